@@ -134,8 +134,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return how many processes run the tests: two for each core, because many tests wait for programs."""
-    return 2 * (os.cpu_count() or 1)
+    """Return how many processes run the tests: two for each core, because many tests wait for programs.
+
+    CI, which runs several of these at once, asks for fewer.
+    """
+    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or 2 * (os.cpu_count() or 1))
 
 
 class Virtual:

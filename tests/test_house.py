@@ -62,6 +62,19 @@ def modules() -> dict[str, ast.Module]:
     return {full_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
 
 
+def inner_statements(outer: ast.AST, closed: Callable[[ast.AST], bool] = lambda _: False) -> Iterator[ast.stmt]:
+    """Yield the statements inside of one, but not those inside of what is closed.
+
+    It goes into no expression: nearly all of a tree consists of these.
+    """
+    for part in ("body", "handlers", "orelse", "finalbody", "cases"):
+        for node in getattr(outer, part, ()):
+            if isinstance(node, ast.stmt):
+                yield node
+            if not closed(node):
+                yield from inner_statements(node, closed)
+
+
 # ---------------------------------------------------------------- files
 
 
@@ -82,16 +95,6 @@ def test_no_three_files_of_a_folder_share_a_prefix() -> None:
 def is_for_types(node: ast.AST) -> bool:
     """Return whether this is `if TYPE_CHECKING:`, under any name of its module."""
     return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
-
-
-def statements_at_import(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield the statements that run when a module is imported: not those in functions, nor those for types alone."""
-    for node in body:
-        yield node
-        if not isinstance(node, FUNCTION) and not is_for_types(node):
-            for inner in ("body", "orelse", "finalbody", "handlers"):
-                for block in getattr(node, inner, []):
-                    yield from statements_at_import(block.body if isinstance(block, ast.ExceptHandler) else [block])
 
 
 def imported(module: str, node: ast.stmt) -> Iterator[tuple[str, str]]:
@@ -115,7 +118,8 @@ def test_no_modules_import_each_other_in_a_cycle() -> None:
     """When modules are imported there is an order in which each finds complete what it imports."""
     graph: dict[str, set[str]] = {}
     for module, tree in modules().items():
-        names = (full for node in statements_at_import(tree.body) for _, full in imported(module, node))
+        at_import = inner_statements(tree, lambda node: isinstance(node, FUNCTION) or is_for_types(node))
+        names = (full for node in at_import for _, full in imported(module, node))
         graph[module] = {found for name in names if (found := owner(name)) is not None} - {module}
     try:
         graphlib.TopologicalSorter(graph).prepare()
@@ -127,10 +131,9 @@ def code_lines(path: Path) -> int:
     """Return how many lines hold code: no blank lines, no comments, no docstrings."""
     text = path.read_text(encoding="utf-8")
     held = {n for n, line in enumerate(text.splitlines(), 1) if line.strip() and not line.lstrip().startswith("#")}
-    for node in ast.walk(modules()[full_name(path)]):
-        for statement in getattr(node, "body", ()) if not isinstance(node, ast.Lambda | ast.IfExp) else ():
-            if is_docstring(statement):
-                held.difference_update(range(statement.lineno, statement.end_lineno + 1))
+    for node in inner_statements(modules()[full_name(path)]):
+        if is_docstring(node):
+            held.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     return len(held)
 
 
@@ -143,7 +146,7 @@ def import_lines(tree: ast.Module) -> int:
     """Return how many lines import statements take, those for types included."""
     return sum(
         (node.end_lineno or node.lineno) - node.lineno + 1
-        for node in ast.walk(tree)
+        for node in inner_statements(tree)
         if isinstance(node, ast.Import | ast.ImportFrom)
     )
 
@@ -173,12 +176,12 @@ def derived() -> dict[str, set[str]]:
         and not any(keyword.arg == "total" for keyword in node.keywords)
     }
     imports = {
-        module: dict(pair for node in ast.walk(tree) if isinstance(node, ast.stmt) for pair in imported(module, node))
+        module: dict(pair for node in inner_statements(tree) for pair in imported(module, node))
         for module, tree in modules().items()
     }
     found: dict[str, set[str]] = defaultdict(set)
     for module, tree in modules().items():
-        for node in ast.walk(tree):
+        for node in inner_statements(tree):
             for base in node.bases if isinstance(node, ast.ClassDef) else ():
                 name = ast.unparse(base).split("[")[0]
                 full = imports[module].get(name, f"{module}.{name}")
@@ -204,14 +207,18 @@ def private_names(tree: ast.Module) -> Iterator[str]:
         if isinstance(node, ast.ClassDef):
             yield from (one.name for one in node.body if isinstance(one, FUNCTION))
             yield from (ast.unparse(one.target) for one in node.body if isinstance(one, ast.AnnAssign))
-        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == "self":
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
             yield node.attr
 
 
-def of_others(tree: ast.Module) -> Iterator[ast.Attribute]:
-    """Yield where a module reads an attribute of something else than `self`, its class or its base."""
+def of_others(tree: ast.Module, names: set[str]) -> Iterator[ast.Attribute]:
+    """Yield where a module reads one of these attributes of something else than `self`, its class or its base."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and ast.unparse(node.value) not in ("self", "cls", "super()"):
+        if (
+            isinstance(node, ast.Attribute)
+            and node.attr in names
+            and ast.unparse(node.value) not in ("self", "cls", "super()")
+        ):
             yield node
 
 
@@ -224,9 +231,8 @@ def test_private_parts_of_the_engine_are_read_by_nobody_else() -> None:
     for module, tree in modules().items():
         name = module.removeprefix("trioflow.")
         room = next((room for room in READ_PRIVATE_PARTS if f"{name}.".startswith(f"{room}.")), None)
-        for node in of_others(tree) if module not in engine else ():
-            if node.attr in names:
-                found[room or ""].append(f"{module}:{node.lineno} {ast.unparse(node)}")
+        for node in of_others(tree, names) if module not in engine else ():
+            found[room or ""].append(f"{module}:{node.lineno} {ast.unparse(node)}")
     assert found.pop("", []) == []
     assert found.keys() == READ_PRIVATE_PARTS.keys(), "take those that read none any more out of the list"
 
@@ -234,27 +240,43 @@ def test_private_parts_of_the_engine_are_read_by_nobody_else() -> None:
 # ---------------------------------------------------------------- tests
 
 
+class Found(NamedTuple):
+    """A test, as far as it is read."""
+
+    name: str
+    has_docstring: bool
+    answering: set[str]  # its own functions that return something
+    dropped: list[str]  # the functions that it calls or runs without a look at what they return
+
+
 @dataclass(frozen=True, slots=True)
 class ModuleOfTests:
-    """What the tests below need to know of a module of tests."""
+    """What is to be known of a module of tests; its syntax tree would slow down the collector for all other tests."""
 
     imports: dict[str, str]  # local names, and the full names that they stand for
     helpers: dict[str, str]  # functions and classes that are not tests: name, and what it consists of
     telling: set[str]  # those that say how something went
+    tests: list[Found]
 
 
 @functools.cache
 def modules_of_tests() -> dict[str, ModuleOfTests]:
     """Return the modules of tests by name, without those that are only type-checked."""
-    found = {}
+    found: dict[str, ModuleOfTests] = {}
     for path in sorted(TESTS.rglob("*.py")):
         if TESTS / "typing" not in path.parents:
             text = path.read_text(encoding="utf-8")
-            lines, body = text.splitlines(), ast.parse(text).body
+            lines, tree = text.splitlines(), ast.parse(text)
+            body = tree.body
             found[full_name(path)] = ModuleOfTests(
                 {local: full for node in body for local, full in imported(full_name(path), node)},
                 {node.name: words(node, lines) for node in body if is_helper(node)},
                 {node.name for node in body if isinstance(node, FUNCTION) and is_helper(node) and tells(node)},
+                [
+                    Found(node.name, bool(ast.get_docstring(node)), answering(node), list(dropped(node)))
+                    for node in inner_statements(tree)
+                    if isinstance(node, FUNCTION) and node.name.startswith("test_")
+                ],
             )
     return found
 
@@ -302,14 +324,6 @@ def tells(helper: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     return helper.returns is not None and ast.unparse(helper.returns).partition("[")[0] in TELLING
 
 
-def inner_nodes(outer: ast.AST, left_out: Callable[[ast.AST], bool]) -> Iterator[ast.AST]:
-    """Yield the nodes inside of one, but not those that are left out, nor what is in them."""
-    for node in ast.iter_child_nodes(outer):
-        if not left_out(node):
-            yield node
-            yield from inner_nodes(node, left_out)
-
-
 def is_for_errors(node: ast.AST) -> bool:
     """Return whether a statement is there for what is raised inside."""
     return isinstance(node, ast.With) and any(word in ast.unparse(one) for one in node.items for word in MAY_RAISE)
@@ -317,27 +331,31 @@ def is_for_errors(node: ast.AST) -> bool:
 
 def is_scope(node: ast.AST) -> bool:
     """Return whether what stands inside belongs to another function."""
-    return isinstance(node, FUNCTION | ast.Lambda | ast.ClassDef)
+    return isinstance(node, FUNCTION | ast.ClassDef)
 
 
 def answers(function: ast.AST) -> bool:
     """Return whether a function returns a value somewhere."""
-    own = inner_nodes(function, is_scope)
+    own = inner_statements(function, is_scope)
     return any(isinstance(node, ast.Return) and node.value is not None for node in own)
 
 
-def dropped_answers(test: ast.AST, telling: set[str]) -> Iterator[str]:
-    """Yield the functions whose value a test drops, its own and these helpers: it calls or runs them, and looks away.
+def answering(test: ast.AST) -> set[str]:
+    """Return the functions inside of a test that return something."""
+    return {node.name for node in inner_statements(test) if isinstance(node, FUNCTION) and answers(node)}
+
+
+def dropped(test: ast.AST) -> Iterator[str]:
+    """Yield the functions that a test calls or runs without a look at what they return.
 
     Under `with pytest.raises(...)`, the call is there to raise.
     """
-    inside = {node.name for node in ast.walk(test) if isinstance(node, FUNCTION) and node is not test and answers(node)}
-    for node in inner_nodes(test, is_for_errors):
+    for node in inner_statements(test, is_for_errors):
         if isinstance(node, ast.Expr):
             call = node.value.value if isinstance(node.value, ast.Await) else node.value
             if isinstance(call, ast.Call):
-                run = call.args[:1] if ast.unparse(call.func) in RUNNERS else [call.func]
-                yield from (ast.unparse(one) for one in run if ast.unparse(one) in inside | telling)
+                function = ast.unparse(call.func)
+                yield from map(ast.unparse, call.args[:1]) if function in RUNNERS else (function,)
 
 
 def test_what_a_test_drops_is_found() -> None:
@@ -354,15 +372,8 @@ def test_what_a_test_drops_is_found() -> None:
         with open(path): levels()
     """.replace("\n        ", "\n")
     )
-    assert sorted(dropped_answers(test, {"levels"})) == ["levels", "levels", "levels", "main"]
-
-
-class Found(NamedTuple):
-    """A test, as far as it is read; its syntax tree would slow down the collector for all other tests."""
-
-    name: str  # with its file
-    has_docstring: bool
-    dropped: list[str]
+    assert answering(test) == {"main"}
+    assert sorted(dropped(test)) == ["levels", "levels", "levels", "main", "scheduler.run"]
 
 
 def telling_in(module: str) -> set[str]:
@@ -374,27 +385,23 @@ def telling_in(module: str) -> set[str]:
     }
 
 
-@functools.cache
-def all_tests() -> list[Found]:
-    """Return every test."""
-    return [
-        Found(
-            f"{path.relative_to(ROOT)}: {node.name}",
-            bool(ast.get_docstring(node)),
-            list(dropped_answers(node, telling)),
-        )
-        for path in sorted(TESTS.rglob("test_*.py"))
-        for telling in [telling_in(full_name(path))]
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, FUNCTION) and node.name.startswith("test_")
-    ]
-
-
 def test_each_test_says_which_law_it_checks() -> None:
     """A sentence says more than a name: what holds, and often why."""
-    assert [test.name for test in all_tests() if not test.has_docstring] == []
+    assert [
+        f"{name}: {test.name}"
+        for name, module in modules_of_tests().items()
+        for test in module.tests
+        if not test.has_docstring
+    ] == []
 
 
 def test_each_test_looks_at_what_its_functions_return() -> None:
     """What a function in a test returns is to be compared, and a helper's bool, number or list says how it went."""
-    assert [f"{test.name} drops what {name} returns" for test in all_tests() for name in test.dropped] == []
+    assert [
+        f"{name}: {test.name} drops what {function} returns"
+        for name, module in modules_of_tests().items()
+        for telling in [telling_in(name)]
+        for test in module.tests
+        for function in test.dropped
+        if function in test.answering | telling
+    ] == []
