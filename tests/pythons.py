@@ -30,11 +30,14 @@ import termios
 import threading
 import types
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import trioflow
 
 from .places import ROOT
+
+if TYPE_CHECKING:
+    import pytest
 
 PRELOADED = [
     "anyio._backends._asyncio", "anyio._backends._trio", "trioflow.abc", "trioflow.simulation",
@@ -42,6 +45,8 @@ PRELOADED = [
     *(f"trioflow._core.backend.loop._{name}" for name in ("asyncio", "trio")),
     *(f"trioflow.cli.{name}" for name in ("_check", "_commands", "_journal", "_list", "_run", "batch._run")),
 ]  # fmt: skip
+FOR_PYTEST = ["pytest", "pytest_trio.plugin", "anyio.pytest_plugin"]
+"""Imported when the first `-m pytest` is asked for, which only some processes of tests do."""
 
 
 class Python(subprocess.Popen[Any]):
@@ -102,6 +107,14 @@ def python(*words: Any, input: Any = None, **options: Any) -> subprocess.Complet
     return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
 
 
+def run_pytest(tester: pytest.Pytester, *words: str) -> pytest.RunResult:
+    """Run pytest in the directory of a test, in a process of its own, as its `runpytest_subprocess` does."""
+    import pytest  # not when the server is started
+
+    done = python("-m", "pytest", "-p", "no:cacheprovider", *words, cwd=tester.path, text=True)
+    return pytest.RunResult(done.returncode, done.stdout.splitlines(), done.stderr.splitlines(), 0)
+
+
 @functools.cache
 def server() -> socket.socket:
     """Start the server, and return the end of the connection to it."""
@@ -147,6 +160,9 @@ def serve(connection: socket.socket) -> tuple[list[str], str] | None:
             data, fds, _, _ = socket.recv_fds(connection, 200_000, 4)
             if not data:
                 return None
+            request = json.loads(data)
+            if request["words"][:2] == ["-m", "pytest"]:
+                preload(FOR_PYTEST)
             if process := os.fork():
                 for stream in fds[:3]:
                     os.close(stream)
@@ -157,7 +173,16 @@ def serve(connection: socket.socket) -> tuple[list[str], str] | None:
             for other, (_, told) in ends.items():
                 os.close(other)
                 os.close(told)
-            return prepared(json.loads(data), fds)
+            return prepared(request, fds)
+
+
+def preload(names: list[str]) -> None:
+    """Import modules, and let the collector of a fork not go through what they are."""
+    if not sys.modules.keys() >= set(names):
+        for name in names:
+            importlib.import_module(name)
+        gc.collect()
+        gc.freeze()
 
 
 def tell(to: int, number: int) -> None:
@@ -246,12 +271,9 @@ def below(trace: types.TracebackType | None) -> types.TracebackType | None:
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests, and they end this process
     del sys.path[0]
-    for name in PRELOADED:
-        importlib.import_module(name)
     for name in trioflow.__all__:
         getattr(trioflow, name)  # these are imported when they are asked for
-    gc.collect()
-    gc.freeze()  # the collector of a fork need not go through all that
+    preload(PRELOADED)
     wanted = serve(socket.socket(fileno=int(sys.argv[1])))
     if wanted is not None:
         sys.exit(leave(code_of(*wanted)))

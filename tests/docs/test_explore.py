@@ -11,6 +11,7 @@ from trioflow.testing import BrokenRun, explore
 
 from ..examples.scripts import load_example
 from ..places import ROOT
+from ..pythons import run_pytest
 
 pytest_plugins = ["pytester"]
 
@@ -52,4 +53,4 @@ def test_the_file_of_tests_passes(pytester: pytest.Pytester) -> None:
     found = re.search(r"<!-- a file of tests: pytest (.*?) -->\n```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
     assert found is not None
     pytester.makepyfile(found[2])
-    pytester.runpytest_subprocess("-p", "no:cacheprovider", *found[1].split()).assert_outcomes(passed=1)
+    run_pytest(pytester, *found[1].split()).assert_outcomes(passed=1)

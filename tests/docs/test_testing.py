@@ -8,6 +8,7 @@ import shlex
 import pytest
 
 from ..places import ROOT
+from ..pythons import run_pytest
 
 pytest_plugins = ["pytester"]
 
@@ -19,6 +20,6 @@ FILES = re.findall(r"<!-- a file of tests: pytest ?(.*?) -->\n```python\n(.*?)^`
 def test_the_files_of_the_page_pass(pytester: pytest.Pytester, options: str, text: str) -> None:
     """Each passes as it stands, and has tests."""
     pytester.makepyfile(text)
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", *shlex.split(options))
+    result = run_pytest(pytester, *shlex.split(options))
     assert result.ret == 0
     assert result.parseoutcomes()["passed"] >= 1

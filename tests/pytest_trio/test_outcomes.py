@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from ..pythons import run_pytest
+
 pytest_plugins = ["pytester"]
 
 HEAD = """
@@ -27,7 +29,7 @@ async def scheduler():
 def outcomes(pytester: pytest.Pytester, test: str) -> pytest.RunResult:
     """Run one test file with pytest-trio, in a process of its own."""
     pytester.makepyfile(HEAD + test)
-    return pytester.runpytest_subprocess("-p", "no:cacheprovider", "-o", "trio_mode=true", "-q")
+    return run_pytest(pytester, "-o", "trio_mode=true", "-q")
 
 
 def test_a_critical_failure_fails_the_test_with_its_exception(pytester: pytest.Pytester) -> None:
@@ -77,7 +79,7 @@ async def test_it():
 def test_ctrl_c_ends_the_run_in_order_and_fails_the_test(pytester: pytest.Pytester) -> None:
     """Jobs are shut down once, and the KeyboardInterrupt is in the group that pytest-trio raises for any test."""
     pytester.makepyfile(HEAD + INTERRUPTED)
-    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", "-o", "trio_mode=true", "-s", "-q")
+    result = run_pytest(pytester, "-o", "trio_mode=true", "-s", "-q")
     result.assert_outcomes(failed=1)
     assert result.stdout.str().count("shut down") == 1
     result.stdout.fnmatch_lines(["*KeyboardInterrupt*"])

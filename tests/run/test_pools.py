@@ -600,7 +600,7 @@ def test_the_work_for_each_job_does_not_grow_with_what_waits(
         virtual(main)
         return next(count) / number
 
-    assert calls_a_job(800) < 1.4 * calls_a_job(100)
+    assert calls_a_job(400) < 1.4 * calls_a_job(50)
 
 
 def test_runs_that_stand_in_line_for_a_turn_are_waited_for(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:

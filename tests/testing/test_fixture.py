@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from ..pythons import run_pytest
+
 pytest_plugins = ["pytester"]
 
 TESTS = """
@@ -43,7 +45,7 @@ def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytes
 
 
 def lines(project: pytest.Pytester, *options: str, passed: int = 1) -> list[str]:
-    result = project.runpytest_subprocess("-p", "no:cacheprovider", "-rP", *options)
+    result = run_pytest(project, "-rP", *options)
     assert result.parseoutcomes().get("passed", 0) == passed
     return [line for line in result.outlines if line.startswith(("GOOD", "E  ")) and "stands still" not in line]
 
@@ -69,5 +71,5 @@ def test_options_go_before_what_the_test_says(project: pytest.Pytester) -> None:
 
 def test_the_number_of_runs_is_checked_at_the_command_line(project: pytest.Pytester) -> None:
     """As that of `explore`, before any test runs."""
-    told = project.runpytest_subprocess("-p", "no:cacheprovider", "--explore-runs=0")
+    told = run_pytest(project, "--explore-runs=0")
     told.stderr.fnmatch_lines(["*--explore-runs: '0': give a whole number of at least 1"])
