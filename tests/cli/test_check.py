@@ -56,14 +56,17 @@ def test_all_is_found_at_once() -> None:
     e.requires(stray := idle("stray"), forever := idle("forever", forever=True))
     once = Job(nothing(), label="once", retry=1)
     inner = Scheduler(c, d, once, label="inner")
-    scheduler = Scheduler(a, b, e, inner, forever, f)
-    lines = found(scheduler, FindingKind.REFUSED)
+    again = Scheduler(Job(nothing(), label="twice"), label="again", retry=1)
+    scheduler = Scheduler(a, b, e, inner, forever, f, again, crossed())
+    *lines, last = found(scheduler, FindingKind.REFUSED)
+    assert "could wait for each other" in last, last
     assert [re.sub(r"(cycle|'\w+' (?:(?:in '\w+' )?requires|was)).*", r"\1", line) for line in lines] == [
         "refused: a: cycle",
         "refused: e: 'e' in 'Scheduler' requires",
         "refused: e: 'e' requires",
         "refused: c: cycle",
         "refused: once: 'once' was",
+        "refused: twice: 'twice' was",
     ]
     assert all(name in " ".join(lines) for name in ("stray", "'forever'", "sanitize()", "Service", "Job(function"))
     assert stray.scheduler is None

@@ -6,6 +6,7 @@ import io
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import anyio
@@ -23,6 +24,7 @@ from trioflow.abc import (
     given_of,
     label_inside,
     run_of,
+    users_of,
 )
 
 from ..conftest import Virtual
@@ -166,7 +168,8 @@ class Limited(JobKind[str], keeps_time=True):
             for _ in range(seconds):
                 await run.sleep_until(run.clock() + 1)
                 limit.alive()
-                if run.clock() >= limit.deadline:
+                assert limit.is_over is (run.clock() >= limit.deadline)
+                if limit.is_over:
                     raise limit.error()
             await anyio.sleep(1.5)
         return "ended"
@@ -189,6 +192,27 @@ def test_a_limit_that_cancels_knows_its_idle_timeout(virtual: Virtual) -> None:
     assert alive.result() == "ended"
     assert silent.elapsed == 4.25
     assert "no ticks for 1.25 s" in str(silent.raised_exception())
+
+
+class Late(JobKind[bool], keeps_time=True):
+    """Holds the loop until its timeout, while something is there to be read."""
+
+    async def co_run(self) -> bool:
+        reading, writing = os.pipe()
+        os.write(writing, b"x")
+        with run_of(self).time_limit(self) as limit:
+            time.sleep(0.02)  # noqa: ASYNC251 - to hold the loop
+            found = await limit.wait_readable(reading)
+        os.close(reading)
+        os.close(writing)
+        return found
+
+
+def test_after_its_timeout_nothing_is_read(backend: str) -> None:
+    """No sign of life puts that off."""
+    job = Late(timeout=0.02, idle_timeout=0.02)
+    assert Scheduler(job).run(backend=backend)
+    assert job.result() is False
 
 
 class Reader(JobKind[list[bool]], keeps_time=True):
@@ -230,6 +254,7 @@ def test_a_time_that_is_not_over_has_no_error(virtual: Virtual, timeout: float |
 
     class Hasty(JobKind[None], keeps_time=True):
         async def co_run(self) -> None:
+            await anyio.sleep(1)
             raise run_of(self).time_limit(self).error()
 
     job = Hasty(timeout=timeout, label="hasty")
@@ -315,10 +340,12 @@ def test_a_thread_event_wakes_and_has_a_deadline(backend: Any) -> None:
 
     class Waits(JobKind[Any]):
         async def co_run(self) -> Any:
-            run, never, ended = run_of(self), ThreadEvent(), ThreadEvent()
+            run, never, ended, other = run_of(self), ThreadEvent(), ThreadEvent(), ThreadEvent()
             in_time = await never.wait(run.clock() + 0.01)
-            threading.Thread(target=ended.set).start()
-            return in_time, await ended.wait(), await ended.wait(run.clock() + 60)
+            threading.Timer(0.02, ended.set).start()
+            first = await ended.wait(run.clock() + 60)
+            threading.Timer(0.02, other.set).start()
+            return in_time, first, await other.wait()
 
     job = Waits()
     assert Scheduler(job).run(backend=backend)
@@ -335,6 +362,52 @@ def test_a_report_is_an_incident(virtual: Virtual, caplog: pytest.LogCaptureFixt
     scheduler = Scheduler(Reports())
     virtual(scheduler.co_run)
     assert "the lamp is broken" in caplog.text
+
+
+class Forgets(JobKind[None]):
+    """Notes how often it is asked to forget, and which jobs wait for its result."""
+
+    forgotten = 0
+    users: tuple[Any, ...] = ()
+
+    async def co_run(self) -> None:
+        self.users = tuple(users_of(self))
+
+    def forget_run(self) -> None:
+        self.forgotten += 1
+
+
+def test_a_kind_forgets_its_last_run_before_the_next_one(virtual: Virtual) -> None:
+    """Before the first one there is nothing to forget."""
+    job = Forgets()
+    scheduler = Scheduler(job)
+    for forgotten in (0, 1, 2):
+        virtual(scheduler.co_run)
+        assert job.forgotten == forgotten
+
+
+def test_a_kind_knows_who_gets_its_result(virtual: Virtual) -> None:
+    """Not those that only wait for it, or get another one's."""
+    job, other = Forgets(), Echo("a")
+    user, waits, half = Echo(job), Echo("b", required=job), Echo(other, required=job)
+    virtual(Scheduler(job, other, user, waits, half).co_run)
+    assert job.users == (user,)
+
+
+class Borrows(JobKind[list[bool]]):
+    """Tells whether it is lent slots, in its task and in a thread that belongs to no job."""
+
+    async def co_run(self) -> list[bool]:
+        ask = run_of(self).spare_slots
+        with ThreadPoolExecutor(1) as pool:
+            return [found is not None for found in (ask(), pool.submit(ask).result())]
+
+
+def test_slots_are_lent_to_a_job_that_has_one(virtual: Virtual) -> None:
+    """To no forever job, and to nobody else."""
+    job, ever = Borrows(), Borrows(forever=True)
+    virtual(Scheduler(ever, Job(anyio.sleep, 1), job, jobs_window=2, jobserver=True).co_run)
+    assert (job.result(), ever.result()) == ([True, False], [False, False])
 
 
 def test_a_handle_needs_a_run() -> None:

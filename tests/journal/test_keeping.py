@@ -8,6 +8,7 @@ from typing import Any
 
 from trioflow import CommandJob, Job, JournalError, Scheduler, StopReason
 from trioflow._core.door import keeping
+from trioflow.abc import JobKind, run_of
 
 from ..conftest import Virtual
 
@@ -77,7 +78,8 @@ async def double(number: int) -> int:
 def build(first: int) -> Scheduler:
     one = Job(double, first, label="one")
     two = Job(double, kwargs={"number": one}, label="two")
-    return Scheduler(Scheduler(one, two, label="inner"), CommandJob(["echo", two], label="three"))
+    ever = Job(double, 1, label="ever", forever=True)
+    return Scheduler(Scheduler(one, two, label="inner"), CommandJob(["echo", two], label="three"), ever)
 
 
 def test_a_journal_of_ones_own_restores(virtual: Virtual) -> None:
@@ -101,3 +103,31 @@ def test_its_faults_end_the_run(virtual: Virtual) -> None:
     assert not virtual(functools.partial(scheduler.co_run, journal=shelf))
     assert (scheduler.stop_reason, shelf.ends) == (StopReason.CRITICAL, [None])
     assert "the server is gone" in scheduler.incidents[0].message
+
+
+def test_the_name_of_a_job_that_was_dropped_stays_taken() -> None:
+    """Whether or not somebody has asked for it before: so those after it are called the same in each run."""
+    jobs = [Job(double, number, label="same") for number in range(3)]
+    paths = keeping.Paths(Scheduler(jobs))
+    paths.forget(jobs[0])
+    assert [paths.of(job) for job in jobs[1:]] == ["same#2", "same#3"]
+
+
+def test_an_argument_is_an_input_if_its_result_is_given() -> None:
+    """And not a scheduler, which is given as it is, or a value."""
+    one = Job(double, 1)
+    user = Job(double, one, Scheduler(), 3)
+    assert [keeping.input_at(user, number) for number in (1, 2, 3)] == [one, None, None]
+
+
+class Asks(JobKind[bool]):
+    async def co_run(self) -> bool:
+        return run_of(self).stores(self)
+
+
+def test_a_kind_is_told_whether_its_result_is_stored(virtual: Virtual) -> None:
+    """Only with a journal, and if the job does not say otherwise."""
+    for journal, save, stores in ((Shelf(), "default", True), (Shelf(), None, False), (None, "default", False)):
+        job = Asks(save=save)
+        virtual(functools.partial(Scheduler(job).co_run, journal=journal))
+        assert job.result() is stores

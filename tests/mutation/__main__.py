@@ -37,9 +37,13 @@ from .mutants import Mutant, mutants_of, write
 ROOT: Final = Path(__file__).resolve().parents[2]
 ENGINE: Final = ("tests/run", "tests/scheduler", "tests/job", "tests/laws", "tests/testing/test_virtual.py")
 VIEWS: Final = ("tests/view/text", "tests/view/monitor/test_monitor.py", "tests/simulation", "tests/testing")
+KINDS: Final = ("tests/jobs/test_thread_job.py", "tests/jobs/test_idle.py", "tests/jobs/command/test_callbacks.py")
 ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     **{room: (f"trioflow/_core/{room}", ENGINE) for room in ("backend", "job", "run", "scheduler")},
-    "door": ("trioflow/_core/door", (*ENGINE, *VIEWS, "tests/journal/test_restoring.py")),
+    "door": (
+        "trioflow/_core/door",
+        (*ENGINE, *VIEWS, *KINDS, "tests/cli/test_check.py", "tests/journal/test_keeping.py"),
+    ),
     "limits": ("trioflow/_core/limits", (*ENGINE, *VIEWS)),
     "base": ("trioflow/_core/base", (*ENGINE, *VIEWS, "tests/view/test_units.py")),
     "journal": ("trioflow/journal", ("tests/journal", "tests/cli/test_journal.py")),

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import AbstractJob, Adaptive, Job, Pool, Rate, Scheduler, Service, StopReason, Throttled
+from trioflow import AbstractJob, Adaptive, Job, Pool, Rate, Scheduler, Service, StopReason, Throttled, ref
 from trioflow._core.door import reading
 from trioflow._core.door.reading import RunPhase
+from trioflow.abc import JobKind
 
 from ..bodies import fail, nap
 
@@ -64,6 +65,60 @@ def test_an_adaptive_window_tells_the_most_that_it_may_have(virtual: Virtual) ->
     assert job.result() == (8, True, 2)
 
 
+def test_a_window_that_is_a_limiter_tells_its_tokens(virtual: Virtual) -> None:
+    """Others may have some of them, too; a window that is a number has none."""
+
+    async def look(scheduler: Scheduler) -> tuple[bool, int | None]:
+        run = reading.current_run(scheduler)
+        assert run is not None
+        return run.has_limiter, run.tokens_taken
+
+    async def both() -> None:
+        for window, told in ((2, (False, None)), (anyio.CapacityLimiter(2), (True, 1))):
+            scheduler = Scheduler(jobs_window=window)
+            job = scheduler.add(Job(look, ref(scheduler)))
+            await scheduler.co_run()
+            assert job.result() == told
+
+    virtual(both)
+
+
+def test_a_rate_opens_when_all_that_jobs_need_together_has_come(virtual: Virtual) -> None:
+    """Each of them counts once; without jobs it is open."""
+
+    async def look() -> list[float]:
+        (rate,) = reading.resources_of(pool)
+        return [round(rate.opens_in(jobs), 6) for jobs in ([], [one], [one, more], [one, one, more])]
+
+    pool = Pool(api=Rate(calls=1, per=1, burst=2))
+    one, more = Job(nap, 1, needs={"api": {"calls": 1}}), Job(nap, 1, needs={"api": {"calls": 2}})
+    watcher = Job(look, needs={"api": {"calls": 2}})
+    virtual(Scheduler(watcher, one, more, pool=pool).co_run)
+    assert watcher.result() == [0, 1, 3, 4]
+
+
+class Teller(JobKind[str]):
+    """Says what it does, and what views read of it meanwhile."""
+
+    async def co_run(self) -> str:
+        return reading.status_of(self)
+
+    def command_line(self) -> str:
+        return "tell"
+
+    def status_text(self) -> str:
+        return "telling"
+
+
+def test_a_job_says_something_of_itself_while_it_runs_unless_it_is_secret(virtual: Virtual) -> None:
+    """Of what runs commands there is more to tell at its end, too."""
+    open_, secret = Teller(), Teller(redact=True)
+    assert reading.status_of(open_) == ""
+    virtual(Scheduler(open_, secret).co_run)
+    assert (open_.result(), secret.result(), reading.status_of(open_)) == ("telling", "", "")
+    assert reading.end_of(open_)[3] is False
+
+
 def test_a_job_waits_for_what_is_implied_by_the_inputs_inside_it() -> None:
     """A nested scheduler waits for the members whose results its jobs use, as soon as that was looked for."""
     given = Job(nap, 1)
@@ -106,6 +161,7 @@ def test_a_scheduled_job_waits_since_the_last_one_before_it_has_settled(virtual:
     holder = Job(nap, 5, needs={"disk": 1})
     virtual(Scheduler(holder, watcher, first, last, entry, pool=Pool(disk=1)).co_run)
     assert watcher.result() == [first.finished_at, None, None]
+    assert reading.waiting_since(last) is None
 
 
 def test_a_throttled_job_waits_since_it_was_throttled(virtual: Virtual) -> None:
@@ -125,6 +181,7 @@ def test_a_throttled_job_waits_since_it_was_throttled(virtual: Virtual) -> None:
     began = watcher.started_at
     assert began is not None
     assert watcher.result() == (began + 1, ((began, began + 1),))
+    assert not reading.is_further_attempt(job)
 
 
 def test_the_end_of_a_job_says_whether_there_is_more_to_tell(virtual: Virtual) -> None:

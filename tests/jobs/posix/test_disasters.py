@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from trioflow import CommandJob, Job, JobState, JobTimeout, Scheduler, ThreadJob
+from trioflow.jobs.posix import _guard
 
 from ...bodies import run
 from ...places import PATIENCE
@@ -196,14 +197,17 @@ def forked(ends: object) -> int:
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_fork_inside_a_job_is_the_jobs_own_affair(backend: str, watched: Watched) -> None:
-    """A child that ends, in the loop's thread or in another, leaves the commands beside it and the guard alone."""
+    """A child that ends, in the loop's thread or in another, leaves the commands beside it alone, and has no guard."""
 
     async def fork() -> int:
         return forked(int)
 
+    def leave() -> None:
+        os._exit(len(_guard._alive))
+
     beside = CommandJob(["sleep", 0.3])
-    jobs = [Job(fork), ThreadJob(forked, int)]
+    jobs = [Job(fork), ThreadJob(forked, int), ThreadJob(forked, leave)]
     after = CommandJob("setsid sleep 1000 &", shell=True, required=jobs)
     assert Scheduler(beside, *jobs, after).run(backend=backend, check=True)
-    assert [job.result() for job in jobs] == [7, 7]
+    assert [job.result() for job in jobs] == [7, 7, 0]
     assert watched.alive() == []

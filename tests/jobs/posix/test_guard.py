@@ -462,6 +462,13 @@ def test_a_survey_knows_a_group_to_be_dead_only_by_looking_after_its_end(backend
     assert not survey.found_dead(2**22 - 5, time.monotonic() + 100)
 
 
+def test_a_survey_knows_that_what_nobody_has_reaped_is_dead() -> None:
+    """It is still listed, as here until its parent asks for its exit code."""
+    with subprocess.Popen(["true"], start_new_session=True) as child:
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        assert _groups.Survey().found_dead(child.pid, time.monotonic())
+
+
 def test_a_survey_is_made_again_for_those_that_end_later() -> None:
     """After a pause that is not much longer than the look itself."""
     survey = _groups.Survey()

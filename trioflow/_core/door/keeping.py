@@ -189,5 +189,5 @@ def with_inputs(values: Iterable[Any], value_of: ValueOf) -> tuple[Any, ...]:
 def input_at(job: AbstractJob[Any], number: int) -> AbstractJob[Any] | None:
     """Return the input that is the argument of a function with this number, counted from 1; None if it is another."""
     args: Any = job._args if isinstance(job, FunctionJob) else ()
-    found: Any = args._values[number - 1] if isinstance(args, DirectArguments) else None
-    return found if isinstance(found, AbstractJob) and not found._is_scheduler else None  # pyright: ignore[reportUnknownVariableType]
+    is_one = isinstance(args, DirectArguments) and number - 1 in args._places
+    return args._values[number - 1] if is_one else None
