@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import pytest
 
 from trioflow import Job, ProcessJob, Scheduler, Service, ThreadJob, job
+from trioflow._core.base._functions import is_async, is_plain
 
 from ..bodies import nap, take
 
@@ -238,3 +240,23 @@ def test_an_unknown_option_is_told_apart_from_an_argument(kind: Any) -> None:
     ) as caught:
         kind(print, end="")
     assert ("abandon_on_cancel" in str(caught.value)) is (kind is ThreadJob)
+
+
+class Caller:
+    async def __call__(self) -> None: ...
+
+
+def test_what_wraps_an_object_that_can_be_called_is_not_clearly_plain() -> None:
+    """What that returns may have to be awaited; a lambda's value, too."""
+
+    @functools.wraps(Caller())
+    def wrapper() -> Any:
+        return Caller()()
+
+    assert [is_plain(function) for function in (plain, wrapper, lambda: None, nap, Caller())] == [True, *[False] * 4]
+
+
+@pytest.mark.skipif(not hasattr(inspect, "markcoroutinefunction"), reason="since Python 3.12")
+def test_a_function_that_is_marked_as_async_is_taken_for_one() -> None:
+    """As by libraries that compile functions, or make them."""
+    assert is_async(cast(Any, inspect).markcoroutinefunction(lambda: nap(1)))

@@ -25,8 +25,8 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -65,6 +65,8 @@ LINES: Final = Path(__file__).with_name("survivors.txt").read_text(encoding="utf
 SURVIVORS: Final = [line for line in LINES if not line.startswith("#")]
 EXPLAINED: Final = dict(zip(SURVIVORS[::2], map(str.strip, SURVIVORS[1::2]), strict=True))
 """Why no test can notice a mutant: mostly it costs time or memory, and nothing else."""
+PLAIN: Final = "TRIOFLOW_PLAIN"
+"""With this in the environment, the tests meet the plain way of the backends, which is in files `_plain*.py`."""
 KILLED, SURVIVED, UNREACHED, EXPLAINED_WORD = "killed", "survived", "no test reaches it", "explained"
 
 
@@ -108,7 +110,11 @@ def try_room(room: str, directory: Path, options: argparse.Namespace, seconds: f
     for number in range(options.workers):
         copies.put(copied(directory / f"copy{number}"))
     start = time.monotonic()
-    reach = reached(copied(directory / "whole"), folder, tests, options.workers)
+    whole = copied(directory / "whole")
+    reaches = {
+        way: reached(whole, folder, tests, options.workers, {PLAIN: way})
+        for way in sorted({way_to(mutant) for mutant in chosen})
+    }
     print(f"  the tests without a fault took {time.monotonic() - start:.0f} s", flush=True)
     end = time.monotonic() + seconds
     counts = collections.Counter[str]()
@@ -118,7 +124,7 @@ def try_room(room: str, directory: Path, options: argparse.Namespace, seconds: f
             return None
         copy = copies.get()
         try:
-            return fate(mutant, copy, reach)
+            return fate(mutant, copy, reaches[way_to(mutant)])
         finally:
             copies.put(copy)
 
@@ -133,6 +139,11 @@ def try_room(room: str, directory: Path, options: argparse.Namespace, seconds: f
     return counts[SURVIVED] + counts[UNREACHED]
 
 
+def way_to(mutant: Mutant) -> str:
+    """Return "1" if its file is taken on the plain way of the backends alone; else the empty text."""
+    return "1" if Path(mutant.path).name.startswith("_plain") else ""
+
+
 def fate(mutant: Mutant, copy: Path, reach: Reach) -> str:
     """Put the mutant into a copy of the tree, run the tests that reach it, and return its fate."""
     tests = reach.tests(mutant)
@@ -140,21 +151,22 @@ def fate(mutant: Mutant, copy: Path, reach: Reach) -> str:
         return EXPLAINED_WORD if mutant.name in EXPLAINED else UNREACHED
     text = mutant.put_into(copy)
     try:
-        if noticed(copy, tests, limit=30 + 5 * reach.seconds(tests)):
+        if noticed(copy, tests, 30 + 5 * reach.seconds(tests), reach.environment):
             return KILLED
         return EXPLAINED_WORD if mutant.name in EXPLAINED else SURVIVED
     finally:
         write(copy / mutant.path, text)
 
 
-def noticed(copy: Path, tests: Sequence[str], limit: float) -> bool:
+def noticed(copy: Path, tests: Sequence[str], limit: float, environment: Mapping[str, str]) -> bool:
     """Run these tests; return whether one failed, or ended the process, or they did not end within so many seconds."""
     (copy / "chosen.txt").write_text("\n".join(tests), encoding="utf-8")
     (ended := copy / "ended.xml").unlink(missing_ok=True)  # the process may end with 0 in the middle
     command = [*PYTEST, "-x", "-n", "0", "--timeout", "30", f"--junitxml={ended}", "@chosen.txt"]
     with subprocess.Popen(
-        command, cwd=copy, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    ) as process:
+        command, cwd=copy, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as process:  # fmt: skip
         try:
             return process.wait(limit) != 0 or not ended.exists()
         except subprocess.TimeoutExpired:
@@ -179,6 +191,8 @@ class Reach:
 
     by_line: dict[tuple[str, int], list[str]]
     durations: dict[str, float]
+    environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    """What is added to that of the tests."""
 
     def tests(self, mutant: Mutant) -> list[str]:
         """Return tests that reach a mutant's line, the shortest first; or its file, if the line runs at the import."""
@@ -211,8 +225,8 @@ def one_of_each_first(tests: Sequence[str]) -> list[str]:
     return sorted(tests, key=turn)
 
 
-def reached(copy: Path, folder: str, tests: Sequence[str], workers: int) -> Reach:
-    """Run the tests of a room without a fault.
+def reached(copy: Path, folder: str, tests: Sequence[str], workers: int, environment: Mapping[str, str]) -> Reach:
+    """Run the tests of a room without a fault, with this added to the environment.
 
     Raises:
         SystemExit: they do not pass.
@@ -220,8 +234,9 @@ def reached(copy: Path, folder: str, tests: Sequence[str], workers: int) -> Reac
     """
     noting = (f"--cov={folder}", "--cov-context=test", "--cov-report=", "--cov-fail-under=0", "--junitxml=times.xml")
     done = subprocess.run(
-        [*PYTEST, "-n", str(workers), *noting, *tests], cwd=copy, capture_output=True, text=True, check=False
-    )
+        [*PYTEST, "-n", str(workers), *noting, *tests],
+        cwd=copy, env={**os.environ, **environment}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     if done.returncode:
         raise SystemExit(f"The tests do not pass without a fault:\n{done.stdout[-4000:]}")
     data = coverage.CoverageData(str(copy / ".coverage"))
@@ -231,7 +246,7 @@ def reached(copy: Path, folder: str, tests: Sequence[str], workers: int) -> Reac
         path = Path(file).relative_to(copy).as_posix()
         for line, contexts in data.contexts_by_lineno(file).items():
             by_line[path, line] = list({context.partition("|")[0] for context in contexts})
-    return Reach(by_line, dict(durations(copy / "times.xml")))
+    return Reach(by_line, dict(durations(copy / "times.xml")), environment)
 
 
 def durations(file: Path) -> Iterator[tuple[str, float]]:

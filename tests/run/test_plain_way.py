@@ -13,12 +13,17 @@ import sys
 from importlib import metadata
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
+import trio
+from anyio._backends import _asyncio as anyio_asyncio
 
 from trioflow._core import backend
+from trioflow._core.backend.isolation import _fast_asyncio, _fast_trio
 from trioflow._core.backend.isolation._fast_asyncio import FastAsyncio
 from trioflow._core.backend.isolation._fast_trio import FastTrio
+from trioflow._core.backend.isolation._parts import PartsDifferError
 
 from ..places import PACKAGE
 
@@ -135,6 +140,101 @@ def test_the_plain_way_on_request_is_silent(plain: str, name: str) -> None:
     assert results == [RESULT, RESULT]
     taken = "PlainIsolation" if plain else f"Fast{name.capitalize()}"
     assert said == [f"{taken} private parts"]
+
+
+def answering(*answers: object) -> Any:
+    """Return a method that gives these answers, one after the other."""
+    left = iter(answers)
+    return lambda *_: next(left)
+
+
+def showing(*answers: object) -> Any:
+    """Return a property that shows these values, one after the other, and takes any."""
+    left = iter(answers)
+    return property(lambda _: next(left), lambda _, value: None)
+
+
+class Forgetful(dict[object, object]):
+    """Forgets what it is told."""
+
+    def get(self, key: object, default: object = None) -> object:
+        return default
+
+
+def changed(base: Any, **parts: Any) -> Any:
+    """Return a class that is another one but for these parts."""
+    return type(base.__name__, (base,), {"__slots__": (), **parts})
+
+
+def half_reparented(scope: Any, around: Any) -> None:
+    scope._parent_scope = around
+
+
+def torn_off(scope: Any, around: Any) -> None:
+    scope._parent_scope, around._parent_scope = around, None
+    around._child_scopes.add(scope)
+
+
+def cancelled_early(scope: Any, reason: object) -> None:
+    scope._cancel_called = True
+    if scope._cancel_status is not None:
+        scope._cancel_status.recalculate()
+
+
+Status: Any = _fast_trio.CancelStatus
+Scope: Any = anyio_asyncio.CancelScope
+PARENT: Any = Status.parent
+FIXED = property(PARENT.fget, lambda status, parent: None)
+LOST = property(lambda one: None if isinstance(one._scope, _fast_trio.WorkerScope) else one._parent, PARENT.fset)
+PARTS_OF_TRIO: list[tuple[Any, str, Any, str]] = [
+    (_fast_trio, "NamedTask", changed(_fast_trio.NamedTask, name=showing("?")), "cannot be given another class"),
+    (_fast_trio, "CancelStatus", changed(Status, parent=FIXED), "put between two others"),
+    (_fast_trio, "CancelStatus", changed(Status, parent=LOST), "put between two others"),
+    (_fast_trio.TrioMark, "intact", answering(False), "does not enter a scope"),
+    (_fast_trio.TrioMark, "intact", answering(True, True), "does not know its nurseries"),
+    (_fast_trio.FastTrioGroup, "is_expired", answering(False), "does not cancel what it contains"),
+    (_fast_trio.FastTrioGroup, "is_expired", answering(True, True), "does not see that one around it was cancelled"),
+    (_fast_trio.FastTrioGroup, "is_expired", answering(True, False, False), "a shield has no effect"),
+    (_fast_trio.WorkerScope, "_cancel", cancelled_early, "cannot put off its deadline"),
+]
+PARTS_OF_ANYIO: list[tuple[Any, str, Any, str]] = [
+    (_fast_asyncio, "TASK_STATES", Forgetful(), "does not record the scope of a task"),
+    (anyio_asyncio.TaskState, "parent_id", showing(1), "does not record the scope of a task"),
+    (_fast_asyncio, "STATES_BY_REF", {}, "records the scopes of tasks in another way"),
+    (anyio_asyncio, "CancelScope", changed(Scope, _reparent=answering(None)), "put between two others"),
+    (anyio_asyncio, "CancelScope", changed(Scope, _reparent=half_reparented), "put between two others"),
+    (anyio_asyncio, "CancelScope", changed(Scope, _reparent=torn_off), "put between two others"),
+    (anyio_asyncio, "CancelScope", changed(Scope, deadline=showing(6.0)), "is not as it should be"),
+    (anyio_asyncio, "CancelScope", changed(Scope, _effectively_cancelled=showing(True)), "is not as it should be"),
+    (anyio_asyncio, "CancelScope", changed(Scope, cancel_called=showing(False)), "around it was cancelled"),
+    (anyio_asyncio, "CancelScope", changed(Scope, _effectively_cancelled=showing(False, False)), "around it was"),
+    (anyio_asyncio, "CancelScope", changed(Scope, _effectively_cancelled=showing(False, True, True)), "a shield"),
+    (anyio_asyncio, "CancelScope", changed(Scope, _effectively_cancelled=showing(False, True, False, False)), "in it"),
+    (_fast_asyncio.WorkerState, "intact", answering(True), "does not cancel what is in it"),
+]
+"""Of whom, which part, what stands in its place, and what is said about it."""
+DIFFERING = [*((_fast_trio, *part) for part in PARTS_OF_TRIO), *((_fast_asyncio, *part) for part in PARTS_OF_ANYIO)]
+
+
+@pytest.mark.fast_way
+@pytest.mark.parametrize(("way", "owner", "name", "other", "said"), DIFFERING, ids=map(str, range(len(DIFFERING))))
+def test_each_part_is_asked_whether_it_behaves(
+    way: Any, owner: Any, name: str, other: Any, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is private may behave otherwise in the next version: each part that is used is looked at, and named."""
+    way._check_private_parts()
+    monkeypatch.setattr(owner, name, other)
+    with pytest.raises(PartsDifferError, match=said):
+        way._check_private_parts()
+
+
+@pytest.mark.fast_way
+@pytest.mark.parametrize("name", ["_child_nurseries", "_schedule_points"])
+def test_a_part_that_is_missing_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that somebody may see what a new version has changed."""
+    monkeypatch.delattr(trio.lowlevel.Task, name)
+    with pytest.raises(PartsDifferError, match=f"^Task has no {name}$"):
+        _fast_trio._check_private_parts()
 
 
 def private_parts(path: Path) -> set[str]:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import Job, Scheduler, Sequence, current_job
+from trioflow._core.base._graph import finding_longest_paths, in_chunks
 from trioflow.abc import AbstractJob
 
 from ..conftest import Virtual
@@ -265,3 +266,13 @@ def test_priorities_are_not_changed_during_a_run() -> None:
     job = Job(change, label="x")
     assert Scheduler(job).run()
     assert "priority of 'x': not while 'Scheduler' runs" in str(job.raised_exception())
+
+
+def test_long_work_on_a_graph_pauses_after_as_many_nodes_as_fit(many_pauses: None) -> None:
+    """And not after what is left at its end; the longest paths are the same, however short they are."""
+    found = [[(len(chunk), pause) for chunk, pause in in_chunks(range(number))] for number in (9, 10, 25)]
+    assert found == [[(9, False)], [(10, True)], [(10, True), (10, True), (5, False)]]
+    paths: dict[int, float] = {}
+    pauses = list(finding_longest_paths([*range(25)], lambda node: [node - 1] if node else [], {}, 0.25, paths))
+    assert len(pauses) == 2
+    assert [paths[node] for node in (0, 23, 24)] == [6.25, 0.5, 0.25]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trioflow._core.door.reading import amount_of, duration_text, durations_in_column, shown, size_text
+from trioflow._core.door.reading import amount_of, duration_text, durations_in_column, headline, shown, size_text
 from trioflow.view.monitor._run_lines import estimate, so_far
 
 
@@ -13,14 +13,17 @@ from trioflow.view.monitor._run_lines import estimate, so_far
     [
         (0, "0 s"),
         (1e-12, "0 s"),
+        (1e-9, "1 ns"),
         (2.5e-7, "250 ns"),
         (1.25e-5, "12.5 µs"),
         (0.000_999_9, "1 ms"),
         (0.0123, "12.3 ms"),
         (0.1004, "100 ms"),
+        (0.9995, "1 s"),
         (0.9999, "1 s"),
         (1.2345, "1.23 s"),
         (9.999, "10 s"),
+        (10.27, "10.3 s"),
         (59.94, "59.9 s"),
         (59.95, "1 min"),
         (59.96, "1 min"),
@@ -38,9 +41,33 @@ def test_a_duration_has_three_figures(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
 
 
-def test_a_column_of_the_shortest_times_is_in_nanoseconds() -> None:
-    """The longest decides, however short it is."""
-    assert durations_in_column([2e-9, None, 1.5e-9]) == ("ns", ["2.000", "", "1.500"])
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(9.0, "9.0 s"), (0.0995, "99.5 ms"), (9.995e-5, "100 µs"), (0.1004, "100 ms")],
+)
+def test_a_duration_among_others_has_a_decimal_below_a_hundred(seconds: float, text: str) -> None:
+    """Also if that is 0."""
+    assert duration_text(seconds, in_column=True) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [
+        ([2e-9, None, 1.5e-9], ("ns", ["2.000", "", "1.500"])),
+        ([0, None], ("s", ["0.000", ""])),
+        ([0.5], ("ms", ["500.0"])),
+        ([0.099995], ("ms", ["100.0"])),
+        ([0.9995], ("s", ["1.000"])),
+        ([9.9995], ("s", ["10.00"])),
+        ([99.995], ("min:s", ["1:40.0"])),
+        ([100, 0, -1], ("min:s", ["1:40.0", "0:00.0", "-0:01.0"])),
+    ],
+)
+def test_the_longest_time_decides_the_unit_of_a_column(
+    seconds: list[float | None], shown: tuple[str, list[str]]
+) -> None:
+    """However short it is, it has four figures; nothing is rounded up to a thousand of a unit."""
+    assert durations_in_column(seconds) == shown
 
 
 @pytest.mark.parametrize(
@@ -83,9 +110,33 @@ def test_a_column_is_in_minutes_when_its_longest_time_would_have_three_digits_of
     assert durations_in_column([99.997]) == ("min:s", ["1:40.0"])
 
 
-def test_a_huge_number_is_shown_by_its_size() -> None:
-    """To convert it would take long, and Python refuses more than some thousand digits."""
-    assert shown(10**400) == "<a whole number of some 401 digits>"
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (10**400, "<a whole number of some 401 digits>"),
+        (10**40, "<a whole number of some 41 digits>"),
+        (1 - 10**40, "-" + "9" * 40),
+        (set(range(99)), "{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...}"),
+        (frozenset(range(99)), "frozenset({0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...})"),
+        ("a" * 1000, "'" + "a" * 47 + "..." + "a" * 48 + "'"),
+    ],
+)
+def test_of_what_is_huge_little_is_shown(value: object, text: str) -> None:
+    """To convert a huge number would take long, and Python refuses more than some thousand digits."""
+    assert shown(value) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "first"),
+    [
+        ("one line. And more:", "one line. And more:"),
+        ("exit code 1: make. Its output ended:\nno rule", "exit code 1: make"),
+        ("one. Two\nthree", "one. Two"),
+    ],
+)
+def test_a_headline_announces_nothing(text: str, first: str) -> None:
+    """The sentence that leads to the next line is left out with that."""
+    assert headline(text) == first
 
 
 @pytest.mark.parametrize("text", ["much", "4 parsecs", "4 xB", ""])
