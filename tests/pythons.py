@@ -26,10 +26,12 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import termios
 import threading
 import types
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import trioflow
@@ -115,6 +117,46 @@ def run_pytest(tester: pytest.Pytester, *words: str) -> pytest.RunResult:
     return pytest.RunResult(done.returncode, done.stdout.splitlines(), done.stderr.splitlines(), 0)
 
 
+CLIENT = """#!/bin/sh
+'''exec' '{python}' -ISB "$0" "$@" # for the shell; a string for Python, whose path may be long, or have spaces in it
+'''
+import json, os, socket, sys
+
+with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+    door.connect({door!r})
+    end, told = os.pipe()
+    words = [*{words!r}, *sys.argv[1:]]
+    request = {{"words": words, "cwd": os.getcwd(), "session": False, "env": dict(os.environ)}}
+    socket.send_fds(door, [json.dumps(request).encode()], [0, 1, 2, told])
+os.close(told)
+os.read(end, 4)  # its number
+code = int.from_bytes(os.read(end, 4), "little", signed=True)
+os._exit(code if code >= 0 else 128 - code)
+"""
+
+
+def make_program(path: Path, *words: str) -> None:
+    """Make a command for shells that runs Python with these words, and its own, in a fork.
+
+    It cannot be sent signals, and multiprocessing cannot start processes for a script that it runs.
+    """
+    path.write_text(CLIENT.format(python=sys.executable, door=door(), words=words), encoding="utf-8")
+    path.chmod(0o755)
+
+
+@functools.cache
+def door() -> str:
+    """Let the server listen to other processes too, and return the address of its socket."""
+    directory = tempfile.TemporaryDirectory()
+    atexit.register(directory.cleanup)
+    address = f"{directory.name}/door"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(address)
+        listener.listen()
+        socket.send_fds(server(), [b"{}"], [listener.fileno()])
+    return address
+
+
 @functools.cache
 def server() -> socket.socket:
     """Start the server, and return the end of the connection to it."""
@@ -148,8 +190,9 @@ def told_by(end: int) -> int:
 def serve(connection: socket.socket) -> tuple[list[str], str] | None:
     """Fork for each request; return what to run in a fork, and None when the other end is closed."""
     ends: dict[int, tuple[int, int]] = {}  # a descriptor for each running process: its number, and where to tell
+    doors: dict[int, socket.socket] = {}
     while True:
-        for ready in select.select([connection.fileno(), *ends], [], [])[0]:
+        for ready in select.select([connection.fileno(), *doors, *ends], [], [])[0]:
             if ready in ends:
                 process, told = ends.pop(ready)
                 code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
@@ -157,10 +200,16 @@ def serve(connection: socket.socket) -> tuple[list[str], str] | None:
                 tell(told, code)
                 os.close(told)
                 continue
-            data, fds, _, _ = socket.recv_fds(connection, 200_000, 4)
+            with contextlib.nullcontext(connection) if ready not in doors else doors[ready].accept()[0] as asking:
+                data, fds, _, _ = socket.recv_fds(asking, 200_000, 4)
+            if not data and ready in doors:
+                continue
             if not data:
                 return None
             request = json.loads(data)
+            if not request:  # a door, by which other processes can ask
+                doors[fds[0]] = socket.socket(fileno=fds[0])
+                continue
             if request["words"][:2] == ["-m", "pytest"]:
                 preload(FOR_PYTEST)
             if process := os.fork():
@@ -169,7 +218,8 @@ def serve(connection: socket.socket) -> tuple[list[str], str] | None:
                 tell(fds[3], process)
                 ends[os.pidfd_open(process)] = process, fds[3]
                 continue
-            connection.close()
+            for place in (connection, *doors.values()):
+                place.close()
             for other, (_, told) in ends.items():
                 os.close(other)
                 os.close(told)
@@ -206,7 +256,7 @@ def prepared(request: dict[str, Any], fds: list[int]) -> tuple[list[str], str]:
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    cast(Any, sys.stdout).reconfigure(line_buffering=os.isatty(1))
+    cast(Any, sys.stdout).reconfigure(line_buffering=os.isatty(1) or "PYTHONUNBUFFERED" in os.environ)
     return request["words"], request["cwd"]
 
 

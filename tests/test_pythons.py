@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from .pythons import Python, python
+from .pythons import Python, make_program, python
 
 PROGRAM = "import os, sys; print(sys.argv, os.getcwd(), os.environ['A'], __name__, sys.path[0], sys.stdin.read())"
 
@@ -66,6 +66,18 @@ def test_what_was_never_awaited_is_told(tmp_path: Path) -> None:
     (file := tmp_path / "program.py").write_text("async def work(): ...\nx = work()")
     for done in (started(file), python(file)):
         assert b"RuntimeWarning: coroutine 'work' was never awaited" in done.stderr
+
+
+@pytest.mark.parametrize(("ending", "code"), [("sys.exit(3)", 3), ("os.kill(os.getpid(), 9)", 128 + 9), ("[]", 0)])
+def test_a_shell_can_call_a_fork(tmp_path: Path, ending: str, code: int) -> None:
+    """Its words, directory, variables, streams and exit code are those that the shell gives and gets."""
+    text = "import os, sys; print(sys.argv[1:], os.getcwd(), os.environ['A'], input(), flush=True); eval(sys.argv[2])"
+    make_program(tmp_path / "a program", "-c", text)
+    done = subprocess.run(
+        ["/bin/sh", "-c", f"echo c | A=b './a program' 'x  y' '{ending}'; echo $?"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == (f"['x  y', {ending!r}] {tmp_path} b c\n{code}\n", "")
 
 
 def test_a_signal_is_received() -> None:

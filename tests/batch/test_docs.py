@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ..places import ROOT
+from ..pythons import make_program
 
 PAGE = (ROOT / "docs" / "command" / "batch.md").read_text(encoding="utf-8")
 BESIDE = (ROOT / "docs" / "coming-from" / "parallel.md").read_text(encoding="utf-8")
@@ -24,9 +25,8 @@ def shell(directory: Path, script: str) -> str:
     """Run a script as somebody would who has installed trioflow, with a home directory of the test's own."""
     programs = directory / "bin"
     programs.mkdir()
-    (programs / "trioflow").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m trioflow "$@"\n')
+    make_program(programs / "trioflow", "-m", "trioflow")
     (programs / "python3").symlink_to(sys.executable)
-    (programs / "trioflow").chmod(0o755)
     environment = {**os.environ, "HOME": str(directory), "PATH": f"{programs}:{os.environ['PATH']}"}
     environment.pop("PARALLEL_SHELL", None)
     done = subprocess.run(

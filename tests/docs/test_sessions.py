@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ..places import ROOT, SESSIONS
+from ..pythons import make_program
 from .timeless import timeless
 
 STEP = re.compile(
@@ -25,8 +26,9 @@ def programs(directory: Path) -> None:
     directory.mkdir()
     texts = {
         "python": f'exec "{sys.executable}" "$@"',
-        "trioflow": f'[ "$1" = run ] && set -- "$@" --no-monitor\nexec "{sys.executable}" -m trioflow "$@"',
+        "trioflow": f'[ "$1" = run ] && set -- "$@" --no-monitor\nexec "{directory}/forked" "$@"',
     }
+    make_program(directory / "forked", "-m", "trioflow")
     for name, text in texts.items():
         (directory / name).write_text(f"#!/bin/sh\n{text}\n")
         (directory / name).chmod(0o755)
