@@ -102,3 +102,24 @@ def test_cancellation_from_outside_is_no_timeout_whatever_timers_are_set(virtual
 
         virtual(main)
         assert scheduler.stop_reason is StopReason.CANCELLED
+
+
+@pytest.mark.parametrize("drains", [True, False])
+def test_a_cancellation_around_a_run_is_known_at_once(virtual: Virtual, drains: bool) -> None:
+    """A job that goes on in the same turn comes too late with what it asks for: it can neither add a job nor drain."""
+
+    async def cancel(around: anyio.CancelScope) -> None:
+        around.cancel()
+        if drains:
+            scheduler.drain()
+        with pytest.raises(RuntimeError, match="is stopping"):
+            scheduler.add(Job(anyio.sleep, 1))
+
+    async def main() -> None:
+        with anyio.CancelScope() as around:
+            scheduler.add(Job(cancel, around))
+            await scheduler.co_run()
+
+    scheduler = Scheduler()
+    virtual(main)
+    assert scheduler.stop_reason is StopReason.CANCELLED
