@@ -118,9 +118,10 @@ def test_a_program_that_cleans_up_has_its_grace(backend: str, tmp_path: Path) ->
     assert (job.last_result.returncode, cleaned.exists()) == (7, True)
 
 
-def test_no_grace_is_sigkill_at_once(backend: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_grace_is_sigkill_at_once(backend: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """With `terminate_grace=0`, a command that ignores SIGTERM is killed; it is ours, and nothing else is said."""
-    job = sh("trap '' TERM; while :; do sleep 1000; done", terminate_grace=0, timeout=0.1)
+    line = "trap '' TERM; while :; do sleep 1000; done"
+    job = armed(line, tmp_path / "armed", terminate_grace=0, timeout=0.1)
     run(backend, job)
     assert job.last_result is not None
     assert job.last_result.signal is signal.SIGKILL

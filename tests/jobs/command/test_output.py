@@ -21,6 +21,7 @@ from trioflow import CommandError, CommandJob, JobState, Scheduler, ThreadJob
 from trioflow.jobs.command import _capture, _streams
 
 from ...bodies import run
+from ..posix.process_trees import until_there
 from .commands import PIPE, failure_of, python
 
 STDOUT, DEVNULL = subprocess.STDOUT, subprocess.DEVNULL
@@ -243,9 +244,11 @@ def test_output_that_a_grandchild_holds_on_to_is_not_waited_for(backend: str) ->
     assert job.result().stdout == b"x"
 
 
-def test_what_a_command_writes_at_its_end_is_captured(backend: str) -> None:
+def test_what_a_command_writes_at_its_end_is_captured(backend: str, tmp_path: Path) -> None:
     """Also when it is ended: pipes are read until the last one has gone."""
-    job = sh("trap 'head -c 200000 /dev/zero; exit 1' TERM; echo; sleep 1000 & wait", stdout=PIPE, timeout=0.1)
+    armed = tmp_path / "armed"
+    line = f"trap 'head -c 200000 /dev/zero; exit 1' TERM; touch '{armed}'; echo; sleep 1000 & wait"
+    job = sh(line, stdout=PIPE, timeout=0.1, on_start=lambda job: until_there(armed))
     run(backend, job)
     assert job.last_result is not None
     assert job.last_result.returncode == 1
