@@ -73,25 +73,25 @@ class Attempts:
     Frames of the decorator hold it, in the traceback of what the job raised. So it lets go of the job in the end.
     """
 
-    __slots__ = ("final", "job", "limits", "number", "unwinding", "worker")
+    __slots__ = ("begun", "final", "job", "limits", "unwinding", "worker")
 
     def __init__(self, worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> None:
         self.worker: Any = worker
         self.job: Any = job
         self.limits = limits
-        self.number = 0
+        self.begun = False
         self.final: Exception | None = None  # what the job fails with, whatever the decorator does
         self.unwinding: Exception | None = None  # what it raised because it was cancelled
 
     async def begin(self) -> Any:
         """Make one attempt."""
         worker, run = self.worker, self.worker.run
-        if self.number:
+        if self.begun:
             await run.backend.checkpoint()
             if run.backend.isolation.was_cancelled(worker):
                 await run.backend.checkpoint()  # asyncio may need one more turn to tell a task that it is cancelled
             run.begin_further_attempt(self.job)
-        self.number += 1
+        self.begun = True
         try:
             if self.limits.timeout is self.limits.idle_timeout is None:
                 return await self.job._call_once()

@@ -108,21 +108,20 @@ class Durable:
         """Return what a run nested in this one does with the same journal."""
         return Durable(run, self._journal.nested(run.scheduler), self)
 
-    def restores(self, job: AbstractJob[Any]) -> bool:
-        """Settle a job that is ready, if the journal has its result; return False if it has to run."""
+    def restore(self, job: AbstractJob[Any]) -> None:
+        """Settle a job that is ready, if the journal has its result; stop the run if that cannot be found out."""
         run = self._run
         facts = run.facts(job)  # each job that is scheduled must have them: see above
         try:
             value = self._journal.look_up(job)
         except JournalError as error:
             self._fail(error)
-            return True  # it must not run
+            return
         if type(value) is NotStored:
             facts.not_restored = value.why
-            return False
-        facts.restored = True
-        run.settle(job, JobState.SUCCEEDED, value, run.clock())
-        return True
+        else:
+            facts.restored = True
+            run.settle(job, JobState.SUCCEEDED, value, run.clock())
 
     def record(self, job: AbstractJob[Any], value: Any) -> None:
         """Let the journal keep a result; the outermost run commits it within the next turn of the loop.

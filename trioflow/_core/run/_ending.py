@@ -52,7 +52,7 @@ class Ending:
             if not await run.group.host.turn():
                 break  # the cancellation is raised when the run has ended
         shared = run.outer_worker is None and run.shared
-        if run.workers.alive or self._left or shared or (run.stopped_by is not COMPLETED and CleanUp.is_needed(run)):
+        if run.workers.alive or self._left or shared or CleanUp.is_needed(run):
             try:
                 await run.group.host.uninterrupted(self._wind_up)
             except (KeyboardInterrupt, SystemExit) as interruption:  # raised in the task that waited

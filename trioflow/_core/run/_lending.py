@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from ._window import Token
-from ._workers import MAX_SEARCHERS, Workers
+from ._workers import Workers
 
 if TYPE_CHECKING:
     from ._run import Run
@@ -185,12 +185,12 @@ class LendingWorkers(Workers):
         """Return whether jobs may still start."""
         return not self._run.starts_no_more
 
-    def ensure_searcher(self, most: int = MAX_SEARCHERS) -> None:
+    def ensure_searcher(self) -> None:
         """As always; before that, slots are taken back for jobs that are ready, and afterwards others are offered."""
         borrower = self.spare.borrower
         if borrower is not None and not self.searchers and (number := self.spare.wanted()):
             borrower.take_back(number)
-        super().ensure_searcher(most)
+        super().ensure_searcher()
         self._offer()
 
     def note_start(self, now: float) -> None:

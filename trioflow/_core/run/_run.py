@@ -305,7 +305,7 @@ class Run:
                     self.watch_of_jobs.begin(self, cast(float, self.scheduler.idle_timeout))
                 if self.opened_block is not None:
                     self.opened_block()
-                self.workers.ensure_searcher(most=1)
+                self.workers.ensure_searcher()
                 await self._search_first()
                 await self._until_over()
             if self.durable is not None:
@@ -522,8 +522,9 @@ class Run:
                 if failure is not None and self.culprit is job:
                     self.failure_log.add(self, job, failure.exception)
                 return
-        if self.durable is None or not self.durable.restores(job):
-            self.schedule((job,))
+        if self.durable is not None:
+            self.durable.restore(job)
+        self.schedule((job,))  # unless it was restored, and has settled
 
     def begin_further_attempt(self, job: AbstractJob[Any]) -> None:
         """Record that another attempt of a job begins."""

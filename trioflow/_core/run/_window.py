@@ -300,8 +300,9 @@ def tokens_around(run: Run) -> tuple[OuterToken, ...]:
     if worker is None or worker.shielded:
         return ()
     around, window = worker.run.workers.tokens_around, worker.run.workers.window
-    if window is None or worker.token is None:
+    if worker.token is None:
         return around
+    assert window is not None  # it has given the token
     own = OuterToken(run, worker, window, worker.token)
     return own, *(one for one in around if one.limiter is not own.limiter)
 

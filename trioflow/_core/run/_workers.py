@@ -107,8 +107,8 @@ class Workers:
         elif more < 0:
             self._queue.jobs.has_fewer_slots()
 
-    def ensure_searcher(self, most: int = MAX_SEARCHERS) -> None:
-        """Spawn or wake workers, if a ready job could start and nobody is looking for one; wake at most so many."""
+    def ensure_searcher(self) -> None:
+        """Spawn or wake workers, if a ready job could start and nobody is looking for one."""
         if self.searchers or self._run.starts_no_more:
             return
         queue = self._queue
@@ -120,7 +120,7 @@ class Workers:
             and (not self.tokens_around or self._has_tokens())
         ):
             # Wake as many parked workers as there are jobs for, because that costs little.
-            home = self._run.home
+            home, most = self._run.home, MAX_SEARCHERS
             if home is not self._run or (home.workers.parked and is_scheduler(ready.first())):
                 most = 1  # other runs need the parked workers too, a nested scheduler those that are left
             self._spawn_until(max(1, min(len(ready), len(home.workers.parked), most)))

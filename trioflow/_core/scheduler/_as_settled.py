@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Callable
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Self, final
 
 from .. import backend as _backend
@@ -29,7 +30,7 @@ class SettledJobs:
         self._event: _backend.Event | None = None
         self._over = scheduler._will_not_reach()  # no further jobs will settle
         settled = [job for job in scheduler if job.is_settled()]
-        self._found = deque(sorted(settled, key=lambda job: job.finished_at or 0.0))
+        self._found = deque(sorted(settled, key=attrgetter("finished_at")))
         for job in scheduler:
             if not job.is_settled():
                 self.watch(job)

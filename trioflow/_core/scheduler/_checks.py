@@ -210,7 +210,7 @@ def check_late_input(job: AbstractJob[Any], given: AbstractJob[Any], scheduler: 
 
     """
     check_requirement(job, given, scheduler)
-    if given._scheduler is not scheduler and not (given._state.is_settled or given._is_ready()):
+    if not (given._state.is_settled or given._is_ready()):
         raise ValueError(
             f"{job.label!r} uses the result of {given.label!r}, which is in another scheduler and has not "
             f"settled: {scheduler.label!r} is running already, and cannot wait for it"

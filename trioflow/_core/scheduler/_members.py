@@ -368,7 +368,6 @@ def _with_inputs(jobs: Iterable[AbstractJob[Any]]) -> dict[AbstractJob[Any], Non
             for one in rule.inputs:
                 if one._scheduler is None and one not in found:
                     _put_inputs_first(job, found)
-                    break
         found[job] = None
     return found
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextvars
 import math
 import os
+import queue
 import signal
 import sys
 import threading
@@ -224,7 +225,7 @@ def run_in_thread(function: Callable[[], T], interrupt: Callable[[BaseException]
         BaseException: whatever `function` raises.
 
     """
-    outcome: list[Callable[[], T]] = []
+    outcome = queue.SimpleQueue[Callable[[], T]]()
     context = contextvars.copy_context()
 
     def target() -> None:
@@ -236,15 +237,15 @@ def run_in_thread(function: Callable[[], T], interrupt: Callable[[BaseException]
             def fail() -> T:
                 raise raised
 
-            outcome.append(fail)
+            outcome.put(fail)
         else:
-            outcome.append(lambda: value)
+            outcome.put(lambda: value)
 
-    thread = threading.Thread(target=target, name="trioflow run")
-    thread.start()
-    while thread.is_alive():
+    threading.Thread(target=target, name="trioflow run").start()
+    while True:
         try:
-            thread.join()
+            end = outcome.get()  # to join the thread is not enough: interrupted, it says that the thread has ended
         except KeyboardInterrupt as interruption:
             interrupt(interruption)
-    return outcome[0]()
+        else:
+            return end()
