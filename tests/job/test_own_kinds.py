@@ -215,6 +215,28 @@ def test_after_its_timeout_nothing_is_read(backend: str) -> None:
     assert job.result() is False
 
 
+class Counted(JobKind[None], keeps_time=True):
+    """Works in blocks in which its `idle_timeout` counts, and does something else in between."""
+
+    async def co_run(self) -> None:
+        run = run_of(self)
+        with run.time_limit(self, "ticks", counts=False) as limit:
+            for seconds in (2, 2, 4):
+                await anyio.sleep(9)
+                assert not limit.is_over
+                with limit.counting():
+                    await anyio.sleep(seconds)
+            raise limit.error()
+
+
+def test_a_limit_counts_in_its_blocks_alone(virtual: Virtual) -> None:
+    """Each begins anew, and what is over in one is over afterwards."""
+    job = Counted(idle_timeout=3)
+    virtual(Scheduler(job).co_run)
+    assert isinstance(job.raised_exception(), JobTimeout)
+    assert job.elapsed == 9 + 2 + 9 + 2 + 9 + 4
+
+
 class Reader(JobKind[list[bool]], keeps_time=True):
     """Holds the loop for longer than its `idle_timeout`, while something is written to the pipe that it reads."""
 

@@ -96,6 +96,23 @@ def test_a_second_run_restores_everything(virtual: Virtual, file: Path) -> None:
     assert all(job.attempts == 0 and job.started_at is None and job.elapsed is None for job in second)
 
 
+def test_what_succeeds_while_a_run_is_drained_is_kept_at_once(virtual: Virtual, file: Path) -> None:
+    """Not only when the last running job has ended: that one may take long."""
+
+    import sqlite3
+
+    async def main() -> int:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(functools.partial(scheduler.co_run, journal=file))
+            await anyio.sleep(3)
+            with contextlib.closing(sqlite3.connect(file)) as db:
+                ((number,),) = db.execute("SELECT count(*) FROM jobs")
+        return int(number)
+
+    scheduler = Scheduler(Job(anyio.sleep, 2), Job(anyio.sleep, 9), drain_at=1)
+    assert virtual(main) == 1
+
+
 @pytest.mark.parametrize("label", [None, "all alike"])
 def test_jobs_that_were_dropped_are_restored_and_the_journal_holds_none_of_them(
     virtual: Virtual, file: Path, label: str | None

@@ -39,7 +39,8 @@ ENGINE: Final = ("tests/run", "tests/scheduler", "tests/job", "tests/laws", "tes
 VIEWS: Final = ("tests/view/text", "tests/view/monitor/test_monitor.py", "tests/simulation", "tests/testing")
 KINDS: Final = ("tests/jobs/test_thread_job.py", "tests/jobs/test_idle.py", "tests/jobs/command/test_callbacks.py")
 ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
-    **{room: (f"trioflow/_core/{room}", ENGINE) for room in ("backend", "job", "run", "scheduler")},
+    **{room: (f"trioflow/_core/{room}", ENGINE) for room in ("backend", "job", "scheduler")},
+    "run": ("trioflow/_core/run", (*ENGINE, "tests/journal/test_restoring.py")),
     "door": (
         "trioflow/_core/door",
         (*ENGINE, *VIEWS, *KINDS, "tests/cli/test_check.py", "tests/journal/test_keeping.py"),

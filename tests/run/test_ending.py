@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import functools
 import logging
+import signal
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
 import pytest
+import trio
 
 from trioflow import CycleError, Job, Scheduler, StopReason
 from trioflow.abc import AbstractJob, Instrument
 
-from ..bodies import CANCELLED, FAILED, SUCCEEDED, Actor, fail, later, nap, shut_down, timed
+from ..bodies import CANCELLED, FAILED, SUCCEEDED, Actor, Closing, fail, later, nap, shut_down, timed
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -233,6 +235,27 @@ def test_shutdown_without_limit(virtual: Virtual) -> None:
     told: list[tuple[str, float]] = []
     scheduler = Scheduler(Actor(told, 0, shutdown=500), shutdown_timeout=None)
     assert virtual(timed, scheduler) == (True, 500)
+
+
+def test_shutdown_of_a_scheduler_outside_of_a_run_does_nothing(virtual: Virtual) -> None:
+    """There is nothing that a run has left open, and no run whose time for it counts."""
+    calls: list[int] = []
+    virtual(Scheduler(Closing(lambda: calls.append(1))).co_shutdown)
+    assert not calls
+
+
+def test_ctrl_c_in_the_task_that_awaits_a_run_ends_it_in_order() -> None:
+    """Where trio sends it, in a program that owns the loop; it goes on when the run has ended."""
+
+    async def press() -> None:
+        signal.raise_signal(signal.SIGINT)
+        await anyio.sleep_forever()
+
+    job = Job(press)
+    scheduler = Scheduler(job)
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(scheduler.co_run)
+    assert (job.state, scheduler.stop_reason) == (CANCELLED, StopReason.INTERRUPTED)
 
 
 def test_nothing_is_shut_down_after_a_validation_error(virtual: Virtual) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import itertools
+import types
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -96,6 +98,37 @@ def test_runs_in_one_loop_share_its_turns(virtual: Virtual, again: bool) -> None
 
     virtual(main)
     assert max(gaps) < 0.005
+
+
+def test_who_may_wait_for_a_turn() -> None:
+    """Twice as many workers as found time left in the last turn, within limits."""
+    turn = Turn(0.0)
+    for found, most in [(1, 2), (5, 10), (12, 24), (13, 24)]:
+        last = turn.number
+        assert all(turn.begin(last, turn.ends) for _ in range(found))
+        assert not turn.begin(last, turn.ends + 1)
+        turn.begin(turn.number, turn.ends)
+        assert turn.most == most
+
+
+def test_others_stand_in_the_line() -> None:
+    """Only so many workers wait for a turn as may."""
+
+    @types.coroutine
+    def suspended(*_: object) -> Generator[None]:
+        yield
+
+    class Waiting:
+        run = SimpleNamespace(backend=SimpleNamespace(turn=suspended, park=suspended))
+
+    turn = Turn(0.0)
+    workers: list[Any] = [Waiting() for _ in range(turn.most + 2)]
+    waiting = [turn.next(worker) for worker in workers]
+    for one in waiting:
+        one.send(None)
+    assert (turn.waiting, list(turn.line)) == (turn.most, workers[-2:])
+    for one in waiting:
+        one.close()
 
 
 def waits_for_a_turn(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:

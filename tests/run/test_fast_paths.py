@@ -14,9 +14,24 @@ import pytest
 
 from trioflow import AbstractJob, Job, Scheduler, Sequence, StopReason
 from trioflow._core.run import _workers
+from trioflow._core.run._current import current
 from trioflow.abc import Instrument
 
-from ..bodies import CANCELLED, SUCCEEDED, Flaw, fail, later, nap, nothing, pass_time, states, take, task_now, timed
+from ..bodies import (
+    CANCELLED,
+    SUCCEEDED,
+    Flaw,
+    fail,
+    later,
+    nap,
+    nothing,
+    pass_time,
+    states,
+    take,
+    task_now,
+    timed,
+    turns,
+)
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -386,6 +401,43 @@ def test_many_jobs_that_block_start_in_few_turns(virtual: Virtual) -> None:
     counter = Job(count)
     assert virtual(Scheduler(counter, [Job(begin) for _ in range(600)]).co_run)
     assert len(counter.result()) < 60
+
+
+@pytest.mark.fast_way
+def test_workers_that_have_blocked_together_are_called_together(virtual: Virtual) -> None:
+    """When many jobs become ready at once, and those before them have left workers, all begin in a few turns."""
+    begun: list[int] = []
+
+    async def begin() -> None:
+        begun.append(1)
+        await anyio.sleep(1)
+
+    async def count() -> list[int]:
+        seen = [0]
+        while len(begun) < 48:
+            await turns(1)
+            seen.append(len(begun))
+        return seen
+
+    first = [Job(begin) for _ in range(24)]
+    middle = Job(nap, 1, required=first)
+    counter = Job(count, required=middle)
+    assert virtual(Scheduler(first, middle, counter, [Job(begin, required=middle) for _ in range(24)]).co_run)
+    assert len(counter.result()) <= 5
+
+
+@pytest.mark.fast_way
+@pytest.mark.parametrize("options", [{}, {"timeout": 9}, {"keep_result": False}])
+def test_few_tasks_run_many_jobs(virtual: Virtual, options: Any) -> None:
+    """Jobs that do not block share a few tasks, whatever their options are."""
+
+    workers: set[Any] = set()
+
+    async def note() -> None:
+        workers.add(current.get())
+
+    assert virtual(Scheduler([Job(note, **options) for _ in range(600)]).co_run)
+    assert len(workers) < 60
 
 
 @pytest.mark.fast_way

@@ -99,6 +99,14 @@ def test_run_ends_although_its_last_worker_goes_on_with_a_forever_job(virtual: V
     assert virtual(timed, Scheduler(last, endless(required=last))) == (True, 1)
 
 
+def test_forever_job_needs_no_slot_although_one_before_it_does(virtual: Virtual) -> None:
+    """It starts at once when what it requires has ended, whoever has the slots, or takes one before it."""
+    first = Job(nap, 1)
+    forever = endless(required=first)
+    assert virtual(timed, Scheduler(first, Job(nap, 5, required=first), forever, jobs_window=1)) == (True, 6)
+    assert forever.started_at == 1
+
+
 def test_own_task_of_a_forever_job_does_not_cost_it_its_place(virtual: Virtual) -> None:
     """A job before it had the worker, so it is put back for another one, among the forever jobs too."""
     first = Job(nothing)

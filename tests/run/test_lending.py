@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from typing import Any
 
 import anyio
@@ -49,6 +51,13 @@ class Borrowing(AbstractJob[None]):
 
 def lending(*jobs: Any, **options: Any) -> Scheduler:
     return Scheduler(*jobs, **{"jobs_window": 4, "jobserver": "fifo", **options})
+
+
+def test_there_must_be_a_number_of_slots(virtual: Virtual) -> None:
+    """A window without a limit has none to lend, whether it is the scheduler's own or that of a run."""
+    for own, of_run in [(None, ...), (4, None), (4, anyio.CapacityLimiter(math.inf))]:
+        with pytest.raises(ValueError, match="its tokens are the slots of the window; say how many these are"):
+            virtual(functools.partial(lending(jobs_window=own).co_run, jobs_window=of_run))
 
 
 @pytest.mark.parametrize("shared", [False, True])

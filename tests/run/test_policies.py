@@ -15,6 +15,7 @@ from trioflow import Job, Scheduler, Sequence, current_job
 from trioflow._core.base._graph import finding_longest_paths, in_chunks
 from trioflow.abc import AbstractJob
 
+from ..bodies import take
 from ..conftest import Virtual
 
 POLICIES = ["auto", "fifo", "critical-path", "depth-first"]
@@ -185,6 +186,16 @@ def test_a_nested_scheduler_counts_as_long_as_its_longest_path() -> None:
     assert inner.scheduler is not None
     assert inner.scheduler.run()
     assert starts.labels == ["a", "x", "y"]
+
+
+def test_input_of_a_nested_job_has_the_rank_of_what_it_holds_up() -> None:
+    """The nested scheduler waits for it, and so does what the nested scheduler holds up."""
+    starts = Starts()
+    before = starts.job("before", expected_duration=1)
+    inside = Job(take, before, expected_duration=9)
+    long = starts.job("long", expected_duration=5)
+    assert Scheduler(long, before, Scheduler(inside), jobs_window=1).run()
+    assert starts.labels == ["before", "long"]
 
 
 def test_depth_first_starts_what_became_ready_last() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import anyio
@@ -9,6 +10,7 @@ import pytest
 
 from trioflow import Job, Scheduler, StopReason
 from trioflow._core.run import _current
+from trioflow.testing import run_virtual
 
 from ..bodies import Closing, nap, nothing
 from ..conftest import Virtual
@@ -87,12 +89,37 @@ def test_closing_that_takes_too_long_is_cut_and_reported(virtual: Virtual) -> No
     assert "was not closed within shutdown_timeout=2" in scheduler.incidents[0].message
 
 
-def test_closing_that_raises_is_reported_and_changes_nothing(virtual: Virtual) -> None:
-    """The run is COMPLETED, and the incident has the exception."""
-    scheduler = Scheduler(Job(share, Broken))
+@pytest.mark.parametrize("logs_failures", [True, False])
+def test_closing_that_raises_is_reported_and_changes_nothing(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, logs_failures: bool
+) -> None:
+    """The run is COMPLETED, and the incident has the exception; it is logged, also if failures of jobs are not."""
+
+    class Quiet(Scheduler):
+        pass
+
+    Quiet.logs_failures = logs_failures
+    scheduler = Quiet(Job(share, Broken))
     assert virtual(scheduler.co_run)
+    assert "closing what the jobs shared raised" in caplog.text
     assert scheduler.stop_reason is StopReason.COMPLETED
     assert isinstance(scheduler.incidents[0].exception, OSError)
+
+
+def test_closing_that_is_cut_is_not_begun_again() -> None:
+    """A loop that ends cancels all tasks, that of the closing too; what was about to close is left alone then."""
+    scheduler = Scheduler(Job(share))
+
+    async def main() -> None:
+        run = asyncio.create_task(scheduler.co_run())
+        await asyncio.sleep(0.1)
+        assert Shared.log[1:] == ["closing"]
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await asyncio.wait([run])
+
+    run_virtual(main, backend="asyncio")
+    assert Shared.log[1:] == ["closing"]
 
 
 def test_what_was_made_last_is_closed_first(virtual: Virtual) -> None:

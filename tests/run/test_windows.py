@@ -380,6 +380,22 @@ def test_no_token_is_left_borrowed(virtual: Virtual, how: str, depth: int) -> No
     virtual(main)
 
 
+def test_lent_token_that_is_not_needed_goes_to_whoever_waits(virtual: Virtual) -> None:
+    """When a nested scheduler has fewer jobs than tokens, somebody else has one, whichever it was that it was lent."""
+
+    async def main() -> list[float | None]:
+        limiter = anyio.CapacityLimiter(2)
+        outside = Job(nap, 1)
+        inner = Scheduler(Job(nap, 2), Job(nap, 9), jobs_window=limiter)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Scheduler(inner, jobs_window=limiter).co_run)
+            await anyio.sleep(1)
+            await Scheduler(outside, jobs_window=limiter).co_run()
+        return [outside.started_at, inner.finished_at]
+
+    assert virtual(main) == [2, 9]
+
+
 @pytest.mark.parametrize("jobs", [2, 3])
 def test_the_last_job_leaves_nobody_in_the_queue(virtual: Virtual, jobs: int) -> None:
     """A run waits for a token as long as it has a job for one, at the place that it has in the limiter's queue."""

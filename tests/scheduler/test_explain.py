@@ -10,9 +10,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from trioflow import Job, Scheduler, Service
+from trioflow import Job, Scheduler, Sequence, Service
+from trioflow.abc import waiting_for
 
-from ..bodies import fail, nap, serve
+from ..bodies import fail, nap, pass_time, serve
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -178,11 +179,54 @@ def test_limiter_is_used_up_further_out(virtual: Virtual) -> None:
     )
 
 
+@pytest.mark.fast_way
+def test_limiter_is_used_up_by_a_worker_between_two_jobs(virtual: Virtual) -> None:
+    """It waits for its turn of the loop, and keeps its token meanwhile: no job is named."""
+    job = Job(nap, label="job")
+
+    async def compute() -> None:
+        pass_time(virtual.backend, 0.002)
+
+    async def look() -> set[str]:
+        found: set[str] = set()
+        while not job.is_running():
+            await anyio.lowlevel.checkpoint()
+            found.add(scheduler.explain(job))
+        return found
+
+    async def main() -> None:
+        limiter = anyio.CapacityLimiter(1)
+        groups = [Scheduler(Sequence(Job(compute), Job(compute)), jobs_window=limiter) for _ in range(9)]
+        scheduler.update([looking, groups, Scheduler(job, jobs_window=limiter)])
+        assert await scheduler.co_run(check=True)
+
+    scheduler, looking = Scheduler(), Job(look)
+    virtual(main)
+    assert "'job' waits for a token of the window, a limiter that is used up: with 1 elsewhere" in looking.result()
+
+
 def test_interval_between_starts(virtual: Virtual) -> None:
     """With start_interval a job may wait only for the interval to pass."""
     job = Job(nap, label="job")
     scheduler = Scheduler(Job(nap), job, start_interval=5)
     assert told(scheduler, job, virtual) == "'job' waits for the start interval: there are 5 s between two starts"
+
+
+def test_what_a_job_waits_for_in_a_word(virtual: Virtual) -> None:
+    """Only a job that is ready waits for something that has such a word; the interval comes last."""
+    seen: list[str] = []
+    first, ready = Job(nap, 3), Job(nap)
+    behind = Job(nap, required=first)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Scheduler(first, ready, behind, start_interval=5).co_run)
+            await anyio.sleep(2)
+            seen.extend(waiting_for(job) for job in (first, ready, behind))
+            tasks.cancel_scope.cancel()
+
+    virtual(main)
+    assert seen == ["", "start interval", ""]
 
 
 def test_about_to_start(virtual: Virtual) -> None:
@@ -295,15 +339,18 @@ def test_cancelled_by_itself(virtual: Virtual) -> None:
     It read "the run stopped: completed", as if that had been the reason.
     """
     job, idle = Job(nap, 9, label="job"), Job(nap, label="idle")
+    nested = Scheduler(Job(nap, 9), label="nested")
 
     async def cancel() -> None:
         await anyio.sleep(1)
         job.cancel()
         idle.cancel()
+        nested.cancel()
 
-    scheduler = Scheduler(job, Job(cancel), idle.requires(job))
+    scheduler = Scheduler(job, Job(cancel), idle.requires(job), nested)
     assert ended(scheduler, job, virtual) == "'job' was cancelled after 1 s, by its own cancel()"
     assert scheduler.explain(idle) == "'idle' was cancelled before it started, by its own cancel()"
+    assert scheduler.explain(nested) == "'nested' was cancelled after 1 s, by its own cancel()"
 
 
 def test_cancelled_with_the_run(virtual: Virtual) -> None:

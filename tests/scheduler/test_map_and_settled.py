@@ -249,6 +249,23 @@ def test_jobs_added_meanwhile_are_waited_for(virtual: Virtual) -> None:
     assert watcher.result() == [("first", 1), ("2 left", 2), ("1 left", 3), ("end", 3)]
 
 
+def test_job_that_is_settled_when_it_is_added_is_found(virtual: Virtual) -> None:
+    """Its rule may block it at once."""
+
+    async def main() -> list[Any]:
+        found: list[Any] = []
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(collect, scheduler, found)
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(2)
+            scheduler.add(sleeper(1, required=failing, run_if="succeeded"))
+        return found
+
+    failing = Job(fail, 1, label="failing")
+    scheduler = Scheduler(failing, sleeper(3))
+    assert virtual(main) == [("failing", 1), ("1", 2), ("3", 3), ("end", 3)]
+
+
 def test_forever_jobs_are_not_waited_for(virtual: Virtual) -> None:
     """Forever jobs and services are yielded if they settle, but the iteration does not wait for them."""
 
@@ -304,6 +321,55 @@ def test_ends_when_the_run_stops(virtual: Virtual) -> None:
     scheduler = Scheduler(sleeper(1), long := sleeper(9), never := sleeper(3, required=long))
     assert virtual(main) == [("1", 1), ("9", 2), ("end", 2)]
     assert (scheduler.stop_reason, never.state) == (StopReason.TIMEOUT, IDLE)
+
+
+def test_ends_when_the_run_around_it_stops(virtual: Virtual) -> None:
+    """Over the jobs of a nested scheduler too, although that has never begun, and was put there afterwards."""
+    nested = Scheduler(sleeper(1), required=(long := sleeper(9)))
+    stream = nested.as_settled()
+    outer = Scheduler(long, nested, timeout=2)
+
+    async def main() -> float:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(outer.co_run)
+            with anyio.fail_after(5):
+                assert [job async for job in stream] == []
+        return anyio.current_time()
+
+    assert virtual(main) == 2
+
+
+def test_ends_with_its_run_although_the_next_begins_at_once(virtual: Virtual) -> None:
+    """Before the iteration goes on, its scheduler may be running again: nothing of that belongs to it."""
+
+    async def main() -> list[Any]:
+        found: list[Any] = []
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(collect, scheduler, found)
+            await anyio.sleep(1)
+            await scheduler.co_run(timeout=2)
+            await scheduler.co_run(timeout=2)
+        return found
+
+    scheduler = Scheduler(sleeper(1), long := sleeper(9), sleeper(3, required=long))
+    assert virtual(main) == [("1", 2), ("9", 3), ("end", 3)]
+
+
+def test_each_step_is_a_checkpoint(virtual: Virtual) -> None:
+    """A cancellation is raised in it also if a job is there already."""
+
+    async def main() -> None:
+        stream = scheduler.as_settled()
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(2)
+            with anyio.CancelScope() as scope:
+                scope.cancel()
+                await anext(stream)
+        assert scope.cancelled_caught
+
+    scheduler = Scheduler(sleeper(1), sleeper(3))
+    virtual(main)
 
 
 def test_iterating_while_the_run_is_cut(virtual: Virtual) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import pty
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -20,6 +23,7 @@ from trioflow._core.scheduler import _plain_code
 from trioflow._core.scheduler._plain_code import SignalWatch
 from trioflow.abc import AbstractJob, Instrument
 
+from ..bodies import fail, nothing
 from .signalled import child
 
 ENDING = ["unwinds", "begins", "shut down"]
@@ -279,6 +283,65 @@ def test_handlers_are_put_back(backend: Any) -> None:
     before = [signal.getsignal(number) for number in numbers]
     Scheduler().run(backend=backend, handle_signals=True)
     assert [signal.getsignal(number) for number in numbers] == before
+
+
+def test_error_of_a_run_keeps_its_traceback(backend: Any) -> None:
+    """Only what a signal has raised is shown in one line."""
+    with pytest.raises(ExceptionGroup) as raised:
+        Scheduler(Job(fail, 0)).run(backend=backend, check=True)
+    assert not hasattr(raised.value, "_trioflow_run")
+    assert "check" in [entry.name for entry in raised.traceback]
+
+
+def test_how_python_shows_what_a_signal_has_raised(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line; not at all if there is nowhere to show it; and everything else as ever."""
+    interruption, other = KeyboardInterrupt(), KeyboardInterrupt("other")
+    interruption._trioflow_run = "mine"  # type: ignore[attr-defined]
+    for error in (interruption, other):
+        _plain_code._excepthook(KeyboardInterrupt, error, None)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["KeyboardInterrupt: Ctrl-C ended the run of 'mine' in order", "KeyboardInterrupt: other"]
+    monkeypatch.setattr("sys.stderr", None)
+    _plain_code._excepthook(KeyboardInterrupt, interruption, None)
+    assert not capsys.readouterr().out
+
+
+@pytest.mark.parametrize("shell", [None, SimpleNamespace(), SimpleNamespace(kernel=1)], ids=["none", "ipython", "cell"])
+def test_run_in_a_loop_is_for_cells_of_notebooks(backend: Any, shell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There it runs in a thread of its own; elsewhere it is refused."""
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
+
+    async def main() -> bool:
+        return Scheduler(job).run(backend=backend)
+
+    job = Job(nothing)
+    if hasattr(shell, "kernel"):
+        assert asyncio.run(main())
+        assert job.is_succeeded()
+    else:
+        with pytest.raises(RuntimeError, match=r"an event loop runs in this thread; write: await scheduler.co_run\(\)"):
+            asyncio.run(main())
+
+
+def test_ctrl_c_in_a_cell_is_passed_to_the_thread_of_the_run() -> None:
+    """The main thread goes on waiting for it."""
+    told: list[type[BaseException]] = []
+    is_told = threading.Event()
+
+    def work() -> str:
+        time.sleep(0.05)  # until the main thread waits
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        assert is_told.wait(10)
+        return "done"
+
+    def interrupt(interruption: BaseException) -> None:
+        told.append(type(interruption))
+        is_told.set()
+
+    assert _plain_code.run_in_thread(work, interrupt) == "done"
+    assert told == [KeyboardInterrupt]
 
 
 def test_ctrl_c_before_the_loop_has_started_is_not_lost(backend: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trioflow import CycleError, Job, JobState, MissingRequirement, Scheduler, Sequence
+from trioflow._core.door.reading import find_implied
 
 from ...bodies import checked_result, fail, give, later, take
 
@@ -108,6 +109,26 @@ def test_after_a_run_adoption_is_final(virtual: Virtual) -> None:
     virtual(checked_result(scheduler))
     with pytest.raises(ValueError, match=r"'a' is in the scheduler 'home'"):
         Scheduler(a)
+
+
+def test_what_was_adopted_and_dropped_is_held_by_nobody(virtual: Virtual) -> None:
+    """A run that adds jobs with inputs, and keeps none, does not grow."""
+    scheduler = Scheduler(keep_jobs=False)
+
+    def add() -> None:
+        scheduler.add(Job(take, Job(give, label="a")))
+
+    scheduler.add(Job(later, 1, add))
+    virtual(checked_result(scheduler))
+    assert len(scheduler) == 1
+    assert not scheduler._members.adopted
+
+
+def test_an_input_beside_a_job_implies_nothing() -> None:
+    """It is a requirement already; its result is used by no other scheduler."""
+    scheduler = Scheduler(Job(take, Job(give)))
+    find_implied(scheduler)
+    assert (scheduler._members.implied, scheduler._members.used_outside) == ({}, set())
 
 
 def test_a_running_scheduler_does_not_lose_what_a_nested_one_has_adopted(virtual: Virtual) -> None:

@@ -59,15 +59,19 @@ def test_with_a_pool_each_runs_once_whatever_it_needs(virtual: Virtual) -> None:
     assert {(job.state, job.started_at) for job in cleaning} == {(SUCCEEDED, 1)}
 
 
-def test_one_that_does_not_end_is_named(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """A clean-up job that ignores its cancellation is named in the log, with its stack, a second later."""
+@pytest.mark.parametrize("nested", [False, True])
+def test_one_that_does_not_end_is_named(virtual: Virtual, caplog: pytest.LogCaptureFixture, nested: bool) -> None:
+    """A clean-up job that ignores its cancellation is named in the log, with its stack, a second later; once."""
 
     async def stays() -> None:
         with anyio.CancelScope(shield=True):
             await anyio.sleep(9)
 
     critical = bad()
-    job = Job(stays, required=critical, run_if="failed", label="stubborn")
+    job: Any = Job(stays, label="stubborn")
+    job = Scheduler(job) if nested else job
+    job.requires(critical)
+    job.run_if = "failed"
     with caplog.at_level(logging.WARNING, "trioflow"):
         assert virtual(timed, Scheduler(critical, job, cleanup_timeout=2)) == (False, 10)
     told = [record.getMessage() for record in caplog.records if "still runs" in record.getMessage()]

@@ -316,6 +316,20 @@ def test_a_setting_that_is_true_or_false_is_not_told_by_a_text(name: str) -> Non
     assert getattr(scheduler, name) is before
 
 
+def test_check_of_a_run_that_is_not_true_or_false_is_refused(virtual: Virtual) -> None:
+    """The same for the argument of a run."""
+    with pytest.raises(TypeError, match="check='no' of 'odd': give True or False"):
+        virtual(functools.partial(Scheduler(label="odd").co_run, check="no"))  # type: ignore[arg-type]
+
+
+def test_misspelt_option_of_a_scheduler_names_it_by_its_class() -> None:
+    """It has no label yet."""
+    with pytest.raises(
+        TypeError, match=r"'Scheduler': a scheduler has no option 'jobs_windw'; did you mean jobs_window"
+    ):
+        Scheduler(jobs_windw=3)  # type: ignore[call-arg]
+
+
 @pytest.mark.parametrize("seconds", [-1, math.nan, math.inf])
 def test_start_interval_out_of_its_range_is_refused(seconds: float) -> None:
     """start_interval is finite, 0 or more."""
