@@ -50,7 +50,8 @@ class Borrowing(AbstractJob[None]):
 
 
 def lending(*jobs: Any, **options: Any) -> Scheduler:
-    return Scheduler(*jobs, **{"jobs_window": 4, "jobserver": "fifo", **options})
+    all_options: dict[str, Any] = {"jobs_window": 4, "jobserver": "fifo", **options}
+    return Scheduler(*jobs, **all_options)
 
 
 def test_there_must_be_a_number_of_slots(virtual: Virtual) -> None:
