@@ -331,8 +331,11 @@ def test_ctrl_c_in_a_cell_is_passed_to_the_thread_of_the_run() -> None:
     is_told = threading.Event()
 
     def work() -> str:
-        time.sleep(0.05)  # until the main thread waits
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        main = threading.main_thread().ident or 0
+        while sys._current_frames()[main].f_code is not _plain_code.run_in_thread.__code__:
+            time.sleep(0.001)  # it is still starting this thread
+        time.sleep(0.01)
+        signal.pthread_kill(main, signal.SIGINT)
         assert is_told.wait(10)
         return "done"
 
