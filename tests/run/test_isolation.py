@@ -162,8 +162,12 @@ async def leave_group(child: Callable[[], Any]) -> None:
     await anyio.sleep(1)
 
 
-def test_nursery_left_open_is_closed_with_its_children(virtual: Virtual) -> None:
-    """Its children are cancelled and have ended, their clean-up included, when the job has settled."""
+@pytest.mark.parametrize("scope", [None, "around", "inside"])
+def test_nursery_left_open_is_closed_with_its_children(virtual: Virtual, scope: str | None) -> None:
+    """Its children are cancelled and have ended, their clean-up included, when the job has settled.
+
+    The error tells of the nursery, even if a scope around it or in it was left open too.
+    """
     ended: list[float] = []
 
     async def child() -> None:
@@ -174,10 +178,18 @@ def test_nursery_left_open_is_closed_with_its_children(virtual: Virtual) -> None
                 await anyio.sleep(1)
             ended.append(anyio.current_time())
 
-    job, after = Job(leave_group, child), Job(nap, 1, "whole")
+    async def sloppy() -> None:
+        if scope == "around":
+            anyio.CancelScope().__enter__()
+        await leave_group(child)
+        if scope == "inside":
+            anyio.CancelScope().__enter__()
+
+    job, after = Job(sloppy), Job(nap, 1, "whole")
     assert virtual(timed, Scheduler(Sequence(job, after))) == (True, 3)
     assert ended == [2]
     assert job.state is FAILED
+    assert ("nursery" if virtual.backend == "trio" else "task group") in str(job.raised_exception())
     assert job.elapsed == 2
     assert after.result() == "whole"
 

@@ -139,6 +139,23 @@ def test_odd_group_with_a_cancellation_leaves_the_error(virtual: Virtual) -> Non
     assert list(raised.exceptions) == errors
 
 
+def test_a_group_without_its_cancellation_keeps_its_shape(virtual: Virtual) -> None:
+    """The groups inside, and what they say, stay as the job has raised them."""
+    inner = ExceptionGroup("inner", [ValueError("mine"), OSError("mine, too")])
+
+    async def work() -> None:
+        try:
+            await anyio.sleep(5)
+        except BaseException as cancellation:
+            raise BaseExceptionGroup("outer", [inner, cancellation]) from None
+
+    job = Job(work)
+    assert virtual(timed, Scheduler(job, timeout=1)) == (False, 1)
+    raised = job.raised_exception()
+    assert isinstance(raised, ExceptionGroup)
+    assert (raised.message, list(map(repr, raised.exceptions))) == ("outer", [repr(inner)])
+
+
 @pytest.mark.parametrize("value", [Silent, Faceless])
 @pytest.mark.parametrize("options", [{}, {"timeout": 9}])
 def test_what_is_not_awaitable_and_has_no_repr_fails_its_job(

@@ -1,0 +1,51 @@
+"""Which backend is there, and which of them is running."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import sys
+from typing import Any
+
+import pytest
+
+from trioflow._core import backend
+
+
+def test_a_backend_is_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On trio, the part of anyio that is for trio is imported with it, so that no job waits for that."""
+    imported: list[str] = []
+
+    def note(name: str, package: str | None = None) -> Any:
+        imported.append(name)
+        return importlib.import_module(name, package)
+
+    monkeypatch.setattr(backend, "_loaded", {})
+    monkeypatch.setattr(backend, "import_module", note)
+    found = {name: backend.by_name(name) for name in ("asyncio", "trio")}
+    assert all(backend.by_name(name) is found[name] for name in found)
+    assert [name for name in imported if "loop" in name or "anyio" in name] == [
+        ".loop._asyncio", ".loop._trio", "anyio._backends._trio"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("imported", [False, True])
+def test_asyncio_is_found_running_in_its_tasks_alone(monkeypatch: pytest.MonkeyPatch, imported: bool) -> None:
+    """Whether trio is imported or not; a callback of the loop is not a task."""
+    if not imported:
+        monkeypatch.delitem(sys.modules, "trio")
+    in_callback = asyncio.Event()
+
+    def call_back() -> None:
+        with pytest.raises(RuntimeError, match="must be awaited in a task"):
+            backend.current()
+        in_callback.set()
+
+    async def main() -> str:
+        asyncio.get_running_loop().call_soon(call_back)
+        await asyncio.wait_for(in_callback.wait(), 1)
+        return backend.current().name
+
+    assert asyncio.run(main()) == "asyncio"
+    with pytest.raises(RuntimeError, match="must be awaited in a task"):
+        backend.current()
