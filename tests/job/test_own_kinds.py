@@ -108,17 +108,26 @@ def test_what_a_class_says_holds_for_its_subclasses() -> None:
 
 
 def test_failures_of_a_group_are_one_line_of_the_log(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """`failure_group` says which jobs fail in the same way."""
+    """`failure_group` says which jobs fail in the same way; without it, those of a class do."""
 
     class Broken(JobKind[None]):
-        def failure_group(self) -> object:
-            return given_of(self)
-
         async def co_run(self) -> None:
             raise OSError("broken")
 
-    virtual(Scheduler(*(Broken(group, label=f"{group}{n}") for group in "ab" for n in range(3))).co_run)
-    assert sum("failed: OSError" in record.getMessage() for record in caplog.records) == 2
+    class Grouped(Broken):
+        def failure_group(self) -> object:
+            return given_of(self)
+
+    class Other(Broken):
+        pass
+
+    def failures(*jobs: Any) -> int:
+        caplog.clear()
+        virtual(Scheduler(jobs).co_run)
+        return sum("failed: OSError" in record.getMessage() for record in caplog.records)
+
+    assert failures(Grouped(group, label=f"{group}{n}") for group in "ab" for n in range(3)) == 2
+    assert failures(kind(label=f"{n}") for kind in (Broken, Other) for n in range(3)) == 2
 
 
 def test_callbacks_can_read_the_outcome(virtual: Virtual) -> None:
@@ -316,6 +325,41 @@ def closed_at_once(run: RunHandle) -> Any:
 def not_closed(run: RunHandle) -> Any:
     """Make something that has no `close`."""
     return object()
+
+
+class Asking(JobKind[tuple[bool, bool]], keeps_time=True):
+    """Tells whether signs of life are asked for, and whether its limit takes one that comes too late."""
+
+    async def co_run(self) -> tuple[bool, bool]:
+        with run_of(self).time_limit(self) as limit:
+            deadline = limit.deadline
+        await anyio.sleep(1)
+        self.progress()
+        return limit.needs_signs, limit.deadline != deadline
+
+
+def test_signs_of_life_are_asked_for_where_they_put_off_an_end(virtual: Virtual) -> None:
+    """That of the job or of a scheduler around it; outside of its block they do not reach the limit."""
+    own, around, neither = Asking(idle_timeout=3), Asking(), Asking(timeout=3)
+    virtual(Scheduler(own, Scheduler(around, idle_timeout=3), neither).co_run)
+    assert [job.result() for job in (own, around, neither)] == [(True, False), (True, False), (False, False)]
+
+
+class Waiting(JobKind[list[bool]], keeps_time=True):
+    """Waits for what happens, and for what does not."""
+
+    async def co_run(self) -> list[bool]:
+        happens, never = ThreadEvent(), ThreadEvent()
+        happens.set()
+        with run_of(self).time_limit(self) as limit:
+            return [await limit.wait(happens), await limit.wait(never)]
+
+
+def test_a_limit_ends_a_wait_for_an_event(virtual: Virtual) -> None:
+    """The answer says whether the event came before."""
+    job = Waiting(timeout=2)
+    virtual(Scheduler(job).co_run)
+    assert (job.result(), job.elapsed) == ([True, False], 2)
 
 
 @pytest.mark.parametrize("make", [closed_at_once, not_closed])

@@ -117,6 +117,34 @@ def test_a_job_says_something_of_itself_while_it_runs_unless_it_is_secret(virtua
     virtual(Scheduler(open_, secret).co_run)
     assert (open_.result(), secret.result(), reading.status_of(open_)) == ("telling", "", "")
     assert reading.end_of(open_)[3] is False
+    assert reading.runs_commands(open_)
+    assert not reading.runs_commands(Job(nap, 1))
+
+
+def test_a_stock_is_shown_as_it_was_given_and_nothing_of_it_has_to_come() -> None:
+    """A size in units; that of which nobody keeps anything has no words of its own."""
+    pool = Pool(memory="8 GiB", api=Rate(calls=1, per=1, burst=1))
+    jobs = [Job(nap, 1, needs={"memory": "6 GiB", "api": {"calls": 1}}) for _ in range(3)]
+    memory, api = reading.resources_of(pool)
+    assert (memory.shown(1.5 * 2**30), api.shown(1)) == ("1.5 GiB", "")
+    assert (memory.seconds_to_come(jobs), api.seconds_to_come(jobs)) == (0, 2)
+
+
+def test_a_rank_is_the_longest_path_to_an_exit() -> None:
+    """What is expected of the job itself is part of it."""
+    first = Job(nap, 1, expected_duration=2, label="first")
+    last = Job(nap, 1, required=first, expected_duration=3)
+    assert reading.ranks_of(Scheduler(first, last)) == {first: 5, last: 3}
+    assert [reading.given_label(job) for job in (first, last)] == ["first", None]
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_settled_job_that_is_not_kept_is_given_up(virtual: Virtual, keeps: bool) -> None:
+    """But not a critical one that has failed: its failure is still to be told."""
+    job, bad = Job(nap, 1), Job(fail, critical=True)
+    scheduler = Scheduler(job, Job(fail), bad, keep_jobs=keeps)
+    virtual(scheduler.co_run)
+    assert [reading.is_given_up(scheduler, one) for one in (job, bad)] == [not keeps, False]
 
 
 def test_a_job_waits_for_what_is_implied_by_the_inputs_inside_it() -> None:
