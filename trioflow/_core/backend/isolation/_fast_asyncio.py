@@ -171,7 +171,7 @@ class FastAsyncioGroup(Group):
         return self._host.call_at(when, function)
 
     def is_cancelled(self) -> bool:
-        return self.cancelled_once or self._host.is_cancelled() or self.scope._effectively_cancelled
+        return self._host.is_cancelled() or self.scope._effectively_cancelled
 
     def deadline_passed(self) -> bool:
         return self._host.expired

@@ -82,8 +82,6 @@ class PlainAsyncioGroup(PlainGroup):
         self._workers[worker] = None
         with contextlib.suppress(BaseExceptionGroup, asyncio.CancelledError), self._loop.scope() as worker.scope:
             worker.scope.deadline = self._deadline
-            if self._stopped:
-                worker.scope.cancel()
             async with anyio.create_task_group() as tasks:
                 tasks.create_task(inside)
         inside.close()  # if the task was cancelled before its first step
