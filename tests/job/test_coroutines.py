@@ -111,13 +111,29 @@ def test_coroutine_is_closed_with_its_scheduler(no_warnings: None) -> None:
     assert all(job.is_idle() for job in jobs)
 
 
+def test_coroutine_that_was_not_reached_is_closed_with_an_open_scheduler(virtual: Virtual, no_warnings: None) -> None:
+    """The job has settled, and gives up what it needs no more; but its coroutine is still to be closed."""
+    coroutine = nap()
+
+    async def main() -> str:
+        async with Scheduler() as scheduler:
+            first = scheduler.add(Job(nap, 1))
+            scheduler.add(Job(coroutine, required=first)).cancel()
+        scheduler.close()
+        return inspect.getcoroutinestate(coroutine)
+
+    assert virtual(main) == inspect.CORO_CLOSED
+
+
 def test_coroutine_is_closed_by_close(no_warnings: None) -> None:
-    """close() of a job closes its coroutine; a second call does nothing."""
+    """close() of a job closes its coroutine; a second call does nothing; and the job cannot run."""
     coroutine = nap()
     job = Job(coroutine)
     job.close()
     job.close()
     assert inspect.getcoroutinestate(coroutine) == inspect.CORO_CLOSED
+    with pytest.raises(ValueError, match="can run only once"):
+        Scheduler(job).run()
 
 
 def test_close_leaves_results_readable(virtual: Virtual) -> None:

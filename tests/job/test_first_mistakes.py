@@ -19,6 +19,18 @@ if TYPE_CHECKING:
     from ..conftest import Virtual
 
 
+def test_a_kind_that_does_not_initialise_itself_is_named() -> None:
+    """The first of all mistakes in a class of one's own."""
+
+    class Own(AbstractJob[None]):
+        def __init__(self) -> None:
+            pass
+
+    for use in (Scheduler, Sequence, Job(fetch).requires):
+        with pytest.raises(TypeError, match=r"Own\.__init__ must call super\(\)\.__init__\(\)"):
+            use(Own())
+
+
 # --- a coroutine that nobody awaits
 
 

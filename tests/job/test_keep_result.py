@@ -258,7 +258,7 @@ def test_used_from_another_scheduler_it_stays(virtual: Virtual, listed: bool) ->
 
     Each `topological_order()` of the inner scheduler used to forget who uses its jobs from outside.
     """
-    maker = Maker()
+    maker, beside = Maker(), Maker()
     a = made(maker)
 
     async def look_at_order() -> None:
@@ -267,10 +267,14 @@ def test_used_from_another_scheduler_it_stays(virtual: Virtual, listed: bool) ->
             assert scheduler is not None
             scheduler.topological_order()
 
+    async def use_both(*bigs: Any) -> None:
+        assert len(bigs) == 2
+
     inner = Scheduler(a, Job(look_at_order, required=a), Job(use, a))
-    virtual(lambda: Scheduler(inner, Job(use, a)).co_run(check=True))
+    virtual(lambda: Scheduler(inner, Job(use_both, a, made(beside))).co_run(check=True))
     assert isinstance(a.result(), Big)
     assert maker.there
+    assert not beside.there  # it is given up all the same
 
 
 def test_nested_scheduler_that_is_tried_again_makes_it_anew(virtual: Virtual) -> None:

@@ -7,20 +7,23 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from trioflow import AbstractJob, Job, JobCancelled, JobTimeout, Scheduler
+from trioflow import AbstractJob, Depfile, Job, JobCancelled, JobTimeout, Scheduler
 from trioflow.abc import (
     FunctionJob,
     JobKind,
     Look,
     RunHandle,
     ThreadEvent,
+    Work,
     arguments_of,
     call_of,
+    file_path,
     given_of,
     label_inside,
     run_of,
@@ -73,11 +76,23 @@ def test_jobs_among_its_arguments_are_inputs(virtual: Virtual) -> None:
     """They are required, added with the job, replaced by their results, and shown in its label."""
     first = Echo("a")
     second = Echo(first, "b")
-    scheduler = Scheduler(second)
+    scheduler = Scheduler(Echo(second))
     assert list(second.required) == [first]
     assert virtual(scheduler.co_run)
-    assert second.result() == (("a",), "b")
+    assert second.result() == (("a",), "b")  # it is kept, whoever has used it
     assert second.label == "echo echo a b"
+
+
+def test_what_a_kind_says_is_its_result_is_what_others_get(virtual: Virtual) -> None:
+    """A kind may define `result()`: it is asked, and not what `co_run` has returned."""
+
+    class Loud(Echo):
+        def result(self, **given: Any) -> Any:
+            return str(super().result(**given)).upper()
+
+    last = Echo([loud := Loud("a")], loud)
+    assert virtual(Scheduler(last).co_run)
+    assert last.result() == (["('A',)"], "('A',)")
 
 
 def test_a_result_that_need_not_be_kept_is_dropped_when_it_is_filled_in(virtual: Virtual) -> None:
@@ -85,6 +100,21 @@ def test_a_result_that_need_not_be_kept_is_dropped_when_it_is_filled_in(virtual:
     first = Job(anyio.sleep, 0, keep_result=False)
     assert virtual(Scheduler(Echo(first, label="second")).co_run)
     assert first.result(default="dropped") == "dropped"
+
+
+@pytest.mark.parametrize("field", ["arguments", "options", "reads", "writes", "appends", "begins_anew"])
+def test_work_has_tuples(field: str) -> None:
+    """Text or a path alone is one thing; an iterator, which ends, can be walked through again and again."""
+    for given in ("main.c", Path("main.c"), Depfile("main.d")):
+        assert getattr(Work(what="compile", **{field: given}), field) == (given,)
+    assert getattr(Work(what="compile", **{field: iter(["a", "b"])}), field) == ("a", "b")
+
+
+@pytest.mark.parametrize(("path", "advice"), [("", "give a path"), ("a\0b", "a path has no NUL in it")])
+def test_what_is_not_a_path_is_refused(path: str, advice: str) -> None:
+    """An empty one mostly comes from a variable that is not set."""
+    with pytest.raises(ValueError, match=f"target=.* of Compress: {advice}"):
+        file_path(path, "target", "Compress")
 
 
 def test_a_secret_label_is_that_of_the_kind() -> None:

@@ -36,7 +36,8 @@ from .mutants import Mutant, mutants_of, write
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 ENGINE: Final = ("tests/run", "tests/scheduler", "tests/job", "tests/laws", "tests/testing/test_virtual.py")
-VIEWS: Final = ("tests/view/text", "tests/view/monitor/test_monitor.py", "tests/simulation", "tests/testing")
+MONITOR: Final = ("tests/view/monitor/test_monitor.py", "tests/view/monitor/test_forecast.py")
+VIEWS: Final = ("tests/view/text", *MONITOR, "tests/simulation", "tests/testing")
 KINDS: Final = ("tests/jobs/test_thread_job.py", "tests/jobs/test_idle.py", "tests/jobs/command/test_callbacks.py")
 ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     **{room: (f"trioflow/_core/{room}", ENGINE) for room in ("backend", "job", "scheduler")},

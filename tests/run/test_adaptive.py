@@ -254,6 +254,37 @@ def test_the_size_stays_between_minimum_and_maximum(events: list[tuple[float, st
         assert 2 <= control.size <= min(7, before + 1)
 
 
+def test_it_shrinks_by_the_mean_of_ten_latencies() -> None:
+    """Each mean is of the jobs since the one before it; after the window has shrunk, only of those that began since."""
+    control, now = Control(Adaptive(1, 100)), 0.0
+
+    def after(number: int, latency: float) -> int:
+        nonlocal now
+        for _ in range(number):
+            now += latency
+            control.note_success(now - latency, now, is_full=True)
+        return control.size
+
+    assert after(1 + 2 + 3 + 4, 2) == 5  # and the lowest mean is 2 s
+    assert after(9, 4.125) == 6
+    assert after(1, 4.125) == 4  # to where it should be 3 s
+    assert after(9, 4.125) == 6
+    assert after(1, 4.125) == 4
+    assert after(10, 3.875) == 6
+
+
+def test_it_measures_the_lowest_latency_again_after_a_hundred_higher_means() -> None:
+    """Then it goes down to half; while the latency stays the lowest, it does not."""
+    control, now, sizes = Control(Adaptive(1, 8)), 0.0, list[int]()
+    for latency, means in ((1.0, 200), (1.25, 99), (1.25, 1)):
+        for _ in range(10 * means):
+            now += latency
+            control.note_success(now - latency, now, is_full=True)
+            sizes.append(control.size)
+        assert sizes[100:] == [8] * (len(sizes) - 100) or means == 1
+    assert sizes[-2:] == [8, 4]
+
+
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 @given(
     ends=st.lists(st.tuples(st.integers(0, 4), st.sampled_from(["", "fail", "late", "throttled", "own"])), max_size=30),

@@ -128,7 +128,8 @@ def test_a_job_without_progress_is_ended(virtual: Virtual, own_task: bool) -> No
     error = job.raised_exception()
     assert isinstance(error, JobTimeout)
     assert (error.job, error.seconds, error.missing) == (job, 3, "progress")
-    assert "'slow' was ended: no progress for 3 s;" in str(error)
+    advice = "report it more often with current_job().progress(), or give it more time with idle_timeout="
+    assert f"'slow' was ended: no progress for 3 s; {advice}" in str(error)
     assert job.timed_out
 
 
@@ -247,7 +248,7 @@ def test_an_outermost_scheduler_in_which_nothing_happens(virtual: Virtual) -> No
     scheduler = Scheduler(Job(report, 3, 1), Job(nap, 99), idle_timeout=2, label="night")
     assert virtual(timed, scheduler) == (False, 5)
     assert (scheduler.stop_reason, scheduler.timed_out) == (StopReason.TIMEOUT, True)
-    with pytest.raises(JobTimeout, match="'night' was ended: no progress of its jobs for 2 s"):
+    with pytest.raises(JobTimeout, match="'night' was ended: no progress of its jobs for 2 s; give it more time"):
         virtual(functools.partial(scheduler.co_run, check=True))
 
 

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from typing import Any
 
@@ -232,6 +233,24 @@ def test_it_must_not_change_the_run(virtual: Virtual, what: str) -> None:
     assert inner.stop_reason is outer.stop_reason is StopReason.COMPLETED
     assert len(reported.messages) == 1
     assert any(one in reported.messages[0] for one in ("must not change the run", "has not started yet", "not running"))
+
+
+def test_runs_in_other_threads_may_be_changed_meanwhile(virtual: Virtual) -> None:
+    """Only the thread in which the policy is asked must not change a run."""
+    other = Scheduler()
+    other.add(Job(adds, other))
+
+    def key(job: AbstractJob[Any], outlook: Outlook) -> float:
+        with ThreadPoolExecutor(1) as threads:
+            assert threads.submit(other.run).result()
+        return 0
+
+    assert virtual(Scheduler(Job(anyio.sleep, 0), policy=By(key)).co_run)
+    assert len(other) == 2
+
+
+async def adds(scheduler: Scheduler) -> None:
+    scheduler.add(Job(anyio.sleep, 0))
 
 
 def test_an_error_in_the_clean_up_is_reported(virtual: Virtual) -> None:

@@ -652,6 +652,37 @@ def test_whoever_fits_if_those_before_it_cannot_start_is_woken(virtual: Virtual)
     assert begins["is blocked"] >= begins["has a reservation"]
 
 
+@pytest.mark.parametrize("grows", [False, True])
+def test_a_reservation_keeps_no_earlier_job_of_another_run_waiting(virtual: Virtual, grows: bool) -> None:
+    """Of the jobs that need as much, the first one counts, also when one that became ready later is first now."""
+    pool = Pool(cpu=3)
+
+    async def grow() -> None:
+        await anyio.sleep(1.5)
+        own.add(Job(nothing, required=later, expected_duration=99))
+
+    options: dict[str, Any] = {"needs": {"cpu": 2}, "expected_duration": 10}
+    early = Job(nap, 10, **options)
+    later = Job(nap, 10, required=Job(nap, 1), **options)
+    own = Scheduler(early, later, later.required, pool=pool, policy="critical-path", backfill=1)
+    if grows:
+        own.add(Job(grow))
+    between = Job(nap, 1, needs={"cpu": 1})  # at first it has no slot
+    passing = Scheduler(Sequence([Job(nap, 0.5, needs={"cpu": 1}) for _ in range(2)]), pool=pool)
+    runs = [Scheduler(Job(nap, 2 + 9 * grows, needs={"cpu": 2}), pool=pool), own]
+    runs += [Scheduler(Job(nap, 3.5), between, pool=pool, jobs_window=1), passing]
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for run, pause in zip(runs, (0.25, 0.25, 2, 0), strict=True):
+                group.start_soon(run.co_run)
+                await anyio.sleep(pause)
+
+    virtual(main)
+    assert between.started_at == 4
+    assert [job.started_at for job in passing] == [2.5, 12 + 9 * grows]
+
+
 @pytest.mark.parametrize("runs", [1, 2])
 def test_a_large_need_is_passed_no_more_often_than_allowed(virtual: Virtual, runs: int) -> None:
     """Whoever needs much starts after `backfill` jobs that came later, those of another run with the same pool too."""

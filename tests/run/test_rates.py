@@ -342,6 +342,7 @@ def test_a_restart_takes_the_amount_again(virtual: Virtual) -> None:
         ({"api": {"token": 1}}, ValueError, r"has no key 'token': did you mean tokens\?"),
         ({"api": {"tokens": 1e300}}, ValueError, r"so many tokens take more than a year; nothing was taken"),
         ({"api": {"tokens": 10**300}}, ValueError, r"so many tokens take more than a year"),
+        ({"api": {"requests": 300 * 86_400}}, ValueError, r"so many requests take more than a year"),
         ({"api": {"tokens": -1}}, ValueError, r"give a finite number, 0 or more"),
         ({"api": {"tokens": math.nan}}, ValueError, r"give a finite number, 0 or more"),
         ({"api": {"tokens": True}}, TypeError, r"give a number, 0 or more"),

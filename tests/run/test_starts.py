@@ -104,11 +104,13 @@ def test_jobs_that_join_a_run_keep_the_order_added(virtual: Virtual) -> None:
     assert order_of(virtual, make) == "jabxyz!"
 
 
-def test_own_task_keeps_its_place_in_the_order(virtual: Virtual) -> None:
-    """A job with a task of its own starts in its turn."""
+@pytest.mark.parametrize("priority", [0, 1])
+def test_own_task_keeps_its_place_in_the_order(virtual: Virtual, priority: int) -> None:
+    """A job with a task of its own starts in its turn, also where priorities decide."""
 
     def make() -> Scheduler:
-        return Scheduler([*labelled("ab"), *labelled("c", own_task=True), *labelled("def")], jobs_window=2)
+        first = labelled("ab", priority=priority)
+        return Scheduler([*first, *labelled("c", own_task=True), *labelled("def")], jobs_window=2)
 
     assert order_of(virtual, make) == "abcdef"
 

@@ -48,6 +48,8 @@ def test_requires_takes_back() -> None:
     with pytest.raises(KeyError, match=r"'j'.*'c'"):
         job.requires(a, c, remove=True)
     assert list(job.required) == [a, b]
+    with pytest.raises(TypeError, match="remove='no' of 'j'"):
+        job.requires(a, remove="no")  # type: ignore[arg-type]
     job.requires(a, remove=True)
     assert list(job.required) == [b]
 
@@ -71,6 +73,8 @@ def test_required_is_a_read_only_ordered_view(number: int) -> None:
     job.requires(others[1], remove=True)
     assert others[1] not in view
     assert view | {job} == {*others, job} - {others[1]}
+    job.requires(others[1])
+    assert list(view)[-1] is others[1]
 
 
 def test_requires_of_an_empty_sequence_is_nothing() -> None:

@@ -97,6 +97,22 @@ def test_search_from_both_ends_finds_what_a_search_from_one_finds(
     assert _graph.meet([end], forwards.__getitem__, [start], backwards.__getitem__) is reached
 
 
+@pytest.mark.parametrize("is_large_ahead", [False, True])
+def test_search_from_both_ends_ends_with_the_smaller_side(is_large_ahead: bool) -> None:
+    """However much there is on the other side, of which no more is looked at."""
+    asked: list[int] = []
+
+    def neighbours(node: int, limit: int) -> list[int]:
+        asked.append(node)
+        return [node + 1] if node < limit else []
+
+    large, small = (functools.partial(neighbours, limit=limit) for limit in (1000, 3))
+    sides = [([0], large), ([2000], small)]
+    (ends, forwards), (starts, backwards) = sides if is_large_ahead else sides[::-1]
+    assert not _graph.meet(ends, forwards, starts, backwards)
+    assert len(asked) <= 4
+
+
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=20), st.lists(st.integers(0, 9), unique=True))
 def test_jobs_bypassed_one_after_the_other_leave_the_order_of_the_others(
     edges: list[tuple[int, int]], bypassed: list[int]

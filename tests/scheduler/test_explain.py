@@ -309,9 +309,11 @@ def test_succeeded_by_moving_on(virtual: Virtual) -> None:
 def test_failed(virtual: Virtual) -> None:
     """After how long, and with which exception."""
     job, other = Job(fail, label="job"), Job(fail, 1, OSError(""), label="other")
-    scheduler = Scheduler(job, other)
+    long = Job(fail, 1, OSError("x" * 201))
+    scheduler = Scheduler(job, other, long)
     assert ended(scheduler, job, virtual) == "'job' failed after 1 s, with OSError: broken"
     assert scheduler.explain(other) == "'other' failed after 1 s, with OSError"
+    assert scheduler.explain(long).endswith(f"with OSError: {'x' * 199}…")
 
 
 def test_failed_and_critical(virtual: Virtual) -> None:

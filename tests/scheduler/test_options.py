@@ -390,9 +390,20 @@ def test_the_signature_shows_each_option_with_its_default(kind: type[AbstractJob
         name: one.default for name, one in inspect.signature(kind).parameters.items() if one.kind is one.KEYWORD_ONLY
     }
     assert shown == {row.name: row.default for row in table(kind)}
+    assert not any(name.startswith("_") for name in inspect.signature(kind).parameters)
     job = kind()
     for name in shown.keys() - FIXED - {"label", "needs"}:
         assert getattr(job, name) == shown[name], name
+
+
+def test_a_constructor_of_its_own_has_its_own_signature() -> None:
+    """A subclass takes what its `__init__` takes."""
+
+    class Own(AbstractJob[None]):
+        def __init__(self, size: int) -> None:
+            super().__init__(label=str(size))
+
+    assert list(inspect.signature(Own).parameters) == ["size"]
 
 
 @pytest.mark.parametrize("kind", [AbstractJob, Scheduler])

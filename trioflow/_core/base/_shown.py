@@ -89,8 +89,8 @@ class _ShortRepr(reprlib.Repr):
         return f"<a whole number of some {digits} digits>"
 
     def repr_bytes(self, x: bytes, level: int) -> str:
-        """Show the beginning: the value may be all the output of a command."""
-        return repr(x[: self.maxstring]) + "..." * (len(x) > self.maxstring)
+        """Show as much as may be shown: the value may be all the output of a command."""
+        return repr(x[: self.maxstring])
 
     def repr_dict(self, x: dict[Any, Any], level: int) -> str:
         """Show the first items in their own order; reprlib would sort all keys first."""

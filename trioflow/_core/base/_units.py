@@ -44,7 +44,7 @@ def durations_in_column(seconds: Iterable[float | None]) -> tuple[str, list[str]
 
     """
     times = [*seconds]
-    longest = max((abs(one) for one in times if one is not None), default=0.0)
+    longest = max([0.0, *(abs(one) for one in times if one is not None)])
     if longest >= 99.995:
         unit, shown = ("min:s", _minutes) if longest < HOUR else ("h:min:s", _hours)
         return unit, ["" if one is None else "-" * (one < 0) + shown(abs(one)) for one in times]

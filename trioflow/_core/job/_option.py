@@ -133,7 +133,7 @@ def changed(record: R, name: str, value: Any) -> R:
 
 def usual(kind: type[AbstractJob[Any]], place: str, record: type[R]) -> R:
     """Make the record of a job without any of the options that are kept there."""
-    options = [option for option in kind._declared.values() if isinstance(option, Kept) and option.place == place]
+    options = [option for option in kind._declared.values() if option.place == place]
     made = record(**{option.name: option.check(option.default, option.name, "") for option in options})
     Kept.usual[place] = made
     return made

@@ -99,11 +99,10 @@ class Work:
     begins_anew: Iterable[Path] = ()
 
     def __post_init__(self) -> None:
-        """Take a path alone for a list of one, and what can be walked through only once as it is now."""
+        """Take text or a path alone for a list of one, and what can be walked through only once as it is now."""
         for name in ("arguments", "options", "reads", "writes", "appends", "begins_anew"):
             given: Any = getattr(self, name)
-            is_one = _is_path(given) and name not in ("arguments", "options")
-            object.__setattr__(self, name, (given,) if is_one else tuple(given))
+            object.__setattr__(self, name, (given,) if _is_path(given) else tuple(given))
 
 
 def _is_path(given: Any) -> bool:

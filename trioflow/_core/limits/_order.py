@@ -73,13 +73,12 @@ class Order:
         self.priorities = True
         self.key = self._chosen_key()
         for heap in self.heaps.values():
-            heap[:] = map(self.with_priority, heap)
-            heapq.heapify(heap)
+            heap[:] = map(self.with_priority, heap)  # their order stays
 
     def with_priority(self, entry: Entry) -> Entry:
-        """Return an entry from before priorities were compared as it is now."""
+        """Return an entry from before priorities were compared, of a job that has none, as it is now."""
         key, number, job = entry
-        return (self.before_all() if number < 0 else (-job.priority, key), number, job)
+        return (self.before_all() if number < 0 else (0, key), number, job)
 
     def note(self, job: AbstractJob[Any], seconds: float | None) -> None:
         """Take in a job that was added to the running scheduler, and its expected duration, if it is known."""

@@ -59,7 +59,7 @@ class Grant:
 
     def reserves(self) -> dict[str, Resource]:
         """Return resources for the members of a scheduler that has this grant."""
-        return {one.name: one.reserve(need, has) for one, need, has in self._parts if one.is_kept}
+        return {one.name: one.reserve(need, has) for one, need, has in self._parts if isinstance(one, Stock)}
 
     def as_mapping(self) -> dict[str, Any]:
         """Return what was granted by name: a list of the named things, amounts by key of a rate, or the amount."""

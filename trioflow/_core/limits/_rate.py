@@ -286,10 +286,6 @@ class RateResource(Resource):
         """Return the rate itself: nothing of it can be kept."""
         return self
 
-    def reserve(self, need: Needed, has: Needed) -> Resource:
-        """Return the rate itself."""
-        return self
-
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
         """Read another clock from now on, which shows `shift` seconds more."""
         super().change_clock(clock, shift)

@@ -170,10 +170,6 @@ class Resource(ABC):
         """Return what the members of a scheduler with this entry in its `needs` find; it is only to be asked."""
 
     @abstractmethod
-    def reserve(self, need: Any, has: Any) -> Resource:
-        """Return what a scheduler has, for its members. Only what is kept has this."""
-
-    @abstractmethod
     def total_shown(self) -> Any:
         """Return how much there is of it, for users."""
 

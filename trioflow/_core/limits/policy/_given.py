@@ -79,7 +79,7 @@ def refuse_in_policy(what: str) -> None:
         RuntimeError: it does.
 
     """
-    if asking and threading.get_ident() in asking:
+    if threading.get_ident() in asking:
         raise RuntimeError(f"{what}: the call comes from the key() of a policy, which must not change the run")
 
 

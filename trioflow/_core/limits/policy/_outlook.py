@@ -54,7 +54,7 @@ class Ranks:
 
     def longest(self) -> float:
         """Return the length of the longest path in seconds."""
-        return max(self.of.values(), default=0.0)
+        return max(self.of.values())
 
     def note(self, job: AbstractJob[Any]) -> None:
         """Rank a new job by itself."""
