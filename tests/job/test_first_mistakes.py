@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import enum
 import inspect
-from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from trioflow import Job, JobCancelled, JobNotDone, MissingRequirement, Scheduler, Sequence
@@ -29,6 +30,29 @@ def test_a_kind_that_does_not_initialise_itself_is_named() -> None:
     for use in (Scheduler, Sequence, Job(fetch).requires):
         with pytest.raises(TypeError, match=r"Own\.__init__ must call super\(\)\.__init__\(\)"):
             use(Own())
+
+
+# --- a function that returns what cannot be awaited
+
+
+class Answer:
+    """Can be awaited, and is no coroutine."""
+
+    def __await__(self) -> Generator[Any, Any, int]:
+        yield from anyio.lowlevel.checkpoint().__await__()
+        return 5
+
+
+@pytest.mark.parametrize("options", [{}, {"retry": 1}])
+def test_whatever_can_be_awaited_will_do(virtual: Virtual, options: dict[str, Any]) -> None:
+    """If a function returns something else, the error, or its note, says so."""
+    fine, wrong = Job(lambda: Answer(), **options), Job(cast(Any, lambda: 5), **options)
+    assert virtual(Scheduler(fine, wrong).co_run)
+    assert fine.result() == 5
+    error = wrong.raised_exception()
+    assert isinstance(error, TypeError)
+    text = "\n".join([str(error), *getattr(error, "__notes__", ())])
+    assert text.count("its function returned 5, which is not awaitable") == 1
 
 
 # --- a coroutine that nobody awaits

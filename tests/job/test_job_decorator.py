@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import pickle
 import unittest.mock
 from typing import TYPE_CHECKING, Any
 
@@ -294,6 +295,7 @@ def test_it_looks_like_the_function() -> None:
     assert list(inspect.signature(Site("x").read).parameters) == ["page"]
     assert fetch.options(label="x").__doc__ == fetch.__doc__
     assert Site.read.__doc__ is None
+    assert pickle.loads(pickle.dumps(fetch)) is fetch
 
 
 def test_the_function_itself_can_be_had(virtual: Virtual) -> None:

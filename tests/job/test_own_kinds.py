@@ -117,6 +117,17 @@ def test_what_is_not_a_path_is_refused(path: str, advice: str) -> None:
         file_path(path, "target", "Compress")
 
 
+def test_a_kind_of_job_is_asked_whether_it_can_run() -> None:
+    """Also one that is the plainest of all otherwise."""
+
+    class Careful(Job[None]):
+        def check_before_run(self) -> None:
+            raise ValueError("not here")
+
+    with pytest.raises(ValueError, match="not here"):
+        Scheduler(Careful(anyio.sleep, 0)).run()
+
+
 def test_a_secret_label_is_that_of_the_kind() -> None:
     """Of a job with `redact=True` nobody asks for its arguments."""
     assert Echo("password", redact=True).label == "Echo …"

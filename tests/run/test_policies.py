@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from trioflow import Job, Scheduler, Sequence, current_job
 from trioflow._core.base._graph import finding_longest_paths, in_chunks
+from trioflow._core.limits.policy._outlook import usual
 from trioflow.abc import AbstractJob
 
 from ..bodies import take
@@ -277,6 +278,12 @@ def test_priorities_are_not_changed_during_a_run() -> None:
     job = Job(change, label="x")
     assert Scheduler(job).run()
     assert "priority of 'x': not while 'Scheduler' runs" in str(job.raised_exception())
+
+
+@pytest.mark.parametrize(("known", "found"), [([], 1), ([3], 3), ([1, 4], 2.5), ([9, 2, 1], 2), ([9, 3, 2, 1], 2.5)])
+def test_what_nobody_knows_takes_as_long_as_is_usual(known: list[float], found: float) -> None:
+    """The median of the durations that are known, or a second."""
+    assert usual(known) == found
 
 
 def test_long_work_on_a_graph_pauses_after_as_many_nodes_as_fit(many_pauses: None) -> None:

@@ -652,6 +652,17 @@ def test_whoever_fits_if_those_before_it_cannot_start_is_woken(virtual: Virtual)
     assert begins["is blocked"] >= begins["has a reservation"]
 
 
+def test_a_job_with_a_task_of_its_own_may_need_nothing(virtual: Virtual) -> None:
+    """It is put back for another worker, with nothing to be given back, in a run whose jobs need something."""
+
+    async def main() -> list[float | None]:
+        async with Scheduler(pool=Pool(cpu=1), jobs_window=1) as scheduler:
+            jobs = [scheduler.add(Job(nap, 1, needs={"cpu": 1})), scheduler.add(Job(nap, 1, own_task=True))]
+        return [job.started_at for job in jobs]
+
+    assert virtual(main) == [0, 1]
+
+
 @pytest.mark.parametrize("grows", [False, True])
 def test_a_reservation_keeps_no_earlier_job_of_another_run_waiting(virtual: Virtual, grows: bool) -> None:
     """Of the jobs that need as much, the first one counts, also when one that became ready later is first now."""
