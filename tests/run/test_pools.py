@@ -694,6 +694,24 @@ def test_a_reservation_keeps_no_earlier_job_of_another_run_waiting(virtual: Virt
     assert [job.started_at for job in passing] == [2.5, 12 + 9 * grows]
 
 
+def test_an_earlier_job_of_another_run_does_not_pass(virtual: Virtual) -> None:
+    """Of what may pass a job before it has a reservation, those count alone that became ready after it."""
+    pool = Pool(cpu=3)
+    large, small = [Job(nap, 1, needs={"cpu": 3}) for _ in range(2)], Job(nap, 1, needs={"cpu": 1})
+    earlier = Scheduler(large[0], *(Job(nap, 2, needs={"cpu": 1}) for _ in range(2)), pool=pool, jobs_window=1)
+    runs = [Scheduler(Job(nap, 6, needs={"cpu": 1}), pool=pool), earlier]
+    runs += [Scheduler(large[1], pool=pool, backfill=1), Scheduler(small, pool=pool)]
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for run, pause in zip(runs, (0.25, 0.25, 2.5, 0), strict=True):
+                group.start_soon(run.co_run)
+                await anyio.sleep(pause)
+
+    virtual(main)
+    assert small.started_at == 3
+
+
 @pytest.mark.parametrize("runs", [1, 2])
 def test_a_large_need_is_passed_no_more_often_than_allowed(virtual: Virtual, runs: int) -> None:
     """Whoever needs much starts after `backfill` jobs that came later, those of another run with the same pool too."""
