@@ -8,7 +8,7 @@ First the tests of the room run once, with coverage, so that each mutant meets o
 shortest ones first. A mutant is killed if a test fails, or does not end in time. One that survives needs a test, or a
 line in `survivors.txt` that says why no test can notice it; or the code there may be simpler. The figures so far stand
 at the top of that file. A seed gives the same sample again, as long as no file of the room has changed. Everything
-happens in copies of the tree.
+happens in copies of the tree and, for root, among processes of its own.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import collections
 import concurrent.futures
+import functools
 import os
 import queue
 import random
@@ -56,6 +57,8 @@ ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
 }
 """The folder of each room, and the tests that are to notice its faults."""
 PYTEST: Final = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not soak", "--no-header")
+ALONE: Final = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", '"$0" "$@"; exit $?')
+"""What the tests of a fault see no processes but their own in: it may be one that ends, or stops, any process."""
 LEFT_OUT: Final = (".git", ".venv", "venv", "__pycache__", ".*_cache", "build", "dist", ".hypothesis")
 MOST_TESTS: Final = 150
 """Tests that a mutant meets at most: a line of the engine is reached by thousands.
@@ -164,7 +167,7 @@ def noticed(copy: Path, tests: Sequence[str], limit: float, environment: Mapping
     """Run these tests; return whether one failed, or ended the process, or they did not end within so many seconds."""
     (copy / "chosen.txt").write_text("\n".join(tests), encoding="utf-8")
     (ended := copy / "ended.xml").unlink(missing_ok=True)  # the process may end with 0 in the middle
-    command = [*PYTEST, "-x", "-n", "0", "--timeout", "30", f"--junitxml={ended}", "@chosen.txt"]
+    command = [*alone(), *PYTEST, "-x", "-n", "0", "--timeout", "30", f"--junitxml={ended}", "@chosen.txt"]
     with subprocess.Popen(
         command, cwd=copy, env={**os.environ, **environment}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,
@@ -176,6 +179,14 @@ def noticed(copy: Path, tests: Sequence[str], limit: float, environment: Mapping
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, 9)
+
+
+@functools.cache
+def alone() -> tuple[str, ...]:
+    """Return what the command of tests begins with, so that they are alone; nothing where only root may do that."""
+    if not shutil.which(ALONE[0]):
+        return ()
+    return ALONE if subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode == 0 else ()
 
 
 def copied(place: Path) -> Path:
