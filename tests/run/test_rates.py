@@ -16,7 +16,7 @@ from trioflow import Job, JobState, Pool, Rate, Scheduler, StopReason, ThreadJob
 from trioflow._core.limits._queues import NeedsQueue
 from trioflow.testing import run_virtual
 
-from ..bodies import nap, nothing, timed
+from ..bodies import nap, nothing, timed, turns
 from ..conftest import Virtual
 
 # Powers of two, so that times are exact.
@@ -587,6 +587,24 @@ def test_never_more_than_the_rate_and_nobody_starves(
                 total += amounts.get(key, 0)
                 allowed = rate.burst[key] + limit / PER * (when - taken[first][0])
                 assert total <= allowed + 1e-6
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+def test_a_later_job_that_becomes_ready_when_time_has_come_does_not_go_before(virtual: Virtual, is_first: bool) -> None:
+    """Whoever waits has a timer for this moment, which may ring after something else has happened in it."""
+    pool = Pool(api=Rate(requests=1, per=1))
+    waiting = [Job(nothing, needs={"api": 1}) for _ in range(2)]
+    later = Job(nothing, needs={"api": 1}, required=Job(nap, 1))
+    runs = [Scheduler(*waiting, pool=pool), Scheduler(later.required, later, pool=pool)]
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            for run in runs[::-1] if is_first else runs:
+                group.start_soon(run.co_run)
+                await turns(3)
+
+    virtual(main)
+    assert starts([*waiting, later]) == [0, 1, 2]
 
 
 def test_time_that_comes_during_a_look_is_not_missed(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
