@@ -405,6 +405,18 @@ def test_what_is_kept_by_task_is_each_jobs_own(backend: Any, held: Callable[[], 
     assert len(opened) == len(set(map(id, opened))) == 30
 
 
+def test_a_task_that_is_kept_in_two_ways_is_one_jobs_own(backend: Any) -> None:
+    """A weak reference does not make up for a strong one."""
+    kept: list[Any] = []
+
+    async def work() -> None:
+        kept.append((task_now(), weakref.ref(task_now())))
+
+    assert Scheduler(Sequence(Job(work) for _ in range(3))).run(backend=backend) is True
+    assert len({id(task) for task, _ in kept}) == 3
+    kept.clear()
+
+
 @pytest.mark.fast_way
 def test_jobs_that_keep_nothing_share_tasks(backend: Any) -> None:
     """What is usual leaves no reference to a task behind, strong or weak, so three tasks serve thirty jobs."""
