@@ -118,6 +118,7 @@ def test_a_job_says_something_of_itself_while_it_runs_unless_it_is_secret(virtua
     assert (open_.result(), secret.result(), reading.status_of(open_)) == ("telling", "", "")
     assert reading.end_of(open_)[3] is False
     assert reading.runs_commands(open_)
+    assert [reading.command_line_of(job) for job in (open_, secret)] == ["tell", secret.redacted_label()]
     assert not reading.runs_commands(Job(nap, 1))
 
 
