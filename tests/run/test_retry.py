@@ -197,11 +197,15 @@ def test_cancellation_is_never_retried(virtual: Virtual, how: str, retry: Any) -
     assert (job.state, job.attempts, job.calls, job.elapsed) == (CANCELLED, 1, [0], 2)
 
 
-@pytest.mark.parametrize("retry", [5, three_times, stamina.retry(on=OSError)])
-def test_failure_while_unwinding_is_not_retried(virtual: Virtual, retry: Any) -> None:
+@pytest.mark.parametrize(
+    "retry", [5, three_times, stamina.retry(on=OSError, wait_initial=0, wait_max=0, wait_jitter=0)]
+)
+@pytest.mark.parametrize("leaves_shield", [False, True])
+def test_failure_while_unwinding_is_not_retried(virtual: Virtual, retry: Any, leaves_shield: bool) -> None:
     """What a job raises because it was cancelled is its outcome, as without retry: no attempt follows.
 
-    A second attempt was counted, though it could not start, and the first one's error was lost with it.
+    A second attempt was counted, though it could not start, and the first one's error was lost with it. And in a shield
+    that the job had left open it did start, and nothing ended it.
     """
     calls: list[float] = []
 
@@ -210,6 +214,8 @@ def test_failure_while_unwinding_is_not_retried(virtual: Virtual, retry: Any) ->
         try:
             await anyio.sleep(9)
         finally:
+            if leaves_shield:
+                anyio.CancelScope(shield=True).__enter__()
             raise OSError("while unwinding")
 
     async def cancel() -> None:

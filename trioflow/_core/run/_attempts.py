@@ -90,6 +90,9 @@ class Attempts:
             await run.backend.checkpoint()
             if run.backend.isolation.was_cancelled(worker):
                 await run.backend.checkpoint()  # asyncio may need one more turn to tell a task that it is cancelled
+                if self.unwinding is not None:  # a shield that the job has left open keeps the cancellation out
+                    self.final = self.unwinding
+                    return None
             run.begin_further_attempt(self.job)
         self.begun = True
         try:
