@@ -139,6 +139,12 @@ def test_none_is_where_print_goes(backend: str, capfd: pytest.CaptureFixture[str
     assert capfd.readouterr() == ("out\n", "err\n")
 
 
+def test_errors_may_go_where_print_goes(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
+    """With the standard output, if that has no place of its own."""
+    run(backend, CommandJob("echo out; echo err >&2", shell=True, stderr=subprocess.STDOUT))
+    assert capfd.readouterr() == ("out\nerr\n", "")
+
+
 def test_a_standard_output_without_a_descriptor_gets_it_too(backend: str) -> None:
     """As in a notebook."""
     file = io.StringIO()

@@ -225,6 +225,20 @@ def test_without_commands_there_is_no_guard(backend: str) -> None:
     assert seen == [[]]
 
 
+@pytest.mark.parametrize("executable", [sys.executable, ""])
+def test_a_guard_is_run_by_the_same_python(backend: str, executable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or by that of the PATH, if this one does not know where it is, as in a program that contains Python."""
+    monkeypatch.setattr("sys.executable", executable)
+    found: list[str] = []
+
+    def look(_: CommandJob) -> None:
+        found.extend(Path(f"/proc/{the_guard()}/cmdline").read_text().split("\0"))
+
+    run(backend, CommandJob(["true"], on_start=look))
+    shell, option, _, python, *_ = found  # the shell becomes Python when the run has died
+    assert (shell, option, python) == ("/bin/sh", "-c", executable or "python3")
+
+
 def test_a_guard_that_somebody_has_killed_does_no_harm(backend: str, watched: Watched) -> None:
     """The run goes on unguarded, and ends in order."""
 
