@@ -20,6 +20,7 @@ import pytest
 from trioflow import CommandError, CommandJob, JobState, Scheduler, ThreadJob
 from trioflow.jobs.command import _capture, _streams
 
+from ... import pythons
 from ...bodies import run
 from ..posix.process_trees import until_there
 from .commands import PIPE, failure_of, python
@@ -139,10 +140,13 @@ def test_none_is_where_print_goes(backend: str, capfd: pytest.CaptureFixture[str
     assert capfd.readouterr() == ("out\n", "err\n")
 
 
-def test_errors_may_go_where_print_goes(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """With the standard output, if that has no place of its own."""
-    run(backend, CommandJob("echo out; echo err >&2", shell=True, stderr=subprocess.STDOUT))
-    assert capfd.readouterr() == ("out\nerr\n", "")
+@pytest.mark.parametrize("where", ["stdout", "stderr"])
+def test_errors_may_go_where_print_goes(where: str) -> None:
+    """With the standard output, if that has no place of its own: mostly that of the program, under the same number."""
+    job = "CommandJob('echo out; echo err >&2', shell=True, stderr=subprocess.STDOUT)"
+    code = f"import subprocess, sys; from trioflow import *; sys.stdout = sys.{where}; Scheduler({job}).run()"
+    done = pythons.python("-c", code, text=True)
+    assert {"stdout": done.stdout, "stderr": done.stderr} == {"stdout": "", "stderr": "", where: "out\nerr\n"}
 
 
 def test_a_standard_output_without_a_descriptor_gets_it_too(backend: str) -> None:

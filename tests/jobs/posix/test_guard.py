@@ -356,6 +356,7 @@ def test_a_process_that_others_have_reaped_has_exited(table: _guard.Table) -> No
         child.kill()
     assert process.has_exited()
     process.was_reaped(-signal.SIGKILL)
+    assert process.has_exited()
     assert process.has_left_dead_alone()
     process.forget()
 
