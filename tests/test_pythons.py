@@ -80,9 +80,13 @@ def test_a_shell_can_call_a_fork(tmp_path: Path, ending: str, code: int) -> None
     assert (done.stdout, done.stderr) == (f"['x  y', {ending!r}] {tmp_path} b c\n{code}\n", "")
 
 
+NAPS = "import time\nwhile True: time.sleep(0.01)"
+"""What to do until a signal comes. Python would handle one that comes just before a long sleep only after that."""
+
+
 def test_a_signal_is_received() -> None:
     """Ctrl-C is an exception; the code at the end is that of the signal."""
-    code = "import time; print(flush=True); time.sleep(60)"
+    code = f"print(flush=True)\n{NAPS}"
     with Python(["-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.poll() is None
         assert process.stdout is not None
@@ -97,8 +101,8 @@ def test_a_signal_is_received() -> None:
 def test_a_terminal_is_a_terminal(controls: bool) -> None:
     """What is printed there comes line by line; in a session of its own, Ctrl-C at the terminal is a signal."""
     ours, theirs = pty.openpty()
-    code = "import os, time; print(os.isatty(0), os.isatty(1), os.isatty(2), flush=True); time.sleep(60 * CONTROLS)"
-    words = ["-c", code.replace("CONTROLS", str(int(controls)))]
+    code = "import os; print(os.isatty(0), os.isatty(1), os.isatty(2), flush=True)\n"
+    words = ["-c", code + NAPS if controls else code]
     with Python(words, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=controls) as process:
         os.close(theirs)
         with open(ours, closefd=False) as screen:

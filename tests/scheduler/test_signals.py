@@ -136,7 +136,8 @@ async def block():
             time.sleep(0.001)
         time.sleep(STANDS_STILL)
         say("taken note")
-        time.sleep(60)
+        while True:
+            time.sleep(0.001)
     except KeyboardInterrupt:
         say("got through")
         raise

@@ -208,7 +208,7 @@ atexit.register(terminated, leave=False)
 )
 def test_the_failover_program(watched: Watched, tmp_path: Path, number: signal.Signals) -> None:
     """`del` in a signal handler, while the program waits for anything."""
-    code, output = program(FAILOVER + BUSY + "time.sleep(1000)", tmp_path, number)
+    code, output = program(FAILOVER + BUSY + "while True: time.sleep(0.01)", tmp_path, number)
     assert (code, output) == (0, "no process: True\n")
     assert watched.gone_in_time()
 
