@@ -165,7 +165,9 @@ class Ordering:
             found.extend(nested._members.nested)
         for nested in reversed(found):
             members = nested._members
-            known = self._known(nested) if learned or members.demanding or members.nested else None
+            if not (learned or members.demanding or members.nested):
+                continue  # nobody says how long one of its jobs takes
+            known = self._known(nested)
             if known:
                 ranks = Ranks(known)
                 order = _graph.topological_order(members.jobs, members.waits_for)

@@ -290,12 +290,12 @@ class Run:
             self.notify("before_run")
             if self.group.is_cancelled():
                 self.cancelled_outside()
-            for _ in self._make_entries_ready() if self.phase is not STOPPING else ():
+            for _ in self._make_entries_ready() if not self.stopping else ():
                 if not await self.group.host.turn():
                     self.cancelled_outside()
                 if self.stopping:
                     break
-            if self.phase is not STOPPING:
+            if not self.stopping:
                 self.phase = RunPhase.RUNNING
                 if self.outer_worker is not None and self.outer_worker.run.phase is DRAINING:
                     self.drain()  # it is a further attempt of a nested scheduler
