@@ -24,6 +24,7 @@ from ..bodies import (
     fail,
     later,
     nap,
+    naps,
     nothing,
     pass_time,
     states,
@@ -382,48 +383,33 @@ def test_job_that_was_suspended_costs_no_second_turn(virtual: Virtual) -> None:
     assert 50 <= len(turns) < 150
 
 
+async def turns_until_begun(jobs: list[Job[Any]]) -> int:
+    """Return how many turns the event loop makes until all these jobs have started."""
+    number = 0
+    while any(job.started_at is None for job in jobs):
+        await turns(1)
+        number += 1
+    return number
+
+
 @pytest.mark.fast_way
 def test_many_jobs_that_block_start_in_few_turns(virtual: Virtual) -> None:
     """When jobs block for long, several of them start in each turn of the loop, and more the more have blocked."""
-    begun: list[int] = []
-
-    async def begin() -> None:
-        begun.append(1)
-        await anyio.sleep(1)
-
-    async def count() -> list[int]:
-        seen: list[int] = []
-        while len(begun) < 600:
-            await anyio.lowlevel.checkpoint()
-            seen.append(len(begun))
-        return seen
-
-    counter = Job(count)
-    assert virtual(Scheduler(counter, [Job(begin) for _ in range(600)]).co_run)
-    assert len(counter.result()) < 60
+    jobs = naps(600)
+    counter = Job(lambda: turns_until_begun(jobs))
+    assert virtual(Scheduler(counter, jobs).co_run)
+    assert counter.result() < 60
 
 
 @pytest.mark.fast_way
 def test_workers_that_have_blocked_together_are_called_together(virtual: Virtual) -> None:
     """When many jobs become ready at once, and those before them have left workers, all begin in a few turns."""
-    begun: list[int] = []
-
-    async def begin() -> None:
-        begun.append(1)
-        await anyio.sleep(1)
-
-    async def count() -> list[int]:
-        seen = [0]
-        while len(begun) < 48:
-            await turns(1)
-            seen.append(len(begun))
-        return seen
-
-    first = [Job(begin) for _ in range(24)]
+    first = naps(24)
     middle = Job(nap, 1, required=first)
-    counter = Job(count, required=middle)
-    assert virtual(Scheduler(first, middle, counter, [Job(begin, required=middle) for _ in range(24)]).co_run)
-    assert len(counter.result()) <= 5
+    last = naps(24, required=middle)
+    counter = Job(lambda: turns_until_begun(last), required=middle)
+    assert virtual(Scheduler(first, middle, counter, last).co_run)
+    assert counter.result() <= 4
 
 
 @pytest.mark.fast_way

@@ -293,19 +293,20 @@ def test_a_job_that_comes_to_stand_before_others_while_it_runs_keeps_them_waitin
     assert (big.started_at, small.started_at) == (5, 6)
 
 
+async def one_after_the_other(runs: list[Scheduler], pauses: tuple[float, ...]) -> None:
+    """Begin these runs, each followed by a pause of so many seconds, and wait for all of them."""
+    async with anyio.create_task_group() as group:
+        for run, pause in zip(runs, pauses, strict=True):
+            group.start_soon(run.co_run)
+            await anyio.sleep(pause)
+
+
 @pytest.mark.parametrize("resource", [2, Rate(requests=1, per=1)])
 def test_of_several_runs_the_job_that_became_ready_first_starts_first(virtual: Virtual, resource: Any) -> None:
     """However many jobs the other runs have: a run that is woken later than another one does not starve."""
     shared = Pool(api=resource)
     schedulers = [Scheduler(*[Job(anyio.sleep, 1, needs={"api": 1}) for _ in range(8)], pool=shared) for _ in range(4)]
-
-    async def main() -> None:
-        async with anyio.create_task_group() as group:
-            for scheduler in schedulers:
-                group.start_soon(scheduler.co_run)
-                await anyio.sleep(0.25)
-
-    virtual(main)
+    virtual(one_after_the_other, schedulers, (0.25, 0.25, 0.25, 0.25))
     starts = [[job.started_at or 0 for job in scheduler] for scheduler in schedulers]
     for earlier, later in itertools.pairwise(starts):
         assert max(earlier) <= min(later)
@@ -683,13 +684,7 @@ def test_a_reservation_keeps_no_earlier_job_of_another_run_waiting(virtual: Virt
     runs = [Scheduler(Job(nap, 2 + 9 * grows, needs={"cpu": 2}), pool=pool), own]
     runs += [Scheduler(Job(nap, 3.5), between, pool=pool, jobs_window=1), passing]
 
-    async def main() -> None:
-        async with anyio.create_task_group() as group:
-            for run, pause in zip(runs, (0.25, 0.25, 2, 0), strict=True):
-                group.start_soon(run.co_run)
-                await anyio.sleep(pause)
-
-    virtual(main)
+    virtual(one_after_the_other, runs, (0.25, 0.25, 2, 0))
     assert between.started_at == 4
     assert [job.started_at for job in passing] == [2.5, 12 + 9 * grows]
 
@@ -702,13 +697,7 @@ def test_an_earlier_job_of_another_run_does_not_pass(virtual: Virtual) -> None:
     runs = [Scheduler(Job(nap, 6, needs={"cpu": 1}), pool=pool), earlier]
     runs += [Scheduler(large[1], pool=pool, backfill=1), Scheduler(small, pool=pool)]
 
-    async def main() -> None:
-        async with anyio.create_task_group() as group:
-            for run, pause in zip(runs, (0.25, 0.25, 2.5, 0), strict=True):
-                group.start_soon(run.co_run)
-                await anyio.sleep(pause)
-
-    virtual(main)
+    virtual(one_after_the_other, runs, (0.25, 0.25, 2.5, 0))
     assert small.started_at == 3
 
 
