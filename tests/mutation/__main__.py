@@ -210,16 +210,23 @@ class Reach:
     def tests(self, mutant: Mutant) -> list[str]:
         """Return tests that reach a mutant's line, the shortest first; or its file, if the line runs at the import."""
         found = self.by_line.get((mutant.path, mutant.line), [])
-        lines = collections.Counter(
-            test for (path, _), tests in self.by_line.items() if path == mutant.path for test in tests if test
-        )
-        found = [test for test in found if test] or (list(lines or self.durations) if found else [])
+        if found and not (found := [test for test in found if test]):
+            found = list(self.lines.get(mutant.path) or self.durations)
         shortest = sorted(found, key=lambda test: self.durations.get(test, 1.0))
         if len(found) <= MOST_TESTS:
             return shortest
+        lines = self.lines[mutant.path]
         knowing = one_of_each_first(sorted(found, key=lambda test: -lines[test]))
         chosen = {*shortest[: MOST_TESTS // 2], *knowing[: MOST_TESTS // 2]}
         return [test for test in shortest if test in chosen]
+
+    @functools.cached_property
+    def lines(self) -> dict[str, collections.Counter[str]]:
+        """How many lines of each file each test reaches."""
+        found = collections.defaultdict[str, collections.Counter[str]](collections.Counter)
+        for (path, _), tests in self.by_line.items():
+            found[path].update(test for test in tests if test)
+        return found
 
     def seconds(self, tests: Sequence[str]) -> float:
         """Return how long these tests took."""
