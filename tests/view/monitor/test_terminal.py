@@ -70,6 +70,17 @@ def test_the_picture_is_at_the_bottom_and_stays(terminal: Terminal, backend: str
     assert "\x1b[?1049" not in terminal.getvalue()
 
 
+def test_a_terminal_that_does_not_tell_its_size_has_24_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As nearly all have; a picture that is a line too high would scroll, and the next one stand below its place."""
+    for name in ("COLUMNS", "LINES"):
+        monkeypatch.delenv(name)
+    drawn: list[tuple[int, int]] = []
+    display = TerminalDisplay(Terminal(), lambda *size: drawn.append(size) or [], 60)
+    display.start()
+    display.stop()
+    assert drawn == [(80, 23)]
+
+
 def test_what_jobs_print_goes_above(terminal: Terminal, backend: str) -> None:
     """Lines on standard output and error, of jobs and of logs, stand above the picture, in their order, whole."""
     handler = logging.StreamHandler(terminal)

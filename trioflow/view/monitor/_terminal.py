@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import io
 import os
+import shutil
 import threading
 from collections.abc import Callable, Generator
 from typing import Final, TextIO
@@ -187,13 +188,12 @@ class TerminalDisplay(Display):
 
     def _size(self) -> tuple[int, int]:
         """Return the columns and lines of the terminal, or what the environment says, which goes first."""
-        size = self._console.size
-        if self._descriptor is None or {"COLUMNS", "LINES"} <= os.environ.keys():
-            return size.width, size.height
-        with contextlib.suppress(OSError):
-            columns, lines = os.get_terminal_size(self._descriptor)
-            return columns or size.width, lines or size.height
-        return size.width, size.height
+        if self._descriptor is not None and not {"COLUMNS", "LINES"} <= os.environ.keys():
+            with contextlib.suppress(OSError):
+                columns, lines = os.get_terminal_size(self._descriptor)
+                if columns and lines:
+                    return columns, lines
+        return shutil.get_terminal_size()  # not rich's, which takes 25 lines for granted where most have 24
 
     def _painted(self, text: str, style: str) -> str:
         """Return a text with its escape sequences."""
