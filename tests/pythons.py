@@ -26,7 +26,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import termios
 import threading
 import types
@@ -145,16 +144,16 @@ def make_program(path: Path, *words: str) -> None:
 
 
 @functools.cache
-def door() -> str:
-    """Let the server listen to other processes too, and return the address of its socket."""
-    directory = tempfile.TemporaryDirectory()
-    atexit.register(directory.cleanup)
-    address = f"{directory.name}/door"
+def door() -> bytes:
+    """Let the server listen to other processes too, and return the address of its socket.
+
+    It is in no directory, which a fork of this process could remove when it ends.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.bind(address)
+        listener.bind("")  # the system finds a name
         listener.listen()
         socket.send_fds(server(), [b"{}"], [listener.fileno()])
-    return address
+        return cast(bytes, listener.getsockname())
 
 
 @functools.cache
