@@ -25,8 +25,8 @@ from .process_trees import watched as watched
 # ---- no more processes
 
 AS_ANOTHER_USER = (
-    "setpriv", f"--reuid={130_000 + os.getpid() % 50_000}", "--clear-groups", "--inh-caps=-all,+dac_override,+dac_read_search",
-    "--ambient-caps=-all,+dac_override,+dac_read_search",
+    "setpriv", f"--reuid={130_000 + os.getpid() % 50_000}", "--clear-groups",
+    "--inh-caps=-all,+dac_override,+dac_read_search", "--ambient-caps=-all,+dac_override,+dac_read_search",
 )  # fmt: skip
 """Another user, for whom limits hold, who can read our files, and has no processes of other tests that come and go."""
 
