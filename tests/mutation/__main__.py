@@ -3,12 +3,15 @@
     python -m tests.mutation                            # what fits into ten minutes, of all rooms
     python -m tests.mutation --room limits --minutes 30
     python -m tests.mutation --room run --seed 7 --sample 20
+    python -m tests.mutation --draw                     # after changes: other faults, in place of those that are gone
 
 First the tests of the room run once, with coverage, so that each mutant meets only the tests that reach its line, the
 shortest ones first. A mutant is killed if a test fails, or does not end in time. One that survives needs a test, or a
-line in `survivors.txt` that says why no test can notice it; or the code there may be simpler. The figures so far stand
-at the top of that file. A seed gives the same sample again, as long as no file of the room has changed. Everything
-happens in copies of the tree and, for root, among processes of its own.
+line in `survivors.txt` that says why no test can notice it; or the code there may be simpler. The figures stand at the
+top of that file.
+
+The sample of each room is in `sample.txt`, so that a change of the code does not draw another one. A seed draws others.
+Everything happens in copies of the tree and, for root, among processes of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import argparse
 import collections
 import concurrent.futures
 import functools
+import hashlib
 import os
 import queue
 import random
@@ -24,6 +28,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Mapping, Sequence
@@ -70,6 +75,8 @@ LINES: Final = Path(__file__).with_name("survivors.txt").read_text(encoding="utf
 SURVIVORS: Final = [line for line in LINES if not line.startswith("#")]
 EXPLAINED: Final = dict(zip(SURVIVORS[::2], map(str.strip, SURVIVORS[1::2]), strict=True))
 """Why no test can notice a mutant: mostly it costs time or memory, and nothing else."""
+SAMPLE: Final = Path(__file__).with_name("sample.txt")
+"""The signatures of the faults that are tried, below the name of their room."""
 PLAIN: Final = "TRIOFLOW_PLAIN"
 """With this in the environment, the tests meet the plain way of the backends, which is in files `_plain*.py`."""
 KILLED, SURVIVED, UNREACHED, EXPLAINED_WORD = "killed", "survived", "no test reaches it", "explained"
@@ -80,6 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each mutant would compile pytest's plugins again, for a second
     rooms = options.room or list(ROOMS)
+    if options.draw:
+        SAMPLE.write_text("".join(drawn(room, options) for room in ROOMS), encoding="utf-8")
+        return 0
     survivors = 0
     for room in rooms:
         with tempfile.TemporaryDirectory() as directory:
@@ -94,7 +104,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--room", action="append", choices=ROOMS, help="default: each")
     parser.add_argument("--minutes", type=float, default=10.0, help="for all rooms together; default: 10")
     parser.add_argument("--sample", type=int, default=200, help="mutants of each room; default: 200")
-    parser.add_argument("--seed", type=int, default=1, help="which sample; default: 1")
+    parser.add_argument("--seed", type=int, help="which other sample; default: that of sample.txt")
+    parser.add_argument("--draw", action="store_true", help="fill up sample.txt, and try nothing")
     parser.add_argument("--file", default="", help="only files whose path has this in it")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="how many at once; default: each core")
     return parser.parse_args(arguments)
@@ -103,13 +114,10 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def try_room(room: str, directory: Path, options: argparse.Namespace, seconds: float) -> int:
     """Try a sample of the mutants of one room, and return how many survived unexplained."""
     folder, tests = ROOMS[room]
-    found = [
-        mutant
-        for file in sorted((ROOT / folder).rglob("*.py"))
-        if options.file in file.as_posix()
-        for mutant in mutants_of(ROOT, file)
-    ]
-    chosen = random.Random(options.seed).sample(found, min(options.sample, len(found)))
+    found = mutants_in(room)
+    names = kept(room) & found.keys() if options.seed is None else found.keys()
+    named = [found[name] for name in sorted(names) if options.file in found[name].path]
+    chosen = random.Random(options.seed or 0).sample(named, min(options.sample, len(named)))
     print(f"{room}: {len(chosen)} of {len(found)} mutants", flush=True)
     copies = queue.SimpleQueue[Path]()
     for number in range(options.workers):
@@ -118,7 +126,7 @@ def try_room(room: str, directory: Path, options: argparse.Namespace, seconds: f
     whole = copied(directory / "whole")
     reaches = {
         way: reached(whole, folder, tests, options.workers, {PLAIN: way})
-        for way in sorted({way_to(mutant) for mutant in chosen})
+        for way in sorted({way for mutant in chosen for way in ways_to(mutant)})
     }
     print(f"  the tests without a fault took {time.monotonic() - start:.0f} s", flush=True)
     end = time.monotonic() + seconds
@@ -129,7 +137,7 @@ def try_room(room: str, directory: Path, options: argparse.Namespace, seconds: f
             return None
         copy = copies.get()
         try:
-            return fate(mutant, copy, reaches[way_to(mutant)])
+            return fate(mutant, copy, *(reaches[way] for way in ways_to(mutant)))
         finally:
             copies.put(copy)
 
@@ -144,23 +152,50 @@ def try_room(room: str, directory: Path, options: argparse.Namespace, seconds: f
     return counts[SURVIVED] + counts[UNREACHED]
 
 
-def way_to(mutant: Mutant) -> str:
-    """Return "1" if its file is taken on the plain way of the backends alone; else the empty text."""
-    return "1" if Path(mutant.path).name.startswith("_plain") else ""
+def mutants_in(room: str) -> dict[str, Mutant]:
+    """Return all mutants of a room by their signatures, which stay the same while nothing in their lines changes."""
+    found = dict[str, Mutant]()
+    for file in sorted((ROOT / ROOMS[room][0]).rglob("*.py")):
+        before = collections.Counter[str]()  # of the same name: numbers and `True` stand in many lines
+        for mutant in mutants_of(ROOT, file):
+            before[mutant.name] += 1
+            found[hashlib.sha256(f"{mutant.name} {before[mutant.name]}".encode()).hexdigest()[:8]] = mutant
+    return found
 
 
-def fate(mutant: Mutant, copy: Path, reach: Reach) -> str:
-    """Put the mutant into a copy of the tree, run the tests that reach it, and return its fate."""
-    tests = reach.tests(mutant)
-    if not tests:
-        return EXPLAINED_WORD if mutant.name in EXPLAINED else UNREACHED
+def kept(room: str) -> set[str]:
+    """Return the signatures in the sample of a room, also of mutants that are gone."""
+    _, _, rest = SAMPLE.read_text(encoding="utf-8").partition(f"{room}:\n")
+    return set(rest.partition(":")[0].split()) - ROOMS.keys()
+
+
+def drawn(room: str, options: argparse.Namespace) -> str:
+    """Return the sample of a room without the mutants that are gone, and with as many others as it lacks."""
+    found = mutants_in(room)
+    stay = kept(room) & found.keys()
+    others = sorted(found.keys() - stay)
+    stay.update(random.Random(options.seed or 0).sample(others, max(0, min(options.sample - len(stay), len(others)))))
+    return f"{room}:\n{textwrap.fill(' '.join(sorted(stay)), 119)}\n"
+
+
+def ways_to(mutant: Mutant) -> tuple[str, ...]:
+    """Return what is to stand in TRIOFLOW_PLAIN, one after the other: the engine uses some files on one way alone."""
+    if Path(mutant.path).name.startswith("_plain"):
+        return ("1",)
+    return ("", "1") if "backend" in mutant.path else ("",)
+
+
+def fate(mutant: Mutant, copy: Path, *reaches: Reach) -> str:
+    """Put the mutant into a copy of the tree, run the tests that reach it on each way, and return its fate."""
+    chosen = [(reach, tests) for reach in reaches if (tests := reach.tests(mutant))]
     text = mutant.put_into(copy)
     try:
-        if noticed(copy, tests, 30 + 5 * reach.seconds(tests), reach.environment):
-            return KILLED
-        return EXPLAINED_WORD if mutant.name in EXPLAINED else SURVIVED
+        for reach, tests in chosen:
+            if noticed(copy, tests, 30 + 5 * reach.seconds(tests), reach.environment):
+                return KILLED
     finally:
         write(copy / mutant.path, text)
+    return EXPLAINED_WORD if mutant.name in EXPLAINED else SURVIVED if chosen else UNREACHED
 
 
 def noticed(copy: Path, tests: Sequence[str], limit: float, environment: Mapping[str, str]) -> bool:

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 from pathlib import Path
 
 import pytest
 
-from tests.mutation.__main__ import EXPLAINED, KILLED, ROOMS, ROOT, SURVIVED, UNREACHED, Reach, fate
+from tests.mutation.__main__ import (
+    EXPLAINED,
+    KILLED,
+    ROOMS,
+    ROOT,
+    SURVIVED,
+    UNREACHED,
+    Reach,
+    drawn,
+    fate,
+    kept,
+    mutants_in,
+)
 from tests.mutation.mutants import Mutant, mutants_of
 
 SOURCE = '''
@@ -54,6 +67,21 @@ def test_each_room_has_faults_that_can_be_compiled(room: str) -> None:
     pytest.fail("there is no file with faults")
 
 
+def test_the_sample_stays_as_it_is_and_is_filled_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is gone from the code goes; others come until there are enough, and the rooms are kept apart."""
+    found = mutants_in("posix").keys()
+    stay = set(sorted(found)[:5])
+    sample = tmp_path / "sample.txt"
+    monkeypatch.setattr("tests.mutation.__main__.SAMPLE", sample)
+    sample.write_text(f"base:\n12345678\nposix:\n{' '.join(stay)} gone1234\ndoor:\n87654321\n", encoding="utf-8")
+    options = argparse.Namespace(seed=None, sample=20)
+    assert kept("posix") == {*stay, "gone1234"}
+    sample.write_text(drawn("base", options) + drawn("posix", options), encoding="utf-8")
+    assert stay < kept("posix") <= found
+    assert len(kept("posix")) == len(kept("base")) == 20
+    assert drawn("posix", options) == f"posix:{sample.read_text(encoding='utf-8').partition('posix:')[2]}"
+
+
 def test_a_fault_is_killed_survives_or_is_not_reached(tmp_path: Path) -> None:
     """A test that fails kills the mutant, or one in which the process ends; the tree is as before afterwards."""
     (tmp_path / "module.py").write_text("def double(number):\n    return number + number\n", encoding="utf-8")
@@ -68,6 +96,8 @@ def test_a_fault_is_killed_survives_or_is_not_reached(tmp_path: Path) -> None:
     assert fate(minus, tmp_path, Reach({}, {})) == UNREACHED
     (tmp_path / "test_module.py").write_text("def test_two():\n    pass\n", encoding="utf-8")
     assert fate(minus, tmp_path, reach) == SURVIVED
+    other = Reach({("module.py", 2): ["test_other.py"]}, {})
+    assert fate(minus, tmp_path, reach, other) == KILLED  # on another way: there is no such test
     (tmp_path / "test_module.py").write_text("import os\n\ndef test_two():\n    os._exit(0)\n", encoding="utf-8")
     assert fate(minus, tmp_path, reach) == KILLED
 
