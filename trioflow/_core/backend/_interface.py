@@ -175,7 +175,7 @@ class Group(Protocol):
         ...
 
     def deadline_passed(self) -> bool:
-        """Return whether it was the deadline that cancelled the group."""
+        """Return whether the deadline has cancelled the group; False on asyncio, where `on_deadline` does that."""
         ...
 
     def cancel(self) -> None:

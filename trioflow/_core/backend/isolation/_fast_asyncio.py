@@ -174,7 +174,7 @@ class FastAsyncioGroup(Group):
         return self._host.is_cancelled() or self.scope._effectively_cancelled
 
     def deadline_passed(self) -> bool:
-        return self._host.expired
+        return False
 
     def cancel(self) -> None:
         if not self.scope.cancel_called:

@@ -95,10 +95,10 @@ class PlainAsyncioGroup(PlainGroup):
             worker.leave_unbegun()
 
     def is_cancelled(self) -> bool:
-        return self._stopped or self.deadline_passed() or super().is_cancelled() or self._host.is_cancelled()
+        return self._stopped or super().is_cancelled() or self._host.is_cancelled()
 
     def deadline_passed(self) -> bool:
-        return self._host.expired or (not self._stopped and self._host.loop.time() >= self._deadline)
+        return False
 
     def cancel(self) -> None:
         self._stopped = True

@@ -35,10 +35,8 @@ class AsyncioHost(HostTask):
         "_cancellation",
         "_context",
         "_losing_patience",
-        "_on_deadline",
         "_requests",
         "_timer",
-        "expired",
         "loop",
         "task",
     )
@@ -57,14 +55,8 @@ class AsyncioHost(HostTask):
         self._cancellation: asyncio.CancelledError | None = None
         self._context = context
         self.loop = asyncio.get_running_loop()
-        self.expired = False
-        self._on_deadline = on_deadline
-        self._timer = None if deadline == math.inf else self.loop.call_at(deadline, self._expire)
+        self._timer = None if deadline == math.inf else self.loop.call_at(deadline, on_deadline)
         self._losing_patience: list[asyncio.TimerHandle] = []
-
-    def _expire(self) -> None:
-        self.expired = True
-        self._on_deadline()
 
     def leave(self) -> Any:
         """Stop the timer, and return the task, which is not kept: a worker retires if its task is referred to."""
