@@ -6,9 +6,9 @@
     python -m tests.mutation --draw                     # after changes: other faults, in place of those that are gone
 
 First the tests of the room run once, with coverage, so that each mutant meets only the tests that reach its line, the
-shortest ones first. A mutant is killed if a test fails, or does not end in time. One that survives needs a test, or a
-line in `survivors.txt` that says why no test can notice it; or the code there may be simpler. The figures stand at the
-top of that file.
+most promising ones first; if none does, those that start processes, where nobody looks. A mutant is killed if a test
+fails, or does not end in time. One that survives needs a test, or a line in `survivors.txt` that says why no test can
+notice it; or the code there may be simpler. The figures stand at the top of that file.
 
 The sample of each room is in `sample.txt`, so that a change of the code does not draw another one. A seed draws others.
 Everything happens in copies of the tree and, for root, among processes of its own.
@@ -24,6 +24,7 @@ import hashlib
 import os
 import queue
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -65,12 +66,14 @@ PYTEST: Final = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
 ALONE: Final = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", '"$0" "$@"; exit $?')
 """What the tests of a fault see no processes but their own in: it may be one that ends, or stops, any process."""
 LEFT_OUT: Final = (".git", ".venv", "venv", "__pycache__", ".*_cache", "build", "dist", ".hypothesis")
-MOST_TESTS: Final = 150
-"""Tests that a mutant meets at most: a line of the engine is reached by thousands.
+FIRST_TESTS: Final = 150
+"""Tests that a mutant meets first: a line of the engine is reached by thousands.
 
 Half of them are the shortest, and half those that reach the most lines of the file, of each function one first: with
 the shortest alone, many faults in lines that each run reaches met only tests that were about something else.
 """
+STARTS_PROCESSES: Final = re.compile(r"\b(subprocess|python|child)\b")
+"""What stands in files of tests that start other processes."""
 LINES: Final = Path(__file__).with_name("survivors.txt").read_text(encoding="utf-8").splitlines()
 SURVIVORS: Final = [line for line in LINES if not line.startswith("#")]
 EXPLAINED: Final = dict(zip(SURVIVORS[::2], map(str.strip, SURVIVORS[1::2]), strict=True))
@@ -187,15 +190,18 @@ def ways_to(mutant: Mutant) -> tuple[str, ...]:
 
 def fate(mutant: Mutant, copy: Path, *reaches: Reach) -> str:
     """Put the mutant into a copy of the tree, run the tests that reach it on each way, and return its fate."""
-    chosen = [(reach, tests) for reach in reaches if (tests := reach.tests(mutant))]
+    is_reached = any(reach.tests(mutant) for reach in reaches)
+    is_explained = mutant.name in EXPLAINED
     text = mutant.put_into(copy)
     try:
-        for reach, tests in chosen:
-            if noticed(copy, tests, 30 + 5 * reach.seconds(tests), reach.environment):
-                return KILLED
+        for reach in reaches:
+            tests = reach.tests(mutant) if is_reached else reach.starting_processes
+            for some in (tests[:FIRST_TESTS], [] if is_explained else tests[FIRST_TESTS:]):
+                if some and noticed(copy, some, 30 + 5 * reach.seconds(some), reach.environment):
+                    return KILLED
     finally:
         write(copy / mutant.path, text)
-    return EXPLAINED_WORD if mutant.name in EXPLAINED else SURVIVED if chosen else UNREACHED
+    return EXPLAINED_WORD if is_explained else SURVIVED if is_reached else UNREACHED
 
 
 def noticed(copy: Path, tests: Sequence[str], limit: float, environment: Mapping[str, str]) -> bool:
@@ -243,17 +249,31 @@ class Reach:
     """What is added to that of the tests."""
 
     def tests(self, mutant: Mutant) -> list[str]:
-        """Return tests that reach a mutant's line, the shortest first; or its file, if the line runs at the import."""
+        """Return the tests that reach a mutant's line, or its file, if the line runs at the import; see FIRST_TESTS."""
         found = self.by_line.get((mutant.path, mutant.line), [])
         if found and not (found := [test for test in found if test]):
             found = list(self.lines.get(mutant.path) or self.durations)
-        shortest = sorted(found, key=lambda test: self.durations.get(test, 1.0))
-        if len(found) <= MOST_TESTS:
+        shortest = self.shortest_first(found)
+        if len(found) <= FIRST_TESTS:
             return shortest
         lines = self.lines[mutant.path]
         knowing = one_of_each_first(sorted(found, key=lambda test: -lines[test]))
-        chosen = {*shortest[: MOST_TESTS // 2], *knowing[: MOST_TESTS // 2]}
-        return [test for test in shortest if test in chosen]
+        chosen = {*shortest[: FIRST_TESTS // 2], *knowing[: FIRST_TESTS // 2]}
+        return sorted(shortest, key=lambda test: test not in chosen)
+
+    @functools.cached_property
+    def starting_processes(self) -> list[str]:
+        """The tests in files that start processes, the shortest first."""
+
+        @functools.cache
+        def starts_processes(file: str) -> bool:
+            return STARTS_PROCESSES.search((ROOT / file).read_text(encoding="utf-8")) is not None
+
+        return self.shortest_first([test for test in self.durations if starts_processes(test.partition("::")[0])])
+
+    def shortest_first(self, tests: Sequence[str]) -> list[str]:
+        """Return these tests by the time that they took."""
+        return sorted(tests, key=lambda test: self.durations.get(test, 1.0))
 
     @functools.cached_property
     def lines(self) -> dict[str, collections.Counter[str]]:

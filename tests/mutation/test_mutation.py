@@ -82,7 +82,7 @@ def test_the_sample_stays_as_it_is_and_is_filled_up(tmp_path: Path, monkeypatch:
     assert drawn("posix", options) == f"posix:{sample.read_text(encoding='utf-8').partition('posix:')[2]}"
 
 
-def test_a_fault_is_killed_survives_or_is_not_reached(tmp_path: Path) -> None:
+def test_a_fault_is_killed_survives_or_is_not_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A test that fails kills the mutant, or one in which the process ends; the tree is as before afterwards."""
     (tmp_path / "module.py").write_text("def double(number):\n    return number + number\n", encoding="utf-8")
     (tmp_path / "test_module.py").write_text(
@@ -94,6 +94,9 @@ def test_a_fault_is_killed_survives_or_is_not_reached(tmp_path: Path) -> None:
     assert fate(minus, tmp_path, reach) == KILLED
     assert "number + number" in (tmp_path / "module.py").read_text(encoding="utf-8")
     assert fate(minus, tmp_path, Reach({}, {})) == UNREACHED
+    monkeypatch.setattr("tests.mutation.__main__.ROOT", tmp_path)
+    (tmp_path / "test_process.py").write_text("import subprocess\n\ndef test_two():\n    1 / 0\n", encoding="utf-8")
+    assert fate(minus, tmp_path, Reach({}, {"test_process.py::test_two": 0.1})) == KILLED
     (tmp_path / "test_module.py").write_text("def test_two():\n    pass\n", encoding="utf-8")
     assert fate(minus, tmp_path, reach) == SURVIVED
     other = Reach({("module.py", 2): ["test_other.py"]}, {})
@@ -102,13 +105,13 @@ def test_a_fault_is_killed_survives_or_is_not_reached(tmp_path: Path) -> None:
     assert fate(minus, tmp_path, reach) == KILLED
 
 
-def test_a_mutant_meets_short_tests_and_those_that_know_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If too many reach a line, those that reach most of its file are among them, one of each function first."""
-    monkeypatch.setattr("tests.mutation.__main__.MOST_TESTS", 4)
+def test_a_mutant_first_meets_short_tests_and_those_that_know_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If many reach a line, those that reach most of its file are among them, one of each function before others."""
+    monkeypatch.setattr("tests.mutation.__main__.FIRST_TESTS", 4)
     times = {"short": 1.0, "short[2]": 1.0, "middle": 2.0, "long[1]": 3.0, "long[2]": 3.0, "long[3]": 3.0}
     much = ["long[1]", "long[2]", "long[3]", "middle"]
     reach = Reach({("a.py", 1): list(times), ("a.py", 2): much, ("a.py", 3): much[:3]}, times)
-    assert reach.tests(Mutant("a.py", 1, 0, "old", "new")) == ["short", "short[2]", "middle", "long[1]"]
+    assert reach.tests(Mutant("a.py", 1, 0, "old", "new")) == ["short", "short[2]", "middle", *much[:3]]
     assert reach.tests(Mutant("a.py", 2, 0, "old", "new")) == ["middle", *much[:3]]
 
 
