@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -120,6 +121,59 @@ def test_job_that_does_not_obey_is_named_with_its_stack(
     assert "in disobedient" in record.getMessage()
     assert "meek" not in record.getMessage()
     assert [incident.job for incident in scheduler.incidents] == [stubborn]
+
+
+async def disobeys() -> None:
+    with anyio.CancelScope(shield=True):
+        await anyio.sleep(10)
+
+
+async def steps(at_the_end: bool = False) -> AsyncGenerator[int, None]:
+    try:
+        if not at_the_end:
+            await disobeys()
+        yield 1
+    finally:
+        if at_the_end:
+            await disobeys()
+
+
+class Disobedience:
+    """An object that can be awaited."""
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        return disobeys().__await__()
+
+
+async def goes_through() -> None:
+    async for _ in steps():
+        pass
+
+
+async def takes_one() -> None:
+    async with contextlib.aclosing(steps()) as begun:
+        await anext(begun, None)
+
+
+async def closes() -> None:
+    begun = steps(at_the_end=True)
+    await anext(begun)
+    await begun.aclose()
+
+
+async def awaits_an_object() -> None:
+    await Disobedience()
+
+
+@pytest.mark.parametrize("body", [goes_through, takes_one, closes, awaits_an_object])
+def test_the_stack_of_a_job_is_shown_to_its_innermost_function(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, body: Callable[[], Awaitable[None]]
+) -> None:
+    """Through the steps of an async generator too, and through objects that can be awaited."""
+    virtual(Scheduler(Job(body), timeout=1).co_run)
+    (record,) = [record for record in caplog.records if "still runs" in record.getMessage()]
+    assert f"in {body.__name__}" in record.getMessage()
+    assert "in disobeys" in record.getMessage()
 
 
 # --- co_shutdown

@@ -495,11 +495,15 @@ def test_current_job_outside_is_refused(virtual: Virtual) -> None:
 @pytest.mark.fast_way  # trio itself does not take it
 @pytest.mark.parametrize("child", [False, True])
 @pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("turns", [0, 2])
 @pytest.mark.filterwarnings("ignore:Async generator:ResourceWarning")
-def test_generator_with_an_open_nursery_that_is_broken_off_fails_its_job_alone(child: bool, kept: bool) -> None:
+def test_generator_with_an_open_nursery_that_is_broken_off_fails_its_job_alone(
+    child: bool, kept: bool, turns: int
+) -> None:
     """On trio the finalizer of such a generator closes the nursery too: it waited for ever, and the run with it.
 
-    Where the generator is finalized while its job goes on, with a child alive, trio itself ends with an internal error.
+    After two turns it may do so before the job ends, in the same turn, or not, so there are some of these jobs. Where
+    the job goes on afterwards, with a child alive, trio itself ends with an internal error.
     """
     held: list[Any] = []
 
@@ -514,13 +518,16 @@ def test_generator_with_an_open_nursery_that_is_broken_off_fails_its_job_alone(c
         await held[-1].__anext__()
         if not kept:
             held.clear()
+        for _ in range(turns):
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
-    job, after = Job(sloppy), Job(nap, 1, "whole")
-    assert run_virtual(Scheduler(Sequence(job, after)).co_run, backend="trio") is True
+    jobs, after = [Job(sloppy) for _ in range(8)], Job(nap, 1, "whole")
+    assert run_virtual(Scheduler(Sequence(*jobs, after)).co_run, backend="trio") is True
     held.clear()
     gc.collect()
-    assert job.state is FAILED
-    assert isinstance(job.raised_exception(), RuntimeError)
+    for job in jobs:
+        assert job.state is FAILED
+        assert isinstance(job.raised_exception(), RuntimeError)
     assert after.result() == "whole"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextvars
+import gc
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,8 @@ getweakrefcount: Final[Callable[[object], int]] = weakref.getweakrefcount
 IDLE_NAME: Final = "trioflow worker"
 """The name of a worker's task that runs no job."""
 NO_JOB: Final = object()
+STEPS: Final = ("async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper")
+"""The types of what `__anext__()` and `aclose()` of an async generator return, and `__await__()` of a coroutine."""
 # A group's exceptions and message, even if a subclass overrides these names.
 GROUP_EXCEPTIONS: Final[Any] = cast(Any, BaseExceptionGroup).exceptions.__get__
 GROUP_MESSAGE: Final[Any] = cast(Any, BaseExceptionGroup).message.__get__
@@ -118,8 +121,16 @@ def await_chain(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
             frame, inner = coroutine.ag_frame, coroutine.ag_await
         elif hasattr(coroutine, "awaits"):  # a job in a context of its own
             frame, inner = None, coroutine.awaits
+        elif type(coroutine).__name__ in STEPS:
+            frame, inner = None, _stepped(coroutine)
         else:
             return
         if frame is not None:
             yield frame, frame.f_lineno
         coroutine = inner
+
+
+def _stepped(step: Any) -> Any:
+    """Return what is behind an awaitable that makes one step of it, which no attribute says."""
+    known = (CoroutineType, GeneratorType, AsyncGeneratorType)
+    return next((one for one in gc.get_referents(step) if isinstance(one, known) or type(one).__name__ in STEPS), None)
