@@ -162,8 +162,9 @@ def test_jobs_are_cancelled_when_the_loop_ends_everything(end: Any, critical: bo
     """
     for _ in range(10):
         jobs = [Job(nap, 5, critical=critical) for _ in range(4)]
+        jobs += [Job(nap, 5, forever=True, critical=critical) for _ in range(4)]
         waiting = [Job(nap, 5, required=jobs[0]) for _ in range(4)]
-        alarm = Job(nap, required=jobs, run_if="failed")
+        alarm = Job(nap, required=jobs[:4], run_if="failed")
         inside = Scheduler(*jobs, *waiting, alarm, critical=critical)
         scheduler = Scheduler(inside) if nested else inside
         asyncio.run(end(scheduler))
@@ -405,6 +406,26 @@ def test_a_job_that_outlasts_its_one_cancellation_is_cancelled_at_each_await() -
     assert run_virtual(ended_at, Once(job, timeout=1, shutdown_timeout=2), backend="asyncio") == 3.0
     assert notes == [1.0, 3.0, 3.0, 3.0]
     assert job.state is CANCELLED
+
+
+@pytest.mark.fast_way
+def test_a_job_that_is_cancelled_once_may_tidy_up_whatever_is_cancelled_around_its_run() -> None:
+    """Functions of anyio that look for a cancellation around them find none: it was told already."""
+    tidied: list[float] = []
+
+    async def tidy() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await anyio.lowlevel.checkpoint_if_cancelled()
+            tidied.append(anyio.current_time())
+
+    async def main() -> None:
+        with anyio.move_on_after(1):
+            await Once(Job(tidy)).co_run()
+
+    run_virtual(main, backend="asyncio")
+    assert tidied == [1.0]
 
 
 def test_on_trio_there_is_no_single_cancellation() -> None:

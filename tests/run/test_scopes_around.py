@@ -11,6 +11,7 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import Job, Scheduler, StopReason
+from trioflow.abc import AbstractJob
 
 from ..bodies import nap
 
@@ -123,3 +124,32 @@ def test_a_cancellation_around_a_run_is_known_at_once(virtual: Virtual, drains: 
     scheduler = Scheduler()
     virtual(main)
     assert scheduler.stop_reason is StopReason.CANCELLED
+
+
+class CancelsAround(AbstractJob[None]):
+    """Cancels a scope around the run, in its body or in its shutdown."""
+
+    def __init__(self, around: anyio.CancelScope, at_the_end: bool) -> None:
+        super().__init__()
+        self.around = around
+        self.at_the_end = at_the_end
+
+    async def co_run(self) -> None:
+        if not self.at_the_end:
+            self.around.cancel()
+
+    async def co_shutdown(self) -> None:
+        self.around.cancel()
+
+
+@pytest.mark.parametrize("at_the_end", [False, True])
+def test_a_run_whose_last_job_cancels_what_is_around_does_not_return(virtual: Virtual, at_the_end: bool) -> None:
+    """The cancellation is raised where the run is awaited, even if nothing was awaited after it."""
+    went_on: list[bool] = []
+
+    async def main() -> None:
+        with anyio.CancelScope() as around:
+            went_on.append(await Scheduler(CancelsAround(around, at_the_end)).co_run())
+
+    virtual(main)
+    assert went_on == []
