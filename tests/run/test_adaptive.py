@@ -270,7 +270,7 @@ def test_it_shrinks_by_the_mean_of_ten_latencies() -> None:
     assert after(1, 4.125) == 4  # to where it should be 3 s
     assert after(9, 4.125) == 6
     assert after(1, 4.125) == 4
-    assert after(10, 3.875) == 6
+    assert after(10, 3.9375) == 6
 
 
 def test_it_measures_the_lowest_latency_again_after_a_hundred_higher_means() -> None:

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
+from unittest.mock import Mock
 
 import anyio
 import pytest
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 
 from trioflow import Job, JobState, Pool, Rate, Scheduler, Sequence, Service, ThreadJob, current_job
 from trioflow._core.base import _graph
-from trioflow._core.limits._needs import Sharing
+from trioflow._core.limits._needs import PATIENCE, Sharing
 from trioflow._core.run import _worker
 from trioflow.abc import Instrument
 from trioflow.testing import run_virtual
@@ -711,3 +712,41 @@ def test_a_large_need_is_passed_no_more_often_than_allowed(virtual: Virtual, run
     assert virtual(Scheduler(*(Scheduler(*group, backfill=40) for group in groups), pool=Pool(cpu=4)).co_run)
     assert large.started_at is not None
     assert sum((job.started_at or 0) < large.started_at for row in small for job in row[1:]) == 40
+
+
+class Turns:
+    """The run of a `Sharing` that could start a job, and whose worker never comes to look for one."""
+
+    def __init__(self) -> None:
+        self.due: list[Callable[[], None]] = []
+        self.woken = 0
+        self.call_in_loop = self.due.append
+
+    def make_one(self) -> None:
+        due, self.due[:] = self.due[:], []
+        for function in due:
+            function()
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    def starts_at_once(self) -> int:
+        return 1
+
+    def stands_in_line(self) -> bool:
+        return False
+
+
+def test_a_run_that_goes_first_and_starts_nothing_lets_the_next_one_start() -> None:
+    """It is reminded in each of a few turns; then it is asleep, so what is given back later wakes it again."""
+    first, other = (Sharing(cast(Any, Turns()), cast(Any, None)) for _ in range(2))
+    resource: Any = Mock(runs=[other], waiting={})
+    other.set_asleep(True)
+    first.wake_before({resource: 0})
+    turns, others_turns = cast(Turns, first.run), cast(Turns, other.run)
+    for turn in range(PATIENCE):
+        assert (turns.woken, first.asleep, others_turns.woken) == (turn, False, 0)
+        turns.make_one()
+    assert first.asleep
+    turns.make_one()
+    assert (turns.woken, others_turns.woken, other.asleep, turns.due) == (PATIENCE, 1, False, [])
