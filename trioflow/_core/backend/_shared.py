@@ -132,5 +132,5 @@ def await_chain(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
 
 def _stepped(step: Any) -> Any:
     """Return what is behind an awaitable that makes one step of it, which no attribute says."""
-    known = (CoroutineType, GeneratorType, AsyncGeneratorType)
-    return next((one for one in gc.get_referents(step) if isinstance(one, known) or type(one).__name__ in STEPS), None)
+    known = ("coroutine", "generator", "async_generator", *STEPS)
+    return next((one for one in gc.get_referents(step) if type(one).__name__ in known), None)
