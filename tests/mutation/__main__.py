@@ -249,10 +249,10 @@ class Reach:
     """What is added to that of the tests."""
 
     def tests(self, mutant: Mutant) -> list[str]:
-        """Return the tests that reach a mutant's line, or its file, if the line runs at the import; see FIRST_TESTS."""
+        """Return the tests that reach a mutant's line, or its file if the line runs at imports too; see FIRST_TESTS."""
         found = self.by_line.get((mutant.path, mutant.line), [])
-        if found and not (found := [test for test in found if test]):
-            found = list(self.lines.get(mutant.path) or self.durations)
+        if "" in found:  # no test made that step
+            found = [*({*found, *(self.lines.get(mutant.path) or self.durations)} - {""})]
         shortest = self.shortest_first(found)
         if len(found) <= FIRST_TESTS:
             return shortest

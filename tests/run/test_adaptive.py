@@ -22,6 +22,7 @@ from trioflow.view.monitor._model import Model
 from trioflow.view.monitor._run_lines import RunLines
 from trioflow.view.text._symbols import Symbols
 
+from ..bodies import fail
 from ..conftest import Virtual
 
 
@@ -141,7 +142,7 @@ def test_a_timeout_that_is_moved_on_from_counts(virtual: Virtual, slower_on: tup
 
 
 def test_forever_jobs_and_nested_ones_do_not_count(virtual: Virtual) -> None:
-    """Only jobs that take a slot of the window itself do."""
+    """Only jobs that take a slot of the window itself do; all slots are taken when the others end."""
 
     async def serve(*, task_status: Any) -> None:
         task_status.started()
@@ -149,8 +150,12 @@ def test_forever_jobs_and_nested_ones_do_not_count(virtual: Virtual) -> None:
         raise TimeoutError
 
     sizes = Sizes()
-    inner = Scheduler(*[Job(anyio.sleep, 1) for _ in range(20)])
-    scheduler = Scheduler(Service(serve), inner, jobs_window=Adaptive(3, 9), instruments=[sizes])
+    inner = Scheduler(*[Job(anyio.sleep, 1) for _ in range(20)], Job(anyio.sleep, 3))
+    background = [Job(anyio.sleep, 1, forever=True) for _ in range(20)]
+    scheduler = Scheduler(
+        Service(serve), background, inner, Job(anyio.sleep, 3), Job(fail, 3),
+        jobs_window=Adaptive(3, 9), instruments=[sizes],
+    )  # fmt: skip
     assert virtual(scheduler.co_run)
     assert sizes.sizes == [3]
 

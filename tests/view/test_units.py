@@ -112,6 +112,17 @@ def test_a_column_is_in_minutes_when_its_longest_time_would_have_three_digits_of
 
 
 @pytest.mark.parametrize(
+    ("seconds", "unit", "shown"),
+    [(3599.94, "min:s", "59:59.9"), (3599.95, "h:min:s", "1:00:00"), (3600, "h:min:s", "1:00:00")],
+)
+def test_a_column_is_in_hours_when_its_longest_time_would_have_sixty_minutes(
+    seconds: float, unit: str, shown: str
+) -> None:
+    """As it is rounded."""
+    assert durations_in_column([seconds]) == (unit, [shown])
+
+
+@pytest.mark.parametrize(
     ("value", "text"),
     [
         (10**400, "<a whole number of some 401 digits>"),

@@ -46,7 +46,7 @@ def durations_in_column(seconds: Iterable[float | None]) -> tuple[str, list[str]
     times = [*seconds]
     longest = max([0.0, *(abs(one) for one in times if one is not None)])
     if longest >= 99.995:
-        unit, shown = ("min:s", _minutes) if longest < HOUR else ("h:min:s", _hours)
+        unit, shown = ("min:s", _minutes) if longest < HOUR - 0.05 else ("h:min:s", _hours)
         return unit, ["" if one is None else "-" * (one < 0) + shown(abs(one)) for one in times]
     size, unit = next((one for one in UNITS if longest >= one[0] * 0.9995), UNITS[0])
     places = 3 if longest / size < 9.9995 else 2 if longest / size < 99.995 else 1
