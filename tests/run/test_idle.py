@@ -259,6 +259,14 @@ def test_a_scheduler_that_is_busy_goes_on(virtual: Virtual) -> None:
         assert virtual(timed, scheduler) == (True, 20)
 
 
+def test_a_scheduler_that_is_busy_for_too_long_says_so(virtual: Virtual) -> None:
+    """The error is about the limit that ended the run, and not about the other one."""
+    scheduler = Scheduler(*(Job(nap, 2) for _ in range(10)), jobs_window=1, idle_timeout=3, timeout=7, label="night")
+    with pytest.raises(JobTimeout) as caught:
+        virtual(functools.partial(scheduler.co_run, check=True))
+    assert (caught.value.missing, caught.value.seconds) == (None, 7)
+
+
 def test_a_nested_scheduler_that_is_restarted(virtual: Virtual) -> None:
     """Each of its calls is watched anew."""
     inner = Scheduler(Job(nap, 99), idle_timeout=3, on_timeout="restart", restarts=1)

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import partial
 from typing import Any, cast
 from unittest.mock import Mock
@@ -507,11 +508,12 @@ def test_sizes_are_shown_as_sizes(virtual: Virtual) -> None:
     )
 
 
-def test_tenths_add_up(virtual: Virtual) -> None:
-    """Ten jobs that need 0.1 each fit into 1.0 at once."""
-    jobs = [Job(anyio.sleep, 1, needs={"share": 0.1}) for _ in range(10)]
+@pytest.mark.parametrize(("need", "at_once"), [(Fraction(1, 3), 3), (0.1, 10), (Fraction(2, 7), 3)])
+def test_parts_of_a_whole_are_exact(virtual: Virtual, need: Any, at_once: int) -> None:
+    """As many jobs start at once as parts make up the whole; the next one waits."""
+    jobs = [Job(nap, 1, needs={"share": need}) for _ in range(at_once + 1)]
     assert virtual(Scheduler(*jobs, pool=Pool(share=1.0)).co_run)
-    assert {job.started_at for job in jobs} == {0}
+    assert [job.started_at for job in jobs] == [0] * at_once + [1]
 
 
 # ---- what it costs
