@@ -153,11 +153,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return how many processes run the tests: two for each core, because many tests wait for programs.
+    """Return how many processes run the tests: three for each core, because many tests wait for programs.
 
     CI, which runs several of these at once, asks for fewer.
     """
-    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or 2 * (os.cpu_count() or 1))
+    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or 3 * (os.cpu_count() or 1))
 
 
 class Virtual:
