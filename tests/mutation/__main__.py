@@ -190,12 +190,13 @@ def ways_to(mutant: Mutant) -> tuple[str, ...]:
 
 def fate(mutant: Mutant, copy: Path, *reaches: Reach) -> str:
     """Put the mutant into a copy of the tree, run the tests that reach it on each way, and return its fate."""
-    is_reached = any(reach.tests(mutant) for reach in reaches)
+    reaching = [reach.tests(mutant) for reach in reaches]
+    is_reached = any(reaching)
     is_explained = mutant.name in EXPLAINED
     text = mutant.put_into(copy)
     try:
-        for reach in reaches:
-            tests = reach.tests(mutant) if is_reached else reach.starting_processes
+        for reach, found in zip(reaches, reaching, strict=True):
+            tests = found if is_reached else reach.starting_processes
             for some in (tests[:FIRST_TESTS], [] if is_explained else tests[FIRST_TESTS:]):
                 if some and noticed(copy, some, 30 + 5 * reach.seconds(some), reach.environment):
                     return KILLED
@@ -232,10 +233,7 @@ def alone() -> tuple[str, ...]:
 
 def copied(place: Path) -> Path:
     """Copy what the tests need of the tree, and return the place."""
-    left_out = shutil.ignore_patterns(
-        ".git", ".venv", "venv", "__pycache__", ".*_cache", "build", "dist", ".hypothesis"
-    )
-    shutil.copytree(ROOT, place, ignore=left_out)
+    shutil.copytree(ROOT, place, ignore=shutil.ignore_patterns(*LEFT_OUT))
     return place
 
 
