@@ -1,12 +1,13 @@
 """What trioflow costs, compared with what its users would have written by hand.
 
-    python -m benchmarks --quick      the figures to reach, in a few minutes
-    python -m benchmarks              everything: tables, JSON and plots in benchmarks/results/
+    python -m benchmarks --quick      the most important figures, in a few minutes
+    python -m benchmarks --check      twelve ratios with their limits, in a minute: what CI does
+    python -m benchmarks              everything: tables and JSON in benchmarks/results/
     python -m benchmarks --help       choose cases, shapes, bodies, sizes, windows, rivals, backends
 
 How it is put together:
 
-    command line ──► plans ──► cases ──► measuring ──► figures ──► report, plots
+    command line ──► plans ──► cases ──► measuring ──► figures ──► report
                                  │           └─ contests: rounds in which every contestant has its turn
                                  ├─ graphs    which job requires which
                                  ├─ bodies    what each job does, the same for all contestants

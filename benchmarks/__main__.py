@@ -25,36 +25,42 @@ from .rivals import all_rivals
 from .screen import alone_on_the_screen
 
 RESULTS: Final = Path(__file__).parent / "results"
+TRIES: Final = 3
+"""How often `--check` measures, as long as a ratio is beyond its limit: the best of all counts."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure what the command line asks for; return 0 whatever the figures are.
+    """Measure what the command line asks for; return 0 whatever the figures are, but with `--check`.
 
-    Return 1 if a contest could not be held to its end, and 130 after Ctrl-C.
+    Return 1 if a contest could not be held to its end, or if `--check` finds a figure beyond its limit, and 130 after
+    Ctrl-C.
 
     The report is written after each contest, so nothing is lost if the rest is not waited for.
     """
     plan, options = parse(arguments)
     report = Report(plan, options.output)
+    checks = plan.name == "check"
     stopped = False
     with alone_on_the_screen() as console:
         if plan.name == "tiny":
             console.print(TINY, highlight=False)
         try:
-            for _ in measure(plan, report, console):
-                report.write()
+            for _ in range(TRIES if checks else 1):
+                for _ in measure(plan, report, console):
+                    report.write()
+                if not checks or not report.missed():
+                    break
         except KeyboardInterrupt:
             console.print("Stopped: the report has what was measured until now.")
             stopped = True
         finally:
-            if not options.no_plots:
-                from .plots import draw  # only now: the garbage collector goes through everything that is loaded
-
-                report.plots = draw(report.measurements, options.output)
             report.write()
         report.show(console)
         console.print(f"The report is in {options.output / 'report.md'}", highlight=False, soft_wrap=True)
-    return 130 if stopped else 1 if report.failed else 0
+        missed = report.missed() if checks else []
+        for figure in missed:
+            console.print(f"{figure.row}, {figure.column}: {figure.value}, at most {figure.limit}", style="red")
+    return 130 if stopped else 1 if report.failed or missed else 0
 
 
 def measure(plan: Plan, report: Report, console: Console) -> Iterator[None]:
@@ -108,7 +114,14 @@ def parse(arguments: Sequence[str] | None) -> tuple[Plan, argparse.Namespace]:
     bodies = sorted({body for bodies in BODIES.values() for body in bodies})
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What trioflow costs, beside its rivals.")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", dest="plan", action="store_const", const="quick", help="in two minutes: the figures")
+    size.add_argument("--quick", dest="plan", action="store_const", const="quick", help="in minutes: what matters most")
+    size.add_argument(
+        "--check",
+        dest="plan",
+        action="store_const",
+        const="check",
+        help="in a minute: fail if a ratio is too high",
+    )
     size.add_argument(
         "--tiny", dest="plan", action="store_const", const="tiny", help="in seconds: to see that it works"
     )
@@ -122,7 +135,6 @@ def parse(arguments: Sequence[str] | None) -> tuple[Plan, argparse.Namespace]:
     grid.add_argument("--sizes", nargs="+", type=positive, metavar="N", help="how many jobs; 100 to 1000000")
     grid.add_argument("--windows", nargs="+", type=window, metavar="N", help="how many at once; none for no window")
     parser.add_argument("--rounds", type=positive, metavar="K", help="the best of K")
-    parser.add_argument("--no-plots", action="store_true", help="write the table and the JSON only")
     parser.add_argument("--output", type=Path, default=RESULTS, metavar="DIR", help="default: benchmarks/results")
     options = parser.parse_args(arguments)
     return changed(options), options

@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-import anyio
-import anyio.lowlevel
 import trio
 
 Body = Callable[[int], Any]
@@ -35,10 +33,6 @@ async def burn_1ms(number: int) -> None:
     burn(0.001)
 
 
-async def burn_20us(number: int) -> None:
-    burn(0.000_02)
-
-
 async def checkpoint_on_trio(number: int) -> None:
     await trio.lowlevel.checkpoint()
 
@@ -47,20 +41,12 @@ async def checkpoint_on_asyncio(number: int) -> None:
     await asyncio.sleep(0)
 
 
-async def checkpoint_of_anyio(number: int) -> None:
-    await anyio.lowlevel.checkpoint()
-
-
 async def nap_on_trio(number: int) -> None:
     await trio.sleep(NAPS[number % len(NAPS)])
 
 
 async def nap_on_asyncio(number: int) -> None:
     await asyncio.sleep(NAPS[number % len(NAPS)])
-
-
-async def nap_of_anyio(number: int) -> None:
-    await anyio.sleep(NAPS[number % len(NAPS)])
 
 
 async def second_on_trio(number: int) -> None:
@@ -83,7 +69,7 @@ def nap_in_thread(number: int) -> None:
     time.sleep(NAPS[number % len(NAPS)])
 
 
-ANYWHERE: Final[dict[str, Body]] = {"no-op": no_op, "1 ms burn": burn_1ms, "20 µs burn": burn_20us}
+ANYWHERE: Final[dict[str, Body]] = {"no-op": no_op, "1 ms burn": burn_1ms}
 
 BODIES: Final[dict[str, dict[str, Body]]] = {
     "trio": {"checkpoint": checkpoint_on_trio, "nap": nap_on_trio, "1 s sleep": second_on_trio, **ANYWHERE},
@@ -91,8 +77,6 @@ BODIES: Final[dict[str, dict[str, Body]]] = {
         "checkpoint": checkpoint_on_asyncio,
         "nap": nap_on_asyncio,
         "1 s sleep": second_on_asyncio,
-        "anyio checkpoint": checkpoint_of_anyio,
-        "anyio nap": nap_of_anyio,
         **ANYWHERE,
     },
     "threads": {"no-op": no_op_in_thread, "1 ms burn": burn_1ms_in_thread, "nap": nap_in_thread},

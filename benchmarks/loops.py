@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol, TypeVar
 
 import trio
@@ -64,33 +63,3 @@ async def beside(backend: str, work: Callable[[], Awaitable[Any]], main: Callabl
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(as_coroutine())
             await main()
-
-
-class Polls(trio.abc.Instrument):
-    """How often an event loop asks the kernel what has happened; each time costs as much as ten jobs or more."""
-
-    count = 0
-
-    def before_io_wait(self, timeout: float) -> None:
-        self.count += 1
-
-
-@contextmanager
-def polls(backend: str) -> Iterator[Polls]:
-    """Count the polls of the running loop; that adds little to each."""
-    found = Polls()
-    if backend == "trio":
-        trio.lowlevel.add_instrument(found)
-        yield found
-        trio.lowlevel.remove_instrument(found)
-    else:
-        selector: Any = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]
-        select = selector.select
-
-        def counted(timeout: float | None = None) -> Any:
-            found.count += 1
-            return select(timeout)
-
-        selector.select = counted
-        yield found
-        del selector.select

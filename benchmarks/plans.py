@@ -1,8 +1,7 @@
-"""What is measured, and at what size: everything, what fits into a few minutes, or just enough to see that it works."""
+"""What is measured, and at what size: everything, what takes minutes, what CI checks, or what shows that it works."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -61,22 +60,15 @@ class Plan:
     growth_rounds: int = 3
     growth_batch: int = 50_000  # jobs in one attempt: small graphs are run several times, as a short run may be lucky
     cancelled: int = 10_000
-    storms: Mapping[str, int] = field(default_factory=lambda: {"no-op": 300_000, "20 µs burn": 30_000})
-    latency_size: int = 3_000
-    instrument_size: int = 10_000
-    ordered: int = 10_000
     commands: int = 2_000
     nodes: int = 100
     node_commands: int = 500  # on one node
     kept_nodes: int = 20  # whose memory is measured, more than two; 0: none
-    cluster_calls: int = 10_000
-    features: int = 5_000
+    grouped: int = 5_000  # jobs in groups of five, and with a timeout
     waiting_sizes: tuple[int, ...] = (250, 1_000, 4_000, 10_000)
     grouped_sizes: tuple[int, ...] = (30_000, 100_000)  # besides, in groups of five
-    threads: int = 1_000
-    workers: tuple[int, ...] = (1, 2, 8)  # processes
-    requests: int = 2_000
-    features_left_out: tuple[str, ...] = ()
+    scenarios: tuple[str, ...] = ()  # of those that wait; empty: all
+    drawn: int = 40  # workflows
     limited_seconds: int = 20  # that requests to a server with limits take
     limited_windows: tuple[int, ...] = (4, 8, 12, 16, 24)
     requests_per_minute: int = 1_200
@@ -100,33 +92,15 @@ class Plan:
         ]
 
 
-AFAR: Final = ("nodes", "cluster")
-"""Cases with other programs that take seconds to start: not among those of the short plans."""
-
 ELAPSED: Final = "elapsed"
 """The case with a report of its own, which comes first: it is not among the contests."""
+NODES: Final = "nodes"
+"""The case with other programs that take seconds to start: not among those of the short plans."""
 
 CASES: Final = (
-    ELAPSED,
-    "running",
-    "sleepers",
-    "growth",
-    "instrument",
-    "order",
-    "simulate",
-    "latency",
-    "memory",
-    "cancel",
-    "features",
-    "waiting",
-    "ticker",
-    "rates",
-    "adaptive",
-    "import",
-    "commands",
-    "processes",
-    *AFAR,
-)
+    ELAPSED, "running", "sleepers", "growth", "memory", "cancel", "groups", "waiting", "makespans", "rates", "adaptive",
+    "commands", NODES,
+)  # fmt: skip
 
 FULL: Final = Plan(
     name="full",
@@ -137,29 +111,21 @@ FULL: Final = Plan(
         Grid(ALL_SHAPES, ("no-op", "checkpoint"), (10_000,)),
         Grid(("wide", "tree"), ("nap",), (10_000,)),
         Grid(("layered", "random"), ("nap",), (2_000,)),
-        Grid(("wide",), ("anyio checkpoint", "anyio nap"), (10_000,), backends=("asyncio",)),
-        Grid(FIGURE_SHAPES, ("1 ms burn",), (100,)),
         Grid(("wide", "layered"), ("no-op", "checkpoint"), (10_000,), (1, 16, 1_000)),
         Grid(("wide", "layered"), ("nap",), (2_000,), (16,)),
         Grid(FIGURE_SHAPES, ("no-op", "1 ms burn"), (1_000,), backends=("threads",)),
-        Grid(("wide", "layered"), ("no-op",), (1_000,), (16,), backends=("threads",)),
     ),
 )
 
-LONG: Final = ("growth", "instrument", "order", "latency", "waiting", "rates", "adaptive", "processes", *AFAR)
-"""Cases that are not among those of the quick plan, which takes two minutes."""
-
 QUICK: Final = Plan(
     name="quick",
-    cases=tuple(case for case in CASES if case not in LONG),
+    cases=(ELAPSED, "running", "sleepers", "memory", "cancel", "groups", "makespans", "commands"),
     rounds=2,
     few_rounds=2,
     grids=(
         Grid(FIGURE_SHAPES, ("no-op", "checkpoint"), (10_000,)),
         Grid(FIGURE_SHAPES, ("no-op",), (1_000,), backends=("asyncio",), rivals=("asynciojobs",)),
         Grid(("wide", "tree"), ("nap",), (2_000,)),
-        Grid(("layered",), ("nap",), (1_000,)),
-        Grid(("wide",), ("anyio checkpoint", "anyio nap"), (2_000,), backends=("asyncio",)),
         Grid(("wide", "layered"), ("no-op", "checkpoint"), (3_000,), (16,)),
     ),
     backends=LOOPS,
@@ -167,25 +133,40 @@ QUICK: Final = Plan(
     elapsed=ElapsedSize(windows=(16,), simulated=6, real=1, seconds=0.3, largest=400),
     memory_size=5_000,
     cancelled=5_000,
-    storms={"no-op": 100_000, "20 µs burn": 10_000},
     commands=150,
-    features=2_000,
-    threads=500,
-    requests=500,
-    features_left_out=("requests, 64 at once", "requests, 200 at once"),
     conditions=("collector off",),
+)
+
+CHECK: Final = Plan(
+    name="check",
+    cases=("running", "memory", "groups", "waiting", "makespans"),
+    rounds=3,
+    few_rounds=2,
+    grids=(
+        Grid(("wide", "layered"), ("no-op",), (3_000,)),
+        Grid(("wide",), ("checkpoint",), (3_000,)),
+        Grid(("wide",), ("no-op",), (3_000,), (16,)),
+        Grid(("layered",), ("no-op",), (1_000,), backends=("asyncio",), rivals=("asynciojobs",)),
+    ),
+    backends=LOOPS,
+    slow_rivals=False,
+    memory_size=1_000,
+    grouped=1_000,
+    waiting_sizes=(250, 2_000),
+    grouped_sizes=(),
+    scenarios=("different needs",),
+    drawn=6,
 )
 
 TINY_ELAPSED: Final = ElapsedSize(simulated=2, real=1, seconds=0.05, largest=200)
 TINY: Final = Plan(
     name="tiny",
-    cases=tuple(case for case in CASES if case not in AFAR),
+    cases=tuple(case for case in CASES if case != NODES),
     rounds=1,
     few_rounds=1,
     grids=(
         Grid(ALL_SHAPES, ("no-op",), (100,)),
         Grid(("layered",), ("checkpoint", "nap", "1 ms burn"), (20,), (None, 16)),
-        Grid(("wide",), ("anyio checkpoint", "anyio nap"), (20,), backends=("asyncio",)),
         Grid(("layered",), ("no-op",), (200,), backends=("threads",)),
     ),
     elapsed=TINY_ELAPSED,
@@ -197,21 +178,14 @@ TINY: Final = Plan(
     growth_rounds=1,
     growth_batch=1_000,
     cancelled=100,
-    storms={"no-op": 2_000, "20 µs burn": 200},
-    latency_size=200,
-    instrument_size=100,
-    ordered=100,
     commands=10,
     nodes=3,
     node_commands=10,
     kept_nodes=0,
-    cluster_calls=20,
-    features=20,
+    grouped=20,
     waiting_sizes=(10, 20),
     grouped_sizes=(30,),
-    threads=20,
-    workers=(2,),
-    requests=20,
+    drawn=2,
     limited_seconds=1,
     limited_windows=(4,),
     requests_per_minute=60,
@@ -219,4 +193,4 @@ TINY: Final = Plan(
     conditions=("", "collector off"),
 )
 
-PLANS: Final = {plan.name: plan for plan in (FULL, QUICK, TINY)}
+PLANS: Final = {plan.name: plan for plan in (FULL, QUICK, CHECK, TINY)}

@@ -1,4 +1,4 @@
-"""The report: a page that fits a screen, then all tables; the same on the terminal; all samples in JSON; plots."""
+"""The report: how it was measured, elapsed time beside gather, the figures, all tables; and all samples in JSON."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -17,7 +17,7 @@ from rich.console import Console
 from . import tables
 from .elapsed.report import Report as Elapsed
 from .elapsed.ways import installed
-from .figures import Figure, Results, figures
+from .figures import LIMITS, Figure, Results, figures
 from .measuring import METRICS, Measurement
 from .plans import ELAPSED, Plan
 from .rivals import all_rivals, of_commands
@@ -26,10 +26,7 @@ TINY: Final = "TINY: this shows that the suite works. Its figures mean nothing."
 
 
 class Report:
-    """The outcome of one call of the suite; it can be written at any time.
-
-    It begins with a page: elapsed time beside gather, the figures in short, and what falls short. All else is folded.
-    """
+    """The outcome of one call of the suite; it can be written at any time."""
 
     def __init__(self, plan: Plan, directory: Path) -> None:
         self._plan: Final = plan
@@ -42,7 +39,6 @@ class Report:
         )
         self.measurements: Final[list[Measurement]] = []
         self.failed: Final[list[str]] = []  # the contests that could not be held to their end
-        self.plots: Sequence[str] = ()
 
     @property
     def _is_tiny(self) -> bool:
@@ -67,35 +63,32 @@ class Report:
             "not installed": ", ".join(missing) or "nothing",
         }
 
+    def missed(self) -> list[Figure]:
+        """Return the figures that are beyond what CI allows, or that it checks and that were not measured."""
+        checked = [figure for figure in self.figures if figure.limit is not None]
+        assert len(checked) == len(LIMITS)
+        return [figure for figure in checked if not figure.is_reached]
+
+    def _tables(self) -> Iterator[tables.Table]:
+        yield tables.Table("How it was measured", ["", ""], [list(fact) for fact in self.facts.items()])
+        yield from tables.of_figures(self.figures)
+
     def show(self, console: Console) -> None:
-        """Print all tables, what falls short last."""
+        """Print the figures; with the full plan all tables before."""
         for table in tables.of_measurements(self.measurements) if self._plan.name == "full" else ():
             console.print(table.for_terminal(), "")
-        for name, fact in self.facts.items():
-            console.print(f"{name:>22}: {fact}", highlight=False)
-        console.print()
         if ELAPSED in self._plan.cases:
             self.elapsed.show(console)
-        for table in tables.of_figures(self.figures, with_verdicts=not self._is_tiny):
+        for table in self._tables():
             console.print(table.for_terminal(), "")
-        if not self._is_tiny:
-            short = tables.shortfalls(self.figures)
-            console.print(short.for_terminal() if short.rows else "", "")
-        console.print(self.verdict, highlight=False)
-
-    @property
-    def verdict(self) -> str:
-        """One sentence on how many figures are reached."""
         if self._is_tiny:
-            return TINY
-        measured = [figure for figure in self.figures if figure.value is not None]
-        return f"{sum(bool(figure.is_reached) for figure in measured)} of {len(measured)} figures are reached."
+            console.print(TINY, highlight=False)
 
     def write(self) -> None:
-        """Write `report.json`, and `report.md`, which shows the plots that there are."""
+        """Write `report.json` and `report.md`."""
         self._directory.mkdir(parents=True, exist_ok=True)
         if ELAPSED in self._plan.cases:
-            self.elapsed.write(with_plot=bool(self.plots))
+            self.elapsed.write()
         (self._directory / "report.json").write_text(as_text(self.as_json()), encoding="utf-8")
         (self._directory / "report.md").write_text(self.as_markdown(), encoding="utf-8")
 
@@ -103,7 +96,7 @@ class Report:
         return {
             "facts": self.facts,
             "metrics": {metric: {"unit": unit, "meaning": meaning} for metric, (unit, meaning) in METRICS.items()},
-            "figures": [{**asdict(figure), "is_reached": figure.is_reached} for figure in self.figures],
+            "figures": [{**asdict(one), "limit": one.limit, "is_reached": one.is_reached} for one in self.figures],
             "measurements": [
                 {**asdict(one), "best": one.best, "median": one.median, "spread": one.spread}
                 for one in self.measurements
@@ -111,48 +104,19 @@ class Report:
         }
 
     def as_markdown(self) -> str:
-        """Return the report: a page to read, then all tables, folded."""
-        found = self.figures
-        facts = tables.Table("How it was measured", ["", ""], [list(fact) for fact in self.facts.items()])
-        short = tables.shortfalls(found)
-        first = [tables.summary(found)] if any(figure.value is not None for figure in found) else []
-        page = [
-            "# What trioflow costs\n",
-            f"{self.verdict} Written by `python -m benchmarks`; what is folded has all that was measured.\n",
-            self.elapsed.as_markdown() if ELAPSED in self._plan.cases else "",
-            *(table.as_markdown() for table in first),
-        ]
-        figure_tables = [table.as_markdown() for table in tables.of_figures(found, with_verdicts=not self._is_tiny)]
-        rest = {
-            "How it was measured": [facts.as_markdown().split("\n", 2)[2]],
-            "All figures to reach, and their limits": figure_tables,
-            f"What falls short: {len(short.rows)}": [short.as_markdown()] if not self._is_tiny else [],
-            "Plots": [f"![{Path(plot).stem}]({plot})\n" for plot in self.plots],
-            **of_cases(self.measurements),
-        }
-        return "\n".join([*page, *(folded(title, parts) for title, parts in rest.items() if parts)])
-
-
-def of_cases(measurements: Sequence[Measurement]) -> dict[str, list[str]]:
-    """Return all tables of each case, by a title for them."""
-    cases: dict[str, list[Measurement]] = {}
-    for one in measurements:
-        cases.setdefault(one.case, []).append(one)
-    return {
-        f"All rivals: {case}": [
-            "A cell shows the best of several rounds, and how far the median lies above it.\n",
-            *(
-                table.as_markdown()
-                for table in tables.of_measurements([one for one in measurements if one.case == case])
-            ),
-        ]
-        for case in cases
-    }
-
-
-def folded(title: str, parts: Sequence[str]) -> str:
-    """Return Markdown that shows only its title until somebody opens it."""
-    return "\n".join([f"<details><summary>{title}</summary>\n", *parts, "</details>\n"])
+        """Return the report: the figures, then all tables, folded."""
+        return "\n".join(
+            [
+                "# What trioflow costs\n",
+                f"{TINY}\n" if self._is_tiny else "",
+                self.elapsed.as_markdown() if ELAPSED in self._plan.cases else "",
+                *(table.as_markdown() for table in self._tables()),
+                "<details><summary>All rivals</summary>\n",
+                "A cell shows the best of several rounds, and how far the median lies above it.\n",
+                *(table.as_markdown() for table in tables.of_measurements(self.measurements)),
+                "</details>\n",
+            ]
+        )
 
 
 def as_text(content: dict[str, Any]) -> str:

@@ -14,10 +14,16 @@ from .figures import Figure
 from .measuring import METRICS, Measurement
 from .plans import FIGURE_SHAPES, LOOPS
 
-REACHED: Final = "✓"
 SHORT: Final = "✗"
-COLUMNS: Final = (*FIGURE_SHAPES, *LOOPS, "either")
-IN_JSON_ONLY: Final = ("build wall", "run wall", "cancel wall", "delay p50", "import wall")
+COLUMNS: Final = (*FIGURE_SHAPES, *LOOPS)
+IN_JSON_ONLY: Final = ("build wall", "run wall", "cancel wall")
+TITLES: Final = {
+    "running": "CPU time of a job, beside the best that is written by hand (or asynciojobs)",
+    "others": "Other figures, a ratio where there is no unit",
+    "commands": "Commands, beside others (time)",
+    "nodes": "Commands on nodes, beside others (time)",
+    "limits": "Servers with limits, a ratio where there is no unit",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,84 +47,24 @@ class Table:
         return f"### {self.title}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-SUMMARY: Final = (
-    ("a job that does nothing", "running", "no-op, {}"),
-    ("with a checkpoint", "running", "checkpoint, {}"),
-    ("with a sleep of 10 ms", "running", "nap, {}"),
-    ("with a checkpoint, 16 at once", "running", "window 16, checkpoint, {}"),
-    ("all sleep 1 s at once", "others", "all sleep 1 s at once, CPU, collector off"),
-    ("groups of five, with a checkpoint", "features", "groups of five, checkpoint"),
-    ("with a timeout", "features", "timeout, nap"),
-    ("HTTP requests, 16 at once", "features", "requests, 16 at once, httpx"),
-    ("calls in threads", "features", "threads, no-op in a thread"),
-    ("commands, beside xargs", "commands", "true, xargs"),
-)
-"""The rows of the first page: what they show, their group, and their row there, `{}` for the backend."""
-
-
-def summary(figures: Iterable[Figure]) -> Table:
-    """Show the most important ratios, the least to the largest of several shapes."""
-    found = [figure for figure in figures if figure.value is not None]
-    rows = []
-    for title, group, row in SUMMARY:
-        cells = []
-        for backend in LOOPS:
-            values = [
-                figure.value
-                for figure in found
-                if figure.value is not None
-                and figure.group == group
-                and figure.row == row.format(backend)
-                and (row != row.format(backend) or figure.column == backend)
-            ]
-            low, high = (number(value) for value in (min(values, default=0), max(values, default=0)))
-            cells.append("–" if not values else low if low == high else f"{low} to {high}")
-        rows.append([title, *cells])
-    return Table("Cost beside the best that is written by hand: the ratio of both", ["", *LOOPS], rows)
-
-
-def of_figures(figures: Iterable[Figure], *, with_verdicts: bool = True) -> Iterator[Table]:
-    """Show the figures to reach: value, and with verdicts the limit, and a mark."""
-    titles = {
-        "running": "Ratio to the best rival on the same backend (CPU time): ours, its limit",
-        "features": "What is written by hand: ours, its limit, as a ratio where there is no unit",
-        "commands": "Commands, ratio to others (time): ours, its limit",
-        "elsewhere": "Nodes and clusters, ratio to others (time): ours, its limit",
-        "limits": "Servers with limits: ours, its limit, as a ratio where there is no unit",
-        "others": "The other figures to reach: ours, its limit",
-    }
-    for group, members in itertools.groupby(figures, key=lambda figure: figure.group):
+def of_figures(figures: Iterable[Figure]) -> Iterator[Table]:
+    """Show the figures that were measured; those that CI checks with their limits."""
+    measured = (figure for figure in figures if figure.value is not None)
+    for group, members in itertools.groupby(measured, key=lambda figure: figure.group):
         found = list(members)
-        cells = {(figure.row, figure.column): cell(figure, with_verdicts=with_verdicts) for figure in found}
+        cells = {(figure.row, figure.column): cell(figure) for figure in found}
         rows = list(dict.fromkeys(figure.row for figure in found))
         columns = sorted({figure.column for figure in found}, key=COLUMNS.index)
-        yield Table(
-            titles[group].removesuffix("" if with_verdicts else ", its limit"),
-            ["", *columns],
-            [[row, *(cells.get((row, column), "") for column in columns)] for row in rows],
-        )
+        lines = [[row, *(cells.get((row, column), "") for column in columns)] for row in rows]
+        yield Table(TITLES[group], ["", *columns], lines)
 
 
-def cell(figure: Figure, *, with_verdicts: bool) -> str:
-    if figure.value is None:
-        return "–"
-    unit = f" {figure.unit}" if figure.unit else ""
-    if not with_verdicts:
-        return f"{number(figure.value)}{unit}"
-    return f"{number(figure.value)}/{number(figure.limit)}{unit} {REACHED if figure.is_reached else SHORT}"
-
-
-def shortfalls(figures: Iterable[Figure]) -> Table:
-    """Show the figures that are not reached, the farthest first."""
-    short = sorted(
-        (one for one in figures if one.value is not None and not one.is_reached), key=lambda one: -one.shortfall
-    )
-    rows = [
-        [f"{one.row}, {one.column}", number(one.value), number(one.limit), f"+{one.shortfall:.0%}", one.against]
-        for one in short
-        if one.value is not None
-    ]
-    return Table("What falls short", ["", "is", "limit", "by", "against"], rows)
+def cell(figure: Figure) -> str:
+    assert figure.value is not None
+    text = f"{number(figure.value)} {figure.unit}".rstrip()
+    if figure.limit is None:
+        return text
+    return f"{text} (at most {number(figure.limit)}){'' if figure.is_reached else f' {SHORT}'}"
 
 
 def number(value: float) -> str:

@@ -14,7 +14,6 @@ import importlib.util
 import logging
 import os
 import pty
-import random
 import re
 import struct
 import subprocess
@@ -88,20 +87,6 @@ def draw_waits() -> None:
         backend="asyncio", backend_options=virtual_options("asyncio"), instruments=[trace]
     )
     trace.time_spent().export_as_svgfile(PICTURES / "waits.svg", width=1000)
-
-
-def draw_what_if() -> None:
-    """Draw what a run of a random graph would take with other windows."""
-    numbers, trace = random.Random(3), Trace()
-    jobs = [Job(anyio.sleep, numbers.expovariate(1 / 20), label=f"step {place}") for place in range(60)]
-    for place in range(20, 60):
-        jobs[place].requires(jobs[place - numbers.randint(1, 20)])
-    Scheduler(*jobs, jobs_window=8).run(
-        backend="asyncio", backend_options=virtual_options("asyncio"), instruments=[trace]
-    )
-    found = trace.what_if()
-    print(found)  # the page says it too
-    found.export_as_svgfile(PICTURES / "what-if.svg")
 
 
 def names_of_the_page(page: str) -> dict[str, Any]:
@@ -307,7 +292,6 @@ DRAWN = {
     "orders": draw_orders,
     "graph": draw_graph_of_the_page,
     "waits": draw_waits,
-    "what-if": draw_what_if,
     "states": draw_states,
     "mosaic": draw_mosaic,
     "monitor": photograph_release,

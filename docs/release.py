@@ -46,7 +46,8 @@ def scenario(speed: float = 1.0) -> Scheduler:
     x86 = Job(work, 1.6, core, label="compile for x86")
     arm = Job(work, 2.1, core, label="compile for arm")
     pages = Job(work, 1.4, site, label="render the pages")
-    build = Scheduler(pages, x86, arm, label="build", jobs_window=2)
+    release = Scheduler(server, watcher, site, core, label="release")
+    build = Scheduler(pages, x86, arm, label="build", jobs_window=2, scheduler=release)
 
     browser = Job(browse, label="browser tests")
     test = Scheduler(
@@ -58,7 +59,8 @@ def scenario(speed: float = 1.0) -> Scheduler:
         label="test",
         required=build,
         jobs_window=3,
+        scheduler=release,
     )
-    image = Job(work, 2.6, label="make the image", required=build)
-    publish = Job(work, 1.5, image, label="publish", required=test, critical=True)
-    return Scheduler(server, watcher, site, core, build, test, image, publish, label="release")
+    image = Job(work, 2.6, label="make the image", required=build, scheduler=release)
+    Job(work, 1.5, image, label="publish", required=test, critical=True, scheduler=release)
+    return release

@@ -14,6 +14,7 @@ import anyio.lowlevel
 import trio
 
 from trioflow import AbstractJob, Job, JobState, Scheduler
+from trioflow.abc import Outlook, Policy
 
 IDLE, SCHEDULED, RUNNING = JobState.IDLE, JobState.SCHEDULED, JobState.RUNNING
 SUCCEEDED, FAILED, CANCELLED = JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED
@@ -33,6 +34,26 @@ class Odd(BaseException):
 
 async def nothing() -> None:
     """Return at once, without a checkpoint."""
+
+
+async def co_run_drained(scheduler: Scheduler, after: float, **options: Any) -> bool:
+    """Run a scheduler, and drain it after some seconds if it still runs."""
+
+    async def drain() -> None:
+        await anyio.sleep(after)
+        scheduler.drain()
+
+    result, error = False, None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(drain)
+        try:
+            result = await scheduler.co_run(**options)
+        except Exception as raised:  # as it is, not in a group
+            error = raised
+        tasks.cancel_scope.cancel()
+    if error is not None:
+        raise error
+    return result
 
 
 async def nap(seconds: float = 1, value: Any = None) -> Any:
@@ -55,6 +76,18 @@ async def fail_now(error: BaseException | None = None) -> None:
 async def refuse(*_: Any) -> None:
     """Raise an error, whatever the arguments are."""
     raise OSError("broken")
+
+
+class DepthFirst(Policy):
+    """The job that became ready last starts first."""
+
+    def key(self, job: AbstractJob[Any], outlook: Outlook) -> float:
+        """Return how many jobs started before it became ready, with the sign changed."""
+        return -outlook.starts
+
+    def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
+        """Say when they became ready."""
+        return "depth first: what became ready last"
 
 
 def crash(*_: Any) -> None:
@@ -259,10 +292,12 @@ class Counting(AbstractJob[None]):
 
     reads = itertools.count()
 
-    @property
-    def required(self) -> Any:
+    def counted(self) -> Any:
         next(self.reads)
         return super().required
+
+
+Counting.required = property(Counting.counted)  # type: ignore[assignment]  # which no class body may do
 
 
 class Closing(AbstractJob[None]):

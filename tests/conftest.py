@@ -12,20 +12,23 @@ import gc
 import os
 import signal
 import threading
+import zlib
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import TypeVar, TypeVarTuple
+from typing import TypeVar, TypeVarTuple, get_args
 
 import anyio
 import hypothesis
 import pytest
 
 from trioflow._core.base import _graph
+from trioflow.abc import BackendName
 from trioflow.testing import run_virtual
 
 from . import transitions
 
 TESTS = Path(__file__).parent
+BACKENDS = get_args(BackendName)
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -40,7 +43,7 @@ hypothesis.settings.register_profile("tests", deadline=None, max_examples=25)
 hypothesis.settings.register_profile("soak", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("tests")
 
-PATIENCE = 1.0  # seconds that a thread may take to end after its test; a healthy one takes microseconds
+PATIENCE = 20.0  # seconds that a thread may take to end after its test, on a busy machine; usually microseconds
 
 
 SLOW = (
@@ -63,9 +66,8 @@ SLOW = (
     "mutation",
     "pytest_trio",
     "run/test_forks.py",
+    "run/test_soak.py",
     "scheduler/test_signals.py",
-    "soak",
-    "test_executor.py",
     "testing/test_fixture.py",
     "view/graph",
     "view/monitor/test_children.py",
@@ -101,8 +103,11 @@ def use_loop(kind: str) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add an option that chooses the event loop of the tests on asyncio."""
+    """Add options that choose the event loop of the tests on asyncio, and the backends that they run on."""
     parser.addoption("--loop", default="", choices=["uvloop", "eager"], help=use_loop.__doc__)
+    parser.addoption(
+        "--backends", default="both", choices=["both", "one", *BACKENDS], help=pytest_generate_tests.__doc__
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -117,6 +122,37 @@ def pytest_configure(config: pytest.Config) -> None:
 def is_slow(file: Path) -> bool:
     """Return whether the tests of a file are slow."""
     return any(file.is_relative_to(TESTS / path) for path in SLOW)
+
+
+ONE_BACKEND = (
+    "cli", "examples", "jobs/command", "jobs/posix", "jobs/process", "jobs/ssh", "journal", "simulation", "view",
+    "test_dask.py", "test_otel.py",
+)  # fmt: skip
+"""Folders and files whose tests hardly depend on the backend, because it is below what they are about.
+
+There one test of each file runs on both backends, and so do those that are marked `both_backends`; each of the others
+runs on one, which its name decides.
+"""
+both_of_file: dict[Path, str] = {}
+"""The test of each of these files that runs on both."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Choose the backends of a test: both, but one for most tests in `ONE_BACKEND`; "one": one for all tests."""
+    test, file, asked = metafunc.definition, metafunc.definition.path, metafunc.config.option.backends
+    if "backend" not in metafunc.fixturenames:
+        return
+    if any("backend" in mark.args[0] for mark in test.iter_markers("parametrize")):  # it says itself which
+        return
+    if asked == "both":
+        if not any(file.is_relative_to(TESTS / path) for path in ONE_BACKEND):
+            return
+        if both_of_file.setdefault(file, test.name) == test.name or test.get_closest_marker("both_backends"):
+            return
+    drawn = BACKENDS[zlib.crc32(test.name.encode()) % len(BACKENDS)]
+    chosen = asked if asked in BACKENDS else drawn
+    test.add_marker(pytest.mark.parametrize("backend", [chosen], indirect=True, scope="session"))
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -183,7 +219,7 @@ def pytest_sessionfinish() -> None:
 
 
 # Session-scoped, because Hypothesis refuses narrower ones; neither holds any state.
-@pytest.fixture(scope="session", params=["trio", "asyncio"])
+@pytest.fixture(scope="session", params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> str:
     """Run the test once on each backend."""
     name: str = request.param

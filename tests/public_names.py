@@ -13,7 +13,7 @@ import re
 import types
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, is_typeddict
+from typing import Any, Literal, get_args, get_origin, is_typeddict
 
 FILE = Path(__file__).with_name("public_names.txt")
 
@@ -39,7 +39,7 @@ def lines() -> Iterator[str]:
 def public(module: types.ModuleType) -> list[str]:
     """Return the public names of a module, in order."""
     if module.__name__ == "trioflow.dask":  # the rest of it is in trioflow
-        return ["get"]
+        return ["Cluster"]
     if module.__name__ == "trioflow.otel":
         return ["Tracing", "remote_context"]
     names = getattr(module, "__all__", None) or [name for name in dir(module) if not name.startswith("_")]
@@ -48,6 +48,9 @@ def public(module: types.ModuleType) -> list[str]:
 
 def described(name: str, thing: Any) -> Iterator[str]:
     """Yield the line of one name, and those of its members."""
+    if get_origin(thing) is Literal:
+        yield f"{name} = {get_args(thing)}"
+        return
     if not isinstance(thing, type):
         yield f"{name}{signature(thing)}" if callable(thing) else f"{name} = {thing!r}"
         return

@@ -1,4 +1,4 @@
-"""`DaskJob` on real clusters, and `trioflow.dask.get` by Dask's own tests of schedulers."""
+"""`DaskJob` and `Cluster` on real clusters."""
 
 from __future__ import annotations
 
@@ -16,16 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import anyio
-import dask
-import dask.utils_test
 import pytest
-from dask.callbacks import Callback
 from distributed import Client, Future, LocalCluster
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-import trioflow.dask
 from trioflow import (
     CommandJob,
     DaskJob,
@@ -38,16 +34,15 @@ from trioflow import (
     ProcessJob,
     Scheduler,
     StopReason,
-    Trace,
 )
 from trioflow.abc import AbstractJob, kept_of
 from trioflow.dask import Cluster
-from trioflow.dask._library import imported
+from trioflow.dask._calls import imported
 from trioflow.otel import Tracing
 
 from . import dask_bodies as bodies
 from . import otel_bodies
-from .bodies import Flaw, notes, run, take
+from .bodies import notes, run, take
 from .cli.command_line import process, written
 from .cli.command_line import run as command_line
 from .places import EXAMPLES, PATIENCE
@@ -98,6 +93,13 @@ async def until_queued(client: Client, worker: str, number: int) -> None:
 
 
 # ---- jobs on a cluster
+
+
+def workers_of(client: Client) -> list[str]:
+    """Return the addresses of both workers, as soon as both are there: what a client is told may be old."""
+    client.wait_for_workers(2)
+    found: list[str] = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.workers))
+    return found
 
 
 def test_results_stay_on_the_cluster_and_flow_there(backend: str, client: Client) -> None:
@@ -184,7 +186,7 @@ def test_the_same_call_is_made_again(backend: str, client: Client, tmp_path: Pat
 
 def test_workers_and_resources_are_asked_for(backend: str, client: Client) -> None:
     """The tasks run where these options say."""
-    addresses = list(client.scheduler_info()["workers"])
+    addresses = workers_of(client)
     jobs = [DaskJob(bodies.where, n, client=client, workers=[addresses[n % 2]], gather=True) for n in range(4)]
     own = DaskJob(bodies.where, client=client, resources={"own": 1}, gather=True)
     run(backend, *jobs, own)
@@ -194,7 +196,7 @@ def test_workers_and_resources_are_asked_for(backend: str, client: Client) -> No
 
 def test_a_timeout_does_not_count_the_queue_of_the_cluster(backend: str, client: Client, tmp_path: Path) -> None:
     """A call that waits for its worker longer than its time, and then takes little, is in time."""
-    address = next(iter(client.scheduler_info()["workers"]))
+    address = workers_of(client)[0]
     one: dict[str, Any] = {"client": client, "workers": address}
     busy = DaskJob(bodies.until_told, str(tmp_path), **one)
     queued = DaskJob(bodies.add, 1, timeout=2, gather=True, **one)
@@ -230,7 +232,7 @@ def test_what_no_worker_has_is_told_once(backend: str, client: Client) -> None:
 
 def test_what_most_work_waits_for_is_first(backend: str, client: Client, tmp_path: Path) -> None:
     """On one worker that is busy, jobs queue up; the head of the long chain goes before its siblings."""
-    address = next(iter(client.scheduler_info()["workers"]))
+    address = workers_of(client)[0]
     notes = str(tmp_path / "notes")
     one = {"client": client, "workers": address}
     busy = DaskJob(bodies.until_told, str(tmp_path), **one)
@@ -251,7 +253,7 @@ def test_what_most_work_waits_for_is_first(backend: str, client: Client, tmp_pat
 @pytest.mark.parametrize("said", [False, True])
 def test_work_counts_by_its_expected_duration(backend: str, client: Client, tmp_path: Path, said: bool) -> None:
     """The head of one long job goes before that of several short ones, whoever says how long they take."""
-    address = next(iter(client.scheduler_info()["workers"]))
+    address = workers_of(client)[0]
     notes = str(tmp_path / "notes")
     one = {"client": client, "workers": address}
     seconds = {"head": 1.0, "long": 60.0, "other": 1.0, "short 0": 2.0, "short 1": 2.0}
@@ -406,12 +408,13 @@ def test_a_scenario_moves_to_a_cluster_and_back(backend: str, client: Client, tm
     def run_it(processes: Any) -> list[Any]:
         flag = tmp_path / f"flag {processes is None}"
         parts = [ProcessJob(bodies.add, number, timeout=30) for number in range(3)]
-        nested = Scheduler(label="nested")
+        scheduler = Scheduler(parts, processes=processes)
+        nested = Scheduler(label="nested", scheduler=scheduler)
         doubled = [nested.add(ProcessJob(bodies.add, part, part)) for part in parts]
         here = Job(take, doubled[0], parts[0])
         again = ProcessJob(bodies.fail_once, str(flag), doubled[1], retry=1)
         total = ProcessJob(sum, [*doubled, again])
-        scheduler = Scheduler(parts, nested, here, total, processes=processes)
+        scheduler.update([here, total])
         assert scheduler.run(backend=backend)
         assert again.attempts == 2
         return [here.result(), again.result(), total.result(), parts[1].result()]
@@ -421,15 +424,16 @@ def test_a_scenario_moves_to_a_cluster_and_back(backend: str, client: Client, tm
 
 def test_a_result_that_only_the_cluster_uses_stays_there(backend: str, client: Client) -> None:
     """What cannot come here goes from one job to the next; what is used here, or by nobody, comes."""
+    cluster = Cluster(client)
     first = ProcessJob(_only_there)
-    nested = Scheduler(ProcessJob(_size, first, label="inner"), label="nested")
+    scheduler = Scheduler(first, processes=cluster)
+    scheduler.add(Scheduler(ProcessJob(_size, first, label="inner"), label="nested"))
     there, both, here = ProcessJob(bodies.add, 1), ProcessJob(bodies.add, 2), ProcessJob(bodies.add, 3)
     of_both = ProcessJob(bodies.where, both)
     dask_job = DaskJob(bodies.add, there, client=client)
     of_dask_job = ProcessJob(bodies.add, dask_job, both)
     awaiting = Job(take, both, here)
-    cluster = Cluster(client)
-    scheduler = Scheduler(nested, first, of_both, of_dask_job, awaiting, processes=cluster)
+    scheduler.update([of_both, of_dask_job, awaiting])
     assert scheduler.run(backend=backend)
     assert [repr(kept_of(job)) for job in (first, there)] == [
         f"<{kind} on the Dask cluster at {client.scheduler.address}>" for kind in ("OnlyThere", "int")
@@ -663,121 +667,6 @@ def test_a_cluster_takes_a_client_that_any_loop_can_use(client: Client) -> None:
         pytest.raises(TypeError, match="make it without that"),
     ):
         Cluster(client)
-
-
-# ---- Dask's graphs
-
-
-class TestGet(dask.utils_test.GetFunctionTestMixin):  # type: ignore[misc]
-    """Dask's own tests of functions that compute graphs."""
-
-    get = staticmethod(trioflow.dask.get)
-
-
-def get_on_asyncio(*args: Any, **options: Any) -> Any:
-    return trioflow.dask.get(*args, backend="asyncio", **options)
-
-
-class TestGetOnAsyncio(dask.utils_test.GetFunctionTestMixin):  # type: ignore[misc]
-    get = staticmethod(get_on_asyncio)
-    test_get_stack_limit = None  # a long chain: that of the other is enough
-
-
-def test_it_computes_what_dask_builds() -> None:
-    """As `scheduler=` of a call, and as Dask's setting."""
-    parts = [dask.delayed(pow)(number, 2) for number in range(20)]
-    assert dask.delayed(sum)(parts).compute(scheduler=trioflow.dask.get) == sum(n * n for n in range(20))
-    with dask.config.set(scheduler=trioflow.dask.get, num_workers=1):
-        assert dask.compute(*parts[:3]) == (0, 1, 4)
-
-
-def test_the_exception_of_a_task_is_raised() -> None:
-    """As it is, and not in a group."""
-
-    def fail() -> None:
-        raise Flaw("in a task")
-
-    with pytest.raises(Flaw, match="in a task"):
-        trioflow.dask.get({"x": (fail,), "y": (id, "x")}, "y")
-
-
-def test_no_more_tasks_at_once_than_workers() -> None:
-    """`num_workers=3` is never passed."""
-    lock, running, most = threading.Lock(), 0, 0
-
-    def task(_: int) -> None:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        time.sleep(0.01)
-        with lock:
-            running -= 1
-
-    graph = {f"x{number}": (task, number) for number in range(12)}
-    trioflow.dask.get(graph, list(graph), num_workers=3)
-    assert most <= 3
-
-
-def test_values_are_dropped_when_nothing_needs_them() -> None:
-    """A long chain holds two or three values at a time."""
-    alive = 0
-    most = 0
-
-    class Value:
-        def __init__(self) -> None:
-            nonlocal alive, most
-            alive += 1
-            most = max(most, alive)
-
-        def __del__(self) -> None:
-            nonlocal alive
-            alive -= 1
-
-    graph: dict[str, Any] = {"x0": (Value,)}
-    for number in range(1, 20):
-        graph[f"x{number}"] = (lambda _: Value(), f"x{number - 1}")
-    graph["end"] = (lambda _: 5, "x19")
-    assert trioflow.dask.get(graph, "end", num_workers=1) == 5
-    assert most <= 3
-
-
-def test_callbacks_of_dask_see_the_tasks() -> None:
-    """In Dask's own order: start, before and after each task, finish."""
-    seen: list[Any] = []
-
-    class Watch(Callback):  # type: ignore[misc]
-        def _start(self, dsk: Any) -> None:
-            seen.append("start")
-
-        def _pretask(self, key: Any, dsk: Any, state: Any) -> None:
-            seen.append(("before", key))
-
-        def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker_id: Any) -> None:
-            seen.append(("after", key, result))
-
-        def _finish(self, dsk: Any, state: Any, errored: bool) -> None:
-            seen.append(("finish", errored))
-
-    with Watch():
-        trioflow.dask.get({"x": 1, "y": (bodies.add, "x", 1)}, "y")
-    assert seen == ["start", ("before", "x"), ("after", "x", 1), ("before", "y"), ("after", "y", 2), ("finish", False)]
-
-
-def test_instruments_watch_it() -> None:
-    """A trace has a span for each task."""
-    trace = Trace()
-    trioflow.dask.get({"x": 1, "y": (bodies.add, "x", 1)}, "y", instruments=[trace])
-    assert [span.label for span in trace.spans] == ["x", "y"]
-
-
-def test_a_program_with_an_event_loop_may_call_it(backend: str) -> None:
-    """The graph then runs in a thread of its own."""
-
-    async def main() -> Any:
-        return trioflow.dask.get({"x": (bodies.add, 1, 2)}, "x")
-
-    assert anyio.run(main, backend=backend) == 3
 
 
 def test_a_cluster_finds_the_span_of_the_job(client: Client) -> None:

@@ -1,4 +1,4 @@
-"""The house: where files are, what imports what, which classes are derived, and that helpers of tests exist once.
+"""The house: where files are, what imports what, who reads private parts, and that helpers of tests exist once.
 
 Import-linter checks the order of the rooms. What is here it cannot check. The code is read, not imported.
 """
@@ -8,72 +8,19 @@ from __future__ import annotations
 import ast
 import functools
 import graphlib
+import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import pytest
 
+from .owners import FUNCTION, Reads, full_name, imported, inner_statements, modules, owner
 from .places import PACKAGE, ROOT
 
 TESTS = ROOT / "tests"
-FUNCTION = ast.FunctionDef | ast.AsyncFunctionDef
-
-LARGEST_IMPORT_SHARE = 0.12
-"""Import lines among the lines of code; well-kept packages of the field have 2 to 6 %. Lower it with the figure."""
-
-BASES_WITH_ONE_SUBCLASS = {
-    "trioflow._core.run._workers.Workers": "runs that lend no slots pay nothing for it",
-    "trioflow._core.run._lending.SlotsOfWindow": "the slots of a limiter are counted by the limiter",
-    "trioflow._core.limits._ready_jobs.ReadyJobs": "the same object becomes the other at run time",
-    "trioflow._core.limits._ready_jobs.RankedJobs": "the same object becomes the other at run time",
-    "trioflow._core.backend.isolation._fast_asyncio.NamedTask": "the same object becomes the other at run time",
-    "trioflow._core.scheduler._scheduler.BaseScheduler": "the engine's scheduler knows no views",
-    "trioflow.compat.asynciojobs._running.Host": "only a job that has a shutdown of its own may be asked for it",
-    "trioflow.jobs.command._job.CommandJob": "what runs ssh is ended in a way of its own",
-    "trioflow.jobs.process._place.Elsewhere": "jobs stand below what knows clusters",
-    "trioflow.jobs.process._place.Place": "jobs stand below what knows clusters",
-    "trioflow.jobs.ssh._errors.SshError": "users catch the one or the other",
-    "trioflow.journal._values._Writer": "only strings with lone surrogates need the slow one",
-    "trioflow.compat.asynciojobs.purescheduler.PureScheduler": "a public name of its own",
-    "trioflow.view.monitor._told.ToldJob": "a scheduler is a job",
-}
-"""Each base that may have just one subclass in the package, with the reason."""
-
-
-READ_PRIVATE_PARTS = {
-    "cli": "not yet by public names alone",
-    "compat": "not yet by public names alone",
-    "jobs": "not yet by public names alone",
-}
-"""The rooms that may read private attributes of the engine's objects, with the reason."""
-
-
-def full_name(path: Path) -> str:
-    """Return the full name of a module; a package's is called `p.__init__`."""
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
-
-
-@functools.cache
-def modules() -> dict[str, ast.Module]:
-    """Return the syntax tree of each module of the package, by its full name."""
-    return {full_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
-
-
-def inner_statements(outer: ast.AST, closed: Callable[[ast.AST], bool] = lambda _: False) -> Iterator[ast.stmt]:
-    """Yield the statements inside of one, but not those inside of what is closed.
-
-    It goes into no expression: nearly all of a tree consists of these.
-    """
-    for part in ("body", "handlers", "orelse", "finalbody", "cases"):
-        for node in getattr(outer, part, ()):
-            if isinstance(node, ast.stmt):
-                yield node
-            if not closed(node):
-                yield from inner_statements(node, closed)
-
 
 # ---------------------------------------------------------------- files
 
@@ -89,29 +36,46 @@ def test_no_three_files_of_a_folder_share_a_prefix() -> None:
     assert [f"{folder}/{prefix}_*" for (folder, prefix), number in prefixes.items() if number >= 3] == []
 
 
+DESIGN = ROOT / "docs/design.md"
+
+
+def in_the_tree() -> dict[str, set[str]]:
+    """Return the folders in the tree of the design, each with its modules; every folder has an `__init__`."""
+    tree = re.search(r"^```text\n(trioflow/.*?)^```", DESIGN.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert tree is not None
+    found: dict[str, set[str]] = {}
+    path: list[str] = []
+    for line in tree[1].splitlines():
+        if folder := re.match(r"((?:  )*)(\w+)/(?= |$)", line):
+            path[len(folder[1]) // 2 :] = [folder[2]]
+            found["/".join(path)] = {"__init__"}
+        else:
+            found["/".join(path)].update(line.split())
+    return found
+
+
+def test_the_tree_of_the_design_has_each_module_and_no_other() -> None:
+    """A newcomer finds each file in `docs/design.md`, in its room, and finds each file that stands there."""
+    there = {(path.parent.relative_to(ROOT).as_posix(), path.stem) for path in PACKAGE.rglob("*.py")}
+    told = {(folder, name) for folder, names in in_the_tree().items() for name in names}
+    assert told == there, f"take out {sorted(told - there)}, put in {sorted(there - told)}"
+
+
+def test_paths_in_the_design_exist() -> None:
+    """What has a slash in `docs/design.md` is a file or a folder of the repository, or the end of a module's path."""
+    there = {"trioflow/" + module.removeprefix("trioflow.").replace(".", "/") for module in modules()}
+    there |= {parent.as_posix() for path in there for parent in Path(path).parents}
+    for name in re.findall(r"`([\w.]+/[\w./]*)`", DESIGN.read_text(encoding="utf-8")):
+        path = name.rstrip("/").removesuffix(".py")
+        assert (ROOT / name).exists() or any(f"/{known}".endswith(f"/{path}") for known in there), name
+
+
 # ---------------------------------------------------------------- imports
 
 
 def is_for_types(node: ast.AST) -> bool:
     """Return whether this is `if TYPE_CHECKING:`, under any name of its module."""
     return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
-
-
-def imported(module: str, node: ast.stmt) -> Iterator[tuple[str, str]]:
-    """Yield what an import statement imports: the local name, and the full name that it stands for."""
-    if isinstance(node, ast.Import):
-        yield from ((one.asname or one.name, one.name) for one in node.names)
-    elif isinstance(node, ast.ImportFrom):
-        package = module.split(".")[: -node.level] if node.level else []
-        source = ".".join([*package, *([node.module] if node.module else [])])
-        yield from ((one.asname or one.name, f"{source}.{one.name}") for one in node.names)
-
-
-def owner(name: str) -> str | None:
-    """Return the module of the package that this full name is, or is in."""
-    parents = [name, name.rpartition(".")[0]]
-    candidates = [candidate for parent in parents for candidate in (parent, f"{parent}.__init__")]
-    return next((one for one in candidates if one in modules()), None)
 
 
 def test_no_modules_import_each_other_in_a_cycle() -> None:
@@ -127,114 +91,40 @@ def test_no_modules_import_each_other_in_a_cycle() -> None:
         pytest.fail(f"these import each other: {' <- '.join(error.args[1])}")
 
 
-def code_lines(path: Path) -> int:
-    """Return how many lines hold code: no blank lines, no comments, no docstrings."""
-    text = path.read_text(encoding="utf-8")
-    held = {n for n, line in enumerate(text.splitlines(), 1) if line.strip() and not line.lstrip().startswith("#")}
-    for node in inner_statements(modules()[full_name(path)]):
-        if is_docstring(node):
-            held.difference_update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
-    return len(held)
-
-
 def is_docstring(node: ast.stmt) -> bool:
     """Return whether a statement is a string that nobody uses."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-def import_lines(tree: ast.Module) -> int:
-    """Return how many lines import statements take, those for types included."""
-    return sum(
-        (node.end_lineno or node.lineno) - node.lineno + 1
-        for node in inner_statements(tree)
-        if isinstance(node, ast.Import | ast.ImportFrom)
-    )
-
-
-def test_imports_are_a_small_part_of_the_code() -> None:
-    """Many small files that import each other cost lines and readers; `pytest -s` prints the share."""
-    imports = sum(map(import_lines, modules().values()))
-    code = sum(map(code_lines, PACKAGE.rglob("*.py")))
-    print(f"\n{imports} import lines in {code} lines of code: {imports / code:.1%}")
-    assert imports / code <= LARGEST_IMPORT_SHARE
-
-
-# ---------------------------------------------------------------- classes
-
-
-def derived() -> dict[str, set[str]]:
-    """Return the subclasses of each class of the package that has some, all by their full names.
-
-    Typed dicts are left out: they have no behaviour, and one may add keys to another.
-    """
-    own = {
-        f"{module}.{node.name}"
-        for module, tree in modules().items()
-        for node in tree.body
-        if isinstance(node, ast.ClassDef)
-        and not any(ast.unparse(base) == "TypedDict" for base in node.bases)
-        and not any(keyword.arg == "total" for keyword in node.keywords)
-    }
-    imports = {
-        module: dict(pair for node in inner_statements(tree) for pair in imported(module, node))
-        for module, tree in modules().items()
-    }
-    found: dict[str, set[str]] = defaultdict(set)
-    for module, tree in modules().items():
-        for node in inner_statements(tree):
-            for base in node.bases if isinstance(node, ast.ClassDef) else ():
-                name = ast.unparse(base).split("[")[0]
-                full = imports[module].get(name, f"{module}.{name}")
-                if full.startswith("trioflow._core.door."):  # which passes it on
-                    full = imports[cast(str, owner(full))][full.rpartition(".")[2]]
-                if full in own:
-                    found[full].add(f"{module}.{node.name}")
-    return found
-
-
-def test_no_base_has_a_single_subclass() -> None:
-    """A base class is for several kinds of a thing; with one it is that thing cut in two. Exceptions have reasons."""
-    lone = {base: min(below) for base, below in derived().items() if len(below) == 1}
-    assert lone.keys() == BASES_WITH_ONE_SUBCLASS.keys(), lone
-
-
 # ---------------------------------------------------------------- private parts
 
 
-def private_names(tree: ast.Module) -> Iterator[str]:
-    """Yield the private attributes and methods that the classes of a module have."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ClassDef):
-            yield from (one.name for one in node.body if isinstance(one, FUNCTION))
-            yield from (ast.unparse(one.target) for one in node.body if isinstance(one, ast.AnnAssign))
-        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
-            yield node.attr
-
-
-def of_others(tree: ast.Module, names: set[str]) -> Iterator[ast.Attribute]:
-    """Yield where a module reads one of these attributes of something else than `self`, its class or its base."""
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Attribute)
-            and node.attr in names
-            and ast.unparse(node.value) not in ("self", "cls", "super()")
-        ):
-            yield node
-
-
-def test_private_parts_of_the_engine_are_read_by_nobody_else() -> None:
+def test_private_parts_of_the_engine_are_read_in_the_engine_alone() -> None:
     """Outside of the engine, its objects are asked by public names, and by the functions of its door."""
-    engine = {module for module in modules() if module.startswith("trioflow._core.")}
-    names = {name for module in engine for name in private_names(modules()[module]) if name.startswith("_")}
-    names = {name for name in names if not name.startswith("__")}
-    found: dict[str, list[str]] = defaultdict(list)
+    found: list[str] = []
     for module, tree in modules().items():
-        name = module.removeprefix("trioflow.")
-        room = next((room for room in READ_PRIVATE_PARTS if f"{name}.".startswith(f"{room}.")), None)
-        for node in of_others(tree, names) if module not in engine else ():
-            found[room or ""].append(f"{module}:{node.lineno} {ast.unparse(node)}")
-    assert found.pop("", []) == []
-    assert found.keys() == READ_PRIVATE_PARTS.keys(), "take those that read none any more out of the list"
+        if not module.startswith("trioflow._core."):
+            reads = Reads(module)
+            reads.visit(tree)
+            found += reads.found
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("function", "found"),
+    [
+        ("def f(self, job: AbstractJob[Any]): return job._successors, job._worker", ["_successors", "_worker"]),
+        ("def f(self, job): return job._worker", ["_worker"]),
+        ("def f(self): return self._worker", ["_worker"]),
+        ("def f(self, call: _ThreadCall): return call._listeners, call._job._worker", ["_worker"]),
+        ("def f(self): return self._abandon_on_cancel, threading._worker", []),
+    ],
+)
+def test_a_private_part_is_matched_by_its_owner(function: str, found: list[str]) -> None:
+    """What a class of another room calls as the engine does is its own; what nobody knows counts as the engine's."""
+    reads = Reads("trioflow.jobs._thread")
+    reads.visit(ast.parse(f"class ThreadJob:\n    {function}"))
+    assert [read.rpartition(".")[2] for read in reads.found] == found
 
 
 # ---------------------------------------------------------------- tests

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -272,6 +273,27 @@ def test_a_throttled_attempt_has_a_span_of_its_own(spans: Spans, backend: str) -
     job = Job(body, label="call", needs={"api": 1})
     assert run(spans, backend, job, pool=Pool(api=Rate(requests=1000, per=1)))
     assert [[event.name for event in span.events] for span in spans.all() if span.name == "call"] == [["throttled"], []]
+
+
+def test_jobs_behind_a_throttle_are_counted_as_throttled(spans: Spans, backend: str) -> None:
+    """The job that raised `Throttled`, and those that need the same: none of them lacks an amount."""
+    tracing = Tracing(spans.provider)
+
+    async def body() -> None:
+        raise Throttled("api", after=60)
+
+    async def look() -> dict[str, int]:
+        while len(tracing._waiting) < 2:
+            await anyio.lowlevel.checkpoint()
+        found = dict(tracing._causes())
+        scheduler.cancel()
+        return found
+
+    looking = Job(look, label="look")
+    jobs = [Job(body, label=f"call {number}", needs={"api": 1}) for number in range(2)]
+    scheduler = Scheduler(*jobs, looking, pool=Pool(api=Rate(requests=1, per=0.001)), instruments=[tracing])
+    assert not scheduler.run(backend=backend)
+    assert looking.result() == {"throttled": 2}
 
 
 def test_a_run_that_stopped_says_why(spans: Spans, backend: str) -> None:

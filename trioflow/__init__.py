@@ -5,132 +5,75 @@ import sys as _sys
 import typing as _typing
 
 from . import abc as abc
-from ._core.door import (
-    AbstractJob,
-    Adaptive,
-    CycleError,
-    Job,
-    JobCancelled,
-    JobNotDone,
-    JobSkipped,
-    JobState,
-    JobTimeout,
-    JournalError,
-    MissingRequirement,
-    Pool,
-    Rate,
-    RequirementFailed,
-    Sequence,
-    Service,
-    StopReason,
-    Throttled,
-    TrioflowError,
-    current_job,
-    job,
-    ref,
-)
+from ._core.door import AbstractJob as AbstractJob
+from ._core.door import Adaptive as Adaptive
+from ._core.door import CycleError as CycleError
+from ._core.door import Job as Job
+from ._core.door import JobCancelled as JobCancelled
+from ._core.door import JobNotDone as JobNotDone
+from ._core.door import JobSkipped as JobSkipped
+from ._core.door import JobState as JobState
+from ._core.door import JobTimeout as JobTimeout
+from ._core.door import JournalError as JournalError
+from ._core.door import MissingRequirement as MissingRequirement
+from ._core.door import Pool as Pool
+from ._core.door import Rate as Rate
+from ._core.door import RequirementFailed as RequirementFailed
+from ._core.door import Sequence as Sequence
+from ._core.door import Service as Service
+from ._core.door import StopReason as StopReason
+from ._core.door import Throttled as Throttled
+from ._core.door import TrioflowError as TrioflowError
+from ._core.door import current_job as current_job
+from ._core.door import job as job
+from ._core.door import ref as ref
 from ._core.door import take_the_plain_way as _take_the_plain_way
-from ._scheduler import Scheduler
+from ._scheduler import Scheduler as Scheduler
 
 if _os.environ.get("TRIOFLOW_PLAIN"):
     _take_the_plain_way()
 
 if _typing.TYPE_CHECKING:
-    from ._core.door.keeping import Depfile, Optional
-    from .dask import DaskJob
-    from .executor import Executor
-    from .jobs._executor import ExecutorJob
-    from .jobs._thread import ThreadJob
-    from .jobs.command._granted import granted
-    from .jobs.command._job import CommandJob
-    from .jobs.command._ready import Line, Port, Succeeds
-    from .jobs.command._result import CommandError, CommandResult
-    from .jobs.command._retry import exited_with, retry_on_exit
-    from .jobs.command._service import CommandService
-    from .jobs.process._job import ProcessJob
-    from .jobs.ssh._errors import SshError, Unreachable
-    from .jobs.ssh._job import SshJob
-    from .jobs.ssh._nodes import LocalNode, SshNode, SshNodes
-    from .jobs.ssh._steps import Pull, Push, Script, ScriptText
-    from .journal._journal import Journal
-    from .simulation._simulate import Simulation, simulate
-    from .view.ci._junit import JUnit
-    from .view.ci._summary import Summary
-    from .view.events._events import Events
-    from .view.monitor._monitor import Monitor
-    from .view.trace._spans import Span
-    from .view.trace._time_spent import KindTime, TimeSpent
-    from .view.trace._trace import Trace
-    from .view.trace._waits import Wait
-    from .view.trace._what_if import WhatIf, WhatIfPoint
-
-__all__ = [
-    "AbstractJob",
-    "Adaptive",
-    "CommandError",
-    "CommandJob",
-    "CommandResult",
-    "CommandService",
-    "CycleError",
-    "DaskJob",
-    "Depfile",
-    "Events",
-    "Executor",
-    "ExecutorJob",
-    "JUnit",
-    "Job",
-    "JobCancelled",
-    "JobNotDone",
-    "JobSkipped",
-    "JobState",
-    "JobTimeout",
-    "Journal",
-    "JournalError",
-    "KindTime",
-    "Line",
-    "LocalNode",
-    "MissingRequirement",
-    "Monitor",
-    "Optional",
-    "Pool",
-    "Port",
-    "ProcessJob",
-    "Pull",
-    "Push",
-    "Rate",
-    "RequirementFailed",
-    "Scheduler",
-    "SchedulerJob",
-    "Script",
-    "ScriptText",
-    "Sequence",
-    "Service",
-    "Simulation",
-    "Span",
-    "SshError",
-    "SshJob",
-    "SshNode",
-    "SshNodes",
-    "StopReason",
-    "Succeeds",
-    "Summary",
-    "ThreadJob",
-    "Throttled",
-    "TimeSpent",
-    "Trace",
-    "TrioflowError",
-    "Unreachable",
-    "Wait",
-    "WhatIf",
-    "WhatIfPoint",
-    "current_job",
-    "exited_with",
-    "granted",
-    "job",
-    "ref",
-    "retry_on_exit",
-    "simulate",
-]
+    from ._core.door.keeping import Depfile as Depfile
+    from ._core.door.keeping import Optional as Optional
+    from .dask import DaskJob as DaskJob
+    from .jobs._executor import ExecutorJob as ExecutorJob
+    from .jobs._thread import ThreadJob as ThreadJob
+    from .jobs.command._granted import granted as granted
+    from .jobs.command._job import CommandJob as CommandJob
+    from .jobs.command._ready import Line as Line
+    from .jobs.command._ready import Port as Port
+    from .jobs.command._ready import Succeeds as Succeeds
+    from .jobs.command._result import CommandError as CommandError
+    from .jobs.command._result import CommandResult as CommandResult
+    from .jobs.command._result import exited_with as exited_with
+    from .jobs.command._result import retry_on_exit as retry_on_exit
+    from .jobs.command._service import CommandService as CommandService
+    from .jobs.process._job import ProcessJob as ProcessJob
+    from .jobs.ssh._errors import SshError as SshError
+    from .jobs.ssh._errors import Unreachable as Unreachable
+    from .jobs.ssh._job import SshJob as SshJob
+    from .jobs.ssh._nodes import LocalNode as LocalNode
+    from .jobs.ssh._nodes import SshNode as SshNode
+    from .jobs.ssh._nodes import SshNodes as SshNodes
+    from .jobs.ssh._steps import Pull as Pull
+    from .jobs.ssh._steps import Push as Push
+    from .jobs.ssh._steps import Script as Script
+    from .jobs.ssh._steps import ScriptText as ScriptText
+    from .journal._journal import Journal as Journal
+    from .simulation._simulate import Simulation as Simulation
+    from .simulation._simulate import simulate as simulate
+    from .view.ci._junit import JUnit as JUnit
+    from .view.ci._summary import Summary as Summary
+    from .view.events._events import Events as Events
+    from .view.monitor._monitor import Monitor as Monitor
+    from .view.trace._spans import Span as Span
+    from .view.trace._time_spent import KindTime as KindTime
+    from .view.trace._time_spent import TimeSpent as TimeSpent
+    from .view.trace._trace import Trace as Trace
+    from .view.trace._waits import Wait as Wait
+    from .view.trace._what_if import WhatIf as WhatIf
+    from .view.trace._what_if import WhatIfPoint as WhatIfPoint
 
 __version__ = "0.1.0"
 
@@ -141,7 +84,7 @@ SchedulerJob = Scheduler
 def _claim(names: _typing.Mapping[str, object], home: str) -> None:
     """Make tracebacks, help() and pickles show where users import names from, instead of where they are defined."""
     for name, public in names.items():
-        if not name.startswith("_") and hasattr(public, "__qualname__"):
+        if not name.startswith("_") and hasattr(public, "__qualname__") and _typing.get_origin(public) is None:
             public.__module__ = home
 
 
@@ -149,47 +92,35 @@ _claim(vars(abc), abc.__name__)
 _claim(dict(globals()), __name__)  # AbstractJob, which is in both, too
 
 _LATE = {
-    "CommandError": ".jobs.command._result",
-    "CommandJob": ".jobs.command._job",
-    "CommandResult": ".jobs.command._result",
-    "CommandService": ".jobs.command._service",
-    "DaskJob": ".dask",
-    "Depfile": "._core.door.keeping",
-    "Events": ".view.events._events",
-    "Executor": ".executor",
-    "ExecutorJob": ".jobs._executor",
-    "JUnit": ".view.ci._junit",
-    "Journal": ".journal._journal",
-    "KindTime": ".view.trace._time_spent",
-    "Line": ".jobs.command._ready",
-    "LocalNode": ".jobs.ssh._nodes",
-    "Monitor": ".view.monitor._monitor",
-    "Optional": "._core.door.keeping",
-    "Port": ".jobs.command._ready",
-    "ProcessJob": ".jobs.process._job",
-    "Pull": ".jobs.ssh._steps",
-    "Push": ".jobs.ssh._steps",
-    "Script": ".jobs.ssh._steps",
-    "ScriptText": ".jobs.ssh._steps",
-    "Simulation": ".simulation._simulate",
-    "Span": ".view.trace._spans",
-    "SshError": ".jobs.ssh._errors",
-    "SshJob": ".jobs.ssh._job",
-    "SshNode": ".jobs.ssh._nodes",
-    "SshNodes": ".jobs.ssh._nodes",
-    "Succeeds": ".jobs.command._ready",
-    "Summary": ".view.ci._summary",
-    "ThreadJob": ".jobs._thread",
-    "TimeSpent": ".view.trace._time_spent",
-    "Trace": ".view.trace._trace",
-    "Unreachable": ".jobs.ssh._errors",
-    "Wait": ".view.trace._waits",
-    "WhatIf": ".view.trace._what_if",
-    "WhatIfPoint": ".view.trace._what_if",
-    "exited_with": ".jobs.command._retry",
-    "granted": ".jobs.command._granted",
-    "retry_on_exit": ".jobs.command._retry",
-    "simulate": ".simulation._simulate",
+    name: module
+    for module, names in {
+        "._core.door.keeping": "Depfile Optional",
+        ".dask": "DaskJob",
+        ".jobs._executor": "ExecutorJob",
+        ".jobs._thread": "ThreadJob",
+        ".jobs.command._granted": "granted",
+        ".jobs.command._job": "CommandJob",
+        ".jobs.command._ready": "Line Port Succeeds",
+        ".jobs.command._result": "CommandError CommandResult exited_with retry_on_exit",
+        ".jobs.command._service": "CommandService",
+        ".jobs.process._job": "ProcessJob",
+        ".jobs.ssh._errors": "SshError Unreachable",
+        ".jobs.ssh._job": "SshJob",
+        ".jobs.ssh._nodes": "LocalNode SshNode SshNodes",
+        ".jobs.ssh._steps": "Pull Push Script ScriptText",
+        ".journal._journal": "Journal",
+        ".simulation._simulate": "Simulation simulate",
+        ".view.ci._junit": "JUnit",
+        ".view.ci._summary": "Summary",
+        ".view.events._events": "Events",
+        ".view.monitor._monitor": "Monitor",
+        ".view.trace._spans": "Span",
+        ".view.trace._time_spent": "KindTime TimeSpent",
+        ".view.trace._trace": "Trace",
+        ".view.trace._waits": "Wait",
+        ".view.trace._what_if": "WhatIf WhatIfPoint",
+    }.items()
+    for name in names.split()
 }
 """Public names whose modules are imported only when the names are used, because a run does not need them."""
 
@@ -212,3 +143,7 @@ def __getattr__(name: str) -> _typing.Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_LATE})
+
+
+# For `from trioflow import *`; type checkers go by the aliases above.
+globals()["__all__"] = [name for name in __dir__() if not name.startswith("_") and globals().get(name) is not abc]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, TextIO, Unpack
 
 from ._core.door import BaseScheduler, BaseSchedulerOptions, Option, describe
-from ._core.door.reading import file_path, flag, outermost
+from ._core.door.reading import current_run, file_path, flag, outermost
 
 if TYPE_CHECKING:
     import os
@@ -26,7 +26,7 @@ class SchedulerOptions(BaseSchedulerOptions, total=False):
     processes: Processes
 
 
-def _durations(given: Any, name: str, who: str | Callable[[], str]) -> Any:
+def _check_durations(given: Any, name: str, who: str | Callable[[], str]) -> Any:
     """Check what a scheduler is told about durations; it is looked up when a run begins."""
     from .simulation import _durations
 
@@ -34,7 +34,7 @@ def _durations(given: Any, name: str, who: str | Callable[[], str]) -> Any:
     return given
 
 
-def _processes(given: Any, name: str, who: str | Callable[[], str]) -> Any:
+def _check_processes(given: Any, name: str, who: str | Callable[[], str]) -> Any:
     """Check where the calls of ProcessJobs are to be made."""
     if given is None:
         return None
@@ -60,8 +60,8 @@ class Scheduler(BaseScheduler):
             `update` take more. Jobs that become ready together start in the order in which they were added.
         jobs_window: how many of its jobs may run at once: a positive whole number; an `Adaptive`; a `CapacityLimiter`
             of trio or anyio, whichever the backend takes, which several schedulers may share; or None or 0 for no
-            limit. Forever jobs take no slot; a nested scheduler takes one, and its members none: to share the window
-            with them, give it the same `CapacityLimiter`.
+            limit. Forever jobs are not counted. A number counts the members, a nested scheduler as one. A limiter
+            counts the jobs that work, at any depth, down to schedulers with a limiter of their own.
         timeout: seconds, more than 0, that a run may take; None or infinity for no limit. After that everything is
             cancelled: `run()` returns False, and a nested scheduler fails with `JobTimeout`.
         shutdown_timeout: seconds, more than 0, that the `co_shutdown` calls of all its jobs may take together at the
@@ -70,12 +70,9 @@ class Scheduler(BaseScheduler):
             failure or the timeout; None or infinity for no limit.
         critical_jobs: the default of `critical` for its jobs: the failure of a critical job ends the run at once. None
             leaves it to the scheduler's own `critical`, and so on outwards.
-        start_interval: seconds, 0 or more, between two starts of its jobs, so that hundreds of them do not all
-            connect to one server at once.
         policy: which of several ready jobs starts first. "fifo": the one that became ready first. "critical-path": the
-            one with the longest expected path to an exit, by `expected_duration`. "depth-first": the one that became
-            ready last, so that results that later jobs use are short-lived. "auto": critical path as soon as one job
-            has an expected duration, and otherwise fifo. Or an object of your own, a `trioflow.abc.Policy`. A job's
+            one with the longest expected path to an exit, by `expected_duration`. "auto": critical path as soon as one
+            job has an expected duration, and otherwise fifo. Or an object of your own, a `trioflow.abc.Policy`. A job's
             `priority` comes before the policy.
         pool: resources that its jobs, also nested ones, take while they run, as their `needs` say. Several schedulers
             in one event loop may share it.
@@ -86,8 +83,6 @@ class Scheduler(BaseScheduler):
             seconds, a `Trace` of an earlier run, or ninja's `.ninja_log`. Or the path of any other file, which each run
             brings up to date: the second run knows what the first has measured. They go before `expected_duration`. On
             a nested scheduler they have no effect.
-        drain_at: seconds after the start of a run, more than 0 and less than `timeout`, from which no more jobs start;
-            those that are running end by themselves, as after `drain()`. None for never.
         keep_jobs: False removes each job from the scheduler when it has settled, if no later run can reach it: all of
             them inside `async with`, and those that are added during any other run. Only critical failures stay. A
             program that adds jobs for a year does not grow.
@@ -124,12 +119,16 @@ class Scheduler(BaseScheduler):
 
     """
 
-    durations: Option[Durations | None] = Option(None, _durations)
-    processes: Option[Processes] = Option(None, _processes)
+    __slots__ = ("_durations", "_learned", "_processes")
+
+    durations: Option[Durations | None] = Option(None, _check_durations)
+    processes: Option[Processes] = Option(None, _check_processes)
     _durations: Durations | None
+    _processes: Processes
 
     def __init__(self, *jobs_or_sequences: Required, **options: Unpack[SchedulerOptions]) -> None:
         self._learned: dict[AnyJob, float] = NOTHING  # in a run: how long jobs take, as far as that was learned
+        self._durations = self._processes = None
         all_options: Any = options  # `BaseScheduler` takes what the class declares
         super().__init__(*jobs_or_sequences, **all_options)
 
@@ -162,7 +161,7 @@ class Scheduler(BaseScheduler):
         return bool(self._what_is_learned())
 
     def _what_is_learned(self) -> dict[AnyJob, float]:
-        root = self if self._run is not None else outermost(self)
+        root = self if current_run(self) is not None else outermost(self)
         return root._learned if isinstance(root, Scheduler) else NOTHING
 
     def _expected_durations(self, jobs: Iterable[AnyJob] | None = None) -> dict[AnyJob, float]:

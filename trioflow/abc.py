@@ -10,7 +10,6 @@ from ._core.door import AbstractJob as AbstractJob
 from ._core.door import Instrument as Instrument
 from ._core.door import Outlook as Outlook
 from ._core.door import Policy as Policy
-from ._core.door.kinds import ForksEndHere as ForksEndHere
 from ._core.door.kinds import FunctionJob as FunctionJob
 from ._core.door.kinds import JobKind as JobKind
 from ._core.door.kinds import JobOptions as JobOptions
@@ -40,10 +39,15 @@ from ._core.door.kinds import shown as shown
 from ._core.door.kinds import users_of as users_of
 from ._core.door.kinds import whole as whole
 from ._core.door.kinds import without_middle as without_middle
-from ._core.door.reading import BACKEND_NAMES as BACKEND_NAMES
-from ._core.door.reading import POLICY_NAMES as POLICY_NAMES
+from ._core.door.reading import BackendName as BackendName
+from ._core.door.reading import JobserverStyle as JobserverStyle
+from ._core.door.reading import OnTimeout as OnTimeout
+from ._core.door.reading import PolicyName as PolicyName
+from ._core.door.reading import RunIf as RunIf
 from ._core.door.reading import RunPhase as RunPhase
 from ._core.door.reading import RunView as RunView
+from ._core.door.reading import WaitCause as WaitCause
+from ._core.door.reading import Waiting as Waiting
 from ._core.door.reading import amount_of as amount_of
 from ._core.door.reading import check_scenario as check_scenario
 from ._core.door.reading import current_run as current_run
@@ -66,14 +70,12 @@ from ._core.door.reading import shown_amount as shown_amount
 from ._core.door.reading import size_text as size_text
 from ._core.door.reading import still_waits_for as still_waits_for
 from ._core.door.reading import throttled as throttled
-from ._core.door.reading import waiting_for as waiting_for
+from ._core.door.reading import waiting as waiting
 from ._core.door.reading import waiting_since as waiting_since
 from ._core.door.reading import waits_for as waits_for
 
 if _TYPE_CHECKING:  # when a program runs, it is `int`: see there
     from ._core.door.reading import Amount as Amount
-    from ._core.door.reading import BackendName as BackendName
-    from ._core.door.reading import PolicyName as PolicyName
 
 if _TYPE_CHECKING:
     from ._core.door.keeping import Hidden as Hidden

@@ -22,7 +22,7 @@ except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(_message, name=_missing.name) from None
 
 from . import CommandJob, CommandService, JobState, StopReason, __version__
-from .abc import Instrument, JobKind, carry, failed_through_member, given_label, is_scheduler, throttled, waiting_for
+from .abc import Instrument, JobKind, WaitCause, carry, failed_through_member, given_label, is_scheduler, waiting
 
 if TYPE_CHECKING:
     from . import AbstractJob, Scheduler
@@ -31,14 +31,8 @@ if TYPE_CHECKING:
 
 NAMES: Final = ("traceparent", "tracestate", "baggage")
 """What propagators write, and a process finds in its environment in capital letters."""
-CAUSES: Final = {
-    "no free slot": "slot",
-    "no free token": "token",
-    "no free token around": "token",
-    "start interval": "interval",
-    "": "turn",
-}
-"""Why jobs wait, by what `waiting_for` says; all else is about resources."""
+CAUSES: Final = {WaitCause.RESOURCE: "resources", WaitCause.RATE: "resources", WaitCause.LOOP: "turn"}
+"""The causes whose attribute is not their value."""
 FAILED: Final = frozenset({JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED})
 
 
@@ -55,8 +49,8 @@ class Tracing(Instrument):
     what it raised, without its text, and no command line.
 
     The metrics are "trioflow.jobs.running"; "trioflow.jobs.waiting", by `cause` ("slot", "token", "resources",
-    "throttled", "interval", "turn"); "trioflow.jobs.failures", by `error.type`; and "trioflow.job.duration", in
-    seconds, by `state`.
+    "throttled", "turn"); "trioflow.jobs.failures", by `error.type`; and "trioflow.job.duration", in seconds, by
+    `state`.
 
     Nothing here waits for a collector: exporters of the SDK that send in batches do so in threads of their own.
 
@@ -82,8 +76,6 @@ class Tracing(Instrument):
         ['bake', 'shop']
 
     """
-
-    in_context = True
 
     def __init__(
         self,
@@ -210,8 +202,9 @@ class Tracing(Instrument):
 
     def _causes(self) -> Counter[str]:
         with self._lock:
-            waiting = list(self._waiting)
-        return Counter("throttled" if throttled(job) else CAUSES.get(waiting_for(job), "resources") for job in waiting)
+            jobs = list(self._waiting)
+        causes = (wait.cause for job in jobs if (wait := waiting(job)) is not None)
+        return Counter(CAUSES.get(cause, cause.value) for cause in causes)
 
 
 def remote_context(environment: Mapping[str, str] | None = None) -> otel_context.Context:

@@ -7,21 +7,7 @@ from typing import Final
 
 from ..measuring import Contest
 from ..plans import Plan
-from . import (
-    cancelling,
-    cluster,
-    commands,
-    delays,
-    features,
-    importing,
-    limits,
-    memory,
-    nodes,
-    ordering,
-    processes,
-    running,
-    waiting,
-)
+from . import cancelling, commands, groups, limits, makespans, memory, nodes, running, waiting
 
 Case = Callable[[Plan], Iterator[Contest]]
 
@@ -29,22 +15,15 @@ CASES: Final[dict[str, Case]] = {
     "running": running.running,
     "sleepers": running.sleepers,
     "growth": running.growth,
-    "instrument": running.instrument,
-    "order": ordering.order,
-    "simulate": ordering.simulating,
-    "latency": delays.latency,
     "memory": memory.memory,
     "cancel": cancelling.cancel,
-    "features": features.features,
+    "groups": groups.groups,
     "waiting": waiting.waiting,
-    "ticker": delays.ticker,
+    "makespans": makespans.makespans,
     "rates": limits.rates,
     "adaptive": limits.adaptive,
-    "import": importing.importing,
     "commands": commands.commands,
-    "processes": processes.processes,
     "nodes": nodes.nodes,
-    "cluster": cluster.cluster,
 }
 
 

@@ -1,26 +1,20 @@
-"""What it costs to build a graph and to run it: by shape, body, size and window; sleepers; growth; instruments."""
+"""What it costs to build a graph and to run it: by shape, body, size and window; sleepers; growth."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from functools import partial
-from typing import Any, Final
-
-from trioflow.abc import Instrument
+from typing import Final
 
 from .. import graphs, loops
-from ..bodies import BODIES, Body
+from ..bodies import BODIES
 from ..measuring import Contest, Contestant, Sample, Setting, Stopwatch
-from ..plans import FIGURE_SHAPES, Plan
-from ..rivals import OURS, Build, Rival, find, ours
+from ..plans import Plan
+from ..rivals import OURS, Build, Rival
 from ..verification import verify
 
 SLEEPERS: Final = ("nursery alone", "TaskGroup alone")
-SLEEPING: Final = ("nap", "anyio nap", "1 s sleep")
-"""Bodies that wait for time: for these, how often the loop polls says how well it gathers what is due."""
-INSTRUMENTED: Final = f"{OURS}, an instrument with empty hooks"
 
 
 def running(plan: Plan) -> Iterator[Contest]:
@@ -57,35 +51,6 @@ def growth(plan: Plan) -> Iterator[Contest]:
         yield Contest("growth", contestants, plan.growth_rounds)
 
 
-class EmptyHooks(Instrument):
-    """An instrument that overrides every hook, to do nothing."""
-
-    def before_run(self, scheduler: Any) -> None:
-        pass
-
-    def job_added(self, scheduler: Any, job: Any) -> None:
-        pass
-
-    def incident(self, scheduler: Any, job: Any, message: str, exception: BaseException | None) -> None:
-        pass
-
-    after_run = before_run
-    job_scheduled = job_started = job_attempt = job_ready = job_finished = job_added
-
-
-def instrument(plan: Plan) -> Iterator[Contest]:
-    """Measure what an instrument adds."""
-
-    def build(graph: graphs.Graph, body: Body, window: int | None) -> Callable[[], Any]:
-        return partial(ours.scheduler(graph, body, window, instruments=[EmptyHooks()]).co_run, check=True)
-
-    for backend, shape in itertools.product(plan.loops, FIGURE_SHAPES):
-        setting = Setting(backend, shape, "no-op", plan.instrument_size)
-        plain = find(OURS, backend)
-        watched = replace(plain, name=INSTRUMENTED, build=build)
-        yield Contest("instrument", [contestant(rival, setting) for rival in (plain, watched)], plan.rounds)
-
-
 # ---- what a contestant does
 
 
@@ -114,22 +79,15 @@ def timed(build: Build, setting: Setting) -> Sample:
     with Stopwatch() as running:
         if setting.backend == "threads":
             runner()
-    counted = dict[str, float]()
     if setting.backend != "threads":
 
         async def main() -> None:
-            if setting.body not in SLEEPING:
-                with running:
-                    await runner()
-                return
-            with loops.polls(setting.backend) as polls, running:
+            with running:
                 await runner()
-            counted["polls"] = polls.count / graph.size
 
         loops.run(setting.backend, main)
     in_µs_per_job = 1e6 / graph.size
     return {
-        **counted,
         "build": building.cpu * in_µs_per_job,
         "build wall": building.wall * in_µs_per_job,
         "run": running.cpu * in_µs_per_job,

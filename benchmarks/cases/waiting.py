@@ -22,7 +22,7 @@ from ..bodies import BODIES
 from ..measuring import Contest, Contestant, Sample, Setting, Stopwatch
 from ..plans import Plan
 from ..rivals import OURS
-from .features import BY_HAND, tasks
+from .groups import BY_HAND, tasks
 
 SECONDS: Final = 0.001
 """For how long a job computes: as long as a turn of the loop may take."""
@@ -136,7 +136,7 @@ def kinds_by_hand(backend: str, size: int, body: Body) -> Run:
         start_next()
 
     async def run() -> None:
-        async with tasks(backend) as (start, _):
+        async with tasks(backend) as start:
             for number in range(size):
                 start(job, amount(number, size))
 
@@ -147,11 +147,11 @@ async def in_groups(backend: str, number: int, members: int, body: Body) -> None
     """Run groups of tasks, each in a nursery or task group of its own."""
 
     async def group() -> None:
-        async with tasks(backend) as (start, _):
+        async with tasks(backend) as start:
             for _ in range(members):
                 start(body)
 
-    async with tasks(backend) as (start, _):
+    async with tasks(backend) as start:
         for _ in range(number):
             start(group)
 
@@ -177,7 +177,8 @@ SCENARIOS: Final[dict[str, tuple[str, Build, Build | None]]] = {
 def waiting(plan: Plan) -> Iterator[Contest]:
     """Measure each scenario at each size."""
     for backend in plan.loops:
-        for scenario, (body, ours, by_hand) in SCENARIOS.items():
+        for scenario in plan.scenarios or SCENARIOS:
+            body, ours, by_hand = SCENARIOS[scenario]
             for size in (*plan.waiting_sizes, *(plan.grouped_sizes if ours is fives else ())):
                 setting = Setting(backend, scenario, body, size)
                 builds = {OURS: ours} if by_hand is None else {OURS: ours, BY_HAND[backend]: by_hand}

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print("Stopped: the report has the steps that had ended.")
             return 130
         finally:
-            report.write(with_plot=not options.no_plot)
+            report.write()
             report.show(console)
             console.print(f"The report is in {options.output}", highlight=False, soft_wrap=True)
     return 0
@@ -57,7 +57,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=1.0, help="that each real run takes at least; default: 1")
     parser.add_argument("--real", type=int, default=6, metavar="N", help="how many workflows run for real; default: 6")
     parser.add_argument("--tiny", action="store_true", help="in seconds: to see that it works")
-    parser.add_argument("--no-plot", action="store_true", help="write the table and the JSON only")
     parser.add_argument(
         "--output", type=Path, default=RESULTS, metavar="DIR", help="default: benchmarks/results/elapsed"
     )

@@ -16,7 +16,6 @@ import anyio
 from trioflow.testing import run_virtual
 
 from .. import loops
-from ..cases.delays import percentile
 from .ways import Way
 from .workflows import Workflow
 
@@ -201,3 +200,9 @@ def serving() -> Iterator[int]:
             yield int(process.stdout.readline())
         finally:
             process.kill()
+
+
+def percentile(values: list[float], part: float) -> float:
+    """Return the least value that this fraction of all values does not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * part))]

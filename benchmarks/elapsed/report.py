@@ -1,4 +1,4 @@
-"""The report: one table and one plot, which a sceptic reads in a minute, and all that was measured as JSON."""
+"""The report: one table, which a sceptic reads in a minute, and all that was measured as JSON."""
 
 from __future__ import annotations
 
@@ -11,17 +11,15 @@ from typing import Final
 
 from rich.console import Console
 
-from ..makespans.cases import geometric_mean
-from ..rivals import OURS
 from ..tables import Table, number
 
 COLUMNS: Final[dict[str, tuple[str, Callable[[Sequence[float]], float], str]]] = {
-    "simulated 4": ("W=4", geometric_mean, "{:.3f}"),
-    "simulated 16": ("W=16", geometric_mean, "{:.3f}"),
-    "simulated 64": ("W=64", geometric_mean, "{:.3f}"),
+    "simulated 4": ("W=4", statistics.geometric_mean, "{:.3f}"),
+    "simulated 16": ("W=16", statistics.geometric_mean, "{:.3f}"),
+    "simulated 64": ("W=64", statistics.geometric_mean, "{:.3f}"),
     "worst": ("worst", max, "{:.2f}"),
-    "slept": ("real, W=16", geometric_mean, "{:.3f}"),
-    "requested": ("HTTP, W=16", geometric_mean, "{:.3f}"),
+    "slept": ("real, W=16", statistics.geometric_mean, "{:.3f}"),
+    "requested": ("HTTP, W=16", statistics.geometric_mean, "{:.3f}"),
     "latency": ("latency, µs", statistics.median, ""),
     "cancel": ("cancel, ms", min, ""),
     "memory": ("bytes a task", statistics.median, ""),
@@ -29,7 +27,6 @@ COLUMNS: Final[dict[str, tuple[str, Callable[[Sequence[float]], float], str]]] =
 }
 """For each metric: the head of its column, how the workflows' values are put together, and how that is written."""
 
-PLOT: Final = "elapsed.svg"
 TITLE: Final = "Elapsed time, beside gather"
 EXPLAINED: Final = (
     "A makespan is divided by the lower bound: the longest path, or the work shared by the slots, whichever is more."
@@ -92,21 +89,18 @@ class Report:
                     cells.append(form.format(together(values)) if form else number(together(values)))
             yield [way, *cells]
 
-    def write(self, *, with_plot: bool = False) -> None:
-        """Write what there is: `elapsed.json`, `elapsed.md`, and the plot."""
+    def write(self) -> None:
+        """Write what there is: `elapsed.json` and `elapsed.md`."""
         self._directory.mkdir(parents=True, exist_ok=True)
         lines = ",\n".join(json.dumps(asdict(one), ensure_ascii=False) for one in self._outcomes)
         (self._directory / "elapsed.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-        if with_plot:
-            self._draw(self._directory / PLOT)
         (self._directory / "elapsed.md").write_text(self.as_markdown(), encoding="utf-8")
 
     def as_markdown(self) -> str:
-        """Return the table, what it means, and the plot if there is one."""
+        """Return the table, and what it means."""
         workflows = {one.workflow for one in self._outcomes if one.metric.startswith("simulated")}
         columns = [metric for metric in COLUMNS if metric == "worst" or self._has(metric)]
-        text = f"{self.table(TITLE, columns).as_markdown()}\n{EXPLAINED.format(count=len(workflows))}\n"
-        return text + (f"\n![Makespans beside gather]({PLOT})\n" if (self._directory / PLOT).exists() else "")
+        return f"{self.table(TITLE, columns).as_markdown()}\n{EXPLAINED.format(count=len(workflows))}\n"
 
     def _has(self, metric: str) -> bool:
         return any(one.metric == metric for one in self._outcomes)
@@ -116,29 +110,3 @@ class Report:
         metrics = list(COLUMNS)
         console.print(self.table(TITLE, metrics[:6]).for_terminal())
         console.print(self.table("What else it takes", metrics[6:]).for_terminal())
-
-    def _draw(self, path: Path) -> None:
-        """Draw how much longer than the lower bound each way takes: the simulated workflows, with 16 slots."""
-        from ..plots import COLOUR, OTHERS, plt  # only now: it takes longer to import than the rest
-
-        ways = [
-            way
-            for way in self._ways
-            if self.values(way, "simulated 16") and not (way.startswith(OURS) and way.endswith("(trio)"))
-        ]
-        figure, axis = plt.subplots(figsize=(8, 0.5 + 0.42 * len(ways)), layout="constrained")
-        for place, way in enumerate(ways):
-            beyond = sorted(100 * (value - 1) for value in self.values(way, "simulated 16"))
-            colour = COLOUR if way.startswith(OURS) else OTHERS[1]
-            axis.plot(beyond, [place] * len(beyond), "|", color=colour, markersize=11, alpha=0.55)
-            mean = 100 * (geometric_mean(self.values(way, "simulated 16")) - 1)
-            axis.plot([mean], [place], "o", color=colour, markersize=6)
-            axis.annotate(f"{mean:.0f} %", (mean, place), xytext=(0, 8), textcoords="offset points", ha="center",
-                          fontsize=8, color=colour)  # fmt: skip
-        axis.set_yticks(range(len(ways)), ways)
-        axis.invert_yaxis()
-        axis.margins(y=0.12)
-        axis.set_xlim(left=-2)
-        axis.set_xlabel("% longer than the lower bound, 16 slots: a stroke for each workflow, a dot for their mean")
-        figure.savefig(path, metadata={"Date": None}, bbox_inches="tight")
-        plt.close(figure)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import graphlib
 import itertools
+import json
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 from ..graphs import Graph
-from ..makespans import workflows as recorded
 
 SEED: Final = 2026
 DRAWN: Final = 40
@@ -130,12 +130,18 @@ def drawn(number: int = DRAWN) -> Iterator[Workflow]:
 
 
 def from_folder(folder: Path) -> Iterator[Workflow]:
-    """Yield the recorded workflows in a folder; a task that took no time takes a millisecond."""
-    for name, tasks in recorded.found(folder):
+    """Yield the recorded workflows in a folder, at any depth; a task that took no time takes a millisecond.
+
+    A workflow is a file of JSON: `{"tasks": [{"name", "runtime_s", "needs": [index, ...]}, ...]}`.
+    """
+    for path in sorted(folder.rglob("*.json")):
+        tasks = json.loads(path.read_text())["tasks"]
         order = in_order([list(task["needs"]) for task in tasks])
         place = {old: new for new, old in enumerate(order)}
         required = [tuple(place[one] for one in tasks[old]["needs"]) for old in order]
-        yield Workflow(name, Graph(name, required), [max(0.001, float(tasks[old]["runtime_s"])) for old in order])
+        yield Workflow(
+            path.stem, Graph(path.stem, required), [max(0.001, float(tasks[old]["runtime_s"])) for old in order]
+        )
 
 
 def in_order(needs: list[list[int]]) -> list[int]:

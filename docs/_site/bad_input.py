@@ -177,8 +177,6 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     yield "Events", trioflow.Events, {"file": "events"}
     yield "JUnit", trioflow.JUnit, {"path": "junit.xml"}
     yield "Summary", trioflow.Summary, {"path": "summary.md"}
-    yield "Executor", trioflow.Executor, {}
-    yield "executor.submit", submitted, {"fn": nothing}
     yield "simulate", trioflow.simulate, {"scheduler": home()}
     yield "ref", trioflow.ref, {"job": Job(nothing)}
     for name, needed in METHODS.items():
@@ -210,12 +208,6 @@ def with_options(name: str, *options: str) -> Callable[..., Any]:
     return call
 
 
-def submitted(*, fn: Any) -> Any:
-    """Submit a call to an executor."""
-    with trioflow.Executor() as executor:
-        return executor.submit(fn).result()
-
-
 def kind(*, name: str, shape: Any = "box", brackets: Any = ("[", "]"), rounded: Any = False, place: Any = 8) -> type:
     """Make a kind of job that looks so."""
     return type("Boxed", (JobKind,), {}, look=Look(name, shape, brackets, rounded, place))
@@ -226,9 +218,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "add": {"job": None},
     "update": {"jobs": ()},
     "remove": {"job": None},
-    "bypass_and_remove": {"job": None},
     "keep_only": {"jobs": ()},
-    "keep_only_between": {},
     "predecessors": {"jobs": None},
     "successors": {"jobs": None},
     "explain": {"job": None},

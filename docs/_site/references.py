@@ -23,6 +23,7 @@ HOMES = ("trioflow", "trioflow.abc", "trioflow.testing", "trioflow.dask")
 """Where a name is looked for that is not in the module of its docstring."""
 ELSEWHERE = {
     "AnyJob": "trioflow.AbstractJob",
+    "asyncio.events.TimerHandle": "asyncio.TimerHandle",
     "BaseScheduler": "trioflow.Scheduler",
     "BrokenExecutor": "concurrent.futures.BrokenExecutor",
     "CapacityLimiter": "anyio.CapacityLimiter",
@@ -71,9 +72,9 @@ class FullNames(SphinxPostTransform):
         known = self.env.domains.python_domain.objects
         for wanted in self.document.findall(addnodes.pending_xref):
             if wanted.get("refdomain") == "py":
-                target = wanted["reftarget"]
+                target = ELSEWHERE.get(wanted["reftarget"], wanted["reftarget"])
                 if is_private(target):
-                    target = ELSEWHERE.get(target, ELSEWHERE.get(target.rpartition(".")[2], target))
+                    target = ELSEWHERE.get(target.rpartition(".")[2], target)
                 found = full_name(target, wanted.get("py:module"), wanted.get("py:class"), known, wanted.get("member"))
                 wanted["reftarget"] = found or ("" if wanted.get("member") else target)
                 show_public_name(wanted)

@@ -209,7 +209,7 @@ def test_a_rule_ends_the_batch(rule: str, ran: int, exit_code: int) -> None:
 
 
 def test_at_once_ends_what_runs() -> None:
-    """It is not in the job log, so that --resume runs it again."""
+    """What was ended is not in the job log, because the command did not end by itself."""
     done = batch("-j2", "--halt", "now,fail=1", "--joblog", "log", ":::", "sleep 1000", "echo b; exit 3", "echo c")
     assert (commands(), done.stdout, done.exit_code) == (["echo b; exit 3"], "b\n", 3)
     assert meanwhile(done.stderr) == "trioflow batch: --halt: running commands are ended, after: echo b; exit 3\n"
@@ -226,44 +226,6 @@ def test_what_is_done_is_printed_although_the_first_never_ends() -> None:
     """In the order of the arguments, with those left out that were ended."""
     done = batch("-kj2", "--halt", "now,done=2", ":::", "sleep 1000", "echo b", "echo c")
     assert done.stdout == "b\nc\n"
-
-
-def test_a_batch_is_resumed() -> None:
-    """What is in the log is left out, whatever became of it; or only if it has succeeded."""
-    batch("-j1", "--joblog", "log", "exit", ":::", 0, 1)
-    assert batch("-j1", "--joblog", "log", "--resume", "exit", ":::", 0, 1, 2).exit_code == 1
-    assert commands() == ["exit 0", "exit 1", "exit 2"]
-    assert batch("-j1", "--joblog", "log", "--resume-failed", "exit", ":::", 0, 1, 2).exit_code == 2
-    assert commands()[3:] == ["exit 1", "exit 2"]
-    assert batch("--resume-failed", "--joblog", "log", "--dry-run", "exit", ":::", 0, 1).stdout == "exit 1\n"
-
-
-def test_the_log_can_have_cpu_and_memory() -> None:
-    """After the standard columns; a batch can be resumed from it."""
-    words = ("-j1", "--joblog", "log", "--joblog-usage")
-    batch(*words, ":::", "i=0; while [ $i -lt 5000 ]; do i=$((i+1)); done", "./no-such-program")
-    heading, *lines = (line.split("\t") for line in Path("log").read_text().splitlines())
-    assert heading[8:] == ["Command", "UserTime", "SystemTime", "MaxRSS"]
-    assert [len(line) for line in lines] == [12, 12]
-    assert float(lines[0][9]) + float(lines[0][10]) > 0
-    assert not lines[0][11] or int(lines[0][11]) > 10_000
-    assert batch(*words, "--resume", ":::", "./no-such-program", "echo new").stdout == "new\n"
-
-
-def test_resuming_goes_by_the_command() -> None:
-    """Arguments may have come, gone, or changed places; a changed command is another one."""
-    batch("-j1", "--joblog", "log", "echo", ":::", "a", "b\nc")
-    done = batch("-j1", "--joblog", "log", "--resume", "echo", ":::", "x", "b\nc", "a", "a")
-    assert (done.stdout, [line[0] for line in logged()[2:]]) == ("x\na\n", ["1", "4"])
-    assert batch("--joblog", "log", "--resume", "echo -n", ":::", "a").stdout == "a"
-
-
-def test_much_that_is_done_is_passed_over() -> None:
-    """A log of thousands of commands is skipped without running any of them."""
-    Path("arguments").write_text("".join(f"{number}\n" for number in range(2501)))
-    lines = [f"{number}\t:\t0\t0\t0\t0\t0\t0\techo {number}\n" for number in range(2500)]
-    Path("log").write_text("".join(lines))
-    assert batch("--joblog", "log", "--resume", "echo", "::::", "arguments").stdout == "2500\n"
 
 
 def test_a_log_may_be_appended_to() -> None:
@@ -332,8 +294,6 @@ def test_what_has_ended_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -
         (["-j", "x", "true"], "'x' is not a number of jobs"),
         (["--halt", "x", "true"], "'x' is not a rule"),
         (["--timeout", "200%", "true"], "'200%' is not a duration"),
-        (["--resume", "true"], "--resume needs --joblog"),
-        (["--joblog-usage", "true"], "--joblog-usage needs --joblog"),
         (["echo {= 1 =}", ":::", "1"], "Perl expressions"),
         (["true", "::::", "/no/such"], "cannot read the arguments in '/no/such'"),
         (

@@ -63,9 +63,7 @@ def test_a_rule_that_is_met_by_success_leaves_nothing_to_say() -> None:
 @pytest.mark.parametrize(
     ("options", "advice"),
     [
-        ([], "to be able to go on: --journal FILE, or --joblog FILE and later --resume"),
-        (["--joblog", "log"], "to go on later: the same command with --resume"),
-        (["--joblog", "log", "--resume-failed"], "to go on later: the same command again"),
+        ([], "to go on later: next time, write --journal FILE"),
         (["--journal", "run.db"], "to go on later: the same command again"),
     ],
 )

@@ -16,7 +16,7 @@ from pathlib import Path
 import pyte
 import pytest
 
-from trioflow.batch._output import Outlet
+from trioflow.batch._output import StdStream
 
 from ..jobs.posix.process_trees import STUBBORN, Watched, until_there, watched
 from .process import PATIENCE, running
@@ -85,7 +85,7 @@ def test_a_pipe_that_another_program_has_made_non_blocking_gets_everything(monke
     filled = os.write(write_end, bytes(1 << 20))
     stream = os.fdopen(write_end, "w")
     monkeypatch.setattr(sys, "stdout", stream)
-    outlet = Outlet("stdout")
+    outlet = StdStream("stdout")
 
     def write() -> None:
         with stream:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow.batch import BatchError, _joblog, _numbers
-from trioflow.batch._halt import Halt, Tally
-from trioflow.batch._joblog import Entry
+from trioflow.batch._halt import CommandTally, Halt
+from trioflow.batch._joblog import JoblogRow
 from trioflow.batch._output import Backlog, tagged
 
 CODES = st.lists(st.sampled_from([0, 0, 1, 7, 255]), min_size=1, max_size=30)
 LOGGED = st.builds(
-    Entry,
+    JoblogRow,
     st.integers(1), st.integers(0, 10**10).map(float), st.integers(0, 10**6).map(float), st.integers(0),
     st.integers(-1, 255), st.integers(0, 64),
     st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])),
@@ -64,16 +62,8 @@ def test_what_is_no_number_of_slots(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new"),
-    [("0", "never"), ("1", "soon,fail=1"), ("2", "now,fail=1"), ("-1", "soon,success=1"), ("-2", "now,success=1"),
-     ("30%", "soon,fail=30%")],
-)  # fmt: skip
-def test_rules_as_they_were_written_before(old: str, new: str) -> None:
-    """The old numbers of GNU parallel mean the same as the new words."""
-    assert Halt.parse(old) == Halt.parse(new)
-
-
-@pytest.mark.parametrize("text", ["", "now", "now,fail", "now,fail=0", "now,fail=x", "later,fail=1", "now,bar=1", "3"])
+    "text", ["", "now", "now,fail", "now,fail=0", "now,fail=x", "later,fail=1", "now,bar=1", "3", "-1", "30%"]
+)
 def test_what_is_no_rule(text: str) -> None:
     """Any other text is refused, with the form of a rule."""
     with pytest.raises(ValueError, match="is not a rule: write never, or WHEN,WHY=N"):
@@ -83,7 +73,7 @@ def test_what_is_no_rule(text: str) -> None:
 @given(CODES, st.sampled_from(["fail", "success", "done"]), st.integers(1, 9))
 def test_a_rule_is_met_from_the_nth_on(codes: list[int], what: str, number: int) -> None:
     """The nth command of the kind that the rule counts is the decisive one, whatever came between."""
-    tally = Tally(Halt.parse(f"soon,{what}={number}"))
+    tally = CommandTally(Halt.parse(f"soon,{what}={number}"))
     counted = [code for code in codes if what == "done" or bool(code) == (what == "fail")]
     assert sum(tally.add(code) for code in codes) >= max(0, len(counted) - number + 1)
     assert (tally.decisive is None) == (len(counted) < number)
@@ -94,7 +84,7 @@ def test_a_rule_is_met_from_the_nth_on(codes: list[int], what: str, number: int)
 @given(CODES, st.integers(1, 100))
 def test_percents_are_of_all_jobs(codes: list[int], percent: int) -> None:
     """The rule is met when that part of all has failed; the exit code is the part that has, rounded up."""
-    tally = Tally(Halt.parse(f"soon,fail={percent}%"), total=40)
+    tally = CommandTally(Halt.parse(f"soon,fail={percent}%"), total=40)
     met = [tally.add(code) for code in codes]
     failed = sum(map(bool, codes))
     assert met[-1] == (failed / 40 >= percent / 100)
@@ -104,7 +94,7 @@ def test_percents_are_of_all_jobs(codes: list[int], percent: int) -> None:
 @given(CODES)
 def test_without_a_rule_the_exit_code_counts_failures(codes: list[int]) -> None:
     """Nothing ends the batch early, and the count stops at 101."""
-    tally = Tally()
+    tally = CommandTally()
     assert not any(tally.add(code) for code in codes * 10)
     assert tally.exit_code == min(10 * sum(map(bool, codes)), 101)
 
@@ -124,102 +114,36 @@ def test_without_a_rule_the_exit_code_counts_failures(codes: list[int]) -> None:
 )
 def test_exit_codes_under_a_rule(rule: str, codes: list[int], exit_code: int) -> None:
     """With `fail=1` it is that command's own, a success that was waited for makes it 0, otherwise failures count."""
-    tally = Tally(Halt.parse(rule), total=len(codes))
+    tally = CommandTally(Halt.parse(rule), total=len(codes))
     for code in codes:
         tally.add(code)
     assert tally.exit_code == exit_code
 
 
 @given(LOGGED)
-def test_a_line_of_the_log_can_be_read_again(entry: Entry) -> None:
-    """Whatever the command is, ends of lines included: it is one line, of nine columns."""
-    line = entry.line()
-    assert line.count("\n") == 1
-    assert list(_joblog.entries([_joblog.COLUMNS + "\n", line])) == [entry]
-
-
-@given(LOGGED, st.integers(1, 20))
-def test_a_line_that_was_cut_off_says_nothing(entry: Entry, characters: int) -> None:
-    """A job log whose writer was killed within a line does not count that command as done."""
-    assert list(_joblog.entries([entry.line()[:-characters]])) == []
-
-
-@given(LOGGED, st.none() | st.just((0.25, 0.5, None)) | st.just((1.0, 2.0, 4096)))
-def test_further_columns_come_after_the_command(entry: Entry, usage: Any) -> None:
-    """Whatever the command is, its nine columns are those of a log without them, and the command is found again."""
-    line = dataclasses.replace(entry, usage=usage).line(usage=True)
-    assert line.startswith(entry.line()[:-1] + "\t")
-    header = _joblog.COLUMNS + _joblog.USAGE_COLUMNS + "\n"
-    assert list(_joblog.entries([header, line])) == [entry]
-    assert line[:-1].split("\t")[-3:] == {None: ["", "", ""], (1.0, 2.0, 4096): ["1.000", "2.000", "4096"]}.get(
-        usage, ["0.250", "0.500", ""]
-    )
-
-
-def test_a_log_keeps_its_columns(tmp_path: Path) -> None:
-    """All lines of one log are alike, whatever is asked for when it is appended to."""
-    path = tmp_path / "log"
-    for usage in (True, False, True):
-        log = _joblog.Joblog(str(path), append=True, usage=usage)
-        log.add(entry("a"))
-        log.close()
-    assert {line.count("\t") for line in path.read_text().splitlines()} == {11}
-    path.write_text(_joblog.COLUMNS + "\n")
-    with pytest.raises(BatchError, match="has no columns for the usage: leave out --joblog-usage, or name a new file"):
-        _joblog.Joblog(str(path), append=True, usage=True)
-
-
-def entry(command: str, sequence: int = 1, exit_value: int = 0, signal: int = 0) -> Entry:
-    return Entry(sequence, 0, 0, 0, exit_value, signal, command)
-
-
-def test_done_goes_by_the_command() -> None:
-    """Not by its number; and one that stands there twice must have run twice."""
-    done = _joblog.Done([entry("a", 5), entry("b", 6, exit_value=1), entry("a", 9)])
-    assert [done.take(command) for command in ("b", "a", "a", "a", "c")] == [True, True, True, False, False]
-
-
-def test_failures_may_be_run_again() -> None:
-    """A signal and a timeout are failures too; one that has then succeeded is done."""
-    log = [entry("a", exit_value=1), entry("b", signal=9), entry("c", exit_value=-1), entry("d"), entry("a")]
-    done = _joblog.Done(log, failed_again=True)
-    assert [done.take(command) for command in "abcda"] == [True, False, False, True, False]
-
-
-def test_one_that_has_run_again_is_done_once() -> None:
-    """A command that failed and later succeeded is skipped once, not twice."""
-    done = _joblog.Done([entry("a", 3, exit_value=1), entry("a", 3)])
-    assert [done.take("a"), done.take("a")] == [True, False]
+def test_a_command_is_one_line_of_the_log(row: JoblogRow) -> None:
+    """Nine columns, whatever the command is; its line ends become NULs."""
+    *columns, command = row.line().split("\t", 8)
+    assert (len(columns), command) == (8, row.command.replace("\n", "\0") + "\n")
 
 
 def test_a_log_is_replaced_or_appended_to(tmp_path: Path) -> None:
-    """After a line that was cut off by a crash, a new one begins."""
+    """After a line that was cut off by a crash, a new one begins, and the cut line is no shorter command."""
     path = tmp_path / "log"
     for append, command in ((True, "a"), (True, "b"), (False, "c")):
-        log = _joblog.Joblog(str(path), append=append)
-        log.add(entry(command))
-        log.close()
+        write(path, append, command)
         if command == "b":
-            assert [one.command for one in _joblog.entries(path.read_text().splitlines(True))] == ["a", "b"]
+            assert [line.split("\t")[-1] for line in path.read_text().splitlines()] == ["Command", "a", "b"]
     path.write_text(path.read_text() + "2\t:\t1")
-    log = _joblog.Joblog(str(path), append=True)
-    log.add(entry("d"))
-    log.close()
+    write(path, True, "d")
     assert path.read_text().splitlines()[0] == _joblog.COLUMNS
-    assert _joblog.done(str(path)).take("d")
-    assert [line.count("\t") for line in path.read_text().splitlines()] == [8, 8, 2, 8]
+    assert [line.split("\t")[-1] for line in path.read_text().splitlines()] == ["Command", "c", "1\0", "d"]
 
 
-@pytest.mark.parametrize("usage", [False, True])
-def test_a_line_that_was_cut_off_is_no_other_command_later(tmp_path: Path, usage: bool) -> None:
-    """Also when lines have been appended to it."""
-    path = tmp_path / "log"
-    path.write_text(_joblog.COLUMNS + _joblog.USAGE_COLUMNS * usage + "\n" + entry("echo 12").line()[:-2])
-    log = _joblog.Joblog(str(path), append=True)
-    log.add(entry("d"))
+def write(path: Path, append: bool, command: str) -> None:
+    log = _joblog.Joblog(str(path), append=append)
+    log.add(JoblogRow(1, 0, 0, 0, 0, 0, command))
     log.close()
-    done = _joblog.done(str(path))
-    assert [done.take(command) for command in ("echo 1", "echo 12", "d")] == [False, False, True]
 
 
 @pytest.mark.parametrize("path", ["/dev/full", "/no/such/log", "/"])
@@ -227,13 +151,6 @@ def test_a_log_that_cannot_be_written_is_told_at_once(path: str) -> None:
     """The error comes before any command runs, and names the file."""
     with pytest.raises(BatchError, match=f"cannot write the job log '{path}': "):
         _joblog.Joblog(path, append=False)
-
-
-def test_a_former_log_that_is_not_there_says_nothing(tmp_path: Path) -> None:
-    """`--resume` of a first batch runs everything; a file that cannot be read is an error."""
-    assert not _joblog.done(str(tmp_path / "log")).take("a")
-    with pytest.raises(BatchError, match="cannot read the job log"):
-        _joblog.done(str(tmp_path))
 
 
 @given(st.lists(st.binary(max_size=30), max_size=8), st.integers(0, 60), st.randoms(use_true_random=False))

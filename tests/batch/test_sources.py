@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow.batch import BatchError
-from trioflow.batch._sources import Lines, Product, Reading, Values, parse
+from trioflow.batch._sources import LineSource, Product, Reading, WordSource, parse
 
 
 def product(*words: str, files: tuple[str, ...] = (), **options: Any) -> list[tuple[str, ...]]:
@@ -37,7 +37,7 @@ def test_the_command_stands_before_the_first_separator() -> None:
 
 def test_without_sources_the_standard_input_is_one() -> None:
     """Its lines are the arguments."""
-    assert parse(["a"]) == (["a"], [[Lines("-")]])
+    assert parse(["a"]) == (["a"], [[LineSource("-")]])
 
 
 def test_a_separator_without_arguments_is_an_empty_source() -> None:
@@ -108,8 +108,8 @@ def test_the_first_source_is_read_as_it_is_needed(pipe: tuple[str, int]) -> None
 def test_how_many_there_are_is_known_if_nothing_is_to_be_read_for_it(tmp_path: Path) -> None:
     """Or if all has been read to find out."""
     (tmp_path / "file").write_text("1\n2\n")
-    assert Product([[Values("ab")], [Values("cde")]]).total == 6
-    unknown = Product([[Lines(str(tmp_path / "file"))], [Values("cde")]])
+    assert Product([[WordSource("ab")], [WordSource("cde")]]).total == 6
+    unknown = Product([[LineSource(str(tmp_path / "file"))], [WordSource("cde")]])
     assert [unknown.total, unknown.count(), unknown.total, len(list(unknown.items(blocking=False)))] == [None, 6, 6, 6]
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow.batch._quoting import Shell, quoted
-from trioflow.batch._template import Template, base_name, directory_name, without_extension
+from trioflow.batch._template import LineTemplate, base_name, directory_name, without_extension
 
 ARGUMENTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 PATHS = st.lists(st.sampled_from(["a", "bc", ".", "..", "/", "//", ".gz", "x y", ""])).map("".join)
@@ -19,7 +19,7 @@ BYTES = st.binary().map(lambda data: os.fsdecode(data.replace(b"\0", b"")))
 
 
 def fill(line: str, *arguments: str, sequence: int = 7, slot: int = 3) -> str:
-    return Template([line]).fill(arguments, sequence, slot)
+    return LineTemplate([line]).fill(arguments, sequence, slot)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_without_a_replacement_string_arguments_come_last() -> None:
 
 def test_in_the_first_word_arguments_are_the_command() -> None:
     """Or a part of its name: nothing is quoted then. So it is without any command."""
-    assert [fill("{} x; {1}", "a; b"), fill("x{} {}", "a b"), Template([]).fill(["a; b"], 1, 1)] == [
+    assert [fill("{} x; {1}", "a; b"), fill("x{} {}", "a b"), LineTemplate([]).fill(["a; b"], 1, 1)] == [
         "a; b x; a; b", "xa b a b", "a; b"
     ]  # fmt: skip
     assert [fill("x {}", "a b"), fill("x\ty{}", "a b"), fill(" {}", "a b")] == ["x 'a b'", "x\ty'a b'", " 'a b'"]
@@ -71,7 +71,7 @@ def test_what_was_filled_in_is_not_filled_in_again() -> None:
 def test_expressions_of_perl_are_refused() -> None:
     """They are told from other braces, and the error says where they work."""
     with pytest.raises(ValueError, match=r"\{= \$_\+\+ =\}: Perl expressions work in GNU parallel only"):
-        Template(["echo", "{= $_++ =}"])
+        LineTemplate(["echo", "{= $_++ =}"])
 
 
 @given(PATHS)
@@ -108,14 +108,14 @@ def test_a_quoted_argument_is_one_word_for_a_shell(argument: str) -> None:
 def test_arguments_of_any_kind_arrive(arguments: list[str]) -> None:
     """What a template makes of arguments, and what is then run, has them unchanged, with or without a shell."""
     shell = Shell({"PARALLEL_SHELL": "/bin/sh"})
-    command = shell.command(Template(["/bin/echo"]).fill(arguments, 1, 1))
+    command = shell.command(LineTemplate(["/bin/echo"]).fill(arguments, 1, 1))
     assert command == ["/bin/echo", *arguments]
 
 
 def test_a_real_shell_agrees() -> None:
     """All characters of one byte, and some of more, through the quotes of a shell that is really there."""
     arguments = [*(os.fsdecode(bytes([byte])) for byte in range(1, 256)), "", "'", "''", "a'b", "é☉", "\n\n", "\\'"]
-    line = Template([r"printf '%s\0'"]).fill(arguments, 1, 1)
+    line = LineTemplate([r"printf '%s\0'"]).fill(arguments, 1, 1)
     command = Shell({"PARALLEL_SHELL": "/bin/sh"}).command(line)
     assert command[:2] == ["/bin/sh", "-c"]
     output = subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import Job, JobState, Pool, ProcessJob, Scheduler, Service, ref
+from trioflow.check._findings import FindingKind, components, findings
 from trioflow.testing import run_virtual
-from trioflow.view.check._findings import FindingKind, components, findings
 
 from ..bodies import idle, nothing, refuse, serve, take
 from .command_line import trioflow, written
@@ -39,9 +39,11 @@ def test_nothing_is_found_in_what_is_fine() -> None:
     """A scenario with some of everything has no findings."""
     a = Job(nothing, label="a")
     database = Service(serve, label="database")
-    inner = Scheduler(Job(nothing, a), timeout=5, on_timeout="restart", restarts=2, required=database)
-    alarm = Job(nothing, label="alarm", required=inner, run_if="failed")
-    scheduler = Scheduler(a, database, inner, alarm, Job(nothing, forever=True), timeout=60)
+    scheduler = Scheduler(a, database, Job(nothing, forever=True), timeout=60)
+    inner = Scheduler(
+        Job(nothing, a), timeout=5, on_timeout="restart", restarts=2, required=database, scheduler=scheduler
+    )
+    scheduler.add(Job(nothing, label="alarm", required=inner, run_if="failed"))
     assert found(scheduler) == []
     assert scheduler.rain_check()
 
@@ -57,9 +59,9 @@ def test_all_is_found_at_once() -> None:
     once = Job(nothing(), label="once", retry=1)
     inner = Scheduler(c, d, once, label="inner")
     again = Scheduler(Job(nothing(), label="twice"), label="again", retry=1)
-    scheduler = Scheduler(a, b, e, inner, forever, f, again, crossed())
+    scheduler = Scheduler(a, b, e, inner, forever, f, again, with_pool_outside())
     *lines, last = found(scheduler, FindingKind.REFUSED)
-    assert "could wait for each other" in last, last
+    assert "have the same pool" in last, last
     assert [re.sub(r"(cycle|'\w+' (?:(?:in '\w+' )?requires|was)).*", r"\1", line) for line in lines] == [
         "refused: a: cycle",
         "refused: e: 'e' in 'Scheduler' requires",
@@ -86,16 +88,17 @@ def test_each_component_has_one_cycle() -> None:
 def test_a_cycle_by_way_of_inputs_of_nested_jobs() -> None:
     """A job that uses the result of one in another nested scheduler lets these wait for each other."""
     a, b = Job(nothing, label="a"), Job(nothing, label="b")
-    one = Scheduler(a, Job(nothing, b), label="one")
-    two = Scheduler(b, Job(nothing, a), label="two")
+    one, two = Scheduler(a, label="one"), Scheduler(b, label="two")
+    one.add(Job(nothing, b))
+    two.add(Job(nothing, a))
     assert re.match("refused: (one|two): cycle: ", only(Scheduler(one, two)))
 
 
 def test_an_input_outside_of_what_is_checked() -> None:
     """Of a nested scheduler that is to run alone, inputs from outside are refused, as the run would."""
     outside = Job(nothing, label="outside")
-    inner = Scheduler(Job(nothing, outside, label="user"), label="inner")
-    Scheduler(outside, inner)
+    scheduler = Scheduler(outside)
+    inner = Scheduler(Job(nothing, outside, label="user"), label="inner", scheduler=scheduler)
     assert re.match("refused: user: 'user' uses the result of 'outside'", only(inner))
     assert not inner.rain_check()
 
@@ -107,10 +110,16 @@ def test_a_closed_scheduler() -> None:
     assert re.match("refused: all: 'all' is closed", only(scheduler))
 
 
-def crossed() -> Scheduler:
-    """Two groups that keep what the members of the other need."""
-    groups = [Scheduler(idle("x", needs={a: 1}), needs={b: 1}) for a, b in ("ab", "ba")]
-    return Scheduler(groups, pool=Pool(a=1, b=1))
+def around(*needs: str, **options: Any) -> Scheduler:
+    """A group that keeps `a`, with a member that needs these."""
+    group = Scheduler(idle("x", needs=dict.fromkeys(needs, 1)), needs={"a": 1}, **options)
+    return Scheduler(group, pool=Pool(a=1, b=1))
+
+
+def with_pool_outside() -> Scheduler:
+    """A pool inside of a group that keeps something, and outside of it."""
+    pool = Pool(b=1)
+    return Scheduler(around("b", pool=pool), Scheduler(idle("y"), pool=pool))
 
 
 REFUSED: dict[str, Callable[[], Scheduler]] = {
@@ -120,7 +129,11 @@ REFUSED: dict[str, Callable[[], Scheduler]] = {
         Scheduler(idle("a", needs={"gpu": 2}), needs={"gpu": 1}), pool=Pool(gpu=2)
     ),
     "a group that needs too much": lambda: Scheduler(Scheduler(idle("a"), needs={"gpu": 3}), pool=Pool(gpu=2)),
-    "needs in circles": crossed,
+    "a name from outside of the group": lambda: around("b"),
+    "a pool inside and outside": with_pool_outside,
+    "what a service keeps": lambda: Scheduler(
+        Service(serve, 1, label="s", needs={"gpu": 1}), idle("x", needs={"gpu": 1}), pool=Pool(gpu=1)
+    ),
     "slots of no window": lambda: Scheduler(idle("a"), jobserver=True),
     "slots of no window, inside": lambda: Scheduler(idle("a"), Scheduler(idle("b"), jobserver="fifo")),
     "a job that refuses itself": lambda: Scheduler(

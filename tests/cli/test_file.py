@@ -241,7 +241,7 @@ try:
     command.main(["--help"], prog_name="trioflow")
 except SystemExit:
     pass
-print(sorted({"rich", "graphviz", "html", "trioflow.view.check._findings"} & set(sys.modules)))
+print(sorted({"rich", "graphviz", "html", "trioflow.check._findings"} & set(sys.modules)))
 """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=True).stdout
     assert said.splitlines()[-1] == "[]"

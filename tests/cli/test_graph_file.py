@@ -1,4 +1,4 @@
-"""Graphs of commands as JSON: `trioflow run graph.json`, and `trioflow graph --json`, which writes them."""
+"""Graphs of commands as JSON: `trioflow run graph.json`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import jsonschema
 import pytest
 
-from trioflow import CommandJob, CommandService, Depfile, Job, Optional, Pool, Port, Scheduler
-from trioflow.cli import _graph_errors, _graph_file
+from trioflow import CommandJob, Depfile, Optional, Pool
+from trioflow.cli import _graph_file
 
-from .command_line import trioflow, written
+from .command_line import trioflow
 
 SCHEMA = json.loads(_graph_file.SCHEMA.read_text())
 CHECK = jsonschema.Draft202012Validator(SCHEMA).validate
@@ -49,25 +49,35 @@ def test_a_graph_runs_with_journal_report_and_events(tmp_path: Path, monkeypatch
     assert "group/a" in trioflow("list", path, "--paths").output
 
 
-def test_what_is_written_is_read_as_the_same(tmp_path: Path) -> None:
-    """All options that are not as they are by default; and the schema in the package knows them."""
-    first = CommandJob(["echo", 1, "é\n"], stdout=subprocess.PIPE, label="x", timeout=2.5, retry=1, priority=3)
-    second = CommandJob(
-        "cat; true", shell=True, stdin=first, label="x", cwd="/tmp", env={"A": "b"}, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, reads=["in", Depfile("d", "sub")], writes=[Optional("out")], check=[0, "TERM"],
-        append=False, nice=3, run_if="succeeded", key="k", redact=True, needs={"cpu": 1}, idle_timeout=4,
-        leftovers="end", critical=True,
-    )  # fmt: skip
-    third = CommandJob(["echo", second], stdin="in", label="x (2)", check=False, stdout="log", required=first)
-    group = Scheduler(CommandJob(["true"]), label="group", jobs_window=3, policy="critical-path", jobserver="fifo")
-    whole = Scheduler(first, second, third, group, pool=Pool(cpu=4, disk="2 GiB", gpu=["a", "b"]), timeout=9, label="w")
-    text = _graph_file.text(whole)
-    CHECK(json.loads(text))
-    (tmp_path / "w.json").write_text(text)
-    again = _graph_file.read(tmp_path / "w.json")
-    assert _graph_file.text(again) == text
-    assert [job.label for job in again] == ["x", "x (3)", "x (2)", "group"]
-    assert [len(job.required) for job in again] == [0, 1, 2, 0]
+def test_all_options_are_those_of_python(tmp_path: Path) -> None:
+    """Each field of a command and of a group is the option of that name; the schema in the package knows them."""
+    options: dict[str, Any] = {
+        "timeout": 2.5, "retry": 1, "priority": 3, "run_if": "succeeded", "needs": {"cpu": 1}, "idle_timeout": 4.0,
+        "critical": True, "key": "k", "version": 2, "redact": True, "expected_duration": 7.0,
+    }  # fmt: skip
+    own: dict[str, Any] = {"cwd": "/tmp", "env": {"A": "b"}, "append": False, "nice": 3, "leftovers": "end"}
+    first = entry("x", command="cat; true", stdout={"to": "PIPE"}, stderr={"to": "STDOUT"}, **options, **own)
+    files = {"reads": ["in", {"depfile": "d", "cwd": "sub"}], "writes": [{"optional": "out"}], "check": [0, "TERM"]}
+    second = entry("y", "x", command=["echo", 1, {"result": "x"}], stdin={"result": "x"}, on_timeout="restart",
+                   timeout=1, restarts=2, **files)  # fmt: skip
+    group = {"jobs_window": 3, "policy": "critical-path", "jobserver": "fifo", "backfill": 5, "critical_jobs": True,
+             "cleanup_timeout": 8.0, "shutdown_timeout": 9.0}  # fmt: skip
+    pool = {"cpu": 4, "disk": "2 GiB", "gpu": ["a", "b"]}
+    path = graph(tmp_path, [first, second, {"name": "g", "jobs": [entry("z")], **group}], pool=pool, timeout=9)
+    CHECK(json.loads(path.read_text()))
+    whole = _graph_file.read(path)
+    x, y, g = whole
+    assert {name: getattr(x, name) for name in options} == options
+    python = CommandJob("cat; true", shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **own)
+    assert x._options == python._options
+    python = CommandJob(["echo"], reads=["in", Depfile("d", "sub")], writes=[Optional("out")], check=[0, "TERM"])
+    assert y._options == python._options
+    assert [job.label for job in y.required] == ["x"]
+    assert (y.on_timeout, y.restarts) == ("restart", 2)
+    assert {name: getattr(g, name) for name in group} == group
+    assert whole.timeout == 9
+    assert whole.pool is not None
+    assert whole.pool.total == Pool(**pool).total
 
 
 RING = [entry(f"j{number}", f"j{(number + 1) % 99}") for number in range(99)]
@@ -145,7 +155,7 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     assert done.exit_code == 2
     assert done.output.split(": ", 2)[2].splitlines() == [
         "4 things are wrong",
-        """  'fif' is not one of "auto", "critical-path", "depth-first", "fifo" - at `$.policy`""",
+        """  'fif' is not one of "auto", "critical-path", "fifo" - at `$.policy`""",
         "  'a': there is no field 'retrys'; do you mean 'retry'? - at `$.jobs[0]`; the same of 'g/y'",
         "  'a' requires 'z', which is not in its list - at `$.jobs[0]`",
         "  jobs require each other in a circle: c -> d -> c - at `$.jobs`",
@@ -209,42 +219,8 @@ def test_hostile_names_do_no_harm(tmp_path: Path) -> None:
     assert not (tmp_path / "owned").exists()
 
 
-@pytest.mark.parametrize(
-    ("job", "said"),
-    [
-        (lambda: Job(print_nothing, label="f"), "'f' is a Job: a graph in JSON has CommandJobs and groups alone"),
-        (lambda: CommandService(["x"], ready=Port(1), label="s"), "'s' is a CommandService"),
-        (lambda: CommandJob(["x"], on_line=print, label="c"), "on_line= of 'c' is for Python programs"),
-        (lambda: CommandJob(["x"], retry=lambda attempt: attempt, label="c"), "retry= of 'c' is a Python object"),
-        (lambda: CommandJob(["\udc80"], label="c"), "which is not Unicode"),
-    ],
-)  # fmt: skip
-def test_what_json_cannot_have_is_said(job: Any, said: str) -> None:
-    """With the path of the job."""
-    with pytest.raises(_graph_errors.BadGraph) as refused:
-        _graph_file.text(Scheduler(job()))
-    assert said in str(refused.value)
-
-
-async def print_nothing() -> None:
-    pass
-
-
-def test_the_command_line_writes_graphs(tmp_path: Path) -> None:
-    """And says which options make no sense; a graph in JSON takes no values."""
-    path = written(tmp_path, "from trioflow import CommandJob\nscenario = Scheduler(CommandJob(['true'], label='a'))")
-    done = trioflow("graph", "--json", path)
-    assert json.loads(done.output) == {
-        "trioflow": 1,
-        "label": "Scheduler",
-        "jobs": [{"name": "a", "command": ["true"]}],
-    }
-    assert trioflow("graph", "-o", tmp_path / "a.json", path).exit_code == 0
-    assert (tmp_path / "a.json").read_text() == done.output
-    assert trioflow("graph", "--json", "-o", tmp_path / "b.json", path).output == ""
-    assert trioflow("list", tmp_path / "b.json", "--paths").output.strip() == "a"
-    assert "leave out the other options" in trioflow("graph", "--json", "--bundle", path).output
-    assert "-o FILE.json" in trioflow("graph", "--json", "-o", tmp_path / "a.svg", path).output
+def test_a_graph_takes_no_values(tmp_path: Path) -> None:
+    """It has no functions, and so no parameters."""
     path = graph(tmp_path, [entry("a")])
     assert "which has no functions" in trioflow("run", path, "--set", "a=1").output
     assert "which has no functions" in trioflow("run", f"{path}:scenario").output

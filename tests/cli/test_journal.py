@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
-import json
-import os
 import re
 import sqlite3
 from pathlib import Path
@@ -16,6 +12,7 @@ import pytest
 from click.testing import Result
 
 from ..journal.conftest import file as file
+from ..places import ROOT
 from .command_line import process, run, trioflow, written
 
 CODE = """
@@ -63,7 +60,7 @@ def test_the_list_says_what_was_restored_and_why_the_rest_ran(tmp_path: Path, fi
     ran(tmp_path, file)
     assert [timeless(line) for line in lines(file)[:2]] == ["ran a 2", "ran b 4"]
     ran(tmp_path, file, CODE.replace("double, 2", "double, 5"))
-    a, b, c, last = lines(file, "list")
+    a, b, c, last = lines(file)
     assert timeless(a) == "restored a 2"
     assert timeless(b) == "ran b argument 1 has changed from 2 to 5"
     assert timeless(c).startswith("restored '; DROP TABLE jobs")
@@ -90,14 +87,17 @@ def test_what_is_forgotten_runs_again(tmp_path: Path, file: Path) -> None:
     assert "no job in" in result.output
 
 
-def test_an_export_has_all_jobs(tmp_path: Path, file: Path) -> None:
-    """As CSV or JSON, with the same columns."""
+def test_the_tables_are_those_of_the_page(tmp_path: Path, file: Path) -> None:
+    """Other programs read them by the names that the page on journals has."""
     ran(tmp_path, file)
-    table = list(csv.DictReader(io.StringIO("\n".join(lines(file, "export")))))
-    objects = json.loads("\n".join(lines(file, "export", "--format", "json")))
-    assert [row["path"] for row in table] == [row["path"] for row in objects] == ["a", "b", "'; DROP TABLE jobs"]
-    assert list(table[0]) == list(objects[0])
-    assert [row["result"] for row in objects] == ["2", "4", "6"]
+    page = (ROOT / "docs" / "explained" / "journals.md").read_text()
+    with contextlib.closing(sqlite3.connect(file)) as db:
+        (statement,) = re.findall(r'"(SELECT .* FROM jobs)"', page)
+        assert [row[0] for row in db.execute(statement)] == ["a", "b", "'; DROP TABLE jobs"]
+        for table in ("jobs", "runs"):
+            told = re.split(rf"table `{table}` has", page)[1].split(". ")[0]
+            columns = {row[1] for row in db.execute(f"PRAGMA table_info({table})")}
+            assert set(re.findall(r"`(\w+)`", told)) <= columns
 
 
 FAILING = """
@@ -130,17 +130,6 @@ def test_what_failed_is_told(tmp_path: Path, file: Path, keep: str) -> None:
     assert listed[1].endswith("  CommandError: exit code 3: echo broken >&2; exit 3")
     assert "3 of 5 jobs failed" in said
     assert ": ✗ 3 of 5 jobs failed, " in listed[-1]
-
-
-def test_the_end_of_a_run_of_an_older_trioflow_is_told(tmp_path: Path, file: Path) -> None:
-    """Without what its journal does not say."""
-    ran(tmp_path, file)
-    with contextlib.closing(sqlite3.connect(file)) as db:
-        db.execute("ALTER TABLE runs DROP COLUMN ending")
-        db.execute("PRAGMA user_version = 2")
-    assert lines(file)[-1].endswith(": completed")
-    assert "3 succeeded (3 restored)" in ran(tmp_path, file).output
-    assert ": ✓ all 3 jobs succeeded, " in lines(file)[-1]
 
 
 def test_vacuum_gives_space_back(tmp_path: Path, file: Path) -> None:
@@ -190,30 +179,6 @@ def test_why_is_a_table_of_what_ran(tmp_path: Path, file: Path) -> None:
     assert lines(file, "forget", "a") == ["forgotten: 1 job"]
     ran(tmp_path, file)
     assert [line.split()[0] for line in lines(file, "why")[1:]] == ["a", "1"]
-
-
-def test_files_count_by_their_contents(tmp_path: Path) -> None:
-    """With --journal-hash, as a fresh checkout needs it; it says what it is about if --journal is missing."""
-    code = "from trioflow import CommandJob, Scheduler\nscenario = Scheduler(CommandJob(['true'], reads=__file__))\n"
-    (tmp_path / "flow.py").write_text(code)
-    for said in ("1 job succeeded", "1 restored"):
-        os.utime(tmp_path / "flow.py")
-        options = ["--journal", tmp_path / "run.db", "--journal-hash"]
-        assert said in trioflow("run", "--no-monitor", *options, tmp_path / "flow.py").output
-    refused = trioflow("run", "--journal-hash", tmp_path / "flow.py")
-    assert refused.exit_code == 2
-    assert "give --journal FILE too" in refused.output
-
-
-def test_check_says_that_an_older_journal_has_no_checksums(tmp_path: Path, file: Path) -> None:
-    """Until a run opens it."""
-    ran(tmp_path, file)
-    db = sqlite3.connect(file)
-    for table in ("jobs", "begun"):
-        db.execute(f"ALTER TABLE {table} DROP COLUMN checksum")
-    db.execute("PRAGMA user_version = 1")
-    db.close()
-    assert lines(file, "check") == ["3 jobs, 0 large results: no damage; there are no checksums before a run opens it"]
 
 
 def test_a_backup_is_a_whole_journal(tmp_path: Path, file: Path) -> None:

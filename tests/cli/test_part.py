@@ -84,9 +84,9 @@ def test_inputs_stay() -> None:
     """A job whose result is an argument of one that stays, stays too, with its own inputs, wherever they stand."""
     first = Job(nothing, label="first")
     second = Job(nothing, first, label="second")
+    scheduler, order = Scheduler(first), idle("order")
     elsewhere = Scheduler(Job(nothing, label="other"), second, label="elsewhere")
-    order = idle("order")
-    scheduler = Scheduler(first, elsewhere, order, Job(nothing, second, label="last", required=order))
+    scheduler.update([elsewhere, order, Job(nothing, second, label="last", required=order)])
     assert part(scheduler, only="last") == "first elsewhere elsewhere/second last"
     assert scheduler.rain_check()
 

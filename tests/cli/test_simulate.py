@@ -46,10 +46,11 @@ def test_the_schedulers_own_settings(tmp_path: Path) -> None:
 
 
 def test_a_window_is_that_of_nested_schedulers_too(tmp_path: Path) -> None:
-    """As with `run -j`: those that have none of their own share it; each line has its own, and other lines the own."""
+    """As with `run -j`, their jobs are counted; each line has a window of its own, and uses no more than all of it."""
     groups = CODE.replace("jobs_window=2", "") + "groups = Scheduler(scenario, Job(never, expected_duration=3600))"
     lines = trioflow("simulate", f"{written(tmp_path, groups)}:groups", "--jobs-window", "1,2,0").stdout.splitlines()
     assert [line.split()[2] for line in lines[1:4]] == ["7", "4", "3"]
+    assert ["100 %" in lines[1], "88 %" in lines[2]] == [True, True]
 
 
 def test_runs_that_stop_early(tmp_path: Path) -> None:
@@ -93,45 +94,3 @@ def test_sentences() -> None:
     assert of_windows([(4, 200.0), (8, 102.0), (16, 100.0)]) == "8 slots are enough: 16 gain 2 %"
     assert of_windows([(1, 5.0), (2, 5.0)]) == "1 slot is enough: 2 gain 0 %"
     assert of_windows([(4, 200.0), (8, 100.0)]) == "more slots help: 8 slots take 50 % less time than 4"
-
-
-WHAT_IF = """
-async def never():
-    raise SystemExit("ran")
-jobs = [Job(never, expected_duration=seconds, needs={"gpu": 1}) for seconds in (3, 4, 5, 6, 7)]
-scenario = Scheduler(*jobs, pool=Pool(gpu=2), jobs_window=3)
-"""
-
-
-def test_what_if_there_were_more(tmp_path: Path) -> None:
-    """A table of many windows, or amounts of a resource, a sentence with the best, and a picture."""
-    file = written(tmp_path, "from trioflow import Pool\n" + WHAT_IF)
-    done = trioflow("simulate", file, "--what-if", "-j", "1,2,0", "--policy", "fifo")
-    assert done.stdout.splitlines()[:4] == [
-        "slots  fifo   bound",
-        "    1  25 s    25 s",
-        "    2  15 s  12.5 s  best: fifo",
-        " none  15 s  12.5 s",
-    ]
-    assert (
-        "With 2 slots and fifo, it takes 15 s; more gain nothing. It assumes that each job takes as long as"
-        in done.stdout
-    )
-    done = trioflow("simulate", file, "--what-if", "gpu", "-o", tmp_path / "w.svg")
-    assert "With 3 gpu and critical-path, it takes 9 s; more gain nothing." in done.stdout
-    assert (tmp_path / "w.svg").read_text(encoding="utf-8").startswith("<svg")
-
-
-def test_what_if_is_asked_for_something_else(tmp_path: Path) -> None:
-    """Each says what was wrong, without a traceback."""
-    file = written(tmp_path, "from trioflow import Pool\n" + WHAT_IF)
-    for options, message in (
-        (["--what-if", "disk"], "no pool has it; there are 'gpu'"),
-        (["--what-if", "gpu", "-j", "0"], "there is always a limit to 'gpu'"),
-        (["-o", tmp_path / "w.svg"], "--output draws what --what-if finds: give that too"),
-        (["--what-if", "-o", tmp_path / "w.png"], "must end in .svg"),
-    ):
-        done = trioflow("simulate", file, *options)
-        assert done.exit_code == 2
-        assert message in done.stderr
-        assert "Traceback" not in done.stderr

@@ -79,14 +79,14 @@ def test_the_table_groups_nodes_by_what_has_become_of_them(server: Server) -> No
 
 def test_lines_are_tagged_as_they_come(server: Server) -> None:
     """`--tag` puts the name of the node before each line of both outputs, unfinished ones included."""
-    done = ssh(server, "-H", "node[1-2]", "--tag", "--quiet", "echo {node}; echo err >&2; printf rest")
+    done = ssh(server, "-H", "node[1-2]", "--tag", "echo {node}; echo err >&2; printf rest")
     assert sorted(done.stdout.splitlines()) == ["node1: node1", "node1: rest", "node2: node2", "node2: rest"]
-    assert sorted(done.stderr.splitlines()) == ["node1: err", "node2: err"]
+    assert sorted(done.stderr.splitlines()) == ["exit code 0  2  node[1-2]", "node1: err", "node2: err"]
 
 
 def test_a_tag_of_ones_own_may_tell_the_time(server: Server) -> None:
     """`--tagstring` is filled in for each line."""
-    done = ssh(server, "-H", "node1", "--tagstring", "{time:%H-%M}/{node} ", "--quiet", "echo a")
+    done = ssh(server, "-H", "node1", "--tagstring", "{time:%H-%M}/{node} ", "echo a")
     assert re.fullmatch(r"\d\d-\d\d/node1 a\n", done.stdout)
 
 
@@ -132,8 +132,8 @@ def test_copies_alone_need_no_command(server: Server, tmp_path: Path) -> None:
 
 def test_an_output_without_an_end_of_line_gets_one(server: Server) -> None:
     """The next block starts on a line of its own; the error output is passed on as it is."""
-    done = ssh(server, "-H", "node1", "--quiet", "printf a; printf b >&2")
-    assert (done.stdout.splitlines()[1:], done.stderr) == (["a"], "b\n")
+    done = ssh(server, "-H", "node1", "printf a; printf b >&2")
+    assert (done.stdout.splitlines()[1:], done.stderr) == (["a"], "b\nexit code 0  1  node1\n")
 
 
 def test_no_more_nodes_at_once_than_asked_for(server: Server, tmp_path: Path) -> None:

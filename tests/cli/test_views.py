@@ -136,33 +136,6 @@ def test_an_ending_that_nobody_knows_is_refused(tmp_path: Path, option: str) -> 
     assert run(written(tmp_path, CODE), option, tmp_path / "x").exit_code == 0
 
 
-def test_the_graph_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """--graph draws it when the run has ended, with states and times; a failure does not hinder that."""
-    file = written(tmp_path, BROKEN)
-    for name in "x.dot", "x.mmd":
-        assert run(file, "--graph", tmp_path / name).exit_code == 3
-        assert "✗" in (tmp_path / name).read_text()
-    assert " s" in (tmp_path / "x.dot").read_text()
-    assert "Legend" in (tmp_path / "x.dot").read_text()
-    assert run(file, "--graph", tmp_path / "x.pdf").exit_code == 2
-    monkeypatch.setenv("PATH", "")
-    refused = run(file, "--graph", tmp_path / "x.svg")  # before the run: its picture could not be made again
-    assert (refused.exit_code, refused.stdout) == (2, "")
-    assert "the program dot of Graphviz, which draws pictures, is not installed" in " ".join(refused.stderr.split())
-
-
-def test_waits(tmp_path: Path) -> None:
-    """--waits says where the time went: as a picture, as a table in a file, or at the end of the output."""
-    file = written(tmp_path, BROKEN)
-    for name in "x.svg", "x.txt":
-        assert run(file, "--waits", tmp_path / name).exit_code == 3
-    assert ElementTree.parse(tmp_path / "x.svg").getroot().get("class") == "timeline waits"
-    heads = r"^kind +count +work, \w+ +waits, \w+ +p50, \w+ +p95, \w+ +waited for, \w+$"
-    for table in (tmp_path / "x.txt").read_text(), run(file, "--waits", "-").stdout:
-        assert re.search(heads, table, re.MULTILINE)
-    assert run(file, "--waits", tmp_path / "x.pdf").exit_code == 2
-
-
 def test_report(tmp_path: Path) -> None:
     """--report writes a page about the run, failures included; also of a run that was stopped."""
     target = tmp_path / "x.html"
@@ -212,40 +185,11 @@ def test_subcommands_and_options_are_completed() -> None:
     assert completed("run", "x.py", "--backend", "a") == ["asyncio"]
 
 
-def test_names_in_a_file_are_completed(tmp_path: Path) -> None:
-    """Behind the colon stand the file's schedulers and functions; it is parsed, not executed."""
-    code = """
-    raise RuntimeError("executed")
-    one = Scheduler()
-    other: Scheduler = trioflow.Scheduler()
-    a = b = 5
-    number = int()
-    def make():
-        inside = Scheduler()
-    def _hidden(): ...
-    """
-    file = written(tmp_path, code)
-    assert completed("run", f"{file}:") == [f"{file}:{name}" for name in ("one", "other", "make")]
-    assert completed("run", f"{file}:o") == [f"{file}:one", f"{file}:other"]
-    assert completed("run", f"{tmp_path}/nowhere.py:") == completed("run", f"{written(tmp_path, 'def')}:") == []
-
-
-def test_what_stands_in_a_file_is_completed(tmp_path: Path) -> None:
-    """Parameters of the function, labels as patterns, and policies behind a comma; nothing is executed."""
-    code = """
-    raise RuntimeError("executed")
-    def other(size): ...
-    def scenario(pages: int = 3, *, first=1):
-        fetches = [Job(fetch, page, label=f"fetch {page}") for page in range(pages)]
-        return Scheduler(fetches, Job(count, label="count all"), Job(tell, label="count"), label=name)
-    """
-    file = written(tmp_path, code)
-    assert completed("run", file, "--set", "") == ["pages=", "first="]
-    assert completed("list", f"{file}:other", "--set", "s") == ["size="]
-    assert completed("run", file, "--only", "") == ["fetch?*", "count?all", "count"]
-    assert completed("run", file, "--until", "count") == ["count?all", "count"]
-    assert completed("simulate", file, "--policy", "fifo,cr") == ["fifo,critical-path"]
-    assert completed("run", "nowhere.py", "--only", "") == []
+def test_files_are_completed_by_the_shell() -> None:
+    """Wherever a file is meant, the shell is asked for its own."""
+    complete = ShellComplete(command, {}, "trioflow", "_TRIOFLOW_COMPLETE")
+    for words in (["run"], ["run", "x.py", "--report"], ["compare", "a.json"], ["batch", "--joblog"], ["graph", "-o"]):
+        assert [item.type for item in complete.get_completions(words, "fl")] == ["file"], words
 
 
 def test_a_word_that_is_nearly_right(tmp_path: Path) -> None:
@@ -268,18 +212,16 @@ def test_each_help_has_examples(name: str) -> None:
         assert name in ("", "journal") or f"{option}" in text.partition("Example")[0], option
 
 
-def test_completion_in_bash(tmp_path: Path) -> None:
-    """The script for bash, as the documentation has it, completes files and names."""
-    file = written(tmp_path, CODE)
-    script = f"""
-    COMP_WORDBREAKS=${{COMP_WORDBREAKS//:}}
+def test_completion_in_bash() -> None:
+    """The script for bash, as the documentation has it, completes subcommands."""
+    script = """
     eval "$(_TRIOFLOW_COMPLETE=bash_source trioflow)"
-    COMP_WORDS=(trioflow list {file}:sc) COMP_CWORD=2
+    COMP_WORDS=(trioflow sim) COMP_CWORD=1
     _trioflow_completion trioflow
-    echo "${{COMPREPLY[@]}}"
+    echo "${COMPREPLY[@]}"
     """
     environment = {**ENVIRONMENT, "PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"}
     done = subprocess.run(
         ["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=50, check=False
     )
-    assert done.stdout == f"{file}:scenario\n", done.stderr
+    assert done.stdout == "simulate\n", done.stderr

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import re
 import runpy
 import types
+from typing import Any, get_args
 
 import pytest
 
 import trioflow
 import trioflow.abc
+from trioflow import CommandJob, Journal, Monitor, Scheduler, SshNode
+from trioflow._core.door.keeping import SaveName
+from trioflow.abc import AbstractJob, BackendName, JobserverStyle, OnTimeout, PolicyName, RunIf
+from trioflow.jobs.command._options import Leftovers, Pin
+from trioflow.jobs.ssh._nodes import OnUnreachable
+from trioflow.journal._journal import Durable
+from trioflow.view.graph._style import Direction
+from trioflow.view.monitor._job_choice import Nested
 
 from ..places import ROOT
 
@@ -21,7 +31,7 @@ WHOLE = [name for kind, name in DIRECTIVES if kind == "module"]
 """Modules that a page shows with all that is in their `__all__`."""
 
 
-EXTRAS = {"trioflow.dask.Cluster", "trioflow.dask.get", "trioflow.otel.Tracing", "trioflow.otel.remote_context"}
+EXTRAS = {"trioflow.dask.Cluster", "trioflow.otel.Tracing", "trioflow.otel.remote_context"}
 """Names in modules of extras, which are not imported for them here."""
 
 
@@ -35,9 +45,39 @@ def public_names(module: types.ModuleType) -> set[str]:
 def test_each_public_name_is_on_one_page_of_the_reference() -> None:
     """What can be imported can be looked up, and stands in one place; AbstractJob is trioflow's."""
     shown = [name for kind, name in DIRECTIVES if kind != "module"]
-    of_type_checkers = {f"trioflow.abc.{name}" for name in ("Amount", "BackendName", "PolicyName")}
     expected = public_names(trioflow) | (public_names(trioflow.abc) - {"trioflow.abc.AbstractJob"})
-    assert sorted(shown) == sorted(expected | of_type_checkers | EXTRAS)
+    assert sorted(shown) == sorted(expected | {"trioflow.abc.Amount"} | EXTRAS)
+
+
+CHOICES = [
+    (BackendName, Scheduler.run),
+    (PolicyName, Scheduler),
+    (JobserverStyle, Scheduler),
+    (OnTimeout, AbstractJob),
+    (RunIf, AbstractJob),
+    (SaveName, AbstractJob),
+    (SaveName, Journal),
+    (Durable, Journal),
+    (Pin, CommandJob),
+    (Leftovers, CommandJob),
+    (OnUnreachable, SshNode),
+    (Direction, Scheduler.graph),
+    (Nested, Monitor),
+]
+"""The names that an option may have, and what describes the option."""
+
+
+@pytest.mark.parametrize(("choice", "described"), CHOICES)
+def test_each_choice_is_described(choice: Any, described: Any) -> None:
+    """The names stand in the code once; for those who read them, each is in the docstring."""
+    text = inspect.getdoc(described) or ""
+    assert [name for name in get_args(choice) if f'"{name}"' not in text] == []
+
+
+def test_the_page_on_order_has_each_policy() -> None:
+    """A policy with a name is a row of the table there."""
+    page = (ROOT / "docs" / "explained" / "order.md").read_text(encoding="utf-8")
+    assert [name for name in get_args(PolicyName) if f'| `"{name}"`' not in page] == []
 
 
 @pytest.mark.parametrize("older", ["asynciojobs", "asynciojobs_classic", "pyexpool"])

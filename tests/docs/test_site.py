@@ -38,7 +38,7 @@ def test_the_site_is_built_without_network_or_dot(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert (site / "index.html").is_file()
     texts = {path.name for path in site.rglob("_downloads/*/*.md")}
-    assert texts == {"report.md"}, "a link leads to the text of a page, in place of the page"  # it is no page
+    assert not texts, "a link leads to the text of a page, in place of the page"
     assert "retry" in (site / "searchindex.js").read_text(encoding="utf-8")
     assert '<span class="sig-name descname"><span class="pre">drain</span>' in (
         site / "reference" / "scheduler.html"

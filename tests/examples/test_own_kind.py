@@ -61,9 +61,9 @@ def gone_in_time(mark: str) -> bool:
 def test_a_timeout_leaves_nothing_behind(example: Any, backend: Any, tmp_path: Path) -> None:
     """The job fails with the time that was over, and the kernel ends all that was in the sandbox."""
     mark = f"sleep 100.{os.getpid()}"
-    job = example.SandboxJob("sh", "-c", f"echo begun; {mark} & {mark}; true", timeout=0.5)
+    job = example.SandboxJob("sh", "-c", f"echo begun; {mark} & {mark}; true", timeout=3)
     Scheduler(job).run(backend=backend)
-    with pytest.raises(JobTimeout, match=r"its timeout of 0\.5 s"):
+    with pytest.raises(JobTimeout, match=r"its timeout of 3 s"):
         job.result()
     assert job.last_result.stdout == b"begun\n"
     assert gone_in_time(mark)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
+from collections.abc import Callable
 from typing import Any
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from trioflow import AbstractJob, Job, Scheduler, current_job
+from trioflow import AbstractJob, CommandJob, Job, Scheduler, current_job
 
 SCHEDULERS_OWN = sorted(name for name in dir(Scheduler) if not name.startswith("_") and not hasattr(AbstractJob, name))
 
@@ -36,6 +39,35 @@ def test_a_job_may_have_attributes_named_like_a_schedulers(backend: str, name: s
     assert "busy" in scheduler.graph().source
     assert "<Busy `busy`>" in scheduler.listing()
     assert scheduler.explain(job).startswith("'busy' succeeded")
+
+
+@pytest.mark.parametrize("make", [lambda: Job(anyio.sleep, 1), Scheduler])
+def test_an_unknown_attribute_cannot_be_set(make: Callable[[], Any]) -> None:
+    """A misspelt option of a scheduler was kept in silence: its run had no window."""
+    job = make()
+    with pytest.raises(AttributeError, match="job_windows") as caught:
+        job.job_windows = 3
+    if sys.version_info >= (3, 13) and make is Scheduler:
+        text = "".join(traceback.format_exception(caught.value))
+        assert "Did you mean: 'jobs_window'?" in text
+    assert "job_windows" not in dir(job)
+
+
+@pytest.mark.parametrize("base", [AbstractJob, Job, CommandJob, Scheduler])
+@pytest.mark.parametrize("name", ["state", "label", "timeout", "path", "attempts", "_state"])
+@pytest.mark.parametrize("value", [5, property(lambda job: 5), lambda job: 5])
+def test_a_class_cannot_hide_what_all_jobs_have(base: type[AbstractJob[Any]], name: str, value: object) -> None:
+    """Such a job ran, and each view of it showed another state or label than it had."""
+    with pytest.raises(AttributeError, match=rf"class Hiding: '{name}' hides that of AbstractJob; "):
+        type("Hiding", (base,), {name: value})
+
+
+@pytest.mark.parametrize("name", ["cancel", "is_running", "requires", "co_run"])
+def test_a_class_derives_a_method_only_by_one(name: str) -> None:
+    """A number in place of a method would fail where the method is called; a method of one's own is fine."""
+    with pytest.raises(AttributeError, match=rf"class Hiding: '{name}' hides that of \w+; choose another name"):
+        type("Hiding", (Job,), {name: 5})
+    type("Deriving", (Job,), {name: lambda job: None})
 
 
 @pytest.mark.parametrize("name", SCHEDULERS_OWN)

@@ -188,6 +188,23 @@ def test_await_job_without_a_run_says_what_to_call(virtual: Virtual, where: str)
         virtual(main)
 
 
+@pytest.mark.parametrize("when", ["before", "while it runs", "afterwards"])
+def test_await_of_an_outermost_scheduler_says_how_to_run_it(virtual: Virtual, when: str) -> None:
+    """It is a job of nobody's, so it never settles; people mean its run."""
+    scheduler = Scheduler(Job(nap, 3), label="s")
+
+    async def main() -> None:
+        if when == "while it runs":
+            async with scheduler:
+                await scheduler
+        elif when == "afterwards":
+            await scheduler.co_run()
+        await scheduler
+
+    with pytest.raises(JobNotDone, match=r"'s' is the outermost scheduler.* write `await s\.co_run\(\)`"):
+        virtual(main)
+
+
 # --- labels
 
 

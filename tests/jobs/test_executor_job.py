@@ -12,7 +12,7 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import Executor, ExecutorJob, Job, JobCancelled, JobState, JobTimeout, Scheduler
+from trioflow import ExecutorJob, Job, JobCancelled, JobState, JobTimeout, Scheduler
 
 from ..bodies import Flaw, run
 from ..places import PATIENCE
@@ -58,14 +58,6 @@ def test_what_a_function_raises_is_the_failure(backend: str, processes: ProcessP
     run(backend, job)
     with pytest.raises(OSError, match="in the worker"):
         job.result()
-
-
-def test_our_own_executor_is_one_too(backend: str) -> None:
-    """`trioflow.Executor` runs jobs of another scheduler."""
-    with Executor(2, backend="trio") as pool:
-        jobs = [ExecutorJob(pool, bodies.add, number) for number in range(10)]
-        assert Scheduler(*jobs, jobs_window=4).run(backend=backend)
-    assert [job.result() for job in jobs] == list(range(10))
 
 
 def test_a_call_that_waits_is_cancelled_with_its_job(backend: str, threads: ThreadPoolExecutor) -> None:
@@ -124,10 +116,9 @@ def test_a_timeout_that_comes_while_it_runs(backend: str, threads: ThreadPoolExe
     timer.join()
 
 
-@pytest.mark.parametrize("kind", [ThreadPoolExecutor, Executor])
-def test_a_timeout_does_not_count_the_queue_of_threads(backend: str, kind: Any, tmp_path: Path) -> None:
+def test_a_timeout_does_not_count_the_queue_of_threads(backend: str, tmp_path: Path) -> None:
     """A call that waits for a thread longer than its time, and then takes none of it, is in time."""
-    with kind(1) as pool:
+    with ThreadPoolExecutor(1) as pool:
         first = ExecutorJob(pool, bodies.until_told, str(tmp_path))
         second = ExecutorJob(pool, bodies.add, 1, timeout=1)
         idle = ExecutorJob(pool, bodies.add, 2, idle_timeout=1)
@@ -189,9 +180,13 @@ def test_threads_need_no_pickles(threads: ThreadPoolExecutor) -> None:
     assert job.result() is False
 
 
+class OwnPool(ProcessPoolExecutor):
+    """One that nobody else knows how to make."""
+
+
 def test_a_broken_pool_is_a_clear_failure(backend: str) -> None:
     """A note says what has broken, and what to write."""
-    with new_pool() as pool:
+    with OwnPool(1, get_context("spawn")) as pool:
         first = ExecutorJob(pool, bodies.die, label="die")
         second = ExecutorJob(pool, bodies.pid, required=first, label="next")
         run(backend, first, second)
@@ -199,17 +194,18 @@ def test_a_broken_pool_is_a_clear_failure(backend: str) -> None:
         error = job.raised_exception()
         assert isinstance(error, BrokenExecutor)
         assert error.__notes__ == [
-            f"{job.label!r}: its executor has broken, and takes no more calls; restart_broken=True makes a new one"
+            f"{job.label!r}: its executor has broken, and takes no more calls; "
+            f"give a function that makes one, and another one is made"
         ]
 
 
 @pytest.mark.parametrize("made", [True, False], ids=["maker", "pool"])
-def test_a_broken_pool_is_made_again_on_request(backend: str, made: bool) -> None:
+def test_a_broken_pool_is_made_again(backend: str, made: bool) -> None:
     """What it had taken fails once, and may be tried again; what comes later does not notice."""
     pool: Any = new_pool if made else new_pool()
-    first = ExecutorJob(pool, bodies.die, restart_broken=True)
-    second = ExecutorJob(pool, bodies.pid, required=first, restart_broken=True)
-    third = ExecutorJob(pool, bodies.pid, required=second, restart_broken=True)
+    first = ExecutorJob(pool, bodies.die)
+    second = ExecutorJob(pool, bodies.pid, required=first)
+    third = ExecutorJob(pool, bodies.pid, required=second)
     run(backend, first, second, third, shutdown_timeout=PATIENCE)
     assert isinstance(first.raised_exception(), BrokenExecutor)
     assert second.result() == third.result()
@@ -223,8 +219,8 @@ def assert_gone(pid: int) -> None:
 
 
 def test_a_job_whose_pool_has_broken_may_be_tried_again(backend: str, tmp_path: Path) -> None:
-    """With `restart_broken` the second attempt has a new pool."""
-    job = ExecutorJob(new_pool, bodies.die_once, str(tmp_path / "died"), restart_broken=True, retry=1)
+    """The second attempt has a new pool."""
+    job = ExecutorJob(new_pool, bodies.die_once, str(tmp_path / "died"), retry=1)
     run(backend, job)
     assert (job.result(), job.attempts) == ("alive", 2)
 
@@ -284,8 +280,7 @@ async def co() -> None:
     [
         ((3, int), {}, "give an executor, or a function that makes one"),
         ((ThreadPoolExecutor, co), {}, r"write Job\(co, ...\)"),
-        ((Executor, 5), {}, "give a plain function"),
-        ((ThreadPoolExecutor(1), int), {"restart_broken": True}, "give a function that does: ExecutorJob"),
+        ((ThreadPoolExecutor, 5), {}, "give a plain function"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: Any, options: Any, advice: str) -> None:

@@ -231,7 +231,7 @@ def test_a_limiter_holds(backend: str, library: Any) -> None:
 
 
 def test_a_limiter_that_is_the_window_is_asked_once(backend: str) -> None:
-    """The slot of the job is a token of the limiter already: to wait for a second would be for ever."""
+    """The job takes a token of its limiter in place of the window's: to wait for a second would be for ever."""
     crowd = Crowd(1)
     limiter = anyio.CapacityLimiter(1)
     jobs = [ThreadJob(crowd, limiter=limiter) for _ in range(3)]
@@ -251,18 +251,13 @@ def test_a_forever_job_holds_no_token_of_the_window(backend: str) -> None:
     assert borrowed == [2]
 
 
-def test_a_limiter_that_is_a_window_further_out_is_refused(backend: str) -> None:
-    """The nested scheduler holds a token for as long as its jobs wait for one: an error instead of a deadlock."""
+def test_a_limiter_that_is_a_window_further_out_is_asked_once(backend: str) -> None:
+    """No scheduler holds a token, so the job waits for nobody but other jobs, at any depth."""
     limiter = anyio.CapacityLimiter(1)
-    job = ThreadJob(int, limiter=limiter)
-    inner = Scheduler(job, label="inner")
-    outer = Scheduler(inner, jobs_window=limiter, label="outer")
-    assert outer.run(backend=backend) is True
-    with pytest.raises(ValueError, match=r"int\(\)'.*'outer'.*jobs_window="):
-        job.result()
-    inner.jobs_window = limiter
-    assert outer.run(backend=backend) is True
-    assert job.result() == 0
+    crowd = Crowd(1)
+    nested = [Scheduler(ThreadJob(crowd, limiter=limiter), ThreadJob(crowd)) for _ in range(3)]
+    assert Scheduler(nested, jobs_window=limiter).run(backend=backend, check=True) is True
+    assert crowd.most == 1
 
 
 def test_a_limiter_of_the_other_library() -> None:
@@ -330,7 +325,8 @@ def test_restart(backend: str) -> None:
     job = ThreadJob(late_once, timeout=SOON, on_timeout="restart")
     assert Scheduler(job, release_late(held)).run(backend=backend) is True
     assert job.result() == "in time"
-    assert calls == [False, True]
+    assert calls[:2] == [False, True]  # on a busy machine a further call may be late, too
+    assert all(calls[1:])
 
 
 def test_a_function_that_asks_ends_early(backend: str) -> None:

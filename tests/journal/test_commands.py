@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,17 +24,11 @@ from trioflow import (
     SshJob,
 )
 from trioflow.abc import Hidden, Work
-from trioflow.journal import _depfile
+from trioflow.journal._files import names_in_rules
 from trioflow.journal._store import Store
 from trioflow.journal._values import Unstorable
 
 from ..pythons import python
-
-
-@pytest.fixture
-def backend(request: pytest.FixtureRequest) -> str:
-    """Run each test on one backend, half of them on each: a journal does not see which, and commands cost much."""
-    return ("trio", "asyncio")[zlib.crc32(request.node.name.encode()) % 2]
 
 
 @pytest.fixture
@@ -100,42 +93,16 @@ def test_a_command_runs_again_when_a_file_has_changed(
 
 
 @pytest.mark.parametrize("hashes", [False, True])
-def test_a_journal_may_be_switched_to_contents_and_back(place: Path, hashes: bool) -> None:
-    """What is as it was is restored, and from then on counts in the new way; else the reason is the true one."""
+@pytest.mark.parametrize("options", [{}, {"key": "the same"}, {"reads": []}], ids=["reads", "key", "writes"])
+def test_files_that_are_compared_in_another_way_make_a_job_run_once(
+    place: Path, hashes: bool, options: dict[str, Any]
+) -> None:
+    """The reason is the true one: no file has changed."""
     before, now = (Journal(place / "run.db", hash=one) for one in (hashes, not hashes))
-    (place / "other").touch()
-    (place / "tree").mkdir()
-    (place / "tree" / "leaf").touch()
-    (place / "d").write_text(f"out: {place}/other\n")
-    options = {"reads": [place / "in", place / "tree", place / "tree" / "l*", Depfile(place / "d")]}
     assert "does not have it" in run(copy(place, **options), "trio", before)
-    assert run(copy(place, **options), "trio", now) == ""
-    touch_time(place / "in")
-    assert bool(run(copy(place, **options), "trio", now)) is hashes
-    assert run(copy(place, **options), "trio", before) == ""
-    touch_time(place / "other")
     why = run(copy(place, **options), "trio", now)
-    assert why == "" if hashes else re.search("other' has changed; it was kept by its size and time, which may", why)
-    (place / "in").write_text("longer")
-    assert "in' has changed" in run(copy(place, **options), "trio", before)
-
-
-@pytest.mark.parametrize("reads", ["tree", "tree/l*"])
-def test_many_files_may_be_switched_to_contents(place: Path, reads: str) -> None:
-    """A directory, and what matches a pattern; and the reason tells how they were kept only if it was otherwise."""
-    (place / "tree").mkdir()
-    (leaf := place / "tree" / "leaf").touch()
-    options: Any = {"reads": [place / reads], "writes": []}
-    by_times, by_contents = (Journal(place / "run.db", hash=one) for one in (False, True))
-    assert "does not have it" in run(copy(place, **options), "trio", by_times)
-    assert run(copy(place, **options), "trio", by_contents) == ""
-    touch_time(leaf)
-    assert run(copy(place, **options), "trio", by_contents) == ""
-    touch(leaf)
-    assert run(copy(place, **options), "trio", by_contents).endswith(f"{reads}' has changed")
-    assert run(copy(place, **options), "trio", by_times) == ""
-    touch_time(leaf)
-    assert "has changed; it was kept by its size and time" in run(copy(place, **options), "trio", by_contents)
+    assert why.endswith("how its files are compared, by time or by contents, has changed")
+    assert run(copy(place, **options), "trio", now) == ""
 
 
 def test_a_result_with_output_is_restored(place: Path, backend: str) -> None:
@@ -294,9 +261,9 @@ def test_a_depfile_that_is_none_is_told(place: Path, backend: str, text: str, ca
 )  # fmt: skip
 def test_depfiles_are_read_as_make_reads_them(text: str, names: list[str]) -> None:
     """Several rules, long lines, and names with whatever may be in them."""
-    assert _depfile.names(text) == names
+    assert names_in_rules(text) == names
     with pytest.raises(Unstorable, match="no rule"):
-        _depfile.names("main.c")
+        names_in_rules("main.c")
 
 
 @pytest.mark.parametrize("pattern", ["src", "src/**/*.c", "src/*/[ab].c"])

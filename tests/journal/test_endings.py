@@ -22,7 +22,7 @@ async def serve(*, task_status: Any) -> None:
     task_status.started()
 
 
-def ending_of(virtual: Virtual, file: Path, scheduler: Scheduler) -> _ending.Ending:
+def ending_of(virtual: Virtual, file: Path, scheduler: Scheduler) -> _ending.RunSummary:
     async def run() -> None:
         await scheduler.co_run(journal=file)
 

@@ -51,12 +51,13 @@ def functions(stage: Stage) -> Scheduler:
 
     first = [Job(work, f"first{number}", label=f"first{number}") for number in range(5)]
     inner = Scheduler(label="in")
+    scheduler = Scheduler(first, inner, jobs_window=3)
     last = None
     for number in range(4):
         last = inner.add(Job(work, f"in/{number}", *([last] if last else first), label=str(number)))
     total = Job(work, "total", *first, label="total", required=inner)
-    big = Job(large, "large", total, label="large")
-    return Scheduler(first, inner, total, big, Job(grow, label="grow"), jobs_window=3)
+    scheduler.update([total, Job(large, "large", total, label="large"), Job(grow, label="grow")])
+    return scheduler
 
 
 def commands(stage: Stage) -> Scheduler:

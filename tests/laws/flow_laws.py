@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 
-from .laws import Law, groups, groups_run_once, may_clean_up, may_run_again, members, names_in, plans
+from .laws import Law, groups, groups_run_once, may_run_again, members, names_in, plans
 from .real_run import Recording
 from .scenarios import Group, Leaf, Plan, inputs_of
 
@@ -60,17 +60,6 @@ def may_run_again_itself(plan: Plan) -> bool:
     return plan.retry > 0 or plan.on_timeout == "restart" or plan.name == "root"
 
 
-def keeps_intervals(seen: Recording) -> None:
-    """Two starts in one scheduler are at least its start interval apart; clean-up jobs need not wait."""
-    last: dict[str, float] = {}
-    for when, hook, scheduler, job, _ in seen.events:
-        if hook == "before_run":
-            last.pop(scheduler, None)
-        elif hook == "started" and not may_clean_up(plans(seen)[job]):
-            assert when >= last.get(scheduler, -math.inf) + groups(seen)[scheduler].start_interval, job
-            last[scheduler] = when
-
-
 def counts_calls(seen: Recording) -> None:
     """A body is called at most as often as its attempts and restarts allow, for each run of its scheduler."""
     runs: defaultdict[str, int] = defaultdict(int)
@@ -120,7 +109,6 @@ LAWS_OF_FLOW: tuple[Law, ...] = (
     gives_the_inputs_results,
     obeys_its_rule,
     blocks_for_a_failure,
-    keeps_intervals,
     counts_calls,
     ends_services_after_their_users,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from itertools import groupby
@@ -38,9 +37,8 @@ class Queues:
     def __init__(self) -> None:
         self.waiting: list[str] = []
         self.running: list[str] = []
-        self.last_start = -math.inf
 
-    def take(self, when: float, hook: str, job: str) -> None:
+    def take(self, hook: str, job: str) -> None:
         if hook == "before_run":
             self.__init__()  # type: ignore[misc]
         elif hook == "scheduled":
@@ -48,20 +46,19 @@ class Queues:
         elif hook == "started":
             self.waiting.remove(job)
             self.running.append(job)
-            self.last_start = when
         elif hook == "finished":
             for names in (self.waiting, self.running):
                 if job in names:
                     names.remove(job)
 
 
-def calm_moments(seen: Recording) -> Iterator[tuple[float, dict[str, Queues]]]:
+def calm_moments(seen: Recording) -> Iterator[dict[str, Queues]]:
     """Yield the queues of all schedulers whenever time is about to pass."""
     queues: defaultdict[str, Queues] = defaultdict(Queues)
-    for now, events in groupby(seen.events, key=lambda event: event.when):
-        for when, hook, scheduler, job, _ in events:
-            queues[scheduler].take(when, hook, job)
-        yield now, queues
+    for _, events in groupby(seen.events, key=lambda event: event.when):
+        for _, hook, scheduler, job, _ in events:
+            queues[scheduler].take(hook, job)
+        yield queues
 
 
 def may_clean_up(plan: Plan) -> bool:
@@ -94,8 +91,8 @@ def starts_after_what_it_requires(seen: Recording) -> None:
 def keeps_windows(seen: Recording) -> None:
     """Never more jobs of a scheduler run than its window has slots; forever jobs take none."""
     queues: defaultdict[str, Queues] = defaultdict(Queues)
-    for when, hook, scheduler, job, _ in seen.events:
-        queues[scheduler].take(when, hook, job)
+    for _, hook, scheduler, job, _ in seen.events:
+        queues[scheduler].take(hook, job)
         window = groups(seen)[scheduler].window
         if window is not None:
             running = [name for name in queues[scheduler].running if takes_slot(plans(seen)[name])]
@@ -103,35 +100,55 @@ def keeps_windows(seen: Recording) -> None:
 
 
 def fills_windows(seen: Recording) -> None:
-    """No job waits for a slot while one is free."""
-    tokenless = set(may_lack_token(seen))
-    for now, queues in calm_moments(seen):
+    """No job waits for a slot while one is free. Under a limiter a leaf may wait with a slot; a scheduler does not."""
+    limiters = limiters_around(seen)
+    for queues in calm_moments(seen):
         for name, queue in queues.items():
-            group = groups(seen)[name]
-            if group.limiter is not None or now < queue.last_start + group.start_interval or name in tokenless:
-                continue
-            running = [job for job in queue.running if not plans(seen)[job].forever]
-            assert not queue.waiting or len(running) == group.window, queue.waiting
+            ready = with_slots(groups(seen)[name], queue, seen)
+            if limiters[name] is not None:
+                ready = [job for job in ready if isinstance(plans(seen)[job], Group)]
+            assert not ready, queue.waiting
             assert not any(plans(seen)[job].forever for job in queue.waiting), queue.waiting
 
 
-def may_lack_token(seen: Recording) -> Iterator[str]:
-    """Yield the schedulers in which none may start for want of the token around, which one nested in it gives back."""
-    for outer in groups(seen).values():
-        for plan in members(outer) if outer.limiter is not None else ():
-            if passes_on(plan, outer.limiter):  # type: ignore[arg-type]
-                yield from (inner.name for inner in walk(plan) if isinstance(inner, Group))
+def with_slots(group: Group, queue: Queues, seen: Recording) -> list[str]:
+    """Return the jobs that wait, but not for a slot: the first ones, if more slots are there than jobs run."""
+    running = [job for job in queue.running if not plans(seen)[job].forever]
+    return queue.waiting if group.window is None else queue.waiting[: max(0, group.window - len(running))]
+
+
+def limiters_around(seen: Recording) -> dict[str, int | None]:
+    """Return the limiter under which each job works, and the members of each scheduler: the innermost around them."""
+    found: dict[str, int | None] = {}
+
+    def look(group: Group, around: int | None) -> None:
+        around = around if group.limiter is None else group.limiter
+        found[group.name] = around
+        for plan in members(group):
+            if isinstance(plan, Group):
+                look(plan, around if takes_slot(plan) else None)
+            else:
+                found[plan.name] = around
+
+    look(seen.scenario.root, None)
+    return found
 
 
 def starts_in_order(seen: Recording) -> None:
-    """Jobs start in the order in which they became ready; forever jobs, which need no slot, may go ahead."""
+    """Jobs start in the order in which they became ready.
+
+    Forever jobs, which need no slot, may go ahead; and so may schedulers under a limiter, which need no token.
+    """
     queues: defaultdict[str, Queues] = defaultdict(Queues)
-    for when, hook, scheduler, job, _ in seen.events:
+    limiters = limiters_around(seen)
+    for _, hook, scheduler, job, _ in seen.events:
         if hook == "started":
-            waiting = queues[scheduler].waiting
-            ahead = waiting[: waiting.index(job)]
-            assert not [name for name in ahead if plans(seen)[name].forever >= plans(seen)[job].forever], (job, ahead)
-        queues[scheduler].take(when, hook, job)
+            waiting, plan = queues[scheduler].waiting, plans(seen)[job]
+            ahead = [plans(seen)[name] for name in waiting[: waiting.index(job)]]
+            if isinstance(plan, Group) and limiters[scheduler] is not None:
+                ahead = [one for one in ahead if isinstance(one, Group)]
+            assert not [one for one in ahead if one.forever >= plan.forever], (job, ahead)
+        queues[scheduler].take(hook, job)
 
 
 def becomes_ready_in_order_added(seen: Recording) -> None:
@@ -241,61 +258,30 @@ def ends_forever_jobs_last(seen: Recording) -> None:
 
 
 def keeps_tokens(seen: Recording) -> None:
-    """Never more jobs run under a shared limiter than it has tokens."""
-    for limiter, tokens in enumerate(seen.scenario.tokens):
-        holders = set(token_users(seen.scenario.root, limiter))
-        running: set[str] = set()
-        for _, hook, _, job, _ in seen.events:
-            if hook == "started" and job in holders:
-                running.add(job)
-            elif hook == "finished":
-                running.discard(job)
-            assert len(running) <= tokens, running
+    """Never more jobs work under a limiter than it has tokens; schedulers have none."""
+    limiters = limiters_around(seen)
+    running: set[str] = set()
+    for _, hook, _, job, _ in seen.events:
+        if hook == "started" and takes_slot(plans(seen)[job]) and isinstance(plans(seen)[job], Leaf):
+            running.add(job)
+        elif hook == "finished":
+            running.discard(job)
+        taken = Counter(limiters[name] for name in running)
+        for limiter, tokens in enumerate(seen.scenario.tokens):
+            assert taken[limiter] <= tokens, running
 
 
 def uses_tokens(seen: Recording) -> None:
-    """No job waits for a token that is free: each is held by a running job or kept by a scheduler that ends."""
-    for limiter, tokens in enumerate(seen.scenario.tokens):
-        unsure = {name for name, plan in plans(seen).items() if may_clean_up(plan)}  # with a token only if in time
-        holders = {*token_users(seen.scenario.root, limiter), *unsure}
-        sharing = {name: group for name, group in groups(seen).items() if group.limiter == limiter}
-        for now, queues in calm_moments(seen):
-            busy = [job for queue in queues.values() for job in queue.running if job in holders]
-            waiting = {
-                name: queues[name].waiting
-                for name, group in sharing.items()
-                if name in queues and now >= queues[name].last_start + group.start_interval
-            }
-            if any(waiting.values()):
-                assert len(busy) + len(kept_idle(seen, queues, limiter)) >= tokens, (busy, waiting)
-
-
-def token_users(root: Group, limiter: int) -> Iterator[str]:
-    """Return the jobs that hold a token while they run: those in shared windows that do not pass it on."""
-    for plan in walk(root):
-        if isinstance(plan, Group) and plan.limiter == limiter:
-            yield from (job.name for job in members(plan) if takes_slot(job) and not passes_on(job, limiter))
-
-
-def passes_on(plan: Plan, limiter: int) -> bool:
-    return any(isinstance(inner, Group) and inner.limiter == limiter for inner in walk(plan))
-
-
-def kept_idle(seen: Recording, queues: dict[str, Queues], limiter: int) -> list[str]:
-    """Return the running schedulers that may hold a token which no inner job needs now."""
-    found = []
-    for plan in walk(seen.scenario.root):
-        if isinstance(plan, Group) and plan.limiter == limiter:
-            for job in queues[plan.name].running if plan.name in queues else ():
-                inside = [
-                    inner.name
-                    for inner in walk(plans(seen)[job])
-                    if isinstance(inner, Group) and inner.limiter == limiter
-                ]
-                here = [one for name in inside if name in queues for one in queues[name].waiting + queues[name].running]
-                if inside and not any(takes_slot(plans(seen)[one]) for one in here):  # forever jobs need no token
-                    found.append(job)
-    return found
+    """No job waits for a token that is free."""
+    limiters = limiters_around(seen)
+    for queues in calm_moments(seen):
+        running = [job for queue in queues.values() for job in queue.running]
+        leaves = [job for job in running if isinstance(plan := plans(seen)[job], Leaf) and not plan.forever]
+        taken = Counter(limiters[job] for job in leaves)
+        for name, queue in queues.items():
+            limiter = limiters[name]
+            if limiter is not None and with_slots(groups(seen)[name], queue, seen):
+                assert taken[limiter] >= seen.scenario.tokens[limiter], (running, queue.waiting)
 
 
 LAWS_OF_RUNS: tuple[Law, ...] = (

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Iterable
 
-from .model_jobs import UNSETTLED, ModelJob, ModelLeaf, Timer, World
+from .model_jobs import UNSETTLED, ModelJob, ModelLeaf, World
 from .scenarios import Group, Leaf, Plan
 
 
@@ -28,9 +27,8 @@ class ModelScheduler(ModelJob):
         self.queue: list[ModelJob] = []
         self.running: list[ModelJob] = []
         self.released: deque[str] = deque()
+        self.late: dict[str, list[ModelJob]] = {}  # who was made to wait for a job during the run, in this order
         self.phase = "running"
-        self.next_start = -math.inf
-        self.interval: Timer | None = None
         for plan in self.plan.in_order_added:
             self.admit(plan)
 
@@ -54,6 +52,7 @@ class ModelScheduler(ModelJob):
         """Begin a run."""
         self.note_call()
         self.reason = self.culprit = None
+        self.late = {}
         self.under_way, self.stopping = True, False
         self.fill()
         self.link(self.jobs)
@@ -93,7 +92,8 @@ class ModelScheduler(ModelJob):
         self.phase = "releasing"
         while self.released:
             name = self.released.popleft()
-            for job in self.jobs:
+            late = self.late.pop(name, [])  # they come after those that waited for it already
+            for job in [*(job for job in self.jobs if job not in late), *late]:
                 if name in job.waits_for:
                     job.waits_for.discard(name)
                     if not job.waits_for:
@@ -116,22 +116,12 @@ class ModelScheduler(ModelJob):
         while self.phase == "running" and (job := self.next_to_start()) is not None:
             self.queue.remove(job)
             self.running.append(job)
-            self.begin_interval()
             job.start()
         if self.phase == "running" and self.is_over():
             self.stop("COMPLETED")
 
-    def begin_interval(self) -> None:
-        """Start nothing more for the start interval."""
-        if self.plan.start_interval:
-            self.next_start = self.world.now + self.plan.start_interval
-            self.interval = self.world.after(self.plan.start_interval, self.move)
-            self.timers.append(self.interval)
-
     def next_to_start(self) -> ModelJob | None:
         """Return the first job in the queue that has a slot or needs none."""
-        if self.world.now < self.next_start:
-            return None
         taken = sum(not job.plan.forever for job in self.running)
         free = self.plan.window is None or taken < self.plan.window
         return next((job for job in self.queue if free or job.plan.forever), None)
@@ -171,8 +161,9 @@ class ModelScheduler(ModelJob):
             one, other = self.world.jobs[later], self.world.jobs[earlier]
             if one.state == "IDLE":
                 self.world.bound.add((later, earlier))
-                if other.is_waited_for:
+                if other.is_waited_for and earlier not in one.waits_for:
                     one.waits_for.add(earlier)
+                    self.late.setdefault(earlier, []).append(one)
 
     # ---- ending
 

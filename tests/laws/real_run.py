@@ -139,6 +139,7 @@ class RealRun:
         self.root = self.make(scenario.root, {})
         self.lasting = dict(self.jobs)  # those that are not added during a run
         self.start = 0.0
+        self.holds_tasks = True
         self.calls: Counter[tuple[str, float | None]] = Counter()  # of a body, by name and start of its job
         self.shutdowns: Counter[str] = Counter()
         self.returned: dict[str, str] = {}  # the last value of each
@@ -177,23 +178,28 @@ class RealRun:
         return job
 
     def make_scheduler(self, plan: Group, options: dict[str, Any]) -> Scheduler:
-        members: dict[str, AbstractJob[Any]] = {}
-        for inner in plan.jobs:
-            members[inner.name] = self.make(inner, members)
-        return Scheduler(
-            [members[inner.name] for inner in plan.in_order_added],
+        scheduler = Scheduler(
             jobs_window=plan.window if plan.limiter is None else self.limiters[plan.limiter],
-            start_interval=plan.start_interval,
             shutdown_timeout=plan.shutdown_timeout,
             cleanup_timeout=plan.cleanup_timeout,
             critical_jobs=plan.critical_jobs,
             **options,
         )
+        members: dict[str, AbstractJob[Any]] = {}
+        for inner in plan.jobs:  # each is in its scheduler before one nested beside may have it as an input
+            members[inner.name] = job = self.make(inner, members)
+            if not plan.backwards:
+                scheduler.add(job)
+        return scheduler.update([members[inner.name] for inner in plan.in_order_added])
 
     # ---- running
 
-    async def run(self, watched: bool) -> Recording:
-        """Run the scenario once, with an instrument or without."""
+    async def run(self, watched: bool, *others: Instrument, holds_tasks: bool = True) -> Recording:
+        """Run the scenario once, with an instrument or without, and with others.
+
+        If the recording holds the tasks of jobs, as programs may, each worker runs one job only.
+        """
+        self.holds_tasks = holds_tasks
         self.start = anyio.current_time()
         self.jobs = dict(self.lasting)
         self.calls.clear()
@@ -205,7 +211,7 @@ class RealRun:
             for when, name in self.scenario.cancels:
                 cancellers.start_soon(self.cancel_later, when, name)
             with anyio.move_on_after(self.scenario.cut_at):
-                self.seen.result = await self.root.co_run(instruments=[Recorder(self)] if watched else [])
+                self.seen.result = await self.root.co_run(instruments=[*others, *([Recorder(self)] if watched else [])])
             self.look()
             cancellers.cancel_scope.cancel()
         return self.seen
@@ -270,7 +276,8 @@ class RealRun:
         number = self.calls[attempt]
         self.calls[attempt] += 1
         self.seen.bodies.append((self.now(), "enter", plan.name))
-        self.seen.tasks.append((plan.name, task_now()))
+        if self.holds_tasks:
+            self.seen.tasks.append((plan.name, task_now()))
         self.check_inputs(plan, inputs)
         # A second call within one attempt sees what the first has changed: it is the same job.
         self.check_context(plan, changed=plan.changes_context and number > 0)

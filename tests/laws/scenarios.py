@@ -93,7 +93,6 @@ class Group(Plan):
     backwards: bool = False  # they are added from the last to the first
     window: int | None = None
     limiter: int | None = None  # its window is this one of the scenario's limiters
-    start_interval: float = 0.0
     shutdown_timeout: float = 1.0
     cleanup_timeout: float = 5.0
     critical_jobs: bool | None = None
@@ -240,7 +239,6 @@ class ScenarioMaker:
             backwards=backwards,
             window=None if limiter is not None else self.draw(st.sampled_from([None, 1, 2, 3, 5])),
             limiter=limiter,
-            start_interval=self.duration() / 4 if self.one_in(6) else 0.0,
             shutdown_timeout=self.duration() if self.draw(st.booleans()) else 1.0 + 2.0**-25,
             cleanup_timeout=self.duration() if self.draw(st.booleans()) else 5.0 + 2.0**-24,
             critical_jobs=self.draw(MAYBE),

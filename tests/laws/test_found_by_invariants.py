@@ -39,26 +39,6 @@ def test_forever_job_taken_up_after_instant_jobs(virtual: Virtual) -> None:
     assert virtual(main) is True
 
 
-def test_late_requirement_keeps_the_order_added(virtual: Virtual) -> None:
-    """A job made to wait during the run was queued behind jobs added after it, when they became ready together."""
-    order: list[str] = []
-
-    async def start(name: str) -> None:
-        order.append(name)
-
-    async def main() -> None:
-        early, late = Job(anyio.sleep, 1), Job(anyio.sleep, 2)
-        first, second = Job(start, "first", required=early), Job(start, "second", required=late)
-
-        async def tie() -> None:
-            first.requires(late)
-
-        await Scheduler(early, late, first, second, Job(tie)).co_run()
-
-    virtual(main)
-    assert order == ["first", "second"]
-
-
 def test_cancellation_during_the_shutdown_is_raised_after_it(virtual: Virtual) -> None:
     """On asyncio, an anyio scope that was cancelled while the run shut down was not told at all."""
 
@@ -121,8 +101,8 @@ def test_shuts_down_what_was_never_run_at_any_depth(virtual: Virtual) -> None:
     assert sorted(calls) == ["deep", "middle"]
 
 
-def test_lent_token_is_used_by_the_worker_that_waits(virtual: Virtual) -> None:
-    """A worker that retired left its lent token idle, while another of the same run waited for one, for ever."""
+def test_a_token_goes_from_a_worker_that_retires_to_one_that_waits(virtual: Virtual) -> None:
+    """A worker that retired kept the only token, while another of the same run waited for one, for ever."""
     changed: contextvars.ContextVar[bool] = contextvars.ContextVar("changed")
 
     async def change() -> None:
@@ -170,9 +150,10 @@ def test_critical_job_that_is_blocked_leaves_no_job_scheduled(virtual: Virtual) 
 def test_entry_that_is_blocked_leaves_no_job_scheduled(virtual: Virtual) -> None:
     """The same at the start: a critical entry job, blocked by an input outside, stopped the run it was an entry of."""
     bad = Job(fail)
+    scheduler = Scheduler(bad)
     blocked, after = Job(nap, 1, bad, critical=True), Job(nap)
-    nested = Scheduler(blocked, after)
-    virtual(Scheduler(bad, nested).co_run)
+    nested = scheduler.add(Scheduler(blocked, after))
+    virtual(scheduler.co_run)
     assert (nested.stop_reason, nested.culprit) == (StopReason.CRITICAL, blocked)
     assert after.state in (JobState.IDLE, JobState.CANCELLED)
 
@@ -209,13 +190,6 @@ def assert_never_overtaken(virtual: Virtual, make: Callable[[Callable[[], Any], 
     assert order == ["in time", "late, and forever"] * 20
 
 
-def test_forever_job_does_not_overtake_at_the_end_of_an_interval(virtual: Virtual) -> None:
-    """Two workers waited for the interval to end: the one without a slot took a forever job before it was its turn."""
-    assert_never_overtaken(
-        virtual, lambda grow, in_time: Scheduler(Job(grow), in_time, jobs_window=1, start_interval=1)
-    )
-
-
 @pytest.mark.parametrize("ends", ["timeout", "outside"])
 def test_job_that_unwinds_changes_nothing_any_more(virtual: Virtual, ends: str) -> None:
     """On trio the job may learn of the deadline, or of a cancellation from outside, before the run does."""
@@ -250,6 +224,7 @@ def test_late_requirement_that_closes_a_circle_through_an_input_is_refused(virtu
     refused: list[type[Exception]] = []
     gate = Job(nap)
     source = Job(nap, required=gate)
+    scheduler = Scheduler(gate, source)
     nested = Scheduler(Job(nap, 1, source), label="nested")
 
     async def cancel_later() -> None:
@@ -258,7 +233,7 @@ def test_late_requirement_that_closes_a_circle_through_an_input_is_refused(virtu
         except CycleError as error:
             refused.append(type(error))
 
-    scheduler = Scheduler(gate, source, nested, Job(cancel_later))
+    scheduler.update([nested, Job(cancel_later)])
     with contextlib.suppress(CycleError):
         virtual(functools.partial(scheduler.co_run, timeout=100))
     assert refused == [CycleError]
@@ -303,14 +278,14 @@ def test_forever_job_cancelled_before_its_start_keeps_nobody_busy(virtual: Virtu
     assert watcher.state is JobState.CANCELLED
 
 
-def test_lent_token_goes_before_one_of_the_own(virtual: Virtual) -> None:
-    """A worker that had given its own token back asked for that again, while the lent one lay idle: a deadlock."""
+def test_a_job_with_a_task_of_its_own_gets_the_only_token(virtual: Virtual) -> None:
+    """A worker that had given its token back asked for that again, while another token lay idle: a deadlock."""
 
     async def main() -> bool:
         limiter = anyio.CapacityLimiter(1)
         watcher = Job(anyio.sleep_forever, forever=True)
         jobs = [Job(anyio.sleep, 1.5), Job(anyio.sleep, 0), Job(anyio.sleep, 1.5, own_task=True)]
-        inner = Scheduler(watcher, *jobs, jobs_window=limiter, start_interval=0.5)
+        inner = Scheduler(watcher, *jobs, jobs_window=limiter)
         return await Scheduler(inner, jobs_window=limiter).co_run(timeout=100)
 
     assert virtual(main) is True

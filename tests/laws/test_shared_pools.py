@@ -12,14 +12,15 @@ import math
 import os
 import random
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import anyio
 import pytest
 
 from trioflow import Adaptive, Job, JobState, Pool, Rate, Scheduler, Throttled, current_job
+from trioflow.abc import PolicyName
 
-from ..bodies import LIMIT, nap
+from ..bodies import LIMIT, DepthFirst, nap
 from .checks import Ordered
 
 if TYPE_CHECKING:
@@ -54,32 +55,34 @@ class Scenario:
 
     def scheduler(self, depth: int, **options: Any) -> Scheduler:
         members: list[Any] = []
-        gpus = 2
+        keeps = False
         windows: list[Any] = [None, None, 1, 1, 2, 3, Adaptive(1, 4)]
         if self.limiter is not None:
             windows += 8 * [self.limiter]
-        if not depth and self.one_in(4 if self.limiter is None else 2):  # it keeps one while its members wait for more
-            gpus, options = 1, {**options, "needs": {"gpu": 1}}
+        if not depth and self.one_in(4 if self.limiter is None else 2):
+            keeps, options = True, {**options, "needs": {"gpu": 1}}
         for _ in range(self.draw.randint(1, 7)):
             if depth and self.one_in(3):
                 members.append(self.scheduler(depth - 1))
             else:
                 required = self.choose(members) if members and self.one_in(3) else None
-                members.append(self.job(gpus, required=required))
+                members.append(self.job(keeps, required=required))
         return Scheduler(
             *members,
             jobs_window=self.choose(windows),
             backfill=self.choose([0, 1, 3, 64]),
-            policy=self.choose(["auto", "fifo", "critical-path", "depth-first"]),
-            start_interval=self.choose([0, 0, 0, 0.5]),
+            policy=self.choose([*get_args(PolicyName), DepthFirst()]),
             timeout=self.choose([None, None, None, 5]),
             **options,
         )
 
-    def job(self, gpus: int = 2, **options: Any) -> Job[None]:
-        one: list[Any] = [{}, {"cpu": 1}, {"cpu": self.pool.total["cpu"]}, {"gpu": 1}, {"gpu": gpus}, {"disk": 1}]
-        one += [{"gpu": 1, "cpu": 1}, {"disk": 1, "cpu": 1}, {"disk": 1, "gpu": gpus}]
+    def job(self, kept: bool = False, **options: Any) -> Job[None]:
+        """Make a job; in a scheduler that keeps one of the gpus, it may need that and the rate."""
+        one: list[Any] = [{}, {"cpu": 1}, {"cpu": self.pool.total["cpu"]}, {"gpu": 1}, {"gpu": 2}, {"disk": 1}]
+        one += [{"gpu": 1, "cpu": 1}, {"disk": 1, "cpu": 1}, {"disk": 1, "gpu": 2}]
         rated: list[Any] = [{"api": 1}, {"api": {"tokens": self.choose([5, 20])}}, {"cpu": 1, "api": 1}]
+        if kept:
+            one, rated = [{}, {"gpu": 1}], [*rated[:2], {"gpu": 1, "api": 1}]
         needs = self.choose([*one, *rated])
         ends = ["returns", "returns", "raises", "is cancelled", *(["is throttled", "uses"] if "api" in needs else [])]
         return Job(
@@ -179,7 +182,6 @@ class Watched(Scenario):
             jobs_window=self.choose([None, 1, 2, Adaptive(1, 3), Adaptive(1, 3)]),
             backfill=self.choose([0, 1, 64, 64]),
             policy=self.choose(["auto", "fifo"]),
-            start_interval=self.choose([0, 0, 0, 0.5]),
             **options,
         )
 
@@ -200,7 +202,7 @@ class Watched(Scenario):
 
     def could_start(self, job: Any) -> bool:
         """Return whether there is a slot for a job, and what it needs; False where that is not easily said."""
-        if not job.needs or "api" in job.needs or job.scheduler.start_interval or not has_slot(job):
+        if not job.needs or "api" in job.needs or not has_slot(job):
             return False
         return all(needed <= self.pool.free[name] for name, needed in job.needs.items())
 

@@ -1,16 +1,14 @@
 """Put small faults into the package, one at a time, and see whether the tests notice them.
 
-    python -m tests.mutation                            # what fits into ten minutes, of all rooms
-    python -m tests.mutation --room limits --minutes 30
-    python -m tests.mutation --room run --seed 7 --sample 20
-    python -m tests.mutation --draw                     # after changes: other faults, in place of those that are gone
+    python -m tests.mutation                            # 200 of the whole package: an hour or two
+    python -m tests.mutation --room limits --sample 50
+    python -m tests.mutation --seed 7                   # the sample that a run with this seed has tried
 
-First the tests of the room run once, with coverage, so that each mutant meets only the tests that reach its line, the
+First the tests of a room run once, with coverage, so that each mutant meets only the tests that reach its line, the
 most promising ones first; if none does, those that start processes, where nobody looks. A mutant is killed if a test
-fails, or does not end in time. One that survives needs a test, or a line in `survivors.txt` that says why no test can
-notice it; or the code there may be simpler. The figures stand at the top of that file.
+fails, or does not end in time. One that survives needs a test, unless it only costs time or memory; or the code there
+may be simpler. Each run draws a fresh sample, and prints its seed.
 
-The sample of each room is in `sample.txt`, so that a change of the code does not draw another one. A seed draws others.
 Everything happens in copies of the tree and, for root, among processes of its own.
 """
 
@@ -20,7 +18,6 @@ import argparse
 import collections
 import concurrent.futures
 import functools
-import hashlib
 import os
 import queue
 import random
@@ -29,10 +26,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import textwrap
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -42,7 +38,7 @@ import coverage
 from .mutants import Mutant, mutants_of, write
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-ENGINE: Final = ("tests/run", "tests/scheduler", "tests/job", "tests/laws", "tests/testing/test_virtual.py")
+ENGINE: Final = ("tests/run", "tests/scheduler", "tests/job", "tests/laws", "tests/clock")
 MONITOR: Final = ("tests/view/monitor/test_monitor.py", "tests/view/monitor/test_forecast.py")
 VIEWS: Final = ("tests/view/text", *MONITOR, "tests/simulation", "tests/testing")
 KINDS: Final = ("tests/jobs/test_thread_job.py", "tests/jobs/test_idle.py", "tests/jobs/command/test_callbacks.py")
@@ -55,13 +51,21 @@ ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     ),
     "limits": ("trioflow/_core/limits", (*ENGINE, *VIEWS)),
     "base": ("trioflow/_core/base", (*ENGINE, *VIEWS, "tests/view/test_units.py")),
+    "batch": ("trioflow/batch", ("tests/batch",)),
+    "check": ("trioflow/check", ("tests/cli/test_check.py",)),
+    "cli": ("trioflow/cli", ("tests/cli", "tests/batch")),
+    "clock": ("trioflow/clock", ("tests/clock",)),
+    "compat": ("trioflow/compat", ("tests/compat",)),
+    "dask": ("trioflow/dask", ("tests/test_dask.py",)),
+    "jobs": ("trioflow/jobs", ("tests/jobs",)),
     "journal": ("trioflow/journal", ("tests/journal", "tests/cli/test_journal.py")),
-    "posix": (
-        "trioflow/jobs/posix",
-        ("tests/jobs/posix", "tests/jobs/command", "tests/jobs/process", "tests/jobs/ssh/test_mux.py"),
-    ),
+    "otel": ("trioflow/otel.py", ("tests/test_otel.py",)),
+    "looking": ("trioflow/_scheduler.py", ("tests/scheduler", "tests/view/text", "tests/view/graph")),
+    "simulation": ("trioflow/simulation", ("tests/simulation",)),
+    "testing": ("trioflow/testing", ("tests/testing", "tests/laws/test_explored.py")),
+    "view": ("trioflow/view", ("tests/view", "tests/simulation")),
 }
-"""The folder of each room, and the tests that are to notice its faults."""
+"""The folder or file of each room, and the tests that are to notice its faults."""
 PYTEST: Final = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not soak", "--no-header")
 ALONE: Final = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", '"$0" "$@"; exit $?')
 """What the tests of a fault see no processes but their own in: it may be one that ends, or stops, any process."""
@@ -74,111 +78,87 @@ the shortest alone, many faults in lines that each run reaches met only tests th
 """
 STARTS_PROCESSES: Final = re.compile(r"\b(subprocess|python|child)\b")
 """What stands in files of tests that start other processes."""
-LINES: Final = Path(__file__).with_name("survivors.txt").read_text(encoding="utf-8").splitlines()
-SURVIVORS: Final = [line for line in LINES if not line.startswith("#")]
-EXPLAINED: Final = dict(zip(SURVIVORS[::2], map(str.strip, SURVIVORS[1::2]), strict=True))
-"""Why no test can notice a mutant: mostly it costs time or memory, and nothing else."""
-SAMPLE: Final = Path(__file__).with_name("sample.txt")
-"""The signatures of the faults that are tried, below the name of their room."""
 PLAIN: Final = "TRIOFLOW_PLAIN"
 """With this in the environment, the tests meet the plain way of the backends, which is in files `_plain*.py`."""
-KILLED, SURVIVED, UNREACHED, EXPLAINED_WORD = "killed", "survived", "no test reaches it", "explained"
+KILLED, SURVIVED, UNREACHED = "killed", "survived", "no test reaches it"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Try the mutants that the command line asks for; return 0 if each is killed or explained."""
+    """Try the mutants that the command line asks for; return 0 if each is killed."""
     options = parse(arguments)
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # each mutant would compile pytest's plugins again, for a second
-    rooms = options.room or list(ROOMS)
-    if options.draw:
-        SAMPLE.write_text("".join(drawn(room, options) for room in ROOMS), encoding="utf-8")
-        return 0
-    survivors = 0
-    for room in rooms:
+    seed = options.seed if options.seed is not None else random.randrange(1_000_000)
+    chosen = sample(options.room or ROOMS, options.sample, seed, options.file)
+    print(f"{sum(map(len, chosen.values()))} mutants, drawn by --seed {seed}", flush=True)
+    counts = collections.Counter[str]()
+    for room, mutants in chosen.items():
         with tempfile.TemporaryDirectory() as directory:
-            survivors += try_room(room, Path(directory), options, 60 * options.minutes / len(rooms))
-    return 1 if survivors else 0
+            counts += try_room(room, mutants, Path(directory), options.workers)
+    print(", ".join(f"{count} {word}" for word, count in counts.most_common()), flush=True)
+    return 1 if counts[SURVIVED] + counts[UNREACHED] else 0
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m tests.mutation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--room", action="append", choices=ROOMS, help="default: each")
-    parser.add_argument("--minutes", type=float, default=10.0, help="for all rooms together; default: 10")
-    parser.add_argument("--sample", type=int, default=200, help="mutants of each room; default: 200")
-    parser.add_argument("--seed", type=int, help="which other sample; default: that of sample.txt")
-    parser.add_argument("--draw", action="store_true", help="fill up sample.txt, and try nothing")
+    parser.add_argument("--room", action="append", choices=ROOMS, help="default: the whole package")
+    parser.add_argument("--sample", type=int, default=200, help="mutants of all rooms together; default: 200")
+    parser.add_argument("--seed", type=int, help="of the sample; default: a new one each time")
     parser.add_argument("--file", default="", help="only files whose path has this in it")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="how many at once; default: each core")
     return parser.parse_args(arguments)
 
 
-def try_room(room: str, directory: Path, options: argparse.Namespace, seconds: float) -> int:
-    """Try a sample of the mutants of one room, and return how many survived unexplained."""
+def sample(rooms: Iterable[str], size: int, seed: int, file: str = "") -> dict[str, list[Mutant]]:
+    """Draw so many mutants of all these rooms; return them by room, without the rooms that have none."""
+    every = [(room, mutant) for room in rooms for mutant in mutants_in(room) if file in mutant.path]
+    found: dict[str, list[Mutant]] = {}
+    for room, mutant in random.Random(seed).sample(every, min(size, len(every))):
+        found.setdefault(room, []).append(mutant)
+    return found
+
+
+def try_room(room: str, chosen: Sequence[Mutant], directory: Path, workers: int) -> collections.Counter[str]:
+    """Try these mutants of one room, and return their fates."""
     folder, tests = ROOMS[room]
-    found = mutants_in(room)
-    names = kept(room) & found.keys() if options.seed is None else found.keys()
-    named = [found[name] for name in sorted(names) if options.file in found[name].path]
-    chosen = random.Random(options.seed or 0).sample(named, min(options.sample, len(named)))
-    print(f"{room}: {len(chosen)} of {len(found)} mutants", flush=True)
+    print(f"{room}: {len(chosen)} mutants", flush=True)
     copies = queue.SimpleQueue[Path]()
-    for number in range(options.workers):
+    for number in range(workers):
         copies.put(copied(directory / f"copy{number}"))
     start = time.monotonic()
     whole = copied(directory / "whole")
     reaches = {
-        way: reached(whole, folder, tests, options.workers, {PLAIN: way})
+        way: reached(whole, folder, tests, workers, {PLAIN: way})
         for way in sorted({way for mutant in chosen for way in ways_to(mutant)})
     }
     print(f"  the tests without a fault took {time.monotonic() - start:.0f} s", flush=True)
-    end = time.monotonic() + seconds
     counts = collections.Counter[str]()
 
-    def attempt(mutant: Mutant) -> str | None:
-        if time.monotonic() > end:
-            return None
+    def attempt(mutant: Mutant) -> str:
         copy = copies.get()
         try:
             return fate(mutant, copy, *(reaches[way] for way in ways_to(mutant)))
         finally:
             copies.put(copy)
 
-    with concurrent.futures.ThreadPoolExecutor(options.workers) as pool:
+    with concurrent.futures.ThreadPoolExecutor(workers) as pool:
         for mutant, verdict in zip(chosen, pool.map(attempt, chosen), strict=True):
-            if verdict is not None:
-                counts[verdict] += 1
-            if verdict in (SURVIVED, UNREACHED):
+            counts[verdict] += 1
+            if verdict != KILLED:
                 print(f"  {verdict}: line {mutant.line} of {mutant.name}", flush=True)
-    tried = counts.total()
-    print(f"  {tried} tried: " + ", ".join(f"{count} {word}" for word, count in counts.most_common()), flush=True)
-    return counts[SURVIVED] + counts[UNREACHED]
+    return counts
 
 
-def mutants_in(room: str) -> dict[str, Mutant]:
-    """Return all mutants of a room by their signatures, which stay the same while nothing in their lines changes."""
-    found = dict[str, Mutant]()
-    for file in sorted((ROOT / ROOMS[room][0]).rglob("*.py")):
-        before = collections.Counter[str]()  # of the same name: numbers and `True` stand in many lines
-        for mutant in mutants_of(ROOT, file):
-            before[mutant.name] += 1
-            found[hashlib.sha256(f"{mutant.name} {before[mutant.name]}".encode()).hexdigest()[:8]] = mutant
-    return found
+def mutants_in(room: str) -> list[Mutant]:
+    """Return all mutants of a room."""
+    return [mutant for file in files_in(room) for mutant in mutants_of(ROOT, file)]
 
 
-def kept(room: str) -> set[str]:
-    """Return the signatures in the sample of a room, also of mutants that are gone."""
-    _, _, rest = SAMPLE.read_text(encoding="utf-8").partition(f"{room}:\n")
-    return set(rest.partition(":")[0].split()) - ROOMS.keys()
-
-
-def drawn(room: str, options: argparse.Namespace) -> str:
-    """Return the sample of a room without the mutants that are gone, and with as many others as it lacks."""
-    found = mutants_in(room)
-    stay = kept(room) & found.keys()
-    others = sorted(found.keys() - stay)
-    stay.update(random.Random(options.seed or 0).sample(others, max(0, min(options.sample - len(stay), len(others)))))
-    return f"{room}:\n{textwrap.fill(' '.join(sorted(stay)), 119)}\n"
+def files_in(room: str) -> list[Path]:
+    """Return the modules of a room."""
+    place = ROOT / ROOMS[room][0]
+    return [place] if place.is_file() else sorted(place.rglob("*.py"))
 
 
 def ways_to(mutant: Mutant) -> tuple[str, ...]:
@@ -192,17 +172,16 @@ def fate(mutant: Mutant, copy: Path, *reaches: Reach) -> str:
     """Put the mutant into a copy of the tree, run the tests that reach it on each way, and return its fate."""
     reaching = [reach.tests(mutant) for reach in reaches]
     is_reached = any(reaching)
-    is_explained = mutant.name in EXPLAINED
     text = mutant.put_into(copy)
     try:
         for reach, found in zip(reaches, reaching, strict=True):
             tests = found if is_reached else reach.starting_processes
-            for some in (tests[:FIRST_TESTS], [] if is_explained else tests[FIRST_TESTS:]):
+            for some in (tests[:FIRST_TESTS], tests[FIRST_TESTS:]):
                 if some and noticed(copy, some, 30 + 5 * reach.seconds(some), reach.environment):
                     return KILLED
     finally:
         write(copy / mutant.path, text)
-    return EXPLAINED_WORD if is_explained else SURVIVED if is_reached else UNREACHED
+    return SURVIVED if is_reached else UNREACHED
 
 
 def noticed(copy: Path, tests: Sequence[str], limit: float, environment: Mapping[str, str]) -> bool:
@@ -305,7 +284,8 @@ def reached(copy: Path, folder: str, tests: Sequence[str], workers: int, environ
         SystemExit: they do not pass.
 
     """
-    noting = (f"--cov={folder}", "--cov-context=test", "--cov-report=", "--cov-fail-under=0", "--junitxml=times.xml")
+    source = folder if (ROOT / folder).is_dir() else "trioflow"
+    noting = (f"--cov={source}", "--cov-context=test", "--cov-report=", "--cov-fail-under=0", "--junitxml=times.xml")
     done = subprocess.run(
         [*PYTEST, "-n", str(workers), *noting, *tests],
         cwd=copy, env={**os.environ, **environment}, capture_output=True, text=True, check=False,

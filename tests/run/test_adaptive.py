@@ -18,6 +18,7 @@ from trioflow import Adaptive, Job, JobTimeout, Pool, Scheduler, Service, Thrott
 from trioflow._core.limits._window import Control
 from trioflow.abc import AbstractJob, Instrument
 from trioflow.testing import run_virtual
+from trioflow.view.monitor._live import LiveSource
 from trioflow.view.monitor._model import Model
 from trioflow.view.monitor._run_lines import RunLines
 from trioflow.view.text._symbols import Symbols
@@ -101,7 +102,7 @@ def test_it_stops_growing_when_a_queue_builds_up(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [lambda: TimeoutError("busy"), lambda: Throttled("api", 0), lambda: ExceptionGroup("", [TimeoutError()])]
+    "error", [lambda: TimeoutError("busy"), lambda: Throttled("api", 0.5), lambda: ExceptionGroup("", [TimeoutError()])]
 )
 def test_it_shrinks_when_jobs_fail_for_it(virtual: Virtual, error: Any) -> None:
     """To seven tenths, once for all that had started before."""
@@ -188,7 +189,8 @@ def test_views_show_its_size(virtual: Virtual, tmp_path: Path) -> None:
     async def look() -> None:
         await anyio.sleep(0.5)
         while True:
-            lines = RunLines(Model(scheduler), Symbols()).lines(100, None)
+            source = LiveSource(scheduler)
+            lines = RunLines(Model(source.root, source), Symbols()).lines(100, None)
             shown.extend(re.findall(r"of (\d) slots", "".join(text for line in lines for text, _ in line)))
             await anyio.sleep(1)
 

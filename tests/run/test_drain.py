@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.bodies import fail
+from tests.bodies import co_run_drained, fail
 from tests.conftest import Virtual
 from trioflow import Job, JobCancelled, JobState, Pool, Scheduler, Sequence, Service, StopReason
 from trioflow.abc import Instrument
@@ -23,24 +23,13 @@ def test_running_jobs_end_by_themselves(virtual: Virtual) -> None:
     """What runs goes on to its end, what waits for a slot ends CANCELLED, and what was not reached stays IDLE."""
     running, waiting = Job(anyio.sleep, 5), Job(anyio.sleep, 5)
     behind = Job(anyio.sleep, 5, required=running)
-    scheduler = Scheduler(running, waiting, behind, jobs_window=1, drain_at=2)
-    assert not virtual(scheduler.co_run)
+    scheduler = Scheduler(running, waiting, behind, jobs_window=1)
+    assert not virtual(co_run_drained, scheduler, 2)
     assert scheduler.stop_reason is StopReason.DRAINED
     assert states(running, waiting, behind) == ["SUCCEEDED", "CANCELLED", "IDLE"]
     assert (running.elapsed, running.finished_at, waiting.finished_at) == (5, 5, 2)
     assert "not reached" in scheduler.explain(behind)
     assert "drained" in scheduler.explain(waiting)
-
-
-def test_drain_at_of_a_run_that_ends_before(virtual: Virtual) -> None:
-    """A run that ends in time is COMPLETED, and nothing waits for the time to drain at."""
-    scheduler = Scheduler(Job(anyio.sleep, 1), drain_at=9, timeout=10)
-
-    async def main() -> float:
-        assert await scheduler.co_run()
-        return anyio.current_time()
-
-    assert virtual(main) == 1
 
 
 def test_a_job_drains_its_own_run(virtual: Virtual) -> None:
@@ -65,8 +54,7 @@ def test_a_job_drains_its_own_run(virtual: Virtual) -> None:
 def test_many_are_drained_at_once(virtual: Virtual) -> None:
     """Chains under a window: each job has run to its end, or has not started."""
     scheduler = Scheduler(*(Sequence(*(Job(anyio.sleep, 1) for _ in range(5))) for _ in range(40)), jobs_window=7)
-    scheduler.drain_at = 10.5
-    assert not virtual(scheduler.co_run)
+    assert not virtual(co_run_drained, scheduler, 10.5)
     assert sum(job.is_succeeded() for job in scheduler) == 77
     assert {job.state for job in scheduler} == {JobState.SUCCEEDED, JobState.CANCELLED, JobState.IDLE}
     assert max(job.finished_at or 0 for job in scheduler) == 11
@@ -77,8 +65,8 @@ def test_nested_runs_are_drained_too(virtual: Virtual) -> None:
     inside, left = Job(anyio.sleep, 5), Job(anyio.sleep, 5)
     nested = Scheduler(Sequence(inside, left), label="nested", retry=3, critical=True)
     beside = Job(anyio.sleep, 9)
-    scheduler = Scheduler(nested, beside, drain_at=1)
-    assert not virtual(scheduler.co_run)
+    scheduler = Scheduler(nested, beside)
+    assert not virtual(co_run_drained, scheduler, 1)
     assert states(inside, left, beside) == ["SUCCEEDED", "IDLE", "SUCCEEDED"]
     assert (nested.state, nested.stop_reason, nested.attempts) == (JobState.CANCELLED, StopReason.DRAINED, 1)
     assert "was drained after 5 s" in scheduler.explain(nested)
@@ -99,7 +87,7 @@ def test_a_nested_scheduler_that_pauses_between_attempts_is_drained(virtual: Vir
 
     inside = Job(fail, 1, critical=True)
     nested = Scheduler(inside, retry=with_pause, critical=False)
-    assert not virtual(Scheduler(nested, Job(anyio.sleep, 3), drain_at=2).co_run)
+    assert not virtual(co_run_drained, Scheduler(nested, Job(anyio.sleep, 3)), 2)
     assert (nested.state, nested.finished_at, nested.attempts) == (JobState.CANCELLED, 6, 2)
     assert (inside.state, inside.started_at) == (JobState.CANCELLED, None)
 
@@ -127,7 +115,7 @@ def test_retries_of_running_jobs_go_on(virtual: Virtual) -> None:
             raise ValueError
 
     job = Job(fail_once, retry=1)
-    assert not virtual(Scheduler(job, drain_at=1).co_run)
+    assert not virtual(co_run_drained, Scheduler(job), 1)
     assert (job.state, calls) == (JobState.SUCCEEDED, [0, 2])
 
 
@@ -140,7 +128,7 @@ def test_services_and_forever_jobs_are_ended(virtual: Virtual) -> None:
 
     service, forever = Service(serve), Job(anyio.sleep_forever, forever=True)
     job = Job(anyio.sleep, 3, required=service)
-    assert not virtual(Scheduler(service, forever, job, drain_at=1).co_run)
+    assert not virtual(co_run_drained, Scheduler(service, forever, job), 1)
     assert (service.state, service.result(), service.finished_at) == (JobState.SUCCEEDED, 7, 3)
     assert (forever.state, job.state) == (JobState.CANCELLED, JobState.SUCCEEDED)
 
@@ -178,38 +166,84 @@ def test_an_instrument_drains(virtual: Virtual, hook: str) -> None:
     assert scheduler.stop_reason is StopReason.DRAINED
 
 
-def test_limiters_and_intervals_do_not_hold_up_the_end(virtual: Virtual) -> None:
-    """Workers that wait for a token or for the interval between two starts are called off."""
+def test_a_limiter_does_not_hold_up_the_end(virtual: Virtual) -> None:
+    """A worker that waits for a token is called off."""
 
     async def main() -> float:
         limiter = anyio.CapacityLimiter(1)
         async with limiter:
-            scheduler = Scheduler(Job(anyio.sleep, 1), jobs_window=limiter, drain_at=2)
-            await scheduler.co_run()
-        jobs = [Job(anyio.sleep, 1), Job(anyio.sleep, 1)]
-        assert not await Scheduler(*jobs, start_interval=50, drain_at=3).co_run()
-        assert states(*jobs) == ["SUCCEEDED", "CANCELLED"]
+            assert not await co_run_drained(Scheduler(Job(anyio.sleep, 1), jobs_window=limiter), 2)
         return anyio.current_time()
 
-    assert virtual(main) == 5
+    assert virtual(main) == 2
 
 
-def test_check_and_open_schedulers_raise(virtual: Virtual) -> None:
-    """`check=True` and `async with` raise JobCancelled, which says that the run was drained."""
+def test_check_raises(virtual: Virtual) -> None:
+    """`check=True` raises JobCancelled, which says that the run was drained."""
 
-    async def drained_block() -> None:
-        async with Scheduler() as scheduler:
-            scheduler.add(Job(anyio.sleep, 2))
-            await anyio.sleep(1)
-            scheduler.drain()
-            await anyio.sleep_forever()
+    async def drain() -> None:
+        await anyio.sleep(1)
+        scheduler.drain()
+        await anyio.sleep(1)
 
     async def main() -> None:
         with pytest.raises(JobCancelled, match="was drained"):
-            await Scheduler(Job(anyio.sleep, 2), drain_at=1).co_run(check=True)
-        with pytest.raises(JobCancelled, match="was drained"):
-            await drained_block()
+            await scheduler.co_run(check=True)
+
+    scheduler = Scheduler(Job(drain))
+    virtual(main)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_the_body_of_an_open_scheduler_goes_on(virtual: Virtual, nested: bool) -> None:
+    """A server's lifespan stands at its `yield` meanwhile: it was cancelled there, and leaving the block raised.
+
+    What is added later is refused, also when the last job has ended, and in a nested scheduler.
+    """
+
+    async def main() -> None:
+        inner = Scheduler(label="inner")
+        async with Scheduler(inner, running := Job(anyio.sleep, 2)) as scheduler:
+            await anyio.sleep(1)
+            scheduler.drain()
+            for _ in range(3):
+                with pytest.raises(RuntimeError, match="is draining" if not nested else "inner"):
+                    (inner if nested else scheduler).add(Job(anyio.sleep, 0))
+                await anyio.sleep(1)
+            assert running.finished_at == 2
         assert anyio.current_time() == 4
+        assert scheduler.stop_reason is StopReason.DRAINED
+
+    virtual(main)
+
+
+@pytest.mark.parametrize(
+    ("cause", "error"), [("critical", ExceptionGroup), ("timeout", TimeoutError), ("cancel", JobCancelled)]
+)
+def test_an_open_scheduler_raises_what_cuts_off_the_rest(
+    virtual: Virtual, cause: str, error: type[BaseException]
+) -> None:
+    """Its body is cancelled then, as at any other time."""
+
+    async def fail() -> None:
+        await anyio.sleep(3)
+        raise ValueError
+
+    failing, long = Job(fail, critical=cause == "critical"), Job(anyio.sleep, 9)
+
+    async def cut_off() -> None:
+        async with Scheduler(failing, long, timeout=3 if cause == "timeout" else None) as scheduler:
+            await anyio.sleep(1)
+            scheduler.drain()
+            await anyio.sleep(2)
+            if cause == "cancel":
+                scheduler.cancel()
+            await anyio.sleep_forever()
+
+    async def main() -> None:
+        with pytest.raises(error):
+            await cut_off()
+        assert anyio.current_time() == long.finished_at == 3
 
     virtual(main)
 
@@ -222,8 +256,8 @@ def test_a_failure_meanwhile_ends_the_run(virtual: Virtual) -> None:
         raise ValueError
 
     long = Job(anyio.sleep, 9)
-    scheduler = Scheduler(Job(fail, critical=True), long, drain_at=1)
-    assert not virtual(scheduler.co_run)
+    scheduler = Scheduler(Job(fail, critical=True), long)
+    assert not virtual(co_run_drained, scheduler, 1)
     assert (scheduler.stop_reason, long.state, long.finished_at) == (StopReason.DRAINED, JobState.CANCELLED, 2)
 
 
@@ -243,7 +277,7 @@ def test_clean_up_jobs_run_if_a_failure_or_a_timeout_comes_meanwhile(virtual: Vi
         running = Job(anyio.sleep, 9, critical=True, timeout=3 if cause == "critical" else None)
         tidy = Job(anyio.sleep, 1, required=failing, run_if="failed")
         again = Job(anyio.sleep, 1, required=running, run_if="failed")
-        scheduler = Scheduler(failing, running, tidy, again, drain_at=0.5, timeout=3 if cause == "timeout" else None)
+        scheduler = Scheduler(failing, running, tidy, again, timeout=3 if cause == "timeout" else None)
         async with anyio.create_task_group() as tasks:
 
             async def cancel() -> None:
@@ -252,7 +286,7 @@ def test_clean_up_jobs_run_if_a_failure_or_a_timeout_comes_meanwhile(virtual: Vi
 
             if cause == "cancel":
                 tasks.start_soon(cancel)
-            assert not await scheduler.co_run()
+            assert not await co_run_drained(scheduler, 0.5)
         assert scheduler.stop_reason is StopReason.DRAINED
         assert failing.state is JobState.FAILED
         assert states(tidy, again) == (["IDLE"] * 2 if cause == "cancel" else ["SUCCEEDED"] * 2)
@@ -260,24 +294,16 @@ def test_clean_up_jobs_run_if_a_failure_or_a_timeout_comes_meanwhile(virtual: Vi
     virtual(main)
 
 
-def test_what_is_refused(virtual: Virtual) -> None:
-    """A time to drain at that is not a time, or not before the timeout; and a drain outside a run."""
-    for wrong in (0, -1, float("nan")):
-        with pytest.raises(ValueError, match="drain_at="):
-            Scheduler(drain_at=wrong)
-    with pytest.raises(ValueError, match="its timeout of 3 s comes first"):
-        Scheduler(drain_at=3, timeout=3)
+def test_what_is_refused() -> None:
+    """A drain outside a run."""
     with pytest.raises(RuntimeError, match="not running"):
         Scheduler().drain()
-    scheduler = Scheduler(Job(anyio.sleep, 1), drain_at=3)
-    with pytest.raises(ValueError, match="its timeout of 2 s comes first"):
-        virtual(lambda: scheduler.co_run(timeout=2))
 
 
 def test_jobs_that_wait_for_needs_are_cancelled(virtual: Virtual) -> None:
     """What waits for a resource does not get it, although the job that has it gives it back; nothing leaks."""
     pool = Pool(cpu=1)
     running, waiting = Job(anyio.sleep, 3, needs={"cpu": 1}), Job(anyio.sleep, 3, needs={"cpu": 1})
-    assert not virtual(Scheduler(running, waiting, pool=pool, drain_at=1).co_run)
+    assert not virtual(co_run_drained, Scheduler(running, waiting, pool=pool), 1)
     assert states(running, waiting) == ["SUCCEEDED", "CANCELLED"]
     assert (waiting.started_at, pool.free) == (None, {"cpu": 1})

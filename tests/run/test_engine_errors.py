@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from trioflow._core.run._links import Links
 from trioflow._core.run._run import Run
 from trioflow._core.run._workers import Workers
 
-from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, Flaw, bad, fail, nap
+from ..bodies import CANCELLED, FAILED, IDLE, SUCCEEDED, Flaw, bad, co_run_drained, fail, nap
 from ..conftest import Virtual
 
 
@@ -23,7 +24,7 @@ from ..conftest import Virtual
         (Links, "release", {}, StopReason.INTERRUPTED, 1),  # afterwards
         # When the worker has no job any more.
         pytest.param(Workers, "may_park", {}, StopReason.INTERRUPTED, 2, marks=pytest.mark.fast_way),
-        (Run, "_until_drained", {"drain_at": 0.5}, StopReason.DRAINED, 0.5),  # in the task that waits for the run
+        (Run, "_until_drained", {}, StopReason.DRAINED, 0.5),  # in the task that waits for the run
         (Ending, "_end_services", {"timeout": 3}, StopReason.TIMEOUT, 3),  # when the run ends
     ],
 )
@@ -48,7 +49,7 @@ def test_an_error_in_the_engine_ends_the_run(
     scheduler = Scheduler(failing, long, forever, behind, Job(nap, 2), **options)
     monkeypatch.setattr(owner, method, break_once)
     with pytest.raises(Flaw):
-        virtual(scheduler.co_run)
+        virtual(co_run_drained, scheduler, end if reason is StopReason.DRAINED else math.inf)
     assert scheduler.stop_reason is reason
     assert failing.state is (FAILED if end >= 1 else CANCELLED)
     assert behind.state is (SUCCEEDED if end >= 2 else IDLE)

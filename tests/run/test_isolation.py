@@ -18,7 +18,7 @@ import anyio.to_thread
 import pytest
 import trio
 
-from trioflow import AbstractJob, Job, JobCancelled, Scheduler, Sequence, current_job
+from trioflow import AbstractJob, Adaptive, Job, JobCancelled, Scheduler, Sequence, current_job
 from trioflow._core.run._current import current
 from trioflow.testing import run_virtual
 
@@ -223,7 +223,7 @@ def test_native_cancellation_touches_its_job_alone(awaits: bool, gated: bool) ->
         return "unharmed"
 
     jobs = [Job(suicide), Job(nap, 0.01, 1), Job(suicide), Job(nap, 0.01, 2)]
-    options: dict[str, Any] = {"start_interval": 0.001} if gated else {}
+    options: dict[str, Any] = {"jobs_window": Adaptive(1, 2)} if gated else {}
     assert Scheduler(Sequence(jobs), **options).run(backend="asyncio") is True
     assert [job.state for job in jobs] == [FAILED, SUCCEEDED] * 2
     assert all(isinstance(job.raised_exception(), JobCancelled) for job in jobs[::2])
@@ -282,17 +282,6 @@ def test_own_task_is_shared_with_nobody(virtual: Virtual) -> None:
     assert virtual(timed, Scheduler(Sequence(jobs))) == (True, 0)
     for own in jobs[1::3]:
         assert [job for job in jobs if job.result() is own.result()] == [own]
-
-
-def test_own_task_costs_no_second_interval(virtual: Virtual) -> None:
-    """Handing a job over to a new task is not a start: start_interval counts between jobs."""
-
-    async def nothing() -> None:
-        pass
-
-    first, second = Job(nothing), Job(nothing, own_task=True)
-    assert virtual(timed, Scheduler(first, second, start_interval=1)) == (True, 1)
-    assert (first.started_at, second.started_at) == (0, 1)
 
 
 # --- task names and current_job

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import anyio
 import pytest
@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import Job, Pool, Scheduler
+from trioflow.abc import PolicyName
 from trioflow.testing import run_virtual
 
 TOTAL = 4
 """How much there is of the one resource."""
-POLICIES = ["fifo", "critical-path", "depth-first"]
+LONGEST_FIRST = {"auto": True, "fifo": False, "critical-path": True}
+"""Whether a policy goes by the longest path, in projects whose durations are known."""
 ROUNDING = 1e-9
 
 
@@ -63,7 +65,7 @@ def list_schedule(project: list[Task], policy: str, window: int) -> list[float]:
     now = 0.0
     while len(starts) < len(project):
         waiting = [task for task in project if task.number in ready_since and task.number not in starts]
-        waiting.sort(key=lambda task: -rank[task.number] if policy == "critical-path" else ready_since[task.number])
+        waiting.sort(key=lambda task: -rank[task.number] if LONGEST_FIRST[policy] else ready_since[task.number])
         for task in waiting:
             running = [project[number] for number, end in ends.items() if end > now]
             if len(running) < window and sum(one.amount for one in running) + task.amount <= TOTAL:
@@ -84,7 +86,7 @@ def scheduler_of(project: list[Task], **options: Any) -> Scheduler:
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
-@given(project=projects(), policy=st.sampled_from(POLICIES[:2]), window=st.integers(1, 4) | st.just(99))
+@given(project=projects(), policy=st.sampled_from(get_args(PolicyName)), window=st.integers(1, 4) | st.just(99))
 def test_jobs_start_as_list_scheduling_says(backend: str, project: list[Task], policy: Any, window: int) -> None:
     """In the order of the policy, as soon as there are a slot and what is needed; with backfill."""
     scheduler = scheduler_of(project, policy=policy, jobs_window=window)
@@ -93,7 +95,7 @@ def test_jobs_start_as_list_scheduling_says(backend: str, project: list[Task], p
 
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
-@given(project=projects() | projects(0), policy=st.sampled_from(POLICIES), window=st.integers(1, 5))
+@given(project=projects() | projects(0), policy=st.sampled_from(get_args(PolicyName)), window=st.integers(1, 5))
 def test_the_makespan_is_between_the_bounds(backend: str, project: list[Task], policy: Any, window: int) -> None:
     """No order beats the longest path, nor the work shared by the slots, nor what is needed shared by what there is.
 

@@ -1,15 +1,13 @@
-"""An instrument that needs the job's own context: what it sets there, who sees it, and what this leaves alone."""
+"""An instrument that sets context variables: who sees them, and what this leaves alone."""
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 from collections.abc import AsyncIterator, Generator
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
-import trio
 
 from trioflow import AbstractJob, Job, JobState, Scheduler, Service, ThreadJob, current_job
 from trioflow.abc import Instrument
@@ -22,8 +20,6 @@ seen: contextvars.ContextVar[str] = contextvars.ContextVar("seen", default="noth
 
 class Names(Instrument):
     """Sets a variable to the label of each job, and notes what it is at each hook."""
-
-    in_context = True
 
     def __init__(self) -> None:
         self.at: list[str] = []
@@ -78,24 +74,10 @@ def test_what_is_set_at_the_start_is_seen_in_the_body(virtual: Virtual) -> None:
     assert seen.get() == "nothing"
 
 
-@pytest.mark.fast_way
-def test_a_worker_goes_on_with_the_next_job(virtual: Virtual) -> None:
-    """Its own context has not changed, so all jobs share one task, as without an instrument."""
-
-    async def task() -> int:
-        return id(trio.lowlevel.current_task() if virtual.backend == "trio" else asyncio.current_task())
-
-    jobs = [Job(task) for _ in range(5)]
-    assert virtual(Scheduler(*jobs, instruments=[Names()], jobs_window=1).co_run)
-    assert len({job.result() for job in jobs}) == 1
-
-
 def test_a_nested_scheduler_hands_its_context_on(virtual: Virtual) -> None:
     """Its jobs begin with what was set for it; each sets its own then."""
 
     class Path(Instrument):
-        in_context = True
-
         def job_started(self, scheduler: Any, job: Any) -> None:
             seen.set(f"{seen.get()}/{job.label}")
 
@@ -136,8 +118,8 @@ def test_services_forever_jobs_and_clean_up_jobs_have_one_too(virtual: Virtual) 
     assert "ready service" in watch.at
 
 
-def test_a_job_that_never_starts_ends_in_a_context_for_that_alone(virtual: Virtual) -> None:
-    """What the hook sets there is seen by nobody."""
+def test_what_is_set_when_a_job_that_never_started_ends_is_seen_by_no_job(virtual: Virtual) -> None:
+    """Its hook is called in the task of another job, which ends with that."""
 
     async def fails() -> None:
         raise OSError
@@ -151,12 +133,11 @@ def test_a_job_that_never_starts_ends_in_a_context_for_that_alone(virtual: Virtu
     watch = Names()
     assert virtual(Scheduler(failing, blocked, last, instruments=[watch]).co_run)
     assert blocked.state is JobState.BLOCKED
-    assert "end nothing" in watch.at
     assert last.result() == last.label
 
 
-def test_only_those_who_ask_for_it_change_what_jobs_have(virtual: Virtual) -> None:
-    """Another instrument beside it gets its hooks in the job's context as well; what it raises removes it alone."""
+def test_an_instrument_that_raises_leaves_the_variables_alone(virtual: Virtual) -> None:
+    """What another instrument beside it raises removes that one alone."""
 
     class Raises(Instrument):
         def job_started(self, scheduler: Any, job: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from typing import Any
+from typing import Any, get_args
 
 import anyio
 import pytest
@@ -13,13 +13,12 @@ from hypothesis import strategies as st
 
 from trioflow import Job, Scheduler, Sequence, current_job
 from trioflow._core.base._graph import finding_longest_paths, in_chunks
+from trioflow._core.limits.policy._named import NAMED
 from trioflow._core.limits.policy._outlook import usual
-from trioflow.abc import AbstractJob
+from trioflow.abc import AbstractJob, PolicyName
 
-from ..bodies import take
+from ..bodies import DepthFirst, take
 from ..conftest import Virtual
-
-POLICIES = ["auto", "fifo", "critical-path", "depth-first"]
 
 
 class Starts:
@@ -103,10 +102,10 @@ def test_fifo_heeds_priorities_alone(graph: Any) -> None:
 
 
 @given(graph=graphs(), late=st.integers(0, 8))
-def test_ranks_follow_jobs_that_are_added_while_it_runs(graph: Any, late: int) -> None:
-    """What a job adds before any other has started is ranked as if it had been there from the start."""
+def test_jobs_that_are_added_together_are_ranked_by_each_other(graph: Any, late: int) -> None:
+    """What is added during the run counts as a graph of its own; what was there keeps its ranks."""
     starts = Starts()
-    # the median may change when jobs are added, and what has started keeps the old one: so all durations are known
+    # the median of the known durations is that from the start: so all durations are known
     jobs = built([(required, seconds or 0.0, priority) for required, seconds, priority in graph], starts)
     late = min(late, len(jobs))
 
@@ -116,10 +115,11 @@ def test_ranks_follow_jobs_that_are_added_while_it_runs(graph: Any, late: int) -
     adding = Job(add, priority=2, expected_duration=0)
     scheduler = Scheduler(adding, *jobs[:late], jobs_window=1, policy="critical-path")
     assert scheduler.run()
-    expected = started_by_hand(jobs, {job: -rank for job, rank in ranks_by_hand(jobs).items()})
+    ranks = {**ranks_by_hand(jobs[:late]), **ranks_by_hand(jobs[late:])}
+    keys = {job.label: (-job.priority, -ranks[job]) for job in jobs}
+    expected = started_by_hand(jobs, {job: -rank for job, rank in ranks.items()})
     if late in (0, len(jobs)) or not any(job.required for job in jobs[late:]):
         return  # then jobs may have become ready in another order: compare what has a key of its own
-    keys = {job.label: (-job.priority, -ranks_by_hand(jobs)[job]) for job in jobs}
     assert [keys[label] for label in starts.labels] == [keys[label] for label in expected]
 
 
@@ -146,20 +146,6 @@ def test_auto_without_durations_is_fifo() -> None:
     b = starts.job("b")
     assert Scheduler(starts.job("a"), b, starts.job("c", b), starts.job("d"), jobs_window=1).run()
     assert starts.labels == ["a", "b", "d", "c"]
-
-
-def test_more_requirements_raise_the_rank_of_what_is_required() -> None:
-    """A ready job gets ahead when a long job begins to require it while the run goes on."""
-    starts = Starts()
-    a, b, c = starts.job("a"), starts.job("b"), starts.job("c", expected_duration=1.0)
-
-    async def more() -> None:
-        long.requires(c)
-
-    adding = Job(more, priority=1)
-    long = starts.job("long", adding, expected_duration=9.0)
-    assert Scheduler(adding, a, b, c, long, jobs_window=1, policy="critical-path").run()
-    assert starts.labels == ["c", "long", "a", "b"]
 
 
 def test_a_priority_that_comes_while_it_runs_goes_first() -> None:
@@ -192,10 +178,10 @@ def test_a_nested_scheduler_counts_as_long_as_its_longest_path() -> None:
 def test_input_of_a_nested_job_has_the_rank_of_what_it_holds_up() -> None:
     """The nested scheduler waits for it, and so does what the nested scheduler holds up."""
     starts = Starts()
-    before = starts.job("before", expected_duration=1)
-    inside = Job(take, before, expected_duration=9)
-    long = starts.job("long", expected_duration=5)
-    assert Scheduler(long, before, Scheduler(inside), jobs_window=1).run()
+    long, before = starts.job("long", expected_duration=5), starts.job("before", expected_duration=1)
+    scheduler = Scheduler(long, before, jobs_window=1)
+    scheduler.add(Scheduler(Job(take, before, expected_duration=9)))
+    assert scheduler.run()
     assert starts.labels == ["before", "long"]
 
 
@@ -204,7 +190,7 @@ def test_depth_first_starts_what_became_ready_last() -> None:
     starts = Starts()
     a, b = starts.job("a"), starts.job("b")
     jobs = [a, b, starts.job("a1", a), starts.job("a2", a), starts.job("b1", b)]
-    assert Scheduler(*jobs, jobs_window=1, policy="depth-first").run()
+    assert Scheduler(*jobs, jobs_window=1, policy=DepthFirst()).run()
     assert starts.labels == ["a", "a1", "a2", "b", "b1"]
 
 
@@ -238,7 +224,7 @@ def test_depth_first_keeps_few_results_alive(virtual: Virtual) -> None:
         assert virtual(scheduler.co_run)
         return Result.most
 
-    assert most("depth-first") <= 12
+    assert most(DepthFirst()) <= 12
     assert most("fifo") >= 300
 
 
@@ -263,9 +249,14 @@ def test_what_is_no_priority_or_duration_is_refused(options: Any, error: type[Ex
     assert (job.priority, job.expected_duration) == (2, 3)
 
 
+def test_each_name_of_a_policy_has_its_policy() -> None:
+    """Type checkers need the names as a `Literal`, and a run needs the policies: the two have the same names."""
+    assert tuple(NAMED) == get_args(PolicyName)
+
+
 def test_an_unknown_policy_is_refused() -> None:
     """The error names the scheduler and the choices."""
-    with pytest.raises(ValueError, match="policy='lifo' of 's': choose one of auto, fifo, critical-path, depth-first"):
+    with pytest.raises(ValueError, match="policy='lifo' of 's': choose one of auto, fifo, critical-path"):
         Scheduler(label="s", policy="lifo")  # type: ignore[arg-type]
 
 

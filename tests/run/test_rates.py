@@ -122,8 +122,8 @@ def test_schedulers_of_one_loop_share_a_rate(virtual: Virtual) -> None:
     assert sorted(job.started_at or 0 for one in both for job in one) == [0, 0, 0, 0, 2, 4, 6, 8]
 
 
-def test_windows_and_intervals_hold_too(virtual: Virtual) -> None:
-    """With a window, a limiter as the window, or an interval between starts, the rate is kept as well."""
+def test_windows_hold_too(virtual: Virtual) -> None:
+    """With a window, or a limiter as the window, the rate is kept as well."""
 
     async def main(**options: Any) -> list[float | None]:
         if options.get("limiter"):
@@ -139,15 +139,11 @@ def test_windows_and_intervals_hold_too(virtual: Virtual) -> None:
     async def of_limiter() -> list[float | None]:
         return await main(limiter=True)
 
-    async def of_interval() -> list[float | None]:
-        return await main(start_interval=3)
-
     async def of_window() -> list[float | None]:
         return await main(jobs_window=1)
 
     assert virtual(of_window) == [0, 1, 2, 4, 6, 8]
     assert virtual(of_limiter) == [0, 1, 2, 4, 6, 8]
-    assert virtual(of_interval) == [0, 3, 6, 9, 12, 15]
 
 
 def test_a_nested_scheduler_takes_its_amount_at_its_start(virtual: Virtual) -> None:

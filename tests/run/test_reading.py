@@ -151,8 +151,8 @@ def test_a_settled_job_that_is_not_kept_is_given_up(virtual: Virtual, keeps: boo
 def test_a_job_waits_for_what_is_implied_by_the_inputs_inside_it() -> None:
     """A nested scheduler waits for the members whose results its jobs use, as soon as that was looked for."""
     given = Job(nap, 1)
-    inner = Scheduler(Job(nap, given))
-    outer = Scheduler(given, inner)
+    outer = Scheduler(given)
+    inner = outer.add(Scheduler(Job(nap, given)))
     assert reading.waits_for(outer, inner) == []
     reading.find_implied(outer)
     assert reading.waits_for(outer, inner) == [given]

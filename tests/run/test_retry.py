@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -12,13 +15,21 @@ import pytest
 import stamina
 import tenacity
 
-from trioflow import Job, Scheduler, StopReason, current_job
+from trioflow import Job, Pool, Scheduler, Service, StopReason, Throttled, current_job
+from trioflow.abc import AbstractJob, JobKind
 
 from ..bodies import CANCELLED, FAILED, Odd, fail, fail_now, nap, timed
 from .attempts import Attempts, Flaky
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
+
+
+class Calling(JobKind[None]):
+    """A kind with callbacks, which wrap its attempts."""
+
+    async def co_run(self) -> None:
+        await anyio.lowlevel.checkpoint()
 
 
 def three_times(function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
@@ -33,6 +44,121 @@ def three_times(function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitabl
         return await function()
 
     return repeated
+
+
+@pytest.mark.parametrize("make", [partial(Job, nap), partial(Calling, on_done=lambda job: None)])
+def test_a_decorator_that_returns_no_function_is_named(virtual: Virtual, make: Callable[..., AbstractJob[Any]]) -> None:
+    """The failure names the job, the option, and what the decorator returned."""
+    job = make(label="a", retry=lambda function: 5)
+    assert virtual(Scheduler(job).co_run)
+    assert isinstance(job.raised_exception(), TypeError)
+    assert re.fullmatch(r"retry=.*lambda.* of 'a': it returned 5; give a decorator.*", str(job.raised_exception()))
+
+
+def looking(function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
+    """Call again whatever `Exception` is raised, and until there is a value."""
+
+    async def repeated() -> Any:
+        while True:
+            try:
+                value = await function()
+            except Exception:
+                continue
+            if value is not None:
+                return value
+
+    return repeated
+
+
+def grouping(function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
+    """Make the attempt in a task, in whose group everything that it raises arrives."""
+
+    async def in_a_task() -> Any:
+        values: list[Any] = []
+
+        async def attempt() -> None:
+            values.append(await function())
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(attempt)
+        return values[0]
+
+    return in_a_task
+
+
+DECORATORS = [
+    pytest.param(3, id="number"),
+    pytest.param(stamina.retry(on=Exception, attempts=9, timeout=None), id="stamina"),
+    pytest.param(tenacity.retry(stop=tenacity.stop_after_attempt(9)), id="tenacity"),
+    pytest.param(tenacity.retry(retry=tenacity.retry_if_result(lambda value: value is None)), id="tenacity of values"),
+    pytest.param(looking, id="looks at the value"),
+    pytest.param(three_times, id="BaseException"),
+    pytest.param(grouping, id="task group"),
+]
+
+
+@pytest.mark.parametrize("retry", DECORATORS)
+def test_a_throttle_passes_the_decorator(virtual: Virtual, retry: Any) -> None:
+    """Decorators got None for it: some called again before the time was over, or made None the result."""
+    calls: list[float] = []
+
+    async def ask() -> str:
+        calls.append(anyio.current_time())
+        await anyio.lowlevel.checkpoint()
+        if len(calls) < 3:
+            raise Throttled("api", after=10)
+        return "value"
+
+    job = Job(ask, retry=retry, needs={"api": 1})
+    assert virtual(Scheduler(job, pool=Pool(api=1)).co_run)
+    assert (calls, job.result(), job.attempts) == ([0, 10, 20], "value", 1)
+
+
+@pytest.mark.parametrize("retry", DECORATORS)
+def test_a_drain_of_a_nested_scheduler_passes_the_decorator(virtual: Virtual, retry: Any) -> None:
+    """It ends CANCELLED, and does not run again."""
+    runs = itertools.count()
+
+    async def drain() -> None:
+        next(runs)
+        nested.drain()
+
+    nested = Scheduler(Job(drain), retry=retry, label="nested")
+    assert virtual(Scheduler(nested, Job(nap, 9)).co_run)
+    assert (nested.state, nested.attempts, next(runs)) == (CANCELLED, 1, 1)
+
+
+@pytest.mark.parametrize("retry", DECORATORS)
+def test_the_late_error_of_a_ready_service_passes_the_decorator(virtual: Virtual, retry: Any) -> None:
+    """The service has FAILED with it, and is not called again."""
+
+    async def serve(*, task_status: Any) -> None:
+        task_status.started()
+        await fail()
+
+    service = Service(serve, retry=retry)
+    assert virtual(Scheduler(service, Job(nap, 9)).co_run)
+    assert (service.state, service.attempts, str(service.raised_exception())) == (FAILED, 1, "broken")
+
+
+def test_callbacks_hear_nothing_of_a_throttle(virtual: Virtual) -> None:
+    """`on_done` was called at each, though the job has neither succeeded nor settled."""
+    heard: list[str] = []
+
+    class Asking(JobKind[str]):
+        async def co_run(self) -> str:
+            await anyio.lowlevel.checkpoint()
+            if anyio.current_time() < 20:
+                raise Throttled("api", after=10)
+            return "value"
+
+    job = Asking(
+        needs={"api": 1},
+        on_done=lambda job: heard.append(f"done: {job.result()}"),
+        on_settled=lambda job: heard.append(f"settled: {job.result()}"),
+    )
+    assert virtual(Scheduler(job, pool=Pool(api=1)).co_run)
+    assert heard == ["done: value", "settled: value"]
 
 
 # --- a number

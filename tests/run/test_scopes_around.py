@@ -95,7 +95,7 @@ def test_cancellation_from_outside_is_no_timeout_whatever_timers_are_set(virtual
     trio resumes tasks in any order: with this many timers, one of them was nearly always before the run.
     """
     for _ in range(3):
-        scheduler = Scheduler(*(Scheduler(Job(nap, 9), drain_at=8) for _ in range(20)))
+        scheduler = Scheduler(*(Scheduler(Job(nap, 9), timeout=8) for _ in range(20)))
 
         async def main(scheduler: Scheduler = scheduler) -> None:
             with anyio.move_on_after(1):

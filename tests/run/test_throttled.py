@@ -71,9 +71,10 @@ def test_nothing_starts_on_the_key_and_the_job_goes_first(virtual: Virtual) -> N
 def test_those_that_were_throttled_start_in_the_order_in_which_they_were(virtual: Virtual) -> None:
     """They come before all others that are ready, whatever their priority."""
     server = Server(3)
-    jobs = [ask(server, name) for name in "abc"]
-    urgent = ask(server, "urgent", priority=9, required=Job(anyio.sleep, 2))
-    assert virtual(Scheduler(*jobs, *urgent.required, urgent, pool=Pool(api=3), start_interval=0.25).co_run)
+    waits = [Job(anyio.sleep, seconds) for seconds in (0, 0.25, 0.5, 2)]
+    jobs = [ask(server, name, required=wait) for name, wait in zip("abc", waits, strict=False)]
+    urgent = ask(server, "urgent", priority=9, required=waits[3])
+    assert virtual(Scheduler(*waits, *jobs, urgent, pool=Pool(api=3)).co_run)
     assert [label for _, label in server.calls] == ["a", "b", "c", "a", "b", "c", "urgent"]
     assert server.calls[3][0] == 21.5
 
@@ -409,10 +410,11 @@ def test_what_watches_sees_it(virtual: Virtual) -> None:
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
-        (lambda: Throttled("api", -1), ValueError, r"Throttled\('api', after=-1\): give a finite number of seconds"),
+        (lambda: Throttled("api", -1), ValueError, r"Throttled\('api', after=-1\): give a number of seconds above 0"),
+        (lambda: Throttled("api", 0), ValueError, r"after=0\): give a number of seconds above 0"),
         (lambda: Throttled("api", math.nan), ValueError, r"after=nan"),
         (lambda: Throttled("api", math.inf), ValueError, r"after=inf"),
-        (lambda: Throttled("api", 10**400), ValueError, r"give a finite number of seconds"),
+        (lambda: Throttled("api", 10**400), ValueError, r"give a number of seconds above 0"),
         (lambda: Throttled("api", True), TypeError, r"after=True\): give a number of seconds"),
         (lambda: Throttled("api", "20"), TypeError, r"after='20'\): give a number of seconds"),  # type: ignore[arg-type]
         (lambda: Throttled(5), TypeError, r"Throttled\(5\): give the name of a resource"),  # type: ignore[arg-type]

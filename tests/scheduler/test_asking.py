@@ -55,7 +55,6 @@ def test_graph_questions_need_no_recursion() -> None:
     scheduler = Scheduler(Sequence(jobs))
     assert scheduler.topological_order() == jobs
     assert scheduler.rain_check() is True
-    assert len(scheduler.keep_only_between(starts=jobs[1:2], ends=jobs[-2:-1])) == 9_998
     nested = inner = Scheduler(label="x")
     for _ in range(2_000):
         nested = Scheduler(nested, label="x")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trioflow import AbstractJob, CycleError, Job, Scheduler, SchedulerJob, Sequence
+from trioflow import AbstractJob, Job, Scheduler, SchedulerJob, Sequence
 
-from ..bodies import GRID, edges, grid, jobs_named, nap
+from ..bodies import edges, jobs_named, nap
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -234,10 +234,7 @@ def test_remove_takes_a_job_out() -> None:
     "use",
     [
         lambda scheduler, job: scheduler.remove(job),
-        lambda scheduler, job: scheduler.bypass_and_remove(job),
         lambda scheduler, job: scheduler.keep_only([job]),
-        lambda scheduler, job: scheduler.keep_only_between(starts=[job]),
-        lambda scheduler, job: scheduler.keep_only_between(ends=[job]),
         lambda scheduler, job: scheduler.predecessors(job),
         lambda scheduler, job: scheduler.successors(job),
     ],
@@ -261,42 +258,6 @@ def test_keep_only_drops_the_others_and_requirements_on_them() -> None:
     assert edges(scheduler) == set()
     assert b.scheduler is d.scheduler is None
     assert scheduler.rain_check() is True
-
-
-@pytest.mark.parametrize(
-    ("starts", "ends", "kept"),
-    [("", "", "abcdexz"), ("b", "", "bde"), ("", "d", "abcd"), ("b", "d", "bd"), ("bx", "e", "bdex"), ("d", "b", "")],
-)
-def test_keep_only_between(starts: str, ends: str, kept: str) -> None:
-    """What remains is a start or behind one, and an end or before one, these included."""
-    scheduler, jobs = grid()
-    scheduler.keep_only_between(starts=[jobs[x] for x in starts], ends=[jobs[x] for x in ends])
-    assert "".join(job.label for job in scheduler) == kept
-    assert edges(scheduler) == {edge for edge in GRID if set(edge) <= set(kept)}
-    assert scheduler.rain_check() is True
-
-
-def test_bypass_and_remove_links_around() -> None:
-    """Those that required the job require what it required; nobody else changes."""
-    scheduler, jobs = grid()
-    scheduler.bypass_and_remove(jobs["d"])
-    assert edges(scheduler) == {"ab", "ac", "be", "ce", "xe"}
-    assert jobs["d"] not in scheduler
-    scheduler.bypass_and_remove(jobs["a"])
-    assert edges(scheduler) == {"be", "ce", "xe"}
-    assert scheduler.rain_check() is True
-
-
-def test_bypass_and_remove_of_a_job_in_a_cycle_changes_nothing() -> None:
-    """If a job would come to require itself, that is a CycleError, and all requirements are as they were."""
-    scheduler, (a, b, c) = Scheduler(), jobs_named("abc")
-    a.requires(b)
-    b.requires(a)
-    c.requires(b)
-    scheduler.update([c, a, b])
-    with pytest.raises(CycleError, match="a -> b -> a"):
-        scheduler.bypass_and_remove(b)
-    assert edges(scheduler) == {"ab", "ba", "bc"}
 
 
 def test_sanitize_reaches_nested_schedulers() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from trioflow import CycleError, Job, Scheduler
 from trioflow._core.base import _graph
 
-from ..bodies import idle, nothing, timed
+from ..bodies import nothing, timed
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -61,21 +61,8 @@ def cost_of_adopting(size: int) -> float:
     return (costs[1] - costs[0]) / CALLS
 
 
-def cost_of_bypassing(size: int) -> float:
-    """Seconds for each of the later calls of `bypass_and_remove`."""
-    jobs = [idle("first")]
-    for _ in range(size):
-        jobs.append(idle("next", required=jobs[-1]))
-    scheduler = Scheduler(*jobs)
-    scheduler.bypass_and_remove(jobs[1])
-    start = time.process_time()
-    for job in jobs[2 : 2 + CALLS]:
-        scheduler.bypass_and_remove(job)
-    return (time.process_time() - start) / CALLS
-
-
 # Seventy times as many jobs once cost as many times as much; but what was adopted was copied at only 10 ns each.
-LIMITS = [(cost_of_requires, 15), (cost_of_adopting, 4), (cost_of_bypassing, 15)]
+LIMITS = [(cost_of_requires, 15), (cost_of_adopting, 4)]
 
 
 @pytest.mark.parametrize(("cost", "limit"), LIMITS)
@@ -111,24 +98,6 @@ def test_search_from_both_ends_ends_with_the_smaller_side(is_large_ahead: bool) 
     (ends, forwards), (starts, backwards) = sides if is_large_ahead else sides[::-1]
     assert not _graph.meet(ends, forwards, starts, backwards)
     assert len(asked) <= 4
-
-
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), max_size=20), st.lists(st.integers(0, 9), unique=True))
-def test_jobs_bypassed_one_after_the_other_leave_the_order_of_the_others(
-    edges: list[tuple[int, int]], bypassed: list[int]
-) -> None:
-    """What a job had to wait for, directly or by way of others, it still has to, whatever was taken out between."""
-    jobs = [idle(str(number)) for number in range(10)]
-    for before, after in edges:
-        if before < after:
-            jobs[after].requires(jobs[before])
-    scheduler = Scheduler(*jobs)
-    behind = {job: set(_graph.reachable([job], lambda one: one.required)) for job in jobs}
-    for number in bypassed:
-        scheduler.bypass_and_remove(jobs[number])
-    for job in scheduler:
-        left = set(_graph.reachable([job], lambda one: one.required))
-        assert left == {one for one in behind[job] if one in scheduler}
 
 
 def test_late_requirement_that_closes_a_circle_is_refused_from_afar(virtual: Virtual) -> None:

@@ -11,7 +11,7 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import Job, Scheduler, Sequence, Service
-from trioflow.abc import waiting_for
+from trioflow.abc import AbstractJob, WaitCause, Waiting, waiting
 
 from ..bodies import fail, nap, pass_time, serve
 
@@ -87,9 +87,10 @@ def test_waits_for_a_service(virtual: Virtual, ready: bool) -> None:
 def test_waits_for_an_input_elsewhere(virtual: Virtual) -> None:
     """An input in another scheduler is waited for by the scheduler that holds the job."""
     source = Job(nap, 9, label="source")
+    scheduler = Scheduler(source)
     job = Job(nap, source, label="job")
-    inner = Scheduler(job, label="inner")
-    assert told(Scheduler(source, inner), job, virtual) == (
+    Scheduler(job, label="inner", scheduler=scheduler)
+    assert told(scheduler, job, virtual) == (
         "'job' waits for its scheduler 'inner', which waits for 'source': 'source' has been running for 2 s"
     )
 
@@ -142,7 +143,7 @@ def test_limiter_is_used_up(virtual: Virtual) -> None:
 
     async def main() -> str:
         limiter = anyio.CapacityLimiter(2)
-        scheduler = Scheduler(Job(nap, 9, label="here"), job, jobs_window=limiter)
+        scheduler = Scheduler(Job(nap, 9, label="here"), job, jobs_window=limiter, label="s")
         async with limiter, anyio.create_task_group() as tasks:
             tasks.start_soon(scheduler.co_run)
             await anyio.sleep(2)
@@ -152,7 +153,7 @@ def test_limiter_is_used_up(virtual: Virtual) -> None:
 
     job = Job(nap, label="job")
     assert virtual(main) == (
-        "'job' waits for a token of the window, a limiter that is used up: with 'here', and 1 elsewhere"
+        "'job' waits for a token of the window of 's', a limiter that is used up: with 'here', and 1 elsewhere"
     )
 
 
@@ -166,7 +167,7 @@ def test_limiter_is_used_up_further_out(virtual: Virtual) -> None:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(scheduler.co_run)
             await anyio.sleep(1)
-            inner.add(job)  # after both have their tokens
+            inner.add(job)
             await anyio.sleep(1)
             text = scheduler.explain(job)
             tasks.cancel_scope.cancel()
@@ -174,7 +175,8 @@ def test_limiter_is_used_up_further_out(virtual: Virtual) -> None:
 
     job = Job(nap, label="job")
     assert re.fullmatch(
-        r"'job' waits for a token of the window, a limiter that is used up: with '(beside', 'inside|inside', 'beside)'",
+        r"'job' waits for a token of the window of 'inner', a limiter that is used up: "
+        r"with '(beside', 'inside|inside', 'beside)'",
         virtual(main),
     )
 
@@ -197,36 +199,31 @@ def test_limiter_is_used_up_by_a_worker_between_two_jobs(virtual: Virtual) -> No
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)
         groups = [Scheduler(Sequence(Job(compute), Job(compute)), jobs_window=limiter) for _ in range(9)]
-        scheduler.update([looking, groups, Scheduler(job, jobs_window=limiter)])
+        scheduler.update([looking, groups, Scheduler(job, jobs_window=limiter, label="s")])
         assert await scheduler.co_run(check=True)
 
     scheduler, looking = Scheduler(), Job(look)
     virtual(main)
-    assert "'job' waits for a token of the window, a limiter that is used up: with 1 elsewhere" in looking.result()
-
-
-def test_interval_between_starts(virtual: Virtual) -> None:
-    """With start_interval a job may wait only for the interval to pass."""
-    job = Job(nap, label="job")
-    scheduler = Scheduler(Job(nap), job, start_interval=5)
-    assert told(scheduler, job, virtual) == "'job' waits for the start interval: there are 5 s between two starts"
+    assert (
+        "'job' waits for a token of the window of 's', a limiter that is used up: with 1 elsewhere" in looking.result()
+    )
 
 
 def test_what_a_job_waits_for_in_a_word(virtual: Virtual) -> None:
-    """Only a job that is ready waits for something that has such a word; the interval comes last."""
-    seen: list[str] = []
+    """Only a job that is ready waits for something that has such a word."""
+    seen: list[Waiting | None] = []
     first, ready = Job(nap, 3), Job(nap)
     behind = Job(nap, required=first)
 
     async def main() -> None:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(Scheduler(first, ready, behind, start_interval=5).co_run)
+            tasks.start_soon(Scheduler(first, ready, behind, jobs_window=1).co_run)
             await anyio.sleep(2)
-            seen.extend(waiting_for(job) for job in (first, ready, behind))
+            seen.extend(waiting(job) for job in (first, ready, behind))
             tasks.cancel_scope.cancel()
 
     virtual(main)
-    assert seen == ["", "start interval", ""]
+    assert seen == [None, (WaitCause.SLOT, "", "no free slot"), None]
 
 
 def test_about_to_start(virtual: Virtual) -> None:
@@ -384,6 +381,28 @@ def test_not_reached(virtual: Virtual) -> None:
     scheduler = Scheduler(slow := Job(nap, 9), job.requires(slow), inner.requires(slow), timeout=2, label="s")
     assert ended(scheduler, job, virtual) == "'job' was not reached: the run of 's' stopped before (timeout)"
     assert scheduler.explain(nested) == "'nested' was not reached: the run of 's' stopped before (timeout)"
+
+
+@pytest.mark.parametrize("depth", [0, 2])
+@pytest.mark.parametrize(
+    ("run_if", "body", "why"),
+    [
+        ("failed", nap, "was skipped: run_if='failed', and nothing that it requires failed"),
+        ("succeeded", fail, "is blocked: 'source' did not succeed; it began with OSError: broken"),
+    ],
+)
+def test_the_scheduler_around_did_not_run(virtual: Virtual, run_if: Any, body: Any, why: str, depth: int) -> None:
+    """A job in a scheduler that was SKIPPED or BLOCKED was not reached because of that scheduler, with its cause."""
+    job: AbstractJob[Any] = Job(nap, label="job")
+    inside = job
+    for _ in range(depth):
+        inside = Scheduler(inside)
+    source = Job(body, label="source")
+    inner = Scheduler(inside, label="inner", required=source, run_if=run_if)
+    scheduler = Scheduler(source, inner, Job(nap, 9))
+    wanted = f"'job' was not reached: its scheduler 'inner' {why}"
+    assert told(scheduler, job, virtual) == wanted
+    assert scheduler.explain(job) == wanted
 
 
 def test_will_not_be_reached(virtual: Virtual) -> None:

@@ -204,7 +204,7 @@ variable = contextvars.ContextVar("variable", default="unset")
 
 
 def test_contexts_in_a_block(virtual: Virtual) -> None:
-    """Jobs get the context variables as they were at entry, and the body keeps its own."""
+    """A job gets the context variables of the body that adds it, and the body keeps its own."""
 
     async def read() -> str:
         value = variable.get()
@@ -220,7 +220,7 @@ def test_contexts_in_a_block(virtual: Virtual) -> None:
             assert variable.get() == "body's"
             with pytest.raises(RuntimeError, match="current_job"):
                 current_job()
-        assert (job.result(), variable.get()) == ("before", "body's")
+        assert (job.result(), variable.get()) == ("body's", "body's")
 
     virtual(main)
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import anyio
 import pytest
 
-from tests.bodies import BLOCKED, CANCELLED, FAILED, SUCCEEDED, fail, fail_now, nap, nothing, timed
+from tests.bodies import BLOCKED, CANCELLED, FAILED, SUCCEEDED, DepthFirst, fail, fail_now, nap, nothing, timed
 from tests.conftest import Virtual
 from trioflow import AbstractJob, CommandJob, Job, Pool, Scheduler, Sequence, Service, StopReason, current_job
 from trioflow._core.job._option import Fixed, Option, table
@@ -156,7 +156,7 @@ def placing() -> Effect:
 def relabelled() -> Effect:
     job = Job(nothing, label="old")
     scheduler = Scheduler(job)
-    return Effect(scheduler, job, "new", lambda _: scheduler.rows()[0]["path"], "old", "new")
+    return Effect(scheduler, job, "new", lambda _: job.path, "old", "new")
 
 
 def redacting() -> Effect:
@@ -208,15 +208,13 @@ EFFECTS: dict[str, Callable[[], Effect]] = {
         2.0, 6, 3, bad := Job(fail, 1, critical=True), Job(nap, 9, run_if="failed", required=bad)
     ),
     "critical_jobs": lambda: ended("critical_jobs", True, StopReason.CRITICAL, job=Job(fail_now)),
-    "start_interval": lambda: lasting(2.0, 1, 3, *named("a", "b")),
     "policy": lambda: in_order(
-        "policy", "depth-first", "abcd", "acdb", a := Job(nap, 1, label="a"), *named("b"),
+        "policy", DepthFirst(), "abcd", "acdb", a := Job(nap, 1, label="a"), *named("b"),
         Job(nap, 1, label="c", required=a), Job(nap, 1, label="d", required=a), jobs_window=1,
     ),
     "pool": lambda: lasting(Pool(cpu=1), 1, 2, *named("a", "b", needs={"cpu": 1}), pool=Pool(cpu=2)),
     "backfill": filling,
     "instruments": watching,
-    "drain_at": lambda: ended("drain_at", 0.5, StopReason.DRAINED, job=Job(nap, 1)),
     "keep_jobs": keeping,
     "jobserver": lending,
     "durations": lambda: in_order("durations", {"a": 1, "b": 5}, "ab", "ba", *named("a", "b"), jobs_window=1),
@@ -306,8 +304,6 @@ def test_a_wrong_value_is_refused_and_changes_nothing(name: str) -> None:
         ({}, "on_timeout", "move_on", "there is no timeout"),
         ({"timeout": 2, "on_timeout": "restart"}, "timeout", None, "there is no timeout"),
         ({"timeout": 2}, "restarts", 3, "nothing is restarted"),
-        ({"drain_at": 5}, "timeout", 3, "its timeout of 3 s comes first"),
-        ({"timeout": 3}, "drain_at", 5, "its timeout of 3 s comes first"),
     ],
 )
 def test_options_that_do_not_go_together_are_refused(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from trioflow import Job, JobState, RequirementFailed, Scheduler, Service
+from trioflow import Job, JobState, Scheduler, Service
 
 from ..bodies import fail, nap
 
@@ -52,29 +52,10 @@ def test_failures_are_what_jobs_raised(mixed: dict[str, Any]) -> None:
     assert error is job.raised_exception()
 
 
-def test_rows_are_a_table_of_all_jobs(mixed: dict[str, Any]) -> None:
-    """One row a job, with what `pandas.DataFrame` takes; no row raises."""
-    rows = {row["path"]: row for row in mixed["all"].rows()}
-    assert {path: row["state"] for path, row in rows.items()} == {
-        "fine": "succeeded", "wrong": "failed", "blocked": "blocked", "skipped": "skipped", "late": "cancelled",
-        "unreached": "idle", "inner": "succeeded", "inner/deep": "succeeded", "service": "succeeded",
-    }  # fmt: skip
-    assert rows["fine"] == {
-        "path": "fine", "kind": "Job", "state": "succeeded", "started_at": 0, "finished_at": 0, "elapsed": 0,
-        "attempts": 1, "result": 1, "exception": None,
-    }  # fmt: skip
-    assert isinstance(rows["wrong"]["exception"], OSError)
-    assert isinstance(rows["blocked"]["exception"], RequirementFailed)
-    assert rows["late"]["elapsed"] == 5
-    assert (rows["unreached"]["started_at"], rows["unreached"]["attempts"]) == (None, 0)
-    assert rows["inner"]["kind"] == "Scheduler"
-
-
 def test_before_a_run_there_is_nothing() -> None:
-    """Before the first run, no job has a result or a failure, and each has its row."""
+    """Before the first run, no job has a result or a failure."""
     scheduler = Scheduler(Job(give, 1))
     assert scheduler.results() == scheduler.failures() == {}
-    assert [(row["state"], row["result"]) for row in scheduler.rows()] == [("idle", None)]
 
 
 def test_result_with_a_default_never_raises(mixed: dict[str, Any]) -> None:

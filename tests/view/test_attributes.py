@@ -11,8 +11,8 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import AbstractJob, Monitor, Scheduler, Trace
+from trioflow.check._findings import findings
 from trioflow.view import _jupyter
-from trioflow.view.check._findings import findings
 
 if TYPE_CHECKING:
     from ..conftest import Virtual

@@ -26,7 +26,8 @@ async def double(number):
     return 2 * number
 first = Job(double, 21, label="first")
 last = ThreadJob(str, first, label="last")
-scheduler = Scheduler(first, Scheduler(last, label="nested", required=first))
+scheduler = Scheduler(first)
+nested = Scheduler(last, label="nested", required=first, scheduler=scheduler)
 """,
     "graph before": "scheduler",
     "run": "scheduler.run(), last.result()",

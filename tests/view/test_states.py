@@ -14,6 +14,7 @@ from trioflow import JobState, RequirementFailed, Scheduler, StopReason
 from trioflow._core.base._states import HOW_RUNS_END, TRANSITIONS
 from trioflow._core.door.reading import Failure
 from trioflow._core.scheduler import _explain
+from trioflow.abc import WaitCause
 from trioflow.view import _states
 from trioflow.view.monitor import _job_choice, _model, _run_lines, _terminal
 from trioflow.view.text import _symbols
@@ -33,6 +34,7 @@ TABLES: dict[str, tuple[Any, set[Any]]] = {
     "the transitions": (TRANSITIONS, EVERY),
     "how runs end": (HOW_RUNS_END, set(StopReason)),
     "explain": (_explain.EXPLANATIONS, EVERY),
+    "causes of waits": (_states.CAUSES, set(WaitCause)),
 }
 
 

@@ -1,7 +1,7 @@
 """A running batch: a scheduler in which one job adds a job for each command, and another tells how these have ended.
 
 ```
-arguments ──► feed: is there room? is it time? ──► a Command, restored by the journal or run ──► tell ──► printer
+arguments ──► feed: is there room? is it time? ──► a BatchItem, restored by the journal or run ──► tell ──► printer
   read as they are needed       ▲   ▲                as often as --retries says                   │  │    job log
                                 │   └────────────── room for one more ◄───────────────────────────┘  ▼    tally
                                 └─────────────────── cancelled, and the scheduler drained or cancelled, by --halt
@@ -15,17 +15,15 @@ from __future__ import annotations
 
 import contextlib
 import io
-import itertools
 import os
 import subprocess
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import anyio
-import anyio.lowlevel
 
 from .. import (
     CommandError,
@@ -43,13 +41,13 @@ from .. import (
 )
 from ..abc import AbstractJob, Work
 from ..jobs.command._limits import Slots
-from ._halt import Halt, Tally
-from ._joblog import Done, Entry, Joblog, Outcome, outputs, shown
+from ._halt import CommandTally, Halt
+from ._joblog import CommandOutcome, Joblog, JoblogRow, outputs, shown
 from ._machine import Hold
-from ._output import Aside, Lines, Printer, results_directory, save, tagged
+from ._output import Aside, Printer, TaggedLines, results_directory, save, tagged
 from ._quoting import Shell
 from ._sources import Arguments, Product
-from ._template import Template
+from ._template import LineTemplate
 
 if TYPE_CHECKING:  # when the batch runs, it gets them only if it needs them: they take as long to import as the rest
     from .. import Journal, LocalNode, SshJob, SshNode
@@ -58,8 +56,6 @@ if TYPE_CHECKING:  # when the batch runs, it gets them only if it needs them: th
 
     Node = SshNode | LocalNode
 
-BETWEEN_PAUSES: Final = 1000
-"""The number of commands that are skipped as done before other tasks may run."""
 BETWEEN_LOOKS: Final = 1.0
 """Seconds between two looks at what a start has to wait for."""
 COUNT_CPUS: Final = "getconf _NPROCESSORS_ONLN || nproc"
@@ -69,24 +65,15 @@ FAILURES: Final = (CommandError, SshError, JobTimeout, OSError, ValueError)
 """What a command fails with. OSError: the disk is full; ValueError: a NUL in an argument. All else ends the batch."""
 
 
-def lines(
-    template: Template,
-    product: Product,
-    done: Done,
-    tag: Template | None = None,
-    sequences: Iterable[int] | None = None,
-) -> Iterator[bytes]:
+def lines(template: LineTemplate, product: Product, tag: LineTemplate | None = None) -> Iterator[bytes]:
     """Yield the command lines that would run, tagged as their output, waiting for their arguments where necessary."""
-    every = (one for one in product.items(blocking=True) if one is not None)
-    for sequence, arguments in zip(itertools.count(1) if sequences is None else sequences, every, strict=False):
-        line = template.fill(arguments, sequence, 1)
-        if done.take(line):
-            continue
-        data = os.fsencode(line)
+    every = (arguments for arguments in product.items(blocking=True) if arguments is not None)
+    for sequence, arguments in enumerate(every, 1):
+        data = os.fsencode(template.fill(arguments, sequence, 1))
         yield data if tag is None else b"".join(tagged([data], tag_of(tag, arguments, sequence, 1)))
 
 
-def tag_of(tag: Template, arguments: Arguments, sequence: int, slot: int) -> bytes:
+def tag_of(tag: LineTemplate, arguments: Arguments, sequence: int, slot: int) -> bytes:
     """Return what stands before each line that a command prints."""
     return os.fsencode(tag.fill(arguments, sequence, slot) + "\t")
 
@@ -102,11 +89,9 @@ class Options:
         delay: seconds between two starts.
         halt: when to stop before all is done.
         in_order: whether outputs are printed in the order of the arguments.
-        passing: how outputs are printed: "whole" when a command has ended; by "lines" as they come; or "through", by
-            the commands themselves.
+        line_buffer: whether each line is printed as it comes, instead of the whole output when a command has ended.
         tag: what is printed before each line.
-        shows_lines: whether each command line is printed before its output: on the standard output, 0, or on the
-            standard error as soon as it starts, 1.
+        verbose: whether each command line is printed before its output.
         results: where outputs are saved instead of being printed: a directory, or names with replacement strings.
         columns: the names of the arguments, in the names of these directories.
         slot_variable: the name of a variable that has the number of the slot, from 0.
@@ -128,15 +113,15 @@ class Options:
     delay: float = 0.0
     halt: Halt | None = None
     in_order: bool = False
-    passing: Literal["whole", "lines", "through"] = "whole"
-    tag: Template | None = None
-    shows_lines: int | None = None
-    results: Template | str | None = None
+    line_buffer: bool = False
+    tag: LineTemplate | None = None
+    verbose: bool = False
+    results: LineTemplate | str | None = None
     columns: Sequence[str] = ()
     slot_variable: bytes | None = None
     nodes: tuple[Node, ...] = ()
-    reads: Sequence[Template] = ()
-    writes: Sequence[Template] = ()
+    reads: Sequence[LineTemplate] = ()
+    writes: Sequence[LineTemplate] = ()
     idle_timeout: float | None = None
     nice: int | None = None
     holds: Sequence[Hold] = ()
@@ -145,13 +130,12 @@ class Options:
     at_once: int | None = None
 
 
-class Command(AbstractJob[CommandResult], keeps_time=True):  # the job that it makes for each attempt does that
+class BatchItem(AbstractJob[CommandResult], keeps_time=True):  # the job that it makes for each attempt does that
     """A command: it runs here, or on a node, and on another node if that one cannot be reached.
 
     Args:
         batch: the batch that it is of.
-        number: its number among those that run, from 0, without gaps.
-        sequence: that of its arguments, from 1.
+        sequence: its number, from 1, without gaps.
         slot: from 1; the lowest that was free.
         arguments: one from each source.
         line: the line; in it, what it will be granted of resources is not filled in yet.
@@ -160,21 +144,19 @@ class Command(AbstractJob[CommandResult], keeps_time=True):  # the job that it m
     """
 
     __slots__ = (
-        "_attempt", "_batch", "_began", "_started", "arguments", "line", "node", "number", "printing", "sequence",
-        "slot",
+        "_attempt", "_batch", "_began", "_started", "arguments", "line", "node", "printing", "sequence", "slot",
     )  # fmt: skip
 
     def __init__(
-        self, batch: Batch, number: int, sequence: int, slot: int, arguments: Arguments, line: str, node: Node | None
+        self, batch: Batch, sequence: int, slot: int, arguments: Arguments, line: str, node: Node | None
     ) -> None:
         self._batch: Final = batch
-        self.number: Final = number
         self.sequence: Final = sequence
         self.slot: Final = slot
         self.arguments: Final = arguments
         self.line: Final = line
         self.node = node
-        self.printing: tuple[Lines, Lines] | None = None  # its output, if that is printed as it comes
+        self.printing: tuple[TaggedLines, TaggedLines] | None = None  # its output, if that is printed as it comes
         self._attempt: CommandJob | SshJob | None = None  # the latest
         self._started, self._began = time.time(), time.monotonic()
         super().__init__(label=line, retry=batch.retry, needs=batch.options.needs)
@@ -209,7 +191,7 @@ class Command(AbstractJob[CommandResult], keeps_time=True):  # the job that it m
         """That of the latest attempt, even if it has failed or was ended; None if no process was started."""
         return None if self._attempt is None else self._attempt.last_result
 
-    def outcome(self) -> Outcome:
+    def outcome(self) -> CommandOutcome:
         """Return how it has ended.
 
         Raises:
@@ -222,7 +204,7 @@ class Command(AbstractJob[CommandResult], keeps_time=True):  # the job that it m
         runtime = time.monotonic() - self._began if result is None else result.elapsed
         printed = 0 if self.printing is None else self.printing[0].received
         received = printed or outputs(result)[0].seek(0, io.SEEK_END)
-        return Outcome(result, error, self._started, runtime, self.restored, received)
+        return CommandOutcome(result, error, self._started, runtime, self.restored, received)
 
     @property
     def tag(self) -> bytes | None:
@@ -233,7 +215,7 @@ class Command(AbstractJob[CommandResult], keeps_time=True):  # the job that it m
     @property
     def shown_line(self) -> bytes:
         """Its line, as it is printed before its output; empty if it is not."""
-        return os.fsencode(self.line + "\n") if self._batch.options.shows_lines == 0 else b""
+        return os.fsencode(self.line + "\n") if self._batch.options.verbose else b""
 
 
 def ssh_job() -> type[SshJob]:
@@ -243,7 +225,7 @@ def ssh_job() -> type[SshJob]:
     return SshJob
 
 
-class Commands(Scheduler):
+class BatchScheduler(Scheduler):
     """The scheduler of a batch, which says itself what has failed."""
 
     logs_failures = False
@@ -257,11 +239,9 @@ class Batch:
         product: its arguments.
         options: how they run.
         shell: what runs the lines.
-        done: the commands that need not run again.
         aside: what is done around each print.
         joblog: where each command that has ended is recorded.
         records: where that is recorded with its output.
-        sequences: the numbers of the commands; None for 1, 2, 3 and so on.
         journal: where each command that has succeeded is kept, and found by a later batch.
         progress: called when a command has ended.
 
@@ -269,16 +249,14 @@ class Batch:
 
     def __init__(
         self,
-        template: Template,
+        template: LineTemplate,
         product: Product,
         options: Options,
         *,
         shell: Shell,
-        done: Done,
         aside: Aside,
         joblog: Joblog | None = None,
         records: Records | None = None,
-        sequences: Iterable[int] | None = None,
         journal: Journal | None = None,
         progress: Callable[[], object] | None = None,
     ) -> None:
@@ -286,14 +264,12 @@ class Batch:
         self._product: Final = product
         self.options: Final = options
         self._shell: Final = shell
-        self._done: Final = done
         self._joblog: Final = joblog
         self._records: Final = records
-        self._sequences: Final = itertools.count(1) if sequences is None else iter(sequences)
         self._journal: Final = journal
         self._progress: Final = progress
         total = product.count() if options.halt is not None and options.halt.percent else product.total
-        self.tally: Final = Tally(options.halt, total)
+        self.tally: Final = CommandTally(options.halt, total)
         self.expected = product.total  # how many commands run in all; None while that is not known
         self.restored = 0  # how many commands the journal had the results of
         self.failures: Final[list[tuple[str, str]]] = []  # the lines of the first that failed, and why
@@ -302,8 +278,8 @@ class Batch:
         self.retry: Final = self._again if options.tries != 1 else None
         self._feeder: Final = Job(self._feed, label="feed", critical=True, save=None)
         teller = Job(self._tell_all, label="tell", critical=True, save=None)  # first: it has to hear of each command
-        self.scheduler: Final = Commands(teller, self._feeder, label="batch", pool=options.pool, keep_jobs=False)
-        self._untold: Final[dict[Command, None]] = {}
+        self.scheduler: Final = BatchScheduler(teller, self._feeder, label="batch", pool=options.pool, keep_jobs=False)
+        self._untold: Final[dict[BatchItem, None]] = {}
         self._said = set[Hold]()  # the holds that have been reported
         self._stopped = False  # no further command starts
         # ---- where there is room: a node for each command that may start
@@ -360,35 +336,26 @@ class Batch:
 
     async def _feed(self) -> None:
         """Add one command after another, each when it may start."""
-        number, next_start = 0, time.monotonic()
+        sequence, next_start = 0, time.monotonic()
         for arguments in self._product.items(blocking=False):
             if arguments is None:
                 await anyio.wait_readable(self._product.descriptor)
                 continue
             node = await self._where()  # not before there is a command for it: commands of dead nodes wait for room too
-            sequence, slot = next(self._sequences), self._slots.take()
-            line = self._template.fill(arguments, sequence, slot)
-            if self._done.take(line):
-                self._slots.give_back(slot)
-                self._give_room(node)
-                if self.expected is not None:
-                    self.expected -= 1
-                if sequence % BETWEEN_PAUSES == 0:
-                    await anyio.lowlevel.checkpoint()
-                continue
             if self.options.delay:
                 await anyio.sleep(max(0, next_start - time.monotonic()))
             await self._until_allowed()
             if self._stopped:
                 self._give_room(node)
                 return
-            command = Command(self, number, sequence, slot, arguments, line, node)
+            sequence, slot = sequence + 1, self._slots.take()
+            line = self._template.fill(arguments, sequence, slot)
+            command = BatchItem(self, sequence, slot, arguments, line, node)
             self._untold[command] = None
             self.scheduler.add(command)
-            number += 1
             if not command.is_settled():  # as it is if the journal has its result
                 next_start = time.monotonic() + self.options.delay
-        self.expected = number
+        self.expected = sequence
 
     async def _until_allowed(self) -> None:
         """Wait until no hold forbids a start, or the batch has stopped; say once for each hold what it waits for."""
@@ -420,7 +387,7 @@ class Batch:
 
         return tried
 
-    def attempt(self, command: Command) -> CommandJob | SshJob:
+    def attempt(self, command: BatchItem) -> CommandJob | SshJob:
         """Return the job that makes one attempt of a command."""
         options, node, line = self.options, command.node, command.line
         stdout, stderr = self._streams(command)
@@ -445,22 +412,17 @@ class Batch:
             idle_timeout=options.idle_timeout, label=shown(command.line),
         )  # fmt: skip
 
-    def _streams(self, command: Command) -> tuple[Any, Any]:
+    def _streams(self, command: BatchItem) -> tuple[Any, Any]:
         """Return where an attempt of a command writes; its line may be printed there before."""
-        if self.options.shows_lines == 1:
-            self._printer.print_now(self._printer.next, 1, os.fsencode(command.line + "\n"))
-        if self.options.passing == "whole":
+        if not self.options.line_buffer:
             return subprocess.PIPE, subprocess.PIPE
-        if self.options.passing == "lines":
-            if command.printing is None:
-                command.printing = (self._lines(command, 0), self._lines(command, 1))
-                command.printing[0].show(command.shown_line)
-            return command.printing
-        self._printer.print_now(self._printer.next, 0, command.shown_line)
-        return None, None
+        if command.printing is None:
+            command.printing = (self._lines(command, 0), self._lines(command, 1))
+            command.printing[0].show(command.shown_line)
+        return command.printing
 
-    def _lines(self, command: Command, stream: int) -> Lines:
-        return Lines(lambda data: self._printer.print_now(command.number, stream, data), command.tag)
+    def _lines(self, command: BatchItem, stream: int) -> TaggedLines:
+        return TaggedLines(lambda data: self._printer.print_now(command.sequence, stream, data), command.tag)
 
     # ---- room for commands, on nodes
 
@@ -504,24 +466,24 @@ class Batch:
 
     async def _tell_all(self) -> None:
         async for job in self.scheduler.as_settled():
-            if isinstance(job, Command) and job.state is not JobState.CANCELLED:
+            if isinstance(job, BatchItem) and job.state is not JobState.CANCELLED:
                 await self._tell(job)
                 self._give_room(job.node)
 
-    async def _tell(self, command: Command) -> None:
+    async def _tell(self, command: BatchItem) -> None:
         """Print or save the output of a command, log its outcome, and count it."""
         outcome = command.outcome()
         self._slots.give_back(command.slot)
         if remark := outcome.remark(command.line):
             await self._printer.say(remark)
-        entry = Entry(
+        entry = JoblogRow(
             command.sequence, outcome.started, outcome.runtime, outcome.received, outcome.exit_value, outcome.signal,
             command.line, ":" if command.node is None else command.node.name, outcome.usage,
         )  # fmt: skip
         if self._records is not None:
             self._records.add(entry, command.arguments, outputs(outcome.result))
         self._keep(command, outputs(outcome.result))
-        await self._printer.print(command.number)
+        await self._printer.print(command.sequence)
         if self._joblog is not None and not outcome.is_restored:
             self._joblog.add(entry)
         if outcome.failed and len(self.failures) < MOST_NAMED:
@@ -533,15 +495,15 @@ class Batch:
         if met and not self._stopped:
             await self._stop(command)
 
-    def _keep(self, command: Command, written: tuple[BinaryIO, BinaryIO]) -> None:
+    def _keep(self, command: BatchItem, written: tuple[BinaryIO, BinaryIO]) -> None:
         """Save what a command has written, or hand it over to the printer."""
         del self._untold[command]
         results = self.options.results
         if self._records is not None:
             return
         if results is None:
-            before = command.shown_line if self.options.passing == "whole" else b""
-            self._printer.keep(command.number, before, written, command.tag)
+            before = b"" if self.options.line_buffer else command.shown_line
+            self._printer.keep(command.sequence, before, written, command.tag)
             return
         if isinstance(results, str):
             path = results_directory(results, command.arguments, self.options.columns) + "/"
@@ -549,7 +511,7 @@ class Batch:
             path = results.fill(command.arguments, command.sequence, command.slot)
         save(path, command.sequence, written)
 
-    async def _stop(self, command: Command) -> None:
+    async def _stop(self, command: BatchItem) -> None:
         """Stop as the --halt rule says; this command has met it."""
         self._stopped = True
         self._feeder.cancel()

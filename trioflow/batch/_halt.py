@@ -9,13 +9,6 @@ from typing import Final
 
 MOST_FAILED: Final = 101
 """The exit code for more than 100 failures."""
-OLD: Final = {
-    "0": "never",
-    "1": "soon,fail=1",
-    "2": "now,fail=1",
-    "-1": "soon,success=1",
-    "-2": "now,success=1",
-}
 RULE: Final = re.compile(r"(now|soon),(fail|success|done)=([1-9]\d*)(%?)", re.ASCII)
 
 
@@ -44,7 +37,6 @@ class Halt:
             ValueError: the text is not a rule.
 
         """
-        text = OLD.get(text, f"soon,fail={text}" if re.fullmatch(r"[1-9]\d?%", text, re.ASCII) else text)
         if text == "never":
             return None
         match = RULE.fullmatch(text)
@@ -57,11 +49,11 @@ class Halt:
 
 
 @dataclass(slots=True)
-class Tally:
+class CommandTally:
     """How many jobs have failed and succeeded, and what that means under a rule.
 
     Example:
-        >>> tally = Tally(Halt.parse("soon,fail=2"))
+        >>> tally = CommandTally(Halt.parse("soon,fail=2"))
         >>> [tally.add(code) for code in (0, 1, 5)], tally.exit_code
         ([False, False, True], 2)
 

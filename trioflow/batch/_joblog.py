@@ -1,12 +1,9 @@
-"""How a command has ended, its line in a job log, in GNU parallel's columns, and what an earlier log says."""
+"""How a command has ended, and its line in a job log, in GNU parallel's columns."""
 
 from __future__ import annotations
 
-import collections
 import io
 import os
-import sys
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Final, Literal
 
@@ -17,9 +14,7 @@ from . import BatchError
 
 COLUMNS: Final = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand"
 CUT_OFF: Final = "\0\n"
-"""What ends a line that a crash has cut off: so its command is never taken for a shorter one, which was not run."""
-USAGE_COLUMNS: Final = "\tUserTime\tSystemTime\tMaxRSS"
-"""What `--joblog-usage` adds, after the command: tools that read GNU parallel's columns find them where they were."""
+"""The end of a line that a crash has cut off, so that its command is not read as a shorter one, which never ran."""
 KILLED: Final = -1
 """The exit value of a command that trioflow ended."""
 
@@ -31,7 +26,7 @@ what trioflow ended, and for a node that cannot be reached or was lost."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CommandOutcome:
     """How the last attempt of a command ended."""
 
     result: CommandResult | None  # None if it was not started
@@ -114,11 +109,11 @@ def shown(line: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class JoblogRow:
     r"""One line of a job log.
 
     Example:
-        >>> Entry(3, 1795174043.25, 0.5, 12, 1, 0, "false").line()
+        >>> JoblogRow(3, 1795174043.25, 0.5, 12, 1, 0, "false").line()
         '3\t:\t1795174043.250\t     0.500\t0\t12\t1\t0\tfalse\n'
 
     """
@@ -133,82 +128,23 @@ class Entry:
     host: str = ":"  # this machine
     usage: tuple[float, float, int | None] | None = None  # CPU seconds of user and system, bytes of memory
 
-    def line(self, usage: bool = False) -> str:
-        """Return the line as it is written; an end of line inside the command becomes a NUL.
-
-        With `usage` it has the further columns, empty where nothing is known.
-        """
+    def line(self) -> str:
+        """Return the line as it is written; an end of line inside the command becomes a NUL."""
         columns = (
             self.sequence, self.host, f"{self.started:.3f}", f"{self.runtime:10.3f}", 0, self.received,
             self.exit_value, self.signal, self.command.replace("\n", "\0"),
         )  # fmt: skip
-        return "\t".join(map(str, columns)) + self._usage_columns() * usage + "\n"
-
-    def _usage_columns(self) -> str:
-        if self.usage is None:
-            return "\t\t\t"
-        user, system, max_rss = self.usage
-        return f"\t{user:.3f}\t{system:.3f}\t{'' if max_rss is None else max_rss}"
-
-    @property
-    def failed(self) -> bool:
-        """Whether the command did not succeed."""
-        return bool(self.exit_value or self.signal)
-
-
-def entries(lines: Iterable[str]) -> Iterator[Entry]:
-    """Yield the entries of a job log; lines that a crash has cut off, or that are not entries, are skipped."""
-    further = 0
-    for line in lines:
-        if line.startswith(COLUMNS):
-            further = _further_columns(line)
-        columns = line.split("\t", 8)
-        if further and len(columns) == 9 and line.endswith("\n"):
-            columns[8] = columns[8].rsplit("\t", further)[0] + "\n"
-        if len(columns) == 9 and line.endswith("\n"):
-            sequence, host, started, runtime, _, received, exit_value, signal, command = columns
-            try:
-                yield Entry(
-                    int(sequence), float(started), float(runtime), int(received), int(exit_value), int(signal),
-                    command[:-1].replace("\0", "\n"), host,
-                )  # fmt: skip
-            except ValueError:  # the header
-                continue
-
-
-def _further_columns(header: str) -> int:
-    return header.count("\t") - COLUMNS.count("\t")
-
-
-class Done:
-    """The commands that need not run again; one that is twice in a batch must have run twice."""
-
-    def __init__(self, former: Iterable[Entry] = (), *, failed_again: bool = False) -> None:
-        """Count the entries of an earlier log; with `failed_again` only successes count."""
-        runs = {(entry.sequence, entry.command) for entry in former if not (failed_again and entry.failed)}
-        self._times: Final = collections.Counter(command for _, command in runs)
-
-    def __contains__(self, command: object) -> bool:
-        return self._times[str(command)] > 0
-
-    def take(self, command: str) -> bool:
-        """Return whether this command is done, and if so, use that entry up."""
-        found = command in self
-        if found:
-            self._times[command] -= 1
-        return found
+        return "\t".join(map(str, columns)) + "\n"
 
 
 class Joblog:
     """A log that is being written. Each line is written at once, so that a crash loses none."""
 
-    def __init__(self, path: str, *, append: bool, usage: bool = False) -> None:
-        """Open the file, and write the header if it is new; with `usage`, each line has CPU times and memory too.
-
-        A log that is appended to keeps the columns that it has.
+    def __init__(self, path: str, *, append: bool) -> None:
+        """Open the file, and write the header if it is new.
 
         Raises:
-            BatchError: it cannot be written, or it has no columns for the usage.
+            BatchError: it cannot be written.
 
         """
         self._path: Final = path
@@ -217,21 +153,20 @@ class Joblog:
             self._descriptor: Final = os.open(path, flags | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise self._unwritable(error) from None
-        self._usage = usage
         try:
             self._write(self._beginning())
         except BaseException:
             self.close()
             raise
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: JoblogRow) -> None:
         """Write a line for an entry.
 
         Raises:
             BatchError: it cannot be written.
 
         """
-        self._write(entry.line(self._usage))
+        self._write(entry.line())
 
     def close(self) -> None:
         """Close the file."""
@@ -241,13 +176,7 @@ class Joblog:
         """Return what must be written first: the header, or the end of a line that a crash has cut off."""
         size = os.fstat(self._descriptor).st_size
         if size == 0:
-            return COLUMNS + USAGE_COLUMNS * self._usage + "\n"
-        header = os.pread(self._descriptor, len(COLUMNS + USAGE_COLUMNS), 0).decode(errors="replace")
-        if self._usage and header != COLUMNS + USAGE_COLUMNS:
-            raise BatchError(
-                f"the job log {self._path!r} has no columns for the usage: leave out --joblog-usage, or name a new file"
-            )
-        self._usage = header == COLUMNS + USAGE_COLUMNS
+            return COLUMNS + "\n"
         return "" if os.pread(self._descriptor, 1, size - 1) == b"\n" else CUT_OFF
 
     def _write(self, text: str) -> None:
@@ -260,34 +189,3 @@ class Joblog:
 
     def _unwritable(self, error: OSError) -> BatchError:
         return BatchError(f"cannot write the job log {self._path!r}: {error.strerror}")
-
-
-def done(path: str, *, failed_again: bool = False) -> Done:
-    """Return the commands that an earlier log says are done; none if there is no such file.
-
-    Raises:
-        BatchError: it cannot be read.
-
-    """
-    return Done(_former(path), failed_again=failed_again)
-
-
-def failed(path: str) -> dict[int, str]:
-    """Return the commands whose last entry in an earlier log says that they have failed, by their numbers.
-
-    Raises:
-        BatchError: it cannot be read.
-
-    """
-    last = {entry.sequence: entry for entry in _former(path)}
-    return {sequence: entry.command for sequence, entry in sorted(last.items()) if entry.failed}
-
-
-def _former(path: str) -> Iterator[Entry]:
-    try:
-        with open(path, encoding=sys.getfilesystemencoding(), errors="surrogateescape", newline="\n") as file:
-            yield from entries(file)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise BatchError(f"cannot read the job log {path!r}: {error.strerror}") from None

@@ -28,7 +28,7 @@ PIPE_PIECE: Final = select.PIPE_BUF
 """The number of bytes that can be written without waiting to a pipe that poll(2) says is writable."""
 
 
-class Outlet:
+class StdStream:
     """One of our own standard streams; a slow reader of it does not block the event loop."""
 
     def __init__(self, name: str) -> None:
@@ -91,12 +91,12 @@ def tagged(pieces: Iterable[bytes], tag: bytes) -> Iterator[bytes]:
         begins = piece.endswith(b"\n")
 
 
-Output = Iterator[tuple[Outlet, bytes]]
+Output = Iterator[tuple[StdStream, bytes]]
 
 
 def whole_lines(output: Output) -> Output:
     """Yield the output, and end its last line if that is on a terminal and has no end."""
-    unfinished: Outlet | None = None
+    unfinished: StdStream | None = None
     for outlet, piece in output:
         yield outlet, piece
         if outlet.is_terminal:
@@ -191,21 +191,21 @@ class Printer:
     """
 
     def __init__(self, *, in_order: bool, aside: Aside) -> None:
-        self.next = 0  # the number of the command whose turn it is to be printed, if they are printed in order
-        self._outlets: Final = (Outlet("stdout"), Outlet("stderr"))
+        self.next = 1  # the number of the command whose turn it is to be printed, if they are printed in order
+        self._outlets: Final = (StdStream("stdout"), StdStream("stderr"))
         self._in_order: Final = in_order
         self._aside: Final = aside
         self._lock: Final = anyio.Lock(fast_acquire=True)  # saves a turn of the loop for each command
         self._backlog: Final = Backlog()
         self._waiting: Final[dict[int, Output]] = {}
-        self._early: Final[dict[int, list[tuple[Outlet, Place]]]] = {}  # of commands that run, and whose turn will come
+        self._early: Final[dict[int, list[tuple[StdStream, Place]]]] = {}  # of commands that run
         self._unwritten: Output = iter(())  # the rest of what is being written
 
     def keep(self, number: int, before: bytes, outputs: tuple[BinaryIO, BinaryIO], tag: bytes | None) -> None:
         """Keep what a command has written until it is printed.
 
         Args:
-            number: the number of the command, from 0, without gaps.
+            number: the number of the command, from 1, without gaps.
             before: what is printed before that.
             outputs: its standard output, and its standard error.
             tag: what is put before each line, if anything.
@@ -297,14 +297,14 @@ class Printer:
                     outlet.write_now(piece[start : start + PIPE_PIECE])
 
 
-class Lines(io.RawIOBase):
+class TaggedLines(io.RawIOBase):
     r"""Takes what a command writes, and passes on whole lines, each with a tag before it; its last one at `flush`.
 
     Attributes:
         received: how many bytes it has taken.
 
     Example:
-        >>> lines = Lines(print, b"1: ")
+        >>> lines = TaggedLines(print, b"1: ")
         >>> lines.write(b"a\nb"), lines.write(b"c"), lines.flush()
         b'1: a\n'
         b'1: bc'

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, BinaryIO, Final
 
 from . import BatchError
-from ._joblog import Entry
+from ._joblog import JoblogRow
 
 
 class Records:
@@ -30,7 +30,7 @@ class Records:
         except OSError as error:
             raise self._unwritable(error) from None
 
-    def add(self, entry: Entry, arguments: Sequence[str], outputs: Sequence[BinaryIO]) -> None:
+    def add(self, entry: JoblogRow, arguments: Sequence[str], outputs: Sequence[BinaryIO]) -> None:
         """Write the line of a command.
 
         Args:

@@ -4,7 +4,7 @@ The first source is read as its items are needed, so a million lines are never i
 nothing to read yet, such as a pipe, gives None instead of an item; the caller may wait for `descriptor` then.
 
 ```
-a source ──► items ──► cut into columns, trimmed ──► linked, or combined with other sources ──► -N at a time
+a source ──► items ──► cut into columns ──► linked, or combined with other sources ──► -N at a time
 ```
 """
 
@@ -23,7 +23,11 @@ from typing import Final
 from . import BatchError
 
 STDIN: Final = "-"
+SEPARATORS: Final = {":::": (False, False), ":::+": (False, True), "::::": (True, False), "::::+": (True, True)}
+"""Each separator, whether files follow it, and whether what follows is linked to the source before."""
 PIECE: Final = 1 << 16
+
+ESCAPES: Final = {r"\0": b"\0", r"\n": b"\n", r"\r": b"\r", r"\t": b"\t", r"\\": b"\\"}
 
 
 Arguments = tuple[str, ...]
@@ -36,63 +40,32 @@ class Reading:
     Attributes:
         end: what ends an item of a file; with `cuts_words` also of a word.
         cuts_words: whether words of the command line are cut there too.
-        stop: an item that ends its source; None for none.
-        skips_blank: whether items without any visible character are left out.
-        columns: what stands between the columns of an item; None if each item is one argument.
-        trim: the ends of each argument that lose their blanks: "l", "r", "lr", or "n" for neither.
+        columns: what separates the columns of an item, which lose the blanks at their ends; None if each item is one
+            argument.
         has_header: whether the first item of each source names its columns.
         is_linked: whether the sources are read side by side, the shorter ones again from their beginning.
-        is_shuffled: whether all combinations come in an order that chance decides.
         at_once: how many items one command gets: 1 if it is None; with 0 it gets one, and nothing of it.
-        words_follow: the separator before words.
-        files_follow: the separator before files.
 
     """
 
     end: bytes = b"\n"
     cuts_words: bool = False
-    stop: str | None = None
-    skips_blank: bool = False
     columns: re.Pattern[str] | None = None
-    trim: str = "n"
     has_header: bool = False
     is_linked: bool = False
-    is_shuffled: bool = False
     at_once: int | None = None
-    words_follow: str = ":::"
-    files_follow: str = "::::"
-
-    def separators(self) -> dict[str, tuple[bool, bool]]:
-        """Return each separator with two flags: whether files follow, and whether it is linked to the one before."""
-        return {
-            self.words_follow: (False, False),
-            f"{self.words_follow}+": (False, True),
-            self.files_follow: (True, False),
-            f"{self.files_follow}+": (True, True),
-        }
 
     def records(self, items: Iterable[str | None]) -> Iterator[Arguments | None]:
-        """Yield what each item stands for: its columns, or itself; None stays None."""
+        """Yield the columns of each item, or the item itself; None stays None."""
         for item in items:
-            if item is None:
-                yield None
-            elif item == self.stop:
-                return
-            elif not self.skips_blank or item.strip():
-                yield tuple(self._trimmed(column) for column in self._columns(item))
-
-    def _columns(self, item: str) -> Sequence[str | None]:
-        return (item,) if self.columns is None else self.columns.split(item)
-
-    def _trimmed(self, argument: str | None) -> str:
-        found = argument or ""  # None: a group of the separator that was not there
-        if "l" in self.trim:
-            found = found.lstrip()
-        return found.rstrip() if "r" in self.trim else found
+            if item is None or self.columns is None:
+                yield None if item is None else (item,)
+            else:  # a group of the separator that did not match is None
+                yield tuple((column or "").strip() for column in self.columns.split(item))
 
 
 @dataclass(frozen=True, slots=True)
-class Values:
+class WordSource:
     """A source whose items are words of the command line."""
 
     items: Sequence[str]
@@ -103,7 +76,7 @@ class Values:
 
 
 @dataclass(slots=True)
-class Lines:
+class LineSource:
     """A source whose items are the lines of a file.
 
     Attributes:
@@ -179,7 +152,7 @@ def readable(descriptor: int) -> bool:
     return bool(poll.poll(0))
 
 
-Source = Values | Lines
+Source = WordSource | LineSource
 Group = list[Source]
 """Linked sources: their first items are taken together, then their second ones, and so on, as long as all have one."""
 
@@ -192,38 +165,32 @@ def parse(
     Args:
         words: the command, the separators, and what follows them.
         files: the files of further sources, which come first.
-        reading: which separators there are, and what ends an item.
+        reading: what ends an item, and whether all sources are linked.
 
     Example:
         >>> parse(["cp", "{1}", "{2}", ":::", "a", "b", ":::+", "c", "d"])
-        (['cp', '{1}', '{2}'], [[Values(items=['a', 'b']), Values(items=['c', 'd'])]])
+        (['cp', '{1}', '{2}'], [[WordSource(items=['a', 'b']), WordSource(items=['c', 'd'])]])
 
     """
-    separators = reading.separators()
-    command = list(itertools.takewhile(lambda word: word not in separators, words))
-    groups: list[Group] = [[Lines(path, reading.end)] for path in files]
+    command = list(itertools.takewhile(lambda word: word not in SEPARATORS, words))
+    groups: list[Group] = [[LineSource(path, reading.end)] for path in files]
     separator, items = "", list[str]()
-    for word in [*words[len(command) :], reading.words_follow]:
-        if word not in separators:
+    for word in [*words[len(command) :], ":::"]:
+        if word not in SEPARATORS:
             items.append(word)
             continue
         if separator:
-            _append(groups, separators[separator], items, reading)
+            _append(groups, SEPARATORS[separator], items, reading)
         separator, items = word, []
-    groups = groups or [[Lines(STDIN, reading.end)]]
+    groups = groups or [[LineSource(STDIN, reading.end)]]
     return command, [list(itertools.chain.from_iterable(groups))] if reading.is_linked else groups
-
-
-def of_words(words: Sequence[str]) -> list[Group]:
-    """Return a single source."""
-    return [[Values(words)]]
 
 
 def _append(groups: list[Group], flags: tuple[bool, bool], items: list[str], reading: Reading) -> None:
     are_files, linked = flags
     if reading.cuts_words and not are_files:
         items = [part for item in items for part in item.split(os.fsdecode(reading.end))]
-    sources: Group = [Lines(path, reading.end) for path in items] if are_files else [Values(items)]
+    sources: Group = [LineSource(path, reading.end) for path in items] if are_files else [WordSource(items)]
     for source in sources:
         if linked and groups:
             groups[-1].append(source)
@@ -260,7 +227,7 @@ class Product:
                 for records in itertools.chain.from_iterable(self._records):
                     self.names.extend(next(filter(None, records), ()))
             self._others: Final = [self._read(group) for group in self._records[1:]]
-            if self._lazy is None or reading.is_shuffled:
+            if self._lazy is None:
                 self.count()
         except BaseException:
             self.close()
@@ -271,14 +238,14 @@ class Product:
         for source in self._files():
             source.close()
 
-    def _files(self) -> Iterator[Lines]:
-        return (source for group in self._groups for source in group if isinstance(source, Lines))
+    def _files(self) -> Iterator[LineSource]:
+        return (source for group in self._groups for source in group if isinstance(source, LineSource))
 
     @property
-    def _lazy(self) -> Lines | None:
+    def _lazy(self) -> LineSource | None:
         """The first source, if it is a file that can be read as its lines are needed."""
         source = self._groups[0][0]
-        return source if isinstance(source, Lines) and len(self._groups[0]) == 1 else None
+        return source if isinstance(source, LineSource) and len(self._groups[0]) == 1 else None
 
     def _read(self, group: Sequence[Iterator[Arguments | None]]) -> list[Arguments]:
         """Return what a group has in all; its files wait."""
@@ -292,12 +259,6 @@ class Product:
         """Read everything, unless that has been done, and return for how many commands it is."""
         if self._first is None:
             self._first = self._read(self._records[0])
-            if self._reading.is_shuffled:
-                import random  # few batches need it
-
-                self._first = [sum(one, ()) for one in itertools.product(self._first, *self._others)]
-                self._others.clear()
-                random.shuffle(self._first)
         combinations = math.prod([len(self._first), *map(len, self._others)])
         self.total = math.ceil(combinations / (self._reading.at_once or 1))
         return self.total
@@ -336,3 +297,44 @@ class Product:
                 continue
             for rest in itertools.product(*self._others):
                 yield sum(rest, first)
+
+
+# ---- options
+
+
+def delimiter(text: str) -> bytes:
+    r"""Return what ends an argument.
+
+    Raises:
+        ValueError: it is empty.
+
+    Example:
+        >>> delimiter(","), delimiter(r"\t")
+        (b',', b'\t')
+
+    """
+    if not text:
+        raise ValueError("it is empty: give a character, such as , or \\t, or several")
+    return ESCAPES.get(text, os.fsencode(text))
+
+
+def column_separator(text: str) -> re.Pattern[str]:
+    """Return the regular expression of what stands between two columns.
+
+    Raises:
+        ValueError: it is not one, or it fits nothing at all.
+
+    """
+    try:
+        found = re.compile(text)
+    except re.error as error:
+        raise ValueError(
+            f"{text!r} is not a regular expression: {error}; a | or . of its own is written \\| or \\."
+        ) from None
+    if found.match(""):
+        itself = f"; the character itself is written '\\{text}'" if text == "|" else ""
+        raise ValueError(
+            f"{text!r} is a regular expression that also fits where there is nothing: give what stands between two "
+            f"columns, such as ,{itself}"
+        )
+    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from ._quoting import quoted
@@ -60,7 +60,7 @@ INDEXED: Final = re.compile(r"\{(?P<index>-?\d+)(?P<part>//|/\.|/|\.)?\}")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Placeholder:
     """One replacement string."""
 
     number: str | None  # "#" or "%"; None if it is for arguments
@@ -90,7 +90,7 @@ class Granted:
     name: str
 
 
-Piece = str | Place | Granted
+Piece = str | Placeholder | Granted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,18 +100,18 @@ class Strings:
     Attributes:
         resources: the names of what commands need.
         columns: the names of the arguments, in their order.
-        spelled: what is written in place of `{}`, `{.}`, `{#}` and so on; `{2.}` is gone with its `{.}`.
+        argument: the text that stands for the argument in place of `{}`; then `{2}` is plain text too.
 
     Example:
-        >>> strings = Strings(columns=["file", "to"], spelled={"{}": ",,"})
-        >>> Template(["cp", "{file}", "{to}", ",,"], strings).fill(["a", "b"], 1, 1)
+        >>> strings = Strings(columns=["file", "to"], argument=",,")
+        >>> LineTemplate(["cp", "{file}", "{to}", ",,"], strings).fill(["a", "b"], 1, 1)
         'cp a b a b'
 
     """
 
     resources: Collection[str] = ()
     columns: Sequence[str] = ()
-    spelled: Mapping[str, str] = field(default_factory=dict[str, str])
+    argument: str = "{}"
 
     def find(self, line: str) -> Iterable[Piece]:
         """Yield a line in pieces.
@@ -143,25 +143,22 @@ class Strings:
         if position < len(line):
             yield line[position:]
 
-    def _known(self) -> dict[str, Place | Granted]:
+    def _known(self) -> dict[str, Placeholder | Granted]:
         """Return all strings but those with an index."""
-        parts = [f"{{{part}}}" for part in PARTS]
-        known: dict[str, Place | Granted] = {
-            self.spelled.get(f"{{{one}}}", f"{{{one}}}"): Place(one, 0, "") for one in "#%"
-        }
-        known.update({self.spelled.get(text, text): Place(None, 0, text[1:-1]) for text in parts})
+        known: dict[str, Placeholder | Granted] = {f"{{{number}}}": Placeholder(number, 0, "") for number in "#%"}
+        known.update({f"{{{part}}}" if part else self.argument: Placeholder(None, 0, part) for part in PARTS})
         for index, name in enumerate(self.columns, 1):
-            known.update({f"{{{name}{part}}}": Place(None, index, part) for part in PARTS})
+            known.update({f"{{{name}{part}}}": Placeholder(None, index, part) for part in PARTS})
         known.update({f"{{{name}}}": Granted(name) for name in self.resources})
         return dict(sorted(known.items(), key=lambda item: -len(item[0])))
 
-    def _indexed(self, found: re.Match[str]) -> Place | None:
-        if f"{{{found['part'] or ''}}}" in self.spelled:
+    def _indexed(self, found: re.Match[str]) -> Placeholder | None:
+        if self.argument != "{}" and not found["part"]:
             return None
-        return Place(None, int(found["index"]), found["part"] or "")
+        return Placeholder(None, int(found["index"]), found["part"] or "")
 
 
-class Template:
+class LineTemplate:
     """A command line with replacement strings in it.
 
     Without any for arguments, all arguments come at the end. In the first word, an argument is not quoted, because it
@@ -179,9 +176,9 @@ class Template:
         ValueError: there is a string in it that only GNU parallel understands.
 
     Example:
-        >>> Template(["gzip", "-c", "{}", ">", "{/.}.gz"]).fill(["a/b c.txt"], 1, 1)
+        >>> LineTemplate(["gzip", "-c", "{}", ">", "{/.}.gz"]).fill(["a/b c.txt"], 1, 1)
         "gzip -c 'a/b c.txt' > 'b c'.gz"
-        >>> Template(["{2.} {#}"]).fill(["a", "b.c"], 7, 1)
+        >>> LineTemplate(["{2.} {#}"]).fill(["a", "b.c"], 7, 1)
         'b 7'
 
     """
@@ -198,7 +195,7 @@ class Template:
     ) -> None:
         lines = list(words) if quotes_words else [" ".join(words)]
         found = [list(strings.find(line)) for line in lines]
-        if is_line and not any(isinstance(piece, Place) for pieces in found for piece in pieces):
+        if is_line and not any(isinstance(piece, Placeholder) for pieces in found for piece in pieces):
             found = _with_arguments(found, apart=quotes_words)
         self._words: Final = found
         self._quote: Final[Callable[[str], str]] = (
@@ -209,7 +206,7 @@ class Template:
     @property
     def has_places(self) -> bool:
         """Whether there is a replacement string in it, for arguments or numbers."""
-        return any(isinstance(piece, Place) for pieces in self._words for piece in pieces)
+        return any(isinstance(piece, Placeholder) for pieces in self._words for piece in pieces)
 
     def fill(self, arguments: Sequence[str], sequence: int, slot: int, granted: Mapping[str, str] = NOTHING) -> str:
         """Return the command line for some arguments.
@@ -225,7 +222,7 @@ class Template:
 
         def filled(piece: Piece) -> str:
             match piece:
-                case Place():
+                case Placeholder():
                     return piece.fill(arguments, sequence, slot, self._quote, between)
                 case Granted(name):
                     has = granted.get(name, f"{{{name}}}")
@@ -245,7 +242,7 @@ BETWEEN_WORDS: Final = "\0"
 
 def _with_arguments(words: list[list[Piece]], *, apart: bool) -> list[list[Piece]]:
     """Return the pieces with all arguments at the end, as a word of their own."""
-    everything: Piece = Place(None, 0, "")
+    everything: Piece = Placeholder(None, 0, "")
     if apart:
         return [*words, [everything]]
     return [[*words[0], *[" "] * bool(words[0]), everything]]
@@ -253,4 +250,4 @@ def _with_arguments(words: list[list[Piece]], *, apart: bool) -> list[list[Piece
 
 def _is_in_first_word(pieces: Iterable[Piece]) -> bool:
     before = itertools.takewhile(lambda piece: not isinstance(piece, str) or not END_OF_NAME.search(piece), pieces)
-    return any(isinstance(piece, Place) for piece in before)
+    return any(isinstance(piece, Placeholder) for piece in before)

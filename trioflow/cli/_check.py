@@ -16,7 +16,7 @@ from . import FINE, STOPPED
 from ._scenario import in_words_of_file, takes_scenario
 
 if TYPE_CHECKING:
-    from ..view.check._findings import Finding
+    from ..check._findings import Finding
 
 KINDS: Final = """\b
 Example:
@@ -50,7 +50,7 @@ def command(scheduler: Scheduler) -> int:
 
     Each line says what is wrong with which job, and what to do. Nothing is run. Exits with 1 if anything is found.
     """
-    from ..view.check._findings import findings  # late, because --help does not need it
+    from ..check._findings import findings  # late, because --help does not need it
 
     symbols = _symbols.Symbols.of(sys.stdout)
     found = findings(scheduler)

@@ -29,7 +29,7 @@ COMMANDS: Final = {
 """Each subcommand: the module whose `command` it is, imported when it is called; and what it does, for --help."""
 
 
-class Commands(click.Group):
+class CommandGroup(click.Group):
     """The group of subcommands, each in a file of its own."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
@@ -87,7 +87,7 @@ Examples:
 
 
 @click.command(
-    cls=Commands, epilog=f"{EXAMPLES}\n{EXIT_CODES}", context_settings={"help_option_names": ["-h", "--help"]}
+    cls=CommandGroup, epilog=f"{EXAMPLES}\n{EXIT_CODES}", context_settings={"help_option_names": ["-h", "--help"]}
 )
 @click.version_option(package_name="trioflow")
 def command() -> None:

@@ -11,8 +11,7 @@ import click
 
 from ..view.text import _symbols
 from . import EXIT_CODES, FINE, STOPPED
-from ._completion import file
-from ._outputs import output_file, written
+from ._outputs import OutputFile, written
 from ._scenario import Refusal
 
 EXAMPLES: Final = """\b
@@ -40,9 +39,9 @@ EXISTING: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command(name="compare", epilog=f"{EXAMPLES}\n{EXIT_CODES}")
-@click.argument("before", type=EXISTING, shell_complete=file)
-@click.argument("after", type=EXISTING, shell_complete=file)
-@click.option("-o", "--output", metavar="FILE.svg", type=output_file(".svg"), shell_complete=file, help="Draw it, too.")
+@click.argument("before", type=EXISTING)
+@click.argument("after", type=EXISTING)
+@click.option("-o", "--output", metavar="FILE.svg", type=OutputFile(".svg"), help="Draw it, too.")
 @click.option(
     "--fail-above", metavar="N%", callback=share, help="Exit code 1 if the second run took longer by more than this."
 )
@@ -56,7 +55,7 @@ def command(before: Path, after: Path, output: Path | None, fail_above: float | 
 
     try:
         compared = _differences.compare(_read.read(before), _read.read(after))
-    except _read.Unreadable as error:
+    except _read.BadTrace as error:
         raise Refusal(str(error)) from None
     for line in _text.lines(compared, _symbols.Symbols.of(sys.stdout)):
         click.echo(line)

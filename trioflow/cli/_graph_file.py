@@ -1,4 +1,4 @@
-"""Graphs of commands as JSON: read, so that `trioflow run graph.json` runs them; written by `trioflow graph --json`.
+"""Graphs of commands as JSON, which other programs write, and `trioflow run graph.json` reads and runs.
 
 msgspec checks what the file says against the classes below, which are the schema as well. If it does not fit, each
 field is checked alone, so that all problems are told at once, with their jobs and places. What the schema cannot say
@@ -10,10 +10,8 @@ Programs that were written in another language write such files. Python function
 from __future__ import annotations
 
 import contextlib
-import fractions
-import os
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, get_type_hints
 
@@ -21,9 +19,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from .. import CommandJob, Depfile, Optional, Pool, Scheduler
-from ..abc import AbstractJob, given_of, is_scheduler
-from ..jobs.command._exits import ZERO
-from ..jobs.command._options import CommandOptions
+from ..abc import AbstractJob, JobserverStyle, OnTimeout, PolicyName, RunIf
+from ..jobs.command._options import Leftovers, Pin
 from ._graph_errors import (
     BadGraph,
     Doubled,
@@ -50,7 +47,7 @@ Number = Annotated[int, msgspec.Meta(ge=0)]
 Amount = int | float | str
 
 
-class Strict(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+class Strict(msgspec.Struct, forbid_unknown_fields=True):
     """Fields that nobody knows are refused: a wrong spelling would do nothing."""
 
 
@@ -87,12 +84,10 @@ class Group(Strict):
     cleanup_timeout: Seconds | UnsetType | None = UNSET
     shutdown_timeout: Seconds | UnsetType | None = UNSET
     critical_jobs: bool | UnsetType = UNSET
-    start_interval: Seconds | UnsetType = UNSET
-    policy: Literal["auto", "fifo", "critical-path", "depth-first"] | UnsetType = UNSET
+    policy: PolicyName | UnsetType = UNSET
     pool: dict[str, int | float | str | list[str]] | UnsetType = UNSET
     backfill: Number | UnsetType = UNSET
-    drain_at: Seconds | UnsetType = UNSET
-    jobserver: bool | Literal["fifo", "pipe"] | UnsetType = UNSET
+    jobserver: bool | JobserverStyle | UnsetType = UNSET
     timeout: Seconds | UnsetType = UNSET
     idle_timeout: Seconds | UnsetType = UNSET
 
@@ -104,8 +99,8 @@ class Entry(Group, kw_only=True):
     requires: list[str] = []
     # ---- of every job
     critical: bool | UnsetType = UNSET
-    run_if: Literal["settled", "succeeded", "failed"] | UnsetType = UNSET
-    on_timeout: Literal["fail", "restart", "move_on"] | UnsetType = UNSET
+    run_if: RunIf | UnsetType = UNSET
+    on_timeout: OnTimeout | UnsetType = UNSET
     restarts: Number | UnsetType = UNSET
     retry: Number | UnsetType = UNSET
     needs: dict[str, Amount] | UnsetType = UNSET
@@ -123,8 +118,8 @@ class Entry(Group, kw_only=True):
     terminate_grace: Seconds | UnsetType = UNSET
     nice: int | UnsetType = UNSET
     memory_limit: Number | UnsetType = UNSET
-    pin: Literal["slot"] | UnsetType = UNSET
-    leftovers: Literal["wait", "end"] | UnsetType = UNSET
+    pin: Pin | UnsetType = UNSET
+    leftovers: Leftovers | UnsetType = UNSET
     reads: list[str | DepfileRead] | UnsetType = UNSET
     writes: list[str | OptionalWritten] | UnsetType = UNSET
     key: str | int | UnsetType = UNSET
@@ -141,10 +136,6 @@ class Graph(Group, kw_only=True):
 
 OF_GROUPS: Final = frozenset(Group.__struct_fields__) - {"timeout", "idle_timeout"}
 OF_COMMANDS: Final = frozenset(Entry.__struct_fields__[Entry.__struct_fields__.index("command") :])
-OF_JOBS: Final = (
-    "critical", "run_if", "timeout", "idle_timeout", "on_timeout", "restarts", "retry", "needs", "priority",
-    "expected_duration",
-)  # fmt: skip
 
 
 def schema() -> dict[str, Any]:
@@ -167,7 +158,7 @@ def in_words(text: str) -> str:
     return in_json(text, NAMES)
 
 
-class Level(NamedTuple):
+class ParsedGroup(NamedTuple):
     """The list of a group, or of the whole graph."""
 
     entries: list[Entry]
@@ -268,19 +259,19 @@ def _note(value: Any, group: Group, place: str, path: str, problems: list[Proble
             setattr(group, name, msgspec.convert(one, known[name]))
 
 
-def _levels(graph: Graph) -> Iterator[Level]:
+def _levels(graph: Graph) -> Iterator[ParsedGroup]:
     """Yield the lists, outer ones first."""
     todo: list[tuple[Group, str, str]] = [(graph, "$", "")]
     for group, place, path in todo:  # it grows
         if group.jobs is not UNSET:
-            level = Level(group.jobs, place, path)
+            level = ParsedGroup(group.jobs, place, path)
             yield level
             for number, entry in enumerate(group.jobs):
                 if entry.jobs is not UNSET:
                     todo.append((entry, level.place_of(number), f"{path}{entry.name}/"))
 
 
-def _fill(groups: dict[str, Any], level: Level, order: list[int], problems: list[Problem]) -> None:
+def _fill(groups: dict[str, Any], level: ParsedGroup, order: list[int], problems: list[Problem]) -> None:
     """Make the jobs of a list, and put them into their scheduler, in the order of the file."""
     made: dict[str, Any] = {}
     for number in order:
@@ -296,7 +287,7 @@ def _fill(groups: dict[str, Any], level: Level, order: list[int], problems: list
         groups[level.place].update([made[entry.name] for entry in level.entries])
 
 
-def _order(level: Level, problems: list[Problem]) -> list[int]:
+def _order(level: ParsedGroup, problems: list[Problem]) -> list[int]:
     """Return the numbers of the entries of a list, each after those that it requires; note names that are wrong."""
     numbers: dict[str, int] = {}
     before: dict[str, list[str]] = {}
@@ -403,157 +394,3 @@ def _job(entry: Entry, made: dict[str, Any]) -> AbstractJob[Any]:
         return CommandJob(entry.command, shell=True, **options)
     assert isinstance(entry.command, list)
     return CommandJob([made[one.result] if isinstance(one, Result) else one for one in entry.command], **options)
-
-
-# ---- writing
-
-
-def text(scheduler: Scheduler) -> str:
-    """Return a graph as JSON.
-
-    Raises:
-        BadGraph: something in it cannot be written; the text names the job.
-
-    """
-    found: dict[str, Any] = {"trioflow": VERSION, "label": scheduler.label, **_own(scheduler, is_outermost=True)}
-    groups: list[tuple[Any, dict[str, Any]]] = [(scheduler, found)]
-    while groups:
-        around, target = groups.pop()
-        names = _names(around)
-        entries: list[dict[str, Any]] = []
-        target["jobs"] = entries
-        for job in around:
-            entry: dict[str, Any] = {"name": names[job]}
-            if is_scheduler(job):
-                entry |= _own(job)
-                groups.append((job, entry))
-            else:
-                entry |= _command(job, names)
-            strange = [one for one in job.required if one not in names]
-            if strange:
-                raise BadGraph(f"{job.path!r} requires {strange[0].path!r}, which is not in its list")
-            inputs = set(_inputs(job))
-            requires = [names[one] for one in job.required if one not in inputs]
-            if requires:
-                entry["requires"] = requires
-            entries.append(entry)
-    try:
-        return msgspec.json.format(msgspec.json.encode(found, enc_hook=_plain), indent=2).decode()
-    except UnicodeEncodeError as error:
-        raise BadGraph(f"JSON cannot have {error.object!r}, which is not Unicode") from None
-
-
-def _names(scheduler: Any) -> dict[AbstractJob[Any], str]:
-    """Return a name for each job of a list: its label, with a number if others have the same."""
-    taken: dict[str, int] = {}
-    names: dict[AbstractJob[Any], str] = {}
-    labels = {job.label for job in scheduler}
-    for job in scheduler:
-        name = job.label
-        while name in taken or (name != job.label and name in labels):
-            taken[job.label] += 1
-            name = f"{job.label} ({taken[job.label]})"
-        taken[name] = 1
-        names[job] = name
-    return names
-
-
-def _own(job: Any, is_outermost: bool = False) -> dict[str, Any]:
-    """Return the options of every job, and those of a group, that are not as they are by default."""
-    declared: dict[str, Any] = job._declared
-    names = [*(OF_JOBS if not is_outermost else ("timeout", "idle_timeout"))]
-    names += sorted(OF_GROUPS - {"jobs"}) if is_scheduler(job) else ()
-    found = {name: getattr(job, name) for name in names if getattr(job, name) != declared[name].default}
-    if not found.get("needs", True):
-        del found["needs"]
-    if "pool" in found:
-        found["pool"] = found["pool"].total
-    for name, value in found.items():
-        if callable(value) or (name == "policy" and not isinstance(value, str)):
-            raise BadGraph(f"{name}= of {job.path!r} is a Python object, which JSON cannot have")
-    if is_scheduler(job) and type(found.get("jobs_window", 0)) is not int:
-        raise BadGraph(f"jobs_window= of {job.path!r} is a Python object, which JSON cannot have")
-    return found
-
-
-def _inputs(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
-    given: tuple[Any, ...] = given_of(job) if isinstance(job, CommandJob) else ()
-    return [one for one in given if isinstance(one, AbstractJob)]  # pyright: ignore[reportUnknownVariableType]
-
-
-def _command(job: AbstractJob[Any], names: dict[AbstractJob[Any], str]) -> dict[str, Any]:
-    """Return what a command is, but for what it requires."""
-    if type(job) is not CommandJob:
-        raise BadGraph(f"{job.path!r} is a {type(job).__name__}: a graph in JSON has CommandJobs and groups alone")
-    options = job._options
-    for name in ("on_start", "on_line", "tag"):
-        if getattr(options, name) not in (None, False):
-            raise BadGraph(f"{name}= of {job.path!r} is for Python programs, and JSON cannot have it")
-    if job._granted_env:
-        raise BadGraph(f"env= of {job.path!r} has granted() in it, which JSON cannot have")
-    shown = [_argument(one, job, names) for one in job.command]
-    found: dict[str, Any] = {"command": shown[0] if options.shell else shown, **_own(job)}
-    if options.shell and not isinstance(shown[0], str):
-        raise BadGraph(f"the line of {job.path!r} is the result of a job, which JSON cannot have")
-    stdin = given_of(job)[-1]
-    if stdin is not None:
-        found["stdin"] = _argument(stdin, job, names)
-    if options.allowed != ZERO:
-        found["check"] = options.allowed is not None and sorted(options.allowed)
-    for name in ("key", "version", "redact"):
-        if (value := getattr(job, name)) != type(job)._declared[name].default:
-            found[name] = value
-    for name in COMMAND_OPTIONS:
-        if (value := getattr(options, name)) != DEFAULTS[name]:
-            found[name] = _option(name, value, job)
-    return found
-
-
-COMMAND_OPTIONS: Final = sorted(OF_COMMANDS & set(CommandOptions.__dataclass_fields__))
-DEFAULTS: Final = {name: getattr(CommandOptions(), name) for name in COMMAND_OPTIONS}
-
-
-def _argument(one: Any, job: AbstractJob[Any], names: dict[AbstractJob[Any], str]) -> Any:
-    if isinstance(one, AbstractJob):
-        found: Any = one  # pyright: ignore[reportUnknownVariableType]
-        if found not in names:
-            raise BadGraph(f"{job.path!r} has the result of {found.path!r}, which is not in its list")
-        return {"result": names[found]}
-    return one if isinstance(one, (int, float)) else _text(one, "an argument", job)
-
-
-def _text(value: Any, what: str, job: AbstractJob[Any]) -> str:
-    if isinstance(value, (str, bytes, os.PathLike)):
-        return os.fsdecode(value)  # pyright: ignore[reportUnknownArgumentType]
-    raise BadGraph(f"{what} of {job.path!r} is a Python object, {value!r}, which JSON cannot have")
-
-
-def _option(name: str, value: Any, job: AbstractJob[Any]) -> Any:
-    """Return an option of a command as JSON has it."""
-    what = f"{name}="
-    if name == "env":
-        return {os.fsdecode(variable): os.fsdecode(given) for variable, given in value.items()}
-    if name == "reads":
-        return [_depfile(one, job) if isinstance(one, Depfile) else _text(one, what, job) for one in value]
-    if name == "writes":
-        return [
-            {"optional": _text(one.path, what, job)} if isinstance(one, Optional) else _text(one, what, job)
-            for one in value
-        ]
-    if name in ("stdin", "stdout", "stderr") and isinstance(value, int):
-        return {"to": next((one for one, number in STREAMS.items() if number == value), None)}
-    return _text(value, what, job) if name in ("cwd", "stdin", "stdout", "stderr") else value
-
-
-def _depfile(one: Depfile, job: AbstractJob[Any]) -> dict[str, str]:
-    cwd = {} if one.cwd is None else {"cwd": _text(one.cwd, "a Depfile", job)}
-    return {"depfile": _text(one.path, "a Depfile", job), **cwd}
-
-
-def _plain(value: Any) -> Any:
-    """Return an amount, which may be a fraction, as a number."""
-    if isinstance(value, fractions.Fraction):
-        return int(value) if value.denominator == 1 else float(value)
-    if isinstance(value, Mapping):
-        return dict(value)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    raise BadGraph(f"JSON cannot have {value!r}")

@@ -1,41 +1,33 @@
-"""`trioflow journal`: what is in a journal; forget some of it, export, check and copy it, give unused space back."""
+"""`trioflow journal`: what is in a journal; forget some of it, check and copy it, give unused space back."""
 
 from __future__ import annotations
 
 import base64
 import contextlib
-import csv
 import datetime
-import io
 import json
 import sys
-from collections import Counter
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
-from .. import JobState, JournalError, StopReason
+from .. import JournalError, StopReason
 from ..abc import duration_text, printable
 from ..journal._ending import Failed
 from ..journal._ending import read as read_ending
 from ..journal._store import Record, RunRecord, Store, reading
-from ..view.text import _counts
+from ..view.text._counts import Tally
 from ..view.text._selection import matching
 from ..view.text._symbols import Symbols
 from ..view.text._verdict import verdict
 from . import FINE
-from ._completion import file
 from ._scenario import Refusal
 from ._unknown import check_command
 
 T = TypeVar("T")
 
-FIELDS: Final = (
-    "path", "state", "run", "settled", "elapsed", "why", "saved", "result", "fingerprint",
-)  # fmt: skip
-"""The columns of an export."""
 DAMAGED: Final = 1
 """The exit code of a check that has found damage."""
 NOT_THERE: Final = "the journal did not have it"
@@ -75,7 +67,7 @@ class Commands(click.Group):
     invoke_without_command=True,
     epilog=EPILOG,
 )
-@click.argument("path", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path), shell_complete=file)
+@click.argument("path", metavar="FILE", type=click.Path(dir_okay=False, path_type=Path))
 @click.pass_context
 def command(context: click.Context, path: Path) -> int:
     """Look at a journal, or change it. Without a command, list its jobs.
@@ -85,13 +77,6 @@ def command(context: click.Context, path: Path) -> int:
     """
     context.obj = path
     return listed(path) if context.invoked_subcommand is None else FINE
-
-
-@command.command(name="list")
-@click.pass_obj
-def list_jobs(path: Path) -> int:
-    """Print one line for each job: whether the last run restored it or ran it, and why it ran."""
-    return listed(path)
 
 
 @command.command()
@@ -128,7 +113,7 @@ def show(path: Path, pattern: str) -> int:
     """Print all that is known of the jobs that match PATTERN, with their results."""
     runs, records = contents(path)
     for record in chosen(records, pattern, path):
-        for name, value in exported(record, runs).items():
+        for name, value in details(record, runs).items():
             if value is not None:
                 click.echo(f"{name + ':':13}{printable(str(value))}")
         click.echo()
@@ -144,24 +129,6 @@ def forget(path: Path, pattern: str) -> int:
         found = chosen(list(store.records()), pattern, path)
         store.forget(record.path for record in found)
     click.echo(f"forgotten: {len(found)} job{'s' * (len(found) != 1)}")
-    return FINE
-
-
-@command.command()
-@click.option("--format", "kind", type=click.Choice(["csv", "json"]), default="csv", show_default=True)
-@click.pass_obj
-def export(path: Path, kind: str) -> int:
-    """Print all jobs as a table (CSV), or as a list of objects (JSON)."""
-    runs, records = contents(path)
-    rows = [exported(record, runs) for record in records]
-    if kind == "json":
-        click.echo(json.dumps(rows, indent=2))
-        return FINE
-    text = io.StringIO()
-    writer: csv.DictWriter[str] = csv.DictWriter(text, list(FIELDS), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    click.echo(text.getvalue().encode(errors="backslashreplace"), nl=False)
     return FINE
 
 
@@ -183,14 +150,11 @@ def check(path: Path) -> int:
 
     A job whose result is damaged runs again. While a run uses the journal, it can be checked, too.
     """
-    damage, records, has_checksums = refused(
-        lambda: reading(path, lambda store: (store.damage(), store.records(), store.has_checksums()))
-    )
+    damage, records = refused(lambda: reading(path, lambda store: (store.damage(), store.records())))
     for job, what in damage:
         click.echo(printable(what if job is None else f"{job}: {what}"))
     found = f"{len(damage)} damaged; these jobs run again" if damage else "no damage"
-    without = "" if has_checksums else "; there are no checksums before a run opens it"
-    click.echo(f"{counted(records, ', ')}: {found}{without}")
+    click.echo(f"{counted(records, ', ')}: {found}")
     return DAMAGED if damage else FINE
 
 
@@ -301,19 +265,12 @@ def how_it_ended(run: RunRecord) -> str:
     reason, ending = StopReason.__members__.get(run.outcome or ""), read_ending(run.ending)
     if reason is None:
         return run.outcome or f"{'is running' if run.is_running else 'was killed'} ({printable(run.process)})"
-    if ending is None:  # an older trioflow has written it
+    if ending is None:  # the file has been changed by somebody
         return reason.name.lower()
-    counts: Counter[JobState | str] = Counter()
+    tally = Tally(failures=ending.failed)
     for state, forever, jobs in ending.counts:
-        counts[_counts.state_of(state, forever)] += jobs
-    found = verdict(
-        reason,
-        jobs=counts.total() - counts[_counts.BACKGROUND],
-        failed=ending.failed or counts[JobState.BLOCKED],
-        succeeded=counts[JobState.SUCCEEDED],
-        seconds=None if run.ended is None else max(0.0, run.ended - run.started),
-        culprit=ending.culprit,
-    )
+        tally.add(state, forever, jobs)
+    found = verdict(reason, tally, None if run.ended is None else max(0.0, run.ended - run.started), ending.culprit)
     symbols = Symbols.of(sys.stdout)
     return f"{found.sign(symbols)} {symbols.line(found.words)}"
 
@@ -358,8 +315,8 @@ def _of_a_command(text: str) -> str:
     return ", ".join(shown)
 
 
-def exported(record: Record, runs: list[RunRecord]) -> dict[str, Any]:
-    """Return a job as a row of an export."""
+def details(record: Record, runs: list[RunRecord]) -> dict[str, Any]:
+    """Return all that is known of a job, by name."""
     return {
         "path": record.path,
         "state": state_of(record, runs),

@@ -10,7 +10,6 @@ import click
 
 from .. import Monitor
 from . import FINE, STOPPED
-from ._completion import file
 from ._run import instrument
 from ._scenario import Refusal
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @click.command(name="monitor")
-@click.argument("events", type=click.Path(exists=True, dir_okay=False, allow_dash=True), shell_complete=file)
+@click.argument("events", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 def command(events: str) -> int:
     """Show a run from its events: from the file EVENTS that it writes, or has written; - is the standard input.
 
@@ -35,7 +34,7 @@ def command(events: str) -> int:
     follower = _follow.Follower(monitor)
     try:
         _follow_to_the_end(follower, descriptor)
-    except _follow.Unreadable as error:
+    except _follow.BadEvents as error:
         raise Refusal(f"{events}: {error}") from None
     finally:
         follower.leave()

@@ -28,7 +28,7 @@ MOST: Final = 101
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class NodeOutcome:
     """What has become of it on one node."""
 
     what: str
@@ -37,7 +37,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class NodeTask:
     """What is to be done on each node; `{node}` in any of it stands for the name of the node."""
 
     words: Sequence[str]  # a command, or the arguments of the script
@@ -70,22 +70,21 @@ class Plan:
 NODE: Final = "{node}"
 
 
-class Run:
+class NodeRun:
     """The same on many nodes."""
 
-    def __init__(self, plan: Plan, nodes: Sequence[Node], *, timeout: float | None, tag: bool | str) -> None:
+    def __init__(self, plan: NodeTask, nodes: Sequence[Node], *, timeout: float | None, tag: bool | str) -> None:
         self._plan: Final = plan
         self._nodes: Final = nodes
         self._timeout: Final = timeout
         self._tag: Final = tag
-        self._outcomes: Final[dict[Node, Outcome]] = {}
+        self._outcomes: Final[dict[Node, NodeOutcome]] = {}
 
-    def run(self, window: int | None, *, with_table: bool) -> int:
+    def run(self, window: int | None) -> int:
         """Run it everywhere, print how it went, and return the exit code."""
         with output():
             code = self._run(window)
-            if with_table:
-                self._print_table()
+            self._print_table()
             return code
 
     def _run(self, window: int | None) -> int:
@@ -103,7 +102,7 @@ class Run:
 
     async def _on(self, node: Node) -> None:
         """Do it on one node: after a copy that has failed nothing more, after a command that has failed the copies."""
-        done = Outcome("copied", failed=False)
+        done = NodeOutcome("copied", failed=False)
         result: CommandResult | None = None
         error: Exception | None = None
         for step in self._plan.steps(node):
@@ -121,7 +120,7 @@ class Run:
                 result = job.last_result
                 done = _outcome(result, error)
             elif error is not None and not done.failed:
-                done = Outcome("unreachable" if isinstance(error, Unreachable) else "not copied")
+                done = NodeOutcome("unreachable" if isinstance(error, Unreachable) else "not copied")
             if error is not None:
                 break
         self._outcomes[node] = done
@@ -140,7 +139,7 @@ class Run:
         """Print how it went: nodes with the same outcome in one line."""
         rows: dict[tuple[bool, str], list[Node]] = {}
         for node in self._nodes:
-            outcome = self._outcomes.get(node, Outcome("not run"))
+            outcome = self._outcomes.get(node, NodeOutcome("not run"))
             rows.setdefault((outcome.failed, outcome.what), []).append(node)
         width = max(len(what) for _, what in rows)
         digits = len(str(max(map(len, rows.values()))))
@@ -148,18 +147,18 @@ class Run:
             click.echo(f"{what:{width}}  {len(nodes):{digits}}  {_names(nodes)}", err=True)
 
 
-def _outcome(result: CommandResult | None, error: Exception | None) -> Outcome:
+def _outcome(result: CommandResult | None, error: Exception | None) -> NodeOutcome:
     if isinstance(error, Unreachable):
-        return Outcome("unreachable")
+        return NodeOutcome("unreachable")
     if isinstance(error, JobTimeout):
-        return Outcome("timeout")
+        return NodeOutcome("timeout")
     if error is not None:
-        return Outcome("lost" if cast(SshError, error).started else "refused")
+        return NodeOutcome("lost" if cast(SshError, error).started else "refused")
     assert result is not None
-    return Outcome(describe(result.returncode), result.elapsed, bool(result.returncode))
+    return NodeOutcome(describe(result.returncode), result.elapsed, bool(result.returncode))
 
 
-def _print(node: Node, outcome: Outcome, result: CommandResult | None) -> None:
+def _print(node: Node, outcome: NodeOutcome, result: CommandResult | None) -> None:
     took = "" if outcome.elapsed is None else f", {duration_text(outcome.elapsed)}"
     click.echo(f"== {node.name}: {outcome.what}{took}")
     if result is not None:

@@ -17,29 +17,26 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-STANDARD_OUTPUT: Final = "-"
-
-
-def output_file(*suffixes: str, or_standard_output: bool = False) -> Callable[[str], Path]:
-    """Return the type of an option that names a file to be written.
+class OutputFile(click.Path):
+    """The type of an option that names a file to be written, which is checked before the work is done.
 
     Args:
         suffixes: what its name may end in; "" for no suffix. If there are none, any will do.
-        or_standard_output: whether `-` stands for the standard output.
 
     """
 
-    def path(value: str) -> Path:
+    def __init__(self, *suffixes: str) -> None:
+        super().__init__()
+        self._suffixes: Final = suffixes
+
+    def convert(self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the absolute path, because the user's file may change the working directory."""
         from pathlib import Path  # a batch without such an option starts without it
 
-        if or_standard_output and value == STANDARD_OUTPUT:
-            return Path(value)
-        problem = _problem(Path(value), suffixes)
+        problem = _problem(Path(value), self._suffixes)
         if problem:
-            raise click.BadParameter(printable(problem))
-        return Path(value).absolute()  # the user's file may change the working directory
-
-    return path
+            self.fail(printable(problem), param, ctx)
+        return Path(value).absolute()
 
 
 def _problem(path: Path, suffixes: tuple[str, ...]) -> str:

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
+import logging
+import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import IO, Any, Final, get_args
 
 import click
 
-from .. import Events, JobState, Journal, Scheduler, StopReason, Trace
-from ..abc import BACKEND_NAMES, AbstractJob, Instrument
+from .. import Events, JobState, JUnit, Scheduler, StopReason, Summary, Trace
+from ..abc import AbstractJob, BackendName, Instrument, printable
 from ..batch import _numbers
 from ..view.monitor._monitor import can_draw, has_colours, monitor_of_command
 from ..view.text import _counts, _debrief, _symbols, _verdict
-from . import EXIT_CODES, FAILED, FINE, INTERRUPTED, STOPPED, _outputs, _told
-from ._completion import file
-from ._dask import on_cluster
-from ._engine_log import engine_log
-from ._graph import GRAPHS, check_drawable, draw
-from ._scenario import Refusal, refusing, takes_scenario
+from . import EXIT_CODES, FAILED, FINE, INTERRUPTED, STOPPED, _outputs
+from ._scenario import Refusal, loaded, refusing, takes_scenario, window_of_run
 from ._signals import SecondSignal
-from ._window import SharedWindow
 from .batch._options import parsed
-
-if TYPE_CHECKING:
-    from .. import TimeSpent
 
 
 def positive_seconds(text: str) -> float:
@@ -44,6 +39,29 @@ def positive_seconds(text: str) -> float:
     return number
 
 
+def _events(ctx: click.Context, param: click.Parameter, given: str | None) -> str | IO[bytes] | None:
+    """Return where events go. With `-`, they have the standard output for themselves."""
+    if given is None or ctx.resilient_parsing:
+        return None
+    if given != "-":
+        return str(_outputs.OutputFile().convert(given, param, ctx))
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)  # what jobs, their commands and this program print is no event
+    events = os.fdopen(os.dup(kept), "wb", buffering=0)
+
+    def give_back() -> None:
+        events.close()
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+    ctx.call_on_close(give_back)
+    return events
+
+
+CONNECTING: Final = "10s"
+"""How long Dask's scheduler may take to answer."""
 EXAMPLES: Final = """\b
 Examples:
   trioflow run flow.py
@@ -56,14 +74,14 @@ Examples:
 
 @click.command(name="run", epilog=f"{EXAMPLES}\n{EXIT_CODES}")
 @takes_scenario
-@click.option("--backend", type=click.Choice(BACKEND_NAMES), default="trio", show_default=True)
+@click.option("--backend", type=click.Choice(get_args(BackendName)), default="trio", show_default=True)
 @click.option(
     "-j",
     "--jobs-window",
     type=click.IntRange(min=0),
     metavar="N",
-    help="How many jobs may run at once, with those in nested schedulers that have no window of their own; 0 for no "
-    "limit.  [default: the scheduler's own]",
+    help="How many jobs may run at once, those in nested schedulers included; 0 for no limit.  "
+    "[default: the scheduler's own]",
 )
 @click.option(
     "--timeout",
@@ -83,13 +101,7 @@ Examples:
     "--journal",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    shell_complete=file,
     help="Keep in this file what has succeeded, and restore what an earlier run has kept there.",
-)
-@click.option(
-    "--journal-hash",
-    is_flag=True,
-    help="With --journal: files count by their contents, not by size and time, which differ in a fresh checkout.",
 )
 @click.option(
     "--dask",
@@ -98,36 +110,36 @@ Examples:
 )
 @click.option(
     "--trace",
-    type=_outputs.output_file(".json", ".svg", ".csv", ""),
+    type=_outputs.OutputFile(".json", ".svg", ".csv", ""),
     metavar="FILE",
-    shell_complete=file,
     help="Write what ran when: FILE.json is for Perfetto, FILE.svg a timeline, FILE.csv a table.",
 )
 @click.option(
-    "--waits",
-    type=_outputs.output_file(".svg", ".txt", "", or_standard_output=True),
-    metavar="FILE",
-    shell_complete=file,
-    help="Write where the time went, work and waits by what was waited for: FILE.svg is a picture, FILE.txt a table by "
-    "kind of job, and - prints the table.",
-)
-@click.option(
-    "--graph",
-    type=_outputs.output_file(*GRAPHS),
-    metavar="FILE",
-    shell_complete=file,
-    help="Draw the graph after the run, with states, times and the critical path: FILE.svg and .png are pictures, .dot "
-    "is for Graphviz, .mmd is Mermaid.",
-)
-@click.option(
     "--report",
-    type=_outputs.output_file(".html", ".htm", ""),
+    type=_outputs.OutputFile(".html", ".htm", ""),
     metavar="FILE",
-    shell_complete=file,
     help="Write an HTML report, to be opened in a browser.",
 )
-@click.option("--live", is_flag=True, help="Keep the report up to date during the run; its page loads itself again.")
-@_told.options
+@click.option(
+    "--events",
+    type=click.Path(allow_dash=True),
+    callback=_events,
+    metavar="FILE",
+    help="Write what happens as lines of JSON; for -, to the standard output, all else to the standard error.",
+)
+@click.option(
+    "--junit",
+    type=_outputs.OutputFile(),
+    metavar="FILE",
+    help="Write a test case for each job, as JUnit XML for CI systems.",
+)
+@click.option(
+    "--summary",
+    type=_outputs.OutputFile(),
+    metavar="FILE",
+    help="Write the verdict, the failures and the slowest jobs as Markdown.  [default in GitHub's actions: the summary "
+    "of the step]",
+)
 def command(
     scheduler: Scheduler,
     jobs_window: int | None,
@@ -136,13 +148,9 @@ def command(
     monitor: bool,
     tag: bool,
     trace: Path | None,
-    waits: Path | None,
-    graph: Path | None,
     report: Path | None,
     journal: Path | None,
-    journal_hash: bool,
     dask: str | None,
-    live: bool,
     events: Any,
     junit: Path | None,
     summary: Path | None,
@@ -153,14 +161,11 @@ def command(
     Ctrl-C, SIGTERM and SIGHUP end it in order; a second one ends it at once. At the end a line says how it went. If any
     job failed, each kind of failure follows on the standard error, with a traceback.
     """
-    if live and (report is None or (report.exists() and not report.is_file())):
-        raise click.UsageError("--live keeps a file up to date by renaming: give --report FILE.html with it")
-    check_drawable(graph)
     if critical:
         scheduler.critical_jobs = True
-    traced = instrument("Trace", Trace) if trace or waits or report else None
-    reports = _told.reports(junit, summary)
-    told: list[Instrument] = [*reports]
+    traced = instrument("Trace", Trace) if trace or report else None
+    for_ci = reports(junit, summary)
+    told: list[Instrument] = [*for_ci]
     if events:
         told.append(instrument("Events", functools.partial(Events, events)))
     shown = monitors(scheduler, tag) if monitor else []
@@ -171,16 +176,12 @@ def command(
     # The trace is last, because the time in which the monitor loads its libraries is no part of a job.
     watching = [*shown, *told, stopwatch, *([traced] if traced else [])]
     on_signal = SecondSignal(scheduler.drain if drain_on_term else None)
-    options["journal"] = kept_in(journal, journal_hash)
+    options["journal"] = journal
     if jobs_window is not None:
-        options["jobs_window"] = SharedWindow(scheduler).of(jobs_window)
+        options["jobs_window"] = window_of_run(scheduler, jobs_window)
     given = {name: value for name, value in options.items() if value is not None}
     is_picture = bool(shown) and can_draw(sys.stdout)
-    with (
-        on_cluster(scheduler, dask),
-        engine_log({"failure", "end"} if is_picture else {"end"}),
-        live_report(live, traced, report),
-    ):
+    with on_cluster(scheduler, dask), engine_log({"failure", "end"} if is_picture else {"end"}):
         try:
             refusing(scheduler, lambda: scheduler.run(instruments=watching, handle_signals=on_signal, **given))
         except BaseException:
@@ -188,22 +189,18 @@ def command(
                 raise  # Ctrl-C may have ended a run that was draining
     code = code_of(scheduler)
     written = show_outcome(scheduler, stopwatch.elapsed, code, with_verdict=not shown)
-    is_told = all(one.is_written for one in reports)
-    is_drawn = graph is None or draw(scheduler, graph, legend=True)
-    are_written = (written, is_told, is_drawn, *_written(traced, trace, waits, report))
-    return code if all(are_written) or code == INTERRUPTED else STOPPED
+    is_told = all(view.is_written for view in for_ci)
+    return code if all((written, is_told, *_written(traced, trace, report))) or code == INTERRUPTED else STOPPED
 
 
-def kept_in(path: Path | None, by_contents: bool) -> Any:
-    """Return what the run gets as its journal: a path, or a `Journal` if files count by their contents."""
-    if not by_contents:
-        return path
-    if path is None:
-        raise click.UsageError("--journal-hash is about a journal: give --journal FILE too")
-    try:
-        return Journal(path, hash=True)
-    except ImportError as error:
-        raise Refusal(str(error)) from None
+def reports(junit: Path | None, summary: Path | None) -> list[JUnit | Summary]:
+    """Return what writes the reports that were asked for; in one of GitHub's actions, its summary unasked."""
+    found: list[JUnit | Summary] = []
+    if junit:
+        found.append(JUnit(junit))
+    if summary or (os.environ.get("GITHUB_ACTIONS") and os.environ.get("GITHUB_STEP_SUMMARY")):
+        found.append(Summary(summary))
+    return found
 
 
 def monitors(scheduler: Scheduler, tag: bool) -> list[Any]:
@@ -273,36 +270,94 @@ def summary(scheduler: Scheduler, elapsed: float | None) -> Iterator[str]:
     verdict = _verdict.of_run(scheduler, scheduler.stop_reason or StopReason.INTERRUPTED, elapsed)
     line = verdict.line(scheduler.label, symbols)
     yield click.style(line, fg="green" if verdict.is_good else "red", bold=True) if has_colours(sys.stdout) else line
-    counts = _counts.of_jobs(scheduler.iterate_jobs())
+    counts = _counts.Tally.of_run(scheduler).in_words()
     if {",", "("} & {*counts} or not verdict.is_good:
         yield counts
 
 
-def live_report(live: bool, traced: Any, report: Path | None) -> contextlib.AbstractContextManager[object]:
-    """Return what keeps a report up to date around the run; nothing, unless that was asked for."""
-    if not live or report is None:
-        return contextlib.nullcontext()
-    from ..view.trace.report._live import LiveReport
-
-    return LiveReport(traced._record, report)
-
-
-def _written(traced: Any, trace: Path | None, waits: Path | None, report: Path | None) -> Iterator[bool]:
+def _written(traced: Any, trace: Path | None, report: Path | None) -> Iterator[bool]:
     """Write the files that were asked for, and yield for each whether it could be written."""
     if trace is not None:
         exports = {".svg": traced.export_as_svgfile, ".csv": traced.export_as_csvfile}
         yield _outputs.written(exports.get(trace.suffix.lower(), traced.export_as_json), trace)
-    if waits is not None:
-        yield _write_waits(traced.time_spent(), waits)
     if report is not None:
         yield _outputs.written(traced.export_as_htmlfile, report)
 
 
-def _write_waits(spent: TimeSpent, file: Path) -> bool:
-    text = f"{spent}\n\n{spent.table()}\n"
-    if file == Path(_outputs.STANDARD_OUTPUT):
-        return _outputs.said(f"\n{text}", nl=False)
-    is_picture = file.suffix.lower() == ".svg"
-    return _outputs.written(
-        spent.export_as_svgfile if is_picture else lambda path: Path(path).write_text(text, encoding="utf-8"), file
-    )
+# ---- what the engine logs
+
+
+class EngineLog(logging.Handler):
+    """In the place of Python's last resort: what a command tells itself, and advice for programs, is left out.
+
+    Args:
+        told: what the command tells: "failure", "end".
+
+    """
+
+    def __init__(self, told: Collection[str]) -> None:
+        super().__init__(logging.WARNING)
+        self._told: Final = told
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a line, unless the user's own code has set up logging meanwhile, and so has it already."""
+        if logging.root.handlers or getattr(record, "about", None) in self._told or sys.stderr is None:
+            return
+        if isinstance(record.args, tuple) and len(record.args) == 2:
+            record = logging.makeLogRecord({**record.__dict__, "args": (record.args[0], "")})
+        with contextlib.suppress(OSError):
+            print(self.format(record), file=sys.stderr)
+
+
+@contextlib.contextmanager
+def engine_log(told: Collection[str]) -> Generator[None]:
+    """Print for a block what the engine logs; if logging has been set up, do nothing."""
+    logger = logging.getLogger("trioflow")
+    if logger.hasHandlers():
+        yield
+        return
+    handler = EngineLog(told)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+
+
+# ---- --dask
+
+
+@contextlib.contextmanager
+def on_cluster(scheduler: Scheduler, address: str | None) -> Generator[None]:
+    """Make a cluster the place of the ProcessJobs of a scheduler, if there is an address, as long as the block lasts.
+
+    What the user's file defines is sent as it is, because workers do not have the file.
+
+    Raises:
+        Refusal: Dask is not installed, or no scheduler of it answers.
+
+    """
+    if address is None:
+        yield
+        return
+    try:
+        cloudpickle: Any = importlib.import_module("cloudpickle")
+        distributed: Any = importlib.import_module("distributed")
+    except ImportError as error:
+        raise Refusal(f"--dask needs {error.name}: pip install 'trioflow[dask]'") from None
+    from ..dask import Cluster
+
+    try:
+        client = distributed.Client(address, timeout=CONNECTING)
+    except (OSError, ValueError, TypeError) as error:
+        found = f"no Dask scheduler answers there: {error}; `dask scheduler` prints its address"
+        raise Refusal(printable(f"--dask {address}: {found}")) from None
+    for module in loaded:
+        cloudpickle.register_pickle_by_value(module)
+    try:
+        with client:
+            scheduler.processes = Cluster(client)
+            yield
+    finally:
+        for module in loaded:
+            cloudpickle.unregister_pickle_by_value(module)

@@ -13,17 +13,23 @@ from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
-from typing import IO, Any, Final, TypeVar
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar
 
 import click
 
 from .. import JournalError, Scheduler
-from ..abc import printable
+from ..abc import is_scheduler, printable
 from ..view.text import _symbols, _user_traceback
-from . import USAGE, _completion, _part, _values
+from . import USAGE, _part, _values
 from ._unknown import nearest
 
+if TYPE_CHECKING:
+    import anyio
+    from click.shell_completion import CompletionItem
+
 T = TypeVar("T")
+USUAL: Final = "scenario"
+"""The function that is meant if a file's name stands alone."""
 
 
 class Refusal(click.ClickException):
@@ -131,17 +137,15 @@ def find(module: ModuleType, path: Path, name: str | None) -> Any:
     outermost = {value: key for key, value in names.items() if value.scheduler is None}
     if len(outermost) == 1:
         return next(iter(outermost))
-    usual = module.__dict__.get(_completion.USUAL)
+    usual = module.__dict__.get(USUAL)
     if isinstance(usual, Scheduler) or callable(usual):
         return usual
     shown = printable(str(path))
     if outermost:
         choices = "\n".join(f"  {shown}:{key}" for key, value in names.items() if value.scheduler is None)
-        raise click.UsageError(
-            f"{shown} has several schedulers, and none is called {_completion.USUAL}; choose:\n{choices}"
-        )
+        raise click.UsageError(f"{shown} has several schedulers, and none is called {USUAL}; choose:\n{choices}")
     raise click.UsageError(
-        f"{shown} has no global Scheduler that is not nested in another, and no function called {_completion.USUAL}: "
+        f"{shown} has no global Scheduler that is not nested in another, and no function called {USUAL}: "
         f"make one, or name a function that returns one: {shown}:NAME"
     )
 
@@ -150,7 +154,7 @@ def _names(module: ModuleType) -> dict[str, Scheduler]:
     """Return the file's global schedulers, each under the usual name if it has that, else under its first name."""
     found: dict[Scheduler, str] = {}
     for name, value in module.__dict__.items():
-        if isinstance(value, Scheduler) and (value not in found or name == _completion.USUAL):
+        if isinstance(value, Scheduler) and (value not in found or name == USUAL):
             found[value] = name
     return {name: scheduler for scheduler, name in found.items()}
 
@@ -184,22 +188,28 @@ def not_a_scheduler(what: str, value: object) -> str:
 
 # ---- what all subcommands take
 
+
+def files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete names of files."""
+    return click.Path().shell_complete(ctx, param, incomplete)
+
+
 OPTIONS: Final = (
-    click.argument("file", type=parse_file, metavar="FILE[:NAME]", shell_complete=_completion.file_and_name),
+    click.argument("file", type=parse_file, metavar="FILE[:NAME]", shell_complete=files),
     click.option(
-        "--set", "settings", metavar="NAME=VALUE", multiple=True, shell_complete=_completion.settings,
+        "--set", "settings", metavar="NAME=VALUE", multiple=True,
         help="A parameter of the function that returns the scenario; for a list, once for each item.",
     ),
     click.option(
-        "--only", metavar="PATH", multiple=True, shell_complete=_completion.paths,
+        "--only", metavar="PATH", multiple=True,
         help="Only the jobs with this path; * is any text, ? is any one character. `list --paths` shows the paths.",
     ),
     click.option(
-        "--from", "starts", metavar="PATH", multiple=True, shell_complete=_completion.paths,
+        "--from", "starts", metavar="PATH", multiple=True,
         help="Only these, and all that wait for them.",
     ),
     click.option(
-        "--until", "ends", metavar="PATH", multiple=True, shell_complete=_completion.paths,
+        "--until", "ends", metavar="PATH", multiple=True,
         help="Only these, and all that they wait for.",
     ),
 )  # fmt: skip
@@ -277,6 +287,15 @@ def graph_in(path: Path) -> Scheduler:
         raise Refusal(f"cannot read {shown!r}: {error.strerror}") from None
     except ValueError as error:
         raise Refusal(f"{shown} is not a graph of commands: {error}") from None
+
+
+def window_of_run(scheduler: Scheduler, slots: int | None) -> int | anyio.CapacityLimiter | None:
+    """Return the window for `-j N`: if schedulers are nested, a limiter, which counts the jobs of the whole run."""
+    if not slots or not any(map(is_scheduler, scheduler)):
+        return slots
+    import anyio  # late, because --help does not need it
+
+    return anyio.CapacityLimiter(slots)
 
 
 def refusing(scheduler: Scheduler, call: Callable[[], Any]) -> Any:

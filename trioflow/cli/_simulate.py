@@ -5,18 +5,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
 import click
 
 from .. import Scheduler, StopReason
-from ..abc import POLICY_NAMES, AbstractJob, duration_text, is_scheduler, name_of_policy
+from ..abc import AbstractJob, PolicyName, duration_text, is_scheduler, name_of_policy
 from ..view.text._columns import aligned
-from . import STOPPED
-from ._completion import file, policy_names
-from ._outputs import output_file, written
-from ._scenario import Refusal, refusing, takes_scenario
-from ._window import SharedWindow
+from ._scenario import Refusal, refusing, takes_scenario, window_of_run
 
 if TYPE_CHECKING:
     from ..simulation._simulate import Simulation
@@ -24,7 +20,6 @@ if TYPE_CHECKING:
     Found: TypeAlias = dict[tuple[int | None, str], Simulation]
     """By window, None for no limit, and policy."""
 
-WINDOW: Final = "window"
 NO_LIMIT: Final = 1 << 60
 ENOUGH: Final = 0.03
 """A larger window is worth mentioning if it gains more than this share of the time."""
@@ -44,8 +39,8 @@ def policies(context: click.Context, option: click.Parameter, text: str | None) 
     """Parse names of policies, separated by commas."""
     names = [] if text is None else [name.strip() for name in text.split(",")]
     for name in names:
-        if name not in POLICY_NAMES:
-            raise click.BadParameter(f"{name!r}: choose from {', '.join(POLICY_NAMES)}")
+        if name not in get_args(PolicyName):
+            raise click.BadParameter(f"{name!r}: choose from {', '.join(get_args(PolicyName))}")
     return names
 
 
@@ -54,8 +49,6 @@ Examples:
   trioflow simulate flow.py
   trioflow simulate flow.py -j 4,8,16 --policy fifo,critical-path
   trioflow simulate flow.py --durations .ninja_log
-  trioflow simulate flow.py --what-if -o what-if.svg
-  trioflow simulate flow.py --what-if gpu -j 1,2,4
 """
 
 
@@ -68,40 +61,14 @@ Examples:
     callback=windows,
     help="Windows to compare, as `run -j` has them; 0 for no limit.",
 )
-@click.option(
-    "--policy", metavar="NAME,...", callback=policies, shell_complete=policy_names, help="Policies to compare."
-)
+@click.option("--policy", metavar="NAME,...", callback=policies, help="Policies to compare.")
 @click.option(
     "--durations",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    shell_complete=file,
     help="How long the jobs take: a file that a Scheduler has kept, or ninja's .ninja_log.",
 )
-@click.option(
-    "--what-if",
-    is_flag=False,
-    flag_value=WINDOW,
-    metavar="[RESOURCE]",
-    help="Compare many windows, or amounts of this resource, under several policies, and say which is best. With -j, "
-    "just these.",
-)
-@click.option(
-    "-o",
-    "--output",
-    type=output_file(".svg"),
-    metavar="FILE.svg",
-    shell_complete=file,
-    help="With --what-if: draw the time against the size.",
-)
-def command(
-    scheduler: Scheduler,
-    jobs_window: list[int | None],
-    policy: list[str],
-    durations: Path | None,
-    what_if: str | None,
-    output: Path | None,
-) -> int | None:
+def command(scheduler: Scheduler, jobs_window: list[int | None], policy: list[str], durations: Path | None) -> None:
     """Print how long a run would take, by the expected durations of the jobs.
 
     Nothing is run. The lower bound is what no order can beat: the longest path, or the work shared by the slots. Slots
@@ -110,18 +77,12 @@ def command(
     from ..simulation._simulate import OWN, simulate
 
     known = None if durations is None else read(durations)
-    if what_if is not None:
-        resource = None if what_if == WINDOW else what_if
-        return compare_many(scheduler, known, resource, jobs_window or None, policy or None, output)
-    if output is not None:
-        raise click.UsageError("--output draws what --what-if finds: give that too")
     sizes: list[Any] = [*jobs_window] or [OWN]
     names: list[Any] = [*policy] or [None]
     found: Found = {}
-    shared = SharedWindow(scheduler)
     for name in names:
         for size in sizes:
-            window = OWN if size is OWN else shared.of(size)
+            window = OWN if size is OWN else window_of_run(scheduler, size)
             one = refusing(
                 scheduler, functools.partial(simulate, scheduler, durations=known, jobs_window=window, policy=name)
             )
@@ -131,25 +92,6 @@ def command(
     for sentence in (verdict(found), about_guesses(scheduler, next(iter(found.values())).guessed)):
         if sentence:
             click.echo(f"\n{sentence}")
-    return None
-
-
-def compare_many(
-    scheduler: Scheduler, known: Any, resource: str | None, sizes: Any, policies: Any, output: Path | None
-) -> int | None:
-    """Print, and draw, how long a run takes with many sizes; return the exit code if the picture cannot be written."""
-    from ..simulation import _simulate
-    from ..simulation._what_if import of_scheduler
-
-    found = refusing(scheduler, functools.partial(of_scheduler, scheduler, known, resource, sizes, policies))
-    click.echo(found.table())
-    seconds, durations = _simulate.seconds_of(scheduler, known)
-    guessed = {job: one for job, one in seconds.items() if job not in durations and not job.forever}
-    guessed = {job: one for job, one in guessed.items() if not is_scheduler(job)}
-    for sentence in (str(found), about_guesses(scheduler, guessed)):
-        if sentence:
-            click.echo(f"\n{sentence}")
-    return STOPPED if output is not None and not written(found.export_as_svgfile, output) else None
 
 
 def read(durations: Path) -> dict[str, float]:

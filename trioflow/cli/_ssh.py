@@ -10,7 +10,6 @@ from typing import Any, Final
 import click
 
 from ..batch import _numbers
-from ._completion import file
 from .batch._options import BatchCommand, parsed
 
 NOTES: Final = """\b
@@ -34,7 +33,7 @@ Exit codes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
+class SshArgs:
     """The words and options, as the command line has them, each read and checked."""
 
     words: tuple[str, ...]
@@ -58,10 +57,9 @@ class Given:
     timeout: float | None
     tag: bool
     tagstring: str | None
-    quiet: bool
 
 
-PATHS: Final = functools.partial(click.option, multiple=True, metavar="PATH")
+PATHS: Final = functools.partial(click.option, type=click.Path(), multiple=True, metavar="PATH")
 
 
 @click.command(
@@ -74,15 +72,15 @@ PATHS: Final = functools.partial(click.option, multiple=True, metavar="PATH")
 @click.option(
     "-H", "--hosts", "nodes", multiple=True, required=True, metavar="NODES", help="The nodes; may be repeated."
 )
-@click.option("--script", metavar="FILE", shell_complete=file, help="Run this; COMMAND is its arguments.")
-@PATHS("--include", shell_complete=file, help="Have this beside the script; may be repeated.")
-@PATHS("--push", shell_complete=file, help="Copy this there before; may be repeated.")
+@click.option("--script", type=click.Path(), metavar="FILE", help="Run this; COMMAND is its arguments.")
+@PATHS("--include", help="Have this beside the script; may be repeated.")
+@PATHS("--push", help="Copy this there before; may be repeated.")
 @click.option("--to", default="~", metavar="PLACE", help="Where that goes there; by default the home directory.")
 @PATHS("--pull", help="Copy this from there afterwards; may be repeated.")
 @click.option("--into", default="{node}/", metavar="PLACE", help="Where that goes here; by default {node}/.")
 @click.option("-j", "--jobs", type=click.IntRange(min=0), default=0, metavar="N", help="How many nodes at once.")
 @click.option("-l", "--login", metavar="NAME", help="Who to be there.")
-@click.option("-i", "--identity", type=click.Path(), metavar="FILE", shell_complete=file, help="A private key.")
+@click.option("-i", "--identity", type=click.Path(), metavar="FILE", help="A private key.")
 @click.option("-F", "--ssh-config", type=click.Path(), metavar="FILE", help="Configuration of ssh.")
 @click.option("-J", "--gateway", metavar="NODE", help="Reach the nodes through this one.")
 @click.option("--accept-new", is_flag=True, help="Take the keys of hosts that nobody knows yet.")
@@ -90,7 +88,6 @@ PATHS: Final = functools.partial(click.option, multiple=True, metavar="PATH")
 @click.option("--timeout", type=parsed(_numbers.seconds), metavar="TIME", help="End a command that takes longer.")
 @click.option("--tag", is_flag=True, help="Print each line at once, with the node's name in front.")
 @click.option("--tagstring", metavar="TEXT", help="The same with this in front: '{time} {node}: '.")
-@click.option("--quiet", is_flag=True, help="Print no table.")
 def command(**options: Any) -> int:
     r"""Run COMMAND on many nodes by ssh, or a script, and copy files there and back.
 
@@ -98,7 +95,7 @@ def command(**options: Any) -> int:
     PATH and PLACE, {node} stands for the name of the node. The outputs are printed node by node as they end. At the end
     a table says how it went.
     """
-    given = Given(**options)
+    given = SshArgs(**options)
     if given.include and given.script is None:
         raise click.UsageError("--include is for files beside a script: give --script too")
     if not (given.words or given.script or given.push or given.pull):
@@ -117,11 +114,11 @@ def command(**options: Any) -> int:
     )
     if not found:
         raise click.UsageError("there are no nodes: give a file with some, or names and ranges, with -H")
-    plan = _on_nodes.Plan(
+    plan = _on_nodes.NodeTask(
         given.words, given.script, given.include, push=given.push, to=given.to, pull=given.pull, into=given.into
     )
     missing = [one for one in plan.files() if not os.path.exists(one)]
     if missing:
         raise click.UsageError(f"there is no file {missing[0]!r}")
-    run = _on_nodes.Run(plan, found, timeout=given.timeout or None, tag=given.tagstring or given.tag)
-    return run.run(given.jobs or None, with_table=not given.quiet)
+    run = _on_nodes.NodeRun(plan, found, timeout=given.timeout or None, tag=given.tagstring or given.tag)
+    return run.run(given.jobs or None)

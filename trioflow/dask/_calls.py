@@ -4,25 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import itertools
 import os
 import pickle
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio.to_thread
 
-from .. import Scheduler
+from .._scheduler import Scheduler
 from ..abc import FunctionJob, ThreadEvent, carried, ranks_of, run_of
 from ..jobs import _pickling
 from ..jobs._carried import with_variables
-from ._library import imported
 
 if TYPE_CHECKING:
-    from .. import AbstractJob
-    from ..abc import RunHandle
+    from ..abc import AbstractJob, RunHandle
 
     AnyJob = AbstractJob[Any]
 
@@ -40,7 +40,7 @@ async def call_there(
     """Have a cluster make the call of a job; return Dask's future, and the value if it `comes`, or `STAYED`."""
     run, started, ended = run_of(job), ThreadEvent(), ThreadEvent()
     address = address_of(client)
-    starts, is_timed = run.shared(Starts), not job.timeout is job.idle_timeout is None
+    starts, is_timed = run.shared(StartEvents), not job.timeout is job.idle_timeout is None
     if client.status != "running":
         raise lost(job, client, address)
     number = starts.expect(client, job, started)
@@ -222,7 +222,7 @@ def _there() -> ByValue:
     return ByValue(there)
 
 
-class Starts:
+class StartEvents:
     """What workers tell of the calls of a run, by events: starts and progress; and which calls no worker can take."""
 
     def __init__(self, run: RunHandle) -> None:
@@ -368,3 +368,11 @@ class Answer:
         if self._error is not None:
             raise self._error
         return self._value
+
+
+def imported(name: str) -> ModuleType:
+    """Import a module of Dask's, when it is first used."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f'{error}: install it with pip install "trioflow[dask]"', name=error.name) from None

@@ -1,24 +1,35 @@
-"""`Cluster`: a Dask cluster as the place for ProcessJobs. It decides which results stay there."""
+"""A Dask cluster: `Cluster`, the place for ProcessJobs, which decides what stays there; `DaskJob`; results there."""
 
 from __future__ import annotations
 
 import contextlib
 import platform
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Unpack, cast
 
 import anyio.to_thread
 
-from .. import ProcessJob
-from ..abc import FunctionJob, ThreadEvent, call_of, inputs_of, outwards, run_of, shown, users_of
-from ..jobs.process._place import Place, place_of
-from ._calls import PATIENCE, STAYED, address_of, call_there
-from ._job import DaskJob
-from ._results import Futures, OnCluster
+from ..abc import (
+    FunctionJob,
+    JobOptions,
+    Look,
+    ThreadEvent,
+    call_of,
+    flag,
+    inputs_of,
+    kept_of,
+    outwards,
+    run_of,
+    shown,
+    users_of,
+)
+from ..jobs.process._job import ProcessJob
+from ..jobs.process._place import Elsewhere, Place, place_of
+from ._calls import PATIENCE, STAYED, address_of, call_there, imported
 
 if TYPE_CHECKING:
-    from .. import AbstractJob
-    from ..abc import RunHandle
+    from ..abc import AbstractJob, RunHandle
 
     AnyJob = AbstractJob[Any]
 
@@ -154,3 +165,136 @@ class Versions:
 
     async def close(self) -> None:
         """Nothing is left to do."""
+
+
+class DaskJob(
+    FunctionJob[Any], look=Look("call on a Dask cluster", "tab", place=3), calls_in="a Dask cluster", keeps_time=True
+):
+    """A plain function with its arguments, called by a Dask cluster, where its result stays.
+
+    Its result here is Dask's future, not the value. As an argument of another DaskJob it stands for the value: that
+    goes from worker to worker, or stays where it is, and never comes here. For other jobs, `future.result()` fetches
+    it. The value is kept on the cluster as long as the job keeps its result.
+
+    The cluster starts first what most work waits for: the longest path of jobs to the end, by their expected durations.
+    The work of a worker that is lost, and the values that it had, are made again by the others. A call that runs on a
+    worker cannot be interrupted: when the job is cancelled or its time is over, it settles at once, and what the call
+    returns is dropped.
+
+    Args:
+        function: a plain function; Dask sends it by cloudpickle.
+        args: positional arguments of the call; jobs among them are filled in, see `Job`.
+        client: the `distributed.Client` of the cluster; None for the one that Dask itself would take, the last one that
+            was made.
+        kwargs: keyword arguments of the call, jobs among them as well.
+        gather: fetches the value, which is the job's result then.
+        resources: what the call needs of a worker, such as {"GPU": 1}. If no worker has it, the log says so once, and
+            the job waits until one joins.
+        workers: the workers that may run it: an address, a name, or several; None for all. The same holds for them.
+        options: those of every job; see `AbstractJob`. A timeout counts from the start of the call on a worker: the
+            time in the cluster's queue does not count, that of fetching the value does.
+
+    Raises:
+        TypeError: an async function, something not callable, or no client.
+        ValueError: an option out of its range; from the job itself: there is no client.
+        ModuleNotFoundError: from the job itself: Dask is not installed.
+        RuntimeError: from the job itself: the cluster was lost, or the call was cancelled by others.
+
+    """
+
+    __slots__ = ("_client", "_gather", "_resources", "_workers")
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        /,
+        *args: Any,
+        client: Any = None,
+        kwargs: Mapping[str, Any] | None = None,
+        gather: bool = False,
+        resources: Mapping[str, float] | None = None,
+        workers: str | Iterable[str] | None = None,
+        **options: Unpack[JobOptions],
+    ) -> None:
+        if client is not None and not hasattr(client, "submit"):
+            raise TypeError(f"client={shown(client)} of DaskJob: give a distributed.Client, or None")
+        self._client: Final = client
+        self._gather: Final = flag(gather, "gather", "DaskJob()")
+        if resources is not None and not isinstance(resources, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"resources={shown(resources)} of DaskJob(): give a dict of names and amounts, or None")
+        self._resources: Final = None if resources is None else dict(resources)
+        given: Any = workers
+        if given is not None and (isinstance(given, bytes) or not isinstance(given, Iterable)):
+            raise TypeError(f"workers={shown(workers)} of DaskJob(): give the addresses of workers, or None")
+        self._workers: Final = workers if workers is None or isinstance(workers, str) else list(workers)
+        super().__init__(function, args, kwargs, options)
+
+    async def co_run(self) -> Any:
+        """Submit the call, and wait until it has ended.
+
+        Raises:
+            BaseException: what the function raised.
+            RuntimeError: the cluster was lost, or no run has called this.
+
+        """
+        run, client = run_of(self), self._client_now()
+        call = call_of(self, partial(run.shared(Futures).given, client))
+        own = {"resources": self._resources, "workers": self._workers}
+        future, value = await call_there(self, client, call, lambda: self._gather, **own)
+        return value if self._gather else future
+
+    def _client_now(self) -> Any:
+        return self._client if self._client is not None else imported("distributed").get_client()
+
+
+# ---- results: those that have stayed there, and the futures of those that are here too
+
+
+class OnCluster(Elsewhere):
+    """A result that has stayed on a cluster."""
+
+    __slots__ = ("_address", "client", "future")
+
+    def __init__(self, client: Any, future: Any, address: str) -> None:
+        self.client: Final = client
+        self.future: Final = future
+        self._address: Final = address
+
+    def fetch(self, label: str) -> Any:
+        """Return the value."""
+        try:
+            return self.client.gather(self.future)
+        except Exception as error:
+            raise RuntimeError(
+                f"{label!r}: its value has stayed on the Dask cluster at {self._address}, which does not have it any "
+                f"more, or cannot be reached: ask for it while the client is open"
+            ) from error
+
+    def __repr__(self) -> str:
+        """Show what it is and where."""
+        kind = getattr(self.future.type, "__name__", "a value")
+        return f"<{kind} on the Dask cluster at {self._address}>"
+
+
+class Futures:
+    """The futures of results that have come here, for the jobs on the same cluster that use them too."""
+
+    def __init__(self, _: RunHandle) -> None:
+        self._of: Final[dict[AnyJob, tuple[Any, Any]]] = {}
+
+    def keep(self, job: AnyJob, client: Any, future: Any) -> None:
+        """Keep a future until the run ends; not for a result that is dropped before."""
+        if job.keep_result:
+            self._of[job] = client, future
+
+    def given(self, client: Any, job: AnyJob) -> Any:
+        """Return what a job on the cluster of `client` gets for the result of another one."""
+        kept = kept_of(job)
+        if isinstance(kept, OnCluster) and kept.client is client:
+            return kept.future
+        other, future = self._of.get(job, (None, None))
+        return future if other is client and future.status == "finished" else job.result()
+
+    async def close(self) -> None:
+        """Let the cluster forget the values."""
+        self._of.clear()

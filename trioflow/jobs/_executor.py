@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack, cast
 
 import anyio.to_thread
 
-from ..abc import ForksEndHere, FunctionJob, JobOptions, Look, ThreadEvent, call_of, carried, flag, run_of, shown
+from ..abc import FunctionJob, JobOptions, Look, ThreadEvent, call_of, carried, run_of, shown
 from . import T, _pickling
 from ._carried import call_with_variables, with_variables
 
@@ -35,6 +35,10 @@ class ExecutorJob(
     `client.get_executor()` jobs run on a cluster. The executor stays the caller's, who shuts it down; one that the job
     is to make itself, by a function, serves all jobs of the run with the same function, and is shut down at its end.
 
+    A broken executor (one of its processes was killed) fails the calls that it had taken; `retry=1` runs them again. In
+    the place of a `ProcessPoolExecutor`, or of one that a function makes, a new one is made, which serves the rest of
+    the run.
+
     When the job is cancelled or its time is over, it cancels the call. One that runs already cannot be cancelled, and
     a pool of processes counts some calls that wait as running: the job then keeps its slot until the call has ended,
     what it returned or raised is dropped, and the job is CANCELLED, or has failed with `JobTimeout`.
@@ -44,16 +48,13 @@ class ExecutorJob(
         function: a plain function; where the executor pickles it, one at the top level of a module.
         args: positional arguments of the call; jobs among them are filled in, see `Job`.
         kwargs: keyword arguments of the call, jobs among them as well.
-        restart_broken: makes a new executor in the place of one that has broken, say because one of its processes was
-            killed. What the broken one had taken fails (`retry=1` runs it again), what comes later runs on the new one.
-            For a `ProcessPoolExecutor`, or an executor that a function makes.
-        options: those of every job; see `AbstractJob`. With threads (a `ThreadPoolExecutor`, a `trioflow.Executor`) a
-            timeout counts from the start of the call: the time in their queue does not count. Other executors do not
-            tell when a call starts, and so it counts from the submission.
+        options: those of every job; see `AbstractJob`. With a `ThreadPoolExecutor` a timeout counts from the start of
+            the call: the time in its queue does not count. Other executors do not tell when a call starts, and so it
+            counts from the submission.
 
     Raises:
-        TypeError: no executor, an async function, something not callable, or `restart_broken` for an executor that
-            nobody knows how to make again; from the job itself, something that cannot be pickled, named.
+        TypeError: no executor, an async function, or something not callable; from the job itself, something that
+            cannot be pickled, named.
         ValueError: an option out of its range.
         RuntimeError: from the job itself: the executor is shut down, or its futures were cancelled by others.
         BrokenExecutor: from the job itself: the executor has broken.
@@ -68,7 +69,7 @@ class ExecutorJob(
 
     """
 
-    __slots__ = ("_executor", "_restart_broken")
+    __slots__ = ("_executor",)
 
     def __init__(
         self,
@@ -77,12 +78,10 @@ class ExecutorJob(
         /,
         *args: Any,
         kwargs: Mapping[str, Any] | None = None,
-        restart_broken: bool = False,
         **options: Unpack[JobOptions],
     ) -> None:
-        _check_executor(executor, flag(restart_broken, "restart_broken", "ExecutorJob()"))
+        _check_executor(executor)
         self._executor: Final = executor
-        self._restart_broken: Final = bool(restart_broken)
         super().__init__(function, args, kwargs, options)
 
     async def co_run(self) -> T:
@@ -95,18 +94,15 @@ class ExecutorJob(
             RuntimeError: the executor is shut down, or this is not called by a run.
 
         """
-        advice = "retry=1 runs the job again" if self._restart_broken else "restart_broken=True makes a new one"
-        return await call_in(self._executor, self, self._restart_broken, advice)
+        return await call_in(self._executor, self)
 
 
-async def call_in(given: ExecutorOrMaker, job: FunctionJob[T], restart_broken: bool, advice: str) -> T:
+async def call_in(given: ExecutorOrMaker, job: FunctionJob[T]) -> T:
     """Have an executor make the call of a job, in its `co_run`, and return what the call returns.
 
     Args:
         given: the executor, or a function that makes one for all jobs of the run.
         job: the job.
-        restart_broken: makes a new executor in the place of a broken one.
-        advice: what to do when it has broken, for the error.
 
     Raises:
         BaseException: as `ExecutorJob.co_run`.
@@ -114,9 +110,9 @@ async def call_in(given: ExecutorOrMaker, job: FunctionJob[T], restart_broken: b
     """
     run, started, ended = run_of(job), ThreadEvent(), ThreadEvent()
     try:
-        future = _submit(run.shared(Executors), given, job, restart_broken, started)
+        future = _submit(run.shared(Executors), given, job, started)
     except BrokenExecutor as error:
-        raise _with_advice(error, job, advice) from None
+        raise _with_advice(error, job, given) from None
 
     def wake(_: object) -> None:
         started.set()
@@ -139,17 +135,15 @@ async def call_in(given: ExecutorOrMaker, job: FunctionJob[T], restart_broken: b
             f"has it lost its workers?"
         ) from None
     except BrokenExecutor as error:
-        raise _with_advice(error, job, advice) from None
+        raise _with_advice(error, job, given) from None
     finally:
         del future  # it has the exception, whose traceback has this frame
 
 
-def _submit(
-    executors: Executors, given: ExecutorOrMaker, job: FunctionJob[T], restart_broken: bool, started: ThreadEvent
-) -> Future[T]:
+def _submit(executors: Executors, given: ExecutorOrMaker, job: FunctionJob[T], started: ThreadEvent) -> Future[T]:
     executor = executors.get(given)
     call = call_of(job)
-    if job.timeout is job.idle_timeout is None or not _has_threads(executor):
+    if job.timeout is job.idle_timeout is None or not isinstance(executor, ThreadPoolExecutor):
         started.set()
     else:
         call = functools.partial(_call_and_tell, started, call)
@@ -162,7 +156,7 @@ def _submit(
     try:
         return executor.submit(call.func, *call.args, **call.keywords)
     except BrokenExecutor:
-        if not restart_broken:
+        if not _can_be_made_again(given):
             raise
     except RuntimeError as error:
         error.add_note(f"{job.label!r} could not be submitted: its executor must not be shut down before the run")
@@ -170,7 +164,15 @@ def _submit(
     return executors.replace(given).submit(call.func, *call.args, **call.keywords)
 
 
-def _with_advice(error: BrokenExecutor, job: FunctionJob[Any], advice: str) -> BrokenExecutor:
+def _can_be_made_again(given: ExecutorOrMaker) -> bool:
+    """Return whether there is a way to another executor like a broken one."""
+    return not isinstance(given, concurrent.futures.Executor) or type(given) is concurrent.futures.ProcessPoolExecutor
+
+
+def _with_advice(error: BrokenExecutor, job: FunctionJob[Any], given: ExecutorOrMaker) -> BrokenExecutor:
+    advice = "retry=1 runs the job in another one"
+    if not _can_be_made_again(given):
+        advice = "give a function that makes one, and another one is made"
     error.add_note(f"{job.label!r}: its executor has broken, and takes no more calls; {advice}")
     return error
 
@@ -180,7 +182,7 @@ def _with_what_is_carried(call: functools.partial[T], executor: concurrent.futur
     variables = dict(carried())
     if not variables:
         return call
-    if _has_threads(executor):
+    if isinstance(executor, ThreadPoolExecutor):
         return functools.partial(contextvars.copy_context().run, call)
     if _is_by_value(executor):
         return functools.partial(with_variables(call.func, variables), *call.args, **call.keywords)
@@ -190,15 +192,7 @@ def _with_what_is_carried(call: functools.partial[T], executor: concurrent.futur
 def _call_and_tell(started: ThreadEvent, call: functools.partial[T]) -> T:
     """Make a call in a thread of an executor, and tell that it has started."""
     started.set()
-    with ForksEndHere():
-        return call()
-
-
-def _has_threads(executor: concurrent.futures.Executor) -> bool:
-    """Return whether an executor calls functions in threads of this program, where they need no pickles."""
-    if type(executor).__name__ == "InterpreterPoolExecutor":
-        return False
-    return isinstance(executor, ThreadPoolExecutor) or type(executor).__module__ == "trioflow"
+    return call()
 
 
 class Executors:
@@ -255,17 +249,12 @@ def _like(executor: Any) -> concurrent.futures.Executor:
     )
 
 
-def _check_executor(executor: Any, restart_broken: bool) -> None:
+def _check_executor(executor: Any) -> None:
     if isinstance(executor, concurrent.futures.Executor):
-        if restart_broken and type(executor) is not concurrent.futures.ProcessPoolExecutor:
-            name = type(executor).__name__
-            raise TypeError(
-                f"ExecutorJob({name}, restart_broken=True): nobody knows how to make another one; "
-                f"give a function that does: ExecutorJob(lambda: {name}(...), ...)"
-            )
-    elif hasattr(executor, "get_executor"):
+        return
+    if hasattr(executor, "get_executor"):
         raise TypeError(f"ExecutorJob({type(executor).__name__}): give its get_executor(), or use DaskJob")
-    elif not callable(executor):
+    if not callable(executor):
         raise TypeError(f"ExecutorJob({shown(executor)}): give an executor, or a function that makes one")
 
 

@@ -16,7 +16,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from ..abc import ForksEndHere, FunctionJob, JobOptions, Look, ThreadEvent, call_of, flag, name_of, run_of, shown
+from ..abc import FunctionJob, JobOptions, Look, ThreadEvent, call_of, flag, name_of, run_of, shown
 from . import T
 
 if TYPE_CHECKING:
@@ -46,16 +46,15 @@ class ThreadJob(
         kwargs: keyword arguments of the call; the same holds for jobs among them.
         abandon_on_cancel: lets go of the thread as soon as the job is cancelled or its time is over. On asyncio the
             interpreter still waits for that thread before it exits.
-        limiter: a `CapacityLimiter`, of trio or anyio, whichever the backend takes. The job waits for one of its tokens
-            after it has got its slot. By default the window of its scheduler is the only limit, not the 40 threads
-            of trio and anyio. A limiter that is this very window is not asked for a second token.
+        limiter: a `CapacityLimiter`, of trio or anyio, whichever the backend takes. The job takes one of its tokens in
+            place of one of the window's, if that is a limiter, and waits for the token when it is running. By default
+            the window of its scheduler is the only limit, not the 40 threads of trio and anyio.
         options: those of every job; see `AbstractJob`. A timeout counts from the start of the job.
 
     Raises:
         TypeError: an async function (`Job` runs those), something that is not callable, or something that is not a
             limiter; when the job runs, a limiter of the other library, or a function that returned a coroutine.
-        ValueError: an option out of its range; when the job runs, a limiter that is the window of a scheduler further
-            out.
+        ValueError: an option out of its range.
 
     Example:
         >>> job = ThreadJob(sorted, [2, 3, 1], kwargs={"reverse": True})
@@ -66,7 +65,7 @@ class ThreadJob(
 
     """
 
-    __slots__ = ("_abandon_on_cancel", "_limiter")
+    __slots__ = ("_abandon_on_cancel", "_own_limiter")
 
     def __init__(
         self,
@@ -82,7 +81,7 @@ class ThreadJob(
             name = options.get("label") or name_of(function)
             raise TypeError(f"limiter={shown(limiter)} of {name!r}: give a CapacityLimiter of trio or anyio, or None")
         self._abandon_on_cancel = flag(abandon_on_cancel, "abandon_on_cancel", "ThreadJob()")
-        self._limiter = limiter
+        self._own_limiter = limiter
         super().__init__(function, args, kwargs, options)
 
     async def co_run(self) -> T:
@@ -93,7 +92,9 @@ class ThreadJob(
                 RuntimeError.
 
         """
-        call = _Call()
+        call = _ThreadCall()
+        if self._own_limiter is not None:
+            run_of(self).check_limiter(self._own_limiter, self)
         may_outlive = run_of(self).keep_current_job() if self._abandon_on_cancel else None
         try:
             value = await anyio.to_thread.run_sync(
@@ -102,7 +103,7 @@ class ThreadJob(
                 call,
                 may_outlive,
                 abandon_on_cancel=self._abandon_on_cancel,
-                limiter=self._limiter_to_ask() or anyio.CapacityLimiter(math.inf),
+                limiter=self._own_limiter or anyio.CapacityLimiter(math.inf),
             )
         except Exception:
             await anyio.lowlevel.checkpoint_if_cancelled()
@@ -115,15 +116,14 @@ class ThreadJob(
         await anyio.lowlevel.checkpoint_if_cancelled()
         return value
 
-    def _call(self, function: Callable[[], T], call: _Call, may_outlive: Callable[[], object] | None) -> T:
+    def _call(self, function: Callable[[], T], call: _ThreadCall, may_outlive: Callable[[], object] | None) -> T:
         """Call the function; this runs in the thread."""
         if not call.claim():
             raise RuntimeError("called off before it began; nobody waits for this")
         try:
             if may_outlive is not None:
                 may_outlive()
-            with ForksEndHere():
-                value = function()
+            value = function()
             if isinstance(value, CoroutineType):
                 value.close()
                 raise TypeError(
@@ -133,11 +133,8 @@ class ThreadJob(
         finally:
             call.end()
 
-    def _limiter_to_ask(self) -> Any:
-        return None if self._limiter is None else run_of(self).limiter_to_ask(self._limiter, self)
 
-
-class _Call:
+class _ThreadCall:
     """The call in the thread; a `concurrent.futures.Future` does this too, and costs a tenth of a short job."""
 
     __slots__ = ("_claimed", "_listeners", "has_ended")
@@ -162,7 +159,7 @@ class _Call:
         self._listeners.append(listener)
 
 
-async def _until_ended(call: _Call) -> None:
+async def _until_ended(call: _ThreadCall) -> None:
     """Wait until the thread has ended its call. Only asyncio needs this: a native `Task.cancel()` ignores shields."""
     ended = ThreadEvent()
     call.listen(ended.set)

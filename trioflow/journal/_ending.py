@@ -30,7 +30,7 @@ class Failed(NamedTuple):
     error: str
 
 
-class Ending(NamedTuple):
+class RunSummary(NamedTuple):
     """How a run ended."""
 
     counts: list[tuple[JobState, bool, int]]
@@ -73,14 +73,14 @@ class Noted:
         counts = [(SUCCEEDED.value, False, self._succeeded)]
         counts += [(*key, number) for key, number in self._counts.items()]
         by = None if culprit is None else _whole(culprit.path)
-        return _json.encode(Ending(counts, self._failed, self._failures, by)).decode()  # type: ignore[arg-type]
+        return _json.encode(RunSummary(counts, self._failed, self._failures, by)).decode()  # type: ignore[arg-type]
 
 
-def read(text: str | None) -> Ending | None:
+def read(text: str | None) -> RunSummary | None:
     """Return what `Noted.text` has made; None if that is not what a journal has there."""
     try:
         counts, failed, failures, culprit = _json.decode(text or "")
-        return Ending(
+        return RunSummary(
             [(JobState(state), bool(forever), int(number)) for state, forever, number in counts],
             int(failed),
             [Failed(str(path), seconds and float(seconds), None if why is None else str(why), str(error))

@@ -13,6 +13,7 @@ import contextlib
 import glob
 import hashlib
 import os
+import re
 import shutil
 import stat
 import time
@@ -20,16 +21,14 @@ from collections.abc import Container, Iterable
 from typing import Any, Final
 
 from .._core.door.keeping import Depfile, Work
-from . import _depfile
 from ._values import Unstorable, digest
 
 ABSENT: Final = "absent"
 MEANWHILE: Final = "changed while the job ran"
 PARTIAL: Final = ".partial"
 """Appended to the name of a file that an attempt has left half-written."""
-BY_CONTENTS: Final = " by contents "
 DIGITS: Final = 24
-"""Of a hash of contents; a time has fewer."""
+"""Of a hash of contents."""
 END: Final = 4096
 """Bytes before the end of a file that is appended to which are hashed."""
 
@@ -49,8 +48,7 @@ class Files:
     """
 
     def __init__(self, contents: bool, own: Container[str]) -> None:
-        self._contents: Final = contents
-        self._by: Final = BY_CONTENTS if contents else " "  # in stamps of many files
+        self.contents: Final = contents
         self._own: Final = own
 
     def read(self, work: Work) -> dict[str, str]:
@@ -154,15 +152,6 @@ class Files:
 
     # ---- stamps
 
-    def stamps(self, paths: Iterable[Any]) -> dict[str, str]:
-        """Return the stamps of files as they are now.
-
-        Raises:
-            Unstorable: one cannot be read.
-
-        """
-        return self._stamps(paths, "a file that it reads")
-
     def _stamps(self, paths: Iterable[Any], what: str, may_be_patterns: bool = False) -> dict[str, str]:
         with _explained(what):
             return {shown(path): self._stamp(path, may_be_patterns) for path in paths}
@@ -175,14 +164,14 @@ class Files:
 
         """
         if os.path.isdir(path):
-            return f"directory{self._by}{_digest(self._inside(path))}"
+            return f"directory {_digest(self._inside(path))}"
         try:
             found = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             return self._stamp_of_matching(path) if may_be_pattern and glob.has_magic(os.fsdecode(path)) else ABSENT
         if not stat.S_ISREG(found.st_mode):
             return f"special {stat.S_IFMT(found.st_mode):o}"  # a pipe or a device: to read it may never end
-        if not self._contents:
+        if not self.contents:
             return f"{found.st_size} {found.st_mtime_ns}"
         with open(path, "rb") as file:
             return f"{found.st_size} {hashlib.file_digest(file, 'sha256').hexdigest()[:DIGITS]}"
@@ -190,7 +179,7 @@ class Files:
     def _stamp_of_matching(self, pattern: Any) -> str:
         found = sorted(glob.glob(os.fsdecode(pattern), recursive=True))
         matching = [f"{path} {self._stamp(path)}" for path in found if os.path.realpath(path) not in self._own]
-        return f"pattern{self._by}{_digest(matching)}" if matching else ABSENT
+        return f"pattern {_digest(matching)}" if matching else ABSENT
 
     def _inside(self, path: Any) -> Iterable[str]:
         for directory, names, files in os.walk(os.fsdecode(path)):
@@ -221,20 +210,12 @@ def change(old: str | None, new: str | None) -> str:
     return "has changed while the job ran" if old == MEANWHILE else "has changed"
 
 
-def counts_contents(stamp: str) -> bool | None:
-    """Return whether a stamp is that of the contents of a file; None if it does not say so."""
-    size, _, rest = stamp.partition(" ")
-    if size.isdigit():
-        return len(rest.partition(" ")[0]) == DIGITS
-    return BY_CONTENTS in stamp if size in ("directory", "pattern") else None
-
-
 def _named_in(depfile: Depfile) -> list[str]:
     """Return the files that a depfile names."""
     with open(depfile.path, encoding="utf-8", errors="surrogateescape") as file:
         text = file.read()
     try:
-        found = _depfile.names(text)
+        found = names_in_rules(text)
     except Unstorable as error:
         raise Unstorable(f"what it reads, by {shown(depfile.path)!r}, {error}") from None
     return found if depfile.cwd is None else [os.path.join(os.fsdecode(depfile.cwd), one) for one in found]
@@ -269,3 +250,56 @@ def _rename(path: str) -> None:
     elif os.path.isdir(path) and os.path.lexists(target):
         os.unlink(target)
     os.replace(path, target)
+
+
+# ---- depfiles
+
+# What a compiler says that it has read: the rules that `gcc -MMD` writes for make.
+#
+# ```
+# main.o: main.c \
+#   a\ name\ with\ spaces.h table.h
+# table.h:
+# ```
+#
+# What stands before a colon is made, and what stands behind it is read. Before a space, a backslash belongs to the name
+# that goes on there; two are one backslash, at the end of a name. `\#`, `\:` and `$$` are `#`, `:` and `$`. A line that
+# begins with `#` says nothing (rustc writes some).
+WORD: Final = re.compile(r"(?:[^\s\\]|\\+(?![\\ \t])|(?<!\\)(?:\\\\)*\\[ \t]|(?<!\\)(?:\\\\)+(?=[ \t]))+")
+ESCAPED: Final = re.compile(r"(\\+)([ \t]|$)|\\([#:])|\$(\$)")
+COLON: Final = re.compile(r":(?=[ \t]|$)")
+
+
+def names_in_rules(text: str) -> list[str]:
+    """Return the names of the files that are read, each once, in their order.
+
+    Raises:
+        Unstorable: there is no rule in the text, or something that is not one.
+
+    """
+    found: dict[str, None] = {}
+    rules = [line for line in re.sub(r"\\\r?\n", " ", text).splitlines() if line.strip() and line[0] != "#"]
+    for rule in rules:
+        colon = _first_colon(rule)
+        if colon is None:
+            raise Unstorable(f"which has no rule of make: {rule[:60]!r}")
+        found.update((_plain(word), None) for word in WORD.findall(rule, colon + 1))
+    if not rules:
+        raise Unstorable("which is empty")
+    return list(found)
+
+
+def _first_colon(rule: str) -> int | None:
+    """Return where the names end of what a rule makes."""
+    return next(
+        (found.start() for found in COLON.finditer(rule) if rule[found.start() - 1 : found.start()] != "\\"), None
+    )
+
+
+def _plain(word: str) -> str:
+    """Return a name without what make needs to read it."""
+    return ESCAPED.sub(lambda one: _half(one[1]) + one[2] if one[1] else one[3] or one[4], word)
+
+
+def _half(backslashes: str) -> str:
+    return backslashes[: len(backslashes) // 2]

@@ -10,6 +10,7 @@ A fingerprint is a JSON object of a few parts, kept as text, so that a part that
 | `s` | a hash of the function's source, with `Journal(source=True)` |
 | `o` | how that is done: a command's directory, environment, input, kinds of output |
 | `r` | the files that it reads, each with its stamp |
+| `h` | that files count by their contents, with `Journal(hash=True)` |
 | `key` | `key=`, in place of all these |
 
 A job that is passed as itself counts by its path, and also by what became of it if it is required: then that is known.
@@ -49,6 +50,7 @@ NAMES: Final = {
     "s": "the source of its function",
     "o": "its options",
     "key": "its key",
+    "h": "how its files are compared, by time or by contents,",
 }
 
 
@@ -83,16 +85,13 @@ class Fingerprints:
         self.known_by_name_only: Final[dict[str, None]] = {}
         """Labels of jobs whose function is a closure or a lambda, of which a name does not say enough."""
 
-    def of(
-        self, job: AbstractJob[Any], work: Work | None, settings: Settings | None, files: Files | None = None
-    ) -> str:
+    def of(self, job: AbstractJob[Any], work: Work | None, settings: Settings | None) -> str:
         """Return the fingerprint of a job whose inputs have settled.
 
         Args:
             job: the job.
             work: what it says of its work.
             settings: what it says to the journal.
-            files: makes the stamps, in place of the usual one.
 
         Raises:
             Unstorable: something that identifies it cannot be stored; the text says what.
@@ -101,12 +100,18 @@ class Fingerprints:
         parts: dict[str, Any] = {}
         self._hides = settings is not None and settings.redact
         self._job = job
+        if (
+            self._files.contents
+            and work is not None
+            and (work.reads or work.writes or work.appends or work.begins_anew)
+        ):
+            parts["h"] = True
         if settings is not None and settings.key is not None:
-            return _json.encode({"key": self._form(settings.key, "its key")}).decode()
+            return _json.encode({**parts, "key": self._form(settings.key, "its key")}).decode()
         if isinstance(job, FunctionJob):
             self._add_call(job, parts)
         elif work is not None:
-            self._add_work(work, parts, files or self._files)
+            self._add_work(work, parts)
         kind = type(job)
         if kind not in self._own_kinds:
             if kind.__module__.partition(".")[0] == PACKAGE:
@@ -191,14 +196,14 @@ class Fingerprints:
         if by_name_only:
             self.known_by_name_only[job.label] = None
 
-    def _add_work(self, work: Work, parts: dict[str, Any], files: Files) -> None:
+    def _add_work(self, work: Work, parts: dict[str, Any]) -> None:
         """Add what a kind of job that is not a function says of itself."""
         parts["f"] = work.what
         parts["a"] = self._positional(with_inputs(work.arguments, self._stand))
         options = with_inputs(work.options, self._stand)
         if any(one is not None and one is not False for one in options):
             parts["o"] = self._form(options, "its options")
-        reads = files.read(work)
+        reads = self._files.read(work)
         if reads:
             parts["r"] = reads
 
@@ -253,14 +258,6 @@ def _is_storable(value: Any) -> bool:
     except Unstorable:
         return False
     return True
-
-
-def stamps_in(fingerprint: str) -> list[str]:
-    """Return the stamps of the files that a job reads; none if that is not what a journal has there."""
-    try:
-        return [str(one) for one in _json.decode(fingerprint).get("r", {}).values()]
-    except Exception:  # the file has been changed by somebody
-        return []
 
 
 def difference(old: str, new: str, job: AbstractJob[Any]) -> str | None:

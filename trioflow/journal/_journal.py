@@ -13,12 +13,11 @@ files may be half-written.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, cast, final
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, final, get_args
 
 from .._core.door.keeping import (
     DROPPED,
@@ -30,8 +29,10 @@ from .._core.door.keeping import (
     NotStored,
     Paths,
     RunJournal,
+    SaveName,
     Work,
     always_runs,
+    checked_save,
     file_path,
     flag,
     is_among,
@@ -45,18 +46,21 @@ from .._core.door.keeping import (
 )
 from . import _json
 from ._ending import ALWAYS, Noted
-from ._files import Files, counts_contents, shown
-from ._fingerprint import Fingerprints, difference, stamps_in
+from ._files import Files, shown
+from ._fingerprint import Fingerprints, difference
 from ._store import DAMAGED, LARGE, Damaged, Record, Store
 from ._values import Unstorable, dumps, form, loads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .._core.door.keeping import BaseScheduler, Save, Settings
+    from .._core.door.keeping import BaseScheduler, Save
 
 FEW: Final = 5
 """How many jobs a report names."""
+
+
+Durable = Literal["group", "each"]
 
 
 @final
@@ -101,22 +105,17 @@ class Journal:
         self,
         path: str | os.PathLike[str],
         *,
-        durable: Literal["group", "each"] = "group",
+        durable: Durable = "group",
         save: Save = "json",
         hash: bool = False,
         source: bool = False,
     ) -> None:
         """Check the options, and that msgspec is there; the file is opened by a run."""
         _json.library()
-        if not is_among(durable, ("group", "each")):
-            raise ValueError(f"durable={shown_value(durable)} of a Journal: choose 'group' or 'each'")
-        pair: Any = save
-        is_pair = isinstance(pair, tuple) and len(pair) == 2 and all(map(callable, pair))  # pyright: ignore[reportUnknownArgumentType]
-        if not is_pair and not is_among(save, ("json", "pickle", None)):
-            raise ValueError(
-                f"save={shown_value(save)} of a Journal: "
-                "choose 'json', 'pickle', a pair (dump, load) of functions, or None"
-            )
+        if not is_among(durable, get_args(Durable)):
+            choices = " or ".join(map(repr, get_args(Durable)))
+            raise ValueError(f"durable={shown_value(durable)} of a Journal: choose {choices}")
+        checked_save(save, "save", "a Journal", get_args(SaveName))
         self.path: Final = Path(file_path(path, "path", "a Journal"))
         self.durable: Final = durable
         self.save: Final[Save] = save
@@ -156,9 +155,6 @@ def opened(journal: object, scheduler: BaseScheduler) -> RunJournal:
     return cast("Keeper", journal).open_for(scheduler)
 
 
-OF_FILES: Final = ("file ", "its output ")
-"""How reasons begin that are about files."""
-COUNTED_BY_TIME: Final = "; it was kept by its size and time, which may differ for the same contents"
 ALWAYS_RUNS: Final = NotStored()
 IS_NOT_KEPT: Final = NotStored(NOT_KEPT)
 IS_NOT_THERE: Final = NotStored(NOT_THERE)
@@ -181,7 +177,6 @@ class Session:
             self.store.close()
             raise
         self._files: Final = Files(journal.hash, self.store.own_files)
-        self._as_before: Final = Files(not journal.hash, self.store.own_files)  # if that was another journal=
         self._fingerprints: Final = Fingerprints(self._form_of, self._files, journal.source)
         # What stands for the results of jobs in the fingerprints of those that have them as inputs.
         self._forms: Final[dict[AbstractJob[Any], str]] = {}
@@ -219,7 +214,7 @@ class Session:
             except Damaged:
                 record, value = None, NotStored(DAMAGED)
             if record is not None:
-                value = self._match(job, record, fingerprint, save, work, settings)
+                value = self._match(job, record, fingerprint, save, work)
         if type(value) is NotStored:
             writes = work is not None and bool(work.writes or work.appends or work.begins_anew)
             moves_on = settings is not None and job.on_timeout == "move_on"
@@ -238,21 +233,11 @@ class Session:
         fingerprint: str,
         save: Save,
         work: Work | None,
-        settings: Settings | None,
     ) -> Any:
         """Return the result of a job if what is stored still holds, and else a `NotStored` with the reason."""
         if record.run == self.number:
             return NotStored("it has run in this run already, in an earlier attempt of its scheduler")
-        changed = self._change(job, record, fingerprint, save, work, self._files)
-        renewed = None
-        if changed is not None and work is not None and self._is_stamped_otherwise(record):
-            with contextlib.suppress(Unstorable):  # a file cannot be read
-                then = self._fingerprints.of(job, work, settings, self._as_before)
-                changed = self._change(job, record, then, save, work, self._as_before)
-                if changed is None:
-                    renewed = self._renewed(record, fingerprint, work)
-                elif self.journal.hash and changed.startswith(OF_FILES):
-                    changed += COUNTED_BY_TIME
+        changed = self._change(job, record, fingerprint, save, work)
         if changed is not None:
             return NotStored(changed)
         try:
@@ -271,12 +256,10 @@ class Session:
         except Exception as error:  # from code of the user's
             return NotStored(f"its result cannot be loaded: {error!r}")
         self._forms[job] = form(data)
-        if renewed is not None:
-            self._records.append(tuple(renewed))
         return value
 
     def _change(
-        self, job: AbstractJob[Any], record: Record, fingerprint: str, save: Save, work: Work | None, files: Files
+        self, job: AbstractJob[Any], record: Record, fingerprint: str, save: Save, work: Work | None
     ) -> str | None:
         """Return why what is stored does not hold any more; None if it does."""
         if record.fingerprint != fingerprint:
@@ -289,21 +272,8 @@ class Session:
             return f"its result is stored by {record.saved}, and save= now says {_name(save)}"
         if work is None:
             return None
+        files = self._files
         return files.change(work, _stamps(record.outputs)) or files.change_of_named(work, _named(record.outputs))
-
-    def _is_stamped_otherwise(self, record: Record) -> bool:
-        """Return whether files counted by their times when a job was kept, and now by their contents, or reversely."""
-        written, named = _stamps(record.outputs), _named(record.outputs) or {}
-        stamps = (*stamps_in(record.fingerprint), *written.values(), *named.values())
-        return (not self.journal.hash) in map(counts_contents, stamps)
-
-    def _renewed(self, record: Record, fingerprint: str, work: Work) -> Record:
-        """Return what is kept of a job whose files are as they were, with the stamps of this journal."""
-        stamps: dict[str, Any] = dict(self._files.written(work))
-        if (named := _named(record.outputs)) is not None:
-            stamps[NAMED] = self._files.stamps(named)
-        outputs = _json.encode(stamps).decode() if stamps else None
-        return record._replace(fingerprint=fingerprint, outputs=outputs, restored=self.number)
 
     def _begin(self, work: Work, path: str) -> None:
         """Undo what an attempt that came to no end has left in the files of a job, and record that it begins again."""

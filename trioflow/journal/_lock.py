@@ -7,7 +7,7 @@ any descriptor of this file, as a job does that copies the directory. Locks of a
 |---|---|---|
 | `run.db-lock` | for writing | one run at a time; the file names the process |
 | `run.db-lock` | `flock`, which each guard inherits | the next run waits for the commands of a killed one to end |
-| `run.db`, far behind its end | for writing | one run at a time by any name: hard links, a removed lock file |
+| `run.db`, far behind its end | for writing | one run at a time, though the lock file was removed |
 | `run.db` and `run.db-shm`, where SQLite locks | for reading | nobody else takes in the log and removes it |
 
 The locks go with the process, however that ends. A child that it forks closes them; a program that it starts has none

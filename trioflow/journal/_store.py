@@ -18,12 +18,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import hashlib
 import os
 import re
 import resource
 import shutil
 import sqlite3
+import stat
 import time
 import zlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -47,7 +49,7 @@ LARGE: Final = 1 << 20
 MAGIC: Final = b"SQLite format 3\0"
 SCHEMA: Final = (
     "CREATE TABLE runs (id INTEGER PRIMARY KEY, label TEXT NOT NULL, started REAL NOT NULL, ended REAL, outcome TEXT,"
-    " process TEXT NOT NULL, file TEXT, ending TEXT)",
+    " process TEXT NOT NULL, ending TEXT)",
     # `restored` is the last run that has taken the job from here, `run` the one that has run it.
     "CREATE TABLE jobs (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, fingerprint TEXT NOT NULL, saved TEXT,"
     " result BLOB, file TEXT, outputs TEXT, run INTEGER NOT NULL, restored INTEGER, settled REAL NOT NULL,"
@@ -55,15 +57,6 @@ SCHEMA: Final = (
     # Commands that write files and have not succeeded yet, with the stamps of these files before the start.
     "CREATE TABLE begun (path TEXT PRIMARY KEY, outputs TEXT NOT NULL, checksum INTEGER) WITHOUT ROWID",
 )
-MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {
-    1: (
-        "ALTER TABLE runs ADD COLUMN file TEXT",
-        "ALTER TABLE jobs ADD COLUMN checksum INTEGER",
-        "ALTER TABLE begun ADD COLUMN checksum INTEGER",
-    ),
-    2: ("ALTER TABLE runs ADD COLUMN ending TEXT",),
-}
-"""For each older version, the statements that lead to the next one."""
 DAMAGED: Final = "what the journal has of it is damaged"
 OF_ONE_ROW: Final = re.compile(r"[\w-]+ value in (runs|jobs|begun)\.")
 """What SQLite says of a file that is in order but for a value in a row; the checksum of the row says more."""
@@ -123,7 +116,7 @@ NUMBERS: Final = frozenset(("id", "run", "restored", "settled", "elapsed", "star
 COLUMNS: Final = ", ".join(Record._fields)
 NOTHING_MORE: Final = (None, None)
 """The usual job has no file with its result, and no outputs."""
-NEEDED: Final = {"jobs": f"{COLUMNS}, checksum", "begun": "path, outputs, checksum", "runs": "file, ending"}
+NEEDED: Final = {"jobs": f"{COLUMNS}, checksum", "begun": "path, outputs, checksum", "runs": "ending"}
 CHECKED: Final = ", ".join(Record._fields[:6])
 """The columns that decide what is restored; the others only tell of it."""
 FIND: Final = f"SELECT {COLUMNS}, checksum FROM jobs WHERE path = ?"
@@ -164,17 +157,17 @@ class Store:
         self._syncs: Final = syncs
         is_new = not os.path.lexists(self._file)
         try:
+            self._refuse_links()
             if writes:
                 self._lock = Lock(self._file, self._who)
             elif not path.exists():
                 raise JournalError(f"{self._who}: there is no such file")
             self._check_file()
-            has_log = self._log_exists()
             with self._explained("open it"):
                 self._db = self._connected("rwc" if writes else self._mode_to_read())
                 self._check_kind(self._db)
                 if self._lock is not None:
-                    self._prepare(self._lock, has_log)
+                    self._prepare(self._lock)
                     if is_new:
                         self._sync_directory(self._file.parent)
                     self._remove_halves()
@@ -195,9 +188,11 @@ class Store:
         return f"journal {os.fspath(self.path)!r}"
 
     def _connected(self, mode: str) -> sqlite3.Connection:
-        return sqlite3.connect(
+        db = sqlite3.connect(
             f"{self._file.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=5.0
         )
+        db.text_factory = _decoded  # a text that is not UTF-8 is damage, which the checksum of its row shows
+        return db
 
     def _mode_to_read(self) -> str:
         """Return how to open a journal to read it.
@@ -210,6 +205,16 @@ class Store:
             return "rw"
         # SQLite would make files beside it, but there is nothing that it could miss.
         return "ro" if self._log_exists() else "ro&immutable=1"
+
+    def _refuse_links(self) -> None:
+        """Refuse a file with several names: the log of a run that was killed is beside one of them alone."""
+        with contextlib.suppress(OSError):
+            found = os.stat(self._file)
+            if stat.S_ISREG(found.st_mode) and (names := found.st_nlink) > 1:
+                raise JournalError(
+                    f"{self._who}: the file has {names} names (hard links), and its log is beside one of them alone; "
+                    f"remove the other names, or give the path of a copy"
+                )
 
     def _log_exists(self) -> bool:
         return os.path.exists(f"{self._file}-wal")
@@ -251,10 +256,10 @@ class Store:
         programs = one("SELECT count(*) FROM sqlite_master WHERE type IN ('trigger', 'view')")
         if programs or (application != APPLICATION and (application or version or tables)):
             raise self._foreign()
-        if version > VERSION:
+        if application and version != VERSION:
             raise JournalError(
-                f"{self._who}: it was written by a newer trioflow (format {version}, this one "
-                f"knows {VERSION}), and is left as it is; update trioflow, or give the path of a new file"
+                f"{self._who}: it was written by another version of trioflow (format {version}, this one "
+                f"knows {VERSION}), and is left as it is; use that version, or give the path of a new file"
             )
         if tables:
             for (state,) in db.execute("PRAGMA quick_check"):
@@ -268,14 +273,12 @@ class Store:
             f"is; give the path of a journal, or of a new file"
         )
 
-    def _prepare(self, lock: Lock, has_log: bool) -> None:
+    def _prepare(self, lock: Lock) -> None:
         (version,) = self._row("PRAGMA user_version")
         self._row_or_none(f"PRAGMA synchronous = {'FULL' if self._syncs else 'NORMAL'}")
-        if version < VERSION:
-            for statement in SCHEMA if not version else [s for v in range(version, VERSION) for s in MIGRATIONS[v]]:
+        if not version:
+            for statement in SCHEMA:
                 self._write(statement)
-            if version == 1:
-                self._add_checksums()
             self._write(f"PRAGMA application_id = {APPLICATION}")
             self._write(f"PRAGMA user_version = {VERSION}")
             self.commit()
@@ -284,8 +287,6 @@ class Store:
                 self._database.execute(f"SELECT {columns} FROM {table} LIMIT 0")
             except sqlite3.OperationalError as error:  # a bit has flipped in their names
                 raise sqlite3.DatabaseError(str(error)) from error
-        if not has_log:
-            self._look_for_log(lock)
         (mode,) = self._row("PRAGMA journal_mode = WAL")
         if mode != "wal":
             raise sqlite3.OperationalError(f"its file system cannot keep a write-ahead log (journal_mode {mode})")
@@ -308,26 +309,6 @@ class Store:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-    def _add_checksums(self) -> None:
-        """Give the rows of the first format their checksums; one that cannot be read gets none, and is damaged."""
-        with self._tolerant():
-            jobs = self._database.execute(f"SELECT {CHECKED}, id FROM jobs").fetchall()
-            begun = self._database.execute("SELECT path, outputs FROM begun").fetchall()
-        for table, key, rows in (("jobs", "id", jobs), ("begun", "path", [(*row, row[0]) for row in begun])):
-            found = [(checksum(row[:-1]), row[-1]) for row in rows]
-            self._write(f"UPDATE {table} SET checksum = ? WHERE {key} = ?", found)
-
-    def _look_for_log(self, lock: Lock) -> None:
-        """Refuse a file with several names (hard links) whose last run was killed, and whose log is beside another."""
-        found = self._row_or_none("SELECT file FROM runs WHERE ended IS NULL ORDER BY id DESC LIMIT 1")
-        if found is None or os.fstat(lock.database).st_nlink < 2 or found[0] in (None, str(self._file)):
-            return
-        if os.path.exists(f"{found[0]}-wal"):
-            raise JournalError(
-                f"{self._who}: its last run was killed, and its log is beside another name of it, {found[0]!r}; "
-                f"use that name"
-            )
 
     def _read_anew(self) -> None:
         """Read the file as another program would, because somebody has changed it.
@@ -355,10 +336,7 @@ class Store:
         """
         if not self._in_transaction:
             self._begin()  # one transaction for many: without it each would lock the file
-        try:
-            found = self._database.execute(FIND, (path,)).fetchone()
-        except (sqlite3.Error, UnicodeEncodeError):
-            found = self._checked(FIND, path)
+        found = self._row_or_none(FIND, (path,))
         if found is None:
             return None
         if found[-1] != checksum(found) or (found[0] != path and found[0] != _escaped((path,))[0]):
@@ -373,7 +351,7 @@ class Store:
 
         """
         self._begin()
-        found = self._checked("SELECT path, outputs, checksum FROM begun WHERE path = ?", path)
+        found = self._row_or_none("SELECT path, outputs, checksum FROM begun WHERE path = ?", (path,))
         if found is None:
             return None
         *row, right = found
@@ -384,7 +362,7 @@ class Store:
     def names_output(self, file: str, path: str) -> bool:
         """Return whether any job but that with this path writes a file, too: several may append to one log."""
         rows: list[tuple[Any, Any]] = []
-        with self._explained("read it"), self._tolerant():
+        with self._explained("read it"):
             for table in ("jobs", "begun"):
                 rows += self._database.execute(f"SELECT path, outputs FROM {table} WHERE outputs IS NOT NULL")
         mine, name = _escaped((path,))[0], _json.encode(file).decode()
@@ -392,16 +370,15 @@ class Store:
 
     def records(self) -> list[Record]:
         """Return all jobs, in the order in which they were first written."""
-        with self._explained("read it"), self._tolerant():
+        with self._explained("read it"):
             rows = self._database.execute(f"SELECT {COLUMNS} FROM jobs ORDER BY id").fetchall()
         return [Record(*_of_right_types(Record._fields, row)) for row in rows]
 
     def runs(self) -> list[RunRecord]:
         """Return all runs, the oldest first."""
-        columns = RUN_COLUMNS if self._row("PRAGMA user_version")[0] > 2 else RUN_COLUMNS[:-1]
-        with self._explained("read it"), self._tolerant():
-            rows = self._database.execute(f"SELECT {', '.join(columns)} FROM runs ORDER BY id").fetchall()
-        found = [RunRecord(*_of_right_types(columns, row)) for row in rows]
+        with self._explained("read it"):
+            rows = self._database.execute(f"SELECT {', '.join(RUN_COLUMNS)} FROM runs ORDER BY id").fetchall()
+        found = [RunRecord(*_of_right_types(RUN_COLUMNS, row)) for row in rows]
         if found and found[-1].outcome is None and holder(self._file) in (found[-1].process, ""):
             found[-1] = found[-1]._replace(is_running=True)
         return found
@@ -430,16 +407,11 @@ class Store:
     def add_run(self, label: str) -> int:
         """Record that a run begins, and return its number."""
         assert self._lock is not None, "the journal is open to be read"
-        has_links = os.fstat(self._lock.database).st_nlink > 1
         self._write(
-            "INSERT INTO runs (label, started, process, file) VALUES (?, ?, ?, ?)",
-            [(label, time.time(), self._lock.name, str(self._file) if has_links else None)],
+            "INSERT INTO runs (label, started, process) VALUES (?, ?, ?)", [(label, time.time(), self._lock.name)]
         )
         (number,) = self._row("SELECT max(id) FROM runs")
         self.commit()
-        if self._intact is not None and has_links:
-            self._row("PRAGMA wal_checkpoint")  # whoever opens it by another name has to see that there is a log
-            self._intact.remember()
         return int(number)
 
     def end_run(self, number: int, outcome: str, ending: str | None = None) -> None:
@@ -501,14 +473,13 @@ class Store:
 
     def damage(self) -> list[tuple[str | None, str]]:
         """Return what is damaged, each with the path of the job, if it is of one."""
-        with self._explained("read it"), self._tolerant():
+        with self._explained("read it"):
             states = [state for (state,) in self._database.execute("PRAGMA integrity_check")]
-            columns = f"{COLUMNS}, {'checksum' if self.has_checksums() else '0'}"
-            rows = self._database.execute(f"SELECT {columns} FROM jobs ORDER BY id").fetchall()
+            rows = self._database.execute(f"SELECT {COLUMNS}, checksum FROM jobs ORDER BY id").fetchall()
         found: list[tuple[str | None, str]] = [(None, state) for state in states if state != "ok"]
         for *row, right in rows:
             record = Record(*_of_right_types(Record._fields, row))
-            if self.has_checksums() and checksum(tuple(row)) != right:
+            if checksum(tuple(row)) != right:
                 found.append((record.path, "its row is damaged"))
             elif record.saved is not None:
                 try:
@@ -516,10 +487,6 @@ class Store:
                 except (OSError, TypeError, ValueError) as error:
                     found.append((record.path, f"its stored result cannot be used: {error}"))
         return found
-
-    def has_checksums(self) -> bool:
-        """Return whether its rows have checksums: those of the first format have none until a run opens it."""
-        return bool(self._row("PRAGMA user_version")[0] > 1)
 
     def back_up(self, target: Path) -> None:
         """Copy it, whole, to a new file, with its large results; a run may be using it meanwhile.
@@ -628,43 +595,6 @@ class Store:
             except UnicodeEncodeError:  # rows before it may have been written: to write them once more changes nothing
                 self._database.executemany(statement, [_escaped(row) for row in rows])
 
-    def _checked(self, statement: str, path: str) -> Any:
-        """Return the row of a path, or None.
-
-        If SQLite finds damage, it is perhaps in an index, which is made anew from the rows. The check when the file is
-        opened does not see all of that: it would take as long as a run. Nothing is written before in the transaction.
-
-        Raises:
-            Damaged: a text in it is not UTF-8.
-
-        """
-        try:
-            with self._explained("read it"):
-                try:
-                    return self._database.execute(statement, _escaped((path,))).fetchone()
-                except sqlite3.DatabaseError as error:
-                    if getattr(error, "sqlite_errorcode", 0) & 0xFF != sqlite3.SQLITE_CORRUPT:
-                        raise
-                    self._database.execute("ROLLBACK")
-                    self._in_transaction = False
-                    self._database.execute("REINDEX")  # if not an index but a table is damaged, it fails, too
-                    return self._database.execute(statement, _escaped((path,))).fetchone()
-        except JournalError as error:
-            if isinstance(error.__cause__, sqlite3.OperationalError) and not hasattr(
-                error.__cause__, "sqlite_errorcode"
-            ):
-                raise Damaged from None  # it is not from SQLite, but from sqlite3, which cannot decode it
-            raise
-
-    @contextlib.contextmanager
-    def _tolerant(self) -> Generator[None]:
-        """Read texts that are not UTF-8 too: somebody may have put them there."""
-        before, self._database.text_factory = self._database.text_factory, _decoded
-        try:
-            yield
-        finally:
-            self._database.text_factory = before
-
     def _row(self, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
         found = self._row_or_none(statement, parameters)
         assert found is not None
@@ -677,7 +607,7 @@ class Store:
             except UnicodeEncodeError:
                 return self._database.execute(statement, _escaped(parameters)).fetchone()
         except sqlite3.Error as error:
-            raise self._explanation("read it", error) from error
+            raise self._failure("read it", error) from error
 
     @contextlib.contextmanager
     def _explained(self, what: str) -> Generator[None]:
@@ -690,11 +620,15 @@ class Store:
         try:
             yield
         except (sqlite3.Error, OSError, UnicodeDecodeError) as error:  # the last: sqlite3 cannot read SQLite's error
-            if self._in_transaction:
-                self._in_transaction = False
-                with contextlib.suppress(sqlite3.Error):
-                    self._database.execute("ROLLBACK")
-            raise self._explanation(what, error) from error
+            raise self._failure(what, error) from error
+
+    def _failure(self, what: str, error: Exception) -> JournalError:
+        """Roll the transaction back, and return the error for the user."""
+        if self._in_transaction:
+            self._in_transaction = False
+            with contextlib.suppress(sqlite3.Error):
+                self._database.execute("ROLLBACK")
+        return self._explanation(what, error)
 
     def _lack_of_room(self) -> str | None:
         """Return why nothing more can be written, if that is why: SQLite calls some of it an error of the disk."""
@@ -766,8 +700,7 @@ def checksum(row: Sequence[Any]) -> int:
     return total
 
 
-def _decoded(data: bytes) -> str:
-    return data.decode(errors="backslashreplace")
+_decoded: Final[Callable[[bytes], str]] = functools.partial(str, encoding="utf-8", errors="backslashreplace")
 
 
 def _escaped(row: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -130,8 +130,6 @@ class ScenarioCopy:
         return BaseScheduler(
             jobs_window=self._window(window),
             cleanup_timeout=one.cleanup_timeout,
-            start_interval=one.start_interval,
-            drain_at=one.drain_at,
             pool=self._pool(one.pool),
             backfill=one.backfill,
             policy=self._own_policy(one.policy if self._policy is None else self._policy),
@@ -180,8 +178,13 @@ class ScenarioCopy:
 
     def _window(self, window: Any) -> Any:
         """Return the window: in place of a limiter, another one that is as large, and shared by the same schedulers."""
-        if window is None or isinstance(window, (int, Adaptive)):
+        if not is_limiter(window):
             return window
         if id(window) not in self._limiters:
             self._limiters[id(window)] = anyio.CapacityLimiter(slots_of(window) or float("inf"))
         return self._limiters[id(window)]
+
+
+def is_limiter(window: Any) -> bool:
+    """Return whether a window is a limiter, which counts the jobs that work, at any depth."""
+    return window is not None and not isinstance(window, (int, Adaptive))

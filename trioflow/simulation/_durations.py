@@ -14,7 +14,18 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from .._core.door.reading import AnyJob, BaseScheduler, JobState, duration, file_path, held, paths_of, shown, warn
+from .._core.door.reading import (
+    AnyJob,
+    BaseScheduler,
+    JobState,
+    WaitCause,
+    duration,
+    file_path,
+    held,
+    paths_of,
+    shown,
+    warn,
+)
 from ..view.trace._trace import Trace
 
 if TYPE_CHECKING:
@@ -70,7 +81,7 @@ def seconds(given: Any, what: str) -> dict[str, float]:
         return _read(Path(file_path(given, what, "a scheduler")))
     if isinstance(given, Trace):
         return {
-            span.path: span.elapsed - sum(wait.seconds for wait in span.waits if wait.cause == "machine")
+            span.path: span.elapsed - sum(wait.seconds for wait in span.waits if wait.cause is WaitCause.MACHINE)
             for span in given.spans
             if span.state is JobState.SUCCEEDED and span.elapsed is not None and not span.forever
         }

@@ -35,10 +35,10 @@ from .._core.door.reading import (
     waits_for,
 )
 from .._core.door.reading import slots_of as slots
-from ..testing import virtual_options
+from ..clock import virtual_options
 from ..view.trace._trace import Trace
 from . import _durations
-from ._copy import ScenarioCopy
+from ._copy import ScenarioCopy, is_limiter
 
 if TYPE_CHECKING:
     from types import EllipsisType
@@ -133,7 +133,7 @@ def simulate(
     copy, trace = ScenarioCopy(scheduler, seconds, known, window, policy), Trace()
     with ThreadPoolExecutor(1, THREADS) as thread, unlogged():  # this thread may have an event loop
         thread.submit(run, copy, OWN, trace).result()
-    return _found(scheduler, copy, seconds, known, slots(window), trace)
+    return _found(scheduler, copy, seconds, known, window, trace)
 
 
 def run(copy: ScenarioCopy, window: Any = OWN, *instruments: Instrument) -> None:
@@ -165,7 +165,7 @@ def refuse_endless(scheduler: BaseScheduler) -> None:
     """
     levels = [scheduler]
     for level in levels:
-        if level.timeout is None and level.drain_at is None:
+        if level.timeout is None:
             members = list(level)
             if members and all(job.forever for job in members):
                 raise ValueError(
@@ -231,7 +231,7 @@ def _found(
     copy: ScenarioCopy,
     seconds: dict[AnyJob, float],
     known: dict[AnyJob, float],
-    size: int | None,
+    window: Any,
     trace: Trace,
 ) -> Simulation:
     starts: dict[AnyJob, float] = {}
@@ -241,8 +241,9 @@ def _found(
             starts[job] = double.started_at
             ends[job] = double.finished_at
     makespan = max((end for job, end in ends.items() if not job.forever), default=0.0)
-    used = sum(ends[job] - starts[job] for job in scheduler if job in ends and not job.forever)
-    paths = _all_paths(scheduler, seconds, size)
+    size = slots(window)
+    used = sum(ends[job] - starts[job] for job in takers(scheduler, window) if job in ends)
+    paths = _all_paths(scheduler, seconds, window)
     levels = list(reversed(paths))
     slack: dict[AnyJob, float] = {}
     for level in levels:
@@ -269,7 +270,7 @@ def _found(
 
 
 def _all_paths(
-    scheduler: BaseScheduler, seconds: dict[AnyJob, float], size: int | None, change: Change | None = None
+    scheduler: BaseScheduler, seconds: dict[AnyJob, float], window: Any, change: Change | None = None
 ) -> dict[BaseScheduler, _Paths]:
     """Return the paths of each scheduler, that of the innermost ones first; `change` is of the settings of pools."""
     levels = [scheduler, *(job for job in scheduler.iterate_jobs() if is_scheduler(job))]
@@ -277,7 +278,7 @@ def _all_paths(
     views = {(pool, view.name): view for pool in pools for view in resources_of(copy_of_pool(pool, change))}
     paths: dict[BaseScheduler, _Paths] = {}
     for level in reversed(levels):  # each before the one around it
-        paths[level] = _Paths(level, seconds, paths, size if level is scheduler else slots(level.jobs_window), views)
+        paths[level] = _Paths(level, seconds, paths, window if level is scheduler else level.jobs_window, views)
     return paths
 
 
@@ -293,6 +294,23 @@ def lower_bounds(
         paths = _all_paths(scheduler, seconds, window)[scheduler]
         return [paths.bound_with(size) for size in sizes]
     return [_all_paths(scheduler, seconds, window, change(size))[scheduler].bound for size in sizes]
+
+
+def takers(level: BaseScheduler, window: Any) -> list[AnyJob]:
+    """Return the jobs that take slots of a window: the members; of a limiter, the jobs that work, at any depth."""
+    if not is_limiter(window):
+        return [job for job in level if not job.forever]
+    found: list[AnyJob] = []
+    levels = [level]
+    for around in levels:  # it grows
+        for job in around:
+            if job.forever:
+                continue
+            if not is_scheduler(job):
+                found.append(job)
+            elif job.jobs_window is window or not is_limiter(job.jobs_window):
+                levels.append(job)
+    return found
 
 
 def users_of(level: BaseScheduler) -> Iterator[tuple[Pool, str, AnyJob]]:
@@ -326,7 +344,7 @@ class _Paths:
         level: BaseScheduler,
         seconds: dict[AnyJob, float],
         inner: dict[BaseScheduler, _Paths],
-        size: int | None,
+        window: Any,
         views: Mapping[tuple[Pool, str], ResourceView],
     ) -> None:
         def own(job: AnyJob) -> float:
@@ -346,9 +364,8 @@ class _Paths:
         length = earliest[self._last] if self._last is not None else 0.0
         onwards = longest_paths(order, before, self._own, 0.0)  # from the start of a job, with the job
         self.slack: Final = {job: length - (earliest[job] - self._own[job]) - onwards[job] for job in order}
-        work = sum(number for job, number in self._own.items() if not job.forever)
         self._length: Final = length
-        self._work: Final = work
+        self._work: Final = sum(self._own[job] if job in self._own else seconds[job] for job in takers(level, window))
         # Who needs what of which pool, at any depth, for how long, and which member that is, or is in.
         self._uses: Final[dict[tuple[Pool, str], list[_Use]]] = {}
         for pool, name, job in users_of(level):
@@ -360,7 +377,7 @@ class _Paths:
         tails = {job: onwards[job] - self._own[job] for job in order}
         served = (_served(views[key], uses, heads, tails) for key, uses in self._uses.items() if key in views)
         self._served: Final = max(served, default=0.0)
-        self.bound: Final = self.bound_with(size)
+        self.bound: Final = self.bound_with(slots(window))
 
     def bound_with(self, size: int | None) -> float:
         """Return the bound for another number of slots."""

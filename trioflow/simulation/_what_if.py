@@ -17,7 +17,7 @@ from .._core.door.reading import (
     AnyJob,
     BaseScheduler,
     Rate,
-    check_scenario,
+    WaitCause,
     checked_policy,
     duration_text,
     is_scheduler,
@@ -26,7 +26,6 @@ from .._core.door.reading import (
     resources_of,
     settings_of,
     shown,
-    slots_of,
 )
 from ..view.trace._record import TraceRecord
 from ..view.trace._what_if import OWN, WhatIf, WhatIfPoint
@@ -72,7 +71,7 @@ def of_trace(
         )
     seconds: dict[str, float] = {}
     for span in record.spans:
-        held = sum(wait.seconds for wait in span.waits if wait.cause == "machine")
+        held = sum(wait.seconds for wait in span.waits if wait.cause is WaitCause.MACHINE)
         until = span.finished_at if span.ready_at is None else span.ready_at
         ran = 0.0 if span.started_at is None or until is None else until - span.started_at
         seconds[span.path] = max(0.0, ran - held)
@@ -84,21 +83,6 @@ def of_trace(
         expected.update(run.learned or {})
     scenario = Scenario(root.scheduler, known, root.window, expected)
     return what_if(scenario, took, resource, sizes, policies, most)
-
-
-def of_scheduler(
-    scheduler: BaseScheduler,
-    durations: Any = None,
-    resource: str | None = None,
-    sizes: Sequence[int | None] | None = None,
-    policies: Sequence[PolicyName] | None = None,
-) -> WhatIf:
-    """Return what a run of a scheduler would take, by the expected durations of its jobs; see `what_if`."""
-    check_scenario(scheduler)
-    _simulate.refuse_endless(scheduler)
-    _, known = _simulate.seconds_of(scheduler, durations)
-    scenario = Scenario(scheduler, known, slots_of(scheduler.jobs_window), known)
-    return what_if(scenario, None, resource, sizes, policies)
 
 
 class Scenario:
@@ -146,7 +130,7 @@ class Scenario:
 
 def what_if(
     scenario: Scenario,
-    took: float | None,
+    took: float,
     resource: str | None,
     sizes: Sequence[int | None] | None,
     policies: Sequence[PolicyName] | None,
@@ -156,7 +140,7 @@ def what_if(
 
     Args:
         scenario: what is simulated.
-        took: how long a run of it took; None if there was none.
+        took: how long its run took.
         resource: of which there is more or less; None for the slots of the window.
         sizes: how many, None for no limit; default: some around those that there are.
         policies: which ones; default: that of the run, fifo and critical-path.
@@ -177,7 +161,7 @@ def what_if(
         checked_policy(one, "policies", repr(scenario.scheduler.label))
     now, least = _now(scenario, resource)
     chosen = _checked(sizes, resource, least) if sizes is not None else None
-    simulated = next(scenario.simulations(own, resource, [now])) if took is not None else None
+    simulated = next(scenario.simulations(own, resource, [now]))
     if chosen is None:
         number = max(FEWEST, most // (max(1, len(scenario.seconds)) * len(names)))
         chosen = _usual_sizes(scenario, resource, now, least, number)
@@ -185,7 +169,6 @@ def what_if(
     for policy in names:
         found = scenario.simulations(policy, resource, chosen)
         points += [WhatIfPoint(size, policy, seconds) for size, seconds in zip(chosen, found, strict=True)]
-    this = None if took is None else WhatIfPoint(now, own, took)
     change = _other_amount(scenario, resource)
     bounds = lower_bounds(scenario.scheduler, scenario.seconds, scenario.window, chosen, change)
     rate = _rate_of(scenario, resource)
@@ -194,7 +177,7 @@ def what_if(
         resource,
         tuple(points),
         tuple(zip(chosen, bounds, strict=True)),
-        this,
+        WhatIfPoint(now, own, took),
         simulated,
         _rate_in_words(rate),
         only_nested,

@@ -40,21 +40,17 @@ What to know before relying on it:
 - While only threads or processes work, the clock may jump to where the timeout of a job that has ended would have been.
 - A timeout around a thread that may be abandoned (``abandon_on_cancel``) expires before the thread has begun. On
   asyncio the thread then never begins.
-- Tasks that wake at the same time wake in any order, on both backends, as in real time.
+- Tasks that wake at the same time wake in the order in which their waits began, on both backends. In real time trio
+  promises no order; `explore` tries others.
 """
 
-from typing import TYPE_CHECKING as _TYPE_CHECKING
-from typing import Any as _Any
-
-from ._virtual import VirtualTimeEventLoop as VirtualTimeEventLoop
-from ._virtual import run_virtual as run_virtual
-from ._virtual import virtual_options as virtual_options
-
-if _TYPE_CHECKING:
-    from ._explore import FAULTS as FAULTS
-    from ._explore import BrokenRun as BrokenRun
-    from ._explore import Exploration as Exploration
-    from ._explore import explore as explore
+from ..clock import VirtualTimeEventLoop as VirtualTimeEventLoop
+from ..clock import run_virtual as run_virtual
+from ..clock import virtual_options as virtual_options
+from ._explore import FAULTS as FAULTS
+from ._explore import BrokenRun as BrokenRun
+from ._explore import Exploration as Exploration
+from ._explore import explore as explore
 
 __all__ = [
     "FAULTS",
@@ -66,20 +62,5 @@ __all__ = [
     "virtual_options",
 ]
 
-for _public in (VirtualTimeEventLoop, run_virtual, virtual_options):
+for _public in (BrokenRun, Exploration, VirtualTimeEventLoop, explore, run_virtual, virtual_options):
     _public.__module__ = __name__
-
-
-def __getattr__(name: str) -> _Any:
-    """Import what only explorations need when it is asked for: simulations need the clocks alone (PEP 562)."""
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from . import _explore
-
-    public = getattr(_explore, name)
-    globals()[name] = public
-    return public
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

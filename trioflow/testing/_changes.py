@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, get_args
 from urllib.parse import quote, unquote
+
+from ..abc import BackendName
 
 END: Final = -1
 MOMENT: Final = 2.0**-20
@@ -67,7 +69,7 @@ def read_plan(text: str) -> Plan:
     """
     backend, *words = text.split() or [""]
     try:
-        if backend not in ("trio", "asyncio"):
+        if backend not in get_args(BackendName):
             raise ValueError
         return Plan(backend, tuple(map(_read_change, words)))
     except ValueError:

@@ -16,9 +16,10 @@ import random
 from collections import Counter
 from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast, final
+from typing import TYPE_CHECKING, Any, Final, cast, final, get_args
 
 from .._core.door.kinds import is_among, loop_running, shown
+from ..abc import BackendName
 from ._changes import KINDS, Plan, read_plan
 from ._draw import Drawer
 from ._session import LEAST_ROUND, ROUND_OF_PLAIN, TIMES_OF_PLAIN, Outcome, Session, takes
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 FAULTS: Final = tuple(dict.fromkeys(KINDS.values()))
 """What `explore` may do to a run: "order", "durations", "timeouts", "failures", "cancellation", "ctrl-c", "crash"."""
 
-BACKENDS: Final = ("trio", "asyncio")
+BACKENDS: Final = get_args(BackendName)
 BETWEEN_COLLECTIONS: Final = 50
 """So many runs are made between two collections of garbage, which otherwise take a fifth of the time."""
 
@@ -310,7 +311,3 @@ def _chosen(given: Any, known: tuple[str, ...], name: str, all_of_them: str) -> 
         if not is_among(one, known):
             raise ValueError(f"{name}=...: there is no {shown(one)}; choose of {', '.join(map(repr, known))}")
     return tuple(one for one in known if one in given)
-
-
-for _public in (Exploration, BrokenRun, explore):
-    _public.__module__ = "trioflow.testing"

@@ -1,6 +1,6 @@
-"""How the views show each state of a job: one record for each, from which all views read.
+"""How the views show each state of a job, and each cause of a wait: one record for each, from which all views read.
 
-A new state needs a record here, in its place among the others. Only the style sheets of a report have it once more.
+A new state or cause needs a record here, in its place. Only the style sheets of a report have it once more.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from .._core.door.reading import JobState
+from .._core.door.reading import JobState, WaitCause
 
 
 class Mark(NamedTuple):
@@ -164,3 +164,65 @@ def _in_order(place: Callable[[Look], int | None]) -> tuple[JobState, ...]:
 PRECEDENCE: Final = _in_order(lambda look: look.precedence)
 BARS: Final = _in_order(lambda look: look.bar)
 NEVER_STARTED: Final = _in_order(lambda look: look.no_bar)
+
+
+# ---- what jobs wait for
+
+
+@dataclass(frozen=True, slots=True)
+class CauseWords:
+    """The words for one cause of a wait; `{}` stands for the name of the resource."""
+
+    what: str
+    """What a job waits for: after "for", in pictures and tables."""
+    many: str
+    """In a monitor, after the number of the jobs that wait for it."""
+    title: str
+    """In a report, where the words are explained."""
+    meaning: str
+    """In a report, for readers who are not programmers."""
+
+
+CAUSES: Final[Mapping[WaitCause, CauseWords]] = {
+    WaitCause.JOBS: CauseWords("jobs", "for jobs", "waited for jobs", "what it requires was not done"),
+    WaitCause.SLOT: CauseWords(
+        "a slot", "for a slot", "waited for a slot", "as many jobs were running as may run at once"
+    ),
+    WaitCause.TOKEN: CauseWords(
+        "a token",
+        "for a token",
+        "waited for a token",
+        "as many jobs were running as may run at once",
+    ),
+    WaitCause.RESOURCE: CauseWords(
+        "{}",
+        "{}",
+        "waited for a resource",
+        "others used so much of it, such as memory or cards, that too little was left",
+    ),
+    WaitCause.RATE: CauseWords(
+        "rate of {}",
+        "{}",
+        "waited for the rate of a resource",
+        "only so many may start in a time, and its turn had not come",
+    ),
+    WaitCause.THROTTLED: CauseWords(
+        "throttled by {}",
+        "{} throttled",
+        "throttled",
+        "a job was told to come back later, and all that need the same waited until then",
+    ),
+    WaitCause.MACHINE: CauseWords(
+        "room on the machine",
+        "for room on the machine",
+        "waited for room on the machine",
+        "there was too little memory, or too much open, for one more command",
+    ),
+    WaitCause.LOOP: CauseWords(
+        "the loop",
+        "for a slot",  # which they are about to get
+        "waited for the loop",
+        "some job kept the program busy, so that it could not start others",
+    ),
+}
+"""In the order of a report."""

@@ -382,6 +382,8 @@ def test_startdelay_holds_up_what_is_queued() -> None:
     jobs = [Job("a", args=["sleep", "0.02"]), Job("b", args=["true"], startdelay=1000), Job("c", args=["true"])]
     for job in jobs:
         pool.execute(job)
+    while jobs[1].tstart is None:
+        assert pool.join(0.2) is False
     assert pool.join(0.2) is False
     assert [job.tstart is not None for job in jobs] == [True, True, False]
 

@@ -42,17 +42,6 @@ def test_sanitize_keeps_inputs(virtual: Virtual) -> None:
     assert job.result() == ("a", "b")
 
 
-def test_bypassing_an_input_is_refused_and_changes_nothing() -> None:
-    """What uses the result of a job cannot do without it: `bypass_and_remove` of an input is a ValueError."""
-    a = Job(give, label="a")
-    first, user = Job(give, required=a), Job(take, a, label="user")
-    scheduler = Scheduler(a, first, user)
-    with pytest.raises(ValueError, match=r"'user'.*'a'"):
-        scheduler.bypass_and_remove(a)
-    assert a in scheduler
-    assert list(first.required) == [a]
-
-
 def test_removed_input_is_missing_and_the_error_says_what_helps() -> None:
     """An input that is in no scheduler any more: the error does not send people to `sanitize()`, which keeps inputs."""
     a = Job(give, label="a")
@@ -105,9 +94,9 @@ def test_late_job_can_not_wait_for_an_input_further_out(virtual: Virtual) -> Non
 def test_late_nested_scheduler_uses_a_result_of_the_running_one(virtual: Virtual, seconds: float) -> None:
     """A nested scheduler added late may use jobs of the scheduler around it, and waits for them as others do."""
     a = Job(give, "outside", seconds)
+    scheduler = Scheduler(a, Job(later, 1, lambda: scheduler.add(inner)))
     job = Job(take, a)
     inner = Scheduler(job)
-    scheduler = Scheduler(a, Job(later, 1, lambda: scheduler.add(inner)))
     virtual(checked_result(scheduler))
     assert job.result() == ("outside",)
     assert inner.started_at == max(seconds, 1)
@@ -117,6 +106,7 @@ def test_late_requirement_that_an_implied_order_forbids_is_refused(virtual: Virt
     """A cycle by way of a nested job's input is refused at the call that would close it, as any other."""
     gate = Job(give, None, 2)
     a = Job(give, "value", label="a", required=gate)
+    scheduler = Scheduler(gate, a)
     job = Job(take, a)
     inner = Scheduler(job, label="inner")
 
@@ -124,14 +114,16 @@ def test_late_requirement_that_an_implied_order_forbids_is_refused(virtual: Virt
         with pytest.raises(CycleError, match=r"a -> inner -> a|inner -> a -> inner"):
             a.requires(inner)
 
-    virtual(checked_result(Scheduler(gate, a, inner, Job(later, 1, meddle))))
+    virtual(checked_result(scheduler.update([inner, Job(later, 1, meddle)])))
     assert job.result() == ("value",)
 
 
 def test_late_schedulers_that_need_each_other_are_refused(virtual: Virtual) -> None:
     """So is a cycle that the inputs of nested schedulers of one update imply."""
     a, b = Job(give, label="a"), Job(give, label="b")
-    left, right = Scheduler(a, Job(take, b), label="left"), Scheduler(b, Job(take, a), label="right")
+    left, right = Scheduler(a, label="left"), Scheduler(b, label="right")
+    left.add(Job(take, b))
+    right.add(Job(take, a))
 
     def meddle() -> None:
         with pytest.raises(CycleError, match=r"left -> right -> left|right -> left -> right"):

@@ -71,26 +71,15 @@ def test_what_is_required_is_not_adopted() -> None:
     assert scheduler.rain_check() is False
 
 
-def test_an_adopted_job_may_be_added_elsewhere() -> None:
-    """Adoption is provisional: adding the input by hand to another scheduler moves it there."""
-    a = Job(give)
-    inner = Scheduler(Job(take, a))
-    outer = Scheduler(inner)
-    outer.add(a)
-    assert a.scheduler is outer
-    assert a not in inner
-    assert list(outer) == [inner, a]
-    assert outer.rain_check() is True
-
-
-def test_an_input_that_was_added_by_hand_stays() -> None:
-    """Adding an adopted input by hand to the scheduler where it is makes it a member like others."""
+def test_an_input_that_came_with_a_job_is_not_added_elsewhere() -> None:
+    """The error names the job that brought it, and what to do: it moved silently, in some cases."""
     a = Job(give, label="a")
-    inner = Scheduler(Job(take, a), label="inner")
-    inner.add(a)
-    with pytest.raises(ValueError, match=r"'a' is in the scheduler 'inner'"):
-        Scheduler(a)
+    inner = Scheduler(Job(take, a, label="user"), label="inner")
+    with pytest.raises(ValueError, match=r"'a' is in .* 'inner'.*an input of 'user'; leave this add\(\) of it out, or"):
+        Scheduler(inner).add(a)
     assert a.scheduler is inner
+    inner.add(a)
+    assert len(inner) == 2
 
 
 def test_an_input_of_two_is_adopted_once() -> None:
@@ -100,15 +89,6 @@ def test_an_input_of_two_is_adopted_once() -> None:
     second = Scheduler(Job(take, a))
     assert a.scheduler is first
     assert a not in second
-
-
-def test_after_a_run_adoption_is_final(virtual: Virtual) -> None:
-    """What was adopted belongs to its scheduler for good as soon as that has run."""
-    a = Job(give, label="a")
-    scheduler = Scheduler(Job(take, a), label="home")
-    virtual(checked_result(scheduler))
-    with pytest.raises(ValueError, match=r"'a' is in the scheduler 'home'"):
-        Scheduler(a)
 
 
 def test_what_was_adopted_and_dropped_is_held_by_nobody(virtual: Virtual) -> None:
@@ -121,7 +101,6 @@ def test_what_was_adopted_and_dropped_is_held_by_nobody(virtual: Virtual) -> Non
     scheduler.add(Job(later, 1, add))
     virtual(checked_result(scheduler))
     assert len(scheduler) == 1
-    assert not scheduler._members.adopted
 
 
 def test_an_input_beside_a_job_implies_nothing() -> None:
@@ -129,22 +108,6 @@ def test_an_input_beside_a_job_implies_nothing() -> None:
     scheduler = Scheduler(Job(take, Job(give)))
     find_implied(scheduler)
     assert (scheduler._members.implied, scheduler._members.used_outside) == ({}, set())
-
-
-def test_a_running_scheduler_does_not_lose_what_a_nested_one_has_adopted(virtual: Virtual) -> None:
-    """From the start of the outermost run on adoption is final, in nested schedulers that wait for their turn too."""
-    a = Job(give, "value", label="a")
-    job = Job(take, a)
-    inner = Scheduler(job, label="inner")
-
-    def steal() -> None:
-        with pytest.raises(ValueError, match=r"'a' is in the scheduler 'inner'"):
-            outer.add(a)
-
-    outer = Scheduler(Sequence(Job(later, 1, steal), inner))
-    virtual(checked_result(outer))
-    assert a.scheduler is inner
-    assert job.result() == ("value",)
 
 
 def test_a_refused_job_brings_nothing_in() -> None:
@@ -174,9 +137,9 @@ def test_a_job_added_while_it_runs_brings_its_inputs(virtual: Virtual) -> None:
 def test_input_in_an_enclosing_scheduler(virtual: Virtual) -> None:
     """A nested job uses a job of the scheduler around: the nested scheduler waits for that, and gets its value."""
     a = Job(give, "outside", 3)
+    outer = Scheduler(a)
     early, job = Job(give, None, 1), Job(take, a)
-    inner = Scheduler(early, job)
-    outer = Scheduler(inner, a)
+    inner = outer.add(Scheduler(early, job))
     virtual(checked_result(outer))
     assert job.result() == ("outside",)
     assert inner.started_at == early.started_at == 3
@@ -220,8 +183,10 @@ def test_input_in_a_scheduler_nested_beside_within_an_inner_one(virtual: Virtual
 def test_topological_order_respects_inputs_across_levels() -> None:
     """The order that inputs of nested jobs imply shows in `topological_order()` and in the listing."""
     a, b = Job(give, label="a"), Job(give, label="b")
-    left, right = Scheduler(a, Job(take, b), label="left"), Scheduler(Job(take, a), label="right")
+    left = Scheduler(a, label="left")
+    right = Scheduler(Job(take, a), label="right")
     outer = Scheduler(right, left, b)
+    left.add(Job(take, b))
     assert outer.topological_order() == [b, left, right]
     listing = outer.listing()
     assert listing.index("`b`") < listing.index("`left`") < listing.index("`right`")
@@ -234,7 +199,9 @@ def test_what_became_of_an_input_elsewhere_counts(virtual: Virtual, fate: str) -
     a = {"failed": bad, "skipped": Job(give, run_if="failed"), "cancelled": Job(give, None, 9)}[fate]
     inside, below, job = Job(take, a), Job(give), Job(take, a)
     canceller = Job(later, 0.5, lambda: a.cancel() if fate == "cancelled" else None)
-    virtual(Scheduler(canceller, Scheduler(inside, below), a, job).co_run)
+    scheduler = Scheduler(canceller, a, job)
+    scheduler.add(Scheduler(inside, below))
+    virtual(scheduler.co_run)
     wanted = JobState.SKIPPED if fate == "skipped" else JobState.BLOCKED
     assert inside.state is job.state is wanted
     assert below.state is JobState.SUCCEEDED
@@ -259,7 +226,9 @@ def test_input_that_its_scheduler_did_not_reach(virtual: Virtual) -> None:
 def test_cycle_that_inputs_imply_is_refused_with_the_circle() -> None:
     """Two schedulers that need results of each other cannot be ordered: CycleError showing the members."""
     a, b = Job(give, label="a"), Job(give, label="b")
-    left, right = Scheduler(a, Job(take, b), label="left"), Scheduler(b, Job(take, a), label="right")
+    left, right = Scheduler(a, label="left"), Scheduler(b, label="right")
+    left.add(Job(take, b))
+    right.add(Job(take, a))
     outer = Scheduler(left, right)
     assert outer.rain_check() is False
     with pytest.raises(CycleError, match=r"left -> right -> left|right -> left -> right") as caught:
@@ -291,9 +260,9 @@ def test_input_in_an_unrelated_scheduler_is_refused(virtual: Virtual) -> None:
 def test_nested_scheduler_alone_can_not_wait_for_an_input_outside(virtual: Virtual) -> None:
     """A nested scheduler that is run by itself uses what has settled outside, and refuses to begin without."""
     a = Job(give, "outside", label="a")
+    outer = Scheduler(a)
     job = Job(take, a, label="user")
-    inner = Scheduler(job, label="inner")
-    outer = Scheduler(a, inner)
+    inner = Scheduler(job, label="inner", scheduler=outer)
     with pytest.raises(ValueError, match=r"'user'.*'a'.*not settled"):
         virtual(inner.co_run)
     virtual(checked_result(outer))
@@ -312,8 +281,10 @@ def test_input_across_levels_when_a_nested_scheduler_is_tried_again(virtual: Vir
         return len(tries)
 
     a = Job(give, "outside")
+    scheduler = Scheduler(a)
     inside = Job(second_time, a, critical=True)
-    user = Job(take, inside)
-    virtual(checked_result(Scheduler(user, Scheduler(inside, retry=1), a)))
+    scheduler.add(Scheduler(inside, retry=1))
+    user = scheduler.add(Job(take, inside))
+    virtual(checked_result(scheduler))
     assert tries == ["outside", "outside"]
     assert user.result() == (2,)

@@ -235,13 +235,14 @@ def test_service_that_uses_another_by_way_of_others(virtual: Virtual, between: s
 
     async def take(value: Any) -> None: ...
 
+    scheduler = Scheduler(base, Job(nap, 3))
     link: Any = {
         "job": lambda: Job(nap, required=base),
         "nested": lambda: Scheduler(Job(take, base)),
         "argument": lambda: Job(take, [base]),
     }[between]()
     upper.requires(link)
-    virtual(Scheduler(upper, link, base, Job(nap, 3)).co_run)
+    virtual(scheduler.update([upper, link]).co_run)
     assert log == [("upper", 3), ("base", 3.25)]
 
 

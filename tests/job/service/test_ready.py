@@ -149,8 +149,10 @@ def test_service_added_late(virtual: Virtual) -> None:
 def test_service_of_an_enclosing_scheduler(virtual: Virtual) -> None:
     """Jobs of a nested scheduler use a service outside; it outlives them all."""
     service = Service(serve, 1, "outside")
+    scheduler = Scheduler(service)
     client = Job(give_now, service)
-    assert virtual(timed, Scheduler(service, Scheduler(client, Job(nap, 2)))) == (True, 3)
+    scheduler.add(Scheduler(client, Job(nap, 2)))
+    assert virtual(timed, scheduler) == (True, 3)
     assert (client.result(), service.finished_at) == ("outside", 3)
 
 

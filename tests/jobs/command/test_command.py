@@ -53,7 +53,6 @@ def test_a_command_returns_how_it_ended(backend: str) -> None:
     assert not result.spooled
 
 
-@pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
 def test_cpu_time_is_that_of_the_command_and_its_children(backend: str) -> None:
     """What a grandchild has used counts too."""
     job = CommandJob(["sh", "-c", f"{sys.executable} -S -E -c 'import time\nwhile time.process_time() < 0.1: pass'; :"])
@@ -61,7 +60,6 @@ def test_cpu_time_is_that_of_the_command_and_its_children(backend: str) -> None:
     assert 0.1 <= job.result().user_time + job.result().system_time < 5
 
 
-@pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
 def test_peak_memory_is_that_of_the_command_or_none(backend: str) -> None:
     """That of a small program was this program's own: the kernel counts it too."""
     ballast = b"x" * 100_000_000

@@ -38,6 +38,12 @@ def armed(line: str, flag: Path, **options: Any) -> CommandJob:
     return sh(f"{first}touch '{flag}'; {rest}", on_start=lambda job: until_there(flag), **options)
 
 
+def until_ended(job: CommandJob) -> None:
+    """Wait until its process has ended, and leave it to the job."""
+    assert job.pid is not None
+    os.waitid(os.P_PID, job.pid, os.WEXITED | os.WNOWAIT)
+
+
 def ended_by(how: str, commands: list[CommandJob], backend: str) -> Scheduler:
     """Run commands that would not end, each after it was started, and end them in one of these ways."""
     scheduler = Scheduler(*commands, label="all")
@@ -107,11 +113,8 @@ def test_two_hundred_trees_are_ended_at_once(backend: str, watched: Watched, how
 def test_a_program_that_cleans_up_has_its_grace(backend: str, tmp_path: Path) -> None:
     """SIGTERM first, and nothing else before the grace is over."""
     ready, cleaned = tmp_path / "ready", tmp_path / "cleaned"
-    job = sh(
-        f"trap 'sleep 0.1; touch {cleaned}; exit 7' TERM; touch {ready}; sleep 1000 & wait",
-        terminate_grace=20,
-        timeout=0.3,
-    )
+    line = f"trap 'sleep 0.1; touch {cleaned}; exit 7' TERM; sleep 1000 & wait"
+    job = armed(line, ready, terminate_grace=20, timeout=0.1)
     run(backend, job)
     assert isinstance(job.raised_exception(), JobTimeout)
     assert job.last_result is not None
@@ -206,7 +209,7 @@ def test_leftovers_can_be_ended_at_once(backend: str, tmp_path: Path) -> None:
 
 def test_a_timeout_cuts_off_leftovers(backend: str, watched: Watched) -> None:
     """What they were doing is not done, so the job has not succeeded; its command had."""
-    job = sh("sleep 1000 & exit 0", terminate_grace=1000, timeout=0.3)
+    job = sh("sleep 1000 & exit 0", terminate_grace=1000, timeout=0.1, on_start=until_ended)
     run(backend, job)
     assert isinstance(job.raised_exception(), JobTimeout)
     assert job.last_result is not None
@@ -232,8 +235,7 @@ def test_what_ended_by_itself_just_before_its_timeout_has_not_timed_out(backend:
     """The loop was busy when both came due: the process had ended, and nothing was cut."""
 
     def be_busy(job: CommandJob) -> None:
-        assert job.pid is not None
-        os.waitid(os.P_PID, job.pid, os.WEXITED | os.WNOWAIT)
+        until_ended(job)
         time.sleep(0.06)
 
     job = sh("exit 0", timeout=0.05, on_start=be_busy)
@@ -295,10 +297,12 @@ def test_on_a_terminal_ctrl_c_reaches_the_conductor_alone(backend: str, watched:
 
 def test_a_cancellation_during_the_grace_waits_for_its_end(backend: str, watched: Watched, tmp_path: Path) -> None:
     """The job is FAILED by its timeout; meanwhile the run was cancelled."""
-    job = armed(STUBBORN, tmp_path / "armed", timeout=0.1, terminate_grace=0.3)
+    asked = tmp_path / "asked"
+    line = f"trap 'touch {asked}' TERM; while :; do sleep 1000; done"
+    job = armed(line, tmp_path / "armed", timeout=0.1, terminate_grace=1)
 
     async def cancel_late() -> None:
-        await anyio.sleep(0.2)
+        await anyio.to_thread.run_sync(until_there, asked)
         scheduler.cancel()
 
     scheduler = Scheduler(job, Job(cancel_late))

@@ -245,7 +245,6 @@ print(sum(job.is_done() and job.raised_exception() is None for job in jobs))
 """
 
 
-@pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
 def test_no_more_processes(backend: str) -> None:
     """As another user, for root is exempt: the same."""
     warning, succeeded = child(CROWDED.format(backend=backend))

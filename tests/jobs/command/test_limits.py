@@ -69,7 +69,6 @@ def test_nice_is_added_to_this_programs_own(backend: str) -> None:
 GREEDY = "x = b'x' * 500_000_000; print(len(x))"
 
 
-@pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
 def test_a_memory_limit_is_one_from_the_first_moment_on(backend: str) -> None:
     """RLIMIT_AS, in bytes; without it, or within it, the program has what it asks for."""
     limited = python(GREEDY, memory_limit=200 << 20, stderr=PIPE)

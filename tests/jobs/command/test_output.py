@@ -18,7 +18,7 @@ from typing import Any, cast
 import pytest
 
 from trioflow import CommandError, CommandJob, JobState, Scheduler, ThreadJob
-from trioflow.jobs.command import _capture, _streams
+from trioflow.jobs.command import _capture, _pipes
 
 from ... import pythons
 from ...bodies import run
@@ -60,11 +60,11 @@ def test_what_takes_long_to_pass_on_is_read_piece_by_piece(monkeypatch: pytest.M
             super().write(data)
             now += 0.01
 
-    monkeypatch.setattr(_streams.time, "perf_counter", lambda: now)
-    monkeypatch.setattr(_streams, "PIECE", 10)
+    monkeypatch.setattr(_pipes.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(_pipes, "PIECE", 10)
     sink = Slow()
     read_end, write_end = os.pipe()
-    stream = _streams.Stream(read_end, [sink], cast(Any, SimpleNamespace(error=None)))
+    stream = _pipes.PipeReader(read_end, [sink], cast(Any, SimpleNamespace(error=None)))
     os.write(write_end, b"." * 100)
     assert stream.read(0.025)
     assert len(sink.kept()) == 30
@@ -257,7 +257,7 @@ def test_output_that_a_grandchild_holds_on_to_is_not_waited_for(backend: str) ->
 def test_what_a_command_writes_at_its_end_is_captured(backend: str, tmp_path: Path) -> None:
     """Also when it is ended: pipes are read until the last one has gone."""
     armed = tmp_path / "armed"
-    line = f"trap 'head -c 200000 /dev/zero; exit 1' TERM; touch '{armed}'; echo; sleep 1000 & wait"
+    line = f"trap 'head -c 200000 /dev/zero; exit 1' TERM; echo; touch '{armed}'; sleep 1000 & wait"
     job = sh(line, stdout=PIPE, timeout=0.1, on_start=lambda job: until_there(armed))
     run(backend, job)
     assert job.last_result is not None
@@ -318,6 +318,15 @@ def test_tagged_lines_are_printed_whole(backend: str, capsys: pytest.CaptureFixt
     """Each behind the label, or behind what is given; to the stream that they were written to."""
     run(backend, sh("echo a; printf b", label="one", tag=True), sh("echo c >&2", tag="2> "), jobs_window=1)
     assert capsys.readouterr() == ("one: a\none: b\n", "2> c\n")
+
+
+@pytest.mark.parametrize("tag", [True, "{label}: "])
+def test_control_characters_of_a_label_are_escaped_in_a_tag(
+    backend: str, capsys: pytest.CaptureFixture[str], tag: bool | str
+) -> None:
+    """A label that was made from a user's file steers no terminal, and begins no line of its own."""
+    run(backend, sh("echo a", label="\x1b[31mred\nline", tag=tag))
+    assert capsys.readouterr().out == "\\x1b[31mred\\nline: a\n"
 
 
 @pytest.mark.parametrize(
@@ -414,7 +423,6 @@ def test_output_in_small_pieces_takes_no_more_memory() -> None:
     assert peak < 3 * _capture.SPOOL_LIMIT
 
 
-@pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
 def test_what_is_on_disk_can_be_copied_and_sent_to_a_process(backend: str) -> None:
     """A copy had the number of the descriptor, which is nothing in another process, or any other file."""
     job = CommandJob(["head", "-c", _capture.SPOOL_LIMIT + 1, "/dev/zero"], stdout=PIPE)

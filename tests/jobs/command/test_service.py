@@ -27,6 +27,8 @@ from trioflow import (
     Trace,
 )
 
+from ..posix.process_trees import until_there
+
 LISTENS = """
 import socket, sys, time
 time.sleep(0.1)
@@ -128,9 +130,12 @@ def test_a_socket_makes_it_ready_when_somebody_listens(backend: Any, tmp_path: P
 # --- not ready
 
 
-def test_one_that_never_gets_ready_says_what_it_waited_for(backend: Any) -> None:
+def test_one_that_never_gets_ready_says_what_it_waited_for(backend: Any, tmp_path: Path) -> None:
     """With the end of its output."""
-    error = failed(shell("echo hello; exec sleep 60", ready=Line("never"), timeout=0.3), backend)
+    begun = tmp_path / "begun"
+    line = f"echo hello; touch {begun}; exec sleep 60"
+    service = shell(line, ready=Line("never"), timeout=0.1, on_start=lambda service: until_there(begun))
+    error = failed(service, backend)
     assert isinstance(error, JobTimeout)
     assert "It waited for a line with 'never' in its output." in all_of(error)
     assert "hello" in all_of(error)
@@ -138,7 +143,7 @@ def test_one_that_never_gets_ready_says_what_it_waited_for(backend: Any) -> None
 
 def test_one_that_listens_elsewhere_never_gets_ready(backend: Any, port: int) -> None:
     """The error names the port and the address that it should have."""
-    service = CommandService([sys.executable, "-c", LISTENS, "127.0.0.2", port], ready=Port(port), timeout=0.8)
+    service = CommandService([sys.executable, "-c", LISTENS, "127.0.0.2", port], ready=Port(port), timeout=3)
     text = all_of(failed(service, backend))
     assert f"port {port} of localhost" in text
     assert "listens" in text
@@ -146,7 +151,7 @@ def test_one_that_listens_elsewhere_never_gets_ready(backend: Any, port: int) ->
 
 def test_a_check_that_fails_is_quoted(backend: Any) -> None:
     """What it wrote to its standard error the last time."""
-    service = shell("exec sleep 60", ready=Succeeds("echo 'no answer' >&2; exit 2", shell=True), timeout=0.3)
+    service = shell("exec sleep 60", ready=Succeeds("echo 'no answer' >&2; exit 2", shell=True), timeout=3)
     text = all_of(failed(service, backend))
     assert "exit code 2" in text
     assert "no answer" in text

@@ -104,7 +104,8 @@ from pathlib import Path
 from trioflow import CommandJob, Monitor, Scheduler
 if sys.argv[2] == "ignored":
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-tree = CommandJob({TREE!r}, shell=True, label="tree", timeout=0.7, terminate_grace=0.1)
+limit = 0.7 if sys.argv[2] == "ignored" else None
+tree = CommandJob({TREE!r}, shell=True, label="tree", timeout=limit, terminate_grace=0.1)
 began = CommandJob(["touch", "began"], label="began")
 scheduler = Scheduler(began, tree, CommandJob(["true"], required=tree), instruments=[Monitor()])
 result = scheduler.run(backend=sys.argv[1], handle_signals=True)

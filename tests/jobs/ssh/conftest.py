@@ -7,19 +7,11 @@ from typing import cast
 
 import pytest
 
-from trioflow.jobs.ssh import _lanes
-
 from ..posix.process_trees import Watched
 from ..posix.process_trees import watched as watched
 from .servers import Here, Server, Site, have_sshd
 
 pytestmark = pytest.mark.skipif(not have_sshd(), reason="needs openssh-server and openssh-client")
-
-
-@pytest.fixture(autouse=True)
-def lanes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first command of a connection has a lane too: what is here of sessions is tested with `LocalNode` as well."""
-    monkeypatch.setattr(_lanes, "FIRST", 0)
 
 
 @pytest.fixture(scope="session")

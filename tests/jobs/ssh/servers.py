@@ -223,23 +223,13 @@ def have_sshd() -> bool:
 
 
 def targets(server: Server) -> list[tuple[int, str]]:
-    """Return the processes of lanes, of connections to a server, and of the server's sessions."""
+    """Return the processes of connections to a server, and of the server's sessions."""
     found = [(pid, "sshd") for pid in server.sessions()]
     for one in filter(str.isdigit, os.listdir("/proc")):
         words = command_line(Path("/proc", one))
         if words.startswith("ssh ") and f"-p {server.port} " in words:
             found.append((int(one), "master" if " -M " in words else "client"))
-        elif "IFS= read" in words and f" {server.port}\0" in environment(one):
-            found.append((int(one), "lane"))
     return found
-
-
-def environment(pid: str) -> str:
-    """Return the environment that a process began with: that of a lane tells its server (SSH_CONNECTION)."""
-    try:
-        return Path("/proc", pid, "environ").read_text(errors="replace")
-    except OSError:
-        return ""
 
 
 class Proxy:

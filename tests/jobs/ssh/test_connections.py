@@ -163,11 +163,10 @@ def test_a_scheduler_whose_jobs_need_no_node_opens_nothing(backend: str, server:
     assert server.accepted == before
 
 
-@pytest.mark.parametrize("lanes", [True, False])
-def test_no_more_sessions_than_allowed_at_once(backend: str, server: Server, lanes: bool) -> None:
+def test_no_more_sessions_than_allowed_at_once(backend: str, server: Server) -> None:
     """`max_sessions=2` is never passed on the server."""
     since = server.log.stat().st_size
-    run(backend, *(SshJob(server.node(max_sessions=2, lanes=lanes), "sleep 0.05") for _ in range(8)))
+    run(backend, *(SshJob(server.node(max_sessions=2), "sleep 0.05") for _ in range(8)))
     assert peak(server, since) == 2
 
 

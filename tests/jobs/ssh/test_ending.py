@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -36,8 +37,11 @@ from trioflow import (
 from ...bodies import fail
 from ...places import PATIENCE
 from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched, until_there
-from .servers import SSH_ON_ASYNCIO, SSH_ON_TRIO, Here, Place, Server, Site, free_port, make_key, until_written
+from .servers import SSH_ON_ASYNCIO, SSH_ON_TRIO, Here, Place, Server, Site, free_port, make_key, targets, until_written
 
+PIPE = subprocess.PIPE
+KILLS = int(os.environ.get("TRIOFLOW_KILLS", "2"))
+"""How many processes are killed at random instants; more by hand."""
 BODIES = {"tree": TREE, "stubborn": STUBBORN, "forking": FORKING}
 
 
@@ -178,7 +182,7 @@ def test_nothing_is_left_when_this_program_is_killed(
         "import os, tempfile, trioflow\n"
         f"os.environ['XDG_RUNTIME_DIR'] = tempfile.tempdir = {str(places)!r}\n"
         f"node = trioflow.{place.node()!r}\n"
-        f"command = ['true', {f'echo begun > {tmp_path}/begun; {body}'!r}]\n"  # the second command has a lane
+        f"command = ['true', {f'echo begun > {tmp_path}/begun; {body}'!r}]\n"
         f"job = trioflow.SshJob(node, command, env={mark!r}, terminate_grace=0.3)\n"
         f"trioflow.Scheduler(job).run(backend={backend!r})\n"
     )
@@ -308,3 +312,43 @@ def test_a_server_that_lies_fails_the_job_and_nothing_else(backend: str, site: S
     for job in jobs:
         assert isinstance(job.raised_exception(), SshError)
         assert "\x1b" not in str(job.raised_exception())
+
+
+@pytest.mark.timeout(240)
+def test_whenever_something_is_killed_nothing_survives(
+    backend: str, site: Site, watched: Watched, mark: dict[str, str]
+) -> None:
+    """At random instants an sshd on the node, or an ssh here: a result is whole, or there is none."""
+    server = site.serve(2)
+    chance, done = random.Random(11), threading.Event()
+    killed = list[str]()
+
+    def kill() -> None:
+        while len(killed) < KILLS and not done.is_set():
+            time.sleep(0.05)
+            if found := targets(server):
+                pid, name = chance.choice(found)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(name)
+        done.set()
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        while not done.is_set():
+            body = "sleep 0.02 & echo $$; sleep 0.05; wait"
+            jobs = [SshJob(server.node(), body, env=mark, stdout=PIPE, terminate_grace=0.3) for _ in range(12)]
+            Scheduler(*jobs, jobs_window=4).run(backend=backend)
+            for job in jobs:
+                assert job.state is JobState.FAILED or job.result().text.strip().isdigit()
+    finally:
+        done.set()
+        thread.join()
+    assert len(killed) == KILLS
+    assert watched.gone_in_time(), watched.alive()
+    end = time.monotonic() + PATIENCE
+    while targets(server):
+        assert time.monotonic() < end, targets(server)
+        time.sleep(0.05)
+    server.stop()

@@ -165,20 +165,18 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Master]]:
 
 
 Play = Callable[..., Master]
-with_lanes_or_not = pytest.mark.parametrize("lanes", [True, False], ids=["lanes", "sessions"])
 
 
-@with_lanes_or_not
-def test_a_session_without_a_process(backend: str, play: Play, lanes: bool) -> None:
+def test_a_session_without_a_process(backend: str, play: Play) -> None:
     """However few bytes come at a time; the exit code is that of the command."""
     master = play(serves)
-    node = SshNode("node", lanes=lanes)
+    node = SshNode("node")
     jobs = [SshJob(node, "echo out; echo err >&2; exit 3", check=False, stdout=PIPE, stderr=PIPE) for _ in range(2)]
     Scheduler(*jobs, jobs_window=1).run(backend=backend, check=True)
     for job in jobs:
         result = job.result()
         assert (result.stdout, result.stderr, result.returncode) == (b"out\n", b"err\n", 3)
-    assert (master.came, master.processes) == (1 if lanes else 2, 0)
+    assert (master.came, master.processes) == (2, 0)
 
 
 OTHERS = {
@@ -196,7 +194,7 @@ def test_one_that_speaks_another_language_is_left_to_ssh(backend: str, play: Pla
     """Nothing was asked for, so nothing can run twice; what cannot change is not tried again."""
     answer, times = OTHERS[name]
     master = play(answer)
-    jobs = [SshJob(SshNode("node", lanes=False), "echo x", stdout=PIPE) for _ in range(2)]
+    jobs = [SshJob(SshNode("node"), "echo x", stdout=PIPE) for _ in range(2)]
     Scheduler(*jobs, jobs_window=1).run(backend=backend, check=True)
     assert [job.result().text for job in jobs] == ["x\n"] * 2
     assert (master.came, master.processes) == (times, 2)
@@ -241,22 +239,20 @@ def test_a_socket_in_front_of_which_too_many_wait_is_left_to_ssh(
     assert master.processes == 1
 
 
-@with_lanes_or_not
-def test_a_session_that_is_refused_is_asked_for_again(backend: str, play: Play, lanes: bool) -> None:
+def test_a_session_that_is_refused_is_asked_for_again(backend: str, play: Play) -> None:
     """As with MaxSessions: the reason is read."""
     refuses = answers(hello=True, after=said(_mux.FAILURE, 0, text=b"Session open refused by peer"))
     master = play(refuses, refuses, serves)
-    job = SshJob(SshNode("node", lanes=lanes), "echo x", stdout=PIPE)
+    job = SshJob(SshNode("node"), "echo x", stdout=PIPE)
     run(backend, job)
     assert job.result().text == "x\n"
     assert (master.came, master.processes) == (3, 0)
 
 
-@with_lanes_or_not
-def test_one_that_denies_sessions_says_why(backend: str, play: Play, lanes: bool) -> None:
+def test_one_that_denies_sessions_says_why(backend: str, play: Play) -> None:
     """Nothing has started."""
     master = play(answers(hello=True, after=said(_mux.DENIED, 0, text=b"Permission denied"), waits=True))
-    job = SshJob(SshNode("node", lanes=lanes), "echo x")
+    job = SshJob(SshNode("node"), "echo x")
     Scheduler(job).run(backend=backend)
     failure = job.raised_exception()
     assert isinstance(failure, SshError)
@@ -278,10 +274,10 @@ BREAKING = {
 
 @pytest.mark.parametrize("name", BREAKING)
 def test_one_that_breaks_off_after_the_request_was_lost(backend: str, play: Play, name: str) -> None:
-    """Its command may have started, so it is not run again; a lane alone has run nothing."""
+    """Its command may have started, so it is not run again."""
     nonsense = answers(hello=True, after=BREAKING[name])
     master = play(nonsense)
-    job = SshJob(SshNode("node", lanes=False), "echo x")
+    job = SshJob(SshNode("node"), "echo x")
     Scheduler(job).run(backend=backend)
     failure = job.raised_exception()
     assert isinstance(failure, SshError)
@@ -289,22 +285,16 @@ def test_one_that_breaks_off_after_the_request_was_lost(backend: str, play: Play
     assert failure.started
     assert (master.came, master.processes) == (1, 0)
 
-    play(nonsense, serves)
-    job = SshJob(SshNode("node"), "echo x", stdout=PIPE)
-    run(backend, job)
-    assert job.result().text == "x\n"
 
-
-@with_lanes_or_not
 @pytest.mark.parametrize("hello", [True, False])
 def test_one_that_does_not_answer_is_left_alone_in_time(
-    backend: str, play: Play, lanes: bool, hello: bool, monkeypatch: pytest.MonkeyPatch
+    backend: str, play: Play, hello: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before its hello and after a request: nobody else waits, and nothing is left open."""
     monkeypatch.setattr(_attempts, "MARGIN", 0.1)
     play(answers(hello=hello, waits=True))
     before = len(os.listdir("/proc/self/fd"))
-    job = SshJob(SshNode("node", lanes=lanes), "true", timeout=0.3, terminate_grace=0)
+    job = SshJob(SshNode("node"), "true", timeout=0.3, terminate_grace=0)
     Scheduler(job, Job(anyio.sleep, 0)).run(backend=backend)
     assert isinstance(job.raised_exception(), JobTimeout)
     end = time.monotonic() + PATIENCE
@@ -380,15 +370,14 @@ def test_messages_come_whole_however_they_come(sent: list[bytes], cuts: list[int
 # ---- over a real server
 
 
-@with_lanes_or_not
-def test_a_command_on_a_node_has_no_process_here(backend: str, server: Server, lanes: bool) -> None:
+def test_a_command_on_a_node_has_no_process_here(backend: str, server: Server) -> None:
     """The one that holds the connection is all that there is."""
     found = list[str]()
 
     async def look() -> None:
         found.extend(name for _, name in targets(server) if name in ("client", "master"))
 
-    node = server.node(lanes=lanes)
+    node = server.node()
     going = SshJob(node, "sleep 1000", forever=True, terminate_grace=0.3)
     short = SshJob(node, "true")
     run(backend, going, short, Job(look, required=short))
@@ -426,18 +415,17 @@ def test_where_a_session_cannot_be_asked_for_ssh_does_all_the_same(
 ) -> None:
     """Output, exit codes, and the end of the whole tree."""
     monkeypatch.setattr(_connections, "ask_for_session", by_ssh)
-    for lanes in (True, False):
-        node = server.node(lanes=lanes)
-        short = SshJob(node, "echo x; exit 4", check=False, stdout=PIPE)
-        begun = tmp_path / f"begun {lanes}"
-        long = SshJob(node, ["true", f"echo begun > '{begun}'; {TREE}"], env=mark, terminate_grace=0.3)
+    node = server.node()
+    short = SshJob(node, "echo x; exit 4", check=False, stdout=PIPE)
+    begun = tmp_path / "begun"
+    long = SshJob(node, ["true", f"echo begun > '{begun}'; {TREE}"], env=mark, terminate_grace=0.3)
 
-        async def cancel(long: SshJob = long, begun: Any = begun) -> None:
-            await anyio.to_thread.run_sync(until_there, begun)
-            long.cancel()
+    async def cancel() -> None:
+        await anyio.to_thread.run_sync(until_there, begun)
+        long.cancel()
 
-        Scheduler(short, long, Job(cancel)).run(backend=backend)
-        assert (short.result().text, short.result().returncode) == ("x\n", 4)
+    Scheduler(short, long, Job(cancel)).run(backend=backend)
+    assert (short.result().text, short.result().returncode) == ("x\n", 4)
     assert watched.gone_in_time(), watched.alive()
 
 
@@ -445,7 +433,7 @@ def test_one_that_is_killed_ends_what_it_carries(
     backend: str, server: Server, mark: dict[str, str], watched: Watched, tmp_path: Any
 ) -> None:
     """The connection was lost; the next job has another one."""
-    node = server.node(lanes=False)
+    node = server.node()
     lost = SshJob(node, f"echo begun > {tmp_path}/begun; {TREE}", env=mark, terminate_grace=0.3)
 
     async def kill() -> None:

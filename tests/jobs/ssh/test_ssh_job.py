@@ -38,7 +38,7 @@ from trioflow.abc import AbstractJob, Instrument, carry
 from trioflow.jobs.ssh import _copying
 
 from ...bodies import run, take
-from .servers import SSH_ON_ASYNCIO, SSH_ON_TRIO, Here, Place, Server, Site, free_port
+from .servers import SSH_ON_ASYNCIO, SSH_ON_TRIO, Place, Server, Site, free_port
 
 PIPE = subprocess.PIPE
 
@@ -73,8 +73,6 @@ def test_what_an_instrument_carries_arrives_without_the_servers_leave(backend: s
     """sshd takes variables of ssh's only if its AcceptEnv says so; these come another way, to each command its own."""
 
     class Ticket(Instrument):
-        in_context = True
-
         def job_started(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
             carry({"TRACEPARENT": f"of {job.label}"})
 
@@ -127,10 +125,9 @@ def test_more_than_fits_into_a_line_is_told_in_words(backend: str, place: Place)
     words = SshJob(place.node(), ("echo", "x" * 140_000), label="words")
     variables = SshJob(place.node(), "true", env={"A": "x" * 140_000}, label="variables")
     run(backend, words, variables)
-    by_line = isinstance(place, Here)
-    whole = "its words and what trioflow adds to them are" if by_line else "one of its words is"
+    whole = "its words and what trioflow adds to them are"
     assert re.match(rf"not started: {whole} 14\d{{4}} bytes, and", str(words.raised_exception()))
-    whole = "its variables (env=) are" if by_line else "one of its variables (env=) is"
+    whole = "its variables (env=) are"
     assert re.match(rf"not started: {re.escape(whole)} 14\d{{4}} bytes, and at most", str(variables.raised_exception()))
     for job in (words, variables):
         assert isinstance(job.raised_exception(), CommandError)
@@ -210,12 +207,9 @@ def test_a_command_that_fails_is_an_error_that_names_the_node(backend: str, serv
     assert job.last_result is error.result
 
 
-@pytest.mark.parametrize("lanes", [True, False])
-def test_the_error_shows_the_end_of_both_where_they_go_to_one_place(server: Server, lanes: bool) -> None:
+def test_the_error_shows_the_end_of_both_where_they_go_to_one_place(server: Server) -> None:
     """It did not, and would have said that this was the standard error."""
-    job = SshJob(
-        server.node(lanes=lanes), "echo 1; echo 2 >&2; exit 3", stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
-    )
+    job = SshJob(server.node(), "echo 1; echo 2 >&2; exit 3", stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     run("trio", job)
     error = job.raised_exception()
     assert isinstance(error, CommandError)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from trioflow.jobs.command._capture import Capture
 from trioflow.jobs.ssh import _wrapper
 from trioflow.jobs.ssh._attempts import _Gate
-from trioflow.jobs.ssh._wrapper import Report, ReportFilter
+from trioflow.jobs.ssh._wrapper import ReportFilter, WrapperReport
 
 from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched
 
@@ -53,7 +53,7 @@ class Wrapped:
         os.close(self.lifeline)
         self.lifeline = -1
 
-    def end(self) -> tuple[int, bytes, bytes, Report]:
+    def end(self) -> tuple[int, bytes, bytes, WrapperReport]:
         """Return exit code, both outputs, and the report."""
         stdout, stderr = self.process.communicate(timeout=30)
         if self.lifeline >= 0:
@@ -241,6 +241,17 @@ def test_it_passes_through_login_shells(shell: str) -> None:
     assert "\n" not in line
 
 
+def test_the_script_is_portable(tmp_path: Path) -> None:
+    """As shellcheck and checkbashisms see it."""
+    file = tmp_path / "script"
+    file.write_text("#!/bin/sh\n" + _wrapper.SCRIPT.replace("; ", ";\n") + "\n")
+    if shutil.which("checkbashisms") is not None:
+        subprocess.run(["checkbashisms", file], check=True)
+    if shutil.which("shellcheck") is not None:
+        # SC2034: a line that is read only to be waited for
+        subprocess.run(["shellcheck", "-s", "sh", "-e", "2034", file], check=True)
+
+
 START = b"\x1e%b start\n" % TOKEN.encode()
 END = b"\x1e%b end 7 0m0.00s 0m0.01s\n1m2.50s 0m0,25s\n" % TOKEN.encode()
 
@@ -257,7 +268,7 @@ def test_reports_are_taken_out_however_they_come(texts: list[bytes], cuts: list[
         reader.write(data[first:last])
     reader.finish()
     assert capture.kept() == before + b"".join(between) + behind
-    assert reader.report == Report(True, 7, 62.5, 0.25)
+    assert reader.report == WrapperReport(True, 7, 62.5, 0.25)
 
 
 @pytest.mark.parametrize("end_first", [False, True])

@@ -330,13 +330,6 @@ def test_misspelt_option_of_a_scheduler_names_it_by_its_class() -> None:
         Scheduler(jobs_windw=3)  # type: ignore[call-arg]
 
 
-@pytest.mark.parametrize("seconds", [-1, math.nan, math.inf])
-def test_start_interval_out_of_its_range_is_refused(seconds: float) -> None:
-    """start_interval is finite, 0 or more."""
-    with pytest.raises(ValueError, match=r"start_interval.*'home'"):
-        Scheduler(label="home", start_interval=seconds)
-
-
 def test_unknown_backend_is_refused() -> None:
     """A backend that is neither of the two is a ValueError that names both."""
     with pytest.raises(ValueError, match=r"'curio'.*trio.*asyncio"):

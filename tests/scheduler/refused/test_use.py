@@ -189,8 +189,6 @@ def test_limiter_of_the_other_library_is_refused(virtual: Virtual) -> None:
 CHANGES: dict[str, Callable[[Scheduler, Any], object]] = {
     "remove": lambda scheduler, job: scheduler.remove(job),
     "keep_only": lambda scheduler, job: scheduler.keep_only([job]),
-    "keep_only_between": lambda scheduler, job: scheduler.keep_only_between(starts=[job]),
-    "bypass_and_remove": lambda scheduler, job: scheduler.bypass_and_remove(job),
     "sanitize": lambda scheduler, job: scheduler.sanitize(),
     "close": lambda scheduler, job: scheduler.close(),
     "requires": lambda scheduler, job: job.requires(*job.required, remove=True),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import io
 import re
 import subprocess
 import sys
@@ -194,6 +195,18 @@ def test_the_summary_has_verdict_failures_and_the_slowest(virtual: Virtual, tmp_
 
 
 # --- GitHub
+
+
+def test_a_scheduler_that_failed_by_itself_is_a_failure_and_no_job(virtual: Virtual, tmp_path: Path) -> None:
+    """The summary counts as `debrief` does: one job, which was cancelled, and one failure."""
+    scheduler = Scheduler(Scheduler(Job(nap, 9, label="long"), timeout=1, label="inner"), label="shop")
+    virtual(functools.partial(scheduler.co_run, instruments=[Summary(tmp_path / "summary.md")]))
+    told = io.StringIO()
+    scheduler.debrief(told)
+    verdict, counts = (tmp_path / "summary.md").read_text().splitlines()[0:3:2]
+    assert verdict.removeprefix("## ✗ shop: ").rpartition(",")[0] in told.getvalue()
+    assert counts == "1 job: 1 cancelled"
+    assert counts in told.getvalue()
 
 
 def test_failures_are_annotations_on_github(

@@ -210,7 +210,7 @@ def test_what_jobs_wait_for_and_say_is_looked_at_now_and_then(backend: Any, monk
     Scheduler(job, Job(nothing, label="waits"), jobs_window=1).run(instruments=[Events(file)], backend=backend)
     events = checked(file.getvalue())
     assert {"event": "job_progress", "fraction": 0.25} in of(events, "works")
-    assert {"event": "job_waiting", "waiting_for": "no free slot"} in of(events, "waits")
+    assert {"event": "job_waiting", "waiting_for": "no free slot", "cause": "slot"} in of(events, "waits")
 
 
 def test_the_next_run_of_the_same_object_is_appended(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from trioflow import Events, Job, Monitor, Pool, Scheduler, Service, Throttled, current_job
-from trioflow.view.events._follow import TAKE, Follower, Unreadable, stand_in
+from trioflow.view.events._follow import TAKE, BadEvents, Follower, stand_in
 from trioflow.view.events._format import AnyEvent
 from trioflow.view.monitor._picture import Pictures
 from trioflow.view.text._symbols import Symbols
@@ -97,10 +97,10 @@ def test_a_picture_from_events_is_that_of_the_run(virtual: Virtual) -> None:
     events = Events(file)
 
     def look() -> None:
-        assert monitor._model is not None
+        assert monitor._run is not None
         for line in events._changed():  # in real time it would have been looked at twice a second
             events._put(line)
-        live.append(Pictures(monitor._model, Symbols(), "auto").draw(100, 30))
+        live.append(Pictures(monitor._run.model, Symbols(), "auto").draw(100, 30))
 
     virtual(run_with, busy_scenario(look), monitor, events)
     told = Monitor(file=io.StringIO())
@@ -110,9 +110,9 @@ def test_a_picture_from_events_is_that_of_the_run(virtual: Virtual) -> None:
         if event["at"] > 2.5 or (event["path"], event["event"]) == ("watch", "job_finished"):
             break  # when the picture was made, this had not happened
         follower.feed(line.encode())
-    assert told._model is not None
+    assert told._run is not None
     follower._at = 2.5
-    shown = Pictures(told._model, Symbols(), "auto").draw(100, 30)
+    shown = Pictures(told._run.model, Symbols(), "auto").draw(100, 30)
     follower.leave()
     assert shown == live[0]
     assert len(shown) > 10
@@ -136,7 +136,7 @@ def test_lines_that_are_no_events_are_skipped() -> None:
 def test_another_version_is_refused() -> None:
     """The error says which was found."""
     follower = Follower(Monitor(file=io.StringIO()))
-    with pytest.raises(Unreadable, match="version 2"):
+    with pytest.raises(BadEvents, match="version 2"):
         follower.feed(b'{"event":"run_started","v":2}')
 
 

@@ -222,10 +222,11 @@ def test_lines_end_at_the_borders_of_frames() -> None:
 def test_data_crosses_frames() -> None:
     """An input elsewhere has a line from box to box: into a frame, out of it, and from one into another."""
     outer, x = Job(take, label="outer"), Job(take, label="x")
-    a = Scheduler(x, label="a")
+    scheduler = Scheduler(outer, Scheduler(x, label="a"))
     y = Job(take, x, outer, label="y")
-    b = Scheduler(Scheduler(y, label="deep"), label="b")
-    lines = seen(Scheduler(outer, a, b, Job(take, y, label="z")).graph()).lines
+    scheduler.add(Scheduler(Scheduler(y, label="deep"), label="b"))
+    scheduler.add(Job(take, y, label="z"))
+    lines = seen(scheduler.graph()).lines
     assert set(lines) == {("x", "y"), ("outer", "y"), ("y", "z")}
     assert {line["arrowtail"] for line in lines.values()} == {"dot"}
 
@@ -233,8 +234,8 @@ def test_data_crosses_frames() -> None:
 def test_what_is_elsewhere_has_a_question_mark() -> None:
     """Inputs of a nested scheduler that is drawn by itself, and requirements that are missing, stand dotted."""
     outer = Job(take, label="outer")
-    inner = Scheduler(Job(take, outer, label="in", required=idle("stray")), label="inner")
-    Scheduler(outer, inner)
+    scheduler = Scheduler(outer)
+    inner = scheduler.add(Scheduler(Job(take, outer, label="in", required=idle("stray")), label="inner"))
     found = seen(inner.graph())
     assert set(found.lines) == {("? outer", "in"), ("? stray", "in")}
     assert "dotted" in found.boxes["? outer"]["style"]

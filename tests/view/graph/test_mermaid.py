@@ -67,9 +67,10 @@ def everything() -> Scheduler:
     source = Job(take, label="source")
     service = Service(serve, label="service")
     reader = ThreadJob(print, source, service, label="reader", critical=True)
+    scheduler = Scheduler(source, service, reader, label="all")
     inner = Scheduler(Job(take, source, label="in"), idle("beside"), label="inner", required=reader)
     alarm = idle("alarm", required=inner, run_if="failed")
-    return Scheduler(source, service, reader, inner, alarm, Scheduler(label="empty", required=inner), label="all")
+    return scheduler.update([inner, alarm, Scheduler(label="empty", required=inner)])
 
 
 def test_golden() -> None:
@@ -147,10 +148,11 @@ def test_labels_are_no_markdown(label: str) -> None:
 def test_outside_and_points() -> None:
     """What is required elsewhere has a question mark; where detours meet there is a circle, and lines have no heads."""
     outer = Job(take, label="outer")
-    inner = Scheduler(Job(take, outer, label="in"), label="inner")
+    scheduler = Scheduler(outer)
+    inner = scheduler.add(Scheduler(Job(take, outer, label="in"), label="inner"))
     before = [idle(f"a{n}") for n in range(3)]
     barrier = idle("barrier", required=before)
-    scheduler = Scheduler(outer, inner, before, barrier, [idle(f"b{n}", required=barrier) for n in range(3)])
+    scheduler.update([before, barrier, [idle(f"b{n}", required=barrier) for n in range(3)]])
     assert labels(inner.mermaid()) == ["in", "? outer"]
     text = scheduler.mermaid(only=["a?", "b?"])
     assert '((" "))' in text

@@ -103,9 +103,10 @@ def test_many_detours_meet_in_a_point() -> None:
 def test_detours_past_nested_schedulers() -> None:
     """A nested scheduler of which nothing is drawn is left out as one, with the inputs of the jobs in it."""
     a = Job(take, label="a")
+    scheduler = Scheduler(a)
     inner = Job(take, a, label="inner")
-    n = Scheduler(inner, label="n")
-    scheduler = Scheduler(a, n, Job(take, inner, label="b"))
+    scheduler.add(Scheduler(inner, label="n"))
+    scheduler.add(Job(take, inner, label="b"))
     found = seen(scheduler.graph(only=["a", "b"]))
     assert {ends: line.get("style") for ends, line in found.lines.items()} == {("a", "b"): "dotted"}
 
@@ -159,9 +160,10 @@ def nearest(job: Any, required: dict[Any, list[Any]], kept: set[Any]) -> set[Any
 def test_collapse_all() -> None:
     """Nested schedulers become boxes that say how many jobs they have; lines from and to their jobs end at them."""
     source = Job(take, label="source")
+    scheduler = Scheduler(source)
     deep = Scheduler(Job(take, source, label="reader"), label="deep")
-    outer = Scheduler(deep, idle("beside"), label="outer")
-    assert drawn(Scheduler(source, outer), collapse=True) == ({"source", "outer|3 jobs"}, {("source", "outer|3 jobs")})
+    scheduler.add(Scheduler(deep, idle("beside"), label="outer"))
+    assert drawn(scheduler, collapse=True) == ({"source", "outer|3 jobs"}, {("source", "outer|3 jobs")})
 
 
 def test_collapse_some() -> None:

@@ -64,15 +64,16 @@ class Terminal(io.StringIO):
 class Still(Monitor):
     """Draws only when asked: a picture depends on those before it, and a thread would draw at any moment."""
 
-    def _begin(self, scheduler: Any) -> None:
-        super()._begin(scheduler)
-        display: Any = self._display
-        display.wake = lambda: None
+    def _watch(self, *args: Any) -> Any:
+        run: Any = super()._watch(*args)
+        run.display.wake = lambda: None
+        return run
 
 
 def drawn(monitor: Monitor, columns: int = 80, height: int = 24) -> list[str]:
     """Return what a monitor that watches a run on a terminal would draw at this moment."""
-    display: Any = monitor._display
+    run: Any = monitor._run
+    display = run.display
     with display._lock:  # its thread draws too
         display._draw.__self__._forecast._next = 0  # an estimate of now
         lines = display._draw(columns, height)

@@ -118,12 +118,6 @@ def test_waiting_for_a_resource(virtual: Virtual) -> None:
     assert said == ["gpu taken by 'a', 'b'"] * 2
 
 
-def test_waiting_for_the_start_interval(virtual: Virtual) -> None:
-    """Between two starts there is nothing else to wait for."""
-    said = waiting_in(virtual, Job(nap, 9), Job(nap, 9, label="last"), start_interval=5)
-    assert said == ["start interval"] * 2
-
-
 class Talker(JobKind[None]):
     """Works for three seconds, and says, or raises, the same all the time."""
 

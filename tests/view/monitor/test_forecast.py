@@ -25,7 +25,7 @@ class Clock:
 
 
 def forecast_of(monitor: Any) -> Any:
-    return monitor._display._draw.__self__._forecast
+    return monitor._run.display._draw.__self__._forecast
 
 
 def test_it_is_asked_for_when_three_jobs_have_succeeded(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,5 +144,5 @@ def test_at_the_end_the_counts_are_those_of_the_states(
     assert {state: number for state, number in model.tally.settled.items() if number} == settled
     assert (model.tally.jobs, model.tally.running, model.tally.waiting) == (len(jobs), 0, 0)
     assert model.tally.unreached == sum(not job.is_settled() for job in jobs)
-    assert set(model.failures) >= {job for job in jobs if job.state is JobState.FAILED}
+    assert {job.named for job in model.failures} >= {job for job in jobs if job.state is JobState.FAILED}
     assert not model.running

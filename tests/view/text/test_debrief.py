@@ -352,6 +352,14 @@ def test_what_did_not_run_is_told_with_its_cause(virtual: Virtual) -> None:
     assert text.endswith("\n\nnot run: tests (8 jobs), publish, because build failed\n")
 
 
+def test_a_nested_scheduler_that_was_skipped_is_listed(virtual: Virtual) -> None:
+    """Its jobs are counted as not run, and without its name nobody would know why."""
+    build = Job(nap, label="build")
+    undo = Scheduler(*(Job(nap) for _ in range(3)), label="undo", required=build, run_if="failed")
+    text = after_run(virtual, Scheduler(build, undo))
+    assert text.endswith("\n\nskipped: undo (3 jobs)\n")
+
+
 def test_equal_endings_have_equal_words(virtual: Virtual) -> None:
     """What has no failures is good; what has some, or was stopped, is not."""
     empty, fine = Scheduler(label="empty"), Scheduler(Job(nap), Job(nap), label="fine")

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import Job, Scheduler, Sequence, Service, Trace
+from trioflow.abc import WaitCause
 from trioflow.view.trace._critical import Link, settled_at
 
 from ...bodies import fail, nap
@@ -23,7 +24,7 @@ def chain(virtual: Virtual, scheduler: Scheduler, **options: Any) -> str:
     """Run it, and return its critical path: each job behind a sign for what it waited for."""
     trace = Trace()
     virtual(functools.partial(scheduler.co_run, instruments=[trace], **options))
-    signs = {"start": "|", "requirement": ">", "slot": "~"}
+    signs: dict[WaitCause | None, str] = {None: "|", WaitCause.JOBS: ">", WaitCause.SLOT: "~"}
     paths = [span.path for span in trace.critical_path]
     return "".join(signs[link.reason] + path for link, path in zip(trace._record().chain, paths, strict=True))
 
@@ -54,7 +55,7 @@ def test_through_the_slot_in_real_time(backend: str) -> None:
     assert [
         (span.path, link.reason) for span, link in zip(trace.critical_path, trace._record().chain, strict=True)
     ] == [
-        ("a", "start"),
+        ("a", None),
         ("c", "slot"),
     ]
 
@@ -158,4 +159,4 @@ def test_the_chain_has_no_gap(virtual: Virtual, plan: list[tuple[int, set[int]]]
     for link, before, after in zip(links[1:], spans, spans[1:], strict=False):
         assert link.after == before.number
         assert settled_at(before) == after.started_at
-        assert (link.reason == "requirement") == (after.scheduled_at == after.started_at)
+        assert (link.reason is WaitCause.JOBS) == (after.scheduled_at == after.started_at)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,8 @@ import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
 
-from trioflow import Job, JobState, Scheduler, Trace
+from trioflow import Job, Scheduler, Trace
 from trioflow.testing import run_virtual
-from trioflow.view.trace import _file
-from trioflow.view.trace.report import _graph, _report
 
 from ...bodies import fail, nap
 from .browser import Browser, headless
@@ -259,83 +256,12 @@ def test_heads_and_states_tell_what_they_mean(browser: Browser, pages: Path) -> 
     assert all(channels(paper) < 60 for paper in papers)
 
 
-def test_a_live_page_stays_where_it_stands(browser: Browser, tmp_path: Path) -> None:
-    """Scroll position, search, focus, chosen job and open details stay while it loads itself; the last does no more."""
-    page = tmp_path / "live.html"
-    trace = Trace()
-
-    async def look(every: float) -> None:
-        """Write the page of this moment."""
-        live = _report.Live(every, time.time(), _graph.section)
-        _file.write(page, _report.html(trace._record(), tmp_path, live))
-
-    async def look_at_it() -> None:
-        await look(1000.0)
-        browser.open(page, height=600)
-        assert "kept up to date about every" in browser.one("#live").text
-        browser.one("#words summary").click()
-        browser.one(".failure summary").click()
-        browser.all("tbody tr[data-number]")[3].click()
-        type_into_search(browser, "job 1")
-        browser.driver.execute_script("scrollTo(0, document.getElementById('jobs').offsetTop - 40)")
-        browser.next_frame()
-        before.append(browser.ask(STANDING))
-
-    async def look_again() -> None:
-        await look(0.2)
-        browser.driver.refresh()
-        assert browser.ask(STANDING) == before[0]
-
-    before: list[Any] = []
-    jobs = [Job(nap, 1 + place % 7, label=f"job {place}") for place in range(30)]
-    broken = Job(fail, 1, OSError("no route\n" * 40), label="broken")
-    looks = Job(look_at_it, label="first look", required=broken), Job(look_again, label="next", required=jobs[:3])
-    run_virtual(lambda: Scheduler(broken, *jobs, *looks, jobs_window=8).co_run(instruments=[trace]))
-    assert len(before) == 1
-    assert looks[1].state is JobState.SUCCEEDED
-    trace.export_as_htmlfile(page)
-    settle(browser)
-    assert browser.ask(STANDING) == before[0]
-    assert not browser.one("#live").is_displayed()
-    assert browser.ask("'live' in JSON.parse(document.getElementById('data').textContent)") is False
-
-
 def test_a_page_that_is_loaded_again_stays_where_it_was(browser: Browser, pages: Path) -> None:
     """Also when no job is chosen: what is hidden is at the upper edge of the window wherever the reader is."""
     browser.open(pages / "everything.html", height=600)
     browser.driver.execute_script("scrollTo(0, 900)")
     browser.driver.refresh()
     assert browser.ask("Math.round(scrollY)") == 900
-
-
-STANDING = """[
-    Math.round(document.getElementById("jobs").getBoundingClientRect().top), document.getElementById("search").value,
-    document.activeElement.id, document.getElementById("search").selectionStart,
-    [...document.querySelectorAll("details")].map((one) => one.open), document.querySelector("#detail h3").textContent,
-]"""
-
-
-def settle(browser: Browser) -> None:
-    """Wait until the page is the last one."""
-    give_up = time.monotonic() + 10
-    while browser.ask("document.readyState !== 'complete' || document.querySelector('.badge').dataset.silent"):
-        assert time.monotonic() < give_up
-        time.sleep(0.05)
-
-
-def test_a_live_page_without_news_says_so(browser: Browser, tmp_path: Path) -> None:
-    """A page whose run was killed does not claim that it runs, whenever it is opened."""
-    trace = Trace()
-
-    async def look() -> None:
-        live = _report.Live(2.0, time.time() - 60, _graph.section)
-        (tmp_path / "live.html").write_text(_report.html(trace._record(), tmp_path, live))
-
-    run_virtual(lambda: Scheduler(Job(look, label="look")).co_run(instruments=[trace]))
-    browser.open(tmp_path / "live.html")
-    assert " s ago. Since then there is no news" in browser.one("#live").text
-    assert browser.one(".badge").text == "no news"
-    assert browser.one(".sentence").text.startswith("The run was under way")
 
 
 def test_an_address_leads_to_a_job(browser: Browser, pages: Path) -> None:

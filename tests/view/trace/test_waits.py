@@ -35,7 +35,7 @@ def trainings(*seconds: float, **options: Any) -> list[Job[Any]]:
 
 
 def path(trace: Trace) -> str:
-    reasons = (f" [{link.reason}] " for link in trace._record().chain)
+    reasons = (f" [{link.reason or 'start'}] " for link in trace._record().chain)
     return "".join(reason + span.path for reason, span in zip(reasons, trace.critical_path, strict=True))
 
 
@@ -44,7 +44,7 @@ def test_five_trainings_on_two_cards(virtual: Virtual) -> None:
     jobs = trainings(3, 4, 5, 6, 7)
     report = Job(nap, 1, label="report", required=jobs)
     trace = traced(virtual, Scheduler(*jobs, report, pool=Pool(gpu=["0", "1"])))
-    assert path(trace) == " [start] train 3 [resource] train 5 [resource] train 7 [requirement] report"
+    assert path(trace) == " [start] train 3 [resource] train 5 [resource] train 7 [jobs] report"
     assert told(trace) == {
         "train 5": ["3 s gpu until train 3"],
         "train 6": ["4 s gpu until train 4"],
@@ -91,12 +91,6 @@ def test_throttled_then_a_rate(virtual: Virtual) -> None:
     assert [span.worked for span in trace.spans] == [2, 1, 1]
 
 
-def test_the_start_interval(virtual: Virtual) -> None:
-    """It is nobody who ends it."""
-    trace = traced(virtual, Scheduler(*(Job(nap, 1, label=label) for label in "abc"), start_interval=2))
-    assert told(trace) == {"b": ["2 s the start interval"], "c": ["4 s the start interval"]}
-
-
 def test_a_part_for_the_members_of_a_scheduler(virtual: Virtual) -> None:
     """A nested scheduler waits for its part like a job, and its members for what is left of that."""
     inner = Scheduler(*trainings(2, 3, 4), label="inner", needs={"gpu": 2})
@@ -131,10 +125,16 @@ def test_what_never_started_has_waited_until_it_settled(virtual: Virtual) -> Non
 
 
 def test_a_service_is_waited_for_until_it_is_ready(virtual: Virtual) -> None:
-    """Services and what they hold count like others; a job that requires one starts when it is ready."""
-    service: Service[Any] = Service(serve, 3, label="db", needs={"port": 1})
-    user = Job(nap, 1, label="user", required=service)
-    scheduler = Scheduler(service, user, Job(nap, 1, label="other", needs={"port": 1}), pool=Pool(port=1), timeout=9)
+    """What forever jobs hold counts like what others hold; a job that requires a service starts when it is ready."""
+    service: Service[Any] = Service(serve, 3, label="db")
+    forever = Job(nap, 99, forever=True, needs={"port": 1})
+    jobs = [
+        forever,
+        service,
+        Job(nap, 1, label="user", required=service),
+        Job(nap, 1, label="other", needs={"port": 1}),
+    ]
+    scheduler = Scheduler(*jobs, pool=Pool(port=1), timeout=9)
     assert told(traced(virtual, scheduler)) == {"user": ["3 s jobs until db"], "other": ["9 s port"]}
 
 

@@ -11,7 +11,7 @@ uses public names alone.
 One more backend is a name in `BackendName`, an entry in `LIBRARIES`, its packages in `LOOP_PACKAGES`, a class for its
 loop in `loop/_NAME.py`, a group for the plain way in `isolation/_plain_NAME.py`, a fast way in
 `isolation/_fast_NAME.py`, and a line in `current` and `loop_running`, which find out what is running. Outside of this
-room, `trioflow.testing` has a virtual clock for each.
+room, `trioflow.clock` has a virtual clock for each.
 """
 
 from __future__ import annotations

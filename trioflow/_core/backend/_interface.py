@@ -17,6 +17,9 @@ from contextlib import AbstractContextManager
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, TypeAlias, TypeVar, get_args
 
+from . import _shared
+from ._shared import Variables as Variables
+
 if TYPE_CHECKING:
     import anyio
     import trio
@@ -56,8 +59,6 @@ class WorkerTask:
 
 Work = Callable[[Any], Coroutine[Any, Any, None]]
 """The function that the task of a worker runs; it is called with the `WorkerTask`."""
-Variables = tuple[tuple[contextvars.ContextVar[Any], Any], ...]
-"""Context variables with their values, which are compared by identity."""
 
 
 class Event(Protocol):
@@ -138,6 +139,12 @@ class HostTask(Protocol):
         """Return whether the task was cancelled since the run began, or is about to be, but not by a scope."""
         ...
 
+    def call_at(
+        self, when: float, function: Callable[[], None], is_cancelled: Callable[[], bool]
+    ) -> Callable[[], None]:
+        """Call `function()` at the time `when`, unless `is_cancelled()`; return what prevents the call."""
+        ...
+
 
 class Group(Protocol):
     """The tasks of one run, under its deadline."""
@@ -168,7 +175,7 @@ class Group(Protocol):
 
     def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
         """Call `function()` at the time `when`, unless the group is cancelled; return what prevents the call."""
-        ...
+        return self.host.call_at(when, function, self.is_cancelled)
 
     def is_cancelled(self) -> bool:
         """Return whether the group was cancelled, by its deadline or from outside; the run may not know it yet."""
@@ -176,7 +183,7 @@ class Group(Protocol):
 
     def deadline_passed(self) -> bool:
         """Return whether the deadline has cancelled the group; False on asyncio, where `on_deadline` does that."""
-        ...
+        return False
 
     def cancel(self) -> None:
         """Cancel all tasks of the group except the shielded ones."""
@@ -187,7 +194,8 @@ class Group(Protocol):
 
         A worker that has not left after `patience` seconds is cancelled at each of its awaits. trio knows nothing else.
         """
-        ...
+        for worker in workers:
+            self.cancel_one(worker)
 
     def shield(self, worker: WorkerTask) -> None:
         """Keep `cancel` from cancelling this worker, which calls this, and runs no job."""
@@ -220,6 +228,8 @@ class Group(Protocol):
 class Isolation(Protocol):
     """How jobs share tasks, and are kept apart: as if each had a task of its own."""
 
+    _loop: Backend
+
     def group(
         self,
         work: Work,
@@ -247,7 +257,7 @@ class Isolation(Protocol):
 
         If that is not known, as in threads and in tasks of `asyncio.create_task`, return True.
         """
-        ...
+        return _shared.is_inside(worker.task, self._loop.current_task(), self._loop.outwards)
 
     async def close_left_open(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
         """Close what a job left open in the task; return what that was, and the errors from it."""
@@ -259,13 +269,15 @@ class Isolation(Protocol):
 
     def cancelled_natively(self, worker: WorkerTask) -> bool:
         """Return whether a job has cancelled its own task, that of `worker`, not by a scope, and has not noticed."""
-        ...
+        return self._loop.has_native_cancellation() and not self.was_cancelled(worker)
 
 
 class Backend(Protocol):
     """trio or asyncio, as far as the engine is concerned: its event loop, and the isolation of jobs in it."""
 
     name: str
+    cancelled: type[BaseException]
+    """What a cancellation raises."""
     isolation: Isolation
 
     # ---- the loop
@@ -286,15 +298,6 @@ class Backend(Protocol):
         """Return a function that may be called from any thread, and calls its argument in this loop while that runs."""
         ...
 
-    def call_in_fork(self, worker: WorkerTask, function: Callable[[], None]) -> None:
-        """In a process that was forked in a step of the loop of `worker`: call `function()` after this step.
-
-        Raises:
-            RuntimeError: it was forked in another thread, in which no loop goes on.
-
-        """
-        ...
-
     # ---- waiting
 
     def event(self) -> Event:
@@ -311,7 +314,11 @@ class Backend(Protocol):
 
     async def wait_until(self, deadline: float) -> bool:
         """Wait until the clock shows `deadline`. Return False, without waiting longer, on cancellation."""
-        ...
+        try:
+            await self.sleep_until(deadline)
+        except self.cancelled:
+            return False
+        return True
 
     async def sleep_until(self, deadline: float) -> None:
         """Wait until the clock shows `deadline`; raise a cancellation that comes before."""
@@ -336,7 +343,13 @@ class Backend(Protocol):
             BaseException: what `wait()` raises.
 
         """
-        ...
+        while True:
+            with self.scope() as scope:
+                scope.shield = True
+                try:
+                    return await wait()
+                except self.cancelled:  # a native one, which no shield keeps out
+                    continue
 
     async def run_concurrently(
         self, functions: Iterable[Callable[[], Coroutine[Any, Any, None]]], deadline: float
@@ -354,17 +367,13 @@ class Backend(Protocol):
         """Give a task a name."""
         ...
 
-    def is_current(self, task: Any) -> bool:
-        """Return whether the call comes from this task."""
-        ...
-
     def outwards(self, task: Any) -> Iterator[object]:
         """Yield a task, the one in whose group it runs, and so on, or what stands for each."""
         ...
 
     def has_native_cancellation(self) -> bool:
         """Return whether the current task was cancelled, and has not noticed. On trio only scopes cancel tasks."""
-        ...
+        return False
 
     async def park(self, worker: WorkerTask) -> None:
         """Wait, in the task of `worker`, until that is woken or cancelled; raise nothing."""
@@ -394,7 +403,7 @@ class Backend(Protocol):
 
     def split(self, exception: BaseException) -> tuple[bool, BaseException | None]:
         """Return whether there is a cancellation in `exception`, and what else there is in it."""
-        ...
+        return _shared.split(exception, self.cancelled)
 
     def should_have_caught(self, scope: Scope, exception: BaseException) -> bool:
         """Return whether `exception`, which has just left a scope, is the cancellation of that scope alone."""
@@ -416,4 +425,8 @@ class Backend(Protocol):
 
     async def acquire(self, limiter: Any, borrower: object) -> bool:
         """Wait for a token for `borrower`. Return False, without taking one, on cancellation."""
-        ...
+        try:
+            await limiter.acquire_on_behalf_of(borrower)
+        except self.cancelled:
+            return False
+        return True

@@ -1,4 +1,4 @@
-"""What loops and isolations have in common."""
+"""What loops and isolations have in common, besides what `_interface` does for all of them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
-if TYPE_CHECKING:
-    from ._interface import Variables
-
+Variables = tuple[tuple[contextvars.ContextVar[Any], Any], ...]
+"""Context variables with their values, which are compared by identity."""
 getrefcount: Final[Callable[[object], int]] = getattr(sys, "getrefcount", lambda _: 1)  # not every Python counts
 getweakrefcount: Final[Callable[[object], int]] = weakref.getweakrefcount
 IDLE_NAME: Final = "trioflow worker"
@@ -119,8 +118,6 @@ def await_chain(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
             frame, inner = coroutine.gi_frame, cast(Any, coroutine).gi_yieldfrom
         elif isinstance(coroutine, AsyncGeneratorType):
             frame, inner = coroutine.ag_frame, coroutine.ag_await
-        elif hasattr(coroutine, "awaits"):  # a job in a context of its own
-            frame, inner = None, coroutine.awaits
         elif type(coroutine).__name__ in STEPS:
             frame, inner = None, _stepped(coroutine)
         else:

@@ -52,7 +52,7 @@ class StopReason(enum.Enum):
     INTERRUPTED = "interrupted"
     """The run was ended by `KeyboardInterrupt`, `SystemExit` or another `BaseException`, or by a signal."""
     DRAINED = "drained"
-    """No more jobs were to start, by `drain()` or `drain_at`; those that were running ended by themselves."""
+    """No more jobs were to start, by `drain()`; those that were running ended by themselves."""
 
 
 HOW_RUNS_END: Final = {

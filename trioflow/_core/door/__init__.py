@@ -1,3 +1,4 @@
+# pyright: reportUnusedImport=false
 """The door of the engine: all that the rest of the package may import of it.
 
 The names below are for users: `trioflow` and `trioflow.abc` pass them on, and `trioflow._scheduler` stands on them.
@@ -44,45 +45,5 @@ from ..scheduler._scheduler import BaseScheduler
 from ..scheduler._sequence import Sequence
 
 if TYPE_CHECKING:
-    from ..backend import Backend as Backend
-    from ..job._options import Retry as Retry
-    from ..job._options import Save as Save
-    from ..job._requirements import Required as Required
-    from ..limits._window import Window as Window
-    from ..limits.policy._named import PolicyName as PolicyName
-
-__all__ = (
-    "AbstractJob",
-    "Adaptive",
-    "AnyJob",
-    "BaseScheduler",
-    "BaseSchedulerOptions",
-    "CycleError",
-    "Instrument",
-    "Job",
-    "JobCancelled",
-    "JobNotDone",
-    "JobSkipped",
-    "JobState",
-    "JobTimeout",
-    "JournalError",
-    "MissingRequirement",
-    "Option",
-    "Outlook",
-    "Policy",
-    "Pool",
-    "Rate",
-    "RequirementFailed",
-    "Run",
-    "RunJournal",
-    "Sequence",
-    "Service",
-    "StopReason",
-    "Throttled",
-    "TrioflowError",
-    "current_job",
-    "describe",
-    "job",
-    "ref",
-    "take_the_plain_way",
-)
+    from ..backend import Backend
+    from ..job._requirements import Required

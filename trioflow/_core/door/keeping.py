@@ -1,3 +1,4 @@
+# pyright: reportUnusedImport=false
 """What a journal needs of the engine. With this file alone, somebody may write one that keeps results in PostgreSQL.
 
 ```
@@ -32,7 +33,8 @@ from ..job._errors import JournalError
 from ..job._function import FunctionJob
 from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import Names
-from ..job._options import file_path, flag
+from ..job._options import SaveName, file_path, flag
+from ..job._options import save as checked_save
 from ..job._outcome import DROPPED
 from ..job._work import Depfile, Hidden, Optional, Work
 from ..run._durable import NOT_KEPT, NOT_THERE, Keeper, NotStored, RunJournal
@@ -40,44 +42,7 @@ from ..scheduler._failures import failed_through_member
 from ..scheduler._scheduler import BaseScheduler
 
 if TYPE_CHECKING:
-    from ..job._options import JobSave
-    from ..job._options import Save as Save
-
-__all__ = (
-    "DROPPED",
-    "NOT_KEPT",
-    "NOT_THERE",
-    "SERVICE",
-    "AbstractJob",
-    "BaseScheduler",
-    "Depfile",
-    "FunctionJob",
-    "Hidden",
-    "JobState",
-    "JournalError",
-    "Keeper",
-    "NotStored",
-    "Optional",
-    "Paths",
-    "RunJournal",
-    "Settings",
-    "Work",
-    "always_runs",
-    "beginning",
-    "call_with",
-    "failed_through_member",
-    "file_path",
-    "flag",
-    "headline",
-    "input_at",
-    "is_among",
-    "is_scheduler",
-    "settings_of",
-    "shown",
-    "value_of",
-    "warn",
-    "with_inputs",
-)
+    from ..job._options import JobSave, Save
 
 ValueOf = Callable[[AbstractJob[Any]], Any]
 SERVICE: Final = object()

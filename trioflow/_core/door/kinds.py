@@ -1,3 +1,4 @@
+# pyright: reportUnusedImport=false
 """What a kind of job asks of the engine and of its run; `trioflow.abc` passes it on to users.
 
 ```
@@ -27,13 +28,11 @@ from ..job._job import AbstractJob, Look, T
 from ..job._labels import DEPTH, label_inside, printable, without_middle
 from ..job._options import JobOptions, callback, duration, file_path, flag, whole
 from ..job._outcome import Failure, RareFacts
-from ..run._attempts import as_often
-from ..run._current import current
-from ..run._forked import ForksEndHere
-from ..run._idle import PROGRESS, TURNS, Watch
+from ..run._attempts import Bypass, as_often, throttles_in
+from ..run._current import carried, carry, current
+from ..run._idle import PROGRESS, ThreadEvent, TimeLimit, is_readable
 from ..run._lending import SpareSlots, spare_slots
 from ..run._links import successors_of
-from ..run._own_context import carried, carry
 from ..run._shared_resources import SharedResource
 from ..run._worker import Worker
 
@@ -43,41 +42,6 @@ if TYPE_CHECKING:
     from ..job._work import Work
     from ..run._run import Run
 
-__all__ = (
-    "ForksEndHere",
-    "FunctionJob",
-    "JobKind",
-    "JobOptions",
-    "Look",
-    "RunHandle",
-    "SharedResource",
-    "SpareSlots",
-    "ThreadEvent",
-    "TimeLimit",
-    "arguments_of",
-    "call_of",
-    "callback",
-    "carried",
-    "carry",
-    "duration",
-    "file_path",
-    "flag",
-    "given_of",
-    "is_among",
-    "label_inside",
-    "load_backend",
-    "loop_running",
-    "name_of",
-    "printable",
-    "run_of",
-    "shown",
-    "users_of",
-    "whole",
-    "without_middle",
-)
-
-EARLY: Final = 0.001
-"""Seconds by which the timer of an event loop may be early: asyncio's comes up to a tick of its clock before."""
 
 V = TypeVar("V")
 R = TypeVar("R", bound=SharedResource)
@@ -172,7 +136,17 @@ class RunHandle:
             counts: whether its `idle_timeout` counts from now on; otherwise in the blocks of `counting()` alone.
 
         """
-        return TimeLimit(self._run, job, missing, cancels, counts)
+        worker = current.get(None)
+        return TimeLimit(
+            self._run,
+            job,
+            missing,
+            timeout=job.timeout,
+            idle_timeout=job.idle_timeout,
+            cancels=cancels,
+            counts=counts,
+            around=() if worker is None else tuple(worker.watches()),
+        )
 
     def report(self, message: str, job: AbstractJob[Any] | None = None, exception: BaseException | None = None) -> None:
         """Tell people something that is not the outcome of a job: in the log, in `debrief()`, and to instruments."""
@@ -238,8 +212,8 @@ class RunHandle:
         stand_in.job = worker.job
         return partial(current.set, stand_in)
 
-    def limiter_to_ask(self, limiter: Any, job: AbstractJob[Any]) -> Any:
-        """Return the limiter that `job` has to ask for a token; None if the slot that it has is one of its tokens.
+    def check_limiter(self, limiter: Any, job: AbstractJob[Any]) -> None:
+        """Refuse a limiter that is not for the backend of the run.
 
         Args:
             limiter: a `CapacityLimiter` that the user gave to the job.
@@ -247,7 +221,6 @@ class RunHandle:
 
         Raises:
             TypeError: it is not a limiter for this backend.
-            ValueError: it is the window of a scheduler further out.
 
         """
         if self._backend.check_limiter(limiter) is not None:
@@ -255,18 +228,6 @@ class RunHandle:
                 f"limiter={limiter!r} of {job.label!r} is not for {self._backend.name}: "
                 f"give a CapacityLimiter of anyio that was made in this run, or on trio one of trio's"
             )
-        worker = current.get()
-        if _holds(worker, limiter):
-            return None
-        outer = worker.run.outer_worker
-        while outer is not None:
-            if _holds(outer, limiter):
-                raise ValueError(
-                    f"limiter= of {job.label!r} is the window of {outer.run.scheduler.label!r} further out: to wait "
-                    f"for a token while that holds one may never end; give it to the nested scheduler as jobs_window="
-                )
-            outer = outer.run.outer_worker
-        return limiter
 
 
 def _closable(made: R, make: Callable[..., R]) -> R:
@@ -277,170 +238,6 @@ def _closable(made: R, make: Callable[..., R]) -> R:
         f"{name_of(make)} has made a {type(made).__qualname__} for the jobs to share, which has no "
         f"`async def close(self)`: the run calls that at its end"
     )
-
-
-def _holds(worker: Worker, limiter: object) -> bool:
-    """Return whether the slot that `worker` holds is a token of `limiter`."""
-    window = worker.run.workers.window
-    return window is not None and window.limiter is limiter and worker.token is not None
-
-
-def is_readable(descriptor: int) -> bool:
-    """Return whether a descriptor is readable now."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))
-
-
-@final
-class TimeLimit:
-    """The time that one call of a job has: its `timeout`, and its `idle_timeout`, which signs of life put off.
-
-    It is a context manager: inside, signs of life reach it, those of `progress()` included.
-    """
-
-    __slots__ = ("_around", "_backend", "_clock", "_job", "_late", "_own", "_scope")
-
-    def __init__(self, of: Any, job: AbstractJob[Any], missing: str, cancels: bool, counts: bool) -> None:
-        run: Run = of  # whose type is no part of what users see
-        timeout, idle_timeout = job.timeout, job.idle_timeout
-        self._backend: Final[Backend] = run.backend
-        self._clock: Final = run.clock
-        self._job: Final = job
-        self._scope: Scope | None = None
-        self._own: Watch | None = None
-        self._late = math.inf  # a deadline after which something was readable
-        if not timeout is idle_timeout is None:
-            seconds = math.inf if idle_timeout is None else idle_timeout
-            self._scope = scope = run.backend.scope() if cancels else None
-            self._own = Watch(run, job, seconds, timeout, missing, scope.cancel if scope else None, begins=counts)
-            if scope is not None:
-                scope.deadline = self._own.end
-        worker = current.get(None)
-        self._around: Final = () if worker is None else tuple(worker.watches())  # of schedulers and jobs around
-
-    @property
-    def deadline(self) -> float:
-        """When the time is over, unless there is a sign of life before: a time of the run's clock, or infinity."""
-        return math.inf if self._own is None else self._own.deadline
-
-    @property
-    def end(self) -> float:
-        """When the job's `timeout` is over, whatever signs of life there are; or infinity."""
-        return math.inf if self._own is None else self._own.end
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the deadline has come."""
-        return self._clock() >= self.deadline - EARLY
-
-    @property
-    def needs_signs(self) -> bool:
-        """Whether there is an `idle_timeout`, of the job or around it, so that signs of life are worth their price."""
-        return bool(self._around) or (self._own is not None and self._own.needs_signs)
-
-    def alive(self) -> None:
-        """Give a sign of life: to this limit, and to those of the schedulers around the job."""
-        if self._own is not None:
-            self._own.alive()
-        for watch in self._around:
-            watch.alive()
-
-    def counting(self) -> contextlib.AbstractContextManager[None]:
-        """Return a block in which the `idle_timeout` counts, if the limit was made with `counts=False`."""
-        return contextlib.nullcontext() if self._own is None else self._own.counting()
-
-    def error(self) -> JobTimeout:
-        """Return what the job has to raise when the deadline has come: it says which of the two times was over.
-
-        Raises:
-            RuntimeError: it has not come.
-
-        """
-        if self._own is not None and self.is_over:
-            return self._own.error()
-        left = self.deadline - self._clock()
-        found = (
-            f"{left:g} s left" if left < math.inf else "no deadline without timeout=, or an idle_timeout= that counts"
-        )
-        raise RuntimeError(
-            f"error() of the time limit of {self._job.label!r}, which has {found}: call it when `is_over`"
-        )
-
-    async def wait_readable(self, descriptor: int) -> bool:
-        """Wait until a descriptor is readable; return False if the time is over before."""
-        if await self._in_time(partial(self._backend.wait_readable, descriptor)):
-            return True
-        if self._late == self.deadline or self.deadline == self.end or not is_readable(descriptor):
-            return False
-        self._late = self.deadline  # what is there may be a sign of life, which the loop could not wait for
-        return True
-
-    async def wait(self, event: ThreadEvent) -> bool:
-        """Wait until an event is set; return False if the time is over before."""
-        return await self._in_time(event.wait)
-
-    async def _in_time(self, wait: Callable[[float], Awaitable[bool]]) -> bool:
-        while True:
-            until = self.deadline
-            if await wait(until):
-                return True
-            for _ in range(TURNS if self.deadline < self.end else 0):
-                await self._backend.checkpoint()
-            if self.deadline <= until:
-                return False
-
-    def __enter__(self) -> Self:
-        """Let signs of life reach it."""
-        if self._scope is not None:
-            self._scope.__enter__()
-        if self._own is not None:
-            self._own.__enter__()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Let no more signs of life reach it; raise the `JobTimeout` if the block was cancelled because of it."""
-        if self._own is not None:
-            self._own.__exit__()
-        if self._scope is not None and self._scope.__exit__(kind, error, traceback) and error is not None:
-            assert self._own is not None  # it has made the scope
-            timeout = self._own.error()
-            try:
-                raise timeout
-            finally:
-                timeout.__context__ = None  # the cancellation, which nobody may keep
-
-
-@final
-class ThreadEvent:
-    """Something that happens once; any thread may set it, and tasks of the loop that has made it wait for it."""
-
-    __slots__ = ("_backend", "_call", "_event")
-
-    def __init__(self) -> None:
-        """Make one in an async function."""
-        self._backend: Final = current_backend()
-        self._event: Final = self._backend.event()
-        self._call: Final = self._backend.caller()
-
-    def set(self) -> None:
-        """Wake all who wait, and let nobody wait any more."""
-        self._call(self._event.set)
-
-    async def wait(self, deadline: float = math.inf) -> bool:
-        """Wait until it is set, or the loop's clock shows `deadline`; return whether it is set."""
-        if deadline == math.inf:
-            await self._event.wait()
-        else:
-            with self._backend.scope(deadline):
-                await self._event.wait()
-        return self._event.is_set()
-
-    async def outlast(self) -> None:
-        """Wait until it is set, whatever is cancelled meanwhile."""
-        await self._backend.outlast(self._event.wait)
 
 
 Callback = Callable[[Any], object]
@@ -609,12 +406,16 @@ class CallbackRetry:
 
     def __call__(self, attempt: Attempt) -> Attempt:
         """Return the function that makes all attempts and then calls back."""
-        attempts = as_often(self.given, attempt)
+        attempts = as_often(self.given, attempt, self._job._name_for_errors)
 
         async def with_callbacks() -> Any:
             try:
                 value = await attempts()
                 self._call_back(self._on_done, value)
+            except Bypass as passing:
+                if not throttles_in(passing.error):  # the job is SCHEDULED again
+                    self._call_back(self._on_settled, self._failure(passing.error))
+                raise
             except BaseException as error:
                 self._call_back(self._on_settled, self._failure(error))
                 raise

@@ -1,3 +1,4 @@
+# pyright: reportUnusedImport=false
 """A run, its scheduler and its jobs, to look at: what views, simulations and instruments read.
 
 What users read of a job is here too, under its public names: `job.state`, `job.started_at`, `job.path`, ... The
@@ -10,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, final
 
-from ..backend import BACKEND_NAMES, LOOP_PACKAGES, BackendName
+from ..backend import LOOP_PACKAGES, BackendName
 from ..base._amounts import Amount, amount_of, is_size, shown_amount
 from ..base._graph import backlinks, find_cycle, longest_paths, reachable, topological_order
 from ..base._log import warn
 from ..base._shown import beginning, headline, is_among, shown
-from ..base._states import HOW_RUNS_END, SUCCEEDED, JobState, RunPhase, StopReason
+from ..base._states import HOW_RUNS_END, SUCCEEDED, JobState, OnTimeout, RunIf, RunPhase, StopReason
 from ..base._units import duration_text, durations_in_column, size_text
+from ..base._waits import WaitCause, Waiting
 from ..job._around import is_inside, outermost, outwards
 from ..job._errors import CycleError
 from ..job._function import Job
@@ -25,15 +27,14 @@ from ..job._labels import paths_of, percent, printable, shortened, without_middl
 from ..job._options import duration, file_path, flag, whole
 from ..job._outcome import DROPPED, Failure, Throttling
 from ..job._service import Service
-from ..limits._pool import Pool, refuse_unfit
+from ..limits._pool import Pool
 from ..limits._rate import Rate
 from ..limits._resource import Stock
-from ..limits._window import Adaptive
+from ..limits._window import Adaptive, JobserverStyle
 from ..limits._window import slots as slots_of
 from ..limits._window import window as checked_window
 from ..limits.policy._given import checked as checked_policy
 from ..limits.policy._given import name_of_policy
-from ..limits.policy._named import NAMES as POLICY_NAMES
 from ..limits.policy._named import PolicyName
 from ..limits.policy._outlook import usual as usual_duration
 from ..limits.policy._policy import Outlook, Policy
@@ -42,126 +43,22 @@ from ..run._observers import Instrument
 from ..run._run import Run
 from ..scheduler import _checks
 from ..scheduler._checks import _check_one_shot as check_one_shot
-from ..scheduler._checks import check_late_input, check_may_run, check_requirement, common, resources_around
-from ..scheduler._explain import still_waits_for, waiting_for
+from ..scheduler._checks import (
+    check_late_input,
+    check_may_run,
+    check_needs,
+    check_requirement,
+    common,
+    refuse_shared_pools,
+)
+from ..scheduler._explain import still_waits_for, waiting
 from ..scheduler._failures import failed_through_member
 from ..scheduler._plain_code import in_cell
 from ..scheduler._scheduler import BaseScheduler, Incident
 
 if TYPE_CHECKING:
     from ..limits._resource import Resource
-    from ..limits._window import Window as Window
-
-__all__ = (
-    "BACKEND_NAMES",
-    "HOW_RUNS_END",
-    "LOOP_PACKAGES",
-    "NOT_KEPT",
-    "NOT_THERE",
-    "POLICY_NAMES",
-    "AbstractJob",
-    "Adaptive",
-    "Amount",
-    "AnyJob",
-    "BackendName",
-    "BaseScheduler",
-    "CycleError",
-    "Failure",
-    "Incident",
-    "Instrument",
-    "Job",
-    "JobState",
-    "Look",
-    "Outlook",
-    "Policy",
-    "PolicyName",
-    "Pool",
-    "Rate",
-    "ResourceView",
-    "RunPhase",
-    "RunView",
-    "Service",
-    "StopReason",
-    "Throttling",
-    "amount_of",
-    "backlinks",
-    "beginning",
-    "check_crossed_needs",
-    "check_late_input",
-    "check_may_run",
-    "check_one_shot",
-    "check_requirement",
-    "check_scenario",
-    "checked_policy",
-    "checked_window",
-    "command_line_of",
-    "common",
-    "copy_of_pool",
-    "current_run",
-    "duration",
-    "duration_text",
-    "durations_in_column",
-    "end_of",
-    "expected_durations",
-    "failed_through_member",
-    "failure_of",
-    "file_path",
-    "find_cycle",
-    "find_implied",
-    "flag",
-    "given_label",
-    "headline",
-    "held",
-    "in_cell",
-    "in_order",
-    "inputs_of",
-    "is_among",
-    "is_further_attempt",
-    "is_given_up",
-    "is_inside",
-    "is_ready",
-    "is_scheduler",
-    "is_service",
-    "is_size",
-    "kept_of",
-    "learned_durations",
-    "longest_paths",
-    "look_of",
-    "may_repeat",
-    "name_of_policy",
-    "nested_in",
-    "not_restored",
-    "outermost",
-    "outwards",
-    "paths_of",
-    "percent",
-    "printable",
-    "ranks_of",
-    "reachable",
-    "refuse_unfit",
-    "resources_around",
-    "resources_of",
-    "result_was_dropped",
-    "runs_commands",
-    "settings_of",
-    "shortened",
-    "shown",
-    "shown_amount",
-    "size_text",
-    "slots_of",
-    "status_of",
-    "still_waits_for",
-    "throttled",
-    "throttlings",
-    "topological_order",
-    "usual_duration",
-    "waiting_for",
-    "waiting_since",
-    "waits_for",
-    "warn",
-    "whole",
-    "without_middle",
-)
+    from ..limits._window import Window
 
 # ---- a run
 
@@ -203,13 +100,13 @@ class RunView:
     @property
     def has_limiter(self) -> bool:
         """Whether its window is a limiter, of which others may have tokens too."""
-        return self._run.workers.window is not None
+        return self._run.workers.limiter is not None
 
     @property
     def tokens_taken(self) -> int | None:
         """How many tokens of its limiter are taken, by whomever; None if its window is not a limiter."""
-        window = self._run.workers.window
-        return None if window is None else window.limiter.borrowed_tokens
+        limiter: Any = self._run.workers.limiter
+        return None if limiter is None else limiter.borrowed_tokens
 
     @property
     def has_adaptive_window(self) -> bool:
@@ -459,9 +356,12 @@ def command_line_of(job: AnyJob) -> str:
 
 
 def status_of(job: AnyJob) -> str:
-    """Return what a job says of itself now, in a few words; nothing if it is not RUNNING, or is secret."""
-    if not job._says_status or job._state is not JobState.RUNNING or job.redact:
+    """Return what a RUNNING job says of itself now, or which jobs it awaits; nothing if it is secret."""
+    if job._state is not JobState.RUNNING:
         return ""
+    if not job._says_status or job.redact:
+        wait = waiting(job)
+        return "" if wait is None else wait.text
     kind: Any = job  # only kinds that say something have this
     try:
         return shortened(str(kind.status_text()))
@@ -505,13 +405,3 @@ def check_scenario(scheduler: BaseScheduler) -> None:
     """
     for _ in _checks.check(scheduler._members):
         pass
-
-
-def check_crossed_needs(schedulers: Iterable[BaseScheduler]) -> None:
-    """Refuse schedulers that could wait for each other, because they keep what they need while their members wait.
-
-    Raises:
-        ValueError: they could.
-
-    """
-    _checks.refuse_crossed_needs(one._members for one in schedulers)

@@ -1,3 +1,4 @@
+# pyright: reportUnusedImport=false
 """What an exploration does to a run: it makes the calls of jobs its own, and interrupts the run."""
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ from typing import Any, Final, cast
 from ..job._function import FunctionJob
 from ..job._job import NO_LIMITS, AbstractJob, AnyJob, is_scheduler
 from ..scheduler._scheduler import BaseScheduler
-
-__all__ = ("ends_by_itself", "ends_what_hangs", "interrupt", "scope_of_run", "steer", "works_elsewhere")
 
 Call = Callable[[AnyJob, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 """Called in place of a job, or of its `co_shutdown`, with the job and what calls it; returns what to await."""

@@ -1,13 +1,14 @@
 """Jobs among arguments: found once, when a job is created, and replaced by their results when it starts.
 
-Plain lists, tuples and the values of plain dicts are searched at any depth. A container without jobs is passed on as
-the same object. A container with jobs is built anew at each start, with results in place of jobs. A container that
-occurs twice is searched and built only once, and the new one then occurs twice. So all of this costs one walk through
-the containers, whatever their depth, and however often they are shared.
+Plain lists, tuples and the values of plain dicts are searched. A container without jobs is passed on as the same
+object. A container with jobs is built anew at each start, with results in place of jobs. A container that occurs twice
+is searched and built only once, and the new one then occurs twice. So all of this costs one walk through the
+containers, however often they are shared. It goes as deep as Python's recursion limit lets it.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, cast
 
@@ -21,8 +22,8 @@ ATOMS: Final = frozenset({int, float, str, bytes, bool, type(None)})
 PLAIN: Final = frozenset({list, tuple, dict})
 SEARCHED: Final[Any] = (list, tuple, dict, set, frozenset)
 """Containers of these types are searched. If they are not plain, no result can be filled in, so a job is refused."""
-UNFINISHED: Final = -1
-"""Stands for the number of a container whose walk has not ended."""
+UNFINISHED: Final = object()
+"""Stands for the template of a container whose search has not ended."""
 
 
 class Ref:
@@ -60,86 +61,68 @@ def ref(job: AbstractJob[Any]) -> Any:
     return Ref(job)
 
 
-class Step:
-    """How to build one container: copy it, and put in results and the containers that earlier steps have built."""
+def result_of(job: AbstractJob[Any]) -> Any:
+    """Return the result of an input, for a call."""
+    outcome = job._outcome
+    # `result()` raises if the result was dropped, or if a service has failed since it was ready; or it fetches it
+    return job.result() if outcome is DROPPED or job._result_is_asked_for else outcome
 
-    __slots__ = ("_made", "_makes_tuple", "_results", "template")
 
-    def __init__(self, walk: Walk) -> None:
-        self._makes_tuple = walk.kind is tuple
-        self.template: Any = (dict if walk.kind is dict else list)(walk.container)
-        for key, job in walk.refs:
-            self.template[key] = job
-        self._results = tuple(walk.results)
-        self._made = tuple(walk.made)
+class Template:
+    """One container with jobs in it, at any depth: what is built anew for each call.
 
-    def build_with(self, made: list[Any], value_of: ValueOf) -> Any:
-        """Return the container with something else in place of each result."""
-        container = self.template.copy()
+    Args:
+        container: as the user gave it.
+        results: the places of jobs in it, and these jobs.
+        inner: the places of other such containers in it, and their templates.
+
+    """
+
+    __slots__ = ("_inner", "_makes_tuple", "_results", "as_given")
+
+    def __init__(
+        self, container: Any, results: list[tuple[Any, AbstractJob[Any]]], inner: list[tuple[Any, Template]]
+    ) -> None:
+        kind = cast(Any, type(container))
+        self._makes_tuple = kind is tuple
+        # With the jobs in their places; references are the jobs themselves.
+        self.as_given: Any = (dict if kind is dict else list)(container)
+        self._results = tuple(results)
+        self._inner = tuple(inner)
+
+    def build(self, value_of: ValueOf, made: dict[Template, Any] | None = None) -> Any:
+        """Return the container with `value_of(job)` in place of each job; `made` has inner ones that are built."""
+        container = self.as_given.copy()
         for key, job in self._results:
             container[key] = value_of(job)
-        for key, number in self._made:
-            container[key] = made[number]
+        if self._inner:
+            made = {} if made is None else made
+            for key, inner in self._inner:
+                if inner not in made:
+                    made[inner] = inner.build(value_of, made)
+                container[key] = made[inner]
         return tuple(container) if self._makes_tuple else container
-
-    def build(self, made: list[Any]) -> Any:
-        """Return the container; `made` holds those that the earlier steps have built."""
-        container = self.template.copy()
-        for key, job in self._results:
-            outcome = job._outcome
-            # `result()` raises if the result was dropped, or if a service has failed since it was ready; or fetches it
-            container[key] = job.result() if outcome is DROPPED or job._result_is_asked_for else outcome
-        for key, number in self._made:
-            container[key] = made[number]
-        return tuple(container) if self._makes_tuple else container
-
-
-class Recipe:
-    """How to build the arguments of a call: steps that may use what earlier ones built; the last one builds it all."""
-
-    __slots__ = ("_last", "_parts")
-
-    def __init__(self, steps: list[Step]) -> None:
-        *self._parts, self._last = steps
-
-    def as_given(self) -> Any:
-        """Return the whole as the user gave it, with the jobs in their places; references are the jobs themselves."""
-        return self._last.template
-
-    def build_with(self, value_of: ValueOf) -> Any:
-        """Return the whole container with something else in place of each result."""
-        made: list[Any] = []
-        for step in self._parts:
-            made.append(step.build_with(made, value_of))
-        return self._last.build_with(made, value_of)
-
-    def build(self) -> Any:
-        """Return the whole container."""
-        made: list[Any] = []
-        for step in self._parts:
-            made.append(step.build(made))
-        return self._last.build(made)
 
 
 class Arguments:
     """Positional arguments with jobs among them; to iterate over them gives the results in place of the jobs."""
 
-    __slots__ = ("_recipe",)
+    __slots__ = ("_template",)
 
-    def __init__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
+    def __init__(self, template: Template) -> None:
+        self._template = template
 
     def as_given(self) -> Iterable[Any]:
         """Return the arguments with the jobs among them."""
-        return cast("list[Any]", self._recipe.as_given())
+        return cast("list[Any]", self._template.as_given)
 
     def __iter__(self) -> Iterator[Any]:
         """Yield the arguments of a call."""
-        return iter(self._recipe.build())
+        return iter(self._template.build(result_of))
 
     def with_inputs(self, value_of: ValueOf) -> tuple[Any, ...]:
         """Return the arguments with `value_of(job)` in place of the result of each job."""
-        whole: tuple[Any, ...] = self._recipe.build_with(value_of)
+        whole: tuple[Any, ...] = self._template.build(value_of)
         return whole
 
 
@@ -205,12 +188,12 @@ def as_given(arguments: Iterable[Any]) -> Iterable[Any]:
 class Call:
     """A function with keyword arguments; when it is called, jobs among them are replaced by their results."""
 
-    __slots__ = ("_recipe", "_values", "func")
+    __slots__ = ("_template", "_values", "func")
 
-    def __init__(self, function: Callable[..., Any], values: dict[str, Any], recipe: Recipe | None) -> None:
+    def __init__(self, function: Callable[..., Any], values: dict[str, Any], template: Template | None) -> None:
         self.func: Final = function  # the name that `functools.partial` uses
         self._values = values
-        self._recipe = recipe
+        self._template = template
 
     def as_given(self) -> dict[str, Any]:
         """Return the keyword arguments with the jobs among them."""
@@ -218,39 +201,19 @@ class Call:
 
     def filled(self) -> dict[str, Any]:
         """Return the keyword arguments for a call."""
-        return self._values if self._recipe is None else self._recipe.build()
+        return self.with_inputs(result_of)
 
     def with_inputs(self, value_of: ValueOf) -> dict[str, Any]:
         """Return the keyword arguments with `value_of(job)` in place of the result of each job."""
-        return self._values if self._recipe is None else self._recipe.build_with(value_of)
+        return self._values if self._template is None else self._template.build(value_of)
 
     def __call__(self, /, *args: Any, **more: Any) -> Any:
         """Call the function with these arguments and the bound ones."""
         return self.func(*args, **self.filled(), **more)
 
 
-class Walk:
-    """A walk through one container, which stops at each container inside, and what it has found so far."""
-
-    __slots__ = ("container", "items", "key", "kind", "made", "refs", "results")
-
-    def __init__(self, container: Any) -> None:
-        self.container: Final[Any] = container
-        self.kind: Final[Any] = type(container)
-        pairs: Any = container.items() if self.kind is dict else enumerate(container)
-        self.items: Final[Iterator[Any]] = iter(pairs)
-        self.key: Any = None  # the key of the inner container at which it has stopped
-        self.refs: Final[list[tuple[Any, AbstractJob[Any]]]] = []
-        self.results: Final[list[tuple[Any, AbstractJob[Any]]]] = []
-        self.made: Final[list[tuple[Any, int]]] = []  # the keys of inner containers, and the numbers of their steps
-
-    def has_found(self) -> bool:
-        """Return whether the container has to be built anew."""
-        return bool(self.refs or self.results or self.made)
-
-
 class Search:
-    """The search for jobs among the arguments of one job. It walks through each container once, without recursion."""
+    """The search for jobs among the arguments of one job. It walks through each container once."""
 
     __slots__ = ("_who", "inputs")
 
@@ -260,8 +223,8 @@ class Search:
 
     def positional(self, values: tuple[Any, ...]) -> tuple[Any, ...] | Arguments:
         """Return the arguments; the same object, if there is no job among them."""
-        recipe = self._recipe(values)
-        return values if recipe is None else Arguments(recipe)
+        template = self._whole(values)
+        return values if template is None else Arguments(template)
 
     def keywords(self, function: Callable[..., Any], values: Mapping[str, Any]) -> Call:
         """Return the function with its keyword arguments bound.
@@ -277,55 +240,59 @@ class Search:
             if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise TypeError(f"kwargs of {self._who()}: the name {name!r} is not a string")
         plain = dict(values)
-        return Call(function, plain, self._recipe(plain))
+        return Call(function, plain, self._whole(plain))
 
-    def _recipe(self, whole: Any) -> Recipe | None:
+    def _whole(self, container: Any) -> Template | None:
         """Return how to build the arguments; None if there is no job in them."""
-        steps: list[Step] = []
-        numbers: dict[int, int | None] = {}  # the number of the step of each container (by id), if it has one
-        stack = [Walk(whole)]
-        while stack:
-            walk = stack[-1]
-            inside = self._go_on(walk)
-            if inside is None:
-                stack.pop()
-                number = None
-                if walk.has_found():
-                    number = len(steps)
-                    steps.append(Step(walk))
-                numbers[id(walk.container)] = number
-            elif id(inside) not in numbers:
-                numbers[id(inside)] = UNFINISHED
-                stack.append(Walk(inside))
-                continue
-            else:
-                number = numbers[id(inside)]
-                if number == UNFINISHED:
-                    self._refuse_circle(inside)
-            if stack and number is not None:
-                stack[-1].made.append((stack[-1].key, number))
-        return Recipe(steps) if steps else None
+        try:
+            return self._template(container, {})
+        except RecursionError:
+            raise ValueError(
+                f"an argument of {self._who()} is nested deeper than Python's recursion limit, "
+                f"{sys.getrecursionlimit()}; pass it inside an object of your own"
+            ) from None
 
-    def _go_on(self, walk: Walk) -> Any:
-        """Go on to the next inner container and return it; None at the end."""
-        for key, value in walk.items:
+    def _template(self, container: Any, known: dict[int, Any]) -> Template | None:
+        """Return how to build one container; `known` has the templates of others by id, None where there is no job."""
+        known[id(container)] = UNFINISHED
+        results: list[tuple[Any, AbstractJob[Any]]] = []
+        refs: list[tuple[Any, AbstractJob[Any]]] = []
+        inner: list[tuple[Any, Template]] = []
+        of_container = cast(Any, type(container))
+        is_dict = of_container is dict
+        items = cast("Iterable[tuple[Any, Any]]", container.items() if is_dict else enumerate(container))
+        for key, value in items:
             kind = cast(Any, type(value))
-            if walk.kind is dict and type(key) not in ATOMS:
+            if is_dict and type(key) not in ATOMS:
                 self._refuse_hidden(key, "a key of a dict")
             if kind in ATOMS:
                 continue
             if kind in PLAIN:
-                walk.key = key
-                return value
-            if isinstance(value, AbstractJob):
+                template = self._inner(value, known)
+                if template is not None:
+                    inner.append((key, template))
+            elif isinstance(value, AbstractJob):
                 if not value._is_passed_as_it_is:
                     self.inputs[value] = None
-                    walk.results.append((key, value))  # pyright: ignore[reportUnknownArgumentType]
+                    results.append((key, cast(Any, value)))
             elif kind is Ref:
-                walk.refs.append((key, value.job))
+                refs.append((key, value.job))
             elif isinstance(value, SEARCHED):
                 self._refuse_hidden(value, f"in a {kind.__name__}")
-        return None
+        found = Template(container, results, inner) if results or refs or inner else None
+        for key, job in refs:
+            cast(Template, found).as_given[key] = job
+        known[id(container)] = found
+        return found
+
+    def _inner(self, container: Any, known: dict[int, Any]) -> Template | None:
+        """Return how to build a container in another one. This frame leaves `build` room in the stack of a run."""
+        if id(container) not in known:
+            return self._template(container, known)
+        template: Template | None = known[id(container)]
+        if template is UNFINISHED:
+            self._refuse_circle(container)
+        return template
 
     def _refuse_circle(self, container: Any) -> None:
         raise ValueError(

@@ -127,7 +127,7 @@ class Throttled(TrioflowError):
 
     Args:
         key: the name of a resource of a pool that the job needs, of whatever kind.
-        after: seconds, finite, 0 or more, such as the server's `Retry-After`.
+        after: seconds, finite, more than 0, such as the server's `Retry-After`.
 
     Raises:
         TypeError: `key` is not text, or `after` is not a number.
@@ -151,10 +151,8 @@ class Throttled(TrioflowError):
             raise TypeError(f"Throttled({shown(key)}): give the name of a resource, such as 'api'")
         if isinstance(given[1], bool) or not isinstance(given[1], (int, float)):
             raise TypeError(f"Throttled({shown(key)}, after={shown(after)}): give a number of seconds")
-        if not (_amounts.is_finite(after) and after >= 0):
-            raise ValueError(
-                f"Throttled({shown(key)}, after={shown(after)}): give a finite number of seconds, 0 or more"
-            )
+        if not (_amounts.is_finite(after) and after > 0):
+            raise ValueError(f"Throttled({shown(key)}, after={shown(after)}): give a number of seconds above 0")
         self.key: str = key
         self.after: float = after
         super().__init__(f"{shown(key)} is throttled for {after:g} s")

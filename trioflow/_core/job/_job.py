@@ -86,6 +86,28 @@ def _checked_look(look: Look, who: str) -> Look:
     )
 
 
+def _refuse_hidden(kind: type[AbstractJob[Any]]) -> None:
+    """Refuse a class attribute that hides what the engine, or a view, reads of each job.
+
+    Raises:
+        AttributeError: there is one.
+
+    """
+    of_jobs: list[Any] = [base for base in kind.__mro__[1:] if issubclass(base, AbstractJob)]
+    bases = [base for base in of_jobs if base.__module__.startswith("trioflow")]
+    for name, value in vars(kind).items():
+        base = next((base for base in bases if name in vars(base)), AbstractJob)
+        hidden, is_option = vars(base).get(name), name in kind._declared
+        if not hasattr(hidden, "__set__"):
+            is_refused = callable(hidden) and not callable(value)
+        else:  # what only kinds of jobs have, such as `last_result`, is there to be defined
+            is_its_own = isinstance(value, property) or not kind._is_scheduler
+            is_refused = is_option or name in vars(AbstractJob) or not is_its_own
+        if is_refused:
+            advice = f"pass {name}= to super().__init__()" if is_option else "choose another name"
+            raise AttributeError(f"class {kind.__name__}: {name!r} hides that of {base.__name__}; {advice}", name=name)
+
+
 class Forever(Option[bool, bool]):
     """Whether a job runs beside the others."""
 
@@ -216,6 +238,8 @@ class AbstractJob(Generic[T]):
     _runs_commands: ClassVar[bool] = False
     # Whether it has a `status_text()`, for views to ask while it runs.
     _says_status: ClassVar[bool] = False
+    # The limiter of which its body takes a token by itself, in place of one of the window's.
+    _own_limiter: Any = None
     # Whether it is a scheduler; to be read only by `is_scheduler`.
     _is_scheduler: ClassVar[bool] = False
 
@@ -328,9 +352,13 @@ class AbstractJob(Generic[T]):
 
         Raises:
             TypeError: a `look` that is not a `Look`, or has something else than text, flags and a number in it.
+            AttributeError: the class has an attribute that hides an option or a property of all jobs, or a method by
+                something that cannot be called.
 
         """
         super().__init_subclass__(**kwargs)
+        if not cls.__module__.startswith("trioflow."):
+            _refuse_hidden(cls)
         if look is not None:
             if not isinstance(look, Look):  # pyright: ignore[reportUnnecessaryIsInstance]
                 advice = f"give a trioflow.abc.Look, Look({cls.__name__.lower()!r}, 'box')"
@@ -658,20 +686,15 @@ class AbstractJob(Generic[T]):
 
         Raises:
             JobNotDone: the run ended without reaching the job, or the job is in no scheduler.
-            RuntimeError: the job would wait for itself.
+            RuntimeError: the call comes from a job that has to settle before this one, or from another thread.
 
         """
-        backend = _backend.current()
-        if self._worker is not None and backend.is_current(self._worker.task):
-            raise RuntimeError(f"{self.label!r} waits for itself to settle, which would never end")
-        await backend.checkpoint()
-        while not self._state.is_settled:
-            if self._scheduler is None or self._scheduler._will_not_reach():
-                raise _errors.JobNotDone(f"{self.label!r} is {self._state.value}: no run is going to reach it")
-            self._facts = self._facts or RareFacts()
-            if self._facts.event is None:
-                self._facts.event = backend.event()
-            await self._facts.event.wait()
+        await _backend.current().checkpoint()
+        if self._state.is_settled:
+            return
+        if self._scheduler is None:
+            raise _errors.JobNotDone(f"{self.label!r} is {self._state.value}: no run is going to reach it")
+        await self._scheduler._wait_settled(self)
 
     def __await__(self) -> Generator[Any, Any, T]:
         """Wait until the job has settled, as `wait_settled` does, and return its result.
@@ -679,7 +702,7 @@ class AbstractJob(Generic[T]):
         Raises:
             BaseException: what `result` raises.
             JobNotDone: the job has not settled, and no run is in progress; or the run ended without reaching it.
-            RuntimeError: the job would wait for itself.
+            RuntimeError: the call comes from a job that has to settle before this one, or from another thread.
 
         Example:
             >>> async def double(number):
@@ -696,6 +719,12 @@ class AbstractJob(Generic[T]):
     async def _settled_result(self) -> T:
         if not self._state.is_settled and all(around._run is None for around in outwards(self)):
             home = None if self._scheduler is None else outermost(self._scheduler)
+            if home is None and is_scheduler(self):
+                self._refuse_circle()
+                raise _errors.JobNotDone(
+                    f"{self.label!r} is the outermost scheduler, which settles nowhere: to run it, write "
+                    f"`await s.co_run()`, where s is this scheduler"
+                )
             call = "add it to a scheduler, and" if home is None else f"with {home.label!r},"
             raise _errors.JobNotDone(
                 f"{self.label!r} is {self._state.value}, and no run is in progress: {call} await its co_run() first"

@@ -55,17 +55,14 @@ class Option(Generic[Read, Given]):
     def __init__(self, default: Given, check: Check, *, shown: Shown | None = None, in_run: bool = False) -> None:
         self.default = default
         self.check = check
-        self.shown: Shown = shown or self.kept
+        self.shown: Any = shown
         self.in_run = in_run
         self.change = "at any time" if in_run else "while no run is in progress"
 
     def __set_name__(self, kind: type[AbstractJob[Any]], name: str) -> None:
         self.name = name
         self.place = self.place or f"_{name}"
-        if not hasattr(kind, self.place):  # the class has the default, and to read it takes one call
-            setattr(kind, self.place, self.default)
-            if self.shown == self.kept:
-                self.shown = operator.attrgetter(self.place)
+        self.shown = self.shown or operator.attrgetter(self.place)  # to read a slot takes one call
         if "_declared" not in vars(kind):
             kind._declared = dict(getattr(kind, "_declared", {}))
         kind._declared[name] = self
@@ -78,15 +75,11 @@ class Option(Generic[Read, Given]):
         """Return what it is for this job."""
         return self if job is None else self.shown(job)
 
-    def kept(self, job: AbstractJob[Any]) -> Any:
-        """Return what is kept of it for a job."""
-        return getattr(job, self.place, self.default)
-
     def __set__(self, job: AbstractJob[Any], given: Given) -> None:
         """Set it, unless it does not fit, or a run is in progress."""
         if not self.in_run:
             job._refuse_during_run(self.name)
-        before = getattr(job, self.place, self.default)
+        before = getattr(job, self.place)
         self.take(job, given)
         try:
             job._check_options()
@@ -111,7 +104,7 @@ class Kept(Option[Read, Given]):
     """The record of a job without any of the options, by its place."""
 
     def __init__(self, default: Given, check: Check, place: str, shown: Shown | None = None) -> None:
-        super().__init__(default, check, shown=shown)
+        super().__init__(default, check, shown=shown or self.kept)
         self.place = place
 
     def kept(self, job: AbstractJob[Any]) -> Any:

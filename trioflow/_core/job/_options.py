@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, cast, get_args
 
 from ..base import _amounts, _functions
 from ..base._shown import is_among, shown
 from ..base._states import OnTimeout, RunIf
+
+SaveName = Literal["json", "pickle"]
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
     Retry = int | Callable[[Any], Any] | None
     Who = str | Callable[[], str]
-    Save = Literal["json", "pickle"] | tuple[Callable[[Any], Any], Callable[[Any], Any]] | None
+    Save = SaveName | tuple[Callable[[Any], Any], Callable[[Any], Any]] | None
     JobSave = Literal["default"] | Save
 
 
@@ -151,13 +153,13 @@ def retry(value: Any, name: str, who: Who) -> Retry:
     return whole(value, name, who, "or a decorator of an async function, or None") or None
 
 
-def save(value: Any, name: str, who: Who) -> JobSave:
+def save(value: Any, name: str, who: Who, names: tuple[str, ...] = ("default", *get_args(SaveName))) -> JobSave:
     """Check how a result is to be stored."""
     is_pair = isinstance(value, tuple) and len(value) == 2 and all(map(callable, value))  # pyright: ignore[reportUnknownArgumentType]
-    if not is_pair and not is_among(value, ("default", "json", "pickle", None)):
+    if not is_pair and not is_among(value, (*names, None)):
+        choices = ", ".join(map(repr, names))
         raise ValueError(
-            f"{name}={shown(value)} of {named(who)}: "
-            "choose 'default', 'json', 'pickle', a pair (dump, load) of functions, or None"
+            f"{name}={shown(value)} of {named(who)}: choose {choices}, a pair (dump, load) of functions, or None"
         )
     return cast("JobSave", value)
 
@@ -228,14 +230,6 @@ def seconds(value: float | None, name: str, who: Who) -> float | None:
             f"{name}={shown(value)} of {named(who)}: give a positive number of seconds, or None for no limit"
         )
     return None if number == math.inf else number
-
-
-def check_drain_at(drain_at: float | None, timeout: float | None, who: Who) -> None:
-    """Refuse a time to drain at that comes after the end of the run."""
-    if drain_at is not None and timeout is not None and drain_at >= timeout:
-        raise ValueError(
-            f"drain_at={drain_at:g} of {named(who)}: its timeout of {timeout:g} s comes first; give less than that"
-        )
 
 
 def duration_or_none(value: float | None, name: str, who: Who) -> float | None:

@@ -105,8 +105,9 @@ class RareFacts:
 
     __slots__ = (
         "adds_jobs",
+        "awaits",
         "consumers",
-        "event",
+        "context",
         "fraction",
         "further_attempts",
         "grant",
@@ -137,10 +138,11 @@ class RareFacts:
         self.held: tuple[tuple[float, float], ...] = ()  # when it ran, but waited for room on the machine
         self.grant: Any = None  # what it has of the resources that it needs, a `Grant`
         self.runs_once = False  # whether no later run of its scheduler can reach it
+        self.context: Any = None  # that of the code that added it during the run, if it is not as that of the run
         self.adds_jobs = False  # whether it has added jobs, in a run with a journal
         self.restored = False  # whether its result comes from the journal of the run
         self.not_restored: str | None = None  # why not, in a run with a journal
-        self.event: Any = None  # an event of the backend, set when the job has settled, or never will
+        self.awaits: tuple[AbstractJob[Any], ...] = ()  # the jobs whose end it waits for now, in its body
 
     def is_empty(self) -> bool:
         """Return whether there is nothing to know about a job that has settled."""
@@ -150,8 +152,6 @@ class RareFacts:
 
     def notify(self, job: AbstractJob[Any]) -> None:
         """Notify all who wait for `job` that it has settled, or that its run has ended without reaching it."""
-        if self.event is not None:
-            self.event.set()
         for listener in self.listeners:
             listener(job)
         self.listeners.clear()

@@ -60,13 +60,6 @@ class Ladder:
         """Take in that another job may be the first of a queue."""
         self._set_first(queue.rung, queue.heap[0])
 
-    def reorder(self) -> None:
-        """Take in that the order has changed: old and new entries cannot always be compared."""
-        self._firsts = [None] * (2 * self._size)
-        for queue in self._queues:
-            if queue is not None:
-                self._set_first(queue.rung, queue.heap[0])
-
     def fitting(self, reserved: Collection[Resource] = ()) -> Iterator[NeedsQueue]:
         """Yield the queues for whose first job there is enough, the earliest first.
 
@@ -143,10 +136,11 @@ class Ladder:
         self._free.extend(range(self._size - 1, size - 1, -1))
         queues.extend([None] * size)
         self._least = [None] * (2 * self._size)
+        self._firsts = [None] * (2 * self._size)
         for queue in queues:
             if queue is not None:
                 self._set_least(queue.rung, dict(queue.needs))
-        self.reorder()
+                self.note_first(queue)
 
     def _set_first(self, rung: int, entry: Entry | None) -> None:
         """Set the first job of a leaf, and what follows from it above."""

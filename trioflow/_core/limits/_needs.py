@@ -36,8 +36,8 @@ those with the same needs as one `Group`, by when their first jobs became ready.
 - A job whose own run has no slot for it, neither a free one nor that of a worker that looks for a job, does not wait
   for resources: nobody is backfilled before it, and it blocks nobody. When a run has no slot left, those that were
   blocked by one of its jobs are woken.
-- A job inside a scheduler that has some of a resource is not blocked by one that waits for this resource: that would
-  wait for itself.
+- A job inside a scheduler that keeps what it needs is blocked by no reservation: that job may wait
+  for this scheduler to end.
 - Time alone lets a job start that waits for a rate, or for the end of a throttle. So whoever finds that nothing can
   start sets a timer for the first of these times.
 """
@@ -48,8 +48,9 @@ import heapq
 import itertools
 import math
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
+from ..base._states import RunPhase
 from ..job._job import AbstractJob
 from ._ladder import Ladder
 from ._order import numbers
@@ -64,43 +65,40 @@ PATIENCE: Final = 4
 """Turns of the loop for which a run lets another one go first that starts nothing meanwhile."""
 
 
-class SharingRun(Protocol):
-    """What `Sharing` asks of its run."""
+class SharingRun:
+    """A run as `Sharing` asks it; most of what it asks is a method of something else, and is called as often as any."""
 
-    backfill: int
-    """How many later jobs may pass one that does not fit."""
-    clock: Callable[[], float]
-    """Shows the time of the loop."""
-    call_in_loop: Callable[[Callable[[], None]], None]
-    """Calls a function in the loop of the run, from any thread."""
-
-    def call_at(self, when: float, function: Callable[[], None], /) -> Callable[[], None]:
-        """Call a function at a time on this clock; return what prevents that."""
-        ...
-
-    def resource(self, name: str, /) -> Resource:
-        """Find a resource, in the nearest pool around the run."""
-        ...
-
-    def kept_around(self) -> set[Resource]:
-        """Return the resources of which a scheduler around the jobs has a part."""
-        ...
-
-    def has_slot(self) -> bool:
-        """Return whether the run has a slot for one more job."""
-        ...
+    def __init__(self, run: Any) -> None:  # a `Run`, which is further up
+        self._run: Any = run
+        self.backfill: Final[int] = run.scheduler.backfill
+        self.clock: Final[Callable[[], float]] = run.clock
+        self.call_in_loop: Final[Callable[[Callable[[], None]], None]] = run.backend.caller()
+        self.call_at: Callable[[float, Callable[[], None]], Callable[[], None]] = run.group.call_at
+        self.resource: Callable[[str], Resource] = run.grants.find
+        self.is_in_keeper: Final[bool] = run.grants.keeper is not None
+        self.has_slot: Callable[[], bool] = run.workers.has_free_slot
 
     def starts_at_once(self) -> int:
         """Return how many more jobs would start as soon as the run looks for them."""
-        ...
+        return self._run.workers.starts_at_once() if self._is_running() else 0
 
     def stands_in_line(self) -> bool:
-        """Return whether it will look only when workers of other runs, before it in a line, have had their turns."""
-        ...
+        """Return whether a worker that will look for jobs may stand in the line for a turn."""
+        return self._run is not None and bool(self._run.turn.line) and self._run.workers.searchers > 0
 
     def wake(self) -> None:
-        """Let the run look for jobs that can start."""
-        ...
+        """Look for jobs that can start."""
+        if self._is_running():
+            self._run.workers.ensure_searcher()
+
+    def _is_running(self) -> bool:
+        """Return whether jobs may start: before the run has begun, they are not all linked."""
+        return self._run is not None and self._run.phase is RunPhase.RUNNING
+
+    def part_from_run(self) -> None:
+        """Give up the run, which is over: no job waits in it any more."""
+        self._run = None
+        del self.call_at, self.resource, self.has_slot
 
 
 class Sharing:
@@ -126,7 +124,6 @@ class Sharing:
         # Runs to wake: those that wait for these resources since such a number, or a later one...
         self._next: Final[dict[Resource, float]] = {}  # ...when this one can start no more,
         self._blocked: Final[dict[Resource, float]] = {}  # ...when a reservation here may block them no more.
-        self.first_with_priority = -1  # the number of passes from which on their entries have a priority
         self._turns_left = 0  # of `PATIENCE`, while `_wake_first` is called in each turn; otherwise 0
         self._timer_at = math.inf  # when the timer is set for; `-inf` when there will be no more of them
         self._call_off: Callable[[], None] | None = None
@@ -292,18 +289,6 @@ class Sharing:
     def end(self) -> None:
         """Set no more timers: the run is over."""
         self._set_timer(-math.inf)
-
-    def reorder(self) -> None:
-        """Look again at which job of each queue is the first: the order has changed."""
-        self.found = None
-        self.ladder.reorder()
-        for queue in self.queues.values():
-            queue.note_first()
-
-    def use_priorities(self) -> None:
-        """Compare priorities from now on, also with the jobs that have passed others."""
-        self.first_with_priority = next(numbers)
-        self.reorder()
 
     def note_pass(self, queue: NeedsQueue) -> None:
         """Record that the first job of a queue starts before those that do not fit, and wait for the same resources."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, final
 
 from ..base import _amounts, _units
@@ -24,9 +24,10 @@ Needs = list[tuple[Resource, Any]]
 class Grant:
     """What a job has of the resources that it needs; all of it at once, from its start until it has settled."""
 
-    __slots__ = ("_job", "_parts")
+    __slots__ = ("_holds", "_job", "_parts")
 
     def __init__(self, job: AbstractJob[Any], needs: Needs) -> None:
+        self._holds = False  # whether the job waits for a token with what it has
         self._job: Final = job
         self._parts: Final = [(resource, need, resource.take(job, need)) for resource, need in needs]
 
@@ -36,11 +37,33 @@ class Grant:
             resource.give_back(self._job, has)
         self._parts.clear()
 
-    def put_back(self) -> None:
-        """Put back what was taken of rates, because the job has not started after all."""
-        for resource, _, has in self._parts:
-            if isinstance(resource, RateResource):
-                resource.correct(has, dict.fromkeys(has, 0))
+    def hold(self) -> None:
+        """Record that the job does not start yet: it waits for a token with what it has."""
+        self._holds = True
+        for resource, has in self._rates():
+            resource.hold(has, 1)
+
+    def begin(self) -> list[Resource]:
+        """Record that the job starts, or does not wait any more; return the rates of which more may be there then."""
+        rates = self._rates() if self._holds else []
+        self._holds = False
+        for resource, has in rates:
+            resource.hold(has, -1)
+        return [resource for resource, _ in rates]
+
+    def is_open(self) -> bool:
+        """Return whether nothing of it is throttled."""
+        return all(resource.is_open() for resource, _, _ in self._parts)
+
+    def put_back(self) -> list[Resource]:
+        """Put back what was taken of rates, because the job has not started after all; return as `begin` does."""
+        more = self.begin()
+        for resource, has in self._rates():
+            resource.correct(has, dict.fromkeys(has, 0))
+        return more
+
+    def _rates(self) -> list[tuple[RateResource, Any]]:
+        return [(resource, has) for resource, _, has in self._parts if isinstance(resource, RateResource)]
 
     def take_again(self) -> None:
         """Take again of the rates, for a further attempt, which does not wait for them."""
@@ -57,9 +80,9 @@ class Grant:
         """Return the resources of which the job has something until it has settled."""
         return [resource for resource, _, _ in self._parts if resource.is_kept]
 
-    def reserves(self) -> dict[str, Resource]:
-        """Return resources for the members of a scheduler that has this grant."""
-        return {one.name: one.reserve(need, has) for one, need, has in self._parts if isinstance(one, Stock)}
+    def parts(self) -> dict[str, Resource]:
+        """Return what the members of a scheduler that has this grant find of what it keeps."""
+        return {one.name: one.part(need, has) for one, need, has in self._parts if isinstance(one, Stock)}
 
     def as_mapping(self) -> dict[str, Any]:
         """Return what was granted by name: a list of the named things, amounts by key of a rate, or the amount."""
@@ -91,12 +114,13 @@ class Pool:
 
     """
 
-    __slots__ = ("_clock", "_loop", "_resources", "_runs")
+    __slots__ = ("_clock", "_loop", "_resources", "_runs", "_users")
 
     def __init__(self, **resources: OneNeed | Rate | list[Any] | tuple[Any, ...]) -> None:
         self._resources: Final = {name: _resource(name, given) for name, given in resources.items()}
-        # How many runs use it now, and what stands for their event loop, or for the last one.
-        self._runs = 0
+        # The schedulers that use it now, each with the innermost one around it that keeps what it needs.
+        self._users: Final[dict[AbstractJob[Any], AbstractJob[Any] | None]] = {}
+        # What stands for their event loop, or for the last one.
         self._loop: object = None
         # Shows the time of that loop; after the last run, that time and the seconds that have really passed since.
         self._clock: Callable[[], float] = time.monotonic
@@ -117,29 +141,32 @@ class Pool:
 
     # ---- for the rest of the package
 
-    def _enter(self, loop: object, clock: Callable[[], float], who: str) -> None:
-        """Record that a run uses the pool, in a loop with this clock.
+    def _enter(
+        self, user: AbstractJob[Any], keeper: AbstractJob[Any] | None, loop: object, clock: Callable[[], float]
+    ) -> None:
+        """Record that a scheduler runs that uses the pool, in a loop with this clock; a keeper may be around it.
 
         What a rate has to wait for is a time on the clock of the loop. In the next loop it is as far away as it would
         have been in the last one.
 
         Raises:
             RuntimeError: a run in another event loop uses it now.
+            ValueError: so does a scheduler that is not inside of the same keeper.
 
         """
-        if self._runs and self._loop is not loop:
+        if self._users and self._loop is not loop:
             raise RuntimeError(
-                f"the pool of {who} is in use by a scheduler in another event loop: schedulers can share a pool in one "
-                f"loop only; make a Pool for each loop"
+                f"the pool of {user.label!r} is in use by a scheduler in another event loop: schedulers can share a "
+                f"pool in one loop only; make a Pool for each loop"
             )
-        self._runs += 1
-        if self._runs == 1:
+        note_user(self._users, user, keeper)
+        if len(self._users) == 1:
             self._change_clock(clock, 0.0 if self._loop is loop else clock() - self._clock())
         self._loop = loop
 
-    def _leave(self) -> None:
-        self._runs -= 1
-        if not self._runs:
+    def _leave(self, user: AbstractJob[Any]) -> None:
+        del self._users[user]
+        if not self._users:
             left_at, really = self._clock(), time.monotonic()
             self._change_clock(lambda: left_at + (time.monotonic() - really), 0.0)
 
@@ -167,25 +194,25 @@ def checked(pool: Any, name: str, who: Who) -> Pool | None:
     return pool
 
 
-def refuse_unfit(job: AbstractJob[Any], there: Mapping[str, Resource]) -> None:
-    """Refuse a job that needs something that no pool has, or more than there is.
-
-    Args:
-        job: the job.
-        there: the resources around it.
+def note_user(
+    users: dict[AbstractJob[Any], AbstractJob[Any] | None], user: AbstractJob[Any], keeper: AbstractJob[Any] | None
+) -> None:
+    """Add a scheduler to the users of a pool, each with the innermost one around it that keeps what it needs.
 
     Raises:
-        ValueError: it can never start.
+        ValueError: not all of them are inside of the same one, so that it could wait for itself.
 
     """
-    for name, given in job._needs().items():
-        if name not in there:
-            has = f"they have {', '.join(there)}" if there else "there is none"
-            raise ValueError(
-                f"{job.label!r} needs {name}={_amounts.shown_parts(given)}, which is in no pool around it ({has}): "
-                f"give its scheduler pool=Pool({name}=...), or leave it out of needs="
-            )
-        there[name].need(given, repr(job.label))
+    other = next(iter(users), user)
+    others = users.setdefault(other, keeper)
+    if others is not keeper:
+        inside = keeper or others
+        assert inside is not None
+        raise ValueError(
+            f"{user.label!r} and {other.label!r} have the same pool, and {inside.label!r} keeps what it needs around "
+            f"one of them alone: give each of them a Pool of its own"
+        )
+    users[user] = keeper
 
 
 def _resource(name: str, given: Any) -> Resource:

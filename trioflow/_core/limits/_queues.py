@@ -52,18 +52,13 @@ class Pass:
         if self.number < entry[1]:
             return False
         if self.sharing is queue.sharing:
-            return entry < self._entry_now() and queue not in self._fitting
+            return entry < self.entry and queue not in self._fitting
         return entry[1] < self.entry[1] and queue.group not in self._groups
 
     def may_have_passed(self, oldest: float) -> bool:
         """Return whether it may have passed a job that waits: one of its own run, or of others, all since `oldest`."""
         first = self.sharing.ladder.first()
-        return self.entry[1] > oldest or (first is not None and first < self._entry_now())
-
-    def _entry_now(self) -> Entry:
-        """Return its entry as those of the jobs that wait are now: with a priority if they have one since."""
-        before = self.number < self.sharing.first_with_priority
-        return self.sharing.order.with_priority(self.entry) if before else self.entry
+        return self.entry[1] > oldest or (first is not None and first < self.entry)
 
 
 class Group:
@@ -151,11 +146,11 @@ class NeedsQueue:
             self.group.most = len(self.heap)
         self.sharing.set_asleep(False)
 
-    def pop(self) -> AbstractJob[Any]:
-        """Remove the first job, and return it."""
-        job = heapq.heappop(self.heap)[2]
+    def pop(self) -> Entry:
+        """Remove the entry of the first job, and return it."""
+        entry = heapq.heappop(self.heap)
         self.drop_settled()
-        return job
+        return entry
 
     def drop_settled(self) -> None:
         """Remove the first jobs that wait no more; so the first one always waits, and a queue without jobs is gone."""
@@ -231,7 +226,7 @@ class NeedsQueue:
             return math.inf
         return opens_at
 
-    def take_first(self) -> AbstractJob[Any]:
+    def take_first(self) -> Entry:
         """Remove the first job; it passes those that do not fit, and wait for the same resources."""
         self.sharing.note_pass(self)
         return self.pop()
@@ -276,11 +271,9 @@ class NeedsQueue:
     def _reserves_before(self, queue: NeedsQueue) -> bool:
         """Return whether the first job here has a reservation that blocks the first of a later queue."""
         run, other = self.sharing.run, queue.sharing.run
-        if self.fits() or not self.has_reservation():
+        if other.is_in_keeper or self.fits() or not self.has_reservation():
             return False  # as with most
-        if other is not run and not (run.has_slot() or run.starts_at_once()):
-            return False  # whoever asks has a slot of its own run
-        return other.kept_around().isdisjoint(one for one, _ in self.needs)
+        return other is run or run.has_slot() or run.starts_at_once() > 0  # whoever asks has a slot of its own run
 
     def _starts_before(self, queue: NeedsQueue) -> bool:
         """Return whether jobs here, of another run, are about to take what the first job of a later queue needs."""

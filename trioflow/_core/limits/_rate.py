@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 from ..base import _amounts
 from ..base._shown import shown
 from ..base._units import duration_text
+from ..base._waits import WaitCause, Waiting
 from ..job._job import AbstractJob
 from ._resource import SECONDS_APART, Resource
 
@@ -117,24 +118,35 @@ class Rate:
 class Bucket:
     """One key of a rate: see the top of the module."""
 
-    __slots__ = ("burst", "full_at", "seconds_each")
+    __slots__ = ("burst", "full_at", "held", "seconds_each")
 
     def __init__(self, burst: Amount, seconds_each: float) -> None:
         self.burst: Final = burst
         self.seconds_each: Final = seconds_each
         self.full_at = -math.inf
+        self.held: Amount = 0  # taken by jobs that have not started: it does not come again before they do
 
     def opens_at(self, amount: Amount) -> float:
-        """Return when there is so much of it, or was."""
+        """Return when there is so much of it, or was; infinity if jobs that have not started hold too much."""
+        if self.held and self.held + amount > self.burst:
+            return math.inf
         return self.full_at - float(self.burst - amount) * self.seconds_each
 
     def take(self, amount: Amount, now: float) -> None:
         """Take an amount, whether or not it is there; a negative one puts something back."""
-        self.full_at = max(self.full_at, now) + float(amount) * self.seconds_each
+        self.full_at = self._full_at(now) + float(amount) * self.seconds_each
+
+    def hold(self, amount: Amount, now: float) -> None:
+        """Let an amount that was taken be held; a negative one is held no more, because its job starts."""
+        self.full_at = self._full_at(now)
+        self.held += amount
 
     def level(self, now: float) -> float:
         """Return how much there is now."""
-        return float(self.burst) - max(0.0, self.full_at - now) / self.seconds_each
+        return float(self.burst) - (self._full_at(now) - now) / self.seconds_each
+
+    def _full_at(self, now: float) -> float:
+        return max(self.full_at, now + float(self.held) * self.seconds_each)
 
 
 Needed = dict[str, "Amount"]
@@ -250,6 +262,8 @@ class RateResource(Resource):
         """Say of what there is not enough, and when there will be, if nobody else takes any meanwhile."""
         if not self.is_open():
             return self.why_throttled()
+        if self.opens_at(need) == math.inf:
+            return f"{self.name}: what jobs hold that wait for a token"
         now, in_all = self.clock(), self.both(before, need, need)
         amounts = " and ".join(
             _counted(need[key], key) for key in need if self.buckets[key].opens_at(in_all[key]) > now
@@ -257,11 +271,14 @@ class RateResource(Resource):
         behind = f", behind {_counted(before, 'others')}" if before else ""
         return f"{self.name}: {amounts}, in about {duration_text(max(0.0, self.opens_at(in_all) - now))}{behind}"
 
-    def in_few_words(self, need: Needed) -> str:
-        """Say how long it takes until there is enough."""
-        if not self.is_open():
-            return self.why_throttled()
-        return f"{self.name} in {duration_text(max(0.0, self.opens_at(need) - self.clock()))}"
+    def lacking(self, need: Needed) -> Waiting:
+        """Return the wait for it: how long it takes until there is enough, or that it is throttled."""
+        opens_at = self.opens_at(need)
+        held = "held by jobs that wait for a token" if opens_at == math.inf else ""
+        return self.wait_for(WaitCause.RATE, f"{self.name} {held or self._in_about(opens_at)}")
+
+    def _in_about(self, when: float) -> str:
+        return f"in {duration_text(max(0.0, when - self.clock()))}"
 
     def take(self, job: AbstractJob[Any], need: Needed) -> Needed:
         """Let a job take what it needs; return how much that is, which `correct` changes."""
@@ -277,14 +294,16 @@ class RateResource(Resource):
             self.buckets[key].take(amount - has.get(key, 0), now)
             has[key] = amount
 
+    def hold(self, has: Needed, sign: int) -> None:
+        """Let what a job has taken be held while it waits for a token (1), or no more because it starts (-1)."""
+        now = self.clock()
+        for key, amount in has.items():
+            self.buckets[key].hold(sign * amount, now)
+
     def give_back(self, job: AbstractJob[Any], has: Any) -> None:
         """Take nothing back."""
 
     # ---- for others
-
-    def part(self, given: Given) -> Resource:
-        """Return the rate itself: nothing of it can be kept."""
-        return self
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
         """Read another clock from now on, which shows `shift` seconds more."""

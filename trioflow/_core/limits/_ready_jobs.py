@@ -15,6 +15,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
 
 from ..base._states import SCHEDULED
+from ..base._waits import Waiting
 from ..job._job import AbstractJob
 from ..job._outcome import RareFacts
 from ._needs import Sharing
@@ -24,6 +25,7 @@ from ._queues import NeedsQueue, key_of
 
 if TYPE_CHECKING:
     from ._order import Entry
+    from ._resource import Resource
 
 
 class ReadyJobs(deque[AbstractJob[Any]]):
@@ -41,6 +43,27 @@ class ReadyJobs(deque[AbstractJob[Any]]):
     def in_order(self) -> list[AbstractJob[Any]]:
         """Return all entries, in the order in which they would start."""
         return list(self)
+
+    def pop_entry(self) -> Entry:
+        """Take the job that starts next, and return it with its place in the order."""
+        return (0.0, next(numbers), self.popleft())
+
+    def push_entry(self, entry: Entry) -> None:
+        """Put back a job that was taken, to its place in the order; what it was granted is not used."""
+        self.appendleft(entry[2])
+
+    def hold(self, job: AbstractJob[Any]) -> None:
+        """Record that a job that was taken does not start yet: it waits for a token with what it was granted."""
+
+    def may_begin(self, entry: Entry) -> bool:
+        """Return whether such a job may start: none that waits here comes before it, and nothing is throttled."""
+        return True
+
+    def begin(self, job: AbstractJob[Any]) -> None:
+        """Record that such a job starts."""
+
+    def return_grant(self, job: AbstractJob[Any]) -> None:
+        """Take back what a job that was taken, and does not start, was granted: nothing here."""
 
     def put_first(self, job: AbstractJob[Any]) -> None:
         """Put back a job that was just taken, so that it starts before all others."""
@@ -116,16 +139,24 @@ class RankedJobs(ReadyJobs):
 
     def popleft(self) -> AbstractJob[Any]:
         """Take the job that starts next."""
-        order = self.order
-        if order.touched:
-            order.refresh()
-        order.outlook.starts += 1
-        return heappop(order.heap)[2]
+        return self.pop_entry()[2]
+
+    def pop_entry(self) -> Entry:
+        """Take the job that starts next, and return it with its place in the order."""
+        self.order.outlook.starts += 1
+        return heappop(self.order.heap)
+
+    def may_begin(self, entry: Entry) -> bool:
+        """Return whether such a job may start: none that waits here comes before it, and nothing is throttled."""
+        return not any(heap and heap[0] < entry for heap in self.order.heaps.values())
+
+    def push_entry(self, entry: Entry) -> None:
+        """Put back a job that was taken, to its place in the order; what it was granted is not used."""
+        self.order.outlook.starts -= 1
+        self._push(entry[2], entry)
 
     def first(self) -> AbstractJob[Any]:
         """Return the job that starts next; there must be one."""
-        if self.order.touched:
-            self.order.refresh()
         return self.order.heap[0][2]
 
     def in_order(self) -> list[AbstractJob[Any]]:
@@ -136,10 +167,6 @@ class RankedJobs(ReadyJobs):
         """Put back a job that was just taken, so that it starts before all others."""
         self.order.outlook.starts -= 1
         self._push(job, (self.order.before_all(), next(numbers_of_first), job))
-
-    def use_priorities(self) -> None:
-        """Compare priorities from now on."""
-        self.order.use_priorities()
 
     def __iter__(self) -> Iterator[AbstractJob[Any]]:
         """Iterate over the entries, in the order in which they would start."""
@@ -171,9 +198,6 @@ class SharingJobs(RankedJobs):
 
     def __bool__(self) -> bool:
         """Return whether a job can start."""
-        if self.order.touched:
-            self.order.refresh()
-            self.sharing.reorder()
         return bool(self.order.heap) or self.sharing.first_that_can_start() is not None
 
     def append(self, job: AbstractJob[Any], /) -> None:
@@ -183,10 +207,30 @@ class SharingJobs(RankedJobs):
 
     def put_first(self, job: AbstractJob[Any]) -> None:
         """Put back a job that was just taken, so that it starts before all others; what it was granted is not used."""
-        if job._facts is not None and job._facts.grant is not None:
-            job._facts.grant.put_back()
-        self.give_back(job)
+        self.return_grant(job)
         super().put_first(job)
+
+    def hold(self, job: AbstractJob[Any]) -> None:
+        """Record that a job that was taken does not start yet: it waits for a token with what it was granted."""
+        if job._facts is not None and job._facts.grant is not None:
+            job._facts.grant.hold()
+
+    def may_begin(self, entry: Entry) -> bool:
+        """Return whether such a job may start: none that waits here comes before it, and nothing is throttled."""
+        facts = entry[2]._facts
+        is_open = facts is None or facts.grant is None or facts.grant.is_open()
+        return is_open and super().may_begin(entry)
+
+    def begin(self, job: AbstractJob[Any]) -> None:
+        """Record that such a job starts."""
+        if job._facts is not None and job._facts.grant is not None:
+            self.sharing.wake_for(job._facts.grant.begin())
+
+    def return_grant(self, job: AbstractJob[Any]) -> None:
+        """Take back what a job that was taken, and does not start, was granted, rates included."""
+        more: list[Resource] = [] if job._facts is None or job._facts.grant is None else job._facts.grant.put_back()
+        self.give_back(job)
+        self.sharing.wake_for(more)
 
     def put_throttled(self, job: AbstractJob[Any]) -> None:
         """Add a job that starts before all others, but for those that were throttled before it."""
@@ -197,21 +241,30 @@ class SharingJobs(RankedJobs):
         queue = self._queue_of_next()
         return (self.order.heap if queue is None else queue.heap)[0][2]
 
-    def popleft(self) -> AbstractJob[Any]:
-        """Take the job that starts next, and grant what it needs."""
+    def pop_entry(self) -> Entry:
+        """Take the job that starts next, grant what it needs, and return it with its place in the order."""
         self.order.outlook.starts += 1
         queue = self._queue_of_next()
-        job = heappop(self.order.heap)[2] if queue is None else self._granted(queue)
+        if queue is None:
+            entry = heappop(self.order.heap)
+        else:
+            entry = queue.take_first()
+            self._grant(entry[2], queue)
         self.sharing.set_asleep(False)
         self.has_fewer_slots()
-        return job
+        return entry
+
+    def push_entry(self, entry: Entry) -> None:
+        """Put back a job that was taken, to its place in the order; what it was granted is not used."""
+        self.return_grant(entry[2])
+        super().push_entry(entry)
 
     def take_any(self) -> AbstractJob[Any]:
         """Take the job that starts next, whether or not there is enough of what it needs."""
         first = next(job for job in self.in_order() if job._state is SCHEDULED)
         if first._needs():
             queue = self.sharing.queue_of(first)
-            self._grant(queue.pop(), queue)
+            self._grant(queue.pop()[2], queue)
         else:
             self.order.heap[:] = [entry for entry in self.order.heap if entry[2] is not first]
             heapify(self.order.heap)
@@ -221,11 +274,6 @@ class SharingJobs(RankedJobs):
         """Remove all entries."""
         super().clear()
         self.sharing.clear()
-
-    def use_priorities(self) -> None:
-        """Compare priorities from now on, also with the jobs that have passed others."""
-        super().use_priorities()
-        self.sharing.use_priorities()
 
     def give_back(self, job: AbstractJob[Any]) -> None:
         """Take back what a job has that has settled, or does not start; other runs may have a job that fits now."""
@@ -247,10 +295,11 @@ class SharingJobs(RankedJobs):
         """Set no more timers: the run is over."""
         self.sharing.end()
 
-    def missing_for(self, job: AbstractJob[Any]) -> Iterator[str]:
-        """Say in few words of what there is not enough for a waiting job, and why. Other threads may ask too."""
+    def waiting(self, job: AbstractJob[Any]) -> Waiting | None:
+        """Return a waiting job's wait for resources; None if there is enough. Any thread may call it."""
         queue = self.sharing.queues.get(key_of(job))
-        return iter(()) if queue is None else (resource.in_few_words(need) for resource, need in queue.missing())
+        waits = [] if queue is None else [resource.lacking(need) for resource, need in queue.missing()]
+        return waits[0]._replace(text="; ".join(wait.text for wait in waits)) if waits else None
 
     def why_not(self, job: AbstractJob[Any]) -> str | None:
         """Say which resources a waiting job waits for, and who has them; None if it does not wait for any."""
@@ -286,14 +335,6 @@ class SharingJobs(RankedJobs):
         if heap or queue is None:
             queue = self.sharing.first_that_can_start()
         return None if queue is None or (heap and heap[0] < queue.heap[0]) else queue
-
-    def _granted(self, queue: NeedsQueue) -> AbstractJob[Any]:
-        had_reservation = queue.has_reservation()
-        job = queue.take_first()
-        self._grant(job, queue)
-        if had_reservation:
-            self.sharing.wake_for([resource for resource, _ in queue.needs])
-        return job
 
     def _grant(self, job: AbstractJob[Any], queue: NeedsQueue) -> None:
         job._facts = job._facts or RareFacts()  # with these, it is settled by `Run.settle`, which takes everything back

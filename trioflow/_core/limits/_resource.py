@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ..base import _amounts
 from ..base._units import duration_text
+from ..base._waits import WaitCause, Waiting
 from ..job._job import AbstractJob
 
 if TYPE_CHECKING:
@@ -150,8 +151,8 @@ class Resource(ABC):
         """Say why there is not enough now for a job that waits behind so many others with the same need."""
 
     @abstractmethod
-    def in_few_words(self, need: Any) -> str:
-        """Say the same in few words, for a line with little room. Other threads may ask too."""
+    def lacking(self, need: Any) -> Waiting:
+        """Return the wait for it, in few words; there is not enough now. Any thread may call it."""
 
     @abstractmethod
     def take(self, job: AbstractJob[Any], need: Any) -> Any:
@@ -164,10 +165,6 @@ class Resource(ABC):
     @abstractmethod
     def granted(self, need: Any, has: Any) -> Any:
         """Return what a job has, for users."""
-
-    @abstractmethod
-    def part(self, given: Given) -> Resource:
-        """Return what the members of a scheduler with this entry in its `needs` find; it is only to be asked."""
 
     @abstractmethod
     def total_shown(self) -> Any:
@@ -192,6 +189,12 @@ class Resource(ABC):
     def why_throttled(self) -> str:
         """Say for how long it is throttled."""
         return f"{self.name}, throttled for {duration_text(max(0.0, self.gate.opens_at - self.clock()))}"
+
+    def wait_for(self, cause: WaitCause, text: str) -> Waiting:
+        """Return the wait for it: its throttle comes before any other cause."""
+        if self.is_open():
+            return Waiting(cause, self.name, text)
+        return Waiting(WaitCause.THROTTLED, self.name, self.why_throttled())
 
     def throttle(self, seconds: float) -> None:
         """Let nothing start on it for so many seconds."""
@@ -270,9 +273,9 @@ class Stock(Resource):
         taken = f"{self.shown_as(self.total - self.free)} of {self.shown_as(self.total)} taken"
         return f"{self.name}: {taken}{self._by_whom()}"
 
-    def in_few_words(self, need: Amount) -> str:
-        """Say that it is taken, and by whom, or for how long it is throttled."""
-        return f"{self.name} taken{self._by_whom()}" if self.is_open() else self.why_throttled()
+    def lacking(self, need: Amount) -> Waiting:
+        """Return the wait for it: it is taken, and by which jobs, or it is throttled."""
+        return self.wait_for(WaitCause.RESOURCE, f"{self.name} taken{self._by_whom()}")
 
     def _by_whom(self) -> str:
         names = [repr(job.label) for job in list(self.holders)]
@@ -298,14 +301,9 @@ class Stock(Resource):
         """Return a list of the named things, or the amount."""
         return _amounts.as_number(need) if has is None else list(has.values())
 
-    def part(self, given: Given) -> Resource:
-        """Return a part of it without the things."""
-        assert not isinstance(given, tuple)  # the scheduler itself was refused
-        return Stock(self.name, given, None if self.unused is None else (), self.shown_as)
-
-    def reserve(self, need: Amount, has: dict[int, Any] | None) -> Resource:
-        """Return a part of it, with the things."""
-        part = Stock(self.name, need, None if has is None else tuple(has.values()), self.shown_as)
+    def part(self, need: Amount, has: dict[int, Any] | None = None) -> Stock:
+        """Return a part of it for the members of a scheduler, with the things that this has, if it runs."""
+        part = Stock(self.name, need, None if self.unused is None else tuple((has or {}).values()), self.shown_as)
         part.gate, part.clock = self.gate, self.clock
         return part
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, final
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, final, get_args
 
 from ..base._shown import is_among, shown
 from ..job import _errors, _options
@@ -27,8 +27,9 @@ if TYPE_CHECKING:
     from ..job._options import Who
 
     Window: TypeAlias = "int | Adaptive | CapacityLimiter"
-    Jobserver: TypeAlias = Literal[False, True, "fifo", "pipe"]
+    Jobserver: TypeAlias = "bool | JobserverStyle"
 
+JobserverStyle = Literal["fifo", "pipe"]
 BACKOFF: Final = 0.7
 """What is left of the window after a failure that says so: beta of CUBIC."""
 STEADY: Final = 1.5
@@ -184,9 +185,11 @@ def window(value: Any, name: str, who: Who) -> Window | None:
 
 def jobserver(value: Any, name: str, who: Who) -> Jobserver:
     """Check and return whether, and how, a window lends its slots to programs that know GNU make's jobserver."""
-    if is_among(value, (False, True, "fifo", "pipe")):
+    styles = get_args(JobserverStyle)
+    if is_among(value, (False, True, *styles)):
         return cast("Jobserver", value)
-    raise ValueError(f"{name}={shown(value)} of {_options.named(who)}: choose True, 'fifo', 'pipe' or False")
+    choices = ", ".join(map(repr, (True, *styles)))
+    raise ValueError(f"{name}={shown(value)} of {_options.named(who)}: choose {choices} or False")
 
 
 def slots(window: Window | None) -> int | None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..backend import leaves_of
+from ..base._shown import shown
 from ..base._states import StopReason
 from ..job import _errors, _options
 from ..job._job import is_scheduler
@@ -40,11 +41,14 @@ async def _retried(worker: Worker, job: AbstractJob[Any], limits: _options.Limit
     value: Any = None
     try:
         made = 0 if job._facts is None else job._facts.further_attempts  # those before it was throttled count
-        value = await as_often(limits.retry, attempts.begin, made)()
+        value = await as_often(limits.retry, attempts.begin, job._name_for_errors, made)()
     except BaseException as error:
-        if attempts.unwinding is None or worker.run.backend.split(error) != (True, None):
-            raise
-        attempts.final = attempts.unwinding  # the decorator swallowed it, and the next attempt was cancelled at once
+        if attempts.final is None:
+            if attempts.unwinding is None or worker.run.backend.split(error) != (True, None):
+                raise
+            attempts.final = (
+                attempts.unwinding
+            )  # the decorator swallowed it, and the next attempt was cancelled at once
     finally:
         attempts.worker = attempts.job = None
     if attempts.final is not None:
@@ -52,9 +56,22 @@ async def _retried(worker: Worker, job: AbstractJob[Any], limits: _options.Limit
     return value
 
 
-def as_often(retry: _options.Retry, attempt: Attempt, made: int = 0) -> Attempt:
-    """Return what calls `attempt` as often as `retry` says, of which `made` further times are over."""
-    return retry(attempt) if callable(retry) else partial(_again, attempt, (retry or 0) - made)
+def as_often(retry: _options.Retry, attempt: Attempt, who: _options.Who, made: int = 0) -> Attempt:
+    """Wrap `attempt` in the retries of `retry`, of which `made` are over.
+
+    Raises:
+        TypeError: the decorator returned something that cannot be called.
+
+    """
+    if not callable(retry):
+        return partial(_again, attempt, (retry or 0) - made)
+    wrapped: Any = retry(attempt)
+    if not callable(wrapped):
+        raise TypeError(
+            f"retry={shown(retry)} of {_options.named(who)}: it returned {shown(wrapped)}; "
+            f"give a decorator of an async function, or a number"
+        )
+    return wrapped  # type: ignore[no-any-return]
 
 
 async def _again(attempt: Attempt, times: int) -> Any:
@@ -65,6 +82,13 @@ async def _again(attempt: Attempt, times: int) -> Any:
         except Exception:
             pass
     return await attempt()
+
+
+class Bypass(BaseException):
+    """Takes the final error of a job past its decorator, which may retry any `Exception`, or look at any value."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error: Final = error
 
 
 class Attempts:
@@ -86,13 +110,15 @@ class Attempts:
     async def begin(self) -> Any:
         """Make one attempt."""
         worker, run = self.worker, self.worker.run
+        if self.final is not None:
+            raise Bypass(self.final)  # the decorator has caught it
         if self.begun:
             await run.backend.checkpoint()
             if run.backend.isolation.was_cancelled(worker):
                 await run.backend.checkpoint()  # asyncio may need one more turn to tell a task that it is cancelled
                 if self.unwinding is not None:  # a shield that the job has left open keeps the cancellation out
                     self.final = self.unwinding
-                    return None
+                    raise Bypass(self.final)
             run.begin_further_attempt(self.job)
         self.begun = True
         try:
@@ -100,9 +126,9 @@ class Attempts:
                 return await self.job._call_once()
             return await _restarted(worker, self.job, self.limits)
         except Exception as error:
-            if worker.is_in_fork or self.job._is_ready() or was_drained(self.job, error) or throttles_in(error):
+            if self.job._is_ready() or was_drained(self.job, error) or throttles_in(error):
                 self.final = error  # no further attempt here
-                return None
+                raise Bypass(error) from None
             if run.backend.isolation.was_cancelled(worker):
                 self.unwinding = error
             raise
@@ -178,9 +204,10 @@ async def _call(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) 
                 run.facts(job).scope = scope  # the timeouts apply until the service is ready
             if limits.idle_timeout is None:
                 return await job._call_once()
-            with _idle.Watch(run, job, limits.idle_timeout, timeout, _idle.PROGRESS, scope.cancel) as watch:
+            end = scope.cancel
+            with _idle.TimeLimit(run, job, timeout=timeout, idle_timeout=limits.idle_timeout, end_call=end) as watch:
                 return await job._call_once()
     except BaseException as error:
         if not run.backend.should_have_caught(scope, error):
             raise
-    raise _errors.JobTimeout(job, cast(float, timeout)) if watch is None else watch.error()
+    raise _errors.JobTimeout(job, cast(float, timeout)) if watch is None else watch._error_at_end()

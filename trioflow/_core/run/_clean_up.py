@@ -18,8 +18,7 @@ from ..job import _rules
 from ..job._job import AbstractJob
 from ..job._outcome import UNCALLED, not_awaited
 from . import _attempts
-from ._current import current
-from ._own_context import call_in
+from ._current import current, take_over
 from ._worker import Worker
 
 if TYPE_CHECKING:
@@ -139,11 +138,14 @@ class CleanUpWorker(Worker):
         current.set(self)
         run.backend.isolation.enter(self)
         run.begin(self, job)
+        if job._facts is not None and job._facts.context is not None:
+            take_over(job._facts.context)
         notify_start, _, _ = run.fast_hooks
         awaitable: Any = UNCALLED
         try:
-            context = None if notify_start is None else notify_start(run.scheduler, job)
-            awaitable = _attempts.call(self, job, job._limits) if context is None else call_in(context, self, job)
+            if notify_start is not None:
+                notify_start(run.scheduler, job)
+            awaitable = _attempts.call(self, job, job._limits)
             value = await awaitable
             if value.__class__ is CoroutineType:
                 raise not_awaited(job.label, value)

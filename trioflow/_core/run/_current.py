@@ -1,9 +1,10 @@
-"""Which worker, and so which job, makes a call: a variable that each worker sets for all that its jobs start."""
+"""Which worker, and so which job, makes a call, and what goes along with what it starts in other processes."""
 
 from __future__ import annotations
 
 import contextvars
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
@@ -14,6 +15,11 @@ ELSEWHERE: Final = "trioflow: where a job is called elsewhere"
 """The name of a module with a stand-in for the current job, `current`, in programs to which jobs send their calls."""
 
 current: Final[contextvars.ContextVar[Worker]] = contextvars.ContextVar("trioflow worker")
+"""The worker that makes a call: each worker sets it for all that its jobs start."""
+_carried: Final[contextvars.ContextVar[Mapping[str, str]]] = contextvars.ContextVar(
+    "trioflow carried",
+    default={},  # noqa: B039 - never changed
+)
 
 
 def current_job() -> AbstractJob[Any]:
@@ -45,3 +51,46 @@ def current_job() -> AbstractJob[Any]:
             "call; call it in the job, and pass the job to the task"
         )
     return worker.job
+
+
+def carry(variables: Mapping[str, str]) -> None:
+    r"""Have variables in the environment of what a job starts in other processes.
+
+    That is commands, here and on nodes, and functions in processes, in executors of processes and on a cluster, during
+    their calls. An instrument calls this in `job_started`. The variables go before those
+    of the same name in this program's environment; what a command is given by `env=`, and is not from there, stays. A
+    second call replaces them all.
+
+    Args:
+        variables: names and values.
+
+    Example:
+        >>> import subprocess
+        >>> from trioflow.abc import Instrument
+        >>> class Ticket(Instrument):
+        ...     def job_started(self, scheduler, job):
+        ...         carry({"TICKET": f"for {job.label}"})
+        >>> job = CommandJob(["printenv", "TICKET"], stdout=subprocess.PIPE, label="show")
+        >>> Scheduler(job).run(instruments=[Ticket()]), job.result().stdout
+        (True, b'for show\n')
+
+    """
+    _carried.set(variables)
+
+
+def carried() -> Mapping[str, str]:
+    """Return the variables that go along with what the current job starts: see `carry`.
+
+    Example:
+        >>> carried()
+        {}
+
+    """
+    return _carried.get()
+
+
+def take_over(context: contextvars.Context) -> None:
+    """Give the current task the variables of another context, but for its worker."""
+    for variable, value in context.items():
+        if variable is not current:
+            variable.set(value)

@@ -199,8 +199,7 @@ class Durable:
         outermost = self._outermost
         if outermost.fault is None:
             outermost.fault = error
-            outermost._run.report(None, str(error), error)
-        outermost._run.stop(StopReason.CRITICAL)
+            outermost._run.fail(error, None, str(error))
         self._run.stop(StopReason.CANCELLED)  # now, although its scope is told only at the next turn of the loop
 
     def end(self) -> None:
@@ -210,7 +209,7 @@ class Durable:
         try:
             self._journal.close(None if self.fault is not None else outcome, partial(run.report, None))
         except Exception as error:
-            self.fault = self.fault or error
+            self.fault = run.scheduler._fault = self.fault or error
             run.report(None, str(error), error)
             if run.scheduler._stop_reason is StopReason.COMPLETED:
                 run.reason = run.scheduler._stop_reason = StopReason.CRITICAL

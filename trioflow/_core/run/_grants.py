@@ -26,15 +26,21 @@ if TYPE_CHECKING:
 class Grants:
     """The pools that the jobs of one run take from."""
 
-    __slots__ = ("_resources", "_run")
+    __slots__ = ("_resources", "_run", "keeper")
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
-        # What its scheduler has of pools further out, and what is in its own pool.
+        # What its scheduler keeps of pools further out, and what is in its own pool.
         self._resources: Final[dict[str, Resource]] = {}
+        # The innermost scheduler around its jobs that keeps what it needs.
+        self.keeper: AbstractJob[Any] | None = None
         scheduler = run.scheduler
-        if run.outer_worker is not None and scheduler._facts is not None and scheduler._facts.grant is not None:
-            self._resources.update(scheduler._facts.grant.reserves())
+        if run.outer_worker is not None:
+            kept: dict[str, Resource] = (
+                scheduler._facts.grant.parts() if scheduler._facts is not None and scheduler._facts.grant else {}
+            )
+            self._resources.update(kept)
+            self.keeper = scheduler if kept else run.outer_worker.run.grants.keeper
         if scheduler._pool is not None:
             self._resources.update(scheduler._pool._resources)
 
@@ -45,17 +51,6 @@ class Grants:
             assert run.outer_worker is not None  # each name was checked before the run
             run = run.outer_worker.run
         return run.grants._resources[name]
-
-    def kept_around(self) -> set[Resource]:
-        """Return the resources of which a scheduler around the jobs has a part for as long as it runs."""
-        found: set[Resource] = set()
-        worker = self._run.outer_worker
-        while worker is not None:
-            facts = worker.job._facts if worker.job is not None else None
-            if facts is not None and facts.grant is not None:
-                found.update(facts.grant.kept())
-            worker = worker.run.outer_worker
-        return found
 
     def take_again(self, job: AbstractJob[Any]) -> None:
         """Take again what a job needs of rates, because it is called again; it does not wait for that."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from ._window import Token
 from ._workers import Workers
 
 if TYPE_CHECKING:
@@ -141,7 +140,7 @@ class TokensOfWindow(SlotsOfWindow):
         super().__init__(workers, style)
         self._backend: Final = workers._run.backend
         self._limiter: Final = limiter
-        self._tokens: Final[list[Token]] = []
+        self._tokens: Final[list[object]] = []
 
     @property
     def is_shared(self) -> bool:
@@ -153,7 +152,7 @@ class TokensOfWindow(SlotsOfWindow):
         return waiting
 
     def take(self) -> bool:
-        token = Token()
+        token = object()
         if self.wanted() or not self._backend.try_acquire(self._limiter, token):
             return False
         self._tokens.append(token)
@@ -173,8 +172,8 @@ class LendingWorkers(Workers):
 
     def __init__(self, run: Run, window: Any, style: Any) -> None:
         super().__init__(run, window)
-        limiter = None if self.window is None else self.window.limiter
-        self.spare: Final = SlotsOfWindow(self, style) if limiter is None else TokensOfWindow(self, style, limiter)
+        tokens = None if self.limiter is None else TokensOfWindow(self, style, self.limiter)
+        self.spare: Final = tokens or SlotsOfWindow(self, style)
 
     @property
     def lent(self) -> int:
@@ -193,9 +192,9 @@ class LendingWorkers(Workers):
         super().ensure_searcher()
         self._offer()
 
-    def note_start(self, now: float) -> None:
+    def note_start(self) -> None:
         """As always; then offer what was kept for this job while it was ready."""
-        super().note_start(now)
+        super().note_start()
         self._offer()
 
     def has_free_slot(self) -> bool:

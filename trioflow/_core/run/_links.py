@@ -6,9 +6,8 @@ may block a chain of a million jobs. So they are queued, and counted down one af
 
 from __future__ import annotations
 
-import bisect
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ..base._states import SCHEDULED
@@ -45,21 +44,6 @@ def link(job: AbstractJob[Any], requirements: Iterable[AbstractJob[Any]]) -> Non
         if not (requirement._state.is_settled or requirement._is_ready()):
             job._pending += 1
             add_successor(requirement, job)
-
-
-def link_late(job: AbstractJob[Any], new: Iterable[AbstractJob[Any]], place: Callable[[AbstractJob[Any]], int]) -> None:
-    """Let a job that was added earlier wait for more; `place` is its number among all jobs.
-
-    It keeps its place: jobs that become ready together start in the order in which they were added.
-    """
-    link(job, new)
-    for requirement in new:
-        successors = requirement._successors
-        if isinstance(successors, list):
-            successors.pop()  # the job itself, which `link` has put last
-            bisect.insort(successors, job, key=place)
-        elif isinstance(successors, tuple):
-            requirement._successors = tuple(sorted(successors, key=place))
 
 
 def count_consumer(job: AbstractJob[Any]) -> None:

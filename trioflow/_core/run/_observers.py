@@ -7,8 +7,7 @@ has a list of the bound methods that override it, so a hook that nobody override
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextvars import Context, copy_context
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _log
 from ..base._functions import is_async
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from ..scheduler._scheduler import BaseScheduler
 
     Hook = Callable[[BaseScheduler, AbstractJob[Any]], None]
-    Start = Callable[[BaseScheduler, AbstractJob[Any]], Context | None]
 
 
 class Instrument:
@@ -32,11 +30,8 @@ class Instrument:
     change the scenario. Events of nested schedulers also reach the instruments of the outer ones. An instrument that
     raises is logged and removed from the run; the run goes on.
 
-    Attributes:
-        in_context: whether it needs the job's own context. If an instrument of a run says so, each job runs in a copy
-            of the run's context of its own, and the hooks `job_started`, `job_attempt`, `job_ready` and `job_finished`
-            are called in it: a context variable that `job_started` sets is seen in the body of the job, in threads that
-            it calls and in tasks that it starts, and nowhere else. False by default.
+    A context variable that `job_started` sets is seen in the body of the job, in threads that it calls, in tasks that
+    it starts and in its `job_finished`, and nowhere else: the task that has run this job runs no other.
 
     Example:
         >>> class Starts(Instrument):
@@ -44,8 +39,6 @@ class Instrument:
         ...         print("start", job.label)
 
     """
-
-    in_context: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Refuse hooks that are async: nothing would await them."""
@@ -112,26 +105,6 @@ class Observers:
             for hook in HOOKS
         }
 
-    def in_contexts(self) -> tuple[Start, Hook] | None:
-        """Return what to call when a job starts and when it finishes, if an instrument needs contexts of the jobs."""
-        if not any(instrument.in_context for instrument in self.instruments):
-            return None
-        start, end = self.fast_hook("job_started", "job_attempt"), self.fast_hook("job_finished")
-        contexts: dict[AbstractJob[Any], Context] = {}
-
-        def started(scheduler: BaseScheduler, job: AbstractJob[Any]) -> Context:
-            context = contexts[job] = copy_context()
-            if start is not None:
-                context.run(start, scheduler, job)
-            return context
-
-        def finished(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
-            context = contexts.pop(job, None)
-            if end is not None:  # a job that never started has a context for this alone
-                (context or copy_context()).run(end, scheduler, job)
-
-        return started, finished
-
     def part_from_run(self) -> None:
         """Give up the run, which is over: from now on, what a hook raises to end it is raised."""
         self.interrupt = _raise
@@ -181,16 +154,12 @@ class Observers:
         self._removed.add(id(instrument))
 
 
-def fast_hooks(observers: Observers | None) -> tuple[Start | None, Hook | None, Hook | None]:
-    """Return what to call when a job starts, when it finishes and when it is scheduled; None if nobody listens.
-
-    What is called when a job starts returns the context that it is to run in, or None for that of its worker.
-    """
+def fast_hooks(observers: Observers | None) -> tuple[Hook | None, Hook | None, Hook | None]:
+    """Return what to call when a job starts, when it finishes and when it is scheduled; None if nobody listens."""
     if observers is None:
         return None, None, None
-    own = observers.in_contexts()
-    start, end = own or (observers.fast_hook("job_started", "job_attempt"), observers.fast_hook("job_finished"))
-    return start, end, observers.fast_hook("job_scheduled")
+    fast = observers.fast_hook
+    return fast("job_started", "job_attempt"), fast("job_finished"), fast("job_scheduled")
 
 
 def _raise(interruption: BaseException) -> None:

@@ -1,7 +1,7 @@
-"""Which ready job of a run starts first: chooses the order, and keeps it right while the scenario grows.
+"""Which ready job of a run starts first: chooses the order, and puts jobs that are added later into it.
 
 If jobs need resources, it also says where these are found. What a user's policy raises is kept here until the run may
-be told: a job that is just becoming ready is in no queue, where the end of the run would find it.
+end: a job that is just becoming ready is in no queue yet, where the end of the run would find it.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _graph
-from ..base._states import RunPhase
 from ..job import _errors
 from ..job._job import AbstractJob
-from ..job._outcome import interruption_in
-from ..limits._needs import Sharing
+from ..job._outcome import add_note, interruption_in
+from ..limits._needs import Sharing, SharingRun
 from ..limits._order import Order
 from ..limits._ready_jobs import RankedJobs, ReadyJobs, SharingJobs
 from ..limits.policy import _given
@@ -44,16 +43,14 @@ class Ordering:
     def __init__(self, run: Run) -> None:
         self._run: Final = run
         self._scheduler: Final = run.scheduler
-        self._policy: Final = _given.for_run(run.scheduler._policy, self._note_error)
+        self._policy: Final = _given.for_run(run.scheduler._policy, self._note_fault)
         self._members: Final = run.members
         self._jobs: Final = run.queue.jobs
         # How long the nested schedulers take, for which nobody says so but their own jobs.
         self._inside: Final[dict[BaseScheduler, float]] = {}
-        self._shares: RunOfSharing | None = None
-        # What a user's policy has raised first, with the job that it was asked about, and an interruption; until told.
-        self._untold: tuple[AbstractJob[Any], BaseException] | None = None
-        self._interruption: BaseException | None = None
-        self._has_failed = False
+        self._shares: SharingRun | None = None
+        # What a user's policy has raised first, with the job that it was asked about.
+        self._fault: tuple[AbstractJob[Any], BaseException] | None = None
 
     def prepare(self) -> Iterator[None]:
         """Choose the order, before any job is ready; yield where a pause is due. O(V + E)."""
@@ -64,64 +61,48 @@ class Ordering:
         requirements: Requirements = (lambda job: job._required) if plain else members.waits_for
         yield from self._choose(requirements, members.behind)
 
-    def note_new(self, job: AbstractJob[Any]) -> None:
-        """Give a job that was added to the running scheduler its place in the order."""
-        jobs, demand = self._jobs, job._demand
-        if demand is None and not isinstance(jobs, RankedJobs):
+    def note_new(self, jobs: list[AbstractJob[Any]]) -> None:
+        """Give jobs that were added together to the running scheduler their places in the order."""
+        ranked = self._jobs if isinstance(self._jobs, RankedJobs) else None
+        if ranked is None and all(job._demand is None for job in jobs):
             return
-        order = jobs.order if isinstance(jobs, RankedJobs) else None
-        seconds = self._scheduler._expected_durations([job]).get(job)
-        before = self._policy.in_force(False) if order is None else order.policy
-        changes = seconds is not None and before is not self._policy.in_force(True)
-        begins_to_share = bool(job._needs()) and not isinstance(jobs, SharingJobs)
-        if changes or begins_to_share or (order is None and job.priority):
+        known = self._scheduler._expected_durations(jobs)
+        before = self._policy.in_force(False) if ranked is None else ranked.order.policy
+        changes = bool(known) and before is not self._policy.in_force(True)
+        begins_to_share = not isinstance(ranked, SharingJobs) and any(job._needs() for job in jobs)
+        compares = ranked is not None and ranked.order.priorities
+        if changes or begins_to_share or (not compares and any(job.priority for job in jobs)):
             for _ in self._choose(self._members.waits_for, in_order=False):
                 pass
-        elif isinstance(jobs, RankedJobs):
-            if job.priority and not jobs.order.priorities:
-                jobs.use_priorities()
-            jobs.order.note(job, seconds)
-
-    def note_requirements(self, job: AbstractJob[Any]) -> None:
-        """Take in that an idle job requires more than before."""
-        if isinstance(self._jobs, RankedJobs):
-            self._jobs.order.note_requirements(job)
+        elif ranked is not None:
+            ranked.order.note_new(jobs, known, self._members.waits_for)
 
     def part_from_run(self) -> None:
         """Give up the run, which is over."""
         if self._shares is not None:
             self._shares.part_from_run()
 
-    def tell(self) -> None:
-        """Tell the run what a user's policy has raised, if it has since the last time."""
-        run, error, interruption = self._run, self._untold, self._interruption
-        self._untold = self._interruption = None
-        if error is not None:
-            job, raised = error
-            run.report(
-                job,
-                f"the policy {_given.name_of_policy(self._scheduler.policy)} of {self._scheduler.label!r} has no key "
-                f"for {job.label!r}, which starts after all that have one; of such errors only the first is reported",
-                raised,
-            )
-        if interruption is not None:
-            run.interrupt(interruption)
+    def _note_fault(self, job: AbstractJob[Any], error: BaseException) -> None:
+        """End the run because of what a user's policy has raised, as soon as the job is in its queue."""
+        if self._fault is None:
+            self._fault = job, error
+            self._run.backend.caller()(self.check)
 
-    def _note_error(self, job: AbstractJob[Any], error: BaseException) -> None:
-        """Keep what a user's policy has raised, and tell the run soon."""
+    def check(self) -> None:
+        """End the run if a user's policy has raised something."""
+        if self._fault is None or self._run.stopping:
+            return
+        job, error = self._fault
         _, failure = self._run.backend.split(error)
         interruption = None if failure is None else interruption_in(failure)
         if interruption is not None:
-            self._interruption = self._interruption or interruption
-        elif not self._has_failed:
-            self._has_failed = True
-            self._untold = (
-                job,
-                failure or _errors.JobCancelled("a policy raised a cancellation: nobody asked for it"),
-            )
-        else:
+            self._run.interrupt(interruption)
             return
-        self._run.backend.caller()(self.tell)
+        policy = f"the policy {_given.name_of_policy(self._scheduler.policy)} of {self._scheduler.label!r}"
+        if not isinstance(failure, Exception):
+            failure = _errors.JobCancelled(f"{policy} raised a cancellation that nobody asked for")
+        add_note(failure, f"raised by {policy}, asked for the key of {job.label!r}")
+        self._run.fail(failure, job, f"{policy} has no key for {job.label!r}, so the run ends")
 
     def _choose(self, requirements: Requirements, in_order: bool) -> Iterator[None]:
         """Choose the order; `in_order` says that each member stands behind all that it waits for."""
@@ -129,20 +110,23 @@ class Ordering:
         demands = [demand for job in members.demanding if (demand := job._demand) is not None]
         known = self._known(scheduler) if self._policy.in_force(True).needs_durations else {}
         policy = self._policy.in_force(bool(known))
-        priorities = any(demand.priority for demand in demands)
         shares = isinstance(self._jobs, SharingJobs) or any(demand.needs for demand in demands)
-        if not (shares or priorities or policy.needs_heap) and type(self._jobs) is ReadyJobs:
+        priorities = shares or any(demand.priority for demand in demands)
+        if not (priorities or policy.needs_heap) and type(self._jobs) is ReadyJobs:
             return
         ranks = None
         if policy.needs_ranks:
             ranks = Ranks(known)
             jobs = list(members.jobs) if in_order else _graph.topological_order(members.jobs, requirements)
             yield from ranks.find(jobs, requirements)
-        order = Order(members.waits_for, policy, known=known, ranks=ranks, priorities=priorities)
+        order = Order(policy, known=known, ranks=ranks, priorities=priorities)
         if isinstance(self._jobs, RankedJobs):
             order.outlook.starts = self._jobs.order.outlook.starts
+        tokens = self._run.workers.tokens
+        if tokens is not None:
+            tokens.withdraw()
         if shares:
-            self._shares = RunOfSharing(self._run)
+            self._shares = SharingRun(self._run)
             self._jobs.share(order, Sharing(self._shares, order))
         else:
             self._jobs.rank_by(order)
@@ -173,37 +157,3 @@ class Ordering:
                 order = _graph.topological_order(members.jobs, members.waits_for)
                 yield from ranks.find(order, members.waits_for)
                 self._inside[nested] = ranks.longest()
-
-
-class RunOfSharing:
-    """A run as `Sharing` asks it; most of what it asks is a method of something else, and is called as often as any."""
-
-    def __init__(self, run: Run) -> None:
-        self._run: Run | None = run
-        self.backfill = run.scheduler.backfill
-        self.clock = run.clock
-        self.call_in_loop = run.backend.caller()
-        self.call_at = run.group.call_at
-        self.resource = run.grants.find
-        self.kept_around = run.grants.kept_around
-        self.has_slot = run.workers.has_free_slot
-
-    def starts_at_once(self) -> int:
-        """Return how many more jobs would start as soon as the run looks for them."""
-        run = self._run
-        return run.workers.starts_at_once() if run is not None and run.phase is RunPhase.RUNNING else 0
-
-    def stands_in_line(self) -> bool:
-        """Return whether a worker that will look for jobs may stand in the line for a turn."""
-        run = self._run
-        return run is not None and bool(run.turn.line) and run.workers.searchers > 0
-
-    def wake(self) -> None:
-        """Look for jobs that can start. Before the run has begun, its jobs are not all linked, and none may start."""
-        if self._run is not None and self._run.phase is RunPhase.RUNNING:
-            self._run.workers.ensure_searcher()
-
-    def part_from_run(self) -> None:
-        """Give up the run, which is over: no job waits in it any more."""
-        self._run = None
-        del self.call_at, self.resource, self.kept_around, self.has_slot

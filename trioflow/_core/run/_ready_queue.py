@@ -40,10 +40,15 @@ class ReadyQueue:
         while queue:
             job = queue.popleft()
             if job._state is SCHEDULED:
-                if has_slot and job._forever and not job._needs():
-                    self.forever.remove(job)
+                if has_slot:
+                    self.note_taken(job)
                 return job
         return None
+
+    def note_taken(self, job: AbstractJob[Any]) -> None:
+        """Take in that a job was taken from among all others."""
+        if job._forever and not job._needs():
+            self.forever.remove(job)
 
     def has_any(self) -> bool:
         """Return whether a job waits; drop the entries at the front that no longer count."""

@@ -37,10 +37,9 @@ from ..base._states import (
     StopReason,
 )
 from ..job import _errors, _rules
-from ..job._job import AbstractJob, is_scheduler
+from ..job._job import NO_LIMITS, AbstractJob, is_scheduler
 from ..job._outcome import CancelledOutcome, Failure, RareFacts, Throttling, explain, interruption_in
 from ..limits.policy._given import refuse_in_policy
-from . import _forked as _forked  # for what it registers
 from ._attempts import throttles_in, was_drained
 from ._current import current
 from ._durable import Durable
@@ -61,7 +60,7 @@ if TYPE_CHECKING:
     from ..backend import Backend, Event, Group
     from ..scheduler._scheduler import BaseScheduler
     from ._durable import RunJournal
-    from ._idle import WatchOfJobs
+    from ._idle import LimitOfJobs
 
 FIRST_TURNS: Final = 2
 """trio resumes tasks in any order: after two turns the first worker has begun."""
@@ -96,6 +95,7 @@ class Run:
         "had_ordinary",
         "home",
         "interruption",
+        "limit_of_jobs",
         "links",
         "members",
         "observers",
@@ -103,7 +103,6 @@ class Run:
         "outer_worker",
         "own_tasks",
         "phase",
-        "prevent_drain",
         "queue",
         "reason",
         "reports",
@@ -116,7 +115,6 @@ class Run:
         "turn",
         "unsettled",
         "was_idle",
-        "watch_of_jobs",
         "workers",
     )
 
@@ -130,7 +128,7 @@ class Run:
         timeout: float | None,
         window: Any,
         journal: RunJournal | None = None,
-        watch_of_jobs: WatchOfJobs | None = None,
+        limit_of_jobs: LimitOfJobs | None = None,
     ) -> None:
         """Prepare a run; it is nested in another run if a worker runs `scheduler` as a job."""
         self.scheduler: Final = scheduler
@@ -199,9 +197,8 @@ class Run:
         self.interruption: BaseException | None = None  # `run()` raises it as it is, not in a group
         self.fault: BaseException | None = None  # an error in the engine itself
         self.changed: Event | None = None  # wakes `execute`, or the ending, to look again at what it waits for
-        self.prevent_drain: Callable[[], None] | None = None  # calls off what `drain_at` has set
         # ---- signs of life
-        self.watch_of_jobs: Final = watch_of_jobs  # if its scheduler has an `idle_timeout`; it is among the observers
+        self.limit_of_jobs: Final = limit_of_jobs  # if its scheduler has an `idle_timeout`; it is among the observers
         self.was_idle = False  # whether the run was stopped because of that
         self.reports: Final[ReportsOfThreads] = ReportsOfThreads(backend) if outer is None else outer.run.reports
 
@@ -285,7 +282,6 @@ class Run:
         del self.home, self.links, self.group, self.shared
 
     async def _body(self) -> None:
-        begun = self.clock()
         try:
             self.notify("before_run")
             if self.group.is_cancelled():
@@ -299,13 +295,10 @@ class Run:
                 self.phase = RunPhase.RUNNING
                 if self.outer_worker is not None and self.outer_worker.run.phase is DRAINING:
                     self.drain()  # it is a further attempt of a nested scheduler
-                elif self.scheduler._drain_at is not None:
-                    self.prevent_drain = self.group.call_at(begun + self.scheduler._drain_at, self.drain)
-                if self.watch_of_jobs is not None:
-                    self.watch_of_jobs.begin(self, cast(float, self.scheduler.idle_timeout))
+                if self.limit_of_jobs is not None:
+                    self.limit_of_jobs.begin(self, cast(float, self.scheduler.idle_timeout))
                 if self.opened_block is not None:
                     self.opened_block()
-                self.workers.ensure_searcher()
                 await self._search_first()
                 await self._until_over()
             if self.durable is not None:
@@ -314,12 +307,10 @@ class Run:
             self.interrupt(interruption)
         except BaseException as fault:
             self.crash(fault)
-        if self.prevent_drain is not None:
-            self.prevent_drain()
-        if self.watch_of_jobs is not None:
-            self.watch_of_jobs.end()
+        if self.limit_of_jobs is not None:
+            self.limit_of_jobs.end()
         if self._ordering is not None:
-            self._ordering.tell()
+            self._ordering.check()
         self.queue.jobs.end()
         await Ending(self).execute()
         if self._failure_log is not None:
@@ -355,7 +346,9 @@ class Run:
 
         A small run whose jobs never block is over then.
         """
-        workers = self.workers
+        workers, ready = self.workers, self.queue.jobs
+        first = ready.first() if ready else None
+        workers.ensure_searcher()
         workers.searchers += 1
         for _ in range(FIRST_TURNS):
             if not await self.group.host.turn():
@@ -363,9 +356,9 @@ class Run:
             if not self.unsettled or self.stopping or workers.has_blocked():
                 break
         workers.searchers -= 1
+        if first is not None:
+            workers.learn(first)
         workers.ensure_searcher()
-        if workers.tokens_around:
-            workers.note_idle()
 
     async def _until_over(self) -> None:
         while not self.stopping:
@@ -374,10 +367,6 @@ class Run:
                 return
             if self.durable is not None and self.durable.is_due():
                 await self.durable.turn()
-                continue
-            token = self.workers.outer_token
-            if token is not None and token.is_wanted():
-                await token.ask()
                 continue
             if self._has_to_wait():
                 self.changed = changed = self.backend.event()
@@ -483,6 +472,7 @@ class Run:
             notify_end(self.scheduler, job)
         facts = job._facts
         if facts is not None:
+            facts.context = None
             facts.notify(job)
         if job._forever:
             self.forever_unsettled -= 1
@@ -543,7 +533,7 @@ class Run:
             self.facts(job).fraction = fraction
         if job._worker is not None:
             for watch in job._worker.watches():
-                watch.alive()
+                watch._renew()
 
     def service_ready(self, job: AbstractJob[Any], value: Any) -> None:
         """Record that a service is ready, and release those that require it."""
@@ -552,7 +542,7 @@ class Run:
         job._outcome = value
         if facts.scope is not None:
             if facts.watch is not None:
-                facts.watch.stop()
+                facts.watch._stop()
             facts.scope.deadline = math.inf
         successors, job._successors = job._successors, None
         self.notify("job_ready", job)
@@ -562,6 +552,8 @@ class Run:
 
     def cancel_unstarted(self, job: AbstractJob[Any]) -> None:
         """Settle a job that has not started as CANCELLED."""
+        if self.workers.tokens is not None:
+            self.workers.tokens.forget(job)
         self.settle(job, CANCELLED, CancelledOutcome(), self.clock())
 
     def settle_error(
@@ -580,7 +572,8 @@ class Run:
                 f"{job.label!r} raised a cancellation that nobody asked for: to end a job, call its cancel()"
             )
         assert failure is not None
-        if was_drained(job, failure):
+        ends_with_the_run = self.starts_no_more and isinstance(failure, (_errors.JobCancelled, _errors.JobNotDone))
+        if ends_with_the_run or was_drained(job, failure):  # what it awaits has ended so, or it is a scheduler
             self.settle(job, CANCELLED, CancelledOutcome(), now)
             return
         throttles = () if is_scheduler(job) else throttles_in(failure)
@@ -659,10 +652,7 @@ class Run:
             self.reason, self.culprit = reason, culprit
         self.stopped_by = reason
         self.phase, self.starts_no_more = STOPPING, True
-        if self.queue.is_used():
-            now = self.clock()
-            for job in self.queue.drain():
-                self.settle(job, CANCELLED, CancelledOutcome(), now)
+        self._cancel_scheduled()
         if before is not CHECKING and (reason is not COMPLETED or self.workers.gated):
             self._cancel_workers()  # otherwise there is no job, and no wait at a gate, to cancel
         self.wake()
@@ -705,15 +695,24 @@ class Run:
                 run.cancelled_outside()
                 continue
             run.reason, run.phase, run.starts_no_more = run.reason or StopReason.DRAINED, DRAINING, True
-            now = run.clock()
             for worker in run.workers.alive:
                 if worker.job is not None:
                     worker.job._successors = None
                     if is_scheduler(worker.job) and worker.job._run is not None:
                         todo.append(worker.job._run)
-            for job in run.queue.drain():
-                run.settle(job, CANCELLED, CancelledOutcome(), now)
+            run._cancel_scheduled()
+            run.scheduler._notify_unreached()
             run.wake()
+
+    def _cancel_scheduled(self) -> None:
+        """Settle the jobs that are ready, and have not started, as CANCELLED."""
+        tokens = self.workers.tokens
+        jobs = [] if tokens is None else tokens.drain()
+        if self.queue.is_used():
+            jobs += self.queue.drain()
+        now = self.clock() if jobs else 0.0
+        for job in jobs:
+            self.settle(job, CANCELLED, CancelledOutcome(), now)
 
     def interrupt(self, interruption: BaseException | None, culprit: AbstractJob[Any] | None = None) -> None:
         """Stop because of a KeyboardInterrupt or the like, which the run will raise; or of a signal (None)."""
@@ -732,6 +731,12 @@ class Run:
     def cancelled_outside(self) -> None:
         """Stop because a scope around the run was cancelled; or as TIMEOUT, if the run's own deadline has passed."""
         self.stop(StopReason.CANCELLED)
+
+    def fail(self, error: Exception, job: AbstractJob[Any] | None, message: str) -> None:
+        """Stop because of an error that is no job's: in its policy, or in its journal."""
+        self.scheduler._fault = error
+        self.report(job, message, error)
+        self.stop(StopReason.CRITICAL)
 
     def crash(self, fault: BaseException) -> None:
         """Stop because of an error in the engine itself."""
@@ -796,14 +801,18 @@ class Run:
         """Link jobs that were just added, and make those ready that need not wait. They have been checked already."""
         self.admitted += len(jobs)
         run_once = self.closes or not self.scheduler.keep_jobs  # before the next run, added jobs are removed
+        self.ordering.note_new(jobs)
+        context = self._context_of_caller()
         for job in jobs:
             if run_once:
                 self.facts(job).runs_once = True
+            if context is not None:
+                self.facts(job).context = context
+                job._limits = job._limits or NO_LIMITS  # its worker has to look
             self.count(not job._forever, job._forever)
             link(job, self.members.waits_for(job))
             if job._rule is not None and job._rule.inputs:
                 count_consumer(job)
-            self.ordering.note_new(job)
             self.notify("job_added", job)
         if self.durable is not None:
             self.durable.note_added()
@@ -811,6 +820,22 @@ class Run:
             if not job._pending:
                 self.make_ready(job)
         self.workers.ensure_searcher()
+
+    def _context_of_caller(self) -> contextvars.Context | None:
+        """Return the context of the code that adds jobs to an open scheduler; None if it is as that of the run."""
+        run = self
+        while run.outer_worker is not None:
+            run = run.outer_worker.run
+        if not run.closes:
+            return None
+        context = contextvars.copy_context()
+        variables = self.group.variables
+        if len(context) == len(variables) + (current in context):
+            for variable, value in variables:
+                if context.get(variable) is not value:
+                    return context
+            return None
+        return context
 
     # ---- notifying
 

@@ -24,8 +24,8 @@ Four words, and what is always true of them:
   number of searchers:
   - Whoever spawns or wakes a worker adds it to the number. A worker adds itself before it waits in `work`. It subtracts
     itself when it takes a job, parks or leaves.
-  - A worker that waits in a limiter's queue is not counted (`LimiterWindow`), because it cannot start a forever job
-    while it waits.
+  - A worker that waits in a limiter's queue is not counted (`Tokens`), because it cannot start a forever job, or a
+    scheduler, while it waits.
   - If the number is 0, nobody will look for a job without being called. So it must not be 0 when control returns to the
     loop while there is a ready job that could start. Outside `work`, `ensure_searcher` is therefore called after
     everything that makes a job ready or frees a slot. In `work`, a worker that takes a job and leaves others in the
@@ -42,8 +42,9 @@ Four words, and what is always true of them:
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterator
-from types import CoroutineType
+from types import CodeType, CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..backend import WorkerTask
@@ -53,16 +54,21 @@ from ..job._job import NO_LIMITS
 from ..job._outcome import UNCALLED, not_awaited
 from ..job._rules import holds
 from ._attempts import call
-from ._current import current
+from ._current import current, take_over
 from ._failure_log import BLOCKED_SECONDS
-from ._own_context import call_in
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
-    from ._idle import Watch
+    from ._idle import TimeLimit
     from ._run import Run
-    from ._window import Lease, Token
     from ._workers import Workers
+
+
+def needs_own_task(job: AbstractJob[Any]) -> bool:
+    """Return whether no other job may run in the task of a job, because its options or its context variables say so."""
+    limits, facts = job._limits, job._facts
+    return (limits is not None and limits.own_task) or (facts is not None and facts.context is not None)
+
 
 TURN_SECONDS: Final = 0.001
 TURN_JOBS: Final = 200
@@ -80,24 +86,25 @@ class Turn:
     another worker that waited for the same turn of the loop has done so already. Otherwise each worker would take the
     whole time for itself.
 
-    A worker need not wait if the loop has turned while the worker's own job was suspended. This is known to be so if
-    another worker was the `last` to start a job.
+    A worker need not wait if the loop has turned while the worker's own job was suspended, which its mark knows.
 
     Only `most` workers wait for the next turn of the loop, which wakes them all: twice as many as found time left in
     the last turn. The others stand in the `line`. Whoever has waited lets the first ones of the line in; so while there
     is a line, somebody waits. If all waited for each turn, a thousand would wake, and one job would use it up.
     """
 
-    __slots__ = ("ends", "in_time", "last", "line", "most", "number", "waiting")
+    __slots__ = ("ends", "in_time", "line", "most", "number", "suspended", "waiting")
 
     def __init__(self, now: float) -> None:
         self.number = 0
         self.ends = now + TURN_SECONDS
-        self.last: Worker | None = None
         self.waiting = 0  # how many wait for the next turn of the loop
         self.most = MOST_IN_TURN
         self.in_time = 0  # how many found time left in this turn
         self.line: Final[dict[Worker, None]] = {}
+        # The code of functions that were suspended in the first turn of their last run, and so probably will be again:
+        # a few ready jobs of these get a worker each at once. A wrong guess costs a task for each.
+        self.suspended: Final[weakref.WeakSet[CodeType]] = weakref.WeakSet()
 
     def begin(self, number: int, now: float) -> bool:
         """Begin the turn after `number`, unless another worker has; return whether there is time left in it."""
@@ -113,7 +120,7 @@ class Turn:
 
     async def next(self, worker: Worker) -> int:
         """Wait for a next turn of the loop, in the line if there is one; return the number of the turn before it."""
-        number, self.last = self.number, None
+        number = self.number
         if self.waiting < self.most and not self.line:
             self.waiting += 1
             await worker.run.backend.turn()
@@ -148,16 +155,11 @@ class Worker(WorkerTask):
         "cancelled_alone",
         "ended_by_run",
         "has_slot",
-        "idle",
         "jobs_at_call",
-        "lease",
-        "lent",
         "run",
         "shielded",
         "token",
     )
-
-    is_in_fork = False  # in a process that its job has forked: see `_forked`
 
     def __init__(self, run: Run, has_slot: bool, now: float = -math.inf, jobs: int = 0) -> None:
         self.run = run
@@ -171,11 +173,7 @@ class Worker(WorkerTask):
         # By `cancel()` of its job, because the job's time was over, or because the forever jobs have to end.
         self.cancelled_alone = False
         self.ended_by_run = False  # because the forever jobs have to end
-        # The next four are for a window that is a CapacityLimiter.
-        self.idle = False  # its job is a scheduler in which nothing runs, and which has given its token back
-        self.token: Token | None = None  # the worker runs its job under this token
-        self.lease: Lease | None = None  # set if the token belongs to an outer worker, which has lent it
-        self.lent: Lease | None = None  # lends the token to runs inside the worker's job
+        self.token: Any = None  # the limiter of which it has a token
 
     def note_call(self, now: float, jobs: int) -> None:
         """Record that the worker is spawned or woken now, in this turn.
@@ -184,21 +182,17 @@ class Worker(WorkerTask):
         """
         self.called_at, self.jobs_at_call, self.called_in_turn = now, jobs, self.run.turn.number
 
-    def watches(self) -> Iterator[Watch]:
+    def watches(self) -> Iterator[TimeLimit]:
         """Yield what a sign of life of its job puts off: its own end, and those of schedulers around it."""
         facts = None if self.job is None else self.job._facts
         if facts is not None and facts.watch is not None:
             yield facts.watch
         worker: Worker | None = self
         while worker is not None:
-            of_jobs = worker.run.watch_of_jobs
-            if of_jobs is not None and of_jobs.watch is not None:
-                yield of_jobs.watch
+            of_jobs = worker.run.limit_of_jobs
+            if of_jobs is not None and of_jobs.limit is not None:
+                yield of_jobs.limit
             worker = worker.run.outer_worker
-
-    def uses_token(self) -> bool:
-        """Return whether the worker's job runs under a token of a limiter that no nested run is using."""
-        return self.token is not None and self.token.held and not (self.lent is not None and self.lent.in_use)
 
     def leave_unbegun(self) -> None:
         """Leave, because the task was cancelled before its first step, so that `work` will not run."""
@@ -216,7 +210,16 @@ class Worker(WorkerTask):
     async def work(self) -> None:
         """Run ready jobs until there are none left, or until a job has changed the task.
 
-        This is the hot loop, and therefore one long function: each call costs a tenth of what a job may cost.
+        This is the hot loop, and therefore one long function: each call costs a tenth of what a job may cost. So three
+        parts of it repeat for the plainest jobs what methods do for all others. Who changes one changes the other:
+
+        - (1), the start of a job, repeats `Run.begin`, which is for clean-up jobs.
+        - (2), the end of a job, repeats `Run.settle`. Jobs that have failed, have `RareFacts` (needs, a journal,
+          listeners, ...), are forever, or drop the results of their inputs take that.
+        - (3), in (2), repeats `Links.release`, `Run.make_ready` and `Run.schedule`. Successors whose rule does not
+          simply hold, forever ones, and those that are not IDLE take these.
+
+        `tests/laws/test_shortest_path.py` compares both ways on random scenarios.
         """
         run: Run = self.run
         workers: Workers
@@ -251,7 +254,7 @@ class Worker(WorkerTask):
                     if now > turn.ends or not jobs_left:
                         if used and now > turn.ends + BLOCKED_SECONDS and mark.stood_still():
                             run.failure_log.note_block(run, job, now)
-                        if turn.last is self or not turn.begin(number, now):
+                        if (used and mark.stood_still()) or not turn.begin(number, now):
                             run.count_settled(settled)  # it may be long until the worker comes to it again
                             settled = 0
                             if not searching:
@@ -276,10 +279,11 @@ class Worker(WorkerTask):
                         if not searching:
                             workers.searchers += 1
                             searching = True
-                        if not await workers.pass_gates(self) or run.phase is STOPPING:
+                        job = await workers.next_job(self, used)
+                        if job is None or run.phase is STOPPING:
                             break
                         now = clock()
-                    if forever_ready or not self.has_slot:
+                    elif forever_ready or not self.has_slot:
                         self.job = None
                         job = workers.take(self)
                         if job is None:
@@ -294,14 +298,17 @@ class Worker(WorkerTask):
                         called = workers.may_park()
                         break
                     limits = job._limits
-                    if (own_tasks or (limits is not None and limits.own_task)) and used:
-                        workers.put_back(job)
-                        break
+                    if own_tasks or (limits is not None and (limits.own_task or job._facts is not None)):
+                        if used and (own_tasks or needs_own_task(job)):
+                            workers.put_back(job)
+                            break
+                        if job._facts is not None and job._facts.context is not None:
+                            take_over(job._facts.context)
                     if searching:
                         workers.searchers -= 1
                         searching = False
                     if gated:
-                        workers.note_start(now)
+                        workers.note_start()
                     if limits is not None and job._forever:
                         workers.turn_forever(self)
                     elif ready and not workers.searchers:
@@ -309,22 +316,21 @@ class Worker(WorkerTask):
                     # ---- run it
                     used = True
                     jobs_left -= 1
-                    number, turn.last = turn.number, self
-                    self.job = job
+                    if number != turn.number:
+                        number = turn.number
+                        mark.note_turn()
+                    self.job = job  # (1) begins
                     job._worker = self
                     job._started_at = now
-                    job._state = RUNNING
+                    job._state = RUNNING  # (1) ends
                     if names_tasks:
                         backend.name_task(self.task, job.label)
                     value = error = None  # only a job may keep its result alive
                     awaitable = UNCALLED
                     try:
-                        if notify_start is not None and (context := notify_start(scheduler, job)) is not None:
-                            if settled:
-                                run.count_settled(settled)
-                                settled = 0
-                            awaitable = call_in(context, self, job)
-                        elif limits is None:
+                        if notify_start is not None:
+                            notify_start(scheduler, job)
+                        if limits is None:
                             awaitable = job._function(*job._args)
                         else:
                             if settled and job._forever:  # it may outlast all others
@@ -366,7 +372,7 @@ class Worker(WorkerTask):
                         if limits is not None and (job._forever or limits.own_task):
                             break
                     else:
-                        job._outcome = value
+                        job._outcome = value  # (2) begins
                         job._finished_at = now
                         job._worker = None
                         job._state = SUCCEEDED
@@ -379,7 +385,7 @@ class Worker(WorkerTask):
                             kind_of_them = successors.__class__
                             if kind_of_them is not tuple and kind_of_them is not list:
                                 successors = (successors,)
-                            for successor in successors:
+                            for successor in successors:  # (3) begins
                                 pending = successor._pending - 1
                                 successor._pending = pending
                                 if not pending:
@@ -402,7 +408,7 @@ class Worker(WorkerTask):
                                             if run.starts_no_more:
                                                 break  # the instrument has drained or cancelled the run
                             if released:
-                                run.links.release_queued()
+                                run.links.release_queued()  # (3) and (2) end
                 if used and now > turn.ends + BLOCKED_SECONDS and mark.stood_still():
                     run.failure_log.note_block(run, job, now)
                 self.job = awaitable = value = error = job = successors = successor = None
@@ -426,8 +432,6 @@ class Worker(WorkerTask):
                 workers.searchers -= 1
             if settled:
                 run.count_settled(settled)
-            if turn.last is self:
-                turn.last = None  # the turn outlives the run
             workers.leave(self)
             # Whoever keeps an exception of a job may keep this frame too: it must not keep the run.
             self = run = workers = scheduler = mark = job = successors = successor = gone

@@ -5,13 +5,14 @@ The words worker, searcher, turn and park are defined in `_worker`, with what is
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from types import CodeType, FunctionType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
-from ..base._states import RunPhase
 from ..job._job import is_scheduler
+from ..limits._ready_jobs import SharingJobs
 from ..limits._window import Adaptive, slots
-from ._window import Interval, LimiterWindow, OuterToken, tokens_around
-from ._worker import TURN_SECONDS, Worker
+from ._tokens import Tokens, limiter_around
+from ._worker import TURN_SECONDS, Worker, needs_own_task
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
@@ -51,25 +52,12 @@ class Workers:
         self._size = window.minimum if isinstance(window, Adaptive) else window if isinstance(window, int) else None
         # The number of free slots, if they are counted here: below 0 when the window has shrunk below what runs.
         self.free: int = UNLIMITED if self._size is None else self._size
-        # What gives out tokens, if the window is a limiter.
-        self.window: Final = LimiterWindow(run, window) if window is not None and self._size is None else None
-        # The tokens of other limiters, or of none, under which its jobs start.
-        self.tokens_around: Final = tokens_around(run)
-        own = self.tokens_around[0] if self.tokens_around else None
-        # That of the worker around this run, if it has one.
-        self.outer_token: Final = own if own is not None and own.is_of(run) else None
-        limiter = None if self.window is None else self.window.limiter  # whose tokens the window itself looks after
-        self._needed: Final = [one for one in reversed(self.tokens_around) if one.limiter is not limiter]
-        seconds = run.scheduler._start_interval
-        self.interval: Final = Interval(run, seconds) if seconds else None
+        # The window, if it is a limiter.
+        self.limiter: Final = window if window is not None and self._size is None else None
+        limiter = limiter_around(run) if self.limiter is None else self.limiter
+        self.tokens: Final = None if limiter is None else Tokens(run, self, limiter)
         self.adapts: Final = isinstance(window, Adaptive)
-        self.gated: Final = (
-            self.tells_starts
-            or self.interval is not None
-            or self.window is not None
-            or self.adapts
-            or bool(self.tokens_around)
-        )
+        self.gated: Final = self.tells_starts or self.adapts or self.tokens is not None
         self.searchers = 0
         # How many workers have begun to search since they were spawned or woken.
         self.begun = 0
@@ -111,21 +99,23 @@ class Workers:
         """Spawn or wake workers, if a ready job could start and nobody is looking for one."""
         if self.searchers or self._run.starts_no_more:
             return
-        queue = self._queue
+        queue, tokens = self._queue, self.tokens
         ready = queue.jobs
-        if (
-            self.free > 0
-            and ready
-            and not (self.window and self.window.has_waiting)
-            and (not self.tokens_around or self._has_tokens())
-        ):
+        if tokens is not None and tokens.is_asked_for and not isinstance(ready, SharingJobs):
+            tokens.collect()  # no worker is needed for that; what needs resources is taken by workers alone
+        if self.free > 0 and ready:
             # Wake as many parked workers as there are jobs for, because that costs little.
             home, most = self._run.home, MAX_SEARCHERS
             if home is not self._run or (home.workers.parked and is_scheduler(ready.first())):
                 most = 1  # other runs need the parked workers too, a nested scheduler those that are left
-            self._spawn_until(max(1, min(len(ready), len(home.workers.parked), most)))
+            number = max(1, min(len(ready), len(home.workers.parked), most))
+            if number < len(ready) <= MAX_SEARCHERS and not self.gated and self._will_be_suspended(ready.first()):
+                number = len(ready)
+            self._spawn_until(number)
         elif queue.forever and queue.has_any() and queue.forever:  # not for entries of cancelled jobs
             self._spawn(False, self._run.clock(), len(queue.jobs) + self.begun)
+        elif tokens is not None and tokens.lacks_worker:
+            self._spawn(False, self._run.clock(), 0)
 
     def call_for_more(self, newcomer: Worker, now: float) -> None:
         """Spawn or wake more workers, when a worker begins to search while the jobs of earlier ones have blocked.
@@ -154,24 +144,24 @@ class Workers:
         """Return whether a worker has begun a job that has not ended: asked between turns, that job has blocked."""
         return any(worker.job is not None for worker in self.alive)
 
+    def learn(self, job: AbstractJob[Any]) -> None:
+        """Record whether a job that began in this run's first turn is suspended now."""
+        code, suspended = _code_of(job), self._run.turn.suspended
+        if code is not None and (job._worker is not None) is not (code in suspended):
+            (suspended.discard if job._worker is None else suspended.add)(code)
+
+    def _will_be_suspended(self, job: AbstractJob[Any]) -> bool:
+        return _code_of(job) in self._run.turn.suspended
+
     def has_free_slot(self) -> bool:
-        """Return whether one more job could start now, as far as the window is concerned."""
-        if self._run.starts_no_more or self.free <= 0:
-            return False
-        if any(not one.token.held and one.limiter.available_tokens <= 0 for one in self._needed):
-            return False
-        return self.window is None or self.window.limiter.available_tokens > 0
+        """Return whether the window has a slot for one more job."""
+        return self.free > 0 and not self._run.starts_no_more
 
     def starts_at_once(self) -> int:
-        """Return how many ready jobs start as soon as workers look: there are slots for them, and no gate is closed."""
-        if self._run.starts_no_more or self.window is not None:  # nobody knows who gets the next token
+        """Return how many ready jobs get a slot as soon as workers look."""
+        if self._run.starts_no_more:
             return 0
-        if not all(one.token.held for one in self._needed):
-            return 0
-        slots = max(0, self.free) + (self.searchers > 0 and self._searcher_has_slot())
-        if self.interval is not None:
-            return min(slots, self.interval.is_over())
-        return slots
+        return max(0, self.free) + (self.searchers > 0 and self._searcher_has_slot())
 
     def _spawn_until(self, searchers: int) -> None:
         """Spawn or wake workers until there are `searchers` of them, or no more slots; a job can probably start."""
@@ -205,8 +195,8 @@ class Workers:
         run.backend.wake(worker)
 
     def _next_needs_own_task(self) -> bool:
-        limits = self._queue.jobs.first()._limits if self._queue.jobs else None
-        return self._run.own_tasks or (limits is not None and limits.own_task)
+        first = self._queue.jobs.first() if self._queue.jobs else None if self.tokens is None else self.tokens.first()
+        return self._run.own_tasks or (first is not None and needs_own_task(first))
 
     def may_park(self) -> bool:
         """Return whether a worker may wait to be called for a job: waking it costs a fifth of spawning one."""
@@ -247,10 +237,8 @@ class Workers:
 
     def part_from_run(self) -> None:
         """Give up the run, which is over. Other threads, such as a monitor's, may still read the numbers here."""
-        if self.window is not None:
-            self.window.part_from_run()
-        if self.outer_token is not None:
-            self.outer_token.part_from_run()
+        if self.tokens is not None:
+            self.tokens.part_from_run()
         del self._run
 
     def leave(self, worker: Worker) -> None:
@@ -259,19 +247,18 @@ class Workers:
         self._run.group.forget(worker)
         if worker.has_slot:
             self.give_back_slot(worker)
+        if self.tokens is not None:
+            self.tokens.release(worker)
         self.forever -= worker.shielded
         self.ensure_searcher()
         if self.adapts:  # the window may have shrunk before the worker has taken the job that others waited for
             self._queue.jobs.has_fewer_slots()
-        self.note_idle()
         self._run.worker_left()
 
     def give_back_slot(self, worker: Worker) -> None:
-        """Take back the slot or the token that a worker has."""
+        """Take back the slot that a worker has."""
         worker.has_slot = False
         self.free += 1
-        if self.window is not None:
-            self.window.leave(worker)
 
     def turn_forever(self, worker: Worker) -> None:
         """Prepare a worker to run a forever job: it needs no slot, and it outlives the workers of ordinary jobs."""
@@ -289,7 +276,7 @@ class Workers:
         A forever job must not start before an ordinary job that became ready earlier and could start now. So a worker
         without a slot gets one if one is free, and leaves if a worker that has a slot is about to look.
         """
-        if not worker.has_slot and self.window is None:  # a limiter's token may take long to get
+        if not worker.has_slot:
             if self.free > 0:
                 self.free -= 1
                 worker.has_slot = True
@@ -305,80 +292,27 @@ class Workers:
         """Put back a job that needs a task of its own, for a new worker."""
         self._queue.push_first(job)
 
-    async def pass_gates(self, worker: Worker) -> bool:
-        """Wait for the start interval and for a token. Return False if nothing is left to start, or on cancellation."""
-        window = self.window if worker.has_slot else None
-        worker.idle = False
-        if self.free < 0 and worker.has_slot:
-            return False  # the window has shrunk
-        while self._queue.has_any():
-            if worker.has_slot and not self._has_tokens():
-                return False
-            if self.interval is not None and not self.interval.is_over():
-                if window is not None:
-                    window.give_back(worker)
-                    worker.idle = True
-                    self.note_idle(window.limiter)
-                if not await self.interval.wait():
-                    return False
-                worker.idle = False
-            elif window is not None and not await window.pass_through(worker):
-                return False
-            elif (self.interval is None or self.interval.is_over()) and (not worker.has_slot or self._has_tokens()):
-                self._note_busy()
-                return True
-        return False
-
-    def _has_tokens(self) -> bool:
-        """Return whether all tokens are there under which a job would start; otherwise let them be asked for."""
-        missing = self.missing_token()
-        if missing is None:
-            return True
-        missing.want(self._run)
-        self.note_idle(until=missing)
-        return False
-
-    def missing_token(self) -> OuterToken | None:
-        """Return the outermost token that is not there, and without which no job starts; None if all are there."""
-        return next((one for one in self._needed if not one.token.held), None)
-
-    def _note_busy(self) -> None:
-        """Record that a job is about to start, here and so in the schedulers around."""
-        if self.tokens_around:
-            worker = self._run.outer_worker
-            while worker is not None:
-                worker.idle = False
-                worker = worker.run.outer_worker
-
-    def note_idle(self, only: Any = None, until: OuterToken | None = None) -> None:
-        """If nothing runs here, give back the token around; likewise further out, if nothing runs there either.
+    async def next_job(self, worker: Worker, used: bool) -> AbstractJob[Any] | None:
+        """Return the next job of a worker of a gated run, when there is all that it needs; None to let it leave.
 
         Args:
-            only: if it is given, tokens of this limiter alone are given back: a worker waits for one of its own.
-            until: if it is given, tokens further in than this one are given back: this one is waited for.
+            worker: a worker without a job.
+            used: whether it has run jobs before.
 
         """
-        workers = self
-        while workers.tokens_around and workers._is_idle() and (until is None or workers.outer_token is not until):
-            around = workers._run.outer_worker
-            assert around is not None
-            around.idle = True
-            token = workers.outer_token
-            if token is not None and (only is None or token.limiter is only):
-                token.give_back()
-            workers._queue.jobs.has_fewer_slots()
-            workers = around.run.workers
+        if self.tokens is not None:
+            return await self.tokens.next_job(worker, used)
+        if worker.has_slot and self.free < 0:
+            return None  # the window has shrunk
+        return self.take(worker)
 
-    def _is_idle(self) -> bool:
-        """Return whether there are jobs left, and none of them runs, except for forever jobs, which take no slot."""
-        run = self._run
-        if run.phase is not RunPhase.RUNNING or not run.unsettled:
-            return False
-        return all(worker.idle or worker.shielded for worker in self.alive)
+    def note_start(self) -> None:
+        """Take in that a job of a gated run starts."""
+        if self.tokens is not None:
+            self.tokens.note_start()
 
-    def note_start(self, now: float) -> None:
-        """Record that a job starts: begin the interval, and stop waiting for a token if no other job is ready."""
-        if self.interval is not None:
-            self.interval.begin(now)
-        if self.window is not None and not self._queue.has_any():
-            self.window.call_off()
+
+def _code_of(job: AbstractJob[Any]) -> CodeType | None:
+    """Return the code of what a job calls; None if that is not a Python function, or if the job is a scheduler."""
+    called: Any = cast(Any, job)._function if job._called_in_frame else None if is_scheduler(job) else type(job).co_run
+    return called.__code__ if type(called) is FunctionType else None

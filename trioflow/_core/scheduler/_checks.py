@@ -9,15 +9,18 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from ..base import _graph
-from ..base._states import JobState
+from ..base import _amounts, _graph
+from ..base._states import CHECKING, JobState
 from ..job import _errors, _labels
 from ..job._around import outwards, way_out
 from ..job._job import AbstractJob, is_scheduler
-from ..limits._pool import refuse_unfit
+from ..limits._pool import note_user
+from ..limits._resource import Stock
 from ..run import _links
+from . import _awaiting
 
 if TYPE_CHECKING:
+    from ..limits._pool import Pool
     from ..limits._resource import Resource
     from ._members import Members
     from ._scheduler import BaseScheduler
@@ -43,15 +46,14 @@ def check(members: Members) -> Iterator[None]:
         walked[parent.owner] = parent
         parent.implied = {}
         yield from _check_jobs(parent, repeated, out_of_order)
-        if parent.demanding:
-            _check_needs(parent.owner, parent.demanding, members.owner)
         for nested in parent.nested:
             check_may_run(nested)
             todo.append((nested._members, repeated or nested._repeats()))
-    refuse_crossed_needs(walked.values())
     if any(parent.takes_from_outside for parent in walked.values()):
         imply_all(members)
+    refuse_shared_pools(walked, members.owner)
     for parent in walked.values():
+        check_needs(parent.owner, parent.demanding, members.owner)
         if parent.takes_from_outside:
             _refuse_unreachable_inputs(parent, walked)
         parent.unchecked = False
@@ -97,79 +99,131 @@ def check_may_run(scheduler: BaseScheduler) -> None:
     scheduler._check_lends(scheduler._jobs_window)
 
 
-def _check_needs(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]], outermost: BaseScheduler) -> None:
-    """Refuse jobs that need something that there is not; `outermost` is the scheduler that is going to run.
+def check_needs(level: BaseScheduler, jobs: Iterable[AbstractJob[Any]], outermost: BaseScheduler) -> None:
+    """Refuse members of a scheduler that can never have what they need.
+
+    Args:
+        level: the scheduler.
+        jobs: the members to check.
+        outermost: the scheduler that is going to run.
 
     Raises:
-        ValueError: a job needs something that no pool around it has, or more of it than there is.
+        ValueError: a job needs something that it does not find, or more of it than it can ever have.
 
     """
     needy = [job for job in jobs if job._needs()]
-    if needy:
-        there = resources_around(scheduler, outermost)
-        for job in needy:
-            refuse_unfit(job, there)
+    around = Surroundings(level, outermost) if needy else None
+    for job in needy:
+        assert around is not None
+        around.refuse_unfit(job)
 
 
-def resources_around(scheduler: BaseScheduler, outermost: BaseScheduler) -> dict[str, Resource]:
-    """Return what there is for the jobs of a scheduler; `outermost` is the one that is going to run."""
-    around = [scheduler]
-    is_inside = scheduler is not outermost
-    while (outer := around[-1]._scheduler) is not None and (is_inside or outer._run is not None):
-        around.append(outer)
-        is_inside = is_inside and outer is not outermost
-    there: dict[str, Resource] = {}
-    for one in reversed(around):
-        if one is not around[-1]:
-            there.update({name: there[name].part(given) for name, given in one._needs().items() if name in there})
-        if one.pool is not None:
-            there.update(one.pool._resources)
-    return there
+class Surroundings:
+    """What the members of a scheduler find when they need something; `outermost` is the scheduler that is going to run.
+
+    A scheduler that keeps what it needs is the pool of its members. Besides that, they find rates further out, which
+    nobody keeps, and pools inside. So no scheduler that is waited for inside waits for what is kept outside.
+    """
+
+    def __init__(self, level: BaseScheduler, outermost: BaseScheduler) -> None:
+        levels = [level]
+        is_inside = level is not outermost
+        while (outer := levels[-1]._scheduler) is not None and (is_inside or outer._run is not None):
+            levels.append(outer)
+            is_inside = is_inside and outer is not outermost
+        self.there: dict[str, Resource] = {}
+        self.keeper: BaseScheduler | None = None  # the innermost scheduler around that keeps what it needs
+        self._services: dict[str, list[AbstractJob[Any]]] = {}  # by name: those that keep some of it until the end
+        self._further_out: set[str] = set()
+        for one in reversed(levels):
+            if one is not levels[-1]:
+                self._enter(one)
+            if one._pool is not None:
+                self.there.update(one._pool._resources)
+                for name in one._pool._resources:
+                    self._services.pop(name, None)
+            for service in one._members.services:
+                for name in () if _has_ended(service) else service._needs():
+                    self._services.setdefault(name, []).append(service)
+
+    def _enter(self, scheduler: BaseScheduler) -> None:
+        """Go on to what a nested scheduler keeps of all this, if it keeps anything."""
+        kept: dict[str, Resource] = {}
+        for name, given in scheduler._needs().items():
+            whole = self.there.get(name)
+            if isinstance(whole, Stock) and not isinstance(given, tuple):  # otherwise the scheduler itself is refused
+                kept[name] = whole.part(given)
+        if kept:
+            self.keeper = scheduler
+            self._further_out.update(self.there)
+            self.there = {name: rate for name, rate in self.there.items() if not rate.is_kept} | kept
+            self._services.clear()
+
+    def refuse_unfit(self, job: AbstractJob[Any]) -> None:
+        """Refuse a member that can never have what it needs.
+
+        Raises:
+            ValueError: it needs something that it does not find, or more than services leave of it.
+
+        """
+        for name, given in job._needs().items():
+            if name not in self.there:
+                raise ValueError(f"{job.label!r} needs {name}={_amounts.shown_parts(given)}, {self._why_not(name)}")
+            resource = self.there[name]
+            need = resource.need(given, repr(job.label))
+            services = [one for one in self._services.get(name, ()) if one is not job and _lacks(job, one)]
+            if isinstance(resource, Stock) and services:
+                gone = sum(resource.need(one._needs()[name], repr(one.label)) for one in services)
+                if need > resource.total - gone:
+                    names = ", ".join(repr(one.label) for one in services)
+                    raise ValueError(
+                        f"{job.label!r} needs {name}={resource.shown_as(need)}, and services keep "
+                        f"{resource.shown_as(gone)} of {resource.shown_as(resource.total)} until the run ends "
+                        f"({names}): it could never start; give the pool more, or let the services need less"
+                    )
+
+    def _why_not(self, name: str) -> str:
+        if self.keeper is not None and name in self._further_out:
+            return (
+                f"which is in a pool outside of {self.keeper.label!r}: that scheduler has needs, and is the only pool "
+                f"of its members, but for rates; add {name}= to its needs"
+            )
+        has = f"they have {', '.join(self.there)}" if self.there else "there is none"
+        how = f"give its scheduler pool=Pool({name}=...), or leave it out of needs="
+        return f"which is in no pool around it ({has}): {how}"
 
 
-def refuse_crossed_needs(walked: Iterable[Members]) -> None:
-    """Refuse schedulers that keep resources while their members wait for others, if they could wait for each other.
+def _has_ended(job: AbstractJob[Any]) -> bool:
+    """Return whether a job has settled in a run that is in progress, and not in one before."""
+    run = job._scheduler._run if job._scheduler is not None else None
+    return job._state.is_settled and run is not None and run.phase is not CHECKING
 
-    This is the rule against deadlocks that there be an order in which all take what they need (Havender 1968).
+
+def _lacks(job: AbstractJob[Any], service: AbstractJob[Any]) -> bool:
+    """Return whether a job may have to wait while a service keeps something; not if that waits for the job to settle.
+
+    A clean-up job waits for nothing.
+    """
+    home = service._scheduler
+    if home is None or (job._rule is not None and job._rule.run_if == "failed"):
+        return False
+    member = next(member for around, member in way_out(job) if around is home)
+    return member not in _graph.reachable([service], home._members.waits_for)
+
+
+def refuse_shared_pools(levels: Iterable[BaseScheduler], outermost: BaseScheduler) -> None:
+    """Refuse pools that serve schedulers inside and outside of one that keeps what it needs.
 
     Raises:
-        ValueError: there is no such order.
+        ValueError: there is one.
 
     """
-    waits_for: dict[tuple[BaseScheduler, str], list[tuple[BaseScheduler, str]]] = {}
-    for keeper in [nested for parent in walked for nested in parent.nested if nested._needs()]:
-        kept = [home for name in keeper._needs() if (home := _home(keeper, name, keeper)) is not None]
-        for job in keeper.iterate_jobs():
-            for name in job._needs():
-                home = _home(job, name, keeper)
-                if home is not None:
-                    waits_for.setdefault(home, [])
-                    for one in kept:
-                        waits_for.setdefault(one, []).append(home)
-    cycle = _graph.find_cycle(waits_for, waits_for.__getitem__) if waits_for else None
-    if cycle is not None:
-        names = " and ".join(dict.fromkeys(name for _, name in cycle))
-        raise ValueError(
-            f"schedulers that need one of {names} for their whole run have members that need another, and the other "
-            f"way round: they could wait for each other for ever; let each of them need all that its members need"
-        )
-
-
-def _home(job: AbstractJob[Any], name: str, keeper: BaseScheduler) -> tuple[BaseScheduler, str] | None:
-    """Return where a job finds a resource, if that is outside of `keeper`, which is the job or around it.
-
-    A rate is nowhere: nobody keeps any of it, and what a job waits for comes with time.
-    """
-    is_outside = job is keeper
-    is_found, home = False, None
-    for scheduler in outwards(job):
-        resource = None if scheduler.pool is None else scheduler.pool._resources.get(name)
-        if not is_found and (resource is not None or name in scheduler._needs()):
-            is_found, home = True, (scheduler, name) if is_outside else None
-        if resource is not None:
-            return home if resource.is_kept else None
-        is_outside = is_outside or scheduler is keeper
-    return home
+    users: dict[Pool, dict[AbstractJob[Any], AbstractJob[Any] | None]] = {}
+    for level in levels:
+        if level._pool is not None:
+            note_user(
+                users.setdefault(level._pool, dict(level._pool._users)), level, Surroundings(level, outermost).keeper
+            )
 
 
 def check_requirement(job: AbstractJob[Any], requirement: AbstractJob[Any], scheduler: BaseScheduler) -> None:
@@ -325,7 +379,6 @@ def check_new(members: Members, new: list[AbstractJob[Any]]) -> None:
         for requirement in job._required:
             check_requirement(job, requirement, members.owner)
         _check_one_shot(job, repeated=False)
-        _check_needs(members.owner, [job], members.owner)
         if is_scheduler(job):
             check_may_run(job)
             for _ in check(job._members):
@@ -337,11 +390,28 @@ def check_new(members: Members, new: list[AbstractJob[Any]]) -> None:
         raise _errors.CycleError(cycle)
 
 
+def check_new_needs(scheduler: BaseScheduler, new: Iterable[AbstractJob[Any]], outermost: BaseScheduler) -> None:
+    """Check what jobs need that have just been added to a scheduler, and all jobs in them, while `outermost` runs.
+
+    Raises:
+        ValueError: one of them can never have it; or one is a service, and leaves too little for one that waits.
+
+    """
+    checked: list[AbstractJob[Any]] = []
+    for job in new:
+        checked += [job, *job.iterate_jobs()] if is_scheduler(job) else [job]
+    if any(job._is_service and job._needs() for job in new):
+        checked += [job for job in scheduler.iterate_jobs() if job._state in (JobState.IDLE, JobState.SCHEDULED)]
+    for job in checked:
+        if job._scheduler is not None:
+            check_needs(job._scheduler, [job], outermost)
+
+
 def check_new_requirements(members: Members, job: AbstractJob[Any], new: list[AbstractJob[Any]]) -> None:
     """Check the requirements that a job of a running scheduler is about to get.
 
     Raises:
-        RuntimeError: the job is no longer IDLE.
+        RuntimeError: the job is no longer IDLE, or a requirement awaits it.
         CycleError: a requirement waits for the job already.
         MissingRequirement, ValueError: as in `check_requirement`.
 
@@ -358,3 +428,5 @@ def check_new_requirements(members: Members, job: AbstractJob[Any], new: list[Ab
         edges[job] = [*members.waits_for(job), *new]
         cycle = _graph.find_cycle(edges, lambda one: [other for other in edges[one] if other in edges])
         raise _errors.CycleError(cycle or [job])
+    for requirement in new if members.owner._watched else ():
+        _awaiting.refuse_circle(job, requirement, "requires")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _units
 from ..base._states import JobState, RunPhase, StopReason
+from ..base._waits import WaitCause, Waiting
 from ..job import _labels, _rules
 from ..job._around import outermost, outwards
 from ..job._job import AbstractJob, is_scheduler
@@ -55,13 +56,16 @@ def still_waits_for(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
 
 
 def _outside_a_run(scheduler: BaseScheduler) -> str:
+    outer = scheduler._scheduler
     for around in (scheduler, *outwards(scheduler)):
-        outer = scheduler._scheduler
         if around._run is not None and outer is not None:
             why = EXPLANATIONS[scheduler._state](outer, scheduler)
             return f"waits for its scheduler {scheduler.label!r}, which {why}"
         if around._stop_reason is not None:
             return f"was not reached: the run of {around.label!r} stopped before ({around._stop_reason.value})"
+        if around._scheduler is not None and around._state.is_settled:
+            why = EXPLANATIONS[around._state](around._scheduler, around)
+            return f"was not reached: its scheduler {around.label!r} {why}"
     return f"is idle: {scheduler.label!r} is not running"
 
 
@@ -69,58 +73,97 @@ def _scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     run = scheduler._run
     if run is None:
         return "is scheduled"
-    missing = run.workers.missing_token()  # a scheduler whose jobs wait for needs gives it back meanwhile
-    if isinstance(run.queue.jobs, SharingJobs) and (missing is not None or run.workers.has_free_slot()):
-        why = run.queue.jobs.why_not(job)
-        if why is not None:
-            return why
-    if missing is not None:
-        holders = _holders(scheduler, missing.limiter)
-        return f"waits for the token of a scheduler around it, whose window is a limiter that is used up: {holders}"
-    window = run.workers.window
-    if window is not None and window.has_waiting:
-        holders = _holders(scheduler, window.limiter)
-        return f"waits for a token of the window, a limiter that is used up: {holders}{_before(run, job)}"
-    if run.workers.free <= 0:
-        running = [worker.job for worker in run.workers.alive if worker.job is not None and not worker.shielded]
-        lent = f", and {run.workers.lent} lent to the builds among them" if run.workers.lent else ""
-        return f"waits for a slot: the window is full, with {_names(running)}{lent}{_before(run, job)}"
-    if run.workers.interval is not None:
-        interval = f"there are {scheduler.start_interval:g} s between two starts"
-        return f"waits for the start interval: {interval}{_before(run, job)}"
-    return "is ready, and starts within this turn of the event loop or the next"
+    return next(why(run, job) for find, why in CAUSES if find(run, job) is not None)
 
 
-def _before(run: Run, job: AbstractJob[Any]) -> str:
-    """Say which ready jobs start before one, and why; "" if none do, or if they only became ready earlier."""
+def waiting(job: AbstractJob[Any]) -> Waiting | None:
+    """Return what a SCHEDULED job waits for, or which jobs a RUNNING one awaits. Any thread may call it.
+
+    It is None for a job that waits for nothing, or is not ready in a run.
+
+    Example:
+        >>> import anyio
+        >>> async def ask() -> str:
+        ...     await anyio.sleep(0)
+        ...     return waiting(second).text
+        >>> first, second = Job(ask), Job(anyio.sleep, 0)
+        >>> Scheduler(first, second, jobs_window=1).run()
+        True
+        >>> first.result()
+        'no free slot'
+
+    """
+    run = None if job._scheduler is None else job._scheduler._run
+    if run is not None and job._state is JobState.RUNNING:
+        awaits = job._facts.awaits if job._facts is not None else ()
+        return Waiting(WaitCause.JOBS, text=f"awaits {_names(list(awaits))}") if awaits else None
+    if run is None or job._state is not JobState.SCHEDULED:
+        return None
+    return next(found for find, _ in CAUSES if (found := find(run, job)) is not None)
+
+
+# ---- the causes for which a SCHEDULED job waits: each is found by one function, and explained by another
+
+
+def _token(run: Run, job: AbstractJob[Any]) -> Waiting | None:
+    tokens = run.workers.tokens
+    return Waiting(WaitCause.TOKEN, text="no free token") if tokens is not None and job in tokens.waiting else None
+
+
+def _why_token(run: Run, job: AbstractJob[Any]) -> str:
+    tokens = run.workers.tokens
+    assert tokens is not None
+    whose = next(one for one in outwards(job) if one._run is not None and one._run.workers.limiter is not None)
+    held = f"{_holders(run.scheduler, tokens.limiter)}{_before(run, job, tokens.in_order())}"
+    return f"waits for a token of the window of {whose.label!r}, a limiter that is used up: {held}"
+
+
+def _slot(run: Run, job: AbstractJob[Any]) -> Waiting | None:
+    return Waiting(WaitCause.SLOT, text="no free slot") if run.workers.free <= 0 else None
+
+
+def _why_slot(run: Run, job: AbstractJob[Any]) -> str:
+    running = [worker.job for worker in run.workers.alive if worker.job is not None and not worker.shielded]
+    running += [] if run.workers.tokens is None else run.workers.tokens.in_order()
+    lent = f", and {run.workers.lent} lent to the builds among them" if run.workers.lent else ""
+    before = _before(run, job, run.queue.jobs.in_order())
+    return f"waits for a slot: the window is full, with {_names(running)}{lent}{before}"
+
+
+def _resource(run: Run, job: AbstractJob[Any]) -> Waiting | None:
+    return run.queue.jobs.waiting(job) if isinstance(run.queue.jobs, SharingJobs) else None
+
+
+def _why_resource(run: Run, job: AbstractJob[Any]) -> str:
+    why = run.queue.jobs.why_not(job) if isinstance(run.queue.jobs, SharingJobs) else None
+    return why or "is ready, and starts within this turn of the event loop or the next"
+
+
+def _loop(run: Run, job: AbstractJob[Any]) -> Waiting | None:
+    return Waiting(WaitCause.LOOP)
+
+
+CAUSES: Final = (
+    (_token, _why_token),
+    (_slot, _why_slot),
+    (_resource, _why_resource),
+    (_loop, _why_resource),  # there is enough, but jobs before it have a reservation
+)
+"""In the order in which they stand in the way."""
+
+
+def _before(run: Run, job: AbstractJob[Any], in_order: list[AbstractJob[Any]]) -> str:
+    """Say which waiting jobs start before one, and why; "" if none do, or if they only became ready earlier."""
     ready = run.queue.jobs
     if not isinstance(ready, RankedJobs):
         return ""
     order = ready.order
-    waiting = (one for one in ready.in_order() if one._state is JobState.SCHEDULED)
+    waiting = (one for one in in_order if one._state is JobState.SCHEDULED)
     before = list(itertools.takewhile(lambda one: one is not job, waiting))
     why = ["priority"] if any(one.priority > job.priority for one in before) else []
     if order.policy.needs_heap and any(one.priority == job.priority for one in before):
         why.append(order.policy.reason(job, order.outlook))
     return f"; before it {'come' if len(before) > 1 else 'comes'} {_names(before)} ({', '.join(why)})" if why else ""
-
-
-def waiting_for(job: AbstractJob[Any]) -> str:
-    """Return what a SCHEDULED job waits for, "" if that is not known. It only reads, so any thread may call it."""
-    run = None if job._scheduler is None else job._scheduler._run
-    if run is None or job._state is not JobState.SCHEDULED:
-        return ""
-    if run.workers.window is not None and run.workers.window.has_waiting:
-        return "no free token"
-    if run.workers.free <= 0:
-        return "no free slot"
-    if isinstance(run.queue.jobs, SharingJobs):
-        missing = "; ".join(run.queue.jobs.missing_for(job))
-        if missing:
-            return missing
-    if run.workers.missing_token() is not None:
-        return "no free token around"
-    return "" if run.workers.interval is None else "start interval"
 
 
 def _holders(scheduler: BaseScheduler, limiter: Any) -> str:
@@ -129,8 +172,8 @@ def _holders(scheduler: BaseScheduler, limiter: Any) -> str:
     running: list[AbstractJob[Any]] = []
     for one in [root, *root.iterate_jobs()]:
         run = one._run if is_scheduler(one) else None
-        if run is not None and run.workers.window is not None and run.workers.window.limiter is limiter:
-            running += [worker.job for worker in run.workers.alive if worker.job is not None and worker.uses_token()]
+        workers = () if run is None else run.workers.alive
+        running += [worker.job for worker in workers if worker.job is not None and worker.token is limiter]
     others = limiter.borrowed_tokens - len(running)
     holders = ([_names(running)] if running else []) + ([f"{others} elsewhere"] if others else [])
     return "with " + ", and ".join(holders)
@@ -147,6 +190,8 @@ def _running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         said.append(f"in attempt {job.attempts}")
     if job.fraction_done is not None:
         said.append(f"and is {_labels.percent(job.fraction_done)} done")
+    for one in () if job._facts is None else job._facts.awaits[:FEW]:
+        said.append(f"and awaits {one.label!r}, which {EXPLANATIONS[one._state](one._scheduler or scheduler, one)}")
     return ", ".join(said)
 
 

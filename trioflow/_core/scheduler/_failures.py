@@ -80,29 +80,29 @@ def raise_group(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]]) -> N
         raise ExceptionGroup(f"jobs of {scheduler.label!r} failed", exceptions)
 
 
-def check(scheduler: BaseScheduler, run: Run | None = None) -> None:
+def check(scheduler: BaseScheduler, reason: StopReason | None, run: Run | None = None) -> None:
     """Raise an exception unless the run completed without failures.
 
     Args:
         scheduler: the outermost one.
+        reason: what has ended the run.
         run: the run, if its failures count although it completed.
 
     Raises:
         ExceptionGroup: the critical failures that stopped the run; or all failures, if it completed.
-        JournalError: this is what stopped the run.
+        Exception: an error in the policy or the journal, which ended the run.
         JobTimeout: the run did not end in time.
         JobCancelled: the run was cancelled, drained, or interrupted by a signal.
 
     """
-    durable = None if run is None else run.durable
-    if durable is not None and durable.fault is not None and scheduler._culprit is None:
-        raise durable.fault
-    match scheduler._stop_reason:
+    if scheduler._fault is not None and scheduler._culprit is None:
+        raise scheduler._fault
+    match reason:
         case StopReason.CRITICAL:
             raise_group(scheduler, critical(scheduler))
         case StopReason.TIMEOUT:
             raise _timeout(scheduler)
-        case StopReason.CANCELLED | StopReason.INTERRUPTED | StopReason.DRAINED as reason:
+        case StopReason.CANCELLED | StopReason.INTERRUPTED | StopReason.DRAINED:
             raise _errors.JobCancelled(f"the run of {scheduler.label!r} {HOW_RUNS_END[reason]}")
         case _:
             if run is not None and run.failures:  # otherwise nobody need look at all jobs
@@ -113,7 +113,7 @@ def raise_or_true(scheduler: BaseScheduler, run: Run) -> bool:
     """Return True for a nested scheduler whose run completed, or raise what it fails with as a job.
 
     Raises:
-        BaseException: the exception of the critical job that stopped it.
+        BaseException: the exception of the critical job that stopped it, or an error in its policy.
         JobTimeout: it did not end in time.
         JobCancelled: it was cancelled or drained.
 
@@ -121,7 +121,9 @@ def raise_or_true(scheduler: BaseScheduler, run: Run) -> bool:
     if run.reason is COMPLETED:
         return True
     if run.reason is StopReason.CRITICAL:
-        assert run.culprit is not None
+        if run.culprit is None:
+            assert scheduler._fault is not None
+            raise scheduler._fault
         failure: Failure = run.culprit._outcome
         raise failure.exception.with_traceback(failure.traceback)
     if run.reason is StopReason.TIMEOUT:

@@ -10,23 +10,28 @@ from ..job._outcome import interruption_in
 from . import _failures
 
 if TYPE_CHECKING:
+    from ..run._run import Run
     from ._scheduler import BaseScheduler
 
 
 class OpenBlock:
-    """The body of one `async with`. The run goes on in a task beside it, and cancels it if the run stops first."""
+    """The body of one `async with`. The run goes on in a task beside it, and cancels it if the run is cut off.
+
+    A run that was drained has ended as its program asked: the body goes on, and leaving it raises nothing.
+    """
 
     def __init__(self, scheduler: BaseScheduler) -> None:
         self._scheduler = scheduler
         self._tasks = _backend.current().task_group()
         self._begun = _backend.current().event()
         self._ended = False
+        self._run: Run | None = None
         self._error: BaseException | None = None  # what the run raised, to be raised at the end of the block
 
     async def enter(self) -> None:
         """Start the run, and return when jobs can be added."""
         await self._tasks.__aenter__()
-        self._tasks.start_soon(self._run)
+        self._tasks.start_soon(self._host)
         try:
             await self._begun.wait()
         except BaseException as error:
@@ -37,10 +42,13 @@ class OpenBlock:
             await self._exit(None)
             self._raise()
 
-    async def _run(self) -> None:
-        scheduler = self._scheduler
+    def _begin(self) -> None:
+        self._run = self._scheduler._run
+        self._begun.set()
+
+    async def _host(self) -> None:
         try:
-            await scheduler.co_run(_opened=self._begun.set)
+            await self._scheduler.co_run(_opened=self._begin)
         except BaseException as error:
             if _is_cancellation(error):
                 raise
@@ -48,8 +56,12 @@ class OpenBlock:
         finally:
             self._ended = True
             self._begun.set()
-            if scheduler._stop_reason is not StopReason.COMPLETED:
+            if self._stopped_by() is not StopReason.COMPLETED:
                 self._tasks.cancel_scope.cancel()
+
+    def _stopped_by(self) -> StopReason | None:
+        """Return what has ended the run, which may have been draining before."""
+        return self._scheduler._stop_reason if self._run is None else self._run.stopped_by
 
     async def leave(self, error: BaseException | None) -> None:
         """Wait for the run, or end it because of `error`, which leaves the block unless something is raised here.
@@ -58,8 +70,7 @@ class OpenBlock:
             BaseException: why the run stopped, if `error` is only the cancellation that followed from that.
 
         """
-        scheduler = self._scheduler
-        run = scheduler._run
+        run = self._scheduler._run
         if run is not None:
             if error is not None:
                 run.stop(StopReason.CANCELLED)
@@ -92,8 +103,7 @@ class OpenBlock:
     def _raise(self) -> None:
         if self._error is not None:
             raise self._error
-        if self._scheduler._stop_reason is not StopReason.COMPLETED:
-            _failures.check(self._scheduler)
+        _failures.check(self._scheduler, self._stopped_by())
 
 
 def _is_cancellation(error: BaseException | None) -> bool:

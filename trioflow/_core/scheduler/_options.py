@@ -23,11 +23,9 @@ class BaseSchedulerOptions(JobOptions, total=False):
     shutdown_timeout: float | None
     cleanup_timeout: float | None
     critical_jobs: bool | None
-    start_interval: float
     policy: PolicyName | Policy
     pool: Pool | None
     backfill: int
     instruments: Iterable[Instrument]
-    drain_at: float | None
     keep_jobs: bool
     jobserver: Jobserver

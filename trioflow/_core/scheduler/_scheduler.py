@@ -25,7 +25,7 @@ from .. import backend as _backend
 from ..backend import BackendName
 from ..base import _graph
 from ..base._shown import shown
-from ..base._states import StopReason
+from ..base._states import JobState, RunPhase, StopReason
 from ..job import _labels, _options
 from ..job._around import is_inside, outwards
 from ..job._decorator import JobFunction, Kind, KindFunction
@@ -41,10 +41,11 @@ from ..limits._window import Adaptive
 from ..limits.policy import _given
 from ..run import _ending, _links, _observers
 from ..run._adaptive_window import AdaptiveWindow
-from ..run._idle import WatchOfJobs
+from ..run._idle import LimitOfJobs
 from ..run._observers import Instrument, Observers
 from ..run._run import Run
-from . import _checks, _explain, _failures, _plain_code
+from ..run._tokens import holder_of
+from . import _awaiting, _checks, _explain, _failures, _plain_code
 from ._as_settled import SettledJobs
 from ._members import Members
 from ._open_block import OpenBlock
@@ -79,6 +80,31 @@ class Incident(NamedTuple):
 class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", ("[[", "]]"), place=7), keeps_time=True):
     """A set of jobs that can be run; `trioflow.Scheduler` adds the ways to look at it."""
 
+    __slots__ = (
+        "_backfill",
+        "_block",
+        "_cleanup_timeout",
+        "_closed",
+        "_critical_jobs",
+        "_culprit",
+        "_fault",
+        "_incidents",
+        "_instruments",
+        "_jobs_window",
+        "_jobserver",
+        "_keep_jobs",
+        "_members",
+        "_policy",
+        "_pool",
+        "_run",
+        "_shutdown_timeout",
+        "_stop_reason",
+        "_streams",
+        "_time_limit",
+        "_was_idle",
+        "_watched",
+    )
+
     _is_passed_as_it_is: ClassVar[bool] = True
     _is_scheduler: ClassVar[bool] = True
     _cancels_once: ClassVar[bool] = False
@@ -94,6 +120,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     # ---- from the last run
     _stop_reason: StopReason | None
     _culprit: AbstractJob[Any] | None
+    _fault: Exception | None  # what ended it as CRITICAL although no job failed, in its policy or its journal
     _time_limit: float
     _was_idle: bool
     _incidents: list[Incident]
@@ -106,23 +133,19 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     shutdown_timeout: Option[float | None] = Option(1.0, _options.seconds)
     cleanup_timeout: Option[float | None] = Option(5.0, _options.seconds)
     critical_jobs: Option[bool | None] = Option(None, _options.flag_or_none)
-    start_interval: Option[float] = Option(0.0, _options.duration)
     policy: Option[PolicyName | Policy] = Option("auto", _given.checked)
     pool: Option[_pool.Pool | None] = Option(None, _pool.checked)
     backfill: Option[int] = Option(64, _options.number)
     instruments: Option[tuple[Instrument, ...], Iterable[Instrument]] = Option((), _observers.checked)
-    drain_at: Option[float | None] = Option(None, _options.seconds)
     keep_jobs: Option[bool] = Option(True, _options.flag)
     jobserver: Option[Jobserver] = Option(False, _window.jobserver)
     # Where these are kept, for what each nested run reads: it takes a fifth of the time.
     _jobs_window: Window | None
-    _start_interval: float
     _shutdown_timeout: float | None
     _policy: PolicyName | Policy
     _pool: _pool.Pool | None
     _backfill: int
     _instruments: tuple[Instrument, ...]
-    _drain_at: float | None
     _jobserver: Jobserver
 
     def __init_subclass__(cls, *, cancels_once: bool | None = None, **kwargs: Any) -> None:
@@ -141,10 +164,12 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     def __init__(self, *jobs_or_sequences: Required, **options: Unpack[BaseSchedulerOptions]) -> None:
         """Check the options, which `trioflow.Scheduler` describes, and add the jobs."""
         self._members = Members(self)
-        self._run = self._block = self._stop_reason = self._culprit = None
+        self._run = self._block = self._stop_reason = self._culprit = self._fault = None
         self._closed = self._watched = False
         self._incidents = []
         self._streams = None
+        for place, default in SETTINGS:
+            setattr(self, place, default)
         all_options: dict[str, Any] = {**options}
         super().__init__(**all_options)
         try:
@@ -225,8 +250,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     def remove(self, job: AbstractJob[Any]) -> Self:
         """Remove a job.
 
-        Jobs that required it still do, and the next run refuses that. Call `sanitize()` to drop these requirements, or
-        `bypass_and_remove` instead of `remove`.
+        Jobs that required it still do, and the next run refuses that. Call `sanitize()` to drop these requirements.
 
         Args:
             job: a member.
@@ -255,58 +279,6 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         """
         self._refuse_change("keep_only()")
         self._members.keep_only(set(self._members.own((jobs,), "keep_only()")))
-        return self
-
-    def keep_only_between(self, starts: Iterable[Required] = (), ends: Iterable[Required] = ()) -> Self:
-        """Remove all members that are not between `starts` and `ends`, and drop the requirements on them.
-
-        A job is between them if it is a start or requires one, and if it is an end or is required by one, directly or
-        indirectly in both cases.
-
-        Args:
-            starts: members; if there are none, the first condition holds for all jobs.
-            ends: members; if there are none, the second condition holds for all jobs.
-
-        Raises:
-            TypeError: something is not a job.
-            KeyError: a job is not a member.
-            RuntimeError: the scheduler is running.
-
-        Example:
-            >>> a, b, c, d = (AbstractJob(label=label) for label in "abcd")
-            >>> s = Scheduler(Sequence(a, b, c, d))
-            >>> [job.label for job in s.keep_only_between(starts=[b], ends=[c])]
-            ['b', 'c']
-
-        """
-        self._refuse_change("keep_only_between()")
-        first = self._members.own((starts,), "keep_only_between()")
-        last = self._members.own((ends,), "keep_only_between()")
-        self._members.keep_only(self._members.between(first, last))
-        return self
-
-    def bypass_and_remove(self, job: AbstractJob[Any]) -> Self:
-        """Remove a job, and let the jobs that required it require what it required.
-
-        Args:
-            job: a member.
-
-        Raises:
-            KeyError: the job is not a member.
-            ValueError: the job is an input of another.
-            CycleError: the job and another require each other.
-            RuntimeError: the scheduler is running.
-
-        Example:
-            >>> a, b, c = (AbstractJob(label=label) for label in "abc")
-            >>> s = Scheduler(Sequence(a, b, c))
-            >>> s.bypass_and_remove(b).predecessors(c) == {a}
-            True
-
-        """
-        self._refuse_change("bypass_and_remove()")
-        self._members.check_is_member(job, "bypass_and_remove()")
-        self._members.bypass_and_remove(job)
         return self
 
     def sanitize(self) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
@@ -772,7 +744,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         run.opened_block, run.closes = _opened, _opened is not None
         pool = self._pool
         if pool is not None:
-            pool._enter(run.turn, run.clock, repr(self.label))
+            pool._enter(self, run.grants.keeper, run.turn, run.clock)
         self._run = run
         try:
             await self._prepare(run)
@@ -784,7 +756,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         finally:
             self._run = None
             if pool is not None:
-                pool._leave()
+                pool._leave(self)
             if outer is not None:
                 outer.run.failures += run.failures
             elif run.durable is not None:
@@ -793,7 +765,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             return _failures.raise_or_true(self, run)
         _failures.warn(self, run)
         if check:
-            _failures.check(self, run)
+            _failures.check(self, self._stop_reason, run)
         return run.reason is StopReason.COMPLETED
 
     def _new_run(
@@ -806,17 +778,23 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         limits = self._limits  # a nested scheduler makes a run for each attempt: what few have is read without a call
         assert limits is not None  # as those of all kinds that no worker calls in its own frame
         seconds = limits.timeout if timeout is OWN else _options.seconds(timeout, "timeout", who)
-        _options.check_drain_at(self._drain_at, seconds, who)
         window = self._jobs_window if jobs_window is OWN else _window.window(jobs_window, "jobs_window", who)
         if window is not None and not isinstance(window, (int, Adaptive)):
             problem = backend.check_limiter(window)
             if problem is not None:
                 raise TypeError(f"jobs_window={shown(window)} of {who()}: {problem}")
+            holder = holder_of(window)
+            if holder is not None:
+                around = "its scheduler" if holder._scheduler is None else repr(holder._scheduler.label)
+                raise RuntimeError(
+                    f"{who()} is run by the body of {holder.label!r}, which holds a token of its limiter: its jobs may "
+                    f"wait for that token for ever; nest it: add {who()} to {around}, since a scheduler holds no token"
+                )
         self._check_lends(window)
         watching = self._instruments
         if not (isinstance(instruments, tuple) and not instruments):
             watching = (*watching, *_observers.checked(instruments, "instruments", who))
-        watch = None if limits.idle_timeout is None else WatchOfJobs()
+        watch = None if limits.idle_timeout is None else LimitOfJobs()
         if watch is not None:
             watching = (*watching, watch)
         if isinstance(window, Adaptive):  # before the others, so that they see the new size
@@ -835,7 +813,6 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         members = self._members
         if members.added_during_run or members.nested:
             self._drop_added()
-        members.adopted.clear()
         if run.outer_worker is None or members.unchecked:
             await run.pausing(_checks.check(members))
         if members.needs_reset or members.nested:
@@ -860,7 +837,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             todo += members.nested
 
     def _forget_end(self) -> None:
-        self._stop_reason = self._culprit = None
+        self._stop_reason = self._culprit = self._fault = None
         self._incidents = []
         self._members.dropped_failures = 0
 
@@ -952,6 +929,9 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     ) -> None:
         """Wait for all jobs, and close the scheduler for good; if the block raised an error, cancel the run instead.
 
+        After `drain()` the block is not cancelled, and leaving it raises nothing, unless something else cuts the run
+        off.
+
         Raises:
             ExceptionGroup: the critical failures that stopped the run.
             JobTimeout: the run did not end in time.
@@ -1018,40 +998,6 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         """
         return {job: cast("Exception", job.raised_exception()) for job in _failures.failed(self)}
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return a table of all jobs, nested ones included, as `pandas.DataFrame` takes it: a dict for each job.
-
-        Returns:
-            Dicts with the keys `path`, `kind` (the name of the class), `state` (such as "succeeded"), `started_at`,
-            `finished_at` and `elapsed` (seconds, or None), `attempts`, `result` (None if there is none), and
-            `exception` (what the job raised, or why it is blocked; or None).
-
-        Example:
-            >>> async def double(number):
-            ...     return 2 * number
-            >>> s = Scheduler()
-            >>> jobs = s.map(double, [1, 2])
-            >>> s.run()
-            True
-            >>> [(row["path"], row["state"], row["result"]) for row in s.rows()]
-            [('double(1)', 'succeeded', 2), ('double(2)', 'succeeded', 4)]
-
-        """
-        return [
-            {
-                "path": path,
-                "kind": type(job).__name__,
-                "state": job.state.value,
-                "started_at": job.started_at,
-                "finished_at": job.finished_at,
-                "elapsed": job.elapsed,
-                "attempts": job.attempts,
-                "result": job.result(default=None),
-                "exception": job.raised_exception(),
-            }
-            for job, path in _labels.paths_of(self).items()
-        ]
-
     def raise_for_failures(self) -> None:
         """Raise an `ExceptionGroup` of what the jobs that FAILED raised, in the order in which they settled.
 
@@ -1095,8 +1041,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         if self._run is not None:
             self._run.check_growing(f"requires() of {job.label!r}")
             _checks.check_new_requirements(self._members, job, new)
-            _links.link_late(job, new, self._members.place)
-            self._run.ordering.note_requirements(job)
+            _links.link(job, new)
 
     def _innermost_run(self) -> Run | None:
         """Return the run in progress of this scheduler, or else of the nearest one around it."""
@@ -1112,10 +1057,6 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             raise RuntimeError(
                 f"{what} of {self.label!r}: not while it runs; only add(), update() and requires() may change it then"
             )
-
-    def _check_options(self) -> None:
-        super()._check_options()
-        _options.check_drain_at(self.drain_at, self.timeout, self._name_for_errors)
 
     def _unknown_option(self, name: str) -> TypeError:
         return _options.unknown_of_job(name, repr(self._label or type(self).__name__), type(self), "a scheduler")
@@ -1133,15 +1074,31 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
                 f"say how many these are, by jobs_window="
             )
 
-    def _will_not_reach(self) -> bool:
-        """Return whether a run has ended, and none is in progress that could still reach a job that is waited for."""
+    async def _wait_settled(self, job: AbstractJob[Any]) -> None:
+        await _awaiting.settled(self, job)
+
+    def _refuse_circle(self) -> None:
+        """Refuse that a job awaits the outermost scheduler around it."""
+        waiter = _awaiting.waiting_job()
+        if waiter is not None:
+            _awaiting.refuse_circle(waiter, self)
+
+    def _will_not_reach(self, job: AbstractJob[Any] | None = None) -> bool:
+        """Return whether a run has ended, or drains, so that none could still reach a job that is waited for."""
         for scheduler in (self, *outwards(self)):
             scheduler._watched = True
             if scheduler._run is not None:
-                return False
-            if scheduler._stop_reason is not None:
+                return job is not None and job._state is JobState.IDLE and scheduler._run.phase is RunPhase.DRAINING
+            if scheduler._stop_reason is not None or scheduler._state.is_settled:
                 return True
         return False
+
+    def _notify_unreached(self) -> None:
+        """Wake all who wait for a job that is not going to be reached."""
+        if self._watched:
+            for job in self.iterate_jobs():
+                if job._facts is not None and job._state is JobState.IDLE:
+                    job._facts.notify(job)
 
     def _note_incident(self, job: AbstractJob[Any] | None, message: str, exception: BaseException | None) -> None:
         self._incidents.append(Incident(job, message, exception))
@@ -1152,10 +1109,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         self._time_limit = run.timeout or 0.0
         self._was_idle = run.was_idle
         self._run = None
-        if self._watched:
-            for job in self.iterate_jobs():
-                if job._facts is not None:
-                    job._facts.notify(job)
+        self._notify_unreached()
         if self._streams is not None:
             for stream in tuple(self._streams):
                 stream.end()
@@ -1204,3 +1158,11 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         running = "running" if self._run is not None else self._stop_reason.value if self._stop_reason else "idle"
         jobs = f"{len(self)} job{'s' * (len(self) != 1)}"
         return f"<{type(self).__name__} `{_labels.printable(self.label)}` {running}, {jobs}>"
+
+
+SETTINGS: Final = tuple(
+    (option.place, option.default)
+    for option in BaseScheduler._declared.values()
+    if option.place in BaseScheduler.__slots__
+)
+"""Where a scheduler has its settings, and what they are for one that was given none."""

@@ -8,13 +8,14 @@ import time
 from collections.abc import Generator
 from typing import Final
 
-from ... import JobState, Scheduler
+from ... import JobState
 from ...batch._batch import Batch
 from ...view.monitor._display import Line
 from ...view.monitor._model import JobCounts
 from ...view.monitor._run_lines import RunLines
 from ...view.monitor._terminal import TerminalDisplay
 from ...view.text._symbols import Symbols
+from ...view.text._verdict import Verdict
 
 INTERVAL: Final = 0.1
 """Seconds between two pictures, at least."""
@@ -22,9 +23,10 @@ ENOUGH: Final = 3
 """Commands that have run before the time that is left is estimated."""
 
 
-class Figures:
+class BatchProgress:
     """A batch, as the lines of a monitor see a run. Its tally is the commands', not that of its scheduler's jobs."""
 
+    ending = ""
     ended = None
     slots = None
     slots_taken = 0
@@ -33,7 +35,7 @@ class Figures:
     def __init__(self, batch: Batch) -> None:
         self._batch: Final = batch
         self._began: Final = time.monotonic()
-        self.root: Final[Scheduler] = batch.scheduler
+        self.label: Final[str] = batch.scheduler.label
 
     @property
     def total(self) -> int | None:
@@ -61,6 +63,10 @@ class Figures:
         """Return the seconds since the batch began."""
         return time.monotonic() - self._began
 
+    def verdict(self) -> Verdict:
+        """Return no verdict: the bar is gone at the end."""
+        raise NotImplementedError
+
     def remaining(self) -> float | None:
         """Return how many seconds the rest takes if it goes on like this; None as long as nobody knows."""
         tally = self.tally
@@ -74,14 +80,14 @@ class Bar:
     """Shows how far a batch is, on the standard error; it gives way while something is printed."""
 
     def __init__(self) -> None:
-        self._figures: Figures | None = None
+        self._figures: BatchProgress | None = None
         self._lines: RunLines | None = None  # while it is shown
         self._display: Final = TerminalDisplay(sys.stderr, self._draw, INTERVAL)
 
     @contextlib.contextmanager
     def shown(self, batch: Batch) -> Generator[None]:
         """Show the bar during a block."""
-        self._figures = Figures(batch)
+        self._figures = BatchProgress(batch)
         self._lines = RunLines(self._figures, Symbols.of(sys.stderr))
         self._display.start()
         try:

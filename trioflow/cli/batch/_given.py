@@ -1,10 +1,14 @@
-"""What was given on the command line of `trioflow batch`: all of its options, each of them once."""
+"""The parsed command line of `trioflow batch`, and the checks on options that exclude or need one another."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import click
+
+from ...abc import printable
 
 if TYPE_CHECKING:
     import re
@@ -15,27 +19,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
-    """The words and options, as the command line has them, read and checked one by one; named as its page does."""
+class BatchArgs:
+    """The words and options of the command line, parsed one by one, named as on the page of the command."""
 
     words: tuple[str, ...]
     # ---- arguments
     files: tuple[str, ...]
     null: bool
     delimiter: bytes | None
-    end_of_items: str | None
-    no_run_if_empty: bool
     colsep: re.Pattern[str] | None
-    trim: str | None
     header: str | None
     link: bool
-    shuf: bool
     at_once: int | None
-    arg_sep: str
-    arg_file_sep: str
     # ---- the command line
     quote: bool
-    spelled: Mapping[str, str]  # replacement strings, by the usual ones
+    argument: str  # the text that stands for the argument
     slot_variable: str | None
     # ---- how they run
     jobs: int | None
@@ -53,21 +51,67 @@ class Given:
     halt: Halt | None
     # ---- what is kept
     joblog: str | None
-    joblog_usage: bool
-    resume: bool
-    resume_failed: bool
-    retry_failed: bool
     journal: str | None
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     # ---- what is printed
     results: str | None
     keep_order: bool
-    ungroup: bool
     line_buffer: bool
     tag: bool
     tagstring: str | None
     verbose: bool
-    trace: bool
     bar: bool
     dry_run: bool
+
+    def check(self) -> None:
+        """Refuse combinations that make no sense.
+
+        Raises:
+            click.UsageError: the options exclude one another, or one of them needs another one.
+
+        """
+        self._check_output()
+        self._check_journal()
+        self._check_resources()
+
+    def _check_output(self) -> None:
+        kept = (("--results", self.results), ("--journal", self.journal))
+        for name in [name for name, value in kept if self.line_buffer and value is not None]:
+            raise click.UsageError(
+                f"{name} keeps outputs, and --line-buffer only passes them on: leave one of them out"
+            )
+        if self.header not in (None, ":"):
+            raise click.UsageError(
+                "--header: write --header :, for names of columns in the first line; the rest is for --pipe"
+            )
+        if self.joblog in ("-", "+-"):
+            raise click.UsageError(
+                "--joblog - is not supported: name a file, such as /dev/stderr, or ./- for one called -"
+            )
+        if self.results is not None and self.results.endswith((".csv", ".tsv", ".json")):
+            raise click.UsageError(
+                f"--results {printable(self.results)}: tables are not supported; name a file FILE.jsonl, which gets a "
+                f"line of JSON for each command, or a directory, which gets a file for each output"
+            )
+
+    def _check_journal(self) -> None:
+        names_files = self.reads or self.writes
+        if names_files and self.journal is None:
+            raise click.UsageError("--reads and --writes need --journal, which keeps how the files were")
+        if names_files and self.nodes:
+            raise click.UsageError("--reads and --writes name files of this machine, and the commands run on nodes")
+        if self.journal is not None and self.dry_run:
+            raise click.UsageError(
+                f"--dry-run does not look into a journal: for what it has, call trioflow journal "
+                f"{printable(self.journal)}"
+            )
+
+    def _check_resources(self) -> None:
+        if self.pool and not self.needs:
+            raise click.UsageError("--pool needs --needs, which says what each command takes of it")
+        about_here = (("--memfree", self.memfree), ("--load", self.load), ("--needs", self.needs))
+        here = [name for name, value in about_here if value]
+        if self.nodes and here:
+            verb = "is" if len(here) == 1 else "are"
+            raise click.UsageError(f"{' and '.join(here)} {verb} about this machine, and the commands run on nodes")

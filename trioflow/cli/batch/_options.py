@@ -11,14 +11,11 @@ from typing import Any, Final, TypeVar
 import click
 
 from ...abc import printable
-from ...batch import BatchError, _machine, _numbers, _resources, _texts
+from ...batch import BatchError, _machine, _numbers, _resources, _sources
 from ...batch._halt import Halt
 from ...batch._template import EXPLAINED
-from .._completion import file
 from . import OTHER_ERROR
-from ._checks import check
-from ._given import Given
-from ._words import Known, translated
+from ._given import BatchArgs
 
 CODES: Final = """\b
 Exit codes:
@@ -31,16 +28,6 @@ Exit codes:
   141  nobody reads the output any more
   255  the command line is wrong, or the batch could not go on
 """
-SPELLED: Final = {
-    "spelled_all": "{}",
-    "spelled_stem": "{.}",
-    "spelled_base": "{/}",
-    "spelled_directory": "{//}",
-    "spelled_name": "{/.}",
-    "spelled_number": "{#}",
-    "spelled_slot": "{%}",
-}
-"""The options that say how a replacement string is written."""
 T = TypeVar("T")
 
 
@@ -67,13 +54,13 @@ def merged(_: click.Context, option: click.Parameter, given: Sequence[dict[str, 
     return found
 
 
-class Wrong(click.UsageError):
+class InvalidUsage(click.UsageError):
     """The command line is wrong."""
 
     exit_code = OTHER_ERROR
 
 
-class Impossible(click.ClickException):
+class BatchAborted(click.ClickException):
     """The batch cannot start, or cannot go on."""
 
     exit_code = OTHER_ERROR
@@ -87,12 +74,6 @@ class BatchCommand(click.Command):
         with own_exit_code():
             return super().make_context(*args, **options)
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the words, with the names that options have for users of GNU parallel."""
-        options = [one for one in self.get_params(ctx) if isinstance(one, click.Option)]
-        known = Known({name: not (one.is_flag or one.count) for one in options for name in one.opts})
-        return super().parse_args(ctx, args if ctx.resilient_parsing else translated(args, known))
-
     def invoke(self, ctx: click.Context) -> Any:
         """Run the batch, with the exit code for its errors."""
         with own_exit_code():
@@ -105,9 +86,9 @@ def own_exit_code() -> Generator[None]:
     try:
         yield
     except click.UsageError as error:
-        raise Wrong(error.format_message(), error.ctx) from None
+        raise InvalidUsage(error.format_message(), error.ctx) from None
     except BatchError as error:
-        raise Impossible(printable(str(error))) from None
+        raise BatchAborted(printable(str(error))) from None
 
 
 @click.command(
@@ -166,53 +147,43 @@ def own_exit_code() -> Generator[None]:
     metavar="RULE",
     help="When to stop: never, or WHEN,WHY=N or N%, with now or soon, and fail, success or done; as in now,fail=1.",
 )
-@click.option("--joblog", metavar="FILE", shell_complete=file, help="Record what has run; +FILE appends.")
-@click.option("--joblog-usage", is_flag=True, help="Add columns to the job log: CPU times and memory.")
-@click.option("--resume", is_flag=True, help="Skip the commands that are in the job log.")
-@click.option("--resume-failed", is_flag=True, help="Skip the commands that succeeded in the job log.")
+@click.option("--joblog", type=click.Path(), metavar="FILE", help="Record what has run; +FILE appends.")
 @click.option(
-    "--journal", metavar="FILE", shell_complete=file, help="Keep what succeeds, with its output; go on from there."
+    "--journal", type=click.Path(), metavar="FILE", help="Keep what succeeds, with its output; go on from there."
 )
 @click.option("--reads", multiple=True, metavar="FILE", help="With --journal: run again if this file has changed.")
 @click.option(
     "--writes", multiple=True, metavar="FILE", help="With --journal: run again unless this is as it was left."
 )
-@click.option("--retry-failed", is_flag=True, help="Run what failed in the job log again, and nothing else.")
 @click.option(
     "--results", metavar="DIR", help="Save what the commands write, instead of printing it; also in a file *.jsonl."
 )
 @click.option("-k", "--keep-order", is_flag=True, help="Print outputs in the order of the arguments.")
 @click.option("--line-buffer", is_flag=True, help="Print each line as it comes, not each output in one piece.")
-@click.option("-u", "--ungroup", is_flag=True, help="Let the commands print by themselves; lines may be mixed.")
 @click.option("--tag", is_flag=True, help="Print the arguments before each line.")
 @click.option("--tagstring", metavar="TEXT", help="Print this before each line; {} and the like are replaced.")
 @click.option("-v", "verbose", is_flag=True, help="Print each command line before its output.")
-@click.option("-t", "--verbose", "trace", is_flag=True, help="Print each command line on the standard error.")
 @click.option("--bar", is_flag=True, help="Show the progress, on a terminal.")
 @click.option("--dry-run", is_flag=True, help="Print the commands without running them.")
 @click.option(
-    "-a", "--arg-file", "files", multiple=True, metavar="FILE", help="Read arguments from a file, - for stdin."
+    "-a",
+    "--arg-file",
+    "files",
+    type=click.Path(),
+    multiple=True,
+    metavar="FILE",
+    help="Read arguments from a file, - for stdin.",
 )
 @click.option("-0", "--null", is_flag=True, help="Lines of files and of stdin end in NUL.")
-@click.option("-d", "--delimiter", type=parsed(_texts.delimiter), metavar="C", help="Arguments end in this.")
-@click.option("-E", "end_of_items", metavar="TEXT", help="An argument like this ends its source.")
-@click.option("-r", "--no-run-if-empty", is_flag=True, help="Leave out blank lines.")
-@click.option("-C", "--colsep", type=parsed(_texts.expression), metavar="REGEXP", help="Cut lines into {1}, {2}, ...")
-@click.option("--trim", type=click.Choice(["n", "l", "r", "lr", "rl"]), help="Take blanks off the ends of arguments.")
+@click.option("-d", "--delimiter", type=parsed(_sources.delimiter), metavar="C", help="Arguments end in this.")
+@click.option(
+    "-C", "--colsep", type=parsed(_sources.column_separator), metavar="REGEXP", help="Cut lines into {1}, {2}, ..."
+)
 @click.option("--header", metavar=":", help="The first line has the names of the columns: {name}.")
 @click.option("-N", "at_once", type=click.IntRange(min=0), metavar="N", help="Give each command N arguments.")
 @click.option("--link", is_flag=True, help="Read the sources side by side, short ones again.")
-@click.option("--shuf", is_flag=True, help="Take the arguments in an order that chance decides.")
-@click.option("--arg-sep", default=":::", metavar="TEXT", help="What stands for :::", hidden=True)
-@click.option("--arg-file-sep", default="::::", metavar="TEXT", help="What stands for ::::", hidden=True)
 @click.option("-q", "--quote", is_flag=True, help="Quote the words of COMMAND for the shell.")
-@click.option("-I", "spelled_all", metavar="TEXT", help="What stands for the argument, in place of {}.")
-@click.option("--extensionreplace", "--er", "spelled_stem", metavar="TEXT", hidden=True)
-@click.option("--basenamereplace", "--bnr", "spelled_base", metavar="TEXT", hidden=True)
-@click.option("--dirnamereplace", "--dnr", "spelled_directory", metavar="TEXT", hidden=True)
-@click.option("--basenameextensionreplace", "--bner", "spelled_name", metavar="TEXT", hidden=True)
-@click.option("--seqreplace", "spelled_number", metavar="TEXT", hidden=True)
-@click.option("--slotreplace", "spelled_slot", metavar="TEXT", hidden=True)
+@click.option("-I", "argument", default="{}", metavar="TEXT", help="What stands for the argument, in place of {}.")
 @click.option(
     "--process-slot-var", "slot_variable", metavar="NAME", help="A variable with the number of the slot, from 0."
 )
@@ -234,9 +205,8 @@ def command(**options: Any) -> int:
     With --journal, a command that has succeeded is not run again by a later batch with the same journal, even if this
     one is killed. Its output is printed again. In the FILE of --reads and --writes, {} and the like are replaced too.
     """  # noqa: D301 - click needs the character itself
-    spelled = {usual: options.pop(name) for name, usual in SPELLED.items()}
-    given = Given(**options, spelled={usual: text for usual, text in spelled.items() if text})
-    check(given)
+    given = BatchArgs(**options)
+    given.check()
     if os.environ.get("PARALLEL"):
         what = "the options in the variable PARALLEL are not used; give those you need on the command line"
         click.echo(f"trioflow batch: {what}: {printable(os.environ['PARALLEL'])}", err=True)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import time
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
 
 import click
 
-from ... import JournalError
-from ...abc import printable
+from ... import JobState, JournalError, StopReason
+from ...abc import printable, without_middle
 from ...batch import BatchError, _batch, _joblog, _resources, _sources
 from ...batch._numbers import slots
 from ...batch._quoting import Shell
-from ...batch._template import Strings, Template
+from ...batch._template import LineTemplate, Strings
 from .. import FINE, INTERRUPTED, _outputs
 from .._signals import SecondSignal
 from . import OTHER_ERROR
-from ._given import Given
+from ._given import BatchArgs
 
 if TYPE_CHECKING:
     from ... import Journal, LocalNode, Pool, SshNode
@@ -30,24 +31,24 @@ if TYPE_CHECKING:
 
 RECORDS: Final = ".jsonl"
 """How the name of a file ends that gets results as lines of JSON."""
+IN_A_FILE: Final = 120
+"""Columns of a line that does not go to a terminal."""
+SHORTEST: Final = 20
+"""Characters that a command has at least."""
 BROKEN_PIPE: Final = 141
 """What a shell reports for a program ended by SIGPIPE."""
 
 
-def run(given: Given) -> int:
+def run(given: BatchArgs) -> int:
     """Run a batch, or print what it would run, and return the exit code."""
     reading = how_to_read(given)
     words, groups = _sources.parse(given.words, given.files, reading)
-    failed = _joblog.failed(given.joblog.removeprefix("+")) if given.retry_failed and given.joblog else None
-    if failed is not None:  # the log has their whole lines
-        words, groups, reading = ["{}"], _sources.of_words(list(failed.values())), _sources.Reading()
     with contextlib.closing(opened(groups, reading)) as product:
-        strings = Strings(resources=given.needs, columns=product.names, spelled={} if failed else given.spelled)
+        strings = Strings(resources=given.needs, columns=product.names, argument=given.argument)
         template = line_template(words, given, strings)
         tag = name_template("{}" if given.tag else given.tagstring, strings)
-        done = former(given)
         if given.dry_run:
-            return print_lines(_batch.lines(template, product, done, tag, failed))
+            return print_lines(_batch.lines(template, product, tag))
         with log(given) as joblog, records(given) as recorded:
             shown = bar(given)
             batch = _batch.Batch(
@@ -55,10 +56,8 @@ def run(given: Given) -> int:
                 product,
                 how(given, strings, tag),
                 shell=Shell(os.environ),
-                done=done,
                 joblog=joblog,
                 records=recorded,
-                sequences=failed,
                 journal=journal(given),
                 aside=shown.aside,
                 progress=shown.update,
@@ -67,13 +66,11 @@ def run(given: Given) -> int:
             with shown.shown(batch):
                 code = exit_code(batch)
             if code != FINE:
-                from . import _closing  # here, because most batches do not need it
-
-                _closing.say(_closing.closing(batch, given, time.monotonic() - began))
+                say(closing(batch, given, time.monotonic() - began))
             return code
 
 
-def how(given: Given, strings: Strings, tag: Template | None) -> _batch.Options:
+def how(given: BatchArgs, strings: Strings, tag: LineTemplate | None) -> _batch.Options:
     """Return the options of the batch itself."""
     pool, at_once = pool_for(given.needs, given.pool)
     nodes = named(given.nodes, config=given.ssh_config)
@@ -93,16 +90,16 @@ def how(given: Given, strings: Strings, tag: Template | None) -> _batch.Options:
         results=results(given, strings),
         columns=strings.columns,
         in_order=given.keep_order,
-        passing="through" if given.ungroup else "lines" if given.line_buffer else "whole",
+        line_buffer=given.line_buffer,
         tag=tag,
-        shows_lines=0 if given.verbose else 1 if given.trace else None,
+        verbose=given.verbose,
         slot_variable=os.fsencode(given.slot_variable) if given.slot_variable else None,
-        reads=[Template([one], strings, is_line=False) for one in given.reads],
-        writes=[Template([one], strings, is_line=False) for one in given.writes],
+        reads=[LineTemplate([one], strings, is_line=False) for one in given.reads],
+        writes=[LineTemplate([one], strings, is_line=False) for one in given.writes],
     )
 
 
-def results(given: Given, strings: Strings) -> Template | str | None:
+def results(given: BatchArgs, strings: Strings) -> LineTemplate | str | None:
     """Return where outputs are saved, but for lines of JSON."""
     if given.results is None or given.results.endswith(RECORDS):
         return None
@@ -142,72 +139,56 @@ def pool_for(needs: Mapping[str, Amount], given: Mapping[str, Any]) -> tuple[Poo
         raise click.UsageError(printable(str(error))) from None
 
 
-def how_to_read(given: Given) -> _sources.Reading:
+def how_to_read(given: BatchArgs) -> _sources.Reading:
     """Return how arguments are made of what stands in the sources."""
     return _sources.Reading(
         end=given.delimiter or (b"\0" if given.null else b"\n"),
         cuts_words=given.delimiter is not None,
-        stop=given.end_of_items,
-        skips_blank=given.no_run_if_empty,
         columns=given.colsep,
-        trim=given.trim or ("n" if given.colsep is None else "lr"),
         has_header=given.header is not None,
         is_linked=given.link,
-        is_shuffled=given.shuf,
         at_once=given.at_once,
-        words_follow=given.arg_sep,
-        files_follow=given.arg_file_sep,
     )
 
 
 def opened(groups: Sequence[_sources.Group], reading: _sources.Reading) -> _sources.Product:
     """Return the arguments."""
-    if any(source == _sources.Lines(_sources.STDIN, reading.end) for group in groups for source in group) and os.isatty(
-        0
-    ):
+    if any(
+        source == _sources.LineSource(_sources.STDIN, reading.end) for group in groups for source in group
+    ) and os.isatty(0):
         click.echo("trioflow batch: reading arguments from the terminal, one on each line; end with Ctrl-D", err=True)
     return _sources.Product(groups, reading)
 
 
-def line_template(words: Sequence[str], given: Given, strings: Strings) -> Template:
+def line_template(words: Sequence[str], given: BatchArgs, strings: Strings) -> LineTemplate:
     """Return the command line."""
     try:
-        return Template(
-            words, strings, is_line=not given.retry_failed, quotes_words=given.quote and not given.retry_failed
-        )
+        return LineTemplate(words, strings, quotes_words=given.quote)
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from None
 
 
-def name_template(text: str | None, strings: Strings) -> Template | None:
+def name_template(text: str | None, strings: Strings) -> LineTemplate | None:
     """Return a text in which arguments are filled in as they are."""
     try:
-        return None if text is None else Template([text], strings, is_line=False)
+        return None if text is None else LineTemplate([text], strings, is_line=False)
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from None
-
-
-def former(given: Given) -> _joblog.Done:
-    """Return the commands that need not run again."""
-    if given.joblog is None or not (given.resume or given.resume_failed):
-        return _joblog.Done()
-    return _joblog.done(given.joblog.removeprefix("+"), failed_again=given.resume_failed)
 
 
 @contextlib.contextmanager
-def log(given: Given) -> Generator[_joblog.Joblog | None]:
+def log(given: BatchArgs) -> Generator[_joblog.Joblog | None]:
     """Open the job log for a block, if one was asked for."""
     if given.joblog is None:
         yield None
         return
     path = given.joblog.removeprefix("+")
-    append = given.resume or given.resume_failed or given.retry_failed or given.joblog.startswith("+")
-    with contextlib.closing(_joblog.Joblog(path, append=append, usage=given.joblog_usage)) as opened:
+    with contextlib.closing(_joblog.Joblog(path, append=given.joblog.startswith("+"))) as opened:
         yield opened
 
 
 @contextlib.contextmanager
-def records(given: Given) -> Generator[Records | None]:
+def records(given: BatchArgs) -> Generator[Records | None]:
     """Open the file for lines of JSON for a block, if one was asked for."""
     if given.results is None or not given.results.endswith(RECORDS):
         yield None
@@ -218,7 +199,7 @@ def records(given: Given) -> Generator[Records | None]:
         yield opened
 
 
-def journal(given: Given) -> Journal | None:
+def journal(given: BatchArgs) -> Journal | None:
     """Return the journal, if one was asked for."""
     if given.journal is None:
         return None
@@ -245,6 +226,40 @@ def exit_code(batch: _batch.Batch) -> int:
         except JournalError as error:
             raise BatchError(str(error)) from None
         return INTERRUPTED if batch.was_interrupted else code
+
+
+def closing(batch: _batch.Batch, given: BatchArgs, seconds: float) -> Iterator[str]:
+    """Yield the lines: how many have failed, the first of these, and how to go on after an interruption."""
+    tally = batch.tally
+    if not (tally.failed or batch.was_interrupted):
+        return
+    from ...view.monitor._monitor import has_colours  # here, because most batches do not need them
+    from ...view.text._counts import Tally
+    from ...view.text._symbols import Symbols
+    from ...view.text._verdict import verdict
+
+    symbols = Symbols.of(sys.stderr)
+    counts = Tally()
+    counts.add(JobState.FAILED, number=tally.failed)
+    counts.add(JobState.SUCCEEDED, number=tally.succeeded)
+    counts.add(JobState.IDLE, number=max(0, (batch.expected or 0) - counts.jobs))
+    stopped = StopReason.INTERRUPTED if batch.was_interrupted else StopReason.COMPLETED
+    said = verdict(stopped, counts, seconds, what="command").line("batch", symbols)
+    yield click.style(said, fg="red", bold=True) if has_colours(sys.stderr) else said
+    columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else IN_A_FILE
+    for line, reason in batch.failures:
+        why = reason.removeprefix(f"{line}: ")
+        yield symbols.line(f"  {without_middle(printable(line), max(SHORTEST, columns - len(why) - 5))}: {why}")
+    if tally.failed > len(batch.failures):
+        yield f"  and {tally.failed - len(batch.failures)} more"
+    if batch.was_interrupted:
+        yield "  to go on later: " + ("the same command again" if given.journal else "next time, write --journal FILE")
+
+
+def say(lines: Iterator[str]) -> None:
+    """Print lines on the standard error, if there is one."""
+    for line in lines if sys.stderr is not None else ():  # pyright: ignore[reportUnnecessaryComparison] - closed
+        _outputs.said(line, err=True)
 
 
 @contextlib.contextmanager
@@ -275,7 +290,7 @@ class NoBar:
         """Show nothing."""
 
 
-def bar(given: Given) -> Bar | NoBar:
+def bar(given: BatchArgs) -> Bar | NoBar:
     """Return the bar, if one was asked for, and there is a terminal that can draw it."""
     if not given.bar:
         return NoBar()

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import anyio.lowlevel
 
 import trioflow
-from trioflow.abc import Instrument
+from trioflow.abc import BackendName, Instrument
 
 if TYPE_CHECKING:
     from .job import AbstractJob
     from .purescheduler import PureScheduler
 
-Backend = Literal["asyncio", "trio"]
 TURNS: Final = 4
 """A job that raises waits for so many turns of the loop: by then, jobs that may start at the same time have done so. In
 asynciojobs all of these start before any of them can end the run."""
@@ -65,7 +64,7 @@ class HostWithShutdown(Host):
         await self.job.co_shutdown()
 
 
-def run_in_a_loop(function: Callable[[], Awaitable[Any]], backend: Backend, label: str) -> Any:
+def run_in_a_loop(function: Callable[[], Awaitable[Any]], backend: BackendName, label: str) -> Any:
     """Await `function()` in an event loop of its own, where Ctrl-C ends it in order, also in a notebook's cell.
 
     Raises:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import trioflow
+from trioflow.abc import BackendName
 
 from . import _drawing, _listing, _running
 from .job import AbstractJob, Job, by_age, has_shutdown, is_spent, members, shown_label
@@ -312,7 +313,7 @@ class PureScheduler:
 
     # ---- running
 
-    def run(self, *, backend: _running.Backend = "asyncio", instruments: Iterable[Any] = ()) -> bool:
+    def run(self, *, backend: BackendName = "asyncio", instruments: Iterable[Any] = ()) -> bool:
         """Run the jobs in an event loop of their own, and shut them all down.
 
         Args:

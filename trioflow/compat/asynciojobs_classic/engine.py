@@ -6,6 +6,8 @@ import functools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from trioflow.abc import BackendName
+
 from .. import asynciojobs
 from ..asynciojobs import _running
 from .job import AbstractJob
@@ -45,7 +47,7 @@ class Scheduler(asynciojobs.PureScheduler):
         jobs_window: int | None = None,
         loop: Any = None,
         *,
-        backend: _running.Backend = "asyncio",
+        backend: BackendName = "asyncio",
         instruments: Iterable[Any] = (),
     ) -> bool:
         """Run the jobs, and shut them all down.

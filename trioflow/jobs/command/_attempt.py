@@ -16,18 +16,17 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING, Any, Final
 
-from ... import JobTimeout
+from ..._core.door import JobTimeout
 from ...abc import arguments_of
 from .._carried import carried_beside
 from ..posix._groups import KILL_PAUSE, end_group, until_empty
 from ..posix._guard import Guard
-from ..posix._limits import renice
-from ..posix._processes import Process, spawn
+from ..posix._processes import Process, renice, spawn
 from . import _faults, _limits, _line
 from ._granted import filled_in
-from ._jobserver import Client, Pipes
+from ._jobserver import Client, TokenPipes
 from ._result import CommandError, CommandResult
-from ._starts import Starts
+from ._starts import SpawnQueue
 from ._streams import Streams
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from ._job import CommandJob
 
 
-class Attempt:
+class ProcessRun:
     """One process of a command job, from its start until its group has ended."""
 
     # ---- set when it starts
@@ -71,7 +70,7 @@ class Attempt:
         """
         job = self._job
         self._options.check_open(repr(job.label))
-        starts = self._run.shared(Starts)
+        starts = self._run.shared(SpawnQueue)
         with _limits.slot(self._options.pin, self._run, job) as cpu:
             self._prepare()
             asked = self._clock()
@@ -83,8 +82,8 @@ class Attempt:
             finally:
                 if self._client is not None:
                     self._client.leave()
-        if self._streams.error is not None:
-            raise self._streams.error
+        if self._streams.pipes.error is not None:
+            raise self._streams.pipes.error
         if self._error is not None:
             raise self._error
         result = self._result
@@ -108,7 +107,7 @@ class Attempt:
         self._limit = limit = self._run.time_limit(job, "output")
         try:
             if self._client is None and (slots := self._run.spare_slots()) is not None:
-                self._client = self._run.shared(Pipes).join(slots)
+                self._client = self._run.shared(TokenPipes).join(slots)
             self._streams = Streams(job, self._input, limit.alive if limit.needs_signs else None)
         except OSError as error:
             raise CommandError(job, self._line, _faults.of_streams(error)) from error
@@ -173,7 +172,7 @@ class Attempt:
         try:
             self._begin()
             exited = await self._until_exited_in_time() or self._process.has_exited()
-            is_over = exited and self._streams.error is None and await self._until_empty()
+            is_over = exited and self._streams.pipes.error is None and await self._until_empty()
         finally:
             try:
                 if not is_over:
@@ -188,12 +187,12 @@ class Attempt:
             if await self._until_exited(until):
                 return True
             if self._limit.deadline <= until:
-                self._streams.pass_on()  # it was written while the loop could not turn: a sign of life
-            if self._streams.error is not None or self._limit.deadline <= until:
+                self._streams.pipes.pass_on()  # it was written while the loop could not turn: a sign of life
+            if self._streams.pipes.error is not None or self._limit.deadline <= until:
                 return False
 
     async def _until_exited(self, deadline: float) -> bool:
-        return await self._streams.until_exited(self._wait, deadline)
+        return await self._streams.pipes.until_ended(self._wait, deadline)
 
     async def _until_empty(self) -> bool:
         """Wait for what the command, which has exited by itself, has left in its group; False if it is to be ended."""
@@ -211,7 +210,7 @@ class Attempt:
         """End the process and its group: SIGTERM, the grace, SIGKILL; whatever is cancelled meanwhile."""
         process = self._process
         grace_ends = self._clock() + self._options.terminate_grace
-        self._streams.ending = True
+        self._streams.pipes.ending = True
         self._error = self._time_over()
         self._job._terminate(process)
         process.signal(signal.SIGCONT)  # a stopped process could not obey
@@ -246,7 +245,7 @@ class Attempt:
             raise CommandError(self._job, self._line, _faults.REAPED) from error
 
     async def _pause(self, until: float) -> None:
-        await self._streams.until(self._wait, until)
+        await self._streams.pipes.until(self._wait, until)
         await self._run.sleep_until(until)
 
     def _finish(self) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, BinaryIO, Final, Protocol
 
+from ...abc import printable
+
 SPOOL_LIMIT: Final = 1 << 20
 """Bytes of one stream that are kept in memory; a longer one goes to disk. So 200 commands take at most 200 MB."""
 LINE_LIMIT: Final = 1 << 16
@@ -236,24 +238,24 @@ class SignOfLife:
         """Nothing is left to do."""
 
 
-def tags(given: bool | str, usual: str, values: Mapping[str, str]) -> Callable[[], str] | None:
-    """Return what tells the tag of the next line; None if there are no tags.
+def tags(given: bool | str, name: str, values: Mapping[str, str]) -> Callable[[], str] | None:
+    """Return a function that makes the tag of the next line; None if there are no tags.
 
     Args:
-        given: what the user gave as `tag=`: True for the usual one, or a text in which `{time}` stands for the time of
-            the line, here, and a name in braces for its value.
-        usual: the usual one.
-        values: what names in braces stand for.
+        given: the user's `tag=`: True for the name, or a text in which `{time}` stands for the time of the line, and a
+            name in braces for its value.
+        name: the name of the job or node, which is escaped as in all views: a label may have control characters.
+        values: the values of names in braces, which are escaped too.
 
     """
 
     def value(found: re.Match[str]) -> str:
         if found["name"] == "time" and "time" not in values:
             return datetime.now().astimezone().strftime(found["format"] or TIME)
-        return found[0] if found["format"] else values.get(found["name"], found[0])
+        return found[0] if found["format"] or found["name"] not in values else printable(values[found["name"]])
 
     if not isinstance(given, str):
-        return (lambda: usual) if given else None
+        return (lambda: f"{printable(name)}: ") if given else None
     return (lambda: _IN_BRACES.sub(value, given)) if given else None
 
 

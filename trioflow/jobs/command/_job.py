@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import IO, TYPE_CHECKING, Any, Final, Literal, Unpack
+from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
-from ... import Optional
+from ..._core.door.keeping import Optional
 from ...abc import AbstractJob, JobKind, JobOptions, Look, given_of, run_of, size_text
-from ..posix._memory import memory
+from ..posix._groups import memory
 from . import _granted, _line
-from ._attempt import Attempt
+from ._attempt import ProcessRun
 from ._exits import Check, allowed
-from ._options import CommandOptions, Path, environment, granted_in, paths
+from ._options import CommandOptions, Leftovers, Path, Pin, environment, granted_in, paths
 from ._result import CommandResult
 
 if TYPE_CHECKING:
-    from ... import Depfile
+    from ..._core.door.keeping import Depfile
     from ...abc import Work
     from ..posix._processes import Process
 
@@ -132,8 +132,8 @@ class CommandJob(JobKind[CommandResult], look=Look("command", "note", ("[/", "/]
         tag: bool | str = False,
         nice: int | None = None,
         memory_limit: int | None = None,
-        pin: Literal["slot"] | None = None,
-        leftovers: Literal["wait", "end"] = "wait",
+        pin: Pin | None = None,
+        leftovers: Leftovers = "wait",
         reads: Path | Depfile | Iterable[Path | Depfile] = (),
         writes: Path | Optional | Iterable[Path | Optional] = (),
         append: bool = True,
@@ -227,7 +227,7 @@ class CommandJob(JobKind[CommandResult], look=Look("command", "note", ("[/", "/]
             RuntimeError: no run has called this.
 
         """
-        return await Attempt(self, run_of(self)).run()
+        return await ProcessRun(self, run_of(self)).run()
 
     def _input(self, stdin: Any) -> Any:
         """Return what the command is to read, given the result of the job that is its `stdin`."""

@@ -48,7 +48,7 @@ NEW_ENOUGH: Final = (4, 4)
 """The version of GNU make from which on it knows a jobserver by the name of a pipe."""
 
 
-class Pipes:
+class TokenPipes:
     """The directory of the pipes of a run."""
 
     def __init__(self, run: RunHandle) -> None:

@@ -6,11 +6,11 @@ import os
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from ... import Depfile, Optional
+from ..._core.door.keeping import Depfile, Optional
 from ...abc import callback, duration, file_path, flag, is_among, shown
-from ..posix import _limits
+from ..posix._processes import check_limits
 from . import _exits
 from ._granted import granted
 from ._line import IN_MEMORY
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     Callback = Callable[[CommandJob], object]
     OnLine = Callable[[CommandJob, str], object]
 
+Pin = Literal["slot"]
+Leftovers = Literal["wait", "end"]
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 SPECIAL: Final = (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)
 LARGEST_DESCRIPTOR: Final = 1 << 31
@@ -44,8 +46,8 @@ class CommandOptions:
     tag: bool | str = False
     nice: int | None = None
     memory_limit: int | None = None
-    pin: Literal["slot"] | None = None
-    leftovers: Literal["wait", "end"] = "wait"
+    pin: Pin | None = None
+    leftovers: Leftovers = "wait"
     reads: tuple[Path | Depfile, ...] = ()
     writes: tuple[Path | Optional, ...] = ()
     append: bool = True
@@ -69,16 +71,17 @@ class CommandOptions:
         duration(self.terminate_grace, "terminate_grace", who)
         for name in ("on_start", "on_line"):
             callback(getattr(self, name), name, who)
-        if not is_among(self.pin, (None, "slot")):
+        if not is_among(self.pin, (None, *get_args(Pin))):
             raise ValueError(f"pin={shown(self.pin)} of {who}: choose 'slot', or None")
-        if not is_among(self.leftovers, ("wait", "end")):
-            raise ValueError(f"leftovers={shown(self.leftovers)} of {who}: choose 'wait' or 'end'")
+        if not is_among(self.leftovers, get_args(Leftovers)):
+            choices = " or ".join(map(repr, get_args(Leftovers)))
+            raise ValueError(f"leftovers={shown(self.leftovers)} of {who}: choose {choices}")
         if self.pin is not None and not hasattr(os, "sched_setaffinity"):
             raise ValueError(f"pin={shown(self.pin)} of {who}: this system cannot bind a process to a CPU")
         flag(self.append, "append", who)
         if not isinstance(self.tag, (bool, str)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"tag={shown(self.tag)} of {who}: give True, False, or a template such as '{{label}}: '")
-        _limits.check(self.nice, self.memory_limit, who)
+        check_limits(self.nice, self.memory_limit, who)
         if self.cwd is not None and not isinstance(self.cwd, bytes):
             file_path(self.cwd, "cwd", who)
         readable = (

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 
-from ... import CommandError, CommandJob
 from ...abc import shown
+from ._job import CommandJob
+from ._result import CommandError
 
 if TYPE_CHECKING:
     from ...abc import RunHandle

@@ -22,10 +22,12 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, Unpack
 
 import anyio
 
-from ... import CommandError, CommandJob, CommandResult, JobTimeout, Service, current_job
+from ..._core.door import JobTimeout, Service, current_job
 from ...abc import JobOptions, RunHandle, callback, run_of
+from ._job import CommandJob
 from ._options import Path, is_path
 from ._ready import Line, Readiness, readiness, until
+from ._result import CommandError, CommandResult
 
 if TYPE_CHECKING:
     import pathlib
@@ -153,7 +155,7 @@ class CommandService(Service[Any], keeps_time=True):
         return self._job.command_line()
 
     def _command_line(self) -> str:
-        return self._job._command_line()
+        return self._job.redacted_label() if self.redact else self.command_line()
 
     def failure_group(self) -> str:
         """Return the program."""

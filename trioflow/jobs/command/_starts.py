@@ -23,7 +23,7 @@ SPARE: Final = 24
 """Descriptors that are left to the rest of this program. To start a command takes up to half of them."""
 
 
-class Starts:
+class SpawnQueue:
     """Starts commands, in the order in which they asked, as far as the system has room for them.
 
     A start that fails for want of descriptors, processes or memory is tried again when another command has ended. It

@@ -1,83 +1,26 @@
 """The three standard streams of one run of a command: opened before it starts, read while it runs.
 
-Output that passes through this program comes through pipes. One selector watches the pipes and the end of the process.
-The selector is a descriptor itself, and the event loop waits for it alone. So a single task does all the work, in the
-same order on both backends.
+Output that passes through this program comes through pipes (`_pipes`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import math
 import os
-import selectors
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ._capture import Capture, DescriptorSink, FileSink, Lines, SignOfLife, Sink, Spool, line_sinks, tags
 from ._options import is_path
+from ._pipes import OutputPipes
 
 if TYPE_CHECKING:
     from ._job import CommandJob
-
-Wait = Callable[[int, float], Awaitable[bool]]
-"""`Backend.wait_readable`."""
-PIECE: Final = 1 << 16
-"""Bytes that are read at once."""
-PIECES: Final = 16
-"""Pieces that are read from one pipe before the others get their turn. By default a pipe holds a single one."""
-PATIENCE: Final = 0.001
-"""Seconds after which no further piece is read in the same turn of the event loop: to pass on a million lines takes
-long."""
-
-
-class Stream:
-    """One pipe that a command writes to, and the sinks of its output."""
-
-    __slots__ = ("_owner", "_sinks", "descriptor", "is_watched")
-
-    def __init__(self, descriptor: int, sinks: list[Sink], owner: Streams) -> None:
-        os.set_blocking(descriptor, False)
-        self.descriptor: Final = descriptor
-        self._sinks: Final = sinks
-        self._owner: Final = owner
-        self.is_watched = False  # a process writes to it, and the selector has it
-
-    def read(self, patience: float = math.inf) -> bool:
-        """Pass on what is in the pipe, for some seconds; return whether there may be more to come."""
-        end = time.perf_counter() + patience
-        for _ in range(PIECES):
-            try:
-                data = os.read(self.descriptor, PIECE)
-            except BlockingIOError:
-                return True
-            if not data:
-                return False
-            self._pass_on("write", data)
-            if time.perf_counter() > end:
-                break
-        return True
-
-    def finish(self) -> None:
-        """Close the pipe and finish the sinks."""
-        os.close(self.descriptor)
-        self._pass_on("finish")
-
-    def _pass_on(self, method: str, *data: bytes) -> None:
-        """Call a method of all sinks; after the first error of a sink, none is called any more."""
-        if self._owner.error is not None:
-            return
-        try:
-            for sink in self._sinks:
-                getattr(sink, method)(*data)
-        except Exception as error:
-            self._owner.error = error
 
 
 class Streams:
@@ -87,21 +30,14 @@ class Streams:
         """Open them; if `alive` is to be called for each sign of life, all output passes through this program."""
         self._job: Final = job
         self._alive: Final = alive
-        self._pipes: Final[set[int]] = set()  # the ends of pipes that the process writes to
+        self.pipes: Final = OutputPipes()
+        self._write_ends: Final[set[int]] = set()  # of the pipes
         self._theirs: Final[list[int]] = []  # descriptors to close once the process has its copies
-        self._streams: Final[dict[int, Stream]] = {}
-        self._selector: selectors.BaseSelector | None = None
         self._captures: Final[dict[str, Capture]] = {}
-        self._exited = False
-        self._exit_descriptor = -1
-        self.ending = False  # once it is True, the error of a sink no longer ends the wait for the process
-        self.error: BaseException | None = None  # what a sink raised: a callback's error, or a full disk
         try:
             self.stdin: Final = self._open_input(stdin)
             self.stdout: Final = self._seen(1, self._open_output("stdout", job._options.stdout))
             self.stderr: Final = self._seen(2, self._open_output("stderr", job._options.stderr))
-            if self._streams:
-                self._selector = selectors.DefaultSelector()
         except BaseException:
             self.close()
             raise
@@ -132,7 +68,7 @@ class Streams:
             self._captures[name] = Capture()
             sinks.append(self._captures[name])
         job, on_line = self._job, options.on_line
-        tag = tags(options.tag, f"{job.label}: ", {"label": str(job.label)})
+        tag = tags(options.tag, job.label, {"label": str(job.label)})
         sinks += line_sinks(name, None if on_line is None else partial(on_line, job), tag)
         if sinks:
             return self._pipe(sinks)
@@ -144,7 +80,7 @@ class Streams:
 
     def _seen(self, own: int, descriptor: int | None) -> int | None:
         """Return what the process gets for a descriptor, or for this program's own one: itself, if nobody watches."""
-        if self._alive is None or descriptor in self._pipes:
+        if self._alive is None or descriptor in self._write_ends:
             return descriptor
         if descriptor == subprocess.DEVNULL:
             return self._pipe([])
@@ -171,81 +107,27 @@ class Streams:
         return self._pipe([FileSink(file)])
 
     def _pipe(self, sinks: list[Sink]) -> int:
-        read_end, write_end = os.pipe()
-        self._keep(write_end)
-        self._pipes.add(write_end)
         if self._alive is not None:
             sinks = [*sinks, SignOfLife(self._alive)]
-        self._streams[read_end] = Stream(read_end, sinks, self)
+        write_end = self._keep(self.pipes.open(sinks))
+        self._write_ends.add(write_end)
         return write_end
 
     def _keep(self, descriptor: int) -> int:
         self._theirs.append(descriptor)
         return descriptor
 
-    # ---- while it runs
+    # ---- once it has started
 
     def started(self, exit_descriptor: int) -> None:
         """Close this program's copies of what the process has now, and begin to watch."""
         self._close_theirs()
-        self._exit_descriptor = exit_descriptor
-        if self._selector is not None:
-            self._selector.register(exit_descriptor, selectors.EVENT_READ)
-            for stream in self._streams.values():
-                self._selector.register(stream.descriptor, selectors.EVENT_READ, stream)
-                stream.is_watched = True
-
-    async def until_exited(self, wait: Wait, deadline: float) -> bool:
-        """Pass on output until the process has exited; return False at the deadline, or when a sink fails."""
-        if self._selector is None:
-            self._exited = self._exited or await wait(self._exit_descriptor, deadline)
-            return self._exited
-        while not self._exited and (self.ending or self.error is None):
-            if not await self._pass_on_ready(self._selector, wait, deadline):
-                break
-        return self._exited
-
-    async def until(self, wait: Wait, deadline: float) -> None:
-        """Pass on output until the deadline; the process has exited, but not all of its group."""
-        selector = self._selector
-        while selector is not None and selector.get_map() and await self._pass_on_ready(selector, wait, deadline):
-            pass
-
-    async def _pass_on_ready(self, selector: Any, wait: Wait, deadline: float) -> bool:
-        if not await wait(selector.fileno(), deadline):
-            return False
-        self.pass_on()
-        return True
-
-    def pass_on(self) -> None:
-        """Pass on what output there is, and see whether the process has exited."""
-        if self._selector is None:
-            return
-        for key, _ in self._selector.select(0):
-            if key.data is None:
-                self._selector.unregister(key.fd)
-                self._exited = True
-            elif not key.data.read(PATIENCE):
-                self._finish(key.data)
-
-    def _finish(self, stream: Stream) -> None:
-        if self._selector is not None and stream.is_watched:
-            self._selector.unregister(stream.descriptor)
-        del self._streams[stream.descriptor]
-        stream.finish()
-
-    # ---- when it has ended
+        self.pipes.watch(exit_descriptor)
 
     def close(self) -> None:
         """Read what is left in the pipes, and close them, even if a process still holds the other end."""
         self._close_theirs()
-        for stream in tuple(self._streams.values()):
-            if stream.is_watched:
-                stream.read()
-            self._finish(stream)
-        if self._selector is not None:
-            self._selector.close()
-            self._selector = None
+        self.pipes.close()
 
     def kept(self, name: str) -> bytes | Spool | None:
         """Return the captured output of a stream, or None if it was not captured."""

@@ -49,7 +49,7 @@ PAUSE = 0.01
 """Seconds between two reports of progress; a function may call for more of them, of which some are left out."""
 
 
-class Call:
+class WorkerCall:
     """What `current_job()` is for a function in a worker process: it can report progress, and nothing else."""
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -94,7 +94,7 @@ class Call:
             send(self._stream, True, message)
 
 
-current: Call | None = None
+current: WorkerCall | None = None
 """The call that this process is working on."""
 
 
@@ -113,7 +113,7 @@ def main() -> None:
         return
     prepare(pickle.loads(preparation))
     while (request := receive(stream))[0]:
-        current = Call(stream)
+        current = WorkerCall(stream)
         said = answer(*request)
         flush()  # what is still in buffers would be lost: in the end this process is killed
         current.end(said)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, cast, overload
 
 from ...abc import FunctionJob, JobOptions, Look, call_of, carried, name_of, run_of
 from .. import T
 from .._executor import call_in
 from .._pickling import WithoutMain, sendable, unpicklable
-from ..posix._limits import check
+from ..posix._processes import check_limits
 from . import _child
 from ._place import LOCAL, Elsewhere, place_of
 from ._pool import WorkerDied, WorkerPool, has_main_file
@@ -92,7 +92,7 @@ class ProcessJob(
         nice: int | None = None,
         **options: Unpack[JobOptions],
     ) -> None:
-        check(nice, memory_limit, repr(options.get("label") or name_of(function)))
+        check_limits(nice, memory_limit, repr(options.get("label") or name_of(function)))
         self._memory_limit: Final = memory_limit
         self._nice: Final = nice
         self._process: int | None = None
@@ -152,9 +152,7 @@ class ProcessJob(
             with run.time_limit(self, cancels=True):
                 return await self._call_here(run)
         if isinstance(place, Executor):
-            renews = type(place) is ProcessPoolExecutor  # another one like it can be made
-            advice = "retry=1 runs the job in another one" if renews else "give a new one to the next run"
-            return await call_in(place, self, renews, advice)
+            return await call_in(place, self)
         return cast(T, await place.call(self))
 
     async def _call_here(self, run: RunHandle) -> T:

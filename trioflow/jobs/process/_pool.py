@@ -17,8 +17,7 @@ import anyio
 
 from ..posix._groups import end_group
 from ..posix._guard import Guard
-from ..posix._limits import renice
-from ..posix._processes import Process, describe, spawn
+from ..posix._processes import Process, describe, renice, spawn
 from ..posix._sockets import send_all
 from . import _child
 from ._fork_server import ForkServer, is_sound, modules_for, own_output

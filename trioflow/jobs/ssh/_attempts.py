@@ -1,7 +1,7 @@
-"""One try to run a command on a node: in a lane, in a session of its own, or, where the node is this machine, here.
+"""One try to run a command on a node: in a session, or, where the node is this machine, here.
 
-A command is ended by the end of its standard input: the wrapper around it (`_wrapper`), or the lane (`_lane`), sees
-that, and ends the command, and so the session ends too. Only if that takes too long is the session killed here.
+A command is ended by the end of its standard input: the wrapper around it (`_wrapper`) sees that, and ends the command,
+and so the session ends too. Only if that takes too long is the session killed here.
 
 Where the node is this machine, the wrapper is a local process, and so a `CommandJob` that the job runs itself: its
 output is pumped, and it is ended and reaped, as that of any command.
@@ -21,7 +21,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from ...abc import run_of
 from ..command import _faults
 from ..command._capture import Capture, DescriptorSink, FileSink, Lines, SignOfLife, Sink, Spool, line_sinks
 from ..command._job import CommandJob
@@ -31,9 +30,8 @@ from ..command._streams import open_output, print_line
 from ..posix._processes import Process
 from ._ends import Ends
 from ._errors import SshError
-from ._lane import Lane, command_line
 from ._mux import LOST
-from ._wrapper import Report, ReportFilter, line, variables
+from ._wrapper import ReportFilter, WrapperReport, line, variables
 
 if TYPE_CHECKING:
     from ...abc import TimeLimit
@@ -69,7 +67,7 @@ class Redirection:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class CommandSpec:
     """A command for a node, and what is to become of its output."""
 
     job: Any
@@ -79,11 +77,6 @@ class Task:
     grace: float
     limit: TimeLimit
     shown: str
-
-    def size(self) -> int:
-        """Return the bytes of its words and variables."""
-        given = self.redirection.variables
-        return sum(len(os.fsencode(word)) for word in (*self.words, *given, *given.values()))
 
     def check_size(self, what: str, size: int, most: int) -> None:
         """Raise if something is too long for the node.
@@ -98,39 +91,51 @@ class Task:
             raise CommandError(self.job, f"{self.connection.node.name}: {self.shown}", why)
 
 
-class Attempt:
-    """One try to run a command: what both ways have in common."""
+class RemoteCommand:
+    """One try to run a command in a wrapper: what both ways have in common."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: CommandSpec) -> None:
         """Open where its output goes.
 
         Raises:
+            CommandError: the command is too long for the node.
             OSError: a file cannot be opened.
 
         """
+        token, given = os.urandom(8).hex(), task.redirection
+        sent = variables(given.variables, token) if given.variables else b""
+        command = line(task.words, token, grace=task.grace, stdin=given.stdin, merged=given.is_merged, size=len(sent))
+        task.check_size("its words and what trioflow adds to them are", len(os.fsencode(command)), MOST_WORDS)
+        task.check_size("its variables (env=) are", len(sent), MOST_VARIABLES)
         self._task: Final = task
+        self._command: Final = command
+        self._sent: Final = sent
         self._tail: Final = _Tail()
-        self._stdout: Final = _Outlet("stdout", task.redirection)
-        if task.redirection.is_merged:
+        self._before: Final = _Tail()
+        self._stdout: Final = _Outlet("stdout", given)
+        if given.is_merged:
             self._stdout.sinks.append(self._tail)
         try:
-            self._stderr: Final = _Outlet("stderr", task.redirection)
+            self._stderr: Final = _Outlet("stderr", given)
         except BaseException:
             self._stdout.close()
             raise
-        self._signs: Final = [SignOfLife(task.limit.alive)] * task.limit.needs_signs
+        self._gate: Final = _Gate(self._stdout.sinks)
+        self._filter: Final = ReportFilter(token, [self._tail, *self._stderr.sinks], self._before, self._gate.open)
+        signs = [SignOfLife(task.limit.alive)] * task.limit.needs_signs
+        self._sinks: Final[Sequence[Sequence[Sink]]] = [self._gate, *signs], [self._filter, *signs]
 
     _elapsed: float
 
     @property
-    def report(self) -> Report:
-        """What has been told of the command."""
-        raise NotImplementedError
+    def report(self) -> WrapperReport:
+        """What the wrapper has told."""
+        return self._filter.report
 
     @property
     def never_started(self) -> bool:
         """Whether it is certain that nothing has started, if nothing has been told."""
-        return True
+        raise NotImplementedError
 
     @property
     def said(self) -> bytes:
@@ -138,7 +143,7 @@ class Attempt:
 
         It is the end of the output where the standard error goes there.
         """
-        return bytes(self._tail.data)
+        return bytes(self._tail.data if self.report.started else self._before.data)
 
     def check_login(self) -> None:
         """Raise if the command has not started because the node ended the session.
@@ -168,80 +173,23 @@ class Attempt:
         return CommandResult(_signed(report.returncode), self._elapsed, usage, self._stdout.kept(), self._stderr.kept())
 
 
-class InLane(Attempt):
-    """A command in a lane."""
-
-    def __init__(self, task: Task, lane: Lane) -> None:
-        token, given = os.urandom(8).hex(), task.redirection
-        for word in task.words:
-            task.check_size("one of its words is", len(os.fsencode(word)), MOST_WORDS)
-        for name, value in given.variables.items():
-            task.check_size("one of its variables (env=) is", len(os.fsencode(f"{name}={value}")), MOST_WORDS)
-        self._line: Final = command_line(
-            task.words, token, grace=task.grace, stdin=given.stdin, merged=given.is_merged, variables=given.variables
-        )
-        self._lane: Final = lane
-        self._token: Final = token
-        self._report: Final = Report()
-        super().__init__(task)
-
-    @property
-    def report(self) -> Report:
-        """What the lane has told."""
-        return self._report
-
-    async def _run(self) -> None:
-        clock = run_of(self._task.job).clock
-        began, signs = clock(), self._signs
-        sinks = [*self._stdout.sinks, *signs], [self._tail, *self._stderr.sinks, *signs]
-        try:
-            await self._lane.do(self._line, self._token, sinks, self._task.grace + MARGIN, self._report)
-        finally:
-            self._elapsed = clock() - began
-
-
-class Wrapped(Attempt):
-    """A command in a wrapper of its own."""
-
-    def __init__(self, task: Task) -> None:
-        token = os.urandom(8).hex()
-        given = task.redirection
-        sent = variables(given.variables, token) if given.variables else b""
-        command = line(task.words, token, grace=task.grace, stdin=given.stdin, merged=given.is_merged, size=len(sent))
-        task.check_size("its words and what trioflow adds to them are", len(os.fsencode(command)), MOST_WORDS)
-        task.check_size("its variables (env=) are", len(sent), MOST_VARIABLES)
-        super().__init__(task)
-        self._before: Final = _Tail()
-        self._gate: Final = _Gate(self._stdout.sinks)
-        sinks = [self._tail, *self._stderr.sinks]
-        self._filter: Final = ReportFilter(token, sinks, self._before, self._gate.open)
-        self._streams: Final = _File([self._gate, *self._signs]), _File([self._filter, *self._signs])
-        self._command: Final = command
-        self._sent: Final = sent
-
-    @property
-    def report(self) -> Report:
-        """What the wrapper has told."""
-        return self._filter.report
-
-    @property
-    def said(self) -> bytes:
-        """The end of the standard error: of the command's, or, if none has started, of ssh and the login shell."""
-        return bytes(self._tail.data if self.report.started else self._before.data)
-
-
-class InSession(Wrapped):
+class InSession(RemoteCommand):
     """A command in a session of its own."""
 
-    def __init__(self, task: Task, connection: Connection) -> None:
+    def __init__(self, task: CommandSpec, connection: Connection) -> None:
         super().__init__(task)
         self._connection: Final = connection
-        self._ends: Final = Ends(connection.run, self._streams)
+        self._ends: Final = Ends(connection.run, self._sinks)
 
     @property
     def never_started(self) -> bool:
         """Whether it is certain that nothing has started: ssh says so."""
         return self._connection.never_started(self.said.decode(errors="backslashreplace"))
+
+    @property
+    def said(self) -> bytes:
+        """The end of the standard error, or why the session was refused."""
+        return super().said + self._ends.complaint
 
     def check_login(self) -> None:
         """Raise if the command has not started because the node ended the session: its exit code is from there.
@@ -260,36 +208,29 @@ class InSession(Wrapped):
         raise SshError(self._connection.node, f"{shown}: {what}{f' ({said})' if said else ''}: {advice}")
 
     async def _run(self) -> None:
-        ends, clock = self._ends, self._connection.run.clock
-        began = clock()
+        ends, run, task = self._ends, self._connection.run, self._task
+        began = run.clock()
         try:
-            await self._start()
-            while not ends.is_over and ends.error is None:
-                await ends.read(math.inf)
+            try:
+                await ends.start(self._connection.begin, self._command, self._sent)
+            except OSError as error:
+                shown = f"{self._connection.node.name}: {task.shown}"
+                raise CommandError(task.job, shown, _faults.of_streams(error)) from error
+            await ends.pipes.until_ended(run.wait_readable, math.inf)
         finally:
-            await ends.end(self._task.grace + MARGIN)
-            self._elapsed = clock() - began
-            for stream in self._streams:
-                ends.pass_on(stream.flush)
-        if ends.error is not None:
-            raise ends.error
-
-    async def _start(self) -> None:
-        task = self._task
-        try:
-            await self._ends.start(self._connection.begin, self._command, self._sent)
-        except OSError as error:
-            shown = f"{self._connection.node.name}: {task.shown}"
-            raise CommandError(task.job, shown, _faults.of_streams(error)) from error
+            await ends.end(task.grace + MARGIN)
+            self._elapsed = run.clock() - began
+        if ends.pipes.error is not None:
+            raise ends.pipes.error
 
 
-class Locally(Wrapped):
+class Locally(RemoteCommand):
     """A command on this machine."""
 
-    def __init__(self, task: Task, here: Here) -> None:
+    def __init__(self, task: CommandSpec, here: Here) -> None:
         super().__init__(task)
-        stdout, stderr = cast(Any, self._streams)
-        self._process: Final = _Process(
+        stdout, stderr = (cast(Any, _File(sinks)) for sinks in self._sinks)
+        self._process: Final = _LocalWrapper(
             here.command(self._command),
             cwd=here.directory,
             stdout=stdout,
@@ -314,7 +255,7 @@ class Locally(Wrapped):
                 self._elapsed = local.elapsed
 
 
-class _Process(CommandJob):
+class _LocalWrapper(CommandJob):
     """The wrapper of a command on this machine. To be ended it is not sent a signal: its input is closed."""
 
     __slots__ = ("_lifeline", "_sent", "_theirs")

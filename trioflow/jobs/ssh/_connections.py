@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from ... import JobTimeout
+from ..._core.door import JobTimeout
 from ..command._job import CommandJob
 from ..command._result import CommandError
 from ..posix._groups import end_group
@@ -34,12 +34,10 @@ from ..posix._processes import Process, spawn
 from ._ends import SshProcess
 from ._errors import SshError, Unreachable
 from ._files import listed_by_sftp, said_by_sftp
-from ._lane import Lane
-from ._lanes import Lanes
 from ._local import Here
 from ._mux import CannotSpeak, ask_for_session
 from ._nodes import LocalNode
-from ._transport import OPENSSH, READY, Complaint, Gateway, Transport
+from ._transport import OPENSSH, READY, Complaint, Gateway
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +80,7 @@ class Connections:
         """Begin with none."""
         self.run: Final = run
         self.guard: Final = run.shared(Guard)  # made before, and so closed behind these
-        self.transport: Final[Transport] = OPENSSH
+        self.transport: Final = OPENSSH
         self._by_node: Final[dict[SshNode, Connection]] = {}
         self._here: Final[dict[LocalNode, Here]] = {}
         self.beginning: Final = anyio.CapacityLimiter(BEGINNING)
@@ -116,7 +114,6 @@ class Connections:
             for wanted in (False, True):
                 closing = [one for one in opened if (one.node in gateways) is wanted]
                 for one in closing:
-                    one.lanes.let_go()
                     one.ask_to_end()
                 for one in closing:
                     await one.end()
@@ -183,7 +180,6 @@ class Connection:
         self._number: Final = number
         self._lock: Final = anyio.Lock()  # of whoever opens it
         self._sessions: Final = anyio.CapacityLimiter(node.max_sessions)
-        self.lanes: Final = Lanes((lambda: Lane(self.run, self.begin)) if node.lanes else None)
         self._is_ready = False  # `process` has said that the connection is there
         self._speaks = True  # it can be asked for sessions, as far as is known
         self._failure: SshError | None = None  # of the last try
@@ -443,7 +439,6 @@ class Connection:
         self._is_ready = False
         if process is None:
             return
-        self.lanes.let_go()
         wait, outlast = run.wait_readable, run.outlast
         until = run.clock() + patience
         process.signal(signal.SIGTERM)
@@ -457,7 +452,6 @@ class Connection:
         finally:
             process.forget()
             self.process = None
-        await self.lanes.end()
 
 
 def _again(failure: SshError) -> SshError:

@@ -18,7 +18,7 @@ from ..command._options import is_path
 from ._attempts import Redirection
 from ._errors import SshError
 from ._files import Get, MakeDirectory, Operation, Put, Rename
-from ._session import Session
+from ._session import NodeSession
 
 MARK: Final = ".trioflow-"
 """What the names of files begin with that are not complete yet."""
@@ -31,7 +31,7 @@ SWAP: Final = (
 UNHEARD: Final = Redirection(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-async def push(session: Session, sources: Sequence[str], to: str, shown: str) -> None:
+async def push(session: NodeSession, sources: Sequence[str], to: str, shown: str) -> None:
     """Copy files and directories to the node.
 
     Raises:
@@ -59,7 +59,7 @@ async def push(session: Session, sources: Sequence[str], to: str, shown: str) ->
         raise
 
 
-async def pull(session: Session, sources: Sequence[str], to: str, shown: str) -> list[str]:
+async def pull(session: NodeSession, sources: Sequence[str], to: str, shown: str) -> list[str]:
     """Copy files and directories from the node, and return where they are.
 
     Raises:
@@ -88,7 +88,7 @@ async def pull(session: Session, sources: Sequence[str], to: str, shown: str) ->
 
 
 @contextlib.asynccontextmanager
-async def temporary(session: Session, content: Any) -> AsyncGenerator[str]:
+async def temporary(session: NodeSession, content: Any) -> AsyncGenerator[str]:
     """Have something in a file on the node, which only the user may read, for the time of a block.
 
     Raises:
@@ -107,7 +107,9 @@ async def temporary(session: Session, content: Any) -> AsyncGenerator[str]:
 
 
 @contextlib.asynccontextmanager
-async def beside(session: Session, script: bytes, name: str, others: Sequence[str], shown: str) -> AsyncGenerator[str]:
+async def beside(
+    session: NodeSession, script: bytes, name: str, others: Sequence[str], shown: str
+) -> AsyncGenerator[str]:
     """Have a script and other files in a directory of their own on the node, for the time of a block; gives its path.
 
     Raises:
@@ -152,7 +154,7 @@ class Copy:
     is_directory: bool
 
 
-def _copies(session: Session, sources: Sequence[str], to: str) -> list[Copy]:
+def _copies(session: NodeSession, sources: Sequence[str], to: str) -> list[Copy]:
     into = to.endswith("/") or to == "~" or len(sources) > 1
     token, found = os.urandom(6).hex(), list[Copy]()
     for number, source in enumerate(map(os.path.expanduser, sources)):

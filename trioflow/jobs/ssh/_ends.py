@@ -2,8 +2,8 @@
 
 ```
 input ──► (socket)  ──┐
-taps  ◄── (pipe) ─────┤ a session over the connection (`_mux`), or, where that cannot be asked for, an ssh
-taps  ◄── (pipe) ─────┤
+sinks ◄── (pipe) ─────┤ a session over the connection (`_mux`), or, where that cannot be asked for, an ssh
+sinks ◄── (pipe) ─────┤
 over? ◄───────────────┘
 ```
 
@@ -14,32 +14,20 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
-from ..posix._sockets import send_all
+from ..command._pipes import OutputPipes
 
 if TYPE_CHECKING:
     from ...abc import RunHandle
+    from ..command._capture import Sink
     from ..posix._processes import Process
 
-PIECE: Final = 1 << 16
-"""Bytes that are read at once."""
 KILLING: Final = 0.5
 """Seconds after which what was killed is killed once more."""
-WATCHED: Final = 3
-"""What is watched of a session: two streams, and its end."""
-
-
-class Tap(Protocol):
-    """Something that takes what comes from one stream."""
-
-    def write(self, data: bytes) -> object:
-        """Take the next piece."""
-        ...
 
 
 class Carrier(Protocol):
@@ -106,24 +94,22 @@ class Ends:
     """The ends of one session.
 
     Attributes:
-        error: what a tap has raised; then nothing is passed on any more.
-        is_over: the session has ended.
+        pipes: what comes from there.
+        complaint: what the session could not say itself.
         returncode: its exit code, when all is closed.
 
     """
 
-    def __init__(self, run: RunHandle, taps: Sequence[Tap]) -> None:
-        """Begin without a session; what comes will go to the taps, that of the output and that of the errors."""
-        self.error: Exception | None = None
-        self.is_over = False
+    def __init__(self, run: RunHandle, sinks: Sequence[Sequence[Sink]]) -> None:
+        """Begin without a session; what comes will go to the sinks of the output, and to those of the errors."""
+        self.pipes: Final = OutputPipes()
+        self.complaint: bytes = b""
         self.returncode: int | None = None
         self._run: Final = run
-        self._wait: Final = run.wait_readable
-        self._taps: Final = taps
-        self._input: socket.socket | None = None
+        self._sinks: Final = sinks
         self._carrier: Carrier | None = None
 
-    async def start(self, begin: Begin, line: str, sent: bytes = b"") -> None:
+    async def start(self, begin: Begin, line: str, sent: bytes) -> None:
         """Begin the session, which finds these bytes in its input.
 
         Raises:
@@ -131,108 +117,35 @@ class Ends:
 
         """
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
-            self._selector = ours.enter_context(selectors.DefaultSelector())
+            ours.callback(self.pipes.close)
             self._input, input_there = socket.socketpair()
             ours.callback(self._input.close)
             theirs.callback(input_there.close)
             if sent:  # all of it fits in at once
                 self._input.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(sent))
                 self._input.sendall(sent)
-            self._input.setblocking(False)
             streams = [input_there.fileno()]
-            for tap in self._taps:
-                read_end, write_end = os.pipe()
-                ours.callback(os.close, read_end)
-                theirs.callback(os.close, write_end)
-                streams.append(write_end)
-                os.set_blocking(read_end, False)
-                self._selector.register(read_end, selectors.EVENT_READ, tap)
-            carrier = await begin(line, streams)
-            self._selector.register(carrier.exit_descriptor, selectors.EVENT_READ)
-            self._carrier = carrier
-            self._ours = ours.pop_all()
+            for sinks in self._sinks:
+                streams.append(self.pipes.open(sinks))
+                theirs.callback(os.close, streams[-1])
+            self._carrier = carrier = await begin(line, streams)
+            self.pipes.watch(carrier.exit_descriptor, carrier.has_ended)
+            ours.pop_all()
 
-    @property
-    def are_closed(self) -> bool:
-        """Whether nothing is left of the session here, or it has not begun."""
-        return self._carrier is None
-
-    def are_quiet(self) -> bool:
-        """Return whether it goes on, as far as is known, and nothing has come from there."""
-        return (
-            self._carrier is not None
-            and len(self._selector.get_map()) == WATCHED
-            and all(key.data is None and not self._carrier.has_ended() for key, _ in self._selector.select(0))
-        )
-
-    async def send(self, data: bytes) -> bool:
-        """Send all of it; return whether it went away, so that it may have arrived."""
-        assert self._input is not None
-        try:
-            await send_all(self._input, data)
-        except OSError:
-            return False
-        return True
-
-    async def read(self, deadline: float) -> bool:
-        """Wait for the next piece, or the end of the session, and pass on what has come; False at the deadline."""
-        if not await self._wait(self._selector.fileno(), deadline):
-            return False
-        carrier = self._carrier
-        assert carrier is not None
-        for key, _ in self._selector.select(0):
-            if key.data is not None:
-                if not self._take(key.fd, key.data):
-                    self._selector.unregister(key.fd)
-            elif carrier.has_ended():
-                self._selector.unregister(key.fd)
-                self.is_over = True
-        if self.is_over:
-            for key in list(self._selector.get_map().values()):
-                while self._take(key.fd, key.data, last=True):
-                    pass
-            if carrier.complaint:
-                self.pass_on(lambda: self._taps[1].write(carrier.complaint))
-        return True
-
-    def _take(self, descriptor: int, tap: Tap, *, last: bool = False) -> bool:
-        """Pass on the next piece; return False if there is none any more, or, with `last`, none now."""
-        try:
-            data = os.read(descriptor, PIECE)
-        except BlockingIOError:
-            return not last
-        if data:
-            self.pass_on(lambda: tap.write(data))
-        return bool(data)
-
-    def pass_on(self, call: Callable[[], object]) -> None:
-        """Call what calls sinks; after the first error of one, none is called any more."""
-        if self.error is None:
-            try:
-                call()
-            except Exception as error:
-                self.error = error
-
-    def let_go(self, last: bytes = b"") -> None:
-        """Close the input, by which the session ends; what is to be sent before is, if it can be at once."""
-        if self._input is not None:
-            with contextlib.suppress(OSError):
-                self._input.send(last)
-            self._input.close()
-
-    async def end(self, patience: float, last: bytes = b"") -> None:
+    async def end(self, patience: float) -> None:
         """End it, whatever is cancelled meanwhile; kill what it is here if that takes more than so many seconds."""
-        carrier = self._carrier
+        carrier, run, pipes = self._carrier, self._run, self.pipes
         if carrier is None:
             return
-        self.let_go(last)
-        until = self._run.clock() + patience
-        while not self.is_over:
-            if not await self._run.outlast(lambda until=until: self.read(until)):  # type: ignore[misc]
-                carrier.kill()
-                until = self._run.clock() + KILLING
+        self._input.close()
+        pipes.ending = True
+        until = run.clock() + patience
+        while not await run.outlast(lambda until=until: pipes.until_ended(run.wait_readable, until)):  # type: ignore[misc]
+            carrier.kill()
+            until = run.clock() + KILLING
         try:
+            self.complaint = carrier.complaint
             self.returncode = carrier.finish()
         finally:
             self._carrier = None
-            self._ours.close()
+            pipes.close()

@@ -23,7 +23,7 @@ from ._connections import Connections
 from ._errors import Unreachable
 from ._nodes import LocalNode, Node, SshNode
 from ._nodes import node as node_of
-from ._session import Session
+from ._session import NodeSession
 from ._steps import Command, Program, Pull, Push, Script, Step, Values, interpreter, steps, word
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ class SshJob(JobKind[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=6), 
             hostname. In a command line they are quoted for the shell. Other braces stay as they are.
         cwd: the directory there; None for the home directory.
         env: variables for the environment there, a mapping to strings, in which `{name}` is filled in, or to
-            `granted("gpu")`; 131,071 bytes each, at most (all together 100,000 where the node has no lanes). They stand
-            in no command line, so nobody else there can read them.
+            `granted("gpu")`; 100,000 bytes all together, at most. They stand in no command line, so no
+            other user there can read them.
         stdin: what the commands read: bytes, a path here, an open file, a job whose result is bytes, or a
             CommandResult; None for nothing.
         stdout: where the standard output goes: a path here, appended to, whose parent directories are made; an open
@@ -190,8 +190,8 @@ class SshJob(JobKind[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=6), 
         elif isinstance(stdin, CommandResult):
             stdin = stdin._stdout
         connection = run.shared(Connections).to(self._node)
-        session = Session(self, connection, self._options.terminate_grace, anew=self.attempts > 1, limit=limit)
-        task = _Task(self, session, Values(texts), stdin)
+        session = NodeSession(self, connection, self._options.terminate_grace, anew=self.attempts > 1, limit=limit)
+        task = _StepRunner(self, session, Values(texts), stdin)
         try:
             results = [
                 await task.run(step, [word(one, number, self) for number, one in enumerate(words)])
@@ -246,10 +246,10 @@ class SshJob(JobKind[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=6), 
         self._latest = self._unreachable = None
 
 
-class _Task:
+class _StepRunner:
     """What a job has to do, with everything filled in."""
 
-    def __init__(self, job: SshJob, session: Session, values: Values, stdin: Any) -> None:
+    def __init__(self, job: SshJob, session: NodeSession, values: Values, stdin: Any) -> None:
         job._options.check_open(repr(job.label))
         self._options: Final = job._options
         self._job: Final = job
@@ -317,7 +317,7 @@ class _Task:
             stdout=self._place(options.stdout),
             stderr=self._place(options.stderr),
             on_line=None if on_line is None else lambda line: on_line(job, line),
-            tag=tags(options.tag, f"{job._node.name}: ", {"label": str(job.label), **self._values.given}),
+            tag=tags(options.tag, job._node.name, {"label": str(job.label), **self._values.given}),
             anew=self._anew,
             variables=self._variables(),
         )

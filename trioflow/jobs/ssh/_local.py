@@ -15,7 +15,6 @@ import anyio
 
 from . import _copier
 from ._files import IN_THE_WAY
-from ._lanes import Lanes
 
 if TYPE_CHECKING:
     from ._files import Operation
@@ -30,7 +29,6 @@ class Here:
         self.node: Final = node
         self.directory: Final = node.directory
         self.sessions: Final = anyio.CapacityLimiter(inf)
-        self.lanes: Final = Lanes(None)
         self.litter: list[str] = []
         self.was_reported = False
 

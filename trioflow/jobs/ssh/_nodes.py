@@ -40,9 +40,6 @@ class SshNode:
             count as one server.
         connect_timeout: seconds for all tries to connect together, more than 0; waiting until other connections are
             open does not count. One that is refused, or dropped, is tried again with growing pauses.
-        lanes: whether commands that follow one another share a session of ssh, from the second one on and where the
-            node allows it, so that each of them costs less. False gives each command a session, which the log of the
-            node's sshd then has.
         on_unreachable: what becomes of a job whose node cannot be reached: "fail" fails it with `Unreachable`; "skip"
             lets it succeed with the result None, and says so once a node.
 
@@ -66,7 +63,6 @@ class SshNode:
     max_sessions: int = field(default=8, kw_only=True)
     max_handshakes: int = field(default=10, kw_only=True)
     connect_timeout: float = field(default=30.0, kw_only=True)
-    lanes: bool = field(default=True, kw_only=True)
     on_unreachable: OnUnreachable = field(default="fail", kw_only=True)
 
     def __post_init__(self) -> None:
@@ -88,8 +84,7 @@ class SshNode:
             given = getattr(self, name)
             if given is not None:
                 object.__setattr__(self, name, file_path(given, name, who))
-        for name in ("accept_new", "lanes"):
-            flag(getattr(self, name), name, who)
+        flag(self.accept_new, "accept_new", who)
         if isinstance(self.gateway, str):
             object.__setattr__(self, "gateway", SshNode(self.gateway, config=self.config))
         elif not (self.gateway is None or isinstance(self.gateway, SshNode)):  # pyright: ignore[reportUnnecessaryIsInstance]

@@ -16,9 +16,8 @@ import anyio
 from ..command import _exits
 from ..command._job import CommandJob
 from ..command._result import CommandError, CommandResult
-from ._attempts import Attempt, InLane, InSession, Locally, Redirection, Task
+from ._attempts import CommandSpec, InSession, Locally, Redirection, RemoteCommand
 from ._errors import SshError
-from ._lane import Lane, LaneLost
 from ._local import Here
 from ._mux import LOST
 
@@ -37,7 +36,7 @@ TIDYING: Final = 2.0
 """Seconds that the removal of temporary files on a node may take when something went wrong."""
 
 
-class Session:
+class NodeSession:
     """Commands and transfers for one job over the connection of its node."""
 
     def __init__(
@@ -80,47 +79,30 @@ class Session:
             SshError: it could not be started, or was lost.
 
         """
-        task = Task(self._job, self._connection, words, redirection, self._grace, self._limit, shown)
+        task = CommandSpec(self._job, self._connection, words, redirection, self._grace, self._limit, shown)
         tries = _Tries(self._connection, shown)
         while True:
             await self._connection.ensure(anew=self._anew)
             async with self._turn() as others:
-                try:
-                    lane = await self._connection.lanes.take(task.size())
-                except LaneLost as lost:
-                    attempt, said = None, lost.said
-                else:
-                    attempt = await self._attempt(task, lane)
-                    said = attempt.said
-            if attempt is not None:
-                if attempt.report.returncode is not None:
-                    written = "output" if redirection.is_merged else "standard error"
-                    return self._checked(said, written, shown, allowed)
-                if attempt.report.started:
-                    what = f"the connection was lost, which ends the command on the node: {shown}"
-                    raise SshError(self.node, what, started=True)
-                attempt.check_login()
-            never_started = True if attempt is None else attempt.never_started
-            await tries.allow_another(said, others, never_started=never_started)
+                attempt = await self._attempt(task)
+            if attempt.report.returncode is not None:
+                written = "output" if redirection.is_merged else "standard error"
+                return self._checked(attempt.said, written, shown, allowed)
+            if attempt.report.started:
+                what = f"the connection was lost, which ends the command on the node: {shown}"
+                raise SshError(self.node, what, started=True)
+            attempt.check_login()
+            await tries.allow_another(attempt.said, others, never_started=attempt.never_started)
 
-    def _new_attempt(self, task: Task, lane: Lane | None) -> Attempt:
-        if lane is not None:
-            return InLane(task, lane)
-        connection = self._connection
-        return Locally(task, connection) if isinstance(connection, Here) else InSession(task, connection)
-
-    async def _attempt(self, task: Task, lane: Lane | None) -> Attempt:
+    async def _attempt(self, task: CommandSpec) -> RemoteCommand:
         """Try once to run a command."""
+        connection = self._connection
+        attempt = Locally(task, connection) if isinstance(connection, Here) else InSession(task, connection)
         try:
-            attempt = self._new_attempt(task, lane)
-            try:
-                await attempt.run()
-            finally:
-                if attempt.report.returncode is not None:
-                    self.latest = attempt.result()
+            await attempt.run()
         finally:
-            if lane is not None:
-                self._connection.lanes.give_back(lane)
+            if attempt.report.returncode is not None:
+                self.latest = attempt.result()
         return attempt
 
     async def transfer(self, operations: Sequence[Operation], shown: str) -> Sequence[str]:
@@ -147,7 +129,6 @@ class Session:
             )
             await connection.ensure(anew=self._anew)
             async with self._turn() as others:
-                await connection.lanes.leave_room(connection.sessions)
                 result = await job.co_run()
             if not result.returncode:
                 return connection.listed(result.stdout or b"", operations)
@@ -220,8 +201,7 @@ class _Tries:
         connection, text = self._connection, _text(said)
         if connection.is_full(text) and self._refused < REFUSALS:
             self._refused += 1
-            if not await connection.lanes.end():
-                connection.allow_no_more_than(others)
+            connection.allow_no_more_than(others)
             await anyio.sleep(min(1.0, 0.01 * 2**self._refused))
             return
         self._lost += 1

@@ -1,4 +1,4 @@
-"""How nodes are reached: the programs of OpenSSH, behind an interface that others may fulfil as well.
+"""How nodes are reached: the programs of OpenSSH, and the meaning of what they complain about.
 
 One program holds the connection (`connect`). Sessions for commands are asked for by its socket (`_mux`), which is in a
 directory that is the conductor's alone. Where they cannot be, other programs use it for as long as they run, each for
@@ -12,7 +12,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 from ._mux import REFUSED
 from ._nodes import Paths, SshNode
@@ -49,43 +49,11 @@ class Complaint:
     asks_for_login: bool = False
 
 
-class Transport(Protocol):
-    """Command lines of the programs that reach a node, and the meaning of what they complain about."""
-
-    def connect(self, node: SshNode, socket: str, gateway: Gateway | None) -> Sequence[str]:
-        """Return what holds a connection: it prints READY when it is there, and ends by SIGTERM."""
-        ...
-
-    def run(self, node: SshNode, socket: str, line: str) -> Sequence[str]:
-        """Return what runs a line in the login shell of the node, with the standard streams as they are."""
-        ...
-
-    def transfer(self, node: SshNode, socket: str) -> Sequence[str]:
-        """Return what reads commands of sftp from its standard input, and stops at the first that fails."""
-        ...
-
-    def settings(self, node: SshNode) -> Sequence[str]:
-        """Return what prints the settings for a node, a name and a value each line."""
-        ...
-
-    def complaint(self, text: str) -> Complaint:
-        """Return the meaning of what `connect` has written to its standard error."""
-        ...
-
-    def never_started(self, text: str) -> bool:
-        """Return whether `run`, `transfer`, or a session (`_mux`), says that nothing can have started."""
-        ...
-
-    def is_full(self, text: str) -> bool:
-        """Return whether `run`, or `transfer`, says that the node lets no more of them in at once."""
-        ...
-
-
 class OpenSsh:
     """The system's `ssh` and `sftp`, which share a connection by ControlMaster."""
 
     def connect(self, node: SshNode, socket: str, gateway: Gateway | None) -> Sequence[str]:
-        """Return a master without a command of its own. It is ready when it runs its LocalCommand."""
+        """Return what holds a connection: it prints READY when it is there (its LocalCommand), and ends by SIGTERM."""
         options = [
             *("-N", "-M", "-S", _escaped(socket)),
             *_options(
@@ -104,22 +72,22 @@ class OpenSsh:
         return ["ssh", *options, *_of(node), "--", node.hostname]
 
     def run(self, node: SshNode, socket: str, line: str) -> Sequence[str]:
-        """Return a client of the master. Without a master it fails, and makes no connection of its own."""
+        """Return what runs a line in the login shell of the node; without a master it fails, and makes none."""
         return ["ssh", "-T", *_shared(socket), *_of(node), "--", node.hostname, line]
 
     def transfer(self, node: SshNode, socket: str) -> Sequence[str]:
-        """Return an sftp over the master."""
+        """Return what reads commands of sftp from its standard input, and stops at the first that fails."""
         port = () if node.port is None else _options(Port=str(node.port))
         user = () if node.username is None else _options(User=node.username)
         config = () if node.config is None else ("-F", str(node.config))
         return ["sftp", "-b", "-", *config, *_shared(socket), *port, *user, "--", _bracketed(node.hostname)]
 
     def settings(self, node: SshNode) -> Sequence[str]:
-        """Return `ssh -G`."""
+        """Return what prints the settings for a node, a name and a value each line."""
         return ["ssh", "-G", *_of(node), "--", node.hostname]
 
     def complaint(self, text: str) -> Complaint:
-        """Return the meaning of the last words of a master."""
+        """Return the meaning of what `connect` has written to its standard error."""
         changed = re.search(r"Offending .*? in (.+):(\d+)\s*$", text, re.MULTILINE)
         if "REMOTE HOST IDENTIFICATION HAS CHANGED" in text:
             place = f"{changed[1]}, line {changed[2]}" if changed else "{keys}"
@@ -154,11 +122,14 @@ class OpenSsh:
         return Complaint(last or "ssh ended without a word", is_crowded=crowded)
 
     def never_started(self, text: str) -> bool:
-        """Return whether it was refused, or found no master: then it falls back to a ProxyCommand, which fails."""
+        """Return whether `run`, `transfer`, or a session (`_mux`), says that nothing can have started.
+
+        It was refused, or found no master: then it falls back to a ProxyCommand, which fails.
+        """
         return REFUSED in text or ("UNKNOWN port 65535" in text and "mux_client" not in text)
 
     def is_full(self, text: str) -> bool:
-        """Return whether the server has said no to one more session."""
+        """Return whether `run`, or `transfer`, says that the node lets no more of them in at once."""
         return "refused by peer" in text
 
 

@@ -38,14 +38,14 @@ from ..command._capture import Sink
 # what comes behind is for the subshell.
 # The variables are exported all at once, where no name of the script's own is used any more, lest it be one of theirs.
 # Where sleep takes whole seconds alone, the tenths are counted by tens.
-START: Final = 'start() { eval "$e"; exec "$@"; };'
-NAP: Final = 'nap() { if sleep "$1"; then n=$((n+$2)); else sleep 1; n=$((n+10)); fi; };'
-LEFT: Final = (
+_START: Final = 'start() { eval "$e"; exec "$@"; };'
+_NAP: Final = 'nap() { if sleep "$1"; then n=$((n+$2)); else sleep 1; n=$((n+10)); fi; };'
+_LEFT: Final = (
     "left() { kill -0 -$p && if [ -r /proc/self/stat ]; then "
     'cat /proc/[0-9]*/stat | grep -q ") [^ZX] [0-9]* $p "; fi; };'
 )
 """Whether somebody of the command's group, which is $p, is alive."""
-ENDING: Final = (
+_ENDING: Final = (
     "n=0; kill -TERM -$p || kill -TERM $p; kill -CONT -$p; "
     "while kill -0 -$p || kill -0 $p; do "
     'if [ "$n" -ge "$g" ]; then kill -KILL -$p || kill -KILL $p; fi; '
@@ -53,9 +53,9 @@ ENDING: Final = (
     "nap .1 1; done;"
 )
 """Ends a command: TERM, CONT, the grace, KILL."""
-WAIT: Final = 'wait $p; c=$? n=0; if [ "$c" -gt 256 ]; then c=$((c-128)); fi;'
+_WAIT: Final = 'wait $p; c=$? n=0; if [ "$c" -gt 256 ]; then c=$((c-128)); fi;'
 """Waits for a command; $c is its exit code. Where others add 128 to the number of a signal, ksh adds 256."""
-LEFTOVERS: Final = (
+_LEFTOVERS: Final = (
     "while left; do "
     'if [ "$n" -ge $((2*g+10)) ]; then break; fi; '
     'if [ "$n" -ge $((2*g)) ]; then kill -KILL -$p; '
@@ -69,18 +69,18 @@ _LINES: Final = (
     'if [ -n "$i" ]; then exec 5<"$i"; rm -f -- "$i"; else exec 5</dev/null; fi;',
     'if [ "$v" -gt 0 ]; then e=$(dd ibs=1 count="$v" <&3); case $e in *"#$t") ;; *) exit 1;; esac; fi;',
     'if s=$(command -v setsid); then set -- "$s" "$@"; else set -m; fi;',
-    START,
-    NAP,
-    LEFT,
+    _START,
+    _NAP,
+    _LEFT,
     "printf '\\036%s start\\n' \"$t\" >&4;",
     'if [ -n "$m" ]; then start "$@" <&5 2>&1 3<&- 4>&- 5<&- & else start "$@" <&5 2>&4 3<&- 4>&- 5<&- & fi;',
     "p=$!;",
     "( read -r x <&3;",
-    ENDING,
+    _ENDING,
     ") >/dev/null 4>&- 5<&- &",
     "v=$!; exec 3<&- 5<&-;",
-    WAIT,
-    LEFTOVERS,
+    _WAIT,
+    _LEFTOVERS,
     "kill -KILL $v;",
     "printf '\\036%s end %s ' \"$t\" $c >&4; times >&4; exit $c",
 )
@@ -113,12 +113,7 @@ def line(
 
     """
     given = (token, str(round(grace * 10)), stdin, "1" if merged else "", str(size))
-    return login_line(SCRIPT, *given, *words)
-
-
-def login_line(script: str, *words: str) -> str:
-    """Return what a login shell is to run so that a script is, with these arguments."""
-    return f"exec /bin/sh -c '{UNPACK}' trioflow " + " ".join(map(_packed, (script, *words)))
+    return f"exec /bin/sh -c '{UNPACK}' trioflow " + " ".join(map(_packed, (SCRIPT, *given, *words)))
 
 
 def variables(given: Mapping[str, str], token: str) -> bytes:
@@ -129,17 +124,12 @@ def variables(given: Mapping[str, str], token: str) -> bytes:
         token: that of the `line`.
 
     """
-    return os.fsencode(f"{exported(given)} #{token}")
-
-
-def exported(given: Mapping[str, str]) -> str:
-    """Return a command that exports variables."""
     words = (f"{name}={value}".replace("'", "'\\''") for name, value in given.items())
-    return "export" + "".join(f" '{word}'" for word in words)
+    return os.fsencode("export" + "".join(f" '{word}'" for word in words) + f" #{token}")
 
 
 @dataclass(slots=True)
-class Report:
+class WrapperReport:
     """What the wrapper has said about a command."""
 
     started: bool = False
@@ -167,7 +157,7 @@ class ReportFilter:
         self._goes_to = self._sinks if before is None else (before,)
         self._started: Final = started
         self._held = b""
-        self.report: Final = Report()
+        self.report: Final = WrapperReport()
 
     def write(self, data: bytes) -> None:
         """Take the next piece."""
@@ -175,7 +165,7 @@ class ReportFilter:
         while data:
             before, found, rest = data.partition(self._mark)
             if not found:
-                kept = overlap(data, self._mark)
+                kept = _overlap(data, self._mark)
                 self._held = data[len(data) - kept :]
                 self._hand_on(data[: len(data) - kept])
                 return
@@ -226,7 +216,7 @@ _REPORT: Final = re.compile(
 )
 
 
-def overlap(data: bytes, mark: bytes) -> int:
+def _overlap(data: bytes, mark: bytes) -> int:
     """Return how many of the last bytes may be the beginning of a mark."""
     for size in range(min(len(data), len(mark) - 1), 0, -1):
         if data.endswith(mark[:size]):

@@ -49,6 +49,7 @@ class Case:
     restored: bool = False
     error: BaseException | None = None
     trace: str = ""
+    is_scheduler: bool = False
     place: tuple[str, int] | None = None
     """The file of the user, and the line, where it failed."""
     stdout: str = ""
@@ -96,6 +97,7 @@ class Report:
 
     label: str
     verdict: Verdict
+    tally: _counts.Tally
     cases: tuple[Case, ...]
     began: float
     """The time of day."""
@@ -172,17 +174,10 @@ class CiReport(Instrument):
             if not case.path:
                 case = replace(case, path=paths.get(job, job.label), suite=self._suite(job))
             cases.append(case)
-        states = [case.counted for case in cases]
-        culprit = culprit_of(root)
-        found = verdict(
-            root.stop_reason or StopReason.INTERRUPTED,
-            jobs=len(states) - states.count(_counts.BACKGROUND),
-            failed=states.count(JobState.FAILED),
-            succeeded=states.count(JobState.SUCCEEDED),
-            seconds=seconds,
-            culprit=culprit,
-        )
-        return Report(root.label, found, tuple(cases), self._began, seconds)
+        failures = sum(case.state is JobState.FAILED for case in cases)
+        tally = _counts.Tally((case for case in cases if not case.is_scheduler), failures)
+        found = verdict(root.stop_reason or StopReason.INTERRUPTED, tally, seconds, culprit_of(root))
+        return Report(root.label, found, tally, tuple(cases), self._began, seconds)
 
 
 def _case(job: AnyJob, path: str, suite: str) -> Case:
@@ -198,7 +193,7 @@ def _case(job: AnyJob, path: str, suite: str) -> Case:
     return Case(
         path, job.label, suite, job.state, job.forever, seconds, False, failure.exception,
         _without_output(trace, _short_values.message(failure.exception), output, error),
-        _place(failure.traceback), output, error,
+        is_scheduler(job), _place(failure.traceback), output, error,
     )  # fmt: skip
 
 

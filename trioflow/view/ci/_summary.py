@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from typing import Final, final
 
 from ..._core.door.reading import JobState, duration_text, printable
-from ..text import _counts
 from ..text._symbols import Symbols
 from ._cases import CiReport, Report
 from ._junit import clean, plain
@@ -74,8 +73,7 @@ class Summary(CiReport):
 def markdown(report: Report) -> Iterator[str]:
     """Yield the lines of the file."""
     yield f"## {report.verdict.sign(Symbols())} {escaped(report.label)}: {escaped(report.verdict.words)}"
-    restored = sum(case.restored for case in report.cases)
-    yield from ("", _counts.in_words(((case.state, case.forever) for case in report.cases), restored))
+    yield from ("", report.tally.in_words())
     failures = report.failures()
     if failures:
         yield from ("", "### Failures")

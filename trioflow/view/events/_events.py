@@ -30,7 +30,7 @@ from ..._core.door.reading import (
     shown,
     status_of,
     throttled,
-    waiting_for,
+    waiting,
     waits_for,
     warn,
 )
@@ -203,7 +203,7 @@ class Events(Instrument):
     def job_scheduled(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Tell that a job waits for its turn."""
         path, now = self._paths[job], self._clock()
-        self._waiting[job] = _Told(path, "")
+        self._waiting[job] = _Told(path, None)
         self._running.pop(job, None)
         self._line(self._format.JobScheduled(1, now + self._offset, now - self._began, path, len(throttled(job))))
 
@@ -299,9 +299,10 @@ class Events(Instrument):
         """Yield lines about jobs that have changed without an event; called in another thread than the hooks."""
         # A copy: `list` of the items may let the collector run, and with it the other thread.
         for job, said in islice(self._waiting.copy().items(), MOST_LOOKS):
-            if (waits := waiting_for(job)) and waits != said.last and job in self._waiting:
-                said.last = waits
-                yield self._format.encode(self._format.JobWaiting(*self._now(said.path), waits))
+            if (wait := waiting(job)) and wait.text and wait != said.last and job in self._waiting:
+                said.last = wait
+                line = self._format.JobWaiting(*self._now(said.path), wait.text, wait.cause.value, wait.resource)
+                yield self._format.encode(line)
         for job, said in islice(self._running.copy().items(), MOST_LOOKS):
             if (says := (job.fraction_done, status_of(job))) != said.last and job in self._running:
                 said.last = says

@@ -7,13 +7,13 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from ..._core.door.reading import JobState, StopReason
-from ..monitor._monitor import Monitor
-from ..monitor._told import ToldJob, ToldRun, ToldScheduler
+from ..._core.door.reading import JobState, StopReason, WaitCause, Waiting
+from ..monitor._monitor import Monitor, MonitoredRun
+from ..monitor._records import JobRecord, SchedulerRecord, Source
 from . import _format as f
 
 PAUSE: Final = 0.1
@@ -21,7 +21,7 @@ PAUSE: Final = 0.1
 PIECE: Final = 1 << 16
 
 
-class Unreadable(Exception):
+class BadEvents(Exception):
     """The file has no events, or those of another version; the text says what was found."""
 
 
@@ -40,7 +40,14 @@ def lines(descriptor: int) -> Iterator[bytes | None]:
             return
 
 
-class Follower:
+class NameInFile(NamedTuple):
+    """The name of a job in a file."""
+
+    path: str
+    label: str
+
+
+class Follower(Source):
     """Shows a run on a monitor, from the lines of its events.
 
     Args:
@@ -49,11 +56,11 @@ class Follower:
     """
 
     def __init__(self, monitor: Monitor) -> None:
-        self._monitor: Final[Any] = monitor  # it takes told jobs as it takes others
-        self._root: ToldScheduler | None = None
-        self._jobs: Final[dict[str, ToldJob]] = {}
-        self._waits: Final[list[tuple[ToldJob, list[str]]]] = []  # whose requirements have not all been told yet
-        self._is_shown = False
+        self._monitor: Final = monitor
+        self._run: MonitoredRun | None = None  # while it is shown
+        self._root: SchedulerRecord | None = None
+        self._jobs: Final[dict[str, JobRecord]] = {}
+        self._requires: Final[dict[JobRecord, list[str]]] = {}
         self._is_live = False
         self._at = 0.0  # the time of the latest event
         self._offset = 0.0
@@ -67,7 +74,7 @@ class Follower:
         """Take the next line; what is no event, or one that is not known, is skipped.
 
         Raises:
-            Unreadable: it is an event of another version.
+            BadEvents: it is an event of another version.
 
         """
         try:
@@ -102,8 +109,9 @@ class Follower:
     def leave(self) -> None:
         """Release the terminal, with what is known."""
         self._is_live = False
-        if self._root is not None and self._is_shown and not self.ended:
-            self._monitor.after_run(self._root)
+        if self._run is not None:
+            self._run.end()
+            self._run = None
 
     def _check_version(self, line: bytes) -> None:
         try:
@@ -111,90 +119,101 @@ class Follower:
         except msgspec.DecodeError:
             return
         if "event" in found and found.get("v") != 1:
-            raise Unreadable(f"its events have version {found.get('v')!r}, and this trioflow reads version 1")
-
-    def _clock(self) -> float:
-        return max(self._at, time.time() - self._offset) if self._is_live else self._at
+            raise BadEvents(f"its events have version {found.get('v')!r}, and this trioflow reads version 1")
 
     def _show(self) -> None:
         """Let the monitor begin, when all jobs have been told."""
-        for job, paths in self._waits:
-            job.waits_for = [self._jobs[path] for path in paths if path in self._jobs]
-        self._waits.clear()
-        if self._root is not None and not self._is_shown:
-            self._is_shown = True
-            self._monitor.before_run(self._root)
+        if self._root is not None and self._run is None and not self.ended:
+            self._run = self._monitor._watch(self._root, self)
 
-    def _job(self, path: str) -> ToldJob:
+    def _job(self, path: str) -> JobRecord:
         """Return a job; one whose line was dropped is made up."""
         job = self._jobs.get(path)
         if job is None:
-            outer = self._root
-            assert outer is not None
-            job = self._jobs[path] = ToldJob(path, path, outer)
-            outer.members.append(job)
-            self._monitor.job_added(outer, job)
+            assert self._root is not None
+            job = self._jobs[path] = JobRecord(NameInFile(path, path), self._root)
+            self._add(self._root, job)
         return job
+
+    def _add(self, outer: SchedulerRecord, job: JobRecord) -> None:
+        outer.add(job)
+        if self._run is not None:
+            self._run.add(job)
+
+    def _scheduler(self, path: str) -> SchedulerRecord | None:
+        found = self._jobs.get(path) if path else self._root
+        return found if isinstance(found, SchedulerRecord) else None
+
+    # ---- what the monitor asks
+
+    @property
+    def window(self) -> int | None:  # type: ignore[override]
+        """How many jobs may run at once."""
+        return None if self._root is None else self._root.window
+
+    def clock(self) -> float:
+        """Return the time of the latest event, or what it is now in the program that writes them."""
+        return max(self._at, time.time() - self._offset) if self._is_live else self._at
+
+    def time_of_day(self) -> float:
+        """Return the time of day at which happened what is shown."""
+        return self._offset + self.clock()
+
+    def waits_for(self, job: JobRecord) -> list[JobRecord]:
+        """Return the members of its scheduler that must settle before a job may start."""
+        return [self._jobs[path] for path in self._requires.get(job, ()) if path in self._jobs]
 
     # ---- the events
 
     def run_started(self, event: f.RunStarted) -> None:
         """Begin a run."""
-        run = ToldRun(self._clock, event.window, event.adaptive)
         if not event.path:
             self._jobs.clear()
-            self._root = ToldScheduler("", event.label, None)
-            self._root.run = run
-            self._root.time_of_day = lambda: self._offset + self._clock()
+            self._requires.clear()
+            self._root = SchedulerRecord(NameInFile("", event.label), None)
+            self._root.window = event.window
             self._process = event.pid, event.host
-            self._is_shown = self._is_live = self.ended = False
+            self._run, self._is_live, self.ended = None, False, False
             return
         nested = self._job(event.path)
-        if isinstance(nested, ToldScheduler):
-            for job in nested:
-                job.forget_run()
-            nested.run = run
-            self._monitor.before_run(nested)
+        if isinstance(nested, SchedulerRecord) and self._run is not None:
+            nested.window = event.window
+            if not self._run.model.tallies[nested].is_fresh:
+                for job in nested.iterate_jobs():
+                    job.forget_run()
+                self._run.begin_nested(nested)
 
     def job_added(self, event: f.JobAdded) -> None:
         """Put a job into its scheduler."""
-        outer = self._jobs.get(event.inside) if event.inside else self._root
-        if not isinstance(outer, ToldScheduler):
+        outer = self._scheduler(event.inside)
+        if outer is None:
             return
         job = self._jobs.get(event.path)
         is_new = job is None
         if job is None:
-            job = (ToldScheduler if event.scheduler else ToldJob)(event.path, event.label, outer)
-            self._jobs[event.path] = job
-            outer.members.append(job)
-        job.forever, job.critical, job.service = event.forever, event.critical, event.service
+            kind = SchedulerRecord if event.scheduler else JobRecord
+            job = self._jobs[event.path] = kind(NameInFile(event.path, event.label), outer)
+        job.forever, job.critical, job.is_service = event.forever, event.critical, event.service
         job.expected_duration, job.retry = event.expected, event.retry
-        self._waits.append((job, event.requires))
-        if is_new and self._is_shown:
-            self._show()
-            self._monitor.job_added(outer, job)
+        self._requires[job] = event.requires
+        if is_new:
+            self._add(outer, job)
 
     def job_scheduled(self, event: f.JobScheduled) -> None:
         """Let a job wait for its turn."""
-        job = self._job(event.path)
-        job.state, job.throttled, job.started_at = JobState.SCHEDULED, event.throttled, None
-        self._monitor.job_scheduled(job.scheduler, job)
+        self._shown().schedule(self._job(event.path))
 
     def job_waiting(self, event: f.JobWaiting) -> None:
         """Note what a job waits for."""
-        self._job(event.path).waiting_for = event.waiting_for
+        self._job(event.path).waiting = Waiting(WaitCause(event.cause), event.resource, event.waiting_for)
 
     def job_started(self, event: f.JobStarted) -> None:
         """Let a job run."""
-        job = self._job(event.path)
-        job.state, job.started_at, job.attempts, job.waiting_for = JobState.RUNNING, event.at, 1, ""
-        self._monitor.job_started(job.scheduler, job)
+        self._shown().start(self._job(event.path), event.at)
 
     def job_attempt(self, event: f.JobAttempt) -> None:
         """Note which attempt it is."""
-        job = self._job(event.path)
-        job.attempts = event.attempt
-        self._monitor.job_attempt(job.scheduler, job)
+        self._shown().try_again(self._job(event.path), event.attempt)
 
     def job_progress(self, event: f.JobProgress) -> None:
         """Note what a job says of itself, unless it has settled meanwhile."""
@@ -204,9 +223,7 @@ class Follower:
 
     def job_ready(self, event: f.JobReady) -> None:
         """Let a service be ready."""
-        job = self._job(event.path)
-        job.ready = True
-        self._monitor.job_ready(job.scheduler, job)
+        self._shown().make_ready(self._job(event.path))
 
     def job_finished(self, event: f.JobFinished) -> None:
         """Let a job settle."""
@@ -214,24 +231,25 @@ class Follower:
         job.attempts = event.attempts if job.started_at is not None else 0
         job.timed_out, job.restored, job.through_member = event.timed_out, event.restored, event.through_member
         job.error = None if event.exception is None else stand_in(event.exception)
-        job.ready, job.status, job.waiting_for, job.finished_at = False, "", "", event.at
-        job.state = JobState(event.state)
-        self._monitor.job_finished(job.scheduler, job)
+        self._shown().finish(job, JobState(event.state), event.at)
 
     def run_ended(self, event: f.RunEnded) -> None:
         """End a run."""
-        scheduler = self._jobs.get(event.path) if event.path else self._root
-        if not isinstance(scheduler, ToldScheduler):
+        scheduler = self._scheduler(event.path)
+        if scheduler is None:
             return
         scheduler.stop_reason = StopReason.INTERRUPTED if event.reason is None else StopReason(event.reason)
         scheduler.culprit = None if event.culprit is None else self._jobs.get(event.culprit)
         if scheduler is self._root:
-            self._is_live, self.ended = False, True
-            self._monitor.after_run(scheduler)
-        scheduler.run = None
+            self.ended = True
+            self.leave()
 
     def skip(self, event: f.Event) -> None:
         """Leave out what a monitor does not show."""
+
+    def _shown(self) -> MonitoredRun:
+        assert self._run is not None
+        return self._run
 
 
 TAKE: Final[dict[type[f.Event], Callable[[Follower, Any], None]]] = {

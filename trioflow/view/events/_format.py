@@ -67,6 +67,10 @@ class JobWaiting(Event, tag="job_waiting"):
     """What a scheduled job waits for; it is looked at twice a second, and told when it changes."""
 
     waiting_for: str
+    cause: str
+    """A value of `WaitCause`."""
+    resource: str = ""
+    """The name of the resource that is lacking."""
 
 
 class JobStarted(Event, tag="job_started"):

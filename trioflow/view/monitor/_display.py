@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final
 
-from ..._core.door.reading import AnyJob
+from ._records import JobRecord
 
 Piece = tuple[str, str]
 """A text and the name of its style; "" for none."""
@@ -35,19 +35,19 @@ class Display(ABC):
     def wake(self) -> None:
         """Show soon that something has happened."""
 
-    def job_started(self, job: AnyJob) -> None:
+    def job_started(self, job: JobRecord) -> None:
         """Show that a job has started."""
         self.wake()
 
-    def job_again(self, job: AnyJob) -> None:
+    def job_again(self, job: JobRecord) -> None:
         """Show that a further attempt of a job begins."""
         self.wake()
 
-    def job_ready(self, job: AnyJob) -> None:
+    def job_ready(self, job: JobRecord) -> None:
         """Show that a service is ready."""
         self.wake()
 
-    def job_finished(self, job: AnyJob) -> None:
+    def job_finished(self, job: JobRecord) -> None:
         """Show that a job has settled."""
         self.wake()
 

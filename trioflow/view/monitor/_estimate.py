@@ -29,18 +29,9 @@ from functools import partial
 from operator import itemgetter
 from typing import Final, Generic, TypeVar
 
-from ..._core.door.reading import AnyJob, BaseScheduler, JobState, longest_paths, slots_of, usual_duration
-from ._asked import (
-    expected_durations,
-    held,
-    in_order,
-    is_longest_first,
-    is_scheduler,
-    needs_of,
-    resources_in,
-    waits_for,
-)
+from ..._core.door.reading import JobState, longest_paths, usual_duration
 from ._model import Model
+from ._records import JobRecord, SchedulerRecord, Source
 
 Node = TypeVar("Node", bound=Hashable)
 
@@ -239,7 +230,7 @@ class Forecast:
 
     def __init__(self, model: Model) -> None:
         self._model: Final = model
-        self._estimator: Estimator[AnyJob] | None = None
+        self._estimator: Estimator[JobRecord] | None = None
         self._edition = -1
         self._has_known = False  # some job has an expected duration, as of `edition`
         self._next = -math.inf
@@ -270,73 +261,76 @@ class Forecast:
             return True
         if self._edition != model.edition:
             self._edition, self._estimator = model.edition, None  # it has never been asked
-            self._has_known = any(map(expected_durations, list(model.tallies)))
-        return self._has_known or any(job.fraction_done for job in list(model.running))
+            self._has_known = any(map(model.source.expected_durations, list(model.tallies)))
+        return self._has_known or any(map(self._fraction, list(model.running)))
 
-    def _current_estimator(self) -> Estimator[AnyJob]:
+    def _current_estimator(self) -> Estimator[JobRecord]:
         model = self._model
         if self._estimator is None or self._edition != model.edition:
             edition = model.edition
-            known = dict(expected_durations(model.root))
-            found = list(levels(model.root, model.slots))
-            for level in found:
-                for nested in filter(is_scheduler, level.nested):
-                    known.update(expected_durations(nested))
+            found = list(levels(model.source, model.root))
+            known: dict[JobRecord, float] = {}
+            for scheduler in list(model.tallies):
+                known.update(model.source.expected_durations(scheduler))
             self._estimator = Estimator(found, known.get)
             self._edition = edition
         return self._estimator
 
-    def _progress(self, job: AnyJob) -> Progress:
+    def _progress(self, job: JobRecord) -> Progress:
         started, finished = job.started_at, job.finished_at
         if finished is not None:
             if started is not None and job.state is JobState.SUCCEEDED:
-                return SUCCEEDED, finished - started - sum(until - since for since, until in held(job)), None
+                return SUCCEEDED, finished - started - sum(until - since for since, until in job.held), None
             return SETTLED, 0.0, None
         if started is None:
             return WAITING, 0.0, None
         seconds = self._model.clock() - started
-        fraction = job.fraction_done
+        fraction = self._fraction(job)
         if not fraction or job.attempts > 1 or job.timed_out:  # this call began later
             return RUNNING, seconds, None
         return RUNNING, seconds, seconds / fraction - seconds
 
+    def _fraction(self, job: JobRecord) -> float | None:
+        self._model.source.look_at_progress(job)
+        return job.fraction_done
 
-def levels(root: BaseScheduler, slots: int | None) -> Iterator[Level[AnyJob]]:
-    """Yield the levels of a scheduler whose run has so many slots, without forever jobs; None for no limit."""
-    todo: list[tuple[BaseScheduler, dict[str, Limit[AnyJob]]]] = [(root, {})]
+
+def levels(source: Source, root: SchedulerRecord) -> Iterator[Level[JobRecord]]:
+    """Yield the levels of a run, without forever jobs."""
+    todo: list[tuple[SchedulerRecord, dict[str, Limit[JobRecord]]]] = [(root, {})]
     while todo:
         scheduler, around = todo.pop()
-        jobs = [job for job in in_order(scheduler) if not job.forever]
-        nested = [job for job in jobs if is_scheduler(job)]
-        own = slots if scheduler is root else slots_of(scheduler.jobs_window)
-        limits = dict(_limits(scheduler, is_nested=scheduler is not root))
+        jobs = [job for job in source.in_order(scheduler) if not job.forever]
+        nested = [job for job in jobs if isinstance(job, SchedulerRecord)]
+        own = source.window if scheduler is root else source.slots_in(scheduler)
+        limits = dict(_limits(source, scheduler, is_nested=scheduler is not root))
         scope = {**around, **limits}
         for job in jobs if scope else ():
-            for name in needs_of(job):
+            for name in source.needs_of(job):
                 if name in scope:
                     scope[name].jobs.append(job)
         yield Level(
             scheduler,
             jobs,
-            partial(waits_for, scheduler),
+            source.waits_for,
             math.inf if own is None else max(1, own),
             frozenset(nested),
             [*limits.values()],
-            is_longest_first(scheduler),
+            source.is_longest_first(scheduler),
         )
         todo += [(one, scope) for one in nested]
 
 
-def _limits(scheduler: BaseScheduler, *, is_nested: bool) -> Iterator[tuple[str, Limit[AnyJob]]]:
+def _limits(source: Source, scheduler: SchedulerRecord, *, is_nested: bool) -> Iterator[tuple[str, Limit[JobRecord]]]:
     """Yield the resources that the members of a scheduler find there, and not further out, by name."""
-    for name, given in needs_of(scheduler).items() if is_nested else ():
+    for name, given in source.needs_of(scheduler).items() if is_nested else ():
         if isinstance(given, (int, float)):  # of a rate nothing is kept for its members
-            yield name, Limit([], partial(_need, name), given)
-    for one in resources_in(scheduler):
+            yield name, Limit([], partial(_need, source, name), given)
+    for one in source.resources_in(scheduler):
         total = math.inf if one.total is None else one.total
-        yield one.name, Limit([], partial(_need, one.name), total, one.opens_in)
+        yield one.name, Limit([], partial(_need, source, one.name), total, partial(source.opens_in, one))
 
 
-def _need(name: str, job: AnyJob) -> float:
-    given = needs_of(job)[name]
+def _need(source: Source, name: str, job: JobRecord) -> float:
+    given = source.needs_of(job)[name]
     return given if isinstance(given, (int, float)) else 1.0

@@ -12,14 +12,14 @@ from __future__ import annotations
 import collections
 import contextlib
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from ..._core.door.reading import AnyJob, BaseScheduler, JobState
+from ..._core.door.reading import JobState
 from ..text._symbols import Symbols
-from ._asked import is_scheduler, nested_in, outwards
 from ._model import Model, in_listing_order
+from ._records import JobRecord, SchedulerRecord
 
 Nested = Literal["auto", "open", "folded"]
 
@@ -37,7 +37,7 @@ MOST_FAILURES: Final = 100
 class JobRow:
     """The line of one job, at `depth` in the listing; with no depth, outside of the listing; for `alike` failures."""
 
-    job: AnyJob
+    job: JobRecord
     depth: int | None = None
     alike: int = 1
 
@@ -60,7 +60,7 @@ class JobChoice:
         self._listed: Final[
             dict[int | None, tuple[int, list[JobRow]]]
         ] = {}  # with the edition of the model that it shows
-        self._slots: list[AnyJob] = []
+        self._slots: list[JobRecord] = []
 
     def rows(self, height: int) -> ChosenJobs:
         """Return what to show in `height` lines."""
@@ -88,19 +88,19 @@ class JobChoice:
         edition, rows = self._listed.get(depth, (-1, []))
         if edition != self._model.edition:
             edition = self._model.edition
-            rows = [JobRow(job, deep) for job, deep in in_listing_order(self._model.root, depth)]
+            rows = [JobRow(job, deep) for job, deep in in_listing_order(self._model, depth)]
             self._listed[depth] = edition, rows
         return rows
 
     def _folded(self, height: int, room: int) -> list[JobRow] | None:
         """Return a row for each member of the outermost scheduler, if that is wanted and they fit."""
-        if self._nested == "open" or all(nested.forever for nested in nested_in(self._model.root)):
+        if self._nested == "open" or all(nested.forever for nested in list(self._model.root.nested)):
             return None
         if self._model.tally.rows > (room if self._nested == "folded" else height // 2):
             return None
         return self._listing(0)
 
-    def _with_failures(self, listed: list[JobRow], room: int, beside: list[AnyJob]) -> ChosenJobs:
+    def _with_failures(self, listed: list[JobRow], room: int, beside: list[JobRecord]) -> ChosenJobs:
         inside = self._failures(self._model.root)
         number = min(len(inside), room - len(listed))
         shown = inside[len(inside) - number :]
@@ -108,9 +108,9 @@ class JobChoice:
 
     # ---- where there are too many
 
-    def _chosen(self, listed: list[JobRow], height: int, beside: list[AnyJob]) -> ChosenJobs:
+    def _chosen(self, listed: list[JobRow], height: int, beside: list[JobRecord]) -> ChosenJobs:
         room = max(1, height - len(listed) - 1)  # one line is for the rest
-        further: list[AnyJob] = []  # forever jobs for which there are lines only if others leave them free
+        further: list[JobRecord] = []  # forever jobs for which there are lines only if others leave them free
         if len(beside) > 1:
             further = beside[max(1, room // BESIDE) :]
             beside = beside[: max(1, room // BESIDE)]
@@ -132,7 +132,7 @@ class JobChoice:
         left_out = sum(row.alike for row in failures[MOST_FAILURES:])
         return ChosenJobs(failures[:MOST_FAILURES], {"failed": left_out} if left_out else None)
 
-    def _failures(self, left_out: BaseScheduler | None) -> list[JobRow]:
+    def _failures(self, left_out: SchedulerRecord | None) -> list[JobRow]:
         """Return a row for each kind of failure, in the order of the first ones, without those of members of one."""
         rows: list[JobRow] = []
         for (is_member, _), jobs in list(self._model.failure_kinds.items()):
@@ -141,14 +141,14 @@ class JobChoice:
                     rows.append(JobRow(next(iter(jobs)), alike=len(jobs)))
         return rows
 
-    def _occupied(self, number: int, left_out: BaseScheduler | None) -> list[AnyJob]:
+    def _occupied(self, number: int, left_out: SchedulerRecord | None) -> list[JobRecord]:
         """Return the jobs to show in the lines for running jobs, at most `number`."""
         slots = [job for job in self._slots if job.state in (JobState.RUNNING, JobState.SUCCEEDED)]
         over = [job for job in slots if job.state is not JobState.RUNNING]
         slots = _without(slots, over[: max(0, len(slots) - number)])
         slots = slots[:number]
         shown = set(slots)
-        new = (job for job in list(self._model.running) if job not in shown and job.scheduler is not left_out)
+        new = (job for job in list(self._model.running) if job not in shown and job.outer is not left_out)
         slots = [job if job.state is JobState.RUNNING else next(new, job) for job in slots]
         self._slots = slots + list(itertools.islice(new, number - len(slots)))
         return self._slots
@@ -158,7 +158,7 @@ class JobChoice:
         tally = self._model.tally
         shown: collections.Counter[str] = collections.Counter()
         for row in rows:
-            if not is_scheduler(row.job):
+            if not row.job.is_scheduler:
                 shown[_word(row.job.state)] += row.alike
         counts = {
             "running": tally.running,
@@ -169,7 +169,7 @@ class JobChoice:
         return {word: number - shown[word] for word, number in counts.items() if number > shown[word]}
 
 
-def _without(jobs: list[AnyJob], dropped: Iterable[AnyJob]) -> list[AnyJob]:
+def _without(jobs: list[JobRecord], dropped: Iterable[JobRecord]) -> list[JobRecord]:
     leave_out = set(dropped)
     return [job for job in jobs if job not in leave_out] if leave_out else jobs
 
@@ -182,18 +182,17 @@ def _word(state: JobState) -> str:
     return "settled" if state.is_settled else "waiting"
 
 
-def context(job: AnyJob, root: BaseScheduler) -> Iterator[AnyJob]:
-    """Return the schedulers between a job and `root`, from the inside out."""
-    return itertools.takewhile(lambda around: around is not root, outwards(job))
+def context(job: JobRecord) -> list[SchedulerRecord]:
+    """Return the schedulers between a job and the outermost one, from the inside out."""
+    return list(job.outwards())[:-1]
 
 
-def name_in(root: BaseScheduler, job: AnyJob, symbols: Symbols) -> str:
-    """Return the label of a job, after those of the schedulers that it is in, from `root` inwards."""
-    outer = reversed([one.label for one in context(job, root)])
+def full_name(job: JobRecord, symbols: Symbols) -> str:
+    """Return the label of a job, after those of the schedulers that it is in, without the outermost one."""
+    outer = reversed([scheduler.label for scheduler in context(job)])
     return symbols.line(" / ".join([*outer, job.label]))
 
 
-def attempt(job: AnyJob) -> str:
+def attempt(job: JobRecord) -> str:
     """Return which attempt of a job this is, and of how many, if that is known: `attempt 2 of 3`."""
-    most = job.retry + 1 if isinstance(job.retry, int) else 0
-    return f"attempt {job.attempts} of {most}" if most >= job.attempts else f"attempt {job.attempts}"
+    return f"attempt {job.attempts}{f' of {job.retry + 1}' if job.retry + 1 >= job.attempts else ''}"

@@ -18,12 +18,12 @@ from ..._core.door.reading import AnyJob, JobState, duration_text
 from ..text import _short_values
 from ..text._counts import TROUBLE
 from ..text._symbols import Symbols
-from ._asked import time_of_day
 from ._display import Display, Ticker
-from ._job_choice import attempt, name_in
+from ._job_choice import attempt, full_name
 from ._model import Model
 from ._pipes import Pipes
 from ._print_above import Above, Replacement
+from ._records import JobRecord, Named
 from ._run_lines import RunLines
 
 EACH: Final = 200
@@ -32,7 +32,7 @@ FAILURES: Final = 100
 PATIENCE: Final = 60.0
 
 
-def _word(job: AnyJob) -> str:
+def _word(job: JobRecord) -> str:
     """Say how a job has ended; of a background job only whether it is over, unless it failed."""
     if job.restored:
         return "restored"
@@ -54,7 +54,7 @@ class TaggedStream:
         self._above.outputs = self._pipes
         self._above.replace_one(name)
 
-    def finish(self, job: AnyJob) -> None:
+    def finish(self, job: Named) -> None:
         """Write the unfinished line of a job."""
         self._above.finish(job)
         self._write()
@@ -101,7 +101,7 @@ class LogDisplay(Display):
     def start(self) -> None:
         """Write the first line."""
         jobs = self._model.tally.jobs + self._model.background
-        self._write(f"{self._symbols.line(self._model.root.label)}: {jobs} job{'s' * (jobs != 1)}")
+        self._write(f"{self._symbols.line(self._model.label)}: {jobs} job{'s' * (jobs != 1)}")
         self._ticker.start()
         if self._tag is not None:
             self._tagged = [TaggedStream(name, self._tag) for name in ("stdout", "stderr") if can_be_tagged(name)]
@@ -109,15 +109,15 @@ class LogDisplay(Display):
     def wake(self) -> None:
         """Do nothing: a log has lines only for the events below."""
 
-    def job_started(self, job: AnyJob) -> None:
+    def job_started(self, job: JobRecord) -> None:
         """Write that a job starts, unless there are too many jobs."""
         if self._model.tally.jobs <= EACH:
-            self._write(f"{'start':<9} {name_in(self._model.root, job, self._symbols)}")
+            self._write(f"{'start':<9} {full_name(job, self._symbols)}")
 
-    def job_finished(self, job: AnyJob) -> None:
+    def job_finished(self, job: JobRecord) -> None:
         """Write that a job has settled, if it has failed or there are few jobs; otherwise how far the run is."""
         for stream in self._tagged:
-            stream.finish(job)
+            stream.finish(job.named)
         if job in self._model.failures and not self._model.failures_are_told:
             self._failures += 1
             if self._failures <= FAILURES:
@@ -129,32 +129,30 @@ class LogDisplay(Display):
         if self._model.tally.jobs > EACH and self._parts_done() > self._steps:
             self._write_progress()
 
-    def job_again(self, job: AnyJob) -> None:
+    def job_again(self, job: JobRecord) -> None:
         """Write that a further attempt of a job begins."""
         if self._model.tally.jobs <= EACH:
-            self._write(f"{'again':<9} {name_in(self._model.root, job, self._symbols)}  {attempt(job)}")
+            self._write(f"{'again':<9} {full_name(job, self._symbols)}  {attempt(job)}")
 
-    def job_ready(self, job: AnyJob) -> None:
+    def job_ready(self, job: JobRecord) -> None:
         """Write that a service is ready."""
         if self._model.tally.jobs <= EACH:
-            self._write(f"{'ready':<9} {name_in(self._model.root, job, self._symbols)}")
+            self._write(f"{'ready':<9} {full_name(job, self._symbols)}")
 
     def stop(self) -> None:
         """Write how the run has ended."""
         self._ticker.stop()
         while self._tagged:
             self._tagged.pop().restore()
-        said = self._run_lines.verdict().line(self._model.root.label, self._symbols)
+        said = self._model.verdict().line(self._model.label, self._symbols)
         self._write(f"{said}; {self._run_lines.counts()}" if self._run_lines.counts_say_more() else said)
 
-    def _write_end(self, job: AnyJob) -> None:
+    def _write_end(self, job: JobRecord) -> None:
         started, finished = job.started_at, job.finished_at
         took = duration_text(finished - started, in_column=True) if started is not None and finished is not None else ""
-        error = job.raised_exception() if not self._model.failures_are_told else None
+        error = job.error if not self._model.failures_are_told else None
         said = self._symbols.line(_short_values.exception(error)) if error is not None else ""
-        self._write(
-            "  ".join(filter(None, (f"{_word(job):<9} {name_in(self._model.root, job, self._symbols)}", took, said)))
-        )
+        self._write("  ".join(filter(None, (f"{_word(job):<9} {full_name(job, self._symbols)}", took, said))))
 
     def _parts_done(self) -> int:
         tally = self._model.tally
@@ -175,7 +173,7 @@ class LogDisplay(Display):
                 return
             self._silent_since = time.monotonic()
             try:
-                now = time.localtime(time_of_day(self._model.root))
+                now = time.localtime(self._model.source.time_of_day())
                 self._stream.write(f"{time.strftime('%H:%M:%S', now)} {text}\n")
                 self._stream.flush()
             except (OSError, ValueError):

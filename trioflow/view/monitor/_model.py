@@ -17,9 +17,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from ..._core.door.reading import AnyJob, BaseScheduler, JobState
+from ..._core.door.reading import JobState, shortened
 from ..text import _counts, _short_values
-from ._asked import current_run, failed_through_member, in_order, is_inside, is_scheduler, nested_in
+from ..text._verdict import Verdict, verdict
+from ._records import JobRecord, SchedulerRecord, Source
 
 
 class JobCounts:
@@ -28,14 +29,13 @@ class JobCounts:
     Forever jobs are not counted, nor are schedulers themselves: their jobs are.
     """
 
-    __slots__ = ("is_apart", "jobs", "members", "outer", "restored", "rows", "running", "settled", "unreached")
+    __slots__ = ("is_apart", "jobs", "outer", "restored", "rows", "running", "settled", "unreached")
 
     def __init__(self, outer: JobCounts | None, is_apart: bool = False) -> None:
         """Start with no jobs, as a part of `outer`; or apart, if the scheduler is a forever job."""
         self.outer: Final = None if is_apart else outer
         self.is_apart: Final[bool] = is_apart or (outer is not None and outer.is_apart)
-        self.members = 0  # of the scheduler itself, of whatever kind
-        self.rows = 0  # those of them that are not forever jobs
+        self.rows = 0  # members of the scheduler itself that are no forever jobs
         self.jobs = 0
         self.running = 0
         self.restored = 0  # from a journal; these are among the settled
@@ -95,42 +95,56 @@ class JobCounts:
 
 
 class Model:
-    """One run of a scheduler, as a monitor sees it."""
+    """One run of a scheduler, as a monitor sees it: the one writer of what becomes of its records.
 
-    def __init__(self, root: BaseScheduler, failures_are_told: bool = False) -> None:
-        """Count the jobs of `root`, whose run begins; somebody else may tell its failures, in a log or at its end."""
-        run = current_run(root)
-        assert run is not None
+    Args:
+        root: the scheduler, whose run begins, with all its jobs.
+        source: the run, to be asked between its events.
+        failures_are_told: whether its failures are told elsewhere, in a log or at its end.
+
+    """
+
+    def __init__(self, root: SchedulerRecord, source: Source, failures_are_told: bool = False) -> None:
         self.root: Final = root
-        self.clock: Final = run.clock
+        self.source: Final = source
+        self.clock: Final = source.clock
         self.began: Final = self.clock()
         self.ended: float | None = None
         self.failures_are_told: Final = failures_are_told
         self.edition = 0  # how often the set of jobs has changed
-        self.tallies: Final[dict[BaseScheduler, JobCounts]] = {}
+        self.tallies: Final[dict[SchedulerRecord, JobCounts]] = {}
         # Ordered sets, in the order in which the jobs came in.
-        self.running: Final[dict[AnyJob, None]] = {}
-        self.failures: Final[dict[AnyJob, None]] = {}
-        self.beside: Final[dict[AnyJob, None]] = {}  # forever jobs
-        self.in_slots: Final[dict[AnyJob, None]] = {}  # members of the outermost scheduler that take a slot of it
+        self.running: Final[dict[JobRecord, None]] = {}
+        self.failures: Final[dict[JobRecord, None]] = {}
+        self.beside: Final[dict[JobRecord, None]] = {}  # forever jobs
+        self.in_slots: Final[dict[JobRecord, None]] = {}  # members of the outermost scheduler that take a slot of it
         # Jobs that are ready, together if they are members of one scheduler and need the same.
-        self.ready: Final[dict[tuple[BaseScheduler, str], dict[AnyJob, None]]] = {}
-        self._ready_as: Final[dict[AnyJob, tuple[BaseScheduler, str]]] = {}  # the key of each of them
+        self.ready: Final[dict[tuple[SchedulerRecord, str], dict[JobRecord, None]]] = {}
+        self._ready_as: Final[dict[JobRecord, tuple[SchedulerRecord, str]]] = {}  # the key of each of them
         # Equal failures; those of members of the outermost scheduler apart.
-        self.failure_kinds: Final[dict[tuple[bool, str], dict[AnyJob, None]]] = {}
+        self.failure_kinds: Final[dict[tuple[bool, str], dict[JobRecord, None]]] = {}
         self._register(root, None, is_apart=False)
+
+    @property
+    def label(self) -> str:
+        """The name of what runs."""
+        return self.root.label
 
     @property
     def slots(self) -> int | None:
         """How many jobs may run at once now, in this run, which may have a window of its own; None for no limit."""
-        return self.root.window_size
+        return self.source.window
 
     @property
     def slots_taken(self) -> int:
         """How many of them are taken; of a limiter, by jobs of other schedulers, too."""
-        run = current_run(self.root)
-        tokens = None if run is None else run.tokens_taken
+        tokens = self.source.tokens_taken
         return len(self.in_slots) if tokens is None else tokens
+
+    @property
+    def ending(self) -> str:
+        """A word for a run that is about to end."""
+        return self.source.ending
 
     @property
     def tally(self) -> JobCounts:
@@ -151,69 +165,94 @@ class Model:
         """Return the seconds since the run began, or how long it took."""
         return (self.ended if self.ended is not None else self.clock()) - self.began
 
+    def verdict(self) -> Verdict:
+        """Return how the run has ended, in the words of all views."""
+        root = self.root
+        if root.keeps_jobs:
+            jobs = [job for job in root.iterate_jobs() if not job.is_scheduler]
+            counted = _counts.Tally(jobs, len(self.failures))
+        else:
+            counted = _counts.Tally()
+            for state, number in self.tally.settled.items():  # of jobs that are gone, too
+                counted.add(state, number=number)
+            counted.add(JobState.IDLE, number=self.tally.jobs - counted.jobs)
+        culprit = root.culprit
+        while isinstance(culprit, SchedulerRecord) and culprit.culprit is not None:
+            culprit = culprit.culprit
+        path = None if culprit is None else shortened(culprit.named.path)
+        return verdict(root.stop_reason, counted, self.elapsed(), path)
+
     # ---- events
 
-    def begin_nested(self, scheduler: BaseScheduler) -> None:
-        """Record that a nested scheduler begins, perhaps again, or with other jobs than before."""
+    def begin_nested(self, scheduler: SchedulerRecord) -> None:
+        """Record that a nested scheduler begins again, or with other jobs than before."""
         old = self.tallies[scheduler]
-        if old.is_fresh and old.members == len(scheduler) and self.tallies.keys() >= {*nested_in(scheduler)}:
-            return
         old.forget()
-        for key in [key for key in self.ready if key[0] is scheduler or is_inside(key[0], scheduler)]:
+        for key in [key for key in self.ready if key[0] is scheduler or key[0].is_inside(scheduler)]:
             del self.ready[key]
         for jobs in (self.running, self.failures, self.beside, *self.failure_kinds.values()):
-            for job in [one for one in jobs if is_inside(one, scheduler)]:
+            for job in [one for one in jobs if one.is_inside(scheduler)]:
                 del jobs[job]
         self._register(scheduler, old.outer, scheduler.forever)
 
-    def add(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+    def add(self, job: JobRecord) -> None:
         """Record a new job."""
-        self._count(self.tallies[scheduler], job)
-        if is_scheduler(job):
-            self._register(job, self.tallies[scheduler], job.forever)
+        assert job.outer is not None
+        tally = self.tallies[job.outer]
+        self._count(tally, job)
+        if isinstance(job, SchedulerRecord):
+            self._register(job, tally, job.forever)
         self.edition += 1
 
-    def schedule(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Record that a job is ready, and waits until it may start."""
-        if not (job.forever or is_scheduler(job) or self.tallies[scheduler].is_apart):
-            key = self._ready_as[job] = _alike(scheduler, job)
+    def schedule(self, job: JobRecord, needs: str = "") -> None:
+        """Record that a job is ready, and waits until it may start; perhaps it ran before, and was throttled."""
+        outer = job.outer
+        assert outer is not None
+        if job.state is JobState.RUNNING and not job.forever:
+            self.tallies[outer].count_running(-1)
+            self.running.pop(job, None)
+            self.in_slots.pop(job, None)
+            job.started_at = None
+        job.state = JobState.SCHEDULED
+        if not (job.forever or job.is_scheduler or self.tallies[outer].is_apart):
+            key = self._ready_as[job] = outer, needs
             self.ready.setdefault(key, {})[job] = None
 
-    def start(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+    def start(self, job: JobRecord, at: float | None) -> None:
         """Record that a job starts."""
+        job.state, job.started_at, job.attempts, job.waiting = JobState.RUNNING, at, 1, None
         self._no_longer_ready(job)
-        if scheduler is self.root and not job.forever:
-            self.in_slots[job] = None
-        if is_scheduler(job) or job.forever:
+        outer = job.outer
+        assert outer is not None
+        if job.forever:
             return
-        tally = self.tallies[scheduler]
+        if outer is self.root:
+            self.in_slots[job] = None
+        if job.is_scheduler:
+            return
+        tally = self.tallies[outer]
         tally.count_running(1)
         if not tally.is_apart:
             self.running[job] = None
 
-    def put_back(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Record that a running job was throttled, and waits again."""
-        if not job.forever:
-            self.tallies[scheduler].count_running(-1)
-            self.running.pop(job, None)
-            self.in_slots.pop(job, None)
-
-    def finish(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Record that a job has settled."""
+    def finish(self, job: JobRecord, state: JobState, at: float | None) -> None:
+        """Record that a job has settled; its record has the other facts of its end."""
+        job.finished_at, job.state = at, state
+        job.is_ready, job.status, job.waiting = False, "", None
         self.running.pop(job, None)
         self.in_slots.pop(job, None)
         self._no_longer_ready(job)
-        if is_scheduler(job):
+        if isinstance(job, SchedulerRecord):
             self.tallies[job].give_up()
         elif not job.forever:
-            self.tallies[scheduler].settle(job.state, job.started_at is not None, job.restored)
-        if job.state is JobState.FAILED and not failed_through_member(job):
+            assert job.outer is not None
+            self.tallies[job.outer].settle(state, job.started_at is not None, job.restored)
+        if state is JobState.FAILED and not job.through_member:
             self.failures[job] = None
-            error = job.raised_exception()
-            kind = scheduler is self.root, "" if error is None else _short_values.exception(error)
+            kind = job.outer is self.root, "" if job.error is None else _short_values.exception(job.error)
             self.failure_kinds.setdefault(kind, {})[job] = None
 
-    def _no_longer_ready(self, job: AnyJob) -> None:
+    def _no_longer_ready(self, job: JobRecord) -> None:
         key = self._ready_as.pop(job, None)
         if key is not None and (jobs := self.ready.get(key)):
             jobs.pop(job, None)
@@ -225,47 +264,40 @@ class Model:
 
     # ---- jobs
 
-    def _register(self, scheduler: BaseScheduler, outer: JobCounts | None, is_apart: bool) -> None:
+    def _register(self, scheduler: SchedulerRecord, outer: JobCounts | None, is_apart: bool) -> None:
         todo = [(scheduler, outer, is_apart)]
         while todo:
             parent, outer, is_apart = todo.pop()
             tally = self.tallies[parent] = JobCounts(outer, is_apart)
-            for job in parent:
+            for job in parent.members:
                 self._count(tally, job)
-            todo += [(job, tally, job.forever) for job in nested_in(parent)]
+            todo += [(job, tally, job.forever) for job in parent.nested]
         self.edition += 1
 
-    def _count(self, tally: JobCounts, job: AnyJob) -> None:
-        tally.members += 1
+    def _count(self, tally: JobCounts, job: JobRecord) -> None:
         if not job.forever:
             tally.rows += 1
-            if not is_scheduler(job):
+            if not job.is_scheduler:
                 tally.grow(1)
         elif not tally.is_apart:
             self.beside[job] = None
 
 
-def _alike(scheduler: BaseScheduler, job: AnyJob) -> tuple[BaseScheduler, str]:
-    """Return what jobs that wait for the same have in common."""
-    needs = getattr(job, "needs", None)  # a job that is told by events has none
-    return scheduler, str(needs) if needs else ""
-
-
-def in_listing_order(scheduler: BaseScheduler, depth: int | None) -> Iterator[tuple[AnyJob, int]]:
+def in_listing_order(model: Model, depth: int | None) -> Iterator[tuple[JobRecord, int]]:
     """Yield the jobs that are not forever jobs in the order of the listing, each with its depth, down to `depth`.
 
     Unlike the listing, it changes nothing: the run has found implied requirements before its first job.
     """
-    stack = [_members(scheduler)]
+    stack = [_members(model, model.root)]
     while stack:
         for job in stack[-1]:
             yield job, len(stack) - 1
-            if is_scheduler(job) and (depth is None or len(stack) <= depth):
-                stack.append(_members(job))
+            if isinstance(job, SchedulerRecord) and (depth is None or len(stack) <= depth):
+                stack.append(_members(model, job))
                 break
         else:
             stack.pop()
 
 
-def _members(scheduler: BaseScheduler) -> Iterator[AnyJob]:
-    return iter([job for job in in_order(scheduler) if not job.forever])
+def _members(model: Model, scheduler: SchedulerRecord) -> Iterator[JobRecord]:
+    return iter([job for job in model.source.in_order(scheduler) if not job.forever])

@@ -7,36 +7,92 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
-from typing import Concatenate, Final, ParamSpec, TextIO, cast, get_args
+from typing import Final, TextIO, TypeVar, cast, get_args
 
-from ..._core.door.reading import AnyJob, BaseScheduler, Instrument, duration, flag, in_cell, is_among, shown
+from ..._core.door.reading import AnyJob, BaseScheduler, Instrument, JobState, duration, flag, in_cell, is_among, shown
 from ..text import _symbols
-from ._asked import throttled
 from ._display import Display
-from ._job_choice import Nested, name_in
+from ._job_choice import Nested, full_name
+from ._live import LiveSource
 from ._log import LogDisplay
 from ._model import Model
 from ._picture import Pictures
+from ._records import JobRecord, SchedulerRecord, Source
 from ._stand_in import is_terminal
 
 MOTIONLESS: Final = ("dumb", "unknown")
 """Types of terminals that cannot move their cursor."""
 
-P = ParamSpec("P")
+
+Hook = TypeVar("Hook", bound=Callable[..., None])
 
 
-def _releases_output(hook: Callable[Concatenate[Monitor, P], None]) -> Callable[Concatenate[Monitor, P], None]:
+def _releases_output(hook: Hook) -> Hook:
     """Release the terminal if a hook raises, because the run then drops the monitor and will not call it at the end."""
 
     @functools.wraps(hook)
-    def guarded(self: Monitor, *args: P.args, **kwargs: P.kwargs) -> None:
+    def guarded(self: Monitor, scheduler: BaseScheduler, job: AnyJob) -> None:
         try:
-            hook(self, *args, **kwargs)
+            hook(self, scheduler, job)
         except BaseException:
             self._leave()
             raise
 
-    return cast("Callable[Concatenate[Monitor, P], None]", guarded)
+    return cast(Hook, guarded)
+
+
+class MonitoredRun:
+    """One run on one display: takes what happens, from the hooks of a live run or from the lines of a file.
+
+    Args:
+        model: the run.
+        display: where it is shown.
+
+    """
+
+    def __init__(self, model: Model, display: Display) -> None:
+        self.model: Final = model
+        self.display: Final = display
+
+    def begin_nested(self, scheduler: SchedulerRecord) -> None:
+        """Show that a nested scheduler begins, whose jobs have run before, or are others than before."""
+        self.model.begin_nested(scheduler)
+        self.display.wake()
+
+    def add(self, job: JobRecord) -> None:
+        """Count one more job."""
+        self.model.add(job)
+        self.display.wake()
+
+    def schedule(self, job: JobRecord, needs: str = "") -> None:
+        """Show that a job is ready; perhaps it ran, was throttled, and waits again."""
+        self.model.schedule(job, needs)
+        self.display.wake()
+
+    def start(self, job: JobRecord, at: float | None) -> None:
+        """Show that a job runs."""
+        self.model.start(job, at)
+        self.display.job_started(job)
+
+    def try_again(self, job: JobRecord, attempt: int) -> None:
+        """Show that a further attempt begins."""
+        job.attempts = attempt
+        self.display.job_again(job)
+
+    def make_ready(self, job: JobRecord) -> None:
+        """Show that a service is ready."""
+        job.is_ready = True
+        self.display.job_ready(job)
+
+    def finish(self, job: JobRecord, state: JobState, at: float | None) -> None:
+        """Show the outcome of a job."""
+        self.model.finish(job, state, at)
+        self.display.job_finished(job)
+
+    def end(self) -> None:
+        """Show how the run has ended, and release the output."""
+        self.model.end()
+        self.display.stop()
 
 
 class Monitor(Instrument):
@@ -112,91 +168,97 @@ class Monitor(Instrument):
         self._tag: Final = flag(tag, "tag", "Monitor()")
         self._child_output: Final = flag(child_output, "child_output", "Monitor()")
         self._failures_are_told = False
-        self._model: Model | None = None  # like the display, there while a run is watched
-        self._display: Display | None = None
+        self._run: MonitoredRun | None = None  # like the source, there while a run is watched
+        self._live: LiveSource | None = None
 
     def __repr__(self) -> str:
         """Show which run it watches."""
-        return f"<Monitor of {self._model.root.label!r}>" if self._model is not None else "<Monitor>"
+        return f"<Monitor of {self._run.model.label!r}>" if self._run is not None else "<Monitor>"
 
     # ---- hooks
 
     def before_run(self, scheduler: BaseScheduler) -> None:
         """Begin to show a run, or a nested one within it."""
-        if self._model is not None and scheduler not in self._model.tallies:
+        if self._live is not None and scheduler not in self._live.records:
             raise RuntimeError(
                 f"{self!r} watches one run at a time: give {scheduler.label!r} a Monitor() of its own"
             )  # this run logs that and drops the monitor; the other run keeps it
-        self._begin(scheduler)
+        try:
+            if self._live is None:
+                self._live = LiveSource(scheduler)
+                self._watch(self._live.root, self._live)
+            else:
+                self._begin_nested(self._live, self._live.scheduler(scheduler))
+        except BaseException:
+            self._leave()
+            raise
 
-    @_releases_output
-    def _begin(self, scheduler: BaseScheduler) -> None:
-        if self._model is None:
-            self._model = Model(scheduler, self._failures_are_told)
-            self._display = self._new_display(self._model)
-            self._display.start()
-        elif scheduler is not self._model.root:
-            self._model.begin_nested(scheduler)
-            self._current_display().wake()
+    def _begin_nested(self, live: LiveSource, record: SchedulerRecord) -> None:
+        run = self._current()
+        if record is not live.root and not (run.model.tallies[record].is_fresh and live.is_filled(record)):
+            live.fill(record)
+            run.begin_nested(record)
 
     @_releases_output
     def job_added(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Count one more job."""
-        self._current_model().add(scheduler, job)
-        self._current_display().wake()
-
-    def job_scheduled(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Show that a job is ready; perhaps it ran, was throttled, and waits again."""
-        self._show_ready(scheduler, job)
+        assert self._live is not None
+        self._current().add(self._live.add(scheduler, job))
 
     @_releases_output
-    def _show_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        model = self._current_model()
-        if throttled(job):
-            model.put_back(scheduler, job)
-        model.schedule(scheduler, job)
-        self._current_display().wake()
+    def job_scheduled(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Show that a job is ready; perhaps it ran, was throttled, and waits again."""
+        needs = job.needs
+        self._run.schedule(self._live.records[job], str(needs) if needs else "")  # type: ignore[union-attr]
 
     @_releases_output
     def job_started(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Show that a job runs."""
-        self._current_model().start(scheduler, job)
-        self._current_display().job_started(job)
+        self._run.start(self._live.records[job], job.started_at)  # type: ignore[union-attr]
 
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Show that a further attempt begins; most jobs have none."""
         if job.attempts > 1:
-            self._show_attempt(job)
+            self._show_attempt(scheduler, job)
 
     @_releases_output
-    def _show_attempt(self, job: AnyJob) -> None:
-        self._current_display().job_again(job)
+    def _show_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        assert self._live is not None
+        record = self._live.records[job]
+        self._live.look(record)
+        self._current().try_again(record, job.attempts)
 
     @_releases_output
     def job_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Show that a service is ready."""
-        self._current_display().job_ready(job)
+        assert self._live is not None
+        self._current().make_ready(self._live.records[job])
 
     @_releases_output
     def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Show what has become of a job."""
-        self._current_model().finish(scheduler, job)
-        self._current_display().job_finished(job)
+        self._run.finish(*self._live.settle(scheduler, job))  # type: ignore[union-attr]
 
-    @_releases_output
     def after_run(self, scheduler: BaseScheduler) -> None:
         """Show how the run has ended."""
-        if scheduler is self._current_model().root:
-            self._current_model().end()
-            self._leave()
+        assert self._live is not None
+        if self._live.end(scheduler) is self._live.root:
+            run = self._current()
+            self._run = self._live = None
+            run.end()
 
-    def _current_model(self) -> Model:
-        assert self._model is not None
-        return self._model
+    # ---- runs
 
-    def _current_display(self) -> Display:
-        assert self._display is not None
-        return self._display
+    def _watch(self, root: SchedulerRecord, source: Source) -> MonitoredRun:
+        """Begin to show a run."""
+        model = Model(root, source, self._failures_are_told)
+        self._run = MonitoredRun(model, self._new_display(model))
+        self._run.display.start()
+        return self._run
+
+    def _current(self) -> MonitoredRun:
+        assert self._run is not None
+        return self._run
 
     def _new_display(self, model: Model) -> Display:
         """Return the way to show a run that suits the output."""
@@ -208,17 +270,22 @@ class Monitor(Instrument):
         symbols = _symbols.Symbols.of(stream)
         if self._file is None and in_cell():
             return NotebookDisplay(Pictures(model, _symbols.Symbols(), self._nested).draw, self._interval)
-        tag = functools.partial(tag_of, model.root, symbols) if self._tag else None
+        tag = functools.partial(self._tag_of, symbols) if self._tag else None
         if can_draw(stream):
             draw = Pictures(model, symbols, self._nested).draw
             return TerminalDisplay(stream, draw, self._interval, self._child_output, tag)
         return LogDisplay(stream, model, symbols, tag)
 
+    def _tag_of(self, symbols: _symbols.Symbols, job: AnyJob) -> str:
+        """Return what stands in front of each line of a job."""
+        record = None if self._live is None else self._live.records.get(job)
+        return f"{symbols.line(job.label) if record is None else full_name(record, symbols)}: "
+
     def _leave(self) -> None:
         """Release the output, and be ready for the next run."""
-        display, self._display, self._model = self._display, None, None
-        if display is not None:
-            display.stop()
+        run, self._run, self._live = self._run, None, None
+        if run is not None:
+            run.display.stop()
 
 
 def can_draw(stream: TextIO | None) -> bool:
@@ -236,11 +303,6 @@ def monitor_of_command(tag: bool) -> Monitor:
     monitor = Monitor(child_output=True, tag=tag)
     monitor._failures_are_told = True
     return monitor
-
-
-def tag_of(root: BaseScheduler, symbols: _symbols.Symbols, job: AnyJob) -> str:
-    """Return what stands in front of each line of a job."""
-    return f"{name_in(root, job, symbols)}: "
 
 
 def _require_rich() -> None:

@@ -7,21 +7,22 @@ or label comes up.
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import itertools
 import math
 from collections.abc import Iterator
 from typing import Final
 
-from ..._core.door.reading import AnyJob, BaseScheduler, JobState, duration_text, percent
-from .._states import CRITICAL, FOREVER, LOOKS
+from ..._core.door.reading import JobState, WaitCause, Waiting, duration_text, percent
+from .._states import CAUSES, CRITICAL, FOREVER, LOOKS
 from ..text import _short_values
 from ..text._symbols import UNICODE, Symbols, width
-from ._asked import is_ready, is_scheduler, is_service, status_of, waiting_for
-from ._causes import waiting
 from ._display import Line
 from ._estimate import Forecast
 from ._job_choice import ChosenJobs, JobChoice, JobRow, Nested, attempt, context
 from ._model import JobCounts, Model
+from ._records import JobRecord, SchedulerRecord
 from ._run_lines import SHORT_TIME, RunLines, so_far
 
 NARROW: Final = 40
@@ -74,8 +75,8 @@ class Pictures:
         if self._choice.fits(left):
             return [*head, *(_cropped(line, columns) for line in self._lines(self._choice.rows(left), columns))]
         if not is_over and left >= LEAST_FOR_CAUSES:
-            causes = waiting(self._model, " · " if self._is_unicode else ", ")
-            head.append([(f" {self._start(causes, columns - 1)}", "figures")])
+            said = self._causes(" · " if self._is_unicode else ", ")
+            head.append([(f" {self._start(said, columns - 1)}", "figures")])
             left -= 1
         number = 2 if columns >= WIDE else 1
         each = (columns - GAP * (number - 1)) // number
@@ -89,6 +90,8 @@ class Pictures:
 
     def _lines(self, shown: ChosenJobs, columns: int) -> list[Line]:
         rows = [*shown.rows, *shown.beside]
+        for row in rows:
+            self._model.source.look(row.job)
         labels = [self._label(row) for row in rows]
         times = [self._time(row.job) for row in rows]
         self._time_columns = max(self._time_columns, *map(len, times), 0)
@@ -101,6 +104,22 @@ class Pictures:
             lines.insert(len(shown.rows), self._rest(shown.rest, margin, columns))
         return lines
 
+    def _causes(self, between: str) -> str:
+        """Return what waiting jobs wait for: `waiting: 41 for jobs · 12 for a slot · 5 gpu · 2 api throttled`.
+
+        Of the ready jobs of one scheduler that need the same, one is asked.
+        """
+        found: collections.Counter[str] = collections.Counter()
+        for jobs in list(self._model.ready.values()):
+            with contextlib.suppress(RuntimeError, StopIteration):  # it has changed meanwhile
+                cause, resource, _ = self._model.source.waiting(next(iter(jobs))) or Waiting(WaitCause.LOOP)
+                found[CAUSES[cause].many.format(resource)] += len(jobs)
+        others = self._model.tally.waiting - found.total()
+        parts = [f"{others} {CAUSES[WaitCause.JOBS].many}"] * (others > 0)
+        in_order = sorted(found, key=lambda words: (not words.startswith("for "), words))
+        parts += [f"{found[words]} {words}" for words in in_order]
+        return f"waiting: {between.join(parts) or 'nothing'}"
+
     # ---- the line of a job
 
     def _row(self, row: JobRow, time: str, label: Line, columns: int) -> Line:
@@ -112,7 +131,7 @@ class Pictures:
             symbol, style = signs.forever, FOREVER.style
         line: Line = [(f" {symbol}", style), (f" {time:>{self._time_columns}}  ", "figures")]
         if columns >= NARROW:
-            line = [(f" {signs.critical if job.is_critical() else ' '}", CRITICAL.style), *line]
+            line = [(f" {signs.critical if job.critical else ' '}", CRITICAL.style), *line]
         label = self._fitted(label, self._label_columns, pad=columns >= NARROW)
         line += [(text, one or "label") for text, one in label]
         used = sum(width(text) for text, _ in line)
@@ -150,11 +169,11 @@ class Pictures:
         label: Line = [(self._symbols.line(row.job.label), "")]
         if row.depth is not None:
             return [("  " * row.depth, ""), *label]
-        for outer in context(row.job, self._model.root):
+        for outer in context(row.job):
             label.insert(0, (f"{self._symbols.line(outer.label)} / ", "label"))
         return label
 
-    def _time(self, job: AnyJob) -> str:
+    def _time(self, job: JobRecord) -> str:
         started, finished = job.started_at, job.finished_at
         if started is None:
             return ""
@@ -162,21 +181,19 @@ class Pictures:
             return so_far(self._model.clock() - started)
         return duration_text(finished - started, in_column=True)
 
-    def _detail(self, job: AnyJob) -> str:
-        error = job.raised_exception()
-        if error is not None:
+    def _detail(self, job: JobRecord) -> str:
+        if job.error is not None:
             if self._model.failures_are_told and self._model.ended is not None:
                 return ""
-            return self._symbols.line(_short_values.exception(error)).partition("\\n")[0]
+            return self._symbols.line(_short_values.exception(job.error)).partition("\\n")[0]
         said = [attempt(job)] if job.attempts > 1 else []
-        if is_scheduler(job):
+        if isinstance(job, SchedulerRecord):
             said.append(self._inside(job))
-        elif is_service(job) and job.state is JobState.RUNNING:
-            said.append("ready" if is_ready(job) else "starting")
-        expected = getattr(job, "expected_duration", None)
-        if expected is not None and job.state is JobState.RUNNING:
-            said.append(f"of {self.about}{duration_text(expected)}")
-        if status := status_of(job) or waiting_for(job):
+        elif job.is_service and job.state is JobState.RUNNING:
+            said.append("ready" if job.is_ready else "starting")
+        if job.expected_duration is not None and job.state is JobState.RUNNING:
+            said.append(f"of {self.about}{duration_text(job.expected_duration)}")
+        if status := job.status or ("" if job.waiting is None else job.waiting.text):
             said.append(self._symbols.line(status))
         return ", ".join(said)
 
@@ -185,7 +202,7 @@ class Pictures:
         """The sign for an approximate number."""
         return "≈" if self._is_unicode else "~"
 
-    def _inside(self, scheduler: BaseScheduler) -> str:
+    def _inside(self, scheduler: SchedulerRecord) -> str:
         tally = self._model.tallies.get(scheduler) or JobCounts(None)
         said = f"{sum(tally.settled.values()):>{len(str(tally.jobs))}}/{tally.jobs}"
         failed = tally.settled[JobState.FAILED]

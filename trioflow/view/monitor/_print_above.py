@@ -107,7 +107,7 @@ class Above:
         else:
             self._wake()
 
-    def finish(self, job: AnyJob | None = None) -> None:
+    def finish(self, job: object = None) -> None:
         """Add the unfinished lines of a job, or all of them, as they are."""
         if not self._begun:
             return

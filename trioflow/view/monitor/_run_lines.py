@@ -7,11 +7,10 @@ import math
 from collections.abc import Sized
 from typing import Final, Protocol
 
-from ..._core.door.reading import BaseScheduler, JobState, RunPhase, StopReason, duration_text
+from ..._core.door.reading import JobState, duration_text
 from .._states import FOREVER, LOOKS, PRECEDENCE
 from ..text._symbols import UNICODE, Symbols, width
-from ..text._verdict import Verdict, of_run, verdict
-from ._asked import current_run, failed_through_member, is_scheduler
+from ..text._verdict import Verdict
 from ._display import Line, Piece
 from ._model import JobCounts
 
@@ -30,7 +29,7 @@ class Figures(Protocol):
     """What the lines show, of a `Model` or something like it."""
 
     @property
-    def root(self) -> BaseScheduler: ...
+    def label(self) -> str: ...
     @property
     def total(self) -> int | None: ...
     @property
@@ -44,7 +43,13 @@ class Figures(Protocol):
     @property
     def slots_taken(self) -> int: ...
     @property
+    def ending(self) -> str: ...
+    @property
     def ended(self) -> float | None: ...
+    def verdict(self) -> Verdict:
+        """Return how it has ended."""
+        ...
+
     def elapsed(self) -> float:
         """Return the seconds since the beginning."""
         ...
@@ -72,15 +77,6 @@ class RunLines:
             return [self._progress(columns, remaining), self._counts(columns)]
         return [self._outcome(columns), *[self._counts(columns)] * self.counts_say_more()]
 
-    def verdict(self) -> Verdict:
-        """Return how the run has ended, in the words of all views."""
-        root, tally, seconds = self._model.root, self._model.tally, self._model.elapsed()
-        if root.keep_jobs:
-            return of_run(root, root.stop_reason, seconds, is_scheduler, failed_through_member)
-        settled = tally.settled  # of jobs that are gone, too
-        failed, succeeded = settled[JobState.FAILED], settled[JobState.SUCCEEDED]
-        return verdict(root.stop_reason, jobs=tally.jobs, failed=failed, succeeded=succeeded, seconds=seconds)
-
     def counts(self) -> str:
         """Return in words how many jobs are in which state."""
         return ", ".join(f"{number} {word}" for _, number, word, _ in self._counted() if number)
@@ -102,7 +98,7 @@ class RunLines:
         elapsed = so_far(self._model.elapsed())
         self._elapsed_columns = max(self._elapsed_columns, len(elapsed))
         elapsed = elapsed.rjust(self._elapsed_columns)
-        label = self._symbols.line(self._model.root.label)
+        label = self._symbols.line(self._model.label)
         left = self._left(remaining)
         known = left.strip()  # the end of a run comes before its label
         tries: list[tuple[str, list[str], int]] = [
@@ -128,11 +124,8 @@ class RunLines:
         return text.ljust(self._left_columns)
 
     def _about_the_end(self, remaining: float | None) -> str:
-        run = current_run(self._model.root)
-        if run is not None and run.phase is RunPhase.STOPPING and run.reason is not StopReason.COMPLETED:
-            return "ending"
-        if run is not None and run.phase is RunPhase.DRAINING:
-            return "draining"
+        if self._model.ending:
+            return self._model.ending
         about = "≈" if self._is_unicode else "~"
         return "" if remaining is None else f"{about} {estimate(remaining)} left"
 
@@ -144,10 +137,10 @@ class RunLines:
         return [*bar, (rest * (columns - sum(parts)), "dim")]
 
     def _outcome(self, columns: int) -> Line:
-        said = self.verdict()
+        said = self._model.verdict()
         style = "good" if said.is_good else "failed"
         words = f"{said.sign(self._symbols)} {self._symbols.line(said.words)}"
-        label = self._symbols.line(self._model.root.label)
+        label = self._symbols.line(self._model.label)
         name = f" {label}  " if width(label) + 3 + width(words) <= columns else " "
         return [(name, "title"), (words[: max(0, columns - width(name))], style)]
 
@@ -173,7 +166,7 @@ class RunLines:
     def _window(self) -> list[tuple[str, int, str, str]]:
         """Return how many slots of the window are taken, in the same form."""
         size = self._model.slots
-        if current_run(self._model.root) is None or size is None or self._model.ended is not None:
+        if size is None or self._model.ended is not None:
             return []
         return [("▪" if self._is_unicode else "=", self._model.slots_taken, f"of {size} slots", "dim")]
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Final, TextIO
 
 
@@ -43,3 +46,49 @@ def is_terminal(stream: Any) -> bool:
     with contextlib.suppress(Exception):  # closed, or not really a stream
         return bool(stream.isatty())
     return False
+
+
+class Input(StandIn):
+    """A stream in the place of the real one, from which `input()`, `pdb` and others read.
+
+    `input()` reads from it because standard output is a pipe; it has no history and no completion then.
+    """
+
+    def __init__(self, paused: Callable[[], AbstractContextManager[None]], real: TextIO) -> None:
+        """Take the place of `real`; `paused` takes away the picture for a block."""
+        super().__init__(real)
+        self._paused: Final = paused
+        self._is_open = True
+
+    def restore(self) -> None:
+        """Put the real stream back, unless this one was replaced again since."""
+        self._is_open = False
+        if sys.stdin is self:
+            sys.stdin = self._real
+
+    def readline(self, size: int = -1, /) -> str:  # type: ignore[override]
+        """Read a line, or up to `size` characters of it."""
+        return self._read(lambda: self._real.readline(size))
+
+    def read(self, size: int | None = -1, /) -> str:
+        """Read all, or up to `size` characters."""
+        return self._read(lambda: self._real.read(-1 if size is None else size))
+
+    def _read(self, read: Callable[[], str]) -> str:
+        if not self._is_open:
+            return read()
+        with self._paused():
+            return read()
+
+    def readable(self) -> bool:
+        """Return that it can be read."""
+        return True
+
+
+def replaced_input(paused: Callable[[], AbstractContextManager[None]]) -> Input | None:
+    """Replace standard input if it is a terminal, and return what is in its place."""
+    if not is_terminal(sys.stdin):
+        return None
+    replacement = Input(paused, sys.stdin)
+    sys.stdin = replacement
+    return replacement

@@ -17,10 +17,11 @@ from rich.style import Style
 
 from ..._core.door.reading import AnyJob, warn
 from ._display import PATIENCE, Display, Draw, Ticker
-from ._input import Input, replaced_input
 from ._pipes import Pipes
 from ._print_above import Above
+from ._records import JobRecord
 from ._screen import Screen, harmless
+from ._stand_in import Input, replaced_input
 
 STYLES: Final = {
     "": Style(),
@@ -97,9 +98,9 @@ class TerminalDisplay(Display):
         """Draw soon."""
         self._ticker.wake()
 
-    def job_finished(self, job: AnyJob) -> None:
+    def job_finished(self, job: JobRecord) -> None:
         """Show that a job has settled, and its unfinished line."""
-        self._above.finish(job)
+        self._above.finish(job.named)
         self.wake()
 
     def stop(self) -> None:

@@ -23,7 +23,8 @@ from ..._core.door.reading import (
     paths_of,
     shortened,
 )
-from . import _counts, _short_values, _user_traceback, _verdict
+from . import _short_values, _user_traceback, _verdict
+from ._counts import Tally
 from ._listing import Listing
 from ._symbols import Symbols
 from ._verdict import MOST_NAMES
@@ -74,7 +75,7 @@ class Debrief:
         culprits = [self._name(job) + _reason_in_brackets(job) for job in self._culprits()]
         if culprits:
             yield f"culprit: {' -> '.join(culprits)}"
-        yield _counts.of_jobs(self._jobs)
+        yield Tally.of_run(self._scheduler).in_words()
 
     def details(self) -> Iterator[str]:
         """Yield the paragraphs below."""

@@ -39,7 +39,7 @@ from ..._core.door.reading import (
     shortened,
     shown,
     status_of,
-    waiting_for,
+    waiting,
     waits_for,
 )
 from . import _short_values
@@ -164,7 +164,8 @@ class Listing:
         if job.is_running():
             done = "" if job.fraction_done is None else percent(job.fraction_done)
             return "  ".join(filter(None, (done, self._symbols.line(status_of(job)))))
-        return self._symbols.line(waiting_for(job))
+        wait = waiting(job)
+        return "" if wait is None else self._symbols.line(wait.text)
 
     # ---- other jobs in a line
 

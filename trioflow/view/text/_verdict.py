@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ..._core.door import RequirementFailed
@@ -13,16 +13,15 @@ from ..._core.door.reading import (
     JobState,
     StopReason,
     duration_text,
-    failed_through_member,
     is_scheduler,
     shortened,
 )
 from .._states import LOOKS
-from . import _counts
+from ._counts import Tally
 from ._symbols import UNICODE, Symbols
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeIs
+    pass
 
 MOST_NAMES: Final = 10
 """Jobs in one list that are named; the others are counted."""
@@ -47,81 +46,44 @@ class Verdict(NamedTuple):
 
 
 def verdict(
-    reason: StopReason | None,
-    *,
-    jobs: int,
-    failed: int,
-    succeeded: int,
-    seconds: float | None,
-    culprit: str | None = None,
-    what: str = "job",
+    reason: StopReason | None, tally: Tally, seconds: float | None, culprit: str | None = None, what: str = "job"
 ) -> Verdict:
     """Return the verdict on what has run.
 
     Args:
         reason: why it ended; None if it has not, as far as is known.
-        jobs: how many there were.
-        failed: how many of them failed.
-        succeeded: how many of them succeeded.
-        seconds: how long it took; None if nobody knows.
-        culprit: who stopped it, if anybody has.
+        tally: how many jobs are in which state.
+        seconds: how long it took; None if unknown.
+        culprit: the path of the job that stopped it, if one has.
         what: the word for one of them.
 
     """
-    of = f"{jobs} {what}{'s' * (jobs != 1)}"
+    of = f"{tally.jobs} {what}{'s' * (tally.jobs != 1)}"
     said: list[str] = []
     if reason is None:
         said.append("has not ended")
     elif reason is not StopReason.COMPLETED:
         by = f" of {culprit}" if culprit is not None and reason is StopReason.CRITICAL else ""
         said.append(HOW_RUNS_END[reason].removeprefix("was ") + by)
-    if failed:
-        said.append(f"{failed} of {of} failed")
-    elif not jobs:
+    if tally.failed:
+        said.append(f"{tally.failed} of {of} failed")
+    elif not tally.jobs:
         said.append("nothing to do")
-    elif succeeded == jobs:
-        said.append(f"all {of} succeeded" if jobs > 1 else f"{of} succeeded")
+    elif tally.succeeded == tally.jobs:
+        said.append(f"all {of} succeeded" if tally.jobs > 1 else f"{of} succeeded")
     else:
-        said.append(f"{succeeded} of {of} succeeded")
+        said.append(f"{tally.succeeded} of {of} succeeded")
     if seconds is not None:
         said.append(duration_text(seconds, in_column=True))
-    return Verdict(reason is StopReason.COMPLETED and not failed, ", ".join(said))
+    return Verdict(reason is StopReason.COMPLETED and not tally.failed, ", ".join(said))
 
 
-def of_run(
-    scheduler: BaseScheduler,
-    reason: StopReason | None,
-    seconds: float | None,
-    is_scheduler: Callable[[AnyJob], TypeIs[BaseScheduler]] = is_scheduler,
-    failed_through_member: Callable[[AnyJob], bool] = failed_through_member,
-) -> Verdict:
-    """Return the verdict on the last run of a scheduler. O(V).
-
-    Args:
-        scheduler: the scheduler.
-        reason: why the run has ended; None if it has not, as far as is known.
-        seconds: how long it took; None if nobody knows.
-        is_scheduler: the function of this name, for a run that is told by its events.
-        failed_through_member: the same.
-
-    """
-    every = list(scheduler.iterate_jobs())
-    jobs = [job for job in every if not is_scheduler(job)]
-    states = [_counts.state_of(job.state, job.forever) for job in jobs]
-    failures = [job for job in every if job.state is JobState.FAILED and not failed_through_member(job)]
-    return verdict(
-        reason,
-        jobs=len(jobs) - states.count(_counts.BACKGROUND),
-        failed=len(failures) or states.count(JobState.BLOCKED),
-        succeeded=states.count(JobState.SUCCEEDED),
-        seconds=seconds,
-        culprit=culprit_of(scheduler, is_scheduler),
-    )
+def of_run(scheduler: BaseScheduler, reason: StopReason | None, seconds: float | None) -> Verdict:
+    """Return the verdict on the last run of a scheduler. O(V)."""
+    return verdict(reason, Tally.of_run(scheduler), seconds, culprit_of(scheduler))
 
 
-def culprit_of(
-    scheduler: BaseScheduler, is_scheduler: Callable[[AnyJob], TypeIs[BaseScheduler]] = is_scheduler
-) -> str | None:
+def culprit_of(scheduler: BaseScheduler) -> str | None:
     """Return the path of the job that stopped a run, at whatever depth; None if none has."""
     culprit = scheduler.culprit
     while culprit is not None and is_scheduler(culprit) and culprit.culprit is not None:
@@ -130,12 +92,17 @@ def culprit_of(
 
 
 def not_run(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[str]:
-    """Return a line for each failure that kept jobs from running: `not run: tests (8 jobs), because build failed`."""
+    """Return a line for each failure that kept jobs from running: `not run: tests (8 jobs), because build failed`.
+
+    A last line names the nested schedulers that were SKIPPED, of whose jobs the counts say only that they were not run.
+    """
     found: dict[str, list[str]] = {}
     for job in jobs:
         if job.state is JobState.BLOCKED:
             found.setdefault(_because(job, names), []).append(_with_size(job, names))
-    return [f"not run: {listed(blocked)}, because {cause}" for cause, blocked in found.items()]
+    skipped = [_with_size(job, names) for job in jobs if job.state is JobState.SKIPPED and is_scheduler(job)]
+    lines = [f"not run: {listed(blocked)}, because {cause}" for cause, blocked in found.items()]
+    return [*lines, *([f"skipped: {listed(skipped)}"] if skipped else [])]
 
 
 def _with_size(job: AnyJob, names: Mapping[AnyJob, str]) -> str:

@@ -13,14 +13,12 @@ import bisect
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
+from ..._core.door.reading import WaitCause
 from ._spans import RunSpan, Span
 
-Reason = Literal["start", "requirement", "slot", "resource", "rate", "throttled"]
-
-
-AT_RESOURCES: Final = ("resource", "rate", "throttled")
+AT_RESOURCES: Final = (WaitCause.RESOURCE, WaitCause.RATE, WaitCause.THROTTLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +27,7 @@ class Link:
 
     number: int  # of its span
     after: int | None  # the span whose end it waited for; None at the beginning of a run
-    reason: Reason
+    reason: WaitCause | None  # JOBS if it required that one; None at the beginning of a run
 
 
 def critical_chain(runs: Iterable[RunSpan], spans: tuple[Span, ...]) -> tuple[Link, ...]:
@@ -75,7 +73,7 @@ def _cleans_up(span: Span, over: float) -> bool:
     return _or_infinity(span.started_at) >= over and _or_infinity(span.finished_at) > over
 
 
-def _cause(span: Span, spans: tuple[Span, ...], slots: SlotGivers) -> tuple[Span | None, Reason]:
+def _cause(span: Span, spans: tuple[Span, ...], slots: SlotGivers) -> tuple[Span | None, WaitCause | None]:
     """Return the job whose end let this one start, and how."""
     for wait in reversed(span.waits):
         if wait.cause not in AT_RESOURCES:
@@ -84,11 +82,11 @@ def _cause(span: Span, spans: tuple[Span, ...], slots: SlotGivers) -> tuple[Span
             return spans[wait.released_by], wait.cause
     giver = slots.giver(span)
     if giver is not None:
-        return giver, "slot"
+        return giver, WaitCause.SLOT
     required = [one for one in (spans[number] for number in span.required) if settled_at(one) < math.inf]
     if not required:
-        return None, "start"
-    return max(required, key=lambda one: (settled_at(one), one.number)), "requirement"
+        return None, None
+    return max(required, key=lambda one: (settled_at(one), one.number)), WaitCause.JOBS
 
 
 def settled_at(span: Span) -> float:

@@ -51,7 +51,6 @@ class RunStart:
     window: int | None  # how many jobs at once
     has_limiter: bool = False  # whether the window is a limiter
     pool: Pool | None = None
-    interval: float = 0.0  # seconds between two starts
     backend: str = ""
     learned: Mapping[AnyJob, float] | None = None  # how long jobs were expected to take, if more is known than they say
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, Literal
 
+from ..._core.door.reading import WaitCause
+from .._states import CAUSES
 from ._record import TraceRecord
 from ._spans import Span
-from ._waits import Cause, words
 
 WORK: Final = "work", ""
-ORDER: Final[tuple[Cause, ...]] = ("resource", "throttled", "rate", "slot", "interval", "machine", "loop", "jobs")
+ORDER: Final = tuple(WaitCause)
 """In which causes stand above each other, from the work upwards."""
 
-What = tuple[Cause | Literal["work"], str]
+What = tuple[WaitCause | Literal["work"], str]
 """A cause, and the name of a resource; or work."""
 
 
@@ -41,7 +42,7 @@ def around(record: TraceRecord, span: Span) -> list[int]:
 def pieces(record: TraceRecord, span: Span) -> dict[What, list[tuple[float, float]]]:
     """Return when a job worked, and when it waited for what."""
     found: dict[What, list[tuple[float, float]]] = {}
-    held = [(wait.since, wait.until) for wait in span.waits if wait.cause == "machine"]
+    held = [(wait.since, wait.until) for wait in span.waits if wait.cause is WaitCause.MACHINE]
     if span.number not in record.nested:
         ran = [*span.throttled]
         if span.started_at is not None:
@@ -58,7 +59,7 @@ def pieces(record: TraceRecord, span: Span) -> dict[What, list[tuple[float, floa
 
 def causes(record: TraceRecord, spans: Iterable[Span]) -> list[What]:
     """Return all that jobs did, in the order in which it is stacked: the work, then what they waited for."""
-    found: set[tuple[Cause, str]] = {(wait.cause, wait.name) for span in spans for wait in span.waits}
+    found: set[tuple[WaitCause, str]] = {(wait.cause, wait.name) for span in spans for wait in span.waits}
     waits: list[What] = [*sorted(found, key=lambda what: (ORDER.index(what[0]), what[1]))]
     return [WORK, *waits]
 
@@ -68,5 +69,5 @@ def legend(what: What) -> str:
     cause, name = what
     if cause == "work":
         return "working"
-    told = words(cause, name)
-    return told if cause == "throttled" else f"waits for {told}"
+    words = CAUSES[cause].what.format(name)
+    return words if cause is WaitCause.THROTTLED else f"waits for {words}"

@@ -24,6 +24,7 @@ from ..._core.door.reading import (
     paths_of,
     waits_for,
 )
+from ..text._counts import Tally
 from ._critical import Link, SlotGivers, critical_chain, settled_at
 from ._lanes import lanes
 from ._log import CommandEnd, EventKind, JobEnd, RunEnd, RunStart, events
@@ -154,6 +155,16 @@ class TraceRecord:
         """The numbers of the spans that are schedulers."""
         return frozenset(run.parent for run in self.runs if run.parent is not None)
 
+    @property
+    def leaves(self) -> Iterator[Span]:
+        """The spans of jobs that are no schedulers."""
+        return (span for span in self.spans if span.number not in self.nested)
+
+    @property
+    def tally(self) -> Tally:
+        """How many jobs are in which state."""
+        return Tally(self.leaves, len(self.failures))
+
     @cached_property
     def run_of(self) -> dict[int, int]:
         """The place in `runs` of the run of each span, by the span's number."""
@@ -272,8 +283,7 @@ class _Builder:
     def _facts(run: RunSpan, notes: RunNotes) -> RunFacts:
         beginning = notes.beginning
         sizes = run.window_sizes or (() if run.window is None else ((run.started_at or 0.0, run.window),))
-        has_interval = beginning is not None and beginning.interval > 0
-        return RunFacts(sizes, has_interval, beginning is not None and beginning.has_limiter)
+        return RunFacts(sizes, beginning is not None and beginning.has_limiter)
 
     def _failures(self) -> Iterator[tuple[int, Failure]]:
         for number, (*_, run, job) in enumerate(self._order):

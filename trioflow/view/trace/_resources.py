@@ -28,7 +28,7 @@ def steps(changes: Iterable[tuple[float, float]]) -> Steps:
 
 
 @dataclass(slots=True)
-class Gate:
+class CooldownInterval:
     """When nothing started on a key, because it was throttled: since when, until when, and by which span."""
 
     closed: list[tuple[float, float, int]] = field(default_factory=list[tuple[float, float, int]])
@@ -43,7 +43,7 @@ class Resource:
     """How much there is; None for a rate, of which nobody keeps anything."""
     shown: Callable[[float], str]
     """Returns an amount in words."""
-    gate: Gate
+    gate: CooldownInterval
     is_part: bool = False
     uses: list[tuple[float, float, float, int]] = field(default_factory=list[tuple[float, float, float, int]])
     """Since when, until when, how much, and by which span; of a rate it is the time of the attempt."""
@@ -105,7 +105,7 @@ class Scopes:
         for view in () if pool is None else resources_of(pool):
             key = id(pool), view.name
             if key not in self._of_pools:
-                self._of_pools[key] = self._new(Resource(view.name, view.total, view.shown, Gate()))
+                self._of_pools[key] = self._new(Resource(view.name, view.total, view.shown, CooldownInterval()))
             found[view.name] = self._of_pools[key]
         return found
 

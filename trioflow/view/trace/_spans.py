@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
-from ..._core.door.reading import AnyJob, BaseScheduler, JobState, StopReason
+from ..._core.door.reading import AnyJob, BaseScheduler, JobState, StopReason, WaitCause
 from ..text import _short_values
 from ._waits import Wait
 
@@ -89,7 +89,7 @@ class Span:
     def worked(self) -> float:
         """Seconds in which it ran, attempts that do not count included, without waits for the machine. 0 if never."""
         attempts = sum(ended - began for began, ended in self.throttled)
-        held = sum(wait.seconds for wait in self.waits if wait.cause == "machine")
+        held = sum(wait.seconds for wait in self.waits if wait.cause is WaitCause.MACHINE)
         return attempts + (self.elapsed or 0.0) - held
 
     @property

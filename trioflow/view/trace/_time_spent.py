@@ -10,12 +10,12 @@ from typing import Any, Final, final
 
 from ..._core.door.reading import durations_in_column, printable
 from .. import _in_cells
+from .._states import CAUSES
 from ..text._columns import aligned
 from . import _file
 from ._pieces import WORK, counted, pieces
 from ._record import TraceRecord
 from ._spans import Span
-from ._waits import words
 
 MOST_KINDS: Final = 50
 """Kinds that have a line of their own."""
@@ -97,9 +97,7 @@ class TimeSpent:
         return "\n".join(aligned(rows, (0, len(HEADINGS) - 1)))
 
     def export_as_svgfile(self, path: str | PathLike[str], *, width: int = 1200) -> None:
-        """Draw the jobs by what they did, stacked over time, the use of each resource, and a row for each job.
-
-        A row is thin where the job waited, in the colour of what it waited for, and thick where it worked.
+        """Draw the jobs by what they did, stacked over time, and the use of each resource.
 
         Args:
             path: the file, which is replaced.
@@ -194,7 +192,7 @@ def _of_kind(record: TraceRecord, kind: str, spans: Iterable[Span]) -> KindTime:
         took = {what: sum(until - since for since, until in parts) for what, parts in pieces(record, span).items()}
         if span.number not in record.nested and span.started_at is not None:
             worked.append(took.pop(WORK, 0.0))
-        waits.update({words(cause, name): seconds for (cause, name), seconds in took.items() if cause != "work"})
+        waits.update({CAUSES[cause].what.format(name): took[cause, name] for cause, name in took if cause != "work"})
     worked.sort()
     return KindTime(kind, count, sum(worked), dict(waits.most_common()), _share(worked, 0.5), _share(worked, 0.95))
 

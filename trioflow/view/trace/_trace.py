@@ -90,8 +90,8 @@ class Trace(Instrument):
         self._open[scheduler] = None
         self._clock = clock = run.clock
         now = clock()
-        limits = run.has_limiter, scheduler.pool, scheduler.start_interval
-        beginning = RunStart(clock, time.time() - now, run.window, *limits, run.backend, learned_durations(scheduler))
+        limits = run.window, run.has_limiter, scheduler.pool
+        beginning = RunStart(clock, time.time() - now, *limits, run.backend, learned_durations(scheduler))
         self._note((EventKind.BEGIN, scheduler, None, now, None, beginning))
         if run.has_adaptive_window:
             self._note_window_size(scheduler)
@@ -323,8 +323,8 @@ class Trace(Instrument):
 
         It has the verdict and the counts, the failures with their tracebacks, where the time went, the timeline, a
         table of all jobs that can be sorted and searched, and the graph. If that would have more than 40 boxes, jobs
-        that are alike are one box, or each nested scheduler. Without `dot`, grandalf draws it, `pip install
-        'trioflow[graph]'`; a graph too large to be read is left out.
+        that are alike are one box, or each nested scheduler. Without `dot` the page
+        says how to install it; a graph too large to be read is left out.
 
         Args:
             path: the file, which is replaced.
@@ -357,7 +357,7 @@ class Trace(Instrument):
         ran: list[BaseScheduler] = [scheduler, *nested]
         for one in ran:
             began = one.started_at or min((job.started_at for job in one if job.started_at is not None), default=0.0)
-            start = RunStart(self._clock, 0.0, one.window_size, pool=one.pool, interval=one.start_interval)
+            start = RunStart(self._clock, 0.0, one.window_size, pool=one.pool)
             self._note((EventKind.BEGIN, one, None, began, None, start))
             for job in filter(AbstractJob.is_settled, one):
                 self.job_finished(one, job)

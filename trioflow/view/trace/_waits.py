@@ -19,12 +19,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Final, Literal, final
+from typing import Final, final
 
-from ..._core.door.reading import JobState
-from ._resources import Gate, Needs, Resource, Steps, steps
-
-Cause = Literal["jobs", "slot", "resource", "rate", "throttled", "interval", "machine", "loop"]
+from ..._core.door.reading import JobState, WaitCause
+from .._states import CAUSES
+from ._resources import CooldownInterval, Needs, Resource, Steps, steps
 
 SHORT: Final = 0.001
 """Seconds: in shorter gaps between two waits nothing else was waited for; the engine was about to start a job."""
@@ -39,10 +38,8 @@ MOST_STEPS: Final = 2_000_000
 class Wait:
     """A time in which a job waited, and for what."""
 
-    cause: Cause
-    """"jobs": for what it requires; "slot": for a slot of the window; "resource": for enough of a resource; "rate": for
-    a `Rate` to have come so far; "throttled": for the end of a throttle; "interval": for the `start_interval` to be
-    over; "machine": for the system to have room for one more command; "loop": for the event loop, which was busy."""
+    cause: WaitCause
+    """The cause."""
     name: str
     """The name of the resource, or empty."""
     since: float
@@ -64,19 +61,11 @@ class Wait:
     @property
     def words(self) -> str:
         """What was waited for, in words: "jobs", "a slot", "gpu", "rate of api", "throttled by api", ..."""
-        return words(self.cause, self.name)
+        return CAUSES[self.cause].what.format(self.name)
 
 
-def words(cause: Cause, name: str) -> str:
-    """Return a cause in words."""
-    told = {"slot": "a slot", "interval": "the start interval", "machine": "room on the machine", "loop": "the loop"}
-    return {"resource": name, "rate": f"rate of {name}", "throttled": f"throttled by {name}"}.get(
-        cause, told.get(cause, cause)
-    )
-
-
-What = tuple[Cause, Resource | None]
-Piece = tuple[float, float, Cause, Resource | None]
+What = tuple[WaitCause, Resource | None]
+Piece = tuple[float, float, WaitCause, Resource | None]
 """Since when, until when, what was lacking, and of what."""
 
 
@@ -108,7 +97,6 @@ class RunFacts:
 
     sizes: tuple[tuple[float, int], ...]
     """The sizes of its window, each with the time since when; none if it has no limit."""
-    has_interval: bool
     has_limiter: bool
 
 
@@ -166,7 +154,7 @@ class Waits:
         was_reached = one.ready is not None
         until = one.end if one.ready is None else one.ready
         if until > one.since and (was_reached or one.state is not JobState.RUNNING):
-            yield Wait("jobs", "", one.since, until, self._last_required(one) if was_reached else None)
+            yield Wait(WaitCause.JOBS, "", one.since, until, self._last_required(one) if was_reached else None)
         if one.ready is None:
             return
         since = one.ready
@@ -177,7 +165,7 @@ class Waits:
                 yield from self._between(one, since, start)
             since = start if end is None else end
         for began, ended in one.held:
-            yield Wait("machine", "", began, ended)
+            yield Wait(WaitCause.MACHINE, "", began, ended)
 
     def _last_required(self, one: Interval) -> int | None:
         return max(one.required, key=lambda number: (self._settled_at(number), number), default=None)
@@ -192,13 +180,13 @@ class Waits:
             yield Wait(cause, "" if resource is None else resource.name, began, ended, by)
 
     def _released_by(
-        self, one: Interval, cause: Cause, resource: Resource | None, since: float, until: float
+        self, one: Interval, cause: WaitCause, resource: Resource | None, since: float, until: float
     ) -> int | None:
-        if cause == "slot":
+        if cause is WaitCause.SLOT:
             return self._giver(one.number, until)
         if resource is None:
             return None
-        if cause == "throttled":
+        if cause is WaitCause.THROTTLED:
             return max(
                 (entry for entry in resource.gate.closed if entry[0] < until and entry[1] > since),
                 key=itemgetter(1),
@@ -209,15 +197,13 @@ class Waits:
     def _unseen(self, one: Interval) -> What | None:
         """Return what a job waits for when nothing is seen to be lacking; None for what was lacking before."""
         rate = next((resource for resource, _ in one.needs if resource.total is None), None)
-        if rate is not None:
-            return "rate", rate
-        return ("interval", None) if self._runs[one.run].has_interval and not one.forever else None
+        return None if rate is None else (WaitCause.RATE, rate)
 
     def _unknown(self, one: Interval) -> What:
         """Return what a job waits for when nothing was seen to be lacking before, either."""
         if one.needs:  # somebody has it of whom the trace knows nothing, or a reservation keeps it
-            return "resource", one.needs[0][0]
-        return ("slot" if self._runs[one.run].has_limiter and not one.forever else "loop"), None
+            return WaitCause.RESOURCE, one.needs[0][0]
+        return (WaitCause.SLOT if self._runs[one.run].has_limiter and not one.forever else WaitCause.LOOP), None
 
     def _pieces(self, one: Interval) -> tuple[list[Piece], list[Piece]]:
         """Return the times in which something was lacking for such a job: as they are, and with short gaps closed."""
@@ -239,7 +225,7 @@ class Waits:
         if key not in self._lacking:
             most = resource.total - amount + 1e-9 * max(1.0, resource.total)
             times, used = self._used[resource]
-            self._lacking[key] = list(_where(times, [value > most for value in used], "resource", resource))
+            self._lacking[key] = list(_where(times, [value > most for value in used], WaitCause.RESOURCE, resource))
         return self._lacking[key]
 
 
@@ -257,17 +243,19 @@ def _when_full(running: Steps, sizes: Sequence[tuple[float, int]]) -> list[Piece
     for at in both:
         place, size = bisect.bisect_right(times, at) - 1, bisect.bisect_right(changes, at) - 1
         flags.append(place >= 0 and numbers[place] >= sizes[max(size, 0)][1])
-    return list(_where(both, flags, "slot", None))
+    return list(_where(both, flags, WaitCause.SLOT, None))
 
 
 def _when_throttled(resource: Resource) -> list[Piece]:
-    gate: Gate = resource.gate
+    gate: CooldownInterval = resource.gate
     changes = [(since, 1.0) for since, _, _ in gate.closed] + [(until, -1.0) for _, until, _ in gate.closed]
     times, closed = steps(changes)
-    return list(_where(times, [number > 0 for number in closed], "throttled", resource))
+    return list(_where(times, [number > 0 for number in closed], WaitCause.THROTTLED, resource))
 
 
-def _where(times: Sequence[float], flags: Sequence[bool], cause: Cause, resource: Resource | None) -> Iterator[Piece]:
+def _where(
+    times: Sequence[float], flags: Sequence[bool], cause: WaitCause, resource: Resource | None
+) -> Iterator[Piece]:
     """Yield the times in which a flag, each of which holds until the next, is set."""
     since = None
     for at, flag in zip(times, flags, strict=True):

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from os import PathLike
-from typing import Any, Final, final
+from typing import Final, final
 
 from ..._core.door.reading import duration_text, printable
-from .. import _in_cells
 from ..text._columns import aligned
-from . import _file
 
 MINUS: Final = "\N{MINUS SIGN}"
 SAME: Final = 0.03
@@ -20,7 +17,7 @@ OWN: Final = "own policies"
 FAR: Final = 0.05
 """The share of the time from which on a simulation of the run itself is said to differ from the run."""
 ASSUMES: Final = (
-    "It assumes that each job takes as long as {}, however many run beside it, and that none fails or is throttled."
+    "It assumes that each job takes as long as it did, however many run beside it, and that none fails or is throttled."
 )
 
 
@@ -52,9 +49,9 @@ class WhatIf:
     """Each policy with each size, in this order; those without a limit come last."""
     bounds: tuple[tuple[int | None, float], ...]
     """For each size, the seconds that no order can beat."""
-    this: WhatIfPoint | None
-    """How the run was, as measured; None if this is about a scenario that has not run."""
-    simulated: float | None
+    this: WhatIfPoint
+    """How the run was, as measured."""
+    simulated: float
     """How long a simulation of this very run takes: where it differs from `this`, so do the others."""
     rate: str | None = None
     """What sizes count if it is a rate: "requests per second"."""
@@ -65,12 +62,12 @@ class WhatIf:
     def best(self) -> WhatIfPoint:
         """The fastest; of those that are as fast, but for 3 %, the one with the smallest size.
 
-        If nothing is faster than the run, it is one with the run's own policy, if there is one.
+        If nothing is faster than the run, it is one with the run's own policy.
         """
         fastest = min(point.seconds for point in self.points)
         good = [point for point in self.points if point.seconds <= fastest * (1 + SAME)]
-        own = None if self.this is None else self.this.policy
-        if self.simulated is not None and self.simulated <= fastest * (1 + SAME):
+        own = self.this.policy
+        if self.simulated <= fastest * (1 + SAME):
             good = [point for point in good if point.policy == own] or good
         return min(good, key=lambda point: (_large(point.size), point.policy != own, point.seconds))
 
@@ -91,26 +88,25 @@ class WhatIf:
     @property
     def assumes(self) -> str:
         """What this takes for granted, in a sentence."""
-        return ASSUMES.format("is expected" if self.this is None else "it did")
+        return ASSUMES
 
     def _sentences(self) -> Iterator[str]:
-        best, unit = self.best, self.unit
-        if self.this is not None:
-            yield f"This run: {self.amount(self.this.size)}, {self.this.policy}, {duration_text(self.this.seconds)}."
-            if self.simulated and abs(self.this.seconds / self.simulated - 1) > FAR:
-                took = duration_text(self.simulated)
-                yield f"A simulation of it takes {took}: it knows no failures, throttles, load or adaptive windows."
+        best, unit, this = self.best, self.unit, self.this
+        yield f"This run: {self.amount(this.size)}, {this.policy}, {duration_text(this.seconds)}."
+        if self.simulated and abs(this.seconds / self.simulated - 1) > FAR:
+            took = duration_text(self.simulated)
+            yield f"A simulation of it takes {took}: it knows no failures, throttles, load or adaptive windows."
         slots = "These slots are for nested schedulers alone, whose jobs have windows of their own."
         if not self._is_better:
-            fewer = self.this is not None and _large(best.size) < _large(self.this.size) and not self.only_nested
+            fewer = _large(best.size) < _large(this.size) and not self.only_nested
             enough = f"; {self.amount(best.size)} {'is' if best.size == 1 else 'are'} enough" * fewer
             yield f"No other {unit} or policy is faster{enough}."
             yield from [slots] * self.only_nested
             return
-        gains = "" if self.gain is None else f" ({_percent(self.gain)})"
+        gains = "" if self.gain is None else f" ({percent(self.gain)})"
         more = any(_large(point.size) > _large(best.size) for point in self.points)
         rest = "; more gain nothing" if more else ""
-        everywhere = " in every scheduler" if self.this is not None and self.this.policy == OWN != best.policy else ""
+        everywhere = " in every scheduler" if this.policy == OWN != best.policy else ""
         how = f"With {self.amount(best.size)} and {best.policy}{everywhere}"
         yield f"{how}, it takes {duration_text(best.seconds)}{gains}{rest}."
         yield from [slots] * self.only_nested
@@ -145,7 +141,7 @@ class WhatIf:
         found = {(point.size, point.policy): point.seconds for point in self.points}
         rows = [["slots" if self.resource is None else printable(self.resource), *policies, "bound", ""]]
         for size, bound in self.bounds:
-            marks = ["this run"] * (self.this is not None and self.this.size == size)
+            marks = ["this run"] * (self.this.size == size)
             marks += [f"best: {self.best.policy}"] * (self.best.size == size and self._is_better)
             times = [duration_text(found[size, policy]) for policy in policies]
             rows.append(["none" if size is None else str(size), *times, duration_text(bound), ", ".join(marks)])
@@ -155,54 +151,11 @@ class WhatIf:
         """Return the names of the policies."""
         return list(dict.fromkeys(point.policy for point in self.points))
 
-    def export_as_svgfile(self, path: str | PathLike[str], *, width: int = 900) -> None:
-        """Draw the time against the sizes: a line for each policy, the bound, this run, and the best.
-
-        Args:
-            path: the file, which is replaced.
-            width: of the picture, in pixels, 300 or more.
-
-        Raises:
-            OSError: it cannot be written.
-            ValueError: `width` is too small.
-
-        """
-        _file.write(path, self._svg(width))
-
-    def _svg(self, width: int, with_title: bool = True) -> str:
-        from .timeline import _what_if
-
-        sentences = " ".join(self._sentences()) if with_title else ""
-        data = _what_if.Curves(
-            f"What if there were another {self.unit}?" if with_title else "",
-            [line for line in (sentences, self.assumes) if line and with_title],
-            {
-                policy: [(point.size, point.seconds) for point in self.points if point.policy == policy]
-                for policy in self.policies()
-            },
-            list(self.bounds),
-            None if self.this is None else (self.this.size, self.this.seconds),
-            (self.best.size, self.best.seconds, self.best.policy) if self._is_better else None,
-            None if self.gain is None else _percent(self.gain),
-            self.amount,
-            self._axis,
-        )
-        return _what_if.svg(data, width)
-
-    @property
-    def _axis(self) -> str:
-        if self.resource is None:
-            return "slots of the window"
-        return printable(self.resource if self.rate is None else f"{self.resource}, {self.rate}")
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Show the picture in a notebook."""
-        return {"text/plain": f"{self}\n\n{self.table()}", **_in_cells.bundle(self._svg(900), "what if")}
-
 
 def _large(size: int | None) -> float:
     return float("inf") if size is None else size
 
 
-def _percent(gain: float) -> str:
+def percent(gain: float) -> str:
+    """Return a share of the time that is gained, with its sign."""
     return f"{MINUS if gain >= 0 else '+'}{abs(100 * gain):.0f} %"

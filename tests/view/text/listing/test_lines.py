@@ -306,8 +306,9 @@ def test_missing_requirements() -> None:
 def test_an_input_from_another_scheduler_is_not_missing() -> None:
     """Results go from one scheduler into another, so an input there has no question mark."""
     first = Job(anyio.sleep, 0, label="first")
-    inner = Scheduler(Job(give_now, first, label="second"), label="inner")
-    assert "<Job `second`>       requires={1}" in Scheduler(first, inner).listing()
+    scheduler = Scheduler(first)
+    scheduler.add(Scheduler(Job(give_now, first, label="second"), label="inner"))
+    assert "<Job `second`>       requires={1}" in scheduler.listing()
 
 
 # --- silence_done_jobs

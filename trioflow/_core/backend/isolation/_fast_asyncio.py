@@ -167,14 +167,8 @@ class FastAsyncioGroup(Group):
         del self, worker  # whoever keeps an exception of a job may keep this frame too: it must not keep the run
         await work
 
-    def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
-        return self._host.call_at(when, function)
-
     def is_cancelled(self) -> bool:
         return self._host.is_cancelled() or self.scope._effectively_cancelled
-
-    def deadline_passed(self) -> bool:
-        return False
 
     def cancel(self) -> None:
         if not self.scope.cancel_called:

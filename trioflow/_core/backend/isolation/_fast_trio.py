@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextvars
 import functools
 import math
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import trio
@@ -126,9 +126,6 @@ class FastTrioGroup(Group):
         else:
             worker.mark.status.parent = status
 
-    def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
-        return self._host.call_at(when, function, self.is_cancelled)
-
     def deadline_passed(self) -> bool:
         return self._scope is not None and self._scope.cancel_called and not self._stopped
 
@@ -136,10 +133,6 @@ class FastTrioGroup(Group):
         if not self._scope.cancel_called:
             self._stopped = True
             self._scope.cancel()
-
-    def cancel_once(self, workers: Iterable[WorkerTask], patience: float) -> None:
-        for worker in workers:
-            self.cancel_one(worker)
 
     def is_cancelled(self) -> bool:
         return self._status is not None and bool(self._status.effectively_cancelled)
@@ -363,9 +356,6 @@ class FastTrio(Isolation):
         mark.count_holders()
         return None if mark.status.effectively_cancelled else mark
 
-    def is_inside(self, worker: WorkerTask) -> bool:
-        return _shared.is_inside(worker.task, self._loop.current_task(), self._loop.outwards)
-
     async def close_left_open(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
         task: Any = worker.task
         left = None
@@ -386,9 +376,6 @@ class FastTrio(Isolation):
 
     def was_cancelled(self, worker: WorkerTask) -> bool:
         return bool(worker.mark.status.effectively_cancelled)
-
-    def cancelled_natively(self, worker: WorkerTask) -> bool:
-        return False  # only scopes cancel tasks
 
 
 async def _close(nursery: Any) -> BaseException | None:

@@ -24,12 +24,11 @@ What cannot be kept without private parts:
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import anyio
 
-from .. import _shared
 from .._interface import Group, Isolation, Mark
 
 if TYPE_CHECKING:
@@ -70,10 +69,6 @@ class PlainGroup(Group):
     def cancel_one(self, worker: WorkerTask) -> None:
         if worker.mark is not None:
             scope_of(worker).cancel()
-
-    def cancel_once(self, workers: Iterable[WorkerTask], patience: float) -> None:
-        for worker in workers:
-            self.cancel_one(worker)
 
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
         scope_of(worker).deadline = when
@@ -148,9 +143,6 @@ class PlainIsolation(Isolation):
         worker.mark = mark = PlainMark(self, worker, self._loop.scope())
         return mark if mark.intact() else None
 
-    def is_inside(self, worker: WorkerTask) -> bool:
-        return _shared.is_inside(worker.task, self._loop.current_task(), self._loop.outwards)
-
     async def close_left_open(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
         """End all tasks in what the job has left open."""
         scope = worker.mark.leave_scope()
@@ -161,9 +153,6 @@ class PlainIsolation(Isolation):
         if (scope is not None and scope.cancel_called) or group.host.is_cancelled():
             return True
         return not (scope is not None and scope.shield) and group.is_cancelled()
-
-    def cancelled_natively(self, worker: WorkerTask) -> bool:
-        return self._loop.has_native_cancellation() and not self.was_cancelled(worker)
 
 
 def scope_of(worker: WorkerTask) -> Scope:

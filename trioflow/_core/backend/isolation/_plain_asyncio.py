@@ -57,9 +57,6 @@ class PlainAsyncioGroup(PlainGroup):
             await asyncio.sleep(0)
         await anyio.lowlevel.checkpoint_if_cancelled()
 
-    def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
-        return self._host.call_at(when, function)
-
     def spawn(self, worker: WorkerTask) -> None:
         self._spawning = worker
         outside = self._outside(worker)
@@ -96,9 +93,6 @@ class PlainAsyncioGroup(PlainGroup):
 
     def is_cancelled(self) -> bool:
         return self._stopped or super().is_cancelled() or self._host.is_cancelled()
-
-    def deadline_passed(self) -> bool:
-        return False
 
     def cancel(self) -> None:
         self._stopped = True

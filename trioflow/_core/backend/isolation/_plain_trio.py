@@ -39,9 +39,6 @@ class PlainTrioGroup(PlainGroup):
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await self._host.in_nursery(body, self._deadline)
 
-    def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
-        return self._host.call_at(when, function, self.is_cancelled)
-
     def _is_stopped(self) -> bool:
         """Return whether the nursery's scope was cancelled, by its deadline or by `cancel`."""
         return self._host.nursery is not None and self._host.nursery.cancel_scope.cancel_called

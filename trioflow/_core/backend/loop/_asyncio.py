@@ -8,8 +8,7 @@ import contextvars
 import math
 import time
 import weakref
-from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -134,8 +133,9 @@ class AsyncioHost(HostTask):
         """
         return bool(self.task.cancelling() > self._requests)
 
-    def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
-        """Call `function()` at the time `when`; return what prevents the call."""
+    def call_at(
+        self, when: float, function: Callable[[], None], is_cancelled: Callable[[], bool]
+    ) -> Callable[[], None]:
         return self.loop.call_at(when, function, context=self._context.copy()).cancel
 
 
@@ -143,6 +143,7 @@ class AsyncioLoop(Backend):
     """An event loop of asyncio; see `Backend`."""
 
     name = "asyncio"
+    cancelled = asyncio.CancelledError
 
     def __init__(self) -> None:
         self._scope: Any = None
@@ -193,19 +194,8 @@ class AsyncioLoop(Backend):
             SHARED_IN_LOOPS[loop] = made = make()
         return cast(T, made)
 
-    def call_in_fork(self, worker: WorkerTask, function: Callable[[], None]) -> None:
-        """See `Backend`. A loop that does not show its queue makes the steps that are due in this turn before."""
-        loop = worker.task.get_loop()
-        loop.call_soon(function)
-        queue = getattr(loop, "_ready", None)
-        if isinstance(queue, deque):
-            queue.rotate(1)
-
     def name_task(self, task: Any, name: str) -> None:
         task.set_name(name)
-
-    def is_current(self, task: Any) -> bool:
-        return asyncio.current_task() is task
 
     def event(self) -> Event:
         return asyncio.Event()
@@ -230,13 +220,6 @@ class AsyncioLoop(Backend):
         if not worker.parking.done():  # else it was cancelled at the same time
             worker.parking.set_result(None)
 
-    async def wait_until(self, deadline: float) -> bool:
-        try:
-            await self.sleep_until(deadline)
-        except asyncio.CancelledError:
-            return False
-        return True
-
     async def sleep_until(self, deadline: float) -> None:
         await asyncio.sleep(max(0, deadline - asyncio.get_running_loop().time()))
 
@@ -254,17 +237,6 @@ class AsyncioLoop(Backend):
             loop.remove_reader(descriptor)
             if timer is not None:
                 timer.cancel()
-
-    async def outlast(self, wait: Callable[[], Awaitable[T]]) -> T:
-        while True:
-            with anyio.CancelScope(shield=True):
-                try:
-                    return await wait()
-                except asyncio.CancelledError:  # a native one, which no shield keeps out
-                    continue
-
-    def split(self, exception: BaseException) -> tuple[bool, BaseException | None]:
-        return _shared.split(exception, asyncio.CancelledError)
 
     def should_have_caught(self, scope: Scope, exception: BaseException) -> bool:
         """Return whether it is the cancellation of that scope alone.
@@ -316,13 +288,6 @@ class AsyncioLoop(Backend):
         try:
             limiter.acquire_on_behalf_of_nowait(borrower)
         except anyio.WouldBlock:
-            return False
-        return True
-
-    async def acquire(self, limiter: Any, borrower: object) -> bool:
-        try:
-            await limiter.acquire_on_behalf_of(borrower)
-        except asyncio.CancelledError:
             return False
         return True
 

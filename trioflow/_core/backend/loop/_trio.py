@@ -6,7 +6,7 @@ import contextlib
 import contextvars
 import math
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -78,7 +78,7 @@ class TrioHost(HostTask):
     def call_at(
         self, when: float, function: Callable[[], None], is_cancelled: Callable[[], bool]
     ) -> Callable[[], None]:
-        """Call `function()` at the time `when`, in a task of the nursery; return what prevents the call."""
+        """Call it in a task of the nursery; see `HostTask`."""
         scope = trio.CancelScope()
 
         async def wait() -> None:
@@ -98,6 +98,7 @@ class TrioLoop(Backend):
     """trio's event loop; see `Backend`."""
 
     name = "trio"
+    cancelled = trio.Cancelled
 
     def current_task(self) -> trio.lowlevel.Task | None:
         return trio.lowlevel.current_task() if trio.lowlevel.in_trio_task() else None
@@ -106,9 +107,6 @@ class TrioLoop(Backend):
         while task is not None:
             yield task
             task = task.parent_nursery.parent_task if task.parent_nursery is not None else None
-
-    def has_native_cancellation(self) -> bool:
-        return False
 
     def task_group(self) -> Any:
         import anyio  # not at the top: the fast way on trio does without it
@@ -144,17 +142,11 @@ class TrioLoop(Backend):
             SHARED_IN_LOOP.set(made := make())
             return made
 
-    def call_in_fork(self, worker: WorkerTask, function: Callable[[], None]) -> None:
-        trio.lowlevel.add_instrument(_AfterStep(function))
-
     def scope(self, deadline: float = math.inf) -> Scope:
         return cast("Scope", trio.CancelScope(deadline=deadline))
 
     def name_task(self, task: Any, name: str) -> None:
         task.name = name
-
-    def is_current(self, task: Any) -> bool:
-        return trio.lowlevel.current_task() is task
 
     def event(self) -> Event:
         return trio.Event()
@@ -181,13 +173,6 @@ class TrioLoop(Backend):
             worker.parking = None
             trio.lowlevel.reschedule(worker.task)
 
-    async def wait_until(self, deadline: float) -> bool:
-        try:
-            await trio.sleep_until(deadline)
-        except trio.Cancelled:
-            return False
-        return True
-
     async def sleep_until(self, deadline: float) -> None:
         await trio.sleep_until(deadline)
 
@@ -199,14 +184,6 @@ class TrioLoop(Backend):
             await trio.lowlevel.wait_readable(descriptor)
             return True
         return False
-
-    async def outlast(self, wait: Callable[[], Awaitable[T]]) -> T:
-        with self.scope() as scope:
-            scope.shield = True
-            return await wait()
-
-    def split(self, exception: BaseException) -> tuple[bool, BaseException | None]:
-        return _shared.split(exception, trio.Cancelled)
 
     def should_have_caught(self, scope: Scope, exception: BaseException) -> bool:
         return False  # a scope of trio catches what is its own
@@ -261,25 +238,8 @@ class TrioLoop(Backend):
             return False
         return True
 
-    async def acquire(self, limiter: Any, borrower: object) -> bool:
-        try:
-            await limiter.acquire_on_behalf_of(borrower)
-        except trio.Cancelled:
-            return False
-        return True
-
     def frames(self, worker: WorkerTask) -> Iterator[tuple[FrameType, int]]:
         return _shared.await_chain(worker.task.coro)
-
-
-class _AfterStep(trio.abc.Instrument):
-    """Calls a function as soon as the current task has made its step."""
-
-    def __init__(self, function: Callable[[], None]) -> None:
-        self._function: Final = function
-
-    def after_task_step(self, task: trio.lowlevel.Task) -> None:
-        self._function()
 
 
 class _Exits(trio.abc.Instrument):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -19,11 +18,9 @@ if TYPE_CHECKING:
     from ...job._options import Who
     from ._named import PolicyName
 
-    Report = Callable[[AbstractJob[Any], BaseException], None]
+    Fail = Callable[[AbstractJob[Any], BaseException], None]
 
 MEMBERS: Final = ("key", "needs_ranks", "reason")
-AFTER_ALL: Final = (math.inf,)
-"""The key of a job for which a policy has none."""
 asking: Final[set[int]] = set()
 """The threads in which a user's policy is being asked now."""
 
@@ -88,19 +85,19 @@ def name_of_policy(policy: PolicyName | Policy) -> str:
     return policy if isinstance(policy, str) else type(policy).__name__
 
 
-def for_run(policy: PolicyName | Policy, report: Report) -> RunPolicy:
-    """Return a policy as a run asks it; `report` is called for each error in a policy of a user's."""
-    return NAMED[policy] if isinstance(policy, str) else Guarded(policy, report)
+def for_run(policy: PolicyName | Policy, fail: Fail) -> RunPolicy:
+    """Return a policy as a run asks it; `fail` is called with what a user's policy raises, and ends the run."""
+    return NAMED[policy] if isinstance(policy, str) else Guarded(policy, fail)
 
 
 class Guarded(RunPolicy):
-    """A policy of a user's: whatever it does, each ready job gets a key that can be compared with all others."""
+    """A policy of a user's: whatever it does, each ready job gets into its queue, where the end of the run finds it."""
 
     before_all: ClassVar[Any] = ()  # all its keys are tuples, and this comes before any other
 
-    def __init__(self, policy: Policy, report: Report) -> None:
+    def __init__(self, policy: Policy, fail: Fail) -> None:
         self._policy: Final = policy
-        self._report: Final = report
+        self._fail: Final = fail
         self.needs_ranks = policy.needs_ranks
 
     def keys(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], tuple[float, ...]]:
@@ -108,15 +105,15 @@ class Guarded(RunPolicy):
         return lambda job: self.key(job, outlook)
 
     def key(self, job: AbstractJob[Any], outlook: Outlook) -> tuple[float, ...]:
-        """Return the user's key as a tuple; the one that comes after all others if there is none."""
+        """Return the user's key as a tuple."""
         thread = threading.get_ident()
         asking.add(thread)
         try:
             return _as_tuple(self._policy.key(job, outlook))
         except BaseException as error:  # the caller is about to put the job into a queue, where it must arrive
             traceback = error.__traceback__  # whoever keeps the error must not keep this frame, and the run with it
-            self._report(job, error.with_traceback(traceback and traceback.tb_next))
-            return AFTER_ALL
+            self._fail(job, error.with_traceback(traceback and traceback.tb_next))
+            return ()
         finally:
             asking.discard(thread)
 

@@ -13,7 +13,7 @@ from ._policy import Outlook, Policy
 if TYPE_CHECKING:
     from ...job._job import AbstractJob
 
-PolicyName = Literal["auto", "fifo", "critical-path", "depth-first"]
+PolicyName = Literal["auto", "fifo", "critical-path"]
 NAMES: Final[tuple[PolicyName, ...]] = get_args(PolicyName)
 
 
@@ -72,20 +72,6 @@ class CriticalPath(RunPolicy):
         return f"critical path: the longest path from {job.label!r} takes {outlook.rank(job):.4g} s"
 
 
-class DepthFirst(RunPolicy):
-    """The job that became ready last, so that intermediate results are used soon."""
-
-    needs_durations = False
-
-    def keys(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], float]:
-        """Return how many jobs started before it became ready, with the sign changed."""
-        return lambda job: -outlook.starts
-
-    def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
-        """Say when they became ready."""
-        return "depth first: what became ready last"
-
-
 class Auto(RunPolicy):
     """Critical path as soon as one job has an expected duration, and otherwise first in, first out."""
 
@@ -104,5 +90,4 @@ NAMED: Final[dict[PolicyName, RunPolicy]] = {
     "auto": Auto(),
     "fifo": FIFO,
     "critical-path": CRITICAL_PATH,
-    "depth-first": DepthFirst(),
 }

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ...base import _graph
-from ...base._states import SCHEDULED, JobState
 from ...job._job import AbstractJob
 from ._policy import Outlook
 
@@ -36,7 +35,7 @@ def usual(known: Iterable[float]) -> float:
 
 
 class Ranks:
-    """The ranks of the jobs of one scheduler; kept right when jobs and requirements are added.
+    """The ranks of the jobs of one scheduler, each found when the job is added.
 
     Args:
         known: the expected durations that are known, in seconds. Others count as the median of these, or as 1.
@@ -56,26 +55,12 @@ class Ranks:
         """Return the length of the longest path in seconds."""
         return max(self.of.values())
 
-    def note(self, job: AbstractJob[Any]) -> None:
-        """Rank a new job by itself."""
-        self.of[job] = self._known.get(job, self._unknown)
-
-    def raise_above(self, touched: list[AbstractJob[Any]], requirements: Requirements) -> Iterator[AbstractJob[Any]]:
-        """Take jobs that are new, or require more than before; raise what they require, and yield what was raised.
-
-        Only jobs that have not started count. If each job comes after those that it requires, which is how people add
-        them, no rank is changed twice.
-        """
-        known, ranks = self._known, self.of
-        while touched:
-            job = touched.pop()
-            for requirement in requirements(job):
-                if requirement._state is JobState.IDLE or requirement._state is SCHEDULED:
-                    rank = ranks[job] + known.get(requirement, self._unknown)
-                    if rank > ranks[requirement]:
-                        ranks[requirement] = rank
-                        touched.append(requirement)
-                        yield requirement
+    def find_new(self, jobs: list[AbstractJob[Any]], requirements: Requirements) -> None:
+        """Find the ranks of jobs that were added together; those of all others stay as they are. O(V + E)."""
+        new = set(jobs)
+        order = _graph.topological_order(jobs, lambda job: [one for one in requirements(job) if one in new])
+        for _ in self.find(order, requirements):
+            pass
 
 
 class RunOutlook(Outlook):

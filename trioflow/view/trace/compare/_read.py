@@ -15,15 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from ...._core.door.reading import JobState
+from ...._core.door.reading import JobState, WaitCause
+from ..._states import CAUSES
 from .._json import VERSION
-from .._waits import words
 
 Event = dict[str, Any]
 HINT: Final = "give two files that `trioflow run --trace FILE.json` has written"
 
 
-class Unreadable(ValueError):
+class BadTrace(ValueError):
     """A file is not a trace, or not one that can be read here."""
 
 
@@ -66,31 +66,31 @@ def read(path: Path) -> RunTimes:
     """Return what is in a file.
 
     Raises:
-        Unreadable: it cannot be read as a trace; the message says why.
+        BadTrace: it cannot be read as a trace; the message says why.
 
     """
     try:
         whole: Any = json.loads(path.read_bytes())
     except OSError as error:
-        raise Unreadable(f"cannot read {str(path)!r}: {error.strerror}") from None
+        raise BadTrace(f"cannot read {str(path)!r}: {error.strerror}") from None
     except (ValueError, RecursionError):
-        raise Unreadable(f"{str(path)!r} is not a trace: it is not JSON; {HINT}") from None
+        raise BadTrace(f"{str(path)!r} is not a trace: it is not JSON; {HINT}") from None
     try:
         about: Any = whole["otherData"]
         is_ours, version = about["program"] == "trioflow", about.get("version", 0)
     except (TypeError, KeyError, IndexError, AttributeError):
         is_ours, about, version = False, None, 0
     if not is_ours:
-        raise Unreadable(f"{str(path)!r} is not a trace of trioflow; {HINT}")
+        raise BadTrace(f"{str(path)!r} is not a trace of trioflow; {HINT}")
     if not isinstance(version, int) or version > VERSION:
-        raise Unreadable(
+        raise BadTrace(
             f"{str(path)!r} was written by a newer trioflow: its format is {version!r}, and this one reads up to "
             f"{VERSION}; compare the two with that one, or make both anew"
         )
     try:
         return _run_times(whole, about)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Unreadable(f"{str(path)!r} is a damaged trace: {type(error).__name__}: {error}") from None
+        raise BadTrace(f"{str(path)!r} is a damaged trace: {type(error).__name__}: {error}") from None
 
 
 def _run_times(whole: Event, about: Event) -> RunTimes:
@@ -129,7 +129,7 @@ def _jobs(leaves: list[Event]) -> dict[str, JobTimes]:
 
 def _told(wait: Event) -> str:
     by = f", until {wait['released_by']}" if "released_by" in wait else ""
-    return f"{words(wait['cause'], str(wait['name']))}{by}"
+    return f"{CAUSES[WaitCause(wait['cause'])].what.format(wait['name'])}{by}"
 
 
 def _pieces(chain: list[Event], total: float) -> Iterator[Piece]:

@@ -44,9 +44,7 @@ def _options(run: RunSpan, is_named: bool) -> Iterator[tuple[str, str]]:
         "timeout": None if scheduler.timeout is None else duration_text(scheduler.timeout),
         "policy": name_of_policy(scheduler.policy),
         "pool": None if scheduler.pool is None else repr(scheduler.pool),
-        "start_interval": duration_text(scheduler.start_interval) if scheduler.start_interval else None,
         "critical_jobs": None if scheduler.critical_jobs is None else str(scheduler.critical_jobs),
-        "drain_at": None if scheduler.drain_at is None else duration_text(scheduler.drain_at),
     }
     of = f" of {run.label}" if is_named else ""
     yield from ((name + of, said) for name, said in found.items() if said is not None)

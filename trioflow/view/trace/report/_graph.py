@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from typing import Any, Final
 from urllib.parse import quote
 from xml.etree import ElementTree as Tree
 
 from ...._core.door.reading import is_scheduler, printable, shortened
-from ...graph import _dark, _dot, _layered, _legend, _render
+from ...graph import _dark, _dot, _legend, _render
 from ...graph._drawing import CriticalPath, Drawing
 from ...graph._render import Selection
 
@@ -17,6 +16,8 @@ LARGEST: Final = 300
 """Boxes. `dot` takes seconds for this many and minutes for a thousand, and nobody could read the picture."""
 WAYS: Final[tuple[Selection, ...]] = ({}, {"bundle": True}, {"collapse": True}, {"collapse": True, "bundle": True})
 """What may be drawn, from the most that can be seen to the least."""
+NONE: Final = "No graph"
+"""The beginning of an error that stands in place of the picture."""
 SAMPLE: Final = 26
 """Pixels."""
 
@@ -29,17 +30,13 @@ def section(scheduler: Any, path: CriticalPath) -> str:
         return note(
             f"{jobs} jobs are too many for a graph that can be read here: see scheduler.graph() for parts of it."
         )
-    has_shapes = any(_legend.kinds(drawing))
     try:
         drawn = _linked(_render.narrow(lambda to: _svg(scheduler.graph(**way, direction=to))), drawing)
-    except (AttributeError, ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
-        way = Selection(collapse=True, bundle=way.get("bundle", False))
-        drawing, has_shapes = Drawing(scheduler, **way, critical_path=path), False
-        try:
-            drawn = _layered.svg(drawing)
-        except ImportError:
-            return note(f"No graph: {error}. Without dot, pip install 'trioflow[graph]' gives a simpler one.")
-    notes = [note(SHAPES)] * has_shapes
+    except RuntimeError as error:
+        return note(f"{error}.")
+    except OSError as error:
+        return note(f"{NONE}: {error}.")
+    notes = [note(SHAPES)] * any(_legend.kinds(drawing))
     if drawing.bundles:
         notes.append(note(f"{jobs} jobs: those that are alike are one box."))
     elif "collapse" in way and any(is_scheduler(job) for job in scheduler):
@@ -67,7 +64,7 @@ def _chosen(scheduler: Any, path: CriticalPath) -> tuple[Selection, Drawing]:
 
 
 def _svg(digraph: Any) -> str:
-    text: str = digraph.pipe("svg").decode("utf-8")
+    text = _render.rendered(digraph, "svg", NONE).decode("utf-8")
     return text[text.index("<svg") :].replace(_dark.NO_TITLE, "", 1)
 
 

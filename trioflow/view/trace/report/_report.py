@@ -11,10 +11,10 @@ import html as escapes
 import json
 import string
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from ...._core.door.reading import (
     HOW_RUNS_END,
@@ -28,7 +28,6 @@ from ...._core.door.reading import (
     size_text,
 )
 from ...graph import _dark
-from ...graph._drawing import CriticalPath
 from ...text import _counts, _debrief, _user_traceback, _verdict
 from .._record import TraceRecord
 from .._spans import RunSpan, Span
@@ -46,32 +45,22 @@ TIMELINE_WIDTH: Final = 1200
 LINK_TO_WHAT_IF: Final = '<a href="#what-if">What if</a>'
 
 
-class Live(NamedTuple):
-    """What makes a page one that will be replaced by another."""
-
-    every: float
-    """Seconds until then."""
-    written: float
-    """The time of day, as `time.time` tells it."""
-    graph: Callable[[Any, CriticalPath], str]
-    """Returns the graph of a scheduler."""
-
-
-def html(record: TraceRecord, folder: Path, live: Live | None = None) -> str:
+def html(record: TraceRecord, folder: Path) -> str:
     """Return the whole page, which will be in `folder`."""
     roots = record.roots
-    graph = live.graph if live else _graph.section
     name = ", ".join(dict.fromkeys(_title(record, run) for run in roots)) or "nothing has run"
     failures = _failed(record)
     commands = _commands.details(record, folder)
-    what_if = "" if live else _what_if.section(record)
+    what_if = _what_if.section(record)
     return string.Template(_part("report.html")).substitute(
         title=_text(shortened(name)),
         style=_part("report.css"),
         style_of_the_graph=_dark.rules(),
-        sentence=_sentence(record, roots, live),
+        sentence=_sentence(record, roots),
         summary=_summary(record, roots),
-        graph="\n".join(graph(one, record.critical_jobs) for one in dict.fromkeys(run.scheduler for run in roots)),
+        graph="\n".join(
+            _graph.section(one, record.critical_jobs) for one in dict.fromkeys(run.scheduler for run in roots)
+        ),
         words=_words.section(record, bool(what_if)),
         about=_about.section(roots),
         about_timeline=_about_timeline(record),
@@ -82,7 +71,7 @@ def html(record: TraceRecord, folder: Path, live: Live | None = None) -> str:
         failure_count=str(len(failures)),
         failures=_failures(record, failures, commands),
         background=_background(record),
-        data=_data(record, commands, live),
+        data=_data(record, commands),
         script=_part("report.js"),
     )
 
@@ -91,7 +80,7 @@ def _title(record: TraceRecord, run: RunSpan) -> str:
     """Return the label of a scheduler; without one, what a reader who knows no schedulers can make something of."""
     if given_label(run.scheduler) is not None:
         return run.label
-    number = sum(1 for _ in _leaves(record))
+    number = sum(1 for _ in record.leaves)
     return f"A run of {number} job{'s' * (number != 1)}"
 
 
@@ -112,7 +101,7 @@ def _lines(text: str) -> str:
 
 def _summary(record: TraceRecord, roots: list[RunSpan]) -> str:
     verdicts = dict.fromkeys(_verdict_on(record, run) for run in roots)
-    facts = [f'<span class="badge {css}"{SILENT * (css == "open")}>{_text(text)}</span>' for css, text in verdicts]
+    facts = [f'<span class="badge {css}">{_text(text)}</span>' for css, text in verdicts]
     failed = len(_failed(record))
     if failed and any(css == "open" for css, _ in verdicts):
         facts.append(f'<span class="badge bad">{failed} failed</span>')
@@ -120,24 +109,15 @@ def _summary(record: TraceRecord, roots: list[RunSpan]) -> str:
     return "\n".join(facts)
 
 
-SILENT: Final = ' data-silent="no news"'
-"""What a live page says in place of "still running" when nothing new comes."""
-
-
-def _sentence(record: TraceRecord, roots: list[RunSpan], live: Live | None) -> str:
+def _sentence(record: TraceRecord, roots: list[RunSpan]) -> str:
     """Return how the run went, for readers who know nothing of stop reasons, as HTML."""
     if not roots:
         return "Nothing has run."
     run = roots[-1]
-    failed = len(_failed(record))
-    number = sum(not _is_background(span) for span in _leaves(record))  # as in the verdict
-    jobs = f"{failed} of {number} job{'s' * (number != 1)} failed" if failed else "no job failed"
+    tally = record.tally
+    jobs = f"{tally.failed} of {tally.jobs} job{'s' * (tally.jobs != 1)} failed" if tally.failed else "no job failed"
     if run.finished_at is None or run.reason is None:
-        if live is None:
-            return f"The run was still under way when this report was written; so far {jobs}."
-        settled = sum(span.finished_at is not None or span.restored for span in _leaves(record))
-        now = '<span data-silent="was">is</span>'
-        return f"The run {now} under way: {settled} of {number} job{'s' * (number != 1)} have settled; so far {jobs}."
+        return f"The run was still under way when this report was written; so far {jobs}."
     culprit = "" if run.culprit is None else f" of {_culprit(record, run.culprit)}"
     more = DRAINED if run.reason is StopReason.DRAINED else ""
     return f"The run {HOW_RUNS_END[run.reason]}{culprit}{more}; {jobs}."
@@ -154,14 +134,7 @@ def _verdict_on(record: TraceRecord, run: RunSpan) -> tuple[str, str]:
     """Return the style and the words for how a run ended: those of all views."""
     if run.finished_at is None or run.reason is None:
         return "open", "still running"
-    states = [_counts.state_of(span.state, span.forever) for span in _leaves(record)]
-    said = _verdict.verdict(
-        run.reason,
-        jobs=len(states) - states.count(_counts.BACKGROUND),
-        failed=len(_failed(record)),
-        succeeded=states.count(JobState.SUCCEEDED),
-        seconds=None,
-    )
+    said = _verdict.verdict(run.reason, record.tally, None)
     return ("good" if said.is_good else "bad"), said.words
 
 
@@ -172,8 +145,7 @@ def _facts(record: TraceRecord, roots: list[RunSpan]) -> Iterator[str]:
     is_over = all(run.finished_at is not None for run in roots)
     yield f"{'took' if is_over else 'for'} {duration_text(record.now - record.began)}{'' if is_over else ' so far'}"
     yield f"began {wall(record, record.began).replace('T', ' ').partition('.')[0].rstrip('Z')} UTC"
-    leaves = [*_leaves(record)]
-    yield _counts.in_words(((span.state, span.forever) for span in leaves), sum(span.restored for span in leaves))
+    yield record.tally.in_words()
     counted = "; a nested scheduler counts as one" if len(record.runs) > len(roots) else ""
     for run in roots:
         if run.culprit is not None:
@@ -194,12 +166,6 @@ def _about_timeline(record: TraceRecord) -> str:
         "Each bar is a job, from its start to its end; jobs in one row follow each other."
         f"{path} Point at a bar for its details."
     )
-
-
-def _leaves(record: TraceRecord) -> Iterator[Span]:
-    """Yield the jobs that are not schedulers: only these are counted, as in all views."""
-    nested = {run.parent for run in record.runs}
-    return (span for span in record.spans if span.number not in nested)
 
 
 def _innermost(record: TraceRecord, culprit: int) -> int:
@@ -280,7 +246,7 @@ def _is_background(span: Span) -> bool:
 
 def _background(record: TraceRecord) -> str:
     """Return the forever jobs, folded: they have done what they were for, and few readers want to see them."""
-    spans = [span for span in _leaves(record) if _is_background(span)]
+    spans = [span for span in record.leaves if _is_background(span)]
     if not spans:
         return ""
     items = [f"<li><b>{_name(span)}</b> {_text(_life(record, span))}</li>" for span in spans[:MOST_NAMES]]
@@ -305,10 +271,10 @@ def _life(record: TraceRecord, span: Span) -> str:
 # ---- table
 
 
-def _data(record: TraceRecord, commands: dict[int, dict[str, Any]], live: Live | None) -> str:
+def _data(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str:
     """Return the data of the table for the script, as JSON that can stand in a page."""
     marked = {link.number for link in record.chain}
-    leaves = {span.number for span in _leaves(record)}
+    leaves = {span.number for span in record.leaves}
     places = [0 if span.number not in leaves else 2 if _is_background(span) else 1 for span in record.spans]
     states = Counter(span.state for span, place in zip(record.spans, places, strict=True) if place == 1)
     began = [None if span.started_at is None else span.started_at - record.began for span in record.spans]
@@ -325,8 +291,6 @@ def _data(record: TraceRecord, commands: dict[int, dict[str, Any]], live: Live |
         ],
         "commands": commands,
     }
-    if live is not None:
-        data["live"] = {"every": live.every, "written": live.written}
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 
 

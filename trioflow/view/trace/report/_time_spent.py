@@ -32,7 +32,7 @@ def section(record: TraceRecord) -> str:
     picture = _time_spent.svg(record, WIDTH)
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
     return (
-        f'<p class="note">{_text(told)}. In a row, a job is thin while it waited, and thick while it worked. '
+        f'<p class="note">{_text(told)}. '
         f"Half of the jobs of a kind worked for p50 or less, and 95 % of them for p95 or less.</p>"
         f'<div class="card scroll" tabindex="0">{picture}</div>'
         f'<div class="card scroll kinds" tabindex="0">{table}</div>{note}'

@@ -3,30 +3,12 @@
 from __future__ import annotations
 
 import html as escapes
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
-from ..._states import LOOKS
+from ..._states import CAUSES, LOOKS
 from .._record import TraceRecord
-from .._waits import Cause
 
-CAUSES: Final[Mapping[Cause, tuple[str, str]]] = {
-    "jobs": ("waited for jobs", "what it requires was not done"),
-    "slot": ("waited for a slot", "as many jobs were running as may run at once"),
-    "resource": (
-        "waited for a resource",
-        "others used so much of it, such as memory or cards, that too little was left",
-    ),
-    "rate": ("waited for the rate of a resource", "only so many may start in a time, and its turn had not come"),
-    "throttled": ("throttled", "a job was told to come back later, and all that need the same waited until then"),
-    "interval": ("waited for the start interval", "the time that must pass between two starts was not over"),
-    "machine": (
-        "waited for room on the machine",
-        "there was too little memory, or too much open, for one more command",
-    ),
-    "loop": ("waited for the loop", "some job kept the program busy, so that it could not start others"),
-}
-"""What jobs wait for: the words of the report, and what they mean."""
 WHAT_IF: Final = (
     "the same run, simulated with another number of slots, or another amount of a resource; each job takes as long as "
     "it did. No order of the jobs is below the lowest line: the longest chain takes so long, or the work of all slots"
@@ -57,7 +39,7 @@ def _words(record: TraceRecord) -> Iterator[tuple[str, str]]:
     yield "wait", "how long it could have started, but had to wait for a free slot, or for what it needs"
     yield "time", "how long it took, from its start to its end"
     causes = {wait.cause for span in spans for wait in span.waits}
-    yield from (CAUSES[cause] for cause in CAUSES if cause in causes)
+    yield from ((words.title, words.meaning) for cause, words in CAUSES.items() if cause in causes)
     if any(len(span.attempts) > 1 for span in spans):
         yield "attempts", "how often it was tried"
     if record.commands:

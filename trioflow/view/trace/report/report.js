@@ -150,7 +150,7 @@
 
   function tell(number) {
     chosen = number;
-    history.replaceState(history.state, "", addressOf(number)); // so that the address leads here again
+    history.replaceState(null, "", addressOf(number)); // so that the address leads here again
     const values = data.rows[number];
     const list = element("dl");
     TOLD.forEach((column) => {
@@ -384,65 +384,7 @@
   box.addEventListener("scroll", draw, { passive: true });
   new ResizeObserver(draw).observe(box); // also when the first rows have given it its height
 
-  // ---- the page is loaded again where it stands: by its reader, or by itself while the run is under way
-
-  const places = () => [...document.querySelectorAll("section, details, #detail")];
-  const nameOf = ({ id, dataset: { first } }) => (first ? `failure of ${data.rows[Number(first)][PATH]}` : id);
-
-  // What scrolls by itself, by the name of the place that it is in, and its number there.
-  function scrollers() {
-    const found = new Map();
-    document.querySelectorAll(".scroll, pre, details ul").forEach((one) => {
-      const home = nameOf(one.closest("details, #detail, section"));
-      let number = 0;
-      while (found.has(`${number} ${home}`)) number += 1;
-      found.set(`${number} ${home}`, one);
-    });
-    return found;
-  }
-
-  function keep() {
-    // What is above may grow meanwhile. So what begins nearest to the upper edge of the window stays where it is.
-    const distance = (place) => Math.abs(place.getBoundingClientRect().top);
-    const seen = places().filter((place) => place.getClientRects().length); // what is hidden has its top at 0
-    const anchor = window.scrollY ? seen.sort((one, other) => distance(one) - distance(other))[0] : null;
-    const focused = document.activeElement;
-    const kept = {
-      zoom, search: search.value, caret: [search.selectionStart, search.selectionEnd], states: [...chosenStates], sorting,
-      chosen: chosen === null ? null : data.rows[chosen][PATH],
-      focus: focused.dataset.number ? { path: data.rows[Number(focused.dataset.number)][PATH] } : { id: focused.id },
-      open: [...document.querySelectorAll("details")].map((one) => [nameOf(one), one.open]),
-      scrolled: [...scrollers()].map(([name, one]) => [name, one.scrollLeft, one.scrollTop]),
-      anchor: anchor ? [nameOf(anchor), Math.round(anchor.getBoundingClientRect().top)] : null,
-      left: window.scrollX, top: window.scrollY,
-    };
-    history.replaceState({ ...history.state, kept }, "");
-  }
-
-  function restore(kept) {
-    zoomTo(kept.zoom);
-    search.value = kept.search;
-    kept.states.forEach((state) => chosenStates.add(state));
-    states.forEach((button) => button.setAttribute("aria-pressed", String(chosenStates.has(button.dataset.state))));
-    if (COLUMNS.includes(kept.sorting.column)) {
-      sorting = kept.sorting;
-      showSorting();
-    }
-    update();
-    const numberOf = (path) => data.rows.findIndex((row) => row[PATH] === path);
-    if (numberOf(kept.chosen) >= 0) tell(numberOf(kept.chosen));
-    const open = new Map(kept.open);
-    document.querySelectorAll("details").forEach((one) => (one.open = open.get(nameOf(one)) ?? one.open));
-    const boxes = scrollers();
-    kept.scrolled.forEach(([name, left, top]) => boxes.get(name)?.scrollTo({ left, top, behavior: "instant" }));
-    draw();
-    const anchor = kept.anchor && places().find((place) => nameOf(place) === kept.anchor[0]);
-    const top = anchor ? window.scrollY + anchor.getBoundingClientRect().top - kept.anchor[1] : kept.top;
-    window.scrollTo({ left: kept.left, top, behavior: "instant" });
-    const row = kept.focus.path && body.querySelector(`[data-number="${numberOf(kept.focus.path)}"]`);
-    (row || document.getElementById(kept.focus.id))?.focus({ preventScroll: true });
-    if (kept.focus.id === "search") search.setSelectionRange(...kept.caret);
-  }
+  // ---- addresses
 
   // An address that ends in #job=PATH shows that job: it can be sent to somebody else.
   function follow() {
@@ -452,17 +394,12 @@
     if (number >= 0) show(number);
   }
 
-  history.scrollRestoration = "manual";
-  if (history.state?.kept) restore(history.state.kept);
-  else {
-    update();
-    follow();
-  }
+  update();
+  follow();
   window.addEventListener("hashchange", follow);
   document.addEventListener("click", (event) => {
     if (event.target.closest("a[href^='#job=']")?.getAttribute("href") === location.hash) follow();  // nothing changes
   });
-  window.addEventListener("beforeunload", keep);
 
   // ---- paper has no pointer: it gets all rows, as far as anybody would print them, and all that is folded
 
@@ -482,55 +419,4 @@
     draw();
   });
 
-  // ---- while the run is under way
-
-  function goLive({ every, written }) {
-    const line = document.getElementById("live");
-    const last = history.state?.live;
-    // A clock here need not be that of the run. But if this page is not the one before, there was news just now.
-    const since = last?.written === written ? last.since : last ? Date.now() : Math.min(written * 1000, Date.now());
-    history.replaceState({ ...history.state, live: { written, since } }, "");
-    const patience = 1000 * Math.max(10, 5 * every);
-    let touched = 0;
-    let isPressed = false;
-    const touch = () => (touched = Date.now());
-    ["keydown", "input", "wheel", "touchmove"].forEach((kind) => document.addEventListener(kind, touch, { passive: true }));
-    document.addEventListener("pointerdown", () => (isPressed = true));
-    ["pointerup", "pointercancel"].forEach((kind) => document.addEventListener(kind, () => (isPressed = false)));
-    const isBusy = () => isPressed || Date.now() - touched < 1000 || !document.getSelection().isCollapsed;
-
-    function say() {
-      const silent = Date.now() - since;
-      const isSilent = silent > patience;
-      const pause = isSilent ? Math.min(60000, Math.max(1000 * every, silent / 4)) : 1000 * every;
-      const at = `${new Date(written * 1000).toISOString().slice(11, 19)} UTC`; // as when the run began
-      line.hidden = false;
-      line.classList.toggle("silent", isSilent);
-      line.textContent = isSilent
-        ? `This page was last written at ${at}, ${spoken(silent)} ago. Since then there is no news: the process of the run ` +
-          "has ended or stands still, or it cannot write here. What you see is how things were then."
-        : `Written at ${at}. It is kept up to date about every ${spoken(1000 * every)} while the run is under way.`;
-      document.querySelectorAll("[data-silent]").forEach((one) => {
-        one.dataset.spoken ??= one.textContent;
-        one.textContent = isSilent ? one.dataset.silent : one.dataset.spoken;
-      });
-      return pause;
-    }
-
-    function again() {
-      if (document.hidden) return document.addEventListener("visibilitychange", again, { once: true });
-      if (isBusy()) return setTimeout(again, 250);
-      return location.reload();
-    }
-
-    setTimeout(again, say());
-    setInterval(say, 1000);
-  }
-
-  function spoken(milliseconds) {
-    const seconds = Math.round(milliseconds / 1000);
-    return seconds < 100 ? `${seconds} s` : seconds < 6000 ? `${Math.round(seconds / 60)} min` : `${Math.round(seconds / 3600)} h`;
-  }
-
-  if (data.live) goLive(data.live);
 })();

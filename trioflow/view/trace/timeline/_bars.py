@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ...._core.door.reading import JobState, duration_text, printable, shortened
+from ...._core.door.reading import JobState, WaitCause, duration_text, printable, shortened
 from ..._states import LOOKS
 from .._critical import Link, settled_at
 from .._record import TraceRecord
@@ -145,7 +145,7 @@ def _ends_of_room(places: Places) -> dict[int, float]:
 
 def waits_in_words(record: TraceRecord, span: Span) -> Iterator[str]:
     """Yield for each wait of a job how long it was, for what, and who ended it; the requirements come last."""
-    for wait in sorted(span.waits, key=lambda wait: wait.cause == "jobs"):
+    for wait in sorted(span.waits, key=lambda wait: wait.cause is WaitCause.JOBS):
         by = "" if wait.released_by is None else f", until {shortened(record.spans[wait.released_by].path)}"
         yield f"waited {duration_text(wait.seconds)} for {wait.words}{by}"
 
@@ -175,7 +175,7 @@ def draw_chain(svg: Tree.Element, places: Places) -> set[str]:
     lines = [
         link for link in _chain(places) if link.after in places.boxes and _draw_link(svg, places, link, link.after)
     ]
-    return {link.reason for link in lines}
+    return {link.reason for link in lines if link.reason is not None}
 
 
 def draw_borders(svg: Tree.Element, places: Places) -> set[str]:
@@ -220,7 +220,7 @@ def _draw_link(svg: Tree.Element, places: Places, link: Link, after: int) -> boo
     if end - start < 1 and above == below:
         return False
     corner = max(start, end - min(6.0, (end - start) / 2))
-    css = f"chain {link.reason if link.reason == 'requirement' else 'slot'}"
+    css = f"chain {'requirement' if link.reason is WaitCause.JOBS else 'slot'}"
     add(svg, "path", css=css, d=f"M{start:.1f} {above:.1f}H{corner:.1f}V{below:.1f}H{end:.1f}")
     add(svg, "path", css="arrow", d=f"M{end:.1f} {below:.1f}l-4 -3v6z")
     return True

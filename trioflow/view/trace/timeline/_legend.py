@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ...._core.door.reading import JobState, shortened
+from ...._core.door.reading import JobState, WaitCause, shortened
 from ..._states import BARS, NEVER_STARTED
 from ...text import _counts
 from .._record import TraceRecord
@@ -46,7 +46,7 @@ def _notes(record: TraceRecord, merged: int) -> Iterator[tuple[str, str]]:
     """Yield a line and a tooltip about the jobs that have no bar of their own."""
     if merged:
         yield f"{merged} bars, the narrowest, tell no details here: see the table", ""
-    leaves = [span for span in record.spans if span.number not in record.nested]  # only these are counted, as above
+    leaves = list(record.leaves)
     restored = [span for span in leaves if span.restored]
     if restored:
         yield _note("restored from the journal, not run again", restored)
@@ -72,8 +72,8 @@ def _entries(record: TraceRecord, lines: set[str]) -> Iterator[tuple[Draw, str]]
         (any(span.ready_at is not None for span in started), _shape("ready", 7, -3, "h8l-4 6z"), "service ready"),
         (any(len(span.attempts) > 1 for span in started), _attempts, "further attempt"),
         ("path" in lines, _bar("bar succeeded", "on-path"), "critical path"),
-        ("requirement" in lines, _line("chain"), "required by the next"),
-        (bool(lines - {"path", "requirement"}), _line("chain slot"), _gave(lines)),
+        (WaitCause.JOBS in lines, _line("chain"), "required by the next"),
+        (bool(lines - {"path", WaitCause.JOBS}), _line("chain slot"), _gave(lines)),
         (bool(record.incidents), _shape("incident", 11, -5, "l4 5l-4 5l-4 -5z"), "incident"),
     )
     return ((draw, text) for needed, draw, text in entries if needed)
@@ -85,9 +85,9 @@ def _text(state: JobState) -> str:
 
 def _gave(lines: set[str]) -> str:
     """Return what a dotted line stands for."""
-    if lines & {"rate", "throttled"}:
+    if lines & {WaitCause.RATE, WaitCause.THROTTLED}:
         return "held up the next: a slot, a resource or a rate"
-    return "gave its slot or a resource to the next" if "resource" in lines else "gave its slot to the next"
+    return "gave its slot or a resource to the next" if WaitCause.RESOURCE in lines else "gave its slot to the next"
 
 
 def _shape(css: str, right: float, down: float, outline: str) -> Draw:

@@ -1,4 +1,4 @@
-"""Where the time went, as a picture: jobs by what they did, the use of each resource, and a row for each job."""
+"""Where the time went, as a picture: jobs by what they did, stacked over time, and the use of each resource."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from importlib import resources
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ...._core.door.reading import duration_text, shortened
+from ...._core.door.reading import duration_text
 from .._pieces import What, causes, counted, legend, pieces
 from .._record import TraceRecord
 from .._resources import Steps, steps
 from .._spans import Span
-from ._bars import waits_in_words
-from ._paint import add, clipped, clipped_name, in_lines, text_width
+from ._paint import add, clipped, in_lines, text_width
 from ._places import MARGIN, SHORTEST
 from ._timeline import NARROWEST, TICK_PIXELS, prepared, ticks
 
@@ -27,9 +26,7 @@ STRIP: Final = 34.0
 """Pixels, the height of the use of one resource."""
 MOST_STRIPS: Final = 12
 NAMES: Final = 170.0
-"""Pixels for the names of the rows, at most a quarter of the picture."""
-SIZES: Final = ((60, 16.0), (120, 6.0), (240, 3.0))
-"""Pairs: up to this many rows, each is so many pixels high. Of more jobs, every n-th has a row."""
+"""Pixels for the names of resources, at most a quarter of the picture."""
 MOST_COLUMNS: Final = 600
 """Columns of the stack: with more times than these, it shows averages."""
 LINE: Final = 18.0
@@ -77,7 +74,6 @@ def svg(record: TraceRecord, width: int, told: str = "") -> str:
     bottom = _draw_stack(picture, frame, top) + AXIS
     axis = bottom - AXIS + 15
     bottom = _draw_strips(picture, frame, bottom)
-    bottom = _draw_rows(picture, frame, bottom)
     _draw_axis(grid, picture, frame, top, axis, bottom)
     height = _draw_legend(picture, frame, bottom + 20)
     paper.set("height", f"{height:g}")
@@ -252,61 +248,7 @@ def _use(
     return name, f"{100 * share:.0f} % of {shown}", found, total
 
 
-# ---- the rows
-
-
-def _draw_rows(svg: Tree.Element, frame: Frame, top: float) -> float:
-    """Draw a row for each job; return the lower edge."""
-    spans = frame.spans
-    pitch = next((size for most, size in SIZES if len(spans) <= most), 0.0)
-    if not pitch:
-        most, pitch = SIZES[-1]
-        step = -(-len(spans) // most)
-        note = f"a row for every {step}{_ending(step)} of {len(spans)} jobs, in the order of their starts"
-        add(svg, "text", clipped(note, frame.width - 2 * MARGIN, 11), css="note", x=MARGIN, y=top + 12)
-        spans, top = spans[::step], top + 20
-    has_names = pitch >= 12
-    together: dict[str, list[str]] = {}
-    for span in spans:
-        css_paths = list(_bars(frame, span, top, pitch))
-        if has_names:
-            _draw_row(svg, frame, span, css_paths, top, pitch)
-        else:
-            for css, path in css_paths:
-                together.setdefault(css, []).append(path)
-        top += pitch
-    for css, paths in together.items():
-        add(svg, "path", css=css, d="".join(paths))
-    return top
-
-
-def _ending(number: int) -> str:
-    return "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-
-
-def _bars(frame: Frame, span: Span, top: float, pitch: float) -> Iterator[tuple[str, str]]:
-    """Yield the outlines of a row, thick where the job worked, and thin where it waited."""
-    thick, thin = pitch - (3 if pitch >= 6 else 1), max(pitch / 3.5, 1.0)
-    for what, parts in reversed(frame.pieces[span.number].items()):
-        height = thick if what[0] == "work" else thin
-        y = top + (pitch - height) / 2
-        bars = [
-            f"M{x:.1f} {y:.1f}h{max(frame.x(until) - x, 0.5):.1f}v{height:.1f}H{x:.1f}Z"
-            for x, until in ((frame.x(since), until) for since, until in parts)
-        ]
-        yield frame.css(what), "".join(bars)
-
-
-def _draw_row(
-    svg: Tree.Element, frame: Frame, span: Span, bars: Iterable[tuple[str, str]], top: float, pitch: float
-) -> None:
-    group = add(svg, "g", css="job", data_number=span.number)
-    worked = f"worked {duration_text(span.worked)}" if span.number not in frame.record.nested else span.kind
-    add(group, "title", "\n".join([shortened(span.path), *waits_in_words(frame.record, span), worked]))
-    for css, outline in bars:
-        add(group, "path", css=css, d=outline)
-    name = clipped_name(span.label, frame.left - MARGIN - 8, 11)
-    add(group, "text", name, css="name", x=frame.left - 8, y=top + pitch / 2 + 4, text_anchor="end")
+# ---- the legend
 
 
 def _draw_legend(svg: Tree.Element, frame: Frame, top: float) -> float:

@@ -11,7 +11,6 @@ from typing import Final
 from xml.etree import ElementTree as Tree
 
 from ...._core.door.reading import duration_text, shown, whole
-from ...text import _counts
 from .._record import TraceRecord
 from .._spans import RunSpan, Span
 from ._bars import MANY, draw_bars, draw_borders, draw_chain, draw_incidents, draw_labels, draw_ready
@@ -99,10 +98,7 @@ def draw_title(svg: Tree.Element, places: Places) -> None:
     add(svg, "text", clipped(name, places.inner, 15, bold=True), css="title", x=MARGIN, y=24.0)
     if not roots:
         return
-    nested = {run.parent for run in places.record.runs}
-    leaves = [span for span in places.record.spans if span.number not in nested]
-    restored = sum(span.restored for span in leaves)
-    counts = _counts.in_words(((span.state, span.forever) for span in leaves), restored)
+    counts = places.record.tally.in_words()
     ends = dict.fromkeys("running" if run.reason is None else run.reason.value for run in roots)
     text = " · ".join(filter(None, (duration_text(places.seconds), ", ".join(ends), counts)))
     add(svg, "text", clipped(text, places.inner, 11), css="subtitle", x=MARGIN, y=41.0)

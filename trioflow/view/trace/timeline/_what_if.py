@@ -10,9 +10,9 @@ from typing import Final
 from xml.etree import ElementTree as Tree
 
 from ...._core.door.reading import duration_text
-from ._paint import add, clipped, in_lines, text_width
+from ._paint import add, clipped, text_width
 from ._places import MARGIN, SHORTEST
-from ._timeline import DAY, HOUR, MINUTE, NARROWEST, prepared
+from ._timeline import DAY, HOUR, MINUTE, prepared
 
 Curve = list[tuple[int | None, float]]
 """Sizes, None for no limit, and seconds."""
@@ -35,12 +35,10 @@ TIMES: Final = (
 class Curves:
     """What there is to draw."""
 
-    title: str
-    notes: list[str]
     lines: dict[str, Curve]
     """By policy."""
     bounds: Curve
-    this: tuple[int | None, float] | None
+    this: tuple[int | None, float]
     best: tuple[int | None, float, str] | None
     """None if nothing is better than this run."""
     gain: str | None
@@ -54,14 +52,14 @@ class Scale:
 
     def __init__(self, data: Curves, width: float, top: float) -> None:
         sizes = {size for curve in (*data.lines.values(), data.bounds) for size, _ in curve}
-        sizes |= {data.this[0]} if data.this is not None else set()
+        sizes.add(data.this[0])
         limited = sorted(size for size in sizes if size is not None)
         self.has_unlimited: Final = None in sizes
         self.sizes: Final = limited
         self._last: Final = (limited[-1] if limited else 1) * (1.35 if self.has_unlimited and limited else 1)
         self._first: Final = limited[0] if limited else 1
         times = [seconds for curve in (*data.lines.values(), data.bounds) for _, seconds in curve]
-        times += [data.this[1]] if data.this is not None else []
+        times.append(data.this[1])
         self.most: Final = max(*times, SHORTEST) * 1.12
         self.least: Final = max(min(times), SHORTEST) / 1.5
         self.left, self.right = LEFT, width - MARGIN - 12
@@ -80,25 +78,10 @@ class Scale:
 
 
 def svg(data: Curves, width: int) -> str:
-    """Return the whole picture.
-
-    Raises:
-        ValueError: `width` is too small.
-
-    """
-    if width < NARROWEST:
-        raise ValueError(f"width={width} of a picture: give {NARROWEST} pixels or more")
+    """Return the whole picture."""
     more = (resources.files("trioflow.view.trace.timeline") / "what-if.css").read_text(encoding="utf-8")
     picture, paper = prepared("timeline what-if", more)
-    top, room = 12.0, width - 2 * MARGIN
-    if data.title:
-        top = 26.0
-        add(picture, "text", clipped(data.title, room, 15, bold=True), css="title", x=MARGIN, y=24.0)
-    for note in data.notes:
-        for line in in_lines(note, room, 11):
-            top += 15
-            add(picture, "text", line, css="subtitle", x=MARGIN, y=top)
-    top = _draw_names(picture, data, width, top + 22)
+    top = _draw_names(picture, data, width, 34.0)
     scale = Scale(data, float(width), top + 16)
     _draw_grid(picture, data, scale)
     add(picture, "path", css="bound", d=_path(data.bounds, scale))
@@ -150,7 +133,7 @@ def _draw_grid(svg: Tree.Element, data: Curves, scale: Scale) -> None:
 
 def _ticks(data: Curves, scale: Scale) -> Iterator[tuple[str, float]]:
     """Yield the sizes that are written below: those of the marks, then others as far as there is room."""
-    marked = [mark[0] for mark in (data.best, data.this) if mark is not None]
+    marked = [*([data.best[0]] if data.best is not None else []), data.this[0]]
     taken: list[float] = []
     sizes: list[int | None] = [*marked, *([None] if scale.has_unlimited else []), *scale.sizes]
     for size in sizes:
@@ -169,10 +152,9 @@ def _draw_marks(svg: Tree.Element, data: Curves, scale: Scale) -> None:
         add(svg, "circle", css=f"dot{place % COLOURS}", cx=x, cy=y, r=5)
         gain = f" ({data.gain})" if data.gain is not None else ""
         _say(svg, scale, f"best: {data.amount(size)}, {duration_text(seconds)}{gain}", x, y + 20)
-    if data.this is not None:
-        x, y = scale.x(data.this[0]), scale.y(data.this[1])
-        add(svg, "circle", css="this", cx=x, cy=y, r=5)
-        _say(svg, scale, f"this run, {duration_text(data.this[1])}", x, y - 11)
+    x, y = scale.x(data.this[0]), scale.y(data.this[1])
+    add(svg, "circle", css="this", cx=x, cy=y, r=5)
+    _say(svg, scale, f"this run, {duration_text(data.this[1])}", x, y - 11)
 
 
 def _say(svg: Tree.Element, scale: Scale, text: str, x: float, y: float) -> None:

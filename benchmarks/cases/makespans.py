@@ -1,0 +1,30 @@
+"""How long a few drawn workflows take with 16 slots, on a virtual clock: exact, and the same on each machine."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from functools import partial
+from typing import Final
+
+from ..elapsed import measures, workflows
+from ..elapsed.ways import BY_LEVELS, PATH, Way, installed
+from ..measuring import Contest, Contestant, Sample, Setting
+from ..plans import Plan
+
+WINDOW: Final = 16
+
+
+def makespans(plan: Plan) -> Iterator[Contest]:
+    """Let the critical path and `gather`, level by level, run them once."""
+    setting = Setting("asyncio", "drawn workflows", "sleep", plan.drawn, WINDOW)
+    chosen = [way for way in installed() if way.backend == "asyncio" and way.name in (PATH, BY_LEVELS)]
+    yield Contest(
+        "makespans", [Contestant(way.name, setting, partial(simulated, way, plan.drawn)) for way in chosen], 1
+    )
+
+
+def simulated(way: Way, number: int) -> Sample:
+    """Return the geometric mean of the makespans, each over its lower bound."""
+    found = [measures.simulated(way, one, WINDOW) for one in workflows.drawn(number)]
+    return {"makespan": statistics.geometric_mean([value for value in found if value is not None])}

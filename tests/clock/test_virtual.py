@@ -1,0 +1,552 @@
+"""Virtual time: what trioflow.testing promises, and what tests/conftest.py finds."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import socket
+import threading
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import anyio
+import anyio.from_thread
+import anyio.lowlevel
+import anyio.to_thread
+import pytest
+import trio
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from trioflow.testing import VirtualTimeEventLoop, run_virtual, virtual_options
+
+from .. import conftest
+from ..conftest import Virtual
+
+pytest_plugins = ["pytester"]
+
+DAY = 24 * 3600.0
+
+# Its name since anyio 4.7, and the one before.
+wait_readable: Callable[[socket.socket], Awaitable[None]] = next(
+    getattr(anyio, name) for name in ("wait_readable", "wait_socket_readable") if hasattr(anyio, name)
+)
+
+
+async def now_after(*delays: float) -> float:
+    for delay in delays:
+        await anyio.sleep(delay)
+    return anyio.current_time()
+
+
+async def in_thread(fn: Callable[[], object]) -> None:
+    await anyio.to_thread.run_sync(fn)
+
+
+# --- the clock
+
+
+def test_clock_starts_at_zero(virtual: Virtual) -> None:
+    """A run starts at 0.0."""
+    assert virtual(now_after) == 0.0
+
+
+@pytest.mark.parametrize("delay", [0.25, 1.0, DAY, 1000 * DAY])
+def test_sleep_jumps_exactly(virtual: Virtual, delay: float) -> None:
+    """A sleep ends exactly its delay later, also past the day at which asyncio cuts off what it tells select()."""
+    assert virtual(now_after, delay) == delay
+
+
+@given(ticks=st.lists(st.integers(0, 2**20), max_size=20))
+def test_binary_fractions_add_up_exactly(virtual: Virtual, ticks: list[int]) -> None:
+    """After naps of multiples of 1/1024 s the clock shows their exact sum."""
+    assert virtual(now_after, *(tick / 1024 for tick in ticks)) == sum(ticks) / 1024
+
+
+@given(whens=st.lists(st.floats(min_value=0, allow_infinity=False), min_size=1))
+@example(whens=[2.4, 6.7])  # 2.4 + (6.7 - 2.4) is 6.700000000000001
+@example(whens=[1.0, 1.0000000004])  # nearer to each other than the resolution of the real clock
+def test_asyncio_timers_fire_exactly_at_their_time(whens: list[float]) -> None:
+    """On asyncio any timer, however near to another, fires with the clock exactly on it, and in the order of times."""
+    fired: list[tuple[float, float]] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        def fire(when: float) -> None:
+            fired.append((when, loop.time()))
+
+        for when in whens:
+            loop.call_at(when, fire, when)
+        last = loop.create_future()
+        loop.call_at(max(whens), last.set_result, None)
+        await last  # and one turn more, for this task: the timers of that very time have all fired by then
+
+    run_virtual(main, backend="asyncio")
+    assert fired == [(when, when) for when in sorted(whens)]
+
+
+def test_late_clock_does_not_spin(virtual: Virtual) -> None:
+    """Where 1e-9 is less than a rounding step of the clock, timers still fire (python/cpython#116342)."""
+    assert virtual(now_after, 2.0**40, 1.0) == 2.0**40 + 1.0
+
+
+def test_clock_stands_still_while_there_is_work(virtual: Virtual) -> None:
+    """A thousand turns of the loop beside a sleeper take no time."""
+    seen: list[float] = []
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(anyio.sleep, 1)
+            for _ in range(1000):
+                await anyio.lowlevel.checkpoint()
+            seen.append(anyio.current_time())
+
+    virtual(main)
+    assert seen == [0.0]
+
+
+# --- order
+
+
+def test_sleepers_wake_in_order_of_time(virtual: Virtual) -> None:
+    """The task with the shorter sleep wakes first, in whatever order they went to sleep."""
+    woken: list[tuple[float, float]] = []
+
+    async def sleeper(delay: float) -> None:
+        await anyio.sleep(delay)
+        woken.append((delay, anyio.current_time()))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tg:
+            for delay in (3, 1, 5, 2, 4):
+                tg.start_soon(sleeper, delay)
+
+    virtual(main)
+    assert woken == [(delay, delay) for delay in (1, 2, 3, 4, 5)]
+
+
+def test_sleepers_of_the_same_time_wake_together(virtual: Virtual) -> None:
+    """All who sleep until the same time wake at it, before the clock goes on."""
+    woken: list[float] = []
+
+    async def sleeper() -> None:
+        await anyio.sleep(1)
+        for _ in range(10):
+            await anyio.lowlevel.checkpoint()
+        woken.append(anyio.current_time())
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tg:
+            for _ in range(50):
+                tg.start_soon(sleeper)
+            tg.start_soon(anyio.sleep, 1.5)
+
+    virtual(main)
+    assert woken == [1.0] * 50
+
+
+@pytest.mark.parametrize("seconds", [(1,), (2, 1), (1, 1, 1)])
+def test_sleepers_of_the_same_time_wake_in_the_order_in_which_they_went_to_sleep(
+    virtual: Virtual, seconds: tuple[int, ...]
+) -> None:
+    """Those who wake at one instant go on one after the other, first come, first served, and so do those they wake."""
+    slept: list[int] = []
+    woken: list[int] = []
+    checked: list[int] = []
+
+    async def sleeper(number: int) -> None:
+        for nap in seconds[:-1]:
+            await anyio.sleep(nap + number % 3 / 4)
+        slept.append(number)
+        await anyio.sleep(10 - anyio.current_time())
+        woken.append(number)
+        await anyio.lowlevel.checkpoint()
+        checked.append(number)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tg:
+            for number in range(20):
+                tg.start_soon(sleeper, number)
+
+    virtual(main)
+    assert woken == checked == slept
+
+
+# --- deadlines and cancellation
+
+
+def test_move_on_after_ends_exactly_at_its_deadline(virtual: Virtual) -> None:
+    """A timeout cancels its body exactly at the deadline."""
+
+    async def main() -> tuple[bool, float]:
+        with anyio.move_on_after(2.5) as scope:
+            await anyio.sleep(3600)
+        return scope.cancelled_caught, anyio.current_time()
+
+    assert virtual(main) == (True, 2.5)
+
+
+def test_fail_after_lets_pass_what_is_in_time(virtual: Virtual) -> None:
+    """A timeout that is not reached does nothing, and does not move the clock later."""
+
+    async def main() -> float:
+        with anyio.fail_after(3600):
+            await anyio.sleep(0.5)
+        return await now_after(0.25)
+
+    assert virtual(main) == 0.75
+
+
+def test_cancellation_needs_no_time(virtual: Virtual) -> None:
+    """A task that another cancels ends at that moment, not at the end of its sleep."""
+
+    async def main() -> float:
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(anyio.sleep, 3600)
+            tg.start_soon(anyio.sleep_forever)
+            await anyio.sleep(2)
+            tg.cancel_scope.cancel()
+        return anyio.current_time()
+
+    assert virtual(main) == 2.0
+
+
+def test_shielded_clean_up_takes_virtual_time(virtual: Virtual) -> None:
+    """What sleeps in a shield after a cancellation sleeps on the virtual clock."""
+
+    async def main() -> float:
+        with anyio.move_on_after(1):
+            try:
+                await anyio.sleep(3600)
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await anyio.sleep(0.5)
+        return anyio.current_time()
+
+    assert virtual(main) == 1.5
+
+
+# --- the real world beside it
+
+
+def test_thread_result_arrives(virtual: Virtual) -> None:
+    """With no deadline the loop really waits for a thread, and no virtual time passes."""
+
+    async def main() -> tuple[int, float]:
+        return await anyio.to_thread.run_sync(threading.get_ident), anyio.current_time()
+
+    ident, time = virtual(main)
+    assert ident != threading.get_ident()
+    assert time == 0.0
+
+
+def test_thread_calls_back(virtual: Virtual) -> None:
+    """A thread may call into the loop, and there sleep on the virtual clock."""
+
+    def work() -> float:
+        return anyio.from_thread.run(now_after, 60.0)
+
+    async def main() -> float:
+        return await anyio.to_thread.run_sync(work)
+
+    assert virtual(main) == 60.0
+
+
+def test_clock_does_not_wait_for_a_thread(virtual: Virtual) -> None:
+    """Sleeps are over at once while a thread is at work: this one ends only because of it."""
+
+    async def main() -> float:
+        gate = threading.Event()
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(in_thread, gate.wait)
+            await anyio.sleep(1000)
+            gate.set()
+        return anyio.current_time()
+
+    assert virtual(main) == 1000.0
+
+
+def test_sleeping_forever_moves_no_clock(virtual: Virtual) -> None:
+    """A deadline at infinity counts as none: the loop really waits for a thread."""
+
+    async def main() -> float:
+        async with anyio.create_task_group() as tg:
+            tg.start_soon(anyio.sleep_forever)
+            await anyio.lowlevel.checkpoint()
+            await in_thread(threading.get_ident)
+            tg.cancel_scope.cancel()
+        return anyio.current_time()
+
+    assert virtual(main) == 0.0
+
+
+def test_socket_pair_works(virtual: Virtual) -> None:
+    """With no deadline the loop really waits for a socket that a thread writes to."""
+
+    async def main() -> tuple[bytes, float]:
+        here, there = socket.socketpair()
+        with here, there:
+            async with anyio.create_task_group() as tg:
+                tg.start_soon(in_thread, partial(there.send, b"x"))
+                await wait_readable(here)
+            return here.recv(1), anyio.current_time()
+
+    assert virtual(main) == (b"x", 0.0)
+
+
+def test_io_goes_before_time(virtual: Virtual) -> None:
+    """What can be read already is read before the clock jumps to a deadline."""
+
+    async def main() -> float:
+        here, there = socket.socketpair()
+        with here, there:
+            there.send(b"x")
+            with anyio.fail_after(1):
+                await wait_readable(here)
+            return anyio.current_time()
+
+    assert virtual(main) == 0.0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a selector loop runs no subprocesses on Windows")
+def test_process_runs(virtual: Virtual) -> None:
+    """With no deadline the loop really waits for a process and its output."""
+
+    async def main() -> tuple[bytes, float]:
+        done = await anyio.run_process(["echo", "done"])
+        return done.stdout, anyio.current_time()
+
+    assert virtual(main) == (b"done\n", 0.0)
+
+
+def test_asyncio_default_executor_is_waited_for() -> None:
+    """The end of a run waits for the default executor's threads in real time.
+
+    asyncio.Runner gives them 300 s. On a virtual clock these were over at once: the run ended with "The executor did
+    not finishing joining its threads within 300 seconds", and the thread went on.
+    """
+
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeEventLoop)
+        gate = threading.Event()
+        work = loop.run_in_executor(None, gate.wait)
+        loop.call_later(1, gate.set)
+        await loop.shutdown_default_executor(300)
+        assert await work
+        return loop.time()
+
+    assert run_virtual(main, backend="asyncio") == 1.0
+
+
+# --- runs
+
+
+def test_runs_are_independent(virtual: Virtual) -> None:
+    """Each run has a clock of its own, at 0.0 again."""
+    assert [virtual(now_after, 5), virtual(now_after, 5)] == [5.0, 5.0]
+
+
+def test_backends_agree() -> None:
+    """The same scenario has the same times on both backends."""
+
+    async def main() -> list[tuple[str, float]]:
+        events: list[tuple[str, float]] = []
+
+        async def worker(name: str, nap: float, times: int) -> None:
+            for _ in range(times):
+                await anyio.sleep(nap)
+                events.append((name, anyio.current_time()))
+
+        with anyio.move_on_after(6.0625):
+            async with anyio.create_task_group() as tg:
+                tg.start_soon(worker, "a", 0.75, 100)
+                tg.start_soon(worker, "b", 1.125, 3)
+                tg.start_soon(worker, "c", 2.5, 3)
+        events.append(("end", anyio.current_time()))
+        return sorted(events)
+
+    on_trio = run_virtual(main, backend="trio")
+    assert ("end", 6.0625) in on_trio
+    assert run_virtual(main, backend="asyncio") == on_trio
+
+
+def test_run_virtual_returns_the_value(backend: str) -> None:
+    """run_virtual passes the arguments to the function, and returns its value."""
+
+    async def main(a: int, b: str) -> tuple[int, str]:
+        return a, b
+
+    assert run_virtual(main, 1, "x", backend=backend) == (1, "x")
+
+
+def test_run_virtual_lets_exceptions_out(backend: str) -> None:
+    """What the function raises leaves run_virtual as it is."""
+
+    async def main() -> None:
+        raise LookupError("mine")
+
+    with pytest.raises(LookupError, match=r"^mine$"):
+        run_virtual(main, backend=backend)
+
+
+def test_trio_options_serve_trio_run() -> None:
+    """For trio, virtual_options are what trio.run takes."""
+    assert trio.run(now_after, DAY, **virtual_options("trio")) == DAY
+
+
+def test_asyncio_options_serve_asyncio_runner() -> None:
+    """For asyncio, virtual_options are what asyncio.Runner takes, in debug mode too; anyio is not needed."""
+    with asyncio.Runner(debug=True, **virtual_options("asyncio")) as runner:
+        runner.run(asyncio.sleep(DAY))
+        assert runner.get_loop().time() == DAY
+
+
+def test_unknown_backend_is_refused() -> None:
+    """An unknown backend is a ValueError that names the two."""
+    with pytest.raises(ValueError, match=r"'curio': .* choose 'trio' or 'asyncio'"):
+        virtual_options("curio")
+
+
+def test_cancelled_timers_are_passed_over() -> None:
+    """The clock never jumps to a cancelled timer, whether there are few or many."""
+
+    async def main(count: int) -> float:
+        loop = asyncio.get_running_loop()
+        timers = [loop.call_later(1 + i, math.sqrt, i) for i in range(count)]
+        for timer in timers:
+            timer.cancel()
+        await asyncio.sleep(1000)
+        await asyncio.to_thread(threading.get_ident)
+        return loop.time()
+
+    assert [run_virtual(main, count, backend="asyncio") for count in (3, 500)] == [1000.0, 1000.0]
+
+
+# --- what the fixtures find
+
+
+@pytest.fixture
+def house(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A directory with the fixtures of these tests, which wait a shorter time for threads."""
+    monkeypatch.setattr(conftest, "PATIENCE", 0.01)
+    pytester.makeconftest("from tests.conftest import backend, nothing_left_behind, virtual")
+    return pytester
+
+
+def test_fixtures_let_clean_tests_pass(house: pytest.Pytester) -> None:
+    """A test that leaves nothing behind passes on both backends, worker threads included."""
+    house.makepyfile("""
+        import anyio
+
+        async def main():
+            async with anyio.create_task_group() as tg:
+                tg.start_soon(anyio.to_thread.run_sync, len, "abc")
+
+        def test_it(virtual):
+            virtual(main)
+    """)
+    house.runpytest("-W", "error").assert_outcomes(passed=2)
+
+
+def test_fixtures_run_under_anyio_plugin(house: pytest.Pytester) -> None:
+    """virtual_options serve anyio's pytest plugin, too."""
+    house.makepyfile("""
+        import anyio, pytest
+        from trioflow.testing import virtual_options
+
+        @pytest.fixture(params=["trio", "asyncio"])
+        def anyio_backend(request):
+            return request.param, virtual_options(request.param)
+
+        @pytest.mark.anyio
+        async def test_it():
+            start = anyio.current_time()
+            await anyio.sleep(3600)
+            assert anyio.current_time() == start + 3600
+    """)
+    house.runpytest("-W", "error").assert_outcomes(passed=2)
+
+
+def test_fixtures_find_a_task_left_running(house: pytest.Pytester) -> None:
+    """A task that outlives the test's function fails the test, on both backends."""
+    house.makepyfile("""
+        import asyncio, trio
+
+        async def leaves_a_task(backend):
+            if backend == "trio":
+                trio.lowlevel.spawn_system_task(trio.sleep_forever)
+            else:
+                leaves_a_task.kept = asyncio.create_task(asyncio.sleep(1))
+
+        def test_it(virtual):
+            virtual(leaves_a_task, virtual.backend)
+    """)
+    result = house.runpytest()
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["*tasks left running: *"])
+
+
+def test_fixtures_find_a_thread_left_running(house: pytest.Pytester) -> None:
+    """A thread at work after the test is an error, one of a library's included."""
+    house.makepyfile("""
+        import threading
+        from functools import partial
+        import anyio, anyio.from_thread, anyio.to_thread
+
+        gate = threading.Event()
+
+        async def main():
+            started = anyio.Event()
+
+            def work():
+                anyio.from_thread.run_sync(started.set)
+                gate.wait()
+
+            async with anyio.create_task_group() as tg:
+                tg.start_soon(partial(anyio.to_thread.run_sync, work, abandon_on_cancel=True))
+                await started.wait()
+                tg.cancel_scope.cancel()
+
+        def test_of_its_own():
+            threading.Thread(target=gate.wait).start()
+
+        def test_of_a_library(virtual):
+            virtual(main)
+
+        def teardown_module():
+            gate.set()
+    """)
+    result = house.runpytest()
+    result.assert_outcomes(passed=3, errors=3)
+    result.stdout.fnmatch_lines(["*threads left running: *"])
+
+
+def test_fixtures_find_a_coroutine_never_awaited(house: pytest.Pytester) -> None:
+    """A coroutine that was never awaited fails its test, one in a reference cycle included."""
+    house.makepyfile("""
+        import pytest
+
+        async def main():
+            pass
+
+        async def forgets():
+            main()
+
+        async def forgets_in_a_cycle():
+            cycle = [main()]
+            cycle.append(cycle)
+
+        def test_it(virtual):
+            virtual(forgets)
+
+        def test_cycle(virtual):
+            virtual(forgets_in_a_cycle)
+
+        def test_innocent():
+            pass
+    """)
+    result = house.runpytest("-W", "error")
+    result.assert_outcomes(passed=3, failed=2, errors=2)

@@ -1,0 +1,113 @@
+"""Jobs that are added to an open scheduler have the context variables of the code that adds them."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+import trio
+
+from trioflow import Job, Scheduler, Service
+
+from ..bodies import fail
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+request: contextvars.ContextVar[str] = contextvars.ContextVar("request", default="none")
+
+
+async def look(*_: object) -> str:
+    before = request.get()
+    await anyio.sleep(1)
+    assert request.get() == before
+    return before
+
+
+@pytest.mark.parametrize("window", [None, 1])
+def test_each_handler_of_a_server_adds_jobs_in_its_own_context(virtual: Virtual, window: int | None) -> None:
+    """The job, its inputs, and the jobs of a nested scheduler: all of them saw the variables of the server."""
+    found: dict[str, list[str]] = {}
+
+    async def main() -> None:
+        async with Scheduler(jobs_window=window) as server, anyio.create_task_group() as handlers:
+
+            async def handle(name: str) -> None:
+                request.set(name)
+                job = server.add(Job(look, source := Job(look)))
+                group = server.add(Scheduler(inside := Job(look)))
+                await group.wait_settled()
+                found[name] = [await job, source.result(), inside.result()]
+
+            for name in "abc":
+                handlers.start_soon(handle, name)
+
+    virtual(main)
+    assert found == {name: [name] * 3 for name in "abc"}
+    assert request.get() == "none"
+
+
+def test_nobody_else_sees_them(virtual: Virtual) -> None:
+    """A job that was there from the start, one that is added with the variables of the run, and a retried one."""
+    tries: list[str] = []
+
+    async def again() -> None:
+        tries.append(request.get())
+        await anyio.sleep(0.5)
+        if len(tries) == 1:
+            raise OSError
+
+    async def adds() -> None:
+        request.set("adder")
+        scheduler.add(Job(again, retry=1))
+
+    async def main() -> None:
+        async with scheduler:
+            scheduler.update([Job(adds), first, last])
+
+    first, last = Job(look), Job(look)
+    scheduler = Scheduler(jobs_window=1)
+    virtual(main)
+    assert (first.result(), last.result(), tries) == ("none", "none", ["adder", "adder"])
+
+
+def test_services_and_clean_up_jobs_have_them_too(virtual: Virtual) -> None:
+    """Whatever runs such a job."""
+
+    async def serve(*, task_status: Any) -> None:
+        task_status.started(request.get())
+        await anyio.sleep_forever()
+
+    jobs: list[Any] = []
+
+    async def adds() -> None:
+        request.set("adder")
+        bad = Job(fail, 2, critical=True)
+        jobs.extend(scheduler.update([Service(serve), bad, Job(look, required=bad, run_if="failed")]))
+
+    async def main() -> None:
+        async with scheduler:
+            scheduler.add(Job(adds))
+
+    scheduler = Scheduler()
+    with pytest.raises(ExceptionGroup):
+        virtual(main)
+    assert (jobs[1].result(), jobs[3].result()) == ("adder", "adder")
+
+
+@pytest.mark.fast_way
+def test_jobs_that_are_added_with_the_same_variables_share_a_task(virtual: Virtual) -> None:
+    """Nothing is to be kept apart then."""
+
+    async def task() -> int:
+        return id(trio.lowlevel.current_task() if virtual.backend == "trio" else asyncio.current_task())
+
+    async def main() -> int:
+        async with Scheduler(jobs_window=1) as scheduler:
+            jobs = [scheduler.add(Job(task)) for _ in range(5)]
+        return len({job.result() for job in jobs})
+
+    assert virtual(main) == 1

@@ -1,0 +1,222 @@
+"""A scheduler that keeps what it needs is the only pool of its members, but for rates and pools inside."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+from trioflow import Job, Pool, Rate, Scheduler, Service, StopReason
+
+from ..bodies import nap, serve
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+LONG = 1000
+
+
+def keeper(keeps: str, needs: str, *, after: float = 1, **options: Any) -> Scheduler:
+    """Return a scheduler that keeps one thing, and has a member that needs another one after a while."""
+    first = Job(nap, after)
+    return Scheduler(first, Job(nap, 1, needs={needs: 1}, required=first, label=needs), needs={keeps: 1}, **options)
+
+
+def test_its_members_find_what_it_keeps_rates_and_pools_inside(virtual: Virtual) -> None:
+    """At any depth: the names that it has, each rate, and what a pool inside has."""
+    inside = Scheduler(Job(nap, 1, needs={"a": 1, "own": 2, "api": 1}), pool=Pool(own=2))
+    group = Scheduler(inside, Job(nap, 1, needs={"a": 2, "api": 1}), needs={"a": 2})
+    assert virtual(Scheduler(group, pool=Pool(a=2, b=1, api=Rate(requests=9, per=1))).co_run)
+
+
+def test_a_rate_among_its_needs_is_taken_once_and_not_kept(virtual: Virtual) -> None:
+    """It does not close the pools further out; its members take of the rate itself."""
+    group = Scheduler(Job(nap, 1, needs={"b": 1, "api": 1}), needs={"api": 1})
+    pool = Pool(b=1, api=Rate(requests=3, per=LONG))
+    assert virtual(Scheduler(group, pool=pool).co_run)
+    assert 1 <= pool.free["api"]["requests"] < 1.1
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_a_name_from_further_out_is_refused_before_the_run(virtual: Virtual, depth: int) -> None:
+    """Whether or not another scheduler could wait for it: the error names the member, the scheduler and the name."""
+    inner: Any = Job(nap, 1, needs={"b": 1}, label="member")
+    for _ in range(depth):
+        inner = Scheduler(inner)
+    group = Scheduler(inner, needs={"a": 1}, label="group")
+    other = Job(nap, 1)
+    scheduler = Scheduler(other, group, pool=Pool(a=1, b=1))
+    with pytest.raises(ValueError, match=r"'member' needs b=1, which is in a pool outside of 'group'"):
+        virtual(scheduler.co_run)
+    assert other.is_idle()
+
+
+def test_a_scheduler_inside_keeps_no_more_than_the_one_around_has(virtual: Virtual) -> None:
+    """The names of the outer pool are further out for it, too."""
+    inner = Scheduler(Job(nap, 1), needs={"b": 1}, label="inner")
+    scheduler = Scheduler(Scheduler(inner, needs={"a": 1}, label="outer"), pool=Pool(a=1, b=1))
+    with pytest.raises(ValueError, match=r"'inner' needs b=1, which is in a pool outside of 'outer'"):
+        virtual(scheduler.co_run)
+
+
+@pytest.mark.parametrize("what", ["group", "member", "member of an idle group", "inside an idle group"])
+def test_a_name_from_further_out_is_refused_at_add(virtual: Virtual, what: str) -> None:
+    """A group that is added late, and a member that is added to a group; the run goes on without them."""
+    before = Job(nap, 5 if "idle" in what else 0)
+    inner = Scheduler(Job(nap, 1))
+    group = Scheduler(Job(nap, 3), inner, needs={"a": 1}, label="group", required=before)
+
+    async def add() -> None:
+        await anyio.sleep(1)
+        home, new = inner if "inside" in what else group, Job(nap, 1, needs={"b": 1}, label="member")
+        if what == "group":
+            home, new = scheduler, Scheduler(new, needs={"c": 1}, label="late")  # type: ignore[assignment]
+        with pytest.raises(ValueError, match=r"'member' needs b=1, which is in a pool outside of '(group|late)'"):
+            home.add(new)
+        assert new not in home
+
+    scheduler = Scheduler(before, group, Job(add), pool=Pool(a=1, b=1, c=1))
+    assert virtual(scheduler.co_run)
+    scheduler.raise_for_failures()
+
+
+@pytest.mark.parametrize("backfill", [0, 64])
+def test_jobs_that_need_two_things_do_not_hold_up_the_schedulers_that_keep_one(virtual: Virtual, backfill: int) -> None:
+    """Each of two jobs waits for what one scheduler keeps, with a reservation on what the other one's member needs."""
+    pool = Pool(a=1, b=1, api=Rate(requests=1, per=1), web=Rate(requests=1, per=1))
+    groups = [keeper("a", "api"), keeper("b", "web")]
+    jobs = [Job(nap, 1, needs={"a": 1, "web": 1}), Job(nap, 1, needs={"b": 1, "api": 1})]
+    scheduler = Scheduler(*groups, *jobs, pool=pool, backfill=backfill, timeout=LONG)
+    assert virtual(scheduler.co_run), scheduler.stop_reason
+
+
+def test_a_member_is_not_held_back_by_another_members_reservation(virtual: Virtual) -> None:
+    """In a scheduler that keeps what it needs, whatever fits starts."""
+    first, large = Job(nap, 2.5, needs={"a": 1}), Job(nap, 1, needs={"a": 2})
+    small = [Job(nap, 1, needs={"a": 1}) for _ in range(3)]
+    group = Scheduler(first, large, *small, needs={"a": 2}, backfill=0)
+    assert virtual(Scheduler(group, pool=Pool(a=2), backfill=0).co_run)
+    assert [job.started_at for job in (first, *small, large)] == [0, 0, 1, 2, 3]
+
+
+def test_two_runs_with_one_pool_cannot_wait_for_each_other(virtual: Virtual) -> None:
+    """What one run alone would be refused for, it is refused for beside another one, before it starts."""
+    pool = Pool(a=1, b=1)
+    refused: list[str] = []
+
+    async def run(keeps: str, needs: str) -> None:
+        scheduler = Scheduler(keeper(keeps, needs), pool=pool, timeout=LONG)
+        with pytest.raises(ValueError, match="which is in a pool outside of") as error:
+            await scheduler.co_run()
+        refused.append(str(error.value))
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(partial(run, "a", "b"))
+            group.start_soon(partial(run, "b", "a"))
+
+    virtual(main)
+    assert len(refused) == 2
+
+
+def test_a_pool_inside_serves_nobody_outside(virtual: Virtual) -> None:
+    """In one run the scheduler is refused; several schedulers inside may share it."""
+    pool = Pool(own=1)
+
+    def user() -> Scheduler:
+        return Scheduler(Job(nap, 1, needs={"own": 1}), pool=pool)
+
+    outside = Scheduler(Scheduler(user(), needs={"a": 1}, label="group"), user(), pool=Pool(a=1))
+    with pytest.raises(ValueError, match="have the same pool, and 'group' keeps what it needs around one of them"):
+        virtual(outside.co_run)
+    assert virtual(Scheduler(Scheduler(user(), user(), needs={"a": 1}), pool=Pool(a=1)).co_run)
+
+
+@pytest.mark.parametrize("first", ["inside", "outside"])
+def test_a_pool_inside_serves_no_other_run(virtual: Virtual, first: str) -> None:
+    """Of a run that has it inside of a keeper, and one that has it outside, the second to start is refused."""
+    pool = Pool(own=1)
+    inside = Scheduler(Scheduler(Job(nap, 9), pool=pool, needs={"a": 1}, label="group"), pool=Pool(a=1))
+    runs = [inside, Scheduler(Job(nap, 9), pool=pool)]
+    one, other = runs if first == "inside" else reversed(runs)
+
+    async def main() -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(one.co_run)
+            await anyio.sleep(1)
+            with pytest.raises(ValueError, match="have the same pool, and 'group' keeps"):
+                await other.co_run()
+
+    virtual(main)
+    assert one.stop_reason is StopReason.COMPLETED
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_what_services_need_counts_as_gone(virtual: Virtual, depth: int) -> None:
+    """A job that does not fit beside them is refused before the run, not left to wait until the end."""
+    job: Any = Job(nap, 1, needs={"a": 2}, label="job")
+    for _ in range(depth):
+        job = Scheduler(job)
+    services = [Service(serve, 0, needs={"a": 1}, label=f"s{number}") for number in range(2)]
+    scheduler = Scheduler(*services, job, pool=Pool(a=3), timeout=LONG)
+    with pytest.raises(ValueError, match=r"'job' needs a=2, and services keep 2 of 3 until .* \('s0', 's1'\)"):
+        virtual(scheduler.co_run)
+    assert virtual(Scheduler(Service(serve, 0, needs={"a": 1}), Job(nap, 1, needs={"a": 2}), pool=Pool(a=3)).co_run)
+
+
+def test_services_that_do_not_fit_beside_each_other_are_refused(virtual: Virtual) -> None:
+    """The second one would never be ready."""
+    services = [Service(serve, 0, needs={"a": 1}) for _ in range(2)]
+    scheduler = Scheduler(*services, Job(nap, 1, required=services), pool=Pool(a=1), timeout=LONG)
+    with pytest.raises(ValueError, match="services keep 1 of 1 until the run ends"):
+        virtual(scheduler.co_run)
+
+
+def test_a_job_that_a_service_waits_for_has_all(virtual: Virtual) -> None:
+    """It is over before the service starts, at any depth; and a service inside ends with its own scheduler."""
+    before = Job(nap, 1, needs={"a": 1})
+    group = Scheduler(before)
+    service = Service(serve, 0, needs={"a": 1}, required=group)
+    assert virtual(Scheduler(group, service, Job(nap, 1, required=service), pool=Pool(a=1)).co_run)
+    inside = Service(serve, 0, needs={"a": 1})
+    beside = Scheduler(inside, Job(nap, 1, required=inside))
+    assert virtual(Scheduler(beside, Job(nap, 1, needs={"a": 1}, required=beside), pool=Pool(a=1)).co_run)
+
+
+@pytest.mark.parametrize("late", ["job", "service"])
+def test_what_services_need_counts_as_gone_for_late_jobs(virtual: Virtual, late: str) -> None:
+    """A job is refused beside a running service, and a service beside a job that has not started."""
+
+    async def main() -> bool:
+        async with Scheduler(pool=Pool(a=2)) as scheduler:
+            job, service = Job(nap, 1, needs={"a": 2}, label="job"), Service(serve, 0, needs={"a": 1}, label="db")
+            if late == "job":
+                scheduler.add(service)
+                with pytest.raises(ValueError, match=r"'job' needs a=2, and services keep 1 of 2.*'db'"):
+                    scheduler.add(job)
+            else:
+                scheduler.add(Job(nap, 1, needs={"a": 1}))
+                scheduler.add(job)
+                with pytest.raises(ValueError, match=r"'job' needs a=2, and services keep 1 of 2.*'db'"):
+                    scheduler.add(service)
+            scheduler.add(Job(nap, 1, needs={"a": 1}))
+        return scheduler.stop_reason is StopReason.COMPLETED
+
+    assert virtual(main)
+
+
+def test_a_service_that_has_ended_keeps_nothing(virtual: Virtual) -> None:
+    """What it needed is there again for jobs that are added later."""
+
+    async def main() -> bool:
+        async with Scheduler(pool=Pool(a=1)) as scheduler:
+            service = scheduler.add(Service(serve, 0, needs={"a": 1}, critical=False))
+            await anyio.sleep(1)
+            service.cancel()
+            await anyio.sleep(1)
+            scheduler.add(Job(nap, 1, needs={"a": 1}))
+        return scheduler.stop_reason is StopReason.COMPLETED
+
+    assert virtual(main)

@@ -1,0 +1,90 @@
+"""Much of everything in one run that stays open: in the end, nothing of this program has grown."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anyio
+import pytest
+
+from trioflow import CommandJob, Events, Job, Journal, Pool, Rate, Scheduler, ThreadJob
+from trioflow.abc import AbstractJob
+
+from ..bodies import fail_now, nothing
+
+SLACK = 4000
+"""Objects that may be more at any time: trio keeps a thousand deadlines that are over."""
+
+
+class Look(NamedTuple):
+    """What this program has at one moment."""
+
+    objects: int
+    descriptors: int
+    threads: int
+    processes: int
+
+
+def look() -> Look:
+    gc.collect()
+    children = "".join(file.read_text() for file in Path("/proc/self/task").glob("*/children")).split()
+    descriptors = len(os.listdir("/proc/self/fd"))
+    return Look(len(gc.get_objects()), descriptors, threading.active_count(), len(children))
+
+
+def batch(label: str) -> list[AbstractJob[Any]]:
+    """Return jobs of all kinds, which end in all ways."""
+    tree = "sleep 1000 & (trap '' TERM; sleep 1000) & exec sleep 1000"  # one of the children does not heed SIGTERM
+    kinds: list[Callable[[], AbstractJob[Any]]] = [
+        lambda: Job(nothing, label=label),
+        lambda: Job(anyio.sleep, 0.001, needs={"slots": 1}, label=label),
+        lambda: Job(fail_now, retry=1, label=label),
+        lambda: Job(anyio.sleep, 10, timeout=0.002, label=label),
+        lambda: ThreadJob(int, label=label),
+        lambda: Job(nothing, needs={"calls": 1}, own_task=True, label=label),
+        lambda: Scheduler(Job(nothing), Job(fail_now), Scheduler(Job(anyio.sleep, 0.001)), jobs_window=1, label=label),
+        lambda: Scheduler(Job(fail_now, critical=True), Job(anyio.sleep, 10), label=label),
+    ]
+    programs = [
+        CommandJob(["true"], label=label),
+        CommandJob(["false"], label=label),
+        CommandJob(tree, shell=True, timeout=0.02, terminate_grace=0.02, label=label),
+    ]
+    return [*(kind() for kind in 8 * kinds), *programs]
+
+
+@pytest.mark.parametrize(
+    "batches", [4, pytest.param(1000, marks=[pytest.mark.soak, pytest.mark.timeout(3600)])], ids=["short", "long"]
+)
+def test_nothing_grows_with_the_number_of_jobs(backend: str, tmp_path: Path, batches: int) -> None:
+    """Objects, descriptors, threads and processes are as many after all jobs as after half of them."""
+    looks: list[Look] = []
+
+    async def add_and_wait(scheduler: Scheduler) -> None:
+        for number in range(batches):
+            jobs = [scheduler.add(job) for job in batch(f"batch {number}")]
+            for job in jobs:
+                await job.wait_settled()
+            del job, jobs
+            if number in (batches // 2 - 1, batches - 1):
+                await anyio.sleep(0.05)
+                looks.append(look())
+
+    scheduler = Scheduler(
+        jobs_window=16,
+        pool=Pool(slots=8, calls=Rate(requests=1_000_000, per=1)),
+        instruments=[Events(os.devnull)],
+        keep_jobs=False,
+    )
+    scheduler.add(Job(add_and_wait, scheduler, label="open"))
+    assert scheduler.run(backend=backend, journal=Journal(tmp_path / "run.db"))
+    before, after = looks
+    assert after.objects <= before.objects + SLACK
+    assert all(
+        count <= earlier + 2 for count, earlier in zip(after[1:], before[1:], strict=True)
+    )  # idle ones come and go

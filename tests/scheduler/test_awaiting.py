@@ -1,0 +1,338 @@
+"""A job that awaits another: the run knows it, shows it, and refuses circles."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from trioflow import Job, JobNotDone, JobState, Monitor, Pool, Scheduler, Service, StopReason, current_job
+from trioflow.abc import AbstractJob, WaitCause, waiting
+
+from ..bodies import CANCELLED, SUCCEEDED, co_run_drained, fail, nap
+from ..view.monitor.monitors import Terminal, drawn
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+Jobs = dict[str, Any]
+
+
+def awaiting(jobs: Jobs, name: str, label: str, after: float = 0, **options: Any) -> Job[Any]:
+    """A job that awaits the one of this name."""
+
+    async def wait() -> Any:
+        await anyio.sleep(after)
+        return await jobs[name]
+
+    return Job(wait, label=label, **options)
+
+
+async def in_a_task(jobs: Jobs, name: str) -> None:
+    """Await the job of this name in a task of the job's own."""
+
+    async def wait() -> None:
+        await jobs[name]
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait)
+
+
+def itself(jobs: Jobs) -> list[Any]:
+    return [awaiting(jobs, "me", "me")]
+
+
+def in_child(jobs: Jobs) -> list[Any]:
+    return [Job(in_a_task, jobs, "me", label="me")]
+
+
+def two(jobs: Jobs) -> list[Any]:
+    jobs["b"] = awaiting(jobs, "me", "b")
+    return [jobs["b"], awaiting(jobs, "b", "me", 1)]
+
+
+def three(jobs: Jobs) -> list[Any]:
+    jobs["b"], jobs["c"] = awaiting(jobs, "c", "b"), awaiting(jobs, "me", "c")
+    return [jobs["b"], jobs["c"], awaiting(jobs, "b", "me", 1)]
+
+
+def follower(jobs: Jobs) -> list[Any]:
+    me = awaiting(jobs, "c", "me")
+    b = Job(nap, label="b", required=me)
+    jobs["c"] = Job(nap, label="c", required=b)
+    return [me, b, jobs["c"]]
+
+
+def own_scheduler(jobs: Jobs) -> list[Any]:
+    jobs["inner"] = Scheduler(Scheduler(awaiting(jobs, "inner", "me"), label="inmost"), label="inner")
+    return [jobs["inner"]]
+
+
+def behind_own_scheduler(jobs: Jobs) -> list[Any]:
+    inner = Scheduler(awaiting(jobs, "b", "me"), label="inner")
+    jobs["b"] = Job(nap, label="b", required=inner)
+    return [inner, jobs["b"]]
+
+
+def inside_a_follower(jobs: Jobs) -> list[Any]:
+    me = awaiting(jobs, "b", "me")
+    jobs["b"] = Job(nap, label="b")
+    return [me, Scheduler(jobs["b"], label="inner", required=me)]
+
+
+def scheduler_that_awaits(jobs: Jobs) -> list[Any]:
+    jobs["inner"] = Scheduler(awaiting(jobs, "me", "b"), Job(nap), label="inner")
+    return [jobs["inner"], awaiting(jobs, "inner", "me", 1)]
+
+
+CIRCLES = {
+    itself: "'me' awaits 'me'",
+    in_child: "'me' awaits 'me'",
+    two: "'me' awaits 'b', which awaits 'me'",
+    three: "'me' awaits 'b', which awaits 'c', which awaits 'me'",
+    follower: "'me' awaits 'c', which requires 'b', which requires 'me'",
+    own_scheduler: "'me' awaits 'inner', which has 'me' in it",
+    behind_own_scheduler: "'me' awaits 'b', which requires 'inner', which has 'me' in it",
+    inside_a_follower: "'me' awaits 'b', which is in 'inner', which requires 'me'",
+    scheduler_that_awaits: "'me' awaits 'inner', which has to end 'b', which awaits 'me'",
+}
+
+
+@pytest.mark.parametrize("make", CIRCLES)
+def test_a_circle_of_waits_is_refused(virtual: Virtual, make: Callable[[Jobs], list[Any]]) -> None:
+    """Each of these stood still until a timeout; now the last wait raises, and shows the whole circle."""
+    jobs: Jobs = {}
+    scheduler = Scheduler(*make(jobs), timeout=60)
+    jobs["me"] = next(job for job in scheduler.iterate_jobs() if job.label == "me")
+    assert virtual(scheduler.co_run)
+    assert scheduler.stop_reason is StopReason.COMPLETED
+    error = jobs["me"].raised_exception()
+    if isinstance(error, ExceptionGroup):
+        (error,) = error.exceptions
+    assert isinstance(error, RuntimeError)
+    assert str(error) == f"'me' waits for itself: {CIRCLES[make]}"
+
+
+def test_a_requirement_cannot_close_a_circle_of_waits(virtual: Virtual) -> None:
+    """A job that is awaited gets no requirement that waits for its own end."""
+    jobs: Jobs = {}
+    me = awaiting(jobs, "b", "me")
+    jobs["b"] = Job(nap, label="b", required=(slow := Job(nap, 3)))
+
+    async def requires() -> None:
+        await anyio.sleep(1)
+        jobs["b"].requires(me)
+
+    late = Job(requires)
+    assert virtual(Scheduler(me, slow, jobs["b"], late, timeout=60).co_run)
+    assert str(late.raised_exception()) == "'b' waits for itself: 'b' requires 'me', which awaits 'b'"
+    assert me.state is SUCCEEDED
+
+
+def test_its_own_outermost_scheduler_is_refused(virtual: Virtual) -> None:
+    """The run can end only after the job."""
+    jobs: Jobs = {}
+    me = awaiting(jobs, "s", "me")
+    jobs["s"] = Scheduler(me, timeout=60, label="s")
+    assert virtual(jobs["s"].co_run)
+    assert str(me.raised_exception()) == "'me' waits for itself: 'me' awaits 's', which has 'me' in it"
+
+
+@pytest.mark.parametrize("kind", ["sibling", "late", "nested", "inside", "from inside", "after a service", "again"])
+def test_other_waits_are_none(virtual: Virtual, kind: str) -> None:
+    """A job may await whatever does not wait for it."""
+    jobs: Jobs = {"b": Job(nap, 2, "value", label="b")}
+
+    async def late() -> Any:
+        scheduler: Any = current_job().scheduler
+        first = scheduler.add(Job(nap, 1))
+        return await scheduler.add(Job(nap, 1, "value", required=first))
+
+    async def again() -> Any:
+        for _ in range(2):
+            with anyio.move_on_after(1):
+                await jobs["b"]
+        return await jobs["b"]
+
+    async def serves(*, task_status: Any) -> None:
+        task_status.started()
+        jobs["heard"] = await jobs["b"]
+
+    me = awaiting(jobs, "b", "me")
+    members: list[Any] = [me, jobs["b"]]
+    if kind == "late":
+        members = [me := Job(late)]
+    elif kind == "nested":
+        jobs["b"] = Scheduler(jobs["b"], label="inner")
+        members = [me, jobs["b"]]
+    elif kind == "inside":
+        members = [me, Scheduler(jobs["b"])]
+    elif kind == "from inside":
+        members = [Scheduler(me), jobs["b"]]
+    elif kind == "after a service":
+        service = Service(serves)
+        members = [service, jobs["b"].requires(service)]
+    elif kind == "again":
+        members = [me := Job(again), jobs["b"]]
+    assert virtual(Scheduler(*members, timeout=60).co_run)
+    result = jobs["heard"] if kind == "after a service" else me.result()
+    assert result in ("value", True)
+
+
+# --- seen
+
+
+def test_explain_and_views_show_the_wait(virtual: Virtual) -> None:
+    """Nothing said that a job which had run for an hour only waited for another."""
+    jobs: Jobs = {"b": Job(nap, 9, label="b")}
+    me = awaiting(jobs, "b", "me")
+    monitor = Monitor(file=Terminal())
+    scheduler = Scheduler(me, jobs["b"], instruments=[monitor])
+    seen: list[Any] = []
+
+    async def look() -> None:
+        await anyio.sleep(2)
+        seen.extend(
+            [scheduler.explain(me), waiting(me), waiting(jobs["b"]), scheduler.listing(details=True), drawn(monitor)]
+        )
+
+    scheduler.add(Job(look, label="look"))
+    assert virtual(scheduler.co_run)
+    text, wait, other, listing, lines = seen
+    assert text == "'me' has been running for 2 s, and awaits 'b', which has been running for 2 s"
+    assert (wait.cause, wait.text, other) == (WaitCause.JOBS, "awaits 'b'", None)
+    assert "awaits 'b'" in listing
+    assert any("me" in line and "awaits 'b'" in line for line in lines)
+    assert waiting(me) is None
+
+
+# --- what the other lacks
+
+
+def slot(jobs: Jobs) -> tuple[list[Any], dict[str, Any]]:
+    return [awaiting(jobs, "b", "me"), jobs["b"]], {"jobs_window": 1}
+
+
+def slot_of_a_scheduler(jobs: Jobs) -> tuple[list[Any], dict[str, Any]]:
+    return [Scheduler(awaiting(jobs, "b", "me")), jobs["b"]], {"jobs_window": 1}
+
+
+def needs(jobs: Jobs) -> tuple[list[Any], dict[str, Any]]:
+    jobs["b"].needs = {"cpu": 2}
+    return [awaiting(jobs, "b", "me", needs={"cpu": 1}), jobs["b"]], {"pool": Pool(cpu=2)}
+
+
+@pytest.mark.parametrize("make", [slot, slot_of_a_scheduler, needs])
+def test_a_wait_for_what_the_waiting_job_holds_is_named(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, make: Any
+) -> None:
+    """It is not refused, because a slot may come from elsewhere; but a second later the log has both, once."""
+    jobs: Jobs = {"b": Job(nap, label="b")}
+    members, options = make(jobs)
+    scheduler = Scheduler(*members, timeout=60, **options)
+    with caplog.at_level(logging.WARNING, "trioflow"):
+        assert not virtual(scheduler.co_run)
+    told = [record.getMessage() for record in caplog.records if "holds what that lacks" in record.getMessage()]
+    assert len(told) == 1
+    assert told[0].startswith("'me' awaits 'b', and holds what that lacks: 'b' waits for ")
+    assert scheduler.stop_reason is StopReason.TIMEOUT
+
+
+@pytest.mark.parametrize("on_trio", [True, False])
+def test_so_is_a_wait_for_its_token(caplog: pytest.LogCaptureFixture, on_trio: bool) -> None:
+    """A job that works has a token of the innermost limiter around it."""
+    jobs: Jobs = {"b": Job(nap, label="b")}
+
+    async def main() -> None:
+        await Scheduler(
+            awaiting(jobs, "b", "me"), jobs["b"], jobs_window=anyio.CapacityLimiter(1), timeout=1.2
+        ).co_run()
+
+    with caplog.at_level(logging.WARNING, "trioflow"):
+        anyio.run(main, backend="trio" if on_trio else "asyncio")
+    assert "'me' awaits 'b', and holds what that lacks: 'b' waits for a token" in caplog.text
+
+
+def test_a_wait_for_what_others_hold_is_not_named(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+    """Such a wait ends with them."""
+    jobs: Jobs = {"b": Job(nap, label="b")}
+    me = awaiting(jobs, "b", "me")
+    assert virtual(Scheduler(me, Scheduler(Job(nap, 9), jobs["b"], jobs_window=1)).co_run)
+    assert me.state is SUCCEEDED
+    assert caplog.text == ""
+
+
+# --- the end of the run
+
+
+@pytest.mark.parametrize("ready", [True, False])
+@pytest.mark.parametrize("end", ["cancel", "timeout", "critical", "drain"])
+def test_a_job_whose_awaited_job_ends_with_the_run_is_cancelled(virtual: Virtual, end: str, ready: bool) -> None:
+    """It has not failed: it FAILED with the JobCancelled of the other, and a drain waited for it for ever."""
+    before = Job(nap, 99, label="before")
+    b = Job(nap, label="b", required=None if ready else before)
+    jobs: Jobs = {"b": b}
+    me = awaiting(jobs, "b", "me")
+    others = [before] if not ready else []
+    stopping = [Job(fail, 2, critical=True)] if end == "critical" else [Job(nap, 2)]
+    scheduler = Scheduler(
+        me, *stopping, *others, b, jobs_window=2 + (not ready), timeout=2 if end == "timeout" else None
+    )
+
+    async def main() -> None:
+        async with anyio.create_task_group() as tasks:
+            if end == "cancel":
+                tasks.start_soon(cancel)
+            assert not await (co_run_drained(scheduler, 1.5) if end == "drain" else scheduler.co_run())
+
+    async def cancel() -> None:
+        await anyio.sleep(2)
+        scheduler.cancel()
+
+    virtual(main)
+    assert me.state is CANCELLED
+    assert b.state is (CANCELLED if ready else JobState.IDLE)
+
+
+@pytest.mark.parametrize("run_if", ["failed", "succeeded", "cancelled"])
+def test_a_job_in_a_scheduler_that_never_runs_is_not_waited_for(virtual: Virtual, run_if: str) -> None:
+    """The run waited for the job that waited, and that for the end of the run."""
+    jobs: Jobs = {"b": Job(nap, label="b")}
+    source = Job(nap if run_if == "failed" else fail, 2)
+    inner = Scheduler(Scheduler(jobs["b"]), required=source, run_if="settled" if run_if == "cancelled" else run_if)
+    me = awaiting(jobs, "b", "me")
+
+    async def cancel() -> None:
+        await anyio.sleep(1)
+        if run_if == "cancelled":
+            inner.cancel() if inner.is_running() else AbstractJob.cancel(inner)
+
+    scheduler = Scheduler(source, inner, me, Job(cancel), timeout=60)
+    assert virtual(scheduler.co_run)
+    assert scheduler.stop_reason is StopReason.COMPLETED
+    assert isinstance(me.raised_exception(), JobNotDone)
+    assert me.finished_at == (1 if run_if == "cancelled" else 2)
+
+
+def test_another_thread_cannot_wait(backend: str) -> None:
+    """Nothing woke its loop: it waited for ever, or until its own timeout."""
+    told: list[str] = []
+
+    async def wait(job: Job[None]) -> None:
+        await job
+
+    def elsewhere(job: Job[None]) -> None:
+        with pytest.raises(RuntimeError, match="runs in another thread") as caught:
+            anyio.run(wait, job, backend=backend)
+        told.append(str(caught.value))
+
+    async def main() -> None:
+        async with Scheduler(job := Job(anyio.sleep, 0.2, label="b")):
+            await anyio.to_thread.run_sync(elsewhere, job)
+
+    anyio.run(main, backend=backend)
+    assert told[0].startswith("await of 'b'")

@@ -1,0 +1,179 @@
+"""Waiting until a job has settled. If a job waits, the run knows for whom: views show it, and circles are refused.
+
+A job that awaits another keeps its slot, its token and its needs. So it may wait for what only it could give back: that
+is not refused, because the other may get it elsewhere, but the log names both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from .. import backend as _backend
+from ..base._states import JobState
+from ..base._waits import WaitCause
+from ..job import _errors
+from ..job._around import outwards
+from ..job._job import AbstractJob, is_scheduler
+from ..job._outcome import RareFacts
+from ..run._current import current
+from . import _explain
+
+if TYPE_CHECKING:
+    from ._scheduler import BaseScheduler
+
+FIRST_LOOK: Final = 1.0
+"""Seconds after which a wait is looked at; from then on, after twice the time."""
+
+
+async def settled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
+    """Wait until a member has settled.
+
+    Raises:
+        JobNotDone: no run is going to reach it.
+        RuntimeError: it would settle only after the job that waits; or it runs in another thread.
+
+    """
+    if scheduler._run is not None:
+        scheduler._run.check_thread(f"await of {job.label!r}")
+    waiter = waiting_job()
+    with contextlib.nullcontext() if waiter is None else _known_to_wait(waiter, job):
+        while not job._state.is_settled:
+            if scheduler._will_not_reach(job):
+                raise _errors.JobNotDone(f"{job.label!r} is {job._state.value}: no run is going to reach it")
+            await _next_news(waiter, job)
+    if job._state is JobState.CANCELLED:
+        await _backend.current().checkpoint()  # what has cancelled it may have cancelled the job that waits, too
+
+
+@contextlib.contextmanager
+def _known_to_wait(waiter: AbstractJob[Any], job: AbstractJob[Any]) -> Generator[None]:
+    """Record that one job awaits another, unless that waits for it."""
+    refuse_circle(waiter, job)
+    facts = waiter._facts = waiter._facts or RareFacts()
+    facts.awaits += (job,)
+    try:
+        yield
+    finally:
+        left = list(facts.awaits)
+        left.remove(job)
+        facts.awaits = tuple(left)
+
+
+def waiting_job() -> AbstractJob[Any] | None:
+    """Return the job that makes this call, in its body or in a task of its own; None if there is none."""
+    worker = current.get(None)
+    inside = worker is not None and worker.job is not None and worker.run.backend.isolation.is_inside(worker)
+    return worker.job if worker is not None and inside else None
+
+
+async def _next_news(waiter: AbstractJob[Any] | None, job: AbstractJob[Any]) -> None:
+    """Wait until a job has settled, or never will; or a scheduler around it, before it has run."""
+    backend = _backend.current()
+    event = backend.event()
+
+    def hear(_: object) -> None:
+        event.set()
+
+    watched = [job, *(around for around in outwards(job) if around._run is None)]
+    for one in watched:
+        one._facts = one._facts or RareFacts()
+        one._facts.listeners.append(hear)
+    try:
+        if waiter is not None and waiter._worker is not None and job._state is not JobState.RUNNING:
+            await _look_now_and_then(event, waiter, job)
+        await event.wait()
+    finally:
+        for one in watched:
+            if one._facts is not None and hear in one._facts.listeners:
+                one._facts.listeners.remove(hear)
+
+
+async def _look_now_and_then(event: _backend.Event, waiter: AbstractJob[Any], job: AbstractJob[Any]) -> None:
+    """Wait until a job has started, or the log says that it lacks what the waiting job holds."""
+    run, seconds = waiter._worker.run, FIRST_LOOK  # type: ignore[union-attr]
+    while not (event.is_set() or job._state is JobState.RUNNING):
+        with run.backend.scope(run.clock() + seconds):
+            await event.wait()
+        if not event.is_set() and lacks_what_is_held(job, waiter):
+            why = job._scheduler.explain(job) if job._scheduler is not None else ""
+            run.report(waiter, f"{waiter.label!r} awaits {job.label!r}, and holds what that lacks: {why}")
+            return
+        seconds *= 2
+
+
+def lacks_what_is_held(job: AbstractJob[Any], waiter: AbstractJob[Any]) -> bool:
+    """Return whether a ready job waits for something that the job which awaits it has, or a scheduler around that."""
+    wait, scheduler = _explain.waiting(job), job._scheduler
+    if wait is None or scheduler is None or scheduler._run is None or waiter._worker is None:
+        return False
+    holders, workers = {waiter, *outwards(waiter)}, scheduler._run.workers
+    if wait.cause is WaitCause.SLOT:
+        return any(worker.has_slot and worker.job in holders for worker in workers.alive)
+    if wait.cause is WaitCause.TOKEN:
+        return workers.tokens is not None and workers.tokens.limiter in (waiter._worker.token, waiter._own_limiter)
+    return any(wait.resource in one.granted for one in holders)
+
+
+# ---- circles
+
+
+def refuse_circle(waiter: AbstractJob[Any], job: AbstractJob[Any], how: str = "awaits") -> None:
+    """Refuse a wait for a job that settles only after the one that waits. O(V + E) of what the job waits for.
+
+    Args:
+        waiter: the job that is about to wait.
+        job: the job for which it would wait.
+        how: the verb between the two.
+
+    Raises:
+        RuntimeError: it does; the error shows the circle.
+
+    """
+    after = {waiter, *outwards(waiter)}  # these settle only after it
+    came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any], str]] = {job: (waiter, how)}
+    todo = [job]
+    while todo:
+        one = todo.pop()
+        if one in after:
+            raise RuntimeError(f"{waiter.label!r} waits for itself: {_shown_circle(waiter, one, came_from)}")
+        for verb, needed in _needs_first(one):
+            if needed not in came_from:
+                came_from[needed] = one, verb
+                todo.append(needed)
+
+
+def _needs_first(job: AbstractJob[Any]) -> Iterator[tuple[str, AbstractJob[Any]]]:
+    """Yield what has to settle before a job does, and how the job depends on it."""
+    if job._state is JobState.RUNNING:
+        for one in _awaited_by(job):
+            yield "awaits", one
+        for one in job._members.jobs if is_scheduler(job) else ():
+            if not one._forever and (is_scheduler(one) or _awaited_by(one)):
+                yield "has to end", one
+    elif not job._state.is_settled:
+        for one in _explain.still_waits_for(job):
+            yield "requires", one
+        for around in outwards(job):
+            if around._run is not None:
+                break
+            for one in _explain.still_waits_for(around):
+                yield f"is in {around.label!r}, which requires", one
+
+
+def _awaited_by(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
+    return job._facts.awaits if job._facts is not None else ()
+
+
+def _shown_circle(
+    waiter: AbstractJob[Any], last: AbstractJob[Any], came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any], str]]
+) -> str:
+    end = "" if last is waiter else f", which has {waiter.label!r} in it"
+    steps: list[str] = []
+    one = last
+    while one is not waiter or not steps:
+        before, how = came_from[one]
+        steps.append(f"{how} {one.label!r}")
+        one = before
+    return f"{waiter.label!r} {', which '.join(reversed(steps))}{end}"

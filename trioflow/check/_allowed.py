@@ -1,0 +1,194 @@
+"""What a run allows, although some job never runs, or although it is probably not meant.
+
+**Jobs that never run**, whatever happens to the others, because of the rules in `_core.job._rules`.
+Two questions are asked of each job, in topological order: can it run, and can it fail? A job *builds on* its inputs,
+and with `run_if="succeeded"` on everything that it requires: all of these must succeed for it to run, and so must
+whatever they build on. An alarm (`run_if="failed"`) among them runs only if something outside of them failed.
+
+A job that is reported never runs. The reverse does not hold: finding conditions that contradict each other only by way
+of several alarms is as hard as satisfiability, and nobody writes them on purpose.
+
+**What is suspicious**: options without effect, runs without an end, timeouts that are never reached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator, Sequence
+
+from .._core.door.reading import (
+    AnyJob,
+    BaseScheduler,
+    inputs_of,
+    is_scheduler,
+    outwards,
+    printable,
+    reachable,
+    topological_order,
+)
+
+
+def never_runs(jobs: Sequence[AnyJob]) -> Iterator[tuple[AnyJob, str]]:
+    """Yield each job that cannot run by its rule, with why and what to do; jobs in cycles are left out."""
+    stuck: set[AnyJob] = set()
+    may_fail: set[AnyJob] = set()
+    builds_on_alarm: set[AnyJob] = set()
+    given = set(jobs)
+    for job in topological_order(jobs, lambda job: job.required):
+        basis = [one for one in _basis(job) if one in given]
+        if job.run_if == "failed" or any(one in builds_on_alarm for one in basis):
+            builds_on_alarm.add(job)
+        why = _why(job, basis, stuck, may_fail, job in builds_on_alarm)
+        if why:
+            stuck.add(job)
+            yield job, why
+        if not why or any(one in may_fail for one in basis):
+            may_fail.add(job)
+
+
+def _basis(job: AnyJob) -> list[AnyJob]:
+    """Return what must succeed for a job to run."""
+    if job.run_if == "succeeded":
+        return list(job.required)
+    return list(inputs_of(job))
+
+
+def _why(job: AnyJob, basis: list[AnyJob], stuck: set[AnyJob], may_fail: set[AnyJob], builds_on_alarm: bool) -> str:
+    """Return why a job never runs, and what to do; an empty string if it can run."""
+    if job.run_if == "failed" and not job.required:
+        return "run_if='failed', but it requires nothing that could fail: let it require what it is to watch"
+    for one in basis:
+        if one in stuck:
+            how = "all that it requires" if job.run_if == "succeeded" else "its inputs"
+            return f"{how} must succeed, but {_name(one)} never runs: see there, or take it away"
+    if job.run_if == "failed" and not any(one in may_fail for one in job.required):
+        return "run_if='failed', but what it requires never runs, and so never fails: see there, or take it away"
+    return _contradiction(job, stuck, may_fail) if builds_on_alarm else ""
+
+
+def _contradiction(job: AnyJob, stuck: set[AnyJob], may_fail: set[AnyJob]) -> str:
+    """Return why this job never runs if it needs an alarm to run, and nothing that the alarm watches can then fail."""
+    needed = reachable([job], _basis)
+    for alarm in needed:
+        watched = [one for one in alarm.required if one in may_fail]
+        if alarm.run_if != "failed" or any(_fails_beside(one, needed, stuck) for one in watched):
+            continue
+        names = ", ".join(map(_name, watched))
+        if alarm is job:
+            return (
+                f"run_if='failed' asks for a failure of {names}, which must succeed for it to run: "
+                f"write ref(job) where an input should be the job itself"
+            )
+        return (
+            f"it builds on the success of {_name(alarm)}, which runs only if {names} failed, and on the success of "
+            f"that too: take one of them away, or let it wait for them with run_if='settled'"
+        )
+    return ""
+
+
+def _fails_beside(job: AnyJob, needed: Container[AnyJob], stuck: set[AnyJob]) -> bool:
+    """Return whether a job can fail, or be BLOCKED, while everything that is needed succeeds."""
+    if job in needed:
+        return False
+    outside = reachable(
+        [job], lambda one: [other for other in _basis(one) if other not in needed] if one in stuck else []
+    )
+    return any(one not in stuck for one in outside)
+
+
+def _name(job: AnyJob) -> str:
+    return repr(printable(job.label))
+
+
+# ---- what is suspicious
+
+
+def suspicions(level: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
+    """Yield what is strange about a scheduler and its own members: the job, with the problem and what to do."""
+    limit = _time_limit(level)
+    yield from ((level, text) for text in _about_scheduler(level, limit is not None))
+    unfailing = {job for job in level if is_scheduler(job) and _never_fails(job)}
+    for job in level:
+        yield from ((job, text) for text in _about_options(job))
+        yield from ((job, text) for text in _about_groups(job, unfailing))
+        if job.run_if == "succeeded" and not job.required:
+            yield job, "run_if='succeeded' without requirements changes nothing: let it require something, or leave it"
+        if job.timeout is not None and limit is not None and job.timeout > limit[1]:
+            name = _name(limit[0])
+            yield (
+                job,
+                (
+                    f"its timeout of {job.timeout:g} s never passes: {name} ends everything after {limit[1]:g} s; "
+                    f"change one of the two"
+                ),
+            )
+    yield from _too_late(level)
+
+
+def _about_scheduler(level: BaseScheduler, is_limited: bool) -> Iterator[str]:
+    jobs = tuple(level)
+    if not jobs:
+        yield "it has no jobs, and so does nothing: add some"
+    elif all(job.forever for job in jobs) and not is_limited and not _ends_with_others(level):
+        yield "all its jobs are forever jobs, and there is no timeout: it ends only if they do; give it a timeout"
+    if level.scheduler is None:
+        idle = [name for name, changed in _without_effect_outside(level) if changed]
+        if idle:
+            yield f"{' and '.join(idle)} of the outermost scheduler have no effect: put it into another, or leave them"
+
+
+def _without_effect_outside(level: BaseScheduler) -> Iterator[tuple[str, bool]]:
+    """Yield the options that have an effect only inside another scheduler, each with whether it was given."""
+    yield "required", bool(level.required)
+    yield "run_if", level.run_if != "settled"
+    yield "forever", level.forever
+    yield "retry", level.retry is not None
+    yield "on_timeout", level.on_timeout != "fail"
+    yield "own_task", level.own_task
+
+
+def _about_options(job: AnyJob) -> Iterator[str]:
+    if job.idle_timeout is not None and job.timeout is not None and job.idle_timeout >= job.timeout:
+        yield f"its idle_timeout of {job.idle_timeout:g} s never passes: its timeout comes first; leave one out"
+
+
+def _about_groups(job: AnyJob, unfailing: Container[AnyJob]) -> Iterator[str]:
+    """Yield each condition on the outcome of a nested scheduler that has the same one whatever its jobs do."""
+    for one in job.required:
+        if job.run_if != "settled" and one in unfailing:
+            yield (
+                f"run_if={job.run_if!r}, but no failure in {_name(one)} counts as one of {_name(one)}, because none of "
+                f"its jobs is critical: give it critical_jobs=True"
+            )
+
+
+def _never_fails(group: BaseScheduler) -> bool:
+    """Return whether a scheduler with jobs succeeds whatever becomes of them, and however long they take."""
+    is_limited = group.timeout is not None or group.idle_timeout is not None
+    return not is_limited and bool(tuple(group)) and not any(job.is_critical() for job in group)
+
+
+def _ends_with_others(level: BaseScheduler) -> bool:
+    """Return whether a scheduler, or one around it, is a forever job, which is cancelled when the others settle."""
+    return any(one.forever and one.scheduler is not None for one in (level, *outwards(level)))
+
+
+def _time_limit(level: BaseScheduler) -> tuple[BaseScheduler, float] | None:
+    """Return the shortest timeout among a scheduler and those around it, with the scheduler that has it."""
+    limits = [(one, one.timeout) for one in (level, *outwards(level)) if one.timeout is not None]
+    return min(limits, key=lambda limit: limit[1], default=None)
+
+
+def _too_late(level: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
+    """Yield forever jobs that wait for everything else: the run ends at the moment when they could start."""
+    others = [job for job in level if not job.forever]
+    required = {one for job in others for one in job.required}
+    last = [job for job in others if job not in required]
+    for job in level:
+        if job.forever and last and job.required and all(one in job.required for one in last):
+            yield (
+                job,
+                (
+                    "it runs for ever, but waits for all that does not: it is cancelled as soon as it could start; "
+                    "take a requirement away, or make it no forever job"
+                ),
+            )

@@ -1,0 +1,180 @@
+"""`findings`: everything that is wrong with a scenario, or looks wrong; nothing is run, nothing is changed.
+
+A run is refused at the first problem that its checks find. Here every check is made for every job, so that a scenario
+can be mended in one go; `_allowed` looks at what a run would not refuse.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Container, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar, TypeVarTuple
+
+from .._core.door.reading import (
+    AnyJob,
+    BaseScheduler,
+    CycleError,
+    backlinks,
+    check_late_input,
+    check_may_run,
+    check_needs,
+    check_one_shot,
+    check_requirement,
+    check_scenario,
+    common,
+    find_cycle,
+    find_implied,
+    is_scheduler,
+    may_repeat,
+    refuse_shared_pools,
+    waits_for,
+)
+from . import _allowed
+
+Node = TypeVar("Node")
+Ts = TypeVarTuple("Ts")
+
+
+class FindingKind(enum.Enum):
+    """How bad a finding is."""
+
+    REFUSED = "refused"
+    """A run would not start."""
+    NEVER_RUNS = "never runs"
+    """Whatever happens, the job will not run."""
+    SUSPICIOUS = "suspicious"
+    """Allowed, but probably not what was meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A problem of one job, and what to do about it, in words."""
+
+    kind: FindingKind
+    job: AnyJob
+    text: str
+
+
+def findings(scheduler: BaseScheduler) -> list[Finding]:
+    """Return the problems of a scheduler and everything in it, the worst first, then in the order of the jobs.
+
+    O(V + E), except for jobs that need the success of an alarm: each costs the number of jobs that it needs.
+    """
+    find_implied(scheduler)
+    levels = list(_levels(scheduler))
+    walked = dict(levels)
+    never = _allowed.never_runs(list(scheduler.iterate_jobs()))
+    suspicions = (found for level, _ in levels for found in _allowed.suspicions(level))
+    refused = [found for level in levels for found in _refused(*level, walked, scheduler)]
+    refused += _errors_of(scheduler, refuse_shared_pools, walked, scheduler)
+    if not refused:  # the run has the last word
+        refused += _errors_of(scheduler, check_scenario, scheduler)
+    return [
+        *(Finding(FindingKind.REFUSED, job, text) for job, text in refused),
+        *(Finding(FindingKind.NEVER_RUNS, job, text) for job, text in never),
+        *(Finding(FindingKind.SUSPICIOUS, job, text) for job, text in suspicions),
+    ]
+
+
+def _levels(scheduler: BaseScheduler) -> Iterator[tuple[BaseScheduler, bool]]:
+    """Yield a scheduler and all nested in it, each with whether it may run more than once in a run."""
+    todo = [(scheduler, False)]
+    while todo:
+        level, repeated = todo.pop()
+        yield level, repeated
+        nested = [job for job in level if is_scheduler(job)]
+        todo += [(job, repeated or may_repeat(job)) for job in reversed(nested)]
+
+
+def _refused(
+    level: BaseScheduler, repeated: bool, walked: Container[BaseScheduler], outermost: BaseScheduler
+) -> Iterator[tuple[AnyJob, str]]:
+    """Yield the reasons why a run of the outermost scheduler would refuse this one or one of its members."""
+    yield from _errors_of(level, check_may_run, level)
+    for cycle in _cycles(level):
+        yield cycle[0], str(CycleError(cycle))
+    for job in level:
+        yield from _errors_of(job, check_needs, level, [job], outermost)
+        for one in job.required:
+            yield from _errors_of(job, check_requirement, job, one, level)
+            yield from _errors_of(job, _refuse_unreachable, job, one, level, walked)
+        yield from _errors_of(job, check_one_shot, job, repeated)
+
+
+def _errors_of(job: AnyJob, check: Callable[[*Ts], None], *arguments: *Ts) -> Iterator[tuple[AnyJob, str]]:
+    try:
+        check(*arguments)
+    except (ValueError, RuntimeError) as error:
+        yield job, str(error)
+
+
+def _cycles(level: BaseScheduler) -> list[list[AnyJob]]:
+    """Return one cycle from each set of jobs that all wait for each other, in the order in which they were added."""
+    place = {job: number for number, job in enumerate(level)}
+    found: list[list[AnyJob]] = []
+    neighbours = partial(waits_for, level)
+    for component in components(place, neighbours):
+        cycle = find_cycle(component, _within(component, neighbours))
+        assert cycle is not None
+        first = cycle.index(min(cycle, key=place.__getitem__))
+        found.append(cycle[first:] + cycle[:first])
+    return sorted(found, key=lambda cycle: place[cycle[0]])
+
+
+def _within(jobs: Iterable[Node], neighbours: Callable[[Node], Iterable[Node]]) -> Callable[[Node], list[Node]]:
+    """Return `neighbours`, limited to these jobs."""
+    inside = set(jobs)
+    return lambda job: [other for other in neighbours(job) if other in inside]
+
+
+def _refuse_unreachable(job: AnyJob, one: AnyJob, level: BaseScheduler, walked: Container[BaseScheduler]) -> None:
+    """Refuse an input that has not settled and is outside everything that would run: nothing could wait for it."""
+    found = common(job, one)
+    if found is not None and found[0] not in walked:
+        check_late_input(job, one, level)
+
+
+def components(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Node]]) -> Iterator[list[Node]]:
+    """Yield the strongly connected components of more than one node. Kosaraju 1978, iterative, O(V + E).
+
+    Args:
+        nodes: the graph.
+        requirements: from a node to its neighbours, all of them in `nodes`; no node is its own neighbour.
+
+    """
+    followers = backlinks(nodes, requirements)
+    finished = _finished(followers, requirements)
+    met: set[Node] = set()
+    for root in reversed(finished):
+        if root in met:
+            continue
+        met.add(root)
+        component = [root]
+        for node in component:  # grows meanwhile
+            new = [follower for follower in followers[node] if follower not in met]
+            met.update(new)
+            component += dict.fromkeys(new)
+        if len(component) > 1:
+            yield component
+
+
+def _finished(nodes: Iterable[Node], neighbours: Callable[[Node], Iterable[Node]]) -> list[Node]:
+    """Return the nodes in the order in which a depth-first walk leaves them."""
+    finished: list[Node] = []
+    met: set[Node] = set()
+    for start in nodes:
+        if start in met:
+            continue
+        met.add(start)
+        stack = [(start, iter(neighbours(start)))]
+        while stack:
+            _, left = stack[-1]
+            new = next((other for other in left if other not in met), None)
+            if new is None:
+                finished.append(stack.pop()[0])
+            else:
+                met.add(new)
+                stack.append((new, iter(neighbours(new))))
+    return finished
