@@ -1,11 +1,12 @@
-"""Writes `reference/bad-input.md`: each public parameter is given all that is bad: `python docs/_site/bad_input.py`.
+"""Bad input: each public parameter, given each bad value, refuses it with an error that names the parameter.
 
-Each call below is complete and right. Then one of its parameters at a time gets each of the values, and what is raised
-is noted.
+Each call below is complete and right. Then one of its parameters at a time gets each of the values.
 """
 
 import concurrent.futures
 import contextlib
+import dataclasses
+import enum
 import functools
 import importlib.util
 import inspect
@@ -15,18 +16,19 @@ import math
 import os
 import tempfile
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import trioflow
 from trioflow import Job, Port, Scheduler, current_job
-from trioflow.abc import JobKind, Look, shown
+from trioflow.abc import JobKind, Look
 from trioflow.testing import FAULTS, explore, run_virtual
 
+from .bodies import nothing
+
 PACKAGE = Path(trioflow.__file__).parent
-PAGE = Path(__file__).parents[1] / "reference" / "bad-input.md"
 
 
 class Thing:
@@ -66,11 +68,7 @@ VALUES: dict[str, Any] = {
     "object": Thing(),
     "hostile": Hostile(),
 }
-"""What each parameter is given, by the name that the page has for it."""
-
-
-async def nothing() -> None:
-    """Do nothing."""
+"""What each parameter is given, by the name that a failed test shows."""
 
 
 async def one(_: object) -> None:
@@ -261,16 +259,8 @@ class Refused:
     value: str  # its name in `VALUES`
     error: BaseException
 
-    @property
-    def text(self) -> str:
-        """The type and the message, with an ellipsis in place of the value."""
-        message = str(self.error.args[0]) if isinstance(self.error, KeyError) else str(self.error)
-        given = VALUES[self.value]
-        message = message.replace(f"found {type(given).__name__}", "found …")
-        message = message.replace(repr(shown(given)), "'…'")
-        for before in ("=", "(", ": ", "is ", "not "):
-            message = message.replace(f"{before}{shown(given)}", f"{before}…", 1)
-        return f"{type(self.error).__name__}: {message}"
+    def __str__(self) -> str:
+        return f"{self.call}({self.parameter}={self.value}): {type(self.error).__name__}: {self.error}"
 
     @property
     def is_clear(self) -> bool:
@@ -348,61 +338,36 @@ def aside() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
+@functools.cache
 def walk() -> list[tuple[str, str, list[Refused]]]:
     """Return each call, each of its parameters, and the values that it refuses."""
     with aside():
         return list(walked())
 
 
-def page(found: Iterable[tuple[str, str, list[Refused]]]) -> str:
-    """Return the page, with what was found."""
-    by_call: dict[str, list[str]] = {}
-    for name, parameter, refused in found:
-        by_text: dict[str, list[str]] = {}
-        for one in refused:
-            by_text.setdefault(one.text, []).append(one.value)
-        taken = [value for value in VALUES if value not in {one.value for one in refused}]
-        groups = sorted(by_text.items(), key=lambda pair: len(pair[1]))
-        errors = [
-            f"{'all else' if pair is groups[-1] and len(pair[1]) > 3 else listed(pair[1])}: {cell(pair[0])}"
-            for pair in groups
-        ]
-        row = f"| `{parameter}` | {listed(taken) if errors else 'all'} | {'<br>'.join(errors)} |"
-        by_call.setdefault(name, []).append(row)
-    parts = [HEAD]
-    for name, rows in by_call.items():
-        summary = f"<code>{name}</code>: {len(rows)} parameter{'s' * (len(rows) != 1)}"
-        table = "\n".join(["| parameter | takes | refuses |", "| --- | --- | --- |", *rows])
-        parts.append(f"<details><summary>{summary}</summary>\n\n{table}\n\n</details>")
-    return "\n\n".join(parts) + "\n"
+def test_bad_input_is_refused_by_a_check_that_names_the_parameter() -> None:
+    """No error comes from deep inside, nor from the hostile object: each is of a type that says what is wrong."""
+    unclear = [str(one) for _, _, refused in walk() for one in refused if not one.is_clear]
+    assert unclear == []
 
 
-def listed(values: list[str]) -> str:
-    """Return names of values as they stand in a cell."""
-    return ", ".join(f"`{value}`" for value in values)
+def test_an_object_of_a_foreign_type_is_refused() -> None:
+    """Only what is passed on to code of the user takes any object."""
+    taken = [
+        f"{call}({parameter})" for call, parameter, refused in walk() if "object" not in {one.value for one in refused}
+    ]
+    assert taken == ["abc.JobKind(arguments)"]  # what a kind of one's own gets
 
 
-def cell(text: str) -> str:
-    """Return an error as it stands in a cell."""
-    kind, _, message = text.partition(": ")
-    ticks = "``" if "`" in message else "`"
-    pipe = message.replace("|", "\\|")
-    return f"{kind}: {ticks}{pipe}{ticks}"
+def is_to_be_tried(thing: object) -> bool:
+    """Return whether users call this with values that they have chosen: not an error, an enumeration or a record."""
+    is_made_by_trioflow = isinstance(thing, type) and (
+        issubclass(thing, (BaseException, enum.Enum, tuple)) or dataclasses.is_dataclass(thing)
+    )
+    return callable(thing) and not is_made_by_trioflow
 
 
-HEAD = """# Bad input
-
-What is wrong is refused where it is given: when the job, the scheduler or the view is made, or called. The error names
-the parameter, shows what was found, and says what to give. It is a `TypeError` if the type is wrong, and a `ValueError`
-if only the value is, or if it is none of the words to choose from. Nothing has been started by then, and nothing has
-changed.
-
-Below, each parameter is given `None`, `True`, numbers (`NaN`, infinite and huge ones too), texts (empty, or with a
-NUL), bytes, a list, a dict, an object of another type, and a hostile one, whose `repr`, `str`, `eq` and `hash` raise.
-In the errors, `…` stands for what was given: of a long value the first 100 characters, of a huge number its size, and
-of an object that cannot be shown its type. The options that all kinds of jobs have are under `AbstractJob` alone. The
-functions of `trioflow.abc` that look at a job or at a run check nothing: pictures call them for each line."""
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(walk()), encoding="utf-8")
+def test_all_that_is_public_is_tried() -> None:
+    """A new public callable is in `calls`, or in `ELSEWHERE` with a reason."""
+    public = {name for name in trioflow.__all__ if is_to_be_tried(getattr(trioflow, name))}
+    assert public - {call for call, _, _ in walk()} == ELSEWHERE.keys()
