@@ -69,6 +69,8 @@ def on_read(app: Sphinx, name: str, source: list[str]) -> None:
     source[0] = LINK.sub(rewritten, source[0])
     if name == app.config.root_doc:
         source[0] += "\n" + toctrees(Path(app.srcdir, "README.md").read_text(encoding="utf-8"))
+    if name == "decisions/README":
+        source[0] += "\n```{toctree}\n:hidden:\n:glob:\n\n[0-9]*\n```\n"
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
