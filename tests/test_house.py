@@ -100,7 +100,7 @@ def is_docstring(node: ast.stmt) -> bool:
 
 
 def test_private_parts_of_the_engine_are_read_in_the_engine_alone() -> None:
-    """Outside of the engine, its objects are asked by public names, and by the functions of its door."""
+    """Outside of the engine, its objects are asked by public names, and by the functions of its api."""
     found: list[str] = []
     for module, tree in modules().items():
         if not module.startswith("trioflow._core."):

@@ -5,37 +5,37 @@ import sys as _sys
 import typing as _typing
 
 from . import abc as abc
-from ._core.door import AbstractJob as AbstractJob
-from ._core.door import Adaptive as Adaptive
-from ._core.door import CycleError as CycleError
-from ._core.door import Job as Job
-from ._core.door import JobCancelled as JobCancelled
-from ._core.door import JobNotDone as JobNotDone
-from ._core.door import JobSkipped as JobSkipped
-from ._core.door import JobState as JobState
-from ._core.door import JobTimeout as JobTimeout
-from ._core.door import JournalError as JournalError
-from ._core.door import MissingRequirement as MissingRequirement
-from ._core.door import Pool as Pool
-from ._core.door import Rate as Rate
-from ._core.door import RequirementFailed as RequirementFailed
-from ._core.door import Sequence as Sequence
-from ._core.door import Service as Service
-from ._core.door import StopReason as StopReason
-from ._core.door import Throttled as Throttled
-from ._core.door import TrioflowError as TrioflowError
-from ._core.door import current_job as current_job
-from ._core.door import job as job
-from ._core.door import ref as ref
-from ._core.door import take_the_plain_way as _take_the_plain_way
+from ._core.api import AbstractJob as AbstractJob
+from ._core.api import Adaptive as Adaptive
+from ._core.api import CycleError as CycleError
+from ._core.api import Job as Job
+from ._core.api import JobCancelled as JobCancelled
+from ._core.api import JobNotDone as JobNotDone
+from ._core.api import JobSkipped as JobSkipped
+from ._core.api import JobState as JobState
+from ._core.api import JobTimeout as JobTimeout
+from ._core.api import JournalError as JournalError
+from ._core.api import MissingRequirement as MissingRequirement
+from ._core.api import Pool as Pool
+from ._core.api import Rate as Rate
+from ._core.api import RequirementFailed as RequirementFailed
+from ._core.api import Sequence as Sequence
+from ._core.api import Service as Service
+from ._core.api import StopReason as StopReason
+from ._core.api import Throttled as Throttled
+from ._core.api import TrioflowError as TrioflowError
+from ._core.api import current_job as current_job
+from ._core.api import job as job
+from ._core.api import ref as ref
+from ._core.api import take_the_plain_way as _take_the_plain_way
 from ._scheduler import Scheduler as Scheduler
 
 if _os.environ.get("TRIOFLOW_PLAIN"):
     _take_the_plain_way()
 
 if _typing.TYPE_CHECKING:
-    from ._core.door.keeping import Depfile as Depfile
-    from ._core.door.keeping import Optional as Optional
+    from ._core.api.journals import Depfile as Depfile
+    from ._core.api.journals import Optional as Optional
     from .dask import DaskJob as DaskJob
     from .jobs._executor import ExecutorJob as ExecutorJob
     from .jobs._thread import ThreadJob as ThreadJob
@@ -94,7 +94,7 @@ _claim(dict(globals()), __name__)  # AbstractJob, which is in both, too
 _LATE = {
     name: module
     for module, names in {
-        "._core.door.keeping": "Depfile Optional",
+        "._core.api.journals": "Depfile Optional",
         ".dask": "DaskJob",
         ".jobs._executor": "ExecutorJob",
         ".jobs._thread": "ThreadJob",

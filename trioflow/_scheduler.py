@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, TextIO, Unpack
 
-from ._core.door import BaseScheduler, BaseSchedulerOptions, Option, describe
-from ._core.door.reading import current_run, file_path, flag, outermost
+from ._core.api import BaseScheduler, BaseSchedulerOptions, Option, describe
+from ._core.api.views import current_run, file_path, flag, outermost
 
 if TYPE_CHECKING:
     import os
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from graphviz import Digraph
 
-    from ._core.door import AnyJob, Backend, Instrument, Required, Run, RunJournal
+    from ._core.api import AnyJob, Backend, Instrument, Required, Run, RunJournal
     from .jobs.process._place import Processes
     from .simulation._durations import Durations
     from .view.graph._render import DrawingOptions, GraphOptions

@@ -14,7 +14,7 @@ import pytest
 import trioflow
 import trioflow.abc
 from trioflow import CommandJob, Journal, Monitor, Scheduler, SshNode
-from trioflow._core.door.keeping import SaveName
+from trioflow._core.api.journals import SaveName
 from trioflow.abc import AbstractJob, BackendName, JobserverStyle, OnTimeout, PolicyName, RunIf
 from trioflow.jobs.command._options import Leftovers, Pin
 from trioflow.jobs.ssh._nodes import OnUnreachable

@@ -45,9 +45,9 @@ KINDS: Final = ("tests/jobs/test_thread_job.py", "tests/jobs/test_idle.py", "tes
 ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     **{room: (f"trioflow/_core/{room}", ENGINE) for room in ("backend", "job", "scheduler")},
     "run": ("trioflow/_core/run", (*ENGINE, "tests/journal/test_restoring.py")),
-    "door": (
-        "trioflow/_core/door",
-        (*ENGINE, *VIEWS, *KINDS, "tests/cli/test_check.py", "tests/journal/test_keeping.py"),
+    "api": (
+        "trioflow/_core/api",
+        (*ENGINE, *VIEWS, *KINDS, "tests/cli/test_check.py", "tests/journal/test_api_journals.py"),
     ),
     "limits": ("trioflow/_core/limits", (*ENGINE, *VIEWS)),
     "base": ("trioflow/_core/base", (*ENGINE, *VIEWS, "tests/view/test_units.py")),

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from trioflow import Job, Scheduler, StopReason
-from trioflow._core.door.reading import slots_of
+from trioflow._core.api.views import slots_of
 from trioflow.abc import AbstractJob, Instrument
 
 from ..bodies import CANCELLED, fail, later, nap, naps, starts, timed

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from trioflow import JobState, RequirementFailed, Scheduler, StopReason
+from trioflow._core.api.views import Failure
 from trioflow._core.base._states import HOW_RUNS_END, TRANSITIONS
-from trioflow._core.door.reading import Failure
 from trioflow._core.scheduler import _explain
 from trioflow.abc import WaitCause
 from trioflow.view import _states

@@ -1,4 +1,4 @@
 """The engine: no terminal, no drawing, no processes, no environment, no print.
 
-Outside of it, only its door (`_core.door`) may be imported.
+Outside of it, only `_core.api` may be imported.
 """

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
 
-from .._core.door.reading import (
+from .._core.api.views import (
     AnyJob,
     BaseScheduler,
     inputs_of,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar, TypeVarTuple
 
-from .._core.door.reading import (
+from .._core.api.views import (
     AnyJob,
     BaseScheduler,
     CycleError,

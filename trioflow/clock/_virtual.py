@@ -12,7 +12,7 @@ from typing import Any, TypeVar, TypeVarTuple, cast, final
 
 import anyio
 
-from .._core.door.kinds import shown
+from .._core.api.kinds import shown
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from .._core.door.keeping import JobState, always_runs, beginning, failed_through_member, headline, is_scheduler
+from .._core.api.journals import JobState, always_runs, beginning, failed_through_member, headline, is_scheduler
 from . import _json
 
 if TYPE_CHECKING:
-    from .._core.door.keeping import AbstractJob, BaseScheduler
+    from .._core.api.journals import AbstractJob, BaseScheduler
 
 SUCCEEDED: Final = JobState.SUCCEEDED
 MOST: Final = 1000

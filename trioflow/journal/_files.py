@@ -20,7 +20,7 @@ import time
 from collections.abc import Container, Iterable
 from typing import Any, Final
 
-from .._core.door.keeping import Depfile, Work
+from .._core.api.journals import Depfile, Work
 from ._values import Unstorable, digest
 
 ABSENT: Final = "absent"

@@ -24,7 +24,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from .._core.door.keeping import (
+from .._core.api.journals import (
     AbstractJob,
     FunctionJob,
     Hidden,

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast, final, get_args
 
-from .._core.door.keeping import (
+from .._core.api.journals import (
     DROPPED,
     NOT_KEPT,
     NOT_THERE,
@@ -41,7 +41,7 @@ from .._core.door.keeping import (
     value_of,
     warn,
 )
-from .._core.door.keeping import (
+from .._core.api.journals import (
     shown as shown_value,
 )
 from . import _json
@@ -54,7 +54,7 @@ from ._values import Unstorable, dumps, form, loads
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .._core.door.keeping import BaseScheduler, Save
+    from .._core.api.journals import BaseScheduler, Save
 
 FEW: Final = 5
 """How many jobs a report names."""

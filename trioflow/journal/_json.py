@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from .._core.door.keeping import JournalError
+from .._core.api.journals import JournalError
 
 
 def encode(value: Any) -> bytes:

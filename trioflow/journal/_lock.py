@@ -28,7 +28,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from .._core.door.keeping import JournalError, warn
+from .._core.api.journals import JournalError, warn
 
 GUARD_PATIENCE: Final = 10.0
 """Seconds to wait for the guard of a killed run; it takes a few tenths."""

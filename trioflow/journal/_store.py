@@ -32,7 +32,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
-from .._core.door.keeping import JournalError
+from .._core.api.journals import JournalError
 from . import _json
 from ._intact import Intact
 from ._lock import Lock, holder, is_own

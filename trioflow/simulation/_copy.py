@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from .._core.door.reading import (
+from .._core.api.views import (
     Adaptive,
     AnyJob,
     BaseScheduler,
@@ -26,7 +26,7 @@ from .._core.door.reading import (
 )
 
 if TYPE_CHECKING:
-    from .._core.door.reading import PolicyName
+    from .._core.api.views import PolicyName
 
 
 async def take(seconds: float, *_: object) -> None:

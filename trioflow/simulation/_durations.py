@@ -14,7 +14,7 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from .._core.door.reading import (
+from .._core.api.views import (
     AnyJob,
     BaseScheduler,
     JobState,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
-from .._core.door.reading import (
+from .._core.api.views import (
     AnyJob,
     BaseScheduler,
     Instrument,
@@ -34,7 +34,7 @@ from .._core.door.reading import (
     usual_duration,
     waits_for,
 )
-from .._core.door.reading import slots_of as slots
+from .._core.api.views import slots_of as slots
 from ..clock import virtual_options
 from ..view.trace._trace import Trace
 from . import _durations
@@ -43,7 +43,7 @@ from ._copy import ScenarioCopy, is_limiter
 if TYPE_CHECKING:
     from types import EllipsisType
 
-    from .._core.door.reading import Policy, PolicyName, Window
+    from .._core.api.views import Policy, PolicyName, Window
     from ._durations import Durations
 
     Change = Callable[[dict[str, Any]], dict[str, Any]]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from .._core.door.reading import (
+from .._core.api.views import (
     AnyJob,
     BaseScheduler,
     Rate,
@@ -34,7 +34,7 @@ from ._copy import ScenarioCopy
 from ._simulate import lower_bounds, users_of
 
 if TYPE_CHECKING:
-    from .._core.door.reading import PolicyName
+    from .._core.api.views import PolicyName
     from ._simulate import Change
 
 SIMULATED: Final = 60_000

@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast, final, get_args
 
-from .._core.door.kinds import is_among, loop_running, shown
+from .._core.api.kinds import is_among, loop_running, shown
 from ..abc import BackendName
 from ._changes import KINDS, Plan, read_plan
 from ._draw import Drawer

@@ -42,8 +42,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import anyio
 import anyio.to_thread
 
-from .._core.door.kinds import name_of, shown
-from .._core.door.reading import (
+from .._core.api.kinds import name_of, shown
+from .._core.api.testing import ends_by_itself, ends_what_hangs, interrupt, scope_of_run, steer, works_elsewhere
+from .._core.api.views import (
     AbstractJob,
     AnyJob,
     Instrument,
@@ -55,7 +56,6 @@ from .._core.door.reading import (
     is_service,
     paths_of,
 )
-from .._core.door.steering import ends_by_itself, ends_what_hangs, interrupt, scope_of_run, steer, works_elsewhere
 from . import _places
 from ._changes import END, KINDS, MOMENT, Change, Plan
 from ._turns import GOES_FIRST, Turns, due_before, ordered

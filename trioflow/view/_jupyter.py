@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from .._core.door.reading import AbstractJob, AnyJob, BaseScheduler, is_scheduler
+from .._core.api.views import AbstractJob, AnyJob, BaseScheduler, is_scheduler
 from . import _in_cells
 from .text import _symbols
 from .text._listing import Listing

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from .._core.door.reading import JobState, WaitCause
+from .._core.api.views import JobState, WaitCause
 
 
 class Mark(NamedTuple):

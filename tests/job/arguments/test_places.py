@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trioflow import CycleError, Job, JobState, MissingRequirement, Scheduler, Sequence
-from trioflow._core.door.reading import find_implied
+from trioflow._core.api.views import find_implied
 
 from ...bodies import checked_result, fail, give, later, take
 

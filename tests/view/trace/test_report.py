@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from trioflow import CommandJob, Job, Pool, Scheduler, Sequence, Trace
-from trioflow._core.door.reading import printable
+from trioflow._core.api.views import printable
 from trioflow.view.trace.report import _commands
 
 from ...bodies import fail, nap

@@ -16,7 +16,7 @@ import signal
 import subprocess
 from typing import TYPE_CHECKING, Any, Final
 
-from ..._core.door import JobTimeout
+from ..._core.api import JobTimeout
 from ...abc import arguments_of
 from .._carried import carried_beside
 from ..posix._groups import KILL_PAUSE, end_group, until_empty

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
-from ..._core.door.keeping import Optional
+from ..._core.api.journals import Optional
 from ...abc import AbstractJob, JobKind, JobOptions, Look, given_of, run_of, size_text
 from ..posix._groups import memory
 from . import _granted, _line
@@ -16,7 +16,7 @@ from ._options import CommandOptions, Leftovers, Path, Pin, environment, granted
 from ._result import CommandResult
 
 if TYPE_CHECKING:
-    from ..._core.door.keeping import Depfile
+    from ..._core.api.journals import Depfile
     from ...abc import Work
     from ..posix._processes import Process
 

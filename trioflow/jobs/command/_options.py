@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from ..._core.door.keeping import Depfile, Optional
+from ..._core.api.journals import Depfile, Optional
 from ...abc import callback, duration, file_path, flag, is_among, shown
 from ..posix._processes import check_limits
 from . import _exits

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, final
 
-from ..._core.door import TrioflowError
+from ..._core.api import TrioflowError
 from ...abc import duration, shown, whole
 from ..posix._processes import as_signal
 from ._capture import Spool

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, Unpack
 
 import anyio
 
-from ..._core.door import JobTimeout, Service, current_job
+from ..._core.api import JobTimeout, Service, current_job
 from ...abc import JobOptions, RunHandle, callback, run_of
 from ._job import CommandJob
 from ._options import Path, is_path

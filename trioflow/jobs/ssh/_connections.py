@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
-from ..._core.door import JobTimeout
+from ..._core.api import JobTimeout
 from ..command._job import CommandJob
 from ..command._result import CommandError
 from ..posix._groups import end_group

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from ..._core.door import RequirementFailed
-from ..._core.door.reading import (
+from ..._core.api import RequirementFailed
+from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
     Instrument,

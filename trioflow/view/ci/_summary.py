@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Final, final
 
-from ..._core.door.reading import JobState, duration_text, printable
+from ..._core.api.views import JobState, duration_text, printable
 from ..text._symbols import Symbols
 from ._cases import CiReport, Report
 from ._junit import clean, plain

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, final
 
-from ..._core.door.keeping import Paths
-from ..._core.door.reading import (
+from ..._core.api.journals import Paths
+from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
     Instrument,

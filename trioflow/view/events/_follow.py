@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from ..._core.door.reading import JobState, StopReason, WaitCause, Waiting
+from ..._core.api.views import JobState, StopReason, WaitCause, Waiting
 from ..monitor._monitor import Monitor, MonitoredRun
 from ..monitor._records import JobRecord, SchedulerRecord, Source
 from . import _format as f

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from ..._core.door.reading import JobState
+from ..._core.api.views import JobState
 from .._states import INK_IN_THE_DARK, LOOKS
 from . import _dot, _style
 from ._drawing import LineKind

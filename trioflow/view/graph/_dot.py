@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from ..._core.door.reading import AnyJob, BaseScheduler, look_of, printable
+from ..._core.api.views import AnyJob, BaseScheduler, look_of, printable
 from .._states import LOOKS, Colours
 from . import _style
 from ._drawing import Close, Drawing, DrawnAs, LineKind, Open

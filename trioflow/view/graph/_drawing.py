@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from ..._core.door.reading import AnyJob, BaseScheduler, flag, inputs_of, is_inside, is_scheduler, outwards, paths_of
+from ..._core.api.views import AnyJob, BaseScheduler, flag, inputs_of, is_inside, is_scheduler, outwards, paths_of
 from ..text import _selection
 from ..text._listing import Begin, End, Plain, numbered, rows
 from . import _simplify

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Iterable
 from typing import Final, NamedTuple, TypeAlias
 
-from ..._core.door.reading import AnyJob, BaseScheduler
+from ..._core.api.views import AnyJob, BaseScheduler
 from ._drawing import Close, Drawing, Lines, Open
 
 

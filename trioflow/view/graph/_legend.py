@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from ..._core.door.reading import AnyJob, JobState, is_scheduler, look_of
+from ..._core.api.views import AnyJob, JobState, is_scheduler, look_of
 from .._states import LOOKS
 from . import _dot, _style
 from ._drawing import Close, Drawing, DrawnAs, LineKind

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from ..._core.door.reading import AnyJob, BaseScheduler, JobState, look_of, printable
+from ..._core.api.views import AnyJob, BaseScheduler, JobState, look_of, printable
 from .._states import INK, LOOKS
 from . import _style
 from ._drawing import Close, Drawing, DrawnAs, LineKind, Open, Single

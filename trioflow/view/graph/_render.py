@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack, get_args
 
-from ..._core.door.reading import BaseScheduler, file_path, flag, is_among, shown
+from ..._core.api.views import BaseScheduler, file_path, flag, is_among, shown
 from ..text._selection import Wanted
 from . import _dark, _dot, _legend, _mermaid
 from ._drawing import NO_PATH, Close, CriticalPath, Drawing

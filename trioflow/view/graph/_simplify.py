@@ -7,7 +7,7 @@ import re
 from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from ..._core.door.reading import AnyJob, JobState, is_inside, is_scheduler
+from ..._core.api.views import AnyJob, JobState, is_inside, is_scheduler
 from .._states import PRECEDENCE
 
 DIGITS: Final = re.compile(r"(\d+)")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
 
-from ..._core.door.reading import AnyJob, BaseScheduler, JobState, duration_text, is_scheduler, printable
+from ..._core.api.views import AnyJob, BaseScheduler, JobState, duration_text, is_scheduler, printable
 from .._states import CRITICAL, INK, LOOKS, Colours
 from . import _simplify
 

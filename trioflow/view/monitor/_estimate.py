@@ -29,7 +29,7 @@ from functools import partial
 from operator import itemgetter
 from typing import Final, Generic, TypeVar
 
-from ..._core.door.reading import JobState, longest_paths, usual_duration
+from ..._core.api.views import JobState, longest_paths, usual_duration
 from ._model import Model
 from ._records import JobRecord, SchedulerRecord, Source
 

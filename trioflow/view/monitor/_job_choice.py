@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from ..._core.door.reading import JobState
+from ..._core.api.views import JobState
 from ..text._symbols import Symbols
 from ._model import Model, in_listing_order
 from ._records import JobRecord, SchedulerRecord

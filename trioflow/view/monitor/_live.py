@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
-from ..._core.door import reading
-from ..._core.door.reading import AnyJob, BaseScheduler, JobState, ResourceView, RunPhase, StopReason
+from ..._core.api import views
+from ..._core.api.views import AnyJob, BaseScheduler, JobState, ResourceView, RunPhase, StopReason
 from ._records import JobRecord, SchedulerRecord, Source
 
 
@@ -19,7 +19,7 @@ class LiveSource(Source):
     """
 
     def __init__(self, root: BaseScheduler) -> None:
-        run = reading.current_run(root)
+        run = views.current_run(root)
         assert run is not None
         self.clock = run.clock  # type: ignore[method-assign]
         self._root: Final = root
@@ -62,13 +62,13 @@ class LiveSource(Source):
     def settle(self, scheduler: BaseScheduler, job: AnyJob) -> tuple[JobRecord, JobState, float | None]:
         """Return the record of a job that has settled, its state and when; the record has the facts of its end."""
         record = self.records[job]
-        state, record.started_at, at, is_all = reading.end_of(job)
+        state, record.started_at, at, is_all = views.end_of(job)
         if not is_all:
             record.attempts, record.timed_out, record.restored = job.attempts, job.timed_out, job.restored
-            record.error, record.held = job.raised_exception(), reading.held(job)
-            record.through_member = reading.failed_through_member(job)
+            record.error, record.held = job.raised_exception(), views.held(job)
+            record.through_member = views.failed_through_member(job)
         outer = record.outer
-        if outer is not None and not outer.keeps_jobs and reading.is_given_up(scheduler, job):
+        if outer is not None and not outer.keeps_jobs and views.is_given_up(scheduler, job):
             outer.drop(record)
             self._drop(record)
         return record, state, at
@@ -83,7 +83,7 @@ class LiveSource(Source):
     def _add(self, record: SchedulerRecord, job: AnyJob) -> JobRecord:
         found = self.records.get(job)
         if found is None:
-            kind = SchedulerRecord if reading.is_scheduler(job) else JobRecord
+            kind = SchedulerRecord if views.is_scheduler(job) else JobRecord
             found = self.records[job] = kind(job, record, job.forever)
         else:
             found.forget_run()
@@ -104,13 +104,13 @@ class LiveSource(Source):
     @property
     def tokens_taken(self) -> int | None:  # type: ignore[override]
         """How many tokens of its limiter are taken."""
-        run = reading.current_run(self._root)
+        run = views.current_run(self._root)
         return None if run is None else run.tokens_taken
 
     @property
     def ending(self) -> str:  # type: ignore[override]
         """A word for a run that is about to end."""
-        run = reading.current_run(self._root)
+        run = views.current_run(self._root)
         if run is not None and run.phase is RunPhase.STOPPING and run.reason is not StopReason.COMPLETED:
             return "ending"
         return "draining" if run is not None and run.phase is RunPhase.DRAINING else ""
@@ -119,30 +119,30 @@ class LiveSource(Source):
         """Ask a job, which is about to be shown, for what no event has told."""
         live = cast(AnyJob, job.named)
         self.look_at_progress(job)
-        job.critical, job.is_service = live.is_critical(), reading.is_service(live)
-        job.is_ready = reading.is_ready(live)
+        job.critical, job.is_service = live.is_critical(), views.is_service(live)
+        job.is_ready = views.is_ready(live)
         job.expected_duration, job.attempts = live.expected_duration, live.attempts
         job.retry = live.retry if isinstance(live.retry, int) else 0
-        job.status, job.waiting = reading.status_of(live), reading.waiting(live)
+        job.status, job.waiting = views.status_of(live), views.waiting(live)
 
     def look_at_progress(self, job: JobRecord) -> None:
         """Ask a running job how much of it is done."""
         live = cast(AnyJob, job.named)
         job.fraction_done, job.timed_out = live.fraction_done, live.timed_out
 
-    def waiting(self, job: JobRecord) -> reading.Waiting | None:
+    def waiting(self, job: JobRecord) -> views.Waiting | None:
         """Return what a job waits for."""
-        return reading.waiting(cast(AnyJob, job.named))
+        return views.waiting(cast(AnyJob, job.named))
 
     def waits_for(self, job: JobRecord) -> list[JobRecord]:
         """Return the members of its scheduler that must settle before a job may start."""
         assert job.outer is not None
-        required = reading.waits_for(_live(job.outer), cast(AnyJob, job.named))
+        required = views.waits_for(_live(job.outer), cast(AnyJob, job.named))
         return [record for one in required if (record := self.records.get(one)) is not None]
 
     def expected_durations(self, scheduler: SchedulerRecord) -> dict[JobRecord, float]:
         """Return how many seconds the members are expected to take, as far as that is known."""
-        known = reading.expected_durations(_live(scheduler))
+        known = views.expected_durations(_live(scheduler))
         return {record: known[job] for job in known if (record := self.records.get(job)) is not None}
 
     def needs_of(self, job: JobRecord) -> Mapping[str, Any]:
@@ -152,7 +152,7 @@ class LiveSource(Source):
     def resources_in(self, scheduler: SchedulerRecord) -> list[ResourceView]:
         """Return the resources of the scheduler's own pool."""
         pool = _live(scheduler).pool
-        return [] if pool is None else reading.resources_of(pool)
+        return [] if pool is None else views.resources_of(pool)
 
     def opens_in(self, resource: ResourceView, jobs: list[JobRecord]) -> float:
         """Return after how many seconds so much of a resource has come as these jobs need."""
@@ -160,7 +160,7 @@ class LiveSource(Source):
 
     def slots_in(self, scheduler: SchedulerRecord) -> int | None:
         """Return how many members of a scheduler may run at once."""
-        return reading.slots_of(_live(scheduler).jobs_window)
+        return views.slots_of(_live(scheduler).jobs_window)
 
     def is_longest_first(self, scheduler: SchedulerRecord) -> bool:
         """Return whether the members start in the order of their longest chains."""

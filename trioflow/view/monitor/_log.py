@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Final, TextIO
 
-from ..._core.door.reading import AnyJob, JobState, duration_text
+from ..._core.api.views import AnyJob, JobState, duration_text
 from ..text import _short_values
 from ..text._counts import TROUBLE
 from ..text._symbols import Symbols

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from ..._core.door.reading import JobState, shortened
+from ..._core.api.views import JobState, shortened
 from ..text import _counts, _short_values
 from ..text._verdict import Verdict, verdict
 from ._records import JobRecord, SchedulerRecord, Source

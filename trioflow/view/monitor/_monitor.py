@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Final, TextIO, TypeVar, cast, get_args
 
-from ..._core.door.reading import AnyJob, BaseScheduler, Instrument, JobState, duration, flag, in_cell, is_among, shown
+from ..._core.api.views import AnyJob, BaseScheduler, Instrument, JobState, duration, flag, in_cell, is_among, shown
 from ..text import _symbols
 from ._display import Display
 from ._job_choice import Nested, full_name

@@ -13,7 +13,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.text import Text
 
-from ..._core.door.reading import warn
+from ..._core.api.views import warn
 from ._display import PATIENCE, Display, Draw, Line, Ticker
 from ._terminal import STYLES
 

@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator
 from typing import Final
 
-from ..._core.door.reading import JobState, WaitCause, Waiting, duration_text, percent
+from ..._core.api.views import JobState, WaitCause, Waiting, duration_text, percent
 from .._states import CAUSES, CRITICAL, FOREVER, LOOKS
 from ..text import _short_values
 from ..text._symbols import UNICODE, Symbols, width

@@ -26,7 +26,7 @@ import threading
 import weakref
 from typing import Any, Final
 
-from ..._core.door.reading import AnyJob
+from ..._core.api.views import AnyJob
 from ._print_above import Above, split
 
 PIECE: Final = 1 << 16

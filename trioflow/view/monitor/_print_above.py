@@ -17,8 +17,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol, TextIO
 
-from ..._core.door import current_job
-from ..._core.door.reading import AnyJob
+from ..._core.api import current_job
+from ..._core.api.views import AnyJob
 from ._stand_in import StandIn, is_terminal
 
 MOST: Final = 1 << 16

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, cast
 
-from ..._core.door.reading import AnyJob, JobState, ResourceView, StopReason, Waiting, topological_order
+from ..._core.api.views import AnyJob, JobState, ResourceView, StopReason, Waiting, topological_order
 
 
 class Named(Protocol):

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sized
 from typing import Final, Protocol
 
-from ..._core.door.reading import JobState, duration_text
+from ..._core.api.views import JobState, duration_text
 from .._states import FOREVER, LOOKS, PRECEDENCE
 from ..text._symbols import UNICODE, Symbols, width
 from ..text._verdict import Verdict

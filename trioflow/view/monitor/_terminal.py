@@ -15,7 +15,7 @@ from rich.color import ColorSystem
 from rich.console import Console
 from rich.style import Style
 
-from ..._core.door.reading import AnyJob, warn
+from ..._core.api.views import AnyJob, warn
 from ._display import PATIENCE, Display, Draw, Ticker
 from ._pipes import Pipes
 from ._print_above import Above

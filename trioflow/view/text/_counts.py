@@ -10,7 +10,7 @@ import collections
 from collections.abc import Iterable
 from typing import Final, Protocol
 
-from ..._core.door.reading import AnyJob, BaseScheduler, JobState, failed_through_member, is_scheduler
+from ..._core.api.views import AnyJob, BaseScheduler, JobState, failed_through_member, is_scheduler
 
 BACKGROUND: Final = "background"
 TROUBLE: Final = frozenset({JobState.FAILED, JobState.BLOCKED})

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, TypeVar
 
-from ..._core.door.reading import (
+from ..._core.api.views import (
     NOT_KEPT,
     NOT_THERE,
     AnyJob,

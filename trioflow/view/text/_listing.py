@@ -21,7 +21,7 @@ from collections.abc import Container, Iterable, Iterator, Sized
 from functools import partial
 from typing import Final, NamedTuple
 
-from ..._core.door.reading import (
+from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
     JobState,

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from ..._core.door.reading import AbstractJob, AnyJob, BaseScheduler, paths_of, printable, shown
+from ..._core.api.views import AbstractJob, AnyJob, BaseScheduler, paths_of, printable, shown
 
 K = TypeVar("K")
 Wanted = AnyJob | str | Iterable[AnyJob | str]

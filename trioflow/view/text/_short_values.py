@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..._core.door.reading import beginning, headline
+from ..._core.api.views import beginning, headline
 
 LONGEST = 100
 """Characters: together with what precedes it, a line of a wide terminal."""

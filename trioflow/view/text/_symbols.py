@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TextIO
 
-from ..._core.door.reading import AnyJob, JobState, printable, shown
+from ..._core.api.views import AnyJob, JobState, printable, shown
 from .._states import CRITICAL, FOREVER, LOOKS
 
 

@@ -9,7 +9,7 @@ import traceback
 from types import TracebackType
 from typing import Any, Final, cast
 
-from ..._core.door.reading import LOOP_PACKAGES
+from ..._core.api.views import LOOP_PACKAGES
 
 OURS: Final = f"{os.path.dirname(os.path.dirname(os.path.dirname(__file__)))}/"
 BETWEEN: Final = ("click", "concurrent.futures", "dask", "distributed", *sorted(LOOP_PACKAGES - {"asyncio"}))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ..._core.door import RequirementFailed
-from ..._core.door.reading import (
+from ..._core.api import RequirementFailed
+from ..._core.api.views import (
     HOW_RUNS_END,
     AnyJob,
     BaseScheduler,

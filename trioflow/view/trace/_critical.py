@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from ..._core.door.reading import WaitCause
+from ..._core.api.views import WaitCause
 from ._spans import RunSpan, Span
 
 AT_RESOURCES: Final = (WaitCause.RESOURCE, WaitCause.RATE, WaitCause.THROTTLED)

@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from ..._core.door.reading import file_path
+from ..._core.api.views import file_path
 
 
 def write(path: str | os.PathLike[str], text: str) -> None:

@@ -14,7 +14,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ..._core.door.reading import printable
+from ..._core.api.views import printable
 from ._record import TraceRecord
 from ._spans import RunSpan, Span
 from ._table import wall

@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from ..._core.door.reading import AnyJob, BaseScheduler, Failure, Pool, StopReason, Throttling
+from ..._core.api.views import AnyJob, BaseScheduler, Failure, Pool, StopReason, Throttling
 
 WIDTH: Final = 6
 """Items of the list per event."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, Literal
 
-from ..._core.door.reading import WaitCause
+from ..._core.api.views import WaitCause
 from .._states import CAUSES
 from ._record import TraceRecord
 from ._spans import Span

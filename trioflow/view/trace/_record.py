@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Final, cast
 
-from ..._core.door.reading import (
+from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
     Failure,

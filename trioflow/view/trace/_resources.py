@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Final
 
-from ..._core.door.reading import Pool, resources_of
+from ..._core.api.views import Pool, resources_of
 
 Steps = tuple[list[float], list[float]]
 """Times in ascending order, and the value from each of them on."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
 
-from ..._core.door.reading import AnyJob, BaseScheduler, JobState, StopReason, WaitCause
+from ..._core.api.views import AnyJob, BaseScheduler, JobState, StopReason, WaitCause
 from ..text import _short_values
 from ._waits import Wait
 

@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterator
 from typing import Final
 
-from ..._core.door.reading import duration_text, printable
+from ..._core.api.views import duration_text, printable
 from ..text import _symbols
 from ..text._columns import aligned
 from ._record import TraceRecord

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any, Final, final
 
-from ..._core.door.reading import durations_in_column, printable
+from ..._core.api.views import durations_in_column, printable
 from .. import _in_cells
 from .._states import CAUSES
 from ..text._columns import aligned

@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from ..._core.door.reading import (
+from ..._core.api.views import (
     AbstractJob,
     AnyJob,
     BaseScheduler,
@@ -33,7 +33,7 @@ from ._spans import Span
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..._core.door.reading import PolicyName
+    from ..._core.api.views import PolicyName
     from ._time_spent import TimeSpent
     from ._what_if import WhatIf
 

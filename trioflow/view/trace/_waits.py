@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final, final
 
-from ..._core.door.reading import JobState, WaitCause
+from ..._core.api.views import JobState, WaitCause
 from .._states import CAUSES
 from ._resources import CooldownInterval, Needs, Resource, Steps, steps
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, final
 
-from ..._core.door.reading import duration_text, printable
+from ..._core.api.views import duration_text, printable
 from ..text._columns import aligned
 
 MINUS: Final = "\N{MINUS SIGN}"

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ...._core.door.reading import duration_text
+from ...._core.api.views import duration_text
 from ._read import JobTimes, RunTimes
 
 SMALL: Final = 0.005

@@ -6,7 +6,7 @@ from importlib import resources
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ...._core.door.reading import duration_text
+from ...._core.api.views import duration_text
 from ...text import _verdict
 from ..timeline._paint import add, clipped, text_width
 from ._differences import Change, Comparison, together

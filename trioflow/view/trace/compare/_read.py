@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from ...._core.door.reading import JobState, WaitCause
+from ...._core.api.views import JobState, WaitCause
 from ..._states import CAUSES
 from .._json import VERSION
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from ...._core.door.reading import duration_text, durations_in_column
+from ...._core.api.views import duration_text, durations_in_column
 from ...text import _symbols
 from ._differences import Comparison, cut
 from ._read import JobTimes

@@ -7,7 +7,7 @@ import platform
 from collections.abc import Iterator
 from importlib import metadata
 
-from ...._core.door.reading import duration_text, name_of_policy, printable
+from ...._core.api.views import duration_text, name_of_policy, printable
 from .._spans import RunSpan
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from ...._core.door.reading import command_line_of, duration_text, printable, size_text
+from ...._core.api.views import command_line_of, duration_text, printable, size_text
 from .._log import CommandEnd
 from .._record import TraceRecord
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from urllib.parse import quote
 from xml.etree import ElementTree as Tree
 
-from ...._core.door.reading import is_scheduler, printable, shortened
+from ...._core.api.views import is_scheduler, printable, shortened
 from ...graph import _dark, _dot, _legend, _render
 from ...graph._drawing import CriticalPath, Drawing
 from ...graph._render import Selection

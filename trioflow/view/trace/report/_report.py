@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
-from ...._core.door.reading import (
+from ...._core.api.views import (
     HOW_RUNS_END,
     JobState,
     StopReason,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html as escapes
 from typing import Final
 
-from ...._core.door.reading import printable
+from ...._core.api.views import printable
 from .._record import TraceRecord
 from .._time_spent import HEADINGS, MOST_KINDS, KindTime, in_columns, time_spent
 from ..timeline import _time_spent

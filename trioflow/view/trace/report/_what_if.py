@@ -5,7 +5,7 @@ from __future__ import annotations
 import html as escapes
 from typing import Final
 
-from ...._core.door.reading import WaitCause, printable
+from ...._core.api.views import WaitCause, printable
 from .._record import TraceRecord
 from .._what_if import WhatIf, percent
 from ..timeline._what_if import Curves, svg

@@ -8,7 +8,7 @@ from itertools import pairwise
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ...._core.door.reading import JobState, WaitCause, duration_text, printable, shortened
+from ...._core.api.views import JobState, WaitCause, duration_text, printable, shortened
 from ..._states import LOOKS
 from .._critical import Link, settled_at
 from .._record import TraceRecord

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ...._core.door.reading import JobState, WaitCause, shortened
+from ...._core.api.views import JobState, WaitCause, shortened
 from ..._states import BARS, NEVER_STARTED
 from ...text import _counts
 from .._record import TraceRecord

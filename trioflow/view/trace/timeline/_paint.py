@@ -8,7 +8,7 @@ from xml.etree import ElementTree as Tree
 
 import wcwidth
 
-from ...._core.door.reading import printable, without_middle
+from ...._core.api.views import printable, without_middle
 
 NARROW: Final = frozenset("iljtf.,:;'|!()[] -I1r/")
 """Characters that are narrow in most typefaces."""

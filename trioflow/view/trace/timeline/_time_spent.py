@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ...._core.door.reading import duration_text
+from ...._core.api.views import duration_text
 from .._pieces import What, causes, counted, legend, pieces
 from .._record import TraceRecord
 from .._resources import Steps, steps

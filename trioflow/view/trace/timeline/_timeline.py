@@ -10,7 +10,7 @@ from itertools import accumulate
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ...._core.door.reading import duration_text, shown, whole
+from ...._core.api.views import duration_text, shown, whole
 from .._record import TraceRecord
 from .._spans import RunSpan, Span
 from ._bars import MANY, draw_bars, draw_borders, draw_chain, draw_incidents, draw_labels, draw_ready

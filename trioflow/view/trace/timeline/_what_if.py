@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ...._core.door.reading import duration_text
+from ...._core.api.views import duration_text
 from ._paint import add, clipped, text_width
 from ._places import MARGIN, SHORTEST
 from ._timeline import DAY, HOUR, MINUTE, prepared

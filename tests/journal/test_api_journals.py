@@ -1,4 +1,4 @@
-"""Journals of another kind: what `_core.door.keeping` has is enough to write one, and a run takes it."""
+"""Journals of another kind: what `_core.api.journals` has is enough to write one, and a run takes it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trioflow import CommandJob, Job, JournalError, Scheduler, StopReason
-from trioflow._core.door import keeping
+from trioflow._core.api import journals
 from trioflow.abc import JobKind, run_of
 
 from ..conftest import Virtual
@@ -21,9 +21,9 @@ class Shelf:
         self.ends: list[str | None] = []
         self.is_broken = False
 
-    def open_for(self, scheduler: keeping.BaseScheduler) -> OnShelf:
+    def open_for(self, scheduler: journals.BaseScheduler) -> OnShelf:
         """Return what a run asks."""
-        return OnShelf(self, keeping.Paths(scheduler))
+        return OnShelf(self, journals.Paths(scheduler))
 
 
 class OnShelf:
@@ -31,7 +31,7 @@ class OnShelf:
 
     commits_each = False
 
-    def __init__(self, shelf: Shelf, paths: keeping.Paths) -> None:
+    def __init__(self, shelf: Shelf, paths: journals.Paths) -> None:
         self._shelf, self._paths = shelf, paths
         self._kept: dict[str, tuple[str, Any]] = {}
 
@@ -39,15 +39,15 @@ class OnShelf:
         return OnShelf(self._shelf, self._paths.nested(scheduler))
 
     def look_up(self, job: Any) -> Any:
-        if keeping.always_runs(job):
-            return keeping.NotStored()
+        if journals.always_runs(job):
+            return journals.NotStored()
         row = self._shelf.rows.get(self._paths.of(job))
         if row is None:
-            return keeping.NotStored(keeping.NOT_THERE)
-        return row[1] if row[0] == self._work(job) else keeping.NotStored("its work has changed")
+            return journals.NotStored(journals.NOT_THERE)
+        return row[1] if row[0] == self._work(job) else journals.NotStored("its work has changed")
 
     def record(self, job: Any, value: Any) -> None:
-        if not keeping.always_runs(job):
+        if not journals.always_runs(job):
             self._kept[self._paths.of(job)] = self._work(job), value
 
     def forget(self, job: Any) -> None:
@@ -65,10 +65,10 @@ class OnShelf:
         self._shelf.ends.append(outcome)
 
     def _work(self, job: Any) -> str:
-        if isinstance(job, keeping.FunctionJob):
-            return repr(keeping.call_with(job, keeping.value_of))
+        if isinstance(job, journals.FunctionJob):
+            return repr(journals.call_with(job, journals.value_of))
         work = job.for_journal()
-        return repr((work.what, keeping.with_inputs(work.arguments, keeping.value_of)))
+        return repr((work.what, journals.with_inputs(work.arguments, journals.value_of)))
 
 
 async def double(number: int) -> int:
@@ -108,7 +108,7 @@ def test_its_faults_end_the_run(virtual: Virtual) -> None:
 def test_the_name_of_a_job_that_was_dropped_stays_taken() -> None:
     """Whether or not somebody has asked for it before: so those after it are called the same in each run."""
     jobs = [Job(double, number, label="same") for number in range(3)]
-    paths = keeping.Paths(Scheduler(jobs))
+    paths = journals.Paths(Scheduler(jobs))
     paths.forget(jobs[0])
     assert [paths.of(job) for job in jobs[1:]] == ["same#2", "same#3"]
 
@@ -117,7 +117,7 @@ def test_an_argument_is_an_input_if_its_result_is_given() -> None:
     """And not a scheduler, which is given as it is, or a value."""
     one = Job(double, 1)
     user = Job(double, one, Scheduler(), 3)
-    assert [keeping.input_at(user, number) for number in (1, 2, 3)] == [one, None, None]
+    assert [journals.input_at(user, number) for number in (1, 2, 3)] == [one, None, None]
 
 
 class Asks(JobKind[bool]):

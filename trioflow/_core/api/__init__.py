@@ -1,13 +1,13 @@
 # pyright: reportUnusedImport=false
-"""The door of the engine: all that the rest of the package may import of it.
+"""The api of the engine: all that the rest of the package may import of it.
 
 The names below are for users: `trioflow` and `trioflow.abc` pass them on, and `trioflow._scheduler` stands on them.
-Everything else is in four rooms:
+Each other use has a module:
 
 - `kinds`: what a kind of job asks of its run.
-- `reading`: a run and its jobs, to look at.
-- `keeping`: what a journal needs.
-- `steering`: what an exploration does to a run.
+- `views`: a run and its jobs, to look at.
+- `journals`: what a journal needs.
+- `testing`: what an exploration does to a run.
 """
 
 from typing import TYPE_CHECKING

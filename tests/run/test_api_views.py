@@ -8,8 +8,8 @@ import anyio
 import pytest
 
 from trioflow import AbstractJob, Adaptive, Job, Pool, Rate, Scheduler, Service, StopReason, Throttled, ref
-from trioflow._core.door import reading
-from trioflow._core.door.reading import RunPhase
+from trioflow._core.api import views
+from trioflow._core.api.views import RunPhase
 from trioflow.abc import JobKind
 
 from ..bodies import fail, nap
@@ -24,10 +24,10 @@ def test_the_way_outwards_leads_from_the_inside_to_the_outermost() -> None:
     inner = Scheduler(job)
     middle = Scheduler(inner)
     outer = Scheduler(middle)
-    assert list(reading.outwards(job)) == [inner, middle, outer]
-    assert list(reading.outwards(outer)) == []
-    assert reading.outermost(inner) is reading.outermost(outer) is outer
-    assert [reading.is_inside(one, middle) for one in (job, inner, middle, outer)] == [True, True, False, False]
+    assert list(views.outwards(job)) == [inner, middle, outer]
+    assert list(views.outwards(outer)) == []
+    assert views.outermost(inner) is views.outermost(outer) is outer
+    assert [views.is_inside(one, middle) for one in (job, inner, middle, outer)] == [True, True, False, False]
 
 
 def test_a_run_tells_its_phase_its_window_and_why_it_stops(virtual: Virtual) -> None:
@@ -37,14 +37,14 @@ def test_a_run_tells_its_phase_its_window_and_why_it_stops(virtual: Virtual) -> 
     async def look(stops: bool) -> None:
         if stops:
             scheduler.drain()
-        run = reading.current_run(scheduler)
+        run = views.current_run(scheduler)
         assert run is not None
         told.append((run.phase, run.reason, run.window, run.has_adaptive_window, run.clock() == anyio.current_time()))
 
     scheduler = Scheduler(Job(look, False), Job(look, True), jobs_window=1)
-    assert reading.current_run(scheduler) is None
+    assert views.current_run(scheduler) is None
     virtual(scheduler.co_run)
-    assert reading.current_run(scheduler) is None
+    assert views.current_run(scheduler) is None
     assert told == [
         (RunPhase.RUNNING, None, 1, False, True),
         (RunPhase.DRAINING, StopReason.DRAINED, 1, False, True),
@@ -55,7 +55,7 @@ def test_an_adaptive_window_tells_the_most_that_it_may_have(virtual: Virtual) ->
     """Its size now is that of the scheduler; the run says that it may change, and how far."""
 
     async def look() -> tuple[int | None, bool, int | None]:
-        run = reading.current_run(scheduler)
+        run = views.current_run(scheduler)
         assert run is not None
         return run.window, run.has_adaptive_window, scheduler.window_size
 
@@ -69,7 +69,7 @@ def test_a_window_that_is_a_limiter_tells_its_tokens(virtual: Virtual) -> None:
     """Others may have some of them, too; a window that is a number has none."""
 
     async def look(scheduler: Scheduler) -> tuple[bool, int | None]:
-        run = reading.current_run(scheduler)
+        run = views.current_run(scheduler)
         assert run is not None
         return run.has_limiter, run.tokens_taken
 
@@ -87,7 +87,7 @@ def test_a_rate_opens_when_all_that_jobs_need_together_has_come(virtual: Virtual
     """Each of them counts once; without jobs it is open."""
 
     async def look() -> list[float]:
-        (rate,) = reading.resources_of(pool)
+        (rate,) = views.resources_of(pool)
         return [round(rate.opens_in(jobs), 6) for jobs in ([], [one], [one, more], [one, one, more])]
 
     pool = Pool(api=Rate(calls=1, per=1, burst=2))
@@ -101,7 +101,7 @@ class Teller(JobKind[str]):
     """Says what it does, and what views read of it meanwhile."""
 
     async def co_run(self) -> str:
-        return reading.status_of(self)
+        return views.status_of(self)
 
     def command_line(self) -> str:
         return "tell"
@@ -113,20 +113,20 @@ class Teller(JobKind[str]):
 def test_a_job_says_something_of_itself_while_it_runs_unless_it_is_secret(virtual: Virtual) -> None:
     """Of what runs commands there is more to tell at its end, too."""
     open_, secret = Teller(), Teller(redact=True)
-    assert reading.status_of(open_) == ""
+    assert views.status_of(open_) == ""
     virtual(Scheduler(open_, secret).co_run)
-    assert (open_.result(), secret.result(), reading.status_of(open_)) == ("telling", "", "")
-    assert reading.end_of(open_)[3] is False
-    assert reading.runs_commands(open_)
-    assert [reading.command_line_of(job) for job in (open_, secret)] == ["tell", secret.redacted_label()]
-    assert not reading.runs_commands(Job(nap, 1))
+    assert (open_.result(), secret.result(), views.status_of(open_)) == ("telling", "", "")
+    assert views.end_of(open_)[3] is False
+    assert views.runs_commands(open_)
+    assert [views.command_line_of(job) for job in (open_, secret)] == ["tell", secret.redacted_label()]
+    assert not views.runs_commands(Job(nap, 1))
 
 
 def test_a_stock_is_shown_as_it_was_given_and_nothing_of_it_has_to_come() -> None:
     """A size in units; that of which nobody keeps anything has no words of its own."""
     pool = Pool(memory="8 GiB", api=Rate(calls=1, per=1, burst=1))
     jobs = [Job(nap, 1, needs={"memory": "6 GiB", "api": {"calls": 1}}) for _ in range(3)]
-    memory, api = reading.resources_of(pool)
+    memory, api = views.resources_of(pool)
     assert (memory.shown(1.5 * 2**30), api.shown(1)) == ("1.5 GiB", "")
     assert (memory.seconds_to_come(jobs), api.seconds_to_come(jobs)) == (0, 2)
 
@@ -135,8 +135,8 @@ def test_a_rank_is_the_longest_path_to_an_exit() -> None:
     """What is expected of the job itself is part of it."""
     first = Job(nap, 1, expected_duration=2, label="first")
     last = Job(nap, 1, required=first, expected_duration=3)
-    assert reading.ranks_of(Scheduler(first, last)) == {first: 5, last: 3}
-    assert [reading.given_label(job) for job in (first, last)] == ["first", None]
+    assert views.ranks_of(Scheduler(first, last)) == {first: 5, last: 3}
+    assert [views.given_label(job) for job in (first, last)] == ["first", None]
 
 
 @pytest.mark.parametrize("keeps", [False, True])
@@ -145,7 +145,7 @@ def test_a_settled_job_that_is_not_kept_is_given_up(virtual: Virtual, keeps: boo
     job, bad = Job(nap, 1), Job(fail, critical=True)
     scheduler = Scheduler(job, Job(fail), bad, keep_jobs=keeps)
     virtual(scheduler.co_run)
-    assert [reading.is_given_up(scheduler, one) for one in (job, bad)] == [not keeps, False]
+    assert [views.is_given_up(scheduler, one) for one in (job, bad)] == [not keeps, False]
 
 
 def test_a_job_waits_for_what_is_implied_by_the_inputs_inside_it() -> None:
@@ -153,11 +153,11 @@ def test_a_job_waits_for_what_is_implied_by_the_inputs_inside_it() -> None:
     given = Job(nap, 1)
     outer = Scheduler(given)
     inner = outer.add(Scheduler(Job(nap, given)))
-    assert reading.waits_for(outer, inner) == []
-    reading.find_implied(outer)
-    assert reading.waits_for(outer, inner) == [given]
-    assert reading.in_order(outer) == [given, inner]
-    assert reading.nested_in(outer) == [inner]
+    assert views.waits_for(outer, inner) == []
+    views.find_implied(outer)
+    assert views.waits_for(outer, inner) == [given]
+    assert views.in_order(outer) == [given, inner]
+    assert views.nested_in(outer) == [inner]
 
 
 def test_an_idle_job_still_waits_for_what_has_not_settled(virtual: Virtual) -> None:
@@ -169,13 +169,13 @@ def test_an_idle_job_still_waits_for_what_has_not_settled(virtual: Virtual) -> N
 
     async def look() -> list[AbstractJob]:
         await anyio.sleep(2)
-        return reading.still_waits_for(last)
+        return views.still_waits_for(last)
 
     first, watcher, service = Job(nap, 1), Job(look), Service(serve)
     last = Job(nap, 1, required=[first, watcher, service])
     virtual(Scheduler(first, watcher, service, last).co_run)
     assert watcher.result() == [watcher]
-    assert reading.still_waits_for(AbstractJob(required=first)) == []
+    assert views.still_waits_for(AbstractJob(required=first)) == []
 
 
 def test_a_scheduled_job_waits_since_the_last_one_before_it_has_settled(virtual: Virtual) -> None:
@@ -183,14 +183,14 @@ def test_a_scheduled_job_waits_since_the_last_one_before_it_has_settled(virtual:
 
     async def look() -> list[float | None]:
         await anyio.sleep(3)
-        return [reading.waiting_since(job) for job in (last, entry, first)]
+        return [views.waiting_since(job) for job in (last, entry, first)]
 
     watcher, first = Job(look), Job(nap, 1)
     last, entry = Job(nap, 1, required=first, needs={"disk": 1}), Job(nap, 1, needs={"disk": 1})
     holder = Job(nap, 5, needs={"disk": 1})
     virtual(Scheduler(holder, watcher, first, last, entry, pool=Pool(disk=1)).co_run)
     assert watcher.result() == [first.finished_at, None, None]
-    assert reading.waiting_since(last) is None
+    assert views.waiting_since(last) is None
 
 
 def test_a_throttled_job_waits_since_it_was_throttled(virtual: Virtual) -> None:
@@ -198,26 +198,26 @@ def test_a_throttled_job_waits_since_it_was_throttled(virtual: Virtual) -> None:
 
     async def ask() -> None:
         await anyio.sleep(1)
-        if len(reading.throttled(job)) < 1:
+        if len(views.throttled(job)) < 1:
             raise Throttled("api", after=10)
 
     async def look() -> Any:
         await anyio.sleep(5)
-        return reading.waiting_since(job), reading.throttled(job)
+        return views.waiting_since(job), views.throttled(job)
 
     job, watcher = Job(ask, needs={"api": {"calls": 1}}), Job(look)
     virtual(Scheduler(job, watcher, pool=Pool(api=Rate(calls=100, per=1))).co_run)
     began = watcher.started_at
     assert began is not None
     assert watcher.result() == (began + 1, ((began, began + 1),))
-    assert not reading.is_further_attempt(job)
+    assert not views.is_further_attempt(job)
 
 
 def test_the_end_of_a_job_says_whether_there_is_more_to_tell(virtual: Virtual) -> None:
     """A success at the first attempt is all there is; of a failure, there is the exception as it was first raised."""
 
     async def again() -> None:
-        further.append(reading.is_further_attempt(late))
+        further.append(views.is_further_attempt(late))
         if late.attempts == 1:
             raise ValueError
 
@@ -225,14 +225,14 @@ def test_the_end_of_a_job_says_whether_there_is_more_to_tell(virtual: Virtual) -
     plain, bad, late = Job(nap, 1), Job(fail), Job(again, retry=1)
     virtual(Scheduler(plain, bad, late).co_run)
     assert further == [False, True]
-    assert [reading.end_of(job)[0] is job.state for job in (plain, bad, late)] == [True, True, True]
-    assert [reading.end_of(job)[1:3] for job in (plain, bad)] == [(j.started_at, j.finished_at) for j in (plain, bad)]
-    assert [reading.end_of(job)[3] for job in (plain, bad, late)] == [True, False, False]
-    failure = reading.failure_of(bad)
+    assert [views.end_of(job)[0] is job.state for job in (plain, bad, late)] == [True, True, True]
+    assert [views.end_of(job)[1:3] for job in (plain, bad)] == [(j.started_at, j.finished_at) for j in (plain, bad)]
+    assert [views.end_of(job)[3] for job in (plain, bad, late)] == [True, False, False]
+    failure = views.failure_of(bad)
     assert failure is not None
     assert failure.exception is bad.raised_exception()
-    assert reading.failure_of(plain) is None
-    assert [reading.is_further_attempt(job) for job in (plain, late)] == [False, True]
+    assert views.failure_of(plain) is None
+    assert [views.is_further_attempt(job) for job in (plain, late)] == [False, True]
 
 
 def test_a_dropped_result_is_told_from_none(virtual: Virtual) -> None:
@@ -240,15 +240,15 @@ def test_a_dropped_result_is_told_from_none(virtual: Virtual) -> None:
     dropped = Job(nap, 1, keep_result=False)
     user = Job(lambda _: nap(1), dropped)
     virtual(Scheduler(dropped, user).co_run)
-    assert [reading.result_was_dropped(job) for job in (dropped, user)] == [True, False]
-    assert reading.inputs_of(user) == (dropped,)
+    assert [views.result_was_dropped(job) for job in (dropped, user)] == [True, False]
+    assert views.inputs_of(user) == (dropped,)
 
 
 def test_a_scheduler_that_is_closed_may_not_run() -> None:
     """What a run would refuse can be asked before."""
     scheduler = Scheduler(AbstractJob())
-    reading.check_may_run(scheduler)
-    reading.check_scenario(scheduler)
+    views.check_may_run(scheduler)
+    views.check_scenario(scheduler)
     scheduler.close()
     with pytest.raises(RuntimeError, match="closed for good"):
-        reading.check_may_run(scheduler)
+        views.check_may_run(scheduler)
