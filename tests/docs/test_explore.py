@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
 
-from trioflow.testing import BrokenRun, explore
-
-from ..examples.scripts import load_example
 from ..places import ROOT
 from ..pythons import run_pytest
 
 pytest_plugins = ["pytester"]
 
 PAGE = (ROOT / "docs" / "how-to" / "explore.md").read_text(encoding="utf-8")
-SIX = load_example("six_faults").SIX
 
 
 def test_the_story_is_that_of_the_example() -> None:
@@ -33,19 +28,6 @@ def test_the_story_is_that_of_the_example() -> None:
         return f"{found[0]}: {lines[int(found[1]) - 1].strip()}"
 
     assert re.sub(r"transfers\.py:(\d+)", with_code, names["story"].partition("\n\n")[2]) == shown
-
-
-@pytest.mark.parametrize("scenario", SIX, ids=lambda scenario: scenario.__name__)
-def test_the_table_has_the_stories_of_the_six_faults(scenario: Any) -> None:
-    """Each row says what is wrong, and what its seed tells of it."""
-    check, faults = SIX[scenario]
-    (row,) = [line for line in PAGE.splitlines() if line.startswith(f"| `{scenario.__name__}`")]
-    (seed,) = re.findall(r"`seed='(.*)'` \|$", row)
-    with pytest.raises(BrokenRun) as broken:
-        explore(scenario, check=check, faults=faults, seed=seed)
-    lines = broken.value.story.partition("\n\n")[2].partition("\n\n")[0].splitlines()
-    told = "<br>".join(f"`{' '.join(line.split())}`" for line in lines)
-    assert row == f"| `{scenario.__name__}`: {' '.join(scenario.__doc__.split())} | {told}<br>`seed='{seed}'` |"
 
 
 def test_the_file_of_tests_passes(pytester: pytest.Pytester) -> None:
