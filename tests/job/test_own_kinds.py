@@ -13,7 +13,7 @@ from typing import Any
 import anyio
 import pytest
 
-from trioflow import AbstractJob, Depfile, Job, JobCancelled, JobTimeout, Scheduler
+from trioflow import AbstractJob, Depfile, Job, JobCancelled, JobTimeout, Pool, Rate, Scheduler, Throttled
 from trioflow.abc import (
     FunctionJob,
     JobKind,
@@ -199,6 +199,24 @@ def test_retry_of_a_job_with_callbacks_is_the_users(virtual: Virtual) -> None:
     assert job.retry == 3
     assert virtual(Scheduler(job).co_run)
     assert seen == [job]
+
+
+class Unlucky(JobKind[None]):
+    """Fails at each attempt; the second does not count, because it is throttled."""
+
+    calls = 0
+
+    async def co_run(self) -> None:
+        self.calls += 1
+        raise Throttled("api", after=1) if self.calls == 2 else ValueError(self.calls)
+
+
+@pytest.mark.parametrize("callbacks", [{}, {"on_settled": str}], ids=["plain", "callbacks"])
+def test_attempts_before_a_throttled_one_count(virtual: Virtual, callbacks: dict[str, Any]) -> None:
+    """With callbacks, the number of further attempts once began anew when the job came back."""
+    job = Unlucky(retry=1, needs={"api": 1}, **callbacks)
+    virtual(Scheduler(job, pool=Pool(api=Rate(calls=10, per=1))).co_run)
+    assert job.calls == 3
 
 
 @pytest.mark.parametrize("wrong", [7, anyio.sleep])

@@ -94,25 +94,6 @@ class FunctionJob(AbstractJob[T]):
             self._function = search.keywords(self._function, kwargs)
         return tuple(search.inputs)
 
-    def _filled(self, value_of: ValueOf | None = None) -> functools.partial[Any]:
-        """Return the call, with results in place of jobs, and drop the results that no other job needs.
-
-        Args:
-            value_of: returns what stands for a job instead of its result.
-
-        """
-        function: Any = self._function
-        args: Any = self._args
-        if value_of is not None and type(args) is not tuple:
-            args = args.with_inputs(value_of)
-        if isinstance(function, Call):
-            keywords = function.filled() if value_of is None else function.with_inputs(value_of)
-            filled = functools.partial(function.func, *args, **keywords)
-        else:
-            filled = functools.partial(function, *args)
-        self._release_inputs()
-        return filled
-
     def _forget_call(self) -> None:
         if self._function is not None and not isinstance(self._function, Coroutine):
             self._label = sys.intern(self.label)
@@ -145,6 +126,29 @@ class FunctionJob(AbstractJob[T]):
 
     def _unknown_option(self, name: str) -> TypeError:
         return _options.unknown_of_job(name, repr(self._short_name()), type(self), is_call=True)
+
+
+def call_of(job: FunctionJob[T], value_of: ValueOf | None = None) -> functools.partial[T]:
+    """Return the call that a job makes, with results in place of jobs; to be called in its `co_run`, once.
+
+    Results that no other job needs are dropped, if they are not to be kept.
+
+    Args:
+        job: the job.
+        value_of: a function that returns what is to stand for an input; None for its result.
+
+    """
+    function: Any = job._function
+    args: Any = job._args
+    if value_of is not None and type(args) is not tuple:
+        args = args.with_inputs(value_of)
+    if isinstance(function, Call):
+        keywords = function.filled() if value_of is None else function.with_inputs(value_of)
+        filled = functools.partial(function.func, *args, **keywords)
+    else:
+        filled = functools.partial(function, *args)
+    job._release_inputs()
+    return filled
 
 
 def unwrapped(function: Any) -> Any:

@@ -6,7 +6,7 @@ values by `_reset`. Everything here is bookkeeping in memory: only `wait_settled
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import (
     TYPE_CHECKING,
@@ -240,6 +240,8 @@ class AbstractJob(Generic[T]):
     _says_status: ClassVar[bool] = False
     # The limiter of which its body takes a token by itself, in place of one of the window's.
     _own_limiter: Any = None
+    # The functions that a `JobKind` calls when it has succeeded, and when it is about to settle.
+    _callbacks: tuple[Callable[[Any], object] | None, Callable[[Any], object] | None] | None = None
     # Whether it is a scheduler; to be read only by `is_scheduler`.
     _is_scheduler: ClassVar[bool] = False
 

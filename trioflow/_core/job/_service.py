@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack, overload
 
 from ..base._functions import signature_of
-from ._function import FunctionJob, check_function, name_of
+from ._function import FunctionJob, call_of, check_function, name_of
 from ._job import Look
 from ._options import JobOptions
 from ._outcome import is_awaitable, not_awaitable
@@ -198,7 +198,7 @@ class Service(FunctionJob[T], look=Look("service", "hexagon", ("{{", "}}"), plac
         assert self._worker is not None
         status = TaskStatus(self, self._worker.run)
         try:
-            awaitable: object = self._filled()(task_status=status)
+            awaitable: object = call_of(self)(task_status=status)
             if not is_awaitable(awaitable):
                 raise TypeError(not_awaitable(self.label, awaitable))
             await awaitable

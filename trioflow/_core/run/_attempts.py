@@ -12,6 +12,7 @@ from ..base._shown import shown
 from ..base._states import StopReason
 from ..job import _errors, _options
 from ..job._job import is_scheduler
+from ..job._outcome import Failure
 from . import _idle
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def call(worker: Worker, job: AbstractJob[Any], limits: _options.Limits | None) 
     """Return what to await for a job: with as few coroutines around its own as its limits need."""
     if limits is None:
         return job._call_once()
-    if limits.retry is not None:
+    if limits.retry is not None or job._callbacks is not None:
         return _retried(worker, job, limits)
     if limits.timeout is limits.idle_timeout is None:
         return job._call_once()
@@ -41,7 +42,8 @@ async def _retried(worker: Worker, job: AbstractJob[Any], limits: _options.Limit
     value: Any = None
     try:
         made = 0 if job._facts is None else job._facts.further_attempts  # those before it was throttled count
-        value = await as_often(limits.retry, attempts.begin, job._name_for_errors, made)()
+        attempt = as_often(limits.retry, attempts.begin, job._name_for_errors, made)
+        value = await (attempt() if job._callbacks is None else _with_callbacks(worker, job, attempt))
     except BaseException as error:
         if attempts.final is None:
             if attempts.unwinding is None or worker.run.backend.split(error) != (True, None):
@@ -72,6 +74,26 @@ def as_often(retry: _options.Retry, attempt: Attempt, who: _options.Who, made: i
             f"give a decorator of an async function, or a number"
         )
     return wrapped  # type: ignore[no-any-return]
+
+
+async def _with_callbacks(worker: Worker, job: Any, attempt: Attempt) -> Any:
+    """Make all attempts, and then call the functions of a `JobKind`, with the outcome there to be read.
+
+    The slot is still held then. A job that is SCHEDULED again, because it was throttled, has no outcome.
+    """
+    on_done, on_settled = job._callbacks
+    try:
+        value = await attempt()
+        job._call_back(on_done, value)
+    except BaseException as raised:
+        error = raised.error if isinstance(raised, Bypass) else raised
+        if worker.run.backend.split(error)[1] is None:  # a cancellation is never shown to a callback
+            error = _errors.JobCancelled(f"{job.label!r} was cancelled: it has no result")
+        if not throttles_in(error):
+            job._call_back(on_settled, Failure(error))
+        raise
+    job._call_back(on_settled, value)
+    return value
 
 
 async def _again(attempt: Attempt, times: int) -> Any:

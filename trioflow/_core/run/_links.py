@@ -67,6 +67,11 @@ def successors_of(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
     return successors if isinstance(successors, (list, tuple)) else (successors,)
 
 
+def users_of(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+    """Return the jobs that get the result of a running job, of those that wait for it now in its own scheduler."""
+    return [user for user in successors_of(job) if user._rule is not None and job in user._rule.inputs]
+
+
 class Links:
     """The links between the jobs of one run."""
 

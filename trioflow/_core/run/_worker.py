@@ -336,7 +336,8 @@ class Worker(WorkerTask):
                             if settled and job._forever:  # it may outlast all others
                                 run.count_settled(settled)
                                 settled = 0
-                            awaitable = job._call_once() if limits is NO_LIMITS else call(self, job, limits)
+                            is_plain = limits is NO_LIMITS and job._callbacks is None
+                            awaitable = job._call_once() if is_plain else call(self, job, limits)
                         value = await awaitable
                         if value is not None and value.__class__ is CoroutineType:
                             raise not_awaited(job.label, value)

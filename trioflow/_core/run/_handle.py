@@ -1,0 +1,188 @@
+"""`RunHandle`: what a kind of job asks of the run that calls it; `trioflow.abc` passes it on to users.
+
+```
+run_of(job) ──► RunHandle ──► clock, waiting, outlasting a cancellation, what the run's jobs share, the log
+                    └──► time_limit(job) ──► TimeLimit: until when, signs of life, waiting no longer than that
+```
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
+
+from ..base._functions import is_async
+from ..job._function import name_of
+from ._current import current
+from ._idle import PROGRESS, TimeLimit
+from ._lending import SpareSlots, spare_slots
+from ._shared_resources import SharedResource
+from ._worker import Worker
+
+if TYPE_CHECKING:
+    from ..backend import Backend
+    from ..job._job import AbstractJob
+    from ._run import Run
+
+V = TypeVar("V")
+R = TypeVar("R", bound=SharedResource)
+
+
+def run_of(job: AbstractJob[Any]) -> RunHandle:
+    """Return what `job` may ask of the run that has called it; to be called in its `co_run`.
+
+    Raises:
+        RuntimeError: no run has called it.
+
+    """
+    worker = current.get(None)
+    if worker is None:
+        raise RuntimeError(f"{job.label!r} needs a run: put it into a Scheduler, and run that")
+    return RunHandle(worker.run)
+
+
+@final
+class RunHandle:
+    """A run, as far as its jobs have to do with it. It does the same on trio and on asyncio."""
+
+    __slots__ = ("_backend", "_run", "clock")
+
+    clock: Final[Callable[[], float]]
+    """Returns the time of the run in seconds: that of the event loop, which may be virtual."""
+
+    def __init__(self, run: Any) -> None:  # a `Run`, whose type is no part of what users see
+        self._run: Final[Run] = run
+        self._backend: Final[Backend] = run.backend
+        self.clock = run.clock
+
+    def shared(self, make: Callable[[RunHandle], R]) -> R:
+        """Return what all jobs of the run share, those of nested schedulers included.
+
+        Args:
+            make: a class or a function. It is called once in a run, with a handle on the outermost one. What it has
+                made is closed, by `await made.close()`, when all jobs have been shut down: what was made last first,
+                shielded, and all of it within the `shutdown_timeout` of the outermost scheduler.
+
+        Raises:
+            TypeError: what it has made has no `async def close(self)`.
+
+        """
+        return self._run.shared.get(make, lambda run: _closable(make(RunHandle(run)), make))
+
+    def time_limit(
+        self, job: AbstractJob[Any], missing: str = PROGRESS, *, cancels: bool = False, counts: bool = True
+    ) -> TimeLimit:
+        """Return the time that this call of a job has, from now on; for kinds that keep their time themselves.
+
+        Args:
+            job: the job.
+            missing: what did not come when its `idle_timeout` is over, for the error.
+            cancels: whether `with` cancels its block when the time is over, and raises the `JobTimeout` then.
+                Otherwise the job has to ask for the deadline, or to wait by the methods of the limit.
+            counts: whether its `idle_timeout` counts from now on; otherwise in the blocks of `counting()` alone.
+
+        """
+        worker = current.get(None)
+        return TimeLimit(
+            self._run,
+            job,
+            missing,
+            timeout=job.timeout,
+            idle_timeout=job.idle_timeout,
+            cancels=cancels,
+            counts=counts,
+            around=() if worker is None else tuple(worker.watches()),
+        )
+
+    def report(self, message: str, job: AbstractJob[Any] | None = None, exception: BaseException | None = None) -> None:
+        """Tell people something that is not the outcome of a job: in the log, in `debrief()`, and to instruments."""
+        self._run.report(job, message, exception)
+
+    def note_hold(self, job: AbstractJob[Any], since: float) -> None:
+        """Record that a job, which runs, has waited since then for room on the machine; a trace tells it."""
+        facts = self._run.facts(job)
+        facts.held += ((since, self.clock()),)
+
+    def stores(self, job: AbstractJob[Any]) -> bool:
+        """Return whether a journal is to store the result of `job`, so that its value has to be here."""
+        return self._run.durable is not None and job.save is not None
+
+    # ---- waiting
+
+    def wait_readable(self, descriptor: int, deadline: float = math.inf) -> Awaitable[bool]:
+        """Wait until a descriptor is readable, or the clock shows `deadline`; return whether it is readable.
+
+        A deadline that has passed comes first, whatever can be read. One task may wait for a descriptor at a time.
+
+        Raises:
+            PermissionError: it is that of a regular file (Linux); look at that again after `sleep_until`.
+
+        """
+        return self._backend.wait_readable(descriptor, deadline)
+
+    def sleep_until(self, when: float) -> Awaitable[None]:
+        """Wait until the clock shows `when`."""
+        return self._backend.sleep_until(when)
+
+    def outlast(self, wait: Callable[[], Awaitable[V]]) -> Awaitable[V]:
+        """Await `wait()` to its end, whatever is cancelled meanwhile, and return its answer.
+
+        This is for the end of work that has to be orderly. Let the cancellation go on afterwards: raise it again.
+
+        Args:
+            wait: an async function. A native `asyncio.Task.cancel()` interrupts it; it is then called again, and has to
+                go on where it was.
+
+        """
+        return self._backend.outlast(wait)
+
+    # ---- slots that no job needs
+
+    def spare_slots(self) -> SpareSlots | None:
+        """Return the slots that are lent to the present job; None if no scheduler around it has `jobserver`.
+
+        A forever job, such as a service, is lent none.
+        """
+        worker = current.get(None)
+        return None if worker is None or worker.shielded else spare_slots(self._run)
+
+    # ---- threads
+
+    def keep_current_job(self) -> Callable[[], object]:
+        """Return a function that makes `current_job()` this job for good in the thread that calls it.
+
+        Without it a thread that outlives its job may be told the next one.
+        """
+        worker = current.get()
+        stand_in = Worker(self._run, has_slot=False)
+        stand_in.job = worker.job
+        return partial(current.set, stand_in)
+
+    def check_limiter(self, limiter: Any, job: AbstractJob[Any]) -> None:
+        """Refuse a limiter that is not for the backend of the run.
+
+        Args:
+            limiter: a `CapacityLimiter` that the user gave to the job.
+            job: the job.
+
+        Raises:
+            TypeError: it is not a limiter for this backend.
+
+        """
+        if self._backend.check_limiter(limiter) is not None:
+            raise TypeError(
+                f"limiter={limiter!r} of {job.label!r} is not for {self._backend.name}: "
+                f"give a CapacityLimiter of anyio that was made in this run, or on trio one of trio's"
+            )
+
+
+def _closable(made: R, make: Callable[..., R]) -> R:
+    """Return what `make` has made, if it can be closed at the end of the run."""
+    if is_async(getattr(made, "close", None)):
+        return made
+    raise TypeError(
+        f"{name_of(make)} has made a {type(made).__qualname__} for the jobs to share, which has no "
+        f"`async def close(self)`: the run calls that at its end"
+    )
