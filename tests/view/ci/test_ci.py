@@ -15,7 +15,7 @@ import junitparser
 import pytest
 from markdown_it import MarkdownIt
 
-from trioflow import CommandJob, Job, JUnit, Scheduler, Summary
+from trioflow import CommandJob, Job, JUnit, Scheduler, Summary, Trace
 from trioflow.view.ci import _cases
 
 from ...bodies import fail, nap, nothing
@@ -192,6 +192,25 @@ def test_the_summary_has_verdict_failures_and_the_slowest(virtual: Virtual, tmp_
     assert "blocked: not run, because 'broken' did not succeed" in text
     slowest = text.partition("### Slowest jobs")[2]
     assert re.findall(r"^\| (\S+) \|", slowest, re.M)[1:3] in (["late", "late/cut"], ["late/cut", "late"])
+
+
+def test_of_jobs_that_ran_several_times_the_last_run_counts(virtual: Virtual, tmp_path: Path) -> None:
+    """A nested scheduler that succeeds when it is tried again has no failures: not here, and not in a report."""
+    tries: list[int] = []
+
+    async def flaky() -> None:
+        tries.append(1)
+        if len(tries) == 1:
+            raise OSError
+
+    inner = Scheduler(Job(flaky, label="flaky", critical=True), label="inner", retry=1)
+    trace = Trace()
+    instruments = JUnit(tmp_path / "junit.xml"), Summary(tmp_path / "s.md"), trace
+    virtual(run_and_report, Scheduler(inner, label="all"), *instruments)
+    assert {name: kinds(case) for name, case in cases_in(tmp_path / "junit.xml").items()} == {"all/inner: flaky": []}
+    assert "1 job succeeded" in (tmp_path / "s.md").read_text()
+    trace.export_as_htmlfile(tmp_path / "report.html")
+    assert "no job failed." in (tmp_path / "report.html").read_text()
 
 
 # --- GitHub

@@ -27,6 +27,13 @@ def times(span: Span) -> tuple[float | None, ...]:
     return span.scheduled_at, span.started_at, span.finished_at
 
 
+def test_jobs_that_are_dropped_have_their_paths(virtual: Virtual) -> None:
+    """With `keep_jobs=False` they are gone when the trace is read, and so is what was nested."""
+    inner = Scheduler(Job(nap, 1, label="b"), Job(nap, 2, label="b"), label="inner")
+    scheduler = Scheduler(inner, Job(nap, 1, label="a"), Job(nap, 2, label="a"), keep_jobs=False)
+    assert {span.path for span in traced(virtual, scheduler).spans} == {"inner", "inner/b", "inner/b#2", "a", "a#2"}
+
+
 # --- one run
 
 

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from typing import Final, final
 
 from ..._core.api.views import JobState
-from ._cases import Case, CiReport, Report
+from ..trace._spans import Span
+from ._cases import CiReport, CiRun, headline_of, why_not
 
 ANSI: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 """Colours and other sequences for terminals."""
@@ -50,50 +51,47 @@ class JUnit(CiReport):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         super().__init__(path)
 
-    def _write(self, report: Report) -> None:
+    def _write(self, run: CiRun) -> None:
         with open(self.path, "w", encoding="utf-8", newline="") as file:
-            file.writelines(xml(report))
+            file.writelines(xml(run))
 
 
-def xml(report: Report) -> Iterator[str]:
+def xml(run: CiRun) -> Iterator[str]:
     """Yield the lines of the file."""
-    suites: dict[str, list[Case]] = {report.label: []}
-    for case in report.cases:
-        suites.setdefault(case.suite, []).append(case)
+    suites: dict[str, list[Span]] = {run.label: []}
+    for span in run.cases:
+        suites.setdefault(run.suite(span), []).append(span)
     yield '<?xml version="1.0" encoding="UTF-8"?>\n'
-    yield f"<testsuites name={_quoted(report.label)} {_counts(report.cases)} time={_time(report.seconds)}>\n"
-    when = datetime.fromtimestamp(report.began, UTC).isoformat(timespec="seconds")
-    for name, cases in suites.items():
-        time = _time(sum(case.seconds for case in cases))
+    yield f"<testsuites name={_quoted(run.label)} {_counts(run.cases)} time={_time(run.seconds)}>\n"
+    when = datetime.fromtimestamp(run.began, UTC).isoformat(timespec="seconds")
+    for name, spans in suites.items():
+        time = _time(sum(span.elapsed or 0.0 for span in spans))
         about = f'timestamp="{when}" hostname={_quoted(socket.gethostname())}'
-        yield f"<testsuite name={_quoted(name)} {_counts(cases)} time={time} {about}>\n"
-        for case in cases:
-            yield from _case(case)
+        yield f"<testsuite name={_quoted(name)} {_counts(spans)} time={time} {about}>\n"
+        for span in spans:
+            yield from _case(run, name, span)
         yield "</testsuite>\n"
     yield "</testsuites>\n"
 
 
-def _case(case: Case) -> Iterator[str]:
-    yield f"<testcase classname={_quoted(case.suite)} name={_quoted(case.name)} time={_time(case.seconds)}>"
-    if case.state is JobState.FAILED:
-        kind = _quoted(type(case.error).__qualname__)
-        yield f"\n<failure type={kind} message={_quoted(case.said)}>{_text(_details(case))}</failure>\n"
-    elif case.why_not:
-        yield f"\n<skipped message={_quoted(case.why_not)}/>\n"
-    if case.restored:
+def _case(run: CiRun, suite: str, span: Span) -> Iterator[str]:
+    yield f"<testcase classname={_quoted(suite)} name={_quoted(span.label)} time={_time(span.elapsed or 0.0)}>"
+    if span.state is JobState.FAILED:
+        # Some readers show nothing but the text of the failure.
+        details = "\n".join([run.traceback(span), *(f"Its {name}:\n{text}" for name, text in run.outputs(span))])
+        kind = _quoted(type(span.exception).__qualname__)
+        yield f"\n<failure type={kind} message={_quoted(headline_of(span))}>{_text(details)}</failure>\n"
+    elif why_not(span):
+        yield f"\n<skipped message={_quoted(why_not(span))}/>\n"
+    if span.restored:
         yield "\n<system-out>restored from the journal of an earlier run</system-out>\n"
     yield "</testcase>\n"
 
 
-def _details(case: Case) -> str:
-    """Return the traceback, and the output: some readers show nothing but the text of the failure."""
-    return "\n".join([case.trace, *(f"Its {name}:\n{text}" for name, text in case.outputs())])
-
-
-def _counts(cases: list[Case] | tuple[Case, ...]) -> str:
-    failed = sum(case.state is JobState.FAILED for case in cases)
-    skipped = sum(bool(case.why_not) for case in cases)
-    return f'tests="{len(cases)}" failures="{failed}" errors="0" skipped="{skipped}"'
+def _counts(spans: list[Span]) -> str:
+    failed = sum(span.state is JobState.FAILED for span in spans)
+    skipped = sum(bool(why_not(span)) for span in spans)
+    return f'tests="{len(spans)}" failures="{failed}" errors="0" skipped="{skipped}"'
 
 
 def _time(seconds: float) -> str:

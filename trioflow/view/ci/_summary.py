@@ -11,7 +11,8 @@ from typing import Final, final
 
 from ..._core.api.views import JobState, duration_text, printable
 from ..text._symbols import Symbols
-from ._cases import CiReport, Report
+from ..trace._spans import Span
+from ._cases import CiReport, CiRun, headline_of, why_not
 from ._junit import clean, plain
 
 MOST_FAILURES: Final = 20
@@ -57,45 +58,49 @@ class Summary(CiReport):
             raise ValueError("Summary() without a path: give one; only GitHub's actions set GITHUB_STEP_SUMMARY")
         super().__init__(default or "" if path is None else path)
 
-    def _write(self, report: Report) -> None:
+    def _write(self, run: CiRun) -> None:
         if os.environ.get("GITHUB_ACTIONS"):
             encoding = sys.stdout.encoding or "utf-8"
-            text = "".join(workflow_commands(report))
+            text = "".join(workflow_commands(run))
             sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
             sys.stdout.flush()
         with open(self.path, "a" if self._appends else "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write("\n".join(markdown(report)) + "\n")
+            file.write("\n".join(markdown(run)) + "\n")
 
 
 # ---- Markdown
 
 
-def markdown(report: Report) -> Iterator[str]:
+def markdown(run: CiRun) -> Iterator[str]:
     """Yield the lines of the file."""
-    yield f"## {report.verdict.sign(Symbols())} {escaped(report.label)}: {escaped(report.verdict.words)}"
-    yield from ("", report.tally.in_words())
-    failures = report.failures()
-    if failures:
+    yield f"## {run.verdict.sign(Symbols())} {escaped(run.label)}: {escaped(run.verdict.words)}"
+    yield from ("", run.tally.in_words())
+    if run.failures:
         yield from ("", "### Failures")
-    for case in failures[:MOST_FAILURES]:
-        yield from ("", f"#### {escaped(case.path)}", "", escaped(case.said))
-        if "\n" in case.trace.strip():
-            yield from ("", *fenced(case.trace))
-        for name, text in case.outputs():
+    for span in run.failures[:MOST_FAILURES]:
+        yield from ("", f"#### {escaped(span.path)}", "", escaped(headline_of(span)))
+        trace = run.traceback(span)
+        if "\n" in trace.strip():
+            yield from ("", *fenced(trace))
+        for name, text in run.outputs(span):
             yield from ("", f"The end of its {name}:", "", *fenced(text))
-    if len(failures) > MOST_FAILURES:
-        yield from ("", f"and {len(failures) - MOST_FAILURES} more failures")
-    not_run = [case for case in report.cases if case.state is JobState.BLOCKED]
+    if len(run.failures) > MOST_FAILURES:
+        yield from ("", f"and {len(run.failures) - MOST_FAILURES} more failures")
+    not_run = [span for span in run.cases if span.state is JobState.BLOCKED]
     if not_run:
         yield from ("", "### Not run", "")
-        yield from (f"- {escaped(case.path)}: {escaped(case.why_not)}" for case in not_run[:MOST_FAILURES])
+        yield from (f"- {escaped(span.path)}: {escaped(why_not(span))}" for span in not_run[:MOST_FAILURES])
         if len(not_run) > MOST_FAILURES:
             yield f"- and {len(not_run) - MOST_FAILURES} more"
-    ran = sorted((case for case in report.cases if case.seconds and not case.forever), key=lambda case: -case.seconds)
+    ran = sorted(((span.elapsed, span) for span in run.cases if span.elapsed and not span.forever), key=_slowest_first)
     if ran:
         yield from ("", "### Slowest jobs", "", "| job | time | state |", "|---|---:|---|")
-        for case in ran[:SLOWEST]:
-            yield f"| {escaped(case.path)} | {duration_text(case.seconds)} | {case.state.value} |"
+        for seconds, span in ran[:SLOWEST]:
+            yield f"| {escaped(span.path)} | {duration_text(seconds)} | {span.state.value} |"
+
+
+def _slowest_first(timed: tuple[float, Span]) -> float:
+    return -timed[0]
 
 
 def escaped(text: str) -> str:
@@ -116,21 +121,21 @@ def fenced(text: str) -> list[str]:
 # ---- GitHub's actions
 
 
-def workflow_commands(report: Report) -> Iterator[str]:
+def workflow_commands(run: CiRun) -> Iterator[str]:
     """Yield what the log of an action is to have: an annotation for each failure, and its details in a group.
 
     The format is that of GitHub's documentation, "Workflow commands for GitHub Actions". What jobs have written is no
     command: commands are stopped around it, by a word that nobody can know.
     """
-    failures = report.failures()
-    for number, case in enumerate(failures):
+    for number, span in enumerate(run.failures):
         if number < MOST_ANNOTATIONS:
-            where = "" if case.place is None else f"file={_property(case.place[0])},line={case.place[1]},"
-            yield f"::error {where}title={_property(f'{case.path} failed')}::{_data(case.said)}\n"
-        yield f"::group::{_data(printable(case.path))} failed\n"
+            place = run.place(span)
+            where = "" if place is None else f"file={_property(place[0])},line={place[1]},"
+            yield f"::error {where}title={_property(f'{span.path} failed')}::{_data(headline_of(span))}\n"
+        yield f"::group::{_data(printable(span.path))} failed\n"
         stop = secrets.token_hex(16)
         yield f"::stop-commands::{stop}\n"
-        for text in (case.trace, *(text for _, text in case.outputs())):
+        for text in (run.traceback(span), *(text for _, text in run.outputs(span))):
             yield clean(text).rstrip("\n") + "\n"
         yield f"::{stop}::\n::endgroup::\n"
 

@@ -13,6 +13,7 @@ because an export has more time than a run; `_record` reads the log.
 | READY         | the job  | now        | None        | None                                 |
 | WINDOW        | None     | now        | None        | the size of an `Adaptive` window     |
 | INCIDENT      | or None  | now        | None        | message, exception                   |
+| PATH          | the job  | now        | None        | its path, if it may be dropped       |
 | a `JobState`  | the job  | its start  | its end     | None, or the `JobEnd`                |
 """
 
@@ -20,11 +21,30 @@ from __future__ import annotations
 
 import enum
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from ..._core.api.views import AnyJob, BaseScheduler, Failure, Pool, StopReason, Throttling
+from ..._core.api.journals import Paths
+from ..._core.api.views import (
+    AnyJob,
+    BaseScheduler,
+    Failure,
+    Instrument,
+    Pool,
+    StopReason,
+    Throttling,
+    current_run,
+    end_of,
+    failed_through_member,
+    failure_of,
+    held,
+    is_further_attempt,
+    learned_durations,
+    runs_commands,
+    throttlings,
+)
 
 WIDTH: Final = 6
 """Items of the list per event."""
@@ -40,6 +60,7 @@ class EventKind(enum.Enum):
     READY = enum.auto()
     WINDOW = enum.auto()
     INCIDENT = enum.auto()
+    PATH = enum.auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +131,100 @@ class JobEnd(NamedTuple):
     restored: bool = False  # its result comes from a journal
     throttled: tuple[Throttling, ...] = ()  # attempts that do not count
     held: tuple[tuple[float, float], ...] = ()  # when it ran, but waited for room on the machine
+
+
+class Recorder(Instrument):
+    """The hooks that write the log."""
+
+    def __init__(self) -> None:
+        self._log: list[Any] = []
+        self._note = self._log.extend
+        self._clock = time.monotonic
+        self._open: dict[BaseScheduler, None] = {}  # whose runs are under way
+        self._window_sizes: dict[BaseScheduler, int | None] = {}  # the latest, of those that are `Adaptive`
+        self._paths: dict[BaseScheduler, Paths] = {}  # of those that drop jobs
+
+    # ---- hooks
+
+    def before_run(self, scheduler: BaseScheduler) -> None:
+        """Start a new log, unless another run is under way: this one may be nested in it, or go on beside it."""
+        run = current_run(scheduler)
+        assert run is not None
+        for other in [
+            one for one in self._open if current_run(one) is None
+        ]:  # it crashed before it could say that it ended
+            del self._open[other]
+        if not self._open:
+            self._log.clear()
+        self._open[scheduler] = None
+        self._clock = clock = run.clock
+        now = clock()
+        limits = run.window, run.has_limiter, scheduler.pool
+        beginning = RunStart(clock, time.time() - now, *limits, run.backend, learned_durations(scheduler))
+        self._note((EventKind.BEGIN, scheduler, None, now, None, beginning))
+        if run.has_adaptive_window:
+            self._note_window_size(scheduler)
+        if not scheduler.keep_jobs:
+            self._paths[scheduler] = Paths(scheduler, f"{scheduler.path}/" if scheduler.scheduler is not None else "")
+
+    def job_added(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Record when: a job that requires nothing waits for a slot from now on."""
+        self._note((EventKind.ADDED, scheduler, job, self._clock(), None, None))
+
+    def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Record when a further attempt begins; the first one begins with the job."""
+        if is_further_attempt(job):
+            self._note((EventKind.ATTEMPT, scheduler, job, self._clock(), None, None))
+
+    def job_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Record when a service became ready."""
+        self._note((EventKind.READY, scheduler, job, self._clock(), None, None))
+
+    def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
+        """Record what became of a job; the next run makes the job forget it."""
+        state, started, finished, is_all = end_of(job)
+        more = None
+        if not is_all:
+            failure = failure_of(job)
+            command: Any = job if runs_commands(job) and started is not None else None
+            ended = None if command is None else command_end(command.last_result)
+            through_member = failure is not None and failed_through_member(job)
+            more = JobEnd(
+                failure,
+                job.timed_out,
+                through_member,
+                ended,
+                job.restored,
+                throttlings(job),
+                held(job),
+            )
+        self._note((state, scheduler, job, started, finished, more))
+        if scheduler in self._window_sizes:
+            self._note_window_size(scheduler)
+        if scheduler in self._paths:
+            self._note((EventKind.PATH, scheduler, job, finished, None, self._paths[scheduler].of(job)))
+
+    def _note_window_size(self, scheduler: BaseScheduler) -> None:
+        """Record the size of an `Adaptive` window, if it has changed."""
+        size = scheduler.window_size
+        if self._window_sizes.get(scheduler) != size:
+            self._window_sizes[scheduler] = size
+            self._note((EventKind.WINDOW, scheduler, None, self._clock(), None, size))
+
+    def incident(
+        self, scheduler: BaseScheduler, job: AnyJob | None, message: str, exception: BaseException | None
+    ) -> None:
+        """Record what belongs to no outcome."""
+        self._note((EventKind.INCIDENT, scheduler, job, self._clock(), None, (message, exception)))
+
+    def after_run(self, scheduler: BaseScheduler) -> None:
+        """Record why the run ended, and which jobs it never reached."""
+        unsettled = tuple(job for job in scheduler if job.finished_at is None)
+        ending = RunEnd(scheduler.stop_reason, scheduler.culprit, unsettled)
+        self._note((EventKind.END, scheduler, None, self._clock(), None, ending))
+        self._open.pop(scheduler, None)
+        self._window_sizes.pop(scheduler, None)
+        self._paths.pop(scheduler, None)
 
 
 def events(log: list[Any]) -> Iterator[tuple[Any, BaseScheduler, AnyJob, float, float | None, Any]]:

@@ -61,6 +61,7 @@ class RunNotes:
     ready: dict[AnyJob, float] = field(default_factory=dict[AnyJob, float])
     window_sizes: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
     further_attempts: dict[AnyJob, list[float]] = field(default_factory=dict[AnyJob, list[float]])
+    paths: dict[AnyJob, str] = field(default_factory=dict[AnyJob, str])  # of those that may be dropped
 
 
 class Reader:
@@ -95,6 +96,8 @@ class Reader:
             run.window_sizes.append((at, more))
         elif what is EventKind.INCIDENT:
             self.incidents.append((at, run, job, more[0]))
+        elif what is EventKind.PATH:
+            run.paths[job] = more
         else:
             run.ended, run.ending = at, more
 
@@ -160,10 +163,29 @@ class TraceRecord:
         """The spans of jobs that are no schedulers."""
         return (span for span in self.spans if span.number not in self.nested)
 
-    @property
+    @cached_property
+    def outcomes(self) -> tuple[Span, ...]:
+        """The spans of the last run of each scheduler: of jobs, and of schedulers that failed by themselves."""
+        members: set[int] = set()
+        for run in {(run.parent, run.scheduler): run for run in self.runs}.values():  # each after the one around it
+            if run.parent is None or run.parent in members:
+                members.update(run.members)
+        counted = (members - self.nested) | (members & self.failures.keys())
+        return tuple(self.spans[number] for number in sorted(counted))
+
+    @cached_property
     def tally(self) -> Tally:
         """How many jobs are in which state."""
-        return Tally(self.leaves, len(self.failures))
+        failures = sum(span.number in self.failures for span in self.outcomes)
+        return Tally((span for span in self.outcomes if span.number not in self.nested), failures)
+
+    def culprit(self, run: RunSpan) -> Span | None:
+        """Return the job that stopped a run, at whatever depth; None if none has."""
+        inside = {run.parent: run.culprit for run in self.runs}
+        found = run.culprit
+        while found is not None and (further := inside.get(found)) is not None:
+            found = further
+        return None if found is None else self.spans[found]
 
     @cached_property
     def run_of(self) -> dict[int, int]:
@@ -339,6 +361,9 @@ class _Builder:
         for run in self._runs:
             if run.outer is not None:
                 found[id(run)] = found[id(run.outer)]
+                if (path := run.outer.paths.get(run.scheduler)) is not None:
+                    found[id(run)].update(paths_of(run.scheduler, f"{path}/"))
+            found[id(run)].update(run.paths)
         return found
 
     def _span(self, run: RunNotes, job: AnyJob) -> Span:

@@ -2,31 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from ..._core.api.views import (
-    AbstractJob,
-    AnyJob,
-    BaseScheduler,
-    Instrument,
-    current_run,
-    end_of,
-    failed_through_member,
-    failure_of,
-    file_path,
-    held,
-    is_further_attempt,
-    is_scheduler,
-    learned_durations,
-    runs_commands,
-    throttlings,
-)
+from ..._core.api.views import AbstractJob, AnyJob, BaseScheduler, current_run, file_path, is_scheduler
 from .. import _in_cells
 from . import _file
-from ._log import EventKind, JobEnd, RunEnd, RunStart, command_end
+from ._log import EventKind, Recorder, RunEnd, RunStart
 from ._record import TraceRecord, record
 from ._spans import Span
 
@@ -39,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @final
-class Trace(Instrument):
+class Trace(Recorder):
     """Records what ran when, for a picture, a table, a file, or Perfetto.
 
     It shows the last run of the scheduler that it watches, with nested schedulers and all their attempts; the next run
@@ -67,90 +50,13 @@ class Trace(Instrument):
     """
 
     def __init__(self) -> None:
-        self._log: list[Any] = []
-        self._note = self._log.extend
-        self._clock = time.monotonic
-        self._open: dict[BaseScheduler, None] = {}  # whose runs are under way
-        self._window_sizes: dict[BaseScheduler, int | None] = {}  # the latest, of those that are `Adaptive`
+        super().__init__()
         self._made: tuple[int, TraceRecord] | None = None  # the last record of an ended run, with the length of its log
-
-    # ---- hooks
 
     def before_run(self, scheduler: BaseScheduler) -> None:
         """Start a new trace, unless another run is under way: this one may be nested in it, or go on beside it."""
-        run = current_run(scheduler)
-        assert run is not None
-        for other in [
-            one for one in self._open if current_run(one) is None
-        ]:  # it crashed before it could say that it ended
-            del self._open[other]
-        if not self._open:
-            self._log.clear()
-            self._made = None
-        self._open[scheduler] = None
-        self._clock = clock = run.clock
-        now = clock()
-        limits = run.window, run.has_limiter, scheduler.pool
-        beginning = RunStart(clock, time.time() - now, *limits, run.backend, learned_durations(scheduler))
-        self._note((EventKind.BEGIN, scheduler, None, now, None, beginning))
-        if run.has_adaptive_window:
-            self._note_window_size(scheduler)
-
-    def job_added(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Record when: a job that requires nothing waits for a slot from now on."""
-        self._note((EventKind.ADDED, scheduler, job, self._clock(), None, None))
-
-    def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Record when a further attempt begins; the first one begins with the job."""
-        if is_further_attempt(job):
-            self._note((EventKind.ATTEMPT, scheduler, job, self._clock(), None, None))
-
-    def job_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Record when a service became ready."""
-        self._note((EventKind.READY, scheduler, job, self._clock(), None, None))
-
-    def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Record what became of a job; the next run makes the job forget it."""
-        state, started, finished, is_all = end_of(job)
-        more = None
-        if not is_all:
-            failure = failure_of(job)
-            command: Any = job if runs_commands(job) and started is not None else None
-            ended = None if command is None else command_end(command.last_result)
-            through_member = failure is not None and failed_through_member(job)
-            more = JobEnd(
-                failure,
-                job.timed_out,
-                through_member,
-                ended,
-                job.restored,
-                throttlings(job),
-                held(job),
-            )
-        self._note((state, scheduler, job, started, finished, more))
-        if scheduler in self._window_sizes:
-            self._note_window_size(scheduler)
-
-    def _note_window_size(self, scheduler: BaseScheduler) -> None:
-        """Record the size of an `Adaptive` window, if it has changed."""
-        size = scheduler.window_size
-        if self._window_sizes.get(scheduler) != size:
-            self._window_sizes[scheduler] = size
-            self._note((EventKind.WINDOW, scheduler, None, self._clock(), None, size))
-
-    def incident(
-        self, scheduler: BaseScheduler, job: AnyJob | None, message: str, exception: BaseException | None
-    ) -> None:
-        """Record what belongs to no outcome."""
-        self._note((EventKind.INCIDENT, scheduler, job, self._clock(), None, (message, exception)))
-
-    def after_run(self, scheduler: BaseScheduler) -> None:
-        """Record why the run ended, and which jobs it never reached."""
-        unsettled = tuple(job for job in scheduler if job.finished_at is None)
-        ending = RunEnd(scheduler.stop_reason, scheduler.culprit, unsettled)
-        self._note((EventKind.END, scheduler, None, self._clock(), None, ending))
-        self._open.pop(scheduler, None)
-        self._window_sizes.pop(scheduler, None)
+        self._made = None
+        super().before_run(scheduler)
 
     # ---- reading it
 

@@ -118,7 +118,7 @@ def _sentence(record: TraceRecord, roots: list[RunSpan]) -> str:
     jobs = f"{tally.failed} of {tally.jobs} job{'s' * (tally.jobs != 1)} failed" if tally.failed else "no job failed"
     if run.finished_at is None or run.reason is None:
         return f"The run was still under way when this report was written; so far {jobs}."
-    culprit = "" if run.culprit is None else f" of {_culprit(record, run.culprit)}"
+    culprit = f" of {_culprit(record, run)}" if run.culprit is not None else ""
     more = DRAINED if run.reason is StopReason.DRAINED else ""
     return f"The run {HOW_RUNS_END[run.reason]}{culprit}{more}; {jobs}."
 
@@ -126,8 +126,9 @@ def _sentence(record: TraceRecord, roots: list[RunSpan]) -> str:
 DRAINED: Final = ": no more jobs were to start, and those that ran went on to their end"
 
 
-def _culprit(record: TraceRecord, number: int) -> str:
-    return f"<b>{_name(record.spans[_innermost(record, number)])}</b>"
+def _culprit(record: TraceRecord, run: RunSpan) -> str:
+    span = record.culprit(run)
+    return "" if span is None else f"<b>{_name(span)}</b>"
 
 
 def _verdict_on(record: TraceRecord, run: RunSpan) -> tuple[str, str]:
@@ -149,7 +150,7 @@ def _facts(record: TraceRecord, roots: list[RunSpan]) -> Iterator[str]:
     counted = "; a nested scheduler counts as one" if len(record.runs) > len(roots) else ""
     for run in roots:
         if run.culprit is not None:
-            yield f"culprit: {_culprit(record, run.culprit)}"
+            yield f"culprit: {_culprit(record, run)}"
         if run.window_sizes:
             sizes = [size for _, size in run.window_sizes]
             yield f"{min(sizes)} to {max(sizes)} jobs at once, {sizes[-1]} in the end (adaptive window{counted})"
@@ -166,14 +167,6 @@ def _about_timeline(record: TraceRecord) -> str:
         "Each bar is a job, from its start to its end; jobs in one row follow each other."
         f"{path} Point at a bar for its details."
     )
-
-
-def _innermost(record: TraceRecord, culprit: int) -> int:
-    """Follow a culprit into nested schedulers."""
-    inside = {run.parent: run.culprit for run in record.runs}
-    while (further := inside.get(culprit)) is not None:
-        culprit = further
-    return culprit
 
 
 # ---- failures
