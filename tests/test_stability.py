@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
+import re
 
 import pytest
 
 import trioflow
-from trioflow._deprecated import RENAMED, Renamed, deprecated
+from trioflow._hints import ATTRIBUTES, NAMES
 
 from . import public_names
 from .places import ROOT
@@ -24,28 +24,16 @@ def test_a_citation_names_this_version() -> None:
     assert f"\nversion: {trioflow.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
-def test_a_renamed_name_still_works_and_says_its_new_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its users are warned where they use it, and get what it is called now."""
-    monkeypatch.setitem(RENAMED, "Chain", Renamed("Sequence", "0.2", "0.4"))
-    expected = r"trioflow\.Chain is deprecated since trioflow 0\.2, and gone in 0\.4: write trioflow\.Sequence$"
-    with pytest.warns(DeprecationWarning, match=expected) as caught:
-        found = trioflow.Chain  # type: ignore[attr-defined]
-    assert found is trioflow.Sequence
-    assert caught[0].filename == __file__
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_of_another_library_says_what_to_use(name: str) -> None:
+    """`from trioflow import PrintJob` keeps the text of an ImportError alone."""
+    with pytest.raises(ImportError, match=re.escape(f"trioflow has no {name}: {NAMES[name]}")):
+        exec(f"from trioflow import {name}")
 
 
-def test_a_late_name_may_be_renamed_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is imported when it is asked for is found by its old name as well."""
-    monkeypatch.setitem(RENAMED, "Recorder", Renamed("Trace", "0.2", "0.4"))
-    with pytest.warns(DeprecationWarning, match="write trioflow.Trace"):
-        assert trioflow.Recorder is trioflow.Trace  # type: ignore[attr-defined]
-
-
-def test_a_warning_points_to_the_program_and_not_into_the_package() -> None:
-    """However deep in trioflow somebody says `deprecated`, the warning is about the line of the user that led there."""
-    inside = {"__name__": "trioflow._core.job._job", "deprecated": deprecated}
-    exec("def call():\n    deprecated('old=', 'new=', since='0.2', gone='0.3')\ndef option():\n    call()", inside)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        inside["option"]()
-    assert [one.filename for one in caught] == [__file__]
+@pytest.mark.parametrize("name", ATTRIBUTES)
+def test_an_attribute_of_another_library_says_what_to_use(name: str) -> None:
+    """Programs of asynciojobs ask `why()` after each run."""
+    with pytest.raises(AttributeError, match=re.escape(f"has no attribute {name!r}: {ATTRIBUTES[name]}")):
+        getattr(trioflow.Scheduler(), name)
+    assert not hasattr(trioflow.Scheduler(), "something_else")

@@ -126,12 +126,19 @@ _LATE = {
 
 
 def __getattr__(name: str) -> _typing.Any:
-    """Import a name that is in `_LATE` (PEP 562), or find what an old name is called now."""
-    if name not in _LATE:
-        from ._deprecated import new_name
+    """Import a name that is in `_LATE` (PEP 562).
 
-        if (new := new_name(name)) is not None:
-            return getattr(_sys.modules[__name__], new)
+    Raises:
+        ImportError: it is a name of another library; the error names what to use. (The text of an AttributeError would
+            be lost in `from trioflow import`.)
+        AttributeError: there is no such name.
+
+    """
+    if name not in _LATE:
+        from ._hints import NAMES
+
+        if name in NAMES:
+            raise ImportError(f"{__name__} has no {name}: {NAMES[name]}", name=__name__)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name, obj=_sys.modules[__name__])
     import importlib
 

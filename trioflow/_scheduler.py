@@ -132,6 +132,15 @@ class Scheduler(BaseScheduler):
         all_options: Any = options  # `BaseScheduler` takes what the class declares
         super().__init__(*jobs_or_sequences, **all_options)
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Say what to use for an attribute that schedulers of other libraries have."""
+            from ._hints import ATTRIBUTES
+
+            hint = f": {ATTRIBUTES[name]}" if name in ATTRIBUTES else ""
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}", name=name, obj=self)
+
     def _look_up_durations(self) -> dict[AnyJob, float]:
         from .simulation import _durations
 

@@ -276,6 +276,13 @@ def test_a_requirement_in_another_scenario_has_to_be_taken_out_there() -> None:
         (lambda: Sequence(requires=[]), "required"),  # type: ignore[call-arg]
         (lambda: Scheduler(name="x"), "label"),  # type: ignore[call-arg]
         (lambda: Job(nap, depends_on=[]), "required"),  # type: ignore[call-overload]
+        (lambda: Job(nap, after=[]), "required"),  # type: ignore[call-overload]
+        (lambda: Scheduler(limiter=3), "jobs_window"),  # type: ignore[call-arg]
+        (lambda: Scheduler(max_jobs=3), "jobs_window"),  # type: ignore[call-arg]
+        (lambda: Scheduler(concurrency=3), "jobs_window"),  # type: ignore[call-arg]
+        (lambda: Job(nap, concurrency=3), "jobs_window of the Scheduler"),  # type: ignore[call-overload]
+        (lambda: Scheduler(verbose=True), r"run\(instruments=\[Monitor\(\)\]\)"),  # type: ignore[call-arg]
+        (lambda: Scheduler().run(verbose=True), r"run\(instruments=\[Monitor\(\)\]\)"),  # type: ignore[call-arg]
     ],
 )
 def test_an_option_by_another_name(make: Callable[[], object], meant: str) -> None:

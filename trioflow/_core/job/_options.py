@@ -310,24 +310,35 @@ def _number(value: float, name: str, who: Who, wanted: str = "a number of second
         raise TypeError(f"{name}={shown(value)} of {named(who)}: give {wanted}") from None
 
 
-ELSEWHERE_CALLED: Final = {
+ALIASES: Final = {
     "after": "required",
+    "concurrency": "jobs_window",
     "depends_on": "required",
+    "limiter": "jobs_window",
+    "max_jobs": "jobs_window",
     "max_workers": "jobs_window",
     "name": "label",
     "order": "policy",
     "requires": "required",
     "retries": "retry",
 }
-"""Names that options have in other libraries, or that people expect."""
+"""Names that options have in other libraries."""
+
+ELSEWHERE: Final = {
+    "jobs_window": "jobs_window of the Scheduler",
+    "verbose": "run(instruments=[Monitor()])",
+}
+"""Where an option is that jobs do not have, or what to use in its place."""
 
 
-def _close(name: str, known: Iterable[str]) -> list[str]:
+def _close(name: str, known: Iterable[str]) -> str | None:
     """Return the option that was probably meant, if there is one."""
     import difflib  # not at the start of every program, only for an error
 
-    meant = ELSEWHERE_CALLED.get(name, name)
-    return [meant] if meant in known else difflib.get_close_matches(name, list(known), n=1)
+    meant = ALIASES.get(name, name)
+    if meant in known:
+        return meant
+    return ELSEWHERE.get(meant) or next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
 def unknown_of_job(
@@ -346,7 +357,7 @@ def unknown_of_job(
     own: Any = getattr(kind.__init__, "__kwdefaults__", None) or {}
     known = [option for option in (*own, *kind._declared) if option not in ("kwargs", "_inputs")]
     close = _close(name, known)
-    hints = [f"did you mean {close[0]}?"] if close else []
+    hints = [f"did you mean {close}?"] if close else []
     if is_call:
         hints.append(f"{'If' if close else 'if'} the function is to get it, write kwargs={{{name!r}: ...}}")
     options = "" if close else f"{'; ' * is_call}the options are {', '.join(known)}"
@@ -367,5 +378,5 @@ def unknown(who: str, what: str, given: Mapping[str, Any], function: Callable[..
     parameters = _functions.signature_of(function).parameters.values()
     known = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY and not one.name.startswith("_")]
     close = _close(name, known)
-    hint = f"did you mean {close[0]}?" if close else f"the options are {', '.join(known)}"
+    hint = f"did you mean {close}?" if close else f"the options are {', '.join(known)}"
     return TypeError(f"{who!r}: {what} has no option {name!r}; {hint}")

@@ -1,0 +1,21 @@
+"""Names that people bring along from other libraries, each with what to use here."""
+
+from __future__ import annotations
+
+from typing import Final
+
+NAMES: Final = {
+    "Engine": "import trioflow.compat.asynciojobs_classic for programs of old asynciojobs, or use Scheduler",
+    "PrintJob": "use a Job whose function prints, or import it from trioflow.compat.asynciojobs",
+    "PureScheduler": "use Scheduler, or import it from trioflow.compat.asynciojobs",
+    "TaskGroup": "use Scheduler; async with Scheduler() as scheduler: scheduler.add(Job(...)) starts jobs as they come",
+}
+"""What `trioflow` does not have."""
+
+ATTRIBUTES: Final = {
+    "failed_critical": "ask stop_reason is StopReason.CRITICAL, and culprit",
+    "failed_time_out": "ask stop_reason is StopReason.TIMEOUT",
+    "orchestrate": "call run(), or await co_run()",
+    "why": "ask stop_reason and culprit, or print debrief(); explain(job) says why a job waits",
+}
+"""What a `Scheduler` does not have."""
