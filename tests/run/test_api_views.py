@@ -240,7 +240,7 @@ def test_a_dropped_result_is_told_from_none(virtual: Virtual) -> None:
     dropped = Job(nap, 1, keep_result=False)
     user = Job(lambda _: nap(1), dropped)
     virtual(Scheduler(dropped, user).co_run)
-    assert [views.result_was_dropped(job) for job in (dropped, user)] == [True, False]
+    assert [views.kept_of(job) is views.DROPPED for job in (dropped, user)] == [True, False]
     assert views.inputs_of(user) == (dropped,)
 
 

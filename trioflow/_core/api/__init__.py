@@ -1,5 +1,5 @@
 # pyright: reportUnusedImport=false
-"""The api of the engine: all that the rest of the package may import of it.
+"""The api of the engine: all that the rest of the package may import of it. Nothing is defined here.
 
 The names below are for users: `trioflow` and `trioflow.abc` pass them on, and `trioflow._scheduler` stands on them.
 Each other use has a module:

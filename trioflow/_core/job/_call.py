@@ -315,3 +315,14 @@ class Search:
             if isinstance(one, SEARCHED) and id(one) not in met:
                 met.add(id(one))
                 todo += [*one, *one.values()] if isinstance(one, dict) else one
+
+
+def with_inputs(values: Iterable[Any], value_of: ValueOf) -> tuple[Any, ...]:
+    """Return values, such as the arguments of a `Work`, with `value_of(job)` in place of each job, at any depth.
+
+    Raises:
+        TypeError, ValueError: a job stands where nothing can be put in its place.
+
+    """
+    found = Search(lambda: "for_journal()").positional(tuple(values))
+    return found.with_inputs(value_of) if isinstance(found, Arguments) else found

@@ -151,6 +151,35 @@ def call_of(job: FunctionJob[T], value_of: ValueOf | None = None) -> functools.p
     return filled
 
 
+def call_with(job: FunctionJob[Any], value_of: ValueOf) -> tuple[Any, tuple[Any, ...], dict[str, Any] | None] | None:
+    """Return the function of a job, its arguments by position, and those by name, or None.
+
+    Args:
+        job: the job.
+        value_of: called with each input; what it returns is in its place, at any depth of lists, tuples and dicts. A
+            job that is passed as itself stays.
+
+    Returns:
+        None if the job was made of a coroutine object, whose arguments nobody can see.
+
+    """
+    if job._is_one_shot():
+        return None
+    given: Any = job._args
+    args = cast("tuple[Any, ...]", given if type(given) is tuple else given.with_inputs(value_of))
+    function: Any = job._function
+    if type(function) is Call:
+        return cast(Any, function.func), args, function.with_inputs(value_of)
+    return function, args, None
+
+
+def input_at(job: AbstractJob[Any], number: int) -> AbstractJob[Any] | None:
+    """Return the input that is the argument of a function with this number, counted from 1; None if it is another."""
+    args: Any = job._args if isinstance(job, FunctionJob) else ()
+    is_one = isinstance(args, DirectArguments) and number - 1 in args._places
+    return args._values[number - 1] if is_one else None
+
+
 def unwrapped(function: Any) -> Any:
     """Return the function that a partial, or a partial of a partial, calls."""
     while isinstance(function, functools.partial):

@@ -11,7 +11,7 @@ import itertools
 import re
 import types
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast, final
 
 from ._around import outermost, way_out
 
@@ -232,3 +232,43 @@ class Names:
                 self._before_slashes |= parts
                 return label
         return label.replace("\\", "\\\\").replace("/", "\\/")
+
+
+@final
+class Paths:
+    """The paths of the jobs of one run, each made when it is asked for. They say the same as `job.path`, and cost less.
+
+    Args:
+        scheduler: the scheduler of the run.
+        prefix: what the paths begin with.
+
+    """
+
+    def __init__(self, scheduler: BaseScheduler, prefix: str = "") -> None:
+        self._scheduler: Final = scheduler
+        self._prefix: Final = prefix
+        self._paths: Final[dict[AbstractJob[Any], str]] = {}
+        self._names: Final = Names()
+
+    def nested(self, scheduler: AbstractJob[Any]) -> Paths:
+        """Return the paths of the jobs of a nested scheduler, a job of this run."""
+        return Paths(cast("BaseScheduler", scheduler), f"{self.of(scheduler)}/")
+
+    def of(self, job: AbstractJob[Any]) -> str:
+        """Return the path of a job. Names depend on the siblings before it, so all of them get theirs in order."""
+        path = self._paths.get(job)
+        if path is None:
+            new: list[AbstractJob[Any]] = []
+            for one in reversed(self._scheduler._members.jobs):
+                if one in self._paths:
+                    break
+                new.append(one)
+            for one in reversed(new):
+                self._paths[one] = self._prefix + self._names.unique(one.label, one._is_scheduler)
+            path = self._paths[job]
+        return path
+
+    def forget(self, job: AbstractJob[Any]) -> None:
+        """Forget a job that its scheduler is about to drop; its name stays taken."""
+        self.of(job)  # so that those after it are called the same whether or not somebody has asked for its name
+        del self._paths[job]

@@ -175,10 +175,6 @@ class Pool:
         for resource in self._resources.values():
             resource.change_clock(clock, shift)
 
-    def _settings(self) -> dict[str, Any]:
-        """Return the arguments for a pool that has as much."""
-        return {name: resource.settings() for name, resource in self._resources.items()}
-
 
 def checked(pool: Any, name: str, who: Who) -> Pool | None:
     """Check the pool that a user gave for the scheduler called `who`, and return it.
@@ -192,6 +188,11 @@ def checked(pool: Any, name: str, who: Who) -> Pool | None:
             f"{name}={shown(pool)} of {_options.named(who)}: give a Pool, such as Pool(cpu=8, gpu=['0', '1']), or None"
         )
     return pool
+
+
+def settings_of(pool: Pool) -> dict[str, Any]:
+    """Return the arguments for a pool that has as much, without the names of things: amounts, and each `Rate`."""
+    return {name: resource.settings() for name, resource in pool._resources.items()}
 
 
 def note_user(

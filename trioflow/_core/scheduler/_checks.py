@@ -81,7 +81,7 @@ def _check_jobs(members: Members, repeated: bool, out_of_order: set[Members]) ->
                         outside = True
             job._pending = mark
             if job._limits is not None:  # jobs made from coroutine objects always have limits
-                _check_one_shot(job, repeated)
+                check_one_shot(job, repeated)
         if pause_is_due:
             yield
     members.takes_from_outside = outside
@@ -323,6 +323,26 @@ def imply_all(members: Members) -> None:
                     home._members.used_outside.add(one)
 
 
+def find_implied(scheduler: BaseScheduler) -> None:
+    """Find what members wait for because of the inputs of jobs nested in them; check nothing. O(V + E).
+
+    A run that is under way has found it; then this does nothing, and any thread may call it.
+    """
+    if all(one._run is None for one in (scheduler, *outwards(scheduler))):
+        imply_all(scheduler._members)
+
+
+def check_scenario(scheduler: BaseScheduler) -> None:
+    """Check a scheduler and all that is nested in it, as each run does. O(V + E).
+
+    Raises:
+        CycleError, MissingRequirement, ValueError, RuntimeError: a run would be refused.
+
+    """
+    for _ in check(scheduler._members):
+        pass
+
+
 def _refuse_unreachable_inputs(members: Members, walked: dict[BaseScheduler, Members]) -> None:
     """Refuse inputs from outside of the checked schedulers that have not settled: nothing could wait for them."""
     for job in members.jobs:
@@ -347,7 +367,7 @@ def refuse_cycle(members: Members) -> None:
         raise _errors.CycleError(cycle)
 
 
-def _check_one_shot(job: AbstractJob[Any], repeated: bool) -> None:
+def check_one_shot(job: AbstractJob[Any], repeated: bool) -> None:
     """Refuse a job that would run again and cannot, and one that refuses itself."""
     if job._checks_itself:
         job.check_before_run()
@@ -378,7 +398,7 @@ def check_new(members: Members, new: list[AbstractJob[Any]]) -> None:
     for job in new:
         for requirement in job._required:
             check_requirement(job, requirement, members.owner)
-        _check_one_shot(job, repeated=False)
+        check_one_shot(job, repeated=False)
         if is_scheduler(job):
             check_may_run(job)
             for _ in check(job._members):

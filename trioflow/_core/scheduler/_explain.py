@@ -10,6 +10,7 @@ from ..base._states import JobState, RunPhase, StopReason
 from ..base._waits import WaitCause, Waiting
 from ..job import _labels, _rules
 from ..job._around import outermost, outwards
+from ..job._facts import throttled
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import in_one_line
 from ..limits._ready_jobs import RankedJobs, SharingJobs
@@ -51,7 +52,7 @@ def _idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 def still_waits_for(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
     """Return the members of its scheduler that a job still waits for: they have neither settled, nor said "ready"."""
     scheduler = job._scheduler
-    members = [] if scheduler is None else scheduler._waits_for(job)
+    members = [] if scheduler is None else scheduler._members.waits_for(job)
     return [one for one in members if not (one._state.is_settled or one._is_ready())]
 
 
@@ -100,6 +101,35 @@ def waiting(job: AbstractJob[Any]) -> Waiting | None:
     if run is None or job._state is not JobState.SCHEDULED:
         return None
     return next(found for find, _ in CAUSES if (found := find(run, job)) is not None)
+
+
+def waiting_since(job: AbstractJob[Any]) -> float | None:
+    """Return when a SCHEDULED job began to wait for its turn: on the clock of `job.started_at`.
+
+    That is when it was throttled last, or when the last job that it waited for settled. None if the job is not
+    SCHEDULED, or if it waited for nothing, or for a service: then the engine has not noted it.
+    """
+    scheduler = job._scheduler
+    if scheduler is None or job._state is not JobState.SCHEDULED:
+        return None
+    for _, ended in throttled(job)[-1:]:
+        return ended
+    moments = [one._finished_at for one in scheduler._members.waits_for(job)]
+    return max((moment for moment in moments if moment is not None), default=None) if None not in moments else None
+
+
+def status_of(job: AbstractJob[Any]) -> str:
+    """Return what a RUNNING job says of itself now, or which jobs it awaits; nothing if it is secret."""
+    if job._state is not JobState.RUNNING:
+        return ""
+    if not job._says_status or job.redact:
+        wait = waiting(job)
+        return "" if wait is None else wait.text
+    kind: Any = job  # only kinds that say something have this
+    try:
+        return _labels.shortened(str(kind.status_text()))
+    except Exception:
+        return ""  # a view shows the run, whatever becomes of one of its jobs
 
 
 # ---- the causes for which a SCHEDULED job waits: each is found by one function, and explained by another

@@ -281,6 +281,25 @@ class Members:
         return dropped
 
 
+def waits_for(scheduler: BaseScheduler, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+    """Return the members of `scheduler` that must settle before `job` may start.
+
+    These are the members that it requires, and those that contain an input of a job nested in it. Members that have
+    settled already are among them.
+    """
+    return scheduler._members.waits_for(job)
+
+
+def nested_in(scheduler: BaseScheduler) -> list[BaseScheduler]:
+    """Return the members that are schedulers, in the order added, without a look at the others."""
+    return list(scheduler._members.nested)
+
+
+def is_given_up(scheduler: BaseScheduler, job: AbstractJob[Any]) -> bool:
+    """Return whether `keep_jobs=False` gives up a settled job, whose shutdown or failure nobody needs."""
+    return not scheduler.keep_jobs and scheduler._members.may_drop(job)
+
+
 def _with_inputs(jobs: Iterable[AbstractJob[Any]]) -> dict[AbstractJob[Any], None]:
     """Return the jobs, each after those of its inputs that belong to no scheduler, and these after their own inputs."""
     found: dict[AbstractJob[Any], None] = {}

@@ -1031,10 +1031,6 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             if (seconds := job.expected_duration) is not None
         }
 
-    def _waits_for(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-        """Return the members that must settle before `job`."""
-        return self._members.waits_for(job)
-
     def _admit_requirements(self, job: AbstractJob[Any], new: list[AbstractJob[Any]]) -> None:
         """Check, and link in a run, what a member is about to require; see `AbstractJob.requires`."""
         self._members.note_change()
@@ -1158,6 +1154,11 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         running = "running" if self._run is not None else self._stop_reason.value if self._stop_reason else "idle"
         jobs = f"{len(self)} job{'s' * (len(self) != 1)}"
         return f"<{type(self).__name__} `{_labels.printable(self.label)}` {running}, {jobs}>"
+
+
+def interrupt(scheduler: BaseScheduler, interruption: BaseException) -> None:
+    """End the run of a scheduler as Ctrl-C does; it will raise this. Without a run, do nothing."""
+    scheduler._interrupt(interruption)
 
 
 SETTINGS: Final = tuple(

@@ -22,6 +22,7 @@ from functools import partial
 from typing import Final, NamedTuple
 
 from ..._core.api.views import (
+    DROPPED,
     AnyJob,
     BaseScheduler,
     JobState,
@@ -35,7 +36,6 @@ from ..._core.api.views import (
     kept_of,
     not_restored,
     percent,
-    result_was_dropped,
     shortened,
     shown,
     status_of,
@@ -155,7 +155,7 @@ class Listing:
         if error is not None:
             return f"!! {self._symbols.line(_short_values.exception(error))}"
         if job.state is JobState.SUCCEEDED:
-            given_up = result_was_dropped(job)
+            given_up = kept_of(job) is DROPPED
             result = "(given up)" if given_up else self._symbols.line(shown(kept_of(job)))
             why = not_restored(job)
             return "  ".join(

@@ -1,0 +1,164 @@
+"""What views, journals and explorations read of a job, besides its public attributes.
+
+These are functions, because a job of a user's may have any attribute without a leading underscore. Each of them only
+reads. A thread beside the run may call it, and sees what was true a moment ago.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ..base._states import SUCCEEDED
+from ._function import FunctionJob
+from ._job import is_scheduler
+from ._outcome import Failure
+
+if TYPE_CHECKING:
+    from ..base._states import JobState
+    from ._job import AbstractJob, AnyJob, Look
+    from ._options import Limits
+    from ._outcome import Throttling
+
+SERVICE: Final = object()
+"""In place of the value of a service: it runs in each run, and its value may be anything."""
+
+
+def given_label(job: AnyJob) -> str | None:
+    """Return the label that the user gave to a job; None if it has a default label, which shows its arguments.
+
+    Example:
+        >>> given_label(ThreadJob(print, 1, label="shown")), given_label(CommandJob(["echo", "1"]))
+        ('shown', None)
+
+    """
+    return job._label
+
+
+def look_of(job: AnyJob) -> Look:
+    """Return how pictures and legends show this kind of job."""
+    return job._look
+
+
+def is_service(job: AnyJob) -> bool:
+    """Return whether a job is a forever job that may be required, because it says when it is ready."""
+    return job._is_service
+
+
+def inputs_of(job: AnyJob) -> tuple[AnyJob, ...]:
+    """Return the jobs whose results a job gets as arguments."""
+    return () if job._rule is None else job._rule.inputs
+
+
+def may_repeat(job: AnyJob) -> bool:
+    """Return whether one run may call the job more than once, because of its retries or restarts."""
+    return job._repeats()
+
+
+def is_ready(job: AnyJob) -> bool:
+    """Return whether a job is a service that has said that it is ready, and still runs."""
+    return job._is_ready()
+
+
+def end_of(job: AnyJob) -> tuple[JobState, float | None, float | None, bool]:
+    """Return how a job has settled, for views that note this of each job: one question takes less time than four.
+
+    Returns:
+        Its state, when it started, when it settled, and whether this is all: it SUCCEEDED at the first attempt, and ran
+        no command.
+
+    """
+    state = job._state
+    is_all = state is SUCCEEDED and job._facts is None and not job._runs_commands
+    return state, job._started_at, job._finished_at, is_all
+
+
+def is_further_attempt(job: AnyJob) -> bool:
+    """Return whether the attempt of a job that runs is not the first that counts."""
+    return job._facts is not None and job._facts.further_attempts > 0
+
+
+def failure_of(job: AnyJob) -> Failure | None:
+    """Return how a job failed, or why it was BLOCKED: the exception with its first traceback; otherwise None.
+
+    The exception's own traceback grows with each `result()`.
+    """
+    outcome = job._outcome
+    return outcome if isinstance(outcome, Failure) else None
+
+
+def kept_of(job: AnyJob) -> Any:
+    """Return what a job that has succeeded keeps as its result: where a value is elsewhere, what stands for it.
+
+    The `result()` of its kind may fetch that value, which may take long.
+    """
+    return job._outcome
+
+
+def throttled(job: AnyJob) -> tuple[tuple[float, float], ...]:
+    """Return when its attempts that do not count began and ended, because it raised `Throttled`."""
+    return tuple((one.began, one.ended) for one in throttlings(job))
+
+
+def throttlings(job: AnyJob) -> tuple[Throttling, ...]:
+    """Return its attempts that do not count, each with the keys on which nothing started after it."""
+    return () if job._facts is None else job._facts.throttled
+
+
+def held(job: AnyJob) -> tuple[tuple[float, float], ...]:
+    """Return when it ran, but waited for room on the machine."""
+    return () if job._facts is None else job._facts.held
+
+
+def not_restored(job: AnyJob) -> str | None:
+    """Return why a journal did not restore a job, in words; None if it did, or if there was no journal."""
+    return None if job._facts is None else job._facts.not_restored
+
+
+def runs_commands(job: AnyJob) -> bool:
+    """Return whether a job runs commands, so that it has a `last_result`."""
+    return job._runs_commands
+
+
+def command_line_of(job: AnyJob) -> str:
+    """Return what a job that runs commands runs, in one line; what is secret is left out."""
+    command: Any = job  # only kinds that run commands have this
+    return str(command._command_line())
+
+
+def always_runs(job: AbstractJob[Any]) -> bool:
+    """Return whether a job runs in each run, whatever a journal has: a scheduler, a service, or another forever job."""
+    return job._is_scheduler or job._forever
+
+
+def value_of(job: AbstractJob[Any]) -> Any:
+    """Return the result of a job that has succeeded; DROPPED if it was given up, and SERVICE for a service."""
+    return SERVICE if job._is_service else job._outcome
+
+
+def settings_of(job: AbstractJob[Any]) -> Limits | None:
+    """Return what a job says to a journal; None if it says nothing. It costs a tenth of looking at the options."""
+    return job._limits
+
+
+def works_elsewhere(job: AbstractJob[Any]) -> bool:
+    """Return whether a job works outside of the event loop, in a thread or a process: so in real time."""
+    return job._runs_commands or (isinstance(job, FunctionJob) and job._calls_in is not None)
+
+
+def ends_by_itself(job: AbstractJob[Any]) -> bool:
+    """Return whether a run waits for the end of a job: not for that of a forever job or a service."""
+    return not job._forever and not job._is_service
+
+
+def ends_what_hangs(job: AnyJob) -> bool:
+    """Return whether a job has a timeout that ends its body wherever that is, and not only where its kind looks."""
+    return (job.timeout is not None or job.idle_timeout is not None) and (is_scheduler(job) or not job._keeps_time)
+
+
+def scope_of_run(job: AnyJob) -> object:
+    """Return the cancel scope around a job whose deadline can only be that of its run; None if there is none.
+
+    On the plain way each worker has such a scope, and on asyncio each such scope has a timer.
+    """
+    has_own_deadline = not is_scheduler(job) and (job.timeout is not None or job.idle_timeout is not None)
+    return None if job._worker is None or has_own_deadline else job._worker.scope

@@ -1,0 +1,45 @@
+"""`steer`: a job whose calls another makes, for explorations."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast
+
+from ._job import NO_LIMITS, AnyJob
+
+Call = Callable[[AnyJob, Callable[[], Awaitable[Any]]], Awaitable[Any]]
+"""Called in place of a job, or of its `co_shutdown`, with the job and what calls it; returns what to await."""
+
+STEERED: Final[dict[tuple[type[Any], Call, Call], type[Any]]] = {}
+
+
+def steer(job: AnyJob, call: Call, shut_down: Call) -> None:
+    """Let each call of a job, and each of its `co_shutdown` if it has one, be made by these functions.
+
+    The job gets a subclass of its class, of the same name. Until then it may have been on the shortest path of workers,
+    which calls its function and nothing else; now it is not.
+    """
+    kind = cast("type[Any]", type(job))
+    key = kind, call, shut_down
+    if key not in STEERED:
+        STEERED[key] = _steered(kind, call, shut_down)
+    job.__class__ = STEERED[key]
+    job._limits = job._limits or NO_LIMITS
+
+
+def _steered(kind: type[Any], call: Call, shut_down: Call) -> type[Any]:
+    own_call, own_shutdown = kind._call_once, kind.co_shutdown
+
+    def call_once(job: AnyJob) -> Awaitable[Any]:
+        return call(job, functools.partial(own_call, job))
+
+    async def co_shutdown(job: AnyJob) -> None:
+        await shut_down(job, functools.partial(own_shutdown, job))
+
+    names = {"__slots__": (), "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    more = {"co_shutdown": co_shutdown} if kind._shuts_down else {}
+    make_class: Any = type(kind)
+    steered = make_class(kind.__name__, (kind,), names | more)
+    steered._call_once = call_once  # now: a subclass of `Job` with a `co_run` of its own has been given another one
+    return cast("type[Any]", steered)

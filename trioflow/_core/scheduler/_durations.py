@@ -1,0 +1,43 @@
+"""How long the members of a scheduler are expected to take, and how urgent that makes each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..base._graph import longest_paths, topological_order
+from ..limits.policy._outlook import usual
+
+if TYPE_CHECKING:
+    from ..job._job import AnyJob
+    from ._scheduler import BaseScheduler
+
+
+def expected_durations(scheduler: BaseScheduler) -> dict[AnyJob, float]:
+    """Return how many seconds the members are expected to take in the run that is in progress, as far as that is known.
+
+    What `durations` of the outermost scheduler says goes before the members' own `expected_duration`.
+    """
+    return scheduler._expected_durations()
+
+
+def learned_durations(scheduler: BaseScheduler) -> dict[AnyJob, float]:
+    """Return the same, for all members, if the run knows more than its members say themselves; otherwise nothing."""
+    return scheduler._expected_durations() if scheduler._knows_durations() else {}
+
+
+def in_order(scheduler: BaseScheduler) -> list[AnyJob]:
+    """Return the members, each after those that it waits for; jobs in cycles are left out. O(V + E).
+
+    Unlike `scheduler.topological_order()`, this finds no implied requirements: it goes by those that the last run, or
+    `find_implied`, has found.
+    """
+    return topological_order(list(scheduler), scheduler._members.waits_for)
+
+
+def ranks_of(scheduler: BaseScheduler) -> dict[AnyJob, float]:
+    """Return the seconds of the longest path from the start of each member to an exit: its urgency, for a cluster.
+
+    It is what the policy "critical-path" goes by, and `Outlook.rank`: see there. O(V + E).
+    """
+    known = expected_durations(scheduler)
+    return longest_paths(in_order(scheduler), scheduler._members.waits_for, known, usual(known.values()))
