@@ -182,6 +182,9 @@ def test_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
         (["-S", "host", "--needs", "gpu=1", "--load", "1"], "--load and --needs are about this machine"),
         (["--load", "1.5"], "is not a number of jobs"),
         (["--nice", "25"], "is not a priority: give a number from 0 to 19"),
+        (["--memory-limit", "much"], "'--memory-limit': 'much': write a number and a unit"),
+        (["--memory-limit", "0"], "'--memory-limit': '0': give a positive size, such as 2G"),
+        (["-S", "host", "--pin", "--memory-limit", "2G"], "--memory-limit and --pin are about this machine"),
     ],
 )
 def test_bad_input(words: list[str], said: str) -> None:
@@ -199,6 +202,18 @@ def test_nice_is_a_lower_priority() -> None:
     """Than that of this program."""
     own = os.getpriority(os.PRIO_PROCESS, 0)
     assert batch("--nice", 3, "sleep 0.1; nice #", ":::", "a").stdout == f"{min(19, own + 3)}\n"
+
+
+def test_the_memory_of_a_command_is_limited() -> None:
+    """In KiB, as the shell's own `ulimit -v` has it."""
+    assert batch("--memory-limit", "2G", "ulimit -v #", ":::", "a").stdout == f"{2 * GIB // 1024}\n"
+
+
+def test_the_commands_of_a_slot_have_a_cpu_of_their_own() -> None:
+    """The k-th slot has the k-th of those that this program may use."""
+    cpus = sorted(os.sched_getaffinity(0))
+    done = batch("-k", "-j", len(cpus), "--pin", "sleep 0.1; grep Cpus_allowed_list /proc/self/status #", ":::", *cpus)
+    assert [line.split()[1] for line in done.stdout.splitlines()] == [str(cpu) for cpu in cpus]
 
 
 def test_a_silent_command_is_ended() -> None:

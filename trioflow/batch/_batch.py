@@ -100,6 +100,8 @@ class Options:
         writes: with a journal, the files that it writes: if one is not as the command has left it, it runs again.
         idle_timeout: seconds that a command may write nothing.
         nice: how much lower its priority is than this program's.
+        memory_limit: bytes of address space that each of its processes may have.
+        pin: whether each slot has a CPU of its own, in turn.
         holds: what has to be so for a command to start.
         needs: what each command needs of the pool; with nodes nothing.
         pool: what there is of it.
@@ -124,6 +126,8 @@ class Options:
     writes: Sequence[LineTemplate] = ()
     idle_timeout: float | None = None
     nice: int | None = None
+    memory_limit: int | None = None
+    pin: bool = False
     holds: Sequence[Hold] = ()
     needs: Mapping[str, Amount] = field(default_factory=dict[str, Any])
     pool: Pool | None = None
@@ -408,6 +412,7 @@ class Batch:
             line = self._template.fill(command.arguments, command.sequence, command.slot, has)
         return CommandJob(
             self._shell.command(line), env={**self._environment, **numbers}, nice=options.nice,
+            memory_limit=options.memory_limit, pin="slot" if options.pin else None,
             stdout=stdout, stderr=stderr, timeout=options.timeout,
             idle_timeout=options.idle_timeout, label=shown(command.line),
         )  # fmt: skip

@@ -54,6 +54,37 @@ class Load:
         return None if now < self.most else f"the load is below {self.most:g} (--load); now it is {now:g}"
 
 
+def size_in_bytes(text: str) -> int:
+    """Return a size in bytes.
+
+    Args:
+        text: a size, as `Pool` takes it; or with a small letter for powers of a thousand, as in GNU parallel.
+
+    Raises:
+        ValueError: it is not a size.
+
+    Example:
+        >>> size_in_bytes("2G"), size_in_bytes("2g"), size_in_bytes("500 MB")
+        (2147483648, 2000000000, 500000000)
+
+    """
+    thousands = THOUSANDS.fullmatch(text)
+    written = f"{thousands[1]}{'k' if thousands[2] == 'k' else thousands[2].upper()}B" if thousands else text
+    return int(amount_of(written, repr(text)))
+
+
+def memory_limit(text: str) -> int:
+    """Return the bytes of `--memory-limit`, 1 or more.
+
+    Raises:
+        ValueError: the text is not such a size.
+
+    """
+    if not 0 < (found := size_in_bytes(text)) < 2**63:
+        raise ValueError(f"{text!r}: give a positive size, such as 2G")
+    return found
+
+
 def bytes_free(text: str) -> FreeMemory:
     """Return the hold for `--memfree`.
 
@@ -64,9 +95,7 @@ def bytes_free(text: str) -> FreeMemory:
         ValueError: it is not a size; the machine has less than that; or it does not say how much is free.
 
     """
-    thousands = THOUSANDS.fullmatch(text)
-    written = f"{thousands[1]}{'k' if thousands[2] == 'k' else thousands[2].upper()}B" if thousands else text
-    least = int(amount_of(written, repr(text)))
+    least = size_in_bytes(text)
     in_all = memory_in_all()
     if in_all is None or _meminfo("MemAvailable") is None:
         raise ValueError(f"this system does not say how much memory is free: there is no MemAvailable in {MEMINFO}")

@@ -46,6 +46,8 @@ class BatchArgs:
     memfree: FreeMemory | None
     load: Load | None
     nice: int | None
+    memory_limit: int | None
+    pin: bool
     needs: Mapping[str, Amount]
     pool: Mapping[str, Any]  # as `Pool` takes it
     halt: Halt | None
@@ -110,7 +112,13 @@ class BatchArgs:
     def _check_resources(self) -> None:
         if self.pool and not self.needs:
             raise click.UsageError("--pool needs --needs, which says what each command takes of it")
-        about_here = (("--memfree", self.memfree), ("--load", self.load), ("--needs", self.needs))
+        about_here = (
+            ("--memfree", self.memfree),
+            ("--load", self.load),
+            ("--memory-limit", self.memory_limit),
+            ("--pin", self.pin),
+            ("--needs", self.needs),
+        )
         here = [name for name, value in about_here if value]
         if self.nodes and here:
             verb = "is" if len(here) == 1 else "are"

@@ -126,6 +126,13 @@ def own_exit_code() -> Generator[None]:
 )
 @click.option("--nice", type=parsed(_numbers.nice), metavar="N", help="Run the commands at a lower priority.")
 @click.option(
+    "--memory-limit",
+    type=parsed(_machine.memory_limit),
+    metavar="SIZE",
+    help="Limit the address space of each process of a command.",
+)
+@click.option("--pin", is_flag=True, help="Run the commands of each slot on a CPU of their own.")
+@click.option(
     "--needs",
     type=parsed(_resources.needs),
     multiple=True,

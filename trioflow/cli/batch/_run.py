@@ -87,6 +87,8 @@ def how(given: BatchArgs, strings: Strings, tag: LineTemplate | None) -> _batch.
         delay=given.delay,
         halt=given.halt,
         nice=given.nice,
+        memory_limit=given.memory_limit,
+        pin=given.pin,
         results=results(given, strings),
         columns=strings.columns,
         in_order=given.keep_order,
