@@ -51,13 +51,13 @@ def command(before: Path, after: Path, output: Path | None, fail_above: float | 
     BEFORE and AFTER are files that `trioflow run --trace FILE.json` has written. Jobs are matched by their paths. The
     changes add up to the difference of the two runs; a job beside the critical paths makes none.
     """
-    from ..view.trace.compare import _differences, _picture, _read, _text
+    from ..view.trace.compare import _differences, _picture, _read
 
     try:
         compared = _differences.compare(_read.read(before), _read.read(after))
     except _read.BadTrace as error:
         raise Refusal(str(error)) from None
-    for line in _text.lines(compared, _symbols.Symbols.of(sys.stdout)):
+    for line in _differences.lines(compared, _symbols.Symbols.of(sys.stdout)):
         click.echo(line)
     if output is not None:
         drawn = _picture.svg(compared)

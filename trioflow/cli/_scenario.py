@@ -19,7 +19,7 @@ import click
 
 from .. import JournalError, Scheduler
 from ..abc import is_scheduler, printable
-from ..view.text import _symbols, _user_traceback
+from ..view.text import _exception_text, _symbols
 from . import USAGE, _part, _values
 from ._unknown import nearest
 
@@ -51,7 +51,7 @@ class Refusal(click.ClickException):
         """Print the traceback, if there is one, and the message below it."""
         if self._error is not None:
             symbols = _symbols.Symbols.of(sys.stderr)
-            click.echo(symbols.lines(_user_traceback.formatted(self._error)), err=True)
+            click.echo(symbols.lines(_exception_text.formatted(self._error)), err=True)
         super().show(file)
 
 

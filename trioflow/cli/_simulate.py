@@ -11,7 +11,7 @@ import click
 
 from .. import Scheduler, StopReason
 from ..abc import AbstractJob, PolicyName, duration_text, is_scheduler, name_of_policy
-from ..view.text._columns import aligned
+from ..view.text._symbols import aligned
 from ._scenario import Refusal, refusing, takes_scenario, window_of_run
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from .._core.api.views import AbstractJob, AnyJob, BaseScheduler, is_scheduler
-from . import _in_cells
+from . import _exports
 from .text import _symbols
 from .text._listing import Listing
 
@@ -60,7 +60,7 @@ def _picture(scheduler: BaseScheduler, **options: Any) -> Bundle:
         drawn = _dark.adapted(_render.narrow(draw))
     except RuntimeError:
         return {"text/vnd.mermaid": _render.mermaid(scheduler, **options)}
-    return _in_cells.bundle(drawn, "the graph of a scheduler")
+    return _exports.bundle(drawn, "the graph of a scheduler")
 
 
 def _of_itself(job: AnyJob, include: Any = None, exclude: Any = None) -> Bundle:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ..._core.api import RequirementFailed
 from ..._core.api.views import BaseScheduler, JobState, StopReason, file_path, headline, shortened, warn
-from ..text import _counts, _short_values, _user_traceback
+from ..text import _counts, _exception_text
 from ..text._verdict import verdict
 from ..trace._log import Recorder
 from ..trace._pieces import around
@@ -84,8 +84,8 @@ class CiRun:
     def traceback(self, span: Span) -> str:
         """Return the traceback of a failure, without the end of an output that is told by itself."""
         failure = self._record.failures[span.number]
-        text = _user_traceback.formatted(failure.exception, failure.traceback)
-        message = _short_values.message(failure.exception)
+        text = _exception_text.formatted(failure.exception, failure.traceback)
+        message = _exception_text.message(failure.exception)
         last = message.rstrip().rpartition("\n")
         is_told = last[1] and any(output.rstrip().endswith(last[2]) for _, output in self.outputs(span))
         return text.replace(message, headline(message)) if is_told else text
@@ -104,22 +104,23 @@ class CiRun:
         here = os.path.join(os.getcwd(), "")
         frames = traceback.extract_tb(self._record.failures[span.number].traceback)
         for name, line in reversed([(os.path.abspath(one.filename), one.lineno or 1) for one in frames]):
-            if name.startswith(here) and "site-packages" not in name and not name.startswith(_user_traceback.OURS):
+            if name.startswith(here) and "site-packages" not in name and not name.startswith(_exception_text.OURS):
                 return name.removeprefix(here), line
         return None
 
 
 def headline_of(span: Span) -> str:
     """Return the exception of a job in a line, without what it quotes of an output."""
-    return "" if span.exception is None else _short_values.headline_of(span.exception, 300)
+    return "" if span.exception is None else _exception_text.headline_of(span.exception, 300)
 
 
 def why_not(span: Span) -> str:
     """Return why a job has not run, or not to its end; "" if it has."""
     if span.state is JobState.BLOCKED:
         error = span.exception
-        found = isinstance(error, RequirementFailed)
-        return f"not run, because {error.requirement.label!r} did not succeed" if found else "not run"
+        if isinstance(error, RequirementFailed):
+            return f"not run, because {error.requirement.label!r} did not succeed"
+        return "not run"
     if _counts.state_of(span.state, span.forever) == _counts.BACKGROUND:
         return ""
     return {

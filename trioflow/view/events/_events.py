@@ -34,7 +34,7 @@ from ..._core.api.views import (
     waits_for,
     warn,
 )
-from ..text import _short_values
+from ..text import _exception_text
 from ._outlet import Outlet
 
 if TYPE_CHECKING:
@@ -319,7 +319,7 @@ class Events(Instrument):
 
 def _text(error: BaseException | None) -> str | None:
     """Return the type and the message of an exception."""
-    return None if error is None else _short_values.exception(error, LONGEST_TEXT)
+    return None if error is None else _exception_text.exception(error, LONGEST_TEXT)
 
 
 def _nowhere(line: bytes) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final, TextIO
 
 from ..._core.api.views import AnyJob, JobState, duration_text
-from ..text import _short_values
+from ..text import _exception_text
 from ..text._counts import TROUBLE
 from ..text._symbols import Symbols
 from ._display import Display, Ticker
@@ -151,7 +151,7 @@ class LogDisplay(Display):
         started, finished = job.started_at, job.finished_at
         took = duration_text(finished - started, in_column=True) if started is not None and finished is not None else ""
         error = job.error if not self._model.failures_are_told else None
-        said = self._symbols.line(_short_values.exception(error)) if error is not None else ""
+        said = self._symbols.line(_exception_text.exception(error)) if error is not None else ""
         self._write("  ".join(filter(None, (f"{_word(job):<9} {full_name(job, self._symbols)}", took, said))))
 
     def _parts_done(self) -> int:

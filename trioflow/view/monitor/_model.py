@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from ..._core.api.views import JobState, shortened
-from ..text import _counts, _short_values
+from ..text import _counts, _exception_text
 from ..text._verdict import Verdict, verdict
 from ._records import JobRecord, SchedulerRecord, Source
 
@@ -249,7 +249,7 @@ class Model:
             self.tallies[job.outer].settle(state, job.started_at is not None, job.restored)
         if state is JobState.FAILED and not job.through_member:
             self.failures[job] = None
-            kind = job.outer is self.root, "" if job.error is None else _short_values.exception(job.error)
+            kind = job.outer is self.root, "" if job.error is None else _exception_text.exception(job.error)
             self.failure_kinds.setdefault(kind, {})[job] = None
 
     def _no_longer_ready(self, job: JobRecord) -> None:

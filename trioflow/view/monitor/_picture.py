@@ -16,7 +16,7 @@ from typing import Final
 
 from ..._core.api.views import JobState, WaitCause, Waiting, duration_text, percent
 from .._states import CAUSES, CRITICAL, FOREVER, LOOKS
-from ..text import _short_values
+from ..text import _exception_text
 from ..text._symbols import UNICODE, Symbols, width
 from ._display import Line
 from ._estimate import Forecast
@@ -185,7 +185,7 @@ class Pictures:
         if job.error is not None:
             if self._model.failures_are_told and self._model.ended is not None:
                 return ""
-            return self._symbols.line(_short_values.exception(job.error)).partition("\\n")[0]
+            return self._symbols.line(_exception_text.exception(job.error)).partition("\\n")[0]
         said = [attempt(job)] if job.attempts > 1 else []
         if isinstance(job, SchedulerRecord):
             said.append(self._inside(job))

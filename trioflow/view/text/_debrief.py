@@ -23,7 +23,7 @@ from ..._core.api.views import (
     paths_of,
     shortened,
 )
-from . import _short_values, _user_traceback, _verdict
+from . import _exception_text, _verdict
 from ._counts import Tally
 from ._listing import Listing
 from ._symbols import Symbols
@@ -98,7 +98,7 @@ class Debrief:
         failed = [job for job in self._jobs if job.state is JobState.FAILED and not failed_through_member(job)]
         for jobs in grouped((job, job.is_critical(), _outcome(job)) for job in failed):
             failure = _outcome(jobs[0])
-            trace = _user_traceback.formatted(failure.exception, failure.traceback)
+            trace = _exception_text.formatted(failure.exception, failure.traceback)
             yield f"{self._title(jobs)}\n{self._symbols.lines(trace)}"
 
     def _title(self, jobs: Sequence[AnyJob]) -> str:
@@ -106,7 +106,7 @@ class Debrief:
         if len(jobs) == 1:
             return f"{what} of {self._name(jobs[0])}:"
         shown = jobs[:MOST_NAMES]
-        said = [self._symbols.line(_short_values.headline_of(_outcome(job).exception)) for job in shown]
+        said = [self._symbols.line(_exception_text.headline_of(_outcome(job).exception)) for job in shown]
         names = [self._name(job) for job in shown]
         if len(set(said)) > 1:
             names = [f"{name}: {message}" for name, message in zip(names, said, strict=True)]
@@ -130,7 +130,7 @@ class Debrief:
     def _incident(self, incident: Incident) -> str:
         job, message, exception = incident
         where = f"incident at {self._name(job)}:" if job is not None else "incident:"
-        trace = "" if exception is None else "\n" + self._symbols.lines(_user_traceback.formatted(exception))
+        trace = "" if exception is None else "\n" + self._symbols.lines(_exception_text.formatted(exception))
         return f"{where} {self._symbols.lines(message)}{trace}"
 
     # ---- the journal

@@ -42,7 +42,7 @@ from ..._core.api.views import (
     waiting,
     waits_for,
 )
-from . import _short_values
+from . import _exception_text
 from ._symbols import Symbols, width
 
 WIDEST_ALIGNED: Final = 80
@@ -153,7 +153,7 @@ class Listing:
     def _outcome(self, job: AnyJob) -> str:
         error = job.raised_exception()
         if error is not None:
-            return f"!! {self._symbols.line(_short_values.exception(error))}"
+            return f"!! {self._symbols.line(_exception_text.exception(error))}"
         if job.state is JobState.SUCCEEDED:
             given_up = kept_of(job) is DROPPED
             result = "(given up)" if given_up else self._symbols.line(shown(kept_of(job)))

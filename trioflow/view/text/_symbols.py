@@ -1,9 +1,9 @@
-"""`Symbols`: the symbols and characters that a stream can show, and text escaped for it."""
+"""`Symbols`: the symbols and characters that a stream can show, and text escaped for it; and aligned lines of it."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TextIO
 
@@ -100,3 +100,20 @@ def stream(file: TextIO | None, who: str) -> TextIO:
     if not hasattr(file, "write"):
         raise TypeError(f"{who}: file={shown(file)} is not a stream; options go by name, as in list(details=True)")
     return file
+
+
+def aligned(rows: Sequence[Sequence[str]], to_the_left: Collection[int]) -> Iterator[str]:
+    """Yield a line for each row, its cells as wide as the widest of their column.
+
+    Args:
+        rows: the titles and the cells, as many in each row; all their characters are printable.
+        to_the_left: the columns whose cells begin at the left; those of the others end at the right.
+
+    """
+    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells: list[str] = []
+        for place, (cell, columns) in enumerate(zip(row, widths, strict=True)):
+            blanks = " " * (columns - width(cell))
+            cells.append(cell + blanks if place in to_the_left else blanks + cell)
+        yield "  ".join(cells).rstrip()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import final
 
 from ..._core.api.views import AnyJob, BaseScheduler, JobState, StopReason, WaitCause
-from ..text import _short_values
+from ..text import _exception_text
 from ._waits import Wait
 
 
@@ -95,7 +95,7 @@ class Span:
     @property
     def exception_text(self) -> str:
         """The type and the message of its exception, in at most 100 characters; empty if it has none."""
-        return "" if self.exception is None else _short_values.exception(self.exception)
+        return "" if self.exception is None else _exception_text.exception(self.exception)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Final
 
 from ..._core.api.views import duration_text, printable
 from ..text import _symbols
-from ..text._columns import aligned
+from ..text._symbols import aligned
 from ._record import TraceRecord
 from ._spans import Span
 

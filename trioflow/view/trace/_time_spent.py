@@ -9,10 +9,9 @@ from os import PathLike
 from typing import Any, Final, final
 
 from ..._core.api.views import durations_in_column, printable
-from .. import _in_cells
+from .. import _exports
 from .._states import CAUSES
-from ..text._columns import aligned
-from . import _file
+from ..text._symbols import aligned
 from ._pieces import WORK, counted, pieces
 from ._record import TraceRecord
 from ._spans import Span
@@ -108,7 +107,7 @@ class TimeSpent:
             ValueError: `width` is too small.
 
         """
-        _file.write(path, self._svg(width))
+        _exports.write(path, self._svg(width))
 
     def _svg(self, width: int) -> str:
         from .timeline import _time_spent
@@ -117,7 +116,7 @@ class TimeSpent:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Show the picture in a notebook."""
-        return {"text/plain": f"{self}\n\n{self.table()}", **_in_cells.bundle(self._svg(1000), "where the time went")}
+        return {"text/plain": f"{self}\n\n{self.table()}", **_exports.bundle(self._svg(1000), "where the time went")}
 
 
 LEAST_SAID: Final = 0.001

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from ..._core.api.views import AbstractJob, AnyJob, BaseScheduler, current_run, file_path, is_scheduler
-from .. import _in_cells
-from . import _file
+from .. import _exports
 from ._log import EventKind, Recorder, RunEnd, RunStart
 from ._record import TraceRecord, record
 from ._spans import Span
@@ -182,7 +181,7 @@ class Trace(Recorder):
         """
         from . import _table
 
-        _file.write(path, _table.csv_text(self._record()))
+        _exports.write(path, _table.csv_text(self._record()))
 
     def export_as_json(self, path: str | PathLike[str]) -> None:
         """Write the run in the trace event format, which https://ui.perfetto.dev and chrome://tracing show.
@@ -200,7 +199,7 @@ class Trace(Recorder):
         """
         from . import _json
 
-        _file.write(path, _json.text(self._record()))
+        _exports.write(path, _json.text(self._record()))
 
     def export_as_svgfile(self, path: str | PathLike[str], *, width: int = 1200) -> None:
         """Draw the timeline: a bar for each job that started, the critical path, and how full the window was.
@@ -222,7 +221,7 @@ class Trace(Recorder):
         """
         from .timeline import _timeline
 
-        _file.write(path, _timeline.svg(self._record(), width))
+        _exports.write(path, _timeline.svg(self._record(), width))
 
     def export_as_htmlfile(self, path: str | PathLike[str]) -> None:
         """Write a report for a browser: one file, which loads nothing else.
@@ -241,13 +240,13 @@ class Trace(Recorder):
         """
         from .report import _report
 
-        _file.write(path, _report.html(self._record(), Path(file_path(path, "path", "a Trace")).parent))
+        _exports.write(path, _report.html(self._record(), Path(file_path(path, "path", "a Trace")).parent))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Show the timeline in a notebook."""
         from .timeline import _timeline
 
-        return {"text/plain": repr(self), **_in_cells.bundle(_timeline.svg(self._record(), 1000), "a timeline")}
+        return {"text/plain": repr(self), **_exports.bundle(_timeline.svg(self._record(), 1000), "a timeline")}
 
     def _record(self) -> TraceRecord:
         """Return what has been recorded so far, as spans; computed only once for a run that has ended."""

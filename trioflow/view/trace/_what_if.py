@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from ..._core.api.views import duration_text, printable
-from ..text._columns import aligned
+from ..text._symbols import aligned
 
 MINUS: Final = "\N{MINUS SIGN}"
 SAME: Final = 0.03

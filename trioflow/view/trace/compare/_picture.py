@@ -9,8 +9,7 @@ from xml.etree import ElementTree as Tree
 from ...._core.api.views import duration_text
 from ...text import _verdict
 from ..timeline._paint import add, clipped, text_width
-from ._differences import Change, Comparison, together
-from ._text import asides, headline
+from ._differences import Change, Comparison, asides, headline, together
 
 WIDTH: Final = 1200.0
 MARGIN: Final = 16.0

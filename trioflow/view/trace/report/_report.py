@@ -28,13 +28,13 @@ from ...._core.api.views import (
     size_text,
 )
 from ...graph import _dark
-from ...text import _counts, _debrief, _user_traceback, _verdict
+from ...text import _counts, _debrief, _exception_text, _verdict
 from .._record import TraceRecord
 from .._spans import RunSpan, Span
 from .._table import wall
 from ..timeline import _timeline
 from ..timeline._bars import waits_in_words
-from . import _about, _commands, _graph, _time_spent, _what_if, _words
+from . import _commands, _graph, _sections, _what_if
 
 MOST_FAILURES: Final = 200
 """Groups of equal failures."""
@@ -61,11 +61,11 @@ def html(record: TraceRecord, folder: Path) -> str:
         graph="\n".join(
             _graph.section(one, record.critical_jobs) for one in dict.fromkeys(run.scheduler for run in roots)
         ),
-        words=_words.section(record, bool(what_if)),
-        about=_about.section(roots),
+        words=_sections.words(record, bool(what_if)),
+        about=_sections.about(roots),
         about_timeline=_about_timeline(record),
         timeline=_timeline.svg(record, TIMELINE_WIDTH),
-        time_spent=_time_spent.section(record),
+        time_spent=_sections.time_spent(record),
         what_if=what_if,
         link_to_what_if=LINK_TO_WHAT_IF if what_if else "",
         failure_count=str(len(failures)),
@@ -199,7 +199,7 @@ def _group(record: TraceRecord, spans: list[Span], commands: dict[int, dict[str,
             items.append(f"<li>and {len(spans) - MOST_NAMES} more, which are in the table</li>")
         names = f"<ul>{''.join(items)}</ul><p>The first of them:</p>"
     failure = record.failures[first.number]
-    trace = _user_traceback.formatted(failure.exception, failure.traceback)
+    trace = _exception_text.formatted(failure.exception, failure.traceback)
     command = _command(commands[first.number]) if first.number in commands else ""
     return (
         f'<details class="failure" data-first="{first.number}"{" open" * is_open}><summary>{critical}<b>{title}</b> '

@@ -1,4 +1,8 @@
-"""Tracebacks with the user's frames only: without ours, and without those of the libraries that we call in between."""
+"""Exceptions as text: as one short line each, and tracebacks with the user's frames only.
+
+Nothing here raises, even if an exception's own `__str__` does. Tracebacks have neither our frames nor those of
+libraries that we call in between.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +13,37 @@ import traceback
 from types import TracebackType
 from typing import Any, Final, cast
 
-from ..._core.api.views import LOOP_PACKAGES
+from ..._core.api.views import LOOP_PACKAGES, beginning, headline
 
 OURS: Final = f"{os.path.dirname(os.path.dirname(os.path.dirname(__file__)))}/"
 BETWEEN: Final = ("click", "concurrent.futures", "dask", "distributed", *sorted(LOOP_PACKAGES - {"asyncio"}))
 """Packages through which trioflow calls the user's code, or is called by it."""
+
+
+LONGEST = 100
+"""Characters: together with what precedes it, a line of a wide terminal."""
+
+
+def exception(error: BaseException, longest: int = LONGEST) -> str:
+    """Return the type and the message of `error`, beginning, even if its `__str__` raises."""
+    return _with_type(error, message(error), longest)
+
+
+def headline_of(error: BaseException, longest: int = LONGEST) -> str:
+    """Return the same, but of the message only the first line, without what announces the others."""
+    return _with_type(error, headline(message(error)), longest)
+
+
+def message(error: BaseException) -> str:
+    """Return the message of `error`, or that its `__str__` raised."""
+    try:
+        return str(error)
+    except Exception as broken:
+        return f"<its str() raised {type(broken).__name__}>"
+
+
+def _with_type(error: BaseException, message: str, longest: int) -> str:
+    return beginning(f"{type(error).__name__}: {message}" if message else type(error).__name__, longest)
 
 
 def formatted(error: BaseException, frames: TracebackType | None = None) -> str:
