@@ -255,6 +255,15 @@ def test_a_requirement_in_a_scheduler_beside_says_who_has_to_wait() -> None:
         Scheduler(y, Scheduler(b, label="not a name")).run()
 
 
+def test_a_requirement_that_the_levels_have_already_is_to_be_left_out() -> None:
+    """The error told to let 'inner' wait for 'a', which it did."""
+    a, x = Job(nap, label="a"), Job(nap, label="x")
+    x.requires(a)
+    inner = Scheduler(x, label="inner", required=a)
+    with pytest.raises(MissingRequirement, match=r"'inner' waits for 'a' already, so leave this requirement out"):
+        Scheduler(a, inner).run()
+
+
 def test_a_requirement_in_another_scenario_has_to_be_taken_out_there() -> None:
     """What is in another scenario is not to be added before that."""
     a, x = Job(nap, label="a"), Job(nap, label="x")
