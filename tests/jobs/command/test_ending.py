@@ -231,13 +231,22 @@ def test_a_failed_command_settles_when_its_leftovers_have_ended(backend: str, tm
     assert (job.state, file.exists()) == (JobState.FAILED, True)
 
 
+def be_busy(job: CommandJob) -> None:
+    """Block the loop until the process has ended, and its timeout of 0.05 s is over."""
+    until_ended(job)
+    time.sleep(0.06)
+
+
+def test_a_timeout_cuts_off_leftovers_of_what_ended_while_the_loop_was_busy(backend: str, watched: Watched) -> None:
+    """It was reaped without a wait, and the wait of the ending was for a descriptor that was closed."""
+    job = sh("sleep 1000 & exit 0", terminate_grace=1000, timeout=0.05, on_start=be_busy)
+    run(backend, job)
+    assert isinstance(job.raised_exception(), JobTimeout)
+    assert watched.alive() == []
+
+
 def test_what_ended_by_itself_just_before_its_timeout_has_not_timed_out(backend: str, watched: Watched) -> None:
     """The loop was busy when both came due: the process had ended, and nothing was cut."""
-
-    def be_busy(job: CommandJob) -> None:
-        until_ended(job)
-        time.sleep(0.06)
-
     job = sh("exit 0", timeout=0.05, on_start=be_busy)
     run(backend, job)
     assert (job.state, job.timed_out) == (JobState.SUCCEEDED, False)

@@ -435,7 +435,7 @@ def test_a_function_reports_its_progress(backend: str) -> None:
 def test_a_process_that_reports_is_not_idle(backend: str, watched: Watched, tmp_path: Path) -> None:
     """Its reports are signs of life; a silent one is killed. First jobs make the processes ready, which takes long."""
     first = [ProcessJob(bodies.meet, str(tmp_path), 2) for _ in range(2)]
-    steady = ProcessJob(bodies.report, [0.1] * 40, 0.05, idle_timeout=1.5, required=first)
+    steady = ProcessJob(bodies.report, [0.1] * 80, 0.05, idle_timeout=3, required=first)
     silent = ProcessJob(bodies.report, [0.1], 99, idle_timeout=1.5, required=first)
     run(backend, first, steady, silent)
     assert steady.result() == "done"

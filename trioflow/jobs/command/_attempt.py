@@ -214,7 +214,7 @@ class ProcessRun:
         self._error = self._time_over()
         self._job._terminate(process)
         process.signal(signal.SIGCONT)  # a stopped process could not obey
-        ended = await self._outlive(grace_ends)
+        ended = process.returncode is not None or await self._outlive(grace_ends)
         if ended and process.returncode is None:
             self._reap()
         if not ended or not await end_group(self._run, process, grace_ends, self._pause):
