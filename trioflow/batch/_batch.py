@@ -42,7 +42,7 @@ from .. import (
 from ..abc import AbstractJob, Work
 from ..jobs.command._limits import Slots
 from ._halt import CommandTally, Halt
-from ._joblog import CommandOutcome, Joblog, JoblogRow, outputs, shown
+from ._joblog import CommandOutcome, Joblog, outputs, shown
 from ._machine import Hold
 from ._output import Aside, Printer, TaggedLines, results_directory, save, tagged
 from ._quoting import Shell
@@ -208,7 +208,10 @@ class BatchItem(AbstractJob[CommandResult], keeps_time=True):  # the job that it
         runtime = time.monotonic() - self._began if result is None else result.elapsed
         printed = 0 if self.printing is None else self.printing[0].received
         received = printed or outputs(result)[0].seek(0, io.SEEK_END)
-        return CommandOutcome(result, error, self._started, runtime, self.restored, received)
+        return CommandOutcome(
+            self.sequence, self.line, result, error, self._started, runtime, self.restored, received,
+            ":" if self.node is None else self.node.name,
+        )  # fmt: skip
 
     @property
     def tag(self) -> bytes | None:
@@ -479,21 +482,17 @@ class Batch:
         """Print or save the output of a command, log its outcome, and count it."""
         outcome = command.outcome()
         self._slots.give_back(command.slot)
-        if remark := outcome.remark(command.line):
-            await self._printer.say(remark)
-        entry = JoblogRow(
-            command.sequence, outcome.started, outcome.runtime, outcome.received, outcome.exit_value, outcome.signal,
-            command.line, ":" if command.node is None else command.node.name, outcome.usage,
-        )  # fmt: skip
+        if outcome.remark:
+            await self._printer.say(outcome.remark)
         if self._records is not None:
-            self._records.add(entry, command.arguments, outputs(outcome.result))
+            self._records.add(outcome, command.arguments)
         self._keep(command, outputs(outcome.result))
         await self._printer.print(command.sequence)
-        if self._joblog is not None and not outcome.is_restored:
-            self._joblog.add(entry)
+        if self._joblog is not None and not outcome.restored:
+            self._joblog.add(outcome)
         if outcome.failed and len(self.failures) < MOST_NAMED:
             self.failures.append((command.line, outcome.reason))
-        self.restored += outcome.is_restored
+        self.restored += outcome.restored
         met = self.tally.add(outcome.code)
         if self._progress is not None:
             self._progress()

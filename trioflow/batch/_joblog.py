@@ -27,14 +27,31 @@ what trioflow ended, and for a node that cannot be reached or was lost."""
 
 @dataclass(frozen=True, slots=True)
 class CommandOutcome:
-    """How the last attempt of a command ended."""
+    r"""How the last attempt of a command ended.
 
+    Example:
+        >>> CommandOutcome(3, "nothing", None, FileNotFoundError(), 1795174043.25, 0.5).line()
+        '3\t:\t1795174043.250\t     0.500\t0\t0\t126\t0\tnothing\n'
+
+    """
+
+    sequence: int
+    command: str
     result: CommandResult | None  # None if it was not started
     error: Exception | None
-    started: float
+    started: float  # seconds since 1970
     runtime: float
-    is_restored: bool = False  # from a journal: it did not run
+    restored: bool = False  # from a journal: it did not run
     received: int = 0  # bytes of its standard output that came through this program
+    host: str = ":"  # this machine
+
+    def line(self) -> str:
+        """Return its line in a job log; an end of line inside the command becomes a NUL."""
+        columns = (
+            self.sequence, self.host, f"{self.started:.3f}", f"{self.runtime:10.3f}", 0, self.received,
+            self.exit_value, self.signal, self.command.replace("\n", "\0"),
+        )  # fmt: skip
+        return "\t".join(map(str, columns)) + "\n"
 
     @property
     def failed(self) -> bool:
@@ -66,15 +83,16 @@ class CommandOutcome:
             return NEVER
         return SIGNALLED + self.signal if self.signal else self.exit_value
 
-    def remark(self, line: str) -> str:
-        """Return what to print besides the command's own output; empty for an exit code or a signal."""
+    @property
+    def remark(self) -> str:
+        """What to print besides the command's own output; empty for an exit code or a signal."""
         if isinstance(self.error, JobTimeout):
-            return f"{self.reason}: {shown(line)}"
+            return f"{self.reason}: {shown(self.command)}"
         if isinstance(self.error, Unreachable):
             return ""  # it is said once for the node
         if self.error is None or (isinstance(self.error, CommandError) and self.result is not None):
             return ""
-        return f"{shown(line)}: {self.error}" if isinstance(self.error, OSError) else str(self.error)
+        return f"{shown(self.command)}: {self.error}" if isinstance(self.error, OSError) else str(self.error)
 
     @property
     def reason(self) -> str:
@@ -84,11 +102,6 @@ class CommandOutcome:
         if self.result is not None and isinstance(self.error, CommandError):
             return describe(self.result.returncode)
         return str(self.error)
-
-    @property
-    def usage(self) -> tuple[float, float, int | None] | None:
-        """CPU seconds of user and system, and the largest memory in bytes; None if it was not started."""
-        return None if self.result is None else (self.result.user_time, self.result.system_time, self.result.max_rss)
 
 
 def outputs(result: CommandResult | None) -> tuple[BinaryIO, BinaryIO]:
@@ -106,35 +119,6 @@ def _captured(result: CommandResult | None, stream: Literal["stdout", "stderr"])
 def shown(line: str) -> str:
     """Return a command line as messages show it: not more than a few lines of it."""
     return line if len(line) <= LONG else line[:LONG] + "..."
-
-
-@dataclass(frozen=True, slots=True)
-class JoblogRow:
-    r"""One line of a job log.
-
-    Example:
-        >>> JoblogRow(3, 1795174043.25, 0.5, 12, 1, 0, "false").line()
-        '3\t:\t1795174043.250\t     0.500\t0\t12\t1\t0\tfalse\n'
-
-    """
-
-    sequence: int
-    started: float  # seconds since 1970
-    runtime: float
-    received: int  # bytes of its standard output
-    exit_value: int
-    signal: int
-    command: str
-    host: str = ":"  # this machine
-    usage: tuple[float, float, int | None] | None = None  # CPU seconds of user and system, bytes of memory
-
-    def line(self) -> str:
-        """Return the line as it is written; an end of line inside the command becomes a NUL."""
-        columns = (
-            self.sequence, self.host, f"{self.started:.3f}", f"{self.runtime:10.3f}", 0, self.received,
-            self.exit_value, self.signal, self.command.replace("\n", "\0"),
-        )  # fmt: skip
-        return "\t".join(map(str, columns)) + "\n"
 
 
 class Joblog:
@@ -159,14 +143,14 @@ class Joblog:
             self.close()
             raise
 
-    def add(self, entry: JoblogRow) -> None:
-        """Write a line for an entry.
+    def add(self, outcome: CommandOutcome) -> None:
+        """Write the line of a command.
 
         Raises:
             BatchError: it cannot be written.
 
         """
-        self._write(entry.line())
+        self._write(outcome.line())
 
     def close(self) -> None:
         """Close the file."""

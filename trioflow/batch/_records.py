@@ -6,10 +6,10 @@ import base64
 import json
 import os
 from collections.abc import Sequence
-from typing import Any, BinaryIO, Final
+from typing import Any, Final
 
 from . import BatchError
-from ._joblog import JoblogRow
+from ._joblog import CommandOutcome, outputs
 
 
 class Records:
@@ -30,26 +30,24 @@ class Records:
         except OSError as error:
             raise self._unwritable(error) from None
 
-    def add(self, entry: JoblogRow, arguments: Sequence[str], outputs: Sequence[BinaryIO]) -> None:
+    def add(self, outcome: CommandOutcome, arguments: Sequence[str]) -> None:
         """Write the line of a command.
 
         Args:
-            entry: what a job log says of it.
+            outcome: how it has ended.
             arguments: its arguments.
-            outputs: what it wrote to its standard output, and to its standard error.
 
         Raises:
             BatchError: it cannot be written.
 
         """
-        user, system, max_rss = entry.usage or (None, None, None)
         record: dict[str, Any] = {
-            "seq": entry.sequence, "arguments": [printable(one) for one in arguments],
-            "command": printable(entry.command), "host": entry.host, "started": entry.started,
-            "seconds": round(entry.runtime, 6), "exit_code": entry.exit_value, "signal": entry.signal,
-            "user_time": user, "system_time": system, "max_rss": max_rss,
+            "seq": outcome.sequence, "arguments": [printable(one) for one in arguments],
+            "command": printable(outcome.command), "host": outcome.host, "started": outcome.started,
+            "seconds": round(outcome.runtime, 6), "exit_code": outcome.exit_value, "signal": outcome.signal,
+            **{name: getattr(outcome.result, name, None) for name in ("user_time", "system_time", "max_rss")},
         }  # fmt: skip
-        for name, output in zip(("stdout", "stderr"), outputs, strict=True):
+        for name, output in zip(("stdout", "stderr"), outputs(outcome.result), strict=True):
             record.update(text_or_base64(name, output.read()))
         try:
             self._file.write(json.dumps(record).encode() + b"\n")
