@@ -72,14 +72,52 @@ def test_what_is_required_is_not_adopted() -> None:
 
 
 def test_an_input_that_came_with_a_job_is_not_added_elsewhere() -> None:
-    """The error names the job that brought it, and what to do: it moved silently, in some cases."""
-    a = Job(give, label="a")
+    """The error names the job that brought it, and what to do; a refused update leaves the input where it is."""
+    a, stray = Job(give, label="a"), Job(give)
     inner = Scheduler(Job(take, a, label="user"), label="inner")
     with pytest.raises(ValueError, match=r"'a' is in .* 'inner'.*an input of 'user'; leave this add\(\) of it out, or"):
-        Scheduler(inner).add(a)
+        Scheduler().add(a)
+    Scheduler(stray)
+    with pytest.raises(ValueError, match="remove it there first"):
+        Scheduler(a, inner, stray)
     assert a.scheduler is inner
     inner.add(a)
     assert len(inner) == 2
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize("deep", [False, True])
+def test_an_input_in_a_nested_scheduler_moves_outwards(virtual: Virtual, is_first: bool, deep: bool) -> None:
+    """The nested scheduler, which is made first, takes it; then it is put where it is wanted, with its own inputs."""
+    b = Job(give, "b")
+    a = Job(take, b, label="a")
+    user = Job(take, a)
+    inner = Scheduler(Scheduler(user) if deep else user)
+    beside = Job(take, a)
+    outer = Scheduler(*([a, beside, inner] if is_first else [inner, a, beside]))
+    assert list(outer) == ([b, a, beside, inner] if is_first else [inner, b, a, beside])
+    assert len(inner) == 1
+    virtual(checked_result(outer))
+    assert user.result() == beside.result() == (("b",),)
+
+
+def test_an_input_moves_outwards_when_it_is_added_later_than_its_scheduler(virtual: Virtual) -> None:
+    """The scheduler that contains it may have been there before; while that runs, nothing moves."""
+    a = Job(give, "a", label="a")
+    user = Job(take, a)
+    inner = Scheduler(user)
+    outer = Scheduler(inner)
+    outer.add(a)
+    assert list(outer) == [inner, a]
+    virtual(checked_result(outer))
+    assert user.result() == ("a",)
+    moved = Job(give, label="moved")
+    nested = Scheduler(Job(take, moved))
+    late = Job(later, 1, lambda: outer.update([moved, nested]))
+    outer.add(late)
+    virtual(outer.co_run)
+    assert "'moved' is in" in str(late.raised_exception())
+    assert moved.scheduler is nested
 
 
 def test_an_input_of_two_is_adopted_once() -> None:

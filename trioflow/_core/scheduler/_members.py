@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from ..base import _graph
 from ..base._shown import shown
 from ..base._states import JobState
-from ..job._around import is_inside, outermost
+from ..job._around import is_inside, outermost, outwards
+from ..job._facts import inputs_of
 from ..job._job import AbstractJob, is_scheduler
 from ..job._requirements import flatten
 from . import _checks
@@ -142,15 +143,20 @@ class Members:
         owner, members = self.owner, self.jobs
         if owner._closed:
             raise RuntimeError(f"{what}: {owner.label!r} is closed for good; make a new Scheduler")
+        run = owner._innermost_run()
+        if run is None and outermost(owner)._block is not None:
+            raise RuntimeError(f"{what}: {owner.label!r} is draining, and takes no more jobs")
+        strangers = [
+            job for job in jobs if job._scheduler is not owner and (job._scheduler is not None or job._is_scheduler)
+        ]
+        if strangers:
+            self._check_strangers(strangers, {owner, *jobs} if run is None else set())
+        for job in strangers:
+            if job._scheduler is not None:
+                job._scheduler._members.give_outwards(job)
         found = _with_inputs(jobs)
         new = [job for job in found if job not in members] if members else list(found)
-        for job in new:
-            if job._scheduler is not None or job._is_scheduler:
-                self._refuse_stranger(job)
-        run = owner._innermost_run()
         if run is None:
-            if outermost(owner)._block is not None:
-                raise RuntimeError(f"{what}: {owner.label!r} is draining, and takes no more jobs")
             for job in new:
                 self.take_in(job)
             self._note_new(new, None)
@@ -236,21 +242,37 @@ class Members:
         self.used_outside.discard(job)
         job._required, job._rule = (), None
 
-    def _refuse_stranger(self, job: AbstractJob[Any]) -> None:
-        home = job._scheduler
-        if home is not None:
-            user = next((one for one in home._members.jobs if one._rule is not None and job in one._rule.inputs), None)
-            remedy = "remove it there first"
+    def give_outwards(self, job: AbstractJob[Any]) -> None:
+        """Remove an input, and its own inputs that are members, which are about to be in a scheduler further out."""
+        todo = [job]
+        for one in todo:
+            if one in self.jobs:
+                self.forget(one)
+                todo += inputs_of(one)
+
+    def _check_strangers(self, strangers: list[AbstractJob[Any]], around: set[AbstractJob[Any]]) -> None:
+        """Refuse jobs of other schedulers, but for inputs there that one of `around` contains, or is about to."""
+        users: dict[BaseScheduler, dict[AbstractJob[Any], AbstractJob[Any]]] = {}
+        for job in strangers:
+            home = job._scheduler
+            if home is None:
+                if self.owner is job or is_inside(self.owner, job):
+                    raise ValueError(
+                        f"the scheduler {job.label!r} cannot be inside itself: {self.owner.label!r} is in it"
+                    )
+                continue
+            if home not in users:
+                users[home] = {given: user for user in home for given in inputs_of(user)}
+            user, remedy = users[home].get(job), "remove it there first"
             if user is not None:
-                remedy = (
-                    f"it came there as an input of {user.label!r}; leave this add() of it out, or call it before "
-                    f"{user.label!r} is added"
-                )
+                levels = [home, *outwards(home)]
+                if home._innermost_run() is None and not around.isdisjoint(levels):
+                    continue
+                before = f", or add {levels[-1].label!r} before" if around else ""
+                remedy = f"it came there as an input of {user.label!r}; leave this add() of it out{before}"
             raise ValueError(
                 f"{job.label!r} is in the scheduler {home.label!r}; it cannot be in {self.owner.label!r} too: {remedy}"
             )
-        if self.owner is job or is_inside(self.owner, job):
-            raise ValueError(f"the scheduler {job.label!r} cannot be inside itself: {self.owner.label!r} is in it")
 
     def forget_added(self, still_under_way: Collection[Run]) -> None:
         """Remove what was added during runs that have ended, and the requirements on it."""

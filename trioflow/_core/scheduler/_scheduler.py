@@ -192,7 +192,9 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     def add(self, job: J) -> J:
         """Add a job, or the jobs of a Sequence, and return what was given.
 
-        Adding a member again does nothing. The job's inputs that belong to no scheduler yet are added before it.
+        Adding a member again does nothing. The job's inputs that belong to no scheduler yet are added before it. An
+        input that a scheduler nested in this one has taken moves to this one, with its own inputs, unless a run is in
+        progress.
 
         This also works while the scheduler runs, but only in the run's own thread. Everything that the job requires
         must then be a member already, and the job starts as soon as all of it has settled. Before the next run, jobs
