@@ -68,10 +68,10 @@ if _typing.TYPE_CHECKING:
     from .view.events._events import Events as Events
     from .view.monitor._monitor import Monitor as Monitor
     from .view.trace._spans import Span as Span
+    from .view.trace._spans import Wait as Wait
     from .view.trace._time_spent import KindTime as KindTime
     from .view.trace._time_spent import TimeSpent as TimeSpent
     from .view.trace._trace import Trace as Trace
-    from .view.trace._waits import Wait as Wait
     from .view.trace._what_if import WhatIf as WhatIf
     from .view.trace._what_if import WhatIfPoint as WhatIfPoint
 
@@ -114,10 +114,9 @@ _LATE = {
         ".view.ci._summary": "Summary",
         ".view.events._events": "Events",
         ".view.monitor._monitor": "Monitor",
-        ".view.trace._spans": "Span",
+        ".view.trace._spans": "Span Wait",
         ".view.trace._time_spent": "KindTime TimeSpent",
         ".view.trace._trace": "Trace",
-        ".view.trace._waits": "Wait",
         ".view.trace._what_if": "WhatIf WhatIfPoint",
     }.items()
     for name in names.split()

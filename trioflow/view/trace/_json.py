@@ -16,9 +16,8 @@ from typing import Any, Final
 
 from ..._core.api.views import printable
 from ._record import TraceRecord
-from ._spans import RunSpan, Span
+from ._spans import RunSpan, Span, Wait
 from ._table import wall
-from ._waits import Wait
 
 Event = dict[str, Any]
 

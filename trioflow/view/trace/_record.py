@@ -25,12 +25,12 @@ from ..._core.api.views import (
     waits_for,
 )
 from ..text._counts import Tally
-from ._critical import Link, SlotGivers, critical_chain, settled_at
+from ._critical import Link, critical_chain
 from ._lanes import lanes
 from ._log import CommandEnd, EventKind, JobEnd, RunEnd, RunStart, events
 from ._resources import Needs, Resource, Scopes, needs_in
 from ._spans import IncidentMark, RunSpan, Span
-from ._waits import Interval, RunFacts, Waits
+from ._waits import Waits
 
 PLAIN_END: Final = JobEnd(None, timed_out=False, through_member=False)
 
@@ -268,44 +268,17 @@ class _Builder:
 
     def _with_waits(self, spans: list[Span], runs: tuple[RunSpan, ...], now: float) -> tuple[Span, ...]:
         """Return the spans with what each of them waited for."""
-        run_of = {number: place for place, run in enumerate(runs) for number in run.members}
-        givers = [SlotGivers(run, [spans[number] for number in run.members]) for run in runs]
-        intervals: list[Interval] = []
+        there: list[tuple[float, float]] = []
+        held: dict[int, tuple[tuple[float, float], ...]] = {}
         for number, (*_, run, job) in enumerate(self._order):
-            span, facts = spans[number], run.jobs[job]
+            facts = run.jobs[job]
             over = now if run.ended is None else run.ended
-            end = facts.finished_at if facts.finished_at is not None else over
-            intervals.append(
-                Interval(
-                    number,
-                    run_of[number],
-                    span.forever,
-                    span.state,
-                    since=max(run.began or 0.0, run.added.get(job, 0.0)) if run.began is not None else end,
-                    ready=span.scheduled_at,
-                    started=span.started_at,
-                    end=end,
-                    refused=span.throttled,
-                    held=facts.end.held,
-                    required=span.required,
-                    needs=self._needs.get(number, ()),
-                )
-            )
-        facts_of_runs = [self._facts(run, one) for run, one in zip(runs, self._runs, strict=True)]
-
-        def giver(number: int, until: float) -> int | None:
-            found = givers[run_of[number]].giver(spans[number], until)
-            return None if found is None else found.number
-
-        waits = Waits(facts_of_runs, intervals, lambda number: settled_at(spans[number]), giver)
-        found = (waits.of(interval) for interval in intervals)
+            end = over if facts.finished_at is None else facts.finished_at
+            there.append((end if run.began is None else max(run.began, run.added.get(job, run.began)), end))
+            held[number] = facts.end.held
+        waits = Waits(spans, runs, there, self._needs, held)
+        found = (tuple(waits.of(span)) for span in spans)
         return tuple(replace(span, waits=own) if own else span for span, own in zip(spans, found, strict=True))
-
-    @staticmethod
-    def _facts(run: RunSpan, notes: RunNotes) -> RunFacts:
-        beginning = notes.beginning
-        sizes = run.window_sizes or (() if run.window is None else ((run.started_at or 0.0, run.window),))
-        return RunFacts(sizes, beginning is not None and beginning.has_limiter)
 
     def _failures(self) -> Iterator[tuple[int, Failure]]:
         for number, (*_, run, job) in enumerate(self._order):
@@ -423,6 +396,7 @@ class _Builder:
             started_at=run.began,
             finished_at=run.ended,
             window=run.beginning.window if run.beginning is not None else None,
+            has_limiter=run.beginning is not None and run.beginning.has_limiter,
             backend=run.beginning.backend if run.beginning is not None else "",
             window_sizes=tuple(run.window_sizes),
             learned=run.beginning.learned if run.beginning is not None else None,

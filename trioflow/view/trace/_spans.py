@@ -1,4 +1,4 @@
-"""What a trace is made of: a `Span` for each job, a `RunSpan` for each run of a scheduler."""
+"""What a trace is made of: a `Span` for each job, with its `Wait`s, and a `RunSpan` for each run of a scheduler."""
 
 from __future__ import annotations
 
@@ -7,8 +7,39 @@ from dataclasses import dataclass
 from typing import final
 
 from ..._core.api.views import AnyJob, BaseScheduler, JobState, StopReason, WaitCause
+from .._states import CAUSES
 from ..text import _exception_text
-from ._waits import Wait
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A time in which a job waited, and for what."""
+
+    cause: WaitCause
+    """The cause."""
+    name: str
+    """The name of the resource, or empty."""
+    since: float
+    """When it began, on the clock of `span.started_at`."""
+    until: float
+    """When it ended: another wait follows, or the job started, or settled without a start."""
+    released_by: int | None = None
+    """The number of the span that ended it; None if that was none, or is not known.
+
+    It is the last of what the job required to settle, who gave its slot or the resource back, who took from the rate
+    before, or who raised `Throttled`.
+    """
+
+    @property
+    def seconds(self) -> float:
+        """How long it was."""
+        return self.until - self.since
+
+    @property
+    def words(self) -> str:
+        """What was waited for, in words: "jobs", "a slot", "gpu", "rate of api", "throttled by api", ..."""
+        return CAUSES[self.cause].what.format(self.name)
 
 
 @final
@@ -112,6 +143,7 @@ class RunSpan:
     reason: StopReason | None
     culprit: int | None
     members: tuple[int, ...]
+    has_limiter: bool = False  # whether the window is a limiter
     backend: str = ""
     window_sizes: tuple[tuple[float, int], ...] = ()  # of an `Adaptive` window: since when, and how many slots
     learned: Mapping[AnyJob, float] | None = None  # what policies knew of how long jobs take, besides what jobs say

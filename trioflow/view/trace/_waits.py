@@ -16,14 +16,14 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
-from typing import Final, final
+from typing import Final
 
 from ..._core.api.views import JobState, WaitCause
-from .._states import CAUSES
+from ._critical import SlotGivers, settled_at
 from ._resources import CooldownInterval, Needs, Resource, Steps, steps
+from ._spans import RunSpan, Span, Wait
 
 SHORT: Final = 0.001
 """Seconds: in shorter gaps between two waits nothing else was waited for; the engine was about to start a job."""
@@ -33,71 +33,9 @@ MOST_STEPS: Final = 2_000_000
 """Steps of resources that are looked at in all; of more, several are taken together."""
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """A time in which a job waited, and for what."""
-
-    cause: WaitCause
-    """The cause."""
-    name: str
-    """The name of the resource, or empty."""
-    since: float
-    """When it began, on the clock of `span.started_at`."""
-    until: float
-    """When it ended: another wait follows, or the job started, or settled without a start."""
-    released_by: int | None = None
-    """The number of the span that ended it; None if that was none, or is not known.
-
-    It is the last of what the job required to settle, who gave its slot or the resource back, who took from the rate
-    before, or who raised `Throttled`.
-    """
-
-    @property
-    def seconds(self) -> float:
-        """How long it was."""
-        return self.until - self.since
-
-    @property
-    def words(self) -> str:
-        """What was waited for, in words: "jobs", "a slot", "gpu", "rate of api", "throttled by api", ..."""
-        return CAUSES[self.cause].what.format(self.name)
-
-
 What = tuple[WaitCause, Resource | None]
 Piece = tuple[float, float, WaitCause, Resource | None]
 """Since when, until when, what was lacking, and of what."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """What the waits of one span are found from."""
-
-    number: int
-    run: int
-    forever: bool
-    state: JobState
-    since: float
-    """When it was added, or its run began."""
-    ready: float | None
-    started: float | None
-    end: float
-    """When it settled; now, if it has not; when its run ended, if it was never reached."""
-    refused: tuple[tuple[float, float], ...]
-    """Its attempts that did not count."""
-    held: tuple[tuple[float, float], ...]
-    """When it ran, but waited for room on the machine."""
-    required: Sequence[int]
-    needs: Needs
-
-
-@dataclass(frozen=True, slots=True)
-class RunFacts:
-    """What is known of a run."""
-
-    sizes: tuple[tuple[float, int], ...]
-    """The sizes of its window, each with the time since when; none if it has no limit."""
-    has_limiter: bool
 
 
 class Waits:
@@ -105,85 +43,88 @@ class Waits:
 
     def __init__(
         self,
-        runs: Sequence[RunFacts],
-        intervals: Sequence[Interval],
-        settled_at: Callable[[int], float],
-        giver: Callable[[int, float], int | None],
+        spans: Sequence[Span],
+        runs: Sequence[RunSpan],
+        there: Sequence[tuple[float, float]],
+        needs: Mapping[int, Needs],
+        held: Mapping[int, tuple[tuple[float, float], ...]],
     ) -> None:
         """Find what was lacking.
 
         Args:
+            spans: the spans, by number, without their waits.
             runs: the runs.
-            intervals: the spans, by number.
-            settled_at: returns when what requires a span could start.
-            giver: returns the span that gave its slot to one that had to wait for it, until then.
+            there: of each span, since when and until when it could wait or run: from when it was added, or its run
+                began, until it settled; until now, if it has not; until its run ended, if it was never reached.
+            needs: what spans needed of pools.
+            held: when spans ran, but waited for room on the machine.
 
         """
+        self._spans: Final = spans
         self._runs: Final = runs
-        self._intervals: Final = intervals
-        self._settled_at: Final = settled_at
-        self._giver: Final = giver
+        self._there: Final = there
+        self._needs: Final = needs
+        self._held: Final = held
+        self._run_of: Final = {number: place for place, run in enumerate(runs) for number in run.members}
+        self._givers: Final = [SlotGivers(run, [spans[number] for number in run.members]) for run in runs]
         amounts: dict[Resource, set[float]] = {}
         running: list[list[tuple[float, float]]] = [[] for _ in runs]
-        for one in intervals:
-            end = math.inf if one.state is JobState.RUNNING else one.end
-            ran = [*one.refused, (one.started, end)] if one.started is not None else one.refused
+        for span in spans:
+            end = math.inf if span.state is JobState.RUNNING else there[span.number][1]
+            ran = [*span.throttled, (span.started_at, end)] if span.started_at is not None else span.throttled
+            needed = needs.get(span.number, ())
             for began, ended in ran:
-                for resource, amount in one.needs:
-                    resource.uses.append((began, ended, amount, one.number))
-                if not one.forever:
-                    running[one.run] += (began, 1.0), (ended, -1.0)
-            for resource, amount in one.needs:
+                for resource, amount in needed:
+                    resource.uses.append((began, ended, amount, span.number))
+                if not span.forever:
+                    running[self._run_of[span.number]] += (began, 1.0), (ended, -1.0)
+            for resource, amount in needed:
                 amounts.setdefault(resource, set()).add(amount)
         number = sum(len(found) * 2 * len(one.uses) for one, found in amounts.items())
         together = max(1, math.ceil(number / MOST_STEPS))
         self._used: Final = {one: _thinned(one.used(), together) for one in amounts if one.total is not None}
-        self._full: Final = [
-            _when_full(steps(changes), facts.sizes) for changes, facts in zip(running, runs, strict=True)
-        ]
+        self._full: Final = [_when_full(steps(changes), run) for changes, run in zip(running, runs, strict=True)]
         self._lacking: Final[dict[tuple[Resource, float], list[Piece]]] = {}
         self._kinds: Final[dict[tuple[int, bool, Needs], tuple[list[Piece], list[Piece]]]] = {}
         for resource in amounts:
             resource.sort()
 
-    def of(self, one: Interval) -> tuple[Wait, ...]:
-        """Return the waits of one span, in the order of time."""
-        return tuple(self._of(one))
-
-    def _of(self, one: Interval) -> Iterator[Wait]:
-        was_reached = one.ready is not None
-        until = one.end if one.ready is None else one.ready
-        if until > one.since and (was_reached or one.state is not JobState.RUNNING):
-            yield Wait(WaitCause.JOBS, "", one.since, until, self._last_required(one) if was_reached else None)
-        if one.ready is None:
+    def of(self, span: Span) -> Iterator[Wait]:
+        """Yield the waits of one span, in the order of time."""
+        since, over = self._there[span.number]
+        ready = span.scheduled_at
+        until = over if ready is None else ready
+        if until > since and (ready is not None or span.state is not JobState.RUNNING):
+            yield Wait(WaitCause.JOBS, "", since, until, None if ready is None else self._last_required(span))
+        if ready is None:
             return
-        since = one.ready
-        starts = [*(began for began, _ in one.refused), one.started if one.started is not None else one.end]
-        ends = [*(ended for _, ended in one.refused), None]
+        starts = [*(began for began, _ in span.throttled), over if span.started_at is None else span.started_at]
+        ends = [*(ended for _, ended in span.throttled), None]
         for start, end in zip(starts, ends, strict=True):
-            if start > since:
-                yield from self._between(one, since, start)
-            since = start if end is None else end
-        for began, ended in one.held:
+            if start > ready:
+                yield from self._between(span, ready, start)
+            ready = start if end is None else end
+        for began, ended in self._held.get(span.number, ()):
             yield Wait(WaitCause.MACHINE, "", began, ended)
 
-    def _last_required(self, one: Interval) -> int | None:
-        return max(one.required, key=lambda number: (self._settled_at(number), number), default=None)
+    def _last_required(self, span: Span) -> int | None:
+        return max(span.required, key=lambda number: (settled_at(self._spans[number]), number), default=None)
 
-    def _between(self, one: Interval, since: float, until: float) -> Iterator[Wait]:
+    def _between(self, span: Span, since: float, until: float) -> Iterator[Wait]:
         """Yield the waits of a job that was ready all the time; without gaps, and those after each other differ."""
-        exact, rough = self._pieces(one)
+        exact, rough = self._pieces(span)
         pieces = _cut(exact if until - since < SHORT else rough, since, until)
-        for began, ended, cause, resource in _filled(pieces, since, until, self._unseen(one), self._unknown(one)):
-            over = one.started is None and ended == one.end  # nobody gave it anything
-            by = None if over else self._released_by(one, cause, resource, began, ended)
+        for began, ended, cause, resource in _filled(pieces, since, until, self._unseen(span), self._unknown(span)):
+            over = span.started_at is None and ended == self._there[span.number][1]  # nobody gave it anything
+            by = None if over else self._released_by(span, cause, resource, began, ended)
             yield Wait(cause, "" if resource is None else resource.name, began, ended, by)
 
     def _released_by(
-        self, one: Interval, cause: WaitCause, resource: Resource | None, since: float, until: float
+        self, span: Span, cause: WaitCause, resource: Resource | None, since: float, until: float
     ) -> int | None:
         if cause is WaitCause.SLOT:
-            return self._giver(one.number, until)
+            giver = self._givers[self._run_of[span.number]].giver(span, until)
+            return None if giver is None else giver.number
         if resource is None:
             return None
         if cause is WaitCause.THROTTLED:
@@ -192,26 +133,27 @@ class Waits:
                 key=itemgetter(1),
                 default=(0, 0, None),
             )[2]
-        return resource.released_by(since, until, one.number)
+        return resource.released_by(since, until, span.number)
 
-    def _unseen(self, one: Interval) -> What | None:
+    def _unseen(self, span: Span) -> What | None:
         """Return what a job waits for when nothing is seen to be lacking; None for what was lacking before."""
-        rate = next((resource for resource, _ in one.needs if resource.total is None), None)
+        rate = next((resource for resource, _ in self._needs.get(span.number, ()) if resource.total is None), None)
         return None if rate is None else (WaitCause.RATE, rate)
 
-    def _unknown(self, one: Interval) -> What:
+    def _unknown(self, span: Span) -> What:
         """Return what a job waits for when nothing was seen to be lacking before, either."""
-        if one.needs:  # somebody has it of whom the trace knows nothing, or a reservation keeps it
-            return WaitCause.RESOURCE, one.needs[0][0]
-        return (WaitCause.SLOT if self._runs[one.run].has_limiter and not one.forever else WaitCause.LOOP), None
+        if needs := self._needs.get(span.number):  # the trace does not know who has it, or a reservation keeps it
+            return WaitCause.RESOURCE, needs[0][0]
+        has_limiter = self._runs[self._run_of[span.number]].has_limiter
+        return (WaitCause.SLOT if has_limiter and not span.forever else WaitCause.LOOP), None
 
-    def _pieces(self, one: Interval) -> tuple[list[Piece], list[Piece]]:
+    def _pieces(self, span: Span) -> tuple[list[Piece], list[Piece]]:
         """Return the times in which something was lacking for such a job: as they are, and with short gaps closed."""
-        key = one.run, one.forever, one.needs
+        key = run, _, needs = self._run_of[span.number], span.forever, self._needs.get(span.number, ())
         if key not in self._kinds:
-            lacking = [] if one.forever else [self._full[one.run]]
-            lacking += [_when_throttled(resource) for resource, _ in one.needs]
-            lacking += [self._when_lacking(resource, amount) for resource, amount in one.needs]
+            lacking = [] if span.forever else [self._full[run]]
+            lacking += [_when_throttled(resource) for resource, _ in needs]
+            lacking += [self._when_lacking(resource, amount) for resource, amount in needs]
             lacking = [pieces for pieces in lacking if pieces]
             exact = lacking[0] if len(lacking) == 1 else _overlaid(lacking)
             self._kinds[key] = exact, _closed(exact)
@@ -232,10 +174,11 @@ class Waits:
 # ---- pieces of time
 
 
-def _when_full(running: Steps, sizes: Sequence[tuple[float, int]]) -> list[Piece]:
+def _when_full(running: Steps, run: RunSpan) -> list[Piece]:
     """Return when so many jobs ran that there was no slot left."""
-    if not sizes:
+    if run.window is None:
         return []
+    sizes = run.window_sizes or ((run.started_at or 0.0, run.window),)
     times, numbers = running
     changes = [since for since, _ in sizes]
     flags: list[bool] = []
