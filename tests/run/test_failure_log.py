@@ -99,6 +99,32 @@ def test_further_failures_of_a_kind_are_counted(virtual: Virtual, heard: list[tu
     ]
 
 
+def test_each_text_is_logged(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
+    """Requests that fail for reasons of their own each have a line; the name of the job makes no other text."""
+    rows = [Job(fail_after, number, ValueError, f"row {number} is broken", label=f"r{number}") for number in range(3)]
+    slow = [Job(nap, 9, timeout=3, label=f"slow {number}") for number in range(3)]
+    virtual(Scheduler(rows, slow, label="home").co_run)
+    told = [line.partition(";")[0] for _, line in heard]
+    assert told[:3] == [f"'r{number}' failed: ValueError: row {number} is broken" for number in range(3)]
+    assert [line.partition(" like ")[0] for line in told[4:]] == [
+        "2 more jobs failed with JobTimeout",
+        "6 jobs of 'home' failed",
+    ]
+
+
+def test_a_text_is_logged_anew_after_a_minute(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
+    """In a run that goes on for a year, what fails today has its text in the log of today."""
+    jobs = [Job(fail_after, seconds, label=f"at {seconds}") for seconds in (1, 30, 60.5, 90, 122)]
+    virtual(Scheduler(jobs, label="home").co_run)
+    assert [(round(time, 6), line.partition(";")[0]) for time, line in heard[:-1]] == [
+        (1, "'at 1' failed: OSError: broken"),
+        (31, "one more job failed with OSError like 'at 1': 'at 30'"),
+        (61.5, "one more job failed with OSError like 'at 1': 'at 60.5'"),
+        (90, "'at 90' failed: OSError: broken"),
+        (122, "one more job failed with OSError like 'at 90': 'at 122'"),
+    ]
+
+
 def test_other_kinds_are_logged_at_once(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
     """Another exception, or another function, is another kind."""
 
@@ -155,7 +181,7 @@ def test_jobs_that_are_not_kept_need_no_debrief(virtual: Virtual, heard: list[tu
     virtual(main)
     assert [line for _, line in heard] == [
         "'fail_after(1)' failed: OSError: broken; the run goes on",
-        "1 job of 'home' failed; the run went on to its end",
+        "1 job of 'home' failed; it is not critical, so the run went on to its end, and its result is True",
     ]
 
 
@@ -243,7 +269,7 @@ def test_attempts_of_a_nested_scheduler_are_logged_once(virtual: Virtual, heard:
     assert [line for _, line in heard] == [
         "'inner/x' failed: OSError: broken; it is critical, so the run of 'inner' stops; debrief() shows the traceback",
         "'inner/x' failed 5 more times with OSError",
-        "1 job of 'home' failed; the run went on to its end; debrief() shows the tracebacks",
+        "1 job of 'home' failed; it is not critical, so the run went on to its end, and its result is True; debrief() shows the tracebacks",
     ]
 
 

@@ -69,7 +69,13 @@ def test_failures_are_counted_in_one_warning_at_the_end(virtual: Virtual, caplog
     assert virtual(scheduler.co_run) is True
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert {record.name for record in warnings} == {"trioflow"}
-    assert warnings[-1].getMessage().startswith("3 jobs of 'home' failed; the run went on to its end; debrief()")
+    assert (
+        warnings[-1]
+        .getMessage()
+        .startswith(
+            "3 jobs of 'home' failed; none is critical, so the run went on to its end, and its result is True; debrief()"
+        )
+    )
 
 
 def test_successful_run_logs_nothing(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:

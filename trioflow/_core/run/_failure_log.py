@@ -1,16 +1,14 @@
-"""What is logged about failed jobs, so that no failure is silent: one line for each kind at once, then counts.
+"""The log of failed jobs: one line for each text at once, and a count of further failures with the same text.
 
-Failures are of the same kind if the jobs have the same function (or program, or class) and the exceptions the same
-type. The first failure of a kind is logged when it happens, and each one that stops a run. Further ones are only
-counted, because a thousand equal lines would hide what matters: those of other jobs, and those of a job that has failed
-before, in an earlier attempt of a nested scheduler. Their number is logged after a second, and at the end of the run.
+Failures are alike if the jobs have the same function (or program, or class), the exceptions the same type and text, and
+both stop their run or neither does. The first is logged when it happens. Like ones are only counted for a minute, because
+a thousand equal lines would hide what matters; their number is logged after a second, and at the end of the run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary
 
 from ..base import _log
 from ..base._states import StopReason
@@ -23,6 +21,8 @@ if TYPE_CHECKING:
 
 PAUSE: Final = 1.0
 """Seconds after which failures that were only counted are logged."""
+FORGOTTEN: Final = 60.0
+"""Seconds after which a failure is logged with its text again."""
 BLOCKED_SECONDS: Final = 1.0
 """A job that keeps the event loop from turning for longer is named in the log: nothing else goes on meanwhile."""
 
@@ -32,33 +32,47 @@ NAMED: Final = 5
 FAILURE: Final = "failure"
 
 
-class Counted:
-    """Failures that have not been logged: how many, and the jobs that were the first of them."""
+class Alike:
+    """A failure that was logged: its job, when it is forgotten, and the like ones that have only been counted since."""
 
-    __slots__ = ("first", "number")
+    __slots__ = ("expires_at", "first", "number", "path")
 
-    def __init__(self) -> None:
+    def __init__(self, path: str, expires_at: float) -> None:
+        self.path: Final = path
+        self.expires_at: Final = expires_at
         self.number = 0
         self.first: Final[list[str]] = []
 
-    def names(self) -> str:
-        """Return the jobs, of many the first."""
-        more = f" and {self.number - NAMED} more" if self.number > NAMED else ""
-        return ", ".join(f"'{path}'" for path in self.first) + more
+    def count(self, path: str) -> None:
+        """Count a failure that is not logged."""
+        self.number += 1
+        if len(self.first) < NAMED:
+            self.first.append(path)
+
+    def report(self, error: type) -> str:
+        """Return the line about what was counted, and begin anew."""
+        number, first = self.number, self.first.copy()
+        self.number = 0
+        self.first.clear()
+        if set(first) == {self.path}:  # attempts of a nested scheduler
+            return (
+                f"'{self.path}' failed {'once more' if number == 1 else f'{number} more times'} with {error.__name__}"
+            )
+        jobs = "one more job" if number == 1 else f"{number} more jobs"
+        more = f" and {number - NAMED} more" if number > NAMED else ""
+        names = ", ".join(f"'{path}'" for path in first) + more
+        return f"{jobs} failed with {error.__name__} like '{self.path}': {names}"
 
 
 class FailureLog:
     """The failures in one outermost run, including those in nested runs."""
 
-    __slots__ = ("_blocked", "_cancel_timer", "_counted", "_first", "_logged", "_run")
+    __slots__ = ("_blocked", "_cancel_timer", "_logged", "_run")
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run  # the outermost one
-        # For each kind the path of the first job; and the paths of the jobs that have a line of their own.
-        self._first: Final[dict[tuple[object, type], str]] = {}
-        self._logged: Final[WeakKeyDictionary[AbstractJob[Any], str]] = WeakKeyDictionary()
-        # The failures that have not been logged yet, of a kind, and of a job that has a line of its own.
-        self._counted: Final[dict[tuple[tuple[object, type], str | None], Counted]] = {}
+        # By what makes failures alike, the oldest first: job, type and text of the error, whether it stops its run.
+        self._logged: Final[dict[tuple[object, type, str, bool], Alike]] = {}
         self._cancel_timer: Callable[[], None] | None = None
         self._blocked: Final[set[object]] = set()  # the kinds of jobs that have blocked the loop
 
@@ -74,21 +88,19 @@ class FailureLog:
                     f"'{_path(job)}' failed because of '{_culprit(job)}'; the run of {name!r} stops", about=FAILURE
                 )
             return
-        kind = job._failure_kind(), type(error)
-        logged = self._logged.get(job)
-        if kind in self._first and (logged is not None or not stopped):
-            counted = self._counted.setdefault((kind, logged), Counted())
-            counted.number += 1
-            if len(counted.first) < NAMED:
-                counted.first.append(_path(job))
+        path, text, now = _path(job), in_one_line(error), self._run.clock()
+        alike = (job._failure_kind(), type(error), text.replace(repr(job.label), ""), stopped)
+        self._forget(now)
+        if alike in self._logged:
+            self._logged[alike].count(path)
             if self._cancel_timer is None:
-                self._cancel_timer = self._run.group.call_at(self._run.clock() + PAUSE, self._log_counted)
+                self._cancel_timer = self._run.group.call_at(now + PAUSE, self._log_counted)
             return
-        path = self._first[kind] = self._logged[job] = _path(job)
+        self._logged[alike] = Alike(path, now + FORGOTTEN)
         consequence = f"it is critical, so the run of {name!r} stops" if stopped else "the run goes on"
         advice = "" if hint is None else f" ({hint})"
         look = "; debrief() shows the traceback" if stopped or run.scheduler.keep_jobs else ""
-        _log.warn(f"'{path}' failed: {in_one_line(error)}{advice}; {consequence}", advice=look, about=FAILURE)
+        _log.warn(f"'{path}' failed: {text}{advice}; {consequence}", advice=look, about=FAILURE)
 
     def note_block(self, run: Run, job: AbstractJob[Any] | None, now: float) -> None:
         """Report a job of `run` that has just ended, if it let nobody else run for too long; once for each kind."""
@@ -109,18 +121,19 @@ class FailureLog:
             self._cancel_timer()
             self._log_counted()
 
+    def _forget(self, now: float) -> None:
+        """Forget what was logged a minute ago, so that a run that goes on for a year does not grow."""
+        while self._logged:
+            alike, oldest = next(iter(self._logged.items()))
+            if oldest.expires_at > now or oldest.number:
+                return
+            del self._logged[alike]
+
     def _log_counted(self) -> None:
         self._cancel_timer = None
-        for (kind, logged), counted in self._counted.items():
-            number = counted.number
-            if logged is not None:
-                times = "once more" if number == 1 else f"{number} more times"
-                text = f"'{logged}' failed {times} with {kind[1].__name__}"
-            else:
-                jobs = "one more job" if number == 1 else f"{number} more jobs"
-                text = f"{jobs} failed with {kind[1].__name__} like '{self._first[kind]}': {counted.names()}"
-            _log.warn(text, about=FAILURE)
-        self._counted.clear()
+        for (_, error, _, _), alike in self._logged.items():
+            if alike.number:
+                _log.warn(alike.report(error), about=FAILURE)
 
 
 def _culprit(scheduler: AbstractJob[Any]) -> str:

@@ -59,9 +59,11 @@ def warn(scheduler: BaseScheduler, run: Run) -> None:
         end = f"the run of {shortened(scheduler.label)!r} {HOW_RUNS_END[run.reason]}: {how}"
         _log.warn(f"{end}{failures and '; '}{failures}", advice=LISTING, about="end")
     elif number > (run.reason is StopReason.CRITICAL):  # of one critical failure alone, its own line has said all
-        end = "went on to its end" if run.reason is StopReason.COMPLETED else "stopped"
         look = "; debrief() shows the tracebacks" if scheduler.keep_jobs else ""
-        _log.warn(f"{failures}; the run {end}", advice=look, about="end")
+        end = "the run stopped"
+        if run.reason is StopReason.COMPLETED:
+            end = f"{'it is not' if number == 1 else 'none is'} critical, so the run went on to its end, and its result is True"
+        _log.warn(f"{failures}; {end}", advice=look, about="end")
 
 
 def raise_group(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]]) -> None:

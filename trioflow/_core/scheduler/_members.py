@@ -146,9 +146,7 @@ class Members:
         run = owner._innermost_run()
         if run is None and outermost(owner)._block is not None:
             raise RuntimeError(f"{what}: {owner.label!r} is draining, and takes no more jobs")
-        strangers = [
-            job for job in jobs if job._scheduler is not owner and (job._scheduler is not None or job._is_scheduler)
-        ]
+        strangers = [job for job in jobs if (job._scheduler is not None or job._is_scheduler) and job not in members]
         if strangers:
             self._check_strangers(strangers, {owner, *jobs} if run is None else set())
         for job in strangers:
