@@ -186,7 +186,7 @@ def test_a_run_with_failures_is_an_error(spans: Spans, backend: str) -> None:
     """Though it went on to its end: as `trioflow run` exits with another code than 0."""
     failing = Job(fail_now, label="a")
     assert run(spans, backend, failing, Job(nap, 0.0, label="b", required=failing, run_if="succeeded"))
-    assert spans["run"].status.description == "1 job failed"
+    assert spans["run"].status.description == "1 of 2 jobs failed"
     assert not spans["run"].status.is_ok
     assert dict(spans["run"].attributes or {})["trioflow.failures"] == 1
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import posixpath
-import threading
 import weakref
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -21,8 +20,10 @@ except ModuleNotFoundError as _missing:
     _message = f'{_missing}: install it with pip install "trioflow[otel]"'
     raise ModuleNotFoundError(_message, name=_missing.name) from None
 
-from . import CommandJob, CommandService, JobState, StopReason, __version__
-from .abc import Instrument, JobKind, WaitCause, carry, failed_through_member, given_label, is_scheduler, waiting
+from . import CommandJob, CommandService, JobState, __version__
+from .abc import Instrument, JobKind, carry, given_label, is_scheduler, waiting
+from .view.text._counts import Tally
+from .view.text._verdict import culprit_of, verdict
 
 if TYPE_CHECKING:
     from . import AbstractJob, Scheduler
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 NAMES: Final = ("traceparent", "tracestate", "baggage")
 """What propagators write, and a process finds in its environment in capital letters."""
-CAUSES: Final = {WaitCause.RESOURCE: "resources", WaitCause.RATE: "resources", WaitCause.LOOP: "turn"}
-"""The causes whose attribute is not their value."""
 FAILED: Final = frozenset({JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED})
 
 
@@ -48,9 +47,8 @@ class Tracing(Instrument):
     start, and those that a journal restores, have a span without duration. A job with `redact=True` shows the type of
     what it raised, without its text, and no command line.
 
-    The metrics are "trioflow.jobs.running"; "trioflow.jobs.waiting", by `cause` ("slot", "token", "resources",
-    "throttled", "turn"); "trioflow.jobs.failures", by `error.type`; and "trioflow.job.duration", in seconds, by
-    `state`.
+    The metrics are "trioflow.jobs.running"; "trioflow.jobs.waiting", by `cause` (a value of `WaitCause`, such as
+    "slot"); "trioflow.jobs.failures", by `error.type`; and "trioflow.job.duration", in seconds, by `state`.
 
     Nothing here waits for a collector: exporters of the SDK that send in batches do so in threads of their own.
 
@@ -91,8 +89,7 @@ class Tracing(Instrument):
         meter.create_observable_gauge(
             "trioflow.jobs.waiting", [lambda _: _waiting_of(here())], "{job}", "Jobs that are ready, and wait."
         )
-        self._lock: Final = threading.Lock()  # for what the thread of the exporter reads
-        self._waiting: Final[dict[AnyJob, None]] = {}
+        self._waiting: Final[dict[AnyJob, None]] = {}  # the thread of the exporter reads a copy
         self._spans: Final[dict[AnyJob, trace.Span]] = {}  # those that have not ended
         self._ended: Final[weakref.WeakKeyDictionary[AnyJob, trace.SpanContext]] = weakref.WeakKeyDictionary()
 
@@ -116,30 +113,25 @@ class Tracing(Instrument):
         """End the span of an outermost run, and those of jobs that a fault has left open."""
         for job in [one for one in self._spans if one.scheduler is scheduler]:
             self._spans.pop(job).end()
-        with self._lock:
-            for job in [one for one in self._waiting if one.scheduler is scheduler]:
-                del self._waiting[job]
+        for job in [one for one in self._waiting if one.scheduler is scheduler]:
+            del self._waiting[job]
         if scheduler.is_running() or (span := self._spans.pop(scheduler, None)) is None:
             return  # it is a job, whose span ends with it
         reason = scheduler.stop_reason
         if reason is not None:
             span.set_attribute("trioflow.stop_reason", reason.value)
-        failed = sum(
-            job.state is JobState.FAILED and not failed_through_member(job) for job in scheduler.iterate_jobs()
-        )
-        span.set_attribute("trioflow.failures", failed)
-        if reason is not StopReason.COMPLETED:
-            span.set_status(trace.StatusCode.ERROR, f"the run was {'' if reason is None else reason.value}")
-        elif failed:
-            span.set_status(trace.StatusCode.ERROR, f"{failed} job{'s' * (failed != 1)} failed")
+        tally = Tally.of_run(scheduler)
+        span.set_attribute("trioflow.failures", tally.failed)
+        said = verdict(reason, tally, None, culprit_of(scheduler))
+        if not said.is_good:
+            span.set_status(trace.StatusCode.ERROR, said.words)
         span.end()
 
     # ---- jobs
 
     def job_scheduled(self, scheduler: Scheduler, job: AnyJob) -> None:
         """Count a job that waits, and end the span of an attempt that was throttled."""
-        with self._lock:
-            self._waiting[job] = None
+        self._waiting[job] = None
         if (span := self._spans.pop(job, None)) is not None:
             span.add_event("throttled")
             span.end()
@@ -147,8 +139,7 @@ class Tracing(Instrument):
 
     def job_started(self, scheduler: Scheduler, job: AnyJob) -> None:
         """Begin the span of a job, and make it the current one in its body."""
-        with self._lock:
-            self._waiting.pop(job, None)
+        self._waiting.pop(job, None)
         self._spans[job] = span = self._start(scheduler, job)
         context = trace.set_span_in_context(span)
         otel_context.attach(context)  # of the job's own: nobody has to detach it
@@ -170,8 +161,7 @@ class Tracing(Instrument):
         """End the span of a job, and count it."""
         span = self._spans.pop(job, None)
         if span is None:  # it never started
-            with self._lock:
-                self._waiting.pop(job, None)
+            self._waiting.pop(job, None)
             span = self._start(scheduler, job)
         else:
             self._running.add(-1)
@@ -201,10 +191,7 @@ class Tracing(Instrument):
         return self._ended.get(job) if running is None else running.get_span_context()
 
     def _causes(self) -> Counter[str]:
-        with self._lock:
-            jobs = list(self._waiting)
-        causes = (wait.cause for job in jobs if (wait := waiting(job)) is not None)
-        return Counter(CAUSES.get(cause, cause.value) for cause in causes)
+        return Counter(wait.cause.value for job in self._waiting.copy() if (wait := waiting(job)) is not None)
 
 
 def remote_context(environment: Mapping[str, str] | None = None) -> otel_context.Context:
