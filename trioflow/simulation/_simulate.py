@@ -271,14 +271,14 @@ def _found(
 
 def _all_paths(
     scheduler: BaseScheduler, seconds: dict[AnyJob, float], window: Any, change: Change | None = None
-) -> dict[BaseScheduler, _Paths]:
+) -> dict[BaseScheduler, _ChainLengths]:
     """Return the paths of each scheduler, that of the innermost ones first; `change` is of the settings of pools."""
     levels = [scheduler, *(job for job in scheduler.iterate_jobs() if is_scheduler(job))]
     pools = {level.pool for level in levels if level.pool is not None}
     views = {(pool, view.name): view for pool in pools for view in resources_of(copy_of_pool(pool, change))}
-    paths: dict[BaseScheduler, _Paths] = {}
+    paths: dict[BaseScheduler, _ChainLengths] = {}
     for level in reversed(levels):  # each before the one around it
-        paths[level] = _Paths(level, seconds, paths, window if level is scheduler else level.jobs_window, views)
+        paths[level] = _ChainLengths(level, seconds, paths, window if level is scheduler else level.jobs_window, views)
     return paths
 
 
@@ -332,7 +332,7 @@ def _pool_of(level: BaseScheduler, name: str) -> Pool | None:
     return None
 
 
-class _Paths:
+class _ChainLengths:
     """The longest paths through the jobs of one scheduler, without a window: Kelley and Walker 1959, O(V + E).
 
     The bound is the longest path, or the work of all jobs shared by the slots, or what a pool has to do, with the
@@ -343,7 +343,7 @@ class _Paths:
         self,
         level: BaseScheduler,
         seconds: dict[AnyJob, float],
-        inner: dict[BaseScheduler, _Paths],
+        inner: dict[BaseScheduler, _ChainLengths],
         window: Any,
         views: Mapping[tuple[Pool, str], ResourceView],
     ) -> None:
@@ -383,7 +383,7 @@ class _Paths:
         """Return the bound for another number of slots."""
         return max(self._length, self._served, self._work / min(size, sys.maxsize) if size else 0.0)
 
-    def critical_path(self, paths: dict[BaseScheduler, _Paths]) -> list[AnyJob]:
+    def critical_path(self, paths: dict[BaseScheduler, _ChainLengths]) -> list[AnyJob]:
         """Return the jobs of the longest path, with those of nested schedulers in their place."""
         found: list[AnyJob] = []
         todo: list[AnyJob] = self._chain()

@@ -1,7 +1,7 @@
 """`explore`: a scenario run many times, each time with other orders, durations and faults.
 
 ```
-plain runs ──► which places there are ──► a plan ──► Session.run ──► a law is broken? ──► shrunk ──► BrokenRun, a story
+plain runs ──► which places there are ──► a plan ──► ExploredRun.run ──► a law is broken? ──► shrunk ──► BrokenRun, a story
                                             ▲             │ no
                                             └─────────────┘ until there were as many runs as asked for
 ```
@@ -22,7 +22,7 @@ from .._core.api.kinds import is_among, loop_running, shown
 from ..abc import BackendName
 from ._changes import KINDS, Plan, read_plan
 from ._draw import Drawer
-from ._session import LEAST_ROUND, ROUND_OF_PLAIN, TIMES_OF_PLAIN, Outcome, Session, takes
+from ._session import LEAST_ROUND, ROUND_OF_PLAIN, TIMES_OF_PLAIN, ExploredRun, Outcome, takes
 from ._shrink import Shrinking
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class _Exploring:
         self._made += 1
         if not self._made % BETWEEN_COLLECTIONS:
             gc.collect()
-        outcome = Session(self._make, self._check, plan, self._most, every).run()
+        outcome = ExploredRun(self._make, self._check, plan, self._most, every).run()
         if self._made == 1 and outcome.unmade is not None:
             raise outcome.unmade
         return outcome

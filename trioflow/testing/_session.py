@@ -1,7 +1,7 @@
 """One run of a scenario as a plan says: the jobs driven from wait to wait, what is done to them, and what must hold.
 
 ```
-plan ──► Session.run ──► make_scheduler() ──► co_run(), on virtual time, its tasks in the plan's order ──► Outcome
+plan ──► ExploredRun.run ──► make_scheduler() ──► co_run(), on virtual time, its tasks in the plan's order ──► Outcome
              │                                   │ each call of a job
              │ crash: again                      ▼
              └──────────            drive(): begin ──► wait ──► go on ──► wait ──► ... ──► end
@@ -81,7 +81,7 @@ STUBBORN: Final = 1_000
 
 NOTHING: Final[list[Change]] = []
 
-current: Final[contextvars.ContextVar[Session]] = contextvars.ContextVar("trioflow exploration")
+current: Final[contextvars.ContextVar[ExploredRun]] = contextvars.ContextVar("trioflow exploration")
 
 
 class Injected(Exception):
@@ -131,7 +131,7 @@ class Outcome:
     ended_at: float = 0.0
 
 
-class Session:
+class ExploredRun:
     """One run of a scenario.
 
     Args:
@@ -694,7 +694,7 @@ async def _shut_down(job: AnyJob, function: Callable[[], Awaitable[Any]]) -> Non
 class _Steering(Instrument):
     """Takes jobs that are added while the scenario runs."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: ExploredRun) -> None:
         self._session: Final = session
 
     def job_added(self, scheduler: Any, job: AnyJob) -> None:
@@ -708,7 +708,7 @@ class _Steering(Instrument):
 class _CrashingJournal:
     """A journal into which nothing more is written when the program is killed."""
 
-    def __init__(self, path: str, session: Session, opened: Any = None) -> None:
+    def __init__(self, path: str, session: ExploredRun, opened: Any = None) -> None:
         self._path: Final = path
         self._session: Final = session
         self._opened: Any = opened

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from .._core.api.views import JobState, WaitCause
 
 
-class Mark(NamedTuple):
+class Badge(NamedTuple):
     """A sign that stands beside that of the state."""
 
     sign: str
@@ -20,8 +20,8 @@ class Mark(NamedTuple):
     style: str
 
 
-CRITICAL: Final = Mark("!", "!", "trouble")
-FOREVER: Final = Mark("∞", "8", "background")
+CRITICAL: Final = Badge("!", "!", "trouble")
+FOREVER: Final = Badge("∞", "8", "background")
 
 
 class Colours(NamedTuple):
@@ -34,7 +34,7 @@ class Colours(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class StateStyle:
     """How one state is shown. Its word is the value of the state, everywhere."""
 
     sign: str
@@ -67,8 +67,8 @@ class Look:
 INK: Final = "#1f2933"
 INK_IN_THE_DARK: Final = "#e4e8ed"
 
-LOOKS: Final[Mapping[JobState, Look]] = {
-    JobState.IDLE: Look(
+LOOKS: Final[Mapping[JobState, StateStyle]] = {
+    JobState.IDLE: StateStyle(
         sign="·",
         ascii=".",
         box_has_sign=False,  # its box is white
@@ -79,7 +79,7 @@ LOOKS: Final[Mapping[JobState, Look]] = {
         no_bar=5,
         meaning="the run ended before its turn came",
     ),
-    JobState.SCHEDULED: Look(
+    JobState.SCHEDULED: StateStyle(
         sign="◦",
         ascii="w",
         style="dim",
@@ -89,7 +89,7 @@ LOOKS: Final[Mapping[JobState, Look]] = {
         no_bar=4,
         meaning="it could start, and waits until there is room for it",
     ),
-    JobState.RUNNING: Look(
+    JobState.RUNNING: StateStyle(
         sign="▸",
         ascii=">",
         style="running",
@@ -99,7 +99,7 @@ LOOKS: Final[Mapping[JobState, Look]] = {
         bar=4,
         meaning="it was under way when this report was written",
     ),
-    JobState.SUCCEEDED: Look(
+    JobState.SUCCEEDED: StateStyle(
         sign="✓",
         ascii="+",
         box_has_sign=False,  # its box is filled in green
@@ -110,7 +110,7 @@ LOOKS: Final[Mapping[JobState, Look]] = {
         bar=1,
         meaning="it ran to its end",
     ),
-    JobState.FAILED: Look(
+    JobState.FAILED: StateStyle(
         sign="✗",
         ascii="x",
         style="failed",
@@ -120,7 +120,7 @@ LOOKS: Final[Mapping[JobState, Look]] = {
         bar=2,
         meaning="it raised an error, or took longer than it may",
     ),
-    JobState.CANCELLED: Look(
+    JobState.CANCELLED: StateStyle(
         sign="⊘",
         ascii="c",
         style="trouble",
@@ -131,7 +131,7 @@ LOOKS: Final[Mapping[JobState, Look]] = {
         no_bar=3,
         meaning="it was ended, or kept from starting, before it was done",
     ),
-    JobState.BLOCKED: Look(
+    JobState.BLOCKED: StateStyle(
         sign="⊗",
         ascii="b",
         style="trouble",
@@ -141,7 +141,7 @@ LOOKS: Final[Mapping[JobState, Look]] = {
         no_bar=1,
         meaning="it could not run, because a job whose success it needs failed",
     ),
-    JobState.SKIPPED: Look(
+    JobState.SKIPPED: StateStyle(
         sign="⤼",
         ascii="s",
         style="dim",
@@ -155,7 +155,7 @@ LOOKS: Final[Mapping[JobState, Look]] = {
 """In the order of `JobState`, in which views list states, but for the places above."""
 
 
-def _in_order(place: Callable[[Look], int | None]) -> tuple[JobState, ...]:
+def _in_order(place: Callable[[StateStyle], int | None]) -> tuple[JobState, ...]:
     """Return the states that have a place, in the order of their places."""
     placed = ((at, state) for state, look in LOOKS.items() if (at := place(look)) is not None)
     return tuple(state for _, state in sorted(placed, key=lambda one: one[0]))

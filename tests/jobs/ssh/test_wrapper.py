@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from trioflow.jobs.command._capture import Capture
 from trioflow.jobs.ssh import _wrapper
-from trioflow.jobs.ssh._attempts import _Gate
+from trioflow.jobs.ssh._attempts import _StartGate
 from trioflow.jobs.ssh._wrapper import ReportFilter, WrapperReport
 
 from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched
@@ -275,7 +275,7 @@ def test_reports_are_taken_out_however_they_come(texts: list[bytes], cuts: list[
 def test_what_is_kept_back_until_the_start_is_handed_on_then(end_first: bool) -> None:
     """All of it, also where the output ends before the start is known, which comes by another pipe."""
     capture, before = Capture(), Capture()
-    gate = _Gate([capture])
+    gate = _StartGate([capture])
     reader = ReportFilter(TOKEN, [Capture()], before, gate.open)
     gate.write(b"out")
     if end_first:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow.view.monitor._estimate import RUNNING, SETTLED, SUCCEEDED, WAITING, Estimator, Level, Limit, Progress
+from trioflow.view.monitor._estimate import RUNNING, SETTLED, SUCCEEDED, WAITING, Estimator, Level, PoolBound, Progress
 
 
 def level(jobs: str, edges: str = "", slots: float = math.inf, node: str = "", nested: str = "") -> Level[str]:
@@ -119,7 +119,7 @@ def test_it_lies_between_the_bounds(drawn: tuple[list[float], list[tuple[int, in
 
 def trainings(**options: Any) -> Level[str]:
     """Five jobs, all of which need a card, of which there are two."""
-    return replace(level("abcde"), limits=[Limit(list("abcde"), lambda job: 1.0, 2.0)], **options)
+    return replace(level("abcde"), limits=[PoolBound(list("abcde"), lambda job: 1.0, 2.0)], **options)
 
 
 CARDS = {"a": 3.0, "b": 4.0, "c": 5.0, "d": 6.0, "e": 7.0}
@@ -135,14 +135,14 @@ def test_a_resource_is_shared_like_slots() -> None:
 
 def test_different_amounts_of_a_resource_are_work() -> None:
     """What is needed, for as long as it is needed, has to pass through what there is."""
-    limit = Limit(list("abc"), {"a": 3.0, "b": 1.0, "c": 2.0}.__getitem__, 4.0)
+    limit = PoolBound(list("abc"), {"a": 3.0, "b": 1.0, "c": 2.0}.__getitem__, 4.0)
     assert Estimator([replace(level("abc"), limits=[limit])], lambda job: 8.0).remaining(now()) == 12
 
 
 def test_a_resource_is_shared_with_jobs_of_nested_schedulers() -> None:
     """Those inside need it as well."""
     inner = level("wx", node="N")
-    outer = replace(level("aN", node="outer", nested="N"), limits=[Limit(list("awx"), lambda job: 1.0, 1.0)])
+    outer = replace(level("aN", node="outer", nested="N"), limits=[PoolBound(list("awx"), lambda job: 1.0, 1.0)])
     assert Estimator([outer, inner], lambda job: 2.0).remaining(now()) == 6
 
 
@@ -154,7 +154,7 @@ def test_time_lets_jobs_start_on_a_rate() -> None:
         asked.append(jobs)
         return 20.0
 
-    rate = Limit(list("abc"), lambda job: 1.0, opens_in=opens_in)
+    rate = PoolBound(list("abc"), lambda job: 1.0, opens_in=opens_in)
     estimator = Estimator([replace(level("abc"), limits=[rate])], lambda job: 2.0)
     assert estimator.remaining(now(a=(RUNNING, 1.0, None))) == 22
     assert asked == [["b", "c"]]

@@ -112,15 +112,15 @@ class RemoteCommand:
         self._sent: Final = sent
         self._tail: Final = _Tail()
         self._before: Final = _Tail()
-        self._stdout: Final = _Outlet("stdout", given)
+        self._stdout: Final = _LocalOutput("stdout", given)
         if given.is_merged:
             self._stdout.sinks.append(self._tail)
         try:
-            self._stderr: Final = _Outlet("stderr", given)
+            self._stderr: Final = _LocalOutput("stderr", given)
         except BaseException:
             self._stdout.close()
             raise
-        self._gate: Final = _Gate(self._stdout.sinks)
+        self._gate: Final = _StartGate(self._stdout.sinks)
         self._filter: Final = ReportFilter(token, [self._tail, *self._stderr.sinks], self._before, self._gate.open)
         signs = [SignOfLife(task.limit.alive)] * task.limit.needs_signs
         self._sinks: Final[Sequence[Sequence[Sink]]] = [self._gate, *signs], [self._filter, *signs]
@@ -289,7 +289,7 @@ class _LocalWrapper(CommandJob):
         self._theirs.close()
 
 
-class _Outlet:
+class _LocalOutput:
     """Where one stream of a command goes.
 
     All of it passes through this program, and no descriptor of the user's reaches ssh: the process that holds the
@@ -343,7 +343,7 @@ class _File:
             sink.finish()
 
 
-class _Gate:
+class _StartGate:
     """Keeps back what comes before the command has started, which a login shell has written."""
 
     def __init__(self, sinks: Sequence[Sink]) -> None:

@@ -263,7 +263,7 @@ class Events(Instrument):
     ) -> None:
         """Tell of what belongs to no outcome."""
         path = self._scheduler_path(scheduler) if job is None else self._paths[job]
-        self._line(self._format.Incident(*self._now(path), message, _text(exception)))
+        self._line(self._format.IncidentEvent(*self._now(path), message, _text(exception)))
 
     def after_run(self, scheduler: BaseScheduler) -> None:
         """Tell how a run has ended; of the outermost one, write what is left to be written."""

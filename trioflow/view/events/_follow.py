@@ -263,7 +263,7 @@ TAKE: Final[dict[type[f.Event], Callable[[Follower, Any], None]]] = {
     f.JobReady: Follower.job_ready,
     f.JobFinished: Follower.job_finished,
     f.RunEnded: Follower.run_ended,
-    f.Incident: Follower.skip,
+    f.IncidentEvent: Follower.skip,
     f.LinesDropped: Follower.skip,
 }
 

@@ -109,7 +109,7 @@ class JobFinished(Event, tag="job_finished"):
     """It is a scheduler that failed because a job of its own did."""
 
 
-class Incident(Event, tag="incident"):
+class IncidentEvent(Event, tag="incident"):
     """Something that is not the outcome of a job."""
 
     message: str
@@ -139,7 +139,7 @@ AnyEvent = (
     | JobProgress
     | JobReady
     | JobFinished
-    | Incident
+    | IncidentEvent
     | RunEnded
     | LinesDropped
 )

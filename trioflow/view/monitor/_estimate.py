@@ -57,7 +57,7 @@ SETTLED: Final = "settled"
 
 
 @dataclass(slots=True)
-class Limit(Generic[Node]):
+class PoolBound(Generic[Node]):
     """A resource of a pool.
 
     Args:
@@ -94,7 +94,7 @@ class Level(Generic[Node]):
     waits_for: Callable[[Node], Iterable[Node]]
     slots: float = math.inf
     nested: frozenset[Node] = frozenset()
-    limits: list[Limit[Node]] = field(default_factory=list[Limit[Node]])
+    limits: list[PoolBound[Node]] = field(default_factory=list[PoolBound[Node]])
     longest_first: bool = False
     expected: dict[Node, float] = field(default_factory=dict[Node, float])
     chain_after: dict[Node, float] = field(default_factory=dict[Node, float])  # the longest chain that waits for a job
@@ -201,7 +201,7 @@ def _shared(works: list[Work], slots: float) -> float:
     return max(ends)
 
 
-def _limited(limit: Limit[Node], works: dict[Node, Work]) -> float:
+def _limited(limit: PoolBound[Node], works: dict[Node, Work]) -> float:
     """Return how long a resource takes: as many slots as can have it at once, or all the work that it has to do."""
     limit.jobs = [job for job in limit.jobs if job in works]
     if not limit.jobs:
@@ -297,7 +297,7 @@ class Forecast:
 
 def levels(source: Source, root: SchedulerRecord) -> Iterator[Level[JobRecord]]:
     """Yield the levels of a run, without forever jobs."""
-    todo: list[tuple[SchedulerRecord, dict[str, Limit[JobRecord]]]] = [(root, {})]
+    todo: list[tuple[SchedulerRecord, dict[str, PoolBound[JobRecord]]]] = [(root, {})]
     while todo:
         scheduler, around = todo.pop()
         jobs = [job for job in source.in_order(scheduler) if not job.forever]
@@ -321,14 +321,16 @@ def levels(source: Source, root: SchedulerRecord) -> Iterator[Level[JobRecord]]:
         todo += [(one, scope) for one in nested]
 
 
-def _limits(source: Source, scheduler: SchedulerRecord, *, is_nested: bool) -> Iterator[tuple[str, Limit[JobRecord]]]:
+def _limits(
+    source: Source, scheduler: SchedulerRecord, *, is_nested: bool
+) -> Iterator[tuple[str, PoolBound[JobRecord]]]:
     """Yield the resources that the members of a scheduler find there, and not further out, by name."""
     for name, given in source.needs_of(scheduler).items() if is_nested else ():
         if isinstance(given, (int, float)):  # of a rate nothing is kept for its members
-            yield name, Limit([], partial(_need, source, name), given)
+            yield name, PoolBound([], partial(_need, source, name), given)
     for one in source.resources_in(scheduler):
         total = math.inf if one.total is None else one.total
-        yield one.name, Limit([], partial(_need, source, one.name), total, partial(source.opens_in, one))
+        yield one.name, PoolBound([], partial(_need, source, one.name), total, partial(source.opens_in, one))
 
 
 def _need(source: Source, name: str, job: JobRecord) -> float:

@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol, TextIO
 
 from ..._core.api import current_job
 from ..._core.api.views import AnyJob
-from ._stand_in import StandIn, is_terminal
+from ._stand_in import StreamProxy, is_terminal
 
 MOST: Final = 1 << 16
 LONGEST: Final = 1 << 16
@@ -169,7 +169,7 @@ class Above:
         self.finish()
 
 
-class Replacement(StandIn):
+class Replacement(StreamProxy):
     """A stream whose lines go above the picture while there is one, and to the real stream afterwards."""
 
     def __init__(self, above: Above, real: TextIO) -> None:

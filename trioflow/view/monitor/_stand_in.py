@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Final, TextIO
 
 
-class StandIn(io.TextIOBase):
+class StreamProxy(io.TextIOBase):
     """A stream in the place of the real one, which answers whatever is not asked of it alone."""
 
     def __init__(self, real: TextIO) -> None:
@@ -41,14 +41,14 @@ class StandIn(io.TextIOBase):
 
 def is_terminal(stream: Any) -> bool:
     """Return whether a stream is a terminal on which no monitor draws yet."""
-    if stream is None or isinstance(stream, StandIn):
+    if stream is None or isinstance(stream, StreamProxy):
         return False
     with contextlib.suppress(Exception):  # closed, or not really a stream
         return bool(stream.isatty())
     return False
 
 
-class Input(StandIn):
+class Input(StreamProxy):
     """A stream in the place of the real one, from which `input()`, `pdb` and others read.
 
     `input()` reads from it because standard output is a pipe; it has no history and no completion then.

@@ -86,7 +86,7 @@ class Cycle(NamedTuple):
 Row = Plain | Begin | End | Cycle
 
 
-class Line(NamedTuple):
+class ListingRow(NamedTuple):
     """An unfinished line: `took` and `right` will each be put in one column with those of the other lines."""
 
     left: str
@@ -124,7 +124,7 @@ class Listing:
 
     # ---- the lines
 
-    def _line(self, row: Row, details: bool) -> Line:
+    def _line(self, row: Row, details: bool) -> ListingRow:
         match row:
             case Plain(job, depth):
                 return self._job_line(job, depth, "", self._requires(job), details)
@@ -134,15 +134,17 @@ class Listing:
             case End(job, depth):
                 exits = f"exits={self._set(job.exit_jobs(), job)}"
                 end = "end".rjust(Symbols.columns + 1 + len(INDENT * depth))
-                return Line(f"{self._numbers[job]}  {end} < {self._kind(job)}", exits)
+                return ListingRow(f"{self._numbers[job]}  {end} < {self._kind(job)}", exits)
             case _:
                 cycle = " -> ".join(self._reference(one, row.job) for one in _one_cycle(row.job))
-                return Line(f"{self._margin}{INDENT * row.depth}-- from here on in the order added: cycle {cycle}")
+                return ListingRow(
+                    f"{self._margin}{INDENT * row.depth}-- from here on in the order added: cycle {cycle}"
+                )
 
-    def _job_line(self, job: AnyJob, depth: int, begin: str, says: str, details: bool) -> Line:
+    def _job_line(self, job: AnyJob, depth: int, begin: str, says: str, details: bool) -> ListingRow:
         left = f"{self._numbers[job]}  {self._symbols.signs(job)}  {INDENT * depth}{begin}{self._kind(job)}"
         right = "  ".join(filter(None, (says, self._outcome(job) if details else _restored(job))))
-        return Line(left, right, _took(job))
+        return ListingRow(left, right, _took(job))
 
     def _kind(self, job: AnyJob) -> str:
         return self._symbols.line(f"<{type(job).__name__} `{shortened(job.label)}`>")
@@ -260,7 +262,7 @@ def _without_done(shown: Iterable[Row]) -> Iterator[Row]:
             left_out = row.job
 
 
-def _aligned(lines: Iterable[Line]) -> Iterator[str]:
+def _aligned(lines: Iterable[ListingRow]) -> Iterator[str]:
     """Join the parts of each line: times end in one column, if there are any, and the right parts begin in the next."""
     measured = [(line, width(line.left)) for line in lines]
     column = max((wide for line, wide in measured if any(line[1:]) and wide <= WIDEST_ALIGNED), default=0)

@@ -30,7 +30,7 @@ JUST_BEFORE: Final = 0.001
 
 def text(record: TraceRecord) -> str:
     """Return the whole file, one event per line."""
-    written = _Events(record)
+    written = _TraceEvents(record)
     events = ",\n".join(json.dumps(event, ensure_ascii=True, separators=(",", ":")) for event in written.all())
     about: Event = {"program": "trioflow", "version": VERSION}
     if record.runs:
@@ -42,7 +42,7 @@ def text(record: TraceRecord) -> str:
     return f'{{"displayTimeUnit":"ms","otherData":{json.dumps(about)},"traceEvents":[\n{events}\n]}}\n'
 
 
-class _Events:
+class _TraceEvents:
     """The events of one record."""
 
     def __init__(self, record: TraceRecord) -> None:

@@ -28,7 +28,7 @@ from ..text._counts import Tally
 from ._critical import Link, critical_chain
 from ._lanes import lanes
 from ._log import CommandEnd, EventKind, JobEnd, RunEnd, RunStart, events
-from ._resources import Needs, Resource, Scopes, needs_in
+from ._resources import Needs, ResourceUse, Scopes, needs_in
 from ._spans import IncidentMark, RunSpan, Span
 from ._waits import Waits
 
@@ -134,7 +134,7 @@ class TraceRecord:
 
     spans: tuple[Span, ...] = ()
     runs: tuple[RunSpan, ...] = ()  # each after the one around it, including those that never began
-    resources: tuple[Resource, ...] = ()  # of all pools, and the parts of them that nested schedulers have
+    resources: tuple[ResourceUse, ...] = ()  # of all pools, and the parts of them that nested schedulers have
     incidents: tuple[IncidentMark, ...] = ()
     wall_offset: float = 0.0
     now: float = 0.0  # when it was made, or when the last run ended
@@ -248,7 +248,7 @@ class _Builder:
 
     def _find_needs(self) -> dict[int, Needs]:
         """Return what each span needed, as far as it needed anything, and note when keys were throttled."""
-        scopes: dict[int, dict[str, Resource]] = {}
+        scopes: dict[int, dict[str, ResourceUse]] = {}
         found: dict[int, Needs] = {}
         for run in self._runs:  # each comes after the one around it
             around = {} if run.outer is None else scopes[id(run.outer)]

@@ -35,7 +35,7 @@ class CooldownInterval:
 
 
 @dataclass(slots=True, eq=False)
-class Resource:
+class ResourceUse:
     """One resource of one pool, or the part of it that a nested scheduler has for its members."""
 
     name: str
@@ -78,7 +78,7 @@ class Resource:
     _orders: tuple[list[tuple[float, float, float, int]], ...] = ()
 
 
-Needs = tuple[tuple[Resource, float], ...]
+Needs = tuple[tuple[ResourceUse, float], ...]
 """What a job needed of which resource; of a rate, 1."""
 
 
@@ -86,10 +86,10 @@ class Scopes:
     """The resources that the members of each run find, made once for each pool."""
 
     def __init__(self) -> None:
-        self.all: Final[list[Resource]] = []
-        self._of_pools: Final[dict[tuple[int, str], Resource]] = {}
+        self.all: Final[list[ResourceUse]] = []
+        self._of_pools: Final[dict[tuple[int, str], ResourceUse]] = {}
 
-    def of_run(self, around: Mapping[str, Resource], reserved: Needs, pool: Pool | None) -> dict[str, Resource]:
+    def of_run(self, around: Mapping[str, ResourceUse], reserved: Needs, pool: Pool | None) -> dict[str, ResourceUse]:
         """Return the resources by name.
 
         Args:
@@ -101,20 +101,20 @@ class Scopes:
         found = dict(around)
         for one, amount in reserved:
             if one.total is not None:
-                found[one.name] = self._new(Resource(one.name, amount, one.shown, one.gate, is_part=True))
+                found[one.name] = self._new(ResourceUse(one.name, amount, one.shown, one.gate, is_part=True))
         for view in () if pool is None else resources_of(pool):
             key = id(pool), view.name
             if key not in self._of_pools:
-                self._of_pools[key] = self._new(Resource(view.name, view.total, view.shown, CooldownInterval()))
+                self._of_pools[key] = self._new(ResourceUse(view.name, view.total, view.shown, CooldownInterval()))
             found[view.name] = self._of_pools[key]
         return found
 
-    def _new(self, resource: Resource) -> Resource:
+    def _new(self, resource: ResourceUse) -> ResourceUse:
         self.all.append(resource)
         return resource
 
 
-def needs_in(scope: Mapping[str, Resource], needs: Mapping[str, object]) -> Needs:
+def needs_in(scope: Mapping[str, ResourceUse], needs: Mapping[str, object]) -> Needs:
     """Return what `job.needs` means in a scope; names that are not there, because it was changed, are left out."""
     found = ((scope[name], given) for name, given in needs.items() if name in scope)
     return tuple((one, 1.0 if one.total is None else float(str(given))) for one, given in found)

@@ -22,7 +22,7 @@ from typing import Final
 
 from ..._core.api.views import JobState, WaitCause
 from ._critical import SlotGivers, settled_at
-from ._resources import CooldownInterval, Needs, Resource, Steps, steps
+from ._resources import CooldownInterval, Needs, ResourceUse, Steps, steps
 from ._spans import RunSpan, Span, Wait
 
 SHORT: Final = 0.001
@@ -33,8 +33,8 @@ MOST_STEPS: Final = 2_000_000
 """Steps of resources that are looked at in all; of more, several are taken together."""
 
 
-What = tuple[WaitCause, Resource | None]
-Piece = tuple[float, float, WaitCause, Resource | None]
+What = tuple[WaitCause, ResourceUse | None]
+Piece = tuple[float, float, WaitCause, ResourceUse | None]
 """Since when, until when, what was lacking, and of what."""
 
 
@@ -67,7 +67,7 @@ class Waits:
         self._held: Final = held
         self._run_of: Final = {number: place for place, run in enumerate(runs) for number in run.members}
         self._givers: Final = [SlotGivers(run, [spans[number] for number in run.members]) for run in runs]
-        amounts: dict[Resource, set[float]] = {}
+        amounts: dict[ResourceUse, set[float]] = {}
         running: list[list[tuple[float, float]]] = [[] for _ in runs]
         for span in spans:
             end = math.inf if span.state is JobState.RUNNING else there[span.number][1]
@@ -84,7 +84,7 @@ class Waits:
         together = max(1, math.ceil(number / MOST_STEPS))
         self._used: Final = {one: _thinned(one.used(), together) for one in amounts if one.total is not None}
         self._full: Final = [_when_full(steps(changes), run) for changes, run in zip(running, runs, strict=True)]
-        self._lacking: Final[dict[tuple[Resource, float], list[Piece]]] = {}
+        self._lacking: Final[dict[tuple[ResourceUse, float], list[Piece]]] = {}
         self._kinds: Final[dict[tuple[int, bool, Needs], tuple[list[Piece], list[Piece]]]] = {}
         for resource in amounts:
             resource.sort()
@@ -120,7 +120,7 @@ class Waits:
             yield Wait(cause, "" if resource is None else resource.name, began, ended, by)
 
     def _released_by(
-        self, span: Span, cause: WaitCause, resource: Resource | None, since: float, until: float
+        self, span: Span, cause: WaitCause, resource: ResourceUse | None, since: float, until: float
     ) -> int | None:
         if cause is WaitCause.SLOT:
             giver = self._givers[self._run_of[span.number]].giver(span, until)
@@ -159,7 +159,7 @@ class Waits:
             self._kinds[key] = exact, _closed(exact)
         return self._kinds[key]
 
-    def _when_lacking(self, resource: Resource, amount: float) -> list[Piece]:
+    def _when_lacking(self, resource: ResourceUse, amount: float) -> list[Piece]:
         """Return when there was less of a resource than this amount."""
         if resource.total is None:
             return []
@@ -189,7 +189,7 @@ def _when_full(running: Steps, run: RunSpan) -> list[Piece]:
     return list(_where(both, flags, WaitCause.SLOT, None))
 
 
-def _when_throttled(resource: Resource) -> list[Piece]:
+def _when_throttled(resource: ResourceUse) -> list[Piece]:
     gate: CooldownInterval = resource.gate
     changes = [(since, 1.0) for since, _, _ in gate.closed] + [(until, -1.0) for _, until, _ in gate.closed]
     times, closed = steps(changes)
@@ -197,7 +197,7 @@ def _when_throttled(resource: Resource) -> list[Piece]:
 
 
 def _where(
-    times: Sequence[float], flags: Sequence[bool], cause: WaitCause, resource: Resource | None
+    times: Sequence[float], flags: Sequence[bool], cause: WaitCause, resource: ResourceUse | None
 ) -> Iterator[Piece]:
     """Yield the times in which a flag, each of which holds until the next, is set."""
     since = None

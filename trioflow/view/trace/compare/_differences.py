@@ -41,7 +41,7 @@ class Kind(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class PathChange:
     """One part that is not as it was."""
 
     kind: Kind
@@ -71,7 +71,7 @@ class Comparison:
 
     before: RunTimes
     after: RunTimes
-    changes: tuple[Change, ...]
+    changes: tuple[PathChange, ...]
     beside: tuple[tuple[str, float, float], ...]
     """Jobs on neither path that took longer or shorter by more than a fifth: path, and seconds before and after."""
     waited: tuple[tuple[str, JobTimes, JobTimes], ...]
@@ -122,13 +122,13 @@ def compare(before: RunTimes, after: RunTimes) -> Comparison:
     )
 
 
-def together(changes: Sequence[Change], words: str) -> Change:
+def together(changes: Sequence[PathChange], words: str) -> PathChange:
     """Return several changes as one."""
     before, after = (sum(seconds or 0.0 for seconds in run) for run in zip(*map(_both, changes), strict=True))
-    return Change(Kind.LONGER if after > before else Kind.LESS, "", words, before or None, after or None)
+    return PathChange(Kind.LONGER if after > before else Kind.LESS, "", words, before or None, after or None)
 
 
-def _both(change: Change) -> tuple[float | None, float | None]:
+def _both(change: PathChange) -> tuple[float | None, float | None]:
     return change.before, change.after
 
 
@@ -142,23 +142,23 @@ def _is_notable(before: float, after: float, least: float) -> bool:
     return abs(after - before) > max(NOTABLE * before, least)
 
 
-def _changes(before: RunTimes, after: RunTimes, least: float) -> Iterator[Change]:
+def _changes(before: RunTimes, after: RunTimes, least: float) -> Iterator[PathChange]:
     old, new = _lengths(before), _lengths(after)
     for path, is_wait in dict.fromkeys([*old, *new]):
         was, now = old.get((path, is_wait)), new.get((path, is_wait))
         is_more = (now or 0.0) > (was or 0.0)
         kind = Kind.LESS if not is_more else Kind.WAIT if is_wait else Kind.LONGER
         if path == "":
-            yield Change(kind, "", f"the end, after the last job: {'longer' if is_more else 'shorter'}", was, now)
+            yield PathChange(kind, "", f"the end, after the last job: {'longer' if is_more else 'shorter'}", was, now)
         elif is_wait:
             job = (after if now is not None else before).jobs[path]
             cause = f" for {job.waited_for}" if job.waited_for else ""
-            yield Change(kind, path, f"waited {'longer' if is_more else 'less'}{cause}", was, now)
+            yield PathChange(kind, path, f"waited {'longer' if is_more else 'less'}{cause}", was, now)
         elif was is None:
             is_longer = path in before.jobs and after.jobs[path].seconds - before.jobs[path].seconds >= least
             kind, more = (Kind.LONGER, "longer, and ") if is_longer else (Kind.NEW, "")
             what = f"{more}new on the critical path" if path in before.jobs else "new"
-            yield Change(kind, path, what, was, now, _took("it took", before.jobs.get(path)))
+            yield PathChange(kind, path, what, was, now, _took("it took", before.jobs.get(path)))
         elif now is None:
             more_by = after.jobs[path].seconds - before.jobs[path].seconds if path in after.jobs else None
             if more_by is not None and more_by > -least:
@@ -166,9 +166,9 @@ def _changes(before: RunTimes, after: RunTimes, least: float) -> Iterator[Change
             more = ", though it takes longer" if more_by is not None and more_by >= least else ""
             what = "gone" if more_by is None else f"off the critical path{more}"
             state = after.not_started.get(path, "")
-            yield Change(kind, path, what, was, now, state or _took("it takes", after.jobs.get(path)))
+            yield PathChange(kind, path, what, was, now, state or _took("it takes", after.jobs.get(path)))
         else:
-            yield Change(kind, path, "longer" if is_more else "shorter", was, now)
+            yield PathChange(kind, path, "longer" if is_more else "shorter", was, now)
 
 
 def _lengths(run: RunTimes) -> dict[tuple[str, bool], float]:

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as Tree
 from ...._core.api.views import duration_text
 from ...text import _verdict
 from ..timeline._paint import add, clipped, text_width
-from ._differences import Change, Comparison, asides, headline, together
+from ._differences import Comparison, PathChange, asides, headline, together
 
 WIDTH: Final = 1200.0
 MARGIN: Final = 16.0
@@ -54,7 +54,7 @@ def _style() -> str:
     return (resources.files("trioflow.view.trace.compare") / "compare.css").read_text(encoding="utf-8")
 
 
-def _shown(changes: tuple[Change, ...]) -> tuple[Change, ...]:
+def _shown(changes: tuple[PathChange, ...]) -> tuple[PathChange, ...]:
     """Return so many changes that one can see them; the last one stands for those that are left out."""
     if len(changes) <= MOST:
         return changes
@@ -65,7 +65,7 @@ def _shown(changes: tuple[Change, ...]) -> tuple[Change, ...]:
 class _Steps:
     """The bars, from top to bottom."""
 
-    def __init__(self, picture: Tree.Element, compared: Comparison, changes: tuple[Change, ...]) -> None:
+    def __init__(self, picture: Tree.Element, compared: Comparison, changes: tuple[PathChange, ...]) -> None:
         self._picture: Final = picture
         self._compared: Final = compared
         self._changes: Final = changes
@@ -108,7 +108,7 @@ class _Steps:
         return NAMES + (seconds - self._begin) * self._scale
 
 
-def _says(change: Change) -> str:
+def _says(change: PathChange) -> str:
     sign = "+" if change.seconds > 0 else "\N{MINUS SIGN}"
     both = ""
     if change.before and change.after:
