@@ -341,6 +341,36 @@ def test_findings_are_printed_and_counted(tmp_path: Path) -> None:
     assert lines[2] == "2 jobs: 2 findings"  # nested schedulers are not counted, as after a run
 
 
+def test_a_journal_has_to_see_what_a_job_takes() -> None:
+    """Results that a closure reads are not seen; a version says that the author knows, and a reference is seen."""
+    group = Scheduler(member := Job(nothing, label="member"), label="group")
+    jobs = [
+        Job(nothing, required=group, label="unseen"),
+        Job(nothing, required=group, label="with a version", version=1),
+        Job(nothing, required=group, label="with a key", key="k"),
+        Job(nothing, required=group, label="not kept", save=None),
+        Job(take, {"member": [ref(member)]}, required=group, label="with a reference"),
+    ]
+    scheduler = Scheduler(group, jobs)
+    assert found(scheduler) == []
+    (finding,) = findings(scheduler, journal=True)
+    assert (finding.kind, finding.job) == (FindingKind.SUSPICIOUS, jobs[0])
+    assert finding.text.startswith("it requires 'group' and takes nothing from there")
+
+
+def test_check_with_a_journal_finds_more(tmp_path: Path) -> None:
+    """The option says that the runs of the scenario have a journal."""
+    lines = [
+        "from trioflow import Job, Scheduler",
+        "async def f(): pass",
+        "a = Job(f)",
+        "s = Scheduler(a, Job(f, required=a))",
+    ]
+    file = written(tmp_path, "\n".join(lines))
+    assert "nothing found" in trioflow("check", file).stdout
+    assert "takes nothing from there" in trioflow("check", "--journal", file).stdout
+
+
 def test_nothing_found_is_0(tmp_path: Path) -> None:
     """A scenario that is fine exits with 0, and says so."""
     done = trioflow("check", written(tmp_path, "x = Scheduler(Job(work))"))

@@ -446,6 +446,27 @@ def test_a_scheduler_passed_as_itself_counts_by_its_jobs(virtual: Virtual, file:
     assert found["join"] == state
 
 
+@pytest.mark.parametrize(("after", "state"), [(1, "restored"), (2, "succeeded"), (OSError("no answer"), "succeeded")])
+@pytest.mark.parametrize("by", ["the job", "its scheduler"])
+def test_a_member_passed_as_itself_counts_if_its_scheduler_is_required(
+    virtual: Virtual, file: Path, by: str, after: Any, state: str
+) -> None:
+    """A report of the members of a group was restored although one of them had another result.
+
+    A job can require the group alone; or the scheduler around the job does.
+    """
+
+    def build() -> Scheduler:
+        member = Job(ask, "a", label="a", save=None)
+        group = Scheduler(Scheduler(member, label="inner"), label="group")
+        report = Job(join, [ref(member)], required=group if by == "the job" else None, label="report")
+        return Scheduler(group, report if by == "the job" else Scheduler(report, label="last", required=group))
+
+    for answers["a"] in (1, after):
+        found = states(again(virtual, file, build))
+    assert found["report"] == state
+
+
 def test_a_job_passed_as_itself_that_cannot_be_stored(virtual: Virtual, file: Path) -> None:
     """What reads a result that cannot be stored runs again each time, and the reason names the result."""
     answers["a"] = object()

@@ -72,9 +72,7 @@ def test_failures_are_counted_in_one_warning_at_the_end(virtual: Virtual, caplog
     assert (
         warnings[-1]
         .getMessage()
-        .startswith(
-            "3 jobs of 'home' failed; none is critical, so the run went on to its end, and its result is True; debrief()"
-        )
+        .startswith("3 jobs of 'home' failed; none is critical, so the run counts as a success; debrief()")
     )
 
 

@@ -14,10 +14,14 @@ of several alarms is as hard as satisfiability, and nobody writes them on purpos
 from __future__ import annotations
 
 from collections.abc import Container, Iterator, Sequence
+from typing import Any
 
 from .._core.api.views import (
+    AbstractJob,
     AnyJob,
     BaseScheduler,
+    FunctionJob,
+    call_with,
     inputs_of,
     is_scheduler,
     outwards,
@@ -122,6 +126,32 @@ def suspicions(level: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
                 ),
             )
     yield from _too_late(level)
+
+
+def unseen_results(level: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
+    """Yield the members that wait for others and take nothing from them, in what a journal can see."""
+    for job in level:
+        if not isinstance(job, FunctionJob) or not job.required:
+            continue
+        call = call_with(job, lambda given: given)
+        if (job.key is job.version is None) and job.save is not None and call is not None and not _has_jobs(call):
+            names = ", ".join(map(_name, job.required))
+            yield (
+                job,
+                (
+                    f"it requires {names} and takes nothing from there: if it reads a result, a journal restores it "
+                    f"although that has changed; pass the job, or ref(job), or give version= or key="
+                ),
+            )
+
+
+def _has_jobs(value: Any) -> bool:
+    """Return whether a job is among some arguments, in lists, tuples and dicts, too."""
+    if isinstance(value, dict):
+        return any(map(_has_jobs, value.values()))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    if isinstance(value, (list, tuple)):
+        return any(map(_has_jobs, value))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    return isinstance(value, AbstractJob)
 
 
 def _about_scheduler(level: BaseScheduler, is_limited: bool) -> Iterator[str]:

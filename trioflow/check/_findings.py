@@ -57,16 +57,23 @@ class Finding:
     text: str
 
 
-def findings(scheduler: BaseScheduler) -> list[Finding]:
+def findings(scheduler: BaseScheduler, *, journal: bool = False) -> list[Finding]:
     """Return the problems of a scheduler and everything in it, the worst first, then in the order of the jobs.
 
     O(V + E), except for jobs that need the success of an alarm: each costs the number of jobs that it needs.
+
+    Args:
+        scheduler: the outermost one.
+        journal: whether its runs have a journal, which has to see what each job depends on.
+
     """
     find_implied(scheduler)
     levels = list(_levels(scheduler))
     walked = dict(levels)
     never = _allowed.never_runs(list(scheduler.iterate_jobs()))
-    suspicions = (found for level, _ in levels for found in _allowed.suspicions(level))
+    suspicions = [found for level, _ in levels for found in _allowed.suspicions(level)]
+    if journal:
+        suspicions += [found for level, _ in levels for found in _allowed.unseen_results(level)]
     refused = [found for level in levels for found in _refused(*level, walked, scheduler)]
     refused += _errors_of(scheduler, refuse_shared_pools, walked, scheduler)
     if not refused:  # the run has the last word

@@ -45,7 +45,8 @@ def grouped(found: Iterable[Finding]) -> list[list[Finding]]:
 
 @click.command(name="check", epilog=KINDS)
 @takes_scenario
-def command(scheduler: Scheduler) -> int:
+@click.option("--journal", is_flag=True, help="Find what a journal of its runs could not see, too.")
+def command(scheduler: Scheduler, journal: bool) -> int:
     """Find all that a run would refuse, jobs that can never run, and what is hardly meant.
 
     Each line says what is wrong with which job, and what to do. Nothing is run. Exits with 1 if anything is found.
@@ -53,7 +54,7 @@ def command(scheduler: Scheduler) -> int:
     from ..check._findings import findings  # late, because --help does not need it
 
     symbols = _symbols.Symbols.of(sys.stdout)
-    found = findings(scheduler)
+    found = findings(scheduler, journal=journal)
     paths = paths_of(scheduler)
     for alike in grouped(found):
         first, *others = [paths.get(finding.job, finding.job.label) for finding in alike]

@@ -13,7 +13,8 @@ A fingerprint is a JSON object of a few parts, kept as text, so that a part that
 | `h` | that files count by their contents, with `Journal(hash=True)` |
 | `key` | `key=`, in place of all these |
 
-A job that is passed as itself counts by its path, and also by what became of it if it is required: then that is known.
+A job that is passed as itself counts by its path, and also by what became of it if it, or a scheduler around it, is
+required: then that is known.
 A stored form that is longer than 40 characters counts by its hash, and so do all of a job with `redact=True`.
 """
 
@@ -33,6 +34,7 @@ from .._core.api.journals import (
     call_with,
     input_at,
     is_scheduler,
+    outwards,
     with_inputs,
 )
 from . import _json
@@ -238,9 +240,14 @@ class Fingerprints:
             return digest(dumps(value.value).encode())
         if isinstance(value, AbstractJob):  # passed as itself
             job: AbstractJob[Any] = value  # pyright: ignore[reportUnknownVariableType]
-            fate = {"r": self._fate(job)} if self._job is not None and job in self._job.required else {}
+            fate = {"r": self._fate(job)} if self._has_settled(job) else {}
             return {"$": "job", "v": job.path, **fate}
         raise Unstorable(f"a value of type {type_name(kind)}")
+
+    def _has_settled(self, job: AbstractJob[Any]) -> bool:
+        """Return whether the present job waits for another one: it, or a scheduler around it, is required."""
+        waiting = () if self._job is None else (self._job, *outwards(self._job))
+        return any(one in user.required for user in waiting for one in (job, *outwards(job)))
 
     def _fate(self, job: AbstractJob[Any]) -> Any:
         """Return what became of a job that has settled: whoever gets it as itself may read all of that."""

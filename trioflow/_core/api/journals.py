@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from ..base._log import warn
 from ..base._shown import beginning, headline, is_among, shown
 from ..base._states import JobState
+from ..job._around import outwards
 from ..job._call import with_inputs
 from ..job._errors import JournalError
 from ..job._facts import SERVICE, always_runs, settings_of, value_of

@@ -36,7 +36,7 @@ from ..job._facts import (
     throttled,
     throttlings,
 )
-from ..job._function import Job
+from ..job._function import FunctionJob, Job, call_with
 from ..job._job import AbstractJob, AnyJob, is_scheduler
 from ..job._labels import paths_of, percent, printable, shortened, without_middle
 from ..job._options import duration, file_path, flag, whole

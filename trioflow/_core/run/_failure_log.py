@@ -1,8 +1,9 @@
 """The log of failed jobs: one line for each text at once, and a count of further failures with the same text.
 
 Failures are alike if the jobs have the same function (or program, or class), the exceptions the same type and text, and
-both stop their run or neither does. The first is logged when it happens. Like ones are only counted for a minute, because
-a thousand equal lines would hide what matters; their number is logged after a second, and at the end of the run.
+both stop their run or neither does. The first is logged when it happens. Like ones are only counted for a minute,
+because a thousand equal lines would hide what matters; their number is logged after a second, and at the end of the
+run.
 """
 
 from __future__ import annotations

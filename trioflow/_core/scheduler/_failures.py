@@ -62,7 +62,7 @@ def warn(scheduler: BaseScheduler, run: Run) -> None:
         look = "; debrief() shows the tracebacks" if scheduler.keep_jobs else ""
         end = "the run stopped"
         if run.reason is StopReason.COMPLETED:
-            end = f"{'it is not' if number == 1 else 'none is'} critical, so the run went on to its end, and its result is True"
+            end = f"{'it is not' if number == 1 else 'none is'} critical, so the run counts as a success"
         _log.warn(f"{failures}; {end}", advice=look, about="end")
 
 

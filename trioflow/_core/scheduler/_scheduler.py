@@ -634,8 +634,8 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         """Run the scenario in a new event loop, from code that is not async.
 
         The result is True unless a critical job failed, or the run was cut off: by its timeout, `cancel()`, `drain()`
-        or a signal. So it is True even if every job failed, as long as none was critical; `failures()` has the failures,
-        the log counts them, and `check=True` raises them.
+        or a signal. So it is True even if every job failed, as long as none was critical; `failures()` has the
+        failures, the log counts them, and `check=True` raises them.
 
         Ctrl-C ends the run in order, and is raised as KeyboardInterrupt when everything has been shut down. If a script
         does not catch it, Python prints one line, without a traceback, and ends by SIGINT. If a job blocks the event
