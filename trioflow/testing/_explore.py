@@ -1,7 +1,7 @@
 """`explore`: a scenario run many times, each time with other orders, durations and faults.
 
 ```
-plain runs ──► which places there are ──► a plan ──► ExploredRun.run ──► a law is broken? ──► shrunk ──► BrokenRun, a story
+plain runs ──► which places there are ──► a plan ──► ExploredRun.run ──► a law is broken? ──► shrunk ──► BrokenRun
                                             ▲             │ no
                                             └─────────────┘ until there were as many runs as asked for
 ```
