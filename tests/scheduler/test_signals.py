@@ -353,16 +353,17 @@ def test_ctrl_c_before_the_loop_has_started_is_not_lost(backend: str) -> None:
     chosen = _backend.by_name(backend)
     taken: list[BaseException | None] = []
 
-    def interrupt(interruption: BaseException | None) -> bool:
-        taken.append(interruption)
-        return True
+    class Running(Scheduler):
+        def _interrupt(self, interruption: BaseException | None) -> bool:
+            taken.append(interruption)
+            return True
 
     async def main() -> None:
         watch.loop_started(chosen.caller())
         for _ in range(5):
             await chosen.checkpoint()
 
-    with SignalWatch("x", interrupt, bool, False) as watch:
+    with SignalWatch(Running(), False) as watch:
         signal.raise_signal(signal.SIGINT)
         chosen.run(main, {})
     assert [type(one) for one in taken] == [KeyboardInterrupt]
@@ -378,7 +379,7 @@ def test_ctrl_c_after_the_loop_has_ended_is_not_lost(backend: str) -> None:
     async def main() -> None:
         watch.loop_started(chosen.caller())
 
-    watch = SignalWatch("x", lambda _: False, bool, False)
+    watch = SignalWatch(Scheduler(), False)
 
     def run() -> None:
         with watch:
@@ -394,7 +395,7 @@ def test_sigterm_after_the_loop_has_ended_is_not_lost() -> None:
     seen: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
     try:
-        with SignalWatch("x", lambda _: False, bool, True):
+        with SignalWatch(Scheduler(), True):
             signal.raise_signal(signal.SIGTERM)
         assert seen == [signal.SIGTERM]
     finally:

@@ -40,8 +40,7 @@ from ..run._current import current_job
 from ..run._durable import RunJournal
 from ..run._observers import Instrument
 from ..run._run import Run
-from ..scheduler._options import BaseSchedulerOptions
-from ..scheduler._scheduler import BaseScheduler
+from ..scheduler._scheduler import BaseScheduler, BaseSchedulerOptions
 from ..scheduler._sequence import Sequence
 
 if TYPE_CHECKING:

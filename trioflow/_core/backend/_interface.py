@@ -88,6 +88,11 @@ class Scope(AbstractContextManager["Scope"], Protocol):
         """Whether the scope was cancelled, by a call or by its deadline."""
         ...
 
+    @property
+    def cancelled_caught(self) -> bool:
+        """Whether the scope has ended its block by a cancellation."""
+        ...
+
     def cancel(self) -> None:
         """Cancel everything in the scope."""
         ...
@@ -230,6 +235,9 @@ class Isolation(Protocol):
 
     _loop: Backend
 
+    def __init__(self, loop: Backend) -> None:
+        self._loop = loop
+
     def group(
         self,
         work: Work,
@@ -355,7 +363,11 @@ class Backend(Protocol):
         self, functions: Iterable[Callable[[], Coroutine[Any, Any, None]]], deadline: float
     ) -> bool:
         """Await all of these concurrently, cancel them at `deadline`, and return whether all ended before."""
-        ...
+        with self.scope(deadline) as scope:
+            async with self.task_group() as tasks:
+                for function in functions:
+                    tasks.start_soon(function)
+        return not scope.cancelled_caught
 
     # ---- tasks
 
@@ -392,7 +404,7 @@ class Backend(Protocol):
         ...
 
     def task_group(self) -> Any:
-        """Return an async context manager with `start_soon` and `cancel_scope`, for tasks beside the caller's."""
+        """Return an async context manager, which gives what has `start_soon` and `cancel_scope`, for further tasks."""
         ...
 
     async def end_tasks_in(self, worker: WorkerTask, scope: Scope) -> str:

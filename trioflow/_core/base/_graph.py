@@ -103,9 +103,8 @@ def find_cycle(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[No
     along these requirements must come back to a node that it has met before.
     """
     everything = list(nodes)
-    left: set[Node] = set(everything)
     ordered: list[Node] = topological_order(everything, requirements)
-    left.difference_update(ordered)
+    left = set(everything).difference(ordered)
     if not left:
         return None
     node = next(node for node in everything if node in left)

@@ -104,10 +104,6 @@ TRANSITIONS: Final[dict[JobState, frozenset[JobState]]] = {
     JobState.RUNNING: frozenset(
         {JobState.SCHEDULED, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
     ),  # SCHEDULED again: it was throttled
-    JobState.SUCCEEDED: frozenset(),
-    JobState.FAILED: frozenset(),
-    JobState.CANCELLED: frozenset(),
-    JobState.BLOCKED: frozenset(),
-    JobState.SKIPPED: frozenset(),
+    **dict.fromkeys([SUCCEEDED, JobState.FAILED, CANCELLED, JobState.BLOCKED, JobState.SKIPPED], frozenset[JobState]()),
 }
 """Each state, with the states that may follow it within one run. A new run sets every job back to IDLE."""

@@ -524,7 +524,7 @@ class AbstractJob(Generic[T]):
                 raise KeyError(f"{self.label!r} does not require {job.label!r}: there is nothing to remove")
         self._refuse_dropping(dropped)
         if self._scheduler is not None:
-            self._scheduler._members.note_change()
+            self._scheduler._members.unchecked = True
         self._required = _requirements.extended((), [job for job in self._required if job not in dropped])
 
     def _refuse_dropping(self, jobs: Iterable[AbstractJob[Any]]) -> None:

@@ -111,11 +111,10 @@ def check_needs(level: BaseScheduler, jobs: Iterable[AbstractJob[Any]], outermos
         ValueError: a job needs something that it does not find, or more of it than it can ever have.
 
     """
-    needy = [job for job in jobs if job._needs()]
-    around = Surroundings(level, outermost) if needy else None
-    for job in needy:
-        assert around is not None
-        around.refuse_unfit(job)
+    if needy := [job for job in jobs if job._needs()]:
+        around = Surroundings(level, outermost)
+        for job in needy:
+            around.refuse_unfit(job)
 
 
 class Surroundings:
@@ -238,16 +237,6 @@ def check_requirement(job: AbstractJob[Any], requirement: AbstractJob[Any], sche
         is_input = job._rule is not None and requirement in job._rule.inputs
         if not is_input or common(job, requirement) is None:
             raise _errors.MissingRequirement(job, requirement, scheduler)
-    refuse_forever(job, requirement)
-
-
-def refuse_forever(job: AbstractJob[Any], requirement: AbstractJob[Any]) -> None:
-    """Refuse a requirement that is a forever job and not a service.
-
-    Raises:
-        ValueError: it is one.
-
-    """
     if requirement._forever and not requirement._is_service:
         who, what = map(repr, _labels.telling_apart([job, requirement]))
         raise ValueError(
@@ -401,8 +390,7 @@ def check_new(members: Members, new: list[AbstractJob[Any]]) -> None:
         check_one_shot(job, repeated=False)
         if is_scheduler(job):
             check_may_run(job)
-            for _ in check(job._members):
-                pass
+            check_scenario(job)
         _imply_late(members, job)
     # Mostly they wait for nothing. To look for a cycle takes a fifth of what adding one job does.
     cycle = _graph.find_cycle(new, members.waits_for) if any(map(members.waits_for, new)) else None

@@ -6,8 +6,7 @@ the methods with the same names here.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _graph
@@ -22,8 +21,6 @@ from . import _checks
 if TYPE_CHECKING:
     from ..run._run import Run
     from ._scheduler import BaseScheduler
-
-Jobs = AbstractSet[AbstractJob[Any]]
 
 
 class Members:
@@ -59,7 +56,7 @@ class Members:
         self.demanding: Final[dict[AbstractJob[Any], None]] = {}
         # The jobs that were added during a run, with the innermost such run. The next run removes them.
         self.added_during_run: Final[dict[AbstractJob[Any], Run]] = {}
-        # Whether the set has changed since the last check.
+        # Whether the set, or a requirement of a member, has changed since the last check.
         self.unchecked = True
         # How many jobs that FAILED were dropped in the last run.
         self.dropped_failures = 0
@@ -134,10 +131,6 @@ class Members:
 
     # ---- changing it
 
-    def note_change(self) -> None:
-        """Record that the set, or a requirement of a member, is about to change."""
-        self.unchecked = True
-
     def admit(self, jobs: tuple[AbstractJob[Any], ...], what: str) -> None:
         """Add jobs, and their inputs that belong to no scheduler yet; if one is refused, none is added."""
         owner, members = self.owner, self.jobs
@@ -177,7 +170,6 @@ class Members:
         except BaseException:
             for job in new:
                 self.forget(job)
-                self.implied.pop(job, None)
             raise
         for job in new if is_running else ():
             if job._was_in_a_run():
@@ -188,7 +180,7 @@ class Members:
             owner._notify_streams(new)
 
     def _note_new(self, new: list[AbstractJob[Any]], run: Run | None) -> None:
-        self.note_change()
+        self.unchecked = True
         if run is not None:
             self.added_during_run.update(dict.fromkeys(new, run))
         if any(job._was_in_a_run() for job in new):
@@ -216,13 +208,8 @@ class Members:
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Remove a job, whether or not others require it."""
-        del self.jobs[job]
-        self.added_during_run.pop(job, None)
-        self.note_change()
-        self.nested.pop(job, None)  # type: ignore[call-overload]
-        self.shutting_down.pop(job, None)
-        self.demanding.pop(job, None)
-        self.services.pop(job, None)
+        self._take_out(job)
+        self.unchecked = True
         job._scheduler = None
 
     def may_drop(self, job: AbstractJob[Any]) -> bool:
@@ -233,12 +220,15 @@ class Members:
     def drop(self, job: AbstractJob[Any]) -> None:
         """Remove a job that has settled and never runs again, and what it refers to; it keeps its scheduler."""
         self.dropped_failures += job._state is JobState.FAILED
+        self._take_out(job)
+        self.used_outside.discard(job)
+        job._required, job._rule = (), None
+
+    def _take_out(self, job: AbstractJob[Any]) -> None:
         del self.jobs[job]
         records = self.added_during_run, self.nested, self.shutting_down, self.demanding, self.services, self.implied
         for known in records:
             known.pop(job, None)  # type: ignore[call-overload]
-        self.used_outside.discard(job)
-        job._required, job._rule = (), None
 
     def give_outwards(self, job: AbstractJob[Any]) -> None:
         """Remove an input, and its own inputs that are members, which are about to be in a scheduler further out."""
@@ -277,11 +267,8 @@ class Members:
         dropped = {job: None for job, run in self.added_during_run.items() if run not in still_under_way}
         for job in dropped:
             self.forget(job)
-        for job in self.jobs if dropped else ():
-            inputs = job._rule.inputs if job._rule is not None else ()
-            strange = [one for one in job._required if one in dropped and one not in inputs]
-            if strange:
-                job._drop_requirements(strange)
+        if dropped:
+            self._drop_requirements(dropped.__contains__)
 
     def keep_only(self, kept: set[AbstractJob[Any]]) -> None:
         """Remove all jobs but these, and drop the requirements on the removed ones."""
@@ -291,14 +278,26 @@ class Members:
 
     def drop_strange_requirements(self) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
         """Drop the requirements that are not members, but not inputs; return what was dropped."""
+        return self._drop_requirements(lambda job: job._scheduler is not self.owner)
+
+    def _drop_requirements(
+        self, is_dropped: Callable[[AbstractJob[Any]], bool]
+    ) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
         dropped: list[tuple[AbstractJob[Any], AbstractJob[Any]]] = []
         for job in self.jobs:
-            inputs = job._rule.inputs if job._rule is not None else ()
-            strange = [one for one in job._required if one._scheduler is not self.owner and one not in inputs]
+            strange = [one for one in job._required if is_dropped(one) and one not in inputs_of(job)]
             if strange:
                 job._drop_requirements(strange)
                 dropped += [(job, one) for one in strange]
         return dropped
+
+
+def levels(scheduler: BaseScheduler) -> Iterator[BaseScheduler]:
+    """Yield a scheduler and all that are nested in it, each before those in it."""
+    found = [scheduler]
+    for one in found:
+        yield one
+        found += one._members.nested
 
 
 def waits_for(scheduler: BaseScheduler, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:

@@ -22,7 +22,7 @@ class OpenBlock:
 
     def __init__(self, scheduler: BaseScheduler) -> None:
         self._scheduler = scheduler
-        self._tasks = _backend.current().task_group()
+        self._opening = _backend.current().task_group()
         self._begun = _backend.current().event()
         self._ended = False
         self._run: Run | None = None
@@ -30,7 +30,7 @@ class OpenBlock:
 
     async def enter(self) -> None:
         """Start the run, and return when jobs can be added."""
-        await self._tasks.__aenter__()
+        self._tasks = await self._opening.__aenter__()
         self._tasks.start_soon(self._host)
         try:
             await self._begun.wait()
@@ -93,7 +93,7 @@ class OpenBlock:
         """Wait until the run's task has ended; a cancellation is passed to its task group, which may have sent it."""
         shown = error if _is_cancellation(error) else None
         try:
-            await self._tasks.__aexit__(None if shown is None else type(shown), shown, shown and shown.__traceback__)
+            await self._opening.__aexit__(None if shown is None else type(shown), shown, shown and shown.__traceback__)
         except BaseExceptionGroup as group:
             interruption = interruption_in(group)  # trio raises Ctrl-C in the task that waits here, not in the run's
             if interruption is None:

@@ -26,13 +26,16 @@ import time
 from collections import deque
 from collections.abc import Callable
 from types import FrameType, TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from ..backend import LOOP_PACKAGES
 from ..base import _log
 from ..base._shown import shown
 from ..job import _function, _service
 from ..run import _attempts, _worker
+
+if TYPE_CHECKING:
+    from ._scheduler import BaseScheduler
 
 T = TypeVar("T")
 Handler = Callable[[int, FrameType | None], Any] | int | None
@@ -51,10 +54,7 @@ class SignalWatch:
     """Ends a run when a signal comes, between `__enter__` and `__exit__`; in the main thread only.
 
     Args:
-        label: that of the scheduler.
-        interrupt: called in the event loop, with what `run()` has to raise, or with None if it has to return False.
-            It returns False if there is no run to end.
-        is_stopping: returns whether the run is stopping already.
+        scheduler: the scheduler that runs.
         handle: whether to handle SIGTERM and SIGHUP too, and not only Ctrl-C; or the user's function, which is asked
             at each signal.
 
@@ -64,20 +64,13 @@ class SignalWatch:
 
     """
 
-    def __init__(
-        self,
-        label: str,
-        interrupt: Callable[[BaseException | None], bool],
-        is_stopping: Callable[[], bool],
-        handle: bool | Answer,
-    ) -> None:
+    def __init__(self, scheduler: BaseScheduler, handle: bool | Answer) -> None:
         if not isinstance(handle, bool) and not callable(handle):
             raise TypeError(
-                f"handle_signals={shown(handle)} of {label!r}: give True, False, or a function of a signal's number"
+                f"handle_signals={shown(handle)} of {scheduler.label!r}: "
+                f"give True, False, or a function of a signal's number"
             )
-        self._label = label
-        self._interrupt = interrupt
-        self._is_stopping = is_stopping
+        self._scheduler = scheduler
         self._answer = None if isinstance(handle, bool) else handle
         self._process = os.getpid()
         self._old: dict[int, Handler] = {}
@@ -123,13 +116,13 @@ class SignalWatch:
         self._restore()
         if error is not None and error is self._interruption:
             error.__traceback__ = None
-            _print_in_one_line(error, self._label)
+            _print_in_one_line(error, self._scheduler.label)
         if not self._ends:
             return
         if self._interruption is None:
             signal.raise_signal(self._number)
         elif error is None or isinstance(error, Exception):
-            _print_in_one_line(self._interruption, self._label)
+            _print_in_one_line(self._interruption, self._scheduler.label)
             raise self._interruption
 
     def _restore(self) -> None:
@@ -154,9 +147,9 @@ class SignalWatch:
             try:
                 call()
             except Exception as error:  # it must not end the loop
-                _log.warn(f"{call!r}, which handle_signals= of {self._label!r} has returned, raised", error)
+                _log.warn(f"{call!r}, which handle_signals= of {self._scheduler.label!r} has returned, raised", error)
         if self._ends:
-            self._ends = not self._interrupt(self._interruption)
+            self._ends = not self._scheduler._interrupt(self._interruption)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal: this is called between any two steps of the program."""
@@ -182,7 +175,8 @@ class SignalWatch:
     def _may_raise(self, frame: FrameType | None) -> bool:
         """Return whether to raise right here: a job blocks the loop, so that the first Ctrl-C is not handled."""
         stands_still = time.monotonic() - self._since >= STANDS_STILL
-        return self._ends and stands_still and not self._is_stopping() and _in_body(frame)
+        run = self._scheduler._run
+        return self._ends and stands_still and run is not None and not run.stopping and _in_body(frame)
 
 
 def _in_body(frame: FrameType | None) -> bool:

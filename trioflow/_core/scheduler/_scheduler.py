@@ -33,7 +33,7 @@ from ..job._function import WANTED, FunctionJob, Job, check_function, check_kind
 from ..job._given import A, B, C, Function1, Function2, Function3, Given
 from ..job._job import AbstractJob, Look, is_scheduler, state_of
 from ..job._option import Option
-from ..job._options import UnnamedOptions
+from ..job._options import JobOptions, UnnamedOptions
 from ..job._outcome import DROPPED
 from ..job._requirements import flatten, flatten_simple
 from ..limits import _pool, _window
@@ -47,7 +47,7 @@ from ..run._run import Run
 from ..run._tokens import holder_of
 from . import _awaiting, _checks, _explain, _failures, _plain_code
 from ._as_settled import SettledJobs
-from ._members import Members
+from ._members import Members, levels
 from ._open_block import OpenBlock
 from ._sequence import Sequence
 
@@ -56,11 +56,11 @@ if TYPE_CHECKING:
 
     from ..backend import Backend
     from ..job._requirements import Required
+    from ..limits._pool import Pool
     from ..limits._window import Jobserver, Window
     from ..limits.policy._named import PolicyName
     from ..limits.policy._policy import Policy
     from ..run._durable import Keeper, RunJournal
-    from ._options import BaseSchedulerOptions
 
 T = TypeVar("T")
 J = TypeVar("J", bound="AbstractJob[Any] | Sequence")
@@ -75,6 +75,21 @@ class Incident(NamedTuple):
     job: AbstractJob[Any] | None
     message: str
     exception: BaseException | None
+
+
+class BaseSchedulerOptions(JobOptions, total=False):
+    """The keyword options of the engine's scheduler, with those of every job."""
+
+    jobs_window: Window | None
+    shutdown_timeout: float | None
+    cleanup_timeout: float | None
+    critical_jobs: bool | None
+    policy: PolicyName | Policy
+    pool: Pool | None
+    backfill: int
+    instruments: Iterable[Instrument]
+    keep_jobs: bool
+    jobserver: Jobserver
 
 
 class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", ("[[", "]]"), place=7), keeps_time=True):
@@ -134,7 +149,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     cleanup_timeout: Option[float | None] = Option(5.0, _options.seconds)
     critical_jobs: Option[bool | None] = Option(None, _options.flag_or_none)
     policy: Option[PolicyName | Policy] = Option("auto", _given.checked)
-    pool: Option[_pool.Pool | None] = Option(None, _pool.checked)
+    pool: Option[Pool | None] = Option(None, _pool.checked)
     backfill: Option[int] = Option(64, _options.number)
     instruments: Option[tuple[Instrument, ...], Iterable[Instrument]] = Option((), _observers.checked)
     keep_jobs: Option[bool] = Option(True, _options.flag)
@@ -143,7 +158,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     _jobs_window: Window | None
     _shutdown_timeout: float | None
     _policy: PolicyName | Policy
-    _pool: _pool.Pool | None
+    _pool: Pool | None
     _backfill: int
     _instruments: tuple[Instrument, ...]
     _jobserver: Jobserver
@@ -262,7 +277,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             RuntimeError: the scheduler is running.
 
         """
-        self._refuse_change("remove()")
+        self._refuse_during_run("remove()")
         self._members.check_is_member(job, "remove()")
         self._members.forget(job)
         return self
@@ -279,7 +294,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             RuntimeError: the scheduler is running.
 
         """
-        self._refuse_change("keep_only()")
+        self._refuse_during_run("keep_only()")
         self._members.keep_only(set(self._members.own((jobs,), "keep_only()")))
         return self
 
@@ -301,12 +316,8 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             (False, 1, True)
 
         """
-        self._refuse_change("sanitize()")
-        dropped = self._members.drop_strange_requirements()
-        for job in self.iterate_jobs():
-            if is_scheduler(job):
-                dropped += job._members.drop_strange_requirements()
-        return dropped
+        self._refuse_during_run("sanitize()")
+        return [one for level in levels(self) for one in level._members.drop_strange_requirements()]
 
     def close(self) -> None:
         """Close the scheduler for good, and all its jobs; results stay readable.
@@ -317,7 +328,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             RuntimeError: the scheduler is running.
 
         """
-        self._refuse_change("close()")
+        self._refuse_during_run("close()")
         self._closed = True
         for job in self._members.jobs:
             job.close()
@@ -391,8 +402,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         """Return whether a run could start: no cycle, no missing requirement, nothing else to refuse. O(V + E)."""
         try:
             _checks.check_may_run(self)
-            for _ in _checks.check(self._members):
-                pass
+            _checks.check_scenario(self)
         except (ValueError, RuntimeError):
             return False
         return True
@@ -694,7 +704,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             raise RuntimeError(
                 f"{self.label!r}.run(): an event loop runs in this thread; write: await scheduler.co_run()"
             )
-        with _plain_code.SignalWatch(self.label, self._interrupt, self._is_stopping, handle_signals) as watch:
+        with _plain_code.SignalWatch(self, handle_signals) as watch:
             if _backend.loop_running():
                 return _plain_code.run_in_thread(lambda: chosen.run(main, given), watch.interrupt)
             return chosen.run(main, given)
@@ -829,9 +839,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
 
     def _reset_jobs(self) -> Iterator[None]:
         """Forget the last run; yield where a pause is due."""
-        todo: list[BaseScheduler] = [self]
-        while todo:
-            scheduler = todo.pop()
+        for scheduler in levels(self):
             members = scheduler._members
             scheduler._forget_end()
             for chunk, pause_is_due in _graph.in_chunks(scheduler) if members.needs_reset else ():
@@ -840,7 +848,6 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
                 if pause_is_due:
                     yield
             members.needs_reset = scheduler is self
-            todo += members.nested
 
     def _forget_end(self) -> None:
         self._stop_reason = self._culprit = self._fault = None
@@ -854,12 +861,9 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         while outer is not None:
             under_way.append(outer)
             outer = outer.outer_worker.run if outer.outer_worker is not None else None
-        todo: list[BaseScheduler] = [self]
-        while todo:
-            members = todo.pop()._members
-            if members.added_during_run:
-                members.forget_added(under_way)
-            todo += members.nested
+        for level in levels(self):
+            if level._members.added_during_run:
+                level._members.forget_added(under_way)
 
     def cancel(self) -> None:
         """End the run in order: everything is cancelled, and `stop_reason` is CANCELLED.
@@ -1039,7 +1043,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
 
     def _admit_requirements(self, job: AbstractJob[Any], new: list[AbstractJob[Any]]) -> None:
         """Check, and link in a run, what a member is about to require; see `AbstractJob.requires`."""
-        self._members.note_change()
+        self._members.unchecked = True
         if self._run is not None:
             self._run.check_growing(f"requires() of {job.label!r}")
             _checks.check_new_requirements(self._members, job, new)
@@ -1053,12 +1057,6 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
                 return scheduler._run
             scheduler = scheduler._scheduler
         return None
-
-    def _refuse_change(self, what: str) -> None:
-        if self._innermost_run() is not None:
-            raise RuntimeError(
-                f"{what} of {self.label!r}: not while it runs; only add(), update() and requires() may change it then"
-            )
 
     def _unknown_option(self, name: str) -> TypeError:
         return _options.unknown_of_job(name, repr(self._label or type(self).__name__), type(self), "a scheduler")
@@ -1129,9 +1127,6 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             return False
         self._run.interrupt(interruption)
         return True
-
-    def _is_stopping(self) -> bool:
-        return self._run is None or self._run.stopping
 
     def _forget_call(self) -> None:
         for job in self._members.jobs:

@@ -28,7 +28,7 @@ from ..loop._asyncio import AsyncioHost
 from ._parts import expect, expect_parts
 
 if TYPE_CHECKING:
-    from .._interface import Backend, Mark, Variables, Work
+    from .._interface import Mark, Variables, Work
 
 TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states  # anyio's record of the innermost cancel scope of each task
 STATES_BY_REF: Final[dict[weakref.ref[Any], Any]] = TASK_STATES.data  # the same; to take one out here is faster
@@ -410,9 +410,6 @@ class WorkerState(anyio_asyncio.TaskState):
 
 class FastAsyncio(Isolation):
     """Workers share tasks in one cancel scope; see `Isolation`."""
-
-    def __init__(self, loop: Backend) -> None:
-        self._loop = loop
 
     def group(
         self,

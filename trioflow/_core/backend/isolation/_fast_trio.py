@@ -22,7 +22,7 @@ from ..loop._trio import TrioHost
 from ._parts import expect, expect_parts
 
 if TYPE_CHECKING:
-    from .._interface import Backend, Scope, Variables, Work
+    from .._interface import Scope, Variables, Work
 
 INSIDE: Final = cast(Any, trio)._core._run
 CancelStatus: Final = INSIDE.CancelStatus  # a node in the tree of cancel scopes
@@ -331,9 +331,6 @@ class TrioMark(Mark):
 
 class FastTrio(Isolation):
     """Workers share the tasks of one nursery; see `Isolation`."""
-
-    def __init__(self, loop: Backend) -> None:
-        self._loop = loop
 
     def group(
         self,

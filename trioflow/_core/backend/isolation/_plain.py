@@ -123,8 +123,8 @@ class PlainIsolation(Isolation):
     """Each job has a task of its own, with a cancel scope of its own; see `Isolation`."""
 
     def __init__(self, new_group: Callable[..., PlainGroup], loop: Backend) -> None:
+        super().__init__(loop)
         self._new_group = new_group
-        self._loop = loop
 
     def group(
         self,

@@ -259,15 +259,6 @@ class AsyncioLoop(Backend):
         )
         return 'this job awaits something from trio: run it with backend="trio"' if foreign else None
 
-    async def run_concurrently(
-        self, functions: Iterable[Callable[[], Coroutine[Any, Any, None]]], deadline: float
-    ) -> bool:
-        with anyio.CancelScope(deadline=deadline) as scope:
-            async with anyio.create_task_group() as tasks:
-                for function in functions:
-                    tasks.start_soon(function)
-        return not scope.cancelled_caught
-
     def caller(self) -> Callable[[Callable[[], None]], None]:
         loop = asyncio.get_running_loop()
 

@@ -6,7 +6,7 @@ import contextlib
 import contextvars
 import math
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
@@ -109,9 +109,7 @@ class TrioLoop(Backend):
             task = task.parent_nursery.parent_task if task.parent_nursery is not None else None
 
     def task_group(self) -> Any:
-        import anyio  # not at the top: the fast way on trio does without it
-
-        return anyio.create_task_group()
+        return trio.open_nursery()
 
     async def end_tasks_in(self, worker: WorkerTask, scope: Scope) -> str:
         """Wait for the tasks in nurseries that a job has left open. trio has cancelled them together with the scope."""
@@ -199,15 +197,6 @@ class TrioLoop(Backend):
             (AttributeError, "'NoneType' object has no attribute 'create_future'"),
         )
         return 'this job awaits something from asyncio: run it with backend="asyncio"' if foreign else None
-
-    async def run_concurrently(
-        self, functions: Iterable[Callable[[], Coroutine[Any, Any, None]]], deadline: float
-    ) -> bool:
-        with trio.CancelScope(deadline=deadline) as scope:
-            async with trio.open_nursery() as nursery:
-                for function in functions:
-                    nursery.start_soon(function)
-        return not scope.cancelled_caught
 
     def caller(self) -> Callable[[Callable[[], None]], None]:
         token = trio.lowlevel.current_trio_token()
