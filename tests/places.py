@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 import trioflow
 
@@ -18,3 +24,27 @@ SESSIONS = [
 
 PATIENCE = 40.0
 """Seconds after which what another process should have done has gone wrong; enough for a busy machine."""
+
+
+def patiently(*units: float) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a test of limits on real time its unit, the argument `unit`: seconds, and more of them if it fails with few.
+
+    Any step may take longer than a small unit on a busy machine. A fault makes the test fail with the last one, too.
+    """
+
+    def decorate(test: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(test)
+        def tries(**fixtures: Any) -> None:
+            for unit in units[:-1]:
+                try:
+                    return test(unit=unit, **fixtures)
+                except (Exception, pytest.fail.Exception):
+                    pass
+            return test(unit=units[-1], **fixtures)
+
+        signature = inspect.signature(test)
+        others = [one for name, one in signature.parameters.items() if name != "unit"]
+        vars(tries)["__signature__"] = signature.replace(parameters=others)
+        return tries
+
+    return decorate

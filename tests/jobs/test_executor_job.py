@@ -15,7 +15,7 @@ import pytest
 from trioflow import ExecutorJob, Job, JobCancelled, JobState, JobTimeout, Scheduler
 
 from ..bodies import Flaw, run
-from ..places import PATIENCE
+from ..places import PATIENCE, patiently
 from . import executor_bodies as bodies
 
 
@@ -105,27 +105,38 @@ def test_a_call_that_runs_keeps_its_slot_until_it_has_ended(backend: str, thread
         job.result()
 
 
-def test_a_timeout_that_comes_while_it_runs(backend: str, threads: ThreadPoolExecutor) -> None:
+@patiently(0.05, 1)
+def test_a_timeout_that_comes_while_it_runs(backend: str, threads: ThreadPoolExecutor, unit: float) -> None:
     """The job fails with it as soon as the call has ended."""
-    go = threading.Event()
-    job = ExecutorJob(threads, go.wait, PATIENCE, timeout=0.05)
-    timer = threading.Timer(0.2, go.set)
-    timer.start()
-    run(backend, job)
+    began, go = threading.Event(), threading.Event()
+
+    def work() -> None:
+        began.set()
+        assert go.wait(PATIENCE)
+
+    async def let_go() -> None:
+        await anyio.to_thread.run_sync(began.wait, PATIENCE)
+        await anyio.sleep(3 * unit)
+        go.set()
+
+    job = ExecutorJob(threads, work, timeout=unit)
+    run(backend, job, Job(let_go))
     assert isinstance(job.raised_exception(), JobTimeout)
-    timer.join()
 
 
-def test_a_timeout_does_not_count_the_queue_of_threads(backend: str, tmp_path: Path) -> None:
+@patiently(0.1, 5)
+def test_a_timeout_does_not_count_the_queue_of_threads(backend: str, tmp_path: Path, unit: float) -> None:
     """A call that waits for a thread longer than its time, and then takes none of it, is in time."""
     with ThreadPoolExecutor(1) as pool:
-        first = ExecutorJob(pool, bodies.until_told, str(tmp_path))
-        second = ExecutorJob(pool, bodies.add, 1, timeout=1)
-        idle = ExecutorJob(pool, bodies.add, 2, idle_timeout=1)
+        told = tmp_path / str(unit)
+        told.mkdir()
+        first = ExecutorJob(pool, bodies.until_told, str(told))
+        second = ExecutorJob(pool, bodies.add, 1, timeout=unit)
+        idle = ExecutorJob(pool, bodies.add, 2, idle_timeout=unit)
 
         async def go() -> None:
-            await anyio.sleep(1.5)
-            (tmp_path / "go").touch()
+            await anyio.sleep(1.5 * unit)
+            (told / "go").touch()
 
         run(backend, first, second, idle, Job(go))
     assert (second.result(), idle.result()) == (1, 2)

@@ -339,6 +339,6 @@ if sys.version_info >= (3, 12):
         async def main() -> bool:
             asyncio.get_running_loop().set_task_factory(asyncio.eager_task_factory)
             inner = Scheduler(Job(nap, 0.01), Job(nothing), Job(anyio.sleep_forever, forever=True))
-            return await Scheduler(inner, Job(nap, 0.01, required=inner)).co_run(timeout=5)
+            return await Scheduler(inner, Job(nap, 0.01, required=inner)).co_run(timeout=60)
 
         assert asyncio.run(main()) is True

@@ -24,6 +24,7 @@ from trioflow import (
 )
 
 from ..bodies import FAILED, SUCCEEDED, nap, pass_time, timed, turns
+from ..places import patiently
 
 
 async def report(times: int, every: float, then: float = 0.0) -> str:
@@ -296,17 +297,18 @@ def test_progress_from_a_thread(backend: str) -> None:
     assert Scheduler(job, Job(look)).run(backend=backend, timeout=10)
 
 
-def test_a_thread_that_reports_is_not_idle(backend: str) -> None:
+@patiently(0.2, 2)
+def test_a_thread_that_reports_is_not_idle(backend: str, unit: float) -> None:
     """Its signs of life reach the run; when they fail to come, the job has failed when the function has ended."""
 
     def work() -> None:
-        for _ in range(5):
-            time.sleep(0.1)
+        for _ in range(6):
+            time.sleep(unit / 4)
             current_job().progress()
 
     def sleep() -> None:
-        time.sleep(0.4)
+        time.sleep(2 * unit)
 
-    job, silent = ThreadJob(work, idle_timeout=0.3), ThreadJob(sleep, idle_timeout=0.1)
+    job, silent = ThreadJob(work, idle_timeout=unit), ThreadJob(sleep, idle_timeout=unit)
     assert Scheduler(job, silent).run(backend=backend)
     assert (job.state, silent.state) == (SUCCEEDED, FAILED)

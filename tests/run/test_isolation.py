@@ -20,7 +20,7 @@ import trio
 
 from trioflow import AbstractJob, Adaptive, Job, JobCancelled, Scheduler, Sequence, current_job
 from trioflow._core.run._current import current
-from trioflow.testing import run_virtual
+from trioflow.testing import run_virtual, virtual_options
 
 from ..bodies import FAILED, SUCCEEDED, fail, nap, task_now, timed
 
@@ -708,5 +708,5 @@ def test_a_job_that_has_slept_leaves_its_task_to_the_next() -> None:
             spawned.append(task.name)
 
     naps = Sequence(*(Job(trio.sleep, 0.001) for _ in range(40)))
-    Scheduler(naps).run(check=True, backend_options={"instruments": [Counter()]})
+    Scheduler(naps).run(check=True, backend_options={**virtual_options("trio"), "instruments": [Counter()]})
     assert len(spawned) < 20

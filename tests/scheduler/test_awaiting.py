@@ -331,8 +331,10 @@ def test_another_thread_cannot_wait(backend: str) -> None:
         told.append(str(caught.value))
 
     async def main() -> None:
-        async with Scheduler(job := Job(anyio.sleep, 0.2, label="b")):
+        told_there = anyio.Event()
+        async with Scheduler(job := Job(told_there.wait, label="b")):
             await anyio.to_thread.run_sync(elsewhere, job)
+            told_there.set()
 
     anyio.run(main, backend=backend)
     assert told[0].startswith("await of 'b'")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import linecache
 import os
 import pty
 import signal
@@ -333,9 +334,11 @@ def test_ctrl_c_in_a_cell_is_passed_to_the_thread_of_the_run() -> None:
 
     def work() -> str:
         main = threading.main_thread().ident or 0
-        while sys._current_frames()[main].f_code is not _plain_code.run_in_thread.__code__:
-            time.sleep(0.001)  # it is still starting this thread
-        time.sleep(0.01)
+        waits = ""
+        while "outcome.get()" not in waits:  # it is still starting this thread
+            frame = sys._current_frames()[main]
+            waits = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
+            time.sleep(0.001)
         signal.pthread_kill(main, signal.SIGINT)
         assert is_told.wait(10)
         return "done"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import inspect
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -368,6 +369,8 @@ def test_startdelay_holds_up_execute_and_the_next_start(monkeypatch: pytest.Monk
     pool = ExecPool(3)
     first, second = Job("first", args=["true"], startdelay=1000), Job("second", args=["true"])
     pool.execute(first)
+    while not pool.jobsdone:
+        os.sched_yield()
     thread = threading.Thread(target=pool.execute, args=(second,))
     thread.start()
     assert pool.join(0.2) is False
@@ -383,7 +386,7 @@ def test_startdelay_holds_up_what_is_queued() -> None:
     for job in jobs:
         pool.execute(job)
     while jobs[1].tstart is None:
-        assert pool.join(0.2) is False
+        os.sched_yield()
     assert pool.join(0.2) is False
     assert [job.tstart is not None for job in jobs] == [True, True, False]
 

@@ -11,6 +11,7 @@ import pytest
 
 from trioflow.compat.pyexpool import ExecPool, Job, Task
 
+from ...places import patiently
 from .pools import Notes, boom
 
 
@@ -115,13 +116,14 @@ def test_jobs_inherit_output_and_params(tmp_path: Any) -> None:
     assert Job("l", task=outer).params == 5
 
 
-def test_its_time_limit_terminates_all_of_its_jobs_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
+@patiently(0.2, 2, 20)
+def test_its_time_limit_terminates_all_of_its_jobs_and_no_other(caplog: pytest.LogCaptureFixture, unit: float) -> None:
     """Those that run, those that wait, and those that come later; of its subtasks too."""
     notes, pool = Notes(), ExecPool(3)
     expired = threading.Event()
-    task = notes.task("t", timeout=0.2)
+    task = notes.task("t", timeout=unit)
     inner = notes.task("inner", task=task, onfinish=lambda task: expired.set())
-    other = notes.job("other", "sleep 0.6")
+    other = notes.job("other", f"sleep {3 * unit}")
     running = [notes.job("running", "sleep 1000", task=task), notes.job("nested", "sleep 1000", task=inner)]
     waiting = notes.job("waiting", "sleep 1000", task=task, onfinish=lambda job: pool.execute(late))
     late = notes.job("late", "sleep 1000", task=task)
@@ -136,15 +138,16 @@ def test_its_time_limit_terminates_all_of_its_jobs_and_no_other(caplog: pytest.L
     assert notes.of("other") == ["start", "done", "finish"]
     assert notes.of("t") == ["start", "finish"]
     assert counts(task) == (4, 0, 4)
-    assert "task 't' did not end within its timeout of 0.2 s" in caplog.text
+    assert f"task 't' did not end within its timeout of {unit} s" in caplog.text
 
 
-def test_a_task_in_time_is_not_limited_any_more() -> None:
+@patiently(0.2, 2, 20)
+def test_a_task_in_time_is_not_limited_any_more(unit: float) -> None:
     """Its timeout ends with its last job, though others of the pool go on."""
     notes, pool = Notes(), ExecPool(2)
-    task = notes.task("t", timeout=1)
+    task = notes.task("t", timeout=unit)
     pool.execute(notes.job("a", task=task))
-    pool.execute(notes.job("b", "sleep 1.1"))
+    pool.execute(notes.job("b", f"sleep {1.1 * unit}"))
     assert pool.join() is True
     assert notes.of("t") == ["start", "done", "finish"]
 

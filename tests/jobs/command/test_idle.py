@@ -11,12 +11,15 @@ import pytest
 
 from trioflow import CommandJob, JobTimeout, Scheduler
 
+from ...places import patiently
 from .commands import PIPE
 
 PAUSE = 0.27
-TICK = f"for n in 1 2 3 4; do sleep {PAUSE}; echo $n; done"
-"""Takes longer than the `idle_timeout` below, which is much longer than its pauses."""
-IDLE = 1.0
+
+
+def tick(idle: float) -> str:
+    """Return a command that takes longer than this `idle_timeout`, which is much longer than its pauses."""
+    return f"for n in 1 2 3 4; do sleep {PAUSE * idle}; echo $n; done"
 
 
 def timeout_of(job: Any) -> JobTimeout:
@@ -26,8 +29,10 @@ def timeout_of(job: Any) -> JobTimeout:
     return error
 
 
-def test_output_is_a_sign_of_life(backend: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+@patiently(0.4, 4)
+def test_output_is_a_sign_of_life(backend: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], unit: float) -> None:
     """A command that writes goes on; when it is silent it is ended. The output is where it belongs all the same."""
+    capfd.readouterr()
     files = {name: tmp_path / "made" / name for name in ("path", "stderr")} | {"file": tmp_path / "opened"}
     with open(files["file"], "w") as file:
         options: dict[str, dict[str, Any]] = {
@@ -40,25 +45,26 @@ def test_output_is_a_sign_of_life(backend: str, tmp_path: Path, capfd: pytest.Ca
         }
         jobs = {}
         for where, given in options.items():
-            tick = TICK.replace("$n", "$n >&2") if where == "stderr" else TICK
-            jobs[where] = CommandJob(f"{tick}; sleep 99", shell=True, idle_timeout=IDLE, **given)
+            says = tick(unit).replace("$n", "$n >&2") if where == "stderr" else tick(unit)
+            jobs[where] = CommandJob(f"{says}; sleep 99", shell=True, idle_timeout=unit, **given)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "stdout", sys.__stdout__)
             Scheduler(*jobs.values()).run(backend=backend)
     for job in jobs.values():
         error = timeout_of(job)
-        assert (error.missing, error.seconds) == ("output", IDLE)
+        assert (error.missing, error.seconds) == ("output", unit)
         assert job.elapsed is not None
-        assert job.elapsed > 4 * PAUSE + IDLE - 0.01
+        assert job.elapsed > (4 * PAUSE + 1) * unit - 0.01
     pipe = jobs["pipe"].last_result
     written = {"pipe": pipe and pipe.stdout, "inherited": capfd.readouterr().out.encode()}
     written |= {where: path.read_bytes() for where, path in files.items()}
     assert written == dict.fromkeys(written, b"1\n2\n3\n4\n")
 
 
-def test_a_command_that_writes_to_its_end_succeeds(backend: str) -> None:
+@patiently(0.4, 4)
+def test_a_command_that_writes_to_its_end_succeeds(backend: str, unit: float) -> None:
     """Nothing is lost, and what it leaves behind has its own grace."""
-    job = CommandJob(f"{TICK}; (sleep 1.3; echo left) &", shell=True, stdout=PIPE, idle_timeout=IDLE)
+    job = CommandJob(f"{tick(unit)}; (sleep {1.3 * unit}; echo left) &", shell=True, stdout=PIPE, idle_timeout=unit)
     assert Scheduler(job).run(backend=backend, check=True)
     assert job.result().stdout == b"1\n2\n3\n4\nleft\n"
 
@@ -73,33 +79,36 @@ def test_the_timeout_comes_first(backend: str) -> None:
 def test_progress_is_a_sign_of_life_of_a_command_too(backend: str) -> None:
     """A callback that reads the lines of a command says how far it is."""
     job = CommandJob(
-        "for n in 20 50 90; do sleep 0.1; echo $n; done", shell=True, idle_timeout=IDLE,
+        "for n in 20 50 90; do sleep 0.1; echo $n; done", shell=True, idle_timeout=30,
         on_line=lambda job, line: job.progress(int(line) / 100),
     )  # fmt: skip
     assert Scheduler(job).run(backend=backend, check=True)
     assert job.fraction_done == 0.9
 
 
-def test_it_is_restarted(backend: str, tmp_path: Path) -> None:
+@patiently(0.4, 4)
+def test_it_is_restarted(backend: str, tmp_path: Path, unit: float) -> None:
     """`on_timeout` goes for silence too, and each call has its whole time."""
-    seen = tmp_path / "seen"
+    seen = tmp_path / f"seen-{unit}"
     job = CommandJob(
         f"if test -e {seen}; then echo again; else touch {seen}; sleep 99; fi", shell=True, stdout=PIPE,
-        idle_timeout=IDLE, on_timeout="restart", restarts=1,
+        idle_timeout=unit, on_timeout="restart", restarts=1,
     )  # fmt: skip
     assert Scheduler(job).run(backend=backend, check=True)
     assert (job.result().stdout, job.attempts, job.timed_out) == (b"again\n", 1, True)
 
 
-def test_output_is_a_sign_of_life_of_the_scheduler_around(backend: str) -> None:
+@patiently(0.4, 4)
+def test_output_is_a_sign_of_life_of_the_scheduler_around(backend: str, unit: float) -> None:
     """Its command need not have an `idle_timeout` of its own."""
-    inner = Scheduler(CommandJob(f"{TICK}; sleep 99", shell=True, stdout=subprocess.DEVNULL), idle_timeout=IDLE)
+    writes = CommandJob(f"{tick(unit)}; sleep 99", shell=True, stdout=subprocess.DEVNULL)
+    inner = Scheduler(writes, idle_timeout=unit)
     Scheduler(inner).run(backend=backend)
     assert timeout_of(inner).missing == "progress of its jobs"
     assert inner.elapsed is not None
-    assert inner.elapsed > 4 * PAUSE + IDLE - 0.01
+    assert inner.elapsed > (4 * PAUSE + 1) * unit - 0.01
 
 
 def test_a_silent_command_that_ends_in_time(backend: str) -> None:
     """It is not idle for long enough."""
-    assert Scheduler(CommandJob(["sleep", "0.05"], idle_timeout=IDLE)).run(backend=backend, check=True)
+    assert Scheduler(CommandJob(["sleep", "0.05"], idle_timeout=30)).run(backend=backend, check=True)

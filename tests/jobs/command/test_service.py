@@ -27,6 +27,7 @@ from trioflow import (
     Trace,
 )
 
+from ...places import patiently
 from ..posix.process_trees import until_there
 
 LISTENS = """
@@ -141,17 +142,19 @@ def test_one_that_never_gets_ready_says_what_it_waited_for(backend: Any, tmp_pat
     assert "hello" in all_of(error)
 
 
-def test_one_that_listens_elsewhere_never_gets_ready(backend: Any, port: int) -> None:
+@patiently(1, 30)
+def test_one_that_listens_elsewhere_never_gets_ready(backend: Any, port: int, unit: float) -> None:
     """The error names the port and the address that it should have."""
-    service = CommandService([sys.executable, "-c", LISTENS, "127.0.0.2", port], ready=Port(port), timeout=3)
+    service = CommandService([sys.executable, "-c", LISTENS, "127.0.0.2", port], ready=Port(port), timeout=unit)
     text = all_of(failed(service, backend))
     assert f"port {port} of localhost" in text
     assert "listens" in text
 
 
-def test_a_check_that_fails_is_quoted(backend: Any) -> None:
+@patiently(0.5, 30)
+def test_a_check_that_fails_is_quoted(backend: Any, unit: float) -> None:
     """What it wrote to its standard error the last time."""
-    service = shell("exec sleep 60", ready=Succeeds("echo 'no answer' >&2; exit 2", shell=True), timeout=3)
+    service = shell("exec sleep 60", ready=Succeeds("echo 'no answer' >&2; exit 2", shell=True), timeout=unit)
     text = all_of(failed(service, backend))
     assert "exit code 2" in text
     assert "no answer" in text

@@ -38,6 +38,7 @@ from trioflow.abc import AbstractJob, Instrument, carry
 from trioflow.jobs.ssh import _copying
 
 from ...bodies import run, take
+from ...places import patiently
 from .servers import SSH_ON_ASYNCIO, SSH_ON_TRIO, Place, Server, Site, free_port
 
 PIPE = subprocess.PIPE
@@ -747,11 +748,12 @@ def test_a_node_gets_what_the_job_was_granted(backend: str, place: Place) -> Non
 
 
 @SSH_ON_ASYNCIO
-def test_output_on_a_node_is_a_sign_of_life(backend: str, place: Place) -> None:
+@patiently(0.6, 6)
+def test_output_on_a_node_is_a_sign_of_life(backend: str, place: Place, unit: float) -> None:
     """A command that writes goes on, one that is silent is ended there; connecting and copying are not watched."""
-    tick = "for n in 1 2 3 4; do sleep 0.2; echo $n; done"
-    steady = SshJob(place.node(), [tick, tick], stdout=PIPE, idle_timeout=1.5)
-    silent = SshJob(place.node(), f"{tick}; sleep 99", stdout=subprocess.DEVNULL, idle_timeout=1.5)
+    tick = f"for n in 1 2 3 4; do sleep {0.27 * unit}; echo $n; done"
+    steady = SshJob(place.node(), [tick, tick], stdout=PIPE, idle_timeout=unit)
+    silent = SshJob(place.node(), f"{tick}; sleep 99", stdout=subprocess.DEVNULL, idle_timeout=unit)
     run(backend, Scheduler(steady, silent))
     assert [result.stdout for result in steady.result()] == [b"1\n2\n3\n4\n"] * 2
     error = silent.raised_exception()

@@ -21,9 +21,10 @@ class Seen:
     lines: dict[tuple[str, str], Attributes] = field(default_factory=dict)  # between labels, of frames where they end
 
 
-def dot(source: str, image: str) -> str:
+def dot(source: str, image: str, *options: str) -> str:
     """Return what `dot` writes; it must not complain."""
-    done = subprocess.run(["dot", f"-T{image}"], input=source, capture_output=True, encoding="utf-8", check=True)
+    command = ["dot", f"-T{image}", *options]
+    done = subprocess.run(command, input=source, capture_output=True, encoding="utf-8", check=True)
     assert done.stderr == ""
     return done.stdout
 
