@@ -16,6 +16,7 @@ import pytest
 from trioflow import Job, JobCancelled, JobState, JobTimeout, ProcessJob, Scheduler, StopReason
 
 from ...bodies import notes, run
+from ...places import patiently
 from ..posix.process_trees import Watched, until_there
 from ..posix.process_trees import watched as watched
 from . import process_bodies as bodies
@@ -432,11 +433,14 @@ def test_a_function_reports_its_progress(backend: str) -> None:
     assert (often.fraction_done, silent.fraction_done) == (1.0, None)
 
 
-def test_a_process_that_reports_is_not_idle(backend: str, watched: Watched, tmp_path: Path) -> None:
+@patiently(0.4, 4)
+def test_a_process_that_reports_is_not_idle(backend: str, watched: Watched, tmp_path: Path, unit: float) -> None:
     """Its reports are signs of life; a silent one is killed. First jobs make the processes ready, which takes long."""
-    first = [ProcessJob(bodies.meet, str(tmp_path), 2) for _ in range(2)]
-    steady = ProcessJob(bodies.report, [0.1] * 80, 0.05, idle_timeout=3, required=first)
-    silent = ProcessJob(bodies.report, [0.1], 99, idle_timeout=1.5, required=first)
+    place = tmp_path / str(unit)
+    place.mkdir()
+    first = [ProcessJob(bodies.meet, str(place), 2) for _ in range(2)]
+    steady = ProcessJob(bodies.report, [0.1] * 20, unit / 10, idle_timeout=unit, required=first)
+    silent = ProcessJob(bodies.report, [0.1], 99, idle_timeout=unit, required=first)
     run(backend, first, steady, silent)
     assert steady.result() == "done"
     error = silent.raised_exception()
