@@ -35,7 +35,7 @@ from trioflow import Job, JobState, Pool, Rate, Scheduler, Throttled, Trace, sim
 from trioflow._core.base._states import TRANSITIONS
 from trioflow.testing import virtual_options
 from trioflow.view._states import LOOKS
-from trioflow.view.graph import _dark, _dot
+from trioflow.view.graph import _dot, _render
 from trioflow.view.text._symbols import UNICODE
 
 DOCS = Path(__file__).resolve().parent
@@ -143,7 +143,7 @@ def draw_states() -> None:
         steps.node(old.name, f"{UNICODE.states[old]} {old.name}", penwidth="1" if following else "2")
         for new in sorted(following, key=list(JobState).index):
             steps.edge(old.name, new.name, f" {REASONS[old.name, new.name]} ")
-    drawn = _dark.adapted(steps.pipe(format="svg", encoding="utf-8"))
+    drawn = _render.adapted(steps.pipe(format="svg", encoding="utf-8"))
     (PICTURES / "states.svg").write_text(drawn, encoding="utf-8")
 
 

@@ -22,8 +22,7 @@ except ModuleNotFoundError as _missing:
 
 from . import CommandJob, CommandService, JobState, __version__
 from .abc import Instrument, JobKind, carry, given_label, is_scheduler, waiting
-from .view.text._counts import Tally
-from .view.text._verdict import culprit_of, verdict
+from .view.text._verdict import Tally, culprit_of, verdict
 
 if TYPE_CHECKING:
     from . import AbstractJob, Scheduler

@@ -18,10 +18,9 @@ from ..abc import duration_text, printable
 from ..journal._ending import Failed
 from ..journal._ending import read as read_ending
 from ..journal._store import Record, RunRecord, Store, reading
-from ..view.text._counts import Tally
 from ..view.text._selection import matching
 from ..view.text._symbols import Symbols
-from ..view.text._verdict import verdict
+from ..view.text._verdict import Tally, verdict
 from . import FINE
 from ._scenario import Refusal
 from ._unknown import check_command

@@ -19,7 +19,7 @@ from .. import Events, JobState, JUnit, Scheduler, StopReason, Summary, Trace
 from ..abc import AbstractJob, BackendName, Instrument, printable
 from ..batch import _numbers
 from ..view.monitor._monitor import can_draw, has_colours, monitor_of_command
-from ..view.text import _counts, _debrief, _symbols, _verdict
+from ..view.text import _debrief, _symbols, _verdict
 from . import EXIT_CODES, FAILED, FINE, INTERRUPTED, STOPPED, _outputs
 from ._scenario import Refusal, loaded, refusing, takes_scenario, window_of_run
 from ._signals import SecondSignal
@@ -270,7 +270,7 @@ def summary(scheduler: Scheduler, elapsed: float | None) -> Iterator[str]:
     verdict = _verdict.of_run(scheduler, scheduler.stop_reason or StopReason.INTERRUPTED, elapsed)
     line = verdict.line(scheduler.label, symbols)
     yield click.style(line, fg="green" if verdict.is_good else "red", bold=True) if has_colours(sys.stdout) else line
-    counts = _counts.Tally.of_run(scheduler).in_words()
+    counts = _verdict.Tally.of_run(scheduler).in_words()
     if {",", "("} & {*counts} or not verdict.is_good:
         yield counts
 

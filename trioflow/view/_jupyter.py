@@ -44,7 +44,7 @@ def _number(scheduler: BaseScheduler) -> int:
 
 
 def _picture(scheduler: BaseScheduler, **options: Any) -> Bundle:
-    from .graph import _dark, _render  # here, because most programs draw nothing
+    from .graph import _render  # here, because most programs draw nothing
     from .trace._trace import critical_path_of
 
     options["path"] = critical_path_of(scheduler)
@@ -57,7 +57,7 @@ def _picture(scheduler: BaseScheduler, **options: Any) -> Bundle:
         return _render.rendered(_render.graph(scheduler, **chosen), "svg", "the picture of a scheduler").decode()
 
     try:
-        drawn = _dark.adapted(_render.narrow(draw))
+        drawn = _render.adapted(_render.narrow(draw))
     except RuntimeError:
         return {"text/vnd.mermaid": _render.mermaid(scheduler, **options)}
     return _exports.bundle(drawn, "the graph of a scheduler")

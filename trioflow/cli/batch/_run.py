@@ -236,9 +236,8 @@ def closing(batch: _batch.Batch, given: BatchArgs, seconds: float) -> Iterator[s
     if not (tally.failed or batch.was_interrupted):
         return
     from ...view.monitor._monitor import has_colours  # here, because most batches do not need them
-    from ...view.text._counts import Tally
     from ...view.text._symbols import Symbols
-    from ...view.text._verdict import verdict
+    from ...view.text._verdict import Tally, verdict
 
     symbols = Symbols.of(sys.stderr)
     counts = Tally()

@@ -11,10 +11,9 @@ from typing import Any, Final
 
 from ..._core.api import RequirementFailed
 from ..._core.api.views import BaseScheduler, JobState, StopReason, file_path, headline, shortened, warn
-from ..text import _counts, _exception_text
+from ..text import _exception_text, _verdict
 from ..text._verdict import verdict
 from ..trace._log import Recorder
-from ..trace._pieces import around
 from ..trace._record import TraceRecord, record
 from ..trace._spans import Span
 
@@ -78,8 +77,7 @@ class CiRun:
 
     def suite(self, span: Span) -> str:
         """Return the labels of the schedulers that a job is in, from the outermost one."""
-        inside = (self._record.spans[number].label for number in around(self._record, span))
-        return "/".join([self.label, *reversed([*inside])])
+        return "/".join([self.label, *(outer.label for outer in reversed(self._record.outwards(span)))])
 
     def traceback(self, span: Span) -> str:
         """Return the traceback of a failure, without the end of an output that is told by itself."""
@@ -121,7 +119,7 @@ def why_not(span: Span) -> str:
         if isinstance(error, RequirementFailed):
             return f"not run, because {error.requirement.label!r} did not succeed"
         return "not run"
-    if _counts.state_of(span.state, span.forever) == _counts.BACKGROUND:
+    if _verdict.state_of(span.state, span.forever) == _verdict.BACKGROUND:
         return ""
     return {
         JobState.SKIPPED: "it did not have to run",

@@ -16,8 +16,8 @@ from typing import Final, TextIO
 
 from ..._core.api.views import AnyJob, JobState, duration_text
 from ..text import _exception_text
-from ..text._counts import TROUBLE
 from ..text._symbols import Symbols
+from ..text._verdict import TROUBLE
 from ._display import Display, Ticker
 from ._job_choice import attempt, full_name
 from ._model import Model

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from ..._core.api.views import JobState, shortened
-from ..text import _counts, _exception_text
+from ..text import _exception_text, _verdict
 from ..text._verdict import Verdict, verdict
 from ._records import JobRecord, SchedulerRecord, Source
 
@@ -159,7 +159,7 @@ class Model:
     @property
     def background(self) -> int:
         """How many forever jobs are background jobs: all but those in trouble, which count as what they are."""
-        return sum(job.state not in _counts.TROUBLE for job in list(self.beside))
+        return sum(job.state not in _verdict.TROUBLE for job in list(self.beside))
 
     def elapsed(self) -> float:
         """Return the seconds since the run began, or how long it took."""
@@ -170,9 +170,9 @@ class Model:
         root = self.root
         if root.keeps_jobs:
             jobs = [job for job in root.iterate_jobs() if not job.is_scheduler]
-            counted = _counts.Tally(jobs, len(self.failures))
+            counted = _verdict.Tally(jobs, len(self.failures))
         else:
-            counted = _counts.Tally()
+            counted = _verdict.Tally()
             for state, number in self.tally.settled.items():  # of jobs that are gone, too
                 counted.add(state, number=number)
             counted.add(JobState.IDLE, number=self.tally.jobs - counted.jobs)

@@ -24,10 +24,9 @@ from ..._core.api.views import (
     shortened,
 )
 from . import _exception_text, _verdict
-from ._counts import Tally
 from ._listing import Listing
 from ._symbols import Symbols
-from ._verdict import MOST_NAMES
+from ._verdict import MOST_NAMES, Tally
 
 T = TypeVar("T")
 

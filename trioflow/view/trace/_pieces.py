@@ -22,21 +22,12 @@ def counted(record: TraceRecord) -> list[Span]:
     """Return the spans that count: neither forever jobs, nor what is in one."""
     found: list[Span] = []
     apart: set[int] = set()
-    for span in sorted(record.spans, key=lambda one: len(around(record, one))):
+    for span in sorted(record.spans, key=lambda one: len(record.outwards(one))):
         if span.forever or span.parent in apart:
             apart.add(span.number)
         elif span.number not in record.nested or span.waits:
             found.append(span)
     return sorted(found, key=lambda one: one.number)
-
-
-def around(record: TraceRecord, span: Span) -> list[int]:
-    """Return the numbers of the schedulers around a span."""
-    found: list[int] = []
-    while span.parent is not None:
-        found.append(span.parent)
-        span = record.spans[span.parent]
-    return found
 
 
 def pieces(record: TraceRecord, span: Span) -> dict[What, list[tuple[float, float]]]:

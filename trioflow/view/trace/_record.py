@@ -24,7 +24,7 @@ from ..._core.api.views import (
     paths_of,
     waits_for,
 )
-from ..text._counts import Tally
+from ..text._verdict import Tally
 from ._critical import Link, critical_chain
 from ._lanes import lanes
 from ._log import CommandEnd, EventKind, JobEnd, RunEnd, RunStart, events
@@ -191,6 +191,14 @@ class TraceRecord:
     def run_of(self) -> dict[int, int]:
         """The place in `runs` of the run of each span, by the span's number."""
         return {number: place for place, run in enumerate(self.runs) for number in run.members}
+
+    def outwards(self, span: Span) -> list[Span]:
+        """Return the spans of the schedulers that a job is in, the innermost first."""
+        found: list[Span] = []
+        while span.parent is not None:
+            span = self.spans[span.parent]
+            found.append(span)
+        return found
 
     @cached_property
     def chain(self) -> tuple[Link, ...]:

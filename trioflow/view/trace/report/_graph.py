@@ -8,7 +8,7 @@ from urllib.parse import quote
 from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import is_scheduler, printable, shortened
-from ...graph import _dark, _dot, _legend, _render
+from ...graph import _dot, _legend, _render
 from ...graph._drawing import CriticalPath, Drawing
 from ...graph._render import Selection
 
@@ -65,7 +65,7 @@ def _chosen(scheduler: Any, path: CriticalPath) -> tuple[Selection, Drawing]:
 
 def _svg(digraph: Any) -> str:
     text = _render.rendered(digraph, "svg", NONE).decode("utf-8")
-    return text[text.index("<svg") :].replace(_dark.NO_TITLE, "", 1)
+    return text[text.index("<svg") :].replace(_render.NO_TITLE, "", 1)
 
 
 def _linked(svg: str, drawing: Drawing) -> str:

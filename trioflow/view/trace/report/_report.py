@@ -27,8 +27,8 @@ from ...._core.api.views import (
     shortened,
     size_text,
 )
-from ...graph import _dark
-from ...text import _counts, _debrief, _exception_text, _verdict
+from ...graph import _render
+from ...text import _debrief, _exception_text, _verdict
 from .._record import TraceRecord
 from .._spans import RunSpan, Span
 from .._table import wall
@@ -55,7 +55,7 @@ def html(record: TraceRecord, folder: Path) -> str:
     return string.Template(_part("report.html")).substitute(
         title=_text(shortened(name)),
         style=_part("report.css"),
-        style_of_the_graph=_dark.rules(),
+        style_of_the_graph=_render.rules(),
         sentence=_sentence(record, roots),
         summary=_summary(record, roots),
         graph="\n".join(
@@ -234,7 +234,7 @@ def _shown_name(span: Span) -> str:
 
 
 def _is_background(span: Span) -> bool:
-    return span.forever and span.state not in _counts.TROUBLE
+    return span.forever and span.state not in _verdict.TROUBLE
 
 
 def _background(record: TraceRecord) -> str:

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import JobState, WaitCause, shortened
 from ..._states import BARS, NEVER_STARTED
-from ...text import _counts
+from ...text import _verdict
 from .._record import TraceRecord
 from .._spans import Span
 from ._bars import FAILED
@@ -51,7 +51,7 @@ def _notes(record: TraceRecord, merged: int) -> Iterator[tuple[str, str]]:
     if restored:
         yield _note("restored from the journal, not run again", restored)
     for state in NEVER_STARTED:
-        spans = [one for one in leaves if one.started_at is None and _counts.state_of(one.state, one.forever) is state]
+        spans = [one for one in leaves if one.started_at is None and _verdict.state_of(one.state, one.forever) is state]
         if spans:
             yield _note(f"never started, {state.value}", spans)
 
