@@ -28,6 +28,10 @@ async def checkpoint() -> None:
     await anyio.lowlevel.checkpoint()
 
 
+async def nap() -> None:
+    await anyio.sleep(0.002)
+
+
 def by_scheduler(requirements: list[tuple[int, ...]], body: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable]:
     jobs: list[Job[None]] = []
     for required in requirements:
@@ -78,7 +82,7 @@ def turns_of(run: Callable[[], Awaitable]) -> float:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("body", [nothing, checkpoint])
+@pytest.mark.parametrize("body", [nothing, checkpoint, nap])
 def test_a_small_graph_takes_no_more_turns_of_the_loop_than_tasks_by_hand(
     body: Callable[[], Awaitable[None]], shape: str
 ) -> None:

@@ -131,9 +131,9 @@ def current() -> Backend:
     """
     trio = _trio_lowlevel()
     if trio is not None and trio.in_trio_task():
-        return by_name("trio")
+        return _loaded.get("trio") or _load("trio")
     if _asyncio_running() and sys.modules["asyncio"].current_task() is not None:
-        return by_name("asyncio")
+        return _loaded.get("asyncio") or _load("asyncio")
     raise RuntimeError("this must be awaited in a task of trio or asyncio; from code that is not async, call run()")
 
 

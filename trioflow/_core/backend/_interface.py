@@ -116,10 +116,7 @@ class Mark(Protocol):
         ...
 
     def stood_still(self) -> bool:
-        """Return whether the loop has not turned since the last `note_turn`, or since the first step of the task.
-
-        False if that is not known.
-        """
+        """Return whether the loop has not turned since the last `note_turn`; False if that is not known."""
         ...
 
 

@@ -115,6 +115,8 @@ class Forever(Option[bool, bool]):
         """Check and keep it; only ordinary jobs are on the shortest path."""
         super().take(job, given)
         job._limits = job._limits or NO_LIMITS
+        if job._scheduler is not None:  # that some jobs require it is refused
+            job._scheduler._members.unchecked = True
 
 
 def _shown_label(job: AbstractJob[Any]) -> str:

@@ -39,7 +39,7 @@ class Ending:
     def __init__(self, run: Run) -> None:
         self._run: Final = run
         # Jobs whose `co_shutdown` has not been called. If `_wind_up` is called again, it goes on with these.
-        self._left: Final = _with_shutdown(run.scheduler)
+        self._left: Final = _with_shutdown(run.scheduler) if run.members.shutting_down else {}
 
     async def execute(self) -> None:
         """Take the steps that are listed above, in order."""
@@ -51,8 +51,7 @@ class Ending:
                 break
             if not await run.group.host.turn():
                 break  # the cancellation is raised when the run has ended
-        shared = run.outer_worker is None and run.shared
-        if run.workers.alive or self._left or shared or CleanUp.is_needed(run):
+        if run.workers.alive or self._left or run.made_shared is not None or CleanUp.is_needed(run):
             try:
                 await run.group.host.uninterrupted(self._wind_up)
             except (KeyboardInterrupt, SystemExit) as interruption:  # raised in the task that waited
@@ -71,8 +70,8 @@ class Ending:
         await self._end_workers([worker for worker in alive if not _serves(worker)])
         await self._end_services()
         await _shut_down(run, self._left, run.scheduler._shutdown_timeout)
-        if run.shared and run.outer_worker is None:
-            await run.shared.close(run.scheduler.shutdown_timeout)
+        if run.made_shared is not None:
+            await run.made_shared.close(run.scheduler.shutdown_timeout)
 
     async def _end_workers(self, workers: list[Worker], deadline: float = math.inf) -> None:
         """Cancel shielded workers, and wait until they have left. Services that are ready then count as SUCCEEDED."""

@@ -17,7 +17,6 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..backend import variables_of
@@ -97,6 +96,7 @@ class Run:
         "interruption",
         "limit_of_jobs",
         "links",
+        "made_shared",
         "members",
         "observers",
         "opened_block",
@@ -105,9 +105,7 @@ class Run:
         "phase",
         "queue",
         "reason",
-        "reports",
         "scheduler",
-        "shared",
         "starts_no_more",
         "stopped_by",
         "thread",
@@ -153,7 +151,7 @@ class Run:
         self.starts_no_more = False
         self.queue: Final[ReadyQueue] = ReadyQueue()
         self._ordering: Ordering | None = None
-        self.turn: Final[Turn] = backend.once_in_loop(partial(Turn, self.clock())) if outer is None else outer.run.turn
+        self.turn: Final[Turn] = backend.once_in_loop(self._first_turn) if outer is None else outer.run.turn
         style = scheduler._jobserver
         self.workers: Final = LendingWorkers(self, window, style) if style else Workers(self, window)
         # The run in which its workers park: itself, or one around it with which it exchanges workers.
@@ -167,8 +165,7 @@ class Run:
         self.forever_unsettled = 0
         self.had_ordinary = False
         self.failures = 0  # nested ones included
-        # What jobs share until the outermost run ends; all runs nested in it use the same object.
-        self.shared: SharedResources = SharedResources(self) if outer is None else outer.run.shared
+        self.made_shared: SharedResources | None = None
         # What it does with its journal, if it has one.
         self.durable: Durable | None = None if journal is None else Durable(self, journal)
         if outer is not None and outer.run.durable is not None:
@@ -200,7 +197,9 @@ class Run:
         # ---- signs of life
         self.limit_of_jobs: Final = limit_of_jobs  # if its scheduler has an `idle_timeout`; it is among the observers
         self.was_idle = False  # whether the run was stopped because of that
-        self.reports: Final[ReportsOfThreads] = ReportsOfThreads(backend) if outer is None else outer.run.reports
+
+    def _first_turn(self) -> Turn:
+        return Turn(self.clock(), ReportsOfThreads(self.backend))
 
     @property
     def stopping(self) -> bool:
@@ -217,11 +216,24 @@ class Run:
     @property
     def failure_log(self) -> FailureLog:
         """What the log says of failed jobs; an outermost run and all runs nested in it use the same object."""
+        run = self.outermost()
+        run._failure_log = run._failure_log or FailureLog(run)
+        return run._failure_log
+
+    @property
+    def shared(self) -> SharedResources:
+        """What jobs share until the outermost run ends; all runs nested in it use the same object."""
+        run = self.outermost()
+        if run.made_shared is None:
+            run.made_shared = SharedResources(run)
+        return run.made_shared
+
+    def outermost(self) -> Run:
+        """Return the run around this one that is in no other."""
         run = self
         while run.outer_worker is not None:
             run = run.outer_worker.run
-        run._failure_log = run._failure_log or FailureLog(run)
-        return run._failure_log
+        return run
 
     @property
     def grants(self) -> Grants:
@@ -277,9 +289,9 @@ class Run:
             self._ordering.part_from_run()
         if self.observers is not None:
             self.observers.part_from_run()
-        self._ordering = self._grants = self._failure_log = None
+        self._ordering = self._grants = self._failure_log = self.made_shared = None
         del self.group.home  # it may be the group itself
-        del self.home, self.links, self.group, self.shared
+        del self.home, self.links, self.group
 
     async def _body(self) -> None:
         try:
@@ -527,7 +539,7 @@ class Run:
     def note_progress(self, job: AbstractJob[Any], fraction: float | None) -> None:
         """Record a sign of life of a running job, and how much of its work is done, if that is known."""
         if threading.get_ident() != self.thread:
-            self.reports.add(job, fraction)
+            self.turn.reports.add(job, fraction)
             return
         if fraction is not None:
             self.facts(job).fraction = fraction
@@ -823,10 +835,7 @@ class Run:
 
     def _context_of_caller(self) -> contextvars.Context | None:
         """Return the context of the code that adds jobs to an open scheduler; None if it is as that of the run."""
-        run = self
-        while run.outer_worker is not None:
-            run = run.outer_worker.run
-        if not run.closes:
+        if not self.outermost().closes:
             return None
         context = contextvars.copy_context()
         variables = self.group.variables

@@ -34,10 +34,6 @@ class SharedResources:
         self._run: Final = run  # the outermost one
         self._made: Final[dict[Any, SharedResource]] = {}
 
-    def __bool__(self) -> bool:
-        """Return whether there is something to close."""
-        return bool(self._made)
-
     def get(self, key: object, make: Callable[[Run], R]) -> R:
         """Return what `make(run)` returned for the outermost run; it is called only the first time for a key."""
         if key not in self._made:

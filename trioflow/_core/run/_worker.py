@@ -59,7 +59,7 @@ from ._failure_log import BLOCKED_SECONDS
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
-    from ._idle import TimeLimit
+    from ._idle import ReportsOfThreads, TimeLimit
     from ._run import Run
     from ._workers import Workers
 
@@ -93,10 +93,11 @@ class Turn:
     is a line, somebody waits. If all waited for each turn, a thousand would wake, and one job would use it up.
     """
 
-    __slots__ = ("ends", "in_time", "line", "most", "number", "suspended", "waiting")
+    __slots__ = ("ends", "in_time", "line", "most", "number", "reports", "suspended", "waiting")
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, reports: ReportsOfThreads) -> None:
         self.number = 0
+        self.reports: Final = reports  # what jobs of all these runs report in other threads
         self.ends = now + TURN_SECONDS
         self.waiting = 0  # how many wait for the next turn of the loop
         self.most = MOST_IN_TURN
@@ -314,11 +315,11 @@ class Worker(WorkerTask):
                     elif ready and not workers.searchers:
                         workers.ensure_searcher()
                     # ---- run it
-                    used = True
                     jobs_left -= 1
-                    if number != turn.number:
+                    if number != turn.number or not used:
                         number = turn.number
                         mark.note_turn()
+                    used = True
                     self.job = job  # (1) begins
                     job._worker = self
                     job._started_at = now

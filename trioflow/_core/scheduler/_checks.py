@@ -58,6 +58,7 @@ def check(members: Members) -> Iterator[None]:
             _refuse_unreachable_inputs(parent, walked)
         parent.unchecked = False
         parent.behind = not (parent in out_of_order or parent.implied)
+        parent.changes_unseen = parent.changes_unseen or parent.takes_from_outside
         if not parent.behind:
             refuse_cycle(parent)
 
@@ -70,6 +71,7 @@ def _check_jobs(members: Members, repeated: bool, out_of_order: set[Members]) ->
     """
     mark, owner = next(marks), members.owner
     outside = False
+    members.changes_unseen = bool(members.nested)
     for chunk, pause_is_due in _graph.in_chunks(members.jobs):
         for job in chunk:
             for requirement in job._required:
@@ -80,7 +82,8 @@ def _check_jobs(members: Members, repeated: bool, out_of_order: set[Members]) ->
                     else:
                         outside = True
             job._pending = mark
-            if job._limits is not None:  # jobs made from coroutine objects always have limits
+            if job._limits is not None and (job._checks_itself or job._is_one_shot()):  # these always have limits
+                members.changes_unseen = True
                 check_one_shot(job, repeated)
         if pause_is_due:
             yield

@@ -29,6 +29,7 @@ class Members:
     __slots__ = (
         "added_during_run",
         "behind",
+        "changes_unseen",
         "demanding",
         "dropped_failures",
         "implied",
@@ -63,6 +64,8 @@ class Members:
         # Whether a run has changed some of the jobs.
         self.needs_reset = False
         # ---- found by the last check, or by `imply_all`
+        # Whether the answer may be another one although the set is the same: a job may run only once, for example.
+        self.changes_unseen = True
         # Whether each job stands behind all that it waits for.
         self.behind = False
         # Requirements of members that follow from the inputs of jobs nested in them.
@@ -130,6 +133,10 @@ class Members:
                 stack.pop()
 
     # ---- changing it
+
+    def needs_check(self) -> bool:
+        """Return whether an outermost run has to check the set, because something may have changed."""
+        return self.unchecked or self.changes_unseen or bool(self.demanding) or self.owner._pool is not None
 
     def admit(self, jobs: tuple[AbstractJob[Any], ...], what: str) -> None:
         """Add jobs, and their inputs that belong to no scheduler yet; if one is refused, none is added."""

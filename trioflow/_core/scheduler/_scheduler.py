@@ -753,7 +753,8 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         """
         if unknown:
             raise _options.unknown(self.label, "co_run()", unknown, BaseScheduler.co_run)
-        _options.flag(check, "check", self._name_for_errors)
+        if check is not False:
+            _options.flag(check, "check", self._name_for_errors)
         backend = _backend.current() if self._worker is None else self._worker.run.backend
         run = self._new_run(backend, timeout, jobs_window, instruments, journal)
         outer = run.outer_worker
@@ -829,7 +830,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         members = self._members
         if members.added_during_run or members.nested:
             self._drop_added()
-        if run.outer_worker is None or members.unchecked:
+        if members.needs_check() if run.outer_worker is None else members.unchecked:
             await run.pausing(_checks.check(members))
         if members.needs_reset or members.nested:
             await run.pausing(self._reset_jobs())

@@ -34,6 +34,11 @@ TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states  # anyio's record of 
 STATES_BY_REF: Final[dict[weakref.ref[Any], Any]] = TASK_STATES.data  # the same; to take one out here is faster
 
 
+LOOP_FRAME: Final = 4
+"""The number of frames from `LoopTurns.present` to that of a turn: its caller, the worker, the handle of its step."""
+TURN_CODE: Final = getattr(getattr(asyncio.BaseEventLoop, "_run_once", None), "__code__", None)
+
+
 class FastAsyncioGroup(Group):
     """The workers' tasks, in one cancel scope that no task has entered; the deadline is a timer of the loop."""
 
@@ -302,26 +307,31 @@ class UnbegunTask(NamedTask):
 
 
 class LoopTurns:
-    """Counts the turns of the loop in which somebody has asked for it."""
+    """Tells the turns of the loop apart.
 
-    __slots__ = ("_context", "_is_due", "_loop", "number")
+    asyncio's own loop has a frame for each turn. Any other is asked to call back in the next turn, which takes longer,
+    and may be a turn that nothing else needs.
+    """
+
+    __slots__ = ("_context", "_loop", "_present")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
         self._loop = loop
         self._context = context
-        self._is_due = False
-        self.number = 0
+        self._present: object = None
 
-    def note(self) -> int:
-        """Return the number of the present turn; the next one will have another."""
-        if not self._is_due:
-            self._is_due = True
-            self._loop.call_soon(self._count, context=self._context)
-        return self.number
+    def present(self) -> object:
+        """Return an object that stands for the present turn; to be called two calls below the worker's coroutine."""
+        frame = sys._getframe(LOOP_FRAME)
+        if frame.f_code is TURN_CODE:
+            return frame
+        if self._present is None:
+            self._present = object()
+            self._loop.call_soon(self._end, context=self._context)
+        return self._present
 
-    def _count(self) -> None:
-        self._is_due = False
-        self.number += 1
+    def _end(self) -> None:
+        self._present = None
 
 
 class WorkerState(anyio_asyncio.TaskState):
@@ -367,7 +377,7 @@ class WorkerState(anyio_asyncio.TaskState):
         self._variables = variables
         self.holders = 0  # how many references to the task there are while it runs; 0 before its first step
         self._turns = turns
-        self._noted = -1
+        self._noted: object = None
 
     @property
     def cancel_scope(self) -> Any:
@@ -401,11 +411,11 @@ class WorkerState(anyio_asyncio.TaskState):
 
     def note_turn(self) -> None:
         """Note that the task has its turn."""
-        self._noted = self._turns.note()
+        self._noted = self._turns.present()
 
     def stood_still(self) -> bool:
         """Return whether the loop has not turned since the last `note_turn`."""
-        return self._turns.number == self._noted
+        return self._turns.present() is self._noted
 
 
 class FastAsyncio(Isolation):
@@ -434,7 +444,6 @@ class FastAsyncio(Isolation):
         if not worker.group.names_tasks:
             task.__class__ = NamedTask
         mark.holders = getrefcount(task) + getweakrefcount(task)
-        mark.note_turn()
         return mark
 
     def is_inside(self, worker: WorkerTask) -> bool:
