@@ -46,7 +46,7 @@ class Ending:
         run = self._run
         run.stop(COMPLETED)
         run.workers.dismiss_parked()
-        for _ in range(FEW_TURNS):
+        for _ in range(FEW_TURNS if run.workers.alive else 0):
             if not run.workers.alive or any(worker.job is not None for worker in run.workers.alive):
                 break
             if not await run.group.host.turn():

@@ -328,11 +328,6 @@ class Run:
         if self._failure_log is not None:
             self._failure_log.close()
 
-    async def pausing(self, steps: Iterator[None]) -> None:
-        """Do long work step by step, and let other tasks run after each step."""
-        for _ in steps:
-            await self.backend.checkpoint()
-
     def _make_entries_ready(self) -> Iterator[None]:
         """Link all jobs, and make the entry jobs ready; yield where a pause is due. O(V + E)."""
         unjudged: list[AbstractJob[Any]] = []  # a rule may settle these at once: after all others are linked and queued

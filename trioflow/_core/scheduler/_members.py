@@ -144,7 +144,7 @@ class Members:
         if owner._closed:
             raise RuntimeError(f"{what}: {owner.label!r} is closed for good; make a new Scheduler")
         run = owner._innermost_run()
-        if run is None and outermost(owner)._block is not None:
+        if run is None and (owner if owner._scheduler is None else outermost(owner))._block is not None:
             raise RuntimeError(f"{what}: {owner.label!r} is draining, and takes no more jobs")
         strangers = [job for job in jobs if (job._scheduler is not None or job._is_scheduler) and job not in members]
         if strangers:
@@ -152,14 +152,15 @@ class Members:
         for job in strangers:
             if job._scheduler is not None:
                 job._scheduler._members.give_outwards(job)
-        found = _with_inputs(jobs)
-        new = [job for job in found if job not in members] if members else list(found)
+        new: Collection[AbstractJob[Any]] = _with_inputs(jobs)
+        if members:
+            new = [job for job in new if job not in members]
         if run is None:
+            self.unchecked = True
             for job in new:
                 self.take_in(job)
-            self._note_new(new, None)
         else:
-            self._admit_late(new, run, what)
+            self._admit_late(list(new), run, what)
 
     def _admit_late(self, new: list[AbstractJob[Any]], run: Run, what: str) -> None:
         """Add jobs while the owner, or a scheduler around it, is running."""
@@ -181,17 +182,11 @@ class Members:
         for job in new if is_running else ():
             if job._was_in_a_run():
                 job._reset()
-        self._note_new(new, run)
+        self.unchecked = True
+        self.added_during_run.update(dict.fromkeys(new, run))
         if owner._run is not None:
             owner._run.admit(new)
             owner._notify_streams(new)
-
-    def _note_new(self, new: list[AbstractJob[Any]], run: Run | None) -> None:
-        self.unchecked = True
-        if run is not None:
-            self.added_during_run.update(dict.fromkeys(new, run))
-        if any(job._was_in_a_run() for job in new):
-            self.needs_reset = True
 
     def take_in(self, job: AbstractJob[Any]) -> None:
         """Put a job that is in no set into this one."""
@@ -201,6 +196,8 @@ class Members:
             self.shutting_down[job] = None
         if job._demand is not None:
             self.demanding[job] = None
+        if job._was_in_a_run():
+            self.needs_reset = True
         if is_scheduler(job):
             self.nested[job] = None
         elif job._is_service:

@@ -831,9 +831,11 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         if members.added_during_run or members.nested:
             self._drop_added()
         if members.needs_check() if run.outer_worker is None else members.unchecked:
-            await run.pausing(_checks.check(members))
+            for _ in _checks.check(members):
+                await run.backend.checkpoint()
         if members.needs_reset or members.nested:
-            await run.pausing(self._reset_jobs())
+            for _ in self._reset_jobs():
+                await run.backend.checkpoint()
         else:
             self._forget_end()
             members.needs_reset = True

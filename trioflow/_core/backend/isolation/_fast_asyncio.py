@@ -67,7 +67,7 @@ class FastAsyncioGroup(Group):
         on_deadline: Callable[[], None],
         context: contextvars.Context,
         variables: Variables,
-        outer: FastAsyncioGroup | None = None,
+        outer: Any = None,
     ) -> None:
         self.variables = variables
         self.home: Group = self if outer is None or outer.variables is not variables else outer.home
@@ -430,7 +430,7 @@ class FastAsyncio(Isolation):
         variables: Variables,
         outer: Group | None = None,
     ) -> FastAsyncioGroup:
-        return FastAsyncioGroup(work, deadline, on_deadline, context, variables, cast("FastAsyncioGroup | None", outer))
+        return FastAsyncioGroup(work, deadline, on_deadline, context, variables, outer)
 
     def enter(self, worker: WorkerTask) -> Mark:
         """Record what the task of `worker` is like, and return that: if it is cancelled, it does not come here.

@@ -192,7 +192,7 @@ class AsyncioLoop(Backend):
         made = SHARED_IN_LOOPS.get(loop)
         if made is None:
             SHARED_IN_LOOPS[loop] = made = make()
-        return cast(T, made)
+        return made
 
     def name_task(self, task: Any, name: str) -> None:
         task.set_name(name)
