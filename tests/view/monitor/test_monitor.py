@@ -131,7 +131,7 @@ def test_what_jobs_wait_for_is_counted(virtual: Virtual) -> None:
     """By cause: other jobs, a slot, a resource by its name, a key that is throttled; each of equal jobs once."""
 
     async def throttle() -> None:
-        if current_job().attempts == 1 and not monitor._run.model.elapsed() > 1:
+        if current_job().attempts == 1 and not monitor._run.elapsed() > 1:
             raise Throttled("api", after=50)
 
     first = Job(nap, 9)

@@ -12,7 +12,8 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from ..._core.api.views import JobState, StopReason, WaitCause, Waiting
-from ..monitor._monitor import Monitor, MonitoredRun
+from ..monitor._model import Model
+from ..monitor._monitor import Monitor
 from ..monitor._records import JobRecord, SchedulerRecord, Source
 from . import _format as f
 
@@ -57,7 +58,7 @@ class Follower(Source):
 
     def __init__(self, monitor: Monitor) -> None:
         self._monitor: Final = monitor
-        self._run: MonitoredRun | None = None  # while it is shown
+        self._run: Model | None = None  # while it is shown
         self._root: SchedulerRecord | None = None
         self._jobs: Final[dict[str, JobRecord]] = {}
         self._requires: Final[dict[JobRecord, list[str]]] = {}
@@ -178,7 +179,7 @@ class Follower(Source):
         nested = self._job(event.path)
         if isinstance(nested, SchedulerRecord) and self._run is not None:
             nested.window = event.window
-            if not self._run.model.tallies[nested].is_fresh:
+            if not self._run.tallies[nested].is_fresh:
                 for job in nested.iterate_jobs():
                     job.forget_run()
                 self._run.begin_nested(nested)
@@ -247,7 +248,7 @@ class Follower(Source):
     def skip(self, event: f.Event) -> None:
         """Leave out what a monitor does not show."""
 
-    def _shown(self) -> MonitoredRun:
+    def _shown(self) -> Model:
         assert self._run is not None
         return self._run
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 import threading
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Final
 
@@ -20,18 +19,15 @@ PATIENCE: Final = 1.0
 """Seconds after which a picture is made even if nothing has happened, because times change."""
 
 
-class Display(ABC):
-    """One way to show one run; the run calls it at its events, in its own thread."""
+class Display:
+    """One way to show one run, which calls it at its events, in its own thread; here, in no way."""
 
-    @abstractmethod
     def start(self) -> None:
         """Show that the run has begun."""
 
-    @abstractmethod
     def stop(self) -> None:
         """Show how the run has ended, and release the output."""
 
-    @abstractmethod
     def wake(self) -> None:
         """Show soon that something has happened."""
 

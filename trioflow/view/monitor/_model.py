@@ -20,6 +20,7 @@ from typing import Final
 from ..._core.api.views import JobState, shortened
 from ..text import _exception_text, _verdict
 from ..text._verdict import Verdict, verdict
+from ._display import Display
 from ._records import JobRecord, SchedulerRecord, Source
 
 
@@ -95,7 +96,7 @@ class JobCounts:
 
 
 class Model:
-    """One run of a scheduler, as a monitor sees it: the one writer of what becomes of its records.
+    """One run of a scheduler, as a monitor sees it: the one writer of its records; its display shows it.
 
     Args:
         root: the scheduler, whose run begins, with all its jobs.
@@ -124,6 +125,7 @@ class Model:
         # Equal failures; those of members of the outermost scheduler apart.
         self.failure_kinds: Final[dict[tuple[bool, str], dict[JobRecord, None]]] = {}
         self._register(root, None, is_apart=False)
+        self.display = Display()  # where it is shown
 
     @property
     def label(self) -> str:
@@ -194,6 +196,7 @@ class Model:
             for job in [one for one in jobs if one.is_inside(scheduler)]:
                 del jobs[job]
         self._register(scheduler, old.outer, scheduler.forever)
+        self.display.wake()
 
     def add(self, job: JobRecord) -> None:
         """Record a new job."""
@@ -203,6 +206,7 @@ class Model:
         if isinstance(job, SchedulerRecord):
             self._register(job, tally, job.forever)
         self.edition += 1
+        self.display.wake()
 
     def schedule(self, job: JobRecord, needs: str = "") -> None:
         """Record that a job is ready, and waits until it may start; perhaps it ran before, and was throttled."""
@@ -217,6 +221,7 @@ class Model:
         if not (job.forever or job.is_scheduler or self.tallies[outer].is_apart):
             key = self._ready_as[job] = outer, needs
             self.ready.setdefault(key, {})[job] = None
+        self.display.wake()
 
     def start(self, job: JobRecord, at: float | None) -> None:
         """Record that a job starts."""
@@ -224,16 +229,24 @@ class Model:
         self._no_longer_ready(job)
         outer = job.outer
         assert outer is not None
-        if job.forever:
-            return
-        if outer is self.root:
+        if not job.forever and outer is self.root:
             self.in_slots[job] = None
-        if job.is_scheduler:
-            return
-        tally = self.tallies[outer]
-        tally.count_running(1)
-        if not tally.is_apart:
-            self.running[job] = None
+        if not (job.forever or job.is_scheduler):
+            tally = self.tallies[outer]
+            tally.count_running(1)
+            if not tally.is_apart:
+                self.running[job] = None
+        self.display.job_started(job)
+
+    def try_again(self, job: JobRecord, attempt: int) -> None:
+        """Record that a further attempt begins."""
+        job.attempts = attempt
+        self.display.job_again(job)
+
+    def make_ready(self, job: JobRecord) -> None:
+        """Record that a service is ready."""
+        job.is_ready = True
+        self.display.job_ready(job)
 
     def finish(self, job: JobRecord, state: JobState, at: float | None) -> None:
         """Record that a job has settled; its record has the other facts of its end."""
@@ -251,6 +264,7 @@ class Model:
             self.failures[job] = None
             kind = job.outer is self.root, "" if job.error is None else _exception_text.exception(job.error)
             self.failure_kinds.setdefault(kind, {})[job] = None
+        self.display.job_finished(job)
 
     def _no_longer_ready(self, job: JobRecord) -> None:
         key = self._ready_as.pop(job, None)
@@ -258,9 +272,10 @@ class Model:
             jobs.pop(job, None)
 
     def end(self) -> None:
-        """Record that the run has ended."""
+        """Record that the run has ended, and release the output."""
         self.ended = self.clock()
         self.tally.give_up()
+        self.display.stop()
 
     # ---- jobs
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Final, TextIO, TypeVar, cast, get_args
 
-from ..._core.api.views import AnyJob, BaseScheduler, Instrument, JobState, duration, flag, in_cell, is_among, shown
+from ..._core.api.views import AnyJob, BaseScheduler, Instrument, duration, flag, in_cell, is_among, shown
 from ..text import _symbols
 from ._display import Display
 from ._job_choice import Nested, full_name
@@ -17,7 +17,7 @@ from ._live import LiveSource
 from ._log import LogDisplay
 from ._model import Model
 from ._picture import Pictures
-from ._records import JobRecord, SchedulerRecord, Source
+from ._records import SchedulerRecord, Source
 from ._stand_in import is_terminal
 
 MOTIONLESS: Final = ("dumb", "unknown")
@@ -39,60 +39,6 @@ def _releases_output(hook: Hook) -> Hook:
             raise
 
     return cast(Hook, guarded)
-
-
-class MonitoredRun:
-    """One run on one display: takes what happens, from the hooks of a live run or from the lines of a file.
-
-    Args:
-        model: the run.
-        display: where it is shown.
-
-    """
-
-    def __init__(self, model: Model, display: Display) -> None:
-        self.model: Final = model
-        self.display: Final = display
-
-    def begin_nested(self, scheduler: SchedulerRecord) -> None:
-        """Show that a nested scheduler begins, whose jobs have run before, or are others than before."""
-        self.model.begin_nested(scheduler)
-        self.display.wake()
-
-    def add(self, job: JobRecord) -> None:
-        """Count one more job."""
-        self.model.add(job)
-        self.display.wake()
-
-    def schedule(self, job: JobRecord, needs: str = "") -> None:
-        """Show that a job is ready; perhaps it ran, was throttled, and waits again."""
-        self.model.schedule(job, needs)
-        self.display.wake()
-
-    def start(self, job: JobRecord, at: float | None) -> None:
-        """Show that a job runs."""
-        self.model.start(job, at)
-        self.display.job_started(job)
-
-    def try_again(self, job: JobRecord, attempt: int) -> None:
-        """Show that a further attempt begins."""
-        job.attempts = attempt
-        self.display.job_again(job)
-
-    def make_ready(self, job: JobRecord) -> None:
-        """Show that a service is ready."""
-        job.is_ready = True
-        self.display.job_ready(job)
-
-    def finish(self, job: JobRecord, state: JobState, at: float | None) -> None:
-        """Show the outcome of a job."""
-        self.model.finish(job, state, at)
-        self.display.job_finished(job)
-
-    def end(self) -> None:
-        """Show how the run has ended, and release the output."""
-        self.model.end()
-        self.display.stop()
 
 
 class Monitor(Instrument):
@@ -168,12 +114,12 @@ class Monitor(Instrument):
         self._tag: Final = flag(tag, "tag", "Monitor()")
         self._child_output: Final = flag(child_output, "child_output", "Monitor()")
         self._failures_are_told = False
-        self._run: MonitoredRun | None = None  # like the source, there while a run is watched
+        self._run: Model | None = None  # like the source, there while a run is watched
         self._live: LiveSource | None = None
 
     def __repr__(self) -> str:
         """Show which run it watches."""
-        return f"<Monitor of {self._run.model.label!r}>" if self._run is not None else "<Monitor>"
+        return f"<Monitor of {self._run.label!r}>" if self._run is not None else "<Monitor>"
 
     # ---- hooks
 
@@ -195,7 +141,7 @@ class Monitor(Instrument):
 
     def _begin_nested(self, live: LiveSource, record: SchedulerRecord) -> None:
         run = self._current()
-        if record is not live.root and not (run.model.tallies[record].is_fresh and live.is_filled(record)):
+        if record is not live.root and not (run.tallies[record].is_fresh and live.is_filled(record)):
             live.fill(record)
             run.begin_nested(record)
 
@@ -249,14 +195,15 @@ class Monitor(Instrument):
 
     # ---- runs
 
-    def _watch(self, root: SchedulerRecord, source: Source) -> MonitoredRun:
+    def _watch(self, root: SchedulerRecord, source: Source) -> Model:
         """Begin to show a run."""
         model = Model(root, source, self._failures_are_told)
-        self._run = MonitoredRun(model, self._new_display(model))
-        self._run.display.start()
-        return self._run
+        model.display = self._new_display(model)
+        self._run = model
+        model.display.start()
+        return model
 
-    def _current(self) -> MonitoredRun:
+    def _current(self) -> Model:
         assert self._run is not None
         return self._run
 
