@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, is_typeddict
 
+from trioflow._hints import ATTRIBUTES
+
 FILE = Path(__file__).with_name("public_names.txt")
 
 MODULES = (
@@ -75,7 +77,7 @@ def members(thing: type) -> dict[str, Any]:
         if kind is thing or is_private(kind):
             own = {**dict.fromkeys(inspect.get_annotations(kind)), **vars(kind)}
             found = {**own, **found}
-    return {name: value for name, value in found.items() if not name.startswith("_")}
+    return {name: value for name, value in found.items() if not name.startswith("_") and name not in ATTRIBUTES}
 
 
 def shown(value: Any) -> str:
