@@ -448,7 +448,7 @@ describe(Scheduler, Scheduler.__init__)
 BaseScheduler.co_run.__qualname__ = f"{Scheduler.__name__}.co_run"
 
 
-class _Hint:
+class Hint:
     """Stands for an attribute that schedulers of other libraries have: to read it says what to use here.
 
     With a `__getattr__`, to read any attribute of a scheduler would take thrice the time: a tenth of a nested run.
@@ -463,4 +463,4 @@ class _Hint:
 
 
 for _name, _hint in ATTRIBUTES.items():
-    setattr(Scheduler, _name, _Hint(_name, _hint))
+    setattr(Scheduler, _name, Hint(_name, _hint))
