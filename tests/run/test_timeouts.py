@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import functools
 import gc
+import inspect
 import math
 import weakref
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -502,3 +503,44 @@ def test_timeouts_of_jobs_that_have_ended_are_forgotten(virtual: Virtual) -> Non
             assert len(left) < 5
 
     virtual(main)
+
+
+# ---- where a job was
+
+
+def decorated(function: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    @functools.wraps(function)
+    async def call() -> None:
+        await function()
+
+    return call
+
+
+async def hang() -> None:
+    await anyio.sleep_forever()  # here
+
+
+@pytest.mark.parametrize("options", [{}, {"retry": 1}, {"own_task": True}, {"on_timeout": "restart", "restarts": 1}])
+@pytest.mark.parametrize("body", [hang, decorated(hang)], ids=["plain", "decorated"])
+def test_the_error_says_where_the_job_was(
+    virtual: Virtual, body: Callable[[], Awaitable[None]], options: dict[str, Any]
+) -> None:
+    """The innermost line of the user's code, not of a library; a decorator is not in its way."""
+    job = Job(body, timeout=1, label="slow", **options)
+    assert virtual(Scheduler(job).co_run)
+    error = job.raised_exception()
+    assert isinstance(error, JobTimeout)
+    number = inspect.getsourcelines(hang)[1] + 1
+    assert error.place == f"in hang at test_timeouts.py:{number} (await anyio.sleep_forever()  # here)"
+    where = f"it was {error.place}"
+    assert str(error).startswith(f"'slow' did not end within its timeout of 1 s; {where}: give it more time")
+
+
+def test_a_job_without_code_of_the_user_was_nowhere(virtual: Virtual) -> None:
+    """What it waits in is a library's."""
+    job = Job(anyio.sleep, 9, timeout=1, label="slow")
+    assert virtual(Scheduler(job).co_run)
+    error = job.raised_exception()
+    assert isinstance(error, JobTimeout)
+    assert error.place is None
+    assert str(error).startswith("'slow' did not end within its timeout of 1 s: give it more time")

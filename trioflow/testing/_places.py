@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import linecache
 import os
 import sys
 from collections.abc import Iterator
@@ -15,8 +14,9 @@ from typing import Any, Final
 import anyio
 import anyio.lowlevel
 
+from .._core.api.testing import OURS, line_at
+
 LIBRARIES: Final = ("trio", "anyio", "asyncio", "outcome", "contextlib", "types")
-OURS: Final = f"{os.path.dirname(os.path.dirname(__file__))}{os.sep}"
 
 
 def line_of(coroutine: Any) -> str:
@@ -27,14 +27,7 @@ def line_of(coroutine: Any) -> str:
             found = frame
     if found is None:
         return "a place that is not in Python code of yours"
-    return line_at(found, found.f_lineno)
-
-
-def line_at(frame: FrameType, number: int) -> str:
-    """Return a line of code: file, number and text."""
-    file = frame.f_code.co_filename
-    text = linecache.getline(file, number, frame.f_globals).strip()
-    return f"{os.path.basename(file)}:{number}" + (f": {text}" if text else "")
+    return line_at(found.f_code.co_filename, found.f_lineno)
 
 
 def sleeps(coroutine: Any, *, endless: bool = False) -> bool:

@@ -43,7 +43,15 @@ import anyio
 import anyio.to_thread
 
 from .._core.api.kinds import name_of, shown
-from .._core.api.testing import ends_by_itself, ends_what_hangs, interrupt, scope_of_run, steer, works_elsewhere
+from .._core.api.testing import (
+    ends_by_itself,
+    ends_what_hangs,
+    interrupt,
+    line_at,
+    scope_of_run,
+    steer,
+    works_elsewhere,
+)
 from .._core.api.views import (
     AbstractJob,
     AnyJob,
@@ -871,7 +879,7 @@ def _in_words(error: BaseException) -> str:
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
     text = " ".join(str(error).split())
-    line = "" if trace is None else _places.line_at(trace.tb_frame, trace.tb_lineno)
+    line = "" if trace is None else line_at(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
     where = f" ({line.partition(': ')[0] if text else line})" if line else ""
     return f"{type(error).__name__}{f': {text}' if text else ''}{where}"
 

@@ -15,6 +15,7 @@ from ..base._log import warn
 from ..base._shown import beginning, headline, is_among, shown
 from ..base._states import HOW_RUNS_END, JobState, OnTimeout, RunIf, RunPhase, StopReason
 from ..base._units import duration_text, durations_in_column, size_text
+from ..base._user_code import OURS
 from ..base._waits import WaitCause, Waiting
 from ..job._around import is_inside, outermost, outwards
 from ..job._errors import CycleError

@@ -102,19 +102,25 @@ class JobTimeout(TrioflowError, TimeoutError):
         seconds: the timeout that was over, in seconds.
         missing: what did not come for so long: "progress", "output", or "progress of its jobs"; None if the job was
             not idle, and just took too long.
+        place: the innermost line of the user's code in which it was: its function, file, number and text; None if
+            that is not known, as of a command or a thread.
 
     """
 
-    def __init__(self, job: AbstractJob[Any], seconds: float, missing: str | None = None) -> None:
+    def __init__(
+        self, job: AbstractJob[Any], seconds: float, missing: str | None = None, place: str | None = None
+    ) -> None:
         self.job: AbstractJob[Any] = job
         self.seconds: float = seconds
         self.missing: str | None = missing
+        self.place: str | None = place
+        where = "" if place is None else f"; it was {place}"
         otherwise = ", or choose on_timeout='move_on' or 'restart'" if job.scheduler is not None else ""
         if missing is None:
-            text = f"did not end within its timeout of {seconds:g} s: give it more time with timeout="
+            text = f"did not end within its timeout of {seconds:g} s{where}: give it more time with timeout="
         else:
             report = "report it more often with current_job().progress(), or " if missing == "progress" else ""
-            text = f"was ended: no {missing} for {seconds:g} s; {report}give it more time with idle_timeout="
+            text = f"was ended: no {missing} for {seconds:g} s{where}; {report}give it more time with idle_timeout="
         super().__init__(f"{job.label!r} {text}{otherwise}")
 
 

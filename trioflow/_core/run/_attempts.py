@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from ..backend import leaves_of
 from ..base._shown import shown
 from ..base._states import StopReason
+from ..base._user_code import innermost_line
 from ..job import _errors, _options
 from ..job._job import is_scheduler
 from ..job._outcome import Failure
@@ -181,6 +182,7 @@ async def _timed(worker: Worker, job: AbstractJob[Any], limits: _options.Limits)
     except BaseException as error:
         if not group.is_expired(worker) or worker.cancelled_alone or run.backend.split(error) != (True, None):
             raise
+        place = innermost_line(error.__traceback__)
     finally:
         if group.is_expired(worker):
             worker.cancelled_alone = True  # nobody has cancelled the whole run
@@ -188,7 +190,7 @@ async def _timed(worker: Worker, job: AbstractJob[Any], limits: _options.Limits)
     run.facts(job).timed_out = True
     if limits.on_timeout == "move_on":
         return None
-    raise _errors.JobTimeout(job, timeout)
+    raise _errors.JobTimeout(job, timeout, place=place)
 
 
 async def _restarted(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Any:
@@ -218,18 +220,28 @@ async def _call(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) 
     """Call a job once, in a scope that ends the call when its time is over."""
     if job._keeps_time:
         return await job._call_once()
-    run, timeout, watch = worker.run, limits.timeout, None
+    run, timeout, watch, stack = worker.run, limits.timeout, None, None
     scope = run.backend.scope(math.inf if timeout is None else run.clock() + timeout)
     try:
         with scope:
             if job._is_service:
                 run.facts(job).scope = scope  # the timeouts apply until the service is ready
-            if limits.idle_timeout is None:
-                return await job._call_once()
             end = scope.cancel
-            with _idle.TimeLimit(run, job, timeout=timeout, idle_timeout=limits.idle_timeout, end_call=end) as watch:
-                return await job._call_once()
+            try:
+                if limits.idle_timeout is None:
+                    return await job._call_once()
+                with _idle.TimeLimit(
+                    run, job, timeout=timeout, idle_timeout=limits.idle_timeout, end_call=end
+                ) as watch:
+                    return await job._call_once()
+            except BaseException as error:
+                stack = error.__traceback__
+                raise
     except BaseException as error:
         if not run.backend.should_have_caught(scope, error):
+            stack = None  # it has this frame
             raise
-    raise _errors.JobTimeout(job, cast(float, timeout)) if watch is None else watch._error_at_end()
+    place, stack = innermost_line(stack), None
+    if watch is None:
+        raise _errors.JobTimeout(job, cast(float, timeout), place=place)
+    raise watch._error_at_end(place)

@@ -224,12 +224,12 @@ class TimeLimit:
             f"error() of the time limit of {self._job.label!r}, which has {found}: call it when `is_over`"
         )
 
-    def _error_at_end(self) -> _errors.JobTimeout:
-        """Return what the job fails with after its end: which of the two times was over."""
+    def _error_at_end(self, place: str | None = None) -> _errors.JobTimeout:
+        """Return what the job fails with after its end: which of the two times was over, and where the job was."""
         if not self._is_over and self.end <= self._last + self._seconds:
             assert self._timeout is not None
-            return _errors.JobTimeout(self._job, self._timeout)
-        return _errors.JobTimeout(self._job, self._seconds, self._missing)
+            return _errors.JobTimeout(self._job, self._timeout, place=place)
+        return _errors.JobTimeout(self._job, self._seconds, self._missing, place)
 
     async def wait_readable(self, descriptor: int) -> bool:
         """Wait until a descriptor is readable; return False if the time is over before."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from ..._core.api import RequirementFailed
-from ..._core.api.views import BaseScheduler, JobState, StopReason, file_path, headline, shortened, warn
+from ..._core.api.views import OURS, BaseScheduler, JobState, StopReason, file_path, headline, shortened, warn
 from ..text import _exception_text, _verdict
 from ..text._verdict import verdict
 from ..trace._log import Recorder
@@ -102,7 +102,7 @@ class CiRun:
         here = os.path.join(os.getcwd(), "")
         frames = traceback.extract_tb(self._record.failures[span.number].traceback)
         for name, line in reversed([(os.path.abspath(one.filename), one.lineno or 1) for one in frames]):
-            if name.startswith(here) and "site-packages" not in name and not name.startswith(_exception_text.OURS):
+            if name.startswith(here) and "site-packages" not in name and not name.startswith(OURS):
                 return name.removeprefix(here), line
         return None
 

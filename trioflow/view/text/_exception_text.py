@@ -13,9 +13,8 @@ import traceback
 from types import TracebackType
 from typing import Any, Final, cast
 
-from ..._core.api.views import LOOP_PACKAGES, beginning, headline
+from ..._core.api.views import LOOP_PACKAGES, OURS, beginning, headline
 
-OURS: Final = f"{os.path.dirname(os.path.dirname(os.path.dirname(__file__)))}/"
 BETWEEN: Final = ("click", "concurrent.futures", "dask", "distributed", *sorted(LOOP_PACKAGES - {"asyncio"}))
 """Packages through which trioflow calls the user's code, or is called by it."""
 

@@ -1,0 +1,43 @@
+"""Where in the user's code something happened: not in trioflow, the standard library or an installed package."""
+
+from __future__ import annotations
+
+import functools
+import linecache
+import os
+import sysconfig
+from types import TracebackType
+from typing import Final
+
+OURS: Final = f"{os.path.dirname(os.path.dirname(os.path.dirname(__file__)))}{os.sep}"
+
+
+@functools.cache
+def _libraries() -> tuple[str, ...]:
+    """Return the beginnings of the file names of what is not the user's code."""
+    paths = sysconfig.get_paths()
+    folders = (os.path.join(paths[name], "") for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+    return (OURS, *folders, "<")
+
+
+def line_at(file: str, number: int) -> str:
+    """Return a line of code: the name of its file, its number, and its text if that can be read."""
+    text = linecache.getline(file, number).strip()
+    return f"{os.path.basename(file)}:{number}" + (f": {text}" if text else "")
+
+
+def innermost_line(traceback: TracebackType | None) -> str | None:
+    """Return the innermost line of the user's code in a traceback, with its function; None if there is none.
+
+    Of a job that waits for tasks of its own, this is the line that waits for them.
+    """
+    found = None
+    while traceback is not None:
+        if not traceback.tb_frame.f_code.co_filename.startswith(_libraries()):
+            found = traceback
+        traceback = traceback.tb_next
+    if found is None:
+        return None
+    code = found.tb_frame.f_code
+    place, _, text = line_at(code.co_filename, found.tb_lineno).partition(": ")
+    return f"in {code.co_name} at {place}" + (f" ({text})" if text else "")
