@@ -17,11 +17,12 @@ BETWEEN_PAUSES: Final = 1000
 """The number of nodes to process between two pauses: about a millisecond of work."""
 
 
-def in_chunks(nodes: Collection[Node]) -> Iterator[tuple[list[Node], bool]]:
-    """Yield the nodes in lists that may be processed between two pauses, each with whether a pause is due after it."""
-    if len(nodes) < BETWEEN_PAUSES:
-        yield list(nodes), False
-        return
+def in_chunks(nodes: Collection[Node]) -> Iterable[tuple[list[Node], bool]]:
+    """Return the nodes in lists that may be processed between two pauses, each with whether a pause is due after it."""
+    return _chunks(nodes) if len(nodes) >= BETWEEN_PAUSES else ((list(nodes), False),)
+
+
+def _chunks(nodes: Iterable[Node]) -> Iterator[tuple[list[Node], bool]]:
     rest = iter(nodes)
     while chunk := list(itertools.islice(rest, BETWEEN_PAUSES)):
         yield chunk, len(chunk) == BETWEEN_PAUSES

@@ -845,7 +845,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         for scheduler in levels(self):
             members = scheduler._members
             scheduler._forget_end()
-            for chunk, pause_is_due in _graph.in_chunks(scheduler) if members.needs_reset else ():
+            for chunk, pause_is_due in _graph.in_chunks(members.jobs) if members.needs_reset else ():
                 for job in chunk:
                     job._reset()
                 if pause_is_due:
