@@ -49,6 +49,14 @@ async def nap_on_asyncio(number: int) -> None:
     await asyncio.sleep(NAPS[number % len(NAPS)])
 
 
+async def short_nap_on_trio(number: int) -> None:
+    await trio.sleep(0.002)
+
+
+async def short_nap_on_asyncio(number: int) -> None:
+    await asyncio.sleep(0.002)
+
+
 async def second_on_trio(number: int) -> None:
     await trio.sleep(1)
 
@@ -72,10 +80,17 @@ def nap_in_thread(number: int) -> None:
 ANYWHERE: Final[dict[str, Body]] = {"no-op": no_op, "1 ms burn": burn_1ms}
 
 BODIES: Final[dict[str, dict[str, Body]]] = {
-    "trio": {"checkpoint": checkpoint_on_trio, "nap": nap_on_trio, "1 s sleep": second_on_trio, **ANYWHERE},
+    "trio": {
+        "checkpoint": checkpoint_on_trio,
+        "nap": nap_on_trio,
+        "nap of 2 ms": short_nap_on_trio,
+        "1 s sleep": second_on_trio,
+        **ANYWHERE,
+    },
     "asyncio": {
         "checkpoint": checkpoint_on_asyncio,
         "nap": nap_on_asyncio,
+        "nap of 2 ms": short_nap_on_asyncio,
         "1 s sleep": second_on_asyncio,
         **ANYWHERE,
     },

@@ -11,6 +11,7 @@ from .cases.groups import BY_HAND
 from .cases.groups import SCENARIOS as GROUPED
 from .cases.limits import ADAPTIVE
 from .cases.nodes import MANY, ONE
+from .cases.small import GRAPHS, SMALL_BODIES, WAYS
 from .cases.waiting import SCENARIOS
 from .elapsed.ways import BY_LEVELS, PATH
 from .measuring import CONDITIONS, Measurement
@@ -106,6 +107,7 @@ def by_hand(backend: str) -> list[str]:
 def figures(results: Results) -> list[Figure]:
     """Return all figures, in the order in which they are shown."""
     return [
+        *small(results),
         *running(results),
         *(figure for backend in LOOPS for figure in others(results, backend)),
         makespans(results),
@@ -113,6 +115,18 @@ def figures(results: Results) -> list[Figure]:
         *nodes(results),
         *limits(results),
     ]
+
+
+def small(results: Results) -> Iterator[Figure]:
+    """Yield ratios for small graphs: of CPU time, to run again, and to build and run; and of turns of the loop."""
+    for shape in GRAPHS:
+        for body in SMALL_BODIES:
+            for metric in ("again", "built", "turns"):
+                for backend in LOOPS if metric != "turns" else ("asyncio",):
+                    rivals = [name for name in WAYS[backend] if name != OURS]
+                    setting = {"backend": backend, "shape": shape, "body": body}
+                    value, against = results.against_best("small", metric, rivals, **setting)
+                    yield Figure("small", f"{shape}, {body}, {metric}", backend, value, against=against)
 
 
 def running(results: Results) -> Iterator[Figure]:

@@ -51,6 +51,7 @@ class Plan:
     rivals: tuple[str, ...] = ()  # empty: all
     slow_rivals: bool = True
     elapsed: ElapsedSize = field(default_factory=ElapsedSize)
+    small_runs: int = 200  # of one small graph, in one attempt
     sleepers: int = 10_000
     sleep: str = "1 s sleep"
     memory_size: int = 10_000
@@ -98,8 +99,8 @@ NODES: Final = "nodes"
 """The case with other programs that take seconds to start: not among those of the short plans."""
 
 CASES: Final = (
-    ELAPSED, "running", "sleepers", "growth", "memory", "cancel", "groups", "waiting", "makespans", "rates", "adaptive",
-    "commands", NODES,
+    ELAPSED, "small", "running", "sleepers", "growth", "memory", "cancel", "groups", "waiting", "makespans", "rates",
+    "adaptive", "commands", NODES,
 )  # fmt: skip
 
 FULL: Final = Plan(
@@ -119,7 +120,7 @@ FULL: Final = Plan(
 
 QUICK: Final = Plan(
     name="quick",
-    cases=(ELAPSED, "running", "sleepers", "memory", "cancel", "groups", "makespans", "commands"),
+    cases=(ELAPSED, "small", "running", "sleepers", "memory", "cancel", "groups", "makespans", "commands"),
     rounds=2,
     few_rounds=2,
     grids=(
@@ -170,6 +171,7 @@ TINY: Final = Plan(
         Grid(("layered",), ("no-op",), (200,), backends=("threads",)),
     ),
     elapsed=TINY_ELAPSED,
+    small_runs=2,
     sleepers=10,
     sleep="nap",
     memory_size=100,

@@ -132,7 +132,7 @@ def as_text(content: dict[str, Any]) -> str:
 
 # ---- on what machine, with what versions
 
-LIBRARIES = ("trioflow", "trio", "anyio", "asynciojobs", "aiodag", "dask")
+LIBRARIES = ("trioflow", "trio", "anyio", "asynciojobs", "aiodag", "dask", "sdax")
 
 
 def machine() -> dict[str, str]:

@@ -18,6 +18,7 @@ SHORT: Final = "✗"
 COLUMNS: Final = (*FIGURE_SHAPES, *LOOPS)
 IN_JSON_ONLY: Final = ("build wall", "run wall", "cancel wall")
 TITLES: Final = {
+    "small": "Small graphs, beside the best that is written by hand (or sdax)",
     "running": "CPU time of a job, beside the best that is written by hand (or asynciojobs)",
     "others": "Other figures, a ratio where there is no unit",
     "commands": "Commands, beside others (time)",

@@ -7,7 +7,7 @@ from typing import Final
 
 from ..measuring import Contest
 from ..plans import Plan
-from . import cancelling, commands, groups, limits, makespans, memory, nodes, running, waiting
+from . import cancelling, commands, groups, limits, makespans, memory, nodes, running, small, waiting
 
 Case = Callable[[Plan], Iterator[Contest]]
 
@@ -18,6 +18,7 @@ CASES: Final[dict[str, Case]] = {
     "memory": memory.memory,
     "cancel": cancelling.cancel,
     "groups": groups.groups,
+    "small": small.small,
     "waiting": waiting.waiting,
     "makespans": makespans.makespans,
     "rates": limits.rates,
