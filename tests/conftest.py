@@ -37,10 +37,12 @@ Ts = TypeVarTuple("Ts")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# A limit on the time of each example would fail on a busy machine; each test has a timeout of its own. The suite takes
-# a few examples, which are others each time; `python -m tests --soak` takes many.
-hypothesis.settings.register_profile("tests", deadline=None, max_examples=25)
-hypothesis.settings.register_profile("soak", deadline=None, max_examples=1000)
+# A limit on the time of each example, or of drawing it, would fail on a busy machine; each test has a timeout of its
+# own. The suite takes a few examples, which are others each time; `python -m tests --soak` takes many.
+for profile, examples in (("tests", 25), ("soak", 1000)):
+    hypothesis.settings.register_profile(
+        profile, deadline=None, max_examples=examples, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    )
 hypothesis.settings.load_profile("tests")
 
 PATIENCE = 20.0  # seconds that a thread may take to end after its test, on a busy machine; usually microseconds
@@ -133,6 +135,14 @@ ONE_BACKEND = (
 There one test of each file runs on both backends, and so do those that are marked `both_backends`; each of the others
 runs on one, which its name decides.
 """
+
+
+@functools.cache
+def has_one_backend(file: Path) -> bool:
+    """Return whether most tests of a file run on one backend."""
+    return any(file.is_relative_to(TESTS / path) for path in ONE_BACKEND)
+
+
 both_of_file: dict[Path, str] = {}
 """The test of each of these files that runs on both."""
 
@@ -146,7 +156,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if any("backend" in mark.args[0] for mark in test.iter_markers("parametrize")):  # it says itself which
         return
     if asked == "both":
-        if not any(file.is_relative_to(TESTS / path) for path in ONE_BACKEND):
+        if not has_one_backend(file):
             return
         if both_of_file.setdefault(file, test.name) == test.name or test.get_closest_marker("both_backends"):
             return

@@ -140,7 +140,7 @@ def test_real_time_is_valid(backend: str, tmp_path: Path) -> None:
     assert len(of(events, "X")) == 400
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.text(), min_size=1, max_size=5))
 def test_any_label_is_valid(tmp_path: Path, virtual: Virtual, labels: list[str]) -> None:
     """Quotes, control characters, lone surrogates: the file stays what it is."""
