@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Final, cast
+from operator import itemgetter
+from typing import Any, Final
 
 from ..._core.api.views import (
     AnyJob,
@@ -33,35 +34,77 @@ from ._spans import IncidentMark, RunSpan, Span
 from ._waits import Waits
 
 PLAIN_END: Final = JobEnd(None, timed_out=False, through_member=False)
+NEVER: Final = RunStart(lambda: 0.0, 0.0, None)
+"""The beginning of a run that there was not."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class JobNotes:
-    """What the log says of one job in one run."""
+    """What the log says of one job in one run, and then its place among all of them."""
 
-    state: JobState
+    job: AnyJob
+    run: RunNotes
+    state: JobState = JobState.IDLE
     started_at: float | None = None
     finished_at: float | None = None
     end: JobEnd = PLAIN_END
+    added_at: float = -math.inf
+    ready_at: float | None = None
+    further_attempts: tuple[float, ...] = ()
+    path: str = ""  # if it may be dropped
+    number: int = -1
+    lane: int | None = None
+
+    @property
+    def required(self) -> list[JobNotes]:
+        """What it had to wait for."""
+        jobs = self.run.jobs
+        return [jobs[one] for one in waits_for(self.run.scheduler, self.job) if one in jobs]
+
+    def scheduled_at(self) -> float | None:
+        """Return when the last requirement settled, which need not be recorded while the run is under way."""
+        if self.state in (JobState.IDLE, JobState.BLOCKED, JobState.SKIPPED) or self.run.began is None:
+            return None
+        found = max(self.run.began, self.added_at)
+        for one in self.required:
+            settled = one.finished_at if one.ready_at is None else one.ready_at
+            if settled is None:
+                return None  # it was cancelled before
+            found = max(found, settled)
+        return found if self.started_at is None else min(found, self.started_at)
+
+    def attempts(self) -> Iterator[float]:
+        """Yield when each attempt began, without those that came before a throttle."""
+        if self.started_at is not None:
+            yield self.started_at
+            yield from (at for at in self.further_attempts if at > self.started_at)
 
 
 @dataclass(slots=True, eq=False)
 class RunNotes:
-    """What the log says of one run of one scheduler; without a `beginning` if that never ran."""
+    """What the log says of one run of one scheduler; it has not `began` if that never ran."""
 
     scheduler: BaseScheduler
     outer: RunNotes | None
     number: int
     began: float | None = None
-    beginning: RunStart | None = None
+    beginning: RunStart = NEVER
     ended: float | None = None
     ending: RunEnd | None = None
     jobs: dict[AnyJob, JobNotes] = field(default_factory=dict[AnyJob, JobNotes])
-    added: dict[AnyJob, float] = field(default_factory=dict[AnyJob, float])
-    ready: dict[AnyJob, float] = field(default_factory=dict[AnyJob, float])
     window_sizes: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
-    further_attempts: dict[AnyJob, list[float]] = field(default_factory=dict[AnyJob, list[float]])
-    paths: dict[AnyJob, str] = field(default_factory=dict[AnyJob, str])  # of those that may be dropped
+
+    def note(self, job: AnyJob) -> JobNotes:
+        """Return the notes on a job."""
+        found = self.jobs.get(job)
+        if found is None:
+            found = self.jobs[job] = JobNotes(job, self)
+        return found
+
+    @property
+    def parent(self) -> JobNotes | None:
+        """The notes on the scheduler, as a job of the run around this one."""
+        return None if self.outer is None else self.outer.jobs[self.scheduler]
 
 
 class Reader:
@@ -85,19 +128,20 @@ class Reader:
             return
         run = self._latest[scheduler]
         if isinstance(what, JobState):
-            run.jobs[job] = JobNotes(what, cast("float | None", at), until, more or PLAIN_END)
+            facts = run.note(job)
+            facts.state, facts.started_at, facts.finished_at, facts.end = what, at, until, more or PLAIN_END
         elif what is EventKind.READY:
-            run.ready[job] = at
+            run.note(job).ready_at = at
         elif what is EventKind.ATTEMPT:
-            run.further_attempts.setdefault(job, []).append(at)
+            run.note(job).further_attempts += (at,)
         elif what is EventKind.ADDED:
-            run.added[job] = at
+            run.note(job).added_at = at
+        elif what is EventKind.PATH:
+            run.note(job).path = more
         elif what is EventKind.WINDOW:
             run.window_sizes.append((at, more))
         elif what is EventKind.INCIDENT:
             self.incidents.append((at, run, job, more[0]))
-        elif what is EventKind.PATH:
-            run.paths[job] = more
         else:
             run.ended, run.ending = at, more
 
@@ -113,18 +157,22 @@ class Reader:
 
     def _look_at_unsettled(self, run: RunNotes) -> None:
         """Add the jobs that have not settled, as they were when the run ended, or as they are."""
-        members = run.scheduler if run.ending is None else run.ending.unsettled
-        for job in members:
-            if job not in run.jobs:
-                over = run.ending is not None
-                run.jobs[job] = JobNotes(JobState.IDLE if over else job.state, None if over else job.started_at)
+        if run.ending is not None:
+            for job in run.ending.unsettled:
+                run.note(job)
+            return
+        for facts in map(run.note, run.scheduler):
+            if facts.state is JobState.IDLE:
+                facts.state, facts.started_at = facts.job.state, facts.job.started_at
 
     def _add_those_that_never_ran(self) -> None:
         ran = {(run.outer, run.scheduler) for run in self.runs}
         for run in self.runs:  # it grows meanwhile
             for job in run.jobs:
                 if is_scheduler(job) and (run, job) not in ran:
-                    empty = RunNotes(job, run, 0, jobs={one: JobNotes(JobState.IDLE) for one in job})
+                    empty = RunNotes(job, run, 0)
+                    for one in job:
+                        empty.note(one)
                     self.runs.append(empty)
 
 
@@ -223,201 +271,168 @@ class _Builder:
     def __init__(self, reader: Reader) -> None:
         self._reader: Final = reader
         self._runs: Final = reader.runs
-        self._depths: Final = self._find_depths()
-        self._order: Final = sorted(self._places(), key=lambda place: place[:3])
-        self._numbers: Final = {(id(run), job): number for number, (*_, run, job) in enumerate(self._order)}
-        self._lanes: Final = self._find_lanes()
+        self._jobs: Final = self._in_order()
         self._paths: Final = self._find_paths()
         self._scopes: Final = Scopes()
         self._needs: Final = self._find_needs()
+        for run in self._runs:
+            _find_lanes(run)
 
     def record(self) -> TraceRecord:
         """Put it all together."""
-        places = {id(run): place for place, run in enumerate(self._runs)}
-        incidents = (
-            IncidentMark(at, places[id(run)], job, message) for at, run, job, message in self._reader.incidents
-        )
-        last = next(run for run in reversed(self._runs) if run.beginning is not None)
-        assert last.beginning is not None
-        now = max(run.ended if run.ended is not None else last.beginning.clock() for run in self._runs if run.beginning)
-        runs = tuple(self._run_span(run) for run in self._runs)
+        places = {run: place for place, run in enumerate(self._runs)}
+        incidents = (IncidentMark(at, places[run], job, message) for at, run, job, message in self._reader.incidents)
+        last = next(run.beginning for run in reversed(self._runs) if run.began is not None)
+        now = max(last.clock() if run.ended is None else run.ended for run in self._runs if run.began is not None)
+        runs = tuple(map(_run_span, self._runs))
+        jobs = [facts.job for facts in self._jobs]
         return TraceRecord(
-            spans=self._with_waits([self._span(run, job) for *_, run, job in self._order], runs, now),
+            spans=self._with_waits([self._span(facts) for facts in self._jobs], runs, now),
             runs=runs,
             resources=tuple(self._scopes.all),
-            kinds=tuple(kind_of(job.label, given_label(job) is not None) for *_, job in self._order),
+            kinds=tuple(kind_of(job.label, given_label(job) is not None) for job in jobs),
             incidents=tuple(incidents),
-            wall_offset=last.beginning.wall_offset,
+            wall_offset=last.wall_offset,
             now=now,
-            failures=dict(self._failures()),
-            commands=dict(self._commands()),
-            jobs=tuple(job for *_, job in self._order),
+            failures={facts.number: failure for facts in self._jobs if (failure := _own_failure(facts)) is not None},
+            commands={
+                facts.number: (facts.job, facts.end.command) for facts in self._jobs if facts.end.command is not None
+            },
+            jobs=tuple(jobs),
         )
+
+    def _in_order(self) -> list[JobNotes]:
+        """Return the jobs by their start, their depth, and when they were added, and number them."""
+        places: list[tuple[float, int, int, JobNotes]] = []
+        depths: dict[RunNotes | None, int] = {None: -1}
+        for run in self._runs:  # each comes after the one around it
+            depths[run] = depths[run.outer] + 1
+            added = {job: number for number, job in enumerate(run.scheduler)}
+            places += (
+                (_or_never(facts.started_at), depths[run], added.get(job, len(added)), facts)
+                for job, facts in run.jobs.items()
+            )
+        places.sort(key=itemgetter(0, 1, 2))
+        jobs = [facts for *_, facts in places]
+        for number, facts in enumerate(jobs):
+            facts.number = number
+        return jobs
 
     def _find_needs(self) -> dict[int, Needs]:
         """Return what each span needed, as far as it needed anything, and note when keys were throttled."""
-        scopes: dict[int, dict[str, ResourceUse]] = {}
+        scopes: dict[RunNotes | None, dict[str, ResourceUse]] = {None: {}}
         found: dict[int, Needs] = {}
         for run in self._runs:  # each comes after the one around it
-            around = {} if run.outer is None else scopes[id(run.outer)]
-            reserved = () if run.outer is None else found.get(self._number(run.outer, run.scheduler), ())
-            pool = None if run.beginning is None else run.beginning.pool
-            scope = scopes[id(run)] = self._scopes.of_run(around, reserved, pool)
+            reserved = () if run.parent is None else found.get(run.parent.number, ())
+            scope = scopes[run] = self._scopes.of_run(scopes[run.outer], reserved, run.beginning.pool)
             for job, facts in run.jobs.items() if scope else ():
                 needs = needs_in(scope, job.needs or {})
                 if not needs:
                     continue
-                number = self._number(run, job)
-                found[number] = needs
+                found[facts.number] = needs
                 for throttled in facts.end.throttled:
                     for name, until in throttled.closed:
-                        scope[name].gate.closed.append((throttled.ended, until, number))
+                        scope[name].gate.closed.append((throttled.ended, until, facts.number))
         return found
 
     def _with_waits(self, spans: list[Span], runs: tuple[RunSpan, ...], now: float) -> tuple[Span, ...]:
         """Return the spans with what each of them waited for."""
         there: list[tuple[float, float]] = []
-        held: dict[int, tuple[tuple[float, float], ...]] = {}
-        for number, (*_, run, job) in enumerate(self._order):
-            facts = run.jobs[job]
-            over = now if run.ended is None else run.ended
+        for facts in self._jobs:
+            began, over = facts.run.began, now if facts.run.ended is None else facts.run.ended
             end = over if facts.finished_at is None else facts.finished_at
-            there.append((end if run.began is None else max(run.began, run.added.get(job, run.began)), end))
-            held[number] = facts.end.held
+            there.append((end if began is None else max(began, facts.added_at), end))
+        held = {facts.number: facts.end.held for facts in self._jobs}
         waits = Waits(spans, runs, there, self._needs, held)
         found = (tuple(waits.of(span)) for span in spans)
         return tuple(replace(span, waits=own) if own else span for span, own in zip(spans, found, strict=True))
 
-    def _failures(self) -> Iterator[tuple[int, Failure]]:
-        for number, (*_, run, job) in enumerate(self._order):
-            end = run.jobs[job].end
-            if run.jobs[job].state is JobState.FAILED and end.failure is not None and not end.through_member:
-                yield number, end.failure
-
-    def _commands(self) -> Iterator[tuple[int, tuple[Any, CommandEnd]]]:
-        for number, (*_, run, job) in enumerate(self._order):
-            if (command := run.jobs[job].end.command) is not None:
-                yield number, (job, command)
-
-    def _find_depths(self) -> dict[int, int]:
-        depths: dict[int, int] = {}
-        for run in self._runs:  # each comes after the one around it
-            depths[id(run)] = 0 if run.outer is None else depths[id(run.outer)] + 1
-        return depths
-
-    def _places(self) -> Iterator[tuple[float, int, int, RunNotes, AnyJob]]:
-        """Yield each job with what decides its place: its start, its depth, when it was added."""
-        for run in self._runs:
-            added = {job: number for number, job in enumerate(run.scheduler)}
-            for job, facts in run.jobs.items():
-                start = math.inf if facts.started_at is None else facts.started_at
-                yield start, self._depths[id(run)], added.get(job, len(added)), run, job
-
-    def _find_lanes(self) -> dict[int, int]:
-        """Return the lane of each span that started; ordinary jobs first, so that they need no more than the window."""
-        found: dict[int, int] = {}
-        for run in self._runs:
-            started = [
-                (self._number(run, job), facts, job) for job, facts in run.jobs.items() if facts.started_at is not None
-            ]
-            lowest = 1
-            for forever in (False, True):
-                chosen = sorted((one for one in started if one[2].forever is forever), key=lambda one: one[0])
-                bounds = ((facts.started_at or 0.0, _end(facts)) for _, facts, _ in chosen)
-                since = (self._scheduled_at(run, job, facts, self._required(run, job)) for _, facts, job in chosen)
-                rows = list(lanes(bounds, since))
-                found.update((number, row + lowest) for (number, *_), row in zip(chosen, rows, strict=True))
-                lowest += max(rows, default=-1) + 1
-        return found
-
-    def _find_paths(self) -> dict[int, dict[AnyJob, str]]:
+    def _find_paths(self) -> dict[RunNotes, dict[AnyJob, str]]:
         """Return the paths of the jobs below the outermost run of each run."""
-        roots = [run for run in self._runs if run.outer is None]
-        several = len({run.scheduler for run in roots}) > 1
-        found: dict[int, dict[AnyJob, str]] = {}
-        for root in roots:
-            scheduler = root.scheduler
-            prefix = f"{scheduler.label}/" if several and scheduler.scheduler is None else None
-            found[id(root)] = paths_of(scheduler, prefix)
-        for run in self._runs:
-            if run.outer is not None:
-                found[id(run)] = found[id(run.outer)]
-                if (path := run.outer.paths.get(run.scheduler)) is not None:
-                    found[id(run)].update(paths_of(run.scheduler, f"{path}/"))
-            found[id(run)].update(run.paths)
+        several = len({run.scheduler for run in self._runs if run.outer is None}) > 1
+        found: dict[RunNotes, dict[AnyJob, str]] = {}
+        for run in self._runs:  # each comes after the one around it
+            scheduler = run.scheduler
+            if run.outer is None:
+                prefix = f"{scheduler.label}/" if several and scheduler.scheduler is None else None
+                found[run] = paths_of(scheduler, prefix)
+            else:
+                found[run] = found[run.outer]
+                if run.parent is not None and run.parent.path:
+                    found[run].update(paths_of(scheduler, f"{run.parent.path}/"))
+            found[run].update((job, facts.path) for job, facts in run.jobs.items() if facts.path)
         return found
 
-    def _span(self, run: RunNotes, job: AnyJob) -> Span:
-        facts, number = run.jobs[job], self._number(run, job)
-        command = facts.end.command
-        required = self._required(run, job)
-        ready = run.ready.get(job)
+    def _span(self, facts: JobNotes) -> Span:
+        job, run, end = facts.job, facts.run, facts.end
+        command = end.command
         return Span(
-            number=number,
-            parent=self._parent(run),
+            number=facts.number,
+            parent=None if run.parent is None else run.parent.number,
             run=run.number,
-            path=self._paths[id(run)].get(job, job.label),
+            path=self._paths[run].get(job, job.label),
             label=job.label,
             kind=type(job).__name__,
             state=facts.state,
             critical=job.is_critical(),
             forever=job.forever,
-            scheduled_at=self._scheduled_at(run, job, facts, required),
+            scheduled_at=facts.scheduled_at(),
             started_at=facts.started_at,
-            ready_at=ready,
+            ready_at=facts.ready_at,
             finished_at=facts.finished_at,
-            attempts=tuple(_attempts(facts, run.further_attempts.get(job, ()))),
-            lane=self._lanes.get(number),
-            timed_out=facts.end.timed_out,
-            required=tuple(self._number(run, one) for one in required),
-            exception=None if facts.end.failure is None else facts.end.failure.exception,
+            attempts=tuple(facts.attempts()),
+            lane=facts.lane,
+            timed_out=end.timed_out,
+            required=tuple(one.number for one in facts.required),
+            exception=None if end.failure is None else end.failure.exception,
             returncode=None if command is None else command.returncode,
             user_time=None if command is None else command.user_time,
             system_time=None if command is None else command.system_time,
             max_rss=None if command is None else command.max_rss,
-            throttled=tuple((one.began, one.ended) for one in facts.end.throttled),
-            restored=facts.end.restored,
+            throttled=tuple((one.began, one.ended) for one in end.throttled),
+            restored=end.restored,
         )
 
-    def _required(self, run: RunNotes, job: AnyJob) -> list[AnyJob]:
-        return [one for one in waits_for(run.scheduler, job) if one in run.jobs]
 
-    def _scheduled_at(self, run: RunNotes, job: AnyJob, facts: JobNotes, required: Iterable[AnyJob]) -> float | None:
-        """Return when the last requirement settled, which need not be recorded while the run is under way."""
-        if facts.state in (JobState.IDLE, JobState.BLOCKED, JobState.SKIPPED) or run.began is None:
-            return None
-        found = max(run.began, run.added.get(job, run.began))
-        for one in required:
-            settled = run.ready.get(one, run.jobs[one].finished_at)
-            if settled is None:
-                return None  # it was cancelled before
-            found = max(found, settled)
-        return found if facts.started_at is None else min(found, facts.started_at)
+def _run_span(run: RunNotes) -> RunSpan:
+    culprit = None if run.ending is None or run.ending.culprit is None else run.jobs.get(run.ending.culprit)
+    return RunSpan(
+        scheduler=run.scheduler,
+        parent=None if run.parent is None else run.parent.number,
+        number=run.number,
+        label=run.scheduler.label,
+        started_at=run.began,
+        finished_at=run.ended,
+        window=run.beginning.window,
+        has_limiter=run.beginning.has_limiter,
+        backend=run.beginning.backend,
+        window_sizes=tuple(run.window_sizes),
+        learned=run.beginning.learned,
+        reason=None if run.ending is None else run.ending.reason,
+        culprit=None if culprit is None else culprit.number,
+        members=tuple(sorted(facts.number for facts in run.jobs.values())),
+    )
 
-    def _run_span(self, run: RunNotes) -> RunSpan:
-        culprit = run.ending.culprit if run.ending is not None else None
-        return RunSpan(
-            scheduler=run.scheduler,
-            parent=self._parent(run),
-            number=run.number,
-            label=run.scheduler.label,
-            started_at=run.began,
-            finished_at=run.ended,
-            window=run.beginning.window if run.beginning is not None else None,
-            has_limiter=run.beginning is not None and run.beginning.has_limiter,
-            backend=run.beginning.backend if run.beginning is not None else "",
-            window_sizes=tuple(run.window_sizes),
-            learned=run.beginning.learned if run.beginning is not None else None,
-            reason=run.ending.reason if run.ending is not None else None,
-            culprit=None if culprit is None else self._numbers.get((id(run), culprit)),
-            members=tuple(sorted(self._number(run, job) for job in run.jobs)),
-        )
 
-    def _parent(self, run: RunNotes) -> int | None:
-        return None if run.outer is None else self._number(run.outer, run.scheduler)
+def _find_lanes(run: RunNotes) -> None:
+    """Give each job of a run that started its lane; ordinary jobs first, so that they need no more than the window."""
+    started = sorted((one for one in run.jobs.values() if one.started_at is not None), key=lambda one: one.number)
+    lowest = 1
+    for forever in (False, True):
+        chosen = [one for one in started if one.job.forever is forever]
+        bounds = ((one.started_at or 0.0, _or_never(one.finished_at)) for one in chosen)
+        for one, row in zip(chosen, [*lanes(bounds, (one.scheduled_at() for one in chosen))], strict=True):
+            one.lane = row + lowest
+        lowest = max((one.lane + 1 for one in chosen if one.lane is not None), default=lowest)
 
-    def _number(self, run: RunNotes, job: AnyJob) -> int:
-        return self._numbers[id(run), job]
+
+def _own_failure(facts: JobNotes) -> Failure | None:
+    """Return the failure of a job that FAILED by itself."""
+    return None if facts.state is not JobState.FAILED or facts.end.through_member else facts.end.failure
+
+
+def _or_never(time: float | None) -> float:
+    return math.inf if time is None else time
 
 
 NUMBERS: Final = re.compile(r"[\s_.:#-]*\d+([.,:]\d+)*")
@@ -430,14 +445,3 @@ def kind_of(label: str, is_given: bool) -> str:
     if not is_given:
         return label.partition("(")[0].split(" ")[0] or label
     return NUMBERS.sub("", IN_BRACKETS.sub("*", label)).strip() or label
-
-
-def _attempts(facts: JobNotes, further: Iterable[float]) -> Iterator[float]:
-    """Yield when each attempt began, without those that came before a throttle."""
-    if facts.started_at is not None:
-        yield facts.started_at
-        yield from (at for at in further if at > facts.started_at)
-
-
-def _end(facts: JobNotes) -> float:
-    return math.inf if facts.finished_at is None else facts.finished_at
