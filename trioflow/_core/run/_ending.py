@@ -104,7 +104,7 @@ class Ending:
         members = self._run.members
         by_service = {worker.job: worker for worker in workers}
         levels: dict[AbstractJob[Any], int] = {}  # the most live services on one path of requirements to a job
-        for job in members.topological_order():
+        for job in self._run.scheduler.topological_order():
             below = max((levels[one] for one in members.waits_for(job)), default=0)
             levels[job] = below + (job in by_service)
         waves: dict[int, list[Worker]] = {}

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _log
-from ..base._states import HOW_RUNS_END, JobState, StopReason
+from ..base._states import COMPLETED, HOW_RUNS_END, JobState, StopReason
 from ..job import _errors
 from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import shortened
@@ -120,6 +120,8 @@ def raise_or_true(scheduler: BaseScheduler, run: Run) -> bool:
         JobCancelled: it was cancelled or drained.
 
     """
+    if run.reason is COMPLETED:
+        return True
     if run.reason is StopReason.CRITICAL and run.culprit is not None:
         failure: Failure = run.culprit._outcome
         raise failure.exception.with_traceback(failure.traceback)

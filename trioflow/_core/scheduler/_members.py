@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from ..base import _graph
 from ..base._shown import shown
 from ..base._states import JobState
 from ..job._around import is_inside, outermost, outwards
@@ -76,14 +75,6 @@ class Members:
         self.takes_from_outside = False
 
     # ---- what it can be asked
-
-    def topological_order(self) -> list[AbstractJob[Any]]:
-        """Return the jobs, each after all that it requires; see `Scheduler.topological_order`."""
-        _checks.imply_all(self)
-        order = _graph.topological_order(self.jobs, self.waits_for)
-        if len(order) < len(self.jobs):
-            _checks.refuse_cycle(self)
-        return order
 
     def waits_for(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
         """Return the members that must settle before `job`: those that it requires, and those implied by its inputs."""
@@ -273,12 +264,6 @@ class Members:
             self.forget(job)
         if dropped:
             self._drop_requirements(dropped.__contains__)
-
-    def keep_only(self, kept: set[AbstractJob[Any]]) -> None:
-        """Remove all jobs but these, and drop the requirements on the removed ones."""
-        for job in [job for job in self.jobs if job not in kept]:
-            self.forget(job)
-        self.drop_strange_requirements()
 
     def drop_strange_requirements(self) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
         """Drop the requirements that are not members, but not inputs; return what was dropped."""

@@ -7,19 +7,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from types import EllipsisType, TracebackType
-from typing import (
-    TYPE_CHECKING,
-    Any,
-    ClassVar,
-    Final,
-    NamedTuple,
-    Never,
-    Self,
-    TypeVar,
-    Unpack,
-    cast,
-    overload,
-)
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Never, Self, TypeVar, Unpack, cast, overload
 
 from .. import backend as _backend
 from ..backend import BackendName
@@ -295,7 +283,11 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
 
         """
         self._refuse_during_run("keep_only()")
-        self._members.keep_only(set(self._members.own((jobs,), "keep_only()")))
+        kept = set(self._members.own((jobs,), "keep_only()"))
+        for job in self:
+            if job not in kept:
+                self._members.forget(job)
+        self._members.drop_strange_requirements()
         return self
 
     def sanitize(self) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
@@ -344,7 +336,11 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             CycleError: there is no such order.
 
         """
-        return self._members.topological_order()
+        _checks.imply_all(self._members)
+        order = _graph.topological_order(self._members.jobs, self._members.waits_for)
+        if len(order) < len(self):
+            _checks.refuse_cycle(self._members)
+        return order
 
     def entry_jobs(self) -> list[AbstractJob[Any]]:
         """Return the jobs that require no other member, in the order added."""

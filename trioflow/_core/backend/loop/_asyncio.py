@@ -30,15 +30,7 @@ class AsyncioHost(HostTask):
     The deadline is not that of a scope around the task: it must be able to tell a native cancellation from a scope's.
     """
 
-    __slots__ = (
-        "_cancellation",
-        "_context",
-        "_losing_patience",
-        "_requests",
-        "_timer",
-        "loop",
-        "task",
-    )
+    __slots__ = ("_cancellation", "_context", "_losing_patience", "_requests", "_timer", "loop", "task")
 
     def __init__(
         self,
