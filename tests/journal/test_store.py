@@ -509,6 +509,24 @@ def test_who_is_refused_waits_for_nobody_and_leaves_nothing(file: Path, monkeypa
         holder.kill()
 
 
+def test_a_wait_for_a_run_that_nothing_is_known_of_is_in_the_log(
+    file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In another PID namespace its process is none that lives here, and the wait of ten seconds was silent."""
+    name = re.sub(r"\d+", "4194304", _lock.this_process(), count=1)
+    monkeypatch.setattr(_lock, "GUARD_PATIENCE", 0.03)
+    monkeypatch.setattr(_lock, "SILENCE", 0.0)
+    with Python(["-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        file.with_name("run.db-lock").write_text(name)
+        with pytest.raises(JournalError, match="another run uses it: process 4194304 "):
+            Store(file, writes=True)
+        holder.kill()
+    (line,) = caplog.messages
+    assert line.endswith(f"waits for another run to leave it, 0.03 s at most ({name})")
+
+
 def test_a_lock_that_goes_a_moment_after_the_other_is_waited_for(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a process that was killed the system closes one descriptor after the other."""
     file.with_name("run.db-lock").write_text(re.sub(r"\d+", "4194304", _lock.this_process(), count=1))

@@ -77,9 +77,9 @@ class Journal:
     Args:
         path: the file, which is made if it is not there. A directory with the same name and "-results" behind it has
             the results of more than 1 MiB.
-        durable: "group" commits once in each turn of the event loop, so that a killed process loses a millisecond of
-            work; "each" commits each job before any job that requires it starts, and syncs it to the disk, so that it
-            survives a power cut.
+        durable: "group" commits once in each turn of the event loop, so that a killed process loses what ended in
+            the last turn; "each" commits each job before any job that requires it starts, and syncs it to the disk, so
+            that it survives a power cut.
         save: how the results of jobs are stored that do not say: "json"; "pickle"; a pair (dump, load); or None.
         hash: whether files count by their contents, and not by size and modification time.
         source: whether functions count by their source, too. What they call does not.

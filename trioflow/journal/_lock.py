@@ -20,6 +20,7 @@ import contextlib
 import datetime
 import errno
 import fcntl
+import math
 import os
 import re
 import socket
@@ -32,6 +33,8 @@ from .._core.api.journals import JournalError, warn
 
 GUARD_PATIENCE: Final = 10.0
 """Seconds to wait for the guard of a killed run; it takes a few tenths."""
+SILENCE: Final = 0.5
+"""Seconds after which the log says that a run waits for another one."""
 SET: Final[int | None] = getattr(fcntl, "F_OFD_SETLK", None)
 GET: Final[int | None] = getattr(fcntl, "F_OFD_GETLK", None)
 """Not every system has locks of open file descriptions; without them, the locks are those of POSIX."""
@@ -46,6 +49,26 @@ ALIVE: Final = (128, 1)
 
 _own: Final[dict[tuple[int, int], Lock]] = {}
 """The journals that this process writes, by device and inode."""
+
+
+class Patience:
+    """A wait for another run's locks, of some seconds; the log has a line about one that is not over at once."""
+
+    def __init__(self, who: str, holder: str) -> None:
+        now = time.monotonic()
+        self._ends: Final = now + GUARD_PATIENCE
+        self._speaks = now + SILENCE
+        holder = holder or "it has left no name"
+        self._text: Final = f"{who}: waits for another run to leave it, {GUARD_PATIENCE:g} s at most ({holder})"
+
+    def wait(self) -> bool:
+        """Sleep for a moment; return False if the time is over."""
+        now = time.monotonic()
+        if now > self._speaks:
+            self._speaks = math.inf
+            warn(self._text)
+        time.sleep(0.01)
+        return now <= self._ends
 
 
 class Lock:
@@ -93,7 +116,7 @@ class Lock:
 
     def _acquired(self, who: str) -> int:
         """Return the lock file, locked."""
-        patience = time.monotonic() + GUARD_PATIENCE
+        patience = None
         while True:
             try:
                 file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -110,9 +133,9 @@ class Lock:
             except OSError as error:
                 holder = os.pread(file, 1000, 0).decode(errors="replace")
                 os.close(file)
-                if _lives(holder) or time.monotonic() > patience:
+                patience = patience or Patience(who, holder)
+                if _lives(holder) or not patience.wait():
                     raise _refused(who, error, holder) from error
-                time.sleep(0.01)
 
     def _lone(self, path: Path, who: str) -> int:
         """Return a descriptor of the database, which nobody else has by another name."""
@@ -124,15 +147,14 @@ class Lock:
             raise JournalError(f"{who}: it cannot be opened: {error.strerror}") from error
         if SET is not None:
             holder = os.pread(self._file, 1000, 0).decode(errors="replace")  # who had it last, if that was killed
-            patience = time.monotonic() + GUARD_PATIENCE
+            patience = Patience(who, holder)
             while True:
                 try:
                     lock(file, LONE, 1)
                     break
                 except OSError as error:
-                    if _lives(holder) or time.monotonic() > patience:
+                    if _lives(holder) or not patience.wait():
                         raise _refused(who, error, "") from error
-                    time.sleep(0.01)
         return file
 
     def _kept(self, descriptor: int) -> int:
@@ -141,12 +163,13 @@ class Lock:
 
     def _wait_for_guard(self, who: str) -> None:
         """Wait until nothing is left of a process that was killed while it had the lock."""
-        patience = time.monotonic() + GUARD_PATIENCE
-        while time.monotonic() < patience:
+        patience = Patience(who, "its commands are being ended")
+        while True:
             try:
                 fcntl.flock(self._for_guards, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                time.sleep(0.01)
+                if not patience.wait():
+                    break
             except OSError:
                 return  # the file system has no such locks
             else:
