@@ -22,7 +22,7 @@ SESSIONS = [
 ]
 """Pages that show a session: programs that a reader saves, and commands. One test runs each from beginning to end."""
 
-PATIENCE = 40.0
+PATIENCE = 120.0
 """Seconds after which what another process should have done has gone wrong; enough for a busy machine."""
 
 

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import trioflow
 
-from .places import ROOT
+from .places import PATIENCE, ROOT
 
 if TYPE_CHECKING:
     import pytest
@@ -101,7 +101,7 @@ def python(*words: Any, input: Any = None, **options: Any) -> subprocess.Complet
         options["stdin"] = subprocess.PIPE
     with Python([str(word) for word in words], **options) as process:
         try:
-            stdout, stderr = process.communicate(input, timeout=50)
+            stdout, stderr = process.communicate(input, timeout=PATIENCE)
         except BaseException:
             process.kill()
             raise

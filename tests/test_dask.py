@@ -49,7 +49,6 @@ from .places import EXAMPLES, PATIENCE
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning:distributed"),
-    pytest.mark.timeout(120),
 ]
 
 

@@ -12,9 +12,8 @@ from typing import Any
 from click.testing import Result
 
 from ..cli.command_line import COMMAND, ENVIRONMENT, WORDS, trioflow
+from ..places import PATIENCE
 from ..pythons import Python
-
-PATIENCE = 30
 
 
 def batch(*words: Any) -> Result:
@@ -31,7 +30,7 @@ def gnu(*words: Any, **options: Any) -> subprocess.CompletedProcess[bytes]:
     environment = {**os.environ, "PARALLEL_SHELL": "/bin/sh"}
     command = [os.fsencode(str(word)) for word in ("parallel", "--will-cite", *words)]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options}
-    return subprocess.run(command, env=environment, check=False, timeout=50, **options)
+    return subprocess.run(command, env=environment, check=False, timeout=PATIENCE, **options)
 
 
 def columns(log: Path) -> list[str]:

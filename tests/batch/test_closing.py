@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from ..jobs.posix.process_trees import until_there
-from .process import PATIENCE, batch, meanwhile, running
+from ..places import PATIENCE
+from .process import batch, meanwhile, running
 
 pytestmark = pytest.mark.usefixtures("plain_shell")
 

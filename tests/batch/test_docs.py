@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ..places import ROOT
+from ..places import PATIENCE, ROOT
 from ..pythons import make_program
 
 PAGE = (ROOT / "docs" / "command" / "batch.md").read_text(encoding="utf-8")
@@ -31,7 +31,7 @@ def shell(directory: Path, script: str) -> str:
     environment.pop("PARALLEL_SHELL", None)
     done = subprocess.run(
         ["/bin/sh", "-c", script], cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL, text=True, timeout=50, check=False,
+        stdin=subprocess.DEVNULL, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     return done.stdout
 

@@ -12,7 +12,8 @@ from click.testing import Result
 
 from ..cli.command_line import trioflow
 from ..jobs.posix.process_trees import until_there
-from .process import PATIENCE, meanwhile, running
+from ..places import PATIENCE
+from .process import meanwhile, running
 
 pytestmark = pytest.mark.usefixtures("plain_shell")
 

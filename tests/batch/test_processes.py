@@ -19,7 +19,8 @@ import pytest
 from trioflow.batch._output import StdStream
 
 from ..jobs.posix.process_trees import STUBBORN, Watched, until_there, watched
-from .process import PATIENCE, running
+from ..places import PATIENCE
+from .process import running
 
 __all__ = ["watched"]
 

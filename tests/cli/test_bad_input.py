@@ -16,6 +16,7 @@ import pytest
 
 from trioflow.cli import main
 
+from ..places import PATIENCE
 from ..pythons import Python
 from .command_line import COMMAND, ENVIRONMENT, WORDS, process, run, trioflow, written
 
@@ -158,7 +159,7 @@ def test_a_missing_package_says_how_to_install_it(tmp_path: Path, missing: str) 
     """Without click or rich the command says what to install, with exit code 2."""
     code = f"import sys; sys.modules[{missing!r}] = None; import trioflow.cli; trioflow.cli.main()"
     command = [sys.executable, "-c", code, "run", written(tmp_path, FINE)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 2
     assert f"needs {'the package ' if missing == 'click' else ''}{missing}: pip install 'trioflow[cli]'" in done.stderr
     assert "Traceback" not in done.stderr
@@ -254,7 +255,7 @@ def test_closed_streams(tmp_path: Path) -> None:
     """Without a standard output at all the command does its work."""
     shell = 'exec "$@" >&- 2>&-'
     command = ["sh", "-c", shell, "sh", *COMMAND, "run", "--no-monitor", written(tmp_path, "x = Scheduler(Job(fail))")]
-    assert subprocess.run(command, env=ENVIRONMENT, timeout=50, check=False).returncode == 3
+    assert subprocess.run(command, env=ENVIRONMENT, timeout=PATIENCE, check=False).returncode == 3
 
 
 def test_a_stream_that_is_ascii(tmp_path: Path) -> None:

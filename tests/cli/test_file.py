@@ -12,6 +12,7 @@ import pytest
 
 from trioflow.cli import _scenario
 
+from ..places import PATIENCE
 from .command_line import labels, trioflow, unchanged_process, written
 
 
@@ -243,5 +244,7 @@ except SystemExit:
     pass
 print(sorted({"rich", "graphviz", "html", "trioflow.check._findings"} & set(sys.modules)))
 """
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=True).stdout
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True
+    ).stdout
     assert said.splitlines()[-1] == "[]"

@@ -15,6 +15,7 @@ from click.shell_completion import ShellComplete
 
 from trioflow.cli._commands import COMMANDS, command
 
+from ..places import PATIENCE
 from .command_line import ENVIRONMENT, process, run, trioflow, written
 
 CODE = """
@@ -222,6 +223,6 @@ def test_completion_in_bash() -> None:
     """
     environment = {**ENVIRONMENT, "PATH": f"{sysconfig.get_path('scripts')}:{os.environ['PATH']}"}
     done = subprocess.run(
-        ["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=50, check=False
+        ["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.stdout == "simulate\n", done.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ..places import ROOT, SESSIONS
+from ..places import PATIENCE, ROOT, SESSIONS
 from ..pythons import make_program
 from .timeless import timeless
 
@@ -34,7 +34,6 @@ def programs(directory: Path) -> None:
         (directory / name).chmod(0o755)
 
 
-@pytest.mark.timeout(180)  # a session takes half a minute, and some more on a busy machine
 @pytest.mark.parametrize("page", SESSIONS)
 def test_a_session_prints_what_the_page_says(tmp_path: Path, page: str) -> None:
     """Save and type what it says, from beginning to end, and compare each answer; three dots stand for any lines."""
@@ -57,7 +56,7 @@ def test_a_session_prints_what_the_page_says(tmp_path: Path, page: str) -> None:
         for line, shown in re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", step["text"], re.MULTILINE):
             done = subprocess.run(
                 ["/bin/sh", "-c", line], cwd=place, env=environment, stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=50, check=False,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=PATIENCE, check=False,
             )  # fmt: skip
             alike = OutputChecker().check_output(timeless(shown), timeless(done.stdout), ELLIPSIS)
             assert alike, f"$ {line}\n{done.stdout}"

@@ -22,11 +22,11 @@ import trio
 from trioflow import Job, JobCancelled, JobState, JobTimeout, Scheduler, StopReason, ThreadJob, current_job
 
 from ..bodies import turns
+from ..places import PATIENCE
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
 
-PATIENCE = 10.0  # seconds after which a thread that waits for its test gives up
 SOON = 0.1  # a timeout that passes while the function works, and not before it has begun
 
 

@@ -314,7 +314,6 @@ def test_a_server_that_lies_fails_the_job_and_nothing_else(backend: str, site: S
         assert "\x1b" not in str(job.raised_exception())
 
 
-@pytest.mark.timeout(240)
 def test_whenever_something_is_killed_nothing_survives(
     backend: str, site: Site, watched: Watched, mark: dict[str, str]
 ) -> None:
