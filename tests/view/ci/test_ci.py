@@ -88,14 +88,20 @@ def test_each_outcome_is_one_that_ci_systems_know(virtual: Virtual, tmp_path: Pa
 
 
 def test_jobs_that_are_dropped_are_cases_too(virtual: Virtual, tmp_path: Path) -> None:
-    """With `keep_jobs=False` the scheduler is empty in the end."""
-    scheduler = Scheduler(Job(nap, 1, label="a"), Job(fail, 1, label="b"), label="s", keep_jobs=False)
+    """With `keep_jobs=False` the scheduler has lost in the end what a job has added."""
+
+    async def grow() -> None:
+        scheduler.update([Job(nap, 1, label="a"), Job(fail, 1, label="b")])
+
+    scheduler = Scheduler(Job(grow, label="grow"), label="s", keep_jobs=False)
     virtual(run_and_report, scheduler, JUnit(tmp_path / "junit.xml"), Summary(tmp_path / "s.md"))
+    assert len(scheduler) == 1
     assert {name: kinds(case) for name, case in cases_in(tmp_path / "junit.xml").items()} == {
+        "s: grow": [],
         "s: a": [],
         "s: b": ["Failure"],
     }
-    assert "1 of 2 jobs failed" in (tmp_path / "s.md").read_text()
+    assert "1 of 3 jobs failed" in (tmp_path / "s.md").read_text()
 
 
 def hostile() -> Scheduler:

@@ -28,10 +28,17 @@ def times(span: Span) -> tuple[float | None, ...]:
 
 
 def test_jobs_that_are_dropped_have_their_paths(virtual: Virtual) -> None:
-    """With `keep_jobs=False` they are gone when the trace is read, and so is what was nested."""
-    inner = Scheduler(Job(nap, 1, label="b"), Job(nap, 2, label="b"), label="inner")
-    scheduler = Scheduler(inner, Job(nap, 1, label="a"), Job(nap, 2, label="a"), keep_jobs=False)
-    assert {span.path for span in traced(virtual, scheduler).spans} == {"inner", "inner/b", "inner/b#2", "a", "a#2"}
+    """With `keep_jobs=False` those that a job has added are gone when the trace is read, and so is what was nested."""
+
+    async def grow() -> None:
+        for label in ("a", "a"):
+            scheduler.add(Job(nap, 1, label=label))
+        scheduler.add(Scheduler(Job(nap, 1, label="b"), Job(nap, 2, label="b"), label="inner"))
+
+    scheduler = Scheduler(Job(grow, label="grow"), keep_jobs=False)
+    paths = {span.path for span in traced(virtual, scheduler).spans}
+    assert paths == {"grow", "a", "a#2", "inner", "inner/b", "inner/b#2"}
+    assert len(scheduler) == 1
 
 
 # --- one run
