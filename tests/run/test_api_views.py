@@ -68,13 +68,13 @@ def test_an_adaptive_window_tells_the_most_that_it_may_have(virtual: Virtual) ->
 def test_a_window_that_is_a_limiter_tells_its_tokens(virtual: Virtual) -> None:
     """Others may have some of them, too; a window that is a number has none."""
 
-    async def look(scheduler: Scheduler) -> tuple[bool, int | None]:
+    async def look(scheduler: Scheduler) -> int | None:
         run = views.current_run(scheduler)
         assert run is not None
-        return run.has_limiter, run.tokens_taken
+        return run.tokens_taken
 
     async def both() -> None:
-        for window, told in ((2, (False, None)), (anyio.CapacityLimiter(2), (True, 1))):
+        for window, told in ((2, None), (anyio.CapacityLimiter(2), 1)):
             scheduler = Scheduler(jobs_window=window)
             job = scheduler.add(Job(look, ref(scheduler)))
             await scheduler.co_run()

@@ -199,17 +199,13 @@ class Call:
         """Return the keyword arguments with the jobs among them."""
         return self._values
 
-    def filled(self) -> dict[str, Any]:
-        """Return the keyword arguments for a call."""
-        return self.with_inputs(result_of)
-
     def with_inputs(self, value_of: ValueOf) -> dict[str, Any]:
         """Return the keyword arguments with `value_of(job)` in place of the result of each job."""
         return self._values if self._template is None else self._template.build(value_of)
 
     def __call__(self, /, *args: Any, **more: Any) -> Any:
         """Call the function with these arguments and the bound ones."""
-        return self.func(*args, **self.filled(), **more)
+        return self.func(*args, **self.with_inputs(result_of), **more)
 
 
 class Search:

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Final, Unpack, cast, overload
 from ..base import _functions
 from ..base._shown import shown
 from . import _labels, _options
-from ._call import ATOMS, Call, DirectArguments, Search, ValueOf, direct_places
+from ._call import ATOMS, Call, DirectArguments, Search, ValueOf, direct_places, result_of
 from ._given import A, B, C, E, Function1, Function2, Function3, Function4, Function5, G, Given
 from ._job import NO_LIMITS, AbstractJob, T
 from ._options import JobOptions
@@ -138,20 +138,14 @@ def call_of(job: FunctionJob[T], value_of: ValueOf | None = None) -> functools.p
         value_of: a function that returns what is to stand for an input; None for its result.
 
     """
-    function: Any = job._function
-    args: Any = job._args
-    if value_of is not None and type(args) is not tuple:
-        args = args.with_inputs(value_of)
-    if isinstance(function, Call):
-        keywords = function.filled() if value_of is None else function.with_inputs(value_of)
-        filled = functools.partial(function.func, *args, **keywords)
-    else:
-        filled = functools.partial(function, *args)
+    call = call_with(job, value_of or result_of)
+    assert call is not None  # those of coroutine objects are called by `Job` itself
+    function, args, keywords = call
     job._release_inputs()
-    return filled
+    return functools.partial(function, *args, **keywords)
 
 
-def call_with(job: FunctionJob[Any], value_of: ValueOf) -> tuple[Any, tuple[Any, ...], dict[str, Any] | None] | None:
+def call_with(job: FunctionJob[Any], value_of: ValueOf) -> tuple[Any, tuple[Any, ...], dict[str, Any]] | None:
     """Return the function of a job, its arguments by position, and those by name, or None.
 
     Args:
@@ -170,7 +164,7 @@ def call_with(job: FunctionJob[Any], value_of: ValueOf) -> tuple[Any, tuple[Any,
     function: Any = job._function
     if type(function) is Call:
         return cast(Any, function.func), args, function.with_inputs(value_of)
-    return function, args, None
+    return function, args, {}
 
 
 def input_at(job: AbstractJob[Any], number: int) -> AbstractJob[Any] | None:

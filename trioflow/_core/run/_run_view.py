@@ -46,11 +46,6 @@ class RunView:
         return self._run.backend.name
 
     @property
-    def has_limiter(self) -> bool:
-        """Whether its window is a limiter, of which others may have tokens too."""
-        return self._run.workers.limiter is not None
-
-    @property
     def tokens_taken(self) -> int | None:
         """How many tokens of its limiter are taken, by whomever; None if its window is not a limiter."""
         limiter: Any = self._run.workers.limiter

@@ -159,7 +159,7 @@ class Recorder(Instrument):
         self._open[scheduler] = None
         self._clock = clock = run.clock
         now = clock()
-        limits = run.window, run.has_limiter, scheduler.pool
+        limits = run.window, run.tokens_taken is not None, scheduler.pool
         beginning = RunStart(clock, time.time() - now, *limits, run.backend, learned_durations(scheduler))
         self._note((EventKind.BEGIN, scheduler, None, now, None, beginning))
         if run.has_adaptive_window:
