@@ -45,7 +45,7 @@ from . import otel_bodies
 from .bodies import notes, run, take
 from .cli.command_line import process, written
 from .cli.command_line import run as command_line
-from .places import EXAMPLES, PATIENCE
+from .places import EXAMPLES, PATIENCE, patiently
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning:distributed"),
@@ -509,13 +509,14 @@ def test_a_value_that_is_gone_is_named() -> None:
 
 
 @pytest.mark.usefixtures("client")  # its threads are there before
-def test_a_scheduler_of_dask_that_is_killed_fails_its_jobs_at_once(backend: str) -> None:
+@patiently(1, 20)
+def test_a_scheduler_of_dask_that_is_killed_fails_its_jobs_at_once(backend: str, unit: float) -> None:
     """With its address: those that wait there, and those that come later."""
     program = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
     with subprocess.Popen([*program, "--host", "127.0.0.1"], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         line = next(line for line in process.stderr if "Scheduler at:" in line)
-        with Client(line.split()[-1], set_as_default=False, timeout=1) as own:
+        with Client(line.split()[-1], set_as_default=False, timeout=unit) as own:
             waiting = ProcessJob(bodies.add, 1)
             timed = DaskJob(bodies.add, 1, client=own, timeout=60)
             later = ProcessJob(bodies.add, 2, required=[waiting, timed], critical=True)
