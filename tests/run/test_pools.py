@@ -5,13 +5,11 @@ from __future__ import annotations
 import itertools
 import random
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
-from typing import Any, cast
-from unittest.mock import Mock
+from typing import Any
 
 import anyio
 import pytest
@@ -20,8 +18,8 @@ from hypothesis import strategies as st
 
 from trioflow import Job, JobState, Pool, Rate, Scheduler, Sequence, Service, ThreadJob, current_job
 from trioflow._core.base import _graph
-from trioflow._core.limits._needs import PATIENCE, Sharing
-from trioflow._core.run import _worker
+from trioflow._core.limits import _admission
+from trioflow._core.limits._admission import Admission
 from trioflow.abc import Instrument
 from trioflow.testing import run_virtual
 
@@ -182,7 +180,7 @@ def test_no_deadlock_and_no_leak(backend: str, trees: list[Any], window: int, ti
     if timeout is None:
         assert all(job.is_settled() for scheduler in schedulers for job in scheduler.iterate_jobs())
     for resource in pool._resources.values():
-        assert not resource.waiting
+        assert not (resource.admission and resource.admission.kinds)
         assert not resource.holders
 
 
@@ -307,7 +305,7 @@ def test_explain_says_that_a_job_of_another_run_is_first(virtual: Virtual) -> No
             own.add(waiting)
 
     virtual(main)
-    behind = "behind 'earlier', which became ready before it, and is about to start"
+    behind = "behind 'earlier', which is before it, and is about to start"
     assert said[0] == f"'waiting' waits for cpu, of which there is enough, {behind}"
     assert waiting.started_at == 3
 
@@ -493,13 +491,13 @@ def test_parts_of_a_whole_are_exact(virtual: Virtual, need: Any, at_once: int) -
 @pytest.mark.parametrize("window", [None, 2])
 def test_runs_that_wait_do_not_all_look(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, window: int | None) -> None:
     """When a job ends, only those runs look whose jobs are first: a run looks no oftener among many than among few."""
-    look, looks = Sharing.first_that_can_start, itertools.count()
+    scan, looks = Admission.scan, itertools.count()
 
-    def counted(sharing: Sharing) -> Any:
+    def counted(admission: Admission, asker: Any) -> Any:
         next(looks)
-        return look(sharing)
+        return scan(admission, asker)
 
-    monkeypatch.setattr(Sharing, "first_that_can_start", counted)
+    monkeypatch.setattr(Admission, "scan", counted)
     runs = [Scheduler(*[Job(nap, needs={"cpu": 1}) for _ in range(5)], jobs_window=window) for _ in range(40)]
     assert virtual(Scheduler(*runs, pool=Pool(cpu=2)).co_run)
     assert next(looks) < 10 * 200
@@ -511,7 +509,7 @@ def test_a_look_asks_only_kinds_with_jobs(virtual: Virtual) -> None:
 
     async def body() -> None:
         run: Any = scheduler._run
-        asked.append(len(run.queue.jobs.sharing.queues))
+        asked.append(len(run.queue.jobs.sharing.lines))
 
     jobs: list[Any] = []
     for number in range(20):
@@ -554,12 +552,13 @@ def passed(number: int) -> Scheduler:
 
 @pytest.mark.parametrize("scenario", [kinds, rates, groups, passed])
 def test_the_work_for_each_job_does_not_grow_with_what_waits(
-    virtual: Virtual, scenario: Callable[[int], Scheduler]
+    virtual: Virtual, scenario: Callable[[int], Scheduler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Eight times as many jobs take no more calls of functions each, but for a logarithm.
 
     Each start once asked all others that waited: each kind of needs, each scheduler, each job that was passed.
     """
+    monkeypatch.setattr(_admission, "MOST", 8)  # 50 are more than a look goes through
 
     def calls_a_job(number: int) -> float:
         count = itertools.count()
@@ -576,28 +575,6 @@ def test_the_work_for_each_job_does_not_grow_with_what_waits(
         return next(count) / number
 
     assert calls_a_job(400) < 1.4 * calls_a_job(50)
-
-
-def test_runs_that_stand_in_line_for_a_turn_are_waited_for(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run whose job comes first may have to wait for its turn: the runs behind it are not woken in its place."""
-    woken = itertools.count()
-
-    def counted(sharing: Sharing) -> None:
-        next(woken)
-        wake(sharing)
-
-    async def computes() -> None:
-        end = time.perf_counter() + 0.001
-        while time.perf_counter() < end:
-            pass
-
-    wake = Sharing.wake
-    monkeypatch.setattr(Sharing, "wake", counted)
-    monkeypatch.setattr(_worker, "LEAST_IN_TURN", 1)
-    monkeypatch.setattr(_worker, "MOST_IN_TURN", 1)
-    runs = [Scheduler(*[Job(computes, needs={"cpu": 1}) for _ in range(3)]) for _ in range(80)]
-    assert Scheduler(*runs, pool=Pool(cpu=8)).run(backend=backend)
-    assert next(woken) < len(runs)
 
 
 def test_whoever_fits_if_those_before_it_cannot_start_is_woken(virtual: Virtual) -> None:
@@ -679,39 +656,37 @@ def test_a_large_need_is_passed_no_more_often_than_allowed(virtual: Virtual, run
     assert sum((job.started_at or 0) < large.started_at for row in small for job in row[1:]) == 40
 
 
-class Turns:
-    """The run of a `Sharing` that could start a job, and whose worker never comes to look for one."""
-
-    def __init__(self) -> None:
-        self.due: list[Callable[[], None]] = []
-        self.woken = 0
-        self.call_in_loop = self.due.append
-
-    def make_one(self) -> None:
-        due, self.due[:] = self.due[:], []
-        for function in due:
-            function()
-
-    def wake(self) -> None:
-        self.woken += 1
-
-    def starts_at_once(self) -> int:
-        return 1
-
-    def stands_in_line(self) -> bool:
-        return False
+@pytest.mark.parametrize(("most", "at"), [(2, 4), (3, 0)])
+def test_a_look_goes_through_so_many_different_needs(
+    virtual: Virtual, monkeypatch: pytest.MonkeyPatch, most: int, at: float
+) -> None:
+    """Behind as many as may be that wait for what is short, one that would fit is not looked at."""
+    monkeypatch.setattr(_admission, "MOST", most)
+    before = [Job(nap, 2, needs={"cpu": 1}), Job(nap, 1, needs={"cpu": 2}), Job(nap, 1, needs={"cpu": 2, "gpu": 1})]
+    behind = Job(nap, 1, needs={"cpu": 1})
+    assert virtual(Scheduler(*before, behind, pool=Pool(cpu=2, gpu=1)).co_run)
+    assert behind.started_at == at
+    assert [job.started_at for job in before] == [0, 2, 3]
 
 
-def test_a_run_that_goes_first_and_starts_nothing_lets_the_next_one_start() -> None:
-    """It is reminded in each of a few turns; then it is asleep, so what is given back later wakes it again."""
-    first, other = (Sharing(cast(Any, Turns()), cast(Any, None)) for _ in range(2))
-    resource: Any = Mock(runs=[other], waiting={})
-    other.set_asleep(True)
-    first.wake_before({resource: 0})
-    turns, others_turns = cast(Turns, first.run), cast(Turns, other.run)
-    for turn in range(PATIENCE):
-        assert (turns.woken, first.asleep, others_turns.woken) == (turn, False, 0)
-        turns.make_one()
-    assert first.asleep
-    turns.make_one()
-    assert (turns.woken, others_turns.woken, other.asleep, turns.due) == (PATIENCE, 1, False, [])
+def test_what_was_granted_ahead_is_withdrawn_for_one_that_comes_first(virtual: Virtual) -> None:
+    """A run is granted something while it is asleep; before it wakes, a job of it with a higher priority is added."""
+    pool = Pool(cpu=1)
+    low, high = Job(nap, 1, needs={"cpu": 1}), Job(nap, 1, needs={"cpu": 1}, priority=1)
+    asleep = Scheduler(low, pool=pool)
+
+    async def add() -> None:
+        asleep.add(high)
+
+    first, late = Job(nap, 1, needs={"cpu": 1}), Job(nap, 1, needs={"cpu": 1}, required=Job(nap, 0.5))
+    own = Scheduler(first, late.required, late, Job(add, required=first), pool=pool)
+    virtual(one_after_the_other, [own, asleep], (0.25, 0))
+    assert [job.started_at for job in (first, high, low, late)] == [0, 1, 2, 3]
+
+
+def test_a_higher_priority_goes_first_in_another_run_too(virtual: Virtual) -> None:
+    """Whichever run it is in, and whenever it became ready."""
+    pool = Pool(cpu=1)
+    jobs = [Job(nap, 1, needs={"cpu": 1}, priority=priority) for priority in (0, 0, 1)]
+    virtual(one_after_the_other, [Scheduler(*jobs[:2], pool=pool), Scheduler(jobs[2], pool=pool)], (0.25, 0))
+    assert [job.started_at for job in jobs] == [0, 2, 1]

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import Job, JobState, Pool, Rate, Scheduler, StopReason, ThreadJob, current_job, simulate
-from trioflow._core.limits._queues import NeedsQueue
 from trioflow.testing import run_virtual
 
 from ..bodies import nap, nothing, timed, turns
@@ -574,7 +573,7 @@ def test_never_more_than_the_rate_and_nobody_starves(
     assert all(job.is_settled() for scheduler in schedulers for job in scheduler)
     assert shared.free["cpu"] == 2
     for resource in shared._resources.values():
-        assert not resource.waiting
+        assert not (resource.admission and resource.admission.kinds)
         assert not getattr(resource, "holders", ())
     for key, limit in LIMITS.items():
         for first in range(len(taken)):
@@ -601,15 +600,3 @@ def test_a_later_job_that_becomes_ready_when_time_has_come_does_not_go_before(vi
 
     virtual(main)
     assert starts([*waiting, later]) == [0, 1, 2]
-
-
-def test_time_that_comes_during_a_look_is_not_missed(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job for which there is enough right after it was asked still starts: a run once waited for ever."""
-    fits, too_early = NeedsQueue.fits, iter([True])
-
-    def fits_a_moment_later(kind: NeedsQueue) -> bool:
-        return not (anyio.current_time() >= 1 and next(too_early, False)) and fits(kind)
-
-    monkeypatch.setattr(NeedsQueue, "fits", fits_a_moment_later)
-    jobs = [Job(nothing, needs={"api": 1}) for _ in range(2)]
-    assert virtual(Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=1, burst=1)), timeout=60).co_run)

@@ -51,8 +51,6 @@ class Order:
         self.outlook: Final = RunOutlook(known, ranks)
         # (key, number, job): the smallest starts first. An entry counts only while its job is SCHEDULED.
         self.heap: Final[list[Entry]] = []
-        # All heaps: this one, and one for each set of needs, by its key.
-        self.heaps: Final[dict[Any, list[Entry]]] = {(): self.heap}
         self.priorities: Final = priorities
         key = policy.keys(self.outlook)
         self.key: Callable[[AbstractJob[Any]], Any] = (lambda job: (-job.priority, key(job))) if priorities else key

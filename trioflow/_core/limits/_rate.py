@@ -226,28 +226,16 @@ class RateResource(Resource):
                 )
         return found
 
-    def fits(self, need: Needed) -> bool:
-        """Return whether there is enough now."""
-        latest = self.clock() + SECONDS_APART
-        if self.gate.opens_at > latest:
-            return False
-        for key, amount in need.items():  # noqa: SIM110 - a generator takes twice as long, and each look asks all kinds
-            if self.buckets[key].opens_at(amount) > latest:
-                return False
-        return True
-
     def both(self, number: int, need: Needed, other: Needed) -> Needed:
         """Return the sums of the amounts by key."""
         return {key: number * need.get(key, 0) + other.get(key, 0) for key in (*need, *other)}
 
-    def least(self, need: Needed, other: Needed) -> Needed:
-        """Return the smaller amounts of the keys that are in both."""
-        return {key: min(amount, other[key]) for key, amount in need.items() if key in other}
-
     def opens_at(self, need: Needed) -> float:
-        """Return from when on there is enough, if nobody takes any meanwhile."""
-        buckets = self.buckets
-        return max([self.gate.opens_at, *(buckets[key].opens_at(amount) for key, amount in need.items())])
+        """Return when there will be enough, if nobody takes any meanwhile: `-inf` if there is now."""
+        opens_at = self.gate.opens_at
+        for key, amount in need.items():
+            opens_at = max(opens_at, self.buckets[key].opens_at(amount))
+        return opens_at if opens_at > self.clock() + SECONDS_APART else -math.inf
 
     def all_taken_at(self, need: Needed) -> float:
         """Return when so much, which may be more than there ever is at once, can have been taken bit by bit."""

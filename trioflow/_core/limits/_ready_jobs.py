@@ -17,15 +17,11 @@ from typing import TYPE_CHECKING, Any, cast
 from ..base._states import SCHEDULED
 from ..base._waits import Waiting
 from ..job._job import AbstractJob
-from ..job._outcome import RareFacts
-from ._needs import Sharing
+from ._admission import Line, Sharing, key_of
 from ._order import Order, numbers, numbers_of_first, numbers_of_throttled
-from ._pool import Grant
-from ._queues import NeedsQueue, key_of
 
 if TYPE_CHECKING:
     from ._order import Entry
-    from ._resource import Resource
 
 
 class ReadyJobs(deque[AbstractJob[Any]]):
@@ -104,7 +100,7 @@ class ReadyJobs(deque[AbstractJob[Any]]):
         self.clear()
         self.order = order
         if sharing is not None:
-            self.sharing = sharing
+            self.sharing, sharing.order = sharing, order
         ranked = cast(Any, self)
         ranked.__class__ = kind
         for _, number, job in waiting:
@@ -148,7 +144,7 @@ class RankedJobs(ReadyJobs):
 
     def may_begin(self, entry: Entry) -> bool:
         """Return whether such a job may start: none that waits here comes before it, and nothing is throttled."""
-        return not any(heap and heap[0] < entry for heap in self.order.heaps.values())
+        return not self.order.heap or entry < self.order.heap[0]
 
     def push_entry(self, entry: Entry) -> None:
         """Put back a job that was taken, to its place in the order; what it was granted is not used."""
@@ -192,13 +188,15 @@ class SharingJobs(RankedJobs):
         """Return how many jobs can surely start: those that need nothing, and one of the others if one was found.
 
         Each worker that takes one and leaves others calls for the next worker. To call for more of them at once would
-        be in vain for most: to schedule is what costs here.
+        be in vain for most: to look is what costs here.
         """
-        return len(self.order.heap) + (self.sharing.found is not None)
+        return len(self.order.heap) + self.sharing.has_found()
 
     def __bool__(self) -> bool:
         """Return whether a job can start."""
-        return bool(self.order.heap) or self.sharing.first_that_can_start() is not None
+        if self.sharing.granted:
+            self.sharing.withdraw_throttled()
+        return bool(self.order.heap) or self.sharing.next_line() is not None
 
     def append(self, job: AbstractJob[Any], /) -> None:
         """Add a job."""
@@ -207,7 +205,7 @@ class SharingJobs(RankedJobs):
 
     def put_first(self, job: AbstractJob[Any]) -> None:
         """Put back a job that was just taken, so that it starts before all others; what it was granted is not used."""
-        self.return_grant(job)
+        self.sharing.return_grant(job)
         super().put_first(job)
 
     def hold(self, job: AbstractJob[Any]) -> None:
@@ -217,20 +215,19 @@ class SharingJobs(RankedJobs):
 
     def may_begin(self, entry: Entry) -> bool:
         """Return whether such a job may start: none that waits here comes before it, and nothing is throttled."""
-        facts = entry[2]._facts
+        facts, lines = entry[2]._facts, self.sharing.lines
         is_open = facts is None or facts.grant is None or facts.grant.is_open()
-        return is_open and super().may_begin(entry)
+        return is_open and super().may_begin(entry) and (not lines or entry[:2] < lines[0][:2])
 
     def begin(self, job: AbstractJob[Any]) -> None:
         """Record that such a job starts."""
         if job._facts is not None and job._facts.grant is not None:
-            self.sharing.wake_for(job._facts.grant.begin())
+            job._facts.grant.begin()
+            self.sharing.note_change()
 
     def return_grant(self, job: AbstractJob[Any]) -> None:
         """Take back what a job that was taken, and does not start, was granted, rates included."""
-        more: list[Resource] = [] if job._facts is None or job._facts.grant is None else job._facts.grant.put_back()
-        self.give_back(job)
-        self.sharing.wake_for(more)
+        self.sharing.return_grant(job)
 
     def put_throttled(self, job: AbstractJob[Any]) -> None:
         """Add a job that starts before all others, but for those that were throttled before it."""
@@ -238,36 +235,31 @@ class SharingJobs(RankedJobs):
 
     def first(self) -> AbstractJob[Any]:
         """Return the job that starts next; there must be one that can."""
-        queue = self._queue_of_next()
-        return (self.order.heap if queue is None else queue.heap)[0][2]
+        line = self._line_of_next()
+        return (self.order.heap if line is None else line.heap)[0][2]
 
     def pop_entry(self) -> Entry:
         """Take the job that starts next, grant what it needs, and return it with its place in the order."""
         self.order.outlook.starts += 1
-        queue = self._queue_of_next()
-        if queue is None:
-            entry = heappop(self.order.heap)
-        else:
-            entry = queue.take_first()
-            self._grant(entry[2], queue)
-        self.sharing.set_asleep(False)
-        self.has_fewer_slots()
+        line = self._line_of_next()
+        entry = heappop(self.order.heap) if line is None else self.sharing.take(line)
+        self.sharing.note_start(entry[2])
         return entry
 
     def push_entry(self, entry: Entry) -> None:
         """Put back a job that was taken, to its place in the order; what it was granted is not used."""
-        self.return_grant(entry[2])
+        self.sharing.return_grant(entry[2])
         super().push_entry(entry)
 
     def take_any(self) -> AbstractJob[Any]:
         """Take the job that starts next, whether or not there is enough of what it needs."""
         first = next(job for job in self.in_order() if job._state is SCHEDULED)
         if first._needs():
-            queue = self.sharing.queue_of(first)
-            self._grant(queue.pop()[2], queue)
+            self.sharing.take_first(self.sharing.line_of(first))
         else:
             self.order.heap[:] = [entry for entry in self.order.heap if entry[2] is not first]
             heapify(self.order.heap)
+        self.sharing.note_start(first)
         return first
 
     def clear(self) -> None:
@@ -277,15 +269,11 @@ class SharingJobs(RankedJobs):
 
     def give_back(self, job: AbstractJob[Any]) -> None:
         """Take back what a job has that has settled, or does not start; other runs may have a job that fits now."""
-        facts = job._facts
-        grant = None if facts is None else facts.grant
-        if facts is not None:
-            facts.grant = None
-        self.sharing.release(job, grant)
+        self.sharing.release(job)
 
     def any_waits(self) -> bool:
         """Return whether there is an entry, also of a job that cannot start now; without a look at what there is."""
-        return bool(self.order.heap or self.sharing.queues)
+        return bool(self.order.heap or self.sharing.lines)
 
     def has_fewer_slots(self) -> None:
         """Let other runs look again that have waited for this one: it has started a job, or it cannot."""
@@ -297,45 +285,39 @@ class SharingJobs(RankedJobs):
 
     def waiting(self, job: AbstractJob[Any]) -> Waiting | None:
         """Return a waiting job's wait for resources; None if there is enough. Any thread may call it."""
-        queue = self.sharing.queues.get(key_of(job))
-        waits = [] if queue is None else [resource.lacking(need) for resource, need in queue.missing()]
+        line = self.sharing.by_needs.get(key_of(job))
+        waits = [] if line is None else [resource.lacking(need) for resource, need in line.missing()]
         return waits[0]._replace(text="; ".join(wait.text for wait in waits)) if waits else None
 
     def why_not(self, job: AbstractJob[Any]) -> str | None:
         """Say which resources a waiting job waits for, and who has them; None if it does not wait for any."""
-        queue = self.sharing.queues.get(key_of(job))
-        if queue is None:
+        line = self.sharing.by_needs.get(key_of(job))
+        if line is None:
             return None
-        missing = queue.missing()
-        if missing:
-            before = queue.number_before(job)
+        if missing := line.missing():
+            before = line.number_before(job)
             return f"waits for {'; '.join(resource.why_not(need, before) for resource, need in missing)}"
-        other = queue.blocked_by()
+        other = self.sharing.admission.blocker(line)
         if other is None:
             return None
-        names = " and ".join(resource.name for resource, _ in queue.needs)
+        names = " and ".join(resource.name for resource, _ in line.needs)
         enough = f"waits for {names}, of which there is enough, behind {other.heap[0][2].label!r}"
-        if other.fits():
-            return f"{enough}, which became ready before it, and is about to start"
-        return f"{enough}: as many jobs have started before that one as may (backfill={self.sharing.run.backfill})"
+        if not other.missing():
+            return f"{enough}, which is before it, and is about to start"
+        return f"{enough}: as many jobs have started before that one as may (backfill={other.sharing.backfill})"
 
     def _entries(self) -> list[Entry]:
         """Return all entries, in the order in which they would start if there were enough for all."""
-        return sorted(chain.from_iterable(self.order.heaps.values()))
+        heaps = [line.heap for line in self.sharing.by_needs.values()]
+        return sorted(chain(self.order.heap, *heaps))
 
     def _push(self, job: AbstractJob[Any], entry: Entry) -> None:
         if job._needs():
-            self.sharing.queue_of(job).push(entry)
+            self.sharing.push(entry)
         else:
             heappush(self.order.heap, entry)
 
-    def _queue_of_next(self) -> NeedsQueue | None:
-        """Return the queue of the job that starts next; None if it needs nothing. `__bool__` has just been true."""
-        heap, queue = self.order.heap, self.sharing.found
-        if heap or queue is None:
-            queue = self.sharing.first_that_can_start()
-        return None if queue is None or (heap and heap[0] < queue.heap[0]) else queue
-
-    def _grant(self, job: AbstractJob[Any], queue: NeedsQueue) -> None:
-        job._facts = job._facts or RareFacts()  # with these, it is settled by `Run.settle`, which takes everything back
-        job._facts.grant = Grant(job, queue.needs)
+    def _line_of_next(self) -> Line | None:
+        """Return the line of the job that starts next; None if it needs nothing. `__bool__` has just been true."""
+        heap, line = self.order.heap, self.sharing.next_line()
+        return None if line is None or (heap and heap[0][:2] < line.heap[0][:2]) else line

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
+import bisect
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from ..base import _amounts
@@ -16,14 +16,11 @@ from ..job._job import AbstractJob
 
 if TYPE_CHECKING:
     from ..base._amounts import Amount, Given
-    from ._needs import Sharing
-    from ._queues import Group, Pass
+    from ._admission import Admission
 
 
 FEW: Final = 5
 """How many holders a text names; the others are only counted."""
-PASSES: Final = 32
-"""So many more passes are recorded before those are dropped that have passed nobody who still waits."""
 SECONDS_APART: Final = 1e-9
 """Times that are no further apart count as the same: sums of floats are not exact, and asyncio rounds its timers."""
 
@@ -40,82 +37,16 @@ class Gate:
 class Resource(ABC):
     """One resource of a pool. What a job needs of it is called a need, in a form that only the resource knows."""
 
-    __slots__ = (
-        "_backfill",
-        "_partners",
-        "_prune_at",
-        "blockers",
-        "clock",
-        "gate",
-        "lively",
-        "name",
-        "passes",
-        "runs",
-        "waiting",
-    )
+    __slots__ = ("__weakref__", "admission", "clock", "gate", "name")
 
     is_kept: ClassVar[bool]
     """Whether a job has it until it has settled."""
 
     def __init__(self, name: str) -> None:
         self.name: Final = name
-        # The jobs that need it and wait, in any run that shares the pool: groups of queues, by what they need.
-        self.waiting: Final[dict[Any, Group]] = {}
-        self.runs: Final[dict[Sharing, None]] = {}  # in which they wait
-        self.lively: Final[dict[Sharing, None]] = {}  # those of them that may start a job
-        self.blockers: Final[dict[Sharing, None]] = {}  # those with a reservation that blocks another run
-        self.passes: list[Pass] = []  # who has passed some of them, perhaps
-        self._prune_at = PASSES
-        # The fewest passes with which one of their jobs has a reservation, and the resources that these jobs need.
-        self._backfill: float = math.inf
-        self._partners: Final[dict[Resource, None]] = {}
+        self.admission: Admission | None = None  # the queue of those who need it, since the first one has waited
         self.gate = Gate()  # a part of a resource has the same gate as the whole
         self.clock: Callable[[], float] = time.monotonic  # while a run uses the pool, that of its event loop
-
-    # ---- who waits for it
-
-    def enter(self, sharing: Sharing, needed: list[Resource]) -> None:
-        """Take in that a queue of a run waits for it, and for other resources."""
-        self._partners.update(dict.fromkeys(needed))
-        if self not in sharing.resources:
-            sharing.resources[self] = 0
-            self.runs[sharing] = None
-            self._backfill = min(self._backfill, sharing.run.backfill)
-            if sharing.is_lively():
-                self.lively[sharing] = None
-        sharing.resources[self] += 1
-
-    def leave(self, sharing: Sharing) -> None:
-        """Take in that a queue of a run waits for it no more."""
-        sharing.resources[self] -= 1
-        if not sharing.resources[self]:
-            del sharing.resources[self], self.runs[sharing]
-            self.lively.pop(sharing, None)
-            self.blockers.pop(sharing, None)
-            if not self.runs:
-                self.passes, self._prune_at, self._backfill = [], PASSES, math.inf
-                self._partners.clear()
-
-    def note_pass(self, one: Pass) -> None:
-        """Record that somebody has passed those who wait for it; drop what is of no use any more, now and then."""
-        self.passes.append(one)
-        if len(self.passes) >= self._prune_at:
-            is_alone = len(self.runs) == 1 and all(one.sharing in self.runs for one in self.passes)
-            oldest = math.inf if is_alone else min(group.oldest() for group in self.waiting.values())
-            self.passes = [one for one in self.passes if one.may_have_passed(oldest)]
-            self._prune_at = len(self.passes) + max(PASSES, len(self.passes))
-
-    def passes_since(self, number: int) -> Iterator[Pass]:
-        """Yield the passes after the one with this number."""
-        return itertools.takewhile(lambda one: one.number > number, reversed(self.passes))
-
-    def may_be_reserved(self) -> bool:
-        """Return whether one of those who wait for it may have a reservation: not if too few have passed them."""
-        if not self._backfill:
-            return True
-        if sum([len(one.passes) for one in self._partners]) < self._backfill:
-            return False
-        return len({one for resource in self._partners for one in resource.passes}) >= self._backfill
 
     @abstractmethod
     def need(self, given: Given, who: str) -> Any:
@@ -127,24 +58,20 @@ class Resource(ABC):
         """
 
     @abstractmethod
+    def opens_at(self, need: Any) -> float:
+        """Return when there will be enough: `-inf` if there is now, infinity if it waits for jobs."""
+
     def fits(self, need: Any) -> bool:
         """Return whether there is enough now."""
+        return self.opens_at(need) == -math.inf
 
     @abstractmethod
     def both(self, number: int, need: Any, other: Any) -> Any:
         """Return what so many times a need, and another one, come to."""
 
-    @abstractmethod
-    def least(self, need: Any, other: Any) -> Any:
-        """Return a need for which there is enough whenever there is enough for one of the two."""
-
-    @abstractmethod
-    def opens_at(self, need: Any) -> float:
-        """Return from when on time itself does not stand in the way of a need; `-inf` if it never did."""
-
     def all_taken_at(self, need: Any) -> float:
         """Return when time does not stand in the way of a need, or of several together, any more."""
-        return self.opens_at(need)
+        return self.gate.opens_at
 
     @abstractmethod
     def why_not(self, need: Any, before: int) -> str:
@@ -182,6 +109,13 @@ class Resource(ABC):
     def settings(self) -> Any:
         """Return what makes an equal resource in another pool, but for the names of things."""
 
+    def is_used_up(self) -> bool:
+        """Return whether it is known that there is not enough of it for anybody."""
+        return False
+
+    def note_line(self, need: Any, sign: int) -> None:  # noqa: B027 - rates do not ask
+        """Take in that jobs wait that need so much of it (1), or wait no more (-1)."""
+
     def is_open(self) -> bool:
         """Return whether it is not throttled now."""
         return self.gate.opens_at <= self.clock() + SECONDS_APART
@@ -209,7 +143,7 @@ class Resource(ABC):
 class Stock(Resource):
     """A resource that jobs have while they run: there is so much of it, or so many named things."""
 
-    __slots__ = ("free", "holders", "shown_as", "total", "unused")
+    __slots__ = ("free", "holders", "shown_as", "total", "unused", "wanted")
 
     is_kept = True
 
@@ -225,6 +159,7 @@ class Stock(Resource):
         self.shown_as: Final = shown_as
         self.free: Amount = total  # below 0 only while clean-up jobs, which wait for nothing, take more than there is
         self.holders: Final[dict[AbstractJob[Any], Amount]] = {}
+        self.wanted: Final[list[Amount]] = []  # by the lines of jobs that wait, the least first
         # The named things that nobody has, with their places, in the order given; None if they have no names.
         self.unused: dict[int, Any] | None = None if things is None else dict(enumerate(things))
 
@@ -250,21 +185,26 @@ class Stock(Resource):
             )
         return given
 
-    def fits(self, need: Amount) -> bool:
-        """Return whether there is enough now."""
-        return need <= self.free and (self.gate.opens_at == -math.inf or self.is_open())
+    def opens_at(self, need: Amount) -> float:
+        """Return when there will be enough: `-inf` if there is now, infinity if it waits for jobs."""
+        if self.gate.opens_at == -math.inf or self.is_open():
+            return -math.inf if need <= self.free else math.inf
+        return self.gate.opens_at
+
+    def is_used_up(self) -> bool:
+        """Return whether there is less than anybody needs who waits for it."""
+        return bool(self.wanted) and self.free < self.wanted[0]
+
+    def note_line(self, need: Amount, sign: int) -> None:
+        """Take in that jobs wait that need so much of it (1), or wait no more (-1)."""
+        if sign > 0:
+            bisect.insort(self.wanted, need)
+        else:
+            del self.wanted[bisect.bisect_left(self.wanted, need)]
 
     def both(self, number: int, need: Amount, other: Amount) -> Amount:
         """Return the sum of the amounts."""
         return number * need + other
-
-    def least(self, need: Amount, other: Amount) -> Amount:
-        """Return the smaller amount."""
-        return min(need, other)
-
-    def opens_at(self, need: Amount) -> float:
-        """Return until when it is throttled."""
-        return self.gate.opens_at
 
     def why_not(self, need: Amount, before: int) -> str:
         """Say for how long it is throttled; or how much of it is taken, and by whom."""

@@ -81,13 +81,13 @@ class Grants:
         in_thread = threading.get_ident() != self._run.thread
         for correct in corrections:
             if in_thread:
-                self._run.queue.jobs.sharing.run.call_in_loop(correct)
+                self._run.queue.jobs.sharing.call_in_loop(correct)
             else:
                 correct()
 
     def _correct(self, resource: RateResource, has: Any, used: Any) -> None:
         resource.correct(has, used)
-        self._run.queue.jobs.sharing.wake_for([resource])
+        self._run.queue.jobs.sharing.note_change()
 
     def throttle(
         self, worker: Worker, job: AbstractJob[Any], throttles: Iterable[Throttled], failure: BaseException

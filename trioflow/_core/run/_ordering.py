@@ -13,7 +13,7 @@ from ..base import _graph
 from ..job import _errors
 from ..job._job import AbstractJob
 from ..job._outcome import add_note, interruption_in
-from ..limits._needs import Sharing, SharingRun
+from ..limits._admission import Sharing
 from ..limits._order import Order
 from ..limits._ready_jobs import RankedJobs, ReadyJobs, SharingJobs
 from ..limits.policy import _given
@@ -48,7 +48,7 @@ class Ordering:
         self._jobs: Final = run.queue.jobs
         # How long the nested schedulers take, for which nobody says so but their own jobs.
         self._inside: Final[dict[BaseScheduler, float]] = {}
-        self._shares: SharingRun | None = None
+        self._shares: Sharing | None = None
         # What a user's policy has raised first, with the job that it was asked about.
         self._fault: tuple[AbstractJob[Any], BaseException] | None = None
 
@@ -126,8 +126,8 @@ class Ordering:
         if tokens is not None:
             tokens.withdraw()
         if shares:
-            self._shares = SharingRun(self._run)
-            self._jobs.share(order, Sharing(self._shares, order))
+            self._shares = self._shares or Sharing(self._run)
+            self._jobs.share(order, self._shares)
         else:
             self._jobs.rank_by(order)
 
