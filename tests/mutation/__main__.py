@@ -43,12 +43,10 @@ MONITOR: Final = ("tests/view/monitor/test_monitor.py", "tests/view/monitor/test
 VIEWS: Final = ("tests/view/text", *MONITOR, "tests/simulation", "tests/testing")
 KINDS: Final = ("tests/jobs/test_thread_job.py", "tests/jobs/test_idle.py", "tests/jobs/command/test_callbacks.py")
 ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
-    **{room: (f"trioflow/_core/{room}", ENGINE) for room in ("backend", "job", "scheduler")},
-    "run": ("trioflow/_core/run", (*ENGINE, "tests/journal/test_restoring.py")),
-    "api": (
-        "trioflow/_core/api",
-        (*ENGINE, *VIEWS, *KINDS, "tests/cli/test_check.py", "tests/journal/test_api_journals.py"),
-    ),
+    "backend": ("trioflow/_core/backend", ENGINE),
+    "job": ("trioflow/_core/job", (*ENGINE, *VIEWS, *KINDS, "tests/journal/test_api_journals.py")),
+    "scheduler": ("trioflow/_core/scheduler", (*ENGINE, *VIEWS, "tests/cli/test_check.py")),
+    "run": ("trioflow/_core/run", (*ENGINE, *VIEWS, *KINDS, "tests/journal/test_restoring.py")),
     "limits": ("trioflow/_core/limits", (*ENGINE, *VIEWS)),
     "base": ("trioflow/_core/base", (*ENGINE, *VIEWS, "tests/view/test_units.py")),
     "batch": ("trioflow/batch", ("tests/batch",)),
