@@ -46,7 +46,7 @@ class Answer:
 @pytest.mark.parametrize("options", [{}, {"retry": 1}])
 def test_whatever_can_be_awaited_will_do(virtual: Virtual, options: dict[str, Any]) -> None:
     """If a function returns something else, the error, or its note, says so."""
-    fine, wrong = Job(lambda: Answer(), **options), Job(cast(Any, lambda: 5), **options)
+    fine, wrong = Job(lambda: Answer(), **options), Job(cast(Any, lambda: int("5")), **options)
     assert virtual(Scheduler(fine, wrong).co_run)
     assert fine.result() == 5
     error = wrong.raised_exception()

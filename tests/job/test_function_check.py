@@ -248,13 +248,22 @@ class Caller:
 
 
 def test_what_wraps_an_object_that_can_be_called_is_not_clearly_plain() -> None:
-    """What that returns may have to be awaited; a lambda's value, too."""
+    """What that returns may have to be awaited; so may what a lambda gets by a call, or finds under a name."""
 
     @functools.wraps(Caller())
     def wrapper() -> Any:
         return Caller()()
 
-    assert [is_plain(function) for function in (plain, wrapper, lambda: None, nap, Caller())] == [True, *[False] * 4]
+    lambdas = [lambda: wrapper(), lambda: wrapper, lambda: made[0], lambda: wrapper.made]
+    made: list[Any] = []
+    assert [is_plain(function) for function in (plain, wrapper, nap, Caller(), *lambdas)] == [True, *[False] * 7]
+
+
+@pytest.mark.parametrize("function", [lambda: 3, lambda: None, lambda x: x + 1, lambda x: (x, x), lambda x: not x])
+def test_a_lambda_that_calls_nothing_and_computes_its_value_is_refused_at_once(function: Any) -> None:
+    """It is found where it is written, and not when it runs."""
+    with pytest.raises(TypeError, match=r"Job\(.*<lambda>\): this is not an async function; .* ThreadJob\("):
+        Job(function)
 
 
 @pytest.mark.skipif(not hasattr(inspect, "markcoroutinefunction"), reason="since Python 3.12")

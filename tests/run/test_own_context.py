@@ -176,7 +176,7 @@ class Once:
 @pytest.mark.parametrize("make", [Plain, Once])
 def test_any_awaitable_is_taken_step_by_step(virtual: Virtual, make: Any) -> None:
     """A function may return one; what is none is refused as always."""
-    job, wrong = Job(lambda: make(), label="job"), Job(lambda: 3, label="wrong")
+    job, wrong = Job(lambda: make(), label="job"), Job(lambda: int("3"), label="wrong")
     assert virtual(Scheduler(job, wrong, instruments=[Names()]).co_run)
     assert job.result() == "job"
     assert "not awaitable" in "".join(getattr(wrong.raised_exception(), "__notes__", []))

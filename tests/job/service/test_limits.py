@@ -100,7 +100,7 @@ def test_function_without_task_status_is_refused(function: Any) -> None:
         Service(function)
 
 
-@pytest.mark.parametrize("function", [print, "serve", None, lambda *, task_status: 1])
+@pytest.mark.parametrize("function", [print, "serve", None, lambda *, task_status: int("1")])
 def test_function_that_is_not_async_is_refused(virtual: Virtual, function: Any) -> None:
     """Not an async callable: a TypeError, at creation where that can be seen, else it is how the service FAILED."""
     if callable(function) and function is not print:

@@ -100,7 +100,11 @@ def test_arguments_for_a_coroutine_object_are_refused() -> None:
 
 @pytest.mark.parametrize(
     "function",
-    [lambda: 42, functools.partial(lambda x: x, "no awaitable"), type("Call", (), {"__call__": lambda self: None})()],
+    [
+        lambda: int("42"),
+        functools.partial(lambda x: x, "no awaitable"),
+        type("Call", (), {"__call__": lambda self: None})(),
+    ],
 )
 def test_callable_that_returns_no_awaitable_fails_its_job(virtual: Virtual, function: Callable[..., Any]) -> None:
     """What is only known at the start fails the job with a TypeError whose note names it and what it returned."""

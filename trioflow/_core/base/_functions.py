@@ -45,7 +45,19 @@ def is_plain(function: Any) -> bool:
     if not inspect.isroutine(function):
         return False
     plain = inspect.unwrap(function)
-    return inspect.isroutine(plain) and not is_async(plain) and plain.__name__ != "<lambda>"
+    if isinstance(plain, types.FunctionType) and plain.__name__ == "<lambda>":
+        return _computes_alone(plain)
+    return inspect.isroutine(plain) and not is_async(plain)
+
+
+def _computes_alone(function: types.FunctionType) -> bool:
+    """Return whether a lambda calls nothing, and its value is a constant or that of an operator."""
+    import dis
+
+    *_, before, last = steps = [step.opname for step in dis.get_instructions(function)]
+    is_found = before.startswith(("LOAD", "BINARY_SUBSCR")) and before not in ("LOAD_CONST", "LOAD_SMALL_INT")
+    calls = any(step.startswith("CALL") for step in steps)
+    return not calls and (last == "RETURN_CONST" or not is_found)
 
 
 def signature_of(function: Callable[..., Any]) -> inspect.Signature:

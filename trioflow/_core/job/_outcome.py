@@ -185,12 +185,12 @@ def no_result(job: AbstractJob[Any]) -> BaseException:
     )
 
 
+KIND_FOR: Final = "give Job an async function, and ThreadJob a plain one"
+
+
 def not_awaitable(label: str, value: object) -> str:
     """Return a message for a function that returned `value`, which cannot be awaited, with what to do."""
-    return (
-        f"{label!r}: its function returned {shown(value)}, which is not awaitable; "
-        f"give Job an async function, and ThreadJob a plain one"
-    )
+    return f"{label!r}: its function returned {shown(value)}, which is not awaitable; {KIND_FOR}"
 
 
 def not_awaited(label: str, coroutine: CoroutineType[Any, Any, Any]) -> TypeError:
@@ -204,12 +204,14 @@ def not_awaited(label: str, coroutine: CoroutineType[Any, Any, Any]) -> TypeErro
     )
 
 
-def explain(error: BaseException, job: AbstractJob[Any], awaitable: object, hint: str | None) -> None:
-    """Add notes to what `job` raised, if its text alone does not say what to do."""
-    if isinstance(error, TypeError) and awaitable is not UNCALLED and not is_awaitable(awaitable):
-        add_note(error, not_awaitable(job.label, awaitable))
+def explain(error: BaseException, job: AbstractJob[Any], awaitable: object, hint: str | None) -> str | None:
+    """Add notes to what `job` raised, if its text alone does not say what to do; return the hint for the log."""
     if hint is not None:
         add_note(error, f"{job.label!r}: {hint}")
+    if isinstance(error, TypeError) and awaitable is not UNCALLED and not is_awaitable(awaitable):
+        add_note(error, not_awaitable(job.label, awaitable))
+        return hint or KIND_FOR
+    return hint
 
 
 def add_note(error: BaseException, note: str) -> None:

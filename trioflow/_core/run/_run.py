@@ -593,8 +593,7 @@ class Run:
                     self.put_back(job, [one.key for one in throttles], now)
                 return
             failure = refused
-        hint = self.backend.hint(failure)
-        explain(failure, job, awaitable, hint)
+        hint = explain(failure, job, awaitable, self.backend.hint(failure))
         self.failures += 1
         interruption = interruption_in(failure)
         if interruption is None and job.is_critical():
