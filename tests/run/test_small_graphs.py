@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 import anyio
 import pytest
 
-from trioflow import Job, Scheduler
+from trioflow import CycleError, Job, Scheduler
 
 from ..conftest import Virtual
 
@@ -116,3 +116,21 @@ def test_a_function_that_no_longer_waits_needs_one_worker_again(virtual: Virtual
 
     numbers = virtual(main)  # no nap ends before all have begun: its task would take another job
     assert numbers == [numbers[0], 10, numbers[2], 1, 1]
+
+
+def test_what_has_changed_since_the_last_run_is_checked(virtual: Virtual) -> None:
+    """A run looks again at the graph if a job was set forever, or has needs, or was given another requirement."""
+    first = Job(nothing, label="first")
+    scheduler = Scheduler(first, last := Job(nothing, label="last", required=first))
+    virtual(scheduler.co_run)
+    first.forever = True
+    with pytest.raises(ValueError, match="'first', which is a forever job"):
+        virtual(scheduler.co_run)
+    first.forever, last.needs = False, {"cpu": 1}
+    with pytest.raises(ValueError, match="which is in no pool around it"):
+        virtual(scheduler.co_run)
+    last.needs = None
+    virtual(scheduler.co_run)
+    first.requires(last)
+    with pytest.raises(CycleError):
+        virtual(scheduler.co_run)
