@@ -261,6 +261,23 @@ def test_failures_are_annotations_on_github(
     assert (tmp_path / "step.md").read_text().startswith("before\n## ✗")
 
 
+def test_the_log_of_github_shows_no_invisible_character(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One that turns the direction of text round would show another error than there is."""
+
+    async def fail() -> None:
+        raise ValueError("txt\u202egpj.exe\tof 100%")
+
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    Scheduler(Job(fail, label="a\u202eb\x00")).run(instruments=[Summary(tmp_path / "s.md")])
+    log = capsys.readouterr().out
+    assert log.replace("\n", "").replace("\t", "").isprintable()
+    assert r"title=a\u202eb\x00 failed::ValueError: txt\u202egpj.exe of 100%25" in log.replace("\t", " ").replace(
+        r"\t", " "
+    )
+
+
 def test_without_github_a_summary_needs_a_path() -> None:
     """The error says so."""
     with pytest.raises(ValueError, match="GITHUB_STEP_SUMMARY"):

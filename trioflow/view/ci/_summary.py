@@ -13,7 +13,7 @@ from ..._core.api.views import JobState, duration_text, printable
 from ..text._symbols import Symbols
 from ..trace._spans import Span
 from ._cases import CiReport, CiRun, headline_of, why_not
-from ._junit import clean, plain
+from ._junit import plain
 
 MOST_FAILURES: Final = 20
 MOST_LINES: Final = 60
@@ -132,16 +132,21 @@ def workflow_commands(run: CiRun) -> Iterator[str]:
             place = run.place(span)
             where = "" if place is None else f"file={_property(place[0])},line={place[1]},"
             yield f"::error {where}title={_property(f'{span.path} failed')}::{_data(headline_of(span))}\n"
-        yield f"::group::{_data(printable(span.path))} failed\n"
+        yield f"::group::{_data(span.path)} failed\n"
         stop = secrets.token_hex(16)
         yield f"::stop-commands::{stop}\n"
         for text in (run.traceback(span), *(text for _, text in run.outputs(span))):
-            yield clean(text).rstrip("\n") + "\n"
+            yield _in_log(text).rstrip("\n") + "\n"
         yield f"::{stop}::\n::endgroup::\n"
 
 
+def _in_log(text: str) -> str:
+    """Return a text without colours, with what is not printable escaped, but for the ends of lines and tabs."""
+    return re.sub(r"[^\n\t]+", lambda found: printable(found[0]), plain(text))
+
+
 def _data(text: str) -> str:
-    return clean(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return _in_log(text).replace("%", "%25").replace("\n", "%0A")
 
 
 def _property(text: str) -> str:
