@@ -116,6 +116,14 @@ def test_a_result_with_output_is_restored(place: Path, backend: str) -> None:
     assert results[0].elapsed == results[1].elapsed
 
 
+def test_a_restored_command_has_the_time_that_it_took(place: Path, backend: str) -> None:
+    """It has not started in this run, and a listing shows the time beside the word that it was restored."""
+    first, again = copy(place), copy(place)
+    assert [run(job, backend, place / "j.db") == "" for job in (first, again)] == [False, True]
+    assert again.elapsed == first.result().elapsed
+    assert again.started_at is None
+
+
 def test_what_a_failed_command_has_written_is_moved_aside(place: Path, backend: str) -> None:
     """Before it runs again; what was there before it ever ran is not touched."""
     (place / "out").write_text("mine, from before")

@@ -176,6 +176,15 @@ class CommandJob(JobKind[CommandResult], look=Look("command", "note", ("[/", "/]
         """The result of its latest process, even if that failed, or was ended by a timeout or a cancellation."""
         return self._latest
 
+    @property
+    def elapsed(self) -> float | None:
+        """Seconds from its start to its end, or until now while it runs; of a restored command, when it ran.
+
+        None if it never started, or was restored without a result.
+        """
+        stored = self.result(default=None) if self.restored else None
+        return stored.elapsed if isinstance(stored, CommandResult) else super().elapsed
+
     def default_label(self, depth: int) -> str:
         """Return the command, shortened."""
         return _line.label(self._shown, self._options.shell, depth)
