@@ -262,6 +262,10 @@ def test_a_requirement_that_the_levels_have_already_is_to_be_left_out() -> None:
     inner = Scheduler(x, label="inner", required=a)
     with pytest.raises(MissingRequirement, match=r"'inner' waits for 'a' already, so leave this requirement out"):
         Scheduler(a, inner).run()
+    around = Scheduler(member := Job(nap, label="member"), label="around")
+    around.requires(member)
+    with pytest.raises(MissingRequirement, match=r"'around' contains it, and ends after it, so leave"):
+        Scheduler(around).run()
 
 
 def test_a_requirement_in_another_scenario_has_to_be_taken_out_there() -> None:

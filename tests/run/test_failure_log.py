@@ -100,15 +100,20 @@ def test_further_failures_of_a_kind_are_counted(virtual: Virtual, heard: list[tu
 
 
 def test_each_text_is_logged(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
-    """Requests that fail for reasons of their own each have a line; the name of the job makes no other text."""
+    """Requests that fail for reasons of their own each have a line, though the line is cut before they differ.
+
+    The name of the job makes no other text.
+    """
     rows = [Job(fail_after, number, ValueError, f"row {number} is broken", label=f"r{number}") for number in range(3)]
+    long = [Job(fail_after, 5, OSError, "x" * 999 + str(number), label=f"long {number}") for number in range(2)]
     slow = [Job(nap, 9, timeout=3, label=f"slow {number}") for number in range(3)]
-    virtual(Scheduler(rows, slow, label="home").co_run)
+    virtual(Scheduler(rows, slow, long, label="home").co_run)
     told = [line.partition(";")[0] for _, line in heard]
     assert told[:3] == [f"'r{number}' failed: ValueError: row {number} is broken" for number in range(3)]
-    assert [line.partition(" like ")[0] for line in told[4:]] == [
+    assert {line[:8] for line in told[-3:-1]} == {"'long 0'", "'long 1'"}
+    assert [line.partition(" like ")[0] for line in (told[4], told[-1])] == [
         "2 more jobs failed with JobTimeout",
-        "6 jobs of 'home' failed",
+        "8 jobs of 'home' failed",
     ]
 
 

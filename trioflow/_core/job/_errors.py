@@ -58,7 +58,9 @@ class MissingRequirement(TrioflowError, ValueError):
             waits, waited_for = common
             name, of = (one.label if one.label.isidentifier() else "..." for one in common)
             advice = f"let {waits.label!r} wait for {waited_for.label!r}: {name}.requires({of})"
-            if waited_for in waits.required:
+            if waits is waited_for:
+                advice = f"{waits.label!r} contains it, and ends after it, so leave this requirement out"
+            elif waited_for in waits.required:
                 advice = f"{waits.label!r} waits for {waited_for.label!r} already, so leave this requirement out"
         elif home is not None:
             advice = f"take {what} out of that, with remove(), and add it to {scheduler.label!r}"

@@ -231,12 +231,17 @@ def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
         return False
 
 
+def text_of(error: BaseException) -> str:
+    """Return the text of an exception, whatever its `__str__` does."""
+    try:
+        return str(error)
+    except Exception as fault:
+        return f"<its __str__ raised {type(fault).__name__}>"
+
+
 def in_one_line(error: BaseException) -> str:
     """Return the type and the text of an exception on one short line, whatever its `__str__` does."""
-    try:
-        text = " ".join(str(error).split())
-    except Exception as fault:
-        text = f"<its __str__ raised {type(fault).__name__}>"
+    text = " ".join(text_of(error).split())
     if len(text) > LONGEST_TEXT:
         text = text[: LONGEST_TEXT - 1] + "…"
     return f"{type(error).__name__}: {_labels.printable(text)}" if text else type(error).__name__

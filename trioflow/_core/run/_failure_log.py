@@ -15,7 +15,7 @@ from ..base import _log
 from ..base._states import StopReason
 from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import printable, shortened
-from ..job._outcome import in_one_line
+from ..job._outcome import in_one_line, text_of
 
 if TYPE_CHECKING:
     from ._run import Run
@@ -89,8 +89,8 @@ class FailureLog:
                     f"'{_path(job)}' failed because of '{_culprit(job)}'; the run of {name!r} stops", about=FAILURE
                 )
             return
-        path, text, now = _path(job), in_one_line(error), self._run.clock()
-        alike = (job._failure_kind(), type(error), text.replace(repr(job.label), ""), stopped)
+        path, now = _path(job), self._run.clock()
+        alike = (job._failure_kind(), type(error), text_of(error).replace(repr(job.label), ""), stopped)
         self._forget(now)
         if alike in self._logged:
             self._logged[alike].count(path)
@@ -101,7 +101,7 @@ class FailureLog:
         consequence = f"it is critical, so the run of {name!r} stops" if stopped else "the run goes on"
         advice = "" if hint is None else f" ({hint})"
         look = "; debrief() shows the traceback" if stopped or run.scheduler.keep_jobs else ""
-        _log.warn(f"'{path}' failed: {text}{advice}; {consequence}", advice=look, about=FAILURE)
+        _log.warn(f"'{path}' failed: {in_one_line(error)}{advice}; {consequence}", advice=look, about=FAILURE)
 
     def note_block(self, run: Run, job: AbstractJob[Any] | None, now: float) -> None:
         """Report a job of `run` that has just ended, if it let nobody else run for too long; once for each kind."""

@@ -116,7 +116,10 @@ def main() -> None:
         current = WorkerCall(stream)
         said = answer(*request)
         flush()  # what is still in buffers would be lost: in the end this process is killed
-        current.end(said)
+        try:
+            current.end(said)
+        except ConnectionError:  # the program that wants the answer was killed
+            return
         current = None
 
 
