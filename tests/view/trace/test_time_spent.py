@@ -55,9 +55,9 @@ def test_the_table_has_a_line_for_each_kind(virtual: Virtual) -> None:
     """Jobs whose labels differ in their numbers are one kind; percentiles are of the work."""
     assert five(virtual).table() == "\n".join(
         [
-            "kind    count  work, s  waits, s  p50, s  p95, s  waited for, s",
-            "train       5    25.00     15.00   5.000   7.000  gpu 15.00",
-            "report      1     1.00     15.00   1.000   1.000  jobs 15.00",
+            "kind     count  work, s  waits, s  p50, s  p95, s  waited for, s",
+            "train *      5    25.00     15.00   5.000   7.000  gpu 15.00",
+            "report       1     1.00     15.00   1.000   1.000  jobs 15.00",
         ]
     )
 
@@ -67,9 +67,9 @@ def test_a_column_has_one_unit(virtual: Virtual, tmp_path: Path) -> None:
     jobs = trainings(0.002, 12)
     trace = traced(virtual, Scheduler(*jobs, Job(nap, 0.25, label="report", required=jobs), pool=Pool(gpu=1)))
     assert trace.time_spent().table().splitlines() == [
-        "kind    count  work, s  waits, s  p50, s  p95, s  waited for, s",
-        "report      1     0.25     12.00    0.25    0.25  jobs 12.00",
-        "train       2    12.00      0.00    0.00   12.00  gpu 0.00",
+        "kind     count  work, s  waits, s  p50, s  p95, s  waited for, s",
+        "report       1     0.25     12.00    0.25    0.25  jobs 12.00",
+        "train *      2    12.00      0.00    0.00   12.00  gpu 0.00",
     ]
     trace.export_as_htmlfile(tmp_path / "r.html")
     page = (tmp_path / "r.html").read_text(encoding="utf-8")
@@ -80,17 +80,20 @@ def test_a_column_has_one_unit(virtual: Virtual, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("label", "is_given", "kind"),
     [
-        ("train model 12", True, "train model"),
-        ("fetch-3.5 of 7", True, "fetch of"),
-        ("12", True, "12"),
-        ("clean <3> of 4", True, "clean <*> of"),
+        ("train model 12", True, "train model *"),
+        ("compile for x86", True, "compile for x86"),
+        ("python3.11 tests", True, "python3.11 tests"),
+        ("part_03 at 12:30", True, "part_* at *"),
+        ("fetch-3.5 of 7", True, "fetch-* of *"),
+        ("12", True, "*"),
+        ("clean <3> of 4", True, "clean <*> of *"),
         ("fetch('a', 3)", False, "fetch"),
         ("gcc -c a.c", False, "gcc"),
         ("", True, ""),
     ],
 )
 def test_kinds(label: str, is_given: bool, kind: str) -> None:
-    """A label without numbers; of one that nobody gave, the function or the program."""
+    """A star for each number that stands alone, and not in a word; without a label, the function or the program."""
     assert kind_of(label, is_given) == kind
 
 
@@ -187,7 +190,7 @@ def test_all_outcomes_and_kinds_of_jobs(backend: Any, tmp_path: Path) -> None:
     rate = Rate(requests=100, per=1)
     Scheduler(*jobs, pool=Pool(api=rate)).run(backend=backend, instruments=[trace])
     spent = trace.time_spent()
-    assert {one.kind: one.count for one in spent.kinds} == {"bad": 1, "true": 1, "nap": 1}
+    assert {one.kind: one.count for one in spent.kinds} == {"bad": 1, "true": 1, "nap(0.01)": 1}
     assert min(one.p50 for one in spent.kinds) > 0
     shown = trace.time_spent()._repr_mimebundle_()
     assert "<img" in shown["text/html"]

@@ -435,13 +435,20 @@ def _or_never(time: float | None) -> float:
     return math.inf if time is None else time
 
 
-NUMBERS: Final = re.compile(r"[\s_.:#-]*\d+([.,:]\d+)*")
-IN_BRACKETS: Final = re.compile(r"(?<=[<(\[{])\d+([.,:]\d+)*(?=[>)\]}])")
-"""Such a number is a star, as in the name of a group in a graph: empty brackets would look like a mistake."""
+WORDS: Final = re.compile(r"[^\W_]+(?:[.,:][^\W_]+)*")
+NUMBER: Final = re.compile(r"\d+(?:[.,:]\d+)*")
 
 
 def kind_of(label: str, is_given: bool) -> str:
-    """Return the kind of a job: its label without numbers; of a label that nobody gave, the function or the program."""
+    """Return the kind of a job: its label with a star for each number that stands alone.
+
+    Of a label that was not given, it is the function or the program.
+
+    Example:
+        >>> kind_of("page 7 for x86", True), kind_of("python3.11 tests", True), kind_of("fetch('a')", False)
+        ('page * for x86', 'python3.11 tests', 'fetch')
+
+    """
     if not is_given:
         return label.partition("(")[0].split(" ")[0] or label
-    return NUMBERS.sub("", IN_BRACKETS.sub("*", label)).strip() or label
+    return WORDS.sub(lambda word: "*" if NUMBER.fullmatch(word[0]) else word[0], label)

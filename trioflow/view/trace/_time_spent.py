@@ -173,7 +173,7 @@ def time_spent(record: TraceRecord) -> TimeSpent:
     by_kind: dict[str, list[Span]] = {}
     for span in counted(record):
         by_kind.setdefault(record.kinds[span.number], []).append(span)
-    kinds = [_of_kind(record, kind, spans) for kind, spans in by_kind.items()]
+    kinds = [_of_kind(record, kind if len(spans) > 1 else spans[0].label, spans) for kind, spans in by_kind.items()]
     kinds.sort(key=lambda one: -one.work - sum(one.waits.values()))
     waits: Counter[str] = Counter()
     for one in kinds:
