@@ -22,9 +22,8 @@ class WithoutMain(pickle.Pickler):
         """Look at a function or a type before it is pickled as a name."""
         if getattr(value, "__module__", None) == "__main__" and isinstance(value, (type, types.FunctionType)):
             raise pickle.PicklingError(
-                f"{value.__qualname__} is defined in a notebook, at a prompt, or where else there is no file that a "
-                f"process could import: put it into a module, or use ExecutorJob with loky's get_reusable_executor(), "
-                f"which sends functions by value"
+                f"{value.__qualname__} is defined in a notebook, or at a prompt: put it into a module, or give "
+                f"processes=get_reusable_executor() of loky"
             )
         return NotImplemented
 
