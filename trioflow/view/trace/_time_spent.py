@@ -85,8 +85,8 @@ class TimeSpent:
             >>> trace = Trace()
             >>> Scheduler(*(Job(anyio.sleep, 0.01, label=f"nap {n}") for n in range(3))).run(instruments=[trace])
             True
-            >>> trace.time_spent().table().splitlines()[1].split()[:2]
-            ['nap', '3']
+            >>> trace.time_spent().table().splitlines()[1].split()[:3]
+            ['nap', '*', '3']
 
         """
         heads, cells = in_columns(self.kinds[:MOST_KINDS])
