@@ -10,7 +10,7 @@ from ._hints import ATTRIBUTES
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from graphviz import Digraph
 
@@ -93,10 +93,11 @@ class Scheduler(BaseScheduler):
             which all versions of make, cargo and gcc know; True chooses "pipe" if the make that is found is older than
             4.4. It holds for nested schedulers too, unless they have their own; but their jobs are counted only if they
             share the window.
-        processes: where the calls of its ProcessJobs are made, those of nested schedulers included unless these say
-            otherwise: None or "local" for worker processes of this machine ("local" also inside a scheduler that says
-            otherwise); any executor (`concurrent.futures.Executor`), which is never shut down; or a
-            `trioflow.dask.Cluster`, on which results stay.
+        processes: where its ProcessJobs are called, with those of nested schedulers that do not say otherwise: None
+            for worker processes of this machine, at most as many in a run as there are CPUs; a whole number, 1 or more,
+            for so many of them, which the ProcessJobs in this scheduler share; any executor
+            (`concurrent.futures.Executor`), which is never shut down; or a `trioflow.dask.Cluster`, on which results
+            stay. "local" returns to the worker processes of the run inside a scheduler that says otherwise.
         options: those of every job; see `AbstractJob`. On a scheduler that is not nested only `label`, `timeout`,
             `idle_timeout` and `own_task` have an effect, and `critical` as the default for its jobs.
 
@@ -137,6 +138,11 @@ class Scheduler(BaseScheduler):
         from .simulation import _durations
 
         return _durations.of_jobs(self.durations, self)
+
+    def _run_resource_totals(self) -> Mapping[str, int]:
+        from .jobs.process import _place
+
+        return {_place.WORKERS: self._processes} if isinstance(self._processes, int) else {}
 
     def _new_run(
         self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument], journal: Any

@@ -24,6 +24,7 @@ from ._core.api.kinds import call_of as call_of
 from ._core.api.kinds import callback as callback
 from ._core.api.kinds import carried as carried
 from ._core.api.kinds import carry as carry
+from ._core.api.kinds import declare_run_resource as declare_run_resource
 from ._core.api.kinds import duration as duration
 from ._core.api.kinds import file_path as file_path
 from ._core.api.kinds import flag as flag
@@ -33,6 +34,7 @@ from ._core.api.kinds import label_inside as label_inside
 from ._core.api.kinds import load_backend as load_backend
 from ._core.api.kinds import loop_running as loop_running
 from ._core.api.kinds import name_of as name_of
+from ._core.api.kinds import need_of_run as need_of_run
 from ._core.api.kinds import printable as printable
 from ._core.api.kinds import run_of as run_of
 from ._core.api.kinds import shown as shown

@@ -7,6 +7,7 @@ import re
 import resource
 from typing import Final
 
+from ..jobs.process._place import usable_cpus
 from ._machine import SMALLEST_LOAD, Load
 
 UNITS: Final = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -81,11 +82,6 @@ def nice(text: str) -> int:
     if int(text) < 0 and os.geteuid() != 0:
         raise ValueError(f"{text} is for root only: give a number from 0 to 19")
     return int(text)
-
-
-def usable_cpus() -> int:
-    """Return how many CPUs this process may use, or how many there are if the system does not say."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def as_many_as_possible() -> int:

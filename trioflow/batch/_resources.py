@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .. import Pool
 from ..abc import amount_of, is_size, shown_amount, size_text
+from ..jobs.process._place import usable_cpus
 from ._machine import memory_in_all
-from ._numbers import usable_cpus
 
 if TYPE_CHECKING:
     from ..abc import Amount

@@ -52,7 +52,7 @@ def test_one_server_forks_all_workers_of_a_run(backend: str, watched: Watched, t
     servers = set[int]()
     for name in ("first", "second"):
         jobs = meeting(tmp_path / name, 3)
-        run(backend, *jobs)
+        run(backend, *jobs, processes=3)
         assert len({job.result()[0] for job in jobs}) == 3
         servers.update(job.result()[1] for job in jobs)
         assert watched.alive() == []
@@ -87,7 +87,7 @@ def test_what_such_a_module_has_printed_is_written_once(
 ) -> None:
     """Each worker had it in its buffer too."""
     module("print('hello', end='')")
-    run(backend, *meeting(tmp_path / "meeting", 2), ProcessJob(bodies.read_and_print), jobs_window=3)
+    run(backend, *meeting(tmp_path / "meeting", 2), ProcessJob(bodies.read_and_print), processes=3)
     assert capfd.readouterr().out.count("hello") == 1
 
 
@@ -138,7 +138,7 @@ def test_the_main_module_is_imported_by_each_worker(tmp_path: Path) -> None:
         "from trioflow import ProcessJob, Scheduler\n"
         "TOKEN = os.urandom(8)\n\ndef token(path):\n    meet(path, 2)\n    return TOKEN\n\n"
         "if __name__ == '__main__':\n    jobs = [ProcessJob(token, sys.argv[1]) for _ in range(2)]\n"
-        "    Scheduler(*jobs).run(check=True)\n    print(len({TOKEN, *(job.result() for job in jobs)}))\n"
+        "    Scheduler(*jobs, processes=2).run(check=True)\n    print(len({TOKEN, *(job.result() for job in jobs)}))\n"
     )
     (tmp_path / "meeting").mkdir()
     found = subprocess.run(
@@ -181,10 +181,10 @@ def test_jobs_that_are_cancelled_while_the_server_starts(backend: str, watched: 
     late = meeting(tmp_path / "meeting", 2)
     for job in late:
         job.requires(*early)
-    run(backend, *early, *late)
+    run(backend, *early, *late, processes=3)
     assert [job.state for job in late] == [JobState.SUCCEEDED] * 2
     assert watched.alive() == []
-    run(backend, *(ProcessJob(bodies.add, 1, timeout=0.001) for _ in range(3)))
+    run(backend, *(ProcessJob(bodies.add, 1, timeout=0.001) for _ in range(3)), processes=3)
     assert watched.alive() == []
 
 

@@ -7,13 +7,16 @@ import re
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from trioflow import Job, JobCancelled, JobState, JobTimeout, ProcessJob, Scheduler, StopReason
+from trioflow import Job, JobCancelled, JobState, JobTimeout, Pool, ProcessJob, Scheduler, StopReason
+from trioflow._core.job import _options
+from trioflow.jobs.process import _place
 
 from ...bodies import notes, run
 from ...places import patiently
@@ -442,7 +445,7 @@ def test_a_process_that_reports_is_not_idle(backend: str, watched: Watched, tmp_
     first = [ProcessJob(bodies.meet, str(place), 2) for _ in range(2)]
     steady = ProcessJob(bodies.report, [0.1] * 20, unit / 10, idle_timeout=unit, required=first)
     silent = ProcessJob(bodies.report, [0.1], 99, idle_timeout=unit, required=first)
-    run(backend, first, steady, silent)
+    run(backend, first, steady, silent, processes=2)
     assert steady.result() == "done"
     error = silent.raised_exception()
     assert isinstance(error, JobTimeout)
@@ -463,3 +466,68 @@ def test_what_the_job_of_a_worker_process_has_not_is_named(backend: str) -> None
     job = ProcessJob(bodies.use)
     run(backend, job)
     assert str(job.raised_exception()).startswith("current_job().used: in the process of a ProcessJob, cur")
+
+
+def test_a_run_has_at_most_as_many_worker_processes_as_given(backend: str) -> None:
+    """Nested schedulers, with needs or without, share them with the outermost one."""
+    jobs = [ProcessJob(bodies.whoami) for _ in range(9)]
+    keeper, nested = Scheduler(*jobs[3:6], needs={"cpu": 1}), Scheduler(*jobs[6:])
+    assert Scheduler(*jobs[:3], keeper, nested, pool=Pool(cpu=1), processes=2).run(backend=backend)
+    assert len({job.result()[0] for job in jobs}) <= 2
+
+
+def test_a_run_has_at_most_as_many_worker_processes_as_cpus(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This is the default."""
+    monkeypatch.setitem(_options.RUN_RESOURCES, _place.WORKERS, lambda: 1)
+    jobs = [ProcessJob(bodies.whoami) for _ in range(4)]
+    run(backend, *jobs)
+    assert len({job.result()[0] for job in jobs}) == 1
+
+
+def test_a_nested_scheduler_may_have_a_number_of_its_own(backend: str, tmp_path: Path) -> None:
+    """Its jobs start although the one worker process of the outer scheduler is in use."""
+    meeting = [ProcessJob(bodies.meet, str(tmp_path), 3) for _ in range(3)]
+    assert Scheduler(meeting[0], Scheduler(*meeting[1:], processes=2), processes=1).run(backend=backend, timeout=60)
+
+
+def test_a_job_that_waits_for_a_worker_process_is_scheduled(backend: str) -> None:
+    """It has no slot and no token, its time has not begun, and `explain` names what it waits for."""
+    seen: list[Any] = []
+
+    async def look() -> None:
+        seen.extend([second.state, second.granted, scheduler.explain(second)])
+
+    first, second = jobs = [ProcessJob(bodies.whoami, label=label, timeout=30) for label in ("first", "second")]
+    scheduler = Scheduler(*jobs, Job(look), processes=1, jobs_window=3)
+    assert scheduler.run(backend=backend)
+    assert seen == [JobState.SCHEDULED, {}, "'second' waits for worker processes: 1 of 1 taken by 'first'"]
+    assert first.finished_at is not None
+    assert second.started_at is not None
+    assert second.started_at >= first.finished_at
+
+
+def test_a_worker_process_is_not_among_the_needs_that_users_see(backend: str) -> None:
+    """Neither before nor after a run, nor when the job runs."""
+    job = ProcessJob(bodies.whoami, needs={"cpu": 1})
+    assert Scheduler(job, pool=Pool(cpu=1)).run(backend=backend)
+    assert job.needs == {"cpu": 1}
+
+
+def test_an_executor_has_no_limit_of_worker_processes(backend: str) -> None:
+    """Its own number holds."""
+    meeting = threading.Barrier(3)
+    jobs = [ProcessJob(meeting.wait, 60) for _ in range(3)]
+    with ThreadPoolExecutor(3) as executor:
+        assert Scheduler(Scheduler(*jobs, processes=executor), processes=1).run(backend=backend)
+
+
+def test_a_number_of_worker_processes_is_1_or_more() -> None:
+    """With none, no ProcessJob could start."""
+    with pytest.raises(ValueError, match="processes of 's' is 0: give 1 or more worker processes"):
+        Scheduler(label="s", processes=0)
+
+
+def test_a_pool_cannot_have_the_worker_processes() -> None:
+    """The run has them."""
+    with pytest.raises(ValueError, match="the run itself has the resource 'worker processes'"):
+        Pool(**{_place.WORKERS: 3})

@@ -7,7 +7,8 @@ from ..job._function import FunctionJob, call_of, name_of
 from ..job._job import Look
 from ..job._kind import JobKind, arguments_of, given_of
 from ..job._labels import label_inside, printable, without_middle
-from ..job._options import JobOptions, callback, duration, file_path, flag, whole
+from ..job._option import need_of_run
+from ..job._options import JobOptions, callback, declare_run_resource, duration, file_path, flag, whole
 from ..run._current import carried, carry
 from ..run._handle import RunHandle, run_of
 from ..run._idle import ThreadEvent, TimeLimit

@@ -129,7 +129,8 @@ def _shown_label(job: AbstractJob[Any]) -> str:
 
 
 def _shown_needs(job: AbstractJob[Any]) -> dict[str, Any]:
-    return {name: _amounts.as_user_gave(given) for name, given in job._needs().items()}
+    needs = job._needs()
+    return {name: _amounts.as_user_gave(given) for name, given in needs.items() if name not in _options.RUN_RESOURCES}
 
 
 class AbstractJob(Generic[T]):

@@ -180,9 +180,30 @@ class Demanded(Kept[Read, Given]):
         """Check and keep what a job was given."""
         checked = self.check(given, self.name, job._name_for_errors)
         demand: _options.Demand = changed(job._demand or self.usual[self.place], self.name, checked)
-        job._demand = demand if demand.expected_duration is not None or demand.priority or demand.needs else None
-        if job._scheduler is not None:
-            job._scheduler._members.note_demand(job)
+        _keep_demand(job, demand)
+
+
+def _keep_demand(job: AbstractJob[Any], demand: _options.Demand) -> None:
+    job._demand = demand if demand.expected_duration is not None or demand.priority or demand.needs else None
+    if job._scheduler is not None:
+        job._scheduler._members.note_demand(job)
+
+
+def need_of_run(job: AbstractJob[Any], name: str, amount: int) -> None:
+    """Set how much a job needs of a resource that each run has, in addition to `needs`; call it in `check_before_run`.
+
+    Args:
+        job: the job.
+        name: the name given to `declare_run_resource`.
+        amount: how much, as a whole number; 0 for nothing.
+
+    """
+    demand: _options.Demand = job._demand or Kept.usual["_demand"]
+    needs = {other: need for other, need in demand.needs.items() if other != name}
+    if amount:
+        needs[name] = amount
+    if needs != demand.needs:
+        _keep_demand(job, demand._replace(needs=needs))
 
 
 class Fixed(Option[Read, Given]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, cast, get_args
 
 from ..base import _amounts, _functions
@@ -14,7 +14,7 @@ from ..base._states import OnTimeout, RunIf
 SaveName = Literal["json", "pickle"]
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from ..base._amounts import Given, Need
     from ..scheduler._scheduler import BaseScheduler
@@ -66,6 +66,21 @@ class Demand(NamedTuple):
     priority: int
     expected_duration: float | None
     needs: Mapping[str, Given]
+
+
+RUN_RESOURCES: Final[dict[str, Callable[[], int]]] = {}
+"""The resources that each run has without a pool, by name; the function returns the total."""
+
+
+def declare_run_resource(name: str, total: Callable[[], int]) -> None:
+    """Declare a resource that each run has without a pool, for a kind of job that calls `need_of_run`.
+
+    Args:
+        name: its name, which no pool may have.
+        total: returns how much of it a run has; it is called once in each run that needs it.
+
+    """
+    RUN_RESOURCES[name] = total
 
 
 class Limits:

@@ -86,7 +86,8 @@ class Grant:
 
     def as_mapping(self) -> dict[str, Any]:
         """Return what was granted by name: a list of the named things, amounts by key of a rate, or the amount."""
-        return {resource.name: resource.granted(need, has) for resource, need, has in self._parts}
+        parts = [part for part in self._parts if part[0].name not in _options.RUN_RESOURCES]
+        return {resource.name: resource.granted(need, has) for resource, need, has in parts}
 
 
 @final
@@ -217,6 +218,8 @@ def note_user(
 
 
 def _resource(name: str, given: Any) -> Resource:
+    if name in _options.RUN_RESOURCES:
+        raise ValueError(f"Pool: the run itself has the resource {name!r}; give yours another name")
     if isinstance(given, Rate):
         return RateResource(name, given)
     if isinstance(given, (list, tuple)):

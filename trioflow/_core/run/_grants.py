@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _amounts
 from ..base._shown import shown
+from ..job._options import RUN_RESOURCES
 from ..job._outcome import add_note
 from ..limits._rate import RateResource
+from ..limits._resource import Stock
 
 if TYPE_CHECKING:
     from ..job._errors import Throttled
@@ -48,8 +50,11 @@ class Grants:
         """Return a resource, from the nearest pool that has it, here or further out."""
         run = self._run
         while name not in run.grants._resources:
-            assert run.outer_worker is not None  # each name was checked before the run
-            run = run.outer_worker.run
+            total = run.scheduler._run_resource_totals().get(name)
+            if run.outer_worker is not None and total is None:
+                run = run.outer_worker.run
+            else:  # other names were checked before the run
+                run.grants._resources[name] = Stock(name, RUN_RESOURCES[name]() if total is None else total)
         return run.grants._resources[name]
 
     def take_again(self, job: AbstractJob[Any]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _amounts, _graph
 from ..base._states import CHECKING, JobState
-from ..job import _errors, _labels
+from ..job import _errors, _labels, _options
 from ..job._around import outwards, way_out
 from ..job._job import AbstractJob, is_scheduler
 from ..limits._pool import note_user
@@ -169,6 +169,8 @@ class Surroundings:
 
         """
         for name, given in job._needs().items():
+            if name in _options.RUN_RESOURCES:
+                continue
             if name not in self.there:
                 raise ValueError(f"{job.label!r} needs {name}={_amounts.shown_parts(given)}, {self._why_not(name)}")
             resource = self.there[name]

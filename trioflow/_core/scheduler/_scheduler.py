@@ -1060,6 +1060,10 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     def _unknown_option(self, name: str) -> TypeError:
         return _options.unknown_of_job(name, repr(self._label or type(self).__name__), type(self), "a scheduler")
 
+    def _run_resource_totals(self) -> Mapping[str, int]:
+        """Return the totals of those `RUN_RESOURCES` that its members share among themselves alone."""
+        return {}
+
     def _check_may_run(self) -> None:
         if self._closed:
             raise RuntimeError(f"{self.label!r} is closed for good; make a new Scheduler")

@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, cast, overload
 
-from ...abc import FunctionJob, JobOptions, Look, call_of, carried, name_of, run_of
+from ...abc import FunctionJob, JobOptions, Look, call_of, carried, name_of, need_of_run, run_of
 from .. import T
 from .._executor import call_in
 from .._pickling import WithoutMain, sendable, unpicklable
 from ..posix._processes import check_limits
 from . import _child
-from ._place import LOCAL, Elsewhere, place_of
+from ._place import LOCAL, WORKERS, Elsewhere, place_of
 from ._pool import WorkerDied, WorkerPool, has_main_file
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class ProcessJob(
     `Scheduler(processes=...)` chooses the place, for nested schedulers too: an executor, as for an `ExecutorJob`, or a
     `trioflow.dask.Cluster`. Without it, what follows holds.
 
+    A run has at most one worker process for each CPU, or `processes=N` of them; a job that waits for one is SCHEDULED.
     The process and its whole process group are killed when the job is cancelled or its time is over. Otherwise the
     process is used for further jobs of the run and ends with the run, so a function may see what an earlier one has
     left in its module. On Linux, one new interpreter for each run, the server, forks the processes; elsewhere each is a
@@ -104,14 +105,16 @@ class ProcessJob(
         return self._process
 
     def check_before_run(self) -> None:
-        """Refuse what only a worker process of this machine can keep, where another place makes the call.
+        """Need a worker process of this machine; or refuse what only that can keep, where another place makes the call.
 
         Raises:
             ValueError: `memory_limit` or `nice` was given.
 
         """
+        place = place_of(self)
+        need_of_run(self, WORKERS, 0 if self.forever or place is not None else 1)
         given = f"memory_limit={self._memory_limit}" if self._memory_limit is not None else f"nice={self._nice}"
-        if (self._memory_limit is not None or self._nice is not None) and (place := place_of(self)) is not None:
+        if (self._memory_limit is not None or self._nice is not None) and place is not None:
             raise ValueError(
                 f"{self.label!r} has {given}, which only worker processes of this machine can keep, and processes= is "
                 f"{place!r}: leave it out, or put the job into a nested Scheduler(processes={LOCAL!r})"
