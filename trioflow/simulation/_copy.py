@@ -21,6 +21,9 @@ from .._core.api.views import (
     inputs_of,
     is_scheduler,
     is_service,
+    need_of_run,
+    run_needs,
+    run_resource_totals,
     slots_of,
     topological_order,
 )
@@ -86,6 +89,19 @@ class OutlookOfCopy(Outlook):
         return self._outlook.rank(self._copies[job])
 
 
+class SchedulerCopy(BaseScheduler):
+    """A scheduler with the totals that another one has of the resources that each run has without a pool."""
+
+    __slots__ = ("_totals",)
+
+    def __init__(self, totals: Mapping[str, int], **options: Any) -> None:
+        self._totals = totals
+        super().__init__(**options)
+
+    def _run_resource_totals(self) -> Mapping[str, int]:
+        return self._totals
+
+
 class ScenarioCopy:
     """A copy of a scenario: its own scheduler with a job for each job.
 
@@ -119,6 +135,8 @@ class ScenarioCopy:
         inside = dict.fromkeys(scheduler.iterate_jobs())
         for job in topological_order(inside, lambda job: [one for one in job.required if one in inside]):
             copy = self._of_scheduler(job, job.jobs_window) if is_scheduler(job) else self._of_job(job)
+            for name in run_needs(job):
+                need_of_run(copy, name, 1)
             self.copies[job] = copy
         self.copies[scheduler] = self.scheduler
         for job in (scheduler, *inside):
@@ -127,7 +145,8 @@ class ScenarioCopy:
                 copy.update([self.copies[member] for member in job])
 
     def _of_scheduler(self, one: BaseScheduler, window: Any) -> BaseScheduler:
-        return BaseScheduler(
+        return SchedulerCopy(
+            run_resource_totals(one),
             jobs_window=self._window(window),
             cleanup_timeout=one.cleanup_timeout,
             pool=self._pool(one.pool),

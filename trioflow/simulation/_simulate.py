@@ -30,6 +30,8 @@ from .._core.api.views import (
     longest_paths,
     outwards,
     resources_of,
+    run_needs,
+    run_resource,
     shown,
     usual_duration,
     waits_for,
@@ -373,15 +375,26 @@ class _ChainLengths:
         for job in level:
             for key, uses in inner[job]._uses.items() if is_scheduler(job) and not job.forever else ():
                 self._uses.setdefault(key, []).extend(_Use(use.job, job, use.seconds) for use in uses)
+        # The work of all jobs, at any depth, that share a resource of the run; by who shares it, with its total.
+        self._run_work: Final[dict[tuple[BaseScheduler, int, str], float]] = {}
+        for job in level:
+            for name in run_needs(job):
+                self._add_run_work((*run_resource(level, name), name), self._own[job])
+            for shared, work in inner[job]._run_work.items() if is_scheduler(job) and not job.forever else ():
+                self._add_run_work(shared, work)
+        shares = [work / total for (_, total, _), work in self._run_work.items()]
         heads = {job: earliest[job] - self._own[job] for job in order}
         tails = {job: onwards[job] - self._own[job] for job in order}
         served = (_served(views[key], uses, heads, tails) for key, uses in self._uses.items() if key in views)
-        self._served: Final = max(served, default=0.0)
+        self._served: Final = max([*served, *shares], default=0.0)
         self.bound: Final = self.bound_with(slots(window))
 
     def bound_with(self, size: int | None) -> float:
         """Return the bound for another number of slots."""
         return max(self._length, self._served, self._work / min(size, sys.maxsize) if size else 0.0)
+
+    def _add_run_work(self, shared: tuple[BaseScheduler, int, str], work: float) -> None:
+        self._run_work[shared] = self._run_work.get(shared, 0.0) + work
 
     def critical_path(self, paths: dict[BaseScheduler, _ChainLengths]) -> list[AnyJob]:
         """Return the jobs of the longest path, with those of nested schedulers in their place."""

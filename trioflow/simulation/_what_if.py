@@ -24,6 +24,8 @@ from .._core.api.views import (
     name_of_policy,
     paths_of,
     resources_of,
+    run_needs,
+    run_resource,
     settings_of,
     shown,
 )
@@ -181,7 +183,14 @@ def what_if(
         simulated,
         _rate_in_words(rate),
         only_nested,
+        _worker_processes(scenario.scheduler),
     )
+
+
+def _worker_processes(scheduler: BaseScheduler) -> int | None:
+    """Return the number of worker processes of a run, which a simulation has too; None if no job needs one."""
+    names = {name for job in scheduler.iterate_jobs() for name in run_needs(job)}
+    return next((run_resource(scheduler, name)[1] for name in names), None)
 
 
 def _check_list(argument: str, given: object, what: str) -> None:

@@ -33,6 +33,9 @@ from ..job._facts import (
     look_of,
     may_repeat,
     not_restored,
+    run_needs,
+    run_resource,
+    run_resource_totals,
     runs_commands,
     throttled,
     throttlings,
@@ -40,6 +43,7 @@ from ..job._facts import (
 from ..job._function import FunctionJob, Job, call_with
 from ..job._job import AbstractJob, AnyJob, is_scheduler
 from ..job._labels import paths_of, percent, printable, shortened, without_middle
+from ..job._option import need_of_run
 from ..job._options import duration, file_path, flag, whole
 from ..job._outcome import DROPPED, Failure, Throttling
 from ..job._service import Service

@@ -9,12 +9,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base._states import SUCCEEDED
+from ._around import outwards
 from ._function import FunctionJob
 from ._job import is_scheduler
+from ._options import RUN_RESOURCES
 from ._outcome import Failure
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..base._amounts import Given
     from ..base._states import JobState
+    from ..scheduler._scheduler import BaseScheduler
     from ._job import AbstractJob, AnyJob, Look
     from ._options import Limits
     from ._outcome import Throttling
@@ -102,6 +108,26 @@ def throttled(job: AnyJob) -> tuple[tuple[float, float], ...]:
 def throttlings(job: AnyJob) -> tuple[Throttling, ...]:
     """Return its attempts that do not count, each with the keys on which nothing started after it."""
     return () if job._facts is None else job._facts.throttled
+
+
+def run_needs(job: AnyJob) -> dict[str, Given]:
+    """Return what a job needs of the resources that each run has without a pool, by name; empty for most kinds."""
+    needs = {} if job._demand is None else job._demand.needs
+    return {name: amount for name, amount in needs.items() if name in RUN_RESOURCES}
+
+
+def run_resource_totals(scheduler: BaseScheduler) -> Mapping[str, int]:
+    """Return the totals of those resources of its run that the members of a scheduler share among themselves alone."""
+    return scheduler._run_resource_totals()
+
+
+def run_resource(scheduler: BaseScheduler, name: str) -> tuple[BaseScheduler, int]:
+    """Return the scheduler whose members, at any depth, share a resource that each run has, and its total."""
+    for around in (scheduler, *outwards(scheduler)):
+        scheduler = around
+        if name in (totals := around._run_resource_totals()):
+            return around, totals[name]
+    return scheduler, RUN_RESOURCES[name]()
 
 
 def held(job: AnyJob) -> tuple[tuple[float, float], ...]:

@@ -325,8 +325,9 @@ class _Builder:
         for run in self._runs:  # each comes after the one around it
             reserved = () if run.parent is None else found.get(run.parent.number, ())
             scope = scopes[run] = self._scopes.of_run(scopes[run.outer], reserved, run.beginning.pool)
-            for job, facts in run.jobs.items() if scope else ():
-                needs = needs_in(scope, job.needs or {})
+            for job, facts in run.jobs.items():
+                needs = needs_in(scope, job.needs or {}) if scope else ()
+                needs += tuple(self._scopes.of_job(run.scheduler, job))
                 if not needs:
                     continue
                 found[facts.number] = needs

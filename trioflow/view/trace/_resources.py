@@ -7,12 +7,12 @@ further out.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Final
 
-from ..._core.api.views import Pool, resources_of
+from ..._core.api.views import AnyJob, BaseScheduler, Pool, resources_of, run_needs, run_resource
 
 Steps = tuple[list[float], list[float]]
 """Times in ascending order, and the value from each of them on."""
@@ -108,6 +108,15 @@ class Scopes:
                 self._of_pools[key] = self._new(ResourceUse(view.name, view.total, view.shown, CooldownInterval()))
             found[view.name] = self._of_pools[key]
         return found
+
+    def of_job(self, scheduler: BaseScheduler, job: AnyJob) -> Iterator[tuple[ResourceUse, float]]:
+        """Yield what a job needed of the resources that each run has without a pool."""
+        for name, amount in run_needs(job).items():
+            sharer, total = run_resource(scheduler, name)
+            key = id(sharer), name
+            if key not in self._of_pools:
+                self._of_pools[key] = self._new(ResourceUse(name, total, str, CooldownInterval()))
+            yield self._of_pools[key], float(str(amount))
 
     def _new(self, resource: ResourceUse) -> ResourceUse:
         self.all.append(resource)

@@ -57,6 +57,8 @@ class WhatIf:
     """What sizes count if it is a rate: "requests per second"."""
     only_nested: bool = False
     """Whether the slots are for nested schedulers alone, in which jobs have other windows."""
+    worker_processes: int | None = None
+    """How many worker processes the ProcessJobs share, in the run and in each point; None without such jobs."""
 
     @property
     def best(self) -> WhatIfPoint:
@@ -88,7 +90,10 @@ class WhatIf:
     @property
     def assumes(self) -> str:
         """What this takes for granted, in a sentence."""
-        return ASSUMES
+        if self.worker_processes is None:
+            return ASSUMES
+        number = self.worker_processes
+        return f"ProcessJobs share {number} worker process{'es' * (number != 1)}, as in the run. {ASSUMES}"
 
     def _sentences(self) -> Iterator[str]:
         best, unit, this = self.best, self.unit, self.this

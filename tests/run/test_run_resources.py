@@ -1,0 +1,89 @@
+"""Resources that each run has without a pool, for kinds of jobs: as the worker processes of ProcessJobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from trioflow import Job, Pool, Scheduler, Trace, simulate
+from trioflow._core.job import _options
+from trioflow.abc import declare_run_resource, need_of_run
+
+from ..bodies import nap
+
+if TYPE_CHECKING:
+    from ..conftest import Virtual
+
+
+class BenchJob(Job[Any]):
+    """A job on one of the two benches that each run has."""
+
+    def check_before_run(self) -> None:
+        """Need a bench."""
+        need_of_run(self, "benches", 1)
+
+
+@pytest.fixture(autouse=True)
+def two_benches() -> Iterator[None]:
+    """Each run has two benches, in these tests alone."""
+    declare_run_resource("benches", lambda: 2)
+    yield
+    del _options.RUN_RESOURCES["benches"]
+
+
+def benches(number: int, **options: Any) -> list[Job[Any]]:
+    return [BenchJob(nap, 1, label=f"bench {place}", **options) for place in range(number)]
+
+
+def traced_run(virtual: Virtual, scheduler: Scheduler) -> Trace:
+    """Run the jobs on a virtual clock, and return the trace."""
+    trace = Trace()
+    virtual(lambda: scheduler.co_run(instruments=[trace]))
+    return trace
+
+
+def test_all_jobs_of_a_run_share_it(virtual: Virtual) -> None:
+    """Those in nested schedulers too, also where these have needs and so are the pool of their members."""
+    nested, keeper = Scheduler(*benches(2), label="n"), Scheduler(*benches(2), needs={"cpu": 1}, label="k")
+    scheduler = Scheduler(*benches(2), nested, keeper, pool=Pool(cpu=1))
+    traced_run(virtual, scheduler)
+    jobs = [job for job in scheduler.iterate_jobs() if isinstance(job, BenchJob)]
+    started = sorted(job.started_at or 0.0 for job in jobs)
+    assert [round(start - started[0], 3) for start in started] == [0, 0, 1, 1, 2, 2]
+
+
+def test_a_job_that_is_added_to_a_run_waits_for_it(virtual: Virtual) -> None:
+    """It is checked, and so needs it, before it can start."""
+
+    async def add() -> None:
+        scheduler.update(late)
+
+    late = benches(3)
+    scheduler = Scheduler(Job(add))
+    traced_run(virtual, scheduler)
+    starts = sorted(job.started_at or 0.0 for job in late)
+    assert starts[2] - starts[0] == pytest.approx(1)
+
+
+def test_a_trace_names_the_wait_for_it(virtual: Virtual) -> None:
+    """As a wait for a resource of a pool."""
+    trace = traced_run(virtual, Scheduler(benches(3)))
+    waits = {span.label: [wait.words for wait in span.waits] for span in trace.spans if span.waits}
+    assert waits == {"bench 2": ["benches"]}
+
+
+def test_what_if_has_as_much_of_it(virtual: Virtual) -> None:
+    """More slots do not help jobs that wait for it."""
+    trace = traced_run(virtual, Scheduler(benches(8), jobs_window=1))
+    found = {point.size: point.seconds for point in trace.what_if(sizes=[1, 2, 4, None], policies=["fifo"]).points}
+    assert found == {1: pytest.approx(8), 2: pytest.approx(4), 4: pytest.approx(4), None: pytest.approx(4)}
+
+
+def test_the_bound_of_a_simulation_counts_it() -> None:
+    """No order is faster than the work of all who share it, in nested schedulers too."""
+    scheduler = Scheduler(*benches(4, expected_duration=1), Scheduler(*benches(4, expected_duration=1), label="n"))
+    found = simulate(scheduler)
+    assert found.makespan == pytest.approx(4)
+    assert found.lower_bound == pytest.approx(4)
