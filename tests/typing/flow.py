@@ -72,15 +72,15 @@ assert_type(Site().size(count(page), page), Job[float])
 assert_type(fetch.options(label="other")(7), Job[str])
 assert_type(count.options(timeout=1)(page, word="b"), Job[int])
 
-fetch("seven")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+fetch("seven")  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
 fetch(count)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
 fetch(1, 2)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
 fetch(pages=7)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
 count(count(page))  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
-count(page, colour="b")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
-count("text", colour="b")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+count(page, colour="b")  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+count("text", colour="b")  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
 join(page, page)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
-Site().size("one", page)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+Site().size("one", page)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
 fetch.options(colour="red")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
 
@@ -116,7 +116,11 @@ Job(double, "wrong")  # type: ignore[arg-type]  # pyright: ignore[reportCallIssu
 Job(double)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
 Job(double, 1, 2)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
 assert_type(Job(double, kwargs={"number": 21}), Job[int])
-assert_type(Job(add_up, [Job(double, 1), 2]), Job[int])
+assert_type(Job(add_up, [Job(double, 1), Job(double, 2)]), Job[int])
+mixed: list[Any] = [Job(double, 1), 2]
+assert_type(Job(add_up, mixed), Job[int])
+Job(add_up, [Job(double, 1), 2])  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+Job(double, [1, 2])  # type: ignore[list-item]  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 # A job whose result may be anything, such as one that came out of a scheduler, can be given for every parameter.
 

@@ -1,10 +1,12 @@
 """Checked by mypy and pyright, never run: what users' type checkers must know of jobs and schedulers."""
 
+import functools
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, assert_type
 
 import trioflow
-from trioflow import AbstractJob, Job, JobState, Scheduler, Sequence, StopReason, ThreadJob
+from trioflow import AbstractJob, ExecutorJob, Job, JobState, ProcessJob, Scheduler, Sequence, StopReason, ThreadJob
 from trioflow.abc import Instrument
 
 
@@ -14,6 +16,10 @@ async def double(number: int) -> int:
 
 def length(text: str) -> int:
     return len(text)
+
+
+def repeat(text: str, times: int, between: str) -> str:
+    return between.join([text] * times)
 
 
 class Greeting(AbstractJob[str]):
@@ -30,11 +36,21 @@ def labels(jobs: Iterable[AbstractJob]) -> list[str]:
     return [job.label for job in jobs]
 
 
+executor = ThreadPoolExecutor()
 job = Job(double, 21, label="twice", timeout=5)
 assert_type(job.result(), int)
 assert_type(Job(double(21)).result(), int)
 assert_type(Job(lambda: double(21)).result(), int)
 assert_type(ThreadJob(length, "text").result(), int)
+assert_type(ThreadJob(length, "text", abandon_on_cancel=True, label="size").result(), int)
+assert_type(ThreadJob(length, ThreadJob(str, 3)).result(), int)
+assert_type(ThreadJob(sorted, [3, 1]).result(), list[Any])  # pyright: ignore[reportAssertTypeFailure]  # it knows more
+assert_type(ThreadJob(sum, [3, 1]).result(), int)
+assert_type(ProcessJob(pow, 3, 2, nice=5).result(), Any)  # type: ignore[assert-type]  # mypy knows more
+assert_type(ThreadJob(repeat, "a", 3, "-").result(), str)
+assert_type(ThreadJob(functools.partial(repeat, "a"), 3, "-").result(), str)
+assert_type(ExecutorJob(executor, repeat, "a", 3, "-").result(), str)
+assert_type(ProcessJob(list, range(3)).result(), list[Any])
 assert_type(Greeting().result(), str)
 assert_type(job.requires(Greeting(), None, [Sequence()]), Job[int])
 assert_type(job.state, JobState)
@@ -55,5 +71,12 @@ Job(double, 1, on_timeout="explode")  # type: ignore[call-overload]  # pyright: 
 Job(double, 1, colour="red")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
 Job(length, "text")  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
 Scheduler(job_window=3)  # type: ignore[call-arg]  # pyright: ignore[reportArgumentType]
+ThreadJob(length, 3)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+ThreadJob(length)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+ProcessJob(repeat, "a", "3", "-")  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+ProcessJob(repeat, "a", 3)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+ExecutorJob(executor, length, 3)  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
+ThreadJob(length, "text", nice=3)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
+scheduler.map(repeat, [1], [2], ["-"], kind=ThreadJob)  # type: ignore[list-item]  # pyright: ignore[reportCallIssue, reportArgumentType]
 ThreadJob(double, 21).result() + 1  # type: ignore[operator]  # pyright: ignore[reportOperatorIssue]
 scheduler.run(backend="curio")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

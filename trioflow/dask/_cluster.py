@@ -6,7 +6,7 @@ import contextlib
 import platform
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Unpack, cast, overload
 
 import anyio.to_thread
 
@@ -29,6 +29,17 @@ from ..jobs.process._place import Elsewhere, Place, place_of
 from ._calls import PATIENCE, STAYED, address_of, call_there, imported
 
 if TYPE_CHECKING:
+    from .._core.api.typed import (
+        A,
+        B,
+        C,
+        Given,
+        GivenJob,
+        PlainFunction1,
+        PlainFunction2,
+        PlainFunction3,
+        TakesIterable,
+    )
     from ..abc import AbstractJob, RunHandle
 
     AnyJob = AbstractJob[Any]
@@ -167,6 +178,15 @@ class Versions:
         """Nothing is left to do."""
 
 
+class DaskOptions(JobOptions, total=False):
+    """The keyword options of a `DaskJob`, with those of every job."""
+
+    client: Any
+    gather: bool
+    resources: Mapping[str, float] | None
+    workers: str | Iterable[str] | None
+
+
 class DaskJob(
     FunctionJob[Any], look=Look("call on a Dask cluster", "tab", place=3), calls_in="a Dask cluster", keeps_time=True
 ):
@@ -204,6 +224,54 @@ class DaskJob(
 
     __slots__ = ("_client", "_gather", "_resources", "_workers")
 
+    # Type checkers compare up to three arguments with the function's parameters; a job may stand for a value.
+    @overload
+    def __init__(
+        self,
+        function: type[Any],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[DaskOptions],
+    ) -> None: ...
+    @overload
+    def __init__(self, function: Callable[[], Any], /, **options: Unpack[DaskOptions]) -> None: ...
+    @overload
+    def __init__(
+        self, function: TakesIterable[Any], a: Iterable[Any] | GivenJob[Any], /, **options: Unpack[DaskOptions]
+    ) -> None: ...
+    @overload
+    def __init__(self, function: PlainFunction1[A, Any], a: Given[A], /, **options: Unpack[DaskOptions]) -> None: ...
+    @overload
+    def __init__(
+        self, function: PlainFunction2[A, B, Any], a: Given[A], b: Given[B], /, **options: Unpack[DaskOptions]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        function: PlainFunction3[A, B, C, Any],
+        a: Given[A],
+        b: Given[B],
+        c: Given[C],
+        /,
+        **options: Unpack[DaskOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        a: Any,
+        b: Any,
+        c: Any,
+        d: Any,
+        /,
+        *args: Any,
+        **options: Unpack[DaskOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, function: Callable[..., Any], /, *args: Any, kwargs: Mapping[str, Any], **options: Unpack[DaskOptions]
+    ) -> None: ...
     def __init__(
         self,
         function: Callable[..., Any],

@@ -8,7 +8,7 @@ import functools
 import pickle
 from collections.abc import Callable, Mapping
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final, Unpack, cast
+from typing import TYPE_CHECKING, Any, Final, Unpack, cast, overload
 
 import anyio.to_thread
 
@@ -17,6 +17,19 @@ from . import T, _pickling
 from ._carried import call_with_variables, with_variables
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from .._core.api.typed import (
+        A,
+        B,
+        C,
+        Given,
+        GivenJob,
+        PlainFunction1,
+        PlainFunction2,
+        PlainFunction3,
+        TakesIterable,
+    )
     from ..abc import RunHandle
 
 ExecutorOrMaker = concurrent.futures.Executor | Callable[[], concurrent.futures.Executor]
@@ -71,6 +84,78 @@ class ExecutorJob(
 
     __slots__ = ("_executor",)
 
+    # Type checkers compare up to three arguments with the function's parameters; a job may stand for a value.
+    @overload
+    def __init__(
+        self,
+        executor: ExecutorOrMaker,
+        function: type[T],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[JobOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, executor: ExecutorOrMaker, function: Callable[[], T], /, **options: Unpack[JobOptions]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        executor: ExecutorOrMaker,
+        function: TakesIterable[T],
+        a: Iterable[Any] | GivenJob[Any],
+        /,
+        **options: Unpack[JobOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, executor: ExecutorOrMaker, function: PlainFunction1[A, T], a: Given[A], /, **options: Unpack[JobOptions]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        executor: ExecutorOrMaker,
+        function: PlainFunction2[A, B, T],
+        a: Given[A],
+        b: Given[B],
+        /,
+        **options: Unpack[JobOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        executor: ExecutorOrMaker,
+        function: PlainFunction3[A, B, C, T],
+        a: Given[A],
+        b: Given[B],
+        c: Given[C],
+        /,
+        **options: Unpack[JobOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        executor: ExecutorOrMaker,
+        function: Callable[..., T],
+        a: Any,
+        b: Any,
+        c: Any,
+        d: Any,
+        /,
+        *args: Any,
+        **options: Unpack[JobOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        executor: ExecutorOrMaker,
+        function: Callable[..., T],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any],
+        **options: Unpack[JobOptions],
+    ) -> None: ...
     def __init__(
         self,
         executor: ExecutorOrMaker,

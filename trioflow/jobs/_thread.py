@@ -10,7 +10,7 @@ import math
 import threading
 from collections.abc import Callable, Mapping
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 import anyio
 import anyio.lowlevel
@@ -20,7 +20,28 @@ from ..abc import FunctionJob, JobOptions, Look, ThreadEvent, call_of, flag, nam
 from . import T
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import trio
+
+    from .._core.api.typed import (
+        A,
+        B,
+        C,
+        Given,
+        GivenJob,
+        PlainFunction1,
+        PlainFunction2,
+        PlainFunction3,
+        TakesIterable,
+    )
+
+
+class ThreadOptions(JobOptions, total=False):
+    """The keyword options of a `ThreadJob`, with those of every job."""
+
+    abandon_on_cancel: bool
+    limiter: trio.CapacityLimiter | anyio.CapacityLimiter | None
 
 
 class ThreadJob(
@@ -67,6 +88,54 @@ class ThreadJob(
 
     __slots__ = ("_abandon_on_cancel", "_own_limiter")
 
+    # Type checkers compare up to three arguments with the function's parameters; a job may stand for a value.
+    @overload
+    def __init__(
+        self,
+        function: type[T],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[ThreadOptions],
+    ) -> None: ...
+    @overload
+    def __init__(self, function: Callable[[], T], /, **options: Unpack[ThreadOptions]) -> None: ...
+    @overload
+    def __init__(
+        self, function: TakesIterable[T], a: Iterable[Any] | GivenJob[Any], /, **options: Unpack[ThreadOptions]
+    ) -> None: ...
+    @overload
+    def __init__(self, function: PlainFunction1[A, T], a: Given[A], /, **options: Unpack[ThreadOptions]) -> None: ...
+    @overload
+    def __init__(
+        self, function: PlainFunction2[A, B, T], a: Given[A], b: Given[B], /, **options: Unpack[ThreadOptions]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        function: PlainFunction3[A, B, C, T],
+        a: Given[A],
+        b: Given[B],
+        c: Given[C],
+        /,
+        **options: Unpack[ThreadOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        function: Callable[..., T],
+        a: Any,
+        b: Any,
+        c: Any,
+        d: Any,
+        /,
+        *args: Any,
+        **options: Unpack[ThreadOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, function: Callable[..., T], /, *args: Any, kwargs: Mapping[str, Any], **options: Unpack[ThreadOptions]
+    ) -> None: ...
     def __init__(
         self,
         function: Callable[..., T],

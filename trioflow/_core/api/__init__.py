@@ -5,6 +5,7 @@ The names below are for users: `trioflow` and `trioflow.abc` pass them on, and `
 Each other use has a module:
 
 - `kinds`: what a kind of job asks of its run.
+- `typed`: the types of functions and of their arguments.
 - `views`: a run and its jobs, to look at.
 - `journals`: what a journal needs.
 - `testing`: what an exploration does to a run.

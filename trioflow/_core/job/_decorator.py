@@ -9,7 +9,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, Ty
 
 from ..base._shown import shown
 from ._function import FunctionJob, Job, check_kind
-from ._given import A, A_contra, B, B_contra, C, C_contra, Container, GivenJob, T_co
+from ._given import A, A_contra, B, B_contra, C, C_contra, GivenJob, JobsInside, T_co
 from ._options import JobOptions
 
 P = ParamSpec("P")
@@ -93,13 +93,13 @@ class JobFunction(Generic[P, T]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
     @overload
     def __call__(
-        self: Takes1[A, Q, T], a: A | GivenJob[A] | Container, /, *args: Q.args, **kwargs: Q.kwargs
+        self: Takes1[A, Q, T], a: A | GivenJob[A] | JobsInside, /, *args: Q.args, **kwargs: Q.kwargs
     ) -> Job[T]: ...
     @overload
     def __call__(
         self: Takes2[A, B, Q, T],
-        a: A | GivenJob[A] | Container,
-        b: B | GivenJob[B] | Container,
+        a: A | GivenJob[A] | JobsInside,
+        b: B | GivenJob[B] | JobsInside,
         /,
         *args: Q.args,
         **kwargs: Q.kwargs,
@@ -107,9 +107,9 @@ class JobFunction(Generic[P, T]):
     @overload
     def __call__(
         self: Takes3[A, B, C, Q, T],
-        a: A | GivenJob[A] | Container,
-        b: B | GivenJob[B] | Container,
-        c: C | GivenJob[C] | Container,
+        a: A | GivenJob[A] | JobsInside,
+        b: B | GivenJob[B] | JobsInside,
+        c: C | GivenJob[C] | JobsInside,
         /,
         *args: Q.args,
         **kwargs: Q.kwargs,
@@ -117,26 +117,26 @@ class JobFunction(Generic[P, T]):
     @overload
     def __call__(
         self: Takes3[A, B, C, Q, T],
-        a: A | GivenJob[A] | Container,
-        b: B | GivenJob[B] | Container,
-        c: C | GivenJob[C] | Container,
+        a: A | GivenJob[A] | JobsInside,
+        b: B | GivenJob[B] | JobsInside,
+        c: C | GivenJob[C] | JobsInside,
         /,
-        **kwargs: GivenJob[Any] | Container,
+        **kwargs: GivenJob[Any] | JobsInside,
     ) -> Job[T]: ...
     @overload
     def __call__(
         self: Takes2[A, B, Q, T],
-        a: A | GivenJob[A] | Container,
-        b: B | GivenJob[B] | Container,
+        a: A | GivenJob[A] | JobsInside,
+        b: B | GivenJob[B] | JobsInside,
         /,
-        **kwargs: GivenJob[Any] | Container,
+        **kwargs: GivenJob[Any] | JobsInside,
     ) -> Job[T]: ...
     @overload
     def __call__(
-        self: Takes1[A, Q, T], a: A | GivenJob[A] | Container, /, **kwargs: GivenJob[Any] | Container
+        self: Takes1[A, Q, T], a: A | GivenJob[A] | JobsInside, /, **kwargs: GivenJob[Any] | JobsInside
     ) -> Job[T]: ...
     @overload
-    def __call__(self, **kwargs: GivenJob[Any] | Container) -> Job[T]: ...
+    def __call__(self, **kwargs: GivenJob[Any] | JobsInside) -> Job[T]: ...
     def __call__(self, /, *args: Any, **kwargs: Any) -> Job[T]:  # type: ignore[misc]  # mypy loses Q in the overloads
         """Build a job that calls the function with these arguments; jobs among them become inputs."""
         built: Job[T] = self._kind(self._function, *args, kwargs=kwargs, **self._options)

@@ -112,8 +112,7 @@ def throttlings(job: AnyJob) -> tuple[Throttling, ...]:
 
 def run_needs(job: AnyJob) -> dict[str, Given]:
     """Return what a job needs of the resources that each run has without a pool, by name; empty for most kinds."""
-    needs = {} if job._demand is None else job._demand.needs
-    return {name: amount for name, amount in needs.items() if name in RUN_RESOURCES}
+    return {name: amount for name, amount in job._needs().items() if name in RUN_RESOURCES}
 
 
 def run_resource_totals(scheduler: BaseScheduler) -> Mapping[str, int]:

@@ -17,7 +17,19 @@ from ..base import _functions
 from ..base._shown import shown
 from . import _labels, _options
 from ._call import ATOMS, Call, DirectArguments, Search, ValueOf, direct_places, result_of
-from ._given import A, B, C, E, Function1, Function2, Function3, Function4, Function5, G, Given
+from ._given import (
+    A,
+    AsyncElseThreadJob1,
+    AsyncElseThreadJob2,
+    AsyncElseThreadJob3,
+    AsyncElseThreadJob4,
+    AsyncElseThreadJob5,
+    B,
+    C,
+    E,
+    G,
+    Given,
+)
 from ._job import NO_LIMITS, AbstractJob, T
 from ._options import JobOptions
 from ._outcome import is_awaitable, not_awaitable
@@ -295,7 +307,7 @@ class Job(FunctionJob[T]):
     @overload
     def __init__(
         self,
-        function: Function1[A, T],
+        function: AsyncElseThreadJob1[A, T],
         a: Given[A],
         /,
         **options: Unpack[JobOptions],
@@ -303,7 +315,7 @@ class Job(FunctionJob[T]):
     @overload
     def __init__(
         self,
-        function: Function2[A, B, T],
+        function: AsyncElseThreadJob2[A, B, T],
         a: Given[A],
         b: Given[B],
         /,
@@ -312,7 +324,7 @@ class Job(FunctionJob[T]):
     @overload
     def __init__(
         self,
-        function: Function3[A, B, C, T],
+        function: AsyncElseThreadJob3[A, B, C, T],
         a: Given[A],
         b: Given[B],
         c: Given[C],
@@ -322,7 +334,7 @@ class Job(FunctionJob[T]):
     @overload
     def __init__(
         self,
-        function: Function4[A, B, C, E, T],
+        function: AsyncElseThreadJob4[A, B, C, E, T],
         a: Given[A],
         b: Given[B],
         c: Given[C],
@@ -333,7 +345,7 @@ class Job(FunctionJob[T]):
     @overload
     def __init__(
         self,
-        function: Function5[A, B, C, E, G, T],
+        function: AsyncElseThreadJob5[A, B, C, E, G, T],
         a: Given[A],
         b: Given[B],
         c: Given[C],

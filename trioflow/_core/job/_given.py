@@ -9,7 +9,7 @@ would infer that the parameter of a function takes a `Job[Any] | Any`, and refus
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 A = TypeVar("A")
@@ -36,13 +36,19 @@ class GivenJob(Protocol[T_co]):
         """Wait until it has settled."""
 
 
-Container: TypeAlias = "list[Any] | tuple[Any, ...] | dict[Any, Any]"
-"""A container that may hold jobs."""
-Given: TypeAlias = "A | GivenJob[A] | Container | tuple[Callable[[], A]]"
+JobsInside: TypeAlias = "Sequence[GivenJob[Any]] | Mapping[Any, GivenJob[Any]]"
+"""A container of jobs. One of jobs and values, or a deeper one, is declared by its user, as `list[Any]`.
+
+Without a limit of depth each string would be one, as a sequence of sequences.
+"""
+Given: TypeAlias = "A | GivenJob[A] | JobsInside | tuple[Callable[[], A]]"
 """What may be given for a parameter of this type."""
 
 
-class Function1(Protocol[A_contra, T_co]):
+# Type checkers name these in errors: a plain function is for a `ThreadJob`.
+
+
+class AsyncElseThreadJob1(Protocol[A_contra, T_co]):
     """An async function with one positional parameter."""
 
     def __call__(self, a: A_contra, /) -> Awaitable[T_co]:
@@ -50,7 +56,7 @@ class Function1(Protocol[A_contra, T_co]):
         ...
 
 
-class Function2(Protocol[A_contra, B_contra, T_co]):
+class AsyncElseThreadJob2(Protocol[A_contra, B_contra, T_co]):
     """An async function with two positional parameters."""
 
     def __call__(self, a: A_contra, b: B_contra, /) -> Awaitable[T_co]:
@@ -58,7 +64,7 @@ class Function2(Protocol[A_contra, B_contra, T_co]):
         ...
 
 
-class Function3(Protocol[A_contra, B_contra, C_contra, T_co]):
+class AsyncElseThreadJob3(Protocol[A_contra, B_contra, C_contra, T_co]):
     """An async function with three positional parameters."""
 
     def __call__(self, a: A_contra, b: B_contra, c: C_contra, /) -> Awaitable[T_co]:
@@ -66,7 +72,7 @@ class Function3(Protocol[A_contra, B_contra, C_contra, T_co]):
         ...
 
 
-class Function4(Protocol[A_contra, B_contra, C_contra, E_contra, T_co]):
+class AsyncElseThreadJob4(Protocol[A_contra, B_contra, C_contra, E_contra, T_co]):
     """An async function with four positional parameters."""
 
     def __call__(self, a: A_contra, b: B_contra, c: C_contra, d: E_contra, /) -> Awaitable[T_co]:
@@ -74,9 +80,37 @@ class Function4(Protocol[A_contra, B_contra, C_contra, E_contra, T_co]):
         ...
 
 
-class Function5(Protocol[A_contra, B_contra, C_contra, E_contra, G_contra, T_co]):
+class AsyncElseThreadJob5(Protocol[A_contra, B_contra, C_contra, E_contra, G_contra, T_co]):
     """An async function with five positional parameters."""
 
     def __call__(self, a: A_contra, b: B_contra, c: C_contra, d: E_contra, e: G_contra, /) -> Awaitable[T_co]:
         """Call it."""
         ...
+
+
+class PlainFunction1(Protocol[A_contra, T_co]):
+    """A function with one positional parameter."""
+
+    def __call__(self, a: A_contra, /) -> T_co:
+        """Call it."""
+        ...
+
+
+class PlainFunction2(Protocol[A_contra, B_contra, T_co]):
+    """A function with two positional parameters."""
+
+    def __call__(self, a: A_contra, b: B_contra, /) -> T_co:
+        """Call it."""
+        ...
+
+
+class PlainFunction3(Protocol[A_contra, B_contra, C_contra, T_co]):
+    """A function with three positional parameters."""
+
+    def __call__(self, a: A_contra, b: B_contra, c: C_contra, /) -> T_co:
+        """Call it."""
+        ...
+
+
+TakesIterable: TypeAlias = Callable[[Iterable[Any]], A]
+"""A function of one iterable, whose items are not compared: mypy cannot infer them for generic ones, as `sorted`."""

@@ -18,7 +18,20 @@ from ..job import _labels, _options
 from ..job._around import is_inside, outwards
 from ..job._decorator import JobFunction, Kind, KindFunction
 from ..job._function import WANTED, FunctionJob, Job, check_function, check_kind
-from ..job._given import A, B, C, Function1, Function2, Function3, Given
+from ..job._given import (
+    A,
+    AsyncElseThreadJob1,
+    AsyncElseThreadJob2,
+    AsyncElseThreadJob3,
+    B,
+    C,
+    Given,
+    GivenJob,
+    PlainFunction1,
+    PlainFunction2,
+    PlainFunction3,
+    TakesIterable,
+)
 from ..job._job import AbstractJob, Look, is_scheduler, state_of
 from ..job._option import Option
 from ..job._options import JobOptions, UnnamedOptions
@@ -426,7 +439,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     @overload
     def map(
         self,
-        function: Function1[A, T],
+        function: AsyncElseThreadJob1[A, T],
         a: Iterable[Given[A]],
         /,
         *,
@@ -436,7 +449,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     @overload
     def map(
         self,
-        function: Function2[A, B, T],
+        function: AsyncElseThreadJob2[A, B, T],
         a: Iterable[Given[A]],
         b: Iterable[Given[B]],
         /,
@@ -447,7 +460,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     @overload
     def map(
         self,
-        function: Function3[A, B, C, T],
+        function: AsyncElseThreadJob3[A, B, C, T],
         a: Iterable[Given[A]],
         b: Iterable[Given[B]],
         c: Iterable[Given[C]],
@@ -472,7 +485,68 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     @overload
     def map(
         self,
+        function: type[T],
+        /,
+        *iterables: Iterable[Any],
+        kind: Kind,
+        label: str | Callable[..., str] | None = None,
+        **options: Any,
+    ) -> list[FunctionJob[T]]: ...
+    @overload
+    def map(
+        self,
+        function: TakesIterable[T],
+        a: Iterable[Iterable[Any] | GivenJob[Any]],
+        /,
+        *,
+        kind: Kind,
+        label: str | Callable[..., str] | None = None,
+        **options: Any,
+    ) -> list[FunctionJob[T]]: ...
+    @overload
+    def map(
+        self,
+        function: PlainFunction1[A, T],
+        a: Iterable[Given[A]],
+        /,
+        *,
+        kind: Kind,
+        label: str | Callable[..., str] | None = None,
+        **options: Any,
+    ) -> list[FunctionJob[T]]: ...
+    @overload
+    def map(
+        self,
+        function: PlainFunction2[A, B, T],
+        a: Iterable[Given[A]],
+        b: Iterable[Given[B]],
+        /,
+        *,
+        kind: Kind,
+        label: str | Callable[..., str] | None = None,
+        **options: Any,
+    ) -> list[FunctionJob[T]]: ...
+    @overload
+    def map(
+        self,
+        function: PlainFunction3[A, B, C, T],
+        a: Iterable[Given[A]],
+        b: Iterable[Given[B]],
+        c: Iterable[Given[C]],
+        /,
+        *,
+        kind: Kind,
+        label: str | Callable[..., str] | None = None,
+        **options: Any,
+    ) -> list[FunctionJob[T]]: ...
+    @overload
+    def map(
+        self,
         function: Callable[..., T],
+        a: Iterable[Any],
+        b: Iterable[Any],
+        c: Iterable[Any],
+        d: Iterable[Any],
         /,
         *iterables: Iterable[Any],
         kind: Kind,

@@ -18,12 +18,32 @@ from ._place import LOCAL, WORKERS, Elsewhere, place_of
 from ._pool import WorkerDied, WorkerPool, has_main_file
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..._core.api.typed import (
+        A,
+        B,
+        C,
+        Given,
+        GivenJob,
+        PlainFunction1,
+        PlainFunction2,
+        PlainFunction3,
+        TakesIterable,
+    )
     from ...abc import RunHandle
 
 D = TypeVar("D")
 
 DIED: Final = 1.0
 """Seconds that a worker which has closed its socket has to end by itself, before it is killed."""
+
+
+class ProcessOptions(JobOptions, total=False):
+    """The keyword options of a `ProcessJob`, with those of every job."""
+
+    memory_limit: int | None
+    nice: int | None
 
 
 class ProcessJob(
@@ -83,6 +103,54 @@ class ProcessJob(
 
     __slots__ = ("_memory_limit", "_nice", "_process")
 
+    # Type checkers compare up to three arguments with the function's parameters; a job may stand for a value.
+    @overload
+    def __init__(
+        self,
+        function: type[T],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[ProcessOptions],
+    ) -> None: ...
+    @overload
+    def __init__(self, function: Callable[[], T], /, **options: Unpack[ProcessOptions]) -> None: ...
+    @overload
+    def __init__(
+        self, function: TakesIterable[T], a: Iterable[Any] | GivenJob[Any], /, **options: Unpack[ProcessOptions]
+    ) -> None: ...
+    @overload
+    def __init__(self, function: PlainFunction1[A, T], a: Given[A], /, **options: Unpack[ProcessOptions]) -> None: ...
+    @overload
+    def __init__(
+        self, function: PlainFunction2[A, B, T], a: Given[A], b: Given[B], /, **options: Unpack[ProcessOptions]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        function: PlainFunction3[A, B, C, T],
+        a: Given[A],
+        b: Given[B],
+        c: Given[C],
+        /,
+        **options: Unpack[ProcessOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        function: Callable[..., T],
+        a: Any,
+        b: Any,
+        c: Any,
+        d: Any,
+        /,
+        *args: Any,
+        **options: Unpack[ProcessOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, function: Callable[..., T], /, *args: Any, kwargs: Mapping[str, Any], **options: Unpack[ProcessOptions]
+    ) -> None: ...
     def __init__(
         self,
         function: Callable[..., T],
