@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
+import select
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,7 +20,7 @@ import anyio
 import pytest
 
 from trioflow import Job, JobState, ProcessJob, Scheduler, StopReason
-from trioflow.jobs.process import _fork_server, _pool
+from trioflow.jobs.process import _child, _fork_server, _pool
 
 from ...bodies import run
 from ..posix.process_trees import Watched, until_there
@@ -253,3 +256,27 @@ def test_a_program_that_ignores_the_ends_of_its_children(backend: str, tmp_path:
     )
     found = subprocess.run([sys.executable, "-c", code, backend], capture_output=True, text=True, check=False)
     assert found.stdout == "\"die('exit')\": its process has died: exit code 5\n", found.stderr
+
+
+def test_a_program_that_ends_without_reading_answers_is_no_error(tmp_path: Path) -> None:
+    """The server and its worker end in silence, where the connection is reset: after three Ctrl-C, for example."""
+    control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs, (tmp_path / "errors").open("wb") as errors:
+        server = subprocess.Popen([sys.executable, "-P", _child.__file__, "server"], stdin=theirs, stderr=errors)
+    control.send(pickle.dumps((sys.path, [], False)))
+    workers = [socket.socketpair() for _ in range(2)]
+    for _, end in workers:
+        socket.send_fds(control, [b""], [end.fileno()])
+        end.close()
+    (ended, _), (busy, _) = workers
+    number = ended.recv(_child.NUMBER.size)
+    ended.close()
+    call = _child.packed(pickle.dumps({})) + _child.packed(pickle.dumps((abs, (-1,), {}, {})))
+    busy.send(call)
+    control.send(number)
+    for there in (control, busy):  # both have something to read, which nobody reads
+        while not select.select([there], [], [], 60)[0]:
+            pass
+        there.close()
+    assert server.wait(60) == 0
+    assert (tmp_path / "errors").read_text() == ""

@@ -172,7 +172,10 @@ def fork_workers(stream: BinaryIO) -> BinaryIO | None:
     clean = is_clean()
     gc.freeze()  # so that the collector of a worker does not touch, and so copy, what it shares with this process
     while True:
-        message, received, _, _ = socket.recv_fds(control, LARGEST, 3)
+        try:
+            message, received, _, _ = socket.recv_fds(control, LARGEST, 3)
+        except ConnectionError:  # the program has ended without reading the last answer
+            break
         if received:
             theirs, *outputs = received
             is_server = fork(theirs, clean)
@@ -192,7 +195,9 @@ def fork_workers(stream: BinaryIO) -> BinaryIO | None:
             return worker
         if not message:
             break
-        control.send(NUMBER.pack(os.waitpid(NUMBER.unpack(message)[0], 0)[1]))
+        status = os.waitpid(NUMBER.unpack(message)[0], 0)[1]
+        with contextlib.suppress(ConnectionError):
+            control.send(NUMBER.pack(status))
     with contextlib.suppress(ChildProcessError):
         while True:  # those that nobody has waited for read the end of their socket
             os.wait()
@@ -244,7 +249,10 @@ def exactly(stream: BinaryIO, size: int) -> bytes:
     """Read exactly `size` bytes, or nothing at the end."""
     pieces: list[bytes] = []
     while size:
-        piece = stream.read(min(size, 1 << 20))
+        try:
+            piece = stream.read(min(size, 1 << 20))
+        except ConnectionError:  # the program has ended without reading the last answer
+            piece = b""
         if not piece:
             return b""
         pieces.append(piece)

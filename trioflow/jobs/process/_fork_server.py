@@ -124,7 +124,7 @@ class ForkServer:
                 async with self._turn:
                     await send_with_descriptors(self._control, b"", [theirs.fileno(), *descriptors])
             return ours, output
-        except BrokenPipeError:
+        except ConnectionError:
             ours.close()
             return None
         except BaseException:
@@ -136,7 +136,7 @@ class ForkServer:
     async def reap(self, process: Process) -> bool:
         """Reap a worker that has exited; return False if the server has ended, and nobody knows how it ended."""
         async with self._turn:
-            with contextlib.suppress(BrokenPipeError):
+            with contextlib.suppress(ConnectionError):
                 await send_with_descriptors(self._control, _child.NUMBER.pack(process.pid), [])
                 # Whatever is cancelled, because otherwise this answer would be the next one's.
                 if answer := await self._run.outlast(partial(self._received, self._control)):
