@@ -79,4 +79,21 @@ def test_an_interrupted_batch_says_how_to_go_on(tmp_path: Path, options: list[st
         stderr = process.communicate(timeout=PATIENCE)[1].decode()
     assert process.returncode == 130
     assert meanwhile(stderr) == "SIGTERM: ending in order; once more to end at once\n"
-    assert closing(stderr) == ["batch  ✗ interrupted, 1 of 4 commands failed", "  exit 3: exit code 3", f"  {advice}"]
+    assert closing(stderr) == [
+        "batch  ✗ interrupted, 1 of 4 commands failed, 1 succeeded",
+        "  exit 3: exit code 3",
+        f"  {advice}",
+    ]
+
+
+def test_an_interrupted_batch_that_reads_on_does_not_claim_to_know_all(tmp_path: Path) -> None:
+    """As long as arguments come in, it said that all commands succeeded."""
+    here = tmp_path / "here"
+    with running("-j1", cwd=tmp_path) as process:
+        assert process.stdin is not None
+        process.stdin.write(f"true\ntrue\ntouch {here}; sleep 1000\n".encode())
+        process.stdin.flush()
+        until_there(here)
+        process.send_signal(signal.SIGTERM)
+        stderr = process.communicate(timeout=PATIENCE)[1].decode()
+    assert closing(stderr)[0] == "batch  ✗ interrupted, 2 commands succeeded"

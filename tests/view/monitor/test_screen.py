@@ -72,6 +72,17 @@ def test_only_what_has_changed_is_written() -> None:
     assert file.tell() - start < 40
 
 
+def test_an_echo_below_the_picture_moves_nothing() -> None:
+    """Ctrl-C left `^C` on the terminal, and the next line above the picture began two columns further on."""
+    file = io.StringIO()
+    screen = Screen(file, painted)
+    picture = [[("a run", "")], [("a job", "")]]
+    screen.update(picture, (COLUMNS, HEIGHT))
+    file.write("^C")
+    screen.update(picture, (COLUMNS, HEIGHT), ["SIGINT"])
+    assert shown(file.getvalue()) == shown("SIGINT\na run\na job\n")
+
+
 def test_what_may_be_written_above() -> None:
     """Colours and tabs stay, and end with the line; all that would move the cursor, or change the terminal, goes."""
     assert harmless("plain é漢 text") == "plain é漢 text"

@@ -104,13 +104,16 @@ class Screen:
         return "".join(self._painted(text, style) for text, style in line)
 
     def _erased(self, size: tuple[int, int]) -> str:
-        """Return what erases the picture; a terminal that has become narrower has broken its lines."""
+        """Return what erases the picture, from its first column: the terminal may have echoed `^C` below it.
+
+        A terminal that has become narrower has broken the lines of the picture.
+        """
         columns, height = size
         if not self._lines:
             return ""
         taken = sum(max(1, math.ceil(_width(line) / columns)) for line in self._lines)
         up = min(taken, height - 1)
-        return f"\x1b[{up}A{ERASE_BELOW}" if up else ERASE_BELOW
+        return f"\r{_vertically(-up)}{ERASE_BELOW}"
 
     def _changes(self, lines: list[Line]) -> str:
         """Return what makes the picture that is shown the new one."""

@@ -143,8 +143,12 @@ def verdict(
         said.append(HOW_RUNS_END[reason].removeprefix("was ") + by)
     if tally.failed:
         said.append(f"{tally.failed} of {of} failed")
+        if reason is StopReason.INTERRUPTED and tally.succeeded:
+            said.append(f"{tally.succeeded} succeeded")
     elif not tally.jobs:
         said.append("nothing to do")
+    elif tally.succeeded == tally.jobs and reason is StopReason.INTERRUPTED:  # there may be more to come
+        said.append(f"{of} succeeded")
     elif tally.succeeded == tally.jobs:
         said.append(f"all {of} succeeded" if tally.jobs > 1 else f"{of} succeeded")
     else:
