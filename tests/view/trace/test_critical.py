@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import re
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -160,3 +161,19 @@ def test_the_chain_has_no_gap(virtual: Virtual, plan: list[tuple[int, set[int]]]
         assert link.after == before.number
         assert settled_at(before) == after.started_at
         assert (link.reason is WaitCause.JOBS) == (after.scheduled_at == after.started_at)
+
+
+def test_the_graph_has_the_path_of_the_trace(virtual: Virtual) -> None:
+    """Without a trace, too: a service counts until it is ready, and not until the run ends it."""
+
+    async def serve(*, task_status: Any) -> None:
+        await anyio.sleep(2)
+        task_status.started()
+        await anyio.sleep_forever()
+
+    service, slow = Service(serve, label="service"), Job(nap, 3, label="slow")
+    last = Job(nap, 1, label="last", required=[slow, service])
+    scheduler, trace = Scheduler(service, slow, last), Trace()
+    virtual(functools.partial(scheduler.co_run, instruments=[trace]))
+    marked = re.findall(r'label="?<?(\w+)[^\n]*peripheries=2', scheduler.graph().source)
+    assert sorted(marked) == sorted(span.label for span in trace.critical_path) == ["last", "slow"]

@@ -33,6 +33,7 @@ from ..job._facts import (
     look_of,
     may_repeat,
     not_restored,
+    ready_at,
     run_needs,
     run_resource,
     run_resource_totals,

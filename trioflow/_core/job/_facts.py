@@ -65,6 +65,11 @@ def is_ready(job: AnyJob) -> bool:
     return job._is_ready()
 
 
+def ready_at(job: AnyJob) -> float | None:
+    """Return when a service became ready in its last run; None if it did not, or is no service."""
+    return None if job._facts is None else job._facts.ready_at
+
+
 def end_of(job: AnyJob) -> tuple[JobState, float | None, float | None, bool]:
     """Return how a job has settled, for views that note this of each job: one question takes less time than four.
 

@@ -115,6 +115,7 @@ class RareFacts:
         "listeners",
         "not_restored",
         "ready",
+        "ready_at",
         "released",
         "restored",
         "runs_once",
@@ -127,6 +128,7 @@ class RareFacts:
     def __init__(self) -> None:
         self.timed_out = False
         self.ready = False  # whether it is a service that has called `started()`
+        self.ready_at: float | None = None  # when it called `started()`, which its views ask for after the run, too
         self.scope: Any = None  # for a service with a timeout: the scope that has it, until the service is ready
         self.consumers = 0  # how many jobs that use its result have not started, if `keep_result` is False
         self.released = False  # whether it is no longer counted as a consumer of its inputs
@@ -146,8 +148,10 @@ class RareFacts:
 
     def is_empty(self) -> bool:
         """Return whether there is nothing to know about a job that has settled."""
-        return self.fraction is None and not (
-            self.further_attempts or self.timed_out or self.restored or self.not_restored or self.consumers
+        return (
+            self.fraction is None
+            and not (self.further_attempts or self.timed_out or self.restored or self.not_restored or self.consumers)
+            and self.ready_at is None
         )
 
     def notify(self, job: AbstractJob[Any]) -> None:

@@ -545,7 +545,7 @@ class Run:
     def service_ready(self, job: AbstractJob[Any], value: Any) -> None:
         """Record that a service is ready, and release those that require it."""
         facts = self.facts(job)
-        facts.ready = True
+        facts.ready, facts.ready_at = True, self.clock()
         job._outcome = value
         if facts.scope is not None:
             if facts.watch is not None:

@@ -10,7 +10,6 @@ because an export has more time than a run; `_record` reads the log.
 | END           | None     | now        | None        | the `RunEnd`                         |
 | ADDED         | the job  | now        | None        | None                                 |
 | ATTEMPT       | the job  | now        | None        | None; for the second and later ones  |
-| READY         | the job  | now        | None        | None                                 |
 | WINDOW        | None     | now        | None        | the size of an `Adaptive` window     |
 | INCIDENT      | or None  | now        | None        | message, exception                   |
 | PATH          | the job  | now        | None        | its path, if it may be dropped       |
@@ -42,6 +41,7 @@ from ..._core.api.views import (
     held,
     is_further_attempt,
     learned_durations,
+    ready_at,
     runs_commands,
     throttlings,
 )
@@ -57,7 +57,6 @@ class EventKind(enum.Enum):
     END = enum.auto()
     ADDED = enum.auto()
     ATTEMPT = enum.auto()
-    READY = enum.auto()
     WINDOW = enum.auto()
     INCIDENT = enum.auto()
     PATH = enum.auto()
@@ -131,6 +130,7 @@ class JobEnd(NamedTuple):
     restored: bool = False  # its result comes from a journal
     throttled: tuple[Throttling, ...] = ()  # attempts that do not count
     held: tuple[tuple[float, float], ...] = ()  # when it ran, but waited for room on the machine
+    ready_at: float | None = None  # if it is a service
 
 
 class Recorder(Instrument):
@@ -176,10 +176,6 @@ class Recorder(Instrument):
         if is_further_attempt(job):
             self._note((EventKind.ATTEMPT, scheduler, job, self._clock(), None, None))
 
-    def job_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Record when a service became ready."""
-        self._note((EventKind.READY, scheduler, job, self._clock(), None, None))
-
     def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record what became of a job; the next run makes the job forget it."""
         state, started, finished, is_all = end_of(job)
@@ -197,6 +193,7 @@ class Recorder(Instrument):
                 job.restored,
                 throttlings(job),
                 held(job),
+                ready_at(job),
             )
         self._note((state, scheduler, job, started, finished, more))
         if scheduler in self._window_sizes:

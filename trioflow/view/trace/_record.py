@@ -23,6 +23,7 @@ from ..._core.api.views import (
     given_label,
     is_scheduler,
     paths_of,
+    ready_at,
     waits_for,
 )
 from ..text._verdict import Tally
@@ -130,8 +131,7 @@ class Reader:
         if isinstance(what, JobState):
             facts = run.note(job)
             facts.state, facts.started_at, facts.finished_at, facts.end = what, at, until, more or PLAIN_END
-        elif what is EventKind.READY:
-            run.note(job).ready_at = at
+            facts.ready_at = facts.end.ready_at
         elif what is EventKind.ATTEMPT:
             run.note(job).further_attempts += (at,)
         elif what is EventKind.ADDED:
@@ -164,6 +164,7 @@ class Reader:
         for facts in map(run.note, run.scheduler):
             if facts.state is JobState.IDLE:
                 facts.state, facts.started_at = facts.job.state, facts.job.started_at
+                facts.ready_at = ready_at(facts.job)
 
     def _add_those_that_never_ran(self) -> None:
         ran = {(run.outer, run.scheduler) for run in self.runs}
