@@ -300,7 +300,7 @@ def test_help_on_a_terminal_of_twenty_columns() -> None:
     """--help is readable there too."""
     code, text = on_a_terminal(20, "run", "--help")
     assert code == 0
-    assert "--jobs-window" in text
+    assert "--jobs" in text
 
 
 @pytest.mark.parametrize("name", ["run", "list", "graph", "check", "simulate", "batch", "ssh", "journal"])

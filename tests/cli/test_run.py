@@ -154,7 +154,7 @@ def test_jobs_window(tmp_path: Path) -> None:
     jobs = [Job(count) for _ in range(5)]
     x = Scheduler(jobs, Job(tell, required=jobs), jobs_window=3)
     """
-    for options, most in ((), 3), (("--jobs-window", 2), 2), (("--jobs-window", 0), 5):
+    for options, most in ((), 3), (("--jobs-window", 2), 2), (("--jobs", 2), 2), (("-j", 0), 5):
         assert f"most: {most}\n" in ran(tmp_path, code, *options).stdout
 
 
@@ -232,3 +232,11 @@ def test_a_function_is_run_with_its_values(tmp_path: Path) -> None:
         print(text)
     """
     assert ran(tmp_path, code, "--set", "times=3", "--set", "word=ho").stdout.startswith("hohoho\n")
+
+
+def test_the_help_has_the_options_in_three_groups() -> None:
+    """Each option is in one of them."""
+    text = run("--help").stdout
+    groups = [text.index(f"\n{title}:\n") for title in ("Which jobs", "How it runs", "What it writes")]
+    places = [text.index(f"\n  {option} ") for option in ("--until", "--backend", "--tag", "--journal", "--summary")]
+    assert sorted(groups + places) == [groups[0], places[0], groups[1], *places[1:3], groups[2], *places[3:]]

@@ -182,7 +182,7 @@ def completed(*words: str) -> list[str]:
 def test_subcommands_and_options_are_completed() -> None:
     """The words of the command line are click's."""
     assert completed("") == list(COMMANDS)
-    assert "--jobs-window" in completed("run", "x.py", "--")
+    assert "--jobs" in completed("run", "x.py", "--")
     assert completed("run", "x.py", "--backend", "a") == ["asyncio"]
 
 

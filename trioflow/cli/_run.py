@@ -23,7 +23,7 @@ from ..view.text import _debrief, _symbols, _verdict
 from . import EXIT_CODES, FAILED, FINE, INTERRUPTED, STOPPED, _outputs
 from ._scenario import Refusal, loaded, refusing, takes_scenario, window_of_run
 from ._signals import SecondSignal
-from .batch._options import parsed
+from .batch._options import JobsOption, parsed
 
 
 def positive_seconds(text: str) -> float:
@@ -72,12 +72,34 @@ Examples:
 """
 
 
-@click.command(name="run", epilog=f"{EXAMPLES}\n{EXIT_CODES}")
+WHICH: Final = ("file", "settings", "only", "starts", "ends")
+WRITES: Final = ("journal", "trace", "report", "events", "junit", "summary")
+
+
+class RunCommand(click.Command):
+    """`trioflow run`, whose help has its options in three groups."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options by what they are about: the jobs, the run, or files."""
+        groups: dict[str, list[tuple[str, str]]] = {"Which jobs": [], "How it runs": [], "What it writes": []}
+        for param in self.get_params(ctx):
+            title = "Which jobs" if param.name in WHICH else "What it writes" if param.name in WRITES else "How it runs"
+            if (record := param.get_help_record(ctx)) is not None:
+                groups[title].append(record)
+        for title, records in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
+@click.command(name="run", cls=RunCommand, epilog=f"{EXAMPLES}\n{EXIT_CODES}")
 @takes_scenario
 @click.option("--backend", type=click.Choice(get_args(BackendName)), default="trio", show_default=True)
 @click.option(
     "-j",
+    "--jobs",
     "--jobs-window",
+    "jobs_window",
+    cls=JobsOption,
     type=click.IntRange(min=0),
     metavar="N",
     help="How many jobs may run at once, those in nested schedulers included; 0 for no limit.  "

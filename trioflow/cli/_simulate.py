@@ -13,6 +13,7 @@ from .. import Scheduler, StopReason
 from ..abc import AbstractJob, PolicyName, duration_text, is_scheduler, name_of_policy
 from ..view.text._symbols import aligned
 from ._scenario import Refusal, refusing, takes_scenario, window_of_run
+from .batch._options import JobsOption
 
 if TYPE_CHECKING:
     from ..simulation._simulate import Simulation
@@ -56,7 +57,10 @@ Examples:
 @takes_scenario
 @click.option(
     "-j",
+    "--jobs",
     "--jobs-window",
+    "jobs_window",
+    cls=JobsOption,
     metavar="N,...",
     callback=windows,
     help="Windows to compare, as `run -j` has them; 0 for no limit.",

@@ -66,6 +66,15 @@ class BatchAborted(click.ClickException):
     exit_code = OTHER_ERROR
 
 
+class JobsOption(click.Option):
+    """`--jobs`, which takes the name of the scheduler's option too: the help names one of them."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the row of the help."""
+        record = super().get_help_record(ctx)
+        return record and (record[0].replace(", --jobs-window", ""), record[1])
+
+
 class BatchCommand(click.Command):
     """A command whose own errors all have one exit code, which is not a number of failures."""
 
@@ -100,8 +109,11 @@ def own_exit_code() -> Generator[None]:
 @click.argument("words", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND]... [::: ARGUMENT...]...")
 @click.option(
     "-j",
-    "--jobs",
     "-P",
+    "--jobs",
+    "--jobs-window",
+    "jobs",
+    cls=JobsOption,
     type=parsed(_numbers.slots),
     metavar="N",
     help="How many commands at once: a number, 0 for no limit, or N%, +N, -N of the CPUs.  [default: 100%]",

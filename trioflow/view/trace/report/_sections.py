@@ -108,7 +108,7 @@ def _words(record: TraceRecord) -> Iterator[tuple[str, str]]:
         )
     yield "lane", "the row of the timeline: a slot, which one job after the other uses"
     if any(run.window is not None for run in record.runs):
-        yield "window", "the number of slots: how many jobs may run at once"
+        yield "window", "the number of slots: how many jobs may run at once, as in `trioflow run --jobs 3`"
     if any(span.critical for span in spans):
         yield "critical", "if such a job fails, the run stops"
     if any(span.forever for span in spans):
