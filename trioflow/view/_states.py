@@ -175,6 +175,8 @@ class CauseWords:
 
     what: str
     """What a job waits for: after "for", in pictures and tables."""
+    empty: str
+    """Why a slot is empty: after "because"."""
     many: str
     """In a monitor, after the number of the jobs that wait for it."""
     title: str
@@ -184,24 +186,29 @@ class CauseWords:
 
 
 CAUSES: Final[Mapping[WaitCause, CauseWords]] = {
-    WaitCause.JOBS: CauseWords("jobs", "for jobs", "waited for jobs", "what it requires was not done"),
+    WaitCause.JOBS: CauseWords(
+        "jobs", "nothing was ready", "for jobs", "waited for jobs", "what it requires was not done"
+    ),
     WaitCause.SLOT: CauseWords(
-        "a slot", "for a slot", "waited for a slot", "as many jobs were running as may run at once"
+        "a slot", "a window was full", "for a slot", "waited for a slot", "as many jobs were running as may run at once"
     ),
     WaitCause.TOKEN: CauseWords(
         "a token",
+        "the tokens of a limiter were taken",
         "for a token",
         "waited for a token",
         "as many jobs were running as may run at once",
     ),
     WaitCause.RESOURCE: CauseWords(
         "{}",
+        "{} ran short",
         "{}",
         "waited for a resource",
         "others used so much of it, such as memory or cards, that too little was left",
     ),
     WaitCause.RATE: CauseWords(
         "rate of {}",
+        "the rate of {} was used up",
         "{}",
         "waited for the rate of a resource",
         "only so many may start in a time, and its turn had not come",
@@ -209,17 +216,20 @@ CAUSES: Final[Mapping[WaitCause, CauseWords]] = {
     WaitCause.THROTTLED: CauseWords(
         "throttled by {}",
         "{} throttled",
+        "{} throttled",
         "throttled",
         "a job was told to come back later, and all that need the same waited until then",
     ),
     WaitCause.MACHINE: CauseWords(
         "room on the machine",
+        "the machine had no room",
         "for room on the machine",
         "waited for room on the machine",
         "there was too little memory, or too much open, for one more command",
     ),
     WaitCause.LOOP: CauseWords(
         "the loop",
+        "the loop was busy",
         "for a slot",  # which they are about to get
         "waited for the loop",
         "some job kept the program busy, so that it could not start others",

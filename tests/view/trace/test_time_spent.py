@@ -40,14 +40,34 @@ def test_each_second_of_each_job_is_told_once(virtual: Virtual) -> None:
     """It worked, or waited for something; together that is the time from the beginning of the run to their ends."""
     spent = five(virtual)
     assert (spent.seconds, spent.work, dict(spent.waits)) == (16, 26, {"gpu": 15, "jobs": 15})
-    assert spent.job_seconds == 3 + 4 + 8 + 10 + 15 + 16
-    assert str(spent) == "of 56 job-seconds, 26 were work; jobs waited 15 for gpu, 15 for other jobs"
+    assert spent.work + sum(spent.waits.values()) == 3 + 4 + 8 + 10 + 15 + 16
+
+
+@pytest.mark.parametrize("window", [None, 1, 2, 4, 9])
+def test_each_second_of_each_slot_is_told_once(virtual: Virtual, window: int | None) -> None:
+    """A job worked in it, or it was empty; there are no more slots than the window has, or jobs would have taken."""
+    jobs = [*trainings(3, 4, 5, 6, 7), Job(nap, 2, label="other")]
+    last = Job(nap, 1, label="report", required=jobs)
+    spent = traced(virtual, Scheduler(*jobs, last, pool=Pool(gpu=2)), jobs_window=window).time_spent()
+    assert spent.slots == {None: 3, 1: 1, 2: 2, 4: 4, 9: 6}[window]
+    assert spent.work + sum(spent.empty.values()) == pytest.approx(spent.slots * spent.seconds)
+
+
+def test_a_slot_is_empty_because_something_was_short_or_nothing_ready(virtual: Virtual) -> None:
+    """As many slots as jobs waited for it; of those that wait for other jobs nobody could have used one."""
+    jobs = trainings(4, 4, 4)
+    last = Job(nap, 2, label="report", required=jobs)
+    spent = traced(virtual, Scheduler(*jobs, last, pool=Pool(gpu=1)), jobs_window=2).time_spent()
+    assert spent.empty == {"gpu ran short": 8, "nothing was ready": 6}
+    assert str(spent) == (
+        "2 slots for 14 s: 50 % working, 29 % empty because gpu ran short, 21 % empty because nothing was ready"
+    )
 
 
 def test_the_sentence_leaves_out_what_is_nearly_nothing(virtual: Virtual) -> None:
     """Two milliseconds of a hundred seconds are in the table only."""
     spent = traced(virtual, Scheduler(trainings(0.002, 100), pool=Pool(gpu=1))).time_spent()
-    assert str(spent) == "of 100 job-seconds, 100 were work"
+    assert str(spent) == "one job at a time for 1 min 40 s: 100 % working"
     assert spent.waits["gpu"] == pytest.approx(0.002)
 
 
@@ -123,16 +143,8 @@ def test_a_nested_scheduler_waits_and_its_jobs_work(virtual: Virtual) -> None:
 def test_nothing_has_run(tmp_path: Path) -> None:
     """There is nothing to tell, and no error."""
     spent = Trace().time_spent()
-    assert (str(spent), spent.kinds, spent.job_seconds) == ("no job took any time", (), 0)
+    assert (str(spent), spent.kinds, spent.slots) == ("no job took any time", (), 0)
     assert "nothing has run" in texts(drawn(spent, tmp_path / "w.svg"))
-
-
-def test_a_long_run_is_told_in_hours(virtual: Virtual) -> None:
-    """Nobody divides seconds by 3600."""
-    jobs = [Job(nap, 36_000, label="a"), Job(nap, 18_000, label="b")]
-    assert str(traced(virtual, Scheduler(*jobs), jobs_window=1).time_spent()) == (
-        "of 25 job-hours, 15 were work; jobs waited 10 for a slot"
-    )
 
 
 def test_the_picture_shows_it_all(virtual: Virtual, tmp_path: Path) -> None:
@@ -194,7 +206,7 @@ def test_all_outcomes_and_kinds_of_jobs(backend: Any, tmp_path: Path) -> None:
     assert min(one.p50 for one in spent.kinds) > 0
     shown = trace.time_spent()._repr_mimebundle_()
     assert "<img" in shown["text/html"]
-    assert re.match(r"of [\d.]+ ", shown["text/plain"]), shown["text/plain"]
+    assert shown["text/plain"].startswith(str(spent))
 
 
 def test_while_it_runs(virtual: Virtual) -> None:
@@ -207,4 +219,4 @@ def test_while_it_runs(virtual: Virtual) -> None:
         told.append(str(trace.time_spent()))
 
     virtual(functools.partial(Scheduler(Job(look), Job(nap, 9), jobs_window=1).co_run, instruments=[trace]))
-    assert told == ["of 4 job-seconds, 2 were work; jobs waited 2 for a slot"]
+    assert told == ["1 slot for 2 s: 100 % working"]

@@ -14,6 +14,7 @@ from .._states import CAUSES
 from ..text._symbols import aligned
 from ._pieces import WORK, counted, pieces
 from ._record import TraceRecord
+from ._slots import SlotUse, slot_use, words
 from ._spans import Span
 
 MOST_KINDS: Final = 50
@@ -59,24 +60,17 @@ class TimeSpent:
     """How long they waited, together, by what they waited for, as `Wait.words` says it; the longest first."""
     kinds: tuple[KindTime, ...]
     """The same for each kind of jobs, that with most time first."""
+    slots: int
+    """How many jobs could run at once: the slots of the window; without one, and around nested schedulers, how many
+    did."""
+    empty: Mapping[str, float]
+    """How long slots were empty, together, by the reason: "gpu ran short", "nothing was ready"; the longest first."""
+    _slots: SlotUse = field(repr=False)
     _record: TraceRecord = field(repr=False)
 
-    @property
-    def job_seconds(self) -> float:
-        """How long jobs worked and waited, together."""
-        return self.work + sum(self.waits.values())
-
     def __str__(self) -> str:
-        """Say it in a sentence: "of 75 job-seconds, 34 were work; jobs waited 14 for gpu, 19 for other jobs"."""
-        if not self.job_seconds:
-            return "no job took any time"
-        unit, name = next((one for one in UNITS if self.job_seconds >= 10 * one[0]), UNITS[-1])
-        waits = {what: took for what, took in self.waits.items() if took >= LEAST_SAID * self.job_seconds}
-        if "jobs" in waits:  # the last, whatever they are
-            waits["other jobs"] = waits.pop("jobs")
-        told = ", ".join(f"{_figures(took / unit)} {_for(printable(what))}" for what, took in waits.items())
-        worked = f"of {_figures(self.job_seconds / unit)} {name}, {_figures(self.work / unit)} were work"
-        return f"{worked}; jobs waited {told}" if told else worked
+        """Say it in a sentence: "4 slots for 18 s: 47 % working, 53 % empty because gpu ran short"."""
+        return str(self._slots)
 
     def table(self) -> str:
         """Return a line for each kind of jobs: how many there are, how long they worked and waited, and for what.
@@ -117,22 +111,6 @@ class TimeSpent:
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Show the picture in a notebook."""
         return {"text/plain": f"{self}\n\n{self.table()}", **_exports.bundle(self._svg(1000), "where the time went")}
-
-
-LEAST_SAID: Final = 0.001
-"""The share of all time from which a wait is worth a word in the sentence: the table has those below it, too."""
-UNITS: Final = ((3600.0, "job-hours"), (60.0, "job-minutes"), (1.0, "job-seconds"))
-
-
-def _for(what: str) -> str:
-    """Return what jobs waited for, after "jobs waited 3 s"."""
-    if what.startswith("throttled by "):
-        return f"while {what}"
-    return f"for the {what}" if what.startswith("rate of ") else f"for {what}"
-
-
-def _figures(number: float) -> str:
-    return f"{number:.0f}" if number >= 9.95 or number == 0 else f"{number:.2g}"
 
 
 HEADINGS: Final = ("kind", "count", "work", "waits", "p50", "p95", "waited for")
@@ -179,7 +157,11 @@ def time_spent(record: TraceRecord) -> TimeSpent:
     for one in kinds:
         waits.update(one.waits)
     work = sum(one.work for one in kinds)
-    return TimeSpent(record.now - record.began, work, dict(waits.most_common()), tuple(kinds), record)
+    slots = slot_use(record)
+    empty = {
+        words(reason): seconds for reason, seconds in sorted(slots.empty.items(), key=lambda item: -item[1]) if seconds
+    }
+    return TimeSpent(slots.seconds, work, dict(waits.most_common()), tuple(kinds), slots.number, empty, slots, record)
 
 
 def _of_kind(record: TraceRecord, kind: str, spans: Iterable[Span]) -> KindTime:
