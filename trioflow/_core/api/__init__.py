@@ -1,14 +1,14 @@
 # pyright: reportUnusedImport=false
-"""The api of the engine: all that the rest of the package may import of it. Nothing is defined here.
+"""The API of the engine: all that the rest of the package may import of it. Nothing is defined here.
 
-The names below are for users: `trioflow` and `trioflow.abc` pass them on, and `trioflow._scheduler` stands on them.
+The names below are for users: `trioflow` and `trioflow.abc` re-export them, and `trioflow._scheduler` builds on them.
 Each other use has a module:
 
-- `kinds`: what a kind of job asks of its run.
+- `kinds`: for a kind of job.
 - `typed`: the types of functions and of their arguments.
-- `views`: a run and its jobs, to look at.
-- `journals`: what a journal needs.
-- `testing`: what an exploration does to a run.
+- `views`: a run and its jobs, read-only.
+- `journals`: for a journal.
+- `testing`: for an exploration of a run.
 """
 
 from typing import TYPE_CHECKING

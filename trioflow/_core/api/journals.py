@@ -1,8 +1,8 @@
 # pyright: reportUnusedImport=false
-"""What a journal needs of the engine. With this file alone, somebody may write one that keeps results in PostgreSQL.
+"""The engine's interface for journals. This file suffices to write one that keeps results in PostgreSQL.
 
 ```
-run(journal=J) ──► J.open_for(scheduler) ──► a RunJournal, which the run asks, in the event loop:
+run(journal=J) ──► J.open_for(scheduler) ──► a RunJournal, which the run calls, in the event loop:
 
   job is ready ──► look_up(job): its result, or NotStored(why) ──► it is restored, or it runs
   job SUCCEEDED ──► record(job, value) ──► commit(), once in a turn of the loop, or after each job (commits_each)
@@ -10,13 +10,13 @@ run(journal=J) ──► J.open_for(scheduler) ──► a RunJournal, which the
   a nested scheduler starts ──► nested(scheduler): the RunJournal for its run        at the end ──► close(...)
 ```
 
-What else there is to know of a job is public: `label`, `required`, `state`, `elapsed`. The functions below add what
-identifies its work, and what it is called in the journal:
+All other facts of a job are public: `label`, `required`, `state`, `elapsed`. The functions below add what identifies
+its work and its record:
 
-- its path, by which it is found again: `Paths`;
-- whether it can be restored at all: `always_runs`; and how it is to be kept: `settings_of`;
-- its function and arguments, or what another kind of job says of its work (`AbstractJob.for_journal`), with something
-  in place of the jobs among them: `call_with`, `with_inputs`;
+- its path, the key of its record: `Paths`;
+- whether it can be restored at all: `always_runs`; and its options: `settings_of`;
+- its function and arguments, or another kind's description of its work (`AbstractJob.for_journal`), with placeholders
+  for the jobs among them: `call_with`, `with_inputs`;
 - the result of an input: `value_of`.
 """
 

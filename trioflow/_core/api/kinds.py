@@ -1,5 +1,5 @@
 # pyright: reportUnusedImport=false
-"""What a kind of job asks of the engine and of its run; `trioflow.abc` passes it on to users."""
+"""The engine's interface for kinds of jobs; `trioflow.abc` re-exports it to users."""
 
 from ..backend import load_backend, loop_running
 from ..base._shown import is_among, shown

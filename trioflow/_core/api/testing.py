@@ -1,5 +1,5 @@
 # pyright: reportUnusedImport=false
-"""What an exploration does to a run: it makes the calls of jobs its own, and interrupts the run."""
+"""The engine's interface for explorations, which intercept the calls of jobs and interrupt the run."""
 
 from ..base._user_code import OURS, line_at
 from ..job._facts import ends_by_itself, ends_what_hangs, scope_of_run, works_elsewhere

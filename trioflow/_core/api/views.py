@@ -1,9 +1,9 @@
 # pyright: reportUnusedImport=false
-"""A run, its scheduler and its jobs, to look at: what views, simulations and instruments read.
+"""A run, its scheduler and its jobs, read-only: for views, simulations and instruments.
 
-What users read of a job is here too, under its public names: `job.state`, `job.started_at`, `job.path`, ... The
-functions below add what these do not say. A thread beside the run may call all but those of `scheduler._checks`, which
-are for the time before a run and the thread that builds the scenario, and sees what was true a moment ago.
+The public names of a job are here too: `job.state`, `job.started_at`, `job.path`, ... The functions below add the rest.
+Another thread may call all but those of `scheduler._checks`, which are for the time before a run and the thread that
+builds the scenario; what it sees may be a moment old.
 """
 
 from typing import TYPE_CHECKING

@@ -1,16 +1,15 @@
-"""All that the engine needs from trio or asyncio, and which of the two is running here.
+"""The engine's needs of trio and asyncio, and the choice between the two.
 
-A backend is composed of an event loop, from `loop`, and of the isolation of jobs in it, from `isolation`. On trio the
+A backend is composed of an event loop, from `loop`, and the isolation of jobs in it, from `isolation`. On trio the
 engine uses trio itself. On asyncio it spawns native tasks, all in one anyio cancel scope. That keeps trio's level
 cancellation at a third of the cost of an anyio task group. The modules are imported only when they are needed.
 
-The fast ways of isolation read and write private parts of the libraries. When one of them is imported, it checks that
-these parts are there and behave. If they do not, or if `TRIOFLOW_PLAIN` is set, the plain way takes its place, which
-uses public names alone.
+Fast isolation reads and writes private parts of the libraries. On import it checks that these parts exist and behave.
+If they do not, or if `TRIOFLOW_PLAIN` is set, plain isolation, which uses public names alone, replaces it.
 
-One more backend is a name in `BackendName`, an entry in `LIBRARIES`, its packages in `LOOP_PACKAGES`, a class for its
-loop in `loop/_NAME.py`, a group for the plain way in `isolation/_plain_NAME.py`, a fast way in
-`isolation/_fast_NAME.py`, and a line in `current` and `loop_running`, which find out what is running. Outside of this
+Another backend needs a name in `BackendName`, an entry in `LIBRARIES`, its packages in `LOOP_PACKAGES`, a class for its
+loop in `loop/_NAME.py`, a group for plain isolation in `isolation/_plain_NAME.py`, fast isolation in
+`isolation/_fast_NAME.py`, and a line in `current` and in `loop_running`, which detect the running loop. Outside of this
 room, `trioflow.clock` has a virtual clock for each.
 """
 
@@ -37,10 +36,10 @@ if TYPE_CHECKING:
     from ._interface import Scope as Scope
 
 LIBRARIES: Final[dict[str, str]] = {"trio": "trio", "asyncio": "anyio"}
-"""The backends, and the library whose private parts the fast way of each uses."""
+"""The backends, each with the library whose private parts its fast isolation uses."""
 
 LOOP_PACKAGES: Final = frozenset({"trio", "outcome", "asyncio", "anyio"})
-"""The packages of the event loops and of what these are made of: none of it is the user's code."""
+"""The packages of the event loops and those they are built on: none of it is the user's code."""
 
 _loaded: Final[dict[str, Backend]] = {}
 _plain_names: Final[set[str]] = set()
@@ -61,7 +60,7 @@ def by_name(name: str) -> Backend:
 
 
 def load_backend(name: BackendName) -> None:
-    """Import what a backend needs; otherwise the first run on it does, which takes some 40 ms.
+    """Import a backend ahead of the first run on it, which would otherwise take some 40 ms longer.
 
     Args:
         name: "trio" or "asyncio".
@@ -78,13 +77,13 @@ def load_backend(name: BackendName) -> None:
 
 
 def take_the_plain_way() -> None:
-    """Use no private parts of trio and anyio in this process, from the next run on."""
+    """Use no private parts of trio and anyio in this process from the next run on."""
     _plain_names.update(LIBRARIES)
     _loaded.clear()
 
 
 def _load(name: str) -> Backend:
-    """Compose a backend; with the plain way, if the private parts that the fast one needs differ.
+    """Compose a backend, with plain isolation if private parts of its library differ.
 
     Raises:
         ImportError: the library cannot be imported.
@@ -93,7 +92,7 @@ def _load(name: str) -> Backend:
     with _lock:
         try:
             backend: Backend = import_module(f".loop._{name}", __name__).LOOP()
-            if name == "trio" and "anyio" in sys.modules:  # at its first call anyio does, in a job, and the loop waits
+            if name == "trio" and "anyio" in sys.modules:  # else anyio does it at its first call, and the loop stalls
                 import_module("anyio._backends._trio")
         except Exception as error:
             raise ImportError(

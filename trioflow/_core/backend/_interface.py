@@ -1,11 +1,11 @@
-"""What a backend is: an event loop, and the isolation of jobs in it. What both backends share is described here once.
+"""The interface of a backend: an event loop, and the isolation of jobs in it. Shared contracts are documented here.
 
 ```
 Backend ── loop/: a class for each library, which uses its public names alone
-  └─ isolation ── isolation/: how jobs share tasks and are kept apart; the fast way for each library, and the plain way
+  └─ isolation ── isolation/: how jobs share tasks and are kept apart; fast for each library, and plain
        └─ Group ── the tasks of one run
             ├─ HostTask ── the task that awaits the run
-            └─ Mark ── what a worker's task was like before it ran a job
+            └─ Mark ── a snapshot of a worker's task before a job
 ```
 """
 
@@ -32,37 +32,37 @@ BACKEND_NAMES: Final[tuple[BackendName, ...]] = get_args(BackendName)
 
 
 class WorkerTask:
-    """The task of one worker, as its backend sees it; the engine's `Worker` adds the rest."""
+    """The backend's part of a worker; the engine's `Worker` adds the rest."""
 
     __slots__ = ("deadline", "group", "job", "mark", "parking", "rings_at", "scope", "task", "timer")
 
-    # On asyncio: when the time of the job that the task runs is over, `-inf` when that has come; and a timer that rings
-    # then or before, if there is one, and when it does. On trio all this is in the scope.
+    # On asyncio: the deadline of the current job, `-inf` once it has passed; and a timer that rings then or before,
+    # with its time. On trio all this is in the scope.
     deadline: float
     timer: Any
     rings_at: float
     group: Group
     # The job that the task runs, or None.
     job: Any
-    # What the task was like before it ran a job. On trio this is set in the task's first step.
+    # The snapshot of the task before a job. On trio it is taken in the task's first step.
     mark: Any
-    # What the task waits for while it is parked; each backend uses it in its own way.
+    # The handle of a parked worker; each backend has its own.
     parking: Any
     # The cancel scope of this task alone, if it has one.
     scope: Scope | None
     task: Any
 
     def leave_unbegun(self) -> None:
-        """Called on asyncio if the task was cancelled before its first step."""
+        """Record that the task was cancelled before its first step; called on asyncio."""
         raise NotImplementedError
 
 
 Work = Callable[[Any], Coroutine[Any, Any, None]]
-"""The function that the task of a worker runs; it is called with the `WorkerTask`."""
+"""The function that a worker's task runs, called with the `WorkerTask`."""
 
 
 class Event(Protocol):
-    """Something that happens once, and that tasks can wait for."""
+    """A one-time event that tasks can wait for."""
 
     def set(self) -> None:
         """Wake all tasks that wait."""
@@ -78,7 +78,7 @@ class Event(Protocol):
 
 
 class Scope(AbstractContextManager["Scope"], Protocol):
-    """A cancel scope of trio or anyio: this much is the same in both."""
+    """A cancel scope: the interface that trio's and anyio's share."""
 
     shield: bool
     deadline: float
@@ -99,7 +99,7 @@ class Scope(AbstractContextManager["Scope"], Protocol):
 
 
 class Mark(Protocol):
-    """What a worker's task was like before it ran a job."""
+    """A snapshot of a worker's task before a job."""
 
     __slots__ = ()
 
@@ -112,21 +112,21 @@ class Mark(Protocol):
         ...
 
     def note_turn(self) -> None:
-        """Note that the task has its turn, for `stood_still`."""
+        """Record the loop's present iteration, for `stood_still`."""
         ...
 
     def stood_still(self) -> bool:
-        """Return whether the loop has not turned since the last `note_turn`; False if that is not known."""
+        """Return whether the loop has not iterated since the last `note_turn`; False if that is not known."""
         ...
 
 
 class HostTask(Protocol):
-    """The task that awaits a run: how it waits, and the cancellations that reach it."""
+    """The task that awaits a run: its waits, and the cancellations that reach it."""
 
     __slots__ = ()
 
     async def turn(self) -> bool:
-        """Let others run. Return False if a cancellation came."""
+        """Yield to the loop. Return False if a cancellation came."""
         ...
 
     async def wait(self, event: Event) -> bool:
@@ -144,7 +144,7 @@ class HostTask(Protocol):
     def call_at(
         self, when: float, function: Callable[[], None], is_cancelled: Callable[[], bool]
     ) -> Callable[[], None]:
-        """Call `function()` at the time `when`, unless `is_cancelled()`; return what prevents the call."""
+        """Call `function()` at the time `when`, unless `is_cancelled()`; return a function that cancels the call."""
         ...
 
 
@@ -154,11 +154,11 @@ class Group(Protocol):
     __slots__ = ()
 
     variables: Variables
-    """The context variables that each task of the group begins with, without the one that holds its worker."""
+    """The initial context variables of each task of the group, except that of its worker."""
     names_tasks: bool
-    """Whether a task has a name that its worker has to set for each job; otherwise it is made when it is asked for."""
+    """Whether a worker has to set its task's name for each job; else `get_name` makes it."""
     home: Group
-    """The group in which its parked workers wait: itself, or one around it with which it exchanges workers."""
+    """The group in which its parked workers wait: itself, or an enclosing one that shares its workers."""
 
     host: HostTask
     """The task that awaits the run."""
@@ -172,15 +172,15 @@ class Group(Protocol):
         ...
 
     def take_over(self, worker: WorkerTask) -> None:
-        """Let a worker of another group with the same home, one that runs no job, be one of this group from now on."""
+        """Transfer a worker that runs no job into this group, from another one with the same home."""
         ...
 
     def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
-        """Call `function()` at the time `when`, unless the group is cancelled; return what prevents the call."""
+        """Call `function()` at the time `when`, unless the group is cancelled; return a function that cancels it."""
         return self.host.call_at(when, function, self.is_cancelled)
 
     def is_cancelled(self) -> bool:
-        """Return whether the group was cancelled, by its deadline or from outside; the run may not know it yet."""
+        """Return whether the group was cancelled, by its deadline or from outside, even if the run has not noticed."""
         ...
 
     def deadline_passed(self) -> bool:
@@ -194,13 +194,13 @@ class Group(Protocol):
     def cancel_once(self, workers: Iterable[WorkerTask], patience: float) -> None:
         """Cancel these workers, shielded ones too; on asyncio only once, as its programs expect.
 
-        A worker that has not left after `patience` seconds is cancelled at each of its awaits. trio knows nothing else.
+        A worker that has not left after `patience` seconds is cancelled at each of its awaits, as always on trio.
         """
         for worker in workers:
             self.cancel_one(worker)
 
     def shield(self, worker: WorkerTask) -> None:
-        """Keep `cancel` from cancelling this worker, which calls this, and runs no job."""
+        """Shield the calling worker, which runs no job, from `cancel`."""
         ...
 
     def cancel_shielded(self) -> None:
@@ -208,13 +208,13 @@ class Group(Protocol):
         ...
 
     def cancel_one(self, worker: WorkerTask) -> None:
-        """Cancel one worker, even a shielded one; a worker that has not begun will find that its run is stopping."""
+        """Cancel one worker, even a shielded one; one before its first step finds then that its run is stopping."""
         ...
 
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
-        """Cancel a worker alone at the time `when`, unless another time is set before; `inf` for never.
+        """Cancel a worker alone at the time `when`, unless the deadline moves before; `inf` for never.
 
-        The job that it runs can ask trio or anyio for this deadline.
+        The job in the worker can read this deadline through trio or anyio.
         """
         ...
 
@@ -223,12 +223,12 @@ class Group(Protocol):
         ...
 
     def forget(self, worker: WorkerTask) -> None:
-        """Drop all that the group keeps for a worker that leaves."""
+        """Drop all records of a worker that leaves."""
         ...
 
 
 class Isolation(Protocol):
-    """How jobs share tasks, and are kept apart: as if each had a task of its own."""
+    """The sharing of tasks by jobs, isolated as if each had a task of its own."""
 
     _loop: Backend
 
@@ -251,21 +251,21 @@ class Isolation(Protocol):
         ...
 
     def enter(self, worker: WorkerTask) -> Any:
-        """Record the current task as that of `worker`, and what it is like; return that `Mark`, or None if cancelled.
+        """Record the current task as that of `worker`; return its `Mark`, or None if the task is cancelled.
 
-        To be called in the first step of the task.
+        Call it in the first step of the task.
         """
         ...
 
     def is_inside(self, worker: WorkerTask) -> bool:
-        """Return whether the call comes from the task of `worker`, or from one that its job has started in itself.
+        """Return whether the call comes from the task of `worker`, or from a task that its job has started inside.
 
         If that is not known, as in threads and in tasks of `asyncio.create_task`, return True.
         """
         return _shared.is_inside(worker.task, self._loop.current_task(), self._loop.outwards)
 
     async def close_left_open(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
-        """Close what a job left open in the task; return what that was, and the errors from it."""
+        """Close what a job left open in the task; return its kind, and the errors from it."""
         ...
 
     def was_cancelled(self, worker: WorkerTask) -> bool:
@@ -273,16 +273,16 @@ class Isolation(Protocol):
         ...
 
     def cancelled_natively(self, worker: WorkerTask) -> bool:
-        """Return whether a job has cancelled its own task, that of `worker`, not by a scope, and has not noticed."""
+        """Return whether a job has cancelled its own task, that of `worker`, natively, and has not noticed."""
         return self._loop.has_native_cancellation() and not self.was_cancelled(worker)
 
 
 class Backend(Protocol):
-    """trio or asyncio, as far as the engine is concerned: its event loop, and the isolation of jobs in it."""
+    """trio or asyncio: an event loop, and the isolation of jobs in it."""
 
     name: str
     cancelled: type[BaseException]
-    """What a cancellation raises."""
+    """The exception class of cancellations."""
     isolation: Isolation
 
     # ---- the loop
@@ -292,15 +292,15 @@ class Backend(Protocol):
         ...
 
     def clock(self) -> Callable[[], float]:
-        """Return the function that returns this loop's time in seconds."""
+        """Return the clock of this loop: a function that returns its time in seconds."""
         ...
 
     def once_in_loop(self, make: Callable[[], T]) -> T:
-        """Return what `make()` returned when this loop was first asked: one object for all runs in the loop."""
+        """Return one object for all runs in the loop: that of the first call of `make()`."""
         ...
 
     def caller(self) -> Callable[[Callable[[], None]], None]:
-        """Return a function that may be called from any thread, and calls its argument in this loop while that runs."""
+        """Return a function that runs its argument in this loop, from any thread, as long as the loop runs."""
         ...
 
     # ---- waiting
@@ -310,11 +310,11 @@ class Backend(Protocol):
         ...
 
     async def checkpoint(self) -> None:
-        """Let others run; raise a pending cancellation."""
+        """Yield to the loop; raise a pending cancellation."""
         ...
 
     async def turn(self) -> None:
-        """Let others run; raise nothing."""
+        """Yield to the loop; raise nothing."""
         ...
 
     async def wait_until(self, deadline: float) -> bool:
@@ -332,16 +332,16 @@ class Backend(Protocol):
     async def wait_readable(self, descriptor: int, deadline: float = ...) -> bool:
         """Wait until a descriptor is readable, or the clock shows `deadline`; return whether it is readable.
 
-        A deadline that has passed comes first, whatever can be read: otherwise nobody could end a command that never
-        stops writing. A cancellation is raised. One task may wait for a descriptor at a time.
+        A deadline that has passed takes precedence: otherwise a command that never stops writing could not be ended. A
+        cancellation is raised. One task at a time may wait for a descriptor.
         """
         ...
 
     async def outlast(self, wait: Callable[[], Awaitable[T]]) -> T:
-        """Await `wait()` until it returns, whatever is cancelled meanwhile, and return its answer.
+        """Await `wait()` until it returns, whatever is cancelled meanwhile, and return its result.
 
         A shield keeps out the cancellations of scopes. A native `Task.cancel()` of asyncio gets through it and is
-        dropped; `wait` is called again, and has to go on where it was. The caller raises its own cancellation
+        dropped; `wait` is called again, and has to resume where it was. The caller raises its own cancellation
         afterwards.
 
         Raises:
@@ -359,7 +359,7 @@ class Backend(Protocol):
     async def run_concurrently(
         self, functions: Iterable[Callable[[], Coroutine[Any, Any, None]]], deadline: float
     ) -> bool:
-        """Await all of these concurrently, cancel them at `deadline`, and return whether all ended before."""
+        """Await all functions concurrently, cancel them at `deadline`, and return whether all ended before."""
         with self.scope(deadline) as scope:
             async with self.task_group() as tasks:
                 for function in functions:
@@ -377,7 +377,7 @@ class Backend(Protocol):
         ...
 
     def outwards(self, task: Any) -> Iterator[object]:
-        """Yield a task, the one in whose group it runs, and so on, or what stands for each."""
+        """Yield a task or its id, then that of the task in whose group it runs, and so on."""
         ...
 
     def has_native_cancellation(self) -> bool:
@@ -401,17 +401,17 @@ class Backend(Protocol):
         ...
 
     def task_group(self) -> Any:
-        """Return an async context manager, which gives what has `start_soon` and `cancel_scope`, for further tasks."""
+        """Return an async context manager for further tasks; its value has `start_soon` and `cancel_scope`."""
         ...
 
     async def end_tasks_in(self, worker: WorkerTask, scope: Scope) -> str:
-        """End all tasks in what the job of `worker` has left open in `scope`; return what that was."""
+        """End all tasks in what the job of `worker` has left open in `scope`; return its kind."""
         ...
 
     # ---- exceptions
 
     def split(self, exception: BaseException) -> tuple[bool, BaseException | None]:
-        """Return whether there is a cancellation in `exception`, and what else there is in it."""
+        """Return whether `exception` contains a cancellation, and the rest of it."""
         return _shared.split(exception, self.cancelled)
 
     def should_have_caught(self, scope: Scope, exception: BaseException) -> bool:
@@ -419,17 +419,17 @@ class Backend(Protocol):
         ...
 
     def hint(self, exception: BaseException) -> str | None:
-        """Return what to do about an exception that comes from the other library; None if it does not."""
+        """Return advice on an exception that comes from the other library; None if it does not."""
         ...
 
     # ---- limiters
 
     def check_limiter(self, limiter: object) -> str | None:
-        """Return what is wrong with `limiter` as a window on this backend; None if nothing is."""
+        """Return the fault of `limiter` as a window on this backend; None if it has none."""
         ...
 
     def try_acquire(self, limiter: Any, borrower: object) -> bool:
-        """Take a token for `borrower` if one is free and nobody waits."""
+        """Take a token for `borrower` if one is free and no task waits for it."""
         ...
 
     async def acquire(self, limiter: Any, borrower: object) -> bool:

@@ -1,4 +1,4 @@
-"""What loops and isolations have in common, besides what `_interface` does for all of them."""
+"""Functions that loops and isolations share, besides the defaults in `_interface`."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ Variables = tuple[tuple[contextvars.ContextVar[Any], Any], ...]
 getrefcount: Final[Callable[[object], int]] = getattr(sys, "getrefcount", lambda _: 1)  # not every Python counts
 getweakrefcount: Final[Callable[[object], int]] = weakref.getweakrefcount
 IDLE_NAME: Final = "trioflow worker"
-"""The name of a worker's task that runs no job."""
+"""The name of a parked worker's task."""
 NO_JOB: Final = object()
 STEPS: Final = ("async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper")
-"""The types of what `__anext__()` and `aclose()` of an async generator return, and `__await__()` of a coroutine."""
-# A group's exceptions and message, even if a subclass overrides these names.
+"""The types of awaitables from `__anext__()` and `aclose()` of async generators and `__await__()` of coroutines."""
+# The accessors of a group's exceptions and message, even if a subclass overrides these names.
 GROUP_EXCEPTIONS: Final[Any] = cast(Any, BaseExceptionGroup).exceptions.__get__
 GROUP_MESSAGE: Final[Any] = cast(Any, BaseExceptionGroup).message.__get__
 
 
 def variables_of(context: contextvars.Context, known: Variables, worker: object) -> Variables:
-    """Return the variables of a task without the one that holds its worker; or `known` itself, if they are the same.
+    """Return the variables of a task without that of its worker; or `known` itself, if they are the same.
 
-    Values are compared by identity: equal values may be different objects, and to compare them would call the user's
-    code. Most workers share one tuple.
+    Values are compared by identity: equal values may be different objects, and `==` would call the user's code. Most
+    workers share one tuple.
     """
     if len(context) == len(known) + 1:
         for variable, value in known:
@@ -40,12 +40,12 @@ def variables_of(context: contextvars.Context, known: Variables, worker: object)
 
 
 def split(exception: BaseException, cancelled: type[BaseException]) -> tuple[bool, BaseException | None]:
-    """Return whether there is a cancellation in `exception`, and what else there is in it; see `Backend.split`.
+    """Return whether `exception` contains a cancellation, and the rest of it; see `Backend.split`.
 
     The result does not depend on the user's code: a group's own `split` and `derive` may raise. A group without a
-    cancellation in it is returned as it is.
+    cancellation is returned as it is.
     """
-    if type(exception) is cancelled or isinstance(exception, cancelled):  # trio's class takes long to ask
+    if type(exception) is cancelled or isinstance(exception, cancelled):  # `isinstance` is slow on trio's class
         return True, None
     if not isinstance(exception, BaseExceptionGroup):
         return False, exception
@@ -67,16 +67,16 @@ def leaves_of(error: BaseException) -> list[BaseException]:
     leaves: list[BaseException] = []
     stack = [error]
     while stack:
-        one = stack.pop()
-        if isinstance(one, BaseExceptionGroup):
-            stack.extend(reversed(GROUP_EXCEPTIONS(cast("BaseExceptionGroup[BaseException]", one))))
+        error = stack.pop()
+        if isinstance(error, BaseExceptionGroup):
+            stack.extend(reversed(GROUP_EXCEPTIONS(cast("BaseExceptionGroup[BaseException]", error))))
         else:
-            leaves.append(one)
+            leaves.append(error)
     return leaves
 
 
 def is_one_of(exception: BaseException, *known: tuple[type[BaseException], str]) -> bool:
-    """Return whether an exception is of one of these types, and its message contains the text that belongs to it.
+    """Return whether an exception has one of these types, and its message the text of that type.
 
     Its `__str__` is not called.
     """
@@ -85,25 +85,25 @@ def is_one_of(exception: BaseException, *known: tuple[type[BaseException], str])
 
 
 def outwards(number: int | None, parents: Mapping[int, int | None]) -> Iterator[int]:
-    """Yield the id of a task, of its parent, and so on, as far as they are known."""
+    """Yield the id of a task, of its parent, and so on, while they are known."""
     while number is not None:
         yield number
         number = parents.get(number)
 
 
 def is_inside(task: Any, calling: Any, outwards: Callable[[Any], Iterator[object]]) -> bool:
-    """Return whether a task is another one, or inside it; True if that is not known."""
+    """Return whether the calling task is `task`, or inside it; True if that is not known."""
     if calling is task or calling is None:  # None: in a thread
         return True
     own, *further = outwards(task)
-    for one in outwards(calling):
-        if one == own or one in further:
-            return bool(one == own)
+    for ancestor in outwards(calling):
+        if ancestor == own or ancestor in further:
+            return bool(ancestor == own)
     return True
 
 
 def home_of_limiter(limiter: object) -> str:
-    """Return the module of an anyio limiter; if it was made outside of any loop, its first use has decided that."""
+    """Return the module of an anyio limiter; one made outside of any loop has that of its first use."""
     inner = getattr(limiter, "_internal_limiter", None)
     return type(limiter if inner is None else inner).__module__
 
@@ -128,6 +128,6 @@ def await_chain(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
 
 
 def _stepped(step: Any) -> Any:
-    """Return what is behind an awaitable that makes one step of it, which no attribute says."""
+    """Return the coroutine or generator behind an awaitable of one step, which has no attribute for it."""
     known = ("coroutine", "generator", "async_generator", *STEPS)
-    return next((one for one in gc.get_referents(step) if type(one).__name__ in known), None)
+    return next((value for value in gc.get_referents(step) if type(value).__name__ in known), None)

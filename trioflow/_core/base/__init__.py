@@ -1,1 +1,1 @@
-"""What the rest of the engine is built on: graphs, states and the log."""
+"""The ground of the engine: graphs, states, units, and the log."""

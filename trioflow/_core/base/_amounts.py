@@ -1,4 +1,4 @@
-"""Amounts of something that is limited: numbers, and sizes such as "24 GiB"."""
+"""Amounts of a limited resource: numbers, and sizes such as "24 GiB"."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     Amount = int | Fraction
     OneNeed: TypeAlias = float | str | Fraction
     Need: TypeAlias = OneNeed | Mapping[str, OneNeed]
-    """What users give as an amount, or as amounts by key."""
+    """An amount as users write it, or amounts by key."""
 else:  # few programs need fractions, and their import takes longer than all others here
     Amount = int
 Parts = tuple[tuple[str, Amount], ...]
 """Amounts by key, of a `Rate`."""
 Given = Amount | Parts
-"""What a job needs of one resource."""
+"""The amount that a job needs of one resource."""
 
 UNITS: Final = {
     "": 1,
@@ -36,7 +36,7 @@ SIZE: Final = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]*)\s*")
 def amount_of(value: Any, what: str) -> Amount:
     """Check and return an amount, 0 or more; `what` begins the error.
 
-    A float becomes the decimal fraction that it is written as, so that ten times 0.1 is 1.
+    A float becomes the decimal fraction that it is written as: ten times 0.1 is 1.
 
     Raises:
         TypeError: it is neither a number nor text.
@@ -53,7 +53,7 @@ def amount_of(value: Any, what: str) -> Amount:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether it may be an amount, as far as its type says."""
+    """Return whether the type of `value` is one that an amount may have."""
     if isinstance(value, (int, float)):
         return not isinstance(value, bool)
     from fractions import Fraction
@@ -62,7 +62,7 @@ def is_number(value: Any) -> bool:
 
 
 def is_finite(value: float | Fraction) -> bool:
-    """Return whether it is a number that a float can be: one with hundreds of digits is as good as infinite."""
+    """Return whether `value` fits into a float; an `int` of 400 digits does not."""
     try:
         return math.isfinite(value)
     except OverflowError:
@@ -92,17 +92,17 @@ def amount_or_parts(value: Any, what: str) -> Given:
 
 
 def shown_amount(number: Amount) -> str:
-    """Return an amount as people write it."""
+    """Return an amount in decimals."""
     return str(number) if isinstance(number, int) else f"{float(number):g}"
 
 
 def is_size(given: Any) -> bool:
-    """Return whether an amount was given with a unit, so that it is a number of bytes."""
+    """Return whether an amount has a unit, and so counts bytes."""
     return isinstance(given, str) and any(character.isalpha() for character in given)
 
 
 def shown_parts(given: Given) -> str:
-    """Return an amount, or amounts by key, as people write them."""
+    """Return an amount, or amounts by key, in decimals."""
     if not isinstance(given, tuple):
         return shown_amount(given)
     return "{" + ", ".join(f"{shown(key)}: {shown_amount(number)}" for key, number in given) + "}"
@@ -129,5 +129,5 @@ def _size(text: str, what: str) -> Amount:
 
 
 def _plain(number: Amount) -> Amount:
-    """Return whole numbers as `int`, which is faster."""
+    """Return a whole number as `int`, which is faster."""
     return number.numerator if number.denominator == 1 else number

@@ -1,4 +1,4 @@
-"""What is asked of functions that users give. `inspect`, which takes 5 ms to import, is imported when it is needed."""
+"""Questions about users' functions. `inspect` is imported late: that takes 5 ms."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 IS_COROUTINE: Final = 0x80
 """`inspect.CO_COROUTINE`: the flag of the code of an `async def`."""
 IS_ITERABLE_COROUTINE: Final = 0x100
-"""`inspect.CO_ITERABLE_COROUTINE`: that of a generator decorated with `types.coroutine`."""
+"""`inspect.CO_ITERABLE_COROUTINE`: the flag of a generator decorated with `types.coroutine`."""
 
 
 def is_async(function: Any) -> bool:
-    """Return whether a function is async, as far as is known without calling it."""
+    """Return whether a function is known to be async without calling it."""
     if type(function) is types.FunctionType and not function.__dict__:
         return bool(function.__code__.co_flags & IS_COROUTINE)
     import inspect
@@ -39,7 +39,7 @@ def is_awaitable(value: object) -> bool:
 
 
 def is_plain(function: Any) -> bool:
-    """Return whether a function or method is clearly not async; a lambda may return an awaitable."""
+    """Return whether a function or method is certain to return no awaitable."""
     import inspect
 
     if not inspect.isroutine(function):
@@ -51,7 +51,7 @@ def is_plain(function: Any) -> bool:
 
 
 def _computes_alone(function: types.FunctionType) -> bool:
-    """Return whether a lambda calls nothing, and its value is a constant or that of an operator."""
+    """Return whether a lambda calls nothing and returns a constant or the value of an operator."""
     import dis
 
     *_, before, last = steps = [step.opname for step in dis.get_instructions(function)]
@@ -64,7 +64,7 @@ def signature_of(function: Callable[..., Any]) -> inspect.Signature:
     """Return the signature of a function.
 
     Raises:
-        TypeError, ValueError: it is not known.
+        TypeError, ValueError: the signature is not known.
 
     """
     import inspect

@@ -1,4 +1,4 @@
-"""Pure functions on a graph of jobs that is not running: order, cycles, what can be reached.
+"""Pure functions on a graph of jobs that is not running: order, cycles, reachability.
 
 A graph is any iterable of nodes, with a function from a node to its neighbours. No function here is recursive, and each
 is O(V + E).
@@ -14,11 +14,11 @@ from typing import Final, TypeVar
 Node = TypeVar("Node", bound=Hashable)
 
 BETWEEN_PAUSES: Final = 1000
-"""The number of nodes to process between two pauses: about a millisecond of work."""
+"""The number of nodes to process between two pauses: about 1 ms of work."""
 
 
 def in_chunks(nodes: Collection[Node]) -> Iterable[tuple[list[Node], bool]]:
-    """Return the nodes in lists that may be processed between two pauses, each with whether a pause is due after it."""
+    """Yield the nodes in lists to process without a pause, each with whether a pause is due after it."""
     return _chunks(nodes) if len(nodes) >= BETWEEN_PAUSES else ((list(nodes), False),)
 
 
@@ -29,7 +29,7 @@ def _chunks(nodes: Iterable[Node]) -> Iterator[tuple[list[Node], bool]]:
 
 
 def backlinks(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Node]]) -> dict[Node, list[Node]]:
-    """Return each node with the nodes that require it; requirements outside `nodes` are left out. O(V + E)."""
+    """Map each node to the nodes that require it; requirements outside `nodes` are left out. O(V + E)."""
     found: dict[Node, list[Node]] = {node: [] for node in nodes}
     for node in found:
         for requirement in requirements(node):
@@ -39,7 +39,7 @@ def backlinks(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Nod
 
 
 def topological_order(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Node]]) -> list[Node]:
-    """Return the nodes in an order in which each comes after all that it requires; ties are in the order given.
+    """Return the nodes so that each comes after all that it requires; ties keep the order of `nodes`.
 
     Nodes that are on a cycle, or that require one, are left out. Kahn 1962, O(V + E).
     """
@@ -63,13 +63,13 @@ def topological_order(nodes: Iterable[Node], requirements: Callable[[Node], Iter
 def longest_paths(
     order: list[Node], requirements: Callable[[Node], Iterable[Node]], lengths: Mapping[Node, float], usual: float
 ) -> dict[Node, float]:
-    """Return the length of the longest path from each node to one that no other requires, its own length included.
+    """Return the length of the longest path from each node to a node that no other requires, both ends included.
 
     Args:
         order: the nodes in topological order.
         requirements: what a node requires, among these.
-        lengths: how long a node is by itself, 0 or more; those that are not in it have the `usual` length.
-        usual: this length.
+        lengths: the length of each node, 0 or more.
+        usual: the length of nodes that `lengths` does not have.
 
     """
     found: dict[Node, float] = {}
@@ -85,7 +85,7 @@ def finding_longest_paths(
     usual: float,
     found: dict[Node, float],
 ) -> Iterator[None]:
-    """Put into `found` what `longest_paths` returns; yield where a pause is due. O(V + E)."""
+    """Fill `found` with the result of `longest_paths`; yield where a pause is due. O(V + E)."""
     behind: dict[Node, float] = {}
     for chunk, pause_is_due in in_chunks(order[::-1]):
         for node in chunk:
@@ -98,7 +98,7 @@ def finding_longest_paths(
 
 
 def find_cycle(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Node]]) -> list[Node] | None:
-    """Return the nodes of one cycle, each of which requires the one before it, and the first the last; or None.
+    """Return the nodes of one cycle, or None; each requires the one before it, and the first requires the last.
 
     The cost is O(V + E). Each node that Kahn's algorithm leaves out has a requirement that is left out too. So a walk
     along these requirements must come back to a node that it has met before.
@@ -118,7 +118,7 @@ def find_cycle(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[No
 
 
 def reachable(starts: Iterable[Node], neighbours: Callable[[Node], Iterable[Node]]) -> dict[Node, None]:
-    """Return all nodes that can be reached from `starts`, and these, as an ordered set. Breadth first, O(V + E)."""
+    """Return `starts` and all nodes reachable from them, as an ordered set. Breadth first, O(V + E)."""
     found = dict.fromkeys(starts)
     todo = deque(found)
     while todo:
@@ -137,7 +137,7 @@ def meet(
 ) -> bool:
     """Return whether a node that is reached forwards from `ends` is also reached backwards from `starts`.
 
-    The search goes on from both sides in turn, and ends with the smaller of the two. `backwards` is the inverse of
+    The search alternates between both sides and ends when the smaller is exhausted. `backwards` is the inverse of
     `forwards`.
     """
     ahead, behind = dict.fromkeys(ends), dict.fromkeys(starts)

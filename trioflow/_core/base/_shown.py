@@ -1,6 +1,6 @@
-"""Values as one short line each: results in a listing, and what was given in an error.
+"""Values as one short line each: results in listings, arguments in errors.
 
-Nothing here raises, even if a value's own `__repr__` or `__eq__` does, and nothing takes long, however large it is.
+Nothing here raises, even if a value's own `__repr__` or `__eq__` does, and the size of a value does not matter.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import reprlib
 from typing import Any, Final, cast
 
 LONGEST: Final = 100
-"""Characters: together with what precedes it, a line of a wide terminal."""
+"""Characters: with its prefix, the message fits a line of a wide terminal."""
 BIG: Final = 10**40
-"""To write out a whole number with thousands of digits takes long, and Python refuses it."""
+"""Writing out an integer with thousands of digits is slow, and Python rejects it."""
 
 
 def shown(value: Any) -> str:
@@ -39,7 +39,7 @@ def beginning(text: str, longest: int = LONGEST) -> str:
 
 
 def headline(text: str) -> str:
-    r"""Return the first line of a text; if it ends by announcing what follows, without the sentence that does so.
+    r"""Return the first line of a text, without a last sentence that only announces the next lines.
 
     Example:
         >>> headline("exit code 1: make. Its standard error ended:\nno rule")
@@ -65,7 +65,7 @@ def is_among(value: Any, choices: tuple[object, ...]) -> bool:
 
 
 class _ShortRepr(reprlib.Repr):
-    """Looks only at the beginning of a collection: a result may have millions of items."""
+    """A repr that reads only the beginning of a collection: a result may have millions of items."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,21 +75,21 @@ class _ShortRepr(reprlib.Repr):
         self.maxstring = self.maxlong = LONGEST
 
     def repr_instance(self, x: Any, level: int) -> str:
-        """Show an object by its own repr, or say that its repr raised."""
+        """Show an object by its own repr, or the error of that repr."""
         try:
             return repr(x)
         except Exception as error:
             return f"<{type(x).__name__}: its repr() raised {type(error).__name__}>"
 
     def repr_int(self, x: int, level: int) -> str:
-        """Show a whole number, or how large it is."""
+        """Show a whole number, or its number of digits."""
         if -BIG < x < BIG:
             return repr(x)
         digits = int(x.bit_length() * 0.30103) + 1
         return f"<a whole number of some {digits} digits>"
 
     def repr_bytes(self, x: bytes, level: int) -> str:
-        """Show as much as may be shown: the value may be all the output of a command."""
+        """Show the first bytes: the value may be the whole output of a command."""
         return repr(x[: self.maxstring])
 
     def repr_dict(self, x: dict[Any, Any], level: int) -> str:

@@ -13,24 +13,24 @@ RunIf = Literal["settled", "succeeded", "failed"]
 
 
 class JobState(enum.Enum):
-    """The state of a job: where it is in its life within a run."""
+    """The state of a job within a run."""
 
     IDLE = "idle"
-    """It has not been reached: something that it requires has not settled."""
+    """Not reached: a requirement has not settled."""
     SCHEDULED = "scheduled"
-    """All that it requires has settled; it waits for a slot of the window, or for what it needs."""
+    """All requirements have settled; the job waits for a slot of the window or a resource."""
     RUNNING = "running"
-    """It is running, or waits between two attempts."""
+    """The job is running, or waits between two attempts."""
     SUCCEEDED = "succeeded"
-    """It ran to its end, and it has a result."""
+    """The job ended, and has a result."""
     FAILED = "failed"
-    """It raised, or did not end within its timeout."""
+    """The job raised, or exceeded its timeout."""
     CANCELLED = "cancelled"
-    """It was ended, or kept from starting, by its run or by `cancel()`."""
+    """The run or `cancel()` ended the job, or kept it from starting."""
     BLOCKED = "blocked"
-    """It will not run, because something whose success it needs failed."""
+    """The job will not run: it needs the success of one that failed."""
     SKIPPED = "skipped"
-    """It need not run, because its rule says so."""
+    """The job need not run, by its rule."""
 
     @property
     def is_settled(self) -> bool:
@@ -52,7 +52,7 @@ class StopReason(enum.Enum):
     INTERRUPTED = "interrupted"
     """The run was ended by `KeyboardInterrupt`, `SystemExit` or another `BaseException`, or by a signal."""
     DRAINED = "drained"
-    """No more jobs were to start, by `drain()`; those that were running ended by themselves."""
+    """`drain()` kept further jobs from starting; the running ones ended by themselves."""
 
 
 HOW_RUNS_END: Final = {
@@ -63,27 +63,27 @@ HOW_RUNS_END: Final = {
     StopReason.INTERRUPTED: "was interrupted",
     StopReason.DRAINED: "was drained",
 }
-"""What people read of a run that has ended, after "the run"."""
+"""The end of a run in words, after "the run"."""
 
 
 class RunPhase(enum.Enum):
-    """Where a run is in its life. The phases follow each other in this order, but STOPPING may follow each of them."""
+    """The phase of a run. Phases follow each other in this order; STOPPING may follow each of them."""
 
     CHECKING = "is being checked"
     """The scenario is checked, and the jobs are reset. No task has been started."""
     LINKING = "counts who waits for whom"
     """The group of tasks is open, with the run's deadline. Jobs that were cancelled by its end settle then."""
     ENTERING = "makes the first jobs ready"
-    """All jobs are linked: each knows what it waits for."""
+    """All jobs are linked: each has the count of its open requirements."""
     RUNNING = "runs"
     """Workers run jobs; jobs and requirements may be added."""
     DRAINING = "is draining"
-    """No more jobs start, and those that are running go on to their own end."""
+    """No further jobs start; those that are running end by themselves."""
     STOPPING = "is stopping"
-    """No more jobs start, except clean-up jobs."""
+    """No further jobs start, except clean-up jobs."""
 
 
-# To look up a member of an enumeration takes as long as all else that the shortest paths do with it.
+# Looking up a member of an enum would double the cost of the hot paths.
 IDLE: Final = JobState.IDLE
 SCHEDULED: Final = JobState.SCHEDULED
 RUNNING: Final = JobState.RUNNING
@@ -99,11 +99,11 @@ COMPLETED: Final = StopReason.COMPLETED
 TRANSITIONS: Final[dict[JobState, frozenset[JobState]]] = {
     JobState.IDLE: frozenset(
         {JobState.SCHEDULED, JobState.SUCCEEDED, JobState.BLOCKED, JobState.SKIPPED, JobState.CANCELLED}
-    ),  # SUCCEEDED at once: its result comes from a journal
+    ),  # SUCCEEDED without RUNNING: the result comes from a journal
     JobState.SCHEDULED: frozenset({JobState.RUNNING, JobState.CANCELLED}),
     JobState.RUNNING: frozenset(
         {JobState.SCHEDULED, JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
     ),  # SCHEDULED again: it was throttled
     **dict.fromkeys([SUCCEEDED, JobState.FAILED, CANCELLED, JobState.BLOCKED, JobState.SKIPPED], frozenset[JobState]()),
 }
-"""Each state, with the states that may follow it within one run. A new run sets every job back to IDLE."""
+"""The states that may follow each state within one run. A new run resets every job to IDLE."""

@@ -1,4 +1,4 @@
-"""Times and sizes as people say them: in logs, errors, listings, pictures and reports alike."""
+"""Times and sizes as text: one form in logs, errors, listings, pictures and reports."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ UNITS: Final = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 
 
 def duration_text(seconds: float, *, in_column: bool = False) -> str:
-    """Return a time as people say it, with at most three digits: "1.25 s", "12 min 30 s", "3 h 05 min", "2 d 04 h".
+    """Return a time as text with at most three digits: "1.25 s", "12 min 30 s", "3 h 05 min", "2 d 04 h".
 
     Args:
         seconds: the time.
-        in_column: whether it stands among others, such as in a table: then all below 100 of their unit have one
-            decimal, also if that is 0: "1.3 s", "9.0 s", "318 ms".
+        in_column: whether the text is for a column: then a time below 100 of its unit always has one decimal,
+            even a 0: "1.3 s", "9.0 s", "318 ms".
 
     """
     if seconds < 0:
         return "-" + duration_text(-seconds, in_column=in_column)
-    if seconds < 59.95:  # what would round to 60 is a minute
+    if seconds < 59.95:  # else rounding gives 60: a minute
         return _below_a_minute(seconds, _even_figures if in_column else _figures)
     if round(seconds) < HOUR:
         return _pair(round(seconds), MINUTE, "min", 1.0, "s")
@@ -33,10 +33,10 @@ def duration_text(seconds: float, *, in_column: bool = False) -> str:
 
 
 def durations_in_column(seconds: Iterable[float | None]) -> tuple[str, list[str]]:
-    """Return times as they stand in one column of a table: the unit for its head, and each time without it.
+    """Return times for one column of a table: the unit, for the head, and each time without it.
 
-    The longest decides: "s", "ms", "µs" or "ns" for less than 100 s; "min:s" or "h:min:s" for more. All have as many
-    decimals, so that the digits stand below each other; None is an empty text.
+    The longest time decides the unit: "s", "ms", "µs" or "ns" below 100 s; else "min:s" or "h:min:s". All times have
+    the same number of decimals; None becomes an empty text.
 
     Example:
         >>> durations_in_column([0.0104, 12.5, None])
@@ -44,13 +44,13 @@ def durations_in_column(seconds: Iterable[float | None]) -> tuple[str, list[str]
 
     """
     times = [*seconds]
-    longest = max([0.0, *(abs(one) for one in times if one is not None)])
+    longest = max([0.0, *(abs(time) for time in times if time is not None)])
     if longest >= 99.995:
         unit, shown = ("min:s", _minutes) if longest < HOUR - 0.05 else ("h:min:s", _hours)
-        return unit, ["" if one is None else "-" * (one < 0) + shown(abs(one)) for one in times]
-    size, unit = next((one for one in UNITS if longest >= one[0] * 0.9995), UNITS[0])
+        return unit, ["" if time is None else "-" * (time < 0) + shown(abs(time)) for time in times]
+    size, unit = next((scale for scale in UNITS if longest >= scale[0] * 0.9995), UNITS[0])
     places = 3 if longest / size < 9.9995 else 2 if longest / size < 99.995 else 1
-    return unit, ["" if one is None else f"{one / size:.{places}f}" for one in times]
+    return unit, ["" if time is None else f"{time / size:.{places}f}" for time in times]
 
 
 def _minutes(seconds: float) -> str:
@@ -88,7 +88,7 @@ def _pair(seconds: float, unit: float, name: str, below: float, name_below: str)
 
 
 def size_text(number: Amount) -> str:
-    """Return a number of bytes as people read it.
+    """Return a number of bytes as text.
 
     Example:
         >>> size_text(1536), size_text(4 << 30)

@@ -1,4 +1,4 @@
-"""Where in the user's code something happened: not in trioflow, the standard library or an installed package."""
+"""Places in the user's code: not in trioflow, the standard library or an installed package."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ OURS: Final = f"{os.path.dirname(os.path.dirname(os.path.dirname(__file__)))}{os
 
 @functools.cache
 def _libraries() -> tuple[str, ...]:
-    """Return the beginnings of the file names of what is not the user's code."""
+    """Return the prefixes of file names outside of the user's code."""
     paths = sysconfig.get_paths()
     folders = (os.path.join(paths[name], "") for name in ("stdlib", "platstdlib", "purelib", "platlib"))
     return (OURS, *folders, "<")
 
 
 def line_at(file: str, number: int) -> str:
-    """Return a line of code: the name of its file, its number, and its text if that can be read."""
+    """Return a line of code as text: its file's name, its number, and its code if that can be read."""
     text = linecache.getline(file, number).strip()
     return f"{os.path.basename(file)}:{number}" + (f": {text}" if text else "")
 
@@ -29,7 +29,7 @@ def line_at(file: str, number: int) -> str:
 def innermost_line(traceback: TracebackType | None) -> str | None:
     """Return the innermost line of the user's code in a traceback, with its function; None if there is none.
 
-    Of a job that waits for tasks of its own, this is the line that waits for them.
+    If a job waits for tasks of its own, this is the line that waits for them.
     """
     found = None
     while traceback is not None:

@@ -1,4 +1,4 @@
-"""What a job waits for: the causes, and the answer that `explain`, views and metrics share.
+"""The causes of waiting, and the answer that `explain`, views and metrics share.
 
 A new cause needs a member here, an entry in `CAUSES` of `scheduler/_explain`, which finds and explains it, and its
 words in `view/_states`.
@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 
 class WaitCause(enum.StrEnum):
-    """What a job waits for, in the order in which pictures stack the causes above the work."""
+    """The cause of a wait, in the order in which pictures stack the causes above the work."""
 
     RESOURCE = "resource"
     """There is not enough of a resource."""
     THROTTLED = "throttled"
     """A job raised `Throttled`, and nothing starts on this resource for some time."""
     RATE = "rate"
-    """Not enough of a `Rate` has come so far."""
+    """The `Rate` has not accrued enough so far."""
     SLOT = "slot"
     """All slots of the window are taken."""
     TOKEN = "token"
@@ -24,17 +24,17 @@ class WaitCause(enum.StrEnum):
     MACHINE = "machine"
     """The system has no room for one more command."""
     LOOP = "loop"
-    """Nothing is lacking: the event loop is busy."""
+    """The job can start; the event loop is busy."""
     JOBS = "jobs"
     """Jobs that it requires, or awaits in its body, have not settled."""
 
 
 class Waiting(NamedTuple):
-    """What a job waits for now."""
+    """The present wait of a job."""
 
     cause: WaitCause
-    """The cause; of several, the first that stands in the way."""
+    """The cause; of several, the first that holds the job up."""
     resource: str = ""
-    """The name of the resource that is lacking; empty for causes that are no resource."""
+    """The name of the missing resource; empty for causes without one."""
     text: str = ""
     """The wait in a few words, such as "gpu taken by 'train'"; empty if the job is about to start."""

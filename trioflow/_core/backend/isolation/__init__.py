@@ -1,1 +1,1 @@
-"""How jobs share tasks: the fast ways, with private parts of trio and anyio, and the plain way, without."""
+"""The sharing of tasks by jobs: fast isolation, with private parts of trio and anyio, and plain isolation, without."""

@@ -1,9 +1,8 @@
-"""The fast way on asyncio, with private parts of anyio.
+"""Fast isolation on asyncio, with private parts of anyio.
 
 The workers' tasks are native asyncio tasks in one common anyio cancel scope, as if they were in a task group. A worker
-gets a scope of its own only when it has to be cancelled alone, or shielded, or when its job makes anyio look up the
-scope that it is in. That scope is then put between the common one and those that its job may have opened. Most jobs
-need none.
+gets a scope of its own only when it has to be cancelled alone, or shielded, or when its job makes anyio look up its
+scope. That scope is inserted between the common one and those that the job may have opened. Most jobs need none.
 """
 
 from __future__ import annotations
@@ -31,16 +30,16 @@ if TYPE_CHECKING:
     from .._interface import Mark, Variables, Work
 
 TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states  # anyio's record of the innermost cancel scope of each task
-STATES_BY_REF: Final[dict[weakref.ref[Any], Any]] = TASK_STATES.data  # the same; to take one out here is faster
+STATES_BY_REF: Final[dict[weakref.ref[Any], Any]] = TASK_STATES.data  # the same, with faster removal
 
 
 LOOP_FRAME: Final = 4
-"""The number of frames from `LoopTurns.present` to that of a turn: its caller, the worker, the handle of its step."""
+"""The number of frames from `LoopTurns.present` to the loop's: its caller, the worker, the handle of its step."""
 TURN_CODE: Final = getattr(getattr(asyncio.BaseEventLoop, "_run_once", None), "__code__", None)
 
 
 class FastAsyncioGroup(Group):
-    """The workers' tasks, in one cancel scope that no task has entered; the deadline is a timer of the loop."""
+    """The workers' tasks, in one cancel scope that no task has entered, and a timer for the deadline."""
 
     __slots__ = (
         "_context",
@@ -73,22 +72,22 @@ class FastAsyncioGroup(Group):
         self.home: Group = self if outer is None or outer.variables is not variables else outer.home
         self._work = work
         self._loop = asyncio.get_running_loop()
-        # Whether the tasks are of another class than ours.
+        # Whether the tasks have a class other than `UnbegunTask`.
         self.names_tasks: bool = self._loop.get_task_factory() is not None if outer is None else outer.names_tasks
         self._context = context
-        # The scope has the deadline only to be asked for it; the timer is the group's own.
+        # The scope only shows the deadline to jobs; the group has its own timer.
         self.scope: Any = anyio_asyncio.CancelScope(deadline=deadline)
         task: Any = asyncio.current_task()
         self._host: AsyncioHost = AsyncioHost(task, task._must_cancel, context, deadline, on_deadline)
         self.host = self._host
         self.scope._host_task = task  # anyio gets the loop from it, when a job uses a thread
         self._parent = id(task)
-        # The scope around the run: jobs can ask anyio for its deadline. It delivers a cancellation only to the host.
+        # The scope around the run, so that jobs see its deadline. It delivers a cancellation only to the host.
         self.scope._parent_scope = self._scope_around()
         self.cancelled_once = False  # by `cancel_once`
         self._shielded: Any = None  # the scope of all shielded workers, if there are any
-        self._unbegun: list[WorkerTask] = []  # the workers whose tasks may end without having made their first step...
-        self._due = 0  # ...and how many of them, the first ones, will have by the next look
+        self._unbegun: list[WorkerTask] = []  # the workers whose tasks may end before their first step...
+        self._due = 0  # ...and how many of them, from the first, will have begun by the next look
         self._turns: LoopTurns = LoopTurns(self._loop, context) if outer is None else outer._turns
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -102,9 +101,9 @@ class FastAsyncioGroup(Group):
                 self._shielded._host_task = None
                 self.scope._child_scopes.discard(self._shielded)  # they refer to each other
         self._host.raise_cancellation()
-        if task._must_cancel:  # it was cancelled before it came here, and nothing has been awaited since
+        if task._must_cancel:  # it was cancelled before it came here, without an await since
             await asyncio.sleep(0)
-        if around is not None and around._effectively_cancelled:  # the ending's shield has kept it out
+        if around is not None and around._effectively_cancelled:  # the shield has kept it out
             await anyio.lowlevel.checkpoint_if_cancelled()
 
     def _scope_around(self) -> Any:
@@ -125,12 +124,12 @@ class FastAsyncioGroup(Group):
         STATES_BY_REF[weakref.ref(task)] = worker.mark
         self.scope._tasks.add(task)
         if self.names_tasks:
-            self.watch_unbegun(worker)  # a task of another class does not say when it is cancelled
+            self.watch_unbegun(worker)  # a task of another class does not report its cancellation
 
     def take_over(self, worker: WorkerTask) -> None:
         worker.group = self
         worker.mark.parent_id = self._parent
-        if worker.timer is not None:  # it would keep the group that has set it
+        if worker.timer is not None:  # the timer holds a reference to its group
             worker.timer.cancel()
             worker.timer, worker.rings_at = None, math.inf
         self._put_into(worker, self.scope)
@@ -147,29 +146,29 @@ class FastAsyncioGroup(Group):
             cast(Any, worker.scope)._reparent(scope)
 
     def watch_unbegun(self, worker: WorkerTask) -> None:
-        """Let a worker leave if its task is cancelled before its first step, because it runs no code then."""
+        """Have a worker leave if its task is cancelled before its first step, since it runs no code then."""
         if not self._unbegun:
             self._loop.call_soon(self._look_at_unbegun, context=self._context)
         self._unbegun.append(worker)
 
     def _look_at_unbegun(self) -> None:
-        """Look at all that are watched at once, because a callback for each costs a tenth of a worker."""
+        """Check all watched workers together: a callback for each would cost a tenth of a worker."""
         due = self._unbegun[: self._due]
         unbegun = [worker for worker in due if worker.mark is not None and not worker.mark.holders]
         for worker in unbegun:
             if worker.task.done():
                 worker.leave_unbegun()
-        self._unbegun[: self._due] = [worker for worker in unbegun if worker.mark is not None]  # those have not left
+        self._unbegun[: self._due] = [worker for worker in unbegun if worker.mark is not None]  # still there
         self._due = len(self._unbegun)
         if self._due:
             self._loop.call_soon(self._look_at_unbegun, context=self._context)
 
     async def _work_later(self, worker: WorkerTask) -> None:
-        """Work in the task that is current: if the loop's task factory is an eager one, as soon as `spawn` knows it."""
+        """Run the worker in the current task, after `spawn` has recorded it: a task factory may be eager."""
         if worker.mark is None:
             await asyncio.sleep(0)
         work = self._work(worker)
-        del self, worker  # whoever keeps an exception of a job may keep this frame too: it must not keep the run
+        del self, worker  # a reference to a job's exception may keep this frame alive: it must not keep the run
         await work
 
     def is_cancelled(self) -> bool:
@@ -181,7 +180,7 @@ class FastAsyncioGroup(Group):
 
     def cancel_once(self, workers: Iterable[WorkerTask], patience: float) -> None:
         self.cancelled_once = True
-        self.scope.shield = True  # what is cancelled around the run would be raised in jobs at each call of anyio
+        self.scope.shield = True  # else anyio raises a cancellation around the run in jobs, at each of its calls
         self._host.cancel_once(workers, patience, self.cancel_one)
 
     def shield(self, worker: WorkerTask) -> None:
@@ -202,7 +201,7 @@ class FastAsyncioGroup(Group):
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
         worker.deadline = when
         if worker.scope is not None:
-            cast(Any, worker.scope)._deadline = when  # for those who ask; it has no timer of its own
+            cast(Any, worker.scope)._deadline = when  # only shown to the job: the scope has no timer
         if when < worker.rings_at:
             self._set_timer(worker, when)
 
@@ -220,7 +219,7 @@ class FastAsyncioGroup(Group):
         worker.timer = self._loop.call_at(when, self._ring, worker, context=self._context)
 
     def _ring(self, worker: WorkerTask) -> None:
-        """Cancel a worker whose time is over; if its deadline has moved meanwhile, wait for that."""
+        """Cancel a worker whose deadline has passed; if the deadline has moved, wait for the new one."""
         rang_at, worker.rings_at, worker.timer = worker.rings_at, math.inf, None
         if worker.deadline == rang_at:
             worker.deadline = -math.inf
@@ -236,7 +235,7 @@ class FastAsyncioGroup(Group):
             worker.mark.scope._tasks.discard(worker.task)
         else:
             scope._parent_scope._child_scopes.discard(scope)
-        # The keys are weak, but a scope of its own would keep the task alive for ever.
+        # The keys are weak, but the worker's own scope would keep the task alive.
         STATES_BY_REF.pop(weakref.ref(worker.task), None)
         if self.names_tasks:
             worker.task.set_name(IDLE_NAME)
@@ -245,7 +244,7 @@ class FastAsyncioGroup(Group):
         worker.task = worker.mark = worker.scope = None
 
     def scope_of_its_own(self, worker: WorkerTask) -> Any:
-        """Put a new scope inside the common one, and around all scopes that are open in a worker's task."""
+        """Insert a new scope between the common one and all scopes that are open in a worker's task."""
         around = worker.mark.scope
         scope = _entered_scope(around, worker.task)
         scope._deadline = worker.deadline
@@ -266,7 +265,7 @@ class FastAsyncioGroup(Group):
 
 
 def _entered_scope(around: Any, host: Any) -> Any:
-    """Return a new scope inside another one; anyio's own `__enter__` makes one for the calling task alone."""
+    """Return a new scope inside `around`; anyio's `__enter__` serves only the calling task."""
     scope: Any = anyio_asyncio.CancelScope()
     scope._host_task = host
     scope._parent_scope = around
@@ -275,42 +274,42 @@ def _entered_scope(around: Any, host: Any) -> Any:
 
 
 class NamedTask(asyncio.Task[None]):
-    """The task of a worker: its name is the label of the job that it runs, made when somebody asks."""
+    """The task of a worker, named lazily by the label of its job."""
 
     __slots__ = ("given", "worker")
 
     worker: WorkerTask | None  # until it leaves
-    given: tuple[Any, str]  # a name that a job has given to its task, and this job, which alone has it
+    given: tuple[Any, str]  # the job that has named its task, and this name
 
     def get_name(self) -> str:
-        """Return the label of the job, or the name that the job has given to its task."""
+        """Return the label of the job, or the name that the job gave to its task."""
         job = None if self.worker is None else self.worker.job
         if job is self.given[0]:
             return self.given[1]
         return IDLE_NAME if job is None else str(job.label)
 
     def set_name(self, name: object) -> None:
-        """Give the task a name, for this job."""
+        """Name the task, until its next job."""
         self.given = (None if self.worker is None else self.worker.job, str(name))
 
 
 class UnbegunTask(NamedTask):
-    """The task of a worker before its first step: if it is cancelled now, the worker runs no code, and has to leave."""
+    """The task of a worker before its first step: if cancelled now, the worker runs no code and has to leave."""
 
     __slots__ = ()
 
     def cancel(self, msg: Any = None) -> bool:
-        """Cancel the task, and have the group look at it."""
+        """Cancel the task, and have the group check it."""
         if self.worker is not None:
             cast(FastAsyncioGroup, self.worker.group).watch_unbegun(self.worker)
         return super().cancel(msg)
 
 
 class LoopTurns:
-    """Tells the turns of the loop apart.
+    """A detector of the loop's iterations.
 
-    asyncio's own loop has a frame for each turn. Any other is asked to call back in the next turn, which takes longer,
-    and may be a turn that nothing else needs.
+    asyncio's own loop has a frame for each iteration. Other loops get a callback for the next iteration, which is
+    slower, and may cause an extra one.
     """
 
     __slots__ = ("_context", "_loop", "_present")
@@ -321,7 +320,7 @@ class LoopTurns:
         self._present: object = None
 
     def present(self) -> object:
-        """Return an object that stands for the present turn; to be called two calls below the worker's coroutine."""
+        """Return an object that identifies the present iteration; call it two calls below the worker's coroutine."""
         frame = sys._getframe(LOOP_FRAME)
         if frame.f_code is TURN_CODE:
             return frame
@@ -335,10 +334,10 @@ class LoopTurns:
 
 
 class WorkerState(anyio_asyncio.TaskState):
-    """What a worker's task was like before it ran a job; this is also what anyio knows about the task.
+    """A snapshot of a worker's task before a job, which is also anyio's record of the task.
 
-    When anyio asks for the task's scope, the task gets one of its own. For example, anyio lets a thread that a job has
-    started ask the job's scope whether the job was cancelled. The common scope would not know.
+    When anyio asks for the task's scope, the task gets one of its own: a thread that a job has started asks, through
+    anyio, that scope whether the job was cancelled. The common scope would not know.
     """
 
     __slots__ = (
@@ -370,18 +369,18 @@ class WorkerState(anyio_asyncio.TaskState):
         self.innermost: Any = scope
         self.scope: Any = scope
         self.stopper: Any = scope
-        self.worker = worker  # None as soon as it has a scope of its own, or if it must not get one
+        self.worker = worker  # None once it has a scope of its own, or if it must not get one
         self._task = task
         self._context = context
-        self._size = len(variables) + 1  # with the variable that holds the worker
+        self._size = len(variables) + 1  # with the worker's variable
         self._variables = variables
-        self.holders = 0  # how many references to the task there are while it runs; 0 before its first step
+        self.holders = 0  # the number of references to the running task; 0 before its first step
         self._turns = turns
         self._noted: object = None
 
     @property
     def cancel_scope(self) -> Any:
-        """The innermost scope of the task, as anyio sees it; the engine itself reads `innermost`."""
+        """The innermost scope of the task, for anyio; the engine reads `innermost`."""
         if self.worker is not None:
             cast(FastAsyncioGroup, self.worker.group).scope_of_its_own(self.worker)
         return self.innermost
@@ -406,15 +405,15 @@ class WorkerState(anyio_asyncio.TaskState):
         return True
 
     def left_open(self) -> bool:
-        """Return whether there are scopes in the task that were not there before the job, or task groups."""
+        """Return whether the task has scopes or task groups that were not there before the job."""
         return self.innermost is not self.scope
 
     def note_turn(self) -> None:
-        """Note that the task has its turn."""
+        """Record the loop's present iteration."""
         self._noted = self._turns.present()
 
     def stood_still(self) -> bool:
-        """Return whether the loop has not turned since the last `note_turn`."""
+        """Return whether the loop has not iterated since the last `note_turn`."""
         return self._turns.present() is self._noted
 
 
@@ -433,11 +432,10 @@ class FastAsyncio(Isolation):
         return FastAsyncioGroup(work, deadline, on_deadline, context, variables, outer)
 
     def enter(self, worker: WorkerTask) -> Mark:
-        """Record what the task of `worker` is like, and return that: if it is cancelled, it does not come here.
+        """Return the snapshot of the task of `worker`, which is not cancelled: else it would not have come here.
 
-        The number of references to the task is recorded too. Whoever is going to cancel a task has one, in a variable,
-        or in an `asyncio.timeout` or TaskGroup of an async generator that was broken off. If a job leaves a reference
-        behind, the worker retires.
+        The references to the task are counted too. Code that may later cancel a task has one, in a variable, or in an
+        `asyncio.timeout` or TaskGroup of an abandoned async generator. If a job leaves one behind, the worker retires.
         """
         mark: WorkerState = worker.mark
         task = worker.task
@@ -450,9 +448,9 @@ class FastAsyncio(Isolation):
         return _shared.is_inside(worker.task, self._loop.current_task(), _outwards)
 
     async def close_left_open(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
-        """Close the scopes and task groups that a job left open in the task; return what that was.
+        """Close the scopes and task groups that a job left open in the task; return their kind.
 
-        Errors in a task group are not returned, because its scope does not give access to them.
+        Errors in a task group are not returned: its scope does not give access to them.
         """
         left = None
         state: WorkerState = worker.mark
@@ -474,18 +472,18 @@ class FastAsyncio(Isolation):
         return group.cancelled_once or group.host.is_cancelled()
 
     def cancelled_natively(self, worker: WorkerTask) -> bool:
-        """Return whether a job has cancelled its own task, that of `worker`, but not by a scope, and has not noticed.
+        """Return whether a job has cancelled its own task, that of `worker`, natively, and has not noticed.
 
-        `cancelling()` does not say this: on Python 3.11 and 3.12 a TaskGroup whose child has failed leaves it at 1.
+        `cancelling()` does not show this: on Python 3.11 and 3.12 a TaskGroup whose child has failed leaves it at 1.
         """
         return bool(worker.task._must_cancel) and not self.was_cancelled(worker)
 
 
 def _outwards(task: Any) -> Iterator[object]:
-    """Yield the id of a task, of the one in whose task group of anyio it runs, and so on."""
-    known = STATES_BY_REF.copy()  # at once: other threads' loops record their tasks here too
-    tasks = ((one(), state) for one, state in known.items())
-    return _shared.outwards(id(task), {id(one): state.parent_id for one, state in tasks if one is not None})
+    """Yield the id of a task, of the task in whose anyio task group it runs, and so on."""
+    known = STATES_BY_REF.copy()  # atomic: loops in other threads add tasks
+    tasks = ((ref(), state) for ref, state in known.items())
+    return _shared.outwards(id(task), {id(task): state.parent_id for task, state in tasks if task is not None})
 
 
 def _tasks_in(scope: Any) -> set[Any]:
@@ -493,14 +491,14 @@ def _tasks_in(scope: Any) -> set[Any]:
     found: set[Any] = set()
     todo = [scope]
     while todo:
-        one = todo.pop()
-        found |= {task for task in one._tasks if not task.done()}
-        todo += one._child_scopes
+        inner = todo.pop()
+        found |= {task for task in inner._tasks if not task.done()}
+        todo += inner._child_scopes
     return found
 
 
 class _StandIn:
-    """Stands for a task while the private parts are checked."""
+    """A stand-in for a task in the check of the private parts."""
 
     def cancelling(self) -> int:
         """Return how often the task was cancelled."""
@@ -508,7 +506,7 @@ class _StandIn:
 
 
 def _check_private_parts() -> None:
-    """Raise an error if the private parts of anyio are not there, or do not behave as they are used here.
+    """Raise an error if private parts of anyio are missing or behave differently.
 
     It takes some 50 µs, without an event loop.
     """

@@ -1,8 +1,8 @@
-"""The fast way on trio, with private parts of trio.
+"""Fast isolation on trio, with private parts of trio.
 
-A worker gets a cancel scope of its own only when it has to be cancelled alone, or shielded. That scope is then put
+A worker gets a cancel scope of its own only when it has to be cancelled alone, or shielded. That scope is inserted
 between the nursery's scope and those that its job may have opened. Most workers are never cancelled alone, and a scope
-costs a quarter of what a task costs.
+costs a quarter of a task.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class FastTrioGroup(Group):
         self._outer = outer
         self._work = _protected(work)
         self._deadline = deadline
-        self._scope: Any = None  # in `run`, as the next one
+        self._scope: Any = None  # set in `run`, as the next one
         self._status: Any = None
         self._shielded: Any = None  # the scope of all shielded workers, if there are any
         self._context = context
@@ -110,7 +110,7 @@ class FastTrioGroup(Group):
         self._context.run(self._host.nursery.start_soon, self._work, worker)
 
     def enter(self, worker: WorkerTask) -> None:
-        """Let the task of a worker enter the scope, in its first step."""
+        """Put the task of a worker into the scope, in its first step."""
         if self._outer is not None:
             worker.task._activate_cancel_status(self._status)
 
@@ -144,7 +144,7 @@ class FastTrioGroup(Group):
         self._put_into(worker, self._shielded._cancel_status)
 
     def _leave_shield(self) -> None:
-        """Close the scope of the shielded workers, which have gone."""
+        """Close the scope of the shielded workers, which have left."""
         if self._shielded is not None:
             self._shielded._cancel_status.close()
             self._shielded._cancel_status = None  # they refer to each other
@@ -185,7 +185,7 @@ class FastTrioGroup(Group):
         worker.task = worker.mark = worker.scope = None
 
     def _scope_of_its_own(self, worker: WorkerTask) -> Scope:
-        """Put a new scope inside the common one, and around all scopes that are open in a worker's task."""
+        """Insert a new scope between the common one and all scopes that are open in a worker's task."""
         around = worker.mark.status
         scope = _entered_scope(around)
         worker.mark.status = status = scope._cancel_status
@@ -200,7 +200,7 @@ class FastTrioGroup(Group):
 
 
 class _Inheritable:
-    """Stands before a class of trio's that refuses subclasses: so its hook is not called."""
+    """A base that disables `__init_subclass__` of trio's final classes."""
 
     __slots__ = ()
 
@@ -209,11 +209,11 @@ class _Inheritable:
 
 
 class WorkerScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[misc]  # final, so its type is hidden
-    """A cancel scope whose deadline is set for one job after another, at next to no cost.
+    """A cancel scope whose deadline moves from job to job at almost no cost.
 
-    trio keeps deadlines in a heap, and its setter changes that each time, which costs more than a job. But most
-    deadlines never come, and the next one is later. So what the heap has may be earlier than the deadline of the scope:
-    when that time comes, the heap gets the deadline that the scope has by then.
+    trio keeps deadlines in a heap, which its setter updates each time: that costs more than a job. But most deadlines
+    never pass, and the next is later. So the heap may have an earlier deadline than the scope: when that passes, the
+    heap gets the present one.
     """
 
     __slots__ = ()
@@ -231,10 +231,10 @@ SET_NAME: Final = TASK.name.__set__
 
 
 class NamedTask(_Inheritable, TASK):  # type: ignore[misc]  # final, so its type is hidden
-    """The task of a worker: its name is the label of the job that it runs, made when somebody asks.
+    """The task of a worker, named lazily by the label of its job.
 
-    To make it for each job costs as much as a third of what a job costs. So in place of a name, trio has the worker;
-    or the worker, its job and a name, if the job has given one to its task.
+    Naming it for each job costs up to a third of a job. So trio's name is the worker; or the worker, its job and a
+    name, if the job has named its task.
     """
 
     __slots__ = ()
@@ -254,7 +254,7 @@ class NamedTask(_Inheritable, TASK):  # type: ignore[misc]  # final, so its type
         SET_NAME(self, name if worker is None else (worker, worker.job, name))
 
     def _held(self) -> tuple[WorkerTask | None, Any, str]:
-        """Return the worker, if it has not left, and the name that was given, for this job alone."""
+        """Return the worker, until it leaves, the job that has named its task, and this name."""
         held: Any = GET_NAME(self)
         if isinstance(held, WorkerTask):
             return held, NO_JOB, ""
@@ -262,9 +262,9 @@ class NamedTask(_Inheritable, TASK):  # type: ignore[misc]  # final, so its type
 
 
 def _entered_scope(around: Any) -> Any:
-    """Return a new scope inside another one.
+    """Return a new scope inside `around`.
 
-    `CancelScope.__enter__` makes one too, but always in the innermost place, and only for the calling task.
+    `CancelScope.__enter__` makes one only in the innermost place, and for the calling task.
     """
     scope: Any = WorkerScope()
     scope._has_been_entered = True
@@ -273,17 +273,17 @@ def _entered_scope(around: Any) -> Any:
 
 
 OF_A_CANCELLATION: Final = 3
-"""References to a task in the frames of trio that have cancelled its last wait, as at the end of each `trio.sleep`.
+"""References to a task from the frames of trio that cancelled its last wait, as at the end of each `trio.sleep`.
 
-trio keeps them until the next step of a task. If they counted, a worker would be used once for each sleep: 36 µs in
-place of 26. If another version of trio has more or fewer of these frames, jobs that sleep cost as much again.
+trio keeps them until the next step of a task. If they counted, a worker would retire after each sleep: 36 µs instead
+of 26. With a version of trio that has other frames, jobs that sleep cost that much.
 """
 
 
 class TrioMark(Mark):
-    """What a worker's task was like before it ran a job.
+    """A snapshot of a worker's task before a job.
 
-    trio has no public way to find the innermost scope, and no cheap one to find out whether it is cancelled.
+    trio has no public way to find the innermost scope, and no cheap one to see whether it is cancelled.
     """
 
     __slots__ = ("_context", "_holders", "_nurseries", "_points", "_size", "_task", "_variables", "status")
@@ -296,12 +296,12 @@ class TrioMark(Mark):
         self._context = task.context
         self._size = len(task.context)
         self._variables = _shared.variables_of(task.context, worker.group.variables, worker)
-        self._points = task._schedule_points  # how often the task has let others run
+        self._points = task._schedule_points  # how often the task has yielded to the loop
         self._holders = 0
 
     def count_holders(self) -> None:
-        """Record how many references to the task there are, weak ones too, to be called in its first step."""
-        task = self._task  # as in `intact`, which has as many of its own
+        """Count the references to the task, weak ones too; call it in the task's first step."""
+        task = self._task  # as in `intact`: the same number of references
         self._holders = getrefcount(task) + getweakrefcount(task)
 
     def intact(self) -> bool:
@@ -313,7 +313,7 @@ class TrioMark(Mark):
             return False
         if len(context) != self._size:
             return False
-        if self._variables:  # mostly there are none, and a loop over nothing costs a tenth of the whole
+        if self._variables:  # mostly empty, and a loop over nothing costs a tenth of this method
             for variable, value in self._variables:
                 if context.get(variable) is not value:
                     return False
@@ -341,11 +341,11 @@ class FastTrio(Isolation):
         variables: Variables,
         outer: Group | None = None,
     ) -> FastTrioGroup:
-        # Its scope has the deadline, so `on_deadline` is not called.
+        # The group's scope has the deadline, so `on_deadline` is not called.
         return FastTrioGroup(work, deadline, context, variables, cast("FastTrioGroup | None", outer))
 
     def enter(self, worker: WorkerTask) -> Mark | None:
-        worker.task = trio.lowlevel.current_task()  # in no variable, so that `count_holders` counts none of ours
+        worker.task = trio.lowlevel.current_task()  # in no variable: `count_holders` would count that
         worker.task.__class__ = NamedTask
         SET_NAME(worker.task, worker)
         cast(FastTrioGroup, worker.group).enter(worker)
@@ -376,10 +376,10 @@ class FastTrio(Isolation):
 
 
 async def _close(nursery: Any) -> BaseException | None:
-    """Wait until the tasks of a nursery have ended, in the task that opened it; return what went wrong in it.
+    """Wait until the tasks of a nursery have ended, in the task that opened it; return its error.
 
-    If it was opened by an async generator that is garbage, trio's finalizer, a system task, is about to close it too:
-    it would wait for ever, because a nursery wakes the task that opened it.
+    If an abandoned async generator opened it, trio's finalizer, a system task, is about to close it too, and would
+    never end: a nursery wakes the task that opened it.
     """
     if nursery._nested_child_running:
         nursery._nested_child_finished = _nothing_to_wait_for  # what the finalizer is going to call
@@ -392,7 +392,7 @@ async def _close(nursery: Any) -> BaseException | None:
         for task in _system_tasks():
             if any(frame.f_locals.get("self") is nursery for frame, _ in _shared.await_chain(task.coro)):
                 trio.lowlevel.reschedule(task)
-    while nursery in nursery.parent_task.child_nurseries:  # until the finalizer has taken it off, in a turn or two
+    while nursery in nursery.parent_task.child_nurseries:  # until the finalizer has removed it, in a turn or two
         await trio.lowlevel.cancel_shielded_checkpoint()
     return None
 
@@ -415,14 +415,14 @@ def _system_tasks() -> Iterator[Any]:
 
 
 def _scope_without_clock() -> Any:
-    """Return a scope that does not ask for the time, because it looks as if it had been left."""
+    """Return a scope that does not read the clock, since it looks as if it had been left."""
     scope: Any = trio.CancelScope()
     scope._has_been_entered = True
     return scope
 
 
 def _check_private_parts() -> None:
-    """Raise an error if the private parts of trio are not there, or do not behave as they are used here.
+    """Raise an error if private parts of trio are missing or behave differently.
 
     It takes some 50 µs, without an event loop.
     """
@@ -472,7 +472,7 @@ def _check_private_parts() -> None:
 
 
 def _check_deadlines() -> None:
-    """Raise an error if a scope cannot put off the end that trio's heap of deadlines has for it."""
+    """Raise an error if a scope cannot postpone the deadline that trio's heap has for it."""
     put_off: list[float] = []
     setter = property(fset=lambda _, deadline: put_off.append(deadline))
     scope: Any = type("Recorded", (WorkerScope,), {"deadline": setter})()

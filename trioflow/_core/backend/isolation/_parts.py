@@ -1,4 +1,4 @@
-"""Private parts of libraries: what the fast ways ask of them when they are imported."""
+"""Checks of the private parts of libraries, for fast isolation."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import Any
 
 
 class PartsDifferError(Exception):
-    """A private part of a library is missing, or does not behave as the fast way uses it."""
+    """A private part of a library is missing, or does not behave as fast isolation needs."""
 
 
 def expect(behaves: bool, what: str) -> None:
-    """Raise an error unless a private part behaves as it is used."""
+    """Raise an error unless a private part behaves as needed."""
     if not behaves:
         raise PartsDifferError(what)
 

@@ -1,8 +1,8 @@
-"""Workers by public means alone: each job has a task of its own, with a cancel scope of its own.
+"""Plain isolation: each job has a task and a cancel scope of its own, by public names alone.
 
-The fast way reads and writes private parts of trio and anyio, to see whether a job has left its task as it was, and to
-put a scope around the task from outside. This way needs neither. A worker retires after its first job, and has its
-scope from the beginning, in a task around its own:
+Fast isolation reads and writes private parts of trio and anyio, to see whether a job left its task as it was, and to
+put a scope around the task from outside. Plain isolation needs neither: a worker retires after its first job, and has
+its scope from the beginning, in a task around its own:
 
 ```
 run's task group ──► a task: the worker's scope, and a group for ──► one task: the scope around the job ──► the job
@@ -10,13 +10,13 @@ run's task group ──► a task: the worker's scope, and a group for ──►
 
 If the scope around the job cannot be left after the job, the job has left something open. That ends with its task.
 
-What cannot be kept without private parts:
+Without private parts, these promises cannot be kept:
 
 - A job that keeps the loop from turning is not named in the log.
 - trio: the errors in a nursery that a job left open are lost, SystemExit included, as those in a task group always are.
 - trio: an async generator that is broken off with an open nursery does what it does in any task of trio, which may end
   with an internal error of trio.
-- asyncio: a worker's task that somebody cancels natively before its first step ends the run, as if that were cancelled.
+- asyncio: a worker's task that is cancelled natively before its first step ends the run, as if that were cancelled.
 - asyncio: where jobs are to be cancelled once (`cancels_once`), they are cancelled at each await, as elsewhere.
 - asyncio: tasks in a shielded scope that a job left open are not cancelled, but waited for.
 """
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class PlainGroup(Group):
-    """The tasks of one run, each in a scope of its own: what is the same in both loops."""
+    """The tasks of one run, each in a scope of its own, on either loop."""
 
     __slots__ = ("_context", "_host_info", "_loop", "_shielded_workers", "_stopped", "_work", "home", "variables")
 
@@ -50,10 +50,10 @@ class PlainGroup(Group):
         self._stopped = False  # by `cancel`
         self._shielded_workers: dict[WorkerTask, None] = {}
         self._host_info = anyio.get_current_task()
-        self.home = self  # each worker is inside what its run has opened
+        self.home = self  # each worker is inside its run's task group
 
     def take_over(self, worker: WorkerTask) -> None:
-        """Nothing: it is a worker of this group."""
+        """Do nothing: the worker is in this group."""
 
     def is_cancelled(self) -> bool:
         return self._host_info.has_pending_cancellation()
@@ -78,14 +78,14 @@ class PlainGroup(Group):
         return scope.cancel_called and (scope.shield or not self.is_cancelled())
 
     def forget(self, worker: WorkerTask) -> None:
-        """Leave the scope for a job, if the worker has found none."""
+        """Leave the scope for a job, if the worker had none to run."""
         self._shielded_workers.pop(worker, None)
         if worker.mark is not None:
             worker.mark.leave_scope()
 
 
 class PlainMark(Mark):
-    """The scope around a worker's job, which tells afterwards whether the job has left others open."""
+    """The scope around a worker's job, which shows afterwards whether the job left others open."""
 
     __slots__ = ("_isolation", "_scope", "_worker")
 
@@ -109,7 +109,7 @@ class PlainMark(Mark):
         return False
 
     def leave_scope(self) -> Scope | None:
-        """Leave the scope around the job; return it if that failed, because the job has left something open."""
+        """Leave the scope around the job; return it if that failed, because the job left something open."""
         scope, self._scope = self._scope, None
         if scope is not None:
             try:
@@ -138,7 +138,7 @@ class PlainIsolation(Isolation):
         return self._new_group(self._loop, work, deadline, on_deadline, context, variables)
 
     def enter(self, worker: WorkerTask) -> Mark | None:
-        """Make the scope for the job of `worker` too."""
+        """Enter a new scope for the job of `worker`."""
         worker.task = self._loop.current_task()
         worker.mark = mark = PlainMark(self, worker, self._loop.scope())
         return mark if mark.intact() else None

@@ -1,4 +1,4 @@
-"""The plain way on asyncio."""
+"""Plain isolation on asyncio."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class PlainAsyncioGroup(PlainGroup):
     """A task group of anyio; the deadline is a timer of the loop, and that of each worker's scope.
 
-    The scope of the task group is never cancelled, because the task that awaits the run is in it: that must be able to
-    tell a native cancellation. Each worker's scope is cancelled instead.
+    The task group's scope is never cancelled: the task that awaits the run is in it, and has to recognize native
+    cancellations. Each worker's scope is cancelled instead.
     """
 
     __slots__ = ("_deadline", "_host", "_spawning", "_tasks", "_workers", "host")
@@ -53,7 +53,7 @@ class PlainAsyncioGroup(PlainGroup):
         finally:
             self._host.leave()
         self._host.raise_cancellation()
-        if self._host_info.has_pending_cancellation():  # it was cancelled natively, and nothing has been awaited since
+        if self._host_info.has_pending_cancellation():  # cancelled natively, without an await since
             await asyncio.sleep(0)
         await anyio.lowlevel.checkpoint_if_cancelled()
 
@@ -62,15 +62,15 @@ class PlainAsyncioGroup(PlainGroup):
         outside = self._outside(worker)
         self._tasks.create_task(outside, context=self._context)
         self._spawning = None
-        context = self._context.copy()  # in the turn after the next: in that one its first step may be the last of all
+        context = self._context.copy()  # two turns later: in the next one the task may make its first step last
         loop = self._host.loop
         loop.call_soon(lambda: loop.call_soon(self._check_begun, worker, outside, context=context), context=context)
 
     async def _outside(self, worker: WorkerTask) -> None:
-        """Do what a worker does, in a task of its own, inside its scope, which is in this task.
+        """Run the worker in a task of its own, inside its scope, which is in this task.
 
-        A task of anyio in which a job has left a scope open fails in the end, and its task group with it. So does one
-        with a native cancellation of the job's own. Here this is a group for the one task, and nothing comes of it.
+        A task of anyio in which a job left a scope open fails at its end, and its task group with it. So does one with
+        a native cancellation of the job's own. This group holds the one task, and its failure is dropped.
         """
         if self._spawning is worker:  # the loop's task factory is an eager one
             with contextlib.suppress(asyncio.CancelledError):  # the worker checks its scope first
@@ -86,7 +86,7 @@ class PlainAsyncioGroup(PlainGroup):
         worker.leave_unbegun()
 
     def _check_begun(self, worker: WorkerTask, outside: Coroutine[Any, Any, None]) -> None:
-        """Let a worker leave if its task was cancelled before its first step, which would have come a turn ago."""
+        """Have a worker leave if its task was cancelled before its first step, which was due a turn ago."""
         if worker.scope is None and self._spawning is not worker:
             outside.close()
             worker.leave_unbegun()

@@ -1,4 +1,4 @@
-"""The plain way on trio."""
+"""Plain isolation on trio."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ class PlainTrioGroup(PlainGroup):
 
     @trio.lowlevel.enable_ki_protection
     async def _outside(self, worker: WorkerTask) -> None:
-        """Do what a worker does, in a task of its own, inside its scope, which is in this task.
+        """Run the worker in a task of its own, inside its scope, which is in this task.
 
-        A task in which a job has left a nursery open fails in the end. Nothing comes of that here.
+        A task in which a job left a nursery open fails at its end. That failure is dropped here.
         """
         with contextlib.suppress(BaseExceptionGroup), self._loop.scope() as worker.scope:
             async with trio.open_nursery() as nursery:

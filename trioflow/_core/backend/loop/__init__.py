@@ -1,1 +1,1 @@
-"""The event loops of trio and asyncio, as far as a backend needs them, through public names alone."""
+"""The event loops of trio and asyncio, through public names alone."""

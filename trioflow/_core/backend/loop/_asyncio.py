@@ -27,7 +27,7 @@ SHARED_IN_LOOPS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]
 class AsyncioHost(HostTask):
     """The task that awaits a run, and the timer of the run's deadline.
 
-    The deadline is not that of a scope around the task: it must be able to tell a native cancellation from a scope's.
+    The deadline is not that of a scope around the task, which must tell a native cancellation from a scope's.
     """
 
     __slots__ = ("_cancellation", "_context", "_losing_patience", "_requests", "_timer", "loop", "task")
@@ -42,7 +42,7 @@ class AsyncioHost(HostTask):
     ) -> None:
         self.task: Any = task
         self._requests = task.cancelling() - is_being_cancelled
-        # The cancellation of the task. It is raised in it when everything has ended.
+        # The cancellation of the task, to be raised in it when everything has ended.
         self._cancellation: asyncio.CancelledError | None = None
         self._context = context
         self.loop = asyncio.get_running_loop()
@@ -50,7 +50,7 @@ class AsyncioHost(HostTask):
         self._losing_patience: list[asyncio.TimerHandle] = []
 
     def leave(self) -> Any:
-        """Stop the timer, and return the task, which is not kept: a worker retires if its task is referred to."""
+        """Stop the timer, release the task and return it: a worker retires if its task is still referred to."""
         if self._timer is not None:
             self._timer.cancel()
         for timer in self._losing_patience:
@@ -61,7 +61,7 @@ class AsyncioHost(HostTask):
     def cancel_once(
         self, workers: Iterable[WorkerTask], patience: float, cancel_one: Callable[[WorkerTask], None]
     ) -> None:
-        """Cancel the workers' tasks natively; and after `patience` seconds by `cancel_one`, if they are still there."""
+        """Cancel the workers' tasks natively, and those still there after `patience` seconds by `cancel_one`."""
         workers = [worker for worker in workers if worker.task is not None]
         current = asyncio.current_task()
         for worker in workers:
@@ -103,8 +103,9 @@ class AsyncioHost(HostTask):
     async def uninterrupted(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Await `function()` in a task of its own, because no shield protects this task from a native `Task.cancel()`.
 
-        anyio delivers the cancellation of a scope again and again; the shield here keeps that out. If the new task
-        itself is cancelled, `function` is called again, and has to go on where it was.
+        anyio delivers the cancellation of a scope repeatedly, which the shield here keeps out. If the new task itself
+        is
+        cancelled, `function` is called again, and has to resume where it was.
         """
         while True:
             task = self.loop.create_task(function(), context=self._context.copy())
@@ -114,14 +115,13 @@ class AsyncioHost(HostTask):
                         await asyncio.wait([task])
                     except asyncio.CancelledError as cancellation:
                         self._cancellation = cancellation  # a native one takes precedence over that of a scope
-            if not task.cancelled():  # somebody who cancels all tasks of the loop cancels this one too
+            if not task.cancelled():  # code that cancels all tasks of the loop cancels this one too
                 return task.result()
 
     def is_cancelled(self) -> bool:
         """Return whether the task was cancelled natively since the run began, or is about to be.
 
-        A loop that ends cancels all tasks at once, and resumes them in any order, so a worker may be the first to
-        notice.
+        A loop that ends cancels all tasks together and resumes them in any order: a worker may notice first.
         """
         return bool(self.task.cancelling() > self._requests)
 
@@ -142,7 +142,7 @@ class AsyncioLoop(Backend):
 
     def scope(self, deadline: float = math.inf) -> Scope:
         if self._scope is None:
-            self._scope = type(anyio.CancelScope())  # to ask anyio each time, which has several, takes thrice as long
+            self._scope = type(anyio.CancelScope())  # cached: anyio's lookup takes three times as long
         return cast("Scope", self._scope(deadline=deadline))
 
     def current_task(self) -> Any:
@@ -152,7 +152,7 @@ class AsyncioLoop(Backend):
             return None
 
     def outwards(self, task: Any) -> Iterator[object]:
-        return _shared.outwards(id(task), {one.id: one.parent_id for one in anyio.get_running_tasks()})
+        return _shared.outwards(id(task), {task.id: task.parent_id for task in anyio.get_running_tasks()})
 
     def has_native_cancellation(self) -> bool:
         return anyio.get_current_task().has_pending_cancellation()
@@ -176,7 +176,7 @@ class AsyncioLoop(Backend):
     def clock(self) -> Callable[[], float]:
         loop_time = asyncio.get_running_loop().time
         if getattr(loop_time, "__func__", None) is asyncio.BaseEventLoop.time:
-            return time.monotonic  # all that this method does is to call it
+            return time.monotonic  # the method does no more than call it
         return loop_time
 
     def once_in_loop(self, make: Callable[[], T]) -> T:
@@ -196,14 +196,14 @@ class AsyncioLoop(Backend):
         await asyncio.sleep(0)
 
     async def turn(self) -> None:
-        try:  # noqa: SIM105 - `suppress` takes as long as all else here
+        try:  # noqa: SIM105 - `suppress` would double the time
             await asyncio.sleep(0)
         except asyncio.CancelledError:  # the worker checks its scope next
             pass
 
     async def park(self, worker: WorkerTask) -> None:
         worker.parking = asyncio.get_running_loop().create_future()
-        try:  # noqa: SIM105 - `suppress` takes as long as all else here
+        try:  # noqa: SIM105 - `suppress` would double the time
             await worker.parking
         except asyncio.CancelledError:  # the worker checks its scope next
             pass
@@ -217,7 +217,7 @@ class AsyncioLoop(Backend):
 
     async def wait_readable(self, descriptor: int, deadline: float = math.inf) -> bool:
         loop = asyncio.get_running_loop()
-        if loop.time() >= deadline:  # a descriptor that is always readable would keep the timer from ever being first
+        if loop.time() >= deadline:  # else a descriptor that is always readable would starve the timer
             await asyncio.sleep(0)
             return False
         found: asyncio.Future[bool] = loop.create_future()
@@ -231,7 +231,7 @@ class AsyncioLoop(Backend):
                 timer.cancel()
 
     def should_have_caught(self, scope: Scope, exception: BaseException) -> bool:
-        """Return whether it is the cancellation of that scope alone.
+        """Return whether `exception` is the cancellation of that scope alone.
 
         anyio lets it pass if the task has more cancellation requests than at the beginning, as after a native
         cancellation. But on Python 3.11 and 3.12 a TaskGroup whose child has failed leaves one too.
@@ -285,8 +285,8 @@ def _answer(found: asyncio.Future[bool], value: bool) -> None:
 
 def _tasks_inside(task: Any) -> list[asyncio.Task[Any]]:
     """Return the tasks that run in task groups of anyio that `task` has opened."""
-    inside = {one.id for one in anyio.get_running_tasks() if one.parent_id == id(task)}
-    return [one for one in asyncio.all_tasks() if id(one) in inside]
+    inside = {info.id for info in anyio.get_running_tasks() if info.parent_id == id(task)}
+    return [task for task in asyncio.all_tasks() if id(task) in inside]
 
 
 LOOP: Final = AsyncioLoop

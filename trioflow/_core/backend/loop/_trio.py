@@ -36,8 +36,8 @@ class TrioHost(HostTask):
     async def in_nursery(self, body: Callable[[], Coroutine[Any, Any, None]], deadline: float) -> None:
         """Await `body` inside a nursery with this deadline, then raise a cancellation that came meanwhile.
 
-        This is protected from Ctrl-C, as the workers are. So trio does not raise KeyboardInterrupt in whatever line of
-        the engine is being executed, but in the main task at its next checkpoint, where the run can end in order.
+        The task is protected from Ctrl-C, as the workers are: trio raises KeyboardInterrupt not in any line of the
+        engine, but in the main task at its next checkpoint, where the run can end in order.
         """
         async with trio.open_nursery() as self.nursery:
             if deadline != math.inf:
@@ -78,14 +78,14 @@ class TrioHost(HostTask):
     def call_at(
         self, when: float, function: Callable[[], None], is_cancelled: Callable[[], bool]
     ) -> Callable[[], None]:
-        """Call it in a task of the nursery; see `HostTask`."""
+        """Call `function()` in a task of the nursery; see `HostTask`."""
         scope = trio.CancelScope()
 
         async def wait() -> None:
             with scope:
                 try:
                     await trio.sleep_until(when)
-                except trio.Cancelled:  # out of this task it would cancel the nursery, as if its own time were over
+                except trio.Cancelled:  # raised, it would cancel the nursery, as if its own deadline had passed
                     return
                 if not is_cancelled():
                     function()
@@ -161,7 +161,7 @@ class TrioLoop(Backend):
             return trio.lowlevel.Abort.SUCCEEDED
 
         worker.parking = worker.task
-        try:  # noqa: SIM105 - `suppress` takes as long as all else here
+        try:  # noqa: SIM105 - `suppress` would double the time
             await trio.lowlevel.wait_task_rescheduled(give_up)
         except trio.Cancelled:  # the worker checks its scope next
             pass
@@ -187,13 +187,13 @@ class TrioLoop(Backend):
         return False  # a scope of trio catches what is its own
 
     def hint(self, exception: BaseException) -> str | None:
-        here = threading.current_thread().name  # of another thread, such as that of a ThreadJob, it says nothing
+        here = threading.current_thread().name  # the same error from another thread, such as a ThreadJob's, is no hint
         foreign = _shared.is_one_of(
             exception,
             (RuntimeError, "no running event loop"),
             (RuntimeError, f"no current event loop in thread {here!r}"),
             (TypeError, "unrecognized yield message"),
-            # from the waiting of asyncio's locks, events and queues
+            # from asyncio's locks, events and queues
             (AttributeError, "'NoneType' object has no attribute 'create_future'"),
         )
         return 'this job awaits something from asyncio: run it with backend="asyncio"' if foreign else None
@@ -232,7 +232,7 @@ class TrioLoop(Backend):
 
 
 class _Exits(trio.abc.Instrument):
-    """Notices when a task has ended."""
+    """An instrument that notices the exit of tasks."""
 
     def __init__(self) -> None:
         self.exited = trio.Event()
