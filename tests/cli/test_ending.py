@@ -1,15 +1,19 @@
-"""The end of `trioflow run` on a terminal: a verdict, the counts, and each kind of failure once."""
+"""The end of `trioflow run`: a verdict, the counts, each kind of failure once, what took the time, and what is left."""
 
 from __future__ import annotations
 
 import os
 import pty
+import re
 from pathlib import Path
 
 import pyte
+import pytest
+
+from trioflow.cli import _end_of_run
 
 from ..pythons import Python
-from .command_line import ENVIRONMENT, WORDS, process, written
+from .command_line import ENVIRONMENT, WORDS, process, run, written
 
 CODE = """
 def broken(name):
@@ -52,7 +56,9 @@ def test_on_a_terminal_each_failure_is_told_once(tmp_path: Path) -> None:
     assert "debrief" not in text
     assert "stop reason" not in text
     assert "_child.py" not in text
-    assert shown[-1] == "not run: tests (3 jobs), because build failed"
+    end = shown[shown.index("not run: tests (3 jobs), because build failed") :]
+    assert end[1:3] == ["", "release  ✗ 9 of 12 jobs failed"]
+    assert any(re.match("again +trioflow run ", line) for line in end[3:])
 
 
 def test_a_log_has_a_line_for_each_kind(tmp_path: Path) -> None:
@@ -67,7 +73,7 @@ def test_a_log_has_a_line_for_each_kind(tmp_path: Path) -> None:
     assert counted.count("'") == 2 * 6
     assert done.stderr.count("Traceback") == 2
     assert "again     build  attempt 2 of 2" in done.stdout
-    assert "  ✗ 9 of 12 jobs failed, " in done.stdout.splitlines()[-1]
+    assert "  ✗ 9 of 12 jobs failed, " in done.stdout
     assert "OSError" not in done.stdout
 
 
@@ -77,3 +83,61 @@ def test_logging_of_the_users_own_gets_all(tmp_path: Path) -> None:
     done = process("run", written(tmp_path, code))
     assert done.stderr.count("LOG 'b' failed: OSError: broken; the run goes on; debrief() shows the traceback") == 1
     assert done.stderr.count("'b' failed") == 1
+
+
+CHAIN = """
+def nap(label, seconds, *required):
+    return Job(anyio.sleep, seconds, label=label, required=required)
+
+source = nap("get source", 0.05)
+tests = Scheduler(nap("fast", 0.01), nap("slow", 0.2), label="tests", required=source)
+x = Scheduler(source, tests, nap("publish", 0.1, tests), nap("lint", 0.02, source), label="release")
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["--trace", "run.svg"]])
+def test_the_slowest_jobs_on_the_critical_path_come_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    """With their shares of the run, from the jobs as from a trace; a scheduler's time is that of the jobs in it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(_end_of_run, "SHORTEST_RUN", 0.0)
+    monkeypatch.setattr(_end_of_run, "EACH_JOB", 0.0)
+    line = next(line for line in run(written(tmp_path, CHAIN), *options).stdout.splitlines() if "chain" in line)
+    found = re.findall(r"(?:chain  |· )(.*?) [\d.]+ m?s \((\d+) %\)", line)
+    assert {label for label, _ in found} == {"tests/slow", "publish", "get source"}
+    shares = [int(share) for _, share in found]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) <= 101
+
+
+def test_a_run_of_many_short_jobs_has_no_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To find the critical path would take longer than is worth it."""
+    monkeypatch.setattr(_end_of_run, "SHORTEST_RUN", 0.0)
+    monkeypatch.setattr(_end_of_run, "EACH_JOB", 0.0)
+    file = written(tmp_path, "x = Scheduler(Job(work), Job(work))")
+    assert "chain" in run(file).stdout
+    monkeypatch.setattr(_end_of_run, "EACH_JOB", 1000.0)
+    assert "chain" not in run(file).stdout
+
+
+def test_each_file_that_was_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the user would write it where the command was started, wherever the user's file has gone."""
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path)
+    code = "import os\nos.chdir('/')\nx = Scheduler(Job(work), label='x')"
+    options = ["--trace", "sub/a b.json", "--events", str(tmp_path / "e"), "--junit", "j.xml", "--summary", "s.md"]
+    lines = run(written(tmp_path, code), *options).stdout.splitlines()
+    assert lines[-4:] == ["trace    sub/a b.json", "events   e", "junit    j.xml", "summary  s.md"]
+
+
+def test_it_says_how_to_run_again_and_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The words are those of the user, quoted; the number is that of the jobs that the next run restores."""
+    monkeypatch.chdir(tmp_path)
+    code = "x = Scheduler(Job(work), Job(work, save=None), Job(fail), label='x')"
+    assert written(tmp_path, code, "a b.py").endswith("a b.py")
+    for _ in range(2):
+        lines = run("a b.py", "--journal", "run.db").stdout.splitlines()
+        assert lines[-1] == "again  trioflow run --no-monitor 'a b.py' --journal run.db  (1 of 3 jobs kept)"
+    last = run("a b.py").stdout.splitlines()[-1]
+    assert last.endswith(" 'a b.py'  (nothing is kept; --journal FILE keeps what succeeds)")

@@ -81,19 +81,19 @@ def test_the_verdict_is_below_the_output_of_the_jobs(tmp_path: Path) -> None:
 
 
 def test_failures_are_on_the_standard_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Where something failed, each kind is told once on the standard error, below the verdict and the counts."""
+    """Where something failed, each kind is told once on the standard error; verdict and counts are on the other."""
     done = ran(tmp_path, FAILS)
     assert "\nfailure of b:\n" in done.stderr
     assert done.stderr.count("OSError: broken") == 1
     assert "stop reason" not in done.stderr
-    assert re.search(r"\nall  ✗ 1 of 2 jobs failed, [\d.]+ [mµ]?s\n2 jobs: 1 succeeded, 1 failed\n$", done.stdout)
+    assert re.search(r"\nall  ✗ 1 of 2 jobs failed, [\d.]+ [mµ]?s\n2 jobs: 1 succeeded, 1 failed\n", done.stdout)
     assert len(caplog.records) == 2  # the engine's own warnings: the failure, and the number of failures
 
 
 def test_the_summary_says_why_the_run_stopped(tmp_path: Path) -> None:
     """A run that did not go on to its end says so in the verdict."""
     done = ran(tmp_path, EXIT_CODES["timeout"][1])
-    assert re.search(r"✗ timed out, 0 of 1 job succeeded, [\d.]+ [mµ]?s\n1 job: 1 cancelled\n$", done.stdout)
+    assert re.search(r"✗ timed out, 0 of 1 job succeeded, [\d.]+ [mµ]?s\n1 job: 1 cancelled\n", done.stdout)
     assert done.stderr == ""
 
 

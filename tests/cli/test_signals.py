@@ -74,6 +74,7 @@ def signalled(
         finally:
             timer.cancel()
             timer.join()
+    lines = [line for line in lines if not line.startswith("slowest chain")]  # there only where the machine is slow
     return process.returncode, lines
 
 
@@ -86,8 +87,8 @@ def test_the_first_signal_ends_the_run_in_order(tmp_path: Path, backend: str, nu
     assert lines[:5] == [
         "runs", f"{number.name}: ending in order; once more to end at once", "unwinds", "begins", "shut down"
     ]  # fmt: skip
-    assert re.fullmatch(r"Scheduler  ✗ interrupted, 0 of 1 job succeeded, [\d.]+ [mµ]?s", lines[-2])
-    assert lines[-1] == "1 job: 1 cancelled"
+    assert re.fullmatch(r"Scheduler  ✗ interrupted, 0 of 1 job succeeded, [\d.]+ [mµ]?s", lines[-3])
+    assert lines[-2] == "1 job: 1 cancelled"
 
 
 @pytest.mark.parametrize(("first", "second"), [(SIGNALS[0], SIGNALS[0]), (SIGNALS[2], SIGNALS[1])])
@@ -168,8 +169,8 @@ def test_term_drains(tmp_path: Path) -> None:
     assert code == 1
     assert lines.count("runs") == lines.count("ended") == 1
     assert "SIGTERM: no more jobs start; once more to end in order" in lines
-    assert re.fullmatch(r"Scheduler  ✗ drained, 1 of 2 jobs succeeded, [\d.]+ [mµ]?s", lines[-2])
-    assert lines[-1] == "2 jobs: 1 idle, 1 succeeded"
+    assert re.fullmatch(r"Scheduler  ✗ drained, 1 of 2 jobs succeeded, [\d.]+ [mµ]?s", lines[-3])
+    assert lines[-2] == "2 jobs: 1 idle, 1 succeeded"
 
 
 def test_a_second_term_ends_what_drains(tmp_path: Path) -> None:
@@ -178,5 +179,5 @@ def test_a_second_term_ends_what_drains(tmp_path: Path) -> None:
     code, lines = signalled(written(tmp_path, DRAINS.format(seconds=60)), "--drain-on-term", sends=sends)
     assert code == 1
     assert "ended" not in lines
-    assert re.fullmatch(r"Scheduler  ✗ drained, 0 of 2 jobs succeeded, [\d.]+ [mµ]?s", lines[-2])
-    assert lines[-1] == "2 jobs: 1 idle, 1 cancelled"
+    assert re.fullmatch(r"Scheduler  ✗ drained, 0 of 2 jobs succeeded, [\d.]+ [mµ]?s", lines[-3])
+    assert lines[-2] == "2 jobs: 1 idle, 1 cancelled"

@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn, cast
 import click
 
 from . import EXIT_CODES, FINE, INTERRUPTED
+from ._command_line import CommandLine
 from ._outputs import output_failed
 from ._unknown import check_command
 
@@ -31,6 +32,11 @@ COMMANDS: Final = {
 
 class CommandGroup(click.Group):
     """The group of subcommands, each in a file of its own."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Keep the command line, as the user's file may change the working directory and `sys.argv`."""
+        ctx.obj = CommandLine.of(args)
+        return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Find the subcommand; a file alone is not one."""

@@ -18,9 +18,9 @@ import click
 from .. import Events, JobState, JUnit, Scheduler, StopReason, Summary, Trace
 from ..abc import AbstractJob, BackendName, Instrument, printable
 from ..batch import _numbers
-from ..view.monitor._monitor import can_draw, has_colours, monitor_of_command
-from ..view.text import _debrief, _symbols, _verdict
+from ..view.monitor._monitor import can_draw, monitor_of_command
 from . import EXIT_CODES, FAILED, FINE, INTERRUPTED, STOPPED, _outputs
+from ._end_of_run import EndOfRun
 from ._scenario import Refusal, loaded, refusing, takes_scenario, window_of_run
 from ._signals import SecondSignal
 from .batch._options import JobsOption, parsed
@@ -180,8 +180,9 @@ def command(
 ) -> int:
     """Run the scenario in a Python file, or the graph of commands in FILE.json.
 
-    Ctrl-C, SIGTERM and SIGHUP end it in order; a second one ends it at once. At the end a line says how it went. If any
-    job failed, each kind of failure follows on the standard error, with a traceback.
+    Ctrl-C, SIGTERM and SIGHUP end it in order; a second one ends it at once. At the end it prints each kind of failure
+    on the standard error, with a traceback; the verdict; the slowest chain of jobs; the files it has written; and how
+    to run again.
     """
     if critical:
         scheduler.critical_jobs = True
@@ -210,9 +211,20 @@ def command(
             if scheduler.stop_reason not in (StopReason.INTERRUPTED, StopReason.DRAINED):
                 raise  # Ctrl-C may have ended a run that was draining
     code = code_of(scheduler)
-    written = show_outcome(scheduler, stopwatch.elapsed, code, with_verdict=not shown)
-    is_told = all(view.is_written for view in for_ci)
-    return code if all((written, is_told, *_written(traced, trace, report))) or code == INTERRUPTED else STOPPED
+    end = EndOfRun(scheduler, stopwatch.elapsed, code, traced)
+    details = end.details()
+    is_shown = [_outputs.said("", nl=False)]  # flush what jobs have printed, so that it stands above
+    is_shown += [_outputs.said(f"\n{details}", err=True)] if details else []
+    is_written = {
+        **{option: _outputs.written(write, path) for option, write, path in exports(traced, trace, report)},
+        **{type(view).__name__.lower(): view.is_written for view in for_ci},
+    }
+    files = {"trace": trace, "report": report, "events": events_file(events), "junit": junit, "summary": summary}
+    there = {option: path for option, path in files.items() if path is not None and is_written.get(option, True)}
+    lines = [*(end.verdict() if not shown else end.reminder() if is_picture and details else ())]
+    lines += end.lines(there, journal)
+    is_shown += map(_outputs.said, ["", *lines] if lines and (is_picture or details) else lines)
+    return code if all((*is_shown, *is_written.values())) or code == INTERRUPTED else STOPPED
 
 
 def reports(junit: Path | None, summary: Path | None) -> list[JUnit | Summary]:
@@ -275,35 +287,19 @@ class Stopwatch(Instrument):
             self.elapsed = time.monotonic() - self._began
 
 
-def show_outcome(scheduler: Scheduler, elapsed: float | None, code: int, with_verdict: bool) -> bool:
-    """Print the outcome, with details on the standard error; return False if that could not be written."""
-    said = [_outputs.said("", nl=False)]  # flush what jobs have printed, so that it stands above
-    if with_verdict:
-        said += [_outputs.said(line) for line in summary(scheduler, elapsed)]
-    if code != FINE:
-        details = _debrief.details(scheduler, _symbols.Symbols.of(sys.stderr))
-        said += [_outputs.said(f"\n{details}", err=True)] if details else []
-    return all(said)
-
-
-def summary(scheduler: Scheduler, elapsed: float | None) -> Iterator[str]:
-    """Yield a line that says how the run went, and the number of jobs in each state if not all have succeeded."""
-    symbols = _symbols.Symbols.of(sys.stdout)
-    verdict = _verdict.of_run(scheduler, scheduler.stop_reason or StopReason.INTERRUPTED, elapsed)
-    line = verdict.line(scheduler.label, symbols)
-    yield click.style(line, fg="green" if verdict.is_good else "red", bold=True) if has_colours(sys.stdout) else line
-    counts = _verdict.Tally.of_run(scheduler).in_words()
-    if {",", "("} & {*counts} or not verdict.is_good:
-        yield counts
-
-
-def _written(traced: Any, trace: Path | None, report: Path | None) -> Iterator[bool]:
-    """Write the files that were asked for, and yield for each whether it could be written."""
+def exports(traced: Any, trace: Path | None, report: Path | None) -> Iterator[tuple[str, Callable[[str], None], Path]]:
+    """Yield the files to be made of the trace: the option, the function that writes it, and the path."""
     if trace is not None:
-        exports = {".svg": traced.export_as_svgfile, ".csv": traced.export_as_csvfile}
-        yield _outputs.written(exports.get(trace.suffix.lower(), traced.export_as_json), trace)
+        by_suffix = {".svg": traced.export_as_svgfile, ".csv": traced.export_as_csvfile}
+        yield "trace", by_suffix.get(trace.suffix.lower(), traced.export_as_json), trace
     if report is not None:
-        yield _outputs.written(traced.export_as_htmlfile, report)
+        yield "report", traced.export_as_htmlfile, report
+
+
+def events_file(events: str | IO[bytes] | None) -> Path | None:
+    """Return the file that has the events; None if they went elsewhere."""
+    path = Path(events).absolute() if isinstance(events, str) else None
+    return path if path is not None and path.is_file() else None
 
 
 # ---- what the engine logs

@@ -374,6 +374,14 @@ class Store:
             rows = self._database.execute(f"SELECT {COLUMNS} FROM jobs ORDER BY id").fetchall()
         return [Record(*_of_right_types(Record._fields, row)) for row in rows]
 
+    def kept(self) -> int:
+        """Return how many jobs with a result the last run has run or restored."""
+        (number,) = self._row(
+            "SELECT count(*) FROM jobs, (SELECT max(id) AS last FROM runs)"
+            " WHERE saved IS NOT NULL AND (run = last OR restored = last)"
+        )
+        return int(number)
+
     def runs(self) -> list[RunRecord]:
         """Return all runs, the oldest first."""
         with self._explained("read it"):

@@ -286,3 +286,15 @@ def critical_path_of(scheduler: BaseScheduler) -> dict[AnyJob, AnyJob | None]:
     if scheduler.stop_reason is None or current_run(scheduler) is not None:
         return {}
     return Trace()._afterwards(scheduler).critical_jobs
+
+
+def slowest_on_path(scheduler: BaseScheduler, trace: Trace | None) -> list[tuple[Span, float]]:
+    """Return the jobs on the critical path of the last run, and how many seconds of it each took; longest first.
+
+    Args:
+        scheduler: what has run.
+        trace: the trace of the run; None to take what the jobs know.
+
+    """
+    record = Trace()._afterwards(scheduler) if trace is None else trace._record()
+    return record.slowest

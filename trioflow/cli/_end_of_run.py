@@ -1,0 +1,151 @@
+"""The end of `trioflow run`: failures, verdict, slowest chain, the files written, and how to run again."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from .. import JournalError, Scheduler, StopReason
+from ..abc import duration_text, printable
+from ..view.monitor._monitor import can_draw, has_colours
+from ..view.text import _debrief, _symbols, _verdict
+from ..view.text._verdict import Verdict
+from . import FINE
+from ._command_line import CommandLine
+
+if TYPE_CHECKING:
+    from .. import Trace
+
+SHORTEST_RUN: Final = 3.0
+"""Seconds: in a shorter run, there is little time to gain."""
+EACH_JOB: Final = 50e-6
+"""Seconds to find out, without a trace, what one job did: it takes 44 microseconds."""
+LARGEST_SHARE: Final = 0.02
+"""Of the time of a run: what the slowest chain may cost at most if there is no trace."""
+MOST_JOBS: Final = 3
+"""Jobs of the slowest chain that are named."""
+IN_A_FILE: Final = 120
+"""Columns of a line that does not go to a terminal."""
+
+
+class EndOfRun:
+    """What there is to print of a run that has ended.
+
+    Args:
+        scheduler: the scheduler.
+        elapsed: the seconds that its run took; None if it never began.
+        code: the exit code.
+        trace: the trace of the run, if there is one.
+
+    """
+
+    def __init__(self, scheduler: Scheduler, elapsed: float | None, code: int, trace: Trace | None) -> None:
+        self._scheduler: Final = scheduler
+        self._elapsed: Final = elapsed
+        self._is_fine: Final = code == FINE
+        self._trace: Final = trace
+        self._symbols: Final = _symbols.Symbols.of(sys.stdout)
+
+    def details(self) -> str:
+        """Return the failures, and what else is not as it should be; "" if all is fine."""
+        return "" if self._is_fine else _debrief.details(self._scheduler, _symbols.Symbols.of(sys.stderr))
+
+    def verdict(self) -> Iterator[str]:
+        """Yield a line that says how the run went, and the number of jobs in each state if not all have succeeded."""
+        verdict = self._found(self._elapsed)
+        yield self._line(verdict)
+        counts = _verdict.Tally.of_run(self._scheduler).in_words()
+        if {",", "("} & {*counts} or not verdict.is_good:
+            yield counts
+
+    def reminder(self) -> Iterator[str]:
+        """Yield the verdict for a reader who has the picture of the monitor above the failures, with its time."""
+        yield self._line(self._found(None))
+
+    def _found(self, elapsed: float | None) -> Verdict:
+        return _verdict.of_run(self._scheduler, self._scheduler.stop_reason or StopReason.INTERRUPTED, elapsed)
+
+    def _line(self, verdict: Verdict) -> str:
+        line = verdict.line(self._scheduler.label, self._symbols)
+        colour = "green" if verdict.is_good else "red"
+        return click.style(line, fg=colour, bold=True) if has_colours(sys.stdout) else line
+
+    def lines(self, written: Mapping[str, Path], journal: Path | None) -> Iterator[str]:
+        """Yield what took the time, each file with what is in it, and how to run again."""
+        found = {"slowest chain": self.slowest_chain()}
+        found.update((name, link(path)) for name, path in written.items())
+        found["again"] = "" if self._is_fine else self.again(journal)
+        shown = {name: text for name, text in found.items() if text}
+        width = max(map(len, shown), default=0)
+        for name, text in shown.items():
+            yield f"{name:{width}}  {text}"
+
+    # ---- what took the time
+
+    def slowest_chain(self) -> str:
+        """Return the slowest jobs on the critical path, each with its share of the time; "" if that is not worth it."""
+        jobs, elapsed = _verdict.Tally.of_run(self._scheduler).jobs, self._elapsed or 0.0
+        is_cheap = self._trace is not None or jobs * EACH_JOB <= elapsed * LARGEST_SHARE
+        if jobs < 2 or elapsed < SHORTEST_RUN or not is_cheap:
+            return ""
+        from ..view.trace._trace import slowest_on_path  # here, because few runs of a test last that long
+
+        found = slowest_on_path(self._scheduler, self._trace)
+        shown = [
+            f"{self._symbols.line(span.path)} {duration_text(took, in_column=True)} ({100 * took / elapsed:.0f} %)"
+            for span, took in found
+        ]
+        between = " · " if self._symbols.set is _symbols.UNICODE else ", "
+        return fitting(shown, between, columns() - len("slowest chain") - 2)
+
+    # ---- how to run again
+
+    def again(self, journal: Path | None) -> str:
+        """Return the command line, and how many jobs need not run again."""
+        line = printable(shlex.join(["trioflow", *CommandLine.current().words]))
+        if journal is None:
+            return f"{line}  (nothing is kept; --journal FILE keeps what succeeds)"
+        kept, jobs = kept_in(journal), _verdict.Tally.of_run(self._scheduler).jobs
+        of = f" of {jobs}" if kept <= jobs else ""  # a scheduler with keep_jobs=False has dropped some
+        return f"{line}  ({kept}{of} job{'s' * (max(kept, jobs) != 1)} kept)"
+
+
+def kept_in(journal: Path) -> int:
+    """Return how many jobs the next run can restore of those that the last one ran or restored."""
+    from ..journal._store import reading
+
+    try:
+        return reading(journal, lambda store: store.kept())
+    except JournalError:  # the run has said so
+        return 0
+
+
+def fitting(pieces: Sequence[str], between: str, columns: int) -> str:
+    """Return the first pieces, as many as fit but one at least, and the number of the others."""
+    for number in range(min(MOST_JOBS, len(pieces)), 0, -1):
+        more = [f"{len(pieces) - number} more"] if len(pieces) > number else []
+        line = between.join([*pieces[:number], *more])
+        if number == 1 or _symbols.width(line) <= columns:
+            return line
+    return ""
+
+
+def columns() -> int:
+    """Return how wide a line may be."""
+    return shutil.get_terminal_size().columns if can_draw(sys.stdout) else IN_A_FILE
+
+
+def link(path: Path) -> str:
+    """Return the path of a file as the user would write it; on a terminal of this machine it is a link, too."""
+    directory = CommandLine.current().directory
+    shown = printable(str(path.relative_to(directory) if path.is_relative_to(directory) else path))
+    if not can_draw(sys.stdout) or "SSH_CONNECTION" in os.environ:
+        return shown
+    return f"\x1b]8;;{path.as_uri()}\x1b\\{shown}\x1b]8;;\x1b\\"
