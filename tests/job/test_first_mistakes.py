@@ -93,7 +93,7 @@ def test_a_coroutine_that_nobody_awaits_is_a_failure(virtual: Virtual, make: Cal
     error = job.raised_exception()
     assert isinstance(error, TypeError)
     assert str(error) == (
-        "'x': its function returned the coroutine of fetch(), which nobody has awaited; write: return await fetch()"
+        "'x': its function returned the coroutine of fetch(), which was never awaited; write: return await fetch()"
     )
     assert [inspect.getcoroutinestate(coroutine) for coroutine in made] == [inspect.CORO_CLOSED]
 

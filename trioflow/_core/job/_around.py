@@ -1,4 +1,4 @@
-"""The way outwards: from a job to the scheduler that it is in, and on to the outermost one."""
+"""The ancestors of a job: the scheduler that it is in, and so on up to the outermost one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def outwards(job: AbstractJob[Any]) -> Iterator[BaseScheduler]:
-    """Yield the schedulers that a job is in, the innermost first; none for a job that is in no scheduler."""
+    """Yield the enclosing schedulers of a job, the innermost first."""
     around = job._scheduler
     while around is not None:
         yield around
@@ -19,14 +19,14 @@ def outwards(job: AbstractJob[Any]) -> Iterator[BaseScheduler]:
 
 
 def way_out(job: AbstractJob[Any]) -> Iterator[tuple[BaseScheduler, AbstractJob[Any]]]:
-    """Yield the same schedulers, each with its member that is the job, or contains it."""
+    """Yield the enclosing schedulers, each with its member that is the job or contains it."""
     for around in outwards(job):
         yield around, job
         job = around
 
 
 def outermost(scheduler: BaseScheduler) -> BaseScheduler:
-    """Return the scheduler that is in no other: `scheduler` itself, or the last one on its way outwards."""
+    """Return the outermost scheduler around `scheduler`, or `scheduler` itself."""
     for around in outwards(scheduler):
         scheduler = around
     return scheduler

@@ -1,9 +1,9 @@
 """Jobs among arguments: found once, when a job is created, and replaced by their results when it starts.
 
 Plain lists, tuples and the values of plain dicts are searched. A container without jobs is passed on as the same
-object. A container with jobs is built anew at each start, with results in place of jobs. A container that occurs twice
-is searched and built only once, and the new one then occurs twice. So all of this costs one walk through the
-containers, however often they are shared. It goes as deep as Python's recursion limit lets it.
+object. A container with jobs is copied at each start, with results in place of jobs. A container that occurs twice is
+searched and copied only once, and the copy then occurs twice. So all of this costs one walk through the containers,
+however often they are shared, down to Python's recursion limit.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ ValueOf = Callable[[AbstractJob[Any]], Any]
 ATOMS: Final = frozenset({int, float, str, bytes, bool, type(None)})
 PLAIN: Final = frozenset({list, tuple, dict})
 SEARCHED: Final[Any] = (list, tuple, dict, set, frozenset)
-"""Containers of these types are searched. If they are not plain, no result can be filled in, so a job is refused."""
+"""Containers of these types are searched. In those that are not plain no result can be filled in: a job is rejected."""
 UNFINISHED: Final = object()
-"""Stands for the template of a container whose search has not ended."""
+"""A placeholder for the template of a container whose search has not ended."""
 
 
 class Ref:
@@ -45,7 +45,7 @@ def ref(job: AbstractJob[Any]) -> Any:
         A placeholder for the job, to be used among the arguments of another job.
 
     Raises:
-        TypeError: it is not a job.
+        TypeError: `job` is not a job.
 
     Example:
         >>> async def label(job):
@@ -64,17 +64,17 @@ def ref(job: AbstractJob[Any]) -> Any:
 def result_of(job: AbstractJob[Any]) -> Any:
     """Return the result of an input, for a call."""
     outcome = job._outcome
-    # `result()` raises if the result was dropped, or if a service has failed since it was ready; or it fetches it
+    # `result()` raises for a dropped result or a service that has failed since it was ready; some kinds fetch the value
     return job.result() if outcome is DROPPED or job._result_is_asked_for else outcome
 
 
 class Template:
-    """One container with jobs in it, at any depth: what is built anew for each call.
+    """The template of one container with jobs in it, at any depth, from which each call gets a copy.
 
     Args:
-        container: as the user gave it.
-        results: the places of jobs in it, and these jobs.
-        inner: the places of other such containers in it, and their templates.
+        container: the user's container.
+        results: the keys or indices of jobs in it, and these jobs.
+        inner: those of other such containers in it, and their templates.
 
     """
 
@@ -85,13 +85,13 @@ class Template:
     ) -> None:
         kind = cast(Any, type(container))
         self._makes_tuple = kind is tuple
-        # With the jobs in their places; references are the jobs themselves.
+        # The copy with the jobs in it, and with each reference replaced by its job.
         self.as_given: Any = (dict if kind is dict else list)(container)
         self._results = tuple(results)
         self._inner = tuple(inner)
 
     def build(self, value_of: ValueOf, made: dict[Template, Any] | None = None) -> Any:
-        """Return the container with `value_of(job)` in place of each job; `made` has inner ones that are built."""
+        """Return the container with `value_of(job)` in place of each job; `made` has the inner ones built so far."""
         container = self.as_given.copy()
         for key, job in self._results:
             container[key] = value_of(job)
@@ -105,7 +105,7 @@ class Template:
 
 
 class Arguments:
-    """Positional arguments with jobs among them; to iterate over them gives the results in place of the jobs."""
+    """Positional arguments with jobs among them; iteration yields results in place of the jobs."""
 
     __slots__ = ("_template",)
 
@@ -127,10 +127,10 @@ class Arguments:
 
 
 class DirectArguments:
-    """The same as `Arguments`, but faster, for the usual case: jobs are arguments themselves, not in containers.
+    """A faster form of `Arguments` for the usual case: jobs are arguments themselves, not in containers.
 
-    None of the jobs is a service, is of a kind with a `result()` of its own, or has `keep_result=False`: if there is
-    such a job, `Arguments` is used.
+    None of the jobs is a service, has a `result()` of its own kind, or has `keep_result=False`: for such jobs
+    `Arguments` is used.
     """
 
     __slots__ = ("_places", "_values")
@@ -181,12 +181,12 @@ def direct_places(values: tuple[Any, ...]) -> tuple[int, ...] | None:
 
 
 def as_given(arguments: Iterable[Any]) -> Iterable[Any]:
-    """Return arguments with the jobs among them: those of a search, which may have found none."""
+    """Return the arguments of a search with the jobs among them, if it found any."""
     return arguments if isinstance(arguments, tuple) else cast("Arguments | DirectArguments", arguments).as_given()
 
 
 class Call:
-    """A function with keyword arguments; when it is called, jobs among them are replaced by their results."""
+    """A function with keyword arguments; a call replaces the jobs among them by their results."""
 
     __slots__ = ("_template", "_values", "func")
 
@@ -209,7 +209,7 @@ class Call:
 
 
 class Search:
-    """The search for jobs among the arguments of one job. It walks through each container once."""
+    """The search for jobs among the arguments of one job; it visits each container once."""
 
     __slots__ = ("_who", "inputs")
 
@@ -218,7 +218,7 @@ class Search:
         self.inputs: Final[dict[AbstractJob[Any], None]] = {}  # in argument order
 
     def positional(self, values: tuple[Any, ...]) -> tuple[Any, ...] | Arguments:
-        """Return the arguments; the same object, if there is no job among them."""
+        """Return the arguments; the same object if it contains no job."""
         template = self._whole(values)
         return values if template is None else Arguments(template)
 
@@ -226,7 +226,7 @@ class Search:
         """Return the function with its keyword arguments bound.
 
         Raises:
-            TypeError: they are not a dict of names and values; the error shows no value, because it may be secret.
+            TypeError: `values` is not a dict of names and values; the error shows none, because it may be secret.
 
         """
         if not isinstance(values, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -239,7 +239,7 @@ class Search:
         return Call(function, plain, self._whole(plain))
 
     def _whole(self, container: Any) -> Template | None:
-        """Return how to build the arguments; None if there is no job in them."""
+        """Return the template of the arguments; None if they contain no job."""
         try:
             return self._template(container, {})
         except RecursionError:
@@ -249,7 +249,7 @@ class Search:
             ) from None
 
     def _template(self, container: Any, known: dict[int, Any]) -> Template | None:
-        """Return how to build one container; `known` has the templates of others by id, None where there is no job."""
+        """Return the template of one container; `known` has those of others by id, None for one without a job."""
         known[id(container)] = UNFINISHED
         results: list[tuple[Any, AbstractJob[Any]]] = []
         refs: list[tuple[Any, AbstractJob[Any]]] = []
@@ -282,7 +282,7 @@ class Search:
         return found
 
     def _inner(self, container: Any, known: dict[int, Any]) -> Template | None:
-        """Return how to build a container in another one. This frame leaves `build` room in the stack of a run."""
+        """Return the template of a container in another one. This frame reserves stack for `build`."""
         if id(container) not in known:
             return self._template(container, known)
         template: Template | None = known[id(container)]
@@ -297,27 +297,27 @@ class Search:
         )
 
     def _refuse_hidden(self, value: Any, where: str) -> None:
-        """Refuse a job, at any depth, in an object in which it cannot be replaced by its result."""
+        """Reject a job, at any depth, in an object in which no result can replace it."""
         todo: list[Any] = [value]
         met: set[int] = set()
         while todo:
-            one = todo.pop()
-            if isinstance(one, (AbstractJob, Ref)):
-                label = one.job.label if isinstance(one, Ref) else one.label  # pyright: ignore[reportUnknownMemberType]
+            value = todo.pop()
+            if isinstance(value, (AbstractJob, Ref)):
+                label = value.job.label if isinstance(value, Ref) else value.label  # pyright: ignore[reportUnknownMemberType]
                 raise TypeError(
                     f"{label!r} is {where} among the arguments of {self._who()}: a result cannot be filled in there; "
                     f"pass it in a plain list or tuple, or as a value of a plain dict"
                 )
-            if isinstance(one, SEARCHED) and id(one) not in met:
-                met.add(id(one))
-                todo += [*one, *one.values()] if isinstance(one, dict) else one
+            if isinstance(value, SEARCHED) and id(value) not in met:
+                met.add(id(value))
+                todo += [*value, *value.values()] if isinstance(value, dict) else value
 
 
 def with_inputs(values: Iterable[Any], value_of: ValueOf) -> tuple[Any, ...]:
     """Return values, such as the arguments of a `Work`, with `value_of(job)` in place of each job, at any depth.
 
     Raises:
-        TypeError, ValueError: a job stands where nothing can be put in its place.
+        TypeError, ValueError: a job is where nothing can replace it.
 
     """
     found = Search(lambda: "for_journal()").positional(tuple(values))

@@ -1,4 +1,4 @@
-"""`@job`: a function that builds a job when it is called: an async one, or with `kind=` a plain one."""
+"""`@job`: a decorator whose functions build jobs when called: async ones, or with `kind=` plain ones."""
 
 from __future__ import annotations
 
@@ -18,15 +18,14 @@ T = TypeVar("T")
 
 Q = ParamSpec("Q")
 Kind: TypeAlias = Callable[..., FunctionJob[Any]]
-"""A class of jobs that call a function, or another maker of such jobs."""
+"""A class of jobs that call a function, or another factory of such jobs."""
 
 
 # ---- for type checkers only
 #
-# A call accepts what the function accepts, and in place of each value also a job with such a result. No type can
-# express "these parameters, each of them widened". So there are overloads that separate up to three positional
-# parameters from the rest, which keeps its names and types. If a job is given by keyword, the keyword arguments are not
-# checked.
+# A call accepts the function's own arguments, and in place of each value also a job with such a result. No type can
+# express "these parameters, each of them widened". So overloads separate up to three positional parameters from the
+# rest, which keeps its names and types. With a job as keyword argument, the keyword arguments are not checked.
 
 
 class Takes1(Protocol[A_contra, Q, T_co]):
@@ -61,7 +60,7 @@ class KindFunction(Protocol[T]):
 
     @property
     def function(self) -> Callable[..., T]:
-        """The function that was decorated."""
+        """The decorated function."""
         ...
 
     def __call__(self, *args: Any, **kwargs: Any) -> FunctionJob[T]:
@@ -74,7 +73,7 @@ class KindFunction(Protocol[T]):
 
 
 class JobFunction(Generic[P, T]):
-    """An async function that builds a `Job` when it is called; `options` changes the options of that job."""
+    """An async function whose calls build jobs; `options` changes the options of these."""
 
     _builds_jobs = True
 
@@ -86,7 +85,7 @@ class JobFunction(Generic[P, T]):
 
     @property
     def function(self) -> Callable[P, Awaitable[T]]:
-        """The function that was decorated."""
+        """The decorated function."""
         return self._function
 
     @overload
@@ -156,7 +155,7 @@ class JobFunction(Generic[P, T]):
         return _decorate(self._function, {**self._options, **options}, self._kind)
 
     def __reduce__(self) -> str:
-        """Let it be found by its name, as a function is."""
+        """Pickle by name, as a function does."""
         return str(cast(Any, self).__qualname__)
 
     @overload
@@ -180,16 +179,16 @@ def job(function: Any = None, /, *, kind: Kind = Job, **options: Any) -> Any:
     """Decorate an async function so that each call of it builds a job: `@job`, or `@job(timeout=5, ...)`.
 
     Args:
-        function: an async function, a method, or a partial of one; with `kind`, what that takes.
-        kind: the kind of the jobs: a class, such as `ThreadJob` or `ProcessJob`, which take plain functions; or what
-            makes such a job of a function, its arguments and options, such as `functools.partial(ExecutorJob, pool)`.
-        options: the options of these jobs; see `AbstractJob`, and what the kind has besides.
+        function: an async function, a method, or a partial of one; with `kind`, a function that `kind` accepts.
+        kind: the kind of the jobs: a class, such as `ThreadJob` or `ProcessJob`, which take plain functions; or a
+            factory that takes a function, its arguments and options, such as `functools.partial(ExecutorJob, pool)`.
+        options: the options of these jobs; see `AbstractJob` and the kind.
 
     Returns:
         A callable that builds a job at each call. Its method `options(...)` returns a callable with other options.
 
     Raises:
-        TypeError: `function` or `kind` is not what it has to be, or a job has no such option.
+        TypeError: `function` or `kind` has the wrong type, or a job has no such option.
         ValueError: an option is out of its range.
 
     Example:

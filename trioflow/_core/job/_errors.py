@@ -1,4 +1,4 @@
-"""The exceptions of trioflow. Each builds its own message: what was found, which job, and what to do."""
+"""The exceptions of trioflow. Each builds its message from its arguments: the job, the finding, and the remedy."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ class MissingRequirement(TrioflowError, ValueError):
         where = "in no scheduler" if home is None else f"in {home.label!r}"
         who, what = map(repr, _labels.telling_apart([job, requirement]))
         around = dict(way_out(job))
-        common = next(((around[one], member) for one, member in way_out(requirement) if one in around), None)
+        common = next(((around[outer], member) for outer, member in way_out(requirement) if outer in around), None)
         if common is not None:
             waits, waited_for = common
-            name, of = (one.label if one.label.isidentifier() else "..." for one in common)
+            name, of = (job.label if job.label.isidentifier() else "..." for job in common)
             advice = f"let {waits.label!r} wait for {waited_for.label!r}: {name}.requires({of})"
             if waits is waited_for:
                 advice = f"{waits.label!r} contains it, and ends after it, so leave this requirement out"
@@ -71,7 +71,7 @@ class MissingRequirement(TrioflowError, ValueError):
 
 
 class JournalError(TrioflowError):
-    """A journal cannot be used, or could not be written; the message names the file, and says why and what to do."""
+    """A journal cannot be used or written; the message names the file, the reason and the remedy."""
 
 
 class RequirementFailed(TrioflowError):
@@ -97,15 +97,15 @@ _IN_WORDS = {"FAILED": "failed", "BLOCKED": "could not run either", "CANCELLED":
 
 
 class JobTimeout(TrioflowError, TimeoutError):
-    """A job, or a whole scheduler, did not end within its timeout, or showed no sign of life for its `idle_timeout`.
+    """A job, or a whole scheduler, exceeded its timeout, or showed no sign of life for its `idle_timeout`.
 
     Attributes:
         job: the job or scheduler that has the timeout.
-        seconds: the timeout that was over, in seconds.
-        missing: what did not come for so long: "progress", "output", or "progress of its jobs"; None if the job was
-            not idle, and just took too long.
-        place: the innermost line of the user's code in which it was: its function, file, number and text; None if
-            that is not known, as of a command or a thread.
+        seconds: the timeout, in seconds.
+        missing: the missing sign of life: "progress", "output", or "progress of its jobs"; None if the job was not
+            idle, but just took too long.
+        place: the innermost line of the user's code that was running: its function, file, number and text; None if that
+            is not known, as for a command or a thread.
 
     """
 
@@ -127,16 +127,16 @@ class JobTimeout(TrioflowError, TimeoutError):
 
 
 class Throttled(TrioflowError):
-    """Raise it in a job when a server says that it gets too much: the job waits, and so do all that need the same.
+    """Raise it in a job when a server reports overload: the job waits, and so do all that need the same resource.
 
-    Nothing starts that needs `key` for `after` seconds. The attempt does not count. The job gives back its slot and
-    what it has of pools, and is SCHEDULED again, before all others that are ready. What it took of a rate stays taken.
+    Nothing that needs `key` starts for `after` seconds. The attempt does not count. The job returns its slot and its
+    resources, and is SCHEDULED again, ahead of all other ready jobs. Its amounts of rates stay spent.
 
-    A job fails with it that cannot be called again: one made from a coroutine object, a service that is ready, or a
+    A job that cannot be called again fails with it: one made from a coroutine object, a service that is ready, or a
     clean-up job. If the run is draining or stopping, the job ends CANCELLED.
 
     Args:
-        key: the name of a resource of a pool that the job needs, of whatever kind.
+        key: the name of a resource, of any type, that the job needs of a pool.
         after: seconds, finite, more than 0, such as the server's `Retry-After`.
 
     Raises:
@@ -168,7 +168,7 @@ class Throttled(TrioflowError):
         super().__init__(f"{shown(key)} is throttled for {after:g} s")
 
     def __reduce__(self) -> tuple[type[Throttled], tuple[str, float]]:
-        """Return how a process that gets it makes it again."""
+        """Pickle by arguments, for other processes."""
         return type(self), (self.key, self.after)
 
 

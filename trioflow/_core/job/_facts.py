@@ -1,7 +1,7 @@
-"""What views, journals and explorations read of a job, besides its public attributes.
+"""Facts about a job for views, journals and explorations, besides its public attributes.
 
-These are functions, because a job of a user's may have any attribute without a leading underscore. Each of them only
-reads. A thread beside the run may call it, and sees what was true a moment ago.
+These are functions, because a user's job may have any attribute without a leading underscore. Each of them only
+reads. Another thread may call it; what it sees may be a moment old.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ._outcome import Throttling
 
 SERVICE: Final = object()
-"""In place of the value of a service: it runs in each run, and its value may be anything."""
+"""A placeholder for the value of a service: a service runs in each run, and its value may be anything."""
 
 
 def given_label(job: AnyJob) -> str | None:
@@ -41,17 +41,17 @@ def given_label(job: AnyJob) -> str | None:
 
 
 def look_of(job: AnyJob) -> Look:
-    """Return how pictures and legends show this kind of job."""
+    """Return the style of this kind of job in pictures and legends."""
     return job._look
 
 
 def is_service(job: AnyJob) -> bool:
-    """Return whether a job is a forever job that may be required, because it says when it is ready."""
+    """Return whether a job is a service: a forever job that may be required, since it reports when it is ready."""
     return job._is_service
 
 
 def inputs_of(job: AnyJob) -> tuple[AnyJob, ...]:
-    """Return the jobs whose results a job gets as arguments."""
+    """Return the inputs of a job: the jobs whose results are its arguments."""
     return () if job._rule is None else job._rule.inputs
 
 
@@ -61,21 +61,21 @@ def may_repeat(job: AnyJob) -> bool:
 
 
 def is_ready(job: AnyJob) -> bool:
-    """Return whether a job is a service that has said that it is ready, and still runs."""
+    """Return whether a job is a service that is ready, and still runs."""
     return job._is_ready()
 
 
 def ready_at(job: AnyJob) -> float | None:
-    """Return when a service became ready in its last run; None if it did not, or is no service."""
+    """Return the time at which a service became ready in its last run, or None."""
     return None if job._facts is None else job._facts.ready_at
 
 
 def end_of(job: AnyJob) -> tuple[JobState, float | None, float | None, bool]:
-    """Return how a job has settled, for views that note this of each job: one question takes less time than four.
+    """Return the end of a job in one call, which is faster than four.
 
     Returns:
-        Its state, when it started, when it settled, and whether this is all: it SUCCEEDED at the first attempt, and ran
-        no command.
+        Its state, when it started, when it settled, and whether this is all: the job SUCCEEDED at the first attempt,
+        and ran no command.
 
     """
     state = job._state
@@ -84,49 +84,49 @@ def end_of(job: AnyJob) -> tuple[JobState, float | None, float | None, bool]:
 
 
 def is_further_attempt(job: AnyJob) -> bool:
-    """Return whether the attempt of a job that runs is not the first that counts."""
+    """Return whether a running job is in a second or later attempt that counts."""
     return job._facts is not None and job._facts.further_attempts > 0
 
 
 def failure_of(job: AnyJob) -> Failure | None:
-    """Return how a job failed, or why it was BLOCKED: the exception with its first traceback; otherwise None.
+    """Return the failure of a FAILED or BLOCKED job: the exception with its first traceback; otherwise None.
 
-    The exception's own traceback grows with each `result()`.
+    The traceback of the exception itself grows with each `result()`.
     """
     outcome = job._outcome
     return outcome if isinstance(outcome, Failure) else None
 
 
 def kept_of(job: AnyJob) -> Any:
-    """Return what a job that has succeeded keeps as its result: where a value is elsewhere, what stands for it.
+    """Return the stored result of a job that has succeeded; a remote value is represented by its placeholder.
 
-    The `result()` of its kind may fetch that value, which may take long.
+    The `result()` of its kind may fetch that value, which may be slow.
     """
     return job._outcome
 
 
 def throttled(job: AnyJob) -> tuple[tuple[float, float], ...]:
-    """Return when its attempts that do not count began and ended, because it raised `Throttled`."""
-    return tuple((one.began, one.ended) for one in throttlings(job))
+    """Return the begin and end of each attempt that raised `Throttled`, and so does not count."""
+    return tuple((attempt.began, attempt.ended) for attempt in throttlings(job))
 
 
 def throttlings(job: AnyJob) -> tuple[Throttling, ...]:
-    """Return its attempts that do not count, each with the keys on which nothing started after it."""
+    """Return the attempts that do not count, each with the keys that it closed."""
     return () if job._facts is None else job._facts.throttled
 
 
 def run_needs(job: AnyJob) -> dict[str, Given]:
-    """Return what a job needs of the resources that each run has without a pool, by name; empty for most kinds."""
+    """Return the needs of a job for resources of the run itself, by name; empty for most kinds."""
     return {name: amount for name, amount in job._needs().items() if name in RUN_RESOURCES}
 
 
 def run_resource_totals(scheduler: BaseScheduler) -> Mapping[str, int]:
-    """Return the totals of those resources of its run that the members of a scheduler share among themselves alone."""
+    """Return the totals of the run's own resources that the members of a scheduler share among themselves alone."""
     return scheduler._run_resource_totals()
 
 
 def run_resource(scheduler: BaseScheduler, name: str) -> tuple[BaseScheduler, int]:
-    """Return the scheduler whose members, at any depth, share a resource that each run has, and its total."""
+    """Return the scheduler whose members, at any depth, share a resource of the run itself, and its total."""
     for around in (scheduler, *outwards(scheduler)):
         scheduler = around
         if name in (totals := around._run_resource_totals()):
@@ -135,12 +135,12 @@ def run_resource(scheduler: BaseScheduler, name: str) -> tuple[BaseScheduler, in
 
 
 def held(job: AnyJob) -> tuple[tuple[float, float], ...]:
-    """Return when it ran, but waited for room on the machine."""
+    """Return the times at which a job ran, but waited for room on the machine."""
     return () if job._facts is None else job._facts.held
 
 
 def not_restored(job: AnyJob) -> str | None:
-    """Return why a journal did not restore a job, in words; None if it did, or if there was no journal."""
+    """Return the reason why a journal did not restore a job; None if it did, or if there was no journal."""
     return None if job._facts is None else job._facts.not_restored
 
 
@@ -150,23 +150,23 @@ def runs_commands(job: AnyJob) -> bool:
 
 
 def command_line_of(job: AnyJob) -> str:
-    """Return what a job that runs commands runs, in one line; what is secret is left out."""
+    """Return the command line of a job that runs commands, without secrets."""
     command: Any = job  # only kinds that run commands have this
     return str(command._command_line())
 
 
 def always_runs(job: AbstractJob[Any]) -> bool:
-    """Return whether a job runs in each run, whatever a journal has: a scheduler, a service, or another forever job."""
+    """Return whether a job runs in each run despite a journal: a scheduler, a service, or another forever job."""
     return job._is_scheduler or job._forever
 
 
 def value_of(job: AbstractJob[Any]) -> Any:
-    """Return the result of a job that has succeeded; DROPPED if it was given up, and SERVICE for a service."""
+    """Return the result of a job that has succeeded; DROPPED if it was dropped, and SERVICE for a service."""
     return SERVICE if job._is_service else job._outcome
 
 
 def settings_of(job: AbstractJob[Any]) -> Limits | None:
-    """Return what a job says to a journal; None if it says nothing. It costs a tenth of looking at the options."""
+    """Return a job's options for a journal; None if all are defaults. Ten times as fast as the options themselves."""
     return job._limits
 
 
@@ -176,19 +176,19 @@ def works_elsewhere(job: AbstractJob[Any]) -> bool:
 
 
 def ends_by_itself(job: AbstractJob[Any]) -> bool:
-    """Return whether a run waits for the end of a job: not for that of a forever job or a service."""
+    """Return whether a run waits for the end of a job: not for a forever job or a service."""
     return not job._forever and not job._is_service
 
 
 def ends_what_hangs(job: AnyJob) -> bool:
-    """Return whether a job has a timeout that ends its body wherever that is, and not only where its kind looks."""
+    """Return whether a job has a timeout that ends its body at any point, not only where its kind checks."""
     return (job.timeout is not None or job.idle_timeout is not None) and (is_scheduler(job) or not job._keeps_time)
 
 
 def scope_of_run(job: AnyJob) -> object:
     """Return the cancel scope around a job whose deadline can only be that of its run; None if there is none.
 
-    On the plain way each worker has such a scope, and on asyncio each such scope has a timer.
+    With plain isolation each worker has such a scope, and on asyncio each such scope has a timer.
     """
     has_own_deadline = not is_scheduler(job) and (job.timeout is not None or job.idle_timeout is not None)
     return None if job._worker is None or has_own_deadline else job._worker.scope

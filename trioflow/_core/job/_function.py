@@ -1,7 +1,7 @@
-"""Jobs that call a function: what every kind of them shares (`FunctionJob`), and `Job` itself.
+"""Jobs that call a function: the shared base (`FunctionJob`), and `Job` itself.
 
-The kinds differ in where the function is called: in the event loop (`Job`, `Service`), in a thread, in another process.
-What is the same for all is here: the check of the function, its arguments with jobs among them, the default label.
+The kinds differ in where they call the function: in the event loop (`Job`, `Service`), in a thread, in another process.
+Shared are the check of the function, its arguments with jobs among them, and the default label.
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ ASYNC: Final = _functions.IS_COROUTINE | _functions.IS_ITERABLE_COROUTINE
 
 
 class FunctionJob(AbstractJob[T]):
-    """A job that calls a function with arguments, jobs among them: the base of kinds that call it somewhere else.
+    """A job that calls a function with arguments, jobs among them: the base of kinds that call it elsewhere.
 
-    A kind says where by `calls_in=` of its class; then it is refused what is not a plain function. It defines `co_run`,
+    A kind names the place by `calls_in=` of its class; then it rejects all but plain functions. It defines `co_run`,
     which gets the call by `trioflow.abc.call_of`.
 
     Args:
@@ -50,7 +50,7 @@ class FunctionJob(AbstractJob[T]):
         kwargs: keyword arguments, or None; jobs among them are inputs as well.
         options: those of every job; see `AbstractJob`.
 
-    Raises:
+    TypeError: the function or an option has the wrong type.
         TypeError: the function, or an option, is not what it has to be.
         ValueError: an option is out of its range.
 
@@ -69,12 +69,12 @@ class FunctionJob(AbstractJob[T]):
 
     __slots__ = ("_args", "_function")
 
-    # Where it calls plain functions, such as "a thread"; None for kinds that check the function themselves.
+    # The place of the call, such as "a thread"; None for kinds that check the function themselves.
     _calls_in: ClassVar[str | None] = None
 
-    # The function; if there are keyword arguments, a `Call`, which fills them in.
+    # The function; with keyword arguments, a `Call`, which fills them in.
     _function: Any
-    # The positional arguments; to iterate over them fills in the results of the jobs among them.
+    # The positional arguments; iteration fills in the results of the jobs among them.
     _args: Iterable[Any]
 
     def __init__(
@@ -91,7 +91,7 @@ class FunctionJob(AbstractJob[T]):
         super().__init__(**options, _inputs=inputs)
 
     def __init_subclass__(cls, *, calls_in: str | None = None, **kwargs: Any) -> None:
-        """Record where the class calls plain functions; without `calls_in`, as its base does."""
+        """Record the place where the class calls plain functions; without `calls_in`, that of its base."""
         super().__init_subclass__(**kwargs)
         if calls_in is not None:
             cls._calls_in = calls_in
@@ -110,7 +110,7 @@ class FunctionJob(AbstractJob[T]):
         if self._function is not None and not isinstance(self._function, Coroutine):
             self._label = sys.intern(self.label)
             self._function, self._args = None, ()
-            self._limits = self._limits or NO_LIMITS  # only such jobs are asked whether they can run
+            self._limits = self._limits or NO_LIMITS  # only such jobs are checked for whether they can run
 
     def _is_one_shot(self) -> bool:
         return self._function is None
@@ -122,7 +122,7 @@ class FunctionJob(AbstractJob[T]):
         return id(self._function or type(self))
 
     def _default_label(self, depth: int = _labels.DEPTH) -> str:
-        """Return the call."""
+        """Return the call as text."""
         function: Any = self._function
         args: Any = self._args
         name = self._short_name()
@@ -132,7 +132,7 @@ class FunctionJob(AbstractJob[T]):
         return _labels.of_call(name, positional, function.as_given() if type(function) is Call else {}, depth=depth)
 
     def _short_name(self) -> str:
-        """Return the name of the function, or of the class of what is called."""
+        """Return the name of the function, or of the class of a callable object."""
         function = unwrapped(self._function.func if isinstance(self._function, Call) else self._function)
         return getattr(function, "__name__", None) or type(function).__name__
 
@@ -141,32 +141,32 @@ class FunctionJob(AbstractJob[T]):
 
 
 def call_of(job: FunctionJob[T], value_of: ValueOf | None = None) -> functools.partial[T]:
-    """Return the call that a job makes, with results in place of jobs; to be called in its `co_run`, once.
+    """Return the call that a job makes, with results in place of jobs; call it once, in the job's `co_run`.
 
-    Results that no other job needs are dropped, if they are not to be kept.
+    With `keep_result=False`, results that no other job needs are dropped.
 
     Args:
         job: the job.
-        value_of: a function that returns what is to stand for an input; None for its result.
+        value_of: a function that returns the value for an input; None for its result.
 
     """
     call = call_with(job, value_of or result_of)
-    assert call is not None  # those of coroutine objects are called by `Job` itself
+    assert call is not None  # `Job` itself runs coroutine objects
     function, args, keywords = call
     job._release_inputs()
     return functools.partial(function, *args, **keywords)
 
 
 def call_with(job: FunctionJob[Any], value_of: ValueOf) -> tuple[Any, tuple[Any, ...], dict[str, Any]] | None:
-    """Return the function of a job, its arguments by position, and those by name, or None.
+    """Return the function of a job, its positional arguments, and its keyword arguments, or None.
 
     Args:
         job: the job.
-        value_of: called with each input; what it returns is in its place, at any depth of lists, tuples and dicts. A
-            job that is passed as itself stays.
+        value_of: called with each input; its return value replaces the input, at any depth of lists, tuples and dicts.
+            A job that is passed as itself stays.
 
     Returns:
-        None if the job was made of a coroutine object, whose arguments nobody can see.
+        None if the job was made of a coroutine object, whose arguments are not accessible.
 
     """
     if job._is_one_shot():
@@ -180,21 +180,21 @@ def call_with(job: FunctionJob[Any], value_of: ValueOf) -> tuple[Any, tuple[Any,
 
 
 def input_at(job: AbstractJob[Any], number: int) -> AbstractJob[Any] | None:
-    """Return the input that is the argument of a function with this number, counted from 1; None if it is another."""
+    """Return the input that is the function's argument with this number, from 1; None if that is no input."""
     args: Any = job._args if isinstance(job, FunctionJob) else ()
     is_one = isinstance(args, DirectArguments) and number - 1 in args._places
     return args._values[number - 1] if is_one else None
 
 
 def unwrapped(function: Any) -> Any:
-    """Return the function that a partial, or a partial of a partial, calls."""
+    """Return the function inside a partial, at any depth."""
     while isinstance(function, functools.partial):
         function = function.func
     return function
 
 
 def name_of(function: Any) -> str:
-    """Return the name of a function for an error; not the `repr` of an object, which may be the user's code."""
+    """Return the name of a function for an error, without calling a `repr`, which may be the user's code."""
     called = unwrapped(function)
     return getattr(called, "__qualname__", None) or f"{type(called).__qualname__} object"
 
@@ -202,16 +202,16 @@ def name_of(function: Any) -> str:
 def check_function(
     function: Any, kind: str, wanted: str = "a plain function and its arguments", *, place: str | None = None
 ) -> None:
-    """Refuse a function that a kind of job cannot call.
+    """Reject a function that a kind of job cannot call.
 
     Args:
-        function: what the user gave; for a partial, the function in it is checked.
+        function: the user's function; for a partial, the function in it is checked.
         kind: the name of the kind.
-        wanted: what the error tells users to give instead of something that cannot be called.
+        wanted: the advice of the error about something that cannot be called.
         place: where this kind calls plain functions, such as "a thread"; None for a kind that calls async functions.
 
     Raises:
-        TypeError: this kind cannot call the function; the error says what to do.
+        TypeError: this kind cannot call the function; the error has the remedy.
 
     """
     called, name = unwrapped(function), name_of(function)
@@ -223,19 +223,19 @@ def check_function(
         raise TypeError(f"{kind}({name}): it is decorated with @job already: call it, {name}(...), to build the job")
     if not callable(called):
         raise TypeError(f"{kind}({shown(called)}): give {wanted}")
-    for one in (called, cast(Any, type(called)).__call__):
-        if _functions.is_async_generator(one):
+    for candidate in (called, cast(Any, type(called)).__call__):
+        if _functions.is_async_generator(candidate):
             instead = "an async function without yield" if place is None else wanted
             raise TypeError(f"{kind}({name}): this is an async generator function; give {instead}")
-        if place is not None and _functions.is_async(one):
+        if place is not None and _functions.is_async(candidate):
             short = getattr(called, "__name__", "function")
             raise TypeError(f"{kind}({name}): this is async, and not for {place}; write Job({short}, ...)")
-    if place is None and called is function:  # nothing is known of what a partial returns
+    if place is None and called is function:  # the return value of a partial is not known
         _refuse_plain(function, kind, name)
 
 
 def check_kind(kind: Any, who: str) -> None:
-    """Refuse what is given as `kind=` and makes no jobs that call a function.
+    """Reject a value of `kind=` that makes no jobs that call a function.
 
     Raises:
         TypeError: it is neither a class of such jobs nor a function.
@@ -246,7 +246,7 @@ def check_kind(kind: Any, who: str) -> None:
 
 
 def _refuse_plain(function: Any, kind: str, name: str) -> None:
-    """Refuse a class, and a function that is clearly not async."""
+    """Reject a class, and a function that is certainly not async."""
     if isinstance(function, type) or _functions.is_plain(function):
         advice = f", or run it in a thread: ThreadJob({getattr(function, '__name__', name)}, ...)"
         raise TypeError(
@@ -289,12 +289,11 @@ class Job(FunctionJob[T]):
 
     """
 
-    # If it was made from a coroutine object, `_function` is that object, and None after its start; `_args` holds its
-    # finalizer.
+    # Made from a coroutine object, `_function` is that object, and None after its start; `_args` holds its finalizer.
     __slots__ = ()
     _called_in_frame = True
 
-    # Type checkers compare the arguments with the function's parameters, up to five; a job may stand for a value.
+    # Type checkers compare up to five arguments with the function's parameters; a job may replace a value.
     @overload
     def __init__(self, function: Coroutine[Any, Any, T], /, **options: Unpack[JobOptions]) -> None: ...
     @overload
@@ -403,27 +402,27 @@ class Job(FunctionJob[T]):
         # The same as super().__init__ with less work.
         AbstractJob.__init__(self, **options)  # pyright: ignore[reportUnknownMemberType]
         if not plain and isinstance(function, Coroutine):
-            if self._label is None:  # now, while the function's name is known
+            if self._label is None:  # set while the function's name is known
                 self._label = f"{self._short_name()}(…)"
             self._limits = self._limits or NO_LIMITS
             # Not by __del__, which comes too late in a reference cycle: see the traps in docs/design.md.
             self._args = (weakref.finalize(self, function.close),)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Record whether a worker may call the function itself, because the subclass has no `co_run` of its own."""
+        """Record whether a worker may call the function itself: the subclass has no `co_run` of its own."""
         super().__init_subclass__(**kwargs)
         cls._called_in_frame = cast(Any, cls).co_run is cast(Any, Job).co_run and not cls._checks_itself
         if not cls._called_in_frame:
             cast(Any, cls)._call_once = AbstractJob._call_once
 
     async def co_run(self) -> T:
-        """Call the function and await what it returns; or await the coroutine object."""
+        """Call the function and await its return value; or await the coroutine object."""
         return await Job._call_once(self)
 
     def _call_once(self) -> Awaitable[T]:
-        """Call the job once, and return what to await: what its function returns, without a coroutine around it."""
+        """Call the job once, and return its awaitable: that of its function, without a coroutine around it."""
         function: Any = self._function
-        if type(function) is not FUNCTION and isinstance(function, Coroutine):  # to ask the abstract class takes long
+        if type(function) is not FUNCTION and isinstance(function, Coroutine):  # `isinstance` with an ABC is slow
             coroutine = cast("Coroutine[Any, Any, T]", function)
             self._let_go()
             return coroutine
@@ -441,7 +440,7 @@ class Job(FunctionJob[T]):
             self._let_go()
 
     def _let_go(self) -> None:
-        """Forget the coroutine, which is running or closed now; a closed one may still hold its arguments (3.12)."""
+        """Release the coroutine, which is running or closed; a closed one may still hold its arguments (3.12)."""
         (finalizer,) = cast("tuple[Any, ...]", self._args)
         finalizer.detach()
         self._function = None

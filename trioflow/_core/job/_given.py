@@ -1,10 +1,10 @@
-"""What may be given as an argument of a job, for type checkers alone: a value, a job with such a result, a container.
+"""The types of a job's arguments, for type checkers: a value, a job with such a result, a container.
 
-A parameter's type is to come from the function alone, and the argument is then compared with it. mypy infers type
-variables in two passes: the arguments whose declared type contains a `Callable` with type variables belong to the
-second, and what the first has found is fixed by then. So the function is declared as a Protocol, which belongs to the
-first pass, and `Given` has a `Callable` inside, which accepts nothing that `tuple[Any, ...]` does not. Otherwise mypy
-would infer that the parameter of a function takes a `Job[Any] | Any`, and refuse the function for it.
+A parameter's type has to come from the function alone, and the argument is then compared with it. mypy infers type
+variables in two passes: arguments whose declared type contains a `Callable` with type variables belong to the second,
+and the results of the first are fixed by then. So the function is declared as a Protocol, which belongs to the first
+pass, and `Given` contains a `Callable`, which accepts nothing that `tuple[Any, ...]` does not. Otherwise mypy would
+infer that the parameter of a function takes a `Job[Any] | Any`, and reject the function.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class GivenJob(Protocol[T_co]):
 JobsInside: TypeAlias = "Sequence[GivenJob[Any]] | Mapping[Any, GivenJob[Any]]"
 """A container of jobs. One of jobs and values, or a deeper one, is declared by its user, as `list[Any]`.
 
-Without a limit of depth each string would be one, as a sequence of sequences.
+Without a limit of depth each string would match, as a sequence of sequences.
 """
 Given: TypeAlias = "A | GivenJob[A] | JobsInside | tuple[Callable[[], A]]"
-"""What may be given for a parameter of this type."""
+"""An argument for a parameter of this type."""
 
 
 # Type checkers name these in errors: a plain function is for a `ThreadJob`.

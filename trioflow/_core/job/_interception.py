@@ -1,4 +1,4 @@
-"""`steer`: a job whose calls another makes, for explorations."""
+"""`steer`: intercepted calls of a job, for explorations."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any, Final, cast
 from ._job import NO_LIMITS, AnyJob
 
 Call = Callable[[AnyJob, Callable[[], Awaitable[Any]]], Awaitable[Any]]
-"""Called in place of a job, or of its `co_shutdown`, with the job and what calls it; returns what to await."""
+"""Called in place of a job, or of its `co_shutdown`, with the job and the original call; returns the awaitable."""
 
 STEERED: Final[dict[tuple[type[Any], Call, Call], type[Any]]] = {}
 
 
 def steer(job: AnyJob, call: Call, shut_down: Call) -> None:
-    """Let each call of a job, and each of its `co_shutdown` if it has one, be made by these functions.
+    """Replace each call of a job, and each of its `co_shutdown` if it has one, by a call of these functions.
 
-    The job gets a subclass of its class, of the same name. Until then it may have been on the shortest path of workers,
-    which calls its function and nothing else; now it is not.
+    The job gets a subclass of its class, of the same name, and leaves the hot path of workers, which calls functions
+    directly.
     """
     kind = cast("type[Any]", type(job))
     key = kind, call, shut_down
@@ -41,5 +41,5 @@ def _steered(kind: type[Any], call: Call, shut_down: Call) -> type[Any]:
     more = {"co_shutdown": co_shutdown} if kind._shuts_down else {}
     make_class: Any = type(kind)
     steered = make_class(kind.__name__, (kind,), names | more)
-    steered._call_once = call_once  # now: a subclass of `Job` with a `co_run` of its own has been given another one
+    steered._call_once = call_once  # last: `__init_subclass__` sets it for a subclass of `Job` with its own `co_run`
     return cast("type[Any]", steered)

@@ -1,7 +1,7 @@
-"""`AbstractJob`: what to do, what it requires and how it ended, with the fields that a run works on.
+"""`AbstractJob`: the work, requirements and outcome of a job, and the fields that a run works on.
 
-The private fields below the line "for a run" are written by runs (`_run`, `_worker`), and taken back to their first
-values by `_reset`. Everything here is bookkeeping in memory: only `wait_settled` waits.
+The private fields below the line "for a run" are written by runs (`_run`, `_worker`), and set back by `_reset`.
+Everything here is bookkeeping in memory: only `wait_settled` waits.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ if TYPE_CHECKING:
     from ._requirements import Required
     from ._work import Work
 
-if TYPE_CHECKING:  # with a default, so that `AbstractJob` alone stands for one with any result
+if TYPE_CHECKING:  # with a default: a bare `AbstractJob` has any result
     T = TypeVarWithDefault("T", default=Any)
 else:
     T = TypeVar("T")
 D = TypeVar("D")
 
 RAISE: Final = object()
-"""Stands for a default that was not given."""
+"""A placeholder for a default that was not given."""
 
 
 class Look(NamedTuple):
-    """How pictures and legends show a kind of job: `class BoxJob(JobKind, look=Look("sandbox", "box3d"))`.
+    """The style of a kind of job in pictures and legends: `class BoxJob(JobKind, look=Look("sandbox", "box3d"))`.
 
-    Subclasses look like their base, unless they say otherwise.
+    Subclasses inherit it.
     """
 
     name: str
@@ -70,12 +70,12 @@ class Look(NamedTuple):
     rounded: bool = False
     """Whether Graphviz rounds the corners of the box."""
     place: int = 8
-    """Its place in a legend, from 0; those of one place are in the order of their names."""
+    """Its position in a legend, from 0; ties are in the order of the names."""
 
 
 def _checked_look(look: Look, who: str) -> Look:
     is_tuple = isinstance(look.brackets, tuple)  # pyright: ignore[reportUnnecessaryIsInstance]
-    if not is_tuple or [type(one) for one in look.brackets] != [str, str]:
+    if not is_tuple or [type(bracket) for bracket in look.brackets] != [str, str]:
         raise TypeError(f"brackets={shown(look.brackets)} of {who}: give two texts, such as brackets=('[', ']')")
     return Look(
         _options.text(look.name, "name", who),
@@ -87,10 +87,10 @@ def _checked_look(look: Look, who: str) -> Look:
 
 
 def _refuse_hidden(kind: type[AbstractJob[Any]]) -> None:
-    """Refuse a class attribute that hides what the engine, or a view, reads of each job.
+    """Reject a class attribute that hides an attribute of jobs that the engine or a view reads.
 
     Raises:
-        AttributeError: there is one.
+        AttributeError: there is such an attribute.
 
     """
     of_jobs: list[Any] = [base for base in kind.__mro__[1:] if issubclass(base, AbstractJob)]
@@ -100,7 +100,7 @@ def _refuse_hidden(kind: type[AbstractJob[Any]]) -> None:
         hidden, is_option = vars(base).get(name), name in kind._declared
         if not hasattr(hidden, "__set__"):
             is_refused = callable(hidden) and not callable(value)
-        else:  # what only kinds of jobs have, such as `last_result`, is there to be defined
+        else:  # an attribute of kinds alone, such as `last_result`, is there to be overridden
             is_its_own = isinstance(value, property) or not kind._is_scheduler
             is_refused = is_option or name in vars(AbstractJob) or not is_its_own
         if is_refused:
@@ -112,10 +112,10 @@ class Forever(Option[bool, bool]):
     """Whether a job runs beside the others."""
 
     def take(self, job: AbstractJob[Any], given: Any) -> None:
-        """Check and keep it; only ordinary jobs are on the shortest path."""
+        """Check and store the value; only ordinary jobs are on the hot path."""
         super().take(job, given)
         job._limits = job._limits or NO_LIMITS
-        if job._scheduler is not None:  # that some jobs require it is refused
+        if job._scheduler is not None:  # a required job must not be a forever job
             job._scheduler._members.unchecked = True
 
 
@@ -124,7 +124,7 @@ def _shown_label(job: AbstractJob[Any]) -> str:
         return job._label
     try:
         return job._default_label()
-    except Exception:  # an object of the user's raised when it was asked for its name
+    except Exception:  # from the name of a user's object
         return type(job).__name__
 
 
@@ -134,58 +134,56 @@ def _shown_needs(job: AbstractJob[Any]) -> dict[str, Any]:
 
 
 class AbstractJob(Generic[T]):
-    """Something to do as soon as all that it requires has settled: the base class of every kind of job.
+    """Work to do as soon as all its requirements have settled: the base class of every kind of job.
 
     A subclass defines `async def co_run(self)`, which returns the job's result. It may define
     `async def co_shutdown(self)`, which each run calls once at its end, whether the job was started or not. It has to
-    call `super().__init__(**options)`. It may use any attribute name that has no leading underscore and is not an
     attribute, method or option of this class.
 
-    Each option is an attribute too. It can be set while no run is in progress, and the next run goes by it; `label` can
-    be set at any time, and `required` and `scheduler` only by methods.
+    Each option is an attribute too. It can be set while no run is in progress, and takes effect in the next run;
+    `label` can be set at any time, and `required` and `scheduler` only by methods.
 
     Args:
-        label: the name that people see for the job; None for one that is made from what the job does. It may be set
-            during a run too: from then on, people see the new one.
+        label: the name of the job as users see it; None for a default label made from its work. It may be set during a
+            run too.
         critical: whether its failure ends the run of its scheduler. None leaves this to the scheduler's
             `critical_jobs`, then to the scheduler's own `critical`, and so on outwards; if all are None, it is False.
-        forever: whether it runs beside the other jobs, and is cancelled when all of those have settled. It takes
-            no slot of the window, and no job may require it, unless it is a `Service`.
-        required: what it requires: jobs, Sequences, None, or collections of these; see `requires`.
-        scheduler: a scheduler to add it to at once.
+        forever: whether it runs beside the other jobs, and is cancelled when all of those have settled. It takes no
+            slot of the window, and no job may require it, unless it is a `Service`.
+        required: its requirements: jobs, Sequences, None, or collections of these; see `requires`.
+        scheduler: a scheduler to add it to.
         timeout: seconds that each call of `co_run` may take, more than 0; None or infinity for no limit.
         idle_timeout: seconds, more than 0, that each call may go on without a sign of life: a call of `progress()`, for
-            a command also what it writes, and for a scheduler whatever happens to one of its jobs, at any depth. None
-            or infinity for no limit. What follows is the same as after the timeout, with a `JobTimeout` that says so.
+            a command also its output, and for a scheduler any event of one of its jobs, at any depth. None or infinity
+            for no limit. The consequences are those of `timeout`, with a `JobTimeout` that names the missing sign.
         on_timeout: what happens after the timeout: "fail" with `JobTimeout`, "restart" the call, or "move_on", which
             makes the job SUCCEEDED with the result None.
         restarts: the most restarts in one attempt, 0 or more; after these the job fails. None for no limit. It needs
             `on_timeout="restart"`.
         retry: the number of further attempts when it raises an `Exception`, 0 or more; or any decorator of an async
             function, such as those of stamina and tenacity, which then decides. A restart belongs to the same attempt.
-        run_if: "settled" runs the job however the jobs that it requires have ended; "succeeded" only if all of them
+        run_if: "settled" runs the job whatever the outcome of its requirements; "succeeded" only if all of them
             succeeded; "failed" only if at least one of them failed.
         keep_result: whether the result is kept. False drops it when the last job that has it as an argument has
             started.
         own_task: whether the job gets a task of its own; on a scheduler, whether each job in it does, nested ones
             included. Otherwise a task may run several jobs, one after the other, unless one of them has left a
-            reference to it, such as a key in a dictionary of sessions. So only code that knows the current task by a
-            number, such as `id(task)`, needs this: a job would find there what an earlier one has left. On asyncio the
+            reference to it, such as a key in a dictionary of sessions. Only code that identifies the current task by a
+            number, such as `id(task)`, needs this: a job would find there the data of an earlier one. On asyncio the
             loop's task factory makes the tasks.
         redact: True keeps its arguments (of a command, its command line and environment) out of labels, logs, traces
             and reports, because they are secret.
-        save: how a journal stores the result: "default", which is what the journal says; "json"; "pickle"; a pair of
-            functions (dump, load), of which the first returns something that can be stored as JSON; or None: it is not
-            stored, and the job runs in each run.
-        key: what identifies the job's work to a journal, in place of its function, arguments and files: any value
-            that can be stored as JSON.
-        version: what identifies the state of the job's code to a journal: if it has changed, the job runs again.
+        save: how a journal stores the result: "default", by the journal's own default; "json"; "pickle"; a pair of
+            functions (dump, load), of which the first returns JSON data; or None: the result is not stored, and the job
+            runs in each run.
+        key: the identity of the job's work for a journal, in place of its function, arguments and files: any JSON data.
+        version: the version of the job's code for a journal: if it has changed, the job runs again.
         priority: of the ready jobs of a scheduler, those with the highest number start first, whatever its policy.
-        expected_duration: seconds that the job is expected to take, finite, 0 or more; None if that is unknown. The
-            policy of its scheduler uses it, and the monitor's estimate.
-        needs: what it takes from pools while it runs: names and amounts, such as {"cpu": 2, "ram": "4 GiB"}. It starts
-            when all of it is free at once. Each name is looked up in the pool of the nearest scheduler around the job
-            that has it. A scheduler takes it for its whole run, and is then the pool of its members for these names.
+        expected_duration: seconds that the job is expected to take, finite, 0 or more; None if unknown. The policy of
+            its scheduler and the monitor's estimate use it.
+        needs: its share of pools while it runs: names and amounts, such as {"cpu": 2, "ram": "4 GiB"}. It starts when
+            all of it is free at once. Each name is looked up in the pool of the nearest enclosing scheduler that has
+            it. A scheduler takes its needs for its whole run, and is then the pool of its members for these names.
 
     Raises:
         TypeError: an option has the wrong type.
@@ -221,29 +219,29 @@ class AbstractJob(Generic[T]):
         "_worker",
     )
 
-    # Whether a worker calls `_function(*_args)` itself if there are no `_limits`, to save the coroutine of `co_run`.
+    # Whether a worker may call `_function(*_args)` itself, without `_limits`, to save the coroutine of `co_run`.
     _called_in_frame: ClassVar[bool] = False
     # Whether its class defines a `co_shutdown` of its own.
     _shuts_down: ClassVar[bool] = False
     # Whether its class defines a `check_before_run` of its own.
     _checks_itself: ClassVar[bool] = False
-    # Whether it is a forever job that may be required, because it says when it is ready.
+    # Whether it is a forever job that may be required, since it reports when it is ready.
     _is_service: ClassVar[bool] = False
-    # Whether its result is what `result()` says, and not just what is kept of its end.
+    # Whether its result has to come from `result()`, not just from its outcome.
     _result_is_asked_for: ClassVar[bool] = False
     # Whether the job itself is passed when it is an argument of another one; then it is not an input.
     _is_passed_as_it_is: ClassVar[bool] = False
-    # ---- what a class says of itself; `__init_subclass__` says what each of these means
+    # ---- the arguments of the class, described in `__init_subclass__`
     _look: ClassVar[Look] = Look("async function", "box", ("(", ")"), rounded=True, place=0)
     _keeps_time: ClassVar[bool] = False
     _cannot_be_interrupted: ClassVar[str | None] = None
     # Whether it runs commands, and so has a `last_result` and a `_command_line()`, which traces show.
     _runs_commands: ClassVar[bool] = False
-    # Whether it has a `status_text()`, for views to ask while it runs.
+    # Whether it has a `status_text()`, which views call while it runs.
     _says_status: ClassVar[bool] = False
-    # The limiter of which its body takes a token by itself, in place of one of the window's.
+    # The limiter from which its body itself takes a token, in place of one of the window's.
     _own_limiter: Any = None
-    # The functions that a `JobKind` calls when it has succeeded, and when it is about to settle.
+    # The callbacks of a `JobKind`: after success, and before it settles.
     _callbacks: tuple[Callable[[Any], object] | None, Callable[[Any], object] | None] | None = None
     # Whether it is a scheduler; to be read only by `is_scheduler`.
     _is_scheduler: ClassVar[bool] = False
@@ -263,10 +261,10 @@ class AbstractJob(Generic[T]):
     _started_at: float | None
     _finished_at: float | None
     _facts: RareFacts | None
-    # How many requirements have not settled yet; below 0 if no run has counted them. Meaningful only while IDLE.
+    # The number of requirements that have not settled; below 0 if no run has counted them. Valid only while IDLE.
     _pending: int
     # The jobs whose `_pending` counts this job, set in a run until the job has settled. A single one is kept as itself,
-    # a few in a tuple: if all had lists, the garbage collector would spend most of its time on them.
+    # a few in a tuple: lists for all would keep the garbage collector busy.
     _successors: AbstractJob[Any] | tuple[AbstractJob[Any], ...] | list[AbstractJob[Any]] | None
     _worker: Worker | None  # the worker that runs it, while RUNNING
 
@@ -311,7 +309,7 @@ class AbstractJob(Generic[T]):
             self._take_options(options)
 
     def _take_options(self, options: JobOptions) -> None:
-        """Check and keep what the job was given: first what errors show of it, and last what tells other jobs of it."""
+        """Check and store the options: first those that errors show, last those that other jobs see."""
         label, required = options.pop("label", None), options.pop("required", None)
         scheduler = options.pop("scheduler", None)
         given: dict[str, Any] = options  # type: ignore[assignment]
@@ -331,7 +329,7 @@ class AbstractJob(Generic[T]):
             plain = _requirements.flatten_simple(required, state_of)
             if plain is None or self._required:
                 self.requires(required)
-            else:  # there can be no cycle yet, and no scheduler has to know
+            else:  # no cycle is possible yet, and no scheduler needs to know
                 self._required = _requirements.extended((), plain)
         if scheduler is not None:
             if not is_scheduler(scheduler):
@@ -346,19 +344,19 @@ class AbstractJob(Generic[T]):
         cannot_be_interrupted: str | None = None,
         **kwargs: Any,
     ) -> None:
-        """Record what the class says of itself; what it leaves out is as in its base.
+        """Record the arguments of the class; the others are inherited.
 
         Args:
-            look: how pictures and legends show its jobs.
-            keeps_time: whether `co_run` itself ends the work when the job's time is over, and raises its `JobTimeout`.
-                Nobody complains then if that takes long, unless the work cannot be interrupted.
-            cannot_be_interrupted: why the work goes on after a cancellation, and what to do: for the log.
-            kwargs: those of a class further up.
+            look: the style of its jobs in pictures and legends.
+            keeps_time: whether `co_run` itself ends the work after the job's timeout, and raises its `JobTimeout`. Then
+                a late end is not logged, unless the work cannot be interrupted.
+            cannot_be_interrupted: the reason why the work goes on after a cancellation, and the remedy: for the log.
+            kwargs: those of other base classes.
 
         Raises:
-            TypeError: a `look` that is not a `Look`, or has something else than text, flags and a number in it.
-            AttributeError: the class has an attribute that hides an option or a property of all jobs, or a method by
-                something that cannot be called.
+            TypeError: a `look` that is not a `Look`, or has a field of a wrong type.
+            AttributeError: the class has an attribute that hides an option or a property of all jobs, or a method by a
+                value that cannot be called.
 
         """
         super().__init_subclass__(**kwargs)
@@ -373,7 +371,7 @@ class AbstractJob(Generic[T]):
             cls._keeps_time = keeps_time
         if cannot_be_interrupted is not None:
             cls._cannot_be_interrupted = cannot_be_interrupted
-        # so that a run need not look at each job
+        # recorded here, so that a run need not check each job
         cls._shuts_down = cast(Any, cls).co_shutdown is not cast(Any, AbstractJob).co_shutdown
         cls._checks_itself = cast(Any, cls).check_before_run is not cast(Any, AbstractJob).check_before_run
         cls._result_is_asked_for = cls._is_service or cast(Any, cls).result is not cast(Any, AbstractJob).result
@@ -388,46 +386,47 @@ class AbstractJob(Generic[T]):
         raise NotImplementedError(f"{type(self).__name__} must define async def co_run(self)")
 
     def check_before_run(self) -> None:
-        """Raise why the job cannot run where it stands: then the run is refused, and nothing starts.
+        """Raise an error if the job cannot run in its place: then the run is rejected, and nothing starts.
 
-        Each run calls it, and `add` to a running scheduler does. Here it does nothing.
+        Each run calls it, and so does `add` to a running scheduler. By default it does nothing.
         """
 
     async def co_shutdown(self) -> None:
-        """Release what the job holds. Each run calls this once at its end, even for jobs that were not started.
+        """Release the job's resources. Each run calls this once at its end, even for jobs that were not started.
 
-        Here it does nothing.
+        By default it does nothing.
         """
 
     def for_journal(self) -> Work | None:
-        """Return what identifies its work to a journal, and the files that it reads and writes.
+        """Return the identity of its work to a journal, and the files that it reads and writes.
 
-        It may be asked in any run with a journal, when all that it requires has settled. None, as here, stands for its
-        class and its attributes without a leading underscore. Functions say it by themselves: name and arguments.
+        Any run with a journal may call it, when all requirements have settled. None, the default, stands for the class
+        and the attributes without a leading underscore. Jobs that call functions are identified by name and arguments.
         """
         return None
 
     def close(self) -> None:
-        """Release for good what the job holds and has never used, such as a coroutine object. Here it does nothing."""
+        """Release for good what the job has never used, such as a coroutine object. By default it does nothing."""
 
     @property
     def granted(self) -> Mapping[str, Any]:
-        """What it has of the resources that it needs, while it runs: for named things a list, and else the amount."""
+        """The job's resources while it runs: for named things a list, otherwise the amount."""
         grant = None if self._facts is None else self._facts.grant
         return {} if grant is None else grant.as_mapping()
 
     def used(self, **amounts: Need) -> None:
-        """Correct what the job has taken of a `Rate`, when it knows how much it has really used.
+        """Correct the job's use of a `Rate` when the real amount is known.
 
-        The difference is taken now, or is there again for others. The job itself waits for nothing. Each call says what
-        was used since the attempt began. It may come from a thread of the job.
+        The difference is taken now, or available again to others. The job itself does not wait. Each call gives the
+        amount used since the attempt began. It may come from a thread of the job.
 
         Args:
-            amounts: the names of rates, each with an amount or a dict by key, as in `needs`. What is not named stays.
+            amounts: the names of rates, each with an amount or a dict by key, as in `needs`. All others stay.
 
         Raises:
             RuntimeError: the job is not running.
-            ValueError: it needs nothing of this name; it is not a rate; a key is unknown; or an amount is out of range.
+            ValueError: the job does not need this name; it is not a rate; a key is unknown; or an amount is out of
+                range.
             TypeError: an amount is not a number.
 
         Example:
@@ -458,7 +457,7 @@ class AbstractJob(Generic[T]):
                 return around._critical
         return False
 
-    # ---- what it is
+    # ---- its place in the graph
 
     @property
     def path(self) -> str:
@@ -471,7 +470,7 @@ class AbstractJob(Generic[T]):
         return _labels.path(self)
 
     def requires(self, *requirements: Required, remove: bool = False) -> Self:
-        """Let the job wait until other jobs have settled, however they end.
+        """Make the job wait until other jobs have settled, whatever their outcome.
 
         Args:
             requirements: jobs, Sequences (which stand for their last job), None (which is skipped), or collections of
@@ -482,13 +481,13 @@ class AbstractJob(Generic[T]):
             The job itself.
 
         Raises:
-            TypeError: something is none of these.
+            TypeError: an argument is none of these.
             CycleError: a requirement is the job itself; or its scheduler is running, and a requirement waits for the
                 job already.
             MissingRequirement: its scheduler is running, and a requirement is not in it.
             ValueError: its scheduler is running, and a requirement is a forever job; or, with `remove`, a requirement
                 is an input.
-            KeyError: with `remove`, something is not required.
+            KeyError: with `remove`, an argument is not required.
             RuntimeError: its scheduler is running, and the job is no longer IDLE, or `remove` was given, or the call
                 comes from another thread.
 
@@ -538,7 +537,7 @@ class AbstractJob(Generic[T]):
                     f"to pass the job itself, write ref(job)"
                 )
 
-    # ---- its state, and how it ended
+    # ---- its state and outcome
 
     @property
     def state(self) -> JobState:
@@ -546,11 +545,11 @@ class AbstractJob(Generic[T]):
         return self._state
 
     def is_idle(self) -> bool:
-        """Return whether it is IDLE: it waits for what it requires, or for a run to begin."""
+        """Return whether it is IDLE: it waits for its requirements, or for a run to begin."""
         return self._state is JobState.IDLE
 
     def is_scheduled(self) -> bool:
-        """Return whether it is SCHEDULED: it waits only for a slot."""
+        """Return whether it is SCHEDULED: it waits for a slot or a resource."""
         return self._state is JobState.SCHEDULED
 
     def is_running(self) -> bool:
@@ -571,12 +570,12 @@ class AbstractJob(Generic[T]):
 
     @property
     def started_at(self) -> float | None:
-        """When its first attempt that counts started: seconds on the backend's clock."""
+        """The start of its first attempt that counts: seconds on the backend's clock."""
         return self._started_at
 
     @property
     def finished_at(self) -> float | None:
-        """When it settled: seconds on the backend's clock."""
+        """The time at which it settled: seconds on the backend's clock."""
         return self._finished_at
 
     @property
@@ -590,7 +589,7 @@ class AbstractJob(Generic[T]):
 
     @property
     def attempts(self) -> int:
-        """How many attempts were started in this run; a restart after a timeout belongs to the same attempt.
+        """The number of attempts started in this run; a restart after a timeout belongs to the same attempt.
 
         An attempt that raised `Throttled` does not count.
         """
@@ -603,21 +602,20 @@ class AbstractJob(Generic[T]):
 
     @property
     def fraction_done(self) -> float | None:
-        """How much of its work is done, from 0 to 1: what it last told `progress` in its latest call, or None."""
+        """The fraction of its work that is done, from 0 to 1: last reported in its latest call, or None."""
         return None if self._facts is None else self._facts.fraction
 
     def progress(self, fraction: float | None = None) -> None:
-        """Report that the job goes on, and how much of its work is done; `fraction_done` is then this fraction.
+        """Report a sign of life and the fraction of the work that is done, which becomes `fraction_done`.
 
-        It is shown by the monitor, by listings with details and by `explain`, and the monitor's estimate uses it. For
-        a job with an `idle_timeout` each call is a sign of life. It may be called from any thread, as often as you
-        like, with whatever the work allows to say: a fraction may also go down.
+        The monitor, listings with details and `explain` show it, and the monitor's estimate uses it. For a job with an
+        `idle_timeout` each call is a sign of life. Any thread may call it, at any rate; a fraction may also go down.
 
         Args:
-            fraction: from 0 to 1; None if only the sign of life is meant.
+            fraction: from 0 to 1; None for a sign of life alone.
 
         Raises:
-            TypeError, ValueError: it is not a number from 0 to 1.
+            TypeError, ValueError: `fraction` is not a number from 0 to 1.
             RuntimeError: the job is not running.
 
         Example:
@@ -647,16 +645,16 @@ class AbstractJob(Generic[T]):
     @overload
     def result(self, *, default: D) -> T | D: ...
     def result(self, *, default: object = RAISE) -> object:
-        """Return what the job returned, or raise why it has no result. It may be called any number of times.
+        """Return the job's result, or raise the reason why it has none. It may be called any number of times.
 
         Args:
-            default: what to return if the job has no result, whatever the reason; without it the reason is raised.
+            default: returned if the job has no result, for any reason; without it the reason is raised.
 
         Returns:
-            What the job returned; for a service that is ready, what it passed to `started()`.
+            The return value of the job; for a service that is ready, the argument of `started()`.
 
         Raises:
-            BaseException: what the job raised, if it is FAILED, with the first traceback each time.
+            BaseException: the job's exception, if it is FAILED, with the first traceback each time.
             RequirementFailed: it is BLOCKED.
             JobCancelled: it is CANCELLED.
             JobSkipped: it is SKIPPED.
@@ -670,7 +668,7 @@ class AbstractJob(Generic[T]):
         raise no_result(self)
 
     def raised_exception(self) -> BaseException | None:
-        """Return what it raised if it is FAILED, its `RequirementFailed` if it is BLOCKED, and otherwise None."""
+        """Return its exception if it is FAILED, its `RequirementFailed` if it is BLOCKED, and otherwise None."""
         return self._outcome.exception if isinstance(self._outcome, Failure) else None
 
     def cancel(self) -> None:
@@ -740,15 +738,15 @@ class AbstractJob(Generic[T]):
     # ---- for the rest of the package
 
     def _default_label(self, depth: int = _labels.DEPTH) -> str:
-        """Return the label of a job that was given none; jobs among its arguments are shown `depth` deep."""
+        """Return the default label of the job; jobs among its arguments are shown `depth` deep."""
         return type(self).__name__
 
     def _label_as_argument(self, depth: int) -> str:
-        """Return how the default label of a job shows this one, and jobs `depth` calls further in."""
+        """Return the text of this job in the default label of another one; nested calls are `depth` deep."""
         return self._default_label(depth) if self._label is None else self._label
 
     def _failure_kind(self) -> object:
-        """Return what jobs share whose failures are counted together: see `FailureLog`."""
+        """Return a key: the failures of jobs with equal keys are counted together; see `FailureLog`."""
         return type(self)
 
     def _name_for_errors(self) -> str:
@@ -762,11 +760,11 @@ class AbstractJob(Generic[T]):
             )
 
     def _innermost_run(self) -> Run | None:
-        """Return the run in progress that is nearest around the job."""
+        """Return the innermost run in progress around the job."""
         return None if self._scheduler is None else self._scheduler._innermost_run()
 
     def _check_options(self) -> None:
-        """Check what one option alone does not say."""
+        """Check options that depend on each other."""
         limits = self._limits
         if limits is None:
             return
@@ -801,14 +799,14 @@ class AbstractJob(Generic[T]):
         return limits.retry is not None or (limits.on_timeout == "restart" and is_timed)
 
     def _release_inputs(self, *, last_call: bool = False) -> None:
-        """Drop the results that only this job still needed; to be called as soon as its arguments are filled in.
+        """Drop the results that only this job still needed; call it as soon as its arguments are filled in.
 
         If the job may be called again, its inputs' results are kept, unless this is the `last_call`.
         """
         rule = self._rule
         if rule is None or not rule.drops_results:
             return
-        if not last_call and (self._repeats() or self._needs()):  # if it needs something, it may be throttled
+        if not last_call and (self._repeats() or self._needs()):  # a job with needs may be throttled
             return
         self._facts = self._facts or RareFacts()
         if self._facts.released:
@@ -834,18 +832,18 @@ class AbstractJob(Generic[T]):
         self._pending = -1
 
     def _forget_call(self) -> None:
-        """Give up what the job would need to run again; it has settled, and its scheduler will be closed."""
+        """Release what only a further run would need; the job has settled, and its scheduler will be closed."""
 
     def _has_shutdown(self) -> bool:
-        """Return whether `co_shutdown` has anything to do; asked only if the class defines one."""
+        """Return whether `co_shutdown` has anything to do; called only if the class defines one."""
         return True
 
     def _call_once(self) -> Awaitable[T]:
-        """Call the job once, and return what to await; workers do this for all but the plainest jobs."""
+        """Call the job once, and return its awaitable; workers do this for all jobs off the hot path."""
         return self.co_run()
 
     def _is_ready(self) -> bool:
-        """Return whether it is a service that is ready, so that it counts as succeeded for those that require it."""
+        """Return whether it is a service that is ready, so that it counts as succeeded as a requirement."""
         return self._state is JobState.RUNNING and self._facts is not None and self._facts.ready
 
     def _is_one_shot(self) -> bool:
@@ -870,7 +868,7 @@ class AbstractJob(Generic[T]):
 AnyJob = AbstractJob[Any]
 
 NO_LIMITS: Final = _option.usual(AbstractJob, "_limits", _options.Limits)
-"""For a job that is off the shortest path for another reason; a job that is on it has None."""
+"""For a job that is off the hot path for another reason; a job on it has None."""
 REDACTED: Final = _option.changed(NO_LIMITS, "redact", True)
 _option.usual(AbstractJob, "_demand", _options.Demand)
 _option.usual(AbstractJob, "_rule", _options.Rule)
@@ -881,13 +879,13 @@ state_of: Final = AbstractJob.__dict__["_state"].__get__
 
 
 def is_scheduler(job: object) -> TypeIs[BaseScheduler]:
-    """Return whether a job is a scheduler. This is the only way to find out.
+    """Return whether a job is a scheduler; use no other test.
 
-    A user's job may have attributes with any name, so they cannot be used to recognize a scheduler.
+    A user's job may have attributes with any name, so they do not identify a scheduler.
     """
     return isinstance(job, AbstractJob) and job._is_scheduler
 
 
 def not_a_scheduler(given: object, who: str) -> TypeError:
-    """Return the error for what was given as `scheduler=` and is none."""
+    """Return the error for a value of `scheduler=` that is no scheduler."""
     return TypeError(f"scheduler={shown(given)} of {who}: give a Scheduler")

@@ -1,4 +1,4 @@
-"""`JobKind`: the base of the kinds of jobs that work in a way of their own."""
+"""`JobKind`: the base of kinds of jobs with a `co_run` of their own."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from ._work import Work
 
 Callback = Callable[[Any], object]
-"""A plain function that gets a job."""
+"""A plain function of a job."""
 
 
 class JobKind(AbstractJob[T]):
-    """A kind of job that works in a way of its own: the base of `CommandJob` and `SshJob`, and of kinds of users.
+    """A kind of job with its own way of working: the base of `CommandJob` and `SshJob`, and of kinds of users.
 
-    A kind defines `co_run`, which asks `run_of(self)` for what it needs of its run, and gets its arguments by
-    `arguments_of(self)`. What it may define besides is below, and what `AbstractJob` says of a class: how its jobs look
-    (`look=`), that they keep their time themselves (`keeps_time=True`), that they `cannot_be_interrupted`.
+    A kind defines `co_run`, which uses its run through `run_of(self)`, and gets its arguments by `arguments_of(self)`.
+    All other definitions are optional: the methods below, and the class arguments of `AbstractJob`: the style of its
+    boxes (`look=`), its own timekeeping (`keeps_time=True`), and why its work `cannot_be_interrupted`.
 
     Args:
-        arguments: what the work depends on; jobs in it, at any depth of plain lists, tuples and dicts, are inputs, as
+        arguments: the arguments of the work; jobs in it, at any depth of plain lists, tuples and dicts, are inputs, as
             among the arguments of a `Job`. To a journal they identify the work, and so do public attributes.
-        on_done: a plain function that is called with the job when it has succeeded.
-        on_settled: one that is called with the job when it is about to settle, whatever its outcome, after `on_done`.
-            In both of these `result()` can be called, and the slot is still held. If one raises, the job fails.
+        on_done: a plain function, called with the job when it has succeeded.
+        on_settled: one called with the job when it is about to settle, whatever its outcome, after `on_done`. In both
+            of these `result()` can be called, and the slot is still held. If one raises, the job fails.
         options: those of every job; see `AbstractJob`.
 
     Raises:
-        TypeError, ValueError: an option makes no sense.
+        TypeError, ValueError: an option is invalid.
 
     Example:
         >>> class Countdown(JobKind, look=Look("countdown", "egg"), keeps_time=True):
@@ -56,7 +56,7 @@ class JobKind(AbstractJob[T]):
 
     __slots__ = ("_callbacks", "_given")
 
-    # The arguments; to iterate over them fills in the results of the jobs among them.
+    # The arguments; iteration fills in the results of the jobs among them.
     _given: Iterable[Any]
 
     def __init__(
@@ -77,30 +77,30 @@ class JobKind(AbstractJob[T]):
         super().__init__(**options, _inputs=tuple(search.inputs))
 
     def __init_subclass__(cls, *, look: Look | None = None, **kwargs: Any) -> None:
-        """Record what the class says of itself; a kind that does not say how it looks is a box with its name."""
+        """Record the arguments of the class; a kind without `look=` is drawn as a box with its name."""
         if look is None and JobKind in cls.__bases__:
             look = Look(cls.__name__)
         super().__init_subclass__(look=look, **kwargs)
         cls._runs_commands = cast(Any, cls).command_line is not cast(Any, JobKind).command_line
         cls._says_status = cast(Any, cls).status_text is not cast(Any, JobKind).status_text
 
-    # ---- what a kind may define
+    # ---- for kinds to define
 
     def default_label(self, depth: int) -> str:
-        """Return the label of a job that was given none.
+        """Return the default label of a job.
 
         Args:
-            depth: how many jobs inside each other it may show; `label_inside(job, depth)` shows one of its arguments.
+            depth: how many nested calls it may show; `label_inside(job, depth)` shows an argument that is a job.
 
         """
         return type(self).__name__
 
     def redacted_label(self) -> str:
-        """Return what people see in place of its default label and its command line if it has `redact=True`."""
+        """Return the replacement for its default label and its command line with `redact=True`."""
         return f"{self._look.name} …"
 
     def command_line(self) -> str:
-        """Return what it runs, in one line, for traces and reports. They ask only kinds that define this."""
+        """Return the command line of the job, in one line, for traces and reports, if the kind runs commands."""
         return ""
 
     @property
@@ -109,30 +109,30 @@ class JobKind(AbstractJob[T]):
         return None
 
     def status_text(self) -> str:
-        """Return what the running job says of itself now, in a few words, for the monitor and listings with details.
+        """Return the present activity of the running job in a few words, for the monitor and listings with details.
 
-        They ask only kinds that define this, and no job with `redact=True`. They ask often, the monitor up to ten times
-        a second and in a thread of its own; so this must be cheap, and only read. What it raises is ignored.
+        It is not called with `redact=True`. The monitor calls it up to ten times a second, in a thread of its own: it
+        must be cheap, and only read. Its exceptions are ignored.
         """
         return ""
 
     def failure_group(self) -> object:
-        """Return what jobs share whose failures are one line of the log: here their class."""
+        """Return a key: the failures of jobs with equal keys share one line of the log. By default the class."""
         return type(self)
 
     def for_journal(self) -> Work:
-        """Return what identifies its work to a journal: here its arguments, besides its public attributes."""
+        """Return the identity of its work to a journal: here its arguments, besides its public attributes."""
         from ..job._work import Work  # not at the top: only journals need it
 
         return Work(what=self._look.name, arguments=given_of(self))
 
     def forget_run(self) -> None:
-        """Forget what the last run has left; called before the next one."""
+        """Forget the results of the last run; called before the next one."""
 
-    # ---- what the engine asks
+    # ---- for the engine
 
     def _call_back(self, function: Callback | None, outcome: Any) -> None:
-        """Call a function while `result()` gives the outcome: as that of a service which is ready, or has failed."""
+        """Call a function with the outcome as `result()`, as if the job were a service that is ready, or has failed."""
         if function is None:
             return
         facts = self._facts = self._facts or RareFacts()
@@ -157,9 +157,9 @@ class JobKind(AbstractJob[T]):
 
 
 def arguments_of(job: JobKind[Any]) -> tuple[Any, ...]:
-    """Return the arguments of a job, with results in place of jobs; to be called in its `co_run`, once.
+    """Return the arguments of a job, with results in place of jobs; call it once, in the job's `co_run`.
 
-    Results that no other job needs are dropped, if they are not to be kept.
+    With `keep_result=False`, results that no other job needs are dropped.
     """
     filled = tuple(job._given)
     job._release_inputs()
@@ -167,5 +167,5 @@ def arguments_of(job: JobKind[Any]) -> tuple[Any, ...]:
 
 
 def given_of(job: JobKind[Any]) -> tuple[Any, ...]:
-    """Return the arguments of a job as they were given, with the jobs among them."""
+    """Return the arguments of a job with the jobs among them."""
     return tuple(as_given(job._given))

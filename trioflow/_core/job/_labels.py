@@ -1,7 +1,7 @@
-"""The names of jobs that people see: default labels, paths, and labels that are safe to print.
+"""The names of jobs as users see them: default labels, paths, and labels that are safe to print.
 
-A default label is the call, shortened: `fetch(3)`. It is made again each time that somebody asks for it, so it must be
-cheap, and it must not run the user's code: arguments whose `repr` is not the language's own are shown by their type.
+A default label is the call, shortened: `fetch(3)`. It is made anew for each access, so it must be cheap, and it must
+not run the user's code: arguments whose `repr` is not the language's own are shown by their type.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LONGEST_CALL: Final = 60
 """Characters of all arguments together in a default label; the rest is an ellipsis."""
 LONGEST_TEXT: Final = 24
-"""Characters of one string in a default label; of a longer one the middle is left out."""
+"""Characters of one string in a default label; a longer one loses its middle."""
 LONGEST_FLOAT: Final = 12
 """Characters of a float in a default label; a longer one is rounded."""
 LONGEST_LABEL: Final = 200
@@ -30,36 +30,36 @@ LONGEST_LABEL: Final = 200
 FEW_ITEMS: Final = 3
 """Containers with more items than this are shown without them."""
 DEPTH: Final = 3
-"""How many calls inside each other the default label of a job over jobs shows: `save(parse(fetch(3)))` and one more."""
+"""Nested calls in a default label: `save(parse(fetch(3)))` and one more."""
 BIG: Final = 10**18
-"""Whole numbers from here on are not shown: to write one out may take long."""
+"""Larger whole numbers are not shown: writing one out may be slow."""
 NUMBERS: Final = frozenset({bool, complex, type(None), type(...)})
 BRACKETS: Final[dict[type, str]] = {list: "[]", tuple: "()", dict: "{}", set: "{}", frozenset: "{}"}
 SLASH: Final = re.compile("/")
 MANY_SLASHES: Final = 50
-"""Labels with more are not compared with the names of schedulers: all their beginnings would take much memory."""
+"""Labels with more are not compared with the names of schedulers: their prefixes would take too much memory."""
 NAMED: Final = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 
 
 def of_call(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth: int = DEPTH) -> str:
     """Return the default label of a job that calls a function: its name and its arguments, shortened.
 
-    Jobs among the arguments are shown as calls too, `depth` calls deep; those further in are an ellipsis, because a
-    long chain of jobs would have long labels. In the inner calls only a few arguments are shown, so that a label costs
-    no more than its own arguments times a constant.
+    Jobs among the arguments are shown as calls too, `depth` calls deep; deeper ones are an ellipsis, because a long
+    chain of jobs would have long labels. Nested calls show only a few arguments, so that the cost of a label is linear
+    in its own arguments.
     """
     if depth == DEPTH:
-        shown = [_short(one, depth) for one in args]
+        shown = [_short(value, depth) for value in args]
     else:
         few = [*itertools.islice(args, FEW_ITEMS + 1)]
-        shown = [_short(one, depth) if number < FEW_ITEMS else "…" for number, one in enumerate(few)]
+        shown = [_short(value, depth) if number < FEW_ITEMS else "…" for number, value in enumerate(few)]
     if kwargs:
         shown += [f"{key}={_short(value, depth)}" for key, value in kwargs.items()]
     text = ", ".join(shown)
     if len(text) > LONGEST_CALL and len(shown) > 1:
         room = LONGEST_CALL
-        for number, one in enumerate(shown):
-            room -= len(one) + 2
+        for number, argument in enumerate(shown):
+            room -= len(argument) + 2
             if room < 0 and number:
                 text = ", ".join([*shown[:number], "…"])
                 break
@@ -67,7 +67,7 @@ def of_call(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth: in
 
 
 def _short(value: Any, depth: int = DEPTH) -> str:
-    """Return one argument as text, without running any code of the user's."""
+    """Return one argument as text, without running any of the user's code."""
     kind = cast(Any, type(value))
     if kind is int:
         return repr(value) if -BIG < value < BIG else "<int>"
@@ -95,7 +95,7 @@ def _short(value: Any, depth: int = DEPTH) -> str:
 
 
 def _short_float(value: float) -> str:
-    """Return a float as people write it: `0.1 + 0.2` is 0.3 here, and a third is 0.333333."""
+    """Return a float in few digits: `0.1 + 0.2` is 0.3 here, and a third is 0.333333."""
     text = repr(value)
     if len(text) > LONGEST_FLOAT:
         text = repr(float(f"{value:.12g}"))
@@ -107,19 +107,19 @@ def _short_container(value: Any, brackets: str, depth: int) -> str:
     if len(value) > FEW_ITEMS or any(type(item) in BRACKETS for item in value):
         return f"{left}…{right}"
     if type(value) is not dict:
-        return f"{left}{', '.join(_short(one, depth) for one in value)}{right}"
+        return f"{left}{', '.join(_short(item, depth) for item in value)}{right}"
     pairs: list[tuple[Any, Any]] = list(value.items())  # pyright: ignore[reportUnknownArgumentType]
-    items = (f"{_short(key)}: {'…' if type(one) in BRACKETS else _short(one, depth)}" for key, one in pairs)
+    items = (f"{_short(key)}: {'…' if type(item) in BRACKETS else _short(item, depth)}" for key, item in pairs)
     return f"{left}{', '.join(items)}{right}"
 
 
 def label_inside(job: AbstractJob[Any], depth: int) -> str:
-    """Return how the default label of a job over jobs shows one of these; an ellipsis where `depth` is used up."""
+    """Return a job's text in the default label of another one; an ellipsis where `depth` is used up."""
     return without_middle(job._label_as_argument(depth - 1)) if depth else "…"
 
 
 def without_middle(text: str, longest: int = LONGEST_TEXT) -> str:
-    """Return the text; if it has more characters than `longest`, with an ellipsis in place of its middle."""
+    """Return the text, with an ellipsis in place of its middle if it is longer than `longest` characters."""
     if len(text) <= longest:
         return text
     half = longest // 2
@@ -127,7 +127,7 @@ def without_middle(text: str, longest: int = LONGEST_TEXT) -> str:
 
 
 def shortened(label: str) -> str:
-    """Return a label or a path without its middle, if it is longer than anybody would write by hand."""
+    """Return a label or a path without its middle if it is very long."""
     if len(label) <= LONGEST_LABEL:
         return label
     return f"{label[: LONGEST_LABEL // 2]}…{label[1 - LONGEST_LABEL // 2 :]}"
@@ -141,7 +141,7 @@ def printable(label: str) -> str:
 
 
 def percent(fraction: float) -> str:
-    """Return how much of something is done; only all of it is 100%."""
+    """Return a fraction as a percentage; 100% only when complete."""
     return "100%" if fraction >= 1 else f"{min(99, round(100 * fraction))}%"
 
 
@@ -168,8 +168,8 @@ def paths_of(scheduler: BaseScheduler, prefix: str | None = None) -> dict[Abstra
     """Return the path of each job in `scheduler`, at any depth, in one walk. O(V).
 
     Args:
-        scheduler: where to begin.
-        prefix: what each path begins with; None for the path of `scheduler`, if that is nested itself.
+        scheduler: the root of the walk.
+        prefix: the beginning of each path; None for the path of `scheduler`, if that is nested itself.
 
     """
     if prefix is None:
@@ -196,11 +196,11 @@ def _among_siblings(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 
 
 class Names:
-    r"""The names of siblings, so chosen that no two jobs have the same path, however deep they are.
+    r"""The names of siblings, chosen so that no two jobs have the same path at any depth.
 
     If several have the same label, "#2" is appended to that of the second, and so on. A "/" stays as it is, because
-    most command lines have one, unless what precedes it is the name of a nested scheduler: then it becomes "\/". In
-    the name of a nested scheduler it always does.
+    most command lines have one, unless its prefix is the name of a nested scheduler: then it becomes "\/". In the name
+    of a nested scheduler it always does.
     """
 
     __slots__ = ("_before_slashes", "_met", "_schedulers")
@@ -208,13 +208,13 @@ class Names:
     def __init__(self) -> None:
         self._met: dict[str, int] = {}  # each name, with the highest ordinal of a sibling that has it as its label
         self._schedulers: set[str] = set()
-        self._before_slashes: set[str] = set()  # of other names: no scheduler may be called so
+        self._before_slashes: set[str] = set()  # of other names: no scheduler may have one of these
 
     def unique(self, label: str, is_scheduler: bool) -> str:
-        """Return a name for a sibling with this label, which no earlier one has."""
+        """Return a name for a sibling with this label, different from all earlier ones."""
         name = first = self._escaped(label, is_scheduler) if "/" in label or is_scheduler else label
         ordinal = self._met.get(first, 1)
-        # Usually one step; only labels such as "a#2" take more. To begin at 2 would be O(V²).
+        # Usually one step; only labels such as "a#2" take more. Beginning at 2 would be O(V²).
         while name in self._met or (is_scheduler and name in self._before_slashes):
             ordinal += 1
             name = f"{first}#{ordinal}"
@@ -225,7 +225,7 @@ class Names:
         return name
 
     def _escaped(self, label: str, is_scheduler: bool) -> str:
-        """Return a label that has slashes, or that a scheduler has, escaped if it must be."""
+        """Return the label of a scheduler, or one with slashes, escaped if needed."""
         if not is_scheduler and label.count("/") <= MANY_SLASHES:
             parts = {label[: match.start()] for match in SLASH.finditer(label)}
             if self._schedulers.isdisjoint(parts):
@@ -236,11 +236,11 @@ class Names:
 
 @final
 class Paths:
-    """The paths of the jobs of one run, each made when it is asked for. They say the same as `job.path`, and cost less.
+    """A lazy cache of the paths of the jobs of one run: the same as `job.path`, at a lower cost.
 
     Args:
         scheduler: the scheduler of the run.
-        prefix: what the paths begin with.
+        prefix: the beginning of each path.
 
     """
 
@@ -255,20 +255,20 @@ class Paths:
         return Paths(cast("BaseScheduler", scheduler), f"{self.of(scheduler)}/")
 
     def of(self, job: AbstractJob[Any]) -> str:
-        """Return the path of a job. Names depend on the siblings before it, so all of them get theirs in order."""
+        """Return the path of a job. Names depend on the siblings before it, so all of these are named in order."""
         path = self._paths.get(job)
         if path is None:
             new: list[AbstractJob[Any]] = []
-            for one in reversed(self._scheduler._members.jobs):
-                if one in self._paths:
+            for sibling in reversed(self._scheduler._members.jobs):
+                if sibling in self._paths:
                     break
-                new.append(one)
-            for one in reversed(new):
-                self._paths[one] = self._prefix + self._names.unique(one.label, one._is_scheduler)
+                new.append(sibling)
+            for sibling in reversed(new):
+                self._paths[sibling] = self._prefix + self._names.unique(sibling.label, sibling._is_scheduler)
             path = self._paths[job]
         return path
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Forget a job that its scheduler is about to drop; its name stays taken."""
-        self.of(job)  # so that those after it are called the same whether or not somebody has asked for its name
+        self.of(job)  # so that the names of later siblings do not depend on earlier calls
         del self._paths[job]

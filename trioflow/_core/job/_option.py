@@ -1,7 +1,7 @@
 """`Option`: the declaration of one option of a job: its name, check and default, and when it may change.
 
-An option is an attribute of the class that has it, and a keyword argument of its constructor. Type checkers need the
-types of the arguments a second time, in a `TypedDict`; a test compares the two.
+An option is an attribute of its class, and a keyword argument of its constructor. Type checkers need the types of the
+arguments a second time, in a `TypedDict`; a test compares the two.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", _options.Limits, _options.Demand, _options.Rule)
 Read = TypeVar("Read")
-if TYPE_CHECKING:  # most options are read as they are given
+if TYPE_CHECKING:  # most options read as they were set
     Given = TypeVarWithDefault("Given", default=Read)
 else:
     Given = TypeVar("Given")
 
 
 class Option(Generic[Read, Given]):
-    """One option: `Read` is the type that reading it gives, `Given` the type that it may be given.
+    """One option: `Read` is the type on reading, `Given` the type on setting.
 
     Args:
-        default: what it is for a job that was not given it.
-        check: returns what is kept, or raises; it gets what was given, the name of the option and that of the job.
-        shown: returns what it reads as for a job, if that is not what is kept.
+        default: the value of a job without the option.
+        check: returns the stored value, or raises; its arguments are the user's value, the option's name and the job's.
+        shown: returns the value on reading, if that is not the stored one.
         in_run: whether it may be set during a run too.
 
     """
@@ -48,9 +48,9 @@ class Option(Generic[Read, Given]):
     name: str
     default: Given
     change: str
-    """When it may be set, in words."""
+    """The times at which it may be set, in words."""
     place: str = ""
-    """The attribute of a job that has it, or has what it is in."""
+    """The attribute of a job that stores it, or its record."""
 
     def __init__(self, default: Given, check: Check, *, shown: Shown | None = None, in_run: bool = False) -> None:
         self.default = default
@@ -62,7 +62,7 @@ class Option(Generic[Read, Given]):
     def __set_name__(self, kind: type[AbstractJob[Any]], name: str) -> None:
         self.name = name
         self.place = self.place or f"_{name}"
-        self.shown = self.shown or operator.attrgetter(self.place)  # to read a slot takes one call
+        self.shown = self.shown or operator.attrgetter(self.place)  # reading a slot takes one call
         if "_declared" not in vars(kind):
             kind._declared = dict(getattr(kind, "_declared", {}))
         kind._declared[name] = self
@@ -72,11 +72,11 @@ class Option(Generic[Read, Given]):
     @overload
     def __get__(self, job: AbstractJob[Any], kind: type[AbstractJob[Any]]) -> Read: ...
     def __get__(self, job: AbstractJob[Any] | None, kind: type[AbstractJob[Any]]) -> Any:
-        """Return what it is for this job."""
+        """Return the value of this job."""
         return self if job is None else self.shown(job)
 
     def __set__(self, job: AbstractJob[Any], given: Given) -> None:
-        """Set it, unless it does not fit, or a run is in progress."""
+        """Set the option; raise for a bad value, or during a run."""
         if not self.in_run:
             job._refuse_during_run(self.name)
         before = getattr(job, self.place)
@@ -88,31 +88,31 @@ class Option(Generic[Read, Given]):
             raise
 
     def take(self, job: AbstractJob[Any], given: Any) -> None:
-        """Check and keep what a job was given."""
+        """Check and store a value."""
         setattr(job, self.place, self.check(given, self.name, job._name_for_errors))
 
 
 class Kept(Option[Read, Given]):
-    """An option that few jobs have: it is kept in a record, and a job that has none of its options has no record.
+    """An option that few jobs have: it is stored in a record; a job without any of these options has no record.
 
     Args:
-        place: the attribute that has the record, or None.
+        place: the attribute that holds the record, or None.
 
     """
 
     usual: ClassVar[dict[str, Any]] = {}
-    """The record of a job without any of the options, by its place."""
+    """The record with all defaults, by its place."""
 
     def __init__(self, default: Given, check: Check, place: str, shown: Shown | None = None) -> None:
         super().__init__(default, check, shown=shown or self.kept)
         self.place = place
 
     def kept(self, job: AbstractJob[Any]) -> Any:
-        """Return what is kept of it for a job."""
+        """Return the stored value of a job."""
         return getattr(getattr(job, self.place) or self.usual[self.place], self.name)
 
     def take(self, job: AbstractJob[Any], given: Any) -> None:
-        """Check and keep what a job was given."""
+        """Check and store a value."""
         checked = self.check(given, self.name, job._name_for_errors)
         record, usual = getattr(job, self.place), self.usual[self.place]
         if record is not None or checked != getattr(usual, self.name):
@@ -120,12 +120,12 @@ class Kept(Option[Read, Given]):
 
 
 def changed(record: R, name: str, value: Any) -> R:
-    """Return a record with another value in this field."""
+    """Return a copy of a record with another value in this field."""
     return type(record)(*[value if field == name else getattr(record, field) for field in record._fields])
 
 
 def usual(kind: type[AbstractJob[Any]], place: str, record: type[R]) -> R:
-    """Make the record of a job without any of the options that are kept there."""
+    """Make the record of a job with the defaults of all options that are stored there."""
     options = [option for option in kind._declared.values() if option.place == place]
     made = record(**{option.name: option.check(option.default, option.name, "") for option in options})
     Kept.usual[place] = made
@@ -133,16 +133,16 @@ def usual(kind: type[AbstractJob[Any]], place: str, record: type[R]) -> R:
 
 
 class Limit(Kept[Read, Given]):
-    """An option that takes a job off the engine's shortest path.
+    """An option that takes a job off the engine's hot path.
 
-    Jobs with the same options share the record: to check them and make one takes as long as all else of a job.
+    Jobs with the same options share the record: checking them and making one doubles the cost of a job.
     """
 
     def __init__(self, default: Given, check: Check) -> None:
         super().__init__(default, check, "_limits")
 
     def take(self, job: AbstractJob[Any], given: Any) -> None:
-        """Check and keep what a job was given."""
+        """Check and store a value."""
         record = job._limits or self.usual[self.place]
         if type(given) in SIMPLE and self.check is not _options.anything:
             try:
@@ -160,9 +160,9 @@ class Limit(Kept[Read, Given]):
 
 
 SIMPLE: Final = frozenset({float, int, bool, str, type(None)})
-"""What may be looked up: an object of another type may be worth another number later."""
+"""Types of values that may be cached; another object may be equal to another number later."""
 SHARED: Final = 256
-"""How many different records are kept for further jobs."""
+"""The number of records that are cached for further jobs."""
 
 
 @functools.lru_cache(maxsize=SHARED, typed=True)  # typed: True is not a number
@@ -171,13 +171,13 @@ def _shared(record: _options.Limits, option: Limit[Any, Any], given: Any) -> _op
 
 
 class Demanded(Kept[Read, Given]):
-    """An option that asks something of the order of starts or of pools; its scheduler knows the jobs that do."""
+    """An option about the order of starts or pools; the scheduler keeps a list of its jobs."""
 
     def __init__(self, default: Given, check: Check, shown: Shown | None = None) -> None:
         super().__init__(default, check, "_demand", shown)
 
     def take(self, job: AbstractJob[Any], given: Any) -> None:
-        """Check and keep what a job was given."""
+        """Check and store a value."""
         checked = self.check(given, self.name, job._name_for_errors)
         demand: _options.Demand = changed(job._demand or self.usual[self.place], self.name, checked)
         _keep_demand(job, demand)
@@ -190,12 +190,12 @@ def _keep_demand(job: AbstractJob[Any], demand: _options.Demand) -> None:
 
 
 def need_of_run(job: AbstractJob[Any], name: str, amount: int) -> None:
-    """Set how much a job needs of a resource that each run has, in addition to `needs`; call it in `check_before_run`.
+    """Set the need of a job for a resource of the run itself, besides `needs`; call it in `check_before_run`.
 
     Args:
         job: the job.
-        name: the name given to `declare_run_resource`.
-        amount: how much, as a whole number; 0 for nothing.
+        name: the name passed to `declare_run_resource`.
+        amount: a whole number; 0 for nothing.
 
     """
     demand: _options.Demand = job._demand or Kept.usual["_demand"]
@@ -207,7 +207,7 @@ def need_of_run(job: AbstractJob[Any], name: str, amount: int) -> None:
 
 
 class Fixed(Option[Read, Given]):
-    """An option that cannot be set later: `instead` says what changes it."""
+    """An option that cannot be set later: `instead` is the call that changes it."""
 
     def __init__(self, default: Given, instead: str, shown: Shown | None = None) -> None:
         super().__init__(default, _options.anything, shown=shown)
@@ -215,7 +215,7 @@ class Fixed(Option[Read, Given]):
         self.change: str = f"only by {instead}"
 
     def __set__(self, job: AbstractJob[Any], given: Never) -> None:  # type: ignore[override]  # type checkers refuse it too
-        """Refuse this."""
+        """Reject any value."""
         who = job._name_for_errors()
         raise AttributeError(f"{self.name} of {who} cannot be set: call {self.instead}", name=self.name, obj=job)
 
@@ -226,23 +226,23 @@ class Row(NamedTuple):
     name: str
     default: Any
     change: str
-    """When it may be set, in words."""
+    """The times at which it may be set, in words."""
 
 
 def table(kind: type[AbstractJob[Any]]) -> list[Row]:
-    """Return the options of a kind of job, in the order in which they are declared, those of all kinds first."""
+    """Return the options of a kind of job in the order of their declaration, those of all kinds first."""
     return [Row(option.name, option.default, option.change) for option in kind._declared.values()]
 
 
 def describe(kind: type[AbstractJob[Any]], constructor: Callable[..., None]) -> None:
-    """Give options their docstrings, which stand in that of the class, and a class its signature, for `help()`.
+    """Give options their docstrings, taken from that of the class, and a class its signature, for `help()`.
 
     Args:
         kind: a class with options, and with a description of each under Args in its docstring.
         constructor: its `__init__`, which takes the options as `**options`.
 
     """
-    indent = " " * (4 if sys.version_info >= (3, 13) else 8)  # of what stands under Args; later Pythons take 4 away
+    indent = " " * (4 if sys.version_info >= (3, 13) else 8)  # of the lines under Args; later Pythons strip 4
     described = dict(re.findall(rf"^{indent}(\w+): (.+(?:\n{indent}    .+)*)", kind.__doc__ or "", re.MULTILINE))
     for option in kind._declared.values():
         if option.name in described and "__doc__" not in vars(option):
@@ -251,7 +251,7 @@ def describe(kind: type[AbstractJob[Any]], constructor: Callable[..., None]) -> 
 
 
 class _Signature:
-    """The signature of classes that take options, made when somebody asks for it, which takes a millisecond."""
+    """The signature of classes with options, made on access, which takes 1 ms."""
 
     def __init__(self, constructor: Callable[..., None]) -> None:
         self._constructor = constructor
@@ -262,7 +262,7 @@ class _Signature:
         import inspect
 
         given = list(inspect.signature(self._constructor).parameters.values())[1:]  # without self
-        spelt = [one for one in given if one.kind is not one.VAR_KEYWORD and not one.name.startswith("_")]
+        spelt = [p for p in given if p.kind is not p.VAR_KEYWORD and not p.name.startswith("_")]
         options = [
             inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default)
             for option in kind._declared.values()

@@ -1,4 +1,4 @@
-"""The types of the options of a job, where options that few jobs have are kept, and the checks of what is given."""
+"""The types of a job's options, the records of rare options, and the checks of users' values."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class UnnamedOptions(TypedDict, total=False):
-    """The keyword options that every kind of job takes, without `label`; `AbstractJob` declares them."""
+    """The keyword options of every kind of job, without `label`; `AbstractJob` declares them."""
 
     critical: bool | None
     forever: bool
@@ -52,16 +52,16 @@ class UnnamedOptions(TypedDict, total=False):
 
 
 class JobOptions(UnnamedOptions, total=False):
-    """The keyword options that every kind of job takes; `AbstractJob` says what each of them means."""
+    """The keyword options of every kind of job; `AbstractJob` describes them."""
 
     label: str | None
 
 
-# In these, jobs keep options that few of them have. Their defaults are where the options are declared.
+# The records of options that few jobs have. Their defaults are in the declarations of the options.
 
 
 class Demand(NamedTuple):
-    """What few jobs ask of the order of starts and of pools. It does not take a job off the engine's shortest path."""
+    """Rare options about the order of starts and pools. They leave a job on the engine's hot path."""
 
     priority: int
     expected_duration: float | None
@@ -69,24 +69,24 @@ class Demand(NamedTuple):
 
 
 RUN_RESOURCES: Final[dict[str, Callable[[], int]]] = {}
-"""The resources that each run has without a pool, by name; the function returns the total."""
+"""The resources of the run itself, not of a pool, by name; the function returns the total."""
 
 
 def declare_run_resource(name: str, total: Callable[[], int]) -> None:
-    """Declare a resource that each run has without a pool, for a kind of job that calls `need_of_run`.
+    """Declare a resource of the run itself, not of a pool, for a kind of job that calls `need_of_run`.
 
     Args:
         name: its name, which no pool may have.
-        total: returns how much of it a run has; it is called once in each run that needs it.
+        total: returns its total in a run; called once in each run that needs it.
 
     """
     RUN_RESOURCES[name] = total
 
 
 class Limits:
-    """The options that take a job off the engine's shortest path. Jobs with equal ones usually share the object.
+    """The options that take a job off the engine's hot path. Jobs with equal ones usually share the object.
 
-    It is not a tuple, because what users give as options need not be hashable.
+    It is not a tuple, because users' options need not be hashable.
     """
 
     __slots__ = _fields = (
@@ -119,7 +119,7 @@ class Limits:
 
 
 class Rule:
-    """What decides whether a job runs, and which results it uses. A job that only waits for others has none."""
+    """The conditions of a job's start, and its inputs. A job that only waits for others has none."""
 
     __slots__ = _fields = ("run_if", "keep_result", "inputs", "drops_results")
 
@@ -133,11 +133,11 @@ class Rule:
         self.run_if: RunIf = run_if
         self.keep_result = keep_result
         self.inputs = inputs
-        # Whether one of the inputs has `keep_result=False`; found when a run links the job.
+        # Whether one of the inputs has `keep_result=False`; set when a run links the job.
         self.drops_results = drops_results
 
 
-# ---- checks: each returns what is kept, or raises an error that names the option and the job
+# ---- checks: each returns the stored value, or raises an error that names the option and the job
 
 
 def one_of(choices: tuple[str, ...]) -> Callable[[Any, str, Who], Any]:
@@ -152,12 +152,12 @@ def one_of(choices: tuple[str, ...]) -> Callable[[Any, str, Who], Any]:
 
 
 def anything(value: Any, name: str, who: Who) -> Any:
-    """Return what was given."""
+    """Accept any value."""
     return value
 
 
 def label(value: Any, name: str, who: Who) -> str | None:
-    """Check a label; None stands for one that is made."""
+    """Check a label; None stands for the default label."""
     return None if value is None else text(value, name, who)
 
 
@@ -169,7 +169,7 @@ def retry(value: Any, name: str, who: Who) -> Retry:
 
 
 def save(value: Any, name: str, who: Who, names: tuple[str, ...] = ("default", *get_args(SaveName))) -> JobSave:
-    """Check how a result is to be stored."""
+    """Check the way to store a result."""
     is_pair = isinstance(value, tuple) and len(value) == 2 and all(map(callable, value))  # pyright: ignore[reportUnknownArgumentType]
     if not is_pair and not is_among(value, (*names, None)):
         choices = ", ".join(map(repr, names))
@@ -187,7 +187,7 @@ def priority(value: Any, name: str, who: Who) -> int:
 
 
 def amounts(value: Any, name: str, who: Who) -> dict[str, Given]:
-    """Check what a job needs; what it needs nothing of is left out."""
+    """Check the needs of a job; zeros are left out."""
     found: dict[str, Given] = {}
     if value is None:
         return found
@@ -212,14 +212,14 @@ def flag(value: Any, name: str, who: Who) -> bool:
 
 
 def text(value: Any, name: str, who: Who) -> str:
-    """Return a text as it is; of a kind of text, such as a member of an enumeration, the plain one."""
+    """Check a text and return it as a plain `str`, also for a member of an enumeration."""
     if not isinstance(value, str):
         raise TypeError(f"{name}={shown(value)} of {named(who)}: give text, such as {name}={shown(value)!r}")
     return str(value)
 
 
 def file_path(value: Any, name: str, who: Who) -> str:
-    """Check and return a path as text; an empty one mostly comes from a variable that is not set."""
+    """Check and return a path as text; an empty one usually comes from an unset variable."""
     path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     if not isinstance(path, str):
         raise TypeError(f"{name}={shown(value)} of {named(who)}: give a path, as text or a pathlib.Path")
@@ -302,7 +302,7 @@ def keywords(value: Any, name: str, who: Who) -> dict[str, Any]:
 
 
 def callback(value: Any, name: str, who: Who) -> None:
-    """Check a plain function that is called back, or None."""
+    """Check a plain callback, or None."""
     if value is not None and not callable(value):
         raise TypeError(f"{name}={shown(value)} of {named(who)}: give a plain function, or None")
     if _functions.is_async(value):
@@ -310,7 +310,7 @@ def callback(value: Any, name: str, who: Who) -> None:
 
 
 def named(who: Who) -> str:
-    """Return the name of a job for an error; to make one takes longer than all checks, so most are never made."""
+    """Return the name of a job for an error; making one costs more than all checks, so most are never made."""
     return who if isinstance(who, str) else who()
 
 
@@ -337,18 +337,18 @@ ALIASES: Final = {
     "requires": "required",
     "retries": "retry",
 }
-"""Names that options have in other libraries."""
+"""Names of options in other libraries."""
 
 ELSEWHERE: Final = {
     "jobs_window": "jobs_window of the Scheduler",
     "verbose": "run(instruments=[Monitor()])",
 }
-"""Where an option is that jobs do not have, or what to use in its place."""
+"""Other homes of options that jobs do not have, or replacements."""
 
 
 def _close(name: str, known: Iterable[str]) -> str | None:
-    """Return the option that was probably meant, if there is one."""
-    import difflib  # not at the start of every program, only for an error
+    """Return the option that was probably meant, or None."""
+    import difflib  # only for an error: programs start faster
 
     meant = ALIASES.get(name, name)
     if meant in known:
@@ -365,8 +365,8 @@ def unknown_of_job(
         name: the option.
         who: the name of the job for errors.
         kind: the job's class, which may have options of its own.
-        what: how the error calls it.
-        is_call: whether the job calls a function, which the option may have been meant for.
+        what: the subject of the error.
+        is_call: whether the job calls a function, for which the option may have been meant.
 
     """
     own: Any = getattr(kind.__init__, "__kwdefaults__", None) or {}
@@ -384,14 +384,14 @@ def unknown(who: str, what: str, given: Mapping[str, Any], function: Callable[..
 
     Args:
         who: the label of the job or scheduler.
-        what: what has no such option, such as "run()".
+        what: the callable without such an option, such as "run()".
         given: the unknown options; the error names the first one.
-        function: the one whose keyword-only parameters are the options that there are.
+        function: the function whose keyword-only parameters are the options.
 
     """
     name = next(iter(given))
     parameters = _functions.signature_of(function).parameters.values()
-    known = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY and not one.name.startswith("_")]
+    known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and not p.name.startswith("_")]
     close = _close(name, known)
     hint = f"did you mean {close}?" if close else f"the options are {', '.join(known)}"
     return TypeError(f"{who!r}: {what} has no option {name!r}; {hint}")

@@ -1,4 +1,4 @@
-"""How a job ended, if not with a plain result: its failure, its cancellation, and facts that few jobs have."""
+"""The end of a job without a plain result: failure or cancellation; and facts that few jobs have."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 
 ENGINE: Final = f"{__name__.partition('._core.')[0]}._core."
-"""How the names of the engine's modules begin."""
+"""The prefix of the names of the engine's modules."""
 
 
 class Failure:
-    """What a failed job raised, with its first traceback: that of the exception grows each time it is raised again."""
+    """The exception of a failed job, with its first traceback: that of the exception grows at each raise."""
 
     __slots__ = ("exception", "number", "traceback")
 
@@ -33,25 +33,25 @@ class Failure:
     def __init__(self, exception: BaseException) -> None:
         self.number: Final = next(self.numbers)
         self.exception: Final = exception
-        with contextlib.suppress(Exception):  # raised by an exception of the user's that does not want it
+        with contextlib.suppress(Exception):  # from a user's exception class that rejects the change
             _take_engine_out(exception)
         self.traceback: Final = exception.__traceback__
 
 
 def _take_engine_out(exception: BaseException) -> None:
-    """Take the frames of the engine out of the tracebacks of an exception, and of those that led to it."""
+    """Remove the engine's frames from the tracebacks of an exception and its causes."""
     met: set[int] = set()
     todo: list[BaseException | None] = [exception]
     while todo:
-        one = todo.pop()
-        if one is not None and id(one) not in met:
-            met.add(id(one))
-            one.__traceback__ = _without_engine(one.__traceback__)
-            todo += one.__cause__, one.__context__
+        error = todo.pop()
+        if error is not None and id(error) not in met:
+            met.add(id(error))
+            error.__traceback__ = _without_engine(error.__traceback__)
+            todo += error.__cause__, error.__context__
 
 
 def _without_engine(traceback: TracebackType | None) -> TracebackType | None:
-    """Return the traceback without the frames of the engine: whoever keeps it must not keep the whole run alive."""
+    """Return the traceback without the engine's frames: keeping it must not keep the whole run alive."""
     first = last = None
     while traceback is not None:
         if not traceback.tb_frame.f_globals.get("__name__", "").startswith(ENGINE):
@@ -59,7 +59,7 @@ def _without_engine(traceback: TracebackType | None) -> TracebackType | None:
             if last is not None:
                 last.tb_next = traceback
             last = traceback
-        else:  # from CPython 3.12 on the user's frames keep those that called them: these must not keep the run either
+        else:  # from CPython 3.12 on the user's frames refer to their callers: these must not keep the run either
             _empty(traceback.tb_frame)
         traceback = traceback.tb_next
     if last is not None:
@@ -68,13 +68,13 @@ def _without_engine(traceback: TracebackType | None) -> TracebackType | None:
 
 
 def _empty(frame: FrameType) -> None:
-    """Let a frame that has ended give up its variables; leave one alone that goes on.
+    """Clear the variables of a frame that has ended.
 
     If jobs raise the same exception object, one after the other, its traceback has the frames of all of them. Some of
-    these may go on: one that makes a further attempt, for example. Before CPython 3.13 `clear` would close it. A frame
-    refers to its code, as far as the garbage collector is concerned, only when it has ended.
+    these may still run: one that makes a further attempt, for example. Before CPython 3.13 `clear` would close it. Only
+    a frame that has ended shows the garbage collector a reference to its code.
     """
-    if any(one is frame.f_code for one in gc.get_referents(frame)):
+    if any(value is frame.f_code for value in gc.get_referents(frame)):
         frame.clear()
 
 
@@ -92,16 +92,16 @@ DROPPED: Final = object()
 
 
 class Throttling(NamedTuple):
-    """An attempt that does not count, because it raised `Throttled`. Times are those of the loop's clock."""
+    """An attempt that does not count, because it raised `Throttled`. Times are on the loop's clock."""
 
     began: float
     ended: float
     closed: tuple[tuple[str, float], ...]
-    """The keys on which nothing starts from then on, each with the time until when."""
+    """The keys on which nothing starts from then on, each with the end of that."""
 
 
 class RareFacts:
-    """Facts about a job in a run that few jobs have; made when first needed."""
+    """Facts about a job in a run that few jobs have; created on demand."""
 
     __slots__ = (
         "adds_jobs",
@@ -128,26 +128,26 @@ class RareFacts:
     def __init__(self) -> None:
         self.timed_out = False
         self.ready = False  # whether it is a service that has called `started()`
-        self.ready_at: float | None = None  # when it called `started()`, which its views ask for after the run, too
-        self.scope: Any = None  # for a service with a timeout: the scope that has it, until the service is ready
-        self.consumers = 0  # how many jobs that use its result have not started, if `keep_result` is False
+        self.ready_at: float | None = None  # when it called `started()`; views read it after the run, too
+        self.scope: Any = None  # of a service with a timeout, until it is ready
+        self.consumers = 0  # the jobs that use its result and have not started, if `keep_result` is False
         self.released = False  # whether it is no longer counted as a consumer of its inputs
         self.listeners: list[Callable[[AbstractJob[Any]], None]] = []  # called when it has settled, or never will
         self.further_attempts = 0
-        self.fraction: float | None = None  # how much of its work it has done, as far as it has said so
-        self.watch: Any = None  # while it is called: what its signs of life put off, if it has an `idle_timeout`
-        self.throttled: tuple[Throttling, ...] = ()  # its attempts that did not count, because it raised `Throttled`
+        self.fraction: float | None = None  # the fraction of its work that it has reported as done
+        self.watch: Any = None  # during a call, with an `idle_timeout`: the timer that signs of life put off
+        self.throttled: tuple[Throttling, ...] = ()  # its attempts that raised `Throttled`, and so do not count
         self.held: tuple[tuple[float, float], ...] = ()  # when it ran, but waited for room on the machine
-        self.grant: Any = None  # what it has of the resources that it needs, a `Grant`
+        self.grant: Any = None  # its resources, a `Grant`
         self.runs_once = False  # whether no later run of its scheduler can reach it
-        self.context: Any = None  # that of the code that added it during the run, if it is not as that of the run
+        self.context: Any = None  # that of the code that added it during the run, if it differs from the run's
         self.adds_jobs = False  # whether it has added jobs, in a run with a journal
         self.restored = False  # whether its result comes from the journal of the run
-        self.not_restored: str | None = None  # why not, in a run with a journal
-        self.awaits: tuple[AbstractJob[Any], ...] = ()  # the jobs whose end it waits for now, in its body
+        self.not_restored: str | None = None  # the reason, in a run with a journal
+        self.awaits: tuple[AbstractJob[Any], ...] = ()  # the jobs whose end its body awaits now
 
     def is_empty(self) -> bool:
-        """Return whether there is nothing to know about a job that has settled."""
+        """Return whether a settled job needs none of these facts."""
         return (
             self.fraction is None
             and not (self.further_attempts or self.timed_out or self.restored or self.not_restored or self.consumers)
@@ -155,21 +155,21 @@ class RareFacts:
         )
 
     def notify(self, job: AbstractJob[Any]) -> None:
-        """Notify all who wait for `job` that it has settled, or that its run has ended without reaching it."""
+        """Call all listeners: the job has settled, or its run has ended without reaching it."""
         for listener in self.listeners:
             listener(job)
         self.listeners.clear()
 
 
 LONGEST_TEXT: Final = 200
-"""Characters of an exception's text that one line has room for."""
+"""Characters of an exception's text in one line."""
 
 UNCALLED: Final = object()
-"""Stands for what a job's function returned, if it has not been called yet."""
+"""A placeholder for the return value of a job's function that has not been called."""
 
 
 def no_result(job: AbstractJob[Any]) -> BaseException:
-    """Return what `result()` raises for a job that has no result: what the job raised, or why there is none."""
+    """Return the exception that `result()` raises for a job without a result."""
     failure = job._outcome
     if isinstance(failure, Failure):
         return failure.exception.with_traceback(failure.traceback)
@@ -193,23 +193,23 @@ KIND_FOR: Final = "give Job an async function, and ThreadJob a plain one"
 
 
 def not_awaitable(label: str, value: object) -> str:
-    """Return a message for a function that returned `value`, which cannot be awaited, with what to do."""
+    """Return the message for a function that returned `value`, which cannot be awaited, with the remedy."""
     return f"{label!r}: its function returned {shown(value)}, which is not awaitable; {KIND_FOR}"
 
 
 def not_awaited(label: str, coroutine: CoroutineType[Any, Any, Any]) -> TypeError:
-    """Close a coroutine that a job's function has returned, and return the error that says what to write instead."""
+    """Close a coroutine that a job's function has returned, and return the error with the remedy."""
     name = coroutine.__name__
-    with contextlib.suppress(Exception):  # it may have begun, and raise, or not want to end
+    with contextlib.suppress(Exception):  # a coroutine that has begun may raise, or resist its end
         coroutine.close()
     return TypeError(
-        f"{label!r}: its function returned the coroutine of {name}(), which nobody has awaited; "
+        f"{label!r}: its function returned the coroutine of {name}(), which was never awaited; "
         f"write: return await {name}()"
     )
 
 
 def explain(error: BaseException, job: AbstractJob[Any], awaitable: object, hint: str | None) -> str | None:
-    """Add notes to what `job` raised, if its text alone does not say what to do; return the hint for the log."""
+    """Add notes to the exception of `job` if its text alone has no remedy; return the hint for the log."""
     if hint is not None:
         add_note(error, f"{job.label!r}: {hint}")
     if isinstance(error, TypeError) and awaitable is not UNCALLED and not is_awaitable(awaitable):
@@ -227,7 +227,7 @@ def add_note(error: BaseException, note: str) -> None:
 
 def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
     """Return whether a value can be awaited; False if it raises when it is inspected."""
-    if type(value) is CoroutineType:  # usually; to ask the abstract class takes ten times as long
+    if type(value) is CoroutineType:  # the usual case; `isinstance` with an ABC is ten times as slow
         return True
     try:
         return _functions.is_awaitable(value)
@@ -236,7 +236,7 @@ def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
 
 
 def text_of(error: BaseException) -> str:
-    """Return the text of an exception, whatever its `__str__` does."""
+    """Return the text of an exception, even if its `__str__` raises."""
     try:
         return str(error)
     except Exception as fault:
@@ -244,7 +244,7 @@ def text_of(error: BaseException) -> str:
 
 
 def in_one_line(error: BaseException) -> str:
-    """Return the type and the text of an exception on one short line, whatever its `__str__` does."""
+    """Return the type and the text of an exception on one short line, even if its `__str__` raises."""
     text = " ".join(text_of(error).split())
     if len(text) > LONGEST_TEXT:
         text = text[: LONGEST_TEXT - 1] + "…"

@@ -1,4 +1,4 @@
-"""What one job requires: how it is stored, how users see it, and how it is found in what users give."""
+"""The requirements of one job: their storage, the users' view, and their extraction from users' arguments."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from ._job import AbstractJob
 
     Required: TypeAlias = "AbstractJob[Any] | JobSequence | Iterable[Required] | None"
-    """What users give where jobs are wanted: jobs, Sequences, None, or collections of these."""
+    """Requirements as users give them: jobs, Sequences, None, or collections of these."""
 
 MANY_REQUIREMENTS: Final = 16
-"""From this number on, requirements are kept in a dict. A tuple takes a quarter of the memory, but a slow search."""
+"""From this number on, requirements are kept in a dict. A tuple takes a quarter of the memory; its search is slow."""
 
 
 class Requirements(AbstractSet[Any]):
-    """A read-only view of what one job requires, in the order in which it was added."""
+    """A read-only view of a job's requirements, in the order in which they were added."""
 
     __slots__ = ("_job",)
 
@@ -38,7 +38,7 @@ class Requirements(AbstractSet[Any]):
         return iter(tuple(self._job._required))
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of requirements."""
         return len(self._job._required)
 
     def __repr__(self) -> str:
@@ -56,8 +56,8 @@ def flatten_simple(given: Any, state_of: Callable[[Any], Any]) -> tuple[Any, ...
     This is several times as fast as `flatten`.
 
     Args:
-        given: what the user gave.
-        state_of: returns the state of a job. It raises if something is not a job, or has not been initialised.
+        given: the user's value.
+        state_of: returns the state of a job. It raises for anything else, and for a job that is not initialised.
 
     """
     things: Any = given if given.__class__ is list or given.__class__ is tuple else (given,)
@@ -75,8 +75,8 @@ def flatten(things: Iterable[Any], purpose: str, method: str) -> Iterator[Abstra
     """Yield the jobs in `things`, in order: jobs, Sequences, None, and collections of these at any depth.
 
     Args:
-        things: what the user gave.
-        purpose: what they are for, as errors say it.
+        things: the user's values.
+        purpose: their use, for errors.
         method: "_all" if a Sequence stands for all of its jobs; "_last" if it stands for its last job.
 
     Raises:

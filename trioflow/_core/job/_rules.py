@@ -1,4 +1,4 @@
-"""Whether a job may run, judged when all that it requires has settled.
+"""The decision whether a job may run, taken when all its requirements have settled.
 
 The first condition that is true decides:
 
@@ -28,32 +28,32 @@ RUNS: Final = (SCHEDULED, None)
 
 
 def judge(job: AbstractJob[Any], rule: Rule) -> tuple[JobState, Failure | None]:
-    """Return SCHEDULED, SKIPPED or BLOCKED for a job whose requirements have all settled; if BLOCKED, also why."""
+    """Return SCHEDULED, SKIPPED or BLOCKED for a job whose requirements have settled; if BLOCKED, also the failure."""
     if holds(rule):
         return RUNS
     if rule.run_if == "failed" and not any(map(has_failed, job._required)):
         return JobState.SKIPPED, None
     essential = job._required if rule.run_if == "succeeded" else rule.inputs
-    failed = [one for one in essential if has_failed(one)]
+    failed = [requirement for requirement in essential if has_failed(requirement)]
     if failed:
         return JobState.BLOCKED, Failure(_requirement_failed(job, min(failed, key=_when)))
-    if any(one._state is JobState.SKIPPED for one in essential):
+    if any(requirement._state is JobState.SKIPPED for requirement in essential):
         return JobState.SKIPPED, None
     return RUNS
 
 
 def holds(rule: Rule) -> bool:
-    """Return True if it is quickly seen that a job may run; False means that `judge` has to decide."""
+    """Return True if a fast check shows that a job may run; after False, `judge` has to decide."""
     if rule.run_if != "settled":
         return False
-    for one in rule.inputs:  # noqa: SIM110  # the generator of an all() would cost as much as everything else here
-        if one._state is not SUCCEEDED:
+    for requirement in rule.inputs:  # noqa: SIM110  # the generator of an all() would cost as much as everything else here
+        if requirement._state is not SUCCEEDED:
             return False
     return True
 
 
 def has_failed(job: AbstractJob[Any]) -> bool:
-    """Return whether a requirement counts as failed; for use when the job that requires it is judged."""
+    """Return whether a requirement counts as failed in a decision about the job that requires it."""
     return job._state not in GOOD and not job._is_ready()
 
 

@@ -24,13 +24,12 @@ T_contra = TypeVar("T_contra", contravariant=True)
 
 
 # For type checkers only: they infer a service's result from the annotation of `task_status`. That is
-# `trio.TaskStatus[T]` or `anyio.abc.TaskStatus[T]`, so what is passed is both. No type can express "the parameter
-# called task_status has this type, whatever the other parameters are". So there is one Protocol for each number of
-# other parameters.
+# `trio.TaskStatus[T]` or `anyio.abc.TaskStatus[T]`, so the argument is both. No type can express "the parameter called
+# task_status has this type, whatever the other parameters are": hence one Protocol for each number of these.
 if TYPE_CHECKING:
 
     class GivenStatus(anyio.abc.TaskStatus[T_contra], trio.TaskStatus[T_contra], Protocol[T_contra]):
-        """What a service's function gets as `task_status`."""
+        """The type of the argument `task_status` of a service's function."""
 
 
 class Serves0(Protocol[T_co]):
@@ -66,7 +65,7 @@ class Serves3(Protocol[T_co]):
 
 
 class TaskStatus(Generic[T]):
-    """The object that a service's function gets as `task_status`; there is one for each call."""
+    """The argument `task_status` of a service's function; each call gets its own."""
 
     __slots__ = ("_job", "_over", "_run")
 
@@ -215,7 +214,7 @@ class Service(FunctionJob[T], look=Look("service", "hexagon", ("{{", "}}"), plac
 def _check_parameters(function: Callable[..., Any]) -> None:
     try:
         parameters = signature_of(function).parameters
-    except (TypeError, ValueError):  # its signature is not known; the call will fail if it is wrong
+    except (TypeError, ValueError):  # unknown signature: the call will fail if it is wrong
         return
     if "task_status" not in parameters and all(p.kind is not p.VAR_KEYWORD for p in parameters.values()):
         raise TypeError(

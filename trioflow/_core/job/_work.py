@@ -1,4 +1,4 @@
-"""What a job tells a journal of its work: what identifies it, and which files it reads and writes."""
+"""A job's description for a journal: the identity of its work, and the files that it reads and writes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 @dataclass(frozen=True, slots=True)
 class Hidden:
-    """A value of which a journal keeps a hash alone: an environment, for example, with passwords in it.
+    """A value of which a journal keeps only a hash: an environment, for example, with passwords in it.
 
     Args:
         value: the value.
@@ -25,15 +25,15 @@ class Hidden:
 @final
 @dataclass(frozen=True, slots=True)
 class Depfile:
-    """A file in which a compiler says what it has read, in the form that make reads: `gcc -MMD` writes one.
+    """A file in which a compiler lists the files that it has read, in make's format: `gcc -MMD` writes one.
 
-    A command with `reads=Depfile("main.d")` runs again when one of the files has changed that this file names, or when
-    one of them is gone. What these are is known once the command has succeeded: a journal keeps it. A command that does
-    not write the file has failed.
+    A command with `reads=Depfile("main.d")` runs again when one of the files that this file names has changed, or is
+    gone. The list is known once the command has succeeded: a journal keeps it. A command that does not write the file
+    fails.
 
     Args:
         path: the file.
-        cwd: the directory that names in it are relative to; None for that of the command.
+        cwd: the base directory of relative names in it; None for that of the command.
 
     Example:
         >>> job = CommandJob(
@@ -49,7 +49,7 @@ class Depfile:
 @final
 @dataclass(frozen=True, slots=True)
 class Optional:
-    """A file that a command may write, among its `writes`: if it is not there, the command has not failed.
+    """A file that a command may write, among its `writes`: if it is missing, the command has not failed.
 
     Args:
         path: the file.
@@ -64,20 +64,20 @@ class Optional:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
-    """What a job does, as far as a journal has to know it; see `AbstractJob.for_journal`.
+    """A job's work as a journal identifies it; see `AbstractJob.for_journal`.
 
-    A result holds as long as a later run finds all of this as it was. Jobs among the arguments and options stand for
+    A result is valid as long as a later run finds all of this unchanged. Jobs among the arguments and options stand for
     their results, in lists, tuples and the values of dicts too.
 
     Args:
         what: the kind of work: "command", for example.
-        arguments: what it works on, in its order.
-        options: what else decides how it is done, in an order that stays. All of them None or False are as none.
+        arguments: the arguments of the work, in order.
+        options: its other settings, in a fixed order. All of them None or False count as none.
         reads: files, directories and patterns, such as `src/**/*.c`, that it reads; and each `Depfile`.
-        writes: those that it writes anew. What an attempt that came to no end has left of them is renamed to
-            NAME.partial before the job runs again.
-        appends: files that it appends to. They are cut back to the length that they had before such an attempt.
-        begins_anew: files that each attempt begins anew, so that nothing has to be done about them.
+        writes: those that it writes anew. What an unfinished attempt has left of them is renamed to NAME.partial before
+            the job runs again.
+        appends: files that it appends to. They are truncated to their length before such an attempt.
+        begins_anew: files that each attempt overwrites, so that they need no care.
 
     Example:
         >>> class Compress(AbstractJob):
@@ -99,12 +99,12 @@ class Work:
     begins_anew: Iterable[Path] = ()
 
     def __post_init__(self) -> None:
-        """Take text or a path alone for a list of one, and what can be walked through only once as it is now."""
+        """Wrap a single text or path in a tuple, and copy iterables that can be read only once."""
         for name in ("arguments", "options", "reads", "writes", "appends", "begins_anew"):
             given: Any = getattr(self, name)
             object.__setattr__(self, name, (given,) if _is_path(given) else tuple(given))
 
 
 def _is_path(given: Any) -> bool:
-    """Return whether this names a file, or a file with the names of files."""
+    """Return whether `given` is a path or a `Depfile`."""
     return isinstance(given, (str, bytes, os.PathLike, Depfile))
