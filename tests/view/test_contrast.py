@@ -46,8 +46,7 @@ def test_text_of_the_report_can_be_read(scheme: str) -> None:
     for ground in ("ground", "card", "stripe"):
         for text in ("ink", "soft", "accent", "good", "bad"):
             assert contrast(found[text], found[ground]) >= 4.5, (text, ground)
-    for text, ground in (("good", "good-ground"), ("bad", "bad-ground"), ("ink", "open-ground")):
-        assert contrast(found[text], found[ground]) >= 4.5, (text, ground)
+    assert contrast(found["bad"], found["bad-ground"]) >= 4.5
 
 
 def fills(text: str) -> dict[str, str]:

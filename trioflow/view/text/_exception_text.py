@@ -68,6 +68,13 @@ def formatted(error: BaseException, frames: TracebackType | None = None) -> str:
     return "".join(whole.format())
 
 
+def place(error: BaseException, frames: TracebackType | None = None) -> traceback.FrameSummary | None:
+    """Return the innermost frame that is not ours; None if there is none."""
+    stack = traceback.extract_tb(frames or error.__traceback__)
+    kept = _without_ours(stack, (OURS, *_directories()))
+    return kept[-1] if kept else None
+
+
 def _directories() -> list[str]:
     loaded = [sys.modules[name].__file__ for name in BETWEEN if name in sys.modules]
     return [f"{os.path.dirname(file)}/" for file in loaded if file is not None]

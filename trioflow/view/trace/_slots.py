@@ -90,7 +90,7 @@ def slot_use(record: TraceRecord) -> SlotUse:
         ((cause, name), since, until)
         for parts in found.values()
         for (cause, name), times in parts.items()
-        if cause not in ("work", WaitCause.JOBS)
+        if isinstance(cause, WaitCause) and cause is not WaitCause.JOBS
         for since, until in times
     ]
     work = sum(until - since for parts in found.values() for since, until in parts.get(WORK, ()))

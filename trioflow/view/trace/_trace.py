@@ -226,9 +226,9 @@ class Trace(Recorder):
     def export_as_htmlfile(self, path: str | PathLike[str]) -> None:
         """Write a report for a browser: one file, which loads nothing else.
 
-        It has the verdict and the counts, the failures with their tracebacks, where the time went, the timeline, a
-        table of all jobs that can be sorted and searched, and the graph. If that would have more than 40 boxes, jobs
-        that are alike are one box, or each nested scheduler. Without `dot` the page
+        It has the verdict and the counts; what went wrong, with what that kept from running; what took the time; the
+        graph, the timeline, and a table of all jobs that can be sorted and searched. If the graph would have more than
+        40 boxes, jobs that are alike are one box, or each nested scheduler. Without `dot` the page
         says how to install it; a graph too large to be read is left out.
 
         Args:

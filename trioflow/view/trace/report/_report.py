@@ -7,7 +7,6 @@ forbids it to load anything.
 
 from __future__ import annotations
 
-import html as escapes
 import json
 import string
 from collections import Counter
@@ -17,9 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ...._core.api.views import (
-    HOW_RUNS_END,
     JobState,
-    StopReason,
     duration_text,
     durations_in_column,
     given_label,
@@ -28,19 +25,16 @@ from ...._core.api.views import (
     size_text,
 )
 from ...graph import _render
-from ...text import _debrief, _exception_text, _verdict
+from ...text import _verdict
 from .._record import TraceRecord
 from .._spans import RunSpan, Span
-from .._table import wall
 from ..timeline import _timeline
 from ..timeline._bars import waits_in_words
-from . import _commands, _graph, _sections, _what_if
+from . import _commands, _failures, _graph, _head, _sections, _what_if
+from ._names import name_of, shown_name, text_of
 
-MOST_FAILURES: Final = 200
-"""Groups of equal failures."""
 MOST_NAMES: Final = 100
-"""Jobs of one group that are named, and background jobs."""
-MOST_INCIDENTS: Final = 5
+"""Background jobs that are named."""
 TIMELINE_WIDTH: Final = 1200
 LINK_TO_WHAT_IF: Final = '<a href="#what-if">What if</a>'
 
@@ -49,27 +43,27 @@ def html(record: TraceRecord, folder: Path) -> str:
     """Return the whole page, which will be in `folder`."""
     roots = record.roots
     name = ", ".join(dict.fromkeys(_title(record, run) for run in roots)) or "nothing has run"
-    failures = _failed(record)
     commands = _commands.details(record, folder)
     what_if = _what_if.section(record)
     return string.Template(_part("report.html")).substitute(
-        title=_text(shortened(name)),
+        title=text_of(shortened(name)),
         style=_part("report.css"),
         style_of_the_graph=_render.rules(),
-        sentence=_sentence(record, roots),
-        summary=_summary(record, roots),
+        style_of_the_verdict=_head.verdict(record)[0],
+        head=_head.title(record, shortened(name)),
+        states=_head.states(record) if roots else "",
+        failures=_failures.what_went_wrong(record, commands),
+        path=_head.what_took_the_time(record),
+        slots=_sections.slots(record),
         graph="\n".join(
             _graph.section(one, record.critical_jobs) for one in dict.fromkeys(run.scheduler for run in roots)
         ),
         words=_sections.words(record, bool(what_if)),
         about=_sections.about(roots),
-        about_timeline=_about_timeline(record),
         timeline=_timeline.svg(record, TIMELINE_WIDTH),
         time_spent=_sections.time_spent(record),
         what_if=what_if,
         link_to_what_if=LINK_TO_WHAT_IF if what_if else "",
-        failure_count=str(len(failures)),
-        failures=_failures(record, failures, commands),
         background=_background(record),
         data=_data(record, commands),
         script=_part("report.js"),
@@ -88,151 +82,6 @@ def _part(name: str) -> str:
     return (resources.files("trioflow.view.trace.report") / name).read_text(encoding="utf-8")
 
 
-def _text(text: str) -> str:
-    return escapes.escape(printable(text))
-
-
-def _lines(text: str) -> str:
-    return escapes.escape("\n".join(printable(line.expandtabs()) for line in text.rstrip("\n").split("\n")))
-
-
-# ---- summary
-
-
-def _summary(record: TraceRecord, roots: list[RunSpan]) -> str:
-    verdicts = dict.fromkeys(_verdict_on(record, run) for run in roots)
-    facts = [f'<span class="badge {css}">{_text(text)}</span>' for css, text in verdicts]
-    failed = len(_failed(record))
-    if failed and any(css == "open" for css, _ in verdicts):
-        facts.append(f'<span class="badge bad">{failed} failed</span>')
-    facts += [f"<span>{fact}</span>" for fact in _facts(record, roots)]
-    return "\n".join(facts)
-
-
-def _sentence(record: TraceRecord, roots: list[RunSpan]) -> str:
-    """Return how the run went, for readers who know nothing of stop reasons, as HTML."""
-    if not roots:
-        return "Nothing has run."
-    run = roots[-1]
-    tally = record.tally
-    jobs = f"{tally.failed} of {tally.jobs} job{'s' * (tally.jobs != 1)} failed" if tally.failed else "no job failed"
-    if run.finished_at is None or run.reason is None:
-        return f"The run was still under way when this report was written; so far {jobs}."
-    culprit = f" of {_culprit(record, run)}" if run.culprit is not None else ""
-    more = DRAINED if run.reason is StopReason.DRAINED else ""
-    return f"The run {HOW_RUNS_END[run.reason]}{culprit}{more}; {jobs}."
-
-
-DRAINED: Final = ": no more jobs were to start, and those that ran went on to their end"
-
-
-def _culprit(record: TraceRecord, run: RunSpan) -> str:
-    span = record.culprit(run)
-    return "" if span is None else f"<b>{_name(span)}</b>"
-
-
-def _verdict_on(record: TraceRecord, run: RunSpan) -> tuple[str, str]:
-    """Return the style and the words for how a run ended: those of all views."""
-    if run.finished_at is None or run.reason is None:
-        return "open", "still running"
-    said = _verdict.verdict(run.reason, record.tally, None)
-    return ("good" if said.is_good else "bad"), said.words
-
-
-def _facts(record: TraceRecord, roots: list[RunSpan]) -> Iterator[str]:
-    """Yield what else is known of the whole run, as HTML."""
-    if not roots:
-        return
-    is_over = all(run.finished_at is not None for run in roots)
-    yield f"{'took' if is_over else 'for'} {duration_text(record.now - record.began)}{'' if is_over else ' so far'}"
-    yield f"began {wall(record, record.began).replace('T', ' ').partition('.')[0].rstrip('Z')} UTC"
-    yield record.tally.in_words()
-    counted = "; a nested scheduler counts as one" if len(record.runs) > len(roots) else ""
-    for run in roots:
-        if run.culprit is not None:
-            yield f"culprit: {_culprit(record, run)}"
-        if run.window_sizes:
-            sizes = [size for _, size in run.window_sizes]
-            yield f"{min(sizes)} to {max(sizes)} jobs at once, {sizes[-1]} in the end (adaptive window{counted})"
-        elif run.window is not None:
-            yield f"at most {run.window} job{'s' * (run.window != 1)} at once (window {run.window}{counted})"
-    if record.incidents:
-        messages = "; ".join(mark.message.partition("\n")[0] for mark in record.incidents[:MOST_INCIDENTS])
-        yield f"incidents: {len(record.incidents)} (<bdi>{_text(messages)}</bdi>)"
-
-
-def _about_timeline(record: TraceRecord) -> str:
-    path = " A thick border marks the critical path: the jobs that decided when the run ended." if record.chain else ""
-    return (
-        "Each bar is a job, from its start to its end; jobs in one row follow each other."
-        f"{path} Point at a bar for its details."
-    )
-
-
-# ---- failures
-
-
-def _failed(record: TraceRecord) -> list[Span]:
-    """Return the jobs that failed by themselves."""
-    return [record.spans[number] for number in record.failures]
-
-
-def _failures(record: TraceRecord, spans: list[Span], commands: dict[int, dict[str, Any]]) -> str:
-    """Return a piece for each group of equal failures, as in `debrief`."""
-    if not spans:
-        return '<p class="note">No job failed.</p>'
-    shown = _debrief.grouped((span, span.critical, record.failures[span.number]) for span in spans)[:MOST_FAILURES]
-    rest = len(spans) - sum(map(len, shown))
-    more = f'<p class="note">{rest} more are in the table.</p>' if rest else ""
-    return "\n".join(_group(record, group, commands, len(shown) <= 5) for group in shown) + more
-
-
-def _group(record: TraceRecord, spans: list[Span], commands: dict[int, dict[str, Any]], is_open: bool) -> str:
-    """Return what is told of failures that are equal but for their messages: one traceback, that of the first."""
-    first = spans[0]
-    critical = '<span class="badge bad">critical</span> ' * first.critical
-    title = _name(first) if len(spans) == 1 else f"{len(spans)} failures of one kind"
-    names = ""
-    if len(spans) > 1:
-        items = [_member(span) for span in spans[:MOST_NAMES]]
-        if len(spans) > MOST_NAMES:
-            items.append(f"<li>and {len(spans) - MOST_NAMES} more, which are in the table</li>")
-        names = f"<ul>{''.join(items)}</ul><p>The first of them:</p>"
-    failure = record.failures[first.number]
-    trace = _exception_text.formatted(failure.exception, failure.traceback)
-    command = _command(commands[first.number]) if first.number in commands else ""
-    return (
-        f'<details class="failure" data-first="{first.number}"{" open" * is_open}><summary>{critical}<b>{title}</b> '
-        f"{_exception(first)}</summary>{names}{command}<pre>{_lines(trace)}</pre></details>"
-    )
-
-
-def _member(span: Span) -> str:
-    return f'<li><a href="#detail" data-number="{span.number}">{_name(span)}</a> {_exception(span)}</li>'
-
-
-def _exception(span: Span) -> str:
-    return f"<bdi>{_text(span.exception_text)}</bdi>"
-
-
-def _command(details: dict[str, Any]) -> str:
-    links = [
-        f'{stream}: <a href="{escapes.escape(address)}">{_text(path)}</a>' for stream, address, path in details["files"]
-    ]
-    facts = " · ".join([_text(details["facts"]), *links])
-    outputs = [f"<p>{_text(title)}:</p><pre>{_lines(text)}</pre>" for title, text in details["outputs"]]
-    return f'<p><code>{_text(details["command"])}</code></p><p class="note">{facts}</p>{"".join(outputs)}'
-
-
-def _name(span: Span) -> str:
-    """Return the name of a job as HTML, isolated from what stands beside it, in case it runs from right to left."""
-    return f"<bdi>{_text(_shown_name(span))}</bdi>"
-
-
-def _shown_name(span: Span) -> str:
-    return (shortened(span.path) if span.path.strip() else "(empty label)") + f" (run {span.run})" * (span.run > 1)
-
-
 def _is_background(span: Span) -> bool:
     return span.forever and span.state not in _verdict.TROUBLE
 
@@ -242,7 +91,7 @@ def _background(record: TraceRecord) -> str:
     spans = [span for span in record.leaves if _is_background(span)]
     if not spans:
         return ""
-    items = [f"<li><b>{_name(span)}</b> {_text(_life(record, span))}</li>" for span in spans[:MOST_NAMES]]
+    items = [f"<li><b>{name_of(span)}</b> {text_of(_life(record, span))}</li>" for span in spans[:MOST_NAMES]]
     if len(spans) > MOST_NAMES:
         items.append(f"<li>and {len(spans) - MOST_NAMES} more</li>")
     title = f"{len(spans)} background job{'s' * (len(spans) > 1)}"
@@ -295,7 +144,7 @@ def _row(record: TraceRecord, span: Span, marked: bool, place: int, texts: list[
     start = None if span.started_at is None else span.started_at - record.began
     seconds = (start, span.waited, span.elapsed)
     times = [None if one is None else [round(one, 9), text] for one, text in zip(seconds, texts, strict=True)]
-    path, kind, exception = map(printable, (_shown_name(span), span.kind, span.exception_text))
+    path, kind, exception = map(printable, (shown_name(span), span.kind, span.exception_text))
     signs = {
         "critical path": marked,
         "critical": span.critical,

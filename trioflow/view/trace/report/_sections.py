@@ -37,15 +37,20 @@ def time_spent(record: TraceRecord) -> str:
     rows = "".join(map(_row, spent.kinds, cells))
     more = len(spent.kinds) - _spent.MOST_KINDS
     note = f'<p class="note">{more} more kinds took less.</p>' if more > 0 else ""
-    told = str(spent)[:1].upper() + str(spent)[1:]
     picture = _time_spent.svg(record, WIDTH)
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
     return (
-        f'<p class="note">{_text(told)}. '
+        f'<p class="note">'
         f"Half of the jobs of a kind worked for p50 or less, and 95 % of them for p95 or less.</p>"
         f'<div class="card scroll" tabindex="0">{picture}</div>'
         f'<div class="card scroll kinds" tabindex="0">{table}</div>{note}'
     )
+
+
+def slots(record: TraceRecord) -> str:
+    """Return the sentence about what the slots did."""
+    told = str(_spent.time_spent(record))
+    return _text(told[:1].upper() + told[1:]).replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _row(one: _spent.KindTime, cells: tuple[list[str], list[tuple[str, str]]]) -> str:
@@ -83,8 +88,6 @@ def _words(record: TraceRecord) -> Iterator[tuple[str, str]]:
         yield "restored", "its result comes from an earlier run, whose journal had it; it did not run again"
     if len({span.kind for span in spans}) > 1:
         yield "kind", "what does the work: for instance, a Job is a function in Python, a CommandJob another program"
-    if any(run.culprit is not None for run in record.roots):
-        yield "culprit", "the job because of which the run stopped"
     if nested:
         yield "a / in a path", "the second job is in the group before the slash (a nested Scheduler)"
     yield "start", "when it began, counted from the beginning of the run"
@@ -131,7 +134,6 @@ def about(roots: list[RunSpan]) -> str:
 
 
 def _host(roots: list[RunSpan]) -> Iterator[tuple[str, str]]:
-    yield "host", platform.node() or "unknown"
     yield "system", platform.platform()
     packages = [f"Python {platform.python_version()}", *filter(None, map(_version, ("trioflow", "trio", "anyio")))]
     yield "versions", ", ".join(packages)
@@ -149,7 +151,7 @@ def _options(run: RunSpan, is_named: bool) -> Iterator[tuple[str, str]]:
     """Yield the options that are not as they are by default."""
     scheduler = run.scheduler
     found = {
-        "jobs_window": None if run.window is None else str(run.window),
+        "jobs_window": _window(run),
         "timeout": None if scheduler.timeout is None else duration_text(scheduler.timeout),
         "policy": name_of_policy(scheduler.policy),
         "pool": None if scheduler.pool is None else repr(scheduler.pool),
@@ -157,3 +159,11 @@ def _options(run: RunSpan, is_named: bool) -> Iterator[tuple[str, str]]:
     }
     of = f" of {run.label}" if is_named else ""
     yield from ((name + of, said) for name, said in found.items() if said is not None)
+
+
+def _window(run: RunSpan) -> str | None:
+    """Return the size of the window; of one that adapts, the smallest, the largest and the last."""
+    if run.window_sizes:
+        sizes = [size for _, size in run.window_sizes]
+        return f"{min(sizes)} to {max(sizes)}, {sizes[-1]} in the end (adaptive)"
+    return None if run.window is None else str(run.window)

@@ -1,0 +1,72 @@
+"""What took the time of a past run: the jobs on its critical path, what they waited for, and the share of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
+
+from ..._core.api.views import WaitCause, shortened
+from .._states import CAUSES
+from ._critical import settled_at
+from ._record import TraceRecord
+from ._spans import Span
+
+MANY: Final = 12
+"""Jobs on the path: of more, those of one kind are told together."""
+LEAST: Final = 1e-9
+"""Seconds: a shorter gap between two jobs is the rounding of a sum."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathPart:
+    """One job of the critical path, or several of one kind; or what they waited for."""
+
+    name: str
+    """The job's label, or the kind; of a wait, what was waited for."""
+    seconds: float
+    number: int
+    """How many jobs these are."""
+    span: int
+    """The number of the first of them."""
+    is_wait: bool = False
+
+
+def path_parts(record: TraceRecord) -> list[PathPart]:
+    """Return the parts of the critical path, the longest first; together, they are the time of the run. O(n)."""
+    parts = list(_parts(record))
+    jobs = [part for part in parts if not part.is_wait]
+    found: dict[tuple[bool, str], PathPart] = {}
+    for part in parts:
+        is_kind = not part.is_wait and len(jobs) > MANY
+        key = part.is_wait, record.kinds[part.span] if is_kind else part.name if part.is_wait else str(part.span)
+        if (before := found.get(key)) is None:
+            found[key] = part
+        else:
+            name = key[1] if is_kind else before.name
+            found[key] = replace(before, name=name, seconds=before.seconds + part.seconds, number=before.number + 1)
+    return sorted(found.values(), key=lambda part: -part.seconds)
+
+
+def _parts(record: TraceRecord) -> Iterator[PathPart]:
+    """Yield each wait and each job of the path, in the order of time: each begins where the one before ended."""
+    at = record.began
+    for link in record.chain:
+        span = record.spans[link.number]
+        if span.number in record.nested or span.started_at is None:
+            continue
+        if span.started_at - at > LEAST:
+            yield PathPart(_waited_for(span), span.started_at - at, 1, span.number, is_wait=True)
+        end = min(settled_at(span), record.now)
+        begins = max(at, span.started_at)
+        if end > begins:
+            yield PathPart(shortened(span.path), end - begins, 1, span.number)
+        at = max(at, end)
+    if record.chain and record.now - at > LEAST:
+        yield PathPart("the end of the run", record.now - at, 1, record.chain[-1].number, is_wait=True)
+
+
+def _waited_for(span: Span) -> str:
+    """Return what a job waited for last, other than jobs."""
+    waits = [wait for wait in span.waits if wait.cause is not WaitCause.JOBS]
+    return waits[-1].words if waits else CAUSES[WaitCause.LOOP].what

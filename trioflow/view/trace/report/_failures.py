@@ -1,0 +1,143 @@
+"""In a report: what went wrong. Equal failures are one piece, with what they kept from running; then how it ended."""
+
+from __future__ import annotations
+
+import html as escapes
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from ...._core.api.views import HOW_RUNS_END, JobState, StopReason, duration_text
+from ...text import _debrief, _exception_text, _verdict
+from .._blocked import kept_from_running
+from .._record import TraceRecord
+from .._spans import RunSpan, Span
+from ._names import lines_of, name_of, text_of
+
+MOST_FAILURES: Final = 200
+"""Groups of equal failures."""
+MOST_OPEN: Final = 3
+"""Groups that can be seen at once; the others are folded."""
+MOST_NAMES: Final = 100
+"""Jobs of one group that are named."""
+MOST_BLOCKED: Final = 3
+"""Jobs that a failure kept from running, which are named."""
+MOST_INCIDENTS: Final = 5
+DRAINED: Final = ": no more jobs were to start, and those that ran went on to their end"
+
+
+def what_went_wrong(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str:
+    """Return the section."""
+    spans = [record.spans[number] for number in record.failures]
+    blocked = kept_from_running(record)
+    groups = _debrief.grouped((span, span.critical, record.failures[span.number]) for span in spans)
+    shown = [_Group(record, group, blocked, commands).html() for group in groups[:MOST_FAILURES]]
+    rest = len(spans) - sum(map(len, groups[:MOST_FAILURES]))
+    if rest:
+        shown.append(f'<p class="note">{rest} more are in the table.</p>')
+    if len(shown) > MOST_OPEN + 1:
+        more = "".join(shown[MOST_OPEN:])
+        number = len(groups) - MOST_OPEN
+        shown[MOST_OPEN:] = [
+            f'<details class="others"><summary>{number} other kinds of failures</summary>{more}</details>'
+        ]
+    shown += filter(None, (_ending(record, run) for run in record.roots))
+    shown += _incidents(record)
+    return "\n".join(shown) or '<p class="note">No job failed.</p>'
+
+
+def _ending(record: TraceRecord, run: RunSpan) -> str:
+    """Return how a run ended that went on neither to its end nor to a critical failure, and what it cut short."""
+    if run.reason in (None, StopReason.COMPLETED, StopReason.CRITICAL):
+        return ""
+    jobs = [span for span in record.outcomes if not span.forever]
+    cut = [name_of(span) for span in jobs if span.state is JobState.CANCELLED and span.started_at is not None]
+    unfinished = (JobState.IDLE, JobState.SCHEDULED, JobState.CANCELLED)
+    never = sum(span.state in unfinished and span.started_at is None for span in jobs)
+    said = [f"The run {HOW_RUNS_END[run.reason]}{DRAINED * (run.reason is StopReason.DRAINED)}."]
+    said += [f"Running then: {_verdict.listed(cut)}."] * bool(cut)
+    said += [f"{never} job{'s' * (never != 1)} never started."] * bool(never)
+    return f"<p>{' '.join(said)}</p>"
+
+
+def _incidents(record: TraceRecord) -> Iterator[str]:
+    if record.incidents:
+        messages = "; ".join(mark.message.partition("\n")[0] for mark in record.incidents[:MOST_INCIDENTS])
+        yield f"<p>Incidents: {len(record.incidents)} (<bdi>{text_of(messages)}</bdi>)</p>"
+
+
+class _Group:
+    """Failures that are equal but for their messages."""
+
+    def __init__(
+        self,
+        record: TraceRecord,
+        spans: list[Span],
+        blocked: dict[int, list[Span]],
+        commands: dict[int, dict[str, Any]],
+    ) -> None:
+        self._record: Final = record
+        self._spans: Final = spans
+        self._first: Final = spans[0]
+        self._failure: Final = record.failures[spans[0].number]
+        self._blocked: Final = [one for span in spans for one in blocked.get(span.number, ())]
+        self._command: Final = commands.get(spans[0].number)
+
+    def html(self) -> str:
+        """Return the piece: what failed, where, what that kept from running; the traceback is folded."""
+        first, number = self._first, len(self._spans)
+        title = _linked(first) if number == 1 else f"{number} jobs"
+        critical = ' <span class="badge bad">critical</span>' * first.critical
+        frame = _exception_text.place(self._failure.exception, self._failure.traceback)
+        line = "" if frame is None or not frame.line else f'<pre class="line">{lines_of(frame.line)}</pre>'
+        trace = lines_of(_exception_text.formatted(self._failure.exception, self._failure.traceback))
+        whose = "traceback" if number == 1 else "traceback of the first"
+        return (
+            f'<article class="failure"><p><b class="state-failed">{title}</b>{critical} {_exception(first)}</p>'
+            f'<p class="note">{" · ".join(self._facts(frame))}</p>{line}'
+            f"{self._names()}{_command(self._command)}"
+            f"<details><summary>{whose}</summary><pre>{trace}</pre></details></article>"
+        )
+
+    def _facts(self, frame: Any) -> Iterator[str]:
+        if frame is not None:
+            yield f"{text_of(Path(frame.filename).name)}:{frame.lineno} in {text_of(frame.name)}"
+        if len(self._spans) == 1 and self._first.elapsed is not None:
+            yield f"after {duration_text(self._first.elapsed)}"
+        number = len(self._blocked)
+        if number:
+            names = _verdict.listed([name_of(span) for span in self._blocked], MOST_BLOCKED)
+            yield f"<b>kept {number} job{'s' * (number != 1)} from running</b>: {names}"
+        else:
+            yield "kept no job from running"
+        if {link.number for link in self._record.chain} & {span.number for span in self._spans}:
+            yield "on the critical path"
+
+    def _names(self) -> str:
+        if len(self._spans) == 1:
+            return ""
+        items = [f"<li>{_linked(span)} {_exception(span)}</li>" for span in self._spans[:MOST_NAMES]]
+        if len(self._spans) > MOST_NAMES:
+            items.append(f"<li>and {len(self._spans) - MOST_NAMES} more, which are in the table</li>")
+        names = _verdict.listed([text_of(span.label) for span in self._spans], MOST_BLOCKED)
+        return f"<details><summary>{names}</summary><ul>{''.join(items)}</ul></details>"
+
+
+def _linked(span: Span) -> str:
+    return f'<a href="#detail" data-number="{span.number}">{name_of(span)}</a>'
+
+
+def _exception(span: Span) -> str:
+    return f"<bdi>{text_of(span.exception_text)}</bdi>"
+
+
+def _command(details: dict[str, Any] | None) -> str:
+    if details is None:
+        return ""
+    links = [
+        f'{stream}: <a href="{escapes.escape(address)}">{text_of(path)}</a>'
+        for stream, address, path in details["files"]
+    ]
+    facts = " · ".join([text_of(details["facts"]), *links])
+    outputs = [f"<p>{text_of(title)}:</p><pre>{lines_of(text)}</pre>" for title, text in details["outputs"]]
+    return f'<p><code>{text_of(details["command"])}</code></p><p class="note">{facts}</p>{"".join(outputs)}'

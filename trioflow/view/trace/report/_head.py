@@ -1,0 +1,101 @@
+"""The head of a report: the verdict, how many jobs are in which state, and what took the time, as HTML."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+from collections import Counter
+from typing import Final
+from urllib.parse import quote
+
+from ...._core.api.views import JobState, duration_text, printable, shortened
+from ..._states import LOOKS
+from ...text import _verdict
+from .._record import TraceRecord
+from .._shares import PathPart, path_parts
+from .._spans import RunSpan
+from ._names import text_of
+
+MOST_PARTS: Final = 6
+"""Parts of the critical path that have a line of their own."""
+GOOD, BAD, OPEN = "good", "bad", "open"
+
+
+def verdict(record: TraceRecord) -> tuple[str, str]:
+    """Return the style of the verdict, and its words: those of all views."""
+    found = dict.fromkeys(_verdict_on(record, run) for run in record.roots)
+    styles = {style for style, _ in found}
+    style = next((style for style in (BAD, OPEN, GOOD) if style in styles), OPEN)
+    return style, "; ".join(words for _, words in found)
+
+
+def _verdict_on(record: TraceRecord, run: RunSpan) -> tuple[str, str]:
+    culprit = record.culprit(run)
+    path = None if culprit is None else shortened(culprit.path)
+    reason = None if run.finished_at is None else run.reason
+    said = _verdict.verdict(reason, record.tally, record.now - record.began, path)
+    style = GOOD if said.is_good else OPEN if reason is None and not record.tally.failed else BAD
+    return style, printable(said.words)
+
+
+def title(record: TraceRecord, name: str) -> str:
+    """Return the name with the symbol of the verdict, the verdict, and when and where it ran."""
+    if not record.roots:
+        return f"<h1><bdi>{text_of(name)}</bdi></h1>"
+    style, words = verdict(record)
+    looks = {GOOD: LOOKS[JobState.SUCCEEDED], BAD: LOOKS[JobState.FAILED], OPEN: LOOKS[JobState.RUNNING]}
+    began = datetime.datetime.fromtimestamp(record.began + record.wall_offset).astimezone()
+    facts = [f"<bdi>{text_of(words)}</bdi>", began.isoformat(" ", "seconds")]
+    facts += [f"on {text_of(platform.node())}"] * bool(platform.node())
+    return (
+        f'<h1 class="{style}"><span class="symbol">{looks[style].sign}</span> <bdi>{text_of(name)}</bdi></h1>'
+        f'<p class="verdict">{" · ".join(facts)}</p>'
+    )
+
+
+def states(record: TraceRecord) -> str:
+    """Return a bar with the share of each state, and the counts."""
+    found = Counter(span.state for span in record.leaves if not (span.forever and span.state not in _verdict.TROUBLE))
+    parts = "".join(
+        f'<span class="part {state.value}" style="flex-grow:{found[state]}"></span>' for state in LOOKS if found[state]
+    )
+    return f'<div class="states" aria-hidden="true">{parts}</div><p class="note">{text_of(record.tally.in_words())}</p>'
+
+
+def what_took_the_time(record: TraceRecord) -> str:
+    """Return the parts of the critical path with their shares."""
+    parts = path_parts(record)
+    whole = record.now - record.began
+    if not parts or not whole:
+        return '<p class="note">Nothing took any time.</p>'
+    shown, rest = parts[:MOST_PARTS], parts[MOST_PARTS:]
+    if len(rest) == 1:
+        shown, rest = parts, []
+    longest = max(part.seconds for part in parts)
+    lines = [_line(record, part, longest, whole) for part in shown]
+    if rest:
+        seconds = sum(part.seconds for part in rest)
+        number = sum(part.number for part in rest if not part.is_wait)
+        lines.append(_row(f"{number} more" if number else "other waits", "more", seconds, longest, whole))
+    return f'<ol class="path">{"".join(lines)}</ol>'
+
+
+def _line(record: TraceRecord, part: PathPart, longest: float, whole: float) -> str:
+    number = f" × {part.number}" * (part.number > 1)
+    if part.is_wait:
+        return _row(f"waited for {text_of(part.name)}{number}", "wait", part.seconds, longest, whole)
+    name = f"<bdi>{text_of(part.name)}</bdi>"
+    if part.number == 1:
+        address = quote(printable(shortened(record.spans[part.span].path)), safe="")
+        name = f'<a href="#job={address}">{name}</a>'
+    return _row(name + number, "work", part.seconds, longest, whole)
+
+
+def _row(name: str, style: str, seconds: float, longest: float, whole: float) -> str:
+    width = 100 * min(1.0, seconds / longest)
+    share = 100 * seconds / whole
+    return (
+        f'<li><span class="name">{name}</span><span class="room"><span class="bar {style}" style="width:{width:.1f}%">'
+        f'</span></span><span class="number">{duration_text(seconds)}</span>'
+        f'<span class="number">{share:.0f}\N{NO-BREAK SPACE}%</span></li>'
+    )
