@@ -21,7 +21,7 @@ import anyio
 import hypothesis
 import pytest
 
-from trioflow._core.base import _graph
+from trioflow._core.base import _graph_algorithms
 from trioflow.abc import BackendName
 from trioflow.testing import run_virtual
 
@@ -245,7 +245,7 @@ def virtual(backend: str) -> Virtual:
 @pytest.fixture
 def many_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a run pause after every tenth job that it prepares, not after every thousandth: 50 jobs stand for 5000."""
-    monkeypatch.setattr(_graph, "BETWEEN_PAUSES", 10)
+    monkeypatch.setattr(_graph_algorithms, "BETWEEN_PAUSES", 10)
 
 
 @pytest.fixture(scope="session")

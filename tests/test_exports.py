@@ -136,8 +136,8 @@ def test_a_batch_starts_light() -> None:
         "multiprocessing", "concurrent.futures.process", "email", "urllib.request", "http", "pathlib", "fractions",
         "decimal", "difflib", "glob", "argparse", "unittest",
         "trioflow.view.monitor._monitor", "trioflow.view.trace._trace", "trioflow.view.text._listing",
-        "trioflow.simulation._simulate", "trioflow.journal._journal", "trioflow.jobs.ssh._job",
-        "trioflow.jobs.process._job", "trioflow.jobs._executor", "trioflow.testing",
+        "trioflow.simulation._simulate", "trioflow.journal._journal", "trioflow.jobs.ssh._ssh_job",
+        "trioflow.jobs.process._process_job", "trioflow.jobs._executor", "trioflow.testing",
     }  # fmt: skip
     code = (
         "import sys, trioflow.cli\nsys.argv = ['trioflow', 'batch', 'true', '{}', ':::', '1']\n"

@@ -27,7 +27,7 @@ from ._core.api import TrioflowError as TrioflowError
 from ._core.api import current_job as current_job
 from ._core.api import job as job
 from ._core.api import ref as ref
-from ._core.api import take_the_plain_way as _take_the_plain_way
+from ._core.api import use_plain_isolation as _take_the_plain_way
 from ._scheduler import Scheduler as Scheduler
 
 if _os.environ.get("TRIOFLOW_PLAIN"):
@@ -39,23 +39,23 @@ if _typing.TYPE_CHECKING:
     from .dask import DaskJob as DaskJob
     from .jobs._executor import ExecutorJob as ExecutorJob
     from .jobs._thread import ThreadJob as ThreadJob
+    from .jobs.command._command_job import CommandJob as CommandJob
+    from .jobs.command._command_service import CommandService as CommandService
     from .jobs.command._granted import granted as granted
-    from .jobs.command._job import CommandJob as CommandJob
-    from .jobs.command._ready import Line as Line
-    from .jobs.command._ready import Port as Port
-    from .jobs.command._ready import Succeeds as Succeeds
+    from .jobs.command._readiness import Line as Line
+    from .jobs.command._readiness import Port as Port
+    from .jobs.command._readiness import Succeeds as Succeeds
     from .jobs.command._result import CommandError as CommandError
     from .jobs.command._result import CommandResult as CommandResult
     from .jobs.command._result import exited_with as exited_with
     from .jobs.command._result import retry_on_exit as retry_on_exit
-    from .jobs.command._service import CommandService as CommandService
-    from .jobs.process._job import ProcessJob as ProcessJob
-    from .jobs.ssh._errors import SshError as SshError
-    from .jobs.ssh._errors import Unreachable as Unreachable
-    from .jobs.ssh._job import SshJob as SshJob
+    from .jobs.process._process_job import ProcessJob as ProcessJob
     from .jobs.ssh._nodes import LocalNode as LocalNode
     from .jobs.ssh._nodes import SshNode as SshNode
     from .jobs.ssh._nodes import SshNodes as SshNodes
+    from .jobs.ssh._ssh_errors import SshError as SshError
+    from .jobs.ssh._ssh_errors import Unreachable as Unreachable
+    from .jobs.ssh._ssh_job import SshJob as SshJob
     from .jobs.ssh._steps import Pull as Pull
     from .jobs.ssh._steps import Push as Push
     from .jobs.ssh._steps import Script as Script
@@ -99,13 +99,13 @@ _LATE = {
         ".jobs._executor": "ExecutorJob",
         ".jobs._thread": "ThreadJob",
         ".jobs.command._granted": "granted",
-        ".jobs.command._job": "CommandJob",
-        ".jobs.command._ready": "Line Port Succeeds",
+        ".jobs.command._command_job": "CommandJob",
+        ".jobs.command._readiness": "Line Port Succeeds",
         ".jobs.command._result": "CommandError CommandResult exited_with retry_on_exit",
-        ".jobs.command._service": "CommandService",
-        ".jobs.process._job": "ProcessJob",
-        ".jobs.ssh._errors": "SshError Unreachable",
-        ".jobs.ssh._job": "SshJob",
+        ".jobs.command._command_service": "CommandService",
+        ".jobs.process._process_job": "ProcessJob",
+        ".jobs.ssh._ssh_errors": "SshError Unreachable",
+        ".jobs.ssh._ssh_job": "SshJob",
         ".jobs.ssh._nodes": "LocalNode SshNode SshNodes",
         ".jobs.ssh._steps": "Pull Push Script ScriptText",
         ".journal._journal": "Journal",

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from graphviz import Digraph
 
     from ._core.api import AnyJob, Backend, Instrument, Required, Run, RunJournal
-    from .jobs.process._place import Processes
+    from .jobs.process._call_places import Processes
     from .simulation._durations import Durations
     from .view.graph._render import DrawingOptions, GraphOptions
 
@@ -39,9 +39,9 @@ def _check_processes(given: Any, name: str, who: str | Callable[[], str]) -> Any
     """Check where the calls of ProcessJobs are to be made."""
     if given is None:
         return None
-    from .jobs.process import _place
+    from .jobs.process import _call_places
 
-    return _place.checked(given, f"{name} of {who if isinstance(who, str) else who()}")
+    return _call_places.checked(given, f"{name} of {who if isinstance(who, str) else who()}")
 
 
 NOTHING: Final[dict[AnyJob, float]] = {}
@@ -140,9 +140,9 @@ class Scheduler(BaseScheduler):
         return _durations.of_jobs(self.durations, self)
 
     def _run_resource_totals(self) -> Mapping[str, int]:
-        from .jobs.process import _place
+        from .jobs.process import _call_places
 
-        return {_place.WORKERS: self._processes} if isinstance(self._processes, int) else {}
+        return {_call_places.WORKERS: self._processes} if isinstance(self._processes, int) else {}
 
     def _new_run(
         self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument], journal: Any

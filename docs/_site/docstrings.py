@@ -17,7 +17,7 @@ import trioflow.compat.asynciojobs
 import trioflow.compat.asynciojobs_classic
 import trioflow.compat.pyexpool
 import trioflow.dask
-from trioflow._core.job._option import Option
+from trioflow._core.job._option_descriptors import Option
 
 MODULES = (
     trioflow,

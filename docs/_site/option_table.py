@@ -3,7 +3,7 @@
 import inspect
 
 import trioflow
-from trioflow._core.job._option import Row, table
+from trioflow._core.job._option_descriptors import Row, table
 
 KINDS = (
     trioflow.Job,

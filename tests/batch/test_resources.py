@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from trioflow.batch import _batch, _machine, _numbers, _resources
+from trioflow.batch import _batch, _batch_pool, _quantities, _start_conditions
 from trioflow.batch._template import LineTemplate, Strings
 
 from .process import batch, meanwhile
@@ -27,7 +27,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def memory(monkeypatch: pytest.MonkeyPatch, free: Iterator[int]) -> None:
     """Let the machine have 8 GiB in all, and each time so many free."""
-    monkeypatch.setattr(_machine, "_meminfo", lambda name: 8 * GIB if name == "MemTotal" else next(free))
+    monkeypatch.setattr(_start_conditions, "_meminfo", lambda name: 8 * GIB if name == "MemTotal" else next(free))
 
 
 # ---- holds
@@ -54,7 +54,7 @@ def test_enough_memory_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_load_holds_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     """It has to be below the number, as in GNU parallel; retries wait too."""
     loads = iter([2, 3, 1, 2, 0])
-    monkeypatch.setattr(_machine, "load", lambda: next(loads))
+    monkeypatch.setattr(_start_conditions, "load", lambda: next(loads))
     done = batch("--load", "2", "--retries", "2", "echo {}; exit 1", ":::", "a")
     assert (done.stdout, done.exit_code) == ("a\n", 1)
     assert (
@@ -67,7 +67,7 @@ def test_a_load_holds_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_batch_that_stops_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """When `--halt` is met while the next start is held, the batch ends."""
     loads = itertools.chain([0], itertools.repeat(9))
-    monkeypatch.setattr(_machine, "load", lambda: next(loads))
+    monkeypatch.setattr(_start_conditions, "load", lambda: next(loads))
     done = batch("-j2", "--load", "2", "--halt", "soon,fail=1", "exit", ":::", 1, 2, 3)
     assert done.exit_code == 1
 
@@ -76,32 +76,32 @@ def test_what_the_load_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     """Those that run or wait for a disk at this moment, but for this program; elsewhere the average of a minute."""
     stat = tmp_path / "stat"
     stat.write_text("cpu  1 2 3\nprocs_running 4\nprocs_blocked 2\nsoftirq 1 2\n")
-    monkeypatch.setattr(_machine, "STAT", stat)
-    assert _machine.load() == 5
+    monkeypatch.setattr(_start_conditions, "STAT", stat)
+    assert _start_conditions.load() == 5
     stat.unlink()
     monkeypatch.setattr(os, "getloadavg", lambda: (0.25, 1.0, 2.0))
-    assert _machine.load() == 0.25
+    assert _start_conditions.load() == 0.25
 
 
 def test_numbers_of_the_load() -> None:
     """As for -j, but 0 is nearly none, not no limit."""
-    assert _numbers.load("3").most == 3
-    assert _numbers.load("200%").most == 2 * _numbers.usable_cpus()
-    assert _numbers.load("0").most == 0.01
+    assert _quantities.load("3").most == 3
+    assert _quantities.load("200%").most == 2 * _quantities.usable_cpus()
+    assert _quantities.load("0").most == 0.01
 
 
 def test_sizes_of_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Those of pools, and the small letters of GNU parallel."""
     memory(monkeypatch, itertools.repeat(1))
     sizes = {"1": 1, "4k": 4000, "4K": 4096, "1.5g": 15 * 10**8, "2m": 2 * 10**6, "1 GiB": GIB, "3 MB": 3 * 10**6}
-    assert {text: _machine.bytes_free(text).least for text in sizes} == sizes
+    assert {text: _start_conditions.bytes_free(text).least for text in sizes} == sizes
     for text in ("", "-1", "4x", "lots", "nan", "4KG"):
         with pytest.raises(ValueError, match="write a number and a unit"):
-            _machine.bytes_free(text)
+            _start_conditions.bytes_free(text)
     with pytest.raises(ValueError, match="9G will never be free: this machine has 8 GiB"):
-        _machine.bytes_free("9G")
+        _start_conditions.bytes_free("9G")
     monkeypatch.undo()
-    monkeypatch.setattr(_machine, "MEMINFO", tmp_path / "nothing")
+    monkeypatch.setattr(_start_conditions, "MEMINFO", tmp_path / "nothing")
     done = batch("--memfree", "1G", "echo", ":::", "a")
     assert done.exit_code == 255
     assert "does not say how much memory is free" in done.stderr
@@ -152,12 +152,12 @@ def test_logs_do_not_depend_on_what_was_granted() -> None:
 def test_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processors, memory and cards are known without --pool."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert _resources.of_machine("gpu") == ["3", "5"]
-    assert _resources.of_machine("cpu") == _numbers.usable_cpus()
-    assert _resources.of_machine("mem") == _machine.memory_in_all()
+    assert _batch_pool.of_machine("gpu") == ["3", "5"]
+    assert _batch_pool.of_machine("cpu") == _quantities.usable_cpus()
+    assert _batch_pool.of_machine("mem") == _start_conditions.memory_in_all()
     assert batch("--needs", "gpu=2", "echo {gpu}", ":::", "a").stdout == "3,5 a\n"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    assert _resources.of_machine("gpu") == []
+    assert _batch_pool.of_machine("gpu") == []
 
 
 @pytest.mark.parametrize(

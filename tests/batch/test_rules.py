@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow.batch import BatchError, _joblog, _numbers
+from trioflow.batch import BatchError, _joblog, _quantities
 from trioflow.batch._halt import CommandTally, Halt
 from trioflow.batch._joblog import CommandOutcome
 from trioflow.batch._output import Backlog, tagged
@@ -29,14 +29,14 @@ LOGGED = st.builds(
 )
 def test_durations(text: str, seconds: float) -> None:
     """Seconds, minutes, hours and days may be combined as in GNU parallel."""
-    assert _numbers.seconds(text) == seconds
+    assert _quantities.seconds(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1 m", "200%", "1e3", "inf", "nan", "."])
 def test_what_is_no_duration(text: str) -> None:
     """Any other text is refused, with an example of what to write."""
     with pytest.raises(ValueError, match="is not a duration: give seconds"):
-        _numbers.seconds(text)
+        _quantities.seconds(text)
 
 
 @pytest.mark.parametrize(
@@ -44,21 +44,21 @@ def test_what_is_no_duration(text: str) -> None:
 )
 def test_slots(text: str, slots: int) -> None:
     """On a machine with four CPUs; at least one."""
-    assert _numbers.slots(text, cpus=4) == slots
+    assert _quantities.slots(text, cpus=4) == slots
 
 
 def test_no_limit_is_what_descriptors_last_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """`-j 0` starts as many commands as this process may have files open for."""
-    monkeypatch.setattr(_numbers.resource, "getrlimit", lambda which: (340, 340) if which == 7 else (-1, -1))
-    assert _numbers.resource.RLIMIT_NOFILE == 7
-    assert _numbers.slots("0") == 50
+    monkeypatch.setattr(_quantities.resource, "getrlimit", lambda which: (340, 340) if which == 7 else (-1, -1))
+    assert _quantities.resource.RLIMIT_NOFILE == 7
+    assert _quantities.slots("0") == 50
 
 
 @pytest.mark.parametrize("text", ["", "x", "1.5", "+5%", "4k", "²"])
 def test_what_is_no_number_of_slots(text: str) -> None:
     """Any other text is refused, with what to write."""
     with pytest.raises(ValueError, match="is not a number of jobs"):
-        _numbers.slots(text)
+        _quantities.slots(text)
 
 
 @pytest.mark.parametrize(

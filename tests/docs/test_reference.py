@@ -16,7 +16,7 @@ import trioflow.abc
 from trioflow import CommandJob, Journal, Monitor, Scheduler, SshNode
 from trioflow._core.api.journals import SaveName
 from trioflow.abc import AbstractJob, BackendName, JobserverStyle, OnTimeout, PolicyName, RunIf
-from trioflow.jobs.command._options import Leftovers, Pin
+from trioflow.jobs.command._spawn_options import Leftovers, Pin
 from trioflow.jobs.ssh._nodes import OnUnreachable
 from trioflow.journal._journal import Durable
 from trioflow.view.graph._style import Direction

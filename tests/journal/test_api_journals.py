@@ -23,7 +23,7 @@ class Shelf:
 
     def open_for(self, scheduler: journals.BaseScheduler) -> OnShelf:
         """Return what a run asks."""
-        return OnShelf(self, journals.Paths(scheduler))
+        return OnShelf(self, journals.PathCache(scheduler))
 
 
 class OnShelf:
@@ -31,7 +31,7 @@ class OnShelf:
 
     commits_each = False
 
-    def __init__(self, shelf: Shelf, paths: journals.Paths) -> None:
+    def __init__(self, shelf: Shelf, paths: journals.PathCache) -> None:
         self._shelf, self._paths = shelf, paths
         self._kept: dict[str, tuple[str, Any]] = {}
 
@@ -68,7 +68,7 @@ class OnShelf:
         if isinstance(job, journals.FunctionJob):
             return repr(journals.call_with(job, journals.value_of))
         work = job.for_journal()
-        return repr((work.what, journals.with_inputs(work.arguments, journals.value_of)))
+        return repr((work.what, journals.substitute_inputs(work.arguments, journals.value_of)))
 
 
 async def double(number: int) -> int:
@@ -108,7 +108,7 @@ def test_its_faults_end_the_run(virtual: Virtual) -> None:
 def test_the_name_of_a_job_that_was_dropped_stays_taken() -> None:
     """Whether or not somebody has asked for it before: so those after it are called the same in each run."""
     jobs = [Job(double, number, label="same") for number in range(3)]
-    paths = journals.Paths(Scheduler(jobs))
+    paths = journals.PathCache(Scheduler(jobs))
     paths.forget(jobs[0])
     assert [paths.of(job) for job in jobs[1:]] == ["same#2", "same#3"]
 

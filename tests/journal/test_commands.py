@@ -24,9 +24,9 @@ from trioflow import (
     SshJob,
 )
 from trioflow.abc import Hidden, Work
-from trioflow.journal._files import names_in_rules
+from trioflow.journal._file_stamps import names_in_rules
+from trioflow.journal._serialization import NotSerializable
 from trioflow.journal._store import Store
-from trioflow.journal._values import Unstorable
 
 from ..pythons import python
 
@@ -270,7 +270,7 @@ def test_a_depfile_that_is_none_is_told(place: Path, backend: str, text: str, ca
 def test_depfiles_are_read_as_make_reads_them(text: str, names: list[str]) -> None:
     """Several rules, long lines, and names with whatever may be in them."""
     assert names_in_rules(text) == names
-    with pytest.raises(Unstorable, match="no rule"):
+    with pytest.raises(NotSerializable, match="no rule"):
         names_in_rules("main.c")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 
 from trioflow import Job, JobState, Scheduler, Service
-from trioflow.journal import _ending
+from trioflow.journal import _run_summary
 from trioflow.journal._store import Store
 
 from ..conftest import Virtual
@@ -22,13 +22,13 @@ async def serve(*, task_status: Any) -> None:
     task_status.started()
 
 
-def ending_of(virtual: Virtual, file: Path, scheduler: Scheduler) -> _ending.RunSummary:
+def ending_of(virtual: Virtual, file: Path, scheduler: Scheduler) -> _run_summary.RunSummary:
     async def run() -> None:
         await scheduler.co_run(journal=file)
 
     virtual(run)
     store = Store(file, writes=False)
-    ending = _ending.read(store.runs()[-1].ending)
+    ending = _run_summary.read(store.runs()[-1].ending)
     store.close()
     assert ending is not None
     return ending

@@ -25,7 +25,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import CommandJob, CommandResult, Scheduler
-from trioflow.journal._values import Unstorable, dumps, form, loads
+from trioflow.journal._serialization import NotSerializable, dumps, form, loads
 
 
 @dataclasses.dataclass
@@ -206,7 +206,7 @@ def with_attribute(value: Any, name: str) -> Any:
 )
 def test_what_would_not_come_back_equal_is_refused(value: Any, said: str) -> None:
     """When it is stored, by name; and not when it is read, or never."""
-    with pytest.raises(Unstorable, match=said):
+    with pytest.raises(NotSerializable, match=said):
         dumps(value)
 
 
@@ -281,7 +281,7 @@ circle.append(circle)
 )  # fmt: skip
 def test_what_cannot_be_stored_is_named(value: Any, said: str) -> None:
     """The error names the type, wherever in the value it is."""
-    with pytest.raises(Unstorable, match=said):
+    with pytest.raises(NotSerializable, match=said):
         dumps(value)
 
 
@@ -304,20 +304,20 @@ def test_reading_calls_no_code_of_a_class() -> None:
 )  # fmt: skip
 def test_a_strange_text_is_refused(text: str) -> None:
     """It imports nothing, calls nothing, and is an error of one kind."""
-    with pytest.raises(Unstorable):
+    with pytest.raises(NotSerializable):
         loads(text)
     assert "antigravity" not in sys.modules
 
 
 def test_a_member_of_an_enumeration_that_is_gone_is_told() -> None:
     """Such a result is of an older version of the program."""
-    with pytest.raises(Unstorable, match=r"'GONE' of .*, which is not there any more"):
+    with pytest.raises(NotSerializable, match=r"'GONE' of .*, which is not there any more"):
         loads(dumps(socket.AddressFamily.AF_UNIX).replace("AF_UNIX", "GONE"))
 
 
 def test_a_class_whose_fields_have_changed_is_refused() -> None:
     """A result of an older class is not filled in halfway."""
-    with pytest.raises(Unstorable, match="fields have changed"):
+    with pytest.raises(NotSerializable, match="fields have changed"):
         loads(dumps(Point(1.0)).replace('"inner"', '"other"'))
 
 
@@ -325,9 +325,9 @@ def test_a_class_whose_fields_have_changed_is_refused() -> None:
 def test_a_named_tuple_whose_fields_have_changed_is_refused(written: str) -> None:
     """So is one that has become another kind of class."""
     text = dumps(Pair(1, 2))
-    with pytest.raises(Unstorable, match="fields have changed"):
+    with pytest.raises(NotSerializable, match="fields have changed"):
         loads(text.replace("[1,2]", written))
-    with pytest.raises(Unstorable, match="fields have changed"):
+    with pytest.raises(NotSerializable, match="fields have changed"):
         loads(text.replace("[1,2]", "[]").replace(":Pair", ":Point"))
 
 

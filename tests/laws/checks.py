@@ -10,7 +10,7 @@ import anyio
 import trio
 from hypothesis import HealthCheck, Phase, settings
 
-from trioflow.testing._turns import Turns, ordered
+from trioflow.testing._task_order import Turns, ordered
 
 from ..conftest import Virtual
 from .flow_laws import LAWS_OF_FLOW

@@ -1,7 +1,7 @@
 """Put small faults into the package, one at a time, and see whether the tests notice them.
 
     python -m tests.mutation                            # 200 of the whole package: an hour or two
-    python -m tests.mutation --room limits --sample 50
+    python -m tests.mutation --room admission --sample 50
     python -m tests.mutation --seed 7                   # the sample that a run with this seed has tried
 
 First the tests of a room run once, with coverage, so that each mutant meets only the tests that reach its line, the
@@ -47,7 +47,7 @@ ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "job": ("trioflow/_core/job", (*ENGINE, *VIEWS, *KINDS, "tests/journal/test_api_journals.py")),
     "scheduler": ("trioflow/_core/scheduler", (*ENGINE, *VIEWS, "tests/cli/test_check.py")),
     "run": ("trioflow/_core/run", (*ENGINE, *VIEWS, *KINDS, "tests/journal/test_restoring.py")),
-    "limits": ("trioflow/_core/limits", (*ENGINE, *VIEWS)),
+    "admission": ("trioflow/_core/admission", (*ENGINE, *VIEWS)),
     "base": ("trioflow/_core/base", (*ENGINE, *VIEWS, "tests/view/test_units.py")),
     "batch": ("trioflow/batch", ("tests/batch",)),
     "check": ("trioflow/check", ("tests/cli/test_check.py",)),

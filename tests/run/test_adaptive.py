@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import Adaptive, Job, JobTimeout, Pool, Scheduler, Service, Throttled, Trace, simulate
-from trioflow._core.limits._window import Control
+from trioflow._core.admission._window import WindowController
 from trioflow.abc import AbstractJob, Instrument
 from trioflow.testing import run_virtual
 from trioflow.view.monitor._live import LiveSource
@@ -251,7 +251,7 @@ def test_bad_windows_are_refused(make: Any, error: type[Exception], message: str
 @given(events=st.lists(st.tuples(st.floats(0, 5), st.sampled_from(["success", "trouble"]), st.booleans())))
 def test_the_size_stays_between_minimum_and_maximum(events: list[tuple[float, str, bool]]) -> None:
     """Whatever happens; and it never grows by more than one."""
-    control, now = Control(Adaptive(2, 7)), 10.0
+    control, now = WindowController(Adaptive(2, 7)), 10.0
     for latency, kind, is_full in events:
         before, now = control.size, now + 0.5
         if kind == "success":
@@ -263,7 +263,7 @@ def test_the_size_stays_between_minimum_and_maximum(events: list[tuple[float, st
 
 def test_it_shrinks_by_the_mean_of_ten_latencies() -> None:
     """Each mean is of the jobs since the one before it; after the window has shrunk, only of those that began since."""
-    control, now = Control(Adaptive(1, 100)), 0.0
+    control, now = WindowController(Adaptive(1, 100)), 0.0
 
     def after(number: int, latency: float) -> int:
         nonlocal now
@@ -282,7 +282,7 @@ def test_it_shrinks_by_the_mean_of_ten_latencies() -> None:
 
 def test_it_measures_the_lowest_latency_again_after_a_hundred_higher_means() -> None:
     """Then it goes down to half; while the latency stays the lowest, it does not."""
-    control, now, sizes = Control(Adaptive(1, 8)), 0.0, list[int]()
+    control, now, sizes = WindowController(Adaptive(1, 8)), 0.0, list[int]()
     for latency, means in ((1.0, 200), (1.25, 99), (1.25, 1)):
         for _ in range(10 * means):
             now += latency

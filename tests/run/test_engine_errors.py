@@ -9,7 +9,7 @@ import pytest
 
 from trioflow import Job, Scheduler, StopReason
 from trioflow._core.run._ending import Ending
-from trioflow._core.run._links import Links
+from trioflow._core.run._requirement_counts import RequirementCounts
 from trioflow._core.run._run import Run
 from trioflow._core.run._workers import Workers
 
@@ -21,7 +21,7 @@ from ..conftest import Virtual
     ("owner", "method", "options", "reason", "end"),
     [
         (Run, "settle_error", {}, StopReason.INTERRUPTED, 1),  # before the job has settled
-        (Links, "release", {}, StopReason.INTERRUPTED, 1),  # afterwards
+        (RequirementCounts, "release", {}, StopReason.INTERRUPTED, 1),  # afterwards
         # When the worker has no job any more.
         pytest.param(Workers, "may_park", {}, StopReason.INTERRUPTED, 2, marks=pytest.mark.fast_way),
         (Run, "_until_drained", {}, StopReason.DRAINED, 0.5),  # in the task that waits for the run

@@ -15,7 +15,7 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import Job, JobState, Scheduler, Sequence, StopReason
-from trioflow._core.run._worker import Turn, Worker
+from trioflow._core.run._worker import TimeSlice, Worker
 
 from ..bodies import nothing, pass_time, turns
 
@@ -102,7 +102,7 @@ def test_runs_in_one_loop_share_its_turns(virtual: Virtual, again: bool) -> None
 
 def test_who_may_wait_for_a_turn() -> None:
     """Twice as many workers as found time left in the last turn, within limits."""
-    turn = Turn(0.0, cast(Any, None))
+    turn = TimeSlice(0.0, cast(Any, None))
     for found, most in [(1, 2), (5, 10), (12, 24), (13, 24)]:
         last = turn.number
         assert all(turn.begin(last, turn.ends) for _ in range(found))
@@ -121,7 +121,7 @@ def test_others_stand_in_the_line() -> None:
     class Waiting:
         run = SimpleNamespace(backend=SimpleNamespace(turn=suspended, park=suspended))
 
-    turn = Turn(0.0, cast(Any, None))
+    turn = TimeSlice(0.0, cast(Any, None))
     workers: list[Any] = [Waiting() for _ in range(turn.most + 2)]
     waiting = [turn.next(worker) for worker in workers]
     for one in waiting:
@@ -134,13 +134,13 @@ def test_others_stand_in_the_line() -> None:
 def waits_for_a_turn(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
     """Return a list to which each worker is added that waits for a turn, each time."""
     waits: list[Worker] = []
-    wait_for_next = Turn.next
+    wait_for_next = TimeSlice.next
 
-    async def counted(self: Turn, worker: Worker) -> int:
+    async def counted(self: TimeSlice, worker: Worker) -> int:
         waits.append(worker)
         return await wait_for_next(self, worker)
 
-    monkeypatch.setattr(Turn, "next", counted)
+    monkeypatch.setattr(TimeSlice, "next", counted)
     return waits
 
 

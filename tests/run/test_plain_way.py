@@ -24,7 +24,7 @@ from trioflow._core import backend
 from trioflow._core.backend.isolation import _fast_asyncio, _fast_trio
 from trioflow._core.backend.isolation._fast_asyncio import FastAsyncio
 from trioflow._core.backend.isolation._fast_trio import FastTrio
-from trioflow._core.backend.isolation._parts import PartsDifferError
+from trioflow._core.backend.isolation._private_apis import PrivateApiMismatch
 
 from ..places import PACKAGE
 
@@ -233,7 +233,7 @@ def test_each_part_is_asked_whether_it_behaves(
     monkeypatch.setattr(_fast_asyncio, "STATES_BY_REF", states.data)
     way._check_private_parts()
     monkeypatch.setattr(owner, name, other)
-    with pytest.raises(PartsDifferError, match=said):
+    with pytest.raises(PrivateApiMismatch, match=said):
         way._check_private_parts()
 
 
@@ -242,7 +242,7 @@ def test_each_part_is_asked_whether_it_behaves(
 def test_a_part_that_is_missing_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that somebody may see what a new version has changed."""
     monkeypatch.delattr(trio.lowlevel.Task, name)
-    with pytest.raises(PartsDifferError, match=f"^Task has no {name}$"):
+    with pytest.raises(PrivateApiMismatch, match=f"^Task has no {name}$"):
         _fast_trio._check_private_parts()
 
 

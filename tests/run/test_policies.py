@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import Job, Scheduler, Sequence, current_job
-from trioflow._core.base._graph import finding_longest_paths, in_chunks
-from trioflow._core.limits.policy._named import NAMED
-from trioflow._core.limits.policy._outlook import usual
+from trioflow._core.admission.policy._builtin_policies import NAMED
+from trioflow._core.admission.policy._upward_ranks import usual
+from trioflow._core.base._graph_algorithms import finding_longest_paths, in_chunks
 from trioflow.abc import AbstractJob, PolicyName
 
 from ..bodies import DepthFirst, take

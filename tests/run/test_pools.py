@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import Job, JobState, Pool, Rate, Scheduler, Sequence, Service, ThreadJob, current_job
-from trioflow._core.base import _graph
-from trioflow._core.limits import _admission
-from trioflow._core.limits._admission import Admission
+from trioflow._core.admission import _admission
+from trioflow._core.admission._admission import Admission
+from trioflow._core.base import _graph_algorithms
 from trioflow.abc import Instrument
 from trioflow.testing import run_virtual
 
@@ -326,7 +326,7 @@ def test_a_priority_that_comes_while_it_runs_is_compared_with_who_has_passed(vir
 
 def test_a_run_that_is_still_being_prepared_is_not_woken(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would start a job before its successors have been counted, and never release them."""
-    monkeypatch.setattr(_graph, "BETWEEN_PAUSES", 10)
+    monkeypatch.setattr(_graph_algorithms, "BETWEEN_PAUSES", 10)
     shared = Pool(cpu=2)
     first = Job(nothing, needs={"cpu": 1})
     last = Job(nothing, required=first)

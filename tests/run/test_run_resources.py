@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trioflow import Job, Pool, Scheduler, Trace, simulate
-from trioflow._core.job import _options
+from trioflow._core.job import _job_options
 from trioflow.abc import declare_run_resource, need_of_run
 
 from ..bodies import nap
@@ -30,7 +30,7 @@ def two_benches() -> Iterator[None]:
     """Each run has two benches, in these tests alone."""
     declare_run_resource("benches", lambda: 2)
     yield
-    del _options.RUN_RESOURCES["benches"]
+    del _job_options.RUN_RESOURCES["benches"]
 
 
 def benches(number: int, **options: Any) -> list[Job[Any]]:

@@ -321,7 +321,7 @@ def test_19_annotations_of_a_class_with_a_method_list() -> None:
 
 
 def _names() -> dict[str, Any]:
-    import trioflow._core.scheduler._scheduler as module
+    import trioflow._core.scheduler._base_scheduler as module
 
     return vars(module)
 

@@ -10,17 +10,17 @@ PROLOGUE = """
 import signal, sys, time
 import anyio
 from trioflow import *
-from trioflow._core.scheduler._plain_code import STANDS_STILL, SignalWatch
+from trioflow._core.scheduler._sync_run import STANDS_STILL, SignalHandler
 from trioflow.abc import AbstractJob
 
-taken_note = SignalWatch.interrupt
+taken_note = SignalHandler.interrupt
 signals = []  # that have come to the watch of the run
 
 def take_note(self, interruption):
     signals.append(interruption)
     taken_note(self, interruption)
 
-SignalWatch.interrupt = take_note
+SignalHandler.interrupt = take_note
 
 async def until_signals(number):
     while len(signals) < number:

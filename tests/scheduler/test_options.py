@@ -14,15 +14,15 @@ import pytest
 from tests.bodies import BLOCKED, CANCELLED, FAILED, SUCCEEDED, DepthFirst, fail, fail_now, nap, nothing, timed
 from tests.conftest import Virtual
 from trioflow import AbstractJob, CommandJob, Job, Pool, Scheduler, Sequence, Service, StopReason, current_job
-from trioflow._core.job._option import Fixed, Option, table
-from trioflow._core.job._options import JobOptions
+from trioflow._core.job._job_options import JobOptions
+from trioflow._core.job._option_descriptors import Option, ReadOnlyOption, table
 from trioflow._core.run._current import current
 from trioflow._scheduler import SchedulerOptions
 from trioflow.abc import Instrument, run_of
 
 OF_JOBS = AbstractJob._declared
 OF_SCHEDULERS = Scheduler._declared
-FIXED = {name for name, option in OF_SCHEDULERS.items() if isinstance(option, Fixed)}
+FIXED = {name for name, option in OF_SCHEDULERS.items() if isinstance(option, ReadOnlyOption)}
 
 
 class Effect(NamedTuple):

@@ -20,8 +20,8 @@ import pytest
 
 from trioflow import Job, JobState, Scheduler, StopReason
 from trioflow._core import backend as _backend
-from trioflow._core.scheduler import _plain_code
-from trioflow._core.scheduler._plain_code import SignalWatch
+from trioflow._core.scheduler import _sync_run
+from trioflow._core.scheduler._sync_run import SignalHandler
 from trioflow.abc import AbstractJob, Instrument
 
 from ..bodies import fail, nothing
@@ -302,11 +302,11 @@ def test_how_python_shows_what_a_signal_has_raised(
     interruption, other = KeyboardInterrupt(), KeyboardInterrupt("other")
     interruption._trioflow_run = "mine"  # type: ignore[attr-defined]
     for error in (interruption, other):
-        _plain_code._excepthook(KeyboardInterrupt, error, None)
+        _sync_run._excepthook(KeyboardInterrupt, error, None)
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["KeyboardInterrupt: Ctrl-C ended the run of 'mine' in order", "KeyboardInterrupt: other"]
     monkeypatch.setattr("sys.stderr", None)
-    _plain_code._excepthook(KeyboardInterrupt, interruption, None)
+    _sync_run._excepthook(KeyboardInterrupt, interruption, None)
     assert not capsys.readouterr().out
 
 
@@ -347,7 +347,7 @@ def test_ctrl_c_in_a_cell_is_passed_to_the_thread_of_the_run() -> None:
         told.append(type(interruption))
         is_told.set()
 
-    assert _plain_code.run_in_thread(work, interrupt) == "done"
+    assert _sync_run.run_in_thread(work, interrupt) == "done"
     assert told == [KeyboardInterrupt]
 
 
@@ -366,7 +366,7 @@ def test_ctrl_c_before_the_loop_has_started_is_not_lost(backend: str) -> None:
         for _ in range(5):
             await chosen.checkpoint()
 
-    with SignalWatch(Running(), False) as watch:
+    with SignalHandler(Running(), False) as watch:
         signal.raise_signal(signal.SIGINT)
         chosen.run(main, {})
     assert [type(one) for one in taken] == [KeyboardInterrupt]
@@ -382,7 +382,7 @@ def test_ctrl_c_after_the_loop_has_ended_is_not_lost(backend: str) -> None:
     async def main() -> None:
         watch.loop_started(chosen.caller())
 
-    watch = SignalWatch(Scheduler(), False)
+    watch = SignalHandler(Scheduler(), False)
 
     def run() -> None:
         with watch:
@@ -398,7 +398,7 @@ def test_sigterm_after_the_loop_has_ended_is_not_lost() -> None:
     seen: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
     try:
-        with SignalWatch(Scheduler(), True):
+        with SignalHandler(Scheduler(), True):
             signal.raise_signal(signal.SIGTERM)
         assert seen == [signal.SIGTERM]
     finally:
@@ -445,7 +445,7 @@ def test_ctrl_c_is_not_lost_to_another_signal(backend: Any, order: str) -> None:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Count the loop as standing still from the first moment on."""
-    monkeypatch.setattr(_plain_code, "STANDS_STILL", 0)
+    monkeypatch.setattr(_sync_run, "STANDS_STILL", 0)
 
 
 def ctrl_c_twice() -> str:

@@ -40,13 +40,13 @@ from .. import (
     granted,
 )
 from ..abc import AbstractJob, Work
-from ..jobs.command._limits import Slots
+from ..jobs.command._resource_limits import Slots
 from ._halt import CommandTally, Halt
 from ._joblog import CommandOutcome, Joblog, outputs, shown
-from ._machine import Hold
 from ._output import Aside, Printer, TaggedLines, results_directory, save, tagged
 from ._quoting import Shell
 from ._sources import Arguments, Product
+from ._start_conditions import StartCondition
 from ._template import LineTemplate
 
 if TYPE_CHECKING:  # when the batch runs, it gets them only if it needs them: they take as long to import as the rest
@@ -128,7 +128,7 @@ class Options:
     nice: int | None = None
     memory_limit: int | None = None
     pin: bool = False
-    holds: Sequence[Hold] = ()
+    holds: Sequence[StartCondition] = ()
     needs: Mapping[str, Amount] = field(default_factory=dict[str, Any])
     pool: Pool | None = None
     at_once: int | None = None
@@ -287,7 +287,7 @@ class Batch:
         teller = Job(self._tell_all, label="tell", critical=True, save=None)  # first: it has to hear of each command
         self.scheduler: Final = BatchScheduler(teller, self._feeder, label="batch", pool=options.pool, keep_jobs=False)
         self._untold: Final[dict[BatchItem, None]] = {}
-        self._said = set[Hold]()  # the holds that have been reported
+        self._said = set[StartCondition]()  # the holds that have been reported
         self._stopped = False  # no further command starts
         # ---- where there is room: a node for each command that may start
         self._slots: Final = Slots()

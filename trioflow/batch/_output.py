@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, Final
 
 import anyio
 
-from ..jobs.command._capture import write_all
+from ..jobs.command._output_sinks import write_all
 from . import BatchError
 
 IN_MEMORY: Final = 16 << 20

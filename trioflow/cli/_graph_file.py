@@ -20,7 +20,7 @@ from msgspec import UNSET, UnsetType
 
 from .. import CommandJob, Depfile, Optional, Pool, Scheduler
 from ..abc import AbstractJob, JobserverStyle, OnTimeout, PolicyName, RunIf
-from ..jobs.command._options import Leftovers, Pin
+from ..jobs.command._spawn_options import Leftovers, Pin
 from ._graph_errors import (
     BadGraph,
     Doubled,

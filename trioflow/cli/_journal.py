@@ -15,8 +15,8 @@ import click
 
 from .. import JournalError, StopReason
 from ..abc import duration_text, printable
-from ..journal._ending import Failed
-from ..journal._ending import read as read_ending
+from ..journal._run_summary import Failed
+from ..journal._run_summary import read as read_ending
 from ..journal._store import Record, RunRecord, Store, reading
 from ..view.text._selection import matching
 from ..view.text._symbols import Symbols

@@ -15,9 +15,9 @@ from .._scheduler import Scheduler
 from ..abc import duration_text
 from ..jobs.command._result import CommandResult
 from ..jobs.posix._processes import describe
-from ..jobs.ssh._errors import SshError, Unreachable
-from ..jobs.ssh._job import SshJob
 from ..jobs.ssh._nodes import Node, SshNode
+from ..jobs.ssh._ssh_errors import SshError, Unreachable
+from ..jobs.ssh._ssh_job import SshJob
 from ..jobs.ssh._steps import Pull, Push, Script, Step
 from . import FINE, INTERRUPTED
 from ._signals import SecondSignal

@@ -17,7 +17,7 @@ import click
 
 from .. import Events, JobState, JUnit, Scheduler, StopReason, Summary, Trace
 from ..abc import AbstractJob, BackendName, Instrument, printable
-from ..batch import _numbers
+from ..batch import _quantities
 from ..view.monitor._monitor import can_draw, monitor_of_command
 from . import EXIT_CODES, FAILED, FINE, INTERRUPTED, STOPPED, _outputs
 from ._end_of_run import EndOfRun
@@ -33,7 +33,7 @@ def positive_seconds(text: str) -> float:
         ValueError: the text is not such a duration.
 
     """
-    number = _numbers.seconds(text)
+    number = _quantities.seconds(text)
     if not number > 0:
         raise ValueError(f"{text!r} is not a positive duration")
     return number

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from ..batch import _numbers
+from ..batch import _quantities
 from .batch._options import BatchCommand, parsed
 
 NOTES: Final = """\b
@@ -84,8 +84,10 @@ PATHS: Final = functools.partial(click.option, type=click.Path(), multiple=True,
 @click.option("-F", "--ssh-config", type=click.Path(), metavar="FILE", help="Configuration of ssh.")
 @click.option("-J", "--gateway", metavar="NODE", help="Reach the nodes through this one.")
 @click.option("--accept-new", is_flag=True, help="Take the keys of hosts that nobody knows yet.")
-@click.option("--connect-timeout", type=parsed(_numbers.seconds), default="30", metavar="TIME", help="For each node.")
-@click.option("--timeout", type=parsed(_numbers.seconds), metavar="TIME", help="End a command that takes longer.")
+@click.option(
+    "--connect-timeout", type=parsed(_quantities.seconds), default="30", metavar="TIME", help="For each node."
+)
+@click.option("--timeout", type=parsed(_quantities.seconds), metavar="TIME", help="End a command that takes longer.")
 @click.option("--tag", is_flag=True, help="Print each line at once, with the node's name in front.")
 @click.option("--tagstring", metavar="TEXT", help="The same with this in front: '{time} {node}: '.")
 def command(**options: Any) -> int:

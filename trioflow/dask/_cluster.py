@@ -24,9 +24,9 @@ from ..abc import (
     shown,
     users_of,
 )
-from ..jobs.process._job import ProcessJob
-from ..jobs.process._place import Elsewhere, Place, place_of
-from ._calls import PATIENCE, STAYED, address_of, call_there, imported
+from ..jobs.process._call_places import CallPlace, RemoteValue, place_of
+from ..jobs.process._process_job import ProcessJob
+from ._cluster_calls import PATIENCE, STAYED, address_of, call_there, imported
 
 if TYPE_CHECKING:
     from .._core.api.typed import (
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     AnyJob = AbstractJob[Any]
 
 
-class Cluster(Place):
+class Cluster(CallPlace):
     """A Dask cluster as the place for ProcessJobs: `Scheduler(..., processes=Cluster(client))`.
 
     A result that only jobs on the same cluster use stays there, and goes from worker to worker. It comes here if
@@ -90,8 +90,8 @@ class Cluster(Place):
     async def call(self, job: FunctionJob[Any]) -> Any:
         """Have the call of a ProcessJob made by the cluster; return its value, or that it has stayed there."""
         run, client = run_of(job), self.client
-        futures, uses = run.shared(Futures), run.shared(Uses)
-        await run.shared(Versions).check(job, client)
+        futures, uses = run.shared(Futures), run.shared(ResultConsumers)
+        await run.shared(PythonVersionCheck).check(job, client)
         call = call_of(job, partial(futures.given, client))
         comes = run.stores(job) or not uses.stays(job, client)
         future, value = await call_there(job, client, call, lambda: comes or not uses.stays(job, client))
@@ -101,7 +101,7 @@ class Cluster(Place):
         return value
 
 
-class Uses:
+class ResultConsumers:
     """Where the results of a run's jobs are used."""
 
     def __init__(self, _: RunHandle) -> None:
@@ -136,7 +136,7 @@ def _client_of(job: AnyJob) -> Any:
     return place.client if isinstance(place, Cluster) else None
 
 
-class Versions:
+class PythonVersionCheck:
     """Whether the workers of a cluster run another Python, whose code differs: it is asked once in a run."""
 
     def __init__(self, _: RunHandle) -> None:
@@ -318,7 +318,7 @@ class DaskJob(
 # ---- results: those that have stayed there, and the futures of those that are here too
 
 
-class OnCluster(Elsewhere):
+class OnCluster(RemoteValue):
     """A result that has stayed on a cluster."""
 
     __slots__ = ("_address", "client", "future")

@@ -14,7 +14,7 @@ import anyio.to_thread
 
 from ..abc import FunctionJob, JobOptions, Look, ThreadEvent, call_of, carried, run_of, shown
 from . import T, _pickling
-from ._carried import call_with_variables, with_variables
+from ._env_propagation import call_with_variables, with_variables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

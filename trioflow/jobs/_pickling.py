@@ -15,7 +15,7 @@ MakePickler = Callable[..., Any]
 """A class of picklers: takes a file, a protocol, whether to fix imports, and a callback for large buffers."""
 
 
-class WithoutMain(pickle.Pickler):
+class MainRejectingPickler(pickle.Pickler):
     """Refuses what the main module has defined, where that has no file that other processes could import."""
 
     def reducer_override(self, value: Any) -> Any:
@@ -28,7 +28,7 @@ class WithoutMain(pickle.Pickler):
         return NotImplemented
 
 
-class Nowhere:
+class NullFile:
     """A file that keeps nothing."""
 
     def write(self, data: object) -> int:
@@ -36,7 +36,7 @@ class Nowhere:
         return len(data)  # type: ignore[arg-type]
 
 
-NOWHERE: Final = Nowhere()
+NOWHERE: Final = NullFile()
 
 
 def check(call: functools.partial[Any], who: str, place: str, make_pickler: MakePickler = pickle.Pickler) -> None:

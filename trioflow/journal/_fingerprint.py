@@ -29,17 +29,17 @@ from .._core.api.journals import (
     AbstractJob,
     FunctionJob,
     Hidden,
-    Settings,
+    SlowPathOptions,
     Work,
     call_with,
     input_at,
     is_scheduler,
     outwards,
-    with_inputs,
+    substitute_inputs,
 )
-from . import _json
-from ._files import Files, change
-from ._values import BIG, PLAIN, Unstorable, digest, dumps, form, type_name
+from . import _msgspec_json
+from ._file_stamps import Files, change
+from ._serialization import BIG, PLAIN, NotSerializable, digest, dumps, form, type_name
 
 if TYPE_CHECKING:
     FormOf = Callable[[AbstractJob[Any]], str]
@@ -56,7 +56,7 @@ NAMES: Final = {
 }
 
 
-class Stand:
+class InputPlaceholder:
     """Stands for the result of a job inside a container of arguments."""
 
     __slots__ = ("form",)
@@ -78,7 +78,7 @@ class Fingerprints:
     def __init__(self, form_of: FormOf, files: Files, source: bool) -> None:
         self._form_of: Final = form_of
         self._files: Final = files
-        self._encode: Final = _json.encoder()
+        self._encode: Final = _msgspec_json.encoder()
         self._with_source: Final = source
         self._own_kinds: Final[set[type[Any]]] = set()  # those of trioflow itself
         self._hides = False  # of the present job, every value is to be hashed
@@ -87,7 +87,7 @@ class Fingerprints:
         self.known_by_name_only: Final[dict[str, None]] = {}
         """Labels of jobs whose function is a closure or a lambda, of which a name does not say enough."""
 
-    def of(self, job: AbstractJob[Any], work: Work | None, settings: Settings | None) -> str:
+    def of(self, job: AbstractJob[Any], work: Work | None, settings: SlowPathOptions | None) -> str:
         """Return the fingerprint of a job whose inputs have settled.
 
         Args:
@@ -96,7 +96,7 @@ class Fingerprints:
             settings: what it says to the journal.
 
         Raises:
-            Unstorable: something that identifies it cannot be stored; the text says what.
+            NotSerializable: something that identifies it cannot be stored; the text says what.
 
         """
         parts: dict[str, Any] = {}
@@ -109,7 +109,7 @@ class Fingerprints:
         ):
             parts["h"] = True
         if settings is not None and settings.key is not None:
-            return _json.encode({**parts, "key": self._form(settings.key, "its key")}).decode()
+            return _msgspec_json.encode({**parts, "key": self._form(settings.key, "its key")}).decode()
         if isinstance(job, FunctionJob):
             self._add_call(job, parts)
         elif work is not None:
@@ -129,7 +129,9 @@ class Fingerprints:
     def _add_call(self, job: FunctionJob[Any], parts: dict[str, Any]) -> None:
         call = call_with(job, self._stand)
         if call is None:
-            raise Unstorable("its arguments, because it was made of a coroutine object: give Job the function, or key=")
+            raise NotSerializable(
+                "its arguments, because it was made of a coroutine object: give Job the function, or key="
+            )
         function, args, values = call
         if values:
             parts["k"] = {name: self._form(values[name], f"argument {name!r}") for name in sorted(values)}
@@ -189,7 +191,7 @@ class Fingerprints:
             try:
                 source = digest(inspect.getsource(called).encode())
             except (OSError, TypeError) as error:
-                raise Unstorable(f"the source of its function, which cannot be read ({error})") from None
+                raise NotSerializable(f"the source of its function, which cannot be read ({error})") from None
         if bound is None and name is not None and job.label not in self.known_by_name_only:
             self._functions[function] = found, source
         return found, source
@@ -201,8 +203,8 @@ class Fingerprints:
     def _add_work(self, work: Work, parts: dict[str, Any]) -> None:
         """Add what a kind of job that is not a function says of itself."""
         parts["f"] = work.what
-        parts["a"] = self._positional(with_inputs(work.arguments, self._stand))
-        options = with_inputs(work.options, self._stand)
+        parts["a"] = self._positional(substitute_inputs(work.arguments, self._stand))
+        options = substitute_inputs(work.options, self._stand)
         if any(one is not None and one is not False for one in options):
             parts["o"] = self._form(options, "its options")
         reads = self._files.read(work)
@@ -219,22 +221,22 @@ class Fingerprints:
     # ---- values
 
     def _form(self, value: Any, what: str) -> str:
-        if type(value) is Stand:
+        if type(value) is InputPlaceholder:
             return value.form
         try:
             text = dumps(value) if type(value) in PLAIN else dumps(value, self._extra)
             return f"~{digest(text.encode())}" if self._hides else form(text)
-        except Unstorable as error:
-            raise Unstorable(f"{what} ({error})") from None
+        except NotSerializable as error:
+            raise NotSerializable(f"{what} ({error})") from None
         except Exception as error:  # from an attribute of a user's own class
-            raise Unstorable(f"{what}, which raised {error!r}") from None
+            raise NotSerializable(f"{what}, which raised {error!r}") from None
 
-    def _stand(self, job: AbstractJob[Any]) -> Stand:
-        return Stand(self._form_of(job))
+    def _stand(self, job: AbstractJob[Any]) -> InputPlaceholder:
+        return InputPlaceholder(self._form_of(job))
 
     def _extra(self, value: Any) -> Any:
         kind = cast(Any, type(value))
-        if type(value) is Stand:
+        if type(value) is InputPlaceholder:
             return {"$": "result", "v": value.form}
         if type(value) is Hidden:
             return digest(dumps(value.value).encode())
@@ -242,7 +244,7 @@ class Fingerprints:
             job: AbstractJob[Any] = value  # pyright: ignore[reportUnknownVariableType]
             fate = {"r": self._fate(job)} if self._has_settled(job) else {}
             return {"$": "job", "v": job.path, **fate}
-        raise Unstorable(f"a value of type {type_name(kind)}")
+        raise NotSerializable(f"a value of type {type_name(kind)}")
 
     def _has_settled(self, job: AbstractJob[Any]) -> bool:
         """Return whether the present job waits for another one: it, or a scheduler around it, is required."""
@@ -262,7 +264,7 @@ class Fingerprints:
 def _is_storable(value: Any) -> bool:
     try:
         dumps(value)
-    except Unstorable:
+    except NotSerializable:
         return False
     return True
 
@@ -270,7 +272,7 @@ def _is_storable(value: Any) -> bool:
 def difference(old: str, new: str, job: AbstractJob[Any]) -> str | None:
     """Say in words what has changed between two fingerprints of a job; None if they differ in their order alone."""
     try:
-        before, now = _json.decode(old), _json.decode(new)
+        before, now = _msgspec_json.decode(old), _msgspec_json.decode(new)
         return None if before == now else _difference(before, now, job)
     except Exception:  # the file has been changed by somebody
         return "its fingerprint in the journal cannot be read"

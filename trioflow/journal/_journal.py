@@ -25,9 +25,9 @@ from .._core.api.journals import (
     NOT_THERE,
     SERVICE,
     AbstractJob,
-    Keeper,
+    JournalProtocol,
     NotStored,
-    Paths,
+    PathCache,
     RunJournal,
     SaveName,
     Work,
@@ -44,12 +44,12 @@ from .._core.api.journals import (
 from .._core.api.journals import (
     shown as shown_value,
 )
-from . import _json
-from ._ending import ALWAYS, Noted
-from ._files import Files, shown
+from . import _msgspec_json
+from ._file_stamps import Files, shown
 from ._fingerprint import Fingerprints, difference
+from ._run_summary import ALWAYS, JobTally
+from ._serialization import NotSerializable, dumps, form, loads
 from ._store import DAMAGED, LARGE, Damaged, Record, Store
-from ._values import Unstorable, dumps, form, loads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -111,7 +111,7 @@ class Journal:
         source: bool = False,
     ) -> None:
         """Check the options, and that msgspec is there; the file is opened by a run."""
-        _json.library()
+        _msgspec_json.library()
         if not is_among(durable, get_args(Durable)):
             choices = " or ".join(map(repr, get_args(Durable)))
             raise ValueError(f"durable={shown_value(durable)} of a Journal: choose {choices}")
@@ -129,7 +129,7 @@ class Journal:
             JournalError: the file cannot be used, or another run uses it.
 
         """
-        return OfRun(Session(self, scheduler), Paths(scheduler))
+        return RunJournalView(Session(self, scheduler), PathCache(scheduler))
 
     def __repr__(self) -> str:
         """Show the path."""
@@ -140,7 +140,7 @@ def opened(journal: object, scheduler: BaseScheduler) -> RunJournal:
     """Open a journal for a run of `scheduler`.
 
     Args:
-        journal: what the user gave: a `Journal`, or a path; or another `Keeper`.
+        journal: what the user gave: a `Journal`, or a path; or another `JournalProtocol`.
         scheduler: the outermost scheduler of the run.
 
     Raises:
@@ -152,7 +152,7 @@ def opened(journal: object, scheduler: BaseScheduler) -> RunJournal:
         journal = Journal(cast("str | os.PathLike[str]", journal))
     if not hasattr(journal, "open_for"):
         raise TypeError(f"journal={shown_value(journal)} of {scheduler.label!r}: give a Journal, or the path of one")
-    return cast("Keeper", journal).open_for(scheduler)
+    return cast("JournalProtocol", journal).open_for(scheduler)
 
 
 ALWAYS_RUNS: Final = NotStored()
@@ -184,7 +184,7 @@ class Session:
         self._running: Final[dict[AbstractJob[Any], Running]] = {}
         self._taken: Final[set[str]] = set()  # restored in this run: a further attempt around them runs them again
         self._unstored: Final[dict[str, str]] = {}  # labels, and why
-        self._noted: Final = Noted()
+        self._noted: Final = JobTally()
         self._silent: Final[set[type[Any]]] = set()  # kinds of jobs that say nothing of their work by `for_journal`
         # ---- for the next commit
         self._records: list[tuple[Any, ...]] = []
@@ -204,7 +204,7 @@ class Session:
         try:
             work = None if type(job) in self._silent else self._work(job)
             fingerprint = self._fingerprints.of(job, work, settings)
-        except Unstorable as error:
+        except NotSerializable as error:
             self._unstored[job.label] = str(error)
             return NotStored(f"what identifies it cannot be stored: {error}")
         value: Any = IS_NOT_THERE
@@ -251,7 +251,7 @@ class Session:
                 value = loads(data)
                 if isinstance(save, tuple):
                     value = save[1](value)
-        except Unstorable as error:
+        except NotSerializable as error:
             return NotStored(f"its result is {error}")
         except Exception as error:  # from code of the user's
             return NotStored(f"its result cannot be loaded: {error!r}")
@@ -288,16 +288,16 @@ class Session:
                 self._files.cut_back(file, then)
         try:
             stamps = self._files.written(work)
-        except Unstorable:
+        except NotSerializable:
             stamps = {}
         self.commit()
-        self.store.begin(path, _json.encode(stamps).decode())
+        self.store.begin(path, _msgspec_json.encode(stamps).decode())
 
     def _work(self, job: AbstractJob[Any]) -> Work | None:
         """Return what a job says of its work.
 
         Raises:
-            Unstorable: it raised.
+            NotSerializable: it raised.
 
         """
         if type(job).for_journal is AbstractJob.for_journal:
@@ -305,7 +305,7 @@ class Session:
         try:
             return job.for_journal()
         except Exception as error:  # from a kind of the user's
-            raise Unstorable(f"its work, for for_journal() raised {error!r}") from None
+            raise NotSerializable(f"its work, for for_journal() raised {error!r}") from None
 
     # ---- after a job
 
@@ -329,11 +329,11 @@ class Session:
                 stamps: dict[str, Any] = dict(self._files.written(work))
                 if (named := self._files.named(work, elapsed or 0.0)) is not None:
                     stamps[NAMED] = named
-                outputs = _json.encode(stamps).decode() if stamps else None
+                outputs = _msgspec_json.encode(stamps).decode() if stamps else None
             if len(data) > LARGE:
                 file = self.store.write_result(data.encode() if isinstance(data, str) else data)
                 data = None
-        except Unstorable as error:
+        except NotSerializable as error:
             saved, data, why = None, None, str(error)
             self._unstored[job.label] = f"its result, {error}"
         self._records.append(
@@ -353,11 +353,11 @@ class Session:
             if value is SERVICE:
                 return "service"
             if value is DROPPED:
-                raise Unstorable(f"the result of {job.label!r}, which was given up")
+                raise NotSerializable(f"the result of {job.label!r}, which was given up")
             try:
                 found = self._forms[job] = form(dumps(value))
-            except Unstorable as error:
-                raise Unstorable(f"the result of {job.label!r}, {error}") from None
+            except NotSerializable as error:
+                raise NotSerializable(f"the result of {job.label!r}, {error}") from None
         return found
 
     def forget(self, job: AbstractJob[Any]) -> None:
@@ -412,10 +412,10 @@ class Session:
             )
 
 
-class OfRun:
+class RunJournalView:
     """A journal as one run sees it, which knows the paths of its jobs."""
 
-    def __init__(self, session: Session, paths: Paths) -> None:
+    def __init__(self, session: Session, paths: PathCache) -> None:
         self._session: Final = session
         self._paths: Final = paths
         # The session itself does the rest of what a run asks; a call in between would cost as much as some of that.
@@ -428,9 +428,9 @@ class OfRun:
         """Whether each job is committed before any job that waits for it may start."""
         return self._session.journal.durable == "each"
 
-    def nested(self, scheduler: AbstractJob[Any]) -> OfRun:
+    def nested(self, scheduler: AbstractJob[Any]) -> RunJournalView:
         """Return the same journal for the run of a nested scheduler."""
-        return OfRun(self._session, self._paths.nested(scheduler))
+        return RunJournalView(self._session, self._paths.nested(scheduler))
 
     def look_up(self, job: AbstractJob[Any]) -> Any:
         """Return the stored result of a job that is ready to run, or a `NotStored`."""
@@ -451,10 +451,10 @@ def _stored(save: Save, value: Any) -> tuple[str, str | bytes]:
             return "pickle", pickle.dumps(value)
         assert isinstance(save, tuple)
         return "own", dumps(save[0](value))
-    except Unstorable:
+    except NotSerializable:
         raise
     except Exception as error:
-        raise Unstorable(f"which {_name(save)} cannot store: {error!r}") from None
+        raise NotSerializable(f"which {_name(save)} cannot store: {error!r}") from None
 
 
 NAMED: Final = ""
@@ -476,7 +476,7 @@ def _named(stored: Any) -> dict[str, str] | None:
 
 def _files_in(stored: Any) -> dict[str, Any]:
     try:
-        found: Any = _json.decode(stored or "{}")
+        found: Any = _msgspec_json.decode(stored or "{}")
     except Exception:  # the file has been changed by somebody
         found = None
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}

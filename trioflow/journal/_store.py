@@ -33,8 +33,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 from .._core.api.journals import JournalError
-from . import _json
-from ._intact import Intact
+from . import _msgspec_json
+from ._file_watch import FileWatch
 from ._lock import Lock, holder, is_own
 
 T = TypeVar("T")
@@ -153,7 +153,7 @@ class Store:
         self._in_transaction = False
         self._lock: Lock | None = None
         self._db: sqlite3.Connection | None = None
-        self._intact: Intact | None = None
+        self._intact: FileWatch | None = None
         self._syncs: Final = syncs
         is_new = not os.path.lexists(self._file)
         try:
@@ -292,7 +292,7 @@ class Store:
             raise sqlite3.OperationalError(f"its file system cannot keep a write-ahead log (journal_mode {mode})")
         self._row("SELECT count(*) FROM runs")  # only now are the files of the log there
         lock.shield(self._file.with_name(self._file.name + "-shm"))
-        self._intact = Intact(self._file, lock.database, self._read_anew)
+        self._intact = FileWatch(self._file, lock.database, self._read_anew)
 
     def _remove_halves(self) -> None:
         """Remove what a killed process has left of the files of large results."""
@@ -365,7 +365,7 @@ class Store:
         with self._explained("read it"):
             for table in ("jobs", "begun"):
                 rows += self._database.execute(f"SELECT path, outputs FROM {table} WHERE outputs IS NOT NULL")
-        mine, name = _escaped((path,))[0], _json.encode(file).decode()
+        mine, name = _escaped((path,))[0], _msgspec_json.encode(file).decode()
         return any(other != mine and name in str(outputs) for other, outputs in rows)
 
     def records(self) -> list[Record]:
@@ -542,7 +542,7 @@ class Store:
                 if file.name not in used:
                     file.unlink()
             if self._lock is not None:
-                self._intact = Intact(self._file, self._lock.database, self._read_anew)  # it has become shorter
+                self._intact = FileWatch(self._file, self._lock.database, self._read_anew)  # it has become shorter
 
     def commit(self) -> None:
         """Commit what was written since the last commit."""

@@ -40,7 +40,7 @@ from .._core.api.views import slots_of as slots
 from ..clock import virtual_options
 from ..view.trace._trace import Trace
 from . import _durations
-from ._copy import ScenarioCopy, is_limiter
+from ._clone import ScenarioCopy, is_limiter
 
 if TYPE_CHECKING:
     from types import EllipsisType

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Final
 
-from ._changes import MOMENT, Change, Plan
-from ._session import Outcome
+from ._explored_run import Outcome
+from ._fault_plans import MOMENT, Change, Plan
 
 MOST_RUNS: Final = 500
 FEW_NAMES: Final = 6

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from trioflow import CommandJob, Job, JobState, Scheduler, Trace
-from trioflow.jobs.command import _attempt
+from trioflow.jobs.command import _process_run
 from trioflow.jobs.posix import _processes
 
 from ...bodies import nap, run
@@ -175,14 +175,14 @@ def test_a_command_that_cannot_be_started_with_nothing_else_running_fails(
     def spawn(*args: Any, **options: Any) -> Any:
         raise OSError(number, "no room")
 
-    monkeypatch.setattr(_attempt, "spawn", spawn)
+    monkeypatch.setattr(_process_run, "spawn", spawn)
     error = failure_of(backend, CommandJob(["true"]))
     assert "run fewer commands at once" in str(error)
 
 
 def test_starts_that_wait_can_be_cancelled(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """They keep their order, and one that has gone holds up no other."""
-    real, started = _attempt.spawn, list[str]()
+    real, started = _process_run.spawn, list[str]()
 
     def spawn(guard: Any, command: Any, **options: Any) -> Any:
         if any(job.pid for job in jobs):
@@ -190,7 +190,7 @@ def test_starts_that_wait_can_be_cancelled(backend: str, monkeypatch: pytest.Mon
         started.append(command[-1])
         return real(guard, ["sleep", "0.1"], **options)
 
-    monkeypatch.setattr(_attempt, "spawn", spawn)
+    monkeypatch.setattr(_process_run, "spawn", spawn)
     jobs = [CommandJob(["sleep", str(number)]) for number in range(5)]
 
     async def cancel() -> None:
@@ -205,7 +205,7 @@ def test_a_trace_tells_that_a_start_waited_for_the_machine(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The command has its slot meanwhile, and runs as far as its job is concerned; it has not worked yet."""
-    real = _attempt.spawn
+    real = _process_run.spawn
 
     def spawn(guard: Any, command: Any, **options: Any) -> Any:
         if any(job.pid for job in jobs):
@@ -213,7 +213,7 @@ def test_a_trace_tells_that_a_start_waited_for_the_machine(
             raise OSError(errno.EAGAIN, "no room")
         return real(guard, command, **options)
 
-    monkeypatch.setattr(_attempt, "spawn", spawn)
+    monkeypatch.setattr(_process_run, "spawn", spawn)
     refused, trace = tmp_path / "refused", Trace()
     jobs = [CommandJob(f"until test -e '{refused}'; do sleep 0.01; done", shell=True) for _ in range(2)]
     run(backend, *jobs, instruments=[trace])

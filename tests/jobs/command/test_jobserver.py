@@ -15,7 +15,7 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import Adaptive, CommandJob, Job, Scheduler, ref
-from trioflow._core.run._lending import LendingWorkers
+from trioflow._core.run._slot_lending import LendingWorkers
 from trioflow.jobs.command import _jobserver
 
 COMPILER = r'''

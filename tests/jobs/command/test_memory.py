@@ -9,8 +9,8 @@ import threading
 import pytest
 
 from trioflow import CommandJob
-from trioflow.jobs.posix import _groups
-from trioflow.jobs.posix._groups import GroupMemory
+from trioflow.jobs.posix import _process_groups
+from trioflow.jobs.posix._process_groups import GroupMemory
 
 from ...bodies import run
 from ...places import PATIENCE
@@ -25,9 +25,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look anew at each question."""
-    monkeypatch.setattr(_groups, "LOOK_PAUSE", 0.0)
-    monkeypatch.setattr(_groups, "LOOK_REST", 0)
-    monkeypatch.setattr(_groups.memory, "_next", -1.0)
+    monkeypatch.setattr(_process_groups, "LOOK_PAUSE", 0.0)
+    monkeypatch.setattr(_process_groups, "LOOK_REST", 0)
+    monkeypatch.setattr(_process_groups.memory, "_next", -1.0)
 
 
 def test_a_command_says_how_much_memory_its_group_has(backend: str) -> None:
@@ -67,10 +67,10 @@ def test_one_look_serves_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
         now += took
         return {7: looks}
 
-    monkeypatch.setattr(_groups, "LOOK_PAUSE", 1.0)
-    monkeypatch.setattr(_groups, "LOOK_REST", 100)
-    monkeypatch.setattr(_groups, "_memory_of_all", look)
-    monkeypatch.setattr(_groups.time, "monotonic", lambda: now)
+    monkeypatch.setattr(_process_groups, "LOOK_PAUSE", 1.0)
+    monkeypatch.setattr(_process_groups, "LOOK_REST", 100)
+    monkeypatch.setattr(_process_groups, "_memory_of_all", look)
+    monkeypatch.setattr(_process_groups.time, "monotonic", lambda: now)
     took, memory = 0.001, GroupMemory()
     found: list[int | None] = []
     for _ in range(40):

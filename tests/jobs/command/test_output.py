@@ -18,7 +18,7 @@ from typing import Any, cast
 import pytest
 
 from trioflow import CommandError, CommandJob, JobState, Scheduler, ThreadJob
-from trioflow.jobs.command import _capture, _pipes
+from trioflow.jobs.command import _output_sinks, _pipes
 
 from ... import pythons
 from ...bodies import run
@@ -54,7 +54,7 @@ def test_what_takes_long_to_pass_on_is_read_piece_by_piece(monkeypatch: pytest.M
     """Other tasks get a turn after each piece that took long. At the end, all that is left is read at once."""
     now = 0.0
 
-    class Slow(_capture.Capture):
+    class Slow(_output_sinks.Capture):
         def write(self, data: bytes) -> None:
             nonlocal now
             super().write(data)
@@ -239,7 +239,7 @@ def test_a_full_disk_fails_the_job_and_ends_the_command(backend: str, monkeypatc
     def full(self: object, data: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_capture.Spool, "write", full)
+    monkeypatch.setattr(_output_sinks.Spool, "write", full)
     job, other = sh("yes", stdout=PIPE), sh("echo a", stdout=PIPE)
     run(backend, job, other)
     with pytest.raises(OSError, match="No space left"):
@@ -413,24 +413,24 @@ def test_a_job_that_brings_no_input_is_named(backend: str) -> None:
 
 def test_output_in_small_pieces_takes_no_more_memory() -> None:
     """Each piece on its own took six times its size: a limit of a mebibyte was one of many."""
-    capture = _capture.Capture()
+    capture = _output_sinks.Capture()
     tracemalloc.start()
-    for _ in range(_capture.SPOOL_LIMIT // 10):
+    for _ in range(_output_sinks.SPOOL_LIMIT // 10):
         capture.write(str(tracemalloc).encode()[:10])
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert isinstance(capture.kept(), bytes)
-    assert peak < 3 * _capture.SPOOL_LIMIT
+    assert peak < 3 * _output_sinks.SPOOL_LIMIT
 
 
 def test_what_is_on_disk_can_be_copied_and_sent_to_a_process(backend: str) -> None:
     """A copy had the number of the descriptor, which is nothing in another process, or any other file."""
-    job = CommandJob(["head", "-c", _capture.SPOOL_LIMIT + 1, "/dev/zero"], stdout=PIPE)
+    job = CommandJob(["head", "-c", _output_sinks.SPOOL_LIMIT + 1, "/dev/zero"], stdout=PIPE)
     run(backend, job)
     assert job.result().spooled
     for made in (pickle.loads(pickle.dumps(job.result())), copy.deepcopy(job.result())):
         assert not made.spooled
-        assert made.stdout == bytes(_capture.SPOOL_LIMIT + 1)
+        assert made.stdout == bytes(_output_sinks.SPOOL_LIMIT + 1)
         assert made.elapsed == job.result().elapsed
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from trioflow import CommandJob, Scheduler
-from trioflow.jobs.posix import _groups, _guard, _guard_script
+from trioflow.jobs.posix import _guard, _guard_script, _process_groups
 from trioflow.jobs.posix._processes import Process, describe
 
 from ...bodies import run
@@ -347,9 +347,9 @@ def test_what_was_started_while_others_were_looked_at_is_found(
     started[0].wait()
 
 
-def test_a_process_that_others_have_reaped_has_exited(table: _guard.Table) -> None:
+def test_a_process_that_others_have_reaped_has_exited(table: _guard.ProcessGroupTable) -> None:
     """As by a handler of SIGCHLD that waits for all children; a survey knows that nothing of its group is alive."""
-    guard: Any = SimpleNamespace(table=table, survey=_groups.Survey())
+    guard: Any = SimpleNamespace(table=table, survey=_process_groups.LivenessScan())
     with subprocess.Popen(["sleep", "1000"], start_new_session=True) as child:
         process = Process(guard, child.pid)
         assert not process.has_exited()
@@ -371,13 +371,13 @@ def test_how_a_process_has_ended_is_said_in_words(code: int, said: str) -> None:
 
 
 @pytest.fixture
-def table() -> Iterator[_guard.Table]:
-    table = _guard.Table()
+def table() -> Iterator[_guard.ProcessGroupTable]:
+    table = _guard.ProcessGroupTable()
     yield table
     table.close()
 
 
-def test_the_table_tells_the_groups_that_were_entered_and_have_not_left(table: _guard.Table) -> None:
+def test_the_table_tells_the_groups_that_were_entered_and_have_not_left(table: _guard.ProcessGroupTable) -> None:
     """A free place is used again, and the guard reads the rest."""
     entries = [table.enter(number) for number in (2, 22, 33)]
     table.leave(entries[1])
@@ -389,7 +389,7 @@ def test_the_table_tells_the_groups_that_were_entered_and_have_not_left(table: _
 def test_a_table_that_is_full_takes_no_more_until_one_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Then the mark of a command alone remains, and its place, which is none, is left like any other."""
     monkeypatch.setattr(_guard, "_table_size", lambda: 12)
-    table = _guard.Table()
+    table = _guard.ProcessGroupTable()
     assert [table.enter(number) for number in (11, 22, 33)] == [1, 2, 0]
     table.leave(0)
     table.leave(2)
@@ -401,7 +401,7 @@ def test_a_table_that_is_full_takes_no_more_until_one_leaves(monkeypatch: pytest
 def test_a_table_may_be_in_a_file_where_there_is_no_memory_to_share(monkeypatch: pytest.MonkeyPatch) -> None:
     """A system without `memfd_create` has a table too."""
     monkeypatch.delattr(_guard.os, "memfd_create")
-    table = _guard.Table()
+    table = _guard.ProcessGroupTable()
     table.enter(5)
     assert _guard_script.groups(table.descriptor) == [5]
     table.close()
@@ -423,7 +423,7 @@ def _missing(*args: Any, **options: Any) -> Any:
     raise OSError(24, "no more")
 
 
-def test_the_script_kills_groups_and_marked_processes(table: _guard.Table, watched: Watched) -> None:
+def test_the_script_kills_groups_and_marked_processes(table: _guard.ProcessGroupTable, watched: Watched) -> None:
     """What the guard becomes when its conductor dies, called here."""
     tree = subprocess.Popen(STUBBORN, shell=True, start_new_session=True, stdout=subprocess.DEVNULL)
     marked = subprocess.Popen(["setsid", "-w", "sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": f"a:{MARK}:b"})
@@ -435,7 +435,9 @@ def test_the_script_kills_groups_and_marked_processes(table: _guard.Table, watch
     assert watched.gone_in_time()
 
 
-def test_the_script_gives_up_on_what_cannot_be_killed(table: _guard.Table, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_script_gives_up_on_what_cannot_be_killed(
+    table: _guard.ProcessGroupTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As what waits for a disk that does not answer."""
     monkeypatch.setattr(_guard_script, "PATIENCE", 0.02)
     monkeypatch.setattr(_guard_script, "marked", lambda mark: [2**22 - 5])
@@ -443,7 +445,7 @@ def test_the_script_gives_up_on_what_cannot_be_killed(table: _guard.Table, monke
 
 
 def test_no_shell_goes_on_because_its_command_was_killed_first(
-    table: _guard.Table, tmp_path: Path, watched: Watched
+    table: _guard.ProcessGroupTable, tmp_path: Path, watched: Watched
 ) -> None:
     """It would start the next one: `rsync ...; rm -r ...`."""
     environment = {**os.environ, "TRIOFLOW_RUN": MARK}
@@ -469,7 +471,7 @@ def test_no_shell_that_outlives_a_run_goes_on_because_its_command_was_ended_firs
 
 def test_a_survey_knows_a_group_to_be_dead_only_by_looking_after_its_end(backend: str) -> None:
     """A look that began before tells nothing."""
-    survey = _groups.Survey()
+    survey = _process_groups.LivenessScan()
     own = os.getpgid(0)
     now = time.monotonic()
     assert not survey.found_dead(own, now)
@@ -481,12 +483,12 @@ def test_a_survey_knows_that_what_nobody_has_reaped_is_dead() -> None:
     """It is still listed, as here until its parent asks for its exit code."""
     with subprocess.Popen(["true"], start_new_session=True) as child:
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        assert _groups.Survey().found_dead(child.pid, time.monotonic())
+        assert _process_groups.LivenessScan().found_dead(child.pid, time.monotonic())
 
 
 def test_a_survey_is_made_again_for_those_that_end_later() -> None:
     """After a pause that is not much longer than the look itself."""
-    survey = _groups.Survey()
+    survey = _process_groups.LivenessScan()
     began = time.monotonic()
     assert survey.found_dead(2**22 - 5, began)
     later = time.monotonic()

@@ -20,7 +20,7 @@ import anyio
 import pytest
 
 from trioflow import Job, JobState, ProcessJob, Scheduler, StopReason
-from trioflow.jobs.process import _child, _fork_server, _pool
+from trioflow.jobs.process import _fork_server, _worker_main, _worker_pool
 
 from ...bodies import run
 from ..posix.process_trees import Watched, until_there
@@ -67,7 +67,7 @@ def test_without_a_server_each_worker_is_an_interpreter(
     backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where forking is not sound, workers are started by this program, and end with the run too."""
-    monkeypatch.setattr(_pool, "is_sound", lambda: False)
+    monkeypatch.setattr(_worker_pool, "is_sound", lambda: False)
     job, dies, last = ProcessJob(bodies.whoami), ProcessJob(bodies.die, "exit"), ProcessJob(bodies.add, 1)
     run(backend, job, dies, last, jobs_window=1)
     assert job.result()[1] == os.getpid()
@@ -262,16 +262,16 @@ def test_a_program_that_ends_without_reading_answers_is_no_error(tmp_path: Path)
     """The server and its worker end in silence, where the connection is reset: after three Ctrl-C, for example."""
     control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs, (tmp_path / "errors").open("wb") as errors:
-        server = subprocess.Popen([sys.executable, "-P", _child.__file__, "server"], stdin=theirs, stderr=errors)
+        server = subprocess.Popen([sys.executable, "-P", _worker_main.__file__, "server"], stdin=theirs, stderr=errors)
     control.send(pickle.dumps((sys.path, [], False)))
     workers = [socket.socketpair() for _ in range(2)]
     for _, end in workers:
         socket.send_fds(control, [b""], [end.fileno()])
         end.close()
     (ended, _), (busy, _) = workers
-    number = ended.recv(_child.NUMBER.size)
+    number = ended.recv(_worker_main.NUMBER.size)
     ended.close()
-    call = _child.packed(pickle.dumps({})) + _child.packed(pickle.dumps((abs, (-1,), {}, {})))
+    call = _worker_main.packed(pickle.dumps({})) + _worker_main.packed(pickle.dumps((abs, (-1,), {}, {})))
     busy.send(call)
     control.send(number)
     for there in (control, busy):  # both have something to read, which nobody reads

@@ -9,7 +9,7 @@ import pytest
 
 from ..posix.process_trees import Watched
 from ..posix.process_trees import watched as watched
-from .servers import Here, Server, Site, have_sshd
+from .servers import LocalConnection, Server, Site, have_sshd
 
 pytestmark = pytest.mark.skipif(not have_sshd(), reason="needs openssh-server and openssh-client")
 
@@ -29,9 +29,9 @@ def server(site: Site) -> Server:
 
 
 @pytest.fixture(params=["by ssh", "here"])
-def place(request: pytest.FixtureRequest) -> Server | Here:
+def place(request: pytest.FixtureRequest) -> Server | LocalConnection:
     """Where the same commands do the same: a server, and this machine without one."""
-    return Here() if request.param == "here" else cast(Server, request.getfixturevalue("server"))
+    return LocalConnection() if request.param == "here" else cast(Server, request.getfixturevalue("server"))
 
 
 @pytest.fixture

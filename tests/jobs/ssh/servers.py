@@ -185,7 +185,7 @@ class Server:
         return SshNode(self.address, **{"port": self.port, "config": self.site.config, **options})
 
 
-class Here:
+class LocalConnection:
     """This machine as a node, which has the name of a server and the same directory."""
 
     name = "127.0.0.2"
@@ -195,7 +195,7 @@ class Here:
         return LocalNode(self.name, directory=HOME, **options)
 
 
-Place = Server | Here
+Place = Server | LocalConnection
 SSH_ON_TRIO, SSH_ON_ASYNCIO = (
     pytest.mark.parametrize(("backend", "place"), list(zip(pair, ["by ssh", "here"], strict=True)), indirect=["place"])
     for pair in (["trio", "asyncio"], ["asyncio", "trio"])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from trioflow import CommandJob, Pull, Push, Scheduler, SshError, SshJob
-from trioflow.jobs.ssh._files import said_by_sftp
+from trioflow.jobs.ssh._sftp_operations import said_by_sftp
 
 from .servers import AS_USERS_ARE, SSH_ON_ASYNCIO, SSH_ON_TRIO, Place, Server, Site
 

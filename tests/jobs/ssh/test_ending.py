@@ -37,7 +37,18 @@ from trioflow import (
 from ...bodies import fail
 from ...places import PATIENCE
 from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched, until_there
-from .servers import SSH_ON_ASYNCIO, SSH_ON_TRIO, Here, Place, Server, Site, free_port, make_key, targets, until_written
+from .servers import (
+    SSH_ON_ASYNCIO,
+    SSH_ON_TRIO,
+    LocalConnection,
+    Place,
+    Server,
+    Site,
+    free_port,
+    make_key,
+    targets,
+    until_written,
+)
 
 PIPE = subprocess.PIPE
 KILLS = int(os.environ.get("TRIOFLOW_KILLS", "2"))
@@ -188,7 +199,7 @@ def test_nothing_is_left_when_this_program_is_killed(
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     until_there(tmp_path / "begun")
-    assert isinstance(place, Here) or list(places.iterdir()) != []
+    assert isinstance(place, LocalConnection) or list(places.iterdir()) != []
     process.kill()
     process.wait()
     assert watched.gone_in_time(), watched.alive()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from trioflow import LocalNode, Pull, Push, Script, SshJob, SshNode, SshNodes
-from trioflow.jobs.ssh import _copier
+from trioflow.jobs.ssh import _local_copier
 
 from ...bodies import run
 from ..posix.process_trees import Watched
@@ -132,7 +132,7 @@ def test_a_directory_that_cannot_be_made_fails_the_job(backend: str) -> None:
 def copied(monkeypatch: pytest.MonkeyPatch, *operations: tuple[str, ...]) -> int:
     """Let it run in this process."""
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(operations)))
-    return _copier.main()
+    return _local_copier.main()
 
 
 def test_it_does_one_after_the_other(

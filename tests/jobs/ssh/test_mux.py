@@ -20,8 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import Job, JobTimeout, Scheduler, SshError, SshJob, SshNode
-from trioflow.jobs.ssh import _attempts, _connections, _mux
-from trioflow.jobs.ssh._mux import CannotSpeak, Messages, MuxSession
+from trioflow.jobs.ssh import _connections, _mux, _remote_commands
+from trioflow.jobs.ssh._mux import Messages, MuxSession, MuxUnavailable
 from trioflow.jobs.ssh._transport import READY, Gateway, OpenSsh
 
 from ...bodies import run
@@ -291,7 +291,7 @@ def test_one_that_does_not_answer_is_left_alone_in_time(
     backend: str, play: Play, hello: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before its hello and after a request: nobody else waits, and nothing is left open."""
-    monkeypatch.setattr(_attempts, "MARGIN", 0.1)
+    monkeypatch.setattr(_remote_commands, "MARGIN", 0.1)
     play(answers(hello=hello, waits=True))
     before = len(os.listdir("/proc/self/fd"))
     job = SshJob(SshNode("node"), "true", timeout=0.3, terminate_grace=0)
@@ -385,7 +385,7 @@ def test_a_command_on_a_node_has_no_process_here(backend: str, server: Server) -
 
 
 def by_ssh(*_: Any) -> Any:
-    raise CannotSpeak(is_final=True)
+    raise MuxUnavailable(is_final=True)
 
 
 def test_the_users_settings_hold_as_for_ssh(

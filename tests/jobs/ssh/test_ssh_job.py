@@ -35,7 +35,7 @@ from trioflow import (
     granted,
 )
 from trioflow.abc import AbstractJob, Instrument, carry
-from trioflow.jobs.ssh import _copying
+from trioflow.jobs.ssh import _sftp_transfers
 
 from ...bodies import run, take
 from ...places import patiently
@@ -54,7 +54,7 @@ def captured(backend: str, node: SshNode | LocalNode, command: Any, **options: A
 def own_files(monkeypatch: pytest.MonkeyPatch) -> str:
     """What the names of this test's files for a while begin with: others put theirs into the same home."""
     mark = f".trioflow-{os.urandom(6).hex()}-"
-    monkeypatch.setattr(_copying, "MARK", mark)
+    monkeypatch.setattr(_sftp_transfers, "MARK", mark)
     return mark
 
 

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow.jobs.command._capture import Capture
+from trioflow.jobs.command._output_sinks import Capture
 from trioflow.jobs.ssh import _wrapper
-from trioflow.jobs.ssh._attempts import _StartGate
+from trioflow.jobs.ssh._remote_commands import _StartGate
 from trioflow.jobs.ssh._wrapper import ReportFilter, WrapperReport
 
 from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched

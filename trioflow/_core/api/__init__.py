@@ -13,9 +13,13 @@ Each other use has a module:
 
 from typing import TYPE_CHECKING
 
-from ..backend import take_the_plain_way
+from ..admission._pool import Pool
+from ..admission._rate import Rate
+from ..admission._window import Adaptive
+from ..admission.policy._policy import Outlook, Policy
+from ..backend import use_plain_isolation
 from ..base._states import JobState, StopReason
-from ..job._call import ref
+from ..job._arguments import ref
 from ..job._decorator import job
 from ..job._errors import (
     CycleError,
@@ -31,17 +35,13 @@ from ..job._errors import (
 )
 from ..job._function import Job
 from ..job._job import AbstractJob, AnyJob
-from ..job._option import Option, describe
+from ..job._option_descriptors import Option, describe
 from ..job._service import Service
-from ..limits._pool import Pool
-from ..limits._rate import Rate
-from ..limits._window import Adaptive
-from ..limits.policy._policy import Outlook, Policy
 from ..run._current import current_job
-from ..run._durable import RunJournal
-from ..run._observers import Instrument
+from ..run._instruments import Instrument
+from ..run._journaling import RunJournal
 from ..run._run import Run
-from ..scheduler._scheduler import BaseScheduler, BaseSchedulerOptions
+from ..scheduler._base_scheduler import BaseScheduler, BaseSchedulerOptions
 from ..scheduler._sequence import Sequence
 
 if TYPE_CHECKING:

@@ -13,33 +13,33 @@ run(journal=J) ──► J.open_for(scheduler) ──► a RunJournal, which the
 All other facts of a job are public: `label`, `required`, `state`, `elapsed`. The functions below add what identifies
 its work and its record:
 
-- its path, the key of its record: `Paths`;
+- its path, the key of its record: `PathCache`;
 - whether it can be restored at all: `always_runs`; and its options: `settings_of`;
 - its function and arguments, or another kind's description of its work (`AbstractJob.for_journal`), with placeholders
-  for the jobs among them: `call_with`, `with_inputs`;
+  for the jobs among them: `call_with`, `substitute_inputs`;
 - the result of an input: `value_of`.
 """
 
 from typing import TYPE_CHECKING
 
-from ..base._log import warn
-from ..base._shown import beginning, headline, is_among, shown
+from ..base._logger import warn
+from ..base._reprs import beginning, headline, is_among, shown
 from ..base._states import JobState
-from ..job._around import outwards
-from ..job._call import with_inputs
+from ..job._ancestors import outwards
+from ..job._arguments import substitute_inputs
 from ..job._errors import JournalError
 from ..job._facts import SERVICE, always_runs, settings_of, value_of
 from ..job._function import FunctionJob, call_with, input_at
 from ..job._job import AbstractJob, is_scheduler
-from ..job._labels import Paths
-from ..job._options import Limits as Settings
-from ..job._options import SaveName, file_path, flag
-from ..job._options import save as checked_save
+from ..job._job_options import SaveName, file_path, flag
+from ..job._job_options import SlowPathOptions as SlowPathOptions
+from ..job._job_options import save as checked_save
+from ..job._labels import PathCache
 from ..job._outcome import DROPPED
-from ..job._work import Depfile, Hidden, Optional, Work
-from ..run._durable import NOT_KEPT, NOT_THERE, Keeper, NotStored, RunJournal
+from ..job._work_spec import Depfile, Hidden, Optional, Work
+from ..run._journaling import NOT_KEPT, NOT_THERE, JournalProtocol, NotStored, RunJournal
+from ..scheduler._base_scheduler import BaseScheduler
 from ..scheduler._failures import failed_through_member
-from ..scheduler._scheduler import BaseScheduler
 
 if TYPE_CHECKING:
-    from ..job._options import Save
+    from ..job._job_options import Save

@@ -2,16 +2,16 @@
 """The engine's interface for kinds of jobs; `trioflow.abc` re-exports it to users."""
 
 from ..backend import load_backend, loop_running
-from ..base._shown import is_among, shown
+from ..base._reprs import is_among, shown
 from ..job._function import FunctionJob, call_of, name_of
 from ..job._job import Look
+from ..job._job_options import JobOptions, callback, declare_run_resource, duration, file_path, flag, whole
 from ..job._kind import JobKind, arguments_of, given_of
 from ..job._labels import label_inside, printable, without_middle
-from ..job._option import need_of_run
-from ..job._options import JobOptions, callback, declare_run_resource, duration, file_path, flag, whole
+from ..job._option_descriptors import need_of_run
 from ..run._current import carried, carry
 from ..run._handle import RunHandle, run_of
-from ..run._idle import ThreadEvent, TimeLimit
-from ..run._lending import SpareSlots
-from ..run._links import users_of
+from ..run._idle_timeouts import ThreadEvent, TimeLimit
+from ..run._requirement_counts import users_of
 from ..run._shared_resources import SharedResource
+from ..run._slot_lending import SpareSlots

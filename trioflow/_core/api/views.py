@@ -8,16 +8,27 @@ builds the scenario; what it sees may be a moment old.
 
 from typing import TYPE_CHECKING
 
+from ..admission._pool import Pool, settings_of
+from ..admission._rate import Rate
+from ..admission._resource_view import ResourceView, copy_of_pool, resources_of
+from ..admission._window import Adaptive, JobserverStyle
+from ..admission._window import slots as slots_of
+from ..admission._window import window as checked_window
+from ..admission.policy._builtin_policies import PolicyName
+from ..admission.policy._policy import Outlook, Policy
+from ..admission.policy._policy_validation import checked as checked_policy
+from ..admission.policy._policy_validation import name_of_policy
+from ..admission.policy._upward_ranks import usual as usual_duration
 from ..backend import LOOP_PACKAGES, BackendName
 from ..base._amounts import Amount, amount_of, is_size, shown_amount
-from ..base._graph import backlinks, find_cycle, longest_paths, reachable, topological_order
-from ..base._log import warn
-from ..base._shown import beginning, headline, is_among, shown
+from ..base._graph_algorithms import backlinks, find_cycle, longest_paths, reachable, topological_order
+from ..base._logger import warn
+from ..base._reprs import beginning, headline, is_among, shown
 from ..base._states import HOW_RUNS_END, JobState, OnTimeout, RunIf, RunPhase, StopReason
 from ..base._units import duration_text, durations_in_column, size_text
 from ..base._user_code import OURS
 from ..base._waits import WaitCause, Waiting
-from ..job._around import is_inside, outermost, outwards
+from ..job._ancestors import is_inside, outermost, outwards
 from ..job._errors import CycleError
 from ..job._facts import (
     command_line_of,
@@ -43,25 +54,15 @@ from ..job._facts import (
 )
 from ..job._function import FunctionJob, Job, call_with
 from ..job._job import AbstractJob, AnyJob, is_scheduler
+from ..job._job_options import duration, file_path, flag, whole
 from ..job._labels import paths_of, percent, printable, shortened, without_middle
-from ..job._option import need_of_run
-from ..job._options import duration, file_path, flag, whole
+from ..job._option_descriptors import need_of_run
 from ..job._outcome import DROPPED, Failure, Throttling
 from ..job._service import Service
-from ..limits._pool import Pool, settings_of
-from ..limits._rate import Rate
-from ..limits._resource_view import ResourceView, copy_of_pool, resources_of
-from ..limits._window import Adaptive, JobserverStyle
-from ..limits._window import slots as slots_of
-from ..limits._window import window as checked_window
-from ..limits.policy._given import checked as checked_policy
-from ..limits.policy._given import name_of_policy
-from ..limits.policy._named import PolicyName
-from ..limits.policy._outlook import usual as usual_duration
-from ..limits.policy._policy import Outlook, Policy
-from ..run._durable import NOT_KEPT, NOT_THERE
-from ..run._observers import Instrument
+from ..run._instruments import Instrument
+from ..run._journaling import NOT_KEPT, NOT_THERE
 from ..run._run_view import RunView, current_run
+from ..scheduler._base_scheduler import BaseScheduler, Incident
 from ..scheduler._checks import (
     check_late_input,
     check_may_run,
@@ -77,8 +78,7 @@ from ..scheduler._durations import expected_durations, in_order, learned_duratio
 from ..scheduler._explain import status_of, still_waits_for, waiting, waiting_since
 from ..scheduler._failures import failed_through_member
 from ..scheduler._members import is_given_up, nested_in, waits_for
-from ..scheduler._plain_code import in_cell
-from ..scheduler._scheduler import BaseScheduler, Incident
+from ..scheduler._sync_run import in_cell
 
 if TYPE_CHECKING:
-    from ..limits._window import Window
+    from ..admission._window import Window

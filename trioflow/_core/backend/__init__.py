@@ -20,8 +20,8 @@ import threading
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from ..base import _log
-from ..base._shown import is_among, shown
+from ..base import _logger
+from ..base._reprs import is_among, shown
 from ._interface import BACKEND_NAMES as BACKEND_NAMES
 from ._interface import BackendName as BackendName
 from ._interface import WorkerTask as WorkerTask
@@ -76,7 +76,7 @@ def load_backend(name: BackendName) -> None:
     by_name(name)
 
 
-def take_the_plain_way() -> None:
+def use_plain_isolation() -> None:
     """Use no private parts of trio and anyio in this process from the next run on."""
     _plain_names.update(LIBRARIES)
     _loaded.clear()
@@ -104,7 +104,7 @@ def _load(name: str) -> Backend:
                 backend.isolation = import_module(f".isolation._fast_{name}", __name__).ISOLATION(backend)
             except Exception as difference:
                 _plain_names.add(name)
-                _log.warn(_plain_way(name, difference))
+                _logger.warn(_plain_way(name, difference))
         if name in _plain_names:
             backend.isolation = import_module(f".isolation._plain_{name}", __name__).ISOLATION(backend)
         _loaded[name] = backend

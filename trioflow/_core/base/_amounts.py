@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from ._shown import shown
+from ._reprs import shown
 
 if TYPE_CHECKING:
     from fractions import Fraction

@@ -7,10 +7,10 @@ import types
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, cast, overload
 
-from ..base._shown import shown
+from ..base._reprs import shown
+from ._argument_types import A, A_contra, B, B_contra, C, C_contra, GivenJob, JobsInside, T_co
 from ._function import FunctionJob, Job, check_kind
-from ._given import A, A_contra, B, B_contra, C, C_contra, GivenJob, JobsInside, T_co
-from ._options import JobOptions
+from ._job_options import JobOptions
 
 P = ParamSpec("P")
 T = TypeVar("T")

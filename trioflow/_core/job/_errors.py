@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..base import _amounts
-from ..base._shown import shown
+from ..base._reprs import shown
 from . import _labels
-from ._around import way_out
+from ._ancestors import ancestors_with_members
 
 if TYPE_CHECKING:
-    from ..scheduler._scheduler import BaseScheduler
+    from ..scheduler._base_scheduler import BaseScheduler
     from ._job import AbstractJob
 
 
@@ -52,8 +52,10 @@ class MissingRequirement(TrioflowError, ValueError):
         home = requirement.scheduler
         where = "in no scheduler" if home is None else f"in {home.label!r}"
         who, what = map(repr, _labels.telling_apart([job, requirement]))
-        around = dict(way_out(job))
-        common = next(((around[outer], member) for outer, member in way_out(requirement) if outer in around), None)
+        around = dict(ancestors_with_members(job))
+        common = next(
+            ((around[outer], member) for outer, member in ancestors_with_members(requirement) if outer in around), None
+        )
         if common is not None:
             waits, waited_for = common
             name, of = (job.label if job.label.isidentifier() else "..." for job in common)

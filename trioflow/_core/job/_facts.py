@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base._states import SUCCEEDED
-from ._around import outwards
+from ._ancestors import outwards
 from ._function import FunctionJob
 from ._job import is_scheduler
-from ._options import RUN_RESOURCES
+from ._job_options import RUN_RESOURCES
 from ._outcome import Failure
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from ..base._amounts import Given
     from ..base._states import JobState
-    from ..scheduler._scheduler import BaseScheduler
+    from ..scheduler._base_scheduler import BaseScheduler
     from ._job import AbstractJob, AnyJob, Look
-    from ._options import Limits
+    from ._job_options import SlowPathOptions
     from ._outcome import Throttling
 
 SERVICE: Final = object()
@@ -165,7 +165,7 @@ def value_of(job: AbstractJob[Any]) -> Any:
     return SERVICE if job._is_service else job._outcome
 
 
-def settings_of(job: AbstractJob[Any]) -> Limits | None:
+def settings_of(job: AbstractJob[Any]) -> SlowPathOptions | None:
     """Return a job's options for a journal; None if all are defaults. Ten times as fast as the options themselves."""
     return job._limits
 

@@ -13,11 +13,10 @@ import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, ClassVar, Final, Unpack, cast, overload
 
-from ..base import _functions
-from ..base._shown import shown
-from . import _labels, _options
-from ._call import ATOMS, Call, DirectArguments, Search, ValueOf, direct_places, result_of
-from ._given import (
+from ..base import _signatures
+from ..base._reprs import shown
+from . import _job_options, _labels
+from ._argument_types import (
     A,
     AsyncElseThreadJob1,
     AsyncElseThreadJob2,
@@ -30,12 +29,13 @@ from ._given import (
     G,
     Given,
 )
+from ._arguments import ATOMS, Call, DirectArguments, Search, ValueOf, direct_places, result_of
 from ._job import NO_LIMITS, AbstractJob, T
-from ._options import JobOptions
+from ._job_options import JobOptions
 from ._outcome import is_awaitable, not_awaitable
 
 FUNCTION: Final = types.FunctionType
-ASYNC: Final = _functions.IS_COROUTINE | _functions.IS_ITERABLE_COROUTINE
+ASYNC: Final = _signatures.IS_COROUTINE | _signatures.IS_ITERABLE_COROUTINE
 
 
 class FunctionJob(AbstractJob[T]):
@@ -137,7 +137,7 @@ class FunctionJob(AbstractJob[T]):
         return getattr(function, "__name__", None) or type(function).__name__
 
     def _unknown_option(self, name: str) -> TypeError:
-        return _options.unknown_of_job(name, repr(self._short_name()), type(self), is_call=True)
+        return _job_options.unknown_of_job(name, repr(self._short_name()), type(self), is_call=True)
 
 
 def call_of(job: FunctionJob[T], value_of: ValueOf | None = None) -> functools.partial[T]:
@@ -172,10 +172,10 @@ def call_with(job: FunctionJob[Any], value_of: ValueOf) -> tuple[Any, tuple[Any,
     if job._is_one_shot():
         return None
     given: Any = job._args
-    args = cast("tuple[Any, ...]", given if type(given) is tuple else given.with_inputs(value_of))
+    args = cast("tuple[Any, ...]", given if type(given) is tuple else given.substitute_inputs(value_of))
     function: Any = job._function
     if type(function) is Call:
-        return cast(Any, function.func), args, function.with_inputs(value_of)
+        return cast(Any, function.func), args, function.substitute_inputs(value_of)
     return function, args, {}
 
 
@@ -224,10 +224,10 @@ def check_function(
     if not callable(called):
         raise TypeError(f"{kind}({shown(called)}): give {wanted}")
     for candidate in (called, cast(Any, type(called)).__call__):
-        if _functions.is_async_generator(candidate):
+        if _signatures.is_async_generator(candidate):
             instead = "an async function without yield" if place is None else wanted
             raise TypeError(f"{kind}({name}): this is an async generator function; give {instead}")
-        if place is not None and _functions.is_async(candidate):
+        if place is not None and _signatures.is_async(candidate):
             short = getattr(called, "__name__", "function")
             raise TypeError(f"{kind}({name}): this is async, and not for {place}; write Job({short}, ...)")
     if place is None and called is function:  # the return value of a partial is not known
@@ -247,7 +247,7 @@ def check_kind(kind: Any, who: str) -> None:
 
 def _refuse_plain(function: Any, kind: str, name: str) -> None:
     """Reject a class, and a function that is certainly not async."""
-    if isinstance(function, type) or _functions.is_plain(function):
+    if isinstance(function, type) or _signatures.is_plain(function):
         advice = f", or run it in a thread: ThreadJob({getattr(function, '__name__', name)}, ...)"
         raise TypeError(
             f"{kind}({name}): this is not an async function; define it with async def{advice if kind == 'Job' else ''}"

@@ -25,12 +25,12 @@ from typing import (
 
 from .. import backend as _backend
 from ..base import _amounts
-from ..base._shown import shown
+from ..base._reprs import shown
 from ..base._states import IDLE, JobState, OnTimeout, RunIf
-from . import _errors, _labels, _option, _options, _requirements
-from ._around import outermost, outwards
-from ._option import Demanded, Fixed, Kept, Limit, Option
-from ._outcome import DROPPED, Failure, RareFacts, no_result
+from . import _errors, _job_options, _labels, _option_descriptors, _requirements
+from ._ancestors import outermost, outwards
+from ._option_descriptors import Option, RareOption, ReadOnlyOption, SchedulingOption, SlowPathOption
+from ._outcome import DROPPED, Failure, RunExtras, no_result
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from ..base._amounts import Given, Need
     from ..run._run import Run
     from ..run._worker import Worker
-    from ..scheduler._scheduler import BaseScheduler
-    from ._options import JobOptions, JobSave, Retry
+    from ..scheduler._base_scheduler import BaseScheduler
+    from ._job_options import JobOptions, JobSave, Retry
     from ._requirements import Required
-    from ._work import Work
+    from ._work_spec import Work
 
 if TYPE_CHECKING:  # with a default: a bare `AbstractJob` has any result
     T = TypeVarWithDefault("T", default=Any)
@@ -78,11 +78,11 @@ def _checked_look(look: Look, who: str) -> Look:
     if not is_tuple or [type(bracket) for bracket in look.brackets] != [str, str]:
         raise TypeError(f"brackets={shown(look.brackets)} of {who}: give two texts, such as brackets=('[', ']')")
     return Look(
-        _options.text(look.name, "name", who),
-        _options.text(look.shape, "shape", who),
+        _job_options.text(look.name, "name", who),
+        _job_options.text(look.shape, "shape", who),
         look.brackets,
-        _options.flag(look.rounded, "rounded", who),
-        _options.number(look.place, "place", who),
+        _job_options.flag(look.rounded, "rounded", who),
+        _job_options.number(look.place, "place", who),
     )
 
 
@@ -130,7 +130,9 @@ def _shown_label(job: AbstractJob[Any]) -> str:
 
 def _shown_needs(job: AbstractJob[Any]) -> dict[str, Any]:
     needs = job._needs()
-    return {name: _amounts.as_user_gave(given) for name, given in needs.items() if name not in _options.RUN_RESOURCES}
+    return {
+        name: _amounts.as_user_gave(given) for name, given in needs.items() if name not in _job_options.RUN_RESOURCES
+    }
 
 
 class AbstractJob(Generic[T]):
@@ -249,9 +251,9 @@ class AbstractJob(Generic[T]):
     _label: str | None
     _critical: bool | None
     _forever: bool
-    _limits: _options.Limits | None
-    _demand: _options.Demand | None
-    _rule: _options.Rule | None
+    _limits: _job_options.SlowPathOptions | None
+    _demand: _job_options.SchedulingOptions | None
+    _rule: _job_options.TriggerRule | None
     _scheduler: BaseScheduler | None
     # The requirements, in the order added: a tuple, or a dict if there are at least MANY_REQUIREMENTS.
     _required: tuple[AbstractJob[Any], ...] | dict[AbstractJob[Any], None]
@@ -260,7 +262,7 @@ class AbstractJob(Generic[T]):
     _outcome: Any  # the value if SUCCEEDED; a Failure if FAILED or BLOCKED; None before
     _started_at: float | None
     _finished_at: float | None
-    _facts: RareFacts | None
+    _facts: RunExtras | None
     # The number of requirements that have not settled; below 0 if no run has counted them. Valid only while IDLE.
     _pending: int
     # The jobs whose `_pending` counts this job, set in a run until the job has settled. A single one is kept as itself,
@@ -272,26 +274,30 @@ class AbstractJob(Generic[T]):
     _declared: ClassVar[dict[str, Option[Any, Any]]]
 
     # ---- its options: `JobOptions` has the types of the arguments
-    label: Option[str, str | None] = Option(None, _options.label, shown=_shown_label, in_run=True)
-    critical: Option[bool | None] = Option(None, _options.flag_or_none)
-    forever: Option[bool] = Forever(False, _options.flag)
-    required: Fixed[AbstractSet[AbstractJob[Any]], Required] = Fixed(None, "requires()", _requirements.Requirements)
-    scheduler: Fixed[Scheduler | None, BaseScheduler | None] = Fixed(None, "add() of a scheduler")
-    timeout: Option[float | None] = Limit(None, _options.seconds)
-    idle_timeout: Option[float | None] = Limit(None, _options.seconds)
-    on_timeout: Option[OnTimeout] = Limit("fail", _options.one_of(get_args(OnTimeout)))
-    restarts: Option[int | None] = Limit(None, _options.whole)
-    own_task: Option[bool] = Limit(False, _options.flag)
-    retry: Option[Retry] = Limit(None, _options.retry)
-    run_if: Option[RunIf] = Kept("settled", _options.one_of(get_args(RunIf)), "_rule")
-    keep_result: Option[bool] = Kept(True, _options.flag, "_rule")
-    redact: Option[bool] = Limit(False, _options.flag)
-    save: Option[JobSave] = Limit("default", _options.save)
-    key: Option[Any, object] = Limit(None, _options.anything)
-    version: Option[Any, object] = Limit(None, _options.anything)
-    priority: Option[int] = Demanded(0, _options.priority)
-    expected_duration: Option[float | None] = Demanded(None, _options.duration_or_none)
-    needs: Option[dict[str, Any], Mapping[str, Need] | None] = Demanded(None, _options.amounts, _shown_needs)
+    label: Option[str, str | None] = Option(None, _job_options.label, shown=_shown_label, in_run=True)
+    critical: Option[bool | None] = Option(None, _job_options.flag_or_none)
+    forever: Option[bool] = Forever(False, _job_options.flag)
+    required: ReadOnlyOption[AbstractSet[AbstractJob[Any]], Required] = ReadOnlyOption(
+        None, "requires()", _requirements.Requirements
+    )
+    scheduler: ReadOnlyOption[Scheduler | None, BaseScheduler | None] = ReadOnlyOption(None, "add() of a scheduler")
+    timeout: Option[float | None] = SlowPathOption(None, _job_options.seconds)
+    idle_timeout: Option[float | None] = SlowPathOption(None, _job_options.seconds)
+    on_timeout: Option[OnTimeout] = SlowPathOption("fail", _job_options.one_of(get_args(OnTimeout)))
+    restarts: Option[int | None] = SlowPathOption(None, _job_options.whole)
+    own_task: Option[bool] = SlowPathOption(False, _job_options.flag)
+    retry: Option[Retry] = SlowPathOption(None, _job_options.retry)
+    run_if: Option[RunIf] = RareOption("settled", _job_options.one_of(get_args(RunIf)), "_rule")
+    keep_result: Option[bool] = RareOption(True, _job_options.flag, "_rule")
+    redact: Option[bool] = SlowPathOption(False, _job_options.flag)
+    save: Option[JobSave] = SlowPathOption("default", _job_options.save)
+    key: Option[Any, object] = SlowPathOption(None, _job_options.anything)
+    version: Option[Any, object] = SlowPathOption(None, _job_options.anything)
+    priority: Option[int] = SchedulingOption(0, _job_options.priority)
+    expected_duration: Option[float | None] = SchedulingOption(None, _job_options.duration_or_none)
+    needs: Option[dict[str, Any], Mapping[str, Need] | None] = SchedulingOption(
+        None, _job_options.amounts, _shown_needs
+    )
 
     def __init__(self, *, _inputs: tuple[AbstractJob[Any], ...] = (), **options: Unpack[JobOptions]) -> None:
         self._label = self._critical = self._scheduler = self._demand = self._rule = None
@@ -301,7 +307,7 @@ class AbstractJob(Generic[T]):
         self._state = IDLE
         self._limits = None if self._called_in_frame else NO_LIMITS
         if _inputs:
-            self._rule = _options.Rule("settled", True, _inputs)
+            self._rule = _job_options.TriggerRule("settled", True, _inputs)
             self._required = _requirements.extended((), _inputs)
         else:
             self._required = ()
@@ -314,7 +320,9 @@ class AbstractJob(Generic[T]):
         scheduler = options.pop("scheduler", None)
         given: dict[str, Any] = options  # type: ignore[assignment]
         if label is not None:
-            self._label = label if type(label) is str else _options.text(label, "label", f"a new {type(self).__name__}")
+            self._label = (
+                label if type(label) is str else _job_options.text(label, "label", f"a new {type(self).__name__}")
+            )
         if given:
             if given.get("redact"):
                 self._limits = REDACTED
@@ -499,7 +507,7 @@ class AbstractJob(Generic[T]):
             [<AbstractJob `a` idle>]
 
         """
-        if remove and _options.flag(remove, "remove", self._name_for_errors):
+        if remove and _job_options.flag(remove, "remove", self._name_for_errors):
             self._refuse_during_run("requires(..., remove=True)")
             self._drop_requirements(self._flatten(requirements))
             return self
@@ -629,7 +637,7 @@ class AbstractJob(Generic[T]):
 
         """
         if fraction is not None:
-            fraction = _options.fraction(fraction, "fraction", self._name_for_errors)
+            fraction = _job_options.fraction(fraction, "fraction", self._name_for_errors)
         worker = self._worker
         if worker is None:
             raise RuntimeError(f"progress() of {self.label!r}: it is {self._state.value}; call it while the job runs")
@@ -780,7 +788,7 @@ class AbstractJob(Generic[T]):
             )
 
     def _unknown_option(self, name: str) -> TypeError:
-        return _options.unknown_of_job(name, repr(self._label or type(self).__name__), type(self))
+        return _job_options.unknown_of_job(name, repr(self._label or type(self).__name__), type(self))
 
     def _run_under_way(self, what: str) -> Run:
         if self._scheduler is None or self._scheduler._run is None:
@@ -808,7 +816,7 @@ class AbstractJob(Generic[T]):
             return
         if not last_call and (self._repeats() or self._needs()):  # a job with needs may be throttled
             return
-        self._facts = self._facts or RareFacts()
+        self._facts = self._facts or RunExtras()
         if self._facts.released:
             return
         self._facts.released = True
@@ -867,12 +875,12 @@ class AbstractJob(Generic[T]):
 
 AnyJob = AbstractJob[Any]
 
-NO_LIMITS: Final = _option.usual(AbstractJob, "_limits", _options.Limits)
+NO_LIMITS: Final = _option_descriptors.usual(AbstractJob, "_limits", _job_options.SlowPathOptions)
 """For a job that is off the hot path for another reason; a job on it has None."""
-REDACTED: Final = _option.changed(NO_LIMITS, "redact", True)
-_option.usual(AbstractJob, "_demand", _options.Demand)
-_option.usual(AbstractJob, "_rule", _options.Rule)
-_option.describe(AbstractJob, AbstractJob.__init__)
+REDACTED: Final = _option_descriptors.changed(NO_LIMITS, "redact", True)
+_option_descriptors.usual(AbstractJob, "_demand", _job_options.SchedulingOptions)
+_option_descriptors.usual(AbstractJob, "_rule", _job_options.TriggerRule)
+_option_descriptors.describe(AbstractJob, AbstractJob.__init__)
 
 state_of: Final = AbstractJob.__dict__["_state"].__get__
 """Returns the state of a job; raises TypeError for anything else, and AttributeError for a job without a state."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
-from ._call import Search, as_given
+from ._arguments import Search, as_given
 from ._job import AbstractJob, Look, T
+from ._job_options import JobOptions, callback
 from ._labels import DEPTH
-from ._options import JobOptions, callback
-from ._outcome import Failure, RareFacts
+from ._outcome import Failure, RunExtras
 
 if TYPE_CHECKING:
-    from ._work import Work
+    from ._work_spec import Work
 
 Callback = Callable[[Any], object]
 """A plain function of a job."""
@@ -122,7 +122,7 @@ class JobKind(AbstractJob[T]):
 
     def for_journal(self) -> Work:
         """Return the identity of its work to a journal: here its arguments, besides its public attributes."""
-        from ..job._work import Work  # not at the top: only journals need it
+        from ..job._work_spec import Work  # not at the top: only journals need it
 
         return Work(what=self._look.name, arguments=given_of(self))
 
@@ -135,7 +135,7 @@ class JobKind(AbstractJob[T]):
         """Call a function with the outcome as `result()`, as if the job were a service that is ready, or has failed."""
         if function is None:
             return
-        facts = self._facts = self._facts or RareFacts()
+        facts = self._facts = self._facts or RunExtras()
         self._outcome, facts.ready = outcome, not isinstance(outcome, Failure)
         try:
             function(self)

@@ -13,10 +13,10 @@ import types
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, cast, final
 
-from ._around import outermost, way_out
+from ._ancestors import ancestors_with_members, outermost
 
 if TYPE_CHECKING:
-    from ..scheduler._scheduler import BaseScheduler
+    from ..scheduler._base_scheduler import BaseScheduler
     from ._job import AbstractJob
 
 LONGEST_CALL: Final = 60
@@ -147,7 +147,7 @@ def percent(fraction: float) -> str:
 
 def path(job: AbstractJob[Any]) -> str:
     """Return the labels from inside the outermost scheduler down to `job`; see `AbstractJob.path`."""
-    parts = [_among_siblings(around, member) for around, member in way_out(job)]
+    parts = [_among_siblings(around, member) for around, member in ancestors_with_members(job)]
     return "/".join(reversed(parts)) if parts else job.label
 
 
@@ -178,7 +178,7 @@ def paths_of(scheduler: BaseScheduler, prefix: str | None = None) -> dict[Abstra
     todo: list[tuple[BaseScheduler, str]] = [(scheduler, prefix)]
     while todo:
         parent, before = todo.pop()
-        names = Names()
+        names = UniqueSiblingNames()
         for job in parent:
             found[job] = before + names.unique(job.label, job._is_scheduler)
             if job._is_scheduler:
@@ -187,7 +187,7 @@ def paths_of(scheduler: BaseScheduler, prefix: str | None = None) -> dict[Abstra
 
 
 def _among_siblings(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    names = Names()
+    names = UniqueSiblingNames()
     for sibling in scheduler:
         name = names.unique(sibling.label, sibling._is_scheduler)
         if sibling is job:
@@ -195,7 +195,7 @@ def _among_siblings(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     return names.unique(job.label, job._is_scheduler)  # its scheduler has dropped it
 
 
-class Names:
+class UniqueSiblingNames:
     r"""The names of siblings, chosen so that no two jobs have the same path at any depth.
 
     If several have the same label, "#2" is appended to that of the second, and so on. A "/" stays as it is, because
@@ -235,7 +235,7 @@ class Names:
 
 
 @final
-class Paths:
+class PathCache:
     """A lazy cache of the paths of the jobs of one run: the same as `job.path`, at a lower cost.
 
     Args:
@@ -248,11 +248,11 @@ class Paths:
         self._scheduler: Final = scheduler
         self._prefix: Final = prefix
         self._paths: Final[dict[AbstractJob[Any], str]] = {}
-        self._names: Final = Names()
+        self._names: Final = UniqueSiblingNames()
 
-    def nested(self, scheduler: AbstractJob[Any]) -> Paths:
+    def nested(self, scheduler: AbstractJob[Any]) -> PathCache:
         """Return the paths of the jobs of a nested scheduler, a job of this run."""
-        return Paths(cast("BaseScheduler", scheduler), f"{self.of(scheduler)}/")
+        return PathCache(cast("BaseScheduler", scheduler), f"{self.of(scheduler)}/")
 
     def of(self, job: AbstractJob[Any]) -> str:
         """Return the path of a job. Names depend on the siblings before it, so all of these are named in order."""

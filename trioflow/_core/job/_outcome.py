@@ -10,8 +10,8 @@ from types import CoroutineType, FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeGuard
 
 from ..backend import leaves_of
-from ..base import _functions
-from ..base._shown import shown
+from ..base import _signatures
+from ..base._reprs import shown
 from ..base._states import JobState
 from . import _errors, _labels
 
@@ -100,7 +100,7 @@ class Throttling(NamedTuple):
     """The keys on which nothing starts from then on, each with the end of that."""
 
 
-class RareFacts:
+class RunExtras:
     """Facts about a job in a run that few jobs have; created on demand."""
 
     __slots__ = (
@@ -230,7 +230,7 @@ def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
     if type(value) is CoroutineType:  # the usual case; `isinstance` with an ABC is ten times as slow
         return True
     try:
-        return _functions.is_awaitable(value)
+        return _signatures.is_awaitable(value)
     except Exception:
         return False
 

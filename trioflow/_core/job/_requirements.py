@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Final
 
-from ..base._shown import shown
+from ..base._reprs import shown
 
 if TYPE_CHECKING:
     from typing import TypeAlias

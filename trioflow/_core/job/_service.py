@@ -6,10 +6,10 @@ import threading
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack, overload
 
-from ..base._functions import signature_of
+from ..base._signatures import signature_of
 from ._function import FunctionJob, call_of, check_function, name_of
 from ._job import Look
-from ._options import JobOptions
+from ._job_options import JobOptions
 from ._outcome import is_awaitable, not_awaitable
 
 if TYPE_CHECKING:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..admission._window import Adaptive, WindowController
 from ..backend import leaves_of
 from ..base._states import JobState
 from ..job import _errors
-from ..limits._window import Adaptive, Control
-from ._observers import Instrument
+from ._instruments import Instrument
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
@@ -23,7 +23,7 @@ class AdaptiveWindow(Instrument):
     def __init__(self, settings: Adaptive) -> None:
         """Begin at the smallest size."""
         self._settings = settings
-        self.control = Control(settings)
+        self.control = WindowController(settings)
 
     def before_run(self, scheduler: Any) -> None:
         """Learn which run it is."""

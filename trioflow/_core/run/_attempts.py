@@ -8,13 +8,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..backend import leaves_of
-from ..base._shown import shown
+from ..base._reprs import shown
 from ..base._states import StopReason
 from ..base._user_code import innermost_line
-from ..job import _errors, _options
+from ..job import _errors, _job_options
 from ..job._job import is_scheduler
 from ..job._outcome import Failure
-from . import _idle
+from . import _idle_timeouts
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Attempt = Callable[[], Awaitable[Any]]
 
 
-def call(worker: Worker, job: AbstractJob[Any], limits: _options.Limits | None) -> Awaitable[Any]:
+def call(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions | None) -> Awaitable[Any]:
     """Return what to await for a job: with as few coroutines around its own as its limits need."""
     if limits is None:
         return job._call_once()
@@ -37,13 +37,13 @@ def call(worker: Worker, job: AbstractJob[Any], limits: _options.Limits | None) 
     return _restarted(worker, job, limits)
 
 
-async def _retried(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Any:
+async def _retried(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions) -> Any:
     """Make attempts until one succeeds, and return what it returned."""
     attempts = Attempts(worker, job, limits)
     value: Any = None
     try:
         made = 0 if job._facts is None else job._facts.further_attempts  # those before it was throttled count
-        attempt = as_often(limits.retry, attempts.begin, job._name_for_errors, made)
+        attempt = with_retries(limits.retry, attempts.begin, job._name_for_errors, made)
         value = await (attempt() if job._callbacks is None else _with_callbacks(worker, job, attempt))
     except BaseException as error:
         if attempts.final is None:
@@ -59,7 +59,7 @@ async def _retried(worker: Worker, job: AbstractJob[Any], limits: _options.Limit
     return value
 
 
-def as_often(retry: _options.Retry, attempt: Attempt, who: _options.Who, made: int = 0) -> Attempt:
+def with_retries(retry: _job_options.Retry, attempt: Attempt, who: _job_options.Who, made: int = 0) -> Attempt:
     """Wrap `attempt` in the retries of `retry`, of which `made` are over.
 
     Raises:
@@ -71,7 +71,7 @@ def as_often(retry: _options.Retry, attempt: Attempt, who: _options.Who, made: i
     wrapped: Any = retry(attempt)
     if not callable(wrapped):
         raise TypeError(
-            f"retry={shown(retry)} of {_options.named(who)}: it returned {shown(wrapped)}; "
+            f"retry={shown(retry)} of {_job_options.named(who)}: it returned {shown(wrapped)}; "
             f"give a decorator of an async function, or a number"
         )
     return wrapped  # type: ignore[no-any-return]
@@ -122,7 +122,7 @@ class Attempts:
 
     __slots__ = ("begun", "final", "job", "limits", "unwinding", "worker")
 
-    def __init__(self, worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> None:
+    def __init__(self, worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions) -> None:
         self.worker: Any = worker
         self.job: Any = job
         self.limits = limits
@@ -169,7 +169,7 @@ def throttles_in(error: BaseException) -> list[_errors.Throttled]:
     return throttles if len(throttles) == len(leaves) else []
 
 
-async def _timed(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Any:
+async def _timed(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions) -> Any:
     """Call a job that is not called again, under a deadline of its worker: that costs less than a scope for each job.
 
     The outcome is that of a scope around the call: a cancellation from further out goes before the timeout.
@@ -193,7 +193,7 @@ async def _timed(worker: Worker, job: AbstractJob[Any], limits: _options.Limits)
     raise _errors.JobTimeout(job, timeout, place=place)
 
 
-async def _restarted(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Any:
+async def _restarted(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions) -> Any:
     """Make one attempt: call the job, and again after each timeout, as far as its limits say so."""
     restarts_left = limits.restarts
     while True:
@@ -213,10 +213,10 @@ async def _restarted(worker: Worker, job: AbstractJob[Any], limits: _options.Lim
             if restarts_left is not None:
                 restarts_left -= 1
             facts.fraction = None
-            worker.run.grants.take_again(job)
+            worker.run.grants.reacquire(job)
 
 
-async def _call(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) -> Any:
+async def _call(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions) -> Any:
     """Call a job once, in a scope that ends the call when its time is over."""
     if job._keeps_time:
         return await job._call_once()
@@ -230,7 +230,7 @@ async def _call(worker: Worker, job: AbstractJob[Any], limits: _options.Limits) 
             try:
                 if limits.idle_timeout is None:
                     return await job._call_once()
-                with _idle.TimeLimit(
+                with _idle_timeouts.TimeLimit(
                     run, job, timeout=timeout, idle_timeout=limits.idle_timeout, end_call=end
                 ) as watch:
                     return await job._call_once()

@@ -14,7 +14,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base._states import JobState, StopReason
-from ..job import _rules
+from ..job import _trigger_rules
 from ..job._job import AbstractJob
 from ..job._outcome import UNCALLED, not_awaited
 from . import _attempts
@@ -87,7 +87,7 @@ class CleanUp:
             return
         for job in jobs:
             assert job._rule is not None
-            if _rules.judge(job, job._rule)[0] is JobState.SCHEDULED:
+            if _trigger_rules.judge(job, job._rule)[0] is JobState.SCHEDULED:
                 self.run.schedule((job,), clean_up=True)
                 worker = CleanUpWorker(self)
                 self._workers[worker] = None

@@ -24,7 +24,7 @@ from ..job._outcome import in_one_line, interruption_in
 from ._clean_up import PATIENCE, CleanUp, may_take_long, stuck
 
 if TYPE_CHECKING:
-    from ..scheduler._scheduler import BaseScheduler
+    from ..scheduler._base_scheduler import BaseScheduler
     from ._run import Run
     from ._worker import Worker
 

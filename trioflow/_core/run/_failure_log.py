@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from ..base import _log
+from ..base import _logger
 from ..base._states import StopReason
 from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import printable, shortened
@@ -85,7 +85,7 @@ class FailureLog:
         stopped = run.culprit is job and run.reason is StopReason.CRITICAL
         if is_scheduler(job) and job.stop_reason is StopReason.CRITICAL:  # its member's failure has been logged
             if stopped:
-                _log.warn(
+                _logger.warn(
                     f"'{_path(job)}' failed because of '{_culprit(job)}'; the run of {name!r} stops", about=FAILURE
                 )
             return
@@ -101,7 +101,7 @@ class FailureLog:
         consequence = f"it is critical, so the run of {name!r} stops" if stopped else "the run goes on"
         advice = "" if hint is None else f" ({hint})"
         look = "; debrief() shows the traceback" if stopped or run.scheduler.keep_jobs else ""
-        _log.warn(f"'{path}' failed: {in_one_line(error)}{advice}; {consequence}", advice=look, about=FAILURE)
+        _logger.warn(f"'{path}' failed: {in_one_line(error)}{advice}; {consequence}", advice=look, about=FAILURE)
 
     def note_block(self, run: Run, job: AbstractJob[Any] | None, now: float) -> None:
         """Report a job of `run` that has just ended, if it let nobody else run for too long; once for each kind."""
@@ -134,7 +134,7 @@ class FailureLog:
         self._cancel_timer = None
         for (_, error, _, _), alike in self._logged.items():
             if alike.number:
-                _log.warn(alike.report(error), about=FAILURE)
+                _logger.warn(alike.report(error), about=FAILURE)
 
 
 def _culprit(scheduler: AbstractJob[Any]) -> str:

@@ -13,12 +13,12 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
-from ..base._functions import is_async
+from ..base._signatures import is_async
 from ..job._function import name_of
 from ._current import current
-from ._idle import PROGRESS, TimeLimit
-from ._lending import SpareSlots, spare_slots
+from ._idle_timeouts import PROGRESS, TimeLimit
 from ._shared_resources import SharedResource
+from ._slot_lending import SpareSlots, spare_slots
 from ._worker import Worker
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final
 
+from ..admission._priority_queues import FifoQueue
 from ..base._states import SCHEDULED
 from ..job._job import AbstractJob
-from ..limits._ready_jobs import ReadyJobs
 
 
 class ReadyQueue:
@@ -25,7 +25,7 @@ class ReadyQueue:
     __slots__ = ("forever", "jobs")
 
     def __init__(self) -> None:
-        self.jobs: Final = ReadyJobs()
+        self.jobs: Final = FifoQueue()
         self.forever: Final[deque[AbstractJob[Any]]] = deque()
 
     def push_first(self, job: AbstractJob[Any]) -> None:
@@ -64,7 +64,7 @@ class ReadyQueue:
 
     def is_used(self) -> bool:
         """Return whether there is an entry, of whatever job: one that cannot start now counts too."""
-        return type(self.jobs) is not ReadyJobs or bool(self.jobs or self.forever)
+        return type(self.jobs) is not FifoQueue or bool(self.jobs or self.forever)
 
     def drain(self) -> list[AbstractJob[Any]]:
         """Take all jobs that still wait, in order."""

@@ -19,8 +19,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from ..admission.policy._policy_validation import refuse_in_policy
 from ..backend import variables_of
-from ..base import _graph, _log
+from ..base import _graph_algorithms, _logger
 from ..base._states import (
     CANCELLED,
     CHECKING,
@@ -35,31 +36,30 @@ from ..base._states import (
     RunPhase,
     StopReason,
 )
-from ..job import _errors, _rules
+from ..job import _errors, _trigger_rules
 from ..job._job import NO_LIMITS, AbstractJob, is_scheduler
-from ..job._outcome import CancelledOutcome, Failure, RareFacts, Throttling, explain, interruption_in
-from ..limits.policy._given import refuse_in_policy
+from ..job._outcome import CancelledOutcome, Failure, RunExtras, Throttling, explain, interruption_in
 from ._attempts import throttles_in, was_drained
 from ._current import current
-from ._durable import Durable
 from ._ending import Ending
 from ._failure_log import FailureLog
-from ._grants import Grants
-from ._idle import ReportsOfThreads
-from ._lending import LendingWorkers
-from ._links import Links, count_consumer, link
-from ._observers import Observers, fast_hooks
-from ._ordering import Ordering, may_need_order
+from ._idle_timeouts import ReportsOfThreads
+from ._instruments import InstrumentSet, fast_hooks
+from ._journaling import JournalWriter
 from ._ready_queue import ReadyQueue
+from ._requirement_counts import RequirementCounts, count_consumer, link
+from ._run_pools import RunPools
 from ._shared_resources import SharedResources
-from ._worker import Turn, Worker
+from ._slot_lending import LendingWorkers
+from ._start_order import StartOrder, may_need_order
+from ._worker import TimeSlice, Worker
 from ._workers import Workers
 
 if TYPE_CHECKING:
     from ..backend import Backend, Event, Group
-    from ..scheduler._scheduler import BaseScheduler
-    from ._durable import RunJournal
-    from ._idle import LimitOfJobs
+    from ..scheduler._base_scheduler import BaseScheduler
+    from ._idle_timeouts import LimitOfJobs
+    from ._journaling import RunJournal
 
 FIRST_TURNS: Final = 2
 """trio resumes tasks in any order: after two turns the first worker has begun."""
@@ -122,7 +122,7 @@ class Run:
         self,
         scheduler: BaseScheduler,
         backend: Backend,
-        observers: Observers | None,
+        observers: InstrumentSet | None,
         timeout: float | None,
         window: Any,
         journal: RunJournal | None = None,
@@ -150,15 +150,15 @@ class Run:
         # Whether it is draining or stopping: no more jobs start.
         self.starts_no_more = False
         self.queue: Final[ReadyQueue] = ReadyQueue()
-        self._ordering: Ordering | None = None
-        self.turn: Final[Turn] = backend.once_in_loop(self._first_turn) if outer is None else outer.run.turn
+        self._ordering: StartOrder | None = None
+        self.turn: Final[TimeSlice] = backend.once_in_loop(self._first_turn) if outer is None else outer.run.turn
         style = scheduler._jobserver
         self.workers: Final = LendingWorkers(self, window, style) if style else Workers(self, window)
         # The run in which its workers park: itself, or one around it with which it exchanges workers.
         self.home: Run = self
         # Jobs that were cancelled before all jobs were linked; they settle when that is done.
         self.cancelled_early: Final[dict[AbstractJob[Any], None]] = {}
-        self.links = Links(self)
+        self.links = RequirementCounts(self)
         # How many jobs have not settled. Workers settle the simplest jobs themselves and subtract them from `unsettled`
         # later, several at a time: see `count_settled`.
         self.unsettled = 0
@@ -167,10 +167,10 @@ class Run:
         self.failures = 0  # nested ones included
         self.made_shared: SharedResources | None = None
         # What it does with its journal, if it has one.
-        self.durable: Durable | None = None if journal is None else Durable(self, journal)
+        self.durable: JournalWriter | None = None if journal is None else JournalWriter(self, journal)
         if outer is not None and outer.run.durable is not None:
             self.durable = outer.run.durable.nested(self)
-        self._grants: Grants | None = None
+        self._grants: RunPools | None = None
         # Set while the body of an `async with` may add jobs; called once, when the run begins to take them.
         self.opened_block: Callable[[], None] | None = None
         self.closes = False  # whether the scheduler is closed afterwards, so that its jobs never run again
@@ -198,8 +198,8 @@ class Run:
         self.limit_of_jobs: Final = limit_of_jobs  # if its scheduler has an `idle_timeout`; it is among the observers
         self.was_idle = False  # whether the run was stopped because of that
 
-    def _first_turn(self) -> Turn:
-        return Turn(self.clock(), ReportsOfThreads(self.backend))
+    def _first_turn(self) -> TimeSlice:
+        return TimeSlice(self.clock(), ReportsOfThreads(self.backend))
 
     @property
     def stopping(self) -> bool:
@@ -236,15 +236,15 @@ class Run:
         return run
 
     @property
-    def grants(self) -> Grants:
+    def grants(self) -> RunPools:
         """What its jobs have of pools."""
-        self._grants = self._grants or Grants(self)
+        self._grants = self._grants or RunPools(self)
         return self._grants
 
     @property
-    def ordering(self) -> Ordering:
+    def ordering(self) -> StartOrder:
         """The order in which its ready jobs start, if that is not the order in which they became ready."""
-        self._ordering = self._ordering or Ordering(self)
+        self._ordering = self._ordering or StartOrder(self)
         return self._ordering
 
     # ---- running
@@ -284,11 +284,11 @@ class Run:
 
     def _break_circles(self) -> None:
         """Part from what refers to the run, so that all is freed now, without the garbage collector."""
-        self.workers.part_from_run()
+        self.workers.detach()
         if self._ordering is not None:
-            self._ordering.part_from_run()
+            self._ordering.detach()
         if self.observers is not None:
-            self.observers.part_from_run()
+            self.observers.detach()
         self._ordering = self._grants = self._failure_log = self.made_shared = None
         del self.group.home  # it may be the group itself
         del self.home, self.links, self.group
@@ -333,7 +333,7 @@ class Run:
         unjudged: list[AbstractJob[Any]] = []  # a rule may settle these at once: after all others are linked and queued
         if may_need_order(self):
             yield from self.ordering.prepare()
-        for chunk, pause_is_due in _graph.in_chunks(self.members.jobs):
+        for chunk, pause_is_due in _graph_algorithms.in_chunks(self.members.jobs):
             self.links.link(chunk, unjudged)
             if pause_is_due:
                 yield
@@ -494,7 +494,7 @@ class Run:
         if not self.unsettled:
             self.wake()
 
-    def _let_go(self, job: AbstractJob[Any], facts: RareFacts) -> None:
+    def _let_go(self, job: AbstractJob[Any], facts: RunExtras) -> None:
         """Give up what a job that has settled, and never runs again, needs no more; perhaps the job itself."""
         job._forget_call()
         if facts.is_empty():
@@ -511,7 +511,7 @@ class Run:
         if job._state is not IDLE or self.starts_no_more:
             return
         if job._rule is not None:
-            verdict, failure = _rules.judge(job, job._rule)
+            verdict, failure = _trigger_rules.judge(job, job._rule)
             if verdict is not SCHEDULED:
                 if failure is not None and job.is_critical():  # a BLOCKED job has failed
                     self.stop(StopReason.CRITICAL, job)
@@ -528,7 +528,7 @@ class Run:
         facts = self.facts(job)
         facts.further_attempts += 1
         facts.fraction = None
-        self.grants.take_again(job)
+        self.grants.reacquire(job)
         self.notify("job_attempt", job)
 
     def note_progress(self, job: AbstractJob[Any], fraction: float | None) -> None:
@@ -634,9 +634,9 @@ class Run:
         if not self.unsettled or self.starts_no_more:
             self.wake()
 
-    def facts(self, job: AbstractJob[Any]) -> RareFacts:
+    def facts(self, job: AbstractJob[Any]) -> RunExtras:
         """Return the facts of a job that few jobs have; they are made at the first call."""
-        job._facts = job._facts or RareFacts()
+        job._facts = job._facts or RunExtras()
         return job._facts
 
     def wake(self) -> None:
@@ -851,7 +851,7 @@ class Run:
         """Report an incident, something that is not the outcome of a job: in the log, to observers, in `debrief()`."""
         is_of_journal = isinstance(exception, _errors.JournalError)  # its text says all, and it ends the run
         if not is_of_journal or self.scheduler.logs_failures:
-            _log.warn(message, None if is_of_journal else exception)
+            _logger.warn(message, None if is_of_journal else exception)
         self.scheduler._note_incident(job, message, exception)
         if self.observers is not None:
             self.observers.notify("incident", self.scheduler, job, message, exception)

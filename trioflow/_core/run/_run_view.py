@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 if TYPE_CHECKING:
     from ..base._states import RunPhase, StopReason
-    from ..scheduler._scheduler import BaseScheduler
+    from ..scheduler._base_scheduler import BaseScheduler
     from ._run import Run
 
 

@@ -6,7 +6,7 @@ another worker is needed only while a job waits for something. Still, each job m
 - If a job has changed the task (a context variable, a scope left open, a cancellation), the worker retires, and a new
   one takes its place. A job that left something open has failed.
 - A worker whose own scope was cancelled because of one job retires too.
-- All workers share the time of each turn of the event loop: see `Turn`.
+- All workers share the time of each turn of the event loop: see `TimeSlice`.
 
 ```
 spawn ──► take the next ready job ──► run it ──► settle it, count down its successors ──┐
@@ -30,8 +30,8 @@ Four words, and what is always true of them:
     loop while there is a ready job that could start. Outside `work`, `ensure_searcher` is therefore called after
     everything that makes a job ready or frees a slot. In `work`, a worker that takes a job and leaves others in the
     queue calls it, in case its own job blocks.
-- A **turn** is one round of the event loop. The workers share its time, and `Turn` says who begins a new one, and who
-  has to stand in a line until then.
+- A **turn** is one round of the event loop. The workers share its time; `TimeSlice` decides which worker begins a new
+  one, and which have to queue until then.
 - A worker **parks** when it may be needed again, but has found no job, or the turn is used up and enough others search.
   Its task then waits, without a slot and not as a searcher, until it is woken instead of a new one being spawned. A run
   and those nested in it share their parked workers, if their context variables are the same: whichever needs a worker
@@ -52,14 +52,14 @@ from ..base._states import IDLE, RUNNING, SCHEDULED, STOPPING, SUCCEEDED
 from ..job import _errors
 from ..job._job import NO_LIMITS
 from ..job._outcome import UNCALLED, not_awaited
-from ..job._rules import holds
+from ..job._trigger_rules import holds
 from ._attempts import call
 from ._current import current, take_over
 from ._failure_log import BLOCKED_SECONDS
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
-    from ._idle import ReportsOfThreads, TimeLimit
+    from ._idle_timeouts import ReportsOfThreads, TimeLimit
     from ._run import Run
     from ._workers import Workers
 
@@ -79,10 +79,10 @@ MOST_IN_TURN: Final = 24
 workers have had their part of it."""
 
 
-class Turn:
+class TimeSlice:
     """The time that all workers share in one turn of the event loop, those of all runs in the loop.
 
-    A worker that finds this time used up waits for the next turn of the loop. Then it begins a new `Turn`, unless
+    A worker that finds this time used up waits for the next turn of the loop. Then it begins a new `TimeSlice`, unless
     another worker that waited for the same turn of the loop has done so already. Otherwise each worker would take the
     whole time for itself.
 
@@ -133,10 +133,10 @@ class Turn:
                 self._let_in(worker)
         self.waiting -= 1
         while self.line and self.waiting < self.most:
-            self.let_in(next(iter(self.line)))
+            self.admit_next(next(iter(self.line)))
         return number
 
-    def let_in(self, worker: Worker) -> None:
+    def admit_next(self, worker: Worker) -> None:
         """Let a worker that stands in the line have the next turn."""
         self._let_in(worker)
         worker.run.backend.wake(worker)
@@ -215,17 +215,17 @@ class Worker(WorkerTask):
         parts of it repeat for the plainest jobs what methods do for all others. Who changes one changes the other:
 
         - (1), the start of a job, repeats `Run.begin`, which is for clean-up jobs.
-        - (2), the end of a job, repeats `Run.settle`. Jobs that have failed, have `RareFacts` (needs, a journal,
+        - (2), the end of a job, repeats `Run.settle`. Jobs that have failed, have `RunExtras` (needs, a journal,
           listeners, ...), are forever, or drop the results of their inputs take that.
-        - (3), in (2), repeats `Links.release`, `Run.make_ready` and `Run.schedule`. Successors whose rule does not
-          simply hold, forever ones, and those that are not IDLE take these.
+        - (3), in (2), repeats `RequirementCounts.release`, `Run.make_ready` and `Run.schedule`. Successors whose rule
+          does not simply hold, forever ones, and those that are not IDLE take these.
 
         `tests/laws/test_shortest_path.py` compares both ways on random scenarios.
         """
         run: Run = self.run
         workers: Workers
         backend, clock = run.backend, run.clock
-        turn: Turn = run.turn
+        turn: TimeSlice = run.turn
         names_tasks = self.group.names_tasks
         awaitable: Any
         value: Any
@@ -249,7 +249,7 @@ class Worker(WorkerTask):
                 called, number, now = False, self.called_in_turn, clock()
                 workers.begun += 1
                 if not tainted:
-                    workers.call_for_more(self, now)
+                    workers.spawn_more(self, now)
                 while not tainted:
                     # ---- let others run, if the turn is used up
                     if now > turn.ends or not jobs_left:

@@ -8,10 +8,10 @@ from __future__ import annotations
 from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 
+from ..admission._priority_queues import SharedQueue
+from ..admission._window import Adaptive, slots
 from ..job._job import is_scheduler
-from ..limits._ready_jobs import SharingJobs
-from ..limits._window import Adaptive, slots
-from ._tokens import Tokens, limiter_around
+from ._limiter_tokens import Tokens, limiter_around
 from ._worker import TURN_SECONDS, Worker, needs_own_task
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ class Workers:
             return
         queue, tokens = self._queue, self.tokens
         ready = queue.jobs
-        if tokens is not None and tokens.is_asked_for and not isinstance(ready, SharingJobs):
+        if tokens is not None and tokens.is_asked_for and not isinstance(ready, SharedQueue):
             tokens.collect()  # no worker is needed for that; what needs resources is taken by workers alone
         if self.free > 0 and ready:
             # Wake as many parked workers as there are jobs for, because that costs little.
@@ -117,7 +117,7 @@ class Workers:
         elif tokens is not None and tokens.lacks_worker:
             self._spawn(False, self._run.clock(), 0)
 
-    def call_for_more(self, newcomer: Worker, now: float) -> None:
+    def spawn_more(self, newcomer: Worker, now: float) -> None:
         """Spawn or wake more workers, when a worker begins to search while the jobs of earlier ones have blocked.
 
         Jobs that block for long need a task each, and each turn of the loop has its price. So the more jobs have
@@ -233,12 +233,12 @@ class Workers:
             self._wake(self.parked.popitem()[0])
         for worker in self.alive if line else ():
             if worker in line:
-                run.turn.let_in(worker)
+                run.turn.admit_next(worker)
 
-    def part_from_run(self) -> None:
+    def detach(self) -> None:
         """Give up the run, which is over. Other threads, such as a monitor's, may still read the numbers here."""
         if self.tokens is not None:
-            self.tokens.part_from_run()
+            self.tokens.detach()
         del self._run
 
     def leave(self, worker: Worker) -> None:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Self, final
 
 from .. import backend as _backend
 from ..job._job import AbstractJob
-from ..job._outcome import RareFacts
+from ..job._outcome import RunExtras
 from ..run import _current
 
 if TYPE_CHECKING:
-    from ._scheduler import BaseScheduler
+    from ._base_scheduler import BaseScheduler
 
 
 @final
@@ -45,7 +45,7 @@ class SettledJobs:
             return
         if not job.forever and job not in self._callers:
             self._left.add(job)
-        job._facts = job._facts or RareFacts()
+        job._facts = job._facts or RunExtras()
         job._facts.listeners.append(self._listener)
 
     def end(self) -> None:

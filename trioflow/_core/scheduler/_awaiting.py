@@ -14,14 +14,14 @@ from .. import backend as _backend
 from ..base._states import JobState
 from ..base._waits import WaitCause
 from ..job import _errors
-from ..job._around import outwards
+from ..job._ancestors import outwards
 from ..job._job import AbstractJob, is_scheduler
-from ..job._outcome import RareFacts
+from ..job._outcome import RunExtras
 from ..run._current import current
 from . import _explain
 
 if TYPE_CHECKING:
-    from ._scheduler import BaseScheduler
+    from ._base_scheduler import BaseScheduler
 
 FIRST_LOOK: Final = 1.0
 """Seconds after which a wait is looked at; from then on, after twice the time."""
@@ -51,7 +51,7 @@ async def settled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
 def _known_to_wait(waiter: AbstractJob[Any], job: AbstractJob[Any]) -> Generator[None]:
     """Record that one job awaits another, unless that waits for it."""
     refuse_circle(waiter, job)
-    facts = waiter._facts = waiter._facts or RareFacts()
+    facts = waiter._facts = waiter._facts or RunExtras()
     facts.awaits += (job,)
     try:
         yield
@@ -78,7 +78,7 @@ async def _next_news(waiter: AbstractJob[Any] | None, job: AbstractJob[Any]) -> 
 
     watched = [job, *(around for around in outwards(job) if around._run is None)]
     for one in watched:
-        one._facts = one._facts or RareFacts()
+        one._facts = one._facts or RunExtras()
         one._facts.listeners.append(hear)
     try:
         if waiter is not None and waiter._worker is not None and job._state is not JobState.RUNNING:

@@ -9,21 +9,21 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from ..base import _amounts, _graph
+from ..admission._pool import note_user
+from ..admission._resource import CountedResource
+from ..base import _amounts, _graph_algorithms
 from ..base._states import CHECKING, JobState
-from ..job import _errors, _labels, _options
-from ..job._around import outwards, way_out
+from ..job import _errors, _job_options, _labels
+from ..job._ancestors import ancestors_with_members, outwards
 from ..job._job import AbstractJob, is_scheduler
-from ..limits._pool import note_user
-from ..limits._resource import Stock
-from ..run import _links
+from ..run import _requirement_counts
 from . import _awaiting
 
 if TYPE_CHECKING:
-    from ..limits._pool import Pool
-    from ..limits._resource import Resource
+    from ..admission._pool import Pool
+    from ..admission._resource import Resource
+    from ._base_scheduler import BaseScheduler
     from ._members import Members
-    from ._scheduler import BaseScheduler
 
 marks: Final = itertools.count(-2, -1)
 
@@ -72,7 +72,7 @@ def _check_jobs(members: Members, repeated: bool, out_of_order: set[Members]) ->
     mark, owner = next(marks), members.owner
     outside = False
     members.changes_unseen = bool(members.nested)
-    for chunk, pause_is_due in _graph.in_chunks(members.jobs):
+    for chunk, pause_is_due in _graph_algorithms.in_chunks(members.jobs):
         for job in chunk:
             for requirement in job._required:
                 if requirement._pending != mark or requirement._forever:
@@ -153,7 +153,9 @@ class Surroundings:
         kept: dict[str, Resource] = {}
         for name, given in scheduler._needs().items():
             whole = self.there.get(name)
-            if isinstance(whole, Stock) and not isinstance(given, tuple):  # otherwise the scheduler itself is refused
+            if isinstance(whole, CountedResource) and not isinstance(
+                given, tuple
+            ):  # otherwise the scheduler itself is refused
                 kept[name] = whole.part(given)
         if kept:
             self.keeper = scheduler
@@ -169,14 +171,14 @@ class Surroundings:
 
         """
         for name, given in job._needs().items():
-            if name in _options.RUN_RESOURCES:
+            if name in _job_options.RUN_RESOURCES:
                 continue
             if name not in self.there:
                 raise ValueError(f"{job.label!r} needs {name}={_amounts.shown_parts(given)}, {self._why_not(name)}")
             resource = self.there[name]
             need = resource.need(given, repr(job.label))
             services = [one for one in self._services.get(name, ()) if one is not job and _lacks(job, one)]
-            if isinstance(resource, Stock) and services:
+            if isinstance(resource, CountedResource) and services:
                 gone = sum(resource.need(one._needs()[name], repr(one.label)) for one in services)
                 if need > resource.total - gone:
                     names = ", ".join(repr(one.label) for one in services)
@@ -211,8 +213,8 @@ def _lacks(job: AbstractJob[Any], service: AbstractJob[Any]) -> bool:
     home = service._scheduler
     if home is None or (job._rule is not None and job._rule.run_if == "failed"):
         return False
-    member = next(member for around, member in way_out(job) if around is home)
-    return member not in _graph.reachable([service], home._members.waits_for)
+    member = next(member for around, member in ancestors_with_members(job) if around is home)
+    return member not in _graph_algorithms.reachable([service], home._members.waits_for)
 
 
 def refuse_shared_pools(levels: Iterable[BaseScheduler], outermost: BaseScheduler) -> None:
@@ -269,8 +271,10 @@ def common(
     job: AbstractJob[Any], other: AbstractJob[Any]
 ) -> tuple[BaseScheduler, AbstractJob[Any], AbstractJob[Any]] | None:
     """Return the innermost scheduler that contains both jobs, and its members that are or contain them, or None."""
-    first = dict(way_out(job))
-    return next(((around, first[around], member) for around, member in way_out(other) if around in first), None)
+    first = dict(ancestors_with_members(job))
+    return next(
+        ((around, first[around], member) for around, member in ancestors_with_members(other) if around in first), None
+    )
 
 
 def _imply_late(members: Members, job: AbstractJob[Any]) -> None:
@@ -356,7 +360,7 @@ def refuse_cycle(members: Members) -> None:
         CycleError: there is one.
 
     """
-    cycle = _graph.find_cycle(members.jobs, members.waits_for)
+    cycle = _graph_algorithms.find_cycle(members.jobs, members.waits_for)
     if cycle is not None:
         raise _errors.CycleError(cycle)
 
@@ -398,7 +402,7 @@ def check_new(members: Members, new: list[AbstractJob[Any]]) -> None:
             check_scenario(job)
         _imply_late(members, job)
     # Mostly they wait for nothing. To look for a cycle takes a fifth of what adding one job does.
-    cycle = _graph.find_cycle(new, members.waits_for) if any(map(members.waits_for, new)) else None
+    cycle = _graph_algorithms.find_cycle(new, members.waits_for) if any(map(members.waits_for, new)) else None
     if cycle is not None:
         raise _errors.CycleError(cycle)
 
@@ -435,11 +439,15 @@ def check_new_requirements(members: Members, job: AbstractJob[Any], new: list[Ab
         )
     for requirement in new:
         check_requirement(job, requirement, members.owner)
-    if _graph.meet([job], _links.successors_of, new, lambda one: () if one.is_done() else members.waits_for(one)):
-        waited_for = _graph.reachable(new, lambda one: () if one.is_done() or one is job else members.waits_for(one))
+    if _graph_algorithms.meet(
+        [job], _requirement_counts.successors_of, new, lambda one: () if one.is_done() else members.waits_for(one)
+    ):
+        waited_for = _graph_algorithms.reachable(
+            new, lambda one: () if one.is_done() or one is job else members.waits_for(one)
+        )
         edges = {one: members.waits_for(one) for one in waited_for}
         edges[job] = [*members.waits_for(job), *new]
-        cycle = _graph.find_cycle(edges, lambda one: [other for other in edges[one] if other in edges])
+        cycle = _graph_algorithms.find_cycle(edges, lambda one: [other for other in edges[one] if other in edges])
         raise _errors.CycleError(cycle or [job])
     for requirement in new if members.owner._watched else ():
         _awaiting.refuse_circle(job, requirement, "requires")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..base._graph import longest_paths, topological_order
-from ..limits.policy._outlook import usual
+from ..admission.policy._upward_ranks import usual
+from ..base._graph_algorithms import longest_paths, topological_order
 
 if TYPE_CHECKING:
     from ..job._job import AnyJob
-    from ._scheduler import BaseScheduler
+    from ._base_scheduler import BaseScheduler
 
 
 def expected_durations(scheduler: BaseScheduler) -> dict[AnyJob, float]:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any, Final
 
+from ..admission._priority_queues import HeapQueue, SharedQueue
 from ..base import _units
 from ..base._states import JobState, RunPhase, StopReason
 from ..base._waits import WaitCause, Waiting
-from ..job import _labels, _rules
-from ..job._around import outermost, outwards
+from ..job import _labels, _trigger_rules
+from ..job._ancestors import outermost, outwards
 from ..job._facts import throttled
 from ..job._job import AbstractJob, is_scheduler
 from ..job._outcome import in_one_line
-from ..limits._ready_jobs import RankedJobs, SharingJobs
 
 if TYPE_CHECKING:
     from ..run._run import Run
-    from ._scheduler import BaseScheduler
+    from ._base_scheduler import BaseScheduler
 
 FEW = 5
 """How many jobs a list names; the others are only counted."""
@@ -161,11 +161,11 @@ def _why_slot(run: Run, job: AbstractJob[Any]) -> str:
 
 
 def _resource(run: Run, job: AbstractJob[Any]) -> Waiting | None:
-    return run.queue.jobs.waiting(job) if isinstance(run.queue.jobs, SharingJobs) else None
+    return run.queue.jobs.waiting(job) if isinstance(run.queue.jobs, SharedQueue) else None
 
 
 def _why_resource(run: Run, job: AbstractJob[Any]) -> str:
-    why = run.queue.jobs.why_not(job) if isinstance(run.queue.jobs, SharingJobs) else None
+    why = run.queue.jobs.why_not(job) if isinstance(run.queue.jobs, SharedQueue) else None
     return why or "is ready, and starts within this turn of the event loop or the next"
 
 
@@ -185,7 +185,7 @@ CAUSES: Final = (
 def _before(run: Run, job: AbstractJob[Any], in_order: list[AbstractJob[Any]]) -> str:
     """Say which waiting jobs start before one, and why; "" if none do, or if they only became ready earlier."""
     ready = run.queue.jobs
-    if not isinstance(ready, RankedJobs):
+    if not isinstance(ready, HeapQueue):
         return ""
     order = ready.order
     waiting = (one for one in in_order if one._state is JobState.SCHEDULED)
@@ -260,7 +260,7 @@ def _blocked(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 
 
 def _skipped(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    if job.run_if == "failed" and not any(map(_rules.has_failed, job._required)):
+    if job.run_if == "failed" and not any(map(_trigger_rules.has_failed, job._required)):
         return "was skipped: run_if='failed', and nothing that it requires failed"
     return f"was skipped: {_names([one for one in job._required if one._state is JobState.SKIPPED])} was skipped"
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-from ..base import _log
+from ..base import _logger
 from ..base._states import COMPLETED, HOW_RUNS_END, JobState, StopReason
 from ..job import _errors
 from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import shortened
 from ..job._outcome import Failure, add_note
-from ..run._idle import OF_JOBS
+from ..run._idle_timeouts import OF_JOBS
 
 if TYPE_CHECKING:
     from ..run._run import Run
-    from ._scheduler import BaseScheduler
+    from ._base_scheduler import BaseScheduler
 
 LISTING: Final = "; debrief(listing=True) shows where each job was"
 
@@ -53,17 +53,17 @@ def warn(scheduler: BaseScheduler, run: Run) -> None:
     if run.reason is StopReason.TIMEOUT:
         idle = f"after {scheduler.idle_timeout:g} s without {OF_JOBS}" if run.was_idle else ""
         end = f"the run of {shortened(scheduler.label)!r} stopped {idle or f'after its timeout of {run.timeout:g} s'}"
-        _log.warn(f"{end}{failures and '; '}{failures}", advice=LISTING, about="end")
+        _logger.warn(f"{end}{failures and '; '}{failures}", advice=LISTING, about="end")
     elif run.reason in (StopReason.DRAINED, StopReason.INTERRUPTED):
         how = "no more jobs were started" if run.reason is StopReason.DRAINED else "a signal ended it in order"
         end = f"the run of {shortened(scheduler.label)!r} {HOW_RUNS_END[run.reason]}: {how}"
-        _log.warn(f"{end}{failures and '; '}{failures}", advice=LISTING, about="end")
+        _logger.warn(f"{end}{failures and '; '}{failures}", advice=LISTING, about="end")
     elif number > (run.reason is StopReason.CRITICAL):  # of one critical failure alone, its own line has said all
         look = "; debrief() shows the tracebacks" if scheduler.keep_jobs else ""
         end = "the run stopped"
         if run.reason is StopReason.COMPLETED:
             end = f"{'it is not' if number == 1 else 'none is'} critical, so the run counts as a success"
-        _log.warn(f"{failures}; {end}", advice=look, about="end")
+        _logger.warn(f"{failures}; {end}", advice=look, about="end")
 
 
 def raise_group(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]]) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from ..base._shown import shown
+from ..base._reprs import shown
 from ..base._states import JobState
-from ..job._around import is_inside, outermost, outwards
+from ..job._ancestors import is_inside, outermost, outwards
 from ..job._facts import inputs_of
 from ..job._job import AbstractJob, is_scheduler
 from ..job._requirements import flatten
@@ -19,7 +19,7 @@ from . import _checks
 
 if TYPE_CHECKING:
     from ..run._run import Run
-    from ._scheduler import BaseScheduler
+    from ._base_scheduler import BaseScheduler
 
 
 class Members:

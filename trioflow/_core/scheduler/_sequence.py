@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Never, Self, final
 
 from ..job._job import AbstractJob, is_scheduler, not_a_scheduler
-from ..job._options import unknown as unknown_option
+from ..job._job_options import unknown as unknown_option
 from ..job._requirements import flatten
 
 if TYPE_CHECKING:
     from ..job._requirements import Required
-    from ._scheduler import BaseScheduler
+    from ._base_scheduler import BaseScheduler
 
 
 @final

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ...abc import Amount
     from ...batch._halt import Halt
-    from ...batch._machine import FreeMemory, Load
+    from ...batch._start_conditions import FreeMemory, Load
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from ...abc import printable
-from ...batch import BatchError, _machine, _numbers, _resources, _sources
+from ...batch import BatchError, _batch_pool, _quantities, _sources, _start_conditions
 from ...batch._halt import Halt
 from ...batch._template import EXPLAINED
 from . import OTHER_ERROR
@@ -114,7 +114,7 @@ def own_exit_code() -> Generator[None]:
     "--jobs-window",
     "jobs",
     cls=JobsOption,
-    type=parsed(_numbers.slots),
+    type=parsed(_quantities.slots),
     metavar="N",
     help="How many commands at once: a number, 0 for no limit, or N%, +N, -N of the CPUs.  [default: 100%]",
 )
@@ -122,31 +122,44 @@ def own_exit_code() -> Generator[None]:
     "-S", "--sshlogin", "nodes", multiple=True, metavar="NODES", help="Run the commands on these, each -j at once."
 )
 @click.option("-F", "--ssh-config", type=click.Path(), metavar="FILE", help="Configuration of ssh, with -S.")
-@click.option("--timeout", type=parsed(_numbers.seconds), metavar="TIME", help="End a command that takes longer.")
+@click.option("--timeout", type=parsed(_quantities.seconds), metavar="TIME", help="End a command that takes longer.")
 @click.option("--retries", type=click.IntRange(min=0), default=1, metavar="N", help="Run a command up to N times.")
 @click.option(
-    "--delay", type=parsed(_numbers.seconds), default="0", metavar="TIME", help="Wait this long between two starts."
+    "--delay",
+    type=parsed(_quantities.seconds),
+    default="0",
+    metavar="TIME",
+    help="Wait this long between two starts.",
 )
 @click.option(
-    "--idle-timeout", type=parsed(_numbers.seconds), metavar="TIME", help="End one that writes nothing for so long."
+    "--idle-timeout",
+    type=parsed(_quantities.seconds),
+    metavar="TIME",
+    help="End one that writes nothing for so long.",
 )
 @click.option(
-    "--memfree", type=parsed(_machine.bytes_free), metavar="SIZE", help="Start no command while less memory is free."
+    "--memfree",
+    type=parsed(_start_conditions.bytes_free),
+    metavar="SIZE",
+    help="Start no command while less memory is free.",
 )
 @click.option(
-    "--load", type=parsed(_numbers.load), metavar="N", help="Start no command while N processes run; N as for -j."
+    "--load",
+    type=parsed(_quantities.load),
+    metavar="N",
+    help="Start no command while N processes run; N as for -j.",
 )
-@click.option("--nice", type=parsed(_numbers.nice), metavar="N", help="Run the commands at a lower priority.")
+@click.option("--nice", type=parsed(_quantities.nice), metavar="N", help="Run the commands at a lower priority.")
 @click.option(
     "--memory-limit",
-    type=parsed(_machine.memory_limit),
+    type=parsed(_start_conditions.memory_limit),
     metavar="SIZE",
     help="Limit the address space of each process of a command.",
 )
 @click.option("--pin", is_flag=True, help="Run the commands of each slot on a CPU of their own.")
 @click.option(
     "--needs",
-    type=parsed(_resources.needs),
+    type=parsed(_batch_pool.needs),
     multiple=True,
     callback=merged,
     metavar="NAME=AMOUNT,...",
@@ -154,7 +167,7 @@ def own_exit_code() -> Generator[None]:
 )
 @click.option(
     "--pool",
-    type=parsed(_resources.pool),
+    type=parsed(_batch_pool.pool),
     multiple=True,
     callback=merged,
     metavar="NAME=...,...",

@@ -14,8 +14,8 @@ import click
 
 from ... import JobState, JournalError, StopReason
 from ...abc import printable, without_middle
-from ...batch import BatchError, _batch, _joblog, _resources, _sources
-from ...batch._numbers import slots
+from ...batch import BatchError, _batch, _batch_pool, _joblog, _sources
+from ...batch._quantities import slots
 from ...batch._quoting import Shell
 from ...batch._template import LineTemplate, Strings
 from .. import FINE, INTERRUPTED, _outputs
@@ -136,7 +136,7 @@ def named(nodes: Sequence[str], **options: Unpack[NodeOptions]) -> tuple[SshNode
 def pool_for(needs: Mapping[str, Amount], given: Mapping[str, Any]) -> tuple[Pool | None, int | None]:
     """Return the pool for what commands need, and how many of them have it at once."""
     try:
-        return _resources.pool_for(needs, given)
+        return _batch_pool.pool_for(needs, given)
     except ValueError as error:
         raise click.UsageError(printable(str(error))) from None
 

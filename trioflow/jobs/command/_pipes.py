@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from ._capture import Sink
+from ._output_sinks import Sink
 
 Wait = Callable[[int, float], Awaitable[bool]]
 """`Backend.wait_readable`."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, final
 from ..._core.api import TrioflowError
 from ...abc import duration, shown, whole
 from ..posix._processes import as_signal
-from ._capture import Spool
+from ._output_sinks import Spool
 
 if TYPE_CHECKING:
     from ...abc import AbstractJob

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ._capture import Capture, DescriptorSink, FileSink, Lines, SignOfLife, Sink, Spool, line_sinks, tags
-from ._options import is_path
+from ._output_sinks import Capture, DescriptorSink, FileSink, Lines, SignOfLife, Sink, Spool, line_sinks, tags
 from ._pipes import OutputPipes
+from ._spawn_options import is_path
 
 if TYPE_CHECKING:
-    from ._job import CommandJob
+    from ._command_job import CommandJob
 
 
 class Streams:

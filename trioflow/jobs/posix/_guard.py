@@ -32,7 +32,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from . import _guard_script
-from ._groups import Survey
+from ._process_groups import LivenessScan
 
 if TYPE_CHECKING:
     from ...abc import RunHandle
@@ -51,7 +51,7 @@ ENDED: Final = b"ended\n"
 SHELL: Final = 'trap "" HUP INT TERM; read line; test "$line" = ended || exec "$0" -S -E -I "$@"'
 
 
-class Table:
+class ProcessGroupTable:
     """The process groups of the running commands, in memory that the guard shares."""
 
     def __init__(self) -> None:
@@ -107,11 +107,11 @@ class Guard:
         self._environ: Any = None  # this program's environment when `_marked` was made from it
         self._marked: dict[bytes, bytes] = {}
         self.has_terminal: Final = _has_terminal()
-        self.survey: Final = Survey()
+        self.survey: Final = LivenessScan()
         with contextlib.ExitStack() as held:  # if one of them fails, the others are closed
             self.nothing: Final = os.open(os.devnull, os.O_RDWR)
             held.callback(os.close, self.nothing)
-            self.table: Final = Table()
+            self.table: Final = ProcessGroupTable()
             held.callback(self.table.close)
             read_end, self.pipe = os.pipe()
             held.callback(os.close, self.pipe)

@@ -32,7 +32,7 @@ import anyio
 from ..posix._guard import Guard
 from ..posix._processes import Process, spawn
 from ..posix._sockets import send_with_descriptors
-from . import _child
+from . import _worker_main
 
 if TYPE_CHECKING:
     from ...abc import RunHandle
@@ -53,7 +53,7 @@ def is_sound() -> bool:
         os.close(os.pidfd_open(os.getpid()))
     except (AttributeError, OSError):  # no Linux; a kernel before 5.3, or a sandbox that does not know the call
         return False
-    return os.path.isdir(_child.THREADS)
+    return os.path.isdir(_worker_main.THREADS)
 
 
 class ForkServer:
@@ -79,7 +79,7 @@ class ForkServer:
         self._control.setblocking(False)
         try:
             self._control.send(pickle.dumps((list(path), list(modules), self._guard.has_terminal)))
-            command = [sys.executable, "-P", _child.__file__, "server"]
+            command = [sys.executable, "-P", _worker_main.__file__, "server"]
             self._process: Final[Process] = spawn(self._guard, command, stdin=theirs.fileno())
         except BaseException:
             self._control.close()
@@ -104,10 +104,10 @@ class ForkServer:
             self._begun.append(begun)
             raise
         try:
-            pid = _child.NUMBER.unpack(answer)[0] if answer else _child.NOT_CLEAN
+            pid = _worker_main.NUMBER.unpack(answer)[0] if answer else _worker_main.NOT_CLEAN
             if pid < 0:
                 raise OSError(-pid, f"{os.strerror(-pid)}: a worker process could not be forked")
-            if pid != _child.NOT_CLEAN:
+            if pid != _worker_main.NOT_CLEAN:
                 return ours, Process(self._guard, pid, is_child=False), output
         except BaseException:
             ours.close()
@@ -137,10 +137,10 @@ class ForkServer:
         """Reap a worker that has exited; return False if the server has ended, and nobody knows how it ended."""
         async with self._turn:
             with contextlib.suppress(ConnectionError):
-                await send_with_descriptors(self._control, _child.NUMBER.pack(process.pid), [])
+                await send_with_descriptors(self._control, _worker_main.NUMBER.pack(process.pid), [])
                 # Whatever is cancelled, because otherwise this answer would be the next one's.
                 if answer := await self._run.outlast(partial(self._received, self._control)):
-                    process.was_reaped(os.waitstatus_to_exitcode(_child.NUMBER.unpack(answer)[0]))
+                    process.was_reaped(os.waitstatus_to_exitcode(_worker_main.NUMBER.unpack(answer)[0]))
                     return True
         return False
 
@@ -148,7 +148,7 @@ class ForkServer:
         """Return a number that comes through a socket, packed, or nothing at its end."""
         while True:
             try:
-                return own.recv(_child.NUMBER.size)
+                return own.recv(_worker_main.NUMBER.size)
             except BlockingIOError:
                 await anyio.wait_readable(own)
             except ConnectionResetError:

@@ -26,26 +26,26 @@ from typing import TYPE_CHECKING, Any, Final
 import anyio
 
 from ..._core.api import JobTimeout
-from ..command._job import CommandJob
+from ..command._command_job import CommandJob
 from ..command._result import CommandError
-from ..posix._groups import end_group
 from ..posix._guard import VARIABLE, Guard
+from ..posix._process_groups import end_group
 from ..posix._processes import Process, spawn
-from ._ends import SshProcess
-from ._errors import SshError, Unreachable
-from ._files import listed_by_sftp, said_by_sftp
-from ._local import Here
-from ._mux import CannotSpeak, ask_for_session
+from ._local_node import LocalConnection
+from ._mux import MuxUnavailable, ask_for_session
 from ._nodes import LocalNode
-from ._transport import OPENSSH, READY, Complaint, Gateway
+from ._session_channels import SshProcess
+from ._sftp_operations import listed_by_sftp, said_by_sftp
+from ._ssh_errors import SshError, Unreachable
+from ._transport import OPENSSH, READY, Diagnostics, Gateway
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ...abc import RunHandle
-    from ._ends import Carrier
-    from ._files import Operation
     from ._nodes import Node, Paths, SshNode
+    from ._session_channels import SessionProcess
+    from ._sftp_operations import Operation
 
 TRIES: Final = 3
 """How often a node that refuses is asked, unless it has too many of us already: then until the time is over."""
@@ -82,15 +82,15 @@ class Connections:
         self.guard: Final = run.shared(Guard)  # made before, and so closed behind these
         self.transport: Final = OPENSSH
         self._by_node: Final[dict[SshNode, Connection]] = {}
-        self._here: Final[dict[LocalNode, Here]] = {}
+        self._here: Final[dict[LocalNode, LocalConnection]] = {}
         self.beginning: Final = anyio.CapacityLimiter(BEGINNING)
         self.handshakes: Final = Handshakes()
         self._directory: Directory | None = None
 
-    def to(self, node: Node) -> Connection | Here:
+    def to(self, node: Node) -> Connection | LocalConnection:
         """Return the connection of a node, open or not, or what stands in for it."""
         if isinstance(node, LocalNode):
-            return self._here.setdefault(node, Here(node))
+            return self._here.setdefault(node, LocalConnection(node))
         return self.connection(node)
 
     def connection(self, node: SshNode) -> Connection:
@@ -214,7 +214,7 @@ class Connection:
         """Return what runs a line there: an ssh."""
         return self.transport.run(self.node, self.socket, line)
 
-    async def begin(self, line: str, streams: Sequence[int]) -> Carrier:
+    async def begin(self, line: str, streams: Sequence[int]) -> SessionProcess:
         """Begin a session that runs a line there, with these descriptors as its input, output and error.
 
         Raises:
@@ -225,7 +225,7 @@ class Connection:
         if self._speaks:
             try:
                 return await ask_for_session(self.run, self.socket, line, guard.environment(None), streams)
-            except CannotSpeak as failure:
+            except MuxUnavailable as failure:
                 self._speaks = not failure.is_final
         stdin, stdout, stderr = streams
         return SshProcess(spawn(guard, self.command(line), stdin=stdin, stdout=stdout, stderr=stderr))
@@ -337,7 +337,7 @@ class Connection:
                 return found[way]
         return found.get("hostname", node.hostname), found.get("port", node.port)
 
-    async def _connect(self, gateway: Gateway | None, seconds: float) -> tuple[Complaint | None, float]:
+    async def _connect(self, gateway: Gateway | None, seconds: float) -> tuple[Diagnostics | None, float]:
         """Try once, for so many seconds; return what went wrong, and how many seconds it took."""
         clock = self.run.clock
         output = -1
@@ -361,7 +361,7 @@ class Connection:
                 os.close(output)
         await self.end(0.0)
         if timed_out:
-            return Complaint(f"no answer in {self.node.connect_timeout:g} s"), clock() - began
+            return Diagnostics(f"no answer in {self.node.connect_timeout:g} s"), clock() - began
         return self.transport.complaint(self._log()), clock() - began
 
     def _start(self, gateway: Gateway | None) -> int:
@@ -401,7 +401,7 @@ class Connection:
                 return False
         return False
 
-    async def _with_files(self, complaint: Complaint) -> str:
+    async def _with_files(self, complaint: Diagnostics) -> str:
         """Return a complaint with the names of the files that it is about."""
         identity, known = self.node.identity, self.node.known_hosts
         if complaint.asks_for_login and identity is not None and not _exists(identity):

@@ -62,7 +62,7 @@ REFUSED: Final = "the ssh that holds the connection opens no session"
 """What is said in front of the reason."""
 
 
-class CannotSpeak(Exception):
+class MuxUnavailable(Exception):
     """An ssh is to ask for the session: nothing has been asked for yet.
 
     Attributes:
@@ -88,7 +88,7 @@ async def ask_for_session(
         streams: the descriptors of its standard input, output and error.
 
     Raises:
-        CannotSpeak: nothing was asked for.
+        MuxUnavailable: nothing was asked for.
 
     """
     request = _request(os.fsencode(line), variables)
@@ -102,13 +102,13 @@ async def ask_for_session(
             there.send(_message(struct.pack(">II", HELLO, VERSION)))
             while not (said := messages.read()):
                 if messages.are_over:
-                    raise CannotSpeak
+                    raise MuxUnavailable
                 await run.wait_readable(there.fileno())
             if said[0][:8] != struct.pack(">II", HELLO, VERSION):
-                raise CannotSpeak(is_final=True)
+                raise MuxUnavailable(is_final=True)
             await _send(there, request, streams)
         except OSError as error:
-            raise CannotSpeak from error
+            raise MuxUnavailable from error
         return MuxSession(there, messages)
     except BaseException:
         there.close()
@@ -133,7 +133,7 @@ def _request(command: bytes, variables: Mapping[bytes, bytes]) -> bytes:
     numbers = struct.pack(">8I", NEW_SESSION, 0, 0, False, True, True, False, NO_ESCAPE)
     message = _message(numbers + b"".join(map(_message, words)))
     if len(message) > LONGEST_REQUEST or b"\0" in command:
-        raise CannotSpeak
+        raise MuxUnavailable
     return message
 
 

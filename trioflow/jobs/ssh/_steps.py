@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, final
 
 from ...abc import AbstractJob, is_among, shown
-from ..command import _line
+from ..command import _argv
 from ..command._granted import granted
-from ..command._options import is_path
+from ..command._spawn_options import is_path
 
 Path = str | os.PathLike[str]
 
@@ -30,7 +30,7 @@ class Step:
         self.words: Final = tuple(words)
         for number, word in enumerate(self.words):
             if not isinstance(word, (AbstractJob, granted)):
-                _line.text(word, number, who or type(self).__name__)
+                _argv.text(word, number, who or type(self).__name__)
 
     def __repr__(self) -> str:
         """Show it as it was written."""
@@ -38,7 +38,7 @@ class Step:
 
     def shown(self, depth: int | None = None) -> str:
         """Return it as it was written; given a depth, as a default label, which shows jobs so many calls deep."""
-        return f"{type(self).__name__}({', '.join(_line.shown(word, depth) for word in self.words)})"
+        return f"{type(self).__name__}({', '.join(_argv.shown(word, depth) for word in self.words)})"
 
     def files_read(self) -> Iterable[Any]:
         """Return the words that name files here which are sent to the node."""
@@ -69,7 +69,7 @@ class Command(Step):
 
     def shown(self, depth: int | None = None) -> str:
         """Return its command line."""
-        return str(self.words[0]) if self.is_line else " ".join(_line.shown(word, depth) for word in self.words)
+        return str(self.words[0]) if self.is_line else " ".join(_argv.shown(word, depth) for word in self.words)
 
 
 class Program(Step):
@@ -90,7 +90,7 @@ class Program(Step):
 
     def shown(self, depth: int | None = None) -> str:
         """Return it as it was written."""
-        script, args, beside = self.parts([_line.shown(word, depth) for word in self.words])
+        script, args, beside = self.parts([_argv.shown(word, depth) for word in self.words])
         words = [script, *args, *([f"includes=[{', '.join(beside)}]"] if beside else [])]
         return f"{type(self).__name__}({', '.join(words)})"
 
@@ -315,7 +315,7 @@ def _name_of_file(given: Any) -> Any:
 
 def word(given: Any, place: int | str, job: AbstractJob[Any]) -> str:
     """Return one word of a job, or what stands for a name, as text, with what the job was granted."""
-    return os.fsdecode(_line.text(given.text(job) if isinstance(given, granted) else given, place, repr(job.label)))
+    return os.fsdecode(_argv.text(given.text(job) if isinstance(given, granted) else given, place, repr(job.label)))
 
 
 def interpreter(script: bytes) -> list[str]:
@@ -326,5 +326,5 @@ def interpreter(script: bytes) -> list[str]:
 
 
 def _copied(step: Step, depth: int | None) -> str:
-    *sources, to = (_line.shown(word, depth) for word in step.words)
+    *sources, to = (_argv.shown(word, depth) for word in step.words)
     return f"{type(step).__name__}({', '.join(sources)}, to={to})"

@@ -30,7 +30,7 @@ class Gateway:
 
 
 @dataclass(frozen=True, slots=True)
-class Complaint:
+class Diagnostics:
     """What a program of the transport has said before it gave up.
 
     Attributes:
@@ -86,19 +86,19 @@ class OpenSsh:
         """Return what prints the settings for a node, a name and a value each line."""
         return ["ssh", "-G", *_of(node), "--", node.hostname]
 
-    def complaint(self, text: str) -> Complaint:
+    def complaint(self, text: str) -> Diagnostics:
         """Return the meaning of what `connect` has written to its standard error."""
         changed = re.search(r"Offending .*? in (.+):(\d+)\s*$", text, re.MULTILINE)
         if "REMOTE HOST IDENTIFICATION HAS CHANGED" in text:
             place = f"{changed[1]}, line {changed[2]}" if changed else "{keys}"
-            return Complaint(
+            return Diagnostics(
                 f"its host key has changed: it is not the one in {place}. Somebody may be in between; if the node was "
                 f"set up anew, take the old key out (ssh-keygen -R), and put the new one in",
                 is_final=True,
                 asks_for_keys=changed is None,
             )
         if "Host key verification failed" in text:
-            return Complaint(
+            return Diagnostics(
                 "its host key is not known: there is none for it in {keys}. Check the key and put it there "
                 "(ssh-keyscan), or let the first one be taken: accept_new=True, or trioflow ssh --accept-new",
                 is_final=True,
@@ -106,20 +106,20 @@ class OpenSsh:
             )
         last = _last_words(text)
         if "Permission denied" in text or "Too many authentication failures" in text:
-            return Complaint(
+            return Diagnostics(
                 f"it does not let us in ({last}): ssh must be able to log in without being asked anything; "
                 f"try: ssh -o BatchMode=yes",
                 is_final=True,
                 asks_for_login=True,
             )
         if _BAD_SETTINGS.search(text):
-            return Complaint(f"ssh cannot use its settings: {last}", is_final=True)
+            return Diagnostics(f"ssh cannot use its settings: {last}", is_final=True)
         if re.search(r"no matching|Bad remote protocol|invalid characters|incorrect|[Pp]rotocol mismatch", text):
-            return Complaint(f"no ssh server that we can talk to: {last}", is_final=False)
+            return Diagnostics(f"no ssh server that we can talk to: {last}", is_final=False)
         crowded = re.search(r"kex_exchange_identification|Connection (?:closed|reset) by", text) is not None
         if "Stdio forwarding request failed" in text:
-            return Complaint("its gateway cannot reach it")
-        return Complaint(last or "ssh ended without a word", is_crowded=crowded)
+            return Diagnostics("its gateway cannot reach it")
+        return Diagnostics(last or "ssh ended without a word", is_crowded=crowded)
 
     def never_started(self, text: str) -> bool:
         """Return whether `run`, `transfer`, or a session (`_mux`), says that nothing can have started.

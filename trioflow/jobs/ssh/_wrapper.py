@@ -28,7 +28,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ..command._capture import Sink
+from ..command._output_sinks import Sink
 
 # $t the token, $g the grace in tenths of a second, $i a file that the command is to read, $m whether its standard error
 # goes where its standard output goes, $v how many bytes of variables come; then the command. File 3 is what comes from

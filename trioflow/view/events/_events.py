@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Any, Final, Literal, final
 
-from ..._core.api.journals import Paths
+from ..._core.api.journals import PathCache
 from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
@@ -108,7 +108,7 @@ class Events(Instrument):
         self._outlet: Outlet | None = None
         self._clock = time.monotonic
         self._began = self._offset = 0.0
-        self._names: Final[dict[BaseScheduler, Paths]] = {}
+        self._names: Final[dict[BaseScheduler, PathCache]] = {}
         self._paths: Final[dict[AnyJob, str]] = {}
         self._members: Final[dict[BaseScheduler, int]] = {}  # how many of its jobs have been told
         self._waiting: Final[dict[AnyJob, _Told]] = {}  # SCHEDULED jobs; hooks alone add and remove
@@ -153,7 +153,7 @@ class Events(Instrument):
         self._clock = run.clock
         self._began = run.clock()
         self._offset = time.time() - self._began
-        self._names[root] = Paths(root)
+        self._names[root] = PathCache(root)
         self._outlet = Outlet(self._target, warn, self._dropped, self._changed, anew=not self._had_run)
         self._put = self._outlet.put
         self._root, self._had_run = root, True

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from ..._core.api.journals import Paths
+from ..._core.api.journals import PathCache
 from ..._core.api.views import (
     AnyJob,
     BaseScheduler,
@@ -142,7 +142,7 @@ class Recorder(Instrument):
         self._clock = time.monotonic
         self._open: dict[BaseScheduler, None] = {}  # whose runs are under way
         self._window_sizes: dict[BaseScheduler, int | None] = {}  # the latest, of those that are `Adaptive`
-        self._paths: dict[BaseScheduler, Paths] = {}  # of those that drop jobs
+        self._paths: dict[BaseScheduler, PathCache] = {}  # of those that drop jobs
 
     # ---- hooks
 
@@ -165,7 +165,9 @@ class Recorder(Instrument):
         if run.has_adaptive_window:
             self._note_window_size(scheduler)
         if not scheduler.keep_jobs:
-            self._paths[scheduler] = Paths(scheduler, f"{scheduler.path}/" if scheduler.scheduler is not None else "")
+            self._paths[scheduler] = PathCache(
+                scheduler, f"{scheduler.path}/" if scheduler.scheduler is not None else ""
+            )
 
     def job_added(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record when: a job that requires nothing waits for a slot from now on."""

@@ -160,9 +160,9 @@ class Trace(Recorder):
             4
 
         """
-        from ...simulation import _what_if
+        from ...simulation import _sweep
 
-        return _what_if.of_trace(self._record(), resource, sizes, policies)
+        return _sweep.of_trace(self._record(), resource, sizes, policies)
 
     def export_as_csvfile(self, path: str | PathLike[str]) -> None:
         """Write the spans as CSV, in UTF-8: a line of headings, then one line for each job and each run of it.

@@ -24,7 +24,7 @@ from .. import _shared
 from .._interface import Group, Isolation, WorkerTask
 from .._shared import IDLE_NAME, NO_JOB, getrefcount, getweakrefcount
 from ..loop._asyncio import AsyncioHost
-from ._parts import expect, expect_parts
+from ._private_apis import expect, expect_parts
 
 if TYPE_CHECKING:
     from .._interface import Mark, Variables, Work
@@ -34,7 +34,7 @@ STATES_BY_REF: Final[dict[weakref.ref[Any], Any]] = TASK_STATES.data  # the same
 
 
 LOOP_FRAME: Final = 4
-"""The number of frames from `LoopTurns.present` to the loop's: its caller, the worker, the handle of its step."""
+"""The number of frames from `LoopIterations.present` to the loop's: its caller, the worker, the handle of its step."""
 TURN_CODE: Final = getattr(getattr(asyncio.BaseEventLoop, "_run_once", None), "__code__", None)
 
 
@@ -72,7 +72,7 @@ class FastAsyncioGroup(Group):
         self.home: Group = self if outer is None or outer.variables is not variables else outer.home
         self._work = work
         self._loop = asyncio.get_running_loop()
-        # Whether the tasks have a class other than `UnbegunTask`.
+        # Whether the tasks have a class other than `UnstartedTask`.
         self.names_tasks: bool = self._loop.get_task_factory() is not None if outer is None else outer.names_tasks
         self._context = context
         # The scope only shows the deadline to jobs; the group has its own timer.
@@ -88,7 +88,7 @@ class FastAsyncioGroup(Group):
         self._shielded: Any = None  # the scope of all shielded workers, if there are any
         self._unbegun: list[WorkerTask] = []  # the workers whose tasks may end before their first step...
         self._due = 0  # ...and how many of them, from the first, will have begun by the next look
-        self._turns: LoopTurns = LoopTurns(self._loop, context) if outer is None else outer._turns
+        self._turns: LoopIterations = LoopIterations(self._loop, context) if outer is None else outer._turns
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
@@ -117,7 +117,7 @@ class FastAsyncioGroup(Group):
         if self.names_tasks:
             task = self._loop.create_task(self._work_later(worker), context=context)
         else:
-            task = UnbegunTask(self._work(worker), loop=self._loop, context=context)
+            task = UnstartedTask(self._work(worker), loop=self._loop, context=context)
             task.worker, task.given = worker, (NO_JOB, "")
         worker.task = task
         worker.mark = WorkerState(self._parent, self.scope, worker, task, context, self.variables, self._turns)
@@ -293,7 +293,7 @@ class NamedTask(asyncio.Task[None]):
         self.given = (None if self.worker is None else self.worker.job, str(name))
 
 
-class UnbegunTask(NamedTask):
+class UnstartedTask(NamedTask):
     """The task of a worker before its first step: if cancelled now, the worker runs no code and has to leave."""
 
     __slots__ = ()
@@ -305,7 +305,7 @@ class UnbegunTask(NamedTask):
         return super().cancel(msg)
 
 
-class LoopTurns:
+class LoopIterations:
     """A detector of the loop's iterations.
 
     asyncio's own loop has a frame for each iteration. Other loops get a callback for the next iteration, which is
@@ -362,7 +362,7 @@ class WorkerState(anyio_asyncio.TaskState):
         task: Any,
         context: contextvars.Context,
         variables: Variables,
-        turns: LoopTurns,
+        turns: LoopIterations,
     ) -> None:
         self.parent_id = parent
         # The innermost scope of the task, now and before a job; and the scope whose cancellation ends the worker.

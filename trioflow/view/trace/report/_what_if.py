@@ -30,10 +30,10 @@ def section(record: TraceRecord) -> str:
     limits = _limits(record)
     if not limits:
         return ""
-    from ....simulation import _what_if
+    from ....simulation import _sweep
 
     try:
-        found = _picture(_what_if.of_trace(record, limits[0], most=SIMULATED)) if jobs <= MOST_JOBS else TOO_MANY
+        found = _picture(_sweep.of_trace(record, limits[0], most=SIMULATED)) if jobs <= MOST_JOBS else TOO_MANY
     except (ValueError, RuntimeError):  # the scenario has changed, or cannot be simulated: that is no failure here
         return ""
     return f'<section id="what-if">\n<h2>What if</h2>\n{found}</section>'

@@ -1,0 +1,547 @@
+"""Which of the ready jobs that need resources starts next: one queue for all runs whose jobs may need the same.
+
+Jobs of one run with the same needs are in one `WaitingLine`: of each only the first can start next. The lines of one
+run are in its `AdmissionQueue`, in the order of its policy; and the runs stand in an `Admission`, in the order in which
+they get their turns: a higher priority first, then the run whose oldest waiting job became ready first.
+
+```
+ a run has a slot, and no job that needs nothing ──► it stands in the queue, and looks
+                                                        │
+   ┌────────────────────────────────────────────────────┘
+   ▼
+ look: go through the runs, and through the first jobs of their lines, up to the first job that fits
+   ├── it is of the run that looks ──► it is granted what it needs, and starts
+   ├── it is of another run ─────────► it is granted what it needs, its run is woken, and all look again
+   └── there is none ────────────────► a timer is set, if time alone lets one fit
+```
+
+All look anew when something was given back, a timer rings, or a run has started a job or lost its slots: the run itself
+as soon as a worker of it has nothing else to do, and the others in the next turn of the loop.
+
+- **Backfill**: a job that does not fit lets those behind it pass that need one of its resources, as many as `backfill`
+  says. Then it has a **reservation**: nothing behind it that needs one of its resources starts before it. So it starts
+  when those that run have ended, and nobody starves. (Reservations come from batch systems: Lifka 1995, "The ANL/IBM SP
+  scheduling system". There users say how long a job takes, which nobody knows here; so what is limited is the number of
+  those that pass.)
+- **Only what could start but for its needs stands in the queue**: a run without a slot leaves it at the next look, so
+  that nobody is counted as passing its jobs, and they have no reservation, until it has a slot and looks again. What
+  its jobs were granted, and cannot use any more, is given back then.
+- **A look has an end**: when so many lines (`MOST`) wait for a resource that is short, nothing behind them that needs
+  it is looked at. (Slurm does the same: `bf_max_job_test`.)
+- A job inside a scheduler that keeps what it needs is blocked by no reservation: that job may wait for this scheduler
+  to end.
+- Pools that jobs of one run need share one queue: when a run needs two that had a queue each, these become one.
+"""
+
+from __future__ import annotations
+
+import bisect
+import heapq
+import itertools
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
+
+from ..base._states import SCHEDULED
+from ..job._job import AbstractJob
+from ..job._outcome import RunExtras
+from ._heap_keys import numbers
+from ._pool import Grant, Needs
+
+if TYPE_CHECKING:
+    from ._heap_keys import HeapEntry, HeapKeys
+    from ._resource import Resource
+
+MOST: Final = 64
+"""How many lines a look goes through for each resource that is short."""
+PASSES: Final = 32
+"""So many more passes are recorded before those are dropped that have passed nobody who still waits."""
+
+
+def key_of(job: AbstractJob[Any]) -> Any:
+    """Return what identifies the line of a job in its run."""
+    return tuple(sorted(job._needs().items()))
+
+
+class WaitingLine:
+    """The waiting jobs of one run that need the same."""
+
+    __slots__ = ("_counted", "_passes", "_prune_at", "heap", "key", "needs", "place", "resources", "sharing")
+
+    def __init__(self, sharing: AdmissionQueue, key: Any, needs: Needs) -> None:
+        self.sharing: Final = sharing
+        self.key: Final = key
+        self.needs: Final = needs
+        self.resources: Final = frozenset([resource for resource, _ in needs])
+        self.heap: Final[list[HeapEntry]] = []  # as `HeapKeys.heap`
+        self.place: tuple[Any, int, WaitingLine] | None = None  # in `AdmissionQueue.lines`
+        # Who has passed the first job: when, its place in the order, and whether it was of the same run.
+        self._passes: list[tuple[int, HeapEntry, bool]] = []
+        self._prune_at = PASSES
+        self._counted: tuple[HeapEntry | None, int, bool] = (None, 0, False)  # what `has_reservation` found last
+
+    def missing(self) -> Needs:
+        """Return the resources of which there is not enough for one job, and what it needs of them."""
+        return [part for part in self.needs if not part[0].fits(part[1])]
+
+    def note_pass(self, other: WaitingLine) -> None:
+        """Record that the first job of another line starts before the first one of this."""
+        if len(self._passes) >= self._prune_at:
+            oldest = next(iter(self.sharing.waiting.values()))
+            self._passes = [one for one in self._passes if one[0] > oldest and self._has_passed(one)]
+            self._prune_at = 2 * len(self._passes) + PASSES
+        self._passes.append((next(numbers), other.heap[0], other.sharing is self.sharing))
+
+    def _has_passed(self, one: tuple[int, HeapEntry, bool]) -> bool:
+        """Return whether this one is behind the first job: in the order of its run, or became ready later."""
+        _, entry, is_own = one
+        first = self.heap[0]
+        return first < entry if is_own else first[1] < entry[1]
+
+    def has_reservation(self) -> bool:
+        """Return whether as many jobs have passed the first one as may."""
+        number, backfill = len(self._passes), self.sharing.backfill
+        if number < backfill or self.sharing.is_in_keeper:
+            return False
+        first, counted, found = self._counted
+        if first is not self.heap[0] or counted != number:
+            first = self.heap[0]
+            found = sum([one[0] > first[1] and self._has_passed(one) for one in self._passes]) >= backfill
+            self._counted = (first, number, found)
+        return found
+
+    def number_before(self, job: AbstractJob[Any]) -> int:
+        """Return how many jobs of this line start before one of them."""
+        waiting = sorted(entry for entry in self.heap if entry[2]._state is SCHEDULED)
+        return next((place for place, entry in enumerate(waiting) if entry[2] is job), 0)
+
+
+class AdmissionQueue:
+    """What the ready jobs of one run need, and have, of resources.
+
+    Args:
+        run: the run.
+
+    """
+
+    order: HeapKeys
+    admission: Admission  # since the first job waits
+
+    def __init__(self, run: Any) -> None:  # a `Run`, which is further up
+        self._run = run
+        self.backfill: Final[int] = run.scheduler.backfill
+        self.is_in_keeper: Final[bool] = run.grants.keeper is not None
+        self.clock: Final[Callable[[], float]] = run.clock
+        self.call_in_loop: Final[Callable[[Callable[[], None]], None]] = run.backend.caller()
+        self.by_needs: Final[dict[Any, WaitingLine]] = {}  # the lines with waiting jobs
+        self.lines: Final[list[tuple[Any, int, WaitingLine]]] = []  # the same in the order of their first jobs
+        # All that wait, the oldest first, with their numbers; and those of them that were granted what they need.
+        self.waiting: Final[OrderedDict[AbstractJob[Any], int]] = OrderedDict()
+        self.granted: Final[dict[AbstractJob[Any], HeapEntry]] = {}
+        self.place: tuple[float, int, int, AdmissionQueue] | None = None  # in the queue of its admission
+        self._number: Final = next(numbers)
+
+    def detach(self) -> None:
+        """Give up the run, which is over: no job waits in it any more."""
+        del self._run
+
+    def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
+        """Call a function at this time, unless the run is cancelled; return what prevents the call."""
+        prevent: Callable[[], None] = self._run.group.call_at(when, function)
+        return prevent
+
+    def slots(self) -> int:
+        """Return how many more jobs could start at once."""
+        workers = self._run.workers
+        slots: int = workers.starts_at_once() or workers.has_free_slot()
+        return slots
+
+    def has_slot_left(self) -> bool:
+        """Return whether one more job could start at once, beside those that wait for nothing."""
+        return self.slots() > len(self.order.heap)
+
+    # ---- the jobs
+
+    def line_of(self, job: AbstractJob[Any]) -> WaitingLine:
+        """Return the line of a job that needs something."""
+        key = key_of(job)
+        line = self.by_needs.get(key)
+        if line is None:
+            there = {name: self._run.grants.find(name) for name in job._needs()}
+            needs = [(there[name], there[name].need(given, "")) for name, given in job._needs().items()]
+            self.by_needs[key] = line = WaitingLine(self, key, needs)
+            join(self, line.resources)
+            self.admission.kinds[line.resources, self.is_in_keeper] += 1
+            for resource, need in needs:
+                resource.note_line(need, 1)
+        return line
+
+    def push(self, entry: HeapEntry) -> None:
+        """Add a job that waits; those behind it have to wait again that were granted what they need."""
+        if any(entry < other for other in self.granted.values()):
+            self.withdraw()
+        _, number, job = entry
+        newest = next(reversed(self.waiting.values()), number)
+        self.waiting[job] = number
+        if number < newest:
+            self.waiting.move_to_end(job, last=False)
+        line = self.line_of(job)
+        heapq.heappush(line.heap, entry)
+        self._note_first(line)
+        self.admission.note_change()
+
+    def has_found(self) -> bool:
+        """Return whether a job can start that needs something, as far as is known."""
+        found = self.admission.found if self.lines else None
+        return found is not None and found.sharing is self
+
+    def next_line(self) -> WaitingLine | None:
+        """Return the line whose first job starts next; None if none can start. The run must have a slot for it."""
+        if not self.lines:
+            return None
+        admission = self.admission
+        if self.place is None:
+            self._move()
+            admission.note_change()
+        return admission.found if self.has_found() else admission.look(self)
+
+    def take(self, line: WaitingLine) -> HeapEntry:
+        """Grant the first job of a line what it needs, and return it; it passes those that do not fit."""
+        for other in self.admission.passed:
+            if not other.resources.isdisjoint(line.resources):
+                other.note_pass(line)
+        return self.take_first(line)
+
+    def take_first(self, line: WaitingLine) -> HeapEntry:
+        """Grant the first job of a line what it needs, whether or not there is enough, and return it."""
+        entry = heapq.heappop(line.heap)
+        job = entry[2]
+        job._facts = job._facts or RunExtras()  # with these, it is settled by `Run.settle`, which takes everything back
+        job._facts.grant = Grant(job, line.needs)
+        self._drop_settled(line)
+        self.admission.found = None
+        return entry
+
+    def grant_ahead(self, line: WaitingLine) -> None:
+        """Grant the first job of a line what it needs, before a worker asks for it."""
+        entry = self.take(line)
+        self.granted[entry[2]] = entry
+        heapq.heappush(self.order.heap, entry)
+
+    def start_granted(self) -> None:
+        """Let workers start the jobs that were granted what they need."""
+        self._run.workers.ensure_searcher()
+
+    def withdraw(self) -> None:
+        """Take back what jobs were granted that have not started, and let them wait again."""
+        entries = list(self.granted.values())
+        if entries:
+            self.order.heap[:] = [entry for entry in self.order.heap if entry[2] not in self.granted]
+            heapq.heapify(self.order.heap)
+        stands = self.place is not None
+        for *_, job in entries:
+            self.return_grant(job)
+        for entry in entries:
+            self.push(entry)
+        if stands:
+            self._move()
+
+    def withdraw_throttled(self) -> None:
+        """Put back all of these jobs if what one of them was granted has been throttled since."""
+        grants = [job._facts.grant for job in self.granted if job._facts is not None]
+        if not all(grant is None or grant.is_open() for grant in grants):
+            self.withdraw()
+
+    def return_grant(self, job: AbstractJob[Any]) -> None:
+        """Take back what a job that does not start was granted, rates included."""
+        if job._facts is not None and job._facts.grant is not None:
+            job._facts.grant.put_back()
+            self.note_change()
+        self.release(job)
+
+    def release(self, job: AbstractJob[Any]) -> None:
+        """Take back what a job has that has settled, or does not start; if it has waited here, it does no more."""
+        grant = None if job._facts is None else job._facts.grant
+        if job._facts is not None:
+            job._facts.grant = None
+        gives_back = grant is None or bool(grant.kept())
+        if grant is not None:
+            grant.give_back()
+        elif (line := self.by_needs.get(key_of(job))) is not None:
+            self._drop_settled(line)
+        self.note_start(job)
+        if gives_back:
+            self.note_change()
+
+    def note_start(self, job: AbstractJob[Any]) -> None:
+        """Record that a job waits here no more; the run may have no slot now for those that do."""
+        self.granted.pop(job, None)
+        if self.waiting.pop(job, None) is not None and self.place is not None:
+            self._move()
+        self.has_fewer_slots()
+
+    def has_fewer_slots(self) -> None:
+        """Let others look again, if there are any: this run may have no slot any more."""
+        if hasattr(self, "admission") and len(self.admission.queue) > (self.place is not None):
+            self.note_change()
+
+    def note_change(self) -> None:
+        """Let all look again: there may be more of something."""
+        if hasattr(self, "admission"):
+            self.admission.note_change()
+            self.admission.look_soon(self)
+
+    def clear(self) -> None:
+        """Forget the waiting jobs."""
+        self.withdraw()
+        for line in list(self.by_needs.values()):
+            line.heap.clear()
+            self._drop_settled(line)
+        self.waiting.clear()
+        self.end()
+
+    def end(self) -> None:
+        """Leave the queue: the run is over."""
+        self.step_out()
+        self.note_change()
+
+    def step_out(self) -> None:
+        """Leave the queue, until the run looks again."""
+        if self.place is not None:
+            self._stand(None)
+
+    # ---- the places
+
+    def _drop_settled(self, line: WaitingLine) -> None:
+        """Remove the first jobs that wait no more; so the first one always waits, and a line without jobs is gone."""
+        while line.heap and line.heap[0][2]._state is not SCHEDULED:
+            heapq.heappop(line.heap)
+        self._note_first(line)
+
+    def _note_first(self, line: WaitingLine) -> None:
+        """Take in that another job may be the first of a line."""
+        before, place = line.place, (*line.heap[0][:2], line) if line.heap else None
+        if before is not None and place is not None and place[1] == before[1]:
+            return
+        if before is not None:
+            _remove(self.lines, before)
+        line.place = place
+        if place is not None:
+            bisect.insort(self.lines, place)
+        else:
+            del self.by_needs[line.key]
+            for resource, need in line.needs:
+                resource.note_line(need, -1)
+            kind = (line.resources, self.is_in_keeper)
+            self.admission.kinds[kind] -= 1
+            if not self.admission.kinds[kind]:
+                del self.admission.kinds[kind]
+        if self.place is not None:
+            self._move()
+
+    def _move(self) -> None:
+        """Take the right place in the queue."""
+        priority = self.lines[0][0][0] if self.lines else 0
+        place = (priority, next(iter(self.waiting.values())), self._number, self) if self.waiting else None
+        if place != self.place:
+            self._stand(place)
+
+    def _stand(self, place: tuple[float, int, int, AdmissionQueue] | None) -> None:
+        queue = self.admission.queue
+        if self.place is not None:
+            _remove(queue, self.place)
+        self.place = place
+        if place is not None:
+            bisect.insort(queue, place)
+        else:
+            self.admission.forget_timer(self)
+
+
+class Admission:
+    """The queue of all runs whose jobs may need the same."""
+
+    def __init__(self) -> None:
+        self.queue: list[tuple[float, int, int, AdmissionQueue]] = []
+        self.sharings: Final[WeakSet[AdmissionQueue]] = WeakSet()
+        self.resources: Final[WeakSet[Resource]] = WeakSet()
+        # How many lines there are by what they need, and whether no reservation holds for them.
+        self.kinds: Final[Counter[tuple[frozenset[Resource], bool]]] = Counter()
+        self.found: WaitingLine | None = (
+            None  # by the last look, for the run that looked; right until something else happens
+        )
+        self.passed: list[WaitingLine] = []  # those before it that do not fit
+        self._is_settled = False  # whether the last look has found nothing, and nothing has happened since
+        self._looks_soon = False
+        self._granted: dict[
+            AdmissionQueue, None
+        ] = {}  # the runs that have jobs to start that were granted what they need
+        self._opens_at: tuple[float, AdmissionQueue | None] = (
+            math.inf,
+            None,
+        )  # when time lets one fit, and in which run
+        self._timer: tuple[float, AdmissionQueue | None] = (math.inf, None)  # when it rings, and who has it
+        self._call_off: Callable[[], None] | None = None
+
+    def merge(self, other: Admission) -> None:
+        """Be the queue of all that have stood in another one."""
+        for sharing in other.sharings:
+            sharing.admission = self
+        for resource in other.resources:
+            resource.admission = self
+        self.sharings.update(other.sharings)
+        self.resources.update(other.resources)
+        self.kinds.update(other.kinds)
+        self.queue = sorted(self.queue + other.queue)
+        other.forget_timer(other._timer[1])
+        self.note_change()
+
+    def note_change(self) -> None:
+        """Forget what the last look has found."""
+        self._is_settled, self.found = False, None
+
+    def look_soon(self, sharing: AdmissionQueue) -> None:
+        """Look in the next turn of the loop, if others wait than a run that looks by itself."""
+        if not self._looks_soon and self.queue and (len(self.queue) > 1 or sharing.place is None):
+            self._looks_soon = True
+            sharing.call_in_loop(self._look_for_all)
+
+    def _look_for_all(self) -> None:
+        self._looks_soon = False
+        self.look(None)
+        for sharing in self._with_granted():
+            sharing.start_granted()
+
+    def _with_granted(self) -> list[AdmissionQueue]:
+        """Return the runs in which jobs have what they need that have not started."""
+        self._granted = {sharing: None for sharing in self._granted if sharing.granted}
+        return list(self._granted)
+
+    def look(self, asker: AdmissionQueue | None) -> WaitingLine | None:
+        """Start what fits, up to the first job of the asker; return its line, or None if there is none."""
+        while not self._is_settled:
+            self._is_settled, self.found = True, None
+            for sharing in self._with_granted() if self._granted else ():
+                if sharing is not asker and not sharing.slots():
+                    sharing.withdraw()
+            found, idle = self.scan(asker)
+            for sharing in idle:
+                sharing.step_out()
+            if found is None:
+                self._set_timer()
+                self._is_settled = asker is None or asker.slots() > 0  # otherwise its jobs do not stand here any more
+                break
+            self._is_settled = False
+            if found.sharing is asker:
+                self.found = found
+                break
+            found.sharing.grant_ahead(found)
+            self._granted[found.sharing] = None
+            self.look_soon(found.sharing)
+        return self.found
+
+    def scan(self, asker: AdmissionQueue | None) -> tuple[WaitingLine | None, list[AdmissionQueue]]:
+        """Return the first line whose first job can start; and the runs before it that have no slot, but stand here."""
+        closed: set[Resource] = set()  # so many lines wait for them that none behind is looked at
+        used_up: set[Resource] = set()
+        reserved: set[Resource] = set()
+        short: dict[Resource, int] = {}
+        ends = 0
+        idle: list[AdmissionQueue] = []
+        self.passed, self._opens_at = [], (math.inf, None)
+        for line in self._in_order(asker, idle):
+            if not line.resources.isdisjoint(closed) or line.resources <= used_up:
+                continue
+            opens_at = -math.inf
+            for resource, need in line.needs:
+                when = resource.opens_at(need)
+                if when > -math.inf:
+                    opens_at = max(opens_at, when)
+                    short[resource] = short.get(resource, 0) + 1
+                    if resource.is_used_up():
+                        used_up.add(resource)
+            if opens_at > -math.inf:
+                self.passed.append(line)
+                if opens_at < self._opens_at[0]:
+                    self._opens_at = opens_at, line.sharing
+                if line.has_reservation():
+                    reserved |= line.resources
+            elif line.sharing.is_in_keeper or line.resources.isdisjoint(reserved):
+                return line, idle
+            else:
+                short.update({one: short.get(one, 0) + 1 for one in line.resources & reserved})
+            closed.update([one for one in line.resources if short.get(one, 0) >= MOST])
+            if ends != (ends := len(closed) + len(used_up) + len(reserved)) and all(
+                kind <= used_up or not kind.isdisjoint(closed) or not (free or kind.isdisjoint(reserved))
+                for kind, free in self.kinds
+            ):
+                break
+        return None, idle
+
+    def _in_order(self, asker: AdmissionQueue | None, idle: list[AdmissionQueue]) -> Iterator[WaitingLine]:
+        """Yield the lines of the runs that have a slot; add to `idle` the others.
+
+        The first line of a run has the age of its oldest job, and each other line that of its first job.
+        """
+        todo: list[tuple[float, int, int, AdmissionQueue, int]] = []
+        places: Iterable[Any] = itertools.chain(self.queue, [(math.inf,)])
+        for place, following in itertools.pairwise(places):
+            sharing: AdmissionQueue = place[3]
+            if sharing is asker or sharing.has_slot_left():
+                heapq.heappush(todo, (*place, 0))
+            else:
+                idle.append(sharing)
+            while todo and todo[0] < following:
+                _, _, number, one, index = todo[0]
+                if index < len(one.lines):
+                    yield one.lines[index][2]
+                if index + 1 < len(one.lines):
+                    key, age, _ = one.lines[index + 1]
+                    heapq.heapreplace(todo, (key[0], age, number, one, index + 1))
+                else:
+                    heapq.heappop(todo)
+
+    def blocker(self, line: WaitingLine) -> WaitingLine | None:
+        """Return the line whose first job must start before that of a line for which there is enough."""
+        found, _ = self.scan(None)
+        blockers = (
+            one for one in self.passed if not one.resources.isdisjoint(line.resources) and one.has_reservation()
+        )
+        self.note_change()  # what was found is found again
+        return next(blockers, None if found is line else found)
+
+    def _set_timer(self) -> None:
+        when, sharing = self._opens_at
+        if when < self._timer[0] and sharing is not None:
+            self.forget_timer(self._timer[1])
+            self._timer, self._call_off = self._opens_at, sharing.call_at(when, self._ring)
+
+    def forget_timer(self, sharing: AdmissionQueue | None) -> None:
+        """Call off the timer, if this run has it."""
+        if self._call_off is not None and self._timer[1] is sharing:
+            self._call_off()
+            self._timer, self._call_off = (math.inf, None), None
+
+    def _ring(self) -> None:
+        self._timer, self._call_off = (math.inf, None), None
+        self.note_change()
+        self._look_for_all()
+
+
+def join(sharing: AdmissionQueue, resources: Iterable[Resource]) -> None:
+    """Let jobs of a run that need these resources stand in one queue with all others that may need them."""
+    for resource in resources:
+        if not hasattr(sharing, "admission"):
+            sharing.admission = resource.admission or Admission()
+            sharing.admission.sharings.add(sharing)
+        if resource.admission is None:
+            resource.admission = sharing.admission
+            sharing.admission.resources.add(resource)
+        elif resource.admission is not sharing.admission:
+            few, many = sorted((resource.admission, sharing.admission), key=lambda one: len(one.resources))
+            many.merge(few)
+
+
+def _remove(places: list[Any], place: Any) -> None:
+    del places[bisect.bisect_left(places, place)]

@@ -1,0 +1,234 @@
+"""`Pool`: resources that jobs take while they run, and what each job has of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, final
+
+from ..base import _amounts, _units
+from ..base._reprs import shown
+from ..job import _job_options
+from ..job._job import AbstractJob
+from ._rate import Rate, RateResource
+from ._resource import CountedResource, Resource
+
+if TYPE_CHECKING:
+    from ..base._amounts import OneNeed
+    from ..job._job_options import Who
+
+Needs = list[tuple[Resource, Any]]
+"""What a job needs, each in the form that the resource itself takes: `Resource.need`."""
+
+
+class Grant:
+    """What a job has of the resources that it needs; all of it at once, from its start until it has settled."""
+
+    __slots__ = ("_holds", "_job", "_parts")
+
+    def __init__(self, job: AbstractJob[Any], needs: Needs) -> None:
+        self._holds = False  # whether the job waits for a token with what it has
+        self._job: Final = job
+        self._parts: Final = [(resource, need, resource.take(job, need)) for resource, need in needs]
+
+    def give_back(self) -> None:
+        """Give back everything that is kept."""
+        for resource, _, has in self._parts:
+            resource.give_back(self._job, has)
+        self._parts.clear()
+
+    def hold(self) -> None:
+        """Record that the job does not start yet: it waits for a token with what it has."""
+        self._holds = True
+        for resource, has in self._rates():
+            resource.hold(has, 1)
+
+    def begin(self) -> list[Resource]:
+        """Record that the job starts, or does not wait any more; return the rates of which more may be there then."""
+        rates = self._rates() if self._holds else []
+        self._holds = False
+        for resource, has in rates:
+            resource.hold(has, -1)
+        return [resource for resource, _ in rates]
+
+    def is_open(self) -> bool:
+        """Return whether nothing of it is throttled."""
+        return all(resource.is_open() for resource, _, _ in self._parts)
+
+    def put_back(self) -> list[Resource]:
+        """Put back what was taken of rates, because the job has not started after all; return as `begin` does."""
+        more = self.begin()
+        for resource, has in self._rates():
+            resource.correct(has, dict.fromkeys(has, 0))
+        return more
+
+    def _rates(self) -> list[tuple[RateResource, Any]]:
+        return [(resource, has) for resource, _, has in self._parts if isinstance(resource, RateResource)]
+
+    def reacquire(self) -> None:
+        """Take again of the rates, for a further attempt, which does not wait for them."""
+        for resource, need, has in self._parts:
+            if isinstance(resource, RateResource):
+                has.clear()  # it may have used more keys than it needs
+                has.update(resource.take(self._job, need))
+
+    def of(self, name: str) -> tuple[Resource, Any] | None:
+        """Return the resource of this name, and what the job has of it; None if it has nothing."""
+        return next(((resource, has) for resource, _, has in self._parts if resource.name == name), None)
+
+    def kept(self) -> list[Resource]:
+        """Return the resources of which the job has something until it has settled."""
+        return [resource for resource, _, _ in self._parts if resource.is_kept]
+
+    def parts(self) -> dict[str, Resource]:
+        """Return what the members of a scheduler that has this grant find of what it keeps."""
+        return {one.name: one.part(need, has) for one, need, has in self._parts if isinstance(one, CountedResource)}
+
+    def as_mapping(self) -> dict[str, Any]:
+        """Return what was granted by name: a list of the named things, amounts by key of a rate, or the amount."""
+        parts = [part for part in self._parts if part[0].name not in _job_options.RUN_RESOURCES]
+        return {resource.name: resource.granted(need, has) for resource, need, has in parts}
+
+
+@final
+class Pool:
+    """Resources that jobs need while they run: the `pool` of a scheduler, or of several in one event loop.
+
+    Args:
+        resources: the name and the total of each resource: a number; a size such as "24 GiB"; a list of things, of
+            which each job gets particular ones; or a `Rate`.
+
+    Raises:
+        TypeError: a total is none of these.
+        ValueError: a total is negative or not finite, or a thing is listed twice.
+
+    Example:
+        >>> async def train():
+        ...     cards = current_job().granted["gpu"]
+        ...     await anyio.sleep(0)
+        ...     return cards
+        >>> jobs = [Job(train, needs={"gpu": 1, "ram": "10 GiB"}) for _ in range(3)]
+        >>> Scheduler(*jobs, pool=Pool(gpu=["0", "1"], ram="24 GiB")).run()
+        True
+        >>> all(job.result() in (["0"], ["1"]) for job in jobs)
+        True
+
+    """
+
+    __slots__ = ("_clock", "_loop", "_resources", "_runs", "_users")
+
+    def __init__(self, **resources: OneNeed | Rate | list[Any] | tuple[Any, ...]) -> None:
+        self._resources: Final = {name: _resource(name, given) for name, given in resources.items()}
+        # The schedulers that use it now, each with the innermost one around it that keeps what it needs.
+        self._users: Final[dict[AbstractJob[Any], AbstractJob[Any] | None]] = {}
+        # What stands for their event loop, or for the last one.
+        self._loop: object = None
+        # Shows the time of that loop; after the last run, that time and the seconds that have really passed since.
+        self._clock: Callable[[], float] = time.monotonic
+
+    @property
+    def total(self) -> dict[str, Any]:
+        """How much there is of each resource; of a `Rate`, the burst by key."""
+        return {name: resource.total_shown() for name, resource in self._resources.items()}
+
+    @property
+    def free(self) -> dict[str, Any]:
+        """How much of each resource no job has now; of a `Rate`, how much there is now by key."""
+        return {name: resource.free_shown() for name, resource in self._resources.items()}
+
+    def __repr__(self) -> str:
+        """Show how much of each resource is free."""
+        return f"<Pool {', '.join(resource.shown() for resource in self._resources.values())}>"
+
+    # ---- for the rest of the package
+
+    def _enter(
+        self, user: AbstractJob[Any], keeper: AbstractJob[Any] | None, loop: object, clock: Callable[[], float]
+    ) -> None:
+        """Record that a scheduler runs that uses the pool, in a loop with this clock; a keeper may be around it.
+
+        What a rate has to wait for is a time on the clock of the loop. In the next loop it is as far away as it would
+        have been in the last one.
+
+        Raises:
+            RuntimeError: a run in another event loop uses it now.
+            ValueError: so does a scheduler that is not inside of the same keeper.
+
+        """
+        if self._users and self._loop is not loop:
+            raise RuntimeError(
+                f"the pool of {user.label!r} is in use by a scheduler in another event loop: schedulers can share a "
+                f"pool in one loop only; make a Pool for each loop"
+            )
+        note_user(self._users, user, keeper)
+        if len(self._users) == 1:
+            self._change_clock(clock, 0.0 if self._loop is loop else clock() - self._clock())
+        self._loop = loop
+
+    def _leave(self, user: AbstractJob[Any]) -> None:
+        del self._users[user]
+        if not self._users:
+            left_at, really = self._clock(), time.monotonic()
+            self._change_clock(lambda: left_at + (time.monotonic() - really), 0.0)
+
+    def _change_clock(self, clock: Callable[[], float], shift: float) -> None:
+        self._clock = clock
+        for resource in self._resources.values():
+            resource.change_clock(clock, shift)
+
+
+def checked(pool: Any, name: str, who: Who) -> Pool | None:
+    """Check the pool that a user gave for the scheduler called `who`, and return it.
+
+    Raises:
+        TypeError: it is not a pool.
+
+    """
+    if pool is not None and not isinstance(pool, Pool):
+        raise TypeError(
+            f"{name}={shown(pool)} of {_job_options.named(who)}: give a Pool, such as Pool(cpu=8, gpu=['0', '1']), "
+            f"or None"
+        )
+    return pool
+
+
+def settings_of(pool: Pool) -> dict[str, Any]:
+    """Return the arguments for a pool that has as much, without the names of things: amounts, and each `Rate`."""
+    return {name: resource.settings() for name, resource in pool._resources.items()}
+
+
+def note_user(
+    users: dict[AbstractJob[Any], AbstractJob[Any] | None], user: AbstractJob[Any], keeper: AbstractJob[Any] | None
+) -> None:
+    """Add a scheduler to the users of a pool, each with the innermost one around it that keeps what it needs.
+
+    Raises:
+        ValueError: not all of them are inside of the same one, so that it could wait for itself.
+
+    """
+    other = next(iter(users), user)
+    others = users.setdefault(other, keeper)
+    if others is not keeper:
+        inside = keeper or others
+        assert inside is not None
+        raise ValueError(
+            f"{user.label!r} and {other.label!r} have the same pool, and {inside.label!r} keeps what it needs around "
+            f"one of them alone: give each of them a Pool of its own"
+        )
+    users[user] = keeper
+
+
+def _resource(name: str, given: Any) -> Resource:
+    if name in _job_options.RUN_RESOURCES:
+        raise ValueError(f"Pool: the run itself has the resource {name!r}; give yours another name")
+    if isinstance(given, Rate):
+        return RateResource(name, given)
+    if isinstance(given, (list, tuple)):
+        things: tuple[Any, ...] = tuple(given)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        if any(thing in things[:place] for place, thing in enumerate(things)):
+            raise ValueError(f"Pool({name}={shown(given)}): a thing is listed twice; each can be given to one job only")
+        return CountedResource(name, len(things), things)
+    amount = _amounts.amount_of(given, f"Pool({name}={shown(given)})")
+    return CountedResource(
+        name, amount, shown_as=_units.size_text if _amounts.is_size(given) else _amounts.shown_amount
+    )

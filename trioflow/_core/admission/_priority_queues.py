@@ -1,0 +1,323 @@
+"""The ready jobs of one run in the order in which they start: first in first out, or by a rank.
+
+The frames of workers hold the object for as long as they run, and use it as a deque: truth, `append`, `popleft`. Most
+runs need no more than a deque, and then `FifoQueue` is one, without any method of its own between. A run that gets its
+first job with a priority, or with an expected duration, turns the same object into `HeapQueue`: it changes its class.
+With the first job that needs resources it becomes `SharedQueue`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from heapq import heapify, heappop, heappush
+from itertools import chain
+from typing import TYPE_CHECKING, Any, cast
+
+from ..base._states import SCHEDULED
+from ..base._waits import Waiting
+from ..job._job import AbstractJob
+from ._admission import AdmissionQueue, WaitingLine, key_of
+from ._heap_keys import HeapKeys, numbers, numbers_of_first, numbers_of_throttled
+
+if TYPE_CHECKING:
+    from ._heap_keys import HeapEntry
+
+
+class FifoQueue(deque[AbstractJob[Any]]):
+    """The ready jobs, first in first out."""
+
+    # Set while the jobs are ranked, and while some need resources. All three classes must have the same fields.
+    __slots__ = ("order", "sharing")
+    order: HeapKeys
+    sharing: AdmissionQueue
+
+    def first(self) -> AbstractJob[Any]:
+        """Return the job that starts next; there must be one."""
+        return self[0]
+
+    def in_order(self) -> list[AbstractJob[Any]]:
+        """Return all entries, in the order in which they would start."""
+        return list(self)
+
+    def pop_entry(self) -> HeapEntry:
+        """Take the job that starts next, and return it with its place in the order."""
+        return (0.0, next(numbers), self.popleft())
+
+    def push_entry(self, entry: HeapEntry) -> None:
+        """Put back a job that was taken, to its place in the order; what it was granted is not used."""
+        self.appendleft(entry[2])
+
+    def hold(self, job: AbstractJob[Any]) -> None:
+        """Record that a job that was taken does not start yet: it waits for a token with what it was granted."""
+
+    def may_begin(self, entry: HeapEntry) -> bool:
+        """Return whether such a job may start: none that waits here comes before it, and nothing is throttled."""
+        return True
+
+    def begin(self, job: AbstractJob[Any]) -> None:
+        """Record that such a job starts."""
+
+    def return_grant(self, job: AbstractJob[Any]) -> None:
+        """Take back what a job that was taken, and does not start, was granted: nothing here."""
+
+    def put_first(self, job: AbstractJob[Any]) -> None:
+        """Put back a job that was just taken, so that it starts before all others."""
+        self.appendleft(job)
+
+    def put_throttled(self, job: AbstractJob[Any]) -> None:
+        """Add a job that was throttled: one that needs something."""
+        raise AssertionError("only jobs that need something can be throttled, and then SharingJobs has them")
+
+    def take_any(self) -> AbstractJob[Any]:
+        """Take the job that starts next, whether or not there is enough of what it needs."""
+        return self.popleft()
+
+    def give_back(self, job: AbstractJob[Any]) -> None:
+        """Take back what a job has that has settled, or does not start: nothing here."""
+
+    def any_waits(self) -> bool:
+        """Return whether there is an entry, also of a job that cannot start now."""
+        return bool(self)
+
+    def has_fewer_slots(self) -> None:
+        """Let other runs look again that have waited for this one: none here."""
+
+    def end(self) -> None:
+        """Do nothing more by itself: the run is over."""
+
+    def rank_by(self, order: HeapKeys) -> None:
+        """Start the jobs in this order from now on, those that are ready already included."""
+        self._change(order, HeapQueue)
+
+    def share(self, order: HeapKeys, sharing: AdmissionQueue) -> None:
+        """Start only jobs for which there are enough resources from now on."""
+        self._change(order, SharedQueue, sharing)
+
+    def _change(self, order: HeapKeys, kind: type[HeapQueue], sharing: AdmissionQueue | None = None) -> None:
+        waiting = [entry for entry in self._entries() if entry[2]._state is SCHEDULED]
+        self.end()
+        self.clear()
+        self.order = order
+        if sharing is not None:
+            self.sharing, sharing.order = sharing, order
+        ranked = cast(Any, self)
+        ranked.__class__ = kind
+        for _, number, job in waiting:
+            if number < 0:
+                ranked._push(job, (order.before_all(), number, job))
+            else:
+                ranked.append(job)
+
+    def _entries(self) -> list[HeapEntry]:
+        """Return all entries as those of a heap, in the order in which they would start."""
+        return [(0.0, 0, job) for job in self]
+
+
+class HeapQueue(FifoQueue):
+    """The ready jobs in the order of a policy: a heap, so that each job costs O(log n)."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        """Return the number of entries."""
+        return len(self.order.heap)
+
+    def append(self, job: AbstractJob[Any], /) -> None:
+        """Add a job."""
+        key = self.order.key(job)  # a user's policy, which may do anything: what is pushed to is asked for afterwards
+        heappush(self.order.heap, (key, next(numbers), job))
+
+    def extend(self, jobs: Iterable[AbstractJob[Any]], /) -> None:
+        """Add jobs."""
+        for job in jobs:
+            self.append(job)
+
+    def popleft(self) -> AbstractJob[Any]:
+        """Take the job that starts next."""
+        return self.pop_entry()[2]
+
+    def pop_entry(self) -> HeapEntry:
+        """Take the job that starts next, and return it with its place in the order."""
+        self.order.outlook.starts += 1
+        return heappop(self.order.heap)
+
+    def may_begin(self, entry: HeapEntry) -> bool:
+        """Return whether such a job may start: none that waits here comes before it, and nothing is throttled."""
+        return not self.order.heap or entry < self.order.heap[0]
+
+    def push_entry(self, entry: HeapEntry) -> None:
+        """Put back a job that was taken, to its place in the order; what it was granted is not used."""
+        self.order.outlook.starts -= 1
+        self._push(entry[2], entry)
+
+    def first(self) -> AbstractJob[Any]:
+        """Return the job that starts next; there must be one."""
+        return self.order.heap[0][2]
+
+    def in_order(self) -> list[AbstractJob[Any]]:
+        """Return all entries, in the order in which they would start."""
+        return [entry[2] for entry in self._entries()]
+
+    def put_first(self, job: AbstractJob[Any]) -> None:
+        """Put back a job that was just taken, so that it starts before all others."""
+        self.order.outlook.starts -= 1
+        self._push(job, (self.order.before_all(), next(numbers_of_first), job))
+
+    def __iter__(self) -> Iterator[AbstractJob[Any]]:
+        """Iterate over the entries, in the order in which they would start."""
+        return iter(self.in_order())
+
+    def clear(self) -> None:
+        """Remove all entries."""
+        self.order.heap.clear()
+
+    def _entries(self) -> list[HeapEntry]:
+        return sorted(self.order.heap)
+
+    def _push(self, job: AbstractJob[Any], entry: HeapEntry) -> None:
+        heappush(self.order.heap, entry)
+
+
+class SharedQueue(HeapQueue):
+    """The ready jobs, of which some need resources: it is true while one of them can start, and only then."""
+
+    __slots__ = ()
+
+    def __len__(self) -> int:
+        """Return how many jobs can surely start: those that need nothing, and one of the others if one was found.
+
+        Each worker that takes one and leaves others calls for the next worker. To call for more of them at once would
+        be in vain for most: to look is what costs here.
+        """
+        return len(self.order.heap) + self.sharing.has_found()
+
+    def __bool__(self) -> bool:
+        """Return whether a job can start."""
+        if self.sharing.granted:
+            self.sharing.withdraw_throttled()
+        return bool(self.order.heap) or self.sharing.next_line() is not None
+
+    def append(self, job: AbstractJob[Any], /) -> None:
+        """Add a job."""
+        key = self.order.key(job)
+        self._push(job, (key, next(numbers), job))
+
+    def put_first(self, job: AbstractJob[Any]) -> None:
+        """Put back a job that was just taken, so that it starts before all others; what it was granted is not used."""
+        self.sharing.return_grant(job)
+        super().put_first(job)
+
+    def hold(self, job: AbstractJob[Any]) -> None:
+        """Record that a job that was taken does not start yet: it waits for a token with what it was granted."""
+        if job._facts is not None and job._facts.grant is not None:
+            job._facts.grant.hold()
+
+    def may_begin(self, entry: HeapEntry) -> bool:
+        """Return whether such a job may start: none that waits here comes before it, and nothing is throttled."""
+        facts, lines = entry[2]._facts, self.sharing.lines
+        is_open = facts is None or facts.grant is None or facts.grant.is_open()
+        return is_open and super().may_begin(entry) and (not lines or entry[:2] < lines[0][:2])
+
+    def begin(self, job: AbstractJob[Any]) -> None:
+        """Record that such a job starts."""
+        if job._facts is not None and job._facts.grant is not None:
+            job._facts.grant.begin()
+            self.sharing.note_change()
+
+    def return_grant(self, job: AbstractJob[Any]) -> None:
+        """Take back what a job that was taken, and does not start, was granted, rates included."""
+        self.sharing.return_grant(job)
+
+    def put_throttled(self, job: AbstractJob[Any]) -> None:
+        """Add a job that starts before all others, but for those that were throttled before it."""
+        self._push(job, (self.order.before_all(), next(numbers_of_throttled), job))
+
+    def first(self) -> AbstractJob[Any]:
+        """Return the job that starts next; there must be one that can."""
+        line = self._line_of_next()
+        return (self.order.heap if line is None else line.heap)[0][2]
+
+    def pop_entry(self) -> HeapEntry:
+        """Take the job that starts next, grant what it needs, and return it with its place in the order."""
+        self.order.outlook.starts += 1
+        line = self._line_of_next()
+        entry = heappop(self.order.heap) if line is None else self.sharing.take(line)
+        self.sharing.note_start(entry[2])
+        return entry
+
+    def push_entry(self, entry: HeapEntry) -> None:
+        """Put back a job that was taken, to its place in the order; what it was granted is not used."""
+        self.sharing.return_grant(entry[2])
+        super().push_entry(entry)
+
+    def take_any(self) -> AbstractJob[Any]:
+        """Take the job that starts next, whether or not there is enough of what it needs."""
+        first = next(job for job in self.in_order() if job._state is SCHEDULED)
+        if first._needs():
+            self.sharing.take_first(self.sharing.line_of(first))
+        else:
+            self.order.heap[:] = [entry for entry in self.order.heap if entry[2] is not first]
+            heapify(self.order.heap)
+        self.sharing.note_start(first)
+        return first
+
+    def clear(self) -> None:
+        """Remove all entries."""
+        super().clear()
+        self.sharing.clear()
+
+    def give_back(self, job: AbstractJob[Any]) -> None:
+        """Take back what a job has that has settled, or does not start; other runs may have a job that fits now."""
+        self.sharing.release(job)
+
+    def any_waits(self) -> bool:
+        """Return whether there is an entry, also of a job that cannot start now; without a look at what there is."""
+        return bool(self.order.heap or self.sharing.lines)
+
+    def has_fewer_slots(self) -> None:
+        """Let other runs look again that have waited for this one: it has started a job, or it cannot."""
+        self.sharing.has_fewer_slots()
+
+    def end(self) -> None:
+        """Set no more timers: the run is over."""
+        self.sharing.end()
+
+    def waiting(self, job: AbstractJob[Any]) -> Waiting | None:
+        """Return a waiting job's wait for resources; None if there is enough. Any thread may call it."""
+        line = self.sharing.by_needs.get(key_of(job))
+        waits = [] if line is None else [resource.lacking(need) for resource, need in line.missing()]
+        return waits[0]._replace(text="; ".join(wait.text for wait in waits)) if waits else None
+
+    def why_not(self, job: AbstractJob[Any]) -> str | None:
+        """Say which resources a waiting job waits for, and who has them; None if it does not wait for any."""
+        line = self.sharing.by_needs.get(key_of(job))
+        if line is None:
+            return None
+        if missing := line.missing():
+            before = line.number_before(job)
+            return f"waits for {'; '.join(resource.why_not(need, before) for resource, need in missing)}"
+        other = self.sharing.admission.blocker(line)
+        if other is None:
+            return None
+        names = " and ".join(resource.name for resource, _ in line.needs)
+        enough = f"waits for {names}, of which there is enough, behind {other.heap[0][2].label!r}"
+        if not other.missing():
+            return f"{enough}, which is before it, and is about to start"
+        return f"{enough}: as many jobs have started before that one as may (backfill={other.sharing.backfill})"
+
+    def _entries(self) -> list[HeapEntry]:
+        """Return all entries, in the order in which they would start if there were enough for all."""
+        heaps = [line.heap for line in self.sharing.by_needs.values()]
+        return sorted(chain(self.order.heap, *heaps))
+
+    def _push(self, job: AbstractJob[Any], entry: HeapEntry) -> None:
+        if job._needs():
+            self.sharing.push(entry)
+        else:
+            heappush(self.order.heap, entry)
+
+    def _line_of_next(self) -> WaitingLine | None:
+        """Return the line of the job that starts next; None if it needs nothing. `__bool__` has just been true."""
+        heap, line = self.order.heap, self.sharing.next_line()
+        return None if line is None or (heap and heap[0][:2] < line.heap[0][:2]) else line

@@ -1,0 +1,266 @@
+"""A resource of a pool: how much of it there is, who has how much, who waits for it, and until when it is throttled."""
+
+from __future__ import annotations
+
+import bisect
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from ..base import _amounts
+from ..base._units import duration_text
+from ..base._waits import WaitCause, Waiting
+from ..job._job import AbstractJob
+
+if TYPE_CHECKING:
+    from ..base._amounts import Amount, Given
+    from ._admission import Admission
+
+
+FEW: Final = 5
+"""How many holders a text names; the others are only counted."""
+SECONDS_APART: Final = 1e-9
+"""Times that are no further apart count as the same: sums of floats are not exact, and asyncio rounds its timers."""
+
+
+class Cooldown:
+    """Until when nothing starts on a resource, because a job has raised `Throttled`."""
+
+    __slots__ = ("opens_at",)
+
+    def __init__(self) -> None:
+        self.opens_at = -math.inf
+
+
+class Resource(ABC):
+    """One resource of a pool. What a job needs of it is called a need, in a form that only the resource knows."""
+
+    __slots__ = ("__weakref__", "admission", "clock", "gate", "name")
+
+    is_kept: ClassVar[bool]
+    """Whether a job has it until it has settled."""
+
+    def __init__(self, name: str) -> None:
+        self.name: Final = name
+        self.admission: Admission | None = None  # the queue of those who need it, since the first one has waited
+        self.gate = Cooldown()  # a part of a resource has the same gate as the whole
+        self.clock: Callable[[], float] = time.monotonic  # while a run uses the pool, that of its event loop
+
+    @abstractmethod
+    def need(self, given: Given, who: str) -> Any:
+        """Return the need that an entry of `needs` of the job called `who` means.
+
+        Raises:
+            ValueError: it means nothing here, or more than there ever is.
+
+        """
+
+    @abstractmethod
+    def opens_at(self, need: Any) -> float:
+        """Return when there will be enough: `-inf` if there is now, infinity if it waits for jobs."""
+
+    def fits(self, need: Any) -> bool:
+        """Return whether there is enough now."""
+        return self.opens_at(need) == -math.inf
+
+    @abstractmethod
+    def both(self, number: int, need: Any, other: Any) -> Any:
+        """Return what so many times a need, and another one, come to."""
+
+    def all_taken_at(self, need: Any) -> float:
+        """Return when time does not stand in the way of a need, or of several together, any more."""
+        return self.gate.opens_at
+
+    @abstractmethod
+    def why_not(self, need: Any, before: int) -> str:
+        """Say why there is not enough now for a job that waits behind so many others with the same need."""
+
+    @abstractmethod
+    def lacking(self, need: Any) -> Waiting:
+        """Return the wait for it, in few words; there is not enough now. Any thread may call it."""
+
+    @abstractmethod
+    def take(self, job: AbstractJob[Any], need: Any) -> Any:
+        """Give a job what it needs; return what it has, as the next methods take it."""
+
+    @abstractmethod
+    def give_back(self, job: AbstractJob[Any], has: Any) -> None:
+        """Take back what a job has."""
+
+    @abstractmethod
+    def granted(self, need: Any, has: Any) -> Any:
+        """Return what a job has, for users."""
+
+    @abstractmethod
+    def total_shown(self) -> Any:
+        """Return how much there is of it, for users."""
+
+    @abstractmethod
+    def free_shown(self) -> Any:
+        """Return how much of it no job has now, for users."""
+
+    @abstractmethod
+    def shown(self) -> str:
+        """Return how much there is of it now, in words."""
+
+    @abstractmethod
+    def settings(self) -> Any:
+        """Return what makes an equal resource in another pool, but for the names of things."""
+
+    def is_used_up(self) -> bool:
+        """Return whether it is known that there is not enough of it for anybody."""
+        return False
+
+    def note_line(self, need: Any, sign: int) -> None:  # noqa: B027 - rates do not ask
+        """Take in that jobs wait that need so much of it (1), or wait no more (-1)."""
+
+    def is_open(self) -> bool:
+        """Return whether it is not throttled now."""
+        return self.gate.opens_at <= self.clock() + SECONDS_APART
+
+    def why_throttled(self) -> str:
+        """Say for how long it is throttled."""
+        return f"{self.name}, throttled for {duration_text(max(0.0, self.gate.opens_at - self.clock()))}"
+
+    def wait_for(self, cause: WaitCause, text: str) -> Waiting:
+        """Return the wait for it: its throttle comes before any other cause."""
+        if self.is_open():
+            return Waiting(cause, self.name, text)
+        return Waiting(WaitCause.THROTTLED, self.name, self.why_throttled())
+
+    def throttle(self, seconds: float) -> None:
+        """Let nothing start on it for so many seconds."""
+        self.gate.opens_at = max(self.gate.opens_at, self.clock() + seconds)
+
+    def change_clock(self, clock: Callable[[], float], shift: float) -> None:
+        """Read another clock from now on, which shows `shift` seconds more."""
+        self.clock = clock
+        self.gate.opens_at += shift
+
+
+class CountedResource(Resource):
+    """A resource that jobs have while they run: there is so much of it, or so many named things."""
+
+    __slots__ = ("free", "holders", "shown_as", "total", "unused", "wanted")
+
+    is_kept = True
+
+    def __init__(
+        self,
+        name: str,
+        total: Amount,
+        things: tuple[Any, ...] | None = None,
+        shown_as: Callable[[Amount], str] = _amounts.shown_amount,
+    ) -> None:
+        super().__init__(name)
+        self.total: Final = total
+        self.shown_as: Final = shown_as
+        self.free: Amount = total  # below 0 only while clean-up jobs, which wait for nothing, take more than there is
+        self.holders: Final[dict[AbstractJob[Any], Amount]] = {}
+        self.wanted: Final[list[Amount]] = []  # by the lines of jobs that wait, the least first
+        # The named things that nobody has, with their places, in the order given; None if they have no names.
+        self.unused: dict[int, Any] | None = None if things is None else dict(enumerate(things))
+
+    def need(self, given: Given, who: str) -> Amount:
+        """Return the amount.
+
+        Raises:
+            ValueError: it is more than there is, or amounts by key, or a part of a named thing.
+
+        """
+        if isinstance(given, tuple):
+            raise ValueError(
+                f"{who} needs {self.name}={_amounts.shown_parts(given)}, which is not a Rate: give one number"
+            )
+        if given > self.total:
+            raise ValueError(
+                f"{who} needs {self.name}={self.shown_as(given)}, and there is only {self.shown_as(self.total)} in "
+                f"total: it could never start"
+            )
+        if self.unused is not None and not isinstance(given, int):
+            raise ValueError(
+                f"{who} needs {self.name}={_amounts.shown_amount(given)}, which are named things: give a whole number"
+            )
+        return given
+
+    def opens_at(self, need: Amount) -> float:
+        """Return when there will be enough: `-inf` if there is now, infinity if it waits for jobs."""
+        if self.gate.opens_at == -math.inf or self.is_open():
+            return -math.inf if need <= self.free else math.inf
+        return self.gate.opens_at
+
+    def is_used_up(self) -> bool:
+        """Return whether there is less than anybody needs who waits for it."""
+        return bool(self.wanted) and self.free < self.wanted[0]
+
+    def note_line(self, need: Amount, sign: int) -> None:
+        """Take in that jobs wait that need so much of it (1), or wait no more (-1)."""
+        if sign > 0:
+            bisect.insort(self.wanted, need)
+        else:
+            del self.wanted[bisect.bisect_left(self.wanted, need)]
+
+    def both(self, number: int, need: Amount, other: Amount) -> Amount:
+        """Return the sum of the amounts."""
+        return number * need + other
+
+    def why_not(self, need: Amount, before: int) -> str:
+        """Say for how long it is throttled; or how much of it is taken, and by whom."""
+        if not self.is_open():
+            return self.why_throttled()
+        taken = f"{self.shown_as(self.total - self.free)} of {self.shown_as(self.total)} taken"
+        return f"{self.name}: {taken}{self._by_whom()}"
+
+    def lacking(self, need: Amount) -> Waiting:
+        """Return the wait for it: it is taken, and by which jobs, or it is throttled."""
+        return self.wait_for(WaitCause.RESOURCE, f"{self.name} taken{self._by_whom()}")
+
+    def _by_whom(self) -> str:
+        names = [repr(job.label) for job in list(self.holders)]
+        more = f" and {len(names) - FEW} more" if len(names) > FEW else ""
+        return f" by {', '.join(names[:FEW])}{more}" if names else ""
+
+    def take(self, job: AbstractJob[Any], need: Amount) -> dict[int, Any] | None:
+        """Give a job what it needs; return the named things by their places, or None if they have no names."""
+        self.free -= need
+        self.holders[job] = need
+        if self.unused is None:
+            return None
+        places = sorted(self.unused)[: int(need)]
+        return {place: self.unused.pop(place) for place in places}
+
+    def give_back(self, job: AbstractJob[Any], has: dict[int, Any] | None) -> None:
+        """Take back what a job has."""
+        self.free += self.holders.pop(job)
+        if self.unused is not None:
+            self.unused.update(has or {})
+
+    def granted(self, need: Amount, has: dict[int, Any] | None) -> Any:
+        """Return a list of the named things, or the amount."""
+        return _amounts.as_number(need) if has is None else list(has.values())
+
+    def part(self, need: Amount, has: dict[int, Any] | None = None) -> CountedResource:
+        """Return a part of it for the members of a scheduler, with the things that this has, if it runs."""
+        part = CountedResource(
+            self.name, need, None if self.unused is None else tuple((has or {}).values()), self.shown_as
+        )
+        part.gate, part.clock = self.gate, self.clock
+        return part
+
+    def total_shown(self) -> float:
+        """Return the total."""
+        return _amounts.as_number(self.total)
+
+    def free_shown(self) -> float:
+        """Return what is free."""
+        return _amounts.as_number(self.free)
+
+    def shown(self) -> str:
+        """Return how much is free, in words."""
+        return f"{self.name}={self.shown_as(self.free)} of {self.shown_as(self.total)} free"
+
+    def settings(self) -> Amount:
+        """Return the total."""
+        return self.total

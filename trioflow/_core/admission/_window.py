@@ -1,0 +1,200 @@
+"""What may be a window; and `Adaptive`, one whose size follows what a server can take.
+
+The size grows and shrinks as the congestion window of TCP does: by one for each window's worth of successes, and by a
+fraction when something goes wrong. Chiu and Jain 1989 ("Analysis of the Increase and Decrease Algorithms for Congestion
+Avoidance in Computer Networks") show that of the linear rules this one, additive increase and multiplicative decrease,
+leads to a fair and efficient share; Jacobson 1988 brought it to TCP. The fraction is that of CUBIC (RFC 9438).
+
+A queue at the server shows in the latency before anything fails. As in TCP Vegas (Brakmo and Peterson 1994) and in the
+gradient of Netflix's concurrency-limits, the latency now is compared with the lowest that was seen: if the ratio is
+small, the window may grow; if it is large, the window shrinks to where the ratio would be small. Both are means over at
+least a window's worth of jobs. Jobs may become longer, so the lowest is measured again after a while, with half the
+window: a queue, which the window itself has made, must not pass for the usual latency. BBR does so (Cardwell and others
+2016, ProbeRTT).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, final, get_args
+
+from ..base._reprs import is_among, shown
+from ..job import _errors, _job_options
+
+if TYPE_CHECKING:
+    from ..backend import CapacityLimiter
+    from ..job._job_options import Who
+
+    Window: TypeAlias = "int | Adaptive | CapacityLimiter"
+    Jobserver: TypeAlias = "bool | JobserverStyle"
+
+JobserverStyle = Literal["fifo", "pipe"]
+BACKOFF: Final = 0.7
+"""What is left of the window after a failure that says so: beta of CUBIC."""
+STEADY: Final = 1.5
+"""Up to this ratio to the lowest latency, the window may grow: at a server with a queue, it is then half full."""
+RISING: Final = 2.0
+"""From this ratio on, the window shrinks."""
+LEAST_SHARE: Final = 0.5
+"""What is left of the window at least when the latency rises, and to measure the lowest again."""
+FEWEST: Final = 10
+"""A mean latency is over at least so many jobs: one slow job is not a queue."""
+REMEMBERED: Final = 100
+"""If so many mean latencies were higher than the lowest, the lowest is measured again."""
+
+
+@final
+class Adaptive:
+    """As `jobs_window`: a window that grows while all goes well, and shrinks when the server gets too much.
+
+    It begins at `minimum`. It grows by one for each window's worth of successes, if it was full, and if the latency
+    holds steady: up to one and a half of the lowest mean latency of late. It shrinks to 70 % when a job fails with one
+    of `slower_on`; and when the latency is more than double the lowest, to where it should be steady, but not below
+    half. After that, jobs that had started before count for nothing. Once in a hundred windows or so it goes down to
+    half, to see what the latency is without a queue. `scheduler.window_size` is the size now.
+
+    This is additive increase and multiplicative decrease, as in TCP (Jacobson 1988, Chiu and Jain 1989), with the
+    latency as a sign of congestion, as in TCP Vegas (Brakmo and Peterson 1994) and Netflix's concurrency-limits. It is
+    for jobs that are alike: if some take far longer than others, the latency says little; they can have a scheduler of
+    their own. The latency of a job is from its start to its end, with its retries.
+
+    Args:
+        minimum: the smallest size, 1 or more.
+        maximum: the largest size, `minimum` or more.
+        slower_on: exception types that say that the server gets too much. A `JobTimeout` is a `TimeoutError`; of HTTP
+            libraries, give their own as well.
+
+    Raises:
+        TypeError: a size is not a whole number, or something in `slower_on` is not an exception type.
+        ValueError: a size is out of its range.
+
+    Example:
+        >>> scheduler = Scheduler(jobs_window=Adaptive(2, 64))
+        >>> jobs = scheduler.map(anyio.sleep, [0.001] * 100)
+        >>> scheduler.window_size
+        2
+
+    """
+
+    __slots__ = ("_maximum", "_minimum", "_slower_on")
+
+    def __init__(
+        self, minimum: int, maximum: int, slower_on: tuple[type[BaseException], ...] = (_errors.Throttled, TimeoutError)
+    ) -> None:
+        self._minimum: Final = _job_options.number(minimum, "minimum", "Adaptive")
+        self._maximum: Final = _job_options.number(maximum, "maximum", "Adaptive")
+        if not 1 <= self._minimum <= self._maximum:
+            raise ValueError(
+                f"Adaptive({shown(minimum)}, {shown(maximum)}): the minimum is 1 or more, the maximum at least as large"
+            )
+        given: Any = slower_on
+        types: tuple[Any, ...] = tuple(given) if isinstance(given, Iterable) else (given,)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        for one in types:
+            if not (isinstance(one, type) and issubclass(one, BaseException)):
+                raise TypeError(f"Adaptive(slower_on={shown(slower_on)}): {shown(one)} is not an exception type")
+        self._slower_on: Final[tuple[type[BaseException], ...]] = types
+
+    @property
+    def minimum(self) -> int:
+        """The smallest size."""
+        return self._minimum
+
+    @property
+    def maximum(self) -> int:
+        """The largest size."""
+        return self._maximum
+
+    @property
+    def slower_on(self) -> tuple[type[BaseException], ...]:
+        """The exception types that make it shrink."""
+        return self._slower_on
+
+    def __repr__(self) -> str:
+        """Show the sizes."""
+        return f"Adaptive({self._minimum}, {self._maximum})"
+
+
+class WindowController:
+    """The size of an adaptive window in one run: plain arithmetic on what is noted."""
+
+    def __init__(self, settings: Adaptive) -> None:
+        self._settings: Final = settings
+        self.size = settings.minimum
+        self._shrunk_at = -math.inf  # jobs that started before are about the window as it was
+        self._successes = 0  # since the size changed
+        self._was_full = False  # since the size changed
+        self._sum = 0.0  # of the latencies for the next mean, and their number
+        self._number = 0
+        self._lowest = math.inf  # of the mean latencies
+        self._age = 0  # how many of them were higher since
+        self._ratio = 1.0  # of the last one and the lowest
+
+    def note_success(self, started_at: float, now: float, is_full: bool) -> None:
+        """Take in that a job has succeeded; `is_full` says whether all slots were taken."""
+        if started_at < self._shrunk_at:
+            return
+        self._successes += 1
+        self._was_full = self._was_full or is_full
+        self._sum += now - started_at
+        self._number += 1
+        if self._number >= max(FEWEST, self.size):
+            self._note_mean(self._sum / self._number, now)
+        if self._successes >= self.size:
+            if self._was_full and self._ratio <= STEADY:
+                self.size = min(self._settings.maximum, self.size + 1)
+            self._successes, self._was_full = 0, False
+
+    def note_trouble(self, started_at: float, now: float) -> None:
+        """Take in that the server got too much."""
+        if started_at >= self._shrunk_at:
+            self._shrink(min(self.size - 1, int(self.size * BACKOFF)), now)
+
+    def _note_mean(self, mean: float, now: float) -> None:
+        self._sum, self._number = 0.0, 0
+        self._age += 1
+        if mean <= self._lowest:
+            self._lowest, self._age = mean, 0
+        self._ratio = mean / self._lowest if self._lowest > 0 else 1.0
+        if self._age >= REMEMBERED:
+            self._lowest, self._age = math.inf, 0
+            self._shrink(int(self.size * LEAST_SHARE), now)
+        elif self._ratio > RISING:
+            self._shrink(int(self.size * max(LEAST_SHARE, STEADY / self._ratio)), now)
+
+    def _shrink(self, size: int, now: float) -> None:
+        self.size = max(self._settings.minimum, size)
+        self._shrunk_at = now
+        self._successes, self._was_full = 0, False
+        self._sum, self._number, self._ratio = 0.0, 0, 1.0
+
+
+def window(value: Any, name: str, who: Who) -> Window | None:
+    """Check and return a window; 0 becomes None, which means no limit."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
+        return value or None
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise ValueError(
+            f"{name}={value} of {_job_options.named(who)}: give a positive whole number, or None or 0 for no limit"
+        )
+    if isinstance(value, Adaptive) or hasattr(value, "acquire_on_behalf_of"):
+        return cast("Window", value)
+    wanted = "a positive whole number, None, a CapacityLimiter or an Adaptive"
+    raise TypeError(f"{name}={shown(value)} of {_job_options.named(who)}: give {wanted}")
+
+
+def jobserver(value: Any, name: str, who: Who) -> Jobserver:
+    """Check and return whether, and how, a window lends its slots to programs that know GNU make's jobserver."""
+    styles = get_args(JobserverStyle)
+    if is_among(value, (False, True, *styles)):
+        return cast("Jobserver", value)
+    choices = ", ".join(map(repr, (True, *styles)))
+    raise ValueError(f"{name}={shown(value)} of {_job_options.named(who)}: choose {choices} or False")
+
+
+def slots(window: Window | None) -> int | None:
+    """Return how many jobs a window lets run at once, at most; for a limiter, its total tokens. None means no limit."""
+    if isinstance(window, Adaptive):
+        return window.maximum
+    tokens = window if window is None or isinstance(window, int) else window.total_tokens
+    return None if tokens is None or tokens == math.inf else int(tokens)

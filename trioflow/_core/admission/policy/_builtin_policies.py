@@ -1,0 +1,93 @@
+"""The policies that have names, and `RunPolicy`: what a run asks of any policy."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, cast, get_args
+
+from ._policy import Outlook, Policy
+from ._upward_ranks import RunOutlook
+
+if TYPE_CHECKING:
+    from ...job._job import AbstractJob
+
+PolicyName = Literal["auto", "fifo", "critical-path"]
+NAMES: Final[tuple[PolicyName, ...]] = get_args(PolicyName)
+
+
+class RunPolicy(Policy):
+    """A policy as a run asks it."""
+
+    needs_heap: ClassVar[bool] = True
+    """Whether its order differs from that in which jobs become ready, which a plain queue keeps."""
+    needs_durations: ClassVar[bool] = True
+    """Whether it asks for expected durations."""
+    before_all: ClassVar[Any] = -math.inf
+    """What comes before all keys."""
+
+    def effective_policy(self, knows_durations: bool) -> RunPolicy:
+        """Return the policy to go by, given whether any expected duration is known."""
+        return self
+
+    @abstractmethod
+    def keys(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], Any]:
+        """Return the keys of one run, as a function of the job: to call one function in place of two costs less."""
+        ...
+
+    def key(self, job: AbstractJob[Any], outlook: Outlook) -> Any:
+        """Return one key."""
+        return self.keys(cast(RunOutlook, outlook))(job)
+
+
+class Fifo(RunPolicy):
+    """First in, first out: the job that became ready first."""
+
+    needs_heap = False
+    needs_durations = False
+
+    def keys(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], float]:
+        """Return the same for all."""
+        return lambda job: 0.0
+
+    def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
+        """Say when they became ready."""
+        return "first in, first out"
+
+
+class CriticalPath(RunPolicy):
+    """The job with the longest expected path to an exit: see `_outlook`."""
+
+    needs_ranks = True
+
+    def keys(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], float]:
+        """Return the ranks with their sign changed."""
+        assert outlook.ranks is not None
+        ranks = outlook.ranks.of
+        return lambda job: -ranks[job]
+
+    def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
+        """Say how long the path is."""
+        return f"critical path: the longest path from {job.label!r} takes {outlook.rank(job):.4g} s"
+
+
+class Auto(RunPolicy):
+    """Critical path as soon as one job has an expected duration, and otherwise first in, first out."""
+
+    def effective_policy(self, knows_durations: bool) -> RunPolicy:
+        """Return one of the two."""
+        return CRITICAL_PATH if knows_durations else FIFO
+
+    def keys(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], float]:
+        """Return those of first in, first out."""
+        return FIFO.keys(outlook)
+
+
+FIFO: Final = Fifo()
+CRITICAL_PATH: Final = CriticalPath()
+NAMED: Final[dict[PolicyName, RunPolicy]] = {
+    "auto": Auto(),
+    "fifo": FIFO,
+    "critical-path": CRITICAL_PATH,
+}

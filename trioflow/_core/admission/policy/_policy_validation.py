@@ -1,0 +1,151 @@
+"""What a user may give as a policy: a name, or an object, which is checked early, and guarded in a run."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+from ...base._reprs import shown
+from ...base._signatures import is_async, signature_of
+from ...job import _job_options
+from ._builtin_policies import NAMED, NAMES, RunPolicy
+from ._policy import Outlook, Policy
+from ._upward_ranks import RunOutlook
+
+if TYPE_CHECKING:
+    from ...job._job import AbstractJob
+    from ...job._job_options import Who
+    from ._builtin_policies import PolicyName
+
+    Fail = Callable[[AbstractJob[Any], BaseException], None]
+
+MEMBERS: Final = ("key", "needs_ranks", "reason")
+asking: Final[set[int]] = set()
+"""The threads in which a user's policy is being asked now."""
+
+
+def checked(policy: Any, name: str, who: Who) -> PolicyName | Policy:
+    """Check the policy that a user gave for the scheduler called `who`, and return it.
+
+    Raises:
+        ValueError: it is text, but not the name of a policy.
+        TypeError: it is not an object that can be one.
+
+    """
+    what, choices = f"{name}={shown(policy)} of {_job_options.named(who)}", ", ".join(NAMES)
+    if isinstance(policy, str):
+        if policy not in NAMES:
+            raise ValueError(f"{what}: choose one of {choices}, or give an object of trioflow.abc.Policy")
+        return policy
+    if isinstance(policy, type):
+        raise TypeError(f"{what} is a class: give an object of it, {policy.__name__}()")
+    missing = [member for member in MEMBERS if not hasattr(policy, member)]
+    if missing:
+        raise TypeError(
+            f"{what} has no {' and no '.join(missing)}: choose one of {choices}, or derive its class from "
+            f"trioflow.abc.Policy"
+        )
+    if not isinstance(policy.needs_ranks, bool):
+        raise TypeError(f"{what}: its needs_ranks is {shown(policy.needs_ranks)}; set it to True or False")
+    for method in ("key", "reason"):
+        _check_method(getattr(policy, method), f"{what}: its {method}")
+    given: Policy = policy
+    return given
+
+
+def _check_method(method: Any, what: str) -> None:
+    if not callable(method):
+        raise TypeError(f"{what} is {shown(method)}: make it a method, called with a job and an outlook")
+    if is_async(method):
+        raise TypeError(f"{what} is an async function: make it a plain one, which answers at once")
+    try:
+        signature = signature_of(method)
+    except (TypeError, ValueError):  # of some functions in C nothing is known
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        raise TypeError(f"{what} takes {signature}: let it take a job and an outlook") from None
+
+
+def refuse_in_policy(what: str) -> None:
+    """Refuse a call that comes from a policy, while a job is on its way into a queue.
+
+    Raises:
+        RuntimeError: it does.
+
+    """
+    if threading.get_ident() in asking:
+        raise RuntimeError(f"{what}: the call comes from the key() of a policy, which must not change the run")
+
+
+def name_of_policy(policy: PolicyName | Policy) -> str:
+    """Return what people call a policy: its name, or the name of its class."""
+    return policy if isinstance(policy, str) else type(policy).__name__
+
+
+def for_run(policy: PolicyName | Policy, fail: Fail) -> RunPolicy:
+    """Return a policy as a run asks it; `fail` is called with what a user's policy raises, and ends the run."""
+    return NAMED[policy] if isinstance(policy, str) else SafePolicy(policy, fail)
+
+
+class SafePolicy(RunPolicy):
+    """A policy of a user's: whatever it does, each ready job gets into its queue, where the end of the run finds it."""
+
+    before_all: ClassVar[Any] = ()  # all its keys are tuples, and this comes before any other
+
+    def __init__(self, policy: Policy, fail: Fail) -> None:
+        self._policy: Final = policy
+        self._fail: Final = fail
+        self.needs_ranks = policy.needs_ranks
+
+    def keys(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], tuple[float, ...]]:
+        """Return the user's keys, each as a tuple."""
+        return lambda job: self.key(job, outlook)
+
+    def key(self, job: AbstractJob[Any], outlook: Outlook) -> tuple[float, ...]:
+        """Return the user's key as a tuple."""
+        thread = threading.get_ident()
+        asking.add(thread)
+        try:
+            return _as_tuple(self._policy.key(job, outlook))
+        except BaseException as error:  # the caller is about to put the job into a queue, where it must arrive
+            traceback = error.__traceback__  # whoever keeps the error must not keep this frame, and the run with it
+            self._fail(job, error.with_traceback(traceback and traceback.tb_next))
+            return ()
+        finally:
+            asking.discard(thread)
+
+    def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
+        """Return the user's reason, or that it could not be had."""
+        try:
+            return str(self._policy.reason(job, outlook))
+        except Exception as error:
+            return f"by {name_of_policy(self._policy)}, whose reason() raised {error!r}"
+
+
+def _as_tuple(key: Any) -> tuple[float, ...]:
+    if isinstance(key, tuple):
+        return tuple(map(_number, key))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    return (_number(key),)
+
+
+def _number(given: Any) -> float:
+    """Return a number of an own type as one of Python's, whose comparisons never fail.
+
+    Raises:
+        TypeError: it is not a number.
+        ValueError: it is not a number either: `nan` cannot be compared.
+
+    """
+    if given.__class__ not in (float, int):
+        from numbers import Real
+
+        if not isinstance(given, Real):
+            raise TypeError(f"key() returned {shown(given)}: return a number, or a tuple of numbers")
+        given = float(given)
+    if given != given:
+        raise ValueError("key() returned nan, which cannot be compared: return another number")
+    number: float = given
+    return number

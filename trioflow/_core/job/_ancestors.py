@@ -1,0 +1,37 @@
+"""The ancestors of a job: the scheduler that it is in, and so on up to the outermost one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..scheduler._base_scheduler import BaseScheduler
+    from ._job import AbstractJob
+
+
+def outwards(job: AbstractJob[Any]) -> Iterator[BaseScheduler]:
+    """Yield the enclosing schedulers of a job, the innermost first."""
+    around = job._scheduler
+    while around is not None:
+        yield around
+        around = around._scheduler
+
+
+def ancestors_with_members(job: AbstractJob[Any]) -> Iterator[tuple[BaseScheduler, AbstractJob[Any]]]:
+    """Yield the enclosing schedulers, each with its member that is the job or contains it."""
+    for around in outwards(job):
+        yield around, job
+        job = around
+
+
+def outermost(scheduler: BaseScheduler) -> BaseScheduler:
+    """Return the outermost scheduler around `scheduler`, or `scheduler` itself."""
+    for around in outwards(scheduler):
+        scheduler = around
+    return scheduler
+
+
+def is_inside(job: AbstractJob[Any], scheduler: AbstractJob[Any]) -> bool:
+    """Return whether `job` is in `scheduler`, at any depth; no scheduler is inside itself."""
+    return any(around is scheduler for around in outwards(job))

@@ -1,0 +1,272 @@
+"""`Option`: the declaration of one option of a job: its name, check and default, and when it may change.
+
+An option is an attribute of its class, and a keyword argument of its constructor. Type checkers need the types of the
+arguments a second time, in a `TypedDict`; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import functools
+import operator
+import re
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, Never, Self, TypeVar, cast, overload
+
+from . import _job_options
+
+if TYPE_CHECKING:
+    from inspect import Signature
+
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
+    from ._job import AbstractJob
+    from ._job_options import Who
+
+    Check = Callable[[Any, str, Who], Any]
+    Shown = Callable[[AbstractJob[Any]], Any]
+
+R = TypeVar("R", _job_options.SlowPathOptions, _job_options.SchedulingOptions, _job_options.TriggerRule)
+Read = TypeVar("Read")
+if TYPE_CHECKING:  # most options read as they were set
+    Given = TypeVarWithDefault("Given", default=Read)
+else:
+    Given = TypeVar("Given")
+
+
+class Option(Generic[Read, Given]):
+    """One option: `Read` is the type on reading, `Given` the type on setting.
+
+    Args:
+        default: the value of a job without the option.
+        check: returns the stored value, or raises; its arguments are the user's value, the option's name and the job's.
+        shown: returns the value on reading, if that is not the stored one.
+        in_run: whether it may be set during a run too.
+
+    """
+
+    name: str
+    default: Given
+    change: str
+    """The times at which it may be set, in words."""
+    place: str = ""
+    """The attribute of a job that stores it, or its record."""
+
+    def __init__(self, default: Given, check: Check, *, shown: Shown | None = None, in_run: bool = False) -> None:
+        self.default = default
+        self.check = check
+        self.shown: Any = shown
+        self.in_run = in_run
+        self.change = "at any time" if in_run else "while no run is in progress"
+
+    def __set_name__(self, kind: type[AbstractJob[Any]], name: str) -> None:
+        self.name = name
+        self.place = self.place or f"_{name}"
+        self.shown = self.shown or operator.attrgetter(self.place)  # reading a slot takes one call
+        if "_declared" not in vars(kind):
+            kind._declared = dict(getattr(kind, "_declared", {}))
+        kind._declared[name] = self
+
+    @overload
+    def __get__(self, job: None, kind: type[AbstractJob[Any]]) -> Self: ...
+    @overload
+    def __get__(self, job: AbstractJob[Any], kind: type[AbstractJob[Any]]) -> Read: ...
+    def __get__(self, job: AbstractJob[Any] | None, kind: type[AbstractJob[Any]]) -> Any:
+        """Return the value of this job."""
+        return self if job is None else self.shown(job)
+
+    def __set__(self, job: AbstractJob[Any], given: Given) -> None:
+        """Set the option; raise for a bad value, or during a run."""
+        if not self.in_run:
+            job._refuse_during_run(self.name)
+        before = getattr(job, self.place)
+        self.take(job, given)
+        try:
+            job._check_options()
+        except BaseException:
+            setattr(job, self.place, before)
+            raise
+
+    def take(self, job: AbstractJob[Any], given: Any) -> None:
+        """Check and store a value."""
+        setattr(job, self.place, self.check(given, self.name, job._name_for_errors))
+
+
+class RareOption(Option[Read, Given]):
+    """An option that few jobs have: it is stored in a record; a job without any of these options has no record.
+
+    Args:
+        place: the attribute that holds the record, or None.
+
+    """
+
+    usual: ClassVar[dict[str, Any]] = {}
+    """The record with all defaults, by its place."""
+
+    def __init__(self, default: Given, check: Check, place: str, shown: Shown | None = None) -> None:
+        super().__init__(default, check, shown=shown or self.kept)
+        self.place = place
+
+    def kept(self, job: AbstractJob[Any]) -> Any:
+        """Return the stored value of a job."""
+        return getattr(getattr(job, self.place) or self.usual[self.place], self.name)
+
+    def take(self, job: AbstractJob[Any], given: Any) -> None:
+        """Check and store a value."""
+        checked = self.check(given, self.name, job._name_for_errors)
+        record, usual = getattr(job, self.place), self.usual[self.place]
+        if record is not None or checked != getattr(usual, self.name):
+            setattr(job, self.place, changed(record or usual, self.name, checked))
+
+
+def changed(record: R, name: str, value: Any) -> R:
+    """Return a copy of a record with another value in this field."""
+    return type(record)(*[value if field == name else getattr(record, field) for field in record._fields])
+
+
+def usual(kind: type[AbstractJob[Any]], place: str, record: type[R]) -> R:
+    """Make the record of a job with the defaults of all options that are stored there."""
+    options = [option for option in kind._declared.values() if option.place == place]
+    made = record(**{option.name: option.check(option.default, option.name, "") for option in options})
+    RareOption.usual[place] = made
+    return made
+
+
+class SlowPathOption(RareOption[Read, Given]):
+    """An option that takes a job off the engine's hot path.
+
+    Jobs with the same options share the record: checking them and making one doubles the cost of a job.
+    """
+
+    def __init__(self, default: Given, check: Check) -> None:
+        super().__init__(default, check, "_limits")
+
+    def take(self, job: AbstractJob[Any], given: Any) -> None:
+        """Check and store a value."""
+        record = job._limits or self.usual[self.place]
+        if type(given) in SIMPLE and self.check is not _job_options.anything:
+            try:
+                job._limits = _shared(record, self, given)
+                return
+            except (TypeError, ValueError):
+                pass  # raised again, with the name of the job
+        job._limits = self._with(record, given, job._name_for_errors)
+
+    def _with(self, record: _job_options.SlowPathOptions, given: Any, who: Who) -> _job_options.SlowPathOptions:
+        found = changed(record, self.name, self.check(given, self.name, who))
+        usual: _job_options.SlowPathOptions = self.usual[self.place]
+        is_usual = all(getattr(found, field) is getattr(usual, field) for field in usual._fields)
+        return usual if is_usual else found
+
+
+SIMPLE: Final = frozenset({float, int, bool, str, type(None)})
+"""Types of values that may be cached; another object may be equal to another number later."""
+SHARED: Final = 256
+"""The number of records that are cached for further jobs."""
+
+
+@functools.lru_cache(maxsize=SHARED, typed=True)  # typed: True is not a number
+def _shared(
+    record: _job_options.SlowPathOptions, option: SlowPathOption[Any, Any], given: Any
+) -> _job_options.SlowPathOptions:
+    return option._with(record, given, "")
+
+
+class SchedulingOption(RareOption[Read, Given]):
+    """An option about the order of starts or pools; the scheduler keeps a list of its jobs."""
+
+    def __init__(self, default: Given, check: Check, shown: Shown | None = None) -> None:
+        super().__init__(default, check, "_demand", shown)
+
+    def take(self, job: AbstractJob[Any], given: Any) -> None:
+        """Check and store a value."""
+        checked = self.check(given, self.name, job._name_for_errors)
+        demand: _job_options.SchedulingOptions = changed(job._demand or self.usual[self.place], self.name, checked)
+        _keep_demand(job, demand)
+
+
+def _keep_demand(job: AbstractJob[Any], demand: _job_options.SchedulingOptions) -> None:
+    job._demand = demand if demand.expected_duration is not None or demand.priority or demand.needs else None
+    if job._scheduler is not None:
+        job._scheduler._members.note_demand(job)
+
+
+def need_of_run(job: AbstractJob[Any], name: str, amount: int) -> None:
+    """Set the need of a job for a resource of the run itself, besides `needs`; call it in `check_before_run`.
+
+    Args:
+        job: the job.
+        name: the name passed to `declare_run_resource`.
+        amount: a whole number; 0 for nothing.
+
+    """
+    demand: _job_options.SchedulingOptions = job._demand or RareOption.usual["_demand"]
+    needs = {other: need for other, need in demand.needs.items() if other != name}
+    if amount:
+        needs[name] = amount
+    if needs != demand.needs:
+        _keep_demand(job, demand._replace(needs=needs))
+
+
+class ReadOnlyOption(Option[Read, Given]):
+    """An option that cannot be set later: `instead` is the call that changes it."""
+
+    def __init__(self, default: Given, instead: str, shown: Shown | None = None) -> None:
+        super().__init__(default, _job_options.anything, shown=shown)
+        self.instead = instead
+        self.change: str = f"only by {instead}"
+
+    def __set__(self, job: AbstractJob[Any], given: Never) -> None:  # type: ignore[override]  # type checkers refuse it too
+        """Reject any value."""
+        who = job._name_for_errors()
+        raise AttributeError(f"{self.name} of {who} cannot be set: call {self.instead}", name=self.name, obj=job)
+
+
+class Row(NamedTuple):
+    """One option in a table of them."""
+
+    name: str
+    default: Any
+    change: str
+    """The times at which it may be set, in words."""
+
+
+def table(kind: type[AbstractJob[Any]]) -> list[Row]:
+    """Return the options of a kind of job in the order of their declaration, those of all kinds first."""
+    return [Row(option.name, option.default, option.change) for option in kind._declared.values()]
+
+
+def describe(kind: type[AbstractJob[Any]], constructor: Callable[..., None]) -> None:
+    """Give options their docstrings, taken from that of the class, and a class its signature, for `help()`.
+
+    Args:
+        kind: a class with options, and with a description of each under Args in its docstring.
+        constructor: its `__init__`, which takes the options as `**options`.
+
+    """
+    indent = " " * (4 if sys.version_info >= (3, 13) else 8)  # of the lines under Args; later Pythons strip 4
+    described = dict(re.findall(rf"^{indent}(\w+): (.+(?:\n{indent}    .+)*)", kind.__doc__ or "", re.MULTILINE))
+    for option in kind._declared.values():
+        if option.name in described and "__doc__" not in vars(option):
+            option.__doc__ = re.sub(r"\n +", "\n", described[option.name])
+    cast(Any, kind).__signature__ = _Signature(constructor)
+
+
+class _Signature:
+    """The signature of classes with options, made on access, which takes 1 ms."""
+
+    def __init__(self, constructor: Callable[..., None]) -> None:
+        self._constructor = constructor
+
+    def __get__(self, job: AbstractJob[Any] | None, kind: type[AbstractJob[Any]]) -> Signature:
+        if job is not None or kind.__init__ is not self._constructor:
+            raise AttributeError("__signature__")  # a subclass with an `__init__` of its own has another one
+        import inspect
+
+        given = list(inspect.signature(self._constructor).parameters.values())[1:]  # without self
+        spelt = [p for p in given if p.kind is not p.VAR_KEYWORD and not p.name.startswith("_")]
+        options = [
+            inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default)
+            for option in kind._declared.values()
+        ]
+        return inspect.Signature([*spelt, *options], return_annotation=None)

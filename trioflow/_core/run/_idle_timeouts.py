@@ -1,0 +1,339 @@
+"""Progress, and jobs that show no sign of life for longer than their `idle_timeout`.
+
+A sign of life is progress that a job reports, or a piece of what its command writes; for a scheduler, anything that
+happens to one of its jobs. Each puts off the end of the call, up to the end that a timeout sets:
+
+```
+call begins ──► the end is due after idle_timeout, or timeout ──► it comes: as after any timeout, with the error below
+                   ▲ sign of life: due after idle_timeout again
+```
+
+While a job holds the loop, or the whole program stands still, nobody takes in the signs of others. So what has been
+given before the end is looked for once more when it is due.
+
+No timer of this file is set for jobs without an `idle_timeout`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import select
+from collections.abc import Awaitable, Callable, Generator
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, final
+
+from ..backend import current as current_backend
+from ..job import _errors
+from ._instruments import Instrument
+
+if TYPE_CHECKING:
+    from ..backend import Backend, Scope
+    from ..job._job import AbstractJob
+    from ._run import Run
+
+PROGRESS: Final = "progress"
+OF_JOBS: Final = "progress of its jobs"
+
+TURNS: Final = 4
+"""How often the loop turns after a deadline before it counts.
+
+In one turn a report of a thread arrives, in two what a process has sent; the output of a node goes through one or two
+tasks more.
+"""
+
+
+EARLY: Final = 0.001
+"""Seconds by which the timer of an event loop may be early: asyncio's comes up to a tick of its clock before."""
+
+
+def is_readable(descriptor: int) -> bool:
+    """Return whether a descriptor is readable now."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+@final
+class ThreadEvent:
+    """Something that happens once; any thread may set it, and tasks of the loop that has made it wait for it."""
+
+    __slots__ = ("_backend", "_call", "_event")
+
+    def __init__(self) -> None:
+        """Make one in an async function."""
+        self._backend: Final = current_backend()
+        self._event: Final = self._backend.event()
+        self._call: Final = self._backend.caller()
+
+    def set(self) -> None:
+        """Wake all who wait, and let nobody wait any more."""
+        self._call(self._event.set)
+
+    async def wait(self, deadline: float = math.inf) -> bool:
+        """Wait until it is set, or the loop's clock shows `deadline`; return whether it is set."""
+        if deadline == math.inf:
+            await self._event.wait()
+        else:
+            with self._backend.scope(deadline):
+                await self._event.wait()
+        return self._event.is_set()
+
+    async def outlast(self) -> None:
+        """Wait until it is set, whatever is cancelled meanwhile."""
+        await self._backend.outlast(self._event.wait)
+
+
+@final
+class TimeLimit:
+    """The time that one call of a job has: its `timeout`, and its `idle_timeout`, which signs of life put off.
+
+    It is a context manager: inside, signs of life reach it, those of `progress()` included.
+    """
+
+    __slots__ = (
+        "_around", "_clock", "_end_call", "_facts", "_is_over", "_job", "_last", "_late", "_missing", "_run", "_scope",
+        "_seconds", "_stop_timer", "_timeout", "_turns", "end",
+    )  # fmt: skip
+
+    end: float
+    """When the job's `timeout` is over, whatever signs of life there are; or infinity."""
+
+    def __init__(
+        self,
+        run: Any,  # a `Run`, whose type is no part of what users see
+        job: AbstractJob[Any],
+        missing: str = PROGRESS,
+        *,
+        timeout: float | None,
+        idle_timeout: float | None,
+        end_call: Callable[[], object] | None = None,
+        cancels: bool = False,
+        counts: bool = True,
+        around: tuple[TimeLimit, ...] = (),
+    ) -> None:
+        """Begin to count; `RunHandle.time_limit` makes one for a kind of job.
+
+        Args:
+            run: the run that the call is in.
+            job: the job.
+            missing: what did not come, for the error.
+            timeout: seconds for the whole call, from now; None for no limit.
+            idle_timeout: seconds without a sign of life; None for no limit.
+            end_call: called once, when the call has to end for want of a sign of life; the caller keeps the timeout.
+            cancels: whether the block is cancelled when either time is over.
+            counts: whether signs of life are missed from now on; otherwise while it is `counting`.
+            around: those of schedulers and jobs around, which signs of life reach too.
+
+        """
+        now = run.clock()
+        self._run: Final[Run] = run
+        self._clock: Final[Callable[[], float]] = run.clock
+        self._job: Final = job
+        self._missing: Final = missing
+        self._timeout: Final = timeout
+        self._seconds: Final = math.inf if idle_timeout is None else idle_timeout
+        self.end = math.inf if timeout is None else now + timeout
+        is_limited = timeout is not None or idle_timeout is not None
+        self._scope: Final[Scope | None] = run.backend.scope(self.end) if cancels and is_limited else None
+        self._end_call: Final = end_call if self._scope is None else self._scope.cancel
+        # Where `progress()` finds it, unless another job has called this one.
+        self._facts: Final = run.facts(job) if idle_timeout is not None and job._worker is not None else None
+        self._around: Final = around
+        self._last = now if counts else math.inf  # the latest sign of life; infinity while none is missed
+        self._is_over = False
+        self._turns = 0
+        self._stop_timer: Callable[[], None] | None = None
+        self._late = math.inf  # a deadline after which something was readable
+
+    @property
+    def deadline(self) -> float:
+        """When the time is over, unless there is a sign of life before: a time of the run's clock, or infinity."""
+        return min(self.end, self._last + self._seconds)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the deadline has come."""
+        return self._clock() >= self.deadline - EARLY
+
+    @property
+    def needs_signs(self) -> bool:
+        """Whether there is an `idle_timeout`, of the job or around it, so that signs of life are worth their price."""
+        return bool(self._around) or self._seconds < math.inf
+
+    def alive(self) -> None:
+        """Give a sign of life: to this limit, and to those of the schedulers around the job."""
+        self._renew()
+        for limit in self._around:
+            limit._renew()
+
+    def _renew(self) -> None:
+        """Take in a sign of life, for this limit alone."""
+        if self._last < math.inf:
+            self._set(self._clock())
+
+    @contextlib.contextmanager
+    def counting(self) -> Generator[None]:
+        """Return a block in which the `idle_timeout` counts, if the limit was made with `counts=False`."""
+        self._set(self._clock())
+        try:
+            yield
+        finally:
+            if self._end_call is not None or self._clock() < self.deadline:
+                self._set(math.inf)
+
+    def _set(self, last: float) -> None:
+        if not self._is_over:
+            self._last, self._turns = last, 0
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        """See to it that `_look` is called at the deadline, or before: signs of life are frequent."""
+        due = self._last + self._seconds
+        if self._end_call is not None and self._stop_timer is None and due < self.end:
+            self._stop_timer = self._run.group.call_at(due, self._look)
+
+    def _look(self) -> None:
+        """End the call if its deadline has come, and the loop has turned since then."""
+        self._stop_timer = None
+        if self._last + self._seconds > self._clock():
+            self._set_timer()
+        elif self._turns < TURNS:
+            self._turns += 1
+            self._stop_timer = self._run.group.call_at(self._clock(), self._look)
+        else:
+            self._is_over = True
+            assert self._end_call is not None
+            self._end_call()
+
+    def error(self) -> _errors.JobTimeout:
+        """Return what the job has to raise when the deadline has come: it says which of the two times was over.
+
+        Raises:
+            RuntimeError: it has not come.
+
+        """
+        if self.is_over:
+            return self._error_at_end()
+        left = self.deadline - self._clock()
+        found = (
+            f"{left:g} s left" if left < math.inf else "no deadline without timeout=, or an idle_timeout= that counts"
+        )
+        raise RuntimeError(
+            f"error() of the time limit of {self._job.label!r}, which has {found}: call it when `is_over`"
+        )
+
+    def _error_at_end(self, place: str | None = None) -> _errors.JobTimeout:
+        """Return what the job fails with after its end: which of the two times was over, and where the job was."""
+        if not self._is_over and self.end <= self._last + self._seconds:
+            assert self._timeout is not None
+            return _errors.JobTimeout(self._job, self._timeout, place=place)
+        return _errors.JobTimeout(self._job, self._seconds, self._missing, place)
+
+    async def wait_readable(self, descriptor: int) -> bool:
+        """Wait until a descriptor is readable; return False if the time is over before."""
+        if await self._in_time(partial(self._run.backend.wait_readable, descriptor)):
+            return True
+        if self._late == self.deadline or self.deadline == self.end or not is_readable(descriptor):
+            return False
+        self._late = self.deadline  # what is there may be a sign of life, which the loop could not wait for
+        return True
+
+    async def wait(self, event: ThreadEvent) -> bool:
+        """Wait until an event is set; return False if the time is over before."""
+        return await self._in_time(event.wait)
+
+    async def _in_time(self, wait: Callable[[float], Awaitable[bool]]) -> bool:
+        while True:
+            until = self.deadline
+            if await wait(until):
+                return True
+            for _ in range(TURNS if self.deadline < self.end else 0):
+                await self._run.backend.checkpoint()
+            if self.deadline <= until:
+                return False
+
+    def _stop(self) -> None:
+        """Let no more signs of life reach it, and end the call no more."""
+        if self._stop_timer is not None:
+            self._stop_timer()
+            self._stop_timer = None
+        if self._facts is not None and self._facts.watch is self:
+            self._facts.watch = None
+
+    def __enter__(self) -> Self:
+        """Let signs of life reach it."""
+        if self._scope is not None:
+            self._scope.__enter__()
+        self._set_timer()
+        if self._facts is not None:
+            self._facts.watch = self
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Let no more signs of life reach it; raise the `JobTimeout` if the block was cancelled because of it."""
+        self._stop()
+        if self._scope is not None and self._scope.__exit__(kind, error, traceback) and error is not None:
+            timeout = self._error_at_end()
+            try:
+                raise timeout
+            finally:
+                timeout.__context__ = None  # the cancellation, which nobody may keep
+
+
+class LimitOfJobs(Instrument):
+    """The limit of a run whose scheduler has an `idle_timeout`: each event of its jobs, at any depth, renews it."""
+
+    def __init__(self) -> None:
+        """Limit nothing yet."""
+        self.limit: TimeLimit | None = None
+
+    def begin(self, run: Run, idle_timeout: float) -> None:
+        """Begin to count."""
+        limit = TimeLimit(
+            run, run.scheduler, OF_JOBS, timeout=None, idle_timeout=idle_timeout, end_call=run.stop_because_idle
+        )
+        self.limit = limit.__enter__()
+
+    def end(self) -> None:
+        """Count no more."""
+        if self.limit is not None:
+            self.limit._stop()
+            self.limit = None  # which refers to the run
+
+    def _note(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+        if self.limit is not None:
+            self.limit._renew()
+
+    job_added = job_scheduled = job_attempt = job_ready = job_finished = _note
+
+
+class ReportsOfThreads:
+    """Progress that jobs have reported in other threads, until the thread of the run takes it over.
+
+    However often a thread reports, the run is woken once, and takes the latest value.
+    """
+
+    __slots__ = ("_call", "_is_due", "_waiting")
+
+    def __init__(self, backend: Backend) -> None:
+        self._call: Final = backend.caller()
+        self._waiting: Final[dict[AbstractJob[Any], float | None]] = {}
+        self._is_due = False
+
+    def add(self, job: AbstractJob[Any], fraction: float | None) -> None:
+        """Keep what a job has reported; this is called in its thread."""
+        self._waiting[job] = self._waiting.get(job) if fraction is None else fraction
+        if not self._is_due:
+            self._is_due = True
+            self._call(self._take_over)
+
+    def _take_over(self) -> None:
+        self._is_due = False  # first: what comes from now on is due again
+        while self._waiting:
+            job, fraction = self._waiting.popitem()
+            if job._worker is not None:  # it has not settled meanwhile
+                job._worker.run.note_progress(job, fraction)

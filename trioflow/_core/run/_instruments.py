@@ -1,0 +1,195 @@
+"""The instrument interface, and how a run calls its instruments.
+
+A run without instruments has no `InstrumentSet`, so it pays nothing for them. In a run with instruments, each hook has
+a list of the bound methods that override it, so a hook without an override costs nothing either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from ..base import _logger
+from ..base._reprs import shown
+from ..base._signatures import is_async
+from ..job import _job_options
+
+if TYPE_CHECKING:
+    from ..._scheduler import Scheduler
+    from ..job._job import AbstractJob
+    from ..job._job_options import Who
+    from ..scheduler._base_scheduler import BaseScheduler
+
+    Hook = Callable[[BaseScheduler, AbstractJob[Any]], None]
+
+
+class Instrument:
+    """Something that watches runs: override the hooks that you need.
+
+    Hooks are plain functions. The run calls them where the event happens, so they must be quick, and they must not
+    change the scenario. Events of nested schedulers also reach the instruments of the outer ones. An instrument that
+    raises is logged and removed from the run; the run goes on.
+
+    A context variable that `job_started` sets is seen in the body of the job, in threads that it calls, in tasks that
+    it starts and in its `job_finished`, and nowhere else: the task that has run this job runs no other.
+
+    Example:
+        >>> class Starts(Instrument):
+        ...     def job_started(self, scheduler, job):
+        ...         print("start", job.label)
+
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Refuse hooks that are async: nothing would await them."""
+        super().__init_subclass__(**kwargs)
+        for name in HOOKS:
+            if is_async(getattr(cls, name)):
+                raise TypeError(f"{cls.__qualname__}.{name}() is async, and nothing would await it: define it with def")
+
+    def before_run(self, scheduler: Scheduler) -> None:
+        """Called when a run of `scheduler` begins, after all checks have passed."""
+
+    def job_added(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+        """Called when `job` was added to the running `scheduler`."""
+
+    def job_scheduled(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+        """Called when `job` is ready: all that it requires has settled, and it waits for a slot."""
+
+    def job_started(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+        """Called when `job` starts."""
+
+    def job_attempt(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+        """Called when an attempt of `job` begins, the first one included."""
+
+    def job_ready(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+        """Called when the service `job` has said that it is ready."""
+
+    def job_finished(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
+        """Called when `job` has settled, in whatever final state."""
+
+    def incident(
+        self, scheduler: Scheduler, job: AbstractJob[Any] | None, message: str, exception: BaseException | None
+    ) -> None:
+        """Called for something that is not the outcome of a job, such as a `co_shutdown` that raised."""
+
+    def after_run(self, scheduler: Scheduler) -> None:
+        """Called when the run of `scheduler` has ended, and everything has been shut down."""
+
+
+HOOKS: Final = tuple(name for name, value in vars(Instrument).items() if name[0] != "_" and callable(value))
+STARTING: Final = ("job_started", "job_attempt")
+
+
+class InstrumentSet:
+    """The instruments of one run, including those of outer runs, ready to be called hook by hook."""
+
+    __slots__ = ("_hooks", "_removed", "instruments", "interrupt")
+
+    interrupt: Callable[[BaseException], None]
+    """Ends the run because of a `KeyboardInterrupt` or the like that a hook raised; set by the run."""
+
+    def __init__(self, instruments: Iterable[Instrument], outer: InstrumentSet | None = None) -> None:
+        """Look up once which instrument overrides which hook; those of the `outer` run come last."""
+        self._removed: Final[set[int]] = set() if outer is None else outer._removed  # ids of instruments
+        own = {id(instrument): instrument for instrument in (*instruments, *(outer.instruments if outer else ()))}
+        self.instruments: Final[tuple[Instrument, ...]] = tuple(
+            one for number, one in own.items() if number not in self._removed
+        )
+        self._hooks: Final = {
+            hook: [
+                getattr(instrument, hook)
+                for instrument in self.instruments
+                if getattr(type(instrument), hook, None) is not getattr(Instrument, hook) or hook in _own(instrument)
+            ]
+            for hook in HOOKS
+        }
+
+    def detach(self) -> None:
+        """Give up the run, which is over: from now on, what a hook raises to end it is raised."""
+        self.interrupt = _raise
+
+    def notify(self, hook: str, *details: Any) -> None:
+        """Call `hook` of each instrument; one that raises is logged and not called again in this run."""
+        for method in self._hooks[hook]:
+            self._call(method, hook, details)
+
+    def fast_hook(self, *hooks: str) -> Hook | None:
+        """Return a function that calls these hooks, one after the other; None if no instrument overrides one of them.
+
+        It is for the worker's shortest path, where looking up a hook would cost as much as calling it.
+        """
+        methods = [(method, hook) for hook in hooks for method in self._hooks[hook]]
+        removed = self._removed
+
+        def notify(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
+            for method, hook in methods:
+                if removed:
+                    self._call(method, hook, (scheduler, job))
+                    continue
+                try:
+                    method(scheduler, job)
+                except Exception as error:
+                    self._remove(method, hook, error)
+                except BaseException as interruption:
+                    if hook in STARTING:
+                        raise  # the job that starts fails with it
+                    self.interrupt(interruption)
+
+        return notify if methods else None
+
+    def _call(self, method: Callable[..., None], hook: str, details: tuple[Any, ...]) -> None:
+        if self._removed and id(getattr(method, "__self__", method)) in self._removed:
+            return
+        try:
+            method(*details)
+        except Exception as error:  # an error in an instrument must not become one of the run
+            self._remove(method, hook, error)
+        except BaseException as interruption:  # must not cut off what the run is doing
+            self.interrupt(interruption)
+
+    def _remove(self, method: Callable[..., None], hook: str, error: Exception) -> None:
+        instrument = getattr(method, "__self__", method)
+        _logger.warn(f"instrument {shown(instrument)} raised in {hook} and is removed from this run", error)
+        self._removed.add(id(instrument))
+
+
+def fast_hooks(observers: InstrumentSet | None) -> tuple[Hook | None, Hook | None, Hook | None]:
+    """Return what to call when a job starts, when it finishes and when it is scheduled; None if nobody listens."""
+    if observers is None:
+        return None, None, None
+    fast = observers.fast_hook
+    return fast("job_started", "job_attempt"), fast("job_finished"), fast("job_scheduled")
+
+
+def _raise(interruption: BaseException) -> None:
+    raise interruption
+
+
+def _own(instrument: Instrument) -> dict[str, Any]:
+    return getattr(instrument, "__dict__", {})
+
+
+def checked(instruments: Any, name: str, who: Who) -> tuple[Instrument, ...]:
+    """Return the instruments as a tuple.
+
+    Raises:
+        TypeError: they are not a collection of instruments.
+
+    """
+    if isinstance(instruments, Instrument):
+        raise TypeError(
+            f"{name}={shown(instruments)} of {_job_options.named(who)}: "
+            f"give a list of instruments, such as [{shown(instruments)}]"
+        )
+    try:
+        given = iter(instruments)
+    except TypeError:
+        what = f"{name}={shown(instruments)} of {_job_options.named(who)}"
+        raise TypeError(f"{what}: give a list of instruments, such as [Monitor()]") from None
+    found = tuple(given)
+    for instrument in found:
+        if isinstance(instrument, type) or not isinstance(instrument, Instrument):
+            what = f"{shown(instrument)} among the {name} of {_job_options.named(who)}"
+            raise TypeError(f"{what}: give objects of trioflow.abc.Instrument")
+    return found

@@ -1,0 +1,215 @@
+"""What a run does with a journal: it asks whether the result of a job is stored, and lets it keep what has succeeded.
+
+A run with a journal asks when a job is ready to be scheduled. If the result is stored, the job is settled at once, and
+those that wait for it are looked at next. That may go on for 100,000 jobs, so it is cut into turns of the event loop.
+All of it is in methods that the worker's shortest path does not call: in a run with a journal, each job that is
+scheduled has `RunExtras`, and jobs that have these are settled by `Run.settle`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
+
+from ..base._states import JobState, StopReason
+from ..job._errors import JournalError
+from ._current import current
+
+if TYPE_CHECKING:
+    from ..job._job import AbstractJob
+    from ._run import Run
+
+BETWEEN_CLOCKS: Final = 8
+"""This many jobs are looked up before the clock is."""
+NOT_THERE: Final = "the journal does not have it"
+NOT_KEPT: Final = "save=None: its result is not stored"
+
+
+class JournalProtocol(Protocol):
+    """What a user gives to `run(journal=...)`, such as a `Journal`."""
+
+    def open_for(self, scheduler: Any) -> RunJournal:
+        """Open it for a run of the outermost scheduler `scheduler`, or raise a `JournalError`: then nothing starts."""
+        ...
+
+
+@final
+class NotStored:
+    """What a journal returns in place of a result that it does not have.
+
+    Args:
+        why: the reason, for people; None if there is nothing to say.
+
+    """
+
+    __slots__ = ("why",)
+
+    def __init__(self, why: str | None = None) -> None:
+        self.why: Final = why
+
+
+class RunJournal(Protocol):
+    """A journal, as a run sees it: its own jobs, each known by its path.
+
+    What it cannot do because of the file, it raises as a `JournalError`.
+    """
+
+    def nested(self, scheduler: AbstractJob[Any]) -> RunJournal:
+        """Return the same journal for the run of a nested scheduler, a job of this run."""
+        ...
+
+    def look_up(self, job: AbstractJob[Any]) -> Any:
+        """Return the stored result of a job that is ready to run, or a `NotStored`."""
+        ...
+
+    def record(self, job: AbstractJob[Any], value: Any) -> None:
+        """Keep the result of a job that has succeeded, for the next `commit`."""
+        ...
+
+    def forget(self, job: AbstractJob[Any]) -> None:
+        """Hold nothing for a job that has settled: its scheduler, which has `keep_jobs=False`, is about to drop it."""
+        ...
+
+    def commit(self) -> None:
+        """Write all that was kept, in one transaction."""
+        ...
+
+    def close(self, outcome: str | None, report: Callable[[str], object]) -> None:
+        """Write what is left, and let go of the file. Called once, for the outermost run, after its shutdown.
+
+        Args:
+            outcome: the name of the reason why the run stopped; None if something could not be written.
+            report: to be called with what goes wrong here.
+
+        """
+        ...
+
+    @property
+    def commits_each(self) -> bool:
+        """Whether each job is committed before any job that waits for it may start."""
+        ...
+
+
+class JournalWriter:
+    """The journal of one run: what it restores, what it keeps, and when that is written."""
+
+    __slots__ = ("_commit_is_due", "_journal", "_outermost", "_run", "_waits", "fault")
+
+    def __init__(self, run: Run, journal: RunJournal, outer: JournalWriter | None = None) -> None:
+        self._run: Final = run
+        self._journal: Final = journal
+        self._outermost: Final[JournalWriter] = self if outer is None else outer._outermost
+        self._commit_is_due = False  # of the outermost run: it has to commit within the next turn of the loop
+        self._waits = False  # jobs wait for the next turn of the loop to be looked up
+        self.fault: Exception | None = None  # of the outermost run: the journal could not be written
+
+    def nested(self, run: Run) -> JournalWriter:
+        """Return what a run nested in this one does with the same journal."""
+        return JournalWriter(run, self._journal.nested(run.scheduler), self)
+
+    def restore(self, job: AbstractJob[Any]) -> None:
+        """Settle a job that is ready, if the journal has its result; stop the run if that cannot be found out."""
+        run = self._run
+        facts = run.facts(job)  # each job that is scheduled must have them: see above
+        try:
+            value = self._journal.look_up(job)
+        except JournalError as error:
+            self._fail(error)
+            return
+        if type(value) is NotStored:
+            facts.not_restored = value.why
+        else:
+            facts.restored = True
+            run.settle(job, JobState.SUCCEEDED, value, run.clock())
+
+    def record(self, job: AbstractJob[Any], value: Any) -> None:
+        """Let the journal keep a result; the outermost run commits it within the next turn of the loop.
+
+        A job that has added others is not kept: it has to run again, so that they are there again.
+        """
+        outermost = self._outermost
+        if job._facts is not None and job._facts.adds_jobs:
+            return
+        try:
+            self._journal.record(job, value)
+        except JournalError as error:
+            self._fail(error)
+            return
+        if self._journal.commits_each:
+            self.commit()
+        elif not outermost._commit_is_due:
+            outermost._commit_is_due = True
+            outermost._run.wake()
+
+    def note_added(self) -> None:
+        """Take in that the present job has added others. If it were restored, nobody would add them."""
+        worker = current.get(None)
+        if worker is not None and worker.job is not None:
+            worker.run.facts(worker.job).adds_jobs = True
+
+    def forget(self, job: AbstractJob[Any]) -> None:
+        """Let the journal forget a job that its scheduler is about to drop."""
+        self._journal.forget(job)
+
+    def commit(self) -> None:
+        """Write what the journal has kept."""
+        if self._outermost.fault is not None:
+            return
+        self._outermost._commit_is_due = False
+        try:
+            self._journal.commit()
+        except JournalError as error:
+            self._fail(error)
+
+    def puts_off(self, number: int) -> bool:
+        """Return whether the turn is over, after so many successors were counted down; then `turn` goes on with them.
+
+        To look at the clock takes a tenth of the time that it takes to look up a job.
+        """
+        if number % BETWEEN_CLOCKS or self._run.clock() <= self._run.turn.ends:
+            return False
+        self.put_off()
+        return True
+
+    def put_off(self) -> None:
+        """Let the next turn of the loop go on counting down."""
+        self._waits = True
+        self._run.wake()
+
+    def is_due(self) -> bool:
+        """Return whether the run has to call `turn`."""
+        return self._commit_is_due or self._waits
+
+    async def turn(self) -> None:
+        """Go on in the next turn of the loop with what was put off; then commit, at most once in a turn."""
+        run = self._run
+        number = run.turn.number
+        if not await run.group.host.turn():
+            run.cancelled_outside()
+        run.turn.begin(number, run.clock())
+        if self._waits:
+            self._waits = False
+            run.links.release_queued()
+            run.workers.ensure_searcher()
+        self.commit()
+
+    def _fail(self, error: Exception) -> None:
+        """End the outermost run, because results cannot be kept any more."""
+        outermost = self._outermost
+        if outermost.fault is None:
+            outermost.fault = error
+            outermost._run.fail(error, None, str(error))
+        self._run.stop(StopReason.CANCELLED)  # now, although its scope is told only at the next turn of the loop
+
+    def end(self) -> None:
+        """Close the journal of the outermost run; a fault then is reported, for the run has ended."""
+        run = self._run
+        outcome = run.reason.name if run.reason is not None else "refused"
+        try:
+            self._journal.close(None if self.fault is not None else outcome, partial(run.report, None))
+        except Exception as error:
+            self.fault = run.scheduler._fault = self.fault or error
+            run.report(None, str(error), error)
+            if run.scheduler._stop_reason is StopReason.COMPLETED:
+                run.reason = run.scheduler._stop_reason = StopReason.CRITICAL

@@ -1,0 +1,255 @@
+"""The limiter under which the jobs of a run work: who waits for one of its tokens, and who has one.
+
+A limiter counts the jobs that work, at any depth: it holds for the run whose window it is, and for the runs nested
+there, down to those with a limiter of their own. A job takes what it needs in this order:
+
+```
+ready ──► a slot of its run, if slots are counted, and its needs, together ──► a token ──► it runs
+```
+
+So a job that has a token has all that it needs, and works; it gives the token back when it has ended, or when it is
+throttled. A scheduler takes no token. A circle of waits would need a job that has a token and waits. Forever jobs and
+clean-up jobs take no slot, and no token; nor does what is nested in one, unless it has a limiter of its own.
+
+- Jobs with a slot and their needs wait in `Tokens`, in the order of the run. The schedulers among the ready jobs do not
+  stand behind them: they start at once.
+- A run asks for one token at a time: one worker waits in the limiter's queue. When it has got the token, the next one
+  asks. So runs that share a limiter take turns.
+- A worker keeps its token from job to job, unless others wait for the limiter. Then it gives the token back and asks
+  again, at the end of the limiter's queue.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, Any, Final
+
+from ..base._states import SCHEDULED, STOPPING
+from ..job._job import AbstractJob, is_scheduler
+from ._current import current
+from ._worker import needs_own_task
+
+if TYPE_CHECKING:
+    from ..admission._heap_keys import HeapEntry
+    from ..backend import Scope
+    from ._run import Run
+    from ._worker import Worker
+    from ._workers import Workers
+
+MOST_AT_ONCE: Final = 200
+"""How many ready jobs begin to wait for tokens without a turn of the loop between them: that takes half a ms."""
+
+
+class Tokens:
+    """The limiter that holds for one run, and the jobs of the run that wait only for a token.
+
+    Args:
+        run: the run.
+        workers: its workers, which count the slots.
+        limiter: the limiter.
+
+    """
+
+    __slots__ = ("_heap", "_run", "_scope", "_workers", "limiter", "waiting")
+
+    def __init__(self, run: Run, workers: Workers, limiter: Any) -> None:
+        self._run = run
+        self._workers = workers
+        self.limiter: Final = limiter
+        # The jobs that have a slot and their needs, and wait for a token.
+        self.waiting: Final[dict[AbstractJob[Any], None]] = {}
+        self._heap: Final[list[HeapEntry]] = []  # the same in order; entries of jobs that wait no more are left behind
+        self._scope: Scope | None = None  # the scope of the one worker that waits in the limiter's queue
+
+    def detach(self) -> None:
+        """Give up the run, which is over."""
+        del self._run, self._workers
+
+    @property
+    def lacks_worker(self) -> bool:
+        """Whether jobs wait for a token, and no worker waits in the limiter's queue."""
+        return bool(self.waiting) and self._scope is None
+
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether a worker of this run waits in the limiter's queue."""
+        return self._scope is not None
+
+    def first(self) -> AbstractJob[Any] | None:
+        """Return the job that gets the next token; None if no job waits."""
+        while self._heap and self._heap[0][2] not in self.waiting:
+            heapq.heappop(self._heap)
+        return self._heap[0][2] if self._heap else None
+
+    def in_order(self) -> list[AbstractJob[Any]]:
+        """Return the jobs that wait, in the order in which they start."""
+        return [entry[2] for entry in sorted(self._heap) if entry[2] in self.waiting]
+
+    async def next_job(self, worker: Worker, used: bool) -> AbstractJob[Any] | None:
+        """Return the next job, when the worker has all that the job needs; None to let the worker leave.
+
+        Args:
+            worker: a worker without a job.
+            used: whether it has run jobs before, so that one that needs a task of its own is not for it.
+
+        """
+        run, workers, queue = self._run, self._workers, self._run.queue
+        if worker.has_slot:
+            workers.give_back_slot(worker)
+        if worker.token is not None and self._others_wait():
+            self.release(worker)
+        while run.phase is not STOPPING:
+            job = self.collect(worker) if queue.forever or queue.jobs else None
+            if job is not None:
+                self.release(worker)
+                return job
+            first = self.first()
+            if first is None or (used and (run.own_tasks or needs_own_task(first))):
+                return None
+            if worker.token is not None or run.backend.try_acquire(self.limiter, worker):
+                worker.token = self.limiter
+                job = self._take(worker, first)
+                if job is not None:
+                    return job
+            elif self._scope is not None or not await self._wait(worker):
+                return None
+        return None
+
+    def collect(self, worker: Worker | None = None) -> AbstractJob[Any] | None:
+        """Let ready jobs for which there are slots wait for tokens; return the first that `worker` can run without one.
+
+        Without a worker, that job stays where it is.
+        """
+        workers, queue = self._workers, self._run.queue
+        ready = queue.jobs
+        for _ in range(MOST_AT_ONCE):
+            if workers.free <= 0 or not ready:
+                break
+            entry = ready.pop_entry()
+            job = entry[2]
+            if job._state is not SCHEDULED:
+                continue  # cancelled meanwhile, or a forever job that was taken from its other queue
+            if _takes_token(job):
+                workers.free -= 1
+                if job._demand is not None:
+                    ready.hold(job)
+                self.waiting[job] = None
+                heapq.heappush(self._heap, entry)
+            elif worker is None:
+                ready.push_entry(entry)
+                break
+            else:
+                queue.note_taken(job)
+                if not job._forever:
+                    workers.free -= 1
+                    worker.has_slot = True
+                return job
+        return queue.take(has_slot=False) if worker is not None and queue.forever else None
+
+    def _take(self, worker: Worker, first: AbstractJob[Any] | None) -> AbstractJob[Any] | None:
+        """Let the first job have the token of the worker, and return it; None if no job may start after all.
+
+        Meanwhile a job that comes before it may have become ready, which waits for what this one was granted; or a rate
+        may have been throttled. Then it is chosen anew which of the ready jobs is granted what it needs.
+        """
+        ready = self._run.queue.jobs
+        chosen: set[AbstractJob[Any]] = set()
+        while first is not None:
+            if first in chosen or ready.may_begin(self._heap[0]):
+                if first._demand is not None:
+                    ready.begin(first)
+                worker.has_slot = True
+                del self.waiting[first]
+                return heapq.heappop(self._heap)[2]
+            chosen.add(first)
+            self._workers.free += 1
+            del self.waiting[first]
+            ready.push_entry(heapq.heappop(self._heap))
+            self.collect()
+            first = self.first()
+        return None
+
+    def forget(self, job: AbstractJob[Any]) -> None:
+        """Let a job that has been cancelled wait no more."""
+        if job in self.waiting:
+            del self.waiting[job]
+            self._workers.free += 1
+            self._run.queue.jobs.return_grant(job)
+            self.note_start()
+
+    def drain(self) -> list[AbstractJob[Any]]:
+        """Let no job wait any more; return those that waited, in order."""
+        jobs = [entry[2] for entry in self._clear()]
+        for job in jobs:
+            self._run.queue.jobs.return_grant(job)
+        self.note_start()
+        return jobs
+
+    def withdraw(self) -> None:
+        """Put the jobs that wait back among the ready ones, without slots and needs: the order is about to change."""
+        for entry in reversed(self._clear()):
+            self._run.queue.jobs.push_entry(entry)
+
+    def _clear(self) -> list[HeapEntry]:
+        """Let no job wait any more; return the entries of those that waited, in order."""
+        entries = [entry for entry in sorted(self._heap) if entry[2] in self.waiting]
+        self._workers.free += len(entries)
+        self.waiting.clear()
+        self._heap.clear()
+        return entries
+
+    def note_start(self) -> None:
+        """Let a worker ask for the next token, or let none ask if no job waits any more."""
+        if self.waiting:
+            self._workers.ensure_searcher()
+        elif self._scope is not None:
+            self._scope.cancel()
+
+    def release(self, worker: Worker) -> None:
+        """Give back the token of a worker, if it has one."""
+        if worker.token is not None:
+            worker.token = None
+            self.limiter.release_on_behalf_of(worker)
+
+    async def _wait(self, worker: Worker) -> bool:
+        """Wait in the limiter's queue for a token; return False if it is not needed any more, or on cancellation."""
+        run, workers = self._run, self._workers
+        workers.searchers -= 1  # while it waits here, another one has to look for jobs that need no token
+        try:
+            with run.backend.scope() as self._scope:
+                workers.ensure_searcher()
+                if await run.backend.acquire(self.limiter, worker):
+                    worker.token = self.limiter
+        finally:
+            self._scope = None
+            workers.searchers += 1
+        return worker.token is not None
+
+    def _others_wait(self) -> bool:
+        """Return whether others than the worker of this run wait in the limiter's queue."""
+        waiting: int = self.limiter.statistics().tasks_waiting
+        return waiting > (self._scope is not None)
+
+
+def limiter_around(run: Run) -> Any:
+    """Return the limiter that holds for a run whose own window is none; None if there is none.
+
+    A worker without a slot runs a forever job or a clean-up job.
+    """
+    worker = run.outer_worker
+    tokens = worker.run.workers.tokens if worker is not None and worker.has_slot else None
+    return None if tokens is None else tokens.limiter
+
+
+def holder_of(limiter: Any) -> AbstractJob[Any] | None:
+    """Return the job whose body calls this, however many runs further in, and that holds a token of the limiter."""
+    worker = current.get(None)
+    while worker is not None:
+        if worker.job is not None and limiter in (worker.token, worker.job._own_limiter):
+            return worker.job
+        worker = worker.run.context.get(current)
+    return None
+
+
+def _takes_token(job: AbstractJob[Any]) -> bool:
+    return not (job._forever or is_scheduler(job) or job._own_limiter is not None)

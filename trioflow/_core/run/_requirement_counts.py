@@ -1,0 +1,155 @@
+"""Who waits for whom: each job counts the requirements that it still waits for, and knows its successors.
+
+When a job settles, its successors are counted down. Their rules may settle some of them at once, and so on: one failure
+may block a chain of a million jobs. So they are queued, and counted down one after the other, without recursion.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from ..base._states import SCHEDULED
+from ..job import _trigger_rules
+from ..job._job import NO_LIMITS, AbstractJob
+from ..job._outcome import RunExtras
+
+if TYPE_CHECKING:
+    from ._run import Run
+
+    Successors: TypeAlias = AbstractJob[Any] | tuple[AbstractJob[Any], ...] | list[AbstractJob[Any]] | None
+
+FEW: Final = 4
+"""Up to this many successors are kept in a tuple, which takes half as much memory as a list."""
+
+
+def add_successor(requirement: AbstractJob[Any], job: AbstractJob[Any]) -> None:
+    """Record that `job` waits for `requirement`."""
+    successors = requirement._successors
+    if successors is None:
+        requirement._successors = job
+    elif isinstance(successors, list):
+        successors.append(job)
+    elif isinstance(successors, tuple):
+        requirement._successors = (*successors, job) if len(successors) < FEW else [*successors, job]
+    else:
+        requirement._successors = (successors, job)
+
+
+def link(job: AbstractJob[Any], requirements: Iterable[AbstractJob[Any]]) -> None:
+    """Let a job wait for those of `requirements` that have not settled and are not ready services."""
+    job._pending = max(job._pending, 0)
+    for requirement in requirements:
+        if not (requirement._state.is_settled or requirement._is_ready()):
+            job._pending += 1
+            add_successor(requirement, job)
+
+
+def count_consumer(job: AbstractJob[Any]) -> None:
+    """Record that a job will use its inputs' results, in those inputs that do not keep them."""
+    rule = job._rule
+    assert rule is not None
+    rule.drops_results = False
+    for one in rule.inputs:
+        if one._rule is not None and not one._rule.keep_result:
+            one._facts = one._facts or RunExtras()
+            one._facts.consumers += 1
+            rule.drops_results = True
+            job._limits = job._limits or NO_LIMITS  # results are dropped as soon as the call has them
+
+
+def successors_of(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
+    """Return the jobs that wait for `job`."""
+    successors = job._successors
+    if successors is None:
+        return ()
+    return successors if isinstance(successors, (list, tuple)) else (successors,)
+
+
+def users_of(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+    """Return the jobs that get the result of a running job, of those that wait for it now in its own scheduler."""
+    return [user for user in successors_of(job) if user._rule is not None and job in user._rule.inputs]
+
+
+class RequirementCounts:
+    """The links between the jobs of one run."""
+
+    __slots__ = ("_run", "released", "releasing")
+
+    def __init__(self, run: Run) -> None:
+        self._run: Final = run
+        # Successors of jobs that have settled, still to be counted down: one entry for each such requirement.
+        self.released: Final[deque[AbstractJob[Any]]] = deque()
+        self.releasing = False  # whether somebody counts them down already, and will come to what is added
+
+    def link(self, jobs: Collection[AbstractJob[Any]], unjudged: list[AbstractJob[Any]]) -> None:
+        """Count each job's requirements, add it to their successors, and schedule the entry jobs.
+
+        Entry jobs whose rule does not let them run go to `unjudged` instead.
+        """
+        run, members = self._run, self._run.members
+        if run.closes:
+            for job in jobs:
+                run.facts(job).runs_once = True
+        plain = not members.implied and not members.takes_from_outside  # each requirement is a member
+        is_kept = run.durable is not None
+        successors: Any
+        entries: list[AbstractJob[Any]] = []
+        forever = 0
+        for job in jobs:
+            rule = job._rule
+            if rule is not None and rule.inputs:
+                count_consumer(job)
+            if job._forever:
+                forever += 1
+            required = job._required if plain else members.waits_for(job)
+            if not required:
+                job._pending = 0
+                if is_kept or (rule is not None and _trigger_rules.judge(job, rule)[0] is not SCHEDULED):
+                    unjudged.append(job)
+                else:
+                    entries.append(job)
+                continue
+            job._pending = len(required)
+            for requirement in required:  # as `add_successor` does: to call it costs a tenth of a job that does nothing
+                successors = requirement._successors
+                if successors is None:
+                    requirement._successors = job
+                elif successors.__class__ is list:
+                    successors.append(job)
+                elif successors.__class__ is tuple:
+                    requirement._successors = (*successors, job) if len(successors) < FEW else [*successors, job]
+                else:
+                    requirement._successors = (successors, job)
+        run.count(len(jobs) - forever, forever)
+        run.schedule(entries)
+
+    def release(self, successors: Iterable[AbstractJob[Any]] | AbstractJob[Any]) -> None:
+        """Count down the successors of a job."""
+        self.released.extend((successors,) if isinstance(successors, AbstractJob) else successors)
+        if not self.releasing:
+            self.release_queued()
+
+    def release_later(self, jobs: Collection[AbstractJob[Any]]) -> None:
+        """Queue jobs that wait for nothing; somebody has to call `release_queued`."""
+        for job in jobs:
+            job._pending = 1
+        self.released.extend(jobs)
+        self.releasing = True
+
+    def release_queued(self) -> None:
+        """Count down the successors in the queue, one after the other."""
+        run = self._run
+        self.releasing = True
+        number = 0
+        while self.released and not run.starts_no_more:
+            number += 1
+            if run.durable is not None and run.durable.puts_off(number):
+                return
+            successor = self.released.popleft()
+            successor._pending -= 1
+            if not successor._pending:
+                run.make_ready(successor)
+        self.released.clear()
+        self.releasing = False

@@ -1,0 +1,216 @@
+"""The slots of a window that no job needs now, lent to whoever can use them: to the compilers of a build, for example.
+
+A lent slot is counted as one of a job is: a window of 8 has 8 slots for jobs and loans together. Jobs come first:
+
+```
+a job is ready, and no slot is free ──► take_back: what is not in use ──► the job starts
+no job is ready, and a slot is free ──► offer: the borrower takes it
+```
+
+What is in use stays lent until the borrower returns it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from ._workers import Workers
+
+if TYPE_CHECKING:
+    from ._run import Run
+
+
+class Borrower(Protocol):
+    """Whoever takes slots that no job needs now."""
+
+    def offer(self) -> None:
+        """Take slots, by `SpareSlots.take`, if there is a use for them."""
+        ...
+
+    def take_back(self, number: int) -> None:
+        """Return up to so many slots that are not in use, by `SpareSlots.give_back`, because jobs wait for them."""
+        ...
+
+    def unused(self) -> int:
+        """Return how many of the slots that it has could be taken back now."""
+        ...
+
+
+class SpareSlots(Protocol):
+    """The slots of one window, as a borrower sees them. All of it is for the event loop alone."""
+
+    borrower: Borrower | None
+    """Whoever borrows them."""
+    lent: int
+    """How many slots are lent."""
+
+    @property
+    def style(self) -> Any:
+        """The option of the scheduler by which slots are lent."""
+        ...
+
+    @property
+    def total(self) -> int:
+        """How many slots there are, at most, with those of jobs."""
+        ...
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether others than the jobs of this run may wait for slots, and nothing says so when they do."""
+        ...
+
+    def wanted(self) -> int:
+        """Return for how many slots somebody waits now."""
+        ...
+
+    def take(self) -> bool:
+        """Take a slot that no job needs; return False if there is none."""
+        ...
+
+    def give_back(self, number: int) -> None:
+        """Return slots. Whoever waits for them is told by `tell`."""
+        ...
+
+    def tell(self) -> None:
+        """Let ready jobs start in the slots that were given back."""
+        ...
+
+    def call_at(self, when: float, function: Callable[[], None], /) -> Callable[[], None]:
+        """Call `function()` when the clock of the run shows `when`; return what prevents the call."""
+        ...
+
+
+class CountedSlots:
+    """The slots of a window that is counted; see `SpareSlots`.
+
+    Args:
+        workers: those who know the window.
+        style: the option of the scheduler by which slots are lent.
+
+    """
+
+    __slots__ = ("_workers", "borrower", "lent", "style")
+
+    def __init__(self, workers: LendingWorkers, style: Any) -> None:
+        self._workers: Final = workers
+        self.style: Final = style
+        self.borrower: Borrower | None = None
+        self.lent = 0
+
+    @property
+    def total(self) -> int:
+        return self._workers.slots or 1
+
+    @property
+    def is_shared(self) -> bool:
+        return False
+
+    def wanted(self) -> int:
+        workers, jobs = self._workers, self._workers._queue.jobs
+        # Whether there are any is asked first: of those that need resources, their number says what was found last.
+        return len(jobs) if workers.free <= 0 and workers.may_start() and jobs else 0
+
+    def take(self) -> bool:
+        workers = self._workers
+        if workers.free <= 0 or (workers._queue.jobs and workers.may_start()):
+            return False
+        workers.free -= 1
+        self.lent += 1
+        return True
+
+    def give_back(self, number: int) -> None:
+        self._workers.free += number
+        self.lent -= number
+
+    def tell(self) -> None:
+        if self._workers.may_start():
+            self._workers.ensure_searcher()
+
+    def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
+        return self._workers._run.group.call_at(when, function)
+
+
+class LimiterSlots(CountedSlots):
+    """The same, for a window that is a limiter, which others use too."""
+
+    __slots__ = ("_backend", "_limiter", "_tokens")
+
+    def __init__(self, workers: LendingWorkers, style: Any, limiter: Any) -> None:
+        super().__init__(workers, style)
+        self._backend: Final = workers._run.backend
+        self._limiter: Final = limiter
+        self._tokens: Final[list[object]] = []
+
+    @property
+    def is_shared(self) -> bool:
+        """Nothing says that somebody else has begun to wait for a limiter."""
+        return True
+
+    def wanted(self) -> int:
+        waiting: int = self._limiter.statistics().tasks_waiting
+        return waiting
+
+    def take(self) -> bool:
+        token = object()
+        if self.wanted() or not self._backend.try_acquire(self._limiter, token):
+            return False
+        self._tokens.append(token)
+        self.lent += 1
+        return True
+
+    def give_back(self, number: int) -> None:
+        self.lent -= number
+        for _ in range(number):
+            self._limiter.release_on_behalf_of(self._tokens.pop())
+
+
+class LendingWorkers(Workers):
+    """The workers of a run whose scheduler lends slots on; see the head of this file."""
+
+    tells_starts = True
+
+    def __init__(self, run: Run, window: Any, style: Any) -> None:
+        super().__init__(run, window)
+        tokens = None if self.limiter is None else LimiterSlots(self, style, self.limiter)
+        self.spare: Final = tokens or CountedSlots(self, style)
+
+    @property
+    def lent(self) -> int:
+        """How many slots are lent on."""
+        return self.spare.lent
+
+    def may_start(self) -> bool:
+        """Return whether jobs may still start."""
+        return not self._run.starts_no_more
+
+    def ensure_searcher(self) -> None:
+        """As always; before that, slots are taken back for jobs that are ready, and afterwards others are offered."""
+        borrower = self.spare.borrower
+        if borrower is not None and not self.searchers and (number := self.spare.wanted()):
+            borrower.take_back(number)
+        super().ensure_searcher()
+        self._offer()
+
+    def note_start(self) -> None:
+        """As always; then offer what was kept for this job while it was ready."""
+        super().note_start()
+        self._offer()
+
+    def has_free_slot(self) -> bool:
+        """Return whether one more job could start now; slots that are lent, but not in use, are as good as free."""
+        borrower = self.spare.borrower
+        return super().has_free_slot() or (borrower is not None and self.may_start() and borrower.unused() > 0)
+
+    def _offer(self) -> None:
+        if self.spare.borrower is not None and self.free > 0:
+            self.spare.borrower.offer()
+
+
+def spare_slots(run: Run | None) -> SpareSlots | None:
+    """Return the slots that are lent to jobs of a run: those of the nearest scheduler around them that lends any."""
+    while run is not None:
+        if isinstance(run.workers, LendingWorkers):
+            return run.workers.spare
+        run = None if run.outer_worker is None else run.outer_worker.run
+    return None

@@ -1,0 +1,159 @@
+"""Which ready job of a run starts first: chooses the order, and puts jobs that are added later into it.
+
+If jobs need resources, it also says where these are found. What a user's policy raises is kept here until the run may
+end: a job that is just becoming ready is in no queue yet, where the end of the run would find it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from ..admission._admission import AdmissionQueue
+from ..admission._heap_keys import HeapKeys
+from ..admission._priority_queues import FifoQueue, HeapQueue, SharedQueue
+from ..admission.policy import _policy_validation
+from ..admission.policy._builtin_policies import NAMED
+from ..admission.policy._upward_ranks import Ranks
+from ..base import _graph_algorithms
+from ..job import _errors
+from ..job._job import AbstractJob
+from ..job._outcome import add_note, interruption_in
+
+if TYPE_CHECKING:
+    from ..admission.policy._upward_ranks import Requirements
+    from ..scheduler._base_scheduler import BaseScheduler
+    from ._run import Run
+
+
+def may_need_order(run: Run) -> bool:
+    """Return whether the ready jobs of a run may have to start in another order than that in which they became ready.
+
+    For most small runs the answer is no: they have no `StartOrder`.
+    """
+    members, policy = run.members, run.scheduler._policy
+    if members.demanding or members.nested or not isinstance(policy, str) or run.scheduler._knows_durations():
+        return True
+    return NAMED[policy].effective_policy(False).needs_heap
+
+
+class StartOrder:
+    """The order in which the ready jobs of one run start, by its scheduler's policy."""
+
+    def __init__(self, run: Run) -> None:
+        self._run: Final = run
+        self._scheduler: Final = run.scheduler
+        self._policy: Final = _policy_validation.for_run(run.scheduler._policy, self._note_fault)
+        self._members: Final = run.members
+        self._jobs: Final = run.queue.jobs
+        # How long the nested schedulers take, for which nobody says so but their own jobs.
+        self._inside: Final[dict[BaseScheduler, float]] = {}
+        self._shares: AdmissionQueue | None = None
+        # What a user's policy has raised first, with the job that it was asked about.
+        self._fault: tuple[AbstractJob[Any], BaseException] | None = None
+
+    def prepare(self) -> Iterator[None]:
+        """Choose the order, before any job is ready; yield where a pause is due. O(V + E)."""
+        members, policy = self._members, self._policy
+        if members.nested and policy.effective_policy(True).needs_durations:
+            yield from self._look_inside()
+        plain = not members.implied and not members.takes_from_outside  # each requirement is a member
+        requirements: Requirements = (lambda job: job._required) if plain else members.waits_for
+        yield from self._choose(requirements, members.behind)
+
+    def note_new(self, jobs: list[AbstractJob[Any]]) -> None:
+        """Give jobs that were added together to the running scheduler their places in the order."""
+        ranked = self._jobs if isinstance(self._jobs, HeapQueue) else None
+        if ranked is None and all(job._demand is None for job in jobs):
+            return
+        known = self._scheduler._expected_durations(jobs)
+        before = self._policy.effective_policy(False) if ranked is None else ranked.order.policy
+        changes = bool(known) and before is not self._policy.effective_policy(True)
+        begins_to_share = not isinstance(ranked, SharedQueue) and any(job._needs() for job in jobs)
+        compares = ranked is not None and ranked.order.priorities
+        if changes or begins_to_share or (not compares and any(job.priority for job in jobs)):
+            for _ in self._choose(self._members.waits_for, in_order=False):
+                pass
+        elif ranked is not None:
+            ranked.order.note_new(jobs, known, self._members.waits_for)
+
+    def detach(self) -> None:
+        """Give up the run, which is over."""
+        if self._shares is not None:
+            self._shares.detach()
+
+    def _note_fault(self, job: AbstractJob[Any], error: BaseException) -> None:
+        """End the run because of what a user's policy has raised, as soon as the job is in its queue."""
+        if self._fault is None:
+            self._fault = job, error
+            self._run.backend.caller()(self.check)
+
+    def check(self) -> None:
+        """End the run if a user's policy has raised something."""
+        if self._fault is None or self._run.stopping:
+            return
+        job, error = self._fault
+        _, failure = self._run.backend.split(error)
+        interruption = None if failure is None else interruption_in(failure)
+        if interruption is not None:
+            self._run.interrupt(interruption)
+            return
+        policy = f"the policy {_policy_validation.name_of_policy(self._scheduler.policy)} of {self._scheduler.label!r}"
+        if not isinstance(failure, Exception):
+            failure = _errors.JobCancelled(f"{policy} raised a cancellation that nobody asked for")
+        add_note(failure, f"raised by {policy}, asked for the key of {job.label!r}")
+        self._run.fail(failure, job, f"{policy} has no key for {job.label!r}, so the run ends")
+
+    def _choose(self, requirements: Requirements, in_order: bool) -> Iterator[None]:
+        """Choose the order; `in_order` says that each member stands behind all that it waits for."""
+        scheduler, members = self._scheduler, self._members
+        demands = [demand for job in members.demanding if (demand := job._demand) is not None]
+        known = self._known(scheduler) if self._policy.effective_policy(True).needs_durations else {}
+        policy = self._policy.effective_policy(bool(known))
+        shares = isinstance(self._jobs, SharedQueue) or any(demand.needs for demand in demands)
+        priorities = shares or any(demand.priority for demand in demands)
+        if not (priorities or policy.needs_heap) and type(self._jobs) is FifoQueue:
+            return
+        ranks = None
+        if policy.needs_ranks:
+            ranks = Ranks(known)
+            jobs = list(members.jobs) if in_order else _graph_algorithms.topological_order(members.jobs, requirements)
+            yield from ranks.find(jobs, requirements)
+        order = HeapKeys(policy, known=known, ranks=ranks, priorities=priorities)
+        if isinstance(self._jobs, HeapQueue):
+            order.outlook.starts = self._jobs.order.outlook.starts
+        tokens = self._run.workers.tokens
+        if tokens is not None:
+            tokens.withdraw()
+        if shares:
+            self._shares = self._shares or AdmissionQueue(self._run)
+            self._jobs.share(order, self._shares)
+        else:
+            self._jobs.rank_by(order)
+
+    def _known(self, scheduler: BaseScheduler) -> dict[AbstractJob[Any], float]:
+        """Return the expected durations of the members of a scheduler, as far as they are known."""
+        said = scheduler._expected_durations()
+        if not self._inside:
+            return said
+        inside: dict[AbstractJob[Any], float] = {
+            nested: self._inside[nested] for nested in scheduler._members.nested if nested in self._inside
+        }
+        return {**inside, **said}
+
+    def _look_inside(self) -> Iterator[None]:
+        """Find how long nested schedulers take if nobody says so: as long as the longest path through their jobs."""
+        learned = self._scheduler._knows_durations()
+        found: list[BaseScheduler] = list(self._members.nested)
+        for nested in found:  # each after the one that it is in
+            found.extend(nested._members.nested)
+        for nested in reversed(found):
+            members = nested._members
+            if not (learned or members.demanding or members.nested):
+                continue  # nobody says how long one of its jobs takes
+            known = self._known(nested)
+            if known:
+                ranks = Ranks(known)
+                order = _graph_algorithms.topological_order(members.jobs, members.waits_for)
+                yield from ranks.find(order, members.waits_for)
+                self._inside[nested] = ranks.longest()

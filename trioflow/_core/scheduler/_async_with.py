@@ -1,0 +1,111 @@
+"""`OpenBlock`: the body of an `async with` on a scheduler, and the run beside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .. import backend as _backend
+from ..base._states import StopReason
+from ..job._outcome import interruption_in
+from . import _failures
+
+if TYPE_CHECKING:
+    from ..run._run import Run
+    from ._base_scheduler import BaseScheduler
+
+
+class OpenBlock:
+    """The body of one `async with`. The run goes on in a task beside it, and cancels it if the run is cut off.
+
+    A run that was drained has ended as its program asked: the body goes on, and leaving it raises nothing.
+    """
+
+    def __init__(self, scheduler: BaseScheduler) -> None:
+        self._scheduler = scheduler
+        self._opening = _backend.current().task_group()
+        self._begun = _backend.current().event()
+        self._ended = False
+        self._run: Run | None = None
+        self._error: BaseException | None = None  # what the run raised, to be raised at the end of the block
+
+    async def enter(self) -> None:
+        """Start the run, and return when jobs can be added."""
+        self._tasks = await self._opening.__aenter__()
+        self._tasks.start_soon(self._host)
+        try:
+            await self._begun.wait()
+        except BaseException as error:
+            self._tasks.cancel_scope.cancel()
+            await self._exit(error)
+            raise
+        if self._ended:
+            await self._exit(None)
+            self._raise()
+
+    def _begin(self) -> None:
+        self._run = self._scheduler._run
+        self._begun.set()
+
+    async def _host(self) -> None:
+        try:
+            await self._scheduler.co_run(_opened=self._begin)
+        except BaseException as error:
+            if _is_cancellation(error):
+                raise
+            self._error = error
+        finally:
+            self._ended = True
+            self._begun.set()
+            if self._stopped_by() is not StopReason.COMPLETED:
+                self._tasks.cancel_scope.cancel()
+
+    def _stopped_by(self) -> StopReason | None:
+        """Return what has ended the run, which may have been draining before."""
+        return self._scheduler._stop_reason if self._run is None else self._run.stopped_by
+
+    async def leave(self, error: BaseException | None) -> None:
+        """Wait for the run, or end it because of `error`, which leaves the block unless something is raised here.
+
+        Raises:
+            BaseException: why the run stopped, if `error` is only the cancellation that followed from that.
+
+        """
+        run = self._scheduler._run
+        if run is not None:
+            if error is not None:
+                run.stop(StopReason.CANCELLED)
+            run.close_block()
+        cancelled = _is_cancellation(error)
+        sent, rest = (False, None) if error is None else _backend.current().split(error)
+        if sent and rest is not None and self._tasks.cancel_scope.cancel_called:
+            await self._exit(None)  # the body failed while it was unwinding, because the run had stopped
+            raise rest
+        try:
+            await self._exit(error)
+        except BaseException as late:
+            if error is None or not _is_cancellation(late):
+                raise
+            return  # a scope further out was cancelled: it gets its cancellation, or what the block raised before
+        if error is None or cancelled:
+            self._raise()
+
+    async def _exit(self, error: BaseException | None) -> None:
+        """Wait until the run's task has ended; a cancellation is passed to its task group, which may have sent it."""
+        shown = error if _is_cancellation(error) else None
+        try:
+            await self._opening.__aexit__(None if shown is None else type(shown), shown, shown and shown.__traceback__)
+        except BaseExceptionGroup as group:
+            interruption = interruption_in(group)  # trio raises Ctrl-C in the task that waits here, not in the run's
+            if interruption is None:
+                raise
+            raise interruption from None
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+        _failures.check(self._scheduler, self._stopped_by())
+
+
+def _is_cancellation(error: BaseException | None) -> bool:
+    """Return whether this is a cancellation and nothing else."""
+    return error is not None and _backend.current().split(error) == (True, None)

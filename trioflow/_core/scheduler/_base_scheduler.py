@@ -1,0 +1,1247 @@
+"""`BaseScheduler`: a set of jobs that can be run, and is itself a job. Only the ways to look at it are elsewhere."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from types import EllipsisType, TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Never, Self, TypeVar, Unpack, cast, overload
+
+from .. import backend as _backend
+from ..admission import _pool, _window
+from ..admission._window import Adaptive
+from ..admission.policy import _policy_validation
+from ..backend import BackendName
+from ..base import _graph_algorithms
+from ..base._reprs import shown
+from ..base._states import JobState, RunPhase, StopReason
+from ..job import _job_options, _labels
+from ..job._ancestors import is_inside, outwards
+from ..job._argument_types import (
+    A,
+    AsyncElseThreadJob1,
+    AsyncElseThreadJob2,
+    AsyncElseThreadJob3,
+    B,
+    C,
+    Given,
+    GivenJob,
+    PlainFunction1,
+    PlainFunction2,
+    PlainFunction3,
+    TakesIterable,
+)
+from ..job._decorator import JobFunction, Kind, KindFunction
+from ..job._function import WANTED, FunctionJob, Job, check_function, check_kind
+from ..job._job import AbstractJob, Look, is_scheduler, state_of
+from ..job._job_options import JobOptions, UnnamedOptions
+from ..job._option_descriptors import Option
+from ..job._outcome import DROPPED
+from ..job._requirements import flatten, flatten_simple
+from ..run import _ending, _instruments, _requirement_counts
+from ..run._adaptive_window import AdaptiveWindow
+from ..run._idle_timeouts import LimitOfJobs
+from ..run._instruments import Instrument, InstrumentSet
+from ..run._limiter_tokens import holder_of
+from ..run._run import Run
+from . import _awaiting, _checks, _explain, _failures, _sync_run
+from ._as_settled import SettledJobs
+from ._async_with import OpenBlock
+from ._members import Members, levels
+from ._sequence import Sequence
+
+if TYPE_CHECKING:
+    import os
+
+    from ..admission._pool import Pool
+    from ..admission._window import Jobserver, Window
+    from ..admission.policy._builtin_policies import PolicyName
+    from ..admission.policy._policy import Policy
+    from ..backend import Backend
+    from ..job._requirements import Required
+    from ..run._journaling import JournalProtocol, RunJournal
+
+T = TypeVar("T")
+J = TypeVar("J", bound="AbstractJob[Any] | Sequence")
+Jobs = AbstractSet[AbstractJob[Any]]
+OWN: Final = ...
+"""The default of an argument; it stands for the scheduler's own setting."""
+
+
+class Incident(NamedTuple):
+    """Something that was reported during a run and is not the outcome of a job."""
+
+    job: AbstractJob[Any] | None
+    message: str
+    exception: BaseException | None
+
+
+class BaseSchedulerOptions(JobOptions, total=False):
+    """The keyword options of the engine's scheduler, with those of every job."""
+
+    jobs_window: Window | None
+    shutdown_timeout: float | None
+    cleanup_timeout: float | None
+    critical_jobs: bool | None
+    policy: PolicyName | Policy
+    pool: Pool | None
+    backfill: int
+    instruments: Iterable[Instrument]
+    keep_jobs: bool
+    jobserver: Jobserver
+
+
+class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", ("[[", "]]"), place=7), keeps_time=True):
+    """A set of jobs that can be run; `trioflow.Scheduler` adds the ways to look at it."""
+
+    __slots__ = (
+        "_backfill",
+        "_block",
+        "_cleanup_timeout",
+        "_closed",
+        "_critical_jobs",
+        "_culprit",
+        "_fault",
+        "_incidents",
+        "_instruments",
+        "_jobs_window",
+        "_jobserver",
+        "_keep_jobs",
+        "_members",
+        "_policy",
+        "_pool",
+        "_run",
+        "_shutdown_timeout",
+        "_stop_reason",
+        "_streams",
+        "_time_limit",
+        "_was_idle",
+        "_watched",
+    )
+
+    _is_passed_as_it_is: ClassVar[bool] = True
+    _is_scheduler: ClassVar[bool] = True
+    _cancels_once: ClassVar[bool] = False
+    logs_failures: ClassVar[bool] = True
+    """False in a subclass that reports itself which jobs have failed and how its runs end: the log is silent then."""
+
+    # ---- independent of runs
+    _members: Members
+    _closed: bool
+    # ---- for the run in progress
+    _run: Run | None
+    _block: OpenBlock | None  # set inside `async with`
+    # ---- from the last run
+    _stop_reason: StopReason | None
+    _culprit: AbstractJob[Any] | None
+    _fault: Exception | None  # what ended it as CRITICAL although no job failed, in its policy or its journal
+    _time_limit: float
+    _was_idle: bool
+    _incidents: list[Incident]
+    # Somebody has waited for one of the jobs, and must be told if a run ends without reaching it.
+    _watched: bool
+    _streams: weakref.WeakSet[SettledJobs] | None  # those who iterate over `as_settled()`; few have any
+
+    # ---- its settings
+    jobs_window: Option[Window | None] = Option(None, _window.window)
+    shutdown_timeout: Option[float | None] = Option(1.0, _job_options.seconds)
+    cleanup_timeout: Option[float | None] = Option(5.0, _job_options.seconds)
+    critical_jobs: Option[bool | None] = Option(None, _job_options.flag_or_none)
+    policy: Option[PolicyName | Policy] = Option("auto", _policy_validation.checked)
+    pool: Option[Pool | None] = Option(None, _pool.checked)
+    backfill: Option[int] = Option(64, _job_options.number)
+    instruments: Option[tuple[Instrument, ...], Iterable[Instrument]] = Option((), _instruments.checked)
+    keep_jobs: Option[bool] = Option(True, _job_options.flag)
+    jobserver: Option[Jobserver] = Option(False, _window.jobserver)
+    # Where these are kept, for what each nested run reads: it takes a fifth of the time.
+    _jobs_window: Window | None
+    _shutdown_timeout: float | None
+    _policy: PolicyName | Policy
+    _pool: Pool | None
+    _backfill: int
+    _instruments: tuple[Instrument, ...]
+    _jobserver: Jobserver
+
+    def __init_subclass__(cls, *, cancels_once: bool | None = None, **kwargs: Any) -> None:
+        """Record what the class says of itself; what it leaves out is as in its base.
+
+        Args:
+            cancels_once: whether a job of it is cancelled only once on asyncio, as programs for asyncio expect, and at
+                each of its awaits only if it is still there after `shutdown_timeout` seconds.
+            kwargs: those of a class further up.
+
+        """
+        super().__init_subclass__(**kwargs)
+        if cancels_once is not None:
+            cls._cancels_once = cancels_once
+
+    def __init__(self, *jobs_or_sequences: Required, **options: Unpack[BaseSchedulerOptions]) -> None:
+        """Check the options, which `trioflow.Scheduler` describes, and add the jobs."""
+        self._members = Members(self)
+        self._run = self._block = self._stop_reason = self._culprit = self._fault = None
+        self._closed = self._watched = False
+        self._incidents = []
+        self._streams = None
+        for place, default in SETTINGS:
+            setattr(self, place, default)
+        all_options: dict[str, Any] = {**options}
+        super().__init__(**all_options)
+        try:
+            self.update(jobs_or_sequences)
+        except BaseException:
+            if self._scheduler is not None:
+                self._scheduler._members.forget(self)
+            raise
+
+    @property
+    def window_size(self) -> int | None:
+        """How many of its jobs may run at once now; None for no limit. An `Adaptive` window changes it in a run."""
+        if self._run is not None:
+            return self._run.workers.size
+        window = self.jobs_window
+        return window.minimum if isinstance(window, Adaptive) else _window.slots(window)
+
+    # ---- changing it
+
+    def add(self, job: J) -> J:
+        """Add a job, or the jobs of a Sequence, and return what was given.
+
+        Adding a member again does nothing. The job's inputs that belong to no scheduler yet are added before it. An
+        input that a scheduler nested in this one has taken moves to this one, with its own inputs, unless a run is in
+        progress.
+
+        This also works while the scheduler runs, but only in the run's own thread. Everything that the job requires
+        must then be a member already, and the job starts as soon as all of it has settled. Before the next run, jobs
+        that were added during a run are removed.
+
+        Args:
+            job: a job or a Sequence.
+
+        Raises:
+            TypeError: it is not a job.
+            ValueError: it is in another scheduler, or is this scheduler or one around it.
+            MissingRequirement: the scheduler is running, and a requirement is not a member.
+            RuntimeError: the scheduler is closed or stopping, or the call comes from another thread.
+
+        Example:
+            >>> s = Scheduler()
+            >>> s.add(AbstractJob(label="a"))
+            <AbstractJob `a` idle>
+
+        """
+        plain = flatten_simple(job, state_of)
+        if plain is None:
+            plain = tuple(flatten((job,), f"add() of {self.label!r}", "_all"))
+        self._members.admit(plain, "add()")
+        return job
+
+    def update(self, jobs: Iterable[Required]) -> Self:
+        """Add several jobs at once, as `add` does; if one is refused, none is added.
+
+        While the scheduler runs, jobs that are added by the same call may require each other.
+
+        Args:
+            jobs: jobs, Sequences, None, or collections of these.
+
+        Raises:
+            TypeError: something is not a job.
+            ValueError: a job is in another scheduler, or is this scheduler or one around it.
+            CycleError: the scheduler is running, and the jobs require each other in a circle.
+            MissingRequirement: the scheduler is running, and a requirement is not a member.
+            RuntimeError: the scheduler is closed or stopping, or the call comes from another thread.
+
+        Example:
+            >>> s = Scheduler()
+            >>> a, b = AbstractJob(label="a"), AbstractJob(label="b")
+            >>> len(s.update([a, b]))
+            2
+
+        """
+        plain = flatten_simple(jobs, state_of)
+        if plain is None:
+            plain = tuple(flatten((jobs,), f"update() of {self.label!r}", "_all"))
+        self._members.admit(plain, "update()")
+        return self
+
+    def remove(self, job: AbstractJob[Any]) -> Self:
+        """Remove a job.
+
+        Jobs that required it still do, and the next run refuses that. Call `sanitize()` to drop these requirements.
+
+        Args:
+            job: a member.
+
+        Raises:
+            KeyError: the job is not a member.
+            RuntimeError: the scheduler is running.
+
+        """
+        self._refuse_during_run("remove()")
+        self._members.check_is_member(job, "remove()")
+        self._members.forget(job)
+        return self
+
+    def keep_only(self, jobs: Iterable[Required]) -> Self:
+        """Remove all members but these, and drop the requirements on the removed ones.
+
+        Args:
+            jobs: members, or Sequences of members.
+
+        Raises:
+            TypeError: something is not a job.
+            KeyError: a job is not a member.
+            RuntimeError: the scheduler is running.
+
+        """
+        self._refuse_during_run("keep_only()")
+        kept = set(self._members.own((jobs,), "keep_only()"))
+        for job in self:
+            if job not in kept:
+                self._members.forget(job)
+        self._members.drop_strange_requirements()
+        return self
+
+    def sanitize(self) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
+        """Drop the requirements that are not in the same scheduler as the job, here and in nested schedulers.
+
+        Inputs are kept.
+
+        Returns:
+            The dropped requirements, as pairs of a job and what it required.
+
+        Raises:
+            RuntimeError: the scheduler is running.
+
+        Example:
+            >>> missing = AbstractJob(label="missing")
+            >>> s = Scheduler(AbstractJob(label="a", required=missing))
+            >>> s.rain_check(), len(s.sanitize()), s.rain_check()
+            (False, 1, True)
+
+        """
+        self._refuse_during_run("sanitize()")
+        return [one for level in levels(self) for one in level._members.drop_strange_requirements()]
+
+    def close(self) -> None:
+        """Close the scheduler for good, and all its jobs; results stay readable.
+
+        It cannot run again, and no jobs can be added. The coroutine objects of jobs that never ran are closed too.
+
+        Raises:
+            RuntimeError: the scheduler is running.
+
+        """
+        self._refuse_during_run("close()")
+        self._closed = True
+        for job in self._members.jobs:
+            job.close()
+
+    # ---- what it can be asked
+
+    def topological_order(self) -> list[AbstractJob[Any]]:
+        """Return the jobs in an order in which each one comes after all that it requires.
+
+        Where this leaves a choice, jobs are in the order in which they were added. Kahn 1962, O(V + E).
+
+        Raises:
+            CycleError: there is no such order.
+
+        """
+        _checks.imply_all(self._members)
+        order = _graph_algorithms.topological_order(self._members.jobs, self._members.waits_for)
+        if len(order) < len(self):
+            _checks.refuse_cycle(self._members)
+        return order
+
+    def entry_jobs(self) -> list[AbstractJob[Any]]:
+        """Return the jobs that require no other member, in the order added."""
+        return [job for job in self._members.jobs if not self._members.own_requirements(job)]
+
+    def exit_jobs(self, *, discard_forever: bool = True) -> list[AbstractJob[Any]]:
+        """Return the jobs that no member requires, in the order added.
+
+        Args:
+            discard_forever: whether to leave out forever jobs.
+
+        """
+        discards = _job_options.flag(discard_forever, "discard_forever", self._name_for_errors)
+        required = {requirement for job in self._members.jobs for requirement in job._required}
+        return [job for job in self._members.jobs if job not in required and not (discards and job._forever)]
+
+    def predecessors(self, *jobs: Required) -> Jobs:
+        """Return the members that these jobs require directly, as an ordered set.
+
+        Args:
+            jobs: members, or collections of members.
+
+        Raises:
+            TypeError: something is not a job.
+            KeyError: a job is not a member.
+
+        """
+        given = self._members.own(jobs, "predecessors()")
+        return dict.fromkeys(one for job in given for one in self._members.own_requirements(job)).keys()
+
+    def successors(self, *jobs: Required) -> Jobs:
+        """Return the members that require these jobs directly, as an ordered set. O(V + E).
+
+        Args:
+            jobs: members, or collections of members.
+
+        Raises:
+            TypeError: something is not a job.
+            KeyError: a job is not a member.
+
+        """
+        given = set(self._members.own(jobs, "successors()"))
+        return dict.fromkeys(job for job in self._members.jobs if not given.isdisjoint(job._required)).keys()
+
+    def iterate_jobs(self, nested: bool = True) -> Iterator[AbstractJob[Any]]:
+        """Iterate over the jobs in the order added.
+
+        Args:
+            nested: whether each nested scheduler is followed by its own jobs.
+
+        """
+        return self._members.iterate(_job_options.flag(nested, "nested", self._name_for_errors))
+
+    def rain_check(self) -> bool:
+        """Return whether a run could start: no cycle, no missing requirement, nothing else to refuse. O(V + E)."""
+        try:
+            _checks.check_may_run(self)
+            _checks.check_scenario(self)
+        except (ValueError, RuntimeError):
+            return False
+        return True
+
+    # ---- more ways to add jobs, and to follow a run
+
+    @overload
+    def map(
+        self,
+        function: JobFunction[..., T],
+        /,
+        *iterables: Iterable[Any],
+        label: str | Callable[..., str] | None = None,
+        **options: Unpack[UnnamedOptions],
+    ) -> list[Job[T]]: ...
+    @overload
+    def map(  # type: ignore[overload-overlap]  # what @job has made of a function is never async itself
+        self,
+        function: KindFunction[T],
+        /,
+        *iterables: Iterable[Any],
+        label: str | Callable[..., str] | None = None,
+        **options: Any,
+    ) -> list[FunctionJob[T]]: ...
+    @overload
+    def map(
+        self,
+        function: AsyncElseThreadJob1[A, T],
+        a: Iterable[Given[A]],
+        /,
+        *,
+        label: str | Callable[..., str] | None = None,
+        **options: Unpack[UnnamedOptions],
+    ) -> list[Job[T]]: ...
+    @overload
+    def map(
+        self,
+        function: AsyncElseThreadJob2[A, B, T],
+        a: Iterable[Given[A]],
+        b: Iterable[Given[B]],
+        /,
+        *,
+        label: str | Callable[..., str] | None = None,
+        **options: Unpack[UnnamedOptions],
+    ) -> list[Job[T]]: ...
+    @overload
+    def map(
+        self,
+        function: AsyncElseThreadJob3[A, B, C, T],
+        a: Iterable[Given[A]],
+        b: Iterable[Given[B]],
+        c: Iterable[Given[C]],
+        /,
+        *,
+        label: str | Callable[..., str] | None = None,
+        **options: Unpack[UnnamedOptions],
+    ) -> list[Job[T]]: ...
+    @overload
+    def map(
+        self,
+        function: Callable[..., Awaitable[T]],
+        a: Iterable[Any],
+        b: Iterable[Any],
+        c: Iterable[Any],
+        d: Iterable[Any],
+        /,
+        *iterables: Iterable[Any],
+        label: str | Callable[..., str] | None = None,
+        **options: Unpack[UnnamedOptions],
+    ) -> list[Job[T]]: ...
+    @overload
+    def map(
+        self,
+        function: type[T],
+        /,
+        *iterables: Iterable[Any],
+        kind: Kind,
+        label: str | Callable[..., str] | None = None,
+        **options: Any,
+    ) -> list[FunctionJob[T]]: ...
+    @overload
+    def map(
+        self,
+        function: TakesIterable[T],
+        a: Iterable[Iterable[Any] | GivenJob[Any]],
+        /,
+        *,
+        kind: Kind,
+        label: str | Callable[..., str] | None = None,
+        **options: Any,
+    ) -> list[FunctionJob[T]]: ...
+    @overload
+    def map(
+        self,
+        function: PlainFunction1[A, T],
+        a: Iterable[Given[A]],
+        /,
+        *,
+        kind: Kind,
+        label: str | Callable[..., str] | None = None,
+        **options: Any,
+    ) -> list[FunctionJob[T]]: ...
+    @overload
+    def map(
+        self,
+        function: PlainFunction2[A, B, T],
+        a: Iterable[Given[A]],
+        b: Iterable[Given[B]],
+        /,
+        *,
+        kind: Kind,
+        label: str | Callable[..., str] | None = None,
+        **options: Any,
+    ) -> list[FunctionJob[T]]: ...
+    @overload
+    def map(
+        self,
+        function: PlainFunction3[A, B, C, T],
+        a: Iterable[Given[A]],
+        b: Iterable[Given[B]],
+        c: Iterable[Given[C]],
+        /,
+        *,
+        kind: Kind,
+        label: str | Callable[..., str] | None = None,
+        **options: Any,
+    ) -> list[FunctionJob[T]]: ...
+    @overload
+    def map(
+        self,
+        function: Callable[..., T],
+        a: Iterable[Any],
+        b: Iterable[Any],
+        c: Iterable[Any],
+        d: Iterable[Any],
+        /,
+        *iterables: Iterable[Any],
+        kind: Kind,
+        label: str | Callable[..., str] | None = None,
+        **options: Any,
+    ) -> list[FunctionJob[T]]: ...
+    def map(
+        self,
+        function: Callable[..., Any],
+        /,
+        *iterables: Iterable[Any],
+        kind: Kind = Job,
+        label: str | Callable[..., str] | None = None,
+        **options: Any,
+    ) -> list[Any]:
+        """Add a job for each set of arguments, which are taken from the iterables as by the built-in `map`.
+
+        Args:
+            function: an async callable, or a function decorated with `@job`; with `kind`, what that takes.
+            iterables: the arguments; the shortest iterable decides how many jobs there are. Jobs among the arguments
+                become inputs.
+            kind: the kind of the jobs, such as `ThreadJob` or `ProcessJob`, which take plain functions; see `job`.
+            label: a format string, such as "page {}", or a function; both get the job's arguments and give its label.
+                None shows the call.
+            options: the options of each job; see `AbstractJob`, and what the kind has besides.
+
+        Returns:
+            The jobs, in order. If one of them is refused, none is added.
+
+        Raises:
+            TypeError: `function` is not what the kind takes, an argument is not iterable, or `label` gives no text.
+            ValueError: `label` cannot be filled in, or raises.
+            RuntimeError: the scheduler is closed or stopping, or the call comes from another thread.
+
+        Example:
+            >>> async def double(number):
+            ...     return 2 * number
+            >>> s = Scheduler()
+            >>> jobs = s.map(double, [1, 2, 3], label="twice {}")
+            >>> s.run(), [job.result() for job in jobs]
+            (True, [2, 4, 6])
+            >>> [job.label for job in jobs]
+            ['twice 1', 'twice 2', 'twice 3']
+
+        """
+        if not iterables:
+            raise TypeError(f"map() of {self.label!r}: give at least one iterable of arguments after the function")
+        for iterable in iterables:
+            if not isinstance(iterable, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"map() of {self.label!r}: {shown(iterable)} is not iterable; give lists of arguments")
+        make: Callable[..., FunctionJob[Any]]
+        if isinstance(function, JobFunction) and kind is Job:
+            make = cast("JobFunction[..., Any]", function).options(**options)
+        else:
+            check_kind(kind, f"map() of {self.label!r}")
+            if kind is Job:
+                check_function(function, "Job", WANTED)
+            make = functools.partial(kind, function, **options)
+        sets = list(zip(*iterables, strict=False))
+        labels = [None if label is None else self._label_for(label, arguments) for arguments in sets]
+        jobs = [make(*arguments) for arguments in sets]
+        for job, own in zip(jobs, labels, strict=True):
+            if own is not None:
+                job.label = own
+        self.update(jobs)
+        return jobs
+
+    def _label_for(self, label: str | Callable[..., str], arguments: tuple[Any, ...]) -> str:
+        """Return the label that `map` gives to the job with these arguments."""
+        if not isinstance(label, str) and not callable(label):
+            raise TypeError(
+                f"map() of {self.label!r}: label={shown(label)} is neither text nor a function; "
+                f"write a format string, such as 'page {{}}', or a function of the item that returns text"
+            )
+        call = _labels.of_call("label", arguments, {})
+        try:
+            found: Any = label.format(*arguments) if isinstance(label, str) else label(*arguments)
+        except Exception as error:
+            what = f"label={label!r} cannot be filled in" if isinstance(label, str) else "the function of label= raised"
+            raise ValueError(f"map() of {self.label!r}: {what} for {call}: {type(error).__name__}: {error}") from error
+        if not isinstance(found, str):
+            raise TypeError(f"map() of {self.label!r}: {call} returned {type(found).__name__}; it must return text")
+        return found
+
+    def as_settled(self) -> SettledJobs:
+        """Iterate over the jobs as they settle, beginning with those that have settled already.
+
+        The iteration ends with the run, or earlier, when all jobs have settled but forever jobs and the job that
+        iterates. Jobs that are added meanwhile are included. If the scheduler has not run yet, this waits for the first
+        run. Do not iterate in two jobs of the same scheduler: they would wait for each other.
+
+        Returns:
+            An async iterator over jobs.
+
+        Example:
+            >>> async def report():
+            ...     async for job in current_job().scheduler.as_settled():
+            ...         print(job.label)
+            >>> async def nap():
+            ...     await anyio.sleep(0)
+            >>> Scheduler(Job(nap, label="a"), Job(report)).run()
+            a
+            True
+
+        """
+        return SettledJobs(self)
+
+    def explain(self, job: AbstractJob[Any]) -> str:
+        """Explain in words why a job is in its state.
+
+        Args:
+            job: a member, or a job nested in one.
+
+        Returns:
+            A text that says what the job waits for and how long that has been running, or which jobs fill the window,
+            or what blocked the job, or what it raised.
+
+        Raises:
+            TypeError: it is not a job.
+            KeyError: the job is not in this scheduler.
+
+        Example:
+            >>> job = Job(anyio.sleep, 1, label="nap")
+            >>> Scheduler(job).explain(job)
+            "'nap' is idle: 'Scheduler' is not running"
+
+        """
+        if not isinstance(job, AbstractJob):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"explain() of {self.label!r}: {shown(job)} is not a job: give one of its jobs")
+        if not is_inside(job, self):
+            raise KeyError(f"explain(): {job.label!r} is not in {self.label!r}, at any depth")
+        return _explain.explain(self, job)
+
+    def __contains__(self, job: object) -> bool:
+        """Return whether a job is a member; jobs of nested schedulers are not."""
+        return job in self._members.jobs
+
+    def __len__(self) -> int:
+        """Return the number of members."""
+        return len(self._members.jobs)
+
+    def __bool__(self) -> bool:
+        """Return True, with or without members."""
+        return True
+
+    def __iter__(self) -> Iterator[AbstractJob[Any]]:
+        """Iterate over the members in the order added."""
+        return iter(tuple(self._members.jobs))
+
+    # ---- running
+
+    def run(
+        self,
+        *,
+        backend: BackendName = "trio",
+        backend_options: Mapping[str, Any] | None = None,
+        timeout: float | EllipsisType | None = OWN,
+        jobs_window: Window | EllipsisType | None = OWN,
+        instruments: Iterable[Instrument] = (),
+        check: bool = False,
+        handle_signals: bool | _sync_run.Answer = False,
+        journal: JournalProtocol | str | os.PathLike[str] | None = None,
+        **unknown: Never,
+    ) -> bool:
+        """Run the scenario in a new event loop, from code that is not async.
+
+        The result is True unless a critical job failed, or the run was cut off: by its timeout, `cancel()`, `drain()`
+        or a signal. So it is True even if every job failed, as long as none was critical; `failures()` has the
+        failures, the log counts them, and `check=True` raises them.
+
+        Ctrl-C ends the run in order, and is raised as KeyboardInterrupt when everything has been shut down. If a script
+        does not catch it, Python prints one line, without a traceback, and ends by SIGINT. If a job blocks the event
+        loop for more than a quarter of a second, a second Ctrl-C is raised in that job.
+
+        Args:
+            backend: "trio" or "asyncio".
+            backend_options: keyword arguments of `trio.run`, or the backend options of `anyio.run` for asyncio.
+            timeout: seconds for the whole run, more than 0; None for no limit; default: the scheduler's own.
+            jobs_window: how many jobs may run at once; default: the scheduler's own.
+            instruments: instruments that watch this run, besides the scheduler's own.
+            check: whether to raise an exception instead of returning False, and for any failure, critical or not.
+            handle_signals: whether SIGTERM and SIGHUP end the run in order too, so that it returns False; only
+                in the main thread. A signal that is ignored, as SIGHUP is under nohup, stays ignored. Or a function,
+                which is called with the number of each signal, Ctrl-C included, at once and wherever the program is:
+                so it must be short, and it may end the process. If it returns None, the run ends in order. If it
+                returns a function, such as `scheduler.drain`, that is called in the event loop instead.
+            journal: a `Journal`, or the path of one. Each job that succeeds is kept in it, and a job that an earlier
+                run has kept in it does not run again: it is restored.
+            unknown: nothing: an option that there is not raises TypeError.
+
+        Returns:
+            True if and only if `stop_reason` is COMPLETED: all jobs but the forever jobs settled in time, and no
+            critical job failed.
+
+        Raises:
+            CycleError, MissingRequirement, ValueError: the scenario cannot run; nothing has started.
+            JournalError: the journal cannot be used; nothing has started.
+            TypeError: an option that there is not, or of the wrong type; nothing has started.
+            RuntimeError: an event loop is running in this thread, or the scheduler is running or closed.
+            ExceptionGroup, JobTimeout, JobCancelled: with `check`, what went wrong.
+            KeyboardInterrupt, SystemExit: what interrupted the run, not in a group, after the shutdown.
+
+        Example:
+            >>> async def hello():
+            ...     return "hello"
+            >>> Scheduler(Job(hello)).run()
+            True
+
+        """
+        if unknown:
+            raise _job_options.unknown(self.label, "run()", unknown, BaseScheduler.run)
+        chosen = _backend.by_name(backend)
+
+        async def main() -> bool:
+            watch.loop_started(chosen.caller())
+            try:
+                return await self.co_run(
+                    timeout=timeout, jobs_window=jobs_window, instruments=instruments, check=check, journal=journal
+                )
+            finally:
+                watch.loop_ended()
+
+        given = _job_options.keywords(backend_options, "backend_options", self._name_for_errors)
+        if _backend.loop_running() and not _sync_run.in_cell():
+            raise RuntimeError(
+                f"{self.label!r}.run(): an event loop runs in this thread; write: await scheduler.co_run()"
+            )
+        with _sync_run.SignalHandler(self, handle_signals) as watch:
+            if _backend.loop_running():
+                return _sync_run.run_in_thread(lambda: chosen.run(main, given), watch.interrupt)
+            return chosen.run(main, given)
+
+    async def co_run(
+        self,
+        *,
+        timeout: float | EllipsisType | None = OWN,
+        jobs_window: Window | EllipsisType | None = OWN,
+        instruments: Iterable[Instrument] = (),
+        check: bool = False,
+        journal: JournalProtocol | str | os.PathLike[str] | None = None,
+        _opened: Callable[[], None] | None = None,
+        **unknown: Never,
+    ) -> bool:
+        """Run the scenario in the event loop of the caller, trio's or asyncio's.
+
+        A cancellation from outside ends the run in order, and is raised when everything has been shut down.
+
+        Args:
+            timeout: seconds for the whole run, more than 0; None for no limit; default: the scheduler's own.
+            jobs_window: how many jobs may run at once; default: the scheduler's own.
+            instruments: instruments that watch this run, besides the scheduler's own.
+            check: whether to raise an exception instead of returning False, and for any failure, critical or not.
+            journal: as for `run`.
+            unknown: nothing: an option that there is not raises TypeError.
+
+        Returns:
+            True if and only if `stop_reason` is COMPLETED: all jobs but the forever jobs settled in time, and no
+            critical job failed.
+
+        Raises:
+            CycleError, MissingRequirement, ValueError: the scenario cannot run; nothing has started.
+            JournalError: the journal cannot be used; nothing has started.
+            TypeError: an option that there is not, or of the wrong type; nothing has started.
+            RuntimeError: there is no event loop, or the scheduler is running or closed.
+            ExceptionGroup, JobTimeout, JobCancelled: with `check`, what went wrong.
+            KeyboardInterrupt, SystemExit: what a job raised, not in a group, after the shutdown.
+
+        Example:
+            >>> async def main():
+            ...     return await Scheduler(Job(anyio.sleep, 0)).co_run()
+            >>> anyio.run(main)
+            True
+
+        """
+        if unknown:
+            raise _job_options.unknown(self.label, "co_run()", unknown, BaseScheduler.co_run)
+        if check is not False:
+            _job_options.flag(check, "check", self._name_for_errors)
+        backend = _backend.current() if self._worker is None else self._worker.run.backend
+        run = self._new_run(backend, timeout, jobs_window, instruments, journal)
+        outer = run.outer_worker
+        run.opened_block, run.closes = _opened, _opened is not None
+        pool = self._pool
+        if pool is not None:
+            pool._enter(self, run.grants.keeper, run.turn, run.clock)
+        self._run = run
+        try:
+            await self._prepare(run)
+            await run.execute()
+        except Exception as error:  # one that the checks raised
+            if run.interruption is not None:
+                raise run.interruption from error
+            raise
+        finally:
+            self._run = None
+            if pool is not None:
+                pool._leave(self)
+            if outer is not None:
+                outer.run.failures += run.failures
+            elif run.durable is not None:
+                run.durable.end()
+        if outer is not None:
+            return _failures.raise_or_true(self, run)
+        _failures.warn(self, run)
+        if check:
+            _failures.check(self, self._stop_reason, run)
+        return run.reason is StopReason.COMPLETED
+
+    def _new_run(
+        self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument], journal: Any
+    ) -> Run:
+        self._check_may_run()
+        who = self._name_for_errors
+        if self._worker is None and self._scheduler is not None and self._scheduler._run is not None:
+            raise RuntimeError(f"{who()} is a job of {self._scheduler.label!r}, which is running, and will run it")
+        limits = self._limits  # a nested scheduler makes a run for each attempt: what few have is read without a call
+        assert limits is not None  # as those of all kinds that no worker calls in its own frame
+        seconds = limits.timeout if timeout is OWN else _job_options.seconds(timeout, "timeout", who)
+        window = self._jobs_window if jobs_window is OWN else _window.window(jobs_window, "jobs_window", who)
+        if window is not None and not isinstance(window, (int, Adaptive)):
+            problem = backend.check_limiter(window)
+            if problem is not None:
+                raise TypeError(f"jobs_window={shown(window)} of {who()}: {problem}")
+            holder = holder_of(window)
+            if holder is not None:
+                around = "its scheduler" if holder._scheduler is None else repr(holder._scheduler.label)
+                raise RuntimeError(
+                    f"{who()} is run by the body of {holder.label!r}, which holds a token of its limiter: its jobs may "
+                    f"wait for that token for ever; nest it: add {who()} to {around}, since a scheduler holds no token"
+                )
+        self._check_lends(window)
+        watching = self._instruments
+        if not (isinstance(instruments, tuple) and not instruments):
+            watching = (*watching, *_instruments.checked(instruments, "instruments", who))
+        watch = None if limits.idle_timeout is None else LimitOfJobs()
+        if watch is not None:
+            watching = (*watching, watch)
+        if isinstance(window, Adaptive):  # before the others, so that they see the new size
+            watching = (AdaptiveWindow(window), *watching)
+        outer = self._worker.run.observers if self._worker is not None else None
+        observers = InstrumentSet(watching, outer) if watching or outer is not None else None
+        opened = None if journal is None else self._opened(journal)
+        return Run(self, backend, observers, seconds, window, opened, watch)
+
+    def _opened(self, journal: Any) -> RunJournal:
+        """Open what the user gave as a journal; `trioflow.Scheduler` knows how."""
+        raise NotImplementedError(f"{type(self).__name__} has no journals")
+
+    async def _prepare(self, run: Run) -> None:
+        """Check the scenario and reset its jobs, pausing now and then."""
+        members = self._members
+        if members.added_during_run or members.nested:
+            self._drop_added()
+        if members.needs_check() if run.outer_worker is None else members.unchecked:
+            for _ in _checks.check(members):
+                await run.backend.checkpoint()
+        if members.needs_reset or members.nested:
+            for _ in self._reset_jobs():
+                await run.backend.checkpoint()
+        else:
+            self._forget_end()
+            members.needs_reset = True
+
+    def _reset_jobs(self) -> Iterator[None]:
+        """Forget the last run; yield where a pause is due."""
+        for scheduler in levels(self):
+            members = scheduler._members
+            scheduler._forget_end()
+            for chunk, pause_is_due in _graph_algorithms.in_chunks(members.jobs) if members.needs_reset else ():
+                for job in chunk:
+                    job._reset()
+                if pause_is_due:
+                    yield
+            members.needs_reset = scheduler is self
+
+    def _forget_end(self) -> None:
+        self._stop_reason = self._culprit = self._fault = None
+        self._incidents = []
+        self._members.dropped_failures = 0
+
+    def _drop_added(self) -> None:
+        """Remove what was added during earlier runs, in nested schedulers too."""
+        outer = self._worker.run if self._worker is not None else None
+        under_way: list[Run] = []
+        while outer is not None:
+            under_way.append(outer)
+            outer = outer.outer_worker.run if outer.outer_worker is not None else None
+        for level in levels(self):
+            if level._members.added_during_run:
+                level._members.forget_added(under_way)
+
+    def cancel(self) -> None:
+        """End the run in order: everything is cancelled, and `stop_reason` is CANCELLED.
+
+        If it is a job of a running scheduler, it is ended, or kept from starting, like any other job. That does not
+        count as a critical failure.
+
+        Raises:
+            RuntimeError: neither it nor its scheduler is running; or the call comes from another thread.
+
+        """
+        if self._run is not None and self._worker is None:
+            self._run.check_thread(f"cancel() of {self.label!r}")
+            self._run.stop(StopReason.CANCELLED)
+        else:
+            super().cancel()
+
+    def progress(self, fraction: float | None = None) -> None:
+        """Refuse the call: how far a scheduler is, its jobs say.
+
+        Raises:
+            TypeError: always.
+
+        """
+        raise TypeError(f"progress() of {self.label!r}: it is a scheduler; call it on the job that does the work")
+
+    def drain(self) -> None:
+        """End the run softly: no more jobs start, and those that are running end by themselves.
+
+        Then the run ends as always: forever jobs are cancelled, services are ended, and jobs are shut down. Its
+        `stop_reason` is DRAINED, and its result is False. Jobs that were SCHEDULED end CANCELLED; jobs that were never
+        reached stay IDLE. The same holds in nested schedulers that are running; they end CANCELLED as jobs. Jobs that
+        are running may still be restarted or retried. If something else ends the run meanwhile, such as its timeout
+        or a critical failure, the jobs that are left are cancelled, and the reason is still DRAINED.
+
+        A second call does nothing, and neither does a call on a run that is stopping.
+
+        Raises:
+            RuntimeError: it is not running, or the call comes from another thread.
+
+        Example:
+            >>> async def first(scheduler):
+            ...     scheduler.drain()
+            ...     return "done"
+            >>> s = Scheduler()
+            >>> one = s.add(Job(first, s))
+            >>> two = s.add(Job(first, s, required=one))
+            >>> s.run(), s.stop_reason.name, one.result(), two.state.name
+            (False, 'DRAINED', 'done', 'IDLE')
+
+        """
+        if self._run is None:
+            raise RuntimeError(f"drain() of {self.label!r}: it is not running")
+        self._run.check_thread(f"drain() of {self.label!r}")
+        self._run.drain()
+
+    async def __aenter__(self) -> Self:
+        """Start the run, and keep it open for jobs that are added in the block.
+
+        Raises:
+            CycleError, MissingRequirement, ValueError: the scenario cannot run; nothing has started.
+            RuntimeError: the scheduler is running already, or is closed.
+
+        """
+        self._check_may_run()
+        block = OpenBlock(self)
+        await block.enter()
+        self._block = block
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait for all jobs, and close the scheduler for good; if the block raised an error, cancel the run instead.
+
+        After `drain()` the block is not cancelled, and leaving it raises nothing, unless something else cuts the run
+        off.
+
+        Raises:
+            ExceptionGroup: the critical failures that stopped the run.
+            JobTimeout: the run did not end in time.
+            JobCancelled: the run was cancelled.
+            BaseException: what the block raised, or what interrupted the run, not in a group.
+
+        """
+        block, self._block = self._block, None
+        assert block is not None
+        try:
+            await block.leave(error)
+        finally:
+            self.close()
+
+    # ---- how the last run ended
+
+    @property
+    def stop_reason(self) -> StopReason | None:
+        """Why the last run stopped; None before the first run has ended."""
+        return self._stop_reason
+
+    @property
+    def culprit(self) -> AbstractJob[Any] | None:
+        """The member that stopped the last run, or None; if it is a scheduler, its own `culprit` leads further in."""
+        return self._culprit
+
+    @property
+    def timed_out(self) -> bool:
+        """Whether its timeout stopped the last run, or one of its attempts as a job."""
+        return self._stop_reason is StopReason.TIMEOUT or super().timed_out
+
+    @property
+    def incidents(self) -> tuple[Incident, ...]:
+        """What the last run reported besides the outcomes of jobs, such as a `co_shutdown` that raised."""
+        return tuple(self._incidents)
+
+    def results(self) -> dict[AbstractJob[Any], Any]:
+        """Return the jobs that SUCCEEDED in the last run and their results, in the order in which they were added.
+
+        Jobs of nested schedulers are included, and the nested schedulers themselves are not. A result that was dropped
+        because of `keep_result=False` is left out, and for one that has stayed on a cluster there is what stands for
+        it; `job.result()` fetches that. Nothing is raised, whatever became of the run.
+
+        Example:
+            >>> async def divide(a, b):
+            ...     return a / b
+            >>> s = Scheduler()
+            >>> fine, wrong = s.map(divide, [1, 1], [2, 0])
+            >>> s.run()
+            True
+            >>> s.results()[fine], s.failures()[wrong]
+            (0.5, ZeroDivisionError('division by zero'))
+
+        """
+        succeeded = (job for job in self.iterate_jobs() if job.is_succeeded() and not job._is_scheduler)
+        return {job: job._outcome for job in succeeded if job._outcome is not DROPPED}
+
+    def failures(self) -> dict[AbstractJob[Any], Exception]:
+        """Return the jobs that FAILED in the last run and what they raised, in the order in which they settled.
+
+        These are the jobs of `raise_for_failures`: those of nested schedulers are included, a nested scheduler that
+        failed because one of its own jobs did is not, and interruptions such as `KeyboardInterrupt` are left out. A
+        BLOCKED job did not fail itself: its `raised_exception()` says because of which job it could not run.
+        """
+        return {job: cast("Exception", job.raised_exception()) for job in _failures.failed(self)}
+
+    def raise_for_failures(self) -> None:
+        """Raise an `ExceptionGroup` of what the jobs that FAILED raised, in the order in which they settled.
+
+        Jobs of nested schedulers are included. Each exception has a note that names its job. A nested scheduler that
+        failed because one of its own jobs did is not listed again. Interruptions such as `KeyboardInterrupt` are left
+        out. If no job failed, nothing is raised.
+
+        Raises:
+            ExceptionGroup: at least one job FAILED in the last run.
+
+        """
+        _failures.raise_group(self, _failures.failed(self))
+
+    # ---- for the rest of the package
+
+    def _knows_durations(self) -> bool:
+        """Return whether it may know how long members take that do not say so themselves."""
+        return False
+
+    def _expected_durations(self, jobs: Iterable[AbstractJob[Any]] | None = None) -> dict[AbstractJob[Any], float]:
+        """Return how many seconds its members are expected to take, as far as that is known. Policies ask this alone.
+
+        Args:
+            jobs: the members that are asked for; None for all of them.
+
+        """
+        # Only members that ask something of the order can know their own durations.
+        return {
+            job: seconds
+            for job in (self._members.demanding if jobs is None else jobs)
+            if (seconds := job.expected_duration) is not None
+        }
+
+    def _admit_requirements(self, job: AbstractJob[Any], new: list[AbstractJob[Any]]) -> None:
+        """Check, and link in a run, what a member is about to require; see `AbstractJob.requires`."""
+        self._members.unchecked = True
+        if self._run is not None:
+            self._run.check_growing(f"requires() of {job.label!r}")
+            _checks.check_new_requirements(self._members, job, new)
+            _requirement_counts.link(job, new)
+
+    def _innermost_run(self) -> Run | None:
+        """Return the run in progress of this scheduler, or else of the nearest one around it."""
+        scheduler: BaseScheduler | None = self
+        while scheduler is not None:  # not by `outwards`, which takes a µs more: each `add` asks this
+            if scheduler._run is not None:
+                return scheduler._run
+            scheduler = scheduler._scheduler
+        return None
+
+    def _unknown_option(self, name: str) -> TypeError:
+        return _job_options.unknown_of_job(name, repr(self._label or type(self).__name__), type(self), "a scheduler")
+
+    def _run_resource_totals(self) -> Mapping[str, int]:
+        """Return the totals of those `RUN_RESOURCES` that its members share among themselves alone."""
+        return {}
+
+    def _check_may_run(self) -> None:
+        if self._closed:
+            raise RuntimeError(f"{self.label!r} is closed for good; make a new Scheduler")
+        if self._run is not None:
+            raise RuntimeError(f"{self.label!r} is running already; wait for that run to end")
+
+    def _check_lends(self, window: Window | None) -> None:
+        if self._jobserver and _window.slots(window) is None:
+            raise ValueError(
+                f"jobserver={self._jobserver!r} of {self._name_for_errors()}: its tokens are the slots of the window; "
+                f"say how many these are, by jobs_window="
+            )
+
+    async def _wait_settled(self, job: AbstractJob[Any]) -> None:
+        await _awaiting.settled(self, job)
+
+    def _refuse_circle(self) -> None:
+        """Refuse that a job awaits the outermost scheduler around it."""
+        waiter = _awaiting.waiting_job()
+        if waiter is not None:
+            _awaiting.refuse_circle(waiter, self)
+
+    def _will_not_reach(self, job: AbstractJob[Any] | None = None) -> bool:
+        """Return whether a run has ended, or drains, so that none could still reach a job that is waited for."""
+        for scheduler in (self, *outwards(self)):
+            scheduler._watched = True
+            if scheduler._run is not None:
+                return job is not None and job._state is JobState.IDLE and scheduler._run.phase is RunPhase.DRAINING
+            if scheduler._stop_reason is not None or scheduler._state.is_settled:
+                return True
+        return False
+
+    def _notify_unreached(self) -> None:
+        """Wake all who wait for a job that is not going to be reached."""
+        if self._watched:
+            for job in self.iterate_jobs():
+                if job._facts is not None and job._state is JobState.IDLE:
+                    job._facts.notify(job)
+
+    def _note_incident(self, job: AbstractJob[Any] | None, message: str, exception: BaseException | None) -> None:
+        self._incidents.append(Incident(job, message, exception))
+
+    def _note_end(self, run: Run) -> None:
+        """Keep what remains of a run that has ended, and wake all who wait for a job that was not reached."""
+        self._stop_reason, self._culprit = run.reason, run.culprit
+        self._time_limit = run.timeout or 0.0
+        self._was_idle = run.was_idle
+        self._run = None
+        self._notify_unreached()
+        if self._streams is not None:
+            for stream in tuple(self._streams):
+                stream.end()
+            self._streams = None
+
+    def _notify_streams(self, jobs: list[AbstractJob[Any]]) -> None:
+        """Let those who iterate over `as_settled()` wait for new jobs too."""
+        for stream in tuple(self._streams or ()):
+            for job in jobs:
+                stream.watch(job)
+
+    def _interrupt(self, interruption: BaseException | None) -> bool:
+        """End the run because of a signal. Return False if there is no run."""
+        if self._run is None:
+            return False
+        self._run.interrupt(interruption)
+        return True
+
+    def _forget_call(self) -> None:
+        for job in self._members.jobs:
+            job._forget_call()
+
+    def _has_shutdown(self) -> bool:
+        todo: list[AbstractJob[Any]] = [self]
+        for job in todo:  # no recursion: schedulers may be nested as deep as one likes
+            if not is_scheduler(job):
+                if job._has_shutdown():
+                    return True
+            elif type(job).co_shutdown is not BaseScheduler.co_shutdown:
+                return True
+            elif job._stop_reason is None:
+                todo += job._members.shutting_down
+        return False
+
+    async def co_shutdown(self) -> None:
+        """Shut down its jobs, if it was never started: otherwise its own run has done that."""
+        run = next((around._run for around in outwards(self) if around._run is not None), None)
+        if self._stop_reason is None and run is not None:
+            await _ending.shut_down_nested(run, self)
+
+    def __repr__(self) -> str:
+        """Show label, state and counts."""
+        running = "running" if self._run is not None else self._stop_reason.value if self._stop_reason else "idle"
+        jobs = f"{len(self)} job{'s' * (len(self) != 1)}"
+        return f"<{type(self).__name__} `{_labels.printable(self.label)}` {running}, {jobs}>"
+
+
+def interrupt(scheduler: BaseScheduler, interruption: BaseException) -> None:
+    """End the run of a scheduler as Ctrl-C does; it will raise this. Without a run, do nothing."""
+    scheduler._interrupt(interruption)
+
+
+SETTINGS: Final = tuple(
+    (option.place, option.default)
+    for option in BaseScheduler._declared.values()
+    if option.place in BaseScheduler.__slots__
+)
+"""Where a scheduler has its settings, and what they are for one that was given none."""

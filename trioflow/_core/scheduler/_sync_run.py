@@ -1,0 +1,247 @@
+"""`run()` called from code that is not async: Ctrl-C and other signals in a script, and the cells of a notebook.
+
+While `run()` owns the event loop, the first signal ends the run in order, as INTERRUPTED. The signal is handled between
+two steps of the event loop, so it never cuts off the engine in the middle of a line. If a job blocks the loop, a second
+Ctrl-C is raised in that job: only when the loop has stood still for a while, only in the job's own code, which may
+raise anything, and never while the run is stopping.
+
+The KeyboardInterrupt that `run()` raises for the first Ctrl-C comes from nowhere in particular, so it leaves `run()`
+without the frames of the engine and the loop. If nobody catches it, Python prints one line instead of a traceback. Only
+the printing changes: Python still ends by SIGINT, as shells expect. A program with a `sys.excepthook` of its own
+keeps it, and prints what it likes.
+
+In a notebook cell an event loop is running already, so the run gets a thread of its own.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import math
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+from ..backend import LOOP_PACKAGES
+from ..base import _logger
+from ..base._reprs import shown
+from ..job import _function, _service
+from ..run import _attempts, _worker
+
+if TYPE_CHECKING:
+    from ._base_scheduler import BaseScheduler
+
+T = TypeVar("T")
+Handler = Callable[[int, FrameType | None], Any] | int | None
+Answer = Callable[[int], Callable[[], object] | None]
+"""What users may give as `handle_signals`."""
+
+STANDS_STILL: Final = 0.25
+"""Seconds without a turn of the loop after which a job blocks it. People press Ctrl-C twice within 0.1 to 0.2 s."""
+NEVER_CUT: Final = LOOP_PACKAGES | {__name__.partition(".")[0]}
+"""The packages of which no function may be interrupted: the engine, the loops, and what these are made of."""
+CALL_BODIES: Final = frozenset(module.__name__ for module in (_worker, _attempts, _function, _service))
+"""The modules that call the bodies of jobs, where these may raise anything."""
+
+
+class SignalHandler:
+    """Ends a run when a signal comes, between `__enter__` and `__exit__`; in the main thread only.
+
+    Args:
+        scheduler: the scheduler that runs.
+        handle: whether to handle SIGTERM and SIGHUP too, and not only Ctrl-C; or the user's function, which is asked
+            at each signal.
+
+    Raises:
+        TypeError: `handle` is neither a bool nor a function.
+        ValueError: `handle` in another thread than the main thread, the only one where Python handles signals.
+
+    """
+
+    def __init__(self, scheduler: BaseScheduler, handle: bool | Answer) -> None:
+        if not isinstance(handle, bool) and not callable(handle):
+            raise TypeError(
+                f"handle_signals={shown(handle)} of {scheduler.label!r}: "
+                f"give True, False, or a function of a signal's number"
+            )
+        self._scheduler = scheduler
+        self._answer = None if isinstance(handle, bool) else handle
+        self._process = os.getpid()
+        self._old: dict[int, Handler] = {}
+        self._call_in_loop: Callable[[Callable[[], None]], None] | None = None
+        self._since = math.inf  # when a signal came that the loop has not handled yet; infinity if there is none
+        self._ends = False  # whether such a signal ends the run
+        self._number = 0  # the number of that signal
+        self._interruption: BaseException | None = None  # what the run has to raise because of it
+        self._calls: deque[Callable[[], object]] = deque()  # what the user's function wants to be called in the loop
+        main = threading.current_thread() is threading.main_thread()
+        if handle and not main:
+            raise ValueError(
+                f"handle_signals={shown(handle)}: Python handles signals in the main thread only; call run() there"
+            )
+        self._signals: list[int] = []
+        if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self._signals.append(signal.SIGINT)
+        if handle:
+            both = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+            # What is ignored stays ignored: nohup and a shell's `&` rely on it.
+            self._signals += [number for number in both if signal.getsignal(number) is not signal.SIG_IGN]
+
+    def loop_started(self, call_in_loop: Callable[[Callable[[], None]], None]) -> None:
+        """Record how to call in the event loop, and pass on a signal that came earlier."""
+        self._call_in_loop = call_in_loop
+        if self._since < math.inf:
+            call_in_loop(self._take_in)
+
+    def loop_ended(self) -> None:
+        """Record that the event loop has ended, so that nothing can be called in it."""
+        self._call_in_loop = None
+
+    def __enter__(self) -> Self:
+        """Install the handlers."""
+        for number in self._signals:
+            self._old[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Restore the old handlers, and pass a signal to them that came too late for the run."""
+        self._restore()
+        if error is not None and error is self._interruption:
+            error.__traceback__ = None
+            _print_in_one_line(error, self._scheduler.label)
+        if not self._ends:
+            return
+        if self._interruption is None:
+            signal.raise_signal(self._number)
+        elif error is None or isinstance(error, Exception):
+            _print_in_one_line(self._interruption, self._scheduler.label)
+            raise self._interruption
+
+    def _restore(self) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+
+    def interrupt(self, interruption: BaseException | None) -> None:
+        """End the run in the next step of the loop; it will raise this exception, or return False if it is None."""
+        self._ends = True
+        self._interruption = self._interruption or interruption
+        self._reach_loop()
+
+    def _reach_loop(self) -> None:
+        self._since = min(self._since, time.monotonic())
+        if self._call_in_loop is not None:
+            self._call_in_loop(self._take_in)
+
+    def _take_in(self) -> None:
+        self._since = math.inf
+        while self._calls:
+            call = self._calls.popleft()
+            try:
+                call()
+            except Exception as error:  # it must not end the loop
+                _logger.warn(
+                    f"{call!r}, which handle_signals= of {self._scheduler.label!r} has returned, raised", error
+                )
+        if self._ends:
+            self._ends = not self._scheduler._interrupt(self._interruption)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal: this is called between any two steps of the program."""
+        if os.getpid() != self._process:  # a job has forked this one
+            self._restore()
+            signal.raise_signal(number)
+            return
+        if self._answer is not None:
+            try:
+                instead = self._answer(number)
+            except BaseException as error:  # it would be raised in whatever runs now
+                self.interrupt(error)
+                return
+            if instead is not None:
+                self._calls.append(instead)
+                self._reach_loop()
+                return
+        if number == signal.SIGINT and self._may_raise(frame):
+            raise KeyboardInterrupt
+        self._number = number
+        self.interrupt(KeyboardInterrupt() if number == signal.SIGINT else None)
+
+    def _may_raise(self, frame: FrameType | None) -> bool:
+        """Return whether to raise right here: a job blocks the loop, so that the first Ctrl-C is not handled."""
+        stands_still = time.monotonic() - self._since >= STANDS_STILL
+        run = self._scheduler._run
+        return self._ends and stands_still and run is not None and not run.stopping and _in_body(frame)
+
+
+def _in_body(frame: FrameType | None) -> bool:
+    """Return whether the frame belongs to what a job has called, in its worker's task; then the job can raise.
+
+    It does not if the job has called the engine or the loop, which an exception would cut in two.
+    """
+    inner = False
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] not in NEVER_CUT:
+        frame, inner = frame.f_back, True
+    return inner and frame is not None and frame.f_globals.get("__name__") in CALL_BODIES
+
+
+def _print_in_one_line(interruption: BaseException, label: str) -> None:
+    """Let Python print this, if nobody catches it, in one line; unless the program prints such things its own way."""
+    if sys.excepthook is sys.__excepthook__:
+        sys.excepthook = _excepthook
+    interruption._trioflow_run = label  # type: ignore[attr-defined]
+
+
+def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    label = getattr(error, "_trioflow_run", None)
+    if label is None or error.__cause__ is not None:
+        sys.__excepthook__(kind, error, trace)
+    elif sys.stderr is not None:  # it is None in programs without a console
+        print(f"{kind.__name__}: Ctrl-C ended the run of {label!r} in order", file=sys.stderr)
+
+
+def in_cell() -> bool:
+    """Return whether this is the code of a notebook cell."""
+    ipython: Any = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and hasattr(shell, "kernel")
+
+
+def run_in_thread(function: Callable[[], T], interrupt: Callable[[BaseException], None]) -> T:
+    """Call `function()` in a new thread, and return what it returns. On Ctrl-C, call `interrupt` and go on waiting.
+
+    Raises:
+        BaseException: whatever `function` raises.
+
+    """
+    outcome = queue.SimpleQueue[Callable[[], T]]()
+    context = contextvars.copy_context()
+
+    def target() -> None:
+        try:
+            value = context.run(function)
+        except BaseException as error:
+            raised = error
+
+            def fail() -> T:
+                raise raised
+
+            outcome.put(fail)
+        else:
+            outcome.put(lambda: value)
+
+    threading.Thread(target=target, name="trioflow run").start()
+    while True:
+        try:
+            end = outcome.get()  # to join the thread is not enough: interrupted, it says that the thread has ended
+        except KeyboardInterrupt as interruption:
+            interrupt(interruption)
+        else:
+            return end()

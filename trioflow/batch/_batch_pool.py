@@ -1,0 +1,133 @@
+"""What commands need while they run, `--needs`, and what there is of it, `--pool` or what this machine has."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from .. import Pool
+from ..abc import amount_of, is_size, shown_amount, size_text
+from ..jobs.process._call_places import usable_cpus
+from ._start_conditions import memory_in_all
+
+if TYPE_CHECKING:
+    from ..abc import Amount
+
+NAME: Final = re.compile(r"[^\W\d]\w*", re.ASCII)
+
+
+def needs(text: str) -> dict[str, Amount]:
+    """Return what each command needs.
+
+    Args:
+        text: names and amounts, as in `gpu=1,mem=4G`.
+
+    Raises:
+        ValueError: something else.
+
+    Example:
+        >>> needs("gpu=1,mem=4G")
+        {'gpu': 1, 'mem': 4294967296}
+
+    """
+    found: dict[str, Amount] = {}
+    for part in text.split(","):
+        name, equals, amount = part.partition("=")
+        if not (NAME.fullmatch(name) and equals) or name in found:
+            raise ValueError(f"{text!r}: write each name once, with an amount, as in gpu=1,mem=4G")
+        found[name] = amount_of(amount, f"{name}={amount}")
+        if not found[name]:
+            raise ValueError(f"{part}: give more than 0, or leave it out")
+    return found
+
+
+def pool(text: str) -> dict[str, Any]:
+    """Return what there is in all, as `Pool` takes it.
+
+    Args:
+        text: names with an amount or a list of things, as in `gpu=0,1,mem=24G`. A list of one thing ends in a comma.
+
+    Raises:
+        ValueError: something else.
+
+    Example:
+        >>> pool("gpu=0,1,mem=24G,port=8080,")
+        {'gpu': ['0', '1'], 'mem': '24G', 'port': ['8080']}
+
+    """
+    found: dict[str, list[str]] = {}
+    name = ""
+    for part in text.split(","):
+        before, equals, value = part.partition("=")
+        if equals:
+            name = before
+            if not NAME.fullmatch(name) or name in found:
+                raise ValueError(f"{text!r}: write each name once, with what there is of it, as in gpu=0,1,mem=24G")
+        elif not name:
+            raise ValueError(f"{text!r}: write NAME=AMOUNT, or NAME=THING,THING, as in gpu=0,1,mem=24G")
+        found.setdefault(name, []).append(value if equals else part)
+    there_is: dict[str, Any] = {
+        name: values[0] if len(values) == 1 else [value for value in values if value] for name, values in found.items()
+    }
+    Pool(**there_is)  # it checks amounts and things
+    return there_is
+
+
+def of_machine(name: str) -> Any:
+    """Return what this machine has of a resource that the user has not said anything about; None if nothing is known.
+
+    For `gpu` it is what `CUDA_VISIBLE_DEVICES` names, or the numbers of NVIDIA's devices.
+    """
+    match name:
+        case "cpu":
+            return usable_cpus()
+        case "mem":
+            return memory_in_all()
+        case "gpu":
+            named = os.environ.get("CUDA_VISIBLE_DEVICES")
+            if named is not None:
+                cards = itertools.takewhile(lambda card: not card.startswith("-"), named.split(","))  # as CUDA does
+                return [card for card in cards if card]
+            import glob  # few batches ask for this
+
+            numbers = (path.removeprefix("/dev/nvidia") for path in glob.glob("/dev/nvidia[0-9]*"))
+            return sorted(numbers, key=int) or None
+        case _:
+            return None
+
+
+def pool_for(asked: Mapping[str, Amount], given: Mapping[str, Any]) -> tuple[Pool | None, int | None]:
+    """Return a pool of all that commands need, and how many commands have it at once; None if they need nothing.
+
+    Args:
+        asked: what each of them needs.
+        given: what the user says there is.
+
+    Raises:
+        ValueError: there is not enough for a single command.
+
+    """
+    if not asked:
+        return None, None
+    found: dict[str, Any] = {}
+    at_once: list[int] = []
+    for name, amount in asked.items():
+        there_is = given[name] if name in given else of_machine(name)
+        shown = size_text if name == "mem" or is_size(there_is) else shown_amount
+        needs = f"--needs {name}={shown(amount)}"
+        if there_is is None:
+            raise ValueError(f"{needs}: it is not known how much there is; say so with --pool {name}=...")
+        if isinstance(there_is, list) and not isinstance(amount, int):
+            raise ValueError(f"{needs}: these are things; give a whole number")
+        found[name] = there_is
+        total = len(there_is) if isinstance(there_is, list) else amount_of(there_is, name)  # pyright: ignore[reportUnknownArgumentType]
+        at_once.append(math.floor(total / amount))
+        if not at_once[-1]:
+            raise ValueError(
+                f"{needs}: in all there is {shown(total)}; ask for less, or say what there is, with --pool {name}=..."
+            )
+    return Pool(**found), min(at_once)

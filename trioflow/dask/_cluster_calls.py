@@ -1,0 +1,378 @@
+"""One call of a job, made by a cluster: submitted, started, ended, cancelled; and its value, where that comes here."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import importlib
+import itertools
+import os
+import pickle
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio.to_thread
+
+from .._scheduler import Scheduler
+from ..abc import FunctionJob, ThreadEvent, carried, ranks_of, run_of
+from ..jobs import _pickling
+from ..jobs._env_propagation import with_variables
+
+if TYPE_CHECKING:
+    from ..abc import AbstractJob, RunHandle
+
+    AnyJob = AbstractJob[Any]
+
+CANCELLING: Final = 2.0
+"""Seconds that the cluster may take to answer that a call is cancelled; nobody waits for it any longer."""
+PATIENCE: Final = 5.0
+"""Seconds after which people are told that a cluster has no worker at all: one that grows has some by then."""
+STAYED: Final = object()
+"""Stands for a value that was not fetched."""
+
+
+async def call_there(
+    job: FunctionJob[Any], client: Any, call: partial[Any], comes: Callable[[], bool], **own: Any
+) -> tuple[Any, Any]:
+    """Have a cluster make the call of a job; return Dask's future, and the value if it `comes`, or `STAYED`."""
+    run, started, ended = run_of(job), ThreadEvent(), ThreadEvent()
+    address = address_of(client)
+    starts, is_timed = run.shared(StartEvents), not job.timeout is job.idle_timeout is None
+    if client.status != "running":
+        raise lost(job, client, address)
+    number = starts.expect(client, job, started)
+    future = _submit(
+        job, client, call, (starts.topic, number, is_timed), {**own, "priority": run.shared(Priorities).of(job)}
+    )
+
+    def wake(_: object) -> None:
+        starts.forget(number)
+        started.set()
+        ended.set()
+
+    future.add_done_callback(wake)
+    try:
+        if client.status != "running":  # then nobody may ever tell what becomes of it
+            raise lost(job, client, address)
+        begun = started if is_timed else ended
+        if own.get("resources") or own.get("workers"):
+            await starts.report_if_nowhere(job, client, own["resources"] or {}, own["workers"])
+        elif starts.is_first(client) and not await begun.wait(run.clock() + PATIENCE):
+            await starts.report_if_nowhere(job, client, {}, None)
+        if is_timed:
+            await started.wait()
+    except BaseException:
+        await _cancel(future, run)
+        raise
+    with run.time_limit(job, cancels=True):
+        try:
+            await ended.wait()
+        except BaseException:
+            await _cancel(future, run)
+            raise
+        if future.status == "error":
+            raise _explained(await anyio.to_thread.run_sync(future.exception), job, call)
+        if future.status != "finished":
+            if client.status != "running":
+                raise lost(job, client, address)
+            raise RuntimeError(
+                f"{job.label!r}: its future is {future.status}: somebody else has cancelled it, or the Dask scheduler "
+                f"at {address} has been lost and is there again"
+            )
+        return future, await run.shared(Fetches).fetch(client, future) if comes() else STAYED
+
+
+def _submit(
+    job: FunctionJob[Any], client: Any, call: partial[Any], tells: tuple[str, int, bool], own: dict[str, Any]
+) -> Any:
+    """Submit a call, whose function is loaded on the worker alone: an error there is that of the call."""
+    name = getattr(call.func, "__name__", "call")
+    try:
+        variables = carried()
+        function = imported("cloudpickle").dumps(with_variables(call.func, dict(variables)) if variables else call.func)
+        own |= {"key": f"{name}-{os.urandom(16).hex()}", "pure": False}
+        return client.submit(_there(), function, tells, call.keywords, *call.args, **own)
+    except Exception as error:
+        make_pickler = _pickling.by_cloudpickle()
+        if make_pickler is None or _pickling.can_be_sent(call, make_pickler):
+            raise
+        what = _pickling.unpicklable(call, "a worker of the Dask cluster", make_pickler)
+        raise TypeError(f"{job.label!r}: {what}: {error.__cause__ or error}") from error
+
+
+async def _cancel(future: Any, run: RunHandle) -> None:
+    async def cancel() -> bool:
+        with anyio.move_on_after(CANCELLING):
+            await anyio.to_thread.run_sync(future.cancel, abandon_on_cancel=True)
+        return True
+
+    with contextlib.suppress(Exception):  # the cluster is gone
+        await run.outlast(cancel)
+
+
+def address_of(client: Any) -> str:
+    """Return the address of the scheduler of a cluster, as far as its client knows it."""
+    return str(getattr(client.scheduler, "address", "an unknown address"))
+
+
+def lost(job: AnyJob, client: Any, address: str) -> RuntimeError:
+    """Return the error about a cluster that is not there any more."""
+    if client.status in ("closed", "closing"):
+        return RuntimeError(f"{job.label!r}: its Dask client is closed: close it after the run")
+    return RuntimeError(
+        f"{job.label!r}: the connection to the Dask scheduler at {address} is lost: it has ended, or cannot be reached "
+        f"any more; start it again, and then the run"
+    )
+
+
+NOT_LOADED: Final = "Error during deserialization of the task graph"
+"""How Dask's error begins when its scheduler cannot load a call, because of a module that is not there."""
+
+
+def _explained(error: BaseException, job: FunctionJob[Any], call: partial[Any]) -> BaseException:
+    """Add to what a call has raised what to do, if the cluster could not load it."""
+    if isinstance(error, ModuleNotFoundError) or str(error).startswith(NOT_LOADED):
+        module = getattr(error, "name", None) or getattr(call.func, "__module__", None) or "its modules"
+        error.add_note(
+            f"{job.label!r}: the scheduler and the workers of the cluster have to import {module}: install it there, "
+            f"or write client.upload_file(...), or cloudpickle.register_pickle_by_value({module}) before the run"
+        )
+    return error
+
+
+class PickledFunction:
+    """A function that is sent as it is, so that workers need not have trioflow; it is pickled once for all calls.
+
+    Args:
+        function: one that stands in no module by its name, and uses nothing of the module that it is in.
+
+    """
+
+    __name__ = "call"
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function: Final = function
+        self._pickle: Final[bytes] = imported("cloudpickle").dumps(function)
+
+    def __reduce__(self) -> Any:
+        """Let it be loaded as the function."""
+        return pickle.loads, (self._pickle,)
+
+    def __call__(self, *args: Any) -> Any:
+        """Call it, in a worker that is a thread of this program."""
+        return self._function(*args)
+
+
+@functools.cache
+def _there() -> PickledFunction:
+    """Return what a worker is to call: it loads the function of a job, says that it begins, and calls it."""
+
+    def there(function: bytes, tells: tuple[str, int, bool], kwargs: dict[str, Any], *args: Any) -> Any:
+        import pickle
+        import sys
+        import threading
+        import time
+
+        from distributed import get_worker
+
+        topic, number, is_timed = tells
+        worker: Any = get_worker()
+
+        class Call:
+            """What `current_job()` is there."""
+
+            next = 0.0
+
+            def progress(self, fraction: float | None = None) -> None:
+                now = time.monotonic()
+                if now >= self.next or fraction == 1:
+                    self.next = now + 0.01
+                    worker.log_event(topic, (number, None if fraction is None else float(fraction)))
+
+            def __getattr__(self, name: str) -> Any:
+                raise AttributeError(
+                    f"current_job().{name}: on a cluster, current_job() can only report progress(); "
+                    f"give the function what it needs as arguments, or use a ThreadJob"
+                )
+
+        class Elsewhere:
+            """Has a stand-in for each thread of the worker; `current_job()` finds it by its name."""
+
+            def __init__(self) -> None:
+                self.calls = threading.local()
+
+            @property
+            def current(self) -> Any:
+                return getattr(self.calls, "call", None)
+
+        modules: Any = sys.modules
+        calls = modules.setdefault("trioflow: where a job is called elsewhere", Elsewhere()).calls
+        if is_timed:
+            worker.log_event(topic, (number, "begun"))
+        loaded = pickle.loads(function)
+        calls.call = Call()
+        try:
+            return loaded(*args, **kwargs)
+        finally:
+            calls.call = None
+
+    return PickledFunction(there)
+
+
+class StartEvents:
+    """What workers tell of the calls of a run, by events: starts and progress; and which calls no worker can take."""
+
+    def __init__(self, run: RunHandle) -> None:
+        self.topic: Final = f"trioflow-{os.urandom(8).hex()}"
+        self._run: Final = run
+        self._numbers: Final = itertools.count()
+        self._calls: Final[dict[int, tuple[AnyJob, ThreadEvent]]] = {}
+        self._clients: Final[set[Any]] = set()
+        self._reported: Final[set[str]] = set()
+        self._used: Final[set[Any]] = set()
+
+    def is_first(self, client: Any) -> bool:
+        """Return whether this is the first call of the run on the cluster of a client."""
+        is_first = client not in self._used
+        self._used.add(client)
+        return is_first
+
+    def expect(self, client: Any, job: AnyJob, started: ThreadEvent) -> int:
+        """Have an event set when the call of a job starts, and the job's progress noted; return the call's number."""
+        if client not in self._clients:
+            self._clients.add(client)
+            client.subscribe_topic(self.topic, self._note)
+        number = next(self._numbers)
+        self._calls[number] = job, started
+        return number
+
+    def forget(self, number: int) -> None:
+        """Hear no more of a call."""
+        self._calls.pop(number, None)
+
+    def _note(self, event: tuple[float, tuple[int, Any]]) -> None:
+        """Take in what a worker tells; it may come late, and from a call that was begun again, as a worker was lost."""
+        number, told = event[1]
+        job, started = self._calls.get(number, (None, None))
+        if job is None or started is None:
+            return
+        started.set()
+        if told != "begun":
+            with contextlib.suppress(RuntimeError):  # it has just ended
+                job.progress(told)
+
+    async def report_if_nowhere(
+        self, job: AnyJob, client: Any, resources: Mapping[str, float], workers: str | list[str] | None
+    ) -> None:
+        """Tell people, once for each demand, that the cluster has no worker for a job, which waits for one."""
+        found = await anyio.to_thread.run_sync(client.scheduler_info, abandon_on_cancel=True)
+        names = [workers] if isinstance(workers, str) else workers
+        for address, worker in found["workers"].items():
+            is_named = not names or {address, worker["name"], worker["host"]} & set(names)
+            if is_named and all(worker["resources"].get(name, 0) >= amount for name, amount in resources.items()):
+                return
+        wanted = [f"with {name}={amount:g}" for name, amount in resources.items()]
+        wanted += [f"named {' or '.join(map(str, names))}"] if names else []
+        demand = " and ".join(wanted) or "at all"
+        if demand not in self._reported:
+            self._reported.add(demand)
+            advice = "start one, or cancel the job (reported once)"
+            self._run.report(f"{job.label!r} waits: the cluster has no worker {demand}; {advice}", job)
+
+    async def close(self) -> None:
+        """Hear no more of them."""
+        for client in self._clients:
+            with contextlib.suppress(Exception):  # the cluster is gone
+                client.unsubscribe_topic(self.topic)
+
+
+class Priorities:
+    """How urgent the jobs of the schedulers of a run are: by the seconds of the longest path from each to the end."""
+
+    def __init__(self, _: RunHandle) -> None:
+        self._of: Final[dict[Scheduler, dict[AnyJob, float]]] = {}
+
+    def of(self, job: AnyJob) -> float:
+        """Return the priority of a job in its scheduler; 0 for those that were added since the run began."""
+        scheduler = job.scheduler
+        if scheduler is None:  # another job has called it
+            return 0
+        if scheduler not in self._of:
+            self._of[scheduler] = ranks_of(scheduler)
+        return self._of[scheduler].get(job, 0.0)
+
+    async def close(self) -> None:
+        """Nothing is left to do."""
+
+
+class Fetches:
+    """The values that come here: while some are on their way, those that are asked for next are gathered."""
+
+    def __init__(self, _: RunHandle) -> None:
+        self._lock: Final = threading.Lock()
+        self._asked: Final[dict[Any, list[tuple[Any, Answer]]]] = {}  # by client, as long as its loop works on them
+
+    async def fetch(self, client: Any, future: Any) -> Any:
+        """Return the value of a future that has one."""
+        answer = Answer()
+        with self._lock:
+            begins = client not in self._asked
+            self._asked.setdefault(client, []).append((future, answer))
+        if begins:
+            client.loop.add_callback(self._gather, client)
+        return await answer.get()
+
+    async def _gather(self, client: Any) -> None:
+        """Fetch what was asked for, in the event loop of the client."""
+        while True:
+            with self._lock:
+                batch, self._asked[client] = self._asked[client], []
+                if not batch:
+                    del self._asked[client]
+                    return
+            try:
+                values = await client.gather([future for future, _ in batch], asynchronous=True)
+            except Exception:  # of one of them
+                for future, answer in batch:
+                    try:
+                        answer.give(value=await client.gather(future, asynchronous=True))
+                    except Exception as error:
+                        answer.give(error=error)
+            else:
+                for (_, answer), value in zip(batch, values, strict=True):
+                    answer.give(value=value)
+
+    async def close(self) -> None:
+        """Nothing is left to do."""
+
+
+class Answer:
+    """A value that another thread gives, or an error."""
+
+    def __init__(self) -> None:
+        self._given: Final = ThreadEvent()
+        self._value: Any = None
+        self._error: BaseException | None = None
+
+    def give(self, value: Any = None, error: BaseException | None = None) -> None:
+        """Give it."""
+        self._value, self._error = value, error
+        self._given.set()
+
+    async def get(self) -> Any:
+        """Wait for it."""
+        await self._given.wait()
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+def imported(name: str) -> ModuleType:
+    """Import a module of Dask's, when it is first used."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f'{error}: install it with pip install "trioflow[dask]"', name=error.name) from None

@@ -1,0 +1,148 @@
+"""The arguments of a command: checked, filled in, and shown as a command line."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+from collections.abc import Iterable
+from typing import Any, Final
+
+from ...abc import AbstractJob, flag, label_inside, without_middle
+from ...abc import shown as shown_value
+from ._granted import granted
+from ._output_sinks import Spool
+from ._result import CommandResult
+
+REDACTED: Final = "command …"
+"""What people see of a command that is to be kept out of labels and logs."""
+LABEL_LENGTH: Final = 60
+"""Characters of the command line that a default label shows."""
+PATH_LIKE: Final[Any] = os.PathLike
+IN_MEMORY: Final[Any] = (bytes, bytearray, memoryview)
+JOB: Final[Any] = AbstractJob
+SHELL: Final = "/bin/sh"
+MANY: Final = 20
+"""Arguments at each end of a command that a label is made from."""
+
+
+def check(command: Any, shell: bool, who: str) -> tuple[Any, ...]:
+    """Return the arguments of a command that the user gave, with the jobs among them.
+
+    Raises:
+        TypeError: not a list, or something in it cannot be an argument.
+        ValueError: an empty list or line, or a NUL in an argument.
+
+    """
+    if flag(shell, "shell", who):
+        if not isinstance(command, (str, bytes, JOB)):
+            raise TypeError(f"{who}: with shell=True give the command as one string, not {shown_value(command)}")
+        if isinstance(command, (str, bytes)) and not command.strip():
+            raise ValueError(f"{who}: the command is empty: give a line for the shell")
+        command = SHELL, "-c", command
+    elif isinstance(command, (str, bytes, PATH_LIKE, JOB)) or not hasattr(command, "__iter__"):
+        is_one = isinstance(command, (str, bytes, PATH_LIKE, JOB))
+        such = f"CommandJob({shown(command).split()!r})" if is_one else f"not {shown_value(command)}"
+        raise TypeError(f"{who}: give a list, {such}, or a shell's line with shell=True")
+    arguments: tuple[Any, ...] = tuple(command)
+    if not arguments:
+        raise ValueError(f"{who}: the command is empty: give a program and its arguments")
+    for number, argument in enumerate(arguments):
+        if not isinstance(argument, (JOB, granted)):
+            text(argument, number, who)
+    if arguments[0] in ("", b""):
+        raise ValueError(f"{who}: argument 0 is empty: give the name of a program")
+    return arguments
+
+
+def text(argument: Any, number: int | str, who: str) -> str | bytes:
+    """Return one argument in the form that the system takes; a result stands for its output, as in `$(...)`."""
+    given: Any = argument
+    found: Any = argument
+    if isinstance(argument, CommandResult):
+        found = _output(argument, number, who)
+    elif isinstance(argument, (int, float)) and not isinstance(argument, bool):
+        found = str(argument)
+    elif isinstance(argument, PATH_LIKE):
+        found = os.fspath(given)  # pyright: ignore[reportUnknownVariableType]
+    if not isinstance(found, (str, bytes)):
+        raise TypeError(
+            f"{who}: argument {number} is {shown_value(argument)}, a {type(argument).__name__}: "
+            f"give a string, bytes, a path, a number, or a job whose result is one"
+        )
+    if b"\0" in os.fsencode(found):
+        raise ValueError(f"{who}: argument {number} has a NUL in it, which no program can be given")
+    return found
+
+
+def _output(result: CommandResult, number: int | str, who: str) -> bytes:
+    output = result.stdout
+    if output is None:
+        raise nothing_captured(f"{who}: argument {number}")
+    return output.rstrip(b"\n")
+
+
+def nothing_captured(what: str) -> TypeError:
+    """Return the error for the result of a command that stands where its output is needed."""
+    return TypeError(
+        f"{what} is the result of a command whose output was not captured: give that one stdout=subprocess.PIPE"
+    )
+
+
+def filled(arguments: Iterable[Any], job: AbstractJob[Any]) -> list[str | bytes]:
+    """Return the arguments in the form that the system takes."""
+    arguments = [one.text(job) if isinstance(one, granted) else one for one in arguments]
+    return [
+        argument if type(argument) is str and "\0" not in argument else text(argument, number, repr(job.label))
+        for number, argument in enumerate(arguments)
+    ]
+
+
+def checked_input(given: Any, job: AbstractJob[Any]) -> Any:
+    """Return what a command is to read; raise if the result of a job is nothing that can be read."""
+    if given is None or isinstance(given, (*IN_MEMORY, Spool, int, str, PATH_LIKE)):
+        return given
+    with contextlib.suppress(AttributeError, OSError):
+        given.fileno()  # io.BytesIO has the method but no descriptor
+        return given
+    raise TypeError(
+        f"stdin of {job.label!r}: {shown(given)}, a {type(given).__name__}: give bytes, a path, an open file, or a job"
+    )
+
+
+def line(arguments: Iterable[str | bytes], shell: bool) -> str:
+    """Return the command as a line for a shell."""
+    words = [os.fsdecode(argument) for argument in arguments]
+    return words[2] if shell else shlex.join(words)
+
+
+def whole(command: Any, shell: bool) -> str:
+    """Return a command as it was given, as a line for a shell; a job in it stands for its result."""
+    return shown(command) if shell else " ".join(map(_quoted, command))
+
+
+def label(command: Any, shell: bool, depth: int) -> str:
+    """Return the default label of a command: its command line without the middle; jobs in it are shown `depth` deep."""
+    words = (command,) if shell else tuple(command)
+    if len(words) > 2 * MANY:
+        words = (*words[:MANY], "…", *words[-MANY:])
+    return shortened(" ".join(shown(word, depth) if shell else _quoted(word, depth) for word in words))
+
+
+def shortened(text: str) -> str:
+    """Return a command line as a default label shows it: on one line, without the middle."""
+    around = 2 * LABEL_LENGTH
+    text = text if len(text) <= 2 * around else f"{text[:around]}…{text[-around:]}"
+    return without_middle(" ".join(text.split()), LABEL_LENGTH)
+
+
+def _quoted(argument: Any, depth: int | None = None) -> str:
+    text = shown(argument, depth)
+    return text if isinstance(argument, (JOB, granted)) or text == "…" else shlex.quote(text)
+
+
+def shown(argument: Any, depth: int | None = None) -> str:
+    """Return one argument; a job by its label, or, given a depth, as the default label of a job over it shows it."""
+    if isinstance(argument, JOB):
+        return f"<{argument.label if depth is None else label_inside(argument, depth)}>"
+    return os.fsdecode(argument) if isinstance(argument, (bytes, PATH_LIKE)) else str(argument)

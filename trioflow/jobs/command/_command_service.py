@@ -1,0 +1,298 @@
+"""`CommandService`: a program that serves others, such as a database, as a service.
+
+It stands on what users have: a `Service` whose function runs a `CommandJob`, and beside it what finds out that the
+program is ready. Whichever is over first decides.
+
+```
+look what is there ──► CommandJob runs ─────────────► it ends: a failure, with the end of its output
+                         └─► ready? ──► started(...)     cancelled: TERM, the grace, KILL, as every command
+                               └─► time is over: a failure that says what was waited for
+```
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from subprocess import PIPE, STDOUT
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, Unpack
+
+import anyio
+
+from ..._core.api import JobTimeout, Service, current_job
+from ...abc import JobOptions, RunHandle, callback, run_of
+from ._command_job import CommandJob
+from ._readiness import Line, Readiness, readiness, until
+from ._result import CommandError, CommandResult
+from ._spawn_options import Path, is_path
+
+if TYPE_CHECKING:
+    import pathlib
+
+    from ...abc import AbstractJob
+
+TAIL: Final = 2000
+"""Characters of its output that an error shows, and lines of it that are kept."""
+LINES: Final = 50
+
+
+class CommandService(Service[Any], keeps_time=True):
+    r"""A program that others use while it runs, such as a database, in a process and a process group of its own.
+
+    Jobs that require it start when it is ready, as `ready` finds out. It ends with the run, after the jobs that use
+    it: SIGTERM to its process group, `terminate_grace` seconds, SIGKILL. If it ends before, it has failed, at once,
+    whatever its exit code is; the error carries the end of its output.
+
+    It must be ready within its `timeout`, whose error says what it waited for, and carries the end of its output.
+    Without `timeout`, it is waited for as long as it runs. `retry` and `restarts` apply until it is ready.
+
+    The program must stay in the foreground. One that puts itself into the background seems to end at once; most have an
+    option against that, such as `nginx -g 'daemon off;'`.
+
+    Args:
+        command: the program and its arguments, as for a `CommandJob`; jobs among them are replaced by their results.
+        ready: when it is ready: `Port(5432)`, when it accepts connections; `Line("ready to accept")`, when it has
+            written a line with this text; `Succeeds(["pg_isready"])`, when this command succeeds; a `pathlib.Path`,
+            when this file is there, which was not there before, or this socket accepts connections. The result of the
+            service is the number of the port, the line, the `CommandResult`, or the path.
+        stdout: where its standard output goes, as for a `CommandJob`. Where neither stream is sent to a file, lines
+            that go nowhere else are passed on to this program's standard error, as they come.
+        stderr: the same for its standard error.
+        on_start: called with the service once its process exists, at each attempt.
+        on_line: called with the service and each line that it writes; lines are then passed on nowhere else.
+        tag: prints each line with a tag in front, as for a `CommandJob`.
+        shell, cwd, env, stdin, terminate_grace, nice, memory_limit, append: as for a `CommandJob`.
+        options: those of every job; see `AbstractJob`.
+
+    Raises:
+        TypeError, ValueError: a command or an option that makes no sense.
+        CommandError: when it runs: it could not be started, or has ended by itself.
+        JobTimeout: when it runs: it was not ready in time.
+        RuntimeError: when it runs: the port is in use already.
+
+    Example:
+        >>> import subprocess, sys
+        >>> server = CommandService(
+        ...     "echo ready; exec sleep 60", shell=True, ready=Line("ready"), timeout=10, stderr=subprocess.STDOUT
+        ... )
+        >>> client = CommandJob(["echo", "it is", server], stdout=subprocess.PIPE)
+        >>> Scheduler(server, client).run(), client.result().text
+        (True, 'it is ready\n')
+
+    """
+
+    _runs_commands: ClassVar[bool] = True
+    _says_status: ClassVar[bool] = True
+    __slots__ = ("_echoes", "_files", "_job", "_on_line", "_on_start", "_readiness", "_tail", "ready")
+
+    def __init__(
+        self,
+        command: Sequence[Any] | str | AbstractJob[Any],
+        /,
+        *,
+        ready: Readiness | pathlib.Path,
+        shell: bool = False,
+        cwd: Path | None = None,
+        env: Mapping[str, Any] | None = None,
+        stdin: bytes | Path | int | IO[Any] | AbstractJob[Any] | None = None,
+        stdout: Path | int | IO[Any] | None = None,
+        stderr: Path | int | IO[Any] | None = None,
+        terminate_grace: float = 5.0,
+        on_start: Callable[[CommandService], object] | None = None,
+        on_line: Callable[[CommandService, str], object] | None = None,
+        tag: bool | str = False,
+        nice: int | None = None,
+        memory_limit: int | None = None,
+        append: bool = True,
+        **options: Unpack[JobOptions],
+    ) -> None:
+        who = repr(options.get("label") or "CommandService")
+        callback(on_start, "on_start", who)
+        callback(on_line, "on_line", who)
+        self.ready: Final = ready
+        self._readiness: Final = readiness(ready, who)
+        self._on_start: Final = on_start
+        self._on_line: Final = on_line
+        seen = [one is None or (isinstance(one, int) and one in (PIPE, STDOUT)) for one in (stdout, stderr)]
+        self._files: Final = [one for one in (stdout, stderr) if is_path(one)]
+        if on_line is not None and not all(seen):
+            raise ValueError(f"on_line of {who}: its output goes elsewhere; leave out stdout= and stderr=")
+        if isinstance(ready, Line) and not all(seen) and not self._files:
+            raise ValueError(f"ready={ready!r} of {who}: its output goes where nobody sees it; give a path, or nothing")
+        self._echoes: Final = on_line is None and not tag and stdout is None
+        self._tail: Final[collections.deque[str]] = collections.deque(maxlen=LINES)
+        self._job: Final = CommandJob(
+            command, shell=shell, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr,
+            terminate_grace=terminate_grace, on_start=self._has_started, on_line=self._take if all(seen) else None,
+            tag=tag, nice=nice, memory_limit=memory_limit, leftovers="end", append=append,
+            label=options.get("label"), redact=options.get("redact", False),
+        )  # fmt: skip
+        options["label"] = self._job.label
+        super().__init__(_serve, command, stdin, **options)
+
+    # ---- what it is
+
+    @property
+    def command(self) -> tuple[Any, ...]:
+        """The program and its arguments, as they were given."""
+        return self._job.command
+
+    @property
+    def pid(self) -> int | None:
+        """The id of its process, and of its process group, while it runs; None before and afterwards."""
+        return self._job.pid
+
+    @property
+    def last_result(self) -> CommandResult | None:
+        """The result of its latest process, however that ended."""
+        return self._job.last_result
+
+    def command_line(self) -> str:
+        """Return the command as a line for people, whole."""
+        return self._job.command_line()
+
+    def _command_line(self) -> str:
+        return self._job.redacted_label() if self.redact else self.command_line()
+
+    def failure_group(self) -> str:
+        """Return the program."""
+        return self._job.failure_group()
+
+    def status_text(self) -> str:
+        """Return how much memory its process group takes now, as "312 MiB"; nothing where the system has no /proc."""
+        return self._job.status_text()
+
+    # ---- its output
+
+    def _has_started(self, job: CommandJob) -> None:
+        if self._on_start is not None:
+            self._on_start(self)
+
+    def _take(self, job: CommandJob, line: str) -> None:
+        self._tail.append(line)
+        self._readiness.line(line)
+        if self._on_line is not None:
+            self._on_line(self, line)
+        elif self._echoes:
+            print(line, file=sys.stderr)
+
+    def _end_of_output(self, sizes: Mapping[Any, int]) -> str:
+        """Return the end of what it has written, as far as that is seen; `sizes` are those of files before."""
+        said = "\n".join(self._tail)
+        for path, size in sizes.items():
+            with contextlib.suppress(OSError), open(path, "rb") as file:
+                file.seek(max(size, file.seek(0, os.SEEK_END) - TAIL))
+                said += file.read(TAIL).decode(errors="backslashreplace")
+        return said.strip()[-TAIL:]
+
+    # ---- running
+
+    async def _run(self, status: Any) -> None:
+        """Run the command, and report when it is ready; return only by an error.
+
+        Raises:
+            CommandError: it could not be started, or has ended.
+            JobTimeout: it was not ready in time.
+
+        """
+        run, job = run_of(self), self._job
+        self._tail.clear()
+        self._readiness.look_before()
+        sizes = {path: _size(path) for path in self._files}
+        failure: list[Exception] = []  # of what waits until it is ready
+        ready: list[bool] = []
+
+        async def get_ready() -> None:
+            try:
+                found = await self._ready_in_time(run, sizes)
+            except Exception as error:
+                failure.append(error)
+                group.cancel_scope.cancel()
+            else:
+                ready.append(True)
+                status.started(found)
+
+        ended: Exception | CommandResult | None = None
+        async with anyio.create_task_group() as group:
+            group.start_soon(get_ready)
+            try:
+                ended = await job.co_run()
+            except Exception as error:
+                ended = error
+            group.cancel_scope.cancel()
+        if failure:
+            raise failure[0]
+        if isinstance(ended, Exception) and not isinstance(ended, CommandError):
+            raise ended  # of a callback, for example
+        assert ended is not None  # otherwise a cancellation is on its way
+        raise self._early(ended, bool(ready), self._end_of_output(sizes))
+
+    async def _ready_in_time(self, run: RunHandle, sizes: Mapping[Any, int]) -> Any:
+        """Return what is ready; raise the `JobTimeout` when the time is over before."""
+        try:
+            with run.time_limit(self, "sign of being ready", cancels=True):
+                found, failure = None, None
+                async with anyio.create_task_group() as group:
+                    if self._files and isinstance(self._readiness, Line):
+                        group.start_soon(self._read_files, run, sizes)
+                    try:
+                        found = await self._readiness.wait(run)
+                    except Exception as error:
+                        failure = error  # as it is, not in a group
+                    group.cancel_scope.cancel()
+                if failure is not None:
+                    raise failure
+                return found
+        except JobTimeout as over:
+            over.add_note(f"It waited for {self._readiness}.{self._readiness.said()}")
+            if end := self._end_of_output(sizes):
+                over.add_note(f"The end of the output of {self.label!r}:\n{end}")
+            raise
+
+    async def _read_files(self, run: RunHandle, sizes: Mapping[Any, int]) -> None:
+        """Look for lines in the files that the output goes to; nothing tells when a file grows."""
+        places = dict(sizes)
+
+        def read_on() -> None:
+            for path, place in places.items():
+                with contextlib.suppress(OSError), open(path, "rb") as file:
+                    file.seek(place)
+                    *lines, _ = file.read().split(b"\n")
+                    places[path] += sum(len(line) + 1 for line in lines)
+                    for line in lines:
+                        self._readiness.line(line.decode(errors="backslashreplace"))
+
+        async def look() -> None:
+            read_on()
+
+        await until(run, look)
+
+    def _early(self, ended: CommandError | CommandResult, was_ready: bool, output: str) -> CommandError:
+        """Return the error of a service that has ended by itself."""
+        if isinstance(ended, CommandError) and ended.result is None:
+            return ended  # it was not started
+        result = ended.result if isinstance(ended, CommandError) else ended
+        assert result is not None
+        how = f"exit code {result.returncode}" if result.signal is None else f"signal {result.signal}"
+        when = "while it was in use" if was_ready else f"before it was ready, which is for {self._readiness}"
+        hint = "" if result.returncode else "; a service must stay in the foreground, and most have an option for that"
+        line = self._job.command_line()
+        what = f"the service ended {when}, with {how}{hint}"
+        return CommandError(self, line, what, result, output.encode(), "output")
+
+
+async def _serve(*_: Any, task_status: Any) -> None:
+    """Run the command of the current job: a function of the module, so that a service is not in a cycle with it."""
+    service = current_job()
+    assert isinstance(service, CommandService)
+    await service._run(task_status)
+
+
+def _size(path: Any) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0

@@ -1,0 +1,271 @@
+"""One run of one command: start it, wait for it, and leave nothing of its process group behind.
+
+```
+start ──► wait, pumping its pipes ──► it has exited: reap it with wait4
+             │ timeout, cancellation,        ▼
+             │ or a callback that raised     wait for what is left of its group, at most terminate_grace seconds
+             ▼                               ▼ the same, or the grace is over
+          SIGTERM to the group ──► terminate_grace seconds ──► SIGKILL to the group ──► empty the pipes
+```
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from typing import TYPE_CHECKING, Any, Final
+
+from ..._core.api import JobTimeout
+from ...abc import arguments_of
+from .._env_propagation import carried_beside
+from ..posix._guard import Guard
+from ..posix._process_groups import KILL_PAUSE, end_group, until_empty
+from ..posix._processes import Process, renice, spawn
+from . import _argv, _resource_limits, _start_errors
+from ._granted import filled_in
+from ._jobserver import Client, TokenPipes
+from ._result import CommandError, CommandResult
+from ._spawn_queue import SpawnQueue
+from ._streams import Streams
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ...abc import RunHandle, TimeLimit
+    from ._command_job import CommandJob
+
+
+class ProcessRun:
+    """One process of a command job, from its start until its group has ended."""
+
+    # ---- set when it starts
+    _command: list[str | bytes]
+    _input: Any
+    _began: float
+    _limit: TimeLimit
+    _streams: Streams
+    _process: Process
+    _stderr_size: int
+    _client: Client | None = None  # of a jobserver, if it has one
+    # ---- set when it has ended
+    _result: CommandResult
+
+    def __init__(self, job: CommandJob, run: RunHandle) -> None:
+        self._job: Final = job
+        self._options: Final = job._options
+        self._run: Final = run
+        self._clock: Final = run.clock
+        self._wait: Final = run.wait_readable
+        self._error: JobTimeout | None = None  # if it, or what it had left behind, was ended because its time was over
+
+    async def run(self) -> CommandResult:
+        """Start the command, and return when nothing of it is left, whatever happens.
+
+        Raises:
+            CommandError: it could not be started, or has failed and is checked.
+            JobTimeout: its time was over.
+            BaseException: the cancellation that ended it, or what a callback raised.
+
+        """
+        job = self._job
+        self._options.check_open(repr(job.label))
+        starts = self._run.shared(SpawnQueue)
+        with _resource_limits.slot(self._options.pin, self._run, job) as cpu:
+            self._prepare()
+            asked = self._clock()
+            try:
+                if await starts.start(lambda: self._start(cpu)):
+                    self._run.note_hold(job, asked)
+                with starts.running(), self._limit:
+                    await self._until_ended()
+            finally:
+                if self._client is not None:
+                    self._client.leave()
+        if self._streams.pipes.error is not None:
+            raise self._streams.pipes.error
+        if self._error is not None:
+            raise self._error
+        result = self._result
+        failure = self._options.failure(result.returncode) or self._options.missing()
+        if failure is not None:
+            written = "output" if self._options.stderr == subprocess.STDOUT else "standard error"
+            raise CommandError(job, self._line, failure, result, self._tail(), written)
+        return result
+
+    # ---- the start
+
+    def _prepare(self) -> None:
+        job = self._job
+        *arguments, stdin = arguments_of(job)
+        self._command = _argv.filled(arguments, job)
+        self._input = _argv.checked_input(job._input(stdin), job)
+
+    def _start(self, cpu: int | None) -> None:
+        job = self._job
+        self._began = self._clock()
+        self._limit = limit = self._run.time_limit(job, "output")
+        try:
+            if self._client is None and (slots := self._run.spare_slots()) is not None:
+                self._client = self._run.shared(TokenPipes).join(slots)
+            self._streams = Streams(job, self._input, limit.alive if limit.needs_signs else None)
+        except OSError as error:
+            raise CommandError(job, self._line, _start_errors.of_streams(error)) from error
+        self._stderr_size = _start_errors.size_of_file(self._options)
+        try:
+            self._process = job._process = self._spawn(cpu)
+        except OSError as error:
+            self._streams.close()
+            why = _start_errors.of_start(error, self._command, job._options, redact=job.redact)
+            # The cause has frames of subprocess only, and names the program.
+            raise CommandError(job, self._line, why) from None if job.redact else error.with_traceback(None)
+        except BaseException:
+            self._streams.close()
+            raise
+
+    def _spawn(self, cpu: int | None) -> Process:
+        options, streams = self._options, self._streams
+        command = _resource_limits.wrapped(self._command, options)
+        with _resource_limits.on_cpu(cpu):
+            return spawn(
+                self._run.shared(Guard),
+                command,
+                environment=self._environment(),
+                added=carried_beside(self._given_variable),
+                cwd=options.cwd,
+                stdin=streams.stdin,
+                stdout=streams.stdout,
+                stderr=streams.stderr,
+                kept=() if self._client is None else self._client.descriptors,
+            )
+
+    def _given_variable(self, name: str) -> str | None:
+        given = (self._options.env or {}).get(os.fsencode(name))
+        return None if given is None else os.fsdecode(given)
+
+    def _environment(self) -> Mapping[bytes, bytes] | None:
+        env, own = self._options.env, self._job._granted_env
+        found = env if env is None or not own else filled_in(env, own, self._job)
+        return found if self._client is None else self._client.environment(found)
+
+    def _begin(self) -> None:
+        """Do what has to be done once the process exists; if anything fails here, it is ended."""
+        options = self._options
+        self._streams.started(self._process.exit_descriptor)
+        if options.nice is not None:
+            try:
+                renice(self._process, options.nice)
+            except PermissionError as error:
+                raise CommandError(self._job, self._line, f"nice={options.nice} is for root only") from error
+        if options.on_start is not None:
+            options.on_start(self._job)
+
+    @property
+    def _line(self) -> str:
+        return _argv.line(self._command, self._options.shell)
+
+    # ---- the wait
+
+    async def _until_ended(self) -> None:
+        """Return when the process and its group have ended, by themselves or because they had to."""
+        is_over = False
+        try:
+            self._begin()
+            exited = await self._until_exited_in_time() or self._process.has_exited()
+            is_over = exited and self._streams.pipes.error is None and await self._until_empty()
+        finally:
+            try:
+                if not is_over:
+                    await self._cut_off()
+            finally:
+                self._finish()
+
+    async def _until_exited_in_time(self) -> bool:
+        """Wait until the process has exited; return False when its time is over, or when a sink fails."""
+        while True:
+            until = self._limit.deadline
+            if await self._until_exited(until):
+                return True
+            if self._limit.deadline <= until:
+                self._streams.pipes.pass_on()  # it was written while the loop could not turn: a sign of life
+            if self._streams.pipes.error is not None or self._limit.deadline <= until:
+                return False
+
+    async def _until_exited(self, deadline: float) -> bool:
+        return await self._streams.pipes.until_ended(self._wait, deadline)
+
+    async def _until_empty(self) -> bool:
+        """Wait for what the command, which has exited by itself, has left in its group; False if it is to be ended."""
+        self._reap()
+        if not self._process.has_left_others():
+            return True
+        if self._options.leftovers == "end":
+            return False
+        grace_ends = self._clock() + self._options.terminate_grace
+        return await until_empty(self._run, self._process, min(grace_ends, self._limit.end), self._pause)
+
+    # ---- the end
+
+    async def _cut_off(self) -> None:
+        """End the process and its group: SIGTERM, the grace, SIGKILL; whatever is cancelled meanwhile."""
+        process = self._process
+        grace_ends = self._clock() + self._options.terminate_grace
+        self._streams.pipes.ending = True
+        self._error = self._time_over()
+        self._job._terminate(process)
+        process.signal(signal.SIGCONT)  # a stopped process could not obey
+        ended = process.returncode is not None or await self._outlive(grace_ends)
+        if ended and process.returncode is None:
+            self._reap()
+        if not ended or not await end_group(self._run, process, grace_ends, self._pause):
+            self._run.report(f"{self._job.label!r}: {_start_errors.not_ours(process.pid)}", self._job)
+
+    def _time_over(self) -> JobTimeout | None:
+        """Return the error about the time that is over; it is not used if something else ends the command."""
+        job, limit = self._job, self._limit
+        if not self._process.has_exited():
+            return limit.error() if limit.is_over else None
+        if job.timeout is None or self._clock() < limit.end:
+            return None
+        return JobTimeout(job, job.timeout)  # for what it has left behind
+
+    async def _outlive(self, grace_ends: float) -> bool:
+        """Wait until the process has exited; kill it when the grace is over; False if this is not allowed."""
+        until = grace_ends
+        while not await self._run.outlast(lambda until=until: self._until_exited(until)):  # type: ignore[misc]
+            if not self._process.signal(signal.SIGKILL):
+                return False
+            until = self._clock() + KILL_PAUSE
+        return True
+
+    def _reap(self) -> None:
+        try:
+            self._process.reap()
+        except ChildProcessError as error:
+            raise CommandError(self._job, self._line, _start_errors.REAPED) from error
+
+    async def _pause(self, until: float) -> None:
+        await self._streams.pipes.until(self._wait, until)
+        await self._run.sleep_until(until)
+
+    def _finish(self) -> None:
+        """Release what the process used, and keep its result."""
+        self._process.forget()
+        self._streams.close()
+        self._job._process = None
+        if self._process.returncode is not None:
+            self._result = self._job._latest = self._new_result()
+
+    # ---- its result
+
+    def _new_result(self) -> CommandResult:
+        process, streams = self._process, self._streams
+        assert process.returncode is not None
+        assert process.usage is not None
+        elapsed = self._clock() - self._began
+        kept = streams.kept("stdout"), streams.kept("stderr")
+        return CommandResult(process.returncode, elapsed, process.usage, *kept, process.own_peak, process.pid)
+
+    def _tail(self) -> bytes | None:
+        """Return the end of its standard error, if that can be found."""
+        return _start_errors.tail(self._result, self._options, self._stderr_size)

@@ -1,0 +1,117 @@
+"""What a command may use: its CPU, its priority, its memory. None of this runs Python code between fork and exec."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import heapq
+import os
+import shutil
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from ...abc import AbstractJob, RunHandle
+    from ._spawn_options import CommandOptions
+
+ULIMIT: Final = 'ulimit -v "$0" && exec "$@"'
+
+
+class Slots:
+    """The places in a window that hold a command, from 1; the lowest free one is taken."""
+
+    __slots__ = ("_free", "_last")
+
+    def __init__(self) -> None:
+        self._free: Final[list[int]] = []
+        self._last = 0
+
+    def take(self) -> int:
+        """Return the lowest place that is free."""
+        if self._free:
+            return heapq.heappop(self._free)
+        self._last += 1
+        return self._last
+
+    def give_back(self, place: int) -> None:
+        """Free a place."""
+        heapq.heappush(self._free, place)
+
+
+class Windows:
+    """The places in the windows of all schedulers of an outermost run."""
+
+    def __init__(self, _: RunHandle) -> None:
+        """Begin with none."""
+        self._by_scheduler: Final[dict[Any, Slots]] = {}
+
+    def of(self, job: AbstractJob[Any]) -> Slots:
+        """Return those of the job's scheduler; a job that another one calls has none, and shares those for None."""
+        return self._by_scheduler.setdefault(job.scheduler, Slots())
+
+    async def close(self) -> None:
+        """Nothing is left to do."""
+
+
+@contextlib.contextmanager
+def _pinned(run: RunHandle, job: AbstractJob[Any]) -> Generator[int]:
+    slots = run.shared(Windows).of(job)
+    place = slots.take()
+    try:
+        cpus = sorted(os.sched_getaffinity(0))
+        yield cpus[(place - 1) % len(cpus)]
+    finally:
+        slots.give_back(place)
+
+
+_NOWHERE: Final = contextlib.nullcontext()
+
+
+def slot(pin: str | None, run: RunHandle, job: AbstractJob[Any]) -> contextlib.AbstractContextManager[int | None]:
+    """Hold a place in the window of a job while a command runs, and give its CPU; None if it is not pinned."""
+    return _NOWHERE if pin is None else _pinned(run, job)
+
+
+def on_cpu(cpu: int | None) -> contextlib.AbstractContextManager[None]:
+    """Pin what is started meanwhile to this CPU: a child inherits the affinity of the thread that spawns it."""
+    return _NOWHERE if cpu is None else _bound_to(cpu)
+
+
+@contextlib.contextmanager
+def _bound_to(cpu: int) -> Generator[None]:
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def wrapped(command: list[str | bytes], options: CommandOptions) -> Sequence[str | bytes]:
+    """Return what to start for a command: if its memory is limited, a shell that sets the limit and then becomes it.
+
+    A limit set from outside would come too late for what the program does first.
+
+    Raises:
+        OSError: there is no such program. The shell would report this in words of its own.
+
+    """
+    if options.memory_limit is None:
+        return command
+    _check_program(os.fsdecode(command[0]), options)
+    return ["/bin/sh", "-c", ULIMIT, str(max(1, options.memory_limit // 1024)), *command]
+
+
+def _check_program(program: str, options: CommandOptions) -> None:
+    if "/" in program:
+        path: str | None = os.path.join(os.fsdecode(options.cwd or "."), program)
+    else:
+        path = shutil.which(program, path=_path_variable(options))
+    if path is None or not os.path.exists(path):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program)
+    if not (os.path.isfile(path) and os.access(path, os.X_OK)):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), program)
+
+
+def _path_variable(options: CommandOptions) -> Any:
+    return None if options.env is None else os.fsdecode(options.env.get(b"PATH", b""))

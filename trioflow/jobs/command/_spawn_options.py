@@ -1,0 +1,228 @@
+"""The options of `CommandJob`: checked once, when the job is made."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+
+from ..._core.api.journals import Depfile, Optional
+from ...abc import callback, duration, file_path, flag, is_among, shown
+from ..posix._processes import check_limits
+from . import _exit_codes
+from ._argv import IN_MEMORY
+from ._granted import granted
+
+if TYPE_CHECKING:
+    from ._command_job import CommandJob
+
+    Callback = Callable[[CommandJob], object]
+    OnLine = Callable[[CommandJob, str], object]
+
+Pin = Literal["slot"]
+Leftovers = Literal["wait", "end"]
+Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
+SPECIAL: Final = (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)
+LARGEST_DESCRIPTOR: Final = 1 << 31
+"""Descriptors are a C `int`."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandOptions:
+    """The options of one command; see `CommandJob`."""
+
+    shell: bool = False
+    cwd: Any = None
+    env: Mapping[bytes, bytes] | None = None
+    stdin: Any = None
+    stdout: Any = None
+    stderr: Any = None
+    allowed: frozenset[int] | None = _exit_codes.ZERO  # see `_exits`
+    terminate_grace: float = 5.0
+    on_start: Callback | None = None
+    on_line: OnLine | None = None
+    tag: bool | str = False
+    nice: int | None = None
+    memory_limit: int | None = None
+    pin: Pin | None = None
+    leftovers: Leftovers = "wait"
+    reads: tuple[Path | Depfile, ...] = ()
+    writes: tuple[Path | Optional, ...] = ()
+    append: bool = True
+
+    def failure(self, returncode: int) -> str | None:
+        """Return in words how a command has ended, if that is not a success."""
+        return _exit_codes.failure(self.allowed, returncode)
+
+    @property
+    def goes_by_lines(self) -> bool:
+        """Whether the output is passed on line by line, as it comes."""
+        return self.on_line is not None or bool(self.tag)
+
+    def validate(self, who: str) -> None:
+        """Check what the user gave to the job called `who`.
+
+        Raises:
+            TypeError, ValueError: an option that makes no sense; the error names it.
+
+        """
+        duration(self.terminate_grace, "terminate_grace", who)
+        for name in ("on_start", "on_line"):
+            callback(getattr(self, name), name, who)
+        if not is_among(self.pin, (None, *get_args(Pin))):
+            raise ValueError(f"pin={shown(self.pin)} of {who}: choose 'slot', or None")
+        if not is_among(self.leftovers, get_args(Leftovers)):
+            choices = " or ".join(map(repr, get_args(Leftovers)))
+            raise ValueError(f"leftovers={shown(self.leftovers)} of {who}: choose {choices}")
+        if self.pin is not None and not hasattr(os, "sched_setaffinity"):
+            raise ValueError(f"pin={shown(self.pin)} of {who}: this system cannot bind a process to a CPU")
+        flag(self.append, "append", who)
+        if not isinstance(self.tag, (bool, str)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"tag={shown(self.tag)} of {who}: give True, False, or a template such as '{{label}}: '")
+        check_limits(self.nice, self.memory_limit, who)
+        if self.cwd is not None and not isinstance(self.cwd, bytes):
+            file_path(self.cwd, "cwd", who)
+        readable = (
+            self.stdin is None or type(self.stdin) is int or isinstance(self.stdin, IN_MEMORY) or is_path(self.stdin)
+        )
+        if not readable and not hasattr(self.stdin, "fileno"):
+            raise TypeError(f"stdin={shown(self.stdin)} of {who}: give bytes, a path, an open file, or a job")
+        if isinstance(self.stdin, int) and self.stdin in (subprocess.PIPE, subprocess.STDOUT):
+            raise ValueError(f"stdin of {who}: give what it is to read: bytes, a path, an open file, or a job")
+        for name, kind in (("reads", Depfile), ("writes", Optional)):
+            for one in getattr(self, name):
+                if not is_path(one.path if isinstance(one, kind) else one):
+                    raise TypeError(f"{name}={shown(one)} of {who}: give a list of paths")
+        self._check_output("stdout", self.stdout, who)
+        self._check_output("stderr", self.stderr, who)
+
+    def check_open(self, who: str) -> None:
+        """Check before a start that the files that the user gave are still open.
+
+        Raises:
+            ValueError: one is closed; the error names the option.
+
+        """
+        for name in ("stdin", "stdout", "stderr"):
+            if getattr(getattr(self, name), "closed", False) is True:
+                raise ValueError(f"{name} of {who} is a closed file: keep it open until the job has ended")
+
+    def missing(self) -> str | None:
+        """Return in words which file the command should have written, and has not; None if all are there."""
+        for one in (*self.writes, *(one.path for one in self.reads if isinstance(one, Depfile))):
+            if not isinstance(one, Optional) and not os.path.exists(one):
+                return f"it has not written {os.fsdecode(one)!r}"
+        return None
+
+    def files_read(self) -> list[Path | Depfile]:
+        """Return what it reads, with the file that the standard input comes from, if that has a name."""
+        named = [
+            Depfile(one.path, self.cwd) if isinstance(one, Depfile) and one.cwd is None else one for one in self.reads
+        ]
+        return [*named, self.stdin] if is_path(self.stdin) else named
+
+    def files_written(self) -> list[Path]:
+        """Return the files that the standard output and error go to, as far as these have names."""
+        return [one for one in (self.stdout, self.stderr) if is_path(one)]
+
+    def streams_for_journal(self) -> tuple[Any, list[str | None]]:
+        """Return what the standard input is, and the kinds of places that output goes to, if it is told where.
+
+        Files do not count by their names here, but as read and written.
+        """
+        kinds = [_kind_of_output(one) for one in (self.stdout, self.stderr)]
+        return None if is_path(self.stdin) else self.stdin, kinds if any(kinds) else []
+
+    def _check_output(self, name: str, given: Any, who: str) -> None:
+        if isinstance(given, (bytes, bool)) or not (
+            given is None or is_path(given) or isinstance(given, int) or hasattr(given, "write")
+        ):
+            raise TypeError(
+                f"{name}={shown(given)} of {who}: "
+                "give a path, an open file, None, or subprocess.PIPE, DEVNULL or STDOUT"
+            )
+        if is_path(given):
+            file_path(given, name, who)
+        if isinstance(given, int) and not min(SPECIAL) <= given < LARGEST_DESCRIPTOR:
+            raise ValueError(f"{name}={shown(given)} of {who}: there is no such descriptor")
+        if name == "stdout" and isinstance(given, int) and given == subprocess.STDOUT:
+            raise ValueError(f"stdout=STDOUT of {who}: this is for stderr, which then goes where stdout goes")
+        if self.goes_by_lines and not (given is None or given in SPECIAL):
+            raise ValueError(
+                f"{name}={shown(given)} of {who}: with on_line or tag, output is handed over line by line; "
+                f"leave {name} out, or give PIPE to capture it as well"
+            )
+
+
+def environment(env: Mapping[Any, Any] | None, who: str) -> dict[bytes, bytes] | None:
+    """Return an environment in the form that the system takes, without what is granted.
+
+    Raises:
+        TypeError, ValueError: a name or value that cannot be in an environment.
+
+    """
+    if env is None:
+        return None
+    if not isinstance(env, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"env of {who}: found {type(env).__name__}; give a dict of names and values, or None")
+    if _is_ready(env):
+        return dict(env)
+    found: dict[bytes, bytes] = {}
+    for name, value in env.items():
+        if isinstance(value, granted):
+            value = ""
+        try:
+            key, text = os.fsencode(name), os.fsencode(value)
+        except TypeError:
+            raise TypeError(f"env of {who}: {name!r}: {shown(value)}; names and values must be strings") from None
+        if b"=" in key or b"\0" in key + text or not key:
+            raise ValueError(f"env of {who}: {name!r}: {shown(value)}; no NUL can be in either, and no '=' in a name")
+        found[key] = text
+    return found
+
+
+def _is_ready(env: Mapping[Any, Any]) -> bool:
+    """Return whether there is nothing but bytes that may be in an environment.
+
+    A batch gives each command the same hundred variables. To look at them one by one took a fifth of its CPU time.
+    """
+    if not {*map(type, env), *map(type, env.values())} <= {bytes} or b"" in env:
+        return False
+    names, values = b"".join(env), b"".join(env.values())
+    return b"=" not in names and b"\0" not in names and b"\0" not in values
+
+
+def granted_in(env: Mapping[Any, Any] | None) -> dict[bytes, granted]:
+    """Return the variables of an environment that are granted when the command starts."""
+    if not env or granted not in map(type, env.values()):
+        return {}
+    return {os.fsencode(name): value for name, value in env.items() if isinstance(value, granted)}
+
+
+def paths(given: Any, name: str, who: str) -> tuple[Any, ...]:
+    """Return paths as a tuple; one alone may stand for itself.
+
+    Raises:
+        TypeError: it is neither a path nor a list.
+
+    """
+    if is_path(given) or isinstance(given, (Depfile, Optional)):
+        return (given,)
+    if isinstance(given, bytes) or not isinstance(given, Iterable):
+        raise TypeError(f"{name}={shown(given)} of {who}: give a list of paths")
+    return tuple(given)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+
+
+def is_path(given: Any) -> bool:
+    """Return whether this names a file."""
+    return isinstance(given, (str, os.PathLike))
+
+
+def _kind_of_output(given: Any) -> str | None:
+    if given is None:
+        return None
+    if isinstance(given, int) and given in SPECIAL:
+        return {subprocess.PIPE: "PIPE", subprocess.DEVNULL: "DEVNULL", subprocess.STDOUT: "STDOUT"}[given]
+    return "path" if is_path(given) else "file"

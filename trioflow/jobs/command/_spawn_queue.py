@@ -1,0 +1,122 @@
+"""The starts of a run's commands: while the system has no room for one more, they wait until others have ended."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import errno
+import os
+import resource
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from ..posix import _processes
+from ._result import CommandError
+from ._start_errors import FULL
+
+if TYPE_CHECKING:
+    from ...abc import RunHandle
+
+SPARE: Final = 24
+"""Descriptors that are left to the rest of this program. To start a command takes up to half of them."""
+
+
+class SpawnQueue:
+    """Starts commands, in the order in which they asked, as far as the system has room for them.
+
+    A start that fails for want of descriptors, processes or memory is tried again when another command has ended. It
+    fails for good only if no other command of the run is there to wait for.
+    """
+
+    def __init__(self, run: RunHandle) -> None:
+        """Begin with no command."""
+        self._run: Final = run
+        self._running = 0
+        self._waiting: Final[collections.deque[anyio.Event]] = collections.deque()
+        self._has_warned = False
+
+    @contextlib.contextmanager
+    def running(self) -> Generator[None]:
+        """Count one more command, which has just started, during the block."""
+        self._running += 1
+        try:
+            yield
+        finally:
+            self._running -= 1
+            self._call_next()
+
+    async def start(self, start: Callable[[], None]) -> bool:
+        """Call `start()`, which raises what keeps the command from starting; if that is want of room, wait for room.
+
+        Return whether it has waited.
+
+        Raises:
+            CommandError: what it raised last.
+
+        """
+        has_waited = bool(self._waiting)
+        if has_waited:
+            await self._wait(at_end=True)
+        try:
+            while (lack := self._lack(start)) is not None:
+                has_waited = True
+                self._warn(lack)
+                await self._wait(at_end=False)
+        finally:
+            self._call_next()  # there may be room for more than one
+        return has_waited
+
+    def _lack(self, start: Callable[[], None]) -> str | None:
+        """Call `start()`; return what the system has too little of if the command has to wait, and else None."""
+        if self._running and not has_room() and not _processes.raise_limit():
+            return FULL[errno.EMFILE]
+        try:
+            start()
+        except CommandError as error:
+            number = getattr(error.__cause__, "errno", None)
+            if number == errno.EMFILE and _processes.raise_limit():
+                return self._lack(start)
+            if number not in FULL or not self._running:
+                raise
+            return FULL[number]
+        return None
+
+    def _warn(self, lack: str) -> None:
+        if not self._has_warned:
+            self._has_warned = True
+            number = self._running
+            runs = "1 command runs" if number == 1 else f"{number} commands run"
+            self._run.report(f"{runs}, and others wait until one has ended: {lack}")
+
+    async def _wait(self, *, at_end: bool) -> None:
+        event = anyio.Event()
+        add = self._waiting.append if at_end else self._waiting.appendleft
+        add(event)
+        try:
+            await event.wait()
+        except BaseException:
+            if event in self._waiting:
+                self._waiting.remove(event)
+            else:
+                self._call_next()
+            raise
+
+    def _call_next(self) -> None:
+        if self._waiting:
+            self._waiting.popleft().set()
+
+    async def close(self) -> None:
+        """Let commands of later runs have the limit that this program had before."""
+        _processes.restore_limit()
+
+
+def has_room() -> bool:
+    """Return whether some more descriptors are allowed than a command needs."""
+    try:
+        lowest = os.dup(0)
+    except OSError as error:
+        return error.errno == errno.EBADF  # this program has no standard input
+    os.close(lowest)
+    return lowest + SPARE <= resource.getrlimit(resource.RLIMIT_NOFILE)[0]

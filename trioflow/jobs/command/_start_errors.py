@@ -1,0 +1,122 @@
+"""Why a command could not be started, and what to do about it; and the end of a command's standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from ._spawn_options import is_path
+
+if TYPE_CHECKING:
+    from ._result import CommandResult
+    from ._spawn_options import CommandOptions
+
+TAIL: Final = 2000
+"""Bytes of the standard error that a `CommandError` shows."""
+REAPED: Final = (
+    "nobody knows how it ended: this program ignores SIGCHLD, or something in it waits for any child, and took its "
+    "exit code; let that wait for its own children only"
+)
+FULL: Final = {
+    errno.EAGAIN: "no more processes are allowed (ulimit -u): run fewer commands at once",
+    errno.ENOMEM: "there is not enough memory to start one: run fewer commands at once",
+    errno.EMFILE: "no more open files are allowed (ulimit -n): run fewer commands at once",
+    errno.ENFILE: "the system has no more open files: run fewer commands at once",
+}
+"""What the system has too little of, for each error that says so."""
+
+
+def not_ours(group: int) -> str:
+    """Say that a command could not be ended."""
+    return (
+        f"the process group {group} cannot be ended, because it belongs to another user (sudo?), and goes on running; "
+        f"let what changes the user set a time limit of its own, as in: sudo timeout 60 COMMAND"
+    )
+
+
+def of_streams(error: OSError) -> str:
+    """Say why a standard stream could not be opened."""
+    if error.errno in FULL:
+        return f"not started: {FULL[error.errno]}"
+    if error.filename is None:
+        return f"not started: {error}"
+    return f"not started: {error.filename!r} cannot be opened for it: {error.strerror}"
+
+
+def of_start(error: OSError, command: Sequence[str | bytes], options: CommandOptions, *, redact: bool) -> str:
+    """Say why a program could not be started or watched; with `redact` without its name, and those of variables."""
+    if isinstance(error, ChildProcessError):
+        return REAPED
+    return "not started: " + (_of_start(error, command, options, redact) or f"{error.strerror}")
+
+
+def _of_start(error: OSError, command: Sequence[str | bytes], options: CommandOptions, redact: bool) -> str | None:
+    program, cwd = os.fsdecode(command[0]), options.cwd
+    shown, such = ("the program", "such program") if redact else (repr(program), f"program {program!r}")
+    if not program:
+        return "the name of the program is empty"
+    if error.errno in FULL:
+        return FULL[error.errno]
+    if error.errno == errno.E2BIG:
+        return _too_long(command, options.env, redact)
+    if cwd is not None and error.filename is not None and os.fsdecode(error.filename) == os.fsdecode(cwd):
+        return f"cwd={os.fsdecode(cwd)!r}: {error.strerror}"
+    if error.errno == errno.ENOENT:
+        if os.path.exists(os.path.join(os.fsdecode(cwd or "."), program)) and "/" in program:
+            return f"{shown} is there, but the interpreter in its first line (#!) is not"
+        return f"there is no {such}: look at its spelling" + (", or at PATH" if "/" not in program else "")
+    if error.errno == errno.EACCES and "/" in program and os.path.isdir(os.path.join(os.fsdecode(cwd or "."), program)):
+        return f"{shown} is a directory, not a program"
+    if error.errno == errno.EACCES:
+        return f"{shown} is not executable: it needs chmod +x, or its interpreter in front"
+    if error.errno == errno.ENOEXEC:
+        return f"{'it' if redact else shown} is not a program: a script's first line must be like #!/bin/sh"
+    return None
+
+
+def _too_long(command: Sequence[str | bytes], environment: Mapping[bytes, bytes] | None, redact: bool) -> str:
+    variables = os.environb if environment is None else environment
+    sizes = {f"argument {number}": len(os.fsencode(argument)) for number, argument in enumerate(command)}
+    sizes |= {f"variable {os.fsdecode(name)!r}": len(name) + len(value) for name, value in variables.items()}
+    longest = max(sizes, key=sizes.__getitem__)
+    shown = "a variable" if redact and longest.startswith("variable") else longest
+    return (
+        f"its arguments and environment are too long: {sum(sizes.values())} bytes, {sizes[longest]} of them in "
+        f"{shown}; hand over much data by a file, or by stdin="
+    )
+
+
+def size_of_file(options: CommandOptions) -> int:
+    """Return the size of the file that gets the standard error, before the command starts."""
+    if options.allowed is not None and (path := _path_of_stderr(options)) is not None:
+        with contextlib.suppress(OSError):
+            return os.stat(path).st_size
+    return 0
+
+
+def tail(result: CommandResult, options: CommandOptions, start: int) -> bytes | None:
+    """Return the end of the standard error if it was captured, or went to a file: of what was written after `start`."""
+    merged = options.stderr == subprocess.STDOUT
+    kept = result._stdout if merged else result._stderr
+    if kept is not None:
+        with result.open("stdout" if merged else "stderr") as file:
+            file.seek(max(0, len(kept) - TAIL))
+            return file.read(TAIL)
+    path = _path_of_stderr(options)
+    if path is None:
+        return None
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(start, end - TAIL))
+        return file.read(TAIL)
+    return None
+
+
+def _path_of_stderr(options: CommandOptions) -> Any:
+    given = options.stdout if options.stderr == subprocess.STDOUT else options.stderr
+    name = given if is_path(given) else getattr(given, "name", None)
+    return name if is_path(name) else None  # a nameless file has a number as its name

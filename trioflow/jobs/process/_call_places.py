@@ -1,0 +1,81 @@
+"""`Scheduler(processes=)`: where ProcessJobs are called, and the number of worker processes of this machine."""
+
+from __future__ import annotations
+
+import abc
+import os
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
+
+from ...abc import declare_run_resource, outwards, shown
+
+if TYPE_CHECKING:
+    from ...abc import AbstractJob, FunctionJob
+
+    Processes: TypeAlias = "Executor | CallPlace | int | Literal['local'] | None"
+
+LOCAL: Final = "local"
+"""What a nested scheduler is given to have worker processes of this machine, whatever those around it have."""
+
+
+WORKERS: Final = "worker processes"
+"""The resource that a ProcessJob needs of its run, where a worker process of this machine makes its call."""
+
+
+def usable_cpus() -> int:
+    """Return the number of CPUs that this program may use, or of all, if the system does not say."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+declare_run_resource(WORKERS, usable_cpus)
+
+
+class CallPlace(abc.ABC):
+    """A place for the calls of ProcessJobs that knows more than an executor does, such as a Dask cluster."""
+
+    @abc.abstractmethod
+    async def call(self, job: FunctionJob[Any]) -> Any:
+        """Have the call of a job made, in its `co_run`, and return its value, or an `RemoteValue`."""
+
+
+class RemoteValue(abc.ABC):
+    """A result that stays where it was made."""
+
+    @abc.abstractmethod
+    def fetch(self, label: str) -> Any:
+        """Return the value of the job with this label, however long it takes to come."""
+
+
+def checked(given: Any, what: str) -> Processes:
+    """Return what may be given as `processes=`.
+
+    Args:
+        given: what was given.
+        what: the option and whose it is, for the error.
+
+    Raises:
+        TypeError: it is no place for calls.
+        ValueError: it is a number of processes below 1.
+
+    """
+    if given is None or isinstance(given, (Executor, CallPlace)) or (type(given) is str and given == LOCAL):
+        return given  # type: ignore[return-value]
+    if isinstance(given, int) and not isinstance(given, bool):
+        if given < 1:
+            raise ValueError(f"{what} is {given}: give 1 or more worker processes, or leave it out for one a CPU")
+        return given
+    if hasattr(cast(Any, type(given)), "get_executor"):
+        raise TypeError(f"{what} is {shown(given)}: write trioflow.dask.Cluster(client), with a distributed.Client")
+    raise TypeError(
+        f"{what} is {shown(given)}: give an executor (concurrent.futures.Executor), a trioflow.dask.Cluster, "
+        f"a number of worker processes, {LOCAL!r}, or None"
+    )
+
+
+def place_of(job: AbstractJob[Any]) -> Executor | CallPlace | None:
+    """Return where the call of a ProcessJob is made; None for the worker processes of this machine."""
+    for scheduler in outwards(job):
+        given: Any = getattr(scheduler, "processes", None)
+        if given is not None:
+            return None if given == LOCAL or isinstance(given, int) else given
+    return None

@@ -1,0 +1,282 @@
+"""`ProcessJob`: a Python function in a worker process, as a job."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, cast, overload
+
+from ...abc import FunctionJob, JobOptions, Look, call_of, carried, name_of, need_of_run, run_of
+from .. import T
+from .._executor import call_in
+from .._pickling import MainRejectingPickler, sendable, unpicklable
+from ..posix._processes import check_limits
+from . import _worker_main
+from ._call_places import LOCAL, WORKERS, RemoteValue, place_of
+from ._worker_pool import WorkerDied, WorkerPool, has_main_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..._core.api.typed import (
+        A,
+        B,
+        C,
+        Given,
+        GivenJob,
+        PlainFunction1,
+        PlainFunction2,
+        PlainFunction3,
+        TakesIterable,
+    )
+    from ...abc import RunHandle
+
+D = TypeVar("D")
+
+DIED: Final = 1.0
+"""Seconds that a worker which has closed its socket has to end by itself, before it is killed."""
+
+
+class ProcessOptions(JobOptions, total=False):
+    """The keyword options of a `ProcessJob`, with those of every job."""
+
+    memory_limit: int | None
+    nice: int | None
+
+
+class ProcessJob(
+    FunctionJob[T],
+    look=Look("process", "component", place=4),
+    calls_in="a process of its own",
+    keeps_time=True,
+    cannot_be_interrupted="what processes= has taken cannot be interrupted; a worker process of this machine is killed",
+):
+    """A Python function with its arguments, called in a worker process: of this machine, or where its scheduler says.
+
+    `Scheduler(processes=...)` chooses the place, for nested schedulers too: an executor, as for an `ExecutorJob`, or a
+    `trioflow.dask.Cluster`. Without it, what follows holds.
+
+    A run has at most one worker process for each CPU, or `processes=N` of them; a job that waits for one is SCHEDULED.
+    The process and its whole process group are killed when the job is cancelled or its time is over. Otherwise the
+    process is used for further jobs of the run and ends with the run, so a function may see what an earlier one has
+    left in its module. On Linux, one new interpreter for each run, the server, forks the processes; elsewhere each is a
+    new interpreter. The function, its arguments and its result are pickled. The worker must be able to import the
+    function by its name. It imports this program's main module under another name, so whatever must run only once
+    belongs below `if __name__ == "__main__":`. The server imports only what the program has named by
+    `multiprocessing.set_forkserver_preload`. In the worker, `current_job()` is not this job, but an object that can
+    report its `progress`, up to a hundred times a second.
+
+    What the function raises arrives with its type, its arguments and its attributes, but for those that cannot be
+    pickled, which a note names. A type that cannot be found by its name becomes a RuntimeError with its name and text.
+
+    Args:
+        function: a plain function, defined at the top level of a module.
+        args: positional arguments of the call; jobs among them are replaced by their results, see `Job`.
+        kwargs: keyword arguments of the call; the same holds for jobs among them.
+        memory_limit: bytes of address space that the process may have during the call, and each process that it starts
+            (RLIMIT_AS); more is a MemoryError in the function. Python itself and what is imported need some hundred
+            millions of them.
+        nice: how much lower the priority of its process is than this program's, up to 19; only root may give less than
+            0. Such a process serves only jobs with the same `nice`.
+        options: those of every job; see `AbstractJob`. A timeout counts from the start of the job, which may have to
+            start a process first. The first one of a run takes some 100 ms, and what the main module takes to import.
+            In an executor it counts as for an `ExecutorJob`, and on a cluster as for a `DaskJob`.
+
+    Raises:
+        TypeError: an async function (`Job` runs those), or something that is not callable; when the job runs,
+            something that cannot be pickled, which the error names.
+        ValueError: an option out of its range; before a run, a `memory_limit` or `nice` where `processes` is not this
+            machine.
+        RuntimeError: when the job runs, the process has died, or the function called sys.exit().
+        OSError: when the job runs, no more processes or descriptors are allowed, or a `nice` below 0.
+
+    Example:
+        >>> job = ProcessJob(sum, [1, 2, 3])
+        >>> Scheduler(job).run()
+        True
+        >>> job.result()
+        6
+
+    """
+
+    __slots__ = ("_memory_limit", "_nice", "_process")
+
+    # Type checkers compare up to three arguments with the function's parameters; a job may stand for a value.
+    @overload
+    def __init__(
+        self,
+        function: type[T],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any] | None = None,
+        **options: Unpack[ProcessOptions],
+    ) -> None: ...
+    @overload
+    def __init__(self, function: Callable[[], T], /, **options: Unpack[ProcessOptions]) -> None: ...
+    @overload
+    def __init__(
+        self, function: TakesIterable[T], a: Iterable[Any] | GivenJob[Any], /, **options: Unpack[ProcessOptions]
+    ) -> None: ...
+    @overload
+    def __init__(self, function: PlainFunction1[A, T], a: Given[A], /, **options: Unpack[ProcessOptions]) -> None: ...
+    @overload
+    def __init__(
+        self, function: PlainFunction2[A, B, T], a: Given[A], b: Given[B], /, **options: Unpack[ProcessOptions]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        function: PlainFunction3[A, B, C, T],
+        a: Given[A],
+        b: Given[B],
+        c: Given[C],
+        /,
+        **options: Unpack[ProcessOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        function: Callable[..., T],
+        a: Any,
+        b: Any,
+        c: Any,
+        d: Any,
+        /,
+        *args: Any,
+        **options: Unpack[ProcessOptions],
+    ) -> None: ...
+    @overload
+    def __init__(
+        self, function: Callable[..., T], /, *args: Any, kwargs: Mapping[str, Any], **options: Unpack[ProcessOptions]
+    ) -> None: ...
+    def __init__(
+        self,
+        function: Callable[..., T],
+        /,
+        *args: Any,
+        kwargs: Mapping[str, Any] | None = None,
+        memory_limit: int | None = None,
+        nice: int | None = None,
+        **options: Unpack[JobOptions],
+    ) -> None:
+        check_limits(nice, memory_limit, repr(options.get("label") or name_of(function)))
+        self._memory_limit: Final = memory_limit
+        self._nice: Final = nice
+        self._process: int | None = None
+        super().__init__(function, args, kwargs, options)
+
+    @property
+    def pid(self) -> int | None:
+        """The id of its process while it runs; None before and afterwards."""
+        return self._process
+
+    def check_before_run(self) -> None:
+        """Need a worker process of this machine; or refuse what only that can keep, where another place makes the call.
+
+        Raises:
+            ValueError: `memory_limit` or `nice` was given.
+
+        """
+        place = place_of(self)
+        need_of_run(self, WORKERS, 0 if self.forever or place is not None else 1)
+        given = f"memory_limit={self._memory_limit}" if self._memory_limit is not None else f"nice={self._nice}"
+        if (self._memory_limit is not None or self._nice is not None) and place is not None:
+            raise ValueError(
+                f"{self.label!r} has {given}, which only worker processes of this machine can keep, and processes= is "
+                f"{place!r}: leave it out, or put the job into a nested Scheduler(processes={LOCAL!r})"
+            )
+
+    @overload
+    def result(self) -> T: ...
+    @overload
+    def result(self, *, default: D) -> T | D: ...
+    def result(self, **given: Any) -> Any:
+        """Return what the job returned, or raise why it has no result, as that of every job does.
+
+        A value that has stayed on a cluster comes here now, and again with each call.
+
+        Args:
+            given: perhaps `default`, which is returned if the job has no result.
+
+        Raises:
+            BaseException: as `AbstractJob.result`.
+            RuntimeError: the value had stayed on a cluster, which does not have it any more.
+
+        """
+        found = super().result(**given)
+        return found.fetch(self.label) if isinstance(found, RemoteValue) else found
+
+    async def co_run(self) -> T:
+        """Call the function in a worker process, or where the `processes` of its scheduler are.
+
+        Raises:
+            Exception: what the function raised, with its traceback in the worker as a note.
+            TypeError: something cannot be pickled.
+            RuntimeError: the process has died, the function raised SystemExit, KeyboardInterrupt or another
+                BaseException there, or no run has called this.
+
+        """
+        run, place = run_of(self), place_of(self)
+        if place is None:
+            with run.time_limit(self, cancels=True):
+                return await self._call_here(run)
+        if isinstance(place, Executor):
+            return await call_in(place, self)
+        return cast(T, await place.call(self))
+
+    async def _call_here(self, run: RunHandle) -> T:
+        """Call the function in a worker process of this machine."""
+        request = self._request()
+        pool = run.shared(WorkerPool)
+        process = await pool.take(self._nice or 0)
+        self._process = process.pid
+        process.begin(self)
+        try:
+            answer = await process.call(request, self._memory_limit or 0, self._take_progress)
+        except WorkerDied:
+            how = await process.end(DIED)
+            raise RuntimeError(f"{self.label!r}: its process has died: {how}") from None
+        except BaseException:
+            await process.end()
+            raise
+        finally:
+            self._process = None
+        pool.give_back(process)
+        return self._unpacked(answer)
+
+    def _take_progress(self, report: bytes) -> None:
+        """Take over what the function has reported; a job that another one calls has nobody to tell."""
+        if self.is_running():
+            self.progress(pickle.loads(report))
+
+    def _request(self) -> bytes:
+        """Return the call as a pickle."""
+        call = call_of(self)
+        make_pickler, buffer = pickle.Pickler if has_main_file() else MainRejectingPickler, io.BytesIO()
+        try:
+            request = (sendable(call.func), call.args, call.keywords, dict(carried()))
+            make_pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(request)
+        except Exception as error:
+            raise TypeError(f"{self.label!r}: {unpicklable(call, 'a process', make_pickler)}: {error}") from error
+        return buffer.getvalue()
+
+    def _unpacked(self, answer: bytes) -> T:
+        """Return what the function returned, or raise what it raised."""
+        try:
+            has_returned, value, note = pickle.loads(answer)
+            if not has_returned:
+                value = _worker_main.rebuilt(value)
+        except Exception as error:
+            raise TypeError(f"{self.label!r}: its result cannot be unpickled here: {error!r}") from error
+        if has_returned:
+            return cast(T, value)
+        if note:
+            _worker_main.add_note(value, note)
+        if self._memory_limit is not None and isinstance(value, MemoryError):
+            advice = "give it more, or let its function hold less at once"
+            _worker_main.add_note(value, f"{self.label!r} had memory_limit={self._memory_limit}: {advice}")
+        if not isinstance(value, Exception):  # sys.exit() or Ctrl-C there is not meant for this program
+            raise RuntimeError(f"{self.label!r}: its function raised {value!r} in its process") from value
+        raise value

@@ -1,0 +1,256 @@
+"""The worker processes of a run: started when they are needed, used again, and ended with the run."""
+
+from __future__ import annotations
+
+import multiprocessing.spawn
+import os
+import pickle
+import signal
+import socket
+import sys
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from ..posix._guard import Guard
+from ..posix._process_groups import end_group
+from ..posix._processes import Process, describe, renice, spawn
+from ..posix._sockets import send_all
+from . import _worker_main
+from ._fork_server import ForkServer, is_sound, modules_for, own_output
+
+if TYPE_CHECKING:
+    from ...abc import AbstractJob, RunHandle
+
+PIECE: Final = 1 << 20
+"""Bytes that are received at once."""
+IMPORTED: Final = (
+    "a worker process of a ProcessJob imports the main module, and that starts a run with a ProcessJob: "
+    'put what is to happen once below `if __name__ == "__main__":`'
+)
+
+
+class WorkerDied(Exception):
+    """The worker process has ended in the middle of its work."""
+
+
+class WorkerProcess:
+    """One worker process, and this end of its socket.
+
+    Args:
+        run: the run that it works for.
+        socket: this end.
+        process: the process.
+        preparation: what it is sent before the first request.
+        server: who has forked it, if it is not a child of this program.
+        output: the way that its output goes, if it has one of its own.
+
+    Attributes:
+        nice: how much lower its priority is than this program's.
+
+    """
+
+    nice: int = 0
+
+    def __init__(
+        self,
+        run: RunHandle,
+        socket: socket.socket,
+        process: Process,
+        preparation: Any,
+        server: ForkServer | None = None,
+        output: Any = None,
+    ) -> None:
+        self._output: Final = output
+        self._run: Final = run
+        self._socket: Final = socket
+        self._process: Final = process
+        self._server: Final = server
+        self._unsent = _worker_main.packed(pickle.dumps(preparation))
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    def is_alive(self) -> bool:
+        """Return whether it can still do work."""
+        return not self._process.has_exited()
+
+    def begin(self, job: AbstractJob[Any]) -> None:
+        """Work for this job from now on; what it prints is the job's."""
+        if self._output is not None:
+            self._output.begin(job)
+
+    def renice(self, nice: int) -> None:
+        """Set its priority, once: only root could raise it again.
+
+        Raises:
+            PermissionError: only root may raise a priority.
+
+        """
+        renice(self._process, nice)
+        self.nice = nice
+
+    async def call(self, request: bytes, memory: int, progress: Callable[[bytes], object]) -> bytes:
+        """Send a request and return the answer; `progress` is called with each report that comes before.
+
+        Args:
+            request: a pickle of the call.
+            memory: bytes of address space that it may have; 0 for no limit.
+            progress: a function of one argument.
+
+        Raises:
+            WorkerDied: the process ended before it answered.
+
+        """
+        try:
+            await send_all(self._socket, self._unsent + _worker_main.packed(request, memory))
+            self._unsent = b""
+            while True:
+                is_answer, size = _worker_main.HEADER.unpack(await self._receive(_worker_main.HEADER.size))
+                message = await self._receive(size)
+                if is_answer:
+                    return message
+                progress(message)
+        except (BrokenPipeError, ConnectionResetError):
+            raise WorkerDied from None
+
+    async def _receive(self, size: int) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            try:
+                piece = self._socket.recv(min(size - len(data), PIECE))
+            except BlockingIOError:
+                await anyio.wait_readable(self._socket)
+                continue
+            if not piece:
+                raise WorkerDied
+            data += piece
+        return bytes(data)
+
+    async def end(self, patience: float = 0.0) -> str:
+        """Kill the process group, once `patience` seconds have passed, and say how the process has ended."""
+        process, run = self._process, self._run
+        self._socket.close()
+        until = run.clock() + patience
+        wait = partial(run.wait_readable, process.exit_descriptor)
+        if not (patience and await run.outlast(partial(wait, until))):
+            process.signal(signal.SIGKILL)
+            await run.outlast(wait)
+        try:
+            how = await self._reap()
+            if process.has_left_others():
+                process.signal(signal.SIGKILL)
+                await end_group(run, process, run.clock(), run.sleep_until)
+        finally:
+            process.forget()
+        return how
+
+    async def _reap(self) -> str:
+        """Reap the process, or have it reaped, and say how it has ended."""
+        if self._server is None:
+            self._process.reap()
+        elif not await self._run.outlast(partial(self._server.reap, self._process)):
+            self._process.was_reaped(0)  # by the system
+            return "nobody knows how, because the process that had forked it has ended too"
+        return describe(self._process.returncode or 0)
+
+
+class WorkerPool:
+    """The idle worker processes of an outermost run, and the server that forks them."""
+
+    def __init__(self, run: RunHandle) -> None:
+        self._run: Final = run
+        run.shared(Guard)  # made before the pool, and so closed after it
+        self._idle: Final[defaultdict[int, list[WorkerProcess]]] = defaultdict(list)  # by `nice`
+        self._server: ForkServer | None = None
+        self._forks = is_sound()
+
+    async def take(self, nice: int) -> WorkerProcess:
+        """Return an idle process of this priority, or a new one.
+
+        Raises:
+            OSError: no more processes or descriptors are allowed, or a priority that is for root only.
+            SystemExit: this program is itself a worker that is importing its main module.
+
+        """
+        idle = self._idle[nice]
+        while idle:
+            worker = idle.pop()
+            if worker.is_alive():
+                return worker
+            await worker.end()
+        preparation = _preparation()
+        worker = (await self._forked(preparation) if self._forks else None) or self._started(preparation)
+        if nice:
+            try:
+                worker.renice(nice)
+            except PermissionError as error:
+                await worker.end()
+                raise PermissionError(f"nice={nice} is for root only") from error
+        return worker
+
+    def give_back(self, worker: WorkerProcess) -> None:
+        """Keep a process for the next job."""
+        self._idle[worker.nice].append(worker)
+
+    async def close(self) -> None:
+        """End all processes of the pool."""
+        try:
+            for idle in self._idle.values():
+                while idle:
+                    await idle.pop().end()
+        finally:
+            if self._server is not None:
+                await self._server.close()
+
+    async def _forked(self, preparation: dict[str, Any]) -> WorkerProcess | None:
+        """Return a process that the server has forked, or None if that is not to be had."""
+        server = self._server
+        if server is None:
+            server = self._server = ForkServer(self._run, preparation["sys_path"], modules_for(preparation))
+        if (found := await server.fork()) is None:
+            self._forks = False
+            return None
+        environment = self._run.shared(Guard).environment(None)
+        if environment is not server.environment:
+            preparation["environment"] = environment
+        socket, process, output = found
+        return WorkerProcess(self._run, socket, process, preparation, server, output)
+
+    def _started(self, preparation: dict[str, Any]) -> WorkerProcess:
+        """Return a process that is a new interpreter."""
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        command = [sys.executable, "-P", _worker_main.__file__]
+        try:
+            with own_output() as (output, descriptors):
+                stdout, stderr = descriptors or (None, None)
+                process = spawn(self._run.shared(Guard), command, stdin=theirs.fileno(), stdout=stdout, stderr=stderr)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        return WorkerProcess(self._run, ours, process, preparation, output=output)
+
+
+def has_main_file() -> bool:
+    """Return whether a worker can import this program's main module, which a notebook and a prompt do not have."""
+    main = sys.modules["__main__"]
+    return getattr(main, "__spec__", None) is not None or os.path.exists(getattr(main, "__file__", None) or "")
+
+
+def _preparation() -> dict[str, Any]:
+    """Return what a worker needs in order to find this program's functions, in the form of `multiprocessing`."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SystemExit(IMPORTED)  # a failed job is not enough: the whole program would run again in each worker
+    found: dict[str, Any] = multiprocessing.spawn.get_preparation_data("trioflow worker")
+    if not os.path.exists(found.get("init_main_from_path", "")):  # the program came through a pipe
+        found.pop("init_main_from_path", None)
+    found.pop("authkey", None)  # it refuses to be pickled, and workers have no use for it
+    return found

@@ -1,0 +1,222 @@
+"""Commands and transfers over the connection of a node, each from waiting for its turn until nothing is left of it.
+
+What can be begun again because nothing of it has started is begun again here; `_attempts` has a single try.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import subprocess
+from collections.abc import AsyncGenerator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from ..command import _exit_codes
+from ..command._command_job import CommandJob
+from ..command._result import CommandError, CommandResult
+from ._local_node import LocalConnection
+from ._mux import LOST
+from ._remote_commands import CommandSpec, InSession, LocalCommand, RemoteCommand, Stdio
+from ._ssh_errors import SshError
+
+if TYPE_CHECKING:
+    from ...abc import AbstractJob, TimeLimit
+    from ._connections import Connection
+    from ._nodes import Node
+    from ._sftp_operations import Operation
+
+
+TRIES: Final = 3
+"""How often a command is begun that could not start, because the connection was lost before."""
+REFUSALS: Final = 20
+"""How often a session is asked for that the node does not let in: with pauses, some 15 seconds."""
+TIDYING: Final = 2.0
+"""Seconds that the removal of temporary files on a node may take when something went wrong."""
+
+
+class NodeSession:
+    """Commands and transfers for one job over the connection of its node."""
+
+    def __init__(
+        self,
+        job: AbstractJob[Any],
+        connection: Connection | LocalConnection,
+        grace: float,
+        *,
+        anew: bool,
+        limit: TimeLimit,
+    ) -> None:
+        """Prepare; the connection is opened when it is needed."""
+        self._limit: Final = limit
+        self.latest: CommandResult | None = None  # of the latest command
+        self._job: Final[Any] = job
+        self._connection: Final = connection
+        self._grace: Final = grace
+        self._anew: Final = anew
+
+    @property
+    def node(self) -> Node:
+        """The node."""
+        return self._connection.node
+
+    def there(self, path: str) -> str:
+        """Return a path on the node."""
+        return self._connection.there(path)
+
+    @property
+    def scratch(self) -> str:
+        """Where files for a while go on the node: what stands in front of their names."""
+        return self._connection.scratch
+
+    async def run(
+        self,
+        words: Sequence[str],
+        redirection: Stdio,
+        shown: str,
+        *,
+        allowed: frozenset[int] | None = _exit_codes.ZERO,
+    ) -> CommandResult:
+        """Run a program on the node.
+
+        Raises:
+            CommandError: it has failed, and that is to be checked.
+            SshError: it could not be started, or was lost.
+
+        """
+        task = CommandSpec(self._job, self._connection, words, redirection, self._grace, self._limit, shown)
+        tries = _Tries(self._connection, shown)
+        while True:
+            await self._connection.ensure(anew=self._anew)
+            async with self._turn() as others:
+                attempt = await self._attempt(task)
+            if attempt.report.returncode is not None:
+                written = "output" if redirection.is_merged else "standard error"
+                return self._checked(attempt.said, written, shown, allowed)
+            if attempt.report.started:
+                what = f"the connection was lost, which ends the command on the node: {shown}"
+                raise SshError(self.node, what, started=True)
+            attempt.check_login()
+            await tries.allow_another(attempt.said, others, never_started=attempt.never_started)
+
+    async def _attempt(self, task: CommandSpec) -> RemoteCommand:
+        """Try once to run a command."""
+        connection = self._connection
+        attempt = (
+            LocalCommand(task, connection) if isinstance(connection, LocalConnection) else InSession(task, connection)
+        )
+        try:
+            await attempt.run()
+        finally:
+            if attempt.report.returncode is not None:
+                self.latest = attempt.result()
+        return attempt
+
+    async def transfer(self, operations: Sequence[Operation], shown: str) -> Sequence[str]:
+        """Have files copied, and return those there that were fetched.
+
+        Raises:
+            SshError: one of the operations has failed.
+            ValueError: a name that sftp cannot be told.
+
+        """
+        connection = self._connection
+        tries = _Tries(connection, shown)
+        while True:
+            command, text = connection.copier(operations)
+            job = CommandJob(
+                command,
+                cwd=connection.directory,
+                stdin=text,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                check=False,
+                terminate_grace=1.0,
+                label=f"transfer of {self._job.label}",
+            )
+            await connection.ensure(anew=self._anew)
+            async with self._turn() as others:
+                result = await job.co_run()
+            if not result.returncode:
+                return connection.listed(result.stdout or b"", operations)
+            said = connection.explained(result.stderr or b"")
+            await tries.allow_another(said, others, never_started=connection.never_started(_text(said)))
+
+    async def tidy(self, paths: Sequence[str]) -> None:
+        """Remove files on the node, as far as that can be done soon; whatever is cancelled.
+
+        Where the connection is lost, they are removed when another job of the run has opened it again.
+        """
+        if paths and not await self._removed(paths):
+            self._connection.litter += paths
+
+    async def _removed(self, paths: Sequence[str]) -> bool:
+        connection = self._connection
+        if not connection.is_open():
+            return False
+        removal = CommandJob(
+            connection.command("rm -rf -- " + shlex.join(paths)),
+            cwd=connection.directory,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+            terminate_grace=0.1,
+        )
+        with anyio.move_on_after(TIDYING, shield=True), contextlib.suppress(Exception):
+            return (await removal.co_run()).returncode != LOST
+        return False
+
+    @contextlib.asynccontextmanager
+    async def _turn(self) -> AsyncGenerator[int]:
+        """Have one of the connection's sessions, with the connection open; gives how many others are in use.
+
+        It was open when we began to wait for our turn. That is not done here: what cannot be reached would have a frame
+        of contextlib in its traceback.
+        """
+        connection = self._connection
+        async with connection.sessions:
+            await connection.ensure(anew=self._anew)  # it may have been lost meanwhile
+            litter, connection.litter = connection.litter, []
+            await self.tidy(litter)
+            yield connection.sessions.borrowed_tokens - 1
+
+    def _checked(self, said: bytes, written: str, shown: str, allowed: frozenset[int] | None) -> CommandResult:
+        result = self.latest
+        assert result is not None
+        failure = _exit_codes.failure(allowed, result.returncode)
+        if failure is not None:
+            raise CommandError(self._job, f"{self.node.name}: {shown}", failure, result, said, written)
+        return result
+
+
+class _Tries:
+    """Whether a command or transfer may be begun again: only if it is certain that nothing of it has started."""
+
+    def __init__(self, connection: Connection | LocalConnection, shown: str) -> None:
+        self._connection: Final = connection
+        self._shown: Final = shown
+        self._lost = 0
+        self._refused = 0
+
+    async def allow_another(self, said: bytes, others: int, *, never_started: bool) -> None:
+        """Return if there may be one more try, after what ssh has said to this one.
+
+        Raises:
+            SshError: there may be none.
+
+        """
+        connection, text = self._connection, _text(said)
+        if connection.is_full(text) and self._refused < REFUSALS:
+            self._refused += 1
+            connection.allow_no_more_than(others)
+            await anyio.sleep(min(1.0, 0.01 * 2**self._refused))
+            return
+        self._lost += 1
+        if not never_started or self._lost >= TRIES:
+            what = text.strip() or "the connection was lost"
+            raise SshError(connection.node, f"{self._shown}: {what}", started=not never_started)
+
+
+def _text(said: bytes) -> str:
+    return said.decode(errors="backslashreplace")

@@ -1,0 +1,244 @@
+"""Files that go to a node, or come from there, by sftp: under a name of their own until they are complete."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import posixpath
+import shutil
+import stat
+import subprocess
+import tempfile
+from collections.abc import AsyncGenerator, Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ..command._output_sinks import Spool
+from ..command._spawn_options import is_path
+from ._node_session import NodeSession
+from ._remote_commands import Stdio
+from ._sftp_operations import Get, MakeDirectory, Operation, Put, Rename
+from ._ssh_errors import SshError
+
+MARK: Final = ".trioflow-"
+"""What the names of files begin with that are not complete yet."""
+SWAP: Final = (
+    'if [ -d "$2" ] && [ ! -L "$2" ]; then '
+    'mv -- "$2" "$3" && mv -- "$1" "$2" && { rm -rf -- "$3" || { chmod -R u+rwx -- "$3" && rm -rf -- "$3"; }; }; '
+    'else mv -f -- "$1" "$2"; fi'
+)
+"""Puts a directory in the place of another one, which may be read-only."""
+UNHEARD: Final = Stdio(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+async def push(session: NodeSession, sources: Sequence[str], to: str, shown: str) -> None:
+    """Copy files and directories to the node.
+
+    Raises:
+        OSError: a source cannot be read.
+        ValueError: two sources have the same name, or one is not a file or a directory.
+        SshError: it could not be done.
+
+    """
+    copies = _copies(session, sources, to)
+    _check_names([posixpath.basename(copy.place) for copy in copies], shown)
+    operations: list[Operation] = []
+    for copy in copies:
+        operations += map(MakeDirectory, _parents(posixpath.dirname(copy.place)))
+        operations.append(Put(copy.source, copy.new))
+        if not copy.is_directory:
+            operations.append(Rename(copy.new, copy.place))
+    try:
+        await session.transfer(operations, shown)
+        for copy in copies:
+            if copy.is_directory:
+                words = ["/bin/sh", "-c", SWAP, "trioflow", copy.new, copy.place, copy.new + ".old"]
+                await session.run(words, UNHEARD, f"mv {copy.new} {copy.place}")
+    except BaseException:
+        await session.tidy([copy.new for copy in copies])
+        raise
+
+
+async def pull(session: NodeSession, sources: Sequence[str], to: str, shown: str) -> list[str]:
+    """Copy files and directories from the node, and return where they are.
+
+    Raises:
+        OSError: it cannot be written here.
+        ValueError: two sources, or two files that a pattern stands for, have the same name.
+        SshError: it could not be done.
+
+    """
+    _check_names([posixpath.basename(one.rstrip("/")) for one in sources if not set(one) & set("*?[")], shown)
+    into = to.endswith("/") or to == "~" or len(sources) > 1
+    to = os.path.expanduser(to)  # noqa: ASYNC240 - it looks into the environment, if anywhere
+    directory = to if into else os.path.dirname(to)
+    new = _new_directory(directory or ".")
+    try:
+        found = await session.transfer([Get(session.there(source), new) for source in sources], shown)
+        _check_found(found, shown)
+        names = sorted(os.listdir(new))
+        if not into and len(names) != 1:
+            raise SshError(session.node, f"{shown}: these are {len(names)} files: let to= end with a '/'")
+        places = [os.path.join(directory, name) if into else to for name in names]
+        for name, place in zip(names, places, strict=True):
+            _put_in_place(os.path.join(new, name), place, os.path.join(new, name + ".old"))
+        return places
+    finally:
+        _remove(new)
+
+
+@contextlib.asynccontextmanager
+async def temporary(session: NodeSession, content: Any) -> AsyncGenerator[str]:
+    """Have something in a file on the node, which only the user may read, for the time of a block.
+
+    Raises:
+        OSError: it cannot be read here.
+        SshError: it could not be done.
+
+    """
+    path = f"{session.scratch}{MARK}{os.urandom(6).hex()}"
+    try:
+        with _nameless_file() as (file, name):
+            _fill(file, content)
+            await session.transfer([Put(name, path)], "what is to be read there")
+        yield path
+    finally:
+        await session.tidy([path])
+
+
+@contextlib.asynccontextmanager
+async def beside(
+    session: NodeSession, script: bytes, name: str, others: Sequence[str], shown: str
+) -> AsyncGenerator[str]:
+    """Have a script and other files in a directory of their own on the node, for the time of a block; gives its path.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: two files have the same name, or one is not a file or a directory.
+        SshError: it could not be done.
+
+    """
+    directory = f"{session.scratch}{MARK}{os.urandom(6).hex()}"
+    copies = _copies(session, others, f"{directory}/")
+    _check_names([name, *(posixpath.basename(copy.place) for copy in copies)], shown)
+    try:
+        with _nameless_file() as (file, path):
+            _fill(file, script)
+            os.fchmod(file.fileno(), stat.S_IRWXU)
+            made = MakeDirectory(directory), Put(path, posixpath.join(directory, name))
+            await session.transfer([*made, *(Put(copy.source, copy.place) for copy in copies)], shown)
+        yield directory
+    finally:
+        await session.tidy([directory])
+
+
+@contextlib.contextmanager
+def _nameless_file() -> Generator[tuple[Any, str]]:
+    """Have a file, and a path of it; where the system allows, nothing of it is left even if this program is killed."""
+    with tempfile.TemporaryFile() as file:
+        name = f"/proc/{os.getpid()}/fd/{file.fileno()}"
+        if os.path.exists(name):
+            yield file, name
+            return
+    with tempfile.NamedTemporaryFile(prefix="trioflow-") as named:
+        yield named, named.name
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One file or directory on its way to a node."""
+
+    source: str
+    place: str  # where it is to be there
+    new: str  # where it is until it is complete
+    is_directory: bool
+
+
+def _copies(session: NodeSession, sources: Sequence[str], to: str) -> list[Copy]:
+    into = to.endswith("/") or to == "~" or len(sources) > 1
+    token, found = os.urandom(6).hex(), list[Copy]()
+    for number, source in enumerate(map(os.path.expanduser, sources)):
+        mode = os.stat(source).st_mode  # it says what is wrong better than sftp
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise ValueError(f"{source!r} is not a file or a directory, but a pipe, a socket or a device: not copied")
+        path = os.path.abspath(source)
+        place = session.there(posixpath.join(to, os.path.basename(path)) if into else to)
+        directory, name = posixpath.split(place)
+        new = posixpath.join(directory, f"{MARK}{token}-{number}-{name}")
+        found.append(Copy(path, place, new, os.path.isdir(path)))
+    return found
+
+
+def _check_names(names: Sequence[str], shown: str) -> None:
+    """Refuse sources that would take each other's place."""
+    twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
+    if twice is not None:
+        raise ValueError(f"{shown}: two of these are named {twice!r}: copy them by steps of their own, to other places")
+
+
+def _check_found(found: Sequence[str], shown: str) -> None:
+    """Refuse files on a node that would take each other's place: patterns may stand for several of one name."""
+    places: dict[str, str] = {}
+    for path in map(posixpath.normpath, found):
+        name = posixpath.basename(path)
+        other = places.setdefault(name, path)
+        if other != path:
+            raise ValueError(
+                f"{shown}: two of these are named {name!r}, {other} and {path}: copy the directories that they are in, "
+                f"or each by a step of its own, to another place"
+            )
+
+
+def _new_directory(parent: str) -> str:
+    os.makedirs(parent, exist_ok=True)
+    return os.path.abspath(tempfile.mkdtemp(prefix=MARK, dir=parent))
+
+
+def _parents(directory: str) -> list[str]:
+    """Return a directory and those that it is in, from the outermost."""
+    found: list[str] = []
+    while directory and directory not in ("/", ".", "~"):
+        found.append(directory)
+        directory = posixpath.dirname(directory)
+    return found[::-1]
+
+
+def _put_in_place(new: str, place: str, old: str) -> None:
+    if os.path.isdir(place) and not os.path.islink(place):
+        _move(place, old)
+    _move(new, place)
+
+
+def _move(path: str, to: str) -> None:
+    """Rename a file or a directory; to take a directory elsewhere, its owner must be allowed to write into it."""
+    mode = os.lstat(path).st_mode
+    if not stat.S_ISDIR(mode) or mode & stat.S_IWUSR:
+        os.replace(path, to)
+        return
+    os.chmod(path, stat.S_IMODE(mode) | stat.S_IWUSR)
+    os.replace(path, to)
+    os.chmod(to, stat.S_IMODE(mode))
+
+
+def _remove(directory: str) -> None:
+    """Remove a directory and all that is in it, as far as possible; directories in it may be read-only."""
+    for parent, names, _ in os.walk(directory):
+        for name in names:
+            with contextlib.suppress(OSError):
+                os.chmod(os.path.join(parent, name), stat.S_IRWXU, follow_symlinks=False)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _fill(file: Any, content: Any) -> None:
+    if isinstance(content, Spool):
+        with content.open() as source:
+            shutil.copyfileobj(source, file)
+    elif isinstance(content, (bytes, bytearray, memoryview)):
+        file.write(content)
+    elif is_path(content):
+        with open(content, "rb") as source:
+            shutil.copyfileobj(source, file)
+    else:
+        with open(content if isinstance(content, int) else content.fileno(), "rb", closefd=False) as source:
+            shutil.copyfileobj(source, file)
+    file.flush()

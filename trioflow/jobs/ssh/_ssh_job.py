@@ -1,0 +1,380 @@
+"""`SshJob`: something to do on another machine, as a job."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import IO, TYPE_CHECKING, Any, Final, Unpack
+
+from ...abc import AbstractJob, Hidden, JobKind, JobOptions, Look, Work, arguments_of, given_of, run_of
+from .._env_propagation import carried_beside
+from ..command import _argv, _granted
+from ..command._exit_codes import Check, allowed
+from ..command._granted import granted
+from ..command._output_sinks import tags
+from ..command._result import CommandResult
+from ..command._spawn_options import CommandOptions, is_path
+from . import _sftp_transfers
+from ._connections import Connections
+from ._node_session import NodeSession
+from ._nodes import LocalNode, Node, SshNode
+from ._nodes import node as node_of
+from ._remote_commands import Stdio
+from ._ssh_errors import Unreachable
+from ._steps import Command, Program, Pull, Push, Script, Step, Values, interpreter, steps, word
+
+if TYPE_CHECKING:
+    from ...abc import RunHandle, TimeLimit
+
+Path = str | os.PathLike[str]
+"""A file here."""
+IN_DIRECTORY: Final = 'cd -- "$1" || exit; shift; exec "$@"'
+INLINE: Final = (
+    's=$(mktemp) || exit; trap \'rm -f -- "$s"\' EXIT; trap "exit 143" TERM HUP INT; '
+    'printf %s "$1" >"$s" && chmod 700 "$s" || exit; shift; '
+)
+"""Keeps a script in a file while it runs."""
+BESIDE: Final = (
+    'd=$1; case $d in /*) ;; *) d=$PWD/$d;; esac; trap \'rm -rf -- "${d%/*}"\' EXIT; trap "exit 143" TERM HUP INT; '
+    'd=$d/$2; if [ -n "$3" ]; then cd -- "$3" || exit; fi; shift 3; '
+)
+"""Removes the directory that a script is in when it has run."""
+LONGEST: Final = 60_000
+"""Bytes of a script that go to the node in the command line, of which Linux takes 131,071 (MAX_ARG_STRLEN)."""
+
+
+class SshJob(JobKind[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=6), keeps_time=True):
+    """A command on another machine, a script, files that go there or come from there, or several of these in a row.
+
+    A command is run by `/bin/sh` there, in the home directory, in a session of its own. Whatever ends the job (its
+    timeout, a cancellation, a critical failure elsewhere, the end of this very program, a connection that is cut), the
+    command and all that it has started in its group get SIGTERM there, and after `terminate_grace` seconds SIGKILL; the
+    job settles when they are gone. What a command leaves behind when it has ended has `terminate_grace` seconds to end
+    by itself.
+
+    What never started because the connection was lost is tried again. What has started is not, unless `retry=` says so.
+
+    Args:
+        node: an `SshNode`, or its name; or `LocalNode()`, for this machine.
+        command: a string, for the shell there; a tuple, a program and its arguments, each of them a string, a number, a
+            path, a job, whose result is filled in, or `granted("gpu")`, what it was granted; a `Script`, a
+            `ScriptText`, a `Push`, a `Pull`; or a list of these, done one after the other until one fails.
+        values: what stands for `{name}` in a command line, in `to=` of Push and Pull, and in the paths of `stdout` and
+            `stderr`: a mapping from names to strings, numbers, paths, jobs or `granted("gpu")`. `{node}` stands for the
+            hostname. In a command line they are quoted for the shell. Other braces stay as they are.
+        cwd: the directory there; None for the home directory.
+        env: variables for the environment there, a mapping to strings, in which `{name}` is filled in, or to
+            `granted("gpu")`; 100,000 bytes all together, at most. They stand in no command line, so no
+            other user there can read them.
+        stdin: what the commands read: bytes, a path here, an open file, a job whose result is bytes, or a
+            CommandResult; None for nothing.
+        stdout: where the standard output goes: a path here, appended to, whose parent directories are made; an open
+            file; `subprocess.PIPE` (captured), `subprocess.DEVNULL`; None for where `print` goes.
+        stderr: the same for the standard error; `subprocess.STDOUT` for where the standard output goes.
+        check: which ends of a command or a script are successes; any other is a `CommandError`. True: exit code 0.
+            False: all. Otherwise exit codes and names of signals, all that are to be successes: `[0, 4, "TERM"]`.
+        terminate_grace: seconds from SIGTERM to SIGKILL on the node, 0 or more.
+        on_line: called with the job and each line that is written, text without the end of the line, as it comes;
+            instead of where `stdout` and `stderr` go if they are None.
+        tag: prints each line as it comes, with the node's name in front; if it is a string, with this string, in which
+            `{node}`, `{label}`, the names of `values` and `{time}` are filled in: the time here at which the line has
+            come, as 14:03:59, or in a form of your own, `{time:%H:%M:%S.%f}` (see `strftime`).
+        append: whether the files that `stdout` and `stderr` name are appended to; False empties them when an attempt of
+            the job begins, and its steps write into them one after the other.
+        options: those of every job; see `AbstractJob`. A timeout counts from the start of the job, which may have to
+            connect first. An `idle_timeout` counts only while a command or a script runs on the node, and what it
+            writes is a sign of life; copying files is not watched.
+
+    The result is that of the step, of several steps a list: for a command and a script a `CommandResult`, whose exit
+    code, signal and CPU times are those on the node (`max_rss` is not known); for a Pull the list of paths here; for a
+    Push None.
+
+    Raises:
+        TypeError, ValueError: a command or an option that makes no sense.
+        CommandError: from the job itself: a command has failed.
+        Unreachable: from the job itself: the node cannot be reached, and `on_unreachable` is "fail".
+        SshError: from the job itself: the node refuses us, a transfer has failed, or the connection was lost while a
+            command ran.
+
+    Example:
+        >>> node = SshNode("node01", username="root")
+        >>> SshJob(node, ["mkdir -p results", Push("measure.sh", to="bin/"), "bin/measure.sh > results/{node}.txt"])
+        <SshJob `node01: mkdir -p results; …` idle>
+
+    """
+
+    __slots__ = ("_env", "_is_list", "_latest", "_node", "_options", "_steps", "_unreachable", "_values")
+    _latest: CommandResult | None
+    _unreachable: Unreachable | None
+
+    def __init__(
+        self,
+        node: SshNode | LocalNode | str,
+        command: str | tuple[Any, ...] | Step | list[Any],
+        /,
+        *,
+        values: Mapping[str, Any] | None = None,
+        cwd: Path | None = None,
+        env: Mapping[str, Any] | None = None,
+        stdin: bytes | Path | int | IO[Any] | AbstractJob[Any] | None = None,
+        stdout: Path | int | IO[Any] | None = None,
+        stderr: Path | int | IO[Any] | None = None,
+        check: Check = True,
+        terminate_grace: float = 5.0,
+        on_line: Callable[[SshJob, str], object] | None = None,
+        tag: bool | str = False,
+        append: bool = True,
+        **options: Unpack[JobOptions],
+    ) -> None:
+        who = repr(options.get("label") or "SshJob")
+        self._node: Final = node_of(node)
+        self._steps: Final = steps(command, who)
+        self._is_list: Final = isinstance(command, list)
+        job, read = (stdin, None) if isinstance(stdin, AbstractJob) else (None, stdin)
+        on_own_line: Any = on_line
+        self._options: Final = CommandOptions(
+            cwd=cwd, stdin=read, stdout=stdout, stderr=stderr, allowed=allowed(check, who),
+            terminate_grace=terminate_grace, on_line=on_own_line, tag=tag, append=append,
+        )  # fmt: skip
+        self._options.validate(who)
+        self._values: Final = tuple(_checked_names(values or {}, who))
+        self._env: Final = _checked_variables(env or {}, who)
+        self._latest = self._unreachable = None
+        super().__init__(
+            [(values or {})[name] for name in self._values], [list(step.words) for step in self._steps], job, **options
+        )
+        words = [word for step in self._steps for word in step.words]
+        _granted.check([*words, *self._env.values(), *(values or {}).values()], self, who)
+
+    # ---- what it is
+
+    @property
+    def node(self) -> Node:
+        """The node."""
+        return self._node
+
+    @property
+    def last_result(self) -> CommandResult | None:
+        """What its latest command has left, also one that failed; None if there was none, or it was lost."""
+        return self._latest
+
+    @property
+    def unreachable(self) -> Unreachable | None:
+        """Why the node could not be reached, where that was to be skipped; None if it was, or has failed the job."""
+        return self._unreachable
+
+    # ---- running
+
+    async def co_run(self) -> Any:
+        """Do it, step by step.
+
+        Raises:
+            CommandError, SshError: what the class says.
+            JobTimeout: its time was over.
+            RuntimeError: no run has called this.
+
+        """
+        run = run_of(self)
+        with run.time_limit(self, "output", cancels=True, counts=False) as limit:
+            return await self._run_steps(run, limit)
+
+    async def _run_steps(self, run: RunHandle, limit: TimeLimit) -> Any:
+        values, parts, stdin = arguments_of(self)
+        filled = [word(value, repr(name), self) for name, value in zip(self._values, values, strict=True)]
+        texts = dict(zip(self._values, filled, strict=True), node=self._node.hostname)
+        if stdin is None:
+            stdin = self._options.stdin
+        elif isinstance(stdin, CommandResult):
+            stdin = stdin._stdout
+        connection = run.shared(Connections).to(self._node)
+        session = NodeSession(self, connection, self._options.terminate_grace, anew=self.attempts > 1, limit=limit)
+        task = _StepRunner(self, session, Values(texts), stdin)
+        try:
+            results = [
+                await task.run(step, [word(one, number, self) for number, one in enumerate(words)])
+                for step, words in zip(self._steps, parts, strict=True)
+            ]
+        except Unreachable as failure:
+            if not isinstance(self._node, SshNode) or self._node.on_unreachable == "fail":
+                raise
+            self._unreachable = failure
+            if not connection.was_reported:
+                connection.was_reported = True
+                run.report(f"{failure}; its jobs are skipped")
+            return None
+        finally:
+            self._latest = session.latest
+        return results if self._is_list else results[0]
+
+    def default_label(self, depth: int) -> str:
+        """Return the node and the first step, shortened."""
+        first, *others = self._steps
+        return f"{self._node.name}: {_argv.shortened(first.shown(depth))}{'; …' if others else ''}"
+
+    def redacted_label(self) -> str:
+        """Return the node."""
+        return f"{self._node.name}: {_argv.REDACTED}"
+
+    def command_line(self) -> str:
+        """Return the node and the steps, whole."""
+        return f"{self._node.name}: {'; '.join(map(repr, self._steps))}"
+
+    def for_journal(self) -> Work:
+        """Return the node, the steps, how they are run, and the files here that they read and write.
+
+        What a Pull copies to this program does not count among the files: whoever changes it wants it so.
+        """
+        options = self._options
+        values, words, job = given_of(self)
+        steps = [step.given(given) for step, given in zip(self._steps, words, strict=True)]
+        stdin, streams = options.streams_for_journal()
+        sent = [one for step in self._steps for one in step.files_read() if is_path(one) and "{" not in os.fspath(one)]
+        return Work(
+            what="ssh",
+            arguments=[self._node.name, steps, dict(zip(self._values, values, strict=True))],
+            options=[options.cwd, Hidden(self._env) if self._env else None, stdin if job is None else job, *streams],
+            reads=[*options.files_read(), *sent],
+            appends=options.files_written() if options.append else (),
+            begins_anew=() if options.append else options.files_written(),
+        )
+
+    def forget_run(self) -> None:
+        """Forget the latest result."""
+        self._latest = self._unreachable = None
+
+
+class _StepRunner:
+    """What a job has to do, with everything filled in."""
+
+    def __init__(self, job: SshJob, session: NodeSession, values: Values, stdin: Any) -> None:
+        job._options.check_open(repr(job.label))
+        self._options: Final = job._options
+        self._job: Final = job
+        self._values: Final = values
+        self._stdin: Final = _argv.checked_input(stdin, job)
+        self._session: Final = session
+        self._anew = not job._options.append  # the next command begins the files of its output anew
+
+    async def run(self, step: Step, words: list[str]) -> Any:
+        """Do one step."""
+        match step:
+            case Command():
+                return await self._command(step, words)
+            case Program():
+                return await self._script(step, words)
+            case Push():
+                *sources, to = words
+                return await _sftp_transfers.push(
+                    self._session, sources, self._values.fill(to), self._shown(repr(step))
+                )
+            case Pull():
+                *sources, to = words
+                return await _sftp_transfers.pull(
+                    self._session, sources, self._values.fill(to), self._shown(repr(step))
+                )
+            case _:
+                raise NotImplementedError(type(step).__name__)
+
+    async def _command(self, step: Command, words: list[str]) -> CommandResult:
+        if not step.is_line:
+            return await self._run(words, shlex.join(words))
+        (line,) = words
+        line = self._values.fill(line, shlex.quote)
+        return await self._run(["/bin/sh", "-c", line], line)
+
+    async def _script(self, step: Program, words: list[str]) -> CommandResult:
+        text, arguments, others = step.parts(words)
+        shown, name = repr(step), os.path.basename(text)
+        if isinstance(step, Script):
+            with open(text, "rb") as file:  # noqa: ASYNC230 - a local file of a few kilobytes
+                script = file.read()
+        else:
+            script, shown, name = os.fsencode(text), "a script", "script"
+        called = shlex.join(interpreter(script))
+        if len(script) <= LONGEST and b"\0" not in script and not others:
+            inline = f'{INLINE}{called} "$s" "$@"'
+            return await self._run(["/bin/sh", "-c", inline, "trioflow", os.fsdecode(script), *arguments], shown)
+        async with _sftp_transfers.beside(self._session, script, name, others, self._shown(shown)) as directory:
+            beside = f'{BESIDE}{called} "$d" "$@"'
+            words = ["/bin/sh", "-c", beside, "trioflow", directory, name, self._directory() or "", *arguments]
+            return await self._run(words, shown, goes_there=False)
+
+    def _shown(self, text: str) -> str:
+        return _argv.REDACTED if self._job.redact else text
+
+    def _directory(self) -> str | None:
+        given = self._options.cwd
+        return None if given is None else self._session.there(self._values.fill(os.fsdecode(given)))
+
+    async def _run(self, words: Sequence[str], shown: str, *, goes_there: bool = True) -> CommandResult:
+        """Run a command, in the directory of the job unless it goes there by itself."""
+        options, job = self._options, self._job
+        words, shown = list(words), self._shown(shown)
+        directory = self._directory()
+        if directory is not None and goes_there:
+            words = ["/bin/sh", "-c", IN_DIRECTORY, "trioflow", directory, *words]
+        on_line: Any = options.on_line
+        redirection = Stdio(
+            stdout=self._place(options.stdout),
+            stderr=self._place(options.stderr),
+            on_line=None if on_line is None else lambda line: on_line(job, line),
+            tag=tags(options.tag, job._node.name, {"label": str(job.label), **self._values.given}),
+            anew=self._anew,
+            variables=self._variables(),
+        )
+        self._anew = False
+        if self._stdin is None:
+            return await self._session.run(words, redirection, shown, allowed=options.allowed)
+        async with _sftp_transfers.temporary(self._session, self._stdin) as path:
+            redirection = dataclasses.replace(redirection, stdin=path)
+            return await self._session.run(words, redirection, shown, allowed=options.allowed)
+
+    def _variables(self) -> dict[str, str]:
+        own = {name: self._variable(value) for name, value in self._job._env.items()}
+        return {**own, **carried_beside(own.get)}
+
+    def _variable(self, given: str | granted) -> str:
+        return given.text(self._job) if isinstance(given, granted) else self._values.fill(given)
+
+    def _place(self, given: Any) -> Any:
+        return self._values.fill(os.fsdecode(given)) if is_path(given) else given
+
+
+def _checked_variables(env: Mapping[Any, Any], who: str) -> dict[str, str | granted]:
+    """Return the variables of a command on a node.
+
+    Raises:
+        TypeError: not a mapping.
+        ValueError: a name that a shell cannot give to a variable, or a NUL in a value.
+
+    """
+    _check_mapping(env, "env", who)
+    found = {str(name): value if isinstance(value, granted) else str(value) for name, value in env.items()}
+    for name, value in found.items():
+        if not _NAME.fullmatch(name):
+            raise ValueError(
+                f"env of {who}: {name!r} cannot be the name of a variable on a node: give letters, digits and '_', "
+                f"not beginning with a digit"
+            )
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError(f"env of {who}: {name!r}: no NUL can be in a value")
+    return found
+
+
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _check_mapping(given: Any, name: str, who: str) -> None:
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{name} of {who}: found {type(given).__name__}; give a dict of names and values, or None")
+
+
+def _checked_names(values: Mapping[Any, Any], who: str) -> Iterable[str]:
+    _check_mapping(values, "values", who)
+    for name in values:
+        if not (isinstance(name, str) and name.isidentifier() and name != "node"):
+            raise ValueError(f"values of {who}: {name!r} cannot stand in braces: give names; 'node' is the node's own")
+    return values

@@ -1,0 +1,78 @@
+"""Whether the files of a journal are still those that the run writes: somebody may move, cut or overwrite them.
+
+Before each commit, the file under the name of the journal must be the one that is open, and so must its log; neither
+may be shorter than it was after the last commit. If the time of the database has changed, its contents are read anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+RESTART: Final = "rename it back if it was renamed, and start the run again"
+
+
+class FileWatch:
+    """The database and its log, as the last commit has left them.
+
+    Args:
+        path: the database, without links.
+        database: a descriptor of it.
+        check: called to read the database as another program would; it raises if that finds it damaged.
+
+    """
+
+    def __init__(self, path: Path, database: int, check: Callable[[], object]) -> None:
+        self._path: Final = path
+        self._log: Final = path.with_name(path.name + "-wal")
+        self._database: Final = database
+        self._check: Final = check
+        self._then = os.fstat(database)
+        self._log_then = _found(self._log)
+
+    def remember(self) -> None:
+        """Take the files as a commit has just left them for what they have to be from now on."""
+        self._then = os.fstat(self._database)
+        log = _found(self._log)
+        if _difference(self._log_then, log) is None:  # else it was moved in this very moment: the next look tells
+            self._log_then = log
+
+    def fault(self) -> str | None:
+        """Return what somebody has done to the files, and what to do now; None if they are as they have to be."""
+        now = _found(self._path)
+        found = _difference(self._then, now) or _difference(self._log_then, _found(self._log), self._log.name)
+        if found is not None or now is None or now.st_mtime_ns == self._then.st_mtime_ns:
+            return found
+        try:
+            self._check()
+        except Exception as error:
+            return f"it was overwritten while the run was writing into it ({error}); take a copy of an earlier state"
+        return None
+
+    def may_be_completed(self) -> bool:
+        """Return whether SQLite may take its log into the database, and remove it: both are our own, and whole."""
+        database = os.fstat(self._database)
+        changed = _difference(self._then, database) or _difference(self._log_then, _found(self._log))
+        return changed is None and database.st_mtime_ns == self._then.st_mtime_ns
+
+
+def _found(path: Path) -> os.stat_result | None:
+    with contextlib.suppress(OSError):
+        return os.stat(path)
+    return None
+
+
+def _difference(then: os.stat_result | None, now: os.stat_result | None, log: str | None = None) -> str | None:
+    if then is None:
+        return None  # no log was there yet
+    it = "it" if log is None else f"its log {log!r}"
+    if now is None:
+        return f"{it} was removed or renamed while the run was writing into it; {RESTART}"
+    if (now.st_dev, now.st_ino) != (then.st_dev, then.st_ino):
+        return f"another file is in its place, put there while the run was writing into {it}; {RESTART}"
+    if now.st_size < then.st_size:
+        return f"{it} was cut short while the run was writing into it; take a copy of an earlier state"
+    return None

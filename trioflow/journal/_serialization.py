@@ -1,0 +1,385 @@
+"""Values as JSON text and back: results, and the arguments that identify a job.
+
+The text names the type of everything that JSON itself does not have, as `{"$": "bytes", "v": "aGk="}`. So a value can
+be read without being told its type. Reading runs no code that the text could choose: no module is imported, a class
+must have been imported already and be a dataclass, a named tuple or an enumeration, and its `__init__` is not called.
+What would not come back equal is refused when it is written.
+
+msgspec writes and reads the text, and converts dates, times, UUIDs and decimals.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime
+import decimal
+import enum
+import functools
+import hashlib
+import inspect
+import math
+import pathlib
+import resource
+import sys
+import uuid
+import zoneinfo
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from ..jobs.command._result import RSS_UNIT, CommandResult
+from . import _msgspec_json
+
+SHORT: Final = 40
+"""Characters of a value's text up to which the text itself identifies the value; beyond that, its hash does."""
+TYPE: Final = "$"
+"""The key that marks an object as a value that JSON itself does not have."""
+CONVERTED: Final[dict[str, type[Any]]] = {
+    one.__name__: one
+    for one in (
+        datetime.datetime,
+        datetime.date,
+        datetime.time,
+        datetime.timedelta,
+        decimal.Decimal,
+        uuid.UUID,
+    )
+}
+TIMES: Final = frozenset({datetime.datetime, datetime.time})
+COLLECTIONS: Final[dict[str, type[Any]]] = {one.__name__: one for one in (tuple, set, frozenset)}
+PATHS: Final[dict[str, type[Any]]] = {
+    "path": type(pathlib.Path()),
+    "purepath": type(pathlib.PurePath()),
+    "windowspath": pathlib.PureWindowsPath,
+}
+NAMES_OF_PATHS: Final[dict[type[Any], str]] = {kind: name for name, kind in reversed(PATHS.items())}
+BIG: Final = 10**18
+"""Whole numbers from here on are written with more care, for that may fail."""
+PLAIN: Final = frozenset({str, int, bool, type(None)})
+
+
+Extra = Callable[[Any], Any]
+
+
+class NotSerializable(Exception):
+    """A value cannot be written as JSON, or read back; the text says why, beginning with what it is."""
+
+
+def dumps(value: Any, extra: Extra | None = None) -> str:
+    """Return the text for a value.
+
+    Args:
+        value: what to write.
+        extra: called with each value of an unknown type; it returns something known in its place, or raises.
+
+    Raises:
+        NotSerializable: it contains something that cannot be written.
+
+    """
+    if type(value) is int and -BIG < value < BIG:
+        return str(value)
+    try:
+        return _msgspec_json.encode(value if type(value) in PLAIN else _Writer(extra).written(value)).decode()
+    except UnicodeEncodeError:  # a lone surrogate, as in a file name that is not UTF-8
+        return _msgspec_json.encode(_RoundTripWriter(extra).written(value)).decode()
+    except RecursionError:
+        raise NotSerializable("a value that contains itself, or is nested too deeply") from None
+    except NotSerializable:
+        raise
+    except Exception as error:  # a number of too many digits, or from an attribute of a user's own class
+        raise NotSerializable(f"a value of type {type_name(cast(Any, type(value)))}, which raised {error!r}") from None
+
+
+def loads(text: str | bytes) -> Any:
+    """Return the value that `dumps` has written.
+
+    Raises:
+        NotSerializable: this is no such text, or names a type that is not there.
+
+    """
+    try:
+        plain = _msgspec_json.decode(text)
+        return plain if '"$"' not in (text if isinstance(text, str) else text.decode()) else _read(plain)
+    except NotSerializable:
+        raise
+    except Exception as error:  # whatever a damaged text leads to
+        raise NotSerializable(f"a stored value that cannot be read ({type(error).__name__}: {error})") from None
+
+
+def form(text: str | bytes) -> str:
+    """Return what stands for a stored value where values are compared: itself if it is short, else its hash."""
+    if isinstance(text, str):
+        if len(text) <= SHORT:
+            return text
+        text = text.encode()
+    return "~" + digest(text)
+
+
+def digest(data: bytes) -> str:
+    """Return a hash of 96 bits: enough to tell values apart that nobody has forged."""
+    return hashlib.blake2b(data, digest_size=12).hexdigest()
+
+
+def type_name(kind: type[Any]) -> str:
+    """Return the name of a class for people and for the journal."""
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+class _Writer:
+    """Turns values into what JSON has."""
+
+    __slots__ = ("_extra",)
+
+    def __init__(self, extra: Extra | None) -> None:
+        self._extra: Final = extra
+
+    def written(self, value: Any) -> Any:
+        """Return what JSON has in place of `value`, at any depth."""
+        kind = cast(Any, type(value))
+        if kind in PLAIN:
+            return self.text(value) if kind is str else value
+        if kind is float:
+            return value if math.isfinite(value) else {TYPE: "float", "v": repr(value)}
+        if kind is list:
+            return [self.written(one) for one in value]
+        if kind is dict:
+            if TYPE not in value and all(type(key) is str for key in value):
+                return self.plain_dict(value)
+            return {TYPE: "dict", "v": [[self.written(key), self.written(one)] for key, one in value.items()]}
+        name = kind.__name__
+        if CONVERTED.get(name) is kind:
+            if kind in TIMES and (value.fold or not _is_plain(value.tzinfo)):
+                return self._time(value, name)
+            return {TYPE: name, "v": _msgspec_json.to_builtins(value)}
+        if COLLECTIONS.get(name) is kind:
+            items = [self.written(one) for one in value]
+            return {TYPE: name, "v": items if kind is tuple else sorted(items, key=_msgspec_json.encode)}
+        if kind is bytes or kind is bytearray:
+            return {TYPE: name, "v": base64.b64encode(value).decode()}
+        if kind in NAMES_OF_PATHS:
+            return {TYPE: NAMES_OF_PATHS[kind], "v": self.text(str(value))}
+        if kind is CommandResult:
+            return {TYPE: "CommandResult", "v": self._command_result(value)}
+        return self._of_a_class(value, kind)
+
+    def text(self, value: str) -> Any:
+        """Return a string."""
+        return value
+
+    def plain_dict(self, value: dict[str, Any]) -> Any:
+        """Return a dict whose keys are strings."""
+        return {key: self.written(one) for key, one in value.items()}
+
+    def _command_result(self, value: CommandResult) -> list[Any]:
+        outputs = [None if one is None else base64.b64encode(one).decode() for one in (value.stdout, value.stderr)]
+        return [value.returncode, value.elapsed, value.user_time, value.system_time, value.max_rss, *outputs]
+
+    def _time(self, value: Any, name: str) -> Any:
+        """Return a time with what ISO 8601 has no place for: the zone's name, and which of two equal times it is."""
+        found: dict[str, Any] = {TYPE: name, "v": _msgspec_json.to_builtins(value.replace(tzinfo=None, fold=0))}
+        if value.fold:
+            found["fold"] = 1
+        if value.tzinfo is not None:
+            found["zone"] = _zone(value.tzinfo)
+        return found
+
+    def _of_a_class(self, value: Any, kind: type[Any]) -> Any:
+        if isinstance(value, enum.Enum) and kind.__members__.get(value.name) is value:
+            return {TYPE: "enum", "t": _findable(kind), "v": value.name}
+        if dataclasses.is_dataclass(kind):
+            names = _fields(kind)
+            _refuse_more(value, kind, names)
+            return {TYPE: "dataclass", "t": _findable(kind), "v": {n: self.written(getattr(value, n)) for n in names}}
+        if isinstance(value, tuple) and hasattr(kind, "_fields"):
+            _refuse_more(value, kind, ())
+            items: list[Any] = list(value)  # pyright: ignore[reportUnknownArgumentType]
+            return {
+                TYPE: "namedtuple",
+                "t": _findable(kind),
+                "v": [self.written(one) for one in items],
+            }
+        if self._extra is not None:
+            return self._extra(value)
+        raise NotSerializable(f"a value of type {type_name(kind)}")
+
+
+class _RoundTripWriter(_Writer):
+    """Writes strings with lone surrogates, too."""
+
+    __slots__ = ()
+
+    def text(self, value: str) -> Any:
+        """Return a string, or something that stands for it."""
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return {TYPE: "str", "v": base64.b64encode(value.encode(errors="surrogatepass")).decode()}
+        return value
+
+    def plain_dict(self, value: dict[str, Any]) -> Any:
+        """Return a dict whose keys are strings."""
+        return {TYPE: "dict", "v": [[self.text(key), self.written(one)] for key, one in value.items()]}
+
+
+def _is_plain(zone: datetime.tzinfo | None) -> bool:
+    """Return whether ISO 8601 says all of a zone: nothing, or an offset in whole minutes that has no other name."""
+    if zone is None or zone is datetime.UTC:
+        return True
+    if type(zone) is not datetime.timezone:
+        return False
+    offset = zone.utcoffset(None)
+    return not offset % datetime.timedelta(minutes=1) and repr(zone) == repr(datetime.timezone(offset))
+
+
+def _zone(zone: datetime.tzinfo) -> Any:
+    """Return what a zone is made of again: its name, or its offset and perhaps the name for that.
+
+    Raises:
+        NotSerializable: it cannot be made again.
+
+    """
+    if type(zone) is zoneinfo.ZoneInfo and zone.key is not None:  # pyright: ignore[reportUnnecessaryComparison]
+        return zone.key
+    if type(zone) is datetime.timezone:
+        offset = zone.utcoffset(None)
+        seconds = [offset.days * 86400 + offset.seconds, offset.microseconds]
+        return seconds if repr(zone) == repr(datetime.timezone(offset)) else [*seconds, zone.tzname(None)]
+    raise NotSerializable(f"a time with a zone of type {type_name(type(zone))}, which has no name to find it by")
+
+
+@functools.lru_cache
+def _fields(kind: Any) -> tuple[str, ...]:
+    """Return the names of the fields of a dataclass.
+
+    Raises:
+        NotSerializable: no object of it can be made without running code of it.
+
+    """
+    try:
+        object.__new__(kind)
+    except TypeError:
+        other = next((base.__qualname__ for base in kind.__mro__[1:-1] if "__new__" in base.__dict__), "something else")
+        raise NotSerializable(f"a value of type {type_name(kind)}, a dataclass that is also a {other}") from None
+    return tuple(one.name for one in dataclasses.fields(kind))
+
+
+def _refuse_more(value: Any, kind: Any, fields: tuple[str, ...]) -> None:
+    """Refuse a value that has more to it than its fields: that would not come back.
+
+    Raises:
+        NotSerializable: it has an attribute that is not a field, and not the cache of a property.
+
+    """
+    for name in (*getattr(value, "__dict__", ()), *_slots(kind)):
+        if name in fields:
+            continue
+        is_cache = isinstance(inspect.getattr_static(kind, name, None), functools.cached_property)
+        if not is_cache and name != "__orig_class__" and hasattr(value, name):
+            raise NotSerializable(f"a value of type {type_name(kind)}, whose attribute {name!r} is not a field")
+
+
+@functools.lru_cache
+def _slots(kind: Any) -> tuple[str, ...]:
+    """Return the slots of a class and its bases that can hold an attribute."""
+    slots: list[str] = []
+    for base in kind.__mro__:
+        own: Any = base.__dict__.get("__slots__", ())
+        slots += [own] if isinstance(own, str) else own
+    return tuple(name for name in slots if name not in ("__dict__", "__weakref__"))
+
+
+def _findable(kind: type[Any]) -> str:
+    """Return the name of a class that can be found again by this name."""
+    name = type_name(kind)
+    try:
+        found = _class(name)
+    except NotSerializable:
+        found = None
+    if found is not kind:
+        raise NotSerializable(f"a value of type {name}, a class that is not at the top level of its module")
+    return name
+
+
+def _class(name: str) -> type[Any]:
+    """Return a class of a module that has been imported already."""
+    module, _, qualified = name.partition(":")
+    found: Any = sys.modules.get(module)
+    for part in qualified.split("."):
+        found = getattr(found, "__dict__", {}).get(part)  # no `__getattr__` is called
+    if not isinstance(found, type):
+        raise NotSerializable(f"a value of type {name}, which has not been imported")
+    return cast("type[Any]", found)
+
+
+def _read(plain: Any) -> Any:
+    """Return the value for what `_Writer` has made of it."""
+    if isinstance(plain, list):
+        return [_read(one) for one in plain]  # pyright: ignore[reportUnknownVariableType]
+    if not isinstance(plain, dict):
+        return plain
+    given = cast("dict[str, Any]", plain)
+    if TYPE not in given:
+        return {key: _read(one) for key, one in given.items()}
+    name, value = given[TYPE], given["v"]
+    if name in CONVERTED:
+        found = _msgspec_json.convert(value, CONVERTED[name])
+        if "zone" in given:
+            found = found.replace(tzinfo=_read_zone(given["zone"]))
+        return found.replace(fold=1) if "fold" in given else found
+    if name in COLLECTIONS:
+        return COLLECTIONS[name](_read(value))
+    if name in PATHS:
+        return PATHS[name](_read(value))
+    return READERS[name](value, given.get("t", ""))
+
+
+def _read_zone(zone: Any) -> datetime.tzinfo:
+    if isinstance(zone, str):
+        return zoneinfo.ZoneInfo(zone)
+    seconds, microseconds, *name = zone
+    return datetime.timezone(datetime.timedelta(seconds=seconds, microseconds=microseconds), *name)
+
+
+def _read_command_result(value: list[Any], _: str) -> CommandResult:
+    returncode, elapsed, user, system, rss, *outputs = value
+    usage = resource.struct_rusage((user, system, (rss or 0) // RSS_UNIT, *[0] * 13))
+    out, err = (None if one is None else base64.b64decode(one) for one in outputs)
+    return CommandResult(returncode, elapsed, usage, out, err)
+
+
+def _read_enum(value: str, name: str) -> Any:
+    kind = _class(name)
+    if not issubclass(kind, enum.Enum) or value not in kind.__members__:
+        raise NotSerializable(f"{value!r} of {name}, which is not there any more")
+    return kind.__members__[value]
+
+
+def _read_dataclass(value: dict[str, Any], name: str) -> Any:
+    kind = _class(name)
+    if not dataclasses.is_dataclass(kind) or {one.name for one in dataclasses.fields(kind)} != set(value):
+        raise NotSerializable(f"a value of type {name}, whose fields have changed")
+    made = object.__new__(kind)  # no code of the class runs: whoever wrote the journal has chosen the class
+    for field, one in value.items():
+        object.__setattr__(made, field, _read(one))
+    return made
+
+
+def _read_named_tuple(value: list[Any], name: str) -> Any:
+    kind: Any = _class(name)
+    fields: Any = getattr(kind, "_fields", ())
+    if not issubclass(kind, tuple) or len(fields) != len(value):
+        raise NotSerializable(f"a value of type {name}, whose fields have changed")
+    return cast(Any, tuple).__new__(kind, [_read(one) for one in value])
+
+
+READERS: Final[dict[str, Callable[[Any, str], Any]]] = {
+    "float": lambda value, _: float(value),
+    "str": lambda value, _: base64.b64decode(value).decode(errors="surrogatepass"),
+    "bytes": lambda value, _: base64.b64decode(value),
+    "bytearray": lambda value, _: bytearray(base64.b64decode(value)),
+    "dict": lambda value, _: {_read(key): _read(one) for key, one in value},
+    "CommandResult": _read_command_result,
+    "enum": _read_enum,
+    "dataclass": _read_dataclass,
+    "namedtuple": _read_named_tuple,
+}

@@ -1,0 +1,209 @@
+"""The copy of a scenario: the same jobs, options and requirements, with a sleep in place of each job's work."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+
+from .._core.api.views import (
+    Adaptive,
+    AnyJob,
+    BaseScheduler,
+    Job,
+    Outlook,
+    Policy,
+    Pool,
+    Service,
+    copy_of_pool,
+    inputs_of,
+    is_scheduler,
+    is_service,
+    need_of_run,
+    run_needs,
+    run_resource_totals,
+    slots_of,
+    topological_order,
+)
+
+if TYPE_CHECKING:
+    from .._core.api.views import PolicyName
+
+
+async def take(seconds: float, *_: object) -> None:
+    """Do what the copy of a job does: take as long as the job is expected to take."""
+    await anyio.sleep(seconds)
+
+
+async def take_for_ever(*_: object) -> None:
+    """Do what the copy of a forever job does."""
+    await anyio.sleep_forever()
+
+
+async def serve(seconds: float, *_: object, task_status: Any) -> None:
+    """Do what the copy of a service does: be ready after as long as the service is expected to take until then."""
+    await anyio.sleep(seconds)
+    task_status.started()
+    await anyio.sleep_forever()
+
+
+class PolicyOfCopy(Policy):
+    """A user's policy, asked about the user's jobs in place of their copies."""
+
+    def __init__(self, policy: Policy, copies: Mapping[AnyJob, AnyJob]) -> None:
+        self._policy: Final = policy
+        self._copies: Final = copies
+        self.needs_ranks = policy.needs_ranks
+
+    def key(self, job: AnyJob, outlook: Outlook) -> float | tuple[float, ...]:
+        """Return the user's key."""
+        return self._policy.key(self._own[job], CloneOutlook(outlook, self._copies))
+
+    def reason(self, job: AnyJob, outlook: Outlook) -> str:
+        """Return the user's reason."""
+        return self._policy.reason(self._own[job], CloneOutlook(outlook, self._copies))
+
+    @functools.cached_property
+    def _own(self) -> dict[AnyJob, AnyJob]:
+        return {copy: job for job, copy in self._copies.items()}
+
+
+class CloneOutlook(Outlook):
+    """What is expected of the user's jobs: the same as of their copies."""
+
+    __slots__ = ("_copies", "_outlook", "starts")
+
+    def __init__(self, outlook: Outlook, copies: Mapping[AnyJob, AnyJob]) -> None:
+        self._outlook: Final = outlook
+        self._copies: Final = copies
+        self.starts = outlook.starts
+
+    def expected_duration(self, job: AnyJob) -> float | None:
+        """As of the copy."""
+        return self._outlook.expected_duration(self._copies[job])
+
+    def rank(self, job: AnyJob) -> float:
+        """As of the copy."""
+        return self._outlook.rank(self._copies[job])
+
+
+class SchedulerCopy(BaseScheduler):
+    """A scheduler with the totals that another one has of the resources that each run has without a pool."""
+
+    __slots__ = ("_totals",)
+
+    def __init__(self, totals: Mapping[str, int], **options: Any) -> None:
+        self._totals = totals
+        super().__init__(**options)
+
+    def _run_resource_totals(self) -> Mapping[str, int]:
+        return self._totals
+
+
+class ScenarioCopy:
+    """A copy of a scenario: its own scheduler with a job for each job.
+
+    Args:
+        scheduler: the user's scheduler; it is only read.
+        seconds: how long each job takes; for nested schedulers it is not used.
+        known: how long jobs are expected to take, as far as policies know it.
+        window, policy: what to use in place of the scheduler's own.
+        change: changes the settings of each pool; None for those that it has.
+
+    """
+
+    def __init__(
+        self,
+        scheduler: BaseScheduler,
+        seconds: Mapping[AnyJob, float],
+        known: Mapping[AnyJob, float],
+        window: Any,
+        policy: Any,
+        change: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    ) -> None:
+        self._change: Final = change
+        self._seconds: Final = seconds
+        self._known: Final = known
+        self._limiters: Final[dict[int, Any]] = {}
+        self._pools: Final[dict[Pool, Pool]] = {}
+        self._policy: Final = policy
+        # The copy of each of the user's jobs; those of schedulers are schedulers.
+        self.copies: Final[dict[AnyJob, AnyJob]] = {}
+        self.scheduler: Final = self._of_scheduler(scheduler, window)
+        inside = dict.fromkeys(scheduler.iterate_jobs())
+        for job in topological_order(inside, lambda job: [one for one in job.required if one in inside]):
+            copy = self._of_scheduler(job, job.jobs_window) if is_scheduler(job) else self._of_job(job)
+            for name in run_needs(job):
+                need_of_run(copy, name, 1)
+            self.copies[job] = copy
+        self.copies[scheduler] = self.scheduler
+        for job in (scheduler, *inside):
+            copy = self.copies[job]
+            if is_scheduler(job) and is_scheduler(copy):
+                copy.update([self.copies[member] for member in job])
+
+    def _of_scheduler(self, one: BaseScheduler, window: Any) -> BaseScheduler:
+        return SchedulerCopy(
+            run_resource_totals(one),
+            jobs_window=self._window(window),
+            cleanup_timeout=one.cleanup_timeout,
+            pool=self._pool(one.pool),
+            backfill=one.backfill,
+            policy=self._own_policy(one.policy if self._policy is None else self._policy),
+            **self._options(one),
+        )
+
+    def _of_job(self, job: AnyJob) -> AnyJob:
+        """Return a job that has as arguments the copies of what the job has as arguments, so that it uses these too."""
+        options = self._options(job)
+        inputs = [self.copies[one] for one in inputs_of(job) if one in self.copies]
+        if is_service(job):
+            return Service(serve, self._seconds[job], *inputs, **options)
+        if job.forever:
+            return Job(take_for_ever, *inputs, **options)
+        return Job(take, self._seconds[job], *inputs, **options)
+
+    def _options(self, job: AnyJob) -> Any:
+        retry = job.retry
+        return {
+            "label": job.label,
+            "critical": job.is_critical(),  # a timeout is a failure, and so is to be BLOCKED because of one
+            "forever": job.forever,
+            "required": [self.copies[one] for one in job.required if one in self.copies],
+            "run_if": job.run_if,
+            "keep_result": job.keep_result,
+            "expected_duration": self._known.get(job),
+            "timeout": job.timeout,
+            "on_timeout": job.on_timeout,
+            "restarts": job.restarts,
+            "retry": retry if isinstance(retry, int) else None,  # a decorator is the user's code
+            "priority": job.priority,
+            "needs": job.needs or None,
+        }
+
+    def _pool(self, pool: Pool | None) -> Pool | None:
+        """Return the pool: another one that has as much, shared by the same schedulers."""
+        if pool is None:
+            return None
+        if pool not in self._pools:
+            self._pools[pool] = copy_of_pool(pool, self._change)
+        return self._pools[pool]
+
+    def _own_policy(self, policy: PolicyName | Policy) -> PolicyName | Policy:
+        """Return the policy; one of the user's is asked about the user's jobs."""
+        return policy if isinstance(policy, str) else PolicyOfCopy(policy, self.copies)
+
+    def _window(self, window: Any) -> Any:
+        """Return the window: in place of a limiter, another one that is as large, and shared by the same schedulers."""
+        if not is_limiter(window):
+            return window
+        if id(window) not in self._limiters:
+            self._limiters[id(window)] = anyio.CapacityLimiter(slots_of(window) or float("inf"))
+        return self._limiters[id(window)]
+
+
+def is_limiter(window: Any) -> bool:
+    """Return whether a window is a limiter, which counts the jobs that work, at any depth."""
+    return window is not None and not isinstance(window, (int, Adaptive))

@@ -1,0 +1,324 @@
+"""`what_if`: many simulations of one scenario, with other limits and policies.
+
+The engine itself runs each of them, on a copy of the scenario. A copy is made once for each policy, and once for each
+amount of a resource. With 5,000 jobs one simulation takes 0.1 to 0.2 s, of which the copy is a third.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from .._core.api.views import (
+    AnyJob,
+    BaseScheduler,
+    Rate,
+    WaitCause,
+    checked_policy,
+    duration_text,
+    is_scheduler,
+    name_of_policy,
+    paths_of,
+    resources_of,
+    run_needs,
+    run_resource,
+    settings_of,
+    shown,
+)
+from ..view.trace._record import TraceRecord
+from ..view.trace._what_if import OWN, WhatIf, WhatIfPoint
+from . import _simulate
+from ._clone import ScenarioCopy
+from ._simulate import lower_bounds, users_of
+
+if TYPE_CHECKING:
+    from .._core.api.views import PolicyName
+    from ._simulate import Change
+
+SIMULATED: Final = 60_000
+"""Jobs that are simulated in all, if nobody says for which sizes: with 5,000 jobs these are 12 simulations."""
+FEWEST: Final = 3
+"""Sizes, however many jobs there are."""
+
+
+def of_trace(
+    record: TraceRecord,
+    resource: str | None = None,
+    sizes: Sequence[int | None] | None = None,
+    policies: Sequence[PolicyName] | None = None,
+    most: int = SIMULATED,
+) -> WhatIf:
+    """Return what the run of a trace would have taken; see `Trace.what_if`.
+
+    Raises:
+        ValueError: nothing has run, or not all has ended; the trace shows several runs; or as in `what_if`.
+
+    """
+    roots = record.roots
+    if not roots or not any(span.elapsed is not None for span in record.spans):
+        raise ValueError("what_if() of a trace in which no job has run to its end: there are no durations to go by")
+    if len(roots) > 1:
+        raise ValueError(f"what_if() of a trace of {len(roots)} runs: give each run a Trace of its own")
+    (root,) = roots
+    if root.finished_at is None or root.started_at is None:
+        raise ValueError(f"what_if() while {root.label!r} is running: ask when it has ended")
+    if len(root.scheduler) < len(root.members):
+        raise ValueError(
+            f"what_if() of {root.label!r}, which has {len(root.scheduler)} of its {len(root.members)} jobs left: "
+            f"ask before you remove jobs, and without keep_jobs=False"
+        )
+    seconds: dict[str, float] = {}
+    for span in record.spans:
+        held = sum(wait.seconds for wait in span.waits if wait.cause is WaitCause.MACHINE)
+        until = span.finished_at if span.ready_at is None else span.ready_at
+        ran = 0.0 if span.started_at is None or until is None else until - span.started_at
+        seconds[span.path] = max(0.0, ran - held)
+    ends = [span.finished_at for span in record.spans if span.started_at is not None and not span.forever]
+    took = max((end for end in ends if end is not None), default=root.started_at) - root.started_at
+    known = {job: seconds[path] for job, path in paths_of(root.scheduler).items() if path in seconds}
+    expected = {job: number for job in known if (number := job.expected_duration) is not None}
+    for run in record.runs:
+        expected.update(run.learned or {})
+    scenario = Scenario(root.scheduler, known, root.window, expected)
+    return what_if(scenario, took, resource, sizes, policies, most)
+
+
+class Scenario:
+    """A scheduler, how long its jobs take, and how it is run.
+
+    Args:
+        scheduler: it is only read.
+        known: how long jobs take, as far as it is known; others take the median of these, or a second.
+        window: how many of them at once, None for no limit.
+        expected: how long the policies of its run expected jobs to take.
+
+    """
+
+    def __init__(
+        self,
+        scheduler: BaseScheduler,
+        known: Mapping[AnyJob, float],
+        window: int | None,
+        expected: Mapping[AnyJob, float],
+    ) -> None:
+        self.scheduler: Final = scheduler
+        self.known: Final = dict(known)
+        self.seconds: Final = _simulate.all_seconds(scheduler, self.known)
+        self.window: Final = window
+        self.expected: Final = dict(expected)
+        self.policy: Final = _policy_of(scheduler, expected)
+
+    def simulations(self, policy: str, resource: str | None, sizes: Sequence[int | None]) -> Iterator[float]:
+        """Yield how long it takes with each of these sizes."""
+        # As it ran, each scheduler has its own policy, and knows as much as it did.
+        given, known = (None, self.expected) if policy == self.policy else (policy, self.known)
+        copy: ScenarioCopy | None = None
+        change = _other_amount(self, resource)
+        with ThreadPoolExecutor(1, _simulate.THREADS) as thread, _simulate.unlogged():
+            for size in sizes:
+                window = size if resource is None else self.window
+                if copy is None or resource is not None:
+                    pool_of = None if change is None else change(size)
+                    copy = ScenarioCopy(self.scheduler, self.seconds, known, window, given, pool_of)
+                thread.submit(_simulate.run, copy, window).result()
+                jobs = [job for one, job in copy.copies.items() if one is not self.scheduler and not job.forever]
+                ends: Iterable[float] = (job.finished_at for job in jobs if job.finished_at is not None)
+                yield max(ends, default=0.0)
+
+
+def what_if(
+    scenario: Scenario,
+    took: float,
+    resource: str | None,
+    sizes: Sequence[int | None] | None,
+    policies: Sequence[PolicyName] | None,
+    most: int = SIMULATED,
+) -> WhatIf:
+    """Return how long a scenario takes with each of these sizes and policies.
+
+    Args:
+        scenario: what is simulated.
+        took: how long its run took.
+        resource: of which there is more or less; None for the slots of the window.
+        sizes: how many, None for no limit; default: some around those that there are.
+        policies: which ones; default: that of the run, fifo and critical-path.
+        most: about so many jobs are simulated in all, if `sizes` are not given.
+
+    Raises:
+        ValueError: there is no such resource, or a size or a policy is out of range.
+        TypeError: a size is not a whole number, or one of the arguments is of a wrong type.
+
+    """
+    if not isinstance(cast("object", resource), str | None):
+        raise TypeError(f"resource={shown(resource)}: give the name of a resource, or None for the slots of the window")
+    _check_list("sizes", sizes, "whole numbers")
+    _check_list("policies", policies, "names")
+    own = scenario.policy
+    names: list[str] = list(policies or dict.fromkeys([own, "fifo", "critical-path"]))
+    for one in policies or ():
+        checked_policy(one, "policies", repr(scenario.scheduler.label))
+    now, least = _now(scenario, resource)
+    chosen = _checked(sizes, resource, least) if sizes is not None else None
+    simulated = next(scenario.simulations(own, resource, [now]))
+    if chosen is None:
+        number = max(FEWEST, most // (max(1, len(scenario.seconds)) * len(names)))
+        chosen = _usual_sizes(scenario, resource, now, least, number)
+    points: list[WhatIfPoint] = []
+    for policy in names:
+        found = scenario.simulations(policy, resource, chosen)
+        points += [WhatIfPoint(size, policy, seconds) for size, seconds in zip(chosen, found, strict=True)]
+    change = _other_amount(scenario, resource)
+    bounds = lower_bounds(scenario.scheduler, scenario.seconds, scenario.window, chosen, change)
+    rate = _rate_of(scenario, resource)
+    only_nested = resource is None and all(is_scheduler(job) for job in scenario.scheduler)
+    return WhatIf(
+        resource,
+        tuple(points),
+        tuple(zip(chosen, bounds, strict=True)),
+        WhatIfPoint(now, own, took),
+        simulated,
+        _rate_in_words(rate),
+        only_nested,
+        _worker_processes(scenario.scheduler),
+    )
+
+
+def _worker_processes(scheduler: BaseScheduler) -> int | None:
+    """Return the number of worker processes of a run, which a simulation has too; None if no job needs one."""
+    names = {name for job in scheduler.iterate_jobs() for name in run_needs(job)}
+    return next((run_resource(scheduler, name)[1] for name in names), None)
+
+
+def _check_list(argument: str, given: object, what: str) -> None:
+    if given is not None and (isinstance(given, str | bytes) or not isinstance(given, Iterable)):
+        raise TypeError(f"{argument}={shown(given)}: give a list of {what}")
+
+
+def _policy_of(scheduler: BaseScheduler, expected: Mapping[AnyJob, float]) -> str:
+    """Return the name of the policy that all schedulers of a run have: "auto" is one of two; `OWN` if they differ."""
+    levels = [scheduler, *(job for job in scheduler.iterate_jobs() if is_scheduler(job))]
+    knowing: set[AnyJob] = set()
+    names: set[str] = set()
+    for level in reversed(levels):  # each before the one around it, which knows what is known inside
+        if any(job in expected or job in knowing for job in level):
+            knowing.add(level)
+        name = name_of_policy(level.policy)
+        names.add(name if name != "auto" else "critical-path" if level in knowing else "fifo")
+    return names.pop() if len(names) == 1 else OWN
+
+
+def _now(scenario: Scenario, resource: str | None) -> tuple[int | None, int]:
+    """Return how large the window is, or how much there is of the resource; and the least that it can be.
+
+    Raises:
+        ValueError: there is no such resource, or it is not one that can be varied.
+
+    """
+    if resource is None:
+        return scenario.window, 1
+    jobs = [scenario.scheduler, *scenario.scheduler.iterate_jobs()]
+    pools = [pool for job in jobs if (pool := getattr(job, "pool", None)) is not None]
+    views = {view.name: view for pool in pools for view in resources_of(pool)}
+    if resource not in views:
+        there = f"there are {', '.join(map(repr, views))}" if views else "there is no pool"
+        raise ValueError(f"resource={resource!r}: no pool has it; {there}")
+    rate = _rate_of(scenario, resource)
+    if rate is not None:
+        return math.ceil(next(iter(rate.limits.values()))), 1
+    needed = [job.needs[resource] for job in jobs if job.needs and resource in job.needs]
+    return math.ceil(views[resource].total or 0), max(1, math.ceil(max(needed, default=1)))
+
+
+def _rate_of(scenario: Scenario, resource: str | None) -> Rate | None:
+    """Return the rate of this name in the outermost pool that has one; None if it is something else."""
+    jobs = [scenario.scheduler, *scenario.scheduler.iterate_jobs()]
+    given = (settings_of(pool).get(resource or "") for job in jobs if (pool := getattr(job, "pool", None)) is not None)
+    return next((one for one in given if isinstance(one, Rate)), None)
+
+
+def _rate_in_words(rate: Rate | None) -> str | None:
+    """Return what its first key counts: "requests per second"; None of something else."""
+    if rate is None:
+        return None
+    per = {1.0: "second", 60.0: "minute", 3600.0: "hour", 86400.0: "day"}.get(rate.per, duration_text(rate.per))
+    return f"{next(iter(rate.limits))} per {per}"
+
+
+def _most_needed(scenario: Scenario, resource: str) -> dict[str, float]:
+    """Return the most that one job needs of each key of a rate."""
+    found: dict[str, float] = {}
+    for level in (scenario.scheduler, *(job for job in scenario.scheduler.iterate_jobs() if is_scheduler(job))):
+        for pool, name, job in users_of(level):
+            for view in resources_of(pool) if name == resource else ():
+                for key, amount in view.most_needed([job]).items() if view.name == resource else ():
+                    found[key] = max(found.get(key, 0.0), amount)
+    return found
+
+
+def _other_amount(scenario: Scenario, resource: str | None) -> Callable[[int | None], Change] | None:
+    """Return what makes of a size what changes the settings of a pool so that there is so much of a resource."""
+    if resource is None:
+        return None
+    needed = _most_needed(scenario, resource)
+
+    def changed(size: int | None, settings: dict[str, Any]) -> dict[str, Any]:
+        given = settings.get(resource)
+        if given is None:
+            return settings
+        if isinstance(given, Rate):
+            (first, limit), *others = given.limits.items()
+            own = given.burst[first] * (size or limit) / limit
+            burst = {**given.burst, first: max(own, needed.get(first, 0.0))}  # with less, a job could never start
+            return {**settings, resource: Rate(per=given.per, burst=burst, **{first: size or limit}, **dict(others))}
+        return {**settings, resource: size}
+
+    return lambda size: functools.partial(changed, size)
+
+
+def _checked(sizes: Sequence[int | None], resource: str | None, least: int) -> list[int | None]:
+    """Check the sizes that a user gave, and return them in ascending order.
+
+    Raises:
+        TypeError, ValueError: see `what_if`.
+
+    """
+    for size in sizes:
+        if size is None and resource is None:
+            continue
+        if size is None:
+            raise ValueError(f"sizes: there is always a limit to {resource!r}: give whole numbers")
+        if type(size) is not int:  # a bool is no number of slots
+            raise TypeError(f"sizes: {shown(size)} is not a whole number")
+        if size < least:
+            why = "" if resource is None or least == 1 else f": a job needs {least} of {resource!r}"
+            raise ValueError(f"sizes: {size!r} is less than {least}{why}")
+    if not sizes:
+        raise ValueError("sizes: there are none")
+    limited = sorted({size for size in sizes if size is not None})
+    return [*limited, *([None] if None in sizes else [])]
+
+
+def _usual_sizes(
+    scenario: Scenario, resource: str | None, now: int | None, least: int, number: int
+) -> list[int | None]:
+    """Return sizes from the least to where more cannot gain anything: 1, 2, 3, 4, 6, 8, 12, ...; and that of now."""
+    jobs = sum(not job.forever for job in scenario.scheduler)
+    enough = jobs if resource is None else max(4 * (now or least), least)
+    steps = itertools.chain((1,), (step << power for power in range(60) for step in (2, 3)))
+    found: list[int] = [
+        least,
+        *(size for size in itertools.takewhile(lambda one: one < 2 * enough, steps) if size > least),
+    ]
+    change = _other_amount(scenario, resource)
+    bounds = lower_bounds(scenario.scheduler, scenario.seconds, scenario.window, found, change)
+    useful = next((place for place, bound in enumerate(bounds) if bound <= bounds[-1] * 1.0001), len(found) - 1)
+    found = found[: useful + 4]  # no order is as good as the bound, so some more are of use
+    around = {now, found[0], found[-1], min(2 * (now or 1), max(enough, now or 1))} - {None}
+    while len(set(found) | around) > number and len(found) > 2:
+        found = found[::2] if len(found) > 3 else [found[0], found[-1]]
+    sized = sorted({*found, *around} - {None}, key=lambda size: size or 0)
+    return [*sized, *([None] if now is None and resource is None else [])]

@@ -1,0 +1,889 @@
+"""One run of a scenario as a plan says: the jobs driven from wait to wait, what is done to them, and what must hold.
+
+```
+plan ──► ExploredRun.run ──► make_scheduler() ──► co_run(), on virtual time, its tasks in the plan's order ──► Outcome
+             │                                   │ each call of a job
+             │ crash: again                      ▼
+             └──────────            drive(): begin ──► wait ──► go on ──► wait ──► ... ──► end
+                                              at each: what the plan says is done here
+```
+
+Every call of a job is driven by hand: `drive` sends to its coroutine what the loop sends, and hands on what it waits
+for. So it knows each moment at which the job waits, and can let it go on later, fail, or never go on. Where something
+may be done without breaking what a library promises is the theory of this file:
+
+- Cancellations, Ctrl-C and crashes come while a job waits: from a task of their own, which goes first in the next turn
+  of the loop. Until the coroutine of a job has handed its wait to the loop, nothing else may run.
+- An exception stands for what the world does to a job. So it is raised where the job has slept, which stands for work
+  in the world; and at the beginning and the end of its body. Out of the wait for a lock, nothing can come.
+- A service is not cancelled once it is ready: its scheduler cancels it after all that use it. It may say so before it
+  waits, so it is not cancelled at its beginning either.
+- A job goes on later than it could: that is always possible. On trio it may have got what it waited for, so nothing
+  may interrupt it then; on asyncio a task may be cancelled although it has got it.
+- A crash is a copy of the world at that moment, and a journal into which nothing is written any more. The program that
+  was killed is wound up like any other, in a world that nobody will look at; the next one gets the copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import copy
+import inspect
+import os
+import tempfile
+import types
+from collections import Counter
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import anyio
+import anyio.to_thread
+
+from .._core.api.kinds import name_of, shown
+from .._core.api.testing import (
+    ends_by_itself,
+    ends_what_hangs,
+    interrupt,
+    line_at,
+    scope_of_run,
+    steer,
+    works_elsewhere,
+)
+from .._core.api.views import (
+    AbstractJob,
+    AnyJob,
+    Instrument,
+    JobState,
+    RunPhase,
+    current_run,
+    is_ready,
+    is_scheduler,
+    is_service,
+    paths_of,
+)
+from . import _coroutine_frames
+from ._fault_plans import END, KINDS, MOMENT, Change, Plan
+from ._task_order import GOES_FIRST, Turns, due_before, ordered
+
+if TYPE_CHECKING:
+    from .. import Scheduler
+
+LIMIT: Final = 1e9
+"""Virtual seconds after which a run stands still: nothing else was left that the clock could go on to."""
+FEW_TURNS: Final = 4
+"""Turns of the loop in which tasks that are about to end do so."""
+ROUND_OF_PLAIN: Final = 100_000
+"""Waits of a round in the plain run of a scenario. A run in which nothing stays due for a whole round has no end."""
+LEAST_ROUND: Final = 5_000
+TIMES_OF_PLAIN: Final = 50
+"""In the other runs a round has so many times the waits of the plain run, or at least `LEAST_ROUND`."""
+JUST_BEFORE: Final = 2.0**-10
+"""Seconds before the timeout of a scheduler at which it is asked what else is due."""
+FROM_OUTSIDE: Final = frozenset({"cancellation", "ctrl-c", "crash"})
+"""These faults come from outside of the job."""
+STUBBORN: Final = 1_000
+"""So many waits after the run was cancelled, its jobs are thrown out of them."""
+
+NOTHING: Final[list[Change]] = []
+
+current: Final[contextvars.ContextVar[ExploredRun]] = contextvars.ContextVar("trioflow exploration")
+
+
+class Injected(Exception):
+    """What an exploration lets a job fail with; it stands for whatever the job may raise."""
+
+
+class GaveUp(BaseException):
+    """Ends what would not end."""
+
+
+@dataclass(slots=True)
+class SteppedJob:
+    """A job whose calls are driven."""
+
+    name: str
+    job: AnyJob
+    steps: int = 0  # waits, in all of its calls
+    calls: int = 0
+    inside: bool = False
+    waits: Any = None  # its coroutine, while it waits
+    since: float = 0.0  # when it began to wait
+    shutdowns: int = 0
+    again: list[tuple[str, Change]] = field(default_factory=list[tuple[str, Change]])  # where it fails once more
+
+    def fails_again(self, place: str) -> list[Change]:
+        """Return, and forget, with what it fails once more at this place."""
+        found = [change for where, change in self.again if where == place]
+        self.again = [(where, change) for where, change in self.again if where != place]
+        return found
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one run."""
+
+    plan: Plan
+    broken: str | None = None  # the law that did not hold; None if all did
+    error: BaseException | None = None
+    told: list[str] = field(default_factory=list[str])  # what happened, line by line
+    applied: set[Change] = field(default_factory=set[Change])
+    steps: dict[str, int] = field(default_factory=dict[str, int])  # waits of each job, by name
+    limited: set[str] = field(default_factory=set[str])  # jobs under a timeout, their own or of a scheduler around them
+    retried: set[str] = field(default_factory=set[str])  # jobs with retries, their own or of a scheduler around them
+    unmade: Exception | None = None  # what make_scheduler raised at its first call
+    turns: Turns | None = None
+    waits: int = 0
+    ended_at: float = 0.0
+
+
+class ExploredRun:
+    """One run of a scenario.
+
+    Args:
+        make: makes the scheduler; it gets `world` if it takes an argument.
+        check: called with the scheduler after the run, and with the world if it takes two arguments; may be None.
+        plan: what is special about the run.
+        most: so many waits are a round; a run in which nothing stays due for a whole round does not come to an end.
+        every: a seed for the order of tasks in all turns; None for none.
+
+    """
+
+    def __init__(
+        self,
+        make: Callable[..., Scheduler],
+        check: Callable[..., object] | None,
+        plan: Plan,
+        most: int = ROUND_OF_PLAIN,
+        every: int | None = None,
+    ) -> None:
+        self._make: Final = make
+        self._check: Final = check
+        self._most: Final = most
+        self.plan: Final = plan
+        self.outcome: Final = Outcome(plan)
+        self._places: Final[dict[str, dict[int, list[Change]]]] = {}  # changes by job and place
+        seeds: dict[int, int] = {}
+        ranks: dict[str, float] = {}
+        first: dict[int, str] = {}
+        for change in plan.changes:
+            if change.kind == "turn":
+                seeds[change.at] = int(change.value)
+            elif change.kind == "first":
+                first[change.at] = change.name
+            elif change.kind == "rank":
+                ranks[change.name] = change.value
+            else:
+                self._places.setdefault(change.name, {}).setdefault(change.at, []).append(change)
+            if change.kind in ("turn", "first", "rank"):
+                self.outcome.applied.add(change)
+        self.turns: Final = Turns(seeds, ranks, first, every)
+        self.outcome.turns = self.turns
+        self._world: dict[Any, Any] = {}
+        self._outlives: dict[Any, Any] = {}  # a crash: a copy of the world at that moment
+        self._driven: dict[AnyJob, SteppedJob] = {}
+        self._steps: Counter[str] = Counter()  # of jobs before a crash
+        self._in_round = 0  # waits in this round
+        self._round_began = 0.0
+        self._ends: dict[AnyJob, float] = {}  # when the last call of a scheduler times out
+        self._looks: list[float] = []  # when `_before_timeout` is going to look
+        self._due: frozenset[tuple[object, float]] | None = (
+            None  # what was due at the end of the last round, and at what time
+        )
+        self._crashed = self._gave_up = False
+        self._allowed: BaseException | None = None  # what the run may raise
+        self._clock: Callable[[], float] = float
+        self._pause: Callable[[float], Awaitable[None]]
+        self._scheduler: Any = None
+        self._cut: Any = None
+        self._host: Any = None
+        self._group: Any = None
+        self._native_cancels = 0
+        self._refused: Exception | None = None
+        self._journal: str | None = None
+
+    # ---- the whole run
+
+    def run(self) -> Outcome:
+        """Run the scenario as the plan says, and return what became of it."""
+        crashes = any(change.kind == "crash" for change in self.plan.changes)
+        with tempfile.TemporaryDirectory() if crashes else contextlib.nullcontext() as directory:
+            if directory is not None:
+                self._journal = os.path.join(directory, "run.db")
+            self._run_once()
+            while self._crashed and self._refused is None:
+                self._crashed, self._world = False, self._outlives
+                self.tell("the program starts again, with the same journal", 0.0)
+                self._run_once()
+        if self._refused is not None:
+            raise self._refused
+        self._note_profile()
+        for driven in self._driven.values():
+            driven.waits = None
+        self._driven = {}
+        return self.outcome
+
+    def _note_profile(self) -> None:
+        out = self.outcome
+        out.steps.update(self._steps)
+        for driven in self._driven.values():
+            out.steps[driven.name] = self._steps[driven.name] + driven.steps
+            if any(ends_what_hangs(one) for one in _with_those_around(driven.job)):
+                out.limited.add(driven.name)
+            if any(one.retry for one in _with_those_around(driven.job)):
+                out.retried.add(driven.name)
+        out.waits = sum(out.steps.values())
+
+    def _run_once(self) -> None:
+        for driven in self._driven.values():
+            self._steps[driven.name] += driven.steps
+        self._driven, self._in_round, self._due, self._ends, self._looks = {}, 0, None, {}, []
+        self.turns.names.clear()
+        with ordered(self.turns, self.plan.backend) as options:
+            if self.plan.backend == "trio":
+                import trio
+
+                try:
+                    trio.run(self._main, **options)
+                except trio.TrioInternalError as error:
+                    self._break("trio breaks down", error)
+                    self.tell(f"trio breaks down: {_in_words(error.__cause__ or error)}", self._last_moment())
+            else:
+                anyio.run(self._main, backend="asyncio", backend_options=options)
+
+    async def _main(self) -> None:
+        is_trio = self.plan.backend == "trio"
+        self._clock = anyio.current_time
+        self._pause = _pause_on_trio if is_trio else _pause_on_asyncio
+        current.set(self)
+        try:
+            made = _call_with(self._make, "make_scheduler", None, self._world)
+        except Exception as error:
+            if not self.outcome.waits:
+                self.outcome.unmade = error
+            self._break(f"make_scheduler raises {type(error).__name__}", error)
+            self.tell(f"make_scheduler raises {_in_words(error)}")
+            return
+        self._scheduler = scheduler = _checked(made)
+        self._prepare(scheduler)
+        raised: BaseException | None = None
+        before: set[asyncio.Task[Any]] = set() if is_trio else asyncio.all_tasks()
+        self._host, self._native_cancels = None if is_trio else asyncio.current_task(), 0
+        journal = None if self._journal is None else _CrashingJournal(self._journal, self)
+        try:
+            async with anyio.create_task_group() as self._group:
+                self._group.start_soon(self._watch)
+                self._watch_timeout(scheduler)
+                with anyio.CancelScope() as self._cut:
+                    try:
+                        await scheduler.co_run(instruments=[_Steering(self)], journal=journal)
+                    except anyio.get_cancelled_exc_class():
+                        if not self._native_cancels:
+                            raise
+                        for _ in range(self._native_cancels):
+                            self._host.uncancel()
+                    except BaseException as error:
+                        raised = error
+                self._group.cancel_scope.cancel()
+        finally:
+            self._host = self._cut = None
+        self.outcome.ended_at = anyio.current_time()
+        if self._crashed:
+            return
+        for _ in range(0 if is_trio else FEW_TURNS):
+            await asyncio.sleep(0)
+        left: set[asyncio.Task[Any]] = set() if is_trio else asyncio.all_tasks() - before
+        self._judge(scheduler, raised, [task.get_name() for task in left])
+
+    def _prepare(self, scheduler: Scheduler) -> None:
+        if scheduler.stop_reason is not None:
+            raise ValueError(
+                f"make_scheduler returned {scheduler.label!r}, which has run before: build a new one at each call"
+            )
+        names = paths_of(scheduler)
+        for job in scheduler.iterate_jobs():
+            self.take(job, names[job])
+
+    def take(self, job: AnyJob, name: str) -> None:
+        """Drive the calls of a job of the scenario, or of one that was added to it."""
+        if job in self._driven:
+            return
+        if works_elsewhere(job):
+            raise TypeError(
+                f"{job.label!r} is a {type(job).__name__}, which works in real time, and explore runs on virtual time: "
+                f"let make_scheduler put a Job in its place that sleeps for as long, and returns or raises the same"
+            )
+        self._driven[job] = SteppedJob(name, job)
+        steer(job, _call, _shut_down)
+        if is_scheduler(job):
+            for member in job:
+                self.take(member, f"{name}/{member.label}")
+
+    async def _watch(self) -> None:
+        """End a run that stands still."""
+        await anyio.sleep_until(LIMIT)
+        waiting = [one for one in self._driven.values() if one.waits is not None]
+        names = [one.name for one in waiting if _coroutine_frames.waits_for_thread(one.waits)]
+        if names or anyio.to_thread.current_default_thread_limiter().borrowed_tokens:
+            who = f"{names[0]!r} waits" if names else "a task of a job waits"
+            self.refuse(
+                TypeError(
+                    f"{who} for a thread, which works in real time, and explore runs on virtual time: let "
+                    f"make_scheduler give the job something in place of the thread that sleeps for as long, and "
+                    f"returns or raises the same"
+                )
+            )
+            return
+        self._break("stands still", None)
+        self.tell("nothing goes on any more:", self._last_moment())
+        self._tell_where()
+        self._give_up()
+        await anyio.sleep_until(2 * LIMIT)  # it has not even ended by a cancellation
+        if self.plan.backend == "asyncio":
+            for task in asyncio.all_tasks():
+                task.cancel()
+        else:
+            import outcome
+            import trio
+
+            for task in _tasks_of_trio():
+                if id(task) in self.turns.names and task is not trio.lowlevel.current_task():
+                    trio.lowlevel.reschedule(task, outcome.Error(GaveUp()))
+
+    def _watch_timeout(self, scheduler: AnyJob) -> None:
+        """Look, just before a scheduler times out, whether anything else is due."""
+        if scheduler.timeout is not None and scheduler.timeout < LIMIT:
+            self._ends[scheduler] = end = self._clock() + scheduler.timeout
+            self._looks.append(end - JUST_BEFORE)
+            self._group.start_soon(self._before_timeout, scheduler, end)
+
+    async def _before_timeout(self, scheduler: AnyJob, end: float) -> None:
+        await anyio.sleep_until(end - JUST_BEFORE)
+        self._looks.remove(end - JUST_BEFORE)
+        due = due_before(LIMIT, self.plan.backend)
+        of_runs = {scope_of_run(one) for one in self._driven}
+        for known in (*self._looks, *(at for one, at in self._ends.items() if _may_time_out(one))):
+            then = {(what, at) for what, at in due if abs(at - known) < MOMENT}
+            mine = {one for one in then if one[0] in of_runs}
+            due -= mine | set(list(then - mine)[:1])
+        hangs = any(change.kind == "hang" for change in self.outcome.applied)
+        awaited = [one for one in self._driven.values() if ends_by_itself(one.job)]
+        works = any(_coroutine_frames.sleeps(one.waits, endless=True) for one in awaited)
+        ends = _may_time_out(scheduler) and self._ends[scheduler] == end
+        if ends and not due and not works and not hangs and not self._gave_up:
+            self._break("only a timeout ends it", None)
+            self.tell(f"nothing goes on any more, until {scheduler.label!r} times out at {end:g}:", self._last_moment())
+            self._tell_where()
+            self._give_up()
+
+    def _give_up(self) -> None:
+        self._gave_up = True
+        if self._cut is not None:
+            self._cut.cancel()
+
+    # ---- what must hold
+
+    def _break(self, law: str, error: BaseException | None) -> None:
+        if self.outcome.broken is None:
+            self.outcome.broken, self.outcome.error = law, error
+
+    def _judge(self, scheduler: Scheduler, raised: BaseException | None, left: list[str]) -> None:
+        """Find out whether all holds that must hold after a run."""
+        if raised is not None and raised is not self._allowed and not isinstance(raised, GaveUp):
+            if self.outcome.broken is None and not self._driven_at_all():
+                raise raised  # the scenario cannot run at all
+            self._break(f"the run raises {type(raised).__name__}", raised)
+            self.tell(f"the run raises {_in_words(raised)}")
+        if self.outcome.broken is not None:
+            return
+        for job, error in scheduler.failures().items():
+            broken = _assertion_in(error)
+            if broken is not None:
+                self._break("an assert in a job fails", broken)
+                self.tell(f"an assert in {job.path!r} fails: {_in_words(broken)}", job.finished_at)
+                return
+        for law, words in self._faults(scheduler, left):
+            self._break(law, None)
+            self.tell(words)
+            return
+        if self._check is not None:
+            try:
+                answer = _call_with(self._check, "check", scheduler, self._world)
+                if answer is not None:
+                    self._refused = _wrong_answer(answer)
+            except Exception as error:
+                self._break(f"check raises {type(error).__name__}", error)
+                self.tell(f"after the run, the check fails: {_in_words(error)}")
+
+    def _driven_at_all(self) -> bool:
+        return any(driven.calls for driven in self._driven.values())
+
+    def _faults(self, scheduler: Scheduler, left: list[str]) -> Iterable[tuple[str, str]]:
+        """Yield what is left of the run that should not be."""
+        if left:
+            yield "a task is left running", f"after the run, these tasks are left running: {', '.join(sorted(left))}"
+        once = {one for one in self._driven if is_scheduler(one) and one.retry is None and one.on_timeout != "restart"}
+        for job, driven in self._driven.items():
+            if driven.inside or job.state in (JobState.RUNNING, JobState.SCHEDULED):
+                yield "a job is left running", f"after the run, {driven.name!r} is {job.state.value}"
+            around = [one for one in _with_those_around(job) if one is not job and one is not scheduler]
+            if driven.shutdowns != 1 and _has_shutdown(job) and all(one in once for one in around):
+                yield (
+                    "co_shutdown is not called once",
+                    f"co_shutdown of {driven.name!r} was called {driven.shutdowns} times",
+                )
+        for one in (scheduler, *filter(is_scheduler, self._driven)):
+            if one.pool is not None:
+                for name, total in one.pool.total.items():
+                    if not isinstance(total, dict) and one.pool.free[name] != total:
+                        free = one.pool.free[name]
+                        yield "a pool is not whole", f"after the run, {free} of {name}={total} are free"
+            borrowed = getattr(one.jobs_window, "borrowed_tokens", 0)
+            if borrowed:
+                yield "a window is not whole", f"after the run, {borrowed} tokens of {one.label!r} are borrowed"
+
+    # ---- the jobs
+
+    def call(self, job: AnyJob, function: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
+        """Return what to await in place of a job."""
+        driven = self._driven.get(job)
+        if driven is None or is_scheduler(job):
+            if driven is not None:
+                self._watch_timeout(job)
+            return function()
+        return self._drive(driven, function)
+
+    async def shut_down(self, job: AnyJob, function: Callable[[], Awaitable[Any]]) -> None:
+        """Await this in place of the `co_shutdown` of a job."""
+        if job in self._driven:
+            self._driven[job].shutdowns += 1
+        await function()
+
+    @types.coroutine
+    def _drive(self, driven: SteppedJob, function: Callable[[], Awaitable[Any]]) -> Generator[Any, Any, Any]:
+        task = self._enter(driven)
+        places = self._places.get(driven.name)  # what has been done is taken out: it is done once
+        coroutine: Any = None
+        try:
+            here = places.pop(0, NOTHING) if places else NOTHING
+            if driven.again:
+                here = [*here, *driven.fails_again("at its beginning")]
+            if here:
+                yield from self._begin(driven, here).__await__()
+            coroutine = _as_coroutine(function())
+            value: Any = None
+            error: BaseException | None = None
+            while True:
+                try:
+                    trap = coroutine.send(value) if error is None else coroutine.throw(error)
+                except StopIteration as stop:
+                    result = stop.value
+                    break
+                value = error = None
+                driven.steps += 1
+                step = driven.steps + self._steps[driven.name]
+                driven.waits, driven.since = coroutine, self._clock()
+                here = places.pop(step, NOTHING) if places else NOTHING
+                if driven.again:
+                    here = [*here, *driven.fails_again(f"at {_coroutine_frames.line_of(coroutine)}")]
+                if here:
+                    self._disturb_soon(driven, here)
+                try:
+                    value = yield trap
+                except BaseException as raised:
+                    error = raised
+                self._count()
+                if here:
+                    try:
+                        yield from self._delay(driven, here).__await__()
+                    except asyncio.CancelledError as raised:  # never on trio
+                        error = raised
+                    error = self._failure(driven, here, error)
+                driven.waits = None
+            here = places.pop(END, NOTHING) if places else NOTHING
+            if driven.again:
+                here = [*here, *driven.fails_again("at its end")]
+            if here:
+                driven.waits = None
+                self._end(driven, here)
+            return result
+        finally:
+            self.turns.names.pop(task, None)
+            driven.inside, driven.waits = False, None
+            value = error = coroutine = None
+
+    def _enter(self, driven: SteppedJob) -> int:
+        driven.calls += 1
+        driven.inside = True
+        task = id(_current_task(self.plan.backend))
+        self.turns.names[task] = driven.name
+        return task
+
+    def _count(self) -> None:
+        """Count a wait that is over, and end a run that comes to no end."""
+        self.outcome.waits += 1
+        self._in_round += 1
+        if self._gave_up and self._in_round > STUBBORN:
+            raise GaveUp
+        if self._in_round <= self._most or self._gave_up:
+            return
+        self._in_round = 0
+        due = due_before(LIMIT, self.plan.backend)
+        last, self._due = self._due, due
+        if last is not None and (not due & last or self._clock() == self._round_began):
+            self._break("it comes to no end", None)
+            self.tell(f"it comes to no end: its jobs have waited {self.outcome.waits:,} times, and nothing else is due")
+            self._tell_where()
+            self._give_up()
+        self._round_began = self._clock()
+
+    # ---- what is done to them
+
+    async def _begin(self, driven: SteppedJob, here: list[Change]) -> None:
+        """Do what is to be done before the body of a job begins."""
+        self._disturb(driven, here)
+        for change in here:
+            if change.kind == "late":
+                self._apply(change, f"{driven.name!r} begins {_late(change.value)}")
+                await anyio.sleep(change.value)
+            elif change.kind == "hang":
+                self._apply(change, f"{driven.name!r} hangs at its beginning")
+                await anyio.sleep_forever()
+            elif change.kind == "fail":
+                raise self._injected(driven, change)
+
+    def _end(self, driven: SteppedJob, here: list[Change]) -> None:
+        """Do what is to be done when the body of a job has returned, and nobody knows it yet."""
+        self._disturb(driven, here)
+        for change in here:
+            if change.kind == "fail":
+                raise self._injected(driven, change)
+
+    def _disturb_soon(self, driven: SteppedJob, here: list[Change]) -> None:
+        """Let a task that goes first in the next turn do what is to be done to a job that is about to wait."""
+        if any(KINDS[change.kind] in FROM_OUTSIDE for change in here):
+            self.turns.called_first = True
+            self._group.start_soon(self._from_outside, driven, here, name=GOES_FIRST)
+
+    async def _from_outside(self, driven: SteppedJob, here: list[Change]) -> None:
+        self._disturb(driven, here)
+
+    def _disturb(self, driven: SteppedJob, here: list[Change]) -> None:
+        """Do to a job that waits, or is at its beginning or end, or to its run, what comes from outside."""
+        job = driven.job
+        for change in here:
+            place = self._place(driven, change)
+            if change.kind == "cancel":
+                if is_ready(job) or (is_service(job) and not change.at):
+                    continue
+                self._apply(change, f"{driven.name!r} is cancelled {place}{self._others(driven)}")
+                with contextlib.suppress(RuntimeError):
+                    job.cancel()
+            elif change.kind == "stop":
+                around: Any = job.scheduler
+                self._apply(change, f"{around.label!r} is cancelled, while {driven.name!r} is {place}")
+                with contextlib.suppress(RuntimeError):
+                    around.cancel()
+            elif change.kind == "cut" and self._cut is not None:
+                self._apply(change, f"the whole run is cancelled from outside, while {driven.name!r} is {place}")
+                if self._host is not None and change.value:
+                    self._host.cancel()
+                    self._native_cancels += 1
+                else:
+                    self._cut.cancel()
+            elif change.kind == "ctrl-c":
+                self._apply(change, f"Ctrl-C, while {driven.name!r} is {place}")
+                self._allowed = self._allowed or KeyboardInterrupt()
+                interrupt(self._scheduler, self._allowed)
+            elif change.kind == "crash":
+                self._apply(change, f"the program is killed, while {driven.name!r} is {place}{self._others(driven)}")
+                self._crash()
+
+    def _crash(self) -> None:
+        self._crashed = True
+        try:
+            self._outlives = copy.deepcopy(self._world)
+        except Exception as error:
+            self.refuse(
+                TypeError(
+                    f"the world cannot be copied, which a crash does ({error}): keep plain data in it, and make locks, "
+                    f"events and connections in make_scheduler"
+                )
+            )
+        if self._cut is not None:
+            self._cut.cancel()
+
+    def refuse(self, error: Exception) -> None:
+        """Raise this when the run is over, which ends now: it cannot be explored."""
+        self._refused = self._refused or error
+        if self._cut is not None:
+            self._cut.cancel()
+
+    async def _delay(self, driven: SteppedJob, here: list[Change]) -> None:
+        """Let time pass before a job goes on that could go on."""
+        for change in here:
+            if change.kind == "late":
+                place = self._place(driven, change)
+                self._apply(change, f"{driven.name!r} goes on {_late(change.value)} {place}{self._others(driven)}")
+                await self._pause(change.value)
+
+    def _failure(self, driven: SteppedJob, here: list[Change], error: BaseException | None) -> BaseException | None:
+        """Return what to raise in a job that goes on, in place of `error`, which the loop has for it."""
+        if error is not None and not (self.plan.backend == "trio" and _is_over(error)):
+            return error
+        for change in here:
+            if change.kind == "fail" and _coroutine_frames.sleeps(driven.waits):
+                return self._injected(driven, change)
+        return error
+
+    def _injected(self, driven: SteppedJob, change: Change) -> Injected:
+        """Return what a job fails with, which does so again at this place if the change says so."""
+        place = self._place(driven, change)
+        self._apply(change, f"{driven.name!r} fails {place}{self._others(driven)}")
+        if change.value > 1:
+            driven.again.append((place, replace(change, value=change.value - 1)))
+        return Injected(f"explore lets {driven.name!r} fail {place}")
+
+    # ---- the story
+
+    def _apply(self, change: Change, words: str) -> None:
+        self.outcome.applied.add(change)
+        self.tell(words)
+
+    def tell(self, words: str, when: float | None = None) -> None:
+        """Add a line to the story."""
+        moment = self._clock() if when is None else when
+        self.outcome.told.append(f"{round(moment, 3):>8g}  {words}")
+
+    def _place(self, driven: SteppedJob, change: Change) -> str:
+        if change.at == 0:
+            return "at its beginning"
+        return "at its end" if change.at == END else f"at {_coroutine_frames.line_of(driven.waits)}"
+
+    def _others(self, driven: SteppedJob) -> str:
+        """Return who holds something of a pool at this moment, and what."""
+        holds: list[str] = []
+        for one in self._driven.values():
+            if one is not driven and one.job.state is JobState.RUNNING:
+                granted = {name: has for name, has in one.job.granted.items() if not isinstance(has, dict)}
+                if granted:
+                    holds.append(f"{one.name!r} holds {', '.join(f'{name}={has}' for name, has in granted.items())}")
+        return f" while {' and '.join(holds)}" if holds else ""
+
+    def _last_moment(self) -> float:
+        moments = [driven.since for driven in self._driven.values() if driven.waits is not None]
+        return max(moments + [job.finished_at for job in self._driven if job.finished_at is not None], default=0.0)
+
+    def _tell_where(self) -> None:
+        """Tell where each job is that runs, and which wait for a slot or for what they need."""
+        waiting = [driven.name for driven in self._driven.values() if driven.job.state is JobState.SCHEDULED]
+        for driven in self._driven.values():
+            if driven.waits is not None:
+                self.outcome.told.append(
+                    f"{'':12}{driven.name!r} waits since {round(driven.since, 3):g}, "
+                    f"at {_coroutine_frames.line_of(driven.waits)}"
+                )
+        if waiting:
+            more = f" and {len(waiting) - 3} more" if len(waiting) > 3 else ""
+            self.outcome.told.append(f"{'':12}{', '.join(map(repr, waiting[:3]))}{more} wait for their turn")
+
+
+def _call(job: AnyJob, function: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
+    session = current.get(None)
+    return function() if session is None else session.call(job, function)
+
+
+async def _shut_down(job: AnyJob, function: Callable[[], Awaitable[Any]]) -> None:
+    session = current.get(None)
+    await (function() if session is None else session.shut_down(job, function))
+
+
+class _Steering(Instrument):
+    """Takes jobs that are added while the scenario runs."""
+
+    def __init__(self, session: ExploredRun) -> None:
+        self._session: Final = session
+
+    def job_added(self, scheduler: Any, job: AnyJob) -> None:
+        """Drive its calls."""
+        try:
+            self._session.take(job, job.path)
+        except TypeError as error:
+            self._session.refuse(error)
+
+
+class _CrashingJournal:
+    """A journal into which nothing more is written when the program is killed."""
+
+    def __init__(self, path: str, session: ExploredRun, opened: Any = None) -> None:
+        self._path: Final = path
+        self._session: Final = session
+        self._opened: Any = opened
+
+    def open_for(self, scheduler: Any) -> Any:
+        from .. import Journal
+
+        return _CrashingJournal(self._path, self._session, Journal(self._path).open_for(scheduler))
+
+    @property
+    def commits_each(self) -> bool:
+        return bool(self._opened.commits_each)
+
+    def nested(self, scheduler: AnyJob) -> Any:
+        return _CrashingJournal(self._path, self._session, self._opened.nested(scheduler))
+
+    def look_up(self, job: AnyJob) -> Any:
+        return self._opened.look_up(job)
+
+    def record(self, job: AnyJob, value: Any) -> None:
+        if not self._session._crashed:
+            self._opened.record(job, value)
+
+    def forget(self, job: AnyJob) -> None:
+        self._opened.forget(job)
+
+    def commit(self) -> None:
+        if not self._session._crashed:
+            self._opened.commit()
+
+    def close(self, outcome: str | None, report: Callable[[str], object]) -> None:
+        self._opened.close(None if self._session._crashed else outcome, report)
+
+
+def _checked(scheduler: Any) -> Any:
+    """Return what make_scheduler returned, if it is a scheduler."""
+    if inspect.iscoroutine(scheduler):
+        scheduler.close()
+        raise TypeError("make_scheduler is async: make it a plain function that returns a Scheduler")
+    if not is_scheduler(scheduler):
+        what = "nothing" if scheduler is None else shown(scheduler)
+        raise TypeError(f"make_scheduler returned {what}: let it build and return a Scheduler")
+    return scheduler
+
+
+def takes(function: Callable[..., object], name: str, most: int) -> int:
+    """Return how many arguments a function of the user's takes: 0 or 1 for `make_scheduler`, 1 or 2 for `check`.
+
+    Raises:
+        TypeError: it takes others.
+
+    """
+    least = most - 1
+    if not callable(function):
+        raise TypeError(f"{name}={shown(function)}: give a function")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return least
+    for number in (most, least):
+        with contextlib.suppress(TypeError):
+            signature.bind(*range(number))
+            return number
+    wanted = "no argument, or the world" if most == 1 else "the scheduler, or the scheduler and the world"
+    raise TypeError(f"{name}={name_of(function)}{signature}: let it take {wanted}")
+
+
+def _call_with(function: Callable[..., Any], name: str, scheduler: Any, world: dict[Any, Any]) -> Any:
+    if scheduler is None:
+        return function(world) if takes(function, name, 1) else function()
+    return function(scheduler, world) if takes(function, name, 2) == 2 else function(scheduler)
+
+
+def _wrong_answer(answer: object) -> TypeError:
+    """Return why a check may not return this."""
+    if inspect.isawaitable(answer):
+        if inspect.iscoroutine(answer):
+            answer.close()
+        return TypeError("check is async, and is called when the run is over: make it a plain function")
+    return TypeError(f"check returned {shown(answer)}: let it assert what must hold, and return nothing")
+
+
+def _may_time_out(scheduler: Any) -> bool:
+    """Return whether the timeout of a scheduler may still end its run: not if that is ending already."""
+    run = current_run(scheduler)
+    return run is not None and run.phase is not RunPhase.STOPPING
+
+
+async def _pause_on_trio(seconds: float) -> None:
+    import trio
+
+    with trio.CancelScope(shield=True):
+        await trio.sleep(seconds)
+
+
+async def _pause_on_asyncio(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+def _is_over(error: BaseException) -> bool:
+    """Return whether this is how trio ends a sleep: by the deadline of a scope."""
+    import trio
+
+    return isinstance(error, trio.Cancelled)
+
+
+def _as_coroutine(awaitable: Any) -> Any:
+    return awaitable if inspect.iscoroutine(awaitable) else _await(awaitable)
+
+
+async def _await(awaitable: Any) -> Any:
+    return await awaitable
+
+
+def _current_task(backend: str) -> Any:
+    if backend == "trio":
+        import trio
+
+        return trio.lowlevel.current_task()
+    return asyncio.current_task()
+
+
+def _tasks_of_trio() -> list[Any]:
+    import trio
+
+    todo: list[Any] = [trio.lowlevel.current_root_task()]
+    for task in todo:
+        todo += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
+    return todo
+
+
+def _with_those_around(job: AnyJob) -> Iterable[AnyJob]:
+    one: Any = job
+    while one is not None:
+        yield one
+        one = one.scheduler
+
+
+def _has_shutdown(job: AnyJob) -> bool:
+    return not is_scheduler(job) and type(job).co_shutdown is not AbstractJob.co_shutdown
+
+
+def _assertion_in(error: BaseException) -> BaseException | None:
+    if isinstance(error, AssertionError):
+        return error
+    return next((found for one in _inside(error) if (found := _assertion_in(one)) is not None), None)
+
+
+def _inside(error: BaseException) -> tuple[BaseException, ...]:
+    """Return the members of a group of exceptions; none if it is no group."""
+    is_group = isinstance(error, BaseExceptionGroup)
+    return cast("BaseExceptionGroup[BaseException]", error).exceptions if is_group else ()
+
+
+def _in_words(error: BaseException) -> str:
+    """Return an exception in a line, with the line of code that raised it if it says nothing itself."""
+    while len(inside := _inside(error)) == 1:
+        (error,) = inside
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    text = " ".join(str(error).split())
+    line = "" if trace is None else line_at(trace.tb_frame.f_code.co_filename, trace.tb_lineno)
+    where = f" ({line.partition(': ')[0] if text else line})" if line else ""
+    return f"{type(error).__name__}{f': {text}' if text else ''}{where}"
+
+
+def _late(seconds: float) -> str:
+    return "after all others" if seconds == MOMENT else f"{seconds:g} s later"

@@ -1,0 +1,124 @@
+"""Which plans are tried: every single fault at every place, in random order; and in turns with these, random ones.
+
+Most faults in concurrent programs need few things to come together (Burckhardt et al., "A Randomized Scheduler with
+Probabilistic Guarantees of Finding Bugs", ASPLOS 2010, which calls their number the depth). So a plan has few changes.
+Orders are drawn in the ways of that paper: random ranks for all jobs, which whoever is ready obeys in each turn of the
+loop, and a job that goes on only after all others have come to a stop, which is a change of its rank. Besides there is
+a random order in each turn.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from ._fault_plans import END, KINDS, MOMENT, Change, Plan
+
+if TYPE_CHECKING:
+    from ._explored_run import Outcome
+
+TIMES: Final = (2.0, 3.0)
+"""So many times a job fails at one place, besides once: what breaks a retry may be the next failure."""
+
+
+class Drawer:
+    """Draws plans for the runs of one exploration.
+
+    Args:
+        seed: determines all that is drawn.
+        faults: the faults that may be drawn.
+
+    """
+
+    def __init__(self, seed: int, faults: Iterable[str]) -> None:
+        self._random: Final = random.Random(seed)
+        self._faults: Final = frozenset(faults)
+        self._kinds: Final = [kind for kind, fault in KINDS.items() if fault in self._faults - {"order", "durations"}]
+        self._steps: Final[dict[str, int]] = {}
+        self._limited: Final[set[str]] = set()
+        self._retried: Final[set[str]] = set()
+        self._span = 1.0
+        self._singles: Iterator[Change] = iter(())
+        self.places = 0  # how many single faults there are
+
+    def note(self, outcome: Outcome) -> None:
+        """Take in which places a run has had."""
+        for name, steps in outcome.steps.items():
+            self._steps[name] = max(steps, self._steps.get(name, 0))
+        self._limited.update(outcome.limited)
+        self._retried.update(outcome.retried)
+
+    def begin(self, span: float) -> None:
+        """Begin to draw, when the plain runs have been noted, which took `span` seconds."""
+        self._span = span or 1.0
+        singles = list(self._all_singles())
+        self.places = len(singles)
+        self._random.shuffle(singles)
+        self._singles = iter(singles)
+
+    def _all_singles(self) -> Iterator[Change]:
+        kinds = list(self._kinds)
+        if self._faults & {"order", "durations"}:
+            kinds.append("late")
+        for name, steps in self._steps.items():
+            for at in (*range(steps + 1), END):
+                for kind in kinds:
+                    if self._fits(kind, name, at):
+                        for value in self._values(kind, name):
+                            yield Change(kind, name, at, value)
+
+    def _values(self, kind: str, name: str) -> tuple[float, ...]:
+        if kind == "fail" and name in self._retried:
+            return (0.0, *TIMES)
+        return (MOMENT if kind == "late" else 0.0,)
+
+    def _fits(self, kind: str, name: str, at: int) -> bool:
+        if kind == "hang":
+            return at == 0 and name in self._limited
+        return at != END or kind in ("fail", "crash")
+
+    def plan(self, backend: str) -> tuple[Plan, int | None]:
+        """Return a plan, and a seed for the order in each turn, or None."""
+        draw = self._random
+        single = next(self._singles, None) if draw.random() < 0.5 else None
+        if single is not None:
+            return Plan(backend, (single,)), self._every() if draw.random() < 0.5 else None
+        names = list(self._steps)
+        changes: dict[tuple[str, str, int], Change] = {}
+        kind = name = ""
+        for _ in range(draw.choice((0, 1, 1, 2, 2, 3))) if self._kinds and names else ():
+            if not changes or draw.random() < 0.5:  # else once more the same to the same job
+                kind, name = draw.choice(self._kinds), draw.choice(names)
+            change = self._change(kind, name)
+            if self._fits(change.kind, change.name, change.at):
+                changes.setdefault((change.kind, change.name, change.at), change)
+        every = None
+        how = draw.random()
+        if "order" in self._faults and names:
+            if how < 0.4:
+                every = self._every()
+            elif how < 0.6:
+                ranks = list(range(1, len(names) + 1))
+                draw.shuffle(ranks)
+                for name, rank in zip(names, ranks, strict=True):
+                    changes["rank", name, 0] = Change("rank", name, 0, rank)
+        for _ in range(draw.choice((0, 1, 2, 3))) if self._faults & {"order", "durations"} and names else ():
+            change = self._change("late", draw.choice(names), self._seconds())
+            if change.at != END:
+                changes["late", change.name, change.at] = change
+        return Plan(backend, tuple(changes.values())), every
+
+    def _every(self) -> int | None:
+        return self._random.getrandbits(32) if "order" in self._faults else None
+
+    def _change(self, kind: str, name: str, value: float = 0.0) -> Change:
+        at = self._random.randint(-1, self._steps[name])
+        if kind == "fail":
+            value = self._random.choice((0.0, 0.0, *TIMES))
+        return Change(kind, name, 0 if kind == "hang" else at, value or float(kind == "cut" and at % 2))
+
+    def _seconds(self) -> float:
+        if "durations" not in self._faults:
+            return MOMENT
+        return self._random.choice((MOMENT, MOMENT, self._span / 8, self._span / 2, self._span, 2 * self._span + 1))
