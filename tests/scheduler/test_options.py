@@ -409,7 +409,7 @@ def test_each_option_has_its_docstring(kind: type[AbstractJob[Any]]) -> None:
         text = vars(option).get("__doc__")  # not that of its class
         assert text, name
         if option.in_run:
-            assert "during a run" in text
+            assert "during a run" in " ".join(text.split())
 
 
 def test_options_of_a_job_that_is_in_no_run_may_be_set_by_a_job() -> None:
