@@ -58,14 +58,6 @@ def imported(path: Path) -> Any:
     return module
 
 
-def draw_release() -> None:
-    """Draw the graph and the timeline of one run."""
-    scheduler, trace = imported(DOCS / "release.py").scenario(), Trace()
-    scheduler.run(instruments=[trace])
-    scheduler.export_as_svgfile(PICTURES / "release-graph.svg")
-    trace.export_as_svgfile(PICTURES / "release-timeline.svg", width=1000)
-
-
 def draw_waits() -> None:
     """Draw where the time goes in a scenario with cards, memory, and a server that throttles."""
 
@@ -157,11 +149,26 @@ def draw_mosaic() -> None:
 # ---------------------------------------------------------------- monitor and report
 
 
-def photograph_release() -> None:
-    """Photograph the monitor and the report of one run."""
+SHOWN = """
+import logging, runpy
+from trioflow import Monitor, Trace
+
+logging.disable()
+scheduler, trace = runpy.run_path("docs/release.py")["scenario"](), Trace()
+scheduler.run(instruments=[Monitor(), trace])
+scheduler.export_as_svgfile("docs/pictures/release-graph.svg")
+trace.export_as_svgfile("docs/pictures/release-timeline.svg", width=1000)
+trace.export_as_htmlfile({report!r})
+"""
+"""What `trioflow run docs/release.py` does, with a graph and a timeline of the same run."""
+
+
+def show_release() -> None:
+    """Draw the graph and the timeline of one run, and photograph its monitor and its report."""
     with tempfile.TemporaryDirectory() as directory:
         report = Path(directory) / "release.html"
-        screen = run_in_a_terminal("docs/release.py", DOCS.parent, RELEASE, "--report", str(report))
+        program = [sys.executable, "-c", SHOWN.format(report=str(report))]
+        screen = run_in_a_terminal("docs/release.py", DOCS.parent, RELEASE, program)
         with chromium() as browser:
             photograph_screen(browser, screen, "monitor")
             photograph(browser, report, PICTURES / "report.png", 1240, 900)
@@ -178,14 +185,15 @@ def show_tutorial() -> None:
         trace.export_as_svgfile(PICTURES / "tutorial-timeline.svg", width=1000)
         file.write_text(programs[-1], encoding="utf-8")
         imported(file).scenario().export_as_svgfile(PICTURES / "tutorial-graph.svg")
-        screen = run_in_a_terminal(file.name, file.parent, WEATHER, "--report", "weather.html")
+        program = [sys.executable, "-m", "trioflow", "run", file.name, "--report", "weather.html"]
+        screen = run_in_a_terminal(file.name, file.parent, WEATHER, program)
         with chromium() as browser:
             photograph_screen(browser, screen, "tutorial-monitor")
             photograph(browser, file.with_suffix(".html"), PICTURES / "tutorial-report.png", 1240, 800)
 
 
-def run_in_a_terminal(file: str, directory: Path, wanted: list[str], *options: str) -> pyte.Screen:
-    """Run a scenario in a terminal, and return what is on the screen as soon as it has lines like those wanted."""
+def run_in_a_terminal(file: str, directory: Path, wanted: list[str], program: list[str]) -> pyte.Screen:
+    """Run a program as if by `trioflow run`, and return the screen of its terminal when it has the lines wanted."""
     screen = pyte.Screen(COLUMNS, LINES)
     stream = pyte.ByteStream(screen)
     ours, its = pty.openpty()
@@ -193,8 +201,7 @@ def run_in_a_terminal(file: str, directory: Path, wanted: list[str], *options: s
     environment = {**os.environ, "TERM": "xterm-256color", "PYTHONUTF8": "1"}
     environment.pop("NO_COLOR", None)
     stream.feed(f"$ trioflow run {file}\r\n".encode())
-    command = [sys.executable, "-m", "trioflow", "run", file, *options]
-    with subprocess.Popen(command, stdin=its, stdout=its, stderr=its, cwd=directory, env=environment) as process:
+    with subprocess.Popen(program, stdin=its, stdout=its, stderr=its, cwd=directory, env=environment) as process:
         os.close(its)
         while not all(any(re.search(line, shown) for shown in screen.display) for line in wanted):
             stream.feed(os.read(ours, 65536))
@@ -288,13 +295,12 @@ def photograph(
 # ---------------------------------------------------------------- the command
 
 DRAWN = {
-    "release": draw_release,
+    "release": show_release,
     "orders": draw_orders,
     "graph": draw_graph_of_the_page,
     "waits": draw_waits,
     "states": draw_states,
     "mosaic": draw_mosaic,
-    "monitor": photograph_release,
     "tutorial": show_tutorial,
 }
 

@@ -55,7 +55,7 @@ def scenario(speed: float = 1.0) -> Scheduler:
         Job(work, 1.8, arm, label="unit tests on arm"),
         Job(work, 2.5, server, label="integration tests"),
         browser,
-        Job(work, 0.5, label="tell somebody", required=browser, run_if="failed"),
+        Job(work, 0.5, label="alert the team", required=browser, run_if="failed"),
         label="test",
         required=build,
         jobs_window=3,
