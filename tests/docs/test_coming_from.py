@@ -47,13 +47,17 @@ def test_a_program_prints_what_the_page_says(tmp_path: Path, program: str, print
     assert alike, done.stdout
 
 
-def test_the_program_of_asynciojobs_prints_the_same_with_another_import(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("library", "module"), [("asynciojobs", "asynciojobs"), ("pyexpool", "mpepool")])
+def test_a_program_prints_the_same_with_another_import(library: str, module: str, tmp_path: Path) -> None:
     """Only the line changes of which the page speaks."""
-    old, new = "from asynciojobs import", "from trioflow.compat.asynciojobs import"
-    program, printed = PROGRAMS[0].values
+    old, new = f"from {module} import", f"from trioflow.compat.{library} import"
+    program, printed = next(given.values for given in PROGRAMS if given.id == f"{library}-0")
     assert isinstance(program, str)
     assert program.count(old) == 1
-    test_a_program_prints_what_the_page_says(tmp_path, program.replace(old, new), str(printed))
+    reports_of_its_own = "...\n"
+    test_a_program_prints_what_the_page_says(
+        tmp_path, program.replace(old, new), str(printed).replace(reports_of_its_own, "")
+    )
 
 
 def test_the_page_on_failures_shows_what_is_logged() -> None:
@@ -75,4 +79,4 @@ Scheduler(Job(boot, node) for node in range(20)).run()
 
 def test_every_page_has_its_programs() -> None:
     """No program is left out because of how it is written down."""
-    assert len(PROGRAMS) == 3 + 1 + 2 + 2 + 2 + 2 + 3 + 1 + 1
+    assert len(PROGRAMS) == 3 + 1 + 2 + 2 + 2 + 2 + 2 + 1 + 1
