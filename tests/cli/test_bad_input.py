@@ -293,7 +293,7 @@ def test_a_terminal_of_twenty_columns(tmp_path: Path, command: str) -> None:
     """On a narrow terminal all works; what is longer than a line goes on in the next."""
     code, text = on_a_terminal(20, *command.split(), written(tmp_path, FINE))
     assert code == 0, text
-    assert {"list": "<Job `a`>", "check": "nothing found"}.get(command, "1 job succeeded") in text
+    assert {"list": "· a", "check": "nothing found"}.get(command, "1 job succeeded") in text
 
 
 def test_help_on_a_terminal_of_twenty_columns() -> None:

@@ -19,9 +19,9 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*[34][0-8][0-9;]*m")
 """An escape sequence that sets a colour: 30 to 38, and 40 to 48."""
 SHOWING = {
     "run": ["run", "FILE"],
-    "list": ["list", "FILE", "--legend"],
+    "list": ["list", "FILE"],
     "check": ["check", "FILE"],
-    "graph": ["graph", "FILE", "--legend"],
+    "graph": ["graph", "FILE"],
     "simulate": ["simulate", "FILE"],
     "journal": ["journal", "JOURNAL"],
     "ssh": ["ssh", "--connect-timeout", "0.2s", "-H", "nobody@127.0.0.1:1", "true"],

@@ -16,13 +16,57 @@ from click.shell_completion import ShellComplete
 from trioflow.cli._commands import COMMANDS, command
 
 from ..places import PATIENCE
-from .command_line import ENVIRONMENT, process, run, trioflow, written
+from .command_line import ENVIRONMENT, run, trioflow, written
 
 CODE = """
 inner = Scheduler(Job(work, label="b"), label="inner")
 scenario = Scheduler(Job(work, label="a"), inner)
 """
 BROKEN = "scenario = Scheduler(Job(work, label='a'), Job(fail, label='broken'))"
+
+
+# --- list
+
+
+def test_list_is_the_tree_before_the_run(tmp_path: Path) -> None:
+    """Each line says what a job waits for, on which condition it runs, and whose service it is; or a window."""
+    code = """
+    async def serve(*, task_status):
+        task_status.started()
+
+    build = Job(work, label="build", critical=True)
+    database = Service(serve, label="database")
+    pages = [Job(work, label=f"page {number}") for number in range(6)]
+    tests = Scheduler(Job(work, label="unit"), label="tests", required=build, jobs_window=2)
+    load = Job(work, label="load", required=[database, build], run_if="succeeded")
+    index = Job(work, pages, label="index")
+    alarm = Job(work, label="alarm", required=[tests, load], run_if="failed")
+    x = Scheduler(build, database, pages, tests, load, index, alarm, label="release", jobs_window=4)
+    """
+    assert trioflow("list", written(tmp_path, code)).stdout.splitlines() == [
+        "release: 12 jobs; window 4",
+        "! · build",
+        "  ∞ database  service of load",
+        *(f"  · page {number}" for number in range(6)),
+        "  · tests     1 job; window 2; after build",
+        "  ·   unit",
+        "  · load      if all of build, database succeeded",
+        "  · index     after page 0, page 1, page 2 and 3 more",
+        "  · alarm     if one of tests, load failed",
+    ]
+
+
+def test_list_shows_a_cycle(tmp_path: Path) -> None:
+    """The jobs that can never start come last, below the cycle; a requirement from elsewhere has a question mark."""
+    code = """
+    a, b, lost = Job(work, label="a"), Job(work, label="b"), Job(work, label="lost")
+    a.requires(b)
+    b.requires(a, lost)
+    x = Scheduler(a, b, label="x")
+    """
+    lines = trioflow("list", written(tmp_path, code)).stdout.splitlines()
+    assert lines[1].startswith("    from here on in the order added: cycle ")
+    assert lines[2:] == ["  · a  after b", "  · b  after a, ?lost"]
 
 
 # --- graph
@@ -48,23 +92,27 @@ def test_graph_in_svg(tmp_path: Path) -> None:
     assert "a" not in texts
 
 
-def test_graph_without_a_file_is_printed(tmp_path: Path) -> None:
-    """Without -o the text for Graphviz goes to the standard output, in UTF-8 whatever the terminal takes."""
-    file = written(tmp_path, "x = Scheduler(Job(work, label='漢'))")
-    done = process("graph", file, env={**ENVIRONMENT, "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}, text=False)
-    assert done.returncode == 0
-    assert "漢" in done.stdout.decode()  # type: ignore[attr-defined]
+def test_graph_without_a_file_says_what_to_do(tmp_path: Path) -> None:
+    """It printed text that is for Graphviz, where a reader may have wanted the jobs."""
+    done = trioflow("graph", written(tmp_path, CODE))
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "give -o FILE" in done.stderr
+    assert "`trioflow list`" in done.stderr
 
 
 def test_options_of_a_graph(tmp_path: Path) -> None:
     """--collapse, --direction, --bundle and --legend are those of `Scheduler.graph`; Mermaid has no legend."""
     file = written(tmp_path, CODE)
-    plain = trioflow("graph", file).stdout
-    assert "rankdir=LR" in trioflow("graph", file, "--direction", "LR").stdout
-    assert "legend" in trioflow("graph", file, "--legend").stdout.lower()
-    assert len(trioflow("graph", file, "--collapse", "inner", "--bundle").stdout) < len(plain)
-    assert trioflow("graph", file, "--legend", "-o", tmp_path / "x.mmd").exit_code == 0
-    done = trioflow("graph", file, "--collapse", "nowhere")
+
+    def drawn(*options: str, name: str = "x.dot") -> str:
+        assert trioflow("graph", file, *options, "-o", tmp_path / name).exit_code == 0
+        return (tmp_path / name).read_text()
+
+    assert "rankdir=LR" in drawn("--direction", "LR")
+    assert "legend" in drawn("--legend").lower()
+    assert len(drawn("--collapse", "inner", "--bundle")) < len(drawn())
+    assert "legend" not in drawn("--legend", name="x.mmd").lower()
+    done = trioflow("graph", file, "--collapse", "nowhere", "-o", tmp_path / "x.dot")
     assert done.exit_code == 2
     assert "no job has a path like 'nowhere'" in done.stderr
 
@@ -164,13 +212,6 @@ def test_a_trace_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 # --- completion
-
-
-def test_list_explains_its_signs(tmp_path: Path) -> None:
-    """--legend adds the legend of `list(legend=True)`; with --paths there are no signs to explain."""
-    file = written(tmp_path, CODE)
-    assert "✓ succeeded" in trioflow("list", file, "--legend").stdout
-    assert trioflow("list", file, "--legend", "--paths").exit_code == 2
 
 
 def completed(*words: str) -> list[str]:

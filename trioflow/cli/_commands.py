@@ -17,7 +17,7 @@ from ._unknown import check_command
 
 COMMANDS: Final = {
     "run": ("._run", "Run the scenario."),
-    "list": ("._list", "Print one line for each job."),
+    "list": ("._list", "Print the jobs as a tree."),
     "graph": ("._graph", "Draw the jobs and what they require."),
     "check": ("._check", "Find all that a run would refuse, jobs that can never run, and what is hardly meant."),
     "simulate": ("._simulate", "Print how long a run would take."),

@@ -1,4 +1,4 @@
-"""`trioflow graph`: the scenario as a picture, or as the text of one."""
+"""`trioflow graph`: the scenario as a picture, or as the text of one, in a file."""
 
 from __future__ import annotations
 
@@ -25,8 +25,7 @@ Examples:
 @takes_scenario
 @click.option(
     "-o", "--output", metavar="FILE", type=OutputFile(".svg", ".png", ".dot", ".mmd"),
-    help="Output file: .svg and .png are pictures, .dot is for Graphviz, .mmd is Mermaid.  "
-    "[default: print dot text]",
+    help="Output file: .svg and .png are pictures, .dot is for Graphviz, .mmd is Mermaid.",
 )  # fmt: skip
 @click.option(
     "--collapse", metavar="PATH", multiple=True, help="Nested schedulers to draw as single boxes; * means all."
@@ -43,13 +42,14 @@ def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], **op
 
     Pictures need Graphviz's command dot. Nothing is run.
     """
+    if output is None:
+        raise click.UsageError(
+            "give -o FILE, which ends in .svg, .png, .dot or .mmd; `trioflow list` prints the jobs as text"
+        )
     given = {name: value for name, value in options.items() if value}
     if collapse:
         named = paths_of(scheduler)
         given["collapse"] = [job for pattern in collapse for job in matching(named, pattern)]
-    if output is None:
-        click.echo(scheduler.graph(**given).source.encode())  # as bytes, because this text is UTF-8 on any terminal
-        return FINE
     suffix = output.suffix.lower()
     if suffix == ".mmd":
         given.pop("legend", None)

@@ -1,16 +1,25 @@
-"""`trioflow list`: one line for each job."""
+"""`trioflow list`: the jobs before a run, as the tree that the monitor shows during it."""
 
 from __future__ import annotations
 
 import sys
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 import click
 
 from .. import Scheduler
-from ..abc import paths_of
-from ..view.text import _symbols
+from ..abc import AbstractJob, is_scheduler, is_service, paths_of, printable
+from ..view.text._listing import Begin, Cycle, End, Row, cycle_of, rows
+from ..view.text._symbols import Symbols, width
+from ..view.text._verdict import listed
 from ._scenario import takes_scenario
+
+MOST_NAMES: Final = 4
+"""Requirements of a job that are all named; of more, the first three are."""
+WIDEST: Final = 60
+"""Columns: a longer label does not push what stands behind the others out of the terminal."""
+INDENT: Final = "  "
 
 EXAMPLES: Final = """\b
 Examples:
@@ -24,18 +33,95 @@ Examples:
 @click.option(
     "--paths", is_flag=True, help="Print the path of each job instead, as --only, --from and --until take it."
 )
-@click.option("--legend", is_flag=True, help="Explain the signs below the list.")
-def command(scheduler: Scheduler, paths: bool, legend: bool) -> None:
-    """Print one line for each job: number, symbols, kind, label, requirements.
+def command(scheduler: Scheduler, paths: bool) -> None:
+    """Print the jobs as a tree: what each waits for, and the window of each scheduler.
 
-    Nothing is run.
+    Each job comes after what it requires. "!" stands before a critical job, "∞" before a forever job. Nothing is run.
     """
-    if paths and legend:
-        raise click.UsageError("--legend explains the signs of the list, and --paths prints none")
-    if not paths:
-        scheduler.list(legend=legend)
-        return
-    symbols = _symbols.Symbols.of(sys.stdout)
+    symbols = Symbols.of(sys.stdout)
     found = paths_of(scheduler)
-    for job in scheduler.iterate_jobs():
-        click.echo(symbols.line(found[job]))
+    every = list(rows(scheduler))
+    jobs = [row.job for row in every if not isinstance(row, (End, Cycle))]
+    lines = (found[job] for job in scheduler.iterate_jobs()) if paths else Tree(scheduler, jobs, found).lines(every)
+    for line in lines:
+        click.echo(symbols.line(line))
+
+
+class Tree:
+    """The lines of the tree.
+
+    Args:
+        scheduler: the outermost one.
+        jobs: all that are in it, in the order of their lines.
+        paths: the path of each.
+
+    """
+
+    def __init__(self, scheduler: Scheduler, jobs: Sequence[AbstractJob[Any]], paths: Mapping[Any, str]) -> None:
+        self._scheduler: Final = scheduler
+        around = {scheduler: scheduler.path} if scheduler.scheduler is not None else {}  # NAME may be a nested one
+        self._paths: Final = {**paths, **around}
+        self._places: Final = {job: place for place, job in enumerate(jobs)}
+        self._symbols: Final = Symbols.of(sys.stdout).set
+        self._users: Final[dict[AbstractJob[Any], list[AbstractJob[Any]]]] = {}
+        for job in jobs:
+            for service in filter(is_service, job.required):
+                self._users.setdefault(service, []).append(job)
+
+    def lines(self, every: Iterable[Row]) -> Iterator[str]:
+        """Yield a line about the outermost scheduler, and one for each job."""
+        yield f"{printable(self._scheduler.label)}: {'; '.join(_size(self._scheduler))}"
+        pairs = [pair for row in every if (pair := self._line(row)) is not None]
+        column = max((wide for left, right in pairs if right and (wide := width(left)) <= WIDEST), default=0)
+        for left, right in pairs:
+            yield f"{left}{' ' * (column - width(left))}  {right}".rstrip()
+
+    def _line(self, row: Row) -> tuple[str, str] | None:
+        """Return the label with what stands before it, and what stands behind it; None for the end of a scheduler."""
+        indent = INDENT * row.depth
+        if isinstance(row, End):
+            return None
+        if isinstance(row, Cycle):
+            cycle = " -> ".join(self._name(job, row.job) for job in cycle_of(row.job))
+            return f"    {indent}from here on in the order added: cycle {cycle}", ""
+        job = row.job
+        critical = self._symbols.critical if job.is_critical() else " "
+        forever = self._symbols.forever if job.forever else self._symbols.states[job.state]
+        about = [*(_size(job) if isinstance(row, Begin) else ()), *self._conditions(job)]
+        return f"{critical} {forever} {indent}{self._name(job, job.scheduler)}", "; ".join(about)
+
+    def _conditions(self, job: AbstractJob[Any]) -> Iterator[str]:
+        """Yield what a job waits for, on which condition it runs, and whose service it is."""
+        required = self._names(job.required, job.scheduler)
+        several = len(job.required) > 1
+        if not required:
+            pass
+        elif job.run_if == "settled":
+            yield f"after {required}"
+        elif job.run_if == "failed":
+            yield f"if {'one of ' * several}{required} failed"
+        else:
+            yield f"if {'all of ' * several}{required} succeeded"
+        if users := self._users.get(job):
+            yield f"service of {self._names(users, job.scheduler)}"
+
+    def _names(self, jobs: Iterable[AbstractJob[Any]], level: Any) -> str:
+        in_order = sorted(jobs, key=lambda job: self._places.get(job, len(self._places)))
+        names = [self._name(job, level) for job in in_order]
+        return listed(names, len(names) if len(names) <= MOST_NAMES else MOST_NAMES - 1)
+
+    def _name(self, job: AbstractJob[Any], level: Any) -> str:
+        """Return the name of a job as seen from a scheduler; a question mark if it is in no scheduler of the run."""
+        path = self._paths.get(job)
+        if path is None:
+            return f"?{printable(job.label)}"
+        around = self._paths.get(level)
+        return printable(path if around is None else path.removeprefix(f"{around}/"))
+
+
+def _size(scheduler: Any) -> Iterator[str]:
+    """Yield the number of jobs in a scheduler, and its window, if it has one."""
+    number = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())
+    yield f"{number} job{'s' * (number != 1)}"
+    if scheduler.window_size is not None:
+        yield f"window {scheduler.window_size}"

@@ -136,7 +136,7 @@ class Listing:
                 end = "end".rjust(Symbols.columns + 1 + len(INDENT * depth))
                 return ListingRow(f"{self._numbers[job]}  {end} < {self._kind(job)}", exits)
             case _:
-                cycle = " -> ".join(self._reference(one, row.job) for one in _one_cycle(row.job))
+                cycle = " -> ".join(self._reference(one, row.job) for one in cycle_of(row.job))
                 return ListingRow(
                     f"{self._margin}{INDENT * row.depth}-- from here on in the order added: cycle {cycle}"
                 )
@@ -244,7 +244,8 @@ def _row(job: AnyJob, depth: int) -> Plain | Begin:
     return Begin(job, depth) if is_scheduler(job) else Plain(job, depth)
 
 
-def _one_cycle(scheduler: BaseScheduler) -> list[AnyJob]:
+def cycle_of(scheduler: BaseScheduler) -> list[AnyJob]:
+    """Return the members of a cycle, the first one again at the end."""
     cycle = find_cycle(tuple(scheduler), partial(waits_for, scheduler)) or []
     return cycle + cycle[:1]
 
