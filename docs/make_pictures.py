@@ -31,7 +31,7 @@ import graphviz
 import pyte
 from selenium import webdriver
 
-from trioflow import Job, JobState, Pool, Rate, Scheduler, Throttled, Trace, simulate
+from trioflow import Job, JobState, Pool, Scheduler, Trace, simulate
 from trioflow._core.base._states import TRANSITIONS
 from trioflow.testing import virtual_options
 from trioflow.view._states import LOOKS
@@ -58,27 +58,27 @@ def imported(path: Path) -> Any:
     return module
 
 
-def draw_waits() -> None:
-    """Draw where the time goes in a scenario with cards, memory, and a server that throttles."""
+def draw_slots() -> None:
+    """Draw the timeline of a run with many jobs, whose builds share memory."""
 
-    async def ask(number: int) -> None:
-        await anyio.sleep(0.05)
-        if number == 0 and not refused:
-            refused.append(number)
-            raise Throttled("api", after=2)
-        await anyio.sleep(0.25)
+    async def fetch(number: int) -> None:
+        await anyio.sleep(1 + number * 7 % 5 / 2)
+        if number == 61:
+            raise ConnectionError("no route to the mirror")
 
-    refused: list[int] = []
-    times = enumerate((2.8, 3.8, 5, 6, 7))
-    trains = [Job(anyio.sleep, seconds, label=f"train model {one}", needs={"gpu": 1}) for one, seconds in times]
-    asks = [Job(ask, number, label=f"ask {number}", needs={"api": 1}) for number in range(8)]
-    big = [Job(anyio.sleep, number, label=f"big memory {number}", needs={"ram": "16 GiB"}) for number in (1, 2)]
-    report = Job(anyio.sleep, 1, label="report", required=[trains, asks])
-    pool, trace = Pool(gpu=2, ram="24 GiB", api=Rate(requests=1, per=1, burst=5)), Trace()
-    Scheduler(*trains, *asks, *big, report, pool=pool).run(
+    fetches = [Job(fetch, number, label=f"fetch {number}") for number in range(120)]
+    builds = [
+        Job(anyio.sleep, 2 + number * 11 % 13, label=f"build {number}", required=one, needs={"mem": 1 + number % 3})
+        for number, one in enumerate(fetches)
+    ]
+    tests = [
+        Job(anyio.sleep, 1 + number % 3, label=f"test {number}", required=one) for number, one in enumerate(builds)
+    ]
+    publish, trace = Job(anyio.sleep, 4, label="publish", required=tests), Trace()
+    Scheduler(fetches, builds, tests, publish, label="distribution", jobs_window=12, pool=Pool(mem=14)).run(
         backend="asyncio", backend_options=virtual_options("asyncio"), instruments=[trace]
     )
-    trace.time_spent().export_as_svgfile(PICTURES / "waits.svg", width=1000)
+    trace.export_as_svgfile(PICTURES / "slots.svg", width=1000)
 
 
 def names_of_the_page(page: str) -> dict[str, Any]:
@@ -298,7 +298,7 @@ DRAWN = {
     "release": show_release,
     "orders": draw_orders,
     "graph": draw_graph_of_the_page,
-    "waits": draw_waits,
+    "slots": draw_slots,
     "states": draw_states,
     "mosaic": draw_mosaic,
     "tutorial": show_tutorial,

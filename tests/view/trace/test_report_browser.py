@@ -220,7 +220,7 @@ def test_it_fits_every_width(browser: Browser, pages: Path, width: int, dark: bo
     assert browser.ask("document.documentElement.scrollWidth") <= width
     ground = channels(browser.ask("getComputedStyle(document.body).backgroundColor"))
     ink = channels(browser.ask("getComputedStyle(document.body).color"))
-    axis = channels(browser.ask("getComputedStyle(document.querySelector('.timeline .title')).fill"))
+    axis = channels(browser.ask("getComputedStyle(document.querySelector('.timeline .tick')).fill"))
     assert (ground < 60) is dark
     assert abs(ground - ink) > 120
     assert abs(ground - axis) > 120
@@ -238,8 +238,8 @@ def test_pictures_wider_than_the_window_say_so(browser: Browser, pages: Path, wi
     browser.open(pages / "everything.html", width=width)
     is_narrow = width == 390
     hints = [hint.is_displayed() for hint in browser.all(".hint")]
-    assert len(hints) == 5  # for the graph, the timeline, where the time went, its table, and what if
-    assert hints[1:] == [is_narrow, is_narrow, False, is_narrow]  # the table has fewer columns there
+    assert len(hints) == 4  # for the graph, the timeline, the kinds of jobs, and what if
+    assert hints[1:] == [is_narrow, False, is_narrow]  # the table has fewer columns there
 
 
 def test_heads_and_states_tell_what_they_mean(browser: Browser, pages: Path) -> None:
@@ -323,7 +323,7 @@ def test_on_paper_there_is_all_of_it(browser: Browser, pages: Path) -> None:
     cut = "[...document.querySelectorAll('.scroll')].filter((one) => one.scrollHeight > one.clientHeight + 20).length"
     assert browser.ask(cut) == 0
     pieces = browser.ask(ON_ONE_SHEET)
-    assert len(pieces) == 4
+    assert len(pieces) == 3
     for height, inside, after in pieces:
         assert height < 718  # an A4 sheet on its side, within margins of 10 mm
         assert inside == "avoid"

@@ -29,12 +29,14 @@ class PathPart:
     """How many jobs these are."""
     span: int
     """The number of the first of them."""
+    began: float
+    """When the first of them began."""
     is_wait: bool = False
 
 
 def path_parts(record: TraceRecord) -> list[PathPart]:
     """Return the parts of the critical path, the longest first; together, they are the time of the run. O(n)."""
-    parts = list(_parts(record))
+    parts = list(path_steps(record))
     jobs = [part for part in parts if not part.is_wait]
     found: dict[tuple[bool, str], PathPart] = {}
     for part in parts:
@@ -48,7 +50,7 @@ def path_parts(record: TraceRecord) -> list[PathPart]:
     return sorted(found.values(), key=lambda part: -part.seconds)
 
 
-def _parts(record: TraceRecord) -> Iterator[PathPart]:
+def path_steps(record: TraceRecord) -> Iterator[PathPart]:
     """Yield each wait and each job of the path, in the order of time: each begins where the one before ended."""
     at = record.began
     for link in record.chain:
@@ -56,14 +58,14 @@ def _parts(record: TraceRecord) -> Iterator[PathPart]:
         if span.number in record.nested or span.started_at is None:
             continue
         if span.started_at - at > LEAST:
-            yield PathPart(_waited_for(span), span.started_at - at, 1, span.number, is_wait=True)
+            yield PathPart(_waited_for(span), span.started_at - at, 1, span.number, at, is_wait=True)
         end = min(settled_at(span), record.now)
         begins = max(at, span.started_at)
         if end > begins:
-            yield PathPart(shortened(span.path), end - begins, 1, span.number)
+            yield PathPart(shortened(span.path), end - begins, 1, span.number, begins)
         at = max(at, end)
     if record.chain and record.now - at > LEAST:
-        yield PathPart("the end of the run", record.now - at, 1, record.chain[-1].number, is_wait=True)
+        yield PathPart("the end of the run", record.now - at, 1, record.chain[-1].number, at, is_wait=True)
 
 
 def _waited_for(span: Span) -> str:

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from os import PathLike
-from typing import Any, Final, final
+from typing import Final, final
 
 from ..._core.api.views import durations_in_column, printable
-from .. import _exports
 from .._states import CAUSES
 from ..text._symbols import aligned
 from ._pieces import WORK, counted, pieces
@@ -46,7 +44,7 @@ class KindTime:
 @final
 @dataclass(frozen=True, slots=True)
 class TimeSpent:
-    """Where the time of a run went: a table, and a picture. Times are in seconds.
+    """Where the time of a run went: a sentence, and a table. Times are in seconds.
 
     Each job counts from the moment when it was added, or its run began, to its end: it worked, or it waited. Forever
     jobs do not count. Of a nested scheduler its waits count, and then what its jobs do.
@@ -66,7 +64,6 @@ class TimeSpent:
     empty: Mapping[str, float]
     """How long slots were empty, together, by the reason: "gpu ran short", "nothing was ready"; the longest first."""
     _slots: SlotUse = field(repr=False)
-    _record: TraceRecord = field(repr=False)
 
     def __str__(self) -> str:
         """Say it in a sentence: "4 slots for 18 s: 47 % working, 53 % empty because gpu ran short"."""
@@ -88,29 +85,6 @@ class TimeSpent:
         if len(self.kinds) > MOST_KINDS:
             rows.append((f"and {len(self.kinds) - MOST_KINDS} more kinds", *[""] * (len(HEADINGS) - 1)))
         return "\n".join(aligned(rows, (0, len(HEADINGS) - 1)))
-
-    def export_as_svgfile(self, path: str | PathLike[str], *, width: int = 1200) -> None:
-        """Draw the jobs by what they did, stacked over time, and the use of each resource.
-
-        Args:
-            path: the file, which is replaced.
-            width: of the picture, in pixels, 300 or more.
-
-        Raises:
-            OSError: it cannot be written.
-            ValueError: `width` is too small.
-
-        """
-        _exports.write(path, self._svg(width))
-
-    def _svg(self, width: int) -> str:
-        from .timeline import _time_spent
-
-        return _time_spent.svg(self._record, width, str(self))
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """Show the picture in a notebook."""
-        return {"text/plain": f"{self}\n\n{self.table()}", **_exports.bundle(self._svg(1000), "where the time went")}
 
 
 HEADINGS: Final = ("kind", "count", "work", "waits", "p50", "p95", "waited for")
@@ -161,7 +135,7 @@ def time_spent(record: TraceRecord) -> TimeSpent:
     empty = {
         words(reason): seconds for reason, seconds in sorted(slots.empty.items(), key=lambda item: -item[1]) if seconds
     }
-    return TimeSpent(slots.seconds, work, dict(waits.most_common()), tuple(kinds), slots.number, empty, slots, record)
+    return TimeSpent(slots.seconds, work, dict(waits.most_common()), tuple(kinds), slots.number, empty, slots)
 
 
 def _of_kind(record: TraceRecord, kind: str, spans: Iterable[Span]) -> KindTime:

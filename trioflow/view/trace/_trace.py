@@ -104,10 +104,10 @@ class Trace(Recorder):
         return _table.text(self._record())
 
     def time_spent(self) -> TimeSpent:
-        """Return where the time went: how long jobs worked, and how long they waited for what, as table and picture.
+        """Return where the time went: what the slots did, how long jobs worked, and how long they waited for what.
 
         Returns:
-            A record that prints as a sentence, with a `table()` by kind of job, and with `export_as_svgfile`.
+            A record that prints as a sentence, with a `table()` by kind of job.
 
         Example:
             >>> async def train(): await anyio.sleep(0.02)
@@ -202,12 +202,15 @@ class Trace(Recorder):
         _exports.write(path, _json.text(self._record()))
 
     def export_as_svgfile(self, path: str | PathLike[str], *, width: int = 1200) -> None:
-        """Draw the timeline: a bar for each job that started, the critical path, and how full the window was.
+        """Draw the timeline: a bar for each job that started, the critical path, and the use of each resource.
 
-        A nested scheduler is a box with its jobs in it. Failures have a star, cancelled jobs are hatched, a thin
-        line in a bar marks the start of a further attempt, and a triangle the moment when a service became ready. Bars
-        on the critical path have a thick border, and lines lead from one to the next: solid from what was required,
-        dotted from the job whose slot was waited for. The colours can be told apart in grey and by the colour-blind.
+        Above 60 jobs, each row is a slot: colours tell kinds of jobs, narrow neighbours of one kind are one bar,
+        hatching says why a slot was empty, and the critical path is a row of words. Otherwise, a nested scheduler is a
+        box with its jobs in it, and hatching says what a job waited for. Failures have a star, cancelled jobs are
+        hatched, a thin line in a bar marks the start of a further attempt, and a triangle the moment when a service
+        became ready. Bars on the critical path have a thick border, and lines lead from one to the next: solid from
+        what was required, dotted from the job whose slot was waited for. The states can be told apart in grey and by
+        the colour-blind.
         In a browser each bar shows its details when the mouse rests on it.
 
         Args:

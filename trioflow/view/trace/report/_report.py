@@ -36,6 +36,7 @@ from ._names import name_of, shown_name, text_of
 MOST_NAMES: Final = 100
 """Background jobs that are named."""
 TIMELINE_WIDTH: Final = 1200
+LINK_TO_KINDS: Final = '<a href="#kinds">Kinds of jobs</a> '
 LINK_TO_WHAT_IF: Final = '<a href="#what-if">What if</a>'
 
 
@@ -44,7 +45,7 @@ def html(record: TraceRecord, folder: Path) -> str:
     roots = record.roots
     name = ", ".join(dict.fromkeys(_title(record, run) for run in roots)) or "nothing has run"
     commands = _commands.details(record, folder)
-    what_if = _what_if.section(record)
+    kinds, what_if = _sections.kinds(record), _what_if.section(record)
     return string.Template(_part("report.html")).substitute(
         title=text_of(shortened(name)),
         style=_part("report.css"),
@@ -60,10 +61,10 @@ def html(record: TraceRecord, folder: Path) -> str:
         ),
         words=_sections.words(record, bool(what_if)),
         about=_sections.about(roots),
-        timeline=_timeline.svg(record, TIMELINE_WIDTH),
-        time_spent=_sections.time_spent(record),
+        timeline=_timeline.svg(record, TIMELINE_WIDTH, has_title=False),
+        kinds=kinds,
         what_if=what_if,
-        link_to_what_if=LINK_TO_WHAT_IF if what_if else "",
+        links=LINK_TO_KINDS * bool(kinds) + LINK_TO_WHAT_IF * bool(what_if),
         background=_background(record),
         data=_data(record, commands),
         script=_part("report.js"),

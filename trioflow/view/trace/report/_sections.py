@@ -1,4 +1,4 @@
-"""Sections of a report that need nothing of the others: where the time went, what the words mean, where it ran."""
+"""Sections of a report that need nothing of the others: kinds of jobs, what the words mean, where it ran."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from ..._states import CAUSES, LOOKS
 from .. import _time_spent as _spent
 from .._record import TraceRecord
 from .._spans import RunSpan
-from ..timeline import _time_spent
 
-# ---- where the time went
+# ---- kinds of jobs
 
-WIDTH: Final = 1200
 NUMBER: Final = ' class="number"'
 FURTHER: Final = ' class="number further"'
 """Of columns for wider windows."""
@@ -25,11 +23,11 @@ CLASSES: Final = {"count": NUMBER, "work": NUMBER, "waits": NUMBER, "p50": FURTH
 """Of the columns with numbers, as in `HEADINGS`."""
 
 
-def time_spent(record: TraceRecord) -> str:
-    """Return the section as HTML."""
+def kinds(record: TraceRecord) -> str:
+    """Return the section as HTML; nothing if each job is of a kind of its own, for then the table of jobs says it."""
     spent = _spent.time_spent(record)
-    if not spent.kinds:
-        return '<p class="note">No job took any time.</p>'
+    if all(kind.count == 1 for kind in spent.kinds):
+        return ""
     titles, cells = _spent.in_columns(spent.kinds[: _spent.MOST_KINDS])
     heads = "".join(
         f"<th{CLASSES.get(name, '')}>{title}</th>" for name, title in zip(_spent.HEADINGS, titles, strict=True)
@@ -37,13 +35,11 @@ def time_spent(record: TraceRecord) -> str:
     rows = "".join(map(_row, spent.kinds, cells))
     more = len(spent.kinds) - _spent.MOST_KINDS
     note = f'<p class="note">{more} more kinds took less.</p>' if more > 0 else ""
-    picture = _time_spent.svg(record, WIDTH)
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
     return (
-        f'<p class="note">'
-        f"Half of the jobs of a kind worked for p50 or less, and 95 % of them for p95 or less.</p>"
-        f'<div class="card scroll" tabindex="0">{picture}</div>'
-        f'<div class="card scroll kinds" tabindex="0">{table}</div>{note}'
+        '<section id="kinds">\n<h2>Kinds of jobs</h2>\n<p class="note">'
+        "Half of the jobs of a kind worked for p50 or less, and 95 % of them for p95 or less.</p>"
+        f'<div class="card scroll kinds" tabindex="0">{table}</div>{note}</section>'
     )
 
 
@@ -109,7 +105,7 @@ def _words(record: TraceRecord) -> Iterator[tuple[str, str]]:
                 "To make the run shorter, make these jobs shorter. The table has them in bold"
             ),
         )
-    yield "lane", "the row of the timeline: a slot, which one job after the other uses"
+    yield "lane", "a slot, which one job after the other uses"
     if any(run.window is not None for run in record.runs):
         yield "window", "the number of slots: how many jobs may run at once, as in `trioflow run --jobs 3`"
     if any(span.critical for span in spans):

@@ -203,15 +203,15 @@
 
   // ---- the timeline and the table point to each other
 
-  const pictures = document.querySelectorAll("svg.timeline"); // where the time went is the second one
-  const timeline = pictures[0];
-  const bars = new Map([...timeline.querySelectorAll("g.job")].map((bar) => [Number(bar.dataset.number), bar]));
+  const timeline = document.querySelector("svg.timeline"); // what if is the second one
+  const numbersOf = (bar) => (bar.dataset.numbers ?? bar.dataset.number).split(" ").map(Number); // of several in one bar
+  const bars = new Map([...timeline.querySelectorAll("g.job")].flatMap((bar) => numbersOf(bar).map((one) => [one, bar])));
   let hot = null;
 
   // What is searched for stands out in the timeline.
   function dim(found) {
     document.querySelectorAll("svg.timeline [data-number]").forEach((one) => {
-      one.classList.toggle("dim", found !== null && !found.has(Number(one.dataset.number)));
+      one.classList.toggle("dim", found !== null && !numbersOf(one).some((number) => found.has(number)));
     });
   }
 
@@ -271,18 +271,18 @@
     tip.style.top = `${Math.max(4, below ? event.clientY - height - 10 : event.clientY + 18)}px`;
   }
 
-  for (const picture of pictures) picture.addEventListener("pointermove", (event) => {
+  timeline.addEventListener("pointermove", (event) => {
     const bar = event.target.closest("g.job");
     if (bar && bar !== hot) tip.textContent = tipText(bar);
     if (bar !== hot) highlight(bar);
     tip.hidden = !bar;
     if (bar) moveTip(event);
   });
-  for (const picture of pictures) picture.addEventListener("pointerleave", () => {
+  timeline.addEventListener("pointerleave", () => {
     tip.hidden = true;
     highlight(null);
   });
-  for (const picture of pictures) picture.addEventListener("click", (event) => {
+  timeline.addEventListener("click", (event) => {
     const bar = event.target.closest("g.job");
     if (!bar) return;
     const number = Number(bar.dataset.number);

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from typing import Final
+from typing import Any, Final
 from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import JobState, WaitCause, duration_text, printable, shortened
@@ -14,12 +13,12 @@ from .._critical import Link, settled_at
 from .._record import TraceRecord
 from .._spans import Span
 from ._paint import add, clipped_name, text_width
-from ._places import HEAD, Places
+from ._places import PITCH, Places
 
-MANY: Final = 2000
-"""Bars: only this many, the widest, are elements of their own, because browsers cannot handle tens of thousands."""
 NARROW: Final = 8.0
 """Pixels: bars with less than this would be nothing but border."""
+FONT: Final = 11.0
+"""Pixels."""
 ARROW: Final = 7.0
 """Pixels of an arrow before the bar that it points at."""
 FAILED: Final = LOOKS[JobState.FAILED].sign
@@ -28,51 +27,19 @@ FAILED: Final = LOOKS[JobState.FAILED].sign
 
 def draw_bars(svg: Tree.Element, places: Places, *, are_nests: bool) -> None:
     """Draw a bar for each job that started, or for each nested scheduler with jobs in it."""
-    alone = _drawn_alone(places)
-    together: dict[str, list[str]] = {}
     for number, box in places.boxes.items():
-        span = places.record.spans[number]
-        if (box.height > 1) is not are_nests:
-            continue
-        if number in alone:
-            _draw_bar(svg, places, span)
-        else:
-            css, path = _narrow_bar(places, span)
-            together.setdefault(css, []).append(path)
-    for css, paths in together.items():
-        add(svg, "path", css=css, d="".join(paths))
-
-
-def _drawn_alone(places: Places) -> set[int]:
-    """Return the jobs whose bars have a label and a tooltip: all of them, or the most important and the widest."""
-    if len(places.boxes) <= MANY:
-        return set(places.boxes)
-    marked = {link.number for link in places.record.chain}
-
-    def weight(number: int) -> tuple[bool, bool, float]:
-        span = places.record.spans[number]
-        left, right = places.bounds(span)
-        return places.boxes[number].height > 1 or number in marked, span.state is JobState.FAILED, right - left
-
-    return set(heapq.nlargest(MANY, places.boxes, key=weight))
+        if (box.height > 1) is are_nests:
+            _draw_bar(svg, places, places.record.spans[number])
 
 
 def _style(span: Span) -> str:
     return f"{'forever ' * span.forever}{span.state.value}"
 
 
-def _narrow_bar(places: Places, span: Span) -> tuple[str, str]:
-    """Return the style and the outline of a bar that is drawn together with others."""
-    left, right = places.bounds(span)
-    y, height = places.rows(places.boxes[span.number])
-    outlined = "bar " * (right - left >= 3)  # narrower bars would be nothing but outline
-    return outlined + _style(span), f"M{left:.1f} {y:.1f}h{max(right - left, 0.3):.1f}v{height:.1f}H{left:.1f}z"
-
-
 def _draw_bar(svg: Tree.Element, places: Places, span: Span) -> None:
     kind = "nest" if places.boxes[span.number].height > 1 else "bar"
     group = add(svg, "g", css="job", data_number=span.number)
-    add(group, "title", "\n".join(map(printable, _details(places, span))))
+    add(group, "title", "\n".join(map(printable, details(places.record, span))))
     add(group, "rect", css=f"{kind} {_style(span)}", **places.rectangle(span))
     _draw_attempts(group, places, span)
 
@@ -80,8 +47,8 @@ def _draw_bar(svg: Tree.Element, places: Places, span: Span) -> None:
 def _draw_attempts(group: Tree.Element, places: Places, span: Span) -> None:
     """Mark where further attempts began; at the lower edge, so that the mark does not cross the label."""
     y, height = places.rows(places.boxes[span.number])
-    end = y + min(height, places.pitch - 2)
-    top = end - 6 if places.has_labels else y
+    end = y + min(height, PITCH - 2)
+    top = end - 6
     for x in map(places.x, span.attempts[1:]):
         add(group, "line", css="attempt", x1=x, y1=top, x2=x, y2=end)
         add(group, "line", css="attempt-edge", x1=x + 1, y1=top, x2=x + 1, y2=end)
@@ -89,10 +56,9 @@ def _draw_attempts(group: Tree.Element, places: Places, span: Span) -> None:
 
 def draw_labels(svg: Tree.Element, places: Places) -> None:
     """Write the labels of the bars; last of all, so that no line crosses them out."""
-    if places.has_labels:
-        room, alone = _ends_of_room(places), _drawn_alone(places)
-        for number in filter(alone.__contains__, places.boxes):
-            _draw_label(svg, places, places.record.spans[number], room[number])
+    room = _ends_of_room(places)
+    for number in places.boxes:
+        _draw_label(svg, places, places.record.spans[number], room[number])
 
 
 def _draw_label(svg: Tree.Element, places: Places, span: Span, room_until: float) -> None:
@@ -104,8 +70,8 @@ def _draw_label(svg: Tree.Element, places: Places, span: Span, room_until: float
     name, enough = (sign + one for one in places.names[span.number])
 
     def fitted(pixels: float) -> str:
-        whole = clipped_name(name, pixels, places.font, bold)
-        return whole if enough == name or whole == printable(name) else clipped_name(enough, pixels, places.font, bold)
+        whole = clipped_name(name, pixels, FONT, bold)
+        return whole if enough == name or whole == printable(name) else clipped_name(enough, pixels, FONT, bold)
 
     inside = fitted(right - left - 7)
     after = "" if nested else fitted(room_until - right - 8)
@@ -114,13 +80,13 @@ def _draw_label(svg: Tree.Element, places: Places, span: Span, room_until: float
         x, shown, css = right + 4, after, "label"
         # A ground of its own, because lines of the critical path may lead through it.
         ground = "behind within" if span.parent is not None else "behind"
-        width = min(text_width(shown, places.font, bold), room_until - x) + 4
+        width = min(text_width(shown, FONT, bold), room_until - x) + 4
         add(svg, "rect", css=ground, x=x - 2, y=top + 1, width=width, height=height - 2)
     else:
         x, shown, css = left + 4, inside, "label heading" if nested else "label on-dark" if failed else "label"
     if shown:
-        y = top + (places.pitch - 2) / 2 + places.font * 0.36
-        add(svg, "text", shown, css=css, x=x, y=y, font_size=places.font, data_number=span.number)
+        y = top + (PITCH - 2) / 2 + FONT * 0.36
+        add(svg, "text", shown, css=css, x=x, y=y, font_size=FONT, data_number=span.number)
 
 
 def _ends_of_room(places: Places) -> dict[int, float]:
@@ -150,15 +116,14 @@ def waits_in_words(record: TraceRecord, span: Span) -> Iterator[str]:
         yield f"waited {duration_text(wait.seconds)} for {wait.words}{by}"
 
 
-def _details(places: Places, span: Span) -> Iterator[str]:
+def details(record: TraceRecord, span: Span) -> Iterator[str]:
     """Yield the lines of a tooltip."""
-    began = places.began
     assert span.started_at is not None
     yield shortened(span.path) + (f" (run {span.run})" if span.run > 1 else "")
     yield f"{span.kind}, {span.state.value}{', critical' * span.critical}"
     end = "still runs" if span.elapsed is None else f"took {duration_text(span.elapsed)}"
-    yield f"started at {duration_text(span.started_at - began)}, {end}"
-    yield from waits_in_words(places.record, span)
+    yield f"started at {duration_text(span.started_at - record.began)}, {end}"
+    yield from waits_in_words(record, span)
     if len(span.attempts) > 1:
         yield f"{len(span.attempts)} attempts"
     if span.throttled:
@@ -173,21 +138,16 @@ def draw_chain(svg: Tree.Element, places: Places) -> set[str]:
     Bars come after them, so that no line crosses out what stands in a bar.
     """
     lines = [
-        link for link in _chain(places) if link.after in places.boxes and _draw_link(svg, places, link, link.after)
+        link for link in places.record.chain if link.after in places.boxes and _draw_link(svg, places, link, link.after)
     ]
     return {link.reason for link in lines if link.reason is not None}
 
 
 def draw_borders(svg: Tree.Element, places: Places) -> set[str]:
     """Draw a border around the jobs on the critical path, and return "path" if there are any."""
-    for x, y, width, height in _outlines(places, _chain(places)):
-        add(svg, "rect", css="on-path", x=x, y=y, width=width, height=height, rx=2 if height > 6 else 0)
-    return {"path"} if _chain(places) else set()
-
-
-def _chain(places: Places) -> Sequence[Link]:
-    """Return the critical path; nothing if its borders would cover the bars."""
-    return places.record.chain if len(places.record.chain) <= MANY else ()
+    for x, y, width, height in _outlines(places, places.record.chain):
+        add(svg, "rect", css="on-path", x=x, y=y, width=width, height=height, rx=2)
+    return {"path"} if places.record.chain else set()
 
 
 Outline = tuple[float, float, float, float]
@@ -230,12 +190,12 @@ def draw_ready(svg: Tree.Element, places: Places) -> None:
     """Mark when services became ready."""
     for number, box in places.boxes.items():
         ready = places.record.spans[number].ready_at
-        if ready is not None and places.pitch >= 7:
+        if ready is not None:
             add(svg, "path", css="ready", d=f"M{places.x(ready) - 4:.1f} {places.rows(box)[0]:.1f}h8l-4 6z")
 
 
-def draw_incidents(svg: Tree.Element, places: Places) -> None:
+def draw_incidents(svg: Tree.Element, places: Any, head: float) -> None:
     """Mark incidents on the line of the axis."""
     for incident in places.record.incidents:
-        mark = add(svg, "path", css="incident", d=f"M{places.x(incident.at):.1f} {HEAD - 9:.1f}l4 5l-4 5l-4 -5z")
+        mark = add(svg, "path", css="incident", d=f"M{places.x(incident.at):.1f} {head - 5:.1f}l4 5l-4 5l-4 -5z")
         add(mark, "title", f"incident: {incident.message}")

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ...._core.api.views import JobState, WaitCause, shortened
-from ..._states import BARS, NEVER_STARTED
+from ...._core.api.views import JobState, WaitCause, printable, shortened
+from ..._states import BARS, CAUSES, NEVER_STARTED
 from ...text import _verdict
 from .._record import TraceRecord
 from .._spans import Span
 from ._bars import FAILED
+from ._gaps import Patterns
 from ._paint import add, clipped, text_width
 from ._places import MARGIN
 
@@ -22,30 +23,35 @@ MOST_NAMES: Final = 30
 Draw = Callable[[Tree.Element, float, float], object]
 
 
-def legend(svg: Tree.Element, record: TraceRecord, top: float, width: float, merged: int, lines: set[str]) -> float:
+def legend(
+    svg: Tree.Element, record: TraceRecord, top: float, width: float, lines: set[str], patterns: Patterns
+) -> float:
     """Draw the legend from `top` on, and return where the picture ends.
 
-    `merged` bars were drawn without details, and `lines` are those that `draw_chain` has drawn.
+    `lines` are those that `draw_chain` has drawn.
     """
     x, y = MARGIN, top
-    for draw, text in _entries(record, lines):
+    for draw, text in (*_entries(record, lines), *_reasons(patterns)):
         needed = SAMPLE + 5 + text_width(text, 11) + 14
         if x + needed > width and x > MARGIN:
             x, y = MARGIN, y + LINE
         draw(svg, x, y)
         add(svg, "text", text, css="legend", x=x + SAMPLE + 5, y=y + 4)
         x += needed
-    for text, names in _notes(record, merged):
+    return draw_notes(svg, record, y, width)
+
+
+def draw_notes(svg: Tree.Element, record: TraceRecord, y: float, width: float) -> float:
+    """Write below `y` which jobs have no bar; return where the picture ends."""
+    for text, names in _notes(record):
         y += LINE
         note = add(svg, "text", clipped(text, width - 2 * MARGIN, 11), css="note", x=MARGIN, y=y + 4)
         add(note, "title", names)
     return y + LINE
 
 
-def _notes(record: TraceRecord, merged: int) -> Iterator[tuple[str, str]]:
+def _notes(record: TraceRecord) -> Iterator[tuple[str, str]]:
     """Yield a line and a tooltip about the jobs that have no bar of their own."""
-    if merged:
-        yield f"{merged} bars, the narrowest, tell no details here: see the table", ""
     leaves = list(record.leaves)
     restored = [span for span in leaves if span.restored]
     if restored:
@@ -77,6 +83,19 @@ def _entries(record: TraceRecord, lines: set[str]) -> Iterator[tuple[Draw, str]]
         (bool(record.incidents), _shape("incident", 11, -5, "l4 5l-4 5l-4 -5z"), "incident"),
     )
     return ((draw, text) for needed, draw, text in entries if needed)
+
+
+def _reasons(patterns: Patterns) -> Iterator[tuple[Draw, str]]:
+    for reason in patterns:
+        cause, name = reason
+        yield _hatching(patterns.fill(reason)), f"waited for {CAUSES[cause].what.format(printable(name))}"
+
+
+def _hatching(fill: str) -> Draw:
+    def draw(svg: Tree.Element, x: float, y: float) -> None:
+        add(svg, "rect", css="why", x=x, y=y - 6, width=SAMPLE, height=12, fill=fill)
+
+    return draw
 
 
 def _text(state: JobState) -> str:

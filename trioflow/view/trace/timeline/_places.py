@@ -18,11 +18,9 @@ from .._record import TraceRecord
 from .._spans import RunSpan, Span
 
 MARGIN: Final = 16.0
-HEAD: Final = 66.0
-"""Pixels from the top, for the title and the texts of the axis."""
 LOAD_HEIGHT: Final = 44.0
-SIZES: Final = ((60, 20.0), (150, 14.0), (400, 7.0), (1500, 3.0))
-"""Pairs: up to this many rows, each is so many pixels high. With more rows than these, 1.5."""
+PITCH: Final = 20.0
+"""Pixels, the height of a row."""
 SHORTEST: Final = 1e-9
 """The shortest axis, in seconds: a run on a virtual clock may take no time."""
 
@@ -30,8 +28,8 @@ SHORTEST: Final = 1e-9
 class Places:
     """The geometry of one picture."""
 
-    def __init__(self, record: TraceRecord, width: int) -> None:
-        """Choose the scale."""
+    def __init__(self, record: TraceRecord, width: int, top: float) -> None:
+        """Choose the scale; `top` is the upper edge of the axis."""
         placed = layout(record)
         self.record: Final = record
         self.boxes: Final = placed.boxes
@@ -40,11 +38,9 @@ class Places:
         self.inner: Final = self.width - 2 * MARGIN
         self.began: Final = record.began
         self.seconds: Final = max(record.now - record.began, SHORTEST)
-        self.pitch: Final = next((size for most, size in SIZES if placed.rows <= most), 1.5)
-        self.font: Final = 11.0 if self.pitch >= 20 else 9.0
-        self.has_labels: Final = self.pitch >= 14
-        self.top: Final = HEAD + (LOAD_HEIGHT + 14 if placed.boxes else 0)
-        self.bottom: Final = self.top + max(placed.rows, 1) * self.pitch
+        self.head: Final = top + 20
+        self.top: Final = self.head + 4 + (LOAD_HEIGHT + 14 if placed.boxes else 0)
+        self.bottom: Final = self.top + max(placed.rows, 1) * PITCH
 
     def x(self, at: float) -> float:
         """Return where a time is, in pixels from the left."""
@@ -57,20 +53,18 @@ class Places:
 
     def rows(self, box: Box) -> tuple[float, float]:
         """Return the upper edge of a bar, and its height."""
-        gap = 2.0 if self.pitch >= 7 else 0.0
-        if box.height > 1:
-            return self.top + box.row * self.pitch, box.height * self.pitch
-        return self.top + box.row * self.pitch + gap / 2, self.pitch - gap
+        top = self.top + box.row * PITCH
+        return (top, box.height * PITCH) if box.height > 1 else (top + 1, PITCH - 2)
 
     def middle(self, box: Box) -> float:
         """Return the middle of a box's first row, from the top."""
-        return self.top + (box.row + 0.5) * self.pitch
+        return self.top + (box.row + 0.5) * PITCH
 
     def rectangle(self, span: Span) -> dict[str, float]:
         """Return the attributes of a bar."""
         left, right = self.bounds(span)
         y, height = self.rows(self.boxes[span.number])
-        return {"x": left, "y": y, "width": max(right - left, 1.0), "height": height, "rx": 2 if height > 6 else 0}
+        return {"x": left, "y": y, "width": max(right - left, 1.0), "height": height, "rx": 2}
 
 
 @dataclass(frozen=True, slots=True)

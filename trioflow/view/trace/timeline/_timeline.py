@@ -1,4 +1,4 @@
-"""A trace as an SVG timeline: title, axis, how full the window was, a bar for each job, the critical path, a legend."""
+"""A trace as an SVG timeline: title, axis, a bar for each job, the critical path, the use of resources, a legend."""
 
 from __future__ import annotations
 
@@ -10,21 +10,28 @@ from itertools import accumulate
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ...._core.api.views import duration_text, shown, whole
+from ...._core.api.views import shown, whole
+from ...text import _verdict
 from .._record import TraceRecord
+from .._slots import slot_use
 from .._spans import RunSpan, Span
-from ._bars import MANY, draw_bars, draw_borders, draw_chain, draw_incidents, draw_labels, draw_ready
-from ._legend import legend
-from ._paint import add, clipped, text_width
-from ._places import HEAD, LOAD_HEIGHT, MARGIN, Places
+from . import _slot_rows
+from ._bars import draw_bars, draw_borders, draw_chain, draw_incidents, draw_labels, draw_ready
+from ._gaps import draw_gaps
+from ._legend import draw_notes, legend
+from ._paint import add, clipped, in_lines, text_width
+from ._places import LOAD_HEIGHT, MARGIN, Places
+from ._slot_rows import SlotPlaces
 
+MOST_BOXES: Final = 60
+"""Jobs that are drawn in boxes: of more, nobody could read their labels."""
 NARROWEST: Final = 300
 WIDEST: Final = 1_000_000
 """Pixels; browsers show no wider picture."""
 
 
-def svg(record: TraceRecord, width: int) -> str:
-    """Return the whole picture.
+def svg(record: TraceRecord, width: int, has_title: bool = True) -> str:
+    """Return the whole picture: up to 60 jobs with the boxes of nested schedulers; of more jobs, a row a slot.
 
     Raises:
         ValueError: `width` is too small.
@@ -33,22 +40,42 @@ def svg(record: TraceRecord, width: int) -> str:
     if not NARROWEST <= (whole(width, "width", "a timeline") or 0) <= WIDEST:
         raise ValueError(f"width={shown(width)} of a timeline: give {NARROWEST} to {WIDEST} pixels")
     picture, paper = prepared("timeline")
-    places = Places(record, width)
-    draw_title(picture, places)
-    draw_axis(picture, places)
+    top = draw_title(picture, record, width) if has_title else 0.0
+    if sum(span.started_at is not None for span in record.leaves) > MOST_BOXES:
+        height = _draw_slots(picture, record, float(width), top)
+    else:
+        height = _draw_boxes(picture, Places(record, width, top))
+    paper.set("height", f"{height:g}")
+    picture.attrib |= {"width": f"{width}", "height": f"{height:g}", "viewBox": f"0 0 {width} {height:g}"}
+    return Tree.tostring(picture, encoding="unicode") + "\n"
+
+
+def _draw_slots(picture: Tree.Element, record: TraceRecord, width: float, top: float) -> float:
+    """Draw a row a slot; return the lower edge."""
+    places = SlotPlaces(record, width, top + 26)
+    lines = add(picture, "g")
+    bottom = _slot_rows.draw(picture, picture[0], places)
+    draw_axis(lines, picture, places, places.left, top + 20)
+    draw_incidents(picture, places, top + 20)
+    return draw_notes(picture, record, bottom, width)
+
+
+def _draw_boxes(picture: Tree.Element, places: Places) -> float:
+    """Draw the boxes of nested schedulers, with their jobs inside; return the lower edge."""
+    record = places.record
+    draw_axis(picture, picture, places, MARGIN, places.head)
     if places.boxes:
         draw_load(picture, places, record.roots[-1])
     draw_bars(picture, places, are_nests=True)
+    reasons = draw_gaps(picture, picture[0], places)
     lines = draw_chain(picture, places)
     draw_bars(picture, places, are_nests=False)
     lines |= draw_borders(picture, places)
     draw_ready(picture, places)
-    draw_incidents(picture, places)
+    draw_incidents(picture, places, places.head)
     draw_labels(picture, places)
-    height = legend(picture, record, places.bottom + 24, places.width, max(len(places.boxes) - MANY, 0), lines)
-    paper.set("height", f"{height:g}")
-    picture.attrib |= {"width": f"{width}", "height": f"{height:g}", "viewBox": f"0 0 {width} {height:g}"}
-    return Tree.tostring(picture, encoding="unicode") + "\n"
+    bottom = _slot_rows.draw_strips(picture, record, places.x, MARGIN, places.width, places.bottom + 8)
+    return legend(picture, record, bottom + 16, places.width, lines, reasons)
 
 
 def style() -> str:
@@ -91,29 +118,31 @@ FULL: Final = 0.86
 """The share of the height that the highest load takes."""
 
 
-def draw_title(svg: Tree.Element, places: Places) -> None:
-    """Write what ran, how long it took, and how it ended."""
-    roots = places.record.roots
+def draw_title(svg: Tree.Element, record: TraceRecord, width: float) -> float:
+    """Write what has run, how it ended, and what its slots did; return the lower edge."""
+    inner = width - 2 * MARGIN
+    roots = record.roots
     name = ", ".join(dict.fromkeys(run.label for run in roots)) or "nothing has run"
-    add(svg, "text", clipped(name, places.inner, 15, bold=True), css="title", x=MARGIN, y=24.0)
+    add(svg, "text", clipped(name, inner, 15, bold=True), css="title", x=MARGIN, y=24.0)
     if not roots:
-        return
-    counts = places.record.tally.in_words()
-    ends = dict.fromkeys("running" if run.reason is None else run.reason.value for run in roots)
-    text = " · ".join(filter(None, (duration_text(places.seconds), ", ".join(ends), counts)))
-    add(svg, "text", clipped(text, places.inner, 11), css="subtitle", x=MARGIN, y=41.0)
+        return 30.0
+    seconds = record.now - record.began
+    said = dict.fromkeys(_verdict.verdict(run.reason, record.tally, seconds).words for run in roots)
+    lines = [*in_lines("; ".join(said), inner, 11), *in_lines(str(slot_use(record)), inner, 11)]
+    for place, line in enumerate(lines):
+        add(svg, "text", line, css="subtitle", x=MARGIN, y=41.0 + 14 * place)
+    return 41.0 + 14 * len(lines) - 10
 
 
-def draw_axis(svg: Tree.Element, places: Places) -> None:
+def draw_axis(lines: Tree.Element, svg: Tree.Element, places: Places | SlotPlaces, left: float, top: float) -> None:
     """Draw the ticks, each with a line through all rows."""
-    top = HEAD - 4
-    for at, text in ticks(places.seconds, max(2, int(places.width / TICK_PIXELS))):
+    for at, text in ticks(places.seconds, max(2, int((places.width - left) / TICK_PIXELS))):
         x = places.x(places.began + at)
-        add(svg, "line", css="grid", x1=x, y1=top, x2=x, y2=places.bottom)
+        add(lines, "line", css="grid", x1=x, y1=top, x2=x, y2=places.bottom)
         if x + text_width(text, 11) / 2 <= places.width:
             anchor = "start" if at == 0 else "middle"
             add(svg, "text", text, css="tick", x=x, y=top - 3, text_anchor=anchor)
-    _draw_across(svg, places, "frame", top)
+    _draw_across(lines, places.width, "frame", top, left)
 
 
 def ticks(end: float, most: int) -> list[tuple[float, str]]:
@@ -163,19 +192,19 @@ def draw_load(svg: Tree.Element, places: Places, run: RunSpan) -> None:
     most = max((running for _, running in steps), default=0)
     window = None if nested else run.window
     has_line = window is not None and window <= 4 * most  # one far above would flatten the rest
-    base = HEAD + LOAD_HEIGHT
+    base = places.head + 4 + LOAD_HEIGHT
     unit = LOAD_HEIGHT * FULL / max(most, (window or 0) if has_line else 0, 1)
     path = "".join(f"H{places.x(at):.1f}V{base - running * unit:.1f}" for at, running in steps)
     add(svg, "path", css="load", d=f"M{MARGIN} {base:.1f}{path}V{base:.1f}Z")
-    _draw_across(svg, places, "frame", base)
+    _draw_across(svg, places.width, "frame", base)
     if has_line:
-        _draw_across(svg, places, "window", base - (window or 0) * unit)
+        _draw_across(svg, places.width, "window", base - (window or 0) * unit)
     text = f"running, at most {most}" + (f" of window {window}" if window is not None else "")
     add(svg, "text", text, css="note", x=MARGIN + 4, y=base - 5)
 
 
-def _draw_across(svg: Tree.Element, places: Places, css: str, y: float) -> None:
-    add(svg, "line", css=css, x1=MARGIN, y1=y, x2=places.width - MARGIN, y2=y)
+def _draw_across(svg: Tree.Element, width: float, css: str, y: float, left: float = MARGIN) -> None:
+    add(svg, "line", css=css, x1=left, y1=y, x2=width - MARGIN, y2=y)
 
 
 def _steps(spans: Iterable[Span], now: float) -> list[tuple[float, int]]:
