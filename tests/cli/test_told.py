@@ -123,9 +123,11 @@ def test_reports_for_ci_are_written(tmp_path: Path) -> None:
 
 
 def test_on_github_the_summary_comes_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the annotations."""
+    """With the annotations; the traceback is in a group of the log, and nowhere else."""
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "s.md"))
     done = run(written(tmp_path, "x = Scheduler(Job(fail, label='b'))"))
     assert "::error " in done.output
+    assert done.output.count("Traceback") == 1
+    assert "failure of b" not in done.output
     assert "1 of 1 job failed" in (tmp_path / "s.md").read_text()

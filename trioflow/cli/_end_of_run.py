@@ -53,9 +53,9 @@ class EndOfRun:
         self._trace: Final = trace
         self._symbols: Final = _symbols.Symbols.of(sys.stdout)
 
-    def details(self) -> str:
-        """Return the failures, and what else is not as it should be; "" if all is fine."""
-        return "" if self._is_fine else _debrief.details(self._scheduler, _symbols.Symbols.of(sys.stderr))
+    def details(self, failures: bool) -> str:
+        """Return the failures, unless they are told already, and what else is not as it should be."""
+        return "" if self._is_fine else _debrief.details(self._scheduler, _symbols.Symbols.of(sys.stderr), failures)
 
     def verdict(self) -> Iterator[str]:
         """Yield a line that says how the run went, and the number of jobs in each state if not all have succeeded."""

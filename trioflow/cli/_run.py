@@ -159,8 +159,8 @@ class RunCommand(click.Command):
     "--summary",
     type=_outputs.OutputFile(),
     metavar="FILE",
-    help="Write the verdict, the failures and the slowest jobs as Markdown.  [default in GitHub's actions: the summary "
-    "of the step]",
+    help="Write the verdict, the failures, the graph and the slowest jobs as Markdown.  [default in GitHub's "
+    "actions: the summary of the step]",
 )
 def command(
     scheduler: Scheduler,
@@ -212,7 +212,8 @@ def command(
                 raise  # Ctrl-C may have ended a run that was draining
     code = code_of(scheduler)
     end = EndOfRun(scheduler, stopwatch.elapsed, code, traced)
-    details = end.details()
+    has_groups = bool(os.environ.get("GITHUB_ACTIONS")) and any(isinstance(view, Summary) for view in for_ci)
+    details = end.details(failures=not has_groups)
     is_shown = [_outputs.said("", nl=False)]  # flush what jobs have printed, so that it stands above
     is_shown += [_outputs.said(f"\n{details}", err=True)] if details else []
     is_written = {

@@ -130,7 +130,7 @@ def test_hostile_labels_and_output_mean_nothing_in_the_summary(tmp_path: Path) -
     """A Markdown renderer finds our headings and tables, and no others; no markup of a label is markup."""
     hostile().run(instruments=[Summary(tmp_path / "s.md")])
     html = rendered(tmp_path / "s.md")
-    assert re.findall(r"<(h\d)>", html) == ["h2", "h3", "h4", "h4", "h3"]
+    assert re.findall(r"<(h\d)>", html) == ["h2", "h3", "h4", "h4", "h3", "h3"]
     assert html.count("<tr>") == 3
     for tag in ("<i>", "<a ", "<em>", "<strong>", "\x1b"):
         assert tag not in html
@@ -216,7 +216,7 @@ def test_of_jobs_that_ran_several_times_the_last_run_counts(virtual: Virtual, tm
     assert {name: kinds(case) for name, case in cases_in(tmp_path / "junit.xml").items()} == {"all/inner: flaky": []}
     assert "1 job succeeded" in (tmp_path / "s.md").read_text()
     trace.export_as_htmlfile(tmp_path / "report.html")
-    assert "no job failed." in (tmp_path / "report.html").read_text()
+    assert "1 job succeeded" in (tmp_path / "report.html").read_text()
 
 
 # --- GitHub
@@ -259,6 +259,35 @@ def test_failures_are_annotations_on_github(
         elif not inside and line.startswith("::"):
             assert line.startswith(("::error ", "::group::", "::endgroup::"))
     assert (tmp_path / "step.md").read_text().startswith("before\n## ✗")
+
+
+def test_equal_failures_are_one_annotation_and_one_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Five hundred nodes that do not answer had as many tracebacks in the log."""
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    Scheduler(Job(fail, 0, label=f"node {n}") for n in range(500)).run(instruments=[Summary(tmp_path / "s.md")])
+    lines = capsys.readouterr().out.splitlines()
+    title = "node 0, node 1, node 2 and 497 more failed"
+    assert [line for line in lines if line.startswith("::group::")] == [f"::group::{title}"]
+    (error,) = [line for line in lines if line.startswith("::error ")]
+    assert f"title={title.replace(',', '%2C')}::" in error
+
+
+def test_the_summary_has_the_failing_line_and_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of a traceback, which the log has; a graph that nobody could read is left out."""
+    monkeypatch.chdir(Path(__file__).parent)
+
+    async def broken() -> None:
+        raise ValueError("no such printer")  # here
+
+    for pages, has_graph in ((3, True), (50, False)):
+        others = [Job(nothing, label=f"page{'x' * n}") for n in range(pages)]
+        Scheduler(Job(broken, label="print"), others).run(instruments=[Summary(tmp_path / "s.md")])
+        text = (tmp_path / "s.md").read_text()
+        assert re.search(r'^test\\_ci.py:\d+: raise ValueError\("no such printer"\)  \\# here$', text, re.M)
+        assert "Traceback" not in text
+        assert ("```mermaid\nflowchart" in text) is has_graph
 
 
 def test_the_log_of_github_shows_no_invisible_character(

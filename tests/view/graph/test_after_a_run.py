@@ -111,7 +111,7 @@ def test_a_report_shows_as_much_as_can_be_read(virtual: Virtual) -> None:
     alike = ran(virtual, [Job(nap, 1, label=f"j {n}") for n in range(300)])
     few = ran(virtual, Scheduler([Job(nap, 1, label=f"j {n}") for n in range(30)], label="inner"))
     for scheduler, boxes in ((many, 21), (alike, 1), (few, 31)):
-        assert _render.number_of_boxes(_graph._chosen(scheduler, {})[1]) == boxes
+        assert _render.number_of_boxes(_render.readable(scheduler, {})[1]) == boxes
     section = _graph.section(many, {})
     assert "each group of them is one box" in section
     assert section.count('class="node"') == 21

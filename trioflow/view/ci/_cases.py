@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import math
 import os
 import traceback
@@ -11,7 +12,8 @@ from typing import Any, Final
 
 from ..._core.api import RequirementFailed
 from ..._core.api.views import OURS, BaseScheduler, JobState, StopReason, file_path, headline, shortened, warn
-from ..text import _exception_text, _verdict
+from ..graph import _render
+from ..text import _debrief, _exception_text, _verdict
 from ..text._verdict import verdict
 from ..trace._log import Recorder
 from ..trace._record import TraceRecord, record
@@ -19,6 +21,10 @@ from ..trace._spans import Span
 
 MOST_OUTPUT: Final = 1 << 16
 """Bytes at the end of each output of a failed command that are kept; CI systems refuse files of many MB."""
+
+
+MOST_DRAWN: Final = 2000
+"""Jobs: a graph of more is not made for a summary, because it takes a tenth of a second for each thousand."""
 
 
 class CiReport(Recorder):
@@ -96,6 +102,24 @@ class CiRun:
         for name, stream in (("output", "stdout"), ("standard error", "stderr")):
             if (text := _output(job.last_result, stream)).strip():
                 yield name, text
+
+    def kinds(self) -> list[list[Span]]:
+        """Return the failures, equal ones together, critical ones first."""
+        failures = self._record.failures
+        return _debrief.grouped((span, span.critical, failures[span.number]) for span in self.failures)
+
+    def graph(self) -> str:
+        """Return a flowchart of Mermaid; "" if none can be read."""
+        if len(self.cases) > MOST_DRAWN:
+            return ""
+        return _render.readable_mermaid(self._record.roots[0].scheduler, self._record.critical_jobs)
+
+    def failing_line(self, span: Span) -> str:
+        """Return the place of a failure in the user's code and its line there; "" if it is nowhere in that."""
+        place = self.place(span)
+        if place is None:
+            return ""
+        return f"{place[0]}:{place[1]}: {linecache.getline(*place).strip()}".rstrip(": ")
 
     def place(self, span: Span) -> tuple[str, int] | None:
         """Return where the user's code failed: the innermost frame below the directory that this program runs in."""

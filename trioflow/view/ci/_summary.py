@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Final, final
 
 from ..._core.api.views import JobState, duration_text, printable
+from ..text import _verdict
 from ..text._symbols import Symbols
 from ..trace._spans import Span
 from ._cases import CiReport, CiRun, headline_of, why_not
@@ -19,6 +20,8 @@ MOST_FAILURES: Final = 20
 MOST_LINES: Final = 60
 """Lines at the end of a traceback or an output; GitHub takes 1 MiB for a step."""
 SLOWEST: Final = 10
+MOST_NAMES: Final = 3
+"""Jobs with equal failures that are named; the others are counted."""
 MOST_ANNOTATIONS: Final = 10
 """GitHub shows no more than ten errors of a step."""
 PUNCTUATION: Final = re.compile(r"([\\`*_{}\[\]<>#|~&@$])")
@@ -26,11 +29,11 @@ PUNCTUATION: Final = re.compile(r"([\\`*_{}\[\]<>#|~&@$])")
 
 @final
 class Summary(CiReport):
-    """Writes how a run went as Markdown: the verdict, the failures, and the slowest jobs.
+    """Writes how a run went as Markdown: the verdict, the failures with their lines, the graph, and the slowest jobs.
 
-    In GitHub's actions (the variable `GITHUB_ACTIONS` is set) it also prints each failure as an annotation, at its line
-    of your code if that is known, and below it its traceback and output in a group that can be opened. There, the page
-    of the step is the file if you give none.
+    In GitHub's actions (the variable `GITHUB_ACTIONS` is set) it also prints each kind of failure as an annotation, at
+    its line of your code if that is known, and below it its traceback and output in a group that can be opened. There,
+    the page of the step is the file if you give none.
 
     Args:
         path: the file, which each run replaces when it has ended; None for the one that `GITHUB_STEP_SUMMARY` names,
@@ -79,8 +82,9 @@ def markdown(run: CiRun) -> Iterator[str]:
         yield from ("", "### Failures")
     for span in run.failures[:MOST_FAILURES]:
         yield from ("", f"#### {escaped(span.path)}", "", escaped(headline_of(span)))
-        trace = run.traceback(span)
-        if "\n" in trace.strip():
+        if line := run.failing_line(span):
+            yield from ("", escaped(line))
+        elif "\n" in (trace := run.traceback(span)).strip():
             yield from ("", *fenced(trace))
         for name, text in run.outputs(span):
             yield from ("", f"The end of its {name}:", "", *fenced(text))
@@ -92,6 +96,8 @@ def markdown(run: CiRun) -> Iterator[str]:
         yield from (f"- {escaped(span.path)}: {escaped(why_not(span))}" for span in not_run[:MOST_FAILURES])
         if len(not_run) > MOST_FAILURES:
             yield f"- and {len(not_run) - MOST_FAILURES} more"
+    if graph := run.graph():
+        yield from ("", "### Graph", "", "```mermaid", *graph.splitlines(), "```")
     ran = sorted(((span.elapsed, span) for span in run.cases if span.elapsed and not span.forever), key=_slowest_first)
     if ran:
         yield from ("", "### Slowest jobs", "", "| job | time | state |", "|---|---:|---|")
@@ -122,17 +128,19 @@ def fenced(text: str) -> list[str]:
 
 
 def workflow_commands(run: CiRun) -> Iterator[str]:
-    """Yield what the log of an action is to have: an annotation for each failure, and its details in a group.
+    """Yield what the log of an action is to have: an annotation for each kind of failure, and its details in a group.
 
     The format is that of GitHub's documentation, "Workflow commands for GitHub Actions". What jobs have written is no
     command: commands are stopped around it, by a word that nobody can know.
     """
-    for number, span in enumerate(run.failures):
+    for number, spans in enumerate(run.kinds()):
+        span = spans[0]
+        title = f"{_verdict.listed([span.path for span in spans], MOST_NAMES)} failed"
         if number < MOST_ANNOTATIONS:
             place = run.place(span)
             where = "" if place is None else f"file={_property(place[0])},line={place[1]},"
-            yield f"::error {where}title={_property(f'{span.path} failed')}::{_data(headline_of(span))}\n"
-        yield f"::group::{_data(span.path)} failed\n"
+            yield f"::error {where}title={_property(title)}::{_data(headline_of(span))}\n"
+        yield f"::group::{_data(title)}\n"
         stop = secrets.token_hex(16)
         yield f"::stop-commands::{stop}\n"
         for text in (run.traceback(span), *(text for _, text in run.outputs(span))):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack, get_args
 
-from ..._core.api.views import BaseScheduler, JobState, file_path, flag, is_among, shown
+from ..._core.api.views import BaseScheduler, JobState, file_path, flag, is_among, is_scheduler, shown
 from .._states import INK_IN_THE_DARK, LOOKS
 from ..text._selection import Wanted
 from . import _dot, _legend, _mermaid, _style
@@ -67,6 +67,12 @@ def mermaid(scheduler: BaseScheduler, *, path: CriticalPath = NO_PATH, **options
     return _mermaid.mermaid(*_drawing(scheduler, critical_path=path, **options))
 
 
+def readable_mermaid(scheduler: BaseScheduler, path: CriticalPath) -> str:
+    """Return a flowchart that can be read; "" if it would have too many boxes, or has none."""
+    _, drawing = readable(scheduler, path)
+    return _mermaid.mermaid(drawing, "LR") if 0 < number_of_boxes(drawing) <= MANY else ""
+
+
 def _drawing(
     scheduler: BaseScheduler, *, direction: Direction | None = None, **options: Any
 ) -> tuple[Drawing, Direction]:
@@ -74,6 +80,28 @@ def _drawing(
         raise ValueError(f"direction={shown(direction)} of graph(): choose one of {', '.join(get_args(Direction))}")
     drawing = Drawing(scheduler, **options)
     return drawing, direction or ("LR" if number_of_boxes(drawing) > MANY else "TB")
+
+
+WAYS: Final[tuple[Selection, ...]] = ({}, {"bundle": True}, {"collapse": True}, {"collapse": True, "bundle": True})
+"""What may be drawn, from the most that can be seen to the least."""
+
+
+def readable(scheduler: BaseScheduler, path: CriticalPath) -> tuple[Selection, Drawing]:
+    """Return the way that shows the most and can still be read; if none can, the one that shows the least.
+
+    After a run people look for the group in which something went wrong: groups are not joined if they can be boxes.
+    """
+    found: list[tuple[int, Selection, Drawing]] = []
+    for way in WAYS:
+        drawing = Drawing(scheduler, **way, critical_path=path)
+        boxes = number_of_boxes(drawing)
+        found.append((boxes, way, drawing))
+        if not way and boxes <= MANY:
+            break
+    fitting = [one for one in found if one[0] <= MANY]
+    if not fitting:
+        return min(found, key=lambda one: one[0])[1:]
+    return max(fitting, key=lambda one: (not any(map(is_scheduler, one[2].bundles)), one[0]))[1:]
 
 
 def number_of_boxes(drawing: Drawing) -> int:

@@ -43,9 +43,9 @@ def debrief(scheduler: BaseScheduler, symbols: Symbols, listing: bool = False) -
     return "\n\n".join(filter(None, sections))
 
 
-def details(scheduler: BaseScheduler, symbols: Symbols) -> str:
-    """Return what `debrief` says below the verdict and the counts."""
-    return "\n\n".join(filter(None, Debrief(scheduler, symbols).details()))
+def details(scheduler: BaseScheduler, symbols: Symbols, failures: bool = True) -> str:
+    """Return what `debrief` says below the verdict and the counts, the failures included or not."""
+    return "\n\n".join(filter(None, Debrief(scheduler, symbols).details(failures)))
 
 
 class Debrief:
@@ -76,9 +76,9 @@ class Debrief:
             yield f"culprit: {' -> '.join(culprits)}"
         yield Tally.of_run(self._scheduler).in_words()
 
-    def details(self) -> Iterator[str]:
+    def details(self, failures: bool = True) -> Iterator[str]:
         """Yield the paragraphs below."""
-        yield from self.failures()
+        yield from self.failures() if failures else ()
         yield self.not_run()
         yield from self.incidents()
         yield self.not_restored()

@@ -10,12 +10,9 @@ from xml.etree import ElementTree as Tree
 from ...._core.api.views import is_scheduler, printable, shortened
 from ...graph import _dot, _legend, _render
 from ...graph._drawing import CriticalPath, Drawing
-from ...graph._render import Selection
 
 LARGEST: Final = 300
 """Boxes. `dot` takes seconds for this many and minutes for a thousand, and nobody could read the picture."""
-WAYS: Final[tuple[Selection, ...]] = ({}, {"bundle": True}, {"collapse": True}, {"collapse": True, "bundle": True})
-"""What may be drawn, from the most that can be seen to the least."""
 NONE: Final = "No graph"
 """The beginning of an error that stands in place of the picture."""
 SAMPLE: Final = 26
@@ -25,7 +22,7 @@ SAMPLE: Final = 26
 def section(scheduler: Any, path: CriticalPath) -> str:
     """Return the graph of a scheduler with a legend, or why there is none, as HTML."""
     jobs = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())
-    way, drawing = _chosen(scheduler, path)
+    way, drawing = _render.readable(scheduler, path)
     if _render.number_of_boxes(drawing) > LARGEST:
         return note(
             f"{jobs} jobs are too many for a graph that can be read here: see scheduler.graph() for parts of it."
@@ -43,24 +40,6 @@ def section(scheduler: Any, path: CriticalPath) -> str:
         notes.append(note(f"{jobs} jobs: each group of them is one box."))
     picture = f'<div class="card paper scroll" tabindex="0">{drawn}</div>'
     return f'{picture}<ul class="legend">{_meanings(drawing)}</ul>{"".join(notes)}'
-
-
-def _chosen(scheduler: Any, path: CriticalPath) -> tuple[Selection, Drawing]:
-    """Return the way that shows the most and can still be read; if none can, the one that shows the least.
-
-    After a run people look for the group in which something went wrong: groups are not joined if they can be boxes.
-    """
-    found: list[tuple[int, Selection, Drawing]] = []
-    for way in WAYS:
-        drawing = Drawing(scheduler, **way, critical_path=path)
-        boxes = _render.number_of_boxes(drawing)
-        found.append((boxes, way, drawing))
-        if not way and boxes <= _render.MANY:
-            break
-    readable = [one for one in found if one[0] <= _render.MANY]
-    if not readable:
-        return min(found, key=lambda one: one[0])[1:]
-    return max(readable, key=lambda one: (not any(map(is_scheduler, one[2].bundles)), one[0]))[1:]
 
 
 def _svg(digraph: Any) -> str:
