@@ -95,7 +95,7 @@ def test_cancellation_that_nobody_asked_for_is_a_failure(virtual: Virtual) -> No
     assert job.state is JobState.FAILED
     assert after.result() == "fine"
     for _ in range(2):
-        with pytest.raises(JobCancelled, match=r"'stray'.*nobody asked"):
+        with pytest.raises(JobCancelled, match=r"'stray'.*not requested"):
             job.result()
 
 

@@ -173,7 +173,7 @@ def test_what_a_policy_raised_is_raised_as_it_is(virtual: Virtual, how: str) -> 
         virtual(main)
     error = caught.value.exceptions[0] if isinstance(caught.value, ExceptionGroup) else caught.value
     assert error.args == ("b",)
-    assert error.__notes__[0] == "raised by the policy By of 's', asked for the key of 'b'"
+    assert error.__notes__[0] == "raised by the policy By of 's' in the key of 'b'"
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_closing_that_raises_is_reported_and_changes_nothing(
     Quiet.logs_failures = logs_failures
     scheduler = Quiet(Job(share, Broken))
     assert virtual(scheduler.co_run)
-    assert "closing what the jobs shared raised" in caplog.text
+    assert "closing a shared object of the jobs raised" in caplog.text
     assert scheduler.stop_reason is StopReason.COMPLETED
     assert isinstance(scheduler.incidents[0].exception, OSError)
 

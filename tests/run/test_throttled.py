@@ -293,7 +293,7 @@ def test_forever_jobs_and_services(virtual: Virtual) -> None:
     assert virtual(Scheduler(service, Job(anyio.sleep, 0.5), first, user, pool=Pool(api=1, db=1)).co_run)
     assert user.started_at == 1
     assert service.state is JobState.FAILED
-    assert "is a service, and has said that it is ready" in service.raised_exception().__notes__[0]  # type: ignore[union-attr]
+    assert "is a service, and has reported that it is ready" in service.raised_exception().__notes__[0]  # type: ignore[union-attr]
 
 
 def test_a_coroutine_object_can_not_be_called_again(virtual: Virtual) -> None:

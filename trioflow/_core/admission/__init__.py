@@ -1,1 +1,1 @@
-"""What limits the start of ready jobs: their order, and the resources that they need."""
+"""Admission of ready jobs: their order, and the resources that they need."""

@@ -1,36 +1,35 @@
-"""Which of the ready jobs that need resources starts next: one queue for all runs whose jobs may need the same.
+"""Admission of ready jobs that need resources: one queue for all runs whose jobs may need the same.
 
-Jobs of one run with the same needs are in one `WaitingLine`: of each only the first can start next. The lines of one
-run are in its `AdmissionQueue`, in the order of its policy; and the runs stand in an `Admission`, in the order in which
-they get their turns: a higher priority first, then the run whose oldest waiting job became ready first.
+Jobs of one run with the same needs are in one `WaitingLine`: only the first of each can start next. The lines of one
+run are in its `AdmissionQueue`, in the order of its policy; and the runs are in an `Admission`, in the order of their
+turns: a higher priority first, then the run whose oldest waiting job became ready first.
 
 ```
- a run has a slot, and no job that needs nothing ──► it stands in the queue, and looks
+ a run has a slot, and no job without needs ─────► it joins the queue, and looks
                                                         │
    ┌────────────────────────────────────────────────────┘
    ▼
- look: go through the runs, and through the first jobs of their lines, up to the first job that fits
-   ├── it is of the run that looks ──► it is granted what it needs, and starts
-   ├── it is of another run ─────────► it is granted what it needs, its run is woken, and all look again
-   └── there is none ────────────────► a timer is set, if time alone lets one fit
+ look: scan the runs, and the first jobs of their lines, up to the first job that fits
+   ├── it is of the run that looks ──► it gets its resources, and starts
+   ├── it is of another run ─────────► it gets its resources, its run is woken, and the scan repeats
+   └── there is none ────────────────► a timer is set, if time alone makes one fit
 ```
 
-All look anew when something was given back, a timer rings, or a run has started a job or lost its slots: the run itself
-as soon as a worker of it has nothing else to do, and the others in the next turn of the loop.
+All runs look again when something was given back, a timer rings, or a run has started a job or lost its slots: the run
+itself as soon as one of its workers is free, and the others in the next turn of the loop.
 
-- **Backfill**: a job that does not fit lets those behind it pass that need one of its resources, as many as `backfill`
-  says. Then it has a **reservation**: nothing behind it that needs one of its resources starts before it. So it starts
-  when those that run have ended, and nobody starves. (Reservations come from batch systems: Lifka 1995, "The ANL/IBM SP
-  scheduling system". There users say how long a job takes, which nobody knows here; so what is limited is the number of
-  those that pass.)
-- **Only what could start but for its needs stands in the queue**: a run without a slot leaves it at the next look, so
-  that nobody is counted as passing its jobs, and they have no reservation, until it has a slot and looks again. What
-  its jobs were granted, and cannot use any more, is given back then.
-- **A look has an end**: when so many lines (`MOST`) wait for a resource that is short, nothing behind them that needs
-  it is looked at. (Slurm does the same: `bf_max_job_test`.)
-- A job inside a scheduler that keeps what it needs is blocked by no reservation: that job may wait for this scheduler
-  to end.
-- Pools that jobs of one run need share one queue: when a run needs two that had a queue each, these become one.
+- **Backfill**: a job that does not fit lets jobs behind it pass that need one of its resources, at most `backfill` of
+  them. Then it has a **reservation**: nothing behind it that needs one of its resources starts before it. So it starts
+  when those that run have ended: no job starves. (Reservations come from batch systems: Lifka 1995, "The ANL/IBM SP
+  scheduling system". There users give run times, which are not known here; so the number of passes is limited.)
+- **Only jobs that could start but for their needs are in the queue**: a run without a slot leaves it at the next look.
+  Then no pass counts against its jobs, and they have no reservation, until it has a slot and looks again. Grants that
+  its jobs cannot use any longer are given back then.
+- **A look is bounded**: when `MOST` lines wait for a scarce resource, the lines behind them that need it are skipped.
+  (Slurm does the same: `bf_max_job_test`.)
+- A job inside a scheduler with needs of its own is blocked by no reservation: the job with the reservation may wait for
+  this scheduler to end.
+- Pools that jobs of one run need share one queue: when a run needs two with a queue each, the queues are merged.
 """
 
 from __future__ import annotations
@@ -55,18 +54,18 @@ if TYPE_CHECKING:
     from ._resource import Resource
 
 MOST: Final = 64
-"""How many lines a look goes through for each resource that is short."""
+"""The most lines that a look scans for each scarce resource."""
 PASSES: Final = 32
-"""So many more passes are recorded before those are dropped that have passed nobody who still waits."""
+"""Recorded passes beyond the ones in force, after which obsolete ones are dropped."""
 
 
 def key_of(job: AbstractJob[Any]) -> Any:
-    """Return what identifies the line of a job in its run."""
+    """Return the key of a job's line in its run."""
     return tuple(sorted(job._needs().items()))
 
 
 class WaitingLine:
-    """The waiting jobs of one run that need the same."""
+    """The waiting jobs of one run with the same needs."""
 
     __slots__ = ("_counted", "_passes", "_prune_at", "heap", "key", "needs", "place", "resources", "sharing")
 
@@ -77,49 +76,49 @@ class WaitingLine:
         self.resources: Final = frozenset([resource for resource, _ in needs])
         self.heap: Final[list[HeapEntry]] = []  # as `HeapKeys.heap`
         self.place: tuple[Any, int, WaitingLine] | None = None  # in `AdmissionQueue.lines`
-        # Who has passed the first job: when, its place in the order, and whether it was of the same run.
+        # The jobs that have passed the first one: when, their entry, and whether they are of the same run.
         self._passes: list[tuple[int, HeapEntry, bool]] = []
         self._prune_at = PASSES
-        self._counted: tuple[HeapEntry | None, int, bool] = (None, 0, False)  # what `has_reservation` found last
+        self._counted: tuple[HeapEntry | None, int, bool] = (None, 0, False)  # the last result of `has_reservation`
 
     def missing(self) -> Needs:
-        """Return the resources of which there is not enough for one job, and what it needs of them."""
+        """Return the needs of one job that cannot be met now, with their resources."""
         return [part for part in self.needs if not part[0].fits(part[1])]
 
     def note_pass(self, other: WaitingLine) -> None:
         """Record that the first job of another line starts before the first one of this."""
         if len(self._passes) >= self._prune_at:
             oldest = next(iter(self.sharing.waiting.values()))
-            self._passes = [one for one in self._passes if one[0] > oldest and self._has_passed(one)]
+            self._passes = [record for record in self._passes if record[0] > oldest and self._has_passed(record)]
             self._prune_at = 2 * len(self._passes) + PASSES
         self._passes.append((next(numbers), other.heap[0], other.sharing is self.sharing))
 
-    def _has_passed(self, one: tuple[int, HeapEntry, bool]) -> bool:
-        """Return whether this one is behind the first job: in the order of its run, or became ready later."""
-        _, entry, is_own = one
+    def _has_passed(self, record: tuple[int, HeapEntry, bool]) -> bool:
+        """Return whether a job is behind the first one here: in the order of its run, or ready later."""
+        _, entry, is_own = record
         first = self.heap[0]
         return first < entry if is_own else first[1] < entry[1]
 
     def has_reservation(self) -> bool:
-        """Return whether as many jobs have passed the first one as may."""
+        """Return whether the limit of jobs that may pass the first one is reached."""
         number, backfill = len(self._passes), self.sharing.backfill
         if number < backfill or self.sharing.is_in_keeper:
             return False
         first, counted, found = self._counted
         if first is not self.heap[0] or counted != number:
             first = self.heap[0]
-            found = sum([one[0] > first[1] and self._has_passed(one) for one in self._passes]) >= backfill
+            found = sum([record[0] > first[1] and self._has_passed(record) for record in self._passes]) >= backfill
             self._counted = (first, number, found)
         return found
 
     def number_before(self, job: AbstractJob[Any]) -> int:
-        """Return how many jobs of this line start before one of them."""
+        """Return how many jobs of this line start before `job`."""
         waiting = sorted(entry for entry in self.heap if entry[2]._state is SCHEDULED)
         return next((place for place, entry in enumerate(waiting) if entry[2] is job), 0)
 
 
 class AdmissionQueue:
-    """What the ready jobs of one run need, and have, of resources.
+    """The needs and grants of the ready jobs of one run.
 
     Args:
         run: the run.
@@ -129,7 +128,7 @@ class AdmissionQueue:
     order: HeapKeys
     admission: Admission  # since the first job waits
 
-    def __init__(self, run: Any) -> None:  # a `Run`, which is further up
+    def __init__(self, run: Any) -> None:  # a `Run`, of a higher layer
         self._run = run
         self.backfill: Final[int] = run.scheduler.backfill
         self.is_in_keeper: Final[bool] = run.grants.keeper is not None
@@ -137,35 +136,35 @@ class AdmissionQueue:
         self.call_in_loop: Final[Callable[[Callable[[], None]], None]] = run.backend.caller()
         self.by_needs: Final[dict[Any, WaitingLine]] = {}  # the lines with waiting jobs
         self.lines: Final[list[tuple[Any, int, WaitingLine]]] = []  # the same in the order of their first jobs
-        # All that wait, the oldest first, with their numbers; and those of them that were granted what they need.
+        # All waiting jobs, the oldest first, with their numbers; and those of them that have a grant.
         self.waiting: Final[OrderedDict[AbstractJob[Any], int]] = OrderedDict()
         self.granted: Final[dict[AbstractJob[Any], HeapEntry]] = {}
         self.place: tuple[float, int, int, AdmissionQueue] | None = None  # in the queue of its admission
         self._number: Final = next(numbers)
 
     def detach(self) -> None:
-        """Give up the run, which is over: no job waits in it any more."""
+        """Release the run, which is over: no job waits in it."""
         del self._run
 
     def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
-        """Call a function at this time, unless the run is cancelled; return what prevents the call."""
+        """Call a function at this time, unless the run is cancelled; return a function that cancels the call."""
         prevent: Callable[[], None] = self._run.group.call_at(when, function)
         return prevent
 
     def slots(self) -> int:
-        """Return how many more jobs could start at once."""
+        """Return how many more jobs could start now."""
         workers = self._run.workers
         slots: int = workers.starts_at_once() or workers.has_free_slot()
         return slots
 
     def has_slot_left(self) -> bool:
-        """Return whether one more job could start at once, beside those that wait for nothing."""
+        """Return whether one more job could start now, besides those without needs."""
         return self.slots() > len(self.order.heap)
 
     # ---- the jobs
 
     def line_of(self, job: AbstractJob[Any]) -> WaitingLine:
-        """Return the line of a job that needs something."""
+        """Return the line of a job with needs."""
         key = key_of(job)
         line = self.by_needs.get(key)
         if line is None:
@@ -179,7 +178,7 @@ class AdmissionQueue:
         return line
 
     def push(self, entry: HeapEntry) -> None:
-        """Add a job that waits; those behind it have to wait again that were granted what they need."""
+        """Add a waiting job; grants of jobs behind it are withdrawn."""
         if any(entry < other for other in self.granted.values()):
             self.withdraw()
         _, number, job = entry
@@ -193,12 +192,12 @@ class AdmissionQueue:
         self.admission.note_change()
 
     def has_found(self) -> bool:
-        """Return whether a job can start that needs something, as far as is known."""
+        """Return whether the last look found a job of this run."""
         found = self.admission.found if self.lines else None
         return found is not None and found.sharing is self
 
     def next_line(self) -> WaitingLine | None:
-        """Return the line whose first job starts next; None if none can start. The run must have a slot for it."""
+        """Return the line whose first job starts next, or None. The run must have a slot for it."""
         if not self.lines:
             return None
         admission = self.admission
@@ -208,34 +207,34 @@ class AdmissionQueue:
         return admission.found if self.has_found() else admission.look(self)
 
     def take(self, line: WaitingLine) -> HeapEntry:
-        """Grant the first job of a line what it needs, and return it; it passes those that do not fit."""
+        """Grant the first job of a line its needs, and return its entry; it passes those that do not fit."""
         for other in self.admission.passed:
             if not other.resources.isdisjoint(line.resources):
                 other.note_pass(line)
         return self.take_first(line)
 
     def take_first(self, line: WaitingLine) -> HeapEntry:
-        """Grant the first job of a line what it needs, whether or not there is enough, and return it."""
+        """Grant the first job of a line its needs, even beyond the free amount, and return its entry."""
         entry = heapq.heappop(line.heap)
         job = entry[2]
-        job._facts = job._facts or RunExtras()  # with these, it is settled by `Run.settle`, which takes everything back
+        job._facts = job._facts or RunExtras()  # so `Run.settle` settles it, which takes everything back
         job._facts.grant = Grant(job, line.needs)
         self._drop_settled(line)
         self.admission.found = None
         return entry
 
     def grant_ahead(self, line: WaitingLine) -> None:
-        """Grant the first job of a line what it needs, before a worker asks for it."""
+        """Grant the first job of a line its needs before a worker asks for it."""
         entry = self.take(line)
         self.granted[entry[2]] = entry
         heapq.heappush(self.order.heap, entry)
 
     def start_granted(self) -> None:
-        """Let workers start the jobs that were granted what they need."""
+        """Have workers start the jobs with grants."""
         self._run.workers.ensure_searcher()
 
     def withdraw(self) -> None:
-        """Take back what jobs were granted that have not started, and let them wait again."""
+        """Take back the grants of jobs that have not started, and queue them again."""
         entries = list(self.granted.values())
         if entries:
             self.order.heap[:] = [entry for entry in self.order.heap if entry[2] not in self.granted]
@@ -249,20 +248,20 @@ class AdmissionQueue:
             self._move()
 
     def withdraw_throttled(self) -> None:
-        """Put back all of these jobs if what one of them was granted has been throttled since."""
+        """Withdraw all grants if one of them has been throttled since."""
         grants = [job._facts.grant for job in self.granted if job._facts is not None]
         if not all(grant is None or grant.is_open() for grant in grants):
             self.withdraw()
 
     def return_grant(self, job: AbstractJob[Any]) -> None:
-        """Take back what a job that does not start was granted, rates included."""
+        """Take back the grant of a job that does not start, rates included."""
         if job._facts is not None and job._facts.grant is not None:
             job._facts.grant.put_back()
             self.note_change()
         self.release(job)
 
     def release(self, job: AbstractJob[Any]) -> None:
-        """Take back what a job has that has settled, or does not start; if it has waited here, it does no more."""
+        """Take back the grant of a job that has settled, or does not start; drop it from the queue."""
         grant = None if job._facts is None else job._facts.grant
         if job._facts is not None:
             job._facts.grant = None
@@ -276,19 +275,19 @@ class AdmissionQueue:
             self.note_change()
 
     def note_start(self, job: AbstractJob[Any]) -> None:
-        """Record that a job waits here no more; the run may have no slot now for those that do."""
+        """Record that a job has left the queue; the run may have no slot for the others."""
         self.granted.pop(job, None)
         if self.waiting.pop(job, None) is not None and self.place is not None:
             self._move()
         self.has_fewer_slots()
 
     def has_fewer_slots(self) -> None:
-        """Let others look again, if there are any: this run may have no slot any more."""
+        """Have other runs look again, if there are any: this one may have lost its last slot."""
         if hasattr(self, "admission") and len(self.admission.queue) > (self.place is not None):
             self.note_change()
 
     def note_change(self) -> None:
-        """Let all look again: there may be more of something."""
+        """Have all runs look again: a resource may have become available."""
         if hasattr(self, "admission"):
             self.admission.note_change()
             self.admission.look_soon(self)
@@ -308,20 +307,20 @@ class AdmissionQueue:
         self.note_change()
 
     def step_out(self) -> None:
-        """Leave the queue, until the run looks again."""
+        """Leave the queue until the run looks again."""
         if self.place is not None:
             self._stand(None)
 
     # ---- the places
 
     def _drop_settled(self, line: WaitingLine) -> None:
-        """Remove the first jobs that wait no more; so the first one always waits, and a line without jobs is gone."""
+        """Remove the settled jobs at the front, so that the first one always waits; drop an empty line."""
         while line.heap and line.heap[0][2]._state is not SCHEDULED:
             heapq.heappop(line.heap)
         self._note_first(line)
 
     def _note_first(self, line: WaitingLine) -> None:
-        """Take in that another job may be the first of a line."""
+        """Update the order after a change of a line's first job."""
         before, place = line.place, (*line.heap[0][:2], line) if line.heap else None
         if before is not None and place is not None and place[1] == before[1]:
             return
@@ -342,7 +341,7 @@ class AdmissionQueue:
             self._move()
 
     def _move(self) -> None:
-        """Take the right place in the queue."""
+        """Move to the right place in the queue."""
         priority = self.lines[0][0][0] if self.lines else 0
         place = (priority, next(iter(self.waiting.values())), self._number, self) if self.waiting else None
         if place != self.place:
@@ -360,32 +359,25 @@ class AdmissionQueue:
 
 
 class Admission:
-    """The queue of all runs whose jobs may need the same."""
+    """The queue of all runs whose jobs may need the same resources."""
 
     def __init__(self) -> None:
         self.queue: list[tuple[float, int, int, AdmissionQueue]] = []
         self.sharings: Final[WeakSet[AdmissionQueue]] = WeakSet()
         self.resources: Final[WeakSet[Resource]] = WeakSet()
-        # How many lines there are by what they need, and whether no reservation holds for them.
+        # The number of lines by resources and by whether reservations do not apply.
         self.kinds: Final[Counter[tuple[frozenset[Resource], bool]]] = Counter()
-        self.found: WaitingLine | None = (
-            None  # by the last look, for the run that looked; right until something else happens
-        )
+        self.found: WaitingLine | None = None  # by the last look, for its run; valid until the next change
         self.passed: list[WaitingLine] = []  # those before it that do not fit
-        self._is_settled = False  # whether the last look has found nothing, and nothing has happened since
+        self._is_settled = False  # whether the last look found nothing, and nothing has changed since
         self._looks_soon = False
-        self._granted: dict[
-            AdmissionQueue, None
-        ] = {}  # the runs that have jobs to start that were granted what they need
-        self._opens_at: tuple[float, AdmissionQueue | None] = (
-            math.inf,
-            None,
-        )  # when time lets one fit, and in which run
-        self._timer: tuple[float, AdmissionQueue | None] = (math.inf, None)  # when it rings, and who has it
+        self._granted: dict[AdmissionQueue, None] = {}  # the runs with granted jobs that have not started
+        self._opens_at: tuple[float, AdmissionQueue | None] = (math.inf, None)  # when a job will fit, and its run
+        self._timer: tuple[float, AdmissionQueue | None] = (math.inf, None)  # its time, and its run
         self._call_off: Callable[[], None] | None = None
 
     def merge(self, other: Admission) -> None:
-        """Be the queue of all that have stood in another one."""
+        """Merge another queue into this one."""
         for sharing in other.sharings:
             sharing.admission = self
         for resource in other.resources:
@@ -398,11 +390,11 @@ class Admission:
         self.note_change()
 
     def note_change(self) -> None:
-        """Forget what the last look has found."""
+        """Invalidate the result of the last look."""
         self._is_settled, self.found = False, None
 
     def look_soon(self, sharing: AdmissionQueue) -> None:
-        """Look in the next turn of the loop, if others wait than a run that looks by itself."""
+        """Schedule a look in the next turn of the loop if runs wait that do not look by themselves."""
         if not self._looks_soon and self.queue and (len(self.queue) > 1 or sharing.place is None):
             self._looks_soon = True
             sharing.call_in_loop(self._look_for_all)
@@ -414,12 +406,12 @@ class Admission:
             sharing.start_granted()
 
     def _with_granted(self) -> list[AdmissionQueue]:
-        """Return the runs in which jobs have what they need that have not started."""
+        """Return the runs with granted jobs that have not started."""
         self._granted = {sharing: None for sharing in self._granted if sharing.granted}
         return list(self._granted)
 
     def look(self, asker: AdmissionQueue | None) -> WaitingLine | None:
-        """Start what fits, up to the first job of the asker; return its line, or None if there is none."""
+        """Start the jobs that fit, up to the first one of the asker; return its line, or None."""
         while not self._is_settled:
             self._is_settled, self.found = True, None
             for sharing in self._with_granted() if self._granted else ():
@@ -430,7 +422,7 @@ class Admission:
                 sharing.step_out()
             if found is None:
                 self._set_timer()
-                self._is_settled = asker is None or asker.slots() > 0  # otherwise its jobs do not stand here any more
+                self._is_settled = asker is None or asker.slots() > 0  # without a slot its jobs have left the queue
                 break
             self._is_settled = False
             if found.sharing is asker:
@@ -442,8 +434,8 @@ class Admission:
         return self.found
 
     def scan(self, asker: AdmissionQueue | None) -> tuple[WaitingLine | None, list[AdmissionQueue]]:
-        """Return the first line whose first job can start; and the runs before it that have no slot, but stand here."""
-        closed: set[Resource] = set()  # so many lines wait for them that none behind is looked at
+        """Return the first line whose first job can start; and the runs before it without a slot."""
+        closed: set[Resource] = set()  # with so many waiting lines that those behind are skipped
         used_up: set[Resource] = set()
         reserved: set[Resource] = set()
         short: dict[Resource, int] = {}
@@ -470,8 +462,8 @@ class Admission:
             elif line.sharing.is_in_keeper or line.resources.isdisjoint(reserved):
                 return line, idle
             else:
-                short.update({one: short.get(one, 0) + 1 for one in line.resources & reserved})
-            closed.update([one for one in line.resources if short.get(one, 0) >= MOST])
+                short.update({resource: short.get(resource, 0) + 1 for resource in line.resources & reserved})
+            closed.update([resource for resource in line.resources if short.get(resource, 0) >= MOST])
             if ends != (ends := len(closed) + len(used_up) + len(reserved)) and all(
                 kind <= used_up or not kind.isdisjoint(closed) or not (free or kind.isdisjoint(reserved))
                 for kind, free in self.kinds
@@ -480,7 +472,7 @@ class Admission:
         return None, idle
 
     def _in_order(self, asker: AdmissionQueue | None, idle: list[AdmissionQueue]) -> Iterator[WaitingLine]:
-        """Yield the lines of the runs that have a slot; add to `idle` the others.
+        """Yield the lines of the runs that have a slot; add the others to `idle`.
 
         The first line of a run has the age of its oldest job, and each other line that of its first job.
         """
@@ -493,22 +485,22 @@ class Admission:
             else:
                 idle.append(sharing)
             while todo and todo[0] < following:
-                _, _, number, one, index = todo[0]
-                if index < len(one.lines):
-                    yield one.lines[index][2]
-                if index + 1 < len(one.lines):
-                    key, age, _ = one.lines[index + 1]
-                    heapq.heapreplace(todo, (key[0], age, number, one, index + 1))
+                _, _, number, owner, index = todo[0]
+                if index < len(owner.lines):
+                    yield owner.lines[index][2]
+                if index + 1 < len(owner.lines):
+                    key, age, _ = owner.lines[index + 1]
+                    heapq.heapreplace(todo, (key[0], age, number, owner, index + 1))
                 else:
                     heapq.heappop(todo)
 
     def blocker(self, line: WaitingLine) -> WaitingLine | None:
-        """Return the line whose first job must start before that of a line for which there is enough."""
+        """Return the line whose first job must start before that of `line`, although there is enough for that."""
         found, _ = self.scan(None)
         blockers = (
-            one for one in self.passed if not one.resources.isdisjoint(line.resources) and one.has_reservation()
+            other for other in self.passed if not other.resources.isdisjoint(line.resources) and other.has_reservation()
         )
-        self.note_change()  # what was found is found again
+        self.note_change()  # the scan overwrote the last result
         return next(blockers, None if found is line else found)
 
     def _set_timer(self) -> None:
@@ -518,7 +510,7 @@ class Admission:
             self._timer, self._call_off = self._opens_at, sharing.call_at(when, self._ring)
 
     def forget_timer(self, sharing: AdmissionQueue | None) -> None:
-        """Call off the timer, if this run has it."""
+        """Cancel the timer, if it is this run's."""
         if self._call_off is not None and self._timer[1] is sharing:
             self._call_off()
             self._timer, self._call_off = (math.inf, None), None
@@ -530,7 +522,7 @@ class Admission:
 
 
 def join(sharing: AdmissionQueue, resources: Iterable[Resource]) -> None:
-    """Let jobs of a run that need these resources stand in one queue with all others that may need them."""
+    """Merge the queues of a run and of these resources."""
     for resource in resources:
         if not hasattr(sharing, "admission"):
             sharing.admission = resource.admission or Admission()
@@ -539,7 +531,7 @@ def join(sharing: AdmissionQueue, resources: Iterable[Resource]) -> None:
             resource.admission = sharing.admission
             sharing.admission.resources.add(resource)
         elif resource.admission is not sharing.admission:
-            few, many = sorted((resource.admission, sharing.admission), key=lambda one: len(one.resources))
+            few, many = sorted((resource.admission, sharing.admission), key=lambda queue: len(queue.resources))
             many.merge(few)
 
 

@@ -1,7 +1,7 @@
-"""The order of the ready jobs of one run, where it is not that of a plain queue: what each entry of a heap is.
+"""The order of the ready jobs of one run, if it differs from a plain queue: heap keys and entries.
 
-A higher `priority` goes first, and then the policy decides. Ties start in the order in which the jobs became ready;
-those that became ready together, in the order in which they were added.
+A higher `priority` starts first, then the policy decides. Ties start in the order in which the jobs became ready; those
+that became ready together, in the order in which they were added.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     HeapEntry = tuple[Any, int, AbstractJob[Any]]
 
 numbers: Final = itertools.count()
-"""Each job that becomes ready gets the next number, whatever run it is in."""
+"""Sequence numbers of jobs that become ready, in all runs."""
 numbers_of_first: Final = itertools.count(-1, -1)
-"""Those that go before all others get these."""
+"""Sequence numbers of jobs that start before all others."""
 numbers_of_throttled: Final = itertools.count(-(1 << 60))
-"""Those that go before even these, in the order in which they were throttled, get these."""
+"""Sequence numbers of throttled jobs, which start before even these, in the order of their throttles."""
 
 
 class HeapKeys:
     """The order of the ready jobs of one run. `HeapQueue` works on its fields.
 
     Args:
-        policy: what decides between jobs of the same priority.
-        known: the expected durations that are known, in seconds.
+        policy: the order of jobs with the same priority.
+        known: the known expected durations, in seconds.
         ranks: the ranks of the jobs, if the policy needs them.
-        priorities: whether jobs may have priorities; to compare one more number takes time.
+        priorities: whether jobs may have priorities, which make comparisons slower.
 
     """
 
@@ -49,7 +49,7 @@ class HeapKeys:
     ) -> None:
         self.policy: Final = policy
         self.outlook: Final = RunOutlook(known, ranks)
-        # (key, number, job): the smallest starts first. An entry counts only while its job is SCHEDULED.
+        # (key, number, job): the smallest starts first. An entry is valid only while its job is SCHEDULED.
         self.heap: Final[list[HeapEntry]] = []
         self.priorities: Final = priorities
         key = policy.keys(self.outlook)
@@ -63,7 +63,7 @@ class HeapKeys:
     def note_new(
         self, jobs: list[AbstractJob[Any]], known: dict[AbstractJob[Any], float], requirements: Requirements
     ) -> None:
-        """Take in jobs that were added together to the running scheduler, and their expected durations."""
+        """Add jobs that were added together to the running scheduler, and their expected durations."""
         self.outlook.known.update(known)
         if self.outlook.ranks is not None:
             self.outlook.ranks.find_new(jobs, requirements)

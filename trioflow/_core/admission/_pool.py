@@ -1,4 +1,4 @@
-"""`Pool`: resources that jobs take while they run, and what each job has of them."""
+"""`Pool`: resources that jobs take while they run, and the grants of jobs."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ if TYPE_CHECKING:
     from ..job._job_options import Who
 
 Needs = list[tuple[Resource, Any]]
-"""What a job needs, each in the form that the resource itself takes: `Resource.need`."""
+"""The needs of a job, each in the resource's own form: `Resource.need`."""
 
 
 class Grant:
-    """What a job has of the resources that it needs; all of it at once, from its start until it has settled."""
+    """The resources of a job, taken together at its start and held until it has settled."""
 
     __slots__ = ("_holds", "_job", "_parts")
 
     def __init__(self, job: AbstractJob[Any], needs: Needs) -> None:
-        self._holds = False  # whether the job waits for a token with what it has
+        self._holds = False  # whether the job waits for a token while it holds this
         self._job: Final = job
         self._parts: Final = [(resource, need, resource.take(job, need)) for resource, need in needs]
 
     def give_back(self) -> None:
-        """Give back everything that is kept."""
+        """Give back all that is kept."""
         for resource, _, has in self._parts:
             resource.give_back(self._job, has)
         self._parts.clear()
 
     def hold(self) -> None:
-        """Record that the job does not start yet: it waits for a token with what it has."""
+        """Record that the job does not start yet: it waits for a token while it holds this."""
         self._holds = True
         for resource, has in self._rates():
             resource.hold(has, 1)
 
     def begin(self) -> list[Resource]:
-        """Record that the job starts, or does not wait any more; return the rates of which more may be there then."""
+        """Record that the job starts, or waits no longer; return the rates that may have gained by it."""
         rates = self._rates() if self._holds else []
         self._holds = False
         for resource, has in rates:
@@ -52,11 +52,11 @@ class Grant:
         return [resource for resource, _ in rates]
 
     def is_open(self) -> bool:
-        """Return whether nothing of it is throttled."""
+        """Return whether none of the resources is throttled."""
         return all(resource.is_open() for resource, _, _ in self._parts)
 
     def put_back(self) -> list[Resource]:
-        """Put back what was taken of rates, because the job has not started after all; return as `begin` does."""
+        """Return the amounts of rates, because the job has not started after all; return as `begin` does."""
         more = self.begin()
         for resource, has in self._rates():
             resource.correct(has, dict.fromkeys(has, 0))
@@ -66,26 +66,28 @@ class Grant:
         return [(resource, has) for resource, _, has in self._parts if isinstance(resource, RateResource)]
 
     def reacquire(self) -> None:
-        """Take again of the rates, for a further attempt, which does not wait for them."""
+        """Take from the rates again, without waiting, for a further attempt."""
         for resource, need, has in self._parts:
             if isinstance(resource, RateResource):
                 has.clear()  # it may have used more keys than it needs
                 has.update(resource.take(self._job, need))
 
     def of(self, name: str) -> tuple[Resource, Any] | None:
-        """Return the resource of this name, and what the job has of it; None if it has nothing."""
+        """Return the resource of this name, and the job's share of it; None if it has none."""
         return next(((resource, has) for resource, _, has in self._parts if resource.name == name), None)
 
     def kept(self) -> list[Resource]:
-        """Return the resources of which the job has something until it has settled."""
+        """Return the resources that the job holds until it has settled."""
         return [resource for resource, _, _ in self._parts if resource.is_kept]
 
     def parts(self) -> dict[str, Resource]:
-        """Return what the members of a scheduler that has this grant find of what it keeps."""
-        return {one.name: one.part(need, has) for one, need, has in self._parts if isinstance(one, CountedResource)}
+        """Return the shares that a scheduler offers to its members, by name."""
+        return {
+            stock.name: stock.part(need, has) for stock, need, has in self._parts if isinstance(stock, CountedResource)
+        }
 
     def as_mapping(self) -> dict[str, Any]:
-        """Return what was granted by name: a list of the named things, amounts by key of a rate, or the amount."""
+        """Return the grant by name: a list of the named things, amounts by key of a rate, or the amount."""
         parts = [part for part in self._parts if part[0].name not in _job_options.RUN_RESOURCES]
         return {resource.name: resource.granted(need, has) for resource, need, has in parts}
 
@@ -95,8 +97,8 @@ class Pool:
     """Resources that jobs need while they run: the `pool` of a scheduler, or of several in one event loop.
 
     Args:
-        resources: the name and the total of each resource: a number; a size such as "24 GiB"; a list of things, of
-            which each job gets particular ones; or a `Rate`.
+        resources: the name and the total of each resource: a number; a size such as "24 GiB"; a list of things, which
+            jobs get one by one; or a `Rate`.
 
     Raises:
         TypeError: a total is none of these.
@@ -119,25 +121,25 @@ class Pool:
 
     def __init__(self, **resources: OneNeed | Rate | list[Any] | tuple[Any, ...]) -> None:
         self._resources: Final = {name: _resource(name, given) for name, given in resources.items()}
-        # The schedulers that use it now, each with the innermost one around it that keeps what it needs.
+        # The schedulers that use it now, each with the innermost one around it that has needs.
         self._users: Final[dict[AbstractJob[Any], AbstractJob[Any] | None]] = {}
-        # What stands for their event loop, or for the last one.
+        # The identity of their event loop, or of the last one.
         self._loop: object = None
-        # Shows the time of that loop; after the last run, that time and the seconds that have really passed since.
+        # The clock of that loop; after the last run, its last time plus the real time since.
         self._clock: Callable[[], float] = time.monotonic
 
     @property
     def total(self) -> dict[str, Any]:
-        """How much there is of each resource; of a `Rate`, the burst by key."""
+        """The total of each resource; of a `Rate`, the burst by key."""
         return {name: resource.total_shown() for name, resource in self._resources.items()}
 
     @property
     def free(self) -> dict[str, Any]:
-        """How much of each resource no job has now; of a `Rate`, how much there is now by key."""
+        """The free amount of each resource; of a `Rate`, the present amount by key."""
         return {name: resource.free_shown() for name, resource in self._resources.items()}
 
     def __repr__(self) -> str:
-        """Show how much of each resource is free."""
+        """Show the free amount of each resource."""
         return f"<Pool {', '.join(resource.shown() for resource in self._resources.values())}>"
 
     # ---- for the rest of the package
@@ -145,14 +147,14 @@ class Pool:
     def _enter(
         self, user: AbstractJob[Any], keeper: AbstractJob[Any] | None, loop: object, clock: Callable[[], float]
     ) -> None:
-        """Record that a scheduler runs that uses the pool, in a loop with this clock; a keeper may be around it.
+        """Record a running scheduler that uses the pool, in a loop with this clock, and the keeper around it, if any.
 
-        What a rate has to wait for is a time on the clock of the loop. In the next loop it is as far away as it would
-        have been in the last one.
+        The end of a rate's wait is a time on the clock of the loop. In the next loop it is as far away as in the last
+        one.
 
         Raises:
             RuntimeError: a run in another event loop uses it now.
-            ValueError: so does a scheduler that is not inside of the same keeper.
+            ValueError: a scheduler that is not inside of the same keeper uses it.
 
         """
         if self._users and self._loop is not loop:
@@ -178,10 +180,10 @@ class Pool:
 
 
 def checked(pool: Any, name: str, who: Who) -> Pool | None:
-    """Check the pool that a user gave for the scheduler called `who`, and return it.
+    """Check the pool of the scheduler called `who`, and return it.
 
     Raises:
-        TypeError: it is not a pool.
+        TypeError: `pool` is not a pool.
 
     """
     if pool is not None and not isinstance(pool, Pool):
@@ -193,17 +195,17 @@ def checked(pool: Any, name: str, who: Who) -> Pool | None:
 
 
 def settings_of(pool: Pool) -> dict[str, Any]:
-    """Return the arguments for a pool that has as much, without the names of things: amounts, and each `Rate`."""
+    """Return the arguments for an equal pool, without the names of things: amounts, and each `Rate`."""
     return {name: resource.settings() for name, resource in pool._resources.items()}
 
 
 def note_user(
     users: dict[AbstractJob[Any], AbstractJob[Any] | None], user: AbstractJob[Any], keeper: AbstractJob[Any] | None
 ) -> None:
-    """Add a scheduler to the users of a pool, each with the innermost one around it that keeps what it needs.
+    """Add a scheduler to the users of a pool, each with the innermost scheduler around it that has needs.
 
     Raises:
-        ValueError: not all of them are inside of the same one, so that it could wait for itself.
+        ValueError: not all of them are inside of the same one: it could wait for itself.
 
     """
     other = next(iter(users), user)

@@ -1,9 +1,9 @@
-"""The ready jobs of one run in the order in which they start: first in first out, or by a rank.
+"""The ready jobs of one run in the order of their starts: first in first out, or by rank.
 
 The frames of workers hold the object for as long as they run, and use it as a deque: truth, `append`, `popleft`. Most
-runs need no more than a deque, and then `FifoQueue` is one, without any method of its own between. A run that gets its
-first job with a priority, or with an expected duration, turns the same object into `HeapQueue`: it changes its class.
-With the first job that needs resources it becomes `SharedQueue`.
+runs need only a deque, and then `FifoQueue` is one, without overridden methods. A run that gets its first job with a
+priority, or with an expected duration, turns the same object into `HeapQueue`: it changes its class. With the first
+job that needs resources it becomes `SharedQueue`.
 """
 
 from __future__ import annotations
@@ -41,57 +41,57 @@ class FifoQueue(deque[AbstractJob[Any]]):
         return list(self)
 
     def pop_entry(self) -> HeapEntry:
-        """Take the job that starts next, and return it with its place in the order."""
+        """Take the job that starts next, and return its entry."""
         return (0.0, next(numbers), self.popleft())
 
     def push_entry(self, entry: HeapEntry) -> None:
-        """Put back a job that was taken, to its place in the order; what it was granted is not used."""
+        """Put back a job that was taken, in its place; its grant is not used."""
         self.appendleft(entry[2])
 
     def hold(self, job: AbstractJob[Any]) -> None:
-        """Record that a job that was taken does not start yet: it waits for a token with what it was granted."""
+        """Record that a job that was taken does not start yet: it holds its grant while it waits for a token."""
 
     def may_begin(self, entry: HeapEntry) -> bool:
-        """Return whether such a job may start: none that waits here comes before it, and nothing is throttled."""
+        """Return whether such a job may start: no waiting job comes before it, and no resource of it is throttled."""
         return True
 
     def begin(self, job: AbstractJob[Any]) -> None:
         """Record that such a job starts."""
 
     def return_grant(self, job: AbstractJob[Any]) -> None:
-        """Take back what a job that was taken, and does not start, was granted: nothing here."""
+        """Take back the grant of a job that was taken, and does not start: none here."""
 
     def put_first(self, job: AbstractJob[Any]) -> None:
         """Put back a job that was just taken, so that it starts before all others."""
         self.appendleft(job)
 
     def put_throttled(self, job: AbstractJob[Any]) -> None:
-        """Add a job that was throttled: one that needs something."""
-        raise AssertionError("only jobs that need something can be throttled, and then SharingJobs has them")
+        """Add a job that was throttled, and so has needs."""
+        raise AssertionError("only jobs with needs can be throttled, and SharedQueue has these")
 
     def take_any(self) -> AbstractJob[Any]:
-        """Take the job that starts next, whether or not there is enough of what it needs."""
+        """Take the job that starts next, even without enough resources."""
         return self.popleft()
 
     def give_back(self, job: AbstractJob[Any]) -> None:
-        """Take back what a job has that has settled, or does not start: nothing here."""
+        """Take back the resources of a job that has settled, or does not start: none here."""
 
     def any_waits(self) -> bool:
         """Return whether there is an entry, also of a job that cannot start now."""
         return bool(self)
 
     def has_fewer_slots(self) -> None:
-        """Let other runs look again that have waited for this one: none here."""
+        """Have other runs look again that wait for this one: none here."""
 
     def end(self) -> None:
-        """Do nothing more by itself: the run is over."""
+        """Stop all timers: the run is over."""
 
     def rank_by(self, order: HeapKeys) -> None:
-        """Start the jobs in this order from now on, those that are ready already included."""
+        """Start the jobs in this order from now on, including those that are ready already."""
         self._change(order, HeapQueue)
 
     def share(self, order: HeapKeys, sharing: AdmissionQueue) -> None:
-        """Start only jobs for which there are enough resources from now on."""
+        """Start only jobs with enough resources from now on."""
         self._change(order, SharedQueue, sharing)
 
     def _change(self, order: HeapKeys, kind: type[HeapQueue], sharing: AdmissionQueue | None = None) -> None:
@@ -125,7 +125,7 @@ class HeapQueue(FifoQueue):
 
     def append(self, job: AbstractJob[Any], /) -> None:
         """Add a job."""
-        key = self.order.key(job)  # a user's policy, which may do anything: what is pushed to is asked for afterwards
+        key = self.order.key(job)  # first: a user's policy may even change the heap
         heappush(self.order.heap, (key, next(numbers), job))
 
     def extend(self, jobs: Iterable[AbstractJob[Any]], /) -> None:
@@ -138,16 +138,16 @@ class HeapQueue(FifoQueue):
         return self.pop_entry()[2]
 
     def pop_entry(self) -> HeapEntry:
-        """Take the job that starts next, and return it with its place in the order."""
+        """Take the job that starts next, and return its entry."""
         self.order.outlook.starts += 1
         return heappop(self.order.heap)
 
     def may_begin(self, entry: HeapEntry) -> bool:
-        """Return whether such a job may start: none that waits here comes before it, and nothing is throttled."""
+        """Return whether such a job may start: no waiting job comes before it, and no resource of it is throttled."""
         return not self.order.heap or entry < self.order.heap[0]
 
     def push_entry(self, entry: HeapEntry) -> None:
-        """Put back a job that was taken, to its place in the order; what it was granted is not used."""
+        """Put back a job that was taken, in its place; its grant is not used."""
         self.order.outlook.starts -= 1
         self._push(entry[2], entry)
 
@@ -180,15 +180,15 @@ class HeapQueue(FifoQueue):
 
 
 class SharedQueue(HeapQueue):
-    """The ready jobs, of which some need resources: it is true while one of them can start, and only then."""
+    """The ready jobs, some of which need resources: it is true only while one of them can start."""
 
     __slots__ = ()
 
     def __len__(self) -> int:
-        """Return how many jobs can surely start: those that need nothing, and one of the others if one was found.
+        """Return the number of jobs that can certainly start: those without needs, and one other if found.
 
-        Each worker that takes one and leaves others calls for the next worker. To call for more of them at once would
-        be in vain for most: to look is what costs here.
+        Each worker that takes one and leaves others calls for the next worker. Calling for more of them would be in
+        vain for most, because looks are expensive.
         """
         return len(self.order.heap) + self.sharing.has_found()
 
@@ -204,17 +204,17 @@ class SharedQueue(HeapQueue):
         self._push(job, (key, next(numbers), job))
 
     def put_first(self, job: AbstractJob[Any]) -> None:
-        """Put back a job that was just taken, so that it starts before all others; what it was granted is not used."""
+        """Put back a job that was just taken, so that it starts before all others; its grant is not used."""
         self.sharing.return_grant(job)
         super().put_first(job)
 
     def hold(self, job: AbstractJob[Any]) -> None:
-        """Record that a job that was taken does not start yet: it waits for a token with what it was granted."""
+        """Record that a job that was taken does not start yet: it holds its grant while it waits for a token."""
         if job._facts is not None and job._facts.grant is not None:
             job._facts.grant.hold()
 
     def may_begin(self, entry: HeapEntry) -> bool:
-        """Return whether such a job may start: none that waits here comes before it, and nothing is throttled."""
+        """Return whether such a job may start: no waiting job comes before it, and no resource of it is throttled."""
         facts, lines = entry[2]._facts, self.sharing.lines
         is_open = facts is None or facts.grant is None or facts.grant.is_open()
         return is_open and super().may_begin(entry) and (not lines or entry[:2] < lines[0][:2])
@@ -226,11 +226,11 @@ class SharedQueue(HeapQueue):
             self.sharing.note_change()
 
     def return_grant(self, job: AbstractJob[Any]) -> None:
-        """Take back what a job that was taken, and does not start, was granted, rates included."""
+        """Take back the grant of a job that was taken, and does not start, rates included."""
         self.sharing.return_grant(job)
 
     def put_throttled(self, job: AbstractJob[Any]) -> None:
-        """Add a job that starts before all others, but for those that were throttled before it."""
+        """Add a job that starts before all others, except those that were throttled earlier."""
         self._push(job, (self.order.before_all(), next(numbers_of_throttled), job))
 
     def first(self) -> AbstractJob[Any]:
@@ -239,7 +239,7 @@ class SharedQueue(HeapQueue):
         return (self.order.heap if line is None else line.heap)[0][2]
 
     def pop_entry(self) -> HeapEntry:
-        """Take the job that starts next, grant what it needs, and return it with its place in the order."""
+        """Take the job that starts next, grant its needs, and return its entry."""
         self.order.outlook.starts += 1
         line = self._line_of_next()
         entry = heappop(self.order.heap) if line is None else self.sharing.take(line)
@@ -247,12 +247,12 @@ class SharedQueue(HeapQueue):
         return entry
 
     def push_entry(self, entry: HeapEntry) -> None:
-        """Put back a job that was taken, to its place in the order; what it was granted is not used."""
+        """Put back a job that was taken, in its place; its grant is not used."""
         self.sharing.return_grant(entry[2])
         super().push_entry(entry)
 
     def take_any(self) -> AbstractJob[Any]:
-        """Take the job that starts next, whether or not there is enough of what it needs."""
+        """Take the job that starts next, even without enough resources."""
         first = next(job for job in self.in_order() if job._state is SCHEDULED)
         if first._needs():
             self.sharing.take_first(self.sharing.line_of(first))
@@ -268,19 +268,19 @@ class SharedQueue(HeapQueue):
         self.sharing.clear()
 
     def give_back(self, job: AbstractJob[Any]) -> None:
-        """Take back what a job has that has settled, or does not start; other runs may have a job that fits now."""
+        """Take back the resources of a job that has settled, or does not start; jobs of other runs may fit now."""
         self.sharing.release(job)
 
     def any_waits(self) -> bool:
-        """Return whether there is an entry, also of a job that cannot start now; without a look at what there is."""
+        """Return whether there is an entry, also of a job that cannot start now, without a look."""
         return bool(self.order.heap or self.sharing.lines)
 
     def has_fewer_slots(self) -> None:
-        """Let other runs look again that have waited for this one: it has started a job, or it cannot."""
+        """Have other runs look again that wait for this one: it has started a job, or cannot."""
         self.sharing.has_fewer_slots()
 
     def end(self) -> None:
-        """Set no more timers: the run is over."""
+        """Stop all timers: the run is over."""
         self.sharing.end()
 
     def waiting(self, job: AbstractJob[Any]) -> Waiting | None:
@@ -290,7 +290,7 @@ class SharedQueue(HeapQueue):
         return waits[0]._replace(text="; ".join(wait.text for wait in waits)) if waits else None
 
     def why_not(self, job: AbstractJob[Any]) -> str | None:
-        """Say which resources a waiting job waits for, and who has them; None if it does not wait for any."""
+        """Name the resources that a waiting job waits for, and their holders; None if it does not wait for any."""
         line = self.sharing.by_needs.get(key_of(job))
         if line is None:
             return None
@@ -307,7 +307,7 @@ class SharedQueue(HeapQueue):
         return f"{enough}: as many jobs have started before that one as may (backfill={other.sharing.backfill})"
 
     def _entries(self) -> list[HeapEntry]:
-        """Return all entries, in the order in which they would start if there were enough for all."""
+        """Return all entries, in the order in which they would start with enough resources for all."""
         heaps = [line.heap for line in self.sharing.by_needs.values()]
         return sorted(chain(self.order.heap, *heaps))
 
@@ -318,6 +318,6 @@ class SharedQueue(HeapQueue):
             heappush(self.order.heap, entry)
 
     def _line_of_next(self) -> WaitingLine | None:
-        """Return the line of the job that starts next; None if it needs nothing. `__bool__` has just been true."""
+        """Return the line of the job that starts next; None if it has no needs. `__bool__` has just been true."""
         heap, line = self.order.heap, self.sharing.next_line()
         return None if line is None or (heap and heap[0][:2] < line.heap[0][:2]) else line

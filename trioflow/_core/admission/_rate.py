@@ -1,10 +1,10 @@
-"""`Rate`: a resource of which there is so much per time, such as the requests that a server lets through.
+"""`Rate`: a resource with an amount per time, such as the requests that a server admits.
 
 Each key is a bucket that fills steadily up to its burst. The algorithm is GCRA, the generic cell rate algorithm of ATM
-networks (ITU-T I.371; "virtual scheduling"): one number is kept, the time at which the bucket would be full again.
-Whoever takes an amount moves it on by the time that this amount takes to come. So an amount is there as soon as this
-time is no further away than the rest of the burst takes to come. In any interval of t seconds at most burst + rate * t
-are taken.
+networks (ITU-T I.371; "virtual scheduling"): its state is one number, the time at which the bucket would be full again.
+Taking an amount moves it on by the time in which this amount accrues. So an amount is available as soon as this time is
+no further away than the time for the rest of the burst. In any interval of t seconds at most burst + rate * t are
+taken.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ if TYPE_CHECKING:
     from ..base._amounts import Amount, Given, Need, OneNeed
 
 LONGEST: Final = 366 * 24 * 3600.0
-"""The longest that a correction makes others wait, in seconds. More is a mistake: nobody could ever put it right."""
+"""The longest wait that a correction may cause, in seconds. More is a mistake, and could not be undone."""
 REQUESTS: Final = "requests"
-"""The key of which a job takes one if it does not say how many."""
+"""The key of which a job takes one by default."""
 
 
 @final
 class Rate:
-    """In a `Pool`, a resource of which there is so much per time, for example what a server takes before it refuses.
+    """In a `Pool`, a resource with an amount per time, such as the requests that a server admits.
 
-    It fills steadily up to its burst. A job takes what it needs when it starts, and gives nothing back. Until that much
-    is there, of this and of all else that the job needs, it waits, and takes nothing.
+    It fills steadily up to its burst. A job takes its needs when it starts, and gives nothing back. Until these are
+    available, together with all other needs of the job, it waits, and takes nothing.
 
     Args:
-        limits: one or several keys, each with how much of it comes within `per` seconds, more than 0. Of `requests`, a
-            job that needs the rate takes 1 if it does not say how many; of other keys, such as `tokens`, what it says.
-        per: the number of seconds in which this much comes, finite, more than 0.
-        burst: how much can be taken at once after a pause, more than 0: a number if there is one key, or a dict by key.
-            Default: what `per` seconds bring. A little less than what the server allows leaves room for what delays
-            requests on their way.
+        limits: one or several keys, each with the amount that accrues within `per` seconds, more than 0. Of `requests`,
+            a job that needs the rate takes 1 by default; of other keys, such as `tokens`, only what it asks for.
+        per: the number of seconds in which these amounts accrue, finite, more than 0.
+        burst: the amount that can be taken together after a pause, more than 0: a number if there is one key, or a dict
+            by key. Default: the amounts of `per` seconds. A little less than the server allows leaves room for network
+            delays.
 
     Raises:
-        TypeError: a number is none, or there is no key.
+        TypeError: an amount is not a number, or there is no key.
         ValueError: a number is out of its range, or a key of `burst` is unknown.
 
     Example:
@@ -80,27 +80,27 @@ class Rate:
         if not isinstance(burst, Mapping):
             own = {} if burst is None else {first: _positive(burst, f"Rate(burst={shown(burst)})")}
             burst = {}
-        for name, one in burst.items():
+        for name, given in burst.items():
             if name not in self._limits:
                 raise ValueError(
                     f"Rate(burst={shown(burst)}): {name!r} is not a key of this rate: it has {', '.join(limits)}"
                 )
-            own[name] = _positive(one, f"Rate(burst={{{name!r}: {shown(one)}}})")
+            own[name] = _positive(given, f"Rate(burst={{{name!r}: {shown(given)}}})")
         self._bursts: Final = {**self._limits, **own}
 
     @property
     def limits(self) -> dict[str, float]:
-        """How much of each key comes within `per` seconds."""
+        """The amount of each key that accrues within `per` seconds."""
         return {name: _amounts.as_number(amount) for name, amount in self._limits.items()}
 
     @property
     def per(self) -> float:
-        """The number of seconds in which `limits` come."""
+        """The number of seconds in which `limits` accrue."""
         return self._per
 
     @property
     def burst(self) -> dict[str, float]:
-        """How much of each key can be taken at once after a pause."""
+        """The amount of each key that can be taken together after a pause."""
         return {name: _amounts.as_number(amount) for name, amount in self._bursts.items()}
 
     def __repr__(self) -> str:
@@ -118,7 +118,7 @@ class Rate:
 
 
 class TokenBucket:
-    """One key of a rate: see the top of the module."""
+    """The bucket of one key: see the top of the module."""
 
     __slots__ = ("burst", "full_at", "held", "seconds_each")
 
@@ -126,25 +126,25 @@ class TokenBucket:
         self.burst: Final = burst
         self.seconds_each: Final = seconds_each
         self.full_at = -math.inf
-        self.held: Amount = 0  # taken by jobs that have not started: it does not come again before they do
+        self.held: Amount = 0  # taken by jobs that have not started; it accrues again only after their start
 
     def opens_at(self, amount: Amount) -> float:
-        """Return when there is so much of it, or was; infinity if jobs that have not started hold too much."""
+        """Return when this amount is available, or was; infinity if jobs that have not started hold too much."""
         if self.held and self.held + amount > self.burst:
             return math.inf
         return self.full_at - float(self.burst - amount) * self.seconds_each
 
     def take(self, amount: Amount, now: float) -> None:
-        """Take an amount, whether or not it is there; a negative one puts something back."""
+        """Take an amount, even beyond the level; a negative one puts it back."""
         self.full_at = self._full_at(now) + float(amount) * self.seconds_each
 
     def hold(self, amount: Amount, now: float) -> None:
-        """Let an amount that was taken be held; a negative one is held no more, because its job starts."""
+        """Mark a taken amount as held; a negative one is released, because its job starts."""
         self.full_at = self._full_at(now)
         self.held += amount
 
     def level(self, now: float) -> float:
-        """Return how much there is now."""
+        """Return the present amount."""
         return float(self.burst) - (self._full_at(now) - now) / self.seconds_each
 
     def _full_at(self, now: float) -> float:
@@ -152,11 +152,11 @@ class TokenBucket:
 
 
 Needed = dict[str, "Amount"]
-"""What a job needs of a rate, by key."""
+"""The need of a job of a rate, by key."""
 
 
 class RateResource(Resource):
-    """A rate in one pool. Nobody has it: what was taken comes again with time."""
+    """A rate in one pool. Jobs do not hold it: taken amounts accrue again."""
 
     __slots__ = ("buckets", "rate")
 
@@ -167,13 +167,12 @@ class RateResource(Resource):
         self.rate: Final = rate
         self.buckets: Final = rate._buckets()
 
-    # ---- what jobs need of it
+    # ---- needs
 
     def need(self, given: Given, who: str) -> Needed:
-        """Return how much of which keys an entry of `needs` of the job called `who` means.
+        """Return the amounts by key that an entry of `needs` of the job called `who` means.
 
-        A number is a number of requests; or of the only key that there is. A dict that does not name `requests` means
-        one of them.
+        A number is a number of requests, or of the only key. A dict without `requests` means one of them.
 
         Raises:
             ValueError: a key is unknown, or an amount is more than the burst.
@@ -192,10 +191,10 @@ class RateResource(Resource):
         return {key: amount for key, amount in found.items() if amount}
 
     def amounts(self, given: Given, what: str) -> Needed:
-        """Return how much of which keys the user means; `what` begins the error.
+        """Return the amounts by key that the user means; `what` begins the error.
 
         Raises:
-            ValueError: a key is unknown, or it is not clear which one is meant.
+            ValueError: a key is unknown, or ambiguous.
 
         """
         if not isinstance(given, tuple):
@@ -213,10 +212,10 @@ class RateResource(Resource):
         return dict(given)
 
     def used(self, given: Given, what: str) -> Needed:
-        """Return how much of which keys a job says that it has used; `what` begins the error.
+        """Return the amounts by key that a job reports as used; `what` begins the error.
 
         Raises:
-            ValueError: as in `amounts`; or it is so much that nothing could start for more than a year.
+            ValueError: as in `amounts`; or it would block all starts for more than a year.
 
         """
         found = self.amounts(given, what)
@@ -233,14 +232,14 @@ class RateResource(Resource):
         return {key: number * need.get(key, 0) + other.get(key, 0) for key in (*need, *other)}
 
     def opens_at(self, need: Needed) -> float:
-        """Return when there will be enough, if nobody takes any meanwhile: `-inf` if there is now."""
+        """Return when there will be enough, without other takers: `-inf` if there is now."""
         opens_at = self.gate.opens_at
         for key, amount in need.items():
             opens_at = max(opens_at, self.buckets[key].opens_at(amount))
         return opens_at if opens_at > self.clock() + SECONDS_APART else -math.inf
 
     def all_taken_at(self, need: Needed) -> float:
-        """Return when so much, which may be more than there ever is at once, can have been taken bit by bit."""
+        """Return when this amount, even beyond the burst, can have been taken bit by bit."""
         begins = max(self.gate.opens_at, self.clock())
         found = [begins]
         for key, amount in need.items():
@@ -249,7 +248,7 @@ class RateResource(Resource):
         return max(found)
 
     def why_not(self, need: Needed, before: int) -> str:
-        """Say of what there is not enough, and when there will be, if nobody else takes any meanwhile."""
+        """Name the keys that lack, and when there will be enough without other takers."""
         if not self.is_open():
             return self.why_throttled()
         if self.opens_at(need) == math.inf:
@@ -262,7 +261,7 @@ class RateResource(Resource):
         return f"{self.name}: {amounts}, in about {duration_text(max(0.0, self.opens_at(in_all) - now))}{behind}"
 
     def lacking(self, need: Needed) -> Waiting:
-        """Return the wait for it: how long it takes until there is enough, or that it is throttled."""
+        """Return the wait for it: the time until there is enough, or its throttle."""
         opens_at = self.opens_at(need)
         held = "held by jobs that wait for a token" if opens_at == math.inf else ""
         return self.wait_for(WaitCause.RATE, f"{self.name} {held or self._in_about(opens_at)}")
@@ -271,32 +270,32 @@ class RateResource(Resource):
         return f"in {duration_text(max(0.0, when - self.clock()))}"
 
     def take(self, job: AbstractJob[Any], need: Needed) -> Needed:
-        """Let a job take what it needs; return how much that is, which `correct` changes."""
+        """Take the need of a job; return the amounts, which `correct` changes."""
         now = self.clock()
         for key, amount in need.items():
             self.buckets[key].take(amount, now)
         return dict(need)
 
     def correct(self, has: Needed, used: Needed) -> None:
-        """Count what a job has really used: take the rest of it now, or put back what is too much."""
+        """Account for the real use of a job: take the rest of it now, or put back the excess."""
         now = self.clock()
         for key, amount in used.items():
             self.buckets[key].take(amount - has.get(key, 0), now)
             has[key] = amount
 
     def hold(self, has: Needed, sign: int) -> None:
-        """Let what a job has taken be held while it waits for a token (1), or no more because it starts (-1)."""
+        """Mark a job's amounts as held while it waits for a token (1), or release them because it starts (-1)."""
         now = self.clock()
         for key, amount in has.items():
             self.buckets[key].hold(sign * amount, now)
 
     def give_back(self, job: AbstractJob[Any], has: Any) -> None:
-        """Take nothing back."""
+        """Do nothing: amounts of a rate are not returned."""
 
-    # ---- for others
+    # ---- the rest
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
-        """Read another clock from now on, which shows `shift` seconds more."""
+        """Read another clock from now on, which is ahead by `shift` seconds."""
         super().change_clock(clock, shift)
         for bucket in self.buckets.values():
             bucket.full_at += shift
@@ -310,20 +309,21 @@ class RateResource(Resource):
         return self.rate.burst
 
     def free_shown(self) -> dict[str, float]:
-        """Return how much of each key there is now."""
+        """Return the present amount of each key."""
         now = self.clock()
         return {key: bucket.level(now) for key, bucket in self.buckets.items()}
 
     def shown(self) -> str:
-        """Return how much there is now, in words."""
+        """Return the present amounts, in words."""
         now = self.clock()
         levels = (
-            f"{one.level(now):.4g} of {_amounts.shown_amount(one.burst)} {key}" for key, one in self.buckets.items()
+            f"{bucket.level(now):.4g} of {_amounts.shown_amount(bucket.burst)} {key}"
+            for key, bucket in self.buckets.items()
         )
         return f"{self.name}={', '.join(levels)}"
 
     def granted(self, need: Needed, has: Needed) -> dict[str, float]:
-        """Return what a job has taken of it, for users."""
+        """Return the amounts that a job has taken, for users."""
         return {key: _amounts.as_number(amount) for key, amount in has.items()}
 
 

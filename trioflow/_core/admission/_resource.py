@@ -1,4 +1,4 @@
-"""A resource of a pool: how much of it there is, who has how much, who waits for it, and until when it is throttled."""
+"""A resource of a pool: its amount, its holders, the jobs that wait for it, and its throttle."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 
 FEW: Final = 5
-"""How many holders a text names; the others are only counted."""
+"""The most holders that a text names; the others are counted."""
 SECONDS_APART: Final = 1e-9
-"""Times that are no further apart count as the same: sums of floats are not exact, and asyncio rounds its timers."""
+"""Times that are no further apart count as equal: sums of floats are not exact, and asyncio rounds its timers."""
 
 
 class Cooldown:
-    """Until when nothing starts on a resource, because a job has raised `Throttled`."""
+    """The end of a throttle on a resource: nothing starts before."""
 
     __slots__ = ("opens_at",)
 
@@ -35,31 +35,31 @@ class Cooldown:
 
 
 class Resource(ABC):
-    """One resource of a pool. What a job needs of it is called a need, in a form that only the resource knows."""
+    """One resource of a pool. A job's share of it is called a need, in a form that only the resource knows."""
 
     __slots__ = ("__weakref__", "admission", "clock", "gate", "name")
 
     is_kept: ClassVar[bool]
-    """Whether a job has it until it has settled."""
+    """Whether a job holds it until it has settled."""
 
     def __init__(self, name: str) -> None:
         self.name: Final = name
-        self.admission: Admission | None = None  # the queue of those who need it, since the first one has waited
+        self.admission: Admission | None = None  # the queue of the jobs that need it, since the first one has waited
         self.gate = Cooldown()  # a part of a resource has the same gate as the whole
         self.clock: Callable[[], float] = time.monotonic  # while a run uses the pool, that of its event loop
 
     @abstractmethod
     def need(self, given: Given, who: str) -> Any:
-        """Return the need that an entry of `needs` of the job called `who` means.
+        """Return the need for an entry of `needs` of the job called `who`.
 
         Raises:
-            ValueError: it means nothing here, or more than there ever is.
+            ValueError: the entry is invalid here, or more than the total.
 
         """
 
     @abstractmethod
     def opens_at(self, need: Any) -> float:
-        """Return when there will be enough: `-inf` if there is now, infinity if it waits for jobs."""
+        """Return when there will be enough: `-inf` if there is now, infinity if that depends on other jobs."""
 
     def fits(self, need: Any) -> bool:
         """Return whether there is enough now."""
@@ -67,15 +67,15 @@ class Resource(ABC):
 
     @abstractmethod
     def both(self, number: int, need: Any, other: Any) -> Any:
-        """Return what so many times a need, and another one, come to."""
+        """Return the sum of `number` times a need, and another one."""
 
     def all_taken_at(self, need: Any) -> float:
-        """Return when time does not stand in the way of a need, or of several together, any more."""
+        """Return when time alone holds up a need, or the sum of several, no longer."""
         return self.gate.opens_at
 
     @abstractmethod
     def why_not(self, need: Any, before: int) -> str:
-        """Say why there is not enough now for a job that waits behind so many others with the same need."""
+        """Explain why there is not enough now for a job behind `before` others with the same need."""
 
     @abstractmethod
     def lacking(self, need: Any) -> Waiting:
@@ -83,65 +83,65 @@ class Resource(ABC):
 
     @abstractmethod
     def take(self, job: AbstractJob[Any], need: Any) -> Any:
-        """Give a job what it needs; return what it has, as the next methods take it."""
+        """Give a job its need; return its share, in the form of the next methods."""
 
     @abstractmethod
     def give_back(self, job: AbstractJob[Any], has: Any) -> None:
-        """Take back what a job has."""
+        """Take back the share of a job."""
 
     @abstractmethod
     def granted(self, need: Any, has: Any) -> Any:
-        """Return what a job has, for users."""
+        """Return the share of a job, for users."""
 
     @abstractmethod
     def total_shown(self) -> Any:
-        """Return how much there is of it, for users."""
+        """Return the total, for users."""
 
     @abstractmethod
     def free_shown(self) -> Any:
-        """Return how much of it no job has now, for users."""
+        """Return the free amount, for users."""
 
     @abstractmethod
     def shown(self) -> str:
-        """Return how much there is of it now, in words."""
+        """Return the free amount, in words."""
 
     @abstractmethod
     def settings(self) -> Any:
-        """Return what makes an equal resource in another pool, but for the names of things."""
+        """Return the arguments for an equal resource in another pool, except the names of things."""
 
     def is_used_up(self) -> bool:
-        """Return whether it is known that there is not enough of it for anybody."""
+        """Return whether there is certainly not enough of it for any waiting job."""
         return False
 
-    def note_line(self, need: Any, sign: int) -> None:  # noqa: B027 - rates do not ask
-        """Take in that jobs wait that need so much of it (1), or wait no more (-1)."""
+    def note_line(self, need: Any, sign: int) -> None:  # noqa: B027 - rates do not need it
+        """Record a line of waiting jobs with this need (1), or its end (-1)."""
 
     def is_open(self) -> bool:
         """Return whether it is not throttled now."""
         return self.gate.opens_at <= self.clock() + SECONDS_APART
 
     def why_throttled(self) -> str:
-        """Say for how long it is throttled."""
+        """Return how long it is throttled, as text."""
         return f"{self.name}, throttled for {duration_text(max(0.0, self.gate.opens_at - self.clock()))}"
 
     def wait_for(self, cause: WaitCause, text: str) -> Waiting:
-        """Return the wait for it: its throttle comes before any other cause."""
+        """Return the wait for it: a throttle takes precedence over other causes."""
         if self.is_open():
             return Waiting(cause, self.name, text)
         return Waiting(WaitCause.THROTTLED, self.name, self.why_throttled())
 
     def throttle(self, seconds: float) -> None:
-        """Let nothing start on it for so many seconds."""
+        """Hold up all starts on it for this time."""
         self.gate.opens_at = max(self.gate.opens_at, self.clock() + seconds)
 
     def change_clock(self, clock: Callable[[], float], shift: float) -> None:
-        """Read another clock from now on, which shows `shift` seconds more."""
+        """Read another clock from now on, which is ahead by `shift` seconds."""
         self.clock = clock
         self.gate.opens_at += shift
 
 
 class CountedResource(Resource):
-    """A resource that jobs have while they run: there is so much of it, or so many named things."""
+    """A resource that jobs hold while they run: an amount, or a number of named things."""
 
     __slots__ = ("free", "holders", "shown_as", "total", "unused", "wanted")
 
@@ -157,17 +157,17 @@ class CountedResource(Resource):
         super().__init__(name)
         self.total: Final = total
         self.shown_as: Final = shown_as
-        self.free: Amount = total  # below 0 only while clean-up jobs, which wait for nothing, take more than there is
+        self.free: Amount = total  # below 0 only while clean-up jobs, which do not wait, take more than the total
         self.holders: Final[dict[AbstractJob[Any], Amount]] = {}
-        self.wanted: Final[list[Amount]] = []  # by the lines of jobs that wait, the least first
-        # The named things that nobody has, with their places, in the order given; None if they have no names.
+        self.wanted: Final[list[Amount]] = []  # by the lines of waiting jobs, in ascending order
+        # The free named things by their places, in the user's order; None if they have no names.
         self.unused: dict[int, Any] | None = None if things is None else dict(enumerate(things))
 
     def need(self, given: Given, who: str) -> Amount:
         """Return the amount.
 
         Raises:
-            ValueError: it is more than there is, or amounts by key, or a part of a named thing.
+            ValueError: it is more than the total, or amounts by key, or a fraction of a named thing.
 
         """
         if isinstance(given, tuple):
@@ -186,17 +186,17 @@ class CountedResource(Resource):
         return given
 
     def opens_at(self, need: Amount) -> float:
-        """Return when there will be enough: `-inf` if there is now, infinity if it waits for jobs."""
+        """Return when there will be enough: `-inf` if there is now, infinity if that depends on other jobs."""
         if self.gate.opens_at == -math.inf or self.is_open():
             return -math.inf if need <= self.free else math.inf
         return self.gate.opens_at
 
     def is_used_up(self) -> bool:
-        """Return whether there is less than anybody needs who waits for it."""
+        """Return whether there is less than any waiting job needs."""
         return bool(self.wanted) and self.free < self.wanted[0]
 
     def note_line(self, need: Amount, sign: int) -> None:
-        """Take in that jobs wait that need so much of it (1), or wait no more (-1)."""
+        """Record a line of waiting jobs with this need (1), or its end (-1)."""
         if sign > 0:
             bisect.insort(self.wanted, need)
         else:
@@ -207,14 +207,14 @@ class CountedResource(Resource):
         return number * need + other
 
     def why_not(self, need: Amount, before: int) -> str:
-        """Say for how long it is throttled; or how much of it is taken, and by whom."""
+        """Return how long it is throttled; or how much of it is taken, and by which jobs."""
         if not self.is_open():
             return self.why_throttled()
         taken = f"{self.shown_as(self.total - self.free)} of {self.shown_as(self.total)} taken"
         return f"{self.name}: {taken}{self._by_whom()}"
 
     def lacking(self, need: Amount) -> Waiting:
-        """Return the wait for it: it is taken, and by which jobs, or it is throttled."""
+        """Return the wait for it: the jobs that have it, or its throttle."""
         return self.wait_for(WaitCause.RESOURCE, f"{self.name} taken{self._by_whom()}")
 
     def _by_whom(self) -> str:
@@ -223,7 +223,7 @@ class CountedResource(Resource):
         return f" by {', '.join(names[:FEW])}{more}" if names else ""
 
     def take(self, job: AbstractJob[Any], need: Amount) -> dict[int, Any] | None:
-        """Give a job what it needs; return the named things by their places, or None if they have no names."""
+        """Give a job its need; return the named things by their places, or None if they have no names."""
         self.free -= need
         self.holders[job] = need
         if self.unused is None:
@@ -232,7 +232,7 @@ class CountedResource(Resource):
         return {place: self.unused.pop(place) for place in places}
 
     def give_back(self, job: AbstractJob[Any], has: dict[int, Any] | None) -> None:
-        """Take back what a job has."""
+        """Take back the share of a job."""
         self.free += self.holders.pop(job)
         if self.unused is not None:
             self.unused.update(has or {})
@@ -242,7 +242,7 @@ class CountedResource(Resource):
         return _amounts.as_number(need) if has is None else list(has.values())
 
     def part(self, need: Amount, has: dict[int, Any] | None = None) -> CountedResource:
-        """Return a part of it for the members of a scheduler, with the things that this has, if it runs."""
+        """Return a part of it for the members of a scheduler, with the things in `has`, if that runs."""
         part = CountedResource(
             self.name, need, None if self.unused is None else tuple((has or {}).values()), self.shown_as
         )
@@ -254,11 +254,11 @@ class CountedResource(Resource):
         return _amounts.as_number(self.total)
 
     def free_shown(self) -> float:
-        """Return what is free."""
+        """Return the free amount."""
         return _amounts.as_number(self.free)
 
     def shown(self) -> str:
-        """Return how much is free, in words."""
+        """Return the free amount, in words."""
         return f"{self.name}={self.shown_as(self.free)} of {self.shown_as(self.total)} free"
 
     def settings(self) -> Amount:

@@ -1,4 +1,4 @@
-"""`ResourceView`: a resource of a pool, as views and simulations see it."""
+"""`ResourceView`: a read-only view of a resource of a pool, for views and simulations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @final
 class ResourceView:
-    """A resource of a pool, to look at: how much there is of it, and what jobs need of it."""
+    """A read-only view of a resource of a pool: its total, and the needs of jobs."""
 
     __slots__ = ("_resource",)
 
@@ -31,19 +31,19 @@ class ResourceView:
 
     @property
     def total(self) -> float | None:
-        """How much there is of it; None for a `Rate`."""
+        """Its total; None for a `Rate`."""
         return self._resource.total_shown() if self._resource.is_kept else None
 
     def shown(self, amount: float) -> str:
-        """Return an amount in words: of what was given as a size, "1.5 GiB"."""
+        """Return an amount in words: for a size, "1.5 GiB"."""
         return (
             self._resource.shown_as(amount_of(amount, self.name)) if isinstance(self._resource, CountedResource) else ""
         )
 
     def seconds_to_come(self, jobs: Iterable[AnyJob]) -> float:
-        """Return how long it takes, from a full burst on, until what these jobs need of a `Rate` has come; otherwise 0.
+        """Return the seconds in which a `Rate` accrues the needs of these jobs, from a full burst on; otherwise 0.
 
-        Of a `Rate`, nobody keeps anything: so much has to come, whatever the order.
+        Jobs do not hold a `Rate`: this much has to accrue, in any order.
         """
         rate = self._resource.settings()
         if not isinstance(rate, Rate):
@@ -56,7 +56,7 @@ class ResourceView:
         return max(found)
 
     def most_needed(self, jobs: Iterable[AnyJob]) -> dict[str, float]:
-        """Return the most that one of these jobs needs of each key of a `Rate`; nothing of other resources."""
+        """Return the largest need of one of these jobs for each key of a `Rate`; nothing for other resources."""
         found: dict[str, float] = {}
         for job in jobs if isinstance(self._resource.settings(), Rate) else ():
             for key, amount in self._resource.need(job._needs()[self.name], job.label).items():
@@ -64,12 +64,12 @@ class ResourceView:
         return found
 
     def opens_in(self, jobs: Iterable[AnyJob]) -> float:
-        """Return after how many seconds so much has come as these jobs need, and it is not throttled; 0 if now."""
+        """Return the seconds until the needs of these jobs have accrued, and it is not throttled; 0 if now."""
         resource = self._resource
         need: Any = None
         for job in jobs:
-            one = resource.need(job._needs()[self.name], job.label)
-            need = one if need is None else resource.both(1, one, need)
+            next_need = resource.need(job._needs()[self.name], job.label)
+            need = next_need if need is None else resource.both(1, next_need, need)
         return 0.0 if need is None else max(0.0, resource.all_taken_at(need) - resource.clock())
 
 
@@ -79,6 +79,6 @@ def resources_of(pool: Pool) -> list[ResourceView]:
 
 
 def copy_of_pool(pool: Pool, change: Callable[[dict[str, Any]], dict[str, Any]] | None = None) -> Pool:
-    """Return another pool that has as much in all, or with what `change` makes of its settings."""
+    """Return another pool with the same totals, or with its settings passed through `change`."""
     settings = settings_of(pool)
     return Pool(**(settings if change is None else change(settings)))

@@ -1,16 +1,16 @@
-"""What may be a window; and `Adaptive`, one whose size follows what a server can take.
+"""The kinds of windows; and `Adaptive`, one whose size follows the capacity of a server.
 
 The size grows and shrinks as the congestion window of TCP does: by one for each window's worth of successes, and by a
-fraction when something goes wrong. Chiu and Jain 1989 ("Analysis of the Increase and Decrease Algorithms for Congestion
+fraction on a sign of overload. Chiu and Jain 1989 ("Analysis of the Increase and Decrease Algorithms for Congestion
 Avoidance in Computer Networks") show that of the linear rules this one, additive increase and multiplicative decrease,
 leads to a fair and efficient share; Jacobson 1988 brought it to TCP. The fraction is that of CUBIC (RFC 9438).
 
 A queue at the server shows in the latency before anything fails. As in TCP Vegas (Brakmo and Peterson 1994) and in the
-gradient of Netflix's concurrency-limits, the latency now is compared with the lowest that was seen: if the ratio is
-small, the window may grow; if it is large, the window shrinks to where the ratio would be small. Both are means over at
-least a window's worth of jobs. Jobs may become longer, so the lowest is measured again after a while, with half the
-window: a queue, which the window itself has made, must not pass for the usual latency. BBR does so (Cardwell and others
-2016, ProbeRTT).
+gradient of Netflix's concurrency-limits, the present latency is compared with the lowest one: if the ratio is small,
+the window may grow; if it is large, the window shrinks to where the ratio would be small. Both are means over at least
+a window's worth of jobs. Jobs may become longer, so the lowest is measured again after a while, with half the window: a
+queue, which the window itself has made, must not count as the usual latency. BBR does so (Cardwell and others 2016,
+ProbeRTT).
 """
 
 from __future__ import annotations
@@ -31,42 +31,42 @@ if TYPE_CHECKING:
 
 JobserverStyle = Literal["fifo", "pipe"]
 BACKOFF: Final = 0.7
-"""What is left of the window after a failure that says so: beta of CUBIC."""
+"""The fraction of the window that remains after a failure from overload: beta of CUBIC."""
 STEADY: Final = 1.5
 """Up to this ratio to the lowest latency, the window may grow: at a server with a queue, it is then half full."""
 RISING: Final = 2.0
 """From this ratio on, the window shrinks."""
 LEAST_SHARE: Final = 0.5
-"""What is left of the window at least when the latency rises, and to measure the lowest again."""
+"""The least fraction of the window that remains when the latency rises, and to measure the lowest again."""
 FEWEST: Final = 10
-"""A mean latency is over at least so many jobs: one slow job is not a queue."""
+"""The least number of jobs in a mean latency: one slow job is not a queue."""
 REMEMBERED: Final = 100
-"""If so many mean latencies were higher than the lowest, the lowest is measured again."""
+"""The number of higher mean latencies after which the lowest is measured again."""
 
 
 @final
 class Adaptive:
-    """As `jobs_window`: a window that grows while all goes well, and shrinks when the server gets too much.
+    """A `jobs_window` that grows while all goes well, and shrinks when the server is overloaded.
 
-    It begins at `minimum`. It grows by one for each window's worth of successes, if it was full, and if the latency
-    holds steady: up to one and a half of the lowest mean latency of late. It shrinks to 70 % when a job fails with one
-    of `slower_on`; and when the latency is more than double the lowest, to where it should be steady, but not below
-    half. After that, jobs that had started before count for nothing. Once in a hundred windows or so it goes down to
-    half, to see what the latency is without a queue. `scheduler.window_size` is the size now.
+    It begins at `minimum`. It grows by one for each window's worth of successes, if it was full, and if the latency is
+    steady: up to one and a half of the lowest recent mean latency. It shrinks to 70 % when a job fails with one of
+    `slower_on`; and when the latency is more than double the lowest, to where it should be steady, but not below half.
+    After that, jobs that had started before are ignored. Once in a hundred windows or so it shrinks to half, to measure
+    the latency without a queue. `scheduler.window_size` is the present size.
 
     This is additive increase and multiplicative decrease, as in TCP (Jacobson 1988, Chiu and Jain 1989), with the
     latency as a sign of congestion, as in TCP Vegas (Brakmo and Peterson 1994) and Netflix's concurrency-limits. It is
-    for jobs that are alike: if some take far longer than others, the latency says little; they can have a scheduler of
-    their own. The latency of a job is from its start to its end, with its retries.
+    for jobs that are alike: if some take far longer than others, latencies do not compare; these can have a scheduler
+    of their own. The latency of a job is from its start to its end, with its retries.
 
     Args:
         minimum: the smallest size, 1 or more.
         maximum: the largest size, `minimum` or more.
-        slower_on: exception types that say that the server gets too much. A `JobTimeout` is a `TimeoutError`; of HTTP
-            libraries, give their own as well.
+        slower_on: exception types that mean overload of the server. A `JobTimeout` is a `TimeoutError`; add those of
+            HTTP libraries.
 
     Raises:
-        TypeError: a size is not a whole number, or something in `slower_on` is not an exception type.
+        TypeError: a size is not a whole number, or an item of `slower_on` is not an exception type.
         ValueError: a size is out of its range.
 
     Example:
@@ -90,9 +90,9 @@ class Adaptive:
             )
         given: Any = slower_on
         types: tuple[Any, ...] = tuple(given) if isinstance(given, Iterable) else (given,)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-        for one in types:
-            if not (isinstance(one, type) and issubclass(one, BaseException)):
-                raise TypeError(f"Adaptive(slower_on={shown(slower_on)}): {shown(one)} is not an exception type")
+        for kind in types:
+            if not (isinstance(kind, type) and issubclass(kind, BaseException)):
+                raise TypeError(f"Adaptive(slower_on={shown(slower_on)}): {shown(kind)} is not an exception type")
         self._slower_on: Final[tuple[type[BaseException], ...]] = types
 
     @property
@@ -116,12 +116,12 @@ class Adaptive:
 
 
 class WindowController:
-    """The size of an adaptive window in one run: plain arithmetic on what is noted."""
+    """The size of an adaptive window in one run: plain arithmetic on recorded ends of jobs."""
 
     def __init__(self, settings: Adaptive) -> None:
         self._settings: Final = settings
         self.size = settings.minimum
-        self._shrunk_at = -math.inf  # jobs that started before are about the window as it was
+        self._shrunk_at = -math.inf  # jobs that started before belong to the larger window
         self._successes = 0  # since the size changed
         self._was_full = False  # since the size changed
         self._sum = 0.0  # of the latencies for the next mean, and their number
@@ -131,7 +131,7 @@ class WindowController:
         self._ratio = 1.0  # of the last one and the lowest
 
     def note_success(self, started_at: float, now: float, is_full: bool) -> None:
-        """Take in that a job has succeeded; `is_full` says whether all slots were taken."""
+        """Record a success; `is_full` tells whether all slots were taken."""
         if started_at < self._shrunk_at:
             return
         self._successes += 1
@@ -146,7 +146,7 @@ class WindowController:
             self._successes, self._was_full = 0, False
 
     def note_trouble(self, started_at: float, now: float) -> None:
-        """Take in that the server got too much."""
+        """Record an overload of the server."""
         if started_at >= self._shrunk_at:
             self._shrink(min(self.size - 1, int(self.size * BACKOFF)), now)
 
@@ -184,7 +184,7 @@ def window(value: Any, name: str, who: Who) -> Window | None:
 
 
 def jobserver(value: Any, name: str, who: Who) -> Jobserver:
-    """Check and return whether, and how, a window lends its slots to programs that know GNU make's jobserver."""
+    """Check and return the jobserver option: whether, and in which form, a window lends slots to make-like programs."""
     styles = get_args(JobserverStyle)
     if is_among(value, (False, True, *styles)):
         return cast("Jobserver", value)
@@ -193,7 +193,7 @@ def jobserver(value: Any, name: str, who: Who) -> Jobserver:
 
 
 def slots(window: Window | None) -> int | None:
-    """Return how many jobs a window lets run at once, at most; for a limiter, its total tokens. None means no limit."""
+    """Return the most jobs that a window lets run at once; for a limiter, its total tokens. None means no limit."""
     if isinstance(window, Adaptive):
         return window.maximum
     tokens = window if window is None or isinstance(window, int) else window.total_tokens

@@ -1,4 +1,4 @@
-"""How a run keeps the size of an `Adaptive` window: it watches how its own jobs end."""
+"""The size of an `Adaptive` window: an instrument of a run that watches the ends of its jobs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class AdaptiveWindow(Instrument):
-    """Watches the jobs that take a slot of one run, and resizes its window."""
+    """An instrument that watches the jobs with a slot of one run, and resizes its window."""
 
     _run: Run
 
@@ -26,12 +26,12 @@ class AdaptiveWindow(Instrument):
         self.control = WindowController(settings)
 
     def before_run(self, scheduler: Any) -> None:
-        """Learn which run it is."""
+        """Remember the run."""
         if not hasattr(self, "_run"):
             self._run = scheduler._run
 
     def job_scheduled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        """Take in that a job was throttled, which is then scheduled again."""
+        """Record a throttled job, which is then scheduled again."""
         if job._facts is None or not job._facts.throttled or job._forever or scheduler is not self._run.scheduler:
             return
         if issubclass(_errors.Throttled, self._settings.slower_on):
@@ -39,7 +39,7 @@ class AdaptiveWindow(Instrument):
             self._note_trouble(last.began, last.ended)
 
     def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        """Take in how a job has ended."""
+        """Record the outcome of a job."""
         started_at, now = job._started_at, job._finished_at
         if scheduler is not self._run.scheduler or job._forever or started_at is None or now is None:
             return
@@ -50,7 +50,7 @@ class AdaptiveWindow(Instrument):
             self._run.workers.resize(self.control.size)
 
     def after_run(self, scheduler: Any) -> None:
-        """Give up the run, which is over and refers to this."""
+        """Release the run, which is over and refers to this."""
         if scheduler is self._run.scheduler:
             del self._run
 

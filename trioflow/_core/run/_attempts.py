@@ -1,4 +1,4 @@
-"""How a job is called more than once: a timeout around each call, restarts in an attempt, one attempt after another."""
+"""Repeated calls of a job: a timeout around each call, restarts in an attempt, one attempt after another."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Attempt = Callable[[], Awaitable[Any]]
 
 
 def call(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions | None) -> Awaitable[Any]:
-    """Return what to await for a job: with as few coroutines around its own as its limits need."""
+    """Return the awaitable of a job, with as few coroutines around its own as its options need."""
     if limits is None:
         return job._call_once()
     if limits.retry is not None or job._callbacks is not None:
@@ -38,20 +38,18 @@ def call(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOpt
 
 
 async def _retried(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions) -> Any:
-    """Make attempts until one succeeds, and return what it returned."""
+    """Make attempts until one succeeds, and return its value."""
     attempts = Attempts(worker, job, limits)
     value: Any = None
     try:
-        made = 0 if job._facts is None else job._facts.further_attempts  # those before it was throttled count
+        made = 0 if job._facts is None else job._facts.further_attempts  # attempts before a throttle count
         attempt = with_retries(limits.retry, attempts.begin, job._name_for_errors, made)
         value = await (attempt() if job._callbacks is None else _with_callbacks(worker, job, attempt))
     except BaseException as error:
         if attempts.final is None:
             if attempts.unwinding is None or worker.run.backend.split(error) != (True, None):
                 raise
-            attempts.final = (
-                attempts.unwinding
-            )  # the decorator swallowed it, and the next attempt was cancelled at once
+            attempts.final = attempts.unwinding  # the decorator swallowed it, and the next attempt was cancelled
     finally:
         attempts.worker = attempts.job = None
     if attempts.final is not None:
@@ -63,7 +61,7 @@ def with_retries(retry: _job_options.Retry, attempt: Attempt, who: _job_options.
     """Wrap `attempt` in the retries of `retry`, of which `made` are over.
 
     Raises:
-        TypeError: the decorator returned something that cannot be called.
+        TypeError: the decorator returned a value that is not callable.
 
     """
     if not callable(retry):
@@ -78,9 +76,9 @@ def with_retries(retry: _job_options.Retry, attempt: Attempt, who: _job_options.
 
 
 async def _with_callbacks(worker: Worker, job: Any, attempt: Attempt) -> Any:
-    """Make all attempts, and then call the functions of a `JobKind`, with the outcome there to be read.
+    """Make all attempts, and then call the callbacks of a `JobKind`, which can read the outcome.
 
-    The slot is still held then. A job that is SCHEDULED again, because it was throttled, has no outcome.
+    The slot is still held then. A job that is SCHEDULED again after a throttle has no outcome.
     """
     on_done, on_settled = job._callbacks
     try:
@@ -108,16 +106,16 @@ async def _again(attempt: Attempt, times: int) -> Any:
 
 
 class Bypass(BaseException):
-    """Takes the final error of a job past its decorator, which may retry any `Exception`, or look at any value."""
+    """Carries the final error of a job past its decorator, which may retry any `Exception`, or inspect any value."""
 
     def __init__(self, error: Exception) -> None:
         self.error: Final = error
 
 
 class Attempts:
-    """All attempts of one job; `begin` is what a decorator gets.
+    """All attempts of one job; `begin` is the function that a decorator wraps.
 
-    Frames of the decorator hold it, in the traceback of what the job raised. So it lets go of the job in the end.
+    Frames of the decorator, in the traceback of the job's exception, refer to it. So it releases the job at the end.
     """
 
     __slots__ = ("begun", "final", "job", "limits", "unwinding", "worker")
@@ -127,19 +125,19 @@ class Attempts:
         self.job: Any = job
         self.limits = limits
         self.begun = False
-        self.final: Exception | None = None  # what the job fails with, whatever the decorator does
-        self.unwinding: Exception | None = None  # what it raised because it was cancelled
+        self.final: Exception | None = None  # the job's failure, whatever the decorator does
+        self.unwinding: Exception | None = None  # raised because of a cancellation
 
     async def begin(self) -> Any:
         """Make one attempt."""
         worker, run = self.worker, self.worker.run
         if self.final is not None:
-            raise Bypass(self.final)  # the decorator has caught it
+            raise Bypass(self.final)  # the decorator has caught the first one
         if self.begun:
             await run.backend.checkpoint()
             if run.backend.isolation.was_cancelled(worker):
-                await run.backend.checkpoint()  # asyncio may need one more turn to tell a task that it is cancelled
-                if self.unwinding is not None:  # a shield that the job has left open keeps the cancellation out
+                await run.backend.checkpoint()  # asyncio may need one more turn to deliver a cancellation
+                if self.unwinding is not None:  # a shield that the job left open keeps the cancellation out
                     self.final = self.unwinding
                     raise Bypass(self.final)
             run.begin_further_attempt(self.job)
@@ -150,7 +148,7 @@ class Attempts:
             return await _restarted(worker, self.job, self.limits)
         except Exception as error:
             if self.job._is_ready() or was_drained(self.job, error) or throttles_in(error):
-                self.final = error  # no further attempt here
+                self.final = error  # which ends the attempts
                 raise Bypass(error) from None
             if run.backend.isolation.was_cancelled(worker):
                 self.unwinding = error
@@ -158,21 +156,21 @@ class Attempts:
 
 
 def was_drained(job: AbstractJob[Any], error: BaseException) -> bool:
-    """Return whether this is how a nested scheduler says that it was drained: it has not failed, but is CANCELLED."""
+    """Return whether `error` is that of a nested scheduler that was drained: it is CANCELLED, not FAILED."""
     return is_scheduler(job) and job._stop_reason is StopReason.DRAINED and isinstance(error, _errors.JobCancelled)
 
 
 def throttles_in(error: BaseException) -> list[_errors.Throttled]:
-    """Return the throttles that `error` consists of; none if there is anything else in it."""
+    """Return the throttles in `error`; none if it contains anything else."""
     leaves = list(leaves_of(error))
     throttles = [leaf for leaf in leaves if isinstance(leaf, _errors.Throttled)]
     return throttles if len(throttles) == len(leaves) else []
 
 
 async def _timed(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions) -> Any:
-    """Call a job that is not called again, under a deadline of its worker: that costs less than a scope for each job.
+    """Call a job once, under a deadline of its worker, which costs less than a scope for each job.
 
-    The outcome is that of a scope around the call: a cancellation from further out goes before the timeout.
+    The outcome is that of a scope around the call: a cancellation of an outer scope takes precedence over the timeout.
     """
     run, timeout = worker.run, cast(float, limits.timeout)
     group = worker.group
@@ -185,7 +183,7 @@ async def _timed(worker: Worker, job: AbstractJob[Any], limits: _job_options.Slo
         place = innermost_line(error.__traceback__)
     finally:
         if group.is_expired(worker):
-            worker.cancelled_alone = True  # nobody has cancelled the whole run
+            worker.cancelled_alone = True  # not with the whole run
         group.set_deadline(worker, math.inf)
     run.facts(job).timed_out = True
     if limits.on_timeout == "move_on":
@@ -194,7 +192,7 @@ async def _timed(worker: Worker, job: AbstractJob[Any], limits: _job_options.Slo
 
 
 async def _restarted(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions) -> Any:
-    """Make one attempt: call the job, and again after each timeout, as far as its limits say so."""
+    """Make one attempt: call the job, and again after each timeout, within its restarts."""
     restarts_left = limits.restarts
     while True:
         try:
@@ -204,7 +202,7 @@ async def _restarted(worker: Worker, job: AbstractJob[Any], limits: _job_options
                 raise
             facts = worker.run.facts(job)
             facts.timed_out = True
-            if job._is_ready():  # a service that became ready while it was being cancelled
+            if job._is_ready():  # a service that became ready during its cancellation
                 raise
             if limits.on_timeout == "move_on":
                 return None
@@ -217,7 +215,7 @@ async def _restarted(worker: Worker, job: AbstractJob[Any], limits: _job_options
 
 
 async def _call(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions) -> Any:
-    """Call a job once, in a scope that ends the call when its time is over."""
+    """Call a job once, in a scope that ends the call at its timeout."""
     if job._keeps_time:
         return await job._call_once()
     run, timeout, watch, stack = worker.run, limits.timeout, None, None
@@ -239,7 +237,7 @@ async def _call(worker: Worker, job: AbstractJob[Any], limits: _job_options.Slow
                 raise
     except BaseException as error:
         if not run.backend.should_have_caught(scope, error):
-            stack = None  # it has this frame
+            stack = None  # it refers to this frame
             raise
     place, stack = innermost_line(stack), None
     if watch is None:

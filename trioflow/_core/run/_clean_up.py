@@ -1,9 +1,9 @@
-"""The clean-up phase: after a critical failure or a timeout, during a drain too, jobs with `run_if="failed"` still run.
+"""The clean-up phase: after a critical failure, a timeout, or during a drain, jobs with `run_if="failed"` still run.
 
 A clean-up job runs if all its requirements have settled and at least one of them failed. A requirement may itself be a
-clean-up job; then the next one starts as soon as it has settled. Clean-up jobs wait neither for the window nor for what
-they need of pools, which they take even if there is not enough; and they run
-beside the forever jobs and services that are still alive. How they end does not change the result of the run.
+clean-up job; then the next one starts as soon as it has settled. Clean-up jobs wait neither for the window nor for
+their needs, which they take even beyond the total; and they run beside the forever jobs and services that are still
+alive. Their outcomes do not change the result of the run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ._run import Run
 
 PATIENCE: Final = 1.0
-"""Seconds after which a job that was cancelled and has not ended is named in the log."""
+"""Seconds after its cancellation at which a job that has not ended is named in the log."""
 
 
 def _may_clean_up(job: AbstractJob[Any]) -> bool:
@@ -49,14 +49,16 @@ class CleanUp:
         self._workers: Final[dict[Worker, None]] = {}
         self._changed: Event = run.backend.event()
         for job in filter(_may_clean_up, run.scheduler):
-            unsettled = [one for one in run.members.waits_for(job) if not (one._state.is_settled or one._is_ready())]
+            unsettled = [
+                other for other in run.members.waits_for(job) if not (other._state.is_settled or other._is_ready())
+            ]
             self._pending[job] = len(unsettled)
-            for one in unsettled:
-                self._followers.setdefault(one, []).append(job)
+            for other in unsettled:
+                self._followers.setdefault(other, []).append(job)
 
     @staticmethod
     def is_needed(run: Run) -> bool:
-        """Return whether the run stopped because of something that calls for cleaning up, and has jobs for it."""
+        """Return whether the reason of the stop calls for cleaning up, and the run has jobs for it."""
         stopped = run.stopped_by in (StopReason.CRITICAL, StopReason.TIMEOUT)
         return stopped and any(map(_may_clean_up, run.scheduler))
 
@@ -72,17 +74,17 @@ class CleanUp:
     async def _until_settled(self) -> None:
         self._start(job for job, number in self._pending.items() if not number)
         with self.run.backend.scope() as scope:
-            scope.shield = True  # the deadline is for the jobs
+            scope.shield = True  # the deadline applies to the jobs
             while self._workers:
                 self._changed = self.run.backend.event()
-                if not await self.group.host.wait(self._changed):  # on asyncio, somebody cancels all tasks
+                if not await self.group.host.wait(self._changed):  # on asyncio, all tasks are being cancelled
                     self._cancel()
 
     def _cancel(self) -> None:
         self.group.cancel()
 
     def _start(self, jobs: Iterable[AbstractJob[Any]]) -> None:
-        """Start those of `jobs` that their rule lets run; all that they require has settled."""
+        """Start those of `jobs` that their rule lets run; all their requirements have settled."""
         if self.run.clock() >= self._deadline or self.group.is_cancelled():
             return
         for job in jobs:
@@ -94,7 +96,7 @@ class CleanUp:
                 self.group.spawn(worker)
 
     def gone(self, worker: CleanUpWorker, job: AbstractJob[Any] | None) -> None:
-        """Forget a worker; if its job has settled, start those that waited only for that."""
+        """Forget a worker; if its job has settled, start the jobs that waited only for it."""
         if worker in self._workers:
             del self._workers[worker]
             self.group.forget(worker)
@@ -103,14 +105,14 @@ class CleanUp:
             self._changed.set()
 
     def _released(self, job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
-        """Count down the jobs that wait for `job`, and return those that wait for nothing else."""
+        """Count down the jobs that wait for `job`, and return those that wait for no other."""
         followers = self._followers.pop(job, [])
         for follower in followers:
             self._pending[follower] -= 1
         return [follower for follower in followers if not self._pending[follower]]
 
     async def _report_stuck_jobs(self) -> None:
-        """Report the jobs that still run `PATIENCE` seconds after the end of the phase."""
+        """Report the jobs that still run `PATIENCE` seconds after the deadline of the phase."""
         if self._deadline < math.inf and await self.run.backend.wait_until(self._deadline + PATIENCE):
             for worker in self._workers:
                 if worker.job is not None and not may_take_long(worker.job):  # a nested scheduler reports its own jobs
@@ -128,7 +130,7 @@ class CleanUpWorker(Worker):
         self._clean_up: Final = clean_up
 
     def leave_unbegun(self) -> None:
-        """Leave, because the task was cancelled before its first step, so that `work` will not run."""
+        """Leave: the task was cancelled before its first step, so `work` will not run."""
         self._clean_up.gone(self, None)
 
     async def work(self) -> None:
@@ -154,7 +156,7 @@ class CleanUpWorker(Worker):
             try:
                 whole = await self.with_errors_of_what_is_left_open(error)
                 run.settle_error(self, job, whole, awaitable, run.clock())
-            except BaseException as fault:  # an error in the engine itself, as in `Worker.work`
+            except BaseException as fault:  # an error of the engine itself, as in `Worker.work`
                 run.abandon(self, fault)
         else:
             run.settle(job, JobState.SUCCEEDED, value, run.clock())
@@ -163,14 +165,14 @@ class CleanUpWorker(Worker):
 
 
 def may_take_long(job: AbstractJob[Any]) -> bool:
-    """Return whether a job that has been cancelled may take long to end: it sees to its end itself."""
+    """Return whether a cancelled job may take long to end, because it manages its end itself."""
     return job._keeps_time and job._cannot_be_interrupted is None
 
 
 def stuck(worker: Worker) -> str:
     """Return a message about a job that was cancelled `PATIENCE` seconds ago and still runs, with its stack.
 
-    Work that nothing can interrupt has no stack here; its kind says what the user can do.
+    Work that cannot be interrupted has no stack here; its kind has the remedy.
     """
     assert worker.job is not None
     if worker.job._cannot_be_interrupted is not None:

@@ -1,4 +1,4 @@
-"""Which worker, and so which job, makes a call, and what goes along with what it starts in other processes."""
+"""The current worker, and so the current job; and environment variables for the processes that it starts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from ._worker import Worker
 
 ELSEWHERE: Final = "trioflow: where a job is called elsewhere"
-"""The name of a module with a stand-in for the current job, `current`, in programs to which jobs send their calls."""
+"""The name of a module with a stand-in for the current job, `current`, in the processes that jobs call."""
 
 current: Final[contextvars.ContextVar[Worker]] = contextvars.ContextVar("trioflow worker")
-"""The worker that makes a call: each worker sets it for all that its jobs start."""
+"""The worker of the current call: each worker sets it for all that its jobs start."""
 _carried: Final[contextvars.ContextVar[Mapping[str, str]]] = contextvars.ContextVar(
     "trioflow carried",
     default={},  # noqa: B039 - never changed
@@ -28,8 +28,8 @@ def current_job() -> AbstractJob[Any]:
     Code that outlives its job in a task of `asyncio.create_task` must not call this: it may get the next job.
 
     Raises:
-        RuntimeError: the call does not come from a job, or it comes from a task that a job has started in a nursery or
-            task group outside of itself: who started it is not known.
+        RuntimeError: the call does not come from a job, or comes from a task that a job has started in a nursery or
+            task group outside of itself, which does not identify the job.
 
     Example:
         >>> async def who():
@@ -54,12 +54,11 @@ def current_job() -> AbstractJob[Any]:
 
 
 def carry(variables: Mapping[str, str]) -> None:
-    r"""Have variables in the environment of what a job starts in other processes.
+    r"""Set variables in the environment of all that a job starts in other processes.
 
-    That is commands, here and on nodes, and functions in processes, in executors of processes and on a cluster, during
-    their calls. An instrument calls this in `job_started`. The variables go before those
-    of the same name in this program's environment; what a command is given by `env=`, and is not from there, stays. A
-    second call replaces them all.
+    These are commands, here and on nodes, and functions in processes, in executors of processes and on a cluster,
+    during their calls. An instrument calls this in `job_started`. The variables override those of the same name in this
+    program's environment; a different value in the `env=` of a command stays. A second call replaces them all.
 
     Args:
         variables: names and values.
@@ -79,7 +78,7 @@ def carry(variables: Mapping[str, str]) -> None:
 
 
 def carried() -> Mapping[str, str]:
-    """Return the variables that go along with what the current job starts: see `carry`.
+    """Return the variables for the processes of the current job: see `carry`.
 
     Example:
         >>> carried()
@@ -90,7 +89,7 @@ def carried() -> Mapping[str, str]:
 
 
 def take_over(context: contextvars.Context) -> None:
-    """Give the current task the variables of another context, but for its worker."""
+    """Set the variables of another context, except its worker, in the current task."""
     for variable, value in context.items():
         if variable is not current:
             variable.set(value)

@@ -1,12 +1,12 @@
-"""How a run ends: step by step, in a task that nothing interrupts.
+"""The end of a run: step by step, in a task that nothing interrupts.
 
 1. No more jobs start. Those that are running are cancelled and unwind.
 2. After a critical failure or a timeout, the clean-up jobs run (`_clean_up`).
 3. The forever jobs are cancelled and unwind.
-4. The services are cancelled and unwind, each one before those that it uses. After `shutdown_timeout` seconds, all that
-   are left are cancelled at once.
-5. The `co_shutdown` of all jobs is called, concurrently, within `shutdown_timeout` seconds. Then what the jobs shared
-   is closed, within the same number of seconds again.
+4. The services are cancelled and unwind, each one before those that it uses. After `shutdown_timeout` seconds, all the
+   others are cancelled together.
+5. The `co_shutdown` of all jobs is called, concurrently, within `shutdown_timeout` seconds. Then the shared objects of
+   the jobs are closed, within the same number of seconds again.
 6. `after_run` is called.
 """
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from ._worker import Worker
 
 FEW_TURNS: Final = 3
-"""Turns in which workers without a job leave by themselves. One or two are enough, and they cost less than a task that
-nothing interrupts."""
+"""Turns in which parked workers leave by themselves. One or two are enough, and cost less than an uninterruptible
+task."""
 
 
 class Ending:
@@ -38,7 +38,7 @@ class Ending:
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
-        # Jobs whose `co_shutdown` has not been called. If `_wind_up` is called again, it goes on with these.
+        # Jobs whose `co_shutdown` has not been called. If `_wind_up` is called again, it resumes with these.
         self._left: Final = _with_shutdown(run.scheduler) if run.members.shutting_down else {}
 
     async def execute(self) -> None:
@@ -81,14 +81,14 @@ class Ending:
         if run.scheduler._cancels_once:
             run.cancel_once(workers)
         elif alive.keys() <= set(workers):
-            group.cancel_shielded()  # at once: that costs a fifth
+            group.cancel_shielded()  # all together, at a fifth of the cost
         else:
             for worker in workers:
                 group.cancel_one(worker)
         await self._until_gone(workers, deadline)
 
     async def _end_services(self) -> None:
-        """Cancel the services that are alive, wave by wave: a service only after those that use it have ended."""
+        """Cancel the live services, wave by wave: each service only after those that use it have ended."""
         alive = self._run.workers.alive
         seconds = self._run.scheduler.shutdown_timeout
         deadline = math.inf if seconds is None else self._run.clock() + seconds
@@ -98,14 +98,14 @@ class Ending:
         await self._end_workers([worker for wave in waves for worker in wave if worker in alive])
 
     def _waves(self, workers: list[Worker]) -> list[list[Worker]]:
-        """Sort the workers of services into waves: first those whose services no other live service depends on."""
+        """Sort the workers of services into waves: first those whose services no other live service requires."""
         if not workers:
             return []
         members = self._run.members
         by_service = {worker.job: worker for worker in workers}
         levels: dict[AbstractJob[Any], int] = {}  # the most live services on one path of requirements to a job
         for job in self._run.scheduler.topological_order():
-            below = max((levels[one] for one in members.waits_for(job)), default=0)
+            below = max((levels[requirement] for requirement in members.waits_for(job)), default=0)
             levels[job] = below + (job in by_service)
         waves: dict[int, list[Worker]] = {}
         for service, worker in by_service.items():
@@ -120,7 +120,7 @@ class Ending:
         alive = run.workers.alive
         left = deque(workers)
         while run.clock() < deadline:
-            while left and left[0] not in alive:  # only at the front, so that not all are looked at whenever one leaves
+            while left and left[0] not in alive:  # only at the front: a scan of all at each exit would be quadratic
                 left.popleft()
             if not left:
                 return

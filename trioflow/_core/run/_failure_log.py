@@ -1,9 +1,8 @@
-"""The log of failed jobs: one line for each text at once, and a count of further failures with the same text.
+"""The log of failed jobs: one line for each text, and later a count of further failures with the same text.
 
 Failures are alike if the jobs have the same function (or program, or class), the exceptions the same type and text, and
 both stop their run or neither does. The first is logged when it happens. Like ones are only counted for a minute,
-because a thousand equal lines would hide what matters; their number is logged after a second, and at the end of the
-run.
+because a thousand equal lines would hide the others; their number is logged after a second, and at the end of the run.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ PAUSE: Final = 1.0
 FORGOTTEN: Final = 60.0
 """Seconds after which a failure is logged with its text again."""
 BLOCKED_SECONDS: Final = 1.0
-"""A job that keeps the event loop from turning for longer is named in the log: nothing else goes on meanwhile."""
+"""The limit for a job that blocks the event loop: after more seconds it is named in the log."""
 
 
 NAMED: Final = 5
-"""Jobs that are named in a line about more of them."""
+"""The most jobs named in a line about several."""
 FAILURE: Final = "failure"
 
 
 class Alike:
-    """A failure that was logged: its job, when it is forgotten, and the like ones that have only been counted since."""
+    """A failure that was logged: its job, its expiry, and the like ones that have only been counted since."""
 
     __slots__ = ("expires_at", "first", "number", "path")
 
@@ -51,7 +50,7 @@ class Alike:
             self.first.append(path)
 
     def report(self, error: type) -> str:
-        """Return the line about what was counted, and begin anew."""
+        """Return the line about the counted failures, and restart the count."""
         number, first = self.number, self.first.copy()
         self.number = 0
         self.first.clear()
@@ -72,7 +71,7 @@ class FailureLog:
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run  # the outermost one
-        # By what makes failures alike, the oldest first: job, type and text of the error, whether it stops its run.
+        # By the key of like failures, the oldest first: job, type and text of the error, whether it stops its run.
         self._logged: Final[dict[tuple[object, type, str, bool], Alike]] = {}
         self._cancel_timer: Callable[[], None] | None = None
         self._blocked: Final[set[object]] = set()  # the kinds of jobs that have blocked the loop
@@ -104,7 +103,7 @@ class FailureLog:
         _logger.warn(f"'{path}' failed: {in_one_line(error)}{advice}; {consequence}", advice=look, about=FAILURE)
 
     def note_block(self, run: Run, job: AbstractJob[Any] | None, now: float) -> None:
-        """Report a job of `run` that has just ended, if it let nobody else run for too long; once for each kind."""
+        """Report a job of `run` that has just ended, if it blocked the event loop; once for each kind."""
         if job is None or job._started_at is None or now - job._started_at <= BLOCKED_SECONDS:
             return
         kind = job._failure_kind()
@@ -117,13 +116,13 @@ class FailureLog:
             )
 
     def close(self) -> None:
-        """Log at the end of the run what was only counted."""
+        """Log the counted failures at the end of the run."""
         if self._cancel_timer is not None:
             self._cancel_timer()
             self._log_counted()
 
     def _forget(self, now: float) -> None:
-        """Forget what was logged a minute ago, so that a run that goes on for a year does not grow."""
+        """Forget failures logged a minute ago: memory must stay bounded in a run of a year."""
         while self._logged:
             alike, oldest = next(iter(self._logged.items()))
             if oldest.expires_at > now or oldest.number:

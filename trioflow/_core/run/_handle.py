@@ -1,8 +1,8 @@
-"""`RunHandle`: what a kind of job asks of the run that calls it; `trioflow.abc` passes it on to users.
+"""`RunHandle`: the interface of a run for kinds of jobs; `trioflow.abc` re-exports it to users.
 
 ```
-run_of(job) ──► RunHandle ──► clock, waiting, outlasting a cancellation, what the run's jobs share, the log
-                    └──► time_limit(job) ──► TimeLimit: until when, signs of life, waiting no longer than that
+run_of(job) ──► RunHandle ──► clock, waiting, outlasting a cancellation, shared objects, the log
+                    └──► time_limit(job) ──► TimeLimit: deadline, signs of life, waits bounded by the deadline
 ```
 """
 
@@ -31,7 +31,7 @@ R = TypeVar("R", bound=SharedResource)
 
 
 def run_of(job: AbstractJob[Any]) -> RunHandle:
-    """Return what `job` may ask of the run that has called it; to be called in its `co_run`.
+    """Return the handle of the run that has called `job`; call it in the job's `co_run`.
 
     Raises:
         RuntimeError: no run has called it.
@@ -45,28 +45,28 @@ def run_of(job: AbstractJob[Any]) -> RunHandle:
 
 @final
 class RunHandle:
-    """A run, as far as its jobs have to do with it. It does the same on trio and on asyncio."""
+    """A run, as its jobs may use it, alike on trio and on asyncio."""
 
     __slots__ = ("_backend", "_run", "clock")
 
     clock: Final[Callable[[], float]]
     """Returns the time of the run in seconds: that of the event loop, which may be virtual."""
 
-    def __init__(self, run: Any) -> None:  # a `Run`, whose type is no part of what users see
+    def __init__(self, run: Any) -> None:  # a `Run`, which is not public
         self._run: Final[Run] = run
         self._backend: Final[Backend] = run.backend
         self.clock = run.clock
 
     def shared(self, make: Callable[[RunHandle], R]) -> R:
-        """Return what all jobs of the run share, those of nested schedulers included.
+        """Return an object that all jobs of the run share, those of nested schedulers included.
 
         Args:
-            make: a class or a function. It is called once in a run, with a handle on the outermost one. What it has
-                made is closed, by `await made.close()`, when all jobs have been shut down: what was made last first,
-                shielded, and all of it within the `shutdown_timeout` of the outermost scheduler.
+            make: a class or a function. It is called once in a run, with a handle of the outermost one. Its object is
+                closed, by `await made.close()`, when all jobs have been shut down: the last one first, shielded, and
+                all of them within the `shutdown_timeout` of the outermost scheduler.
 
         Raises:
-            TypeError: what it has made has no `async def close(self)`.
+            TypeError: the object has no `async def close(self)`.
 
         """
         return self._run.shared.get(make, lambda run: _closable(make(RunHandle(run)), make))
@@ -74,13 +74,13 @@ class RunHandle:
     def time_limit(
         self, job: AbstractJob[Any], missing: str = PROGRESS, *, cancels: bool = False, counts: bool = True
     ) -> TimeLimit:
-        """Return the time that this call of a job has, from now on; for kinds that keep their time themselves.
+        """Return the time limit of this call of a job, from now on; for kinds with `keeps_time=True`.
 
         Args:
             job: the job.
-            missing: what did not come when its `idle_timeout` is over, for the error.
-            cancels: whether `with` cancels its block when the time is over, and raises the `JobTimeout` then.
-                Otherwise the job has to ask for the deadline, or to wait by the methods of the limit.
+            missing: the sign of life that is missing after the `idle_timeout`, for the error.
+            cancels: whether `with` cancels its block at the deadline, and then raises the `JobTimeout`. Otherwise the
+                job has to check the deadline, or to wait by the methods of the limit.
             counts: whether its `idle_timeout` counts from now on; otherwise in the blocks of `counting()` alone.
 
         """
@@ -97,11 +97,11 @@ class RunHandle:
         )
 
     def report(self, message: str, job: AbstractJob[Any] | None = None, exception: BaseException | None = None) -> None:
-        """Tell people something that is not the outcome of a job: in the log, in `debrief()`, and to instruments."""
+        """Report a message that is not the outcome of a job: in the log, in `debrief()`, and to instruments."""
         self._run.report(job, message, exception)
 
     def note_hold(self, job: AbstractJob[Any], since: float) -> None:
-        """Record that a job, which runs, has waited since then for room on the machine; a trace tells it."""
+        """Record that a running job has waited since then for room on the machine, for traces."""
         facts = self._run.facts(job)
         facts.held += ((since, self.clock()),)
 
@@ -114,10 +114,10 @@ class RunHandle:
     def wait_readable(self, descriptor: int, deadline: float = math.inf) -> Awaitable[bool]:
         """Wait until a descriptor is readable, or the clock shows `deadline`; return whether it is readable.
 
-        A deadline that has passed comes first, whatever can be read. One task may wait for a descriptor at a time.
+        A deadline that has passed takes precedence. One task at a time may wait for a descriptor.
 
         Raises:
-            PermissionError: it is that of a regular file (Linux); look at that again after `sleep_until`.
+            PermissionError: the descriptor is that of a regular file (Linux); poll it after `sleep_until`.
 
         """
         return self._backend.wait_readable(descriptor, deadline)
@@ -127,23 +127,23 @@ class RunHandle:
         return self._backend.sleep_until(when)
 
     def outlast(self, wait: Callable[[], Awaitable[V]]) -> Awaitable[V]:
-        """Await `wait()` to its end, whatever is cancelled meanwhile, and return its answer.
+        """Await `wait()` to its end, whatever is cancelled meanwhile, and return its result.
 
-        This is for the end of work that has to be orderly. Let the cancellation go on afterwards: raise it again.
+        This is for work that has to end in order. Raise the cancellation again afterwards.
 
         Args:
             wait: an async function. A native `asyncio.Task.cancel()` interrupts it; it is then called again, and has to
-                go on where it was.
+                resume where it was.
 
         """
         return self._backend.outlast(wait)
 
-    # ---- slots that no job needs
+    # ---- slots to lend
 
     def spare_slots(self) -> SpareSlots | None:
-        """Return the slots that are lent to the present job; None if no scheduler around it has `jobserver`.
+        """Return the slots that are lent to the present job; None if no enclosing scheduler has `jobserver`.
 
-        A forever job, such as a service, is lent none.
+        A forever job, such as a service, gets none.
         """
         worker = current.get(None)
         return None if worker is None or worker.shielded else spare_slots(self._run)
@@ -151,9 +151,9 @@ class RunHandle:
     # ---- threads
 
     def keep_current_job(self) -> Callable[[], object]:
-        """Return a function that makes `current_job()` this job for good in the thread that calls it.
+        """Return a function that fixes `current_job()` to the present job in the thread that calls it.
 
-        Without it a thread that outlives its job may be told the next one.
+        Without it a thread that outlives its job may get the next one.
         """
         worker = current.get()
         stand_in = Worker(self._run, has_slot=False)
@@ -161,14 +161,14 @@ class RunHandle:
         return partial(current.set, stand_in)
 
     def check_limiter(self, limiter: Any, job: AbstractJob[Any]) -> None:
-        """Refuse a limiter that is not for the backend of the run.
+        """Reject a limiter that is not for the backend of the run.
 
         Args:
-            limiter: a `CapacityLimiter` that the user gave to the job.
+            limiter: the user's `CapacityLimiter` for the job.
             job: the job.
 
         Raises:
-            TypeError: it is not a limiter for this backend.
+            TypeError: `limiter` is not for this backend.
 
         """
         if self._backend.check_limiter(limiter) is not None:
@@ -179,7 +179,7 @@ class RunHandle:
 
 
 def _closable(made: R, make: Callable[..., R]) -> R:
-    """Return what `make` has made, if it can be closed at the end of the run."""
+    """Return the object that `make` has made, if the run can close it at its end."""
     if is_async(getattr(made, "close", None)):
         return made
     raise TypeError(

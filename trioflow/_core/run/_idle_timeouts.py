@@ -1,17 +1,17 @@
 """Progress, and jobs that show no sign of life for longer than their `idle_timeout`.
 
-A sign of life is progress that a job reports, or a piece of what its command writes; for a scheduler, anything that
-happens to one of its jobs. Each puts off the end of the call, up to the end that a timeout sets:
+A sign of life is progress that a job reports, or output of its command; for a scheduler, any event of one of its jobs.
+Each puts off the end of the call, up to the end that a timeout sets:
 
 ```
 call begins ──► the end is due after idle_timeout, or timeout ──► it comes: as after any timeout, with the error below
                    ▲ sign of life: due after idle_timeout again
 ```
 
-While a job holds the loop, or the whole program stands still, nobody takes in the signs of others. So what has been
-given before the end is looked for once more when it is due.
+While a job holds the loop, or the whole program stands still, signs of others are not received. So at the deadline,
+signs that came before it are looked for once more.
 
-No timer of this file is set for jobs without an `idle_timeout`.
+Jobs without an `idle_timeout` set no timer here.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ PROGRESS: Final = "progress"
 OF_JOBS: Final = "progress of its jobs"
 
 TURNS: Final = 4
-"""How often the loop turns after a deadline before it counts.
+"""The turns of the loop after a deadline before it counts.
 
-In one turn a report of a thread arrives, in two what a process has sent; the output of a node goes through one or two
-tasks more.
+A report of a thread arrives in one turn, a message of a process in two; the output of a node passes one or two tasks
+more.
 """
 
 
 EARLY: Final = 0.001
-"""Seconds by which the timer of an event loop may be early: asyncio's comes up to a tick of its clock before."""
+"""Seconds by which the timer of an event loop may be early: asyncio's may be a tick of its clock early."""
 
 
 def is_readable(descriptor: int) -> bool:
@@ -57,7 +57,7 @@ def is_readable(descriptor: int) -> bool:
 
 @final
 class ThreadEvent:
-    """Something that happens once; any thread may set it, and tasks of the loop that has made it wait for it."""
+    """A one-time event that any thread may set, and that tasks of the loop in which it was made can wait for."""
 
     __slots__ = ("_backend", "_call", "_event")
 
@@ -68,7 +68,7 @@ class ThreadEvent:
         self._call: Final = self._backend.caller()
 
     def set(self) -> None:
-        """Wake all who wait, and let nobody wait any more."""
+        """Wake all waiting tasks; later waits return immediately."""
         self._call(self._event.set)
 
     async def wait(self, deadline: float = math.inf) -> bool:
@@ -89,7 +89,7 @@ class ThreadEvent:
 class TimeLimit:
     """The time that one call of a job has: its `timeout`, and its `idle_timeout`, which signs of life put off.
 
-    It is a context manager: inside, signs of life reach it, those of `progress()` included.
+    It is a context manager: inside, it receives signs of life, those of `progress()` included.
     """
 
     __slots__ = (
@@ -98,11 +98,11 @@ class TimeLimit:
     )  # fmt: skip
 
     end: float
-    """When the job's `timeout` is over, whatever signs of life there are; or infinity."""
+    """The end of the job's `timeout`, despite signs of life; or infinity."""
 
     def __init__(
         self,
-        run: Any,  # a `Run`, whose type is no part of what users see
+        run: Any,  # a `Run`, which is not public
         job: AbstractJob[Any],
         missing: str = PROGRESS,
         *,
@@ -118,13 +118,13 @@ class TimeLimit:
         Args:
             run: the run that the call is in.
             job: the job.
-            missing: what did not come, for the error.
+            missing: the missing sign of life, for the error.
             timeout: seconds for the whole call, from now; None for no limit.
             idle_timeout: seconds without a sign of life; None for no limit.
-            end_call: called once, when the call has to end for want of a sign of life; the caller keeps the timeout.
-            cancels: whether the block is cancelled when either time is over.
-            counts: whether signs of life are missed from now on; otherwise while it is `counting`.
-            around: those of schedulers and jobs around, which signs of life reach too.
+            end_call: called once, when the call has to end for lack of a sign of life; the caller keeps the timeout.
+            cancels: whether the block is cancelled at the deadline.
+            counts: whether the `idle_timeout` counts from now on; otherwise only while it is `counting`.
+            around: those of enclosing schedulers and jobs, which receive the signs of life too.
 
         """
         now = run.clock()
@@ -141,7 +141,7 @@ class TimeLimit:
         # Where `progress()` finds it, unless another job has called this one.
         self._facts: Final = run.facts(job) if idle_timeout is not None and job._worker is not None else None
         self._around: Final = around
-        self._last = now if counts else math.inf  # the latest sign of life; infinity while none is missed
+        self._last = now if counts else math.inf  # the latest sign of life; infinity while it does not count
         self._is_over = False
         self._turns = 0
         self._stop_timer: Callable[[], None] | None = None
@@ -149,7 +149,7 @@ class TimeLimit:
 
     @property
     def deadline(self) -> float:
-        """When the time is over, unless there is a sign of life before: a time of the run's clock, or infinity."""
+        """The time at which the limit is over without a sign of life: on the run's clock, or infinity."""
         return min(self.end, self._last + self._seconds)
 
     @property
@@ -159,17 +159,17 @@ class TimeLimit:
 
     @property
     def needs_signs(self) -> bool:
-        """Whether there is an `idle_timeout`, of the job or around it, so that signs of life are worth their price."""
+        """Whether the job, or an enclosing one, has an `idle_timeout`: otherwise signs of life are not needed."""
         return bool(self._around) or self._seconds < math.inf
 
     def alive(self) -> None:
-        """Give a sign of life: to this limit, and to those of the schedulers around the job."""
+        """Give a sign of life: to this limit, and to those of the enclosing schedulers."""
         self._renew()
         for limit in self._around:
             limit._renew()
 
     def _renew(self) -> None:
-        """Take in a sign of life, for this limit alone."""
+        """Record a sign of life, for this limit alone."""
         if self._last < math.inf:
             self._set(self._clock())
 
@@ -189,13 +189,13 @@ class TimeLimit:
             self._set_timer()
 
     def _set_timer(self) -> None:
-        """See to it that `_look` is called at the deadline, or before: signs of life are frequent."""
+        """Schedule a call of `_look` at the deadline, or before, if needed: signs of life are frequent."""
         due = self._last + self._seconds
         if self._end_call is not None and self._stop_timer is None and due < self.end:
             self._stop_timer = self._run.group.call_at(due, self._look)
 
     def _look(self) -> None:
-        """End the call if its deadline has come, and the loop has turned since then."""
+        """End the call if its deadline has passed, and the loop has turned since then."""
         self._stop_timer = None
         if self._last + self._seconds > self._clock():
             self._set_timer()
@@ -208,10 +208,10 @@ class TimeLimit:
             self._end_call()
 
     def error(self) -> _errors.JobTimeout:
-        """Return what the job has to raise when the deadline has come: it says which of the two times was over.
+        """Return the exception to raise at the deadline, which names the timeout that is over.
 
         Raises:
-            RuntimeError: it has not come.
+            RuntimeError: the deadline has not passed.
 
         """
         if self.is_over:
@@ -225,23 +225,23 @@ class TimeLimit:
         )
 
     def _error_at_end(self, place: str | None = None) -> _errors.JobTimeout:
-        """Return what the job fails with after its end: which of the two times was over, and where the job was."""
+        """Return the exception after the end: it names the timeout that is over, and the place of the job."""
         if not self._is_over and self.end <= self._last + self._seconds:
             assert self._timeout is not None
             return _errors.JobTimeout(self._job, self._timeout, place=place)
         return _errors.JobTimeout(self._job, self._seconds, self._missing, place)
 
     async def wait_readable(self, descriptor: int) -> bool:
-        """Wait until a descriptor is readable; return False if the time is over before."""
+        """Wait until a descriptor is readable; return False if the deadline passes before."""
         if await self._in_time(partial(self._run.backend.wait_readable, descriptor)):
             return True
         if self._late == self.deadline or self.deadline == self.end or not is_readable(descriptor):
             return False
-        self._late = self.deadline  # what is there may be a sign of life, which the loop could not wait for
+        self._late = self.deadline  # the data may be a sign of life that the loop could not wait for
         return True
 
     async def wait(self, event: ThreadEvent) -> bool:
-        """Wait until an event is set; return False if the time is over before."""
+        """Wait until an event is set; return False if the deadline passes before."""
         return await self._in_time(event.wait)
 
     async def _in_time(self, wait: Callable[[float], Awaitable[bool]]) -> bool:
@@ -255,7 +255,7 @@ class TimeLimit:
                 return False
 
     def _stop(self) -> None:
-        """Let no more signs of life reach it, and end the call no more."""
+        """Stop receiving signs of life, and do not end the call any longer."""
         if self._stop_timer is not None:
             self._stop_timer()
             self._stop_timer = None
@@ -263,7 +263,7 @@ class TimeLimit:
             self._facts.watch = None
 
     def __enter__(self) -> Self:
-        """Let signs of life reach it."""
+        """Start receiving signs of life."""
         if self._scope is not None:
             self._scope.__enter__()
         self._set_timer()
@@ -274,32 +274,32 @@ class TimeLimit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Let no more signs of life reach it; raise the `JobTimeout` if the block was cancelled because of it."""
+        """Stop receiving signs of life; raise the `JobTimeout` if the block was cancelled by it."""
         self._stop()
         if self._scope is not None and self._scope.__exit__(kind, error, traceback) and error is not None:
             timeout = self._error_at_end()
             try:
                 raise timeout
             finally:
-                timeout.__context__ = None  # the cancellation, which nobody may keep
+                timeout.__context__ = None  # the cancellation, which must not be kept
 
 
 class LimitOfJobs(Instrument):
     """The limit of a run whose scheduler has an `idle_timeout`: each event of its jobs, at any depth, renews it."""
 
     def __init__(self) -> None:
-        """Limit nothing yet."""
+        """Begin without a limit."""
         self.limit: TimeLimit | None = None
 
     def begin(self, run: Run, idle_timeout: float) -> None:
-        """Begin to count."""
+        """Start the limit."""
         limit = TimeLimit(
             run, run.scheduler, OF_JOBS, timeout=None, idle_timeout=idle_timeout, end_call=run.stop_because_idle
         )
         self.limit = limit.__enter__()
 
     def end(self) -> None:
-        """Count no more."""
+        """Stop the limit."""
         if self.limit is not None:
             self.limit._stop()
             self.limit = None  # which refers to the run
@@ -312,9 +312,9 @@ class LimitOfJobs(Instrument):
 
 
 class ReportsOfThreads:
-    """Progress that jobs have reported in other threads, until the thread of the run takes it over.
+    """Progress that jobs have reported in other threads, until the thread of the run receives it.
 
-    However often a thread reports, the run is woken once, and takes the latest value.
+    A run is woken once for many reports of a thread, and takes the latest value.
     """
 
     __slots__ = ("_call", "_is_due", "_waiting")
@@ -325,14 +325,14 @@ class ReportsOfThreads:
         self._is_due = False
 
     def add(self, job: AbstractJob[Any], fraction: float | None) -> None:
-        """Keep what a job has reported; this is called in its thread."""
+        """Keep a job's report; called in the job's thread."""
         self._waiting[job] = self._waiting.get(job) if fraction is None else fraction
         if not self._is_due:
             self._is_due = True
             self._call(self._take_over)
 
     def _take_over(self) -> None:
-        self._is_due = False  # first: what comes from now on is due again
+        self._is_due = False  # first: later reports are due again
         while self._waiting:
             job, fraction = self._waiting.popitem()
             if job._worker is not None:  # it has not settled meanwhile

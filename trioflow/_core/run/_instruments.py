@@ -1,7 +1,7 @@
-"""The instrument interface, and how a run calls its instruments.
+"""The instrument interface, and the calls of instruments by a run.
 
-A run without instruments has no `InstrumentSet`, so it pays nothing for them. In a run with instruments, each hook has
-a list of the bound methods that override it, so a hook without an override costs nothing either.
+A run without instruments has no `InstrumentSet`, and so no cost. In a run with instruments, each hook has a list of the
+bound methods that override it, so a hook without overrides costs nothing either.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
 
 class Instrument:
-    """Something that watches runs: override the hooks that you need.
+    """A watcher of runs: override the hooks that you need.
 
     Hooks are plain functions. The run calls them where the event happens, so they must be quick, and they must not
-    change the scenario. Events of nested schedulers also reach the instruments of the outer ones. An instrument that
-    raises is logged and removed from the run; the run goes on.
+    change the scenario. Events of nested schedulers also reach the instruments of the enclosing ones. An instrument
+    that raises is logged and removed from the run; the run goes on.
 
     A context variable that `job_started` sets is seen in the body of the job, in threads that it calls, in tasks that
     it starts and in its `job_finished`, and nowhere else: the task that has run this job runs no other.
@@ -41,7 +41,7 @@ class Instrument:
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Refuse hooks that are async: nothing would await them."""
+        """Reject async hooks: nothing would await them."""
         super().__init_subclass__(**kwargs)
         for name in HOOKS:
             if is_async(getattr(cls, name)):
@@ -54,7 +54,7 @@ class Instrument:
         """Called when `job` was added to the running `scheduler`."""
 
     def job_scheduled(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-        """Called when `job` is ready: all that it requires has settled, and it waits for a slot."""
+        """Called when `job` is ready: all its requirements have settled, and it waits for a slot."""
 
     def job_started(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
         """Called when `job` starts."""
@@ -63,7 +63,7 @@ class Instrument:
         """Called when an attempt of `job` begins, the first one included."""
 
     def job_ready(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-        """Called when the service `job` has said that it is ready."""
+        """Called when the service `job` has reported that it is ready."""
 
     def job_finished(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
         """Called when `job` has settled, in whatever final state."""
@@ -71,7 +71,7 @@ class Instrument:
     def incident(
         self, scheduler: Scheduler, job: AbstractJob[Any] | None, message: str, exception: BaseException | None
     ) -> None:
-        """Called for something that is not the outcome of a job, such as a `co_shutdown` that raised."""
+        """Called for an event that is not the outcome of a job, such as a `co_shutdown` that raised."""
 
     def after_run(self, scheduler: Scheduler) -> None:
         """Called when the run of `scheduler` has ended, and everything has been shut down."""
@@ -82,19 +82,19 @@ STARTING: Final = ("job_started", "job_attempt")
 
 
 class InstrumentSet:
-    """The instruments of one run, including those of outer runs, ready to be called hook by hook."""
+    """The instruments of one run, including those of enclosing runs, sorted by hook."""
 
     __slots__ = ("_hooks", "_removed", "instruments", "interrupt")
 
     interrupt: Callable[[BaseException], None]
-    """Ends the run because of a `KeyboardInterrupt` or the like that a hook raised; set by the run."""
+    """Ends the run because of a `KeyboardInterrupt` or the like from a hook; set by the run."""
 
     def __init__(self, instruments: Iterable[Instrument], outer: InstrumentSet | None = None) -> None:
-        """Look up once which instrument overrides which hook; those of the `outer` run come last."""
+        """Look up the overrides of each hook; instruments of the `outer` run come last."""
         self._removed: Final[set[int]] = set() if outer is None else outer._removed  # ids of instruments
         own = {id(instrument): instrument for instrument in (*instruments, *(outer.instruments if outer else ()))}
         self.instruments: Final[tuple[Instrument, ...]] = tuple(
-            one for number, one in own.items() if number not in self._removed
+            instrument for number, instrument in own.items() if number not in self._removed
         )
         self._hooks: Final = {
             hook: [
@@ -106,7 +106,7 @@ class InstrumentSet:
         }
 
     def detach(self) -> None:
-        """Give up the run, which is over: from now on, what a hook raises to end it is raised."""
+        """Release the run, which is over: from now on, interruptions from hooks are raised."""
         self.interrupt = _raise
 
     def notify(self, hook: str, *details: Any) -> None:
@@ -115,9 +115,9 @@ class InstrumentSet:
             self._call(method, hook, details)
 
     def fast_hook(self, *hooks: str) -> Hook | None:
-        """Return a function that calls these hooks, one after the other; None if no instrument overrides one of them.
+        """Return a function that calls these hooks in order; None if no instrument overrides one of them.
 
-        It is for the worker's shortest path, where looking up a hook would cost as much as calling it.
+        It is for the workers' hot path, where looking up a hook would double its cost.
         """
         methods = [(method, hook) for hook in hooks for method in self._hooks[hook]]
         removed = self._removed
@@ -145,7 +145,7 @@ class InstrumentSet:
             method(*details)
         except Exception as error:  # an error in an instrument must not become one of the run
             self._remove(method, hook, error)
-        except BaseException as interruption:  # must not cut off what the run is doing
+        except BaseException as interruption:  # must not cut off the engine's step
             self.interrupt(interruption)
 
     def _remove(self, method: Callable[..., None], hook: str, error: Exception) -> None:
@@ -155,7 +155,7 @@ class InstrumentSet:
 
 
 def fast_hooks(observers: InstrumentSet | None) -> tuple[Hook | None, Hook | None, Hook | None]:
-    """Return what to call when a job starts, when it finishes and when it is scheduled; None if nobody listens."""
+    """Return the hooks for a job's start, its end and its scheduling; None for a hook without instruments."""
     if observers is None:
         return None, None, None
     fast = observers.fast_hook

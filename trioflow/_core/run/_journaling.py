@@ -1,9 +1,10 @@
-"""What a run does with a journal: it asks whether the result of a job is stored, and lets it keep what has succeeded.
+"""A run's use of a journal: it restores stored results, and records new ones.
 
-A run with a journal asks when a job is ready to be scheduled. If the result is stored, the job is settled at once, and
-those that wait for it are looked at next. That may go on for 100,000 jobs, so it is cut into turns of the event loop.
-All of it is in methods that the worker's shortest path does not call: in a run with a journal, each job that is
-scheduled has `RunExtras`, and jobs that have these are settled by `Run.settle`.
+A run with a journal looks each job up when it is ready to be scheduled. If its result is stored, the job is settled
+immediately, and the jobs that wait for it are next. That may be 100,000 jobs, so it is cut into turns of the event
+loop.
+All of it is in methods off the workers' hot path: in a run with a journal, each job that is scheduled has `RunExtras`,
+and jobs that have these are settled by `Run.settle`.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ if TYPE_CHECKING:
     from ._run import Run
 
 BETWEEN_CLOCKS: Final = 8
-"""This many jobs are looked up before the clock is."""
+"""The number of jobs to look up between two readings of the clock."""
 NOT_THERE: Final = "the journal does not have it"
 NOT_KEPT: Final = "save=None: its result is not stored"
 
 
 class JournalProtocol(Protocol):
-    """What a user gives to `run(journal=...)`, such as a `Journal`."""
+    """The type of `run(journal=...)`, such as a `Journal`."""
 
     def open_for(self, scheduler: Any) -> RunJournal:
         """Open it for a run of the outermost scheduler `scheduler`, or raise a `JournalError`: then nothing starts."""
@@ -36,10 +37,10 @@ class JournalProtocol(Protocol):
 
 @final
 class NotStored:
-    """What a journal returns in place of a result that it does not have.
+    """The answer of a journal that does not have a result.
 
     Args:
-        why: the reason, for people; None if there is nothing to say.
+        why: the reason, in words, or None.
 
     """
 
@@ -50,9 +51,9 @@ class NotStored:
 
 
 class RunJournal(Protocol):
-    """A journal, as a run sees it: its own jobs, each known by its path.
+    """The view that a run has of a journal: its own jobs, each known by its path.
 
-    What it cannot do because of the file, it raises as a `JournalError`.
+    Its failures with the file are raised as a `JournalError`.
     """
 
     def nested(self, scheduler: AbstractJob[Any]) -> RunJournal:
@@ -64,23 +65,23 @@ class RunJournal(Protocol):
         ...
 
     def record(self, job: AbstractJob[Any], value: Any) -> None:
-        """Keep the result of a job that has succeeded, for the next `commit`."""
+        """Record the result of a job that has succeeded, for the next `commit`."""
         ...
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Hold nothing for a job that has settled: its scheduler, which has `keep_jobs=False`, is about to drop it."""
+        """Forget a job that has settled: its scheduler, which has `keep_jobs=False`, is about to drop it."""
         ...
 
     def commit(self) -> None:
-        """Write all that was kept, in one transaction."""
+        """Write all that was recorded, in one transaction."""
         ...
 
     def close(self, outcome: str | None, report: Callable[[str], object]) -> None:
-        """Write what is left, and let go of the file. Called once, for the outermost run, after its shutdown.
+        """Write what is left, and close the file. Called once, for the outermost run, after its shutdown.
 
         Args:
             outcome: the name of the reason why the run stopped; None if something could not be written.
-            report: to be called with what goes wrong here.
+            report: called with the faults of this call.
 
         """
         ...
@@ -92,7 +93,7 @@ class RunJournal(Protocol):
 
 
 class JournalWriter:
-    """The journal of one run: what it restores, what it keeps, and when that is written."""
+    """The journal of one run: restores jobs, records results, and commits them."""
 
     __slots__ = ("_commit_is_due", "_journal", "_outermost", "_run", "_waits", "fault")
 
@@ -105,13 +106,13 @@ class JournalWriter:
         self.fault: Exception | None = None  # of the outermost run: the journal could not be written
 
     def nested(self, run: Run) -> JournalWriter:
-        """Return what a run nested in this one does with the same journal."""
+        """Return the same for a run nested in this one."""
         return JournalWriter(run, self._journal.nested(run.scheduler), self)
 
     def restore(self, job: AbstractJob[Any]) -> None:
-        """Settle a job that is ready, if the journal has its result; stop the run if that cannot be found out."""
+        """Settle a ready job if the journal has its result; stop the run if the journal cannot be read."""
         run = self._run
-        facts = run.facts(job)  # each job that is scheduled must have them: see above
+        facts = run.facts(job)  # required for each scheduled job: see the top of the module
         try:
             value = self._journal.look_up(job)
         except JournalError as error:
@@ -124,9 +125,9 @@ class JournalWriter:
             run.settle(job, JobState.SUCCEEDED, value, run.clock())
 
     def record(self, job: AbstractJob[Any], value: Any) -> None:
-        """Let the journal keep a result; the outermost run commits it within the next turn of the loop.
+        """Record a result; the outermost run commits it within the next turn of the loop.
 
-        A job that has added others is not kept: it has to run again, so that they are there again.
+        A job that has added others is not recorded: it has to run again, to add them again.
         """
         outermost = self._outermost
         if job._facts is not None and job._facts.adds_jobs:
@@ -143,17 +144,17 @@ class JournalWriter:
             outermost._run.wake()
 
     def note_added(self) -> None:
-        """Take in that the present job has added others. If it were restored, nobody would add them."""
+        """Record that the present job has added others, which a restored job would not."""
         worker = current.get(None)
         if worker is not None and worker.job is not None:
             worker.run.facts(worker.job).adds_jobs = True
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Let the journal forget a job that its scheduler is about to drop."""
+        """Make the journal forget a job that its scheduler is about to drop."""
         self._journal.forget(job)
 
     def commit(self) -> None:
-        """Write what the journal has kept."""
+        """Write what the journal has recorded."""
         if self._outermost.fault is not None:
             return
         self._outermost._commit_is_due = False
@@ -163,9 +164,9 @@ class JournalWriter:
             self._fail(error)
 
     def puts_off(self, number: int) -> bool:
-        """Return whether the turn is over, after so many successors were counted down; then `turn` goes on with them.
+        """Return whether the turn is over, after this number of successors; then `turn` resumes with the others.
 
-        To look at the clock takes a tenth of the time that it takes to look up a job.
+        Reading the clock costs a tenth of a look-up.
         """
         if number % BETWEEN_CLOCKS or self._run.clock() <= self._run.turn.ends:
             return False
@@ -173,7 +174,7 @@ class JournalWriter:
         return True
 
     def put_off(self) -> None:
-        """Let the next turn of the loop go on counting down."""
+        """Postpone the rest of the successors to the next turn of the loop."""
         self._waits = True
         self._run.wake()
 
@@ -182,7 +183,7 @@ class JournalWriter:
         return self._commit_is_due or self._waits
 
     async def turn(self) -> None:
-        """Go on in the next turn of the loop with what was put off; then commit, at most once in a turn."""
+        """Resume in the next turn of the loop what was put off; then commit, at most once in a turn."""
         run = self._run
         number = run.turn.number
         if not await run.group.host.turn():
@@ -195,15 +196,15 @@ class JournalWriter:
         self.commit()
 
     def _fail(self, error: Exception) -> None:
-        """End the outermost run, because results cannot be kept any more."""
+        """End the outermost run, because results cannot be recorded any longer."""
         outermost = self._outermost
         if outermost.fault is None:
             outermost.fault = error
             outermost._run.fail(error, None, str(error))
-        self._run.stop(StopReason.CANCELLED)  # now, although its scope is told only at the next turn of the loop
+        self._run.stop(StopReason.CANCELLED)  # immediately: its scope is cancelled only in the next turn of the loop
 
     def end(self) -> None:
-        """Close the journal of the outermost run; a fault then is reported, for the run has ended."""
+        """Close the journal of the outermost run; a fault is only reported, since the run has ended."""
         run = self._run
         outcome = run.reason.name if run.reason is not None else "refused"
         try:

@@ -1,22 +1,22 @@
-"""The limiter under which the jobs of a run work: who waits for one of its tokens, and who has one.
+"""The limiter of a run: the jobs that wait for one of its tokens, and the workers that have one.
 
-A limiter counts the jobs that work, at any depth: it holds for the run whose window it is, and for the runs nested
-there, down to those with a limiter of their own. A job takes what it needs in this order:
+A limiter counts the jobs that work, at any depth: it applies to the run whose window it is, and to the runs nested
+there, down to those with a limiter of their own. A job takes its shares in this order:
 
 ```
 ready ──► a slot of its run, if slots are counted, and its needs, together ──► a token ──► it runs
 ```
 
-So a job that has a token has all that it needs, and works; it gives the token back when it has ended, or when it is
-throttled. A scheduler takes no token. A circle of waits would need a job that has a token and waits. Forever jobs and
-clean-up jobs take no slot, and no token; nor does what is nested in one, unless it has a limiter of its own.
+So a job with a token has all that it needs, and works; it returns the token when it has ended, or is throttled. A
+scheduler takes no token. A cycle of waits would need a job that waits with a token. Forever jobs and clean-up jobs
+take no slot, and no token; nor do the jobs nested in one, unless it has a limiter of its own.
 
-- Jobs with a slot and their needs wait in `Tokens`, in the order of the run. The schedulers among the ready jobs do not
-  stand behind them: they start at once.
-- A run asks for one token at a time: one worker waits in the limiter's queue. When it has got the token, the next one
-  asks. So runs that share a limiter take turns.
-- A worker keeps its token from job to job, unless others wait for the limiter. Then it gives the token back and asks
-  again, at the end of the limiter's queue.
+- Jobs with a slot and their needs wait in `Tokens`, in the order of the run. The schedulers among the ready jobs start
+  immediately.
+- A run requests one token at a time: one worker waits in the limiter's queue. When it has got the token, the next one
+  follows. So runs that share a limiter take turns.
+- A worker keeps its token from job to job, unless others wait for the limiter. Then it returns the token and requests
+  one again, at the end of the limiter's queue.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from ._workers import Workers
 
 MOST_AT_ONCE: Final = 200
-"""How many ready jobs begin to wait for tokens without a turn of the loop between them: that takes half a ms."""
+"""The most ready jobs that begin to wait for tokens in one turn of the loop, which takes half a ms."""
 
 
 class Tokens:
-    """The limiter that holds for one run, and the jobs of the run that wait only for a token.
+    """The limiter of one run, and the jobs of the run that wait only for a token.
 
     Args:
         run: the run.
@@ -58,11 +58,11 @@ class Tokens:
         self.limiter: Final = limiter
         # The jobs that have a slot and their needs, and wait for a token.
         self.waiting: Final[dict[AbstractJob[Any], None]] = {}
-        self._heap: Final[list[HeapEntry]] = []  # the same in order; entries of jobs that wait no more are left behind
+        self._heap: Final[list[HeapEntry]] = []  # the same in order, with obsolete entries
         self._scope: Scope | None = None  # the scope of the one worker that waits in the limiter's queue
 
     def detach(self) -> None:
-        """Give up the run, which is over."""
+        """Release the run, which is over."""
         del self._run, self._workers
 
     @property
@@ -86,11 +86,11 @@ class Tokens:
         return [entry[2] for entry in sorted(self._heap) if entry[2] in self.waiting]
 
     async def next_job(self, worker: Worker, used: bool) -> AbstractJob[Any] | None:
-        """Return the next job, when the worker has all that the job needs; None to let the worker leave.
+        """Return the next job, when the worker has all that the job needs; None if the worker has to leave.
 
         Args:
             worker: a worker without a job.
-            used: whether it has run jobs before, so that one that needs a task of its own is not for it.
+            used: whether it has run jobs before, so that it cannot run a job that needs a task of its own.
 
         """
         run, workers, queue = self._run, self._workers, self._run.queue
@@ -116,9 +116,9 @@ class Tokens:
         return None
 
     def collect(self, worker: Worker | None = None) -> AbstractJob[Any] | None:
-        """Let ready jobs for which there are slots wait for tokens; return the first that `worker` can run without one.
+        """Queue ready jobs with slots for tokens; return the first job that `worker` can run without one.
 
-        Without a worker, that job stays where it is.
+        Without a worker, that job stays in its place.
         """
         workers, queue = self._workers, self._run.queue
         ready = queue.jobs
@@ -147,10 +147,10 @@ class Tokens:
         return queue.take(has_slot=False) if worker is not None and queue.forever else None
 
     def _take(self, worker: Worker, first: AbstractJob[Any] | None) -> AbstractJob[Any] | None:
-        """Let the first job have the token of the worker, and return it; None if no job may start after all.
+        """Give the worker's token to the first job, and return it; None if no job may start after all.
 
-        Meanwhile a job that comes before it may have become ready, which waits for what this one was granted; or a rate
-        may have been throttled. Then it is chosen anew which of the ready jobs is granted what it needs.
+        Meanwhile an earlier job may have become ready, which waits for this one's grant; or a rate may have been
+        throttled. Then the grants are decided anew.
         """
         ready = self._run.queue.jobs
         chosen: set[AbstractJob[Any]] = set()
@@ -170,7 +170,7 @@ class Tokens:
         return None
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Let a job that has been cancelled wait no more."""
+        """Remove a cancelled job from the queue for tokens."""
         if job in self.waiting:
             del self.waiting[job]
             self._workers.free += 1
@@ -178,7 +178,7 @@ class Tokens:
             self.note_start()
 
     def drain(self) -> list[AbstractJob[Any]]:
-        """Let no job wait any more; return those that waited, in order."""
+        """Empty the queue for tokens; return its jobs, in order."""
         jobs = [entry[2] for entry in self._clear()]
         for job in jobs:
             self._run.queue.jobs.return_grant(job)
@@ -186,12 +186,12 @@ class Tokens:
         return jobs
 
     def withdraw(self) -> None:
-        """Put the jobs that wait back among the ready ones, without slots and needs: the order is about to change."""
+        """Put the waiting jobs back among the ready ones, without slots and needs: the order is about to change."""
         for entry in reversed(self._clear()):
             self._run.queue.jobs.push_entry(entry)
 
     def _clear(self) -> list[HeapEntry]:
-        """Let no job wait any more; return the entries of those that waited, in order."""
+        """Empty the queue for tokens; return its valid entries, in order."""
         entries = [entry for entry in sorted(self._heap) if entry[2] in self.waiting]
         self._workers.free += len(entries)
         self.waiting.clear()
@@ -199,7 +199,7 @@ class Tokens:
         return entries
 
     def note_start(self) -> None:
-        """Let a worker ask for the next token, or let none ask if no job waits any more."""
+        """Have a worker request the next token, or withdraw the request if no job waits."""
         if self.waiting:
             self._workers.ensure_searcher()
         elif self._scope is not None:
@@ -212,9 +212,9 @@ class Tokens:
             self.limiter.release_on_behalf_of(worker)
 
     async def _wait(self, worker: Worker) -> bool:
-        """Wait in the limiter's queue for a token; return False if it is not needed any more, or on cancellation."""
+        """Wait in the limiter's queue for a token; return False if it is no longer needed, or on cancellation."""
         run, workers = self._run, self._workers
-        workers.searchers -= 1  # while it waits here, another one has to look for jobs that need no token
+        workers.searchers -= 1  # while it waits here, another one has to look for jobs without a token
         try:
             with run.backend.scope() as self._scope:
                 workers.ensure_searcher()
@@ -232,7 +232,7 @@ class Tokens:
 
 
 def limiter_around(run: Run) -> Any:
-    """Return the limiter that holds for a run whose own window is none; None if there is none.
+    """Return the limiter of the enclosing run, for a run whose own window is not one; None if there is none.
 
     A worker without a slot runs a forever job or a clean-up job.
     """
@@ -242,7 +242,7 @@ def limiter_around(run: Run) -> Any:
 
 
 def holder_of(limiter: Any) -> AbstractJob[Any] | None:
-    """Return the job whose body calls this, however many runs further in, and that holds a token of the limiter."""
+    """Return the job that contains this call, at any depth of runs, and holds a token of the limiter."""
     worker = current.get(None)
     while worker is not None:
         if worker.job is not None and limiter in (worker.token, worker.job._own_limiter):

@@ -1,9 +1,9 @@
 """The ready jobs of a run.
 
 Forever jobs are in two queues: among all other jobs, which keeps the order, and in a queue of their own, because they
-need no slot and may start when the window is full. When one is taken from either queue, its entry in the other may stay
-behind. So an entry counts only while its job is SCHEDULED.
-A forever job that needs resources is among all others only: whoever takes it there takes these too.
+need no slot and may start when the window is full. When one is taken from either queue, its entry in the other may
+remain. So an entry is valid only while its job is SCHEDULED. A forever job with needs is only among all others, so that
+it gets its resources there.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from ..job._job import AbstractJob
 
 
 class ReadyQueue:
-    """Jobs that wait only for a slot, in the order in which they start.
+    """Jobs that wait only for a slot or resources, in the order in which they start.
 
-    `Run.schedule` appends jobs to both queues. The worker's shortest path reads them and appends to them directly.
+    `Run.schedule` appends jobs to both queues. The workers' hot path reads them and appends to them directly.
     """
 
     __slots__ = ("forever", "jobs")
@@ -46,12 +46,12 @@ class ReadyQueue:
         return None
 
     def note_taken(self, job: AbstractJob[Any]) -> None:
-        """Take in that a job was taken from among all others."""
+        """Record that a job was taken from among all others."""
         if job._forever and not job._needs():
             self.forever.remove(job)
 
     def has_any(self) -> bool:
-        """Return whether a job waits; drop the entries at the front that no longer count."""
+        """Return whether a job waits; drop obsolete entries at the front."""
         while self.jobs and self.jobs.first()._state is not SCHEDULED:
             self.jobs.popleft()
         while self.forever and self.forever[0]._state is not SCHEDULED:
@@ -63,7 +63,7 @@ class ReadyQueue:
         return self.has_any() and bool(self.jobs) and not self.jobs.first()._forever
 
     def is_used(self) -> bool:
-        """Return whether there is an entry, of whatever job: one that cannot start now counts too."""
+        """Return whether there is an entry, even of a job that cannot start now."""
         return type(self.jobs) is not FifoQueue or bool(self.jobs or self.forever)
 
     def drain(self) -> list[AbstractJob[Any]]:

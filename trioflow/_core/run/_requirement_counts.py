@@ -1,7 +1,7 @@
-"""Who waits for whom: each job counts the requirements that it still waits for, and knows its successors.
+"""The links between jobs: each job counts its open requirements, and knows its successors.
 
-When a job settles, its successors are counted down. Their rules may settle some of them at once, and so on: one failure
-may block a chain of a million jobs. So they are queued, and counted down one after the other, without recursion.
+When a job settles, its successors are counted down. Their rules may settle some of them immediately, and so on: one
+failure may block a chain of a million jobs. So they are queued, and counted down one by one, without recursion.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Successors: TypeAlias = AbstractJob[Any] | tuple[AbstractJob[Any], ...] | list[AbstractJob[Any]] | None
 
 FEW: Final = 4
-"""Up to this many successors are kept in a tuple, which takes half as much memory as a list."""
+"""The most successors in a tuple, which takes half as much memory as a list."""
 
 
 def add_successor(requirement: AbstractJob[Any], job: AbstractJob[Any]) -> None:
@@ -38,7 +38,7 @@ def add_successor(requirement: AbstractJob[Any], job: AbstractJob[Any]) -> None:
 
 
 def link(job: AbstractJob[Any], requirements: Iterable[AbstractJob[Any]]) -> None:
-    """Let a job wait for those of `requirements` that have not settled and are not ready services."""
+    """Make a job wait for those of `requirements` that have not settled and are not ready services."""
     job._pending = max(job._pending, 0)
     for requirement in requirements:
         if not (requirement._state.is_settled or requirement._is_ready()):
@@ -47,14 +47,14 @@ def link(job: AbstractJob[Any], requirements: Iterable[AbstractJob[Any]]) -> Non
 
 
 def count_consumer(job: AbstractJob[Any]) -> None:
-    """Record that a job will use its inputs' results, in those inputs that do not keep them."""
+    """Record a job as a consumer of the results of those inputs that do not keep them."""
     rule = job._rule
     assert rule is not None
     rule.drops_results = False
-    for one in rule.inputs:
-        if one._rule is not None and not one._rule.keep_result:
-            one._facts = one._facts or RunExtras()
-            one._facts.consumers += 1
+    for requirement in rule.inputs:
+        if requirement._rule is not None and not requirement._rule.keep_result:
+            requirement._facts = requirement._facts or RunExtras()
+            requirement._facts.consumers += 1
             rule.drops_results = True
             job._limits = job._limits or NO_LIMITS  # results are dropped as soon as the call has them
 
@@ -68,7 +68,7 @@ def successors_of(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
 
 
 def users_of(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-    """Return the jobs that get the result of a running job, of those that wait for it now in its own scheduler."""
+    """Return the jobs with the result of a running job as an argument, of those that wait for it in its scheduler."""
     return [user for user in successors_of(job) if user._rule is not None and job in user._rule.inputs]
 
 
@@ -79,9 +79,9 @@ class RequirementCounts:
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
-        # Successors of jobs that have settled, still to be counted down: one entry for each such requirement.
+        # Successors of settled jobs, still to be counted down: one entry for each such requirement.
         self.released: Final[deque[AbstractJob[Any]]] = deque()
-        self.releasing = False  # whether somebody counts them down already, and will come to what is added
+        self.releasing = False  # whether a call counts them down already, and will reach later entries
 
     def link(self, jobs: Collection[AbstractJob[Any]], unjudged: list[AbstractJob[Any]]) -> None:
         """Count each job's requirements, add it to their successors, and schedule the entry jobs.
@@ -112,7 +112,7 @@ class RequirementCounts:
                     entries.append(job)
                 continue
             job._pending = len(required)
-            for requirement in required:  # as `add_successor` does: to call it costs a tenth of a job that does nothing
+            for requirement in required:  # `add_successor`, inlined: a call costs a tenth of an empty job
                 successors = requirement._successors
                 if successors is None:
                     requirement._successors = job
@@ -132,7 +132,7 @@ class RequirementCounts:
             self.release_queued()
 
     def release_later(self, jobs: Collection[AbstractJob[Any]]) -> None:
-        """Queue jobs that wait for nothing; somebody has to call `release_queued`."""
+        """Queue jobs without open requirements; the caller has to call `release_queued`."""
         for job in jobs:
             job._pending = 1
         self.released.extend(jobs)

@@ -1,13 +1,13 @@
-"""One execution of one scheduler: which jobs may start, how they have settled, and why the run stopped.
+"""One execution of one scheduler: the starts and outcomes of its jobs, and the reason of its stop.
 
 `execute` opens the group of tasks, starts the entry jobs and then only waits. The workers (`_worker`) settle their
 jobs, count down the successors and take the next ready jobs by themselves. There is no central loop, and no job is
-looked at twice. When all jobs have settled, or when `stop` was called, `_ending` ends the run.
+visited twice. When all jobs have settled, or when `stop` was called, `_ending` ends the run.
 
 A run goes through the phases of `RunPhase`.
 
 The states of jobs are written here, in one method for each step: `schedule`, `begin` and `settle`. For the simplest
-jobs, `Worker.work` does the same in its own frame, because a call would cost a tenth of what a job costs.
+jobs, `Worker.work` does the same in its own frame, because a call would cost a tenth of a job.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ FIRST_TURNS: Final = 2
 """trio resumes tasks in any order: after two turns the first worker has begun."""
 
 LAST_TURNS: Final = 16
-"""When all other jobs have settled, forever jobs get this many turns of the loop to take in what is already there."""
+"""The turns of the loop that forever jobs get, after all other jobs, to process what is there already."""
 
 
 class Run:
@@ -141,42 +141,42 @@ class Run:
         self.outer_worker: Final = scheduler._worker
         outer = self.outer_worker
         self.clock: Final[Callable[[], float]] = backend.clock() if outer is None else outer.run.clock
-        # Whether each job has a task of its own, because the scheduler, or one around it, says so.
+        # Whether each job has a task of its own, by an option of the scheduler or an enclosing one.
         limits = scheduler._limits
-        assert limits is not None  # as those of all kinds that no worker calls in its own frame
+        assert limits is not None  # as for all kinds that no worker calls in its own frame
         self.own_tasks: Final[bool] = limits.own_task or (outer is not None and outer.run.own_tasks)
         self.timeout: Final = timeout
         self.phase: RunPhase = CHECKING
-        # Whether it is draining or stopping: no more jobs start.
+        # Whether it is draining or stopping: no further jobs start.
         self.starts_no_more = False
         self.queue: Final[ReadyQueue] = ReadyQueue()
         self._ordering: StartOrder | None = None
         self.turn: Final[TimeSlice] = backend.once_in_loop(self._first_turn) if outer is None else outer.run.turn
         style = scheduler._jobserver
         self.workers: Final = LendingWorkers(self, window, style) if style else Workers(self, window)
-        # The run in which its workers park: itself, or one around it with which it exchanges workers.
+        # The run in which its workers park: itself, or an enclosing one that shares its workers.
         self.home: Run = self
         # Jobs that were cancelled before all jobs were linked; they settle when that is done.
         self.cancelled_early: Final[dict[AbstractJob[Any], None]] = {}
         self.links = RequirementCounts(self)
-        # How many jobs have not settled. Workers settle the simplest jobs themselves and subtract them from `unsettled`
-        # later, several at a time: see `count_settled`.
+        # The number of jobs that have not settled. Workers settle the simplest jobs themselves and subtract them from
+        # `unsettled` later, several at a time: see `count_settled`.
         self.unsettled = 0
         self.forever_unsettled = 0
         self.had_ordinary = False
         self.failures = 0  # nested ones included
         self.made_shared: SharedResources | None = None
-        # What it does with its journal, if it has one.
+        # Its use of the journal, if it has one.
         self.durable: JournalWriter | None = None if journal is None else JournalWriter(self, journal)
         if outer is not None and outer.run.durable is not None:
             self.durable = outer.run.durable.nested(self)
         self._grants: RunPools | None = None
-        # Set while the body of an `async with` may add jobs; called once, when the run begins to take them.
+        # Set while the body of an `async with` may add jobs; called once, when the run begins to accept them.
         self.opened_block: Callable[[], None] | None = None
         self.closes = False  # whether the scheduler is closed afterwards, so that its jobs never run again
-        self.admitted = 0  # how many jobs were added to the running scheduler
+        self.admitted = 0  # the number of jobs added to the running scheduler
         self._failure_log: FailureLog | None = None
-        # What each worker reads first: one tuple is read in a quarter of the time.
+        # The fields that each worker reads first: one tuple is read in a quarter of the time.
         self.for_workers: Final = (
             self.workers,
             self.workers.gated,
@@ -190,10 +190,10 @@ class Run:
         # ---- the end
         self.reason: StopReason | None = None
         self.culprit: AbstractJob[Any] | None = None
-        self.stopped_by: StopReason | None = None  # what has cancelled the jobs that were left; not so draining
+        self.stopped_by: StopReason | None = None  # the reason for the cancellation of the remaining jobs; not a drain
         self.interruption: BaseException | None = None  # `run()` raises it as it is, not in a group
         self.fault: BaseException | None = None  # an error in the engine itself
-        self.changed: Event | None = None  # wakes `execute`, or the ending, to look again at what it waits for
+        self.changed: Event | None = None  # wakes `execute`, or the ending, to check again
         # ---- signs of life
         self.limit_of_jobs: Final = limit_of_jobs  # if its scheduler has an `idle_timeout`; it is among the observers
         self.was_idle = False  # whether the run was stopped because of that
@@ -203,33 +203,33 @@ class Run:
 
     @property
     def stopping(self) -> bool:
-        """Whether the run is stopping: no more jobs start, and those that are running are cancelled."""
+        """Whether the run is stopping: no further jobs start, and those that are running are cancelled."""
         return self.phase is STOPPING
 
     @property
     def slots(self) -> int | None:
-        """How many jobs the window lets run at once; None for no limit. For a limiter, its total number of tokens."""
+        """The most jobs that the window lets run at once; None for no limit. For a limiter, its total of tokens."""
         return self.workers.slots
 
-    # ---- what few runs need; each is made when it is needed
+    # ---- parts that few runs need, made on demand
 
     @property
     def failure_log(self) -> FailureLog:
-        """What the log says of failed jobs; an outermost run and all runs nested in it use the same object."""
+        """The log of failed jobs; an outermost run and all runs nested in it use the same object."""
         run = self.outermost()
         run._failure_log = run._failure_log or FailureLog(run)
         return run._failure_log
 
     @property
     def shared(self) -> SharedResources:
-        """What jobs share until the outermost run ends; all runs nested in it use the same object."""
+        """The objects that jobs share until the outermost run ends; all runs nested in it use the same object."""
         run = self.outermost()
         if run.made_shared is None:
             run.made_shared = SharedResources(run)
         return run.made_shared
 
     def outermost(self) -> Run:
-        """Return the run around this one that is in no other."""
+        """Return the outermost run around this one."""
         run = self
         while run.outer_worker is not None:
             run = run.outer_worker.run
@@ -237,23 +237,23 @@ class Run:
 
     @property
     def grants(self) -> RunPools:
-        """What its jobs have of pools."""
+        """The resources of its jobs."""
         self._grants = self._grants or RunPools(self)
         return self._grants
 
     @property
     def ordering(self) -> StartOrder:
-        """The order in which its ready jobs start, if that is not the order in which they became ready."""
+        """The order in which its ready jobs start, if it differs from the order in which they became ready."""
         self._ordering = self._ordering or StartOrder(self)
         return self._ordering
 
     # ---- running
 
     async def execute(self) -> None:
-        """Run all jobs, end the run in order, and raise what interrupted it.
+        """Run all jobs, end the run in order, and raise the interruption, if there was one.
 
         Raises:
-            BaseException: an interruption, as it is; a cancellation from outside; or an error in the engine itself.
+            BaseException: an interruption, as it is; a cancellation from outside; or an error of the engine itself.
 
         """
         deadline = math.inf if self.timeout is None else self.clock() + self.timeout
@@ -283,7 +283,7 @@ class Run:
             raise self.interruption
 
     def _break_circles(self) -> None:
-        """Part from what refers to the run, so that all is freed now, without the garbage collector."""
+        """Break the reference cycles of the run, so that all is freed now, without the garbage collector."""
         self.workers.detach()
         if self._ordering is not None:
             self._ordering.detach()
@@ -330,7 +330,7 @@ class Run:
 
     def _make_entries_ready(self) -> Iterator[None]:
         """Link all jobs, and make the entry jobs ready; yield where a pause is due. O(V + E)."""
-        unjudged: list[AbstractJob[Any]] = []  # a rule may settle these at once: after all others are linked and queued
+        unjudged: list[AbstractJob[Any]] = []  # their rules may settle them: after all others are linked and queued
         if may_need_order(self):
             yield from self.ordering.prepare()
         for chunk, pause_is_due in _graph_algorithms.in_chunks(self.members.jobs):
@@ -341,7 +341,7 @@ class Run:
             self.phase = ENTERING
         for job in self.cancelled_early:
             self.cancel_unstarted(job)
-        if self.durable is not None:  # the journal may know the results of all of them, which takes time to find out
+        if self.durable is not None:  # looking all of them up in the journal may take long
             self.links.release_later(unjudged)
             self.durable.put_off()
             return
@@ -349,9 +349,9 @@ class Run:
             self.make_ready(job)
 
     async def _search_first(self) -> None:
-        """Be a searcher for the first turns of the loop, so that the first worker needs no other while no job blocks.
+        """Search during the first turns of the loop, so that the first worker needs no other while no job blocks.
 
-        A small run whose jobs never block is over then.
+        A small run whose jobs never block is then over.
         """
         workers, ready = self.workers, self.queue.jobs
         first = ready.first() if ready else None
@@ -386,7 +386,7 @@ class Run:
                 return
 
     async def _until_drained(self) -> None:
-        """Wait until the jobs that were running have ended. No more of them start, so each is looked at once."""
+        """Wait until the running jobs have ended. No others start, so each is checked once."""
         left = deque(worker for worker in self.workers.alive if worker.job is not None and not worker.shielded)
         while not self.stopping:
             self.changed = changed = self.backend.event()
@@ -401,7 +401,7 @@ class Run:
                 self.cancelled_outside()
 
     async def _last_turns(self) -> bool:
-        """Let forever jobs take in what is already there. Return False if they have added jobs that must settle."""
+        """Let forever jobs process what is there already. Return False if they have added jobs that must settle."""
         admitted, turns = self.admitted, 0
         while turns < LAST_TURNS and not self.stopping and not self.unsettled:
             if not await self.group.host.turn():
@@ -418,7 +418,7 @@ class Run:
         return bool(self.forever_unsettled) and not self.had_ordinary
 
     def close_block(self) -> None:
-        """Record that the body of the `async with` adds no more jobs."""
+        """Record that the body of the `async with` adds no further jobs."""
         self.opened_block = None
         self.wake()
 
@@ -450,7 +450,7 @@ class Run:
         job._state = JobState.RUNNING
 
     def put_back(self, job: AbstractJob[Any], keys: Iterable[str], now: float) -> None:
-        """Let a job that was throttled wait again, before all others that are ready. Its attempt does not count."""
+        """Queue a throttled job again, ahead of all other ready jobs. Its attempt does not count."""
         assert job._started_at is not None
         facts = self.facts(job)
         closed = tuple((key, self.grants.find(key).gate.opens_at) for key in keys)
@@ -495,7 +495,7 @@ class Run:
             self.wake()
 
     def _let_go(self, job: AbstractJob[Any], facts: RunExtras) -> None:
-        """Give up what a job that has settled, and never runs again, needs no more; perhaps the job itself."""
+        """Release what only a further run of a settled job would need; perhaps the job itself."""
         job._forget_call()
         if facts.is_empty():
             job._facts = None
@@ -532,7 +532,7 @@ class Run:
         self.notify("job_attempt", job)
 
     def note_progress(self, job: AbstractJob[Any], fraction: float | None) -> None:
-        """Record a sign of life of a running job, and how much of its work is done, if that is known."""
+        """Record a sign of life of a running job, and the fraction of its work that is done, if known."""
         if threading.get_ident() != self.thread:
             self.turn.reports.add(job, fraction)
             return
@@ -543,7 +543,7 @@ class Run:
                 watch._renew()
 
     def service_ready(self, job: AbstractJob[Any], value: Any) -> None:
-        """Record that a service is ready, and release those that require it."""
+        """Record that a service is ready, and release the jobs that require it."""
         facts = self.facts(job)
         facts.ready, facts.ready_at = True, self.clock()
         job._outcome = value
@@ -576,11 +576,11 @@ class Run:
                 self.settle(job, CANCELLED, CancelledOutcome(), now)
                 return
             failure = _errors.JobCancelled(
-                f"{job.label!r} raised a cancellation that nobody asked for: to end a job, call its cancel()"
+                f"{job.label!r} raised a cancellation that was not requested: to end a job, call its cancel()"
             )
         assert failure is not None
         ends_with_the_run = self.starts_no_more and isinstance(failure, (_errors.JobCancelled, _errors.JobNotDone))
-        if ends_with_the_run or was_drained(job, failure):  # what it awaits has ended so, or it is a scheduler
+        if ends_with_the_run or was_drained(job, failure):  # a job that it awaits has ended so, or it is a scheduler
             self.settle(job, CANCELLED, CancelledOutcome(), now)
             return
         throttles = () if is_scheduler(job) else throttles_in(failure)
@@ -590,7 +590,7 @@ class Run:
                 if self.starts_no_more or self.backend.isolation.was_cancelled(worker):
                     self.settle(job, CANCELLED, CancelledOutcome(), now)
                 else:
-                    self.put_back(job, [one.key for one in throttles], now)
+                    self.put_back(job, [throttle.key for throttle in throttles], now)
                 return
             failure = refused
         hint = explain(failure, job, awaitable, self.backend.hint(failure))
@@ -605,10 +605,10 @@ class Run:
         self.settle(job, JobState.FAILED, Failure(failure), now)
 
     def expects_ready_jobs(self) -> bool:
-        """Return whether a parked worker is likely to be woken, for this run, or for one with the same home around it.
+        """Return whether a parked worker is likely to be woken, for this run, or an enclosing one with the same home.
 
-        More jobs are likely to become ready if the one that was added last waits, or if some may be added. Most people
-        write jobs after what they require. If they do not, a worker may be spawned in vain, or parked.
+        More jobs are likely to become ready if the one that was added last waits, or if others may be added. Most users
+        write jobs after their requirements. Otherwise a worker may be spawned or parked in vain.
         """
         run, expects = self, len(self.queue.jobs) > self.workers.searchers
         while True:
@@ -635,12 +635,12 @@ class Run:
             self.wake()
 
     def facts(self, job: AbstractJob[Any]) -> RunExtras:
-        """Return the facts of a job that few jobs have; they are made at the first call."""
+        """Return the rare facts of a job, created at the first call."""
         job._facts = job._facts or RunExtras()
         return job._facts
 
     def wake(self) -> None:
-        """Let `execute`, or the ending, look again at what it waits for."""
+        """Make `execute`, or the ending, check again whether it has to wait."""
         if self.changed is not None:
             self.changed.set()
             self.changed = None
@@ -648,7 +648,7 @@ class Run:
     # ---- stopping
 
     def stop(self, reason: StopReason, culprit: AbstractJob[Any] | None = None) -> None:
-        """Start no more jobs, and cancel those that are running; the first reason wins."""
+        """Start no further jobs, and cancel those that are running; the first reason wins."""
         before = self.phase
         if before is STOPPING:
             return
@@ -671,7 +671,7 @@ class Run:
             self.group.cancel()
 
     def cancel_once(self, workers: Iterable[Worker]) -> None:
-        """Cancel workers as asyncio programs expect, if their scheduler says so."""
+        """Cancel workers as asyncio programs expect, if their scheduler has this option."""
         seconds = self.scheduler._shutdown_timeout
         self.group.cancel_once(workers, math.inf if seconds is None else seconds)
 
@@ -679,15 +679,15 @@ class Run:
         self.stop(StopReason.TIMEOUT)
 
     def stop_because_idle(self) -> None:
-        """Stop because nothing has happened to the jobs for the `idle_timeout` of their scheduler."""
+        """Stop because no event of the jobs has come for the `idle_timeout` of their scheduler."""
         self.was_idle = self.reason is None
         self.stop(StopReason.TIMEOUT)
 
     def drain(self) -> None:
-        """Start no more jobs, here and in nested runs, and end when those that are running have ended.
+        """Start no further jobs, here and in nested runs, and end when those that are running have ended.
 
-        What waits for a running job must never be released. So the job forgets its successors: that costs less than
-        to ask, for each job of each run, whether the run is draining.
+        Successors of a running job must never be released. So the job forgets them: that costs less than a check, for
+        each job of each run, whether the run is draining.
         """
         todo: list[Run] = [self]
         while todo:
@@ -728,8 +728,8 @@ class Run:
     def notice_cancellation(self, worker: Worker) -> None:
         """Stop the run if the task of `worker` was cancelled, but not because of its own job.
 
-        To be called before the job is settled. trio cancels all tasks at once and resumes them in any order, so a
-        worker may be the first to notice.
+        Call it before the job is settled. trio cancels all tasks at once and resumes them in any order, so a worker may
+        be the first to notice.
         """
         if not self.stopping and not worker.cancelled_alone and self.backend.isolation.was_cancelled(worker):
             self.cancelled_outside()
@@ -739,18 +739,18 @@ class Run:
         self.stop(StopReason.CANCELLED)
 
     def fail(self, error: Exception, job: AbstractJob[Any] | None, message: str) -> None:
-        """Stop because of an error that is no job's: in its policy, or in its journal."""
+        """Stop because of an error outside of jobs: in the policy, or in the journal."""
         self.scheduler._fault = error
         self.report(job, message, error)
         self.stop(StopReason.CRITICAL)
 
     def crash(self, fault: BaseException) -> None:
-        """Stop because of an error in the engine itself."""
+        """Stop because of an error of the engine itself."""
         self.fault = self.fault or fault
         self.stop(StopReason.INTERRUPTED)
 
     def abandon(self, worker: Worker, fault: BaseException) -> None:
-        """Stop because of an error in the engine itself, and let the job of `worker` fail with it."""
+        """Stop because of an error of the engine itself, with which the job of `worker` fails."""
         self.crash(fault)
         job = worker.job
         if job is not None and job._worker is worker:
@@ -776,10 +776,10 @@ class Run:
     # ---- growing
 
     def check_thread(self, what: str) -> None:
-        """Refuse a call from another thread, or from a policy.
+        """Reject a call from another thread, or from a policy.
 
         Raises:
-            RuntimeError: the call comes from another thread, or from a policy, which only looks.
+            RuntimeError: the call comes from another thread, or from a policy, which is read-only.
 
         """
         refuse_in_policy(what)
@@ -790,7 +790,7 @@ class Run:
             )
 
     def check_growing(self, what: str) -> None:
-        """Refuse a change from another thread, or one that comes too early or too late.
+        """Reject a change from another thread, or one that comes too early or too late.
 
         Raises:
             RuntimeError: the call comes from another thread, or the run has not started yet, or it is stopping.
@@ -804,7 +804,7 @@ class Run:
             raise RuntimeError(f"{what}: {self.scheduler.label!r} {state}; add jobs before a run or while it runs")
 
     def admit(self, jobs: list[AbstractJob[Any]]) -> None:
-        """Link jobs that were just added, and make those ready that need not wait. They have been checked already."""
+        """Link jobs that were just added, and make those without open requirements ready. They were checked before."""
         self.admitted += len(jobs)
         run_once = self.closes or not self.scheduler.keep_jobs  # before the next run, added jobs are removed
         self.ordering.note_new(jobs)
@@ -814,7 +814,7 @@ class Run:
                 self.facts(job).runs_once = True
             if context is not None:
                 self.facts(job).context = context
-                job._limits = job._limits or NO_LIMITS  # its worker has to look
+                job._limits = job._limits or NO_LIMITS  # so that its worker reads the facts
             self.count(not job._forever, job._forever)
             link(job, self.members.waits_for(job))
             if job._rule is not None and job._rule.inputs:
@@ -828,7 +828,7 @@ class Run:
         self.workers.ensure_searcher()
 
     def _context_of_caller(self) -> contextvars.Context | None:
-        """Return the context of the code that adds jobs to an open scheduler; None if it is as that of the run."""
+        """Return the context of the code that adds jobs to an open scheduler; None if it equals that of the run."""
         if not self.outermost().closes:
             return None
         context = contextvars.copy_context()
@@ -848,8 +848,8 @@ class Run:
             self.observers.notify(hook, self.scheduler, *job)
 
     def report(self, job: AbstractJob[Any] | None, message: str, exception: BaseException | None = None) -> None:
-        """Report an incident, something that is not the outcome of a job: in the log, to observers, in `debrief()`."""
-        is_of_journal = isinstance(exception, _errors.JournalError)  # its text says all, and it ends the run
+        """Report an incident, which is not the outcome of a job: in the log, to instruments, in `debrief()`."""
+        is_of_journal = isinstance(exception, _errors.JournalError)  # its text is complete, and it ends the run
         if not is_of_journal or self.scheduler.logs_failures:
             _logger.warn(message, None if is_of_journal else exception)
         self.scheduler._note_incident(job, message, exception)

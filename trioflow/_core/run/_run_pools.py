@@ -1,6 +1,6 @@
-"""What the jobs of one run have of pools: where a name is looked up, what a job corrects, and keys that are throttled.
+"""The pools of one run: the look-up of names, corrections by jobs, and throttled keys.
 
-Which job gets what, and when, is decided in `limits`; this is what a run has to say about it.
+The package `limits` decides on the grants; this is the run's part.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 
 class RunPools:
-    """The pools that the jobs of one run take from."""
+    """The pools of the jobs of one run."""
 
     __slots__ = ("_resources", "_run", "keeper")
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
-        # What its scheduler keeps of pools further out, and what is in its own pool.
+        # The share of its scheduler in pools of enclosing ones, and its own pool.
         self._resources: Final[dict[str, Resource]] = {}
-        # The innermost scheduler around its jobs that keeps what it needs.
+        # The innermost scheduler around its jobs that has needs.
         self.keeper: AbstractJob[Any] | None = None
         scheduler = run.scheduler
         if run.outer_worker is not None:
@@ -47,7 +47,7 @@ class RunPools:
             self._resources.update(scheduler._pool._resources)
 
     def find(self, name: str) -> Resource:
-        """Return a resource, from the nearest pool that has it, here or further out."""
+        """Return a resource, from the nearest pool that has it, of this run or an enclosing one."""
         run = self._run
         while name not in run.grants._resources:
             total = run.scheduler._run_resource_totals().get(name)
@@ -58,15 +58,15 @@ class RunPools:
         return run.grants._resources[name]
 
     def reacquire(self, job: AbstractJob[Any]) -> None:
-        """Take again what a job needs of rates, because it is called again; it does not wait for that."""
+        """Take a job's needs of rates again, for a further call, without waiting."""
         if job._facts is not None and job._facts.grant is not None:
             job._facts.grant.reacquire()
 
     def correct(self, job: AbstractJob[Any], amounts: Mapping[str, Any]) -> None:
-        """Count what a job says that it has used of rates.
+        """Account for a job's report of its use of rates.
 
         Raises:
-            ValueError, TypeError: it has taken nothing of a name, or an amount is wrong.
+            ValueError, TypeError: the job does not need a name, or an amount is wrong.
 
         """
         grant = None if job._facts is None else job._facts.grant
@@ -97,28 +97,28 @@ class RunPools:
     def throttle(
         self, worker: Worker, job: AbstractJob[Any], throttles: Iterable[Throttled], failure: BaseException
     ) -> BaseException | None:
-        """Let nothing start on the keys of these throttles for their time; return what the job fails with, if it does.
+        """Hold up all starts on the keys of these throttles; return the exception with which the job fails, or None.
 
-        It may go on, and so fails with nothing, if it can be called again.
+        A job that can be called again does not fail.
         """
         grant = None if job._facts is None else job._facts.grant
-        for one in throttles:
-            taken = None if grant is None else grant.of(one.key)
+        for throttle in throttles:
+            taken = None if grant is None else grant.of(throttle.key)
             if taken is None:
                 error = ValueError(
-                    f"{job.label!r} raised Throttled({one.key!r}), but needs nothing of that name: name it in needs=, "
-                    f"and give its scheduler a pool that has it"
+                    f"{job.label!r} raised Throttled({throttle.key!r}), but needs nothing of that name: name it "
+                    f"in needs=, and give its scheduler a pool that has it"
                 )
                 error.__cause__ = failure
                 return error
-            taken[0].throttle(one.after)
+            taken[0].throttle(throttle.after)
         why: str | None = None
         if job._is_one_shot():
             why = "was made from a coroutine object, or gives up its arguments: make it from the function"
         elif job._is_ready():
-            why = "is a service, and has said that it is ready"
+            why = "is a service, and has reported that it is ready"
         elif worker not in self._run.workers.alive:
-            why = "is a clean-up job, and waits for nothing"
+            why = "is a clean-up job, and does not wait"
         if why is None:
             return None
         add_note(failure, f"{job.label!r} cannot be called again after it was throttled: it {why}")

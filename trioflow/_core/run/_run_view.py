@@ -1,4 +1,4 @@
-"""`RunView`: a run that is under way, as views and instruments see it."""
+"""`RunView`: a read-only view of a run in progress, for views and instruments."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ if TYPE_CHECKING:
 
 @final
 class RunView:
-    """A run that is under way, to look at; see `current_run`."""
+    """A read-only view of a run in progress; see `current_run`."""
 
     __slots__ = ("_run",)
 
-    def __init__(self, run: Any) -> None:  # a `Run`, whose type is no part of what users see
+    def __init__(self, run: Any) -> None:  # a `Run`, which is not public
         self._run: Final[Run] = run
 
     @property
     def clock(self) -> Callable[[], float]:
-        """Returns the time now, in seconds: on the clock of `job.started_at`."""
+        """The clock of `job.started_at`: returns the time now, in seconds."""
         return self._run.clock
 
     @property
     def phase(self) -> RunPhase:
-        """How far it is: being checked, being prepared, running, draining or stopping."""
+        """Its phase: checking, preparing, running, draining or stopping."""
         return self._run.phase
 
     @property
     def reason(self) -> StopReason | None:
-        """Why it stops; None while it is not yet known how it will end."""
+        """The reason of its stop; None while that is open."""
         return self._run.reason
 
     @property
     def window(self) -> int | None:
-        """The most jobs that its window ever lets run at once; None for no limit. Now it is `scheduler.window_size`."""
+        """The most jobs that its window ever lets run; None for no limit. See also `scheduler.window_size`."""
         return self._run.slots
 
     @property
@@ -47,7 +47,7 @@ class RunView:
 
     @property
     def tokens_taken(self) -> int | None:
-        """How many tokens of its limiter are taken, by whomever; None if its window is not a limiter."""
+        """The number of taken tokens of its limiter, by any user; None if its window is not a limiter."""
         limiter: Any = self._run.workers.limiter
         return None if limiter is None else limiter.borrowed_tokens
 
@@ -58,6 +58,6 @@ class RunView:
 
 
 def current_run(scheduler: BaseScheduler) -> RunView | None:
-    """Return the run of a scheduler that is under way; None if it is not running."""
+    """Return a view of the run in progress of a scheduler; None if it is not running."""
     run = scheduler._run
     return None if run is None else RunView(run)

@@ -1,4 +1,4 @@
-"""What jobs share during an outermost run: made when first needed, and closed when all jobs have been shut down."""
+"""Objects that jobs share during an outermost run: made on demand, and closed when all jobs have been shut down."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class SharedResource(Protocol):
-    """Something that a run holds for its jobs until it ends."""
+    """An object that a run holds for its jobs until it ends."""
 
     async def close(self) -> None:
         """Release it. The call is shielded, but cancelled after the outermost scheduler's `shutdown_timeout`."""
@@ -26,7 +26,7 @@ R = TypeVar("R", bound=SharedResource)
 
 
 class SharedResources:
-    """What the jobs of one outermost run share, including those of nested runs."""
+    """The shared objects of one outermost run, including those of nested runs."""
 
     __slots__ = ("_made", "_run")
 
@@ -35,20 +35,20 @@ class SharedResources:
         self._made: Final[dict[Any, SharedResource]] = {}
 
     def get(self, key: object, make: Callable[[Run], R]) -> R:
-        """Return what `make(run)` returned for the outermost run; it is called only the first time for a key."""
+        """Return the object that `make(run)` made for the outermost run; it is called only once for a key."""
         if key not in self._made:
             self._made[key] = make(self._run)
         return cast(R, self._made[key])
 
     async def close(self, seconds: float | None) -> None:
-        """Close all resources within `seconds`, in the reverse order of their making; report what goes wrong."""
+        """Close all objects within `seconds`, in the reverse order of their making; report all faults."""
         run = self._run
         deadline = math.inf if seconds is None else run.clock() + seconds
         if not await run.backend.run_concurrently([partial(self._close_all)], deadline):
-            run.report(None, f"what the jobs shared was not closed within shutdown_timeout={seconds} s")
+            run.report(None, f"a shared object of the jobs was not closed within shutdown_timeout={seconds} s")
 
     async def _close_all(self) -> None:
-        async with contextlib.AsyncExitStack() as stack:  # calls each of them, even when the time is over
+        async with contextlib.AsyncExitStack() as stack:  # calls each of them, even after the deadline
             for resource in self._made.values():
                 stack.push_async_callback(self._close_one, resource)
             self._made.clear()
@@ -57,4 +57,4 @@ class SharedResources:
         try:
             await resource.close()
         except Exception as error:
-            self._run.report(None, f"closing what the jobs shared raised {in_one_line(error)}", error)
+            self._run.report(None, f"closing a shared object of the jobs raised {in_one_line(error)}", error)

@@ -1,13 +1,13 @@
-"""The slots of a window that no job needs now, lent to whoever can use them: to the compilers of a build, for example.
+"""Loans of slots that no job needs now: to the compilers of a build, for example.
 
-A lent slot is counted as one of a job is: a window of 8 has 8 slots for jobs and loans together. Jobs come first:
+A lent slot counts like that of a job: a window of 8 has 8 slots for jobs and loans together. Jobs take precedence:
 
 ```
-a job is ready, and no slot is free ──► take_back: what is not in use ──► the job starts
+a job is ready, and no slot is free ──► take_back: the unused ones ──► the job starts
 no job is ready, and a slot is free ──► offer: the borrower takes it
 ```
 
-What is in use stays lent until the borrower returns it.
+Slots in use stay lent until the borrower returns them.
 """
 
 from __future__ import annotations
@@ -22,28 +22,28 @@ if TYPE_CHECKING:
 
 
 class Borrower(Protocol):
-    """Whoever takes slots that no job needs now."""
+    """A borrower of slots that no job needs now."""
 
     def offer(self) -> None:
         """Take slots, by `SpareSlots.take`, if there is a use for them."""
         ...
 
     def take_back(self, number: int) -> None:
-        """Return up to so many slots that are not in use, by `SpareSlots.give_back`, because jobs wait for them."""
+        """Return up to `number` unused slots, by `SpareSlots.give_back`, because jobs wait for them."""
         ...
 
     def unused(self) -> int:
-        """Return how many of the slots that it has could be taken back now."""
+        """Return how many of its slots could be taken back now."""
         ...
 
 
 class SpareSlots(Protocol):
-    """The slots of one window, as a borrower sees them. All of it is for the event loop alone."""
+    """The slots of one window, for a borrower. All of it is for the event loop alone."""
 
     borrower: Borrower | None
-    """Whoever borrows them."""
+    """The borrower of these slots."""
     lent: int
-    """How many slots are lent."""
+    """The number of lent slots."""
 
     @property
     def style(self) -> Any:
@@ -52,16 +52,16 @@ class SpareSlots(Protocol):
 
     @property
     def total(self) -> int:
-        """How many slots there are, at most, with those of jobs."""
+        """The total number of slots, those of jobs included."""
         ...
 
     @property
     def is_shared(self) -> bool:
-        """Whether others than the jobs of this run may wait for slots, and nothing says so when they do."""
+        """Whether others besides the jobs of this run may wait for slots without notice."""
         ...
 
     def wanted(self) -> int:
-        """Return for how many slots somebody waits now."""
+        """Return how many slots are waited for now."""
         ...
 
     def take(self) -> bool:
@@ -69,23 +69,23 @@ class SpareSlots(Protocol):
         ...
 
     def give_back(self, number: int) -> None:
-        """Return slots. Whoever waits for them is told by `tell`."""
+        """Return slots; `tell` then starts the jobs that wait."""
         ...
 
     def tell(self) -> None:
-        """Let ready jobs start in the slots that were given back."""
+        """Start ready jobs in the slots that were given back."""
         ...
 
     def call_at(self, when: float, function: Callable[[], None], /) -> Callable[[], None]:
-        """Call `function()` when the clock of the run shows `when`; return what prevents the call."""
+        """Call `function()` when the run's clock shows `when`; return a function that cancels the call."""
         ...
 
 
 class CountedSlots:
-    """The slots of a window that is counted; see `SpareSlots`.
+    """The slots of a counted window; see `SpareSlots`.
 
     Args:
-        workers: those who know the window.
+        workers: the workers of the window.
         style: the option of the scheduler by which slots are lent.
 
     """
@@ -108,7 +108,7 @@ class CountedSlots:
 
     def wanted(self) -> int:
         workers, jobs = self._workers, self._workers._queue.jobs
-        # Whether there are any is asked first: of those that need resources, their number says what was found last.
+        # First whether there are any: with needs, the length holds only the result of the last look.
         return len(jobs) if workers.free <= 0 and workers.may_start() and jobs else 0
 
     def take(self) -> bool:
@@ -132,7 +132,7 @@ class CountedSlots:
 
 
 class LimiterSlots(CountedSlots):
-    """The same, for a window that is a limiter, which others use too."""
+    """The same for a window that is a limiter, which others use too."""
 
     __slots__ = ("_backend", "_limiter", "_tokens")
 
@@ -144,7 +144,7 @@ class LimiterSlots(CountedSlots):
 
     @property
     def is_shared(self) -> bool:
-        """Nothing says that somebody else has begun to wait for a limiter."""
+        """A limiter does not report that others begin to wait for it."""
         return True
 
     def wanted(self) -> int:
@@ -166,7 +166,7 @@ class LimiterSlots(CountedSlots):
 
 
 class LendingWorkers(Workers):
-    """The workers of a run whose scheduler lends slots on; see the head of this file."""
+    """The workers of a run whose scheduler lends slots; see the top of this file."""
 
     tells_starts = True
 
@@ -177,7 +177,7 @@ class LendingWorkers(Workers):
 
     @property
     def lent(self) -> int:
-        """How many slots are lent on."""
+        """The number of lent slots."""
         return self.spare.lent
 
     def may_start(self) -> bool:
@@ -185,7 +185,7 @@ class LendingWorkers(Workers):
         return not self._run.starts_no_more
 
     def ensure_searcher(self) -> None:
-        """As always; before that, slots are taken back for jobs that are ready, and afterwards others are offered."""
+        """Take slots back for ready jobs, ensure a searcher, and then offer free slots."""
         borrower = self.spare.borrower
         if borrower is not None and not self.searchers and (number := self.spare.wanted()):
             borrower.take_back(number)
@@ -193,12 +193,12 @@ class LendingWorkers(Workers):
         self._offer()
 
     def note_start(self) -> None:
-        """As always; then offer what was kept for this job while it was ready."""
+        """Record the start, and then offer the slots kept for this job while it was ready."""
         super().note_start()
         self._offer()
 
     def has_free_slot(self) -> bool:
-        """Return whether one more job could start now; slots that are lent, but not in use, are as good as free."""
+        """Return whether one more job could start now; slots that are lent, but unused, count as free."""
         borrower = self.spare.borrower
         return super().has_free_slot() or (borrower is not None and self.may_start() and borrower.unused() > 0)
 
@@ -208,7 +208,7 @@ class LendingWorkers(Workers):
 
 
 def spare_slots(run: Run | None) -> SpareSlots | None:
-    """Return the slots that are lent to jobs of a run: those of the nearest scheduler around them that lends any."""
+    """Return the slots lent to jobs of a run: those of the nearest enclosing scheduler that lends any."""
     while run is not None:
         if isinstance(run.workers, LendingWorkers):
             return run.workers.spare

@@ -1,6 +1,6 @@
-"""Which ready job of a run starts first: chooses the order, and puts jobs that are added later into it.
+"""The order in which the ready jobs of a run start: its choice, and the places of jobs that are added later.
 
-If jobs need resources, it also says where these are found. What a user's policy raises is kept here until the run may
+If jobs have needs, it also sets up their admission. An exception of a user's policy is kept here until the run may
 end: a job that is just becoming ready is in no queue yet, where the end of the run would find it.
 """
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 
 def may_need_order(run: Run) -> bool:
-    """Return whether the ready jobs of a run may have to start in another order than that in which they became ready.
+    """Return whether the ready jobs of a run may need another order than that in which they became ready.
 
-    For most small runs the answer is no: they have no `StartOrder`.
+    Most small runs do not, and have no `StartOrder`.
     """
     members, policy = run.members, run.scheduler._policy
     if members.demanding or members.nested or not isinstance(policy, str) or run.scheduler._knows_durations():
@@ -46,10 +46,10 @@ class StartOrder:
         self._policy: Final = _policy_validation.for_run(run.scheduler._policy, self._note_fault)
         self._members: Final = run.members
         self._jobs: Final = run.queue.jobs
-        # How long the nested schedulers take, for which nobody says so but their own jobs.
+        # The durations of nested schedulers that follow only from their own jobs.
         self._inside: Final[dict[BaseScheduler, float]] = {}
         self._shares: AdmissionQueue | None = None
-        # What a user's policy has raised first, with the job that it was asked about.
+        # The first exception of a user's policy, with the job whose key it computed.
         self._fault: tuple[AbstractJob[Any], BaseException] | None = None
 
     def prepare(self) -> Iterator[None]:
@@ -62,7 +62,7 @@ class StartOrder:
         yield from self._choose(requirements, members.behind)
 
     def note_new(self, jobs: list[AbstractJob[Any]]) -> None:
-        """Give jobs that were added together to the running scheduler their places in the order."""
+        """Put jobs that were added together to the running scheduler into the order."""
         ranked = self._jobs if isinstance(self._jobs, HeapQueue) else None
         if ranked is None and all(job._demand is None for job in jobs):
             return
@@ -78,18 +78,18 @@ class StartOrder:
             ranked.order.note_new(jobs, known, self._members.waits_for)
 
     def detach(self) -> None:
-        """Give up the run, which is over."""
+        """Release the run, which is over."""
         if self._shares is not None:
             self._shares.detach()
 
     def _note_fault(self, job: AbstractJob[Any], error: BaseException) -> None:
-        """End the run because of what a user's policy has raised, as soon as the job is in its queue."""
+        """End the run because of an exception from a user's policy, as soon as the job is in its queue."""
         if self._fault is None:
             self._fault = job, error
             self._run.backend.caller()(self.check)
 
     def check(self) -> None:
-        """End the run if a user's policy has raised something."""
+        """End the run if a user's policy has raised an exception."""
         if self._fault is None or self._run.stopping:
             return
         job, error = self._fault
@@ -100,12 +100,12 @@ class StartOrder:
             return
         policy = f"the policy {_policy_validation.name_of_policy(self._scheduler.policy)} of {self._scheduler.label!r}"
         if not isinstance(failure, Exception):
-            failure = _errors.JobCancelled(f"{policy} raised a cancellation that nobody asked for")
-        add_note(failure, f"raised by {policy}, asked for the key of {job.label!r}")
+            failure = _errors.JobCancelled(f"{policy} raised a cancellation that was not requested")
+        add_note(failure, f"raised by {policy} in the key of {job.label!r}")
         self._run.fail(failure, job, f"{policy} has no key for {job.label!r}, so the run ends")
 
     def _choose(self, requirements: Requirements, in_order: bool) -> Iterator[None]:
-        """Choose the order; `in_order` says that each member stands behind all that it waits for."""
+        """Choose the order; with `in_order` each member comes after all that it waits for."""
         scheduler, members = self._scheduler, self._members
         demands = [demand for job in members.demanding if (demand := job._demand) is not None]
         known = self._known(scheduler) if self._policy.effective_policy(True).needs_durations else {}
@@ -132,25 +132,25 @@ class StartOrder:
             self._jobs.rank_by(order)
 
     def _known(self, scheduler: BaseScheduler) -> dict[AbstractJob[Any], float]:
-        """Return the expected durations of the members of a scheduler, as far as they are known."""
-        said = scheduler._expected_durations()
+        """Return the known expected durations of the members of a scheduler."""
+        own = scheduler._expected_durations()
         if not self._inside:
-            return said
+            return own
         inside: dict[AbstractJob[Any], float] = {
             nested: self._inside[nested] for nested in scheduler._members.nested if nested in self._inside
         }
-        return {**inside, **said}
+        return {**inside, **own}
 
     def _look_inside(self) -> Iterator[None]:
-        """Find how long nested schedulers take if nobody says so: as long as the longest path through their jobs."""
+        """Compute the unknown durations of nested schedulers: each takes the longest path through its jobs."""
         learned = self._scheduler._knows_durations()
         found: list[BaseScheduler] = list(self._members.nested)
-        for nested in found:  # each after the one that it is in
+        for nested in found:  # each after its enclosing scheduler
             found.extend(nested._members.nested)
         for nested in reversed(found):
             members = nested._members
             if not (learned or members.demanding or members.nested):
-                continue  # nobody says how long one of its jobs takes
+                continue  # no duration of its jobs is known
             known = self._known(nested)
             if known:
                 ranks = Ranks(known)

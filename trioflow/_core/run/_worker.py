@@ -1,7 +1,7 @@
-"""A worker: a task that runs one ready job after another. The engine's shortest path is here.
+"""A worker: a task that runs one ready job after another. The engine's hot path is here.
 
 Spawning a task costs ten times as much as a job. So a worker whose job has ended takes the next ready job itself, and
-another worker is needed only while a job waits for something. Still, each job must seem to have a task of its own:
+another worker is needed only while a job waits. Still, each job must seem to have a task of its own:
 
 - If a job has changed the task (a context variable, a scope left open, a cancellation), the worker retires, and a new
   one takes its place. A job that left something open has failed.
@@ -12,31 +12,31 @@ another worker is needed only while a job waits for something. Still, each job m
 spawn ──► take the next ready job ──► run it ──► settle it, count down its successors ──┐
               ▲     │ none                │ task changed                                │
               │     └──► park, or leave   └──► leave, and be replaced                   │
-              └── let others run, or park if enough of them do, if the turn is used up ◄┘
+              └── if the turn is used up: yield to the loop, or park if there are searchers ◄┘
 ```
 
-Four words, and what is always true of them:
+Four terms, and their invariants:
 
 - A **worker** is in `Workers.alive` from before its task is spawned until it leaves or parks. `job` is the job that it
   runs, or None. `has_slot` is True while it has one of the window's slots; only `Workers` changes it.
 - A **searcher** is a worker that will look at the ready queue without being called. Either it was spawned or woken and
-  has taken no job yet; or it lets others run, or waits at a gate, before it looks again. `Workers.searchers` is the
-  number of searchers:
-  - Whoever spawns or wakes a worker adds it to the number. A worker adds itself before it waits in `work`. It subtracts
+  has taken no job yet; or it yields to the loop, or waits at a gate, before it looks again. `Workers.searchers` is
+  their number:
+  - The code that spawns or wakes a worker counts it. A worker counts itself before it waits in `work`. It subtracts
     itself when it takes a job, parks or leaves.
   - A worker that waits in a limiter's queue is not counted (`Tokens`), because it cannot start a forever job, or a
     scheduler, while it waits.
-  - If the number is 0, nobody will look for a job without being called. So it must not be 0 when control returns to the
-    loop while there is a ready job that could start. Outside `work`, `ensure_searcher` is therefore called after
-    everything that makes a job ready or frees a slot. In `work`, a worker that takes a job and leaves others in the
+  - If the number is 0, no worker will look for a job without being called. So it must not be 0 when control returns to
+    the loop while there is a ready job that could start. Outside `work`, `ensure_searcher` is therefore called after
+    every event that makes a job ready or frees a slot. In `work`, a worker that takes a job and leaves others in the
     queue calls it, in case its own job blocks.
-- A **turn** is one round of the event loop. The workers share its time; `TimeSlice` decides which worker begins a new
-  one, and which have to queue until then.
+- A **turn** is one iteration of the event loop. The workers share its time; `TimeSlice` decides which worker begins a
+  new one, and which have to queue until then.
 - A worker **parks** when it may be needed again, but has found no job, or the turn is used up and enough others search.
   Its task then waits, without a slot and not as a searcher, until it is woken instead of a new one being spawned. A run
-  and those nested in it share their parked workers, if their context variables are the same: whichever needs a worker
-  first wakes it. Until then the worker belongs to the outermost of these runs, the `home` of the others, and is in its
-  `Workers.parked`.
+  and those nested in it share their parked workers, if their context variables are the same: the first run that needs
+  a worker wakes it. Until then the worker belongs to the outermost of these runs, the `home` of the others, and is in
+  its `Workers.parked`.
 """
 
 from __future__ import annotations
@@ -65,18 +65,18 @@ if TYPE_CHECKING:
 
 
 def needs_own_task(job: AbstractJob[Any]) -> bool:
-    """Return whether no other job may run in the task of a job, because its options or its context variables say so."""
+    """Return whether a job needs a task to itself, because of its options or its context variables."""
     limits, facts = job._limits, job._facts
     return (limits is not None and limits.own_task) or (facts is not None and facts.context is not None)
 
 
 TURN_SECONDS: Final = 0.001
 TURN_JOBS: Final = 200
-"""After this many jobs a worker lets others run, whatever the clock says: a virtual clock stands still meanwhile."""
+"""After this many jobs a worker yields to the loop, even if the clock, which may be virtual, stands still."""
 LEAST_IN_TURN: Final = 2
 MOST_IN_TURN: Final = 24
-"""How many workers, of all runs, wait for the same turn of the loop: if one job has used up the last turn, and if many
-workers have had their part of it."""
+"""The bounds for the number of workers, of all runs, that wait for the same turn: the least after one job has used up a
+turn, the most after many workers have had time in it."""
 
 
 class TimeSlice:
@@ -84,27 +84,27 @@ class TimeSlice:
 
     A worker that finds this time used up waits for the next turn of the loop. Then it begins a new `TimeSlice`, unless
     another worker that waited for the same turn of the loop has done so already. Otherwise each worker would take the
-    whole time for itself.
+    whole time.
 
     A worker need not wait if the loop has turned while the worker's own job was suspended, which its mark knows.
 
     Only `most` workers wait for the next turn of the loop, which wakes them all: twice as many as found time left in
-    the last turn. The others stand in the `line`. Whoever has waited lets the first ones of the line in; so while there
-    is a line, somebody waits. If all waited for each turn, a thousand would wake, and one job would use it up.
+    the last turn. The others queue in `line`. Each worker that has waited admits the first ones of the line; so while
+    there is a line, a worker waits. If all waited for each turn, a thousand would wake, and one job would use it up.
     """
 
     __slots__ = ("ends", "in_time", "line", "most", "number", "reports", "suspended", "waiting")
 
     def __init__(self, now: float, reports: ReportsOfThreads) -> None:
         self.number = 0
-        self.reports: Final = reports  # what jobs of all these runs report in other threads
+        self.reports: Final = reports  # of jobs of all these runs, from other threads
         self.ends = now + TURN_SECONDS
-        self.waiting = 0  # how many wait for the next turn of the loop
+        self.waiting = 0  # the workers that wait for the next turn of the loop
         self.most = MOST_IN_TURN
-        self.in_time = 0  # how many found time left in this turn
+        self.in_time = 0  # the workers that found time left in this turn
         self.line: Final[dict[Worker, None]] = {}
         # The code of functions that were suspended in the first turn of their last run, and so probably will be again:
-        # a few ready jobs of these get a worker each at once. A wrong guess costs a task for each.
+        # each of a few such ready jobs gets a worker immediately. A wrong guess costs a task for each.
         self.suspended: Final[weakref.WeakSet[CodeType]] = weakref.WeakSet()
 
     def begin(self, number: int, now: float) -> bool:
@@ -137,7 +137,7 @@ class TimeSlice:
         return number
 
     def admit_next(self, worker: Worker) -> None:
-        """Let a worker that stands in the line have the next turn."""
+        """Admit a queued worker to the next turn."""
         self._let_in(worker)
         worker.run.backend.wake(worker)
 
@@ -171,20 +171,20 @@ class Worker(WorkerTask):
         self.called_at, self.jobs_at_call, self.called_in_turn = now, jobs, run.turn.number
         self.job: AbstractJob[Any] | None = None
         self.shielded = False  # it runs a forever job, which ends after all others
-        # By `cancel()` of its job, because the job's time was over, or because the forever jobs have to end.
+        # By `cancel()` of its job, by the job's timeout, or because the forever jobs have to end.
         self.cancelled_alone = False
         self.ended_by_run = False  # because the forever jobs have to end
-        self.token: Any = None  # the limiter of which it has a token
+        self.token: Any = None  # the limiter whose token it has
 
     def note_call(self, now: float, jobs: int) -> None:
         """Record that the worker is spawned or woken now, in this turn.
 
-        So many jobs are ready then, or have been taken first by other newcomers.
+        The count `jobs` covers those that are ready, and those that other newcomers have taken first.
         """
         self.called_at, self.jobs_at_call, self.called_in_turn = now, jobs, self.run.turn.number
 
     def watches(self) -> Iterator[TimeLimit]:
-        """Yield what a sign of life of its job puts off: its own end, and those of schedulers around it."""
+        """Yield the limits that a sign of life of its job renews: its own, and those of enclosing schedulers."""
         facts = None if self.job is None else self.job._facts
         if facts is not None and facts.watch is not None:
             yield facts.watch
@@ -196,7 +196,7 @@ class Worker(WorkerTask):
             worker = worker.run.outer_worker
 
     def leave_unbegun(self) -> None:
-        """Leave, because the task was cancelled before its first step, so that `work` will not run."""
+        """Leave: the task was cancelled before its first step, so `work` will not run."""
         workers = self.run.workers
         if self in workers.alive:
             self.run.notice_cancellation(self)
@@ -211,14 +211,14 @@ class Worker(WorkerTask):
     async def work(self) -> None:
         """Run ready jobs until there are none left, or until a job has changed the task.
 
-        This is the hot loop, and therefore one long function: each call costs a tenth of what a job may cost. So three
-        parts of it repeat for the plainest jobs what methods do for all others. Who changes one changes the other:
+        This is the hot loop, and therefore one long function: each call costs up to a tenth of a job. So three parts
+        repeat for the plainest jobs what methods do for all others. Change both together:
 
         - (1), the start of a job, repeats `Run.begin`, which is for clean-up jobs.
-        - (2), the end of a job, repeats `Run.settle`. Jobs that have failed, have `RunExtras` (needs, a journal,
-          listeners, ...), are forever, or drop the results of their inputs take that.
-        - (3), in (2), repeats `RequirementCounts.release`, `Run.make_ready` and `Run.schedule`. Successors whose rule
-          does not simply hold, forever ones, and those that are not IDLE take these.
+        - (2), the end of a job, repeats `Run.settle`, which is for jobs that have failed, have `RunExtras` (needs, a
+          journal, listeners, ...), are forever, or drop the results of their inputs.
+        - (3), in (2), repeats `RequirementCounts.release`, `Run.make_ready` and `Run.schedule`, which are for
+          successors whose rule needs a closer look, forever ones, and those that are not IDLE.
 
         `tests/laws/test_shortest_path.py` compares both ways on random scenarios.
         """
@@ -231,9 +231,9 @@ class Worker(WorkerTask):
         value: Any
         error: BaseException | None
         mark: Any  # None if the task is cancelled before it has run a job
-        job: Any = None  # an AbstractJob; the shortest path also uses fields of Job
+        job: Any = None  # an AbstractJob; the hot path also uses fields of Job
         gone: Any = None
-        settled = 0  # how many jobs this worker has settled that `run.unsettled` still counts
+        settled = 0  # jobs settled here that `run.unsettled` still counts
         jobs_left = TURN_JOBS
         searching, used, called = True, False, True
         current.set(self)
@@ -251,12 +251,12 @@ class Worker(WorkerTask):
                 if not tainted:
                     workers.spawn_more(self, now)
                 while not tainted:
-                    # ---- let others run, if the turn is used up
+                    # ---- yield to the loop, if the turn is used up
                     if now > turn.ends or not jobs_left:
                         if used and now > turn.ends + BLOCKED_SECONDS and mark.stood_still():
                             run.failure_log.note_block(run, job, now)
                         if (used and mark.stood_still()) or not turn.begin(number, now):
-                            run.count_settled(settled)  # it may be long until the worker comes to it again
+                            run.count_settled(settled)  # it may be long until the worker returns here
                             settled = 0
                             if not searching:
                                 if workers.searchers >= workers.enough_searchers:  # enough others look for jobs
@@ -397,7 +397,7 @@ class Worker(WorkerTask):
                                         or successor._forever
                                         or successor._state is not IDLE
                                     ):
-                                        run.links.releasing = True  # what its rule may release has to queue
+                                        run.links.releasing = True  # jobs that its rule releases have to queue
                                         run.make_ready(successor)
                                         run.links.releasing = False
                                         if run.phase is STOPPING:
@@ -418,7 +418,7 @@ class Worker(WorkerTask):
                     workers.searchers -= searching
                     searching = False
                     workers.park(self)
-                    # A parked worker must keep neither what it has run nor the run.
+                    # A parked worker must keep neither its last job nor the run.
                     run = workers = scheduler = ready = forever_ready = released = gone
                     hooks = notify_start = notify_end = notify_scheduled = gone
                     await backend.park(self)
@@ -426,7 +426,7 @@ class Worker(WorkerTask):
                     tainted = not mark.intact()
                 elif (tainted or gated) and run.phase is not STOPPING:
                     run.notice_cancellation(self)
-        except BaseException as fault:  # an error in the engine itself: errors of jobs are settled above
+        except BaseException as fault:  # an error of the engine itself: errors of jobs are settled above
             self.run.abandon(self, fault)
         finally:
             workers = self.run.workers
@@ -435,11 +435,11 @@ class Worker(WorkerTask):
             if settled:
                 run.count_settled(settled)
             workers.leave(self)
-            # Whoever keeps an exception of a job may keep this frame too: it must not keep the run.
+            # A reference to a job's exception may keep this frame alive: it must not keep the run.
             self = run = workers = scheduler = mark = job = successors = successor = gone
 
     async def refuse_what_is_left_open(self) -> None:
-        """Raise an error if the job that has just returned left something open, or cancelled its own task."""
+        """Raise an error if the job that has just returned left a scope or group open, or cancelled its own task."""
         left, errors = await self.run.backend.isolation.close_left_open(self)
         if left is not None:
             open_still = RuntimeError(
@@ -452,7 +452,7 @@ class Worker(WorkerTask):
             raise _errors.JobCancelled("the job cancelled its own task: to end a job, call its cancel()")
 
     async def with_errors_of_what_is_left_open(self, error: BaseException) -> BaseException:
-        """Return what a job raised, together with the errors from what it left open."""
+        """Return the exception of a job, together with the errors from what it left open."""
         left, errors = await self.run.backend.isolation.close_left_open(self)
         if errors is None:
             return error

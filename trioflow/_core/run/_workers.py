@@ -1,6 +1,6 @@
-"""All workers of one run: how many there are, which slots or tokens they have, and who looks for the next job.
+"""The workers of one run: their number, their slots or tokens, and the search for the next job.
 
-The words worker, searcher, turn and park are defined in `_worker`, with what is always true of them.
+The terms worker, searcher, turn and park are defined in `_worker`, with their invariants.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
 UNLIMITED: Final = 1 << 60
 MIN_SEARCHERS: Final = 8
 MAX_SEARCHERS: Final = 24
-"""How many workers may begin to search in one turn of the loop: at first, and when many jobs have blocked. More would
-save turns. But all that they start goes on in the next turn, before any other task gets a chance; and with 16 at first,
+"""The most workers that may begin to search in one turn of the loop: at first, and when many jobs have blocked. More
+would save turns. But all jobs that they start resume in the next turn, before any other task; and with 16 at first,
 nested schedulers whose jobs do nothing cost a tenth more."""
 FEW_BLOCKED: Final = 64
 BLOCKED_PER_SEARCHER: Final = 8
 """Beyond FEW_BLOCKED, each group of this many blocked jobs allows one more searcher."""
 MANY_BACK: Final = 0.5
-"""If more than this part of the workers that were blocked have taken another job since a worker was spawned, the jobs
-do not block for long."""
+"""If more than this fraction of the blocked workers have taken another job since a worker was spawned, the jobs do not
+block for long."""
 MAX_PARKED: Final = 128
 
 
@@ -38,19 +38,20 @@ class Workers:
 
     Args:
         run: the run.
-        window: how many jobs may run at once: a number, an `Adaptive`, a limiter, or None for no limit.
+        window: the most jobs that may run at once: a number, an `Adaptive`, a limiter, or None for no limit.
 
     """
 
     tells_starts: ClassVar[bool] = False
-    """Whether `note_start` is called for each job in any case, not only where something has to be kept or given up."""
+    """Whether `note_start` is called for each job, not only where it has an effect."""
 
     def __init__(self, run: Run, window: Any) -> None:
         self._run = run
         self._queue: Final = run.queue
         self._given: Final = window
         self._size = window.minimum if isinstance(window, Adaptive) else window if isinstance(window, int) else None
-        # The number of free slots, if they are counted here: below 0 when the window has shrunk below what runs.
+        # The number of free slots, if counted here: below 0 when the window has shrunk below the number of running
+        # jobs.
         self.free: int = UNLIMITED if self._size is None else self._size
         # The window, if it is a limiter.
         self.limiter: Final = window if window is not None and self._size is None else None
@@ -59,33 +60,33 @@ class Workers:
         self.adapts: Final = isinstance(window, Adaptive)
         self.gated: Final = self.tells_starts or self.adapts or self.tokens is not None
         self.searchers = 0
-        # How many workers have begun to search since they were spawned or woken.
+        # The workers that have begun to search since they were spawned or woken.
         self.begun = 0
-        # If there are this many, a worker leaves rather than wait for the next turn to search.
+        # With this many, a worker leaves rather than wait for the next turn to search.
         self.enough_searchers: Final = 1 if self.gated else MIN_SEARCHERS
-        # If there are no more than these, one that begins to search looks whether more are needed.
+        # With no more than these, one that begins to search checks whether more are needed.
         self._few_searchers = MIN_SEARCHERS
         self.alive: Final[dict[Worker, None]] = {}
-        self.parked: Final[dict[Worker, None]] = {}  # here, not in a run around this one; they are not alive
+        self.parked: Final[dict[Worker, None]] = {}  # here, not in an enclosing run; they are not alive
         self.forever = 0
 
     @property
     def lent(self) -> int:
-        """How many slots are lent on, to the builds that jobs run."""
+        """The number of slots lent to the builds that jobs run."""
         return 0
 
     @property
     def slots(self) -> int | None:
-        """How many jobs the window lets run at once, at most; None for no limit."""
+        """The most jobs that the window lets run at once; None for no limit."""
         return slots(self._given)
 
     @property
     def size(self) -> int | None:
-        """How many jobs the window lets run at once now; None for no limit."""
+        """The present size of the window: the jobs that it lets run at once; None for no limit."""
         return slots(self._given) if self._size is None else self._size
 
     def resize(self, size: int) -> None:
-        """Let so many jobs run at once from now on. If more are running, workers leave when their jobs have ended."""
+        """Change the size of the window. If more jobs are running, workers leave when their jobs have ended."""
         assert self._size is not None
         more = size - self._size
         self.free += more
@@ -96,18 +97,18 @@ class Workers:
             self._queue.jobs.has_fewer_slots()
 
     def ensure_searcher(self) -> None:
-        """Spawn or wake workers, if a ready job could start and nobody is looking for one."""
+        """Spawn or wake workers if a ready job could start and there is no searcher."""
         if self.searchers or self._run.starts_no_more:
             return
         queue, tokens = self._queue, self.tokens
         ready = queue.jobs
         if tokens is not None and tokens.is_asked_for and not isinstance(ready, SharedQueue):
-            tokens.collect()  # no worker is needed for that; what needs resources is taken by workers alone
+            tokens.collect()  # without a worker; only workers admit jobs with needs
         if self.free > 0 and ready:
             # Wake as many parked workers as there are jobs for, because that costs little.
             home, most = self._run.home, MAX_SEARCHERS
             if home is not self._run or (home.workers.parked and is_scheduler(ready.first())):
-                most = 1  # other runs need the parked workers too, a nested scheduler those that are left
+                most = 1  # other runs need the parked workers too, and a nested scheduler the remaining ones
             number = max(1, min(len(ready), len(home.workers.parked), most))
             if number < len(ready) <= MAX_SEARCHERS and not self.gated and self._will_be_suspended(ready.first()):
                 number = len(ready)
@@ -118,12 +119,12 @@ class Workers:
             self._spawn(False, self._run.clock(), 0)
 
     def spawn_more(self, newcomer: Worker, now: float) -> None:
-        """Spawn or wake more workers, when a worker begins to search while the jobs of earlier ones have blocked.
+        """Spawn or wake more workers when one begins to search while the jobs of earlier ones have blocked.
 
         Jobs that block for long need a task each, and each turn of the loop has its price. So the more jobs have
-        blocked, the more workers may begin to search in one turn; several are called at once. Jobs that block only for
+        blocked, the more workers may begin to search in one turn; several are called together. Jobs that block only for
         a turn or two need few tasks. So no worker is called if many jobs were taken since `newcomer` was called, or if
-        that was long ago: turns are long when many jobs go on in each.
+        that was long ago: turns are long when many jobs resume in each.
         """
         searchers = self.searchers
         if searchers > self._few_searchers or self.gated or now > newcomer.called_at + TURN_SECONDS:
@@ -141,7 +142,7 @@ class Workers:
                 self._spawn_until(min(most, ready))
 
     def has_blocked(self) -> bool:
-        """Return whether a worker has begun a job that has not ended: asked between turns, that job has blocked."""
+        """Return whether a worker has begun a job that has not ended: between turns, that job has blocked."""
         return any(worker.job is not None for worker in self.alive)
 
     def learn(self, job: AbstractJob[Any]) -> None:
@@ -206,7 +207,7 @@ class Workers:
         return run.expects_ready_jobs()
 
     def park(self, worker: Worker) -> None:
-        """Make a worker one that is parked, in the home of the run."""
+        """Park a worker, in the home of the run."""
         run, home = self._run, self._run.home
         del self.alive[worker]
         if worker.has_slot:
@@ -218,7 +219,7 @@ class Workers:
         run.worker_left()
 
     def was_called(self, worker: Worker) -> bool:
-        """Return whether a worker that was parked was woken to search; otherwise it was cancelled, and has to leave."""
+        """Return whether a parked worker was woken to search; otherwise it was cancelled, and has to leave."""
         if worker not in self.parked:
             return True
         del self.parked[worker]
@@ -227,7 +228,7 @@ class Workers:
         return False
 
     def dismiss_parked(self) -> None:
-        """Wake all workers that are parked here, or stand in the line for a turn, so that they leave: the run ends."""
+        """Wake all workers that are parked here, or queue for a turn, so that they leave: the run ends."""
         run, line = self._run, self._run.turn.line
         while self.parked:
             self._wake(self.parked.popitem()[0])
@@ -236,13 +237,13 @@ class Workers:
                 run.turn.admit_next(worker)
 
     def detach(self) -> None:
-        """Give up the run, which is over. Other threads, such as a monitor's, may still read the numbers here."""
+        """Release the run, which is over. Other threads, such as a monitor's, may still read the numbers here."""
         if self.tokens is not None:
             self.tokens.detach()
         del self._run
 
     def leave(self, worker: Worker) -> None:
-        """Remove a worker, and let another one take its place if one is needed."""
+        """Remove a worker, and replace it if needed."""
         del self.alive[worker]
         self._run.group.forget(worker)
         if worker.has_slot:
@@ -251,12 +252,12 @@ class Workers:
             self.tokens.release(worker)
         self.forever -= worker.shielded
         self.ensure_searcher()
-        if self.adapts:  # the window may have shrunk before the worker has taken the job that others waited for
+        if self.adapts:  # the window may have shrunk before the worker took the job that others waited for
             self._queue.jobs.has_fewer_slots()
         self._run.worker_left()
 
     def give_back_slot(self, worker: Worker) -> None:
-        """Take back the slot that a worker has."""
+        """Take back the slot of a worker."""
         worker.has_slot = False
         self.free += 1
 
@@ -271,10 +272,10 @@ class Workers:
             self.ensure_searcher()
 
     def take(self, worker: Worker) -> AbstractJob[Any] | None:
-        """Take the next job that `worker` may run, if forever jobs are ready or it has no slot; None to let it leave.
+        """Take the next job that `worker` may run, if forever jobs are ready or it has no slot; None to leave.
 
         A forever job must not start before an ordinary job that became ready earlier and could start now. So a worker
-        without a slot gets one if one is free, and leaves if a worker that has a slot is about to look.
+        without a slot gets one if one is free, and leaves if a worker with a slot is about to look.
         """
         if not worker.has_slot:
             if self.free > 0:
@@ -293,7 +294,7 @@ class Workers:
         self._queue.push_first(job)
 
     async def next_job(self, worker: Worker, used: bool) -> AbstractJob[Any] | None:
-        """Return the next job of a worker of a gated run, when there is all that it needs; None to let it leave.
+        """Return the next job of a worker of a gated run, when it has all that it needs; None if it has to leave.
 
         Args:
             worker: a worker without a job.
@@ -307,12 +308,12 @@ class Workers:
         return self.take(worker)
 
     def note_start(self) -> None:
-        """Take in that a job of a gated run starts."""
+        """Record that a job of a gated run starts."""
         if self.tokens is not None:
             self.tokens.note_start()
 
 
 def _code_of(job: AbstractJob[Any]) -> CodeType | None:
-    """Return the code of what a job calls; None if that is not a Python function, or if the job is a scheduler."""
+    """Return the code of a job's function; None if that is not a Python function, or if the job is a scheduler."""
     called: Any = cast(Any, job)._function if job._called_in_frame else None if is_scheduler(job) else type(job).co_run
     return called.__code__ if type(called) is FunctionType else None

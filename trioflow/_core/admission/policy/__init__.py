@@ -1,1 +1,1 @@
-"""Policies: which of several ready jobs starts first; those that have names, and those of users."""
+"""Policies, which order the ready jobs: those with names, and those of users."""

@@ -1,4 +1,4 @@
-"""The policies that have names, and `RunPolicy`: what a run asks of any policy."""
+"""The policies with names, and `RunPolicy`: the interface of all policies for a run."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ NAMES: Final[tuple[PolicyName, ...]] = get_args(PolicyName)
 
 
 class RunPolicy(Policy):
-    """A policy as a run asks it."""
+    """A policy, as a run uses it."""
 
     needs_heap: ClassVar[bool] = True
     """Whether its order differs from that in which jobs become ready, which a plain queue keeps."""
     needs_durations: ClassVar[bool] = True
-    """Whether it asks for expected durations."""
+    """Whether it uses expected durations."""
     before_all: ClassVar[Any] = -math.inf
-    """What comes before all keys."""
+    """A key before all others."""
 
     def effective_policy(self, knows_durations: bool) -> RunPolicy:
-        """Return the policy to go by, given whether any expected duration is known."""
+        """Return the effective policy, given whether any expected duration is known."""
         return self
 
     @abstractmethod
     def keys(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], Any]:
-        """Return the keys of one run, as a function of the job: to call one function in place of two costs less."""
+        """Return the key function of one run: one call in place of two."""
         ...
 
     def key(self, job: AbstractJob[Any], outlook: Outlook) -> Any:
@@ -48,11 +48,11 @@ class Fifo(RunPolicy):
     needs_durations = False
 
     def keys(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], float]:
-        """Return the same for all."""
+        """Return one key for all."""
         return lambda job: 0.0
 
     def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
-        """Say when they became ready."""
+        """Return the rule."""
         return "first in, first out"
 
 
@@ -68,7 +68,7 @@ class CriticalPath(RunPolicy):
         return lambda job: -ranks[job]
 
     def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
-        """Say how long the path is."""
+        """Return the length of the path, in words."""
         return f"critical path: the longest path from {job.label!r} takes {outlook.rank(job):.4g} s"
 
 

@@ -1,4 +1,4 @@
-"""What a user may give as a policy: a name, or an object, which is checked early, and guarded in a run."""
+"""Users' policies: names, or objects, which are checked early, and guarded in a run."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 MEMBERS: Final = ("key", "needs_ranks", "reason")
 asking: Final[set[int]] = set()
-"""The threads in which a user's policy is being asked now."""
+"""The threads in which a user's policy is computing a key."""
 
 
 def checked(policy: Any, name: str, who: Who) -> PolicyName | Policy:
-    """Check the policy that a user gave for the scheduler called `who`, and return it.
+    """Check the policy of the scheduler called `who`, and return it.
 
     Raises:
         ValueError: it is text, but not the name of a policy.
-        TypeError: it is not an object that can be one.
+        TypeError: it is not an object with the members of a `Policy`.
 
     """
     what, choices = f"{name}={shown(policy)} of {_job_options.named(who)}", ", ".join(NAMES)
@@ -61,7 +61,7 @@ def _check_method(method: Any, what: str) -> None:
         raise TypeError(f"{what} is an async function: make it a plain one, which answers at once")
     try:
         signature = signature_of(method)
-    except (TypeError, ValueError):  # of some functions in C nothing is known
+    except (TypeError, ValueError):  # some functions in C have no signature
         return
     try:
         signature.bind(None, None)
@@ -70,10 +70,10 @@ def _check_method(method: Any, what: str) -> None:
 
 
 def refuse_in_policy(what: str) -> None:
-    """Refuse a call that comes from a policy, while a job is on its way into a queue.
+    """Reject a call from a policy, while a job is on its way into a queue.
 
     Raises:
-        RuntimeError: it does.
+        RuntimeError: the call comes from a policy.
 
     """
     if threading.get_ident() in asking:
@@ -81,17 +81,17 @@ def refuse_in_policy(what: str) -> None:
 
 
 def name_of_policy(policy: PolicyName | Policy) -> str:
-    """Return what people call a policy: its name, or the name of its class."""
+    """Return the name of a policy, or of its class."""
     return policy if isinstance(policy, str) else type(policy).__name__
 
 
 def for_run(policy: PolicyName | Policy, fail: Fail) -> RunPolicy:
-    """Return a policy as a run asks it; `fail` is called with what a user's policy raises, and ends the run."""
+    """Return a policy for a run; `fail` is called with the exceptions of a user's policy, and ends the run."""
     return NAMED[policy] if isinstance(policy, str) else SafePolicy(policy, fail)
 
 
 class SafePolicy(RunPolicy):
-    """A policy of a user's: whatever it does, each ready job gets into its queue, where the end of the run finds it."""
+    """A user's policy, guarded: each ready job gets into its queue despite errors, and the end of the run finds it."""
 
     before_all: ClassVar[Any] = ()  # all its keys are tuples, and this comes before any other
 
@@ -110,15 +110,15 @@ class SafePolicy(RunPolicy):
         asking.add(thread)
         try:
             return _as_tuple(self._policy.key(job, outlook))
-        except BaseException as error:  # the caller is about to put the job into a queue, where it must arrive
-            traceback = error.__traceback__  # whoever keeps the error must not keep this frame, and the run with it
+        except BaseException as error:  # the job must still get into its queue
+            traceback = error.__traceback__  # without this frame: keeping the error must not keep the run
             self._fail(job, error.with_traceback(traceback and traceback.tb_next))
             return ()
         finally:
             asking.discard(thread)
 
     def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
-        """Return the user's reason, or that it could not be had."""
+        """Return the user's reason, or the error of its `reason()`."""
         try:
             return str(self._policy.reason(job, outlook))
         except Exception as error:
@@ -132,11 +132,11 @@ def _as_tuple(key: Any) -> tuple[float, ...]:
 
 
 def _number(given: Any) -> float:
-    """Return a number of an own type as one of Python's, whose comparisons never fail.
+    """Convert a number of another type to a `float`, whose comparisons never fail.
 
     Raises:
         TypeError: it is not a number.
-        ValueError: it is not a number either: `nan` cannot be compared.
+        ValueError: it is `nan`, which cannot be compared.
 
     """
     if given.__class__ not in (float, int):

@@ -1,4 +1,4 @@
-"""What a run knows for its policy: how long its jobs take, and their ranks, the longest path from each to an exit.
+"""Expected durations and ranks, for the policy of a run; a rank is the longest path from a job to an exit.
 
 List scheduling by rank is due to Hu 1961 ("Parallel Sequencing and Assembly Line Problems"), for equal durations. Adam,
 Chandy and Dickson 1974 ("A Comparison of List Schedules for Parallel Processing Systems") found it within 5 % of the
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     Requirements = Callable[[AbstractJob[Any]], Iterable[AbstractJob[Any]]]
 
 USUAL_DURATION: Final = 1.0
-"""What a job counts as, in seconds, if no duration is known."""
+"""The duration of a job, in seconds, if none is known."""
 
 
 def usual(known: Iterable[float]) -> float:
-    """Return what a job counts as of which nothing is known: the median of the durations that are, in seconds.
+    """Return the duration for jobs with an unknown one: the median of the known ones, in seconds.
 
-    The module `statistics` would bring half of the standard library with it.
+    The module `statistics` would import half of the standard library.
     """
     ordered = sorted(known)
     if not ordered:
@@ -35,10 +35,10 @@ def usual(known: Iterable[float]) -> float:
 
 
 class Ranks:
-    """The ranks of the jobs of one scheduler, each found when the job is added.
+    """The ranks of the jobs of one scheduler, each computed when the job is added.
 
     Args:
-        known: the expected durations that are known, in seconds. Others count as the median of these, or as 1.
+        known: the known expected durations, in seconds. Others count as the median of these, or as 1.
 
     """
 
@@ -48,7 +48,7 @@ class Ranks:
         self.of: Final[dict[AbstractJob[Any], float]] = {}
 
     def find(self, jobs: list[AbstractJob[Any]], requirements: Requirements) -> Iterator[None]:
-        """Find the ranks of all jobs, given in topological order; yield where a pause is due. O(V + E)."""
+        """Compute the ranks of all jobs, in topological order; yield where a pause is due. O(V + E)."""
         return _graph_algorithms.finding_longest_paths(jobs, requirements, self._known, self._unknown, self.of)
 
     def longest(self) -> float:
@@ -56,18 +56,20 @@ class Ranks:
         return max(self.of.values())
 
     def find_new(self, jobs: list[AbstractJob[Any]], requirements: Requirements) -> None:
-        """Find the ranks of jobs that were added together; those of all others stay as they are. O(V + E)."""
+        """Compute the ranks of jobs that were added together; all others stay as they are. O(V + E)."""
         new = set(jobs)
-        order = _graph_algorithms.topological_order(jobs, lambda job: [one for one in requirements(job) if one in new])
+        order = _graph_algorithms.topological_order(
+            jobs, lambda job: [other for other in requirements(job) if other in new]
+        )
         for _ in self.find(order, requirements):
             pass
 
 
 class RunOutlook(Outlook):
-    """What a run knows of the jobs of its scheduler.
+    """The outlook of a run on the jobs of its scheduler.
 
     Args:
-        known: the expected durations that are known, in seconds.
+        known: the known expected durations, in seconds.
         ranks: the ranks of the jobs, if the policy needs them.
 
     """
@@ -80,13 +82,13 @@ class RunOutlook(Outlook):
         self.starts = 0
 
     def expected_duration(self, job: AbstractJob[Any]) -> float | None:
-        """Look it up."""
+        """Return the known duration, or None."""
         return self.known.get(job)
 
     def rank(self, job: AbstractJob[Any]) -> float:
-        """Look it up."""
+        """Return the rank."""
         if self.ranks is None:
-            raise RuntimeError("rank() is known only to a policy that says needs_ranks = True")
+            raise RuntimeError("rank() is known only to a policy with needs_ranks = True")
         try:
             return self.ranks.of[job]
         except KeyError:
