@@ -88,7 +88,8 @@ class Program:
         name, _, value = self.mark.partition("=")
         storage = str(folder / "storage")  # without it, Prefect keeps results where other runs find them
         homes = {"PREFECT_HOME": str(folder / "prefect"), "PREFECT_LOCAL_STORAGE_PATH": storage, "HOME": str(folder)}
-        quiet = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+        prefect = {"ANALYTICS_ENABLED": "false", "EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120"}
+        quiet = {f"PREFECT_SERVER_{name}": value for name, value in prefect.items()} | {"DO_NOT_TRACK": "1"}
         self.output = (folder / "printed").open("ab")
         self.process = subprocess.Popen(
             words,
@@ -160,6 +161,8 @@ def measure(way: Way, folder: Path) -> dict[str, float]:
     program = Program(way, python, folder / "fast", NAP="0")
     program.wait()
     times = [when for _, _, when in program.events()]
+    if not times:
+        raise ValueError(f"no job ran; see {program.folder / 'printed'}")
     found["overhead"] = (max(times) - min(times)) / 200 * 1e3
 
     start, peak = time.perf_counter(), 0.0
