@@ -13,14 +13,13 @@ import pytest
 
 import trioflow
 import trioflow.abc
-from trioflow import CommandJob, Journal, Monitor, Scheduler, SshNode
+from trioflow import CommandJob, Journal, Scheduler, SshNode
 from trioflow._core.api.journals import SaveName
 from trioflow.abc import AbstractJob, BackendName, JobserverStyle, OnTimeout, PolicyName, RunIf
 from trioflow.jobs.command._spawn_options import Leftovers, Pin
 from trioflow.jobs.ssh._nodes import OnUnreachable
 from trioflow.journal._journal import Durable
 from trioflow.view.graph._style import Direction
-from trioflow.view.monitor._job_choice import Nested
 
 from ..places import ROOT
 
@@ -62,7 +61,6 @@ CHOICES = [
     (Leftovers, CommandJob),
     (OnUnreachable, SshNode),
     (Direction, Scheduler.graph),
-    (Nested, Monitor),
 ]
 """The names that an option may have, and what describes the option."""
 

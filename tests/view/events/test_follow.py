@@ -100,7 +100,7 @@ def test_a_picture_from_events_is_that_of_the_run(virtual: Virtual) -> None:
         assert monitor._run is not None
         for line in events._changed():  # in real time it would have been looked at twice a second
             events._put(line)
-        live.append(Pictures(monitor._run, Symbols(), "auto").draw(100, 30))
+        live.append(Pictures(monitor._run, Symbols()).draw(100, 30))
 
     virtual(run_with, busy_scenario(look), monitor, events)
     told = Monitor(file=io.StringIO())
@@ -112,7 +112,7 @@ def test_a_picture_from_events_is_that_of_the_run(virtual: Virtual) -> None:
         follower.feed(line.encode())
     assert told._run is not None
     follower._at = 2.5
-    shown = Pictures(told._run, Symbols(), "auto").draw(100, 30)
+    shown = Pictures(told._run, Symbols()).draw(100, 30)
     follower.leave()
     assert shown == live[0]
     assert len(shown) > 10

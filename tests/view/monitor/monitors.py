@@ -80,9 +80,9 @@ def drawn(monitor: Monitor, columns: int = 80, height: int = 24) -> list[str]:
     return ["".join(text for text, _ in line).rstrip() for line in lines]
 
 
-def watched(*jobs: Any, label: str = "run", nested: Any = "auto", **options: Any) -> tuple[Scheduler, Monitor]:
+def watched(*jobs: Any, label: str = "run", **options: Any) -> tuple[Scheduler, Monitor]:
     """Return a scheduler of these jobs, and the monitor that watches it on a terminal."""
-    monitor = Still(file=Terminal(), nested=nested)
+    monitor = Still(file=Terminal())
     return Scheduler(*jobs, label=label, instruments=[monitor], **options), monitor
 
 

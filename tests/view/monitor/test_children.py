@@ -92,9 +92,9 @@ def test_unfinished_lines_are_kept_apart_and_tagged(session: Callable[..., Sessi
     run(Job(halves, "y", label="y"), inner, program, *processes, printing, child, tag=True)
     """
     lines = above(session(HEAD + code, lines=40, columns=80).end())
-    parts = [f"{job}{line}" for job in ("in / x: x", "y: y") for line in (" one", " two")]
+    parts = [f"{job}{line}" for job in ("in/x: x", "y: y") for line in (" one", " two")]
     parts += [f"{name}: {line}" for name in "pqr" for line in (f"{name} whole", "error")]
-    others = ["in / x: no end", "y: no end", "c: command", "s: in process", "nobody"]
+    others = ["in/x: no end", "y: no end", "c: command", "s: in process", "nobody"]
     assert sorted(lines) == sorted([*parts, *others])
 
 

@@ -56,13 +56,13 @@ def test_lines_where_it_is_no_terminal(virtual: Virtual, monkeypatch: pytest.Mon
     lines = lines_of(log)
     assert lines[0] == "run: 4 jobs"
     assert sorted(lines[1:-1]) == [
-        "FAILED    inner / b  1.0 s  OSError: broken",
+        "FAILED    inner/b  1.0 s  OSError: broken",
         "ended     s  2.0 s",
         "ended     watch  2.0 s",
         "ready     s",
         "start     a",
         "start     inner",
-        "start     inner / b",
+        "start     inner/b",
         "start     s",
         "start     watch",
         "succeeded a  2.0 s",
@@ -114,8 +114,6 @@ def test_what_is_no_option() -> None:
     """Each bad argument is an error that says what to give."""
     with pytest.raises(TypeError, match="not a stream"):
         Monitor(file=42)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="choose one of auto, open, folded"):
-        Monitor(nested="half")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"from 0\.1 to 60"):
         Monitor(refresh_per_second=1000)
     with pytest.raises(TypeError, match="number"):

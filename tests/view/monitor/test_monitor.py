@@ -65,7 +65,7 @@ def test_nested_schedulers_are_open(virtual: Virtual) -> None:
     scheduler.add(eye)
     virtual(scheduler.co_run)
     assert jobs_only(lines) == [
-        "   ▸    4 s  inner  2/3, 1 failed",
+        "   ✗    4 s  inner  1 ✓  1 ✗  1 ▸",
         "   ✓  1.0 s    x",
         "   ✗  2.0 s    y    OSError: broken",
         "   ▸    4 s    z",
@@ -73,40 +73,45 @@ def test_nested_schedulers_are_open(virtual: Virtual) -> None:
     ]
 
 
-def test_nested_schedulers_are_folded(virtual: Virtual) -> None:
-    """On request they have one line, and the failures inside them lines below, with where they happened."""
-    inner = Scheduler(Job(nap, 1, label="x"), Job(fail, 2, label="y"), Job(nap, 9, label="z"), label="inner")
-    scheduler, monitor = watched(inner, Job(nap, 1, label="after", required=inner), nested="folded")
-    eye, lines = look(monitor, 4)
+def test_where_there_is_no_room_nested_schedulers_are_folded(virtual: Virtual) -> None:
+    """They are open around jobs that run or have failed; each has the counts of its jobs and the worst symbol."""
+    groups = [Scheduler(*(Job(nap, 1, label=f"a{number}") for number in range(20)), label="A")]
+    groups += [
+        Scheduler(*(Job(nap, 3, label=f"{name}{n}") for n in range(20)), label=name, jobs_window=2) for name in "BC"
+    ]
+    groups[1].add(Job(fail, 1, label="bad", priority=1))
+    scheduler, monitor = watched(*groups, Job(nap, label="after", required=groups))
+    eye, lines = look(monitor, 2)
     scheduler.add(eye)
     virtual(scheduler.co_run)
     assert jobs_only(lines) == [
-        "   ▸    4 s  inner      2/3, 1 failed",
+        "   ✓  1.0 s  A      20 ✓",
+        "   ✗    2 s  B      1 ✗  2 ▸  18 ·",
+        "   ▸    2 s    B0",
+        "   ▸    1 s    B1",
+        "   ✗  1.0 s    bad  OSError: broken",
+        "   ▸    2 s  C      2 ▸  18 ·",
+        "   ▸    2 s    C0",
+        "   ▸    2 s    C1",
         "   ·         after",
-        "   ✗  2.0 s  inner / y  OSError: broken",
     ]
 
 
-def test_where_there_is_no_room_they_fold_by_themselves(virtual: Virtual) -> None:
-    """Then the jobs that run inside stand below, and the rest is counted."""
-    groups = [
-        Scheduler(*(Job(nap, 3, label=f"{name}{number}") for number in range(20)), label=name, jobs_window=2)
-        for name in "AB"
-    ]
-    scheduler, monitor = watched(*groups)
-    eye, lines = look(monitor, 1)
+def test_schedulers_without_room_are_counted(virtual: Virtual) -> None:
+    """Those with failures and running jobs come first; the jobs of the others are in the last line."""
+    groups = [Scheduler(*(Job(nap, 9) for _ in range(4)), label=f"G{number}", jobs_window=1) for number in range(30)]
+    scheduler, monitor = watched(*groups, jobs_window=2)
+    eye, lines = look(monitor, 1, height=10)
     scheduler.add(eye)
     virtual(scheduler.co_run)
-    groups_first, inside = jobs_only(lines)[:2], jobs_only(lines)[2:]
-    assert [*groups_first, *sorted(inside, reverse=True)] == [
-        "   ▸    1 s  A        0/20",
-        "   ▸    1 s  B        0/20",
-        "   ▸    1 s  B / B1",
-        "   ▸    1 s  B / B0",
-        "   ▸    1 s  A / A1",
-        "   ▸    1 s  A / A0",
-        "             … and 36 waiting",
+    assert [line.strip() for line in jobs_only(lines)][:5] == [
+        "▸    1 s  G0        1 ▸  3 ·",
+        "▸    1 s    nap(9)",
+        "▸    1 s  G1        1 ▸  3 ·",
+        "▸    1 s    nap(9)",
+        "◦         G2        4 ·, no free slot",
     ]
+    assert jobs_only(lines)[-1].strip() == "… and 108 waiting"
 
 
 def test_too_many_jobs(virtual: Virtual) -> None:
@@ -188,7 +193,7 @@ def test_what_runs_beside_is_apart(virtual: Virtual) -> None:
         "   ▸    4 s  job",
         "   ∞    5 s  soon   ready",
         "   ∞    5 s  late   starting",
-        "   ∞    5 s  watch  0/1",
+        "   ∞    5 s  watch  1 ▸",
     ]
 
 
@@ -234,6 +239,6 @@ def test_jobs_added_while_it_runs_appear(virtual: Virtual) -> None:
     assert jobs_only(lines) == [
         "   ✓  1.0 s  grow",
         "   ▸    2 s  new",
-        "   ▸    2 s  nested  0/1",
+        "   ▸    2 s  nested  1 ▸",
         "   ▸    2 s    deep",
     ]

@@ -6,7 +6,6 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 import anyio
-import pytest
 
 from trioflow import Job, Monitor, Scheduler, Service
 from trioflow.view.text._symbols import width
@@ -46,13 +45,12 @@ def test_the_picture_touches_only_what_it_shows(virtual: Virtual) -> None:
     assert draws.raised_exception() is None
 
 
-@pytest.mark.parametrize("nested", ["open", "folded", "auto"])
-def test_no_size_is_too_small(virtual: Virtual, nested: str) -> None:
+def test_no_size_is_too_small(virtual: Virtual) -> None:
     """No line is wider than the terminal, no picture higher, whatever the labels are."""
     labels = ["plain", "漢字の長いラベル" * 5, "tab\tand\x1b[31mred\nlines", "x" * 300]
     jobs = [Job(fail if number % 3 else nap, 1, label=label) for number, label in enumerate(labels * 5)]
     inner = Scheduler(*jobs, Job(nap, 9, label=labels[1]), label=labels[3])
-    scheduler, monitor = watched(inner, Service(serve, label=labels[1]), label=labels[1], nested=nested)
+    scheduler, monitor = watched(inner, Service(serve, label=labels[1]), label=labels[1])
 
     async def draw() -> None:
         await anyio.sleep(3)
@@ -121,9 +119,9 @@ def test_background_jobs_have_the_lines_that_others_leave_free(virtual: Virtual)
 
 
 def test_a_label_that_is_too_long_keeps_its_end(virtual: Virtual) -> None:
-    """There numbers stand; what says where a job is nested gives way before the label does."""
+    """There numbers stand."""
     inner = Scheduler(Job(nap, 9, label="verify the checksum of number 17"), label="amsterdam")
-    scheduler, monitor = watched(inner, *(Job(nap, 9) for _ in range(30)), nested="open")
+    scheduler, monitor = watched(inner, *(Job(nap, 9) for _ in range(30)))
     seen: list[str] = []
 
     async def draw() -> None:
@@ -134,7 +132,7 @@ def test_a_label_that_is_too_long_keeps_its_end(virtual: Virtual) -> None:
     scheduler.add(Job(draw, forever=True))
     virtual(scheduler.co_run)
     assert seen == [
-        "▸    1 s  amsterdam / verify the checksum of number 17",
-        "▸    1 s  amst… verify the checksum of number 17",
+        "▸    1 s    verify the checksum of number 17",
+        "▸    1 s    verify the checksum of number 17",
         "▸    1 s  verify the chec…mber 17",
     ]

@@ -1,10 +1,11 @@
 """Which jobs a monitor shows, and where, in a terminal of a given height.
 
-If all jobs fit, each has its line. If not, the running ones come first, then failures, then forever jobs ("beside"),
-and the rest are counted. Nested schedulers are open (their jobs have lines) or folded (only the scheduler has one).
+If all jobs fit, each has its line. If not, nested schedulers are folded to one line each, with the counts of their
+jobs, and open only around jobs that run or have failed. Without nested schedulers, the running jobs come first, then
+failures, then forever jobs ("beside"), and the rest are counted.
 
-A picture is calm: a running job keeps its line, and when it has ended, the line shows that until another job takes its
-place. So the picture grows, and never shrinks or shifts because a job has ended.
+A picture is calm: the line of a running job is kept, and when it has ended, the line shows that until another job takes
+its place. So the picture grows, and never shrinks because a job has ended.
 """
 
 from __future__ import annotations
@@ -14,14 +15,12 @@ import contextlib
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
 
 from ..._core.api.views import JobState
 from ..text._symbols import Symbols
-from ._model import Model, in_listing_order
+from ._model import JobCounts, Model, in_listing_order
 from ._records import JobRecord, SchedulerRecord
-
-Nested = Literal["auto", "open", "folded"]
 
 FAILURES: Final = 3
 """Failures get up to a third of the lines."""
@@ -54,73 +53,131 @@ class ChosenJobs:
 class JobChoice:
     """The arrangement of one run's jobs; it remembers which job has which line."""
 
-    def __init__(self, model: Model, nested: Nested) -> None:
+    def __init__(self, model: Model) -> None:
         self._model: Final = model
-        self._nested: Final = nested
-        self._listed: Final[
-            dict[int | None, tuple[int, list[JobRow]]]
-        ] = {}  # with the edition of the model that it shows
+        self._listed: tuple[int, list[JobRow]] = (-1, [])  # with the edition of the model that it shows
+        # By scheduler: the places of its members in the listing, with the edition.
+        self._places: Final[dict[SchedulerRecord, tuple[int, dict[JobRecord, int]]]] = {}
         self._slots: list[JobRecord] = []
 
     def rows(self, height: int) -> ChosenJobs:
         """Return what to show in `height` lines."""
         beside = list(self._model.beside)
-        room = height - len(beside)
         if self.fits(height):
-            return ChosenJobs(self._listing(None), beside=[JobRow(job) for job in beside])
+            return ChosenJobs(self._listing(), beside=[JobRow(job) for job in beside])
         if self._model.ended is not None:
             return self._last()
-        folded = self._folded(height, room)
-        if folded is not None and self._nested == "folded":
-            return self._with_failures(folded, room, beside)
-        return self._chosen(folded or [], height, beside)
+        if any(not nested.forever for nested in list(self._model.root.nested)):
+            return self._tree(height, beside)
+        return self._chosen(height, beside)
 
     def fits(self, height: int) -> bool:
         """Return whether each job has its line."""
-        return self._nested != "folded" and self._number_open() <= height - len(self._model.beside)
+        return self._number_open() <= height - len(self._model.beside)
 
     # ---- in listing order
 
     def _number_open(self) -> int:
         return sum(tally.rows for tally in list(self._model.tallies.values()) if not tally.is_apart)
 
-    def _listing(self, depth: int | None) -> list[JobRow]:
-        edition, rows = self._listed.get(depth, (-1, []))
+    def _listing(self) -> list[JobRow]:
+        edition, rows = self._listed
         if edition != self._model.edition:
             edition = self._model.edition
-            rows = [JobRow(job, deep) for job, deep in in_listing_order(self._model, depth)]
-            self._listed[depth] = edition, rows
+            rows = [JobRow(job, depth) for job, depth in in_listing_order(self._model)]
+            self._listed = edition, rows
         return rows
 
-    def _folded(self, height: int, room: int) -> list[JobRow] | None:
-        """Return a row for each member of the outermost scheduler, if that is wanted and they fit."""
-        if self._nested == "open" or all(nested.forever for nested in list(self._model.root.nested)):
-            return None
-        if self._model.tally.rows > (room if self._nested == "folded" else height // 2):
-            return None
-        return self._listing(0)
+    def _place(self, job: JobRecord) -> tuple[int, ...]:
+        """Return the places in the listing of the schedulers around a job, from the outside in, and its own."""
+        found: list[int] = []
+        for outer in job.outwards():
+            edition, places = self._places.get(outer, (-1, {}))
+            if edition != self._model.edition:
+                edition = self._model.edition
+                places = {member: number for number, member in enumerate(self._model.source.in_order(outer))}
+                self._places[outer] = edition, places
+            found.append(places.get(job, len(places)))
+            job = outer
+        return tuple(reversed(found))
 
-    def _with_failures(self, listed: list[JobRow], room: int, beside: list[JobRecord]) -> ChosenJobs:
-        inside = self._failures(self._model.root)
-        number = min(len(inside), room - len(listed))
-        shown = inside[len(inside) - number :]
-        return ChosenJobs(listed + shown, beside=[JobRow(job) for job in beside])
+    def _tree(self, height: int, beside: list[JobRecord]) -> ChosenJobs:
+        """Return the folded tree: open around failures and running jobs, as far as there are lines for these."""
+        model, root = self._model, self._model.root
+        room = max(1, height - 1)  # one line is for the rest
+        beside = beside[: max(1, room // BESIDE)] if height >= 3 else []
+        room -= len(beside)
+        shown: dict[JobRecord, JobRow] = {}
+
+        def show(row: JobRow) -> bool:
+            """Add a row, with those of the schedulers around it, if there is room for all of them."""
+            new = [outer for outer in context(row.job) if outer not in shown]
+            if row.job in shown or len(shown) + len(new) + 1 > room:
+                return False
+            for outer in new:
+                shown[outer] = JobRow(outer, len(context(outer)))
+            shown[row.job] = JobRow(row.job, len(context(row.job)), row.alike)
+            return True
+
+        members = [member for member in list(root.members) if not member.forever]
+        if len(members) <= 2 * room // 3:
+            for member in members:
+                show(JobRow(member))
+        for row in self._failures()[-max(1, room // FAILURES) :]:
+            show(row)
+        slots = dict.fromkeys(self._slots)
+        running = list(model.running)
+        ended = [job for job in slots if job.state is JobState.SUCCEEDED and not _outer_of(job).state.is_settled]
+        candidates = itertools.chain(
+            (job for job in running if job in slots), (job for job in running if job not in slots), reversed(ended)
+        )
+        self._slots = []
+        for job in candidates:
+            if len(shown) >= room:
+                break
+            if show(JobRow(job)):
+                self._slots.append(job)
+        for member in members:  # the others, as far as there is room: those that wait or run before those that are done
+            if not member.state.is_settled:
+                show(JobRow(member))
+        for member in members:
+            show(JobRow(member))
+        rows = sorted(shown.values(), key=lambda row: self._place(row.job))
+        rest = None if all(member in shown for member in members) else self._rest_of_tree(rows)
+        return ChosenJobs(rows, rest, [JobRow(job) for job in beside])
+
+    def _rest_of_tree(self, rows: Iterable[JobRow]) -> dict[str, int]:
+        """Count the jobs of the members of the outermost scheduler that have no line."""
+        counts = self._counts(self._model.tally)
+        for row in rows:
+            if row.depth == 0:
+                tally = self._model.tallies.get(row.job) if isinstance(row.job, SchedulerRecord) else None
+                counts.subtract(
+                    collections.Counter({_word(row.job.state): 1}) if tally is None else self._counts(tally)
+                )
+        return {word: number for word, number in counts.items() if number > 0}
+
+    @staticmethod
+    def _counts(tally: JobCounts) -> collections.Counter[str]:
+        failed = tally.settled[JobState.FAILED]
+        settled = sum(tally.settled.values()) - failed
+        waiting = tally.waiting + tally.unreached
+        return collections.Counter(running=tally.running, failed=failed, waiting=waiting, settled=settled)
 
     # ---- where there are too many
 
-    def _chosen(self, listed: list[JobRow], height: int, beside: list[JobRecord]) -> ChosenJobs:
-        room = max(1, height - len(listed) - 1)  # one line is for the rest
+    def _chosen(self, height: int, beside: list[JobRecord]) -> ChosenJobs:
+        room = max(1, height - 1)  # one line is for the rest
         further: list[JobRecord] = []  # forever jobs for which there are lines only if others leave them free
         if len(beside) > 1:
             further = beside[max(1, room // BESIDE) :]
             beside = beside[: max(1, room // BESIDE)]
         if height < 3:
             beside, further = [], []
-        left_out = self._model.root if listed else None
-        failures = self._failures(left_out)
+        failures = self._failures()
         failures = failures[-max(1, (room - len(beside)) // FAILURES) :]
-        slots = self._occupied(max(0, room - len(beside) - len(failures)), left_out)
-        rows = [*listed, *(JobRow(job) for job in slots), *failures]
+        slots = self._occupied(max(0, room - len(beside) - len(failures)))
+        rows = [*(JobRow(job) for job in slots), *failures]
         beside += further[: max(0, room - len(beside) - len(failures) - len(slots))]
         return ChosenJobs(rows, self._rest(rows), [JobRow(job) for job in beside])
 
@@ -128,50 +185,46 @@ class JobChoice:
         """Return what remains on the terminal when the run has ended: its failures, unless they are told below."""
         if self._model.failures_are_told:
             return ChosenJobs([])
-        failures = self._failures(None)
+        failures = self._failures()
         left_out = sum(row.alike for row in failures[MOST_FAILURES:])
         return ChosenJobs(failures[:MOST_FAILURES], {"failed": left_out} if left_out else None)
 
-    def _failures(self, left_out: SchedulerRecord | None) -> list[JobRow]:
-        """Return a row for each kind of failure, in the order of the first ones, without those of members of one."""
+    def _failures(self) -> list[JobRow]:
+        """Return a row for each kind of failure, in the order of the first ones."""
         rows: list[JobRow] = []
-        for (is_member, _), jobs in list(self._model.failure_kinds.items()):
-            if jobs and not (is_member and left_out is self._model.root):
+        for jobs in list(self._model.failure_kinds.values()):
+            if jobs:
                 with contextlib.suppress(RuntimeError, StopIteration):  # it has changed meanwhile
                     rows.append(JobRow(next(iter(jobs)), alike=len(jobs)))
         return rows
 
-    def _occupied(self, number: int, left_out: SchedulerRecord | None) -> list[JobRecord]:
+    def _occupied(self, number: int) -> list[JobRecord]:
         """Return the jobs to show in the lines for running jobs, at most `number`."""
         slots = [job for job in self._slots if job.state in (JobState.RUNNING, JobState.SUCCEEDED)]
         over = [job for job in slots if job.state is not JobState.RUNNING]
         slots = _without(slots, over[: max(0, len(slots) - number)])
         slots = slots[:number]
         shown = set(slots)
-        new = (job for job in list(self._model.running) if job not in shown and job.outer is not left_out)
+        new = (job for job in list(self._model.running) if job not in shown)
         slots = [job if job.state is JobState.RUNNING else next(new, job) for job in slots]
         self._slots = slots + list(itertools.islice(new, number - len(slots)))
         return self._slots
 
     def _rest(self, rows: Iterable[JobRow]) -> dict[str, int]:
         """Count the jobs that have no line, each under a word for its state."""
-        tally = self._model.tally
-        shown: collections.Counter[str] = collections.Counter()
+        counts = self._counts(self._model.tally)
         for row in rows:
-            if not row.job.is_scheduler:
-                shown[_word(row.job.state)] += row.alike
-        counts = {
-            "running": tally.running,
-            "failed": tally.settled[JobState.FAILED],
-            "waiting": tally.waiting + tally.unreached,
-            "settled": sum(tally.settled.values()) - tally.settled[JobState.FAILED],
-        }
-        return {word: number - shown[word] for word, number in counts.items() if number > shown[word]}
+            counts[_word(row.job.state)] -= row.alike
+        return {word: number for word, number in counts.items() if number > 0}
 
 
 def _without(jobs: list[JobRecord], dropped: Iterable[JobRecord]) -> list[JobRecord]:
     leave_out = set(dropped)
     return [job for job in jobs if job not in leave_out] if leave_out else jobs
+
+
+def _outer_of(job: JobRecord) -> JobRecord:
+    return job if job.outer is None else job.outer
 
 
 def _word(state: JobState) -> str:
@@ -190,7 +243,7 @@ def context(job: JobRecord) -> list[SchedulerRecord]:
 def full_name(job: JobRecord, symbols: Symbols) -> str:
     """Return the label of a job, after those of the schedulers that it is in, without the outermost one."""
     outer = reversed([scheduler.label for scheduler in context(job)])
-    return symbols.line(" / ".join([*outer, job.label]))
+    return symbols.line("/".join([*outer, job.label]))
 
 
 def attempt(job: JobRecord) -> str:

@@ -122,8 +122,8 @@ class Model:
         # Jobs that are ready, together if they are members of one scheduler and need the same.
         self.ready: Final[dict[tuple[SchedulerRecord, str], dict[JobRecord, None]]] = {}
         self._ready_as: Final[dict[JobRecord, tuple[SchedulerRecord, str]]] = {}  # the key of each of them
-        # Equal failures; those of members of the outermost scheduler apart.
-        self.failure_kinds: Final[dict[tuple[bool, str], dict[JobRecord, None]]] = {}
+        # Equal failures, by their text.
+        self.failure_kinds: Final[dict[str, dict[JobRecord, None]]] = {}
         self._register(root, None, is_apart=False)
         self.display = Display()  # where it is shown
 
@@ -262,7 +262,7 @@ class Model:
             self.tallies[job.outer].settle(state, job.started_at is not None, job.restored)
         if state is JobState.FAILED and not job.through_member:
             self.failures[job] = None
-            kind = job.outer is self.root, "" if job.error is None else _exception_text.exception(job.error)
+            kind = "" if job.error is None else _exception_text.exception(job.error)
             self.failure_kinds.setdefault(kind, {})[job] = None
         self.display.job_finished(job)
 
@@ -298,8 +298,8 @@ class Model:
             self.beside[job] = None
 
 
-def in_listing_order(model: Model, depth: int | None) -> Iterator[tuple[JobRecord, int]]:
-    """Yield the jobs that are not forever jobs in the order of the listing, each with its depth, down to `depth`.
+def in_listing_order(model: Model) -> Iterator[tuple[JobRecord, int]]:
+    """Yield the jobs that are not forever jobs in the order of the listing, each with its depth.
 
     Unlike the listing, it changes nothing: the run has found implied requirements before its first job.
     """
@@ -307,7 +307,7 @@ def in_listing_order(model: Model, depth: int | None) -> Iterator[tuple[JobRecor
     while stack:
         for job in stack[-1]:
             yield job, len(stack) - 1
-            if isinstance(job, SchedulerRecord) and (depth is None or len(stack) <= depth):
+            if isinstance(job, SchedulerRecord):
                 stack.append(_members(model, job))
                 break
         else:

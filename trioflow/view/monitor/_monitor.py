@@ -7,12 +7,12 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable
-from typing import Final, TextIO, TypeVar, cast, get_args
+from typing import Final, TextIO, TypeVar, cast
 
-from ..._core.api.views import AnyJob, BaseScheduler, Instrument, duration, flag, in_cell, is_among, shown
+from ..._core.api.views import AnyJob, BaseScheduler, Instrument, duration, flag, in_cell, shown
 from ..text import _symbols
 from ._display import Display
-from ._job_choice import Nested, full_name
+from ._job_choice import full_name
 from ._live import LiveSource
 from ._log import LogDisplay
 from ._model import Model
@@ -64,8 +64,6 @@ class Monitor(Instrument):
 
     Args:
         file: the text stream to show it on; None for the standard output as it is when the run begins.
-        nested: "open" gives each job in a nested scheduler a line, "folded" only the scheduler itself; "auto" opens
-            them if all jobs fit, and otherwise folds them, with the running jobs below.
         refresh_per_second: how often the picture may change, from 0.1 to 60.
         tag: whether lines that a job prints begin with its label; so do those of its command, or of its process if it
             is a `ProcessJob`.
@@ -75,7 +73,7 @@ class Monitor(Instrument):
     Raises:
         ModuleNotFoundError: rich is missing: `pip install 'trioflow[monitor]'`.
         TypeError: `file` is not a stream, or a number is of another type.
-        ValueError: something else for `nested`, or a number out of range.
+        ValueError: a number is out of range.
 
     Example:
         >>> import io
@@ -93,7 +91,6 @@ class Monitor(Instrument):
         self,
         *,
         file: TextIO | None = None,
-        nested: Nested = "auto",
         refresh_per_second: float = 10,
         tag: bool = False,
         child_output: bool = False,
@@ -101,15 +98,12 @@ class Monitor(Instrument):
         _require_rich()
         if file is not None:
             _symbols.stream(file, "Monitor()")
-        if not is_among(nested, get_args(Nested)):
-            raise ValueError(f"nested={shown(nested)} of Monitor(): choose one of {', '.join(get_args(Nested))}")
         rate = duration(refresh_per_second, "refresh_per_second", "Monitor()")
         if not 0.1 <= rate <= 60:
             raise ValueError(
                 f"refresh_per_second={shown(refresh_per_second)} of Monitor(): give a number from 0.1 to 60"
             )
         self._file: Final = file
-        self._nested: Final[Nested] = nested
         self._interval: Final = 1 / rate
         self._tag: Final = flag(tag, "tag", "Monitor()")
         self._child_output: Final = flag(child_output, "child_output", "Monitor()")
@@ -216,10 +210,10 @@ class Monitor(Instrument):
         stream = sys.stdout if self._file is None else self._file
         symbols = _symbols.Symbols.of(stream)
         if self._file is None and in_cell():
-            return NotebookDisplay(Pictures(model, _symbols.Symbols(), self._nested).draw, self._interval)
+            return NotebookDisplay(Pictures(model, _symbols.Symbols()).draw, self._interval)
         tag = functools.partial(self._tag_of, symbols) if self._tag else None
         if can_draw(stream):
-            draw = Pictures(model, symbols, self._nested).draw
+            draw = Pictures(model, symbols).draw
             return TerminalDisplay(stream, draw, self._interval, self._child_output, tag)
         return LogDisplay(stream, model, symbols, tag)
 

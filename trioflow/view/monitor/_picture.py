@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from typing import Final
 
 from ..._core.api.views import JobState, WaitCause, Waiting, duration_text, percent
-from .._states import CAUSES, CRITICAL, FOREVER, LOOKS
+from .._states import CAUSES, CRITICAL, FOREVER, LOOKS, PRECEDENCE
 from ..text import _exception_text
 from ..text._symbols import UNICODE, Symbols, width
 from ._display import Line
 from ._estimate import Forecast
-from ._job_choice import ChosenJobs, JobChoice, JobRow, Nested, attempt, context
+from ._job_choice import ChosenJobs, JobChoice, JobRow, attempt, context
 from ._model import JobCounts, Model
 from ._records import JobRecord, SchedulerRecord
 from ._run_lines import SHORT_TIME, RunLines, so_far
@@ -43,6 +43,12 @@ WIDE: Final = 150
 
 GAP: Final = 2
 
+COUNTED: Final = (
+    JobState.SUCCEEDED, JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED, JobState.SKIPPED, JobState.RUNNING,
+    JobState.IDLE,
+)  # fmt: skip
+"""The order of the counts of a scheduler's jobs; jobs that wait are counted as IDLE."""
+
 LEAST_AROUND: Final = 6
 """Columns: with less room, the schedulers that a job is in are left out."""
 
@@ -50,10 +56,10 @@ LEAST_AROUND: Final = 6
 class Pictures:
     """The pictures of one run on one stream."""
 
-    def __init__(self, model: Model, symbols: Symbols, nested: Nested) -> None:
+    def __init__(self, model: Model, symbols: Symbols) -> None:
         self._model: Final = model
         self._run_lines: Final = RunLines(model, symbols)
-        self._choice: Final = JobChoice(model, nested)
+        self._choice: Final = JobChoice(model)
         self._forecast: Final = Forecast(model)
         self._symbols: Final = symbols
         self._time_columns = SHORT_TIME
@@ -124,10 +130,10 @@ class Pictures:
 
     def _row(self, row: JobRow, time: str, label: Line, columns: int) -> Line:
         job = row.job
-        signs, state = self._symbols.set, job.state
+        signs, state = self._symbols.set, self._worst(job)
         style = LOOKS[state].style
         symbol = signs.states[state]
-        if job.forever and state is JobState.RUNNING:
+        if job.forever and state in (JobState.RUNNING, JobState.CANCELLED):  # the end of a run cancels it, as meant
             symbol, style = signs.forever, FOREVER.style
         line: Line = [(f" {symbol}", style), (f" {time:>{self._time_columns}}  ", "figures")]
         if columns >= NARROW:
@@ -170,7 +176,7 @@ class Pictures:
         if row.depth is not None:
             return [("  " * row.depth, ""), *label]
         for outer in context(row.job):
-            label.insert(0, (f"{self._symbols.line(outer.label)} / ", "label"))
+            label.insert(0, (f"{self._symbols.line(outer.label)}/", "label"))
         return label
 
     def _time(self, job: JobRecord) -> str:
@@ -202,11 +208,24 @@ class Pictures:
         """The sign for an approximate number."""
         return "≈" if self._is_unicode else "~"
 
-    def _inside(self, scheduler: SchedulerRecord) -> str:
+    def _worst(self, job: JobRecord) -> JobState:
+        """Return the state of a job; of a scheduler, the worst of its own and those of its jobs."""
+        if not isinstance(job, SchedulerRecord) or job.state is JobState.IDLE:
+            return job.state
+        counts = self._states_in(job)
+        return next((state for state in PRECEDENCE if state is job.state or counts.get(state)), job.state)
+
+    def _states_in(self, scheduler: SchedulerRecord) -> dict[JobState, int]:
+        """Return how many jobs of a scheduler are in each state, nested ones included; what waits is IDLE."""
         tally = self._model.tallies.get(scheduler) or JobCounts(None)
-        said = f"{sum(tally.settled.values()):>{len(str(tally.jobs))}}/{tally.jobs}"
-        failed = tally.settled[JobState.FAILED]
-        return f"{said}, {failed} failed" if failed else said
+        waiting = tally.waiting + tally.unreached
+        counts = {**tally.settled, JobState.RUNNING: tally.running, JobState.IDLE: waiting}
+        return {state: number for state, number in counts.items() if number}
+
+    def _inside(self, scheduler: SchedulerRecord) -> str:
+        """Return the counts of its jobs by symbol: `2 ✓  1 ✗  1 ▸  3 ·`."""
+        counts, signs = self._states_in(scheduler), self._symbols.set.states
+        return "  ".join(f"{counts[state]} {signs[state]}" for state in COUNTED if state in counts)
 
     def _rest(self, rest: dict[str, int], margin: int, columns: int) -> Line:
         counts = ", ".join(f"{number} {word}" for word, number in rest.items())
