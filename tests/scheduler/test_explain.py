@@ -254,7 +254,7 @@ def test_running_in_a_further_attempt(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"), [(1, "is ready for those that require it"), (9, "has not said that it is ready")]
+    ("seconds", "words"), [(1, "is ready for those that require it"), (9, "has not reported that it is ready")]
 )
 def test_running_service(virtual: Virtual, seconds: float, words: str) -> None:
     """Whether it is ready."""
@@ -387,7 +387,7 @@ def test_not_reached(virtual: Virtual) -> None:
 @pytest.mark.parametrize(
     ("run_if", "body", "why"),
     [
-        ("failed", nap, "was skipped: run_if='failed', and nothing that it requires failed"),
+        ("failed", nap, "was skipped: run_if='failed', and none of its requirements failed"),
         ("succeeded", fail, "is blocked: 'source' did not succeed; it began with OSError: broken"),
     ],
 )
@@ -451,7 +451,7 @@ def test_skipped(virtual: Virtual) -> None:
     both = Job(nap, alarm, label="both", run_if="failed", required=bad)
     scheduler = Scheduler(good, bad, alarm, job, both)
     assert (
-        ended(scheduler, alarm, virtual) == "'alarm' was skipped: run_if='failed', and nothing that it requires failed"
+        ended(scheduler, alarm, virtual) == "'alarm' was skipped: run_if='failed', and none of its requirements failed"
     )
     assert scheduler.explain(job) == "'job' was skipped: 'alarm' was skipped"
     assert scheduler.explain(both) == "'both' was skipped: 'alarm' was skipped"

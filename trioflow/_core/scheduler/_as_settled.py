@@ -68,7 +68,7 @@ class SettledJobs:
     async def __anext__(self) -> AbstractJob[Any]:
         """Return the next job that has settled. This is a checkpoint."""
         backend = _backend.current()
-        if self._found or self._is_over():  # otherwise it waits anyway, and a turn of the loop is saved
+        if self._found or self._is_over():  # otherwise it waits anyway; this saves a turn of the loop
             await backend.checkpoint()
         while not self._found:
             if self._is_over():
@@ -79,12 +79,12 @@ class SettledJobs:
         return self._found.popleft()
 
     def _is_over(self) -> bool:
-        """Return whether no further job will settle that the iteration waits for."""
+        """Return whether the iteration waits for no further job."""
         return self._over or not self._left or self._scheduler._will_not_reach()
 
 
 def _weak_listener(stream: SettledJobs) -> Callable[[AbstractJob[Any]], None]:
-    """Return what jobs call when they settle; it does not keep the iterator alive when nobody uses that any more."""
+    """Return a listener for jobs, with a weak reference to the iterator."""
     weak = weakref.ref(stream)
 
     def hear(job: AbstractJob[Any]) -> None:
@@ -96,7 +96,7 @@ def _weak_listener(stream: SettledJobs) -> Callable[[AbstractJob[Any]], None]:
 
 
 def _callers() -> set[AbstractJob[Any] | None]:
-    """Return the job that makes this call and the schedulers around it, which cannot settle before it."""
+    """Return the job that makes this call and its enclosing schedulers, which cannot settle before it."""
     found: set[AbstractJob[Any] | None] = set()
     worker = _current.current.get(None)
     while worker is not None:

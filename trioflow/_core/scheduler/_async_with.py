@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class OpenBlock:
-    """The body of one `async with`. The run goes on in a task beside it, and cancels it if the run is cut off.
+    """The body of one `async with`. The run is in a task beside it, and cancels it if the run is cut off.
 
     A run that was drained has ended as its program asked: the body goes on, and leaving it raises nothing.
     """
@@ -26,7 +26,7 @@ class OpenBlock:
         self._begun = _backend.current().event()
         self._ended = False
         self._run: Run | None = None
-        self._error: BaseException | None = None  # what the run raised, to be raised at the end of the block
+        self._error: BaseException | None = None  # of the run, to be raised at the end of the block
 
     async def enter(self) -> None:
         """Start the run, and return when jobs can be added."""
@@ -60,14 +60,14 @@ class OpenBlock:
                 self._tasks.cancel_scope.cancel()
 
     def _stopped_by(self) -> StopReason | None:
-        """Return what has ended the run, which may have been draining before."""
+        """Return the reason that has ended the run, which may have been draining before."""
         return self._scheduler._stop_reason if self._run is None else self._run.stopped_by
 
     async def leave(self, error: BaseException | None) -> None:
-        """Wait for the run, or end it because of `error`, which leaves the block unless something is raised here.
+        """Wait for the run, or end it because of `error`, which leaves the block unless this raises.
 
         Raises:
-            BaseException: why the run stopped, if `error` is only the cancellation that followed from that.
+            BaseException: the failure of the run, if `error` is only the cancellation that followed from it.
 
         """
         run = self._scheduler._run
@@ -78,14 +78,14 @@ class OpenBlock:
         cancelled = _is_cancellation(error)
         sent, rest = (False, None) if error is None else _backend.current().split(error)
         if sent and rest is not None and self._tasks.cancel_scope.cancel_called:
-            await self._exit(None)  # the body failed while it was unwinding, because the run had stopped
+            await self._exit(None)  # the body failed during the cancellation by the run's stop
             raise rest
         try:
             await self._exit(error)
         except BaseException as late:
             if error is None or not _is_cancellation(late):
                 raise
-            return  # a scope further out was cancelled: it gets its cancellation, or what the block raised before
+            return  # an outer scope was cancelled: it gets its cancellation, or the earlier exception of the block
         if error is None or cancelled:
             self._raise()
 

@@ -1,7 +1,7 @@
-"""Waiting until a job has settled. If a job waits, the run knows for whom: views show it, and circles are refused.
+"""Waiting until a job has settled. The run records which job awaits which: views show it, and cycles are rejected.
 
-A job that awaits another keeps its slot, its token and its needs. So it may wait for what only it could give back: that
-is not refused, because the other may get it elsewhere, but the log names both.
+A job that awaits another keeps its slot, its token and its needs. So it may wait for something that only it could give
+back: that is not rejected, because the other may get it elsewhere, but the log names both.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler
 
 FIRST_LOOK: Final = 1.0
-"""Seconds after which a wait is looked at; from then on, after twice the time."""
+"""Seconds after which a wait is examined first; later, after twice the time."""
 
 
 async def settled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
@@ -32,7 +32,7 @@ async def settled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
 
     Raises:
         JobNotDone: no run is going to reach it.
-        RuntimeError: it would settle only after the job that waits; or it runs in another thread.
+        RuntimeError: it would settle only after the waiting job; or it runs in another thread.
 
     """
     if scheduler._run is not None:
@@ -44,7 +44,7 @@ async def settled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
                 raise _errors.JobNotDone(f"{job.label!r} is {job._state.value}: no run is going to reach it")
             await _next_news(waiter, job)
     if job._state is JobState.CANCELLED:
-        await _backend.current().checkpoint()  # what has cancelled it may have cancelled the job that waits, too
+        await _backend.current().checkpoint()  # the same cancellation may have reached the waiting job, too
 
 
 @contextlib.contextmanager
@@ -69,7 +69,7 @@ def waiting_job() -> AbstractJob[Any] | None:
 
 
 async def _next_news(waiter: AbstractJob[Any] | None, job: AbstractJob[Any]) -> None:
-    """Wait until a job has settled, or never will; or a scheduler around it, before it has run."""
+    """Wait until a job has settled, or never will; or an enclosing scheduler, before it has run."""
     backend = _backend.current()
     event = backend.event()
 
@@ -77,21 +77,21 @@ async def _next_news(waiter: AbstractJob[Any] | None, job: AbstractJob[Any]) -> 
         event.set()
 
     watched = [job, *(around for around in outwards(job) if around._run is None)]
-    for one in watched:
-        one._facts = one._facts or RunExtras()
-        one._facts.listeners.append(hear)
+    for target in watched:
+        target._facts = target._facts or RunExtras()
+        target._facts.listeners.append(hear)
     try:
         if waiter is not None and waiter._worker is not None and job._state is not JobState.RUNNING:
             await _look_now_and_then(event, waiter, job)
         await event.wait()
     finally:
-        for one in watched:
-            if one._facts is not None and hear in one._facts.listeners:
-                one._facts.listeners.remove(hear)
+        for target in watched:
+            if target._facts is not None and hear in target._facts.listeners:
+                target._facts.listeners.remove(hear)
 
 
 async def _look_now_and_then(event: _backend.Event, waiter: AbstractJob[Any], job: AbstractJob[Any]) -> None:
-    """Wait until a job has started, or the log says that it lacks what the waiting job holds."""
+    """Wait until a job has started, or the waiting job is found to hold what it lacks, which is logged."""
     run, seconds = waiter._worker.run, FIRST_LOOK  # type: ignore[union-attr]
     while not (event.is_set() or job._state is JobState.RUNNING):
         with run.backend.scope(run.clock() + seconds):
@@ -104,7 +104,7 @@ async def _look_now_and_then(event: _backend.Event, waiter: AbstractJob[Any], jo
 
 
 def lacks_what_is_held(job: AbstractJob[Any], waiter: AbstractJob[Any]) -> bool:
-    """Return whether a ready job waits for something that the job which awaits it has, or a scheduler around that."""
+    """Return whether a ready job waits for something that the job which awaits it, or a scheduler around that, has."""
     wait, scheduler = _explain.waiting(job), job._scheduler
     if wait is None or scheduler is None or scheduler._run is None or waiter._worker is None:
         return False
@@ -113,14 +113,14 @@ def lacks_what_is_held(job: AbstractJob[Any], waiter: AbstractJob[Any]) -> bool:
         return any(worker.has_slot and worker.job in holders for worker in workers.alive)
     if wait.cause is WaitCause.TOKEN:
         return workers.tokens is not None and workers.tokens.limiter in (waiter._worker.token, waiter._own_limiter)
-    return any(wait.resource in one.granted for one in holders)
+    return any(wait.resource in holder.granted for holder in holders)
 
 
-# ---- circles
+# ---- cycles
 
 
 def refuse_circle(waiter: AbstractJob[Any], job: AbstractJob[Any], how: str = "awaits") -> None:
-    """Refuse a wait for a job that settles only after the one that waits. O(V + E) of what the job waits for.
+    """Reject a wait for a job that settles only after the waiting one. O(V + E) of the jobs that the job waits for.
 
     Args:
         waiter: the job that is about to wait.
@@ -128,38 +128,38 @@ def refuse_circle(waiter: AbstractJob[Any], job: AbstractJob[Any], how: str = "a
         how: the verb between the two.
 
     Raises:
-        RuntimeError: it does; the error shows the circle.
+        RuntimeError: the wait would never end; the error shows the cycle.
 
     """
     after = {waiter, *outwards(waiter)}  # these settle only after it
     came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any], str]] = {job: (waiter, how)}
     todo = [job]
     while todo:
-        one = todo.pop()
-        if one in after:
-            raise RuntimeError(f"{waiter.label!r} waits for itself: {_shown_circle(waiter, one, came_from)}")
-        for verb, needed in _needs_first(one):
+        needed_by = todo.pop()
+        if needed_by in after:
+            raise RuntimeError(f"{waiter.label!r} waits for itself: {_shown_circle(waiter, needed_by, came_from)}")
+        for verb, needed in _needs_first(needed_by):
             if needed not in came_from:
-                came_from[needed] = one, verb
+                came_from[needed] = needed_by, verb
                 todo.append(needed)
 
 
 def _needs_first(job: AbstractJob[Any]) -> Iterator[tuple[str, AbstractJob[Any]]]:
-    """Yield what has to settle before a job does, and how the job depends on it."""
+    """Yield the jobs that have to settle before a job does, each with the verb of the dependence."""
     if job._state is JobState.RUNNING:
-        for one in _awaited_by(job):
-            yield "awaits", one
-        for one in job._members.jobs if is_scheduler(job) else ():
-            if not one._forever and (is_scheduler(one) or _awaited_by(one)):
-                yield "has to end", one
+        for awaited in _awaited_by(job):
+            yield "awaits", awaited
+        for member in job._members.jobs if is_scheduler(job) else ():
+            if not member._forever and (is_scheduler(member) or _awaited_by(member)):
+                yield "has to end", member
     elif not job._state.is_settled:
-        for one in _explain.still_waits_for(job):
-            yield "requires", one
+        for requirement in _explain.still_waits_for(job):
+            yield "requires", requirement
         for around in outwards(job):
             if around._run is not None:
                 break
-            for one in _explain.still_waits_for(around):
-                yield f"is in {around.label!r}, which requires", one
+            for requirement in _explain.still_waits_for(around):
+                yield f"is in {around.label!r}, which requires", requirement
 
 
 def _awaited_by(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
@@ -171,9 +171,9 @@ def _shown_circle(
 ) -> str:
     end = "" if last is waiter else f", which has {waiter.label!r} in it"
     steps: list[str] = []
-    one = last
-    while one is not waiter or not steps:
-        before, how = came_from[one]
-        steps.append(f"{how} {one.label!r}")
-        one = before
+    step = last
+    while step is not waiter or not steps:
+        before, how = came_from[step]
+        steps.append(f"{how} {step.label!r}")
+        step = before
     return f"{waiter.label!r} {', which '.join(reversed(steps))}{end}"

@@ -1,4 +1,4 @@
-"""`BaseScheduler`: a set of jobs that can be run, and is itself a job. Only the ways to look at it are elsewhere."""
+"""`BaseScheduler`: a set of jobs that can be run, and is itself a job; its views are in `trioflow.Scheduler`."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ T = TypeVar("T")
 J = TypeVar("J", bound="AbstractJob[Any] | Sequence")
 Jobs = AbstractSet[AbstractJob[Any]]
 OWN: Final = ...
-"""The default of an argument; it stands for the scheduler's own setting."""
+"""The default of an argument, which stands for the scheduler's own setting."""
 
 
 class Incident(NamedTuple):
-    """Something that was reported during a run and is not the outcome of a job."""
+    """An event of a run that is not the outcome of a job."""
 
     job: AbstractJob[Any] | None
     message: str
@@ -94,7 +94,7 @@ class BaseSchedulerOptions(JobOptions, total=False):
 
 
 class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", ("[[", "]]"), place=7), keeps_time=True):
-    """A set of jobs that can be run; `trioflow.Scheduler` adds the ways to look at it."""
+    """A set of jobs that can be run; `trioflow.Scheduler` adds its views."""
 
     __slots__ = (
         "_backfill",
@@ -125,7 +125,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     _is_scheduler: ClassVar[bool] = True
     _cancels_once: ClassVar[bool] = False
     logs_failures: ClassVar[bool] = True
-    """False in a subclass that reports itself which jobs have failed and how its runs end: the log is silent then."""
+    """False in a subclass that itself reports failed jobs and the ends of its runs: then the log is silent."""
 
     # ---- independent of runs
     _members: Members
@@ -136,13 +136,13 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     # ---- from the last run
     _stop_reason: StopReason | None
     _culprit: AbstractJob[Any] | None
-    _fault: Exception | None  # what ended it as CRITICAL although no job failed, in its policy or its journal
+    _fault: Exception | None  # an error in its policy or journal that ended it as CRITICAL
     _time_limit: float
     _was_idle: bool
     _incidents: list[Incident]
-    # Somebody has waited for one of the jobs, and must be told if a run ends without reaching it.
+    # Whether one of the jobs was awaited, and the waiter must be woken if a run ends without reaching it.
     _watched: bool
-    _streams: weakref.WeakSet[SettledJobs] | None  # those who iterate over `as_settled()`; few have any
+    _streams: weakref.WeakSet[SettledJobs] | None  # the iterators of `as_settled()`; few schedulers have any
 
     # ---- its settings
     jobs_window: Option[Window | None] = Option(None, _window.window)
@@ -155,7 +155,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     instruments: Option[tuple[Instrument, ...], Iterable[Instrument]] = Option((), _instruments.checked)
     keep_jobs: Option[bool] = Option(True, _job_options.flag)
     jobserver: Option[Jobserver] = Option(False, _window.jobserver)
-    # Where these are kept, for what each nested run reads: it takes a fifth of the time.
+    # The settings that each nested run reads, for direct access: it takes a fifth of the time.
     _jobs_window: Window | None
     _shutdown_timeout: float | None
     _policy: PolicyName | Policy
@@ -165,12 +165,12 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     _jobserver: Jobserver
 
     def __init_subclass__(cls, *, cancels_once: bool | None = None, **kwargs: Any) -> None:
-        """Record what the class says of itself; what it leaves out is as in its base.
+        """Record the arguments of the class; the others are inherited.
 
         Args:
             cancels_once: whether a job of it is cancelled only once on asyncio, as programs for asyncio expect, and at
                 each of its awaits only if it is still there after `shutdown_timeout` seconds.
-            kwargs: those of a class further up.
+            kwargs: those of other base classes.
 
         """
         super().__init_subclass__(**kwargs)
@@ -197,7 +197,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
 
     @property
     def window_size(self) -> int | None:
-        """How many of its jobs may run at once now; None for no limit. An `Adaptive` window changes it in a run."""
+        """The number of its jobs that may run now; None for no limit. An `Adaptive` window changes it in a run."""
         if self._run is not None:
             return self._run.workers.size
         window = self.jobs_window
@@ -206,22 +206,22 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     # ---- changing it
 
     def add(self, job: J) -> J:
-        """Add a job, or the jobs of a Sequence, and return what was given.
+        """Add a job, or the jobs of a Sequence, and return the argument.
 
         Adding a member again does nothing. The job's inputs that belong to no scheduler yet are added before it. An
         input that a scheduler nested in this one has taken moves to this one, with its own inputs, unless a run is in
         progress.
 
-        This also works while the scheduler runs, but only in the run's own thread. Everything that the job requires
-        must then be a member already, and the job starts as soon as all of it has settled. Before the next run, jobs
-        that were added during a run are removed.
+        This also works while the scheduler runs, but only in the run's own thread. All requirements of the job must
+        then be members already, and the job starts as soon as all of them have settled. Before the next run, jobs that
+        were added during a run are removed.
 
         Args:
             job: a job or a Sequence.
 
         Raises:
-            TypeError: it is not a job.
-            ValueError: it is in another scheduler, or is this scheduler or one around it.
+            TypeError: `job` is not a job.
+            ValueError: it is in another scheduler, or is this scheduler or an enclosing one.
             MissingRequirement: the scheduler is running, and a requirement is not a member.
             RuntimeError: the scheduler is closed or stopping, or the call comes from another thread.
 
@@ -238,7 +238,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         return job
 
     def update(self, jobs: Iterable[Required]) -> Self:
-        """Add several jobs at once, as `add` does; if one is refused, none is added.
+        """Add several jobs together, as `add` does; if one is rejected, none is added.
 
         While the scheduler runs, jobs that are added by the same call may require each other.
 
@@ -246,8 +246,8 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             jobs: jobs, Sequences, None, or collections of these.
 
         Raises:
-            TypeError: something is not a job.
-            ValueError: a job is in another scheduler, or is this scheduler or one around it.
+            TypeError: an argument is not a job.
+            ValueError: a job is in another scheduler, or is this scheduler or an enclosing one.
             CycleError: the scheduler is running, and the jobs require each other in a circle.
             MissingRequirement: the scheduler is running, and a requirement is not a member.
             RuntimeError: the scheduler is closed or stopping, or the call comes from another thread.
@@ -268,7 +268,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     def remove(self, job: AbstractJob[Any]) -> Self:
         """Remove a job.
 
-        Jobs that required it still do, and the next run refuses that. Call `sanitize()` to drop these requirements.
+        Jobs that required it still do, and the next run rejects that. Call `sanitize()` to drop these requirements.
 
         Args:
             job: a member.
@@ -290,7 +290,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             jobs: members, or Sequences of members.
 
         Raises:
-            TypeError: something is not a job.
+            TypeError: an argument is not a job.
             KeyError: a job is not a member.
             RuntimeError: the scheduler is running.
 
@@ -304,12 +304,12 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         return self
 
     def sanitize(self) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
-        """Drop the requirements that are not in the same scheduler as the job, here and in nested schedulers.
+        """Drop the requirements outside of the job's own scheduler, here and in nested schedulers.
 
         Inputs are kept.
 
         Returns:
-            The dropped requirements, as pairs of a job and what it required.
+            The dropped requirements, as pairs of a job and its former requirement.
 
         Raises:
             RuntimeError: the scheduler is running.
@@ -322,7 +322,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
 
         """
         self._refuse_during_run("sanitize()")
-        return [one for level in levels(self) for one in level._members.drop_strange_requirements()]
+        return [pair for level in levels(self) for pair in level._members.drop_strange_requirements()]
 
     def close(self) -> None:
         """Close the scheduler for good, and all its jobs; results stay readable.
@@ -338,12 +338,12 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         for job in self._members.jobs:
             job.close()
 
-    # ---- what it can be asked
+    # ---- questions
 
     def topological_order(self) -> list[AbstractJob[Any]]:
-        """Return the jobs in an order in which each one comes after all that it requires.
+        """Return the jobs so that each comes after all its requirements.
 
-        Where this leaves a choice, jobs are in the order in which they were added. Kahn 1962, O(V + E).
+        Ties are in the order in which the jobs were added. Kahn 1962, O(V + E).
 
         Raises:
             CycleError: there is no such order.
@@ -377,12 +377,12 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             jobs: members, or collections of members.
 
         Raises:
-            TypeError: something is not a job.
+            TypeError: an argument is not a job.
             KeyError: a job is not a member.
 
         """
         given = self._members.own(jobs, "predecessors()")
-        return dict.fromkeys(one for job in given for one in self._members.own_requirements(job)).keys()
+        return dict.fromkeys(other for job in given for other in self._members.own_requirements(job)).keys()
 
     def successors(self, *jobs: Required) -> Jobs:
         """Return the members that require these jobs directly, as an ordered set. O(V + E).
@@ -391,7 +391,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             jobs: members, or collections of members.
 
         Raises:
-            TypeError: something is not a job.
+            TypeError: an argument is not a job.
             KeyError: a job is not a member.
 
         """
@@ -408,7 +408,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         return self._members.iterate(_job_options.flag(nested, "nested", self._name_for_errors))
 
     def rain_check(self) -> bool:
-        """Return whether a run could start: no cycle, no missing requirement, nothing else to refuse. O(V + E)."""
+        """Return whether a run could start: no cycle, no missing requirement, nothing else to reject. O(V + E)."""
         try:
             _checks.check_may_run(self)
             _checks.check_scenario(self)
@@ -565,19 +565,20 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         """Add a job for each set of arguments, which are taken from the iterables as by the built-in `map`.
 
         Args:
-            function: an async callable, or a function decorated with `@job`; with `kind`, what that takes.
+            function: an async callable, or a function decorated with `@job`; with `kind`, a function that `kind`
+                accepts.
             iterables: the arguments; the shortest iterable decides how many jobs there are. Jobs among the arguments
                 become inputs.
             kind: the kind of the jobs, such as `ThreadJob` or `ProcessJob`, which take plain functions; see `job`.
             label: a format string, such as "page {}", or a function; both get the job's arguments and give its label.
                 None shows the call.
-            options: the options of each job; see `AbstractJob`, and what the kind has besides.
+            options: the options of each job; see `AbstractJob` and the kind.
 
         Returns:
-            The jobs, in order. If one of them is refused, none is added.
+            The jobs, in order. If one of them is rejected, none is added.
 
         Raises:
-            TypeError: `function` is not what the kind takes, an argument is not iterable, or `label` gives no text.
+            TypeError: the kind does not accept `function`, an argument is not iterable, or `label` gives no text.
             ValueError: `label` cannot be filled in, or raises.
             RuntimeError: the scheduler is closed or stopping, or the call comes from another thread.
 
@@ -615,7 +616,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         return jobs
 
     def _label_for(self, label: str | Callable[..., str], arguments: tuple[Any, ...]) -> str:
-        """Return the label that `map` gives to the job with these arguments."""
+        """Return the label for the job of `map` with these arguments."""
         if not isinstance(label, str) and not callable(label):
             raise TypeError(
                 f"map() of {self.label!r}: label={shown(label)} is neither text nor a function; "
@@ -635,7 +636,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         """Iterate over the jobs as they settle, beginning with those that have settled already.
 
         The iteration ends with the run, or earlier, when all jobs have settled but forever jobs and the job that
-        iterates. Jobs that are added meanwhile are included. If the scheduler has not run yet, this waits for the first
+        iterates. It includes jobs that are added meanwhile. If the scheduler has not run yet, this waits for the first
         run. Do not iterate in two jobs of the same scheduler: they would wait for each other.
 
         Returns:
@@ -661,11 +662,11 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             job: a member, or a job nested in one.
 
         Returns:
-            A text that says what the job waits for and how long that has been running, or which jobs fill the window,
-            or what blocked the job, or what it raised.
+            A text that names what the job waits for and how long that has been running, or the jobs that fill the
+            window, or the cause that blocked the job, or its exception.
 
         Raises:
-            TypeError: it is not a job.
+            TypeError: `job` is not a job.
             KeyError: the job is not in this scheduler.
 
         Example:
@@ -714,7 +715,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         """Run the scenario in a new event loop, from code that is not async.
 
         The result is True unless a critical job failed, or the run was cut off: by its timeout, `cancel()`, `drain()`
-        or a signal. So it is True even if every job failed, as long as none was critical; `failures()` has the
+        or a signal. So it is True even if every job failed, as long as none was critical; `failures()` returns the
         failures, the log counts them, and `check=True` raises them.
 
         Ctrl-C ends the run in order, and is raised as KeyboardInterrupt when everything has been shut down. If a script
@@ -725,17 +726,17 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             backend: "trio" or "asyncio".
             backend_options: keyword arguments of `trio.run`, or the backend options of `anyio.run` for asyncio.
             timeout: seconds for the whole run, more than 0; None for no limit; default: the scheduler's own.
-            jobs_window: how many jobs may run at once; default: the scheduler's own.
+            jobs_window: the most jobs that may run at once; default: the scheduler's own.
             instruments: instruments that watch this run, besides the scheduler's own.
             check: whether to raise an exception instead of returning False, and for any failure, critical or not.
             handle_signals: whether SIGTERM and SIGHUP end the run in order too, so that it returns False; only
                 in the main thread. A signal that is ignored, as SIGHUP is under nohup, stays ignored. Or a function,
-                which is called with the number of each signal, Ctrl-C included, at once and wherever the program is:
-                so it must be short, and it may end the process. If it returns None, the run ends in order. If it
+                which is called with the number of each signal, Ctrl-C included, immediately, at any point of the
+                program: so it must be short; it may end the process. If it returns None, the run ends in order. If it
                 returns a function, such as `scheduler.drain`, that is called in the event loop instead.
-            journal: a `Journal`, or the path of one. Each job that succeeds is kept in it, and a job that an earlier
-                run has kept in it does not run again: it is restored.
-            unknown: nothing: an option that there is not raises TypeError.
+            journal: a `Journal`, or the path of one. It records each job that succeeds; a job that an earlier run has
+                recorded does not run again: it is restored.
+            unknown: none: an unknown option raises TypeError.
 
         Returns:
             True if and only if `stop_reason` is COMPLETED: all jobs but the forever jobs settled in time, and no
@@ -744,10 +745,10 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         Raises:
             CycleError, MissingRequirement, ValueError: the scenario cannot run; nothing has started.
             JournalError: the journal cannot be used; nothing has started.
-            TypeError: an option that there is not, or of the wrong type; nothing has started.
+            TypeError: an option is unknown, or has the wrong type; nothing has started.
             RuntimeError: an event loop is running in this thread, or the scheduler is running or closed.
-            ExceptionGroup, JobTimeout, JobCancelled: with `check`, what went wrong.
-            KeyboardInterrupt, SystemExit: what interrupted the run, not in a group, after the shutdown.
+            ExceptionGroup, JobTimeout, JobCancelled: with `check`, the failure of the run.
+            KeyboardInterrupt, SystemExit: the interruption of the run, not in a group, after the shutdown.
 
         Example:
             >>> async def hello():
@@ -796,11 +797,11 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
 
         Args:
             timeout: seconds for the whole run, more than 0; None for no limit; default: the scheduler's own.
-            jobs_window: how many jobs may run at once; default: the scheduler's own.
+            jobs_window: the most jobs that may run at once; default: the scheduler's own.
             instruments: instruments that watch this run, besides the scheduler's own.
             check: whether to raise an exception instead of returning False, and for any failure, critical or not.
             journal: as for `run`.
-            unknown: nothing: an option that there is not raises TypeError.
+            unknown: none: an unknown option raises TypeError.
 
         Returns:
             True if and only if `stop_reason` is COMPLETED: all jobs but the forever jobs settled in time, and no
@@ -809,10 +810,10 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         Raises:
             CycleError, MissingRequirement, ValueError: the scenario cannot run; nothing has started.
             JournalError: the journal cannot be used; nothing has started.
-            TypeError: an option that there is not, or of the wrong type; nothing has started.
+            TypeError: an option is unknown, or has the wrong type; nothing has started.
             RuntimeError: there is no event loop, or the scheduler is running or closed.
-            ExceptionGroup, JobTimeout, JobCancelled: with `check`, what went wrong.
-            KeyboardInterrupt, SystemExit: what a job raised, not in a group, after the shutdown.
+            ExceptionGroup, JobTimeout, JobCancelled: with `check`, the failure of the run.
+            KeyboardInterrupt, SystemExit: the interruption from a job, not in a group, after the shutdown.
 
         Example:
             >>> async def main():
@@ -836,7 +837,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         try:
             await self._prepare(run)
             await run.execute()
-        except Exception as error:  # one that the checks raised
+        except Exception as error:  # from the checks
             if run.interruption is not None:
                 raise run.interruption from error
             raise
@@ -862,8 +863,8 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         who = self._name_for_errors
         if self._worker is None and self._scheduler is not None and self._scheduler._run is not None:
             raise RuntimeError(f"{who()} is a job of {self._scheduler.label!r}, which is running, and will run it")
-        limits = self._limits  # a nested scheduler makes a run for each attempt: what few have is read without a call
-        assert limits is not None  # as those of all kinds that no worker calls in its own frame
+        limits = self._limits  # a nested scheduler makes a run for each attempt: rare options are read without a call
+        assert limits is not None  # as for all kinds that no worker calls in its own frame
         seconds = limits.timeout if timeout is OWN else _job_options.seconds(timeout, "timeout", who)
         window = self._jobs_window if jobs_window is OWN else _window.window(jobs_window, "jobs_window", who)
         if window is not None and not isinstance(window, (int, Adaptive)):
@@ -892,7 +893,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         return Run(self, backend, observers, seconds, window, opened, watch)
 
     def _opened(self, journal: Any) -> RunJournal:
-        """Open what the user gave as a journal; `trioflow.Scheduler` knows how."""
+        """Open the journal of a run; `trioflow.Scheduler` implements it."""
         raise NotImplementedError(f"{type(self).__name__} has no journals")
 
     async def _prepare(self, run: Run) -> None:
@@ -928,7 +929,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         self._members.dropped_failures = 0
 
     def _drop_added(self) -> None:
-        """Remove what was added during earlier runs, in nested schedulers too."""
+        """Remove the jobs that were added during earlier runs, in nested schedulers too."""
         outer = self._worker.run if self._worker is not None else None
         under_way: list[Run] = []
         while outer is not None:
@@ -955,7 +956,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             super().cancel()
 
     def progress(self, fraction: float | None = None) -> None:
-        """Refuse the call: how far a scheduler is, its jobs say.
+        """Reject the call: the progress of a scheduler is that of its jobs.
 
         Raises:
             TypeError: always.
@@ -964,13 +965,13 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         raise TypeError(f"progress() of {self.label!r}: it is a scheduler; call it on the job that does the work")
 
     def drain(self) -> None:
-        """End the run softly: no more jobs start, and those that are running end by themselves.
+        """End the run softly: no further jobs start, and those that are running end by themselves.
 
         Then the run ends as always: forever jobs are cancelled, services are ended, and jobs are shut down. Its
         `stop_reason` is DRAINED, and its result is False. Jobs that were SCHEDULED end CANCELLED; jobs that were never
         reached stay IDLE. The same holds in nested schedulers that are running; they end CANCELLED as jobs. Jobs that
-        are running may still be restarted or retried. If something else ends the run meanwhile, such as its timeout
-        or a critical failure, the jobs that are left are cancelled, and the reason is still DRAINED.
+        are running may still be restarted or retried. If something else ends the run meanwhile, such as its timeout or
+        a critical failure, the remaining jobs are cancelled, and the reason is still DRAINED.
 
         A second call does nothing, and neither does a call on a run that is stopping.
 
@@ -1019,7 +1020,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             ExceptionGroup: the critical failures that stopped the run.
             JobTimeout: the run did not end in time.
             JobCancelled: the run was cancelled.
-            BaseException: what the block raised, or what interrupted the run, not in a group.
+            BaseException: the exception of the block, or the interruption of the run, not in a group.
 
         """
         block, self._block = self._block, None
@@ -1029,16 +1030,16 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         finally:
             self.close()
 
-    # ---- how the last run ended
+    # ---- the end of the last run
 
     @property
     def stop_reason(self) -> StopReason | None:
-        """Why the last run stopped; None before the first run has ended."""
+        """The reason why the last run stopped; None before the first run has ended."""
         return self._stop_reason
 
     @property
     def culprit(self) -> AbstractJob[Any] | None:
-        """The member that stopped the last run, or None; if it is a scheduler, its own `culprit` leads further in."""
+        """The member that stopped the last run, or None; for a scheduler, see also its own `culprit`."""
         return self._culprit
 
     @property
@@ -1048,15 +1049,15 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
 
     @property
     def incidents(self) -> tuple[Incident, ...]:
-        """What the last run reported besides the outcomes of jobs, such as a `co_shutdown` that raised."""
+        """The incidents of the last run, besides the outcomes of jobs, such as a `co_shutdown` that raised."""
         return tuple(self._incidents)
 
     def results(self) -> dict[AbstractJob[Any], Any]:
         """Return the jobs that SUCCEEDED in the last run and their results, in the order in which they were added.
 
         Jobs of nested schedulers are included, and the nested schedulers themselves are not. A result that was dropped
-        because of `keep_result=False` is left out, and for one that has stayed on a cluster there is what stands for
-        it; `job.result()` fetches that. Nothing is raised, whatever became of the run.
+        because of `keep_result=False` is left out; one that has stayed on a cluster is represented by its placeholder,
+        which `job.result()` resolves. Nothing is raised, whatever the outcome of the run.
 
         Example:
             >>> async def divide(a, b):
@@ -1073,16 +1074,16 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         return {job: job._outcome for job in succeeded if job._outcome is not DROPPED}
 
     def failures(self) -> dict[AbstractJob[Any], Exception]:
-        """Return the jobs that FAILED in the last run and what they raised, in the order in which they settled.
+        """Return the jobs that FAILED in the last run with their exceptions, in the order in which they settled.
 
         These are the jobs of `raise_for_failures`: those of nested schedulers are included, a nested scheduler that
         failed because one of its own jobs did is not, and interruptions such as `KeyboardInterrupt` are left out. A
-        BLOCKED job did not fail itself: its `raised_exception()` says because of which job it could not run.
+        BLOCKED job did not fail itself: its `raised_exception()` names the job that blocked it.
         """
         return {job: cast("Exception", job.raised_exception()) for job in _failures.failed(self)}
 
     def raise_for_failures(self) -> None:
-        """Raise an `ExceptionGroup` of what the jobs that FAILED raised, in the order in which they settled.
+        """Raise an `ExceptionGroup` of the exceptions of the jobs that FAILED, in the order in which they settled.
 
         Jobs of nested schedulers are included. Each exception has a note that names its job. A nested scheduler that
         failed because one of its own jobs did is not listed again. Interruptions such as `KeyboardInterrupt` are left
@@ -1097,17 +1098,17 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
     # ---- for the rest of the package
 
     def _knows_durations(self) -> bool:
-        """Return whether it may know how long members take that do not say so themselves."""
+        """Return whether it may know durations of members besides their own options."""
         return False
 
     def _expected_durations(self, jobs: Iterable[AbstractJob[Any]] | None = None) -> dict[AbstractJob[Any], float]:
-        """Return how many seconds its members are expected to take, as far as that is known. Policies ask this alone.
+        """Return the known expected durations of its members, in seconds: the only source for policies.
 
         Args:
-            jobs: the members that are asked for; None for all of them.
+            jobs: the members in question; None for all of them.
 
         """
-        # Only members that ask something of the order can know their own durations.
+        # Only members with options about the order can have durations of their own.
         return {
             job: seconds
             for job in (self._members.demanding if jobs is None else jobs)
@@ -1115,7 +1116,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         }
 
     def _admit_requirements(self, job: AbstractJob[Any], new: list[AbstractJob[Any]]) -> None:
-        """Check, and link in a run, what a member is about to require; see `AbstractJob.requires`."""
+        """Check new requirements of a member, and link them in a run; see `AbstractJob.requires`."""
         self._members.unchecked = True
         if self._run is not None:
             self._run.check_growing(f"requires() of {job.label!r}")
@@ -1123,9 +1124,9 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             _requirement_counts.link(job, new)
 
     def _innermost_run(self) -> Run | None:
-        """Return the run in progress of this scheduler, or else of the nearest one around it."""
+        """Return the run in progress of this scheduler, or else of the nearest enclosing one."""
         scheduler: BaseScheduler | None = self
-        while scheduler is not None:  # not by `outwards`, which takes a µs more: each `add` asks this
+        while scheduler is not None:  # not by `outwards`, which takes 1 µs more for each `add`
             if scheduler._run is not None:
                 return scheduler._run
             scheduler = scheduler._scheduler
@@ -1155,13 +1156,13 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         await _awaiting.settled(self, job)
 
     def _refuse_circle(self) -> None:
-        """Refuse that a job awaits the outermost scheduler around it."""
+        """Reject an await of the outermost scheduler in one of its jobs."""
         waiter = _awaiting.waiting_job()
         if waiter is not None:
             _awaiting.refuse_circle(waiter, self)
 
     def _will_not_reach(self, job: AbstractJob[Any] | None = None) -> bool:
-        """Return whether a run has ended, or drains, so that none could still reach a job that is waited for."""
+        """Return whether a run has ended, or drains, so that an awaited job cannot be reached any longer."""
         for scheduler in (self, *outwards(self)):
             scheduler._watched = True
             if scheduler._run is not None:
@@ -1171,7 +1172,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         return False
 
     def _notify_unreached(self) -> None:
-        """Wake all who wait for a job that is not going to be reached."""
+        """Wake all waiters of jobs that will not be reached."""
         if self._watched:
             for job in self.iterate_jobs():
                 if job._facts is not None and job._state is JobState.IDLE:
@@ -1181,7 +1182,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         self._incidents.append(Incident(job, message, exception))
 
     def _note_end(self, run: Run) -> None:
-        """Keep what remains of a run that has ended, and wake all who wait for a job that was not reached."""
+        """Keep the facts of a run that has ended, and wake all waiters of jobs that were not reached."""
         self._stop_reason, self._culprit = run.reason, run.culprit
         self._time_limit = run.timeout or 0.0
         self._was_idle = run.was_idle
@@ -1193,7 +1194,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
             self._streams = None
 
     def _notify_streams(self, jobs: list[AbstractJob[Any]]) -> None:
-        """Let those who iterate over `as_settled()` wait for new jobs too."""
+        """Add new jobs to the iterations of `as_settled()`."""
         for stream in tuple(self._streams or ()):
             for job in jobs:
                 stream.watch(job)
@@ -1211,7 +1212,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
 
     def _has_shutdown(self) -> bool:
         todo: list[AbstractJob[Any]] = [self]
-        for job in todo:  # no recursion: schedulers may be nested as deep as one likes
+        for job in todo:  # no recursion: schedulers may be nested to any depth
             if not is_scheduler(job):
                 if job._has_shutdown():
                     return True
@@ -1235,7 +1236,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
 
 
 def interrupt(scheduler: BaseScheduler, interruption: BaseException) -> None:
-    """End the run of a scheduler as Ctrl-C does; it will raise this. Without a run, do nothing."""
+    """End the run of a scheduler as Ctrl-C does, with this exception. Without a run, do nothing."""
     scheduler._interrupt(interruption)
 
 
@@ -1244,4 +1245,4 @@ SETTINGS: Final = tuple(
     for option in BaseScheduler._declared.values()
     if option.place in BaseScheduler.__slots__
 )
-"""Where a scheduler has its settings, and what they are for one that was given none."""
+"""The attributes of a scheduler's settings, each with its default."""

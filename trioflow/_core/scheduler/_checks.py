@@ -1,6 +1,6 @@
-"""What is checked before a run starts, and before a running scheduler accepts more. The checks consume nothing.
+"""The checks before a run starts, and before a running scheduler accepts more jobs. The checks consume nothing.
 
-`check` is a generator that pauses now and then, so that other tasks can run while a large scenario is checked.
+`check` is a generator that pauses now and then, so that other tasks can run during the check of a large scenario.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def check(members: Members) -> Iterator[None]:
 def _check_jobs(members: Members, repeated: bool, out_of_order: set[Members]) -> Iterator[None]:
     """Check the jobs of one scheduler and their requirements.
 
-    Usually each job was added after all that it requires. Then there can be no cycle. Only otherwise is the graph
+    Usually each job was added after all its requirements. Then there can be no cycle. Only otherwise is the graph
     searched for one. Jobs that have been passed are marked by a number in `_pending`.
     """
     mark, owner = next(marks), members.owner
@@ -91,7 +91,7 @@ def _check_jobs(members: Members, repeated: bool, out_of_order: set[Members]) ->
 
 
 def check_may_run(scheduler: BaseScheduler) -> None:
-    """Refuse a scheduler for what it is, whatever its jobs are.
+    """Reject a scheduler for its own state and options, apart from its jobs.
 
     Raises:
         RuntimeError: it is running or closed.
@@ -103,15 +103,15 @@ def check_may_run(scheduler: BaseScheduler) -> None:
 
 
 def check_needs(level: BaseScheduler, jobs: Iterable[AbstractJob[Any]], outermost: BaseScheduler) -> None:
-    """Refuse members of a scheduler that can never have what they need.
+    """Reject members of a scheduler whose needs can never be met.
 
     Args:
         level: the scheduler.
         jobs: the members to check.
-        outermost: the scheduler that is going to run.
+        outermost: the scheduler of the run.
 
     Raises:
-        ValueError: a job needs something that it does not find, or more of it than it can ever have.
+        ValueError: a job needs a resource that it cannot find, or more of it than it can ever have.
 
     """
     if needy := [job for job in jobs if job._needs()]:
@@ -121,10 +121,10 @@ def check_needs(level: BaseScheduler, jobs: Iterable[AbstractJob[Any]], outermos
 
 
 class Surroundings:
-    """What the members of a scheduler find when they need something; `outermost` is the scheduler that is going to run.
+    """The resources that the members of a scheduler find; `outermost` is the scheduler of the run.
 
-    A scheduler that keeps what it needs is the pool of its members. Besides that, they find rates further out, which
-    nobody keeps, and pools inside. So no scheduler that is waited for inside waits for what is kept outside.
+    A scheduler with needs is the pool of its members. Besides these, they find rates of enclosing schedulers, which are
+    not held, and pools inside. So no scheduler that is waited for inside waits for a resource that is held outside.
     """
 
     def __init__(self, level: BaseScheduler, outermost: BaseScheduler) -> None:
@@ -134,22 +134,22 @@ class Surroundings:
             levels.append(outer)
             is_inside = is_inside and outer is not outermost
         self.there: dict[str, Resource] = {}
-        self.keeper: BaseScheduler | None = None  # the innermost scheduler around that keeps what it needs
-        self._services: dict[str, list[AbstractJob[Any]]] = {}  # by name: those that keep some of it until the end
+        self.keeper: BaseScheduler | None = None  # the innermost enclosing scheduler with needs
+        self._services: dict[str, list[AbstractJob[Any]]] = {}  # by name: those that hold some of it until the end
         self._further_out: set[str] = set()
-        for one in reversed(levels):
-            if one is not levels[-1]:
-                self._enter(one)
-            if one._pool is not None:
-                self.there.update(one._pool._resources)
-                for name in one._pool._resources:
+        for level in reversed(levels):
+            if level is not levels[-1]:
+                self._enter(level)
+            if level._pool is not None:
+                self.there.update(level._pool._resources)
+                for name in level._pool._resources:
                     self._services.pop(name, None)
-            for service in one._members.services:
+            for service in level._members.services:
                 for name in () if _has_ended(service) else service._needs():
                     self._services.setdefault(name, []).append(service)
 
     def _enter(self, scheduler: BaseScheduler) -> None:
-        """Go on to what a nested scheduler keeps of all this, if it keeps anything."""
+        """Narrow the resources to the share of a nested scheduler, if it has needs."""
         kept: dict[str, Resource] = {}
         for name, given in scheduler._needs().items():
             whole = self.there.get(name)
@@ -164,10 +164,10 @@ class Surroundings:
             self._services.clear()
 
     def refuse_unfit(self, job: AbstractJob[Any]) -> None:
-        """Refuse a member that can never have what it needs.
+        """Reject a member whose needs can never be met.
 
         Raises:
-            ValueError: it needs something that it does not find, or more than services leave of it.
+            ValueError: it needs a resource that it cannot find, or more of it than services leave.
 
         """
         for name, given in job._needs().items():
@@ -177,11 +177,13 @@ class Surroundings:
                 raise ValueError(f"{job.label!r} needs {name}={_amounts.shown_parts(given)}, {self._why_not(name)}")
             resource = self.there[name]
             need = resource.need(given, repr(job.label))
-            services = [one for one in self._services.get(name, ()) if one is not job and _lacks(job, one)]
+            services = [
+                service for service in self._services.get(name, ()) if service is not job and _lacks(job, service)
+            ]
             if isinstance(resource, CountedResource) and services:
-                gone = sum(resource.need(one._needs()[name], repr(one.label)) for one in services)
+                gone = sum(resource.need(service._needs()[name], repr(service.label)) for service in services)
                 if need > resource.total - gone:
-                    names = ", ".join(repr(one.label) for one in services)
+                    names = ", ".join(repr(service.label) for service in services)
                     raise ValueError(
                         f"{job.label!r} needs {name}={resource.shown_as(need)}, and services keep "
                         f"{resource.shown_as(gone)} of {resource.shown_as(resource.total)} until the run ends "
@@ -200,15 +202,15 @@ class Surroundings:
 
 
 def _has_ended(job: AbstractJob[Any]) -> bool:
-    """Return whether a job has settled in a run that is in progress, and not in one before."""
+    """Return whether a job has settled in the run in progress, not in an earlier one."""
     run = job._scheduler._run if job._scheduler is not None else None
     return job._state.is_settled and run is not None and run.phase is not CHECKING
 
 
 def _lacks(job: AbstractJob[Any], service: AbstractJob[Any]) -> bool:
-    """Return whether a job may have to wait while a service keeps something; not if that waits for the job to settle.
+    """Return whether a job may have to wait while a service holds a resource; not if the service waits for the job.
 
-    A clean-up job waits for nothing.
+    A clean-up job does not wait.
     """
     home = service._scheduler
     if home is None or (job._rule is not None and job._rule.run_if == "failed"):
@@ -218,7 +220,7 @@ def _lacks(job: AbstractJob[Any], service: AbstractJob[Any]) -> bool:
 
 
 def refuse_shared_pools(levels: Iterable[BaseScheduler], outermost: BaseScheduler) -> None:
-    """Refuse pools that serve schedulers inside and outside of one that keeps what it needs.
+    """Reject pools that serve schedulers inside and outside of one with needs.
 
     Raises:
         ValueError: there is one.
@@ -233,7 +235,7 @@ def refuse_shared_pools(levels: Iterable[BaseScheduler], outermost: BaseSchedule
 
 
 def check_requirement(job: AbstractJob[Any], requirement: AbstractJob[Any], scheduler: BaseScheduler) -> None:
-    """Refuse a requirement that is in another scheduler and not an input, or a forever job and not a service.
+    """Reject a requirement that is in another scheduler and not an input, or a forever job and not a service.
 
     Raises:
         MissingRequirement: it is not in `scheduler`, and it is not an input from a related scheduler.
@@ -248,12 +250,12 @@ def check_requirement(job: AbstractJob[Any], requirement: AbstractJob[Any], sche
         who, what = map(repr, _labels.telling_apart([job, requirement]))
         raise ValueError(
             f"{who} requires {what}, which is a forever job, so it would wait until the end; "
-            f"remove the requirement, or make {what} a Service, which says when it is ready"
+            f"remove the requirement, or make {what} a Service, which reports when it is ready"
         )
 
 
 def check_late_input(job: AbstractJob[Any], given: AbstractJob[Any], scheduler: BaseScheduler) -> None:
-    """Check an input from another scheduler, of a job in a scheduler that is running: nothing can wait for it any more.
+    """Check an input from another scheduler, for a job of a running scheduler: it is too late to wait for it.
 
     Raises:
         MissingRequirement, ValueError: as in `check_requirement`; or the input has not settled.
@@ -278,30 +280,30 @@ def common(
 
 
 def _imply_late(members: Members, job: AbstractJob[Any]) -> None:
-    """Let a job that was added to a running scheduler wait for the members that contain its inputs.
+    """Make a job that was added to a running scheduler wait for the members that contain its inputs.
 
     Inputs of jobs nested in it count too.
 
     Raises:
-        ValueError: an input is outside of the scheduler and has not settled: nothing can wait for it any more.
+        ValueError: an input is outside of the scheduler and has not settled: it is too late to wait for it.
 
     """
     scheduler = members.owner
     around = [scheduler, *outwards(scheduler)]
     inside = job.iterate_jobs() if is_scheduler(job) else iter(())
-    for one in itertools.chain([job], inside):
-        for given in one._rule.inputs if one._rule is not None else ():
-            found = common(one, given)
+    for user in itertools.chain([job], inside):
+        for given in user._rule.inputs if user._rule is not None else ():
+            found = common(user, given)
             if found is None or found[0] not in around:
                 continue  # both are inside the new job
             if found[0] is not scheduler:
-                check_late_input(one, given, scheduler)
-            elif given._scheduler is not scheduler or one is not job:
+                check_late_input(user, given, scheduler)
+            elif given._scheduler is not scheduler or user is not job:
                 members.implied.setdefault(job, {})[found[2]] = None
 
 
 def imply_all(members: Members) -> None:
-    """Find the requirements implied by inputs from other schedulers, here and in all that is nested; check nothing."""
+    """Find the requirements implied by inputs from other schedulers, here and in all nested ones; check nothing."""
     walked: dict[BaseScheduler, Members] = {}
     todo: list[Members] = [members]
     while todo:
@@ -311,22 +313,22 @@ def imply_all(members: Members) -> None:
         todo += [nested._members for nested in parent.nested]
     for parent in walked.values():
         for job in parent.jobs:
-            for one in job._rule.inputs if job._rule is not None else ():
-                home = one._scheduler
+            for given in job._rule.inputs if job._rule is not None else ():
+                home = given._scheduler
                 if home is None or home is parent.owner:
                     continue
-                found = common(job, one)
+                found = common(job, given)
                 if found is not None and found[0] in walked:
                     walked[found[0]].implied.setdefault(found[1], {})[found[2]] = None
-                    home._members.used_outside.add(one)
+                    home._members.used_outside.add(given)
 
 
 def find_implied(scheduler: BaseScheduler) -> None:
-    """Find what members wait for because of the inputs of jobs nested in them; check nothing. O(V + E).
+    """Find the requirements of members that follow from inputs of jobs nested in them; check nothing. O(V + E).
 
-    A run that is under way has found it; then this does nothing, and any thread may call it.
+    A run in progress has found them; then this does nothing, and any thread may call it.
     """
-    if all(one._run is None for one in (scheduler, *outwards(scheduler))):
+    if all(level._run is None for level in (scheduler, *outwards(scheduler))):
         imply_all(scheduler._members)
 
 
@@ -334,7 +336,7 @@ def check_scenario(scheduler: BaseScheduler) -> None:
     """Check a scheduler and all that is nested in it, as each run does. O(V + E).
 
     Raises:
-        CycleError, MissingRequirement, ValueError, RuntimeError: a run would be refused.
+        CycleError, MissingRequirement, ValueError, RuntimeError: a run would be rejected.
 
     """
     for _ in check(scheduler._members):
@@ -342,19 +344,19 @@ def check_scenario(scheduler: BaseScheduler) -> None:
 
 
 def _refuse_unreachable_inputs(members: Members, walked: dict[BaseScheduler, Members]) -> None:
-    """Refuse inputs from outside of the checked schedulers that have not settled: nothing could wait for them."""
+    """Reject inputs from outside of the checked schedulers that have not settled: they cannot be waited for."""
     for job in members.jobs:
-        for one in job._rule.inputs if job._rule is not None else ():
-            found = common(job, one)
+        for given in job._rule.inputs if job._rule is not None else ():
+            found = common(job, given)
             if found is None or found[0] in walked:
                 continue
             holder, waiting, _ = found
             if holder._run is None or waiting._pending >= 0:  # else `waiting` is about to be added, and will wait
-                check_late_input(job, one, members.owner)
+                check_late_input(job, given, members.owner)
 
 
 def refuse_cycle(members: Members) -> None:
-    """Refuse a cycle in the graph of a scheduler's jobs.
+    """Reject a cycle in the graph of a scheduler's jobs.
 
     Raises:
         CycleError: there is one.
@@ -366,7 +368,7 @@ def refuse_cycle(members: Members) -> None:
 
 
 def check_one_shot(job: AbstractJob[Any], repeated: bool) -> None:
-    """Refuse a job that would run again and cannot, and one that refuses itself."""
+    """Reject a job that would run again and cannot, and one that fails its own check."""
     if job._checks_itself:
         job.check_before_run()
     if not job._is_one_shot():
@@ -401,17 +403,17 @@ def check_new(members: Members, new: list[AbstractJob[Any]]) -> None:
             check_may_run(job)
             check_scenario(job)
         _imply_late(members, job)
-    # Mostly they wait for nothing. To look for a cycle takes a fifth of what adding one job does.
+    # Mostly they have no open requirements. A search for cycles would cost a fifth of adding one job.
     cycle = _graph_algorithms.find_cycle(new, members.waits_for) if any(map(members.waits_for, new)) else None
     if cycle is not None:
         raise _errors.CycleError(cycle)
 
 
 def check_new_needs(scheduler: BaseScheduler, new: Iterable[AbstractJob[Any]], outermost: BaseScheduler) -> None:
-    """Check what jobs need that have just been added to a scheduler, and all jobs in them, while `outermost` runs.
+    """Check the needs of jobs just added to a scheduler, and of all jobs in them, while `outermost` runs.
 
     Raises:
-        ValueError: one of them can never have it; or one is a service, and leaves too little for one that waits.
+        ValueError: one of them can never be met; or a new service leaves too little for a waiting job.
 
     """
     checked: list[AbstractJob[Any]] = []
@@ -425,7 +427,7 @@ def check_new_needs(scheduler: BaseScheduler, new: Iterable[AbstractJob[Any]], o
 
 
 def check_new_requirements(members: Members, job: AbstractJob[Any], new: list[AbstractJob[Any]]) -> None:
-    """Check the requirements that a job of a running scheduler is about to get.
+    """Check the new requirements of a job of a running scheduler.
 
     Raises:
         RuntimeError: the job is no longer IDLE, or a requirement awaits it.
@@ -440,14 +442,14 @@ def check_new_requirements(members: Members, job: AbstractJob[Any], new: list[Ab
     for requirement in new:
         check_requirement(job, requirement, members.owner)
     if _graph_algorithms.meet(
-        [job], _requirement_counts.successors_of, new, lambda one: () if one.is_done() else members.waits_for(one)
+        [job], _requirement_counts.successors_of, new, lambda other: () if other.is_done() else members.waits_for(other)
     ):
         waited_for = _graph_algorithms.reachable(
-            new, lambda one: () if one.is_done() or one is job else members.waits_for(one)
+            new, lambda other: () if other.is_done() or other is job else members.waits_for(other)
         )
-        edges = {one: members.waits_for(one) for one in waited_for}
+        edges = {other: members.waits_for(other) for other in waited_for}
         edges[job] = [*members.waits_for(job), *new]
-        cycle = _graph_algorithms.find_cycle(edges, lambda one: [other for other in edges[one] if other in edges])
+        cycle = _graph_algorithms.find_cycle(edges, lambda node: [other for other in edges[node] if other in edges])
         raise _errors.CycleError(cycle or [job])
     for requirement in new if members.owner._watched else ():
         _awaiting.refuse_circle(job, requirement, "requires")

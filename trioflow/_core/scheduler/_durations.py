@@ -1,4 +1,4 @@
-"""How long the members of a scheduler are expected to take, and how urgent that makes each."""
+"""The expected durations of the members of a scheduler, and their ranks."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ if TYPE_CHECKING:
 
 
 def expected_durations(scheduler: BaseScheduler) -> dict[AnyJob, float]:
-    """Return how many seconds the members are expected to take in the run that is in progress, as far as that is known.
+    """Return the known expected durations of the members in the present run, in seconds.
 
-    What `durations` of the outermost scheduler says goes before the members' own `expected_duration`.
+    `durations` of the outermost scheduler takes precedence over the members' own `expected_duration`.
     """
     return scheduler._expected_durations()
 
 
 def learned_durations(scheduler: BaseScheduler) -> dict[AnyJob, float]:
-    """Return the same, for all members, if the run knows more than its members say themselves; otherwise nothing."""
+    """Return the same, for all members, if the run knows more than the members' own options; otherwise nothing."""
     return scheduler._expected_durations() if scheduler._knows_durations() else {}
 
 
 def in_order(scheduler: BaseScheduler) -> list[AnyJob]:
     """Return the members, each after those that it waits for; jobs in cycles are left out. O(V + E).
 
-    Unlike `scheduler.topological_order()`, this finds no implied requirements: it goes by those that the last run, or
+    Unlike `scheduler.topological_order()`, this finds no implied requirements: it uses those that the last run, or
     `find_implied`, has found.
     """
     return topological_order(list(scheduler), scheduler._members.waits_for)
 
 
 def ranks_of(scheduler: BaseScheduler) -> dict[AnyJob, float]:
-    """Return the seconds of the longest path from the start of each member to an exit: its urgency, for a cluster.
+    """Return the rank of each member: the seconds of the longest path from its start to an exit.
 
-    It is what the policy "critical-path" goes by, and `Outlook.rank`: see there. O(V + E).
+    It is the order of the policy "critical-path"; see `Outlook.rank`. O(V + E).
     """
     known = expected_durations(scheduler)
     return longest_paths(in_order(scheduler), scheduler._members.waits_for, known, usual(known.values()))

@@ -1,4 +1,4 @@
-"""Why a job is in its state, in words."""
+"""Explanations of the states of jobs, in words."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler
 
 FEW = 5
-"""How many jobs a list names; the others are only counted."""
+"""The most jobs that a list names; the others are counted."""
 
 
 def explain(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
@@ -45,15 +45,15 @@ def _idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         return f"waits for the start of {scheduler.label!r}, which is being prepared"
     waiting = still_waits_for(job)
     if not waiting:
-        return "waits for nothing any more, and is about to be scheduled"
-    return f"waits for {_names(waiting)}: {'; '.join(_progress(one, run.clock()) for one in waiting[:FEW])}"
+        return "has no open requirements, and is about to be scheduled"
+    return f"waits for {_names(waiting)}: {'; '.join(_progress(other, run.clock()) for other in waiting[:FEW])}"
 
 
 def still_waits_for(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-    """Return the members of its scheduler that a job still waits for: they have neither settled, nor said "ready"."""
+    """Return the members of its scheduler that a job still waits for: neither settled nor ready."""
     scheduler = job._scheduler
     members = [] if scheduler is None else scheduler._members.waits_for(job)
-    return [one for one in members if not (one._state.is_settled or one._is_ready())]
+    return [other for other in members if not (other._state.is_settled or other._is_ready())]
 
 
 def _outside_a_run(scheduler: BaseScheduler) -> str:
@@ -78,9 +78,9 @@ def _scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 
 
 def waiting(job: AbstractJob[Any]) -> Waiting | None:
-    """Return what a SCHEDULED job waits for, or which jobs a RUNNING one awaits. Any thread may call it.
+    """Return the wait of a SCHEDULED job, or the jobs that a RUNNING one awaits. Any thread may call it.
 
-    It is None for a job that waits for nothing, or is not ready in a run.
+    It is None for a job that does not wait, or is not ready in a run.
 
     Example:
         >>> import anyio
@@ -106,33 +106,33 @@ def waiting(job: AbstractJob[Any]) -> Waiting | None:
 def waiting_since(job: AbstractJob[Any]) -> float | None:
     """Return when a SCHEDULED job began to wait for its turn: on the clock of `job.started_at`.
 
-    That is when it was throttled last, or when the last job that it waited for settled. None if the job is not
-    SCHEDULED, or if it waited for nothing, or for a service: then the engine has not noted it.
+    That is the time of its last throttle, or when the last of its requirements settled. None if the job is not
+    SCHEDULED, or if it waited for no job, or for a service: then the engine has no record.
     """
     scheduler = job._scheduler
     if scheduler is None or job._state is not JobState.SCHEDULED:
         return None
     for _, ended in throttled(job)[-1:]:
         return ended
-    moments = [one._finished_at for one in scheduler._members.waits_for(job)]
+    moments = [other._finished_at for other in scheduler._members.waits_for(job)]
     return max((moment for moment in moments if moment is not None), default=None) if None not in moments else None
 
 
 def status_of(job: AbstractJob[Any]) -> str:
-    """Return what a RUNNING job says of itself now, or which jobs it awaits; nothing if it is secret."""
+    """Return the activity of a RUNNING job, or the jobs that it awaits; nothing with `redact=True`."""
     if job._state is not JobState.RUNNING:
         return ""
     if not job._says_status or job.redact:
         wait = waiting(job)
         return "" if wait is None else wait.text
-    kind: Any = job  # only kinds that say something have this
+    kind: Any = job  # only kinds with a status have this
     try:
         return _labels.shortened(str(kind.status_text()))
     except Exception:
-        return ""  # a view shows the run, whatever becomes of one of its jobs
+        return ""  # the view of the run must go on
 
 
-# ---- the causes for which a SCHEDULED job waits: each is found by one function, and explained by another
+# ---- the causes of a SCHEDULED job's wait: each has a function that finds it, and one that explains it
 
 
 def _token(run: Run, job: AbstractJob[Any]) -> Waiting | None:
@@ -143,7 +143,7 @@ def _token(run: Run, job: AbstractJob[Any]) -> Waiting | None:
 def _why_token(run: Run, job: AbstractJob[Any]) -> str:
     tokens = run.workers.tokens
     assert tokens is not None
-    whose = next(one for one in outwards(job) if one._run is not None and one._run.workers.limiter is not None)
+    whose = next(level for level in outwards(job) if level._run is not None and level._run.workers.limiter is not None)
     held = f"{_holders(run.scheduler, tokens.limiter)}{_before(run, job, tokens.in_order())}"
     return f"waits for a token of the window of {whose.label!r}, a limiter that is used up: {held}"
 
@@ -179,29 +179,29 @@ CAUSES: Final = (
     (_resource, _why_resource),
     (_loop, _why_resource),  # there is enough, but jobs before it have a reservation
 )
-"""In the order in which they stand in the way."""
+"""The causes in order of precedence."""
 
 
 def _before(run: Run, job: AbstractJob[Any], in_order: list[AbstractJob[Any]]) -> str:
-    """Say which waiting jobs start before one, and why; "" if none do, or if they only became ready earlier."""
+    """Name the waiting jobs that start before `job`, and why; "" if none do, or if they only became ready earlier."""
     ready = run.queue.jobs
     if not isinstance(ready, HeapQueue):
         return ""
     order = ready.order
-    waiting = (one for one in in_order if one._state is JobState.SCHEDULED)
-    before = list(itertools.takewhile(lambda one: one is not job, waiting))
-    why = ["priority"] if any(one.priority > job.priority for one in before) else []
-    if order.policy.needs_heap and any(one.priority == job.priority for one in before):
+    waiting = (other for other in in_order if other._state is JobState.SCHEDULED)
+    before = list(itertools.takewhile(lambda other: other is not job, waiting))
+    why = ["priority"] if any(other.priority > job.priority for other in before) else []
+    if order.policy.needs_heap and any(other.priority == job.priority for other in before):
         why.append(order.policy.reason(job, order.outlook))
     return f"; before it {'come' if len(before) > 1 else 'comes'} {_names(before)} ({', '.join(why)})" if why else ""
 
 
 def _holders(scheduler: BaseScheduler, limiter: Any) -> str:
-    """Say who has the tokens of a limiter: jobs of this scenario by name, at any level, and how many are elsewhere."""
+    """Name the holders of a limiter's tokens: jobs of this scenario, at any level, and the number of others."""
     root = outermost(scheduler)
     running: list[AbstractJob[Any]] = []
-    for one in [root, *root.iterate_jobs()]:
-        run = one._run if is_scheduler(one) else None
+    for job in [root, *root.iterate_jobs()]:
+        run = job._run if is_scheduler(job) else None
         workers = () if run is None else run.workers.alive
         running += [worker.job for worker in workers if worker.job is not None and worker.token is limiter]
     others = limiter.borrowed_tokens - len(running)
@@ -214,15 +214,16 @@ def _running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if job._is_ready():
         return f"{since}, and is ready for those that require it"
     if job._is_service:
-        return f"{since}, and has not said that it is ready"
-    said = [since]
+        return f"{since}, and has not reported that it is ready"
+    parts = [since]
     if job.attempts > 1:
-        said.append(f"in attempt {job.attempts}")
+        parts.append(f"in attempt {job.attempts}")
     if job.fraction_done is not None:
-        said.append(f"and is {_labels.percent(job.fraction_done)} done")
-    for one in () if job._facts is None else job._facts.awaits[:FEW]:
-        said.append(f"and awaits {one.label!r}, which {EXPLANATIONS[one._state](one._scheduler or scheduler, one)}")
-    return ", ".join(said)
+        parts.append(f"and is {_labels.percent(job.fraction_done)} done")
+    for target in () if job._facts is None else job._facts.awaits[:FEW]:
+        why = EXPLANATIONS[target._state](target._scheduler or scheduler, target)
+        parts.append(f"and awaits {target.label!r}, which {why}")
+    return ", ".join(parts)
 
 
 def _succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
@@ -236,7 +237,7 @@ def _succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 def _failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     error: Any = job.raised_exception()
     ended = ""
-    if scheduler._culprit is job:  # a KeyboardInterrupt, for example, ends the run whether or not the job is critical
+    if scheduler._culprit is job:  # a KeyboardInterrupt, for example, ends the run even if the job is not critical
         ended = "; it was critical, and ended the run" if isinstance(error, Exception) else "; that ended the run"
     return f"failed after {_units.duration_text(job.elapsed or 0.0)}, with {in_one_line(error)}{ended}"
 
@@ -261,8 +262,8 @@ def _blocked(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 
 def _skipped(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if job.run_if == "failed" and not any(map(_trigger_rules.has_failed, job._required)):
-        return "was skipped: run_if='failed', and nothing that it requires failed"
-    return f"was skipped: {_names([one for one in job._required if one._state is JobState.SKIPPED])} was skipped"
+        return "was skipped: run_if='failed', and none of its requirements failed"
+    return f"was skipped: {_names([job for job in job._required if job._state is JobState.SKIPPED])} was skipped"
 
 
 EXPLANATIONS = {

@@ -1,4 +1,4 @@
-"""How a run ended as a whole: which failures it reports, and what is raised for it."""
+"""The report and the exception of a run as a whole."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ def failed(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
 
 
 def critical(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
-    """Return the jobs whose failure was critical in `scheduler`, in the order of settling.
+    """Return the jobs whose failure was critical in `scheduler`, in the order in which they settled.
 
-    For a nested scheduler that failed because of its own jobs, these are returned in its place.
+    A nested scheduler that failed because of its own jobs is replaced by these.
     """
     found: list[AbstractJob[Any]] = []
     todo: list[BaseScheduler] = [scheduler]
@@ -44,7 +44,7 @@ def critical(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
 
 
 def warn(scheduler: BaseScheduler, run: Run) -> None:
-    """Log at the end of an outermost run how many jobs failed, and what ended it if that raises nothing."""
+    """Log the number of failed jobs at the end of an outermost run, and its stop if that raises nothing."""
     if not scheduler.logs_failures:
         return
     # Without the attempts that later ones have replaced.
@@ -58,7 +58,7 @@ def warn(scheduler: BaseScheduler, run: Run) -> None:
         how = "no more jobs were started" if run.reason is StopReason.DRAINED else "a signal ended it in order"
         end = f"the run of {shortened(scheduler.label)!r} {HOW_RUNS_END[run.reason]}: {how}"
         _logger.warn(f"{end}{failures and '; '}{failures}", advice=LISTING, about="end")
-    elif number > (run.reason is StopReason.CRITICAL):  # of one critical failure alone, its own line has said all
+    elif number > (run.reason is StopReason.CRITICAL):  # a single critical failure has its own line
         look = "; debrief() shows the tracebacks" if scheduler.keep_jobs else ""
         end = "the run stopped"
         if run.reason is StopReason.COMPLETED:
@@ -87,7 +87,7 @@ def check(scheduler: BaseScheduler, reason: StopReason | None, run: Run | None =
 
     Args:
         scheduler: the outermost one.
-        reason: what has ended the run.
+        reason: the reason of the stop.
         run: the run, if its failures count although it completed.
 
     Raises:
@@ -107,12 +107,12 @@ def check(scheduler: BaseScheduler, reason: StopReason | None, run: Run | None =
         case StopReason.CANCELLED | StopReason.INTERRUPTED | StopReason.DRAINED:
             raise _errors.JobCancelled(f"the run of {scheduler.label!r} {HOW_RUNS_END[reason]}")
         case _:
-            if run is not None and run.failures:  # otherwise nobody need look at all jobs
+            if run is not None and run.failures:  # otherwise the jobs need not be searched
                 raise_group(scheduler, failed(scheduler))
 
 
 def raise_or_true(scheduler: BaseScheduler, run: Run) -> bool:
-    """Return True for a nested scheduler whose run completed, or raise what it fails with as a job.
+    """Return True for a nested scheduler whose run completed; otherwise raise its failure as a job.
 
     Raises:
         BaseException: the exception of the critical job that stopped it, or an error in its policy.

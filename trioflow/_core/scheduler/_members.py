@@ -1,7 +1,7 @@
-"""`Members`: the jobs of one scheduler, in the order in which they were added, and how this set changes.
+"""`Members`: the jobs of one scheduler, in the order in which they were added, and the changes of this set.
 
-Nothing runs here. A run reads what it needs to know about the set from the fields. The scheduler's public methods call
-the methods with the same names here.
+Nothing runs here. A run reads facts about the set from the fields. The scheduler's public methods call the methods with
+the same names here.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Members:
         self.shutting_down: Final[dict[AbstractJob[Any], None]] = {}
         # The jobs that are services.
         self.services: Final[dict[AbstractJob[Any], None]] = {}
-        # The jobs that ask something of the order in which jobs start.
+        # The jobs with options about the order of starts or pools.
         self.demanding: Final[dict[AbstractJob[Any], None]] = {}
         # The jobs that were added during a run, with the innermost such run. The next run removes them.
         self.added_during_run: Final[dict[AbstractJob[Any], Run]] = {}
@@ -63,9 +63,9 @@ class Members:
         # Whether a run has changed some of the jobs.
         self.needs_reset = False
         # ---- found by the last check, or by `imply_all`
-        # Whether the answer may be another one although the set is the same: a job may run only once, for example.
+        # Whether the result of a check may change although the set does not: a job may run only once, for example.
         self.changes_unseen = True
-        # Whether each job stands behind all that it waits for.
+        # Whether each job comes after all that it waits for.
         self.behind = False
         # Requirements of members that follow from the inputs of jobs nested in them.
         self.implied: dict[AbstractJob[Any], dict[AbstractJob[Any], None]] = {}
@@ -74,24 +74,24 @@ class Members:
         # Whether a member requires a job that is not a member.
         self.takes_from_outside = False
 
-    # ---- what it can be asked
+    # ---- questions
 
     def waits_for(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-        """Return the members that must settle before `job`: those that it requires, and those implied by its inputs."""
+        """Return the members that must settle before `job`: its requirements, and those implied by its inputs."""
         owner = self.owner
-        members = [one for one in job._required if one._scheduler is owner]
+        members = [requirement for requirement in job._required if requirement._scheduler is owner]
         implied = self.implied.get(job)
         return members if implied is None else list(dict.fromkeys([*members, *implied]))
 
     def own_requirements(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
         """Return the members that `job` requires."""
-        return [one for one in job._required if one in self.jobs]
+        return [requirement for requirement in job._required if requirement in self.jobs]
 
     def own(self, given: Any, what: str) -> list[AbstractJob[Any]]:
-        """Return the jobs that the user gave to `what`; all of them must be members.
+        """Return the jobs in an argument of the call `what`; all of them must be members.
 
         Raises:
-            TypeError: something is not a job.
+            TypeError: an argument is not a job.
             KeyError: a job is not a member.
 
         """
@@ -101,7 +101,7 @@ class Members:
         return found
 
     def check_is_member(self, job: object, what: str) -> None:
-        """Refuse a job that is not a member; `what` is the call that the error names.
+        """Reject a job that is not a member; `what` is the call that the error names.
 
         Raises:
             KeyError: it is not a member.
@@ -126,17 +126,17 @@ class Members:
     # ---- changing it
 
     def needs_check(self) -> bool:
-        """Return whether an outermost run has to check the set, because something may have changed."""
+        """Return whether an outermost run has to check the set, because it may have changed."""
         return self.unchecked or self.changes_unseen or bool(self.demanding) or self.owner._pool is not None
 
     def admit(self, jobs: tuple[AbstractJob[Any], ...], what: str) -> None:
-        """Add jobs, and their inputs that belong to no scheduler yet; if one is refused, none is added."""
+        """Add jobs, and their inputs that belong to no scheduler yet; if one is rejected, none is added."""
         owner, members = self.owner, self.jobs
         if owner._closed:
             raise RuntimeError(f"{what}: {owner.label!r} is closed for good; make a new Scheduler")
         run = owner._innermost_run()
         if run is None and (owner if owner._scheduler is None else outermost(owner))._block is not None:
-            raise RuntimeError(f"{what}: {owner.label!r} is draining, and takes no more jobs")
+            raise RuntimeError(f"{what}: {owner.label!r} is draining, and accepts no jobs")
         strangers = [job for job in jobs if (job._scheduler is not None or job._is_scheduler) and job not in members]
         if strangers:
             self._check_strangers(strangers, {owner, *jobs} if run is None else set())
@@ -154,7 +154,7 @@ class Members:
             self._admit_late(list(new), run, what)
 
     def _admit_late(self, new: list[AbstractJob[Any]], run: Run, what: str) -> None:
-        """Add jobs while the owner, or a scheduler around it, is running."""
+        """Add jobs while the owner, or an enclosing scheduler, is running."""
         owner = self.owner
         run.check_growing(f"{what} of {owner.label!r}")
         is_running = owner._run is not None
@@ -180,7 +180,7 @@ class Members:
             owner._notify_streams(new)
 
     def take_in(self, job: AbstractJob[Any]) -> None:
-        """Put a job that is in no set into this one."""
+        """Add a job that is in no set to this one."""
         self.jobs[job] = None
         job._scheduler = self.owner
         if job._shuts_down:
@@ -195,25 +195,25 @@ class Members:
             self.services[job] = None
 
     def note_demand(self, job: AbstractJob[Any]) -> None:
-        """Record whether a member asks something of the order in which jobs start."""
+        """Record whether a member has options about the order of starts or pools."""
         if job._demand is not None:
             self.demanding[job] = None
         else:
             self.demanding.pop(job, None)
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Remove a job, whether or not others require it."""
+        """Remove a job, even if others require it."""
         self._take_out(job)
         self.unchecked = True
         job._scheduler = None
 
     def may_drop(self, job: AbstractJob[Any]) -> bool:
-        """Return whether nobody needs a job that has settled: its shutdown, or a critical failure, may be needed."""
+        """Return whether a settled job is no longer needed: its shutdown, or a critical failure, may be."""
         failed = job._state is JobState.FAILED or job._state is JobState.BLOCKED
         return not (failed and job.is_critical()) and not (job._shuts_down and job._has_shutdown())
 
     def drop(self, job: AbstractJob[Any]) -> None:
-        """Remove a job that has settled and never runs again, and what it refers to; it keeps its scheduler."""
+        """Remove a job that has settled and never runs again, and its references; it keeps its scheduler."""
         self.dropped_failures += job._state is JobState.FAILED
         self._take_out(job)
         self.used_outside.discard(job)
@@ -226,15 +226,15 @@ class Members:
             known.pop(job, None)  # type: ignore[call-overload]
 
     def give_outwards(self, job: AbstractJob[Any]) -> None:
-        """Remove an input, and its own inputs that are members, which are about to be in a scheduler further out."""
+        """Remove an input, and its own inputs that are members, which are about to move to an enclosing scheduler."""
         todo = [job]
-        for one in todo:
-            if one in self.jobs:
-                self.forget(one)
-                todo += inputs_of(one)
+        for given in todo:
+            if given in self.jobs:
+                self.forget(given)
+                todo += inputs_of(given)
 
     def _check_strangers(self, strangers: list[AbstractJob[Any]], around: set[AbstractJob[Any]]) -> None:
-        """Refuse jobs of other schedulers, but for inputs there that one of `around` contains, or is about to."""
+        """Reject jobs of other schedulers, but for inputs there that one of `around` contains, or is about to."""
         users: dict[BaseScheduler, dict[AbstractJob[Any], AbstractJob[Any]]] = {}
         for job in strangers:
             home = job._scheduler
@@ -258,7 +258,7 @@ class Members:
             )
 
     def forget_added(self, still_under_way: Collection[Run]) -> None:
-        """Remove what was added during runs that have ended, and the requirements on it."""
+        """Remove the jobs that were added during runs that have ended, and the requirements on them."""
         dropped = {job: None for job, run in self.added_during_run.items() if run not in still_under_way}
         for job in dropped:
             self.forget(job)
@@ -266,7 +266,7 @@ class Members:
             self._drop_requirements(dropped.__contains__)
 
     def drop_strange_requirements(self) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
-        """Drop the requirements that are not members, but not inputs; return what was dropped."""
+        """Drop the requirements that are neither members nor inputs; return the pairs."""
         return self._drop_requirements(lambda job: job._scheduler is not self.owner)
 
     def _drop_requirements(
@@ -274,26 +274,26 @@ class Members:
     ) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
         dropped: list[tuple[AbstractJob[Any], AbstractJob[Any]]] = []
         for job in self.jobs:
-            strange = [one for one in job._required if is_dropped(one) and one not in inputs_of(job)]
+            strange = [other for other in job._required if is_dropped(other) and other not in inputs_of(job)]
             if strange:
                 job._drop_requirements(strange)
-                dropped += [(job, one) for one in strange]
+                dropped += [(job, other) for other in strange]
         return dropped
 
 
 def levels(scheduler: BaseScheduler) -> Iterator[BaseScheduler]:
     """Yield a scheduler and all that are nested in it, each before those in it."""
     found = [scheduler]
-    for one in found:
-        yield one
-        found += one._members.nested
+    for level in found:
+        yield level
+        found += level._members.nested
 
 
 def waits_for(scheduler: BaseScheduler, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
     """Return the members of `scheduler` that must settle before `job` may start.
 
-    These are the members that it requires, and those that contain an input of a job nested in it. Members that have
-    settled already are among them.
+    These are its requirements, and the members that contain an input of a job nested in it. Members that have settled
+    already are among them.
     """
     return scheduler._members.waits_for(job)
 
@@ -304,7 +304,7 @@ def nested_in(scheduler: BaseScheduler) -> list[BaseScheduler]:
 
 
 def is_given_up(scheduler: BaseScheduler, job: AbstractJob[Any]) -> bool:
-    """Return whether `keep_jobs=False` gives up a settled job, whose shutdown or failure nobody needs."""
+    """Return whether `keep_jobs=False` drops a settled job: its shutdown and its failure are not needed."""
     return not scheduler.keep_jobs and scheduler._members.may_drop(job)
 
 
@@ -314,8 +314,8 @@ def _with_inputs(jobs: Iterable[AbstractJob[Any]]) -> dict[AbstractJob[Any], Non
     for job in jobs:
         rule = job._rule
         if rule is not None:
-            for one in rule.inputs:
-                if one._scheduler is None and one not in found:
+            for given in rule.inputs:
+                if given._scheduler is None and given not in found:
                     _put_inputs_first(job, found)
         found[job] = None
     return found
@@ -330,4 +330,4 @@ def _put_inputs_first(job: AbstractJob[Any], found: dict[AbstractJob[Any], None]
             found[stack.pop()] = None
             continue
         entered.add(job)
-        stack += [one for one in reversed(job._rule.inputs) if one._scheduler is None and one not in found]
+        stack += [given for given in reversed(job._rule.inputs) if given._scheduler is None and given not in found]

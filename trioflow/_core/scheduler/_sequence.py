@@ -19,16 +19,16 @@ class Sequence:
     """A chain of jobs, in which each job requires the one before it.
 
     When a sequence is added to a scheduler, its jobs are added; the sequence itself is not a member. As a requirement,
-    a sequence stands for its last job. What a sequence requires, its first job requires.
+    a sequence stands for its last job. The requirements of a sequence are those of its first job.
 
     Args:
         jobs_or_sequences: the jobs, in order; None is skipped.
-        required: what the first job requires.
+        required: the requirements of the first job.
         scheduler: a scheduler to add the jobs to, now and when more are appended.
-        unknown: nothing: an option that there is not raises TypeError.
+        unknown: none: an unknown option raises TypeError.
 
     Raises:
-        TypeError: something is not a job, `scheduler` is not a Scheduler, or there is no such option.
+        TypeError: an argument is not a job, `scheduler` is not a Scheduler, or an option is unknown.
 
     Example:
         >>> a, b, c = (AbstractJob(label=label) for label in "abc")
@@ -68,7 +68,7 @@ class Sequence:
             The sequence itself.
 
         Raises:
-            TypeError: something is not a job.
+            TypeError: an argument is not a job.
 
         """
         self._append(jobs_or_sequences, "append() of a Sequence")
@@ -86,7 +86,7 @@ class Sequence:
             self._scheduler.update(new)
 
     def requires(self, *requirements: Required, remove: bool = False) -> Self:
-        """Let the first job require these jobs; if the sequence is empty, the job that will be its first.
+        """Make the first job require these jobs; if the sequence is empty, the job that will be its first.
 
         Args:
             requirements: jobs, Sequences, None, or collections of these.
@@ -96,8 +96,8 @@ class Sequence:
             The sequence itself.
 
         Raises:
-            TypeError: something is not a job.
-            KeyError: with `remove`, something is not required by the first job.
+            TypeError: an argument is not a job.
+            KeyError: with `remove`, the first job does not require an argument.
 
         """
         found = list(flatten(requirements, "requires() of a Sequence", "_last"))

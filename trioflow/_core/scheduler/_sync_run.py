@@ -1,14 +1,13 @@
-"""`run()` called from code that is not async: Ctrl-C and other signals in a script, and the cells of a notebook.
+"""`run()` called from synchronous code: Ctrl-C and other signals in a script, and the cells of a notebook.
 
 While `run()` owns the event loop, the first signal ends the run in order, as INTERRUPTED. The signal is handled between
-two steps of the event loop, so it never cuts off the engine in the middle of a line. If a job blocks the loop, a second
-Ctrl-C is raised in that job: only when the loop has stood still for a while, only in the job's own code, which may
-raise anything, and never while the run is stopping.
+two steps of the event loop, so it never interrupts a line of the engine. If a job blocks the loop, a second Ctrl-C is
+raised in that job: only when the loop has stood still for a while, only in the job's own code, which may raise
+anything, and never while the run is stopping.
 
-The KeyboardInterrupt that `run()` raises for the first Ctrl-C comes from nowhere in particular, so it leaves `run()`
-without the frames of the engine and the loop. If nobody catches it, Python prints one line instead of a traceback. Only
-the printing changes: Python still ends by SIGINT, as shells expect. A program with a `sys.excepthook` of its own
-keeps it, and prints what it likes.
+The KeyboardInterrupt that `run()` raises for the first Ctrl-C has no meaningful origin, so it leaves `run()` without
+the frames of the engine and the loop. If it is not caught, Python prints one line instead of a traceback. Only the
+printing changes: Python still ends by SIGINT, as shells expect. A program with a `sys.excepthook` of its own keeps it.
 
 In a notebook cell an event loop is running already, so the run gets a thread of its own.
 """
@@ -40,22 +39,22 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Handler = Callable[[int, FrameType | None], Any] | int | None
 Answer = Callable[[int], Callable[[], object] | None]
-"""What users may give as `handle_signals`."""
+"""A function as `handle_signals`."""
 
 STANDS_STILL: Final = 0.25
 """Seconds without a turn of the loop after which a job blocks it. People press Ctrl-C twice within 0.1 to 0.2 s."""
 NEVER_CUT: Final = LOOP_PACKAGES | {__name__.partition(".")[0]}
-"""The packages of which no function may be interrupted: the engine, the loops, and what these are made of."""
+"""The packages whose functions may not be interrupted: the engine, the loops, and their dependencies."""
 CALL_BODIES: Final = frozenset(module.__name__ for module in (_worker, _attempts, _function, _service))
 """The modules that call the bodies of jobs, where these may raise anything."""
 
 
 class SignalHandler:
-    """Ends a run when a signal comes, between `__enter__` and `__exit__`; in the main thread only.
+    """Ends a run on a signal, between `__enter__` and `__exit__`; in the main thread only.
 
     Args:
         scheduler: the scheduler that runs.
-        handle: whether to handle SIGTERM and SIGHUP too, and not only Ctrl-C; or the user's function, which is asked
+        handle: whether to handle SIGTERM and SIGHUP too, and not only Ctrl-C; or the user's function, which is called
             at each signal.
 
     Raises:
@@ -75,11 +74,11 @@ class SignalHandler:
         self._process = os.getpid()
         self._old: dict[int, Handler] = {}
         self._call_in_loop: Callable[[Callable[[], None]], None] | None = None
-        self._since = math.inf  # when a signal came that the loop has not handled yet; infinity if there is none
+        self._since = math.inf  # the time of a signal that the loop has not handled yet; infinity if there is none
         self._ends = False  # whether such a signal ends the run
         self._number = 0  # the number of that signal
-        self._interruption: BaseException | None = None  # what the run has to raise because of it
-        self._calls: deque[Callable[[], object]] = deque()  # what the user's function wants to be called in the loop
+        self._interruption: BaseException | None = None  # for the run to raise
+        self._calls: deque[Callable[[], object]] = deque()  # functions from the user's one, to be called in the loop
         main = threading.current_thread() is threading.main_thread()
         if handle and not main:
             raise ValueError(
@@ -90,7 +89,7 @@ class SignalHandler:
             self._signals.append(signal.SIGINT)
         if handle:
             both = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-            # What is ignored stays ignored: nohup and a shell's `&` rely on it.
+            # Ignored signals stay ignored: nohup and a shell's `&` rely on it.
             self._signals += [number for number in both if signal.getsignal(number) is not signal.SIG_IGN]
 
     def loop_started(self, call_in_loop: Callable[[Callable[[], None]], None]) -> None:
@@ -112,7 +111,7 @@ class SignalHandler:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Restore the old handlers, and pass a signal to them that came too late for the run."""
+        """Restore the old handlers, and pass them a signal that came too late for the run."""
         self._restore()
         if error is not None and error is self._interruption:
             error.__traceback__ = None
@@ -154,7 +153,7 @@ class SignalHandler:
             self._ends = not self._scheduler._interrupt(self._interruption)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal: this is called between any two steps of the program."""
+        """Handle a signal: Python calls this between any two steps of the program."""
         if os.getpid() != self._process:  # a job has forked this one
             self._restore()
             signal.raise_signal(number)
@@ -162,7 +161,7 @@ class SignalHandler:
         if self._answer is not None:
             try:
                 instead = self._answer(number)
-            except BaseException as error:  # it would be raised in whatever runs now
+            except BaseException as error:  # raised here, it would hit any line
                 self.interrupt(error)
                 return
             if instead is not None:
@@ -175,16 +174,16 @@ class SignalHandler:
         self.interrupt(KeyboardInterrupt() if number == signal.SIGINT else None)
 
     def _may_raise(self, frame: FrameType | None) -> bool:
-        """Return whether to raise right here: a job blocks the loop, so that the first Ctrl-C is not handled."""
+        """Return whether to raise right here: a job blocks the loop, which so has not handled the first Ctrl-C."""
         stands_still = time.monotonic() - self._since >= STANDS_STILL
         run = self._scheduler._run
         return self._ends and stands_still and run is not None and not run.stopping and _in_body(frame)
 
 
 def _in_body(frame: FrameType | None) -> bool:
-    """Return whether the frame belongs to what a job has called, in its worker's task; then the job can raise.
+    """Return whether the frame belongs to code that a job has called, in its worker's task; then the job can raise.
 
-    It does not if the job has called the engine or the loop, which an exception would cut in two.
+    It does not if the job has called the engine or the loop, which an exception would interrupt.
     """
     inner = False
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] not in NEVER_CUT:
@@ -193,7 +192,7 @@ def _in_body(frame: FrameType | None) -> bool:
 
 
 def _print_in_one_line(interruption: BaseException, label: str) -> None:
-    """Let Python print this, if nobody catches it, in one line; unless the program prints such things its own way."""
+    """Make Python print this exception in one line, if not caught, unless the program has its own `sys.excepthook`."""
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _excepthook
     interruption._trioflow_run = label  # type: ignore[attr-defined]
@@ -215,10 +214,10 @@ def in_cell() -> bool:
 
 
 def run_in_thread(function: Callable[[], T], interrupt: Callable[[BaseException], None]) -> T:
-    """Call `function()` in a new thread, and return what it returns. On Ctrl-C, call `interrupt` and go on waiting.
+    """Call `function()` in a new thread, and return its value. On Ctrl-C, call `interrupt` and keep waiting.
 
     Raises:
-        BaseException: whatever `function` raises.
+        BaseException: the exception of `function`.
 
     """
     outcome = queue.SimpleQueue[Callable[[], T]]()
@@ -240,7 +239,7 @@ def run_in_thread(function: Callable[[], T], interrupt: Callable[[BaseException]
     threading.Thread(target=target, name="trioflow run").start()
     while True:
         try:
-            end = outcome.get()  # to join the thread is not enough: interrupted, it says that the thread has ended
+            end = outcome.get()  # not by join: an interrupted one reports that the thread has ended
         except KeyboardInterrupt as interruption:
             interrupt(interruption)
         else:
