@@ -128,8 +128,8 @@ def __getattr__(name: str) -> _typing.Any:
     """Import a name that is in `_LATE` (PEP 562).
 
     Raises:
-        ImportError: it is a name of another library; the error names what to use. (The text of an AttributeError would
-            be lost in `from trioflow import`.)
+        ImportError: `name` is one of another library; the error names the replacement. (The text of an AttributeError
+            would be lost in `from trioflow import`.)
         AttributeError: there is no such name.
 
     """
@@ -151,5 +151,5 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *_LATE})
 
 
-# For `from trioflow import *`; type checkers go by the aliases above.
+# For `from trioflow import *`; type checkers use the aliases above.
 globals()["__all__"] = [name for name in __dir__() if not name.startswith("_") and globals().get(name) is not abc]

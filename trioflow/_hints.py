@@ -1,4 +1,4 @@
-"""Names that people bring along from other libraries, each with what to use here."""
+"""Names that users bring along from other libraries, each with its replacement here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NAMES: Final = {
     "PureScheduler": "use Scheduler, or import it from trioflow.compat.asynciojobs",
     "TaskGroup": "use Scheduler; async with Scheduler() as scheduler: scheduler.add(Job(...)) starts jobs as they come",
 }
-"""What `trioflow` does not have."""
+"""Names that `trioflow` does not have."""
 
 ATTRIBUTES: Final = {
     "failed_critical": "ask stop_reason is StopReason.CRITICAL, and culprit",
@@ -18,4 +18,4 @@ ATTRIBUTES: Final = {
     "orchestrate": "call run(), or await co_run()",
     "why": "ask stop_reason and culprit, or print debrief(); explain(job) says why a job waits",
 }
-"""What a `Scheduler` does not have."""
+"""Attributes that a `Scheduler` does not have."""

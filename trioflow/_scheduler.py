@@ -1,4 +1,4 @@
-"""`Scheduler`: the engine's scheduler, with the ways to look at it."""
+"""`Scheduler`: the engine's scheduler, with its views."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class SchedulerOptions(BaseSchedulerOptions, total=False):
-    """The keyword options of a scheduler; `Scheduler` says what each of them means."""
+    """The keyword options of a scheduler; `Scheduler` describes them."""
 
     durations: Durations | None
     processes: Processes
 
 
 def _check_durations(given: Any, name: str, who: str | Callable[[], str]) -> Any:
-    """Check what a scheduler is told about durations; it is looked up when a run begins."""
+    """Check the durations of a scheduler; they are looked up when a run begins."""
     from .simulation import _durations
 
     _durations.seconds(given, f"{name} of {who if isinstance(who, str) else who()}")
@@ -36,7 +36,7 @@ def _check_durations(given: Any, name: str, who: str | Callable[[], str]) -> Any
 
 
 def _check_processes(given: Any, name: str, who: str | Callable[[], str]) -> Any:
-    """Check where the calls of ProcessJobs are to be made."""
+    """Check the place of the calls of ProcessJobs."""
     if given is None:
         return None
     from .jobs.process import _call_places
@@ -45,7 +45,7 @@ def _check_processes(given: Any, name: str, who: str | Callable[[], str]) -> Any
 
 
 NOTHING: Final[dict[AnyJob, float]] = {}
-"""What is learned where there is nothing to learn from; nobody adds to it."""
+"""The learned durations without a source; never changed."""
 
 
 class Scheduler(BaseScheduler):
@@ -129,9 +129,9 @@ class Scheduler(BaseScheduler):
     _processes: Processes
 
     def __init__(self, *jobs_or_sequences: Required, **options: Unpack[SchedulerOptions]) -> None:
-        self._learned: dict[AnyJob, float] = NOTHING  # in a run: how long jobs take, as far as that was learned
+        self._learned: dict[AnyJob, float] = NOTHING  # in a run: the durations of jobs learned from earlier ones
         self._durations = self._processes = None
-        all_options: Any = options  # `BaseScheduler` takes what the class declares
+        all_options: Any = options  # `BaseScheduler` takes all options that the class declares
         super().__init__(*jobs_or_sequences, **all_options)
 
     def _look_up_durations(self) -> dict[AnyJob, float]:
@@ -148,7 +148,7 @@ class Scheduler(BaseScheduler):
         self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument], journal: Any
     ) -> Run:
         run = super()._new_run(backend, timeout, jobs_window, instruments, journal)
-        if run.outer_worker is not None:  # what is learned is learned for all that is nested in the outermost one
+        if run.outer_worker is not None:  # the outermost scheduler learns for all that are nested in it
             around = run.outer_worker.run.scheduler
             self._learned = around._learned if isinstance(around, Scheduler) else NOTHING
         else:
@@ -183,7 +183,7 @@ class Scheduler(BaseScheduler):
 
         return opened(journal, self)
 
-    # `list` hides the builtin in the annotations below it: whatever is a list of jobs belongs into BaseScheduler.
+    # `list` hides the builtin in the annotations below it: methods that return lists of jobs belong in BaseScheduler.
 
     def list(
         self,
@@ -233,7 +233,7 @@ class Scheduler(BaseScheduler):
             4    ✓    <Job `last`>            requires={1}  -> 1.0
 
         """
-        from .view.text import _symbols  # here, as all views below: a program that shows nothing starts without them
+        from .view.text import _symbols  # late, as all views below: a program that shows nothing starts without them
         from .view.text._listing import Listing
 
         stream = _symbols.stream(file, f"list() of {self.label!r}")
@@ -300,7 +300,7 @@ class Scheduler(BaseScheduler):
         flag(listing, "listing", "debrief()")
         print(debrief(self, _symbols.Symbols.of(stream), listing), file=stream)
 
-    # ---- as a picture; what draws it is imported only when something is drawn
+    # ---- as a picture; drawing code is imported only when needed
 
     def graph(self, **options: Unpack[GraphOptions]) -> Digraph:
         """Return the graph of its jobs as a `graphviz.Digraph`, which Jupyter shows, and which can be changed.
@@ -450,14 +450,14 @@ class Scheduler(BaseScheduler):
 
 
 describe(Scheduler, Scheduler.__init__)
-# Python's warning about a coroutine that nobody awaits has the name that users write.
+# Python's warning about a coroutine that was never awaited has the name that users write.
 BaseScheduler.co_run.__qualname__ = f"{Scheduler.__name__}.co_run"
 
 
 class Hint:
-    """Stands for an attribute that schedulers of other libraries have: to read it says what to use here.
+    """A placeholder for an attribute of other libraries' schedulers: reading it names the replacement in an error.
 
-    With a `__getattr__`, to read any attribute of a scheduler would take thrice the time: a tenth of a nested run.
+    A `__getattr__` would triple the time to read any attribute of a scheduler: a tenth of a nested run.
     """
 
     def __init__(self, name: str, hint: str) -> None:

@@ -1,6 +1,6 @@
-"""What users may implement: kinds of jobs, policies that order them, and instruments that watch runs.
+"""The interfaces for users' own kinds of jobs, policies and instruments.
 
-What an instrument, or a view of one's own, asks of a run and its jobs is here too; the rest is public in a job itself.
+The functions for an instrument, or a view, about a run and its jobs are here too; all else is public in a job itself.
 """
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
@@ -85,7 +85,7 @@ if _TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> _Any:
-    """Import what only journals need: the dataclasses of work take 8 ms, most of it for `inspect` (PEP 562)."""
+    """Import names that only journals need: the dataclasses of work take 8 ms, most of it for `inspect` (PEP 562)."""
     if name not in ("Hidden", "Work"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from ._core.api import journals

@@ -1,1 +1,1 @@
-"""What is wrong with a scenario, or looks as if."""
+"""Checks of a scenario for errors and suspicious settings."""

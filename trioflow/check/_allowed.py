@@ -32,7 +32,7 @@ from .._core.api.views import (
 
 
 def never_runs(jobs: Sequence[AnyJob]) -> Iterator[tuple[AnyJob, str]]:
-    """Yield each job that cannot run by its rule, with why and what to do; jobs in cycles are left out."""
+    """Yield each job that cannot run by its rule, with the reason and the remedy; jobs in cycles are left out."""
     stuck: set[AnyJob] = set()
     may_fail: set[AnyJob] = set()
     builds_on_alarm: set[AnyJob] = set()
@@ -50,14 +50,14 @@ def never_runs(jobs: Sequence[AnyJob]) -> Iterator[tuple[AnyJob, str]]:
 
 
 def _basis(job: AnyJob) -> list[AnyJob]:
-    """Return what must succeed for a job to run."""
+    """Return the jobs that must succeed for a job to run."""
     if job.run_if == "succeeded":
         return list(job.required)
     return list(inputs_of(job))
 
 
 def _why(job: AnyJob, basis: list[AnyJob], stuck: set[AnyJob], may_fail: set[AnyJob], builds_on_alarm: bool) -> str:
-    """Return why a job never runs, and what to do; an empty string if it can run."""
+    """Return the reason why a job never runs, and the remedy; an empty string if it can run."""
     if job.run_if == "failed" and not job.required:
         return "run_if='failed', but it requires nothing that could fail: let it require what it is to watch"
     for one in basis:
@@ -70,7 +70,7 @@ def _why(job: AnyJob, basis: list[AnyJob], stuck: set[AnyJob], may_fail: set[Any
 
 
 def _contradiction(job: AnyJob, stuck: set[AnyJob], may_fail: set[AnyJob]) -> str:
-    """Return why this job never runs if it needs an alarm to run, and nothing that the alarm watches can then fail."""
+    """Return the reason why a job never runs: it needs an alarm, and nothing that the alarm watches can then fail."""
     needed = reachable([job], _basis)
     for alarm in needed:
         watched = [one for one in alarm.required if one in may_fail]
@@ -103,11 +103,11 @@ def _name(job: AnyJob) -> str:
     return repr(printable(job.label))
 
 
-# ---- what is suspicious
+# ---- suspicious settings
 
 
 def suspicions(level: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
-    """Yield what is strange about a scheduler and its own members: the job, with the problem and what to do."""
+    """Yield the suspicious settings of a scheduler and its own members: the job, with the problem and the remedy."""
     limit = _time_limit(level)
     yield from ((level, text) for text in _about_scheduler(level, limit is not None))
     unfailing = {job for job in level if is_scheduler(job) and _never_fails(job)}
@@ -129,7 +129,7 @@ def suspicions(level: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
 
 
 def unseen_results(level: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
-    """Yield the members that wait for others and take nothing from them, in what a journal can see."""
+    """Yield the members that require others without an argument from them, which a journal could see."""
     for job in level:
         if not isinstance(job, FunctionJob) or not job.required:
             continue
@@ -182,7 +182,7 @@ def _about_options(job: AnyJob) -> Iterator[str]:
 
 
 def _about_groups(job: AnyJob, unfailing: Container[AnyJob]) -> Iterator[str]:
-    """Yield each condition on the outcome of a nested scheduler that has the same one whatever its jobs do."""
+    """Yield each condition on a nested scheduler whose outcome does not depend on its jobs."""
     for one in job.required:
         if job.run_if != "settled" and one in unfailing:
             yield (
@@ -192,18 +192,18 @@ def _about_groups(job: AnyJob, unfailing: Container[AnyJob]) -> Iterator[str]:
 
 
 def _never_fails(group: BaseScheduler) -> bool:
-    """Return whether a scheduler with jobs succeeds whatever becomes of them, and however long they take."""
+    """Return whether a scheduler with jobs succeeds despite all their failures, and without a time limit."""
     is_limited = group.timeout is not None or group.idle_timeout is not None
     return not is_limited and bool(tuple(group)) and not any(job.is_critical() for job in group)
 
 
 def _ends_with_others(level: BaseScheduler) -> bool:
-    """Return whether a scheduler, or one around it, is a forever job, which is cancelled when the others settle."""
+    """Return whether a scheduler, or an enclosing one, is a forever job, which is cancelled when the others settle."""
     return any(one.forever and one.scheduler is not None for one in (level, *outwards(level)))
 
 
 def _time_limit(level: BaseScheduler) -> tuple[BaseScheduler, float] | None:
-    """Return the shortest timeout among a scheduler and those around it, with the scheduler that has it."""
+    """Return the shortest timeout among a scheduler and the enclosing ones, with the scheduler that has it."""
     limits = [(one, one.timeout) for one in (level, *outwards(level)) if one.timeout is not None]
     return min(limits, key=lambda limit: limit[1], default=None)
 

@@ -1,7 +1,7 @@
-"""`findings`: everything that is wrong with a scenario, or looks wrong; nothing is run, nothing is changed.
+"""`findings`: all errors and suspicious settings of a scenario; nothing is run, nothing is changed.
 
-A run is refused at the first problem that its checks find. Here every check is made for every job, so that a scenario
-can be mended in one go; `_allowed` looks at what a run would not refuse.
+A run is rejected at the first problem that its checks find. Here every check is made for every job, so that a scenario
+can be mended in one go; `_allowed` looks for what a run would not reject.
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ Ts = TypeVarTuple("Ts")
 
 
 class FindingKind(enum.Enum):
-    """How bad a finding is."""
+    """The severity of a finding."""
 
     REFUSED = "refused"
     """A run would not start."""
     NEVER_RUNS = "never runs"
-    """Whatever happens, the job will not run."""
+    """The job can never run."""
     SUSPICIOUS = "suspicious"
-    """Allowed, but probably not what was meant."""
+    """Allowed, but probably not intended."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A problem of one job, and what to do about it, in words."""
+    """A problem of one job, and the remedy, in words."""
 
     kind: FindingKind
     job: AnyJob
@@ -64,7 +64,7 @@ def findings(scheduler: BaseScheduler, *, journal: bool = False) -> list[Finding
 
     Args:
         scheduler: the outermost one.
-        journal: whether its runs have a journal, which has to see what each job depends on.
+        journal: whether its runs have a journal, which has to see the inputs of each job.
 
     """
     find_implied(scheduler)
@@ -76,7 +76,7 @@ def findings(scheduler: BaseScheduler, *, journal: bool = False) -> list[Finding
         suspicions += [found for level, _ in levels for found in _allowed.unseen_results(level)]
     refused = [found for level in levels for found in _refused(*level, walked, scheduler)]
     refused += _errors_of(scheduler, refuse_shared_pools, walked, scheduler)
-    if not refused:  # the run has the last word
+    if not refused:  # the run's own check decides
         refused += _errors_of(scheduler, check_scenario, scheduler)
     return [
         *(Finding(FindingKind.REFUSED, job, text) for job, text in refused),
@@ -98,7 +98,7 @@ def _levels(scheduler: BaseScheduler) -> Iterator[tuple[BaseScheduler, bool]]:
 def _refused(
     level: BaseScheduler, repeated: bool, walked: Container[BaseScheduler], outermost: BaseScheduler
 ) -> Iterator[tuple[AnyJob, str]]:
-    """Yield the reasons why a run of the outermost scheduler would refuse this one or one of its members."""
+    """Yield the reasons why a run of the outermost scheduler would reject this one or one of its members."""
     yield from _errors_of(level, check_may_run, level)
     for cycle in _cycles(level):
         yield cycle[0], str(CycleError(cycle))
@@ -137,7 +137,7 @@ def _within(jobs: Iterable[Node], neighbours: Callable[[Node], Iterable[Node]]) 
 
 
 def _refuse_unreachable(job: AnyJob, one: AnyJob, level: BaseScheduler, walked: Container[BaseScheduler]) -> None:
-    """Refuse an input that has not settled and is outside everything that would run: nothing could wait for it."""
+    """Reject an input that has not settled and is outside of the run: it cannot be waited for."""
     found = common(job, one)
     if found is not None and found[0] not in walked:
         check_late_input(job, one, level)

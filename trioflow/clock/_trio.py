@@ -19,7 +19,7 @@ from trio.testing import MockClock
 
 
 def in_order() -> MockClock:
-    """Return a clock that jumps as soon as nothing can run; tasks of its run go on in the order in which they woke."""
+    """Return a clock that jumps as soon as nothing can run; tasks of its run resume in the order in which they woke."""
     clock: Any = MockClock(autojump_threshold=0)
     start = clock.start_clock
 
@@ -35,7 +35,7 @@ def in_order() -> MockClock:
 
 
 class _OneByOne(deque[Any]):
-    """The tasks that can go on. Each turn of the loop copies this queue, clears it, and mixes the copy."""
+    """The tasks that can resume. Each turn of the loop copies this queue, clears it, and mixes the copy."""
 
     def __iter__(self) -> Iterator[Any]:
         return iter([self[0]] if self else [])

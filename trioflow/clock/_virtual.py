@@ -29,13 +29,13 @@ def run_virtual(async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, backend: st
         backend: ``"trio"`` or ``"asyncio"``.
 
     Returns:
-        What ``async_fn`` returned.
+        The value of ``async_fn``.
 
     Raises:
         ValueError: there is no such backend.
         TypeError: ``async_fn`` is not a function, or the backend not a name.
         RuntimeError: an event loop is running in this thread already.
-        BaseException: whatever ``async_fn`` raised, unwrapped.
+        BaseException: the exception of ``async_fn``, unwrapped.
 
     >>> import anyio
     >>> from trioflow.testing import run_virtual
@@ -126,7 +126,7 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
     def call_at(
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
-        """Call a function at this time, after those that were to be called then before."""
+        """Call a function at this time, after those that were set for it before."""
         instant = _Instant(when)
         instant.number = next(self._numbers)
         return super().call_at(instant, callback, *args, context=context)
@@ -183,7 +183,7 @@ class _AutojumpSelector(selectors.DefaultSelector):
         self._autojump = autojump
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Return what is ready. Really wait only if nothing is ready and there is no timer to jump to."""
+        """Return the ready descriptors. Really wait only if nothing is ready and there is no timer to jump to."""
         self._begin_turn()
         if timeout is None:
             return super().select(None)

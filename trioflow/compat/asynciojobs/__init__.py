@@ -1,13 +1,13 @@
 """The names of asynciojobs 0.21 over trioflow: jobs, schedulers, sequences, watches.
 
-A scheduler here keeps what its program may change at any time: sets of jobs and of requirements, criticality, labels.
-When it runs, it builds a `trioflow.Scheduler` with one job for each of its own, and that does the work. Nested
-schedulers run as jobs in the same way. `docs/coming-from/asynciojobs.md` says what is the same, what differs, and how
-the same program looks in trioflow's own words.
+A scheduler here keeps the parts that its program may change at any time: sets of jobs and of requirements, criticality,
+labels. Each run builds a `trioflow.Scheduler` with one job for each of these, which does the work. Nested schedulers
+run as jobs in the same way. `docs/coming-from/asynciojobs.md` lists the differences, and shows the same program in
+trioflow's own words.
 
 On asyncio, a job is cancelled as asyncio programs expect: once, so that a `finally` that awaits comes to its end. A job
-that has not ended within `shutdown_timeout` is then cancelled at each await. That is what `cancels_once=True` says of
-the class of the `trioflow.Scheduler`.
+that has not ended within `shutdown_timeout` is then cancelled at each await: `cancels_once=True` of the class of the
+`trioflow.Scheduler`.
 
 The public API has no way to do the following, so this module does not do it:
 
@@ -28,7 +28,7 @@ from .scheduler import Scheduler as Scheduler
 from .sequence import Sequence as Sequence
 from .watch import Watch as Watch
 
-_load_backend("asyncio")  # now, so that the first run does not take 40 ms more than the others
+_load_backend("asyncio")  # so that the first run is not slower by 40 ms
 
 __all__ = [
     "AbstractJob",
@@ -48,7 +48,7 @@ __version__ = "0.21.3"
 
 
 def stand_in() -> None:
-    """Let `import asynciojobs` mean this module, everywhere in this process: for libraries such as apssh.
+    """Make `import asynciojobs` mean this module, everywhere in this process: for libraries such as apssh.
 
     Call it before the first import of asynciojobs.
 

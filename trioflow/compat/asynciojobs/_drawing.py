@@ -28,8 +28,8 @@ def style_of_job(job: AbstractJob) -> dict[str, str]:
 def source(scheduler: PureScheduler) -> str:
     """Return the graph's text; numbers all jobs first.
 
-    Raises:
-        Exception: requirements go round in circles, or lead out of a scheduler.
+    Exception: requirements form a cycle, or lead out of a scheduler.
+        Exception: requirements form a cycle, or lead out of a scheduler.
 
     """
     _listing.number(scheduler)
@@ -55,9 +55,9 @@ def _body(scheduler: PureScheduler) -> Iterator[str]:
 
 
 def _edges(job: AbstractJob) -> Iterator[str]:
-    """Yield the lines from what the job requires; those of a scheduler end at its frame."""
+    """Yield the lines from a job's requirements; those of a scheduler end at its frame."""
     head, at_head = _node(job, "lhead", first=True)
-    for required in sorted(job.required, key=lambda one: one.repr_id()):
+    for required in sorted(job.required, key=lambda requirement: requirement.repr_id()):
         tail, at_tail = _node(required, "ltail", first=False)
         frames = ", ".join(filter(None, (at_head, at_tail)))
         yield f"{tail} -> {head} [{frames}];" if frames else f"{tail} -> {head};"

@@ -1,4 +1,4 @@
-"""How jobs are shown in listings: asynciojobs' own signs and lines."""
+"""The look of jobs in listings: asynciojobs' own signs and lines."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ IDLE, SCHEDULED, RUNNING, DONE = "⚐⚑↺☓"
 PLAIN: Final = str.maketrans(
     {CRITICAL: "!", EXCEPTION: "*", STARTED: "o", FOREVER: "8", IDLE: "-", SCHEDULED: "w", RUNNING: ">", DONE: "x"}
 )
-"""What stands for the signs where a stream cannot encode them."""
+"""Replacements for the signs where a stream cannot encode them."""
 
 
 def signs(job: AbstractJob) -> str:
-    """Return four signs, a space for what does not hold: critical, exception, state, forever.
+    """Return four signs, or spaces: critical, exception, state, forever.
 
     A job that was cancelled has ended too: what runs forever does not look as if it still ran.
     """
@@ -104,7 +104,7 @@ def number(scheduler: PureScheduler, jobs: Iterable[AbstractJob] | None = None) 
         jobs: its own ones in order, where that is known.
 
     Raises:
-        Exception: requirements go round in circles, or lead out of a scheduler.
+        Exception: requirements form a cycle, or lead out of a scheduler.
 
     """
     found = [job for job, _, is_end in walk(scheduler, jobs) if not is_end]
@@ -127,7 +127,7 @@ def safe_listing(scheduler: PureScheduler, silence_done_jobs: bool, above: str =
 
 
 def debriefing(scheduler: PureScheduler) -> Iterator[str]:
-    """Yield what is said of the exceptions, critical ones first and with their tracebacks."""
+    """Yield the report on the exceptions, critical ones first and with their tracebacks."""
     failed = [job for job in scheduler.iterate_jobs() if job.raised_exception()]
     critical = [job for job in failed if job.is_critical()]
     if not failed:

@@ -1,4 +1,4 @@
-"""How a scheduler's jobs run: each as a `trioflow.AbstractJob`, which on asyncio is cancelled once."""
+"""The run of a scheduler's jobs: each as a `trioflow.AbstractJob`, which on asyncio is cancelled once."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
     from .purescheduler import PureScheduler
 
 TURNS: Final = 4
-"""A job that raises waits for so many turns of the loop: by then, jobs that may start at the same time have done so. In
-asynciojobs all of these start before any of them can end the run."""
+"""A job that raises waits for this number of turns of the loop: by then, jobs that may start at the same time have done
+so. In asynciojobs all of these start before any of them can end the run."""
 
 
 class Mirror(trioflow.Scheduler, cancels_once=True):
-    """What runs a scheduler's jobs in one run."""
+    """The trioflow scheduler of one run."""
 
 
 class Host(trioflow.AbstractJob[Any]):
-    """What runs one job in one run."""
+    """The trioflow job that runs one job in one run."""
 
     __slots__ = ("after", "job")
 
     job: AbstractJob
     after: Iterable[Host]
-    """What runs forever and must end first: trioflow refuses that as a requirement."""
+    """Forever jobs that must end first: trioflow rejects them as requirements."""
 
     def __init__(self, job: AbstractJob, label: str, critical: bool, forever: bool) -> None:
-        if critical and not forever:  # as most are, and as its scheduler says: to check this takes as long as all else
+        if critical and not forever:  # usual, as its scheduler's default; checking the option would double the time
             super().__init__(label=label)
         else:
             super().__init__(label=label, critical=critical, forever=forever)
@@ -55,7 +55,7 @@ class Host(trioflow.AbstractJob[Any]):
 
 
 class HostWithShutdown(Host):
-    """What runs a job that has something to shut down; the others need not be asked."""
+    """The trioflow job of a job with a shutdown."""
 
     __slots__ = ()
 
@@ -78,7 +78,7 @@ def run_in_a_loop(function: Callable[[], Awaitable[Any]], backend: BackendName, 
         nonlocal value, error
         try:
             value = await function()
-        except Exception as raised:  # is the caller's, and no job's failure
+        except Exception as raised:  # for the caller: no job's failure
             error = raised
 
     trioflow.Scheduler(trioflow.Job(call, label=label), label=label, shutdown_timeout=None).run(backend=backend)

@@ -21,7 +21,7 @@ _serial_numbers: Final = itertools.count()
 
 
 class InTrioflow:
-    """What a job keeps for itself, in one attribute, so that subclasses may use any other name."""
+    """The fields of a job, in one attribute, so that subclasses may use any other name."""
 
     __slots__ = ("host", "number", "serial")
 
@@ -39,12 +39,12 @@ class AbstractJob:
     Args:
         forever: the run does not wait for it, and cancels it at its end.
         critical: an exception of it ends the run at once.
-        label: how it is shown; None for its `text_label()`.
-        required: what must be done before: jobs, Sequences (their last job), None, and collections of these.
-        scheduler: is told to `add` it.
+        label: its label in listings; None for its `text_label()`.
+        required: its requirements: jobs, Sequences (their last job), None, and collections of these.
+        scheduler: a scheduler to add it to.
 
     Raises:
-        TypeError: something else among `required`.
+        TypeError: another value among `required`.
 
     Example:
         >>> from trioflow.compat.asynciojobs import AbstractJob, Scheduler
@@ -63,7 +63,7 @@ class AbstractJob:
     critical: bool | None
     label: str | None
     required: set[AbstractJob]
-    """What must be done before; may be changed as any set."""
+    """Its requirements; may be changed as any set."""
 
     def __init__(
         self,
@@ -84,23 +84,23 @@ class AbstractJob:
         if scheduler is not None:
             scheduler.add(self)
 
-    # ---- what it does
+    # ---- its work
 
     async def co_run(self) -> Any:
         """Do the job's work and return its result; a subclass defines it."""
         raise NotImplementedError(f"{type(self).__name__} must define async def co_run(self)")
 
     async def co_shutdown(self) -> Any:
-        """Release what the job holds; called at the end of each run, whether the job was started or not."""
+        """Release the job's resources; called at the end of each run, even if the job was not started."""
 
     def standalone_run(self) -> Any:
         """Run the job alone, outside any scheduler, and return its result."""
         return _running.run_in_a_loop(self.co_run, "asyncio", shown_label(self))
 
-    # ---- what it requires
+    # ---- its requirements
 
     def requires(self, *requirements: Any, remove: bool = False) -> Self:
-        """Let the job wait until others are done, whatever becomes of them.
+        """Make the job wait until others are done, whatever their outcome.
 
         Args:
             requirements: jobs, Sequences (their last job), None, and collections of these; the job itself is left out.
@@ -131,15 +131,15 @@ class AbstractJob:
         """Return the job itself if it is a scheduler."""
         return None
 
-    # ---- what became of it
+    # ---- its state and outcome
 
     def is_idle(self) -> bool:
-        """Return whether it waits for what it requires, or no run has begun."""
+        """Return whether it waits for its requirements, or no run has begun."""
         host = self._trioflow.host
         return host is None or (host.started_at is None and not host.is_scheduled())
 
     def is_scheduled(self) -> bool:
-        """Return whether all that it requires was done: it waits for a slot, or has started."""
+        """Return whether all its requirements were done: it waits for a slot, or has started."""
         return not self.is_idle()
 
     def is_running(self) -> bool:
@@ -153,7 +153,7 @@ class AbstractJob:
         return host is not None and host.is_done()
 
     def _trioflow_name(self) -> str:
-        """Return its label, or what stands for it."""
+        """Return its label, or the default one."""
         return shown_label(self)
 
     def _trioflow_was_cancelled(self) -> bool:
@@ -171,7 +171,7 @@ class AbstractJob:
         return False if host is None or self.is_idle() else host.raised_exception()
 
     def result(self) -> Any:
-        """Return what it returned; None if it raised an exception.
+        """Return its result; None if it raised an exception.
 
         Raises:
             ValueError: it has not run to its end.
@@ -182,10 +182,10 @@ class AbstractJob:
             raise ValueError(f"{shown_label(self)!r} has no result: it has not run to its end")
         return host.result() if host.raised_exception() is None else None
 
-    # ---- how it is shown
+    # ---- its look
 
     def text_label(self) -> str | None:
-        """Return how a job without a label is called in listings."""
+        """Return the name of a job without a label in listings."""
         return "NOLABEL"
 
     def graph_label(self) -> str | None:
@@ -197,7 +197,7 @@ class AbstractJob:
         return _drawing.style_of_job(self)
 
     def details(self) -> str | None:
-        """Return what a listing with details shows below its line; None for nothing."""
+        """Return the text below its line in a listing with details; None for nothing."""
         return None
 
     def repr_id(self) -> str:
@@ -217,7 +217,7 @@ class AbstractJob:
         return _listing.result(self)
 
     def repr_requires(self) -> str:
-        """Return the numbers of what it requires, or labels before there are numbers; nothing if there are none."""
+        """Return the numbers of its requirements, or labels before there are numbers; nothing if there are none."""
         return f"requires={_listing.numbers(self.required)}" if self.required else ""
 
     def __repr__(self) -> str:
@@ -313,7 +313,7 @@ def has_shutdown(job: AbstractJob) -> bool:
 
 
 def shown_label(job: AbstractJob) -> str:
-    """Return the label of a job, or what stands for it."""
+    """Return the label of a job, or the default one."""
     label = job.label if job.label is not None else job.text_label()
     return "NOLABEL" if label is None else str(label)
 
@@ -328,7 +328,7 @@ def _serial(job: AbstractJob) -> int:
 
 
 def last_jobs(requirements: Any, who: object) -> Iterable[AbstractJob]:
-    """Yield what is meant by requirements: jobs, the last ones of Sequences, and what is in collections of these.
+    """Yield the jobs of requirements: jobs, the last ones of Sequences, and the members of collections of these.
 
     Raises:
         TypeError: something else among them.
@@ -346,7 +346,7 @@ def last_jobs(requirements: Any, who: object) -> Iterable[AbstractJob]:
 
 
 def members(items: Any, who: object) -> Iterable[AbstractJob]:
-    """Yield the jobs that are meant by jobs, Sequences and None.
+    """Yield the jobs of jobs, Sequences and None.
 
     Raises:
         TypeError: something else among them.

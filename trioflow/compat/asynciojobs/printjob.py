@@ -10,15 +10,15 @@ from .job import AbstractJob
 
 
 class PrintJob(AbstractJob):
-    """Prints its messages, and may sleep then.
+    """A job that prints its messages, and may then sleep.
 
     Args:
-        messages: what is printed, in one line.
+        messages: printed in one line.
         sleep: seconds to sleep after that.
-        banner: is printed before the messages.
-        scheduler: is told to `add` it.
-        label: how it is shown.
-        required: what must be done before.
+        banner: printed before the messages.
+        scheduler: a scheduler to add it to.
+        label: its label in listings.
+        required: its requirements.
 
     Example:
         >>> from trioflow.compat.asynciojobs import PrintJob, PureScheduler

@@ -23,7 +23,7 @@ _debugging = False
 
 
 def set_debug(debug: bool) -> None:
-    """Let all schedulers be verbose, or only those that are so themselves.
+    """Make all schedulers verbose, or only those with the option.
 
     Args:
         debug: True for all.
@@ -38,11 +38,11 @@ class PureScheduler:
 
     Args:
         jobs_or_sequences: jobs, Sequences and None.
-        jobs_window: how many jobs run at once; None or 0 for no limit.
+        jobs_window: the most jobs that run at once; None or 0 for no limit.
         timeout: seconds for a run; None for no limit.
         shutdown_timeout: seconds that the `co_shutdown` of all jobs together may take at the end of a run, and that a
             job that was cancelled has for its end; None for no limit.
-        watch: what `verbose` lines begin with; None for the time of the day.
+        watch: the prefix of `verbose` lines; None for the time of the day.
         verbose: prints a line when a job starts and when it is done.
 
     Raises:
@@ -113,7 +113,7 @@ class PureScheduler:
         """Add a job, or the jobs of a Sequence.
 
         Returns:
-            What was given.
+            The argument.
 
         Raises:
             TypeError: something else.
@@ -123,7 +123,7 @@ class PureScheduler:
         return job
 
     def remove(self, job: AbstractJob) -> Self:
-        """Take a job out; what requires it goes on requiring it, see `sanitize` and `bypass_and_remove`.
+        """Remove a job; jobs that require it still do, see `sanitize` and `bypass_and_remove`.
 
         Returns:
             The scheduler.
@@ -161,7 +161,7 @@ class PureScheduler:
     # ---- as a graph
 
     def check_cycles(self) -> bool:
-        """Return whether all is fine: requirements lead to jobs of the same scheduler, and never in a circle."""
+        """Return whether the graph is valid: requirements lead to jobs of the same scheduler, without a cycle."""
         try:
             _listing.number(self)
         except Exception:
@@ -169,10 +169,10 @@ class PureScheduler:
         return True
 
     def topological_order(self) -> Iterator[AbstractJob]:
-        """Yield its jobs, each behind what it requires, otherwise in the order in which they were made.
+        """Yield its jobs, each after its requirements, otherwise in the order in which they were made.
 
         Raises:
-            Exception: requirements go round in circles, or lead out of the scheduler.
+            Exception: requirements form a cycle, or lead out of the scheduler.
 
         """
         if any(job.required for job in self.jobs):
@@ -204,7 +204,7 @@ class PureScheduler:
         return fine
 
     def entry_jobs(self) -> Iterator[AbstractJob]:
-        """Yield the jobs that require nothing."""
+        """Yield the jobs without requirements."""
         return (job for job in self if not job.required)
 
     def exit_jobs(self, *, discard_forever: bool = True, compute_backlinks: bool = True) -> Iterator[AbstractJob]:
@@ -219,7 +219,7 @@ class PureScheduler:
         return (job for job in self if job not in required and not (discard_forever and job.forever))
 
     def predecessors(self, *starts: AbstractJob) -> set[AbstractJob]:
-        """Return what any of these jobs requires."""
+        """Return the requirements of any of these jobs."""
         return {required for job in starts for required in job.required}
 
     def successors(self, *starts: AbstractJob, compute_backlinks: bool = True) -> Iterator[AbstractJob]:
@@ -233,7 +233,7 @@ class PureScheduler:
         return (job for job in self if not job.required.isdisjoint(starts))
 
     def predecessors_upstream(self, *starts: AbstractJob) -> set[AbstractJob]:
-        """Return what these jobs require, what that requires, and so on."""
+        """Return the requirements of these jobs, direct and indirect."""
         found: set[AbstractJob] = set()
         todo = builtins.list(starts)
         while todo:
@@ -243,7 +243,7 @@ class PureScheduler:
         return found
 
     def successors_downstream(self, *starts: AbstractJob, compute_backlinks: bool = True) -> set[AbstractJob]:
-        """Return the jobs that require these, those that require them, and so on.
+        """Return the jobs that require these, directly or indirectly.
 
         Args:
             starts: the jobs.
@@ -263,7 +263,7 @@ class PureScheduler:
         return found
 
     def bypass_and_remove(self, job: AbstractJob) -> None:
-        """Take a job out, and let what requires it require what it required.
+        """Remove a job, and make the jobs that require it require its requirements.
 
         Raises:
             ValueError: it is not there.
@@ -277,7 +277,7 @@ class PureScheduler:
         self.jobs.remove(job)
 
     def keep_only(self, remains: Iterable[Any]) -> None:
-        """Take out all jobs but these and those of Sequences, and all requirements that lead to one that is gone."""
+        """Remove all jobs but these and those of Sequences, and all requirements that lead to a removed one."""
         self.jobs &= set(members(remains, "keep_only()"))
         for job in self.jobs:
             job.required &= self.jobs
@@ -290,7 +290,7 @@ class PureScheduler:
         keep_starts: bool = True,
         keep_ends: bool = True,
     ) -> None:
-        """Take out all jobs but those that come after any of `starts` and before any of `ends`.
+        """Remove all jobs but those that come after any of `starts` and before any of `ends`.
 
         Args:
             starts: jobs and Sequences; None for the beginning.
@@ -318,13 +318,13 @@ class PureScheduler:
 
         Args:
             backend: "asyncio", or "trio" for jobs that are written for that.
-            instruments: what watches the run, such as `trioflow.Monitor()`; nested schedulers are one job each.
+            instruments: instruments of the run, such as `trioflow.Monitor()`; nested schedulers are one job each.
 
         Returns:
             True, or False after a timeout or the exception of a critical job.
 
         Raises:
-            Exception: requirements go round in circles, or lead out of the scheduler.
+            Exception: requirements form a cycle, or lead out of the scheduler.
             ValueError: a coroutine object of a job was awaited already.
             RuntimeError: it is running; or an event loop runs in this thread, which is not a notebook's cell: write
                 `await scheduler.co_run()`.
@@ -349,13 +349,13 @@ class PureScheduler:
         return self.run(*args, **kwds)
 
     async def co_run(self) -> bool:
-        """Run the jobs in the event loop that is there, and shut them all down.
+        """Run the jobs in the running event loop, and shut them all down.
 
         Returns:
             True, or False after a timeout or the exception of a critical job.
 
         Raises:
-            Exception: requirements go round in circles, or lead out of the scheduler.
+            Exception: requirements form a cycle, or lead out of the scheduler.
             ValueError: a coroutine object of a job was awaited already.
             RuntimeError: it is running.
 
@@ -400,7 +400,7 @@ class PureScheduler:
         return run, {"timeout": _seconds(timeout), "jobs_window": jobs_window, "instruments": watching}
 
     def _trioflow_end(self, fine: bool) -> bool:
-        """Tell of a run that has ended, and return or raise what comes of it."""
+        """Report a run that has ended, and return or raise its outcome."""
         if not fine:
             self._trioflow_tell(f"SCHEDULER {self.stats()}: {self.why()}")
         return fine
@@ -409,7 +409,7 @@ class PureScheduler:
         """Return a trioflow scheduler with a `Host` for each job, and the jobs in topological order.
 
         Raises:
-            Exception: requirements go round in circles, or lead out of the scheduler.
+            Exception: requirements form a cycle, or lead out of the scheduler.
 
         """
         jobs = by_age(self.jobs)
@@ -514,7 +514,7 @@ class PureScheduler:
             if isinstance(job, Job):
                 job.close()
 
-    # ---- what became of it
+    # ---- the outcome of the last run
 
     def failed_time_out(self) -> float | bool:
         """Return the timeout that ended the last run; False if none did."""
@@ -528,7 +528,7 @@ class PureScheduler:
         return run is not None and run.stop_reason is trioflow.StopReason.CRITICAL
 
     def why(self) -> str:
-        """Return in words why the last run ended: `FINE`, or what was wrong."""
+        """Return in words why the last run ended: `FINE`, or the problem."""
         run = self._trioflow_run
         if run is None or run.stop_reason is None or run.stop_reason is trioflow.StopReason.COMPLETED:
             return "FINE"
@@ -540,11 +540,11 @@ class PureScheduler:
         return run.stop_reason.name
 
     def stats(self) -> str:
-        """Return how many jobs are done, running and idle, and were cancelled, as in `5D + 2R + 1I + 1C = 9`."""
+        """Return the numbers of jobs that are done, running, idle and cancelled, as in `5D + 2R + 1I + 1C = 9`."""
         return self._trioflow_counts("{}D", "{}R", "{}I", "{}C")
 
     def _trioflow_counts(self, *words: str) -> str:
-        """Return how many jobs are done, running, idle and, if there are any, cancelled, in these words."""
+        """Return the numbers of jobs that are done, running, idle and, if there are any, cancelled, in these words."""
         done = sum(job.is_done() for job in self.jobs)
         started = sum(job.is_running() for job in self.jobs)
         cancelled = sum(job._trioflow_was_cancelled() for job in self.jobs)
@@ -557,7 +557,7 @@ class PureScheduler:
         return f"{type(self).__name__} with {counts} job(s)"
 
     def repr_entries(self) -> str:
-        """Return the numbers of the jobs that require nothing."""
+        """Return the numbers of the jobs without requirements."""
         return f"entries={_listing.numbers(self.entry_jobs())}"
 
     def repr_exits(self) -> str:
@@ -575,14 +575,14 @@ class PureScheduler:
             silence_done_jobs: leaves out what is done.
 
         Raises:
-            Exception: requirements go round in circles, or lead out of the scheduler; see `list_safe`.
+            Exception: requirements form a cycle, or lead out of the scheduler; see `list_safe`.
 
         """
         _listing.number(self)
         _listing.printed(_listing.listing(self, details, silence_done_jobs))
 
     def list_safe(self, silence_done_jobs: bool = False) -> None:
-        """Print a line for each job, whatever the requirements are like.
+        """Print a line for each job, even if the requirements are invalid.
 
         Args:
             silence_done_jobs: leaves out what is done.
@@ -598,7 +598,7 @@ class PureScheduler:
             silence_done_jobs: leaves out what is done.
 
         Raises:
-            Exception: requirements go round in circles, or lead out of the scheduler.
+            Exception: requirements form a cycle, or lead out of the scheduler.
 
         """
         _listing.printed([f"----- {self.why()}"])
@@ -611,7 +611,7 @@ class PureScheduler:
         """Return the graph in the language of Graphviz.
 
         Raises:
-            Exception: requirements go round in circles, or lead out of the scheduler.
+            Exception: requirements form a cycle, or lead out of the scheduler.
 
         """
         return _drawing.source(self)
@@ -623,10 +623,10 @@ class PureScheduler:
             filename: with its suffix.
 
         Returns:
-            A message that says so.
+            A message with the name of the file.
 
         Raises:
-            Exception: requirements go round in circles, or lead out of the scheduler.
+            Exception: requirements form a cycle, or lead out of the scheduler.
             OSError: the file cannot be written.
 
         """
@@ -637,7 +637,7 @@ class PureScheduler:
         """Return the graph as a `graphviz.Source`, which a notebook shows.
 
         Raises:
-            Exception: requirements go round in circles, or lead out of the scheduler.
+            Exception: requirements form a cycle, or lead out of the scheduler.
 
         """
         from graphviz import Source
@@ -655,7 +655,7 @@ class PureScheduler:
             The name of the picture.
 
         Raises:
-            Exception: requirements go round in circles, or lead out of the scheduler.
+            Exception: requirements form a cycle, or lead out of the scheduler.
             OSError: a file cannot be written.
             RuntimeError: `dot` is not installed, or has failed.
 
@@ -677,5 +677,5 @@ class PureScheduler:
 
 
 def _seconds(timeout: float | None) -> float | None:
-    """Return a timeout as trioflow takes it: more than 0."""
+    """Return a timeout in trioflow's form: more than 0, or None."""
     return None if timeout is None else max(timeout, 1e-6)

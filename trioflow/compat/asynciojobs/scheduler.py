@@ -12,7 +12,7 @@ from .watch import Watch
 class Scheduler(PureScheduler, AbstractJob):
     """A set of jobs that can be run, and is itself a job that others may require.
 
-    Where it is critical, as it is by default, what would be False is raised: the exception of the critical job, or
+    Where it is critical, as by default, an exception is raised in place of False: that of the critical job, or
     `TimeoutError`.
 
     Args:
@@ -59,15 +59,15 @@ class Scheduler(PureScheduler, AbstractJob):
         AbstractJob.__init__(self, **kwds)
 
     async def co_run(self) -> bool:
-        """Run the jobs in the event loop that is there, and shut them all down.
+        """Run the jobs in the running event loop, and shut them all down.
 
         Returns:
             True; if the scheduler is not critical, False after a timeout or the exception of a critical job.
 
         Raises:
-            BaseException: what a critical job raised.
-            TimeoutError: the time was over.
-            Exception: requirements go round in circles, or lead out of the scheduler.
+            BaseException: the exception of a critical job.
+            TimeoutError: the timeout passed.
+            Exception: requirements form a cycle, or lead out of the scheduler.
             ValueError: a coroutine object of a job was awaited already.
 
         """
@@ -91,7 +91,7 @@ class Scheduler(PureScheduler, AbstractJob):
             raise exception
 
     def check_cycles(self) -> bool:
-        """Return whether all is fine: requirements lead to jobs of the same scheduler, and never in a circle."""
+        """Return whether the graph is valid: requirements lead to jobs of the same scheduler, without a cycle."""
         return PureScheduler.check_cycles(self)
 
     def dot_cluster_name(self) -> str:

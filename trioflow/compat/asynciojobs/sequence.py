@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 
 class Sequence:
-    """Jobs in a row: each requires the one before it.
+    """A chain of jobs: each requires the one before it.
 
     Args:
         sequences_or_jobs: jobs and Sequences, in this order; None is left out.
-        required: what must be done before the first.
-        scheduler: is told to `add` them all, and those that are appended later.
+        required: the requirements of the first one.
+        scheduler: a scheduler to add them to, and those that are appended later.
 
     Raises:
         TypeError: something that is neither a job nor a Sequence.
@@ -56,7 +56,7 @@ class Sequence:
             self.scheduler.update(sequences_or_jobs)
 
     def requires(self, *requirements: Any) -> None:
-        """Let the first job wait for others; does nothing where there is none.
+        """Make the first job wait for others; without a job, do nothing.
 
         Raises:
             TypeError: something that is neither a job nor a Sequence.

@@ -1,4 +1,4 @@
-"""`Watch`: prints the time since it was started."""
+"""`Watch`: a stopwatch that prints."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import datetime
 
 
 class Watch:
-    """Measures from its creation on, or from the last `reset()`.
+    """A stopwatch that runs from its creation, or from the last `reset()`.
 
     Args:
-        message: is printed at creation, behind the time.
+        message: printed at creation, after the time.
         show_elapsed: prints the time since the start.
         show_wall_clock: prints the time of the day.
 
@@ -23,7 +23,7 @@ class Watch:
     """
 
     start: datetime.datetime
-    """When it was started."""
+    """The time of its start."""
 
     def __init__(self, message: str | None = None, *, show_elapsed: bool = True, show_wall_clock: bool = False) -> None:
         self.reset()

@@ -1,7 +1,7 @@
 """The names of the early versions of asynciojobs, for old notebooks: `Engine`, `SchedulerJob`, `orchestrate`.
 
-Nothing is critical unless it says so, a failure makes a run return False and never raises, and `run` and `orchestrate`
-take `timeout`, `jobs_window` and `loop`. The rest is `trioflow.compat.asynciojobs`, which see.
+Nothing is critical by default, a failure makes a run return False and never raises, and `run` and `orchestrate` take
+`timeout`, `jobs_window` and `loop`. The rest is that of `trioflow.compat.asynciojobs`.
 """
 
 from ..asynciojobs import Watch as Watch

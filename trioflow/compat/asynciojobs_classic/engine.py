@@ -54,17 +54,17 @@ class Scheduler(asynciojobs.PureScheduler):
 
         Args:
             timeout: seconds for the run; None for the scheduler's own.
-            jobs_window: how many jobs run at once; None for the scheduler's own.
+            jobs_window: the most jobs that run at once; None for the scheduler's own.
             loop: the asyncio loop to run in; None for a new one. One that runs already, as in a notebook, is left
                 alone: the jobs get a new one then.
             backend: "asyncio", or "trio" for jobs that are written for that.
-            instruments: what watches the run.
+            instruments: instruments of the run.
 
         Returns:
             True, or False after a timeout or the exception of a critical job.
 
         Raises:
-            Exception: requirements go round in circles, or lead out of the scheduler.
+            Exception: requirements form a cycle, or lead out of the scheduler.
             ValueError: a coroutine object of a job was awaited already.
             RuntimeError: an event loop runs in this thread: `await scheduler.co_run()`; not in a notebook's cell.
 
@@ -79,18 +79,18 @@ class Scheduler(asynciojobs.PureScheduler):
             self._trioflow_instruments = ()
 
     async def co_run(self, timeout: float | None = None, jobs_window: int | None = None, loop: Any = None) -> bool:
-        """Run the jobs in the event loop that is there, and shut them all down.
+        """Run the jobs in the running event loop, and shut them all down.
 
         Args:
             timeout: seconds for the run; None for the scheduler's own.
-            jobs_window: how many jobs run at once; None for the scheduler's own.
+            jobs_window: the most jobs that run at once; None for the scheduler's own.
             loop: has no effect.
 
         Returns:
             True, or False after a timeout or the exception of a critical job.
 
         Raises:
-            Exception: requirements go round in circles, or lead out of the scheduler.
+            Exception: requirements form a cycle, or lead out of the scheduler.
             ValueError: a coroutine object of a job was awaited already.
 
         """
@@ -111,7 +111,7 @@ class Scheduler(asynciojobs.PureScheduler):
         return await self.co_run(timeout, jobs_window)
 
     def rain_check(self) -> bool:
-        """Return whether all is fine: requirements lead to jobs of the same scheduler, and never in a circle."""
+        """Return whether the graph is valid: requirements lead to jobs of the same scheduler, without a cycle."""
         return self.check_cycles()
 
     def save_as_dotfile(self, filename: str | os.PathLike[str]) -> str:
@@ -144,7 +144,7 @@ class SchedulerJob(Scheduler, asynciojobs.Scheduler, AbstractJob):
         jobs_window: how many jobs run at once.
         timeout: seconds for a run.
         shutdown_timeout: seconds for the shutdown.
-        watch: what `verbose` lines begin with.
+        watch: the prefix of `verbose` lines.
         verbose: prints a line when a job starts and when it is done.
         kwds: those of `AbstractJob`.
 
@@ -182,11 +182,11 @@ class SchedulerJob(Scheduler, asynciojobs.Scheduler, AbstractJob):
         AbstractJob.__init__(self, critical=critical, **kwds)
 
     async def co_run(self, timeout: float | None = None, jobs_window: int | None = None, loop: Any = None) -> bool:
-        """Run the jobs in the event loop that is there, and shut them all down.
+        """Run the jobs in the running event loop, and shut them all down.
 
         Args:
             timeout: seconds for the run; None for the scheduler's own.
-            jobs_window: how many jobs run at once; None for the scheduler's own.
+            jobs_window: the most jobs that run at once; None for the scheduler's own.
             loop: has no effect.
 
         Returns:

@@ -1,4 +1,4 @@
-"""Jobs that are not critical unless they say so."""
+"""Jobs that are not critical by default."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class AbstractJob(asynciojobs.AbstractJob):
 
     Args:
         forever: the run does not wait for it, and cancels it at its end.
-        label: how it is shown.
+        label: its label in listings.
         critical: an exception of it ends the run; one of its scheduler's counts as well.
-        required: what must be done before.
-        scheduler: is told to `add` it.
+        required: its requirements.
+        scheduler: a scheduler to add it to.
         requires: the same as `required`, by the name of the method.
 
     """
@@ -57,10 +57,10 @@ class Job(asynciojobs.Job, AbstractJob):
 
 
 class PrintJob(asynciojobs.PrintJob, AbstractJob):
-    """Prints its messages, and may sleep then.
+    """A job that prints its messages, and may then sleep.
 
     Args:
-        messages: what is printed, in one line.
+        messages: printed in one line.
         requires: the same as `required`.
         kwds: those of `PrintJob` in `trioflow.compat.asynciojobs`.
 
@@ -71,7 +71,7 @@ class PrintJob(asynciojobs.PrintJob, AbstractJob):
 
 
 class Sequence(asynciojobs.Sequence):
-    """Jobs in a row: each requires the one before it.
+    """A chain of jobs: each requires the one before it.
 
     Args:
         sequences_or_jobs: jobs and Sequences, in this order.

@@ -1,8 +1,7 @@
 """The names of PyExPool, version 1 and much of version 3, over trioflow: `Job`, `Task`, `ExecPool`.
 
 A pool is a `trioflow.Scheduler` that runs in a thread and takes jobs from other threads; a job is a `CommandJob` with
-callbacks before and after it. `docs/coming-from/pyexpool.md` says what is the same, what differs, and how to say it
-in trioflow.
+callbacks before and after it. `docs/coming-from/pyexpool.md` lists the differences, and shows the same in trioflow.
 """
 
 from ._job import Job as Job

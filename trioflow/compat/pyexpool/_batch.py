@@ -32,8 +32,8 @@ from ._task import Task, upwards
 Ts = TypeVarTuple("Ts")
 
 PATIENCE: Final = 8.0
-"""Seconds that the end of a pool or program waits for commands to end: their `terminate_grace`, and some more. What is
-still alive then is killed by the run's guard. A callback that blocks must not keep the program alive."""
+"""Seconds that the end of a pool or program waits for commands to end: their `terminate_grace`, and some more. The
+run's guard then kills the rest. A callback that blocks must not keep the program alive."""
 
 
 @dataclass
@@ -46,7 +46,7 @@ class Ledger:
 
 
 class Silent(Scheduler):
-    """A scheduler whose failures the batch reports, one by one, in the words of a pool."""
+    """A scheduler whose failures the batch reports, one by one, in a pool's words."""
 
     logs_failures = False
 
@@ -64,7 +64,7 @@ class Batch(Instrument):
         """Start the thread, and return when jobs can be submitted."""
         self.began: Final = time.monotonic()
         self.over: Final = Latch()
-        self.interruption: BaseException | None = None  # what `join` is to raise
+        self.interruption: BaseException | None = None  # for `join` to raise
         self.cancelled = False  # its jobs were terminated, rather than ending by themselves
         self.next_start = 0.0  # when the next process may start
         self._workers: Final = workers

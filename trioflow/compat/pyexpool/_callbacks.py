@@ -18,7 +18,7 @@ Call = Callable[[], object]
 
 
 def guarded(callback: Callable[[Any], object] | None, owner: Any, what: str) -> Exception | None:
-    """Call a callback with the job or task; log and return what it raises, unless that ends the program."""
+    """Call a callback with the job or task; log and return its exception, unless that ends the program."""
     if callback is None:
         return None
     try:

@@ -9,7 +9,7 @@ from types import EllipsisType
 from typing import IO, Any, Final
 
 Output = str | os.PathLike[str] | int | IO[Any] | None
-"""Where output goes: a file's name, `PIPE`, `STDOUT`, `DEVNULL` or an open file; None for where `print` writes."""
+"""The target of output: a file's name, `PIPE`, `STDOUT`, `DEVNULL` or an open file; None for `print`'s."""
 OwnOutput = Output | EllipsisType
 
 
@@ -31,7 +31,7 @@ _reported: Final = set[str]()
 
 
 def without_effect(given: Any, default: Any, what: str, who: str) -> None:
-    """Log, once for each argument, that one that was given has no effect here."""
+    """Log, once for each argument, that it has no effect here."""
     if given != default and what not in _reported:
         _reported.add(what)
         logging.getLogger("trioflow.compat.pyexpool").warning(
@@ -68,7 +68,7 @@ def callback(given: Any, what: str, who: str) -> Any:
 
 
 def unsupported(given: Any, default: Any, what: str, who: str, instead: str) -> None:
-    """Refuse an option that is not supported, rather than ignore what may be meant as a limit.
+    """Reject an option that is not supported, rather than ignore a limit.
 
     Raises:
         ValueError: the option was given.

@@ -57,7 +57,7 @@ class Job:
         tstop: when it had ended, after `ondone`; None before that.
 
     Raises:
-        TypeError, ValueError: an argument makes no sense.
+        TypeError, ValueError: an argument is invalid.
 
     Example:
         >>> import subprocess
@@ -139,7 +139,7 @@ class Job:
 
     @property
     def pipedout(self) -> str | None:
-        """What the job wrote to its standard output, as text; None until it has ended, or if that was not a PIPE."""
+        """The job's standard output, as text; None until it has ended, or if that was not a PIPE."""
         return self._piped("stdout")
 
     @property
@@ -183,7 +183,7 @@ class Process:
         self._result: CommandResult | None = None
 
     def _end(self, result: CommandResult | None, piped: Iterable[Literal["stdout", "stderr"]]) -> None:
-        """Record how the process ended; None means that nobody knows, which counts as 0, as in `subprocess`."""
+        """Record how the process ended; None means that this is unknown, and counts as 0, as in `subprocess`."""
         self._result = result
         if result is not None:
             self._files = {name: result.open(name) for name in piped}
@@ -200,7 +200,7 @@ class Process:
 
     @property
     def stdout(self) -> BinaryIO | None:
-        """What the process wrote to its standard output, as a file, if that was a PIPE; waits until it has ended."""
+        """The process's standard output, as a file, if that was a PIPE; waits until it has ended."""
         self._ended.wait()
         return self._files.get("stdout")
 
@@ -231,7 +231,7 @@ class Process:
         return self.returncode
 
     def communicate(self) -> tuple[bytes | None, bytes | None]:
-        """Return what the process wrote to its standard output and standard error; None for what was not a PIPE."""
+        """Return the process's standard output and standard error; None for one that was not a PIPE."""
         stdout, stderr = self.stdout, self.stderr
         return None if stdout is None else stdout.read(), None if stderr is None else stderr.read()
 

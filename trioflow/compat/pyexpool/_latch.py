@@ -1,4 +1,4 @@
-"""`Latch`: something that happens once, and for which threads wait, also where signal handlers do as they like.
+"""`Latch`: a one-time event for threads that is safe with signal handlers.
 
 A signal handler runs in the main thread, between any two steps of Python code. If it raises while a `threading.Event`
 is taking its lock, which it does in Python code, that lock is held for ever, and whoever sets the event hangs. If it
@@ -25,7 +25,7 @@ looks again after that time too.
 
 
 class Latch:
-    """Is open or not, and never closes again. All of it may be called in any thread, signal handler and finalizer."""
+    """An event that is open or not, and never closes. All of it may be called in any thread, handler and finalizer."""
 
     __slots__ = ("_closed", "_is_open")
 
@@ -42,7 +42,7 @@ class Latch:
         return self._is_open
 
     def open(self) -> None:
-        """Open it, and wake those who wait."""
+        """Open it, and wake all waiters."""
         self._is_open = True
         self._wake()
 

@@ -46,7 +46,7 @@ class ExecPool:
         tasks: the tasks of its jobs.
 
     Raises:
-        TypeError, ValueError: an argument makes no sense, or is not supported.
+        TypeError, ValueError: an argument is invalid, or is not supported.
 
     Example:
         >>> from trioflow.compat.pyexpool import ExecPool, Job
@@ -86,7 +86,7 @@ class ExecPool:
 
     @property
     def jobsdone(self) -> int:
-        """How many jobs have succeeded."""
+        """The number of jobs that have succeeded."""
         return self._ledger.jobsdone
 
     # ---- running

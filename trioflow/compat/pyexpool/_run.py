@@ -56,7 +56,7 @@ class JobRun(AbstractJob[None], keeps_time=True):  # it may take long to end: it
 
     @property
     def code(self) -> int:
-        """What `execute` returns if it has waited for the end."""
+        """The value of `execute` after a wait for the end."""
         process = self.job.proc
         if process is not None and process.returncode is not None:
             return process.returncode
@@ -64,7 +64,7 @@ class JobRun(AbstractJob[None], keeps_time=True):  # it may take long to end: it
 
     @property
     def start_code(self) -> int:
-        """What `execute` returns if it has only waited for the start."""
+        """The value of `execute` after a wait for the start."""
         return 0 if self.queued or self._started else -1
 
     # ---- the run
@@ -74,7 +74,7 @@ class JobRun(AbstractJob[None], keeps_time=True):  # it may take long to end: it
 
         Raises:
             CommandError, JobTimeout: it failed.
-            Exception: what `onstart` raised.
+            Exception: the exception of `onstart`.
 
         """
         while not await self._attempt():
@@ -195,5 +195,5 @@ def _send(command: CommandJob, number: int) -> None:
 
 
 def _is_unknown(error: CommandError) -> bool:
-    """Return whether nobody knows how the process ended, because this program ignores SIGCHLD."""
+    """Return whether the end of the process is unknown, because this program ignores SIGCHLD."""
     return isinstance(error.__cause__, (ChildProcessError, ProcessLookupError))

@@ -48,7 +48,7 @@ class Task:
         numterm: how many of these have failed or were terminated.
 
     Raises:
-        TypeError, ValueError: an argument makes no sense.
+        TypeError, ValueError: an argument is invalid.
 
     Example:
         >>> from trioflow.compat.pyexpool import ExecPool, Job, Task
@@ -94,7 +94,7 @@ class Task:
         self.numterm: int = 0
         self._deadline: float | None = None  # by time.monotonic; set when its first job is executed
         self._expired = False  # its time was over
-        self._closed = False  # it is over, and its own task has been told
+        self._closed = False  # it is over, and its own task has counted it
         if task is not None:
             task.add(self)
 
@@ -164,7 +164,7 @@ def owner(task: Any, who: str) -> Any:
 
 
 def own_output(given: _checks.OwnOutput, name: str, task: Task | None) -> _checks.Output:
-    """Return where output goes: as given, else as the task says, else to what `sys` has."""
+    """Return the target of output: the argument, else the task's, else that of `sys`."""
     if not isinstance(given, EllipsisType):
         return given
     found: _checks.Output = getattr(sys if task is None else task, name)
