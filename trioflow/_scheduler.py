@@ -322,7 +322,9 @@ class Scheduler(BaseScheduler):
             collapse: draws nested schedulers as single boxes: True for all, or some of them, given as with `only`.
             bundle: draws jobs that are alike as one box, with their number: jobs of the same kind, whose labels differ
                 only in numbers, and which require the same jobs or jobs that are alike. A chain of three or more such
-                jobs is one box, too, and nested schedulers are one frame if all in them is alike. For large graphs.
+                jobs is one box, too, and nested schedulers are one frame if all in them is alike. For large graphs: by
+                default, from 2,000 jobs on, nested schedulers being single boxes if that makes fewer; a line below the
+                graph says so. `bundle=False` draws each job.
             direction: "TB", from top to bottom, or "LR", from left to right. None: from left to right if there are more
                 than 40 boxes.
             legend: adds an explanation of the colours, shapes and lines that occur.

@@ -14,6 +14,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from trioflow.cli._commands import COMMANDS, command
+from trioflow.view.graph import _render
 
 from ..places import PATIENCE
 from .command_line import ENVIRONMENT, run, trioflow, written
@@ -112,9 +113,18 @@ def test_options_of_a_graph(tmp_path: Path) -> None:
     assert "legend" in drawn("--legend").lower()
     assert len(drawn("--collapse", "inner", "--bundle")) < len(drawn())
     assert "legend" not in drawn("--legend", name="x.mmd").lower()
+    assert len(drawn("--no-bundle")) == len(drawn())
     done = trioflow("graph", file, "--collapse", "nowhere", "-o", tmp_path / "x.dot")
     assert done.exit_code == 2
     assert "no job has a path like 'nowhere'" in done.stderr
+
+
+def test_a_graph_of_many_jobs_says_that_it_is_folded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And how to draw each job."""
+    monkeypatch.setattr(_render, "FOLDED_FROM", 2)
+    words = ["graph", written(tmp_path, CODE), "-o", tmp_path / "x.dot"]
+    assert trioflow(*words).stderr == "2 jobs - those that are alike are one box; --no-bundle draws each job\n"
+    assert trioflow(*words, "--no-bundle").stderr == ""
 
 
 def test_graph_without_dot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

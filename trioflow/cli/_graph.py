@@ -8,6 +8,7 @@ from typing import Any, Final, get_args
 import click
 
 from ..abc import paths_of
+from ..view.graph._render import folding
 from ..view.graph._style import Direction
 from . import FINE, STOPPED
 from ._outputs import OutputFile, written
@@ -30,7 +31,11 @@ Examples:
 @click.option(
     "--collapse", metavar="PATH", multiple=True, help="Nested schedulers to draw as single boxes; * means all."
 )
-@click.option("--bundle", is_flag=True, help="Draw jobs that are alike as one box.")
+@click.option(
+    "--bundle/--no-bundle",
+    default=None,
+    help="Draw jobs that are alike as one box, or each as its own.  [default: as one from 2,000 jobs on]",
+)
 @click.option(
     "--direction",
     type=click.Choice(get_args(Direction)),
@@ -46,7 +51,7 @@ def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], **op
         raise click.UsageError(
             "give -o FILE, which ends in .svg, .png, .dot or .mmd; `trioflow list` prints the jobs as text"
         )
-    given = {name: value for name, value in options.items() if value}
+    given = {name: value for name, value in options.items() if value not in (None, ())}
     if collapse:
         named = paths_of(scheduler)
         given["collapse"] = [job for pattern in collapse for job in matching(named, pattern)]
@@ -59,4 +64,8 @@ def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], **op
         ".dot": scheduler.export_as_dotfile,
         ".mmd": scheduler.export_as_mermaid,
     }[suffix]
-    return FINE if written(lambda path: export(path, **given), output) else STOPPED
+    if not written(lambda path: export(path, **given), output):
+        return STOPPED
+    if folded := folding(scheduler, given):
+        click.echo(f"{folded}; --no-bundle draws each job", err=True)
+    return FINE

@@ -397,7 +397,7 @@ def test_many_jobs_before_in_and_behind_a_frame() -> None:
     before = [idle(f"a{n}") for n in range(1000)]
     middle = Scheduler([idle(f"m{n}") for n in range(1000)], label="middle", required=before)
     scheduler = Scheduler(before, middle, [idle(f"b{n}", required=middle) for n in range(1000)])
-    source = scheduler.graph().source
+    source = scheduler.graph(bundle=False).source
     assert source.count(" -> ") == 2000 + 2 * 1000
     assert source.count('lhead="cluster 1001"') == source.count('ltail="cluster 1001"') == 1000
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import AbstractJob, Job, JobState, Scheduler
+from trioflow.view.graph import _render
 from trioflow.view.graph._drawing import Drawing, DrawnAs, LineKind
 
 from ...bodies import fail_now, idle, take
@@ -180,6 +181,32 @@ def test_collapsed_and_chosen() -> None:
     """What is chosen within a collapsed scheduler keeps that one in the picture."""
     scheduler = Scheduler(Scheduler(idle("x"), label="inner"), idle("y"))
     assert drawn(scheduler, only="inner/x", collapse=True)[0] == {"inner|1 job"}
+
+
+# --- many jobs
+
+
+def test_many_jobs_are_folded_unless_the_caller_says_what_to_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A graph of thousands of boxes cannot be read; it says that it is folded. Groups alike are one frame."""
+    monkeypatch.setattr(_render, "FOLDED_FROM", 6)
+    scheduler = Scheduler(Scheduler(idle(f"host {n}") for n in range(3 * g, 3 * g + 3)) for g in range(2))
+    whole = scheduler.graph(bundle=False)
+    assert len(seen(whole).boxes) == 6
+    assert "alike" not in whole.source
+    for text in (scheduler.graph(legend=True).source, scheduler.mermaid()):
+        assert "6 jobs - those that are alike are one box" in text
+    assert set(seen(scheduler.graph()).boxes) == {"host *|× 6"}
+    assert len(seen(scheduler.graph(only="*")).boxes) == 6
+    monkeypatch.setattr(_render, "FOLDED_FROM", 7)
+    assert len(seen(scheduler.graph()).boxes) == 6
+
+
+def test_of_many_jobs_groups_are_boxes_if_that_makes_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs that are not alike are hidden in their schedulers."""
+    monkeypatch.setattr(_render, "FOLDED_FROM", 6)
+    monkeypatch.setattr(_render, "MANY", 3)
+    groups = [Scheduler(idle("x" * n + name) for n in range(3)) for name in "ab"]
+    assert set(seen(Scheduler(groups).graph()).boxes) == {"Scheduler|3 jobs"}
 
 
 # --- bundle

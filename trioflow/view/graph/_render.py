@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack, get_args
 
@@ -59,12 +59,16 @@ def graph(
     digraph = _dot.digraph(drawing, direction)
     if with_legend:
         _legend.add(drawing, digraph)
+    if folded := folding(scheduler, options):
+        digraph.attr("graph", label=folded)  # last: clusters that follow would have it, too
     return digraph
 
 
 def mermaid(scheduler: BaseScheduler, *, path: CriticalPath = NO_PATH, **options: Unpack[DrawingOptions]) -> str:
     """Return what `Scheduler.mermaid` returns."""
-    return _mermaid.mermaid(*_drawing(scheduler, critical_path=path, **options))
+    text = _mermaid.mermaid(*_drawing(scheduler, critical_path=path, **options))
+    folded = folding(scheduler, options)
+    return f"---\ntitle: {folded}\n---\n{text}" if folded else text
 
 
 def readable_mermaid(scheduler: BaseScheduler, path: CriticalPath) -> str:
@@ -78,10 +82,12 @@ def _drawing(
 ) -> tuple[Drawing, Direction]:
     if direction is not None and not is_among(direction, get_args(Direction)):
         raise ValueError(f"direction={shown(direction)} of graph(): choose one of {', '.join(get_args(Direction))}")
-    drawing = Drawing(scheduler, **options)
+    drawing = (_folded if folding(scheduler, options) else Drawing)(scheduler, **options)
     return drawing, direction or ("LR" if number_of_boxes(drawing) > MANY else "TB")
 
 
+FOLDED_FROM: Final = 2000
+"""Jobs: from so many on, a graph is folded unless its caller says what to draw; `dot` would take minutes."""
 WAYS: Final[tuple[Selection, ...]] = ({}, {"bundle": True}, {"collapse": True}, {"collapse": True, "bundle": True})
 """What may be drawn, from the most that can be seen to the least."""
 
@@ -102,6 +108,28 @@ def readable(scheduler: BaseScheduler, path: CriticalPath) -> tuple[Selection, D
     if not fitting:
         return min(found, key=lambda one: one[0])[1:]
     return max(fitting, key=lambda one: (not any(map(is_scheduler, one[2].bundles)), one[0]))[1:]
+
+
+def folding(scheduler: BaseScheduler, options: Mapping[str, Any]) -> str:
+    """Return what is to be said of a graph that is folded because nobody could read it; "" if it is not folded.
+
+    Args:
+        scheduler: what is drawn.
+        options: those of `Scheduler.graph` that were given.
+
+    """
+    if any(name in options for name in ("only", "collapse", "bundle")):
+        return ""
+    jobs = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())
+    return "" if jobs < FOLDED_FROM else f"{jobs} jobs - those that are alike are one box"
+
+
+def _folded(scheduler: BaseScheduler, **options: Any) -> Drawing:
+    """Return a drawing of many jobs with few boxes: those alike together, and groups as boxes if that helps."""
+    drawing = Drawing(scheduler, bundle=True, **options)
+    if number_of_boxes(drawing) <= MANY or not any(map(is_scheduler, scheduler)):
+        return drawing
+    return min(drawing, Drawing(scheduler, collapse=True, bundle=True, **options), key=number_of_boxes)
 
 
 def number_of_boxes(drawing: Drawing) -> int:
