@@ -201,7 +201,7 @@ def test_views_show_its_size(virtual: Virtual, tmp_path: Path) -> None:
     events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     assert [one["args"]["slots"] for one in events if one["name"] == "window"] == [1, 2, 3]
     trace.export_as_htmlfile(tmp_path / "trace.html")
-    assert "1 to 3 jobs at once, 3 in the end (adaptive window)" in (tmp_path / "trace.html").read_text()
+    assert "1 to 3, 3 in the end (adaptive)" in (tmp_path / "trace.html").read_text()
 
 
 def test_simulate_has_it(virtual: Virtual) -> None:

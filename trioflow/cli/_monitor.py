@@ -41,6 +41,9 @@ def command(events: str) -> int:
         os.close(descriptor)
     if not follower.understood:
         raise Refusal(f"{events}: no events of trioflow are in it; a run writes them with --events")
+    if follower.missing:
+        lines = "1 line is" if follower.missing == 1 else f"{follower.missing} lines are"
+        click.echo(f"{events}: {lines} missing: the reader was too slow, or something has cut them out", err=True)
     if not follower.ended:
         click.echo("the run has not told its end: its process is gone, or its lines were cut off", err=True)
     return FINE if follower.ended else STOPPED

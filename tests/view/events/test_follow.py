@@ -191,3 +191,25 @@ def test_an_exception_of_the_same_name_stands_for_the_exception() -> None:
 def test_each_event_is_taken_or_skipped_on_purpose() -> None:
     """An event that is added has a place in the follower's table."""
     assert set(TAKE) == set(get_args(AnyEvent))
+
+
+@pytest.mark.parametrize("kept", ["all but the first", "no failure", "every third", "the first and the last"])
+def test_a_file_with_lines_missing_has_the_verdict_of_the_run(virtual: Virtual, kept: str) -> None:
+    """The last line has the counts, and how many lines there were; no time is negative."""
+    file, shown = io.StringIO(), io.StringIO()
+    groups = [Scheduler(*(Job(nap, 1 + n, label=f"{g}{n}") for n in range(3)), Job(fail, 2), label=g) for g in "ab"]
+    virtual(lambda: Scheduler(*groups, label="run").co_run(instruments=[Events(file)]))
+    lines = file.getvalue().encode().splitlines()
+    left = {
+        "all but the first": lines[1:],
+        "no failure": [line for line in lines if b'"failed"' not in line or b"run_ended" in line],
+        "every third": [*lines[:-1:3], lines[-1]],
+        "the first and the last": [lines[0], lines[-1]],
+    }[kept]
+    follower = Follower(Monitor(file=shown))
+    for line in left:
+        follower.feed(line)
+    follower.leave()
+    assert "✗ 2 of 8 jobs failed" in shown.getvalue()
+    assert " -" not in shown.getvalue()
+    assert follower.missing == len(lines) - len(left)

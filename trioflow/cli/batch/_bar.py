@@ -43,9 +43,9 @@ class BatchProgress:
         return self._batch.expected
 
     @property
-    def failures(self) -> range:
-        """As many as have failed."""
-        return range(self._batch.tally.failed)
+    def failed(self) -> int:
+        """The number of commands that have failed."""
+        return self._batch.tally.failed
 
     @property
     def tally(self) -> JobCounts:

@@ -34,7 +34,7 @@ from ..._core.api.views import (
     waits_for,
     warn,
 )
-from ..text import _exception_text
+from ..text import _exception_text, _verdict
 from ._outlet import Outlet
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ class Events(Instrument):
             os.path.abspath(file_path(file, "file", "Events()")) if isinstance(file, (str, os.PathLike)) else file
         )
         self._had_run = False
+        self._lines = 0  # that the hooks have written in this run, dropped ones included
         self._root: BaseScheduler | None = None  # like what follows, there while a run is under way
         self._outlet: Outlet | None = None
         self._clock = time.monotonic
@@ -156,7 +157,7 @@ class Events(Instrument):
         self._names[root] = PathCache(root)
         self._outlet = Outlet(self._target, warn, self._dropped, self._changed, anew=not self._had_run)
         self._put = self._outlet.put
-        self._root, self._had_run = root, True
+        self._root, self._had_run, self._lines = root, True, 0
 
     def _tell_jobs(self, outermost: BaseScheduler) -> None:
         todo = [outermost]
@@ -268,17 +269,19 @@ class Events(Instrument):
     def after_run(self, scheduler: BaseScheduler) -> None:
         """Tell how a run has ended; of the outermost one, write what is left to be written."""
         reason, culprit = scheduler.stop_reason, scheduler.culprit
-        line = self._encode(
-            self._format.RunEnded(
-                *self._now(self._scheduler_path(scheduler)),
-                None if reason is None else reason.value,
-                None if culprit is None else self._paths[culprit],
-            )
+        event = self._format.RunEnded(
+            *self._now(self._scheduler_path(scheduler)),
+            None if reason is None else reason.value,
+            None if culprit is None else self._paths[culprit],
         )
-        if scheduler is self._root:
-            self._leave(line)
-        else:
-            self._put(line)
+        if scheduler is not self._root:
+            self._line(event)
+            return
+        event.lines = self._lines
+        if scheduler.keep_jobs:
+            tally = _verdict.Tally.of_run(scheduler)
+            event.jobs, event.failures = tally.by_state(), tally.failures
+        self._leave(self._encode(event))
 
     # ---- lines
 
@@ -287,6 +290,7 @@ class Events(Instrument):
         return 1, now + self._offset, now - self._began, path
 
     def _line(self, event: Event) -> None:
+        self._lines += 1
         self._put(self._encode(event))
 
     def _scheduler_path(self, scheduler: BaseScheduler) -> str:

@@ -68,6 +68,9 @@ class Follower(Source):
         self._process: tuple[int | None, str | None] = None, None
         self.ended = False
         self.understood = 0
+        self.missing = 0
+        """How many lines the file lacks, as far as its last line says."""
+        self._lines = 0  # of this run, as `RunEnded.lines` counts them
 
     # ---- from the outside
 
@@ -84,7 +87,14 @@ class Follower(Source):
             self._check_version(line)
             return
         self.understood += 1
-        self._at, self._offset = event.at, event.time - event.at
+        starts = isinstance(event, f.RunStarted) and not event.path
+        self._at = event.at if starts else max(self._at, event.at)
+        self._offset = event.time - event.at
+        self._lines = 0 if starts else self._lines
+        ends = isinstance(event, f.RunEnded) and not event.path
+        self._lines += not (ends or isinstance(event, (f.JobWaiting, f.JobProgress, f.LinesDropped)))
+        if self._root is None and not starts:  # the first line is missing
+            self._root = SchedulerRecord(NameInFile("", "run"), None)
         if not isinstance(event, (f.RunStarted, f.JobAdded)) or (event.path and isinstance(event, f.RunStarted)):
             self._show()
         TAKE[type(event)](self, event)
@@ -243,6 +253,9 @@ class Follower(Source):
         scheduler.culprit = None if event.culprit is None else self._jobs.get(event.culprit)
         if scheduler is self._root:
             self.ended = True
+            self.missing = max(0, (event.lines or 0) - self._lines)
+            if self._run is not None and event.jobs is not None:
+                self._run.count_at_end(event.jobs, event.failures)
             self.leave()
 
     def skip(self, event: f.Event) -> None:

@@ -121,6 +121,12 @@ class RunEnded(Event, tag="run_ended"):
 
     reason: str | None = None
     culprit: str | None = None
+    lines: int | None = None
+    """Of the outermost run: the lines before this one, without `job_waiting`, `job_progress` and `lines_dropped`."""
+    jobs: dict[str, int] | None = None
+    """Of the outermost run, if it keeps its jobs: the number of jobs in each state, forever jobs as "background"."""
+    failures: int = 0
+    """The number of jobs that failed, and of schedulers by themselves."""
 
 
 class LinesDropped(Event, tag="lines_dropped"):

@@ -14,7 +14,7 @@ out. Forever jobs, and everything nested in them, are counted apart.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from ..._core.api.views import JobState, shortened
@@ -125,6 +125,7 @@ class Model:
         # Equal failures, by their text.
         self.failure_kinds: Final[dict[str, dict[JobRecord, None]]] = {}
         self._register(root, None, is_apart=False)
+        self._final: _verdict.Tally | None = None
         self.display = Display()  # where it is shown
 
     @property
@@ -170,7 +171,9 @@ class Model:
     def verdict(self) -> Verdict:
         """Return how the run has ended, in the words of all views."""
         root = self.root
-        if root.keeps_jobs:
+        if self._final is not None:
+            counted = self._final
+        elif root.keeps_jobs:
             jobs = [job for job in root.iterate_jobs() if not job.is_scheduler]
             counted = _verdict.Tally(jobs, len(self.failures))
         else:
@@ -270,6 +273,20 @@ class Model:
         key = self._ready_as.pop(job, None)
         if key is not None and (jobs := self.ready.get(key)):
             jobs.pop(job, None)
+
+    @property
+    def failed(self) -> int:
+        """The number of failures, of schedulers by themselves too."""
+        return len(self.failures) if self._final is None else self._final.failures
+
+    def count_at_end(self, counts: Mapping[str, int], failures: int) -> None:
+        """Take the counts that the run itself has given at its end: events may be missing."""
+        self._final = _verdict.Tally.of_counts(counts, failures)
+        tally = self.tally
+        for state in tally.settled:
+            tally.settled[state] = counts.get(state.value, 0)
+        tally.jobs = self._final.jobs
+        tally.running = tally.unreached = 0
 
     def end(self) -> None:
         """Record that the run has ended, and release the output."""

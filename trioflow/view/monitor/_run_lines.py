@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sized
 from typing import Final, Protocol
 
 from ..._core.api.views import JobState, duration_text
@@ -35,7 +34,7 @@ class Figures(Protocol):
     @property
     def tally(self) -> JobCounts: ...
     @property
-    def failures(self) -> Sized: ...
+    def failed(self) -> int: ...
     @property
     def background(self) -> int: ...
     @property
@@ -176,7 +175,7 @@ class RunLines:
         done = self._of(JobState.SUCCEEDED, tally.settled[JobState.SUCCEEDED])
         if tally.restored:  # these have succeeded too, so they are not counted once more
             done = (*done[:2], f"{done[2]} ({tally.restored} restored)", done[3])
-        failed = self._of(JobState.FAILED, len(self._model.failures))
+        failed = self._of(JobState.FAILED, self._model.failed)
         signs = self._symbols.set
         found = [
             done,

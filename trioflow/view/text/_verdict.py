@@ -73,6 +73,18 @@ class Tally:
         failures = sum(job.state is JobState.FAILED and not failed_through_member(job) for job in jobs)
         return cls((job for job in jobs if not is_scheduler(job)), failures)
 
+    @classmethod
+    def of_counts(cls, counts: Mapping[str, int], failures: int) -> Tally:
+        """Return the tally with these counts, as `by_state` gives them."""
+        tally = cls(failures=failures)
+        for name, number in counts.items():
+            tally._counts[BACKGROUND if name == BACKGROUND else JobState(name)] += number
+        return tally
+
+    def by_state(self) -> dict[str, int]:
+        """Return the number of jobs in each state, by its name; "background" for forever jobs that the run ended."""
+        return {str(getattr(state, "value", state)): number for state, number in self._counts.items() if number}
+
     def add(self, state: JobState, forever: bool = False, number: int = 1) -> None:
         """Count jobs that are in a state."""
         self._counts[state_of(state, forever)] += number
@@ -88,10 +100,14 @@ class Tally:
         return self._counts[JobState.SUCCEEDED]
 
     @property
+    def failures(self) -> int:
+        """How many failed, and schedulers by themselves."""
+        return self._counts[JobState.FAILED] if self._failures is None else self._failures
+
+    @property
     def failed(self) -> int:
         """How many failed, and schedulers by themselves; otherwise, how many were blocked."""
-        failures = self._counts[JobState.FAILED] if self._failures is None else self._failures
-        return failures or self._counts[JobState.BLOCKED]
+        return self.failures or self._counts[JobState.BLOCKED]
 
     def in_words(self) -> str:
         """Return `5 jobs: 3 succeeded (2 restored), 1 failed, 1 background`, without what there is none of."""
