@@ -34,8 +34,9 @@ from trioflow import (
     ProcessJob,
     Scheduler,
     StopReason,
+    Trace,
 )
-from trioflow.abc import AbstractJob, kept_of
+from trioflow.abc import AbstractJob, WaitCause, kept_of
 from trioflow.dask import Cluster
 from trioflow.dask._cluster_calls import imported
 from trioflow.otel import Tracing
@@ -208,6 +209,25 @@ def test_a_timeout_does_not_count_the_queue_of_the_cluster(backend: str, client:
 
     run(backend, busy, queued, named, Job(go))
     assert (queued.result(), named.result()) == (1, 3)
+
+
+def test_the_queue_of_the_cluster_is_no_work(backend: str, client: Client, tmp_path: Path) -> None:
+    """In a trace, a call works from its start on a worker; what-if knows the threads of the cluster."""
+    address, trace = workers_of(client)[0], Trace()
+    busy = DaskJob(bodies.until_told, str(tmp_path), client=client, workers=address, label="busy")
+    queued = DaskJob(bodies.add, 1, client=client, workers=address, label="queued", required=())
+
+    async def go() -> None:
+        await until_noted(tmp_path)
+        await until_queued(client, address, 1)
+        (tmp_path / "go").touch()
+
+    Scheduler(busy, queued, Job(go)).run(backend=backend, instruments=[trace])
+    waits = {span.label: [wait.cause for wait in span.waits] for span in trace.spans}
+    assert WaitCause.MACHINE in waits["queued"]
+    spans = {span.label: span for span in trace.spans}
+    assert spans["queued"].worked < spans["busy"].worked
+    assert trace.what_if().cluster_threads == 2
 
 
 def test_what_no_worker_has_is_told_once(backend: str, client: Client) -> None:

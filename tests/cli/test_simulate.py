@@ -62,15 +62,15 @@ def test_runs_that_stop_early(tmp_path: Path) -> None:
 
 
 def test_durations_that_are_not_known(tmp_path: Path) -> None:
-    """The last line says how many there are, and what they count as."""
+    """The last line says how many there are, and what they count as; if all are, the first, and no size is best."""
     some = written(tmp_path, CODE.replace("scenario =", "more =") + "scenario = Scheduler(more, Job(never))\n")
     assert trioflow("simulate", some).stdout.splitlines()[-1] == (
         "1 of 5 jobs has no known duration, and counts as the median of the others, 1 h"
     )
     none = written(tmp_path, CODE.replace("expected_duration=hours * 3600", "label=str(hours)"))
-    assert (
-        trioflow("simulate", none).stdout.splitlines()[-1].startswith("no duration is known, so each job counts as 1 s")
-    )
+    lines = trioflow("simulate", none, "-j", "1,2,4").stdout.splitlines()
+    assert lines[0].startswith("no duration is known, so each job counts as 1 s")
+    assert [line.split()[0] for line in lines[1:] if line] == ["window", "1", "2", "4"]
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

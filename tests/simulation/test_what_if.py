@@ -10,8 +10,8 @@ from xml.etree import ElementTree as Tree
 import anyio
 import pytest
 
-from trioflow import Job, Pool, Rate, Scheduler, Sequence, Service, Trace, WhatIf
-from trioflow.abc import Policy
+from trioflow import AbstractJob, Job, Pool, Rate, Scheduler, Sequence, Service, Trace, WhatIf
+from trioflow.abc import Policy, run_of
 from trioflow.view.trace.report import _what_if
 
 from ..bodies import fail, nap, serve
@@ -114,6 +114,27 @@ def test_a_rate_that_is_faster(virtual: Virtual) -> None:
     trace = run(virtual, Scheduler(*jobs, pool=Pool(api=Rate(requests=2, per=4, burst=1))))
     found = trace.what_if("api", sizes=[2, 4])
     assert [point.seconds for point in found.points[:2]] == [pytest.approx(15), pytest.approx(7)]
+
+
+def test_calls_on_a_cluster_share_its_threads(virtual: Virtual) -> None:
+    """Time in its queue is no work, and more slots than it has threads gain nothing; the sentence says so."""
+    thread = anyio.CapacityLimiter(2)
+
+    class ClusterJob(AbstractJob[None]):
+        async def co_run(self) -> None:
+            handle = run_of(self)
+            since = handle.clock()
+            async with thread:
+                handle.note_hold(self, since)
+                handle.note_room(self, "cluster", 2)
+                await anyio.sleep(1)
+
+    scheduler = Scheduler(ClusterJob(label=f"call {place}") for place in range(8))
+    trace = run(virtual, scheduler, jobs_window=8)
+    assert trace.time_spent().work == pytest.approx(8)
+    found = trace.what_if(sizes=[1, 2, 4, None], policies=["fifo"])
+    assert [point.seconds for point in found.points] == [pytest.approx(one) for one in (8, 4, 4, 4)]
+    assert "Calls on the cluster share its 2 threads, as in the run." in str(found)
 
 
 def test_nested_schedulers_services_and_failures(virtual: Virtual) -> None:

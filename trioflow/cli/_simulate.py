@@ -91,11 +91,14 @@ def command(scheduler: Scheduler, jobs_window: list[int | None], policy: list[st
                 scheduler, functools.partial(simulate, scheduler, durations=known, jobs_window=window, policy=name)
             )
             found[scheduler.window_size if size is OWN else size, name or name_of_policy(scheduler.policy)] = one
+    guessed = next(iter(found.values())).guessed
+    guesses = about_guesses(scheduler, guessed)
+    if is_unknown := bool(guessed) and len(guessed) == number_of_jobs(scheduler):
+        click.echo(f"{guesses}\n")
     for line in table(found):
         click.echo(line)
-    for sentence in (verdict(found), about_guesses(scheduler, next(iter(found.values())).guessed)):
-        if sentence:
-            click.echo(f"\n{sentence}")
+    for sentence in () if is_unknown else filter(None, (verdict(found), guesses)):
+        click.echo(f"\n{sentence}")
 
 
 def read(durations: Path) -> dict[str, float]:
@@ -163,12 +166,17 @@ def of_windows(under: list[tuple[int, float]]) -> str:
     return f"more slots help: {more} {100 * (1 - fastest / seconds):.0f} % less time than {size}"
 
 
+def number_of_jobs(scheduler: Scheduler) -> int:
+    """Return the number of jobs that take time: neither forever jobs nor schedulers."""
+    return sum(not job.forever and not is_scheduler(job) for job in scheduler.iterate_jobs())
+
+
 def about_guesses(scheduler: Scheduler, guessed: Mapping[AbstractJob[Any], float]) -> str:
     """Say how many durations are not known, and what these jobs count as; "" if all are known."""
     if not guessed:
         return ""
     seconds = duration_text(next(iter(guessed.values())))
-    every = sum(not job.forever and not is_scheduler(job) for job in scheduler.iterate_jobs())
+    every = number_of_jobs(scheduler)
     if len(guessed) == every:
         return f"no duration is known, so each job counts as {seconds}: give expected_duration=, or --durations"
     has, counts = ("has", "counts") if len(guessed) == 1 else ("have", "count")

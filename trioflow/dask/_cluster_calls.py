@@ -9,6 +9,7 @@ import itertools
 import os
 import pickle
 import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import ModuleType
@@ -43,10 +44,8 @@ async def call_there(
     starts, is_timed = run.shared(StartEvents), not job.timeout is job.idle_timeout is None
     if client.status != "running":
         raise lost(job, client, address)
-    number = starts.expect(client, job, started)
-    future = _submit(
-        job, client, call, (starts.topic, number, is_timed), {**own, "priority": run.shared(Priorities).of(job)}
-    )
+    number, since = starts.expect(client, job, started), run.clock()
+    future = _submit(job, client, call, (starts.topic, number), {**own, "priority": run.shared(Priorities).of(job)})
 
     def wake(_: object) -> None:
         starts.forget(number)
@@ -57,10 +56,9 @@ async def call_there(
     try:
         if client.status != "running":  # then nobody may ever tell what becomes of it
             raise lost(job, client, address)
-        begun = started if is_timed else ended
         if own.get("resources") or own.get("workers"):
             await starts.report_if_nowhere(job, client, own["resources"] or {}, own["workers"])
-        elif starts.is_first(client) and not await begun.wait(run.clock() + PATIENCE):
+        elif starts.is_first(client) and not await started.wait(run.clock() + PATIENCE):
             await starts.report_if_nowhere(job, client, {}, None)
         if is_timed:
             await started.wait()
@@ -73,6 +71,7 @@ async def call_there(
         except BaseException:
             await _cancel(future, run)
             raise
+        await starts.note_queue(job, client, number, since)
         if future.status == "error":
             raise _explained(await anyio.to_thread.run_sync(future.exception), job, call)
         if future.status != "finished":
@@ -85,9 +84,7 @@ async def call_there(
         return future, await run.shared(Fetches).fetch(client, future) if comes() else STAYED
 
 
-def _submit(
-    job: FunctionJob[Any], client: Any, call: partial[Any], tells: tuple[str, int, bool], own: dict[str, Any]
-) -> Any:
+def _submit(job: FunctionJob[Any], client: Any, call: partial[Any], tells: tuple[str, int], own: dict[str, Any]) -> Any:
     """Submit a call, whose function is loaded on the worker alone: an error there is that of the call."""
     name = getattr(call.func, "__name__", "call")
     try:
@@ -170,7 +167,7 @@ class PickledFunction:
 def _there() -> PickledFunction:
     """Return what a worker is to call: it loads the function of a job, says that it begins, and calls it."""
 
-    def there(function: bytes, tells: tuple[str, int, bool], kwargs: dict[str, Any], *args: Any) -> Any:
+    def there(function: bytes, tells: tuple[str, int], kwargs: dict[str, Any], *args: Any) -> Any:
         import pickle
         import sys
         import threading
@@ -178,7 +175,7 @@ def _there() -> PickledFunction:
 
         from distributed import get_worker
 
-        topic, number, is_timed = tells
+        topic, number = tells
         worker: Any = get_worker()
 
         class Call:
@@ -210,8 +207,7 @@ def _there() -> PickledFunction:
 
         modules: Any = sys.modules
         calls = modules.setdefault("trioflow: where a job is called elsewhere", Elsewhere()).calls
-        if is_timed:
-            worker.log_event(topic, (number, "begun"))
+        worker.log_event(topic, (number, "begun"))
         loaded = pickle.loads(function)
         calls.call = Call()
         try:
@@ -233,6 +229,8 @@ class StartEvents:
         self._clients: Final[set[Any]] = set()
         self._reported: Final[set[str]] = set()
         self._used: Final[set[Any]] = set()
+        self._begun: Final[dict[int, float]] = {}  # by number, on the clock of this machine
+        self._threads: Final[dict[Any, int]] = {}
 
     def is_first(self, client: Any) -> bool:
         """Return whether this is the first call of the run on the cluster of a client."""
@@ -259,10 +257,24 @@ class StartEvents:
         job, started = self._calls.get(number, (None, None))
         if job is None or started is None:
             return
+        self._begun.setdefault(number, time.monotonic())
         started.set()
         if told != "begun":
             with contextlib.suppress(RuntimeError):  # it has just ended
                 job.progress(told)
+
+    async def note_queue(self, job: AnyJob, client: Any, number: int, since: float) -> None:
+        """Record how long a call that has ended was in the queue of the cluster, and how many calls that makes."""
+        begun = self._begun.pop(number, None)
+        if begun is not None:
+            self._run.note_hold(job, since, max(since, self._run.clock() - (time.monotonic() - begun)))
+        if client not in self._threads:
+            self._threads[client] = 0
+            with contextlib.suppress(Exception):  # the cluster is gone
+                found = await anyio.to_thread.run_sync(client.nthreads, abandon_on_cancel=True)
+                self._threads[client] = sum(found.values())
+        if self._threads[client]:
+            self._run.note_room(job, address_of(client), self._threads[client])
 
     async def report_if_nowhere(
         self, job: AnyJob, client: Any, resources: Mapping[str, float], workers: str | list[str] | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,6 +19,7 @@ from .._core.api.views import (
     Pool,
     Service,
     copy_of_pool,
+    declare_run_resource,
     inputs_of,
     is_scheduler,
     is_service,
@@ -30,6 +32,12 @@ from .._core.api.views import (
 
 if TYPE_CHECKING:
     from .._core.api.views import PolicyName
+
+
+THREADS: Final = "threads of the cluster"
+"""The resource that the copies of calls on a cluster share."""
+
+declare_run_resource(THREADS, lambda: sys.maxsize)
 
 
 async def take(seconds: float, *_: object) -> None:
@@ -111,6 +119,7 @@ class ScenarioCopy:
         known: how long jobs are expected to take, as far as policies know it.
         window, policy: what to use in place of the scheduler's own.
         change: changes the settings of each pool; None for those that it has.
+        rooms: the cluster that made the calls of jobs, and how many it makes at once; clusters count as one.
 
     """
 
@@ -122,7 +131,9 @@ class ScenarioCopy:
         window: Any,
         policy: Any,
         change: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+        rooms: Mapping[AnyJob, tuple[str, int]] | None = None,
     ) -> None:
+        self._threads: Final = sum(dict((rooms or {}).values()).values())
         self._change: Final = change
         self._seconds: Final = seconds
         self._known: Final = known
@@ -137,6 +148,8 @@ class ScenarioCopy:
             copy = self._of_scheduler(job, job.jobs_window) if is_scheduler(job) else self._of_job(job)
             for name in run_needs(job):
                 need_of_run(copy, name, 1)
+            if rooms and job in rooms:
+                need_of_run(copy, THREADS, 1)
             self.copies[job] = copy
         self.copies[scheduler] = self.scheduler
         for job in (scheduler, *inside):
@@ -146,7 +159,7 @@ class ScenarioCopy:
 
     def _of_scheduler(self, one: BaseScheduler, window: Any) -> BaseScheduler:
         return SchedulerCopy(
-            run_resource_totals(one),
+            {**run_resource_totals(one), **({THREADS: self._threads} if one.scheduler is None else {})},
             jobs_window=self._window(window),
             cleanup_timeout=one.cleanup_timeout,
             pool=self._pool(one.pool),

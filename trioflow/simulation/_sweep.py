@@ -83,7 +83,8 @@ def of_trace(
     expected = {job: number for job in known if (number := job.expected_duration) is not None}
     for run in record.runs:
         expected.update(run.learned or {})
-    scenario = Scenario(root.scheduler, known, root.window, expected)
+    rooms = {record.jobs[number]: room for number, room in record.rooms.items()}
+    scenario = Scenario(root.scheduler, known, root.window, expected, rooms)
     return what_if(scenario, took, resource, sizes, policies, most)
 
 
@@ -95,6 +96,7 @@ class Scenario:
         known: how long jobs take, as far as it is known; others take the median of these, or a second.
         window: how many of them at once, None for no limit.
         expected: how long the policies of its run expected jobs to take.
+        rooms: the cluster that made the calls of jobs, and how many it makes at once.
 
     """
 
@@ -104,7 +106,10 @@ class Scenario:
         known: Mapping[AnyJob, float],
         window: int | None,
         expected: Mapping[AnyJob, float],
+        rooms: Mapping[AnyJob, tuple[str, int]],
     ) -> None:
+        self.rooms: Final = rooms
+        self.threads: Final = sum(dict(rooms.values()).values()) or None
         self.scheduler: Final = scheduler
         self.known: Final = dict(known)
         self.seconds: Final = _simulate.all_seconds(scheduler, self.known)
@@ -123,7 +128,7 @@ class Scenario:
                 window = size if resource is None else self.window
                 if copy is None or resource is not None:
                     pool_of = None if change is None else change(size)
-                    copy = ScenarioCopy(self.scheduler, self.seconds, known, window, given, pool_of)
+                    copy = ScenarioCopy(self.scheduler, self.seconds, known, window, given, pool_of, self.rooms)
                 thread.submit(_simulate.run, copy, window).result()
                 jobs = [job for one, job in copy.copies.items() if one is not self.scheduler and not job.forever]
                 ends: Iterable[float] = (job.finished_at for job in jobs if job.finished_at is not None)
@@ -184,6 +189,7 @@ def what_if(
         _rate_in_words(rate),
         only_nested,
         _worker_processes(scenario.scheduler),
+        scenario.threads,
     )
 
 

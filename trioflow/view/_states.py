@@ -225,7 +225,7 @@ CAUSES: Final[Mapping[WaitCause, CauseWords]] = {
         "the machine had no room",
         "for room on the machine",
         "waited for room on the machine",
-        "there was too little memory, or too much open, for one more command",
+        "there was too little memory, or too much open, for one more command; or all threads of the cluster were busy",
     ),
     WaitCause.LOOP: CauseWords(
         "the loop",

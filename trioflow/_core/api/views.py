@@ -45,6 +45,7 @@ from ..job._facts import (
     may_repeat,
     not_restored,
     ready_at,
+    room,
     run_needs,
     run_resource,
     run_resource_totals,
@@ -54,7 +55,7 @@ from ..job._facts import (
 )
 from ..job._function import FunctionJob, Job, call_with
 from ..job._job import AbstractJob, AnyJob, is_scheduler
-from ..job._job_options import duration, file_path, flag, whole
+from ..job._job_options import declare_run_resource, duration, file_path, flag, whole
 from ..job._labels import paths_of, percent, printable, shortened, without_middle
 from ..job._option_descriptors import need_of_run
 from ..job._outcome import DROPPED, Failure, Throttling

@@ -134,6 +134,11 @@ def run_resource(scheduler: BaseScheduler, name: str) -> tuple[BaseScheduler, in
     return scheduler, RUN_RESOURCES[name]()
 
 
+def room(job: AnyJob) -> tuple[str, int] | None:
+    """Return the place that made the call of a job in its last run, and how many calls that makes at once."""
+    return None if job._facts is None else job._facts.room
+
+
 def held(job: AnyJob) -> tuple[tuple[float, float], ...]:
     """Return the times at which a job ran, but waited for room on the machine."""
     return () if job._facts is None else job._facts.held

@@ -118,6 +118,7 @@ class RunExtras:
         "ready_at",
         "released",
         "restored",
+        "room",
         "runs_once",
         "scope",
         "throttled",
@@ -138,6 +139,7 @@ class RunExtras:
         self.watch: Any = None  # during a call, with an `idle_timeout`: the timer that signs of life put off
         self.throttled: tuple[Throttling, ...] = ()  # its attempts that raised `Throttled`, and so do not count
         self.held: tuple[tuple[float, float], ...] = ()  # when it ran, but waited for room on the machine
+        self.room: tuple[str, int] | None = None  # the place that made its call, and how many that makes at once
         self.grant: Any = None  # its resources, a `Grant`
         self.runs_once = False  # whether no later run of its scheduler can reach it
         self.context: Any = None  # that of the code that added it during the run, if it differs from the run's

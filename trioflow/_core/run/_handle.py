@@ -100,10 +100,14 @@ class RunHandle:
         """Report a message that is not the outcome of a job: in the log, in `debrief()`, and to instruments."""
         self._run.report(job, message, exception)
 
-    def note_hold(self, job: AbstractJob[Any], since: float) -> None:
+    def note_hold(self, job: AbstractJob[Any], since: float, until: float | None = None) -> None:
         """Record that a running job has waited since then for room on the machine, for traces."""
         facts = self._run.facts(job)
-        facts.held += ((since, self.clock()),)
+        facts.held += ((since, self.clock() if until is None else until),)
+
+    def note_room(self, job: AbstractJob[Any], place: str, calls: int) -> None:
+        """Record the place that makes the call of a job, and how many calls it makes at once, for what-if."""
+        self._run.facts(job).room = place, calls
 
     def stores(self, job: AbstractJob[Any]) -> bool:
         """Return whether a journal is to store the result of `job`, so that its value has to be here."""

@@ -42,6 +42,7 @@ from ..._core.api.views import (
     is_further_attempt,
     learned_durations,
     ready_at,
+    room,
     runs_commands,
     throttlings,
 )
@@ -131,6 +132,7 @@ class JobEnd(NamedTuple):
     throttled: tuple[Throttling, ...] = ()  # attempts that do not count
     held: tuple[tuple[float, float], ...] = ()  # when it ran, but waited for room on the machine
     ready_at: float | None = None  # if it is a service
+    room: tuple[str, int] | None = None  # the place that made its call, and how many that makes at once
 
 
 class Recorder(Instrument):
@@ -196,6 +198,7 @@ class Recorder(Instrument):
                 throttlings(job),
                 held(job),
                 ready_at(job),
+                room(job),
             )
         self._note((state, scheduler, job, started, finished, more))
         if scheduler in self._window_sizes:

@@ -191,6 +191,7 @@ class TraceRecord:
     failures: dict[int, Failure] = field(default_factory=dict[int, Failure])  # of jobs that FAILED by themselves
     commands: dict[int, tuple[Any, CommandEnd]] = field(default_factory=dict[int, tuple[Any, CommandEnd]])
     jobs: tuple[AnyJob, ...] = ()  # of the spans
+    rooms: dict[int, tuple[str, int]] = field(default_factory=dict[int, tuple[str, int]])  # of calls on clusters
 
     @property
     def roots(self) -> list[RunSpan]:
@@ -307,6 +308,7 @@ class _Builder:
                 facts.number: (facts.job, facts.end.command) for facts in self._jobs if facts.end.command is not None
             },
             jobs=tuple(jobs),
+            rooms={facts.number: facts.end.room for facts in self._jobs if facts.end.room is not None},
         )
 
     def _in_order(self) -> list[JobNotes]:

@@ -60,6 +60,9 @@ class WhatIf:
     worker_processes: int | None = None
     """How many worker processes the ProcessJobs share, in the run and in each point; None without such jobs."""
 
+    cluster_threads: int | None = None
+    """How many threads the calls on a cluster share, in the run and in each point; None without such calls."""
+
     @property
     def best(self) -> WhatIfPoint:
         """The fastest; of those that are as fast, but for 3 %, the one with the smallest size.
@@ -90,10 +93,12 @@ class WhatIf:
     @property
     def assumes(self) -> str:
         """What this takes for granted, in a sentence."""
-        if self.worker_processes is None:
-            return ASSUMES
-        number = self.worker_processes
-        return f"ProcessJobs share {number} worker process{'es' * (number != 1)}, as in the run. {ASSUMES}"
+        shared: list[str] = []
+        if (number := self.worker_processes) is not None:
+            shared.append(f"ProcessJobs share {number} worker process{'es' * (number != 1)}, as in the run.")
+        if (number := self.cluster_threads) is not None:
+            shared.append(f"Calls on the cluster share its {number} thread{'s' * (number != 1)}, as in the run.")
+        return " ".join([*shared, ASSUMES])
 
     def _sentences(self) -> Iterator[str]:
         best, unit, this = self.best, self.unit, self.this
