@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import resource
 from pathlib import Path
 
 import pytest
@@ -49,8 +50,8 @@ def test_slots(text: str, slots: int) -> None:
 
 def test_no_limit_is_what_descriptors_last_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """`-j 0` starts as many commands as this process may have files open for."""
-    monkeypatch.setattr(_quantities.resource, "getrlimit", lambda which: (340, 340) if which == 7 else (-1, -1))
-    assert _quantities.resource.RLIMIT_NOFILE == 7
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (340, 340) if which == 7 else (-1, -1))
+    assert resource.RLIMIT_NOFILE == 7
     assert _quantities.slots("0") == 50
 
 

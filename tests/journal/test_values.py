@@ -11,7 +11,6 @@ import json
 import math
 import pathlib
 import re
-import resource
 import socket
 import subprocess
 import sys
@@ -25,6 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import CommandJob, CommandResult, Scheduler
+from trioflow.jobs.posix._processes import Usage
 from trioflow.journal._serialization import NotSerializable, dumps, form, loads
 
 
@@ -250,7 +250,7 @@ def test_the_result_of_a_command_comes_back() -> None:
 @pytest.mark.parametrize("rss", [0, 5000])
 def test_the_memory_of_a_command_comes_back(rss: int) -> None:
     """As the system counts it, in KiB on Linux; and no memory at all if it was not measured."""
-    result = CommandResult(0, 1.0, resource.struct_rusage((0.5, 0.25, rss, *[0] * 13)), None, None)
+    result = CommandResult(0, 1.0, Usage(0.5, 0.25, rss), None, None)
     found = loads(dumps(result))
     assert (found.max_rss, found.user_time, found.system_time) == (result.max_rss, 0.5, 0.25)
 

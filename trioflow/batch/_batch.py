@@ -39,6 +39,7 @@ from .. import (
     Unreachable,
     granted,
 )
+from .. import _posix as posix
 from ..abc import AbstractJob, Work
 from ..jobs.command._resource_limits import Slots
 from ._halt import CommandTally, Halt
@@ -281,7 +282,7 @@ class Batch:
         self.restored = 0  # how many commands the journal had the results of
         self.failures: Final[list[tuple[str, str]]] = []  # the lines of the first that failed, and why
         self._printer = Printer(in_order=options.in_order, aside=aside)
-        self._environment: Final = {**os.environb, b"PARALLEL_PID": str(os.getpid()).encode()}
+        self._environment: Final = {**posix.environb, b"PARALLEL_PID": str(os.getpid()).encode()}
         self.retry: Final = self._again if options.tries != 1 else None
         self._feeder: Final = Job(self._feed, label="feed", critical=True, save=None)
         teller = Job(self._tell_all, label="tell", critical=True, save=None)  # first: it has to hear of each command

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import BinaryIO, Final, Literal
 
 from .. import CommandError, CommandResult, JobTimeout, SshError, Unreachable
+from .. import _posix as posix
 from ..jobs.command._result import LONG
 from ..jobs.posix._processes import describe
 from . import BatchError
@@ -134,7 +135,7 @@ class Joblog:
         self._path: Final = path
         try:
             flags = os.O_RDWR if append else os.O_WRONLY | os.O_TRUNC
-            self._descriptor: Final = os.open(path, flags | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+            self._descriptor: Final = os.open(path, flags | os.O_CREAT | os.O_APPEND, 0o666)
         except OSError as error:
             raise self._unwritable(error) from None
         try:
@@ -161,7 +162,7 @@ class Joblog:
         size = os.fstat(self._descriptor).st_size
         if size == 0:
             return COLUMNS + "\n"
-        return "" if os.pread(self._descriptor, 1, size - 1) == b"\n" else CUT_OFF
+        return "" if posix.pread(self._descriptor, 1, size - 1) == b"\n" else CUT_OFF
 
     def _write(self, text: str) -> None:
         data = os.fsencode(text)

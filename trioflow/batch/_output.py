@@ -6,7 +6,6 @@ import contextlib
 import io
 import itertools
 import os
-import select
 import shutil
 import stat
 import sys
@@ -18,13 +17,14 @@ from typing import Any, BinaryIO, Final
 
 import anyio
 
+from .. import _posix as posix
 from ..jobs.command._output_sinks import write_all
 from . import BatchError
 
 IN_MEMORY: Final = 16 << 20
 """Bytes of output that waits for its turn, for all commands together."""
 PIECE: Final = 1 << 16
-PIPE_PIECE: Final = select.PIPE_BUF
+PIPE_PIECE: Final = posix.PIPE_BUF
 """The number of bytes that can be written without waiting to a pipe that poll(2) says is writable."""
 
 
@@ -61,8 +61,8 @@ class StdStream:
 
 def writable(descriptor: int) -> bool:
     """Return whether a write would not block."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLOUT)
+    poll = posix.poll()
+    poll.register(descriptor, posix.POLLOUT)
     return bool(poll.poll(0))
 
 
@@ -155,7 +155,7 @@ class Backlog:
                 self._descriptor = os.dup(file.fileno())
             weakref.finalize(self, os.close, self._descriptor)
         while data:
-            written = os.pwrite(self._descriptor, data, self._end)
+            written = posix.pwrite(self._descriptor, data, self._end)
             self._end += written
             data = data[written:]
 
@@ -168,7 +168,7 @@ class Backlog:
             return
         assert self._descriptor is not None
         for start in place[::PIECE]:
-            yield os.pread(self._descriptor, min(PIECE, place.stop - start), start)
+            yield posix.pread(self._descriptor, min(PIECE, place.stop - start), start)
         self._kept_on_disk -= 1
         if not self._kept_on_disk:
             os.truncate(self._descriptor, 0)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
-import resource
 from typing import Final
 
+from .. import _posix as posix
 from ..jobs.process._call_places import usable_cpus
 from ._start_conditions import SMALLEST_LOAD, Load
 
@@ -79,18 +78,18 @@ def nice(text: str) -> int:
     """
     if not re.fullmatch(r"[+-]?\d+", text, re.ASCII) or not -20 <= int(text) <= 19:
         raise ValueError(f"{text!r} is not a priority: give a number from 0 to 19; root may also give -20 to -1")
-    if int(text) < 0 and os.geteuid() != 0:
+    if int(text) < 0 and posix.geteuid() != 0:
         raise ValueError(f"{text} is for root only: give a number from 0 to 19")
     return int(text)
 
 
 def as_many_as_possible() -> int:
     """Return how many commands may run at once within this user's limits of descriptors and processes."""
-    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    processes, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+    descriptors, _ = posix.resource.getrlimit(posix.resource.RLIMIT_NOFILE)
+    processes, _ = posix.resource.getrlimit(posix.resource.RLIMIT_NPROC)
     limits = [MOST]
-    if descriptors != resource.RLIM_INFINITY:
+    if descriptors != posix.resource.RLIM_INFINITY:
         limits.append((descriptors - DESCRIPTORS_OWN) // DESCRIPTORS_EACH)
-    if processes != resource.RLIM_INFINITY:
+    if processes != posix.resource.RLIM_INFINITY:
         limits.append(processes // 2)
     return max(1, min(limits))

@@ -14,12 +14,12 @@ import itertools
 import math
 import os
 import re
-import select
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from .. import _posix as posix
 from . import BatchError
 
 STDIN: Final = "-"
@@ -105,7 +105,7 @@ class LineSource:
             self.descriptor = 0
             return
         try:
-            self.descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            self.descriptor = os.open(self.path, os.O_RDONLY)
         except OSError as error:
             raise BatchError(f"cannot read the arguments in {self.path!r}: {error.strerror}") from None
 
@@ -147,8 +147,8 @@ class LineSource:
 
 def readable(descriptor: int) -> bool:
     """Return whether a read would not block; at the end of a file it would not."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
+    poll = posix.poll()
+    poll.register(descriptor, posix.POLLIN)
     return bool(poll.poll(0))
 
 

@@ -5,11 +5,11 @@ The system does not tell when any of this changes, so whoever waits looks again 
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from .. import _posix as posix
 from ..abc import amount_of
 from ..abc import size_text as size
 
@@ -118,7 +118,7 @@ def load() -> float:
         found = dict(line.split(None, 1) for line in _text(STAT).splitlines() if line.startswith("procs_"))
         return max(0.0, int(found["procs_running"]) - 1) + int(found["procs_blocked"])
     except (OSError, KeyError, ValueError):
-        return os.getloadavg()[0]
+        return float(posix.getloadavg()[0])
 
 
 def _meminfo(name: str) -> int | None:

@@ -10,6 +10,7 @@ from typing import Any, Final, NoReturn, cast
 
 import click
 
+from .. import _posix as posix
 from . import EXIT_CODES, FINE, INTERRUPTED
 from ._command_line import CommandLine
 from ._outputs import output_failed
@@ -41,6 +42,8 @@ class CommandGroup(click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Find the subcommand; a file alone is not one."""
         is_file = args[0].partition(":")[0].endswith(".py")
+        if args[0] in ("batch", "ssh") and not posix.IS_THERE:
+            raise click.UsageError(f"{args[0]} needs a POSIX system: use `trioflow run` with ThreadJobs", ctx)
         check_command(self, ctx, args[0], f"to run a file, write: trioflow run {args[0]}" if is_file else None)
         return super().resolve_command(ctx, args)
 

@@ -19,25 +19,33 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
-import fcntl
 import math
 import os
 import re
 import socket
 import struct
+import sys
 import time
 from pathlib import Path
 from typing import Final
 
+from .. import _posix as posix
 from .._core.api.journals import JournalError, warn
+
+if sys.platform == "win32":
+    import msvcrt
 
 GUARD_PATIENCE: Final = 10.0
 """Seconds to wait for the guard of a killed run; it takes a few tenths."""
 SILENCE: Final = 0.5
 """Seconds after which the log says that a run waits for another one."""
-SET: Final[int | None] = getattr(fcntl, "F_OFD_SETLK", None)
-GET: Final[int | None] = getattr(fcntl, "F_OFD_GETLK", None)
-"""Not every system has locks of open file descriptions; without them, the locks are those of POSIX."""
+SET: Final[int | None] = getattr(posix.fcntl, "F_OFD_SETLK", None) if posix.IS_THERE else None
+GET: Final[int | None] = getattr(posix.fcntl, "F_OFD_GETLK", None) if posix.IS_THERE else None
+"""Not every system has locks of open file descriptions; without them, the locks are those of POSIX, or of Windows."""
+FREE, READ, WRITE = range(3)
+"""Kinds of locks."""
+FIRST: Final = 0 if posix.IS_THERE else 1 << 30
+"""The byte of the lock file that is locked. On Windows what is locked cannot be read, so it lies behind the name."""
 FLOCK: Final = "hhqqi"
 """`struct flock`: kind, whence, start, length, process."""
 LONE: Final = 1 << 62
@@ -97,7 +105,7 @@ class Lock:
             )
         try:
             self._file: Final = self._acquired(who)
-            self._for_guards: Final = self._kept(os.open(self._path, os.O_RDWR | os.O_CLOEXEC))
+            self._for_guards: Final = self._kept(os.open(self._path, os.O_RDWR))
             self.database: Final = self._lone(path, who)
             """A descriptor of the database. It stays open until SQLite has closed its own."""
             found = os.fstat(self.database)
@@ -107,31 +115,33 @@ class Lock:
         except BaseException:
             self.close_descriptors()
             raise
-        from ..jobs.posix._guard import HELD_OPEN  # late, because to read a journal needs no processes
+        if posix.IS_THERE:
+            from ..jobs.posix._guard import HELD_OPEN  # late, because to read a journal needs no processes
 
-        HELD_OPEN.add(self._for_guards)
+            HELD_OPEN.add(self._for_guards)
         with contextlib.suppress(OSError):  # on a full disk: the lock holds without a name, too
             os.ftruncate(self._file, 0)
-            os.pwrite(self._file, self.name.encode(), 0)
+            os.lseek(self._file, 0, os.SEEK_SET)
+            os.write(self._file, self.name.encode())
 
     def _acquired(self, who: str) -> int:
         """Return the lock file, locked."""
         patience = None
         while True:
             try:
-                file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+                file = os.open(self._path, os.O_RDWR | os.O_CREAT | posix.BINARY, 0o666)
             except OSError as error:
                 raise JournalError(
                     f"{who}: cannot make {self._path.name!r} beside it: {error.strerror}; "
                     f"take a path in a directory that can be written"
                 ) from error
             try:
-                lock(file, 0, 1)
+                lock(file, FIRST, 1)
                 if _is_file(self._path, file):
                     return self._kept(file)
                 os.close(file)  # the last holder has removed it meanwhile
             except OSError as error:
-                holder = os.pread(file, 1000, 0).decode(errors="replace")
+                holder = _name_in(file)
                 os.close(file)
                 patience = patience or Patience(who, holder)
                 if _lives(holder) or not patience.wait():
@@ -140,13 +150,13 @@ class Lock:
     def _lone(self, path: Path, who: str) -> int:
         """Return a descriptor of the database, which nobody else has by another name."""
         try:
-            file = self._kept(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666))
+            file = self._kept(os.open(path, os.O_RDWR | os.O_CREAT | posix.BINARY, 0o666))
         except PermissionError:
             raise JournalError(f"{who}: the file is read-only; a run has to write into it") from None
         except OSError as error:
             raise JournalError(f"{who}: it cannot be opened: {error.strerror}") from error
         if SET is not None:
-            holder = os.pread(self._file, 1000, 0).decode(errors="replace")  # who had it last, if that was killed
+            holder = _name_in(self._file)  # who had it last, if that was killed
             patience = Patience(who, holder)
             while True:
                 try:
@@ -163,10 +173,12 @@ class Lock:
 
     def _wait_for_guard(self, who: str) -> None:
         """Wait until nothing is left of a process that was killed while it had the lock."""
+        if not posix.IS_THERE:
+            return  # no run has commands here
         patience = Patience(who, "its commands are being ended")
         while True:
             try:
-                fcntl.flock(self._for_guards, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                posix.fcntl.flock(self._for_guards, posix.fcntl.LOCK_EX | posix.fcntl.LOCK_NB)
             except BlockingIOError:
                 if not patience.wait():
                     break
@@ -183,32 +195,36 @@ class Lock:
                 with contextlib.suppress(OSError):
                     os.unlink(self._path)
             if SET is not None:  # a forked child may not have closed its descriptor yet
-                lock(self.database, LONE, 1, fcntl.F_UNLCK)
+                lock(self.database, LONE, 1, FREE)
         self.close_descriptors()
+        if not posix.IS_THERE:  # an open file cannot be removed there, so this removes none that another run has
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
 
     def close_descriptors(self) -> None:
         """Close the descriptors, and with them the locks, in this process."""
         if self._identity is not None:
             _own.pop(self._identity, None)
-            from ..jobs.posix._guard import HELD_OPEN
+            if posix.IS_THERE:
+                from ..jobs.posix._guard import HELD_OPEN
 
-            HELD_OPEN.discard(self._for_guards)
+                HELD_OPEN.discard(self._for_guards)
         while self._descriptors:
             os.close(self._descriptors.pop())
 
     def shield(self, shared_memory: Path) -> None:
         """Lock for reading, beside SQLite, what SQLite has locked; see the top of this file."""
         if SET is not None:
-            memory = self._kept(os.open(shared_memory, os.O_RDWR | os.O_CLOEXEC))
+            memory = self._kept(os.open(shared_memory, os.O_RDWR))
             self._shielded.extend([(self.database, SHARED), (memory, ALIVE)])
             for file, place in self._shielded:
-                lock(file, *place, fcntl.F_RDLCK)
+                lock(file, *place, READ)
 
     def lift_shield(self) -> None:
         """Let SQLite be the last one: it then takes in its log, and removes it, when it closes the database."""
         while self._shielded:
             file, place = self._shielded.pop()
-            lock(file, *place, fcntl.F_UNLCK)
+            lock(file, *place, FREE)
 
 
 def _close_in_child() -> None:
@@ -217,20 +233,50 @@ def _close_in_child() -> None:
         one.close_descriptors()
 
 
-os.register_at_fork(after_in_child=_close_in_child)
+posix.on_fork(_close_in_child)
 
 
-def lock(file: int, start: int, length: int, kind: int = fcntl.F_WRLCK) -> None:
+def lock(file: int, start: int, length: int, kind: int = WRITE) -> None:
     """Lock, or unlock, bytes of a file, without waiting.
 
     Raises:
         OSError: somebody else has locked them, or the file system has no locks.
 
     """
-    if SET is None:
-        fcntl.lockf(file, (fcntl.LOCK_EX if kind == fcntl.F_WRLCK else kind) | fcntl.LOCK_NB, length, start)
+    if sys.platform == "win32":
+        os.lseek(file, start, os.SEEK_SET)
+        msvcrt.locking(file, msvcrt.LK_UNLCK if kind == FREE else msvcrt.LK_NBLCK, length)
+    elif SET is None:
+        kinds = posix.fcntl.LOCK_UN, posix.fcntl.LOCK_SH, posix.fcntl.LOCK_EX
+        posix.fcntl.lockf(file, kinds[kind] | posix.fcntl.LOCK_NB, length, start)
     else:
-        fcntl.fcntl(file, SET, struct.pack(FLOCK, kind, os.SEEK_SET, start, length, 0))
+        kinds = posix.fcntl.F_UNLCK, posix.fcntl.F_RDLCK, posix.fcntl.F_WRLCK
+        posix.fcntl.fcntl(file, SET, struct.pack(FLOCK, kinds[kind], os.SEEK_SET, start, length, 0))
+
+
+def _is_locked(file: int) -> bool:
+    """Return whether another process, or another descriptor of this one, has locked a lock file."""
+    if sys.platform != "win32":
+        asked = struct.pack(FLOCK, posix.fcntl.F_WRLCK, os.SEEK_SET, FIRST, 1, 0)
+        answer = posix.fcntl.fcntl(file, posix.fcntl.F_GETLK if GET is None else GET, asked)
+        return bool(struct.unpack_from(FLOCK, answer)[0] != posix.fcntl.F_UNLCK)
+    try:
+        lock(file, FIRST, 1)
+    except OSError:
+        return True
+    lock(file, FIRST, 1, FREE)
+    return False
+
+
+def start_of(file: int, size: int) -> bytes:
+    """Return the first bytes of a file."""
+    os.lseek(file, 0, os.SEEK_SET)
+    return os.read(file, size)
+
+
+def _name_in(file: int) -> str:
+    """Return what a lock file says about who has it."""
+    return start_of(file, 1000).decode(errors="replace")
 
 
 def is_own(path: Path) -> bool:
@@ -245,17 +291,14 @@ def is_own(path: Path) -> bool:
 def holder(path: Path) -> str | None:
     """Return the name of the process whose run uses a journal now; "" if it has left no name, None if there is none."""
     try:
-        file = os.open(path.with_name(path.name + "-lock"), os.O_RDONLY | os.O_CLOEXEC)
+        file = os.open(path.with_name(path.name + "-lock"), os.O_RDONLY | posix.BINARY)
     except OSError:
         return None
     try:
-        asked = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)
         try:
-            answer = fcntl.fcntl(file, fcntl.F_GETLK if GET is None else GET, asked)
+            return _name_in(file) if _is_locked(file) else None
         except OSError:
             return None
-        is_free = struct.unpack_from(FLOCK, answer)[0] == fcntl.F_UNLCK
-        return None if is_free else os.pread(file, 1000, 0).decode(errors="replace")
     finally:
         os.close(file)
 
@@ -273,8 +316,8 @@ def _lives(holder: str) -> bool:
     longer.
     """
     found = re.match(r"process (\d+) on (.*), since ", holder)
-    if found is None or found[2] != socket.gethostname():
-        return True
+    if sys.platform == "win32" or found is None or found[2] != socket.gethostname():
+        return True  # to ask on Windows would be to end it: os.kill(pid, 0)
     try:
         os.kill(int(found[1]), 0)
         return b") Z " not in Path(f"/proc/{found[1]}/stat").read_bytes()

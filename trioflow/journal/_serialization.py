@@ -20,7 +20,6 @@ import hashlib
 import inspect
 import math
 import pathlib
-import resource
 import sys
 import uuid
 import zoneinfo
@@ -28,6 +27,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 from ..jobs.command._result import RSS_UNIT, CommandResult
+from ..jobs.posix._processes import Usage
 from . import _msgspec_json
 
 SHORT: Final = 40
@@ -342,7 +342,7 @@ def _read_zone(zone: Any) -> datetime.tzinfo:
 
 def _read_command_result(value: list[Any], _: str) -> CommandResult:
     returncode, elapsed, user, system, rss, *outputs = value
-    usage = resource.struct_rusage((user, system, (rss or 0) // RSS_UNIT, *[0] * 13))
+    usage = Usage(user, system, (rss or 0) // RSS_UNIT)
     out, err = (None if one is None else base64.b64decode(one) for one in outputs)
     return CommandResult(returncode, elapsed, usage, out, err)
 

@@ -22,7 +22,6 @@ import functools
 import hashlib
 import os
 import re
-import resource
 import shutil
 import sqlite3
 import stat
@@ -32,10 +31,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
+from .. import _posix as posix
 from .._core.api.journals import JournalError
 from . import _msgspec_json
 from ._file_watch import FileWatch
-from ._lock import Lock, holder, is_own
+from ._lock import Lock, holder, is_own, start_of
 
 T = TypeVar("T")
 
@@ -236,7 +236,7 @@ class Store:
         """Return the first bytes of the file; none of one that this process writes, which is not to be opened again."""
         try:
             if self._lock is not None:
-                return os.pread(self._lock.database, HEADER, 0)
+                return start_of(self._lock.database, HEADER)
             if is_own(self._file):
                 return b""
             with self._file.open("rb") as file:
@@ -302,9 +302,9 @@ class Store:
 
     def _sync_directory(self, directory: Path) -> None:
         """With `syncs`, let the names in a directory survive a power cut."""
-        if not self._syncs:
+        if not self._syncs or not posix.IS_THERE:  # Windows opens no directory
             return
-        descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(directory, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:
@@ -641,12 +641,13 @@ class Store:
     def _lack_of_room(self) -> str | None:
         """Return why nothing more can be written, if that is why: SQLite calls some of it an error of the disk."""
         with contextlib.suppress(OSError):
-            disk = os.statvfs(self._file.parent)
-            if disk.f_bavail * disk.f_frsize < ROOM:
+            if shutil.disk_usage(self._file.parent).free < ROOM:
                 return "no space is left on its disk"
-            limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+            if not posix.IS_THERE:
+                return None
+            limit, _ = posix.resource.getrlimit(posix.resource.RLIMIT_FSIZE)
             sizes = [os.path.getsize(one) for one in (self._file, f"{self._file}-wal") if os.path.exists(one)]
-            if limit != resource.RLIM_INFINITY and max(sizes, default=0) + ROOM > limit:
+            if limit != posix.resource.RLIM_INFINITY and max(sizes, default=0) + ROOM > limit:
                 return f"a file may have no more than {limit} bytes here (ulimit -f)"
         return None
 

@@ -14,6 +14,7 @@ from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
+from .. import _posix as posix
 from .._core.api.views import (
     AnyJob,
     BaseScheduler,
@@ -167,10 +168,8 @@ def _of_ninja(path: Path, lines: list[str]) -> dict[str, float]:
 def _locked(path: Path) -> Generator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(path.name + ".lock"), "w") as lock:
-        with contextlib.suppress(ImportError):  # where there are no such locks, the last one to write wins
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        if posix.IS_THERE:  # elsewhere, the last one to write wins
+            posix.fcntl.flock(lock, posix.fcntl.LOCK_EX)
         yield
 
 

@@ -19,6 +19,7 @@ import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, final, get_args
 
+from ... import _posix as posix
 from ..base._reprs import is_among, shown
 from ..job import _errors, _job_options
 
@@ -187,6 +188,8 @@ def jobserver(value: Any, name: str, who: Who) -> Jobserver:
     """Check and return the jobserver option: whether, and in which form, a window lends slots to make-like programs."""
     styles = get_args(JobserverStyle)
     if is_among(value, (False, True, *styles)):
+        if value:
+            posix.require(f"{name}= of {_job_options.named(who)}", "leave it out")
         return cast("Jobserver", value)
     choices = ", ".join(map(repr, (True, *styles)))
     raise ValueError(f"{name}={shown(value)} of {_job_options.named(who)}: choose {choices} or False")

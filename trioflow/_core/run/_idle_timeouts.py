@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-import select
+import selectors
 from collections.abc import Awaitable, Callable, Generator
 from functools import partial
 from types import TracebackType
@@ -47,12 +47,15 @@ more.
 EARLY: Final = 0.001
 """Seconds by which the timer of an event loop may be early: asyncio's may be a tick of its clock early."""
 
+POLL: Final[type[selectors.BaseSelector]] = getattr(selectors, "PollSelector", selectors.SelectSelector)
+"""poll() where there is one, because select() takes no descriptor above 1,023."""
+
 
 def is_readable(descriptor: int) -> bool:
     """Return whether a descriptor is readable now."""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))
+    with POLL() as selector:
+        selector.register(descriptor, selectors.EVENT_READ)
+        return bool(selector.select(0))
 
 
 @final

@@ -88,7 +88,9 @@ class SignalHandler:
         if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             self._signals.append(signal.SIGINT)
         if handle:
-            both = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+            both: list[int] = [signal.SIGTERM]
+            if sys.platform != "win32":
+                both.append(signal.SIGHUP)
             # Ignored signals stay ignored: nohup and a shell's `&` rely on it.
             self._signals += [number for number in both if signal.getsignal(number) is not signal.SIG_IGN]
 

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
 
+from ... import _posix as posix
 from . import _checks
 from ._latch import Latch
 from ._task import Task, own_output, owner
@@ -252,7 +253,7 @@ class Process:
 
     def kill(self) -> None:
         """Send SIGKILL."""
-        self.send_signal(signal.SIGKILL)
+        self.send_signal(posix.SIGKILL)
 
     def __repr__(self) -> str:
         """Show the exit code and the command."""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import trio
 
 from ... import AbstractJob, CommandError, CommandJob, JobTimeout
+from ... import _posix as posix
 from ._job import Job, Process
 from ._latch import Latch
 from ._task import Task, upwards
@@ -190,7 +191,7 @@ def _send(command: CommandJob, number: int) -> None:
     """Send a signal to a process if it still exists; called in the event loop, where it is reaped."""
     if command.pid is not None:
         with contextlib.suppress(OSError):  # it has ended, or now belongs to another user
-            os.waitid(os.P_PID, command.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            posix.has_exited(command.pid)
             os.kill(command.pid, number)
 
 

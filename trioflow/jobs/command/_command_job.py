@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
+from ... import _posix as posix
 from ..._core.api.journals import Optional
 from ...abc import AbstractJob, JobKind, JobOptions, Look, given_of, run_of, size_text
 from ..posix._process_groups import memory
@@ -140,6 +141,7 @@ class CommandJob(JobKind[CommandResult], look=Look("command", "note", ("[/", "/]
         **options: Unpack[JobOptions],
     ) -> None:
         who = repr(options.get("label") or "CommandJob")
+        posix.require(f"CommandJob {who}")
         arguments = _argv.check(command, shell, who)
         job, read = (stdin, None) if isinstance(stdin, AbstractJob) else (None, stdin)
         self._options: Final = CommandOptions(

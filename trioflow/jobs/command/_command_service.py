@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, Final, Unpack
 
 import anyio
 
+from ... import _posix as posix
 from ..._core.api import JobTimeout, Service, current_job
 from ...abc import JobOptions, RunHandle, callback, run_of
 from ._command_job import CommandJob
@@ -110,6 +111,7 @@ class CommandService(Service[Any], keeps_time=True):
         **options: Unpack[JobOptions],
     ) -> None:
         who = repr(options.get("label") or "CommandService")
+        posix.require(f"CommandService {who}", "use a Service around anyio.open_process")
         callback(on_start, "on_start", who)
         callback(on_line, "on_line", who)
         self.ready: Final = ready

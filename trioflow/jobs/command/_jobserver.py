@@ -22,7 +22,6 @@ A pipe is a named one in both styles: its name is passed ("fifo"), or two open d
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import itertools
 import os
@@ -31,9 +30,10 @@ import shutil
 import struct
 import subprocess
 import tempfile
-import termios
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
+
+from ... import _posix as posix
 
 if TYPE_CHECKING:
     from ...abc import RunHandle, SpareSlots
@@ -195,13 +195,13 @@ class Client:
         self._path: Final = path
         self.given = 0  # tokens, in the pipe or taken from it
         self.descriptors: Final[list[int]] = []  # what the command has to have open
-        os.mkfifo(path, 0o600)
+        posix.mkfifo(path, 0o600)
         with contextlib.ExitStack() as stack:
             stack.callback(os.unlink, path)
-            self._own: Final = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._own: Final = os.open(path, os.O_RDWR | posix.O_NONBLOCK)
             stack.callback(os.close, self._own)
             for flag in () if by_name else (os.O_RDONLY, os.O_WRONLY):
-                self.descriptors.append(os.open(path, flag | os.O_CLOEXEC))  # not the same as `_own`: these block
+                self.descriptors.append(os.open(path, flag))  # not the same as `_own`: these block
                 stack.callback(os.close, self.descriptors[-1])
             stack.pop_all()
         place = f"fifo:{path}" if by_name else ",".join(map(str, self.descriptors))
@@ -209,14 +209,14 @@ class Client:
 
     def environment(self, given: Mapping[bytes, bytes] | None) -> dict[bytes, bytes]:
         """Return the environment of the command: what it would have, with the way to the pipe."""
-        found = dict(os.environb if given is None else given)
+        found = dict(posix.environb if given is None else given)
         words = [word for word in found.get(b"MAKEFLAGS", b"").split(b" ") if not OF_A_JOBSERVER.match(word)]
         found[b"MAKEFLAGS"] = b" ".join([*words, self.flags.encode()] if any(words) else [b"", self.flags.encode()])
         return found
 
     def inside(self) -> int:
         """Return how many bytes are in the pipe."""
-        return int(struct.unpack("i", fcntl.ioctl(self._own, termios.FIONREAD, b"\0\0\0\0"))[0])
+        return int(struct.unpack("i", posix.fcntl.ioctl(self._own, posix.termios.FIONREAD, b"\0\0\0\0"))[0])
 
     def in_use(self) -> int:
         """Return how many of its tokens are taken."""

@@ -6,7 +6,6 @@ import codecs
 import io
 import os
 import re
-import select
 import sys
 import tempfile
 import weakref
@@ -14,6 +13,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, BinaryIO, Final, Protocol
 
+from ... import _posix as posix
 from ...abc import printable
 
 SPOOL_LIMIT: Final = 1 << 20
@@ -29,8 +29,8 @@ def write_all(descriptor: int, data: bytes) -> None:
         try:
             view = view[os.write(descriptor, view) :]
         except BlockingIOError:
-            poll = select.poll()  # select() takes no descriptor above 1,023
-            poll.register(descriptor, select.POLLOUT)
+            poll = posix.poll()  # select() takes no descriptor above 1,023
+            poll.register(descriptor, posix.POLLOUT)
             poll.poll()
 
 
@@ -72,11 +72,12 @@ class Spool:
 
     def reopen(self) -> int:
         """Return a new descriptor that reads it from the beginning; needs /proc."""
-        return os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY)
 
     def read_at(self, size: int, at: int) -> bytes:
         """Return up to `size` bytes from position `at`."""
-        return os.pread(self._descriptor, size, at)
+        piece: bytes = posix.pread(self._descriptor, size, at)
+        return piece
 
     def open(self) -> BinaryIO:
         """Return a file that reads it from the beginning."""

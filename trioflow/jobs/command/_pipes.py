@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
+from ... import _posix as posix
 from ._output_sinks import Sink
 
 Wait = Callable[[int, float], Awaitable[bool]]
@@ -32,7 +33,7 @@ class PipeReader:
     __slots__ = ("_owner", "_sinks", "descriptor", "is_watched")
 
     def __init__(self, descriptor: int, sinks: Sequence[Sink], owner: OutputPipes) -> None:
-        os.set_blocking(descriptor, False)
+        posix.set_blocking(descriptor, False)
         self.descriptor: Final = descriptor
         self._sinks: Final = sinks
         self._owner: Final = owner

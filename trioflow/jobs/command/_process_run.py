@@ -12,10 +12,10 @@ start ──► wait, pumping its pipes ──► it has exited: reap it with wa
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 from typing import TYPE_CHECKING, Any, Final
 
+from ... import _posix as posix
 from ..._core.api import JobTimeout
 from ...abc import arguments_of
 from .._env_propagation import carried_beside
@@ -213,7 +213,7 @@ class ProcessRun:
         self._streams.pipes.ending = True
         self._error = self._time_over()
         self._job._terminate(process)
-        process.signal(signal.SIGCONT)  # a stopped process could not obey
+        process.signal(posix.SIGCONT)  # a stopped process could not obey
         ended = process.returncode is not None or await self._outlive(grace_ends)
         if ended and process.returncode is None:
             self._reap()
@@ -233,7 +233,7 @@ class ProcessRun:
         """Wait until the process has exited; kill it when the grace is over; False if this is not allowed."""
         until = grace_ends
         while not await self._run.outlast(lambda until=until: self._until_exited(until)):  # type: ignore[misc]
-            if not self._process.signal(signal.SIGKILL):
+            if not self._process.signal(posix.SIGKILL):
                 return False
             until = self._clock() + KILL_PAUSE
         return True

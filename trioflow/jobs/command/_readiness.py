@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 import anyio
 
+from ... import _posix as posix
 from ...abc import shown
 from ._command_job import CommandJob
 from ._result import CommandError
@@ -269,7 +270,7 @@ class Exists(Readiness):
             return None
         if not is_socket:
             return self._path if self._identity() != self._before else None
-        with socket.socket(socket.AF_UNIX) as one:
+        with socket.socket(posix.AF_UNIX) as one:
             one.setblocking(False)
             try:
                 one.connect(str(self._path))

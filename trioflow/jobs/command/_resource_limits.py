@@ -10,6 +10,8 @@ import shutil
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from ... import _posix as posix
+
 if TYPE_CHECKING:
     from ...abc import AbstractJob, RunHandle
     from ._spawn_options import CommandOptions
@@ -58,7 +60,7 @@ def _pinned(run: RunHandle, job: AbstractJob[Any]) -> Generator[int]:
     slots = run.shared(Windows).of(job)
     place = slots.take()
     try:
-        cpus = sorted(os.sched_getaffinity(0))
+        cpus = sorted(posix.sched_getaffinity(0))
         yield cpus[(place - 1) % len(cpus)]
     finally:
         slots.give_back(place)
@@ -79,12 +81,12 @@ def on_cpu(cpu: int | None) -> contextlib.AbstractContextManager[None]:
 
 @contextlib.contextmanager
 def _bound_to(cpu: int) -> Generator[None]:
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {cpu})
+    before = posix.sched_getaffinity(0)
+    posix.sched_setaffinity(0, {cpu})
     try:
         yield
     finally:
-        os.sched_setaffinity(0, before)
+        posix.sched_setaffinity(0, before)
 
 
 def wrapped(command: list[str | bytes], options: CommandOptions) -> Sequence[str | bytes]:

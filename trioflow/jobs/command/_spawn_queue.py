@@ -6,12 +6,12 @@ import collections
 import contextlib
 import errno
 import os
-import resource
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from ... import _posix as posix
 from ..posix import _processes
 from ._result import CommandError
 from ._start_errors import FULL
@@ -119,4 +119,4 @@ def has_room() -> bool:
     except OSError as error:
         return error.errno == errno.EBADF  # this program has no standard input
     os.close(lowest)
-    return lowest + SPARE <= resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return bool(lowest + SPARE <= posix.resource.getrlimit(posix.resource.RLIMIT_NOFILE)[0])

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from ... import _posix as posix
 from ._spawn_options import is_path
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def _of_start(error: OSError, command: Sequence[str | bytes], options: CommandOp
 
 
 def _too_long(command: Sequence[str | bytes], environment: Mapping[bytes, bytes] | None, redact: bool) -> str:
-    variables = os.environb if environment is None else environment
+    variables = posix.environb if environment is None else environment
     sizes = {f"argument {number}": len(os.fsencode(argument)) for number, argument in enumerate(command)}
     sizes |= {f"variable {os.fsdecode(name)!r}": len(name) + len(value) for name, value in variables.items()}
     longest = max(sizes, key=sizes.__getitem__)

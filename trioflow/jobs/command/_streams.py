@@ -54,7 +54,7 @@ class Streams:
         if isinstance(given, (bytes, bytearray, memoryview)):
             return self._keep(_filled_file(given))
         if is_path(given):
-            return self._keep(os.open(given, os.O_RDONLY | os.O_CLOEXEC))
+            return self._keep(os.open(given, os.O_RDONLY))
         return int(given.fileno())
 
     def _open_output(self, name: str, given: Any) -> int | None:
@@ -148,7 +148,7 @@ def print_line(file: Any, line: str) -> None:
 
 def open_output(path: Any, *, anew: bool = False) -> int:
     """Open a file that output is appended to, empty if it is to begin anew, and make its parent directories."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | (os.O_TRUNC if anew else 0)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if anew else 0)
     try:
         return os.open(path, flags, 0o666)
     except FileNotFoundError:

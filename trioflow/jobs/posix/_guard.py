@@ -22,7 +22,6 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -31,6 +30,7 @@ import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from ... import _posix as posix
 from . import _guard_script
 from ._process_groups import LivenessScan
 
@@ -93,8 +93,8 @@ class ProcessGroupTable:
 
 def _table_size() -> int:
     """Return the size of a table. A limit on the size of files also holds for memory with a descriptor."""
-    limit = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    return TABLE_SIZE if limit == resource.RLIM_INFINITY else min(TABLE_SIZE, limit // 4 * 4)
+    limit = posix.resource.getrlimit(posix.resource.RLIMIT_FSIZE)[0]
+    return TABLE_SIZE if limit == posix.resource.RLIM_INFINITY else min(TABLE_SIZE, limit // 4 * 4)
 
 
 class Guard:
@@ -103,7 +103,7 @@ class Guard:
     def __init__(self, run: RunHandle) -> None:
         self._run: Final = run
         self.mark: Final = f"{os.getpid()}-{os.urandom(8).hex()}"
-        self.marks: Final = b":".join(filter(None, [os.environb.get(VARIABLE), self.mark.encode()]))
+        self.marks: Final = b":".join(filter(None, [posix.environb.get(VARIABLE), self.mark.encode()]))
         self._environ: Any = None  # this program's environment when `_marked` was made from it
         self._marked: dict[bytes, bytes] = {}
         self.has_terminal: Final = _has_terminal()
@@ -124,7 +124,7 @@ class Guard:
             self._held: Final = held.pop_all()
 
     def _start(self, read_end: int) -> subprocess.Popen[bytes]:
-        environment = dict(os.environb)
+        environment = dict(posix.environb)
         environment.pop(VARIABLE, None)  # an outer run's guard must not kill it before it has finished
         script = _guard_script.__file__
         return subprocess.Popen(
@@ -144,7 +144,7 @@ class Guard:
             return {**own, VARIABLE: self.marks}
         now: Any = getattr(os.environ, "_data", None)  # copying os.environ takes 20 µs, comparing this takes one
         if now is None or now != self._environ:
-            self._environ = dict(os.environb) if now is None else dict(now)
+            self._environ = dict(posix.environb) if now is None else dict(now)
             self._marked = {**self._environ, VARIABLE: self.marks}
         return self._marked
 
@@ -168,11 +168,11 @@ class Guard:
         number, until = signal.SIGTERM, clock() + GRACE
         mark, signalled = self.mark.encode(), set[int]()
         while left := _guard_script.marked(mark):
-            _guard_script.end(left if number == signal.SIGKILL else set(left) - signalled, number)
+            _guard_script.end(left if number == posix.SIGKILL else set(left) - signalled, number)
             signalled.update(left)
             await self._run.sleep_until(clock() + _guard_script.PAUSE)
             if clock() >= until:
-                number = signal.SIGKILL
+                number = posix.SIGKILL
 
 
 _alive: Final[weakref.WeakSet[Guard]] = weakref.WeakSet()
@@ -186,13 +186,13 @@ def _forget_in_child() -> None:
     _alive.clear()
 
 
-os.register_at_fork(after_in_child=_forget_in_child)
+posix.on_fork(_forget_in_child)
 
 
 def _has_terminal() -> bool:
     """Return whether this program has a terminal, which could stop its children or send them signals."""
     try:
-        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+        os.close(os.open("/dev/tty", os.O_RDWR | posix.O_NOCTTY))
     except OSError:
         return False
     return True
@@ -200,7 +200,7 @@ def _has_terminal() -> bool:
 
 def _memory() -> int:
     """Return the descriptor of a nameless file, in memory if the system supports that."""
-    if hasattr(os, "memfd_create"):
+    if sys.platform == "linux" and hasattr(os, "memfd_create"):
         return os.memfd_create("trioflow")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())

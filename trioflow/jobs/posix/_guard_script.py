@@ -52,6 +52,8 @@ def end(pids: Iterable[int], number: int) -> None:
 
     They are stopped first. Otherwise a shell whose command ends a moment before itself would start its next command.
     """
+    if sys.platform == "win32":
+        return
     for one in (signal.SIGSTOP, number, signal.SIGCONT):
         for pid in pids:
             with contextlib.suppress(OSError):
@@ -66,6 +68,8 @@ def groups(descriptor: int) -> list[int]:
 
 def main(descriptor: int, mark: bytes) -> None:
     """Kill all groups in the table, then whatever carries the mark, until nothing is left."""
+    if sys.platform == "win32":
+        return
     for group in groups(descriptor):
         with contextlib.suppress(OSError):
             os.killpg(group, signal.SIGKILL)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Final
+
+from ... import _posix as posix
 
 if TYPE_CHECKING:
     from ...abc import RunHandle
@@ -48,7 +49,7 @@ async def end_group(run: RunHandle, process: Process, grace_ends: float, pause_u
         return run.outlast(lambda: pause_until(until))
 
     while not await until_empty(run, process, grace_ends, pause):
-        if not process.signal(signal.SIGKILL):
+        if not process.signal(posix.SIGKILL):
             return False
         grace_ends = run.clock() + KILL_PAUSE
     return True
@@ -137,7 +138,7 @@ class GroupMemory:
 
 
 def _memory_of_all() -> dict[int, int]:
-    page, found = os.sysconf("SC_PAGE_SIZE"), dict[int, int]()
+    page, found = posix.sysconf("SC_PAGE_SIZE"), dict[int, int]()
     for group, fields in living():
         found[group] = found.get(group, 0) + int(fields[RSS]) * page
     return found

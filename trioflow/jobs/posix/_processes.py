@@ -9,21 +9,28 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import resource
-import select
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
+from ... import _posix as posix
 from ...abc import shown
 from ._guard import STDERR
 
 if TYPE_CHECKING:
     from ._guard import Guard
+
+
+class Usage(NamedTuple):
+    """What a process, and its children that it waited for, have used: seconds, and the peak in the system's unit."""
+
+    user_time: float
+    system_time: float
+    peak: int = 0
 
 
 class Process:
@@ -53,14 +60,16 @@ class Process:
         self._is_child: Final = is_child
         self._entry: int | None = guard.table.enter(pid)
         self.returncode: int | None = None
-        self.usage: resource.struct_rusage | None = None
-        # Until its exec the process was this program, for the kernel too: `usage.ru_maxrss` is no less than this.
-        self.own_peak: Final = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if sys.platform == "linux" else 0
+        self.usage: Usage | None = None
+        # Until its exec the process was this program, for the kernel too: `usage.peak` is no less than this.
+        self.own_peak: Final = (
+            posix.resource.getrusage(posix.resource.RUSAGE_SELF).ru_maxrss if sys.platform == "linux" else 0
+        )
         self.exit_descriptor = -1  # becomes readable when the process has exited
         try:
-            self.exit_descriptor = _exit_descriptor(pid) if is_child else os.pidfd_open(pid)
+            self.exit_descriptor = _exit_descriptor(pid) if is_child else posix.pidfd_open(pid)
         except BaseException:  # no more descriptors
-            self.signal(signal.SIGKILL)
+            self.signal(posix.SIGKILL)
             if is_child:
                 self.reap()
             self.forget()
@@ -69,7 +78,7 @@ class Process:
     def signal(self, number: int) -> bool:
         """Send a signal to the whole group, which must still exist; return False if no member may be signalled."""
         try:
-            os.killpg(self.pid, number)
+            posix.killpg(self.pid, number)
         except ProcessLookupError:
             pass
         except PermissionError:  # sudo: all of it belongs to another user
@@ -81,11 +90,11 @@ class Process:
         if self.returncode is not None:
             return True
         if not self._is_child:
-            poll = select.poll()
-            poll.register(self.exit_descriptor, select.POLLIN)
+            poll = posix.poll()
+            poll.register(self.exit_descriptor, posix.POLLIN)
             return bool(poll.poll(0))
         try:
-            return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+            return posix.has_exited(self.pid)
         except ChildProcessError:
             return True
 
@@ -97,7 +106,8 @@ class Process:
 
         """
         self._close()
-        _, status, self.usage = os.wait4(self.pid, 0)
+        _, status, used = posix.wait4(self.pid, 0)
+        self.usage = Usage(used.ru_utime, used.ru_stime, used.ru_maxrss)
         self.was_reaped(os.waitstatus_to_exitcode(status))
 
     def was_reaped(self, returncode: int) -> None:
@@ -109,7 +119,7 @@ class Process:
     def has_left_others(self) -> bool:
         """Return whether the group still has members, once the process itself has been reaped."""
         try:
-            os.killpg(self.pid, 0)
+            posix.killpg(self.pid, 0)
         except ProcessLookupError:
             return False
         except PermissionError:
@@ -127,7 +137,7 @@ class Process:
     def _reap_orphans(self) -> None:
         """Reap the dead of the group that are children of this program: if it is process 1, orphans become that."""
         with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-self.pid, os.WNOHANG)[0]:
+            while os.waitpid(-self.pid, posix.WNOHANG)[0]:
                 pass
 
     def forget(self) -> None:
@@ -196,7 +206,7 @@ def spawn(
             stdout=stdout,
             stderr=stderr,
             cwd=cwd,
-            env=variables,
+            env=cast("Any", variables),
             pass_fds=kept,
             start_new_session=guard.has_terminal,
             process_group=None if guard.has_terminal else 0,
@@ -205,7 +215,8 @@ def spawn(
         pid = started.pid
     if _lower_limit is not None:
         with contextlib.suppress(OSError):  # it has ended
-            resource.prlimit(pid, resource.RLIMIT_NOFILE, _lower_limit)
+            limits: Any = posix.resource  # of Linux alone
+            limits.prlimit(pid, posix.resource.RLIMIT_NOFILE, _lower_limit)
     return Process(guard, pid)
 
 
@@ -221,20 +232,21 @@ def _spawn_plainly(
     actions: list[tuple[int, int, int]] = []
     for number, given in enumerate((stdin, stdout, stderr)):
         if given == subprocess.STDOUT:
-            actions.append((os.POSIX_SPAWN_DUP2, 1, 2))
+            actions.append((posix.POSIX_SPAWN_DUP2, 1, 2))
         elif given is not None:
             source = guard.nothing if given == subprocess.DEVNULL else given
             if source <= STDERR:
                 return None  # it might be overwritten before it is used
-            actions.append((os.POSIX_SPAWN_DUP2, source, number))
+            actions.append((posix.POSIX_SPAWN_DUP2, source, number))
     if (inherited := _inheritable()) is None:
         return None
-    closed = [(os.POSIX_SPAWN_CLOSE, one) for one in inherited]
+    closed = [(posix.POSIX_SPAWN_CLOSE, one) for one in inherited]
     group: Any = {"setsid": True} if guard.has_terminal else {"setpgroup": 0}
     try:
-        return os.posix_spawnp(
+        pid: int = posix.posix_spawnp(
             command[0], list(command), variables, file_actions=[*actions, *closed], setsigdef=RESTORED, **group
         )
+        return pid
     except (OSError, ValueError, NotImplementedError):
         return None
 
@@ -272,11 +284,11 @@ _lower_limit: tuple[int, int] | None = None
 def raise_limit() -> bool:
     """Raise this program's soft limit of open files to its hard limit; return False if that cannot be done (again)."""
     global _lower_limit
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == hard or not hasattr(resource, "prlimit"):
+    soft, hard = posix.resource.getrlimit(posix.resource.RLIMIT_NOFILE)
+    if soft == hard or not hasattr(posix.resource, "prlimit"):
         return False
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        posix.resource.setrlimit(posix.resource.RLIMIT_NOFILE, (hard, hard))
     except (OSError, ValueError):  # more than the system allows now
         return False
     _lower_limit = soft, hard
@@ -288,7 +300,7 @@ def restore_limit() -> None:
     global _lower_limit
     if _lower_limit is not None:
         with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, _lower_limit)
+            posix.resource.setrlimit(posix.resource.RLIMIT_NOFILE, _lower_limit)
         _lower_limit = None
 
 
@@ -308,19 +320,20 @@ def describe(returncode: int) -> str:
     return f"ended by signal {getattr(number, 'name', number)}"
 
 
-RESTORED: Final = (signal.SIGPIPE, signal.SIGXFSZ)
+RESTORED: Final = (posix.SIGPIPE, posix.SIGXFSZ)
 """Signals that Python ignores; the programs that it starts should not."""
 
 
 def _exit_descriptor(pid: int) -> int:
     """Return a descriptor that becomes readable when a child exits: a pidfd, or a pipe that a thread closes."""
-    if hasattr(os, "pidfd_open"):
-        with contextlib.suppress(NotImplementedError):
-            try:
-                return os.pidfd_open(pid)
-            except OSError as error:
-                if error.errno not in _NO_PIDFD:
-                    raise
+    with contextlib.suppress(NotImplementedError):
+        try:
+            descriptor: int = posix.pidfd_open(pid)
+        except OSError as error:
+            if error.errno not in _NO_PIDFD:
+                raise
+        else:
+            return descriptor
     read_end, write_end = os.pipe()
     threading.Thread(
         target=_close_at_exit, args=(pid, write_end), name=f"trioflow waits for {pid}", daemon=True
@@ -335,7 +348,7 @@ _NO_PIDFD: Final = (errno.ENOSYS, errno.EPERM)
 def _close_at_exit(pid: int, write_end: int) -> None:
     try:
         with contextlib.suppress(ChildProcessError):
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            posix.has_exited(pid, waits=True)
     finally:
         os.close(write_end)
 
@@ -373,6 +386,6 @@ def renice(process: Process, nice: int) -> None:
         PermissionError: only root may raise a priority.
 
     """
-    own = os.getpriority(os.PRIO_PROCESS, 0)
+    own = posix.getpriority(posix.PRIO_PROCESS, 0)
     with contextlib.suppress(ProcessLookupError):
-        os.setpriority(os.PRIO_PGRP, process.pid, max(-20, min(19, own + nice)))
+        posix.setpriority(posix.PRIO_PGRP, process.pid, max(-20, min(19, own + nice)))

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import anyio
 
+from ... import _posix as posix
+
 
 async def send_all(there: socket.socket, data: bytes) -> None:
     """Send all of it.
@@ -32,7 +34,7 @@ async def send_with_descriptors(there: socket.socket, message: bytes, descriptor
     """
     while True:
         try:
-            socket.send_fds(there, [message], descriptors)
+            posix.send_fds(there, [message], descriptors)
         except BlockingIOError:
             await anyio.wait_writable(there)
         else:

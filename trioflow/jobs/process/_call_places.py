@@ -7,6 +7,7 @@ import os
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
+from ... import _posix as posix
 from ...abc import declare_run_resource, outwards, shown
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ WORKERS: Final = "worker processes"
 
 def usable_cpus() -> int:
     """Return the number of CPUs that this program may use, or of all, if the system does not say."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(posix.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 declare_run_resource(WORKERS, usable_cpus)

@@ -20,7 +20,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
-import signal
 import socket
 import sys
 from collections.abc import Generator, Sequence
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 
+from ... import _posix as posix
 from ..posix._guard import Guard
 from ..posix._processes import Process, spawn
 from ..posix._sockets import send_with_descriptors
@@ -50,8 +50,8 @@ def is_sound() -> bool:
     pidfd, which only Linux has. On macOS, moreover, the system's libraries start threads of their own.
     """
     try:
-        os.close(os.pidfd_open(os.getpid()))
-    except (AttributeError, OSError):  # no Linux; a kernel before 5.3, or a sandbox that does not know the call
+        os.close(posix.pidfd_open(os.getpid()))
+    except (NotImplementedError, OSError):  # no Linux; a kernel before 5.3, or a sandbox that does not know the call
         return False
     return os.path.isdir(_worker_main.THREADS)
 
@@ -75,7 +75,7 @@ class ForkServer:
         self._turn: Final = anyio.Lock()  # who holds it may use the socket
         self._begun: Final[list[tuple[socket.socket, Any]]] = []  # of workers whose pids nobody has waited for
         self.environment: Final = self._guard.environment(None)
-        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control, theirs = socket.socketpair(posix.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
         try:
             self._control.send(pickle.dumps((list(path), list(modules), self._guard.has_terminal)))
@@ -164,7 +164,7 @@ class ForkServer:
         until = run.clock() + PATIENCE
         wait = partial(run.wait_readable, process.exit_descriptor)
         if not (has_begun and await run.outlast(partial(wait, until))):
-            process.signal(signal.SIGKILL)
+            process.signal(posix.SIGKILL)
             await run.outlast(wait)
         try:
             process.reap()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, cast, overload
 
+from ... import _posix as posix
 from ...abc import FunctionJob, JobOptions, Look, call_of, carried, name_of, need_of_run, run_of
 from .. import T
 from .._executor import call_in
@@ -177,9 +178,12 @@ class ProcessJob(
 
         Raises:
             ValueError: `memory_limit` or `nice` was given.
+            NotImplementedError: this machine's worker processes need a POSIX system.
 
         """
         place = place_of(self)
+        if place is None:
+            posix.require(f"{self.label!r}, a ProcessJob without processes=,", posix.INSTEAD_OF_WORKERS)
         need_of_run(self, WORKERS, 0 if self.forever or place is not None else 1)
         given = f"memory_limit={self._memory_limit}" if self._memory_limit is not None else f"nice={self._nice}"
         if (self._memory_limit is not None or self._nice is not None) and place is not None:

@@ -19,7 +19,6 @@ import importlib
 import multiprocessing
 import os
 import pickle
-import resource
 import signal
 import socket
 import struct
@@ -32,6 +31,9 @@ import warnings
 from collections.abc import Callable
 from multiprocessing import spawn
 from typing import Any, BinaryIO
+
+if sys.platform != "win32":
+    import resource
 
 REQUEST = struct.Struct("!QQ")
 """The length of a message to a worker, and the bytes of memory that a call may have, or 0."""
@@ -101,6 +103,8 @@ current: WorkerCall | None = None
 def main() -> None:
     """Serve until the other end closes."""
     global current
+    if sys.platform == "win32":
+        return
     sys.modules[NAME] = sys.modules[__name__]
     stream: Any = open_stream()
     if sys.argv[1:] == ["server"]:
@@ -125,7 +129,8 @@ def main() -> None:
 
 def prepare(preparation: Any) -> None:
     """Set sys.path, sys.argv and the directory, and import the main module, which must not start workers meanwhile."""
-    if environment := preparation.pop("environment", None):  # it has changed since the server was started
+    environment = preparation.pop("environment", None)
+    if environment and sys.platform != "win32":  # it has changed since the server was started
         os.environb.clear()
         os.environb.update(environment)
     process: Any = multiprocessing.current_process()
@@ -160,6 +165,8 @@ def fork_workers(stream: BinaryIO) -> BinaryIO | None:
     that has a way of its own, or is the pid of a worker that has exited, and is answered with its exit status. Until
     then its pid is not given to another process. The first that comes through a worker's socket is its pid.
     """
+    if sys.platform == "win32":
+        return None
     control = socket.socket(fileno=os.dup(stream.fileno()))
     stream.close()
     path, modules, has_session = pickle.loads(control.recv(LARGEST))
@@ -206,6 +213,8 @@ def fork_workers(stream: BinaryIO) -> BinaryIO | None:
 
 def fork(theirs: int, clean: bool) -> bool:
     """Fork a process, or say through its socket why not; return whether this is still the server."""
+    if sys.platform == "win32":
+        return True
     said = NOT_CLEAN
     if clean:
         try:
@@ -225,6 +234,8 @@ def is_clean() -> bool:
 
     Some libraries end their threads before a fork, such as OpenBLAS. So it forks once, and then looks.
     """
+    if sys.platform == "win32":
+        return False
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on, if there are threads
         child = os.fork()
@@ -283,18 +294,18 @@ class Limited:
 
     def __init__(self, memory: int) -> None:
         self._memory = memory
-        self._before = resource.getrlimit(resource.RLIMIT_AS)
 
     def __enter__(self) -> None:
         """Set the limit."""
-        hard = self._before[1]
-        if self._memory:
+        if self._memory and sys.platform != "win32":
+            self._before = resource.getrlimit(resource.RLIMIT_AS)
+            hard = self._before[1]
             most = self._memory if hard == resource.RLIM_INFINITY else min(self._memory, hard)
             resource.setrlimit(resource.RLIMIT_AS, (most, hard))
 
     def __exit__(self, *_: object) -> None:
         """Put back what was there before."""
-        if self._memory:
+        if self._memory and sys.platform != "win32":
             resource.setrlimit(resource.RLIMIT_AS, self._before)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing.spawn
 import os
 import pickle
-import signal
 import socket
 import sys
 from collections import defaultdict
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
+from ... import _posix as posix
 from ..posix._guard import Guard
 from ..posix._process_groups import end_group
 from ..posix._processes import Process, describe, renice, spawn
@@ -139,12 +139,12 @@ class WorkerProcess:
         until = run.clock() + patience
         wait = partial(run.wait_readable, process.exit_descriptor)
         if not (patience and await run.outlast(partial(wait, until))):
-            process.signal(signal.SIGKILL)
+            process.signal(posix.SIGKILL)
             await run.outlast(wait)
         try:
             how = await self._reap()
             if process.has_left_others():
-                process.signal(signal.SIGKILL)
+                process.signal(posix.SIGKILL)
                 await end_group(run, process, run.clock(), run.sleep_until)
         finally:
             process.forget()

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
+from ... import _posix as posix
 from ..._core.api import JobTimeout
 from ..command._command_job import CommandJob
 from ..command._result import CommandError
@@ -443,11 +444,11 @@ class Connection:
         until = run.clock() + patience
         process.signal(signal.SIGTERM)
         while not await outlast(lambda: wait(process.exit_descriptor, run.clock() + AGAIN)):
-            process.signal(signal.SIGTERM if run.clock() < until else signal.SIGKILL)
+            process.signal(signal.SIGTERM if run.clock() < until else posix.SIGKILL)
         try:
             process.reap()
             if process.has_left_others():
-                process.signal(signal.SIGKILL)
+                process.signal(posix.SIGKILL)
                 await end_group(run, process, run.clock(), run.sleep_until)
         finally:
             process.forget()
@@ -471,7 +472,7 @@ class Directory:
     def __init__(self) -> None:
         """Make it."""
         self.path: Final = _private_directory()
-        environment = dict(os.environb)
+        environment = dict(posix.environb)
         environment.pop(VARIABLE, None)  # the guard of a run around this one must not end the shell before
         read_end, self._pipe = os.pipe()
         try:

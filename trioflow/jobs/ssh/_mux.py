@@ -36,6 +36,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
+from ... import _posix as posix
 from ..posix._sockets import send_all, send_with_descriptors
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ async def ask_for_session(
 
     """
     request = _request(os.fsencode(line), variables)
-    there = socket.socket(socket.AF_UNIX)
+    there = socket.socket(posix.AF_UNIX)
     try:
         there.setblocking(False)
         messages = Messages(there)

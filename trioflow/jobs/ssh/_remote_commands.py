@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import resource
 import signal
 import socket
 import subprocess
@@ -27,7 +26,7 @@ from ..command._output_sinks import Capture, DescriptorSink, FileSink, Lines, Si
 from ..command._result import CommandError, CommandResult
 from ..command._spawn_options import is_path
 from ..command._streams import open_output, print_line
-from ..posix._processes import Process
+from ..posix._processes import Process, Usage
 from ._mux import LOST
 from ._session_channels import Channel
 from ._ssh_errors import SshError
@@ -169,7 +168,7 @@ class RemoteCommand:
         """Return what became of the command on the node, which has ended."""
         report = self.report
         assert report.returncode is not None
-        usage = resource.struct_rusage([report.user_time, report.system_time, *[0] * 14])
+        usage = Usage(report.user_time, report.system_time)
         return CommandResult(_signed(report.returncode), self._elapsed, usage, self._stdout.kept(), self._stderr.kept())
 
 

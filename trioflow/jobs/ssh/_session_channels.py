@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
+from ... import _posix as posix
 from ..command._pipes import OutputPipes
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class SshProcess:
 
     def kill(self) -> None:
         """Kill the process."""
-        self._process.signal(signal.SIGKILL)
+        self._process.signal(posix.SIGKILL)
 
     def finish(self) -> int:
         """Reap it, and leave nothing of its group."""
@@ -83,7 +83,7 @@ class SshProcess:
         try:
             process.reap()
             if process.has_left_others():
-                process.signal(signal.SIGKILL)
+                process.signal(posix.SIGKILL)
         finally:
             process.forget()
         assert process.returncode is not None

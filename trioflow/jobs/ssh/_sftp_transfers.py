@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ... import _posix as posix
 from ..command._output_sinks import Spool
 from ..command._spawn_options import is_path
 from ._node_session import NodeSession
@@ -124,7 +125,7 @@ async def beside(
     try:
         with _nameless_file() as (file, path):
             _fill(file, script)
-            os.fchmod(file.fileno(), stat.S_IRWXU)
+            posix.fchmod(file.fileno(), stat.S_IRWXU)
             made = MakeDirectory(directory), Put(path, posixpath.join(directory, name))
             await session.transfer([*made, *(Put(copy.source, copy.place) for copy in copies)], shown)
         yield directory

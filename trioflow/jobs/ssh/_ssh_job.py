@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
+from ... import _posix as posix
 from ...abc import AbstractJob, Hidden, JobKind, JobOptions, Look, Work, arguments_of, given_of, run_of
 from .._env_propagation import carried_beside
 from ..command import _argv, _granted
@@ -130,6 +131,7 @@ class SshJob(JobKind[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=6), 
         **options: Unpack[JobOptions],
     ) -> None:
         who = repr(options.get("label") or "SshJob")
+        posix.require(f"SshJob {who}", 'use ThreadJob(subprocess.run, ["ssh", ...], check=True)')
         self._node: Final = node_of(node)
         self._steps: Final = steps(command, who)
         self._is_list: Final = isinstance(command, list)

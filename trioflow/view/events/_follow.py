@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
@@ -107,7 +109,9 @@ class Follower(Source):
     def is_abandoned(self) -> bool:
         """Return whether the process of the run is gone, on this machine, though the run has not ended."""
         pid, host = self._process
-        if self.ended or pid is None or host != os.uname().nodename:
+        if self.ended or pid is None or host != socket.gethostname():
+            return False
+        if sys.platform == "win32":  # os.kill(pid, 0) would end it
             return False
         try:
             os.kill(pid, 0)

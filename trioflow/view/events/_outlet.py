@@ -18,12 +18,13 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import stat
 import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
+
+from ... import _posix as posix
 
 LIMIT: Final = 1 << 20
 """Bytes that wait for a slow reader."""
@@ -219,7 +220,7 @@ class _Descriptor:
         self._descriptor = descriptor
         self._path: Final = path
         self._is_own: Final = is_own
-        self._poll = select.poll()
+        self._poll: Any = posix.poll() if posix.IS_THERE else None  # without it, writing may block
         self._is_regular = False
         if descriptor is not None:
             self._begin(descriptor)
@@ -227,19 +228,20 @@ class _Descriptor:
     def _begin(self, descriptor: int) -> None:
         self._descriptor = descriptor
         self._is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-        self._poll.register(descriptor, select.POLLOUT)
+        if self._poll is not None:
+            self._poll.register(descriptor, posix.POLLOUT)
 
     def is_ready(self) -> bool:
         """Return whether it takes something now."""
         if self._descriptor is None and not self._opens():
             return False
-        return self._is_regular or bool(self._poll.poll(0))
+        return self._is_regular or self._poll is None or bool(self._poll.poll(0))
 
     def piece(self, data: memoryview) -> memoryview:
         """Return what may be written at once: whole lines, as far as these are not longer than that."""
-        if self._is_regular or len(data) <= select.PIPE_BUF:
+        if self._is_regular or self._poll is None or len(data) <= posix.PIPE_BUF:
             return data
-        return data[: bytes(data[: select.PIPE_BUF]).rfind(b"\n") + 1 or select.PIPE_BUF]
+        return data[: bytes(data[: posix.PIPE_BUF]).rfind(b"\n") + 1 or posix.PIPE_BUF]
 
     def write(self, piece: memoryview) -> int:
         """Return how many bytes were written; 0 if it takes none now."""
@@ -252,7 +254,7 @@ class _Descriptor:
     def _opens(self) -> bool:
         """Try to open a FIFO; the kernel tells nobody that somebody reads it, but to a thread that waits for that."""
         try:
-            self._begin(os.open(self._path, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC))
+            self._begin(os.open(self._path, os.O_WRONLY | posix.O_NONBLOCK))
         except OSError as error:
             if error.errno == errno.ENXIO:  # nobody reads it yet
                 return False
@@ -261,7 +263,7 @@ class _Descriptor:
 
     def wait(self, seconds: float) -> None:
         """Wait until it takes more, but not longer than that."""
-        if self._descriptor is None:
+        if self._descriptor is None or self._poll is None:
             time.sleep(seconds)
         else:
             self._poll.poll(seconds * 1000)
@@ -322,5 +324,5 @@ def _opened(target: Any, anew: bool) -> _Descriptor | _Object:
         return _Descriptor(descriptor, None, is_own=False)
     if os.path.exists(target) and stat.S_ISFIFO(os.stat(target).st_mode):
         return _Descriptor(None, target, is_own=True)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | (os.O_TRUNC if anew else 0)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | posix.BINARY | (os.O_TRUNC if anew else 0)
     return _Descriptor(os.open(target, flags, 0o666), target, is_own=True)

@@ -21,7 +21,7 @@ from ..text._verdict import TROUBLE
 from ._display import Display, Ticker
 from ._job_choice import attempt, full_name
 from ._model import Model
-from ._pipes import Pipes
+from ._pipes import Pipes, open_pipes
 from ._print_above import Above, Replacement
 from ._records import JobRecord, Named
 from ._run_lines import RunLines
@@ -50,7 +50,7 @@ class TaggedStream:
         self._lock: Final = threading.RLock()
         self._pipes: Pipes | None = None
         with contextlib.suppress(OSError, ValueError):  # it is no file of the system
-            self._pipes = Pipes(self._above, self._real.fileno(), self._real.encoding)
+            self._pipes = open_pipes(self._above, self._real.fileno(), self._real.encoding)
         self._above.outputs = self._pipes
         self._above.replace_one(name)
 

@@ -26,6 +26,7 @@ import threading
 import weakref
 from typing import Any, Final
 
+from ... import _posix as posix
 from ..._core.api.views import AnyJob
 from ._print_above import Above, split
 
@@ -45,7 +46,7 @@ class Pipe:
 
     def __init__(self, owner: Pipes) -> None:
         self.read_end, self.descriptor = os.pipe()
-        os.set_blocking(self.read_end, False)
+        posix.set_blocking(self.read_end, False)
         self.job: AnyJob | None = None
         self._owner: Final = owner
         self._decoder: Final = codecs.getincrementaldecoder(owner.encoding)("replace")
@@ -103,10 +104,10 @@ class Pipes:
     def replace(self) -> None:
         """Put a pipe in the place of descriptors 1 and 2, as far as these are the terminal."""
         pipe = self._shared = self.open()
-        device = os.fstat(self._terminal).st_rdev
+        device = _device(self._terminal)
         for number, stream in ((1, sys.__stdout__), (2, sys.__stderr__)):
             with contextlib.suppress(OSError):  # there is no such descriptor
-                if os.isatty(number) and os.fstat(number).st_rdev == device:
+                if os.isatty(number) and _device(number) == device:
                     _flush(stream)
                     os.dup2(pipe.descriptor, number)
                     self._replaced.append(number)
@@ -213,6 +214,11 @@ class Pipes:
                 data = data[os.write(self._terminal, data) :]
 
 
+def open_pipes(above: Above, terminal: int, encoding: str) -> Pipes | None:
+    """Return the pipes for one picture; None where a pipe cannot be waited for."""
+    return Pipes(above, terminal, encoding) if posix.IS_THERE else None
+
+
 _WITH_PIPES: Final[weakref.WeakSet[Pipes]] = weakref.WeakSet()
 
 
@@ -226,7 +232,12 @@ def _close_in_fork() -> None:
         pipes._replaced.clear()
 
 
-os.register_at_fork(after_in_child=_close_in_fork)
+posix.on_fork(_close_in_fork)
+
+
+def _device(descriptor: int) -> int:
+    found: Any = os.fstat(descriptor)  # not every system has this field
+    return int(found.st_rdev)
 
 
 def _flush(stream: Any) -> None:

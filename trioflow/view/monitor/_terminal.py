@@ -17,7 +17,7 @@ from rich.style import Style
 
 from ..._core.api.views import AnyJob, warn
 from ._display import PATIENCE, Display, Draw, Ticker
-from ._pipes import Pipes
+from ._pipes import Pipes, open_pipes
 from ._print_above import Above
 from ._records import JobRecord
 from ._screen import Screen, harmless
@@ -87,7 +87,7 @@ class TerminalDisplay(Display):
         atexit.register(self._leave)
         self._guarded(self._screen.hide_cursor)
         if self._file.isatty() and self._descriptor is not None:
-            self._pipes = Pipes(self._above, self._descriptor, self._file.encoding)
+            self._pipes = open_pipes(self._above, self._descriptor, self._file.encoding)
         self._above.replace(self._pipes)
         if self._pipes is not None and self._takes_descriptors:
             self._pipes.replace()

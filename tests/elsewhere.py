@@ -1,0 +1,239 @@
+"""A pytest plugin that lets the package see another system than Linux: `python -m tests.elsewhere win32 PATHS`.
+
+No Windows and no macOS is at hand. So what these lack is hidden, from the modules of trioflow alone: from the standard
+library and others it would take what they themselves need here. Each module of trioflow is executed with stand-ins for
+`os`, `signal` and so on, which lack names, and in which `sys.platform` is another one.
+
+A test that needs what is refused there is skipped; what was refused, and how often, is in the summary.
+"""
+
+from __future__ import annotations
+
+import builtins
+import collections
+import fcntl
+import importlib
+import importlib.abc
+import importlib.util
+import os
+import pkgutil
+import select
+import signal
+import socket
+import subprocess
+import sys
+import types
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+VARIABLE: Final = "TRIOFLOW_TESTS_AS"
+"""The environment variable that names the system, for the workers of pytest-xdist too."""
+
+HIDDEN_MODULES: Final = {
+    "win32": ("fcntl", "resource", "termios", "tty", "pty", "pwd", "grp", "posix"),
+    "darwin": (),
+}
+HIDDEN: Final = {
+    "win32": {
+        os: """
+            O_CLOEXEC O_DIRECTORY O_NOCTTY O_NOFOLLOW O_NONBLOCK POSIX_SPAWN_CLOSE POSIX_SPAWN_DUP2 PRIO_PGRP
+            PRIO_PROCESS P_PID WEXITED WNOHANG WNOWAIT chown environb fchdir fchmod fchown fork forkpty getegid
+            geteuid getgid getloadavg getpgid getpgrp getpriority getsid getuid killpg mkfifo memfd_create nice openpty
+            pidfd_open posix_spawn posix_spawnp pread preadv prlimit pwrite pwritev register_at_fork sched_getaffinity
+            sched_setaffinity set_blocking setpgid setpgrp setpriority setsid statvfs sysconf uname wait wait3 wait4
+            waitid writev
+        """,
+        signal: """
+            SIGALRM SIGCHLD SIGCONT SIGHUP SIGKILL SIGPIPE SIGQUIT SIGSTOP SIGTSTP SIGUSR1 SIGUSR2 SIGWINCH SIGXFSZ
+            alarm pause pthread_sigmask setitimer siginterrupt sigpending sigwait
+        """,
+        socket: "AF_UNIX SCM_RIGHTS recv_fds send_fds",
+        select: "PIPE_BUF POLLIN POLLOUT epoll poll",
+    },
+    "darwin": {
+        os: """
+            P_PID P_PIDFD memfd_create pidfd_open posix_fadvise posix_fallocate sched_getaffinity sched_setaffinity
+            waitid
+        """,
+        select: "epoll",
+    },
+}
+NO_FILES: Final = {"win32": ("/proc", "/dev/tty", "/bin/sh"), "darwin": ("/proc",)}
+
+refused: Final[collections.Counter[str]] = collections.Counter()
+
+
+class StandIn(types.ModuleType):
+    """A module without some of its names; what is set in it is set in the real one."""
+
+    def __init__(self, real: types.ModuleType, hidden: Sequence[str], **instead: Any) -> None:
+        vars(self).update(_real=real, _hidden=frozenset(hidden), **instead, __name__=real.__name__)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._hidden:
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}, elsewhere", name=name, obj=self)
+        return getattr(self._real, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(self._real, name, value)
+
+
+class Msvcrt(types.ModuleType):
+    """What the journal uses of `msvcrt`, over the locks of open files that Linux has."""
+
+    LK_UNLCK, LK_NBLCK = 0, 2
+
+    @staticmethod
+    def locking(descriptor: int, mode: int, size: int) -> None:
+        """Lock or unlock from the current position on: a second lock of the same process is refused too."""
+        import struct
+
+        kind = fcntl.F_UNLCK if mode == Msvcrt.LK_UNLCK else fcntl.F_WRLCK
+        start = os.lseek(descriptor, 0, os.SEEK_CUR)
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack("hhqqi", kind, os.SEEK_SET, start, size, 0))
+
+
+class Loader(importlib.abc.Loader):
+    """Executes a module with stand-ins in `sys.modules`."""
+
+    def __init__(self, real: Any, seen: dict[str, Any], opened: Any) -> None:
+        self._real, self._seen, self._opened = real, seen, opened
+
+    def create_module(self, spec: Any) -> Any:
+        return self._real.create_module(spec)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        before = {name: sys.modules.get(name, self) for name in self._seen}
+        sys.modules.update(self._seen)
+        vars(module)["open"] = self._opened
+        try:
+            self._real.exec_module(module)
+        finally:
+            for name, real in before.items():
+                if real is self:
+                    sys.modules.pop(name, None)
+                else:
+                    sys.modules[name] = real  # type: ignore[assignment]
+
+    def __getattr__(self, name: str) -> Any:  # source code, files beside it
+        return getattr(self._real, name)
+
+
+class Finder(importlib.abc.MetaPathFinder):
+    """Finds the modules of trioflow, with our loader."""
+
+    def __init__(self, platform: str) -> None:
+        def has(path: object) -> bool:
+            return not str(path).startswith(NO_FILES[platform])
+
+        def files(real: Any) -> Any:
+            def call(path: Any, *args: Any, **options: Any) -> Any:
+                if not has(path):
+                    raise FileNotFoundError(2, f"there is no such file on {platform}", path)
+                return real(path, *args, **options)
+
+            return call
+
+        def asks(real: Any) -> Any:
+            return lambda path: has(path) and real(path)
+
+        def import_module(name: str, package: str | None = None) -> Any:
+            if name in HIDDEN_MODULES[platform]:
+                raise ModuleNotFoundError(f"No module named {name!r}, elsewhere", name=name)
+            return importlib.import_module(name, package)
+
+        path = StandIn(os.path, (), **{name: asks(getattr(os.path, name)) for name in ("isdir", "isfile", "exists")})
+        instead: dict[types.ModuleType, dict[str, Any]] = {
+            os: {"path": path, **{name: files(getattr(os, name)) for name in ("open", "listdir", "readlink")}}
+        }
+        self._seen: dict[str, Any] = {
+            real.__name__: StandIn(real, names.split(), **instead.get(real, {}))
+            for real, names in HIDDEN[platform].items()
+        }
+        self._seen["os.path"] = path
+        self._seen["sys"] = StandIn(sys, (), platform=platform)
+        self._seen["importlib"] = StandIn(importlib, (), import_module=import_module)
+        self._seen.update(dict.fromkeys(HIDDEN_MODULES[platform]))
+        if platform == "win32":
+            self._seen["msvcrt"] = Msvcrt("msvcrt")
+        self._opened = files(builtins.open)
+
+    def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
+        if name.partition(".")[0] != "trioflow":
+            return None
+        for other in sys.meta_path:
+            if other is not self and (spec := other.find_spec(name, path, target)) is not None:
+                spec.loader = Loader(spec.loader, self._seen, self._opened)
+                return spec
+        return None
+
+
+def hide(platform: str) -> None:
+    """Let trioflow be imported as on this system from now on."""
+    import trioflow
+
+    for module in list(pkgutil.walk_packages(trioflow.__path__, "trioflow.")):  # brings the libraries that it uses
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "trioflow"]:
+        del sys.modules[name]
+    sys.meta_path.insert(0, Finder(platform))
+
+
+if os.environ.get(VARIABLE):
+    hide(os.environ[VARIABLE])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """Let a test be skipped whose fault is that something is refused."""
+    report = yield
+    error = call.excinfo.value if call.excinfo is not None else None
+    text = _refusal(error)
+    if text is not None:
+        report.outcome = "skipped"
+        report.longrepr = (str(item.path), 0, f"refused: {text}")
+        report.sections.clear()
+        report.user_properties.append(("refused", text))
+    return report
+
+
+def _refusal(error: BaseException | None) -> str | None:
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        if isinstance(error, BaseExceptionGroup):
+            return next(filter(None, map(_refusal, error.exceptions)), None)
+        if isinstance(error, NotImplementedError) and " needs a POSIX system" in str(error):
+            return str(error).split(" needs a POSIX")[0].split()[0].strip("',")
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Count what was refused."""
+    for name, value in report.user_properties:
+        if name == "refused":
+            refused[str(value)] += 1
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Say what was refused."""
+    if refused:
+        told = ", ".join(f"{what} {count}" for what, count in refused.most_common(6))
+        terminalreporter.write_line(f"{refused.total()} tests were skipped for what is refused: {told}")
+
+
+def main() -> int:
+    """Run pytest as on another system."""
+    platform, *words = sys.argv[1:]
+    environment = {**os.environ, VARIABLE: platform}
+    command = [sys.executable, "-m", "pytest", "-p", "tests.elsewhere", *words]
+    return subprocess.run(command, env=environment, cwd=Path(__file__).parent.parent, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
