@@ -64,8 +64,8 @@ def test_a_rule_that_is_met_by_success_leaves_nothing_to_say() -> None:
 @pytest.mark.parametrize(
     ("options", "advice"),
     [
-        ([], "to go on later: next time, write --journal FILE"),
-        (["--journal", "run.db"], "to go on later: the same command again"),
+        ([], "again  the same command  (nothing is kept; --journal FILE keeps what succeeds)"),
+        (["--journal", "run.db"], "again  the same command  (1 of 4 commands kept)"),
     ],
 )
 def test_an_interrupted_batch_says_how_to_go_on(tmp_path: Path, options: list[str], advice: str) -> None:

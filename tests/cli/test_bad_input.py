@@ -296,6 +296,14 @@ def test_a_terminal_of_twenty_columns(tmp_path: Path, command: str) -> None:
     assert {"list": "· a", "check": "nothing found"}.get(command, "1 job succeeded") in text
 
 
+@pytest.mark.parametrize("number", ["x", "-1", "1.5", "50%", ""])
+def test_a_window_is_a_whole_number(tmp_path: Path, number: str) -> None:
+    """The error says what to give, where it spoke of an integer range."""
+    done = trioflow("run", "--no-monitor", written(tmp_path, FINE), "-j", number)
+    assert done.exit_code == 2
+    assert "is not a number of jobs: give a whole number, or 0 for no limit" in done.stderr
+
+
 def test_help_on_a_terminal_of_twenty_columns() -> None:
     """--help is readable there too."""
     code, text = on_a_terminal(20, "run", "--help")

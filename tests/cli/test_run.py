@@ -237,6 +237,7 @@ def test_a_function_is_run_with_its_values(tmp_path: Path) -> None:
 def test_the_help_has_the_options_in_three_groups() -> None:
     """Each option is in one of them."""
     text = run("--help").stdout
+    assert "  FILE" not in text
     groups = [text.index(f"\n{title}:\n") for title in ("Which jobs", "How it runs", "What it writes")]
     places = [text.index(f"\n  {option} ") for option in ("--until", "--backend", "--tag", "--journal", "--summary")]
     assert sorted(groups + places) == [groups[0], places[0], groups[1], *places[1:3], groups[2], *places[3:]]

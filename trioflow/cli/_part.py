@@ -76,7 +76,9 @@ def matching(named: dict[Job, str], pattern: str) -> list[Job]:
     found = _selection.matching(named, pattern)
     if not found:
         hint = _selection.near(named, pattern) or ";"
-        raise click.UsageError(f"no job has a path like {printable(pattern)!r}{hint} `list --paths` shows all paths")
+        raise click.UsageError(
+            f"no job has a path like {printable(pattern)!r}{hint} `trioflow list --paths` shows all paths"
+        )
     return found
 
 

@@ -26,6 +26,18 @@ from ._signals import SecondSignal
 from .batch._options import JobsOption, parsed
 
 
+def slots(text: str) -> int:
+    """Return a number of slots; 0 means no limit.
+
+    Raises:
+        ValueError: the text is not such a number.
+
+    """
+    if not (text.isascii() and text.isdecimal()):
+        raise ValueError(f"{text!r} is not a number of jobs: give a whole number, or 0 for no limit")
+    return int(text)
+
+
 def positive_seconds(text: str) -> float:
     """Return a duration in seconds, which must be more than 0.
 
@@ -72,7 +84,7 @@ Examples:
 """
 
 
-WHICH: Final = ("file", "settings", "only", "starts", "ends")
+WHICH: Final = ("settings", "only", "starts", "ends")
 WRITES: Final = ("journal", "trace", "report", "events", "junit", "summary")
 
 
@@ -82,7 +94,7 @@ class RunCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options by what they are about: the jobs, the run, or files."""
         groups: dict[str, list[tuple[str, str]]] = {"Which jobs": [], "How it runs": [], "What it writes": []}
-        for param in self.get_params(ctx):
+        for param in filter(lambda param: isinstance(param, click.Option), self.get_params(ctx)):
             title = "Which jobs" if param.name in WHICH else "What it writes" if param.name in WRITES else "How it runs"
             if (record := param.get_help_record(ctx)) is not None:
                 groups[title].append(record)
@@ -100,7 +112,7 @@ class RunCommand(click.Command):
     "--jobs-window",
     "jobs_window",
     cls=JobsOption,
-    type=click.IntRange(min=0),
+    type=parsed(slots),
     metavar="N",
     help="How many jobs may run at once, those in nested schedulers included; 0 for no limit.  "
     "[default: the scheduler's own]",

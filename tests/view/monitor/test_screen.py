@@ -58,17 +58,6 @@ def test_the_screen_is_as_if_only_the_last_picture_had_been_written(sequence: li
         assert looks[cursor[1] - height : cursor[1]] == expected[wanted[1] - height : wanted[1]]
 
 
-def test_nothing_is_left_of_what_the_terminal_has_echoed() -> None:
-    """^C stands below the picture until lines are written above it."""
-    file = io.StringIO()
-    screen = Screen(file, painted)
-    screen.update([[(" flow", "")]], (COLUMNS, HEIGHT))
-    file.write("^C")
-    screen.update([], (COLUMNS, HEIGHT), ["SIGINT"])
-    looks, *_ = shown(file.getvalue())
-    assert ["".join(cell[0] for cell in row).rstrip() for row in looks[:2]] == ["SIGINT", ""]
-
-
 def test_only_what_has_changed_is_written() -> None:
     """A figure in a line costs some bytes, not the line; what is equal costs none."""
     file = io.StringIO()

@@ -231,7 +231,7 @@ def exit_code(batch: _batch.Batch) -> int:
 
 
 def closing(batch: _batch.Batch, given: BatchArgs, seconds: float) -> Iterator[str]:
-    """Yield the lines: how many have failed, the first of these, and how to go on after an interruption."""
+    """Yield the lines: how many have failed, the first of these, and how much a further batch need not run."""
     tally = batch.tally
     if not (tally.failed or batch.was_interrupted):
         return
@@ -253,8 +253,11 @@ def closing(batch: _batch.Batch, given: BatchArgs, seconds: float) -> Iterator[s
         yield symbols.line(f"  {without_middle(printable(line), max(SHORTEST, columns - len(why) - 5))}: {why}")
     if tally.failed > len(batch.failures):
         yield f"  and {tally.failed - len(batch.failures)} more"
-    if batch.was_interrupted:
-        yield "  to go on later: " + ("the same command again" if given.journal else "next time, write --journal FILE")
+    if given.journal:
+        of = "" if batch.expected is None else f" of {counts.jobs}"
+        yield f"  again  the same command  ({tally.succeeded}{of} command{'s' * (counts.jobs != 1)} kept)"
+    elif batch.was_interrupted:
+        yield "  again  the same command  (nothing is kept; --journal FILE keeps what succeeds)"
 
 
 def say(lines: Iterator[str]) -> None:
