@@ -141,3 +141,20 @@ def test_it_says_how_to_run_again_and_what_is_kept(tmp_path: Path, monkeypatch: 
         assert lines[-1] == "again  trioflow run --no-monitor 'a b.py' --journal run.db  (1 of 3 jobs kept)"
     last = run("a b.py").stdout.splitlines()[-1]
     assert last.endswith(" 'a b.py'  (nothing is kept; --journal FILE keeps what succeeds)")
+
+
+def test_a_timeout_names_the_jobs_that_were_running(tmp_path: Path) -> None:
+    """The longest first, without those that waited or had ended."""
+    code = """
+    async def nap(seconds): await anyio.sleep(seconds)
+    x = Scheduler(
+        Job(nap, 0, label="done"), Job(nap, 60, label="long"), Scheduler(Job(nap, 60, label="late"), label="in"),
+        Job(nap, 60, label="waits"), jobs_window=2,
+    )
+    """
+    done = run(written(tmp_path, code), "--timeout", 0.1)
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("running then")]
+    words = line.split()
+    assert words[:2] == ["running", "then"]
+    assert {"long", "in/late"} <= set(words)
+    assert not {"done", "waits"} & set(words)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from .. import JournalError, Scheduler, StopReason
-from ..abc import duration_text, printable
+from .. import JobState, JournalError, Scheduler, StopReason
+from ..abc import duration_text, is_scheduler, printable
 from ..view.monitor._monitor import can_draw, has_colours
 from ..view.text import _debrief, _symbols, _verdict
 from ..view.text._verdict import Verdict
@@ -79,7 +79,7 @@ class EndOfRun:
 
     def lines(self, written: Mapping[str, Path], journal: Path | None) -> Iterator[str]:
         """Yield what took the time, each file with what is in it, and how to run again."""
-        found = {"slowest chain": self.slowest_chain()}
+        found = {"running then": self.running_at_timeout(), "slowest chain": self.slowest_chain()}
         found.update((name, link(path)) for name, path in written.items())
         found["again"] = "" if self._is_fine else self.again(journal)
         shown = {name: text for name, text in found.items() if text}
@@ -102,8 +102,25 @@ class EndOfRun:
             f"{self._symbols.line(span.path)} {duration_text(took, in_column=True)} ({100 * took / elapsed:.0f} %)"
             for span, took in found
         ]
-        between = " · " if self._symbols.set is _symbols.UNICODE else ", "
-        return fitting(shown, between, columns() - len("slowest chain") - 2)
+        return fitting(shown, self._between, columns() - len("slowest chain") - 2)
+
+    def running_at_timeout(self) -> str:
+        """Return the jobs that the timeout of the run has cancelled while they ran, the longest first."""
+        if self._scheduler.stop_reason is not StopReason.TIMEOUT:
+            return ""
+        found = [
+            (job.finished_at - job.started_at, job)
+            for job in self._scheduler.iterate_jobs()
+            if job.state is JobState.CANCELLED and not (job.forever or is_scheduler(job))
+            if job.started_at is not None and job.finished_at is not None
+        ]
+        found.sort(key=lambda one: -one[0])
+        shown = [f"{self._symbols.line(job.path)} {duration_text(took, in_column=True)}" for took, job in found]
+        return fitting(shown, self._between, columns() - len("slowest chain") - 2)
+
+    @property
+    def _between(self) -> str:
+        return " · " if self._symbols.set is _symbols.UNICODE else ", "
 
     # ---- how to run again
 
