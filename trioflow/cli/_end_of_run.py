@@ -95,12 +95,13 @@ class EndOfRun:
         is_cheap = self._trace is not None or jobs * EACH_JOB <= elapsed * LARGEST_SHARE
         if jobs < 2 or elapsed < SHORTEST_RUN or not is_cheap:
             return ""
-        from ..view.trace._trace import slowest_on_path  # here, because few runs of a test last that long
+        from ..view.trace._trace import path_parts_of  # here, because few runs of a test last that long
 
-        found = slowest_on_path(self._scheduler, self._trace)
         shown = [
-            f"{self._symbols.line(span.path)} {duration_text(took, in_column=True)} ({100 * took / elapsed:.0f} %)"
-            for span, took in found
+            f"{self._symbols.line(part.text)} {duration_text(part.seconds, in_column=True)} "
+            f"({100 * part.seconds / elapsed:.0f} %)"
+            for part in path_parts_of(self._scheduler, self._trace)
+            if not part.is_wait
         ]
         return fitting(shown, self._between, columns() - len("slowest chain") - 2)
 

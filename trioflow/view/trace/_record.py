@@ -27,7 +27,7 @@ from ..._core.api.views import (
     waits_for,
 )
 from ..text._verdict import Tally
-from ._critical import Link, critical_chain, settled_at
+from ._critical import Link, critical_chain
 from ._lanes import lanes
 from ._log import CommandEnd, EventKind, JobEnd, RunEnd, RunStart, events
 from ._resources import Needs, ResourceUse, Scopes, needs_in
@@ -254,13 +254,6 @@ class TraceRecord:
     def chain(self) -> tuple[Link, ...]:
         """The critical path."""
         return critical_chain(self.runs, self.spans)
-
-    @property
-    def slowest(self) -> list[tuple[Span, float]]:
-        """The jobs on the critical path, without schedulers, and how many seconds of it each took; longest first."""
-        spans = (self.spans[link.number] for link in self.chain if link.number not in self.nested)
-        took = [(span, min(settled_at(span), self.now) - (span.started_at or 0.0)) for span in spans]
-        return sorted(took, key=lambda row: -row[1])
 
     @property
     def critical_jobs(self) -> dict[AnyJob, AnyJob | None]:

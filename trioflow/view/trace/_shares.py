@@ -33,6 +33,11 @@ class PathPart:
     """When the first of them began."""
     is_wait: bool = False
 
+    @property
+    def text(self) -> str:
+        """The name, and how many there are of it if there are several."""
+        return f"{self.name} × {self.number}" if self.number > 1 else self.name
+
 
 def path_parts(record: TraceRecord) -> list[PathPart]:
     """Return the parts of the critical path, the longest first; together, they are the time of the run. O(n)."""

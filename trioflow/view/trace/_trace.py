@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..._core.api.views import PolicyName
+    from ._shares import PathPart
     from ._time_spent import TimeSpent
     from ._what_if import WhatIf
 
@@ -291,13 +292,14 @@ def critical_path_of(scheduler: BaseScheduler) -> dict[AnyJob, AnyJob | None]:
     return Trace()._afterwards(scheduler).critical_jobs
 
 
-def slowest_on_path(scheduler: BaseScheduler, trace: Trace | None) -> list[tuple[Span, float]]:
-    """Return the jobs on the critical path of the last run, and how many seconds of it each took; longest first.
+def path_parts_of(scheduler: BaseScheduler, trace: Trace | None) -> list[PathPart]:
+    """Return the parts of the critical path of the last run, the longest first.
 
     Args:
         scheduler: what has run.
         trace: the trace of the run; None to take what the jobs know.
 
     """
-    record = Trace()._afterwards(scheduler) if trace is None else trace._record()
-    return record.slowest
+    from ._shares import path_parts
+
+    return path_parts(Trace()._afterwards(scheduler) if trace is None else trace._record())

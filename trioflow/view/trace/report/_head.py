@@ -18,6 +18,8 @@ from ._names import text_of
 
 MOST_PARTS: Final = 6
 """Parts of the critical path that have a line of their own."""
+LEAST_SHOWN: Final = 0.005
+"""The share of the time that the rest must have to be told."""
 GOOD, BAD, OPEN = "good", "bad", "open"
 
 
@@ -69,12 +71,13 @@ def what_took_the_time(record: TraceRecord) -> str:
     if not parts or not whole:
         return '<p class="note">Nothing took any time.</p>'
     shown, rest = parts[:MOST_PARTS], parts[MOST_PARTS:]
-    if len(rest) == 1:
-        shown, rest = parts, []
+    jobs = [part for part in rest if not part.is_wait]
+    if len(jobs) == 1:  # it has as much room as "1 more"
+        shown, rest = [*shown, *jobs], [part for part in rest if part.is_wait]
     longest = max(part.seconds for part in parts)
     lines = [_line(record, part, longest, whole) for part in shown]
-    if rest:
-        seconds = sum(part.seconds for part in rest)
+    seconds = sum(part.seconds for part in rest)
+    if seconds >= LEAST_SHOWN * whole:
         number = sum(part.number for part in rest if not part.is_wait)
         lines.append(_row(f"{number} more" if number else "other waits", "more", seconds, longest, whole))
     return f'<ol class="path">{"".join(lines)}</ol>'
@@ -96,6 +99,6 @@ def _row(name: str, style: str, seconds: float, longest: float, whole: float) ->
     share = 100 * seconds / whole
     return (
         f'<li><span class="name">{name}</span><span class="room"><span class="bar {style}" style="width:{width:.1f}%">'
-        f'</span></span><span class="number">{duration_text(seconds)}</span>'
+        f'</span></span><span class="number">{duration_text(seconds, in_column=True)}</span>'
         f'<span class="number">{share:.0f}\N{NO-BREAK SPACE}%</span></li>'
     )

@@ -240,14 +240,13 @@ def _draw_path(svg: Tree.Element, places: SlotPlaces, top: float) -> float:
         left, right = places.x(part.began), places.x(part.began + part.seconds)
         group = add(svg, "g", css="job" if part.number == 1 else "", data_number=part.span)
         share = 100 * part.seconds / places.seconds
-        number = f" × {part.number}" * (part.number > 1)
-        said = f"{part.name}{number}  {duration_text(part.seconds)}  {share:.0f} %"
+        said = f"{part.text}  {duration_text(part.seconds)}  {share:.0f} %"
         wait = f" ({duration_text(waited)} of it waiting)" if waited > 0.01 * part.seconds else ""
         add(group, "title", said + wait)
         add(group, "rect", css="on-path step", x=left, y=top, width=max(right - left, 1.0), height=height)
         room = right - left - 10
         text = next((one for one in (said + wait, said) if text_width(one, 11) <= room), None)
-        text = text or clipped_name(f"{part.name}{number}", room, 11)
+        text = text or clipped_name(part.text, room, 11)
         if text:
             add(svg, "text", text, css="label", x=left + 6, y=top + 15, font_size=11)
     return top + height
