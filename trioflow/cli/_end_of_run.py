@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from .. import JobState, JournalError, Scheduler, StopReason
-from ..abc import duration_text, is_scheduler, printable
+from ..abc import duration_text, is_scheduler, printable, without_middle
 from ..view.monitor._monitor import can_draw, has_colours
 from ..view.text import _debrief, _symbols, _verdict
 from ..view.text._verdict import Verdict
@@ -31,6 +31,8 @@ LARGEST_SHARE: Final = 0.02
 """Of the time of a run: what the slowest chain may cost at most if there is no trace."""
 MOST_JOBS: Final = 3
 """Jobs of the slowest chain that are named."""
+LONGEST_NAME: Final = 40
+"""Characters of the path of each: of a longer one, the middle is left out."""
 IN_A_FILE: Final = 120
 """Columns of a line that does not go to a terminal."""
 
@@ -97,12 +99,12 @@ class EndOfRun:
             return ""
         from ..view.trace._trace import path_parts_of  # here, because few runs of a test last that long
 
-        shown = [
-            f"{self._symbols.line(part.text)} {duration_text(part.seconds, in_column=True)} "
-            f"({100 * part.seconds / elapsed:.0f} %)"
-            for part in path_parts_of(self._scheduler, self._trace)
-            if not part.is_wait
-        ]
+        shown: list[str] = []
+        for part in path_parts_of(self._scheduler, self._trace):
+            if not part.is_wait:
+                name = self._symbols.line(without_middle(printable(part.text), LONGEST_NAME))
+                share = 100 * part.seconds / elapsed
+                shown.append(f"{name} {duration_text(part.seconds, in_column=True)} ({share:.0f} %)")
         return fitting(shown, self._between, columns() - len("slowest chain") - 2)
 
     def running_at_timeout(self) -> str:
