@@ -8,7 +8,7 @@ from collections import Counter
 from typing import Final
 from urllib.parse import quote
 
-from ...._core.api.views import JobState, duration_text, printable, shortened
+from ...._core.api.views import JobState, duration_text, printable, shortened, without_middle
 from ..._states import LOOKS
 from ...text import _verdict
 from .._record import TraceRecord
@@ -18,6 +18,8 @@ from ._names import text_of
 
 MOST_PARTS: Final = 6
 """Parts of the critical path that have a line of their own."""
+LONGEST_NAME: Final = 32
+"""Characters of a name: a longer one loses its middle, because those that are alike often differ at their ends."""
 LEAST_SHOWN: Final = 0.005
 """The share of the time that the rest must have to be told."""
 GOOD, BAD, OPEN = "good", "bad", "open"
@@ -58,9 +60,8 @@ def title(record: TraceRecord, name: str) -> str:
 def states(record: TraceRecord) -> str:
     """Return a bar with the share of each state, and the counts."""
     found = Counter(span.state for span in record.leaves if not (span.forever and span.state not in _verdict.TROUBLE))
-    parts = "".join(
-        f'<span class="part {state.value}" style="flex-grow:{found[state]}"></span>' for state in LOOKS if found[state]
-    )
+    order = sorted(found, key=lambda state: (state is not JobState.SUCCEEDED, LOOKS[state].precedence))
+    parts = "".join(f'<span class="part {state.value}" style="flex-grow:{found[state]}"></span>' for state in order)
     return f'<div class="states" aria-hidden="true">{parts}</div><p class="note">{text_of(record.tally.in_words())}</p>'
 
 
@@ -87,7 +88,9 @@ def _line(record: TraceRecord, part: PathPart, longest: float, whole: float) -> 
     number = f" × {part.number}" * (part.number > 1)
     if part.is_wait:
         return _row(f"waited for {text_of(part.name)}{number}", "wait", part.seconds, longest, whole)
-    name = f"<bdi>{text_of(part.name)}</bdi>"
+    short = without_middle(part.name, LONGEST_NAME)
+    tip = f' title="{text_of(part.name)}"' * (short != part.name)
+    name = f"<bdi{tip}>{text_of(short)}</bdi>"
     if part.number == 1:
         address = quote(printable(shortened(record.spans[part.span].path)), safe="")
         name = f'<a href="#job={address}">{name}</a>'
