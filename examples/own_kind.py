@@ -10,12 +10,12 @@ from subprocess import PIPE, STDOUT, Popen
 from typing import Any, Unpack
 
 from trioflow import CommandError, CommandResult, Pool, Scheduler
-from trioflow.abc import JobKind, JobOptions, Look, arguments_of, label_inside, run_of
+from trioflow.abc import BoxStyle, JobKind, JobOptions, arguments_of, label_inside, run_of
 
 BOX = ["bwrap", "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--unshare-all", "--die-with-parent", "--"]
 
 
-class SandboxJob(JobKind[CommandResult], look=Look("sandbox", "box3d"), keeps_time=True):
+class SandboxJob(JobKind[CommandResult], box=BoxStyle("sandbox", "box3d"), keeps_time=True):
     """A program with its arguments: strings, or jobs, which stand for what they have written."""
 
     last_result: CommandResult | None = None  # for reports

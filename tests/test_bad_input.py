@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import trioflow
-from trioflow import Job, Port, Scheduler, current_job
-from trioflow.abc import JobKind, Look
+from trioflow import Job, PortOpen, Scheduler, current_job
+from trioflow.abc import BoxStyle, JobKind
 from trioflow.testing import FAULTS, explore, run_virtual
 
 from .bodies import nothing
@@ -148,10 +148,10 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     if has_dask:
         yield "DaskJob", trioflow.DaskJob, {"function": os.getpid}
     yield "CommandJob", trioflow.CommandJob, {"command": ["true"]}
-    yield "CommandService", trioflow.CommandService, {"command": ["true"], "ready": Port(1)}
-    yield "Port", Port, {"number": 1}
-    yield "Line", trioflow.Line, {"text": "ready"}
-    yield "Succeeds", trioflow.Succeeds, {"command": ["true"]}
+    yield "CommandService", trioflow.CommandService, {"command": ["true"], "ready": PortOpen(1)}
+    yield "PortOpen", PortOpen, {"number": 1}
+    yield "OutputLine", trioflow.OutputLine, {"text": "ready"}
+    yield "CommandSucceeds", trioflow.CommandSucceeds, {"command": ["true"]}
     yield "SshJob", trioflow.SshJob, {"node": "node", "command": "true"}
     yield "SshNode", trioflow.SshNode, {"hostname": "node"}
     yield "SshNodes", trioflow.SshNodes, {"nodes": ["node"]}
@@ -192,7 +192,7 @@ def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
     yield "sequence.requires", method(lambda: trioflow.Sequence(Job(nothing, label="a")), "requires"), {}
     yield "sequence.append", method(trioflow.Sequence, "append"), {}
     yield "abc.JobKind", JobKind, {}
-    yield "abc.Look", kind, {"name": "boxed"}
+    yield "abc.BoxStyle", kind, {"name": "boxed"}
     yield "testing.explore", explored, {"make_scheduler": home}
     yield "testing.run_virtual", run_virtual, {"async_fn": nothing}
 
@@ -208,7 +208,7 @@ def with_options(name: str, *options: str) -> Callable[..., Any]:
 
 def kind(*, name: str, shape: Any = "box", brackets: Any = ("[", "]"), rounded: Any = False, place: Any = 8) -> type:
     """Make a kind of job that looks so."""
-    return type("Boxed", (JobKind,), {}, look=Look(name, shape, brackets, rounded, place))
+    return type("Boxed", (JobKind,), {}, box=BoxStyle(name, shape, brackets, rounded, place))
 
 
 METHODS: dict[str, dict[str, Any]] = {

@@ -35,16 +35,16 @@ if _os.environ.get("TRIOFLOW_PLAIN"):
 
 if _typing.TYPE_CHECKING:
     from ._core.api.journals import Depfile as Depfile
-    from ._core.api.journals import Optional as Optional
+    from ._core.api.journals import OptionalFile as OptionalFile
     from .dask import DaskJob as DaskJob
     from .jobs._executor import ExecutorJob as ExecutorJob
     from .jobs._thread import ThreadJob as ThreadJob
     from .jobs.command._command_job import CommandJob as CommandJob
     from .jobs.command._command_service import CommandService as CommandService
     from .jobs.command._granted import granted as granted
-    from .jobs.command._readiness import Line as Line
-    from .jobs.command._readiness import Port as Port
-    from .jobs.command._readiness import Succeeds as Succeeds
+    from .jobs.command._readiness import CommandSucceeds as CommandSucceeds
+    from .jobs.command._readiness import OutputLine as OutputLine
+    from .jobs.command._readiness import PortOpen as PortOpen
     from .jobs.command._result import CommandError as CommandError
     from .jobs.command._result import CommandResult as CommandResult
     from .jobs.command._result import exited_with as exited_with
@@ -94,13 +94,13 @@ _claim(dict(globals()), __name__)  # AbstractJob, which is in both, too
 _LATE = {
     name: module
     for module, names in {
-        "._core.api.journals": "Depfile Optional",
+        "._core.api.journals": "Depfile OptionalFile",
         ".dask": "DaskJob",
         ".jobs._executor": "ExecutorJob",
         ".jobs._thread": "ThreadJob",
         ".jobs.command._granted": "granted",
         ".jobs.command._command_job": "CommandJob",
-        ".jobs.command._readiness": "Line Port Succeeds",
+        ".jobs.command._readiness": "CommandSucceeds OutputLine PortOpen",
         ".jobs.command._result": "CommandError CommandResult exited_with retry_on_exit",
         ".jobs.command._command_service": "CommandService",
         ".jobs.process._process_job": "ProcessJob",

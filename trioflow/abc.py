@@ -10,10 +10,10 @@ from ._core.api import AbstractJob as AbstractJob
 from ._core.api import Instrument as Instrument
 from ._core.api import Outlook as Outlook
 from ._core.api import Policy as Policy
+from ._core.api.kinds import BoxStyle as BoxStyle
 from ._core.api.kinds import FunctionJob as FunctionJob
 from ._core.api.kinds import JobKind as JobKind
 from ._core.api.kinds import JobOptions as JobOptions
-from ._core.api.kinds import Look as Look
 from ._core.api.kinds import RunHandle as RunHandle
 from ._core.api.kinds import SharedResource as SharedResource
 from ._core.api.kinds import SpareSlots as SpareSlots
@@ -80,14 +80,17 @@ if _TYPE_CHECKING:  # when a program runs, it is `int`: see there
     from ._core.api.views import Amount as Amount
 
 if _TYPE_CHECKING:
-    from ._core.api.journals import Hidden as Hidden
+    from ._core.api.journals import HashOnly as HashOnly
     from ._core.api.journals import Work as Work
 
 
 def __getattr__(name: str) -> _Any:
     """Import names that only journals need: the dataclasses of work take 8 ms, most of it for `inspect` (PEP 562)."""
-    if name not in ("Hidden", "Work"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in ("HashOnly", "Work"):
+        from ._hints import OF_ABC
+
+        hint = f"; {OF_ABC[name]}" if name in OF_ABC else ""
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
     from ._core.api import journals
 
     public = getattr(journals, name)
@@ -97,4 +100,4 @@ def __getattr__(name: str) -> _Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), "Hidden", "Work"})
+    return sorted({*globals(), "HashOnly", "Work"})

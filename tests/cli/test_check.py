@@ -45,7 +45,7 @@ def test_nothing_is_found_in_what_is_fine() -> None:
     )
     scheduler.add(Job(nothing, label="alarm", required=inner, run_if="failed"))
     assert found(scheduler) == []
-    assert scheduler.rain_check()
+    assert scheduler.is_runnable()
 
 
 def test_all_is_found_at_once() -> None:
@@ -100,7 +100,7 @@ def test_an_input_outside_of_what_is_checked() -> None:
     scheduler = Scheduler(outside)
     inner = Scheduler(Job(nothing, outside, label="user"), label="inner", scheduler=scheduler)
     assert re.match("refused: user: 'user' uses the result of 'outside'", only(inner))
-    assert not inner.rain_check()
+    assert not inner.is_runnable()
 
 
 def test_a_closed_scheduler() -> None:
@@ -150,7 +150,7 @@ def test_what_a_run_refuses_is_found(case: str) -> None:
         scheduler.run()
     (finding,) = findings(scheduler)
     assert (finding.kind, finding.text) == (FindingKind.REFUSED, str(refusal.value))
-    assert not scheduler.rain_check()
+    assert not scheduler.is_runnable()
 
 
 def test_all_that_needs_too_much_is_found() -> None:
@@ -161,13 +161,13 @@ def test_all_that_needs_too_much_is_found() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=20))
 def test_what_is_refused_is_what_a_run_refuses(pairs: list[tuple[int, int]]) -> None:
-    """In any graph, split over two schedulers, something is refused here exactly if `rain_check` says that it is."""
+    """In any graph, split over two schedulers, something is refused here exactly if `is_runnable` says that it is."""
     jobs = [idle(str(n), forever=n == 7) for n in range(8)]
     for n, requirement in pairs:
         if n != requirement:
             jobs[n].requires(jobs[requirement])
     scheduler = Scheduler(jobs[:3], Scheduler(jobs[3:]))
-    assert (found(scheduler, FindingKind.REFUSED) == []) == scheduler.rain_check()
+    assert (found(scheduler, FindingKind.REFUSED) == []) == scheduler.is_runnable()
 
 
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=20))
@@ -320,7 +320,7 @@ def test_what_is_suspicious(case: str) -> None:
     scheduler = make()
     assert only(scheduler).startswith(f"suspicious: {text}")
     assert re.search(r"[:;] \w+ .*(it|two|end|too|leave|some|job|meant|timeout)", only(scheduler))
-    assert scheduler.rain_check()
+    assert scheduler.is_runnable()
 
 
 # --- the command

@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from trioflow import CommandJob, Depfile, Optional, Pool
+from trioflow import CommandJob, Depfile, OptionalFile, Pool
 from trioflow.cli import _graph_file
 
 from .command_line import trioflow
@@ -70,7 +70,7 @@ def test_all_options_are_those_of_python(tmp_path: Path) -> None:
     assert {name: getattr(x, name) for name in options} == options
     python = CommandJob("cat; true", shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **own)
     assert x._options == python._options
-    python = CommandJob(["echo"], reads=["in", Depfile("d", "sub")], writes=[Optional("out")], check=[0, "TERM"])
+    python = CommandJob(["echo"], reads=["in", Depfile("d", "sub")], writes=[OptionalFile("out")], check=[0, "TERM"])
     assert y._options == python._options
     assert [job.label for job in y.required] == ["x"]
     assert (y.on_timeout, y.restarts) == ("restart", 2)

@@ -88,7 +88,7 @@ def test_inputs_stay() -> None:
     elsewhere = Scheduler(Job(nothing, label="other"), second, label="elsewhere")
     scheduler.update([elsewhere, order, Job(nothing, second, label="last", required=order)])
     assert part(scheduler, only="last") == "first elsewhere elsewhere/second last"
-    assert scheduler.rain_check()
+    assert scheduler.is_runnable()
 
 
 def test_services_stay() -> None:

@@ -33,7 +33,7 @@ def test_a_job_may_have_attributes_named_like_a_schedulers(backend: str, name: s
     """Attributes such as `critical_jobs` do not make a job a scheduler: it runs, and every view shows it as a job."""
     job = Busy(name, label="busy")
     scheduler = Scheduler(Scheduler(job, label="inner"), label="outer")
-    assert scheduler.rain_check()
+    assert scheduler.is_runnable()
     assert scheduler.run(backend=backend)  # type: ignore[arg-type]
     assert job.path == "inner/busy"
     assert "busy" in scheduler.graph().source

@@ -15,9 +15,9 @@ import pytest
 
 from trioflow import AbstractJob, Depfile, Job, JobCancelled, JobTimeout, Pool, Rate, Scheduler, Throttled
 from trioflow.abc import (
+    BoxStyle,
     FunctionJob,
     JobKind,
-    Look,
     RunHandle,
     ThreadEvent,
     Work,
@@ -136,7 +136,7 @@ def test_a_secret_label_is_that_of_the_kind() -> None:
 def test_what_a_class_says_holds_for_its_subclasses() -> None:
     """A look, and why it cannot be interrupted, are inherited; a kind that says nothing is a box with its name."""
 
-    class Star(JobKind[None], look=Look("star", "star"), cannot_be_interrupted="it shines"):
+    class Star(JobKind[None], box=BoxStyle("star", "star"), cannot_be_interrupted="it shines"):
         pass
 
     class SmallStar(Star):
@@ -357,16 +357,16 @@ def test_a_time_that_is_not_over_has_no_error(virtual: Virtual, timeout: float |
 def test_a_kind_looks_as_a_look_says() -> None:
     """Anything else is refused where the class is made, with its name."""
     with pytest.raises(
-        TypeError, match=r"look='box' of class Boxed: give a trioflow\.abc\.Look, Look\('boxed', 'box'\)"
+        TypeError, match=r"box='box' of class Boxed: give a trioflow\.abc\.BoxStyle, BoxStyle\('boxed', 'box'\)"
     ):
-        type("Boxed", (JobKind,), {}, look="box")
+        type("Boxed", (JobKind,), {}, box="box")
 
 
 @pytest.mark.parametrize("bad", [{"name": 1}, {"shape": None}, {"brackets": "[]"}, {"rounded": "no"}, {"place": -1}])
 def test_what_is_in_a_look_is_checked_with_it(bad: dict[str, Any]) -> None:
     """A picture, which may be drawn hours later, does not have to find out."""
-    with pytest.raises((TypeError, ValueError), match=rf"{next(iter(bad))}=.* of the Look of class Boxed: give "):
-        type("Boxed", (JobKind,), {}, look=Look(**{"name": "boxed", **bad}))
+    with pytest.raises((TypeError, ValueError), match=rf"{next(iter(bad))}=.* of the BoxStyle of class Boxed: give "):
+        type("Boxed", (JobKind,), {}, box=BoxStyle(**{"name": "boxed", **bad}))
 
 
 def test_signs_of_life_reach_schedulers_around(virtual: Virtual) -> None:

@@ -17,13 +17,13 @@ from trioflow import (
     CommandJob,
     Depfile,
     Journal,
-    Optional,
+    OptionalFile,
     Push,
     Scheduler,
     Script,
     SshJob,
 )
-from trioflow.abc import Hidden, Work
+from trioflow.abc import HashOnly, Work
 from trioflow.journal._file_stamps import names_in_rules
 from trioflow.journal._serialization import NotSerializable
 from trioflow.journal._store import Store
@@ -307,8 +307,8 @@ def test_an_output_that_is_not_there_is_a_failure(tmp_path: Path, backend: str) 
     """With or without a journal; unless it is optional. A depfile is an output too."""
     out = tmp_path / "out"
     cases: list[tuple[dict[str, Any], bool]] = [
-        ({"writes": out}, False), ({"writes": [Optional(out)]}, True), ({"writes": Optional(out)}, True),
-        ({"reads": Depfile(out)}, False), ({"writes": [tmp_path, Optional(out)]}, True),
+        ({"writes": out}, False), ({"writes": [OptionalFile(out)]}, True), ({"writes": OptionalFile(out)}, True),
+        ({"reads": Depfile(out)}, False), ({"writes": [tmp_path, OptionalFile(out)]}, True),
     ]  # fmt: skip
     for options, fine in cases:
         for journal in (None, tmp_path / "run.db"):
@@ -326,7 +326,7 @@ def test_an_optional_output_that_comes_later_has_changed(place: Path, backend: s
         if change is not None:
             touch(change)
         assert re.search(
-            said, run(copy(place, writes=[place / "out", Optional(place / "log")]), backend, place / "run.db")
+            said, run(copy(place, writes=[place / "out", OptionalFile(place / "log")]), backend, place / "run.db")
         )
 
 
@@ -529,7 +529,7 @@ class Compress(AbstractJob[str]):
         return Work(
             what="compress",
             arguments=[self._source],
-            options=[self._level, Hidden(self._password)],
+            options=[self._level, HashOnly(self._password)],
             reads=[self._source],
             writes=[target],
         )

@@ -287,13 +287,13 @@ def test_explain_says_that_a_job_of_another_run_is_first(virtual: Virtual) -> No
     """In the moment when there is enough again, and before it is taken."""
     said: list[str] = []
 
-    class Look(Instrument):
+    class BoxStyle(Instrument):
         def job_finished(self, scheduler: Any, job: Any) -> None:
             said.append(own.explain(waiting))
 
     shared = Pool(cpu=1)
     waiting = Job(anyio.sleep, 1, label="waiting", needs={"cpu": 1})
-    own = Scheduler(Job(anyio.sleep, 2, needs={"cpu": 1}), pool=shared, instruments=[Look()])
+    own = Scheduler(Job(anyio.sleep, 2, needs={"cpu": 1}), pool=shared, instruments=[BoxStyle()])
     other = Scheduler(Job(anyio.sleep, 1, label="earlier", needs={"cpu": 1}), pool=shared)
 
     async def main() -> None:
@@ -416,7 +416,7 @@ def test_what_can_never_fit_is_refused_before_anything_starts(needs: Any, messag
     job = Job(anyio.sleep, 0, label="x", needs=needs)
     first = Job(anyio.sleep, 0)
     scheduler = Scheduler(first, Scheduler(job), pool=Pool(gpu=["0", "1"], ram="2 GiB"))
-    assert not scheduler.rain_check()
+    assert not scheduler.is_runnable()
     with pytest.raises(ValueError, match=message):
         scheduler.run()
     assert first.state is JobState.IDLE

@@ -20,16 +20,16 @@ def test_rain_check_says_whether_a_run_could_start() -> None:
     """rain_check is False for a cycle, a missing requirement, a requirement on a forever job; it never raises."""
     a, b = jobs_named("ab")
     scheduler = Scheduler(a, b)
-    assert scheduler.rain_check() is True
+    assert scheduler.is_runnable() is True
     a.requires(b)
     b.requires(a)
-    assert scheduler.rain_check() is False
+    assert scheduler.is_runnable() is False
     b.requires(a, remove=True)
-    assert scheduler.rain_check() is True
+    assert scheduler.is_runnable() is True
     b.forever = True
-    assert scheduler.rain_check() is False
+    assert scheduler.is_runnable() is False
     scheduler.remove(b)
-    assert scheduler.rain_check() is False
+    assert scheduler.is_runnable() is False
 
 
 def test_topological_order_is_stable() -> None:
@@ -54,12 +54,12 @@ def test_graph_questions_need_no_recursion() -> None:
     jobs = [Job(nap) for _ in range(10_000)]
     scheduler = Scheduler(Sequence(jobs))
     assert scheduler.topological_order() == jobs
-    assert scheduler.rain_check() is True
+    assert scheduler.is_runnable() is True
     nested = inner = Scheduler(label="x")
     for _ in range(2_000):
         nested = Scheduler(nested, label="x")
     assert len(list(nested.iterate_jobs())) == 2_000
-    assert nested.rain_check() is True
+    assert nested.is_runnable() is True
     assert inner.path.count("/") == 1_999
 
 

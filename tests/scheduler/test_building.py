@@ -224,10 +224,10 @@ def test_remove_takes_a_job_out() -> None:
     scheduler.remove(b)
     assert list(scheduler) == [a, c]
     assert b.scheduler is None
-    assert scheduler.rain_check() is False
+    assert scheduler.is_runnable() is False
     assert Scheduler().add(b) is b
     assert scheduler.sanitize() == [(c, b)]
-    assert scheduler.rain_check() is True
+    assert scheduler.is_runnable() is True
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_keep_only_drops_the_others_and_requirements_on_them() -> None:
     assert list(scheduler) == [a, c]
     assert edges(scheduler) == set()
     assert b.scheduler is d.scheduler is None
-    assert scheduler.rain_check() is True
+    assert scheduler.is_runnable() is True
 
 
 def test_sanitize_reaches_nested_schedulers() -> None:
@@ -268,9 +268,9 @@ def test_sanitize_reaches_nested_schedulers() -> None:
     c.requires(b)
     d.requires(inner, b)
     outer = Scheduler(a, inner, d)
-    assert outer.rain_check() is False
+    assert outer.is_runnable() is False
     assert set(outer.sanitize()) == {(b, a), (d, b)}
     assert outer.sanitize() == []
     assert list(c.required) == [b]
     assert list(d.required) == [inner]
-    assert outer.rain_check() is True
+    assert outer.is_runnable() is True

@@ -261,7 +261,7 @@ def test_late_cycle_through_a_cancelled_job_is_refused(virtual: Virtual) -> None
 
     scheduler = Scheduler(first, a, b, Job(later, 0.5, meddle))
     virtual(checked(scheduler))
-    assert scheduler.rain_check() is True
+    assert scheduler.is_runnable() is True
 
 
 # --- refused

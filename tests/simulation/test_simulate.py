@@ -57,7 +57,7 @@ def test_nothing_of_the_users_runs(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "trioflow"):
         assert simulate(scheduler).stop_reason is StopReason.TIMEOUT
     assert scheduler.listing(details=True) == before
-    assert (scheduler.stop_reason, scheduler.rain_check(), caplog.text) == (None, True, "")
+    assert (scheduler.stop_reason, scheduler.is_runnable(), caplog.text) == (None, True, "")
 
 
 @given(data=st.data())

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, get_type_hints
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from .. import CommandJob, Depfile, Optional, Pool, Scheduler
+from .. import CommandJob, Depfile, OptionalFile, Pool, Scheduler
 from ..abc import AbstractJob, JobserverStyle, OnTimeout, PolicyName, RunIf
 from ..jobs.command._spawn_options import Leftovers, Pin
 from ._graph_errors import (
@@ -388,7 +388,7 @@ def _job(entry: Entry, made: dict[str, Any]) -> AbstractJob[Any]:
         Depfile(one.depfile, one.cwd) if isinstance(one, DepfileRead) else one for one in options.get("reads", ())
     ]
     options["writes"] = [
-        Optional(one.optional) if isinstance(one, OptionalWritten) else one for one in options.get("writes", ())
+        OptionalFile(one.optional) if isinstance(one, OptionalWritten) else one for one in options.get("writes", ())
     ]
     if isinstance(entry.command, str):
         return CommandJob(entry.command, shell=True, **options)

@@ -310,7 +310,7 @@ def refusing(scheduler: Scheduler, call: Callable[[], Any]) -> Any:
     except JournalError as error:
         raise Refusal(str(error)) from None
     except (TypeError, ValueError, RuntimeError) as error:
-        hint = "" if scheduler.rain_check() else "\n`trioflow check` shows all that is wrong"
+        hint = "" if scheduler.is_runnable() else "\n`trioflow check` shows all that is wrong"
         raise Refusal(f"{in_words_of_file(str(error))}{hint}") from None
 
 

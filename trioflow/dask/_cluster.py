@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, Unpack, cast, overload
 import anyio.to_thread
 
 from ..abc import (
+    BoxStyle,
     FunctionJob,
     JobOptions,
-    Look,
     ThreadEvent,
     call_of,
     flag,
@@ -188,7 +188,7 @@ class DaskOptions(JobOptions, total=False):
 
 
 class DaskJob(
-    FunctionJob[Any], look=Look("call on a Dask cluster", "tab", place=3), calls_in="a Dask cluster", keeps_time=True
+    FunctionJob[Any], box=BoxStyle("call on a Dask cluster", "tab", place=3), calls_in="a Dask cluster", keeps_time=True
 ):
     """A plain function with its arguments, called by a Dask cluster, where its result stays.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack, cast, overload
 
 import anyio.to_thread
 
-from ..abc import FunctionJob, JobOptions, Look, ThreadEvent, call_of, carried, run_of, shown
+from ..abc import BoxStyle, FunctionJob, JobOptions, ThreadEvent, call_of, carried, run_of, shown
 from . import T, _pickling
 from ._env_propagation import call_with_variables, with_variables
 
@@ -37,7 +37,7 @@ ExecutorOrMaker = concurrent.futures.Executor | Callable[[], concurrent.futures.
 
 class ExecutorJob(
     FunctionJob[T],
-    look=Look("call by an executor", "tab", place=3),
+    box=BoxStyle("call by an executor", "tab", place=3),
     calls_in="an executor",
     keeps_time=True,
     cannot_be_interrupted="a call by an executor cannot be interrupted; a ProcessJob can be killed",

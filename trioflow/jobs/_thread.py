@@ -16,7 +16,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from ..abc import FunctionJob, JobOptions, Look, ThreadEvent, call_of, flag, name_of, run_of, shown
+from ..abc import BoxStyle, FunctionJob, JobOptions, ThreadEvent, call_of, flag, name_of, run_of, shown
 from . import T
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class ThreadOptions(JobOptions, total=False):
 
 class ThreadJob(
     FunctionJob[T],
-    look=Look("thread", place=2),
+    box=BoxStyle("thread", place=2),
     calls_in="a thread",
     cannot_be_interrupted=(
         "a thread cannot be interrupted; abandon_on_cancel=True lets go of it, and a ProcessJob can be killed"

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from .._core.api.journals import (
     AbstractJob,
     FunctionJob,
-    Hidden,
+    HashOnly,
     SlowPathOptions,
     Work,
     call_with,
@@ -238,7 +238,7 @@ class Fingerprints:
         kind = cast(Any, type(value))
         if type(value) is InputPlaceholder:
             return {"$": "result", "v": value.form}
-        if type(value) is Hidden:
+        if type(value) is HashOnly:
             return digest(dumps(value.value).encode())
         if isinstance(value, AbstractJob):  # passed as itself
             job: AbstractJob[Any] = value  # pyright: ignore[reportUnknownVariableType]

@@ -68,7 +68,7 @@ def test_what_is_required_is_not_adopted() -> None:
     scheduler = Scheduler(Job(take, a, required=b))
     assert a in scheduler
     assert b not in scheduler
-    assert scheduler.rain_check() is False
+    assert scheduler.is_runnable() is False
 
 
 def test_an_input_that_came_with_a_job_is_not_added_elsewhere() -> None:
@@ -268,7 +268,7 @@ def test_cycle_that_inputs_imply_is_refused_with_the_circle() -> None:
     left.add(Job(take, b))
     right.add(Job(take, a))
     outer = Scheduler(left, right)
-    assert outer.rain_check() is False
+    assert outer.is_runnable() is False
     with pytest.raises(CycleError, match=r"left -> right -> left|right -> left -> right") as caught:
         outer.topological_order()
     assert set(caught.value.cycle) == {left, right}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from trioflow import CommandJob, CommandService, JobState, Line, Scheduler, Sequence, Succeeds
+from trioflow import CommandJob, CommandService, CommandSucceeds, JobState, OutputLine, Scheduler, Sequence
 
 BIN = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), Path("/nowhere"))
 AS_OTHER = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
@@ -44,7 +44,7 @@ def postgres(place: Path, **options: Any) -> tuple[CommandJob, CommandService, l
 @pytest.mark.parametrize("backend", ["asyncio"])  # the next one is for the other: to make a cluster takes a second
 def test_postgresql_serves_and_ends_in_order(place: Path, backend: Any) -> None:
     """It is ready when it answers; it shuts down after the last query, and its log says so."""
-    make, server, psql = postgres(place, ready=Succeeds([BIN / "pg_isready", "-q", "-h", place]))
+    make, server, psql = postgres(place, ready=CommandSucceeds([BIN / "pg_isready", "-q", "-h", place]))
     query = Sequence(
         CommandJob([*psql, "create table t (n int); insert into t values (20), (22)"], stdout=subprocess.DEVNULL),
         CommandJob([*psql, "select sum(n) from t"], stdout=subprocess.PIPE, label="sum"),
@@ -62,7 +62,7 @@ def test_postgresql_serves_and_ends_in_order(place: Path, backend: Any) -> None:
 @pytest.mark.parametrize("backend", ["trio"])
 def test_a_postgresql_that_dies_is_noticed_at_once(place: Path, backend: Any) -> None:
     """With the end of its log; a query that hangs on it is not waited for."""
-    make, server, _ = postgres(place, ready=Line("ready to accept connections"), critical=True)
+    make, server, _ = postgres(place, ready=OutputLine("ready to accept connections"), critical=True)
     kill = CommandJob(f"kill -QUIT $(head -1 {place}/data/postmaster.pid)", shell=True, required=server)
     work = CommandJob(["sleep", "50"], required=server)
     began = time.monotonic()

@@ -17,13 +17,13 @@ from trioflow import (
     CommandError,
     CommandJob,
     CommandService,
+    CommandSucceeds,
     Job,
     JobState,
     JobTimeout,
-    Line,
-    Port,
+    OutputLine,
+    PortOpen,
     Scheduler,
-    Succeeds,
     Trace,
 )
 
@@ -70,7 +70,7 @@ def port() -> int:
 
 def test_a_line_in_two_pieces_makes_it_ready(backend: Any) -> None:
     """The result of the service is the whole line, whichever stream it comes from."""
-    service = shell("printf 'rea' >&2; sleep 0.1; echo 'dy on 4711' >&2; exec sleep 60", ready=Line("ready on"))
+    service = shell("printf 'rea' >&2; sleep 0.1; echo 'dy on 4711' >&2; exec sleep 60", ready=OutputLine("ready on"))
     client = CommandJob(["echo", service], stdout=subprocess.PIPE)
     assert Scheduler(service, client).run(backend=backend)
     assert client.result().text == "ready on 4711\n"
@@ -81,14 +81,14 @@ def test_a_line_may_be_a_regular_expression_and_may_go_to_a_file(backend: Any, t
     """In the file, only what this attempt has written counts."""
     log = tmp_path / "log"
     log.write_text("port 1\n")
-    service = shell("sleep 0.1; echo port 22; exec sleep 60", ready=Line(re.compile(r"port \d+")), stdout=log)
+    service = shell("sleep 0.1; echo port 22; exec sleep 60", ready=OutputLine(re.compile(r"port \d+")), stdout=log)
     assert Scheduler(service, CommandJob(["true"], required=service)).run(backend=backend)
     assert service.result() == "port 22"
 
 
 def test_a_port_makes_it_ready(backend: Any, port: int) -> None:
     """As soon as it accepts connections; the result is its number."""
-    service = CommandService([sys.executable, "-c", LISTENS, "127.0.0.1", port], ready=Port(port), timeout=20)
+    service = CommandService([sys.executable, "-c", LISTENS, "127.0.0.1", port], ready=PortOpen(port), timeout=20)
     client = CommandJob([sys.executable, "-c", f"import socket; socket.create_connection(('localhost', {port}))"],
                         required=service)  # fmt: skip
     assert Scheduler(service, client).run(backend=backend)
@@ -98,7 +98,7 @@ def test_a_port_makes_it_ready(backend: Any, port: int) -> None:
 
 def test_a_command_that_succeeds_makes_it_ready(backend: Any, tmp_path: Path) -> None:
     """It is called again until then; what it writes is not shown."""
-    service = shell(f"sleep 0.2; touch {tmp_path}/up; exec sleep 60", ready=Succeeds(["ls", tmp_path / "up"]))
+    service = shell(f"sleep 0.2; touch {tmp_path}/up; exec sleep 60", ready=CommandSucceeds(["ls", tmp_path / "up"]))
     assert Scheduler(service, CommandJob(["ls", tmp_path / "up"], required=service)).run(backend=backend)
     assert service.result().returncode == 0
 
@@ -135,7 +135,7 @@ def test_one_that_never_gets_ready_says_what_it_waited_for(backend: Any, tmp_pat
     """With the end of its output."""
     begun = tmp_path / "begun"
     line = f"echo hello; touch {begun}; exec sleep 60"
-    service = shell(line, ready=Line("never"), timeout=0.1, on_start=lambda service: until_there(begun))
+    service = shell(line, ready=OutputLine("never"), timeout=0.1, on_start=lambda service: until_there(begun))
     error = failed(service, backend)
     assert isinstance(error, JobTimeout)
     assert "It waited for a line with 'never' in its output." in all_of(error)
@@ -145,7 +145,7 @@ def test_one_that_never_gets_ready_says_what_it_waited_for(backend: Any, tmp_pat
 @patiently(1, 30)
 def test_one_that_listens_elsewhere_never_gets_ready(backend: Any, port: int, unit: float) -> None:
     """The error names the port and the address that it should have."""
-    service = CommandService([sys.executable, "-c", LISTENS, "127.0.0.2", port], ready=Port(port), timeout=unit)
+    service = CommandService([sys.executable, "-c", LISTENS, "127.0.0.2", port], ready=PortOpen(port), timeout=unit)
     text = all_of(failed(service, backend))
     assert f"port {port} of localhost" in text
     assert "listens" in text
@@ -154,7 +154,7 @@ def test_one_that_listens_elsewhere_never_gets_ready(backend: Any, port: int, un
 @patiently(0.5, 30)
 def test_a_check_that_fails_is_quoted(backend: Any, unit: float) -> None:
     """What it wrote to its standard error the last time."""
-    service = shell("exec sleep 60", ready=Succeeds("echo 'no answer' >&2; exit 2", shell=True), timeout=unit)
+    service = shell("exec sleep 60", ready=CommandSucceeds("echo 'no answer' >&2; exit 2", shell=True), timeout=unit)
     text = all_of(failed(service, backend))
     assert "exit code 2" in text
     assert "no answer" in text
@@ -162,14 +162,16 @@ def test_a_check_that_fails_is_quoted(backend: Any, unit: float) -> None:
 
 def test_a_check_that_cannot_be_started_is_an_error_at_once(backend: Any) -> None:
     """There is no use in trying again."""
-    assert "there is no program 'no-such'" in str(failed(shell("exec sleep 60", ready=Succeeds(["no-such"])), backend))
+    assert "there is no program 'no-such'" in str(
+        failed(shell("exec sleep 60", ready=CommandSucceeds(["no-such"])), backend)
+    )
 
 
 def test_a_port_that_is_in_use_is_an_error_before_the_start(backend: Any) -> None:
     """Otherwise another program would be taken for the service."""
     with socket.create_server(("127.0.0.1", 0)) as other:
         number = other.getsockname()[1]
-        text = str(failed(shell("echo started; exec sleep 60", ready=Port(number, "127.0.0.1")), backend))
+        text = str(failed(shell("echo started; exec sleep 60", ready=PortOpen(number, "127.0.0.1")), backend))
     assert f"port {number} of 127.0.0.1 is in use" in text
 
 
@@ -178,7 +180,7 @@ def test_a_port_that_is_in_use_is_an_error_before_the_start(backend: Any) -> Non
 
 def test_one_that_ends_before_it_is_ready_has_failed(backend: Any) -> None:
     """At once, with its exit code and the end of its output."""
-    error = failed(shell("echo 'no space'; exit 3", ready=Line("ready")), backend)
+    error = failed(shell("echo 'no space'; exit 3", ready=OutputLine("ready")), backend)
     assert isinstance(error, CommandError)
     assert error.returncode == 3
     assert "before it was ready" in str(error)
@@ -188,7 +190,7 @@ def test_one_that_ends_before_it_is_ready_has_failed(backend: Any) -> None:
 def test_one_that_goes_into_the_background_has_failed(backend: Any) -> None:
     """The error says that it must stay in the foreground; nothing of it is left."""
     began = time.monotonic()
-    error = failed(shell("sleep 47 & echo forked", ready=Line("never")), backend)
+    error = failed(shell("sleep 47 & echo forked", ready=OutputLine("never")), backend)
     assert "must stay in the foreground" in str(error)
     assert time.monotonic() - began < 10  # its processes are ended without waiting for the grace
 
@@ -196,7 +198,7 @@ def test_one_that_goes_into_the_background_has_failed(backend: Any) -> None:
 @pytest.mark.parametrize("code", [0, 1])
 def test_one_that_is_ready_and_dies_has_failed_at_once(backend: Any, code: int) -> None:
     """A job that uses it need not notice; a critical one stops the run."""
-    service = shell(f"echo ready; sleep 0.2; echo 'I die'; exit {code}", ready=Line("ready"), critical=True)
+    service = shell(f"echo ready; sleep 0.2; echo 'I die'; exit {code}", ready=OutputLine("ready"), critical=True)
     client = CommandJob(["sleep", "50"], required=service)
     began = time.monotonic()
     assert not Scheduler(service, client).run(backend=backend)
@@ -211,7 +213,9 @@ def test_the_output_of_a_file_is_quoted_too(backend: Any, tmp_path: Path) -> Non
     """Only what this attempt has written."""
     log = tmp_path / "log"
     log.write_text("old\n")
-    text = str(failed(shell("echo broken; exit 1", ready=Line("x"), stdout=log, stderr=subprocess.STDOUT), backend))
+    text = str(
+        failed(shell("echo broken; exit 1", ready=OutputLine("x"), stdout=log, stderr=subprocess.STDOUT), backend)
+    )
     assert "broken" in text
     assert "old" not in text
 
@@ -223,7 +227,7 @@ def test_it_ends_after_the_jobs_that_use_it(backend: Any, tmp_path: Path) -> Non
     """It gets SIGTERM, and may end in its own way."""
     log = tmp_path / "log"
     line = f"trap 'echo ends >> {log}; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
-    service = shell(line, ready=Line("ready"))
+    service = shell(line, ready=OutputLine("ready"))
     client = CommandJob(f"sleep 0.2; echo used >> {log}", shell=True, required=service)
     assert Scheduler(service, client).run(backend=backend)
     assert log.read_text() == "used\nends\n"
@@ -232,8 +236,8 @@ def test_it_ends_after_the_jobs_that_use_it(backend: Any, tmp_path: Path) -> Non
 
 def test_views_show_it_as_a_command(backend: Any) -> None:
     """Its memory while it runs; its line, its exit code and what it used in a trace; nothing if that is secret."""
-    service = shell("echo ready; exec sleep 60", ready=Line("ready"), label="server")
-    secret = shell("echo ready; exec sleep 61", ready=Line("ready"), redact=True)
+    service = shell("echo ready; exec sleep 60", ready=OutputLine("ready"), label="server")
+    secret = shell("echo ready; exec sleep 61", ready=OutputLine("ready"), redact=True)
     trace = Trace()
 
     async def look(*_: Any) -> None:
@@ -250,7 +254,9 @@ def test_views_show_it_as_a_command(backend: Any) -> None:
 
 def test_one_that_ignores_sigterm_is_killed(backend: Any) -> None:
     """When the grace is over."""
-    service = shell("trap '' TERM; echo ready; while :; do sleep 0.05; done", ready=Line("ready"), terminate_grace=0.2)
+    service = shell(
+        "trap '' TERM; echo ready; while :; do sleep 0.05; done", ready=OutputLine("ready"), terminate_grace=0.2
+    )
     assert Scheduler(service, CommandJob(["true"], required=service)).run(backend=backend)
     assert service.pid is None
     assert service.last_result is not None
@@ -260,7 +266,7 @@ def test_one_that_ignores_sigterm_is_killed(backend: Any) -> None:
 def test_it_is_tried_again_until_it_is_ready(backend: Any, tmp_path: Path) -> None:
     """`retry` counts for early ends before that."""
     line = f"echo x >> {tmp_path}/tries; test $(wc -l < {tmp_path}/tries) -ge 2 || exit 1; echo ready; exec sleep 60"
-    service = shell(line, ready=Line("ready"), retry=2)
+    service = shell(line, ready=OutputLine("ready"), retry=2)
     assert Scheduler(service, CommandJob(["true"], required=service)).run(backend=backend)
     assert service.attempts == 2
 
@@ -274,14 +280,17 @@ def test_a_callback_that_raises_is_its_error(backend: Any) -> None:
     def take(service: CommandService, line: str) -> None:
         raise KeyError(line)
 
-    assert repr(failed(shell("echo x; exec sleep 60", ready=Line("ready"), on_line=take), backend)) == "KeyError('x')"
+    assert (
+        repr(failed(shell("echo x; exec sleep 60", ready=OutputLine("ready"), on_line=take), backend))
+        == "KeyError('x')"
+    )
 
 
 def test_its_lines_are_handed_over_or_passed_on(backend: Any, capfd: pytest.CaptureFixture[str]) -> None:
     """With `on_line` to that function alone; otherwise to the standard error."""
     lines: list[str] = []
-    service = shell("echo ready; exec sleep 60", ready=Line("ready"), on_line=lambda _, line: lines.append(line))
-    loud = shell("echo ready; exec sleep 60", ready=Line("ready"))
+    service = shell("echo ready; exec sleep 60", ready=OutputLine("ready"), on_line=lambda _, line: lines.append(line))
+    loud = shell("echo ready; exec sleep 60", ready=OutputLine("ready"))
     Scheduler(service, loud, CommandJob(["true"], required=[service, loud])).run(backend=backend)
     assert lines == ["ready"]
     assert capfd.readouterr() == ("", "ready\n")
@@ -291,12 +300,15 @@ def test_its_lines_are_handed_over_or_passed_on(backend: Any, capfd: pytest.Capt
     ("make", "says"),
     [
         (lambda: shell("x", ready="ready"), "give Port"),
-        (lambda: shell("x", ready=Line("x"), stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT), "nobody sees it"),
-        (lambda: shell("x", ready=Port(1), stdout="x", on_line=print), "goes elsewhere"),
-        (lambda: CommandService([], ready=Port(1)), "command"),
-        (lambda: Port(0), "from 1 to 65535"),
-        (lambda: Port("80"), "the number of a TCP port"),  # type: ignore[arg-type]
-        (lambda: Line(""), "a part of the line"),
+        (
+            lambda: shell("x", ready=OutputLine("x"), stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT),
+            "nobody sees it",
+        ),
+        (lambda: shell("x", ready=PortOpen(1), stdout="x", on_line=print), "goes elsewhere"),
+        (lambda: CommandService([], ready=PortOpen(1)), "command"),
+        (lambda: PortOpen(0), "from 1 to 65535"),
+        (lambda: PortOpen("80"), "the number of a TCP port"),  # type: ignore[arg-type]
+        (lambda: OutputLine(""), "a part of the line"),
     ],
 )
 def test_what_makes_no_sense_is_refused_when_it_is_made(make: Any, says: str) -> None:
@@ -307,5 +319,5 @@ def test_what_makes_no_sense_is_refused_when_it_is_made(make: Any, says: str) ->
 
 def test_what_is_secret_is_not_shown(backend: Any) -> None:
     """With `redact=True`, neither in the label nor in the error."""
-    error = failed(shell("echo hunter2; exit 1", ready=Line("x"), redact=True), backend)
+    error = failed(shell("echo hunter2; exit 1", ready=OutputLine("x"), redact=True), backend)
     assert "hunter2" not in all_of(error)

@@ -130,9 +130,9 @@ def test_what_only_this_machine_can_keep_is_refused_elsewhere(option: Any, shown
     advice = re.escape(f"'limited' has {shown}") + r".*processes= is <.*Counting.*Scheduler\(processes='local'\)"
     with pytest.raises(ValueError, match=advice):
         scheduler.run()
-    assert (before.state, scheduler.rain_check()) == (JobState.IDLE, False)
+    assert (before.state, scheduler.is_runnable()) == (JobState.IDLE, False)
     scheduler.processes = None
-    assert scheduler.rain_check()
+    assert scheduler.is_runnable()
 
     async def main() -> None:
         async with Scheduler(processes=counting) as running:

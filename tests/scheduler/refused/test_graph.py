@@ -139,7 +139,7 @@ def test_restart_of_a_one_shot_coroutine_is_refused(virtual: Virtual) -> None:
     scheduler = Scheduler(job)
     with pytest.raises(ValueError, match=r"'once'.*Job\(function"):
         virtual(scheduler.co_run)
-    assert scheduler.rain_check() is False
+    assert scheduler.is_runnable() is False
     assert job.is_idle()
     scheduler.close()
 

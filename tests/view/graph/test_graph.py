@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trioflow import AbstractJob, Job, JobState, Scheduler, Service, ThreadJob
-from trioflow.abc import Look
+from trioflow.abc import BoxStyle
 from trioflow.view._states import LOOKS
 
 from ...bodies import Counting, fail_now, idle, serve, take
@@ -97,9 +97,9 @@ def test_kinds_have_shapes() -> None:
 
 
 def test_a_class_says_how_its_kind_looks() -> None:
-    """`look=` of a class is its shape and name in graph, Mermaid and legend: nothing else lists it."""
+    """`box=` of a class is its shape and name in graph, Mermaid and legend: nothing else lists it."""
 
-    class Errand(AbstractJob[Any], look=Look("errand", "star", (">", "]"))):
+    class Errand(AbstractJob[Any], box=BoxStyle("errand", "star", (">", "]"))):
         pass
 
     scheduler = Scheduler(idle("plain"), Errand(label="run"), ThreadJob(print, label="thread"))

@@ -4,7 +4,7 @@
 from ..backend import load_backend, loop_running
 from ..base._reprs import is_among, shown
 from ..job._function import FunctionJob, call_of, name_of
-from ..job._job import Look
+from ..job._job import BoxStyle
 from ..job._job_options import JobOptions, callback, declare_run_resource, duration, file_path, flag, whole
 from ..job._kind import JobKind, arguments_of, given_of
 from ..job._labels import label_inside, printable, without_middle

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..base._amounts import Given
     from ..base._states import JobState
     from ..scheduler._base_scheduler import BaseScheduler
-    from ._job import AbstractJob, AnyJob, Look
+    from ._job import AbstractJob, AnyJob, BoxStyle
     from ._job_options import SlowPathOptions
     from ._outcome import Throttling
 
@@ -40,7 +40,7 @@ def given_label(job: AnyJob) -> str | None:
     return job._label
 
 
-def look_of(job: AnyJob) -> Look:
+def look_of(job: AnyJob) -> BoxStyle:
     """Return the style of this kind of job in pictures and legends."""
     return job._look
 

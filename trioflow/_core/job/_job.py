@@ -55,8 +55,8 @@ RAISE: Final = object()
 """A placeholder for a default that was not given."""
 
 
-class Look(NamedTuple):
-    """The style of a kind of job in pictures and legends: `class BoxJob(JobKind, look=Look("sandbox", "box3d"))`.
+class BoxStyle(NamedTuple):
+    """The style of a kind of job in pictures and legends: `class BoxJob(JobKind, box=BoxStyle("sandbox", "box3d"))`.
 
     Subclasses inherit it.
     """
@@ -73,16 +73,16 @@ class Look(NamedTuple):
     """Its position in a legend, from 0; ties are in the order of the names."""
 
 
-def _checked_look(look: Look, who: str) -> Look:
-    is_tuple = isinstance(look.brackets, tuple)  # pyright: ignore[reportUnnecessaryIsInstance]
-    if not is_tuple or [type(bracket) for bracket in look.brackets] != [str, str]:
-        raise TypeError(f"brackets={shown(look.brackets)} of {who}: give two texts, such as brackets=('[', ']')")
-    return Look(
-        _job_options.text(look.name, "name", who),
-        _job_options.text(look.shape, "shape", who),
-        look.brackets,
-        _job_options.flag(look.rounded, "rounded", who),
-        _job_options.number(look.place, "place", who),
+def _checked_look(box: BoxStyle, who: str) -> BoxStyle:
+    is_tuple = isinstance(box.brackets, tuple)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not is_tuple or [type(bracket) for bracket in box.brackets] != [str, str]:
+        raise TypeError(f"brackets={shown(box.brackets)} of {who}: give two texts, such as brackets=('[', ']')")
+    return BoxStyle(
+        _job_options.text(box.name, "name", who),
+        _job_options.text(box.shape, "shape", who),
+        box.brackets,
+        _job_options.flag(box.rounded, "rounded", who),
+        _job_options.number(box.place, "place", who),
     )
 
 
@@ -234,7 +234,7 @@ class AbstractJob(Generic[T]):
     # Whether the job itself is passed when it is an argument of another one; then it is not an input.
     _is_passed_as_it_is: ClassVar[bool] = False
     # ---- the arguments of the class, described in `__init_subclass__`
-    _look: ClassVar[Look] = Look("async function", "box", ("(", ")"), rounded=True, place=0)
+    _look: ClassVar[BoxStyle] = BoxStyle("async function", "box", ("(", ")"), rounded=True, place=0)
     _keeps_time: ClassVar[bool] = False
     _cannot_be_interrupted: ClassVar[str | None] = None
     # Whether it runs commands, and so has a `last_result` and a `_command_line()`, which traces show.
@@ -347,7 +347,7 @@ class AbstractJob(Generic[T]):
     def __init_subclass__(
         cls,
         *,
-        look: Look | None = None,
+        box: BoxStyle | None = None,
         keeps_time: bool | None = None,
         cannot_be_interrupted: str | None = None,
         **kwargs: Any,
@@ -355,14 +355,14 @@ class AbstractJob(Generic[T]):
         """Record the arguments of the class; the others are inherited.
 
         Args:
-            look: the style of its jobs in pictures and legends.
+            box: the style of its jobs in pictures and legends.
             keeps_time: whether `co_run` itself ends the work after the job's timeout, and raises its `JobTimeout`. Then
                 a late end is not logged, unless the work cannot be interrupted.
             cannot_be_interrupted: the reason why the work goes on after a cancellation, and the remedy: for the log.
             kwargs: those of other base classes.
 
         Raises:
-            TypeError: a `look` that is not a `Look`, or has a field of a wrong type.
+            TypeError: a `box` that is not a `BoxStyle`, or has a field of a wrong type.
             AttributeError: the class has an attribute that hides an option or a property of all jobs, or a method by a
                 value that cannot be called.
 
@@ -370,11 +370,11 @@ class AbstractJob(Generic[T]):
         super().__init_subclass__(**kwargs)
         if not cls.__module__.startswith("trioflow."):
             _refuse_hidden(cls)
-        if look is not None:
-            if not isinstance(look, Look):  # pyright: ignore[reportUnnecessaryIsInstance]
-                advice = f"give a trioflow.abc.Look, Look({cls.__name__.lower()!r}, 'box')"
-                raise TypeError(f"look={shown(look)} of class {cls.__name__}: {advice}")
-            cls._look = _checked_look(look, f"the Look of class {cls.__name__}")
+        if box is not None:
+            if not isinstance(box, BoxStyle):  # pyright: ignore[reportUnnecessaryIsInstance]
+                advice = f"give a trioflow.abc.BoxStyle, BoxStyle({cls.__name__.lower()!r}, 'box')"
+                raise TypeError(f"box={shown(box)} of class {cls.__name__}: {advice}")
+            cls._look = _checked_look(box, f"the BoxStyle of class {cls.__name__}")
         if keeps_time is not None:
             cls._keeps_time = keeps_time
         if cannot_be_interrupted is not None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Unpack, cast
 
 from ._arguments import Search, as_given
-from ._job import AbstractJob, Look, T
+from ._job import AbstractJob, BoxStyle, T
 from ._job_options import JobOptions, callback
 from ._labels import DEPTH
 from ._outcome import Failure, RunExtras
@@ -23,7 +23,7 @@ class JobKind(AbstractJob[T]):
 
     A kind defines `co_run`, which uses its run through `run_of(self)`, and gets its arguments by `arguments_of(self)`.
     All other definitions are optional: the methods below, and the class arguments of `AbstractJob`: the style of its
-    boxes (`look=`), its own timekeeping (`keeps_time=True`), and why its work `cannot_be_interrupted`.
+    boxes (`box=`), its own timekeeping (`keeps_time=True`), and why its work `cannot_be_interrupted`.
 
     Args:
         arguments: the arguments of the work; jobs in it, at any depth of plain lists, tuples and dicts, are inputs, as
@@ -37,7 +37,7 @@ class JobKind(AbstractJob[T]):
         TypeError, ValueError: an option is invalid.
 
     Example:
-        >>> class Countdown(JobKind, look=Look("countdown", "egg"), keeps_time=True):
+        >>> class Countdown(JobKind, box=BoxStyle("countdown", "egg"), keeps_time=True):
         ...     def __init__(self, number, /, **options):
         ...         super().__init__(number, **options)
         ...     async def co_run(self):
@@ -76,11 +76,11 @@ class JobKind(AbstractJob[T]):
             self._callbacks = on_done, on_settled
         super().__init__(**options, _inputs=tuple(search.inputs))
 
-    def __init_subclass__(cls, *, look: Look | None = None, **kwargs: Any) -> None:
-        """Record the arguments of the class; a kind without `look=` is drawn as a box with its name."""
-        if look is None and JobKind in cls.__bases__:
-            look = Look(cls.__name__)
-        super().__init_subclass__(look=look, **kwargs)
+    def __init_subclass__(cls, *, box: BoxStyle | None = None, **kwargs: Any) -> None:
+        """Record the arguments of the class; a kind without `box=` is drawn as a box with its name."""
+        if box is None and JobKind in cls.__bases__:
+            box = BoxStyle(cls.__name__)
+        super().__init_subclass__(box=box, **kwargs)
         cls._runs_commands = cast(Any, cls).command_line is not cast(Any, JobKind).command_line
         cls._says_status = cast(Any, cls).status_text is not cast(Any, JobKind).status_text
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, Unpack, overl
 
 from ..base._signatures import signature_of
 from ._function import FunctionJob, call_of, check_function, name_of
-from ._job import Look
+from ._job import BoxStyle
 from ._job_options import JobOptions
 from ._outcome import is_awaitable, not_awaitable
 
@@ -94,7 +94,7 @@ class TaskStatus(Generic[T]):
         self._run.service_ready(self._job, value)
 
 
-class Service(FunctionJob[T], look=Look("service", "hexagon", ("{{", "}}"), place=1)):
+class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"), place=1)):
     """A forever job that other jobs may require, such as a server, a connection or a pool.
 
     Its function is called with the keyword argument `task_status`, as by `nursery.start()` of trio and anyio. Once it

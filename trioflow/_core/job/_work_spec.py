@@ -11,7 +11,7 @@ Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Hidden:
+class HashOnly:
     """A value of which a journal keeps only a hash: an environment, for example, with passwords in it.
 
     Args:
@@ -48,14 +48,14 @@ class Depfile:
 
 @final
 @dataclass(frozen=True, slots=True)
-class Optional:
+class OptionalFile:
     """A file that a command may write, among its `writes`: if it is missing, the command has not failed.
 
     Args:
         path: the file.
 
     Example:
-        >>> job = CommandJob(["make"], writes=["program", Optional("warnings.txt")])
+        >>> job = CommandJob(["make"], writes=["program", OptionalFile("warnings.txt")])
 
     """
 

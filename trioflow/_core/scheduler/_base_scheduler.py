@@ -35,7 +35,7 @@ from ..job._argument_types import (
 )
 from ..job._decorator import JobFunction, Kind, KindFunction
 from ..job._function import WANTED, FunctionJob, Job, check_function, check_kind
-from ..job._job import AbstractJob, Look, is_scheduler, state_of
+from ..job._job import AbstractJob, BoxStyle, is_scheduler, state_of
 from ..job._job_options import JobOptions, UnnamedOptions
 from ..job._option_descriptors import Option
 from ..job._outcome import DROPPED
@@ -93,7 +93,9 @@ class BaseSchedulerOptions(JobOptions, total=False):
     jobserver: Jobserver
 
 
-class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", ("[[", "]]"), place=7), keeps_time=True):
+class BaseScheduler(
+    AbstractJob[bool], box=BoxStyle("nested scheduler", "folder", ("[[", "]]"), place=7), keeps_time=True
+):
     """A set of jobs that can be run; `trioflow.Scheduler` adds its views."""
 
     __slots__ = (
@@ -317,7 +319,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         Example:
             >>> missing = AbstractJob(label="missing")
             >>> s = Scheduler(AbstractJob(label="a", required=missing))
-            >>> s.rain_check(), len(s.sanitize()), s.rain_check()
+            >>> s.is_runnable(), len(s.sanitize()), s.is_runnable()
             (False, 1, True)
 
         """
@@ -407,7 +409,7 @@ class BaseScheduler(AbstractJob[bool], look=Look("nested scheduler", "folder", (
         """
         return self._members.iterate(_job_options.flag(nested, "nested", self._name_for_errors))
 
-    def rain_check(self) -> bool:
+    def is_runnable(self) -> bool:
         """Return whether a run could start: no cycle, no missing requirement, nothing else to reject. O(V + E)."""
         try:
             _checks.check_may_run(self)

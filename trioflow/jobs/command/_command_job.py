@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
 from ... import _posix as posix
-from ..._core.api.journals import Optional
-from ...abc import AbstractJob, JobKind, JobOptions, Look, given_of, run_of, size_text
+from ..._core.api.journals import OptionalFile
+from ...abc import AbstractJob, BoxStyle, JobKind, JobOptions, given_of, run_of, size_text
 from ..posix._process_groups import memory
 from . import _argv, _granted
 from ._exit_codes import Check, allowed
@@ -28,7 +28,7 @@ MIB: Final = 1 << 20
 """Bytes: a figure that is shown anew each second is easier to read without fractions of this."""
 
 
-class CommandJob(JobKind[CommandResult], look=Look("command", "note", ("[/", "/]"), place=5), keeps_time=True):
+class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", "/]"), place=5), keeps_time=True):
     """A program with its arguments, run in a process and a process group of its own.
 
     Whatever ends it (its timeout, a cancellation, a critical failure elsewhere, the end of the run), the whole group
@@ -79,8 +79,8 @@ class CommandJob(JobKind[CommandResult], look=Look("command", "note", ("[/", "/]
             says what it has read. With a journal, the command runs again when one of these has changed. Without
             `reads`, it is restored although what it reads has changed: nobody knows.
         writes: files and directories that it writes. If one is not there after the command has succeeded, that is a
-            `CommandError`, unless it is an `Optional`. With a journal, the command runs again when one is not as it has
-            left it; what a killed or failed one has written of them is renamed to NAME.partial before it runs again.
+            `CommandError`, unless it is an `OptionalFile`. With a journal, the command runs again when one is not as it
+            has left it; what a killed or failed one has written is renamed to NAME.partial before it runs again.
         append: whether the files that `stdout` and `stderr` name are appended to; False empties them when an attempt
             begins. They may name the same file.
         options: those of every job; see `AbstractJob`. For `idle_timeout`, of the command or of a scheduler around it,
@@ -136,7 +136,7 @@ class CommandJob(JobKind[CommandResult], look=Look("command", "note", ("[/", "/]
         pin: Pin | None = None,
         leftovers: Leftovers = "wait",
         reads: Path | Depfile | Iterable[Path | Depfile] = (),
-        writes: Path | Optional | Iterable[Path | Optional] = (),
+        writes: Path | OptionalFile | Iterable[Path | OptionalFile] = (),
         append: bool = True,
         **options: Unpack[JobOptions],
     ) -> None:
@@ -207,18 +207,18 @@ class CommandJob(JobKind[CommandResult], look=Look("command", "note", ("[/", "/]
 
     def for_journal(self) -> Work:
         """Return its line, how it is run, and the files that it reads and writes: by its streams, too."""
-        from ...abc import Hidden, Work  # not at the top: few runs have a journal, and these take as long as the rest
+        from ...abc import HashOnly, Work  # not at the top: few runs have a journal, and these take as long as the rest
 
         options = self._options
         *arguments, job = given_of(self)
-        hidden = None if options.env is None else Hidden(options.env)
+        hidden = None if options.env is None else HashOnly(options.env)
         stdin, streams = options.streams_for_journal()
         return Work(
             what="command",
             arguments=arguments,
             options=[options.shell, options.cwd, hidden, stdin if job is None else job, *streams],
             reads=options.files_read(),
-            writes=[one.path if isinstance(one, Optional) else one for one in options.writes],
+            writes=[one.path if isinstance(one, OptionalFile) else one for one in options.writes],
             appends=options.files_written() if options.append else (),
             begins_anew=() if options.append else options.files_written(),
         )

@@ -26,7 +26,7 @@ from ... import _posix as posix
 from ..._core.api import JobTimeout, Service, current_job
 from ...abc import JobOptions, RunHandle, callback, run_of
 from ._command_job import CommandJob
-from ._readiness import Line, Readiness, readiness, until
+from ._readiness import OutputLine, Readiness, readiness, until
 from ._result import CommandError, CommandResult
 from ._spawn_options import Path, is_path
 
@@ -55,10 +55,10 @@ class CommandService(Service[Any], keeps_time=True):
 
     Args:
         command: the program and its arguments, as for a `CommandJob`; jobs among them are replaced by their results.
-        ready: when it is ready: `Port(5432)`, when it accepts connections; `Line("ready to accept")`, when it has
-            written a line with this text; `Succeeds(["pg_isready"])`, when this command succeeds; a `pathlib.Path`,
-            when this file is there, which was not there before, or this socket accepts connections. The result of the
-            service is the number of the port, the line, the `CommandResult`, or the path.
+        ready: when it is ready: `PortOpen(5432)`, when it accepts connections; `OutputLine("ready to accept")`, when it
+            has written a line with this text; `CommandSucceeds(["pg_isready"])`, when this command succeeds; a
+            `pathlib.Path`, when this file is there, which was not there before, or this socket accepts connections. The
+            result of the service is the number of the port, the line, the `CommandResult`, or the path.
         stdout: where its standard output goes, as for a `CommandJob`. Where neither stream is sent to a file, lines
             that go nowhere else are passed on to this program's standard error, as they come.
         stderr: the same for its standard error.
@@ -77,7 +77,7 @@ class CommandService(Service[Any], keeps_time=True):
     Example:
         >>> import subprocess, sys
         >>> server = CommandService(
-        ...     "echo ready; exec sleep 60", shell=True, ready=Line("ready"), timeout=10, stderr=subprocess.STDOUT
+        ...     "echo ready; exec sleep 60", shell=True, ready=OutputLine("ready"), timeout=10, stderr=subprocess.STDOUT
         ... )
         >>> client = CommandJob(["echo", "it is", server], stdout=subprocess.PIPE)
         >>> Scheduler(server, client).run(), client.result().text
@@ -122,7 +122,7 @@ class CommandService(Service[Any], keeps_time=True):
         self._files: Final = [one for one in (stdout, stderr) if is_path(one)]
         if on_line is not None and not all(seen):
             raise ValueError(f"on_line of {who}: its output goes elsewhere; leave out stdout= and stderr=")
-        if isinstance(ready, Line) and not all(seen) and not self._files:
+        if isinstance(ready, OutputLine) and not all(seen) and not self._files:
             raise ValueError(f"ready={ready!r} of {who}: its output goes where nobody sees it; give a path, or nothing")
         self._echoes: Final = on_line is None and not tag and stdout is None
         self._tail: Final[collections.deque[str]] = collections.deque(maxlen=LINES)
@@ -238,7 +238,7 @@ class CommandService(Service[Any], keeps_time=True):
             with run.time_limit(self, "sign of being ready", cancels=True):
                 found, failure = None, None
                 async with anyio.create_task_group() as group:
-                    if self._files and isinstance(self._readiness, Line):
+                    if self._files and isinstance(self._readiness, OutputLine):
                         group.start_soon(self._read_files, run, sizes)
                     try:
                         found = await self._readiness.wait(run)

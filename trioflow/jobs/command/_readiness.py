@@ -66,7 +66,7 @@ async def until(run: RunHandle, find: Callable[[], Awaitable[Any]]) -> Any:
 
 
 @final
-class Port(Readiness):
+class PortOpen(Readiness):
     """A `CommandService` is ready when it accepts connections on a TCP port; its result is the number of the port.
 
     The port must be free before: if somebody else listens there, the service fails at once.
@@ -80,26 +80,26 @@ class Port(Readiness):
 
     Example:
         >>> import sys
-        >>> server = CommandService([sys.executable, "-m", "http.server", "8749"], ready=Port(8749))
+        >>> server = CommandService([sys.executable, "-m", "http.server", "8749"], ready=PortOpen(8749))
         >>> server.ready
-        Port(8749, 'localhost')
+        PortOpen(8749, 'localhost')
 
     """
 
     def __init__(self, number: int, host: str = "localhost") -> None:
         given: Any = number
         if isinstance(given, bool) or not isinstance(given, int):
-            raise TypeError(f"Port({shown(number)}): give the number of a TCP port, such as 5432")
+            raise TypeError(f"PortOpen({shown(number)}): give the number of a TCP port, such as 5432")
         if not 1 <= number <= 65535:
-            raise ValueError(f"Port({shown(number)}): a TCP port is a number from 1 to 65535")
+            raise ValueError(f"PortOpen({shown(number)}): a TCP port is a number from 1 to 65535")
         if not isinstance(host, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"Port({number}, host={shown(host)}): give the name or the address of a host")
+            raise TypeError(f"PortOpen({number}, host={shown(host)}): give the name or the address of a host")
         self.number: Final = number
         self.host: Final = host
 
     def __repr__(self) -> str:
         """Show it as it was given."""
-        return f"Port({self.number}, {self.host!r})"
+        return f"PortOpen({self.number}, {self.host!r})"
 
     def __str__(self) -> str:
         """Say what is waited for."""
@@ -126,7 +126,7 @@ class Port(Readiness):
 
 
 @final
-class Line(Readiness):
+class OutputLine(Readiness):
     r"""A `CommandService` is ready when it has written a line with a certain text; its result is this line.
 
     It may write it to its standard output or its standard error, in any number of pieces.
@@ -139,7 +139,7 @@ class Line(Readiness):
 
     Example:
         >>> import subprocess
-        >>> service = CommandService("echo port 4711; exec sleep 60", shell=True, ready=Line("port "))
+        >>> service = CommandService("echo port 4711; exec sleep 60", shell=True, ready=OutputLine("port "))
         >>> job = CommandJob(["echo", service], stdout=subprocess.PIPE)
         >>> Scheduler(service, job).run(), job.result().text
         (True, 'port 4711\n')
@@ -149,14 +149,16 @@ class Line(Readiness):
     def __init__(self, text: str | re.Pattern[str]) -> None:
         given: Any = text
         if not isinstance(given, (str, re.Pattern)) or not given:
-            raise TypeError(f"Line({shown(text)}): give a part of the line, or a compiled regular expression of text")
+            raise TypeError(
+                f"OutputLine({shown(text)}): give a part of the line, or a compiled regular expression of text"
+            )
         self.text: Final = text
         self._lines: list[str] = []
         self._came: anyio.Event | None = None
 
     def __repr__(self) -> str:
         """Show it as it was given."""
-        return f"Line({self.text!r})"
+        return f"OutputLine({self.text!r})"
 
     def __str__(self) -> str:
         """Say what is waited for."""
@@ -185,7 +187,7 @@ class Line(Readiness):
 
 
 @final
-class Succeeds(Readiness):
+class CommandSucceeds(Readiness):
     """A `CommandService` is ready when another command succeeds, such as `pg_isready`; its result is that command's.
 
     The command is called again after a pause of 0.01 to 0.1 s. What it writes is shown only if the service never gets
@@ -199,8 +201,8 @@ class Succeeds(Readiness):
         TypeError, ValueError: what a `CommandJob` refuses.
 
     Example:
-        >>> Succeeds(["pg_isready", "-q"])
-        Succeeds(['pg_isready', '-q'])
+        >>> CommandSucceeds(["pg_isready", "-q"])
+        CommandSucceeds(['pg_isready', '-q'])
 
     """
 
@@ -212,7 +214,7 @@ class Succeeds(Readiness):
 
     def __repr__(self) -> str:
         """Show it as it was given."""
-        return f"Succeeds({self.command!r})"
+        return f"CommandSucceeds({self.command!r})"
 
     def __str__(self) -> str:
         """Say what is waited for."""
@@ -290,5 +292,5 @@ def readiness(given: Any, who: str) -> Readiness:
         return given
     if isinstance(given, Path):
         return Exists(given)
-    advice = "give Port(5432), Line('ready to accept'), Succeeds(['pg_isready']), or a pathlib.Path"
+    advice = "give PortOpen(5432), OutputLine('ready to accept'), CommandSucceeds(['pg_isready']), or a pathlib.Path"
     raise TypeError(f"ready={shown(given)} of {who}: {advice}")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
-from ..._core.api.journals import Depfile, Optional
+from ..._core.api.journals import Depfile, OptionalFile
 from ...abc import callback, duration, file_path, flag, is_among, shown
 from ..posix._processes import check_limits
 from . import _exit_codes
@@ -49,7 +49,7 @@ class CommandOptions:
     pin: Pin | None = None
     leftovers: Leftovers = "wait"
     reads: tuple[Path | Depfile, ...] = ()
-    writes: tuple[Path | Optional, ...] = ()
+    writes: tuple[Path | OptionalFile, ...] = ()
     append: bool = True
 
     def failure(self, returncode: int) -> str | None:
@@ -91,7 +91,7 @@ class CommandOptions:
             raise TypeError(f"stdin={shown(self.stdin)} of {who}: give bytes, a path, an open file, or a job")
         if isinstance(self.stdin, int) and self.stdin in (subprocess.PIPE, subprocess.STDOUT):
             raise ValueError(f"stdin of {who}: give what it is to read: bytes, a path, an open file, or a job")
-        for name, kind in (("reads", Depfile), ("writes", Optional)):
+        for name, kind in (("reads", Depfile), ("writes", OptionalFile)):
             for one in getattr(self, name):
                 if not is_path(one.path if isinstance(one, kind) else one):
                     raise TypeError(f"{name}={shown(one)} of {who}: give a list of paths")
@@ -112,7 +112,7 @@ class CommandOptions:
     def missing(self) -> str | None:
         """Return in words which file the command should have written, and has not; None if all are there."""
         for one in (*self.writes, *(one.path for one in self.reads if isinstance(one, Depfile))):
-            if not isinstance(one, Optional) and not os.path.exists(one):
+            if not isinstance(one, OptionalFile) and not os.path.exists(one):
                 return f"it has not written {os.fsdecode(one)!r}"
         return None
 
@@ -208,7 +208,7 @@ def paths(given: Any, name: str, who: str) -> tuple[Any, ...]:
         TypeError: it is neither a path nor a list.
 
     """
-    if is_path(given) or isinstance(given, (Depfile, Optional)):
+    if is_path(given) or isinstance(given, (Depfile, OptionalFile)):
         return (given,)
     if isinstance(given, bytes) or not isinstance(given, Iterable):
         raise TypeError(f"{name}={shown(given)} of {who}: give a list of paths")

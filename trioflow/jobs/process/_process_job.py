@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Final, TypeVar, Unpack, cast, overload
 
 from ... import _posix as posix
-from ...abc import FunctionJob, JobOptions, Look, call_of, carried, name_of, need_of_run, run_of
+from ...abc import BoxStyle, FunctionJob, JobOptions, call_of, carried, name_of, need_of_run, run_of
 from .. import T
 from .._executor import call_in
 from .._pickling import MainRejectingPickler, sendable, unpicklable
@@ -49,7 +49,7 @@ class ProcessOptions(JobOptions, total=False):
 
 class ProcessJob(
     FunctionJob[T],
-    look=Look("process", "component", place=4),
+    box=BoxStyle("process", "component", place=4),
     calls_in="a process of its own",
     keeps_time=True,
     cannot_be_interrupted="what processes= has taken cannot be interrupted; a worker process of this machine is killed",

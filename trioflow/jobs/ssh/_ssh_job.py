@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
 from ... import _posix as posix
-from ...abc import AbstractJob, Hidden, JobKind, JobOptions, Look, Work, arguments_of, given_of, run_of
+from ...abc import AbstractJob, BoxStyle, HashOnly, JobKind, JobOptions, Work, arguments_of, given_of, run_of
 from .._env_propagation import carried_beside
 from ..command import _argv, _granted
 from ..command._exit_codes import Check, allowed
@@ -47,7 +47,7 @@ LONGEST: Final = 60_000
 """Bytes of a script that go to the node in the command line, of which Linux takes 131,071 (MAX_ARG_STRLEN)."""
 
 
-class SshJob(JobKind[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=6), keeps_time=True):
+class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6), keeps_time=True):
     """A command on another machine, a script, files that go there or come from there, or several of these in a row.
 
     A command is run by `/bin/sh` there, in the home directory, in a session of its own. Whatever ends the job (its
@@ -237,7 +237,7 @@ class SshJob(JobKind[Any], look=Look("ssh", "cylinder", ("[(", ")]"), place=6), 
         return Work(
             what="ssh",
             arguments=[self._node.name, steps, dict(zip(self._values, values, strict=True))],
-            options=[options.cwd, Hidden(self._env) if self._env else None, stdin if job is None else job, *streams],
+            options=[options.cwd, HashOnly(self._env) if self._env else None, stdin if job is None else job, *streams],
             reads=[*options.files_read(), *sent],
             appends=options.files_written() if options.append else (),
             begins_anew=() if options.append else options.files_written(),
