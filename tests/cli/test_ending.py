@@ -132,6 +132,18 @@ def test_each_file_that_was_written_is_named(tmp_path: Path, monkeypatch: pytest
     assert lines[-4:] == ["trace    sub/a b.json", "events   e", "junit    j.xml", "summary  s.md"]
 
 
+def test_in_a_directory_that_was_removed_files_have_their_whole_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They were shown as if the command had been started in the root of the file system."""
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    file = tmp_path / "j.xml"
+    assert run(written(tmp_path, "x = Scheduler(Job(work))"), "--junit", file).stdout.endswith(f"\njunit  {file}\n")
+
+
 def test_it_says_how_to_run_again_and_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The words are those of the user, quoted; the number is that of the jobs that the next run restores."""
     monkeypatch.chdir(tmp_path)

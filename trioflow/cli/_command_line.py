@@ -9,7 +9,7 @@ import click
 
 
 class CommandLine(NamedTuple):
-    """The words behind `trioflow`, and the directory in which they were given."""
+    """The words behind `trioflow`, and the directory in which they were given; "" if that was removed."""
 
     words: tuple[str, ...]
     directory: str
@@ -20,7 +20,7 @@ class CommandLine(NamedTuple):
         try:
             return cls(tuple(words), os.getcwd())
         except OSError:  # it was removed
-            return cls(tuple(words), os.sep)
+            return cls(tuple(words), "")
 
     @classmethod
     def current(cls) -> CommandLine:

@@ -56,7 +56,7 @@ class EndOfRun:
         self._symbols: Final = _symbols.Symbols.of(sys.stdout)
 
     def details(self, failures: bool) -> str:
-        """Return the failures, unless they are told already, and what else is not as it should be."""
+        """Return the failures, if they are wanted, and what else is not as it should be."""
         return "" if self._is_fine else _debrief.details(self._scheduler, _symbols.Symbols.of(sys.stderr), failures)
 
     def verdict(self) -> Iterator[str]:
