@@ -17,6 +17,7 @@ import pytest
 from benchmarks import __main__ as suite
 from benchmarks import asynciojobs_names, figures, graphs, measuring, plans, rivals, verification
 from benchmarks import report as reporting
+from benchmarks.beside import __main__ as beside
 from benchmarks.bodies import Body
 from benchmarks.cases import groups, nodes
 from benchmarks.elapsed import ways, workflows
@@ -273,3 +274,19 @@ def test_drawn_workflows_are_always_the_same() -> None:
     for one in first:
         assert all(max(required, default=-1) < number for number, required in enumerate(one.graph.requirements))
         assert min(one.seconds) > 0
+
+
+@pytest.mark.slow
+def test_the_scenario_beside_the_others_is_killed_and_resumed(tmp_path: Path) -> None:
+    """By hand, all jobs that can be done are done, and none is missing at the end; what was done is done again."""
+    (way,) = [way for way in beside.WAYS if not way.packages]
+    found = beside.measure(way, tmp_path)
+    assert (found["done"], found["missing"], found["left"]) == (beside.DONE, 0, 0)
+    assert found["twice"] >= 100
+
+
+def test_a_table_beside_the_others_has_a_column_for_each_way() -> None:
+    """What could not be measured is a dash."""
+    rows = beside.table({"one": {"lines": 7}, "two": {}}).splitlines()
+    assert rows[0].split("|")[2:4] == [" one ", " two "]
+    assert rows[2] == "| lines of code | 7 | – |"

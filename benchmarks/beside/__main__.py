@@ -216,7 +216,7 @@ def import_time(way: Way, python: Path) -> float:
     """Return the seconds to import the library, the best of five, without the start of Python."""
 
     def best_of(code: str) -> float:
-        times = []
+        times: list[float] = []
         for _ in range(5):
             start = time.perf_counter()
             subprocess.run([python, "-c", code], check=True)
