@@ -1,4 +1,4 @@
-"""A pytest plugin that lets the package see another system than Linux: `python -m tests.elsewhere win32 PATHS`.
+"""A pytest plugin that lets the package see another system than Linux: `python -m tests.elsewhere win32`.
 
 No Windows and no macOS is at hand. So what these lack is hidden, from the modules of trioflow alone: from the standard
 library and others it would take what they themselves need here. Each module of trioflow is executed with stand-ins for
@@ -62,6 +62,36 @@ HIDDEN: Final = {
     },
 }
 NO_FILES: Final = {"win32": ("/proc", "/dev/tty", "/bin/sh"), "darwin": ("/proc",)}
+
+PATHS: Final = {
+    "win32": [
+        "tests/run",
+        "tests/testing",
+        "tests/journal",
+        "tests/simulation",
+        "tests/view/events",
+        "tests/view/monitor",
+    ],
+    "darwin": ["tests/jobs/command", "tests/jobs/posix", "tests/jobs/process"],
+}
+"""What is run if no paths are given."""
+LEFT_OUT: Final = {
+    "win32": """
+        journal/test_accidents.py journal/test_killed.py journal/test_stress.py view/events/test_outlet.py
+        test_a_second_process_is_refused_and_told_of_the_first
+        test_an_error_says_what_to_do_about_it
+        test_a_large_result_is_synced_with_its_directory
+        test_whether_the_holder_lives_is_known_of_processes_of_this_machine_alone
+        test_who_is_refused_waits_for_nobody_and_leaves_nothing
+        test_a_wait_for_a_run_that_nothing_is_known_of_is_in_the_log
+        test_a_lock_that_goes_a_moment_after_the_other_is_waited_for
+        test_a_lock_file_that_its_holder_removes_meanwhile_is_made_anew
+        test_a_child_that_was_forked_and_a_new_holder_keep_the_lock_file
+        test_who_cannot_open_the_journal_lets_go_of_its_lock
+    """,
+    "darwin": "",
+}
+"""Files and names of tests about what POSIX has: locks of its kind, a FIFO, a fork."""
 
 refused: Final[collections.Counter[str]] = collections.Counter()
 
@@ -187,6 +217,14 @@ if os.environ.get(VARIABLE):
     hide(os.environ[VARIABLE])
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is about POSIX."""
+    names = LEFT_OUT[os.environ[VARIABLE]].split()
+    out = [item for item in items if any(name in item.nodeid for name in names)]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if item not in set(out)]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """Let a test be skipped whose fault is that something is refused."""
@@ -230,6 +268,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 def main() -> int:
     """Run pytest as on another system."""
     platform, *words = sys.argv[1:]
+    if not any(word.startswith("tests") for word in words):
+        words += ["-q", "--backends", "one", "-m", "not slow and not soak" if platform == "win32" else "not soak"]
+        words += [f"tests/{path}" for path in PATHS[platform]]
     environment = {**os.environ, VARIABLE: platform}
     command = [sys.executable, "-m", "pytest", "-p", "tests.elsewhere", *words]
     return subprocess.run(command, env=environment, cwd=Path(__file__).parent.parent, check=False).returncode

@@ -1,0 +1,77 @@
+"""On a system that is not POSIX: what is rejected there, by which words, and the lock of a journal."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .elsewhere import VARIABLE
+
+TRIED = """
+import tests.elsewhere
+import tempfile, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from trioflow import *
+
+def text(call):
+    try:
+        call()
+    except NotImplementedError as error:
+        return str(error)
+    return "nothing was rejected"
+
+print(text(lambda: CommandJob(["true"])))
+print(text(lambda: CommandService(["true"], ready=Port(80))))
+print(text(lambda: SshJob("node", "true")))
+print(text(lambda: Scheduler(jobs_window=2, jobserver=True)))
+print(text(Scheduler(ProcessJob(len, "ab", label="count")).run))
+inside = ProcessJob(len, "ab")
+print(Scheduler(inside, processes=ThreadPoolExecutor()).run(), inside.result())
+
+from trioflow.journal import _lock
+path = Path(tempfile.mkdtemp()) / "run.db"
+lock = _lock.Lock(path, "journal")
+print(_lock.holder(path) == lock.name, lock.name.startswith("process"))
+other = open(path.with_name("run.db-lock"), "r+b")
+try:
+    _lock.lock(other.fileno(), _lock.FIRST, 1)
+except OSError:
+    print("locked")
+other.close()
+lock.release()
+print(_lock.holder(path), path.with_name("run.db-lock").exists())
+
+from trioflow.cli._commands import command
+command.main(["batch", "echo", ":::", "1"])
+"""
+INSTEAD = "use ThreadJob(subprocess.run, [...], check=True)"
+
+
+@pytest.mark.slow
+def test_what_needs_posix_is_rejected_and_the_error_says_what_to_use() -> None:
+    """When it is created, and a ProcessJob without an executor before its run; a journal has a lock all the same."""
+    done = subprocess.run(
+        [sys.executable, "-c", TRIED],
+        env={**os.environ, VARIABLE: "win32"},
+        cwd=Path(__file__).parent.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    needs = "needs a POSIX system, and this is win32:"
+    assert done.stdout.splitlines() == [
+        f"CommandJob 'CommandJob' {needs} {INSTEAD}",
+        f"CommandService 'CommandService' {needs} use a Service around anyio.open_process",
+        f"SshJob 'SshJob' {needs} use ThreadJob(subprocess.run, [\"ssh\", ...], check=True)",
+        f"jobserver= of 'Scheduler' {needs} leave it out",
+        f"'count', a ProcessJob without processes=, {needs} "
+        f"give the scheduler processes=ProcessPoolExecutor(), of concurrent.futures",
+        "True 2",
+        "True True",
+        "locked",
+        "None False",
+    ], done.stderr
+    assert "batch needs a POSIX system: use `trioflow run` with ThreadJobs" in done.stderr
