@@ -78,6 +78,7 @@ PATHS: Final = {
 LEFT_OUT: Final = {
     "win32": """
         journal/test_accidents.py journal/test_killed.py journal/test_stress.py view/events/test_outlet.py
+        test_a_run_whose_process_is_gone_is_abandoned
         test_a_second_process_is_refused_and_told_of_the_first
         test_an_error_says_what_to_do_about_it
         test_a_large_result_is_synced_with_its_directory

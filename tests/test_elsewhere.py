@@ -24,7 +24,7 @@ def text(call):
     return "nothing was rejected"
 
 print(text(lambda: CommandJob(["true"])))
-print(text(lambda: CommandService(["true"], ready=Port(80))))
+print(text(lambda: CommandService(["true"], ready=PortOpen(80))))
 print(text(lambda: SshJob("node", "true")))
 print(text(lambda: Scheduler(jobs_window=2, jobserver=True)))
 print(text(Scheduler(ProcessJob(len, "ab", label="count")).run))
