@@ -35,7 +35,8 @@ Ts = TypeVarTuple("Ts")
 
 # A program that a shell starts in the background ignores Ctrl-C, and SIGHUP under nohup; so would all that tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
+if hasattr(signal, "SIGHUP"):
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A limit on the time of each example, or of drawing it, would fail on a busy machine; each test has a timeout of its
 # own. The suite takes a few examples, which are others each time; `python -m tests --soak` takes many.
