@@ -34,7 +34,7 @@ from selenium import webdriver
 from trioflow import Job, JobState, Pool, Scheduler, Trace, simulate
 from trioflow._core.base._states import TRANSITIONS
 from trioflow.testing import virtual_options
-from trioflow.view._states import LOOKS
+from trioflow.view._state_styles import STATE_STYLES
 from trioflow.view.graph import _dot, _render
 from trioflow.view.text._symbols import UNICODE
 
@@ -125,7 +125,7 @@ REASONS = {
 def draw_states() -> None:
     """Draw the steps between the states of a job, from the table along which they are written."""
     steps = graphviz.Digraph(graph_attr={"nodesep": "0.3", "ranksep": "0.7", "pad": "0.15", "bgcolor": "white"})
-    idle = _dot.colours(LOOKS[JobState.IDLE].light)  # colours that have their like in the dark
+    idle = _dot.colours(STATE_STYLES[JobState.IDLE].light)  # colours that have their like in the dark
     steps.attr(
         "node", shape="box", style="rounded,filled", fontname="Helvetica,Arial,sans-serif", fontsize="11", **idle
     )

@@ -44,7 +44,7 @@ PRELOADED = [
     "anyio._backends._asyncio", "anyio._backends._trio", "trioflow.abc", "trioflow.simulation",
     *(f"trioflow._core.backend.isolation._fast_{name}" for name in ("asyncio", "trio")),
     *(f"trioflow._core.backend.loop._{name}" for name in ("asyncio", "trio")),
-    *(f"trioflow.cli.{name}" for name in ("_check", "_commands", "_journal", "_list", "_run", "batch._run")),
+    *(f"trioflow.cli.{name}" for name in ("_check", "_commands", "_journal", "_list", "_run", "batch._batch_run")),
 ]  # fmt: skip
 FOR_PYTEST = ["pytest", "pytest_trio.plugin", "anyio.pytest_plugin"]
 """Imported when the first `-m pytest` is asked for, which only some processes of tests do."""

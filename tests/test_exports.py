@@ -111,7 +111,7 @@ def test_an_import_stays_light() -> None:
 def test_help_of_the_command_stays_light() -> None:
     """`trioflow --help` needs no view, no drawing and no backend."""
     heavy = {"rich", "graphviz", "asyncio", "trio", "wcwidth", "subprocess", "trioflow.view.monitor._monitor"}
-    heavy |= {"anyio", "trioflow.cli._run", "trioflow.cli.batch._options"}
+    heavy |= {"anyio", "trioflow.cli._run", "trioflow.cli.batch._batch_command"}
     code = (
         "import sys, trioflow.cli\nsys.argv = ['trioflow', '--help']\n"
         f"try: trioflow.cli.main()\nexcept SystemExit: print(sorted({heavy} & sys.modules.keys()))"

@@ -446,9 +446,9 @@ class Scheduler(BaseScheduler):
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Show itself in Jupyter: as its graph, or as the listing where there is only text."""
-        from .view import _jupyter
+        from .view import _mimebundle
 
-        return _jupyter.of_scheduler(self)
+        return _mimebundle.of_scheduler(self)
 
 
 describe(Scheduler, Scheduler.__init__)

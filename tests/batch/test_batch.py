@@ -12,7 +12,7 @@ import pytest
 
 from trioflow import CommandJob
 from trioflow.cli._commands import COMMANDS
-from trioflow.cli.batch._run import NoBar
+from trioflow.cli.batch._batch_run import NoBar
 
 from ..cli.command_line import trioflow
 from .process import batch, meanwhile

@@ -59,7 +59,7 @@ def test_examples_of_the_page(tmp_path: Path, number: int) -> None:
 def test_the_options_of_the_page() -> None:
     """The page and --help tell of the same options."""
 
-    from trioflow.cli.batch._options import command
+    from trioflow.cli.batch._batch_command import command
 
     table = PAGE.partition("## How arguments are read")[2].partition("\nThe output of")[0]
     told = set(re.findall(r"(?<=[`, ])--?[CEFINSa-z0][a-z-]*", table))

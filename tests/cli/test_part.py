@@ -11,7 +11,7 @@ import click
 import pytest
 
 from trioflow import AbstractJob, CycleError, Job, Scheduler, Service
-from trioflow.cli._part import Part, keep
+from trioflow.cli._subgraph_options import Subgraph, keep
 
 from ..bodies import edges, grid, idle, nothing, serve
 from .command_line import labels, run, trioflow, written
@@ -19,7 +19,7 @@ from .command_line import labels, run, trioflow, written
 
 def part(scheduler: Scheduler, only: str = "", starts: str = "", ends: str = "") -> str:
     """The paths of what stays, in the order added."""
-    keep(scheduler, Part(tuple(only.split()), tuple(starts.split()), tuple(ends.split())))
+    keep(scheduler, Subgraph(tuple(only.split()), tuple(starts.split()), tuple(ends.split())))
     return paths(scheduler.iterate_jobs())
 
 
@@ -141,9 +141,9 @@ def test_order_of_nested_schedulers() -> None:
 def test_a_path_of_a_default_label() -> None:
     """Only * and ? are wildcards: brackets in a label are what they are."""
     scheduler = Scheduler(Job(nothing), Job(nothing), idle("J"))
-    keep(scheduler, Part(only=("noth*",)))
+    keep(scheduler, Subgraph(only=("noth*",)))
     assert len(scheduler) == 2
-    keep(scheduler, Part(only=("nothing()",)))
+    keep(scheduler, Subgraph(only=("nothing()",)))
     assert len(scheduler) == 1
 
 
@@ -155,7 +155,7 @@ def test_a_path_with_a_wildcard_in_it() -> None:
 def test_control_characters_are_given_as_they_are_shown() -> None:
     """A label with control characters is matched in the form in which `list --paths` prints it."""
     scheduler = Scheduler(idle("a\x1b"), idle("b"))
-    keep(scheduler, Part(only=(r"a\x1b",)))
+    keep(scheduler, Subgraph(only=(r"a\x1b",)))
     assert len(scheduler) == 1
 
 
@@ -165,7 +165,7 @@ def test_twenty_thousand_jobs() -> None:
     for before, after in itertools.pairwise(jobs):
         after.requires(before)
     scheduler = Scheduler(jobs)
-    keep(scheduler, Part(only=("a*",)))
+    keep(scheduler, Subgraph(only=("a*",)))
     assert [len(job.required) for job in scheduler] == [0] + [1] * 9_999
 
 

@@ -13,7 +13,7 @@ import pytest
 from click.testing import Result
 
 from trioflow import SshNode
-from trioflow.cli._on_nodes import _names
+from trioflow.cli._node_runner import _names
 from trioflow.jobs.ssh import _connections
 
 from ..jobs.posix.process_trees import Watched, until_there

@@ -20,7 +20,7 @@ from trioflow.abc import AbstractJob, Instrument
 from trioflow.testing import run_virtual
 from trioflow.view.monitor._live import LiveSource
 from trioflow.view.monitor._model import Model
-from trioflow.view.monitor._run_lines import RunLines
+from trioflow.view.monitor._run_header import RunLines
 from trioflow.view.text._symbols import Symbols
 
 from ..bodies import fail

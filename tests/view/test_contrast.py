@@ -8,7 +8,7 @@ from importlib import resources
 import pytest
 
 from trioflow import JobState
-from trioflow.view import _states
+from trioflow.view import _state_styles
 
 from .contrast import contrast
 
@@ -29,8 +29,8 @@ def variables(text: str) -> dict[str, str]:
 @pytest.mark.parametrize("state", JobState)
 def test_text_in_a_box_of_a_graph_can_be_read(scheme: str, state: JobState) -> None:
     """In a box, and in the title of a frame; and the border of a box can be seen on its frame."""
-    fill, line, text, frame = getattr(_states.LOOKS[state], scheme)
-    plain = _states.INK if scheme == "light" else _states.INK_IN_THE_DARK
+    fill, line, text, frame = getattr(_state_styles.STATE_STYLES[state], scheme)
+    plain = _state_styles.INK if scheme == "light" else _state_styles.INK_IN_THE_DARK
     assert contrast(text, fill) >= 4.5
     assert contrast(plain, frame) >= 4.5
     assert contrast(line, PAPER[scheme]) >= 2.4

@@ -1,4 +1,4 @@
-"""Every view knows every state: one that is added to `JobState` and missing from `view/_states` fails here at once."""
+"""Every view knows every state: one that `JobState` has and `view/_state_styles` lacks fails here."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from trioflow._core.api.views import Failure
 from trioflow._core.base._states import HOW_RUNS_END, TRANSITIONS
 from trioflow._core.scheduler import _explain
 from trioflow.abc import WaitCause
-from trioflow.view import _states
-from trioflow.view.monitor import _job_choice, _model, _run_lines, _terminal
+from trioflow.view import _state_styles
+from trioflow.view.monitor import _model, _row_selection, _run_header, _terminal
 from trioflow.view.text import _symbols
 from trioflow.view.trace import _spans, _table
-from trioflow.view.trace._json import text as json_text
-from trioflow.view.trace._record import TraceRecord
+from trioflow.view.trace._span_builder import TraceRecord
+from trioflow.view.trace._trace_events import text as json_text
 from trioflow.view.trace.report import _report
 from trioflow.view.trace.timeline import _timeline
 
@@ -34,7 +34,7 @@ TABLES: dict[str, tuple[Any, set[Any]]] = {
     "the transitions": (TRANSITIONS, EVERY),
     "how runs end": (HOW_RUNS_END, set(StopReason)),
     "explain": (_explain.EXPLANATIONS, EVERY),
-    "causes of waits": (_states.CAUSES, set(WaitCause)),
+    "causes of waits": (_state_styles.CAUSES, set(WaitCause)),
 }
 
 
@@ -46,19 +46,19 @@ def test_no_state_is_missing_from_a_table(name: str) -> None:
 
 
 def test_every_state_has_a_record() -> None:
-    """`view/_states.LOOKS` has one for each state, in the order of the states; all views read these."""
-    missing = ", ".join(f"JobState.{state.name}" for state in JobState if state not in _states.LOOKS)
-    assert not missing, f"trioflow/view/_states.py: LOOKS has no record for {missing}"
-    assert list(_states.LOOKS) == list(JobState)
+    """`view/_state_styles.STATE_STYLES` has one for each state, in the order of the states; all views read these."""
+    missing = ", ".join(f"JobState.{state.name}" for state in JobState if state not in _state_styles.STATE_STYLES)
+    assert not missing, f"trioflow/view/_state_styles.py: STATE_STYLES has no record for {missing}"
+    assert list(_state_styles.STATE_STYLES) == list(JobState)
 
 
 def test_every_state_has_a_place_of_its_own() -> None:
     """In precedence and among the bars no number is given twice; and a state has a bar, or jobs in it never started."""
-    looks = _states.LOOKS.values()
+    looks = _state_styles.STATE_STYLES.values()
     for places in ([look.precedence for look in looks], [look.bar for look in looks], [look.no_bar for look in looks]):
         given = [place for place in places if place is not None]
         assert sorted(given) == list(range(1, len(given) + 1))
-    assert {*_states.BARS, *_states.NEVER_STARTED} == EVERY
+    assert {*_state_styles.BARS, *_state_styles.NEVER_STARTED} == EVERY
 
 
 @pytest.mark.parametrize("symbols", [_symbols.UNICODE, _symbols.ASCII])
@@ -80,7 +80,7 @@ def test_the_legend_explains_every_sign(encoding: str | None) -> None:
 
 def test_a_monitor_has_all_its_styles_on_a_terminal() -> None:
     """What names a style finds it."""
-    named = {one.style for one in (*_states.LOOKS.values(), _states.CRITICAL, _states.FOREVER)}
+    named = {one.style for one in (*_state_styles.STATE_STYLES.values(), _state_styles.CRITICAL, _state_styles.FOREVER)}
     assert named <= _terminal.STYLES.keys()
 
 
@@ -91,7 +91,7 @@ def test_style_sheets_have_all_states() -> None:
         for name in ("report.css", "timeline.css")
     )
     assert {state.value for state in JobState} == set(re.findall(r"\.state-([a-z]+)(?=[ ,])", report))
-    assert {state.value for state in _states.BARS} <= set(
+    assert {state.value for state in _state_styles.BARS} <= set(
         re.findall(r"^\.timeline \.([a-z]+) ", timeline, re.MULTILINE)
     )
 
@@ -163,5 +163,5 @@ def test_a_monitor_counts_what_has_settled(state: JobState) -> None:
     model: Any = SimpleNamespace(
         tally=tally, failures=failures, failed=len(failures), beside={}, background=0, ended=None, root=None, total=1
     )
-    assert re.fullmatch(r"1 \w+", _run_lines.RunLines(model, _symbols.Symbols()).counts())
-    assert sum(_job_choice.JobChoice(model)._rest([]).values()) == 1
+    assert re.fullmatch(r"1 \w+", _run_header.RunLines(model, _symbols.Symbols()).counts())
+    assert sum(_row_selection.JobChoice(model)._rest([]).values()) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trioflow._core.api.views import amount_of, duration_text, durations_in_column, headline, shown, size_text
-from trioflow.view.monitor._run_lines import estimate, so_far
+from trioflow.view.monitor._run_header import estimate, so_far
 
 
 @pytest.mark.parametrize(

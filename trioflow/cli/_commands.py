@@ -14,7 +14,7 @@ from .. import _posix as posix
 from . import EXIT_CODES, FINE, INTERRUPTED
 from ._command_line import CommandLine
 from ._outputs import output_failed
-from ._unknown import check_command
+from ._suggestions import check_command
 
 COMMANDS: Final = {
     "run": ("._run", "Run the scenario."),
@@ -24,7 +24,7 @@ COMMANDS: Final = {
     "simulate": ("._simulate", "Print how long a run would take."),
     "compare": ("._compare", "Print why one run took longer than another."),
     "monitor": ("._monitor", "Show a run from its events."),
-    "batch": (".batch._options", "Run COMMAND for each ARGUMENT, several at once."),
+    "batch": (".batch._batch_command", "Run COMMAND for each ARGUMENT, several at once."),
     "ssh": ("._ssh", "Run COMMAND on many nodes by ssh."),
     "journal": ("._journal", "Look at a journal, or change it."),
 }

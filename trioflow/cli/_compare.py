@@ -51,16 +51,16 @@ def command(before: Path, after: Path, output: Path | None, fail_above: float | 
     BEFORE and AFTER are files that `trioflow run --trace FILE.json` has written. Jobs are matched by their paths. The
     changes add up to the difference of the two runs; a job beside the critical paths makes none.
     """
-    from ..view.trace.compare import _differences, _picture, _read
+    from ..view.trace.compare import _comparison_svg, _differences, _trace_reader
 
     try:
-        compared = _differences.compare(_read.read(before), _read.read(after))
-    except _read.BadTrace as error:
+        compared = _differences.compare(_trace_reader.read(before), _trace_reader.read(after))
+    except _trace_reader.BadTrace as error:
         raise Refusal(str(error)) from None
     for line in _differences.lines(compared, _symbols.Symbols.of(sys.stdout)):
         click.echo(line)
     if output is not None:
-        drawn = _picture.svg(compared)
+        drawn = _comparison_svg.svg(compared)
         if not written(lambda path: Path(path).write_text(drawn, encoding="utf-8"), output):
             return STOPPED
     if fail_above is not None and compared.share > fail_above:

@@ -12,8 +12,8 @@ from ..view.graph._render import folding
 from ..view.graph._style import Direction
 from . import FINE, STOPPED
 from ._outputs import OutputFile, written
-from ._part import matching
 from ._scenario import takes_scenario
+from ._subgraph_options import matching
 
 EXAMPLES: Final = """\b
 Examples:

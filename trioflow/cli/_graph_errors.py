@@ -17,7 +17,7 @@ import msgspec
 
 from ..abc import printable
 from ..view.text._verdict import listed
-from ._unknown import nearest
+from ._suggestions import nearest
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -90,7 +90,7 @@ def _line(alike: list[Problem]) -> str:
 # ---- the text
 
 
-class Doubled(dict[str, Any]):
+class DuplicateKeys(dict[str, Any]):
     """An object in which a name stands twice."""
 
     names: list[str]
@@ -112,7 +112,7 @@ def parsed(data: bytes) -> tuple[Any, bool]:
         if len(found) == len(pairs):
             return found
         doubled = True
-        found = Doubled(found)
+        found = DuplicateKeys(found)
         found.names = sorted(name for name, number in Counter(name for name, _ in pairs).items() if number > 1)
         return found
 
@@ -153,7 +153,7 @@ def wrong_value(value: Any, kind: Any, place: str, job: str) -> Iterator[Problem
             text = f"there is no field {text.split('`')[1]!r}; there is {_quoted(known)}"
         yield Problem(re.sub(r"`[^`]+`", _in_words, text), where, job)
     for found in _inside(value):
-        if isinstance(found, Doubled):
+        if isinstance(found, DuplicateKeys):
             yield from twice(found, place, job)
 
 
@@ -168,7 +168,7 @@ def _nearest_field(name: str, known: tuple[str, ...]) -> str | None:
     return nearest(name, known)
 
 
-def twice(found: Doubled, place: str, job: str) -> Iterator[Problem]:
+def twice(found: DuplicateKeys, place: str, job: str) -> Iterator[Problem]:
     """Yield a problem for each name that stands twice."""
     for name in found.names:
         yield Problem(f"the field {name!r} is there twice: leave one out", place, job)

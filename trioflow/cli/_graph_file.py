@@ -23,7 +23,7 @@ from ..abc import AbstractJob, JobserverStyle, OnTimeout, PolicyName, RunIf
 from ..jobs.command._spawn_options import Leftovers, Pin
 from ._graph_errors import (
     BadGraph,
-    Doubled,
+    DuplicateKeys,
     Problem,
     in_json,
     is_list,
@@ -47,36 +47,36 @@ Number = Annotated[int, msgspec.Meta(ge=0)]
 Amount = int | float | str
 
 
-class Strict(msgspec.Struct, forbid_unknown_fields=True):
+class StrictStruct(msgspec.Struct, forbid_unknown_fields=True):
     """Fields that nobody knows are refused: a wrong spelling would do nothing."""
 
 
-class Result(Strict):
+class Result(StrictStruct):
     """In place of an argument, or as `stdin`: what another command has written to `{"to": "PIPE"}`."""
 
     result: str
 
 
-class Stream(Strict):
+class Stream(StrictStruct):
     """In place of a path: captured, dropped, or where the standard output goes."""
 
     to: Literal["PIPE", "DEVNULL", "STDOUT"]
 
 
-class DepfileRead(Strict):
+class DepfileRead(StrictStruct):
     """A file in which a compiler says what it has read."""
 
     depfile: str
     cwd: str | None = None
 
 
-class OptionalWritten(Strict):
+class OptionalWritten(StrictStruct):
     """A file that a command may write."""
 
     optional: str
 
 
-class Group(Strict):
+class Group(StrictStruct):
     """What is true of all jobs of a list, and the list."""
 
     jobs: list[Entry] | UnsetType = UNSET
@@ -242,7 +242,7 @@ def _note(value: Any, group: Group, place: str, path: str, problems: list[Proble
     if not is_object(value):
         problems += wrong_value(value, type(group), place, path)
         return
-    if isinstance(value, Doubled):
+    if isinstance(value, DuplicateKeys):
         problems += twice(value, place, path)
     known = FIELDS[type(group)]
     if "name" in known and "name" not in value:

@@ -23,7 +23,7 @@ from ..view.text._symbols import Symbols
 from ..view.text._verdict import Tally, verdict
 from . import FINE
 from ._scenario import Refusal
-from ._unknown import check_command
+from ._suggestions import check_command
 
 T = TypeVar("T")
 

@@ -23,7 +23,7 @@ from . import EXIT_CODES, FAILED, FINE, INTERRUPTED, STOPPED, _outputs
 from ._end_of_run import EndOfRun
 from ._scenario import Refusal, loaded, refusing, takes_scenario, window_of_run
 from ._signals import SecondSignal
-from .batch._options import JobsOption, parsed
+from .batch._batch_command import JobsOption, parsed
 
 
 def slots(text: str) -> int:

@@ -20,8 +20,8 @@ import click
 from .. import JournalError, Scheduler
 from ..abc import is_scheduler, printable
 from ..view.text import _exception_text, _symbols
-from . import USAGE, _part, _values
-from ._unknown import nearest
+from . import USAGE, _argument_conversion, _subgraph_options
+from ._suggestions import nearest
 
 if TYPE_CHECKING:
     import anyio
@@ -228,7 +228,7 @@ def takes_scenario(function: Callable[..., int | None]) -> Callable[..., int | N
         **options: Any,
     ) -> int | None:
         scheduler = build(*file, settings)
-        refusing(scheduler, lambda: _part.keep(scheduler, _part.Part(only, starts, ends)))
+        refusing(scheduler, lambda: _subgraph_options.keep(scheduler, _subgraph_options.Subgraph(only, starts, ends)))
         return function(scheduler, **options)
 
     for option in reversed(OPTIONS):
@@ -259,7 +259,7 @@ def build(path: Path, name: str | None, settings: tuple[str, ...] = ()) -> Sched
                                              f'below if __name__ == "__main__":'))  # fmt: skip
         return meant
     what = f"{getattr(meant, '__name__', name)}() of {path}"
-    bound = _values.bind(meant, settings)
+    bound = _argument_conversion.bind(meant, settings)
     made = called(lambda: meant(*bound.args, **bound.kwargs), f"{what} raised")
     if inspect.iscoroutine(made):
         made.close()

@@ -13,7 +13,7 @@ from .. import Scheduler, StopReason
 from ..abc import AbstractJob, PolicyName, duration_text, is_scheduler, name_of_policy
 from ..view.text._symbols import aligned
 from ._scenario import Refusal, refusing, takes_scenario, window_of_run
-from .batch._options import JobsOption
+from .batch._batch_command import JobsOption
 
 if TYPE_CHECKING:
     from ..simulation._simulate import Simulation

@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from ..batch import _quantities
-from .batch._options import BatchCommand, parsed
+from .batch._batch_command import BatchCommand, parsed
 
 NOTES: Final = """\b
 Examples:
@@ -102,8 +102,8 @@ def command(**options: Any) -> int:
         raise click.UsageError("--include is for files beside a script: give --script too")
     if not (given.words or given.script or given.push or given.pull):
         raise click.UsageError("Missing argument 'COMMAND...', or --script, --push or --pull")
-    from . import _on_nodes  # late, because --help does not need it
-    from .batch._run import named
+    from . import _node_runner  # late, because --help does not need it
+    from .batch._batch_run import named
 
     found = named(
         given.nodes,
@@ -116,11 +116,11 @@ def command(**options: Any) -> int:
     )
     if not found:
         raise click.UsageError("there are no nodes: give a file with some, or names and ranges, with -H")
-    plan = _on_nodes.NodeTask(
+    plan = _node_runner.NodeTask(
         given.words, given.script, given.include, push=given.push, to=given.to, pull=given.pull, into=given.into
     )
     missing = [one for one in plan.files() if not os.path.exists(one)]
     if missing:
         raise click.UsageError(f"there is no file {missing[0]!r}")
-    run = _on_nodes.NodeRun(plan, found, timeout=given.timeout or None, tag=given.tagstring or given.tag)
+    run = _node_runner.NodeRun(plan, found, timeout=given.timeout or None, tag=given.tagstring or given.tag)
     return run.run(given.jobs or None)

@@ -29,7 +29,7 @@ from .._core.api.views import (
     settings_of,
     shown,
 )
-from ..view.trace._record import TraceRecord
+from ..view.trace._span_builder import TraceRecord
 from ..view.trace._what_if import OWN, WhatIf, WhatIfPoint
 from . import _simulate
 from ._clone import ScenarioCopy

@@ -15,7 +15,7 @@ import jsonschema
 import pytest
 
 from trioflow import CommandJob, Events, Job, Pool, Scheduler, Service, Throttled
-from trioflow.view.events import _events, _format, _outlet
+from trioflow.view.events import _events, _format, _nonblocking_writer
 
 from ...bodies import Flaw, fail, nap, nothing
 from .lines import SCHEMA, checked, run_with
@@ -197,8 +197,8 @@ def test_names_that_are_not_unicode_are_escaped(virtual: Virtual) -> None:
 
 def test_what_jobs_wait_for_and_say_is_looked_at_now_and_then(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """No event comes for these: they are looked at twice a second, and told when they have changed."""
-    monkeypatch.setattr(_outlet, "LOOKS", 0.01)
-    monkeypatch.setattr(_outlet, "INTERVAL", 0.001)
+    monkeypatch.setattr(_nonblocking_writer, "STATE_STYLES", 0.01)
+    monkeypatch.setattr(_nonblocking_writer, "INTERVAL", 0.001)
     file = io.StringIO()
 
     async def work() -> None:

@@ -13,9 +13,9 @@ import anyio
 import pytest
 
 from trioflow import Events, Job, Monitor, Pool, Scheduler, Service, Throttled, current_job
-from trioflow.view.events._follow import TAKE, BadEvents, Follower, stand_in
+from trioflow.view.events._follow import TAKE, BadEvents, Follower, exception_stand_in
 from trioflow.view.events._format import AnyEvent
-from trioflow.view.monitor._picture import Pictures
+from trioflow.view.monitor._styled_lines import Pictures
 from trioflow.view.text._symbols import Symbols
 
 from ...bodies import fail, nap
@@ -183,9 +183,9 @@ def test_two_runs_in_a_file_are_shown_one_after_the_other() -> None:
 
 def test_an_exception_of_the_same_name_stands_for_the_exception() -> None:
     """Whatever its text is."""
-    assert repr(stand_in("OSError: no: way")) == "OSError('no: way')"
-    assert repr(stand_in("Flaw")) == "Flaw()"
-    assert str(stand_in("not a name: x")) == "not a name: x"
+    assert repr(exception_stand_in("OSError: no: way")) == "OSError('no: way')"
+    assert repr(exception_stand_in("Flaw")) == "Flaw()"
+    assert str(exception_stand_in("not a name: x")) == "not a name: x"
 
 
 def test_each_event_is_taken_or_skipped_on_purpose() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from trioflow import Events, Job, Scheduler
-from trioflow.view.events import _outlet
+from trioflow.view.events import _nonblocking_writer
 
 from ...bodies import nothing
 from .lines import checked
@@ -42,7 +42,7 @@ def test_a_reader_that_stops_reading_does_not_hold_the_run(
     pipe: tuple[int, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What waits is at most 1 MiB; the last lines are given up after a while, and the log says how many."""
-    monkeypatch.setattr(_outlet, "GRACE", 0.1)
+    monkeypatch.setattr(_nonblocking_writer, "GRACE", 0.1)
     reading, file = pipe
     assert many(3000).run(instruments=[Events(file)])
     assert "events were not written: nobody reads" in caplog.text
@@ -55,10 +55,10 @@ def test_a_reader_that_stops_reading_costs_no_more_than_one_that_reads(
     pipe: tuple[int, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once 1 MiB was copied for each line that was dropped, and an event took 54 µs: lines are joined once."""
-    monkeypatch.setattr(_outlet, "GRACE", 0.05)
+    monkeypatch.setattr(_nonblocking_writer, "GRACE", 0.05)
     looks: list[int] = []
-    is_ready = _outlet._Descriptor.is_ready
-    monkeypatch.setattr(_outlet._Descriptor, "is_ready", lambda self: (looks.append(1), is_ready(self))[1])
+    is_ready = _nonblocking_writer._Descriptor.is_ready
+    monkeypatch.setattr(_nonblocking_writer._Descriptor, "is_ready", lambda self: (looks.append(1), is_ready(self))[1])
     many(5000).run(instruments=[Events(pipe[1])])
     assert len(looks) < 2500  # of 20,000 lines
 
@@ -123,7 +123,7 @@ def test_a_disk_that_becomes_full_leaves_whole_lines(
         left[0] -= size
         return size
 
-    monkeypatch.setattr(_outlet.os, "write", limited)
+    monkeypatch.setattr(_nonblocking_writer.os, "write", limited)
     assert many(100).run(instruments=[Events(tmp_path / "events")])
     assert "No space left" in caplog.text
     assert len(checked((tmp_path / "events").read_text())) in range(3, 12)
@@ -149,7 +149,7 @@ def test_a_fifo_without_a_reader_does_not_hold_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The lines are given up at the end."""
-    monkeypatch.setattr(_outlet, "GRACE", 0.05)
+    monkeypatch.setattr(_nonblocking_writer, "GRACE", 0.05)
     os.mkfifo(tmp_path / "fifo")
     assert Scheduler(Job(nothing)).run(instruments=[Events(tmp_path / "fifo")])
     assert "nobody reads" in caplog.text

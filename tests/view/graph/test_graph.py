@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from trioflow import AbstractJob, Job, JobState, Scheduler, Service, ThreadJob
 from trioflow.abc import BoxStyle
-from trioflow.view._states import LOOKS
+from trioflow.view._state_styles import STATE_STYLES
 
 from ...bodies import Counting, fail_now, idle, serve, take
 from ...transitions import lead_to
@@ -37,7 +37,7 @@ def test_each_state_critical_and_forever(state: JobState, critical: bool, foreve
     lead_to(state, nested)
     lead_to(state, job)
     found = seen(Scheduler(job, nested).graph())
-    look = LOOKS[state]
+    look = STATE_STYLES[state]
     for name, fill, parts in (("job", look.light.fill, found.boxes), ("nested", look.light.frame, found.frames)):
         part = parts[f"{'!' * critical}{look.box_sign} {name}".strip()]
         assert part["fillcolor"] == fill
@@ -52,7 +52,7 @@ def test_a_frame_shows_a_failure_inside() -> None:
     scheduler = Scheduler(Scheduler(deep, label="outer"), Scheduler(idle("unharmed"), label="other"))
     lead_to(JobState.FAILED, next(iter(deep)))
     frames = seen(scheduler.graph()).frames
-    red = LOOKS[JobState.FAILED].light.fill
+    red = STATE_STYLES[JobState.FAILED].light.fill
     assert {label: frame["color"] == red for label, frame in frames.items()} == {
         "outer|1 failed": True, "deep|1 failed": True, "other": False,
     }  # fmt: skip
@@ -67,11 +67,11 @@ def test_states_are_told_apart_in_grey() -> None:
         red, green, blue = (int(colour[n : n + 2], 16) for n in (1, 3, 5))
         return (0.299 * red + 0.587 * green + 0.114 * blue) / 255
 
-    signs = [look.box_sign for look in LOOKS.values() if look.box_sign]
+    signs = [look.box_sign for look in STATE_STYLES.values() if look.box_sign]
     assert len(signs) == len(set(signs)) == len(JobState) - 2
-    plain = sorted(lightness(look.light.fill) for look in LOOKS.values() if not look.box_sign)
+    plain = sorted(lightness(look.light.fill) for look in STATE_STYLES.values() if not look.box_sign)
     assert plain[1] - plain[0] > 0.1
-    for look in LOOKS.values():
+    for look in STATE_STYLES.values():
         assert abs(lightness(look.light.fill) - lightness(look.light.text)) > 0.5
 
 

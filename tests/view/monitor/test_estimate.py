@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow.view.monitor._estimate import RUNNING, SETTLED, SUCCEEDED, WAITING, Estimator, Level, PoolBound, Progress
+from trioflow.view.monitor._eta import RUNNING, SETTLED, SUCCEEDED, WAITING, Estimator, Level, PoolBound, Progress
 
 
 def level(jobs: str, edges: str = "", slots: float = math.inf, node: str = "", nested: str = "") -> Level[str]:

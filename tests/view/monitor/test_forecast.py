@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from trioflow import Job, Pool, Rate, Scheduler, Throttled
-from trioflow.view.monitor import _estimate
+from trioflow.view.monitor import _eta
 
 from ...bodies import nap
 from ...conftest import Virtual
@@ -20,8 +20,8 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = self.work = 0.0
-        monkeypatch.setattr(_estimate.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(_estimate.time, "thread_time", lambda: self.work)
+        monkeypatch.setattr(_eta.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(_eta.time, "thread_time", lambda: self.work)
 
 
 def forecast_of(monitor: Any) -> Any:
@@ -50,8 +50,8 @@ def test_it_is_asked_for_when_three_jobs_have_succeeded(virtual: Virtual, monkey
 def test_building_does_not_put_off_the_next_one(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
     """The next estimate waits for a multiple of the time that one takes, but not of the time to build the first."""
     clock = Clock(monkeypatch)
-    built = _estimate.Estimator.__init__
-    asked = _estimate.Estimator.remaining
+    built = _eta.Estimator.__init__
+    asked = _eta.Estimator.remaining
 
     def build(*args: Any) -> None:
         clock.work += 10
@@ -61,8 +61,8 @@ def test_building_does_not_put_off_the_next_one(virtual: Virtual, monkeypatch: p
         clock.work += 0.02
         return asked(*args)
 
-    monkeypatch.setattr(_estimate.Estimator, "__init__", build)
-    monkeypatch.setattr(_estimate.Estimator, "remaining", ask)
+    monkeypatch.setattr(_eta.Estimator, "__init__", build)
+    monkeypatch.setattr(_eta.Estimator, "remaining", ask)
     seen: list[Any] = []
 
     async def look() -> None:
@@ -76,7 +76,7 @@ def test_building_does_not_put_off_the_next_one(virtual: Virtual, monkeypatch: p
     scheduler.add(Job(look, forever=True))
     virtual(scheduler.co_run)
     assert seen[1] == seen[0] - 4, "it is counted down"
-    assert seen[2] == pytest.approx(0.02 * _estimate.SHARE)
+    assert seen[2] == pytest.approx(0.02 * _eta.SHARE)
 
 
 def test_a_known_duration_is_enough(virtual: Virtual) -> None:

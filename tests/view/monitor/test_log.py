@@ -87,7 +87,7 @@ def test_lines_do_not_flood(virtual: Virtual) -> None:
 
 def test_lines_break_a_long_silence(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
     """When nothing was said for long, a line says how far it is."""
-    monkeypatch.setattr("trioflow.view.monitor._log.PATIENCE", 0.2)
+    monkeypatch.setattr("trioflow.view.monitor._log_display.PATIENCE", 0.2)
     log = io.StringIO()
 
     async def wait() -> None:

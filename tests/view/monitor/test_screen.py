@@ -9,8 +9,8 @@ import pyte
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow.view.monitor._picture import _cropped
 from trioflow.view.monitor._screen import Screen, harmless
+from trioflow.view.monitor._styled_lines import _cropped
 
 COLUMNS, HEIGHT = 12, 8
 

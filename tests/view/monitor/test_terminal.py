@@ -16,7 +16,7 @@ import pytest
 
 from trioflow import Job, Monitor, Scheduler
 from trioflow.view.monitor._display import Ticker
-from trioflow.view.monitor._print_above import MOST, Above, Replacement
+from trioflow.view.monitor._output_buffer import MOST, BufferedStream, OutputBuffer
 from trioflow.view.monitor._terminal import TerminalDisplay
 
 from ...bodies import fail, nap
@@ -113,8 +113,8 @@ def test_what_jobs_print_goes_above(terminal: Terminal, backend: str) -> None:
 def test_what_a_terminal_cannot_show_is_the_business_of_who_prints_it() -> None:
     """As without a monitor, the job that prints it fails; standard error, which escapes it, shows it escaped."""
     terminal = Terminal(60, 12, encoding="latin-1")
-    escaping = Replacement(
-        Above(lambda: None, lambda: None), io.TextIOWrapper(io.BytesIO(), "latin-1", "backslashreplace")
+    escaping = BufferedStream(
+        OutputBuffer(lambda: None, lambda: None), io.TextIOWrapper(io.BytesIO(), "latin-1", "backslashreplace")
     )
     escaping._above._owner = os.getpid()
     escaping.write("漢é\n")
@@ -132,7 +132,7 @@ def test_what_a_terminal_cannot_show_is_the_business_of_who_prints_it() -> None:
 def test_whoever_prints_too_much_waits_for_the_terminal() -> None:
     """Lines are collected; the one who adds the last that there is room for writes them all out."""
     told: list[str] = []
-    above = Above(lambda: told.append("wake"), lambda: told.append(f"write out {len(above.take())}"))
+    above = OutputBuffer(lambda: told.append("wake"), lambda: told.append(f"write out {len(above.take())}"))
     for _ in range(3):
         above.put(["x" * (MOST // 2)])
         above.settle()
@@ -144,7 +144,7 @@ def test_a_stream_that_was_kept_goes_on(terminal: Terminal) -> None:
     kept: list[Any] = []
 
     async def keep() -> None:
-        assert isinstance(sys.stdout, Replacement)
+        assert isinstance(sys.stdout, BufferedStream)
         assert (sys.stdout.encoding, sys.stdout.isatty(), sys.stdout.writable()) == ("utf-8", True, True)
         kept.append(sys.stdout)
 
@@ -170,7 +170,7 @@ def test_a_stream_that_was_replaced_again_is_left_alone(terminal: Terminal) -> N
 
 def test_a_fork_prints_by_itself(terminal: Terminal) -> None:
     """A process that a job has forked has no thread that draws: what it prints goes to the stream itself."""
-    above = Above(lambda: None, lambda: None)
+    above = OutputBuffer(lambda: None, lambda: None)
     with terminal.standard():
         above.replace()
         above._owner = os.getpid() + 1
@@ -268,7 +268,7 @@ def test_a_fault_in_drawing_is_logged_once(
     def broken(*_: object) -> None:
         raise LookupError("in the drawing")
 
-    monkeypatch.setattr("trioflow.view.monitor._run_lines.RunLines.lines", broken)
+    monkeypatch.setattr("trioflow.view.monitor._run_header.RunLines.lines", broken)
 
     async def say() -> None:
         print("said")

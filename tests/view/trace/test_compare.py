@@ -13,7 +13,7 @@ import pytest
 
 from trioflow import Job, Pool, Scheduler, Trace
 from trioflow.testing import run_virtual
-from trioflow.view.trace.compare import _differences, _picture, _read
+from trioflow.view.trace.compare import _comparison_svg, _differences, _trace_reader
 
 from ...bodies import fail, nap
 from ...cli.command_line import trioflow
@@ -78,7 +78,7 @@ def test_the_changes_add_up(tmp_path: Path) -> None:
         nested = Scheduler(*(Job(nap, n, label=f"inner {n}") for n in range(1 + place)), label="inner", jobs_window=2)
         jobs[-1].requires(nested)
         files.append(traced(tmp_path / f"{place}.json", *jobs, nested, jobs_window=1 + place))
-    runs = [_read.read(file) for file in files]
+    runs = [_trace_reader.read(file) for file in files]
     for run in runs:
         assert sum(piece.seconds for piece in run.pieces) == pytest.approx(run.seconds)
     for before in runs:
@@ -103,22 +103,22 @@ def test_a_job_that_left_the_path_may_take_longer(tmp_path: Path) -> None:
     runs: list[Any] = []
     for seconds, beside in ((3, 1), (4, 9)):
         jobs = [Job(nap, seconds, label="a"), Job(nap, beside, label="b" * 99)]
-        runs.append(_read.read(traced(tmp_path / "x.json", *jobs)))
+        runs.append(_trace_reader.read(traced(tmp_path / "x.json", *jobs)))
     gone, new = sorted(_differences.compare(*runs).changes, key=lambda change: change.seconds)
     assert (gone.text, gone.note) == ("a: off the critical path, though it takes longer", "beside it, it takes 4 s")
     assert gone.kind is _differences.Kind.ASIDE
-    assert "…: longer, and new on the critical path<" in _picture.svg(_differences.compare(*runs))
+    assert "…: longer, and new on the critical path<" in _comparison_svg.svg(_differences.compare(*runs))
     assert new.text == f"{'b' * 30}…{'b' * 29}: longer, and new on the critical path"
 
 
 @pytest.mark.parametrize(("now", "kind"), [(1, "less"), (3, "aside"), (4, "aside"), (None, "less")])
 def test_what_left_the_path_is_praised_only_if_it_became_shorter(tmp_path: Path, now: int | None, kind: str) -> None:
     """The picture is green where something became shorter, or is gone, and not where something else decided."""
-    before = _read.read(traced(tmp_path / "x.json", Job(nap, 3, label="a"), Job(nap, 1, label="b")))
+    before = _trace_reader.read(traced(tmp_path / "x.json", Job(nap, 3, label="a"), Job(nap, 1, label="b")))
     jobs = [Job(nap, 9, label="b"), *([] if now is None else [Job(nap, now, label="a")])]
-    compared = _differences.compare(before, _read.read(traced(tmp_path / "x.json", *jobs)))
+    compared = _differences.compare(before, _trace_reader.read(traced(tmp_path / "x.json", *jobs)))
     assert {change.path: change.kind.value for change in compared.changes} == {"a": kind, "b": "longer"}
-    assert f'class="{kind}"' in _picture.svg(compared)
+    assert f'class="{kind}"' in _comparison_svg.svg(compared)
 
 
 def test_smaller_changes_are_sums(tmp_path: Path) -> None:
@@ -126,7 +126,9 @@ def test_smaller_changes_are_sums(tmp_path: Path) -> None:
     runs: list[Any] = []
     for large, small in ((100, 0.1), (110, 0.11)):
         jobs = [Job(nap, small, label=f"job {n}") for n in range(3)]
-        runs.append(_read.read(traced(tmp_path / "x.json", Job(nap, large, label="large"), *jobs, jobs_window=1)))
+        runs.append(
+            _trace_reader.read(traced(tmp_path / "x.json", Job(nap, large, label="large"), *jobs, jobs_window=1))
+        )
     compared = _differences.compare(*runs)
     assert "smaller changes" in compared.changes[-1].text
     assert (compared.changes[-1].before, compared.changes[-1].after) == (pytest.approx(0.3), pytest.approx(0.33))
@@ -212,8 +214,8 @@ def test_changes_that_are_small_beside_the_runs_can_be_seen(tmp_path: Path) -> N
     runs: list[Any] = []
     for by in (0, 16):
         jobs = [Job(nap, 100 + by * (-1) ** n, label=f"job {n}") for n in range(30)]
-        runs.append(_read.read(traced(tmp_path / "x.json", *jobs, jobs_window=1)))
-    drawn = _picture.svg(_differences.compare(*runs))
+        runs.append(_trace_reader.read(traced(tmp_path / "x.json", *jobs, jobs_window=1)))
+    drawn = _comparison_svg.svg(_differences.compare(*runs))
     assert "The bars do not begin at 0." in drawn
     assert len(re.findall('class="(longer|less)"', drawn)) == 20
     assert "further changes" in drawn

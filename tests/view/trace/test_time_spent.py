@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trioflow import CommandJob, Job, Pool, Rate, Scheduler, Throttled, TimeSpent, Trace
-from trioflow.view.trace._record import kind_of
+from trioflow.view.trace._span_builder import kind_of
 
 from ...bodies import fail, nap
 from .scenarios import NASTY, traced

@@ -14,8 +14,8 @@ import anyio
 import pytest
 
 from trioflow import Job, Pool, Rate, Scheduler, Sequence, Trace
-from trioflow.view.trace.timeline._paint import clipped, text_width
-from trioflow.view.trace.timeline._places import layout
+from trioflow.view.trace.timeline._geometry import layout
+from trioflow.view.trace.timeline._svg import clipped, text_width
 from trioflow.view.trace.timeline._timeline import style
 
 from ...bodies import fail, nap, nothing

@@ -1,7 +1,7 @@
 """The causes of waiting, and the answer that `explain`, views and metrics share.
 
 A new cause needs a member here, an entry in `CAUSES` of `scheduler/_explain`, which finds and explains it, and its
-words in `view/_states`.
+words in `view/_state_styles`.
 """
 
 import enum

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 PATIENCE = 10.0  # seconds until it gives up on processes that cannot be killed
 PAUSE = 0.005  # seconds between two looks at all processes
-LOOKS = 50  # at new processes, on a machine that never stops starting some
+STATE_STYLES = 50  # at new processes, on a machine that never stops starting some
 
 
 def marked(mark: bytes) -> list[int]:
@@ -26,7 +26,7 @@ def marked(mark: bytes) -> list[int]:
     """
     found: list[int] = []
     seen: set[str] = set()
-    for _ in range(LOOKS):
+    for _ in range(STATE_STYLES):
         new = processes() - seen
         if not new:
             break

@@ -16,7 +16,7 @@ from typing import Final, final
 
 from ..._core.api.views import JobState
 from ..trace._spans import Span
-from ._cases import CiReport, CiRun, headline_of, why_not
+from ._test_cases import CiReport, CiRun, headline_of, why_not
 
 ANSI: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 """Colours and other sequences for terminals."""

@@ -13,8 +13,8 @@ from ..._core.api.views import JobState, duration_text, printable
 from ..text import _verdict
 from ..text._symbols import Symbols
 from ..trace._spans import Span
-from ._cases import CiReport, CiRun, headline_of, why_not
 from ._junit import plain
+from ._test_cases import CiReport, CiRun, headline_of, why_not
 
 MOST_FAILURES: Final = 20
 MOST_LINES: Final = 60

@@ -35,7 +35,7 @@ from ..._core.api.views import (
     warn,
 )
 from ..text import _exception_text, _verdict
-from ._outlet import Outlet
+from ._nonblocking_writer import NonBlockingWriter
 
 if TYPE_CHECKING:
     from ._format import Event
@@ -106,7 +106,7 @@ class Events(Instrument):
         self._had_run = False
         self._lines = 0  # that the hooks have written in this run, dropped ones included
         self._root: BaseScheduler | None = None  # like what follows, there while a run is under way
-        self._outlet: Outlet | None = None
+        self._outlet: NonBlockingWriter | None = None
         self._clock = time.monotonic
         self._began = self._offset = 0.0
         self._names: Final[dict[BaseScheduler, PathCache]] = {}
@@ -155,7 +155,7 @@ class Events(Instrument):
         self._began = run.clock()
         self._offset = time.time() - self._began
         self._names[root] = PathCache(root)
-        self._outlet = Outlet(self._target, warn, self._dropped, self._changed, anew=not self._had_run)
+        self._outlet = NonBlockingWriter(self._target, warn, self._dropped, self._changed, anew=not self._had_run)
         self._put = self._outlet.put
         self._root, self._had_run, self._lines = root, True, 0
 

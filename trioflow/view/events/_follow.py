@@ -245,7 +245,7 @@ class Follower(Source):
         job = self._job(event.path)
         job.attempts = event.attempts if job.started_at is not None else 0
         job.timed_out, job.restored, job.through_member = event.timed_out, event.restored, event.through_member
-        job.error = None if event.exception is None else stand_in(event.exception)
+        job.error = None if event.exception is None else exception_stand_in(event.exception)
         self._shown().finish(job, JobState(event.state), event.at)
 
     def run_ended(self, event: f.RunEnded) -> None:
@@ -286,7 +286,7 @@ TAKE: Final[dict[type[f.Event], Callable[[Follower, Any], None]]] = {
 }
 
 
-def stand_in(text: str) -> BaseException:
+def exception_stand_in(text: str) -> BaseException:
     """Return an exception of which views say the same text."""
     name, _, message = text.partition(": ")
     if not re.fullmatch(r"\w+", name):

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from ..._core.api.views import AnyJob, BaseScheduler, look_of, printable
-from .._states import LOOKS, Colours
+from .._state_styles import STATE_STYLES, Colours
 from . import _style
 from ._drawing import Close, Drawing, DrawnAs, LineKind, Open
-from ._frame_ends import Anchor, FrameEnds, Point, PointPlace
+from ._frame_anchors import Anchor, FrameEnds, Point, PointPlace
 
 if TYPE_CHECKING:
     from graphviz import Digraph
@@ -190,7 +190,7 @@ def of_frame(schedulers: list[AnyJob], path: str) -> Attributes:
         **FRAME,
         "label": _formatted(label, remarks, "b"),
         "tooltip": tooltip(schedulers, path),
-        "fillcolor": LOOKS[_style.state(schedulers)].light.frame,
+        "fillcolor": STATE_STYLES[_style.state(schedulers)].light.frame,
         "color": _style.colours(schedulers).line,
         "penwidth": "1",  # otherwise it inherits that of the frame around it
         **_marks(schedulers[0], FRAME),

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from ..._core.api.views import AnyJob, BaseScheduler, JobState, look_of, printable
-from .._states import INK, LOOKS
+from .._state_styles import INK, STATE_STYLES
 from . import _style
 from ._drawing import Close, Drawing, DrawnAs, LineKind, Open, Single
 
@@ -58,7 +58,7 @@ class MermaidWriter:
         boxes = {self._state(item.job) for item in self._drawing.items() if item.job not in self._framed}
         frames = {self._state(scheduler) for scheduler in self._framed if scheduler in self._names}
         for state in JobState:
-            fill, line, text, frame = LOOKS[state].light
+            fill, line, text, frame = STATE_STYLES[state].light
             if state in boxes:
                 yield f"{INDENT}classDef {state.value} fill:{fill},stroke:{line},color:{text}"
             if state in frames:
@@ -84,7 +84,7 @@ class MermaidWriter:
         yield f"{indent}{INDENT}direction {self._direction}"
         self._mark(scheduler)
         self._styles.append(f"{INDENT}class {self._names[scheduler]} {self._state(scheduler).value}Frame")
-        if (line := _style.colours(jobs).line) != LOOKS[self._state(scheduler)].light.line:
+        if (line := _style.colours(jobs).line) != STATE_STYLES[self._state(scheduler)].light.line:
             self._style(scheduler, f"stroke:{line}")
 
     def _box(self, job: AnyJob) -> str:
@@ -96,7 +96,7 @@ class MermaidWriter:
         label, remarks = _style.caption(jobs)
         self._mark(job)
         fill, line, text, _ = _style.colours(jobs)
-        if fill != LOOKS[self._state(job)].light.fill:  # it hides a failure
+        if fill != STATE_STYLES[self._state(job)].light.fill:  # it hides a failure
             self._style(job, f"fill:{fill},stroke:{line},color:{text}")
         return f"{name}{begin}{quoted(label, *remarks)}{end}:::{self._state(job).value}"
 

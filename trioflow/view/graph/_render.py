@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack, get_args
 
 from ..._core.api.views import BaseScheduler, JobState, file_path, flag, is_among, is_scheduler, shown
-from .._states import INK_IN_THE_DARK, LOOKS
+from .._state_styles import INK_IN_THE_DARK, STATE_STYLES
 from ..text._selection import Wanted
-from . import _dot, _legend, _mermaid, _style
+from . import _dot, _graph_legend, _mermaid, _style
 from ._drawing import NO_PATH, Close, CriticalPath, Drawing, LineKind
 from ._style import Direction
 
@@ -58,7 +58,7 @@ def graph(
     drawing, direction = _drawing(scheduler, critical_path=path, **options)
     digraph = _dot.digraph(drawing, direction)
     if with_legend:
-        _legend.add(drawing, digraph)
+        _graph_legend.add(drawing, digraph)
     if folded := folding(scheduler, options):
         digraph.attr("graph", label=folded)  # last: clusters that follow would have it, too
     return digraph
@@ -230,14 +230,14 @@ def adapted(svg: str) -> str:
 def _rules() -> Iterator[str]:
     yield _rule('[fill="white"]', "fill", PAPER)
     yield _rule("text:not([fill])", "fill", INK_IN_THE_DARK)
-    for look in LOOKS.values():
+    for look in STATE_STYLES.values():
         (fill, line, text, frame), dark = look.light, look.dark
         yield _rule(f':not(text)[fill="{fill}"]', "fill", dark.fill)
         yield _rule(f':not(text)[fill="{frame}"]', "fill", dark.frame)
         yield _rule(f'[stroke="{line}"]', "stroke", dark.line)
         yield _rule(f'text[fill="{text}"]', "fill", dark.text)
     failed = JobState.FAILED  # a frame with a failure inside has the colour of a failure as its border
-    yield _rule(f'[stroke="{LOOKS[failed].light.fill}"]', "stroke", LOOKS[failed].dark.fill)
+    yield _rule(f'[stroke="{STATE_STYLES[failed].light.fill}"]', "stroke", STATE_STYLES[failed].dark.fill)
     for attribute in ("stroke", "fill"):
         yield _rule(f'[{attribute}="{_style.PATH}"]', attribute, "#ffffff")
     for sort, colour in LINES_IN_THE_DARK.items():

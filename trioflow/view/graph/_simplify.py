@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from ..._core.api.views import AnyJob, JobState, is_inside, is_scheduler
-from .._states import PRECEDENCE
+from .._state_styles import PRECEDENCE
 
 DIGITS: Final = re.compile(r"(\d+)")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, Literal, NamedTuple
 
 from ..._core.api.views import AnyJob, BaseScheduler, JobState, duration_text, is_scheduler, printable
-from .._states import CRITICAL, INK, LOOKS, Colours
+from .._state_styles import CRITICAL, INK, STATE_STYLES, Colours
 from . import _simplify
 
 Direction = Literal["TB", "LR"]
@@ -43,7 +43,7 @@ def caption(jobs: list[AnyJob], is_frame: bool = False) -> Caption:
         remarks.append(f"if {job.run_if}")
     remarks.append(_took(jobs))
     critical = CRITICAL.sign if job.is_critical() else ""
-    return Caption(f"{critical}{LOOKS[state(jobs)].box_sign} {label}".lstrip(), list(filter(None, remarks)))
+    return Caption(f"{critical}{STATE_STYLES[state(jobs)].box_sign} {label}".lstrip(), list(filter(None, remarks)))
 
 
 def _number(jobs: list[AnyJob]) -> str:
@@ -61,7 +61,7 @@ def _took(jobs: list[AnyJob]) -> str:
 
 def colours(jobs: list[AnyJob]) -> Colours:
     """Return the colours of the box for these jobs; where a part has failed, it is pale, with a red border."""
-    found, failed = LOOKS[state(jobs)].light, LOOKS[JobState.FAILED].light
+    found, failed = STATE_STYLES[state(jobs)].light, STATE_STYLES[JobState.FAILED].light
     if all(job.state is JobState.FAILED for job in jobs) or not any(map(_has_failure, jobs)):
         return found
     return found._replace(fill=failed.frame, line=failed.fill, text=INK)

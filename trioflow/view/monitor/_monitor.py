@@ -12,13 +12,13 @@ from typing import Final, TextIO, TypeVar, cast
 from ..._core.api.views import AnyJob, BaseScheduler, Instrument, duration, flag, in_cell, shown
 from ..text import _symbols
 from ._display import Display
-from ._job_choice import full_name
 from ._live import LiveSource
-from ._log import LogDisplay
+from ._log_display import LogDisplay
 from ._model import Model
-from ._picture import Pictures
 from ._records import SchedulerRecord, Source
-from ._stand_in import is_terminal
+from ._row_selection import full_name
+from ._stream_proxy import is_terminal
+from ._styled_lines import Pictures
 
 MOTIONLESS: Final = ("dumb", "unknown")
 """Types of terminals that cannot move their cursor."""

@@ -17,11 +17,11 @@ from rich.style import Style
 
 from ..._core.api.views import AnyJob, warn
 from ._display import PATIENCE, Display, Draw, Ticker
-from ._pipes import Pipes, open_pipes
-from ._print_above import Above
+from ._fd_capture import FdCapture, open_pipes
+from ._output_buffer import OutputBuffer
 from ._records import JobRecord
 from ._screen import Screen, harmless
-from ._stand_in import Input, replaced_input
+from ._stream_proxy import Input, replaced_input
 
 STYLES: Final = {
     "": Style(),
@@ -73,8 +73,8 @@ class TerminalDisplay(Display):
         self._screen: Final = Screen(self._file, self._painted)
         self._around: Final[dict[str, tuple[str, str]]] = {}  # what stands around a text in a style
         self._ticker: Final = Ticker(self._tick, interval, PATIENCE)
-        self._above: Final = Above(self._ticker.wake, self._tick, tag)
-        self._pipes: Pipes | None = None
+        self._above: Final = OutputBuffer(self._ticker.wake, self._tick, tag)
+        self._pipes: FdCapture | None = None
         self._takes_descriptors: Final = child_output
         self._input: Input | None = None
         self._pauses = 0  # how many are reading what is typed

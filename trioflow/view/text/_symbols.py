@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, TextIO
 
 from ..._core.api.views import AnyJob, JobState, printable, shown
-from .._states import CRITICAL, FOREVER, LOOKS
+from .._state_styles import CRITICAL, FOREVER, STATE_STYLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +24,8 @@ class SymbolSet:
         return "".join((self.critical, *self.states.values(), self.forever))
 
 
-UNICODE: Final = SymbolSet(CRITICAL.sign, {state: look.sign for state, look in LOOKS.items()}, FOREVER.sign)
-ASCII: Final = SymbolSet(CRITICAL.ascii, {state: look.ascii for state, look in LOOKS.items()}, FOREVER.ascii)
+UNICODE: Final = SymbolSet(CRITICAL.sign, {state: look.sign for state, look in STATE_STYLES.items()}, FOREVER.sign)
+ASCII: Final = SymbolSet(CRITICAL.ascii, {state: look.ascii for state, look in STATE_STYLES.items()}, FOREVER.ascii)
 
 
 class Symbols:

@@ -23,7 +23,7 @@ from ..._core.api.views import (
     is_scheduler,
     shortened,
 )
-from .._states import LOOKS
+from .._state_styles import STATE_STYLES
 from ._symbols import UNICODE, Symbols
 
 MOST_NAMES: Final = 10
@@ -129,7 +129,7 @@ class Verdict(NamedTuple):
 
     def sign(self, symbols: Symbols) -> str:
         """Return a tick or a cross."""
-        look = LOOKS[JobState.SUCCEEDED if self.is_good else JobState.FAILED]
+        look = STATE_STYLES[JobState.SUCCEEDED if self.is_good else JobState.FAILED]
         return look.sign if symbols.set is UNICODE else look.ascii
 
     def line(self, name: str, symbols: Symbols) -> str:

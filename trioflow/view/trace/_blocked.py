@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..._core.api import RequirementFailed
 from ..._core.api.views import AnyJob, JobState
-from ._record import TraceRecord
+from ._span_builder import TraceRecord
 from ._spans import Span
 
 NOT_DONE = (JobState.IDLE, JobState.SCHEDULED, JobState.CANCELLED)

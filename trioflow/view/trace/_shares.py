@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from ..._core.api.views import WaitCause, shortened
-from .._states import CAUSES
+from .._state_styles import CAUSES
 from ._critical import settled_at
-from ._record import TraceRecord
+from ._span_builder import TraceRecord
 from ._spans import Span
 
 MANY: Final = 12

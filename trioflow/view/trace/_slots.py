@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ..._core.api.views import WaitCause, duration_text, printable
-from .._states import CAUSES
+from .._state_styles import CAUSES
+from ._activity_intervals import WORK, counted, pieces
 from ._lanes import lanes
-from ._pieces import WORK, counted, pieces
-from ._record import TraceRecord
+from ._span_builder import TraceRecord
 from ._spans import Span
 
 Reason = tuple[WaitCause, str]

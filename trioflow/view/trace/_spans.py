@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import final
 
 from ..._core.api.views import AnyJob, BaseScheduler, JobState, StopReason, WaitCause
-from .._states import CAUSES
+from .._state_styles import CAUSES
 from ..text import _exception_text
 
 

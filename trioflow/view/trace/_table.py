@@ -11,7 +11,7 @@ from typing import Final
 from ..._core.api.views import duration_text, printable
 from ..text import _symbols
 from ..text._symbols import aligned
-from ._record import TraceRecord
+from ._span_builder import TraceRecord
 from ._spans import Span
 
 HEADINGS: Final = ("path", "state", "start", "wait", "time", "attempts", "lane", "exception")

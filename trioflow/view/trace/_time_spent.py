@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Final, final
 
 from ..._core.api.views import durations_in_column, printable
-from .._states import CAUSES
+from .._state_styles import CAUSES
 from ..text._symbols import aligned
-from ._pieces import WORK, counted, pieces
-from ._record import TraceRecord
+from ._activity_intervals import WORK, counted, pieces
 from ._slots import SlotUse, slot_use, words
+from ._span_builder import TraceRecord
 from ._spans import Span
 
 MOST_KINDS: Final = 50

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, final
 
 from ..._core.api.views import AbstractJob, AnyJob, BaseScheduler, current_run, file_path, is_scheduler
 from .. import _exports
-from ._log import EventKind, Recorder, RunEnd, RunStart
-from ._record import TraceRecord, record
+from ._event_recorder import EventKind, Recorder, RunEnd, RunStart
+from ._span_builder import TraceRecord, record
 from ._spans import Span
 
 if TYPE_CHECKING:
@@ -198,9 +198,9 @@ class Trace(Recorder):
             OSError: it cannot be written.
 
         """
-        from . import _json
+        from . import _trace_events
 
-        _exports.write(path, _json.text(self._record()))
+        _exports.write(path, _trace_events.text(self._record()))
 
     def export_as_svgfile(self, path: str | PathLike[str], *, width: int = 1200) -> None:
         """Draw the timeline: a bar for each job that started, the critical path, and the use of each resource.

@@ -22,7 +22,7 @@ from typing import Final
 
 from ..._core.api.views import JobState, WaitCause
 from ._critical import SlotGivers, settled_at
-from ._resources import CooldownInterval, Needs, ResourceUse, Steps, steps
+from ._resource_use import CooldownInterval, Needs, ResourceUse, Steps, steps
 from ._spans import RunSpan, Span, Wait
 
 SHORT: Final = 0.001

@@ -15,7 +15,7 @@ from typing import Final
 
 from ...._core.api.views import duration_text, durations_in_column
 from ...text import _symbols
-from ._read import JobTimes, RunTimes
+from ._trace_reader import JobTimes, RunTimes
 
 SMALL: Final = 0.005
 """Changes of less than this share of the longer run are added up."""

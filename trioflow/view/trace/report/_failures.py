@@ -10,7 +10,7 @@ from typing import Any, Final
 from ...._core.api.views import HOW_RUNS_END, JobState, StopReason, duration_text
 from ...text import _debrief, _exception_text, _verdict
 from .._blocked import kept_from_running
-from .._record import TraceRecord
+from .._span_builder import TraceRecord
 from .._spans import RunSpan, Span
 from ._names import lines_of, name_of, text_of
 

@@ -9,10 +9,10 @@ from typing import Final
 from urllib.parse import quote
 
 from ...._core.api.views import JobState, duration_text, printable, shortened, without_middle
-from ..._states import LOOKS
+from ..._state_styles import STATE_STYLES
 from ...text import _verdict
-from .._record import TraceRecord
 from .._shares import PathPart, path_parts
+from .._span_builder import TraceRecord
 from .._spans import RunSpan
 from ._names import text_of
 
@@ -47,7 +47,11 @@ def title(record: TraceRecord, name: str) -> str:
     if not record.roots:
         return f"<h1><bdi>{text_of(name)}</bdi></h1>"
     style, words = verdict(record)
-    looks = {GOOD: LOOKS[JobState.SUCCEEDED], BAD: LOOKS[JobState.FAILED], OPEN: LOOKS[JobState.RUNNING]}
+    looks = {
+        GOOD: STATE_STYLES[JobState.SUCCEEDED],
+        BAD: STATE_STYLES[JobState.FAILED],
+        OPEN: STATE_STYLES[JobState.RUNNING],
+    }
     began = datetime.datetime.fromtimestamp(record.began + record.wall_offset).astimezone()
     facts = [f"<bdi>{text_of(words)}</bdi>", began.isoformat(" ", "seconds")]
     facts += [f"on {text_of(platform.node())}"] * bool(platform.node())
@@ -60,7 +64,7 @@ def title(record: TraceRecord, name: str) -> str:
 def states(record: TraceRecord) -> str:
     """Return a bar with the share of each state, and the counts."""
     found = Counter(span.state for span in record.leaves if not (span.forever and span.state not in _verdict.TROUBLE))
-    order = sorted(found, key=lambda state: (state is not JobState.SUCCEEDED, LOOKS[state].precedence))
+    order = sorted(found, key=lambda state: (state is not JobState.SUCCEEDED, STATE_STYLES[state].precedence))
     parts = "".join(f'<span class="part {state.value}" style="flex-grow:{found[state]}"></span>' for state in order)
     return f'<div class="states" aria-hidden="true">{parts}</div><p class="note">{text_of(record.tally.in_words())}</p>'
 

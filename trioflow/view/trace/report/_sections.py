@@ -9,9 +9,9 @@ from importlib import metadata
 from typing import Final
 
 from ...._core.api.views import duration_text, name_of_policy, printable
-from ..._states import CAUSES, LOOKS
+from ..._state_styles import CAUSES, STATE_STYLES
 from .. import _time_spent as _spent
-from .._record import TraceRecord
+from .._span_builder import TraceRecord
 from .._spans import RunSpan
 
 # ---- kinds of jobs
@@ -79,7 +79,7 @@ def _words(record: TraceRecord) -> Iterator[tuple[str, str]]:
     spans = record.spans
     states = {span.state for span in spans}
     nested = {run.parent for run in record.runs} - {None}
-    yield from ((state.value, look.meaning) for state, look in LOOKS.items() if state in states)
+    yield from ((state.value, look.meaning) for state, look in STATE_STYLES.items() if state in states)
     if any(span.restored for span in spans):
         yield "restored", "its result comes from an earlier run, whose journal had it; it did not run again"
     if len({span.kind for span in spans}) > 1:

@@ -8,12 +8,12 @@ from typing import Any, Final
 from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import JobState, WaitCause, duration_text, printable, shortened
-from ..._states import LOOKS
+from ..._state_styles import STATE_STYLES
 from .._critical import Link, settled_at
-from .._record import TraceRecord
+from .._span_builder import TraceRecord
 from .._spans import Span
-from ._paint import add, clipped_name, text_width
-from ._places import PITCH, Places
+from ._geometry import PITCH, Geometry
+from ._svg import add, clipped_name, text_width
 
 NARROW: Final = 8.0
 """Pixels: bars with less than this would be nothing but border."""
@@ -21,11 +21,11 @@ FONT: Final = 11.0
 """Pixels."""
 ARROW: Final = 7.0
 """Pixels of an arrow before the bar that it points at."""
-FAILED: Final = LOOKS[JobState.FAILED].sign
+FAILED: Final = STATE_STYLES[JobState.FAILED].sign
 """The sign of a failure, before its label."""
 
 
-def draw_bars(svg: Tree.Element, places: Places, *, are_nests: bool) -> None:
+def draw_bars(svg: Tree.Element, places: Geometry, *, are_nests: bool) -> None:
     """Draw a bar for each job that started, or for each nested scheduler with jobs in it."""
     for number, box in places.boxes.items():
         if (box.height > 1) is are_nests:
@@ -36,7 +36,7 @@ def _style(span: Span) -> str:
     return f"{'forever ' * span.forever}{span.state.value}"
 
 
-def _draw_bar(svg: Tree.Element, places: Places, span: Span) -> None:
+def _draw_bar(svg: Tree.Element, places: Geometry, span: Span) -> None:
     kind = "nest" if places.boxes[span.number].height > 1 else "bar"
     group = add(svg, "g", css="job", data_number=span.number)
     add(group, "title", "\n".join(map(printable, details(places.record, span))))
@@ -44,7 +44,7 @@ def _draw_bar(svg: Tree.Element, places: Places, span: Span) -> None:
     _draw_attempts(group, places, span)
 
 
-def _draw_attempts(group: Tree.Element, places: Places, span: Span) -> None:
+def _draw_attempts(group: Tree.Element, places: Geometry, span: Span) -> None:
     """Mark where further attempts began; at the lower edge, so that the mark does not cross the label."""
     y, height = places.rows(places.boxes[span.number])
     end = y + min(height, PITCH - 2)
@@ -54,14 +54,14 @@ def _draw_attempts(group: Tree.Element, places: Places, span: Span) -> None:
         add(group, "line", css="attempt-edge", x1=x + 1, y1=top, x2=x + 1, y2=end)
 
 
-def draw_labels(svg: Tree.Element, places: Places) -> None:
+def draw_labels(svg: Tree.Element, places: Geometry) -> None:
     """Write the labels of the bars; last of all, so that no line crosses them out."""
     room = _ends_of_room(places)
     for number in places.boxes:
         _draw_label(svg, places, places.record.spans[number], room[number])
 
 
-def _draw_label(svg: Tree.Element, places: Places, span: Span, room_until: float) -> None:
+def _draw_label(svg: Tree.Element, places: Geometry, span: Span, room_until: float) -> None:
     """Write the label into the bar, or after it if there is more room."""
     left, right = places.bounds(span)
     box = places.boxes[span.number]
@@ -89,7 +89,7 @@ def _draw_label(svg: Tree.Element, places: Places, span: Span, room_until: float
         add(svg, "text", shown, css=css, x=x, y=y, font_size=FONT, data_number=span.number)
 
 
-def _ends_of_room(places: Places) -> dict[int, float]:
+def _ends_of_room(places: Geometry) -> dict[int, float]:
     """Return how far the label of each bar may reach: to the next bar or arrow in its row, or to the end of its box."""
     pointed_at = {link.number for link in places.record.chain}
     spans = places.record.spans
@@ -132,7 +132,7 @@ def details(record: TraceRecord, span: Span) -> Iterator[str]:
         yield span.exception_text
 
 
-def draw_chain(svg: Tree.Element, places: Places) -> set[str]:
+def draw_chain(svg: Tree.Element, places: Geometry) -> set[str]:
     """Draw lines from each job on the critical path to the next one of the same run, and return the reasons they show.
 
     Bars come after them, so that no line crosses out what stands in a bar.
@@ -143,7 +143,7 @@ def draw_chain(svg: Tree.Element, places: Places) -> set[str]:
     return {link.reason for link in lines if link.reason is not None}
 
 
-def draw_borders(svg: Tree.Element, places: Places) -> set[str]:
+def draw_borders(svg: Tree.Element, places: Geometry) -> set[str]:
     """Draw a border around the jobs on the critical path, and return "path" if there are any."""
     for x, y, width, height in _outlines(places, places.record.chain):
         add(svg, "rect", css="on-path", x=x, y=y, width=width, height=height, rx=2)
@@ -154,7 +154,7 @@ Outline = tuple[float, float, float, float]
 """x, y, width, height."""
 
 
-def _outlines(places: Places, chain: Iterable[Link]) -> list[Outline]:
+def _outlines(places: Geometry, chain: Iterable[Link]) -> list[Outline]:
     """Return the borders around the jobs of a chain: one around several in a row that are too narrow for their own."""
     found: list[Outline] = []
     for link in chain:
@@ -170,7 +170,7 @@ def _outlines(places: Places, chain: Iterable[Link]) -> list[Outline]:
     return found
 
 
-def _draw_link(svg: Tree.Element, places: Places, link: Link, after: int) -> bool:
+def _draw_link(svg: Tree.Element, places: Geometry, link: Link, after: int) -> bool:
     """Draw a line with an arrow, unless one bar comes directly after the other; return whether it was drawn."""
     span = places.record.spans[link.number]
     assert span.started_at is not None
@@ -186,7 +186,7 @@ def _draw_link(svg: Tree.Element, places: Places, link: Link, after: int) -> boo
     return True
 
 
-def draw_ready(svg: Tree.Element, places: Places) -> None:
+def draw_ready(svg: Tree.Element, places: Geometry) -> None:
     """Mark when services became ready."""
     for number, box in places.boxes.items():
         ready = places.record.spans[number].ready_at

@@ -8,8 +8,8 @@ from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import WaitCause, duration_text
 from .._slots import NOTHING_READY, Reason
-from ._paint import add, clipped, text_width
-from ._places import PITCH, Places
+from ._geometry import PITCH, Geometry
+from ._svg import add, clipped, text_width
 
 RESOURCE_COLOURS: Final = 6
 LEAST: Final = 3.0
@@ -44,7 +44,7 @@ class Patterns:
         return f"url(#trioflow-{self._css[reason]})"
 
 
-def draw_gaps(svg: Tree.Element, definitions: Tree.Element, places: Places) -> Patterns:
+def draw_gaps(svg: Tree.Element, definitions: Tree.Element, places: Geometry) -> Patterns:
     """Hatch what jobs waited for, other than jobs, as far as it is free in their rows; return the patterns."""
     spans = places.record.spans
     rows: dict[int, list[int]] = {}

@@ -15,16 +15,16 @@ from typing import Final
 from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import JobState, duration_text, printable
-from ..._states import LOOKS
-from .._record import TraceRecord
-from .._resources import Steps, steps
+from ..._state_styles import STATE_STYLES
+from .._resource_use import Steps, steps
 from .._shares import PathPart, path_steps
 from .._slots import NOTHING_READY, Bar, Reason, SlotUse, slot_use, words
+from .._span_builder import TraceRecord
 from .._spans import Span
 from ._bars import FAILED, details
 from ._gaps import Patterns, draw_word
-from ._paint import add, clipped, clipped_name, text_width
-from ._places import MARGIN, SHORTEST
+from ._geometry import MARGIN, SHORTEST
+from ._svg import add, clipped, clipped_name, text_width
 
 LEFT: Final = 92.0
 """Pixels for the names of rows."""
@@ -347,9 +347,9 @@ def _entries(places: SlotPlaces, patterns: Patterns) -> Iterator[tuple[str, str 
         rest = kinds[KINDS:]
         yield "bar kind-other", None, f"{len(rest)} other kinds: {sum(kind.count for kind in rest)}"
     states = Counter(bar.span.state for bars in places.use.rows for bar in bars)
-    for state in LOOKS:
+    for state in STATE_STYLES:
         if states[state] and state is not JobState.SUCCEEDED:
-            yield f"bar {state.value}", None, f"{LOOKS[state].sign} {state.value}"
+            yield f"bar {state.value}", None, f"{STATE_STYLES[state].sign} {state.value}"
     for reason in patterns:
         yield "why", patterns.fill(reason), f"empty: {words(reason)}"
     if places.use.empty.get(NOTHING_READY, 0) > 0:

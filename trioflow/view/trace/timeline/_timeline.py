@@ -12,16 +12,16 @@ from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import shown, whole
 from ...text import _verdict
-from .._record import TraceRecord
 from .._slots import slot_use
+from .._span_builder import TraceRecord
 from .._spans import RunSpan, Span
 from . import _slot_rows
 from ._bars import draw_bars, draw_borders, draw_chain, draw_incidents, draw_labels, draw_ready
 from ._gaps import draw_gaps
-from ._legend import draw_notes, legend
-from ._paint import add, clipped, in_lines, text_width
-from ._places import LOAD_HEIGHT, MARGIN, Places
+from ._geometry import LOAD_HEIGHT, MARGIN, Geometry
 from ._slot_rows import SlotPlaces
+from ._svg import add, clipped, in_lines, text_width
+from ._timeline_legend import draw_notes, legend
 
 MOST_BOXES: Final = 60
 """Jobs that are drawn in boxes: of more, nobody could read their labels."""
@@ -44,7 +44,7 @@ def svg(record: TraceRecord, width: int, has_title: bool = True) -> str:
     if sum(span.started_at is not None for span in record.leaves) > MOST_BOXES:
         height = _draw_slots(picture, record, float(width), top)
     else:
-        height = _draw_boxes(picture, Places(record, width, top))
+        height = _draw_boxes(picture, Geometry(record, width, top))
     paper.set("height", f"{height:g}")
     picture.attrib |= {"width": f"{width}", "height": f"{height:g}", "viewBox": f"0 0 {width} {height:g}"}
     return Tree.tostring(picture, encoding="unicode") + "\n"
@@ -60,7 +60,7 @@ def _draw_slots(picture: Tree.Element, record: TraceRecord, width: float, top: f
     return draw_notes(picture, record, bottom, width)
 
 
-def _draw_boxes(picture: Tree.Element, places: Places) -> float:
+def _draw_boxes(picture: Tree.Element, places: Geometry) -> float:
     """Draw the boxes of nested schedulers, with their jobs inside; return the lower edge."""
     record = places.record
     draw_axis(picture, picture, places, MARGIN, places.head)
@@ -134,7 +134,7 @@ def draw_title(svg: Tree.Element, record: TraceRecord, width: float) -> float:
     return 41.0 + 14 * len(lines) - 10
 
 
-def draw_axis(lines: Tree.Element, svg: Tree.Element, places: Places | SlotPlaces, left: float, top: float) -> None:
+def draw_axis(lines: Tree.Element, svg: Tree.Element, places: Geometry | SlotPlaces, left: float, top: float) -> None:
     """Draw the ticks, each with a line through all rows."""
     for at, text in ticks(places.seconds, max(2, int((places.width - left) / TICK_PIXELS))):
         x = places.x(places.began + at)
@@ -181,7 +181,7 @@ def _clock(at: float, step: float) -> str:
     return " ".join(shown)
 
 
-def draw_load(svg: Tree.Element, places: Places, run: RunSpan) -> None:
+def draw_load(svg: Tree.Element, places: Geometry, run: RunSpan) -> None:
     """Draw how many jobs ran at each time, and the window of the run.
 
     The jobs in nested schedulers are counted, not these themselves; then the window, whose slots these take, is no

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ...._core.api.views import command_line_of, duration_text, printable, size_text
-from .._log import CommandEnd
-from .._record import TraceRecord
+from .._event_recorder import CommandEnd
+from .._span_builder import TraceRecord
 
 LONGEST_LINE: Final = 2000
 """Characters of a command line."""

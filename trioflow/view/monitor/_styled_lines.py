@@ -15,15 +15,15 @@ from collections.abc import Iterator
 from typing import Final
 
 from ..._core.api.views import JobState, WaitCause, Waiting, duration_text, percent
-from .._states import CAUSES, CRITICAL, FOREVER, LOOKS, PRECEDENCE
+from .._state_styles import CAUSES, CRITICAL, FOREVER, PRECEDENCE, STATE_STYLES
 from ..text import _exception_text
 from ..text._symbols import UNICODE, Symbols, width
 from ._display import Line
-from ._estimate import Forecast
-from ._job_choice import ChosenJobs, JobChoice, JobRow, attempt, context
+from ._eta import Forecast
 from ._model import JobCounts, Model
 from ._records import JobRecord, SchedulerRecord
-from ._run_lines import SHORT_TIME, RunLines, so_far
+from ._row_selection import ChosenJobs, JobChoice, JobRow, attempt, context
+from ._run_header import SHORT_TIME, RunLines, so_far
 
 NARROW: Final = 40
 """Columns: in a narrower terminal, lines leave out whether a job is critical, and its details."""
@@ -131,7 +131,7 @@ class Pictures:
     def _row(self, row: JobRow, time: str, label: Line, columns: int) -> Line:
         job = row.job
         signs, state = self._symbols.set, self._worst(job)
-        style = LOOKS[state].style
+        style = STATE_STYLES[state].style
         symbol = signs.states[state]
         if job.forever and state in (JobState.RUNNING, JobState.CANCELLED):  # the end of a run cancels it, as meant
             symbol, style = signs.forever, FOREVER.style

@@ -10,8 +10,8 @@ from typing import Final
 from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import duration_text
-from ._paint import add, clipped, text_width
-from ._places import MARGIN, SHORTEST
+from ._geometry import MARGIN, SHORTEST
+from ._svg import add, clipped, text_width
 from ._timeline import DAY, HOUR, MINUTE, prepared
 
 Curve = list[tuple[int | None, float]]

@@ -28,7 +28,7 @@ from typing import Any, Final
 
 from ... import _posix as posix
 from ..._core.api.views import AnyJob
-from ._print_above import Above, split
+from ._output_buffer import OutputBuffer, split
 
 PIECE: Final = 1 << 16
 """Bytes that are read at once: what a pipe holds."""
@@ -44,7 +44,7 @@ class Pipe:
 
     """
 
-    def __init__(self, owner: Pipes) -> None:
+    def __init__(self, owner: FdCapture) -> None:
         self.read_end, self.descriptor = os.pipe()
         posix.set_blocking(self.read_end, False)
         self.job: AnyJob | None = None
@@ -75,7 +75,7 @@ class Pipe:
         return bool(self._begun)
 
 
-class Pipes:
+class FdCapture:
     """The pipes of one picture, and the thread that reads them.
 
     Args:
@@ -85,7 +85,7 @@ class Pipes:
 
     """
 
-    def __init__(self, above: Above, terminal: int, encoding: str) -> None:
+    def __init__(self, above: OutputBuffer, terminal: int, encoding: str) -> None:
         self.encoding: Final = encoding
         self._above: Final = above
         self._terminal: Final = os.dup(terminal)
@@ -214,12 +214,12 @@ class Pipes:
                 data = data[os.write(self._terminal, data) :]
 
 
-def open_pipes(above: Above, terminal: int, encoding: str) -> Pipes | None:
+def open_pipes(above: OutputBuffer, terminal: int, encoding: str) -> FdCapture | None:
     """Return the pipes for one picture; None where a pipe cannot be waited for."""
-    return Pipes(above, terminal, encoding) if posix.IS_THERE else None
+    return FdCapture(above, terminal, encoding) if posix.IS_THERE else None
 
 
-_WITH_PIPES: Final[weakref.WeakSet[Pipes]] = weakref.WeakSet()
+_WITH_PIPES: Final[weakref.WeakSet[FdCapture]] = weakref.WeakSet()
 
 
 def _close_in_fork() -> None:

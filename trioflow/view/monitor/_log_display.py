@@ -19,12 +19,12 @@ from ..text import _exception_text
 from ..text._symbols import Symbols
 from ..text._verdict import TROUBLE
 from ._display import Display, Ticker
-from ._job_choice import attempt, full_name
+from ._fd_capture import FdCapture, open_pipes
 from ._model import Model
-from ._pipes import Pipes, open_pipes
-from ._print_above import Above, Replacement
+from ._output_buffer import BufferedStream, OutputBuffer
 from ._records import JobRecord, Named
-from ._run_lines import RunLines
+from ._row_selection import attempt, full_name
+from ._run_header import RunLines
 
 EACH: Final = 200
 STEPS: Final = 20
@@ -46,9 +46,9 @@ class TaggedStream:
 
     def __init__(self, name: str, tag: Callable[[AnyJob], str]) -> None:
         self._real: Final[TextIO] = getattr(sys, name)
-        self._above: Final = Above(self._write, self._write, tag)
+        self._above: Final = OutputBuffer(self._write, self._write, tag)
         self._lock: Final = threading.RLock()
-        self._pipes: Pipes | None = None
+        self._pipes: FdCapture | None = None
         with contextlib.suppress(OSError, ValueError):  # it is no file of the system
             self._pipes = open_pipes(self._above, self._real.fileno(), self._real.encoding)
         self._above.outputs = self._pipes
@@ -76,7 +76,7 @@ class TaggedStream:
 def can_be_tagged(name: str) -> bool:
     """Return whether there is a standard stream of this name, and no other monitor has replaced it."""
     stream = getattr(sys, name)
-    return stream is not None and not isinstance(stream, Replacement)
+    return stream is not None and not isinstance(stream, BufferedStream)
 
 
 class LogDisplay(Display):

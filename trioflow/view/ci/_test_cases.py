@@ -15,8 +15,8 @@ from ..._core.api.views import OURS, BaseScheduler, JobState, StopReason, file_p
 from ..graph import _render
 from ..text import _debrief, _exception_text, _verdict
 from ..text._verdict import verdict
-from ..trace._log import Recorder
-from ..trace._record import TraceRecord, record
+from ..trace._event_recorder import Recorder
+from ..trace._span_builder import TraceRecord, record
 from ..trace._spans import Span
 
 MOST_OUTPUT: Final = 1 << 16

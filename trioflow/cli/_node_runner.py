@@ -21,7 +21,7 @@ from ..jobs.ssh._ssh_job import SshJob
 from ..jobs.ssh._steps import Pull, Push, Script, Step
 from . import FINE, INTERRUPTED
 from ._signals import SecondSignal
-from .batch._run import output
+from .batch._batch_run import output
 
 MOST: Final = 101
 """The exit code where more nodes than a hundred have failed."""

@@ -28,9 +28,9 @@ from ..._core.api.views import (
 )
 from ..text._verdict import Tally
 from ._critical import Link, critical_chain
+from ._event_recorder import CommandEnd, EventKind, JobEnd, RunEnd, RunStart, events
 from ._lanes import lanes
-from ._log import CommandEnd, EventKind, JobEnd, RunEnd, RunStart, events
-from ._resources import Needs, ResourceUse, Scopes, needs_in
+from ._resource_use import Needs, ResourceUse, Scopes, needs_in
 from ._spans import IncidentMark, RunSpan, Span
 from ._waits import Waits
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from ..._core.api.views import printable
-from ._record import TraceRecord
+from ._span_builder import TraceRecord
 from ._spans import RunSpan, Span, Wait
 from ._table import wall
 

@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 import click
 
 from ..abc import printable
-from ._unknown import nearest
+from ._suggestions import nearest
 
 CONVERTED_BY_CLICK: Final[dict[Any, click.ParamType[Any]]] = {
     bool: click.BOOL,

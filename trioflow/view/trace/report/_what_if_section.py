@@ -6,9 +6,9 @@ import html as escapes
 from typing import Final
 
 from ...._core.api.views import WaitCause, printable
-from .._record import TraceRecord
+from .._span_builder import TraceRecord
 from .._what_if import WhatIf, percent
-from ..timeline._what_if import Curves, svg
+from ..timeline._what_if_chart import Curves, svg
 
 MOST_JOBS: Final = 1000
 """Of more jobs, the report does not say it: nobody waits at the end of each run until it has been simulated."""

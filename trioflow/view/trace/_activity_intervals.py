@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from typing import Final, Literal
 
 from ..._core.api.views import WaitCause
-from .._states import CAUSES
-from ._record import TraceRecord
+from .._state_styles import CAUSES
+from ._span_builder import TraceRecord
 from ._spans import Span
 
 WORK: Final = "work", ""

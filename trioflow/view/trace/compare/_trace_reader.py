@@ -1,7 +1,7 @@
 """`read`: what a comparison needs of a trace, from the file that `Trace.export_as_json` has written.
 
-The critical path is in the file: its jobs have the category `critical-path`. Here it becomes `Piece`s that follow each
-other from the beginning of the run to its end without a gap. So the differences of their lengths add up to the
+The critical path is in the file: its jobs have the category `critical-path`. Here it becomes `PathSegment`s that follow
+each other from the beginning of the run to its end without a gap. So the differences of their lengths add up to the
 difference of the whole.
 """
 
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from ...._core.api.views import JobState, WaitCause
-from ..._states import CAUSES
-from .._json import VERSION
+from ..._state_styles import CAUSES
+from .._trace_events import VERSION
 
 Event = dict[str, Any]
 HINT: Final = "give two files that `trioflow run --trace FILE.json` has written"
@@ -27,7 +27,7 @@ class BadTrace(ValueError):
     """A file is not a trace, or not one that can be read here."""
 
 
-class Piece(NamedTuple):
+class PathSegment(NamedTuple):
     """A part of the critical path."""
 
     path: str
@@ -55,7 +55,7 @@ class RunTimes:
 
     name: str
     seconds: float
-    pieces: tuple[Piece, ...]
+    pieces: tuple[PathSegment, ...]
     jobs: dict[str, JobTimes]
     """Those that are not schedulers, by their paths; without those that never started."""
     not_started: dict[str, str]
@@ -132,7 +132,7 @@ def _told(wait: Event) -> str:
     return f"{CAUSES[WaitCause(wait['cause'])].what.format(wait['name'])}{by}"
 
 
-def _pieces(chain: list[Event], total: float) -> Iterator[Piece]:
+def _pieces(chain: list[Event], total: float) -> Iterator[PathSegment]:
     """Yield the parts of the critical path, which is given without nested schedulers, whose jobs are in it."""
     chain.sort(key=lambda one: float(one["ts"]))
     now = 0.0
@@ -140,16 +140,16 @@ def _pieces(chain: list[Event], total: float) -> Iterator[Piece]:
         assert one is not None
         path, start = str(one["args"]["path"]), _seconds(one["ts"])
         if start > now:
-            yield Piece(path, True, start - now)
+            yield PathSegment(path, True, start - now)
             now = start
         end = start + _seconds(one["dur"])
         if following is not None:
             end = min(end, _seconds(following["ts"]))  # a service goes on when what waited for it begins
         if end > now:
-            yield Piece(path, False, end - now)
+            yield PathSegment(path, False, end - now)
             now = end
     if total > now:
-        yield Piece("", True, total - now)
+        yield PathSegment("", True, total - now)
 
 
 def _seconds(microseconds: Any) -> float:

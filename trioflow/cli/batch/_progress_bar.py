@@ -12,7 +12,7 @@ from ... import JobState
 from ...batch._batch import Batch
 from ...view.monitor._display import Line
 from ...view.monitor._model import JobCounts
-from ...view.monitor._run_lines import RunLines
+from ...view.monitor._run_header import RunLines
 from ...view.monitor._terminal import TerminalDisplay
 from ...view.text._symbols import Symbols
 from ...view.text._verdict import Verdict

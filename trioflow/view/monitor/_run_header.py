@@ -7,7 +7,7 @@ import math
 from typing import Final, Protocol
 
 from ..._core.api.views import JobState, duration_text
-from .._states import FOREVER, LOOKS, PRECEDENCE
+from .._state_styles import FOREVER, PRECEDENCE, STATE_STYLES
 from ..text._symbols import UNICODE, Symbols, width
 from ..text._verdict import Verdict
 from ._display import Line, Piece
@@ -130,7 +130,9 @@ class RunLines:
 
     def _bar(self, columns: int, tally: JobCounts) -> Line:
         done, active, rest = ("━", "╍", "─") if self._is_unicode else ("=", ">", "-")
-        bad = sum(number for state, number in tally.settled.items() if LOOKS[state].style in {"failed", "trouble"})
+        bad = sum(
+            number for state, number in tally.settled.items() if STATE_STYLES[state].style in {"failed", "trouble"}
+        )
         parts = _shares([sum(tally.settled.values()) - bad, bad, tally.running], self._model.total or 0, columns)
         bar = [(done * parts[0], "done"), (done * parts[1], "failed"), (active * parts[2], "running")]
         return [*bar, (rest * (columns - sum(parts)), "dim")]
@@ -195,7 +197,7 @@ class RunLines:
         return found + [one for one in further if one[1]]
 
     def _of(self, state: JobState, number: int) -> tuple[str, int, str, str]:
-        return self._symbols.set.states[state], number, state.value, LOOKS[state].style
+        return self._symbols.set.states[state], number, state.value, STATE_STYLES[state].style
 
 
 def so_far(seconds: float) -> str:

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import duration_text
 from ...text import _verdict
-from ..timeline._paint import add, clipped, text_width
+from ..timeline._svg import add, clipped, text_width
 from ._differences import Comparison, PathChange, asides, headline, together
 
 WIDTH: Final = 1200.0

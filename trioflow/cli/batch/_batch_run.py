@@ -21,13 +21,13 @@ from ...batch._template import LineTemplate, Strings
 from .. import FINE, INTERRUPTED, _outputs
 from .._signals import SecondSignal
 from . import OTHER_ERROR
-from ._given import BatchArgs
+from ._parsed_args import BatchArgs
 
 if TYPE_CHECKING:
     from ... import Journal, LocalNode, Pool, SshNode
     from ...abc import Amount
     from ...batch._records import Records
-    from ._bar import Bar
+    from ._progress_bar import Bar
 
 RECORDS: Final = ".jsonl"
 """How the name of a file ends that gets results as lines of JSON."""
@@ -299,6 +299,6 @@ def bar(given: BatchArgs) -> Bar | NoBar:
     if not given.bar:
         return NoBar()
     from ...view.monitor._monitor import can_draw  # here, because most batches do not need them
-    from ._bar import Bar
+    from ._progress_bar import Bar
 
     return Bar() if can_draw(sys.stderr) else NoBar()

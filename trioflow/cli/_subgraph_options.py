@@ -32,7 +32,7 @@ from ..view.text import _selection
 Job = AbstractJob[Any]
 
 
-class Part(NamedTuple):
+class Subgraph(NamedTuple):
     """The patterns of the command line."""
 
     only: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class Part(NamedTuple):
     ends: tuple[str, ...] = ()
 
 
-def keep(scheduler: Scheduler, part: Part) -> None:
+def keep(scheduler: Scheduler, part: Subgraph) -> None:
     """Remove everything from the scheduler that does not belong to the part. O(V + E), plus the new requirements.
 
     Raises:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .._lanes import Row, fit, lanes
-from .._record import TraceRecord
+from .._span_builder import TraceRecord
 from .._spans import RunSpan, Span
 
 MARGIN: Final = 16.0
@@ -25,7 +25,7 @@ SHORTEST: Final = 1e-9
 """The shortest axis, in seconds: a run on a virtual clock may take no time."""
 
 
-class Places:
+class Geometry:
     """The geometry of one picture."""
 
     def __init__(self, record: TraceRecord, width: int, top: float) -> None:

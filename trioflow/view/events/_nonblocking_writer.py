@@ -1,4 +1,4 @@
-"""`Outlet`: lines on their way to a file, a pipe or a terminal. It never lets the run wait for a reader.
+"""`NonBlockingWriter`: lines on their way to a file, a pipe or a terminal. It never lets the run wait for a reader.
 
 ```
 put(line) ──► waiting lines ──► written by the run itself, whenever 32 KiB are waiting and the other end takes them
@@ -32,7 +32,7 @@ PIECE: Final = 1 << 15
 BETWEEN_TRIES: Final = 64
 """Lines that are dropped between two looks at whether the reader takes more: a look costs as much as a line."""
 INTERVAL: Final = 0.05
-LOOKS: Final = 0.5
+STATE_STYLES: Final = 0.5
 """Seconds between two looks at jobs that change without an event."""
 GRACE: Final = 2.0
 """Seconds without any progress after which the last lines are given up, at the end of a run."""
@@ -40,7 +40,7 @@ LONGEST_END: Final = 10.0
 """Seconds after which they are given up although a few are still read now and then."""
 
 
-class Outlet:
+class NonBlockingWriter:
     """One file that lines are written to, from the start of a run to its end.
 
     Args:
@@ -192,9 +192,9 @@ class Outlet:
     def _work(self) -> None:
         tries, looked = 0, time.monotonic()
         while not self._ended.is_set() and not self.is_lost:
-            if self._happened.wait(LOOKS):
+            if self._happened.wait(STATE_STYLES):
                 self._ended.wait(INTERVAL)
-            if time.monotonic() >= looked + LOOKS:
+            if time.monotonic() >= looked + STATE_STYLES:
                 looked = time.monotonic()
                 self._add(self._look())
             self._happened.clear()

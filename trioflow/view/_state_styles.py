@@ -67,7 +67,7 @@ class StateStyle:
 INK: Final = "#1f2933"
 INK_IN_THE_DARK: Final = "#e4e8ed"
 
-LOOKS: Final[Mapping[JobState, StateStyle]] = {
+STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
     JobState.IDLE: StateStyle(
         sign="·",
         ascii=".",
@@ -157,7 +157,7 @@ LOOKS: Final[Mapping[JobState, StateStyle]] = {
 
 def _in_order(place: Callable[[StateStyle], int | None]) -> tuple[JobState, ...]:
     """Return the states that have a place, in the order of their places."""
-    placed = ((at, state) for state, look in LOOKS.items() if (at := place(look)) is not None)
+    placed = ((at, state) for state, look in STATE_STYLES.items() if (at := place(look)) is not None)
     return tuple(state for _, state in sorted(placed, key=lambda one: one[0]))
 
 

@@ -15,7 +15,7 @@ from ...batch import BatchError, _batch_pool, _quantities, _sources, _start_cond
 from ...batch._halt import Halt
 from ...batch._template import EXPLAINED
 from . import OTHER_ERROR
-from ._given import BatchArgs
+from ._parsed_args import BatchArgs
 
 CODES: Final = """\b
 Exit codes:
@@ -242,9 +242,9 @@ def command(**options: Any) -> int:
     if os.environ.get("PARALLEL"):
         what = "the options in the variable PARALLEL are not used; give those you need on the command line"
         click.echo(f"trioflow batch: {what}: {printable(os.environ['PARALLEL'])}", err=True)
-    from . import _run  # late, because --help does not need it
+    from . import _batch_run  # late, because --help does not need it
 
-    return _run.run(given)
+    return _batch_run.run(given)
 
 
 command.help = inspect.cleandoc(command.help or "").replace("REPLACEMENT STRINGS", EXPLAINED.lstrip())

@@ -3,9 +3,9 @@
 A new picture for each printed line would cost more than the lines. But nobody can print faster than the terminal for
 long: when `MOST` characters are waiting, whoever prints next writes them all.
 
-A `Replacement` takes the place of standard output and error, and of the same streams in `logging` handlers, which keep
-the stream that they were made with. Commands ask it for `has_picture`, and pass their lines on to it: it knows by the
-caller whose they are. Output that bypasses it, by a descriptor, is the subject of `_pipes`.
+A `BufferedStream` takes the place of standard output and error, and of the same streams in `logging` handlers, which
+keep the stream that they were made with. Commands ask it for `has_picture`, and pass their lines on to it: the caller
+tells it whose they are. `_fd_capture` is for output that bypasses it, by a descriptor.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol, TextIO
 
 from ..._core.api import current_job
 from ..._core.api.views import AnyJob
-from ._stand_in import StreamProxy, is_terminal
+from ._stream_proxy import StreamProxy, is_terminal
 
 MOST: Final = 1 << 16
 LONGEST: Final = 1 << 16
@@ -44,7 +44,7 @@ class Outputs(Protocol):
         ...
 
 
-class Above:
+class OutputBuffer:
     """The lines that wait to be written above a picture.
 
     Args:
@@ -65,8 +65,8 @@ class Above:
         self._lines: list[str] = []
         self._size = 0
         self._begun: Final[dict[tuple[AnyJob | None, int], str]] = {}  # unfinished lines, by job and thread
-        self._replaced: list[tuple[str, TextIO, Replacement]] = []
-        self._handlers: list[tuple[logging.StreamHandler[Any], TextIO, Replacement]] = []
+        self._replaced: list[tuple[str, TextIO, BufferedStream]] = []
+        self._handlers: list[tuple[logging.StreamHandler[Any], TextIO, BufferedStream]] = []
         self._owner: int | None = None  # the process that draws; a fork of it has no thread to draw
         self.outputs: Outputs | None = None
         self.before_print: Callable[[], None] = _nothing
@@ -145,12 +145,12 @@ class Above:
         """Replace a standard stream."""
         self._owner = os.getpid()
         stream = getattr(sys, name)
-        replacement = Replacement(self, stream)
+        replacement = BufferedStream(self, stream)
         setattr(sys, name, replacement)
         self._replaced.append((name, stream, replacement))
         self._replace_in_handlers(stream, replacement)
 
-    def _replace_in_handlers(self, stream: TextIO, replacement: Replacement) -> None:
+    def _replace_in_handlers(self, stream: TextIO, replacement: BufferedStream) -> None:
         for handler in _handlers():
             if handler.stream is stream:
                 handler.setStream(replacement)
@@ -169,10 +169,10 @@ class Above:
         self.finish()
 
 
-class Replacement(StreamProxy):
+class BufferedStream(StreamProxy):
     """A stream whose lines go above the picture while there is one, and to the real stream afterwards."""
 
-    def __init__(self, above: Above, real: TextIO) -> None:
+    def __init__(self, above: OutputBuffer, real: TextIO) -> None:
         """Take the place of `real`."""
         super().__init__(real)
         self._above: Final = above

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import is_scheduler, printable, shortened
-from ...graph import _dot, _legend, _render
+from ...graph import _dot, _graph_legend, _render
 from ...graph._drawing import CriticalPath, Drawing
 
 LARGEST: Final = 300
@@ -33,7 +33,7 @@ def section(scheduler: Any, path: CriticalPath) -> str:
         return note(f"{error}.")
     except OSError as error:
         return note(f"{NONE}: {error}.")
-    notes = [note(SHAPES)] * any(_legend.kinds(drawing))
+    notes = [note(SHAPES)] * any(_graph_legend.kinds(drawing))
     if drawing.bundles:
         notes.append(note(f"{jobs} jobs: those that are alike are one box."))
     elif "collapse" in way and any(is_scheduler(job) for job in scheduler):
@@ -83,8 +83,8 @@ SHAPES: Final = "The shape of a box shows what kind of job it is: point at it to
 
 
 def _meanings(drawing: Drawing) -> str:
-    boxes = [_sample(attributes) for attributes in (*_legend.states(drawing), *_legend.marks(drawing))]
-    arrows = [_sample(attributes, is_line=True) for attributes in _legend.lines(drawing)]
+    boxes = [_sample(attributes) for attributes in (*_graph_legend.states(drawing), *_graph_legend.marks(drawing))]
+    arrows = [_sample(attributes, is_line=True) for attributes in _graph_legend.lines(drawing)]
     return "".join(boxes + arrows)
 
 

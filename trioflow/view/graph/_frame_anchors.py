@@ -36,7 +36,7 @@ FEW: Final = 4
 """Boxes: if there are more, a point replaces them, so that a line between two frames becomes at most 16."""
 
 
-class Side:
+class FrameEdge:
     """The outermost boxes of each frame at one side, top or bottom, and the anchors made of them."""
 
     def __init__(self, place: PointPlace, members: dict[BaseScheduler, list[AnyJob]], lines: Lines) -> None:
@@ -93,8 +93,8 @@ class FrameEnds:
         """Find them. O(V + E)."""
         self._members: Final = _members(drawing)
         self._heads: Final = {head for _, head in drawing.lines}
-        self._top: Final = Side(PointPlace.TOP, self._members, drawing.lines)
-        self._bottom: Final = Side(PointPlace.BOTTOM, self._members, drawing.lines)
+        self._top: Final = FrameEdge(PointPlace.TOP, self._members, drawing.lines)
+        self._bottom: Final = FrameEdge(PointPlace.BOTTOM, self._members, drawing.lines)
 
     def of_line(self, tail: AnyJob, head: AnyJob) -> tuple[Anchor, Anchor]:
         """Return the two anchors between which a line is drawn: the middle ones."""

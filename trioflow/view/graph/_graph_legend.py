@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 from ..._core.api.views import AnyJob, JobState, is_scheduler, look_of
-from .._states import LOOKS
+from .._state_styles import STATE_STYLES
 from . import _dot, _style
 from ._drawing import Close, Drawing, DrawnAs, LineKind
 
@@ -21,7 +21,7 @@ FRAME: Final[_dot.Attributes] = {
     "color": _dot.FAINT,
     "margin": "10",
 }
-PLAIN: Final = _dot.colours(LOOKS[JobState.IDLE].light)
+PLAIN: Final = _dot.colours(STATE_STYLES[JobState.IDLE].light)
 WORDS: Final = {
     LineKind.ORDER: "requires",
     LineKind.DATA: "result is an argument",
@@ -70,8 +70,8 @@ def states(drawing: Drawing) -> Iterator[_dot.Attributes]:
     found = {_style.state(drawing.jobs_drawn_as(job)) for job in _jobs(drawing)}
     for state in JobState:
         if state in found and found != {JobState.IDLE}:
-            sign = LOOKS[state].box_sign
-            yield {"label": f"{sign} {state.value}".strip(), **_dot.colours(LOOKS[state].light)}
+            sign = STATE_STYLES[state].box_sign
+            yield {"label": f"{sign} {state.value}".strip(), **_dot.colours(STATE_STYLES[state].light)}
 
 
 def kinds(drawing: Drawing) -> Iterator[_dot.Attributes]:

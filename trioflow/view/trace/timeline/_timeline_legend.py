@@ -7,14 +7,14 @@ from typing import Final
 from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import JobState, WaitCause, printable, shortened
-from ..._states import BARS, CAUSES, NEVER_STARTED
+from ..._state_styles import BARS, CAUSES, NEVER_STARTED
 from ...text import _verdict
-from .._record import TraceRecord
+from .._span_builder import TraceRecord
 from .._spans import Span
 from ._bars import FAILED
 from ._gaps import Patterns
-from ._paint import add, clipped, text_width
-from ._places import MARGIN
+from ._geometry import MARGIN
+from ._svg import add, clipped, text_width
 
 LINE: Final = 18.0
 SAMPLE: Final = 22.0
