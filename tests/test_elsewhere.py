@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from trioflow import _posix
+
 from .elsewhere import VARIABLE
 
 TRIED = """
@@ -75,3 +77,17 @@ def test_what_needs_posix_is_rejected_and_the_error_says_what_to_use() -> None:
         "None False",
     ], done.stderr
     assert "batch needs a POSIX system: use `trioflow run` with ThreadJobs" in done.stderr
+
+
+def test_a_child_that_has_exited_is_seen_without_the_help_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS before Python 3.13: the child stays there to be reaped, and is unknown afterwards."""
+    monkeypatch.delattr(os, "waitid")
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert not _posix.has_exited(child.pid)
+        child.stdin.close()
+        assert _posix.has_exited(child.pid, waits=True)
+        assert _posix.has_exited(child.pid)
+        assert child.wait() == 0
+        with pytest.raises(ChildProcessError):
+            _posix.has_exited(child.pid)
