@@ -268,7 +268,7 @@ class Scheduler(BaseScheduler):
 
         The verdict comes first; then the stop reason, if the run did not go on to its end, and the culprit if there is
         one, followed into nested schedulers. The counts follow, in which nested schedulers do not count, and forever
-        jobs are background jobs unless they failed. Then come the failures, critical ones first, and otherwise in the
+        jobs are forever jobs unless they failed. Then come the failures, critical ones first, and otherwise in the
         order of settling. Failures of the same type from the same place are one group, with their number and one
         traceback, which has only the frames of the user's own code. A nested scheduler that failed because of one of
         its jobs is not shown again. What did not run because of failures follows, and incidents, such as a

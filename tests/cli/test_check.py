@@ -294,7 +294,7 @@ SUSPICIOUS: dict[str, tuple[str, Callable[[], Scheduler]]] = {
         lambda: Scheduler(idle("a", timeout=9, idle_timeout=9)),
     ),
     "too late": (
-        "watch: it runs for ever, but waits for all that does not",
+        "watch: it runs forever, but waits for all that does not",
         lambda: Scheduler(a := idle("a"), idle("watch", forever=True, required=a)),
     ),
 }

@@ -33,7 +33,7 @@ def test_lines_in_a_log_have_tags(tmp_path: Path) -> None:
 
 
 def test_a_process_that_prints_into_a_pipe_loses_nothing(tmp_path: Path) -> None:
-    """What the function of a `ProcessJob` has printed is written before it returns, not kept in a buffer for ever."""
+    """What the function of a `ProcessJob` has printed is written before it returns, not kept in a buffer forever."""
     code = "x = Scheduler(ProcessJob(print, 'from the process', label='p'))"
     done = process("run", "--no-monitor", written(tmp_path, code), stdin=subprocess.DEVNULL)
     assert done.stdout.splitlines()[0] == "from the process"

@@ -231,7 +231,7 @@ def test_a_limiter_holds(backend: str, library: Any) -> None:
 
 
 def test_a_limiter_that_is_the_window_is_asked_once(backend: str) -> None:
-    """The job takes a token of its limiter in place of the window's: to wait for a second would be for ever."""
+    """The job takes a token of its limiter in place of the window's: to wait for a second would be forever."""
     crowd = Crowd(1)
     limiter = anyio.CapacityLimiter(1)
     jobs = [ThreadJob(crowd, limiter=limiter) for _ in range(3)]

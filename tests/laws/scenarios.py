@@ -71,7 +71,7 @@ class Plan(ShortRepr):
 class Leaf(Plan):
     """A job that naps."""
 
-    naps: tuple[float, ...]  # of its calls in one run, the last for all further; 0: no await at all; inf: for ever
+    naps: tuple[float, ...]  # of its calls in one run, the last for all further; 0: no await at all; inf: forever
     fails: float = 0  # so many of its calls in one run, the first ones
     inputs: tuple[str, ...] = ()  # leaves: siblings, or in an enclosing scheduler, or in one nested beside
     service: bool = False  # it naps for `ready_after`, says that it is ready, and naps again

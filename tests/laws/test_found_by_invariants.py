@@ -102,7 +102,7 @@ def test_shuts_down_what_was_never_run_at_any_depth(virtual: Virtual) -> None:
 
 
 def test_a_token_goes_from_a_worker_that_retires_to_one_that_waits(virtual: Virtual) -> None:
-    """A worker that retired kept the only token, while another of the same run waited for one, for ever."""
+    """A worker that retired kept the only token, while another of the same run waited for one, forever."""
     changed: contextvars.ContextVar[bool] = contextvars.ContextVar("changed")
 
     async def change() -> None:
@@ -314,7 +314,7 @@ def test_two_tasks_may_share_one_iterator(virtual: Virtual) -> None:
 
 
 def test_job_that_waits_for_itself_is_refused(virtual: Virtual) -> None:
-    """It would have waited for ever, without a word."""
+    """It would have waited forever, without a word."""
 
     async def wait() -> None:
         await current_job().wait_settled()

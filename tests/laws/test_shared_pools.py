@@ -282,7 +282,7 @@ def test_runs_that_share_a_pool_and_a_limiter(backend: str, seed: int, tokens: i
 
 @pytest.mark.parametrize("seed", FEW)
 def test_nobody_starves(backend: str, seed: int) -> None:
-    """A job is not passed for ever by those of other runs."""
+    """A job is not passed forever by those of other runs."""
     check_nobody_starves(Ordered(backend, seed), seed)
 
 

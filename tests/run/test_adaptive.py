@@ -298,7 +298,7 @@ def test_it_measures_the_lowest_latency_again_after_a_hundred_higher_means() -> 
     minimum=st.integers(1, 3),
 )
 def test_never_more_than_the_window_and_all_end(backend: str, ends: list[tuple[int, str]], minimum: int) -> None:
-    """However jobs end, and however the window moves, no job starts when it is full, and nobody waits for ever."""
+    """However jobs end, and however the window moves, no job starts when it is full, and nobody waits forever."""
     throttled: set[int] = set()
 
     async def body(number: int, seconds: int, end: str) -> None:

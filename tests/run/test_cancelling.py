@@ -242,7 +242,7 @@ def test_cancel_while_a_large_scenario_is_checked(virtual: Virtual, turns: int) 
 def test_job_cancelled_while_a_large_scenario_is_checked(virtual: Virtual, turns: int) -> None:
     """A job that is cancelled before it is counted does not start, and what requires it does.
 
-    It settled before its successors knew of it, and they waited for it for ever.
+    It settled before its successors knew of it, and they waited for it forever.
     """
     job = Job(nap, 1)
     after = Job(nap, 2, required=job)
@@ -290,7 +290,7 @@ def test_drained_while_a_nested_scheduler_is_prepared(virtual: Virtual, turns: i
 def test_job_cancelled_before_the_last_run_is_forgotten(virtual: Virtual) -> None:
     """IDLE since the last run, and cancelled before it was reset, a job settled twice: the count was wrong.
 
-    All jobs had succeeded, the cancelled one too, and the run waited for ever.
+    All jobs had succeeded, the cancelled one too, and the run waited forever.
     """
     first = Job(nap, 1)
     job = Job(nap, 5, required=first)

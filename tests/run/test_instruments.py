@@ -246,7 +246,7 @@ def test_incident_is_told_with_its_details(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("hook", ["job_started", "job_attempt"])
 def test_interruption_in_a_hook_leaves_no_job_running(virtual: Virtual, hook: str) -> None:
-    """A SystemExit from a hook ends the run. The job of that event used to stay RUNNING for ever."""
+    """A SystemExit from a hook ends the run. The job of that event used to stay RUNNING forever."""
 
     class Exits(Instrument):
         pass

@@ -489,7 +489,7 @@ def test_current_job_outside_is_refused(virtual: Virtual) -> None:
 def test_generator_with_an_open_nursery_that_is_broken_off_fails_its_job_alone(
     child: bool, kept: bool, turns: int
 ) -> None:
-    """On trio the finalizer of such a generator closes the nursery too: it waited for ever, and the run with it.
+    """On trio the finalizer of such a generator closes the nursery too: it waited forever, and the run with it.
 
     After two turns it may do so before the job ends, in the same turn, or not, so there are some of these jobs. Where
     the job goes on afterwards, with a child alive, trio itself ends with an internal error.

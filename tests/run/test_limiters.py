@@ -247,7 +247,7 @@ async def watched(scheduler: Scheduler, **options: Any) -> Watch:
 
 
 def test_a_scheduler_that_keeps_needs_waits_for_no_token(virtual: Virtual) -> None:
-    """K2 kept the resource and waited for a token; R had the token, and its job waited for the resource: for ever."""
+    """K2 kept the resource and waited for a token; R had the token, and its job waited for the resource: forever."""
 
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)

@@ -118,7 +118,7 @@ def test_restarts_limits_the_restarts(virtual: Virtual, restarts: int) -> None:
 
 
 def test_restart_without_limit_ends_with_the_run(virtual: Virtual) -> None:
-    """A job that restarts for ever is ended by the run's timeout."""
+    """A job that restarts forever is ended by the run's timeout."""
     job = Slower(1e9, timeout=1, on_timeout="restart")
     assert virtual(functools.partial(timed, Scheduler(job), timeout=10.5)) == (False, 10.5)
     assert job.calls == 11

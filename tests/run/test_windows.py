@@ -303,7 +303,7 @@ def test_many_nested_schedulers_with_one_token(virtual: Virtual) -> None:
 
 
 def test_forever_scheduler_with_the_limiter_of_its_parent(virtual: Virtual) -> None:
-    """A nested scheduler that runs for ever takes no token; its jobs do, because it has the limiter itself."""
+    """A nested scheduler that runs forever takes no token; its jobs do, because it has the limiter itself."""
     watch = Watch()
 
     async def main() -> tuple[bool, float]:

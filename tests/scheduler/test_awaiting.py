@@ -272,7 +272,7 @@ def test_a_wait_for_what_others_hold_is_not_named(virtual: Virtual, caplog: pyte
 @pytest.mark.parametrize("ready", [True, False])
 @pytest.mark.parametrize("end", ["cancel", "timeout", "critical", "drain"])
 def test_a_job_whose_awaited_job_ends_with_the_run_is_cancelled(virtual: Virtual, end: str, ready: bool) -> None:
-    """It has not failed: it FAILED with the JobCancelled of the other, and a drain waited for it for ever."""
+    """It has not failed: it FAILED with the JobCancelled of the other, and a drain waited for it forever."""
     before = Job(nap, 99, label="before")
     b = Job(nap, label="b", required=None if ready else before)
     jobs: Jobs = {"b": b}
@@ -319,7 +319,7 @@ def test_a_job_in_a_scheduler_that_never_runs_is_not_waited_for(virtual: Virtual
 
 
 def test_another_thread_cannot_wait(backend: str) -> None:
-    """Nothing woke its loop: it waited for ever, or until its own timeout."""
+    """Nothing woke its loop: it waited forever, or until its own timeout."""
     told: list[str] = []
 
     async def wait(job: Job[None]) -> None:

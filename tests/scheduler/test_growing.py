@@ -300,7 +300,7 @@ def test_requirement_on_a_forever_member_is_refused(virtual: Virtual) -> None:
 
 
 def test_requirement_on_a_forever_job_of_the_same_update_is_refused_as_such(virtual: Virtual) -> None:
-    """What is wrong is that it runs for ever, not that it is missing: it is about to be added."""
+    """What is wrong is that it runs forever, not that it is missing: it is about to be added."""
     monitor = Job(nap, label="new monitor", forever=True)
     user = Job(nap, label="new", required=monitor)
     growing(virtual, ValueError, r"'new'.*'new monitor'.*ever", lambda scheduler: scheduler.update([monitor, user]))

@@ -212,7 +212,7 @@ def test_every_kind_of_settling_counts(virtual: Virtual) -> None:
 def test_inside_a_job_that_one_is_left_out(virtual: Virtual, depth: int) -> None:
     """A job that iterates does not wait for itself, nor for the nested schedulers that it is in.
 
-    Only the job itself was left out: in a nested scheduler it waited for that, and that for the job, for ever.
+    Only the job itself was left out: in a nested scheduler it waited for that, and that for the job, forever.
     """
     watcher: Any = Job(lambda: collect(scheduler))
     inside = watcher

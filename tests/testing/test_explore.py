@@ -117,7 +117,7 @@ def test_a_scenario_that_always_breaks_needs_nothing_done(checked_states: Checke
 
 
 def test_an_endless_wait_is_found_beside_a_clock(backend: str) -> None:
-    """A run that never ends is found also if a job of it beats for ever, so that time goes on."""
+    """A run that never ends is found also if a job of it beats forever, so that time goes on."""
 
     def scenario() -> Scheduler:
         done = anyio.Event()

@@ -218,7 +218,7 @@ def _too_late(level: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
             yield (
                 job,
                 (
-                    "it runs for ever, but waits for all that does not: it is cancelled as soon as it could start; "
+                    "it runs forever, but waits for all that does not: it is cancelled as soon as it could start; "
                     "take a requirement away, or make it no forever job"
                 ),
             )

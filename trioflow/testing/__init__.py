@@ -30,7 +30,7 @@ What to know before relying on it:
 - **Virtual time is for virtual jobs.** Threads, processes and sockets work, but the clock does not wait for them. While
   a thread works for a real second, all sleeps in other tasks end at once, and all timeouts expire. The loop really
   waits only when no deadline is left.
-- A task that waits without a deadline for something that never comes waits for ever, as in real time.
+- A task that waits without a deadline for something that never comes waits forever, as in real time.
 - The clock stands still while any task is busy, for example one that polls, or that swallows a cancellation which is
   delivered again and again. Time passes only between turns of the loop in which there is something to do, never during
   them.

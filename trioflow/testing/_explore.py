@@ -92,7 +92,7 @@ def explore(
     journal. After each run these must hold:
 
     - no job raised an AssertionError, and `check` raised nothing;
-    - the run came to an end: it did not stand still, and its jobs did not wait for ever and ever;
+    - the run came to an end: it did not stand still, and its jobs did not wait forever;
     - if it stood still, it was not ended by the timeout of a scheduler alone, except where a job was made to hang;
     - no job and no task of asyncio is left running, and `co_shutdown` of each job was called once;
     - pools and limiters are whole.

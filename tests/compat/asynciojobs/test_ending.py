@@ -181,7 +181,7 @@ def test_forever_jobs_take_no_slot() -> None:
 
 
 def test_a_second_run_runs_and_shuts_down_again() -> None:
-    """asynciojobs shuts a scheduler down once for ever; jobs that can run again do so here, and are shut down again."""
+    """asynciojobs shuts a scheduler down once forever; jobs that can run again do so here, and are shut down again."""
     notes: list[str] = []
 
     class Again(AbstractJob):

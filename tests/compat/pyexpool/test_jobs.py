@@ -483,7 +483,7 @@ def test_a_signal_handler_that_raises_ends_what_execute_waits_for() -> None:
 
 
 def test_a_fault_of_the_pool_itself_leaves_join(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would wait for ever otherwise."""
+    """It would wait forever otherwise."""
     monkeypatch.setattr(_batch, "JobInfo", lambda job: 1 / 0)
     pool = ExecPool(1)
     pool.execute(Job("j", args=["false"]))

@@ -280,7 +280,7 @@ def test_lines_come_as_they_are_written(backend: str) -> None:
 
 
 def test_a_line_is_handed_over_while_the_command_runs(backend: str) -> None:
-    """This one would wait for ever."""
+    """This one would wait forever."""
     job = sh("echo ready; exec sleep 1000", on_line=lambda job, line: job.cancel())
     run(backend, job)
     assert job.state is JobState.CANCELLED

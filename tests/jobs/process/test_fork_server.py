@@ -103,7 +103,7 @@ def test_what_such_a_module_has_printed_is_written_once(
     ids=["a thread runs", "it has ended"],
 )
 def test_a_server_that_cannot_fork_is_done_without(backend: str, watched: Watched, module: Any, code: str) -> None:
-    """A lock that a thread holds would be held for ever in a worker."""
+    """A lock that a thread holds would be held forever in a worker."""
     module(code)
     jobs = [ProcessJob(bodies.whoami) for _ in range(2)]
     run(backend, *jobs)

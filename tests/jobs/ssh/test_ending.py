@@ -62,7 +62,7 @@ def sleepers(watched: Watched) -> list[str]:
 
 
 def long(place: Place, tmp_path: Path, mark: dict[str, str], body: str = TREE, **options: Any) -> SshJob:
-    """A job that says in a file that it has begun, and goes on for ever."""
+    """A job that says in a file that it has begun, and goes on forever."""
     command = f"echo begun > {tmp_path}/begun; {body}"
     return SshJob(place.node(), command, **{"env": mark, "terminate_grace": 0.3, "label": "long", **options})
 

@@ -125,7 +125,7 @@ def test_requirement_on_a_forever_job_is_refused(virtual: Virtual) -> None:
     monitor = Job(nap, label="monitor", forever=True)
     user = Job(nap, label="user", required=monitor)
     first = Job(nap, label="first")
-    with pytest.raises(ValueError, match=r"'user'.*'monitor'.*(for ever|forever)"):
+    with pytest.raises(ValueError, match=r"'user'.*'monitor'.*(forever|forever)"):
         virtual(Scheduler(first, monitor, user).co_run)
     assert first.is_idle()
 

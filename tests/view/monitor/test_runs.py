@@ -107,7 +107,7 @@ def test_all_failures_remain_when_it_has_ended(virtual: Virtual) -> None:
 
 
 def random_scheduler(rng: random.Random, depth: int = 0) -> Scheduler:
-    """Jobs that fail, are tried again, are critical, run for ever or wait for each other, nested up to three deep."""
+    """Jobs that fail, are tried again, are critical, run forever or wait for each other, nested up to three deep."""
     jobs: list[Any] = []
     for _ in range(rng.randint(1, 12)):
         body = rng.choice([nap, nap, nap, fail])

@@ -108,7 +108,7 @@ def test_a_wide_terminal_has_jobs_in_both_halves(virtual: Virtual) -> None:
 
 
 def test_background_jobs_have_the_lines_that_others_leave_free(virtual: Virtual) -> None:
-    """Where not all jobs fit, but few of them run, each background job has its line."""
+    """Where not all jobs fit, but few of them run, each forever job has its line."""
     forever = [Job(nap, 99, label=f"watch {number}", forever=True) for number in range(4)]
     first = Job(nap, 9, label="first")
     scheduler, monitor = watched(first, *forever, *(Job(nap, 1, required=first) for _ in range(50)))

@@ -296,7 +296,7 @@ def test_background_jobs_are_folded(virtual: Virtual, tmp_path: Path) -> None:
     good, bad = Job(nap, 99, forever=True, label="good"), Job(fail, 1, forever=True, label="bad")
     text = report(virtual, Scheduler(good, bad, Scheduler(Job(nap, 5), label="inner")), tmp_path / "r.html")
     assert "3 jobs: 1 succeeded, 1 failed, 1 background" in text
-    assert "<summary>1 background job</summary>" in text
+    assert "<summary>1 forever job</summary>" in text
     found = data(text)
     assert found["states"] == [["succeeded", 1], ["failed", 1]]
     places = {row[0]: row[10] for row in found["rows"]}

@@ -878,7 +878,7 @@ class BaseScheduler(
                 around = "its scheduler" if holder._scheduler is None else repr(holder._scheduler.label)
                 raise RuntimeError(
                     f"{who()} is run by the body of {holder.label!r}, which holds a token of its limiter: its jobs may "
-                    f"wait for that token for ever; nest it: add {who()} to {around}, since a scheduler holds no token"
+                    f"wait for that token forever; nest it: add {who()} to {around}, since a scheduler holds no token"
                 )
         self._check_lends(window)
         watching = self._instruments

@@ -232,7 +232,7 @@ class Batch(Instrument):
         if isinstance(job, JobRun):
             try:
                 self._settled(job)
-            except Exception as error:  # trioflow would remove this instrument, and `join` would wait for ever
+            except Exception as error:  # trioflow would remove this instrument, and `join` would wait forever
                 self._interrupt(error)
             finally:
                 job.begun.open()

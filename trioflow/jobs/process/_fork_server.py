@@ -1,7 +1,7 @@
 """The server of a run's worker processes: a new interpreter that forks them, instead of one interpreter for each.
 
 This program itself cannot fork them: it has threads and an event loop, and a lock that another thread holds at that
-moment would stay held for ever in the child. `multiprocessing` has a server too, but it is started once in a program,
+moment would stay held forever in the child. `multiprocessing` has a server too, but it is started once in a program,
 with the environment and the standard streams of that moment, and does not end with a run.
 
 ```

@@ -230,7 +230,7 @@ def fork(theirs: int, clean: bool) -> bool:
 
 
 def is_clean() -> bool:
-    """Return whether this process has no other threads when it forks: a lock that one holds would stay held for ever.
+    """Return whether this process has no other threads when it forks: a lock that one holds would stay held forever.
 
     Some libraries end their threads before a fork, such as OpenBLAS. So it forks once, and then looks.
     """

@@ -30,7 +30,7 @@ class JUnit(CiReport):
 
     Each scheduler is a suite. A job that FAILED, by its timeout, too, is a failure. Its text, which every reader shows,
     has the traceback and the end of the output that was captured of its command. One that is BLOCKED, SKIPPED or
-    CANCELLED, or was never reached, is skipped, with the reason. A background job that the end of the run has cancelled
+    CANCELLED, or was never reached, is skipped, with the reason. A forever job that the end of the run has cancelled
     has passed. What `redact=True` hides is not in the file.
 
     Args:

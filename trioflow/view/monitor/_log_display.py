@@ -33,7 +33,7 @@ PATIENCE: Final = 60.0
 
 
 def _word(job: JobRecord) -> str:
-    """Say how a job has ended; of a background job only whether it is over, unless it failed."""
+    """Say how a job has ended; of a forever job only whether it is over, unless it failed."""
     if job.restored:
         return "restored"
     if job.forever and job.state not in TROUBLE:

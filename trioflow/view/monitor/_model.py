@@ -161,7 +161,7 @@ class Model:
 
     @property
     def background(self) -> int:
-        """How many forever jobs are background jobs: all but those in trouble, which count as what they are."""
+        """The number of forever jobs, without those in trouble, which count by their state."""
         return sum(job.state not in _verdict.TROUBLE for job in list(self.beside))
 
     def elapsed(self) -> float:

@@ -1,7 +1,7 @@
 """How a run has ended, in the same words everywhere: on terminals, in logs, debriefs and reports, of a batch too.
 
 `Tally` counts jobs by the rule of all views. Nested schedulers are not counted, but the jobs in them are; one that
-failed by itself is one more failure. Forever jobs are background jobs, whatever state the run ended them in, unless
+failed by itself is one more failure. Forever jobs are counted apart, whatever state the run ended them in, unless
 they failed or were blocked.
 """
 
@@ -91,7 +91,7 @@ class Tally:
 
     @property
     def jobs(self) -> int:
-        """How many there are, without background jobs."""
+        """How many there are, without forever jobs."""
         return self._counts.total() - self._counts[BACKGROUND]
 
     @property

@@ -34,7 +34,7 @@ from . import _command_section, _failures, _graph_section, _head, _sections, _wh
 from ._names import name_of, shown_name, text_of
 
 MOST_NAMES: Final = 100
-"""Background jobs that are named."""
+"""Forever jobs that are named."""
 TIMELINE_WIDTH: Final = 1200
 LINK_TO_KINDS: Final = '<a href="#kinds">Kinds of jobs</a> '
 LINK_TO_WHAT_IF: Final = '<a href="#what-if">What if</a>'
@@ -95,10 +95,10 @@ def _background(record: TraceRecord) -> str:
     items = [f"<li><b>{name_of(span)}</b> {text_of(_life(record, span))}</li>" for span in spans[:MOST_NAMES]]
     if len(spans) > MOST_NAMES:
         items.append(f"<li>and {len(spans) - MOST_NAMES} more</li>")
-    title = f"{len(spans)} background job{'s' * (len(spans) > 1)}"
+    title = f"{len(spans)} forever job{'s' * (len(spans) > 1)}"
     return (
         f'<details id="background" class="card fold background"><summary>{title}</summary><p class="note">'
-        f"A background job (forever=True) runs beside the others, and the run ends it when these have settled.</p>"
+        f"A forever job (forever=True) runs beside the others, and the run ends it when these have settled.</p>"
         f"<ul>{''.join(items)}</ul></details>"
     )
 
@@ -140,7 +140,7 @@ def _data(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str:
 def _row(record: TraceRecord, span: Span, marked: bool, place: int, texts: list[str]) -> list[Any]:
     """Return what the columns of the table show, in the order of the script; times as number and text.
 
-    The place is 0 for a nested scheduler, which is not counted, 1 for a job, 2 for a background job, which is folded.
+    The place is 0 for a nested scheduler, which is not counted, 1 for a job, 2 for a forever job, which is folded.
     """
     start = None if span.started_at is None else span.started_at - record.began
     seconds = (start, span.waited, span.elapsed)

@@ -1,0 +1,78 @@
+"""One word for each thing: the words of the glossary, and none of these in their place."""
+
+from __future__ import annotations
+
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+INSTEAD = {
+    r"background jobs?": "forever job",
+    r"child jobs?": "member, or job in a nested scheduler",
+    r"child schedulers?": "nested scheduler",
+    r"cancellable": "can be cancelled",
+    r"downstream": "what requires it",
+    r"entry-?points? of the graph": "entry job",
+    r"errbacks?": "on_settled",
+    r"fan-?in": "join",
+    r"for ever": "forever",
+    r"gigs?": "GiB",
+    r"inner jobs?": "job in a nested scheduler",
+    r"inner schedulers?": "nested scheduler",
+    r"invoke[ds]?": "call",
+    r"job\(s\)": "1 job, 2 jobs",
+    r"kicked off": "started",
+    r"mandatory": "required",
+    r"memoi[sz]e[ds]?": "keep in a journal",
+    r"msecs?": "ms",
+    r"outer schedulers?": "enclosing scheduler",
+    r"parent jobs?": "enclosing scheduler",
+    r"parent schedulers?": "enclosing scheduler",
+    r"permits?": "slot, or token of a limiter",
+    r"prerequisites?": "requirement",
+    r"secs?": "s",
+    r"someone": "the user, or the caller",
+    r"sub-?jobs?": "job in a nested scheduler",
+    r"sub-?schedulers?": "nested scheduler",
+    r"sub-?tasks?": "job",
+    r"supervisors?": "scheduler",
+    r"surrounding schedulers?": "enclosing scheduler",
+    r"upstream": "requirement",
+}
+"""Patterns of words, each with the word to use; names of older programs are in `compat` and `coming-from`."""
+CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
+WORDS = re.compile(rf"(?<!\w)({'|'.join(INSTEAD)})(?!\w)", re.IGNORECASE)
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """Yield the docs, and the strings and comments of the package, each with its file."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    for page in pages:
+        if not {"coming-from", "decisions"} & set(page.parts):
+            yield (
+                str(page.relative_to(ROOT)),
+                re.sub(r"```.*?```|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.DOTALL),
+            )
+    for module in sorted((ROOT / "trioflow").rglob("*.py")):
+        if "compat" not in module.parts:
+            source = module.read_text(encoding="utf-8")
+            for token in tokenize.generate_tokens(io.StringIO(source).readline):
+                if token.type in (tokenize.STRING, tokenize.COMMENT):
+                    yield f"{module.relative_to(ROOT)}:{token.start[0]}", token.string
+
+
+def test_each_thing_has_one_word() -> None:
+    """Docs, docstrings, comments and messages use the words of the glossary."""
+    found = [f"{place}: {match[0]!r}" for place, text in texts() for match in WORDS.finditer(text)]
+    assert found == []
+
+
+@pytest.mark.parametrize("text", ["a Background job", "the sub-scheduler", "3 permits", "2 job(s)"])
+def test_the_patterns_find_their_words(text: str) -> None:
+    """In any case, in the middle of a text."""
+    assert WORDS.search(f"see {text} here")
