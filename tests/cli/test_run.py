@@ -75,7 +75,7 @@ def test_check_is_named_only_if_it_knows(tmp_path: Path) -> None:
 def test_the_verdict_is_below_the_output_of_the_jobs(tmp_path: Path) -> None:
     """All fine: one line says so, and one counts, if that says more; nothing is on the standard error."""
     done = ran(tmp_path, "x = Scheduler(Job(work), Scheduler(Job(work)), Job(anyio.sleep, 9, forever=True))")
-    said = r"works\nworks\nScheduler  ✓ all 2 jobs succeeded, [\d.]+ [mµ]?s\n3 jobs: 2 succeeded, 1 background\n"
+    said = r"works\nworks\nScheduler  ✓ all 2 jobs succeeded, [\d.]+ [mµ]?s\n3 jobs: 2 succeeded, 1 forever\n"
     assert re.fullmatch(said, done.stdout)
     assert done.stderr == ""
 

@@ -362,7 +362,7 @@ def test_cancelled_with_the_run(virtual: Virtual) -> None:
     assert scheduler.explain(forever) == "'forever' was cancelled after 2 s; the run stopped: timeout"
     other = Job(nap, 5, forever=True, label="other")
     text = ended(Scheduler(Job(nap), other), other, virtual)
-    assert text == "'other' ran in the background for 1 s, and was cancelled then"
+    assert text == "'other' ran beside the others for 1 s, and was cancelled then"
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0, "0 s"), (0.1 + 0.2, "300 ms"), (12345.6789, "3 h 26 min")])

@@ -21,7 +21,7 @@ class Badge(NamedTuple):
 
 
 CRITICAL: Final = Badge("!", "!", "trouble")
-FOREVER: Final = Badge("∞", "8", "background")
+FOREVER: Final = Badge("∞", "8", "forever")
 
 
 class Colours(NamedTuple):

@@ -68,7 +68,7 @@ def test_lines_where_it_is_no_terminal(virtual: Virtual, monkeypatch: pytest.Mon
         "succeeded a  2.0 s",
         "succeeded inner  1.0 s",
     ]
-    assert lines[-1] == "run  ✗ 1 of 2 jobs failed, 2.0 s; 1 succeeded, 1 failed, 2 background"
+    assert lines[-1] == "run  ✗ 1 of 2 jobs failed, 2.0 s; 1 succeeded, 1 failed, 2 forever"
     assert all(line[2] == line[5] == ":" for line in log.getvalue().splitlines())
 
 

@@ -42,7 +42,7 @@ def test_the_head_counts(virtual: Virtual) -> None:
     virtual(scheduler.co_run)
     bar = "━" * 26 + "╍" * 8 + "─" * 4
     assert lines[0] == f" run  {bar}   70%   7/10     3 s  ≈ 5 s left"
-    assert lines[1] == " ✓  6 succeeded   ▸  2 running   ✗  1 failed   ·  1 waiting   ∞  1 background"
+    assert lines[1] == " ✓  6 succeeded   ▸  2 running   ✗  1 failed   ·  1 waiting   ∞  1 forever"
 
 
 def test_slots_of_a_shared_window_are_counted_once(virtual: Virtual) -> None:
@@ -128,7 +128,7 @@ def test_too_many_jobs(virtual: Virtual) -> None:
         "… and 32 running, 51 waiting",
         "look",
     ]
-    assert lines[1].endswith("∞   1 background   ▪  40 of 40 slots")
+    assert lines[1].endswith("∞   1 forever   ▪  40 of 40 slots")
     assert lines[2] == " waiting: 51 for a slot"
 
 
@@ -188,7 +188,7 @@ def test_what_runs_beside_is_apart(virtual: Virtual) -> None:
     eye, lines = look(monitor, 5)
     scheduler.add(eye)
     virtual(scheduler.co_run)
-    assert lines[1] == " ✓ 0 succeeded   ▸ 1 running   ✗ 0 failed   · 0 waiting   ∞ 4 background"
+    assert lines[1] == " ✓ 0 succeeded   ▸ 1 running   ✗ 0 failed   · 0 waiting   ∞ 4 forever"
     assert jobs_only(lines) == [
         "   ▸    4 s  job",
         "   ∞    5 s  soon   ready",

@@ -162,7 +162,7 @@ def test_counts_include_nested_jobs(virtual: Virtual) -> None:
     """Jobs in nested schedulers are counted, these are not; forever jobs that ended as intended are background."""
     nested = Scheduler(Job(fail), Job(nap))
     text = after_run(virtual, Scheduler(nested, Job(nap, math.inf, forever=True)))
-    assert "3 jobs: 1 succeeded, 1 failed, 1 background" in text
+    assert "3 jobs: 1 succeeded, 1 failed, 1 forever" in text
 
 
 async def quit_all(scheduler: Scheduler) -> None:

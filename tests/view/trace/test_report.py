@@ -295,7 +295,7 @@ def test_background_jobs_are_folded(virtual: Virtual, tmp_path: Path) -> None:
     """What was meant to go on is not a subject of a report, unless it failed; the counts are those of all views."""
     good, bad = Job(nap, 99, forever=True, label="good"), Job(fail, 1, forever=True, label="bad")
     text = report(virtual, Scheduler(good, bad, Scheduler(Job(nap, 5), label="inner")), tmp_path / "r.html")
-    assert "3 jobs: 1 succeeded, 1 failed, 1 background" in text
+    assert "3 jobs: 1 succeeded, 1 failed, 1 forever" in text
     assert "<summary>1 forever job</summary>" in text
     found = data(text)
     assert found["states"] == [["succeeded", 1], ["failed", 1]]
@@ -448,7 +448,7 @@ def test_words_that_the_page_uses_are_explained(virtual: Virtual, tmp_path: Path
     assert words(Scheduler(Job(nap))) == plain
     assert words(everything()) == plain | {
         *("failed", "cancelled", "blocked", "skipped", "kind", "a / in a path", "attempts", "window", "critical"),
-        *("background", "timed out", "waited for jobs", "waited for a slot", "what if"),
+        *("forever", "timed out", "waited for jobs", "waited for a slot", "what if"),
     }
     queue = Scheduler((Job(nap, needs={"card": 1}) for _ in range(2)), pool=Pool(card=1))
     assert words(queue) == plain | {"waited for a resource", "what if"}

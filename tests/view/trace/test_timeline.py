@@ -89,7 +89,7 @@ def test_everything_has_its_sign(virtual: Virtual, tmp_path: Path) -> None:
     trace = traced(virtual, everything())
     picture = drawn(trace, tmp_path / "t.svg")
     shown = texts(picture)
-    legend = ["succeeded", "✗ failed", "background", "service ready", "further attempt", "critical path", "incident"]
+    legend = ["succeeded", "✗ failed", "forever job", "service ready", "further attempt", "critical path", "incident"]
     assert set(legend) <= set(shown)
     assert any(text.startswith("running, at most ") for text in shown)
     assert not any("of window" in text for text in shown)  # jobs in nested schedulers are not limited by it

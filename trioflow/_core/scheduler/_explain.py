@@ -249,7 +249,7 @@ def _cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     run = scheduler._run
     reason = run.reason if run is not None else scheduler._stop_reason
     if job.forever and reason is StopReason.COMPLETED and job._started_at is not None:
-        return f"ran in the background for {_units.duration_text(job.elapsed or 0.0)}, and was cancelled then"
+        return f"ran beside the others for {_units.duration_text(job.elapsed or 0.0)}, and was cancelled then"
     if reason in (None, StopReason.COMPLETED):
         return f"was cancelled {began}, by its own cancel()"
     return f"was cancelled {began}; the run stopped: {reason.value}"

@@ -143,7 +143,7 @@ def why_not(span: Span) -> str:
         if isinstance(error, RequirementFailed):
             return f"not run, because {error.requirement.label!r} did not succeed"
         return "not run"
-    if _verdict.state_of(span.state, span.forever) == _verdict.BACKGROUND:
+    if _verdict.state_of(span.state, span.forever) == _verdict.FOREVER:
         return ""
     return {
         JobState.SKIPPED: "it did not have to run",

@@ -124,7 +124,7 @@ class RunEnded(Event, tag="run_ended"):
     lines: int | None = None
     """Of the outermost run: the lines before this one, without `job_waiting`, `job_progress` and `lines_dropped`."""
     jobs: dict[str, int] | None = None
-    """Of the outermost run, if it keeps its jobs: the number of jobs in each state, forever jobs as "background"."""
+    """Of the outermost run, if it keeps its jobs: the number of jobs in each state, forever jobs as "forever"."""
     failures: int = 0
     """The number of jobs that failed, and of schedulers by themselves."""
 

@@ -190,7 +190,7 @@ class RunLines:
         further = [
             *(self._of(state, tally.settled[state]) for state in FURTHER),
             (signs.states[JobState.IDLE], tally.unreached, "never started", "trouble"),
-            (signs.forever, self._model.background, "background", FOREVER.style),
+            (signs.forever, self._model.background, "forever", FOREVER.style),
         ]
         if self._model.ended is not None:
             found = [one for one in found if one[1] or one is done]

@@ -34,7 +34,7 @@ STYLES: Final = {
     "good": Style(color="color(29)", bold=True),
     "failed": Style(color="color(196)", bold=True),
     "trouble": Style(color="color(166)"),
-    "background": Style(color="color(32)"),
+    "forever": Style(color="color(32)"),
 }
 """Words and numbers have the terminal's own colour. Only signs and bars have others.
 

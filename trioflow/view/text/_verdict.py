@@ -28,14 +28,14 @@ from ._symbols import UNICODE, Symbols
 
 MOST_NAMES: Final = 10
 """Jobs in one list that are named; the others are counted."""
-BACKGROUND: Final = "background"
+FOREVER: Final = "forever"
 TROUBLE: Final = frozenset({JobState.FAILED, JobState.BLOCKED})
 """States in which a forever job is counted like any other."""
 
 
 def state_of(state: JobState, forever: bool) -> JobState | str:
     """Return as what a job is counted."""
-    return BACKGROUND if forever and state not in TROUBLE else state
+    return FOREVER if forever and state not in TROUBLE else state
 
 
 class CountedJob(Protocol):
@@ -78,11 +78,11 @@ class Tally:
         """Return the tally with these counts, as `by_state` gives them."""
         tally = cls(failures=failures)
         for name, number in counts.items():
-            tally._counts[BACKGROUND if name == BACKGROUND else JobState(name)] += number
+            tally._counts[FOREVER if name == FOREVER else JobState(name)] += number
         return tally
 
     def by_state(self) -> dict[str, int]:
-        """Return the number of jobs in each state, by its name; "background" for forever jobs that the run ended."""
+        """Return the number of jobs in each state, by its name; "forever" for forever jobs that the run ended."""
         return {str(getattr(state, "value", state)): number for state, number in self._counts.items() if number}
 
     def add(self, state: JobState, forever: bool = False, number: int = 1) -> None:
@@ -92,7 +92,7 @@ class Tally:
     @property
     def jobs(self) -> int:
         """How many there are, without forever jobs."""
-        return self._counts.total() - self._counts[BACKGROUND]
+        return self._counts.total() - self._counts[FOREVER]
 
     @property
     def succeeded(self) -> int:
@@ -110,10 +110,10 @@ class Tally:
         return self.failures or self._counts[JobState.BLOCKED]
 
     def in_words(self) -> str:
-        """Return `5 jobs: 3 succeeded (2 restored), 1 failed, 1 background`, without what there is none of."""
+        """Return `5 jobs: 3 succeeded (2 restored), 1 failed, 1 forever`, without what there is none of."""
         more = {JobState.SUCCEEDED: f" ({self._restored} restored)"} if self._restored else {}
         found = [(self._counts[state], f"{state.value}{more.get(state, '')}") for state in JobState]
-        found.append((self._counts[BACKGROUND], BACKGROUND))
+        found.append((self._counts[FOREVER], FOREVER))
         words = ", ".join(f"{number} {word}" for number, word in found if number)
         number = self._counts.total()
         return f"{number} job{'s' * (number != 1)}: {words or 'nothing to do'}"

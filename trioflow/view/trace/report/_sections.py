@@ -111,7 +111,7 @@ def _words(record: TraceRecord) -> Iterator[tuple[str, str]]:
     if any(span.critical for span in spans):
         yield "critical", "if such a job fails, the run stops"
     if any(span.forever for span in spans):
-        yield "background", "such a job runs beside the others, and the run ends it when these have settled"
+        yield "forever", "such a job runs beside the others, and the run ends it when these have settled"
     if any(span.timed_out for span in spans):
         yield "timed out", "it took longer than its timeout allowed"
 

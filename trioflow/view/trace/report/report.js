@@ -77,7 +77,7 @@
     const folded = data.rows.filter((row) => row[PLACE] === BACKGROUND).length;
     const isWhole = !words.length && !chosenStates.size;
     const jobs = `${all} job${all === 1 ? "" : "s"}`;
-    shown.textContent = isWhole ? jobs + (folded ? `, ${folded} of them background, below` : "") : `${found} of ${jobs}`;
+    shown.textContent = isWhole ? jobs + (folded ? `, ${folded} of them forever jobs, below` : "") : `${found} of ${jobs}`;
     drawn = "";
     draw();
   }

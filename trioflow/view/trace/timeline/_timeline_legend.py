@@ -74,7 +74,7 @@ def _entries(record: TraceRecord, lines: set[str]) -> Iterator[tuple[Draw, str]]
     states = {span.state for span in started if not span.forever}
     entries: tuple[tuple[bool, Draw, str], ...] = (
         *((state in states, _bar(f"bar {state.value}"), _text(state)) for state in BARS),
-        (any(span.forever for span in started), _bar("bar forever"), "background"),
+        (any(span.forever for span in started), _bar("bar forever"), "forever job"),
         (any(span.ready_at is not None for span in started), _shape("ready", 7, -3, "h8l-4 6z"), "service ready"),
         (any(len(span.attempts) > 1 for span in started), _attempts, "further attempt"),
         ("path" in lines, _bar("bar succeeded", "on-path"), "critical path"),
