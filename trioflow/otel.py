@@ -1,7 +1,7 @@
-"""OpenTelemetry: a span for each run and each job, and metrics; and what commands, processes and nodes need to go on.
+"""OpenTelemetry: spans of runs and jobs, metrics, and the context for commands, processes and nodes.
 
-It needs the extra `otel`: `pip install "trioflow[otel]"`. Where spans and metrics go, and how, is what the program has
-told OpenTelemetry's SDK; without one, nothing is recorded.
+It needs the extra `otel`: `pip install "trioflow[otel]"`. The program configures the exporters of OpenTelemetry's SDK;
+without the SDK, nothing is recorded.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     AnyJob = AbstractJob[Any]
 
 NAMES: Final = ("traceparent", "tracestate", "baggage")
-"""What propagators write, and a process finds in its environment in capital letters."""
+"""The fields that propagators write; environment variables have their names in capitals."""
 FAILED: Final = frozenset({JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED})
 
 
@@ -110,9 +110,9 @@ class Tracing(Instrument):
 
     def after_run(self, scheduler: Scheduler) -> None:
         """End the span of an outermost run, and those of jobs that a fault has left open."""
-        for job in [one for one in self._spans if one.scheduler is scheduler]:
+        for job in [job for job in self._spans if job.scheduler is scheduler]:
             self._spans.pop(job).end()
-        for job in [one for one in self._waiting if one.scheduler is scheduler]:
+        for job in [job for job in self._waiting if job.scheduler is scheduler]:
             del self._waiting[job]
         if scheduler.is_running() or (span := self._spans.pop(scheduler, None)) is None:
             return  # it is a job, whose span ends with it
@@ -121,9 +121,9 @@ class Tracing(Instrument):
             span.set_attribute("trioflow.stop_reason", reason.value)
         tally = Tally.of_run(scheduler)
         span.set_attribute("trioflow.failures", tally.failed)
-        said = verdict(reason, tally, None, culprit_of(scheduler))
-        if not said.is_good:
-            span.set_status(trace.StatusCode.ERROR, said.words)
+        outcome = verdict(reason, tally, None, culprit_of(scheduler))
+        if not outcome.is_good:
+            span.set_status(trace.StatusCode.ERROR, outcome.words)
         span.end()
 
     # ---- jobs
@@ -141,7 +141,7 @@ class Tracing(Instrument):
         self._waiting.pop(job, None)
         self._spans[job] = span = self._start(scheduler, job)
         context = trace.set_span_in_context(span)
-        otel_context.attach(context)  # of the job's own: nobody has to detach it
+        otel_context.attach(context)  # the context belongs to the job alone, and ends with it
         carrier: dict[str, str] = {}
         propagate.inject(carrier, context)
         carry({name.upper(): value for name, value in carrier.items() if name in NAMES})
@@ -182,7 +182,7 @@ class Tracing(Instrument):
     def _start(self, scheduler: Scheduler, job: AnyJob) -> trace.Span:
         around = self._spans.get(scheduler)
         parent = None if around is None else trace.set_span_in_context(around)
-        links = [trace.Link(found) for one in job.required if (found := self._context_of(one)) is not None]
+        links = [trace.Link(found) for needed in job.required if (found := self._context_of(needed)) is not None]
         return self._tracer.start_span(_name(job), parent, links=links, attributes=_attributes(job))
 
     def _context_of(self, job: AnyJob) -> trace.SpanContext | None:
@@ -194,9 +194,9 @@ class Tracing(Instrument):
 
 
 def remote_context(environment: Mapping[str, str] | None = None) -> otel_context.Context:
-    """Return the context of the job that has started this process, or that calls a function in it.
+    """Return the context of the job that started this process, or that calls a function in it.
 
-    Spans that are made in it belong to the span of the job.
+    A span with this context as its parent belongs to the job's span.
 
     Args:
         environment: where `TRACEPARENT` and the like are; None for this process's environment.
@@ -217,7 +217,7 @@ def _waiting_of(tracing: Tracing | None) -> Iterable[metrics.Observation]:
 
 
 def _name(job: AnyJob) -> str:
-    """Return what few spans are called: the label, or the program or function without what it is given."""
+    """Return a span's name: the label, or the program or function without its arguments, to keep names few."""
     given = given_label(job)
     if given is not None:
         return given
@@ -249,7 +249,7 @@ def _attributes(job: AnyJob) -> dict[str, Any]:
 
 
 def _process(job: JobKind[Any]) -> dict[str, int]:
-    """Return what OpenTelemetry's conventions say of the process of a command, if it had one."""
+    """Return the attributes of a command's process by OpenTelemetry's conventions; none if it had no process."""
     result = job.last_result
     if result is None:
         return {}

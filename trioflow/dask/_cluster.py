@@ -1,4 +1,4 @@
-"""A Dask cluster: `Cluster`, the place for ProcessJobs, which decides what stays there; `DaskJob`; results there."""
+"""`Cluster`, a Dask cluster as the place for ProcessJobs; `DaskJob`; and results that stay on a cluster."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Cluster(CallPlace):
         return f"<Cluster at {self._address}>"
 
     async def call(self, job: FunctionJob[Any]) -> Any:
-        """Have the call of a ProcessJob made by the cluster; return its value, or that it has stayed there."""
+        """Make the call of a ProcessJob on the cluster; return its value, or an `OnCluster` if it stays there."""
         run, client = run_of(job), self.client
         futures, uses = run.shared(Futures), run.shared(ResultConsumers)
         await run.shared(PythonVersionCheck).check(job, client)
@@ -102,7 +102,7 @@ class Cluster(CallPlace):
 
 
 class ResultConsumers:
-    """Where the results of a run's jobs are used."""
+    """The clusters on which the results of a run's jobs are used."""
 
     def __init__(self, _: RunHandle) -> None:
         self._only: Final[dict[AnyJob, Any]] = {}  # the client whose jobs alone use a result; None if others do
@@ -115,15 +115,15 @@ class ResultConsumers:
             around = [*outwards(job)]
             for user in around[-1].iterate_jobs() if around else ():
                 home = _client_of(user) if inputs_of(user) else None
-                for one in inputs_of(user):
-                    self._only[one] = home if self._only.setdefault(one, home) is home else None
+                for source in inputs_of(user):
+                    self._only[source] = home if self._only.setdefault(source, home) is home else None
         users = users_of(job)  # some may have been added since
         if job in self._only:
             return self._only[job] is client and all(_client_of(user) is client for user in users)
         return bool(users) and all(_client_of(user) is client for user in users)
 
     async def close(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: no cleanup is needed."""
 
 
 def _client_of(job: AnyJob) -> Any:
@@ -137,14 +137,14 @@ def _client_of(job: AnyJob) -> Any:
 
 
 class PythonVersionCheck:
-    """Whether the workers of a cluster run another Python, whose code differs: it is asked once in a run."""
+    """A check, once per run and cluster, that workers run this Python version: pickled code depends on it."""
 
     def __init__(self, _: RunHandle) -> None:
         self._known: Final[dict[Any, ThreadEvent]] = {}
         self._others: Final[dict[Any, str]] = {}
 
     async def check(self, job: AnyJob, client: Any) -> None:
-        """Wait until it is known, and refuse a job of another Python.
+        """Wait for the check of the cluster, and reject the job if the versions differ.
 
         Raises:
             RuntimeError: functions cannot be sent to these workers.
@@ -165,17 +165,17 @@ class PythonVersionCheck:
             )
 
     async def _ask(self, client: Any) -> None:
-        with contextlib.suppress(Exception), anyio.move_on_after(PATIENCE):  # what is wrong then is told by the call
+        with contextlib.suppress(Exception), anyio.move_on_after(PATIENCE):  # the call itself reports the fault
             found = await anyio.to_thread.run_sync(client.get_versions, abandon_on_cancel=True)
             there = {f"the Dask scheduler at {address_of(client)}": found["scheduler"]}
             there |= {f"the Dask worker at {address}": about for address, about in found["workers"].items()}
-            for who, about in there.items():
+            for process, about in there.items():
                 version = about["host"]["python"].split(".")[:2]
                 if version != list(platform.python_version_tuple()[:2]):
-                    self._others[client] = f"{who} runs in Python {'.'.join(version)}"
+                    self._others[client] = f"{process} runs in Python {'.'.join(version)}"
 
     async def close(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: no cleanup is needed."""
 
 
 class DaskOptions(JobOptions, total=False):
@@ -192,11 +192,11 @@ class DaskJob(
 ):
     """A plain function with its arguments, called by a Dask cluster, where its result stays.
 
-    Its result here is Dask's future, not the value. As an argument of another DaskJob it stands for the value: that
+    Its result here is Dask's future, not the value. As an argument of another DaskJob it stands for the value, which
     goes from worker to worker, or stays where it is, and never comes here. For other jobs, `future.result()` fetches
     it. The value is kept on the cluster as long as the job keeps its result.
 
-    The cluster starts first what most work waits for: the longest path of jobs to the end, by their expected durations.
+    The cluster starts the jobs of the critical path first: the longest path to the end by expected durations.
     The work of a worker that is lost, and the values that it had, are made again by the others. A call that runs on a
     worker cannot be interrupted: when the job is cancelled or its time is over, it settles at once, and what the call
     returns is dropped.
@@ -329,7 +329,7 @@ class OnCluster(RemoteValue):
         self._address: Final = address
 
     def fetch(self, label: str) -> Any:
-        """Return the value."""
+        """Fetch the value from the cluster."""
         try:
             return self.client.gather(self.future)
         except Exception as error:
@@ -339,7 +339,7 @@ class OnCluster(RemoteValue):
             ) from error
 
     def __repr__(self) -> str:
-        """Show what it is and where."""
+        """Show the type of the value and the address of the cluster."""
         kind = getattr(self.future.type, "__name__", "a value")
         return f"<{kind} on the Dask cluster at {self._address}>"
 
@@ -356,7 +356,7 @@ class Futures:
             self._of[job] = client, future
 
     def given(self, client: Any, job: AnyJob) -> Any:
-        """Return what a job on the cluster of `client` gets for the result of another one."""
+        """Return the result of `job` for the cluster of `client`: a future if it is there, else the value."""
         kept = kept_of(job)
         if isinstance(kept, OnCluster) and kept.client is client:
             return kept.future
@@ -364,5 +364,5 @@ class Futures:
         return future if other is client and future.status == "finished" else job.result()
 
     async def close(self) -> None:
-        """Let the cluster forget the values."""
+        """Drop the futures, so that the cluster releases the values."""
         self._of.clear()

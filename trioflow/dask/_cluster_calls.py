@@ -28,17 +28,17 @@ if TYPE_CHECKING:
     AnyJob = AbstractJob[Any]
 
 CANCELLING: Final = 2.0
-"""Seconds that the cluster may take to answer that a call is cancelled; nobody waits for it any longer."""
+"""Seconds to wait for the cluster to confirm that a call is cancelled."""
 PATIENCE: Final = 5.0
-"""Seconds after which people are told that a cluster has no worker at all: one that grows has some by then."""
+"""Seconds before a cluster without any worker is reported: one that grows has some by then."""
 STAYED: Final = object()
-"""Stands for a value that was not fetched."""
+"""A sentinel for a value that was not fetched."""
 
 
 async def call_there(
     job: FunctionJob[Any], client: Any, call: partial[Any], comes: Callable[[], bool], **own: Any
 ) -> tuple[Any, Any]:
-    """Have a cluster make the call of a job; return Dask's future, and the value if it `comes`, or `STAYED`."""
+    """Make the call of a job on a cluster; return Dask's future, and the value if `comes()` is true, else `STAYED`."""
     run, started, ended = run_of(job), ThreadEvent(), ThreadEvent()
     address = address_of(client)
     starts, is_timed = run.shared(StartEvents), not job.timeout is job.idle_timeout is None
@@ -54,7 +54,7 @@ async def call_there(
 
     future.add_done_callback(wake)
     try:
-        if client.status != "running":  # then nobody may ever tell what becomes of it
+        if client.status != "running":  # the future may never settle
             raise lost(job, client, address)
         if own.get("resources") or own.get("workers"):
             await starts.report_if_nowhere(job, client, own["resources"] or {}, own["workers"])
@@ -111,12 +111,12 @@ async def _cancel(future: Any, run: RunHandle) -> None:
 
 
 def address_of(client: Any) -> str:
-    """Return the address of the scheduler of a cluster, as far as its client knows it."""
+    """Return the address of the scheduler of a cluster, if its client knows it."""
     return str(getattr(client.scheduler, "address", "an unknown address"))
 
 
 def lost(job: AnyJob, client: Any, address: str) -> RuntimeError:
-    """Return the error about a cluster that is not there any more."""
+    """Return the error for a cluster that cannot be reached."""
     if client.status in ("closed", "closing"):
         return RuntimeError(f"{job.label!r}: its Dask client is closed: close it after the run")
     return RuntimeError(
@@ -126,11 +126,11 @@ def lost(job: AnyJob, client: Any, address: str) -> RuntimeError:
 
 
 NOT_LOADED: Final = "Error during deserialization of the task graph"
-"""How Dask's error begins when its scheduler cannot load a call, because of a module that is not there."""
+"""The prefix of Dask's error if its scheduler cannot load a call because a module is missing."""
 
 
 def _explained(error: BaseException, job: FunctionJob[Any], call: partial[Any]) -> BaseException:
-    """Add to what a call has raised what to do, if the cluster could not load it."""
+    """Return the error of a call, with a note on the remedy if the cluster could not load the call."""
     if isinstance(error, ModuleNotFoundError) or str(error).startswith(NOT_LOADED):
         module = getattr(error, "name", None) or getattr(call.func, "__module__", None) or "its modules"
         error.add_note(
@@ -141,10 +141,10 @@ def _explained(error: BaseException, job: FunctionJob[Any], call: partial[Any]) 
 
 
 class PickledFunction:
-    """A function that is sent as it is, so that workers need not have trioflow; it is pickled once for all calls.
+    """A function that is pickled by value, once for all calls, so that workers need not have trioflow.
 
     Args:
-        function: one that stands in no module by its name, and uses nothing of the module that it is in.
+        function: not importable by name, and independent of the globals of its module.
 
     """
 
@@ -155,17 +155,17 @@ class PickledFunction:
         self._pickle: Final[bytes] = imported("cloudpickle").dumps(function)
 
     def __reduce__(self) -> Any:
-        """Let it be loaded as the function."""
+        """Unpickle as the function itself."""
         return pickle.loads, (self._pickle,)
 
     def __call__(self, *args: Any) -> Any:
-        """Call it, in a worker that is a thread of this program."""
+        """Call the function, in a worker that is a thread of this program."""
         return self._function(*args)
 
 
 @functools.cache
 def _there() -> PickledFunction:
-    """Return what a worker is to call: it loads the function of a job, says that it begins, and calls it."""
+    """Return the function for workers: it loads the function of a job, reports the start, and calls it."""
 
     def there(function: bytes, tells: tuple[str, int], kwargs: dict[str, Any], *args: Any) -> Any:
         import pickle
@@ -179,7 +179,7 @@ def _there() -> PickledFunction:
         worker: Any = get_worker()
 
         class Call:
-            """What `current_job()` is there."""
+            """The result of `current_job()` on a worker."""
 
             next = 0.0
 
@@ -196,7 +196,7 @@ def _there() -> PickledFunction:
                 )
 
         class Elsewhere:
-            """Has a stand-in for each thread of the worker; `current_job()` finds it by its name."""
+            """The current call of each thread of the worker, which `current_job()` finds in `sys.modules`."""
 
             def __init__(self) -> None:
                 self.calls = threading.local()
@@ -219,7 +219,7 @@ def _there() -> PickledFunction:
 
 
 class StartEvents:
-    """What workers tell of the calls of a run, by events: starts and progress; and which calls no worker can take."""
+    """The starts and the progress of a run's calls, from workers' events; reports calls that no worker can take."""
 
     def __init__(self, run: RunHandle) -> None:
         self.topic: Final = f"trioflow-{os.urandom(8).hex()}"
@@ -239,7 +239,7 @@ class StartEvents:
         return is_first
 
     def expect(self, client: Any, job: AnyJob, started: ThreadEvent) -> int:
-        """Have an event set when the call of a job starts, and the job's progress noted; return the call's number."""
+        """Subscribe to the start and the progress of a job's call; `started` is set at the start. Return its number."""
         if client not in self._clients:
             self._clients.add(client)
             client.subscribe_topic(self.topic, self._note)
@@ -248,23 +248,23 @@ class StartEvents:
         return number
 
     def forget(self, number: int) -> None:
-        """Hear no more of a call."""
+        """Ignore further events of a call."""
         self._calls.pop(number, None)
 
     def _note(self, event: tuple[float, tuple[int, Any]]) -> None:
-        """Take in what a worker tells; it may come late, and from a call that was begun again, as a worker was lost."""
-        number, told = event[1]
+        """Record an event of a worker; it may be late, or from a call that was restarted after the loss of a worker."""
+        number, progress = event[1]
         job, started = self._calls.get(number, (None, None))
         if job is None or started is None:
             return
         self._begun.setdefault(number, time.monotonic())
         started.set()
-        if told != "begun":
+        if progress != "begun":
             with contextlib.suppress(RuntimeError):  # it has just ended
-                job.progress(told)
+                job.progress(progress)
 
     async def note_queue(self, job: AnyJob, client: Any, number: int, since: float) -> None:
-        """Record how long a call that has ended was in the queue of the cluster, and how many calls that makes."""
+        """Record how long a finished call was in the cluster's queue, and the number of the cluster's threads."""
         begun = self._begun.pop(number, None)
         if begun is not None:
             self._run.note_hold(job, since, max(since, self._run.clock() - (time.monotonic() - begun)))
@@ -279,7 +279,7 @@ class StartEvents:
     async def report_if_nowhere(
         self, job: AnyJob, client: Any, resources: Mapping[str, float], workers: str | list[str] | None
     ) -> None:
-        """Tell people, once for each demand, that the cluster has no worker for a job, which waits for one."""
+        """Report, once for each demand, that a job waits because the cluster has no worker for it."""
         found = await anyio.to_thread.run_sync(client.scheduler_info, abandon_on_cancel=True)
         names = [workers] if isinstance(workers, str) else workers
         for address, worker in found["workers"].items():
@@ -295,20 +295,20 @@ class StartEvents:
             self._run.report(f"{job.label!r} waits: the cluster has no worker {demand}; {advice}", job)
 
     async def close(self) -> None:
-        """Hear no more of them."""
+        """Unsubscribe from the events."""
         for client in self._clients:
             with contextlib.suppress(Exception):  # the cluster is gone
                 client.unsubscribe_topic(self.topic)
 
 
 class Priorities:
-    """How urgent the jobs of the schedulers of a run are: by the seconds of the longest path from each to the end."""
+    """The priorities of a run's jobs: the seconds of the longest path from each job to the end."""
 
     def __init__(self, _: RunHandle) -> None:
         self._of: Final[dict[Scheduler, dict[AnyJob, float]]] = {}
 
     def of(self, job: AnyJob) -> float:
-        """Return the priority of a job in its scheduler; 0 for those that were added since the run began."""
+        """Return the priority of a job in its scheduler; 0 if it was added after the first call."""
         scheduler = job.scheduler
         if scheduler is None:  # another job has called it
             return 0
@@ -317,18 +317,18 @@ class Priorities:
         return self._of[scheduler].get(job, 0.0)
 
     async def close(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: no cleanup is needed."""
 
 
 class Fetches:
-    """The values that come here: while some are on their way, those that are asked for next are gathered."""
+    """Batched fetches of values: requests made during one transfer go into the next."""
 
     def __init__(self, _: RunHandle) -> None:
         self._lock: Final = threading.Lock()
-        self._asked: Final[dict[Any, list[tuple[Any, Answer]]]] = {}  # by client, as long as its loop works on them
+        self._asked: Final[dict[Any, list[tuple[Any, Answer]]]] = {}  # by client, while its loop fetches
 
     async def fetch(self, client: Any, future: Any) -> Any:
-        """Return the value of a future that has one."""
+        """Return the value of a finished future."""
         answer = Answer()
         with self._lock:
             begins = client not in self._asked
@@ -338,7 +338,7 @@ class Fetches:
         return await answer.get()
 
     async def _gather(self, client: Any) -> None:
-        """Fetch what was asked for, in the event loop of the client."""
+        """Fetch the requested values in batches, in the event loop of the client."""
         while True:
             with self._lock:
                 batch, self._asked[client] = self._asked[client], []
@@ -347,7 +347,7 @@ class Fetches:
                     return
             try:
                 values = await client.gather([future for future, _ in batch], asynchronous=True)
-            except Exception:  # of one of them
+            except Exception:  # one bad future fails the batch: fetch each alone
                 for future, answer in batch:
                     try:
                         answer.give(value=await client.gather(future, asynchronous=True))
@@ -358,11 +358,11 @@ class Fetches:
                     answer.give(value=value)
 
     async def close(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: no cleanup is needed."""
 
 
 class Answer:
-    """A value that another thread gives, or an error."""
+    """A value or an error that another thread provides."""
 
     def __init__(self) -> None:
         self._given: Final = ThreadEvent()
@@ -370,12 +370,12 @@ class Answer:
         self._error: BaseException | None = None
 
     def give(self, value: Any = None, error: BaseException | None = None) -> None:
-        """Give it."""
+        """Set the value or the error, and wake the waiting task."""
         self._value, self._error = value, error
         self._given.set()
 
     async def get(self) -> Any:
-        """Wait for it."""
+        """Wait for the value; raise the error if that was set."""
         await self._given.wait()
         if self._error is not None:
             raise self._error
@@ -383,7 +383,12 @@ class Answer:
 
 
 def imported(name: str) -> ModuleType:
-    """Import a module of Dask's, when it is first used."""
+    """Import a module of Dask on demand.
+
+    Raises:
+        ModuleNotFoundError: it is not installed; the message has the command.
+
+    """
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -1,4 +1,4 @@
-"""Whether the files of a journal are still those that the run writes: somebody may move, cut or overwrite them.
+"""Detection of changes from outside to a journal's files during a run: moved, truncated or overwritten files.
 
 Before each commit, the file under the name of the journal must be the one that is open, and so must its log; neither
 may be shorter than it was after the last commit. If the time of the database has changed, its contents are read anew.
@@ -34,14 +34,14 @@ class FileWatch:
         self._log_then = _found(self._log)
 
     def remember(self) -> None:
-        """Take the files as a commit has just left them for what they have to be from now on."""
+        """Record the state of the files after a commit, for later checks."""
         self._then = os.fstat(self._database)
         log = _found(self._log)
-        if _difference(self._log_then, log) is None:  # else it was moved in this very moment: the next look tells
+        if _difference(self._log_then, log) is None:  # else it was moved just now: the next check finds it
             self._log_then = log
 
     def fault(self) -> str | None:
-        """Return what somebody has done to the files, and what to do now; None if they are as they have to be."""
+        """Return the change from outside to the files, with the remedy; None if there is none."""
         now = _found(self._path)
         found = _difference(self._then, now) or _difference(self._log_then, _found(self._log), self._log.name)
         if found is not None or now is None or now.st_mtime_ns == self._then.st_mtime_ns:
@@ -53,7 +53,7 @@ class FileWatch:
         return None
 
     def may_be_completed(self) -> bool:
-        """Return whether SQLite may take its log into the database, and remove it: both are our own, and whole."""
+        """Return whether SQLite may checkpoint and remove its log: both files are unchanged from outside."""
         database = os.fstat(self._database)
         changed = _difference(self._then, database) or _difference(self._log_then, _found(self._log))
         return changed is None and database.st_mtime_ns == self._then.st_mtime_ns

@@ -1,4 +1,4 @@
-"""What identifies the work of a job: compared between runs, it decides whether a stored result still holds.
+"""Fingerprints, which identify the work of jobs: a stored result holds while the fingerprint is the same.
 
 A fingerprint is a JSON object of a few parts, kept as text, so that a part that differs can be named:
 
@@ -8,14 +8,13 @@ A fingerprint is a JSON object of a few parts, kept as text, so that a part that
 | `a`, `k` | positional and keyword arguments, each in its stored form; an input in that of its result |
 | `v` | `version=` |
 | `s` | a hash of the function's source, with `Journal(source=True)` |
-| `o` | how that is done: a command's directory, environment, input, kinds of output |
+| `o` | options: a command's directory, environment, input, kinds of output |
 | `r` | the files that it reads, each with its stamp |
 | `h` | that files count by their contents, with `Journal(hash=True)` |
 | `key` | `key=`, in place of all these |
 
-A job that is passed as itself counts by its path, and also by what became of it if it, or a scheduler around it, is
-required: then that is known.
-A stored form that is longer than 40 characters counts by its hash, and so do all of a job with `redact=True`.
+A job that is passed as itself counts by its path, and by its outcome if it, or an enclosing scheduler, is required:
+only then has it settled. A stored form over 40 characters counts by its hash, as all do with `redact=True`.
 """
 
 from __future__ import annotations
@@ -57,7 +56,7 @@ NAMES: Final = {
 
 
 class InputPlaceholder:
-    """Stands for the result of a job inside a container of arguments."""
+    """A placeholder for the result of a job inside a container of arguments."""
 
     __slots__ = ("form",)
 
@@ -66,12 +65,12 @@ class InputPlaceholder:
 
 
 class Fingerprints:
-    """Makes fingerprints, for the jobs of one run.
+    """The fingerprints of one run's jobs.
 
     Args:
-        form_of: returns the stored form of the result of a job that is an input.
-        files: makes the stamps of files.
-        source: whether functions count by their source, too.
+        form_of: returns the stored form of an input's result.
+        files: the source of the files' stamps.
+        source: adds a hash of each function's source.
 
     """
 
@@ -85,18 +84,18 @@ class Fingerprints:
         self._job: AbstractJob[Any] | None = None  # the present one
         self._functions: Final[dict[Any, tuple[str, str | None]]] = {}
         self.known_by_name_only: Final[dict[str, None]] = {}
-        """Labels of jobs whose function is a closure or a lambda, of which a name does not say enough."""
+        """Labels of jobs whose function, such as a closure or a lambda, is not identified by its name."""
 
     def of(self, job: AbstractJob[Any], work: Work | None, settings: SlowPathOptions | None) -> str:
         """Return the fingerprint of a job whose inputs have settled.
 
         Args:
             job: the job.
-            work: what it says of its work.
-            settings: what it says to the journal.
+            work: its description by `for_journal`; None if it has none.
+            settings: its options for the journal, if any.
 
         Raises:
-            NotSerializable: something that identifies it cannot be stored; the text says what.
+            NotSerializable: a part cannot be stored; the message names it.
 
         """
         parts: dict[str, Any] = {}
@@ -162,7 +161,7 @@ class Fingerprints:
         ]
 
     def _function(self, function: Any, job: AbstractJob[Any]) -> tuple[str, str | None]:
-        """Return the name of a function, and a hash of its source if that counts."""
+        """Return the name of a function, and a hash of its source if sources count."""
         called: Any = inspect.unwrap(function)
         kind = cast(Any, type(called))
         bound = getattr(called, "__self__", None)
@@ -201,18 +200,18 @@ class Fingerprints:
             self.known_by_name_only[job.label] = None
 
     def _add_work(self, work: Work, parts: dict[str, Any]) -> None:
-        """Add what a kind of job that is not a function says of itself."""
+        """Add the description of a job that does not call a function."""
         parts["f"] = work.what
         parts["a"] = self._positional(substitute_inputs(work.arguments, self._stand))
         options = substitute_inputs(work.options, self._stand)
-        if any(one is not None and one is not False for one in options):
+        if any(option is not None and option is not False for option in options):
             parts["o"] = self._form(options, "its options")
         reads = self._files.read(work)
         if reads:
             parts["r"] = reads
 
     def _add_class(self, job: AbstractJob[Any], parts: dict[str, Any]) -> None:
-        """Add what a user's own kind of job is made of: the class, and what it keeps under public names."""
+        """Add the class of a user's own kind of job, and its public attributes."""
         parts["c"] = type_name(type(job))
         values = {name: value for name, value in getattr(job, "__dict__", {}).items() if not name.startswith("_")}
         if values:
@@ -247,14 +246,14 @@ class Fingerprints:
         raise NotSerializable(f"a value of type {type_name(kind)}")
 
     def _has_settled(self, job: AbstractJob[Any]) -> bool:
-        """Return whether the present job waits for another one: it, or a scheduler around it, is required."""
+        """Return whether the current job waits for `job`: it, or an enclosing scheduler, is required."""
         waiting = () if self._job is None else (self._job, *outwards(self._job))
-        return any(one in user.required for user in waiting for one in (job, *outwards(job)))
+        return any(level in user.required for user in waiting for level in (job, *outwards(job)))
 
     def _fate(self, job: AbstractJob[Any]) -> Any:
-        """Return what became of a job that has settled: whoever gets it as itself may read all of that."""
+        """Return the outcome of a settled job, all of which a job that gets it as an argument can read."""
         if is_scheduler(job):
-            return [job.state.value, *([one.label, self._fate(one)] for one in job)]
+            return [job.state.value, *([member.label, self._fate(member)] for member in job)]
         if job.is_succeeded():
             return self._form_of(job)
         error = job.raised_exception()
@@ -270,11 +269,11 @@ def _is_storable(value: Any) -> bool:
 
 
 def difference(old: str, new: str, job: AbstractJob[Any]) -> str | None:
-    """Say in words what has changed between two fingerprints of a job; None if they differ in their order alone."""
+    """Describe the change between two fingerprints of a job; return None if only their order differs."""
     try:
         before, now = _msgspec_json.decode(old), _msgspec_json.decode(new)
         return None if before == now else _difference(before, now, job)
-    except Exception:  # the file has been changed by somebody
+    except Exception:  # the file was changed from outside
         return "its fingerprint in the journal cannot be read"
 
 
@@ -305,15 +304,15 @@ def _difference(before: dict[str, Any], now: dict[str, Any], job: AbstractJob[An
 
 
 def _argument(number: int, job: AbstractJob[Any]) -> str:
-    """Return the number of an argument, and which input that is."""
-    one = input_at(job, number)
-    if one is not None:
-        return f"argument {number}, the result of {one.label!r},"
+    """Return the number of an argument, with the label of the input there, if any."""
+    source = input_at(job, number)
+    if source is not None:
+        return f"argument {number}, the result of {source.label!r},"
     return f"argument {number}"
 
 
 def _from_to(old: Any, new: Any) -> str:
-    """Return both values, where they are short enough to be stored as they are."""
+    """Return " from OLD to NEW"; "" if a value is stored as a hash."""
     if not isinstance(old, str) or not isinstance(new, str) or "~" in (old[:1], new[:1]):
         return ""
     return f" from {old} to {new}"

@@ -15,7 +15,7 @@ def encode(value: Any) -> bytes:
 
 
 def decode(text: str | bytes) -> Any:
-    """Return the value of a text."""
+    """Return the value of JSON text."""
     return _decoder()(text)
 
 
@@ -25,13 +25,13 @@ def to_builtins(value: Any) -> Any:
 
 
 def convert(value: Any, kind: Any) -> Any:
-    """Return the value of this kind that `to_builtins` has made a text of."""
+    """Return the value of type `kind` for a text by `to_builtins`."""
     return library().convert(value, kind)
 
 
 @functools.cache
 def encoder() -> Callable[[Any], bytes]:
-    """Return `encode` itself, for those who call it often."""
+    """Return msgspec's encode function, without the cost of a wrapper."""
     found: Callable[[Any], bytes] = library().json.Encoder().encode
     return found
 
@@ -43,7 +43,7 @@ def _decoder() -> Callable[[str | bytes], Any]:
 
 
 def library() -> Any:
-    """Return msgspec, or raise `JournalError` that says how to install it."""
+    """Import msgspec; raise `JournalError` with the command to install it if it is missing."""
     try:
         import msgspec
     except ModuleNotFoundError:

@@ -1,4 +1,4 @@
-"""What a journal has of the end of its runs: how many jobs came to which state, and what failed."""
+"""The summary of a run in a journal: the number of jobs by state, and the failures."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 SUCCEEDED: Final = JobState.SUCCEEDED
 MOST: Final = 1000
-"""Failures of a run that are kept; all are counted."""
+"""The limit of failures kept for a run; all are counted."""
 ALWAYS: Final = ""
-"""Why a job ran that no journal restores: a scheduler, a service, or one that says so."""
+"""The reason to run a job that is never restored: a scheduler, a service, or a job with that option."""
 LONGEST: Final = 300
-"""Characters of an error."""
+"""The limit of an error's text, in characters."""
 
 
 class Failed(NamedTuple):
@@ -31,18 +31,18 @@ class Failed(NamedTuple):
 
 
 class RunSummary(NamedTuple):
-    """How a run ended."""
+    """The end of a run."""
 
     counts: list[tuple[JobState, bool, int]]
-    """States, whether jobs in it are forever jobs, and how many there are."""
+    """Triples: a state, whether its jobs are forever jobs, and their number."""
     failed: int
-    """How many jobs failed, and schedulers by themselves."""
+    """The number of failed jobs, and of schedulers that failed by themselves."""
     failures: list[Failed]
     culprit: str | None
 
 
 class JobTally:
-    """The jobs of a run, noted when they are dropped, or at its end."""
+    """Counts and failures of a run's jobs, recorded when they are dropped, or at the end."""
 
     def __init__(self) -> None:
         self._counts: Final[Counter[tuple[str, bool]]] = Counter()
@@ -51,9 +51,9 @@ class JobTally:
         self._succeeded = 0  # of those that a journal may restore
 
     def note(self, job: AbstractJob[Any], why: str | None) -> None:
-        """Take in what became of a job; `why` says why it was not restored."""
+        """Record the outcome of a job; `why` is the reason that it was not restored."""
         state = job.state
-        if state is SUCCEEDED and not always_runs(job):  # as mostly: the rest takes five times as long
+        if state is SUCCEEDED and not always_runs(job):  # the common case; the rest takes five times as long
             self._succeeded += 1
             return
         if not is_scheduler(job):
@@ -66,7 +66,7 @@ class JobTally:
                 self._failures.append(Failed(_whole(job.path), job.elapsed, why, _whole(_said(job))))
 
     def text(self, scheduler: BaseScheduler) -> str:
-        """Return all of it, to be stored at the end of the run of this scheduler."""
+        """Return the summary as JSON, to be stored at the end of the run of `scheduler`."""
         culprit: AbstractJob[Any] | None = scheduler.culprit
         while is_scheduler(culprit) and culprit.culprit is not None:
             culprit = culprit.culprit
@@ -77,7 +77,7 @@ class JobTally:
 
 
 def read(text: str | None) -> RunSummary | None:
-    """Return what `JobTally.text` has made; None if that is not what a journal has there."""
+    """Parse the text of `JobTally.text`; return None if it is missing or invalid."""
     try:
         counts, failed, failures, culprit = _msgspec_json.decode(text or "")
         return RunSummary(
@@ -87,7 +87,7 @@ def read(text: str | None) -> RunSummary | None:
              for path, seconds, why, error in failures],
             culprit and str(culprit),
         )  # fmt: skip
-    except Exception:  # the run was killed, or is one of an older trioflow, or the file has been changed by somebody
+    except Exception:  # a killed run, an older trioflow, or a file changed from outside
         return None
 
 
@@ -100,5 +100,5 @@ def _said(job: AbstractJob[Any]) -> str:
 
 
 def _whole(text: str) -> str:
-    """Return a text that a file can have: of names that are not UTF-8 something cannot be encoded."""
+    """Escape the surrogates of names that are not UTF-8, which cannot be encoded."""
     return text.encode(errors="backslashreplace").decode()

@@ -1,9 +1,9 @@
 """Values as JSON text and back: results, and the arguments that identify a job.
 
 The text names the type of everything that JSON itself does not have, as `{"$": "bytes", "v": "aGk="}`. So a value can
-be read without being told its type. Reading runs no code that the text could choose: no module is imported, a class
+be read without naming its type. Reading runs no code that the text could choose: no module is imported, a class
 must have been imported already and be a dataclass, a named tuple or an enumeration, and its `__init__` is not called.
-What would not come back equal is refused when it is written.
+A value that would not come back equal is rejected when it is written.
 
 msgspec writes and reads the text, and converts dates, times, UUIDs and decimals.
 """
@@ -35,8 +35,8 @@ SHORT: Final = 40
 TYPE: Final = "$"
 """The key that marks an object as a value that JSON itself does not have."""
 CONVERTED: Final[dict[str, type[Any]]] = {
-    one.__name__: one
-    for one in (
+    kind.__name__: kind
+    for kind in (
         datetime.datetime,
         datetime.date,
         datetime.time,
@@ -46,7 +46,7 @@ CONVERTED: Final[dict[str, type[Any]]] = {
     )
 }
 TIMES: Final = frozenset({datetime.datetime, datetime.time})
-COLLECTIONS: Final[dict[str, type[Any]]] = {one.__name__: one for one in (tuple, set, frozenset)}
+COLLECTIONS: Final[dict[str, type[Any]]] = {kind.__name__: kind for kind in (tuple, set, frozenset)}
 PATHS: Final[dict[str, type[Any]]] = {
     "path": type(pathlib.Path()),
     "purepath": type(pathlib.PurePath()),
@@ -54,7 +54,7 @@ PATHS: Final[dict[str, type[Any]]] = {
 }
 NAMES_OF_PATHS: Final[dict[type[Any], str]] = {kind: name for name, kind in reversed(PATHS.items())}
 BIG: Final = 10**18
-"""Whole numbers from here on are written with more care, for that may fail."""
+"""Integers from here on take the slow path, because msgspec may fail on them."""
 PLAIN: Final = frozenset({str, int, bool, type(None)})
 
 
@@ -62,14 +62,14 @@ Extra = Callable[[Any], Any]
 
 
 class NotSerializable(Exception):
-    """A value cannot be written as JSON, or read back; the text says why, beginning with what it is."""
+    """A value cannot be written as JSON, or read back; the message names the value first, then the reason."""
 
 
 def dumps(value: Any, extra: Extra | None = None) -> str:
-    """Return the text for a value.
+    """Return a value as JSON text.
 
     Args:
-        value: what to write.
+        value: the value to write.
         extra: called with each value of an unknown type; it returns something known in its place, or raises.
 
     Raises:
@@ -91,10 +91,10 @@ def dumps(value: Any, extra: Extra | None = None) -> str:
 
 
 def loads(text: str | bytes) -> Any:
-    """Return the value that `dumps` has written.
+    """Return the value of a text by `dumps`.
 
     Raises:
-        NotSerializable: this is no such text, or names a type that is not there.
+        NotSerializable: the text is damaged, or names a type that does not exist.
 
     """
     try:
@@ -102,12 +102,12 @@ def loads(text: str | bytes) -> Any:
         return plain if '"$"' not in (text if isinstance(text, str) else text.decode()) else _read(plain)
     except NotSerializable:
         raise
-    except Exception as error:  # whatever a damaged text leads to
+    except Exception as error:  # a damaged text can raise anything
         raise NotSerializable(f"a stored value that cannot be read ({type(error).__name__}: {error})") from None
 
 
 def form(text: str | bytes) -> str:
-    """Return what stands for a stored value where values are compared: itself if it is short, else its hash."""
+    """Return a short form of a stored value for comparisons: the text itself if it is short, else its hash."""
     if isinstance(text, str):
         if len(text) <= SHORT:
             return text
@@ -116,17 +116,17 @@ def form(text: str | bytes) -> str:
 
 
 def digest(data: bytes) -> str:
-    """Return a hash of 96 bits: enough to tell values apart that nobody has forged."""
+    """Return a hash of 96 bits: enough to distinguish values, but not to resist forgery."""
     return hashlib.blake2b(data, digest_size=12).hexdigest()
 
 
 def type_name(kind: type[Any]) -> str:
-    """Return the name of a class for people and for the journal."""
+    """Return the name of a class, as `module:qualname`."""
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
 class _Writer:
-    """Turns values into what JSON has."""
+    """A converter of values to JSON's own types."""
 
     __slots__ = ("_extra",)
 
@@ -134,25 +134,25 @@ class _Writer:
         self._extra: Final = extra
 
     def written(self, value: Any) -> Any:
-        """Return what JSON has in place of `value`, at any depth."""
+        """Convert `value`, at any depth, to JSON's own types."""
         kind = cast(Any, type(value))
         if kind in PLAIN:
             return self.text(value) if kind is str else value
         if kind is float:
             return value if math.isfinite(value) else {TYPE: "float", "v": repr(value)}
         if kind is list:
-            return [self.written(one) for one in value]
+            return [self.written(item) for item in value]
         if kind is dict:
             if TYPE not in value and all(type(key) is str for key in value):
                 return self.plain_dict(value)
-            return {TYPE: "dict", "v": [[self.written(key), self.written(one)] for key, one in value.items()]}
+            return {TYPE: "dict", "v": [[self.written(key), self.written(item)] for key, item in value.items()]}
         name = kind.__name__
         if CONVERTED.get(name) is kind:
             if kind in TIMES and (value.fold or not _is_plain(value.tzinfo)):
                 return self._time(value, name)
             return {TYPE: name, "v": _msgspec_json.to_builtins(value)}
         if COLLECTIONS.get(name) is kind:
-            items = [self.written(one) for one in value]
+            items = [self.written(item) for item in value]
             return {TYPE: name, "v": items if kind is tuple else sorted(items, key=_msgspec_json.encode)}
         if kind is bytes or kind is bytearray:
             return {TYPE: name, "v": base64.b64encode(value).decode()}
@@ -168,14 +168,14 @@ class _Writer:
 
     def plain_dict(self, value: dict[str, Any]) -> Any:
         """Return a dict whose keys are strings."""
-        return {key: self.written(one) for key, one in value.items()}
+        return {key: self.written(item) for key, item in value.items()}
 
     def _command_result(self, value: CommandResult) -> list[Any]:
-        outputs = [None if one is None else base64.b64encode(one).decode() for one in (value.stdout, value.stderr)]
+        outputs = [data if data is None else base64.b64encode(data).decode() for data in (value.stdout, value.stderr)]
         return [value.returncode, value.elapsed, value.user_time, value.system_time, value.max_rss, *outputs]
 
     def _time(self, value: Any, name: str) -> Any:
-        """Return a time with what ISO 8601 has no place for: the zone's name, and which of two equal times it is."""
+        """Convert a time, with the fields that ISO 8601 lacks: the zone's name and `fold`."""
         found: dict[str, Any] = {TYPE: name, "v": _msgspec_json.to_builtins(value.replace(tzinfo=None, fold=0))}
         if value.fold:
             found["fold"] = 1
@@ -196,7 +196,7 @@ class _Writer:
             return {
                 TYPE: "namedtuple",
                 "t": _findable(kind),
-                "v": [self.written(one) for one in items],
+                "v": [self.written(item) for item in items],
             }
         if self._extra is not None:
             return self._extra(value)
@@ -204,12 +204,12 @@ class _Writer:
 
 
 class _RoundTripWriter(_Writer):
-    """Writes strings with lone surrogates, too."""
+    """A converter for values that contain strings with lone surrogates."""
 
     __slots__ = ()
 
     def text(self, value: str) -> Any:
-        """Return a string, or something that stands for it."""
+        """Return a string, encoded as an object if it has lone surrogates."""
         try:
             value.encode()
         except UnicodeEncodeError:
@@ -218,11 +218,11 @@ class _RoundTripWriter(_Writer):
 
     def plain_dict(self, value: dict[str, Any]) -> Any:
         """Return a dict whose keys are strings."""
-        return {TYPE: "dict", "v": [[self.text(key), self.written(one)] for key, one in value.items()]}
+        return {TYPE: "dict", "v": [[self.text(key), self.written(item)] for key, item in value.items()]}
 
 
 def _is_plain(zone: datetime.tzinfo | None) -> bool:
-    """Return whether ISO 8601 says all of a zone: nothing, or an offset in whole minutes that has no other name."""
+    """Return whether ISO 8601 can express a zone: none, UTC, or an unnamed offset in whole minutes."""
     if zone is None or zone is datetime.UTC:
         return True
     if type(zone) is not datetime.timezone:
@@ -232,10 +232,10 @@ def _is_plain(zone: datetime.tzinfo | None) -> bool:
 
 
 def _zone(zone: datetime.tzinfo) -> Any:
-    """Return what a zone is made of again: its name, or its offset and perhaps the name for that.
+    """Return the stored form of a zone: its name, or its offset with the name of that, if any.
 
     Raises:
-        NotSerializable: it cannot be made again.
+        NotSerializable: the zone cannot be restored from a name or an offset.
 
     """
     if type(zone) is zoneinfo.ZoneInfo and zone.key is not None:  # pyright: ignore[reportUnnecessaryComparison]
@@ -252,7 +252,7 @@ def _fields(kind: Any) -> tuple[str, ...]:
     """Return the names of the fields of a dataclass.
 
     Raises:
-        NotSerializable: no object of it can be made without running code of it.
+        NotSerializable: the class cannot be instantiated without running its code.
 
     """
     try:
@@ -260,11 +260,11 @@ def _fields(kind: Any) -> tuple[str, ...]:
     except TypeError:
         other = next((base.__qualname__ for base in kind.__mro__[1:-1] if "__new__" in base.__dict__), "something else")
         raise NotSerializable(f"a value of type {type_name(kind)}, a dataclass that is also a {other}") from None
-    return tuple(one.name for one in dataclasses.fields(kind))
+    return tuple(field.name for field in dataclasses.fields(kind))
 
 
 def _refuse_more(value: Any, kind: Any, fields: tuple[str, ...]) -> None:
-    """Refuse a value that has more to it than its fields: that would not come back.
+    """Reject a value with attributes besides its fields: they would be lost.
 
     Raises:
         NotSerializable: it has an attribute that is not a field, and not the cache of a property.
@@ -289,7 +289,7 @@ def _slots(kind: Any) -> tuple[str, ...]:
 
 
 def _findable(kind: type[Any]) -> str:
-    """Return the name of a class that can be found again by this name."""
+    """Return the name of a class; reject a class that this name does not lead back to."""
     name = type_name(kind)
     try:
         found = _class(name)
@@ -301,7 +301,7 @@ def _findable(kind: type[Any]) -> str:
 
 
 def _class(name: str) -> type[Any]:
-    """Return a class of a module that has been imported already."""
+    """Return a class by its name; its module must have been imported already."""
     module, _, qualified = name.partition(":")
     found: Any = sys.modules.get(module)
     for part in qualified.split("."):
@@ -312,14 +312,14 @@ def _class(name: str) -> type[Any]:
 
 
 def _read(plain: Any) -> Any:
-    """Return the value for what `_Writer` has made of it."""
+    """Restore a value from the form by `_Writer`."""
     if isinstance(plain, list):
-        return [_read(one) for one in plain]  # pyright: ignore[reportUnknownVariableType]
+        return [_read(item) for item in plain]  # pyright: ignore[reportUnknownVariableType]
     if not isinstance(plain, dict):
         return plain
     given = cast("dict[str, Any]", plain)
     if TYPE not in given:
-        return {key: _read(one) for key, one in given.items()}
+        return {key: _read(item) for key, item in given.items()}
     name, value = given[TYPE], given["v"]
     if name in CONVERTED:
         found = _msgspec_json.convert(value, CONVERTED[name])
@@ -343,7 +343,7 @@ def _read_zone(zone: Any) -> datetime.tzinfo:
 def _read_command_result(value: list[Any], _: str) -> CommandResult:
     returncode, elapsed, user, system, rss, *outputs = value
     usage = Usage(user, system, (rss or 0) // RSS_UNIT)
-    out, err = (None if one is None else base64.b64decode(one) for one in outputs)
+    out, err = (None if data is None else base64.b64decode(data) for data in outputs)
     return CommandResult(returncode, elapsed, usage, out, err)
 
 
@@ -356,11 +356,11 @@ def _read_enum(value: str, name: str) -> Any:
 
 def _read_dataclass(value: dict[str, Any], name: str) -> Any:
     kind = _class(name)
-    if not dataclasses.is_dataclass(kind) or {one.name for one in dataclasses.fields(kind)} != set(value):
+    if not dataclasses.is_dataclass(kind) or {field.name for field in dataclasses.fields(kind)} != set(value):
         raise NotSerializable(f"a value of type {name}, whose fields have changed")
-    made = object.__new__(kind)  # no code of the class runs: whoever wrote the journal has chosen the class
-    for field, one in value.items():
-        object.__setattr__(made, field, _read(one))
+    made = object.__new__(kind)  # no code of the class runs: the journal names the class, and may be forged
+    for name, item in value.items():
+        object.__setattr__(made, name, _read(item))
     return made
 
 
@@ -369,7 +369,7 @@ def _read_named_tuple(value: list[Any], name: str) -> Any:
     fields: Any = getattr(kind, "_fields", ())
     if not issubclass(kind, tuple) or len(fields) != len(value):
         raise NotSerializable(f"a value of type {name}, whose fields have changed")
-    return cast(Any, tuple).__new__(kind, [_read(one) for one in value])
+    return cast(Any, tuple).__new__(kind, [_read(item) for item in value])
 
 
 READERS: Final[dict[str, Callable[[Any, str], Any]]] = {
@@ -377,7 +377,7 @@ READERS: Final[dict[str, Callable[[Any, str], Any]]] = {
     "str": lambda value, _: base64.b64decode(value).decode(errors="surrogatepass"),
     "bytes": lambda value, _: base64.b64decode(value),
     "bytearray": lambda value, _: bytearray(base64.b64decode(value)),
-    "dict": lambda value, _: {_read(key): _read(one) for key, one in value},
+    "dict": lambda value, _: {_read(key): _read(item) for key, item in value},
     "CommandResult": _read_command_result,
     "enum": _read_enum,
     "dataclass": _read_dataclass,
