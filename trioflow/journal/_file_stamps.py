@@ -1,10 +1,10 @@
-"""The files that jobs read and write: what tells one state of a file from another, and what is done with half a file.
+"""Stamps of the files that jobs read and write, and the clean-up of half-written files.
 
-A stamp is a text: the size of a file and its time, or a hash of its contents. That of a file which is appended to has a
-hash of its end as well: so it still holds when somebody else, another job with the same log, has appended more.
+A stamp is a text: the size of a file and its time, or a hash of its contents. The stamp of a file that is appended to
+also has a hash of its end, so it still holds after another job with the same log has appended more.
 
-What a `Depfile` names is known when the job has succeeded. So its stamps are kept with those of what the job has
-written, and are of that time; a file that has changed since the job began has none that could come again.
+The names in a `Depfile` are known when the job has succeeded. So their stamps are taken then, and kept with those of
+the outputs; a file that has changed since the job began gets a stamp that never matches.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from ._serialization import NotSerializable, digest
 ABSENT: Final = "absent"
 MEANWHILE: Final = "changed while the job ran"
 PARTIAL: Final = ".partial"
-"""Appended to the name of a file that an attempt has left half-written."""
+"""The suffix for a file that an attempt left half-written."""
 DIGITS: Final = 24
-"""Of a hash of contents."""
+"""Hexadecimal digits kept of a hash of contents."""
 END: Final = 4096
-"""Bytes before the end of a file that is appended to which are hashed."""
+"""Bytes hashed at the end of a file that is appended to."""
 
 
 def shown(path: Any) -> str:
-    """Return a path as text that JSON can have."""
+    """Return a path as text that JSON can encode."""
     return os.fsdecode(path).encode(errors="backslashreplace").decode()
 
 
 class Files:
-    """The files of jobs, as one run with a journal sees them.
+    """The stamps of jobs' files in one run with a journal.
 
     Args:
-        contents: whether files count by their contents.
-        own: the files of the journal, without links: they change all the time, and count for nothing in a directory.
+        contents: compares files by their contents, not by size and time.
+        own: the files of the journal, without links: ignored in directories, because they change all the time.
 
     """
 
@@ -58,25 +58,27 @@ class Files:
             NotSerializable: one cannot be read.
 
         """
-        return self._stamps((one for one in work.reads if not isinstance(one, Depfile)), "a file that it reads", True)
+        return self._stamps(
+            (path for path in work.reads if not isinstance(path, Depfile)), "a file that it reads", True
+        )
 
     def named(self, work: Work, seconds: float) -> dict[str, str] | None:
-        """Return the stamps of the files that a job has read, as its depfiles say; None if it has none.
+        """Return the stamps of the files that a job's depfiles name; None if it has no depfile.
 
         Args:
-            work: what the job reads and writes.
-            seconds: how long it has run until now.
+            work: the files that the job reads and writes.
+            seconds: the time that it has run until now.
 
         Raises:
             NotSerializable: a depfile cannot be read.
 
         """
-        depfiles = [one for one in work.reads if isinstance(one, Depfile)]
+        depfiles = [path for path in work.reads if isinstance(path, Depfile)]
         if not depfiles:
             return None
         began = time.time_ns() - int(seconds * 1e9)
         with _explained("the file that says what it reads"):
-            names = [path for one in depfiles for path in _named_in(one)]
+            names = [path for depfile in depfiles for path in _named_in(depfile)]
         stamps = self._stamps(names, "a file that it reads")
         for path in stamps:
             with contextlib.suppress(OSError):
@@ -97,7 +99,7 @@ class Files:
         return found
 
     def change(self, work: Work, then: dict[str, str]) -> str | None:
-        """Return what has changed among the files that a job has written; None if nothing has."""
+        """Describe the first change among a job's outputs; return None if there is none."""
         try:
             now = self.written(work)
         except NotSerializable as error:
@@ -110,8 +112,8 @@ class Files:
         return None
 
     def change_of_named(self, work: Work, then: dict[str, str] | None) -> str | None:
-        """Return what has changed among the files that a depfile named; None if nothing has, or there is no depfile."""
-        if not any(isinstance(one, Depfile) for one in work.reads):
+        """Describe the first change among the files in depfiles; return None if there is none, or no depfile."""
+        if not any(isinstance(path, Depfile) for path in work.reads):
             return None
         if then is None:
             return "what its depfile names is not known"
@@ -121,23 +123,23 @@ class Files:
         )
 
     def put_aside(self, work: Work, before: dict[str, str]) -> None:
-        """Rename what an attempt that came to no end has left half-written.
+        """Rename the half-written files of an attempt that did not end.
 
         Args:
-            work: what the job reads and writes. What it also reads stays where it is.
+            work: the files that the job reads and writes. An output that it also reads stays where it is.
             before: the stamps of its files before that attempt.
 
         """
-        reads = {os.path.realpath(one) for one in work.reads if not isinstance(one, Depfile)}
+        reads = {os.path.realpath(path) for path in work.reads if not isinstance(path, Depfile)}
         for path in work.writes:
             then = before.get(shown(path))
-            with contextlib.suppress(OSError):  # then the job itself will say so
+            with contextlib.suppress(OSError):  # the job itself reports this fault
                 may_move = then is not None and os.path.realpath(path) not in reads and os.path.lexists(path)
                 if may_move and self._stamp(path) != then:
                     _rename(os.fsdecode(path))
 
     def cut_back(self, path: Any, then: str) -> None:
-        """Cut from a file what an attempt that came to no end has appended to it.
+        """Truncate a file to its size before an attempt that did not end.
 
         Args:
             path: the file.
@@ -157,10 +159,10 @@ class Files:
             return {shown(path): self._stamp(path, may_be_patterns) for path in paths}
 
     def _stamp(self, path: Any, may_be_pattern: bool = False) -> str:
-        """Return the stamp of a file, of a directory by those of all files in it, or of all that match a pattern.
+        """Return the stamp of a file, of all files in a directory, or of all that match a pattern.
 
         Raises:
-            OSError: it cannot be read; a file that is not there has a stamp of its own.
+            OSError: it cannot be read; a missing file has the stamp `ABSENT`.
 
         """
         if os.path.isdir(path):
@@ -194,7 +196,7 @@ class Files:
         return stamp if not stamp[:1].isdigit() else f"{stamp} {_hash_before(path, int(stamp.split()[0]))}"
 
     def _has_grown(self, path: Any, then: str | None) -> bool:
-        """Return whether a file is as it was, but for what was appended to it since."""
+        """Return whether a file has only been appended to since the stamp `then`."""
         size, *_, end = (then or ABSENT).split() or [ABSENT]
         with contextlib.suppress(OSError):
             return size.isdigit() and os.path.getsize(path) > int(size) and _hash_before(path, int(size)) == end
@@ -202,7 +204,7 @@ class Files:
 
 
 def change(old: str | None, new: str | None) -> str:
-    """Say in words how a file has changed, by its stamps."""
+    """Describe the change between two stamps of a file."""
     if new in (ABSENT, None):
         return "is not there any more" if new else "does not count any more"
     if old in (ABSENT, None):
@@ -211,14 +213,14 @@ def change(old: str | None, new: str | None) -> str:
 
 
 def _named_in(depfile: Depfile) -> list[str]:
-    """Return the files that a depfile names."""
+    """Return the paths that a depfile names, resolved against its `cwd`."""
     with open(depfile.path, encoding="utf-8", errors="surrogateescape") as file:
         text = file.read()
     try:
         found = names_in_rules(text)
     except NotSerializable as error:
         raise NotSerializable(f"what it reads, by {shown(depfile.path)!r}, {error}") from None
-    return found if depfile.cwd is None else [os.path.join(os.fsdecode(depfile.cwd), one) for one in found]
+    return found if depfile.cwd is None else [os.path.join(os.fsdecode(depfile.cwd), name) for name in found]
 
 
 def _digest(lines: Iterable[str]) -> str:
@@ -234,7 +236,7 @@ def _explained(what: str) -> Any:
 
 
 def _hash_before(path: Any, end: int) -> str:
-    """Return a hash of the bytes of a file before a place."""
+    """Return a hash of up to `END` bytes of a file before the offset `end`."""
     with open(path, "rb") as file:
         start = max(0, end - END)
         file.seek(start)
@@ -242,7 +244,7 @@ def _hash_before(path: Any, end: int) -> str:
 
 
 def _rename(path: str) -> None:
-    """Rename a file or a directory to NAME.partial, in the place of what an earlier attempt has left there."""
+    """Rename a file or a directory to NAME.partial, and replace that of an earlier attempt."""
     path = path.rstrip("/") or "/"
     target = path + PARTIAL
     if os.path.isdir(target) and not os.path.islink(target):
@@ -254,7 +256,7 @@ def _rename(path: str) -> None:
 
 # ---- depfiles
 
-# What a compiler says that it has read: the rules that `gcc -MMD` writes for make.
+# A compiler lists the files that it read as rules for make; `gcc -MMD` writes:
 #
 # ```
 # main.o: main.c \
@@ -262,19 +264,19 @@ def _rename(path: str) -> None:
 # table.h:
 # ```
 #
-# What stands before a colon is made, and what stands behind it is read. Before a space, a backslash belongs to the name
-# that goes on there; two are one backslash, at the end of a name. `\#`, `\:` and `$$` are `#`, `:` and `$`. A line that
-# begins with `#` says nothing (rustc writes some).
+# Targets come before the colon, files read come after it. A backslash escapes a space in a name; two before a space
+# are one backslash, at the end of a name. `\#`, `\:` and `$$` are `#`, `:` and `$`. A line that begins with `#` is a
+# comment (rustc writes some).
 WORD: Final = re.compile(r"(?:[^\s\\]|\\+(?![\\ \t])|(?<!\\)(?:\\\\)*\\[ \t]|(?<!\\)(?:\\\\)+(?=[ \t]))+")
 ESCAPED: Final = re.compile(r"(\\+)([ \t]|$)|\\([#:])|\$(\$)")
 COLON: Final = re.compile(r":(?=[ \t]|$)")
 
 
 def names_in_rules(text: str) -> list[str]:
-    """Return the names of the files that are read, each once, in their order.
+    """Return the names after the colons of make's rules, each once, in order.
 
     Raises:
-        NotSerializable: there is no rule in the text, or something that is not one.
+        NotSerializable: the text is empty, or has a line that is not a rule.
 
     """
     found: dict[str, None] = {}
@@ -290,15 +292,15 @@ def names_in_rules(text: str) -> list[str]:
 
 
 def _first_colon(rule: str) -> int | None:
-    """Return where the names end of what a rule makes."""
+    """Return the position of the colon after the targets of a rule; None if there is none."""
     return next(
         (found.start() for found in COLON.finditer(rule) if rule[found.start() - 1 : found.start()] != "\\"), None
     )
 
 
 def _plain(word: str) -> str:
-    """Return a name without what make needs to read it."""
-    return ESCAPED.sub(lambda one: _half(one[1]) + one[2] if one[1] else one[3] or one[4], word)
+    """Return a name without make's escapes."""
+    return ESCAPED.sub(lambda match: _half(match[1]) + match[2] if match[1] else match[3] or match[4], word)
 
 
 def _half(backslashes: str) -> str:

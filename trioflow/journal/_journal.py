@@ -1,4 +1,4 @@
-"""`Journal`, and what a run does with it: look up jobs that are ready, keep what has succeeded, commit.
+"""`Journal`, and its use by a run: look up ready jobs, record those that succeed, commit.
 
 ```
 job is ready ──► fingerprint ──► stored under its path, with this fingerprint? ──► yes: the stored result, restored
@@ -7,8 +7,8 @@ job is ready ──► fingerprint ──► stored under its path, with this fi
                  it runs ──► SUCCEEDED ──► its result as text, in the buffer ──► commit, at most once in a turn
 ```
 
-A job that writes files is a little more: that it begins is committed before it starts. So a later run knows that its
-files may be half-written.
+The start of a job that writes files is committed before it starts, so that a later run knows that its files may be
+half-written.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from .._core.api.journals import BaseScheduler, Save
 
 FEW: Final = 5
-"""How many jobs a report names."""
+"""The number of jobs that a report names."""
 
 
 Durable = Literal["group", "each"]
@@ -65,7 +65,7 @@ Durable = Literal["group", "each"]
 
 @final
 class Journal:
-    """A file in which runs keep what has succeeded, so that a later run goes on from there.
+    """A file that stores the results of jobs, so that a later run continues from there.
 
     Give it to `Scheduler.run(journal=...)`, or give just the path. A job is restored instead of run if it succeeded in
     an earlier run, under the same path (`job.path`), and if its fingerprint is the same: its function by name, its
@@ -75,17 +75,18 @@ class Journal:
     A nested scheduler always runs, and its jobs are restored one by one. Services always run.
 
     Args:
-        path: the file, which is made if it is not there. A directory with the same name and "-results" behind it has
-            the results of more than 1 MiB.
+        path: the file, created if missing. Results over 1 MiB go to a directory beside it, with "-results" appended
+            to the name.
         durable: "group" commits once in each turn of the event loop, so that a killed process loses what ended in
             the last turn; "each" commits each job before any job that requires it starts, and syncs it to the disk, so
             that it survives a power cut.
-        save: how the results of jobs are stored that do not say: "json"; "pickle"; a pair (dump, load); or None.
-        hash: whether files count by their contents, and not by size and modification time.
-        source: whether functions count by their source, too. What they call does not.
+        save: the default for jobs without `save=`: "json"; "pickle"; a pair (dump, load); or None.
+        hash: compares files by their contents, not by size and modification time.
+        source: compares functions by their source, too, but not the functions that they call.
 
     Raises:
         ValueError: an unknown `durable` or `save`.
+        JournalError: msgspec is not installed.
 
     Example:
         >>> import tempfile
@@ -110,7 +111,7 @@ class Journal:
         hash: bool = False,
         source: bool = False,
     ) -> None:
-        """Check the options, and that msgspec is there; the file is opened by a run."""
+        """Check the options and import msgspec; a run opens the file."""
         _msgspec_json.library()
         if not is_among(durable, get_args(Durable)):
             choices = " or ".join(map(repr, get_args(Durable)))
@@ -123,7 +124,7 @@ class Journal:
         self.source: Final = flag(source, "source", "a Journal")
 
     def open_for(self, scheduler: BaseScheduler) -> RunJournal:
-        """Open it for a run of `scheduler`, which does this by itself.
+        """Open the journal for a run of `scheduler`, which calls this itself.
 
         Raises:
             JournalError: the file cannot be used, or another run uses it.
@@ -140,7 +141,7 @@ def opened(journal: object, scheduler: BaseScheduler) -> RunJournal:
     """Open a journal for a run of `scheduler`.
 
     Args:
-        journal: what the user gave: a `Journal`, or a path; or another `JournalProtocol`.
+        journal: a `Journal`, a path, or another `JournalProtocol`.
         scheduler: the outermost scheduler of the run.
 
     Raises:
@@ -159,8 +160,8 @@ ALWAYS_RUNS: Final = NotStored()
 IS_NOT_KEPT: Final = NotStored(NOT_KEPT)
 IS_NOT_THERE: Final = NotStored(NOT_THERE)
 Running = tuple[str, str, "Save", "str | None", "Work | None", bool]
-"""What is known of a job that runs: path, fingerprint, `save`, why it was not restored, its work with files, and
-whether a timeout makes it a success."""
+"""The facts of a running job: path, fingerprint, `save`, the reason that it was not restored, its `Work`, and True if
+a timeout counts as success."""
 
 
 class Session:
@@ -178,14 +179,14 @@ class Session:
             raise
         self._files: Final = Files(journal.hash, self.store.own_files)
         self._fingerprints: Final = Fingerprints(self._form_of, self._files, journal.source)
-        # What stands for the results of jobs in the fingerprints of those that have them as inputs.
+        # The forms of results in the fingerprints of jobs that have them as inputs.
         self._forms: Final[dict[AbstractJob[Any], str]] = {}
         # The jobs that are ready or running and are to be kept.
         self._running: Final[dict[AbstractJob[Any], Running]] = {}
-        self._taken: Final[set[str]] = set()  # restored in this run: a further attempt around them runs them again
-        self._unstored: Final[dict[str, str]] = {}  # labels, and why
+        self._taken: Final[set[str]] = set()  # restored: a further attempt of a scheduler runs them again
+        self._unstored: Final[dict[str, str]] = {}  # reasons, by label
         self._noted: Final = JobTally()
-        self._silent: Final[set[type[Any]]] = set()  # kinds of jobs that say nothing of their work by `for_journal`
+        self._silent: Final[set[type[Any]]] = set()  # kinds of jobs without `for_journal`
         # ---- for the next commit
         self._records: list[tuple[Any, ...]] = []
         self._restored: list[tuple[int, str]] = []
@@ -234,7 +235,7 @@ class Session:
         save: Save,
         work: Work | None,
     ) -> Any:
-        """Return the result of a job if what is stored still holds, and else a `NotStored` with the reason."""
+        """Return the result of a job if its record still holds, else a `NotStored` with the reason."""
         if record.run == self.number:
             return NotStored("it has run in this run already, in an earlier attempt of its scheduler")
         changed = self._change(job, record, fingerprint, save, work)
@@ -245,7 +246,7 @@ class Session:
         except (OSError, TypeError, ValueError) as error:
             return NotStored(f"its stored result cannot be used: {error}")
         try:
-            if save == "pickle":  # asked for by this job, now; what the journal says does not matter
+            if save == "pickle":  # only if the job asks for it now: the journal may be forged
                 value = pickle.loads(cast(bytes, data))
             else:
                 value = loads(data)
@@ -253,7 +254,7 @@ class Session:
                     value = save[1](value)
         except NotSerializable as error:
             return NotStored(f"its result is {error}")
-        except Exception as error:  # from code of the user's
+        except Exception as error:  # from the user's code
             return NotStored(f"its result cannot be loaded: {error!r}")
         self._forms[job] = form(data)
         return value
@@ -261,7 +262,7 @@ class Session:
     def _change(
         self, job: AbstractJob[Any], record: Record, fingerprint: str, save: Save, work: Work | None
     ) -> str | None:
-        """Return why what is stored does not hold any more; None if it does."""
+        """Return the reason that a record no longer holds; None if it does."""
         if record.fingerprint != fingerprint:
             changed = difference(record.fingerprint, fingerprint, job)
             if changed is not None:
@@ -276,10 +277,10 @@ class Session:
         return files.change(work, _stamps(record.outputs)) or files.change_of_named(work, _named(record.outputs))
 
     def _begin(self, work: Work, path: str) -> None:
-        """Undo what an attempt that came to no end has left in the files of a job, and record that it begins again."""
+        """Clean up a job's files after an attempt that did not end, and record the new start."""
         try:
             before = _stamps(self.store.begun(path))
-        except Damaged:  # then nobody knows what was there
+        except Damaged:  # the earlier stamps are lost
             before = {}
         self._files.put_aside(work, before)
         for file in work.appends:
@@ -294,10 +295,10 @@ class Session:
         self.store.begin(path, _msgspec_json.encode(stamps).decode())
 
     def _work(self, job: AbstractJob[Any]) -> Work | None:
-        """Return what a job says of its work.
+        """Return the work of a job by its `for_journal`.
 
         Raises:
-            NotSerializable: it raised.
+            NotSerializable: `for_journal` raised.
 
         """
         if type(job).for_journal is AbstractJob.for_journal:
@@ -310,13 +311,13 @@ class Session:
     # ---- after a job
 
     def record(self, job: AbstractJob[Any], value: Any, took: float | None = None) -> None:
-        """Keep the result of a job for the next commit; `took` is its seconds, if it was not run by a scheduler."""
+        """Buffer the result of a job for the next commit; `took` is its time in seconds, by default `job.elapsed`."""
         running = self._running.pop(job, None)
         if running is None:
-            return  # it was restored, or it is of a kind that always runs
+            return  # it was restored, or it always runs
         path, fingerprint, save, why, work, moves_on = running
         if moves_on and job.timed_out:
-            return  # its timeout has cut it
+            return  # its result is incomplete
         saved: str | None = None
         data: str | bytes | None = None
         outputs: str | None = None
@@ -337,7 +338,7 @@ class Session:
             saved, data, why = None, None, str(error)
             self._unstored[job.label] = f"its result, {error}"
         self._records.append(
-            (  # a Record; as a plain tuple it is made in a tenth of the time
+            (  # a Record; a plain tuple takes a tenth of the time
                 path, fingerprint, saved, data, file, outputs, self.number, None, time.time(),
                 elapsed, why,
             )
@@ -346,7 +347,7 @@ class Session:
             self._done.append((path,))
 
     def _form_of(self, job: AbstractJob[Any]) -> str:
-        """Return what stands for the result of an input in a fingerprint."""
+        """Return the form of an input's result in a fingerprint."""
         found = self._forms.get(job)
         if found is None:
             value = value_of(job)
@@ -361,20 +362,20 @@ class Session:
         return found
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Hold nothing for a job that is about to be dropped, nor for those in it; their results stay in the file."""
-        for one in (job, *job.iterate_jobs()) if is_scheduler(job) else (job,):
-            self._note(one)
-            self._forms.pop(one, None)
+        """Release a job that is about to be dropped, and the jobs in it; their results stay in the file."""
+        for dropped in (job, *job.iterate_jobs()) if is_scheduler(job) else (job,):
+            self._note(dropped)
+            self._forms.pop(dropped, None)
 
     def _note(self, job: AbstractJob[Any]) -> None:
-        """Take in what became of a job."""
+        """Record the outcome of a job."""
         running = self._running.pop(job, None)
         self._noted.note(job, ALWAYS if running is None else running[3])
 
     # ---- the file
 
     def commit(self) -> None:
-        """Write what was kept."""
+        """Write the buffered results."""
         if self._records or self._restored:
             records, self._records = self._records, []
             restored, self._restored = self._restored, []
@@ -382,11 +383,11 @@ class Session:
             self.store.add(records, restored, done)
 
     def close(self, outcome: str | None, report: Callable[[str], object]) -> None:
-        """Write what is left and how the run has ended, report what could not be stored, and close the file.
+        """Commit, record the end of the run, report jobs that could not be stored, and close the file.
 
         Args:
-            outcome: how the run has ended; None if the file cannot be written.
-            report: called with what is to be said.
+            outcome: the end of the run; None if the file cannot be written.
+            report: called with the message.
 
         """
         try:
@@ -413,12 +414,12 @@ class Session:
 
 
 class RunJournalView:
-    """A journal as one run sees it, which knows the paths of its jobs."""
+    """A journal for one scheduler's run, with the paths of its jobs."""
 
     def __init__(self, session: Session, paths: PathCache) -> None:
         self._session: Final = session
         self._paths: Final = paths
-        # The session itself does the rest of what a run asks; a call in between would cost as much as some of that.
+        # Bound methods of the session: a call in between would cost as much as some of them.
         self.record: Final = session.record
         self.commit: Final = session.commit
         self.close: Final = session.close
@@ -429,7 +430,7 @@ class RunJournalView:
         return self._session.journal.durable == "each"
 
     def nested(self, scheduler: AbstractJob[Any]) -> RunJournalView:
-        """Return the same journal for the run of a nested scheduler."""
+        """Return a view of the same journal for a nested scheduler."""
         return RunJournalView(self._session, self._paths.nested(scheduler))
 
     def look_up(self, job: AbstractJob[Any]) -> Any:
@@ -437,13 +438,13 @@ class RunJournalView:
         return self._session.look_up(job, self._paths.of(job))
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Hold nothing for a job that its scheduler is about to drop."""
+        """Release a job that its scheduler is about to drop."""
         self._session.forget(job)
         self._paths.forget(job)
 
 
 def _stored(save: Save, value: Any) -> tuple[str, str | bytes]:
-    """Return how a result is stored, and its stored form."""
+    """Return the kind of storage of a result ("json", "pickle" or "own"), and its stored form."""
     if save == "json":
         return "json", dumps(value)
     try:
@@ -458,16 +459,16 @@ def _stored(save: Save, value: Any) -> tuple[str, str | bytes]:
 
 
 NAMED: Final = ""
-"""In place of a path: with it are the stamps of what depfiles named."""
+"""The key, instead of a path, for the stamps of the files that depfiles name."""
 
 
 def _stamps(stored: Any) -> dict[str, str]:
-    """Return the stamps of the files that a job has written; none if that is not what a journal has there."""
+    """Return the stamps of a job's outputs; empty if the stored text is invalid."""
     return {path: str(stamp) for path, stamp in _files_in(stored).items() if path != NAMED}
 
 
 def _named(stored: Any) -> dict[str, str] | None:
-    """Return the stamps of the files that depfiles named; None if a journal has none there."""
+    """Return the stamps of the files that depfiles name; None if none are stored."""
     found = _files_in(stored).get(NAMED)
     return (
         {path: str(stamp) for path, stamp in cast("dict[str, Any]", found).items()} if isinstance(found, dict) else None
@@ -477,7 +478,7 @@ def _named(stored: Any) -> dict[str, str] | None:
 def _files_in(stored: Any) -> dict[str, Any]:
     try:
         found: Any = _msgspec_json.decode(stored or "{}")
-    except Exception:  # the file has been changed by somebody
+    except Exception:  # the file was changed from outside
         found = None
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 

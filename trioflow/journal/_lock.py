@@ -1,4 +1,4 @@
-"""Who may use a journal: locks that no accident inside the process takes away, and a look at whether the file is ours.
+"""The locks of a journal, which survive accidents inside the process.
 
 A record lock of POSIX, such as those of SQLite, belongs to a process and a file: it vanishes when the process closes
 any descriptor of this file, as a job does that copies the directory. Locks of an open file description do not. So:
@@ -8,7 +8,7 @@ any descriptor of this file, as a job does that copies the directory. Locks of a
 | `run.db-lock` | for writing | one run at a time; the file names the process |
 | `run.db-lock` | `flock`, which each guard inherits | the next run waits for the commands of a killed one to end |
 | `run.db`, far behind its end | for writing | one run at a time, though the lock file was removed |
-| `run.db` and `run.db-shm`, where SQLite locks | for reading | nobody else takes in the log and removes it |
+| `run.db` and `run.db-shm`, where SQLite locks | for reading | no other program checkpoints and removes the log |
 
 The locks go with the process, however that ends. A child that it forks closes them; a program that it starts has none
 from its first instruction on.
@@ -38,29 +38,29 @@ if sys.platform == "win32":
 GUARD_PATIENCE: Final = 10.0
 """Seconds to wait for the guard of a killed run; it takes a few tenths."""
 SILENCE: Final = 0.5
-"""Seconds after which the log says that a run waits for another one."""
+"""Seconds before a wait for another run is logged."""
 SET: Final[int | None] = getattr(posix.fcntl, "F_OFD_SETLK", None) if posix.IS_THERE else None
 GET: Final[int | None] = getattr(posix.fcntl, "F_OFD_GETLK", None) if posix.IS_THERE else None
 """Not every system has locks of open file descriptions; without them, the locks are those of POSIX, or of Windows."""
 FREE, READ, WRITE = range(3)
 """Kinds of locks."""
 FIRST: Final = 0 if posix.IS_THERE else 1 << 30
-"""The byte of the lock file that is locked. On Windows what is locked cannot be read, so it lies behind the name."""
+"""The byte of the lock file that is locked. On Windows locked bytes cannot be read, so it lies behind the name."""
 FLOCK: Final = "hhqqi"
 """`struct flock`: kind, whence, start, length, process."""
 LONE: Final = 1 << 62
-"""The byte of the database that whoever writes has locked. No file is that long, and SQLite locks others."""
+"""The byte of the database that the writing run locks. No file is that long, and SQLite locks others."""
 SHARED: Final = (0x40000002, 510)
 """The bytes of a database that SQLite has locked for reading while it is open: start and length (its file format)."""
 ALIVE: Final = (128, 1)
-"""The byte of `-shm` that says that somebody uses the log: whoever finds it free makes the file anew."""
+"""The byte of `-shm` that is locked while the log is in use; a program that finds it free recreates the file."""
 
 _own: Final[dict[tuple[int, int], Lock]] = {}
 """The journals that this process writes, by device and inode."""
 
 
 class Patience:
-    """A wait for another run's locks, of some seconds; the log has a line about one that is not over at once."""
+    """A wait for another run's locks, `GUARD_PATIENCE` seconds at most; logged after `SILENCE` seconds."""
 
     def __init__(self, who: str, holder: str) -> None:
         now = time.monotonic()
@@ -80,14 +80,14 @@ class Patience:
 
 
 class Lock:
-    """What keeps a second run away from a journal.
+    """The locks that keep a second run away from a journal.
 
     Args:
         path: the database, without links; it is made if it is not there.
         who: the journal, for errors.
 
     Raises:
-        JournalError: somebody else has it, or the file system has no locks.
+        JournalError: another run has it, the file cannot be written, or the file system has no locks.
 
     """
 
@@ -95,11 +95,11 @@ class Lock:
         self._path: Final = path.with_name(path.name + "-lock")
         self._process: Final = os.getpid()
         self.name: Final = this_process()
-        """Who has it, as the file and the record of a run say."""
+        """This process, as named in the lock file and in the record of the run."""
         self._descriptors: Final[list[int]] = []
         self._shielded: Final[list[tuple[int, tuple[int, int]]]] = []
         self._identity: tuple[int, int] | None = None
-        if is_own(path):  # it must not even be opened: to close it again would drop the locks of SQLite
+        if is_own(path):  # do not even open it: closing it would drop the locks of SQLite
             raise JournalError(
                 f"{who}: another run of this process ({self._process}) uses it; wait for that one, or take another path"
             )
@@ -116,7 +116,7 @@ class Lock:
             self.close_descriptors()
             raise
         if posix.IS_THERE:
-            from ..jobs.posix._guard import HELD_OPEN  # late, because to read a journal needs no processes
+            from ..jobs.posix._guard import HELD_OPEN  # late: reading a journal needs no processes
 
             HELD_OPEN.add(self._for_guards)
         with contextlib.suppress(OSError):  # on a full disk: the lock holds without a name, too
@@ -125,7 +125,7 @@ class Lock:
             os.write(self._file, self.name.encode())
 
     def _acquired(self, who: str) -> int:
-        """Return the lock file, locked."""
+        """Open and lock the lock file; return its descriptor."""
         patience = None
         while True:
             try:
@@ -148,7 +148,7 @@ class Lock:
                     raise _refused(who, error, holder) from error
 
     def _lone(self, path: Path, who: str) -> int:
-        """Return a descriptor of the database, which nobody else has by another name."""
+        """Return a descriptor of the database, locked against runs that use the file by another name."""
         try:
             file = self._kept(os.open(path, os.O_RDWR | os.O_CREAT | posix.BINARY, 0o666))
         except PermissionError:
@@ -156,7 +156,7 @@ class Lock:
         except OSError as error:
             raise JournalError(f"{who}: it cannot be opened: {error.strerror}") from error
         if SET is not None:
-            holder = _name_in(self._file)  # who had it last, if that was killed
+            holder = _name_in(self._file)  # the last holder, if that was killed
             patience = Patience(who, holder)
             while True:
                 try:
@@ -172,7 +172,7 @@ class Lock:
         return descriptor
 
     def _wait_for_guard(self, who: str) -> None:
-        """Wait until nothing is left of a process that was killed while it had the lock."""
+        """Wait until the commands of a killed run have ended."""
         if not posix.IS_THERE:
             return  # no run has commands here
         patience = Patience(who, "its commands are being ended")
@@ -189,7 +189,7 @@ class Lock:
         warn(f"{who}: commands of a run that was killed may still be running; the new run starts all the same")
 
     def release(self) -> None:
-        """Give the locks up, and remove the lock file. SQLite must have closed the database before."""
+        """Release the locks, and remove the lock file. SQLite must have closed the database before."""
         if os.getpid() == self._process:
             if _is_file(self._path, self._file):
                 with contextlib.suppress(OSError):
@@ -213,7 +213,7 @@ class Lock:
             os.close(self._descriptors.pop())
 
     def shield(self, shared_memory: Path) -> None:
-        """Lock for reading, beside SQLite, what SQLite has locked; see the top of this file."""
+        """Lock for reading the bytes that SQLite has locked; see the top of this file."""
         if SET is not None:
             memory = self._kept(os.open(shared_memory, os.O_RDWR))
             self._shielded.extend([(self.database, SHARED), (memory, ALIVE)])
@@ -221,16 +221,16 @@ class Lock:
                 lock(file, *place, READ)
 
     def lift_shield(self) -> None:
-        """Let SQLite be the last one: it then takes in its log, and removes it, when it closes the database."""
+        """Release the read locks, so that SQLite checkpoints and removes its log when it closes the database."""
         while self._shielded:
             file, place = self._shielded.pop()
             lock(file, *place, FREE)
 
 
 def _close_in_child() -> None:
-    """Close the locks in a process that was forked: it would keep the journal locked when this one has ended."""
-    for one in list(_own.values()):
-        one.close_descriptors()
+    """Close the locks in a forked child, which would keep the journal locked after this process has ended."""
+    for held in list(_own.values()):
+        held.close_descriptors()
 
 
 posix.on_fork(_close_in_child)
@@ -240,7 +240,7 @@ def lock(file: int, start: int, length: int, kind: int = WRITE) -> None:
     """Lock, or unlock, bytes of a file, without waiting.
 
     Raises:
-        OSError: somebody else has locked them, or the file system has no locks.
+        OSError: another process or descriptor has locked them, or the file system has no locks.
 
     """
     if sys.platform == "win32":
@@ -275,7 +275,7 @@ def start_of(file: int, size: int) -> bytes:
 
 
 def _name_in(file: int) -> str:
-    """Return what a lock file says about who has it."""
+    """Return the name of the holder in a lock file."""
     return start_of(file, 1000).decode(errors="replace")
 
 
@@ -289,7 +289,7 @@ def is_own(path: Path) -> bool:
 
 
 def holder(path: Path) -> str | None:
-    """Return the name of the process whose run uses a journal now; "" if it has left no name, None if there is none."""
+    """Return the process that uses a journal now; "" if it left no name, None if there is none."""
     try:
         file = os.open(path.with_name(path.name + "-lock"), os.O_RDONLY | posix.BINARY)
     except OSError:
@@ -304,31 +304,30 @@ def holder(path: Path) -> str | None:
 
 
 def this_process() -> str:
-    """Return who we are, for those who want to use the same journal."""
+    """Describe this process, for runs that want the same journal."""
     now = datetime.datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
     return f"process {os.getpid()} on {socket.gethostname()}, since {now}"
 
 
 def _lives(holder: str) -> bool:
-    """Return whether the process lives that a lock file names, as far as can be known here.
+    """Return whether the process named in a lock file is alive; True if that cannot be found out.
 
-    If it was killed when a child of it was just about to become another program, this child has the locks a moment
-    longer.
+    After it was killed, a forked child that has not yet executed its program holds the locks a moment longer.
     """
     found = re.match(r"process (\d+) on (.*), since ", holder)
     if sys.platform == "win32" or found is None or found[2] != socket.gethostname():
-        return True  # to ask on Windows would be to end it: os.kill(pid, 0)
+        return True  # os.kill(pid, 0) would end it on Windows
     try:
         os.kill(int(found[1]), 0)
         return b") Z " not in Path(f"/proc/{found[1]}/stat").read_bytes()
     except ProcessLookupError:
         return False
-    except OSError:  # it is somebody else's, or this system has no /proc
+    except OSError:  # another user's process, or a system without /proc
         return True
 
 
 def _is_file(path: Path, descriptor: int) -> bool:
-    """Return whether there is a file under this name, and it is the one that is open."""
+    """Return whether the path names the open file."""
     try:
         return os.path.samestat(os.stat(path), os.fstat(descriptor))
     except OSError:
