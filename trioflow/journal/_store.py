@@ -1,6 +1,6 @@
 """The file of a journal: one SQLite database, one writer at a time, and a directory for large results next to it.
 
-What is committed survives the end of the process at any instant, because SQLite's write-ahead log is written before
+A commit survives the end of the process at any instant, because SQLite's write-ahead log is written before
 the commit returns. With `durable="each"` it survives a power cut too, for each commit is then synced to the disk.
 
 ```
@@ -40,17 +40,17 @@ from ._lock import Lock, holder, is_own, start_of
 T = TypeVar("T")
 
 APPLICATION: Final = 0x74666A31
-"""In the header of the file; it tells a journal from other SQLite files."""
+"""The application id in the file's header: it distinguishes a journal from other SQLite files."""
 VERSION: Final = 3
 READ_AGAIN: Final = (0.01, 0.05, 0.2)
-"""Seconds before a journal is opened again whose run was killed between two looks at it."""
+"""Delays in seconds before opening a journal again whose run was killed during a read."""
 LARGE: Final = 1 << 20
-"""Bytes of a result that go to a file of their own."""
+"""The size in bytes above which a result gets a file of its own."""
 MAGIC: Final = b"SQLite format 3\0"
 SCHEMA: Final = (
     "CREATE TABLE runs (id INTEGER PRIMARY KEY, label TEXT NOT NULL, started REAL NOT NULL, ended REAL, outcome TEXT,"
     " process TEXT NOT NULL, ending TEXT)",
-    # `restored` is the last run that has taken the job from here, `run` the one that has run it.
+    # `restored` is the last run that restored the job, `run` the one that ran it.
     "CREATE TABLE jobs (id INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, fingerprint TEXT NOT NULL, saved TEXT,"
     " result BLOB, file TEXT, outputs TEXT, run INTEGER NOT NULL, restored INTEGER, settled REAL NOT NULL,"
     " elapsed REAL, why TEXT, checksum INTEGER)",
@@ -59,7 +59,7 @@ SCHEMA: Final = (
 )
 DAMAGED: Final = "what the journal has of it is damaged"
 OF_ONE_ROW: Final = re.compile(r"[\w-]+ value in (runs|jobs|begun)\.")
-"""What SQLite says of a file that is in order but for a value in a row; the checksum of the row says more."""
+"""SQLite's message if only a value in a row is wrong; the row's checksum finds that, too."""
 
 NAME: Final = re.compile("[0-9a-f]{64}")
 """The name of a file with a large result."""
@@ -67,9 +67,9 @@ HALF: Final = re.compile(r"[0-9a-f]{64}\.\d+\.partial")
 """The name of such a file while it is written."""
 FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 ROOM: Final = 1 << 16
-"""Bytes that a disk has to have left: with less, a commit may fail."""
+"""Free bytes on the disk below which a commit may fail."""
 HEADER: Final = 100
-"""Bytes of the header of an SQLite file; four of them are the number of its kind."""
+"""Bytes of the header of an SQLite file, which has the application id."""
 
 
 class Record(NamedTuple):
@@ -78,7 +78,7 @@ class Record(NamedTuple):
     path: str
     fingerprint: str
     saved: str | None
-    """How its result is stored: "json", "pickle" or "own"; None if it could not be stored, and `why` says why."""
+    """The format of the result: "json", "pickle" or "own"; None if it could not be stored, for the reason in `why`."""
     result: str | bytes | None
     file: str | None
     """The hash of a large result, which is in a file of its own."""
@@ -87,10 +87,10 @@ class Record(NamedTuple):
     run: int
     restored: int | None
     settled: float
-    """When it settled: seconds since 1970, by the clock of the machine, which may have been set back since."""
+    """The time when it settled: seconds since 1970, by the clock of the machine, which may have been set back since."""
     elapsed: float | None
     why: str | None
-    """Why it was not restored when it ran; or why its result could not be stored."""
+    """The reason that it was not restored, or that its result could not be stored."""
 
 
 class RunRecord(NamedTuple):
@@ -104,7 +104,7 @@ class RunRecord(NamedTuple):
     """The stop reason; None if it is running, or the process was killed."""
     process: str
     ending: str | None = None
-    """What became of its jobs; see `_ending`."""
+    """The summary of its jobs, as JSON; see `_run_summary`."""
     is_running: bool = False
 
 
@@ -115,10 +115,10 @@ TEXTS: Final = frozenset(
 NUMBERS: Final = frozenset(("id", "run", "restored", "settled", "elapsed", "started", "ended"))
 COLUMNS: Final = ", ".join(Record._fields)
 NOTHING_MORE: Final = (None, None)
-"""The usual job has no file with its result, and no outputs."""
+"""`file` and `outputs` of the usual job."""
 NEEDED: Final = {"jobs": f"{COLUMNS}, checksum", "begun": "path, outputs, checksum", "runs": "ending"}
 CHECKED: Final = ", ".join(Record._fields[:6])
-"""The columns that decide what is restored; the others only tell of it."""
+"""The columns that decide on restoring; the others are for reports."""
 FIND: Final = f"SELECT {COLUMNS}, checksum FROM jobs WHERE path = ?"
 REPLACED: Final = ", ".join(f"{name} = excluded.{name}" for name in (*Record._fields[1:], "checksum"))
 INSERT: Final = (
@@ -128,7 +128,7 @@ INSERT: Final = (
 
 
 class Damaged(Exception):
-    """A row is not as it was written."""
+    """A row that differs from what was written."""
 
 
 class Store:
@@ -136,11 +136,11 @@ class Store:
 
     Args:
         path: the file.
-        writes: whether it is opened for a run, or to be changed, and not only to be read.
-        syncs: whether each commit is synced to the disk.
+        writes: opens it for a run or for changes, not only for reading.
+        syncs: syncs each commit to the disk.
 
     Raises:
-        JournalError: the file is not a journal, or cannot be used; the error says why. It is left as it is.
+        JournalError: the file is not a journal, or cannot be used, for the reason in the message. It is left as it is.
 
     """
 
@@ -195,19 +195,19 @@ class Store:
         return db
 
     def _mode_to_read(self) -> str:
-        """Return how to open a journal to read it.
+        """Return SQLite's mode for reading the journal.
 
-        While a run writes it, nothing may be changed. Else a reader finishes what a killed run has begun.
+        While a run writes it, nothing may be changed. Otherwise a reader recovers the log of a killed run.
         """
         if is_own(self._file) or holder(self._file) is not None:
             return "ro"
         if os.access(self._file, os.W_OK) and os.access(self._file.parent, os.W_OK):
             return "rw"
-        # SQLite would make files beside it, but there is nothing that it could miss.
+        # SQLite cannot create its files here; without a log, the database alone is complete.
         return "ro" if self._log_exists() else "ro&immutable=1"
 
     def _refuse_links(self) -> None:
-        """Refuse a file with several names: the log of a run that was killed is beside one of them alone."""
+        """Reject a file with hard links: the log of a killed run is beside one of the names only."""
         with contextlib.suppress(OSError):
             found = os.stat(self._file)
             if stat.S_ISREG(found.st_mode) and (names := found.st_nlink) > 1:
@@ -226,14 +226,14 @@ class Store:
                 f"{self._who}: this is not a journal but some other file, and is left as it is; "
                 f"give the path of a journal, or of a new file"
             )
-        # Whoever opens a database takes in what its log has. A journal has no log before the header says what it is.
+        # Opening a database checkpoints its log. A journal has no log before its header has the application id.
         if start and self._log_exists() and start[68:72] != APPLICATION.to_bytes(4, "big"):
             raise self._foreign()
         if self._writes and not os.access(self._file, os.W_OK):
             raise JournalError(f"{self._who}: the file is read-only; a run has to write into it")
 
     def _header(self) -> bytes:
-        """Return the first bytes of the file; none of one that this process writes, which is not to be opened again."""
+        """Return the header; empty if this process writes the file, which must not be opened again."""
         try:
             if self._lock is not None:
                 return start_of(self._lock.database, HEADER)
@@ -248,7 +248,7 @@ class Store:
         def one(statement: str) -> Any:
             return db.execute(statement).fetchone()[0]
 
-        db.execute("BEGIN")  # one look at all of it: a run may be making it just now
+        db.execute("BEGIN")  # one snapshot: a run may be creating the file now
         application, version = one("PRAGMA application_id"), one("PRAGMA user_version")
         tables = one("SELECT count(*) FROM sqlite_master")
         if not (application or version or tables or self._writes):
@@ -290,18 +290,18 @@ class Store:
         (mode,) = self._row("PRAGMA journal_mode = WAL")
         if mode != "wal":
             raise sqlite3.OperationalError(f"its file system cannot keep a write-ahead log (journal_mode {mode})")
-        self._row("SELECT count(*) FROM runs")  # only now are the files of the log there
+        self._row("SELECT count(*) FROM runs")  # creates the files of the log
         lock.shield(self._file.with_name(self._file.name + "-shm"))
         self._intact = FileWatch(self._file, lock.database, self._read_anew)
 
     def _remove_halves(self) -> None:
-        """Remove what a killed process has left of the files of large results."""
+        """Remove half-written files of large results, left by a killed process."""
         for file in self._results.iterdir() if self._results.is_dir() else ():
             if HALF.fullmatch(file.name):
                 file.unlink()
 
     def _sync_directory(self, directory: Path) -> None:
-        """With `syncs`, let the names in a directory survive a power cut."""
+        """With `syncs`, sync a directory, so that its names survive a power cut."""
         if not self._syncs or not posix.IS_THERE:  # Windows opens no directory
             return
         descriptor = os.open(directory, os.O_RDONLY)
@@ -311,7 +311,7 @@ class Store:
             os.close(descriptor)
 
     def _read_anew(self) -> None:
-        """Read the file as another program would, because somebody has changed it.
+        """Read the file as another program would, after a change from outside.
 
         Raises:
             sqlite3.Error, JournalError: it is damaged.
@@ -324,18 +324,18 @@ class Store:
     # ---- reading
 
     def is_empty(self) -> bool:
-        """Return whether no job is in it."""
+        """Return whether the journal has no jobs."""
         return self._row_or_none("SELECT 1 FROM jobs LIMIT 1") is None
 
     def find(self, path: str) -> Record | None:
-        """Return what is known of the job with this path.
+        """Return the record of the job with this path; None if there is none.
 
         Raises:
-            Damaged: its row is not as it was written.
+            Damaged: its row differs from what was written.
 
         """
         if not self._in_transaction:
-            self._begin()  # one transaction for many: without it each would lock the file
+            self._begin()  # one transaction for many reads: each would lock the file
         found = self._row_or_none(FIND, (path,))
         if found is None:
             return None
@@ -344,10 +344,10 @@ class Store:
         return Record._make(found[:-1])
 
     def begun(self, path: str) -> str | None:
-        """Return the stamps of the files of a command before it was started, if it has not succeeded since.
+        """Return the stamps of a command's outputs before its start; None if it has succeeded since.
 
         Raises:
-            Damaged: its row is not as it was written.
+            Damaged: its row differs from what was written.
 
         """
         self._begin()
@@ -360,7 +360,7 @@ class Store:
         return str(row[1])
 
     def names_output(self, file: str, path: str) -> bool:
-        """Return whether any job but that with this path writes a file, too: several may append to one log."""
+        """Return whether a job other than that at `path` writes `file`: several may append to one log."""
         rows: list[tuple[Any, Any]] = []
         with self._explained("read it"):
             for table in ("jobs", "begun"):
@@ -375,7 +375,7 @@ class Store:
         return [Record(*_of_right_types(Record._fields, row)) for row in rows]
 
     def kept(self) -> int:
-        """Return how many jobs with a result the last run has run or restored."""
+        """Return the number of jobs with a result that the last run ran or restored."""
         (number,) = self._row(
             "SELECT count(*) FROM jobs, (SELECT max(id) AS last FROM runs)"
             " WHERE saved IS NOT NULL AND (run = last OR restored = last)"
@@ -395,15 +395,15 @@ class Store:
         """Return the stored form of a result.
 
         Raises:
-            OSError: the file of a large result is not there.
-            TypeError, ValueError: what is stored is not what was written.
+            OSError: the file of a large result is missing.
+            TypeError, ValueError: the result differs from what was written.
 
         """
         if record.file is None:
-            if not isinstance(record.result, (str, bytes)):  # the file has been changed by somebody
+            if not isinstance(record.result, (str, bytes)):  # the file was changed from outside
                 raise TypeError(f"it is {record.result!r}")
             return record.result
-        if not NAME.fullmatch(record.file):  # it would lead elsewhere
+        if not NAME.fullmatch(record.file):  # a path could leave the directory
             raise ValueError(f"{record.file!r} is not the name of one of its files")
         data = (self._results / record.file).read_bytes()
         if _name_of(data) != record.file:
@@ -423,7 +423,7 @@ class Store:
         return int(number)
 
     def end_run(self, number: int, outcome: str, ending: str | None = None) -> None:
-        """Record how a run has ended, and what became of its jobs."""
+        """Record the end of a run, with the summary of its jobs."""
         row = time.time(), outcome, ending, number
         self._write("UPDATE runs SET ended = ?, outcome = ?, ending = ? WHERE id = ?", [row])
         self.commit()
@@ -480,7 +480,7 @@ class Store:
         return name
 
     def damage(self) -> list[tuple[str | None, str]]:
-        """Return what is damaged, each with the path of the job, if it is of one."""
+        """Return the faults found, each with the path of its job, or None."""
         with self._explained("read it"):
             states = [state for (state,) in self._database.execute("PRAGMA integrity_check")]
             rows = self._database.execute(f"SELECT {COLUMNS}, checksum FROM jobs ORDER BY id").fetchall()
@@ -497,16 +497,16 @@ class Store:
         return found
 
     def back_up(self, target: Path) -> None:
-        """Copy it, whole, to a new file, with its large results; a run may be using it meanwhile.
+        """Copy the journal, with its large results, to a new file; a run may use it meanwhile.
 
         Raises:
-            JournalError: it could not be copied; nothing is left of the copy.
+            JournalError: it could not be copied; the partial copy is removed.
 
         """
         results = target.with_name(f"{target.name}-results")
-        for one in (target, results):
-            if os.path.lexists(one):
-                raise JournalError(f"{self._who}: {os.fspath(one)!r} is there already; give the name of a new file")
+        for path in (target, results):
+            if os.path.lexists(path):
+                raise JournalError(f"{self._who}: {os.fspath(path)!r} is there already; give the name of a new file")
         partial = target.with_name(f"{target.name}.partial")
         try:
             with self._explained(f"copy it to {os.fspath(target)!r}"):
@@ -533,7 +533,7 @@ class Store:
         self.commit()
 
     def vacuum(self) -> None:
-        """Give unused space back, and remove large results that no job refers to."""
+        """Release unused space, and remove large results that no job refers to."""
         with self._explained("vacuum it"):
             used = {row[0] for row in self._database.execute("SELECT file FROM jobs WHERE file IS NOT NULL")}
             self._database.execute("VACUUM")
@@ -556,7 +556,7 @@ class Store:
         if fault is None:
             self._intact.remember()
             return
-        if self._intact.may_be_completed():  # it was moved: under its new name, nothing that was committed is missing
+        if self._intact.may_be_completed():  # it was moved: complete it under its new name
             with contextlib.suppress(sqlite3.Error):
                 self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         raise JournalError(f"{self._who}: {fault}")
@@ -567,7 +567,7 @@ class Store:
         self._in_transaction = False
 
     def close(self) -> None:
-        """Close the file, and let others use it."""
+        """Close the file, and release its locks."""
         db, self._db, self._in_transaction = self._db, None, False
         if self._lock is not None and (self._intact is None or self._intact.may_be_completed()):
             self._lock.lift_shield()
@@ -600,7 +600,7 @@ class Store:
             rows = list(rows)
             try:
                 self._database.executemany(statement, rows)
-            except UnicodeEncodeError:  # rows before it may have been written: to write them once more changes nothing
+            except UnicodeEncodeError:  # writing the rows before it again changes nothing
                 self._database.executemany(statement, [_escaped(row) for row in rows])
 
     def _row(self, statement: str, parameters: tuple[Any, ...] = ()) -> Any:
@@ -619,10 +619,10 @@ class Store:
 
     @contextlib.contextmanager
     def _explained(self, what: str) -> Generator[None]:
-        """Turn errors of the database and of the system into one that says what to do.
+        """Turn errors of the database and of the system into a `JournalError` with a remedy.
 
         Raises:
-            JournalError: something went wrong; the transaction is rolled back.
+            JournalError: the block failed; the transaction is rolled back.
 
         """
         try:
@@ -639,14 +639,14 @@ class Store:
         return self._explanation(what, error)
 
     def _lack_of_room(self) -> str | None:
-        """Return why nothing more can be written, if that is why: SQLite calls some of it an error of the disk."""
+        """Return the limit that stops writing, if any: SQLite reports some as I/O errors."""
         with contextlib.suppress(OSError):
             if shutil.disk_usage(self._file.parent).free < ROOM:
                 return "no space is left on its disk"
             if not posix.IS_THERE:
                 return None
             limit, _ = posix.resource.getrlimit(posix.resource.RLIMIT_FSIZE)
-            sizes = [os.path.getsize(one) for one in (self._file, f"{self._file}-wal") if os.path.exists(one)]
+            sizes = [os.path.getsize(path) for path in (self._file, f"{self._file}-wal") if os.path.exists(path)]
             if limit != posix.resource.RLIM_INFINITY and max(sizes, default=0) + ROOM > limit:
                 return f"a file may have no more than {limit} bytes here (ulimit -f)"
         return None
@@ -671,10 +671,10 @@ class Store:
 
 
 def reading(path: Path, read: Callable[[Store], T]) -> T:
-    """Return what `read` finds in a journal; a run may be using it meanwhile, and be killed.
+    """Return the result of `read` on a journal; a run may use it meanwhile, and be killed.
 
-    Who uses it decides how it is opened. If that run is killed in between, what it has begun must be finished first, so
-    the file is opened again, as one that nobody uses.
+    A journal in use is opened read-only. If its run is killed then, the log needs recovery first, so the file is opened
+    again, as one not in use.
     """
     for seconds in READ_AGAIN:
         try:
@@ -696,15 +696,15 @@ def _reading_once(path: Path, read: Callable[[Store], T]) -> T:
 
 
 def checksum(row: Sequence[Any]) -> int:
-    """Return a sum over what a row of `jobs` or `begun` says, as far as something is decided by it (`CHECKED`)."""
+    """Return a checksum of the columns of a row of `jobs` or `begun` that decide on restoring (`CHECKED`)."""
     if row[4:6] == NOTHING_MORE:
         try:
             return zlib.crc32("\0".join(row[:4]).encode())
         except TypeError:
             pass  # not all of them are text
     total = 0
-    for one in row[:6]:
-        data = one if isinstance(one, bytes) else f"{type(one).__name__} {one}".encode()
+    for value in row[:6]:
+        data = value if isinstance(value, bytes) else f"{type(value).__name__} {value}".encode()
         total = zlib.crc32(data, zlib.crc32(b"\0", total))
     return total
 
@@ -713,12 +713,12 @@ _decoded: Final[Callable[[bytes], str]] = functools.partial(str, encoding="utf-8
 
 
 def _escaped(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return a row whose texts are valid: SQLite has no place for what a file name that is not UTF-8 becomes."""
-    return tuple(one.encode(errors="backslashreplace").decode() if isinstance(one, str) else one for one in row)
+    """Escape lone surrogates, as in file names that are not UTF-8: SQLite cannot store them."""
+    return tuple(item.encode(errors="backslashreplace").decode() if isinstance(item, str) else item for item in row)
 
 
 def _of_right_types(names: tuple[str, ...], row: Iterable[Any]) -> Iterator[Any]:
-    """Yield the values of a row. SQLite takes anything in any column: whoever changed the file may have put it in."""
+    """Yield a row's values, replaced if of a wrong type: SQLite accepts any type in any column."""
     for name, value in zip(names, row, strict=True):
         if name in TEXTS and not isinstance(value, (str, type(None))):
             yield repr(value)
