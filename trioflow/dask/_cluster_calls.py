@@ -383,12 +383,7 @@ class Answer:
 
 
 def imported(name: str) -> ModuleType:
-    """Import a module of Dask on demand.
-
-    Raises:
-        ModuleNotFoundError: it is not installed; the message has the command.
-
-    """
+    """Import a module of Dask on demand; if it is missing, the ModuleNotFoundError has the remedy."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
