@@ -271,7 +271,7 @@ def main() -> int:
     platform, *words = sys.argv[1:]
     if not any(word.startswith("tests") for word in words):
         words += ["-q", "--backends", "one", "-m", "not slow and not soak" if platform == "win32" else "not soak"]
-        words += [f"tests/{path}" for path in PATHS[platform]]
+        words += PATHS[platform]
     environment = {**os.environ, VARIABLE: platform}
     command = [sys.executable, "-m", "pytest", "-p", "tests.elsewhere", *words]
     return subprocess.run(command, env=environment, cwd=Path(__file__).parent.parent, check=False).returncode
