@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, final
 
 from ..._core.api import TrioflowError
 from ...abc import duration, shown, whole
-from ..posix._processes import Usage, as_signal
+from ..posix._processes import Rusage, as_signal
 from ._output_sinks import Spool
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class CommandResult:
         self,
         returncode: int,
         elapsed: float,
-        usage: Usage,
+        usage: Rusage,
         stdout: bytes | Spool | None,
         stderr: bytes | Spool | None,
         least_rss: int = 0,
@@ -59,9 +59,9 @@ class CommandResult:
         self.signal: Final = as_signal(-returncode) if returncode < 0 else None
         self.elapsed: Final = elapsed
         self.pid: Final = pid
-        self.user_time: Final = usage.user_time
-        self.system_time: Final = usage.system_time
-        self.max_rss: Final = usage.peak * RSS_UNIT if usage.peak > least_rss else None
+        self.user_time: Final = usage.ru_utime
+        self.system_time: Final = usage.ru_stime
+        self.max_rss: Final = usage.ru_maxrss * RSS_UNIT if usage.ru_maxrss > least_rss else None
         self._stdout: Final = stdout
         self._stderr: Final = stderr
 

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 from ... import _posix as posix
 from ...abc import shown
@@ -25,12 +25,23 @@ if TYPE_CHECKING:
     from ._guard import Guard
 
 
-class Usage(NamedTuple):
-    """What a process, and its children that it waited for, have used: seconds, and the peak in the system's unit."""
+class Rusage(Protocol):
+    """CPU seconds and peak memory, as the `resource.struct_rusage` of `os.wait4` has them."""
 
-    user_time: float
-    system_time: float
-    peak: int = 0
+    @property
+    def ru_utime(self) -> float: ...
+    @property
+    def ru_stime(self) -> float: ...
+    @property
+    def ru_maxrss(self) -> int: ...
+
+
+class Usage(NamedTuple):
+    """The usage of a process that this program did not wait for: on a node, or in a journal."""
+
+    ru_utime: float
+    ru_stime: float
+    ru_maxrss: int = 0
 
 
 class Process:
@@ -60,8 +71,8 @@ class Process:
         self._is_child: Final = is_child
         self._entry: int | None = guard.table.enter(pid)
         self.returncode: int | None = None
-        self.usage: Usage | None = None
-        # Until its exec the process was this program, for the kernel too: `usage.peak` is no less than this.
+        self.usage: Rusage | None = None
+        # Until its exec the process was this program, for the kernel too: `usage.ru_maxrss` is no less than this.
         self.own_peak: Final = (
             posix.resource.getrusage(posix.resource.RUSAGE_SELF).ru_maxrss if sys.platform == "linux" else 0
         )
@@ -106,8 +117,7 @@ class Process:
 
         """
         self._close()
-        _, status, used = posix.wait4(self.pid, 0)
-        self.usage = Usage(used.ru_utime, used.ru_stime, used.ru_maxrss)
+        _, status, self.usage = posix.wait4(self.pid, 0)
         self.was_reaped(os.waitstatus_to_exitcode(status))
 
     def was_reaped(self, returncode: int) -> None:

@@ -77,7 +77,7 @@ class OpenSsh:
 
     def transfer(self, node: SshNode, socket: str) -> Sequence[str]:
         """Return what reads commands of sftp from its standard input, and stops at the first that fails."""
-        port = () if node.port is None else _options(PortOpen=str(node.port))
+        port = () if node.port is None else _options(Port=str(node.port))
         user = () if node.username is None else _options(User=node.username)
         config = () if node.config is None else ("-F", str(node.config))
         return ["sftp", "-b", "-", *config, *_shared(socket), *port, *user, "--", _bracketed(node.hostname)]
