@@ -102,6 +102,7 @@ class NodeRun:
 
     async def _on(self, node: Node) -> None:
         """Do it on one node: after a copy that has failed nothing more, after a command that has failed the copies."""
+        self._outcomes[node] = NodeOutcome("interrupted")  # unless it comes to its end
         done = NodeOutcome("copied", failed=False)
         result: CommandResult | None = None
         error: Exception | None = None
