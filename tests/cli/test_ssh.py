@@ -168,7 +168,7 @@ def test_a_command_line_that_makes_no_sense(server: Server, words: list[str], wh
 
 
 def test_ctrl_c_ends_it_everywhere(server: Server, tmp_path: Path, watched: Watched) -> None:
-    """One Ctrl-C ends the commands on all nodes, and the table tells the nodes it interrupted from those it had not begun with."""
+    """One Ctrl-C ends the commands on all nodes, and the table says where it was under way, and where not yet."""
     line = f"export TRIOFLOW_TEST={watched.mark}; touch {tmp_path}/{{node}}; sleep 1000"
     words = ["ssh", "-F", str(server.site.config), "-H", "node[1-3]", "-j", "2", line]
     process = subprocess.Popen(
