@@ -88,7 +88,7 @@ class Cluster(CallPlace):
         return f"<Cluster at {self._address}>"
 
     async def call(self, job: FunctionJob[Any]) -> Any:
-        """Make the call of a ProcessJob on the cluster; return its value, or an `OnCluster` if it stays there."""
+        """Make the call of a ProcessJob on the cluster; return its value, or a reference to one that stays there."""
         run, client = run_of(job), self.client
         futures, uses = run.shared(Futures), run.shared(ResultConsumers)
         await run.shared(PythonVersionCheck).check(job, client)
