@@ -23,7 +23,7 @@ var Scorer = {
     }
     if (most > 1 && place && !anchor) result[2] = `#${place}`; // the part of the page that is meant
     let bonus = 5 * most;
-    if (/^(changelog|contributing|design|benchmarks|reference\/compat)/.test(page)) bonus -= 25;
+    if (/^(changelog|contributing|decisions|design|benchmarks|reference\/compat)/.test(page)) bonus -= 25;
     if (page === "reference/own-kinds") bonus -= 5;
     if (/^(how-to|explained|tutorial|kinds|ssh)/.test(page)) bonus += 2;
     return score + bonus;

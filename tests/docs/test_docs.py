@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from trioflow import JobState, StopReason
 from trioflow._core.base._states import TRANSITIONS
 from trioflow.view.text._symbols import UNICODE
 
-from ..places import PACKAGE, ROOT
+from ..places import ROOT
 
 README = ROOT / "README.md"
 STUBS = {
@@ -73,28 +72,6 @@ def test_each_page_can_be_reached() -> None:
     assert set(PAGES) - reached == set()
 
 
-def test_the_extras_that_users_are_told_to_install_exist() -> None:
-    """Each `trioflow[extra]` on a page or in a message of the package is an extra of the package."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    told = {
-        extra.strip()
-        for file in (*PAGES, *PACKAGE.rglob("*.py"))
-        for extras in re.findall(r"(?:trioflow|['\"]\.)\[([a-z, ]+)\]", file.read_text(encoding="utf-8"))
-        for extra in extras.split(",")
-    }
-    assert {"all", "cli", "monitor"} <= told <= set(project["optional-dependencies"])
-
-
-def test_the_readme_explains_each_extra_of_all() -> None:
-    """The table under "Install" has the extras that `all` installs, and itself."""
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    install = README.read_text(encoding="utf-8").partition("\n## Install\n")[2].partition("\n## ")[0]
-    (everything,) = extras["all"]
-    assert sorted(re.findall(r"^\| `(\w+)` \|", install, re.MULTILINE)) == sorted(
-        {"all", *re.findall(r"\w+", everything.removeprefix("trioflow"))}
-    )
-
-
 def test_the_figure_of_states_is_the_table() -> None:
     """Every step of `TRANSITIONS` is an arrow in the figure, and every arrow a step."""
     figure = (ROOT / "docs" / "pictures" / "states.svg").read_text(encoding="utf-8")
@@ -117,13 +94,3 @@ def test_the_glossary_is_in_order() -> None:
     assert all(terms), f"not a term: {lines[terms.index(None)]}"
     names = [term[1].lower() for term in terms if term]
     assert names == sorted(set(names))
-
-
-def test_the_release_installs_each_extra_of_all() -> None:
-    """What users may install was installed, and used, before it is published."""
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
-    (tried,) = re.findall(
-        r'^ +extras=\("" (.*)\)$', (ROOT / ".ci" / "release").read_text(encoding="utf-8"), re.MULTILINE
-    )
-    (everything,) = extras["all"]
-    assert sorted(tried.split()) == sorted({"all", *re.findall(r"\w+", everything.removeprefix("trioflow"))})

@@ -16,7 +16,7 @@ PAGE = (ROOT / "docs" / "how-to" / "testing.md").read_text(encoding="utf-8")
 FILES = re.findall(r"<!-- a file of tests: pytest ?(.*?) -->\n```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 
 
-@pytest.mark.parametrize(("options", "text"), FILES, ids=["the nursery", "a fixture", "anyio's plugin"])
+@pytest.mark.parametrize(("options", "text"), FILES, ids=["the nursery", "anyio's plugin"])
 def test_the_files_of_the_page_pass(pytester: pytest.Pytester, options: str, text: str) -> None:
     """Each passes as it stands, and has tests."""
     pytester.makepyfile(text)

@@ -403,7 +403,8 @@ class Session:
             _, why = next(iter(self._unstored.items()))
             report(
                 f"the journal cannot store {len(self._unstored)} job{'s' * (len(self._unstored) != 1)}, which will run "
-                f"again: {labels}; the first: {why}; give such a job save=(dump, load), or key=, or save=None",
+                f"again: {labels}; the first: {why}; for a result give save='pickle', save=(dump, load) or "
+                "save=None, for an argument key=",
             )
         by_name_only = list(self._fingerprints.known_by_name_only)
         if by_name_only and self._is_new:

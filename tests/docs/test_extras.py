@@ -1,0 +1,50 @@
+"""The extras that README, pages and messages name are pyproject's, and each that users need is explained and tried."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+import pytest
+
+from ..places import PACKAGE, ROOT
+
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+FOR_WORK_ON_IT = {"bench", "dev", "docs", "inside", "release", "suite", "test"}
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+FILES = [*PAGES, *(ROOT / "examples").glob("*.py"), *PACKAGE.rglob("*.py")]
+
+
+def extras_named(text: str) -> set[str]:
+    """Return the extras in `trioflow[a,b]`, `.[a]`, `[a]` behind a path, "the extra `a`" and "the `a` extra"."""
+    lists = re.findall(r"(?:trioflow|CLONE|['\"` ]\.)\[([a-z, ]+)\](?!\()", text)
+    words = re.findall(r"\bextras? `([a-z]+)`|`([a-z]+)` extra\b", text)
+    return {name.strip() for names in lists for name in names.split(",")} | {a or b for a, b in words}
+
+
+def test_the_extras_that_are_named_exist() -> None:
+    """Each extra that a page, an example, a docstring or a message names is one of pyproject's."""
+    named = {name: path for path in FILES for name in extras_named(path.read_text(encoding="utf-8"))}
+    assert len(named) > 8
+    assert {name: path for name, path in named.items() if name not in EXTRAS} == {}
+
+
+@pytest.mark.parametrize("extra", sorted(set(EXTRAS) - FOR_WORK_ON_IT))
+def test_each_extra_for_users_is_in_the_table_of_the_readme_and_on_the_first_page(extra: str) -> None:
+    """README's table has a row for each extra that users need, and the page about installing names it."""
+    install = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Install\n")[2].partition("\n## ")[0]
+    assert f"\n| `{extra}` | " in install
+    assert re.search(rf"`{extra}`|'\.\[{extra}\]'", (ROOT / "docs" / "start.md").read_text(encoding="utf-8"))
+
+
+def test_the_extras_for_work_on_it_exist() -> None:
+    """The list of extras that only developers need names none that is gone."""
+    assert set(EXTRAS) >= FOR_WORK_ON_IT
+
+
+def test_the_release_installs_each_extra_of_all() -> None:
+    """What users may install was installed, and used, before it is published."""
+    release = (ROOT / ".ci" / "release").read_text(encoding="utf-8")
+    (tried,) = re.findall(r'^ +extras=\("" (.*)\)$', release, re.MULTILINE)
+    (everything,) = EXTRAS["all"]
+    assert sorted(tried.split()) == sorted({"all", *re.findall(r"\w+", everything.removeprefix("trioflow"))})
