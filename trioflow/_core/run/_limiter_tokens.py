@@ -227,6 +227,8 @@ class Tokens:
 
     def _others_wait(self) -> bool:
         """Return whether others than the worker of this run wait in the limiter's queue."""
+        if self.limiter.available_tokens > 0:
+            return False
         waiting: int = self.limiter.statistics().tasks_waiting
         return waiting > (self._scope is not None)
 
