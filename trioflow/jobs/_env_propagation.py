@@ -1,4 +1,4 @@
-"""What goes with a call to another process: variables of the environment there, for as long as the call takes."""
+"""Environment variables that accompany a call to another process: set there for the duration of the call."""
 
 from __future__ import annotations
 
@@ -9,30 +9,34 @@ from typing import Any
 from ..abc import carried
 
 
-def carried_beside(given: Callable[[str], str | None]) -> Mapping[str, str]:
-    """Return the variables that go along with a command, but for those that it was given otherwise.
+def carried_beside(command_env: Callable[[str], str | None]) -> Mapping[str, str]:
+    """Return the variables to add to a command's environment, except those that the user set with `env=`.
 
     Args:
-        given: returns what the command was given as a variable, by `env=`; None for nothing. What is the same in this
-            program's environment was taken over with all the rest of it, and does not count.
+        command_env: returns the value of a variable in the command's `env=`, or None. A value equal to that in this
+            program's environment counts as inherited, not as set.
 
     """
     found = carried()
-    return {name: value for name, value in found.items() if (own := given(name)) is None or own == os.environ.get(name)}
+    return {
+        name: value
+        for name, value in found.items()
+        if (own := command_env(name)) is None or own == os.environ.get(name)
+    }
 
 
 def call_with_variables(
     variables: Mapping[str, str], function: Callable[..., Any], /, *args: Any, **kwargs: Any
 ) -> Any:
-    """Call a function; processes find this one by its name."""
+    """Call a function with variables set; unlike a closure, this can be pickled by its name."""
     return with_variables(function, variables)(*args, **kwargs)
 
 
 def with_variables(function: Callable[..., Any], variables: Mapping[str, str]) -> Callable[..., Any]:
-    """Return a function that sets variables of its process, and does what another one does.
+    """Wrap a function: set variables of its process before the call, and remove them after it.
 
-    It stands in no module by its name, so it is sent as it is to workers that need not have trioflow. Calls that
-    overlap in one process share its environment: each sets what is its own, and takes away only that.
+    The wrapper is a closure, so cloudpickle sends it by value to workers that need not have trioflow. Overlapping calls
+    in one process share its environment: each sets its own variables and removes only those.
     """
 
     def called(*args: Any, **kwargs: Any) -> Any:

@@ -42,32 +42,32 @@ class ExecutorJob(
     keeps_time=True,
     cannot_be_interrupted="a call by an executor cannot be interrupted; a ProcessJob can be killed",
 ):
-    """A plain function with its arguments, called by an executor of `concurrent.futures`, or by one that acts like it.
+    """A plain function with its arguments, called by an executor of `concurrent.futures` or a compatible one.
 
-    Any executor will do: those for threads, processes and interpreters, loky's, mpi4py's, and with Dask's
-    `client.get_executor()` jobs run on a cluster. The executor stays the caller's, who shuts it down; one that the job
-    is to make itself, by a function, serves all jobs of the run with the same function, and is shut down at its end.
+    Any executor works: those for threads, processes and interpreters, loky's, mpi4py's, and Dask's
+    `client.get_executor()`, which runs jobs on a cluster. The caller shuts down an executor that is given. A function
+    that makes one is called once a run: all jobs of the run with the same function share the executor, which is shut
+    down at the end of the run.
 
-    A broken executor (one of its processes was killed) fails the calls that it had taken; `retry=1` runs them again. In
-    the place of a `ProcessPoolExecutor`, or of one that a function makes, a new one is made, which serves the rest of
-    the run.
+    If an executor breaks (one of its processes was killed), its calls fail; `retry=1` runs them again. A broken
+    `ProcessPoolExecutor`, or one that a function has made, is replaced for the rest of the run.
 
-    When the job is cancelled or its time is over, it cancels the call. One that runs already cannot be cancelled, and
-    a pool of processes counts some calls that wait as running: the job then keeps its slot until the call has ended,
-    what it returned or raised is dropped, and the job is CANCELLED, or has failed with `JobTimeout`.
+    When the job is cancelled or its time is over, it cancels the call. A running call cannot be cancelled, and a pool
+    of processes counts some queued calls as running: the job then keeps its slot until the call has ended. What the
+    call returned or raised is dropped, and the job is CANCELLED, or has failed with `JobTimeout`.
 
     Args:
         executor: the executor, or a function without arguments that makes one.
-        function: a plain function; where the executor pickles it, one at the top level of a module.
-        args: positional arguments of the call; jobs among them are filled in, see `Job`.
+        function: a plain function; at the top level of a module if the executor pickles it.
+        args: positional arguments of the call; jobs among them are replaced by their results, see `Job`.
         kwargs: keyword arguments of the call, jobs among them as well.
         options: those of every job; see `AbstractJob`. With a `ThreadPoolExecutor` a timeout counts from the start of
-            the call: the time in its queue does not count. Other executors do not tell when a call starts, and so it
-            counts from the submission.
+            the call: the time in its queue does not count. Other executors do not report when a call starts, so the
+            timeout counts from the submission.
 
     Raises:
-        TypeError: no executor, an async function, or something not callable; from the job itself, something that
-            cannot be pickled, named.
+        TypeError: no executor, an async function, or something not callable; from the job itself, a value that cannot
+            be pickled, which the error names.
         ValueError: an option out of its range.
         RuntimeError: from the job itself: the executor is shut down, or its futures were cancelled by others.
         BrokenExecutor: from the job itself: the executor has broken.
@@ -84,7 +84,7 @@ class ExecutorJob(
 
     __slots__ = ("_executor",)
 
-    # Type checkers compare up to three arguments with the function's parameters; a job may stand for a value.
+    # Type checkers compare up to three arguments with the function's parameters; a job may be given for a value.
     @overload
     def __init__(
         self,
@@ -183,7 +183,7 @@ class ExecutorJob(
 
 
 async def call_in(given: ExecutorOrMaker, job: FunctionJob[T]) -> T:
-    """Have an executor make the call of a job, in its `co_run`, and return what the call returns.
+    """Have an executor make the call of a job, in its `co_run`, and return the result.
 
     Args:
         given: the executor, or a function that makes one for all jobs of the run.
@@ -250,7 +250,7 @@ def _submit(executors: Executors, given: ExecutorOrMaker, job: FunctionJob[T], s
 
 
 def _can_be_made_again(given: ExecutorOrMaker) -> bool:
-    """Return whether there is a way to another executor like a broken one."""
+    """Return whether a broken executor can be replaced by an equal one."""
     return not isinstance(given, concurrent.futures.Executor) or type(given) is concurrent.futures.ProcessPoolExecutor
 
 
@@ -263,7 +263,7 @@ def _with_advice(error: BrokenExecutor, job: FunctionJob[Any], given: ExecutorOr
 
 
 def _with_what_is_carried(call: functools.partial[T], executor: concurrent.futures.Executor) -> functools.partial[T]:
-    """Return a call with the job's context in a thread, and with its variables in a process, if there are any."""
+    """Wrap a call so that it runs in the job's context (threads) or with its variables set (processes)."""
     variables = dict(carried())
     if not variables:
         return call
@@ -275,13 +275,13 @@ def _with_what_is_carried(call: functools.partial[T], executor: concurrent.futur
 
 
 def _call_and_tell(started: ThreadEvent, call: functools.partial[T]) -> T:
-    """Make a call in a thread of an executor, and tell that it has started."""
+    """Make a call in a thread of an executor, and report its start."""
     started.set()
     return call()
 
 
 class Executors:
-    """The executors that an outermost run has made: those of makers, and those in the place of broken ones."""
+    """The executors that an outermost run has made: from functions, and as replacements of broken ones."""
 
     def __init__(self, run: RunHandle) -> None:
         """Begin with none."""
@@ -289,7 +289,7 @@ class Executors:
         self._broken: Final[list[concurrent.futures.Executor]] = []
 
     def get(self, given: ExecutorOrMaker) -> concurrent.futures.Executor:
-        """Return the executor that stands for what a job was given."""
+        """Return the executor to use for a job's argument."""
         found = self._made.get(given)
         if found is None:
             if isinstance(given, concurrent.futures.Executor):
@@ -298,7 +298,7 @@ class Executors:
         return found
 
     def replace(self, given: ExecutorOrMaker) -> concurrent.futures.Executor:
-        """Make a new one in the place of a broken one."""
+        """Replace a broken executor by a new one."""
         broken = self._made.pop(given, None)
         if broken is not None:
             self._broken.append(broken)
@@ -308,7 +308,7 @@ class Executors:
         return new
 
     async def close(self) -> None:
-        """Shut them all down."""
+        """Shut down all of them."""
         for executor in (*self._made.values(), *self._broken):
             await anyio.to_thread.run_sync(_shut_down, executor, abandon_on_cancel=True)
 
@@ -344,12 +344,12 @@ def _check_executor(executor: Any) -> None:
 
 
 def _is_by_value(executor: concurrent.futures.Executor) -> bool:
-    """Return whether an executor sends functions by cloudpickle, which sends those as they are that have no name."""
+    """Return whether an executor sends functions by cloudpickle, which pickles functions without a name by value."""
     return type(executor).__module__.startswith(("distributed", "loky"))
 
 
 def _pickler_of(executor: concurrent.futures.Executor) -> _pickling.MakePickler | None:
-    """Return what pickles calls as an executor does; None where it does not, or it is not known how."""
+    """Return the pickler that an executor uses; None if it uses none, or an unknown one."""
     if isinstance(executor, concurrent.futures.ProcessPoolExecutor):
         from multiprocessing.reduction import ForkingPickler
 

@@ -1,4 +1,4 @@
-"""What cannot be pickled in a call: named before anything is sent, where a kind of job sends it to other processes."""
+"""Check that a call can be pickled, and name the part that cannot, before it is sent to another process."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any, Final
 from ..abc import name_of
 
 MakePickler = Callable[..., Any]
-"""A class of picklers: takes a file, a protocol, whether to fix imports, and a callback for large buffers."""
+"""A pickler class: its arguments are a file, a protocol, whether to fix imports, and a callback for large buffers."""
 
 
 class MainRejectingPickler(pickle.Pickler):
-    """Refuses what the main module has defined, where that has no file that other processes could import."""
+    """A pickler that rejects functions and types of a main module that other processes cannot import."""
 
     def reducer_override(self, value: Any) -> Any:
-        """Look at a function or a type before it is pickled as a name."""
+        """Check a function or a type before it is pickled by name."""
         if getattr(value, "__module__", None) == "__main__" and isinstance(value, (type, types.FunctionType)):
             raise pickle.PicklingError(
                 f"{value.__qualname__} is defined in a notebook, or at a prompt: put it into a module, or give "
@@ -29,10 +29,10 @@ class MainRejectingPickler(pickle.Pickler):
 
 
 class NullFile:
-    """A file that keeps nothing."""
+    """A file that discards its contents."""
 
     def write(self, data: object) -> int:
-        """Drop the data."""
+        """Discard the data."""
         return len(data)  # type: ignore[arg-type]
 
 
@@ -40,10 +40,10 @@ NOWHERE: Final = NullFile()
 
 
 def check(call: functools.partial[Any], who: str, place: str, make_pickler: MakePickler = pickle.Pickler) -> None:
-    """Refuse a call that cannot be pickled. Large arrays cost nothing: their contents are not looked at.
+    """Reject a call that cannot be pickled. Large arrays cost nothing: their contents are skipped.
 
     Raises:
-        TypeError: the error names the job and what cannot be sent.
+        TypeError: something cannot be pickled; the error names the job and the part.
 
     """
     error = _error_of((call.func, call.args, call.keywords), make_pickler)
@@ -68,16 +68,16 @@ def unpicklable(call: functools.partial[Any], place: str, make_pickler: MakePick
 
 
 def sendable(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what is to be pickled for a function, which by its name is another one if `@job` has decorated it.
+    """Return a picklable stand-in for a function whose name refers to what `@job` has made of it; else the function.
 
     Raises:
-        TypeError: it is a method that `@job` has decorated.
+        TypeError: it is a method decorated by `@job`.
 
     """
     plain: Any = getattr(function, "__func__", function)
     found: Any = sys.modules.get(getattr(plain, "__module__", None) or "")
     for name in getattr(plain, "__qualname__", "").split("."):
-        own: dict[str, Any] = getattr(found, "__dict__", {})  # a method is what stands in its class
+        own: dict[str, Any] = getattr(found, "__dict__", {})  # a method is found in its class
         found = own.get(name)
     if found is None or getattr(found, "function", None) is not plain:
         return function
@@ -87,17 +87,17 @@ def sendable(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Decorated:
-    """The function inside of what `@job` has made of it, which stands under its name."""
+    """A picklable proxy for a decorated function, whose name leads to the decorator's object instead."""
 
     def __init__(self, found: Any) -> None:
         self._found: Final = found
 
     def __reduce__(self) -> Any:
-        """Have it looked up there."""
+        """Pickle it as an attribute of the decorator's object."""
         return getattr, (self._found, "function")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call it."""
+        """Call the function."""
         return self._found.function(*args, **kwargs)
 
 
@@ -107,7 +107,7 @@ def can_be_sent(call: functools.partial[Any], make_pickler: MakePickler) -> bool
 
 
 def by_cloudpickle() -> MakePickler | None:
-    """Return what pickles as those do that send functions by value; None if they have not been imported."""
+    """Return cloudpickle's pickler, which sends functions by value; None if cloudpickle is not imported."""
     cloudpickle: Any = sys.modules.get("cloudpickle")
     return None if cloudpickle is None else functools.partial(_cloudpickler, cloudpickle)
 
@@ -125,4 +125,4 @@ def _error_of(value: Any, make_pickler: MakePickler) -> Exception | None:
 
 
 def _drop(_: object) -> None:
-    """Have a large buffer passed over."""
+    """Skip a large buffer."""

@@ -1,7 +1,7 @@
 """`ThreadJob`: a plain function in a worker thread, as a job.
 
-anyio provides the threads. What is left to do here is to keep a promise: work that cannot be interrupted keeps its
-slot. A thread goes on whatever is cancelled. So its job waits for it, and settles only then.
+anyio provides the threads. This module adds a guarantee: work that cannot be interrupted keeps its slot. A thread runs
+on after a cancellation, so its job waits for it and settles only then.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ class ThreadJob(
     A thread cannot be interrupted. When the job is cancelled or its time is over, it keeps its slot until the function
     has ended. Then it is CANCELLED, or FAILED with `JobTimeout`, and what the function returned or raised is dropped. A
     long function may call `anyio.from_thread.check_cancelled()` now and then, which raises once the function should
-    end. With `abandon_on_cancel` the job ends at once, and the function goes on unwatched.
+    end. With `abandon_on_cancel` the job ends at once, and the function runs on without supervision.
 
     The function runs in a copy of its job's context variables: `current_job()` is this job, even when abandoned.
 
     Args:
         function: a plain function, or any other callable that is not async.
         args: positional arguments of the call; jobs among them are replaced by their results, see `Job`.
-        kwargs: keyword arguments of the call; the same holds for jobs among them.
+        kwargs: keyword arguments of the call; jobs among them are replaced, too.
         abandon_on_cancel: lets go of the thread as soon as the job is cancelled or its time is over. On asyncio the
             interpreter still waits for that thread before it exits.
         limiter: a `CapacityLimiter`, of trio or anyio, whichever the backend takes. The job takes one of its tokens in
@@ -88,7 +88,7 @@ class ThreadJob(
 
     __slots__ = ("_abandon_on_cancel", "_own_limiter")
 
-    # Type checkers compare up to three arguments with the function's parameters; a job may stand for a value.
+    # Type checkers compare up to three arguments with the function's parameters; a job may be given for a value.
     @overload
     def __init__(
         self,
@@ -154,7 +154,7 @@ class ThreadJob(
         super().__init__(function, args, kwargs, options)
 
     async def co_run(self) -> T:
-        """Call the function in a worker thread, and wait until it has ended.
+        """Call the function in a worker thread, and wait until it has returned.
 
         Raises:
             BaseException: what the function raised. No coroutine can raise a StopIteration: it becomes the cause of a
@@ -188,7 +188,7 @@ class ThreadJob(
     def _call(self, function: Callable[[], T], call: _ThreadCall, may_outlive: Callable[[], object] | None) -> T:
         """Call the function; this runs in the thread."""
         if not call.claim():
-            raise RuntimeError("called off before it began; nobody waits for this")
+            raise RuntimeError("cancelled before it began; no job waits for this result")
         try:
             if may_outlive is not None:
                 may_outlive()
@@ -204,27 +204,27 @@ class ThreadJob(
 
 
 class _ThreadCall:
-    """The call in the thread; a `concurrent.futures.Future` does this too, and costs a tenth of a short job."""
+    """The call in the thread; a `concurrent.futures.Future` would serve, but costs a tenth of a short job."""
 
     __slots__ = ("_claimed", "_listeners", "has_ended")
 
     def __init__(self) -> None:
-        self._claimed = threading.Lock()  # never released: the thread has begun the call, or it is called off
+        self._claimed = threading.Lock()  # never released: it is held once the call has begun or was prevented
         self._listeners: list[Callable[[], object]] = []
         self.has_ended = False
 
     def claim(self) -> bool:
-        """Begin the call, or call it off; return False if another thread has done either before."""
+        """Begin the call, or prevent it; return False if the other thread has done either already."""
         return self._claimed.acquire(blocking=False)
 
     def end(self) -> None:
-        """Tell those who listen that the call has ended."""
+        """Record the end of the call, and notify the listeners."""
         self.has_ended = True
         for listener in self._listeners:
             listener()
 
     def listen(self, listener: Callable[[], object]) -> None:
-        """Have `listener` called in the thread at the end; look at `has_ended` afterwards, in case it came before."""
+        """Have `listener` called in the thread at the end; check `has_ended` afterwards, as the end may come first."""
         self._listeners.append(listener)
 
 

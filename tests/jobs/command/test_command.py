@@ -492,7 +492,7 @@ def test_a_run_again_forgets_the_last(backend: str) -> None:
 
 
 def test_a_process_that_somebody_else_has_reaped_fails_the_job(backend: str) -> None:
-    """Without its exit code nobody knows how it ended."""
+    """Without its exit code the end of a command is unknown, and the error says so."""
 
     def steal(job: CommandJob) -> None:
         assert job.pid is not None
@@ -500,7 +500,7 @@ def test_a_process_that_somebody_else_has_reaped_fails_the_job(backend: str) -> 
 
     job = CommandJob(["true"], on_start=steal)
     run(backend, job)
-    with pytest.raises(CommandError, match="nobody knows how it ended"):
+    with pytest.raises(CommandError, match="its exit code is unknown"):
         job.result()
 
 

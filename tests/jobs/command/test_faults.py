@@ -301,7 +301,7 @@ def test_an_exit_code_that_was_taken_away(
     if is_early:
         monkeypatch.setattr(os, "pidfd_open", late)
     error = failure_of(backend, CommandJob(["sleep", 0.01]))
-    assert str(error).startswith("nobody knows how it ended: this program ignores SIGCHLD")
+    assert str(error).startswith("its exit code is unknown: this program ignores SIGCHLD")
     assert watched.alive() == []
 
 

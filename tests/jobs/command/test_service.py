@@ -302,7 +302,7 @@ def test_its_lines_are_handed_over_or_passed_on(backend: Any, capfd: pytest.Capt
         (lambda: shell("x", ready="ready"), "give Port"),
         (
             lambda: shell("x", ready=OutputLine("x"), stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT),
-            "nobody sees it",
+            "its output cannot be read",
         ),
         (lambda: shell("x", ready=PortOpen(1), stdout="x", on_line=print), "goes elsewhere"),
         (lambda: CommandService([], ready=PortOpen(1)), "command"),

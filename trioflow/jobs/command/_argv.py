@@ -15,7 +15,7 @@ from ._output_sinks import Spool
 from ._result import CommandResult
 
 REDACTED: Final = "command …"
-"""What people see of a command that is to be kept out of labels and logs."""
+"""The placeholder for a command that is kept out of labels and logs."""
 LABEL_LENGTH: Final = 60
 """Characters of the command line that a default label shows."""
 PATH_LIKE: Final[Any] = os.PathLike
@@ -23,11 +23,11 @@ IN_MEMORY: Final[Any] = (bytes, bytearray, memoryview)
 JOB: Final[Any] = AbstractJob
 SHELL: Final = "/bin/sh"
 MANY: Final = 20
-"""Arguments at each end of a command that a label is made from."""
+"""Arguments at each end of a command that its label is made from."""
 
 
 def check(command: Any, shell: bool, who: str) -> tuple[Any, ...]:
-    """Return the arguments of a command that the user gave, with the jobs among them.
+    """Return the arguments of a user's command, including the jobs among them.
 
     Raises:
         TypeError: not a list, or something in it cannot be an argument.
@@ -56,7 +56,7 @@ def check(command: Any, shell: bool, who: str) -> tuple[Any, ...]:
 
 
 def text(argument: Any, number: int | str, who: str) -> str | bytes:
-    """Return one argument in the form that the system takes; a result stands for its output, as in `$(...)`."""
+    """Return one argument in the form that the system takes; a `CommandResult` means its output, as in `$(...)`."""
     given: Any = argument
     found: Any = argument
     if isinstance(argument, CommandResult):
@@ -83,7 +83,7 @@ def _output(result: CommandResult, number: int | str, who: str) -> bytes:
 
 
 def nothing_captured(what: str) -> TypeError:
-    """Return the error for the result of a command that stands where its output is needed."""
+    """Return the error for a command's result that is used as its output, but has none."""
     return TypeError(
         f"{what} is the result of a command whose output was not captured: give that one stdout=subprocess.PIPE"
     )
@@ -99,7 +99,7 @@ def filled(arguments: Iterable[Any], job: AbstractJob[Any]) -> list[str | bytes]
 
 
 def checked_input(given: Any, job: AbstractJob[Any]) -> Any:
-    """Return what a command is to read; raise if the result of a job is nothing that can be read."""
+    """Return the standard input of a command; raise if the result of a job cannot be read."""
     if given is None or isinstance(given, (*IN_MEMORY, Spool, int, str, PATH_LIKE)):
         return given
     with contextlib.suppress(AttributeError, OSError):
@@ -117,7 +117,7 @@ def line(arguments: Iterable[str | bytes], shell: bool) -> str:
 
 
 def whole(command: Any, shell: bool) -> str:
-    """Return a command as it was given, as a line for a shell; a job in it stands for its result."""
+    """Return a command as the user gave it, as a line for a shell; jobs are shown by their labels."""
     return shown(command) if shell else " ".join(map(_quoted, command))
 
 
@@ -130,7 +130,7 @@ def label(command: Any, shell: bool, depth: int) -> str:
 
 
 def shortened(text: str) -> str:
-    """Return a command line as a default label shows it: on one line, without the middle."""
+    """Shorten a command line to the default label's length: on one line, without the middle."""
     around = 2 * LABEL_LENGTH
     text = text if len(text) <= 2 * around else f"{text[:around]}…{text[-around:]}"
     return without_middle(" ".join(text.split()), LABEL_LENGTH)
@@ -142,7 +142,7 @@ def _quoted(argument: Any, depth: int | None = None) -> str:
 
 
 def shown(argument: Any, depth: int | None = None) -> str:
-    """Return one argument; a job by its label, or, given a depth, as the default label of a job over it shows it."""
+    """Return an argument as text; a job as its label or, given a depth, as nested default labels show it."""
     if isinstance(argument, JOB):
         return f"<{argument.label if depth is None else label_inside(argument, depth)}>"
     return os.fsdecode(argument) if isinstance(argument, (bytes, PATH_LIKE)) else str(argument)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 MIB: Final = 1 << 20
-"""Bytes: a figure that is shown anew each second is easier to read without fractions of this."""
+"""Bytes: the unit of memory in a status, which changes each second and is easier to read in whole MiB."""
 
 
 class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", "/]"), place=5), keeps_time=True):
@@ -38,54 +38,53 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
     killed too.
 
     Relative paths are relative to this program's directory, not to `cwd`; but a program whose name contains a "/" is
-    looked for from `cwd`. The command gets a variable `TRIOFLOW_RUN` in its environment. If this program has a
-    terminal, a command gets a session of its own, without a terminal: Ctrl-C reaches only this program, which ends its
-    commands, and a command that asks for a password fails at once. Under a virtual clock, `timeout` and
-    `terminate_grace` pass at once.
+    searched from `cwd`. The command gets a variable `TRIOFLOW_RUN` in its environment. If this program has a terminal,
+    a command gets its own session without a terminal: Ctrl-C reaches only this program, which ends its commands, and a
+    command that asks for a password fails at once. Under a virtual clock, `timeout` and `terminate_grace` pass at once.
 
     Args:
-        command: the program and its arguments: strings, bytes, paths, numbers, or jobs, whose result is filled in. The
-            result of another CommandJob stands for what it wrote to `stdout=PIPE`, without the last newline.
+        command: the program and its arguments: strings, bytes, paths, numbers, or jobs, which are replaced by their
+            results; that of another CommandJob by its output with `stdout=PIPE`, without the last newline.
         shell: takes the command as one string, for `/bin/sh`.
         cwd: the directory to run it in; None for this program's.
-        env: its whole environment, a mapping; None for this program's. Values, like arguments, may be
-            `granted("gpu")`: what the job was granted of a resource.
-        stdin: what it reads: bytes, a path, an open file, or a job whose result is bytes or a CommandResult; None for
-            nothing.
+        env: its whole environment, a mapping; None for this program's. Values, like arguments, may be `granted("gpu")`:
+            the resources that the job was granted.
+        stdin: its standard input: bytes, a path, an open file, or a job whose result is bytes or a CommandResult; None
+            for an empty one.
         stdout: where its standard output goes: a path, which is appended to and whose parent directories are made; an
             open file; `subprocess.PIPE` (captured) or `subprocess.DEVNULL`; None for where `print` writes.
         stderr: the same for its standard error; `subprocess.STDOUT` sends it where the standard output goes.
-        check: which ends of it are successes; any other is a `CommandError`. True: exit code 0. False: all. Otherwise
-            exit codes and names of signals, all that are to be successes: `[0, 4, "TERM"]`. A signal and 128 with its
-            number, as shells tell it, stand for each other.
-        terminate_grace: seconds from SIGTERM to SIGKILL, 0 or more; and how long what a command has left in its group
-            may go on after the command.
+        check: the exits that are successes; any other is a `CommandError`. True: exit code 0. False: all. Otherwise a
+            list of all exit codes and names of signals that are successes: `[0, 4, "TERM"]`. A signal and 128 plus its
+            number, which shells report instead, are equivalent.
+        terminate_grace: seconds from SIGTERM to SIGKILL, 0 or more; also the time for processes that the command leaves
+            in its group to end by themselves.
         on_start: called with the job once its process exists, at each attempt.
         on_done: called with the job when it has succeeded.
         on_settled: called with the job when it is about to settle, whatever its outcome, after `on_done`. In both of
             these, `result()` can be called and the slot is still held. Callbacks are plain functions, called in the
             event loop; if one raises, the job fails.
-        on_line: called with the job and each line that the command writes, as it comes: text, without the newline. A
-            stream that is None is then printed nowhere else. A line of more than 64 KiB comes in pieces.
-        tag: prints each line as it comes, with the job's label in front; if it is a string, with this string, in which
-            `{label}` stands for the label, `{time}` for the time of the line, as 14:03:59, and `{time:%H:%M:%S.%f}`
-            for the time in a form of your own (see `strftime`).
-        nice: how much lower its priority is than this program's, up to 19; only root may give less than 0.
+        on_line: called with the job and each line of output, as it comes: text, without the newline. A stream that is
+            None is then printed nowhere else. A line of more than 64 KiB comes in pieces.
+        tag: prints each line as it comes, with the job's label in front; or, if a string, with this template in front:
+            `{label}` is replaced by the label, `{time}` by the time of the line, as 14:03:59, and
+            `{time:%H:%M:%S.%f}` by the time in a format of your own (see `strftime`).
+        nice: the decrease of its priority from this program's, up to 19; only root may give less than 0.
         memory_limit: bytes of address space that each of its processes may have (RLIMIT_AS).
-        pin: "slot" lets the k-th slot of the window run on the k-th CPU, modulo their number (Linux).
-        leftovers: what happens to the processes that are left in its group when it has ended by itself: "wait" lets
-            them end by themselves within `terminate_grace` seconds, and "end" ends them at once.
-        reads: what it reads: files, directories, patterns such as `"src/**/*.h"`, and a `Depfile`, in which a compiler
-            says what it has read. With a journal, the command runs again when one of these has changed. Without
-            `reads`, it is restored although what it reads has changed: nobody knows.
-        writes: files and directories that it writes. If one is not there after the command has succeeded, that is a
-            `CommandError`, unless it is an `OptionalFile`. With a journal, the command runs again when one is not as it
-            has left it; what a killed or failed one has written is renamed to NAME.partial before it runs again.
+        pin: "slot" runs the command in the k-th slot of the window on the k-th CPU, modulo the number of CPUs (Linux).
+        leftovers: what to do with processes left in its group after it has ended by itself: "wait" gives them
+            `terminate_grace` seconds to end by themselves, and "end" ends them at once.
+        reads: its input files: files, directories, patterns such as `"src/**/*.h"`, and a `Depfile`, in which a
+            compiler lists the files it has read. With a journal, the command runs again when one of these has changed.
+            Without `reads`, it is restored even if its input files have changed.
+        writes: its output files and directories. If one is missing after the command has succeeded, that is a
+            `CommandError`, unless it is an `OptionalFile`. With a journal, the command runs again when one has changed
+            since; the files that a killed or failed command has written are renamed to NAME.partial before it runs
+            again.
         append: whether the files that `stdout` and `stderr` name are appended to; False empties them when an attempt
             begins. They may name the same file.
-        options: those of every job; see `AbstractJob`. For `idle_timeout`, of the command or of a scheduler around it,
-            each piece of its output is a sign of life. So that this program sees it, it comes through a pipe and is
-            passed on, wherever it goes.
+        options: those of every job; see `AbstractJob`. For `idle_timeout`, of the command or of an enclosing scheduler,
+            each piece of output is a sign of life. For this, all output comes through a pipe and is passed on.
 
     Raises:
         TypeError, ValueError: a command or an option that makes no sense; when the job runs, a result that cannot be
@@ -111,7 +110,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         "_process",
     )
     _latest: CommandResult | None
-    _process: Process | None  # there while it runs
+    _process: Process | None  # set while it runs
 
     def __init__(
         self,
@@ -160,12 +159,12 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     @property
     def command(self) -> tuple[Any, ...]:
-        """The program and its arguments, as they were given."""
+        """The program and its arguments, as the user gave them."""
         return self._command[2:] if self._options.shell else self._command
 
     @property
     def _shown(self) -> Any:
-        """What labels show: the arguments, or the line for the shell."""
+        """The command as labels show it: its arguments, or the line for the shell."""
         return self._command[2] if self._options.shell else self._command
 
     @property
@@ -180,7 +179,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     @property
     def elapsed(self) -> float | None:
-        """Seconds from its start to its end, or until now while it runs; of a restored command, when it ran.
+        """Seconds from its start to its end, or until now while it runs; for a restored command, those of its run.
 
         None if it never started, or was restored without a result.
         """
@@ -192,11 +191,11 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         return _argv.label(self._shown, self._options.shell, depth)
 
     def command_line(self) -> str:
-        """Return the command as a line for people, whole."""
+        """Return the whole command as one line of text."""
         return _argv.whole(self._shown, self._options.shell)
 
     def status_text(self) -> str:
-        """Return how much memory its process group takes now, as "312 MiB"; nothing where the system has no /proc."""
+        """Return the memory of its process group, as "312 MiB"; an empty string on systems without /proc."""
         process = self._process
         size = None if process is None else memory.of(process.pid)
         return "" if size is None else size_text(max(1, round(size / MIB)) * MIB)
@@ -206,8 +205,8 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         return _argv.shown(self._command[0])
 
     def for_journal(self) -> Work:
-        """Return its line, how it is run, and the files that it reads and writes: by its streams, too."""
-        from ...abc import HashOnly, Work  # not at the top: few runs have a journal, and these take as long as the rest
+        """Return the command, its options, and its input and output files, including those of its streams."""
+        from ...abc import HashOnly, Work  # imported late: few runs have a journal, and these take as long as the rest
 
         options = self._options
         *arguments, job = given_of(self)
@@ -218,7 +217,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
             arguments=arguments,
             options=[options.shell, options.cwd, hidden, stdin if job is None else job, *streams],
             reads=options.files_read(),
-            writes=[one.path if isinstance(one, OptionalFile) else one for one in options.writes],
+            writes=[path.path if isinstance(path, OptionalFile) else path for path in options.writes],
             appends=options.files_written() if options.append else (),
             begins_anew=() if options.append else options.files_written(),
         )
@@ -235,13 +234,13 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         Raises:
             CommandError: it could not be started, or has failed.
             JobTimeout: its time was over.
-            RuntimeError: no run has called this.
+            RuntimeError: it was not called by a run.
 
         """
         return await ProcessRun(self, run_of(self)).run()
 
     def _input(self, stdin: Any) -> Any:
-        """Return what the command is to read, given the result of the job that is its `stdin`."""
+        """Return the standard input of the command, given the result of the job that is its `stdin`."""
         if stdin is None:
             return self._options.stdin
         if not isinstance(stdin, CommandResult):
@@ -251,5 +250,5 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         return stdin._stdout
 
     def _terminate(self, process: Process) -> None:
-        """Ask a process, and all of its group, to end."""
+        """Send SIGTERM to a process and its whole group."""
         process.signal(signal.SIGTERM)

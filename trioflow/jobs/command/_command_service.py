@@ -1,12 +1,12 @@
 """`CommandService`: a program that serves others, such as a database, as a service.
 
-It stands on what users have: a `Service` whose function runs a `CommandJob`, and beside it what finds out that the
-program is ready. Whichever is over first decides.
+It is built from public parts: a `Service` whose function runs a `CommandJob` and, beside it, a check for readiness. The
+first of the two to end decides.
 
 ```
-look what is there ──► CommandJob runs ─────────────► it ends: a failure, with the end of its output
+check what exists ───► CommandJob runs ─────────────► it ends: a failure, with the end of its output
                          └─► ready? ──► started(...)     cancelled: TERM, the grace, KILL, as every command
-                               └─► time is over: a failure that says what was waited for
+                               └─► time is over: a failure that names the condition
 ```
 """
 
@@ -26,7 +26,7 @@ from ... import _posix as posix
 from ..._core.api import JobTimeout, Service, current_job
 from ...abc import JobOptions, RunHandle, callback, run_of
 from ._command_job import CommandJob
-from ._readiness import OutputLine, Readiness, readiness, until
+from ._readiness import OutputLine, Readiness, poll_until, readiness
 from ._result import CommandError, CommandResult
 from ._spawn_options import Path, is_path
 
@@ -41,36 +41,36 @@ LINES: Final = 50
 
 
 class CommandService(Service[Any], keeps_time=True):
-    r"""A program that others use while it runs, such as a database, in a process and a process group of its own.
+    r"""A program that serves jobs while it runs, such as a database, in a process and a process group of its own.
 
-    Jobs that require it start when it is ready, as `ready` finds out. It ends with the run, after the jobs that use
-    it: SIGTERM to its process group, `terminate_grace` seconds, SIGKILL. If it ends before, it has failed, at once,
+    Jobs that require it start when it is ready, according to `ready`. It is ended with the run, after the jobs that
+    use it: SIGTERM to its process group, `terminate_grace` seconds, SIGKILL. If it ends earlier, it has failed at once,
     whatever its exit code is; the error carries the end of its output.
 
-    It must be ready within its `timeout`, whose error says what it waited for, and carries the end of its output.
-    Without `timeout`, it is waited for as long as it runs. `retry` and `restarts` apply until it is ready.
+    It must be ready within its `timeout`; the error names the condition, and carries the end of its output. Without
+    `timeout` there is no limit while it runs. `retry` and `restarts` apply until it is ready.
 
-    The program must stay in the foreground. One that puts itself into the background seems to end at once; most have an
-    option against that, such as `nginx -g 'daemon off;'`.
+    The program must stay in the foreground. One that daemonizes itself seems to end at once; most have an option
+    against that, such as `nginx -g 'daemon off;'`.
 
     Args:
         command: the program and its arguments, as for a `CommandJob`; jobs among them are replaced by their results.
-        ready: when it is ready: `PortOpen(5432)`, when it accepts connections; `OutputLine("ready to accept")`, when it
-            has written a line with this text; `CommandSucceeds(["pg_isready"])`, when this command succeeds; a
-            `pathlib.Path`, when this file is there, which was not there before, or this socket accepts connections. The
-            result of the service is the number of the port, the line, the `CommandResult`, or the path.
-        stdout: where its standard output goes, as for a `CommandJob`. Where neither stream is sent to a file, lines
-            that go nowhere else are passed on to this program's standard error, as they come.
+        ready: the condition: `PortOpen(5432)`, it accepts connections; `OutputLine("ready to accept")`, it has written
+            a line with this text; `CommandSucceeds(["pg_isready"])`, this command succeeds; a `pathlib.Path`, this file
+            exists and did not before, or this socket accepts connections. The result of the service is the number of
+            the port, the line, the `CommandResult`, or the path.
+        stdout: where its standard output goes, as for a `CommandJob`. If neither stream is sent to a file, lines with
+            no other destination are passed on to this program's standard error, as they come.
         stderr: the same for its standard error.
         on_start: called with the service once its process exists, at each attempt.
-        on_line: called with the service and each line that it writes; lines are then passed on nowhere else.
+        on_line: called with the service and each line of output; lines are then passed on nowhere else.
         tag: prints each line with a tag in front, as for a `CommandJob`.
         shell, cwd, env, stdin, terminate_grace, nice, memory_limit, append: as for a `CommandJob`.
         options: those of every job; see `AbstractJob`.
 
     Raises:
         TypeError, ValueError: a command or an option that makes no sense.
-        CommandError: when it runs: it could not be started, or has ended by itself.
+        CommandError: when it runs: it could not be started, or ended by itself.
         JobTimeout: when it runs: it was not ready in time.
         RuntimeError: when it runs: the port is in use already.
 
@@ -118,12 +118,13 @@ class CommandService(Service[Any], keeps_time=True):
         self._readiness: Final = readiness(ready, who)
         self._on_start: Final = on_start
         self._on_line: Final = on_line
-        seen = [one is None or (isinstance(one, int) and one in (PIPE, STDOUT)) for one in (stdout, stderr)]
-        self._files: Final = [one for one in (stdout, stderr) if is_path(one)]
+        streams = (stdout, stderr)
+        seen = [stream is None or (isinstance(stream, int) and stream in (PIPE, STDOUT)) for stream in streams]
+        self._files: Final = [stream for stream in streams if is_path(stream)]
         if on_line is not None and not all(seen):
             raise ValueError(f"on_line of {who}: its output goes elsewhere; leave out stdout= and stderr=")
         if isinstance(ready, OutputLine) and not all(seen) and not self._files:
-            raise ValueError(f"ready={ready!r} of {who}: its output goes where nobody sees it; give a path, or nothing")
+            raise ValueError(f"ready={ready!r} of {who}: its output cannot be read; give a path, or leave it out")
         self._echoes: Final = on_line is None and not tag and stdout is None
         self._tail: Final[collections.deque[str]] = collections.deque(maxlen=LINES)
         self._job: Final = CommandJob(
@@ -139,7 +140,7 @@ class CommandService(Service[Any], keeps_time=True):
 
     @property
     def command(self) -> tuple[Any, ...]:
-        """The program and its arguments, as they were given."""
+        """The program and its arguments, as the user gave them."""
         return self._job.command
 
     @property
@@ -153,7 +154,7 @@ class CommandService(Service[Any], keeps_time=True):
         return self._job.last_result
 
     def command_line(self) -> str:
-        """Return the command as a line for people, whole."""
+        """Return the whole command as one line of text."""
         return self._job.command_line()
 
     def _command_line(self) -> str:
@@ -164,7 +165,7 @@ class CommandService(Service[Any], keeps_time=True):
         return self._job.failure_group()
 
     def status_text(self) -> str:
-        """Return how much memory its process group takes now, as "312 MiB"; nothing where the system has no /proc."""
+        """Return the memory of its process group, as "312 MiB"; an empty string on systems without /proc."""
         return self._job.status_text()
 
     # ---- its output
@@ -182,29 +183,29 @@ class CommandService(Service[Any], keeps_time=True):
             print(line, file=sys.stderr)
 
     def _end_of_output(self, sizes: Mapping[Any, int]) -> str:
-        """Return the end of what it has written, as far as that is seen; `sizes` are those of files before."""
-        said = "\n".join(self._tail)
+        """Return the end of its output, including that of files, beyond their `sizes` before the start."""
+        text = "\n".join(self._tail)
         for path, size in sizes.items():
             with contextlib.suppress(OSError), open(path, "rb") as file:
                 file.seek(max(size, file.seek(0, os.SEEK_END) - TAIL))
-                said += file.read(TAIL).decode(errors="backslashreplace")
-        return said.strip()[-TAIL:]
+                text += file.read(TAIL).decode(errors="backslashreplace")
+        return text.strip()[-TAIL:]
 
     # ---- running
 
     async def _run(self, status: Any) -> None:
-        """Run the command, and report when it is ready; return only by an error.
+        """Run the command, and report when it is ready; this ends only with an error.
 
         Raises:
-            CommandError: it could not be started, or has ended.
+            CommandError: it could not be started, or ended.
             JobTimeout: it was not ready in time.
 
         """
         run, job = run_of(self), self._job
         self._tail.clear()
-        self._readiness.look_before()
+        self._readiness.check_before_start()
         sizes = {path: _size(path) for path in self._files}
-        failure: list[Exception] = []  # of what waits until it is ready
+        failure: list[Exception] = []  # of the wait until it is ready
         ready: list[bool] = []
 
         async def get_ready() -> None:
@@ -228,12 +229,17 @@ class CommandService(Service[Any], keeps_time=True):
         if failure:
             raise failure[0]
         if isinstance(ended, Exception) and not isinstance(ended, CommandError):
-            raise ended  # of a callback, for example
-        assert ended is not None  # otherwise a cancellation is on its way
+            raise ended  # that of a callback, for example
+        assert ended is not None  # else a cancellation is being delivered
         raise self._early(ended, bool(ready), self._end_of_output(sizes))
 
     async def _ready_in_time(self, run: RunHandle, sizes: Mapping[Any, int]) -> Any:
-        """Return what is ready; raise the `JobTimeout` when the time is over before."""
+        """Wait until the service is ready, and return its result; raise `JobTimeout` after its timeout.
+
+        Raises:
+            JobTimeout: it was not ready in time.
+
+        """
         try:
             with run.time_limit(self, "sign of being ready", cancels=True):
                 found, failure = None, None
@@ -243,19 +249,19 @@ class CommandService(Service[Any], keeps_time=True):
                     try:
                         found = await self._readiness.wait(run)
                     except Exception as error:
-                        failure = error  # as it is, not in a group
+                        failure = error  # to raise it bare, not in a group
                     group.cancel_scope.cancel()
                 if failure is not None:
                     raise failure
                 return found
         except JobTimeout as over:
-            over.add_note(f"It waited for {self._readiness}.{self._readiness.said()}")
+            over.add_note(f"It waited for {self._readiness}.{self._readiness.latest_failure()}")
             if end := self._end_of_output(sizes):
                 over.add_note(f"The end of the output of {self.label!r}:\n{end}")
             raise
 
     async def _read_files(self, run: RunHandle, sizes: Mapping[Any, int]) -> None:
-        """Look for lines in the files that the output goes to; nothing tells when a file grows."""
+        """Poll the output files for lines; there is no portable notification of a growing file."""
         places = dict(sizes)
 
         def read_on() -> None:
@@ -270,12 +276,12 @@ class CommandService(Service[Any], keeps_time=True):
         async def look() -> None:
             read_on()
 
-        await until(run, look)
+        await poll_until(run, look)
 
     def _early(self, ended: CommandError | CommandResult, was_ready: bool, output: str) -> CommandError:
-        """Return the error of a service that has ended by itself."""
+        """Return the error for a service that ended by itself."""
         if isinstance(ended, CommandError) and ended.result is None:
-            return ended  # it was not started
+            return ended  # the command was not started
         result = ended.result if isinstance(ended, CommandError) else ended
         assert result is not None
         how = f"exit code {result.returncode}" if result.signal is None else f"signal {result.signal}"
@@ -287,7 +293,7 @@ class CommandService(Service[Any], keeps_time=True):
 
 
 async def _serve(*_: Any, task_status: Any) -> None:
-    """Run the command of the current job: a function of the module, so that a service is not in a cycle with it."""
+    """Run the command of the current job; a function of the module, to avoid a cycle with the service."""
     service = current_job()
     assert isinstance(service, CommandService)
     await service._run(task_status)

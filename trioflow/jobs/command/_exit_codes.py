@@ -1,4 +1,4 @@
-"""Which ends of a command are successes: what `check=` means, for every kind of job that runs a command."""
+"""The exit codes that count as success: the meaning of `check=`, for every kind of job that runs a command."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ...abc import shown
 from ..posix._processes import describe
 
 Check = bool | Iterable[int | str]
-"""True for exit code 0 alone, False for whatever comes, or exit codes and names of signals."""
+"""True for exit code 0 alone, False for any, or exit codes and names of signals."""
 ZERO: Final = frozenset([0])
 MOST: Final = 255
 """The largest exit code."""
 SHELLS_ADD: Final = 128
-"""What a shell adds to the number of the signal that has ended its command."""
+"""Added by a shell to the number of the signal that ended its command."""
 
 
 def allowed(check: Check, who: str) -> frozenset[int] | None:
@@ -31,16 +31,16 @@ def allowed(check: Check, who: str) -> frozenset[int] | None:
         raise TypeError(
             f"check={shown(check)} of {who}: give True, False, or a list of exit codes and signals, as [0, 4, 'TERM']"
         )
-    found = frozenset(_code(one, who) for one in check)
+    found = frozenset(_code(code, who) for code in check)
     if not found:
         raise ValueError(f"check=[] of {who}: then no command could succeed; for any end of it give False")
     return found
 
 
 def failure(allowed: frozenset[int] | None, returncode: int) -> str | None:
-    """Return in words how a command has ended, if that is not a success.
+    """Describe how a command ended, unless that is a success.
 
-    A signal is a success if it was given, or if 128 and its number was, as shells tell it; and the other way round.
+    A signal and 128 plus its number, which shells report instead, are the same.
     """
     if allowed is None or returncode in allowed:
         return None

@@ -1,4 +1,4 @@
-"""`granted`: stands for what a command has of a resource, in its arguments and its environment."""
+"""`granted`: a placeholder for the resources of a command, in its arguments and its environment."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ...abc import AbstractJob
 @final
 @dataclass(frozen=True, slots=True)
 class granted:
-    r"""In the arguments or `env` of a `CommandJob` or `SshJob`: what the job was granted of a resource, when it starts.
+    r"""In the arguments or `env` of a `CommandJob` or `SshJob`: what the job is granted of a resource when it starts.
 
-    Named things are joined by commas, as `CUDA_VISIBLE_DEVICES` wants them; of a `Rate` it is what was taken, such as
-    `requests=1,tokens=800`; of others it is the amount.
+    Names are joined by commas, as `CUDA_VISIBLE_DEVICES` requires. For a `Rate` it is the amounts taken, such as
+    `requests=1,tokens=800`; for other resources, the amount.
 
     Args:
         name: the name of a resource that the job needs.
 
     Raises:
-        ValueError: when the job is made: it does not need this.
+        ValueError: when the job is made: it does not need this resource.
 
     Example:
         >>> import subprocess
@@ -37,27 +37,27 @@ class granted:
     name: str
 
     def text(self, job: AbstractJob[Any]) -> str:
-        """Return what `job` has."""
+        """Return the resources that `job` was granted, as text."""
         found = job.granted[self.name]
         if isinstance(found, Mapping):
             return ",".join(f"{key}={amount}" for key, amount in found.items())  # pyright: ignore[reportUnknownVariableType]
         return str(found) if isinstance(found, (int, float)) else ",".join(map(str, found))
 
     def __str__(self) -> str:
-        """Show it as labels do."""
+        """Return the placeholder as labels show it."""
         return f"{{{self.name}}}"
 
 
 def filled_in(env: Mapping[bytes, bytes], own: dict[bytes, granted], job: AbstractJob[Any]) -> dict[bytes, bytes]:
-    """Return an environment with what `job` was granted."""
+    """Return an environment in which the placeholders are filled in for `job`."""
     return {**env, **{name: os.fsencode(value.text(job)) for name, value in own.items()}}
 
 
 def check(values: Iterable[Any], job: AbstractJob[Any], who: str) -> None:
-    """Refuse what the job does not need.
+    """Reject placeholders for resources that the job does not need.
 
     Raises:
-        ValueError: it is granted nothing of this name.
+        ValueError: the job does not need a resource of this name.
 
     """
     for value in values:

@@ -2,8 +2,8 @@
 
 A client of a jobserver may always run one compiler. For each further one it reads a byte, a token, from a pipe, and
 writes it back afterwards. Here each token is a slot of the window that no job needs (`SpareSlots`), and each command
-has a pipe of its own. So it is known how many tokens it has: what was put into its pipe and is not there any more. When
-it ends, however that happens, all its tokens are slots again, also those of a client that was killed.
+has its own pipe. So the number of its tokens is known: those put into its pipe minus those still in it. However the
+command ends, all its tokens become slots again, even those of a client that was killed.
 
 ```
 a slot becomes free ──► put into a pipe ──► a client takes it ──► and writes it back
@@ -11,10 +11,10 @@ a slot becomes free ──► put into a pipe ──► a client takes it ──
       └──────────────────────┴──── the command has ended ◄────────────┘
 ```
 
-Nothing tells whether somebody waits to read from a pipe. So while one command lets tokens lie that another might use,
-or while jobs wait for tokens that are in use, the pipes are looked at again and again, less often as long as nothing
-changes. Nor does anything tell when others give back, or wait for, the slots of a limiter that is shared with them: if
-the window is one, that is looked at as long as there is a command.
+The kernel does not report that a process waits to read from a pipe. So the pipes are polled while one command leaves
+tokens that another might use, or while jobs wait for tokens in use; less often as long as nothing changes. Nor does a
+limiter report that its other users release slots or wait for them: if the window is one, it is polled as long as
+there is a command.
 
 A pipe is a named one in both styles: its name is passed ("fifo"), or two open descriptors of it ("pipe").
 """
@@ -40,19 +40,19 @@ if TYPE_CHECKING:
 
 TOKEN: Final = b"+"
 NUMBERS: Final = itertools.count(1)
-"""Of pipes, which are their names."""
+"""Numbers that name the pipes."""
 FIRST_PAUSE: Final = 0.005
 LONGEST_PAUSE: Final = 0.1
-"""Seconds after which pipes are looked at again: a compiler takes longer than the first, and one look takes 10 µs."""
+"""Seconds between two polls: a compiler runs longer than the first pause, and a poll takes 10 µs."""
 NEW_ENOUGH: Final = (4, 4)
-"""The version of GNU make from which on it knows a jobserver by the name of a pipe."""
+"""The first version of GNU make that accepts a jobserver by the name of a pipe."""
 
 
 class TokenPipes:
-    """The directory of the pipes of a run."""
+    """The directory of a run's pipes."""
 
     def __init__(self, run: RunHandle) -> None:
-        """Begin without one."""
+        """Begin without a directory."""
         self._run: Final = run
         self._directory: str | None = None
 
@@ -75,18 +75,18 @@ class TokenPipes:
 
 
 class Jobserver:
-    """Lends the slots of one window to the commands that run in it, as long as there are any."""
+    """Lends the slots of one window to the commands that run in it."""
 
     def __init__(self, slots: SpareSlots, clock: Callable[[], float]) -> None:
         self._slots: Final = slots
         self._clock: Final = clock
-        self._clients: Final[dict[Client, None]] = {}  # whoever was given a token last stands last
+        self._clients: Final[dict[Client, None]] = {}  # in the order of the last token each was given
         self._pause = FIRST_PAUSE
-        self._in_use = 0  # at the last look
+        self._in_use = 0  # at the last poll
         self._prevent_look: Callable[[], None] | None = None
 
     def join(self, directory: str) -> Client:
-        """Make a pipe for one more command."""
+        """Make a pipe for another command."""
         path = os.path.join(directory, f"{next(NUMBERS)}")
         client = Client(self, path, self._slots.total, is_fifo(self._slots.style))
         self._clients[client] = None
@@ -105,7 +105,7 @@ class Jobserver:
         self._slots.tell()
         self.offer()
 
-    # ---- what the engine asks
+    # ---- called by the engine
 
     def offer(self) -> None:
         """Put slots that no job needs into the pipes."""
@@ -114,13 +114,13 @@ class Jobserver:
         self._look_again()
 
     def take_back(self, number: int) -> None:
-        """Take tokens out of the pipes that nobody has taken."""
+        """Take unused tokens out of the pipes."""
         for client in sorted(self._clients, key=Client.inside, reverse=True):
             number -= self._taken_from(client, number)
         self._look_again()
 
     def unused(self) -> int:
-        """Return how many tokens nobody has taken."""
+        """Return the number of tokens that no client has taken."""
         return sum(min(client.inside(), client.given) for client in self._clients)
 
     def _taken_from(self, client: Client, number: int) -> int:
@@ -129,15 +129,15 @@ class Jobserver:
         return taken
 
     def _neediest(self) -> Client:
-        """Return who is to get the next token: who has none left, and uses some; else who was given one long ago."""
-        client = min(self._clients, key=lambda one: (one.inside(), -one.in_use()))
+        """Return the client for the next token: without unused ones and busiest, else the one served longest ago."""
+        client = min(self._clients, key=lambda client: (client.inside(), -client.in_use()))
         self._clients[client] = self._clients.pop(client)
         return client
 
-    # ---- looking at the pipes
+    # ---- polling the pipes
 
     def _look_again(self) -> None:
-        """Look at the pipes in a moment, if there is a reason."""
+        """Schedule a poll of the pipes if needed."""
         if self._prevent_look is None and self._has_reason():
             self._prevent_look = self._slots.call_at(self._clock() + self._pause, self._look)
 
@@ -152,7 +152,7 @@ class Jobserver:
         return any(inside) and not all(inside)
 
     def _look(self) -> None:
-        """Take back what jobs wait for; or else give tokens that lie in one pipe to whoever may have a use for them."""
+        """Take back tokens that jobs wait for; otherwise move unused tokens to commands that may need them."""
         self._prevent_look = None
         in_use = self._slots.lent - self.unused()
         self._pause = FIRST_PAUSE if in_use != self._in_use else min(2 * self._pause, LONGEST_PAUSE)
@@ -167,7 +167,7 @@ class Jobserver:
     def _move(self) -> None:
         without = [client for client in self._clients if not client.inside()]
         without.sort(key=Client.in_use, reverse=True)
-        with_some = sorted((one for one in self._clients if one.inside()), key=Client.in_use)
+        with_some = sorted((client for client in self._clients if client.inside()), key=Client.in_use)
         for client, other in zip(with_some, without, strict=False):
             if client.take(1):
                 other.put()
@@ -178,10 +178,10 @@ class Client:
     """One command, and its pipe.
 
     Args:
-        server: where it belongs.
-        path: where the pipe is to be.
-        slots: how many compilers may run at once, for its users' information.
-        by_name: whether it is told the name of the pipe, instead of two descriptors.
+        server: the jobserver of the window.
+        path: the name for the pipe.
+        slots: how many compilers may run at once, as information for users.
+        by_name: whether the command gets the name of the pipe instead of two descriptors.
 
     Raises:
         OSError: the pipe cannot be made.
@@ -194,7 +194,7 @@ class Client:
         self._server: Final = server
         self._path: Final = path
         self.given = 0  # tokens, in the pipe or taken from it
-        self.descriptors: Final[list[int]] = []  # what the command has to have open
+        self.descriptors: Final[list[int]] = []  # inherited by the command
         posix.mkfifo(path, 0o600)
         with contextlib.ExitStack() as stack:
             stack.callback(os.unlink, path)
@@ -208,18 +208,18 @@ class Client:
         self.flags: Final = f"-j{slots} --jobserver-auth={place}"
 
     def environment(self, given: Mapping[bytes, bytes] | None) -> dict[bytes, bytes]:
-        """Return the environment of the command: what it would have, with the way to the pipe."""
+        """Return the command's environment with the jobserver added to MAKEFLAGS."""
         found = dict(posix.environb if given is None else given)
         words = [word for word in found.get(b"MAKEFLAGS", b"").split(b" ") if not OF_A_JOBSERVER.match(word)]
         found[b"MAKEFLAGS"] = b" ".join([*words, self.flags.encode()] if any(words) else [b"", self.flags.encode()])
         return found
 
     def inside(self) -> int:
-        """Return how many bytes are in the pipe."""
+        """Return the number of tokens in the pipe."""
         return int(struct.unpack("i", posix.fcntl.ioctl(self._own, posix.termios.FIONREAD, b"\0\0\0\0"))[0])
 
     def in_use(self) -> int:
-        """Return how many of its tokens are taken."""
+        """Return the number of tokens that the client has taken."""
         return self.given - self.inside()
 
     def put(self) -> None:
@@ -228,7 +228,7 @@ class Client:
         os.write(self._own, TOKEN)
 
     def take(self, number: int) -> int:
-        """Take tokens out of the pipe; return how many, at most `number`."""
+        """Take at most `number` tokens out of the pipe; return how many."""
         taken = 0
         with contextlib.suppress(BlockingIOError):
             taken = len(os.read(self._own, min(number, self.given))) if number > 0 and self.given else 0
@@ -236,10 +236,10 @@ class Client:
         return taken
 
     def leave(self) -> None:
-        """Close the pipe: the command has ended."""
+        """Close the pipe after the end of the command."""
         for descriptor in (self._own, *self.descriptors):
             os.close(descriptor)
-        with contextlib.suppress(OSError):  # it has removed it
+        with contextlib.suppress(OSError):  # the command has removed it
             os.unlink(self._path)
         self._server.leave(self)
 
@@ -249,18 +249,18 @@ OF_A_JOBSERVER: Final = re.compile(rb"-j\d*$|--jobserver-(auth|fds|style)=")
 
 
 def is_fifo(style: object) -> bool:
-    """Return whether clients are told the name of a pipe, by the option `jobserver` of a scheduler."""
+    """Return whether clients get the name of a pipe, by a scheduler's option `jobserver`."""
     return style == "fifo" or (style is True and make_knows_names(shutil.which("make")))
 
 
 @functools.cache
 def make_knows_names(make: str | None) -> bool:
-    """Return whether GNU make finds a jobserver by the name of a pipe; where there is no make, others do."""
+    """Return whether GNU make accepts a jobserver by the name of a pipe; True without make, for other clients."""
     if make is None:
         return True
     try:
-        said = subprocess.run([make, "--version"], capture_output=True, text=True, timeout=5, check=False).stdout
+        answer = subprocess.run([make, "--version"], capture_output=True, text=True, timeout=5, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
         return True
-    version = re.match(r"GNU Make (\d+)\.(\d+)", said)
+    version = re.match(r"GNU Make (\d+)\.(\d+)", answer)
     return version is None or (int(version[1]), int(version[2])) >= NEW_ENOUGH

@@ -1,4 +1,4 @@
-"""Where output goes that passes through this program: it is captured, cut into lines, or passed on to a file."""
+"""Sinks for output that passes through this program: capture it, split it into lines, or pass it on to a file."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ... import _posix as posix
 from ...abc import printable
 
 SPOOL_LIMIT: Final = 1 << 20
-"""Bytes of one stream that are kept in memory; a longer one goes to disk. So 200 commands take at most 200 MB."""
+"""Bytes of one stream kept in memory; a longer one goes to disk. So 200 streams take at most 200 MB."""
 LINE_LIMIT: Final = 1 << 16
-"""Bytes after which a line is passed on although it has not ended."""
+"""Bytes after which an unfinished line is passed on."""
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of it, and wait while the other end takes no more: another program may have made it non-blocking."""
+    """Write all data; wait while the other end is full, for another program may have made it non-blocking."""
     view = memoryview(data)
     while view:
         try:
@@ -35,14 +35,14 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 class Sink(Protocol):
-    """Something that takes the output of a command in pieces."""
+    """A receiver of a command's output, in pieces."""
 
     def write(self, data: bytes) -> object:
         """Take the next piece."""
         ...
 
     def finish(self) -> object:
-        """Do what is left to do at the end of the output."""
+        """Flush or close at the end of the output."""
         ...
 
 
@@ -58,7 +58,7 @@ class Spool:
         weakref.finalize(self, os.close, self._descriptor)
 
     def write(self, data: bytes | bytearray) -> None:
-        """Append."""
+        """Append data."""
         view = memoryview(data)
         while view:
             written = os.write(self._descriptor, view)
@@ -66,12 +66,12 @@ class Spool:
             view = view[written:]
 
     def read(self) -> bytes:
-        """Return all of it."""
+        """Return the whole output."""
         with self.open() as file:
             return file.read()
 
     def reopen(self) -> int:
-        """Return a new descriptor that reads it from the beginning; needs /proc."""
+        """Open a new descriptor at the start of the file; this needs /proc."""
         return os.open(f"/proc/self/fd/{self._descriptor}", os.O_RDONLY)
 
     def read_at(self, size: int, at: int) -> bytes:
@@ -80,19 +80,19 @@ class Spool:
         return piece
 
     def open(self) -> BinaryIO:
-        """Return a file that reads it from the beginning."""
+        """Open a file object at the start of the output."""
         return io.BufferedReader(SpoolReader(self))
 
     def __len__(self) -> int:
         return self._size
 
     def __reduce__(self) -> Any:
-        """Copy and pickle its contents instead of itself: the descriptor would mean nothing elsewhere."""
+        """Copy and pickle the contents: a descriptor is valid only in its own process."""
         return bytes, (self.read(),)
 
 
 class SpoolReader(io.RawIOBase):
-    """One reader of a spool, with a position of its own."""
+    """A reader of a spool, with its own position."""
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
@@ -107,7 +107,7 @@ class SpoolReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read as many bytes as are there and fit into the buffer."""
+        """Read the next bytes, at most as many as fit into the buffer."""
         data = self._spool.read_at(len(buffer), self._position)
         buffer[: len(data)] = data
         self._position += len(data)
@@ -121,7 +121,7 @@ class SpoolReader(io.RawIOBase):
 
 
 class Capture:
-    """Keeps the whole output: in memory, and beyond `SPOOL_LIMIT` on disk."""
+    """Keeps the whole output: in memory, beyond `SPOOL_LIMIT` on disk."""
 
     __slots__ = ("_data", "_spool")
 
@@ -130,7 +130,7 @@ class Capture:
         self._spool: Spool | None = None
 
     def write(self, data: bytes) -> None:
-        """Keep the next piece."""
+        """Append the next piece."""
         if self._spool is None and len(self._data) + len(data) > SPOOL_LIMIT:
             self._spool = Spool()
             self._spool.write(self._data)
@@ -141,10 +141,10 @@ class Capture:
             self._spool.write(data)
 
     def finish(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: no cleanup is needed."""
 
     def kept(self) -> bytes | Spool:
-        """Return the output."""
+        """Return the whole output."""
         return bytes(self._data) if self._spool is None else self._spool
 
 
@@ -158,7 +158,7 @@ class Lines:
         self._rest = b""
 
     def write(self, data: bytes) -> None:
-        """Pass on the lines that are complete now."""
+        """Pass on each line that is complete."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._pass_on(line)
@@ -177,7 +177,7 @@ class Lines:
 
 
 class FileSink:
-    """Passes the output on to a text or binary file object; `at_once` if somebody may be watching."""
+    """Passes the output on to a text or binary file object, and flushes each piece with `at_once`."""
 
     __slots__ = ("_at_once", "_decoder", "_file", "_flush")
 
@@ -202,7 +202,7 @@ class FileSink:
 
 
 def _nothing() -> None:
-    """Flush a file that has no buffer."""
+    """Do nothing: the file has no buffer."""
 
 
 class DescriptorSink:
@@ -219,12 +219,12 @@ class DescriptorSink:
         write_all(self._descriptor, data)
 
     def finish(self) -> None:
-        """Close the descriptor, if that is not done yet."""
+        """Close the descriptor, unless it is closed."""
         self._close()
 
 
 class SignOfLife:
-    """Calls a function whenever a command has written something."""
+    """Calls a function for each piece of output."""
 
     __slots__ = ("_alive",)
 
@@ -232,21 +232,21 @@ class SignOfLife:
         self._alive: Final = alive
 
     def write(self, data: bytes) -> None:
-        """Call it."""
+        """Report a sign of life."""
         self._alive()
 
     def finish(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: no cleanup is needed."""
 
 
 def tags(given: bool | str, name: str, values: Mapping[str, str]) -> Callable[[], str] | None:
-    """Return a function that makes the tag of the next line; None if there are no tags.
+    """Return a function that makes the tag for each line; None for no tags.
 
     Args:
-        given: the user's `tag=`: True for the name, or a text in which `{time}` stands for the time of the line, and a
-            name in braces for its value.
-        name: the name of the job or node, which is escaped as in all views: a label may have control characters.
-        values: the values of names in braces, which are escaped too.
+        given: the user's `tag=`: True for the name, or a template, in which `{time}` is replaced by the time of the
+                line, and other names in braces by their values.
+        name: the name of the job or node; escaped as in all views, because a label may contain control characters.
+        values: the values for names in braces, also escaped.
 
     """
 
@@ -261,12 +261,12 @@ def tags(given: bool | str, name: str, values: Mapping[str, str]) -> Callable[[]
 
 
 TIME: Final = "%H:%M:%S"
-"""How `{time}` in a tag is shown; `{time:%H:%M:%S.%f}` says how itself."""
+"""The default format of `{time}` in a tag; `{time:%H:%M:%S.%f}` gives its own."""
 _IN_BRACES: Final = re.compile(r"\{(?P<name>\w+)(?::(?P<format>[^{}]+))?\}")
 
 
 def line_sinks(name: str, on_line: Callable[[str], object] | None, tag: Callable[[], str] | None) -> list[Sink]:
-    """Return what gets each line of a stream, "stdout" or "stderr": a function, and the screen, with a tag in front."""
+    """Return the sinks for the lines of a stream, "stdout" or "stderr": a callback, and the screen with tags."""
     readers = [] if on_line is None else [on_line]
     if tag is not None:
         readers.append(lambda line: print(tag() + line, file=getattr(sys, name)))

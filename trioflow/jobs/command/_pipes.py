@@ -1,7 +1,7 @@
-"""The pipes that a command writes to, here or on a node, and its end: all of it is watched by one selector.
+"""Output pipes of a command, here or on a node, and its end, all watched by one selector.
 
-The selector is a descriptor itself, and the event loop waits for it alone. So a single task does all the work, in the
-same order on both backends.
+The selector itself is a descriptor, and the event loop waits for it alone. So one task does all the work, in the same
+order on both backends.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from ._output_sinks import Sink
 Wait = Callable[[int, float], Awaitable[bool]]
 """`Backend.wait_readable`."""
 PIECE: Final = 1 << 16
-"""Bytes that are read at once."""
+"""Bytes of one read."""
 PIECES: Final = 16
-"""Pieces that are read from one pipe before the others get their turn. By default a pipe holds a single one."""
+"""Pieces to read from one pipe before the others get their turn. By default a pipe holds one piece."""
 PATIENCE: Final = 0.001
-"""Seconds after which no further piece is read in the same turn of the event loop: to pass on a million lines takes
+"""Seconds after which reading pauses until the next iteration of the event loop: passing on a million lines takes
 long."""
 
 
 class PipeReader:
-    """The end of one pipe that is read, and the sinks of what comes."""
+    """The read end of one pipe, and the sinks of its data."""
 
     __slots__ = ("_owner", "_sinks", "descriptor", "is_watched")
 
@@ -40,7 +40,7 @@ class PipeReader:
         self.is_watched = False  # a command writes to it, and the selector has it
 
     def read(self, patience: float = math.inf) -> bool:
-        """Pass on what is in the pipe, for some seconds; return whether there may be more to come."""
+        """Pass on what is in the pipe, for `patience` seconds at most; return whether more may come."""
         end = time.perf_counter() + patience
         for _ in range(PIECES):
             try:
@@ -60,7 +60,7 @@ class PipeReader:
         self._pass_on("finish")
 
     def _pass_on(self, method: str, *data: bytes) -> None:
-        """Call a method of all sinks; after the first error of a sink, none is called any more."""
+        """Call a method of all sinks, unless a sink has failed before."""
         if self._owner.error is not None:
             return
         try:
@@ -74,8 +74,8 @@ class OutputPipes:
     """The pipes of one command, from before its start until its end.
 
     Attributes:
-        error: what a sink has raised, such as the error of a callback, or of a full disk.
-        ending: the command has to end; the error of a sink no longer ends the wait for that.
+        error: the exception of a sink, such as that of a callback, or of a full disk.
+        ending: whether the command has to end; an error of a sink then no longer ends the wait.
 
     """
 
@@ -90,7 +90,7 @@ class OutputPipes:
         self._is_over = False
 
     def open(self, sinks: Sequence[Sink]) -> int:
-        """Return the end of a new pipe that a command may write to; the caller closes it. The sinks get what comes."""
+        """Open a new pipe to the sinks; return the write end for a command, which the caller closes."""
         if self._selector is None:
             self._selector = selectors.DefaultSelector()
         read_end, write_end = os.pipe()
@@ -101,8 +101,8 @@ class OutputPipes:
         """Begin to watch the pipes of a command that has started.
 
         Args:
-            exit_descriptor: becomes readable when the command ends.
-            has_ended: is asked then; None if that is enough.
+            exit_descriptor: becomes readable when the command may have ended.
+            has_ended: called then to make sure; None if the descriptor is enough.
 
         """
         self._exit_descriptor, self._has_ended = exit_descriptor, has_ended
@@ -135,7 +135,7 @@ class OutputPipes:
         return True
 
     def pass_on(self) -> None:
-        """Pass on what output there is, and see whether the command has ended."""
+        """Pass on all available output, and check whether the command has ended."""
         if self._selector is None:
             return
         for key, _ in self._selector.select(0):

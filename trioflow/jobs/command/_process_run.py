@@ -1,9 +1,9 @@
-"""One run of one command: start it, wait for it, and leave nothing of its process group behind.
+"""One run of one command: start it, wait for it, and leave no process of its group behind.
 
 ```
 start ──► wait, pumping its pipes ──► it has exited: reap it with wait4
              │ timeout, cancellation,        ▼
-             │ or a callback that raised     wait for what is left of its group, at most terminate_grace seconds
+             │ or a callback that raised     wait for the rest of its group, at most terminate_grace seconds
              ▼                               ▼ the same, or the grace is over
           SIGTERM to the group ──► terminate_grace seconds ──► SIGKILL to the group ──► empty the pipes
 ```
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class ProcessRun:
-    """One process of a command job, from its start until its group has ended."""
+    """One process of a command job, from its start until the end of its group."""
 
     # ---- set when it starts
     _command: list[str | bytes]
@@ -57,15 +57,15 @@ class ProcessRun:
         self._run: Final = run
         self._clock: Final = run.clock
         self._wait: Final = run.wait_readable
-        self._error: JobTimeout | None = None  # if it, or what it had left behind, was ended because its time was over
+        self._error: JobTimeout | None = None  # if the timeout ended it or the rest of its group
 
     async def run(self) -> CommandResult:
-        """Start the command, and return when nothing of it is left, whatever happens.
+        """Start the command, and return when its whole process group has ended, whatever happens.
 
         Raises:
             CommandError: it could not be started, or has failed and is checked.
             JobTimeout: its time was over.
-            BaseException: the cancellation that ended it, or what a callback raised.
+            BaseException: the cancellation that ended it, or the error of a callback.
 
         """
         job = self._job
@@ -149,7 +149,7 @@ class ProcessRun:
         return found if self._client is None else self._client.environment(found)
 
     def _begin(self) -> None:
-        """Do what has to be done once the process exists; if anything fails here, it is ended."""
+        """Prepare the process right after its start; if this fails, the process is ended."""
         options = self._options
         self._streams.started(self._process.exit_descriptor)
         if options.nice is not None:
@@ -167,7 +167,7 @@ class ProcessRun:
     # ---- the wait
 
     async def _until_ended(self) -> None:
-        """Return when the process and its group have ended, by themselves or because they had to."""
+        """Return when the process and its group have ended, by themselves or by force."""
         is_over = False
         try:
             self._begin()
@@ -187,7 +187,7 @@ class ProcessRun:
             if await self._until_exited(until):
                 return True
             if self._limit.deadline <= until:
-                self._streams.pipes.pass_on()  # it was written while the loop could not turn: a sign of life
+                self._streams.pipes.pass_on()  # output from while the loop was blocked is a sign of life, too
             if self._streams.pipes.error is not None or self._limit.deadline <= until:
                 return False
 
@@ -195,7 +195,7 @@ class ProcessRun:
         return await self._streams.pipes.until_ended(self._wait, deadline)
 
     async def _until_empty(self) -> bool:
-        """Wait for what the command, which has exited by itself, has left in its group; False if it is to be ended."""
+        """Wait until the rest of an exited command's group has ended; return False if it must be ended by force."""
         self._reap()
         if not self._process.has_left_others():
             return True
@@ -207,13 +207,13 @@ class ProcessRun:
     # ---- the end
 
     async def _cut_off(self) -> None:
-        """End the process and its group: SIGTERM, the grace, SIGKILL; whatever is cancelled meanwhile."""
+        """End the process and its group: SIGTERM, the grace, SIGKILL; a cancellation does not interrupt this."""
         process = self._process
         grace_ends = self._clock() + self._options.terminate_grace
         self._streams.pipes.ending = True
         self._error = self._time_over()
         self._job._terminate(process)
-        process.signal(posix.SIGCONT)  # a stopped process could not obey
+        process.signal(posix.SIGCONT)  # a stopped process would not handle SIGTERM
         ended = process.returncode is not None or await self._outlive(grace_ends)
         if ended and process.returncode is None:
             self._reap()
@@ -221,16 +221,16 @@ class ProcessRun:
             self._run.report(f"{self._job.label!r}: {_start_errors.not_ours(process.pid)}", self._job)
 
     def _time_over(self) -> JobTimeout | None:
-        """Return the error about the time that is over; it is not used if something else ends the command."""
+        """Return the error for a timeout, if its time is over; it is dropped if something else ended the command."""
         job, limit = self._job, self._limit
         if not self._process.has_exited():
             return limit.error() if limit.is_over else None
         if job.timeout is None or self._clock() < limit.end:
             return None
-        return JobTimeout(job, job.timeout)  # for what it has left behind
+        return JobTimeout(job, job.timeout)  # for the rest of its group
 
     async def _outlive(self, grace_ends: float) -> bool:
-        """Wait until the process has exited; kill it when the grace is over; False if this is not allowed."""
+        """Wait until the process has exited; kill it after the grace; return False if that is not permitted."""
         until = grace_ends
         while not await self._run.outlast(lambda until=until: self._until_exited(until)):  # type: ignore[misc]
             if not self._process.signal(posix.SIGKILL):
@@ -249,7 +249,7 @@ class ProcessRun:
         await self._run.sleep_until(until)
 
     def _finish(self) -> None:
-        """Release what the process used, and keep its result."""
+        """Free the resources of the process, and keep its result."""
         self._process.forget()
         self._streams.close()
         self._job._process = None
@@ -267,5 +267,5 @@ class ProcessRun:
         return CommandResult(process.returncode, elapsed, process.usage, *kept, process.own_peak, process.pid)
 
     def _tail(self) -> bytes | None:
-        """Return the end of its standard error, if that can be found."""
+        """Return the end of its standard error, if that was captured or went to a file."""
         return _start_errors.tail(self._result, self._options, self._stderr_size)

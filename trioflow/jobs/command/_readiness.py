@@ -1,8 +1,8 @@
-"""When a service is ready: what `CommandService(ready=...)` may be, and how each is found out.
+"""Conditions for `CommandService(ready=...)`, and how each is tested.
 
-Nothing tells a program that another one listens on a port or has made a file, but to try: 10 ms after the start for the
-first time, then less and less often, down to ten times a second. A try at a local port takes 0.1 ms. Lines of output
-come through a pipe, and need no looking; those that go to a file are looked for there.
+The system has no notification for a program that listens on a port or creates a file, so these are polled: 10 ms after
+the start for the first time, then at growing intervals of up to 0.1 s. A test of a local port takes 0.1 ms. Lines of
+output come through a pipe and need no polling; those that go to a file are polled there.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE: Final = 0.01
 LONGEST_PAUSE: Final = 0.1
-"""Seconds between two tries."""
+"""Seconds between two tests."""
 
 
 class Readiness(ABC):
-    """A way to find out that a service is ready."""
+    """A condition that makes a service ready."""
 
-    def look_before(self) -> None:  # noqa: B027  # most need not look
-        """Look at what is there before the service is started.
+    def check_before_start(self) -> None:  # noqa: B027  # most have nothing to check
+        """Check the state before the service is started.
 
         Raises:
-            RuntimeError: it could not be told from the service.
+            RuntimeError: the condition is met already, so it would prove nothing.
 
         """
 
-    def line(self, text: str) -> None:  # noqa: B027  # and do not read
-        """Take a line that the service has written."""
+    def line(self, text: str) -> None:  # noqa: B027  # and ignore output
+        """Handle a line of the service's output."""
 
     @abstractmethod
     async def wait(self, run: RunHandle) -> Any:
-        """Return when the service is ready, with the result that it is to have."""
+        """Return when the service is ready, with its result."""
 
-    def said(self) -> str:
-        """Return what is known of the latest try that failed, as a sentence with a blank before it; or nothing."""
+    def latest_failure(self) -> str:
+        """Describe the latest failed test, as a sentence after a space; empty if there is nothing to report."""
         return ""
 
 
-async def until(run: RunHandle, find: Callable[[], Awaitable[Any]]) -> Any:
-    """Call `find` until it returns something else than None, and return that."""
+async def poll_until(run: RunHandle, find: Callable[[], Awaitable[Any]]) -> Any:
+    """Poll `find` until it returns something other than None, and return that."""
     pause = FIRST_PAUSE
     while (found := await find()) is None:
         await run.sleep_until(run.clock() + pause)
@@ -69,7 +69,7 @@ async def until(run: RunHandle, find: Callable[[], Awaitable[Any]]) -> Any:
 class PortOpen(Readiness):
     """A `CommandService` is ready when it accepts connections on a TCP port; its result is the number of the port.
 
-    The port must be free before: if somebody else listens there, the service fails at once.
+    The port must be free before: if another program listens there, the service fails at once.
 
     Args:
         number: the port, from 1 to 65,535.
@@ -98,15 +98,20 @@ class PortOpen(Readiness):
         self.host: Final = host
 
     def __repr__(self) -> str:
-        """Show it as it was given."""
+        """Show it as the constructor call."""
         return f"PortOpen({self.number}, {self.host!r})"
 
     def __str__(self) -> str:
-        """Say what is waited for."""
+        """Describe the condition."""
         return f"port {self.number} of {self.host} to accept connections"
 
-    def look_before(self) -> None:
-        """Make sure that nobody listens there."""
+    def check_before_start(self) -> None:
+        """Make sure that the port is free.
+
+        Raises:
+            RuntimeError: another program listens there.
+
+        """
         with contextlib.suppress(OSError), socket.create_connection((self.host, self.number), timeout=0.2):
             raise RuntimeError(
                 f"port {self.number} of {self.host} is in use before the service is started: end what uses it, or give "
@@ -114,8 +119,8 @@ class PortOpen(Readiness):
             )
 
     async def wait(self, run: RunHandle) -> int:
-        """Try to connect, again and again."""
-        return await until(run, self._connected)  # type: ignore[no-any-return]
+        """Try to connect until it succeeds."""
+        return await poll_until(run, self._connected)  # type: ignore[no-any-return]
 
     async def _connected(self) -> int | None:
         try:
@@ -127,9 +132,9 @@ class PortOpen(Readiness):
 
 @final
 class OutputLine(Readiness):
-    r"""A `CommandService` is ready when it has written a line with a certain text; its result is this line.
+    r"""A `CommandService` is ready when it has written a line with a certain text; its result is that line.
 
-    It may write it to its standard output or its standard error, in any number of pieces.
+    The line may be on its standard output or its standard error, in any number of pieces.
 
     Args:
         text: a part of the line, or a regular expression that is found in it.
@@ -157,20 +162,20 @@ class OutputLine(Readiness):
         self._came: anyio.Event | None = None
 
     def __repr__(self) -> str:
-        """Show it as it was given."""
+        """Show it as the constructor call."""
         return f"OutputLine({self.text!r})"
 
     def __str__(self) -> str:
-        """Say what is waited for."""
+        """Describe the condition."""
         return f"a line with {self.text if isinstance(self.text, str) else self.text.pattern!r} in its output"
 
-    def look_before(self) -> None:
-        """Forget what an earlier attempt has written."""
+    def check_before_start(self) -> None:
+        """Forget the lines of an earlier attempt."""
         self._lines.clear()
         self._came = anyio.Event()
 
     def line(self, text: str) -> None:
-        """Note a line that says that the service is ready."""
+        """Record the first line that matches."""
         if not self._lines and self._is_in(text):
             self._lines.append(text)
             if self._came is not None:
@@ -190,15 +195,14 @@ class OutputLine(Readiness):
 class CommandSucceeds(Readiness):
     """A `CommandService` is ready when another command succeeds, such as `pg_isready`; its result is that command's.
 
-    The command is called again after a pause of 0.01 to 0.1 s. What it writes is shown only if the service never gets
-    ready.
+    The command runs again after a pause of 0.01 to 0.1 s. Its output is shown only if the service never gets ready.
 
     Args:
         command: the program and its arguments.
-        options: those of the `CommandJob` that it is, such as `cwd` and `env`.
+        options: those of its `CommandJob`, such as `cwd` and `env`.
 
     Raises:
-        TypeError, ValueError: what a `CommandJob` refuses.
+        TypeError, ValueError: as for a `CommandJob`.
 
     Example:
         >>> CommandSucceeds(["pg_isready", "-q"])
@@ -213,16 +217,16 @@ class CommandSucceeds(Readiness):
         self._latest: CommandError | None = None
 
     def __repr__(self) -> str:
-        """Show it as it was given."""
+        """Show it as the constructor call."""
         return f"CommandSucceeds({self.command!r})"
 
     def __str__(self) -> str:
-        """Say what is waited for."""
+        """Describe the condition."""
         return f"{self._job.command_line()!r} to succeed"
 
     async def wait(self, run: RunHandle) -> Any:
-        """Call it, again and again."""
-        return await until(run, self._succeeded)
+        """Run the command until it succeeds."""
+        return await poll_until(run, self._succeeded)
 
     async def _succeeded(self) -> Any:
         try:
@@ -233,25 +237,25 @@ class CommandSucceeds(Readiness):
             self._latest = error
             return None
 
-    def said(self) -> str:
-        """Return how it failed the last time."""
+    def latest_failure(self) -> str:
+        """Describe the latest failure of the command."""
         return "" if self._latest is None else f" It failed the last time: {self._latest}."
 
 
 @final
 class Exists(Readiness):
-    """A file is there that was not there before; a socket is ready when it accepts connections."""
+    """A file that did not exist before; a socket once it accepts connections."""
 
     def __init__(self, path: Path) -> None:
         self._path: Final = path
         self._before: tuple[int, int] | None = None
 
     def __str__(self) -> str:
-        """Say what is waited for."""
+        """Describe the condition."""
         return f"{str(self._path)!r} to be there"
 
-    def look_before(self) -> None:
-        """Note which file is there already."""
+    def check_before_start(self) -> None:
+        """Record the file that exists already."""
         self._before = self._identity()
 
     def _identity(self) -> tuple[int, int] | None:
@@ -262,8 +266,8 @@ class Exists(Readiness):
         return found.st_ino, found.st_mtime_ns
 
     async def wait(self, run: RunHandle) -> Path:
-        """Look, again and again."""
-        return await until(run, self._found)  # type: ignore[no-any-return]
+        """Poll until the file exists."""
+        return await poll_until(run, self._found)  # type: ignore[no-any-return]
 
     async def _found(self) -> Path | None:
         try:
@@ -272,20 +276,20 @@ class Exists(Readiness):
             return None
         if not is_socket:
             return self._path if self._identity() != self._before else None
-        with socket.socket(posix.AF_UNIX) as one:
-            one.setblocking(False)
+        with socket.socket(posix.AF_UNIX) as client:
+            client.setblocking(False)
             try:
-                one.connect(str(self._path))
-            except OSError:  # it is bound, but nobody listens yet, or not any more
+                client.connect(str(self._path))
+            except OSError:  # it is bound, but no program listens
                 return None
         return self._path
 
 
 def readiness(given: Any, who: str) -> Readiness:
-    """Return what finds out that a service is ready.
+    """Return the `Readiness` for the argument `ready`.
 
     Raises:
-        TypeError: it is nothing that can.
+        TypeError: it is no condition.
 
     """
     if isinstance(given, Readiness):

@@ -1,4 +1,4 @@
-"""What a command may use: its CPU, its priority, its memory. None of this runs Python code between fork and exec."""
+"""Limits for a command: its CPU, priority and memory. None of this runs Python code between fork and exec."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ULIMIT: Final = 'ulimit -v "$0" && exec "$@"'
 
 
 class Slots:
-    """The places in a window that hold a command, from 1; the lowest free one is taken."""
+    """The numbered slots of a window, from 1, that commands hold; the lowest free one is taken first."""
 
     __slots__ = ("_free", "_last")
 
@@ -29,53 +29,53 @@ class Slots:
         self._last = 0
 
     def take(self) -> int:
-        """Return the lowest place that is free."""
+        """Take the lowest free slot."""
         if self._free:
             return heapq.heappop(self._free)
         self._last += 1
         return self._last
 
-    def give_back(self, place: int) -> None:
-        """Free a place."""
-        heapq.heappush(self._free, place)
+    def give_back(self, number: int) -> None:
+        """Free a slot."""
+        heapq.heappush(self._free, number)
 
 
 class Windows:
-    """The places in the windows of all schedulers of an outermost run."""
+    """The slots in the windows of all schedulers of an outermost run."""
 
     def __init__(self, _: RunHandle) -> None:
         """Begin with none."""
         self._by_scheduler: Final[dict[Any, Slots]] = {}
 
     def of(self, job: AbstractJob[Any]) -> Slots:
-        """Return those of the job's scheduler; a job that another one calls has none, and shares those for None."""
+        """Return the slots of the job's scheduler; jobs without a scheduler, called by other jobs, share theirs."""
         return self._by_scheduler.setdefault(job.scheduler, Slots())
 
     async def close(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: no cleanup is needed."""
 
 
 @contextlib.contextmanager
 def _pinned(run: RunHandle, job: AbstractJob[Any]) -> Generator[int]:
     slots = run.shared(Windows).of(job)
-    place = slots.take()
+    number = slots.take()
     try:
         cpus = sorted(posix.sched_getaffinity(0))
-        yield cpus[(place - 1) % len(cpus)]
+        yield cpus[(number - 1) % len(cpus)]
     finally:
-        slots.give_back(place)
+        slots.give_back(number)
 
 
 _NOWHERE: Final = contextlib.nullcontext()
 
 
 def slot(pin: str | None, run: RunHandle, job: AbstractJob[Any]) -> contextlib.AbstractContextManager[int | None]:
-    """Hold a place in the window of a job while a command runs, and give its CPU; None if it is not pinned."""
+    """Hold a slot of the job's window while a command runs, and yield its CPU; None if the job is not pinned."""
     return _NOWHERE if pin is None else _pinned(run, job)
 
 
 def on_cpu(cpu: int | None) -> contextlib.AbstractContextManager[None]:
-    """Pin what is started meanwhile to this CPU: a child inherits the affinity of the thread that spawns it."""
+    """Pin processes started in the block to a CPU: a child inherits the affinity of the thread that spawns it."""
     return _NOWHERE if cpu is None else _bound_to(cpu)
 
 
@@ -90,12 +90,12 @@ def _bound_to(cpu: int) -> Generator[None]:
 
 
 def wrapped(command: list[str | bytes], options: CommandOptions) -> Sequence[str | bytes]:
-    """Return what to start for a command: if its memory is limited, a shell that sets the limit and then becomes it.
+    """Return the command to spawn: for a memory limit, a shell that sets the limit and then execs the command.
 
-    A limit set from outside would come too late for what the program does first.
+    A limit set from this process would come too late for the first allocations of the program.
 
     Raises:
-        OSError: there is no such program. The shell would report this in words of its own.
+        OSError: there is no such program; the shell's own message would differ.
 
     """
     if options.memory_limit is None:

@@ -20,18 +20,18 @@ RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
 
 @final
 class CommandResult:
-    r"""How one run of a command ended, and what it wrote, if that was captured.
+    r"""The end of one run of a command, and its output, if that was captured.
 
     Attributes:
         returncode: the exit code; for a signal its negative number, as in `subprocess`.
         signal: the signal that ended it, or None: a `signal.Signals`, or a plain number if it has no name.
         elapsed: seconds from the start of the process until its whole group had ended.
-        pid: the id that the process had; None on a node, and for a result that a journal has kept.
+        pid: the id of the process; None on a node, and for a result restored from a journal.
         user_time: seconds of CPU time in user mode, of the process and those of its children that it waited for.
         system_time: the same in the kernel.
-        max_rss: the largest resident memory, in bytes, of any one of these processes; None if it is not known. On Linux
-            it is not known for a command that took no more memory than the program that runs the scheduler had when it
-            started the command: the kernel counts the moment before exec, when the process is a copy of that program.
+        max_rss: the largest resident memory, in bytes, of any one of these processes; None if unknown. On Linux it is
+            unknown for a command that took no more memory than this program had when it started the command: the
+            kernel counts the moment before exec, when the process is a copy of this program.
 
     Example:
         >>> import subprocess
@@ -67,20 +67,20 @@ class CommandResult:
 
     @property
     def stdout(self) -> bytes | None:
-        """What it wrote to its standard output; None if that was not captured.
+        """The bytes of its standard output; None if that was not captured.
 
-        Output that is `spooled` is read into memory at each call; for large output use `open`.
+        Output that is `spooled` is read into memory at each access; for large output use `open`.
         """
         return self._stdout.read() if isinstance(self._stdout, Spool) else self._stdout
 
     @property
     def stderr(self) -> bytes | None:
-        """What it wrote to its standard error; None if that was not captured. See `stdout`."""
+        """The bytes of its standard error; None if that was not captured. See `stdout`."""
         return self._stderr.read() if isinstance(self._stderr, Spool) else self._stderr
 
     @property
     def text(self) -> str:
-        r"""What it wrote to its standard output, decoded as UTF-8, and never None.
+        r"""Its standard output, decoded as UTF-8, and never None.
 
         Bytes that are not UTF-8 become U+FFFD, the replacement character: `stdout` has them as they are.
 
@@ -103,17 +103,17 @@ class CommandResult:
 
     @property
     def spooled(self) -> bool:
-        """Whether there was so much output that it is on disk, in a nameless file that is deleted with this object."""
+        """Whether the output was so large that it is on disk, in a nameless file that is deleted with this object."""
         return isinstance(self._stdout, Spool) or isinstance(self._stderr, Spool)
 
     def open(self, stream: Literal["stdout", "stderr"] = "stdout") -> BinaryIO:
-        """Return a file that reads the captured output from the beginning, without loading it into memory.
+        """Open a file that reads the captured output from the beginning, without loading it into memory.
 
         Args:
             stream: "stdout" or "stderr".
 
         Raises:
-            ValueError: this was not captured.
+            ValueError: this stream was not captured.
 
         """
         kept = {"stdout": self._stdout, "stderr": self._stderr}.get(stream)
@@ -122,7 +122,7 @@ class CommandResult:
         return kept.open() if isinstance(kept, Spool) else io.BytesIO(kept)
 
     def __repr__(self) -> str:
-        """Show how it ended, and how much was captured."""
+        """Show how it ended, and the size of its output."""
         shown = [f"returncode={self.returncode}"]
         if self.signal is not None:
             shown = [f"signal={getattr(self.signal, 'name', self.signal)}"]
@@ -137,7 +137,7 @@ def _not_captured(stream: str) -> ValueError:
 
 
 SHORT: Final = 60
-"""Bytes of output up to which they are shown as they are."""
+"""Bytes of output up to which it is shown whole."""
 
 
 class CommandError(TrioflowError):
@@ -148,11 +148,11 @@ class CommandError(TrioflowError):
         command: its command line, as for a shell.
         returncode: the exit code, negative for a signal; None if it was not started.
         result: the `CommandResult`; None if it was not started.
-        stderr: the end of what it wrote to its standard error, if that was captured or went to a file; else None.
+        stderr: the end of its standard error, if that was captured or went to a file; else None.
 
     """
 
-    __module__ = "trioflow"  # for tracebacks in programs that never ask trioflow for this class, which would set it
+    __module__ = "trioflow"  # for tracebacks of programs that never access `trioflow.CommandError`, which sets it
 
     def __init__(
         self,
@@ -169,7 +169,7 @@ class CommandError(TrioflowError):
         self.returncode: int | None = None if result is None else result.returncode
         self.stderr: bytes | None = stderr
         shown = "command …" if job.redact else command if len(command) <= LONG else command[:LONG] + "..."
-        shown = shown.encode(errors="backslashreplace").decode()  # what is not UTF-8 could not be printed
+        shown = shown.encode(errors="backslashreplace").decode()  # bytes that are not UTF-8 could not be printed
         message = f"{what}: {shown}" if result is not None else f"{what}. The command: {shown}"
         if stderr and stderr.strip() and not job.redact:  # it may quote the arguments
             message += f". Its {written} ended:\n" + stderr.strip().decode(errors="backslashreplace")
@@ -186,10 +186,10 @@ Attempt = Callable[[], Awaitable[Any]]
 
 
 def exited_with(*codes: int) -> Callable[[BaseException], bool]:
-    """Return a predicate: was this raised because a command has exited with one of these codes?
+    """Return a predicate that matches a command's error with one of these exit codes.
 
     Args:
-        codes: exit codes; for a signal its negative number: `-signal.SIGSEGV`. No codes at all mean any failure.
+        codes: exit codes; for a signal its negative number: `-signal.SIGSEGV`. Without codes, any failure matches.
 
     Returns:
         A function of an exception, as stamina's `on=` and tenacity's `retry_if_exception` take it. A command that was
@@ -216,10 +216,10 @@ def exited_with(*codes: int) -> Callable[[BaseException], bool]:
 
 
 def retry_on_exit(*codes: int, times: int = 1, delay: float = 0.0) -> Callable[[Attempt], Attempt]:
-    """Give a command further attempts when it exits with one of these codes, and only then.
+    """Return a decorator that retries a command only when it exits with one of these codes.
 
     Args:
-        codes: exit codes; for a signal its negative number. No codes at all mean any failure of the command itself.
+        codes: exit codes; for a signal its negative number. Without codes, any failure of the command itself counts.
         times: how many further attempts, 0 or more.
         delay: seconds before each further attempt, 0 or more; the job keeps its slot meanwhile.
 
@@ -241,7 +241,7 @@ def retry_on_exit(*codes: int, times: int = 1, delay: float = 0.0) -> Callable[[
 
     def decorate(attempt: Attempt) -> Attempt:
         async def repeated() -> Any:
-            from anyio import sleep  # late: a result is read without it
+            from anyio import sleep  # imported late: reading results does not need it
 
             for _ in range(times):
                 try:

@@ -39,7 +39,7 @@ class CommandOptions:
     stdin: Any = None
     stdout: Any = None
     stderr: Any = None
-    allowed: frozenset[int] | None = _exit_codes.ZERO  # see `_exits`
+    allowed: frozenset[int] | None = _exit_codes.ZERO  # see `_exit_codes`
     terminate_grace: float = 5.0
     on_start: Callback | None = None
     on_line: OnLine | None = None
@@ -53,7 +53,7 @@ class CommandOptions:
     append: bool = True
 
     def failure(self, returncode: int) -> str | None:
-        """Return in words how a command has ended, if that is not a success."""
+        """Describe how a command ended, unless that is a success."""
         return _exit_codes.failure(self.allowed, returncode)
 
     @property
@@ -62,7 +62,7 @@ class CommandOptions:
         return self.on_line is not None or bool(self.tag)
 
     def validate(self, who: str) -> None:
-        """Check what the user gave to the job called `who`.
+        """Check the options of the job called `who`.
 
         Raises:
             TypeError, ValueError: an option that makes no sense; the error names it.
@@ -92,17 +92,17 @@ class CommandOptions:
         if isinstance(self.stdin, int) and self.stdin in (subprocess.PIPE, subprocess.STDOUT):
             raise ValueError(f"stdin of {who}: give what it is to read: bytes, a path, an open file, or a job")
         for name, kind in (("reads", Depfile), ("writes", OptionalFile)):
-            for one in getattr(self, name):
-                if not is_path(one.path if isinstance(one, kind) else one):
-                    raise TypeError(f"{name}={shown(one)} of {who}: give a list of paths")
+            for entry in getattr(self, name):
+                if not is_path(entry.path if isinstance(entry, kind) else entry):
+                    raise TypeError(f"{name}={shown(entry)} of {who}: give a list of paths")
         self._check_output("stdout", self.stdout, who)
         self._check_output("stderr", self.stderr, who)
 
     def check_open(self, who: str) -> None:
-        """Check before a start that the files that the user gave are still open.
+        """Check before a start that the user's files are still open.
 
         Raises:
-            ValueError: one is closed; the error names the option.
+            ValueError: a file is closed; the error names the option.
 
         """
         for name in ("stdin", "stdout", "stderr"):
@@ -110,29 +110,30 @@ class CommandOptions:
                 raise ValueError(f"{name} of {who} is a closed file: keep it open until the job has ended")
 
     def missing(self) -> str | None:
-        """Return in words which file the command should have written, and has not; None if all are there."""
-        for one in (*self.writes, *(one.path for one in self.reads if isinstance(one, Depfile))):
-            if not isinstance(one, OptionalFile) and not os.path.exists(one):
-                return f"it has not written {os.fsdecode(one)!r}"
+        """Name the first file that the command should have written and has not; None if all exist."""
+        for path in (*self.writes, *(depfile.path for depfile in self.reads if isinstance(depfile, Depfile))):
+            if not isinstance(path, OptionalFile) and not os.path.exists(path):
+                return f"it has not written {os.fsdecode(path)!r}"
         return None
 
     def files_read(self) -> list[Path | Depfile]:
-        """Return what it reads, with the file that the standard input comes from, if that has a name."""
+        """Return the files in `reads`, and the file that the standard input comes from, if that has a name."""
         named = [
-            Depfile(one.path, self.cwd) if isinstance(one, Depfile) and one.cwd is None else one for one in self.reads
+            Depfile(file.path, self.cwd) if isinstance(file, Depfile) and file.cwd is None else file
+            for file in self.reads
         ]
         return [*named, self.stdin] if is_path(self.stdin) else named
 
     def files_written(self) -> list[Path]:
-        """Return the files that the standard output and error go to, as far as these have names."""
-        return [one for one in (self.stdout, self.stderr) if is_path(one)]
+        """Return the named files that the standard output and error go to."""
+        return [stream for stream in (self.stdout, self.stderr) if is_path(stream)]
 
     def streams_for_journal(self) -> tuple[Any, list[str | None]]:
-        """Return what the standard input is, and the kinds of places that output goes to, if it is told where.
+        """Return the standard input and the kinds of the outputs (none if both are inherited), for a job's fingerprint.
 
-        Files do not count by their names here, but as read and written.
+        Named files are left out: the fingerprint has them as read and written.
         """
-        kinds = [_kind_of_output(one) for one in (self.stdout, self.stderr)]
+        kinds = [_kind_of_output(stream) for stream in (self.stdout, self.stderr)]
         return None if is_path(self.stdin) else self.stdin, kinds if any(kinds) else []
 
     def _check_output(self, name: str, given: Any, who: str) -> None:
@@ -157,7 +158,7 @@ class CommandOptions:
 
 
 def environment(env: Mapping[Any, Any] | None, who: str) -> dict[bytes, bytes] | None:
-    """Return an environment in the form that the system takes, without what is granted.
+    """Return an environment in the form that the system takes, with granted variables empty.
 
     Raises:
         TypeError, ValueError: a name or value that cannot be in an environment.
@@ -184,9 +185,9 @@ def environment(env: Mapping[Any, Any] | None, who: str) -> dict[bytes, bytes] |
 
 
 def _is_ready(env: Mapping[Any, Any]) -> bool:
-    """Return whether there is nothing but bytes that may be in an environment.
+    """Return whether an environment consists of valid bytes only, so that it needs no conversion.
 
-    A batch gives each command the same hundred variables. To look at them one by one took a fifth of its CPU time.
+    A batch gives each command the same hundred variables. Checking them one by one took a fifth of its CPU time.
     """
     if not {*map(type, env), *map(type, env.values())} <= {bytes} or b"" in env:
         return False
@@ -195,14 +196,14 @@ def _is_ready(env: Mapping[Any, Any]) -> bool:
 
 
 def granted_in(env: Mapping[Any, Any] | None) -> dict[bytes, granted]:
-    """Return the variables of an environment that are granted when the command starts."""
+    """Return the variables of an environment that are filled in when the command starts."""
     if not env or granted not in map(type, env.values()):
         return {}
     return {os.fsencode(name): value for name, value in env.items() if isinstance(value, granted)}
 
 
 def paths(given: Any, name: str, who: str) -> tuple[Any, ...]:
-    """Return paths as a tuple; one alone may stand for itself.
+    """Return paths as a tuple; a single path becomes a tuple of one.
 
     Raises:
         TypeError: it is neither a path nor a list.
@@ -216,7 +217,7 @@ def paths(given: Any, name: str, who: str) -> tuple[Any, ...]:
 
 
 def is_path(given: Any) -> bool:
-    """Return whether this names a file."""
+    """Return whether a value names a file."""
     return isinstance(given, (str, os.PathLike))
 
 

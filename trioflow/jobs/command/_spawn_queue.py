@@ -1,4 +1,4 @@
-"""The starts of a run's commands: while the system has no room for one more, they wait until others have ended."""
+"""Start a run's commands: while the system has no room for another process, starts wait until others have ended."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from ...abc import RunHandle
 
 SPARE: Final = 24
-"""Descriptors that are left to the rest of this program. To start a command takes up to half of them."""
+"""Descriptors left to the rest of this program. Starting a command takes up to half of them."""
 
 
 class SpawnQueue:
-    """Starts commands, in the order in which they asked, as far as the system has room for them.
+    """Starts commands in the order of the calls, as far as the system has room for them.
 
-    A start that fails for want of descriptors, processes or memory is tried again when another command has ended. It
-    fails for good only if no other command of the run is there to wait for.
+    A start that fails for lack of descriptors, processes or memory is tried again when another command has ended. It
+    fails if the run has no other command to wait for.
     """
 
     def __init__(self, run: RunHandle) -> None:
@@ -39,7 +39,7 @@ class SpawnQueue:
 
     @contextlib.contextmanager
     def running(self) -> Generator[None]:
-        """Count one more command, which has just started, during the block."""
+        """Count a command that has just started, during the block."""
         self._running += 1
         try:
             yield
@@ -48,12 +48,10 @@ class SpawnQueue:
             self._call_next()
 
     async def start(self, start: Callable[[], None]) -> bool:
-        """Call `start()`, which raises what keeps the command from starting; if that is want of room, wait for room.
-
-        Return whether it has waited.
+        """Call `start()`; while it fails for lack of room, wait and call it again. Return whether it has waited.
 
         Raises:
-            CommandError: what it raised last.
+            CommandError: the last error of `start()`.
 
         """
         has_waited = bool(self._waiting)
@@ -69,7 +67,7 @@ class SpawnQueue:
         return has_waited
 
     def _lack(self, start: Callable[[], None]) -> str | None:
-        """Call `start()`; return what the system has too little of if the command has to wait, and else None."""
+        """Call `start()`; return the reason if the system has no room and the command has to wait, else None."""
         if self._running and not has_room() and not _processes.raise_limit():
             return FULL[errno.EMFILE]
         try:
@@ -108,12 +106,12 @@ class SpawnQueue:
             self._waiting.popleft().set()
 
     async def close(self) -> None:
-        """Let commands of later runs have the limit that this program had before."""
+        """Restore this program's limit of descriptors."""
         _processes.restore_limit()
 
 
 def has_room() -> bool:
-    """Return whether some more descriptors are allowed than a command needs."""
+    """Return whether a command's descriptors fit within the limit, with some to spare."""
     try:
         lowest = os.dup(0)
     except OSError as error:

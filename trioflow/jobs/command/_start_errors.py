@@ -1,4 +1,4 @@
-"""Why a command could not be started, and what to do about it; and the end of a command's standard error."""
+"""Errors of starting a command, with the remedy; and the end of a command's standard error."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 TAIL: Final = 2000
 """Bytes of the standard error that a `CommandError` shows."""
 REAPED: Final = (
-    "nobody knows how it ended: this program ignores SIGCHLD, or something in it waits for any child, and took its "
-    "exit code; let that wait for its own children only"
+    "its exit code is unknown: this program ignores SIGCHLD, or some code in it waits for any child and took the exit "
+    "code; let that code wait for its own children only"
 )
 FULL: Final = {
     errno.EAGAIN: "no more processes are allowed (ulimit -u): run fewer commands at once",
@@ -28,19 +28,19 @@ FULL: Final = {
     errno.EMFILE: "no more open files are allowed (ulimit -n): run fewer commands at once",
     errno.ENFILE: "the system has no more open files: run fewer commands at once",
 }
-"""What the system has too little of, for each error that says so."""
+"""The resource that the system lacks, for each error number."""
 
 
 def not_ours(group: int) -> str:
-    """Say that a command could not be ended."""
+    """Return the report on a process group that cannot be ended."""
     return (
-        f"the process group {group} cannot be ended, because it belongs to another user (sudo?), and goes on running; "
-        f"let what changes the user set a time limit of its own, as in: sudo timeout 60 COMMAND"
+        f"the process group {group} cannot be ended, because it belongs to another user (sudo?), and runs on; "
+        f"set a time limit as that user, as in: sudo timeout 60 COMMAND"
     )
 
 
 def of_streams(error: OSError) -> str:
-    """Say why a standard stream could not be opened."""
+    """Return the reason why a standard stream could not be opened."""
     if error.errno in FULL:
         return f"not started: {FULL[error.errno]}"
     if error.filename is None:
@@ -49,7 +49,7 @@ def of_streams(error: OSError) -> str:
 
 
 def of_start(error: OSError, command: Sequence[str | bytes], options: CommandOptions, *, redact: bool) -> str:
-    """Say why a program could not be started or watched; with `redact` without its name, and those of variables."""
+    """Return the reason why a program was not started or watched; with `redact`, without names of it or variables."""
     if isinstance(error, ChildProcessError):
         return REAPED
     return "not started: " + (_of_start(error, command, options, redact) or f"{error.strerror}")
@@ -92,7 +92,7 @@ def _too_long(command: Sequence[str | bytes], environment: Mapping[bytes, bytes]
 
 
 def size_of_file(options: CommandOptions) -> int:
-    """Return the size of the file that gets the standard error, before the command starts."""
+    """Return the size of the file for the standard error, before the command starts."""
     if options.allowed is not None and (path := _path_of_stderr(options)) is not None:
         with contextlib.suppress(OSError):
             return os.stat(path).st_size
@@ -100,7 +100,7 @@ def size_of_file(options: CommandOptions) -> int:
 
 
 def tail(result: CommandResult, options: CommandOptions, start: int) -> bytes | None:
-    """Return the end of the standard error if it was captured, or went to a file: of what was written after `start`."""
+    """Return the end of the standard error if it was captured, or of a file's part after `start`."""
     merged = options.stderr == subprocess.STDOUT
     kept = result._stdout if merged else result._stderr
     if kept is not None:

@@ -27,12 +27,12 @@ class Streams:
     """The standard streams of one process, and the output of those that are pipes."""
 
     def __init__(self, job: CommandJob, stdin: Any, alive: Callable[[], None] | None) -> None:
-        """Open them; if `alive` is to be called for each sign of life, all output passes through this program."""
+        """Open them; with `alive`, called for each sign of life, all output passes through this program."""
         self._job: Final = job
         self._alive: Final = alive
         self.pipes: Final = OutputPipes()
         self._write_ends: Final[set[int]] = set()  # of the pipes
-        self._theirs: Final[list[int]] = []  # descriptors to close once the process has its copies
+        self._theirs: Final[list[int]] = []  # descriptors to close once the process has inherited them
         self._captures: Final[dict[str, Capture]] = {}
         try:
             self.stdin: Final = self._open_input(stdin)
@@ -79,7 +79,7 @@ class Streams:
         return self._inherit(name, given)
 
     def _seen(self, own: int, descriptor: int | None) -> int | None:
-        """Return what the process gets for a descriptor, or for this program's own one: itself, if nobody watches."""
+        """Return the descriptor for the process: the given one (or `own` for None), or a pipe if output is watched."""
         if self._alive is None or descriptor in self._write_ends:
             return descriptor
         if descriptor == subprocess.DEVNULL:
@@ -87,11 +87,11 @@ class Streams:
         return self._pipe([DescriptorSink(os.dup(own if descriptor is None else descriptor))])
 
     def _inherit(self, name: str, given: Any) -> int | None:
-        """Return the descriptor of an open file, or of a pipe whose output is passed on to the file.
+        """Return the descriptor of an open file, or of a pipe that is passed on to the file.
 
         A stream that is None goes where `print` writes. In a notebook, or in a test that captures output, that is no
-        real descriptor, even if the object there claims to have one. Above a monitor's picture the real descriptor is
-        not used, because the output would go into the picture.
+        real descriptor, even if its object claims to have one. If a monitor's picture is displayed, the descriptor is
+        not used either, because the output would spoil the picture.
         """
         file = getattr(sys, name) if given is None else given
         if file is None:  # a program without a terminal
@@ -117,10 +117,10 @@ class Streams:
         self._theirs.append(descriptor)
         return descriptor
 
-    # ---- once it has started
+    # ---- after the start
 
     def started(self, exit_descriptor: int) -> None:
-        """Close this program's copies of what the process has now, and begin to watch."""
+        """Close this program's copies of the inherited descriptors, and begin to watch the pipes."""
         self._close_theirs()
         self.pipes.watch(exit_descriptor)
 
@@ -141,13 +141,13 @@ class Streams:
 
 
 def print_line(file: Any, line: str) -> None:
-    """Print a line of a command; characters that the stream cannot encode are escaped."""
+    """Print a line of output; characters that the stream cannot encode are escaped."""
     encoding = file.encoding or "utf-8"
     file.write(line.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
 def open_output(path: Any, *, anew: bool = False) -> int:
-    """Open a file that output is appended to, empty if it is to begin anew, and make its parent directories."""
+    """Open a file for appending, empty if `anew`, and make its parent directories."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if anew else 0)
     try:
         return os.open(path, flags, 0o666)
@@ -157,7 +157,7 @@ def open_output(path: Any, *, anew: bool = False) -> int:
 
 
 def _filled_file(data: Any) -> int:
-    """Return the descriptor of a nameless file with this content; unlike a pipe, nothing has to feed it."""
+    """Return a descriptor of a nameless file with this content; unlike a pipe, it needs no writer."""
     with tempfile.TemporaryFile(buffering=0) as file:
         view = memoryview(data)
         while view:
