@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import multiprocessing
 import os
 import pickle
@@ -192,7 +193,7 @@ def test_jobs_that_are_cancelled_while_the_server_starts(backend: str, watched: 
 
 
 def test_a_server_that_is_killed(backend: str, watched: Watched, tmp_path: Path) -> None:
-    """Its workers go on, but nobody learns how they end; further ones are interpreters."""
+    """Its workers go on, but their exit codes are unknown; further ones are interpreters."""
 
     async def kill_server() -> None:
         descriptor = os.pidfd_open(first.result()[1])
@@ -207,7 +208,7 @@ def test_a_server_that_is_killed(backend: str, watched: Watched, tmp_path: Path)
     last = ProcessJob(bodies.whoami, required=dies)
     run(backend, first, killer, again, dies, last)
     assert again.result()[0] == first.result()[0]
-    assert "nobody knows how" in str(dies.raised_exception())
+    assert "its exit code is unknown" in str(dies.raised_exception())
     assert last.result()[1] == os.getpid()
     assert watched.alive() == []
 
@@ -280,3 +281,8 @@ def test_a_program_that_ends_without_reading_answers_is_no_error(tmp_path: Path)
         there.close()
     assert server.wait(60) == 0
     assert (tmp_path / "errors").read_text() == ""
+
+
+def test_the_module_that_the_server_imports_exists() -> None:
+    """The server ignores errors of imports, so a wrong name would only make each worker slower."""
+    assert importlib.util.find_spec(_fork_server.OURS) is not None

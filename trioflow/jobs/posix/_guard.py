@@ -1,20 +1,20 @@
-"""The guard of a run: one small process that kills the run's commands if the conductor dies.
+"""The guard of a run: one small process that kills the run's commands if the controller dies.
 
-The conductor is the program that runs the scheduler. The guard is a shell that reads from a pipe, whose other end the
-conductor holds. It costs a millisecond to start, a megabyte while it waits, and nothing per command. If it reads that
-the run has ended in order, it ends too. If the pipe closes without that, the conductor is dead, and the shell replaces
-itself by Python, which runs `_guard_script`.
+The controller is the program that runs the scheduler. The guard is a shell that reads from a pipe, whose other end the
+controller holds. It costs a millisecond to start, a megabyte while it waits, and nothing per command. If it reads that
+the run has ended in order, it exits. If the pipe closes without that line, the controller is dead, and the shell execs
+Python, which runs `_guard_script`.
 
 ```
-conductor ── pipe ──────────────────────► sh: read line; exec python _guard_script
+controller ─ pipe ──────────────────────► sh: read line; exec python _guard_script
     │                                                                  │
     ├── table of groups, in shared memory ────────────────────────────►│ kills each group
-    └── TRIOFLOW_RUN=mark in the environment of each command ─────────►│ kills whatever carries the mark
+    └── TRIOFLOW_RUN=mark in the environment of each command ─────────►│ kills each process with the mark
 ```
 
-The conductor writes into the table when it has spawned a command. If it is killed just before that, the guard finds
-the command by its mark: a child holds a copy of the pipe until it has become its program, so the pipe does not close
-before the mark can be read.
+The controller enters a command into the table after spawning it. If it is killed just before that, the guard finds
+the command by its mark: a child holds a copy of the pipe until its exec, so the pipe does not close before the mark
+can be read.
 """
 
 from __future__ import annotations
@@ -38,28 +38,28 @@ if TYPE_CHECKING:
     from ...abc import RunHandle
 
 VARIABLE: Final = b"TRIOFLOW_RUN"
-"""The environment variable that holds the marks of the runs a command belongs to, outermost first, joined by ":"."""
+"""The environment variable with the marks of the runs that a command belongs to, outermost first, joined by ":"."""
 TABLE_SIZE: Final = 1 << 22
-"""Bytes of the table, four for each running command; the first four hold the last index. Unused ones take no memory."""
+"""Bytes of the table, four for each running command; the first four hold the last index. Unused pages cost nothing."""
 STDERR: Final = 2
 GRACE: Final = 0.5
-"""Seconds from SIGTERM to SIGKILL for processes that have left their command's group and outlive the run."""
+"""Seconds from SIGTERM to SIGKILL for processes that have left their command's group and outlived the run."""
 HELD_OPEN: Final[set[int]] = set()
-"""Descriptors that each guard inherits: a lock on one of them is there until the guard has done its work."""
+"""Descriptors that each guard inherits: a lock on one of them is held until the guard has exited."""
 ENDED: Final = b"ended\n"
-"""The line that tells the guard that it has nothing to do. On any other line, or at the end of the pipe, it kills."""
+"""The line on which the guard exits. On any other line, or at the end of the pipe, it kills."""
 SHELL: Final = 'trap "" HUP INT TERM; read line; test "$line" = ended || exec "$0" -S -E -I "$@"'
 
 
 class ProcessGroupTable:
-    """The process groups of the running commands, in memory that the guard shares."""
+    """The process groups of the running commands, in memory shared with the guard."""
 
     def __init__(self) -> None:
         self.descriptor: Final = _memory()
         size = _table_size()
         try:
             os.truncate(self.descriptor, size)
-            self._map: Final = mmap.mmap(self.descriptor, size)  # keeps a descriptor of its own
+            self._map: Final = mmap.mmap(self.descriptor, size)  # the map duplicates the descriptor
         except BaseException:
             os.close(self.descriptor)
             raise
@@ -67,7 +67,7 @@ class ProcessGroupTable:
         self._free: Final[list[int]] = []
 
     def enter(self, group: int) -> int:
-        """Write a group into the table and return its index, or 0 if the table is full; then only its mark remains."""
+        """Add a group and return its index; 0 if the table is full, so that only its mark identifies the group."""
         if self._free:
             index = self._free.pop()
         elif self._numbers[0] + 1 < len(self._numbers):
@@ -85,7 +85,7 @@ class ProcessGroupTable:
             self._free.append(index)
 
     def close(self) -> None:
-        """Release the memory."""
+        """Free the memory."""
         self._numbers.release()
         self._map.close()
         os.close(self.descriptor)
@@ -98,17 +98,17 @@ def _table_size() -> int:
 
 
 class Guard:
-    """The conductor's side of the guard: the process, the mark of an outermost run, and the sweep at its end."""
+    """The controller's side of the guard: the process, the mark of an outermost run, and the sweep at its end."""
 
     def __init__(self, run: RunHandle) -> None:
         self._run: Final = run
         self.mark: Final = f"{os.getpid()}-{os.urandom(8).hex()}"
         self.marks: Final = b":".join(filter(None, [posix.environb.get(VARIABLE), self.mark.encode()]))
-        self._environ: Any = None  # this program's environment when `_marked` was made from it
+        self._environ: Any = None  # the environment of which `_marked` is a copy
         self._marked: dict[bytes, bytes] = {}
         self.has_terminal: Final = _has_terminal()
         self.survey: Final = LivenessScan()
-        with contextlib.ExitStack() as held:  # if one of them fails, the others are closed
+        with contextlib.ExitStack() as held:  # closes the others if one fails
             self.nothing: Final = os.open(os.devnull, os.O_RDWR)
             held.callback(os.close, self.nothing)
             self.table: Final = ProcessGroupTable()
@@ -125,7 +125,7 @@ class Guard:
 
     def _start(self, read_end: int) -> subprocess.Popen[bytes]:
         environment = dict(posix.environb)
-        environment.pop(VARIABLE, None)  # an outer run's guard must not kill it before it has finished
+        environment.pop(VARIABLE, None)  # the guard of an enclosing run must not kill this one
         script = _guard_script.__file__
         return subprocess.Popen(
             ["/bin/sh", "-c", SHELL, sys.executable or "python3", script, str(self.table.descriptor), self.mark],
@@ -139,7 +139,7 @@ class Guard:
         )
 
     def environment(self, own: Mapping[bytes, bytes] | None) -> dict[bytes, bytes]:
-        """Return the environment of a command, `own` or the conductor's, with the mark added."""
+        """Return the environment of a command, `own` or the controller's, with the mark added."""
         if own is not None:
             return {**own, VARIABLE: self.marks}
         now: Any = getattr(os.environ, "_data", None)  # copying os.environ takes 20 µs, comparing this takes one
@@ -149,21 +149,21 @@ class Guard:
         return self._marked
 
     async def close(self) -> None:
-        """End whatever has outlived the run's commands, then the guard itself."""
-        # If there is not enough time, the guard does the rest. It needs a line for that: the pipe does not close as
-        # long as a forked child holds a copy of it.
+        """End all processes that have outlived the run's commands, then the guard itself."""
+        # If this is interrupted, the guard does the rest. It needs a line for that, because the pipe stays open as long
+        # as a forked child holds a copy.
         line = b"\n"
         try:
             await self._sweep()
             line = ENDED
         finally:
-            with contextlib.suppress(BrokenPipeError):  # somebody has killed it
+            with contextlib.suppress(BrokenPipeError):  # the guard was killed
                 os.write(self.pipe, line)
             self._held.close()
             self._process.wait()  # the shell ends as soon as it has read its line
 
     async def _sweep(self) -> None:
-        """End whatever carries the mark, by SIGTERM and then SIGKILL, until nothing is left."""
+        """End all processes with the mark, by SIGTERM and then SIGKILL, until none is left."""
         clock = self._run.clock
         number, until = signal.SIGTERM, clock() + GRACE
         mark, signalled = self.mark.encode(), set[int]()
@@ -179,7 +179,7 @@ _alive: Final[weakref.WeakSet[Guard]] = weakref.WeakSet()
 
 
 def _forget_in_child() -> None:
-    """Close the pipes in a child that was forked without exec, as by multiprocessing: it is not a conductor."""
+    """Close the pipes in a child that was forked without exec, as by multiprocessing: it is no controller."""
     for guard in tuple(_alive):
         with contextlib.suppress(OSError):
             os.close(guard.pipe)
@@ -199,7 +199,7 @@ def _has_terminal() -> bool:
 
 
 def _memory() -> int:
-    """Return the descriptor of a nameless file, in memory if the system supports that."""
+    """Return a descriptor of a nameless file, in memory if the system supports that."""
     if sys.platform == "linux" and hasattr(os, "memfd_create"):
         return os.memfd_create("trioflow")
     with tempfile.TemporaryFile() as file:

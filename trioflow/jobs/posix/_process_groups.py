@@ -1,4 +1,4 @@
-"""Process groups: their end (a grace period, then SIGKILL, until no member lives), and what memory they take now."""
+"""Process groups: how to end them (a grace period, then SIGKILL, until no member lives), and their memory."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 FIRST_PAUSE: Final = 0.001
 SURVEY_PAUSE: Final = 0.008
 LAST_PAUSE: Final = 0.064
-"""Seconds between two looks at a group. They are needed because no event says that its last member has ended."""
+"""Seconds between two tests of a group; polling is needed, as no event reports the end of its last member."""
 KILL_PAUSE: Final = 0.5
-"""Seconds after which SIGKILL is sent again; this shows whether what is left can be signalled at all."""
+"""Seconds after which SIGKILL is sent again; this shows whether the rest of the group can be signalled at all."""
 
 Pause = Callable[[float], Awaitable[None]]
-"""Waits until the clock has reached a time, and does whatever else there is to do meanwhile."""
+"""Waits until a time of the clock, and does other work, such as passing on output, meanwhile."""
 
 
 async def until_empty(run: RunHandle, process: Process, until: float, pause_until: Pause) -> bool:
@@ -40,9 +40,10 @@ async def until_empty(run: RunHandle, process: Process, until: float, pause_unti
 
 
 async def end_group(run: RunHandle, process: Process, grace_ends: float, pause_until: Pause) -> bool:
-    """Wait until the group of a reaped process has no living members; kill them when the grace period is over.
+    """Wait until the group of a reaped process has no living members; kill them after the grace period.
 
-    Cancellations do not interrupt this. It returns False if what is left belongs to another user, who alone can end it.
+    A cancellation does not interrupt this. Return False if the rest of the group belongs to another user, who alone can
+    end it.
     """
 
     def pause(until: float) -> Awaitable[None]:
@@ -58,16 +59,16 @@ async def end_group(run: RunHandle, process: Process, grace_ends: float, pause_u
 # ---- groups that only look alive
 
 SHARE: Final = 4
-"""After a survey that took a second, the next one may start this many seconds later."""
+"""A factor: after a scan that took a second, the next one may start this many seconds later."""
 HAS_PROC: Final = os.path.isdir("/proc/self")
 DEAD: Final = (b"Z", b"X")
 
 
 class LivenessScan:
-    """The process groups that had a living member at the last look at all processes.
+    """The process groups that had a living member at the last scan of all processes.
 
-    Some programs that run as process 1, above all in containers, reap orphans late or never. The groups of such
-    orphans seem to have members that in fact died long ago. One survey serves all groups that are ending.
+    Some programs that run as process 1, above all in containers, reap orphans late or never. Groups of such zombies
+    seem to have members. One scan serves all groups that are ending.
     """
 
     __slots__ = ("_began", "_living", "_next")
@@ -77,7 +78,7 @@ class LivenessScan:
         self._living: set[int] = set()
 
     def found_dead(self, group: int, since: float) -> bool:
-        """Return whether all members of a group are known to be dead, from a survey that began after `since`."""
+        """Return whether all members of a group are known to be dead, from a scan that began after `since`."""
         if not HAS_PROC:
             return False
         now = time.monotonic()
@@ -89,48 +90,49 @@ class LivenessScan:
 
 
 def living() -> Iterator[tuple[int, list[bytes]]]:
-    """Yield for each process that is alive its group, and what its `stat` says from the third field on; see proc(5)."""
+    """Yield the group of each living process, and the fields of its `stat` from the third on; see proc(5)."""
     for name in os.listdir("/proc"):
         if name.isdigit():
             with contextlib.suppress(OSError), open(f"/proc/{name}/stat", "rb") as stat:
-                # the second field is the program's name in brackets, and may contain anything
+                # the second field is the program's name in brackets, which may contain any character
                 fields = stat.read().rpartition(b")")[2].split()
                 if fields[0] not in DEAD:
                     yield int(fields[2]), fields
 
 
-# ---- memory: one look at all processes now and then, for all commands
+# ---- memory: an occasional scan of all processes, for all commands
 
 LOOK_PAUSE: Final = 1.0
-"""Seconds between two looks, at least."""
+"""The least number of seconds between two scans."""
 LOOK_REST: Final = 100
-"""After a look that took a second, the next one starts this many seconds later: so looks take 1 % of one core at most.
+"""A factor: after a scan that took a second, the next one starts this many seconds later.
 
-One takes 1.5 ms with 180 processes, so the pause decides up to about a thousand.
+So scans take 1 % of one core at most. One takes 1.5 ms with 180 processes, so `LOOK_PAUSE` decides up to about a
+thousand.
 """
 RSS: Final = 21
-"""proc(5): the 24th field of `stat` is the number of pages in memory; the first here is the third there."""
+"""The index of the resident pages among the fields of `stat`, the 24th of proc(5), as the first here is the third."""
 
 
 class GroupMemory:
-    """The memory of all process groups at the latest look; any thread may ask."""
+    """The memory of all process groups at the latest scan; usable from any thread."""
 
     __slots__ = ("_bytes", "_next")
 
     def __init__(self) -> None:
-        self._next = -1.0  # when the next look is due
-        self._bytes: dict[int, int] = {}  # replaced as a whole, so that a thread never sees half of it
+        self._next = -1.0  # the time of the next scan
+        self._bytes: dict[int, int] = {}  # replaced as a whole, so that no thread sees it half filled
 
     def of(self, group: int) -> int | None:
-        """Return how many bytes the processes of a group have in memory; None if that is not known (yet).
+        """Return the bytes that the processes of a group have in memory; None if that is unknown (yet).
 
-        What several of them share is counted for each.
+        Memory shared by several of them is counted for each.
         """
         if not HAS_PROC:
             return None
         now = time.monotonic()
         if now >= self._next:
-            self._next = now + LOOK_PAUSE  # other threads have what was found last
+            self._next = now + LOOK_PAUSE  # meanwhile other threads use the last scan
             self._bytes = _memory_of_all()
             end = time.monotonic()
             self._next = max(now + LOOK_PAUSE, end + LOOK_REST * (end - now))
@@ -145,4 +147,4 @@ def _memory_of_all() -> dict[int, int]:
 
 
 memory: Final = GroupMemory()
-"""One for the whole program: what it looks at belongs to the machine, not to a run."""
+"""One for the whole program, because it describes the machine, not a run."""

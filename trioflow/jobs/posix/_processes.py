@@ -1,7 +1,7 @@
-"""A process that leads a group of its own: spawn it, wait for it, signal its group, and reap it with `wait4`.
+"""A process that leads its own group: spawn it, wait for it, signal its group, and reap it with `wait4`.
 
-The pid of a process, which is also the number of its group, is not given to another process before this one is reaped.
-So a signal is sent to the group either before that, or when the group is known to have members.
+The pid of a process, which is also the number of its group, is not reused before the process is reaped. So a signal
+is sent to the group either before that, or while the group is known to have members.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Rusage(Protocol):
-    """CPU seconds and peak memory, as the `resource.struct_rusage` of `os.wait4` has them."""
+    """CPU seconds and peak memory, like the `resource.struct_rusage` of `os.wait4`."""
 
     @property
     def ru_utime(self) -> float: ...
@@ -37,7 +37,7 @@ class Rusage(Protocol):
 
 
 class Usage(NamedTuple):
-    """The usage of a process that this program did not wait for: on a node, or in a journal."""
+    """The resource usage of a process that this program did not wait for: on a node, or in a journal."""
 
     ru_utime: float
     ru_stime: float
@@ -45,7 +45,7 @@ class Usage(NamedTuple):
 
 
 class Process:
-    """A process that leads a group of its own; the group is in the guard's table."""
+    """A process that leads its own group; the group is in the guard's table."""
 
     __slots__ = (
         "_entry",
@@ -60,10 +60,10 @@ class Process:
     )
 
     def __init__(self, guard: Guard, pid: int, is_child: bool = True) -> None:
-        """Enter a process that has just been spawned, or forked by a child that will reap it, into the guard's table.
+        """Enter a process into the guard's table: one just spawned, or one forked by a child that will reap it.
 
         Raises:
-            OSError: no more descriptors, so it has been killed; or it is not a child, and the system has no pidfd.
+            OSError: no descriptor is left, so it was killed; or it is not a child, and the system has no pidfd.
 
         """
         self._guard: Final = guard
@@ -72,14 +72,14 @@ class Process:
         self._entry: int | None = guard.table.enter(pid)
         self.returncode: int | None = None
         self.usage: Rusage | None = None
-        # Until its exec the process was this program, for the kernel too: `usage.ru_maxrss` is no less than this.
+        # Until its exec the process was this program, also for the kernel: `usage.ru_maxrss` is no less than this.
         self.own_peak: Final = (
             posix.resource.getrusage(posix.resource.RUSAGE_SELF).ru_maxrss if sys.platform == "linux" else 0
         )
         self.exit_descriptor = -1  # becomes readable when the process has exited
         try:
             self.exit_descriptor = _exit_descriptor(pid) if is_child else posix.pidfd_open(pid)
-        except BaseException:  # no more descriptors
+        except BaseException:  # no descriptor is left
             self.signal(posix.SIGKILL)
             if is_child:
                 self.reap()
@@ -92,7 +92,7 @@ class Process:
             posix.killpg(self.pid, number)
         except ProcessLookupError:
             pass
-        except PermissionError:  # sudo: all of it belongs to another user
+        except PermissionError:  # sudo: the whole group belongs to another user
             return False
         return True
 
@@ -110,10 +110,10 @@ class Process:
             return True
 
     def reap(self) -> None:
-        """Collect the exit code and the resource usage of the process, which has exited.
+        """Collect the exit code and the resource usage of the exited process.
 
         Raises:
-            ChildProcessError: something else in this program has collected them.
+            ChildProcessError: other code in this program has collected them.
 
         """
         self._close()
@@ -121,7 +121,7 @@ class Process:
         self.was_reaped(os.waitstatus_to_exitcode(status))
 
     def was_reaped(self, returncode: int) -> None:
-        """Take over how the process has ended; its parent has reaped it."""
+        """Record the exit code that the parent of the process has collected."""
         self._close()
         self.returncode = returncode
         self._reaped_at = time.monotonic()
@@ -138,14 +138,14 @@ class Process:
         return True
 
     def has_left_dead_alone(self) -> bool:
-        """Return whether all that is left of the group are zombies, which nobody else reaps."""
+        """Return whether only zombies are left of the group, which their parent does not reap."""
         if not self._guard.survey.found_dead(self.pid, self._reaped_at):
             return False
-        self._reap_orphans()  # which may have died since the last time
+        self._reap_orphans()  # which may have died since the last call
         return True
 
     def _reap_orphans(self) -> None:
-        """Reap the dead of the group that are children of this program: if it is process 1, orphans become that."""
+        """Reap the group's zombies that are children of this program: orphans are adopted by process 1."""
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-self.pid, posix.WNOHANG)[0]:
                 pass
@@ -175,26 +175,25 @@ def spawn(
     stderr: int | None = None,
     kept: Sequence[int] = (),
 ) -> Process:
-    """Start a program in a process group of its own, with the run's mark in its environment.
+    """Start a program in its own process group, with the run's mark in its environment.
 
-    If this program has a terminal, the new program gets a session of its own too, because a background group is
-    stopped as soon as it uses the terminal. Without a terminal, a session would gain nothing and cost time: Linux
-    gives each new session its own share of the CPU (autogroup, sched(7)), which doubles the time of a short command on
-    a busy machine.
+    If this program has a terminal, the new program gets its own session too, because a background group is stopped as
+    soon as it uses the terminal. Without a terminal, a session would only cost time: Linux gives each new session its
+    own share of the CPU (autogroup, sched(7)), which doubles the time of a short command on a busy machine.
 
     The usual case is one call of `posix_spawn`, which saves a tenth of the time of a short command. All other cases,
-    and those in which `posix_spawn` fails, go through `subprocess`, which reports errors in detail.
+    and failures of `posix_spawn`, go through `subprocess`, which reports errors in detail.
 
     Args:
         guard: the guard of the run.
         command: the program and its arguments.
         environment: its variables; None for this program's.
         cwd: the directory to run it in; None for this program's.
-        stdin: what it has as its standard input; None for nothing.
-        stdout: what it has as its standard output; None for this program's.
-        stderr: what it has as its standard error; None for this program's.
-        kept: further descriptors that it has, under the same numbers.
-        added: variables that go before those of the environment.
+        stdin: the descriptor for its standard input; None for an empty one.
+        stdout: the descriptor for its standard output; None for this program's.
+        stderr: the descriptor for its standard error; None for this program's.
+        kept: further descriptors to inherit, under the same numbers.
+        added: variables that take precedence over those of the environment.
 
     Raises:
         OSError, ValueError: the program could not be started.
@@ -207,7 +206,7 @@ def spawn(
     pid = None
     if (
         cwd is None and not kept and (environment is None or "/" in os.fsdecode(command[0]))
-    ):  # Popen looks through another PATH
+    ):  # Popen searches another PATH
         pid = _spawn_plainly(guard, command, variables, read, stdout, stderr)
     if pid is None:
         started: Any = subprocess.Popen(
@@ -225,7 +224,7 @@ def spawn(
         pid = started.pid
     if _lower_limit is not None:
         with contextlib.suppress(OSError):  # it has ended
-            limits: Any = posix.resource  # of Linux alone
+            limits: Any = posix.resource  # `prlimit` exists on Linux only
             limits.prlimit(pid, posix.resource.RLIMIT_NOFILE, _lower_limit)
     return Process(guard, pid)
 
@@ -238,7 +237,7 @@ def _spawn_plainly(
     stdout: int | None,
     stderr: int | None,
 ) -> int | None:
-    """Start a program in the current directory and return its pid; None if it has to be started by `subprocess`."""
+    """Start a program in the current directory and return its pid; None if it needs `subprocess`."""
     actions: list[tuple[int, int, int]] = []
     for number, given in enumerate((stdin, stdout, stderr)):
         if given == subprocess.STDOUT:
@@ -246,11 +245,11 @@ def _spawn_plainly(
         elif given is not None:
             source = guard.nothing if given == subprocess.DEVNULL else given
             if source <= STDERR:
-                return None  # it might be overwritten before it is used
+                return None  # an earlier action might overwrite it
             actions.append((posix.POSIX_SPAWN_DUP2, source, number))
     if (inherited := _inheritable()) is None:
         return None
-    closed = [(posix.POSIX_SPAWN_CLOSE, one) for one in inherited]
+    closed = [(posix.POSIX_SPAWN_CLOSE, descriptor) for descriptor in inherited]
     group: Any = {"setsid": True} if guard.has_terminal else {"setpgroup": 0}
     try:
         pid: int = posix.posix_spawnp(
@@ -262,15 +261,15 @@ def _spawn_plainly(
 
 
 MANY: Final = 150
-"""Open descriptors from which on the kernel closes them faster (for `subprocess`) than they are looked through here."""
+"""The number of open descriptors above which `subprocess`, which lets the kernel close them, is faster than this."""
 HAS_LIST: Final = os.path.isdir("/proc/self/fd")
 
 
 def _inheritable() -> list[int] | None:
-    """Return the descriptors that a child would inherit besides the standard streams; None if that is not known.
+    """Return the descriptors that a child would inherit besides the standard streams; None if unknown.
 
-    Those that this program got from its parent, or made inheritable, are not for its commands, whenever that was.
-    Python's own are closed anyway (PEP 446).
+    Descriptors that this program inherited, or made inheritable at any time, are not for its commands. Python's own are
+    closed anyway (PEP 446).
     """
     if not HAS_LIST:
         return None
@@ -279,16 +278,16 @@ def _inheritable() -> list[int] | None:
         return None
     found: list[int] = []
     for descriptor in map(int, descriptors):
-        with contextlib.suppress(OSError):  # the directory's own
+        with contextlib.suppress(OSError):  # that of the listing, closed now
             if descriptor > STDERR and os.get_inheritable(descriptor):
                 found.append(descriptor)
     return found
 
 
-# ---- the limit of open files: this program may need many, and its commands get the limit that it had before
+# ---- the limit of open files: raised for this program, restored for its commands
 
 _lower_limit: tuple[int, int] | None = None
-"""The soft and the hard limit that this program had; None as long as they are in force."""
+"""The soft and the hard limit before the limit was raised; None until then."""
 
 
 def raise_limit() -> bool:
@@ -299,14 +298,14 @@ def raise_limit() -> bool:
         return False
     try:
         posix.resource.setrlimit(posix.resource.RLIMIT_NOFILE, (hard, hard))
-    except (OSError, ValueError):  # more than the system allows now
+    except (OSError, ValueError):  # above the system's current limit
         return False
     _lower_limit = soft, hard
     return True
 
 
 def restore_limit() -> None:
-    """Put back the limit that this program had before."""
+    """Restore the limit of open files."""
     global _lower_limit
     if _lower_limit is not None:
         with contextlib.suppress(OSError, ValueError):
@@ -323,7 +322,7 @@ def as_signal(number: int) -> signal.Signals | int:
 
 
 def describe(returncode: int) -> str:
-    """Say how a process has ended."""
+    """Describe how a process ended."""
     if returncode >= 0:
         return f"exit code {returncode}"
     number = as_signal(-returncode)
@@ -331,7 +330,7 @@ def describe(returncode: int) -> str:
 
 
 RESTORED: Final = (posix.SIGPIPE, posix.SIGXFSZ)
-"""Signals that Python ignores; the programs that it starts should not."""
+"""Signals that Python ignores; programs that it starts should not."""
 
 
 def _exit_descriptor(pid: int) -> int:
@@ -352,7 +351,7 @@ def _exit_descriptor(pid: int) -> int:
 
 
 _NO_PIDFD: Final = (errno.ENOSYS, errno.EPERM)
-"""From a kernel before 5.3, and from a sandbox that does not know the call."""
+"""Errors of a kernel before 5.3, and of a sandbox that does not know the call."""
 
 
 def _close_at_exit(pid: int, write_end: int) -> None:
@@ -363,14 +362,14 @@ def _close_at_exit(pid: int, write_end: int) -> None:
         os.close(write_end)
 
 
-# ---- what a process may use
+# ---- limits of a process
 
 TOO_MUCH: Final = 1 << 63
-"""Bytes that no system can limit a process to. A shell takes so large a number for another, small one."""
+"""Bytes above any possible limit. A shell's `ulimit` misreads so large a number as a small one."""
 
 
 def check_limits(nice: Any, memory_limit: Any, who: str) -> None:
-    """Check what the user gave to the job called `who`.
+    """Check the options of the job called `who`.
 
     Raises:
         TypeError, ValueError: an option that makes no sense; the error names it.
@@ -388,9 +387,9 @@ def check_limits(nice: Any, memory_limit: Any, who: str) -> None:
 
 
 def renice(process: Process, nice: int) -> None:
-    """Set the priority of a group that has just been started, relative to this program's own.
+    """Set the priority of a group that was just started, relative to this program's own.
 
-    To set it before the start would mean changing this program's own priority, which it may not be allowed to restore.
+    Setting it before the start would change this program's own priority, which it may not be allowed to restore.
 
     Raises:
         PermissionError: only root may raise a priority.

@@ -1,4 +1,4 @@
-"""Sending on sockets that do not block: whoever sends waits while the other end takes no more."""
+"""Sending on non-blocking sockets: the sending task waits while the other end is full."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ... import _posix as posix
 
 
 async def send_all(there: socket.socket, data: bytes) -> None:
-    """Send all of it.
+    """Send all data.
 
     Raises:
-        OSError: it was not sent, or only in part.
+        OSError: the data was not sent, or only in part.
 
     """
     left = memoryview(data)
@@ -26,10 +26,10 @@ async def send_all(there: socket.socket, data: bytes) -> None:
 
 
 async def send_with_descriptors(there: socket.socket, message: bytes, descriptors: Sequence[int]) -> None:
-    """Send a short message with descriptors; it has not been sent if this is cancelled.
+    """Send a short message with descriptors; if this is cancelled, the message has not been sent.
 
     Raises:
-        OSError: it was not sent.
+        OSError: the message was not sent.
 
     """
     while True:

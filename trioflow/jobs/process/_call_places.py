@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     Processes: TypeAlias = "Executor | CallPlace | int | Literal['local'] | None"
 
 LOCAL: Final = "local"
-"""What a nested scheduler is given to have worker processes of this machine, whatever those around it have."""
+"""The value with which a nested scheduler gets worker processes of this machine, whatever the enclosing ones use."""
 
 
 WORKERS: Final = "worker processes"
-"""The resource that a ProcessJob needs of its run, where a worker process of this machine makes its call."""
+"""The resource of a run that a ProcessJob needs if a worker process of this machine makes its call."""
 
 
 def usable_cpus() -> int:
-    """Return the number of CPUs that this program may use, or of all, if the system does not say."""
+    """Return the number of CPUs that this program may use; that of all CPUs if the system does not report it."""
     return len(posix.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -32,27 +32,27 @@ declare_run_resource(WORKERS, usable_cpus)
 
 
 class CallPlace(abc.ABC):
-    """A place for the calls of ProcessJobs that knows more than an executor does, such as a Dask cluster."""
+    """A place for the calls of ProcessJobs with its own protocol, unlike an executor's, such as a Dask cluster."""
 
     @abc.abstractmethod
     async def call(self, job: FunctionJob[Any]) -> Any:
-        """Have the call of a job made, in its `co_run`, and return its value, or an `RemoteValue`."""
+        """Make the call of a job, in its `co_run`, and return its value, or a `RemoteValue`."""
 
 
 class RemoteValue(abc.ABC):
-    """A result that stays where it was made."""
+    """A result that is kept where it was computed."""
 
     @abc.abstractmethod
     def fetch(self, label: str) -> Any:
-        """Return the value of the job with this label, however long it takes to come."""
+        """Transfer the value for the job with this label, however long this takes."""
 
 
 def checked(given: Any, what: str) -> Processes:
-    """Return what may be given as `processes=`.
+    """Check a value of `processes=`, and return it.
 
     Args:
-        given: what was given.
-        what: the option and whose it is, for the error.
+        given: the value.
+        what: the option and its owner, for the error.
 
     Raises:
         TypeError: it is no place for calls.
@@ -74,7 +74,7 @@ def checked(given: Any, what: str) -> Processes:
 
 
 def place_of(job: AbstractJob[Any]) -> Executor | CallPlace | None:
-    """Return where the call of a ProcessJob is made; None for the worker processes of this machine."""
+    """Return the place for the call of a ProcessJob; None for the worker processes of this machine."""
     for scheduler in outwards(job):
         given: Any = getattr(scheduler, "processes", None)
         if given is not None:

@@ -1,18 +1,18 @@
-"""The server of a run's worker processes: a new interpreter that forks them, instead of one interpreter for each.
+"""The server of a run's worker processes: one new interpreter that forks them, instead of one interpreter for each.
 
-This program itself cannot fork them: it has threads and an event loop, and a lock that another thread holds at that
-moment would stay held forever in the child. `multiprocessing` has a server too, but it is started once in a program,
-with the environment and the standard streams of that moment, and does not end with a run.
+This program itself cannot fork them: it has threads and an event loop, and a lock that another thread holds at the
+fork would stay locked in the child. `multiprocessing` has a server too, but that is started once per program, with
+the environment and the standard streams of that time, and does not end with a run.
 
 ```
-this program ── socket: fork this socket's worker; how did that one end? ──► server
+this program ── socket: fork a worker for this socket; reap that one ───────► server
     │                                                                         │ fork
-    ├── socket: functions, what they return ────────────────────────────────► worker
+    ├── socket: functions, results ─────────────────────────────────────────► worker
     └── pidfd: has it exited? ──────────────────────────────────────────────► worker
 ```
 
-A worker is not a child of this program, so the server reaps it when it is told to. Until then nothing else gets its
-pid, and its group can be signalled as that of a child.
+A worker is not a child of this program, so the server reaps it on request. Until then its pid is not reused, and its
+group can be signalled like that of a child.
 """
 
 from __future__ import annotations
@@ -37,32 +37,32 @@ from . import _worker_main
 if TYPE_CHECKING:
     from ...abc import RunHandle
 
-OURS: Final = f"{__package__}._job"
-"""A main module that runs a ProcessJob imports this."""
+OURS: Final = f"{__package__}._process_job"
+"""The module that a main module with a ProcessJob imports."""
 PATIENCE: Final = 1.0
-"""Seconds that the server has to reap those that ended before anybody knew them, before it is killed."""
+"""Seconds for the server to reap workers that were forked but never used, before it is killed."""
 
 
 def is_sound() -> bool:
     """Return whether workers may be forked on this system.
 
-    It must tell how many threads the server has, and when a process that is not a child has exited: by `/proc` and a
-    pidfd, which only Linux has. On macOS, moreover, the system's libraries start threads of their own.
+    This needs `/proc`, to count the server's threads, and a pidfd, to watch a process that is not a child; only Linux
+    has both. On macOS, moreover, system libraries start their own threads.
     """
     try:
         os.close(posix.pidfd_open(os.getpid()))
-    except (NotImplementedError, OSError):  # no Linux; a kernel before 5.3, or a sandbox that does not know the call
+    except (NotImplementedError, OSError):  # not Linux, a kernel before 5.3, or a sandbox
         return False
     return os.path.isdir(_worker_main.THREADS)
 
 
 class ForkServer:
-    """The server, and this end of its socket.
+    """The server process, and this end of its socket.
 
     Args:
-        run: the run that it works for.
+        run: the run of the workers.
         path: sys.path of the workers.
-        modules: those that it imports before it forks.
+        modules: names of the modules to import before forking.
 
     Raises:
         OSError: no more processes or descriptors are allowed.
@@ -72,8 +72,8 @@ class ForkServer:
     def __init__(self, run: RunHandle, path: Sequence[str], modules: Sequence[str]) -> None:
         self._run: Final = run
         self._guard: Final = run.shared(Guard)
-        self._turn: Final = anyio.Lock()  # who holds it may use the socket
-        self._begun: Final[list[tuple[socket.socket, Any]]] = []  # of workers whose pids nobody has waited for
+        self._turn: Final = anyio.Lock()  # guards the socket
+        self._begun: Final[list[tuple[socket.socket, Any]]] = []  # workers whose pids were not received yet
         self.environment: Final = self._guard.environment(None)
         self._control, theirs = socket.socketpair(posix.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
@@ -88,7 +88,7 @@ class ForkServer:
             theirs.close()
 
     async def fork(self) -> tuple[socket.socket, Process, Any] | None:
-        """Return this end of the socket of a new worker, its process and its output; None if this server forks none.
+        """Fork a worker; return this end of its socket, its process and its output, or None if the server cannot fork.
 
         Raises:
             OSError: no more processes or descriptors are allowed.
@@ -100,7 +100,7 @@ class ForkServer:
         ours, output = begun
         try:
             answer = await self._received(ours)
-        except BaseException:  # cancelled; the next one who wants a worker gets this one
+        except BaseException:  # cancelled; the next call returns this worker
             self._begun.append(begun)
             raise
         try:
@@ -116,7 +116,7 @@ class ForkServer:
         return None
 
     async def _request(self) -> tuple[socket.socket, Any] | None:
-        """Ask for a worker, and return this end of its socket and its output, or None if the server has ended."""
+        """Request a worker, and return this end of its socket and its output, or None if the server has ended."""
         ours, theirs = socket.socketpair()
         try:
             ours.setblocking(False)
@@ -134,18 +134,18 @@ class ForkServer:
             theirs.close()
 
     async def reap(self, process: Process) -> bool:
-        """Reap a worker that has exited; return False if the server has ended, and nobody knows how it ended."""
+        """Reap a worker that has exited; return False if the server has ended, so that its exit status is unknown."""
         async with self._turn:
             with contextlib.suppress(ConnectionError):
                 await send_with_descriptors(self._control, _worker_main.NUMBER.pack(process.pid), [])
-                # Whatever is cancelled, because otherwise this answer would be the next one's.
+                # Shielded from cancellation, because otherwise the next caller would get this answer.
                 if answer := await self._run.outlast(partial(self._received, self._control)):
                     process.was_reaped(os.waitstatus_to_exitcode(_worker_main.NUMBER.unpack(answer)[0]))
                     return True
         return False
 
     async def _received(self, own: socket.socket) -> bytes:
-        """Return a number that comes through a socket, packed, or nothing at its end."""
+        """Return a packed number from a socket, or an empty message at its end."""
         while True:
             try:
                 return own.recv(_worker_main.NUMBER.size)
@@ -155,7 +155,7 @@ class ForkServer:
                 return b""
 
     async def close(self) -> None:
-        """End the server; all workers that anybody knows have been reaped."""
+        """End the server; all workers in use have been reaped."""
         run, process = self._run, self._process
         self._control.close()
         has_begun = bool(self._begun)
@@ -174,9 +174,9 @@ class ForkServer:
 
 @contextlib.contextmanager
 def own_output() -> Generator[tuple[Any, list[int]]]:
-    """Return a way for the output of a worker, and what it has as descriptors 1 and 2 then; None and none without.
+    """Yield the channel for a worker's output and its descriptors 1 and 2, or None and none for this program's.
 
-    Where a monitor draws, standard output has such ways, and shows by them whose the output is.
+    A monitor that displays a picture provides such channels on standard output, to show which job has printed.
     """
     output, stdout, stderr = None, cast(Any, sys.stdout), sys.stderr
     if getattr(stdout, "has_picture", False):
@@ -191,9 +191,9 @@ def own_output() -> Generator[tuple[Any, list[int]]]:
 
 
 def modules_for(preparation: dict[str, Any]) -> list[str]:
-    """Return the modules that a server imports: ours if the main module will, and those that the program has named.
+    """Return the modules for a server to import: ours if the main module will, and those named by the program.
 
-    `multiprocessing.set_forkserver_preload` is where programs name them.
+    Programs name them by `multiprocessing.set_forkserver_preload`.
     """
     imports_main = "init_main_from_name" in preparation or "init_main_from_path" in preparation
     theirs = getattr(sys.modules.get("multiprocessing.forkserver"), "_forkserver", None)

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 D = TypeVar("D")
 
 DIED: Final = 1.0
-"""Seconds that a worker which has closed its socket has to end by itself, before it is killed."""
+"""Seconds for a worker that has closed its socket to exit by itself, before it is killed."""
 
 
 class ProcessOptions(JobOptions, total=False):
@@ -54,40 +54,41 @@ class ProcessJob(
     keeps_time=True,
     cannot_be_interrupted="what processes= has taken cannot be interrupted; a worker process of this machine is killed",
 ):
-    """A Python function with its arguments, called in a worker process: of this machine, or where its scheduler says.
+    """A Python function with its arguments, called in a worker process of this machine or by the scheduler's executor.
 
     `Scheduler(processes=...)` chooses the place, for nested schedulers too: an executor, as for an `ExecutorJob`, or a
-    `trioflow.dask.Cluster`. Without it, what follows holds.
+    `trioflow.dask.Cluster`. The following applies to the default, worker processes of this machine.
 
-    A run has at most one worker process for each CPU, or `processes=N` of them; a job that waits for one is SCHEDULED.
-    The process and its whole process group are killed when the job is cancelled or its time is over. Otherwise the
-    process is used for further jobs of the run and ends with the run, so a function may see what an earlier one has
-    left in its module. On Linux, one new interpreter for each run, the server, forks the processes; elsewhere each is a
-    new interpreter. The function, its arguments and its result are pickled. The worker must be able to import the
-    function by its name. It imports this program's main module under another name, so whatever must run only once
-    belongs below `if __name__ == "__main__":`. The server imports only what the program has named by
+    A run has at most one worker process for each CPU, or `processes=N`; a job that waits for one is SCHEDULED. The
+    process and its whole process group are killed when the job is cancelled or its time is over. Otherwise the process
+    is reused for further jobs of the run and ends with the run, so a function may see what an earlier one has changed
+    in its module. On Linux, one new interpreter for each run, the server, forks the processes; elsewhere each is a new
+    interpreter. The function, its arguments and its result are pickled. The worker must be able to import the function
+    by its name. It imports this program's main module under another name, so code that must run only once belongs below
+    `if __name__ == "__main__":`. The server imports only the modules that the program has named by
     `multiprocessing.set_forkserver_preload`. In the worker, `current_job()` is not this job, but an object that can
     report its `progress`, up to a hundred times a second.
 
-    What the function raises arrives with its type, its arguments and its attributes, but for those that cannot be
-    pickled, which a note names. A type that cannot be found by its name becomes a RuntimeError with its name and text.
+    An exception of the function arrives with its type, its arguments and its attributes, except those that cannot be
+    pickled, which a note names. If its type cannot be imported by name, it becomes a RuntimeError with its name and
+    text.
 
     Args:
         function: a plain function, defined at the top level of a module.
         args: positional arguments of the call; jobs among them are replaced by their results, see `Job`.
-        kwargs: keyword arguments of the call; the same holds for jobs among them.
-        memory_limit: bytes of address space that the process may have during the call, and each process that it starts
-            (RLIMIT_AS); more is a MemoryError in the function. Python itself and what is imported need some hundred
-            millions of them.
-        nice: how much lower the priority of its process is than this program's, up to 19; only root may give less than
-            0. Such a process serves only jobs with the same `nice`.
+        kwargs: keyword arguments of the call; jobs among them are replaced, too.
+        memory_limit: bytes of address space for the process during the call, and for each process that it starts
+            (RLIMIT_AS); beyond it, the function gets a MemoryError. Python itself and imported modules need some
+            hundred million bytes.
+        nice: the decrease of its process's priority from this program's, up to 19; only root may give less than 0. Such
+            a process serves only jobs with the same `nice`.
         options: those of every job; see `AbstractJob`. A timeout counts from the start of the job, which may have to
-            start a process first. The first one of a run takes some 100 ms, and what the main module takes to import.
-            In an executor it counts as for an `ExecutorJob`, and on a cluster as for a `DaskJob`.
+            start a process first. The first one of a run takes some 100 ms, plus the time to import the main
+            module. In an executor it counts as for an `ExecutorJob`, and on a cluster as for a `DaskJob`.
 
     Raises:
-        TypeError: an async function (`Job` runs those), or something that is not callable; when the job runs,
-            something that cannot be pickled, which the error names.
+        TypeError: an async function (`Job` runs those), or something that is not callable; when the job runs, a value
+            that cannot be pickled, which the error names.
         ValueError: an option out of its range; before a run, a `memory_limit` or `nice` where `processes` is not this
             machine.
         RuntimeError: when the job runs, the process has died, or the function called sys.exit().
@@ -104,7 +105,7 @@ class ProcessJob(
 
     __slots__ = ("_memory_limit", "_nice", "_process")
 
-    # Type checkers compare up to three arguments with the function's parameters; a job may stand for a value.
+    # Type checkers compare up to three arguments with the function's parameters; a job may be given for a value.
     @overload
     def __init__(
         self,
@@ -174,7 +175,7 @@ class ProcessJob(
         return self._process
 
     def check_before_run(self) -> None:
-        """Need a worker process of this machine; or refuse what only that can keep, where another place makes the call.
+        """Claim a worker process of this machine; or reject options that another place cannot apply.
 
         Raises:
             ValueError: `memory_limit` or `nice` was given.
@@ -188,7 +189,7 @@ class ProcessJob(
         given = f"memory_limit={self._memory_limit}" if self._memory_limit is not None else f"nice={self._nice}"
         if (self._memory_limit is not None or self._nice is not None) and place is not None:
             raise ValueError(
-                f"{self.label!r} has {given}, which only worker processes of this machine can keep, and processes= is "
+                f"{self.label!r} has {given}, which only worker processes of this machine can apply, and processes= is "
                 f"{place!r}: leave it out, or put the job into a nested Scheduler(processes={LOCAL!r})"
             )
 
@@ -197,29 +198,29 @@ class ProcessJob(
     @overload
     def result(self, *, default: D) -> T | D: ...
     def result(self, **given: Any) -> Any:
-        """Return what the job returned, or raise why it has no result, as that of every job does.
+        """Return the result of the job, or raise why it has none, as for every job.
 
-        A value that has stayed on a cluster comes here now, and again with each call.
+        A value kept on a cluster is transferred at each call.
 
         Args:
-            given: perhaps `default`, which is returned if the job has no result.
+            given: `default=`, to return if the job has no result.
 
         Raises:
             BaseException: as `AbstractJob.result`.
-            RuntimeError: the value had stayed on a cluster, which does not have it any more.
+            RuntimeError: the value was kept on a cluster that no longer has it.
 
         """
         found = super().result(**given)
         return found.fetch(self.label) if isinstance(found, RemoteValue) else found
 
     async def co_run(self) -> T:
-        """Call the function in a worker process, or where the `processes` of its scheduler are.
+        """Call the function in a worker process, or at the place that its scheduler's `processes` names.
 
         Raises:
             Exception: what the function raised, with its traceback in the worker as a note.
             TypeError: something cannot be pickled.
-            RuntimeError: the process has died, the function raised SystemExit, KeyboardInterrupt or another
-                BaseException there, or no run has called this.
+            RuntimeError: the process has died; the function raised SystemExit, KeyboardInterrupt or another
+                BaseException there; or this was not called by a run.
 
         """
         run, place = run_of(self), place_of(self)
@@ -251,12 +252,12 @@ class ProcessJob(
         return self._unpacked(answer)
 
     def _take_progress(self, report: bytes) -> None:
-        """Take over what the function has reported; a job that another one calls has nobody to tell."""
+        """Record progress reported by the function, unless another job has called this one outside the run."""
         if self.is_running():
             self.progress(pickle.loads(report))
 
     def _request(self) -> bytes:
-        """Return the call as a pickle."""
+        """Return the pickled call."""
         call = call_of(self)
         make_pickler, buffer = pickle.Pickler if has_main_file() else MainRejectingPickler, io.BytesIO()
         try:
@@ -267,7 +268,7 @@ class ProcessJob(
         return buffer.getvalue()
 
     def _unpacked(self, answer: bytes) -> T:
-        """Return what the function returned, or raise what it raised."""
+        """Return the result of the function, or raise its exception."""
         try:
             has_returned, value, note = pickle.loads(answer)
             if not has_returned:
@@ -281,6 +282,6 @@ class ProcessJob(
         if self._memory_limit is not None and isinstance(value, MemoryError):
             advice = "give it more, or let its function hold less at once"
             _worker_main.add_note(value, f"{self.label!r} had memory_limit={self._memory_limit}: {advice}")
-        if not isinstance(value, Exception):  # sys.exit() or Ctrl-C there is not meant for this program
+        if not isinstance(value, Exception):  # sys.exit() or Ctrl-C there must not end this program
             raise RuntimeError(f"{self.label!r}: its function raised {value!r} in its process") from value
         raise value

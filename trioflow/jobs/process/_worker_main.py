@@ -1,13 +1,13 @@
-"""A worker process: it receives functions through a socket, calls them, and sends back what they return.
+"""A worker process: it receives calls through a socket, makes them, and sends back the results.
 
-This file is a program of its own that uses only the standard library, so that a worker need not import trioflow. Its
-socket comes in place of its standard input. A message is its length, in eight bytes, and then a pickle. Behind the
-length of what a worker gets are eight bytes that say how much memory the call may have. Before the length of what it
-sends is a byte that says whether this is the answer; otherwise it is the progress of the call.
+This file is a separate program that uses only the standard library, so that a worker need not import trioflow. Its
+socket replaces its standard input. A message is its length in eight bytes, followed by a pickle. To a worker, eight
+bytes with the memory limit of the call follow the length. From a worker, the length is preceded by a byte: whether
+this is the answer, or else progress of the call.
 
-With the argument "server", the program does not work itself. It is the server of `_fork_server`, and forks the workers,
-which saves them the start of an interpreter. It imports nothing of the user's, unless the user has named it: the state
-of a random generator, a connection or an open file would be the same in all workers.
+With the argument "server", the program is the server of `_fork_server`, and forks the workers, which saves them the
+start of an interpreter. It imports no modules of the user's unless the user has named them: the state of a random
+generator, a connection or an open file would be shared by all workers.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ if sys.platform != "win32":
     import resource
 
 REQUEST = struct.Struct("!QQ")
-"""The length of a message to a worker, and the bytes of memory that a call may have, or 0."""
+"""The length of a message to a worker, and the memory limit of a call in bytes, or 0."""
 HEADER = struct.Struct("!?Q")
 NUMBER = struct.Struct("!q")
-"""A pid, or what else is said about a process that was forked or is to be forked."""
+"""A pid, a negative errno of a failed fork, or an exit status."""
 NOT_CLEAN = 0
-"""Sent in place of a pid by a server that must not fork."""
+"""The answer, in place of a pid, of a server that must not fork."""
 LARGEST = 1 << 16
-"""Bytes of the largest message to the server."""
+"""The largest size of a message to the server, in bytes."""
 THREADS = "/proc/self/task"
 NAME = "trioflow: where a job is called elsewhere"
-"""The name under which `current_job()` finds this module, which is not imported but run."""
+"""The name under which `current_job()` finds this module, which runs as a script and is not imported."""
 PAUSE = 0.01
-"""Seconds between two reports of progress; a function may call for more of them, of which some are left out."""
+"""Seconds between two reports of progress; a function may report more often, and some reports are dropped."""
 
 
 class WorkerCall:
-    """What `current_job()` is for a function in a worker process: it can report progress, and nothing else."""
+    """The return value of `current_job()` in a worker process: it can report progress, and nothing else."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -61,7 +61,7 @@ class WorkerCall:
         self._is_over = False
 
     def progress(self, fraction: float | None = None) -> None:
-        """Report that the call goes on, and how much of its work is done; see `AbstractJob.progress`.
+        """Report that the call is alive, and the fraction of its work that is done; see `AbstractJob.progress`.
 
         Raises:
             TypeError, ValueError: it is not a number from 0 to 1.
@@ -83,25 +83,25 @@ class WorkerCall:
             send(self._stream, False, pickle.dumps(None if fraction is None else float(fraction)))
 
     def __getattr__(self, name: str) -> Any:
-        """Say what to do instead: the job itself is in another process."""
+        """Raise an error with the alternative: the job itself is in another process."""
         raise AttributeError(
             f"current_job().{name}: in the process of a ProcessJob, current_job() can only report progress(); "
             f"give the function what it needs as arguments, or use a ThreadJob"
         )
 
     def end(self, message: bytes) -> None:
-        """Send the answer; nothing can be reported any more."""
+        """Send the answer; progress cannot be reported any more."""
         with self._lock:
             self._is_over = True
             send(self._stream, True, message)
 
 
 current: WorkerCall | None = None
-"""The call that this process is working on."""
+"""The current call of this process."""
 
 
 def main() -> None:
-    """Serve until the other end closes."""
+    """Serve calls until the other end closes."""
     global current
     if sys.platform == "win32":
         return
@@ -111,24 +111,24 @@ def main() -> None:
         stream = fork_workers(stream)
         if stream is None:
             return
-    os.register_at_fork(after_in_child=stream.close)  # or nobody would notice when this process dies
+    os.register_at_fork(after_in_child=stream.close)  # a child's copy would keep the socket open when this process dies
     preparation, _ = receive(stream)
     if not preparation:
         return
     prepare(pickle.loads(preparation))
     while (request := receive(stream))[0]:
         current = WorkerCall(stream)
-        said = answer(*request)
-        flush()  # what is still in buffers would be lost: in the end this process is killed
+        message = answer(*request)
+        flush()  # buffers would be lost: this process is killed in the end
         try:
-            current.end(said)
-        except ConnectionError:  # the program that wants the answer was killed
+            current.end(message)
+        except ConnectionError:  # the controlling program was killed
             return
         current = None
 
 
 def prepare(preparation: Any) -> None:
-    """Set sys.path, sys.argv and the directory, and import the main module, which must not start workers meanwhile."""
+    """Set sys.path, sys.argv and the directory, and import the main module, which must not start workers itself."""
     environment = preparation.pop("environment", None)
     if environment and sys.platform != "win32":  # it has changed since the server was started
         os.environb.clear()
@@ -142,14 +142,14 @@ def prepare(preparation: Any) -> None:
 
 
 def flush() -> None:
-    """Write what has been printed."""
+    """Flush the standard streams."""
     for output in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # closed, broken, or of the user's own making
+        with contextlib.suppress(Exception):  # closed, broken, or an object of the user's
             output.flush()
 
 
 def open_stream() -> Any:
-    """Move the socket away from standard input, which becomes empty for the functions."""
+    """Move the socket away from standard input, which then is empty."""
     socket = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
@@ -158,12 +158,12 @@ def open_stream() -> Any:
 
 
 def fork_workers(stream: BinaryIO) -> BinaryIO | None:
-    """Fork a worker for each socket that comes; return its stream in each worker, and None here at the end.
+    """Fork a worker for each socket received; return its stream in each worker, and None here at the end.
 
-    The first message is a pickle of sys.path, the modules to be imported here, and whether each worker gets a session
-    of its own. Any other message is either empty and brings a socket, with two descriptors for the worker's output if
-    that has a way of its own, or is the pid of a worker that has exited, and is answered with its exit status. Until
-    then its pid is not given to another process. The first that comes through a worker's socket is its pid.
+    The first message is a pickle of sys.path, the modules to import here, and whether each worker gets its own session.
+    Every later message is either empty and brings a socket, with two descriptors if the worker's output has its own
+    channel, or is the pid of an exited worker, and is answered with its exit status. Until then that pid is not reused.
+    The first message through a worker's socket is its pid.
     """
     if sys.platform == "win32":
         return None
@@ -172,16 +172,16 @@ def fork_workers(stream: BinaryIO) -> BinaryIO | None:
     path, modules, has_session = pickle.loads(control.recv(LARGEST))
     sys.path[:] = path
     for name in modules:
-        with contextlib.suppress(Exception):  # whoever needs it gets this error in the worker
+        with contextlib.suppress(Exception):  # a function that needs it raises this error in the worker
             importlib.import_module(name)
-    flush()  # or each worker would write it too
-    for_children = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # ignored, it would hide how workers end
+    flush()  # or each worker would write the buffers, too
+    for_children = signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # if ignored, exit statuses would be lost
     clean = is_clean()
-    gc.freeze()  # so that the collector of a worker does not touch, and so copy, what it shares with this process
+    gc.freeze()  # a worker's collector would write to, and so copy, shared pages
     while True:
         try:
             message, received, _, _ = socket.recv_fds(control, LARGEST, 3)
-        except ConnectionError:  # the program has ended without reading the last answer
+        except ConnectionError:  # the program has exited without reading the last answer
             break
         if received:
             theirs, *outputs = received
@@ -197,7 +197,7 @@ def fork_workers(stream: BinaryIO) -> BinaryIO | None:
             signal.signal(signal.SIGCHLD, for_children)
             (os.setsid if has_session else os.setpgrp)()
             worker = os.fdopen(theirs, "r+b", buffering=0)
-            with contextlib.suppress(OSError):  # nobody wants it any more
+            with contextlib.suppress(OSError):  # the program has closed its end
                 worker.write(NUMBER.pack(os.getpid()))
             return worker
         if not message:
@@ -206,38 +206,38 @@ def fork_workers(stream: BinaryIO) -> BinaryIO | None:
         with contextlib.suppress(ConnectionError):
             control.send(NUMBER.pack(status))
     with contextlib.suppress(ChildProcessError):
-        while True:  # those that nobody has waited for read the end of their socket
+        while True:  # unclaimed workers exit at the end of their socket
             os.wait()
     return None
 
 
 def fork(theirs: int, clean: bool) -> bool:
-    """Fork a process, or say through its socket why not; return whether this is still the server."""
+    """Fork a process, or send the error through its socket; return whether this is still the server."""
     if sys.platform == "win32":
         return True
-    said = NOT_CLEAN
+    status = NOT_CLEAN
     if clean:
         try:
             if not os.fork():
                 return False
         except OSError as error:
-            said = -(error.errno or 1)
+            status = -(error.errno or 1)
         else:
             return True
-    with contextlib.suppress(OSError):  # nobody wants to know
-        os.write(theirs, NUMBER.pack(said))
+    with contextlib.suppress(OSError):  # the program has closed its end
+        os.write(theirs, NUMBER.pack(status))
     return True
 
 
 def is_clean() -> bool:
-    """Return whether this process has no other threads when it forks: a lock that one holds would stay held forever.
+    """Return whether this process has no other threads at a fork: a lock held by one would stay locked in the child.
 
-    Some libraries end their threads before a fork, such as OpenBLAS. So it forks once, and then looks.
+    Some libraries, such as OpenBLAS, end their threads before a fork. So this forks once, and then counts threads.
     """
     if sys.platform == "win32":
         return False
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # from Python 3.12 on, if there are threads
+        warnings.simplefilter("ignore", DeprecationWarning)  # raised since Python 3.12 if there are threads
         child = os.fork()
     if not child:
         os._exit(0)
@@ -249,7 +249,7 @@ def is_clean() -> bool:
 
 
 def receive(stream: BinaryIO) -> tuple[bytes, int]:
-    """Return the next message and the memory for it, or nothing at the end."""
+    """Return the next message and the memory limit of its call; an empty message at the end."""
     if not (header := exactly(stream, REQUEST.size)):
         return b"", 0
     length, memory = REQUEST.unpack(header)
@@ -257,12 +257,12 @@ def receive(stream: BinaryIO) -> tuple[bytes, int]:
 
 
 def exactly(stream: BinaryIO, size: int) -> bytes:
-    """Read exactly `size` bytes, or nothing at the end."""
+    """Read exactly `size` bytes; return nothing at the end."""
     pieces: list[bytes] = []
     while size:
         try:
             piece = stream.read(min(size, 1 << 20))
-        except ConnectionError:  # the program has ended without reading the last answer
+        except ConnectionError:  # the program has exited without reading the last answer
             piece = b""
         if not piece:
             return b""
@@ -278,14 +278,14 @@ def send(stream: BinaryIO, is_answer: bool, message: bytes) -> None:
 
 
 def packed(message: bytes, memory: int = 0) -> bytes:
-    """Return a message to a worker as it is sent through the socket."""
+    """Return a message to a worker with its header."""
     return REQUEST.pack(len(message), memory) + message
 
 
 class Limited:
-    """Lets this process, and what it starts, have no more than so many bytes of address space in a block.
+    """Limits the address space of this process, and of processes that it starts, in a block.
 
-    It is not made by `contextlib`, which writes to exceptions that pass, and so changes those of a frozen type.
+    `contextlib` is not used because it writes to passing exceptions, and so changes those of a frozen type.
 
     Args:
         memory: bytes; 0 for no limit.
@@ -304,13 +304,13 @@ class Limited:
             resource.setrlimit(resource.RLIMIT_AS, (most, hard))
 
     def __exit__(self, *_: object) -> None:
-        """Put back what was there before."""
+        """Restore the limit."""
         if self._memory and sys.platform != "win32":
             resource.setrlimit(resource.RLIMIT_AS, self._before)
 
 
 class Variables:
-    """Variables of the environment, during a call."""
+    """Sets environment variables during a call."""
 
     def __init__(self, variables: dict[str, str]) -> None:
         self._variables = variables
@@ -328,11 +328,11 @@ class Variables:
 
 
 def answer(request: bytes, memory: int = 0) -> bytes:
-    """Call the function, and return a pickle of whether it returned, the value or exception, and a note.
+    """Make a call, and return a pickle of whether it returned, the value or exception, and a note.
 
     Args:
         request: a pickle of the function and its arguments.
-        memory: bytes of address space that the call may have; 0 for no limit.
+        memory: bytes of address space for the call; 0 for no limit.
 
     """
     try:
@@ -340,32 +340,31 @@ def answer(request: bytes, memory: int = 0) -> bytes:
             function, args, keywords, variables = pickle.loads(request)
     except BaseException as error:
         return failure(
-            error, f"in a worker process, which could not load the function or an argument: {told(repr, error)}"
+            error, f"in a worker process, which could not load the function or an argument: {safe_text(repr, error)}"
         )
     try:
         with Limited(memory), Variables(variables):
             value = function(*args, **keywords)
     except BaseException as error:
         frames = error.__traceback__ and error.__traceback__.tb_next  # without this one
-        told_there = "".join(traceback.format_exception(type(error), error, frames)).rstrip()
-        return failure(error, f"in a worker process:\n{told_there}")
+        trace = "".join(traceback.format_exception(type(error), error, frames)).rstrip()
+        return failure(error, f"in a worker process:\n{trace}")
     return success(value, function)
 
 
 def success(value: Any, function: Callable[..., Any]) -> bytes:
-    """Return the answer with a value, or with the error that it cannot be pickled."""
+    """Return the answer with a value, or with an error if it cannot be pickled."""
     try:
         return pickle.dumps((True, value, ""), pickle.HIGHEST_PROTOCOL)
     except Exception as error:
         name = getattr(function, "__qualname__", repr(function))
-        what = (
-            f"{name} returned a {type(value).__qualname__}, which cannot be pickled to be sent back: {told(str, error)}"
-        )
+        kind, why = type(value).__qualname__, safe_text(str, error)
+        what = f"{name} returned a {kind}, which cannot be pickled to be sent back: {why}"
         return failure(TypeError(what), "")
 
 
 def failure(error: BaseException, note: str) -> bytes:
-    """Return the answer with an exception, as `portable` has it."""
+    """Return the answer with an exception, in the form of `portable`."""
     return pickle.dumps((False, portable(error), note), pickle.HIGHEST_PROTOCOL)
 
 
@@ -374,10 +373,10 @@ def failure(error: BaseException, note: str) -> bytes:
 
 
 def portable(error: BaseException) -> bytes | tuple[Any, ...]:
-    """Return what `rebuilt` makes an exception of again: of the same type, if that can be found by its name.
+    """Return an exception in the form that `rebuilt` takes: it keeps its type, if that can be imported by name.
 
-    It is the pickle of one that knows itself how to be pickled. Of all others it is the type, its arguments, its
-    attributes, in groups the members, and what was left out because it cannot be pickled.
+    An exception with its own pickling is pickled. Any other becomes its type, arguments, attributes, the members of a
+    group, and the names of the parts that cannot be pickled.
     """
     kind: type[BaseException] = type(error)
     is_group = isinstance(error, BaseExceptionGroup)
@@ -387,12 +386,10 @@ def portable(error: BaseException) -> bytes | tuple[Any, ...]:
         loadable(kind)
         reduced: Any = error.__reduce__()
         members: Any = reduced[1][1] if is_group else None
-        args: Any = (
-            reduced[1] if members is None else reduced[1][:1]
-        )  # those of a group are its message and its members
+        args: Any = reduced[1] if members is None else reduced[1][:1]  # a group has its message and its members
         lost: list[str] = []
         args = tuple(
-            arg if is_sendable(arg, f"argument {number}", lost) else told(repr, arg)
+            arg if is_sendable(arg, f"argument {number}", lost) else safe_text(repr, arg)
             for number, arg in enumerate(args, 1)
         )
         state: dict[str, Any] = {**in_slots(error), **(reduced[2] if len(reduced) > 2 else {})}
@@ -401,32 +398,32 @@ def portable(error: BaseException) -> bytes | tuple[Any, ...]:
         if type(rebuilt(found)) is not kind:
             raise TypeError
     except Exception:
-        return loadable(RuntimeError(f"{kind.__qualname__}: {told(str, error)}"))
+        return loadable(RuntimeError(f"{kind.__qualname__}: {safe_text(str, error)}"))
     return found
 
 
 def is_builtin(method: Any) -> bool:
-    """Return whether a method of a type is not one that somebody has written in Python."""
+    """Return whether a method of a type is built in, not written in Python."""
     return hasattr(method, "__objclass__")
 
 
 def in_slots(error: BaseException) -> dict[str, Any]:
-    """Return the attributes that an exception has in slots, of which its own `__reduce__` knows nothing."""
+    """Return the attributes of an exception that are in slots, which its own `__reduce__` leaves out."""
     slotted = (vars(base) for base in type(error).__mro__ if "__slots__" in vars(base))
     names = (name for own in slotted for name, what in own.items() if isinstance(what, types.MemberDescriptorType))
     return {name: getattr(error, name) for name in names if hasattr(error, name)}
 
 
-def told(tell: Callable[[Any], str], value: Any) -> str:
-    """Return what `str` or `repr` makes of a value, or that it raises."""
+def safe_text(convert: Callable[[Any], str], value: Any) -> str:
+    """Return `str` or `repr` of a value, or a note that it raises."""
     try:
-        return tell(value)
+        return convert(value)
     except Exception as error:
-        return f"<its __{tell.__name__}__ raised {type(error).__name__}>"
+        return f"<its __{convert.__name__}__ raised {type(error).__name__}>"
 
 
 def is_sendable(value: Any, what: str, lost: list[str]) -> bool:
-    """Return whether a value can be pickled; otherwise note what it is."""
+    """Return whether a value can be pickled; otherwise add `what` to the lost parts."""
     try:
         loadable(value)
     except Exception:
@@ -436,14 +433,14 @@ def is_sendable(value: Any, what: str, lost: list[str]) -> bool:
 
 
 def loadable(value: Any) -> bytes:
-    """Return a pickle that can be loaded: some values can be pickled but not back."""
+    """Return a pickle that can be loaded: some values can be pickled but not unpickled."""
     found = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     pickle.loads(found)
     return found
 
 
 def rebuilt(found: bytes | tuple[Any, ...]) -> BaseException:
-    """Return the exception that `portable` has described."""
+    """Return the exception that `portable` has packed."""
     if isinstance(found, bytes):
         loaded: BaseException = pickle.loads(found)
         return loaded
@@ -452,10 +449,10 @@ def rebuilt(found: bytes | tuple[Any, ...]) -> BaseException:
         args = *args, [rebuilt(member) for member in members]
     builtin: Any = next(base for base in kind.__mro__ if base.__module__ == "builtins")
     error: BaseException = builtin.__new__(kind, *args)
-    with contextlib.suppress(Exception):  # it takes other arguments, and its attributes are all that it has
+    with contextlib.suppress(Exception):  # it takes other arguments, and its state is in its attributes
         builtin.__init__(error, *args)
     for name, value in attributes.items():
-        object.__setattr__(error, name, value)  # also where the type is frozen
+        object.__setattr__(error, name, value)  # works even for a frozen type
     for what in lost:
         add_note(error, f"it came from a worker process without its {what}, which cannot be pickled")
     return error

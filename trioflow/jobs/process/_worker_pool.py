@@ -1,4 +1,4 @@
-"""The worker processes of a run: started when they are needed, used again, and ended with the run."""
+"""The worker processes of a run: started on demand, reused, and ended with the run."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ...abc import AbstractJob, RunHandle
 
 PIECE: Final = 1 << 20
-"""Bytes that are received at once."""
+"""Bytes of one read."""
 IMPORTED: Final = (
     "a worker process of a ProcessJob imports the main module, and that starts a run with a ProcessJob: "
     'put what is to happen once below `if __name__ == "__main__":`'
@@ -34,7 +34,7 @@ IMPORTED: Final = (
 
 
 class WorkerDied(Exception):
-    """The worker process has ended in the middle of its work."""
+    """The worker process has ended during a call."""
 
 
 class WorkerProcess:
@@ -44,12 +44,12 @@ class WorkerProcess:
         run: the run that it works for.
         socket: this end.
         process: the process.
-        preparation: what it is sent before the first request.
-        server: who has forked it, if it is not a child of this program.
-        output: the way that its output goes, if it has one of its own.
+        preparation: sent to it before the first request.
+        server: the server that has forked it, if it is not a child of this program.
+        output: its own channel for output, if it has one.
 
     Attributes:
-        nice: how much lower its priority is than this program's.
+        nice: the decrease of its priority from this program's.
 
     """
 
@@ -77,11 +77,11 @@ class WorkerProcess:
         return self._process.pid
 
     def is_alive(self) -> bool:
-        """Return whether it can still do work."""
+        """Return whether it can still make calls."""
         return not self._process.has_exited()
 
     def begin(self, job: AbstractJob[Any]) -> None:
-        """Work for this job from now on; what it prints is the job's."""
+        """Assign the worker to a job; its output is shown as the job's."""
         if self._output is not None:
             self._output.begin(job)
 
@@ -96,11 +96,11 @@ class WorkerProcess:
         self.nice = nice
 
     async def call(self, request: bytes, memory: int, progress: Callable[[bytes], object]) -> bytes:
-        """Send a request and return the answer; `progress` is called with each report that comes before.
+        """Send a request and return the answer; call `progress` with each earlier report.
 
         Args:
             request: a pickle of the call.
-            memory: bytes of address space that it may have; 0 for no limit.
+            memory: bytes of address space for the call; 0 for no limit.
             progress: a function of one argument.
 
         Raises:
@@ -133,7 +133,7 @@ class WorkerProcess:
         return bytes(data)
 
     async def end(self, patience: float = 0.0) -> str:
-        """Kill the process group, once `patience` seconds have passed, and say how the process has ended."""
+        """Kill the process group after `patience` seconds, and return a description of how the process ended."""
         process, run = self._process, self._run
         self._socket.close()
         until = run.clock() + patience
@@ -151,17 +151,17 @@ class WorkerProcess:
         return how
 
     async def _reap(self) -> str:
-        """Reap the process, or have it reaped, and say how it has ended."""
+        """Reap the process, or let the server reap it, and return a description of how it ended."""
         if self._server is None:
             self._process.reap()
         elif not await self._run.outlast(partial(self._server.reap, self._process)):
             self._process.was_reaped(0)  # by the system
-            return "nobody knows how, because the process that had forked it has ended too"
+            return "its exit code is unknown, because the process that had forked it has ended too"
         return describe(self._process.returncode or 0)
 
 
 class WorkerPool:
-    """The idle worker processes of an outermost run, and the server that forks them."""
+    """The parked worker processes of an outermost run, and the server that forks them."""
 
     def __init__(self, run: RunHandle) -> None:
         self._run: Final = run
@@ -171,7 +171,7 @@ class WorkerPool:
         self._forks = is_sound()
 
     async def take(self, nice: int) -> WorkerProcess:
-        """Return an idle process of this priority, or a new one.
+        """Return a parked process of this priority, or a new one.
 
         Raises:
             OSError: no more processes or descriptors are allowed, or a priority that is for root only.
@@ -195,7 +195,7 @@ class WorkerPool:
         return worker
 
     def give_back(self, worker: WorkerProcess) -> None:
-        """Keep a process for the next job."""
+        """Park a process for the next job."""
         self._idle[worker.nice].append(worker)
 
     async def close(self) -> None:
@@ -209,7 +209,7 @@ class WorkerPool:
                 await self._server.close()
 
     async def _forked(self, preparation: dict[str, Any]) -> WorkerProcess | None:
-        """Return a process that the server has forked, or None if that is not to be had."""
+        """Return a process forked by the server, or None if the server cannot fork."""
         server = self._server
         if server is None:
             server = self._server = ForkServer(self._run, preparation["sys_path"], modules_for(preparation))
@@ -223,7 +223,7 @@ class WorkerPool:
         return WorkerProcess(self._run, socket, process, preparation, server, output)
 
     def _started(self, preparation: dict[str, Any]) -> WorkerProcess:
-        """Return a process that is a new interpreter."""
+        """Start a process as a new interpreter."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         command = [sys.executable, "-P", _worker_main.__file__]
@@ -240,17 +240,17 @@ class WorkerPool:
 
 
 def has_main_file() -> bool:
-    """Return whether a worker can import this program's main module, which a notebook and a prompt do not have."""
+    """Return whether a worker can import this program's main module; a notebook or a prompt has none."""
     main = sys.modules["__main__"]
     return getattr(main, "__spec__", None) is not None or os.path.exists(getattr(main, "__file__", None) or "")
 
 
 def _preparation() -> dict[str, Any]:
-    """Return what a worker needs in order to find this program's functions, in the form of `multiprocessing`."""
+    """Return the data with which a worker finds this program's functions, in the form of `multiprocessing`."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise SystemExit(IMPORTED)  # a failed job is not enough: the whole program would run again in each worker
     found: dict[str, Any] = multiprocessing.spawn.get_preparation_data("trioflow worker")
-    if not os.path.exists(found.get("init_main_from_path", "")):  # the program came through a pipe
+    if not os.path.exists(found.get("init_main_from_path", "")):  # the program was read from a pipe
         found.pop("init_main_from_path", None)
-    found.pop("authkey", None)  # it refuses to be pickled, and workers have no use for it
+    found.pop("authkey", None)  # it cannot be pickled, and workers do not need it
     return found
