@@ -1,14 +1,14 @@
-"""The connections of a run: one for each node, opened when its first job needs it, shared by all, closed with the run.
+"""The connections of a run: one per node, opened for its first job, shared by all, and closed with the run.
 
 ```
-ensure ──► open? ──► wait for whoever is opening it ──► the gateway first ──► a handshake, of ten a server ──► open
+ensure ──► open? ──► wait for the job that opens it ──► the gateway first ──► a handshake, of ten a server ──► open
                         │ has failed meanwhile             │ has failed               │ refused: pause, try again
                         └──► Unreachable                   └──► Unreachable           └──► Unreachable in the end
 ```
 
-Whoever needs a connection first opens it, and the others wait. If that job is cancelled, the next one that waits takes
-over. What could not be reached is not tried again for each of a hundred jobs: the failure stands for all of them, until
-a job is tried again by its `retry=`, which asks anew.
+The first job that needs a connection opens it, and the others wait. If that job is cancelled, the next waiting one
+takes over. A failure to connect is kept, and fails all jobs of the node without a new attempt, until a `retry=` of a
+job tries again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from ._local_node import LocalConnection
 from ._mux import MuxUnavailable, ask_for_session
 from ._nodes import LocalNode
 from ._session_channels import SshProcess
-from ._sftp_operations import listed_by_sftp, said_by_sftp
+from ._sftp_operations import explained_by_sftp, listed_by_sftp
 from ._ssh_errors import SshError, Unreachable
 from ._transport import OPENSSH, READY, Diagnostics, Gateway
 
@@ -49,38 +49,38 @@ if TYPE_CHECKING:
     from ._sftp_operations import Operation
 
 TRIES: Final = 3
-"""How often a node that refuses is asked, unless it has too many of us already: then until the time is over."""
+"""Attempts to connect to a node that refuses; without limit in `connect_timeout` if it has too many connections."""
 FIRST_PAUSE: Final = 0.5
 LAST_PAUSE: Final = 8.0
-"""Seconds between two tries: twice as long each time, half as much more or less by chance."""
+"""Seconds between two attempts: doubled each time, and varied by half at random."""
 JITTER: Final = 0.02
-"""Seconds, at most, by which handshakes that could begin at once are put off."""
+"""The most seconds by which a handshake is delayed at random if others begin at the same time."""
 BEGINNING: Final = 32
-"""Connections that begin at once, to whatever servers, and nodes that ssh is asked about: each takes some 30 ms of this
-machine's CPU, or 7."""
+"""The number of connections, and of queries of ssh's settings, that begin at a time: each takes some 30 ms, or 7, of
+this machine's CPU."""
 BEGUN: Final = 1.0
-"""Seconds after which one no longer counts as beginning: it waits for a node that is far, or hangs."""
+"""Seconds after which a connection no longer counts as beginning: its node is far away, or hangs."""
 CLOSING: Final = 2.0
-"""Seconds that the end of a connection may take before it is killed."""
+"""Seconds for a connection to end before it is killed."""
 AGAIN: Final = 0.1
-"""Seconds until it is told again to end: ssh misses a signal that comes just before it begins to wait for news."""
+"""Seconds until SIGTERM is sent again: ssh misses a signal that arrives just before it begins to wait."""
 REMOVE: Final = (
     'trap "" HUP INT TERM; read line; n=0; [ "$line" = removed ] || '
     'while [ -e "$1" ] && [ $((n+=1)) -le 9 ]; do rm -rf -- "$1"; sleep 0.1 || sleep 1; done'
 )
-"""Removes a directory when its standard input ends, as it does with this program; more than once, as a connection that
-begins at that moment may still make a socket in it."""
+"""Removes a directory when its standard input ends, as at the end of this program; repeatedly, because a connection
+that is beginning may still create a socket in it."""
 LONGEST: Final = 70
-"""Bytes of the directory for sockets: a socket's path may have 104 to 108, and OpenSSH adds 18 for a while."""
+"""The length limit, in bytes, of the directory for sockets: a socket's path may have 104 to 108; OpenSSH adds 18."""
 
 
 class Connections:
-    """The connections of an outermost run, by node."""
+    """The connections of an outermost run by node."""
 
     def __init__(self, run: RunHandle) -> None:
-        """Begin with none."""
+        """Begin without connections."""
         self.run: Final = run
-        self.guard: Final = run.shared(Guard)  # made before, and so closed behind these
+        self.guard: Final = run.shared(Guard)  # made first, and so closed last
         self.transport: Final = OPENSSH
         self._by_node: Final[dict[SshNode, Connection]] = {}
         self._here: Final[dict[LocalNode, LocalConnection]] = {}
@@ -89,7 +89,7 @@ class Connections:
         self._directory: Directory | None = None
 
     def to(self, node: Node) -> Connection | LocalConnection:
-        """Return the connection of a node, open or not, or what stands in for it."""
+        """Return the connection of a node, open or not; for this machine, its substitute."""
         if isinstance(node, LocalNode):
             return self._here.setdefault(node, LocalConnection(node))
         return self.connection(node)
@@ -102,43 +102,43 @@ class Connections:
 
     @property
     def directory(self) -> str:
-        """A directory for sockets that nobody else may look into."""
+        """A directory for sockets that other users cannot read."""
         if self._directory is None:
             self._directory = Directory()
         return self._directory.path
 
     async def close(self) -> None:
-        """Close them all, those to gateways last."""
+        """Close all connections, those to gateways last."""
         try:
-            opened = [one for one in self._by_node.values() if one.process is not None]
-            gateways = {one.node.gateway for one in opened}
-            for wanted in (False, True):
-                closing = [one for one in opened if (one.node in gateways) is wanted]
-                for one in closing:
-                    one.ask_to_end()
-                for one in closing:
-                    await one.end()
+            opened = [connection for connection in self._by_node.values() if connection.process is not None]
+            gateways = {connection.node.gateway for connection in opened}
+            for is_gateway in (False, True):
+                closing = [connection for connection in opened if (connection.node in gateways) is is_gateway]
+                for connection in closing:
+                    connection.ask_to_end()
+                for connection in closing:
+                    await connection.end()
         finally:
             if self._directory is not None:
                 self._directory.remove()
 
 
 class Handshakes:
-    """How many connections to one server are being opened at once.
+    """Limits the number of connections to one server that are being opened at a time.
 
-    Which server that is, ssh has to be asked, which takes 5 ms. As long as no more are under way, to whatever servers,
-    than one server may have, nobody asks. The first who comes then asks for all of them.
+    Querying ssh for the server takes 5 ms. So the first connections, up to the limit of one server in total, are opened
+    without a query. The next one queries the servers of all.
     """
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Begin without connections."""
         self._by_server: Final[dict[Hashable, anyio.CapacityLimiter]] = {}
-        self._under_way: Final[dict[Connection, anyio.CapacityLimiter | None]] = {}  # None: its server is not known
-        self._asking = 0  # who asks, or waits: as long as there is one, nobody goes before it without asking
+        self._under_way: Final[dict[Connection, anyio.CapacityLimiter | None]] = {}  # None: its server is unknown
+        self._asking = 0  # queries and waiters; while there is one, no connection may skip the query
 
     @contextlib.asynccontextmanager
     async def turn(self, connection: Connection) -> AsyncGenerator[bool]:
-        """Wait until one more may be opened to its server; gives whether others are being opened."""
+        """Wait until another connection to the server may be opened; yield whether others are being opened."""
         limiter, others = None, bool(self._under_way)
         if self._asking or len(self._under_way) >= connection.node.max_handshakes:
             self._asking += 1
@@ -146,7 +146,7 @@ class Handshakes:
                 limiter = await self._limiter(connection)
                 for other in [other for other, known in self._under_way.items() if known is None]:
                     found = await self._limiter(other)
-                    if self._under_way.get(other, found) is None:  # it still is
+                    if self._under_way.get(other, found) is None:  # still opening
                         self._under_way[other] = found
                         found.acquire_on_behalf_of_nowait(other)
                 await limiter.acquire_on_behalf_of(connection)
@@ -170,23 +170,23 @@ class Connection:
     """The connection to one node."""
 
     def __init__(self, connections: Connections, node: SshNode, number: int) -> None:
-        """Begin without one."""
+        """Begin unconnected."""
         self.node: Final = node
         self.transport: Final = connections.transport
-        self.process: Process | None = None  # holds the connection
-        self.was_reported = False  # that it cannot be reached
-        self.litter: list[str] = []  # files there that are to be removed as soon as it is open again
+        self.process: Process | None = None  # the ssh that holds the connection
+        self.was_reported = False  # the warning that it cannot be reached
+        self.litter: list[str] = []  # files on the node to remove once the connection is open again
         self._all: Final = connections
         self.run: Final = connections.run
         self._number: Final = number
-        self._lock: Final = anyio.Lock()  # of whoever opens it
+        self._lock: Final = anyio.Lock()  # held while opening
         self._sessions: Final = anyio.CapacityLimiter(node.max_sessions)
-        self._is_ready = False  # `process` has said that the connection is there
-        self._speaks = True  # it can be asked for sessions, as far as is known
-        self._failure: SshError | None = None  # of the last try
+        self._is_ready = False  # `process` has printed READY
+        self._speaks = True  # False once its multiplexing protocol proved unusable
+        self._failure: SshError | None = None  # of the last attempt
         self._failures = 0
-        self._asking: Final = anyio.Lock()  # of whoever asks for the settings
-        self._settings: dict[str, str] | None = None  # those of ssh for this node, as soon as they are asked for
+        self._asking: Final = anyio.Lock()  # held during the query of the settings
+        self._settings: dict[str, str] | None = None  # ssh's settings for this node, once queried
 
     @property
     def socket(self) -> str:
@@ -195,31 +195,31 @@ class Connection:
 
     @property
     def sessions(self) -> anyio.CapacityLimiter:
-        """What limits how many commands and transfers it has at once."""
+        """The limiter of its concurrent commands and transfers."""
         return self._sessions
 
     def is_open(self) -> bool:
-        """Return whether there is a connection, as far as is known."""
+        """Return whether the connection is open, as far as is known."""
         return self._is_ready and self.process is not None and not self.process.has_exited()
 
     def allow_no_more_than(self, number: int) -> None:
-        """Learn that the node let in so many sessions, and no further one."""
+        """Lower the limit of sessions to a number that the node has accepted."""
         self._sessions.total_tokens = max(1, min(self._sessions.total_tokens, number))
 
-    # ---- what goes over it
+    # ---- sessions and transfers
 
-    directory: Final = None  # where its local programs run: where this program does
-    scratch: Final = ""  # what stands in front of the names of files for a while: they are in the home directory
+    directory: Final = None  # of its local programs: this program's own
+    scratch: Final = ""  # the prefix of temporary files: the home directory
 
     def command(self, line: str) -> Sequence[str]:
-        """Return what runs a line there: an ssh."""
+        """Return the command that runs a line on the node: an ssh."""
         return self.transport.run(self.node, self.socket, line)
 
     async def begin(self, line: str, streams: Sequence[int]) -> SessionProcess:
-        """Begin a session that runs a line there, with these descriptors as its input, output and error.
+        """Begin a session that runs a line on the node, with these descriptors as its input, output and error.
 
         Raises:
-            OSError: it could not be started.
+            OSError: the session could not be started.
 
         """
         guard = self._all.guard
@@ -232,30 +232,30 @@ class Connection:
         return SshProcess(spawn(guard, self.command(line), stdin=stdin, stdout=stdout, stderr=stderr))
 
     def copier(self, operations: Sequence[Operation]) -> tuple[Sequence[str], bytes]:
-        """Return what copies files, and what it is to read.
+        """Return the command that copies files, and its standard input.
 
         Raises:
-            ValueError: a name that sftp cannot be told.
+            ValueError: a name that sftp cannot take.
 
         """
         lines = [operation.for_sftp() for operation in operations]
         text = "\n".join([*lines, ""]).encode(errors="surrogateescape")
         return self.transport.transfer(self.node, self.socket), text
 
-    def listed(self, said: bytes, operations: Sequence[Operation]) -> Sequence[str]:
-        """Return the files there that were fetched, given what a copier has printed."""
-        return listed_by_sftp(said, operations)
+    def listed(self, output: bytes, operations: Sequence[Operation]) -> Sequence[str]:
+        """Return the fetched files on the node, according to the output of a copier."""
+        return listed_by_sftp(output, operations)
 
-    def explained(self, said: bytes) -> bytes:
-        """Return what is of interest of what a copier has said."""
-        return said_by_sftp(said)
+    def explained(self, output: bytes) -> bytes:
+        """Return the relevant part of a copier's messages."""
+        return explained_by_sftp(output)
 
     def never_started(self, text: str) -> bool:
-        """Return whether a command, or a copier, says that there was no connection, so that nothing has started."""
+        """Return whether a message of a command or copier means that nothing has started, for lack of a connection."""
         return self.transport.never_started(text)
 
     def is_full(self, text: str) -> bool:
-        """Return whether a command, or a copier, says that the node lets no more of them in at once."""
+        """Return whether a message of a command or copier means that the node has reached its limit of sessions."""
         return self.transport.is_full(text)
 
     def there(self, path: str) -> str:
@@ -266,14 +266,14 @@ class Connection:
     # ---- opening
 
     async def ensure(self, *, anew: bool = False) -> None:
-        """Have it open, now or as soon as can be.
+        """Open the connection, if needed.
 
         Args:
-            anew: whether to try again if it could not be reached before.
+            anew: whether to try again after an earlier failure.
 
         Raises:
             Unreachable: the node could not be reached.
-            SshError: it is there, and refuses us, or ssh cannot work as it is told to.
+            SshError: the node refuses the login, or ssh rejects its settings.
 
         """
         failures = self._failures
@@ -292,10 +292,10 @@ class Connection:
                 self._failure = None
 
     async def _open(self) -> None:
-        await self.end()  # of one that was lost
+        await self.end()  # the remains of a lost connection
         gateway = await self._open_gateway()
         handshakes = self._all.handshakes
-        left = self.node.connect_timeout  # seconds for tries and pauses; waiting until others have connected is free
+        left = self.node.connect_timeout  # seconds for attempts and pauses, not for waiting for other connections
         pause, tries = FIRST_PAUSE, 0
         while True:
             async with handshakes.turn(self) as others:
@@ -328,9 +328,9 @@ class Connection:
         return Gateway(connection.node, connection.socket)
 
     async def server(self) -> Hashable:
-        """Return what is the same for nodes that the same server answers first, as far as ssh tells."""
+        """Return a key that is equal for nodes behind the same first server, according to ssh's settings."""
         node = self.node
-        if node.gateway is not None:  # its connection is there already
+        if node.gateway is not None:  # its connection is open already
             return node.gateway, node.hostname, node.port
         found = await self._asked_settings()
         for way in ("proxyjump", "proxycommand"):
@@ -339,7 +339,7 @@ class Connection:
         return found.get("hostname", node.hostname), found.get("port", node.port)
 
     async def _connect(self, gateway: Gateway | None, seconds: float) -> tuple[Diagnostics | None, float]:
-        """Try once, for so many seconds; return what went wrong, and how many seconds it took."""
+        """Try once to connect, for some seconds; return the diagnostics of a failure, and the seconds taken."""
         clock = self.run.clock
         output = -1
         try:
@@ -366,10 +366,10 @@ class Connection:
         return self.transport.complaint(self._log()), clock() - began
 
     def _start(self, gateway: Gateway | None) -> int:
-        """Start what is to hold the connection, and return what its output can be read from."""
+        """Start the program that holds the connection, and return the descriptor of its output."""
         command = self.transport.connect(self.node, self.socket, gateway)
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.socket)  # of a master that was killed: ssh would hold the connection for itself alone
+            os.unlink(self.socket)  # with the socket of a killed master, ssh would not share its connection
         read_end, write_end = os.pipe()
         try:
             with open(self._log_file, "wb") as errors:
@@ -390,20 +390,20 @@ class Connection:
             return log.read()
 
     async def _until_ready(self, descriptor: int, deadline: float) -> bool:
-        wait, said = self.run.wait_readable, b""
+        wait, output = self.run.wait_readable, b""
         while await wait(descriptor, deadline):
             data = os.read(descriptor, 4096)
-            said += data
-            if READY.encode() in said:
+            output += data
+            if READY.encode() in output:
                 return True
-            if not data:  # it has closed its output, and so has ended, or is about to
+            if not data:  # its output is closed, so it has exited or will soon
                 assert self.process is not None
                 await wait(self.process.exit_descriptor, deadline)
                 return False
         return False
 
     async def _with_files(self, complaint: Diagnostics) -> str:
-        """Return a complaint with the names of the files that it is about."""
+        """Return the message of the diagnostics, with the names of the files involved."""
         identity, known = self.node.identity, self.node.known_hosts
         if complaint.asks_for_login and identity is not None and not _exists(identity):
             return f"{complaint.what}; identity={os.fspath(identity)!r}: there is no such file"
@@ -415,27 +415,27 @@ class Connection:
         return complaint.what.replace("{keys}", " or ".join(found or ["the files of known hosts"]))
 
     async def _asked_settings(self) -> dict[str, str]:
-        """Return the settings of ssh for the node, by name; none if ssh does not tell them."""
+        """Return ssh's settings for the node by name; empty if the query fails."""
         async with self._asking:
             if self._settings is None:
-                command, told = self.transport.settings(self.node), ""
+                command, output = self.transport.settings(self.node), ""
                 asking = CommandJob(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=CLOSING)
                 with contextlib.suppress(CommandError, JobTimeout):
                     async with self._all.beginning:
-                        told = (await asking.co_run()).text
-                lines = (line.partition(" ") for line in told.splitlines())
+                        output = (await asking.co_run()).text
+                lines = (line.partition(" ") for line in output.splitlines())
                 self._settings = {name: value for name, _, value in lines}
             return self._settings
 
     # ---- closing
 
     def ask_to_end(self) -> None:
-        """Let it begin to end."""
+        """Send SIGTERM, without waiting for the end."""
         if self.process is not None:
             self.process.signal(signal.SIGTERM)
 
     async def end(self, patience: float = CLOSING) -> None:
-        """End it, whatever is cancelled meanwhile, and leave no process behind."""
+        """End the connection, and leave no process behind; a cancellation does not interrupt this."""
         process, run = self.process, self.run
         self._is_ready = False
         if process is None:
@@ -456,7 +456,7 @@ class Connection:
 
 
 def _again(failure: SshError) -> SshError:
-    """Return a failure for one more job: an exception that is raised in two places shows the way to both."""
+    """Return a copy of a failure for another job: a shared exception would collect the tracebacks of all."""
     copy: Any = type(failure).__new__(type(failure))
     copy.node, copy.started, copy.args = failure.node, failure.started, failure.args
     return copy  # type: ignore[no-any-return]
@@ -467,13 +467,13 @@ def _exists(path: Paths) -> bool:
 
 
 class Directory:
-    """A directory that nobody else may look into. A shell removes it if this program is killed."""
+    """A directory that other users cannot read. A shell removes it if this program is killed."""
 
     def __init__(self) -> None:
-        """Make it."""
+        """Make the directory, and start the shell."""
         self.path: Final = _private_directory()
         environment = dict(posix.environb)
-        environment.pop(VARIABLE, None)  # the guard of a run around this one must not end the shell before
+        environment.pop(VARIABLE, None)  # the guard of an enclosing run must not kill the shell
         read_end, self._pipe = os.pipe()
         try:
             self._remover: Final = subprocess.Popen(
@@ -493,16 +493,16 @@ class Directory:
             os.close(read_end)
 
     def remove(self) -> None:
-        """Remove it, and let the shell end."""
+        """Remove the directory, and let the shell exit."""
         shutil.rmtree(self.path, ignore_errors=True)
-        with contextlib.suppress(BrokenPipeError):  # somebody has killed it
+        with contextlib.suppress(BrokenPipeError):  # the shell was killed
             os.write(self._pipe, b"removed\n")
         os.close(self._pipe)
         self._remover.wait()
 
 
 def _private_directory() -> str:
-    """Make a directory with a short name, where the system has none for this user that only lives for the session."""
+    """Make a directory with a short path, preferably in one that the system removes after the user's session."""
     for parent in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):
         if parent and os.path.isdir(parent) and len(os.fsencode(parent)) <= LONGEST - len("/trioflow-12345678"):
             with contextlib.suppress(OSError):

@@ -1,8 +1,8 @@
-"""What copies files for a `LocalNode`: a program of its own, which can be ended at any time as an sftp can.
+"""The copier of a `LocalNode`: a separate program that can be ended at any time, like an sftp.
 
-It reads a list of operations from its standard input, JSON, does them one after the other, and stops at the first
-that fails. It stands on the standard library alone, and starts in some 30 ms. As sftp does, it keeps modes and times,
-follows links that are named, and passes over links, pipes and devices inside of trees.
+It reads a list of operations from its standard input, as JSON, and executes them in order until one fails. It uses only
+the standard library, and starts in some 30 ms. Like sftp, it keeps modes and times, follows links that are named, and
+skips links, pipes and devices inside of trees.
 """
 
 import contextlib
@@ -17,11 +17,11 @@ from collections.abc import Callable
 from typing import Any
 
 PIECE = 1 << 20
-"""Bytes that are copied at once."""
+"""Bytes of one read."""
 
 
 def make_directory(path: str) -> None:
-    """Make a directory; where it cannot be made, what goes into it says why."""
+    """Make a directory; a failure shows when files are copied into it."""
     with contextlib.suppress(OSError):
         os.mkdir(path)
 
@@ -46,7 +46,7 @@ def put(source: str, place: str) -> None:
 
 
 def get(pattern: str, directory: str) -> None:
-    """Copy all that a pattern stands for into a directory, and print a line for each."""
+    """Copy all matches of a pattern into a directory, and print a line for each."""
     found = sorted(glob.glob(escaped(pattern)))
     if not found:
         raise OSError(f'File "{pattern}" not found')
@@ -57,7 +57,7 @@ def get(pattern: str, directory: str) -> None:
 
 
 def escaped(pattern: str) -> str:
-    """Return a pattern in which a backslash makes the next character stand for itself, as `glob` has it."""
+    """Translate a pattern, in which a backslash escapes the next character, for `glob`."""
     return re.sub(r"\\(.)", lambda found: glob.escape(found[1]), pattern, flags=re.DOTALL)
 
 
@@ -70,7 +70,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
 
 
 def main() -> int:
-    """Do what the standard input says."""
+    """Execute the operations from the standard input."""
     with (
         open(sys.stdout.fileno(), "w", errors="backslashreplace", closefd=False) as out,
         contextlib.redirect_stdout(out),

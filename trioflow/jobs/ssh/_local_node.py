@@ -1,4 +1,4 @@
-"""What stands in for a connection where the node is this machine: the same wrapper, without ssh."""
+"""The substitute for a connection if the node is this machine: the same wrapper, without ssh."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 
 class LocalConnection:
-    """This machine, in the place of a `Connection`: always open, and never lost."""
+    """This machine in place of a `Connection`: always open, and never lost."""
 
     def __init__(self, node: LocalNode) -> None:
-        """Take the node."""
+        """Set up for a node."""
         self.node: Final = node
         self.directory: Final = node.directory
         self.sessions: Final = anyio.CapacityLimiter(inf)
@@ -34,14 +34,14 @@ class LocalConnection:
 
     @property
     def scratch(self) -> str:
-        """The directory for temporary files, as what stands in front of a name."""
+        """The directory for temporary files, as a prefix of their names."""
         return os.path.join(tempfile.gettempdir(), "")
 
     async def ensure(self, *, anew: bool = False) -> None:
-        """Have its directory.
+        """Make its directory.
 
         Raises:
-            OSError: it cannot be made.
+            OSError: the directory cannot be made.
 
         """
         if self.directory is not None:
@@ -52,34 +52,38 @@ class LocalConnection:
         return True
 
     def command(self, line: str) -> Sequence[str]:
-        """Return what runs a line."""
+        """Return the command that runs a line."""
         return ["/bin/sh", "-c", line]
 
     def copier(self, operations: Sequence[Operation]) -> tuple[Sequence[str], bytes]:
-        """Return what copies files, and what it is to read."""
+        """Return the command that copies files, and its standard input."""
         given = [(type(operation).__name__, *dataclasses.astuple(operation)) for operation in operations]
         return [sys.executable or "python3", "-I", "-S", _local_copier.__file__], json.dumps(given).encode()
 
-    def listed(self, said: bytes, operations: Sequence[Operation]) -> Sequence[str]:
-        """Return the files that were fetched, given what the copier has printed."""
-        return said.decode(errors="replace").splitlines()
+    def listed(self, output: bytes, operations: Sequence[Operation]) -> Sequence[str]:
+        """Return the fetched files, according to the output of the copier."""
+        return output.decode(errors="replace").splitlines()
 
-    def explained(self, said: bytes) -> bytes:
-        """Return what the copier has said, and what to do."""
-        said = said.strip()
-        return said + b"; " + IN_THE_WAY if said.startswith(b"rename ") and said.endswith(b"Is a directory") else said
+    def explained(self, output: bytes) -> bytes:
+        """Return the copier's message, with advice."""
+        output = output.strip()
+        return (
+            output + b"; " + IN_THE_WAY
+            if output.startswith(b"rename ") and output.endswith(b"Is a directory")
+            else output
+        )
 
     def never_started(self, text: str) -> bool:
-        """Return False: what runs here has started."""
+        """Return False: a local command has always started."""
         return False
 
     def is_full(self, text: str) -> bool:
-        """Return False: there is no such limit."""
+        """Return False: this machine has no limit of sessions."""
         return False
 
     def allow_no_more_than(self, number: int) -> None:
-        """Learn nothing."""
+        """Do nothing: this machine has no limit of sessions."""
 
     def there(self, path: str) -> str:
-        """Return a path on this machine; a `~` in front is the user's home directory."""
+        """Return a path on this machine, with `~` expanded."""
         return os.path.expanduser(path)

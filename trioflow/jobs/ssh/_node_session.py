@@ -1,6 +1,6 @@
-"""Commands and transfers over the connection of a node, each from waiting for its turn until nothing is left of it.
+"""Commands and transfers over the connection of a node, each from waiting for a session to its cleanup.
 
-What can be begun again because nothing of it has started is begun again here; `_attempts` has a single try.
+This module retries commands of which nothing has started; `_remote_commands` makes a single attempt.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
 
 
 TRIES: Final = 3
-"""How often a command is begun that could not start, because the connection was lost before."""
+"""Attempts to start a command if the connection is lost before its start."""
 REFUSALS: Final = 20
-"""How often a session is asked for that the node does not let in: with pauses, some 15 seconds."""
+"""Requests for a session that the node refuses: with pauses, some 15 seconds."""
 TIDYING: Final = 2.0
-"""Seconds that the removal of temporary files on a node may take when something went wrong."""
+"""Seconds for the removal of temporary files on a node after an error."""
 
 
 class NodeSession:
@@ -48,7 +48,7 @@ class NodeSession:
         anew: bool,
         limit: TimeLimit,
     ) -> None:
-        """Prepare; the connection is opened when it is needed."""
+        """Prepare; the connection is opened on demand."""
         self._limit: Final = limit
         self.latest: CommandResult | None = None  # of the latest command
         self._job: Final[Any] = job
@@ -67,7 +67,7 @@ class NodeSession:
 
     @property
     def scratch(self) -> str:
-        """Where files for a while go on the node: what stands in front of their names."""
+        """The prefix of the names of temporary files on the node."""
         return self._connection.scratch
 
     async def run(
@@ -81,8 +81,8 @@ class NodeSession:
         """Run a program on the node.
 
         Raises:
-            CommandError: it has failed, and that is to be checked.
-            SshError: it could not be started, or was lost.
+            CommandError: it has failed, and failures are checked.
+            SshError: it could not be started, or the connection was lost.
 
         """
         task = CommandSpec(self._job, self._connection, words, redirection, self._grace, self._limit, shown)
@@ -93,12 +93,12 @@ class NodeSession:
                 attempt = await self._attempt(task)
             if attempt.report.returncode is not None:
                 written = "output" if redirection.is_merged else "standard error"
-                return self._checked(attempt.said, written, shown, allowed)
+                return self._checked(attempt.stderr_tail, written, shown, allowed)
             if attempt.report.started:
                 what = f"the connection was lost, which ends the command on the node: {shown}"
                 raise SshError(self.node, what, started=True)
             attempt.check_login()
-            await tries.allow_another(attempt.said, others, never_started=attempt.never_started)
+            await tries.allow_another(attempt.stderr_tail, others, never_started=attempt.never_started)
 
     async def _attempt(self, task: CommandSpec) -> RemoteCommand:
         """Try once to run a command."""
@@ -114,11 +114,11 @@ class NodeSession:
         return attempt
 
     async def transfer(self, operations: Sequence[Operation], shown: str) -> Sequence[str]:
-        """Have files copied, and return those there that were fetched.
+        """Copy files, and return the paths on the node of those fetched.
 
         Raises:
             SshError: one of the operations has failed.
-            ValueError: a name that sftp cannot be told.
+            ValueError: a name that sftp cannot take.
 
         """
         connection = self._connection
@@ -140,13 +140,13 @@ class NodeSession:
                 result = await job.co_run()
             if not result.returncode:
                 return connection.listed(result.stdout or b"", operations)
-            said = connection.explained(result.stderr or b"")
-            await tries.allow_another(said, others, never_started=connection.never_started(_text(said)))
+            message = connection.explained(result.stderr or b"")
+            await tries.allow_another(message, others, never_started=connection.never_started(_text(message)))
 
     async def tidy(self, paths: Sequence[str]) -> None:
-        """Remove files on the node, as far as that can be done soon; whatever is cancelled.
+        """Remove files on the node, if that can be done soon; a cancellation does not interrupt this.
 
-        Where the connection is lost, they are removed when another job of the run has opened it again.
+        If the connection is lost, they are removed when another job of the run has opened it again.
         """
         if paths and not await self._removed(paths):
             self._connection.litter += paths
@@ -169,29 +169,28 @@ class NodeSession:
 
     @contextlib.asynccontextmanager
     async def _turn(self) -> AsyncGenerator[int]:
-        """Have one of the connection's sessions, with the connection open; gives how many others are in use.
+        """Wait for one of the connection's sessions, with the connection open; yield how many others are in use.
 
-        It was open when we began to wait for our turn. That is not done here: what cannot be reached would have a frame
-        of contextlib in its traceback.
+        The caller has opened the connection before: an error from here has a frame of contextlib in its traceback.
         """
         connection = self._connection
         async with connection.sessions:
-            await connection.ensure(anew=self._anew)  # it may have been lost meanwhile
+            await connection.ensure(anew=self._anew)  # it may have been lost while waiting
             litter, connection.litter = connection.litter, []
             await self.tidy(litter)
             yield connection.sessions.borrowed_tokens - 1
 
-    def _checked(self, said: bytes, written: str, shown: str, allowed: frozenset[int] | None) -> CommandResult:
+    def _checked(self, stderr_tail: bytes, written: str, shown: str, allowed: frozenset[int] | None) -> CommandResult:
         result = self.latest
         assert result is not None
         failure = _exit_codes.failure(allowed, result.returncode)
         if failure is not None:
-            raise CommandError(self._job, f"{self.node.name}: {shown}", failure, result, said, written)
+            raise CommandError(self._job, f"{self.node.name}: {shown}", failure, result, stderr_tail, written)
         return result
 
 
 class _Tries:
-    """Whether a command or transfer may be begun again: only if it is certain that nothing of it has started."""
+    """Decides about further attempts of a command or transfer: only if nothing of it can have started."""
 
     def __init__(self, connection: Connection | LocalConnection, shown: str) -> None:
         self._connection: Final = connection
@@ -199,14 +198,14 @@ class _Tries:
         self._lost = 0
         self._refused = 0
 
-    async def allow_another(self, said: bytes, others: int, *, never_started: bool) -> None:
-        """Return if there may be one more try, after what ssh has said to this one.
+    async def allow_another(self, message: bytes, others: int, *, never_started: bool) -> None:
+        """Return if there may be another attempt, after ssh's message on this one.
 
         Raises:
             SshError: there may be none.
 
         """
-        connection, text = self._connection, _text(said)
+        connection, text = self._connection, _text(message)
         if connection.is_full(text) and self._refused < REFUSALS:
             self._refused += 1
             connection.allow_no_more_than(others)
@@ -218,5 +217,5 @@ class _Tries:
             raise SshError(connection.node, f"{self._shown}: {what}", started=not never_started)
 
 
-def _text(said: bytes) -> str:
-    return said.decode(errors="backslashreplace")
+def _text(message: bytes) -> str:
+    return message.decode(errors="backslashreplace")

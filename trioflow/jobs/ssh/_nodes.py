@@ -21,27 +21,27 @@ Paths = str | os.PathLike[str]
 class SshNode:
     """Another machine, as the system's `ssh` reaches it: by the user's own configuration, keys and agent.
 
-    In each run there is one connection to a node, whatever the number of its jobs. It is opened when the first of them
-    needs it, and closed when the run ends, however that ends. Two nodes that are equal are one.
+    In each run there is one connection to a node, whatever the number of its jobs. It is opened for the first of them
+    and closed at the end of the run, however the run ends. Two equal nodes are the same node.
 
     Args:
-        hostname: its name or address, or what the user's configuration calls it; not empty, no "-" in front.
-        username: who to be there; None for what the configuration says.
-        port: its port, 1 to 65535; None for what the configuration says.
+        hostname: its name or address, or its alias in the user's configuration; not empty, without a leading "-".
+        username: the user to log in as; None for the configuration's.
+        port: its port, 1 to 65535; None for the configuration's.
         identity: a file with a private key, used before all others.
-        config: a configuration file, in the place of the user's own and the system's.
-        known_hosts: a file of host keys, in the place of the user's own.
-        accept_new: takes the key of a host that nobody knows yet, and writes it down. A changed key is refused anyway.
-        gateway: the node, or its name, that this one is reached through. All nodes behind it share its connection.
-        max_sessions: how many commands and transfers at once, 1 or more. A server allows 10 by default (MaxSessions);
-            where it allows fewer, fewer run.
-        max_handshakes: how many connections to one server are being opened at once, of all nodes that say the same. It
-            drops some from 10 on (MaxStartups). Nodes behind a ProxyJump or ProxyCommand of the user's configuration
-            count as one server.
-        connect_timeout: seconds for all tries to connect together, more than 0; waiting until other connections are
-            open does not count. One that is refused, or dropped, is tried again with growing pauses.
-        on_unreachable: what becomes of a job whose node cannot be reached: "fail" fails it with `Unreachable`; "skip"
-            lets it succeed with the result None, and says so once a node.
+        config: a configuration file, in place of the user's own and the system's.
+        known_hosts: a file of host keys, in place of the user's own.
+        accept_new: accepts the key of an unknown host, and stores it. A changed key is always rejected.
+        gateway: the node, or its name, through which this one is reached. All nodes behind it share its connection.
+        max_sessions: the number of concurrent commands and transfers, 1 or more. A server allows 10 by default
+            (MaxSessions); if it allows fewer, fewer run.
+        max_handshakes: the number of connections to one server that are opened at a time, by all nodes with the same
+            value. A server drops some from 10 on (MaxStartups). Nodes behind a ProxyJump or ProxyCommand of the user's
+            configuration count as one server.
+        connect_timeout: seconds for all attempts to connect together, more than 0; waiting for other connections does
+            not count. A connection that is refused or dropped is tried again with growing pauses.
+        on_unreachable: the outcome of a job whose node cannot be reached: "fail" fails it with `Unreachable`; "skip"
+            lets it succeed with the result None, and logs this once per node.
 
     Raises:
         TypeError, ValueError: a value that makes no sense.
@@ -66,7 +66,7 @@ class SshNode:
     on_unreachable: OnUnreachable = field(default="fail", kw_only=True)
 
     def __post_init__(self) -> None:
-        """Check what the user gave."""
+        """Check the fields."""
         who = f"SshNode({shown(self.hostname)})"
         _check_word(self.hostname, "hostname", who)
         if self.username is not None:
@@ -92,7 +92,7 @@ class SshNode:
 
     @property
     def name(self) -> str:
-        """What people call it: its hostname, with the port where there is one."""
+        """Its name in messages: the hostname, with the port if one is set."""
         return self.hostname if self.port is None else f"{self.hostname}:{self.port}"
 
     def __str__(self) -> str:
@@ -103,16 +103,16 @@ class SshNode:
 @final
 @dataclass(frozen=True, slots=True)
 class LocalNode:
-    r"""This machine, as a node: an `SshJob` does its steps here, without ssh and without a connection.
+    r"""This machine, as a node: an `SshJob` runs its steps here, without ssh and without a connection.
 
-    The steps, their results and how they end are those of any node. A command has this program's environment, with
-    `env` on top. What it leaves behind in a session of its own ends with the run, as that of a `CommandJob`. The node
-    itself sets no limit to how many commands run at once.
+    The steps and their results are the same as on any node. A command has this program's environment, with `env` on
+    top. Processes that it leaves in a session of their own are ended with the run, as for a `CommandJob`. The node
+    itself does not limit the number of concurrent commands.
 
     Args:
-        hostname: what it is called, in labels and by `{node}`.
-        directory: where commands start, and what paths on the node are relative to; made if it is not there. None for
-            this program's own directory.
+        hostname: its name in labels and for `{node}`.
+        directory: the directory of commands and of relative paths on the node; made if it is missing. None for this
+            program's own directory.
 
     Raises:
         TypeError, ValueError: a value that makes no sense.
@@ -129,7 +129,7 @@ class LocalNode:
     directory: Paths | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Check what the user gave."""
+        """Check the fields."""
         who = f"LocalNode({shown(self.hostname)})"
         _check_word(self.hostname, "hostname", who)
         if self.directory is not None:
@@ -137,7 +137,7 @@ class LocalNode:
 
     @property
     def name(self) -> str:
-        """What people call it: its hostname."""
+        """Its name in messages: the hostname."""
         return self.hostname
 
     def __str__(self) -> str:
@@ -147,11 +147,11 @@ class LocalNode:
 
 Node = SshNode | LocalNode
 HERE: Final = ":"
-"""How this machine is written among the names of nodes, as in GNU parallel."""
+"""The notation for this machine among the names of nodes, as in GNU parallel."""
 
 
 def node(given: Node | str) -> Node:
-    """Return a node, given itself or its name."""
+    """Return a node, given the node or its name."""
     if isinstance(given, str):
         return LocalNode() if given == HERE else SshNode(given)
     if not isinstance(given, Node):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -164,13 +164,13 @@ class SshNodes(Sequence[Node]):
     """Many nodes, all with the same options: from a list, a file, or a range.
 
     A range is a name with brackets: "node[01-37]", or "rack[1-3]-[a,b,07-09]"; several of them are separated by commas.
-    In a file each line is a node or a range; what follows a "#" is a comment. A node may be written as
-    "user@host:port", which goes before the options, and this machine as ":".
+    In a file each line is a node or a range; the rest of a line after a "#" is a comment. A node may be written as
+    "user@host:port", which takes precedence over the options, and this machine as ":".
 
     Args:
         nodes: an iterable of names, ranges, SshNodes and LocalNodes; the path of a file; or a string of names and
-            ranges. A string that is the path of a file is one.
-        options: those of `SshNode`; an SshNode that is given keeps its own.
+            ranges. A string that is the path of a file counts as the path.
+        options: those of `SshNode`, for the names and ranges.
 
     Raises:
         TypeError, ValueError: a range or an option that makes no sense.
@@ -187,13 +187,13 @@ class SshNodes(Sequence[Node]):
 
     def __init__(self, nodes: str | os.PathLike[str] | Iterable[str | Node], **options: Any) -> None:
         found: list[Node] = []
-        for one in _listed(nodes):
-            if isinstance(one, Node):
-                found.append(one)
-            elif isinstance(one, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-                found += [_node(name, options) for name in _expanded(one)]
+        for entry in _listed(nodes):
+            if isinstance(entry, Node):
+                found.append(entry)
+            elif isinstance(entry, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+                found += [_node(name, options) for name in _expanded(entry)]
             else:
-                raise TypeError(f"SshNodes: {shown(one)}: give names, ranges, or SshNodes")
+                raise TypeError(f"SshNodes: {shown(entry)}: give names, ranges, or SshNodes")
         self._nodes: Final = tuple(dict.fromkeys(found))
 
     @overload
@@ -205,27 +205,27 @@ class SshNodes(Sequence[Node]):
         return self._nodes[index]
 
     def __len__(self) -> int:
-        """Return how many there are; one that is named twice counts once."""
+        """Return the number of nodes; one named twice counts once."""
         return len(self._nodes)
 
     def __repr__(self) -> str:
-        """Show how many, and the first and the last."""
+        """Show the number, and the first and the last name."""
         if len(self) <= SHOWN:
             return f"<SshNodes {', '.join(node.name for node in self)}>"
         return f"<SshNodes {self[0].name} ... {self[-1].name}, {len(self)} nodes>"
 
 
 SHOWN: Final = 3
-"""Nodes up to which `repr` names them all."""
+"""The number of nodes up to which `repr` names all."""
 LIMIT: Final = 100_000
-"""Nodes in one range: more than that are taken for a mistake."""
+"""The number of nodes in one range above which it is rejected as a mistake."""
 _WORD: Final = re.compile(r"[^\s\x00-\x1f\x7f'\"`$\\;&<>|(){}]+")
 _BRACKETS: Final = re.compile(r"\[([^\[\]]*)\]")
 _WRITTEN: Final = re.compile(r"(?:(?P<user>[^@]+)@)?(?P<host>\[[^\]]+\]|[^:]+|[^:]*:[^:]*:.*?)(?::(?P<port>\d+))?")
 
 
 def _check_word(word: Any, name: str, who: str) -> None:
-    """Refuse what ssh, or a shell, would take for something else than a name."""
+    """Reject a name that ssh, or a shell, would misread."""
     if not isinstance(word, str):
         raise TypeError(f"{name}={shown(word)} of {who}: give a string")
     if not _WORD.fullmatch(word) or word.startswith("-"):
@@ -251,7 +251,7 @@ def _split(text: str) -> list[str]:
 
 def _expanded(text: str) -> Iterator[str]:
     """Yield the names of a range."""
-    pieces = _BRACKETS.split(text)  # text, what is in brackets, text, ...
+    pieces = _BRACKETS.split(text)  # alternately text, and the text in brackets
     if "[" in "".join(pieces[::2]) or "]" in "".join(pieces[::2]):
         raise ValueError(f"{shown(text)}: a '[' without its ']', or brackets in brackets; write like 'node[01-37,40]'")
     choices = [[piece] if number % 2 == 0 else _choices(piece, text) for number, piece in enumerate(pieces)]
@@ -266,7 +266,7 @@ def _expanded(text: str) -> Iterator[str]:
 
 
 def _choices(inside: str, text: str) -> list[str]:
-    """Return what one pair of brackets stands for; "01-37" keeps its zeros."""
+    """Return the alternatives in one pair of brackets; "01-37" keeps its zeros."""
     found: list[str] = []
     for part in inside.split(","):
         first, dash, last = part.strip().partition("-")
@@ -286,7 +286,7 @@ def _choices(inside: str, text: str) -> list[str]:
 
 
 def _node(written: str, options: dict[str, Any]) -> Node:
-    """Make a node out of "user@host:port", or of what stands for this machine."""
+    """Make a node from "user@host:port", or from the notation for this machine."""
     if written == HERE:
         return LocalNode()
     match = _WRITTEN.fullmatch(written)

@@ -1,10 +1,10 @@
-"""One try to run a command on a node: in a session, or, where the node is this machine, here.
+"""One attempt to run a command on a node: in a session or, if the node is this machine, in a local process.
 
-A command is ended by the end of its standard input: the wrapper around it (`_wrapper`) sees that, and ends the command,
-and so the session ends too. Only if that takes too long is the session killed here.
+A command is ended by closing its standard input: the wrapper around it (`_wrapper`) then ends the command and exits,
+and so the session ends. Only if that takes too long is the session killed from here.
 
-Where the node is this machine, the wrapper is a local process, and so a `CommandJob` that the job runs itself: its
-output is pumped, and it is ended and reaped, as that of any command.
+On this machine the wrapper is a local process, run by a nested `CommandJob`: its output is read, and it is ended and
+reaped, like any command.
 """
 
 from __future__ import annotations
@@ -38,25 +38,25 @@ if TYPE_CHECKING:
     from ._local_node import LocalConnection
 
 MARGIN: Final = 5.0
-"""Seconds that the end of a command on the node may take to be known here, beyond the grace that it has there."""
+"""Seconds for the end of a command on the node to be reported here, beyond its grace period."""
 MOST_WORDS: Final = 131_071
-"""Bytes of a line for a node, or of a word: Linux takes no longer argument (MAX_ARG_STRLEN)."""
+"""The longest line or word for a node, in bytes: Linux accepts no longer argument (MAX_ARG_STRLEN)."""
 MOST_VARIABLES: Final = 100_000
-"""Bytes of the variables of a command. They wait in the buffer of a socket until the wrapper reads them: 0.25 s."""
+"""The most bytes for variables of a command. They stay in a socket's buffer until the wrapper reads them: 0.25 s."""
 TAIL: Final = 2000
 """Bytes of the standard error that an error shows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stdio:
-    """Where a command reads from and writes to."""
+    """The standard streams of a command."""
 
     stdin: str = ""  # a file on the node
     stdout: Any = None
     stderr: Any = None
     on_line: Callable[[str], object] | None = None
     tag: Callable[[], str] | None = None
-    anew: bool = False  # begin files of output anew
+    anew: bool = False  # empty the output files first
     variables: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -67,7 +67,7 @@ class Stdio:
 
 @dataclass(frozen=True, slots=True)
 class CommandSpec:
-    """A command for a node, and what is to become of its output."""
+    """A command for a node, and the destinations of its output."""
 
     job: Any
     connection: Connection | LocalConnection
@@ -78,10 +78,10 @@ class CommandSpec:
     shown: str
 
     def check_size(self, what: str, size: int, most: int) -> None:
-        """Raise if something is too long for the node.
+        """Reject a command that is too long for the node.
 
         Raises:
-            CommandError: it is.
+            CommandError: the size is above the limit.
 
         """
         if size > most:
@@ -91,10 +91,10 @@ class CommandSpec:
 
 
 class RemoteCommand:
-    """One try to run a command in a wrapper: what both ways have in common."""
+    """One attempt to run a command in a wrapper: the common part of both ways."""
 
     def __init__(self, task: CommandSpec) -> None:
-        """Open where its output goes.
+        """Open the destinations of its output.
 
         Raises:
             CommandError: the command is too long for the node.
@@ -128,32 +128,32 @@ class RemoteCommand:
 
     @property
     def report(self) -> WrapperReport:
-        """What the wrapper has told."""
+        """The wrapper's report."""
         return self._filter.report
 
     @property
     def never_started(self) -> bool:
-        """Whether it is certain that nothing has started, if nothing has been told."""
+        """Whether it is certain that nothing has started, if there is no report."""
         raise NotImplementedError
 
     @property
-    def said(self) -> bytes:
-        """The end of the standard error: of the command's, or, if none has started, of ssh and the login shell.
+    def stderr_tail(self) -> bytes:
+        """The end of the standard error: the command's or, if none has started, that of ssh and the login shell.
 
-        It is the end of the output where the standard error goes there.
+        If the standard error is merged into the output, it is the end of that.
         """
         return bytes(self._tail.data if self.report.started else self._before.data)
 
     def check_login(self) -> None:
-        """Raise if the command has not started because the node ended the session.
+        """Raise an error if the node ended the session before the command started.
 
         Raises:
-            SshError: its login shell, or what it runs instead, is not one for commands.
+            SshError: its login shell, or its replacement, is not one for commands.
 
         """
 
     async def run(self) -> None:
-        """Run it to its end."""
+        """Run the command to its end."""
         try:
             with self._task.limit.counting():
                 await self._run()
@@ -165,7 +165,7 @@ class RemoteCommand:
         raise NotImplementedError
 
     def result(self) -> CommandResult:
-        """Return what became of the command on the node, which has ended."""
+        """Return the result of the command, which has ended."""
         report = self.report
         assert report.returncode is not None
         usage = Usage(report.user_time, report.system_time)
@@ -173,7 +173,7 @@ class RemoteCommand:
 
 
 class InSession(RemoteCommand):
-    """A command in a session of its own."""
+    """A command in its own session."""
 
     def __init__(self, task: CommandSpec, connection: Connection) -> None:
         super().__init__(task)
@@ -182,29 +182,29 @@ class InSession(RemoteCommand):
 
     @property
     def never_started(self) -> bool:
-        """Whether it is certain that nothing has started: ssh says so."""
-        return self._connection.never_started(self.said.decode(errors="backslashreplace"))
+        """Whether ssh's message means that nothing has started."""
+        return self._connection.never_started(self.stderr_tail.decode(errors="backslashreplace"))
 
     @property
-    def said(self) -> bytes:
-        """The end of the standard error, or why the session was refused."""
-        return super().said + self._ends.complaint
+    def stderr_tail(self) -> bytes:
+        """The end of the standard error, or the reason why the session was refused."""
+        return super().stderr_tail + self._ends.complaint
 
     def check_login(self) -> None:
-        """Raise if the command has not started because the node ended the session: its exit code is from there.
+        """Raise an error if the node ended the session before the command started: then the exit code is the shell's.
 
         Raises:
-            SshError: its login shell, or what it runs instead, is not one for commands.
+            SshError: its login shell, or its replacement, is not one for commands.
 
         """
         code = self._ends.returncode
         if code is None or not 0 <= code < LOST:
             return
-        said = (self._gate.held + self.said).decode(errors="backslashreplace").strip()
+        message = (self._gate.held + self.stderr_tail).decode(errors="backslashreplace").strip()
         what = f"the node let us in, and ended the session with exit code {code} before the command started"
         advice = "its login shell must be one that runs commands"
         shown = self._task.shown
-        raise SshError(self._connection.node, f"{shown}: {what}{f' ({said})' if said else ''}: {advice}")
+        raise SshError(self._connection.node, f"{shown}: {what}{f' ({message})' if message else ''}: {advice}")
 
     async def _run(self) -> None:
         ends, run, task = self._ends, self._connection.run, self._task
@@ -242,7 +242,7 @@ class LocalCommand(RemoteCommand):
 
     @property
     def never_started(self) -> bool:
-        """Whether it is certain that nothing has started: what runs here has."""
+        """Return False: a local command has always started."""
         return False
 
     async def _run(self) -> None:
@@ -255,18 +255,18 @@ class LocalCommand(RemoteCommand):
 
 
 class _LocalWrapper(CommandJob):
-    """The wrapper of a command on this machine. To be ended it is not sent a signal: its input is closed."""
+    """The wrapper of a command on this machine. It is ended by closing its input, not by a signal."""
 
     __slots__ = ("_lifeline", "_sent", "_theirs")
 
     _lifeline: socket.socket
-    _sent: bytes  # at the beginning
+    _sent: bytes  # at its start
     _theirs: socket.socket
 
     async def co_run(self) -> CommandResult:
-        """Run it, with an input that lasts as long as it is wanted.
+        """Run the wrapper, with an input that stays open until the command is to end.
 
-        It is a socket, as the buffer of a pipe may be as small as a page: all that is sent fits into it at once.
+        The input is a socket, because a pipe's buffer may be only a page: all of `_sent` fits into the socket's buffer.
         """
         self._lifeline, self._theirs = socket.socketpair()
         try:
@@ -289,14 +289,14 @@ class _LocalWrapper(CommandJob):
 
 
 class _LocalOutput:
-    """Where one stream of a command goes.
+    """The destination of one stream of a command.
 
-    All of it passes through this program, and no descriptor of the user's reaches ssh: the process that holds the
-    connection would let it be non-blocking, for everybody who has it.
+    All of it passes through this program, and ssh gets no descriptor of the user's: the ssh that holds the connection
+    would set it to non-blocking, for all its owners.
     """
 
     def __init__(self, name: str, redirection: Stdio) -> None:
-        """Open it.
+        """Open the destination.
 
         Raises:
             OSError: a file cannot be opened.
@@ -313,18 +313,18 @@ class _LocalOutput:
             self.sinks += _onwards(getattr(sys, name) if given is None else given)
 
     def kept(self) -> bytes | Spool | None:
-        """Return what was captured; None if it was not."""
+        """Return the captured output; None if it was not captured."""
         return None if self._capture is None else self._capture.kept()
 
     def close(self) -> None:
-        """Close what was opened here, also where the command could not be started, or another sink has failed."""
+        """Close the files opened here, even if the command was not started, or another sink has failed."""
         for sink in self.sinks:
             if isinstance(sink, DescriptorSink):
                 sink.finish()
 
 
 class _File:
-    """Several sinks, as a file that is written to."""
+    """Several sinks as a writable file."""
 
     mode: Final = "wb"
 
@@ -332,18 +332,18 @@ class _File:
         self._sinks: Final = sinks
 
     def write(self, data: bytes) -> None:
-        """Hand it on."""
+        """Pass on the data."""
         for sink in self._sinks:
             sink.write(data)
 
     def flush(self) -> None:
-        """Tell that there is no more."""
+        """Finish the sinks: this is called at the end."""
         for sink in self._sinks:
             sink.finish()
 
 
 class _StartGate:
-    """Keeps back what comes before the command has started, which a login shell has written."""
+    """Holds back output until the command has started: the login shell has written it."""
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self.held = b""
@@ -352,7 +352,7 @@ class _StartGate:
         self._is_over = False
 
     def open(self) -> None:
-        """Hand on all that comes, and what has come: the start may be known later than what the command wrote then."""
+        """Pass on all output, including that held back: the command may write before its start is reported."""
         self._is_open = True
         held, self.held = self.held, b""
         self._hand_on(held)
@@ -360,14 +360,14 @@ class _StartGate:
             self.finish()
 
     def write(self, data: bytes) -> None:
-        """Take the next piece."""
+        """Pass on or hold back the next piece."""
         if self._is_open:
             self._hand_on(data)
         else:
             self.held += data
 
     def finish(self) -> None:
-        """Tell that there is no more; what is kept back may still come."""
+        """Finish the sinks, at the latest when output held back has been passed on."""
         self._is_over = True
         if self._is_open:
             for sink in self._sinks:
@@ -386,27 +386,27 @@ class _Tail:
         self.data: Final = bytearray()
 
     def write(self, data: bytes) -> None:
-        """Keep it, and forget what came long before."""
+        """Append data, and drop the oldest."""
         self.data.extend(data)
         del self.data[:-TAIL]
 
     def finish(self) -> None:
-        """Nothing is left to do."""
+        """Do nothing: no cleanup is needed."""
 
 
 def _onwards(file: Any) -> list[Sink]:
-    """Return what writes on to a file, which is perhaps above a monitor's picture."""
+    """Return the sinks for a file, which may be a stream above a monitor's picture."""
     if file is None:
         return []
     if isinstance(file, int):
-        file = open(file, "wb", buffering=0, closefd=False)  # noqa: SIM115 - it is the caller's to close
+        file = open(file, "wb", buffering=0, closefd=False)  # noqa: SIM115 - the caller closes it
     if getattr(file, "has_picture", None):
         return [Lines(lambda text: print_line(file, text))]
     return [FileSink(file, at_once=True)]
 
 
 def _signed(code: int) -> int:
-    """Return an exit code as `subprocess` has it, where a shell adds 128 to the number of a signal."""
+    """Convert an exit code from a shell's form, 128 plus the signal, to that of `subprocess`, the negative signal."""
     with contextlib.suppress(ValueError):
         return -signal.Signals(code - 128)
     return code

@@ -1,13 +1,13 @@
-"""This program's ends of a session on a node: what goes there, what comes from there, and when it is over.
+"""This program's ends of a session on a node: its input, its output, and its end.
 
 ```
 input ──► (socket)  ──┐
-sinks ◄── (pipe) ─────┤ a session over the connection (`_mux`), or, where that cannot be asked for, an ssh
+sinks ◄── (pipe) ─────┤ a session over the connection (`_mux`) or, if that is unavailable, an ssh
 sinks ◄── (pipe) ─────┤
 over? ◄───────────────┘
 ```
 
-To end it, its input is closed: whoever looks after the command on the node sees that, and ends it there.
+Closing the input ends the session: the wrapper of the command on the node notices it, and ends the command.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
     from ..posix._processes import Process
 
 KILLING: Final = 0.5
-"""Seconds after which what was killed is killed once more."""
+"""Seconds after which SIGKILL is sent again."""
 
 
 class SessionProcess(Protocol):
-    """What a session is, seen from here: an `SshProcess`, or a `MuxSession`."""
+    """The local side of a session: an `SshProcess`, or a `MuxSession`."""
 
     @property
     def exit_descriptor(self) -> int:
@@ -40,32 +40,32 @@ class SessionProcess(Protocol):
 
     @property
     def complaint(self) -> bytes:
-        """What it would say on its standard error if it could."""
+        """The error message that is not on its standard error."""
         ...
 
     def has_ended(self) -> bool:
-        """Return whether it has; its descriptor is readable."""
+        """Return whether it has ended; called when its descriptor is readable."""
         ...
 
     def kill(self) -> None:
-        """Have it end at once."""
+        """End it at once."""
         ...
 
     def finish(self) -> int:
-        """Return the exit code of what has ended, and keep nothing of it."""
+        """Return the exit code of an ended session, and free its resources."""
         ...
 
 
 Begin = Callable[[str, Sequence[int]], Awaitable[SessionProcess]]
-"""Begins a session that runs a line, with these descriptors as its input, output and error."""
+"""A function that begins a session, given a line and the descriptors for its input, output and error."""
 
 
 class SshProcess:
-    """A session that an ssh has asked for."""
+    """A session of a separate ssh."""
 
     def __init__(self, process: Process) -> None:
-        """Take over the process."""
-        self.complaint: Final = b""  # it says it itself
+        """Adopt the process."""
+        self.complaint: Final = b""  # it writes its own messages
         self.exit_descriptor: Final = process.exit_descriptor
         self._process: Final = process
 
@@ -78,7 +78,7 @@ class SshProcess:
         self._process.signal(posix.SIGKILL)
 
     def finish(self) -> int:
-        """Reap it, and leave nothing of its group."""
+        """Reap the process, and kill the rest of its group."""
         process = self._process
         try:
             process.reap()
@@ -91,17 +91,17 @@ class SshProcess:
 
 
 class Channel:
-    """The ends of one session.
+    """The local ends of one session.
 
     Attributes:
-        pipes: what comes from there.
-        complaint: what the session could not say itself.
-        returncode: its exit code, when all is closed.
+        pipes: its output.
+        complaint: the error message that is not on its standard error.
+        returncode: its exit code, once it is closed.
 
     """
 
     def __init__(self, run: RunHandle, sinks: Sequence[Sequence[Sink]]) -> None:
-        """Begin without a session; what comes will go to the sinks of the output, and to those of the errors."""
+        """Begin without a session; `sinks` are those of its output and of its standard error."""
         self.pipes: Final = OutputPipes()
         self.complaint: bytes = b""
         self.returncode: int | None = None
@@ -110,10 +110,10 @@ class Channel:
         self._carrier: SessionProcess | None = None
 
     async def start(self, begin: Begin, line: str, sent: bytes) -> None:
-        """Begin the session, which finds these bytes in its input.
+        """Begin the session, with some bytes in its input.
 
         Raises:
-            OSError: it could not be started.
+            OSError: the session could not be started.
 
         """
         with contextlib.ExitStack() as theirs, contextlib.ExitStack() as ours:
@@ -121,7 +121,7 @@ class Channel:
             self._input, input_there = socket.socketpair()
             ours.callback(self._input.close)
             theirs.callback(input_there.close)
-            if sent:  # all of it fits in at once
+            if sent:  # all of it fits into the buffer
                 self._input.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * len(sent))
                 self._input.sendall(sent)
             streams = [input_there.fileno()]
@@ -133,7 +133,7 @@ class Channel:
             ours.pop_all()
 
     async def end(self, patience: float) -> None:
-        """End it, whatever is cancelled meanwhile; kill what it is here if that takes more than so many seconds."""
+        """End the session; kill its local side after `patience` seconds. A cancellation does not interrupt this."""
         carrier, run, pipes = self._carrier, self._run, self.pipes
         if carrier is None:
             return

@@ -1,4 +1,4 @@
-"""Files that go to a node, or come from there, by sftp: under a name of their own until they are complete."""
+"""File transfers to and from a node by sftp, under a temporary name until they are complete."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from ._sftp_operations import Get, MakeDirectory, Operation, Put, Rename
 from ._ssh_errors import SshError
 
 MARK: Final = ".trioflow-"
-"""What the names of files begin with that are not complete yet."""
+"""The prefix of the names of incomplete files."""
 SWAP: Final = (
     'if [ -d "$2" ] && [ ! -L "$2" ]; then '
     'mv -- "$2" "$3" && mv -- "$1" "$2" && { rm -rf -- "$3" || { chmod -R u+rwx -- "$3" && rm -rf -- "$3"; }; }; '
     'else mv -f -- "$1" "$2"; fi'
 )
-"""Puts a directory in the place of another one, which may be read-only."""
+"""Moves a directory into the place of another one, which may be read-only."""
 UNHEARD: Final = Stdio(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
@@ -38,7 +38,7 @@ async def push(session: NodeSession, sources: Sequence[str], to: str, shown: str
     Raises:
         OSError: a source cannot be read.
         ValueError: two sources have the same name, or one is not a file or a directory.
-        SshError: it could not be done.
+        SshError: the transfer failed.
 
     """
     copies = _copies(session, sources, to)
@@ -61,17 +61,17 @@ async def push(session: NodeSession, sources: Sequence[str], to: str, shown: str
 
 
 async def pull(session: NodeSession, sources: Sequence[str], to: str, shown: str) -> list[str]:
-    """Copy files and directories from the node, and return where they are.
+    """Copy files and directories from the node, and return their local paths.
 
     Raises:
-        OSError: it cannot be written here.
-        ValueError: two sources, or two files that a pattern stands for, have the same name.
-        SshError: it could not be done.
+        OSError: a file cannot be written here.
+        ValueError: two sources, or two matches of a pattern, have the same name.
+        SshError: the transfer failed.
 
     """
-    _check_names([posixpath.basename(one.rstrip("/")) for one in sources if not set(one) & set("*?[")], shown)
+    _check_names([posixpath.basename(source.rstrip("/")) for source in sources if not set(source) & set("*?[")], shown)
     into = to.endswith("/") or to == "~" or len(sources) > 1
-    to = os.path.expanduser(to)  # noqa: ASYNC240 - it looks into the environment, if anywhere
+    to = os.path.expanduser(to)  # noqa: ASYNC240 - it reads the environment at most
     directory = to if into else os.path.dirname(to)
     new = _new_directory(directory or ".")
     try:
@@ -90,11 +90,11 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, shown: str
 
 @contextlib.asynccontextmanager
 async def temporary(session: NodeSession, content: Any) -> AsyncGenerator[str]:
-    """Have something in a file on the node, which only the user may read, for the time of a block.
+    """Keep content in a file on the node that only the user may read, during a block; yield its path.
 
     Raises:
-        OSError: it cannot be read here.
-        SshError: it could not be done.
+        OSError: the content cannot be read here.
+        SshError: the transfer failed.
 
     """
     path = f"{session.scratch}{MARK}{os.urandom(6).hex()}"
@@ -111,12 +111,12 @@ async def temporary(session: NodeSession, content: Any) -> AsyncGenerator[str]:
 async def beside(
     session: NodeSession, script: bytes, name: str, others: Sequence[str], shown: str
 ) -> AsyncGenerator[str]:
-    """Have a script and other files in a directory of their own on the node, for the time of a block; gives its path.
+    """Keep a script and other files in their own directory on the node, during a block; yield its path.
 
     Raises:
         OSError: a file cannot be read.
         ValueError: two files have the same name, or one is not a file or a directory.
-        SshError: it could not be done.
+        SshError: the transfer failed.
 
     """
     directory = f"{session.scratch}{MARK}{os.urandom(6).hex()}"
@@ -135,7 +135,7 @@ async def beside(
 
 @contextlib.contextmanager
 def _nameless_file() -> Generator[tuple[Any, str]]:
-    """Have a file, and a path of it; where the system allows, nothing of it is left even if this program is killed."""
+    """Yield a temporary file and its path; on Linux it is nameless, so it goes even if this program is killed."""
     with tempfile.TemporaryFile() as file:
         name = f"/proc/{os.getpid()}/fd/{file.fileno()}"
         if os.path.exists(name):
@@ -147,11 +147,11 @@ def _nameless_file() -> Generator[tuple[Any, str]]:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """One file or directory on its way to a node."""
+    """One file or directory to copy to a node."""
 
     source: str
-    place: str  # where it is to be there
-    new: str  # where it is until it is complete
+    place: str  # its path on the node
+    new: str  # its temporary path on the node
     is_directory: bool
 
 
@@ -159,7 +159,7 @@ def _copies(session: NodeSession, sources: Sequence[str], to: str) -> list[Copy]
     into = to.endswith("/") or to == "~" or len(sources) > 1
     token, found = os.urandom(6).hex(), list[Copy]()
     for number, source in enumerate(map(os.path.expanduser, sources)):
-        mode = os.stat(source).st_mode  # it says what is wrong better than sftp
+        mode = os.stat(source).st_mode  # its error is clearer than sftp's
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise ValueError(f"{source!r} is not a file or a directory, but a pipe, a socket or a device: not copied")
         path = os.path.abspath(source)
@@ -171,14 +171,14 @@ def _copies(session: NodeSession, sources: Sequence[str], to: str) -> list[Copy]
 
 
 def _check_names(names: Sequence[str], shown: str) -> None:
-    """Refuse sources that would take each other's place."""
+    """Reject sources that would overwrite each other."""
     twice = next((name for number, name in enumerate(names) if name in names[:number]), None)
     if twice is not None:
         raise ValueError(f"{shown}: two of these are named {twice!r}: copy them by steps of their own, to other places")
 
 
 def _check_found(found: Sequence[str], shown: str) -> None:
-    """Refuse files on a node that would take each other's place: patterns may stand for several of one name."""
+    """Reject files on a node that would overwrite each other: patterns may match several with the same name."""
     places: dict[str, str] = {}
     for path in map(posixpath.normpath, found):
         name = posixpath.basename(path)
@@ -196,7 +196,7 @@ def _new_directory(parent: str) -> str:
 
 
 def _parents(directory: str) -> list[str]:
-    """Return a directory and those that it is in, from the outermost."""
+    """Return a directory and its parents, outermost first."""
     found: list[str] = []
     while directory and directory not in ("/", ".", "~"):
         found.append(directory)
@@ -211,7 +211,7 @@ def _put_in_place(new: str, place: str, old: str) -> None:
 
 
 def _move(path: str, to: str) -> None:
-    """Rename a file or a directory; to take a directory elsewhere, its owner must be allowed to write into it."""
+    """Rename a file or a directory; moving a directory requires write permission on it."""
     mode = os.lstat(path).st_mode
     if not stat.S_ISDIR(mode) or mode & stat.S_IWUSR:
         os.replace(path, to)
@@ -222,7 +222,7 @@ def _move(path: str, to: str) -> None:
 
 
 def _remove(directory: str) -> None:
-    """Remove a directory and all that is in it, as far as possible; directories in it may be read-only."""
+    """Remove a directory tree, as far as possible; directories in it may be read-only."""
     for parent, names, _ in os.walk(directory):
         for name in names:
             with contextlib.suppress(OSError):

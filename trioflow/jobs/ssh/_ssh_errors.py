@@ -1,4 +1,4 @@
-"""What goes wrong between this program and a node."""
+"""Errors between this program and a node."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class SshError(TrioflowError):
-    """A node refuses us, or a connection is lost: whatever keeps a command from running, or from being heard of again.
+    """A node refuses the login, or its connection is lost: the command did not run, or its outcome is unknown.
 
     Attributes:
         node: the node.
@@ -20,16 +20,16 @@ class SshError(TrioflowError):
 
     """
 
-    __module__ = "trioflow"  # tracebacks show it, also where nobody has asked trioflow for it, which would set it
+    __module__ = "trioflow"  # for tracebacks of programs that never access `trioflow.SshError`, which sets it
 
     def __init__(self, node: Node, what: str, *, started: bool = False) -> None:
-        """Build the message out of the node and what happened."""
+        """Build the message from the node and the event."""
         self.node: Node = node
         self.started: bool = started
         super().__init__(printable(f"{node.name}: {what}"))
 
 
 class Unreachable(SshError):
-    """A node could not be reached, after several tries: it is off, has another address, or does not answer in time."""
+    """A node could not be reached in several attempts: it is off, has another address, or did not answer in time."""
 
     __module__ = "trioflow"

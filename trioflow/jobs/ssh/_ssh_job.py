@@ -1,4 +1,4 @@
-"""`SshJob`: something to do on another machine, as a job."""
+"""`SshJob`: commands and file transfers on another machine, as a job."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ...abc import RunHandle, TimeLimit
 
 Path = str | os.PathLike[str]
-"""A file here."""
+"""A path on this machine."""
 IN_DIRECTORY: Final = 'cd -- "$1" || exit; shift; exec "$@"'
 INLINE: Final = (
     's=$(mktemp) || exit; trap \'rm -f -- "$s"\' EXIT; trap "exit 143" TERM HUP INT; '
@@ -42,63 +42,63 @@ BESIDE: Final = (
     'd=$1; case $d in /*) ;; *) d=$PWD/$d;; esac; trap \'rm -rf -- "${d%/*}"\' EXIT; trap "exit 143" TERM HUP INT; '
     'd=$d/$2; if [ -n "$3" ]; then cd -- "$3" || exit; fi; shift 3; '
 )
-"""Removes the directory that a script is in when it has run."""
+"""Removes the directory of a script after the script has run."""
 LONGEST: Final = 60_000
-"""Bytes of a script that go to the node in the command line, of which Linux takes 131,071 (MAX_ARG_STRLEN)."""
+"""Bytes of a script up to which it is sent in the command line; Linux accepts 131,071 (MAX_ARG_STRLEN)."""
 
 
 class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6), keeps_time=True):
-    """A command on another machine, a script, files that go there or come from there, or several of these in a row.
+    """A command or script on another machine, a file transfer to or from it, or a list of these.
 
-    A command is run by `/bin/sh` there, in the home directory, in a session of its own. Whatever ends the job (its
-    timeout, a cancellation, a critical failure elsewhere, the end of this very program, a connection that is cut), the
-    command and all that it has started in its group get SIGTERM there, and after `terminate_grace` seconds SIGKILL; the
-    job settles when they are gone. What a command leaves behind when it has ended has `terminate_grace` seconds to end
-    by itself.
+    A command is run by `/bin/sh` on the node, in the home directory, in its own session. Whatever ends the job (its
+    timeout, a cancellation, a critical failure elsewhere, the end of this program, a broken connection), the command
+    and its whole process group get SIGTERM there, and after `terminate_grace` seconds SIGKILL; the job settles when
+    they have ended. Processes that a command leaves in its group have `terminate_grace` seconds to end by themselves.
 
-    What never started because the connection was lost is tried again. What has started is not, unless `retry=` says so.
+    A step that never started because the connection was lost is tried again. A step that has started is not, except by
+    `retry=`.
 
     Args:
         node: an `SshNode`, or its name; or `LocalNode()`, for this machine.
-        command: a string, for the shell there; a tuple, a program and its arguments, each of them a string, a number, a
-            path, a job, whose result is filled in, or `granted("gpu")`, what it was granted; a `Script`, a
-            `ScriptText`, a `Push`, a `Pull`; or a list of these, done one after the other until one fails.
-        values: what stands for `{name}` in a command line, in `to=` of Push and Pull, and in the paths of `stdout` and
-            `stderr`: a mapping from names to strings, numbers, paths, jobs or `granted("gpu")`. `{node}` stands for the
-            hostname. In a command line they are quoted for the shell. Other braces stay as they are.
-        cwd: the directory there; None for the home directory.
-        env: variables for the environment there, a mapping to strings, in which `{name}` is filled in, or to
-            `granted("gpu")`; 100,000 bytes all together, at most. They stand in no command line, so no
-            other user there can read them.
-        stdin: what the commands read: bytes, a path here, an open file, a job whose result is bytes, or a
-            CommandResult; None for nothing.
-        stdout: where the standard output goes: a path here, appended to, whose parent directories are made; an open
+        command: a string, for the node's shell; a tuple of a program and its arguments, each a string, a number, a
+            path, a job, which is replaced by its result, or `granted("gpu")`, the resources it was granted; a `Script`,
+            a `ScriptText`, a `Push`, a `Pull`; or a list of these, executed in order until one fails.
+        values: the values for `{name}` in a command line, in `to=` of Push and Pull, and in the paths of `stdout` and
+            `stderr`: a mapping from names to strings, numbers, paths, jobs or `granted("gpu")`. `{node}` is the
+            hostname. In a command line they are quoted for the shell. Other braces are kept.
+        cwd: the directory on the node; None for the home directory.
+        env: environment variables on the node, a mapping to strings, in which `{name}` is filled in, or to
+            `granted("gpu")`; 100,000 bytes in total, at most. They are in no command line, so other users of the node
+            cannot read them.
+        stdin: the standard input of the commands: bytes, a local path, an open file, a job whose result is bytes, or a
+            CommandResult; None for an empty one.
+        stdout: where the standard output goes: a local path, appended to, whose parent directories are made; an open
             file; `subprocess.PIPE` (captured), `subprocess.DEVNULL`; None for where `print` goes.
         stderr: the same for the standard error; `subprocess.STDOUT` for where the standard output goes.
-        check: which ends of a command or a script are successes; any other is a `CommandError`. True: exit code 0.
-            False: all. Otherwise exit codes and names of signals, all that are to be successes: `[0, 4, "TERM"]`.
+        check: the exits of a command or script that are successes; any other is a `CommandError`. True: exit code 0.
+            False: all. Otherwise a list of all exit codes and names of signals that are successes: `[0, 4, "TERM"]`.
         terminate_grace: seconds from SIGTERM to SIGKILL on the node, 0 or more.
-        on_line: called with the job and each line that is written, text without the end of the line, as it comes;
-            instead of where `stdout` and `stderr` go if they are None.
-        tag: prints each line as it comes, with the node's name in front; if it is a string, with this string, in which
-            `{node}`, `{label}`, the names of `values` and `{time}` are filled in: the time here at which the line has
-            come, as 14:03:59, or in a form of your own, `{time:%H:%M:%S.%f}` (see `strftime`).
+        on_line: called with the job and each line of output, text without the end of the line, as it comes; streams
+            that are None are then printed nowhere else.
+        tag: prints each line as it comes, with the node's name in front; or, if a string, with this template in front,
+            in which `{node}`, `{label}`, the names of `values` and `{time}` are filled in: the local time of arrival,
+            as 14:03:59, or in a format of your own, `{time:%H:%M:%S.%f}` (see `strftime`).
         append: whether the files that `stdout` and `stderr` name are appended to; False empties them when an attempt of
-            the job begins, and its steps write into them one after the other.
+            the job begins, and its steps then write into them in turn.
         options: those of every job; see `AbstractJob`. A timeout counts from the start of the job, which may have to
-            connect first. An `idle_timeout` counts only while a command or a script runs on the node, and what it
-            writes is a sign of life; copying files is not watched.
+            connect first. An `idle_timeout` counts only while a command or a script runs on the node, and its output is
+            a sign of life; file transfers are not covered.
 
-    The result is that of the step, of several steps a list: for a command and a script a `CommandResult`, whose exit
-    code, signal and CPU times are those on the node (`max_rss` is not known); for a Pull the list of paths here; for a
-    Push None.
+    The result is that of the step, or for a list of steps the list of their results: for a command and a script a
+    `CommandResult`, whose exit code, signal and CPU times are those on the node (`max_rss` is unknown); for a Pull the
+    list of local paths; for a Push None.
 
     Raises:
         TypeError, ValueError: a command or an option that makes no sense.
         CommandError: from the job itself: a command has failed.
         Unreachable: from the job itself: the node cannot be reached, and `on_unreachable` is "fail".
-        SshError: from the job itself: the node refuses us, a transfer has failed, or the connection was lost while a
-            command ran.
+        SshError: from the job itself: the node refuses the login, a transfer has failed, or the connection was lost
+            while a command ran.
 
     Example:
         >>> node = SshNode("node01", username="root")
@@ -160,23 +160,23 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
 
     @property
     def last_result(self) -> CommandResult | None:
-        """What its latest command has left, also one that failed; None if there was none, or it was lost."""
+        """The result of its latest command, even a failed one; None if there was none, or its connection was lost."""
         return self._latest
 
     @property
     def unreachable(self) -> Unreachable | None:
-        """Why the node could not be reached, where that was to be skipped; None if it was, or has failed the job."""
+        """The error of a node that could not be reached and was skipped; None if it was reached, or the job failed."""
         return self._unreachable
 
     # ---- running
 
     async def co_run(self) -> Any:
-        """Do it, step by step.
+        """Run the steps in order.
 
         Raises:
-            CommandError, SshError: what the class says.
+            CommandError, SshError: as for the class.
             JobTimeout: its time was over.
-            RuntimeError: no run has called this.
+            RuntimeError: it was not called by a run.
 
         """
         run = run_of(self)
@@ -196,7 +196,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
         task = _StepRunner(self, session, Values(texts), stdin)
         try:
             results = [
-                await task.run(step, [word(one, number, self) for number, one in enumerate(words)])
+                await task.run(step, [word(part, number, self) for number, part in enumerate(words)])
                 for step, words in zip(self._steps, parts, strict=True)
             ]
         except Unreachable as failure:
@@ -221,19 +221,21 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
         return f"{self._node.name}: {_argv.REDACTED}"
 
     def command_line(self) -> str:
-        """Return the node and the steps, whole."""
+        """Return the node and all steps, not shortened."""
         return f"{self._node.name}: {'; '.join(map(repr, self._steps))}"
 
     def for_journal(self) -> Work:
-        """Return the node, the steps, how they are run, and the files here that they read and write.
+        """Return the node, the steps, their options, and the local files that they read and write.
 
-        What a Pull copies to this program does not count among the files: whoever changes it wants it so.
+        The local files of a Pull do not count: a change of them is the user's own.
         """
         options = self._options
         values, words, job = given_of(self)
         steps = [step.given(given) for step, given in zip(self._steps, words, strict=True)]
         stdin, streams = options.streams_for_journal()
-        sent = [one for step in self._steps for one in step.files_read() if is_path(one) and "{" not in os.fspath(one)]
+        sent = [
+            file for step in self._steps for file in step.files_read() if is_path(file) and "{" not in os.fspath(file)
+        ]
         return Work(
             what="ssh",
             arguments=[self._node.name, steps, dict(zip(self._values, values, strict=True))],
@@ -249,7 +251,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
 
 
 class _StepRunner:
-    """What a job has to do, with everything filled in."""
+    """Runs the steps of a job, with all values filled in."""
 
     def __init__(self, job: SshJob, session: NodeSession, values: Values, stdin: Any) -> None:
         job._options.check_open(repr(job.label))
@@ -258,10 +260,10 @@ class _StepRunner:
         self._values: Final = values
         self._stdin: Final = _argv.checked_input(stdin, job)
         self._session: Final = session
-        self._anew = not job._options.append  # the next command begins the files of its output anew
+        self._anew = not job._options.append  # the next command empties its output files
 
     async def run(self, step: Step, words: list[str]) -> Any:
-        """Do one step."""
+        """Run one step."""
         match step:
             case Command():
                 return await self._command(step, words)
@@ -346,11 +348,11 @@ class _StepRunner:
 
 
 def _checked_variables(env: Mapping[Any, Any], who: str) -> dict[str, str | granted]:
-    """Return the variables of a command on a node.
+    """Check the variables of a command on a node, and return them.
 
     Raises:
         TypeError: not a mapping.
-        ValueError: a name that a shell cannot give to a variable, or a NUL in a value.
+        ValueError: a name that is not a shell variable's, or a NUL in a value.
 
     """
     _check_mapping(env, "env", who)

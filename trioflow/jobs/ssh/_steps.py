@@ -1,7 +1,7 @@
-"""What a job does on a node, step by step: a command, a script, files that go there or come from there.
+"""The steps of a job on a node: a command, a script, and file transfers in both directions.
 
-A step is what the user wrote, with jobs among its words. When the job starts, the results are filled in (`filled`), and
-the step is turned into what is to be run.
+A step is what the user wrote, with jobs among its words. When the job starts, their results are filled in (`word`), and
+the step is translated into commands and transfers.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ Path = str | os.PathLike[str]
 
 
 class Step:
-    """One step of a job; its words may be jobs, whose results are filled in."""
+    """One step of a job; jobs among its words are replaced by their results."""
 
     __slots__ = ("words",)
 
     def __init__(self, words: Iterable[Any], who: str | None = None) -> None:
-        """Keep the words, and check those that are there already; errors name `who`, or the kind of step."""
+        """Keep the words, and check those that are no jobs; errors name `who`, or the kind of step."""
         self.words: Final = tuple(words)
         for number, word in enumerate(self.words):
             if not isinstance(word, (AbstractJob, granted)):
                 _argv.text(word, number, who or type(self).__name__)
 
     def __repr__(self) -> str:
-        """Show it as it was written."""
+        """Show it as the user wrote it."""
         return self.shown()
 
     def shown(self, depth: int | None = None) -> str:
-        """Return it as it was written; given a depth, as a default label, which shows jobs so many calls deep."""
+        """Return it as the user wrote it; given a depth, as a default label, which shows jobs that many calls deep."""
         return f"{type(self).__name__}({', '.join(_argv.shown(word, depth) for word in self.words)})"
 
     def files_read(self) -> Iterable[Any]:
-        """Return the words that name files here which are sent to the node."""
+        """Return the words that name local files to send to the node."""
         return ()
 
     def given(self, words: Sequence[Any]) -> list[Any]:
-        """Return what it is, for comparison with another run, given its words as they are shown there."""
+        """Return its identity for comparison with another run, given its words as they were filled in there."""
         return [type(self).__name__, *words]
 
     def __eq__(self, other: object) -> bool:
@@ -53,7 +53,7 @@ class Step:
         return type(other) is type(self) and other.given(other.words) == self.given(self.words)
 
     def __hash__(self) -> int:
-        """Return what equal steps share."""
+        """Return a hash that equal steps share."""
         return hash((type(self), self.words))
 
 
@@ -63,7 +63,7 @@ class Command(Step):
     __slots__ = ("is_line",)
 
     def __init__(self, given: str | Sequence[Any], who: str | None = None) -> None:
-        """Take a line, or words, of the job called `who`."""
+        """Keep a line, or words, of the job called `who`."""
         self.is_line: Final = isinstance(given, str)
         super().__init__([given] if isinstance(given, str) else given, who)
 
@@ -73,47 +73,47 @@ class Command(Step):
 
 
 class Program(Step):
-    """A script with its arguments, and the files that are to be beside it."""
+    """A script with its arguments and included files."""
 
     __slots__ = ("_included",)
 
     def __init__(self, script: Any, args: Iterable[Any], includes: Any) -> None:
-        """Keep the words of all."""
+        """Keep the words of all of them."""
         beside = _paths(includes, type(self).__name__)
         self._included: Final = len(beside)
         super().__init__((script, *args, *beside))
 
     def parts(self, words: Sequence[Any]) -> tuple[Any, Sequence[Any], Sequence[Any]]:
-        """Return script, arguments and the files beside it, given the words with everything filled in."""
+        """Split the filled-in words into the script, its arguments and the included files."""
         first = len(words) - self._included
         return words[0], words[1:first], words[first:]
 
     def shown(self, depth: int | None = None) -> str:
-        """Return it as it was written."""
+        """Return it as the user wrote it."""
         script, args, beside = self.parts([_argv.shown(word, depth) for word in self.words])
         words = [script, *args, *([f"includes=[{', '.join(beside)}]"] if beside else [])]
         return f"{type(self).__name__}({', '.join(words)})"
 
     def files_read(self) -> Iterable[Any]:
-        """Return the files beside it."""
+        """Return the included files."""
         return [_here(word) for word in self.parts(self.words)[2]]
 
     def given(self, words: Sequence[Any]) -> list[Any]:
-        """Return what it is, for comparison with another run."""
+        """Return its identity for comparison with another run."""
         return [*super().given(words), *([{"includes": self._included}] if self._included else [])]
 
 
 @final
 class Script(Program):
-    """A local script that is run on a node: a step of an `SshJob`.
+    """A local script to run on a node: a step of an `SshJob`.
 
     It is read when the job starts, sent to the node, run there by the program in its first line (#!) or by `/bin/sh`,
-    and removed again.
+    and removed afterwards.
 
     Args:
         path: the script, relative to this program's directory.
-        args: its arguments: strings, numbers, paths, or jobs, whose results are filled in.
-        includes: local files and directories that are beside the script on the node while it runs, under their own
+        args: its arguments: strings, numbers, paths, or jobs, which are replaced by their results.
+        includes: local files and directories to put beside the script on the node while it runs, under their own
             names: `. "$(dirname "$0")/functions.sh"` finds one.
 
     Raises:
@@ -133,18 +133,18 @@ class Script(Program):
         super().__init__(path, args, includes)
 
     def files_read(self) -> Iterable[Any]:
-        """Return the script, and the files beside it."""
+        """Return the script and the included files."""
         return [_name_of_file(self.words[0]), *super().files_read()]
 
 
 @final
 class ScriptText(Program):
-    """The text of a script that is run on a node: a step of an `SshJob`.
+    """The text of a script to run on a node: a step of an `SshJob`.
 
     Args:
-        text: the script; where its first line does not name a program (#!), it is run by `/bin/sh`.
-        args: its arguments: strings, numbers, paths, or jobs, whose results are filled in.
-        includes: local files and directories that are beside the script on the node while it runs; see `Script`.
+        text: the script; it is run by the program in its first line (#!) or by `/bin/sh`.
+        args: its arguments: strings, numbers, paths, or jobs, which are replaced by their results.
+        includes: local files and directories to put beside the script on the node while it runs; see `Script`.
 
     Raises:
         TypeError, ValueError: an argument that cannot be one.
@@ -165,16 +165,16 @@ class ScriptText(Program):
 
 @final
 class Push(Step):
-    """Local files and directories that are copied to a node: a step of an `SshJob`.
+    """Local files and directories to copy to a node: a step of an `SshJob`.
 
-    Modes and times are kept. Each one appears under its name when it is complete, in the place of what was there.
-    Symbolic links, pipes and devices in directories are passed over.
+    Modes and times are kept. Each one appears under its name when it is complete, and replaces an earlier one. Symbolic
+    links, pipes and devices in directories are skipped.
 
     Args:
-        sources: files and directories, relative to this program's directory, or jobs, whose results are filled in. A
-            `~` in front is the home directory.
-        to: where they go, relative to the home directory there: with a "/" at its end, or for several sources, the
-            directory that they go into, otherwise the name of the one. Missing directories are made.
+        sources: files and directories, relative to this program's directory, or jobs, which are replaced by their
+            results. A leading `~` is the home directory.
+        to: the destination, relative to the node's home directory: with a "/" at its end, or for several sources, the
+            directory for them, otherwise the name of the one copied. Missing directories are made.
 
     Raises:
         TypeError, ValueError: something that is not a path, or no source at all; from the job itself, a source that is
@@ -196,27 +196,27 @@ class Push(Step):
         super().__init__((*sources, to))
 
     def files_read(self) -> Iterable[Any]:
-        """Return what is copied."""
+        """Return the files to copy."""
         return [_here(word) for word in self.words[:-1]]
 
     def shown(self, depth: int | None = None) -> str:
-        """Return it as it was written."""
+        """Return it as the user wrote it."""
         return _copied(self, depth)
 
 
 @final
 class Pull(Step):
-    """Files and directories that are copied from a node: a step of an `SshJob`.
+    """Files and directories to copy from a node: a step of an `SshJob`.
 
-    Modes and times are kept. Each one appears under its name when it is complete, in the place of what was there.
-    Symbolic links in directories are passed over. The result of the step is the list of the paths here.
+    Modes and times are kept. Each one appears under its name when it is complete, and replaces an earlier one. Symbolic
+    links in directories are skipped. The result of the step is the list of the local paths.
 
     Args:
-        sources: files and directories there, relative to the home directory; `*`, `?` and `[...]` stand for several,
-            with a backslash in front for themselves. Jobs' results are filled in.
-        to: where they go, relative to this program's directory: with a "/" at its end, or for several sources, the
-            directory that they go into, otherwise the name of the one. Missing directories are made. `{node}` stands
-            for the name of the node.
+        sources: files and directories on the node, relative to the home directory; `*`, `?` and `[...]` are wildcards,
+            unless a backslash precedes them. Jobs are replaced by their results.
+        to: the destination, relative to this program's directory: with a "/" at its end, or for several sources, the
+            directory for them, otherwise the name of the one copied. Missing directories are made. `{node}` is replaced
+            by the name of the node.
 
     Raises:
         TypeError, ValueError: something that is not a path, or no source at all.
@@ -235,7 +235,7 @@ class Pull(Step):
         super().__init__((*sources, to))
 
     def shown(self, depth: int | None = None) -> str:
-        """Return it as it was written."""
+        """Return it as the user wrote it."""
         return _copied(self, depth)
 
 
@@ -252,13 +252,13 @@ def steps(given: Any, who: str) -> tuple[Step, ...]:
     found: list[Any] = given  # pyright: ignore[reportUnknownVariableType]
     if not found:
         raise ValueError(f"{who}: there is nothing to do: give a command, or several in a list")
-    if any(isinstance(one, str) and one.startswith("-") for one in found[1:]):
-        words = ", ".join(repr(one) for one in found)
+    if any(isinstance(step, str) and step.startswith("-") for step in found[1:]):
+        words = ", ".join(repr(word) for word in found)
         raise ValueError(
             f"{who}: a list is several commands, one after the other; for one command with arguments write a string, "
             f"{shlex.join(map(str, found))!r}, or a tuple: ({words})"
         )
-    return tuple(_step(one, who) for one in found)
+    return tuple(_step(step, who) for step in found)
 
 
 def _step(given: Any, who: str) -> Step:
@@ -275,23 +275,23 @@ def _step(given: Any, who: str) -> Step:
 
 
 class Values:
-    """What stands in braces, and what for: `{node}`, and the names that the user has given."""
+    """The placeholders in braces and their values: `{node}`, and the user's names."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        """Take the values."""
+        """Keep the values."""
         self.given: Final = dict(values)
         self._pattern: Final = re.compile("|".join(re.escape(f"{{{name}}}") for name in self.given))
 
     def fill(self, text: str, quote: Callable[[str], str] = str) -> str:
-        """Return a text with the values in it; what else stands in braces stays as it is."""
+        """Return a text with the values filled in; other braces are kept."""
         return self._pattern.sub(lambda found: quote(self.given[found[0][1:-1]]), text)
 
 
 def _paths(given: Any, who: str) -> tuple[Any, ...]:
-    """Return the files to be beside a script; one alone may stand for itself.
+    """Return the included files of a script; a single path becomes a tuple of one.
 
     Raises:
-        TypeError: something else.
+        TypeError: another type.
 
     """
     found: Any = given
@@ -303,23 +303,23 @@ def _paths(given: Any, who: str) -> tuple[Any, ...]:
 
 
 def _here(word: Any) -> Any:
-    """Return a word as the name of a file here, if it is one."""
+    """Return a word with `~` expanded, if it is the name of a local file."""
     word = _name_of_file(word)
     return os.path.expanduser(word) if is_path(word) else word
 
 
 def _name_of_file(given: Any) -> Any:
-    """Return the name of a file as text if it is bytes."""
+    """Decode the name of a file if it is bytes."""
     return os.fsdecode(given) if isinstance(given, bytes) else given
 
 
 def word(given: Any, place: int | str, job: AbstractJob[Any]) -> str:
-    """Return one word of a job, or what stands for a name, as text, with what the job was granted."""
+    """Return one word, or the value of a placeholder, as text, with granted resources filled in."""
     return os.fsdecode(_argv.text(given.text(job) if isinstance(given, granted) else given, place, repr(job.label)))
 
 
 def interpreter(script: bytes) -> list[str]:
-    """Return what runs a script, as its first line says: a program, and at most one argument, as in the kernel."""
+    """Return the program in the first line of a script: a path, and at most one argument, as in the kernel."""
     first, _, _ = script.partition(b"\n")
     found = os.fsdecode(first[2:]).strip().split(None, 1) if first.startswith(b"#!") else []
     return found or ["/bin/sh"]

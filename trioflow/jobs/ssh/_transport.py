@@ -1,8 +1,8 @@
-"""How nodes are reached: the programs of OpenSSH, and the meaning of what they complain about.
+"""The transport to nodes: the programs of OpenSSH, and the meaning of their error messages.
 
-One program holds the connection (`connect`). Sessions for commands are asked for by its socket (`_mux`), which is in a
-directory that is the conductor's alone. Where they cannot be, other programs use it for as long as they run, each for
-one command (`run`); so do those for files (`transfer`).
+One program holds the connection (`connect`). Sessions for commands are requested by its socket (`_mux`), which is in a
+directory that only this program's user can read. If that is unavailable, another program runs for each command (`run`);
+transfers of files always use one (`transfer`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ._mux import REFUSED
 from ._nodes import Paths, SshNode
 
 READY: Final = "trioflow-ready"
-"""What the program that holds a connection prints as soon as the connection is there."""
+"""Printed by the program that holds a connection, once the connection is open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +31,14 @@ class Gateway:
 
 @dataclass(frozen=True, slots=True)
 class Diagnostics:
-    """What a program of the transport has said before it gave up.
+    """The meaning of a program's error messages.
 
     Attributes:
-        what: in words, with what to do about it.
-        is_final: the node is there, but does not let us in: no use in trying again.
-        is_crowded: the node has closed the connection before it knew who we are: perhaps it has too many at once.
-        asks_for_keys: the words have a place for the file of the host keys.
-        asks_for_login: the node does not take our key, or has none from us.
+        what: the problem, with advice.
+        is_final: the node rejects the login, so trying again is useless.
+        is_crowded: the node closed the connection before authentication, perhaps because it has too many.
+        asks_for_keys: `what` has a placeholder for the file of the host keys.
+        asks_for_login: the node rejects the key, or got none.
 
     """
 
@@ -53,41 +53,41 @@ class OpenSsh:
     """The system's `ssh` and `sftp`, which share a connection by ControlMaster."""
 
     def connect(self, node: SshNode, socket: str, gateway: Gateway | None) -> Sequence[str]:
-        """Return what holds a connection: it prints READY when it is there (its LocalCommand), and ends by SIGTERM."""
+        """Return the command that holds a connection: it prints READY once it is open, and ends on SIGTERM."""
         options = [
             *("-N", "-M", "-S", _escaped(socket)),
             *_options(
                 ControlPersist="no",
-                BatchMode="yes",  # never ask: there is nobody to answer
+                BatchMode="yes",  # never prompt: there is no terminal
                 ConnectTimeout=str(max(1, round(node.connect_timeout))),
                 PermitLocalCommand="yes",
                 LocalCommand=f"echo {READY}",
-                LogLevel="INFO",  # its complaints are read
+                LogLevel="INFO",  # its error messages are read
             ),
         ]
-        # a connection that hangs would hang all that is on it
+        # a connection that hangs would block all its sessions
         options += _options(ServerAliveInterval="15", ServerAliveCountMax="3")
         if gateway is not None:
             options += _options(ProxyCommand=_through(gateway))
         return ["ssh", *options, *_of(node), "--", node.hostname]
 
     def run(self, node: SshNode, socket: str, line: str) -> Sequence[str]:
-        """Return what runs a line in the login shell of the node; without a master it fails, and makes none."""
+        """Return the command that runs a line in the node's login shell; it fails without a master, and starts none."""
         return ["ssh", "-T", *_shared(socket), *_of(node), "--", node.hostname, line]
 
     def transfer(self, node: SshNode, socket: str) -> Sequence[str]:
-        """Return what reads commands of sftp from its standard input, and stops at the first that fails."""
+        """Return the command that executes sftp commands from its standard input until one fails."""
         port = () if node.port is None else _options(Port=str(node.port))
         user = () if node.username is None else _options(User=node.username)
         config = () if node.config is None else ("-F", str(node.config))
         return ["sftp", "-b", "-", *config, *_shared(socket), *port, *user, "--", _bracketed(node.hostname)]
 
     def settings(self, node: SshNode) -> Sequence[str]:
-        """Return what prints the settings for a node, a name and a value each line."""
+        """Return the command that prints the settings for a node, a name and a value per line."""
         return ["ssh", "-G", *_of(node), "--", node.hostname]
 
     def complaint(self, text: str) -> Diagnostics:
-        """Return the meaning of what `connect` has written to its standard error."""
+        """Return the diagnostics for the standard error of `connect`."""
         changed = re.search(r"Offending .*? in (.+):(\d+)\s*$", text, re.MULTILINE)
         if "REMOTE HOST IDENTIFICATION HAS CHANGED" in text:
             place = f"{changed[1]}, line {changed[2]}" if changed else "{keys}"
@@ -122,14 +122,14 @@ class OpenSsh:
         return Diagnostics(last or "ssh ended without a word", is_crowded=crowded)
 
     def never_started(self, text: str) -> bool:
-        """Return whether `run`, `transfer`, or a session (`_mux`), says that nothing can have started.
+        """Return whether a message of `run`, `transfer` or a session (`_mux`) means that nothing has started.
 
-        It was refused, or found no master: then it falls back to a ProxyCommand, which fails.
+        Either the node refused, or there was no master: then ssh falls back to the ProxyCommand, which fails.
         """
         return REFUSED in text or ("UNKNOWN port 65535" in text and "mux_client" not in text)
 
     def is_full(self, text: str) -> bool:
-        """Return whether `run`, or `transfer`, says that the node lets no more of them in at once."""
+        """Return whether a message of `run` or `transfer` means that the node has reached its limit of sessions."""
         return "refused by peer" in text
 
 
@@ -139,7 +139,7 @@ _BAD_SETTINGS: Final = re.compile(
     "|Bad owner or permissions"
 )
 NOWHERE: Final = "false"
-"""The ProxyCommand of programs that are to use a connection that is there, and none of their own."""
+"""The ProxyCommand that keeps programs from opening a connection of their own."""
 
 
 def _options(**given: str) -> list[str]:
@@ -154,7 +154,7 @@ def _shared(socket: str) -> list[str]:
         BatchMode="yes",
         RemoteCommand="none",
         RequestTTY="no",
-        LogLevel="INFO",  # their complaints are read, which sftp -q would keep back
+        LogLevel="INFO",  # their error messages are read, which sftp -q would suppress
     )
     return [*path, *settings]
 
@@ -168,7 +168,7 @@ def _of(node: SshNode) -> list[str]:
         found += ["-l", node.username]
     if node.port is not None:
         found += ["-p", str(node.port)]
-    if node.identity is not None:  # not by -i: ssh looks for that file before it fills in what % stands for
+    if node.identity is not None:  # not -i, which checks the file before it expands %
         found += _options(IdentityFile=_file(node.identity))
     if node.known_hosts is not None:
         found += _options(UserKnownHostsFile=_file(node.known_hosts))
@@ -178,35 +178,36 @@ def _of(node: SshNode) -> list[str]:
 
 
 def _through(gateway: Gateway) -> str:
-    """Return a ProxyCommand that goes through the connection of a gateway."""
+    """Return a ProxyCommand through the connection of a gateway."""
     words = ["ssh", *_shared(gateway.socket), *_of(gateway.node)]
     return f"{_escaped(shlex.join(words))} -W '[%h]:%p' {shlex.quote(gateway.node.hostname)}"
 
 
 def _file(path: Paths) -> str:
-    """Return the path of a file as ssh takes it in its settings."""
+    """Return the path of a file in the syntax of ssh's settings."""
     return _quoted(_escaped(os.path.abspath(os.path.expanduser(os.fspath(path)))))
 
 
 def _escaped(path: str) -> str:
-    """Return a path as a value in which % stands for something."""
+    """Return a path with % escaped."""
     return path.replace("%", "%%")
 
 
 def _quoted(path: str) -> str:
-    """Return a path as one word of a configuration."""
+    """Return a path quoted as one word of a configuration."""
     if not re.search(r"[\s\"'\\#]", path):
         return path
     return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _bracketed(hostname: str) -> str:
-    """Return a hostname that sftp does not split at a colon."""
+    """Return a hostname in brackets if sftp would split it at a colon."""
     return f"[{hostname}]" if ":" in hostname else hostname
 
 
 def _last_words(text: str) -> str:
-    """Return the last line that says something."""
+    """Return the last line that is relevant."""
     lines = [line.strip() for line in text.splitlines()]
-    said = [line for line in lines if line and not line.startswith(("Warning: Permanently added", "Killed by signal"))]
-    return said[-1] if said else ""
+    noise = ("Warning: Permanently added", "Killed by signal")
+    relevant = [line for line in lines if line and not line.startswith(noise)]
+    return relevant[-1] if relevant else ""

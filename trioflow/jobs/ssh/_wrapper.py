@@ -1,4 +1,4 @@
-"""What runs on a node: a small script around each command, which ends it when nobody is there any more to want it.
+"""The wrapper: a small script on the node around each command, which ends the command when its input closes.
 
 ```
 session ── stdin ──► sh (the wrapper): starts the command in a session of its own, and waits for it
@@ -6,18 +6,17 @@ session ── stdin ──► sh (the wrapper): starts the command in a session
                       └── the command
 ```
 
-The conductor keeps the standard input open as long as it wants the command. Whatever becomes of the conductor, of the
-ssh that holds the connection, or of the connection, that input ends, and so does the command. The wrapper reports the
-start and the end of the command on the standard error, in lines with a token that nobody else knows. So the conductor
-knows whether a command has started, how it has ended, and whether an exit code of 255 is the command's own or means a
-lost connection.
+The controller keeps the standard input open while the command may run. If the controller, the ssh that holds the
+connection, or the connection ends, that input closes, and the command is ended. The wrapper reports the start and the
+end of the command on the standard error, in lines with a random token. So the controller can distinguish whether the
+command has started, how it has ended, and whether an exit code of 255 is the command's own or means a lost connection.
 
-Variables for the command come through the standard input too, before it starts: what stands in a command line can be
-read by everybody on the node, and some of them are secrets.
+Variables for the command also come through the standard input, before it starts: all users of the node can read
+command lines, and some variables are secrets.
 
-The script is plain POSIX sh, and on one line, as it has to pass through login shells of all kinds. A session comes from
-setsid(1); where there is none, a group from `set -m`, which bash and ksh have without a terminal. In containers orphans
-often stay as zombies, because nobody reaps them: where there is /proc, they do not count as alive.
+The script is plain POSIX sh on one line, because it passes through login shells of all kinds. A session comes from
+setsid(1); without it, a group comes from `set -m`, which bash and ksh have without a terminal. In containers orphans
+often remain as zombies, because process 1 does not reap them: with /proc, they do not count as alive.
 """
 
 from __future__ import annotations
@@ -30,21 +29,20 @@ from typing import Final
 
 from ..command._output_sinks import Sink
 
-# $t the token, $g the grace in tenths of a second, $i a file that the command is to read, $m whether its standard error
-# goes where its standard output goes, $v how many bytes of variables come; then the command. File 3 is what comes from
-# the conductor, 4 the standard error, 5 what the command reads. $e is the `export` of the variables (see `variables`).
-# It is read whole and left to the parser, whose time grows with the size: 100 kB take 0.03 s, 9,000 variables in bash
-# 0.25 s. (Taken apart by a loop, whose time grows with the square, they took 24 s and 37 s.) dd reads byte by byte, as
-# what comes behind is for the subshell.
-# The variables are exported all at once, where no name of the script's own is used any more, lest it be one of theirs.
-# Where sleep takes whole seconds alone, the tenths are counted by tens.
+# $t the token, $g the grace in tenths of a second, $i a file for the command's standard input, $m whether its standard
+# error goes where its standard output goes, $v the number of bytes of variables; then the command. File 3 is the input
+# from the controller, 4 the standard error, 5 the command's input. $e is the `export` of the variables (see
+# `variables`). It is read whole and left to the parser, whose time is linear: 100 kB take 0.03 s, 9,000 variables in
+# bash 0.25 s. (A loop over them, whose time is quadratic, took 24 s and 37 s.) dd reads byte by byte, as the rest is
+# for the subshell. The variables are exported all at once, after the last use of the script's own names, which they may
+# contain. If sleep takes only whole seconds, the tenths are counted by tens.
 _START: Final = 'start() { eval "$e"; exec "$@"; };'
 _NAP: Final = 'nap() { if sleep "$1"; then n=$((n+$2)); else sleep 1; n=$((n+10)); fi; };'
 _LEFT: Final = (
     "left() { kill -0 -$p && if [ -r /proc/self/stat ]; then "
     'cat /proc/[0-9]*/stat | grep -q ") [^ZX] [0-9]* $p "; fi; };'
 )
-"""Whether somebody of the command's group, which is $p, is alive."""
+"""Tests whether a process of the command's group, $p, is alive."""
 _ENDING: Final = (
     "n=0; kill -TERM -$p || kill -TERM $p; kill -CONT -$p; "
     "while kill -0 -$p || kill -0 $p; do "
@@ -54,7 +52,7 @@ _ENDING: Final = (
 )
 """Ends a command: TERM, CONT, the grace, KILL."""
 _WAIT: Final = 'wait $p; c=$? n=0; if [ "$c" -gt 256 ]; then c=$((c-128)); fi;'
-"""Waits for a command; $c is its exit code. Where others add 128 to the number of a signal, ksh adds 256."""
+"""Waits for a command; $c is its exit code. ksh adds 256 to the number of a signal, other shells 128."""
 _LEFTOVERS: Final = (
     "while left; do "
     'if [ "$n" -ge $((2*g+10)) ]; then break; fi; '
@@ -62,7 +60,7 @@ _LEFTOVERS: Final = (
     'elif [ "$n" -ge "$g" ]; then kill -TERM -$p; fi; '
     'if [ "$n" -eq 0 ]; then nap .02 1; else nap .1 1; fi; done;'
 )
-"""Waits for what a command has left in its group, and ends it."""
+"""Waits for the processes that a command has left in its group, and ends them."""
 _LINES: Final = (
     "t=$1 g=$2 i=$3 m=$4 v=$5 e=; shift 5;",
     "exec 3<&0 4>&2 2>/dev/null </dev/null;",
@@ -85,7 +83,7 @@ _LINES: Final = (
     "printf '\\036%s end %s ' \"$t\" $c >&4; times >&4; exit $c",
 )
 SCRIPT: Final = " ".join(_LINES)
-# Login shells differ in what a backslash, an exclamation mark or a line break in quotes is: such words go encoded.
+# Login shells read a backslash, an exclamation mark or a line break in quotes differently: such words are encoded.
 UNPACK: Final = (
     'for a do shift; case $a in 1*) a=$(printf %b. "$a"); a=${a%.};; esac; set -- "$@" "${a#?}"; done; '
     's=$1; shift; eval "$s"'
@@ -101,15 +99,15 @@ def line(
     merged: bool = False,
     size: int = 0,
 ) -> str:
-    """Return what the login shell of a node is to run.
+    """Return the line for the login shell of a node.
 
     Args:
         words: the program and its arguments.
-        token: what the wrapper's own lines begin with.
+        token: the mark of the wrapper's own lines.
         grace: seconds between SIGTERM and SIGKILL.
-        stdin: a file on the node that the command is to read, and that is removed then.
+        stdin: a file on the node for the command to read, removed once it is open.
         merged: whether the standard error goes where the standard output goes.
-        size: the bytes of the `variables` that it is sent.
+        size: the number of bytes of the `variables` in its input.
 
     """
     given = (token, str(round(grace * 10)), stdin, "1" if merged else "", str(size))
@@ -117,10 +115,10 @@ def line(
 
 
 def variables(given: Mapping[str, str], token: str) -> bytes:
-    """Return what the wrapper is to be sent: a command that exports them, and a comment that shows that it came whole.
+    """Return the bytes that set variables: a command that exports them, and a comment that marks their end.
 
     Args:
-        given: the variables; the names are those of a shell's variables.
+        given: the variables; their names are valid in a shell.
         token: that of the `line`.
 
     """
@@ -130,21 +128,21 @@ def variables(given: Mapping[str, str], token: str) -> bytes:
 
 @dataclass(slots=True)
 class WrapperReport:
-    """What the wrapper has said about a command."""
+    """The wrapper's report on one command."""
 
     started: bool = False
-    returncode: int | None = None  # as a shell tells it: 128 and the number of the signal that ended it
+    returncode: int | None = None  # in a shell's form: 128 plus the number of the signal that ended it
     user_time: float = 0.0
     system_time: float = 0.0
 
 
 class ReportFilter:
-    """Takes the wrapper's lines out of a standard error, and hands on everything else as it comes.
+    """Takes the wrapper's lines out of a standard error, and passes on the rest as it comes.
 
     Args:
-        token: what the lines begin with.
-        sinks: what the command writes goes to them.
-        before: what comes before the command's start goes there: ssh and the login shell have written it.
+        token: the mark of the lines.
+        sinks: the destinations of the command's output.
+        before: the destination of output before the command's start: that of ssh and the login shell.
         started: called at the start.
 
     """
@@ -160,7 +158,7 @@ class ReportFilter:
         self.report: Final = WrapperReport()
 
     def write(self, data: bytes) -> None:
-        """Take the next piece."""
+        """Handle the next piece."""
         data, self._held = self._held + data, b""
         while data:
             before, found, rest = data.partition(self._mark)
@@ -171,14 +169,14 @@ class ReportFilter:
                 return
             self._hand_on(before)
             matched = _REPORT.match(rest)
-            if matched is None:  # the rest of it has not come yet
+            if matched is None:  # the report is incomplete
                 self._held = found + rest
                 return
             self._note(matched)
             data = rest[matched.end() :]
 
     def finish(self) -> None:
-        """Hand on what is left: there is no more."""
+        """Pass on the rest at the end of the stream."""
         held, self._held = self._held, b""
         if not held.startswith(self._mark):
             self._hand_on(held)
@@ -203,7 +201,7 @@ class ReportFilter:
 
 
 def _packed(word: str) -> str:
-    """Return a word in quotes that all login shells read in the same way, behind a 1 if it is encoded."""
+    """Return a word in quotes that all login shells read alike, after a 1 if it is encoded, else a 0."""
     encoded = _SPECIAL.sub(lambda found: f"\\0{ord(found[0]):03o}", word)
     return f"'{0 if encoded == word else 1}{encoded}'"
 
@@ -217,7 +215,7 @@ _REPORT: Final = re.compile(
 
 
 def _overlap(data: bytes, mark: bytes) -> int:
-    """Return how many of the last bytes may be the beginning of a mark."""
+    """Return the number of final bytes that may begin a mark."""
     for size in range(min(len(data), len(mark) - 1), 0, -1):
         if data.endswith(mark[:size]):
             return size
