@@ -134,7 +134,7 @@ def test_the_number_of_the_slot_in_a_variable() -> None:
         (["--line-buffer", "--results", "x", "echo"], "--results keeps outputs, and --line-buffer only passes them on"),
         (["--header", "2", "echo"], "--header: write --header :"),
         (["--colsep", "(", "echo"], "'(' is not a regular expression"),
-        (["--colsep", "x*", "echo"], "'x*' is a regular expression that also fits where there is nothing"),
+        (["--colsep", "x*", "echo"], "'x*' is a regular expression that also matches the empty text"),
         (["-d", "", "echo"], "it is empty"),
         (["--tagstring", "{= 1 =}", "echo"], "Perl expressions work in GNU parallel only"),
         (["--results", "/dev/full/x.jsonl", "echo", ":::", "a"], "cannot write the results in '/dev/full/x.jsonl'"),

@@ -1,4 +1,4 @@
-"""Many commands, made of one line and its arguments, and run: the inside of `trioflow batch`."""
+"""Run one command line for many arguments: the implementation of `trioflow batch`."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ from .. import TrioflowError
 
 
 class BatchError(TrioflowError):
-    """The batch cannot be run, or cannot go on; the message says why, and what to do."""
+    """The batch cannot be run, or cannot go on; the message gives the reason and the remedy."""

@@ -1,14 +1,14 @@
-"""A running batch: a scheduler in which one job adds a job for each command, and another tells how these have ended.
+"""A running batch: a scheduler in which one job adds a job for each command, and another reports their outcomes.
 
 ```
-arguments ──► feed: is there room? is it time? ──► a BatchItem, restored by the journal or run ──► tell ──► printer
-  read as they are needed       ▲   ▲                as often as --retries says                   │  │    job log
-                                │   └────────────── room for one more ◄───────────────────────────┘  ▼    tally
+arguments ──► feed: is there room? is it time? ──► a BatchItem, restored by the journal or run ──► report ──► printer
+  read on demand                ▲   ▲                up to --retries times                          │  │      job log
+                                │   └────────────── room for another ◄──────────────────────────────┘  ▼      tally
                                 └─────────────────── cancelled, and the scheduler drained or cancelled, by --halt
 ```
 
-The scheduler keeps no jobs, so a command that has been told takes no memory, however many there are. A command is added
-when there is room for it, because only then is it known which number is the lowest that no other has: `{%}`.
+The scheduler keeps no jobs, so a reported command takes no memory, however many there are. A command is added when
+there is room for it, because only then is its slot known, the lowest free number: `{%}`.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from ._sources import Arguments, Product
 from ._start_conditions import StartCondition
 from ._template import LineTemplate
 
-if TYPE_CHECKING:  # when the batch runs, it gets them only if it needs them: they take as long to import as the rest
+if TYPE_CHECKING:  # imported on demand at run time: they take as long to import as the rest
     from .. import Journal, LocalNode, SshJob, SshNode
     from ..abc import Amount
     from ._records import Records
@@ -58,16 +58,16 @@ if TYPE_CHECKING:  # when the batch runs, it gets them only if it needs them: th
     Node = SshNode | LocalNode
 
 BETWEEN_LOOKS: Final = 1.0
-"""Seconds between two looks at what a start has to wait for."""
+"""Seconds between two polls of the start conditions."""
 COUNT_CPUS: Final = "getconf _NPROCESSORS_ONLN || nproc"
 MOST_NAMED: Final = 5
-"""Failed commands that are named at the end; the others are counted."""
+"""How many failed commands the summary names; the others are counted."""
 FAILURES: Final = (CommandError, SshError, JobTimeout, OSError, ValueError)
-"""What a command fails with. OSError: the disk is full; ValueError: a NUL in an argument. All else ends the batch."""
+"""Errors that fail a command. OSError: the disk is full; ValueError: a NUL in an argument. All others end the batch."""
 
 
 def lines(template: LineTemplate, product: Product, tag: LineTemplate | None = None) -> Iterator[bytes]:
-    """Yield the command lines that would run, tagged as their output, waiting for their arguments where necessary."""
+    """Yield the command lines that would run, with their tags; this blocks until the arguments are available."""
     every = (arguments for arguments in product.items(blocking=True) if arguments is not None)
     for sequence, arguments in enumerate(every, 1):
         data = os.fsencode(template.fill(arguments, sequence, 1))
@@ -75,38 +75,38 @@ def lines(template: LineTemplate, product: Product, tag: LineTemplate | None = N
 
 
 def tag_of(tag: LineTemplate, arguments: Arguments, sequence: int, slot: int) -> bytes:
-    """Return what stands before each line that a command prints."""
+    """Return the tag for each line that a command prints."""
     return os.fsencode(tag.fill(arguments, sequence, slot) + "\t")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a batch is run.
+    """The options of a batch.
 
     Attributes:
-        slots: how many commands at once.
+        slots: the number of concurrent commands.
         timeout: seconds for each attempt.
-        tries: how often a command runs at most until it succeeds; 0 for no limit.
+        tries: the most attempts of a command; 0 for no limit.
         delay: seconds between two starts.
-        halt: when to stop before all is done.
+        halt: the rule that stops the batch before its end.
         in_order: whether outputs are printed in the order of the arguments.
-        line_buffer: whether each line is printed as it comes, instead of the whole output when a command has ended.
-        tag: what is printed before each line.
+        line_buffer: whether each line is printed as it comes, instead of the whole output at the end of the command.
+        tag: printed before each line.
         verbose: whether each command line is printed before its output.
-        results: where outputs are saved instead of being printed: a directory, or names with replacement strings.
+        results: the destination of outputs instead of printing: a directory, or names with replacement strings.
         columns: the names of the arguments, in the names of these directories.
-        slot_variable: the name of a variable that has the number of the slot, from 0.
-        nodes: where commands run; here, if there are none.
-        reads: with a journal, the files that a command reads: if one has changed, the command runs again.
-        writes: with a journal, the files that it writes: if one is not as the command has left it, it runs again.
+        slot_variable: the name of a variable for the number of the slot, from 0.
+        nodes: the nodes that run the commands; empty for this machine.
+        reads: with a journal, the input files of a command: if one has changed, the command runs again.
+        writes: with a journal, its output files: if one has changed since, the command runs again.
         idle_timeout: seconds that a command may write nothing.
-        nice: how much lower its priority is than this program's.
-        memory_limit: bytes of address space that each of its processes may have.
-        pin: whether each slot has a CPU of its own, in turn.
-        holds: what has to be so for a command to start.
-        needs: what each command needs of the pool; with nodes nothing.
-        pool: what there is of it.
-        at_once: how many commands have what they need at the same time; None for no limit.
+        nice: the decrease of its priority from this program's.
+        memory_limit: bytes of address space for each of its processes.
+        pin: whether each slot has its own CPU, in turn.
+        holds: the conditions for a command to start.
+        needs: the needs of each command from the pool; without nodes only.
+        pool: the resources in total.
+        parallel: the number of commands that the pool serves at a time; None for no limit.
 
     """
 
@@ -132,19 +132,19 @@ class Options:
     holds: Sequence[StartCondition] = ()
     needs: Mapping[str, Amount] = field(default_factory=dict[str, Any])
     pool: Pool | None = None
-    at_once: int | None = None
+    parallel: int | None = None
 
 
-class BatchItem(AbstractJob[CommandResult], keeps_time=True):  # the job that it makes for each attempt does that
-    """A command: it runs here, or on a node, and on another node if that one cannot be reached.
+class BatchItem(AbstractJob[CommandResult], keeps_time=True):  # the job of each attempt does
+    """A command: it runs here, or on a node, or on another node if that one cannot be reached.
 
     Args:
-        batch: the batch that it is of.
+        batch: the batch that it belongs to.
         sequence: its number, from 1, without gaps.
         slot: from 1; the lowest that was free.
         arguments: one from each source.
-        line: the line; in it, what it will be granted of resources is not filled in yet.
-        node: where it runs; None for this machine.
+        line: its command line; placeholders of granted resources are not filled in yet.
+        node: the node that runs it; None for this machine.
 
     """
 
@@ -161,7 +161,7 @@ class BatchItem(AbstractJob[CommandResult], keeps_time=True):  # the job that it
         self.arguments: Final = arguments
         self.line: Final = line
         self.node = node
-        self.printing: tuple[TaggedLines, TaggedLines] | None = None  # its output, if that is printed as it comes
+        self.printing: tuple[TaggedLines, TaggedLines] | None = None  # its output streams, if printed as they come
         self._attempt: CommandJob | SshJob | None = None  # the latest
         self._started, self._began = time.time(), time.monotonic()
         super().__init__(label=line, retry=batch.retry, needs=batch.options.needs)
@@ -184,23 +184,23 @@ class BatchItem(AbstractJob[CommandResult], keeps_time=True):  # the job that it
                 self.node = await self._batch.elsewhere(error)
 
     def for_journal(self) -> Work:
-        """Return the line, but not the environment, which differs each time, and the files that it reads and writes."""
+        """Return the line and its files, without the environment, which differs each time."""
         reads, writes = (
-            [one.fill(self.arguments, self.sequence, self.slot) for one in templates]
+            [template.fill(self.arguments, self.sequence, self.slot) for template in templates]
             for templates in (self._batch.options.reads, self._batch.options.writes)
         )
         return Work(what="command", arguments=[self.line], reads=reads, writes=writes)
 
     @property
     def last_result(self) -> CommandResult | None:
-        """That of the latest attempt, even if it has failed or was ended; None if no process was started."""
+        """The result of the latest attempt, even a failed one; None if no process was started."""
         return None if self._attempt is None else self._attempt.last_result
 
     def outcome(self) -> CommandOutcome:
-        """Return how it has ended.
+        """Return its outcome.
 
         Raises:
-            BaseException: what no command fails with.
+            BaseException: an error that fails no command, but ends the batch.
 
         """
         error, result = self.raised_exception(), self.result() if self.restored else self.last_result
@@ -216,42 +216,42 @@ class BatchItem(AbstractJob[CommandResult], keeps_time=True):  # the job that it
 
     @property
     def tag(self) -> bytes | None:
-        """What is printed before each of its lines."""
+        """The tag of its lines."""
         tag = self._batch.options.tag
         return None if tag is None else tag_of(tag, self.arguments, self.sequence, self.slot)
 
     @property
     def shown_line(self) -> bytes:
-        """Its line, as it is printed before its output; empty if it is not."""
+        """Its line, as printed before its output; empty if it is not printed."""
         return os.fsencode(self.line + "\n") if self._batch.options.verbose else b""
 
 
 def ssh_job() -> type[SshJob]:
-    """Return the class, imported at the first call."""
+    """Import the class on demand and return it."""
     from .. import SshJob
 
     return SshJob
 
 
 class BatchScheduler(Scheduler):
-    """The scheduler of a batch, which says itself what has failed."""
+    """The scheduler of a batch, which reports failures itself."""
 
     logs_failures = False
 
 
 class Batch:
-    """Runs all commands.
+    """A run of all commands.
 
     Args:
         template: the command line.
         product: its arguments.
-        options: how they run.
-        shell: what runs the lines.
-        aside: what is done around each print.
-        joblog: where each command that has ended is recorded.
-        records: where that is recorded with its output.
-        journal: where each command that has succeeded is kept, and found by a later batch.
-        progress: called when a command has ended.
+        options: the options.
+        shell: the runner of the lines.
+        aside: a context for each print.
+        joblog: the log of the outcomes.
+        records: the log of the outcomes with their outputs.
+        journal: the store of successful commands, from which a later batch restores them.
+        progress: called after the end of each command.
 
     """
 
@@ -278,26 +278,30 @@ class Batch:
         self._progress: Final = progress
         total = product.count() if options.halt is not None and options.halt.percent else product.total
         self.tally: Final = CommandTally(options.halt, total)
-        self.expected = product.total  # how many commands run in all; None while that is not known
-        self.restored = 0  # how many commands the journal had the results of
-        self.failures: Final[list[tuple[str, str]]] = []  # the lines of the first that failed, and why
+        self.expected = product.total  # the number of all commands; None while unknown
+        self.restored = 0  # the number of commands restored from the journal
+        self.failures: Final[list[tuple[str, str]]] = []  # the lines of the first failed commands, with reasons
         self._printer = Printer(in_order=options.in_order, aside=aside)
         self._environment: Final = {**posix.environb, b"PARALLEL_PID": str(os.getpid()).encode()}
         self.retry: Final = self._again if options.tries != 1 else None
         self._feeder: Final = Job(self._feed, label="feed", critical=True, save=None)
-        teller = Job(self._tell_all, label="tell", critical=True, save=None)  # first: it has to hear of each command
-        self.scheduler: Final = BatchScheduler(teller, self._feeder, label="batch", pool=options.pool, keep_jobs=False)
-        self._untold: Final[dict[BatchItem, None]] = {}
-        self._said = set[StartCondition]()  # the holds that have been reported
-        self._stopped = False  # no further command starts
-        # ---- where there is room: a node for each command that may start
+        reporter = Job(
+            self._report_all, label="report", critical=True, save=None
+        )  # first, so that it gets every command
+        self.scheduler: Final = BatchScheduler(
+            reporter, self._feeder, label="batch", pool=options.pool, keep_jobs=False
+        )
+        self._unreported: Final[dict[BatchItem, None]] = {}
+        self._reported = set[StartCondition]()  # the conditions that have been reported
+        self._stopped = False  # whether no further command starts
+        # ---- capacity: a node for each command that may start
         self._slots: Final = Slots()
-        self._alive: Final = set(options.nodes)  # as far as is known
+        self._alive: Final = set(options.nodes)  # nodes not known to be unreachable
         self._free: Final[deque[Node | None]] = deque()
         if options.slots is None:
             self.scheduler.update([Job(self._count_cpus, node, forever=True) for node in options.nodes])
         else:
-            self._free.extend((options.nodes or (None,)) * min(options.slots, options.at_once or options.slots))
+            self._free.extend((options.nodes or (None,)) * min(options.slots, options.parallel or options.slots))
         self._room: Final = anyio.Semaphore(len(self._free), fast_acquire=True)
 
     def run(self, handle_signals: Callable[[int], Callable[[], object] | None] | bool = True) -> int:
@@ -307,8 +311,8 @@ class Batch:
             handle_signals: as for `Scheduler.run`.
 
         Raises:
-            BaseException: what ended the batch: KeyboardInterrupt, BatchError, JournalError, or an OSError of an
-                output.
+            BaseException: the error that ended the batch: KeyboardInterrupt, BatchError, JournalError, or an OSError of
+            an output stream.
 
         """
         try:
@@ -316,17 +320,17 @@ class Batch:
             self.scheduler.run(backend="asyncio", handle_signals=handle_signals, journal=self._journal)
         except BaseException:
             with contextlib.suppress(OSError):
-                self._print_untold()
+                self._print_unreported()
             raise
         if self.scheduler.stop_reason is StopReason.CRITICAL:
             raise self._error()
-        self._print_untold()
+        self._print_unreported()
         return self.tally.exit_code
 
     @property
     def running(self) -> int:
-        """How many commands run, or have ended and are about to be told."""
-        return len(self._untold)
+        """The number of commands that run, or have ended and are about to be reported."""
+        return len(self._unreported)
 
     @property
     def was_interrupted(self) -> bool:
@@ -334,22 +338,22 @@ class Batch:
         return self.scheduler.stop_reason is StopReason.INTERRUPTED
 
     def _error(self) -> BaseException:
-        """Return what ended the batch: an error of our own, or the journal could not be written."""
+        """Return the error that ended the batch: our own, or that of a journal that could not be written."""
         culprit = self.scheduler.culprit
-        reported = [one.exception for one in self.scheduler.incidents]
+        reported = [incident.exception for incident in self.scheduler.incidents]
         errors = reported if culprit is None else [culprit.raised_exception()]
         return next(error for error in reversed(errors) if error is not None)
 
     # ---- starting commands
 
     async def _feed(self) -> None:
-        """Add one command after another, each when it may start."""
+        """Add the commands, each when it may start."""
         sequence, next_start = 0, time.monotonic()
         for arguments in self._product.items(blocking=False):
             if arguments is None:
                 await anyio.wait_readable(self._product.descriptor)
                 continue
-            node = await self._where()  # not before there is a command for it: commands of dead nodes wait for room too
+            node = await self._where()  # only for a command: those of dead nodes also wait for room
             if self.options.delay:
                 await anyio.sleep(max(0, next_start - time.monotonic()))
             await self._until_allowed()
@@ -359,29 +363,29 @@ class Batch:
             sequence, slot = sequence + 1, self._slots.take()
             line = self._template.fill(arguments, sequence, slot)
             command = BatchItem(self, sequence, slot, arguments, line, node)
-            self._untold[command] = None
+            self._unreported[command] = None
             self.scheduler.add(command)
-            if not command.is_settled():  # as it is if the journal has its result
+            if not command.is_settled():  # settled already if restored from the journal
                 next_start = time.monotonic() + self.options.delay
         self.expected = sequence
 
     async def _until_allowed(self) -> None:
-        """Wait until no hold forbids a start, or the batch has stopped; say once for each hold what it waits for."""
+        """Wait until all conditions allow a start, or the batch has stopped; report each condition once."""
         while not self._stopped:
             waits = {hold: until for hold in self.options.holds if (until := hold.until()) is not None}
             if not waits:
                 return
             for hold, until in waits.items():
-                if hold not in self._said:
-                    self._said.add(hold)
+                if hold not in self._reported:
+                    self._reported.add(hold)
                     await self._printer.say(f"no command starts until {until}")
             await anyio.sleep(BETWEEN_LOOKS)
 
     def _again(self, attempt: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
-        """Make further attempts of a command that has failed, as many as --retries says."""
+        """Wrap an attempt in the retries of --retries."""
 
-        async def tried() -> Any:
-            left = self.options.tries  # below 0 if there is no limit
+        async def retried() -> Any:
+            left = self.options.tries  # negative if there is no limit
             while True:
                 left -= 1
                 try:
@@ -393,10 +397,10 @@ class Batch:
                     if not may_go_on or self._stopped:
                         raise
 
-        return tried
+        return retried
 
     def attempt(self, command: BatchItem) -> CommandJob | SshJob:
-        """Return the job that makes one attempt of a command."""
+        """Return the job for one attempt of a command."""
         options, node, line = self.options, command.node, command.line
         stdout, stderr = self._streams(command)
         if node is not None:
@@ -422,7 +426,7 @@ class Batch:
         )  # fmt: skip
 
     def _streams(self, command: BatchItem) -> tuple[Any, Any]:
-        """Return where an attempt of a command writes; its line may be printed there before."""
+        """Return the output streams of an attempt; its line may be printed there first."""
         if not self.options.line_buffer:
             return subprocess.PIPE, subprocess.PIPE
         if command.printing is None:
@@ -433,14 +437,14 @@ class Batch:
     def _lines(self, command: BatchItem, stream: int) -> TaggedLines:
         return TaggedLines(lambda data: self._printer.print_now(command.sequence, stream, data), command.tag)
 
-    # ---- room for commands, on nodes
+    # ---- capacity for commands, on nodes
 
     def _give_room(self, node: Node | None) -> None:
         self._free.append(node)
         self._room.release()
 
     async def _where(self) -> Node | None:
-        """Wait until there is room for one more command, and return the node for it; None for this machine."""
+        """Wait until there is room for another command, and return its node; None for this machine."""
         while True:
             await self._room.acquire()
             node = self._free.popleft()
@@ -448,7 +452,7 @@ class Batch:
                 return node
 
     async def _count_cpus(self, node: Node) -> None:
-        """Make room on a node for as many commands as it has CPUs; for one if it does not say."""
+        """Make room on a node for as many commands as it has CPUs; for one if that is unknown."""
         asking = ssh_job()(node, COUNT_CPUS, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
         cpus = 1
         with contextlib.suppress(SshError, ValueError):
@@ -457,7 +461,7 @@ class Batch:
             self._give_room(node)
 
     async def elsewhere(self, error: Unreachable) -> Node | None:
-        """Return another node with room for a command whose node cannot be reached, which is said once for the node.
+        """Return another node with room for a command whose node is unreachable; report that once per node.
 
         Raises:
             Unreachable: there is no other node, or the batch has stopped.
@@ -471,15 +475,15 @@ class Batch:
             return await self._where()
         raise error
 
-    # ---- telling how they have ended
+    # ---- reporting outcomes
 
-    async def _tell_all(self) -> None:
+    async def _report_all(self) -> None:
         async for job in self.scheduler.as_settled():
             if isinstance(job, BatchItem) and job.state is not JobState.CANCELLED:
-                await self._tell(job)
+                await self._report(job)
                 self._give_room(job.node)
 
-    async def _tell(self, command: BatchItem) -> None:
+    async def _report(self, command: BatchItem) -> None:
         """Print or save the output of a command, log its outcome, and count it."""
         outcome = command.outcome()
         self._slots.give_back(command.slot)
@@ -501,8 +505,8 @@ class Batch:
             await self._stop(command)
 
     def _keep(self, command: BatchItem, written: tuple[BinaryIO, BinaryIO]) -> None:
-        """Save what a command has written, or hand it over to the printer."""
-        del self._untold[command]
+        """Save the output of a command, or hand it to the printer."""
+        del self._unreported[command]
         results = self.options.results
         if self._records is not None:
             return
@@ -517,20 +521,20 @@ class Batch:
         save(path, command.sequence, written)
 
     async def _stop(self, command: BatchItem) -> None:
-        """Stop as the --halt rule says; this command has met it."""
+        """Stop as the --halt rule demands; `command` has met it."""
         self._stopped = True
         self._feeder.cancel()
         assert self.options.halt is not None
-        what = "running commands are ended" if self.options.halt.at_once else "no further command is started"
+        what = "running commands are ended" if self.options.halt.immediately else "no further command is started"
         await self._printer.say(f"--halt: {what}, after: {shown(command.line)}")
-        if self.options.halt.at_once:
+        if self.options.halt.immediately:
             self.scheduler.cancel()
         else:
             self.scheduler.drain()
 
-    def _print_untold(self) -> None:
-        """Print what is left when the run has ended: of commands that have ended, or that an interruption has."""
-        for command in list(self._untold):
+    def _print_unreported(self) -> None:
+        """Print the remaining output after the run: of commands not reported yet, or ended by an interruption."""
+        for command in list(self._unreported):
             if command.last_result is not None and (command.is_done() or not self._stopped):
                 self._keep(command, outputs(command.last_result))
         self._printer.flush()

@@ -1,4 +1,4 @@
-"""What commands need while they run, `--needs`, and what there is of it, `--pool` or what this machine has."""
+"""Resources for commands: their needs (`--needs`), and the pool (`--pool`, or what this machine has)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ NAME: Final = re.compile(r"[^\W\d]\w*", re.ASCII)
 
 
 def needs(text: str) -> dict[str, Amount]:
-    """Return what each command needs.
+    """Parse the needs of each command.
 
     Args:
         text: names and amounts, as in `gpu=1,mem=4G`.
 
     Raises:
-        ValueError: something else.
+        ValueError: the text has another form.
 
     Example:
         >>> needs("gpu=1,mem=4G")
@@ -46,13 +46,13 @@ def needs(text: str) -> dict[str, Amount]:
 
 
 def pool(text: str) -> dict[str, Any]:
-    """Return what there is in all, as `Pool` takes it.
+    """Parse the resources in total, in the form that `Pool` takes.
 
     Args:
-        text: names with an amount or a list of things, as in `gpu=0,1,mem=24G`. A list of one thing ends in a comma.
+        text: names with an amount or a list of things, as in `gpu=0,1,mem=24G`. A list of one thing ends with a comma.
 
     Raises:
-        ValueError: something else.
+        ValueError: the text has another form.
 
     Example:
         >>> pool("gpu=0,1,mem=24G,port=8080,")
@@ -73,14 +73,14 @@ def pool(text: str) -> dict[str, Any]:
     there_is: dict[str, Any] = {
         name: values[0] if len(values) == 1 else [value for value in values if value] for name, values in found.items()
     }
-    Pool(**there_is)  # it checks amounts and things
+    Pool(**there_is)  # checks amounts and things
     return there_is
 
 
 def of_machine(name: str) -> Any:
-    """Return what this machine has of a resource that the user has not said anything about; None if nothing is known.
+    """Return this machine's amount of a resource that the user has not set; None if unknown.
 
-    For `gpu` it is what `CUDA_VISIBLE_DEVICES` names, or the numbers of NVIDIA's devices.
+    For `gpu` it is the list in `CUDA_VISIBLE_DEVICES`, or the numbers of NVIDIA's devices.
     """
     match name:
         case "cpu":
@@ -92,7 +92,7 @@ def of_machine(name: str) -> Any:
             if named is not None:
                 cards = itertools.takewhile(lambda card: not card.startswith("-"), named.split(","))  # as CUDA does
                 return [card for card in cards if card]
-            import glob  # few batches ask for this
+            import glob  # imported late: few batches need it
 
             numbers = (path.removeprefix("/dev/nvidia") for path in glob.glob("/dev/nvidia[0-9]*"))
             return sorted(numbers, key=int) or None
@@ -100,34 +100,34 @@ def of_machine(name: str) -> Any:
             return None
 
 
-def pool_for(asked: Mapping[str, Amount], given: Mapping[str, Any]) -> tuple[Pool | None, int | None]:
-    """Return a pool of all that commands need, and how many commands have it at once; None if they need nothing.
+def pool_for(needs: Mapping[str, Amount], given: Mapping[str, Any]) -> tuple[Pool | None, int | None]:
+    """Return a pool of all needed resources, and how many commands it serves at a time; None if they need nothing.
 
     Args:
-        asked: what each of them needs.
-        given: what the user says there is.
+        needs: the needs of each command.
+        given: the user's amounts.
 
     Raises:
-        ValueError: there is not enough for a single command.
+        ValueError: there is not enough for a single command, or an amount is unknown.
 
     """
-    if not asked:
+    if not needs:
         return None, None
     found: dict[str, Any] = {}
-    at_once: list[int] = []
-    for name, amount in asked.items():
+    commands: list[int] = []
+    for name, amount in needs.items():
         there_is = given[name] if name in given else of_machine(name)
         shown = size_text if name == "mem" or is_size(there_is) else shown_amount
-        needs = f"--needs {name}={shown(amount)}"
+        option = f"--needs {name}={shown(amount)}"
         if there_is is None:
-            raise ValueError(f"{needs}: it is not known how much there is; say so with --pool {name}=...")
+            raise ValueError(f"{option}: the total amount is unknown; give it with --pool {name}=...")
         if isinstance(there_is, list) and not isinstance(amount, int):
-            raise ValueError(f"{needs}: these are things; give a whole number")
+            raise ValueError(f"{option}: these are things; give a whole number")
         found[name] = there_is
         total = len(there_is) if isinstance(there_is, list) else amount_of(there_is, name)  # pyright: ignore[reportUnknownArgumentType]
-        at_once.append(math.floor(total / amount))
-        if not at_once[-1]:
+        commands.append(math.floor(total / amount))
+        if not commands[-1]:
             raise ValueError(
-                f"{needs}: in all there is {shown(total)}; ask for less, or say what there is, with --pool {name}=..."
+                f"{option}: the total is {shown(total)}; give less, or give the total with --pool {name}=..."
             )
-    return Pool(**found), min(at_once)
+    return Pool(**found), min(commands)

@@ -1,4 +1,4 @@
-"""When a batch stops before all is done, and its exit code: counts, and a rule about them."""
+"""Rules that stop a batch before its end (`--halt`), and its exit code."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ class Halt:
 
     Example:
         >>> Halt.parse("now,fail=10%")
-        Halt(at_once=True, what='fail', number=10, percent=True)
+        Halt(immediately=True, what='fail', number=10, percent=True)
         >>> Halt.parse("never") is None
         True
 
     """
 
-    at_once: bool
+    immediately: bool
     what: str
     number: int
     percent: bool
 
     @classmethod
     def parse(cls, text: str) -> Halt | None:
-        """Return the rule that a text means, or None for `never`.
+        """Return the rule in a text, or None for `never`.
 
         Raises:
             ValueError: the text is not a rule.
@@ -50,7 +50,7 @@ class Halt:
 
 @dataclass(slots=True)
 class CommandTally:
-    """How many jobs have failed and succeeded, and what that means under a rule.
+    """The numbers of failed and succeeded jobs, and their effect under a rule.
 
     Example:
         >>> tally = CommandTally(Halt.parse("soon,fail=2"))

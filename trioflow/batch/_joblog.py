@@ -1,4 +1,4 @@
-"""How a command has ended, and its line in a job log, in GNU parallel's columns."""
+"""The outcome of a command, and its line in a job log, in GNU parallel's columns."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from . import BatchError
 
 COLUMNS: Final = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand"
 CUT_OFF: Final = "\0\n"
-"""The end of a line that a crash has cut off, so that its command is not read as a shorter one, which never ran."""
+"""The end written to a line that a crash has cut off, so that its command is not read as a shorter, wrong one."""
 KILLED: Final = -1
-"""The exit value of a command that trioflow ended."""
+"""The exit value of a command ended by trioflow."""
 
 NOT_STARTED: Final = 126
 SIGNALLED: Final = 128
 NEVER: Final = 255
 """Exit codes. Shells have 126 for a program that cannot be started, and 128 plus its number for a signal; 255 is for
-what trioflow ended, and for a node that cannot be reached or was lost."""
+commands ended by trioflow, and for nodes that are unreachable or were lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class CommandOutcome:
-    r"""How the last attempt of a command ended.
+    r"""The outcome of a command's last attempt.
 
     Example:
         >>> CommandOutcome(3, "nothing", None, FileNotFoundError(), 1795174043.25, 0.5).line()
@@ -56,7 +56,7 @@ class CommandOutcome:
 
     @property
     def failed(self) -> bool:
-        """Whether the command did not succeed."""
+        """Whether the command failed."""
         return self.error is not None
 
     @property
@@ -86,18 +86,18 @@ class CommandOutcome:
 
     @property
     def remark(self) -> str:
-        """What to print besides the command's own output; empty for an exit code or a signal."""
+        """The message to print besides the command's own output; empty for an exit code or a signal."""
         if isinstance(self.error, JobTimeout):
             return f"{self.reason}: {shown(self.command)}"
         if isinstance(self.error, Unreachable):
-            return ""  # it is said once for the node
+            return ""  # reported once for the node
         if self.error is None or (isinstance(self.error, CommandError) and self.result is not None):
             return ""
         return f"{shown(self.command)}: {self.error}" if isinstance(self.error, OSError) else str(self.error)
 
     @property
     def reason(self) -> str:
-        """Why the command has failed, in words."""
+        """The reason of a failure."""
         if isinstance(self.error, JobTimeout):
             return "ended by --timeout" if self.error.missing is None else "ended by --idle-timeout"
         if self.result is not None and isinstance(self.error, CommandError):
@@ -106,7 +106,7 @@ class CommandOutcome:
 
 
 def outputs(result: CommandResult | None) -> tuple[BinaryIO, BinaryIO]:
-    """Return what was captured of a command's standard output, and of its standard error."""
+    """Return the captured standard output and standard error of a command."""
     return _captured(result, "stdout"), _captured(result, "stderr")
 
 
@@ -118,12 +118,12 @@ def _captured(result: CommandResult | None, stream: Literal["stdout", "stderr"])
 
 
 def shown(line: str) -> str:
-    """Return a command line as messages show it: not more than a few lines of it."""
+    """Return a command line as messages show it: at most a few lines of it."""
     return line if len(line) <= LONG else line[:LONG] + "..."
 
 
 class Joblog:
-    """A log that is being written. Each line is written at once, so that a crash loses none."""
+    """A log that is written as the batch runs. Each line is flushed, so that a crash loses none."""
 
     def __init__(self, path: str, *, append: bool) -> None:
         """Open the file, and write the header if it is new.
@@ -158,7 +158,7 @@ class Joblog:
         os.close(self._descriptor)
 
     def _beginning(self) -> str:
-        """Return what must be written first: the header, or the end of a line that a crash has cut off."""
+        """Return the text to write first: the header, or the end of a line that a crash has cut off."""
         size = os.fstat(self._descriptor).st_size
         if size == 0:
             return COLUMNS + "\n"

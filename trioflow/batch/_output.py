@@ -1,4 +1,4 @@
-"""The output of the commands: printed in one piece or line by line, in any order or that of the arguments; or saved."""
+"""Output of the commands: printed whole or line by line, in any order or that of the arguments; or saved."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from ..jobs.command._output_sinks import write_all
 from . import BatchError
 
 IN_MEMORY: Final = 16 << 20
-"""Bytes of output that waits for its turn, for all commands together."""
+"""Bytes of waiting output kept in memory, for all commands together."""
 PIECE: Final = 1 << 16
 PIPE_PIECE: Final = posix.PIPE_BUF
-"""The number of bytes that can be written without waiting to a pipe that poll(2) says is writable."""
+"""The bytes that never block when written to a pipe that poll(2) reports as writable."""
 
 
 class StdStream:
-    """One of our own standard streams; a slow reader of it does not block the event loop."""
+    """One of this program's standard streams; a slow reader of it does not block the event loop."""
 
     def __init__(self, name: str) -> None:
         """Find the stream's descriptor; in a test it may have none."""
@@ -44,13 +44,13 @@ class StdStream:
             await anyio.wait_writable(self._descriptor)
 
     def write_now(self, data: bytes) -> None:
-        """Write all of it, blocking where the reader is slow.
+        """Write all data, blocking if the reader is slow.
 
         Raises:
             OSError: the stream cannot be written.
 
         """
-        if self._stream is None:  # the caller has closed it
+        if self._stream is None:  # the program was started without it
             return
         self._stream.flush()
         if self._descriptor is None:
@@ -95,7 +95,7 @@ Output = Iterator[tuple[StdStream, bytes]]
 
 
 def whole_lines(output: Output) -> Output:
-    """Yield the output, and end its last line if that is on a terminal and has no end."""
+    """Yield the output, and complete an unfinished last line on a terminal."""
     unfinished: StdStream | None = None
     for outlet, piece in output:
         yield outlet, piece
@@ -105,14 +105,14 @@ def whole_lines(output: Output) -> Output:
         yield unfinished, b"\n"
 
 
-# ---- what waits for its turn
+# ---- output that waits for its turn
 
 Place = bytes | range
-"""Where a backlog keeps an output: in memory, or in its file."""
+"""The location of an output in a backlog: in memory, or in its file."""
 
 
 class Backlog:
-    """Keeps outputs until they are taken, in any order: some in memory, the rest in one file without a name.
+    """A store for outputs until they are taken, in any order: some in memory, the rest in one nameless file.
 
     Example:
         >>> import io
@@ -132,7 +132,7 @@ class Backlog:
         self._end = 0  # of the file
 
     def keep(self, output: BinaryIO) -> Place:
-        """Read a file from its current position to its end, keep that, and return where it is kept.
+        """Store a file from its current position to its end, and return the location.
 
         Raises:
             OSError: the disk is full.
@@ -160,7 +160,7 @@ class Backlog:
             data = data[written:]
 
     def take(self, place: Place) -> Iterator[bytes]:
-        """Yield what is kept there, in pieces, and free its space."""
+        """Yield a stored output, in pieces, and free its space."""
         if isinstance(place, bytes):
             self._held -= len(place)
             if place:  # an empty piece would get a tag, as if it began a line
@@ -178,11 +178,11 @@ class Backlog:
 # ---- printing
 
 Aside = Callable[[], AbstractContextManager[bool]]
-"""What is done around each print. It gives whether a bar is drawn below, which would overwrite an unfinished line."""
+"""A context for each print; it yields whether a bar is drawn below, which would overwrite an unfinished line."""
 
 
 class Printer:
-    """Prints what commands have written, one command after another.
+    """Prints the outputs of commands, one command after another.
 
     Args:
         in_order: whether outputs wait for those of the commands before them.
@@ -191,30 +191,30 @@ class Printer:
     """
 
     def __init__(self, *, in_order: bool, aside: Aside) -> None:
-        self.next = 1  # the number of the command whose turn it is to be printed, if they are printed in order
+        self.next = 1  # the number of the next command to print, if in order
         self._outlets: Final = (StdStream("stdout"), StdStream("stderr"))
         self._in_order: Final = in_order
         self._aside: Final = aside
-        self._lock: Final = anyio.Lock(fast_acquire=True)  # saves a turn of the loop for each command
+        self._lock: Final = anyio.Lock(fast_acquire=True)  # saves an iteration of the loop per command
         self._backlog: Final = Backlog()
         self._waiting: Final[dict[int, Output]] = {}
-        self._early: Final[dict[int, list[tuple[StdStream, Place]]]] = {}  # of commands that run
-        self._unwritten: Output = iter(())  # the rest of what is being written
+        self._early: Final[dict[int, list[tuple[StdStream, Place]]]] = {}  # output of running commands
+        self._unwritten: Output = iter(())  # the rest of the current write
 
     def keep(self, number: int, before: bytes, outputs: tuple[BinaryIO, BinaryIO], tag: bytes | None) -> None:
-        """Keep what a command has written until it is printed.
+        """Keep the output of a command until it is printed.
 
         Args:
             number: the number of the command, from 1, without gaps.
-            before: what is printed before that.
+            before: printed first.
             outputs: its standard output, and its standard error.
-            tag: what is put before each line, if anything.
+            tag: the prefix of each line; None for none.
 
         Raises:
             OSError: a temporary file cannot be written.
 
         """
-        if self._in_order:  # this may take long: the files themselves would stay open
+        if self._in_order:  # waiting may take long, and would keep the files open
             kept: list[Iterator[bytes]] = [self._backlog.take(self._backlog.keep(output)) for output in outputs]
         else:
             kept = [pieces(output) for output in outputs]
@@ -223,7 +223,7 @@ class Printer:
         self._waiting[number] = itertools.chain(self._taken_early(number), self._cut(kept, tag))
 
     def print_now(self, number: int, stream: int, data: bytes) -> None:
-        """Print what a command has just written, or keep it until its turn comes; waits where the reader is slow.
+        """Print new output of a command, or keep it until its turn comes; this blocks if the reader is slow.
 
         Args:
             number: the number of the command.
@@ -244,7 +244,7 @@ class Printer:
             self._write_now(iter([(outlet, data)]))
 
     async def print(self, number: int) -> None:
-        """Print what is kept for a command, or wait until its turn comes.
+        """Print the output kept for a command, or leave it until its turn comes.
 
         Raises:
             OSError: a stream cannot be written.
@@ -256,10 +256,10 @@ class Printer:
             while self.next in self._waiting:
                 await self._write(self._waiting.pop(self.next))
                 self.next += 1
-                self._write_now(self._taken_early(self.next))  # of one that still runs
+                self._write_now(self._taken_early(self.next))  # of a running command
 
     def flush(self) -> None:
-        """Print what is still kept; for use after the event loop has ended."""
+        """Print all output that is still kept; for use after the event loop has ended."""
         rest = (
             (self._taken_early(number), self._waiting.get(number, ()))
             for number in sorted({*self._early, *self._waiting})
@@ -298,10 +298,10 @@ class Printer:
 
 
 class TaggedLines(io.RawIOBase):
-    r"""Takes what a command writes, and passes on whole lines, each with a tag before it; its last one at `flush`.
+    r"""A stream for a command's output that passes on whole lines, with a tag before each; the last one at `flush`.
 
     Attributes:
-        received: how many bytes it has taken.
+        received: the number of bytes so far.
 
     Example:
         >>> lines = TaggedLines(print, b"1: ")
@@ -329,12 +329,12 @@ class TaggedLines(io.RawIOBase):
         return len(data)
 
     def show(self, line: bytes) -> None:
-        """Pass on a line that the command has not written itself."""
+        """Pass on a line that is not part of the command's output."""
         if line:
             self._pass_on(line)
 
     def flush(self) -> None:
-        """Pass on a last line that has no end."""
+        """Pass on a last line without an end."""
         rest, self._rest = b"".join(self._rest), []
         if rest:
             self._pass_on(rest)
@@ -346,14 +346,14 @@ class TaggedLines(io.RawIOBase):
 # ---- --results: saved in files, not printed
 
 LONGEST: Final = 255
-"""The number of bytes that a file's name may have, on all file systems in common use."""
+"""The longest name of a file, in bytes, on all common file systems."""
 
 
 def results_directory(directory: str, arguments: Sequence[str], names: Sequence[str] = ()) -> str:
-    r"""Return the directory for some arguments: for each source its number, or its name, and in it the argument.
+    r"""Return the directory for some arguments: for each source its number or name, and in it the argument.
 
     A `/` in an argument is written `\_`, and a `\` is doubled. Arguments that cannot name a directory (empty, `.` and
-    `..`) get `\.` before them. An argument that is too long for a file's name is cut off and ends with a digest.
+    `..`) get the prefix `\.`. An argument that is too long for a file's name is truncated and ends with a digest.
 
     Example:
         >>> results_directory("results", ["a/b", "", ".."])
@@ -372,14 +372,14 @@ def _name(argument: str) -> str:
 
 
 def _shortened(name: bytes) -> bytes:
-    import hashlib  # few batches need it
+    import hashlib  # imported late: few batches need it
 
     digest = b"~" + hashlib.sha256(name).hexdigest()[:16].encode()
     return name[: LONGEST - len(digest)] + digest
 
 
 def save(path: str, sequence: int, outputs: tuple[BinaryIO, BinaryIO]) -> None:
-    """Write the files `seq`, `stdout` and `stderr` of a directory, whose path ends in `/`; or PATH.seq, PATH, PATH.err.
+    """Write the files `seq`, `stdout` and `stderr` in a directory, whose path ends in `/`; or PATH.seq, PATH, PATH.err.
 
     Raises:
         BatchError: they cannot be written.

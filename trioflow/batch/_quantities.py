@@ -1,4 +1,4 @@
-"""Numbers on the command line: how many commands at once, and how long."""
+"""Numbers on the command line: of concurrent commands, durations, loads and priorities."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def seconds(text: str) -> float:
 
 
 def slots(text: str, cpus: int | None = None) -> int:
-    """Return how many commands may run at once.
+    """Return the number of commands that may run at the same time.
 
     Args:
-        text: a number; 0 for as many as possible; N% of the CPUs; +N or -N for N more or less than there are CPUs.
-        cpus: how many CPUs there are; None for those that this process may use.
+        text: a number; 0 for as many as possible; N% of the CPUs; +N or -N for N more or fewer than the CPUs.
+        cpus: the number of CPUs; None for those that this process may use.
 
     Raises:
         ValueError: the text is none of these.
@@ -60,7 +60,7 @@ def slots(text: str, cpus: int | None = None) -> int:
 
 
 def load(text: str) -> Load:
-    """Return the hold for `--load`: as many processes as `slots` says, but 0 is nearly none.
+    """Return the condition for `--load`: a number as for `slots`, but 0 means nearly none.
 
     Raises:
         ValueError: the text is not such a number.
@@ -70,10 +70,10 @@ def load(text: str) -> Load:
 
 
 def nice(text: str) -> int:
-    """Return a priority for `--nice`.
+    """Parse the priority of `--nice`.
 
     Raises:
-        ValueError: it is not a priority, or one that this user may not have.
+        ValueError: it is no priority, or one that this user may not set.
 
     """
     if not re.fullmatch(r"[+-]?\d+", text, re.ASCII) or not -20 <= int(text) <= 19:
@@ -84,7 +84,7 @@ def nice(text: str) -> int:
 
 
 def as_many_as_possible() -> int:
-    """Return how many commands may run at once within this user's limits of descriptors and processes."""
+    """Return the number of commands within this user's limits of descriptors and processes."""
     descriptors, _ = posix.resource.getrlimit(posix.resource.RLIMIT_NOFILE)
     processes, _ = posix.resource.getrlimit(posix.resource.RLIMIT_NPROC)
     limits = [MOST]

@@ -1,4 +1,4 @@
-"""Quoting for a shell, and the shell itself: which one it is, and which lines need it."""
+"""Quoting for a shell, the choice of the shell, and the lines that need one."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from collections.abc import Mapping
 from typing import Final
 
 UNSAFE: Final = re.compile(r"[^+\-./0-9A-Z_a-z]")
-"""What GNU parallel quotes. A shell needs less, but so the job logs of both have the same commands."""
+"""Characters that GNU parallel quotes. A shell needs fewer, but so the job logs of both have the same commands."""
 PLAIN: Final = re.compile(r"""(?:[ %+,\-./0-9:@A-Z_a-z]++|(?<=[^ ])=|'[^']*+'|"'")*+""")
 """A line that a shell would only split into words."""
 SHELLS: Final = frozenset({"ash", "bash", "busybox", "dash", "ksh", "mksh", "sh", "zsh"})
-"""Shells that read quotes as POSIX says."""
+"""Shells with POSIX quoting."""
 BUILTINS: Final = frozenset(
     """
     . : [ [[ alias bg bind break builtin caller case cd command compgen complete continue coproc declare dirs disown
@@ -25,7 +25,7 @@ BUILTINS: Final = frozenset(
     unalias unset until wait whence where which while
     """.split()  # noqa: SIM905 - eighty lines otherwise
 )
-"""What a shell does itself, or does differently from the program of that name."""
+"""Builtins, and programs that a shell replaces by its own."""
 INTEGER: Final = r"-?\d{1,9}"
 SAME: Final = {
     "true": re.compile(r"(?!--(?:help|version)\0$)(?:.*\0)*", re.DOTALL),
@@ -36,15 +36,15 @@ SAME: Final = {
     "test": re.compile(rf"-[defhLnsz]\0[^\0]*\0|{INTEGER}\0-(?:eq|ne|lt|le|gt|ge)\0{INTEGER}\0"),
 }
 """Builtins, and the arguments (each with a NUL at its end) with which the program of that name does the same: without
-options, backslashes for echo, or numbers for printf, and nothing that either would complain about.
+options, backslashes for echo, or numbers for printf, and nothing that either would reject.
 
-Without this, `true` and `echo` take 21 to 25 % more CPU a command where the shell is bash, for its start; where it is
-dash they take 5 to 10 % less, for dash does them itself. (1,000 commands, two at once, the best of 5 runs by turns.)
+Without this, `true` and `echo` take 21 to 25 % more CPU per command if the shell is bash, for its start; with dash they
+take 5 to 10 % less, because it runs them itself. (1,000 commands, two at a time, the best of 5 interleaved runs.)
 """
 
 
 def quoted(argument: str) -> str:
-    """Return an argument as one word of a shell's line, exactly as GNU parallel writes it.
+    """Return an argument as one word of a shell's line, quoted exactly as by GNU parallel.
 
     Example:
         >>> quoted("a b"), quoted("a/b.c"), quoted("")
@@ -61,11 +61,11 @@ def quoted(argument: str) -> str:
 
 
 class Shell:
-    """What runs the lines. A plain line is run directly; a line with shell syntax or a builtin needs the shell.
+    """The runner of lines. A plain line is run directly; a line with shell syntax or a builtin needs the shell.
 
     Args:
         environment: the variables of this process. `PARALLEL_SHELL` names the shell; else it is the one that started
-            this process, else `SHELL`, else /bin/sh.
+        this process, else `SHELL`, else /bin/sh.
 
     """
 
@@ -103,7 +103,7 @@ def _usual_shell(environment: Mapping[str, str]) -> str:
 
 
 def _parent() -> str:
-    """Return the program that started this one, where /proc says so."""
+    """Return the program that started this one, according to /proc; empty without it."""
     try:
         return os.readlink(f"/proc/{os.getppid()}/exe")
     except OSError:

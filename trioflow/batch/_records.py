@@ -1,4 +1,4 @@
-"""How each command has ended, with its output, as a line of JSON."""
+"""The outcome of each command, with its output, as a line of JSON."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ._joblog import CommandOutcome, outputs
 
 
 class Records:
-    """A file that gets a line for each command. Each is written at once, so that a crash loses none.
+    """A file with a line for each command. Each line is flushed, so that a crash loses none.
 
     Args:
-        path: the file; it is begun anew.
+        path: the file, emptied first.
 
     Raises:
         BatchError: it cannot be written.
@@ -26,7 +26,7 @@ class Records:
     def __init__(self, path: str) -> None:
         self._path: Final = path
         try:
-            self._file: Final = open(path, "wb")  # noqa: SIM115 - it is closed by `close`
+            self._file: Final = open(path, "wb")  # noqa: SIM115 - closed by `close`
         except OSError as error:
             raise self._unwritable(error) from None
 
@@ -34,7 +34,7 @@ class Records:
         """Write the line of a command.
 
         Args:
-            outcome: how it has ended.
+            outcome: its outcome.
             arguments: its arguments.
 
         Raises:
@@ -42,7 +42,7 @@ class Records:
 
         """
         record: dict[str, Any] = {
-            "seq": outcome.sequence, "arguments": [printable(one) for one in arguments],
+            "seq": outcome.sequence, "arguments": [printable(argument) for argument in arguments],
             "command": printable(outcome.command), "host": outcome.host, "started": outcome.started,
             "seconds": round(outcome.runtime, 6), "exit_code": outcome.exit_value, "signal": outcome.signal,
             **{name: getattr(outcome.result, name, None) for name in ("user_time", "system_time", "max_rss")},
@@ -64,12 +64,12 @@ class Records:
 
 
 def printable(text: str) -> str:
-    r"""Return a text that any reader of JSON takes: bytes that are not UTF-8 become \xNN."""
+    r"""Make a text valid for any reader of JSON: bytes that are not UTF-8 become \xNN."""
     return os.fsencode(text).decode(errors="backslashreplace")
 
 
 def text_or_base64(name: str, data: bytes) -> dict[str, str]:
-    r"""Return data as a text; under another name in base64, if it is not UTF-8.
+    r"""Return data as a text or, if it is not UTF-8, in base64 under another name.
 
     Example:
         >>> text_or_base64("stdout", b"caf\xc3\xa9") | text_or_base64("stderr", b"\xff")

@@ -1,10 +1,10 @@
-"""Where arguments come from: the words after `:::`, the lines of files and of the standard input; and their products.
+"""Sources of arguments: the words after `:::`, the lines of files and of the standard input; and their products.
 
-The first source is read as its items are needed, so a million lines are never in memory at once. A file that has
-nothing to read yet, such as a pipe, gives None instead of an item; the caller may wait for `descriptor` then.
+The first source is read on demand, so a million lines are never in memory at a time. A file without data yet, such as
+a pipe, yields None instead of an item; the caller may then wait for `descriptor`.
 
 ```
-a source ──► items ──► cut into columns ──► linked, or combined with other sources ──► -N at a time
+a source ──► items ──► split into columns ──► linked, or combined with other sources ──► N at a time (-N)
 ```
 """
 
@@ -24,7 +24,7 @@ from . import BatchError
 
 STDIN: Final = "-"
 SEPARATORS: Final = {":::": (False, False), ":::+": (False, True), "::::": (True, False), "::::+": (True, True)}
-"""Each separator, whether files follow it, and whether what follows is linked to the source before."""
+"""For each separator, whether files follow it, and whether the following source is linked to the one before."""
 PIECE: Final = 1 << 16
 
 ESCAPES: Final = {r"\0": b"\0", r"\n": b"\n", r"\r": b"\r", r"\t": b"\t", r"\\": b"\\"}
@@ -35,16 +35,16 @@ Arguments = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """How arguments are made of what stands in the sources.
+    """The rules by which arguments are read from the sources.
 
     Attributes:
-        end: what ends an item of a file; with `cuts_words` also of a word.
-        cuts_words: whether words of the command line are cut there too.
-        columns: what separates the columns of an item, which lose the blanks at their ends; None if each item is one
-            argument.
+        end: the end of an item of a file; with `cuts_words` also of a word.
+        cuts_words: whether words of the command line are split there too.
+        columns: the separator of the columns of an item, which lose leading and trailing spaces; None if each item is
+            one argument.
         has_header: whether the first item of each source names its columns.
-        is_linked: whether the sources are read side by side, the shorter ones again from their beginning.
-        at_once: how many items one command gets: 1 if it is None; with 0 it gets one, and nothing of it.
+        is_linked: whether the sources are read in parallel, the shorter ones repeatedly.
+        items_per_command: how many items one command gets; None for 1. With 0 there is a command per item, without it.
 
     """
 
@@ -53,7 +53,7 @@ class Reading:
     columns: re.Pattern[str] | None = None
     has_header: bool = False
     is_linked: bool = False
-    at_once: int | None = None
+    items_per_command: int | None = None
 
     def records(self, items: Iterable[str | None]) -> Iterator[Arguments | None]:
         """Yield the columns of each item, or the item itself; None stays None."""
@@ -81,9 +81,9 @@ class LineSource:
 
     Attributes:
         path: the file; `-` for the standard input.
-        end: what ends a line.
+        end: the end of a line.
         descriptor: the open file.
-        waits: whether reading waits until there is something to read.
+        waits: whether reading blocks until there is data.
 
     """
 
@@ -100,7 +100,7 @@ class LineSource:
 
         """
         if self.path == STDIN:
-            if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - the caller has closed it
+            if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - it may be closed
                 raise BatchError("cannot read the arguments: the standard input is closed")
             self.descriptor = 0
             return
@@ -110,13 +110,13 @@ class LineSource:
             raise BatchError(f"cannot read the arguments in {self.path!r}: {error.strerror}") from None
 
     def close(self) -> None:
-        """Close the file; the standard input stays open, as it is not ours."""
+        """Close the file; the standard input stays open, because it is the program's."""
         if self.descriptor > 0:
             os.close(self.descriptor)
             self.descriptor = -1
 
     def as_they_come(self) -> Iterator[str | None]:
-        """Yield the lines, and None wherever there is nothing to read yet, unless it `waits`.
+        """Yield the lines, and None when there is no data yet, unless it `waits`.
 
         Raises:
             BatchError: the file cannot be read.
@@ -146,7 +146,7 @@ class LineSource:
 
 
 def readable(descriptor: int) -> bool:
-    """Return whether a read would not block; at the end of a file it would not."""
+    """Return whether a read would not block, as at the end of a file."""
     poll = posix.poll()
     poll.register(descriptor, posix.POLLIN)
     return bool(poll.poll(0))
@@ -154,18 +154,18 @@ def readable(descriptor: int) -> bool:
 
 Source = WordSource | LineSource
 Group = list[Source]
-"""Linked sources: their first items are taken together, then their second ones, and so on, as long as all have one."""
+"""Linked sources: their first items are taken together, then their second ones, and so on, up to the shortest."""
 
 
 def parse(
     words: Sequence[str], files: Sequence[str] = (), reading: Reading = Reading()
 ) -> tuple[list[str], list[Group]]:
-    """Return the words of the command, and the groups of sources; if there are none, the standard input is the source.
+    """Split the words into those of the command and groups of sources; without any, the source is the standard input.
 
     Args:
-        words: the command, the separators, and what follows them.
+        words: the command, the separators, and the words after them.
         files: the files of further sources, which come first.
-        reading: what ends an item, and whether all sources are linked.
+        reading: the end of an item, and whether all sources are linked.
 
     Example:
         >>> parse(["cp", "{1}", "{2}", ":::", "a", "b", ":::+", "c", "d"])
@@ -202,7 +202,7 @@ class Product:
     """All combinations of the items of the groups; the last group varies fastest.
 
     Attributes:
-        total: how many commands they are for; None as long as this would take reading all lines.
+        total: the number of commands; None if that would require reading all lines.
         names: those of the columns, from the first items of the sources; empty without a header.
 
     """
@@ -243,24 +243,24 @@ class Product:
 
     @property
     def _lazy(self) -> LineSource | None:
-        """The first source, if it is a file that can be read as its lines are needed."""
+        """The first source, if it is a file that can be read on demand."""
         source = self._groups[0][0]
         return source if isinstance(source, LineSource) and len(self._groups[0]) == 1 else None
 
     def _read(self, group: Sequence[Iterator[Arguments | None]]) -> list[Arguments]:
-        """Return what a group has in all; its files wait."""
+        """Return all arguments of a group; reading its files blocks."""
         columns = [[record for record in records if record is not None] for records in group]
         if self._reading.is_linked and all(columns):
             most = max(map(len, columns))
-            columns = [list(itertools.islice(itertools.cycle(one), most)) for one in columns]
+            columns = [list(itertools.islice(itertools.cycle(column), most)) for column in columns]
         return [sum(records, ()) for records in zip(*columns, strict=False)]
 
     def count(self) -> int:
-        """Read everything, unless that has been done, and return for how many commands it is."""
+        """Read everything, unless that was done, and return the number of commands."""
         if self._first is None:
             self._first = self._read(self._records[0])
         combinations = math.prod([len(self._first), *map(len, self._others)])
-        self.total = math.ceil(combinations / (self._reading.at_once or 1))
+        self.total = math.ceil(combinations / (self._reading.items_per_command or 1))
         return self.total
 
     @property
@@ -269,11 +269,11 @@ class Product:
         return -1 if self._lazy is None else self._lazy.descriptor
 
     def items(self, *, blocking: bool) -> Iterator[Arguments | None]:
-        """Yield the arguments of each command, once; and None wherever there is nothing yet, unless `blocking`."""
+        """Yield the arguments of each command, once; and None when there are none yet, unless `blocking`."""
         if self._lazy is not None:
             self._lazy.waits = blocking
-        at_once = self._reading.at_once
-        if at_once is None:
+        number = self._reading.items_per_command
+        if number is None:
             yield from self._combinations()
             return
         together: list[str] = []
@@ -282,9 +282,9 @@ class Product:
             if arguments is None:
                 yield None
                 continue
-            together += arguments if at_once else ()
+            together += arguments if number else ()
             taken += 1
-            if taken >= at_once:
+            if taken >= number:
                 yield tuple(together)
                 together, taken = [], 0
         if taken:
@@ -303,10 +303,10 @@ class Product:
 
 
 def delimiter(text: str) -> bytes:
-    r"""Return what ends an argument.
+    r"""Return the end of an argument, for `--delimiter`.
 
     Raises:
-        ValueError: it is empty.
+        ValueError: the text is empty.
 
     Example:
         >>> delimiter(","), delimiter(r"\t")
@@ -319,10 +319,10 @@ def delimiter(text: str) -> bytes:
 
 
 def column_separator(text: str) -> re.Pattern[str]:
-    """Return the regular expression of what stands between two columns.
+    """Return the regular expression of the separator between two columns.
 
     Raises:
-        ValueError: it is not one, or it fits nothing at all.
+        ValueError: it is no regular expression, or it matches the empty text.
 
     """
     try:
@@ -334,7 +334,7 @@ def column_separator(text: str) -> re.Pattern[str]:
     if found.match(""):
         itself = f"; the character itself is written '\\{text}'" if text == "|" else ""
         raise ValueError(
-            f"{text!r} is a regular expression that also fits where there is nothing: give what stands between two "
+            f"{text!r} is a regular expression that also matches the empty text: give the separator between two "
             f"columns, such as ,{itself}"
         )
     return found

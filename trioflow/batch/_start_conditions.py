@@ -1,6 +1,6 @@
-"""What this machine has left, memory and time of its processors, and the holds of starts that depend on it.
+"""Conditions for the start of commands: this machine's free memory and load.
 
-The system does not tell when any of this changes, so whoever waits looks again now and then.
+The system does not report changes of these, so they are polled.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..abc import size_text as size
 MEMINFO: Final = "/proc/meminfo"
 STAT: Final = "/proc/stat"
 SMALLEST_LOAD: Final = 0.01
-"""What a load of 0 means: nothing else may run."""
+"""The limit for `--load 0`: no other process may run."""
 THOUSANDS: Final = re.compile(r"([\d.]+)([kmgtp])")
 
 
@@ -24,18 +24,18 @@ class StartCondition(Protocol):
     """A condition for the start of a command."""
 
     def until(self) -> str | None:
-        """Say until when no command starts, and how it is now; None if one may start."""
+        """Describe the condition that a start waits for, and its current state; None if a command may start."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class FreeMemory:
-    """Holds starts while fewer bytes of memory than these are free."""
+    """Holds starts while fewer bytes of memory are free."""
 
     least: int
 
     def until(self) -> str | None:
-        """Say how much has to be free, and how much is."""
+        """Describe the required and the free memory; None if there is enough."""
         free = _meminfo("MemAvailable")
         if free is None or free >= self.least:
             return None
@@ -44,24 +44,24 @@ class FreeMemory:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Holds starts while this many processes, or more, run or wait for a disk."""
+    """Holds starts while at least this many processes run or wait for a disk."""
 
     most: float
 
     def until(self) -> str | None:
-        """Say below what the load has to be, and what it is."""
+        """Describe the required and the current load; None if that is low enough."""
         now = load()
         return None if now < self.most else f"the load is below {self.most:g} (--load); now it is {now:g}"
 
 
 def size_in_bytes(text: str) -> int:
-    """Return a size in bytes.
+    """Parse a size in bytes.
 
     Args:
-        text: a size, as `Pool` takes it; or with a small letter for powers of a thousand, as in GNU parallel.
+        text: a size, as for `Pool`; or with a small letter for powers of a thousand, as in GNU parallel.
 
     Raises:
-        ValueError: it is not a size.
+        ValueError: it is no size.
 
     Example:
         >>> size_in_bytes("2G"), size_in_bytes("2g"), size_in_bytes("500 MB")
@@ -74,10 +74,10 @@ def size_in_bytes(text: str) -> int:
 
 
 def memory_limit(text: str) -> int:
-    """Return the bytes of `--memory-limit`, 1 or more.
+    """Parse the bytes of `--memory-limit`, 1 or more.
 
     Raises:
-        ValueError: the text is not such a size.
+        ValueError: it is no such size.
 
     """
     if not 0 < (found := size_in_bytes(text)) < 2**63:
@@ -86,33 +86,33 @@ def memory_limit(text: str) -> int:
 
 
 def bytes_free(text: str) -> FreeMemory:
-    """Return the hold for `--memfree`.
+    """Return the condition for `--memfree`.
 
     Args:
-        text: a size, as `Pool` takes it; or with a small letter for powers of a thousand, as in GNU parallel.
+        text: a size, as for `Pool`; or with a small letter for powers of a thousand, as in GNU parallel.
 
     Raises:
-        ValueError: it is not a size; the machine has less than that; or it does not say how much is free.
+        ValueError: it is no size, it exceeds this machine's memory, or the system does not report its free memory.
 
     """
     least = size_in_bytes(text)
     in_all = memory_in_all()
     if in_all is None or _meminfo("MemAvailable") is None:
-        raise ValueError(f"this system does not say how much memory is free: there is no MemAvailable in {MEMINFO}")
+        raise ValueError(f"this system does not report its free memory: there is no MemAvailable in {MEMINFO}")
     if least > in_all:
         raise ValueError(f"{text} will never be free: this machine has {size(in_all)}")
     return FreeMemory(least)
 
 
 def memory_in_all() -> int | None:
-    """Return how many bytes of memory this machine has; None if it does not say."""
+    """Return the size of this machine's memory in bytes; None if the system does not report it."""
     return _meminfo("MemTotal")
 
 
 def load() -> float:
-    """Return how many processes run or wait for a disk now, without this one; elsewhere than on Linux the load average.
+    """Return the number of processes that run or wait for a disk, without this one; the load average on other systems.
 
-    The load average is that of the last minute: commands that have just started are not in it.
+    The load average covers the last minute, and so misses commands that have just started.
     """
     try:
         found = dict(line.split(None, 1) for line in _text(STAT).splitlines() if line.startswith("procs_"))
@@ -122,7 +122,7 @@ def load() -> float:
 
 
 def _meminfo(name: str) -> int | None:
-    """Return a number of bytes from the system's table of its memory; None if it has no such line."""
+    """Return a number of bytes from /proc/meminfo; None without such a line."""
     try:
         found = re.search(rf"^{name}: *(\d+) kB$", _text(MEMINFO), re.MULTILINE)
     except OSError:

@@ -1,7 +1,7 @@
-"""Replacement strings: a command line with places in it, and what is put there for given arguments.
+"""Replacement strings: a command line with placeholders, and its text for given arguments.
 
 The grammar is GNU parallel's: `{}`, `{#}`, `{%}`, `{2}`, `{-1}`. Those for an argument may have `.`, `/`, `//` or `/.`
-before the closing brace. `Strings` says what else there is: other spellings, names of columns, names of resources.
+before the closing brace. `Strings` adds others: other spellings, names of columns, names of resources.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ EXPLAINED: Final = """\
   {gpu} what it has of --needs gpu=1, such as 0 or 0,1"""
 """All of them, for the help of the command."""
 END_OF_NAME: Final = re.compile(r"[ \t\n=]")
-"""What ends the command's name, or shows that the first word is not a command: a variable is set before it."""
+"""The end of the command's name; a "=" before it shows a variable that is set for the command."""
 NOTHING: Final[Mapping[str, str]] = {}
 UNKNOWN: Final = re.compile(r"\{=.*?=\}", re.DOTALL)
 PADDED: Final = re.compile(r"\{0+([#%])\}")
 
 
 def without_extension(argument: str) -> str:
-    """Return the argument without its last `.` and what follows, unless a `/` follows."""
+    """Remove the last `.` and what follows, unless a `/` follows."""
     stem, dot, extension = argument.rpartition(".")
     return stem if dot and "/" not in extension else argument
 
 
 def base_name(argument: str) -> str:
-    """Return what follows the last `/`."""
+    """Return the part after the last `/`."""
     return argument.rpartition("/")[2]
 
 
 def directory_name(argument: str) -> str:
-    """Return the directory that a path is in, as dirname(1) does."""
+    """Return the directory of a path, like dirname(1)."""
     directory, slash, _ = argument.rstrip("/").rpartition("/")
     is_at_root = slash or argument.startswith("/")
     return directory.rstrip("/") or ("/" if is_at_root else ".")
@@ -55,7 +55,7 @@ PARTS: Final[dict[str, Callable[[str], str]]] = {
     "//": directory_name,
     "/.": lambda argument: without_extension(base_name(argument)),
 }
-"""What may stand before the closing brace, and what it makes of an argument."""
+"""The modifiers before the closing brace, and their effects on an argument."""
 INDEXED: Final = re.compile(r"\{(?P<index>-?\d+)(?P<part>//|/\.|/|\.)?\}")
 
 
@@ -64,17 +64,17 @@ class Placeholder:
     """One replacement string."""
 
     number: str | None  # "#" or "%"; None if it is for arguments
-    index: int  # which argument, 1 for the first, -1 for the last; 0 for all
+    index: int  # of the argument: 1 for the first, -1 for the last; 0 for all
     part: str
 
     def fill(
         self, arguments: Sequence[str], sequence: int, slot: int, quote: Callable[[str], str], between: str = " "
     ) -> str:
-        """Return what is put there, with something between several arguments."""
+        """Return its replacement, with `between` between several arguments."""
         if self.number is not None:
             return str(sequence if self.number == "#" else slot)
-        of = PARTS[self.part]
-        return between.join(quote(of(argument)) for argument in self._chosen(arguments))
+        modified = PARTS[self.part]
+        return between.join(quote(modified(argument)) for argument in self._chosen(arguments))
 
     def _chosen(self, arguments: Sequence[str]) -> Sequence[str]:
         if self.index == 0:
@@ -85,7 +85,7 @@ class Placeholder:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """A name in braces, for what a command is granted of a resource."""
+    """A name in braces for a granted resource."""
 
     name: str
 
@@ -95,12 +95,12 @@ Piece = str | Placeholder | Granted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strings:
-    """Which replacement strings there are, besides `{2}` and the like.
+    """The replacement strings besides `{2}` and the like.
 
     Attributes:
-        resources: the names of what commands need.
-        columns: the names of the arguments, in their order.
-        argument: the text that stands for the argument in place of `{}`; then `{2}` is plain text too.
+        resources: the names of needed resources.
+        columns: the names of the arguments, in order.
+        argument: the placeholder for the argument in place of `{}`; then `{2}` is plain text too.
 
     Example:
         >>> strings = Strings(columns=["file", "to"], argument=",,")
@@ -114,10 +114,10 @@ class Strings:
     argument: str = "{}"
 
     def find(self, line: str) -> Iterable[Piece]:
-        """Yield a line in pieces.
+        """Split a line into texts and placeholders.
 
         Raises:
-            ValueError: there is a string in it that only GNU parallel understands.
+            ValueError: it contains a replacement string of GNU parallel that is not supported.
 
         """
         if found := UNKNOWN.search(line):
@@ -144,7 +144,7 @@ class Strings:
             yield line[position:]
 
     def _known(self) -> dict[str, Placeholder | Granted]:
-        """Return all strings but those with an index."""
+        """Return all replacement strings except those with an index."""
         known: dict[str, Placeholder | Granted] = {f"{{{number}}}": Placeholder(number, 0, "") for number in "#%"}
         known.update({f"{{{part}}}" if part else self.argument: Placeholder(None, 0, part) for part in PARTS})
         for index, name in enumerate(self.columns, 1):
@@ -159,21 +159,21 @@ class Strings:
 
 
 class LineTemplate:
-    """A command line with replacement strings in it.
+    """A command line with replacement strings.
 
-    Without any for arguments, all arguments come at the end. In the first word, an argument is not quoted, because it
-    is the command itself; elsewhere it is quoted. The value of a variable before the command (`A={} run`) is quoted.
-    When all words are quoted, this holds for none of them.
+    Without any for arguments, all arguments are appended. In the first word an argument is not quoted, because it is
+    the command itself; elsewhere it is quoted. The value of a variable before the command (`A={} run`) is quoted. With
+    `quotes_words`, arguments are not quoted separately.
 
     Args:
-        words: the command's words; joined by blanks.
-        strings: which replacement strings there are.
-        is_line: whether it is a command line; otherwise it is a file's name, say: nothing comes at the end, and nothing
-            is quoted.
-        quotes_words: whether each word stands for itself, and its characters mean nothing to a shell.
+        words: the command's words, joined by spaces.
+        strings: the replacement strings.
+        is_line: whether it is a command line; otherwise, as for a file's name, nothing is appended, and nothing is
+            quoted.
+        quotes_words: whether each word is quoted, so that its characters have no meaning to a shell.
 
     Raises:
-        ValueError: there is a string in it that only GNU parallel understands.
+        ValueError: it contains a replacement string of GNU parallel that is not supported.
 
     Example:
         >>> LineTemplate(["gzip", "-c", "{}", ">", "{/.}.gz"]).fill(["a/b c.txt"], 1, 1)
@@ -205,7 +205,7 @@ class LineTemplate:
 
     @property
     def has_places(self) -> bool:
-        """Whether there is a replacement string in it, for arguments or numbers."""
+        """Whether it contains a replacement string for arguments or numbers."""
         return any(isinstance(piece, Placeholder) for pieces in self._words for piece in pieces)
 
     def fill(self, arguments: Sequence[str], sequence: int, slot: int, granted: Mapping[str, str] = NOTHING) -> str:
@@ -215,7 +215,7 @@ class LineTemplate:
             arguments: one from each source.
             sequence: the number of the job, from 1, for `{#}`.
             slot: the number of its slot, from 1, for `{%}`.
-            granted: what it is granted, by the names of resources; the places of others stay as they are.
+            granted: its resources by name; placeholders of others are kept.
 
         """
         between = BETWEEN_WORDS if self._quotes_words else " "
@@ -237,11 +237,11 @@ class LineTemplate:
 
 
 BETWEEN_WORDS: Final = "\0"
-"""Stands between arguments that become words; no argument has it."""
+"""Separates arguments that become words; no argument contains it."""
 
 
 def _with_arguments(words: list[list[Piece]], *, apart: bool) -> list[list[Piece]]:
-    """Return the pieces with all arguments at the end, as a word of their own."""
+    """Append a placeholder for all arguments, as a separate word if `apart`."""
     everything: Piece = Placeholder(None, 0, "")
     if apart:
         return [*words, [everything]]

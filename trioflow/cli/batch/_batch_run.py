@@ -72,7 +72,7 @@ def run(given: BatchArgs) -> int:
 
 def how(given: BatchArgs, strings: Strings, tag: LineTemplate | None) -> _batch.Options:
     """Return the options of the batch itself."""
-    pool, at_once = pool_for(given.needs, given.pool)
+    pool, parallel = pool_for(given.needs, given.pool)
     nodes = named(given.nodes, config=given.ssh_config)
     return _batch.Options(
         slots=slots("100%") if given.jobs is None and not nodes else given.jobs,
@@ -82,7 +82,7 @@ def how(given: BatchArgs, strings: Strings, tag: LineTemplate | None) -> _batch.
         holds=[hold for hold in (given.memfree, given.load) if hold is not None],
         needs=given.needs,
         pool=pool,
-        at_once=at_once,
+        parallel=parallel,
         tries=given.retries,
         delay=given.delay,
         halt=given.halt,
@@ -96,8 +96,8 @@ def how(given: BatchArgs, strings: Strings, tag: LineTemplate | None) -> _batch.
         tag=tag,
         verbose=given.verbose,
         slot_variable=os.fsencode(given.slot_variable) if given.slot_variable else None,
-        reads=[LineTemplate([one], strings, is_line=False) for one in given.reads],
-        writes=[LineTemplate([one], strings, is_line=False) for one in given.writes],
+        reads=[LineTemplate([name], strings, is_line=False) for name in given.reads],
+        writes=[LineTemplate([name], strings, is_line=False) for name in given.writes],
     )
 
 
@@ -127,7 +127,7 @@ def named(nodes: Sequence[str], **options: Unpack[NodeOptions]) -> tuple[SshNode
     from ... import SshNodes  # here, because most batches have no nodes
 
     try:
-        found = [node for one in nodes for node in SshNodes(one, **options)]
+        found = [node for text in nodes for node in SshNodes(text, **options)]
     except (ValueError, OSError) as error:
         raise click.UsageError(printable(str(error))) from None
     return tuple(dict.fromkeys(found))
@@ -149,7 +149,7 @@ def how_to_read(given: BatchArgs) -> _sources.Reading:
         columns=given.colsep,
         has_header=given.header is not None,
         is_linked=given.link,
-        at_once=given.at_once,
+        items_per_command=given.items_per_command,
     )
 
 

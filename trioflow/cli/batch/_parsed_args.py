@@ -30,7 +30,7 @@ class BatchArgs:
     colsep: re.Pattern[str] | None
     header: str | None
     link: bool
-    at_once: int | None
+    items_per_command: int | None
     # ---- the command line
     quote: bool
     argument: str  # the text that stands for the argument
