@@ -104,7 +104,7 @@ def test_sizes_of_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setattr(_start_conditions, "MEMINFO", tmp_path / "nothing")
     done = batch("--memfree", "1G", "echo", ":::", "a")
     assert done.exit_code == 255
-    assert "does not say how much memory is free" in done.stderr
+    assert "does not report its free memory" in done.stderr
 
 
 # ---- needs
