@@ -171,7 +171,7 @@ def show_release() -> None:
         screen = run_in_a_terminal("docs/release.py", DOCS.parent, RELEASE, program)
         with chromium() as browser:
             photograph_screen(browser, screen, "monitor")
-            photograph(browser, report, PICTURES / "report.png", 1240, 900)
+            photograph_page(browser, report, "report", 1240, 900)
 
 
 def show_tutorial() -> None:
@@ -189,7 +189,7 @@ def show_tutorial() -> None:
         screen = run_in_a_terminal(file.name, file.parent, WEATHER, program)
         with chromium() as browser:
             photograph_screen(browser, screen, "tutorial-monitor")
-            photograph(browser, file.with_suffix(".html"), PICTURES / "tutorial-report.png", 1240, 800)
+            photograph_page(browser, file.with_suffix(".html"), "tutorial-report", 1240, 800)
 
 
 def run_in_a_terminal(file: str, directory: Path, wanted: list[str], program: list[str]) -> pyte.Screen:
@@ -280,6 +280,14 @@ def size_of_the_terminal(browser: webdriver.Chrome, page: Path) -> tuple[int, in
     browser.get(page.as_uri())
     box = browser.execute_script("return document.querySelector('pre').getBoundingClientRect()")
     return round(box["width"]), round(box["height"])
+
+
+def photograph_page(browser: webdriver.Chrome, page: Path, name: str, width: int, height: int) -> None:
+    """Save two pictures of a page that has a light and a dark scheme."""
+    for suffix, scheme in (("", "light"), ("-dark", "dark")):
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        photograph(browser, page, PICTURES / f"{name}{suffix}.png", width, height)
 
 
 def photograph(

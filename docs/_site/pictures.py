@@ -33,7 +33,7 @@ class Pictures(SphinxTransform):
             ]
             for image in images:
                 image.source, image.line = raw.source, raw.line
-            raw.replace_self(images)
+            raw.replace_self(nodes.paragraph("", "", *images))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
