@@ -94,9 +94,9 @@ def test_the_story_says_what_happened_and_where() -> None:
 
     told = story(scenario, seed="trio fail@2:a")
     assert re.sub(r"test_explore.py:\d+", "HERE", told).splitlines() == [
-        "on trio: stands still",
+        "on trio: stalls",
         "         1  'a' fails at HERE: await anyio.sleep(1) while 'holder' holds gpu=1",
-        "         5  nothing goes on any more:",
+        "         5  no task can resume:",
         "              'b' waits since 0, at HERE: await free.acquire()",
         "",
         "To repeat this run: explore(..., seed='trio fail@2:a')",
@@ -133,7 +133,7 @@ def test_an_endless_wait_is_found_beside_a_clock(backend: str) -> None:
         return Scheduler(Job(beat, label="beat", forever=True), Job(work, label="work"), Job(done.wait, label="waiter"))
 
     told = story(scenario, faults=["failures"], backends=[backend])
-    assert "comes to no end: its jobs have waited 10," in told
+    assert "never ends: its jobs have waited 10," in told
     assert "times, and nothing else is due" in told
     assert "'waiter' waits since 0" in told
 
@@ -155,7 +155,7 @@ def test_a_timeout_of_a_scheduler_hides_no_deadlock(backend: str, nested: bool) 
 
     told = story(scenario, faults=["failures"], backends=[backend])
     assert f"on {backend}: only a timeout ends it" in told
-    assert "nothing goes on any more, until 'jobs' times out at 60:" in told
+    assert "no task can resume until 'jobs' times out at 60:" in told
     assert re.search(r"b' waits since 0, at .* await free.acquire\(\)", told)
     explore(scenario, faults=["timeouts"], backends=[backend], runs=10)
 
@@ -209,7 +209,7 @@ def test_a_timeout_hides_no_deadlock_of_a_job_that_is_late(backend: str) -> None
 
     told = story(scenario, faults=["durations"], backends=[backend])
     assert f"on {backend}: only a timeout ends it" in told
-    assert "'a' begins 1 s later" in told or "'a' goes on 1 s later" in told
+    assert "'a' begins 1 s later" in told or "'a' resumes 1 s later" in told
 
 
 @pytest.mark.parametrize("limited", ["job", "scope"])

@@ -1,1 +1,1 @@
-"""A scenario on a virtual clock, and how long its jobs are expected to take."""
+"""Simulated runs of a scenario on a virtual clock, with the expected durations of its jobs."""

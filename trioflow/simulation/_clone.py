@@ -1,4 +1,4 @@
-"""The copy of a scenario: the same jobs, options and requirements, with a sleep in place of each job's work."""
+"""A copy of a scenario for simulation: the same jobs, options and requirements, with sleeps instead of work."""
 
 from __future__ import annotations
 
@@ -35,30 +35,30 @@ if TYPE_CHECKING:
 
 
 THREADS: Final = "threads of the cluster"
-"""The resource that the copies of calls on a cluster share."""
+"""The resource shared by the copies of calls on a cluster."""
 
 declare_run_resource(THREADS, lambda: sys.maxsize)
 
 
 async def take(seconds: float, *_: object) -> None:
-    """Do what the copy of a job does: take as long as the job is expected to take."""
+    """The work of a job's copy: sleep for the job's expected duration."""
     await anyio.sleep(seconds)
 
 
-async def take_for_ever(*_: object) -> None:
-    """Do what the copy of a forever job does."""
+async def take_forever(*_: object) -> None:
+    """The work of a forever job's copy."""
     await anyio.sleep_forever()
 
 
 async def serve(seconds: float, *_: object, task_status: Any) -> None:
-    """Do what the copy of a service does: be ready after as long as the service is expected to take until then."""
+    """The work of a service's copy: be ready after the expected duration."""
     await anyio.sleep(seconds)
     task_status.started()
     await anyio.sleep_forever()
 
 
 class PolicyOfCopy(Policy):
-    """A user's policy, asked about the user's jobs in place of their copies."""
+    """A user's policy, called with the user's jobs in place of their copies."""
 
     def __init__(self, policy: Policy, copies: Mapping[AnyJob, AnyJob]) -> None:
         self._policy: Final = policy
@@ -79,7 +79,7 @@ class PolicyOfCopy(Policy):
 
 
 class CloneOutlook(Outlook):
-    """What is expected of the user's jobs: the same as of their copies."""
+    """An outlook on the user's jobs: the values of their copies."""
 
     __slots__ = ("_copies", "_outlook", "starts")
 
@@ -89,16 +89,16 @@ class CloneOutlook(Outlook):
         self.starts = outlook.starts
 
     def expected_duration(self, job: AnyJob) -> float | None:
-        """As of the copy."""
+        """Return the expected duration of the copy."""
         return self._outlook.expected_duration(self._copies[job])
 
     def rank(self, job: AnyJob) -> float:
-        """As of the copy."""
+        """Return the rank of the copy."""
         return self._outlook.rank(self._copies[job])
 
 
 class SchedulerCopy(BaseScheduler):
-    """A scheduler with the totals that another one has of the resources that each run has without a pool."""
+    """A scheduler with another's totals of the resources that each run has without a pool."""
 
     __slots__ = ("_totals",)
 
@@ -114,12 +114,12 @@ class ScenarioCopy:
     """A copy of a scenario: its own scheduler with a job for each job.
 
     Args:
-        scheduler: the user's scheduler; it is only read.
-        seconds: how long each job takes; for nested schedulers it is not used.
-        known: how long jobs are expected to take, as far as policies know it.
-        window, policy: what to use in place of the scheduler's own.
-        change: changes the settings of each pool; None for those that it has.
-        rooms: the cluster that made the calls of jobs, and how many it makes at once; clusters count as one.
+        scheduler: the user's scheduler, which is only read.
+        seconds: the duration of each job; not used for nested schedulers.
+        known: the expected durations, if known, for policies.
+        window, policy: replacements for the scheduler's own.
+        change: changes the settings of each pool; None to keep them.
+        rooms: for each job called on a cluster, the cluster and its number of concurrent calls; clusters count as one.
 
     """
 
@@ -144,7 +144,7 @@ class ScenarioCopy:
         self.copies: Final[dict[AnyJob, AnyJob]] = {}
         self.scheduler: Final = self._of_scheduler(scheduler, window)
         inside = dict.fromkeys(scheduler.iterate_jobs())
-        for job in topological_order(inside, lambda job: [one for one in job.required if one in inside]):
+        for job in topological_order(inside, lambda job: [required for required in job.required if required in inside]):
             copy = self._of_scheduler(job, job.jobs_window) if is_scheduler(job) else self._of_job(job)
             for name in run_needs(job):
                 need_of_run(copy, name, 1)
@@ -157,34 +157,34 @@ class ScenarioCopy:
             if is_scheduler(job) and is_scheduler(copy):
                 copy.update([self.copies[member] for member in job])
 
-    def _of_scheduler(self, one: BaseScheduler, window: Any) -> BaseScheduler:
+    def _of_scheduler(self, own: BaseScheduler, window: Any) -> BaseScheduler:
         return SchedulerCopy(
-            {**run_resource_totals(one), **({THREADS: self._threads} if one.scheduler is None else {})},
+            {**run_resource_totals(own), **({THREADS: self._threads} if own.scheduler is None else {})},
             jobs_window=self._window(window),
-            cleanup_timeout=one.cleanup_timeout,
-            pool=self._pool(one.pool),
-            backfill=one.backfill,
-            policy=self._own_policy(one.policy if self._policy is None else self._policy),
-            **self._options(one),
+            cleanup_timeout=own.cleanup_timeout,
+            pool=self._pool(own.pool),
+            backfill=own.backfill,
+            policy=self._own_policy(own.policy if self._policy is None else self._policy),
+            **self._options(own),
         )
 
     def _of_job(self, job: AnyJob) -> AnyJob:
-        """Return a job that has as arguments the copies of what the job has as arguments, so that it uses these too."""
+        """Return the copy of a job, whose arguments are the copies of the job's inputs."""
         options = self._options(job)
-        inputs = [self.copies[one] for one in inputs_of(job) if one in self.copies]
+        inputs = [self.copies[source] for source in inputs_of(job) if source in self.copies]
         if is_service(job):
             return Service(serve, self._seconds[job], *inputs, **options)
         if job.forever:
-            return Job(take_for_ever, *inputs, **options)
+            return Job(take_forever, *inputs, **options)
         return Job(take, self._seconds[job], *inputs, **options)
 
     def _options(self, job: AnyJob) -> Any:
         retry = job.retry
         return {
             "label": job.label,
-            "critical": job.is_critical(),  # a timeout is a failure, and so is to be BLOCKED because of one
+            "critical": job.is_critical(),  # timeouts, and BLOCKED jobs after them, count as failures
             "forever": job.forever,
-            "required": [self.copies[one] for one in job.required if one in self.copies],
+            "required": [self.copies[required] for required in job.required if required in self.copies],
             "run_if": job.run_if,
             "keep_result": job.keep_result,
             "expected_duration": self._known.get(job),
@@ -197,7 +197,7 @@ class ScenarioCopy:
         }
 
     def _pool(self, pool: Pool | None) -> Pool | None:
-        """Return the pool: another one that has as much, shared by the same schedulers."""
+        """Return the copy of a pool, shared by the copies of its schedulers."""
         if pool is None:
             return None
         if pool not in self._pools:
@@ -205,11 +205,11 @@ class ScenarioCopy:
         return self._pools[pool]
 
     def _own_policy(self, policy: PolicyName | Policy) -> PolicyName | Policy:
-        """Return the policy; one of the user's is asked about the user's jobs."""
+        """Return the policy; a user's policy is wrapped so that it gets the user's jobs."""
         return policy if isinstance(policy, str) else PolicyOfCopy(policy, self.copies)
 
     def _window(self, window: Any) -> Any:
-        """Return the window: in place of a limiter, another one that is as large, and shared by the same schedulers."""
+        """Return the window; a limiter is replaced by another of the same size, shared by the same schedulers."""
         if not is_limiter(window):
             return window
         if id(window) not in self._limiters:
@@ -218,5 +218,5 @@ class ScenarioCopy:
 
 
 def is_limiter(window: Any) -> bool:
-    """Return whether a window is a limiter, which counts the jobs that work, at any depth."""
+    """Return whether a window is a limiter, whose tokens count the working jobs at any depth."""
     return window is not None and not isinstance(window, (int, Adaptive))

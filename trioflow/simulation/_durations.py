@@ -1,7 +1,7 @@
-"""How long the jobs of a scenario take: found in a mapping, an earlier trace, a file, or ninja's log.
+"""Durations of the jobs of a scenario, from a mapping, an earlier trace, a file, or ninja's log.
 
-A file of durations is JSON: `{"trioflow durations": 1, "seconds": {path: seconds}}`. It is replaced as a whole, so that
-a reader never sees half of it; those who write take turns by a lock on a file beside it.
+A file of durations is JSON: `{"trioflow durations": 1, "seconds": {path: seconds}}`. It is replaced atomically, so that
+a reader never sees half of it; a lock on a file beside it serializes writers.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ VERSION: Final = 1
 KEY: Final = "trioflow durations"
 NINJA: Final = "# ninja log v"
 NINJA_VERSIONS: Final = (5, 6, 7)
-"""In these, a line has start and end in milliseconds, a time of change, an output and a hash, separated by tabs."""
+"""Their lines have start and end in milliseconds, a time of change, an output and a hash, separated by tabs."""
 
 
 def is_file(given: object) -> bool:
-    """Return whether durations were given as a file that is to be kept up to date."""
+    """Return whether durations are given as a file to keep up to date."""
     return isinstance(given, (str, os.PathLike)) and Path(cast("str", given)).name != ".ninja_log"
 
 
 def of_jobs(given: Any, scheduler: BaseScheduler) -> dict[AnyJob, float]:
-    """Return the durations of the jobs of an outermost scheduler, at any depth, as far as they are known. O(V).
+    """Return the known durations of the jobs of an outermost scheduler, at any depth. O(V).
 
-    A path goes before a label.
+    Paths take precedence over labels.
 
     Raises:
-        TypeError: this is none of what may be given.
+        TypeError: an unsupported type for `durations`.
         ValueError: a duration is not a finite number of seconds, or a file is of another version.
 
     """
@@ -69,7 +69,7 @@ def seconds(given: Any, what: str) -> dict[str, float]:
     """Return the durations by path or label.
 
     Raises:
-        TypeError: this is none of what may be given.
+        TypeError: an unsupported type for `durations`.
         ValueError: a duration is not a finite number of seconds, or a file is of another version.
 
     """
@@ -92,7 +92,7 @@ def seconds(given: Any, what: str) -> dict[str, float]:
 
 
 def learn(file: Any, scheduler: BaseScheduler) -> None:
-    """Write into a file how long the jobs that SUCCEEDED have taken; what cannot be written is reported."""
+    """Write the durations of the SUCCEEDED jobs to a file; an error is logged."""
     path = Path(file)
     new = {
         name: job.elapsed - sum(until - since for since, until in held(job))
@@ -114,7 +114,7 @@ def learn(file: Any, scheduler: BaseScheduler) -> None:
 
 
 def _read(path: Path) -> dict[str, float]:
-    """Return what is in a file; nothing if there is none, or if it is torn, which is reported."""
+    """Return the durations in a file; none if it is missing or torn, which is reported."""
     content = _content(path)
     if content is None:
         warn(f"{path} is torn: no durations are known from it")
@@ -122,7 +122,7 @@ def _read(path: Path) -> dict[str, float]:
 
 
 def _content(path: Path) -> dict[str, float] | None:
-    """Return what is in a file; nothing if there is none, and None if it is torn."""
+    """Return the durations in a file; none if it is missing, and None if it is torn."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -159,7 +159,7 @@ def _of_ninja(path: Path, lines: list[str]) -> dict[str, float]:
     found: dict[str, float] = {}
     for line in lines[1:]:
         fields = line.split("\t")
-        if len(fields) == 5 and fields[0].isdigit() and fields[1].isdigit():  # the last one may be torn
+        if len(fields) == 5 and fields[0].isdigit() and fields[1].isdigit():  # the last line may be torn
             found[fields[3]] = max(0, int(fields[1]) - int(fields[0])) / 1000
     return found
 
@@ -168,7 +168,7 @@ def _of_ninja(path: Path, lines: list[str]) -> dict[str, float]:
 def _locked(path: Path) -> Generator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(path.name + ".lock"), "w") as lock:
-        if posix.IS_THERE:  # elsewhere, the last one to write wins
+        if posix.IS_THERE:  # on other systems, the last writer wins
             posix.fcntl.flock(lock, posix.fcntl.LOCK_EX)
         yield
 

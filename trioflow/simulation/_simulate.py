@@ -1,4 +1,4 @@
-"""`simulate`: what a run would look like, by the engine itself on a virtual clock."""
+"""`simulate`: predict a run, by executing it with the engine on a virtual clock."""
 
 from __future__ import annotations
 
@@ -53,37 +53,37 @@ if TYPE_CHECKING:
 OWN: Final[Any] = ...
 THREADS: Final = "trioflow simulation"
 END_OF_TIME: Final = 1e18
-"""Seconds after which nothing happens any more: the age of the universe is less."""
+"""Seconds beyond every event of a simulation: more than the age of the universe."""
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """What a run of a scenario would look like, if each job took its expected duration."""
+    """The predicted run of a scenario in which each job takes its expected duration."""
 
     makespan: float
     """Seconds from the start of the run to the end of its last job that is not forever."""
     lower_bound: float
-    """Seconds that no order can beat: the longest path, or the work that the slots of a window, or what is in a pool,
-    have to do."""
+    """Seconds that no order can beat: the longest path, or the work for the slots of a window or for the resources of a
+    pool."""
     critical_path: tuple[AnyJob, ...]
-    """The jobs of the longest path; in place of a nested scheduler, those of the longest path through it."""
+    """The jobs of the longest path; a nested scheduler is replaced by the longest path through it."""
     slack: Mapping[AnyJob, float]
-    """How much longer each job might take without making the longest path longer, in seconds."""
+    """The seconds by which each job could be longer without making the longest path longer."""
     utilisation: float | None
     """The share of the slots' time that jobs used, from 0 to 1; None without a window."""
     peak_results: int
-    """The most results that were kept at once. With `keep_result=False`, one is kept until its last user starts."""
+    """The most results kept at the same time. With `keep_result=False`, one is kept until its last user starts."""
     starts: Mapping[AnyJob, float]
-    """When each job that was reached started, in seconds from the start of the run."""
+    """The start of each job that was reached, in seconds from the start of the run."""
     ends: Mapping[AnyJob, float]
-    """When each job that started ended, in seconds from the start of the run."""
+    """The end of each job that started, in seconds from the start of the run."""
     stop_reason: StopReason
-    """Why the run stopped: timeouts are real."""
+    """The reason why the run stopped: timeouts apply."""
     timeline: Trace
-    """The trace of the simulated run, which Jupyter shows, and which can be exported."""
+    """The trace of the simulated run; Jupyter displays it, and it can be exported."""
     guessed: Mapping[AnyJob, float]
-    """How long the jobs took of which no duration is known, in seconds."""
+    """The assumed durations of jobs whose duration is unknown, in seconds."""
 
     def __repr__(self) -> str:
         jobs = f"{len(self.ends)} job{'s' * (len(self.ends) != 1)}"
@@ -97,19 +97,19 @@ def simulate(
     jobs_window: Window | EllipsisType | None = OWN,
     policy: PolicyName | Policy | None = None,
 ) -> Simulation:
-    """Return what a run would look like: the engine runs it on a virtual clock, with a sleep in place of each job.
+    """Predict a run: the engine executes it on a virtual clock, with a sleep in place of each job.
 
-    Nothing of the jobs' own code runs, and the scheduler is not changed. Windows, policies, timeouts and nesting are
-    those of the engine. No job fails, except by its timeout. A service is ready after its expected duration, or at
-    once.
+    The jobs' own code does not run, and the scheduler is not changed. Windows, policies, timeouts and nesting are those
+    of the engine. No job fails, except by its timeout. A service is ready after its expected duration, or at once if
+    that is unknown.
 
     Args:
-        scheduler: the scenario; it is not running.
-        durations: how long jobs take, by path or label: a mapping, a `Trace`, or a file, as for `Scheduler`. Otherwise
-            jobs take their `expected_duration`; where this is unknown, the median of the known ones, or 1 second.
+        scheduler: the scenario; it must not be running.
+        durations: the durations of jobs, by path or label: a mapping, a `Trace`, or a file, as for `Scheduler`. Other
+            jobs take their `expected_duration`; if this is unknown, the median of the known ones, or 1 second.
         jobs_window: a window for this simulation, None or 0 for none; default: the scheduler's own.
-        policy: a policy for this simulation, in nested schedulers too; None for their own. One of your own is asked
-            about the scenario's own jobs, which are idle meanwhile.
+        policy: a policy for this simulation, in nested schedulers too; None for their own. A policy of your own gets
+            the scenario's own jobs, which are idle meanwhile.
 
     Raises:
         CycleError, MissingRequirement, ValueError: the scenario cannot run, it would never end, or an argument is out
@@ -139,10 +139,10 @@ def simulate(
 
 
 def run(copy: ScenarioCopy, window: Any = OWN, *instruments: Instrument) -> None:
-    """Run a copy on a virtual clock; with another window, if one is given.
+    """Run a copy on a virtual clock, optionally with another window.
 
     Raises:
-        ValueError: it would never end.
+        ValueError: the run would never end.
 
     """
     end = EndOfTime(copy.scheduler)
@@ -159,7 +159,7 @@ def run(copy: ScenarioCopy, window: Any = OWN, *instruments: Instrument) -> None
 
 
 def refuse_endless(scheduler: BaseScheduler) -> None:
-    """Refuse a scenario in which some scheduler has only jobs that the clock would never end.
+    """Reject a scenario with a scheduler that has only forever jobs and no timeout.
 
     Raises:
         ValueError: a run would not end by itself.
@@ -178,12 +178,12 @@ def refuse_endless(scheduler: BaseScheduler) -> None:
 
 
 class EndOfTime(Instrument):
-    """Ends a run in which nothing more happens: the virtual clock then goes on to the next timer, which is this one."""
+    """Ends a stalled run: with no other timer left, the virtual clock advances to this instrument's."""
 
     def __init__(self, scheduler: BaseScheduler) -> None:
-        """Watch this scheduler."""
+        """Watch a scheduler."""
         self._scheduler = scheduler
-        self.waiting = ""  # what a job waits for that would never start
+        self.waiting = ""  # the reason why a job would never start
 
     def before_run(self, scheduler: BaseScheduler) -> None:
         """Set the timer."""
@@ -198,7 +198,7 @@ class EndOfTime(Instrument):
 
 @contextlib.contextmanager
 def unlogged() -> Generator[None]:
-    """Keep what threads of simulations report out of the log: it has not happened."""
+    """Keep reports from threads of simulations out of the log: they are not about real runs."""
     logger = logging.getLogger("trioflow")
 
     def from_elsewhere(record: logging.LogRecord) -> bool:
@@ -212,7 +212,7 @@ def unlogged() -> Generator[None]:
 
 
 def seconds_of(scheduler: BaseScheduler, durations: Any) -> tuple[dict[AnyJob, float], dict[AnyJob, float]]:
-    """Return how long each job takes, and how long as far as that is known; the rest are guesses.
+    """Return the durations of all jobs, with guesses for unknown ones, and the known durations alone.
 
     Nested schedulers take as long as their jobs.
     """
@@ -223,7 +223,7 @@ def seconds_of(scheduler: BaseScheduler, durations: Any) -> tuple[dict[AnyJob, f
 
 
 def all_seconds(scheduler: BaseScheduler, known: Mapping[AnyJob, float]) -> dict[AnyJob, float]:
-    """Return how long each job takes, those of which it is not known by a guess."""
+    """Return the durations of all jobs, with a guess for unknown ones."""
     unknown = usual_duration(number for job, number in known.items() if not job.forever and not is_scheduler(job))
     return {job: known.get(job, 0.0 if is_service(job) else unknown) for job in scheduler.iterate_jobs()}
 
@@ -274,12 +274,12 @@ def _found(
 def _all_paths(
     scheduler: BaseScheduler, seconds: dict[AnyJob, float], window: Any, change: Change | None = None
 ) -> dict[BaseScheduler, _ChainLengths]:
-    """Return the paths of each scheduler, that of the innermost ones first; `change` is of the settings of pools."""
+    """Return the longest paths of each scheduler, innermost first; `change` applies to the settings of pools."""
     levels = [scheduler, *(job for job in scheduler.iterate_jobs() if is_scheduler(job))]
     pools = {level.pool for level in levels if level.pool is not None}
     views = {(pool, view.name): view for pool in pools for view in resources_of(copy_of_pool(pool, change))}
     paths: dict[BaseScheduler, _ChainLengths] = {}
-    for level in reversed(levels):  # each before the one around it
+    for level in reversed(levels):  # nested schedulers first
         paths[level] = _ChainLengths(level, seconds, paths, window if level is scheduler else level.jobs_window, views)
     return paths
 
@@ -291,7 +291,7 @@ def lower_bounds(
     sizes: Iterable[int | None],
     change: Callable[[int | None], Change] | None,
 ) -> list[float]:
-    """Return what no order can beat for each of these sizes: of the window, or of what they `change` in pools."""
+    """Return the lower bound for each size: of the window, or of the resource that `change` sets in pools."""
     if change is None:
         paths = _all_paths(scheduler, seconds, window)[scheduler]
         return [paths.bound_with(size) for size in sizes]
@@ -299,12 +299,12 @@ def lower_bounds(
 
 
 def takers(level: BaseScheduler, window: Any) -> list[AnyJob]:
-    """Return the jobs that take slots of a window: the members; of a limiter, the jobs that work, at any depth."""
+    """Return the jobs that take slots of a window: the members; for a limiter, the working jobs at any depth."""
     if not is_limiter(window):
         return [job for job in level if not job.forever]
     found: list[AnyJob] = []
     levels = [level]
-    for around in levels:  # it grows
+    for around in levels:  # `levels` grows meanwhile
         for job in around:
             if job.forever:
                 continue
@@ -316,7 +316,7 @@ def takers(level: BaseScheduler, window: Any) -> list[AnyJob]:
 
 
 def users_of(level: BaseScheduler) -> Iterator[tuple[Pool, str, AnyJob]]:
-    """Yield the members that need something of a pool: the pool, the name of the resource, and the member."""
+    """Yield the members that need a resource of a pool: the pool, the name of the resource, and the member."""
     for job in level:
         for name in job.needs or {}:
             pool = _pool_of(level, name)
@@ -325,7 +325,7 @@ def users_of(level: BaseScheduler) -> Iterator[tuple[Pool, str, AnyJob]]:
 
 
 def _pool_of(level: BaseScheduler, name: str) -> Pool | None:
-    """Return the pool in which the members of a scheduler find a resource; None if it keeps a part for them."""
+    """Return the pool that provides a resource to the members of a scheduler; None if the scheduler reserves it."""
     for around in (level, *outwards(level)):
         if around.pool is not None and name in around.pool.total:
             return around.pool
@@ -337,8 +337,8 @@ def _pool_of(level: BaseScheduler, name: str) -> Pool | None:
 class _ChainLengths:
     """The longest paths through the jobs of one scheduler, without a window: Kelley and Walker 1959, O(V + E).
 
-    The bound is the longest path, or the work of all jobs shared by the slots, or what a pool has to do, with the
-    shortest ways to it and from it; a nested scheduler counts as its own.
+    The bound is the longest path, or the work of all jobs divided by the slots, or the work for a pool with the
+    shortest paths before and after it; a nested scheduler counts by its own bound.
     """
 
     def __init__(
@@ -364,18 +364,18 @@ class _ChainLengths:
             earliest[job] = self._own[job] + (earliest[last] if last is not None else 0.0)
         self._last: Final = max(order, key=earliest.__getitem__, default=None)
         length = earliest[self._last] if self._last is not None else 0.0
-        onwards = longest_paths(order, before, self._own, 0.0)  # from the start of a job, with the job
+        onwards = longest_paths(order, before, self._own, 0.0)  # from the start of each job to the end
         self.slack: Final = {job: length - (earliest[job] - self._own[job]) - onwards[job] for job in order}
         self._length: Final = length
         self._work: Final = sum(self._own[job] if job in self._own else seconds[job] for job in takers(level, window))
-        # Who needs what of which pool, at any depth, for how long, and which member that is, or is in.
+        # The uses of each resource of a pool, at any depth: the job, the member that it is or is in, and its seconds.
         self._uses: Final[dict[tuple[Pool, str], list[_Use]]] = {}
         for pool, name, job in users_of(level):
             self._uses.setdefault((pool, name), []).append(_Use(job, job, self._own[job]))
         for job in level:
             for key, uses in inner[job]._uses.items() if is_scheduler(job) and not job.forever else ():
                 self._uses.setdefault(key, []).extend(_Use(use.job, job, use.seconds) for use in uses)
-        # The work of all jobs, at any depth, that share a resource of the run; by who shares it, with its total.
+        # The work of all jobs, at any depth, for each resource of the run, by its owner, total and name.
         self._run_work: Final[dict[tuple[BaseScheduler, int, str], float]] = {}
         for job in level:
             for name in run_needs(job):
@@ -397,7 +397,7 @@ class _ChainLengths:
         self._run_work[shared] = self._run_work.get(shared, 0.0) + work
 
     def critical_path(self, paths: dict[BaseScheduler, _ChainLengths]) -> list[AnyJob]:
-        """Return the jobs of the longest path, with those of nested schedulers in their place."""
+        """Return the jobs of the longest path, with nested schedulers replaced by theirs."""
         found: list[AnyJob] = []
         todo: list[AnyJob] = self._chain()
         while todo:
@@ -409,7 +409,7 @@ class _ChainLengths:
         return found
 
     def _chain(self) -> list[AnyJob]:
-        """Return the longest path, the last job first."""
+        """Return the longest path in reverse."""
         chain: list[AnyJob] = []
         job = self._last
         while job is not None:
@@ -427,9 +427,9 @@ class _Use(NamedTuple):
 def _served(
     view: ResourceView, uses: list[_Use], heads: Mapping[AnyJob, float], tails: Mapping[AnyJob, float]
 ) -> float:
-    """Return when all that needs a resource can be through at the earliest, in whatever order it is served.
+    """Return the earliest end of all work for a resource, in any order of its jobs.
 
-    The first of these jobs has some way to it, and after the last one there is some way to go.
+    The shortest path to the first of these jobs and from the last one is added.
     """
     if view.total is None:
         head = min(heads[use.member] for use in uses)
@@ -444,11 +444,11 @@ def _served(
 
 
 def _peak(starts: Mapping[AnyJob, float], ends: Mapping[AnyJob, float]) -> int:
-    """Return the most results that were kept at once."""
+    """Return the most results that were kept at the same time."""
     last_use: dict[AnyJob, float] = {}
     for job, start in starts.items():
-        for one in inputs_of(job):
-            last_use[one] = max(last_use.get(one, 0.0), start)
+        for source in inputs_of(job):
+            last_use[source] = max(last_use.get(source, 0.0), start)
     changes: list[tuple[float, int]] = []
     for job, end in ends.items():
         if job.forever or is_scheduler(job):
@@ -457,7 +457,7 @@ def _peak(starts: Mapping[AnyJob, float], ends: Mapping[AnyJob, float]) -> int:
         if not job.keep_result and job in last_use:
             changes.append((last_use[job], -1))
     peak = kept = 0
-    for _, change in sorted(changes):  # what is dropped at the same time goes first
+    for _, change in sorted(changes):  # at the same time, drops go first
         kept += change
         peak = max(peak, kept)
     return peak

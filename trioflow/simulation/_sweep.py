@@ -1,7 +1,7 @@
 """`what_if`: many simulations of one scenario, with other limits and policies.
 
-The engine itself runs each of them, on a copy of the scenario. A copy is made once for each policy, and once for each
-amount of a resource. With 5,000 jobs one simulation takes 0.1 to 0.2 s, of which the copy is a third.
+The engine itself runs each of them, on a copy of the scenario. A copy is made once per policy, and once per amount of a
+resource. With 5,000 jobs a simulation takes 0.1 to 0.2 s, of which the copy is a third.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
     from ._simulate import Change
 
 SIMULATED: Final = 60_000
-"""Jobs that are simulated in all, if nobody says for which sizes: with 5,000 jobs these are 12 simulations."""
+"""Jobs to simulate in total if no sizes are given: with 5,000 jobs these are 12 simulations."""
 FEWEST: Final = 3
-"""Sizes, however many jobs there are."""
+"""The least number of sizes, for any number of jobs."""
 
 
 def of_trace(
@@ -52,10 +52,10 @@ def of_trace(
     policies: Sequence[PolicyName] | None = None,
     most: int = SIMULATED,
 ) -> WhatIf:
-    """Return what the run of a trace would have taken; see `Trace.what_if`.
+    """Simulate the run of a trace with other sizes and policies; see `Trace.what_if`.
 
     Raises:
-        ValueError: nothing has run, or not all has ended; the trace shows several runs; or as in `what_if`.
+        ValueError: no job has run, or not all have ended; the trace shows several runs; or as in `what_if`.
 
     """
     roots = record.roots
@@ -89,14 +89,14 @@ def of_trace(
 
 
 class Scenario:
-    """A scheduler, how long its jobs take, and how it is run.
+    """A scheduler with the durations of its jobs and the conditions of its run.
 
     Args:
-        scheduler: it is only read.
-        known: how long jobs take, as far as it is known; others take the median of these, or a second.
-        window: how many of them at once, None for no limit.
-        expected: how long the policies of its run expected jobs to take.
-        rooms: the cluster that made the calls of jobs, and how many it makes at once.
+        scheduler: the scheduler, which is only read.
+        known: the known durations; others are the median of these, or a second.
+        window: the limit of concurrent jobs, None for no limit.
+        expected: the durations that the policies of its run expected.
+        rooms: for each job called on a cluster, the cluster and its number of concurrent calls.
 
     """
 
@@ -118,8 +118,8 @@ class Scenario:
         self.policy: Final = _policy_of(scheduler, expected)
 
     def simulations(self, policy: str, resource: str | None, sizes: Sequence[int | None]) -> Iterator[float]:
-        """Yield how long it takes with each of these sizes."""
-        # As it ran, each scheduler has its own policy, and knows as much as it did.
+        """Yield the makespan for each size."""
+        # For the policy of its run, each scheduler keeps its own, with the expected durations of that run.
         given, known = (None, self.expected) if policy == self.policy else (policy, self.known)
         copy: ScenarioCopy | None = None
         change = _other_amount(self, resource)
@@ -130,7 +130,7 @@ class Scenario:
                     pool_of = None if change is None else change(size)
                     copy = ScenarioCopy(self.scheduler, self.seconds, known, window, given, pool_of, self.rooms)
                 thread.submit(_simulate.run, copy, window).result()
-                jobs = [job for one, job in copy.copies.items() if one is not self.scheduler and not job.forever]
+                jobs = [job for own, job in copy.copies.items() if own is not self.scheduler and not job.forever]
                 ends: Iterable[float] = (job.finished_at for job in jobs if job.finished_at is not None)
                 yield max(ends, default=0.0)
 
@@ -143,15 +143,15 @@ def what_if(
     policies: Sequence[PolicyName] | None,
     most: int = SIMULATED,
 ) -> WhatIf:
-    """Return how long a scenario takes with each of these sizes and policies.
+    """Simulate a scenario with each of these sizes and policies.
 
     Args:
-        scenario: what is simulated.
-        took: how long its run took.
-        resource: of which there is more or less; None for the slots of the window.
-        sizes: how many, None for no limit; default: some around those that there are.
-        policies: which ones; default: that of the run, fifo and critical-path.
-        most: about so many jobs are simulated in all, if `sizes` are not given.
+        scenario: the scenario.
+        took: the makespan of its run.
+        resource: the resource whose amount varies; None for the slots of the window.
+        sizes: the amounts, None for no limit; default: some around the present one.
+        policies: their names; default: that of the run, fifo and critical-path.
+        most: about the total number of jobs to simulate, if `sizes` are not given.
 
     Raises:
         ValueError: there is no such resource, or a size or a policy is out of range.
@@ -164,8 +164,8 @@ def what_if(
     _check_list("policies", policies, "names")
     own = scenario.policy
     names: list[str] = list(policies or dict.fromkeys([own, "fifo", "critical-path"]))
-    for one in policies or ():
-        checked_policy(one, "policies", repr(scenario.scheduler.label))
+    for name in policies or ():
+        checked_policy(name, "policies", repr(scenario.scheduler.label))
     now, least = _now(scenario, resource)
     chosen = _checked(sizes, resource, least) if sizes is not None else None
     simulated = next(scenario.simulations(own, resource, [now]))
@@ -194,7 +194,7 @@ def what_if(
 
 
 def _worker_processes(scheduler: BaseScheduler) -> int | None:
-    """Return the number of worker processes of a run, which a simulation has too; None if no job needs one."""
+    """Return the number of worker processes of a run, which a simulation uses too; None if no job needs one."""
     names = {name for job in scheduler.iterate_jobs() for name in run_needs(job)}
     return next((run_resource(scheduler, name)[1] for name in names), None)
 
@@ -205,11 +205,11 @@ def _check_list(argument: str, given: object, what: str) -> None:
 
 
 def _policy_of(scheduler: BaseScheduler, expected: Mapping[AnyJob, float]) -> str:
-    """Return the name of the policy that all schedulers of a run have: "auto" is one of two; `OWN` if they differ."""
+    """Return the common policy of all schedulers of a run; "auto" is one of two; `OWN` if they differ."""
     levels = [scheduler, *(job for job in scheduler.iterate_jobs() if is_scheduler(job))]
     knowing: set[AnyJob] = set()
     names: set[str] = set()
-    for level in reversed(levels):  # each before the one around it, which knows what is known inside
+    for level in reversed(levels):  # nested schedulers first, as durations of their jobs count for them
         if any(job in expected or job in knowing for job in level):
             knowing.add(level)
         name = name_of_policy(level.policy)
@@ -218,10 +218,10 @@ def _policy_of(scheduler: BaseScheduler, expected: Mapping[AnyJob, float]) -> st
 
 
 def _now(scenario: Scenario, resource: str | None) -> tuple[int | None, int]:
-    """Return how large the window is, or how much there is of the resource; and the least that it can be.
+    """Return the size of the window, or the amount of the resource; and the least possible one.
 
     Raises:
-        ValueError: there is no such resource, or it is not one that can be varied.
+        ValueError: there is no such resource, or it cannot vary.
 
     """
     if resource is None:
@@ -240,14 +240,14 @@ def _now(scenario: Scenario, resource: str | None) -> tuple[int | None, int]:
 
 
 def _rate_of(scenario: Scenario, resource: str | None) -> Rate | None:
-    """Return the rate of this name in the outermost pool that has one; None if it is something else."""
+    """Return the rate of this name in the outermost pool that has one; None for another kind of resource."""
     jobs = [scenario.scheduler, *scenario.scheduler.iterate_jobs()]
     given = (settings_of(pool).get(resource or "") for job in jobs if (pool := getattr(job, "pool", None)) is not None)
-    return next((one for one in given if isinstance(one, Rate)), None)
+    return next((rate for rate in given if isinstance(rate, Rate)), None)
 
 
 def _rate_in_words(rate: Rate | None) -> str | None:
-    """Return what its first key counts: "requests per second"; None of something else."""
+    """Return the unit of a rate's first key, such as "requests per second"; None without a rate."""
     if rate is None:
         return None
     per = {1.0: "second", 60.0: "minute", 3600.0: "hour", 86400.0: "day"}.get(rate.per, duration_text(rate.per))
@@ -266,7 +266,7 @@ def _most_needed(scenario: Scenario, resource: str) -> dict[str, float]:
 
 
 def _other_amount(scenario: Scenario, resource: str | None) -> Callable[[int | None], Change] | None:
-    """Return what makes of a size what changes the settings of a pool so that there is so much of a resource."""
+    """Return a function from a size to a change of a pool's settings that sets a resource to that size."""
     if resource is None:
         return None
     needed = _most_needed(scenario, resource)
@@ -286,7 +286,7 @@ def _other_amount(scenario: Scenario, resource: str | None) -> Callable[[int | N
 
 
 def _checked(sizes: Sequence[int | None], resource: str | None, least: int) -> list[int | None]:
-    """Check the sizes that a user gave, and return them in ascending order.
+    """Check a user's sizes, and return them in ascending order.
 
     Raises:
         TypeError, ValueError: see `what_if`.
@@ -311,18 +311,18 @@ def _checked(sizes: Sequence[int | None], resource: str | None, least: int) -> l
 def _usual_sizes(
     scenario: Scenario, resource: str | None, now: int | None, least: int, number: int
 ) -> list[int | None]:
-    """Return sizes from the least to where more cannot gain anything: 1, 2, 3, 4, 6, 8, 12, ...; and that of now."""
+    """Return sizes from the least to the largest useful one: 1, 2, 3, 4, 6, 8, 12, ...; and the present one."""
     jobs = sum(not job.forever for job in scenario.scheduler)
     enough = jobs if resource is None else max(4 * (now or least), least)
     steps = itertools.chain((1,), (step << power for power in range(60) for step in (2, 3)))
     found: list[int] = [
         least,
-        *(size for size in itertools.takewhile(lambda one: one < 2 * enough, steps) if size > least),
+        *(size for size in itertools.takewhile(lambda step: step < 2 * enough, steps) if size > least),
     ]
     change = _other_amount(scenario, resource)
     bounds = lower_bounds(scenario.scheduler, scenario.seconds, scenario.window, found, change)
     useful = next((place for place, bound in enumerate(bounds) if bound <= bounds[-1] * 1.0001), len(found) - 1)
-    found = found[: useful + 4]  # no order is as good as the bound, so some more are of use
+    found = found[: useful + 4]  # no order reaches the bound, so a few more are useful
     around = {now, found[0], found[-1], min(2 * (now or 1), max(enough, now or 1))} - {None}
     while len(set(found) | around) > number and len(found) > 2:
         found = found[::2] if len(found) > 3 else [found[0], found[-1]]

@@ -1,9 +1,9 @@
-"""What users need to test their own jobs and scenarios: virtual time, and runs explored, on both backends.
+"""Tools to test jobs and scenarios: virtual time, and the exploration of runs, on both backends.
 
-`explore` runs a scenario many times, each time with other orders, durations and faults, and tells in a few lines what
-breaks it. It stands on virtual time, which tests can use by themselves.
+`explore` runs a scenario many times, each time with other orders, durations and faults, and reports a failure in a few
+lines. It is built on virtual time, which tests can also use alone.
 
-Under virtual time nothing really waits. As soon as no task can go on, the clock jumps to the next deadline. So a
+Under virtual time no task really waits. As soon as all tasks are blocked, the clock jumps to the next deadline. So a
 scenario of days runs in milliseconds, and its times can be asserted with ``==``. The clock starts at 0.0; read it with
 `anyio.current_time`, which works on both backends.
 
@@ -25,19 +25,18 @@ Tests that anyio's pytest plugin runs get the clock in the same way::
     def anyio_backend(request):
         return request.param, virtual_options(request.param)
 
-What to know before relying on it:
+Limits:
 
 - **Virtual time is for virtual jobs.** Threads, processes and sockets work, but the clock does not wait for them. While
   a thread works for a real second, all sleeps in other tasks end at once, and all timeouts expire. The loop really
   waits only when no deadline is left.
-- A task that waits without a deadline for something that never comes waits forever, as in real time.
-- The clock stands still while any task is busy, for example one that polls, or that swallows a cancellation which is
-  delivered again and again. Time passes only between turns of the loop in which there is something to do, never during
-  them.
+- A task that waits without a deadline for an event that never happens waits forever, as in real time.
+- The clock stops while any task is busy, for example one that polls, or that swallows a cancellation which is delivered
+  again and again. Time passes only between iterations of the loop that have work to do, never during them.
 - Times are as exact as sums of floats. Whole numbers and binary fractions (0.5, 0.25) are exact on both backends. For
   other numbers, asyncio's clock shows exactly the time of each deadline. trio's clock may be one rounding step past it:
   with deadlines at 2.4 and 6.7 it shows 6.700000000000001 at the second one.
-- While only threads or processes work, the clock may jump to where the timeout of a job that has ended would have been.
+- While only threads or processes work, the clock may jump to the former deadline of a job that has ended.
 - A timeout around a thread that may be abandoned (``abandon_on_cancel``) expires before the thread has begun. On
   asyncio the thread then never begins.
 - Tasks that wake at the same time wake in the order in which their waits began, on both backends. In real time trio

@@ -1,4 +1,4 @@
-"""Where a job waits: the line of the user's code, and whether it sleeps there."""
+"""The line of user code in which a job waits, and whether it sleeps there."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ LIBRARIES: Final = ("trio", "anyio", "asyncio", "outcome", "contextlib", "types"
 
 
 def line_of(coroutine: Any) -> str:
-    """Return the innermost line of the user's code in which a coroutine waits: file, number and text."""
+    """Return the innermost line of user code in which a coroutine waits: file, number and text."""
     found: FrameType | None = None
     for frame in _frames(coroutine):
         if not frame.f_code.co_filename.startswith(_libraries()):
             found = frame
     if found is None:
-        return "a place that is not in Python code of yours"
+        return "a line outside your Python code"
     return line_at(found.f_code.co_filename, found.f_lineno)
 
 
 def sleeps(coroutine: Any, *, endless: bool = False) -> bool:
-    """Return whether what the user's code awaits is a sleep or a checkpoint, and nothing else of a library.
+    """Return whether user code awaits a sleep or a checkpoint directly.
 
     Args:
-        coroutine: that of the user's code; it may be None, which does not sleep.
-        endless: whether a sleep that only a cancellation ends is one too.
+        coroutine: that of the user code; None does not sleep.
+        endless: whether to include sleeps that only a cancellation ends.
 
     """
     codes = _sleeps(endless)
@@ -48,7 +48,7 @@ def sleeps(coroutine: Any, *, endless: bool = False) -> bool:
 
 
 def waits_for_thread(coroutine: Any) -> bool:
-    """Return whether a coroutine waits for a thread that anyio, trio or asyncio has started."""
+    """Return whether a coroutine waits for a thread started by anyio, trio or asyncio."""
     return any(
         frame.f_code.co_name in ("run_sync", "to_thread_run_sync", "to_thread")
         and frame.f_code.co_filename.startswith(_libraries())
@@ -57,7 +57,7 @@ def waits_for_thread(coroutine: Any) -> bool:
 
 
 def _frames(awaited: Any) -> Iterator[FrameType]:
-    """Yield the frames of a coroutine that waits, outermost first."""
+    """Yield the frames of a waiting coroutine, outermost first."""
     while awaited is not None:
         frame = getattr(awaited, "cr_frame", None) or getattr(awaited, "gi_frame", None)
         frame = frame or getattr(awaited, "ag_frame", None)
@@ -72,7 +72,7 @@ def _frames(awaited: Any) -> Iterator[FrameType]:
 
 @functools.cache
 def _libraries() -> tuple[str, ...]:
-    """Return what the file names of libraries begin with."""
+    """Return the prefixes of the file names of libraries."""
     files = [module.__file__ for name in LIBRARIES if (module := sys.modules.get(name)) and module.__file__]
     folders = [f"{os.path.dirname(file)}{os.sep}" if file.endswith("__init__.py") else file for file in files]
     return (OURS, *folders)

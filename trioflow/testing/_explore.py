@@ -1,9 +1,9 @@
-"""`explore`: a scenario run many times, each time with other orders, durations and faults.
+"""`explore`: run a scenario many times, with varying orders, durations and faults.
 
 ```
-plain runs ──► which places there are ──► a plan ──► ExploredRun.run ──► a law is broken? ──► shrunk ──► BrokenRun
+plain runs ──► list of all places ──► a plan ──► ExploredRun.run ──► a law is broken? ──► shrunk ──► BrokenRun
                                             ▲             │ no
-                                            └─────────────┘ until there were as many runs as asked for
+                                            └─────────────┘ until the number of runs is reached
 ```
 """
 
@@ -22,30 +22,30 @@ from .._core.api.kinds import is_among, loop_running, shown
 from ..abc import BackendName
 from ._explored_run import LEAST_ROUND, ROUND_OF_PLAIN, TIMES_OF_PLAIN, ExploredRun, Outcome, takes
 from ._fault_plans import KINDS, Plan, read_plan
-from ._plan_generator import Drawer
+from ._plan_generator import PlanGenerator
 from ._shrink import Shrinking
 
 if TYPE_CHECKING:
     from .. import Scheduler
 
 FAULTS: Final = tuple(dict.fromkeys(KINDS.values()))
-"""What `explore` may do to a run: "order", "durations", "timeouts", "failures", "cancellation", "ctrl-c", "crash"."""
+"""The kinds of faults of `explore`: "order", "durations", "timeouts", "failures", "cancellation", "ctrl-c", "crash"."""
 
 BACKENDS: Final = get_args(BackendName)
 BETWEEN_COLLECTIONS: Final = 50
-"""So many runs are made between two collections of garbage, which otherwise take a fifth of the time."""
+"""Runs between two garbage collections, which otherwise take a fifth of the time."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Exploration:
-    """What an exploration did that has found nothing.
+    """The summary of an exploration that found no broken run.
 
     Attributes:
-        runs: how many runs there were.
-        seed: what `explore` needs to do all of it again.
-        tried: in how many runs each fault was there.
-        places: how many single faults there are: each kind at each place of each job. They are tried first.
+        runs: the number of runs.
+        seed: the seed with which `explore` repeats all of them.
+        tried: the number of runs with each kind of fault.
+        places: the number of single faults: each kind at each place of each job. They are tried first.
 
     """
 
@@ -55,22 +55,22 @@ class Exploration:
     places: int
 
     def __str__(self) -> str:
-        """Say it in a line."""
+        """Return a summary in one line."""
         tried = ", ".join(f"{name} in {count}" for name, count in self.tried.items())
         return f"{self.runs} runs, seed={self.seed!r}, nothing broken: {tried or 'no fault'}"
 
 
 class BrokenRun(AssertionError):
-    """A run in which something did not hold that must hold; its text is the story.
+    """A run in which a law was broken; its text is the story.
 
     Attributes:
-        story: what happened, a line each.
+        story: the events, one per line.
         seed: the `seed` with which `explore` repeats exactly this run.
 
     """
 
     def __init__(self, story: str, seed: str) -> None:
-        """Keep both."""
+        """Keep the story and the seed."""
         super().__init__(story)
         self.story: Final = story
         self.seed: Final = seed
@@ -85,43 +85,42 @@ def explore(
     faults: Collection[str] = FAULTS,
     backends: Collection[str] = BACKENDS,
 ) -> Exploration:
-    """Run a scenario many times on virtual time, each time with other orders and faults, and tell what breaks it.
+    """Run a scenario many times on virtual time, with varying orders and faults, and report what breaks it.
 
-    The first runs are plain. Then, in each run, tasks go on in other orders, jobs take longer, fail, time out or are
+    The first runs are plain. Then, in each run, tasks resume in other orders, jobs take longer, fail, time out or are
     cancelled at any of their waits, the run is interrupted, or the program is killed and started again with its
-    journal. After each run these must hold:
+    journal. After each run these laws must hold:
 
     - no job raised an AssertionError, and `check` raised nothing;
-    - the run came to an end: it did not stand still, and its jobs did not wait forever;
-    - if it stood still, it was not ended by the timeout of a scheduler alone, except where a job was made to hang;
-    - no job and no task of asyncio is left running, and `co_shutdown` of each job was called once;
-    - pools and limiters are whole.
+    - the run ended: it did not stall, and its jobs did not wait forever;
+    - a stalled run was not ended by the timeout of a scheduler alone, unless a job was made to hang;
+    - no job and no asyncio task is still running, and `co_shutdown` of each job was called once;
+    - all resources of pools and tokens of limiters have been returned.
 
-    What breaks is repeated with fewer faults, until none can be left out; see `BrokenRun`.
+    A broken run is repeated with fewer faults, until none can be left out; see `BrokenRun`.
 
     Args:
-        make_scheduler: builds the scenario, a new one at each call, in the event loop. If it takes an argument, it gets
-            the world: a dict that is new for each run, and outlives a crash, as a disk or a bank does. All else that
-            it builds is lost in a crash, as it is in a real one.
-        runs: how many runs there are, at least 1.
-        seed: a whole number, with which all runs are the same again; or the text that a `BrokenRun` has as its `seed`,
-            for exactly this run; None for another number each time.
-        check: called with the scheduler after each run, in the event loop; it raises, as `assert` does, if something
-            does not hold, and returns nothing. It must hold whatever happened: a job that was cancelled has no result.
-            If it takes two arguments, the second is the world.
-        faults: what may be done to a run, of `FAULTS`. Crashes need msgspec, for the journal, and are left out if
-            `make_scheduler` takes no world, because nothing that anyone could check would outlive them.
-        backends: on which the scenario runs, in turns: "trio", "asyncio".
+        make_scheduler: builds a new scenario at each call, in the event loop. If it takes an argument, it gets the
+            world: a dict that is new for each run, and survives a crash, like a disk or a bank. Everything else that it
+            builds is lost in a crash.
+        runs: the number of runs, at least 1.
+        seed: a whole number that repeats all runs; or the `seed` of a `BrokenRun`, a text that repeats this run; None
+            for a random number.
+        check: called with the scheduler after each run, in the event loop; it raises, as `assert` does, if a law is
+            broken, and returns nothing. The law must hold after any faults: a cancelled job has no result. If it takes
+            two arguments, the second is the world.
+        faults: the kinds of faults, from `FAULTS`. Crashes need msgspec, for the journal, and are left out if
+            `make_scheduler` takes no world, because then nothing to check survives them.
+        backends: the backends for the scenario, in turn: "trio", "asyncio".
 
     Returns:
-        What was tried.
+        A summary of the runs.
 
     Raises:
-        BrokenRun: something did not hold.
-        TypeError, ValueError: an argument is not what it has to be; or a job works in a thread or a process, which
-            takes real time.
-        RuntimeError: an event loop runs in this thread; or this version of trio cannot repeat a run.
-        Exception: what `make_scheduler` raised at its first call, or why the scenario cannot run at all.
+        BrokenRun: a law was broken.
+        TypeError, ValueError: an argument is invalid; or a job works in a thread or a process, which takes real time.
+        RuntimeError: an event loop runs in this thread; or this version of trio does not allow repeatable runs.
+        Exception: the error of the first call of `make_scheduler`, or the reason why the scenario cannot run at all.
 
     Example:
         >>> from trioflow.testing import explore
@@ -200,7 +199,7 @@ class _Exploring:
                 names = ", ".join(map(repr, outcome.steps)) or "none"
                 raise ValueError(f"seed={seed!r}: there is no job {change.name!r} in the scenario, but {names}")
         if outcome.broken is not None:
-            raise _broken(outcome, "This run breaks what must hold:")
+            raise _broken(outcome, "This run breaks a law:")
         for change in plan.changes:
             if change not in outcome.applied:
                 waits = f"{change.name!r} waited {outcome.steps[change.name]} times"
@@ -212,9 +211,9 @@ class _Exploring:
         return Exploration(1, seed, dict(self._tried), 0)
 
     def explore(self, runs: int, seed: int, faults: tuple[str, ...], backends: tuple[str, ...]) -> Exploration:
-        """Make many."""
+        """Make many runs."""
         __tracebackhide__ = True
-        drawer = Drawer(seed, faults)
+        generator = PlanGenerator(seed, faults)
         waits, span = 0, 0.0
         for number in range(runs):
             backend = backends[number % len(backends)]
@@ -223,8 +222,8 @@ class _Exploring:
             else:
                 if number == len(backends):
                     self._most = max(LEAST_ROUND, TIMES_OF_PLAIN * waits)
-                    drawer.begin(span)
-                plan, every = drawer.plan(backend)
+                    generator.begin(span)
+                plan, every = generator.plan(backend)
             try:
                 outcome = self._run(plan, every)
             except Exception as error:
@@ -232,13 +231,13 @@ class _Exploring:
                     error.add_note(f"This is run {number + 1} of {runs} (seed={seed}) of explore: {plan}")
                 raise
             if outcome.broken is not None:
-                self._tell(outcome, every, number, runs, seed)
+                self._report(outcome, every, number, runs, seed)
             if number < len(backends):
                 waits, span = max(waits, outcome.waits), max(span, outcome.ended_at)
-            drawer.note(outcome)
+            generator.record(outcome)
             self._count(outcome, every)
         tried = {fault: self._tried[fault] for fault in faults if self._tried[fault]}
-        return Exploration(runs, seed, tried, drawer.places)
+        return Exploration(runs, seed, tried, generator.places)
 
     def _count(self, outcome: Outcome, every: int | None) -> None:
         seen = {KINDS[change.kind] for change in outcome.applied}
@@ -246,33 +245,33 @@ class _Exploring:
             seen.add("order")
         self._tried.update(seen)
 
-    def _tell(self, outcome: Outcome, every: int | None, number: int, runs: int, seed: int) -> None:
+    def _report(self, outcome: Outcome, every: int | None, number: int, runs: int, seed: int) -> None:
         """Shrink a broken run, and raise its story."""
         __tracebackhide__ = True
         shrinking = Shrinking(outcome, every, self._run)
         smallest = shrinking.shrink()
-        raise _broken(
-            smallest, f"Run {number + 1} of {runs} (seed={seed}) breaks what must hold. The shortest story of it:"
-        )
+        raise _broken(smallest, f"Run {number + 1} of {runs} (seed={seed}) breaks a law. The shortest story of it:")
 
 
 def _broken(outcome: Outcome, heading: str) -> BrokenRun:
-    """Return the story of a broken run."""
+    """Return the error with the story of a broken run."""
     plan = outcome.plan
     turns = outcome.turns
     lines = [heading, "", f"on {plan.backend}: {outcome.broken}"]
     for change in plan.changes:
         if change.kind == "rank":
             when = "before" if change.value < 0 else "after"
-            lines.append(f"{'':10}whenever several can go on, {change.name!r} goes on {when} the others")
+            lines.append(f"{'':10}whenever several can resume, {change.name!r} resumes {when} the others")
         elif change.kind == "first":
-            lines.append(f"{'':10}in turn {change.at} of the loop, {change.name!r} goes on before the others")
+            lines.append(f"{'':10}in iteration {change.at} of the loop, {change.name!r} resumes before the others")
         elif change.kind == "turn" and turns is not None:
             names = [repr(name) for name in turns.chosen.get(change.at, []) if name]
-            lines.append(f"{'':10}in turn {change.at} of the loop, the order is {', '.join(names) or 'another one'}")
+            lines.append(
+                f"{'':10}in iteration {change.at} of the loop, the order is {', '.join(names) or 'another one'}"
+            )
     if not plan.changes:
         lines.append(f"{'':10}nothing was done to this run")
-    lines += [f"  {line}" for line in outcome.told]
+    lines += [f"  {line}" for line in outcome.story]
     lines += ["", f"To repeat this run: explore(..., seed={str(plan)!r})"]
     broken = BrokenRun("\n".join(lines), str(plan))
     broken.__cause__ = outcome.error
@@ -281,7 +280,7 @@ def _broken(outcome: Outcome, heading: str) -> BrokenRun:
 
 @contextlib.contextmanager
 def _quiet() -> Generator[None]:
-    """Keep the log of failures to itself: they are made on purpose. Collect garbage seldom."""
+    """Silence the log of failures, which are intended. Collect garbage rarely."""
     log = logging.getLogger("trioflow")
     disabled, collects = log.disabled, gc.isenabled()
     log.disabled = True
@@ -303,11 +302,11 @@ def _whole(runs: object) -> int:
 
 
 def _chosen(given: Any, known: tuple[str, ...], name: str, all_of_them: str) -> tuple[str, ...]:
-    """Return those of `known` that were chosen, in their order."""
+    """Return the chosen names, in the order of `known`."""
     is_collection: bool = isinstance(given, Collection) and not isinstance(given, str)
     if not is_collection:
         raise TypeError(f"{name}={shown(given)}: give a tuple of names, or leave it out for {all_of_them}")
-    for one in cast("Collection[object]", given):
-        if not is_among(one, known):
-            raise ValueError(f"{name}=...: there is no {shown(one)}; choose of {', '.join(map(repr, known))}")
-    return tuple(one for one in known if one in given)
+    for entry in cast("Collection[object]", given):
+        if not is_among(entry, known):
+            raise ValueError(f"{name}=...: there is no {shown(entry)}; choose of {', '.join(map(repr, known))}")
+    return tuple(word for word in known if word in given)

@@ -1,27 +1,27 @@
-"""One run of a scenario as a plan says: the jobs driven from wait to wait, what is done to them, and what must hold.
+"""One run of a scenario according to a plan: step the jobs from wait to wait, apply the changes, and check the laws.
 
 ```
 plan ──► ExploredRun.run ──► make_scheduler() ──► co_run(), on virtual time, its tasks in the plan's order ──► Outcome
              │                                   │ each call of a job
              │ crash: again                      ▼
-             └──────────            drive(): begin ──► wait ──► go on ──► wait ──► ... ──► end
-                                              at each: what the plan says is done here
+             └──────────            _drive(): begin ─► wait ──► resume ─► wait ──► ... ──► end
+                                              at each: the changes of the plan
 ```
 
-Every call of a job is driven by hand: `drive` sends to its coroutine what the loop sends, and hands on what it waits
-for. So it knows each moment at which the job waits, and can let it go on later, fail, or never go on. Where something
-may be done without breaking what a library promises is the theory of this file:
+Every call of a job is stepped by hand: `_drive` sends to its coroutine what the loop sends, and passes on the traps. So
+it controls each moment in which the job waits, and can resume it later, make it fail, or never resume it. The rest of
+this docstring is the theory of where a change may be applied without breaking a library's guarantees:
 
-- Cancellations, Ctrl-C and crashes come while a job waits: from a task of their own, which goes first in the next turn
-  of the loop. Until the coroutine of a job has handed its wait to the loop, nothing else may run.
-- An exception stands for what the world does to a job. So it is raised where the job has slept, which stands for work
-  in the world; and at the beginning and the end of its body. Out of the wait for a lock, nothing can come.
-- A service is not cancelled once it is ready: its scheduler cancels it after all that use it. It may say so before it
-  waits, so it is not cancelled at its beginning either.
-- A job goes on later than it could: that is always possible. On trio it may have got what it waited for, so nothing
-  may interrupt it then; on asyncio a task may be cancelled although it has got it.
-- A crash is a copy of the world at that moment, and a journal into which nothing is written any more. The program that
-  was killed is wound up like any other, in a world that nobody will look at; the next one gets the copy.
+- Cancellations, Ctrl-C and crashes come while a job waits: from a separate task that goes first in the next iteration
+  of the loop. Until the coroutine of a job has handed its trap to the loop, no other code may run.
+- An exception stands for a failure of the outside world. So it is raised where the job has slept, which stands for work
+  in the world; and at the beginning and the end of its body. Waiting for a lock can raise nothing.
+- A service is not cancelled once it is ready: its scheduler cancels it after all jobs that use it. It may report
+  readiness before it waits, so it is not cancelled at its beginning either.
+- A job may always resume late. On trio it may already have got what it waited for, so no interruption may come then; on
+  asyncio a task may be cancelled even so.
+- A crash is a copy of the world at that moment, and a journal that records nothing more. The killed program is wound up
+  like any other, in a world that is then discarded; the next program gets the copy.
 """
 
 from __future__ import annotations
@@ -72,20 +72,20 @@ if TYPE_CHECKING:
     from .. import Scheduler
 
 LIMIT: Final = 1e9
-"""Virtual seconds after which a run stands still: nothing else was left that the clock could go on to."""
+"""Virtual seconds after which a run counts as stalled: there was no other timer to advance to."""
 FEW_TURNS: Final = 4
-"""Turns of the loop in which tasks that are about to end do so."""
+"""Iterations of the loop in which ending tasks get to their end."""
 ROUND_OF_PLAIN: Final = 100_000
-"""Waits of a round in the plain run of a scenario. A run in which nothing stays due for a whole round has no end."""
+"""Waits of a round in the plain run. A run in which no timer stays due for a whole round never ends."""
 LEAST_ROUND: Final = 5_000
 TIMES_OF_PLAIN: Final = 50
-"""In the other runs a round has so many times the waits of the plain run, or at least `LEAST_ROUND`."""
+"""The factor from the waits of the plain run to those of a round in the others, which is at least `LEAST_ROUND`."""
 JUST_BEFORE: Final = 2.0**-10
-"""Seconds before the timeout of a scheduler at which it is asked what else is due."""
+"""Seconds before the timeout of a scheduler at which other timers are checked."""
 FROM_OUTSIDE: Final = frozenset({"cancellation", "ctrl-c", "crash"})
-"""These faults come from outside of the job."""
+"""Faults that come from outside of the job."""
 STUBBORN: Final = 1_000
-"""So many waits after the run was cancelled, its jobs are thrown out of them."""
+"""Waits after the cancellation of the run after which its jobs are thrown out of them."""
 
 NOTHING: Final[list[Change]] = []
 
@@ -93,16 +93,16 @@ current: Final[contextvars.ContextVar[ExploredRun]] = contextvars.ContextVar("tr
 
 
 class Injected(Exception):
-    """What an exploration lets a job fail with; it stands for whatever the job may raise."""
+    """The exception with which an exploration makes a job fail; it stands for any exception of the job."""
 
 
 class GaveUp(BaseException):
-    """Ends what would not end."""
+    """Ends a run that would not end."""
 
 
 @dataclass(slots=True)
 class SteppedJob:
-    """A job whose calls are driven."""
+    """A job whose calls are stepped."""
 
     name: str
     job: AnyJob
@@ -110,12 +110,12 @@ class SteppedJob:
     calls: int = 0
     inside: bool = False
     waits: Any = None  # its coroutine, while it waits
-    since: float = 0.0  # when it began to wait
+    since: float = 0.0  # the start of its wait
     shutdowns: int = 0
-    again: list[tuple[str, Change]] = field(default_factory=list[tuple[str, Change]])  # where it fails once more
+    again: list[tuple[str, Change]] = field(default_factory=list[tuple[str, Change]])  # failures to repeat, by place
 
     def fails_again(self, place: str) -> list[Change]:
-        """Return, and forget, with what it fails once more at this place."""
+        """Remove and return the failures to repeat at this place."""
         found = [change for where, change in self.again if where == place]
         self.again = [(where, change) for where, change in self.again if where != place]
         return found
@@ -123,17 +123,17 @@ class SteppedJob:
 
 @dataclass(slots=True)
 class Outcome:
-    """What became of one run."""
+    """The outcome of one run."""
 
     plan: Plan
     broken: str | None = None  # the law that did not hold; None if all did
     error: BaseException | None = None
-    told: list[str] = field(default_factory=list[str])  # what happened, line by line
+    story: list[str] = field(default_factory=list[str])  # the story, line by line
     applied: set[Change] = field(default_factory=set[Change])
     steps: dict[str, int] = field(default_factory=dict[str, int])  # waits of each job, by name
-    limited: set[str] = field(default_factory=set[str])  # jobs under a timeout, their own or of a scheduler around them
-    retried: set[str] = field(default_factory=set[str])  # jobs with retries, their own or of a scheduler around them
-    unmade: Exception | None = None  # what make_scheduler raised at its first call
+    limited: set[str] = field(default_factory=set[str])  # jobs under a timeout, their own or an enclosing scheduler's
+    retried: set[str] = field(default_factory=set[str])  # jobs with retries, their own or an enclosing scheduler's
+    unmade: Exception | None = None  # the error of make_scheduler at its first call
     turns: Turns | None = None
     waits: int = 0
     ended_at: float = 0.0
@@ -145,9 +145,9 @@ class ExploredRun:
     Args:
         make: makes the scheduler; it gets `world` if it takes an argument.
         check: called with the scheduler after the run, and with the world if it takes two arguments; may be None.
-        plan: what is special about the run.
-        most: so many waits are a round; a run in which nothing stays due for a whole round does not come to an end.
-        every: a seed for the order of tasks in all turns; None for none.
+        plan: the changes of the run.
+        most: the waits of a round; a run in which no timer stays due for a whole round never ends.
+        every: a seed for the order of tasks in all iterations; None for none.
 
     """
 
@@ -182,18 +182,16 @@ class ExploredRun:
         self.turns: Final = Turns(seeds, ranks, first, every)
         self.outcome.turns = self.turns
         self._world: dict[Any, Any] = {}
-        self._outlives: dict[Any, Any] = {}  # a crash: a copy of the world at that moment
+        self._outlives: dict[Any, Any] = {}  # what survives a crash: a copy of the world at that moment
         self._driven: dict[AnyJob, SteppedJob] = {}
-        self._steps: Counter[str] = Counter()  # of jobs before a crash
+        self._steps: Counter[str] = Counter()  # steps of jobs before a crash
         self._in_round = 0  # waits in this round
         self._round_began = 0.0
-        self._ends: dict[AnyJob, float] = {}  # when the last call of a scheduler times out
-        self._looks: list[float] = []  # when `_before_timeout` is going to look
-        self._due: frozenset[tuple[object, float]] | None = (
-            None  # what was due at the end of the last round, and at what time
-        )
+        self._ends: dict[AnyJob, float] = {}  # the timeout of the last call of a scheduler
+        self._looks: list[float] = []  # the times at which `_before_timeout` will run
+        self._due: frozenset[tuple[object, float]] | None = None  # the timers due at the end of the last round
         self._crashed = self._gave_up = False
-        self._allowed: BaseException | None = None  # what the run may raise
+        self._allowed: BaseException | None = None  # an error that the run may raise
         self._clock: Callable[[], float] = float
         self._pause: Callable[[float], Awaitable[None]]
         self._scheduler: Any = None
@@ -207,7 +205,7 @@ class ExploredRun:
     # ---- the whole run
 
     def run(self) -> Outcome:
-        """Run the scenario as the plan says, and return what became of it."""
+        """Run the scenario according to the plan, and return the outcome."""
         crashes = any(change.kind == "crash" for change in self.plan.changes)
         with tempfile.TemporaryDirectory() if crashes else contextlib.nullcontext() as directory:
             if directory is not None:
@@ -215,7 +213,7 @@ class ExploredRun:
             self._run_once()
             while self._crashed and self._refused is None:
                 self._crashed, self._world = False, self._outlives
-                self.tell("the program starts again, with the same journal", 0.0)
+                self.add_line("the program starts again, with the same journal", 0.0)
                 self._run_once()
         if self._refused is not None:
             raise self._refused
@@ -230,9 +228,9 @@ class ExploredRun:
         out.steps.update(self._steps)
         for driven in self._driven.values():
             out.steps[driven.name] = self._steps[driven.name] + driven.steps
-            if any(ends_what_hangs(one) for one in _with_those_around(driven.job)):
+            if any(ends_what_hangs(level) for level in _with_enclosing(driven.job)):
                 out.limited.add(driven.name)
-            if any(one.retry for one in _with_those_around(driven.job)):
+            if any(level.retry for level in _with_enclosing(driven.job)):
                 out.retried.add(driven.name)
         out.waits = sum(out.steps.values())
 
@@ -249,7 +247,7 @@ class ExploredRun:
                     trio.run(self._main, **options)
                 except trio.TrioInternalError as error:
                     self._break("trio breaks down", error)
-                    self.tell(f"trio breaks down: {_in_words(error.__cause__ or error)}", self._last_moment())
+                    self.add_line(f"trio breaks down: {_in_words(error.__cause__ or error)}", self._last_moment())
             else:
                 anyio.run(self._main, backend="asyncio", backend_options=options)
 
@@ -264,7 +262,7 @@ class ExploredRun:
             if not self.outcome.waits:
                 self.outcome.unmade = error
             self._break(f"make_scheduler raises {type(error).__name__}", error)
-            self.tell(f"make_scheduler raises {_in_words(error)}")
+            self.add_line(f"make_scheduler raises {_in_words(error)}")
             return
         self._scheduler = scheduler = _checked(made)
         self._prepare(scheduler)
@@ -307,7 +305,7 @@ class ExploredRun:
             self.take(job, names[job])
 
     def take(self, job: AnyJob, name: str) -> None:
-        """Drive the calls of a job of the scenario, or of one that was added to it."""
+        """Begin to step the calls of a job of the scenario, or of one that was added to it."""
         if job in self._driven:
             return
         if works_elsewhere(job):
@@ -322,10 +320,10 @@ class ExploredRun:
                 self.take(member, f"{name}/{member.label}")
 
     async def _watch(self) -> None:
-        """End a run that stands still."""
+        """End a stalled run."""
         await anyio.sleep_until(LIMIT)
-        waiting = [one for one in self._driven.values() if one.waits is not None]
-        names = [one.name for one in waiting if _coroutine_frames.waits_for_thread(one.waits)]
+        waiting = [driven for driven in self._driven.values() if driven.waits is not None]
+        names = [driven.name for driven in waiting if _coroutine_frames.waits_for_thread(driven.waits)]
         if names or anyio.to_thread.current_default_thread_limiter().borrowed_tokens:
             who = f"{names[0]!r} waits" if names else "a task of a job waits"
             self.refuse(
@@ -336,11 +334,11 @@ class ExploredRun:
                 )
             )
             return
-        self._break("stands still", None)
-        self.tell("nothing goes on any more:", self._last_moment())
-        self._tell_where()
+        self._break("stalls", None)
+        self.add_line("no task can resume:", self._last_moment())
+        self._add_places()
         self._give_up()
-        await anyio.sleep_until(2 * LIMIT)  # it has not even ended by a cancellation
+        await anyio.sleep_until(2 * LIMIT)  # the cancellation has not ended it
         if self.plan.backend == "asyncio":
             for task in asyncio.all_tasks():
                 task.cancel()
@@ -353,7 +351,7 @@ class ExploredRun:
                     trio.lowlevel.reschedule(task, outcome.Error(GaveUp()))
 
     def _watch_timeout(self, scheduler: AnyJob) -> None:
-        """Look, just before a scheduler times out, whether anything else is due."""
+        """Just before a timeout fires, check for other due timers."""
         if scheduler.timeout is not None and scheduler.timeout < LIMIT:
             self._ends[scheduler] = end = self._clock() + scheduler.timeout
             self._looks.append(end - JUST_BEFORE)
@@ -363,19 +361,19 @@ class ExploredRun:
         await anyio.sleep_until(end - JUST_BEFORE)
         self._looks.remove(end - JUST_BEFORE)
         due = due_before(LIMIT, self.plan.backend)
-        of_runs = {scope_of_run(one) for one in self._driven}
-        for known in (*self._looks, *(at for one, at in self._ends.items() if _may_time_out(one))):
+        of_runs = {scope_of_run(job) for job in self._driven}
+        for known in (*self._looks, *(at for level, at in self._ends.items() if _may_time_out(level))):
             then = {(what, at) for what, at in due if abs(at - known) < MOMENT}
-            mine = {one for one in then if one[0] in of_runs}
+            mine = {timer for timer in then if timer[0] in of_runs}
             due -= mine | set(list(then - mine)[:1])
         hangs = any(change.kind == "hang" for change in self.outcome.applied)
-        awaited = [one for one in self._driven.values() if ends_by_itself(one.job)]
-        works = any(_coroutine_frames.sleeps(one.waits, endless=True) for one in awaited)
+        awaited = [driven for driven in self._driven.values() if ends_by_itself(driven.job)]
+        works = any(_coroutine_frames.sleeps(driven.waits, endless=True) for driven in awaited)
         ends = _may_time_out(scheduler) and self._ends[scheduler] == end
         if ends and not due and not works and not hangs and not self._gave_up:
             self._break("only a timeout ends it", None)
-            self.tell(f"nothing goes on any more, until {scheduler.label!r} times out at {end:g}:", self._last_moment())
-            self._tell_where()
+            self.add_line(f"no task can resume until {scheduler.label!r} times out at {end:g}:", self._last_moment())
+            self._add_places()
             self._give_up()
 
     def _give_up(self) -> None:
@@ -383,30 +381,30 @@ class ExploredRun:
         if self._cut is not None:
             self._cut.cancel()
 
-    # ---- what must hold
+    # ---- the laws
 
     def _break(self, law: str, error: BaseException | None) -> None:
         if self.outcome.broken is None:
             self.outcome.broken, self.outcome.error = law, error
 
     def _judge(self, scheduler: Scheduler, raised: BaseException | None, left: list[str]) -> None:
-        """Find out whether all holds that must hold after a run."""
+        """Check all laws after a run."""
         if raised is not None and raised is not self._allowed and not isinstance(raised, GaveUp):
             if self.outcome.broken is None and not self._driven_at_all():
                 raise raised  # the scenario cannot run at all
             self._break(f"the run raises {type(raised).__name__}", raised)
-            self.tell(f"the run raises {_in_words(raised)}")
+            self.add_line(f"the run raises {_in_words(raised)}")
         if self.outcome.broken is not None:
             return
         for job, error in scheduler.failures().items():
             broken = _assertion_in(error)
             if broken is not None:
                 self._break("an assert in a job fails", broken)
-                self.tell(f"an assert in {job.path!r} fails: {_in_words(broken)}", job.finished_at)
+                self.add_line(f"an assert in {job.path!r} fails: {_in_words(broken)}", job.finished_at)
                 return
         for law, words in self._faults(scheduler, left):
             self._break(law, None)
-            self.tell(words)
+            self.add_line(words)
             return
         if self._check is not None:
             try:
@@ -415,39 +413,39 @@ class ExploredRun:
                     self._refused = _wrong_answer(answer)
             except Exception as error:
                 self._break(f"check raises {type(error).__name__}", error)
-                self.tell(f"after the run, the check fails: {_in_words(error)}")
+                self.add_line(f"after the run, the check fails: {_in_words(error)}")
 
     def _driven_at_all(self) -> bool:
         return any(driven.calls for driven in self._driven.values())
 
     def _faults(self, scheduler: Scheduler, left: list[str]) -> Iterable[tuple[str, str]]:
-        """Yield what is left of the run that should not be."""
+        """Yield the remains of the run that should not exist."""
         if left:
             yield "a task is left running", f"after the run, these tasks are left running: {', '.join(sorted(left))}"
-        once = {one for one in self._driven if is_scheduler(one) and one.retry is None and one.on_timeout != "restart"}
+        once = {job for job in self._driven if is_scheduler(job) and job.retry is None and job.on_timeout != "restart"}
         for job, driven in self._driven.items():
             if driven.inside or job.state in (JobState.RUNNING, JobState.SCHEDULED):
                 yield "a job is left running", f"after the run, {driven.name!r} is {job.state.value}"
-            around = [one for one in _with_those_around(job) if one is not job and one is not scheduler]
-            if driven.shutdowns != 1 and _has_shutdown(job) and all(one in once for one in around):
+            around = [level for level in _with_enclosing(job) if level is not job and level is not scheduler]
+            if driven.shutdowns != 1 and _has_shutdown(job) and all(level in once for level in around):
                 yield (
                     "co_shutdown is not called once",
                     f"co_shutdown of {driven.name!r} was called {driven.shutdowns} times",
                 )
-        for one in (scheduler, *filter(is_scheduler, self._driven)):
-            if one.pool is not None:
-                for name, total in one.pool.total.items():
-                    if not isinstance(total, dict) and one.pool.free[name] != total:
-                        free = one.pool.free[name]
-                        yield "a pool is not whole", f"after the run, {free} of {name}={total} are free"
-            borrowed = getattr(one.jobs_window, "borrowed_tokens", 0)
+        for level in (scheduler, *filter(is_scheduler, self._driven)):
+            if level.pool is not None:
+                for name, total in level.pool.total.items():
+                    if not isinstance(total, dict) and level.pool.free[name] != total:
+                        free = level.pool.free[name]
+                        yield "a resource was not returned", f"after the run, {free} of {name}={total} are free"
+            borrowed = getattr(level.jobs_window, "borrowed_tokens", 0)
             if borrowed:
-                yield "a window is not whole", f"after the run, {borrowed} tokens of {one.label!r} are borrowed"
+                yield "a token was not returned", f"after the run, {borrowed} tokens of {level.label!r} are borrowed"
 
     # ---- the jobs
 
     def call(self, job: AnyJob, function: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
-        """Return what to await in place of a job."""
+        """Return the awaitable that replaces that of a job."""
         driven = self._driven.get(job)
         if driven is None or is_scheduler(job):
             if driven is not None:
@@ -456,7 +454,7 @@ class ExploredRun:
         return self._drive(driven, function)
 
     async def shut_down(self, job: AnyJob, function: Callable[[], Awaitable[Any]]) -> None:
-        """Await this in place of the `co_shutdown` of a job."""
+        """Count and call the `co_shutdown` of a job."""
         if job in self._driven:
             self._driven[job].shutdowns += 1
         await function()
@@ -464,7 +462,7 @@ class ExploredRun:
     @types.coroutine
     def _drive(self, driven: SteppedJob, function: Callable[[], Awaitable[Any]]) -> Generator[Any, Any, Any]:
         task = self._enter(driven)
-        places = self._places.get(driven.name)  # what has been done is taken out: it is done once
+        places = self._places.get(driven.name)  # applied changes are removed: each applies once
         coroutine: Any = None
         try:
             here = places.pop(0, NOTHING) if places else NOTHING
@@ -522,7 +520,7 @@ class ExploredRun:
         return task
 
     def _count(self) -> None:
-        """Count a wait that is over, and end a run that comes to no end."""
+        """Count a wait that is over, and end a run that never ends."""
         self.outcome.waits += 1
         self._in_round += 1
         if self._gave_up and self._in_round > STUBBORN:
@@ -533,16 +531,16 @@ class ExploredRun:
         due = due_before(LIMIT, self.plan.backend)
         last, self._due = self._due, due
         if last is not None and (not due & last or self._clock() == self._round_began):
-            self._break("it comes to no end", None)
-            self.tell(f"it comes to no end: its jobs have waited {self.outcome.waits:,} times, and nothing else is due")
-            self._tell_where()
+            self._break("it never ends", None)
+            self.add_line(f"it never ends: its jobs have waited {self.outcome.waits:,} times, and nothing else is due")
+            self._add_places()
             self._give_up()
         self._round_began = self._clock()
 
-    # ---- what is done to them
+    # ---- the changes
 
     async def _begin(self, driven: SteppedJob, here: list[Change]) -> None:
-        """Do what is to be done before the body of a job begins."""
+        """Apply the changes before the body of a job begins."""
         self._disturb(driven, here)
         for change in here:
             if change.kind == "late":
@@ -555,14 +553,14 @@ class ExploredRun:
                 raise self._injected(driven, change)
 
     def _end(self, driven: SteppedJob, here: list[Change]) -> None:
-        """Do what is to be done when the body of a job has returned, and nobody knows it yet."""
+        """Apply the changes after the body of a job has returned, and before the engine gets its result."""
         self._disturb(driven, here)
         for change in here:
             if change.kind == "fail":
                 raise self._injected(driven, change)
 
     def _disturb_soon(self, driven: SteppedJob, here: list[Change]) -> None:
-        """Let a task that goes first in the next turn do what is to be done to a job that is about to wait."""
+        """Start a task that goes first in the next iteration and applies the changes to a job that is about to wait."""
         if any(KINDS[change.kind] in FROM_OUTSIDE for change in here):
             self.turns.called_first = True
             self._group.start_soon(self._from_outside, driven, here, name=GOES_FIRST)
@@ -571,7 +569,7 @@ class ExploredRun:
         self._disturb(driven, here)
 
     def _disturb(self, driven: SteppedJob, here: list[Change]) -> None:
-        """Do to a job that waits, or is at its beginning or end, or to its run, what comes from outside."""
+        """Apply changes from outside to a job that waits, or is at its beginning or end, or to its run."""
         job = driven.job
         for change in here:
             place = self._place(driven, change)
@@ -616,21 +614,21 @@ class ExploredRun:
             self._cut.cancel()
 
     def refuse(self, error: Exception) -> None:
-        """Raise this when the run is over, which ends now: it cannot be explored."""
+        """End the run now, and raise this error after it: the scenario cannot be explored."""
         self._refused = self._refused or error
         if self._cut is not None:
             self._cut.cancel()
 
     async def _delay(self, driven: SteppedJob, here: list[Change]) -> None:
-        """Let time pass before a job goes on that could go on."""
+        """Delay a job that could resume."""
         for change in here:
             if change.kind == "late":
                 place = self._place(driven, change)
-                self._apply(change, f"{driven.name!r} goes on {_late(change.value)} {place}{self._others(driven)}")
+                self._apply(change, f"{driven.name!r} resumes {_late(change.value)} {place}{self._others(driven)}")
                 await self._pause(change.value)
 
     def _failure(self, driven: SteppedJob, here: list[Change], error: BaseException | None) -> BaseException | None:
-        """Return what to raise in a job that goes on, in place of `error`, which the loop has for it."""
+        """Return the exception to raise in a job that resumes, in place of `error` from the loop."""
         if error is not None and not (self.plan.backend == "trio" and _is_over(error)):
             return error
         for change in here:
@@ -639,7 +637,7 @@ class ExploredRun:
         return error
 
     def _injected(self, driven: SteppedJob, change: Change) -> Injected:
-        """Return what a job fails with, which does so again at this place if the change says so."""
+        """Return the exception of an injected failure, and repeat it at this place as often as the change says."""
         place = self._place(driven, change)
         self._apply(change, f"{driven.name!r} fails {place}{self._others(driven)}")
         if change.value > 1:
@@ -650,12 +648,12 @@ class ExploredRun:
 
     def _apply(self, change: Change, words: str) -> None:
         self.outcome.applied.add(change)
-        self.tell(words)
+        self.add_line(words)
 
-    def tell(self, words: str, when: float | None = None) -> None:
+    def add_line(self, words: str, when: float | None = None) -> None:
         """Add a line to the story."""
         moment = self._clock() if when is None else when
-        self.outcome.told.append(f"{round(moment, 3):>8g}  {words}")
+        self.outcome.story.append(f"{round(moment, 3):>8g}  {words}")
 
     def _place(self, driven: SteppedJob, change: Change) -> str:
         if change.at == 0:
@@ -663,31 +661,31 @@ class ExploredRun:
         return "at its end" if change.at == END else f"at {_coroutine_frames.line_of(driven.waits)}"
 
     def _others(self, driven: SteppedJob) -> str:
-        """Return who holds something of a pool at this moment, and what."""
+        """Return the holders of a pool's resources at this moment."""
         holds: list[str] = []
-        for one in self._driven.values():
-            if one is not driven and one.job.state is JobState.RUNNING:
-                granted = {name: has for name, has in one.job.granted.items() if not isinstance(has, dict)}
+        for other in self._driven.values():
+            if other is not driven and other.job.state is JobState.RUNNING:
+                granted = {name: has for name, has in other.job.granted.items() if not isinstance(has, dict)}
                 if granted:
-                    holds.append(f"{one.name!r} holds {', '.join(f'{name}={has}' for name, has in granted.items())}")
+                    holds.append(f"{other.name!r} holds {', '.join(f'{name}={has}' for name, has in granted.items())}")
         return f" while {' and '.join(holds)}" if holds else ""
 
     def _last_moment(self) -> float:
         moments = [driven.since for driven in self._driven.values() if driven.waits is not None]
         return max(moments + [job.finished_at for job in self._driven if job.finished_at is not None], default=0.0)
 
-    def _tell_where(self) -> None:
-        """Tell where each job is that runs, and which wait for a slot or for what they need."""
+    def _add_places(self) -> None:
+        """Add to the story where each running job waits, and which jobs wait for a slot or a resource."""
         waiting = [driven.name for driven in self._driven.values() if driven.job.state is JobState.SCHEDULED]
         for driven in self._driven.values():
             if driven.waits is not None:
-                self.outcome.told.append(
+                self.outcome.story.append(
                     f"{'':12}{driven.name!r} waits since {round(driven.since, 3):g}, "
                     f"at {_coroutine_frames.line_of(driven.waits)}"
                 )
         if waiting:
             more = f" and {len(waiting) - 3} more" if len(waiting) > 3 else ""
-            self.outcome.told.append(f"{'':12}{', '.join(map(repr, waiting[:3]))}{more} wait for their turn")
+            self.outcome.story.append(f"{'':12}{', '.join(map(repr, waiting[:3]))}{more} wait for their turn")
 
 
 def _call(job: AnyJob, function: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
@@ -701,13 +699,13 @@ async def _shut_down(job: AnyJob, function: Callable[[], Awaitable[Any]]) -> Non
 
 
 class _Steering(Instrument):
-    """Takes jobs that are added while the scenario runs."""
+    """Steers jobs that are added while the scenario runs."""
 
     def __init__(self, session: ExploredRun) -> None:
         self._session: Final = session
 
     def job_added(self, scheduler: Any, job: AnyJob) -> None:
-        """Drive its calls."""
+        """Begin to step its calls."""
         try:
             self._session.take(job, job.path)
         except TypeError as error:
@@ -715,7 +713,7 @@ class _Steering(Instrument):
 
 
 class _CrashingJournal:
-    """A journal into which nothing more is written when the program is killed."""
+    """A journal that records nothing after the program is killed."""
 
     def __init__(self, path: str, session: ExploredRun, opened: Any = None) -> None:
         self._path: Final = path
@@ -753,7 +751,7 @@ class _CrashingJournal:
 
 
 def _checked(scheduler: Any) -> Any:
-    """Return what make_scheduler returned, if it is a scheduler."""
+    """Return the result of make_scheduler, if it is a scheduler."""
     if inspect.iscoroutine(scheduler):
         scheduler.close()
         raise TypeError("make_scheduler is async: make it a plain function that returns a Scheduler")
@@ -764,10 +762,10 @@ def _checked(scheduler: Any) -> Any:
 
 
 def takes(function: Callable[..., object], name: str, most: int) -> int:
-    """Return how many arguments a function of the user's takes: 0 or 1 for `make_scheduler`, 1 or 2 for `check`.
+    """Return the number of arguments that a user's function takes: 0 or 1 for `make_scheduler`, 1 or 2 for `check`.
 
     Raises:
-        TypeError: it takes others.
+        TypeError: it takes another number.
 
     """
     least = most - 1
@@ -792,7 +790,7 @@ def _call_with(function: Callable[..., Any], name: str, scheduler: Any, world: d
 
 
 def _wrong_answer(answer: object) -> TypeError:
-    """Return why a check may not return this."""
+    """Return the error for a check that returned a value."""
     if inspect.isawaitable(answer):
         if inspect.iscoroutine(answer):
             answer.close()
@@ -801,7 +799,7 @@ def _wrong_answer(answer: object) -> TypeError:
 
 
 def _may_time_out(scheduler: Any) -> bool:
-    """Return whether the timeout of a scheduler may still end its run: not if that is ending already."""
+    """Return whether the timeout of a scheduler may still end its run: not if that is stopping already."""
     run = current_run(scheduler)
     return run is not None and run.phase is not RunPhase.STOPPING
 
@@ -818,7 +816,7 @@ async def _pause_on_asyncio(seconds: float) -> None:
 
 
 def _is_over(error: BaseException) -> bool:
-    """Return whether this is how trio ends a sleep: by the deadline of a scope."""
+    """Return whether an exception is trio's end of a sleep, by the deadline of a scope."""
     import trio
 
     return isinstance(error, trio.Cancelled)
@@ -849,11 +847,11 @@ def _tasks_of_trio() -> list[Any]:
     return todo
 
 
-def _with_those_around(job: AnyJob) -> Iterable[AnyJob]:
-    one: Any = job
-    while one is not None:
-        yield one
-        one = one.scheduler
+def _with_enclosing(job: AnyJob) -> Iterable[AnyJob]:
+    level: Any = job
+    while level is not None:
+        yield level
+        level = level.scheduler
 
 
 def _has_shutdown(job: AnyJob) -> bool:
@@ -863,17 +861,17 @@ def _has_shutdown(job: AnyJob) -> bool:
 def _assertion_in(error: BaseException) -> BaseException | None:
     if isinstance(error, AssertionError):
         return error
-    return next((found for one in _inside(error) if (found := _assertion_in(one)) is not None), None)
+    return next((found for member in _inside(error) if (found := _assertion_in(member)) is not None), None)
 
 
 def _inside(error: BaseException) -> tuple[BaseException, ...]:
-    """Return the members of a group of exceptions; none if it is no group."""
+    """Return the members of an exception group; none if it is no group."""
     is_group = isinstance(error, BaseExceptionGroup)
     return cast("BaseExceptionGroup[BaseException]", error).exceptions if is_group else ()
 
 
 def _in_words(error: BaseException) -> str:
-    """Return an exception in a line, with the line of code that raised it if it says nothing itself."""
+    """Describe an exception in a line, with the line of code that raised it if it has no message."""
     while len(inside := _inside(error)) == 1:
         (error,) = inside
     trace = error.__traceback__

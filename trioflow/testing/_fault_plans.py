@@ -1,8 +1,8 @@
-"""Changes: what a run is made to do in another way than the plain run does it, and how that is written.
+"""Changes: the differences of a run from the plain run, and their notation.
 
-A plan is a backend and the changes to one run; it says all that is special about it. As text it is what users give to
-repeat a run: ``trio late@1:a=3 fail@0:b``. A place is counted in a job: 0 is its beginning, 1 its first wait, "end"
-the moment in which it has returned.
+A plan is a backend and the changes to one run; it determines the run. Its text repeats a run:
+``trio late@1:a=3 fail@0:b``. A place is counted within a job: 0 is its beginning, 1 its first wait, "end" the moment in
+which it has returned.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from ..abc import BackendName
 
 END: Final = -1
 MOMENT: Final = 2.0**-20
-"""Seconds by which a job is late that lets all others go on first: the clock goes on when they have come to a stop."""
+"""Seconds by which a job is late so that all others go first: the clock advances when they are blocked."""
 
 KINDS: Final = {
-    "first": "order",  # in turn `at` of the loop, the task of the job goes on before all others
-    "turn": "order",  # in turn `at`, the tasks go on in an order that `value` determines
-    "rank": "order",  # of all tasks that are ready, those of jobs with lower ranks go on first
-    "late": "durations",  # the job goes on `value` seconds after it could
-    "hang": "timeouts",  # the job never begins, until something cancels it
-    "fail": "failures",  # the job raises an exception; `value` times, if it comes to this line again
+    "first": "order",  # in iteration `at` of the loop, the task of the job resumes first
+    "turn": "order",  # in iteration `at`, the tasks resume in an order that `value` determines
+    "rank": "order",  # ready tasks resume by the ranks of their jobs, lower ones first
+    "late": "durations",  # the job resumes `value` seconds late
+    "hang": "timeouts",  # the job never begins, until it is cancelled
+    "fail": "failures",  # the job raises an exception; `value` times, if it reaches this line again
     "cancel": "cancellation",  # `cancel()` of the job
     "stop": "cancellation",  # `cancel()` of its scheduler
-    "cut": "cancellation",  # of a scope around the whole run, or natively, of the task that awaits it
+    "cut": "cancellation",  # cancellation of a scope around the whole run, or (natively) of the task that awaits it
     "ctrl-c": "ctrl-c",
     "crash": "crash",
 }
-"""Each kind of change, and the fault, as users name it, that it belongs to."""
+"""Each kind of change, and its fault in the user's terms."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that is done to a run."""
+    """One difference from the plain run."""
 
     kind: str
     name: str = ""  # the path of the job
@@ -51,7 +51,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A run: its backend, and what is done to it."""
+    """A run: its backend, and its changes."""
 
     backend: str
     changes: tuple[Change, ...] = ()
@@ -61,10 +61,10 @@ class Plan:
 
 
 def read_plan(text: str) -> Plan:
-    """Return the plan that was written as `text`.
+    """Parse a plan.
 
     Raises:
-        ValueError: it is not a plan.
+        ValueError: the text is no plan.
 
     """
     backend, *words = text.split() or [""]

@@ -1,10 +1,10 @@
-"""Which plans are tried: every single fault at every place, in random order; and in turns with these, random ones.
+"""The plans to try: every single fault at every place, in random order, interleaved with random plans.
 
-Most faults in concurrent programs need few things to come together (Burckhardt et al., "A Randomized Scheduler with
+Most faults in concurrent programs need few events to coincide (Burckhardt et al., "A Randomized Scheduler with
 Probabilistic Guarantees of Finding Bugs", ASPLOS 2010, which calls their number the depth). So a plan has few changes.
-Orders are drawn in the ways of that paper: random ranks for all jobs, which whoever is ready obeys in each turn of the
-loop, and a job that goes on only after all others have come to a stop, which is a change of its rank. Besides there is
-a random order in each turn.
+Orders are drawn as in that paper: random ranks for all jobs, which ready tasks obey in each iteration of the loop, and
+a job that resumes only after all others are blocked, which is a change of its rank. In addition there is a random order
+in each iteration.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from ._explored_run import Outcome
 
 TIMES: Final = (2.0, 3.0)
-"""So many times a job fails at one place, besides once: what breaks a retry may be the next failure."""
+"""Numbers of failures of a job at one place, besides one: the next failure may break a retry."""
 
 
-class Drawer:
-    """Draws plans for the runs of one exploration.
+class PlanGenerator:
+    """A generator of plans for one exploration.
 
     Args:
-        seed: determines all that is drawn.
-        faults: the faults that may be drawn.
+        seed: determines all plans.
+        faults: the kinds of faults.
 
     """
 
@@ -40,17 +40,17 @@ class Drawer:
         self._retried: Final[set[str]] = set()
         self._span = 1.0
         self._singles: Iterator[Change] = iter(())
-        self.places = 0  # how many single faults there are
+        self.places = 0  # the number of single faults
 
-    def note(self, outcome: Outcome) -> None:
-        """Take in which places a run has had."""
+    def record(self, outcome: Outcome) -> None:
+        """Record the places of a run."""
         for name, steps in outcome.steps.items():
             self._steps[name] = max(steps, self._steps.get(name, 0))
         self._limited.update(outcome.limited)
         self._retried.update(outcome.retried)
 
     def begin(self, span: float) -> None:
-        """Begin to draw, when the plain runs have been noted, which took `span` seconds."""
+        """Begin to generate plans, after the plain runs, which took `span` seconds."""
         self._span = span or 1.0
         singles = list(self._all_singles())
         self.places = len(singles)
@@ -79,7 +79,7 @@ class Drawer:
         return at != END or kind in ("fail", "crash")
 
     def plan(self, backend: str) -> tuple[Plan, int | None]:
-        """Return a plan, and a seed for the order in each turn, or None."""
+        """Return a plan, and a seed for the order in each iteration, or None."""
         draw = self._random
         single = next(self._singles, None) if draw.random() < 0.5 else None
         if single is not None:
@@ -88,7 +88,7 @@ class Drawer:
         changes: dict[tuple[str, str, int], Change] = {}
         kind = name = ""
         for _ in range(draw.choice((0, 1, 1, 2, 2, 3))) if self._kinds and names else ():
-            if not changes or draw.random() < 0.5:  # else once more the same to the same job
+            if not changes or draw.random() < 0.5:  # else the same kind for the same job again
                 kind, name = draw.choice(self._kinds), draw.choice(names)
             change = self._change(kind, name)
             if self._fits(change.kind, change.name, change.at):

@@ -1,6 +1,6 @@
-"""A broken run made as small as it gets: no change of its plan can be left out, and each is as plain as it can be.
+"""Minimize a broken run: no change of its plan can be left out, and each is as simple as possible.
 
-The changes are left out by delta debugging (Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input",
+Changes are left out by delta debugging (Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input",
 IEEE TSE 2002): halves first, then ever smaller parts. A smaller plan counts only if its run breaks the same law.
 """
 
@@ -15,15 +15,15 @@ from ._fault_plans import MOMENT, Change, Plan
 
 MOST_RUNS: Final = 500
 FEW_NAMES: Final = 6
-"""Of those that went on in a turn, so many are tried as the one that has to go first."""
+"""The number of tasks of an iteration that are tried as the one that has to go first."""
 
 
 class Shrinking:
-    """Makes one broken run small.
+    """Minimizes one broken run.
 
     Args:
         broken: the run.
-        every: the seed of the order in its turns, or None.
+        every: the seed of the order in its iterations, or None.
         run: runs a plan.
 
     """
@@ -43,7 +43,7 @@ class Shrinking:
         turns = [] if first.turns is None or self._every is None else list(first.turns.chosen)
         in_turns = [Change("turn", "", number, float(self._every or 0)) for number in turns]
         if not self._breaks(applied) and not (in_turns and self._breaks([*in_turns, *applied])):
-            return first  # only whatever is not in the plan could tell; it is repeated as it was
+            return first  # the failure depends on something outside the plan
         changes = list(self.smallest.plan.changes)
         changes = self._without_parts(changes)
         for place, change in enumerate(changes):
@@ -56,7 +56,7 @@ class Shrinking:
         return self.smallest
 
     def _breaks(self, changes: Iterable[Change]) -> bool:
-        """Run with these changes alone; return whether the same law breaks, and keep the run then."""
+        """Make a run with these changes alone; if it breaks the same law, keep it and return True."""
         if self.runs >= MOST_RUNS:
             return False
         self.runs += 1
@@ -67,7 +67,7 @@ class Shrinking:
         return True
 
     def _without_parts(self, changes: Sequence[Change]) -> list[Change]:
-        """Leave out parts as long as the law breaks without them."""
+        """Leave out parts as long as the law is still broken."""
         left = list(changes)
         size = max(1, len(left) // 2)
         while left:
@@ -84,7 +84,7 @@ class Shrinking:
         return left
 
     def _plainer(self, change: Change) -> Iterable[Change]:
-        """Yield changes that are easier to understand, the easiest first."""
+        """Yield simpler changes, the simplest first."""
         if change.kind == "late" and change.value > MOMENT:
             yield replace(change, value=MOMENT)
             yield replace(change, value=1.0)

@@ -1,11 +1,11 @@
-"""In which order tasks go on that are ready in the same turn of the loop: chosen here, on both backends.
+"""Choose the order in which ready tasks resume in the same iteration of the loop, on both backends.
 
-trio promises no order. When a turn begins, it sorts its batch of tasks and has it shuffled, if tests want to know the
-order: this is how Hypothesis makes runs of trio repeatable, and private. asyncio calls back in the order in which
-callbacks were scheduled, which is promised; so what is not the step of a task keeps its place, and tasks change theirs
-among each other. In a real program sockets and threads, whose order nobody knows, do that.
+trio promises no order. At the start of an iteration it sorts its batch of tasks and shuffles it, if a test requires
+determinism: Hypothesis makes runs of trio repeatable by this private interface. asyncio promises to call callbacks in
+the order in which they were scheduled; so callbacks other than steps of tasks keep their places, and tasks are permuted
+among each other. In a real program the unpredictable order of sockets and threads has the same effect.
 
-The order does not depend on where objects are in memory, as that of cancelled tasks does on both backends: tasks are
+The order is independent of the addresses of objects, unlike that of cancelled tasks on both backends: tasks are
 numbered when they are new.
 """
 
@@ -22,17 +22,17 @@ import anyio
 from ..clock import VirtualTimeEventLoop
 
 GOES_FIRST: Final = "trioflow explore: from outside"
-"""The name of tasks that go first in the turn in which they begin, whatever its order is."""
+"""The name of tasks that go first in the iteration in which they begin, whatever its order is."""
 
 
 class Turns:
-    """The order of tasks in each turn of one run.
+    """The order of tasks in each iteration of one run.
 
     Args:
-        seeds: for turns with these numbers, what determines their order.
-        ranks: for jobs with these names, their ranks: lower ones go first, others have 0.
-        first: for turns with these numbers, the names of the jobs that go first.
-        every: determines the order in all turns; None to change nothing but the above.
+        seeds: seeds for the order in the iterations with these numbers.
+        ranks: ranks of jobs by name: lower ones go first, the default is 0.
+        first: names of the jobs that go first in the iterations with these numbers.
+        every: a seed for the order in all iterations; None to change only the above.
 
     """
 
@@ -48,12 +48,12 @@ class Turns:
         self._first: Final = first or {}
         self._every: Final = every
         self.number = 0
-        self.names: Final[dict[int, str]] = {}  # of the jobs whose bodies tasks run, by the ids of these
-        self.called_first = False  # a task of this name has been started, and has not gone on
-        self.chosen: Final[dict[int, list[str | None]]] = {}  # in turns with another order: who went first, and next
+        self.names: Final[dict[int, str]] = {}  # names of jobs, by the ids of the tasks that run them
+        self.called_first = False  # a GOES_FIRST task was started, and has not resumed yet
+        self.chosen: Final[dict[int, list[str | None]]] = {}  # the order in iterations with another order
 
     def order(self, tasks: list[Any]) -> None:
-        """Put the tasks of the next turn, of which there are several, into their order."""
+        """Sort the tasks of the next iteration, of which there are several."""
         self.number = number = self.number + 1
         names = self.names
         seed = self._every if self._every is not None else self._seeds.get(number)
@@ -71,10 +71,10 @@ class Turns:
             tasks.sort(key=lambda task: _name_of(task) != GOES_FIRST)
             self.called_first = _name_of(tasks[0]) != GOES_FIRST
 
-    # ---- what trio calls in place of its `random.Random`
+    # ---- the interface that trio calls in place of its `random.Random`
 
     def shuffle(self, tasks: list[Any]) -> None:
-        """Put a batch of trio's into its order."""
+        """Sort a batch of trio's tasks."""
         if len(tasks) > 1:
             self.order(tasks)
 
@@ -83,7 +83,7 @@ class Turns:
         return 1.0
 
     def uniform(self, low: float, high: float) -> float:
-        """Return where clocks begin that are not virtual."""
+        """Return the start time of clocks that are not virtual."""
         return low
 
 
@@ -92,7 +92,7 @@ def _name_of(task: Any) -> str:
 
 
 def _mixed(seed: int, number: int, place: int) -> int:
-    """Return 64 bits that depend on all three: the finalizer of SplitMix64 (Steele, Lea and Flood 2014)."""
+    """Return 64 bits that depend on all arguments: the finalizer of SplitMix64 (Steele, Lea and Flood 2014)."""
     bits = (seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03 + place * 0x8CB92BA72F3D8DD7) & 0xFFFFFFFFFFFFFFFF
     bits = (bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
     bits = (bits ^ (bits >> 27)) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
@@ -101,10 +101,10 @@ def _mixed(seed: int, number: int, place: int) -> int:
 
 @contextlib.contextmanager
 def ordered(turns: Turns, backend: str) -> Generator[dict[str, Any]]:
-    """Give options for one run on virtual time whose tasks go on in this order, to be made within the block.
+    """Yield the options for one run on virtual time in this order, to be made within the block.
 
     Raises:
-        RuntimeError: this version of trio shuffles its tasks in another way.
+        RuntimeError: this version of trio shuffles its tasks differently.
 
     """
     if backend == "asyncio":
@@ -122,7 +122,7 @@ def ordered(turns: Turns, backend: str) -> Generator[dict[str, Any]]:
     before = inside._r, inside._ALLOW_DETERMINISTIC_SCHEDULING
     inside._r, inside._ALLOW_DETERMINISTIC_SCHEDULING = turns, True
     try:
-        yield {"clock": trio.testing.MockClock(autojump_threshold=0)}  # `virtual_options` has an order of its own
+        yield {"clock": trio.testing.MockClock(autojump_threshold=0)}  # `virtual_options` sets its own order
     finally:
         inside._r, inside._ALLOW_DETERMINISTIC_SCHEDULING = before
 
@@ -139,10 +139,10 @@ def _inside_of_trio() -> Any:
 
 
 def due_before(limit: float, backend: str) -> frozenset[tuple[object, float]]:
-    """Return what an event loop waits for until a time before this one, timers or scopes, and these times."""
+    """Return the timers or scopes that an event loop waits for before the time `limit`, with their times."""
     if backend == "trio":
         deadlines: Any = _inside_of_trio().GLOBAL_RUN_CONTEXT.runner.deadlines
-        deadlines._prune()  # of those of scopes that have been left, as trio does now and then
+        deadlines._prune()  # of scopes that were left, as trio does occasionally
         return frozenset((scope, at) for at, _, scope in deadlines._heap if at < limit)
     loop: Any = asyncio.get_running_loop()
     timers = (timer for timer in loop._scheduled if timer.when() < limit and not timer.cancelled())
@@ -150,13 +150,13 @@ def due_before(limit: float, backend: str) -> frozenset[tuple[object, float]]:
 
 
 def _scope_of(timer: Any) -> object:
-    """Return the scope whose deadline a timer of asyncio is; None if it is another one."""
+    """Return the scope whose deadline an asyncio timer is; None for another timer."""
     owner = getattr(timer._callback, "__self__", None)
     return owner if isinstance(owner, anyio.CancelScope) else None
 
 
 class _Ready:
-    """Orders the tasks in the queue of an asyncio loop."""
+    """Sorts the tasks in the queue of an asyncio loop."""
 
     def __init__(self, turns: Turns) -> None:
         self._turns: Final = turns
@@ -164,7 +164,7 @@ class _Ready:
         self._next = 0
 
     def order(self, ready: Any) -> None:
-        """Order the handles that are steps of tasks; the others keep their places."""
+        """Sort the handles that are steps of tasks; the others keep their places."""
         if len(ready) < 2:
             return
         places: list[int] = []

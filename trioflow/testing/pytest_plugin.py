@@ -1,6 +1,6 @@
-"""A fixture for pytest, `explore`: `trioflow.testing.explore` with a seed of its own for each test.
+"""A pytest fixture, `explore`: `trioflow.testing.explore` with a fixed seed for each test.
 
-Switch it on in ``conftest.py``. It is no entry point, for that would import trioflow in each session of pytest::
+Enable it in ``conftest.py``. It is no entry point, which would import trioflow in each pytest session::
 
     pytest_plugins = ["trioflow.testing.pytest_plugin"]
 """
@@ -42,8 +42,8 @@ def _runs(text: str) -> int:
 def explore(request: pytest.FixtureRequest) -> Callable[..., Exploration]:
     """Explore scenarios: call it as `trioflow.testing.explore`.
 
-    The seed depends on the name of the test, so that a test passes or fails each time alike. `--explore-seed` and
-    `--explore-runs` go before what the test says.
+    The seed depends on the name of the test, so the test passes or fails the same way each time. `--explore-seed` and
+    `--explore-runs` take precedence over the arguments of the call.
     """
     given: str | None = request.config.getoption("--explore-seed")
     runs: int | None = request.config.getoption("--explore-runs")

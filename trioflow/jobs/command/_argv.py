@@ -91,7 +91,7 @@ def nothing_captured(what: str) -> TypeError:
 
 def filled(arguments: Iterable[Any], job: AbstractJob[Any]) -> list[str | bytes]:
     """Return the arguments in the form that the system takes."""
-    arguments = [one.text(job) if isinstance(one, granted) else one for one in arguments]
+    arguments = [value.text(job) if isinstance(value, granted) else value for value in arguments]
     return [
         argument if type(argument) is str and "\0" not in argument else text(argument, number, repr(job.label))
         for number, argument in enumerate(arguments)
