@@ -192,10 +192,10 @@ class Scheduler(BaseScheduler):
         silence_done_jobs: bool = False,
         legend: bool = False,
     ) -> None:
-        """Print one line per job: number, signs, ``<Kind `label`>``, its time, and the numbers of what it requires.
+        """Print one line per job: number, symbols, ``<Kind `label`>``, its time, and the numbers of what it requires.
 
         The time is how long it took, or has taken so far; less than 50 ms are not shown. The lines are in topological
-        order; jobs in a cycle come after the others. The three signs are:
+        order; jobs in a cycle come after the others. The three symbols are:
 
         - `!` it is critical;
         - its state: `·` idle, `◦` scheduled, `▸` running, `✓` succeeded, `✗` failed, `⊘` cancelled, `⊗` blocked, `⤼`
@@ -213,7 +213,7 @@ class Scheduler(BaseScheduler):
                 how far running jobs are, what they say of themselves, and what ready jobs wait for.
             silence_done_jobs: leaves out what is done, successfully or not: jobs whose `is_done()` is true, and nested
                 schedulers that are done, with everything in them.
-            legend: explains all signs below the listing.
+            legend: explains all symbols below the listing.
 
         Raises:
             TypeError: `file` is not a stream.
@@ -248,7 +248,7 @@ class Scheduler(BaseScheduler):
         Args:
             details: shows results and exceptions, shortened.
             silence_done_jobs: leaves out what is done, successfully or not.
-            legend: explains all signs below the listing.
+            legend: explains all symbols below the listing.
 
         Returns:
             The lines; an empty string if there are none.
@@ -305,14 +305,15 @@ class Scheduler(BaseScheduler):
     def graph(self, **options: Unpack[GraphOptions]) -> Digraph:
         """Return the graph of its jobs as a `graphviz.Digraph`, which Jupyter shows, and which can be changed.
 
-        Jobs are boxes whose shape shows the kind of job; nested schedulers are frames around their jobs, and lines to
-        them end at the frame. The boxes are named by the numbers of `list`. Each state has its colour, and its sign in
-        the listing; a critical job has a thick border and an exclamation mark, a forever job a dashed one. A grey arrow
-        means that a job requires another, a thick blue one that starts with a dot that it gets the other's result as an
-        argument. An arrow is dashed if the job runs only after a failure. A job that is required but not in this
-        scheduler has a question mark and a dotted border. After a run each box says how long its job took, and the
-        critical path has double borders and black arrows. Long labels are cut; SVG shows kind, path and state under the
-        pointer, and is dark in a page with a dark scheme.
+        - A box is a job; its shape shows the kind, its name is the number in `list`, and its colour and symbol show the
+          state. A critical job has a thick border and an exclamation mark, a forever job a dashed border.
+        - A frame is a nested scheduler; lines to it end at the frame.
+        - A grey arrow leads from a requirement to the job that requires it. A thick blue one, which starts with a dot,
+          also passes the result as an argument. A dashed one means that the job runs only after a failure.
+        - A job that is required but not in this scheduler has a question mark and a dotted border.
+
+        After a run each box says how long its job took, and the critical path has double borders and black arrows. Long
+        labels are cut; SVG shows kind, path and state under the pointer, and is dark in a page with a dark scheme.
 
         Args:
             only: draws only some of the jobs, with the schedulers around them: a job, its `job.path`, a pattern for

@@ -80,9 +80,9 @@ def test_the_figure_of_states_is_the_table() -> None:
 
 
 def test_the_tables_have_all_states_and_reasons() -> None:
-    """Each `JobState` has its row, with the sign that the listing shows, and each `StopReason` has one."""
-    signs = re.findall(r"^\| ([A-Z]+) \| `(.)` \|", STATES, re.MULTILINE)
-    assert signs == [(state.name, UNICODE.states[state]) for state in JobState]
+    """Each `JobState` has its row, with the symbol that the listing shows, and each `StopReason` has one."""
+    symbols = re.findall(r"^\| ([A-Z]+) \| `(.)` \|", STATES, re.MULTILINE)
+    assert symbols == [(state.name, UNICODE.states[state]) for state in JobState]
     reasons = STATES.partition("## Why a run stopped")[2]
     assert re.findall(r"^\| ([A-Z]+) \|", reasons, re.MULTILINE) == [reason.name for reason in StopReason]
 

@@ -9,6 +9,6 @@ def luminance(colour: str) -> float:
 
 
 def contrast(one: str, other: str) -> float:
-    """Return their contrast: text needs 4.5, and signs need 3."""
+    """Return their contrast: text needs 4.5, and symbols need 3."""
     low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)

@@ -58,7 +58,7 @@ def fills(text: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_labels_in_the_timeline_can_be_read(scheme: str) -> None:
-    """On every bar, and beside it; the sign of a failure has a bar that stands out."""
+    """On every bar, and beside it; the symbol of a failure has a bar that stands out."""
     light, _, dark = style("timeline.css").partition("@media screen and (prefers-color-scheme: dark)")
     found = fills(light) | (fills(dark) if scheme == "dark" else {})
     label = found["text"]

@@ -63,18 +63,18 @@ def test_every_state_has_a_place_of_its_own() -> None:
 
 @pytest.mark.parametrize("symbols", [_symbols.UNICODE, _symbols.ASCII])
 def test_no_sign_means_two_things(symbols: _symbols.SymbolSet) -> None:
-    """Each state has a sign of its own, and none is that of critical or forever jobs."""
+    """Each state has a symbol of its own, and none is that of critical or forever jobs."""
     assert len(set(symbols.together())) == len(symbols.together()) == len(JobState) + 2
 
 
 @pytest.mark.parametrize("encoding", [None, "ascii"])
 def test_the_legend_explains_every_sign(encoding: str | None) -> None:
-    """`list(legend=True)` has each sign with its meaning, in the characters of the stream, within 100 columns."""
+    """`list(legend=True)` has each symbol with its meaning, in the characters of the stream, within 100 columns."""
     symbols = _symbols.Symbols(encoding)
     legend = symbols.legend()
-    words = {**{state.value: sign for state, sign in symbols.set.states.items()}, "critical": "!"}
+    words = {**{state.value: symbol for state, symbol in symbols.set.states.items()}, "critical": "!"}
     words["forever"] = symbols.set.forever
-    assert all(f"{sign} {word}" in legend for word, sign in words.items())
+    assert all(f"{symbol} {word}" in legend for word, symbol in words.items())
     assert max(map(len, legend.splitlines())) <= 100
 
 
@@ -112,7 +112,7 @@ def test_every_view_of_a_scheduler_shows_the_state(state: JobState) -> None:
     scheduler = Scheduler(in_state(state), in_state(state))
     assert "one" in scheduler.listing(details=True)
     assert _symbols.UNICODE.states[state] in scheduler.listing()
-    assert _symbols.ASCII.states[state] in "".join(_symbols.Symbols("ascii").signs(job) for job in scheduler)
+    assert _symbols.ASCII.states[state] in "".join(_symbols.Symbols("ascii").for_job(job) for job in scheduler)
     for bundle in (False, True):
         assert f"({state.value})" in scheduler.graph(legend=True, bundle=bundle).source
         assert f":::{state.value}" in scheduler.mermaid(bundle=bundle)

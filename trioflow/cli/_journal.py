@@ -271,7 +271,7 @@ def how_it_ended(run: RunRecord) -> str:
         tally.add(state, forever, jobs)
     found = verdict(reason, tally, None if run.ended is None else max(0.0, run.ended - run.started), ending.culprit)
     symbols = Symbols.of(sys.stdout)
-    return f"{found.sign(symbols)} {symbols.line(found.words)}"
+    return f"{found.symbol(symbols)} {symbols.line(found.words)}"
 
 
 def failures_of(runs: list[RunRecord]) -> dict[str, Failed]:

@@ -13,9 +13,9 @@ from .._core.api.views import JobState, WaitCause
 
 
 class Badge(NamedTuple):
-    """A sign that stands beside that of the state."""
+    """A symbol that stands beside that of the state."""
 
-    sign: str
+    symbol: str
     ascii: str
     style: str
 
@@ -37,16 +37,16 @@ class Colours(NamedTuple):
 class StateStyle:
     """How one state is shown. Its word is the value of the state, everywhere."""
 
-    sign: str
+    symbol: str
     """One column wide, and no other state has it."""
     ascii: str
-    """The same for a stream that cannot show all signs."""
-    box_has_sign: bool = True
-    """Whether a box in a graph has the sign too; without, the fill alone must tell."""
+    """The same for a stream that cannot show all symbols."""
+    box_has_symbol: bool = True
+    """Whether a box in a graph has the symbol too; without, the fill alone must tell."""
     style: str
     """In a monitor: one of `monitor/_terminal.STYLES`. In its bar, "failed" and "trouble" both count as failures."""
     light: Colours
-    """In graphs. People who cannot see red and green tell them apart by lightness, and by the signs."""
+    """In graphs. People who cannot see red and green tell them apart by lightness, and by the symbols."""
     dark: Colours
     """The same in a page with a dark scheme. All text has a contrast of 4.5 or more, in both."""
     precedence: int
@@ -59,9 +59,9 @@ class StateStyle:
     """In a report, for readers who are not programmers. The words of the table of states are for those who are."""
 
     @property
-    def box_sign(self) -> str:
-        """The sign in a box of a graph, or an empty string."""
-        return self.sign if self.box_has_sign else ""
+    def box_symbol(self) -> str:
+        """The symbol in a box of a graph, or an empty string."""
+        return self.symbol if self.box_has_symbol else ""
 
 
 INK: Final = "#1f2933"
@@ -69,9 +69,9 @@ INK_IN_THE_DARK: Final = "#e4e8ed"
 
 STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
     JobState.IDLE: StateStyle(
-        sign="·",
+        symbol="·",
         ascii=".",
-        box_has_sign=False,  # its box is white
+        box_has_symbol=False,  # its box is white
         style="dim",
         light=Colours("#ffffff", "#52606d", INK, "#f7f8fa"),
         dark=Colours("#242a33", "#9aa5b1", INK_IN_THE_DARK, "#1f242b"),
@@ -80,7 +80,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         meaning="the run ended before its turn came",
     ),
     JobState.SCHEDULED: StateStyle(
-        sign="◦",
+        symbol="◦",
         ascii="w",
         style="dim",
         light=Colours("#fff6d1", "#8a6d00", INK, "#fffcf0"),
@@ -90,7 +90,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         meaning="it could start, and waits until there is room for it",
     ),
     JobState.RUNNING: StateStyle(
-        sign="▸",
+        symbol="▸",
         ascii=">",
         style="running",
         light=Colours("#ffd95a", "#8a6d00", INK, "#fff8df"),
@@ -100,9 +100,9 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         meaning="it was under way when this report was written",
     ),
     JobState.SUCCEEDED: StateStyle(
-        sign="✓",
+        symbol="✓",
         ascii="+",
-        box_has_sign=False,  # its box is filled in green
+        box_has_symbol=False,  # its box is filled in green
         style="done",
         light=Colours("#c9e7d2", "#2f7d52", INK, "#f1f9f4"),
         dark=Colours("#23573b", "#6fb98c", INK_IN_THE_DARK, "#1c2723"),
@@ -111,7 +111,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         meaning="it ran to its end",
     ),
     JobState.FAILED: StateStyle(
-        sign="✗",
+        symbol="✗",
         ascii="x",
         style="failed",
         light=Colours("#b3261e", "#6b130e", "#ffffff", "#fdf0ee"),
@@ -121,7 +121,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         meaning="it raised an error, or took longer than it may",
     ),
     JobState.CANCELLED: StateStyle(
-        sign="⊘",
+        symbol="⊘",
         ascii="c",
         style="trouble",
         light=Colours("#d5d9de", "#52606d", INK, "#f2f3f5"),
@@ -132,7 +132,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         meaning="it was ended, or kept from starting, before it was done",
     ),
     JobState.BLOCKED: StateStyle(
-        sign="⊗",
+        symbol="⊗",
         ascii="b",
         style="trouble",
         light=Colours("#f4c7a1", "#9a4a12", INK, "#fdf5ee"),
@@ -142,7 +142,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         meaning="it could not run, because a job whose success it needs failed",
     ),
     JobState.SKIPPED: StateStyle(
-        sign="⤼",
+        symbol="⤼",
         ascii="s",
         style="dim",
         light=Colours("#eef0f2", "#9aa5b1", "#616e7c", "#fafbfb"),

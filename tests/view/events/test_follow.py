@@ -91,7 +91,7 @@ def test_a_log_from_events_is_that_of_the_run(virtual: Virtual) -> None:
 
 
 def test_a_picture_from_events_is_that_of_the_run(virtual: Virtual) -> None:
-    """In the middle of the run: the same lines, the same signs, the same counts, and the same estimate."""
+    """In the middle of the run: the same lines, the same symbols, the same counts, and the same estimate."""
     live: list[Any] = []
     monitor, file = Monitor(file=io.StringIO()), io.StringIO()
     events = Events(file)

@@ -118,9 +118,9 @@ def test_a_report_shows_as_much_as_can_be_read(virtual: Virtual) -> None:
 
 
 def test_a_forever_job_that_ended_with_its_run_has_succeeded(virtual: Virtual) -> None:
-    """Its box has no sign of trouble; one that the run's failure ended has."""
-    for critical, sign in (False, ""), (True, "⊘"):
+    """Its box has no symbol of trouble; one that the run's failure ended has."""
+    for critical, symbol in (False, ""), (True, "⊘"):
         forever, job = Job(nap, 99, forever=True, label="watch"), Job(fail, 1, critical=critical)
         scheduler = Scheduler(forever, job)
         virtual(scheduler.co_run)
-        assert _style.caption([forever]).label == f"{sign} watch".lstrip()
+        assert _style.caption([forever]).label == f"{symbol} watch".lstrip()

@@ -31,7 +31,7 @@ from .pictures import dot, escape, seen, texts
 @pytest.mark.parametrize("critical", [False, True])
 @pytest.mark.parametrize("state", JobState)
 def test_each_state_critical_and_forever(state: JobState, critical: bool, forever: bool) -> None:
-    """State is the colour and the sign, critical "!" and a thick line, forever a dashed one; of frames as of boxes."""
+    """State is the colour and the symbol, critical "!" and a thick line, forever a dashed one; frames as boxes."""
     nested = Scheduler(idle("inside"), label="nested", critical=critical, forever=forever)
     job = idle("job", critical=critical, forever=forever)
     lead_to(state, nested)
@@ -39,7 +39,7 @@ def test_each_state_critical_and_forever(state: JobState, critical: bool, foreve
     found = seen(Scheduler(job, nested).graph())
     look = STATE_STYLES[state]
     for name, fill, parts in (("job", look.light.fill, found.boxes), ("nested", look.light.frame, found.frames)):
-        part = parts[f"{'!' * critical}{look.box_sign} {name}".strip()]
+        part = parts[f"{'!' * critical}{look.box_symbol} {name}".strip()]
         assert part["fillcolor"] == fill
         assert part["penwidth"] == ("2.6" if critical else "1")
         assert ("dashed" in part["style"]) == forever
@@ -61,15 +61,15 @@ def test_a_frame_shows_a_failure_inside() -> None:
 
 
 def test_states_are_told_apart_in_grey() -> None:
-    """Each state has a sign of its own or, without one, a lightness of its own; and its text can be read."""
+    """Each state has a symbol of its own or, without one, a lightness of its own; and its text can be read."""
 
     def lightness(colour: str) -> float:
         red, green, blue = (int(colour[n : n + 2], 16) for n in (1, 3, 5))
         return (0.299 * red + 0.587 * green + 0.114 * blue) / 255
 
-    signs = [look.box_sign for look in STATE_STYLES.values() if look.box_sign]
-    assert len(signs) == len(set(signs)) == len(JobState) - 2
-    plain = sorted(lightness(look.light.fill) for look in STATE_STYLES.values() if not look.box_sign)
+    symbols = [look.box_symbol for look in STATE_STYLES.values() if look.box_symbol]
+    assert len(symbols) == len(set(symbols)) == len(JobState) - 2
+    plain = sorted(lightness(look.light.fill) for look in STATE_STYLES.values() if not look.box_symbol)
     assert plain[1] - plain[0] > 0.1
     for look in STATE_STYLES.values():
         assert abs(lightness(look.light.fill) - lightness(look.light.text)) > 0.5

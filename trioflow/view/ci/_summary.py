@@ -76,7 +76,7 @@ class Summary(CiReport):
 
 def markdown(run: CiRun) -> Iterator[str]:
     """Yield the lines of the file."""
-    yield f"## {run.verdict.sign(Symbols())} {escaped(run.label)}: {escaped(run.verdict.words)}"
+    yield f"## {run.verdict.symbol(Symbols())} {escaped(run.label)}: {escaped(run.verdict.words)}"
     yield from ("", run.tally.in_words())
     if run.failures:
         yield from ("", "### Failures")

@@ -70,8 +70,8 @@ def states(drawing: Drawing) -> Iterator[_dot.Attributes]:
     found = {_style.state(drawing.jobs_drawn_as(job)) for job in _jobs(drawing)}
     for state in JobState:
         if state in found and found != {JobState.IDLE}:
-            sign = STATE_STYLES[state].box_sign
-            yield {"label": f"{sign} {state.value}".strip(), **_dot.colours(STATE_STYLES[state].light)}
+            symbol = STATE_STYLES[state].box_symbol
+            yield {"label": f"{symbol} {state.value}".strip(), **_dot.colours(STATE_STYLES[state].light)}
 
 
 def kinds(drawing: Drawing) -> Iterator[_dot.Attributes]:

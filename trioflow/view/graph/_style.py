@@ -1,6 +1,6 @@
 """How jobs look in pictures: the colours of states, and the words in a box. For both dot and Mermaid.
 
-A picture may be printed in grey, so whatever a colour says, something else says too: states have their signs from the
+A picture may be printed in grey, so whatever a colour says, something else says too: states have their symbols from the
 listing, critical jobs `!` and a thick border, forever jobs a dashed one.
 """
 
@@ -42,8 +42,8 @@ def caption(jobs: list[AnyJob], is_frame: bool = False) -> Caption:
     if job.run_if != "settled":
         remarks.append(f"if {job.run_if}")
     remarks.append(_took(jobs))
-    critical = CRITICAL.sign if job.is_critical() else ""
-    return Caption(f"{critical}{STATE_STYLES[state(jobs)].box_sign} {label}".lstrip(), list(filter(None, remarks)))
+    critical = CRITICAL.symbol if job.is_critical() else ""
+    return Caption(f"{critical}{STATE_STYLES[state(jobs)].box_symbol} {label}".lstrip(), list(filter(None, remarks)))
 
 
 def _number(jobs: list[AnyJob]) -> str:

@@ -140,7 +140,7 @@ class RunLines:
     def _outcome(self, columns: int) -> Line:
         said = self._model.verdict()
         style = "good" if said.is_good else "failed"
-        words = f"{said.sign(self._symbols)} {self._symbols.line(said.words)}"
+        words = f"{said.symbol(self._symbols)} {self._symbols.line(said.words)}"
         label = self._symbols.line(self._model.label)
         name = f" {label}  " if width(label) + 3 + width(words) <= columns else " "
         return [(name, "title"), (words[: max(0, columns - width(name))], style)]
@@ -178,19 +178,19 @@ class RunLines:
         if tally.restored:  # these have succeeded too, so they are not counted once more
             done = (*done[:2], f"{done[2]} ({tally.restored} restored)", done[3])
         failed = self._of(JobState.FAILED, self._model.failed)
-        signs = self._symbols.set
+        symbols = self._symbols.set
         found = [
             done,
             self._of(JobState.RUNNING, tally.running),
             failed if failed[1] else (*failed[:3], "dim"),
-            (signs.states[JobState.IDLE], tally.waiting, "waiting", ""),
+            (symbols.states[JobState.IDLE], tally.waiting, "waiting", ""),
         ]
         if self._model.total is None:  # nobody knows how many wait
             found.pop()
         further = [
             *(self._of(state, tally.settled[state]) for state in FURTHER),
-            (signs.states[JobState.IDLE], tally.unreached, "never started", "trouble"),
-            (signs.forever, self._model.background, "forever", FOREVER.style),
+            (symbols.states[JobState.IDLE], tally.unreached, "never started", "trouble"),
+            (symbols.forever, self._model.background, "forever", FOREVER.style),
         ]
         if self._model.ended is not None:
             found = [one for one in found if one[1] or one is done]

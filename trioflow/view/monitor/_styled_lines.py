@@ -130,14 +130,14 @@ class Pictures:
 
     def _row(self, row: JobRow, time: str, label: Line, columns: int) -> Line:
         job = row.job
-        signs, state = self._symbols.set, self._worst(job)
+        symbols, state = self._symbols.set, self._worst(job)
         style = STATE_STYLES[state].style
-        symbol = signs.states[state]
+        symbol = symbols.states[state]
         if job.forever and state in (JobState.RUNNING, JobState.CANCELLED):  # the end of a run cancels it, as meant
-            symbol, style = signs.forever, FOREVER.style
+            symbol, style = symbols.forever, FOREVER.style
         line: Line = [(f" {symbol}", style), (f" {time:>{self._time_columns}}  ", "figures")]
         if columns >= NARROW:
-            line = [(f" {signs.critical if job.critical else ' '}", CRITICAL.style), *line]
+            line = [(f" {symbols.critical if job.critical else ' '}", CRITICAL.style), *line]
         label = self._fitted(label, self._label_columns, pad=columns >= NARROW)
         line += [(text, one or "label") for text, one in label]
         used = sum(width(text) for text, _ in line)
@@ -205,7 +205,7 @@ class Pictures:
 
     @property
     def about(self) -> str:
-        """The sign for an approximate number."""
+        """The symbol for an approximate number."""
         return "≈" if self._is_unicode else "~"
 
     def _worst(self, job: JobRecord) -> JobState:
@@ -224,8 +224,8 @@ class Pictures:
 
     def _inside(self, scheduler: SchedulerRecord) -> str:
         """Return the counts of its jobs by symbol: `2 ✓  1 ✗  1 ▸  3 ·`."""
-        counts, signs = self._states_in(scheduler), self._symbols.set.states
-        return "  ".join(f"{counts[state]} {signs[state]}" for state in COUNTED if state in counts)
+        counts, symbols = self._states_in(scheduler), self._symbols.set.states
+        return "  ".join(f"{counts[state]} {symbols[state]}" for state in COUNTED if state in counts)
 
     def _rest(self, rest: dict[str, int], margin: int, columns: int) -> Line:
         counts = ", ".join(f"{number} {word}" for word, number in rest.items())

@@ -36,11 +36,11 @@ STYLES: Final = {
     "trouble": Style(color="color(166)"),
     "forever": Style(color="color(32)"),
 }
-"""Words and numbers have the terminal's own colour. Only signs and bars have others.
+"""Words and numbers have the terminal's own colour. Only symbols and bars have others.
 
 No colour has a contrast of 4.5, which text needs, on both white and the dark grounds of terminals. Those of the cube
-of 256 colours are the same in all palettes, and these have at least 3.5 on each, more than the 3 that signs need (WCAG
-2.2, 1.4.3 and 1.4.11).
+of 256 colours are the same in all palettes, and these have at least 3.5 on each, more than the 3 that symbols need
+(WCAG 2.2, 1.4.3 and 1.4.11).
 """
 
 PLAIN: Final = {name: style.without_color for name, style in STYLES.items()}

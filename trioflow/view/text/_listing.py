@@ -142,7 +142,7 @@ class Listing:
                 )
 
     def _job_line(self, job: AnyJob, depth: int, begin: str, says: str, details: bool) -> ListingRow:
-        left = f"{self._numbers[job]}  {self._symbols.signs(job)}  {INDENT * depth}{begin}{self._kind(job)}"
+        left = f"{self._numbers[job]}  {self._symbols.for_job(job)}  {INDENT * depth}{begin}{self._kind(job)}"
         right = "  ".join(filter(None, (says, self._outcome(job) if details else _restored(job))))
         return ListingRow(left, right, _took(job))
 

@@ -24,18 +24,20 @@ class SymbolSet:
         return "".join((self.critical, *self.states.values(), self.forever))
 
 
-UNICODE: Final = SymbolSet(CRITICAL.sign, {state: look.sign for state, look in STATE_STYLES.items()}, FOREVER.sign)
+UNICODE: Final = SymbolSet(
+    CRITICAL.symbol, {state: look.symbol for state, look in STATE_STYLES.items()}, FOREVER.symbol
+)
 ASCII: Final = SymbolSet(CRITICAL.ascii, {state: look.ascii for state, look in STATE_STYLES.items()}, FOREVER.ascii)
 
 
 class Symbols:
     r"""What a stream with a given encoding can show; without an encoding, everything.
 
-    The symbols are all Unicode or all ASCII, so that no sign means two things. Characters of a label that the encoding
+    The symbols are all Unicode or all ASCII, so that none means two things. Characters of a label that the encoding
     lacks are escaped one by one: `\u6f22`.
     """
 
-    columns: Final = 5  # of `signs`: three symbols and the blanks between them
+    columns: Final = 5  # of `for_job`: three symbols and the blanks between them
 
     def __init__(self, encoding: str | None = None) -> None:
         """Choose the set; an encoding that Python does not know is treated as ASCII."""
@@ -47,15 +49,15 @@ class Symbols:
         """Return what a stream can show."""
         return cls(getattr(stream, "encoding", None))
 
-    def signs(self, job: AnyJob) -> str:
-        """Return three symbols: `!` or a blank, the state, and the sign of forever jobs or a blank."""
+    def for_job(self, job: AnyJob) -> str:
+        """Return three symbols: `!` or a blank, the state, and the symbol of forever jobs or a blank."""
         critical = self.set.critical if job.is_critical() else " "
         forever = self.set.forever if job.forever else " "
         return f"{critical} {self.set.states[job.state]} {forever}"
 
     def legend(self) -> str:
-        """Return what all signs of a listing mean, on two lines."""
-        states = "   ".join(f"{sign} {state.value}" for state, sign in self.set.states.items())
+        """Return what all symbols of a listing mean, on two lines."""
+        states = "   ".join(f"{symbol} {state.value}" for state, symbol in self.set.states.items())
         others = f"{self.set.critical} critical", f"{self.set.forever} forever", "?n requires n, from elsewhere"
         return f"{states}\n{'   '.join(others)}"
 

@@ -127,14 +127,14 @@ class Verdict(NamedTuple):
     words: str
     """Such as "1 of 14 jobs failed, 9.0 s"."""
 
-    def sign(self, symbols: Symbols) -> str:
+    def symbol(self, symbols: Symbols) -> str:
         """Return a tick or a cross."""
         look = STATE_STYLES[JobState.SUCCEEDED if self.is_good else JobState.FAILED]
-        return look.sign if symbols.set is UNICODE else look.ascii
+        return look.symbol if symbols.set is UNICODE else look.ascii
 
     def line(self, name: str, symbols: Symbols) -> str:
         """Return the line, which begins with the name of what has run."""
-        return f"{symbols.line(name)}  {self.sign(symbols)} {symbols.line(self.words)}"
+        return f"{symbols.line(name)}  {self.symbol(symbols)} {symbols.line(self.words)}"
 
 
 def verdict(

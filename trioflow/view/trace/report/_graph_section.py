@@ -1,4 +1,4 @@
-"""The graph in a report: the picture, and what its signs mean."""
+"""The graph in a report: the picture, and what its symbols mean."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def title(record: TraceRecord, name: str) -> str:
     facts = [f"<bdi>{text_of(words)}</bdi>", began.isoformat(" ", "seconds")]
     facts += [f"on {text_of(platform.node())}"] * bool(platform.node())
     return (
-        f'<h1 class="{style}"><span class="symbol">{looks[style].sign}</span> <bdi>{text_of(name)}</bdi></h1>'
+        f'<h1 class="{style}"><span class="symbol">{looks[style].symbol}</span> <bdi>{text_of(name)}</bdi></h1>'
         f'<p class="verdict">{" · ".join(facts)}</p>'
     )
 

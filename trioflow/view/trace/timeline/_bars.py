@@ -21,8 +21,8 @@ FONT: Final = 11.0
 """Pixels."""
 ARROW: Final = 7.0
 """Pixels of an arrow before the bar that it points at."""
-FAILED: Final = STATE_STYLES[JobState.FAILED].sign
-"""The sign of a failure, before its label."""
+FAILED: Final = STATE_STYLES[JobState.FAILED].symbol
+"""The symbol of a failure, before its label."""
 
 
 def draw_bars(svg: Tree.Element, places: Geometry, *, are_nests: bool) -> None:
@@ -66,8 +66,8 @@ def _draw_label(svg: Tree.Element, places: Geometry, span: Span, room_until: flo
     left, right = places.bounds(span)
     box = places.boxes[span.number]
     failed, nested = span.state is JobState.FAILED, box.height > 1
-    sign, bold = f"{FAILED} " * failed, nested or failed
-    name, enough = (sign + one for one in places.names[span.number])
+    symbol, bold = f"{FAILED} " * failed, nested or failed
+    name, enough = (symbol + one for one in places.names[span.number])
 
     def fitted(pixels: float) -> str:
         whole = clipped_name(name, pixels, FONT, bold)

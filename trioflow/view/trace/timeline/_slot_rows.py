@@ -215,8 +215,8 @@ def _draw_block(svg: Tree.Element, places: SlotPlaces, block: Block, row: int) -
     add(group, "rect", css=f"{outlined}{block.style}", x=left, y=y, width=width, height=height)
     if not places.has_words:
         return
-    sign = f"{FAILED} " if is_failed else ""
-    text = f"{name} × {number}" if number > 1 else clipped_name(sign + name, width - 7, places.font, is_failed)
+    symbol = f"{FAILED} " if is_failed else ""
+    text = f"{name} × {number}" if number > 1 else clipped_name(symbol + name, width - 7, places.font, is_failed)
     text = clipped(text, width - 7, places.font) if number > 1 else text
     if not text and is_failed and width >= 12:
         text = FAILED
@@ -349,7 +349,7 @@ def _entries(places: SlotPlaces, patterns: Patterns) -> Iterator[tuple[str, str 
     states = Counter(bar.span.state for bars in places.use.rows for bar in bars)
     for state in STATE_STYLES:
         if states[state] and state is not JobState.SUCCEEDED:
-            yield f"bar {state.value}", None, f"{STATE_STYLES[state].sign} {state.value}"
+            yield f"bar {state.value}", None, f"{STATE_STYLES[state].symbol} {state.value}"
     for reason in patterns:
         yield "why", patterns.fill(reason), f"empty: {words(reason)}"
     if places.use.empty.get(NOTHING_READY, 0) > 0:

@@ -1,4 +1,4 @@
-"""The text below a timeline: what its signs mean, and which jobs never started."""
+"""The text below a timeline: what its symbols mean, and which jobs never started."""
 
 from __future__ import annotations
 
