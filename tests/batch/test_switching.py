@@ -125,6 +125,8 @@ def test_the_number_of_the_slot_in_a_variable() -> None:
         (["--pipe", "wc"], "No such option"),
         (["-kX", "echo"], "No such option"),
         (["--keep", "echo"], "--keep-order"),  # did you mean
+        (["--eta", "echo"], "No such option '--eta'. --bar shows the progress"),
+        (["-u", "echo"], "No such option '-u'. --line-buffer prints each line as it comes"),
         (["--colsep", "|", "echo"], "such as ,; the character itself is written '\\|'"),
         (
             ["echo", "{0#}"],

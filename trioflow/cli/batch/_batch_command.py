@@ -28,6 +28,15 @@ Exit codes:
   141  nobody reads the output any more
   255  the command line is wrong, or the batch could not go on
 """
+OF_PARALLEL: Final = {
+    **dict.fromkeys(("--eta", "--progress"), "--bar shows the progress"),
+    **dict.fromkeys(("--resume", "--resume-failed", "--retry-failed"), "--journal FILE goes on where a batch ended"),
+    **dict.fromkeys(("-u", "--ungroup"), "--line-buffer prints each line as it comes"),
+    **dict.fromkeys(("-n", "-X", "-m", "--xargs"), "-N gives each command several arguments"),
+    "--files": "--results DIR saves what the commands write",
+    "--will-cite": "leave it out",
+}
+"""Options that users of GNU parallel bring along, each with what to do."""
 T = TypeVar("T")
 
 
@@ -94,6 +103,9 @@ def own_exit_code() -> Generator[None]:
     """Give errors that leave the block their exit code."""
     try:
         yield
+    except click.NoSuchOption as error:
+        hint = OF_PARALLEL.get(error.option_name)
+        raise InvalidUsage(f"{error.message} {hint}" if hint else error.format_message(), error.ctx) from None
     except click.UsageError as error:
         raise InvalidUsage(error.format_message(), error.ctx) from None
     except BatchError as error:
