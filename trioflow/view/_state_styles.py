@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from .._core.api.views import JobState, WaitCause
+from .._core.api.views import AnyJob, JobState, StopReason, WaitCause
 
 
 class Badge(NamedTuple):
@@ -164,6 +164,13 @@ def _in_order(place: Callable[[StateStyle], int | None]) -> tuple[JobState, ...]
 PRECEDENCE: Final = _in_order(lambda look: look.precedence)
 BARS: Final = _in_order(lambda look: look.bar)
 NEVER_STARTED: Final = _in_order(lambda look: look.no_bar)
+
+
+def ended_as_meant(job: AnyJob) -> bool:
+    """Return whether this is a forever job that ran until the end of a run that was not cut off."""
+    if not job.forever or job.state is not JobState.CANCELLED or job.started_at is None:
+        return False
+    return job.scheduler is not None and job.scheduler.stop_reason is StopReason.COMPLETED
 
 
 # ---- what jobs wait for

@@ -30,7 +30,7 @@ class BatchProgress:
     ended = None
     slots = None
     slots_taken = 0
-    background = 0
+    forever_jobs = 0
 
     def __init__(self, batch: Batch) -> None:
         self._batch: Final = batch

@@ -7,8 +7,8 @@ import re
 from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from ..._core.api.views import AnyJob, JobState, StopReason, is_inside, is_scheduler
-from .._state_styles import PRECEDENCE
+from ..._core.api.views import AnyJob, JobState, is_inside, is_scheduler
+from .._state_styles import PRECEDENCE, ended_as_meant
 
 DIGITS: Final = re.compile(r"(\d+)")
 
@@ -154,12 +154,8 @@ def shown_state(jobs: list[AnyJob]) -> JobState:
 
 
 def _state_in_pictures(job: AnyJob) -> JobState:
-    """Return the state of a job; SUCCEEDED for a forever job that ran until a run ended that went on to its end."""
-    scheduler = job.scheduler
-    ended_as_meant = job.forever and job.state is JobState.CANCELLED and job.started_at is not None
-    if ended_as_meant and scheduler is not None and scheduler.stop_reason is StopReason.COMPLETED:
-        return JobState.SUCCEEDED
-    return job.state
+    """Return the state of a job; SUCCEEDED for a forever job that ended as meant."""
+    return JobState.SUCCEEDED if ended_as_meant(job) else job.state
 
 
 def state_counts(jobs: list[AnyJob]) -> str:

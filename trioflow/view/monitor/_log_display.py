@@ -100,7 +100,7 @@ class LogDisplay(Display):
 
     def start(self) -> None:
         """Write the first line."""
-        jobs = self._model.tally.jobs + self._model.background
+        jobs = self._model.tally.jobs + self._model.forever_jobs
         self._write(f"{self._symbols.line(self._model.label)}: {jobs} job{'s' * (jobs != 1)}")
         self._ticker.start()
         if self._tag is not None:

@@ -160,7 +160,7 @@ class Model:
         return self.tally.jobs
 
     @property
-    def background(self) -> int:
+    def forever_jobs(self) -> int:
         """The number of forever jobs, without those in trouble, which count by their state."""
         return sum(job.state not in _verdict.TROUBLE for job in list(self.beside))
 

@@ -36,7 +36,7 @@ class Figures(Protocol):
     @property
     def failed(self) -> int: ...
     @property
-    def background(self) -> int: ...
+    def forever_jobs(self) -> int: ...
     @property
     def slots(self) -> int | None: ...
     @property
@@ -190,7 +190,7 @@ class RunLines:
         further = [
             *(self._of(state, tally.settled[state]) for state in FURTHER),
             (symbols.states[JobState.IDLE], tally.unreached, "never started", "trouble"),
-            (symbols.forever, self._model.background, "forever", FOREVER.style),
+            (symbols.forever, self._model.forever_jobs, "forever", FOREVER.style),
         ]
         if self._model.ended is not None:
             found = [one for one in found if one[1] or one is done]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final, TextIO
 
 from ..._core.api.views import AnyJob, JobState, printable, shown
-from .._state_styles import CRITICAL, FOREVER, STATE_STYLES
+from .._state_styles import CRITICAL, FOREVER, STATE_STYLES, ended_as_meant
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +50,14 @@ class Symbols:
         return cls(getattr(stream, "encoding", None))
 
     def for_job(self, job: AnyJob) -> str:
-        """Return three symbols: `!` or a blank, the state, and the symbol of forever jobs or a blank."""
+        """Return three symbols: `!` or a blank, the state, and the symbol of forever jobs or a blank.
+
+        The state is blank for a forever job that ended as meant: it is CANCELLED, and nothing went wrong.
+        """
         critical = self.set.critical if job.is_critical() else " "
         forever = self.set.forever if job.forever else " "
-        return f"{critical} {self.set.states[job.state]} {forever}"
+        state = " " if ended_as_meant(job) else self.set.states[job.state]
+        return f"{critical} {state} {forever}"
 
     def legend(self) -> str:
         """Return what all symbols of a listing mean, on two lines."""

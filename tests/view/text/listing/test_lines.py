@@ -91,6 +91,18 @@ def test_critical_is_the_effective_value() -> None:
     assert [line[3] for line in scheduler.listing().splitlines()] == [" ", "!", " ", " "]
 
 
+def test_a_forever_job_that_ended_as_meant_has_no_symbol_of_trouble(virtual: Virtual) -> None:
+    """At the end of a run it has `∞` alone; after a run that was cut off it is cancelled as the others are."""
+    watch = Job(anyio.sleep_forever, forever=True, label="watch")
+    scheduler = Scheduler(watch, Job(anyio.sleep, 1, label="work"))
+    virtual(scheduler.co_run)
+    assert [line[1:8] for line in scheduler.listing().splitlines()] == ["      ∞", "    ✓  "]
+    watch, work = Job(anyio.sleep_forever, forever=True, label="watch"), Job(anyio.sleep, 2, label="work")
+    cut_off = Scheduler(watch, work, timeout=1)
+    virtual(cut_off.co_run)
+    assert [line[1:8] for line in cut_off.listing().splitlines()] == ["    ⊘ ∞", "    ⊘  "]
+
+
 # --- order, numbers and requirements
 
 

@@ -69,7 +69,7 @@ def note(text: str) -> str:
 
 MEANINGS: Final = {
     "! critical": "critical: its failure stops the run",
-    "forever": "background: the run ends it when the others have settled",
+    "forever": "forever: the run ends it when the others have settled",
     "several alike": "several jobs that are alike",
     "? elsewhere": "required, but not in this run",
     "requires": "the second starts when the first has settled",

@@ -65,7 +65,7 @@ def html(record: TraceRecord, folder: Path) -> str:
         kinds=kinds,
         what_if=what_if,
         links=LINK_TO_KINDS * bool(kinds) + LINK_TO_WHAT_IF * bool(what_if),
-        background=_background(record),
+        forever=_forever_jobs(record),
         data=_data(record, commands),
         script=_part("report.js"),
     )
@@ -83,13 +83,13 @@ def _part(name: str) -> str:
     return (resources.files("trioflow.view.trace.report") / name).read_text(encoding="utf-8")
 
 
-def _is_background(span: Span) -> bool:
+def _is_folded(span: Span) -> bool:
     return span.forever and span.state not in _verdict.TROUBLE
 
 
-def _background(record: TraceRecord) -> str:
+def _forever_jobs(record: TraceRecord) -> str:
     """Return the forever jobs, folded: they have done what they were for, and few readers want to see them."""
-    spans = [span for span in record.leaves if _is_background(span)]
+    spans = [span for span in record.leaves if _is_folded(span)]
     if not spans:
         return ""
     items = [f"<li><b>{name_of(span)}</b> {text_of(_life(record, span))}</li>" for span in spans[:MOST_NAMES]]
@@ -97,7 +97,7 @@ def _background(record: TraceRecord) -> str:
         items.append(f"<li>and {len(spans) - MOST_NAMES} more</li>")
     title = f"{len(spans)} forever job{'s' * (len(spans) > 1)}"
     return (
-        f'<details id="background" class="card fold background"><summary>{title}</summary><p class="note">'
+        f'<details id="forever" class="card fold forever"><summary>{title}</summary><p class="note">'
         f"A forever job (forever=True) runs beside the others, and the run ends it when these have settled.</p>"
         f"<ul>{''.join(items)}</ul></details>"
     )
@@ -118,7 +118,7 @@ def _data(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str:
     """Return the data of the table for the script, as JSON that can stand in a page."""
     marked = {link.number for link in record.chain}
     leaves = {span.number for span in record.leaves}
-    places = [0 if span.number not in leaves else 2 if _is_background(span) else 1 for span in record.spans]
+    places = [0 if span.number not in leaves else 2 if _is_folded(span) else 1 for span in record.spans]
     states = Counter(span.state for span, place in zip(record.spans, places, strict=True) if place == 1)
     began = [None if span.started_at is None else span.started_at - record.began for span in record.spans]
     columns = began, [span.waited for span in record.spans], [span.elapsed for span in record.spans]
@@ -146,14 +146,14 @@ def _row(record: TraceRecord, span: Span, marked: bool, place: int, texts: list[
     seconds = (start, span.waited, span.elapsed)
     times = [None if one is None else [round(one, 9), text] for one, text in zip(seconds, texts, strict=True)]
     path, kind, exception = map(printable, (shown_name(span), span.kind, span.exception_text))
-    signs = {
+    tags = {
         "critical path": marked,
         "critical": span.critical,
-        "background": span.forever,
+        "forever": span.forever,
         "timed out": span.timed_out,
         "restored": span.restored,
     }
-    shown = [sign for sign, has in signs.items() if has]
+    shown = [tag for tag, has in tags.items() if has]
     row = [path, kind, span.state.value, *times, len(span.attempts) or None, span.lane, exception, shown, place]
     return row + list(_usage(span)) if record.commands else row
 

@@ -3,10 +3,10 @@
 // the scenario gets into the page by textContent and setAttribute only.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const [PATH, KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, EXCEPTION, SIGNS, PLACE, EXIT, CPU, MEMORY] = Array(14).keys();
+  const [PATH, KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, EXCEPTION, TAGS, PLACE, EXIT, CPU, MEMORY] = Array(14).keys();
   const NAMES = ["path", "kind", "state", "start", "wait", "time", "attempts", "lane", "exception", "", "", "exit", "CPU", "memory"];
-  const ON_PATH = "critical path", RESTORED = "restored"; // signs that have no label of their own beside the path
-  const [, JOB, BACKGROUND] = Array(3).keys(); // what stands in PLACE; 0 is a nested scheduler
+  const ON_PATH = "critical path", RESTORED = "restored"; // tags that have no label of their own beside the path
+  const [, JOB, FOREVER] = Array(3).keys(); // what stands in PLACE; 0 is a nested scheduler
   const hasCommands = Object.keys(data.commands).length > 0;
   const hasKinds = !hasCommands && new Set(data.rows.map((row) => row[KIND])).size > 1;
   const hasAttempts = data.rows.some((row) => row[ATTEMPTS] > 1);
@@ -17,7 +17,7 @@
     PATH, ...(hasKinds ? [KIND] : []), STATE, START, WAIT, TIME, ...(hasAttempts ? [ATTEMPTS] : []),
     ...(hasCommands ? [EXIT, CPU, MEMORY] : []), ...(hasExceptions ? [EXCEPTION] : []),
   ];
-  const TOLD = [KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, EXIT, CPU, MEMORY, EXCEPTION, SIGNS];
+  const TOLD = [KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, EXIT, CPU, MEMORY, EXCEPTION, TAGS];
   const unitOf = (column) => data.units[{ [START]: 0, [WAIT]: 1, [TIME]: 2 }[column]] ?? "";
   const NUMBERS = new Set([START, WAIT, TIME, ATTEMPTS, LANE, EXIT, CPU, MEMORY]);
   const IN_NARROW_WINDOWS = new Set([PATH, STATE, TIME, EXCEPTION]);
@@ -33,7 +33,7 @@
   const shown = document.getElementById("shown");
   const detail = document.getElementById("detail");
   const tip = document.getElementById("tip");
-  const texts = data.rows.map((row) => [row[PATH], row[KIND], row[STATE], row[EXCEPTION], ...row[SIGNS]].join("\n").toLowerCase());
+  const texts = data.rows.map((row) => [row[PATH], row[KIND], row[STATE], row[EXCEPTION], ...row[TAGS]].join("\n").toLowerCase());
   const chosenStates = new Set();
   let order = data.rows.map((_, number) => number);
   let sorting = { column: null, ascending: true };
@@ -66,7 +66,7 @@
   function update() {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const fits = (number) =>
-      (words.length || data.rows[number][PLACE] !== BACKGROUND) && // those are folded, below the table
+      (words.length || data.rows[number][PLACE] !== FOREVER) && // those are folded, below the table
       words.every((word) => texts[number].includes(word)) &&
       (!chosenStates.size || (data.rows[number][PLACE] === JOB && chosenStates.has(data.rows[number][STATE])));
     order = data.rows.map((_, number) => number).filter(fits);
@@ -74,7 +74,7 @@
     if (sorting.column !== null) order.sort(compare);
     const found = order.filter((number) => data.rows[number][PLACE]).length; // as everywhere, schedulers do not count
     const all = data.rows.filter((row) => row[PLACE]).length;
-    const folded = data.rows.filter((row) => row[PLACE] === BACKGROUND).length;
+    const folded = data.rows.filter((row) => row[PLACE] === FOREVER).length;
     const isWhole = !words.length && !chosenStates.size;
     const jobs = `${all} job${all === 1 ? "" : "s"}`;
     shown.textContent = isWhole ? jobs + (folded ? `, ${folded} of them forever jobs, below` : "") : `${found} of ${jobs}`;
@@ -117,7 +117,7 @@
     row.dataset.number = number;
     row.tabIndex = 0;
     COLUMNS.forEach((column) => {
-      const isRestored = values[SIGNS].includes(RESTORED);
+      const isRestored = values[TAGS].includes(RESTORED);
       const text = column === STATE && isRestored ? RESTORED : shownValue(values[column]);
       const cell = element("td", NUMBERS.has(column) ? "number" : "");
       // What may run from right to left is isolated, so that it does not turn around what stands beside it.
@@ -127,8 +127,8 @@
       if (column === STATE) cell.className = `state-${values[STATE]}`;
       if (!IN_NARROW_WINDOWS.has(column)) cell.classList.add("further");
       if (column === PATH) {
-        values[SIGNS].filter((sign) => ![ON_PATH, RESTORED].includes(sign)).forEach((sign) => cell.append(element("span", "sign", sign)));
-        if (values[SIGNS].includes(ON_PATH)) cell.classList.add("on-path");
+        values[TAGS].filter((tag) => ![ON_PATH, RESTORED].includes(tag)).forEach((tag) => cell.append(element("span", "tag", tag)));
+        if (values[TAGS].includes(ON_PATH)) cell.classList.add("on-path");
       }
       row.append(cell);
     });
@@ -154,7 +154,7 @@
     const values = data.rows[number];
     const list = element("dl");
     TOLD.forEach((column) => {
-      const text = column === SIGNS ? values[SIGNS].join(", ") : shownValue(values[column]);
+      const text = column === TAGS ? values[TAGS].join(", ") : shownValue(values[column]);
       const unit = unitOf(column).includes(":") ? ` (${unitOf(column)})` : ` ${unitOf(column)}`;
       if (text) list.append(element("dt", "", NAMES[column] || "also"), element("dd", "", (text + unit).trim()));
     });
@@ -286,8 +286,8 @@
     const bar = event.target.closest("g.job");
     if (!bar) return;
     const number = Number(bar.dataset.number);
-    if (data.rows[number][PLACE] === BACKGROUND) {
-      const folded = document.querySelector("details.background");
+    if (data.rows[number][PLACE] === FOREVER) {
+      const folded = document.querySelector("details.forever");
       folded.open = true;
       folded.scrollIntoView();
       return;
