@@ -1,14 +1,14 @@
-"""What a run allows, although some job never runs, or although it is probably not meant.
+"""Findings that a run allows: jobs that never run, and probable mistakes.
 
-**Jobs that never run**, whatever happens to the others, because of the rules in `_core.job._rules`.
+**Jobs that never run**, whatever happens to the others, because of the rules in `_core.job._trigger_rules`.
 Two questions are asked of each job, in topological order: can it run, and can it fail? A job *builds on* its inputs,
 and with `run_if="succeeded"` on everything that it requires: all of these must succeed for it to run, and so must
 whatever they build on. An alarm (`run_if="failed"`) among them runs only if something outside of them failed.
 
 A job that is reported never runs. The reverse does not hold: finding conditions that contradict each other only by way
-of several alarms is as hard as satisfiability, and nobody writes them on purpose.
+of several alarms is as hard as satisfiability, and such conditions hardly occur.
 
-**What is suspicious**: options without effect, runs without an end, timeouts that are never reached.
+**Probable mistakes**: options without effect, runs without an end, timeouts that are never reached.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ def _about_scheduler(level: BaseScheduler, is_limited: bool) -> Iterator[str]:
 
 
 def _without_effect_outside(level: BaseScheduler) -> Iterator[tuple[str, bool]]:
-    """Yield the options that have an effect only inside another scheduler, each with whether it was given."""
+    """Yield the options that have an effect only inside another scheduler, each with True if it was set."""
     yield "required", bool(level.required)
     yield "run_if", level.run_if != "settled"
     yield "forever", level.forever

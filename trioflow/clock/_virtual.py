@@ -113,7 +113,7 @@ class VirtualTimeEventLoop(asyncio.SelectorEventLoop):
     _ready: Any  # a deque of handles: what is called in the next turn
 
     def __init__(self) -> None:
-        """Make a loop whose clock shows 0.0."""
+        """Make a loop whose clock starts at 0.0."""
         self._before_turn: Callable[[Any], None] | None = None  # called with the queue; an exploration orders it
         self._numbers = itertools.count()
         super().__init__(_AutojumpSelector(self._begin_turn, self._autojump))

@@ -1,1 +1,1 @@
-"""What has settled, kept on disk, so that a later run with the same journal goes on from there."""
+"""Results of settled jobs, stored on disk, so that a later run with the same journal continues from there."""

@@ -5,27 +5,27 @@ run are in its `AdmissionQueue`, in the order of its policy; and the runs are in
 turns: a higher priority first, then the run whose oldest waiting job became ready first.
 
 ```
- a run has a slot, and no job without needs ─────► it joins the queue, and looks
+ a run has a slot, and no job without needs ─► it joins the queue, and begins a round
                                                         │
    ┌────────────────────────────────────────────────────┘
    ▼
- look: scan the runs, and the first jobs of their lines, up to the first job that fits
-   ├── it is of the run that looks ──► it gets its resources, and starts
+ round: scan the runs, and the first jobs of their lines, up to the first job that fits
+   ├── it is of the calling run ─────► it gets its resources, and starts
    ├── it is of another run ─────────► it gets its resources, its run is woken, and the scan repeats
    └── there is none ────────────────► a timer is set, if time alone makes one fit
 ```
 
-All runs look again when something was given back, a timer rings, or a run has started a job or lost its slots: the run
-itself as soon as one of its workers is free, and the others in the next turn of the loop.
+A new round is due when a resource was given back, a timer fires, or a run has started a job or lost its slots: the run
+itself begins it as soon as one of its workers is free; for the others, it is in the next turn of the loop.
 
 - **Backfill**: a job that does not fit lets jobs behind it pass that need one of its resources, at most `backfill` of
   them. Then it has a **reservation**: nothing behind it that needs one of its resources starts before it. So it starts
   when those that run have ended: no job starves. (Reservations come from batch systems: Lifka 1995, "The ANL/IBM SP
   scheduling system". There users give run times, which are not known here; so the number of passes is limited.)
-- **Only jobs that could start but for their needs are in the queue**: a run without a slot leaves it at the next look.
-  Then no pass counts against its jobs, and they have no reservation, until it has a slot and looks again. Grants that
+- **Only jobs that could start but for their needs are in the queue**: a run without a slot leaves it in the next round.
+  Then no pass counts against its jobs, and they have no reservation, until it has a slot and joins again. Grants that
   its jobs cannot use any longer are given back then.
-- **A look is bounded**: when `MOST` lines wait for a scarce resource, the lines behind them that need it are skipped.
+- **A round is bounded**: when `MOST` lines wait for a scarce resource, the lines behind them that need it are skipped.
   (Slurm does the same: `bf_max_job_test`.)
 - A job inside a scheduler with needs of its own is blocked by no reservation: the job with the reservation may wait for
   this scheduler to end.
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from ._resource import Resource
 
 MOST: Final = 64
-"""The most lines that a look scans for each scarce resource."""
+"""The most lines that a round scans for each scarce resource."""
 PASSES: Final = 32
 """Recorded passes beyond the ones in force, after which obsolete ones are dropped."""
 
@@ -112,7 +112,7 @@ class WaitingLine:
         return found
 
     def number_before(self, job: AbstractJob[Any]) -> int:
-        """Return how many jobs of this line start before `job`."""
+        """Return the number of jobs of this line that start before `job`."""
         waiting = sorted(entry for entry in self.heap if entry[2]._state is SCHEDULED)
         return next((place for place, entry in enumerate(waiting) if entry[2] is job), 0)
 
@@ -152,7 +152,7 @@ class AdmissionQueue:
         return prevent
 
     def slots(self) -> int:
-        """Return how many more jobs could start now."""
+        """Return the number of further jobs that could start now."""
         workers = self._run.workers
         slots: int = workers.starts_at_once() or workers.has_free_slot()
         return slots
@@ -192,7 +192,7 @@ class AdmissionQueue:
         self.admission.note_change()
 
     def has_found(self) -> bool:
-        """Return whether the last look found a job of this run."""
+        """Return whether the last round found a job of this run."""
         found = self.admission.found if self.lines else None
         return found is not None and found.sharing is self
 
@@ -204,7 +204,7 @@ class AdmissionQueue:
         if self.place is None:
             self._move()
             admission.note_change()
-        return admission.found if self.has_found() else admission.look(self)
+        return admission.found if self.has_found() else admission.admit(self)
 
     def take(self, line: WaitingLine) -> HeapEntry:
         """Grant the first job of a line its needs, and return its entry; it passes those that do not fit."""
@@ -287,15 +287,15 @@ class AdmissionQueue:
         self.has_fewer_slots()
 
     def has_fewer_slots(self) -> None:
-        """Have other runs look again, if there are any: this one may have lost its last slot."""
+        """Begin a round for other runs, if there are any: this one may have lost its last slot."""
         if hasattr(self, "admission") and len(self.admission.queue) > (self.place is not None):
             self.note_change()
 
     def note_change(self) -> None:
-        """Have all runs look again: a resource may have become available."""
+        """Begin a new round: a resource may have become available."""
         if hasattr(self, "admission"):
             self.admission.note_change()
-            self.admission.look_soon(self)
+            self.admission.admit_soon(self)
 
     def clear(self) -> None:
         """Forget the waiting jobs."""
@@ -312,7 +312,7 @@ class AdmissionQueue:
         self.note_change()
 
     def step_out(self) -> None:
-        """Leave the queue until the run looks again."""
+        """Leave the queue until the run joins again."""
         if self.place is not None:
             self._stand(None)
 
@@ -372,10 +372,10 @@ class Admission:
         self.resources: Final[WeakSet[Resource]] = WeakSet()
         # The number of lines by resources and by whether reservations do not apply.
         self.kinds: Final[Counter[tuple[frozenset[Resource], bool]]] = Counter()
-        self.found: WaitingLine | None = None  # by the last look, for its run; valid until the next change
+        self.found: WaitingLine | None = None  # by the last round, for its run; valid until the next change
         self.passed: list[WaitingLine] = []  # those before it that do not fit
-        self._is_settled = False  # whether the last look found nothing, and nothing has changed since
-        self._looks_soon = False
+        self._is_settled = False  # whether the last round found nothing, and nothing has changed since
+        self._admits_soon = False
         self._granted: dict[AdmissionQueue, None] = {}  # the runs with granted jobs that have not started
         self._opens_at: tuple[float, AdmissionQueue | None] = (math.inf, None)  # when a job will fit, and its run
         self._timer: tuple[float, AdmissionQueue | None] = (math.inf, None)  # its time, and its run
@@ -395,18 +395,18 @@ class Admission:
         self.note_change()
 
     def note_change(self) -> None:
-        """Invalidate the result of the last look."""
+        """Invalidate the result of the last round."""
         self._is_settled, self.found = False, None
 
-    def look_soon(self, sharing: AdmissionQueue) -> None:
-        """Schedule a look in the next turn of the loop if runs wait that do not look by themselves."""
-        if not self._looks_soon and self.queue and (len(self.queue) > 1 or sharing.place is None):
-            self._looks_soon = True
-            sharing.call_in_loop(self._look_for_all)
+    def admit_soon(self, sharing: AdmissionQueue) -> None:
+        """Schedule a round in the next turn of the loop if runs wait that will not begin one themselves."""
+        if not self._admits_soon and self.queue and (len(self.queue) > 1 or sharing.place is None):
+            self._admits_soon = True
+            sharing.call_in_loop(self._admit_all)
 
-    def _look_for_all(self) -> None:
-        self._looks_soon = False
-        self.look(None)
+    def _admit_all(self) -> None:
+        self._admits_soon = False
+        self.admit(None)
         for sharing in self._with_granted():
             sharing.start_granted()
 
@@ -415,30 +415,30 @@ class Admission:
         self._granted = {sharing: None for sharing in self._granted if sharing.granted}
         return list(self._granted)
 
-    def look(self, asker: AdmissionQueue | None) -> WaitingLine | None:
-        """Start the jobs that fit, up to the first one of the asker; return its line, or None."""
+    def admit(self, caller: AdmissionQueue | None) -> WaitingLine | None:
+        """Make a round: start the jobs that fit, up to the first one of `caller`; return its line, or None."""
         while not self._is_settled:
             self._is_settled, self.found = True, None
             for sharing in self._with_granted() if self._granted else ():
-                if sharing is not asker and not sharing.slots():
+                if sharing is not caller and not sharing.slots():
                     sharing.withdraw()
-            found, idle = self.scan(asker)
+            found, idle = self.scan(caller)
             for sharing in idle:
                 sharing.step_out()
             if found is None:
                 self._set_timer()
-                self._is_settled = asker is None or asker.slots() > 0  # without a slot its jobs have left the queue
+                self._is_settled = caller is None or caller.slots() > 0  # without a slot its jobs have left the queue
                 break
             self._is_settled = False
-            if found.sharing is asker:
+            if found.sharing is caller:
                 self.found = found
                 break
             found.sharing.grant_ahead(found)
             self._granted[found.sharing] = None
-            self.look_soon(found.sharing)
+            self.admit_soon(found.sharing)
         return self.found
 
-    def scan(self, asker: AdmissionQueue | None) -> tuple[WaitingLine | None, list[AdmissionQueue]]:
+    def scan(self, caller: AdmissionQueue | None) -> tuple[WaitingLine | None, list[AdmissionQueue]]:
         """Return the first line whose first job can start; and the runs before it without a slot."""
         closed: set[Resource] = set()  # with so many waiting lines that those behind are skipped
         used_up: set[Resource] = set()
@@ -447,7 +447,7 @@ class Admission:
         ends = 0
         idle: list[AdmissionQueue] = []
         self.passed, self._opens_at = [], (math.inf, None)
-        for line in self._in_order(asker, idle):
+        for line in self._in_order(caller, idle):
             if not line.resources.isdisjoint(closed) or line.resources <= used_up:
                 continue
             opens_at = -math.inf
@@ -476,14 +476,14 @@ class Admission:
                 break
         return None, idle
 
-    def _in_order(self, asker: AdmissionQueue | None, idle: list[AdmissionQueue]) -> Iterator[WaitingLine]:
+    def _in_order(self, caller: AdmissionQueue | None, idle: list[AdmissionQueue]) -> Iterator[WaitingLine]:
         """Yield the lines of the runs that have a slot; add the others to `idle`.
 
         The first line of a run has the age of its oldest job, and each other line that of its first job.
         """
         if len(self.queue) == 1:  # the same, several times as fast
             only = self.queue[0][3]
-            if only is asker or only.has_slot_left():
+            if only is caller or only.has_slot_left():
                 yield from [line for _, _, line in only.lines]
             else:
                 idle.append(only)
@@ -492,7 +492,7 @@ class Admission:
         places: Iterable[Any] = itertools.chain(self.queue, [(math.inf,)])
         for place, following in itertools.pairwise(places):
             sharing: AdmissionQueue = place[3]
-            if sharing is asker or sharing.has_slot_left():
+            if sharing is caller or sharing.has_slot_left():
                 heapq.heappush(todo, (*place, 0))
             else:
                 idle.append(sharing)
@@ -519,7 +519,7 @@ class Admission:
         when, sharing = self._opens_at
         if when < self._timer[0] and sharing is not None:
             self.forget_timer(self._timer[1])
-            self._timer, self._call_off = self._opens_at, sharing.call_at(when, self._ring)
+            self._timer, self._call_off = self._opens_at, sharing.call_at(when, self._fire)
 
     def forget_timer(self, sharing: AdmissionQueue | None) -> None:
         """Cancel the timer, if it is this run's."""
@@ -527,10 +527,10 @@ class Admission:
             self._call_off()
             self._timer, self._call_off = (math.inf, None), None
 
-    def _ring(self) -> None:
+    def _fire(self) -> None:
         self._timer, self._call_off = (math.inf, None), None
         self.note_change()
-        self._look_for_all()
+        self._admit_all()
 
 
 def join(sharing: AdmissionQueue, resources: Iterable[Resource]) -> None:

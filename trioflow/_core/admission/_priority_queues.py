@@ -81,7 +81,7 @@ class FifoQueue(deque[AbstractJob[Any]]):
         return bool(self)
 
     def has_fewer_slots(self) -> None:
-        """Have other runs look again that wait for this one: none here."""
+        """Begin a round for runs that wait for this one: none here."""
 
     def end(self) -> None:
         """Stop all timers: the run is over."""
@@ -188,7 +188,7 @@ class SharedQueue(HeapQueue):
         """Return the number of jobs that can certainly start: those without needs, and one other if found.
 
         Each worker that takes one and leaves others calls for the next worker. Calling for more of them would be in
-        vain for most, because looks are expensive.
+        vain for most, because rounds are expensive.
         """
         return len(self.order.heap) + self.sharing.has_found()
 
@@ -234,7 +234,7 @@ class SharedQueue(HeapQueue):
         self._push(job, (self.order.before_all(), next(numbers_of_throttled), job))
 
     def first(self) -> AbstractJob[Any]:
-        """Return the job that starts next; there must be one that can."""
+        """Return the job that starts next; there must be one that can start."""
         line = self._line_of_next()
         return (self.order.heap if line is None else line.heap)[0][2]
 
@@ -272,11 +272,11 @@ class SharedQueue(HeapQueue):
         self.sharing.release(job)
 
     def any_waits(self) -> bool:
-        """Return whether there is an entry, also of a job that cannot start now, without a look."""
+        """Return whether there is an entry, also of a job that cannot start now; this makes no round."""
         return bool(self.order.heap or self.sharing.lines)
 
     def has_fewer_slots(self) -> None:
-        """Have other runs look again that wait for this one: it has started a job, or cannot."""
+        """Begin a round for runs that wait for this one: it has started a job, or cannot."""
         self.sharing.has_fewer_slots()
 
     def end(self) -> None:

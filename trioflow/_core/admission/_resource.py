@@ -35,7 +35,7 @@ class Cooldown:
 
 
 class Resource(ABC):
-    """One resource of a pool. A job's share of it is called a need, in a form that only the resource knows."""
+    """One resource of a pool. A job's share of it is called a need; its form is private to the resource."""
 
     __slots__ = ("__weakref__", "admission", "clock", "gate", "name")
 
@@ -121,7 +121,7 @@ class Resource(ABC):
         return self.gate.opens_at <= self.clock() + SECONDS_APART
 
     def why_throttled(self) -> str:
-        """Return how long it is throttled, as text."""
+        """Describe the throttling and its remaining time."""
         return f"{self.name}, throttled for {duration_text(max(0.0, self.gate.opens_at - self.clock()))}"
 
     def wait_for(self, cause: WaitCause, text: str) -> Waiting:
@@ -207,7 +207,7 @@ class CountedResource(Resource):
         return number * need + other
 
     def why_not(self, need: Amount, before: int) -> str:
-        """Return how long it is throttled; or how much of it is taken, and by which jobs."""
+        """Describe its throttling, or else its use: the amount taken, and the jobs that hold it."""
         if not self.is_open():
             return self.why_throttled()
         taken = f"{self.shown_as(self.total - self.free)} of {self.shown_as(self.total)} taken"

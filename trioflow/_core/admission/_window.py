@@ -132,7 +132,7 @@ class WindowController:
         self._ratio = 1.0  # of the last one and the lowest
 
     def note_success(self, started_at: float, now: float, is_full: bool) -> None:
-        """Record a success; `is_full` tells whether all slots were taken."""
+        """Record a success; `is_full`: all slots were taken."""
         if started_at < self._shrunk_at:
             return
         self._successes += 1

@@ -31,6 +31,7 @@ from ..base._waits import WaitCause, Waiting
 from ..job._ancestors import is_inside, outermost, outwards
 from ..job._errors import CycleError
 from ..job._facts import (
+    box_of,
     command_line_of,
     end_of,
     failure_of,
@@ -41,7 +42,6 @@ from ..job._facts import (
     is_ready,
     is_service,
     kept_of,
-    look_of,
     may_repeat,
     not_restored,
     ready_at,

@@ -34,13 +34,13 @@ BACKEND_NAMES: Final[tuple[BackendName, ...]] = get_args(BackendName)
 class WorkerTask:
     """The backend's part of a worker; the engine's `Worker` adds the rest."""
 
-    __slots__ = ("deadline", "group", "job", "mark", "parking", "rings_at", "scope", "task", "timer")
+    __slots__ = ("deadline", "fires_at", "group", "job", "mark", "parking", "scope", "task", "timer")
 
-    # On asyncio: the deadline of the current job, `-inf` once it has passed; and a timer that rings then or before,
-    # with its time. On trio all this is in the scope.
+    # On asyncio: the deadline of the current job, `-inf` once it has passed; and a timer that fires no later, with its
+    # time. On trio all this is in the scope.
     deadline: float
     timer: Any
-    rings_at: float
+    fires_at: float
     group: Group
     # The job that the task runs, or None.
     job: Any
@@ -180,7 +180,7 @@ class Group(Protocol):
         return self.host.call_at(when, function, self.is_cancelled)
 
     def is_cancelled(self) -> bool:
-        """Return whether the group was cancelled, by its deadline or from outside, even if the run has not noticed."""
+        """Return whether the group was cancelled, by its deadline or from outside, even before a task of the run gets the cancellation."""
         ...
 
     def deadline_passed(self) -> bool:
@@ -273,7 +273,7 @@ class Isolation(Protocol):
         ...
 
     def cancelled_natively(self, worker: WorkerTask) -> bool:
-        """Return whether a job has cancelled its own task, that of `worker`, natively, and has not noticed."""
+        """Return whether a job has cancelled its own task, that of `worker`, natively, and it is not yet delivered."""
         return self._loop.has_native_cancellation() and not self.was_cancelled(worker)
 
 
@@ -381,7 +381,7 @@ class Backend(Protocol):
         ...
 
     def has_native_cancellation(self) -> bool:
-        """Return whether the current task was cancelled, and has not noticed. On trio only scopes cancel tasks."""
+        """Return whether an undelivered cancellation of the current task exists. On trio only scopes cancel tasks."""
         return False
 
     async def park(self, worker: WorkerTask) -> None:
@@ -405,7 +405,7 @@ class Backend(Protocol):
         ...
 
     async def end_tasks_in(self, worker: WorkerTask, scope: Scope) -> str:
-        """End all tasks in what the job of `worker` has left open in `scope`; return its kind."""
+        """End all tasks in the nursery or group that the job of `worker` left open in `scope`; return its kind."""
         ...
 
     # ---- exceptions

@@ -40,9 +40,9 @@ def given_label(job: AnyJob) -> str | None:
     return job._label
 
 
-def look_of(job: AnyJob) -> BoxStyle:
+def box_of(job: AnyJob) -> BoxStyle:
     """Return the style of this kind of job in pictures and legends."""
-    return job._look
+    return job._box
 
 
 def is_service(job: AnyJob) -> bool:

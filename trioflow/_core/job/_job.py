@@ -73,7 +73,7 @@ class BoxStyle(NamedTuple):
     """Its position in a legend, from 0; ties are in the order of the names."""
 
 
-def _checked_look(box: BoxStyle, who: str) -> BoxStyle:
+def _checked_box(box: BoxStyle, who: str) -> BoxStyle:
     is_tuple = isinstance(box.brackets, tuple)  # pyright: ignore[reportUnnecessaryIsInstance]
     if not is_tuple or [type(bracket) for bracket in box.brackets] != [str, str]:
         raise TypeError(f"brackets={shown(box.brackets)} of {who}: give two texts, such as brackets=('[', ']')")
@@ -234,7 +234,7 @@ class AbstractJob(Generic[T]):
     # Whether the job itself is passed when it is an argument of another one; then it is not an input.
     _is_passed_as_it_is: ClassVar[bool] = False
     # ---- the arguments of the class, described in `__init_subclass__`
-    _look: ClassVar[BoxStyle] = BoxStyle("async function", "box", ("(", ")"), rounded=True, place=0)
+    _box: ClassVar[BoxStyle] = BoxStyle("async function", "box", ("(", ")"), rounded=True, place=0)
     _keeps_time: ClassVar[bool] = False
     _cannot_be_interrupted: ClassVar[str | None] = None
     # Whether it runs commands, and so has a `last_result` and a `_command_line()`, which traces show.
@@ -374,7 +374,7 @@ class AbstractJob(Generic[T]):
             if not isinstance(box, BoxStyle):  # pyright: ignore[reportUnnecessaryIsInstance]
                 advice = f"give a trioflow.abc.BoxStyle, BoxStyle({cls.__name__.lower()!r}, 'box')"
                 raise TypeError(f"box={shown(box)} of class {cls.__name__}: {advice}")
-            cls._look = _checked_look(box, f"the BoxStyle of class {cls.__name__}")
+            cls._box = _checked_box(box, f"the BoxStyle of class {cls.__name__}")
         if keeps_time is not None:
             cls._keeps_time = keeps_time
         if cannot_be_interrupted is not None:

@@ -97,7 +97,7 @@ class JobKind(AbstractJob[T]):
 
     def redacted_label(self) -> str:
         """Return the replacement for its default label and its command line with `redact=True`."""
-        return f"{self._look.name} …"
+        return f"{self._box.name} …"
 
     def command_line(self) -> str:
         """Return the command line of the job, in one line, for traces and reports, if the kind runs commands."""
@@ -124,7 +124,7 @@ class JobKind(AbstractJob[T]):
         """Return the identity of its work to a journal: here its arguments, besides its public attributes."""
         from ..job._work_spec import Work  # not at the top: only journals need it
 
-        return Work(what=self._look.name, arguments=given_of(self))
+        return Work(what=self._box.name, arguments=given_of(self))
 
     def forget_run(self) -> None:
         """Forget the results of the last run; called before the next one."""

@@ -99,8 +99,8 @@ class FailureLog:
         self._logged[alike] = Alike(path, now + FORGOTTEN)
         consequence = f"it is critical, so the run of {name!r} stops" if stopped else "the run goes on"
         advice = "" if hint is None else f" ({hint})"
-        look = "; debrief() shows the traceback" if stopped or run.scheduler.keep_jobs else ""
-        _logger.warn(f"'{path}' failed: {in_one_line(error)}{advice}; {consequence}", advice=look, about=FAILURE)
+        hint = "; debrief() shows the traceback" if stopped or run.scheduler.keep_jobs else ""
+        _logger.warn(f"'{path}' failed: {in_one_line(error)}{advice}; {consequence}", advice=hint, about=FAILURE)
 
     def note_block(self, run: Run, job: AbstractJob[Any] | None, now: float) -> None:
         """Report a job of `run` that has just ended, if it blocked the event loop; once for each kind."""

@@ -192,19 +192,19 @@ class TimeLimit:
             self._set_timer()
 
     def _set_timer(self) -> None:
-        """Schedule a call of `_look` at the deadline, or before, if needed: signs of life are frequent."""
+        """Schedule a call of `_check` at the deadline, or before, if needed: signs of life are frequent."""
         due = self._last + self._seconds
         if self._end_call is not None and self._stop_timer is None and due < self.end:
-            self._stop_timer = self._run.group.call_at(due, self._look)
+            self._stop_timer = self._run.group.call_at(due, self._check)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         """End the call if its deadline has passed, and the loop has turned since then."""
         self._stop_timer = None
         if self._last + self._seconds > self._clock():
             self._set_timer()
         elif self._turns < TURNS:
             self._turns += 1
-            self._stop_timer = self._run.group.call_at(self._clock(), self._look)
+            self._stop_timer = self._run.group.call_at(self._clock(), self._check)
         else:
             self._is_over = True
             assert self._end_call is not None

@@ -77,7 +77,7 @@ class RunJournal(Protocol):
         ...
 
     def close(self, outcome: str | None, report: Callable[[str], object]) -> None:
-        """Write what is left, and close the file. Called once, for the outermost run, after its shutdown.
+        """Write the pending records, and close the file. Called once, for the outermost run, after its shutdown.
 
         Args:
             outcome: the name of the reason why the run stopped; None if something could not be written.
@@ -154,7 +154,7 @@ class JournalWriter:
         self._journal.forget(job)
 
     def commit(self) -> None:
-        """Write what the journal has recorded."""
+        """Commit the journal's records."""
         if self._outermost.fault is not None:
             return
         self._outermost._commit_is_due = False
@@ -183,7 +183,7 @@ class JournalWriter:
         return self._commit_is_due or self._waits
 
     async def turn(self) -> None:
-        """Resume in the next turn of the loop what was put off; then commit, at most once in a turn."""
+        """In the next turn of the loop, resume deferred work; then commit, at most once in a turn."""
         run = self._run
         number = run.turn.number
         if not await run.group.host.turn():

@@ -65,14 +65,14 @@ FIRST_TURNS: Final = 2
 """trio resumes tasks in any order: after two turns the first worker has begun."""
 
 LAST_TURNS: Final = 16
-"""The turns of the loop that forever jobs get, after all other jobs, to process what is there already."""
+"""The turns of the loop that forever jobs get, after all other jobs, to process their pending input."""
 
 
 class Run:
     """One execution of one scheduler, from its first check to the end of its shutdown."""
 
     __slots__ = (
-        "__weakref__",  # commands that are pinned to CPUs know the slots of each run that is alive
+        "__weakref__",  # for the tests that a run is freed
         "_failure_log",
         "_grants",
         "_ordering",
@@ -401,7 +401,7 @@ class Run:
                 self.cancelled_outside()
 
     async def _last_turns(self) -> bool:
-        """Let forever jobs process what is there already. Return False if they have added jobs that must settle."""
+        """Let forever jobs process their pending input. Return False if they have added jobs that must settle."""
         admitted, turns = self.admitted, 0
         while turns < LAST_TURNS and not self.stopping and not self.unsettled:
             if not await self.group.host.turn():

@@ -33,7 +33,7 @@ class Borrower(Protocol):
         ...
 
     def unused(self) -> int:
-        """Return how many of its slots could be taken back now."""
+        """Return the number of its slots that could be taken back now."""
         ...
 
 
@@ -61,7 +61,7 @@ class SpareSlots(Protocol):
         ...
 
     def wanted(self) -> int:
-        """Return how many slots are waited for now."""
+        """Return the number of slots that jobs wait for now."""
         ...
 
     def take(self) -> bool:
@@ -108,7 +108,7 @@ class CountedSlots:
 
     def wanted(self) -> int:
         workers, jobs = self._workers, self._workers._queue.jobs
-        # First whether there are any: with needs, the length holds only the result of the last look.
+        # First whether there are any: with needs, the length holds only the result of the last round.
         return len(jobs) if workers.free <= 0 and workers.may_start() and jobs else 0
 
     def take(self) -> bool:

@@ -56,7 +56,7 @@ class StartOrder:
         """Choose the order, before any job is ready; yield where a pause is due. O(V + E)."""
         members, policy = self._members, self._policy
         if members.nested and policy.effective_policy(True).needs_durations:
-            yield from self._look_inside()
+            yield from self._expect_nested()
         plain = not members.implied and not members.takes_from_outside  # each requirement is a member
         requirements: Requirements = (lambda job: job._required) if plain else members.waits_for
         yield from self._choose(requirements, members.behind)
@@ -141,7 +141,7 @@ class StartOrder:
         }
         return {**inside, **own}
 
-    def _look_inside(self) -> Iterator[None]:
+    def _expect_nested(self) -> Iterator[None]:
         """Compute the unknown durations of nested schedulers: each takes the longest path through its jobs."""
         learned = self._scheduler._knows_durations()
         found: list[BaseScheduler] = list(self._members.nested)

@@ -86,7 +86,7 @@ class TimeSlice:
     another worker that waited for the same turn of the loop has done so already. Otherwise each worker would take the
     whole time.
 
-    A worker need not wait if the loop has turned while the worker's own job was suspended, which its mark knows.
+    A worker need not wait if the loop has turned while the worker's own job was suspended, which its mark records.
 
     Only `most` workers wait for the next turn of the loop, which wakes them all: twice as many as found time left in
     the last turn. The others queue in `line`. Each worker that has waited admits the first ones of the line; so while
@@ -166,7 +166,7 @@ class Worker(WorkerTask):
         self.run = run
         self.group = run.group
         self.mark = self.parking = self.scope = self.task = self.timer = None
-        self.deadline = self.rings_at = math.inf
+        self.deadline = self.fires_at = math.inf
         self.has_slot = has_slot
         self.called_at, self.jobs_at_call, self.called_in_turn = now, jobs, run.turn.number
         self.job: AbstractJob[Any] | None = None
@@ -218,7 +218,7 @@ class Worker(WorkerTask):
         - (2), the end of a job, repeats `Run.settle`, which is for jobs that have failed, have `RunExtras` (needs, a
           journal, listeners, ...), are forever, or drop the results of their inputs.
         - (3), in (2), repeats `RequirementCounts.release`, `Run.make_ready` and `Run.schedule`, which are for
-          successors whose rule needs a closer look, forever ones, and those that are not IDLE.
+          successors with other rules, forever ones, and those that are not IDLE.
 
         `tests/laws/test_shortest_path.py` compares both ways on random scenarios.
         """
@@ -256,7 +256,7 @@ class Worker(WorkerTask):
                         if used and now > turn.ends + BLOCKED_SECONDS and mark.stood_still():
                             run.failure_log.note_block(run, job, now)
                         if (used and mark.stood_still()) or not turn.begin(number, now):
-                            run.count_settled(settled)  # it may be long until the worker returns here
+                            run.count_settled(settled)  # the worker may return here only much later
                             settled = 0
                             if not searching:
                                 if workers.searchers >= workers.enough_searchers:  # enough others look for jobs

@@ -159,7 +159,7 @@ class Workers:
         return self.free > 0 and not self._run.starts_no_more
 
     def starts_at_once(self) -> int:
-        """Return how many ready jobs get a slot as soon as workers look."""
+        """Return the number of ready jobs that get a slot as soon as workers look for jobs."""
         if self._run.starts_no_more:
             return 0
         return max(0, self.free) + (self.searchers > 0 and self._searcher_has_slot())

@@ -23,7 +23,7 @@ from . import _explain
 if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler
 
-FIRST_LOOK: Final = 1.0
+FIRST_POLL: Final = 1.0
 """Seconds after which a wait is examined first; later, after twice the time."""
 
 
@@ -82,7 +82,7 @@ async def _next_news(waiter: AbstractJob[Any] | None, job: AbstractJob[Any]) -> 
         target._facts.listeners.append(hear)
     try:
         if waiter is not None and waiter._worker is not None and job._state is not JobState.RUNNING:
-            await _look_now_and_then(event, waiter, job)
+            await _poll_for_deadlock(event, waiter, job)
         await event.wait()
     finally:
         for target in watched:
@@ -90,9 +90,9 @@ async def _next_news(waiter: AbstractJob[Any] | None, job: AbstractJob[Any]) -> 
                 target._facts.listeners.remove(hear)
 
 
-async def _look_now_and_then(event: _backend.Event, waiter: AbstractJob[Any], job: AbstractJob[Any]) -> None:
+async def _poll_for_deadlock(event: _backend.Event, waiter: AbstractJob[Any], job: AbstractJob[Any]) -> None:
     """Wait until a job has started, or the waiting job is found to hold what it lacks, which is logged."""
-    run, seconds = waiter._worker.run, FIRST_LOOK  # type: ignore[union-attr]
+    run, seconds = waiter._worker.run, FIRST_POLL  # type: ignore[union-attr]
     while not (event.is_set() or job._state is JobState.RUNNING):
         with run.backend.scope(run.clock() + seconds):
             await event.wait()

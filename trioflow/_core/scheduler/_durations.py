@@ -21,7 +21,7 @@ def expected_durations(scheduler: BaseScheduler) -> dict[AnyJob, float]:
 
 
 def learned_durations(scheduler: BaseScheduler) -> dict[AnyJob, float]:
-    """Return the same, for all members, if the run knows more than the members' own options; otherwise nothing."""
+    """Return the same if the run has durations besides the members' own options; otherwise nothing."""
     return scheduler._expected_durations() if scheduler._knows_durations() else {}
 
 

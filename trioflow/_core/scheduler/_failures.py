@@ -59,11 +59,11 @@ def warn(scheduler: BaseScheduler, run: Run) -> None:
         end = f"the run of {shortened(scheduler.label)!r} {HOW_RUNS_END[run.reason]}: {how}"
         _logger.warn(f"{end}{failures and '; '}{failures}", advice=LISTING, about="end")
     elif number > (run.reason is StopReason.CRITICAL):  # a single critical failure has its own line
-        look = "; debrief() shows the tracebacks" if scheduler.keep_jobs else ""
+        hint = "; debrief() shows the tracebacks" if scheduler.keep_jobs else ""
         end = "the run stopped"
         if run.reason is StopReason.COMPLETED:
             end = f"{'it is not' if number == 1 else 'none is'} critical, so the run counts as a success"
-        _logger.warn(f"{failures}; {end}", advice=look, about="end")
+        _logger.warn(f"{failures}; {end}", advice=hint, about="end")
 
 
 def raise_group(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]]) -> None:

@@ -299,7 +299,7 @@ def waits_for(scheduler: BaseScheduler, job: AbstractJob[Any]) -> list[AbstractJ
 
 
 def nested_in(scheduler: BaseScheduler) -> list[BaseScheduler]:
-    """Return the members that are schedulers, in the order added, without a look at the others."""
+    """Return the members that are schedulers, in the order added, in time proportional to their number."""
     return list(scheduler._members.nested)
 
 

@@ -83,7 +83,7 @@ class Jobserver:
         self._clients: Final[dict[Client, None]] = {}  # in the order of the last token each was given
         self._pause = FIRST_PAUSE
         self._in_use = 0  # at the last poll
-        self._prevent_look: Callable[[], None] | None = None
+        self._cancel_poll: Callable[[], None] | None = None
 
     def join(self, directory: str) -> Client:
         """Make a pipe for another command."""
@@ -100,8 +100,8 @@ class Jobserver:
         self._slots.give_back(client.given)
         if not self._clients:
             self._slots.borrower = None
-            if self._prevent_look is not None:
-                self._prevent_look()
+            if self._cancel_poll is not None:
+                self._cancel_poll()
         self._slots.tell()
         self.offer()
 
@@ -111,13 +111,13 @@ class Jobserver:
         """Put slots that no job needs into the pipes."""
         while self._clients and self._slots.take():
             self._neediest().put()
-        self._look_again()
+        self._schedule_poll()
 
     def take_back(self, number: int) -> None:
         """Take unused tokens out of the pipes."""
         for client in sorted(self._clients, key=Client.inside, reverse=True):
             number -= self._taken_from(client, number)
-        self._look_again()
+        self._schedule_poll()
 
     def unused(self) -> int:
         """Return the number of tokens that no client has taken."""
@@ -136,10 +136,10 @@ class Jobserver:
 
     # ---- polling the pipes
 
-    def _look_again(self) -> None:
+    def _schedule_poll(self) -> None:
         """Schedule a poll of the pipes if needed."""
-        if self._prevent_look is None and self._has_reason():
-            self._prevent_look = self._slots.call_at(self._clock() + self._pause, self._look)
+        if self._cancel_poll is None and self._has_reason():
+            self._cancel_poll = self._slots.call_at(self._clock() + self._pause, self._poll)
 
     def _has_reason(self) -> bool:
         if self._slots.is_shared:
@@ -151,9 +151,9 @@ class Jobserver:
         inside = [client.inside() for client in self._clients]
         return any(inside) and not all(inside)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         """Take back tokens that jobs wait for; otherwise move unused tokens to commands that may need them."""
-        self._prevent_look = None
+        self._cancel_poll = None
         in_use = self._slots.lent - self.unused()
         self._pause = FIRST_PAUSE if in_use != self._in_use else min(2 * self._pause, LONGEST_PAUSE)
         self._in_use = in_use

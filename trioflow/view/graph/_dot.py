@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from ..._core.api.views import AnyJob, BaseScheduler, look_of, printable
+from ..._core.api.views import AnyJob, BaseScheduler, box_of, printable
 from .._state_styles import STATE_STYLES, Colours
 from . import _style
 from ._drawing import Close, Drawing, DrawnAs, LineKind, Open
@@ -213,8 +213,8 @@ def colours(chosen: Colours) -> Attributes:
 
 def shape(job: AnyJob) -> Attributes:
     """Return the shape of the box for a job, which its class defines."""
-    look = look_of(job)
-    found = {"shape": look.shape, "style": NODE["style"] if look.rounded else SQUARE["style"]}
+    box = box_of(job)
+    found = {"shape": box.shape, "style": NODE["style"] if box.rounded else SQUARE["style"]}
     return {name: value for name, value in found.items() if value != NODE[name]}
 
 

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from ..._core.api.views import AnyJob, JobState, is_scheduler, look_of
+from ..._core.api.views import AnyJob, JobState, box_of, is_scheduler
 from .._state_styles import STATE_STYLES
 from . import _dot, _style
 from ._drawing import Close, Drawing, DrawnAs, LineKind
@@ -77,7 +77,7 @@ def states(drawing: Drawing) -> Iterator[_dot.Attributes]:
 def kinds(drawing: Drawing) -> Iterator[_dot.Attributes]:
     """Yield a box for each kind of job that occurs, unless there is only one."""
     jobs = _jobs(drawing)
-    found = {look_of(job): job for job in jobs if not is_scheduler(job) or drawing.part(job) is DrawnAs.FOLDED}
+    found = {box_of(job): job for job in jobs if not is_scheduler(job) or drawing.part(job) is DrawnAs.FOLDED}
     for look in sorted(found, key=lambda look: (look.place, look.name)) if len(found) > 1 else ():
         yield {"label": look.name, **PLAIN, **_dot.shape(found[look])}
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from ..._core.api.views import AnyJob, BaseScheduler, JobState, look_of, printable
+from ..._core.api.views import AnyJob, BaseScheduler, JobState, box_of, printable
 from .._state_styles import INK, STATE_STYLES
 from . import _style
 from ._drawing import Close, Drawing, DrawnAs, LineKind, Open, Single
@@ -92,7 +92,7 @@ class MermaidWriter:
         if self._drawing.part(job) is DrawnAs.JUNCTION:
             return f'{name}((" "))'
         jobs = self._drawing.jobs_drawn_as(job)
-        begin, end = SEVERAL if len(jobs) > 1 else look_of(job).brackets
+        begin, end = SEVERAL if len(jobs) > 1 else box_of(job).brackets
         label, remarks = _style.caption(jobs)
         self._mark(job)
         fill, line, text, _ = _style.colours(jobs)

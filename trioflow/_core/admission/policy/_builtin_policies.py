@@ -57,7 +57,7 @@ class Fifo(RunPolicy):
 
 
 class CriticalPath(RunPolicy):
-    """The job with the longest expected path to an exit: see `_outlook`."""
+    """The job with the longest expected path to an exit: see `_upward_ranks`."""
 
     needs_ranks = True
 

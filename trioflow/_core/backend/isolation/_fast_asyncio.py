@@ -87,7 +87,7 @@ class FastAsyncioGroup(Group):
         self.cancelled_once = False  # by `cancel_once`
         self._shielded: Any = None  # the scope of all shielded workers, if there are any
         self._unbegun: list[WorkerTask] = []  # the workers whose tasks may end before their first step...
-        self._due = 0  # ...and how many of them, from the first, will have begun by the next look
+        self._due = 0  # ...and how many of them, from the first, will have begun by the next check
         self._turns: LoopIterations = LoopIterations(self._loop, context) if outer is None else outer._turns
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -131,7 +131,7 @@ class FastAsyncioGroup(Group):
         worker.mark.parent_id = self._parent
         if worker.timer is not None:  # the timer holds a reference to its group
             worker.timer.cancel()
-            worker.timer, worker.rings_at = None, math.inf
+            worker.timer, worker.fires_at = None, math.inf
         self._put_into(worker, self.scope)
 
     def _put_into(self, worker: WorkerTask, scope: Any) -> None:
@@ -148,10 +148,10 @@ class FastAsyncioGroup(Group):
     def watch_unbegun(self, worker: WorkerTask) -> None:
         """Have a worker leave if its task is cancelled before its first step, since it runs no code then."""
         if not self._unbegun:
-            self._loop.call_soon(self._look_at_unbegun, context=self._context)
+            self._loop.call_soon(self._check_unbegun, context=self._context)
         self._unbegun.append(worker)
 
-    def _look_at_unbegun(self) -> None:
+    def _check_unbegun(self) -> None:
         """Check all watched workers together: a callback for each would cost a tenth of a worker."""
         due = self._unbegun[: self._due]
         unbegun = [worker for worker in due if worker.mark is not None and not worker.mark.holders]
@@ -161,7 +161,7 @@ class FastAsyncioGroup(Group):
         self._unbegun[: self._due] = [worker for worker in unbegun if worker.mark is not None]  # still there
         self._due = len(self._unbegun)
         if self._due:
-            self._loop.call_soon(self._look_at_unbegun, context=self._context)
+            self._loop.call_soon(self._check_unbegun, context=self._context)
 
     async def _work_later(self, worker: WorkerTask) -> None:
         """Run the worker in the current task, after `spawn` has recorded it: a task factory may be eager."""
@@ -202,7 +202,7 @@ class FastAsyncioGroup(Group):
         worker.deadline = when
         if worker.scope is not None:
             cast(Any, worker.scope)._deadline = when  # only shown to the job: the scope has no timer
-        if when < worker.rings_at:
+        if when < worker.fires_at:
             self._set_timer(worker, when)
 
     def is_expired(self, worker: WorkerTask) -> bool:
@@ -215,13 +215,13 @@ class FastAsyncioGroup(Group):
     def _set_timer(self, worker: WorkerTask, when: float) -> None:
         if worker.timer is not None:
             worker.timer.cancel()
-        worker.rings_at = when
-        worker.timer = self._loop.call_at(when, self._ring, worker, context=self._context)
+        worker.fires_at = when
+        worker.timer = self._loop.call_at(when, self._fire, worker, context=self._context)
 
-    def _ring(self, worker: WorkerTask) -> None:
+    def _fire(self, worker: WorkerTask) -> None:
         """Cancel a worker whose deadline has passed; if the deadline has moved, wait for the new one."""
-        rang_at, worker.rings_at, worker.timer = worker.rings_at, math.inf, None
-        if worker.deadline == rang_at:
+        fired_at, worker.fires_at, worker.timer = worker.fires_at, math.inf, None
+        if worker.deadline == fired_at:
             worker.deadline = -math.inf
             self.cancel_one(worker)
         elif worker.deadline != math.inf:
@@ -336,8 +336,8 @@ class LoopIterations:
 class WorkerState(anyio_asyncio.TaskState):
     """A snapshot of a worker's task before a job, which is also anyio's record of the task.
 
-    When anyio asks for the task's scope, the task gets one of its own: a thread that a job has started asks, through
-    anyio, that scope whether the job was cancelled. The common scope would not know.
+    When anyio looks up the task's scope, the task gets its own: anyio's threads read there whether the job was
+    cancelled, and the common scope does not record that.
     """
 
     __slots__ = (
@@ -501,7 +501,7 @@ class _StandIn:
     """A stand-in for a task in the check of the private parts."""
 
     def cancelling(self) -> int:
-        """Return how often the task was cancelled."""
+        """Return the number of cancellations of the task."""
         return 0
 
 

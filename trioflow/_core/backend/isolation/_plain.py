@@ -14,8 +14,8 @@ Without private parts, these promises cannot be kept:
 
 - A job that keeps the loop from turning is not named in the log.
 - trio: the errors in a nursery that a job left open are lost, SystemExit included, as those in a task group always are.
-- trio: an async generator that is broken off with an open nursery does what it does in any task of trio, which may end
-  with an internal error of trio.
+- trio: an async generator that is broken off with an open nursery behaves as in any task of trio, and may cause an
+  internal error of trio.
 - asyncio: a worker's task that is cancelled natively before its first step ends the run, as if that were cancelled.
 - asyncio: where jobs are to be cancelled once (`cancels_once`), they are cancelled at each await, as elsewhere.
 - asyncio: tasks in a shielded scope that a job left open are not cancelled, but waited for.
@@ -144,7 +144,7 @@ class PlainIsolation(Isolation):
         return mark if mark.intact() else None
 
     async def close_left_open(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
-        """End all tasks in what the job has left open."""
+        """End all tasks in the nursery or group that the job has left open."""
         scope = worker.mark.leave_scope()
         return (None if scope is None else await self._loop.end_tasks_in(worker, scope)), None
 
