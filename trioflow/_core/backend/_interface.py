@@ -180,7 +180,7 @@ class Group(Protocol):
         return self.host.call_at(when, function, self.is_cancelled)
 
     def is_cancelled(self) -> bool:
-        """Return whether the group was cancelled, by its deadline or from outside, even before a task of the run gets the cancellation."""
+        """Return whether the group was cancelled, by its deadline or from outside, delivered or not."""
         ...
 
     def deadline_passed(self) -> bool:
