@@ -101,13 +101,11 @@ class Tokens:
         while run.phase is not STOPPING:
             job = self.collect(worker) if queue.forever or queue.jobs else None
             if job is not None:
-                self.release(worker)
                 return job
             first = self.first()
             if first is None or (used and (run.own_tasks or needs_own_task(first))):
                 return None
-            if worker.token is not None or run.backend.try_acquire(self.limiter, worker):
-                worker.token = self.limiter
+            if self._has_token(worker):
                 job = self._take(worker, first)
                 if job is not None:
                     return job
@@ -116,9 +114,10 @@ class Tokens:
         return None
 
     def collect(self, worker: Worker | None = None) -> AbstractJob[Any] | None:
-        """Queue ready jobs with slots for tokens; return the first job that `worker` can run without one.
+        """Queue ready jobs with slots for tokens; return the first job that `worker` can run now.
 
-        Without a worker, that job stays in its place.
+        Without a worker, a job that takes no token stays in its place. With one, such a job gives the worker's token
+        back; and a job that takes one need not queue while no other waits and there is a token for it.
         """
         workers, queue = self._workers, self._run.queue
         ready = queue.jobs
@@ -129,7 +128,8 @@ class Tokens:
             job = entry[2]
             if job._state is not SCHEDULED:
                 continue  # cancelled meanwhile, or a forever job that was taken from its other queue
-            if _takes_token(job):
+            takes_token = not (job._forever or is_scheduler(job) or job._own_limiter is not None)
+            if takes_token and (worker is None or self.waiting or not self._has_token(worker)):
                 workers.free -= 1
                 if job._demand is not None:
                     ready.hold(job)
@@ -139,12 +139,17 @@ class Tokens:
                 ready.push_entry(entry)
                 break
             else:
-                queue.note_taken(job)
+                if not takes_token:
+                    self.release(worker)
+                    queue.note_taken(job)
                 if not job._forever:
                     workers.free -= 1
                     worker.has_slot = True
                 return job
-        return queue.take(has_slot=False) if worker is not None and queue.forever else None
+        forever = queue.take(has_slot=False) if worker is not None and queue.forever else None
+        if worker is not None and forever is not None:
+            self.release(worker)
+        return forever
 
     def _take(self, worker: Worker, first: AbstractJob[Any] | None) -> AbstractJob[Any] | None:
         """Give the worker's token to the first job, and return it; None if no job may start after all.
@@ -205,6 +210,12 @@ class Tokens:
         elif self._scope is not None:
             self._scope.cancel()
 
+    def _has_token(self, worker: Worker) -> bool:
+        """Return whether a worker has a token; it takes one that is free."""
+        if worker.token is None and self._run.backend.try_acquire(self.limiter, worker):
+            worker.token = self.limiter
+        return worker.token is not None
+
     def release(self, worker: Worker) -> None:
         """Give back the token of a worker, if it has one."""
         if worker.token is not None:
@@ -227,7 +238,7 @@ class Tokens:
 
     def _others_wait(self) -> bool:
         """Return whether others than the worker of this run wait in the limiter's queue."""
-        if self.limiter.available_tokens > 0:
+        if self.limiter.available_tokens > 0:  # then nothing waits, and the statistics take five times as long
             return False
         waiting: int = self.limiter.statistics().tasks_waiting
         return waiting > (self._scope is not None)
@@ -251,7 +262,3 @@ def holder_of(limiter: Any) -> AbstractJob[Any] | None:
             return worker.job
         worker = worker.run.context.get(current)
     return None
-
-
-def _takes_token(job: AbstractJob[Any]) -> bool:
-    return not (job._forever or is_scheduler(job) or job._own_limiter is not None)

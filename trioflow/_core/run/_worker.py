@@ -280,7 +280,8 @@ class Worker(WorkerTask):
                         if not searching:
                             workers.searchers += 1
                             searching = True
-                        job = await workers.next_job(self, used)
+                        tokens = workers.tokens
+                        job = workers.take(self) if tokens is None else await tokens.next_job(self, used)
                         if job is None or run.phase is STOPPING:
                             break
                         now = clock()

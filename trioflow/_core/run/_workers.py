@@ -272,17 +272,19 @@ class Workers:
             self.ensure_searcher()
 
     def take(self, worker: Worker) -> AbstractJob[Any] | None:
-        """Take the next job that `worker` may run, if forever jobs are ready or it has no slot; None to leave.
+        """Take the next job that `worker` may run; None if the worker has to leave.
 
         A forever job must not start before an ordinary job that became ready earlier and could start now. So a worker
         without a slot gets one if one is free, and leaves if a worker with a slot is about to look.
         """
-        if not worker.has_slot:
-            if self.free > 0:
-                self.free -= 1
-                worker.has_slot = True
-            elif self._queue.begins_with_ordinary() and self._searcher_has_slot():
-                return None
+        if worker.has_slot:
+            if self.free < 0:
+                return None  # the window has shrunk
+        elif self.free > 0:
+            self.free -= 1
+            worker.has_slot = True
+        elif self._queue.begins_with_ordinary() and self._searcher_has_slot():
+            return None
         return self._queue.take(worker.has_slot)
 
     def _searcher_has_slot(self) -> bool:
@@ -292,20 +294,6 @@ class Workers:
     def put_back(self, job: AbstractJob[Any]) -> None:
         """Put back a job that needs a task of its own, for a new worker."""
         self._queue.push_first(job)
-
-    async def next_job(self, worker: Worker, used: bool) -> AbstractJob[Any] | None:
-        """Return the next job of a worker of a gated run, when it has all that it needs; None if it has to leave.
-
-        Args:
-            worker: a worker without a job.
-            used: whether it has run jobs before.
-
-        """
-        if self.tokens is not None:
-            return await self.tokens.next_job(worker, used)
-        if worker.has_slot and self.free < 0:
-            return None  # the window has shrunk
-        return self.take(worker)
 
     def note_start(self) -> None:
         """Record that a job of a gated run starts."""
