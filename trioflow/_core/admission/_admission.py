@@ -169,7 +169,7 @@ class AdmissionQueue:
         line = self.by_needs.get(key)
         if line is None:
             there = {name: self._run.grants.find(name) for name in job._needs()}
-            needs = [(there[name], there[name].need(given, "")) for name, given in job._needs().items()]
+            needs = [(there[name], there[name].need(given, job)) for name, given in job._needs().items()]
             self.by_needs[key] = line = WaitingLine(self, key, needs)
             join(self, line.resources)
             self.admission.kinds[line.resources, self.is_in_keeper] += 1
@@ -179,7 +179,7 @@ class AdmissionQueue:
 
     def push(self, entry: HeapEntry) -> None:
         """Add a waiting job; grants of jobs behind it are withdrawn."""
-        if any(entry < other for other in self.granted.values()):
+        if self.granted and any(entry < other for other in self.granted.values()):
             self.withdraw()
         _, number, job = entry
         newest = next(reversed(self.waiting.values()), number)

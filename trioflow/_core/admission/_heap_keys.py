@@ -53,7 +53,9 @@ class HeapKeys:
         self.heap: Final[list[HeapEntry]] = []
         self.priorities: Final = priorities
         key = policy.keys(self.outlook)
-        self.key: Callable[[AbstractJob[Any]], Any] = (lambda job: (-job.priority, key(job))) if priorities else key
+        self.key: Callable[[AbstractJob[Any]], Any] = key
+        if priorities:
+            self.key = lambda job: (0 if job._demand is None else -job._demand.priority, key(job))
 
     def before_all(self) -> Any:
         """Return a key that comes before all others."""

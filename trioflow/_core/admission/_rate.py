@@ -169,8 +169,8 @@ class RateResource(Resource):
 
     # ---- needs
 
-    def need(self, given: Given, who: str) -> Needed:
-        """Return the amounts by key that an entry of `needs` of the job called `who` means.
+    def need(self, given: Given, job: AbstractJob[Any]) -> Needed:
+        """Return the amounts by key that an entry of `needs` of `job` means.
 
         A number is a number of requests, or of the only key. A dict without `requests` means one of them.
 
@@ -178,14 +178,14 @@ class RateResource(Resource):
             ValueError: a key is unknown, or an amount is more than the burst.
 
         """
-        found = self.amounts(given, f"{who} needs {self.name}={_amounts.shown_parts(given)}")
+        found = self.amounts(given, f"{job.label!r} needs {self.name}={_amounts.shown_parts(given)}")
         if isinstance(given, tuple) and REQUESTS in self.buckets:
             found = {REQUESTS: 1, **found}
         for key, amount in found.items():
             burst = self.buckets[key].burst
             if amount > burst:
                 raise ValueError(
-                    f"{who} needs {_counted(amount, key)} of {self.name}, and there are never more than "
+                    f"{job.label!r} needs {_counted(amount, key)} of {self.name}, and there are never more than "
                     f"{_amounts.shown_amount(burst)} at once: it could never start; give the Rate a larger burst"
                 )
         return {key: amount for key, amount in found.items() if amount}

@@ -49,8 +49,8 @@ class Resource(ABC):
         self.clock: Callable[[], float] = time.monotonic  # while a run uses the pool, that of its event loop
 
     @abstractmethod
-    def need(self, given: Given, who: str) -> Any:
-        """Return the need for an entry of `needs` of the job called `who`.
+    def need(self, given: Given, job: AbstractJob[Any]) -> Any:
+        """Return the need for an entry of `needs` of a job.
 
         Raises:
             ValueError: the entry is invalid here, or more than the total.
@@ -163,7 +163,7 @@ class CountedResource(Resource):
         # The free named things by their places, in the user's order; None if they have no names.
         self.unused: dict[int, Any] | None = None if things is None else dict(enumerate(things))
 
-    def need(self, given: Given, who: str) -> Amount:
+    def need(self, given: Given, job: AbstractJob[Any]) -> Amount:
         """Return the amount.
 
         Raises:
@@ -172,16 +172,17 @@ class CountedResource(Resource):
         """
         if isinstance(given, tuple):
             raise ValueError(
-                f"{who} needs {self.name}={_amounts.shown_parts(given)}, which is not a Rate: give one number"
+                f"{job.label!r} needs {self.name}={_amounts.shown_parts(given)}, which is not a Rate: give one number"
             )
         if given > self.total:
             raise ValueError(
-                f"{who} needs {self.name}={self.shown_as(given)}, and there is only {self.shown_as(self.total)} in "
-                f"total: it could never start"
+                f"{job.label!r} needs {self.name}={self.shown_as(given)}, and there is only "
+                f"{self.shown_as(self.total)} in total: it could never start"
             )
         if self.unused is not None and not isinstance(given, int):
             raise ValueError(
-                f"{who} needs {self.name}={_amounts.shown_amount(given)}, which are named things: give a whole number"
+                f"{job.label!r} needs {self.name}={_amounts.shown_amount(given)}, which are named things: give a whole "
+                f"number"
             )
         return given
 

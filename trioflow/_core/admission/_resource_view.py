@@ -48,7 +48,7 @@ class ResourceView:
         rate = self._resource.settings()
         if not isinstance(rate, Rate):
             return 0.0
-        needs = [self._resource.need(job._needs()[self.name], job.label) for job in jobs]
+        needs = [self._resource.need(job._needs()[self.name], job) for job in jobs]
         found = [0.0]
         for key, limit in rate.limits.items():
             total = sum(float(need.get(key, 0)) for need in needs)
@@ -59,7 +59,7 @@ class ResourceView:
         """Return the largest need of one of these jobs for each key of a `Rate`; nothing for other resources."""
         found: dict[str, float] = {}
         for job in jobs if isinstance(self._resource.settings(), Rate) else ():
-            for key, amount in self._resource.need(job._needs()[self.name], job.label).items():
+            for key, amount in self._resource.need(job._needs()[self.name], job).items():
                 found[key] = max(found.get(key, 0.0), float(amount))
         return found
 
@@ -68,7 +68,7 @@ class ResourceView:
         resource = self._resource
         need: Any = None
         for job in jobs:
-            next_need = resource.need(job._needs()[self.name], job.label)
+            next_need = resource.need(job._needs()[self.name], job)
             need = next_need if need is None else resource.both(1, next_need, need)
         return 0.0 if need is None else max(0.0, resource.all_taken_at(need) - resource.clock())
 

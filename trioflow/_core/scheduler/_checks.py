@@ -176,12 +176,12 @@ class Surroundings:
             if name not in self.there:
                 raise ValueError(f"{job.label!r} needs {name}={_amounts.shown_parts(given)}, {self._why_not(name)}")
             resource = self.there[name]
-            need = resource.need(given, repr(job.label))
+            need = resource.need(given, job)
             services = [
                 service for service in self._services.get(name, ()) if service is not job and _lacks(job, service)
             ]
             if isinstance(resource, CountedResource) and services:
-                gone = sum(resource.need(service._needs()[name], repr(service.label)) for service in services)
+                gone = sum(resource.need(service._needs()[name], service) for service in services)
                 if need > resource.total - gone:
                     names = ", ".join(repr(service.label) for service in services)
                     raise ValueError(
