@@ -110,7 +110,7 @@ class Workers:
             if home is not self._run or (home.workers.parked and is_scheduler(ready.first())):
                 most = 1  # other runs need the parked workers too, and a nested scheduler the remaining ones
             number = max(1, min(len(ready), len(home.workers.parked), most))
-            if number < len(ready) <= MAX_SEARCHERS and not self.gated and self._will_be_suspended(ready.first()):
+            if number < len(ready) <= most and most > 1 and not self.gated and self._will_be_suspended(ready.first()):
                 number = len(ready)
             self._spawn_until(number)
         elif queue.forever and queue.has_any() and queue.forever:  # not for entries of cancelled jobs
