@@ -147,7 +147,7 @@ def own_exit_code() -> Generator[None]:
     "--idle-timeout",
     type=parsed(_quantities.seconds),
     metavar="TIME",
-    help="End one that writes nothing for so long.",
+    help="End one that writes nothing for this time.",
 )
 @click.option(
     "--memfree",
