@@ -45,7 +45,7 @@ def _check_processes(given: Any, name: str, who: str | Callable[[], str]) -> Any
 
 
 NOTHING: Final[dict[AnyJob, float]] = {}
-"""The learned durations without a source; never changed."""
+"""The empty durations of a scheduler without a source; never changed."""
 
 
 class Scheduler(BaseScheduler):
@@ -53,16 +53,16 @@ class Scheduler(BaseScheduler):
 
     Build the graph, then `run()` it from plain code, or `await` its `co_run()` in a trio or asyncio program. Inside
     another scheduler it is a job like any other: it takes one slot there, and runs its own jobs under its own limits.
-    After a run it can be changed and run again; `close()` closes it for good. Its options can be set, and those of its
-    jobs, as long as no run is in progress.
+    After a run it can be changed and run again; `close()` closes it permanently. Its options, and those of its jobs,
+    can be set while no run is in progress.
 
     Args:
         jobs_or_sequences: the first members, in this order: jobs, Sequences, None, or collections of these; `add` and
             `update` take more. Jobs that become ready together start in the order in which they were added.
-        jobs_window: how many of its jobs may run at once: a positive whole number; an `Adaptive`; a `CapacityLimiter`
-            of trio or anyio, whichever the backend takes, which several schedulers may share; or None or 0 for no
-            limit. Forever jobs are not counted. A number counts the members, a nested scheduler as one. A limiter
-            counts the jobs that work, at any depth, down to schedulers with a limiter of their own.
+        jobs_window: the number of its jobs that may run concurrently: a positive whole number; an `Adaptive`; a
+            `CapacityLimiter` of trio or anyio, whichever the backend takes, which several schedulers may share; or None
+            or 0 for no limit. Forever jobs are not counted. A number counts the members, a nested scheduler as one. A
+            limiter counts the jobs that work, at any depth, down to schedulers with their own limiter.
         timeout: seconds, more than 0, that a run may take; None or infinity for no limit. After that everything is
             cancelled: `run()` returns False, and a nested scheduler fails with `JobTimeout`.
         shutdown_timeout: seconds, more than 0, that the `co_shutdown` calls of all its jobs may take together at the
@@ -70,34 +70,34 @@ class Scheduler(BaseScheduler):
         cleanup_timeout: seconds, more than 0, that the jobs with `run_if="failed"` may take together, after a critical
             failure or the timeout; None or infinity for no limit.
         critical_jobs: the default of `critical` for its jobs: the failure of a critical job ends the run at once. None
-            leaves it to the scheduler's own `critical`, and so on outwards.
-        policy: which of several ready jobs starts first. "fifo": the one that became ready first. "critical-path": the
-            one with the longest expected path to an exit, by `expected_duration`. "auto": critical path as soon as one
-            job has an expected duration, and otherwise fifo. Or an object of your own, a `trioflow.abc.Policy`. A job's
-            `priority` comes before the policy.
-        pool: resources that its jobs, also nested ones, take while they run, as their `needs` say. Several schedulers
-            in one event loop may share it.
-        backfill: how many later jobs may start before a job for which there is not enough of a resource that they need
-            too, 0 or more. After these, nothing that needs one of its resources starts before it.
+            applies the scheduler's own `critical`, and so on outwards.
+        policy: the choice among several ready jobs. "fifo": the one that became ready first. "critical-path": the one
+            with the longest expected path to an exit, by `expected_duration`. "auto": critical path once one job has an
+            expected duration, and fifo otherwise. Or an object of your own, a `trioflow.abc.Policy`. A job's `priority`
+            takes precedence over the policy.
+        pool: the resources for its jobs, also nested ones, which take them while they run, according to their `needs`.
+            Several schedulers in one event loop may share a pool.
+        backfill: the number of later jobs that may pass a job which waits for a resource that they need too, 0 or more.
+            After that, no other job that needs one of its resources starts before it.
         instruments: objects of `trioflow.abc.Instrument`, which watch each of its runs.
-        durations: how long its jobs take, those of nested schedulers included, by path or by label: a mapping to
+        durations: the durations of its jobs, those of nested schedulers included, by path or by label: a mapping to
             seconds, a `Trace` of an earlier run, or ninja's `.ninja_log`. Or the path of any other file, which each run
-            brings up to date: the second run knows what the first has measured. They go before `expected_duration`. On
-            a nested scheduler they have no effect.
-        keep_jobs: False removes each job from the scheduler when it has settled, if no later run can reach it: all of
-            them inside `async with`, and those that are added during any other run. Only critical failures stay. A
-            program that adds jobs for a year does not grow.
-        jobserver: lends slots of the window that no job needs to commands that know GNU make's jobserver: make, ninja
-            from 1.13 on, cargo, gcc -flto. So there are never more compilers and other jobs at once than slots. "fifo"
-            passes them the name of a pipe, which make knows from 4.4 on and which ninja needs; "pipe" two descriptors,
-            which all versions of make, cargo and gcc know; True chooses "pipe" if the make that is found is older than
-            4.4. It holds for nested schedulers too, unless they have their own; but their jobs are counted only if they
-            share the window.
-        processes: where its ProcessJobs are called, with those of nested schedulers that do not say otherwise: None
-            for worker processes of this machine, at most as many in a run as there are CPUs; a whole number, 1 or more,
-            for so many of them, which the ProcessJobs in this scheduler share; any executor
-            (`concurrent.futures.Executor`), which is never shut down; or a `trioflow.dask.Cluster`, on which results
-            stay. "local" returns to the worker processes of the run inside a scheduler that says otherwise.
+            updates: the second run uses the times that the first has measured. They take precedence over
+            `expected_duration`. On a nested scheduler they have no effect.
+        keep_jobs: False removes each job from the scheduler when it has settled, unless a later run could use it: all
+            jobs inside `async with`, and those that are added during any other run. Only critical failures are kept. So
+            the memory of a program that adds jobs for a year does not grow.
+        jobserver: lends slots of the window that no job needs to commands that support GNU make's jobserver: make,
+            ninja from 1.13 on, cargo, gcc -flto. So compilers and other jobs together never take more than the slots.
+            "fifo" passes them the name of a pipe, which make supports from 4.4 on and ninja requires; "pipe" two
+            descriptors, which all versions of make, cargo and gcc support; True chooses "pipe" if the installed make is
+            older than 4.4. It applies to nested schedulers too, unless they have their own; but their jobs are counted
+            only if they share the window.
+        processes: the place for calls of its ProcessJobs, also in nested schedulers without their own: None for worker
+            processes of this machine, at most as many in a run as there are CPUs; a whole number, 1 or more, for that
+            many, which the ProcessJobs in this scheduler share; any executor (`concurrent.futures.Executor`), which is
+            never shut down; or a `trioflow.dask.Cluster`, which keeps results. "local" in a nested scheduler means the
+            run's worker processes again.
         options: those of every job; see `AbstractJob`. On a scheduler that is not nested only `label`, `timeout`,
             `idle_timeout` and `own_task` have an effect, and `critical` as the default for its jobs.
 
@@ -148,7 +148,7 @@ class Scheduler(BaseScheduler):
         self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument], journal: Any
     ) -> Run:
         run = super()._new_run(backend, timeout, jobs_window, instruments, journal)
-        if run.outer_worker is not None:  # the outermost scheduler learns for all that are nested in it
+        if run.outer_worker is not None:  # the outermost scheduler records durations for nested ones
             around = run.outer_worker.run.scheduler
             self._learned = around._learned if isinstance(around, Scheduler) else NOTHING
         else:
@@ -192,27 +192,27 @@ class Scheduler(BaseScheduler):
         silence_done_jobs: bool = False,
         legend: bool = False,
     ) -> None:
-        """Print one line per job: number, symbols, ``<Kind `label`>``, its time, and the numbers of what it requires.
+        """Print one line per job: number, symbols, ``<Kind `label`>``, its time, and the numbers of its requirements.
 
-        The time is how long it took, or has taken so far; less than 50 ms are not shown. The lines are in topological
-        order; jobs in a cycle come after the others. The three symbols are:
+        The time is the duration of the job, so far if it is running; times below 50 ms are not shown. The lines are in
+        topological order; jobs in a cycle come last. The three symbols are:
 
         - `!` it is critical;
         - its state: `·` idle, `◦` scheduled, `▸` running, `✓` succeeded, `✗` failed, `⊘` cancelled, `⊗` blocked, `⤼`
           skipped;
         - `∞` it is forever.
 
-        If the stream cannot encode them, they are `!`, the states `.w>+xcbs`, and `8`. A nested
-        scheduler has a line with the numbers of its entry jobs, then its jobs, indented, then a line with those of
-        its exit jobs. Jobs are numbered throughout, and the numbers stay the same whatever is left out. A question
-        mark precedes what is required but not in the same scheduler: its number, or its label if it is not listed.
+        If the stream cannot encode them, they are `!`, the states `.w>+xcbs`, and `8`. A nested scheduler has a line
+        with the numbers of its entry jobs, then its jobs, indented, then a line with those of its exit jobs. All jobs
+        are numbered, and the numbers do not depend on the options. A question mark marks a requirement outside the
+        scheduler: its number, or its label if it is not listed.
 
         Args:
             file: a text stream; None for the standard output.
-            details: shows results, as `-> 42`, and exceptions, as `!! KeyError: 'x'`, shortened to 100 characters; and
-                how far running jobs are, what they say of themselves, and what ready jobs wait for.
-            silence_done_jobs: leaves out what is done, successfully or not: jobs whose `is_done()` is true, and nested
-                schedulers that are done, with everything in them.
+            details: shows results, as `-> 42`, and exceptions, as `!! KeyError: 'x'`, shortened to 100 characters; also
+                the progress and status of running jobs, and the reason why ready jobs wait.
+            silence_done_jobs: leaves out done jobs, successful or not: those whose `is_done()` is true, and nested
+                schedulers that are done, with all their jobs.
             legend: explains all symbols below the listing.
 
         Raises:
@@ -233,7 +233,7 @@ class Scheduler(BaseScheduler):
             4    ✓    <Job `last`>            requires={1}  -> 1.0
 
         """
-        from .view.text import _symbols  # late, as all views below: a program that shows nothing starts without them
+        from .view.text import _symbols  # imported late, as all views below, for programs that display nothing
         from .view.text._listing import Listing
 
         stream = _symbols.stream(file, f"list() of {self.label!r}")
@@ -243,11 +243,11 @@ class Scheduler(BaseScheduler):
             print(text, file=stream)
 
     def listing(self, details: bool = False, silence_done_jobs: bool = False, legend: bool = False) -> str:
-        """Return what `list` prints on a stream that can encode everything, without a newline after the last line.
+        """Return the output of `list`, with all symbols, and without a newline after the last line.
 
         Args:
             details: shows results and exceptions, shortened.
-            silence_done_jobs: leaves out what is done, successfully or not.
+            silence_done_jobs: leaves out done jobs, successful or not.
             legend: explains all symbols below the listing.
 
         Returns:
@@ -264,15 +264,15 @@ class Scheduler(BaseScheduler):
         return Listing(self, _symbols.Symbols()).text(details, silence_done_jobs, legend)
 
     def debrief(self, file: TextIO | None = None, listing: bool = False) -> None:
-        """Print how the last run went: why it ended, how many jobs are in which state, and the failures.
+        """Print a summary of the last run: why it ended, how many jobs are in which state, and the failures.
 
-        The verdict comes first; then the stop reason, if the run did not go on to its end, and the culprit if there is
-        one, followed into nested schedulers. The counts follow, in which nested schedulers do not count, and forever
-        jobs are forever jobs unless they failed. Then come the failures, critical ones first, and otherwise in the
-        order of settling. Failures of the same type from the same place are one group, with their number and one
-        traceback, which has only the frames of the user's own code. A nested scheduler that failed because of one of
-        its jobs is not shown again. What did not run because of failures follows, and incidents, such as a
-        `co_shutdown` that raised. Jobs are named by their paths.
+        The verdict comes first; then, if the run was stopped, the reason and the culprit, which may be in a nested
+        scheduler. The counts of jobs follow; they leave out nested schedulers, and count forever jobs separately unless
+        they failed. Then come the failures, critical ones first, and otherwise in the order of settling. Failures of
+        the same type from the same place are one group, with their number and one traceback, which has only the frames
+        of the user's own code. A nested scheduler that failed because of one of its jobs is not shown again. The jobs
+        that did not run because of failures follow, and incidents, such as a `co_shutdown` that raised. Jobs are named
+        by their paths.
 
         Args:
             file: a text stream; None for the standard output.
@@ -303,7 +303,7 @@ class Scheduler(BaseScheduler):
     # ---- as a picture; drawing code is imported only when needed
 
     def graph(self, **options: Unpack[GraphOptions]) -> Digraph:
-        """Return the graph of its jobs as a `graphviz.Digraph`, which Jupyter shows, and which can be changed.
+        """Return the graph of its jobs as a `graphviz.Digraph`, which Jupyter displays, and which can be changed.
 
         - A box is a job; its shape shows the kind, its name is the number in `list`, and its colour and symbol show the
           state. A critical job has a thick border and an exclamation mark, a forever job a dashed border.
@@ -312,30 +312,30 @@ class Scheduler(BaseScheduler):
           also passes the result as an argument. A dashed one means that the job runs only after a failure.
         - A job that is required but not in this scheduler has a question mark and a dotted border.
 
-        After a run each box says how long its job took, and the critical path has double borders and black arrows. Long
-        labels are cut; SVG shows kind, path and state under the pointer, and is dark in a page with a dark scheme.
+        After a run each box shows the duration of its job, and the critical path has double borders and black arrows.
+        Long labels are cut; SVG shows kind, path and state under the pointer, and is dark in a page with a dark scheme.
 
         Args:
-            only: draws only some of the jobs, with the schedulers around them: a job, its `job.path`, a pattern for
-                paths in which `*` stands for any text and `?` for any one character, or a collection of these. A
-                nested scheduler stands for everything in it. Dotted arrows bridge what is left out; where there would
-                be many, they meet in a point.
+            only: draws only some of the jobs, with their enclosing schedulers: a job, its `job.path`, a pattern for
+                paths, in which `*` matches any text and `?` any one character, or a collection of these. A nested
+                scheduler includes all its jobs. Dotted arrows bridge jobs that are left out; if they were many, they
+                meet in a point.
             collapse: draws nested schedulers as single boxes: True for all, or some of them, given as with `only`.
-            bundle: draws jobs that are alike as one box, with their number: jobs of the same kind, whose labels differ
-                only in numbers, and which require the same jobs or jobs that are alike. A chain of three or more such
-                jobs is one box, too, and nested schedulers are one frame if all in them is alike. For large graphs: by
-                default, from 2,000 jobs on, nested schedulers being single boxes if that makes fewer; a line below the
-                graph says so. `bundle=False` draws each job.
+            bundle: draws similar jobs as one box, with their number: jobs of the same kind, whose labels differ only in
+                numbers, and which require the same jobs or similar ones. A chain of three or more such jobs is one box,
+                too, and nested schedulers are one frame if all their jobs are similar. The default is True from 2,000
+                jobs on, with nested schedulers as single boxes if that needs fewer boxes; a line below the graph says
+                so. `bundle=False` draws each job.
             direction: "TB", from top to bottom, or "LR", from left to right. None: from left to right if there are more
                 than 40 boxes.
-            legend: adds an explanation of the colours, shapes and lines that occur.
+            legend: explains the colours, shapes and lines in the graph.
 
         Returns:
             The graph. `source` is its text; `render` and `pipe` draw it, with the program `dot`.
 
         Raises:
-            TypeError: an unknown option, neither jobs nor strings for `only` or `collapse`, or something else than True
-                or False for `bundle` or `legend`.
+            TypeError: an unknown option, an `only` or `collapse` that is neither jobs nor strings, or a `bundle` or
+                `legend` that is not a bool.
             ValueError: an unknown direction, a job from elsewhere, or a string that matches no path.
 
         Example:
@@ -351,7 +351,7 @@ class Scheduler(BaseScheduler):
         return _render.graph(self, path=critical_path_of(self), **options)
 
     def export_as_dotfile(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
-        """Write the graph in the language of Graphviz; this needs no other program.
+        """Write the graph in the language of Graphviz, without running `dot`.
 
         Args:
             path: the file, which is replaced.

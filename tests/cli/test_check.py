@@ -104,7 +104,7 @@ def test_an_input_outside_of_what_is_checked() -> None:
 
 
 def test_a_closed_scheduler() -> None:
-    """What is closed for good does not run."""
+    """A closed scheduler does not run."""
     scheduler = Scheduler(idle("a"), label="all")
     scheduler.close()
     assert re.match("refused: all: 'all' is closed", only(scheduler))

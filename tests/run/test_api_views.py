@@ -250,5 +250,5 @@ def test_a_scheduler_that_is_closed_may_not_run() -> None:
     views.check_may_run(scheduler)
     views.check_scenario(scheduler)
     scheduler.close()
-    with pytest.raises(RuntimeError, match="closed for good"):
+    with pytest.raises(RuntimeError, match="is closed; make a new"):
         views.check_may_run(scheduler)

@@ -46,5 +46,5 @@ def test_a_library_that_cannot_be_imported_is_named(tmp_path: Path) -> None:
     last = done.stderr.splitlines()[-1]
     assert last.startswith("ImportError: trio cannot be imported, so backend='trio' cannot be used: ")
     assert "attrs" in last
-    assert last.endswith("; is a file of yours with the name of a library in the way?")
+    assert last.endswith("; does a file of yours hide a library of the same name?")
     assert "private parts" not in done.stderr

@@ -192,7 +192,7 @@ class DaskJob(
 ):
     """A plain function with its arguments, called by a Dask cluster, where its result stays.
 
-    Its result here is Dask's future, not the value. As an argument of another DaskJob it stands for the value, which
+    Its result here is Dask's future, not the value. Another DaskJob that takes it as an argument gets the value, which
     goes from worker to worker, or stays where it is, and never comes here. For other jobs, `future.result()` fetches
     it. The value is kept on the cluster as long as the job keeps its result.
 
@@ -224,7 +224,7 @@ class DaskJob(
 
     __slots__ = ("_client", "_gather", "_resources", "_workers")
 
-    # Type checkers compare up to three arguments with the function's parameters; a job may stand for a value.
+    # Type checkers compare up to three arguments with the function's parameters; a job may be given for a value.
     @overload
     def __init__(
         self,

@@ -97,7 +97,7 @@ def _load(name: str) -> Backend:
         except Exception as error:
             raise ImportError(
                 f"{LIBRARIES[name]} cannot be imported, so backend={name!r} cannot be used: {error}; "
-                f"is a file of yours with the name of a library in the way?"
+                f"does a file of yours hide a library of the same name?"
             ) from error
         if name not in _plain_names:
             try:

@@ -408,13 +408,13 @@ class AbstractJob(Generic[T]):
     def for_journal(self) -> Work | None:
         """Return the identity of its work to a journal, and the files that it reads and writes.
 
-        Any run with a journal may call it, when all requirements have settled. None, the default, stands for the class
+        Any run with a journal may call it, when all requirements have settled. None, the default, means the class
         and the attributes without a leading underscore. Jobs that call functions are identified by name and arguments.
         """
         return None
 
     def close(self) -> None:
-        """Release for good what the job has never used, such as a coroutine object. By default it does nothing."""
+        """Release unused resources of the job permanently, such as a coroutine object. By default it does nothing."""
 
     @property
     def granted(self) -> Mapping[str, Any]:
@@ -481,7 +481,7 @@ class AbstractJob(Generic[T]):
         """Make the job wait until other jobs have settled, whatever their outcome.
 
         Args:
-            requirements: jobs, Sequences (which stand for their last job), None (which is skipped), or collections of
+            requirements: jobs, Sequences (which mean their last job), None (which is skipped), or collections of
                 these.
             remove: whether to remove these requirements instead.
 

@@ -157,7 +157,7 @@ def anything(value: Any, name: str, who: Who) -> Any:
 
 
 def label(value: Any, name: str, who: Who) -> str | None:
-    """Check a label; None stands for the default label."""
+    """Check a label; None means the default label."""
     return None if value is None else text(value, name, who)
 
 
@@ -290,7 +290,7 @@ def number(value: Any, name: str, who: Who) -> int:
 
 
 def keywords(value: Any, name: str, who: Who) -> dict[str, Any]:
-    """Check and return keyword arguments; None stands for none."""
+    """Check and return keyword arguments; None means none."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):

@@ -66,8 +66,8 @@ class OptionalFile:
 class Work:
     """A job's work as a journal identifies it; see `AbstractJob.for_journal`.
 
-    A result is valid as long as a later run finds all of this unchanged. Jobs among the arguments and options stand for
-    their results, in lists, tuples and the values of dicts too.
+    A result is valid as long as a later run finds all of this unchanged. Jobs among the arguments and options, also in
+    lists, tuples and the values of dicts, are replaced by their results.
 
     Args:
         what: the kind of work: "command", for example.

@@ -67,7 +67,7 @@ T = TypeVar("T")
 J = TypeVar("J", bound="AbstractJob[Any] | Sequence")
 Jobs = AbstractSet[AbstractJob[Any]]
 OWN: Final = ...
-"""The default of an argument, which stands for the scheduler's own setting."""
+"""The default of an argument: the scheduler's own setting."""
 
 
 class Incident(NamedTuple):
@@ -327,7 +327,7 @@ class BaseScheduler(
         return [pair for level in levels(self) for pair in level._members.drop_strange_requirements()]
 
     def close(self) -> None:
-        """Close the scheduler for good, and all its jobs; results stay readable.
+        """Close the scheduler and all its jobs permanently; results stay readable.
 
         It cannot run again, and no jobs can be added. The coroutine objects of jobs that never ran are closed too.
 
@@ -1013,7 +1013,7 @@ class BaseScheduler(
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for all jobs, and close the scheduler for good; if the block raised an error, cancel the run instead.
+        """Wait for all jobs, and close the scheduler permanently; if the block raised an error, cancel the run instead.
 
         After `drain()` the block is not cancelled, and leaving it raises nothing, unless something else cuts the run
         off.
@@ -1143,7 +1143,7 @@ class BaseScheduler(
 
     def _check_may_run(self) -> None:
         if self._closed:
-            raise RuntimeError(f"{self.label!r} is closed for good; make a new Scheduler")
+            raise RuntimeError(f"{self.label!r} is closed; make a new Scheduler")
         if self._run is not None:
             raise RuntimeError(f"{self.label!r} is running already; wait for that run to end")
 

@@ -133,7 +133,7 @@ class Members:
         """Add jobs, and their inputs that belong to no scheduler yet; if one is rejected, none is added."""
         owner, members = self.owner, self.jobs
         if owner._closed:
-            raise RuntimeError(f"{what}: {owner.label!r} is closed for good; make a new Scheduler")
+            raise RuntimeError(f"{what}: {owner.label!r} is closed; make a new Scheduler")
         run = owner._innermost_run()
         if run is None and (owner if owner._scheduler is None else outermost(owner))._block is not None:
             raise RuntimeError(f"{what}: {owner.label!r} is draining, and accepts no jobs")

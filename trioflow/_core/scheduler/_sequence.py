@@ -19,7 +19,7 @@ class Sequence:
     """A chain of jobs, in which each job requires the one before it.
 
     When a sequence is added to a scheduler, its jobs are added; the sequence itself is not a member. As a requirement,
-    a sequence stands for its last job. The requirements of a sequence are those of its first job.
+    a sequence means its last job. The requirements of a sequence are those of its first job.
 
     Args:
         jobs_or_sequences: the jobs, in order; None is skipped.

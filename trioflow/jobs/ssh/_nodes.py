@@ -259,9 +259,7 @@ def _expanded(text: str) -> Iterator[str]:
     for choice in choices:
         size *= len(choice)
     if size > LIMIT:
-        raise ValueError(
-            f"{shown(text)} stands for {size} nodes: more than {LIMIT} are taken for a mistake in the range"
-        )
+        raise ValueError(f"{shown(text)} means {size} nodes; more than {LIMIT} are rejected as a mistake in the range")
     return map("".join, itertools.product(*choices))
 
 
@@ -278,10 +276,10 @@ def _choices(inside: str, text: str) -> list[str]:
                 f"{shown(text)}: {part!r} is not a range of numbers, from the smaller to the larger, like 01-37"
             )
         if int(last) - int(first) >= LIMIT:
-            raise ValueError(f"{shown(text)}: more than {LIMIT} nodes are taken for a mistake in the range")
+            raise ValueError(f"{shown(text)}: more than {LIMIT} nodes are rejected as a mistake in the range")
         found += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
     if "" in found:
-        raise ValueError(f"{shown(text)}: nothing stands between two commas or brackets")
+        raise ValueError(f"{shown(text)}: there is nothing between two commas or brackets")
     return found
 
 
