@@ -101,7 +101,7 @@ def test_what_makes_no_sense_is_refused(hostname: Any, options: Any, error: type
         ("node1]", "without its"),
         ("node[3-1]", "from the smaller to the larger"),
         ("node[a-c]", "not a range of numbers"),
-        ("node[1,,2]", "nothing stands"),
+        ("node[1,,2]", "there is nothing between"),
         ("node[1-99999999]", "mistake in the range"),
         ("n[1-1000]n[1-1000]", "mistake in the range"),
     ],
