@@ -1,1 +1,1 @@
-"""What turns a scheduler, or the events of its run, into something to look at."""
+"""The views: a scheduler, or the events of its run, as text, pictures, pages and files."""

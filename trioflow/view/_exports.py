@@ -1,4 +1,4 @@
-"""How pictures and tables get out: into a file, whole or not at all, or into a cell of a notebook."""
+"""Output of pictures and tables: files that are replaced atomically, and cells of notebooks."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from .._core.api.views import file_path
 
 
 def write(path: str | os.PathLike[str], text: str) -> None:
-    """Put a text in the place of a file, so that whoever opens it finds the old one or the new one, whole.
+    """Replace a file by a text atomically: readers find the old text or the new one, whole.
 
-    It is written beside and renamed, unless it is a device or a pipe, or nothing may be written beside it.
+    The text goes to a temporary file in the same directory, which is then renamed. A device or a pipe, or a file in a
+    directory without write permission, is written directly.
 
     Raises:
-        TypeError, ValueError: it is not a path.
+        TypeError, ValueError: `path` is not a path.
         OSError: it cannot be written; then the old one is left.
 
     """
@@ -38,13 +39,13 @@ def write(path: str | os.PathLike[str], text: str) -> None:
 def bundle(svg: str, what: str) -> dict[str, str]:
     """Return a picture as HTML and as SVG; front ends that know both choose the first.
 
-    HTML is what fits the cell everywhere: some show an SVG at its own size, whatever it says, and cut off the rest. As
+    Only HTML fits the cell everywhere: some front ends show an SVG at its own size and cut off the rest. As
     an image in a page it goes by the scheme of the page, not by that of the browser.
     """
     return {"text/html": html(svg, what), "image/svg+xml": svg}
 
 
 def html(svg: str, what: str) -> str:
-    """Return the HTML alone; `what` is in the picture, for those who cannot see it."""
+    """Return the HTML alone; `what` is the alternative text, for screen readers."""
     data = base64.b64encode(svg.encode()).decode("ascii")
     return f'<img alt="{what}" style="max-width: 100%; height: auto" src="data:image/svg+xml;base64,{data}">'

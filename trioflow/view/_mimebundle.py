@@ -1,4 +1,4 @@
-"""What Jupyter shows for a scheduler or a job that is the value of a cell, in all the formats that it may choose from.
+"""The MIME bundle that Jupyter shows for a scheduler or a job that is the value of a cell.
 
 The picture is an SVG if `dot` is installed, and otherwise a Mermaid flowchart, which JupyterLab draws itself from
 version 4.1 on. A front end that can show neither shows the plain text.
@@ -16,15 +16,15 @@ from .text._listing import Listing
 Bundle = dict[str, str]
 
 MANY: Final = 200
-"""Jobs: if there are more, those that are alike are drawn as one."""
+"""Number of jobs above which jobs that are alike share a box."""
 TOO_MANY: Final = 400
-"""Boxes and arrows together: more are not drawn, because `dot` might take long, and nobody could read the picture."""
+"""Number of boxes and arrows above which nothing is drawn: `dot` might take long, for an unreadable picture."""
 LINES: Final = 100
-"""Jobs: if there are more, the listing is not shown."""
+"""Number of jobs above which the listing is not shown."""
 
 
 def of_scheduler(scheduler: BaseScheduler) -> Bundle:
-    """Return its graph, and its listing as text."""
+    """Return the scheduler's graph, and its listing as text."""
     many = _number(scheduler) > MANY
     text = repr(scheduler) if _number(scheduler) > LINES else Listing(scheduler, _symbols.Symbols()).text()
     return {"text/plain": text or repr(scheduler), **_picture(scheduler, bundle=many)}
@@ -64,7 +64,7 @@ def _picture(scheduler: BaseScheduler, **options: Any) -> Bundle:
 
 
 def _of_itself(job: AnyJob, include: Any = None, exclude: Any = None) -> Bundle:
-    """Show itself in Jupyter, with what it requires and what requires it."""
+    """Show the job in Jupyter, with what it requires and what requires it."""
     return of_job(job)
 
 

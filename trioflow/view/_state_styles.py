@@ -1,6 +1,6 @@
-"""How the views show each state of a job, and each cause of a wait: one record for each, from which all views read.
+"""The one table of symbols, colours and words for the states of jobs and the causes of waits; all views read it.
 
-A new state or cause needs a record here, in its place. Only the style sheets of a report have it once more.
+A new state or cause needs a record here. Only the style sheets of a report repeat it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .._core.api.views import AnyJob, JobState, StopReason, WaitCause
 
 
 class Badge(NamedTuple):
-    """A symbol that stands beside that of the state."""
+    """A second symbol, beside that of the state."""
 
     symbol: str
     ascii: str
@@ -35,28 +35,28 @@ class Colours(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateStyle:
-    """How one state is shown. Its word is the value of the state, everywhere."""
+    """Symbols, colours and order of one state. Its word is the value of the state, everywhere."""
 
     symbol: str
-    """One column wide, and no other state has it."""
+    """The symbol: one column wide, and unique among the states."""
     ascii: str
-    """The same for a stream that cannot show all symbols."""
+    """The symbol for a stream whose encoding lacks the others."""
     box_has_symbol: bool = True
-    """Whether a box in a graph has the symbol too; without, the fill alone must tell."""
+    """Whether a box in a graph has the symbol too; otherwise only its fill shows the state."""
     style: str
-    """In a monitor: one of `monitor/_terminal.STYLES`. In its bar, "failed" and "trouble" both count as failures."""
+    """The style in a monitor: a key of `monitor/_terminal.STYLES`. Its bar counts "trouble" as "failed"."""
     light: Colours
-    """In graphs. People who cannot see red and green tell them apart by lightness, and by the symbols."""
+    """The colours in graphs. Lightness and symbols distinguish them for the colour-blind."""
     dark: Colours
-    """The same in a page with a dark scheme. All text has a contrast of 4.5 or more, in both."""
+    """The colours in a page with a dark scheme. All text has a contrast of 4.5 or more, in both schemes."""
     precedence: int
-    """A box for several jobs shows the state of one of them with the lowest number."""
+    """The precedence: a box for several jobs shows the state with the lowest number."""
     bar: int | None = None
-    """The place in a timeline's legend, for states of jobs that have a bar, which are those that started."""
+    """The position in a timeline's legend, for states of jobs that started and so have a bar."""
     no_bar: int | None = None
-    """The place below a timeline's legend, for states of jobs that never started."""
+    """The position below a timeline's legend, for states of jobs that never started."""
     meaning: str
-    """In a report, for readers who are not programmers. The words of the table of states are for those who are."""
+    """The meaning in a report, for readers who are not programmers."""
 
     @property
     def box_symbol(self) -> str:
@@ -152,11 +152,11 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         meaning="it did not have to run",
     ),
 }
-"""In the order of `JobState`, in which views list states, but for the places above."""
+"""The styles in the order of `JobState`, in which views list states unless a position above says otherwise."""
 
 
 def _in_order(place: Callable[[StateStyle], int | None]) -> tuple[JobState, ...]:
-    """Return the states that have a place, in the order of their places."""
+    """Return the states that have a position, in that order."""
     placed = ((at, state) for state, look in STATE_STYLES.items() if (at := place(look)) is not None)
     return tuple(state for _, state in sorted(placed, key=lambda one: one[0]))
 
@@ -173,7 +173,7 @@ def ended_as_meant(job: AnyJob) -> bool:
     return job.scheduler is not None and job.scheduler.stop_reason is StopReason.COMPLETED
 
 
-# ---- what jobs wait for
+# ---- causes of waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,15 +181,15 @@ class CauseWords:
     """The words for one cause of a wait; `{}` stands for the name of the resource."""
 
     what: str
-    """What a job waits for: after "for", in pictures and tables."""
+    """The words after "for", in pictures and tables: what a job waits for."""
     empty: str
-    """Why a slot is empty: after "because"."""
+    """The words after "because": why a slot is empty."""
     many: str
-    """In a monitor, after the number of the jobs that wait for it."""
+    """The words in a monitor, after the number of waiting jobs."""
     title: str
-    """In a report, where the words are explained."""
+    """The words in a report, in the glossary."""
     meaning: str
-    """In a report, for readers who are not programmers."""
+    """The explanation in a report, for readers who are not programmers."""
 
 
 CAUSES: Final[Mapping[WaitCause, CauseWords]] = {
@@ -242,4 +242,4 @@ CAUSES: Final[Mapping[WaitCause, CauseWords]] = {
         "some job kept the program busy, so that it could not start others",
     ),
 }
-"""In the order of a report."""
+"""The words of each cause, in the order of a report."""

@@ -1,1 +1,1 @@
-"""How a run went, for systems of continuous integration."""
+"""Reports of a run for CI systems."""

@@ -19,14 +19,14 @@ from ..trace._spans import Span
 from ._test_cases import CiReport, CiRun, headline_of, why_not
 
 ANSI: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
-"""Colours and other sequences for terminals."""
+"""Escape sequences for terminals."""
 NOT_IN_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""XML 1.0, section 2.2."""
+"""Characters that XML 1.0 does not allow (section 2.2)."""
 
 
 @final
 class JUnit(CiReport):
-    """Writes how a run went as JUnit XML: one test case a job, for Jenkins, GitLab, GitHub and others.
+    """Writes a run as JUnit XML, one test case per job, for Jenkins, GitLab, GitHub and others.
 
     Each scheduler is a suite. A job that FAILED, by its timeout, too, is a failure. Its text, which every reader shows,
     has the traceback and the end of the output that was captured of its command. One that is BLOCKED, SKIPPED or

@@ -1,4 +1,4 @@
-"""`Summary`: how a run went, in Markdown, and what GitHub's actions make of it."""
+"""`Summary`: a run in Markdown, and as annotations of GitHub Actions."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ MOST_LINES: Final = 60
 """Lines at the end of a traceback or an output; GitHub takes 1 MiB for a step."""
 SLOWEST: Final = 10
 MOST_NAMES: Final = 3
-"""Jobs with equal failures that are named; the others are counted."""
+"""Number of jobs with equal failures that are named; the others are counted."""
 MOST_ANNOTATIONS: Final = 10
-"""GitHub shows no more than ten errors of a step."""
+"""Number of errors that GitHub shows of a step."""
 PUNCTUATION: Final = re.compile(r"([\\`*_{}\[\]<>#|~&@$])")
 
 
 @final
 class Summary(CiReport):
-    """Writes how a run went as Markdown: the verdict, the failures with their lines, the graph, and the slowest jobs.
+    """Writes a run as Markdown: the verdict, the failures with their lines, the graph, and the slowest jobs.
 
     In GitHub's actions (the variable `GITHUB_ACTIONS` is set) it also prints each kind of failure as an annotation, at
     its line of your code if that is known, and below it its traceback and output in a group that can be opened. There,
@@ -110,12 +110,12 @@ def _slowest_first(timed: tuple[float, Span]) -> float:
 
 
 def escaped(text: str) -> str:
-    """Return a text in one line that means nothing in Markdown."""
+    """Return a text on one line, with Markdown's punctuation escaped."""
     return PUNCTUATION.sub(r"\\\1", printable(plain(text)))
 
 
 def fenced(text: str) -> list[str]:
-    """Return the end of a text as a block of code, with a fence that is not in it, and a word of what was cut."""
+    """Return the end of a text as a fenced block of code, with a remark on what was cut."""
     every = [printable(line) for line in plain(text).strip("\n").split("\n")]
     lines = every[-MOST_LINES:]
     if len(every) > MOST_LINES:
@@ -128,10 +128,10 @@ def fenced(text: str) -> list[str]:
 
 
 def workflow_commands(run: CiRun) -> Iterator[str]:
-    """Yield what the log of an action is to have: an annotation for each kind of failure, and its details in a group.
+    """Yield the lines for an action's log: an annotation for each kind of failure, and its details in a group.
 
-    The format is that of GitHub's documentation, "Workflow commands for GitHub Actions". What jobs have written is no
-    command: commands are stopped around it, by a word that nobody can know.
+    The format is that of GitHub's documentation, "Workflow commands for GitHub Actions". Output of jobs must not be
+    read as commands: `stop-commands` with a random token surrounds it.
     """
     for number, spans in enumerate(run.kinds()):
         span = spans[0]
@@ -149,7 +149,7 @@ def workflow_commands(run: CiRun) -> Iterator[str]:
 
 
 def _in_log(text: str) -> str:
-    """Return a text without colours, with what is not printable escaped, but for the ends of lines and tabs."""
+    """Return a text without colours, in which unprintable characters other than newlines and tabs are escaped."""
     return re.sub(r"[^\n\t]+", lambda found: printable(found[0]), plain(text))
 
 

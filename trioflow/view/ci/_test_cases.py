@@ -1,4 +1,4 @@
-"""A run for CI systems: each job of its trace is a case of a test suite."""
+"""A run as test cases for CI systems: one case for each job of its trace."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from ..trace._span_builder import TraceRecord, record
 from ..trace._spans import Span
 
 MOST_OUTPUT: Final = 1 << 16
-"""Bytes at the end of each output of a failed command that are kept; CI systems refuse files of many MB."""
+"""Bytes kept of the end of each output of a failed command; CI systems reject files of many MB."""
 
 
 MOST_DRAWN: Final = 2000
-"""Jobs: a graph of more is not made for a summary, because it takes a tenth of a second for each thousand."""
+"""Number of jobs above which a summary has no graph, which would take 0.1 s per thousand jobs."""
 
 
 class CiReport(Recorder):
     """Writes a file when the outermost run has ended.
 
-    A file that cannot be written is told in the log, and the run goes on; `is_written` tells it, too.
+    If the file cannot be written, the run goes on, the log has a warning, and `is_written` is False.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -47,7 +47,7 @@ class CiReport(Recorder):
         """Write the file."""
 
     def before_run(self, scheduler: BaseScheduler) -> None:
-        """Begin with the outermost run."""
+        """Start recording at the outermost run."""
         super().before_run(scheduler)
         self.is_written = False
 
@@ -66,7 +66,7 @@ class CiReport(Recorder):
 
 
 class CiRun:
-    """One run, and what there is to say of its cases: jobs, and schedulers that failed by themselves."""
+    """One run with its cases: jobs, and schedulers that failed by themselves."""
 
     def __init__(self, found: TraceRecord) -> None:
         root = found.roots[0]
@@ -86,7 +86,7 @@ class CiRun:
         return "/".join([self.label, *(outer.label for outer in reversed(self._record.outwards(span)))])
 
     def traceback(self, span: Span) -> str:
-        """Return the traceback of a failure, without the end of an output that is told by itself."""
+        """Return the traceback of a failure, without the output, which `outputs` has."""
         failure = self._record.failures[span.number]
         text = _exception_text.formatted(failure.exception, failure.traceback)
         message = _exception_text.message(failure.exception)
@@ -95,7 +95,7 @@ class CiRun:
         return text.replace(message, headline(message)) if is_told else text
 
     def outputs(self, span: Span) -> Iterator[tuple[str, str]]:
-        """Yield what a failed command has written, each output with its name."""
+        """Yield the name and the text of each captured output of a failed command."""
         job: Any = self._record.jobs[span.number]
         if span.number not in self._record.commands or job.redact:  # output may quote what is secret
             return
@@ -104,25 +104,25 @@ class CiRun:
                 yield name, text
 
     def kinds(self) -> list[list[Span]]:
-        """Return the failures, equal ones together, critical ones first."""
+        """Return the failures, grouped if equal, critical ones first."""
         failures = self._record.failures
         return _debrief.grouped((span, span.critical, failures[span.number]) for span in self.failures)
 
     def graph(self) -> str:
-        """Return a flowchart of Mermaid; "" if none can be read."""
+        """Return a Mermaid flowchart; "" if it would be unreadable."""
         if len(self.cases) > MOST_DRAWN:
             return ""
         return _render.readable_mermaid(self._record.roots[0].scheduler, self._record.critical_jobs)
 
     def failing_line(self, span: Span) -> str:
-        """Return the place of a failure in the user's code and its line there; "" if it is nowhere in that."""
+        """Return the place of a failure in the user's code, and the source line; "" if no frame is the user's."""
         place = self.place(span)
         if place is None:
             return ""
         return f"{place[0]}:{place[1]}: {linecache.getline(*place).strip()}".rstrip(": ")
 
     def place(self, span: Span) -> tuple[str, int] | None:
-        """Return where the user's code failed: the innermost frame below the directory that this program runs in."""
+        """Return where the user's code failed: the innermost frame below the working directory."""
         here = os.path.join(os.getcwd(), "")
         frames = traceback.extract_tb(self._record.failures[span.number].traceback)
         for name, line in reversed([(os.path.abspath(one.filename), one.lineno or 1) for one in frames]):
@@ -132,12 +132,12 @@ class CiRun:
 
 
 def headline_of(span: Span) -> str:
-    """Return the exception of a job in a line, without what it quotes of an output."""
+    """Return the exception of a job on one line, without quoted output."""
     return "" if span.exception is None else _exception_text.headline_of(span.exception, 300)
 
 
 def why_not(span: Span) -> str:
-    """Return why a job has not run, or not to its end; "" if it has."""
+    """Return the reason why a job did not run to its end; "" if it did."""
     if span.state is JobState.BLOCKED:
         error = span.exception
         if isinstance(error, RequirementFailed):
@@ -158,7 +158,7 @@ def _end(span: Span) -> float:
 
 
 def _output(result: Any, stream: str) -> str:
-    """Return the end of an output, with a word of what was cut, if it was captured."""
+    """Return the end of an output, with a remark on what was cut; "" if it was not captured."""
     try:
         file = result.open(stream)
     except ValueError:

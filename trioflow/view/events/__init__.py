@@ -1,1 +1,1 @@
-"""What happens in a run, line by line, for other programs; and such lines, followed."""
+"""The events of a run as lines of JSON for other programs, and a follower of such files."""

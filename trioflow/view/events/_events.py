@@ -1,4 +1,4 @@
-"""`Events`: an instrument that writes what happens as lines of JSON, for other programs."""
+"""`Events`: an instrument that writes the events of a run as lines of JSON, for other programs."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ if TYPE_CHECKING:
     from ._format import Event
 
 LONGEST_TEXT: Final = 1000
-"""Characters of an exception; the debrief has all of it."""
+"""Characters kept of an exception; the debrief has all of it."""
 MOST_LOOKS: Final = 200
-"""Jobs that are looked at each time because they may have changed without an event."""
+"""Number of jobs polled each time for changes that have no event."""
 
 
 @dataclass(slots=True)
 class _Told:
-    """A job that may change without an event: its path, and what was told of it last."""
+    """A job that may change without an event: its path, and the facts written last."""
 
     path: str
     last: Any
@@ -56,7 +56,7 @@ class _Told:
 
 @final
 class Events(Instrument):
-    """Writes what happens in a run as it happens: an object of JSON a line, for programs that collect or show it.
+    """Writes the events of a run as they happen, one JSON object per line, for programs that collect or show them.
 
     Each line has the version of the format (`v`), the time of day (`time`, seconds since 1970), the seconds since the
     outermost run began (`at`), the job's path (`path`), the event (`event`), and what belongs to it: its state, the
@@ -66,7 +66,7 @@ class Events(Instrument):
 
     The run never waits for a reader. Lines are whole. They are written within a twentieth of a second; up to 1 MiB of
     them wait for a slow reader in memory, then lines are dropped, and the next one says how many. At the end of the
-    run, the last lines are written before it returns, unless nobody reads any for two seconds. A reader that goes away,
+    run, the last lines are written before it returns, unless no reader takes any for two seconds. A reader that ends,
     or a full disk, ends the lines, not the run. What `redact=True` hides is in no line.
 
     Args:
@@ -111,20 +111,20 @@ class Events(Instrument):
         self._began = self._offset = 0.0
         self._names: Final[dict[BaseScheduler, PathCache]] = {}
         self._paths: Final[dict[AnyJob, str]] = {}
-        self._members: Final[dict[BaseScheduler, int]] = {}  # how many of its jobs have been told
+        self._members: Final[dict[BaseScheduler, int]] = {}  # how many of its jobs have been written
         self._waiting: Final[dict[AnyJob, _Told]] = {}  # SCHEDULED jobs; hooks alone add and remove
         self._running: Final[dict[AnyJob, _Told]] = {}  # the same
 
     def __repr__(self) -> str:
-        """Show where the lines go."""
+        """Show the target of the lines."""
         return f"<Events to {self._target!r}>"
 
     # ---- hooks
 
     def before_run(self, scheduler: BaseScheduler) -> None:
-        """Tell that a run begins; of the outermost one, all jobs."""
+        """Write that a run begins; for the outermost run, write all jobs too."""
         if self._root is not None and current_run(self._root) is None:
-            self._leave()  # it crashed before it could say that it ended
+            self._leave()  # it crashed before `after_run`
         if self._root is None:
             self._begin(scheduler)
         elif scheduler not in self._names:
@@ -195,21 +195,21 @@ class Events(Instrument):
         )
 
     def job_added(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Tell of a new job."""
+        """Write that a job was added."""
         self._tell_job(scheduler, job, job.expected_duration)
         self._members[scheduler] += 1
         if is_scheduler(job):
             self._tell_jobs(job)
 
     def job_scheduled(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Tell that a job waits for its turn."""
+        """Write that a job is ready to start."""
         path, now = self._paths[job], self._clock()
         self._waiting[job] = _Told(path, None)
         self._running.pop(job, None)
         self._line(self._format.JobScheduled(1, now + self._offset, now - self._began, path, len(throttled(job))))
 
     def job_started(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Tell that a job starts."""
+        """Write that a job starts."""
         path = self._paths[job]
         self._waiting.pop(job, None)
         self._running[job] = _Told(path, (None, ""))
@@ -218,16 +218,16 @@ class Events(Instrument):
         self._line(self._format.JobStarted(1, at + self._offset, at - self._began, path, dict(job.granted)))
 
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Tell that a further attempt begins."""
+        """Write that a further attempt begins."""
         if is_further_attempt(job):
             self._line(self._format.JobAttempt(*self._now(self._paths[job]), job.attempts))
 
     def job_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Tell that a service is ready."""
+        """Write that a service is ready."""
         self._line(self._format.JobReady(*self._now(self._paths[job])))
 
     def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Tell what became of a job."""
+        """Write the outcome of a job."""
         self._waiting.pop(job, None)
         self._running.pop(job, None)
         state, started, at, is_all = end_of(job)
@@ -249,7 +249,7 @@ class Events(Instrument):
             self._forget(job)
 
     def _forget(self, job: AnyJob) -> None:
-        """Forget the path of a job that nobody will ask for, and those of all jobs in it."""
+        """Drop the paths of a settled job and of all jobs in it, which no later event needs."""
         todo = [job]
         while todo:
             one = todo.pop()
@@ -262,12 +262,12 @@ class Events(Instrument):
     def incident(
         self, scheduler: BaseScheduler, job: AnyJob | None, message: str, exception: BaseException | None
     ) -> None:
-        """Tell of what belongs to no outcome."""
+        """Write an incident that belongs to no job's outcome."""
         path = self._scheduler_path(scheduler) if job is None else self._paths[job]
         self._line(self._format.IncidentEvent(*self._now(path), message, _text(exception)))
 
     def after_run(self, scheduler: BaseScheduler) -> None:
-        """Tell how a run has ended; of the outermost one, write what is left to be written."""
+        """Write how a run ended; for the outermost run, flush the remaining lines."""
         reason, culprit = scheduler.stop_reason, scheduler.culprit
         event = self._format.RunEnded(
             *self._now(self._scheduler_path(scheduler)),
@@ -300,7 +300,7 @@ class Events(Instrument):
         return self._format.encode(self._format.LinesDropped(*self._now(""), number))
 
     def _changed(self) -> Iterator[bytes]:
-        """Yield lines about jobs that have changed without an event; called in another thread than the hooks."""
+        """Yield lines about jobs that have changed without an event; called outside the thread of the hooks."""
         # A copy: `list` of the items may let the collector run, and with it the other thread.
         for job, said in islice(self._waiting.copy().items(), MOST_LOOKS):
             if (wait := waiting(job)) and wait.text and wait != said.last and job in self._waiting:
@@ -313,7 +313,7 @@ class Events(Instrument):
                 yield self._format.encode(self._format.JobProgress(*self._now(said.path), *says))
 
     def _leave(self, last: bytes = b"") -> None:
-        """Write the last line, and be ready for the next run."""
+        """Write the last line, and reset for the next run."""
         outlet, self._outlet, self._root = self._outlet, None, None
         for kept in (self._names, self._paths, self._members, self._waiting, self._running):
             kept.clear()
@@ -327,4 +327,4 @@ def _text(error: BaseException | None) -> str | None:
 
 
 def _nowhere(line: bytes) -> None:
-    """Take a line while no run is under way."""
+    """Discard a line that comes while no run is under way."""

@@ -1,4 +1,4 @@
-"""A file of events, followed: each line changes what is known of the run, and tells a monitor."""
+"""A follower of a file of events: it replays each line to a monitor."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..monitor._records import JobRecord, SchedulerRecord, Source
 from . import _format as f
 
 PAUSE: Final = 0.1
-"""Seconds between two looks at the end of a file: Python has no way to let the kernel tell that it grows."""
+"""Seconds between two polls of the end of a file: Python has no portable notification that it grows."""
 PIECE: Final = 1 << 16
 
 
@@ -29,7 +29,7 @@ class BadEvents(Exception):
 
 
 def lines(descriptor: int) -> Iterator[bytes | None]:
-    """Yield whole lines; None whenever there is no more for now. A pipe ends; a file has to be left."""
+    """Yield whole lines, and None whenever there are no more for now. Only a pipe ends by itself."""
     is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
     rest = b""
     while True:
@@ -74,13 +74,13 @@ class Follower(Source):
         """How many lines the file lacks, as far as its last line says."""
         self._lines = 0  # of this run, as `RunEnded.lines` counts them
 
-    # ---- from the outside
+    # ---- the interface
 
     def feed(self, line: bytes) -> None:
-        """Take the next line; what is no event, or one that is not known, is skipped.
+        """Replay the next line; skip it if it is no event or an unknown one.
 
         Raises:
-            BadEvents: it is an event of another version.
+            BadEvents: the event has another version.
 
         """
         try:
@@ -102,12 +102,12 @@ class Follower(Source):
         TAKE[type(event)](self, event)
 
     def pause(self) -> None:
-        """Note that all lines so far have been read: what is shown now is what is going on."""
+        """Record that all lines so far have been read, so the picture is up to date."""
         self._show()
         self._is_live = not self.ended
 
     def is_abandoned(self) -> bool:
-        """Return whether the process of the run is gone, on this machine, though the run has not ended."""
+        """Return whether the process of an unfinished run has disappeared from this machine."""
         pid, host = self._process
         if self.ended or pid is None or host != socket.gethostname():
             return False
@@ -122,7 +122,7 @@ class Follower(Source):
         return False
 
     def leave(self) -> None:
-        """Release the terminal, with what is known."""
+        """Draw the last picture, and release the terminal."""
         self._is_live = False
         if self._run is not None:
             self._run.end()
@@ -137,12 +137,12 @@ class Follower(Source):
             raise BadEvents(f"its events have version {found.get('v')!r}, and this trioflow reads version 1")
 
     def _show(self) -> None:
-        """Let the monitor begin, when all jobs have been told."""
+        """Start the monitor once all jobs have been read."""
         if self._root is not None and self._run is None and not self.ended:
             self._run = self._monitor._watch(self._root, self)
 
     def _job(self, path: str) -> JobRecord:
-        """Return a job; one whose line was dropped is made up."""
+        """Return a job; create a placeholder if its line was dropped."""
         job = self._jobs.get(path)
         if job is None:
             assert self._root is not None
@@ -159,19 +159,19 @@ class Follower(Source):
         found = self._jobs.get(path) if path else self._root
         return found if isinstance(found, SchedulerRecord) else None
 
-    # ---- what the monitor asks
+    # ---- queries of the monitor
 
     @property
     def window(self) -> int | None:  # type: ignore[override]
-        """How many jobs may run at once."""
+        """The number of slots."""
         return None if self._root is None else self._root.window
 
     def clock(self) -> float:
-        """Return the time of the latest event, or what it is now in the program that writes them."""
+        """Return the time of the latest event, or the current time of the writing program."""
         return max(self._at, time.time() - self._offset) if self._is_live else self._at
 
     def time_of_day(self) -> float:
-        """Return the time of day at which happened what is shown."""
+        """Return the time of day of the shown events."""
         return self._offset + self.clock()
 
     def waits_for(self, job: JobRecord) -> list[JobRecord]:
@@ -199,7 +199,7 @@ class Follower(Source):
                 self._run.begin_nested(nested)
 
     def job_added(self, event: f.JobAdded) -> None:
-        """Put a job into its scheduler."""
+        """Add a job to its scheduler."""
         outer = self._scheduler(event.inside)
         if outer is None:
             return
@@ -215,33 +215,33 @@ class Follower(Source):
             self._add(outer, job)
 
     def job_scheduled(self, event: f.JobScheduled) -> None:
-        """Let a job wait for its turn."""
+        """Mark a job as scheduled."""
         self._shown().schedule(self._job(event.path))
 
     def job_waiting(self, event: f.JobWaiting) -> None:
-        """Note what a job waits for."""
+        """Record what a job waits for."""
         self._job(event.path).waiting = Waiting(WaitCause(event.cause), event.resource, event.waiting_for)
 
     def job_started(self, event: f.JobStarted) -> None:
-        """Let a job run."""
+        """Mark a job as running."""
         self._shown().start(self._job(event.path), event.at)
 
     def job_attempt(self, event: f.JobAttempt) -> None:
-        """Note which attempt it is."""
+        """Record the number of the attempt."""
         self._shown().try_again(self._job(event.path), event.attempt)
 
     def job_progress(self, event: f.JobProgress) -> None:
-        """Note what a job says of itself, unless it has settled meanwhile."""
+        """Record the progress of a job, unless it has settled meanwhile."""
         job = self._job(event.path)
         if job.state is JobState.RUNNING:
             job.fraction_done, job.status = event.fraction, event.status
 
     def job_ready(self, event: f.JobReady) -> None:
-        """Let a service be ready."""
+        """Mark a service as ready."""
         self._shown().make_ready(self._job(event.path))
 
     def job_finished(self, event: f.JobFinished) -> None:
-        """Let a job settle."""
+        """Record the outcome of a job."""
         job = self._job(event.path)
         job.attempts = event.attempts if job.started_at is not None else 0
         job.timed_out, job.restored, job.through_member = event.timed_out, event.restored, event.through_member
@@ -263,7 +263,7 @@ class Follower(Source):
             self.leave()
 
     def skip(self, event: f.Event) -> None:
-        """Leave out what a monitor does not show."""
+        """Ignore an event that a monitor does not show."""
 
     def _shown(self) -> Model:
         assert self._run is not None
@@ -287,7 +287,7 @@ TAKE: Final[dict[type[f.Event], Callable[[Follower, Any], None]]] = {
 
 
 def exception_stand_in(text: str) -> BaseException:
-    """Return an exception of which views say the same text."""
+    """Return a placeholder exception that views print as the same text."""
     name, _, message = text.partition(": ")
     if not re.fullmatch(r"\w+", name):
         name, message = "Exception", text

@@ -1,6 +1,6 @@
-"""The lines of `Events`: one class for each event. The JSON Schema beside this file says the same to other programs.
+"""The lines of `Events`: one class for each event. The JSON Schema beside this file is the same for other programs.
 
-All that is optional is left out of a line if it has its default. A field may be added, and so may an event: readers
+Optional fields with their default are left out of a line. A field may be added, and so may an event: readers
 skip what they do not know. Any other change raises the version, `v`.
 """
 
@@ -15,15 +15,15 @@ SCHEMA: Final = Path(__file__).with_name("events.schema.json")
 
 
 class Event(msgspec.Struct, tag_field="event", omit_defaults=True, gc=False):
-    """What each line has."""
+    """The fields of every line."""
 
     v: Literal[1]
     time: float
-    """The time of day: seconds since 1970, as `time.time()` tells it."""
+    """The time of day: seconds since 1970, as returned by `time.time()`."""
     at: float
     """Seconds since the outermost run began, on its own clock."""
     path: str
-    """Of the job; of a run, that of its scheduler, and "" for the outermost one."""
+    """The path of the job, or of the scheduler whose run it is; "" for the outermost one."""
 
 
 class RunStarted(Event, tag="run_started"):
@@ -31,40 +31,40 @@ class RunStarted(Event, tag="run_started"):
 
     label: str
     jobs: int
-    """Its members, those of nested schedulers not included."""
+    """The number of its members, without those of nested schedulers."""
     window: int | None = None
     adaptive: bool = False
     pid: int | None = None
-    """The process, and the machine that it is on; of the outermost run."""
+    """The process and its machine; for the outermost run only."""
     host: str | None = None
 
 
 class JobAdded(Event, tag="job_added"):
-    """There is a job: one for each when the outermost run begins, and one whenever another is added."""
+    """A job: one event per job when the outermost run begins, and one whenever a job is added."""
 
     label: str
     kind: str
     inside: str = ""
-    """The path of the nested scheduler that it is in."""
+    """The path of the nested scheduler that has the job."""
     requires: list[str] = []
     scheduler: bool = False
     service: bool = False
     forever: bool = False
     critical: bool = False
     expected: float | None = None
-    """Seconds that it is expected to take."""
+    """The expected duration in seconds."""
     retry: int = 0
-    """How often it is tried again, if that is a number."""
+    """The number of retries, if it is fixed."""
 
 
 class JobScheduled(Event, tag="job_scheduled"):
-    """All that a job requires has settled; it waits for its turn. With `throttled`, it ran, and is to wait again."""
+    """A job is ready to start: its requirements have settled. With `throttled`, it ran, and has to wait again."""
 
     throttled: int = 0
 
 
 class JobWaiting(Event, tag="job_waiting"):
-    """What a scheduled job waits for; it is looked at twice a second, and told when it changes."""
+    """What a scheduled job waits for; polled twice a second, written when it changes."""
 
     waiting_for: str
     cause: str
@@ -86,14 +86,14 @@ class JobAttempt(Event, tag="job_attempt"):
 
 
 class JobProgress(Event, tag="job_progress"):
-    """What a running job says of itself; it is looked at twice a second, and told when it changes."""
+    """The progress that a running job reports; polled twice a second, written when it changes."""
 
     fraction: float | None = None
     status: str = ""
 
 
 class JobReady(Event, tag="job_ready"):
-    """A service has said that it is ready."""
+    """A service is ready."""
 
 
 class JobFinished(Event, tag="job_finished"):
@@ -106,11 +106,11 @@ class JobFinished(Event, tag="job_finished"):
     timed_out: bool = False
     restored: bool = False
     through_member: bool = False
-    """It is a scheduler that failed because a job of its own did."""
+    """Whether this is a scheduler that failed because one of its jobs failed."""
 
 
 class IncidentEvent(Event, tag="incident"):
-    """Something that is not the outcome of a job."""
+    """An incident that is not the outcome of a job."""
 
     message: str
     exception: str | None = None
@@ -122,15 +122,15 @@ class RunEnded(Event, tag="run_ended"):
     reason: str | None = None
     culprit: str | None = None
     lines: int | None = None
-    """Of the outermost run: the lines before this one, without `job_waiting`, `job_progress` and `lines_dropped`."""
+    """For the outermost run: the lines before this one, without `job_waiting`, `job_progress` and `lines_dropped`."""
     jobs: dict[str, int] | None = None
-    """Of the outermost run, if it keeps its jobs: the number of jobs in each state, forever jobs as "forever"."""
+    """For the outermost run, if it keeps its jobs: the number of jobs in each state, forever jobs as "forever"."""
     failures: int = 0
     """The number of jobs that failed, and of schedulers by themselves."""
 
 
 class LinesDropped(Event, tag="lines_dropped"):
-    """So many lines are missing here, because the reader was too slow."""
+    """The number of lines dropped here because the reader was too slow."""
 
     lines: int
 
@@ -154,7 +154,7 @@ _encode: Final = msgspec.json.Encoder(enc_hook=str).encode
 
 
 def encode(event: Event) -> bytes:
-    """Return a line; what is not Unicode, such as a file name that is not UTF-8, is shown as an escape sequence."""
+    """Return a line; surrogates, as in a file name that is not UTF-8, become escape sequences."""
     try:
         return _encode(event) + b"\n"
     except UnicodeEncodeError:
@@ -162,7 +162,7 @@ def encode(event: Event) -> bytes:
 
 
 def _clean(value: Any) -> Any:
-    # Not isinstance(), and no name for the type: it would be a list of nobody knows what.
+    # Not isinstance(), which would narrow the type to `list[Unknown]`.
     if type(value) in (str,):
         return value.encode(errors="backslashreplace").decode()
     if type(value) in (list,):

@@ -27,17 +27,17 @@ from typing import Any, Final
 from ... import _posix as posix
 
 LIMIT: Final = 1 << 20
-"""Bytes that wait for a slow reader."""
+"""Bytes that may wait for a slow reader."""
 PIECE: Final = 1 << 15
 BETWEEN_TRIES: Final = 64
-"""Lines that are dropped between two looks at whether the reader takes more: a look costs as much as a line."""
+"""Lines dropped between two polls of the reader: a poll costs as much as a line."""
 INTERVAL: Final = 0.05
 STATE_STYLES: Final = 0.5
-"""Seconds between two looks at jobs that change without an event."""
+"""Seconds between two polls of jobs that change without an event."""
 GRACE: Final = 2.0
 """Seconds without any progress after which the last lines are given up, at the end of a run."""
 LONGEST_END: Final = 10.0
-"""Seconds after which they are given up although a few are still read now and then."""
+"""Seconds after which the last lines are given up even if a slow reader still takes some."""
 
 
 class NonBlockingWriter:
@@ -70,7 +70,7 @@ class NonBlockingWriter:
         self._look: Final = look
         self._lines: Final[list[bytes]] = []
         self._rest = memoryview(b"")  # what was taken from the lines, and is not written yet: whole lines at first
-        self._put = self._out = 0  # bytes; each has one writer: the run, and who has the lock
+        self._put = self._out = 0  # bytes; each has one writer: the run, and the holder of the lock
         self._next_try = PIECE
         self._dropped = 0
         self._tries = 0
@@ -86,7 +86,7 @@ class NonBlockingWriter:
     # ---- in the thread of the run
 
     def put(self, line: bytes) -> None:
-        """Write a line, which ends in a newline, soon."""
+        """Queue a line, which ends in a newline."""
         if self.is_lost:
             return
         waiting = self._put - self._out
@@ -106,9 +106,9 @@ class NonBlockingWriter:
             self._happened.set()
 
     def close(self, last: bytes = b"") -> None:
-        """Write the last lines, and end the thread; lines that nobody reads are given up after a while.
+        """Write the last lines, and end the thread; give up after a timeout if there is no reader.
 
-        The very last line is never dropped, so that a slow reader learns how the run ended.
+        The very last line is never dropped: it says how the run ended.
         """
         self._ended.set()
         self._happened.set()
@@ -136,7 +136,7 @@ class NonBlockingWriter:
         self._lines.append(line)
 
     def _try(self, waiting: int) -> None:
-        """Write what the other end takes at once; if the thread is at it, let it, unless much is waiting."""
+        """Write without blocking; leave it to the thread if that is writing and little is waiting."""
         if self._lock.acquire(blocking=waiting > LIMIT // 2):
             try:
                 self._tries += 1
@@ -145,7 +145,7 @@ class NonBlockingWriter:
                 self._lock.release()
         self._next_try = self._put + PIECE
 
-    # ---- in either
+    # ---- in either thread thread
 
     def _flush(self) -> bool:
         with self._lock:
@@ -153,7 +153,7 @@ class NonBlockingWriter:
             return self._put == self._out
 
     def _write(self) -> None:
-        """Write as much as the other end takes now; to be called with the lock."""
+        """Write as much as the other end takes now; the caller holds the lock."""
         if self.is_lost:
             return
         try:
@@ -179,7 +179,7 @@ class NonBlockingWriter:
         self._partial = len(written) - end - 1 if end >= 0 else self._partial + len(written)
 
     def _lose(self, error: Exception) -> None:
-        """Write nothing more: the disk is full, or the reader is gone."""
+        """Stop writing: the disk is full, or the reader is gone."""
         self.is_lost = True
         self._lines.clear()
         self._rest = memoryview(b"")
@@ -214,7 +214,7 @@ class NonBlockingWriter:
 
 
 class _Descriptor:
-    """A descriptor; it may be a FIFO that nobody has opened for reading yet."""
+    """A descriptor, possibly of a FIFO without a reader yet."""
 
     def __init__(self, descriptor: int | None, path: Any, is_own: bool) -> None:
         self._descriptor = descriptor
@@ -232,19 +232,19 @@ class _Descriptor:
             self._poll.register(descriptor, posix.POLLOUT)
 
     def is_ready(self) -> bool:
-        """Return whether it takes something now."""
+        """Return whether a write would not block now."""
         if self._descriptor is None and not self._opens():
             return False
         return self._is_regular or self._poll is None or bool(self._poll.poll(0))
 
     def piece(self, data: memoryview) -> memoryview:
-        """Return what may be written at once: whole lines, as far as these are not longer than that."""
+        """Return the bytes to write at once: whole lines, or a part of a line that is too long."""
         if self._is_regular or self._poll is None or len(data) <= posix.PIPE_BUF:
             return data
         return data[: bytes(data[: posix.PIPE_BUF]).rfind(b"\n") + 1 or posix.PIPE_BUF]
 
     def write(self, piece: memoryview) -> int:
-        """Return how many bytes were written; 0 if it takes none now."""
+        """Write, and return the number of bytes written; 0 if it would block."""
         assert self._descriptor is not None
         try:
             return os.write(self._descriptor, piece)
@@ -252,36 +252,36 @@ class _Descriptor:
             return 0
 
     def _opens(self) -> bool:
-        """Try to open a FIFO; the kernel tells nobody that somebody reads it, but to a thread that waits for that."""
+        """Try to open a FIFO: the kernel has no notification for its first reader except a blocking open."""
         try:
             self._begin(os.open(self._path, os.O_WRONLY | posix.O_NONBLOCK))
         except OSError as error:
-            if error.errno == errno.ENXIO:  # nobody reads it yet
+            if error.errno == errno.ENXIO:  # it has no reader yet
                 return False
             raise
         return True
 
     def wait(self, seconds: float) -> None:
-        """Wait until it takes more, but not longer than that."""
+        """Wait until a write would not block, or until the timeout."""
         if self._descriptor is None or self._poll is None:
             time.sleep(seconds)
         else:
             self._poll.poll(seconds * 1000)
 
     def cut(self, size: int) -> None:
-        """Cut the end of a regular file, which is a part of a line."""
+        """Truncate an incomplete line at the end of a regular file."""
         if size and self._is_regular and self._is_own:
             assert self._descriptor is not None
             os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - size)
 
     def close(self) -> None:
-        """Close it, if it was opened here."""
+        """Close the descriptor if this object opened it."""
         if self._is_own and self._descriptor is not None:
             os.close(self._descriptor)
 
 
 class _Object:
-    """A file object without a descriptor, which takes everything at once."""
+    """A file object without a descriptor; writes never block."""
 
     def __init__(self, file: Any) -> None:
         self._file: Final = file
@@ -291,11 +291,11 @@ class _Object:
         return True
 
     def piece(self, data: memoryview) -> memoryview:
-        """Return all of it: it ends in a newline."""
+        """Return all bytes: they end in a newline."""
         return data
 
     def write(self, piece: memoryview) -> int:
-        """Write it as bytes, or as text to a file that takes no bytes."""
+        """Write bytes, or text to a file that takes no bytes."""
         try:
             self._file.write(bytes(piece))
         except TypeError:
@@ -303,13 +303,13 @@ class _Object:
         return len(piece)
 
     def wait(self, seconds: float) -> None:
-        """Wait for nothing."""
+        """Return at once: writes never block."""
 
     def cut(self, size: int) -> None:
-        """Leave it as it is."""
+        """Do nothing: there is no incomplete line."""
 
     def close(self) -> None:
-        """Leave it open."""
+        """Do nothing: the file is the caller's."""
 
 
 def _opened(target: Any, anew: bool) -> _Descriptor | _Object:

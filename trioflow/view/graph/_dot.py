@@ -1,8 +1,8 @@
 """`digraph`: a drawing in the language of Graphviz, with the attributes of its boxes, frames and lines.
 
 A line to a nested scheduler ends at the border of its frame. dot draws lines only between boxes, and can cut them off
-at a frame (`lhead`, `ltail`); `_frame_ends` chooses the boxes. Invisible lines between all the other outermost boxes
-make sure that whatever requires a nested scheduler stands below all of it.
+at a frame (`lhead`, `ltail`); `_frame_anchors` chooses the boxes. Invisible lines between all the other outermost boxes
+keep the jobs that require a nested scheduler below all of it.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class DotWriter:
         ] = []  # written last, because a line places a box where it is written
 
     def write(self) -> None:
-        """Write all of it."""
+        """Write boxes, frames and lines."""
         for item in self._drawing.items():
             if isinstance(item, Close):
                 self._close(item.job)
@@ -74,7 +74,7 @@ class DotWriter:
             self._ties.extend(self._ends.ties(point))
 
     def _close(self, scheduler: BaseScheduler) -> None:
-        """End a frame. dot would put its first boxes from right to left, if nothing kept them in their order."""
+        """Close a frame, and fix the order of its first boxes, which dot would place from right to left."""
         first = [self._names[job] for job in self._ends.first(scheduler)]
         if 1 < len(first) <= MOST_IN_ORDER:
             chain = " -> ".join(f'"{name}"' for name in first[:: self._order])
@@ -144,7 +144,7 @@ LINES: Final[Mapping[LineKind, Attributes]] = {
 ON_PATH: Final[Attributes] = {"color": _style.PATH, "penwidth": "2.4"}
 DOUBLE: Final[Attributes] = {"peripheries": "2"}
 MOST_IN_ORDER: Final = 40
-"""Boxes: if there are more beside each other in a frame, nobody looks for their order."""
+"""Number of boxes beside each other in a frame above which their order is left to dot."""
 WHEN_FAILED: Final[Attributes] = {"style": "dashed"}
 SQUARE: Final[Attributes] = {"style": "filled"}
 STACK: Final[Attributes] = {**SQUARE, "shape": "box3d", "margin": "0.16,0.1"}
@@ -162,16 +162,16 @@ EMPTY: Final[Attributes] = {
 }
 
 COLUMNS: Final = 32
-"""Characters in a line of a label; longer labels are broken into lines."""
+"""Characters per line of a label; longer labels are wrapped."""
 LONGEST: Final = 4
 """Lines of a label; the rest is shown only in the tooltip."""
 
 LONGEST_PATH: Final = 1000
-"""Characters of a path, whose end is shown; at a nesting of a thousand, paths would be most of the text."""
+"""Characters kept of the end of a path; at a nesting of a thousand, paths would be most of the text."""
 
 
 def of_jobs(jobs: list[AnyJob], path: str) -> Attributes:
-    """Return the attributes of the box for a job, or for several that are alike."""
+    """Return the attributes of the box for a job, or for a bundle of jobs."""
     label, remarks = _style.caption(jobs)
     box = STACK if len(jobs) > 1 else shape(jobs[0])
     return {
@@ -184,7 +184,7 @@ def of_jobs(jobs: list[AnyJob], path: str) -> Attributes:
 
 
 def of_frame(schedulers: list[AnyJob], path: str) -> Attributes:
-    """Return the attributes of the frame around a nested scheduler, or around the first of several that are alike."""
+    """Return the attributes of the frame of a nested scheduler, or of the first one of a bundle."""
     label, remarks = _style.caption(schedulers, is_frame=True)
     return {
         **FRAME,
@@ -201,7 +201,7 @@ FRAME: Final[Attributes] = {"style": "rounded,filled", "labeljust": "l", "margin
 
 
 def of_outside(job: AnyJob) -> Attributes:
-    """Return the attributes of the box for a job that is required but not in the drawing."""
+    """Return the attributes of the box for a requirement outside the drawing."""
     return {**OUTSIDE, "label": text(printable(f"? {job.label}")), "tooltip": tooltip([job], job.path)}
 
 
@@ -212,14 +212,14 @@ def colours(chosen: Colours) -> Attributes:
 
 
 def shape(job: AnyJob) -> Attributes:
-    """Return the shape of the box for a job, which its class defines."""
+    """Return the shape of a job's box, as its class defines it."""
     box = box_of(job)
     found = {"shape": box.shape, "style": NODE["style"] if box.rounded else SQUARE["style"]}
     return {name: value for name, value in found.items() if value != NODE[name]}
 
 
 def _marks(job: AnyJob, shaped: Attributes) -> Attributes:
-    """Show whether a job is critical, and whether it is forever."""
+    """Add the marks of critical and forever jobs."""
     marks: Attributes = {}
     if job.is_critical():
         marks["penwidth"] = "2.6"
@@ -229,7 +229,7 @@ def _marks(job: AnyJob, shaped: Attributes) -> Attributes:
 
 
 def tooltip(jobs: list[AnyJob], path: str) -> str:
-    """Return what a viewer shows under the pointer: kind, path and state."""
+    """Return the tooltip: kind, path and state."""
     where = path if len(path) <= LONGEST_PATH else f"…{path[-LONGEST_PATH:]}"
     and_more = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
     shown = f"{type(jobs[0]).__name__}: {where}{and_more} ({_style.state(jobs).value})"
@@ -245,7 +245,7 @@ def text(label: str) -> str:
 
 
 def _formatted(label: str, remarks: list[str], tag: str = "") -> str:
-    """Return a printable label, with remarks in small letters below it, in what dot takes for HTML."""
+    """Return a printable label, with remarks in small print below it, as dot's HTML."""
     lines = [_marked_up(line, tag) for line in _wrapped(label)]
     small = [f'<font point-size="9">{_marked_up(remark, "i")}</font>' for remark in remarks]
     return f"<{'<br/>'.join([*lines, *small])}>"
@@ -253,7 +253,7 @@ def _formatted(label: str, remarks: list[str], tag: str = "") -> str:
 
 def _marked_up(line: str, tag: str) -> str:
     shown = escaped(line)
-    return f"<{tag}>{shown}</{tag}>" if tag and shown else shown  # dot refuses an empty element
+    return f"<{tag}>{shown}</{tag}>" if tag and shown else shown  # dot rejects an empty element
 
 
 def _wrapped(label: str) -> list[str]:
@@ -261,6 +261,6 @@ def _wrapped(label: str) -> list[str]:
 
 
 def escaped(line: str) -> str:
-    """Return text that dot shows as `line`: entities, tags and backslashes would mean something to it."""
+    """Escape a line for dot: entities, tags and backslashes."""
     shown = printable(line).replace("&", "&amp;").replace("\\", "\\\\")
     return shown.replace("<", "&lt;").replace(">", "&gt;")

@@ -1,4 +1,4 @@
-"""`Drawing`: what a picture of a graph shows, before anything is drawn: which jobs, where, and which lines.
+"""`Drawing`: the boxes, frames and lines of a graph's picture, independent of the language that draws it.
 
 Each job has a **stand-in**, the job that is drawn in its place: usually itself; or the folded scheduler that it is in;
 or the first of the jobs that it is bundled with. Lines join stand-ins:
@@ -24,7 +24,7 @@ from . import _simplify
 
 
 class DrawnAs(enum.Enum):
-    """How a job takes part in a drawing."""
+    """The role of a job in a drawing."""
 
     WHOLE = "drawn; a nested scheduler as a frame around its jobs"
     FOLDED = "a nested scheduler drawn as a plain job"
@@ -34,7 +34,7 @@ class DrawnAs(enum.Enum):
 
 
 class LineKind(enum.Enum):
-    """Why there is a line between two jobs; if there are several reasons, the first one."""
+    """The reason for a line between two jobs; of several reasons, the first one."""
 
     DATA = "the result of one is an argument of the other"
     ORDER = "one requires the other"
@@ -63,12 +63,12 @@ class Single(NamedTuple):
 
 
 CriticalPath = Mapping[AnyJob, AnyJob | None]
-"""The jobs that decided when the last run ended, each with the one before it."""
+"""The jobs on the critical path of the last run, each with the one before it."""
 NO_PATH: Final[CriticalPath] = MappingProxyType({})
 
 
 class Drawing:
-    """What to draw of one scheduler: frames and jobs in the order of the listing, and the lines between them."""
+    """The drawing of one scheduler: frames and jobs in the order of the listing, and the lines between them."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Drawing:
         bundle: bool = False,
         critical_path: CriticalPath = NO_PATH,
     ) -> None:
-        """Decide what is drawn; `Scheduler.graph` says what the options mean."""
+        """Select what is drawn; `Scheduler.graph` documents the options."""
         self._rows: Final = [row for row in rows(scheduler) if isinstance(row, (Plain, Begin, End))]
         self.numbers: Final = numbered(self._rows)
         self._scheduler: Final = scheduler
@@ -95,7 +95,7 @@ class Drawing:
         self._bridge()
 
     def items(self) -> Iterator[Open | Close | Single]:
-        """Yield what is drawn; a frame opens before what is in it, and closes after."""
+        """Yield boxes and frames in order; a frame opens before its members and closes after them."""
         for row in self._rows:
             part = self.part(row.job)
             if self._stand_ins[row.job] is not row.job or part is DrawnAs.LEFT_OUT:
@@ -109,11 +109,11 @@ class Drawing:
                 yield Single(row.job)
 
     def part(self, job: AnyJob) -> DrawnAs:
-        """Return how a job takes part."""
+        """Return the role of a job."""
         return self._parts.get(job, DrawnAs.OUTSIDE)
 
     def outside(self) -> list[AnyJob]:
-        """Return the ends of lines that are not in the scheduler."""
+        """Return the ends of lines that are outside the scheduler."""
         ends = dict.fromkeys(job for line in self.lines for job in line)
         return [job for job in ends if self.part(job) is DrawnAs.OUTSIDE]
 
@@ -126,10 +126,10 @@ class Drawing:
         """The path of each job; asking each job for its own would be quadratic."""
         return paths_of(self._scheduler)
 
-    # ---- what stands for what
+    # ---- stand-ins
 
     def _place_all(self, kept: set[AnyJob] | None, folded: set[AnyJob]) -> None:
-        around: AnyJob | None = None  # the scheduler that stands for everything in it
+        around: AnyJob | None = None  # the folded scheduler that stands for its members
         for row in self._rows:
             if isinstance(row, End):
                 around = None if row.job is around else around
@@ -180,12 +180,12 @@ def _part_of(job: AnyJob, kept: set[AnyJob] | None, folded: set[AnyJob]) -> Draw
 
 
 def _is_around(scheduler: AnyJob, job: AnyJob) -> bool:
-    """Return whether a job is inside a scheduler; no line can be drawn between the two."""
+    """Return whether a scheduler encloses a job; no line can be drawn between the two."""
     return is_scheduler(scheduler) and (job is scheduler or is_inside(job, scheduler))
 
 
 def _kept(scheduler: BaseScheduler, jobs: Iterable[AnyJob], only: _selection.Wanted | None) -> set[AnyJob] | None:
-    """Return the chosen jobs, everything in them, and the schedulers around them; None if all jobs are kept."""
+    """Return the chosen jobs, their members, and their enclosing schedulers; None if all jobs are kept."""
     if only is None:
         return None
     kept = _selection.chosen(scheduler, only, "only")

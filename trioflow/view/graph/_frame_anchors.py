@@ -16,7 +16,7 @@ from ._drawing import Close, Drawing, Lines, Open
 
 
 class PointPlace(enum.Enum):
-    """Where in its frame a point is."""
+    """The position of a point in its frame."""
 
     TOP = "top"
     BOTTOM = "bottom"
@@ -33,7 +33,7 @@ class Point(NamedTuple):
 Anchor: TypeAlias = AnyJob | Point
 
 FEW: Final = 4
-"""Boxes: if there are more, a point replaces them, so that a line between two frames becomes at most 16."""
+"""Number of boxes above which a point replaces them, so that a line between two frames becomes at most 16."""
 
 
 class FrameEdge:
@@ -62,7 +62,7 @@ class FrameEdge:
         return [point] if point in self._tied else []
 
     def tied(self, point: Point) -> list[Anchor]:
-        """Return what a point must be above (at the top) or below (at the bottom)."""
+        """Return the boxes that a point must be above (at the top) or below (at the bottom)."""
         return self._tied.get(point, [])
 
     def _needed(self, ends: Iterable[AnyJob]) -> list[BaseScheduler]:
@@ -90,7 +90,7 @@ class FrameEnds:
     """The anchors of all frames in a drawing."""
 
     def __init__(self, drawing: Drawing) -> None:
-        """Find them. O(V + E)."""
+        """Find the anchors. O(V + E)."""
         self._members: Final = _members(drawing)
         self._heads: Final = {head for _, head in drawing.lines}
         self._top: Final = FrameEdge(PointPlace.TOP, self._members, drawing.lines)
@@ -107,7 +107,7 @@ class FrameEnds:
         return [ends for ends in itertools.product(self._bottom.of(tail), self._top.of(head)) if ends != drawn]
 
     def first(self, frame: BaseScheduler) -> list[AnyJob]:
-        """Return the boxes in a frame at which no line ends, so that they may stand beside each other."""
+        """Return the boxes in a frame at which no line ends, and which may so share a rank."""
         return [job for job in self._members[frame] if job not in self._heads and job not in self._members]
 
     def points(self, frame: BaseScheduler) -> list[Point]:
@@ -124,7 +124,7 @@ class FrameEnds:
 
 
 def _members(drawing: Drawing) -> dict[BaseScheduler, list[AnyJob]]:
-    """Return what is directly in each frame; outer frames come first."""
+    """Return the direct members of each frame; enclosing frames come first."""
     members: dict[BaseScheduler, list[AnyJob]] = {}
     for item in drawing.items():
         if isinstance(item, Close):

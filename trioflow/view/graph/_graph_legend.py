@@ -1,4 +1,4 @@
-"""The legend of a drawing: what the colours, shapes and lines that occur in it mean."""
+"""The legend of a drawing: the meaning of its colours, shapes and lines."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _box(graph: Digraph, name: str, sample: _dot.Attributes) -> str:
 
 
 def _arrow(graph: Digraph, name: str, sample: _dot.Attributes) -> str:
-    """Add an arrow that points to its meaning, at the same height."""
+    """Add an arrow with its meaning beside it."""
     words = {"label": sample.pop("label"), "shape": "plaintext", "style": "", "margin": "0.14,0"}
     graph.body.append("\t{ rank=same\n")
     graph.node(f"{name} from", **_dot.INVISIBLE)

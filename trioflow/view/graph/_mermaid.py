@@ -19,7 +19,7 @@ ARROWS: Final[Mapping[LineKind, str]] = {LineKind.ORDER: "-->", LineKind.DATA: "
 TO_JUNCTION: Final[Mapping[LineKind, str]] = {LineKind.ORDER: "---", LineKind.DATA: "===", LineKind.DETOUR: "-.-"}
 SEVERAL: Final = "[[", "]]"
 UNSAFE: Final = re.compile(r"[!-'*+;-@\[-`{-~]|[-.)](?= )")
-"""Punctuation, in the order of ASCII; and what could begin a list in Markdown, which is an error here."""
+"""Punctuation to escape, in the order of ASCII; and the start of a list in Markdown, which is an error in Mermaid."""
 INDENT: Final = "  "
 
 
@@ -106,7 +106,7 @@ class MermaidWriter:
         return "-.->" if head.run_if == "failed" else ARROWS[line]
 
     def _mark(self, job: AnyJob) -> None:
-        """Show whether a job is critical, and whether it is forever."""
+        """Add the marks of critical and forever jobs."""
         if job.is_critical():
             self._style(job, "stroke-width:3px")
         if job.forever:
@@ -120,6 +120,6 @@ class MermaidWriter:
 
 
 def quoted(*lines: str) -> str:
-    """Return text that Mermaid shows as these lines: entities, HTML, Markdown and quotes would mean something to it."""
+    """Escape lines for Mermaid: entities, HTML, Markdown and quotes."""
     text = "<br/>".join(UNSAFE.sub(lambda found: f"#{ord(found[0])};", line) for line in lines)
     return f'"{text or " "}"'

@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 Format = Literal["svg", "png"]
 
 DOTS_PER_INCH: Final = "144"
-"""For a PNG: sharp on paper at the width of a column, which dot's own 96 are not."""
+"""Dots per inch of a PNG: sharp on paper at the width of a column, unlike dot's default of 96."""
 
 
 MANY: Final = 40
-"""Boxes: if there are more, a picture goes from left to right by itself, because it would be too wide for a page."""
+"""Number of boxes above which a picture goes from left to right by default: it would be too wide for a page."""
 WIDE: Final = 1600
-"""Points, which a page of 1,280 pixels shows at somewhat more than half their size."""
+"""Width in points that a page of 1,280 pixels shows at somewhat more than half size."""
 
 
 class Selection(TypedDict, total=False):
-    """What is drawn of a scheduler; `Scheduler.graph` explains each option."""
+    """The options that select what is drawn; `Scheduler.graph` documents each."""
 
     only: Wanted | None
     collapse: Wanted | bool
@@ -39,13 +39,13 @@ class Selection(TypedDict, total=False):
 
 
 class DrawingOptions(Selection, total=False):
-    """What is drawn of a scheduler, and in which direction."""
+    """The options that select what is drawn, and in which direction."""
 
     direction: Direction | None
 
 
 class GraphOptions(DrawingOptions, total=False):
-    """What is drawn of a scheduler, and whether a legend is added."""
+    """The options that select what is drawn, and whether a legend is added."""
 
     legend: bool
 
@@ -53,7 +53,7 @@ class GraphOptions(DrawingOptions, total=False):
 def graph(
     scheduler: BaseScheduler, *, legend: bool = False, path: CriticalPath = NO_PATH, **options: Unpack[DrawingOptions]
 ) -> Digraph:
-    """Return what `Scheduler.graph` returns; `path` is the critical path, as `Drawing` takes it."""
+    """Return the `graphviz.Digraph` of `Scheduler.graph`; `path` is the critical path, as `Drawing` takes it."""
     with_legend = flag(legend, "legend", "graph()")
     drawing, direction = _drawing(scheduler, critical_path=path, **options)
     digraph = _dot.digraph(drawing, direction)
@@ -65,14 +65,14 @@ def graph(
 
 
 def mermaid(scheduler: BaseScheduler, *, path: CriticalPath = NO_PATH, **options: Unpack[DrawingOptions]) -> str:
-    """Return what `Scheduler.mermaid` returns."""
+    """Return the text of `Scheduler.mermaid`."""
     text = _mermaid.mermaid(*_drawing(scheduler, critical_path=path, **options))
     folded = folding(scheduler, options)
     return f"---\ntitle: {folded}\n---\n{text}" if folded else text
 
 
 def readable_mermaid(scheduler: BaseScheduler, path: CriticalPath) -> str:
-    """Return a flowchart that can be read; "" if it would have too many boxes, or has none."""
+    """Return a readable flowchart; "" if it would have too many boxes, or has none."""
     _, drawing = readable(scheduler, path)
     return _mermaid.mermaid(drawing, "LR") if 0 < number_of_boxes(drawing) <= MANY else ""
 
@@ -87,15 +87,15 @@ def _drawing(
 
 
 FOLDED_FROM: Final = 2000
-"""Jobs: from so many on, a graph is folded unless its caller says what to draw; `dot` would take minutes."""
+"""Number of jobs from which a graph is folded unless its options select a part; `dot` would take minutes."""
 WAYS: Final[tuple[Selection, ...]] = ({}, {"bundle": True}, {"collapse": True}, {"collapse": True, "bundle": True})
-"""What may be drawn, from the most that can be seen to the least."""
+"""The options to try, from the most detailed to the least."""
 
 
 def readable(scheduler: BaseScheduler, path: CriticalPath) -> tuple[Selection, Drawing]:
-    """Return the way that shows the most and can still be read; if none can, the one that shows the least.
+    """Return the most detailed options whose picture is readable; if there are none, the least detailed ones.
 
-    After a run people look for the group in which something went wrong: groups are not joined if they can be boxes.
+    After a run, readers look for the group that went wrong: groups stay apart if they can be boxes.
     """
     found: list[tuple[int, Selection, Drawing]] = []
     for way in WAYS:
@@ -111,11 +111,11 @@ def readable(scheduler: BaseScheduler, path: CriticalPath) -> tuple[Selection, D
 
 
 def folding(scheduler: BaseScheduler, options: Mapping[str, Any]) -> str:
-    """Return what is to be said of a graph that is folded because nobody could read it; "" if it is not folded.
+    """Return the remark on a graph that is folded because it would be unreadable; "" if it is not folded.
 
     Args:
         scheduler: what is drawn.
-        options: those of `Scheduler.graph` that were given.
+        options: the explicit options of `Scheduler.graph`.
 
     """
     if any(name in options for name in ("only", "collapse", "bundle")):
@@ -125,7 +125,7 @@ def folding(scheduler: BaseScheduler, options: Mapping[str, Any]) -> str:
 
 
 def _folded(scheduler: BaseScheduler, **options: Any) -> Drawing:
-    """Return a drawing of many jobs with few boxes: those alike together, and groups as boxes if that helps."""
+    """Return a drawing of many jobs with few boxes: jobs alike are bundled, and groups folded if that helps."""
     drawing = Drawing(scheduler, bundle=True, **options)
     if number_of_boxes(drawing) <= MANY or not any(map(is_scheduler, scheduler)):
         return drawing
@@ -133,17 +133,17 @@ def _folded(scheduler: BaseScheduler, **options: Any) -> Drawing:
 
 
 def number_of_boxes(drawing: Drawing) -> int:
-    """Return how many boxes and frames there are."""
+    """Return the number of boxes and frames."""
     return sum(not isinstance(item, Close) for item in drawing.items())
 
 
 def rendered(digraph: Digraph, image: Format, who: str) -> bytes:
-    """Return a graph as drawn by `dot`.
+    """Render a graph with `dot`.
 
     Args:
         digraph: the graph.
         image: the format.
-        who: what was asked for, in an error.
+        who: the caller's name, for an error.
 
     Raises:
         RuntimeError: `dot` is not installed, or has failed.
@@ -168,10 +168,10 @@ def rendered(digraph: Digraph, image: Format, who: str) -> bytes:
 
 
 def narrow(draw: Callable[[Direction | None], str]) -> str:
-    """Return an SVG for a page: as it would be drawn, or from left to right if that makes a wide one narrower.
+    """Return an SVG for a page; draw a wide one from left to right if that makes it narrower.
 
     Args:
-        draw: returns the picture, as drawn by `dot`.
+        draw: returns the picture rendered by `dot`.
 
     """
     drawn = draw(None)
@@ -210,16 +210,16 @@ PAPER: Final = "#1b1f26"
 LINES_IN_THE_DARK: Final = {LineKind.ORDER: "#9aa5b1", LineKind.DATA: "#7fb8e6"}
 CLASS: Final = "trioflow-graph"
 NO_TITLE: Final = "<title>%3</title>\n"
-"""What `dot` makes of a graph without a name: a tooltip everywhere."""
+"""The tooltip that `dot` puts everywhere in a graph without a name."""
 
 
 def rules() -> str:
-    """Return a style sheet that gives each colour of the pictures with our class its like in the dark."""
+    """Return a style sheet that maps each colour of pictures with our class to its colour in the dark scheme."""
     return "\n".join(["@media screen and (prefers-color-scheme: dark) {", *dict.fromkeys(_rules()), "}"])
 
 
 def adapted(svg: str) -> str:
-    """Return what `dot` has drawn as a picture that goes by the scheme of the page that it is in, or of the browser."""
+    """Adapt an SVG of `dot` to follow the colour scheme of its page, or of the browser."""
     svg = svg.replace(NO_TITLE, "", 1)
     start = svg.index("<svg ")
     end = svg.index(">", start) + 1

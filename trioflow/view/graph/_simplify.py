@@ -14,15 +14,15 @@ DIGITS: Final = re.compile(r"(\d+)")
 
 
 CHAIN: Final = 3
-"""Jobs in a chain: so many and more are one box, because two have too little in common to hide which comes first."""
+"""Number of jobs from which a chain is one box; with two, their order matters more than the space."""
 
 
 class Bundler:
-    """Finds what is alike, in topological order: jobs, jobs in chains, and nested schedulers with all that is in them.
+    """Finds bundles in topological order: jobs alike, chains of jobs, and nested schedulers with equal members.
 
     Two are alike if they are in the same scheduler, of the same class, have the same settings as far as a picture shows
     them, labels that differ only in numbers, and require the same jobs or jobs that are alike; schedulers, if all that
-    is in them is alike, too. In a chain, each requires the one before and nothing else, and that nobody else requires.
+    is in them is alike, too. In a chain, each job requires only the one before, and no other job requires that one.
 
     A scheduler that is drawn as a single box is like another one only inside of schedulers that are alike.
 
@@ -39,10 +39,10 @@ class Bundler:
         self._found: Final[dict[AnyJob, list[AnyJob]]] = {}
 
     def bundles(self, jobs: Sequence[AnyJob]) -> dict[AnyJob, list[AnyJob]]:
-        """Return the bundles of more than one, each under its first, which is the stand-in for all of them. O(V + E).
+        """Return the bundles of two or more, by their first job, which is the stand-in for all of them. O(V + E).
 
         Args:
-            jobs: what is drawn as itself, each after what it requires, and after the scheduler that it is in.
+            jobs: the jobs drawn as themselves, each after its requirements and its enclosing scheduler.
 
         """
         inside = _inside(jobs, self._folded)
@@ -50,7 +50,7 @@ class Bundler:
         before = _chains(jobs)
         for job in jobs:
             if self._stand_ins[job] is not job:
-                continue  # it is in a scheduler that is like another one
+                continue  # its scheduler is in a bundle
             first = (
                 self._stand_ins[before[job]] if job in before else self._alike.setdefault(self._key(job, shapes), job)
             )
@@ -77,7 +77,7 @@ class Bundler:
 
 
 Shape = tuple[int, frozenset[AnyJob]]
-"""A number, the same for all schedulers with the same inside, and what that requires from outside."""
+"""A number shared by all schedulers with equal members, and their requirements from outside."""
 
 
 def _look(job: AnyJob) -> Any:
@@ -85,7 +85,7 @@ def _look(job: AnyJob) -> Any:
 
 
 def _inside(jobs: Iterable[AnyJob], folded: Container[AnyJob]) -> dict[AnyJob, list[AnyJob]]:
-    """Return the schedulers among these jobs, from outside inwards, each with those that are directly in it."""
+    """Return the schedulers among these jobs, enclosing ones first, each with its direct members."""
     inside: dict[AnyJob, list[AnyJob]] = {}
     for job in jobs:
         if job.scheduler in inside:
@@ -96,7 +96,7 @@ def _inside(jobs: Iterable[AnyJob], folded: Container[AnyJob]) -> dict[AnyJob, l
 
 
 def _whole(job: AnyJob, inside: dict[AnyJob, list[AnyJob]]) -> Iterator[AnyJob]:
-    """Yield a job, and all that is in it."""
+    """Yield a job, and everything nested in it."""
     todo = [job]
     while todo:
         one = todo.pop()
@@ -121,7 +121,7 @@ def _shapes(inside: dict[AnyJob, list[AnyJob]]) -> dict[AnyJob, Shape]:
 
 
 def _chains(jobs: Sequence[AnyJob]) -> dict[AnyJob, AnyJob]:
-    """Return the job before each one that goes on a chain."""
+    """Map each job that continues a chain to the job before it."""
     successors = collections.Counter(one for job in jobs for one in job.required)
     before: dict[AnyJob, AnyJob] = {}
     for job in jobs:
@@ -170,7 +170,7 @@ Kind = TypeVar("Kind")
 
 
 def bridge(lines: dict[tuple[AnyJob, AnyJob], Kind], left_out: Sequence[AnyJob], detour: Kind) -> list[AnyJob]:
-    """Remove the jobs left out from `lines`, join what they joined, and return those that stay as junctions.
+    """Remove the jobs left out from `lines`, connect their neighbours, and return the jobs that stay as junctions.
 
     A job is removed unless that would make more lines than it has: a barrier between a thousand jobs and a thousand
     others becomes a point, not a million lines. As no step adds lines, all of it is O(V + E).
@@ -188,8 +188,8 @@ def bridge(lines: dict[tuple[AnyJob, AnyJob], Kind], left_out: Sequence[AnyJob],
         del lines[tail, head]
         before.setdefault(head, {})[tail] = None
         after.setdefault(tail, {})[head] = None
-    _drop(left_out, before, after)  # nothing drawn leads here
-    _drop(reversed(left_out), after, before)  # nor from here to anything drawn
+    _drop(left_out, before, after)  # no drawn job leads here
+    _drop(reversed(left_out), after, before)  # nor from here to a drawn job
     junctions = [job for job in left_out if before[job] and not _removed(job, before, after)]
     for head, tails in before.items():
         for tail in tails:
@@ -201,7 +201,7 @@ Neighbours = dict[AnyJob, dict[AnyJob, None]]
 
 
 def _drop(jobs: Iterable[AnyJob], here: Neighbours, there: Neighbours) -> None:
-    """Remove the jobs that have no neighbours `here`, one after the other."""
+    """Remove the jobs that have no neighbours `here`, repeatedly."""
     for job in jobs:
         if not here[job]:
             for neighbour in there[job]:
@@ -210,7 +210,7 @@ def _drop(jobs: Iterable[AnyJob], here: Neighbours, there: Neighbours) -> None:
 
 
 def _removed(job: AnyJob, before: Neighbours, after: Neighbours) -> bool:
-    """Join what comes before a job with what comes after it, and return True, unless that needs more lines."""
+    """Connect the predecessors of a job to its successors; return False if that needs more lines."""
     tails, heads = before[job], after[job]
     if len(tails) * len(heads) > len(tails) + len(heads):
         return False

@@ -1,7 +1,7 @@
-"""How jobs look in pictures: the colours of states, and the words in a box. For both dot and Mermaid.
+"""The style of jobs in pictures, for both dot and Mermaid: the colours of states, and the words in a box.
 
-A picture may be printed in grey, so whatever a colour says, something else says too: states have their symbols from the
-listing, critical jobs `!` and a thick border, forever jobs a dashed one.
+A picture may be printed in grey, so no colour is the only sign of a fact: states have their symbols from the listing,
+critical jobs `!` and a thick border, forever jobs a dashed one.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .._state_styles import CRITICAL, INK, STATE_STYLES, Colours
 from . import _simplify
 
 Direction = Literal["TB", "LR"]
-"""Top to bottom, or left to right."""
+"""The direction of a graph: top to bottom, or left to right."""
 
 PATH: Final = "#111418"
 """The colour of lines on the critical path, as in a timeline."""
@@ -32,7 +32,7 @@ def state(jobs: list[AnyJob]) -> JobState:
 
 
 def caption(jobs: list[AnyJob], is_frame: bool = False) -> Caption:
-    """Return the words in the box for one job, or for several that are alike; a frame needs not tell what is in it."""
+    """Return the words in the box for a job or a bundle; those of a frame leave out its members."""
     job = jobs[0]
     label = printable(_simplify.common_label(jobs) if len(jobs) > 1 else job.label)
     remarks = [_number(jobs), _simplify.state_counts(jobs)] if len(jobs) > 1 else []
@@ -47,20 +47,20 @@ def caption(jobs: list[AnyJob], is_frame: bool = False) -> Caption:
 
 
 def _number(jobs: list[AnyJob]) -> str:
-    """Return how many there are, and whether they are a chain."""
+    """Return the number of jobs in a bundle, and whether they are a chain."""
     is_chain = jobs[0] in jobs[1].required
     return f"× {len(jobs)}{', one after the other' * is_chain}"
 
 
 def _took(jobs: list[AnyJob]) -> str:
-    """Return how long jobs took in the last run; of several the shortest and the longest time."""
+    """Return the duration of a job in the last run, or the range of a bundle's durations."""
     times = [job.elapsed for job in jobs if job.elapsed is not None and not job.forever]
     shown = dict.fromkeys(duration_text(seconds) for seconds in (min(times), max(times))) if times else {}
     return " to ".join(shown)
 
 
 def colours(jobs: list[AnyJob]) -> Colours:
-    """Return the colours of the box for these jobs; where a part has failed, it is pale, with a red border."""
+    """Return the colours of the box for these jobs; if some of them failed, it is pale, with a red border."""
     found, failed = STATE_STYLES[state(jobs)].light, STATE_STYLES[JobState.FAILED].light
     if all(job.state is JobState.FAILED for job in jobs) or not any(map(_has_failure, jobs)):
         return found
@@ -72,7 +72,7 @@ def _has_failure(job: AnyJob) -> bool:
 
 
 def failures_inside(scheduler: BaseScheduler) -> int:
-    """Return how many jobs in it, at any depth, have failed; the scheduler itself may have succeeded."""
+    """Return the number of failed jobs in a scheduler, at any depth; the scheduler itself may have succeeded."""
     return sum(job.state is JobState.FAILED and not is_scheduler(job) for job in scheduler.iterate_jobs())
 
 

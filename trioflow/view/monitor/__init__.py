@@ -1,1 +1,1 @@
-"""What a run does, to look at while it does it."""
+"""The live view of a run: on a terminal, in a log, in a notebook."""

@@ -1,4 +1,4 @@
-"""`Display`: where a monitor shows a run; and the thread that draws there."""
+"""`Display`: the output of a monitor; and `Ticker`, the thread that draws there."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Final
 from ._records import JobRecord
 
 Piece = tuple[str, str]
-"""A text and the name of its style; "" for none."""
+"""A text and the name of its style; "" for no style."""
 Line = list[Piece]
 Draw = Callable[[int, int], list[Line]]
-"""Makes a picture of at most so many columns and so many lines."""
+"""Makes a picture of at most this many columns and lines."""
 
 PATIENCE: Final = 1.0
-"""Seconds after which a picture is made even if nothing has happened, because times change."""
+"""Seconds after which a picture is drawn even without an event, because times change."""
 
 
 class Display:
-    """One way to show one run, which calls it at its events, in its own thread; here, in no way."""
+    """The output of one run, called at its events in the run's thread. This base class shows nothing."""
 
     def start(self) -> None:
         """Show that the run has begun."""
 
     def stop(self) -> None:
-        """Show how the run has ended, and release the output."""
+        """Show how the run ended, and release the output."""
 
     def wake(self) -> None:
-        """Show soon that something has happened."""
+        """Schedule an update after an event."""
 
     def job_started(self, job: JobRecord) -> None:
         """Show that a job has started."""
@@ -49,12 +49,12 @@ class Display:
 
 
 class Ticker:
-    """Calls a function in a thread of its own: soon after something has happened, and otherwise now and then.
+    """Calls a function in a thread of its own: soon after each wake-up, and otherwise at intervals.
 
     Args:
         function: what to call; it must not raise.
         interval: the least number of seconds between two calls.
-        patience: seconds after which it is called even if nothing has happened.
+        patience: seconds after which it is called even without a wake-up.
 
     """
 
@@ -73,12 +73,12 @@ class Ticker:
         self._thread.start()
 
     def wake(self) -> None:
-        """Let the function be called soon; may be called from any thread, and costs almost nothing."""
+        """Schedule a call of the function; cheap, and safe in any thread."""
         if not self._happened.is_set():
             self._happened.set()
 
     def stop(self) -> None:
-        """End the thread, and return when the function will not be called any more."""
+        """End the thread, and wait for a call in progress."""
         self._ended.set()
         self._happened.set()
         if threading.current_thread() is not self._thread:

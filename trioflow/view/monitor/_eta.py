@@ -1,20 +1,20 @@
-"""How long a run still takes, from how long its jobs are expected to take and how long they have taken.
+"""The estimate of a run's remaining time, from expected and measured durations of its jobs.
 
-The theory: a scheduler still needs at least the time of its longest chain of jobs. It needs as long as the slots of its
-window take for the work that is left, if each takes the next job when it is free; and each resource of its pool is as
-many slots as jobs can have it at once, for the jobs that need it. Rates, and keys that are throttled, open with time.
-The largest of these is the estimate (Graham 1966: a scheduler that leaves no slot idle needs at most the sum of two of
-them). A nested scheduler counts as a job that takes its own estimate. This is evaluated from the innermost scheduler
+The theory: a scheduler still needs at least the time of its longest chain of jobs. It also needs the time in which the
+slots of its window do the remaining work, if each free slot takes the next job. A resource of its pool counts as slots
+for the jobs that need it: as many as jobs can have it at once. Rates and throttled keys open at known times. The
+largest of these is the estimate (Graham 1966: a scheduler that leaves no slot idle needs at most the sum of two).
+A nested scheduler counts as a job that takes its own estimate. This is evaluated from the innermost scheduler
 outwards, each in O(n log slots) for n jobs that have not settled.
 
 A job without an expected duration is expected to take the median of the others; if none has one, each takes one unit of
 time. The jobs that have succeeded show how much longer jobs really take than expected, and the rest is corrected by
 that factor; without it, units are not seconds, and there is no estimate.
 
-A running job that has said how much of its work is done goes on as before: what is left of it follows from that.
+A running job that reports progress is expected to go on at its own pace, which gives its remaining time.
 
 The `Estimator` is pure: its graph consists of `Level`s with any nodes, and the state of a run is a function of them.
-The `Forecast` asks it now and then about the run that a monitor watches.
+The `Forecast` evaluates it at intervals for the run of a monitor.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from ._records import JobRecord, SchedulerRecord, Source
 Node = TypeVar("Node", bound=Hashable)
 
 ENOUGH: Final = 3
-"""Jobs that must have succeeded before there is an estimate, if no job has an expected duration."""
+"""Number of jobs that must succeed before there is an estimate, if no job has an expected duration."""
 
 TRUST: Final = 0.1
 """The weight of expected durations against measured ones, as a share of all the work."""
 
 Progress = tuple[str, float, float | None]
-"""WAITING, RUNNING, SUCCEEDED or (otherwise) SETTLED, the seconds that the job has run, and what is left of it.
+"""WAITING, RUNNING, SUCCEEDED or (otherwise) SETTLED; the seconds that the job has run; its remaining seconds.
 
-What is left, in seconds, is None unless the job itself has said how much is done.
+The remaining seconds are None unless the job reports progress.
 """
 
 Unsettled = tuple[Node, float, float | None]
-"""A job with the seconds that it has run, and those that are left of it if that is known."""
+"""A job, the seconds that it has run, and its remaining seconds if known."""
 
 WAITING: Final = "waiting"
 RUNNING: Final = "running"
@@ -61,10 +61,10 @@ class PoolBound(Generic[Node]):
     """A resource of a pool.
 
     Args:
-        jobs: those that need it, at any depth.
+        jobs: the jobs that need it, at any depth.
         needs: how much each of them needs.
         total: how much there is; infinity for a rate.
-        opens_in: returns after how many seconds these jobs may have started, as far as time alone decides.
+        opens_in: returns the seconds until a rate or a cooldown lets these jobs start.
 
     """
 
@@ -97,7 +97,7 @@ class Level(Generic[Node]):
     limits: list[PoolBound[Node]] = field(default_factory=list[PoolBound[Node]])
     longest_first: bool = False
     expected: dict[Node, float] = field(default_factory=dict[Node, float])
-    chain_after: dict[Node, float] = field(default_factory=dict[Node, float])  # the longest chain that waits for a job
+    chain_after: dict[Node, float] = field(default_factory=dict[Node, float])  # the longest chain behind a job
 
 
 class Estimator(Generic[Node]):
@@ -126,7 +126,7 @@ class Estimator(Generic[Node]):
             whole[level.node] = max(0.0, *paths.values(), sum(level.expected.values()) / level.slots)
 
     def remaining(self, progress: Callable[[Node], Progress]) -> float | None:
-        """Return the seconds that the run still takes, None if unknown."""
+        """Return the remaining seconds of the run; None if unknown."""
         states = [list(self._unsettled(level, progress)) for level in self._levels]
         factor = self._factor()
         if factor is None:
@@ -138,7 +138,7 @@ class Estimator(Generic[Node]):
             ]
             if not plain or None in plain:
                 return None
-            factor = 1.0  # it is not used: all that is left has said how much that is
+            factor = 1.0  # unused: all remaining jobs report progress
         left: dict[Node, float] = {}
         works: dict[Node, Work] = {}
         for level, state in zip(reversed(self._levels), reversed(states), strict=True):
@@ -146,7 +146,7 @@ class Estimator(Generic[Node]):
         return left[self._levels[0].node] if self._levels else 0.0
 
     def _unsettled(self, level: Level[Node], progress: Callable[[Node], Progress]) -> Iterator[Unsettled[Node]]:
-        """Yield the jobs that have not settled, with the seconds that they have run, and those left; forget others."""
+        """Yield the unsettled jobs with their elapsed and remaining seconds; drop settled ones."""
         jobs, level.jobs = level.jobs, []
         for job in jobs:
             state, seconds, rest = progress(job)
@@ -159,7 +159,7 @@ class Estimator(Generic[Node]):
                 self._foreseen += level.expected[job]
 
     def _factor(self) -> float | None:
-        """Return how much longer jobs take than expected."""
+        """Return the ratio of measured to expected durations."""
         prior = TRUST * self._total if self._is_known else 0.0
         if not self._is_known and self._succeeded < ENOUGH:
             return None
@@ -188,11 +188,11 @@ def _left(
 
 
 Work = tuple[float, float]
-"""Of a job: its place in the order, negative infinity if it runs; and the seconds that are left of it."""
+"""The position of a job in the start order, negative infinity if it runs; and its remaining seconds."""
 
 
 def _shared(works: list[Work], slots: float) -> float:
-    """Return how long so many slots take, if each takes the next job as soon as it is free. O(n log n)."""
+    """Return the time that these slots take by list scheduling: each free slot takes the next job. O(n log n)."""
     if not works or slots >= len(works):
         return max((rest for _, rest in works), default=0.0)
     ends = [0.0] * int(slots)
@@ -202,7 +202,7 @@ def _shared(works: list[Work], slots: float) -> float:
 
 
 def _limited(limit: PoolBound[Node], works: dict[Node, Work]) -> float:
-    """Return how long a resource takes: as many slots as can have it at once, or all the work that it has to do."""
+    """Return the time that a resource takes, as slots if each job needs the same amount, otherwise as shared work."""
     limit.jobs = [job for job in limit.jobs if job in works]
     if not limit.jobs:
         return 0.0
@@ -218,27 +218,27 @@ def _limited(limit: PoolBound[Node], works: dict[Node, Work]) -> float:
 
 INTERVAL: Final = 1.0
 SHARE: Final = 500
-"""An estimate visits all jobs that have not settled; the next one is made only after this many times as long."""
+"""The pause between two estimates, as a multiple of the time that an estimate takes."""
 
 
 class Forecast:
     """The estimate for one run.
 
-    To build the estimator of a large graph takes long, so that is done only when there is something to estimate from,
-    and the first time is not counted. Between two estimates the last one is counted down.
+    Building the estimator of a large graph takes long, so it is built only when there are durations to estimate from,
+    and this time does not count for the pause. Between two estimates the last one is counted down.
     """
 
     def __init__(self, model: Model) -> None:
         self._model: Final = model
         self._estimator: Estimator[JobRecord] | None = None
         self._edition = -1
-        self._has_known = False  # some job has an expected duration, as of `edition`
+        self._has_known = False  # whether a job has an expected duration, as of `edition`
         self._next = -math.inf
         self._last: float | None = None
         self._since = 0.0  # when that was
 
     def remaining(self) -> float | None:
-        """Return how many seconds the run still takes; None if unknown."""
+        """Return the remaining seconds of the run; None if unknown."""
         now = time.monotonic()
         if now >= self._next:
             with contextlib.suppress(RuntimeError):  # the run has added a requirement meanwhile: try again next time
@@ -252,15 +252,15 @@ class Forecast:
         return None if self._last is None else max(0.0, self._last - (now - self._since))
 
     def _may_know(self) -> bool:
-        """Return whether there may be an estimate: a job has a duration or says what is left of it, or enough are over.
+        """Return whether an estimate is possible: a job has a duration or reports progress, or enough jobs succeeded.
 
-        This is asked for each picture, until there is an estimate.
+        Called for each picture until there is an estimate.
         """
         model = self._model
         if self._last is not None or model.tally.settled[JobState.SUCCEEDED] - model.tally.restored >= ENOUGH:
             return True
         if self._edition != model.edition:
-            self._edition, self._estimator = model.edition, None  # it has never been asked
+            self._edition, self._estimator = model.edition, None  # the first call
             self._has_known = any(map(model.source.expected_durations, list(model.tallies)))
         return self._has_known or any(map(self._fraction, list(model.running)))
 
@@ -324,9 +324,9 @@ def levels(source: Source, root: SchedulerRecord) -> Iterator[Level[JobRecord]]:
 def _limits(
     source: Source, scheduler: SchedulerRecord, *, is_nested: bool
 ) -> Iterator[tuple[str, PoolBound[JobRecord]]]:
-    """Yield the resources that the members of a scheduler find there, and not further out, by name."""
+    """Yield the resources of a scheduler itself, by name, without those of enclosing schedulers."""
     for name, given in source.needs_of(scheduler).items() if is_nested else ():
-        if isinstance(given, (int, float)):  # of a rate nothing is kept for its members
+        if isinstance(given, (int, float)):  # a rate is never reserved for members
             yield name, PoolBound([], partial(_need, source, name), given)
     for one in source.resources_in(scheduler):
         total = math.inf if one.total is None else one.total

@@ -1,4 +1,4 @@
-"""Output that comes by a descriptor, as that of child processes does: through pipes, whose lines go above the picture.
+"""Capture of output at descriptors 1 and 2, such as that of child processes: pipes, whose lines go above the picture.
 
 ```
 print ─────────────────────────────────────────────────┐
@@ -7,12 +7,11 @@ workers of ProcessJobs ──► a pipe for each ─────────┴�
 ```
 
 A thread reads the pipes, so a child process can write while its job blocks the event loop. Descriptors 1 and 2 share a
-pipe, so that what comes through it keeps its order; and who prints reads first what is in it. When the picture ends,
-the descriptors are the terminal's again. The thread goes on as long as a process has one of the pipes, and copies to
-the terminal what comes.
+pipe, which keeps their order; and a stream reads the pipe before it prints. When the picture ends,
+the descriptors are the terminal's again. The thread goes on as long as a process has one of the pipes, and copies its
+output to the terminal.
 
-If this program is killed, nobody reads any more, and who writes gets an error: no other process has an end that reads,
-not even one that was forked.
+If this program is killed, its children get EPIPE: no other process, not even a fork, has the reading end of a pipe.
 """
 
 from __future__ import annotations
@@ -31,16 +30,16 @@ from ..._core.api.views import AnyJob
 from ._output_buffer import OutputBuffer, split
 
 PIECE: Final = 1 << 16
-"""Bytes that are read at once: what a pipe holds."""
+"""Bytes per read: the capacity of a pipe."""
 PATIENCE: Final = 1.0
-"""Seconds after which an unfinished line is shown, if nobody knows whose it is: it may be a question."""
+"""Seconds after which an unfinished line of an unknown job is shown: it may be a prompt."""
 
 
 class Pipe:
-    """One pipe, whose output it is, and its unfinished line; its owner's lock is held by whoever changes it.
+    """One pipe, the job whose output it has, and its unfinished line. Writers hold the lock of its owner.
 
     Attributes:
-        descriptor: the end to write to, which is closed once the processes that write have it.
+        descriptor: the writing end, which is closed once the writing processes have it.
 
     """
 
@@ -53,11 +52,11 @@ class Pipe:
         self._begun = ""
 
     def begin(self, job: AnyJob) -> None:
-        """Note that what comes from now on is the output of this job."""
+        """Attribute the output from now on to this job."""
         self._owner.switch(self, job)
 
     def add(self, data: bytes) -> list[str]:
-        """Return the lines that a piece of output completes."""
+        """Add a piece of output, and return the completed lines."""
         text = self._decoder.decode(data)
         if not self._owner.encoding.lower().startswith("utf"):
             text = text.replace("\ufffd", "?")  # it cannot be written
@@ -65,7 +64,7 @@ class Pipe:
         return lines
 
     def finish(self) -> list[str]:
-        """Return the unfinished line, if there is one, and forget it."""
+        """Return and drop the unfinished line, if there is one."""
         line, self._begun = self._begun + self._decoder.decode(b"", final=True), ""
         return [line] if line else []
 
@@ -79,7 +78,7 @@ class FdCapture:
     """The pipes of one picture, and the thread that reads them.
 
     Args:
-        above: where the lines go.
+        above: the buffer for the lines.
         terminal: a descriptor of the terminal; it remains the caller's.
         encoding: how the terminal's text is encoded.
 
@@ -89,7 +88,7 @@ class FdCapture:
         self.encoding: Final = encoding
         self._above: Final = above
         self._terminal: Final = os.dup(terminal)
-        self._lock: Final = threading.RLock()  # never held while something is drawn
+        self._lock: Final = threading.RLock()  # never held while the picture is drawn
         self._selector: Final = selectors.DefaultSelector()
         self._wake_end, self._end = os.pipe()
         self._selector.register(self._wake_end, selectors.EVENT_READ)
@@ -99,10 +98,10 @@ class FdCapture:
         self._goes_above = True
         self._thread: threading.Thread | None = None
 
-    # ---- who writes
+    # ---- writers
 
     def replace(self) -> None:
-        """Put a pipe in the place of descriptors 1 and 2, as far as these are the terminal."""
+        """Replace descriptors 1 and 2 by a pipe, if they are the terminal."""
         pipe = self._shared = self.open()
         device = _device(self._terminal)
         for number, stream in ((1, sys.__stdout__), (2, sys.__stderr__)):
@@ -127,14 +126,14 @@ class FdCapture:
         return pipe
 
     def switch(self, pipe: Pipe, job: AnyJob) -> None:
-        """Let what comes through a pipe be the output of another job."""
+        """Attribute the output of a pipe to another job."""
         self._read(pipe)
         with self._lock:
             self._pass_on(pipe, pipe.finish())
             pipe.job = job
 
     def restore(self) -> None:
-        """Let descriptors 1 and 2 be the terminal again, and take what is in the pipes."""
+        """Restore descriptors 1 and 2, and drain the pipes."""
         for number, stream in ((1, sys.__stdout__), (2, sys.__stderr__)):
             if number in self._replaced:
                 _flush(stream)
@@ -184,7 +183,7 @@ class FdCapture:
             self._read(self._shared)
 
     def _read(self, pipe: Pipe) -> None:
-        """Take what is in a pipe now, but not more than it holds: somebody may write without end."""
+        """Read what is in a pipe now, but at most its capacity: a process may write without end."""
         with self._lock:
             if pipe.read_end not in self._pipes:
                 return
@@ -215,7 +214,7 @@ class FdCapture:
 
 
 def open_pipes(above: OutputBuffer, terminal: int, encoding: str) -> FdCapture | None:
-    """Return the pipes for one picture; None where a pipe cannot be waited for."""
+    """Return the pipes for one picture; None on systems that cannot poll pipes."""
     return FdCapture(above, terminal, encoding) if posix.IS_THERE else None
 
 
@@ -223,7 +222,7 @@ _WITH_PIPES: Final[weakref.WeakSet[FdCapture]] = weakref.WeakSet()
 
 
 def _close_in_fork() -> None:
-    """Close the ends that read: only this program's own process reads, and a fork of it could not."""
+    """Close the reading ends in a fork, which has no thread to read them."""
     for pipes in list(_WITH_PIPES):
         for descriptor in list(pipes._pipes):
             with contextlib.suppress(OSError):

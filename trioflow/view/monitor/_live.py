@@ -1,4 +1,4 @@
-"""A live run as the source of a monitor: its jobs get records, and it is asked between two events."""
+"""A live run as the source of a monitor: it makes the records of jobs, and is polled between events."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ._records import JobRecord, SchedulerRecord, Source
 
 
 class LiveSource(Source):
-    """A run that is under way in this program.
+    """A run under way in this process.
 
     Args:
         root: its scheduler.
@@ -35,11 +35,11 @@ class LiveSource(Source):
         return cast(SchedulerRecord, self.records[scheduler])
 
     def is_filled(self, record: SchedulerRecord) -> bool:
-        """Return whether the members of a scheduler, whose run begins, are those of its record."""
+        """Return whether the record of a scheduler has the same members as the scheduler."""
         return [*_live(record)] == [job.named for job in record.members]
 
     def fill(self, outermost: SchedulerRecord) -> None:
-        """Give each job of a scheduler whose run begins, at any depth, a record as before a run."""
+        """Make new records for all jobs of a scheduler, at any depth, when its run begins."""
         todo = [outermost]
         while todo:
             record = todo.pop()
@@ -53,14 +53,14 @@ class LiveSource(Source):
             todo += record.nested
 
     def add(self, scheduler: BaseScheduler, job: AnyJob) -> JobRecord:
-        """Return the record of a job that was added."""
+        """Make and return the record of an added job."""
         record = self._add(self.scheduler(scheduler), job)
         if isinstance(record, SchedulerRecord):
             self.fill(record)
         return record
 
     def settle(self, scheduler: BaseScheduler, job: AnyJob) -> tuple[JobRecord, JobState, float | None]:
-        """Return the record of a job that has settled, its state and when; the record has the facts of its end."""
+        """Complete the record of a settled job, and return it with the job's state and time."""
         record = self.records[job]
         state, record.started_at, at, is_all = views.end_of(job)
         if not is_all:
@@ -98,12 +98,12 @@ class LiveSource(Source):
 
     @property
     def window(self) -> int | None:  # type: ignore[override]
-        """How many jobs may run at once now."""
+        """The current number of slots."""
         return self._root.window_size
 
     @property
     def tokens_taken(self) -> int | None:  # type: ignore[override]
-        """How many tokens of its limiter are taken."""
+        """The number of taken tokens of the limiter."""
         run = views.current_run(self._root)
         return None if run is None else run.tokens_taken
 
@@ -116,7 +116,7 @@ class LiveSource(Source):
         return "draining" if run is not None and run.phase is RunPhase.DRAINING else ""
 
     def look(self, job: JobRecord) -> None:
-        """Ask a job, which is about to be shown, for what no event has told."""
+        """Update the record of a job about to be shown with the facts that have no event."""
         live = cast(AnyJob, job.named)
         self.look_at_progress(job)
         job.critical, job.is_service = live.is_critical(), views.is_service(live)
@@ -126,7 +126,7 @@ class LiveSource(Source):
         job.status, job.waiting = views.status_of(live), views.waiting(live)
 
     def look_at_progress(self, job: JobRecord) -> None:
-        """Ask a running job how much of it is done."""
+        """Update the progress of a running job."""
         live = cast(AnyJob, job.named)
         job.fraction_done, job.timed_out = live.fraction_done, live.timed_out
 
@@ -141,12 +141,12 @@ class LiveSource(Source):
         return [record for one in required if (record := self.records.get(one)) is not None]
 
     def expected_durations(self, scheduler: SchedulerRecord) -> dict[JobRecord, float]:
-        """Return how many seconds the members are expected to take, as far as that is known."""
+        """Return the known expected durations of the members, in seconds."""
         known = views.expected_durations(_live(scheduler))
         return {record: known[job] for job in known if (record := self.records.get(job)) is not None}
 
     def needs_of(self, job: JobRecord) -> Mapping[str, Any]:
-        """Return what a job needs of pools."""
+        """Return the needs of a job."""
         return cast(AnyJob, job.named).needs or {}
 
     def resources_in(self, scheduler: SchedulerRecord) -> list[ResourceView]:
@@ -155,11 +155,11 @@ class LiveSource(Source):
         return [] if pool is None else views.resources_of(pool)
 
     def opens_in(self, resource: ResourceView, jobs: list[JobRecord]) -> float:
-        """Return after how many seconds so much of a resource has come as these jobs need."""
+        """Return the seconds until a resource has as much as these jobs need."""
         return resource.opens_in(cast(AnyJob, job.named) for job in jobs)
 
     def slots_in(self, scheduler: SchedulerRecord) -> int | None:
-        """Return how many members of a scheduler may run at once."""
+        """Return the number of slots for members of a scheduler."""
         return views.slots_of(_live(scheduler).jobs_window)
 
     def is_longest_first(self, scheduler: SchedulerRecord) -> bool:

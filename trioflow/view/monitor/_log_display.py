@@ -1,8 +1,8 @@
 """A monitor whose output is not a terminal: lines with the time of day, for a log.
 
 With up to `EACH` jobs there is a line when a job starts and one when it ends; with more, a line at every twentieth of
-the way. The first `FAILURES` failures have a line each in any case. After `PATIENCE` seconds without a line, one says
-how far the run is, because some systems end programs that are silent for long.
+the way. The first `FAILURES` failures have a line each in any case. After `PATIENCE` seconds without a line, one shows
+the progress, because some systems kill programs that are silent for long.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ PATIENCE: Final = 60.0
 
 
 def _word(job: JobRecord) -> str:
-    """Say how a job has ended; of a forever job only whether it is over, unless it failed."""
+    """Return the word for a job's end; a forever job that did not fail is only over."""
     if job.restored:
         return "restored"
     if job.forever and job.state not in TROUBLE:
@@ -42,7 +42,7 @@ def _word(job: JobRecord) -> str:
 
 
 class TaggedStream:
-    """A standard stream whose lines begin with the label of the job that has written them, if that is known."""
+    """A standard stream that tags each line with the label of the job that writes it, if known."""
 
     def __init__(self, name: str, tag: Callable[[AnyJob], str]) -> None:
         self._real: Final[TextIO] = getattr(sys, name)
@@ -60,7 +60,7 @@ class TaggedStream:
         self._write()
 
     def restore(self) -> None:
-        """Put the stream back, and write what is left."""
+        """Restore the stream, and write unfinished lines."""
         self._above.restore()
         if self._pipes is not None:
             self._pipes.restore()
@@ -74,13 +74,13 @@ class TaggedStream:
 
 
 def can_be_tagged(name: str) -> bool:
-    """Return whether there is a standard stream of this name, and no other monitor has replaced it."""
+    """Return whether this standard stream exists, and no other monitor has replaced it."""
     stream = getattr(sys, name)
     return stream is not None and not isinstance(stream, BufferedStream)
 
 
 class LogDisplay(Display):
-    """The lines of one run."""
+    """The log lines of one run."""
 
     def __init__(
         self, stream: TextIO | None, model: Model, symbols: Symbols, tag: Callable[[AnyJob], str] | None = None
@@ -115,7 +115,7 @@ class LogDisplay(Display):
             self._write(f"{'start':<9} {full_name(job, self._symbols)}")
 
     def job_finished(self, job: JobRecord) -> None:
-        """Write that a job has settled, if it has failed or there are few jobs; otherwise how far the run is."""
+        """Write that a job has settled if it failed or there are few jobs; otherwise write the progress of the run."""
         for stream in self._tagged:
             stream.finish(job.named)
         if job in self._model.failures and not self._model.failures_are_told:
@@ -167,7 +167,7 @@ class LogDisplay(Display):
             self._write_progress()
 
     def _write(self, text: str) -> None:
-        """Write a line with the time of day; if the stream is gone, write nothing more, and let the run go on."""
+        """Write a line with the time of day; if the stream breaks, stop writing, and let the run go on."""
         with self._lock:
             if self._is_lost or self._stream is None:
                 return

@@ -1,15 +1,15 @@
-"""What a monitor knows about a run: counts, and the jobs of interest.
+"""The model of a monitor: the counts of a run, and its jobs of interest.
 
-The hooks write it in the thread of the run; the drawing thread reads it without a lock, so that drawing never makes the
-run wait. That is safe for three reasons:
+The hooks write it in the thread of the run. The drawing thread reads it without a lock, so drawing never makes the run
+wait. That is safe for three reasons:
 
 - only integers and dicts are written, each by one bytecode; a reader copies a dict with `list(...)`, which no other
   thread can interrupt, and iterates over the copy;
-- a reader that comes between two steps of one event sees a count that is off by one until the next picture;
-- the states and times of jobs are read in the same way, each of them once.
+- a reader between two steps of one event sees a count that is off by one until the next picture;
+- states and times of jobs are each read once, in the same way.
 
-Each event costs O(1) times the depth of nesting, because the counts of a nested scheduler are part of those further
-out. Forever jobs, and everything nested in them, are counted apart.
+Each event costs O(depth of nesting), because the counts of a nested scheduler are part of those of its enclosing ones.
+Forever jobs, and everything nested in them, are counted apart.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from ._records import JobRecord, SchedulerRecord, Source
 
 
 class JobCounts:
-    """How many jobs a scheduler has, nested ones included, and what became of them.
+    """The counts of a scheduler's jobs by state, nested ones included.
 
-    Forever jobs are not counted, nor are schedulers themselves: their jobs are.
+    Neither forever jobs nor schedulers themselves are counted; the jobs of schedulers are.
     """
 
     __slots__ = ("is_apart", "jobs", "outer", "restored", "rows", "running", "settled", "unreached")
@@ -41,27 +41,27 @@ class JobCounts:
         self.running = 0
         self.restored = 0  # from a journal; these are among the settled
         self.settled = dict.fromkeys((state for state in JobState if state.is_settled), 0)
-        self.unreached = 0  # their scheduler has ended before they started
+        self.unreached = 0  # never reached: their scheduler ended first
 
     @property
     def waiting(self) -> int:
-        """How many have not started but still may."""
+        """The number of jobs that may still start."""
         return max(0, self.jobs - self.running - self.unreached - sum(self.settled.values()))
 
     @property
     def is_fresh(self) -> bool:
-        """Whether nothing has happened to any of the jobs yet."""
+        """Whether no job has started or settled yet."""
         return not (self.running or self.unreached or any(self.settled.values()))
 
     def and_outer(self) -> Iterator[JobCounts]:
-        """Yield this tally and those that it is a part of."""
+        """Yield these counts and those of all enclosing schedulers."""
         tally: JobCounts | None = self
         while tally is not None:
             yield tally
             tally = tally.outer
 
     def count_running(self, number: int) -> None:
-        """Count so many more running jobs."""
+        """Add to the number of running jobs."""
         for tally in self.and_outer():
             tally.running += number
 
@@ -84,7 +84,7 @@ class JobCounts:
             tally.unreached += waiting
 
     def forget(self) -> None:
-        """Subtract everything counted here from the counts further out."""
+        """Subtract these counts from those of the enclosing schedulers."""
         for tally in self.and_outer():
             if tally is not self:
                 tally.jobs -= self.jobs
@@ -100,8 +100,8 @@ class Model:
 
     Args:
         root: the scheduler, whose run begins, with all its jobs.
-        source: the run, to be asked between its events.
-        failures_are_told: whether its failures are told elsewhere, in a log or at its end.
+        source: the run, to be polled between its events.
+        failures_are_told: whether failures are printed elsewhere, in a log or at the end.
 
     """
 
@@ -112,13 +112,13 @@ class Model:
         self.began: Final = self.clock()
         self.ended: float | None = None
         self.failures_are_told: Final = failures_are_told
-        self.edition = 0  # how often the set of jobs has changed
+        self.edition = 0  # the number of changes of the set of jobs
         self.tallies: Final[dict[SchedulerRecord, JobCounts]] = {}
         # Ordered sets, in the order in which the jobs came in.
         self.running: Final[dict[JobRecord, None]] = {}
         self.failures: Final[dict[JobRecord, None]] = {}
         self.beside: Final[dict[JobRecord, None]] = {}  # forever jobs
-        self.in_slots: Final[dict[JobRecord, None]] = {}  # members of the outermost scheduler that take a slot of it
+        self.in_slots: Final[dict[JobRecord, None]] = {}  # members of the outermost scheduler that take a slot
         # Jobs that are ready, together if they are members of one scheduler and need the same.
         self.ready: Final[dict[tuple[SchedulerRecord, str], dict[JobRecord, None]]] = {}
         self._ready_as: Final[dict[JobRecord, tuple[SchedulerRecord, str]]] = {}  # the key of each of them
@@ -130,17 +130,17 @@ class Model:
 
     @property
     def label(self) -> str:
-        """The name of what runs."""
+        """The label of the outermost scheduler."""
         return self.root.label
 
     @property
     def slots(self) -> int | None:
-        """How many jobs may run at once now, in this run, which may have a window of its own; None for no limit."""
+        """The current number of slots of this run; None for no limit."""
         return self.source.window
 
     @property
     def slots_taken(self) -> int:
-        """How many of them are taken; of a limiter, by jobs of other schedulers, too."""
+        """The number of taken slots; for a limiter, including those of other schedulers."""
         tokens = self.source.tokens_taken
         return len(self.in_slots) if tokens is None else tokens
 
@@ -156,20 +156,20 @@ class Model:
 
     @property
     def total(self) -> int | None:
-        """How many jobs there are in all, as far as is known; None where nobody knows."""
+        """The number of jobs; None if unknown."""
         return self.tally.jobs
 
     @property
     def forever_jobs(self) -> int:
-        """The number of forever jobs, without those in trouble, which count by their state."""
+        """The number of forever jobs, without failed and blocked ones, which count by their state."""
         return sum(job.state not in _verdict.TROUBLE for job in list(self.beside))
 
     def elapsed(self) -> float:
-        """Return the seconds since the run began, or how long it took."""
+        """Return the seconds since the run began, or its duration."""
         return (self.ended if self.ended is not None else self.clock()) - self.began
 
     def verdict(self) -> Verdict:
-        """Return how the run has ended, in the words of all views."""
+        """Return the verdict on the run, in the words of all views."""
         root = self.root
         if self._final is not None:
             counted = self._final
@@ -212,7 +212,7 @@ class Model:
         self.display.wake()
 
     def schedule(self, job: JobRecord, needs: str = "") -> None:
-        """Record that a job is ready, and waits until it may start; perhaps it ran before, and was throttled."""
+        """Record that a job is ready to start, for the first time or again after a throttle."""
         outer = job.outer
         assert outer is not None
         if job.state is JobState.RUNNING and not job.forever:
@@ -252,7 +252,7 @@ class Model:
         self.display.job_ready(job)
 
     def finish(self, job: JobRecord, state: JobState, at: float | None) -> None:
-        """Record that a job has settled; its record has the other facts of its end."""
+        """Record that a job has settled; the other facts of its end are in its record."""
         job.finished_at, job.state = at, state
         job.is_ready, job.status, job.waiting = False, "", None
         self.running.pop(job, None)
@@ -280,7 +280,7 @@ class Model:
         return len(self.failures) if self._final is None else self._final.failures
 
     def count_at_end(self, counts: Mapping[str, int], failures: int) -> None:
-        """Take the counts that the run itself has given at its end: events may be missing."""
+        """Replace the counts by those that the run wrote at its end: events may be missing."""
         self._final = _verdict.Tally.of_counts(counts, failures)
         tally = self.tally
         for state in tally.settled:
@@ -318,7 +318,7 @@ class Model:
 def in_listing_order(model: Model) -> Iterator[tuple[JobRecord, int]]:
     """Yield the jobs that are not forever jobs in the order of the listing, each with its depth.
 
-    Unlike the listing, it changes nothing: the run has found implied requirements before its first job.
+    Unlike the listing, this has no side effects: the run has found implied requirements before its first job.
     """
     stack = [_members(model, model.root)]
     while stack:

@@ -21,14 +21,14 @@ from ._stream_proxy import is_terminal
 from ._styled_lines import Pictures
 
 MOTIONLESS: Final = ("dumb", "unknown")
-"""Types of terminals that cannot move their cursor."""
+"""Values of TERM for terminals that cannot move their cursor."""
 
 
 Hook = TypeVar("Hook", bound=Callable[..., None])
 
 
 def _releases_output(hook: Hook) -> Hook:
-    """Release the terminal if a hook raises, because the run then drops the monitor and will not call it at the end."""
+    """Release the terminal if a hook raises: the run then drops the monitor, and never calls `after_run`."""
 
     @functools.wraps(hook)
     def guarded(self: Monitor, scheduler: BaseScheduler, job: AnyJob) -> None:
@@ -42,9 +42,9 @@ def _releases_output(hook: Hook) -> Hook:
 
 
 class Monitor(Instrument):
-    """Shows a run while it runs: how far it is, which jobs are running, and which have failed.
+    """Shows a run live: its progress, the running jobs, and the failures.
 
-    On a terminal this is a picture at the bottom that is kept up to date; whatever jobs print or log goes above it.
+    On a terminal this is a live picture at the bottom; what jobs print or log goes above it.
     Two lines are about the whole run: a bar, the time since the start, an estimate of the time left, and how many jobs
     are in which state. Below them each job has a line with its symbol in the listing and its time, in the order of the
     listing, if all of them fit. Otherwise the running jobs have lines, then those that have failed, and the others are
@@ -112,13 +112,13 @@ class Monitor(Instrument):
         self._live: LiveSource | None = None
 
     def __repr__(self) -> str:
-        """Show which run it watches."""
+        """Show the label of the run, if one is under way."""
         return f"<Monitor of {self._run.label!r}>" if self._run is not None else "<Monitor>"
 
     # ---- hooks
 
     def before_run(self, scheduler: BaseScheduler) -> None:
-        """Begin to show a run, or a nested one within it."""
+        """Start to show a run, or a nested one within it."""
         if self._live is not None and scheduler not in self._live.records:
             raise RuntimeError(
                 f"{self!r} watches one run at a time: give {scheduler.label!r} a Monitor() of its own"
@@ -147,7 +147,7 @@ class Monitor(Instrument):
 
     @_releases_output
     def job_scheduled(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Show that a job is ready; perhaps it ran, was throttled, and waits again."""
+        """Show that a job is ready to start, for the first time or again after a throttle."""
         needs = job.needs
         self._run.schedule(self._live.records[job], str(needs) if needs else "")  # type: ignore[union-attr]
 
@@ -157,7 +157,7 @@ class Monitor(Instrument):
         self._run.start(self._live.records[job], job.started_at)  # type: ignore[union-attr]
 
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Show that a further attempt begins; most jobs have none."""
+        """Show that a further attempt begins."""
         if job.attempts > 1:
             self._show_attempt(scheduler, job)
 
@@ -176,7 +176,7 @@ class Monitor(Instrument):
 
     @_releases_output
     def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Show what has become of a job."""
+        """Show the outcome of a job."""
         self._run.finish(*self._live.settle(scheduler, job))  # type: ignore[union-attr]
 
     def after_run(self, scheduler: BaseScheduler) -> None:
@@ -190,7 +190,7 @@ class Monitor(Instrument):
     # ---- runs
 
     def _watch(self, root: SchedulerRecord, source: Source) -> Model:
-        """Begin to show a run."""
+        """Start to show a run."""
         model = Model(root, source, self._failures_are_told)
         model.display = self._new_display(model)
         self._run = model
@@ -202,7 +202,7 @@ class Monitor(Instrument):
         return self._run
 
     def _new_display(self, model: Model) -> Display:
-        """Return the way to show a run that suits the output."""
+        """Return the display that suits the output."""
         # Here, because they need rich.
         from ._notebook import NotebookDisplay
         from ._terminal import TerminalDisplay
@@ -218,19 +218,19 @@ class Monitor(Instrument):
         return LogDisplay(stream, model, symbols, tag)
 
     def _tag_of(self, symbols: _symbols.Symbols, job: AnyJob) -> str:
-        """Return what stands in front of each line of a job."""
+        """Return the tag in front of each line of a job."""
         record = None if self._live is None else self._live.records.get(job)
         return f"{symbols.line(job.label) if record is None else full_name(record, symbols)}: "
 
     def _leave(self) -> None:
-        """Release the output, and be ready for the next run."""
+        """Release the output, and reset for the next run."""
         run, self._run, self._live = self._run, None, None
         if run is not None:
             run.display.stop()
 
 
 def can_draw(stream: TextIO | None) -> bool:
-    """Return whether there is a picture on a stream: it is a terminal that can move its cursor."""
+    """Return whether a stream can show a picture: it is a terminal that can move its cursor."""
     return is_terminal(stream) and os.environ.get("TERM", "").lower() not in MOTIONLESS
 
 
@@ -240,7 +240,7 @@ def has_colours(stream: TextIO | None) -> bool:
 
 
 def monitor_of_command(tag: bool) -> Monitor:
-    """Return the monitor of `trioflow run`, which tells the failures itself: in the log, or once the run has ended."""
+    """Return the monitor for `trioflow run`, which prints the failures itself: in the log, or after the run."""
     monitor = Monitor(child_output=True, tag=tag)
     monitor._failures_are_told = True
     return monitor

@@ -1,4 +1,4 @@
-"""A monitor's pictures below a notebook's cell: one output, replaced again and again.
+"""A monitor's pictures below a notebook's cell: one output, replaced at each update.
 
 It uses IPython's own display handles, which need no widgets, and whose output stays in a saved notebook.
 """
@@ -20,7 +20,7 @@ from ._terminal import STYLES
 COLUMNS: Final = 100
 HEIGHT: Final = 30
 INTERVAL: Final = 0.5
-"""Seconds, because each picture is sent to the browser as a whole."""
+"""Seconds between two pictures: each is sent to the browser as a whole."""
 
 FORMAT: Final = '<pre style="white-space:pre;line-height:normal;font-family:monospace">{code}</pre>'
 
@@ -42,7 +42,7 @@ class NotebookDisplay(Display):
         self._ticker.start()
 
     def wake(self) -> None:
-        """Draw soon."""
+        """Schedule an update."""
         self._ticker.wake()
 
     def stop(self) -> None:

@@ -1,11 +1,11 @@
-"""What is printed while a monitor draws: it is collected, and written above the picture together with the next one.
+"""A buffer of printed lines while a monitor draws: they are written above the picture together with the next one.
 
-A new picture for each printed line would cost more than the lines. But nobody can print faster than the terminal for
-long: when `MOST` characters are waiting, whoever prints next writes them all.
+A new picture for each printed line would cost more than the lines. The buffer is bounded: when `MOST` characters are
+waiting, the next print writes them all.
 
-A `BufferedStream` takes the place of standard output and error, and of the same streams in `logging` handlers, which
-keep the stream that they were made with. Commands ask it for `has_picture`, and pass their lines on to it: the caller
-tells it whose they are. `_fd_capture` is for output that bypasses it, by a descriptor.
+A `BufferedStream` replaces standard output and error, and the same streams in `logging` handlers, which keep the stream
+that they were made with. Commands check `has_picture`, and pass it their lines together with the job. `_fd_capture` is
+for output that bypasses it, by a descriptor.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from ._stream_proxy import StreamProxy, is_terminal
 
 MOST: Final = 1 << 16
 LONGEST: Final = 1 << 16
-"""Characters after which a line is shown although it has not ended."""
+"""Characters after which an unfinished line is shown."""
 
 
 class Output(Protocol):
-    """A way for the output of another process, whose lines go above the picture."""
+    """A descriptor for another process's output, whose lines go above the picture."""
 
     descriptor: int
-    """To be written to. Whoever has asked for it closes it when the process has it."""
+    """The writing end. The caller closes it once the process has it."""
 
     def begin(self, job: AnyJob) -> None:
-        """Note that what comes from now on is the output of this job."""
+        """Attribute the output from now on to this job."""
 
 
 class Outputs(Protocol):
-    """What makes such ways."""
+    """A factory of `Output`s."""
 
     def open(self) -> Output:
-        """Return a new one."""
+        """Return a new `Output`."""
         ...
 
 
@@ -48,9 +48,9 @@ class OutputBuffer:
     """The lines that wait to be written above a picture.
 
     Args:
-        wake: called when there are some.
-        write_out: called when there are too many; it must take them all.
-        tag: returns what stands in front of the lines of a job; None for nothing.
+        wake: called when there are lines.
+        write_out: called when there are too many lines; it must take them all.
+        tag: returns the prefix for lines of a job; None for no prefix.
 
     """
 
@@ -60,7 +60,7 @@ class OutputBuffer:
         self._wake: Final = wake
         self._write_out: Final = write_out
         self._tag: Final = tag
-        # Of one thread more than once, because a signal's handler may print while its thread is here.
+        # Reentrant, because a signal handler may print while its thread is here.
         self._lock: Final = threading.RLock()
         self._lines: list[str] = []
         self._size = 0
@@ -80,7 +80,7 @@ class OutputBuffer:
     # ---- lines
 
     def write(self, text: str) -> None:
-        """Add the lines that `text` completes, of the job that makes the call."""
+        """Add the lines that `text` completes, for the calling job."""
         self.before_print()
         job = _writer()
         key = job, threading.get_ident()
@@ -93,7 +93,7 @@ class OutputBuffer:
             self.settle()
 
     def put(self, lines: list[str], job: AnyJob | None = None) -> None:
-        """Add some lines of a job, if it is known; `settle` is to be called soon."""
+        """Add lines of a job, if it is known; the caller then calls `settle`."""
         tag = "" if job is None or self._tag is None else self._tag(job)
         shown = [tag + last_state(line) for line in lines]
         with self._lock:
@@ -101,14 +101,14 @@ class OutputBuffer:
             self._size += sum(map(len, shown)) + len(shown)
 
     def settle(self) -> None:
-        """Let lines that have been added be shown soon; if there are many, now."""
+        """Schedule the display of added lines; if there are many, write them now."""
         if self._size > MOST:
             self._write_out()
         else:
             self._wake()
 
     def finish(self, job: object = None) -> None:
-        """Add the unfinished lines of a job, or all of them, as they are."""
+        """Add the unfinished lines of a job, or of all jobs, as they are."""
         if not self._begun:
             return
         with self._lock:
@@ -116,13 +116,13 @@ class OutputBuffer:
                 self.put([self._begun.pop(key)], key[0])
 
     def take(self) -> list[str]:
-        """Return the waiting lines, and forget them."""
+        """Return and drop the waiting lines."""
         with self._lock:
             lines, self._lines, self._size = self._lines, [], 0
         return lines
 
     def take_begun(self) -> str:
-        """Return the unfinished line of the caller, such as a question, and forget it."""
+        """Return and drop the unfinished line of the caller, such as a prompt."""
         with self._lock:
             return self._begun.pop((_writer(), threading.get_ident()), "")
 
@@ -132,7 +132,7 @@ class OutputBuffer:
         """Replace the standard streams that are terminals.
 
         Args:
-            outputs: makes ways for the output of other processes; None if there are none.
+            outputs: makes descriptors for the output of other processes; None if the system has none.
 
         """
         self.outputs = outputs
@@ -157,7 +157,7 @@ class OutputBuffer:
                 self._handlers.append((handler, stream, replacement))
 
     def restore(self) -> None:
-        """Put the streams back, unless they were replaced again since, and take their unfinished lines."""
+        """Restore the streams, unless they were replaced again since, and add their unfinished lines."""
         for handler, stream, replacement in self._handlers:
             if handler.stream is replacement:
                 handler.setStream(stream)
@@ -170,15 +170,15 @@ class OutputBuffer:
 
 
 class BufferedStream(StreamProxy):
-    """A stream whose lines go above the picture while there is one, and to the real stream afterwards."""
+    """A stream that prints above the picture while there is one, and to the real stream afterwards."""
 
     def __init__(self, above: OutputBuffer, real: TextIO) -> None:
-        """Take the place of `real`."""
+        """Replace `real`."""
         super().__init__(real)
         self._above: Final = above
 
     def write(self, text: str, /) -> int:
-        """Collect the lines that `text` completes; whatever the real stream would refuse is refused here."""
+        """Collect the lines that `text` completes; raise the errors of the real stream."""
         if not self._above.is_open:
             return self._real.write(text)
         if not text.isascii():
@@ -193,23 +193,23 @@ class BufferedStream(StreamProxy):
 
     @property
     def has_picture(self) -> bool:
-        """Whether there is a picture on the real stream, so that nothing should be written to its descriptor."""
+        """Whether there is a picture on the real stream; its descriptor must not be written to then."""
         return self._above.is_open
 
     def open_output(self) -> Output | None:
-        """Return a way for the output of another process; None if there is none."""
+        """Return a descriptor for another process's output; None if the system has none."""
         return self._above.outputs.open() if self._above.is_open and self._above.outputs is not None else None
 
     def writable(self) -> bool:
-        """Return that it takes text."""
+        """Return True: the stream takes text."""
         return True
 
 
 def split(text: str) -> tuple[list[str], str]:
-    """Return the whole lines of a text, and the one that it begins; one that is too long ends there."""
+    """Split a text into whole lines and the unfinished rest; a line that is too long is broken."""
     *lines, begun = text.split("\n")
     if len(begun) > LONGEST:
-        if "\r" in begun[:-1]:  # what has been written over will never be seen
+        if "\r" in begun[:-1]:  # overwritten text is never seen
             begun = last_state(begun) + "\r" * begun.endswith("\r")
         if len(begun) > LONGEST:
             lines, begun = [*lines, begun], ""
@@ -217,7 +217,7 @@ def split(text: str) -> tuple[list[str], str]:
 
 
 def last_state(line: str) -> str:
-    """Return what a terminal would show of a line with carriage returns, which start the line again."""
+    """Return what a terminal shows of a line with carriage returns, which overwrite it."""
     return line.rstrip("\r").rpartition("\r")[2] if "\r" in line else line
 
 

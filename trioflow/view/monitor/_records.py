@@ -1,7 +1,7 @@
-"""What a monitor keeps of each job, and asks of a run: the same for a live run and for a file of its events.
+"""The records of jobs in a monitor, and its `Source`: the same for a live run and for a file of its events.
 
-The feeder of a monitor makes the records, and tells the `Model` what happens to them: the hooks of `Monitor` for a live
-run, `events/_follow` for a file. Between two events only the `Source` knows more: a live run can be asked.
+The feeder of a monitor makes the records and passes events to the `Model`: the hooks of `Monitor` for a live run,
+`events/_follow` for a file. Between two events, only the `Source` of a live run has news.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ class Named(Protocol):
 
 
 class JobRecord:
-    """One job: what it is, and what became of it in this run so far.
+    """One job: its identity, and its state in this run so far.
 
     Args:
         named: its name.
-        outer: the scheduler that it is in; None for the outermost scheduler.
+        outer: its enclosing scheduler; None for the outermost scheduler.
         forever: whether it is a forever job.
 
     """
 
     is_scheduler = False
-    # ---- what it is
+    # ---- its identity
     critical = is_service = False
     expected_duration: float | None = None
     retry = 0
@@ -47,8 +47,8 @@ class JobRecord:
     """Whether it is a scheduler that failed because of one of its own jobs."""
     error: BaseException | None = None
     held: tuple[tuple[float, float], ...] = ()
-    """When it ran, but waited for room on the machine."""
-    # ---- what the source sees
+    """Intervals in which it ran, but waited for room on the machine."""
+    # ---- updated by the source
     is_ready = False
     fraction_done: float | None = None
     status = ""
@@ -70,14 +70,14 @@ class JobRecord:
             delattr(self, name)
 
     def outwards(self) -> Iterator[SchedulerRecord]:
-        """Yield the schedulers that it is in, the innermost first."""
+        """Yield the enclosing schedulers, the innermost first."""
         outer = self.outer
         while outer is not None:
             yield outer
             outer = outer.outer
 
     def is_inside(self, scheduler: SchedulerRecord) -> bool:
-        """Return whether it is in a scheduler, at any depth."""
+        """Return whether a scheduler encloses it, at any depth."""
         return any(outer is scheduler for outer in self.outwards())
 
 
@@ -94,7 +94,7 @@ class SchedulerRecord(JobRecord):
     keeps_jobs = True
     """Whether it keeps jobs that have settled."""
     window: int | None = None
-    """How many of them may run at once, as far as its run has told."""
+    """The number of slots, if its run has reported it."""
     stop_reason: StopReason | None = None
     culprit: JobRecord | None = None
 
@@ -125,28 +125,28 @@ class SchedulerRecord(JobRecord):
 
 
 class Source:
-    """What can be asked of a run between its events: here, of a run that events alone tell."""
+    """Queries of a run between its events. This base class knows only the events."""
 
     window: int | None = None
-    """How many jobs may run at once."""
+    """The number of slots."""
     tokens_taken: int | None = None
-    """How many tokens of its limiter are taken; None if its window is no limiter, or it cannot be asked."""
+    """The number of taken tokens of its limiter; None if its window is no limiter, or this is unknown."""
     ending = ""
-    """Whether the run is about to end: a word for it."""
+    """A word for a run that is about to end, or ""."""
 
     def clock(self) -> float:
         """Return the time, on the clock of the run."""
         raise NotImplementedError
 
     def time_of_day(self) -> float:
-        """Return the time of day at which happens what is shown."""
+        """Return the time of day of the shown events."""
         return time.time()
 
     def look(self, job: JobRecord) -> None:
-        """Bring the record of a job that is about to be shown up to date: its events have told all of it."""
+        """Update the record of a job about to be shown; here, its events have said all."""
 
     def look_at_progress(self, job: JobRecord) -> None:
-        """Bring how much of a running job is done up to date."""
+        """Update the progress of a running job."""
 
     def waiting(self, job: JobRecord) -> Waiting | None:
         """Return what a job waits for."""
@@ -157,11 +157,11 @@ class Source:
         raise NotImplementedError
 
     def expected_durations(self, scheduler: SchedulerRecord) -> dict[JobRecord, float]:
-        """Return how many seconds the members are expected to take, as far as that is known."""
+        """Return the known expected durations of the members, in seconds."""
         return {job: job.expected_duration for job in list(scheduler.members) if job.expected_duration is not None}
 
     def needs_of(self, job: JobRecord) -> Mapping[str, Any]:
-        """Return what a job needs of pools: a number, or of a rate perhaps a dict by key."""
+        """Return the needs of a job by resource: a number, or for a rate perhaps a dict by key."""
         return {}
 
     def resources_in(self, scheduler: SchedulerRecord) -> list[ResourceView]:
@@ -169,11 +169,11 @@ class Source:
         return []
 
     def opens_in(self, resource: ResourceView, jobs: list[JobRecord]) -> float:
-        """Return after how many seconds so much of a resource has come as these jobs need."""
+        """Return the seconds until a resource has as much as these jobs need."""
         return 0.0
 
     def slots_in(self, scheduler: SchedulerRecord) -> int | None:
-        """Return how many members of a scheduler may run at once; None for no limit."""
+        """Return the number of slots for members of a scheduler; None for no limit."""
         return scheduler.window
 
     def is_longest_first(self, scheduler: SchedulerRecord) -> bool:

@@ -1,11 +1,11 @@
-"""Which jobs a monitor shows, and where, in a terminal of a given height.
+"""The rows of a monitor: which jobs it shows, and where, in a terminal of a given height.
 
 If all jobs fit, each has its line. If not, nested schedulers are folded to one line each, with the counts of their
 jobs, and open only around jobs that run or have failed. Without nested schedulers, the running jobs come first, then
 failures, then forever jobs ("beside"), and the rest are counted.
 
-A picture is calm: the line of a running job is kept, and when it has ended, the line shows that until another job takes
-its place. So the picture grows, and never shrinks because a job has ended.
+The rows do not jump: a running job keeps its line, and when it has ended, the line stays until another job needs it.
+So the picture grows, and never shrinks because a job has ended.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ BESIDE: Final = 6
 """Forever jobs get up to a sixth of the lines."""
 
 MOST_FAILURES: Final = 100
-"""How many are shown when the run has ended; the debrief has all."""
+"""Number of failures shown when the run has ended; the debrief has all."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """The line of one job, at `depth` in the listing; with no depth, outside of the listing; for `alike` failures."""
+    """The line of one job at `depth` in the listing, None outside of it; `alike` counts equal failures."""
 
     job: JobRecord
     depth: int | None = None
@@ -43,7 +43,7 @@ class JobRow:
 
 @dataclass(frozen=True, slots=True)
 class ChosenJobs:
-    """What fits; `rest` has words with the numbers of jobs that do not fit, and is None if all of them do."""
+    """The rows that fit; `rest` has the counts of jobs that do not fit, and is None if all fit."""
 
     rows: list[JobRow]
     rest: dict[str, int] | None = None
@@ -51,7 +51,7 @@ class ChosenJobs:
 
 
 class JobChoice:
-    """The arrangement of one run's jobs; it remembers which job has which line."""
+    """The arrangement of one run's jobs; each job keeps its line."""
 
     def __init__(self, model: Model) -> None:
         self._model: Final = model
@@ -61,7 +61,7 @@ class JobChoice:
         self._slots: list[JobRecord] = []
 
     def rows(self, height: int) -> ChosenJobs:
-        """Return what to show in `height` lines."""
+        """Return the rows for `height` lines."""
         beside = list(self._model.beside)
         if self.fits(height):
             return ChosenJobs(self._listing(), beside=[JobRow(job) for job in beside])
@@ -72,7 +72,7 @@ class JobChoice:
         return self._chosen(height, beside)
 
     def fits(self, height: int) -> bool:
-        """Return whether each job has its line."""
+        """Return whether every job has a line."""
         return self._number_open() <= height - len(self._model.beside)
 
     # ---- in listing order
@@ -89,7 +89,7 @@ class JobChoice:
         return rows
 
     def _place(self, job: JobRecord) -> tuple[int, ...]:
-        """Return the places in the listing of the schedulers around a job, from the outside in, and its own."""
+        """Return the positions in the listing of a job's enclosing schedulers, outermost first, and its own."""
         found: list[int] = []
         for outer in job.outwards():
             edition, places = self._places.get(outer, (-1, {}))
@@ -102,7 +102,7 @@ class JobChoice:
         return tuple(reversed(found))
 
     def _tree(self, height: int, beside: list[JobRecord]) -> ChosenJobs:
-        """Return the folded tree: open around failures and running jobs, as far as there are lines for these."""
+        """Return the folded tree, open around as many failures and running jobs as fit."""
         model, root = self._model, self._model.root
         room = max(1, height - 1)  # one line is for the rest
         beside = beside[: max(1, room // BESIDE)] if height >= 3 else []
@@ -110,7 +110,7 @@ class JobChoice:
         shown: dict[JobRecord, JobRow] = {}
 
         def show(row: JobRow) -> bool:
-            """Add a row, with those of the schedulers around it, if there is room for all of them."""
+            """Add a row with those of its enclosing schedulers, if all of them fit."""
             new = [outer for outer in context(row.job) if outer not in shown]
             if row.job in shown or len(shown) + len(new) + 1 > room:
                 return False
@@ -147,7 +147,7 @@ class JobChoice:
         return ChosenJobs(rows, rest, [JobRow(job) for job in beside])
 
     def _rest_of_tree(self, rows: Iterable[JobRow]) -> dict[str, int]:
-        """Count the jobs of the members of the outermost scheduler that have no line."""
+        """Count the jobs in those members of the outermost scheduler that have no line."""
         counts = self._counts(self._model.tally)
         for row in rows:
             if row.depth == 0:
@@ -164,11 +164,11 @@ class JobChoice:
         waiting = tally.waiting + tally.unreached
         return collections.Counter(running=tally.running, failed=failed, waiting=waiting, settled=settled)
 
-    # ---- where there are too many
+    # ---- too many jobs for the height
 
     def _chosen(self, height: int, beside: list[JobRecord]) -> ChosenJobs:
         room = max(1, height - 1)  # one line is for the rest
-        further: list[JobRecord] = []  # forever jobs for which there are lines only if others leave them free
+        further: list[JobRecord] = []  # forever jobs get only the lines that others leave free
         if len(beside) > 1:
             further = beside[max(1, room // BESIDE) :]
             beside = beside[: max(1, room // BESIDE)]
@@ -182,7 +182,7 @@ class JobChoice:
         return ChosenJobs(rows, self._rest(rows), [JobRow(job) for job in beside])
 
     def _last(self) -> ChosenJobs:
-        """Return what remains on the terminal when the run has ended: its failures, unless they are told below."""
+        """Return the rows of the last picture: the failures, unless they are printed below it."""
         if self._model.failures_are_told:
             return ChosenJobs([])
         failures = self._failures()
@@ -199,7 +199,7 @@ class JobChoice:
         return rows
 
     def _occupied(self, number: int) -> list[JobRecord]:
-        """Return the jobs to show in the lines for running jobs, at most `number`."""
+        """Return the jobs, at most `number`, for the lines of running jobs."""
         slots = [job for job in self._slots if job.state in (JobState.RUNNING, JobState.SUCCEEDED)]
         over = [job for job in slots if job.state is not JobState.RUNNING]
         slots = _without(slots, over[: max(0, len(slots) - number)])
@@ -236,16 +236,16 @@ def _word(state: JobState) -> str:
 
 
 def context(job: JobRecord) -> list[SchedulerRecord]:
-    """Return the schedulers between a job and the outermost one, from the inside out."""
+    """Return the schedulers between a job and the outermost one, innermost first."""
     return list(job.outwards())[:-1]
 
 
 def full_name(job: JobRecord, symbols: Symbols) -> str:
-    """Return the label of a job, after those of the schedulers that it is in, without the outermost one."""
+    """Return the label of a job, preceded by those of its enclosing schedulers except the outermost."""
     outer = reversed([scheduler.label for scheduler in context(job)])
     return symbols.line("/".join([*outer, job.label]))
 
 
 def attempt(job: JobRecord) -> str:
-    """Return which attempt of a job this is, and of how many, if that is known: `attempt 2 of 3`."""
+    """Return the current attempt, and the most if known: `attempt 2 of 3`."""
     return f"attempt {job.attempts}{f' of {job.retry + 1}' if job.retry + 1 >= job.attempts else ''}"

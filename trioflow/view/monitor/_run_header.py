@@ -1,4 +1,4 @@
-"""The two lines of a monitor about the whole run: how far it is, and how many jobs are in which state."""
+"""The two lines of a monitor about the whole run: its progress, and the number of jobs in each state."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ._model import JobCounts
 FURTHER: Final = tuple(
     state for state in PRECEDENCE if state.is_settled and state not in (JobState.SUCCEEDED, JobState.FAILED)
 )
-"""The final states that are counted only if a job is in them. Failures are counted by the model."""
+"""The final states that are shown only if a job is in them. The model counts failures."""
 
 SHORT_TIME: Final = len("59.9 s")
-"""Columns for a time, until one comes up that is longer than a minute."""
+"""Columns for a time, until one is longer than a minute."""
 
 SHORTEST_BAR: Final = 8
 
 
 class Figures(Protocol):
-    """What the lines show, of a `Model` or something like it."""
+    """The figures in the lines, of a `Model` or something like it."""
 
     @property
     def label(self) -> str: ...
@@ -46,7 +46,7 @@ class Figures(Protocol):
     @property
     def ended(self) -> float | None: ...
     def verdict(self) -> Verdict:
-        """Return how it has ended."""
+        """Return the verdict on the run."""
         ...
 
     def elapsed(self) -> float:
@@ -65,11 +65,11 @@ class RunLines:
         self._left_columns = len("≈ 30 min left")
 
     def lines(self, columns: int, remaining: float | None) -> list[Line]:
-        """Return the two lines; of a run that has ended only the first, if that says it all.
+        """Return the two lines; after the run only the first, if the second adds nothing.
 
         Args:
-            columns: how many there are.
-            remaining: the number of seconds that the run still takes, None if unknown.
+            columns: the width of the terminal.
+            remaining: the remaining seconds of the run; None if unknown.
 
         """
         if self._model.ended is None:
@@ -77,18 +77,18 @@ class RunLines:
         return [self._outcome(columns), *[self._counts(columns)] * self.counts_say_more()]
 
     def counts(self) -> str:
-        """Return in words how many jobs are in which state."""
+        """Return the number of jobs in each state, in words."""
         return ", ".join(f"{number} {word}" for _, number, word, _ in self._counted() if number)
 
     def counts_say_more(self) -> bool:
-        """Return whether they say more than the verdict, which has the numbers of two states alone."""
+        """Return whether the counts add to the verdict, which has those of two states."""
         words = {word for _, number, word, _ in self._counted() if number}
         return len(words) > 1 or not words <= {JobState.SUCCEEDED.value, JobState.FAILED.value}
 
     # ---- the first line
 
     def _progress(self, columns: int, remaining: float | None) -> Line:
-        """Return label, bar and figures; if they do not fit, without the label, then the counts, then the estimate."""
+        """Return label, bar and figures; in a narrow terminal drop the label, then the counts, then the estimate."""
         tally = self._model.tally
         settled = sum(tally.settled.values())
         total = self._model.total
@@ -117,7 +117,7 @@ class RunLines:
         return [(f"{percent.strip()} {elapsed.strip()}"[:columns], "figures")]
 
     def _left(self, remaining: float | None) -> str:
-        """Return the estimate, or that the run is about to end; it takes no fewer columns than before."""
+        """Return the estimate, or the word for a run about to end; its width never shrinks."""
         text = self._about_the_end(remaining)
         self._left_columns = max(self._left_columns, len(text))
         return text.ljust(self._left_columns)
@@ -165,7 +165,7 @@ class RunLines:
         return line
 
     def _window(self) -> list[tuple[str, int, str, str]]:
-        """Return how many slots of the window are taken, in the same form."""
+        """Return the taken slots of the window, in the same form."""
         size = self._model.slots
         if size is None or self._model.ended is not None:
             return []
@@ -185,7 +185,7 @@ class RunLines:
             failed if failed[1] else (*failed[:3], "dim"),
             (symbols.states[JobState.IDLE], tally.waiting, "waiting", ""),
         ]
-        if self._model.total is None:  # nobody knows how many wait
+        if self._model.total is None:  # the number of waiting jobs is unknown
             found.pop()
         further = [
             *(self._of(state, tally.settled[state]) for state in FURTHER),
@@ -201,7 +201,7 @@ class RunLines:
 
 
 def so_far(seconds: float) -> str:
-    """Return how long something has run already: in whole seconds, which do not flicker."""
+    """Return an elapsed time in whole seconds, which do not flicker."""
     return duration_text(max(0, math.floor(seconds)))
 
 

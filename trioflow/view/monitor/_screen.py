@@ -1,7 +1,7 @@
-"""A picture at the bottom of a terminal, of which only what has changed is written, and lines above it.
+"""A picture at the bottom of a terminal, updated by its changes only, and lines above it.
 
-The cursor rests at the beginning of the line below the picture. So the picture's lines are as many lines up as there
-are of them, unless the terminal has been resized: then all of it is erased and written anew.
+The cursor rests at the beginning of the line below the picture, so each line is a known number of lines up. When the
+terminal has been resized, the picture is erased and written anew.
 
 Rich's `Live` writes all lines of a picture again and again, 1 to 2.5 kB ten times a second; here it is a tenth of that.
 """
@@ -21,13 +21,13 @@ from ._display import Line
 HIDE_CURSOR: Final = "\x1b[?25l"
 SHOW_CURSOR: Final = "\x1b[?25h"
 TOGETHER: Final = "\x1b[?2026h{}\x1b[?2026l"
-"""Synchronized output: terminals that know it show what stands between at once, and others ignore it."""
+"""Synchronized output: terminals that support it show the enclosed text at once, and others ignore it."""
 ERASE_BELOW: Final = "\x1b[J"
 ERASE_LINE: Final = "\x1b[K"
 PLAIN: Final = "\x1b[0m"
 
 GAP: Final = 6
-"""Unchanged columns that are written again, because to step over them would take as many bytes."""
+"""Unchanged columns that are written again, because a cursor movement would take as many bytes."""
 
 CONTROLS: Final = re.compile(
     r"(?P<colour>\x1b\[[0-9;:]*m)"
@@ -39,11 +39,11 @@ CONTROLS: Final = re.compile(
 
 
 def harmless(line: str, colours: bool = True) -> str:
-    """Return a line without control characters that would move the cursor, or change the terminal; tabs stay.
+    """Strip control characters that would move the cursor or change the terminal; tabs stay.
 
     Args:
-        line: what somebody has printed.
-        colours: whether sequences for colours stay, too; the line then ends with the terminal's own.
+        line: the printed line.
+        colours: whether colour sequences stay, too; the line then ends with a reset.
 
     """
     if line.isprintable():
@@ -53,11 +53,11 @@ def harmless(line: str, colours: bool = True) -> str:
 
 
 class Screen:
-    """What a picture looks like now on a terminal.
+    """The current picture on a terminal.
 
     Args:
         file: the terminal.
-        painted: returns a text in a style, with its escape sequences.
+        painted: returns a text with the escape sequences of a style.
 
     """
 
@@ -68,7 +68,7 @@ class Screen:
         self._size = (0, 0)
 
     def hide_cursor(self) -> None:
-        """Hide the cursor, which would jump about."""
+        """Hide the cursor while pictures are drawn."""
         self._write(HIDE_CURSOR)
 
     def show_cursor(self) -> None:
@@ -76,13 +76,13 @@ class Screen:
         self._write(SHOW_CURSOR)
 
     def update(self, lines: list[Line], size: tuple[int, int], above: list[str] | None = None, end: str = "") -> None:
-        """Show a picture in place of the one before, below what is to be written above it.
+        """Replace the picture, and write lines above it.
 
         Args:
             lines: each is at most as wide as the terminal.
             size: the columns and lines of the terminal.
             above: whole lines.
-            end: what is written behind them, and does not end a line.
+            end: an unfinished line after them.
 
         """
         if above or end or size != self._size:
@@ -104,9 +104,9 @@ class Screen:
         return "".join(self._painted(text, style) for text, style in line)
 
     def _erased(self, size: tuple[int, int]) -> str:
-        """Return what erases the picture, from its first column: the terminal may have echoed `^C` below it.
+        """Return the sequence that erases the picture, and an echoed `^C` below it.
 
-        A terminal that has become narrower has broken the lines of the picture.
+        A terminal that has become narrower has wrapped the lines of the picture.
         """
         columns, height = size
         if not self._lines:
@@ -116,7 +116,7 @@ class Screen:
         return f"\r{_vertically(-up)}{ERASE_BELOW}"
 
     def _changes(self, lines: list[Line]) -> str:
-        """Return what makes the picture that is shown the new one."""
+        """Return the sequence that turns the shown picture into the new one."""
         written: list[str] = []
         row = len(self._lines)  # where the cursor is
         for number, (old, new) in enumerate(zip(self._lines, lines, strict=False)):
@@ -150,7 +150,7 @@ def _width(line: Line) -> int:
 
 
 def _cells(line: Line) -> list[tuple[str, str]] | None:
-    """Return the character and the style of each column; None if one takes two columns, or none: terminals differ."""
+    """Return the character and style of each column; None if a character is not one column wide: terminals differ."""
     if not all(text.isascii() or all(map(_is_one_column, text)) for text, _ in line):
         return None
     return [(character, style) for text, style in line for character in text]
@@ -162,7 +162,7 @@ def _is_one_column(character: str) -> bool:
 
 
 def _spans(before: list[tuple[str, str]], after: list[tuple[str, str]]) -> Iterator[tuple[int, int]]:
-    """Yield from where to where columns are to be written."""
+    """Yield the ranges of columns to write."""
     start = end = -1
     for column, cell in enumerate(after):
         if column < len(before) and before[column] == cell:
@@ -178,5 +178,5 @@ def _spans(before: list[tuple[str, str]], after: list[tuple[str, str]]) -> Itera
 
 
 def _vertically(lines: int) -> str:
-    """Return what moves the cursor down by so many lines; up if they are negative."""
+    """Return the sequence that moves the cursor down by this many lines; up if negative."""
     return f"\x1b[{lines}B" if lines > 0 else f"\x1b[{-lines}A" if lines < 0 else ""

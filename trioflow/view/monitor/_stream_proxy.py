@@ -1,4 +1,4 @@
-"""What stands in the place of a standard stream while a monitor draws: it answers as the real one does."""
+"""Proxies of the standard streams while a monitor draws."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any, Final, TextIO
 
 
 class StreamProxy(io.TextIOBase):
-    """A stream in the place of the real one, which answers whatever is not asked of it alone."""
+    """A proxy of a stream, which delegates everything else to the real one."""
 
     def __init__(self, real: TextIO) -> None:
-        """Take the place of `real`."""
+        """Replace `real`."""
         self._real: Final = real
 
     def isatty(self) -> bool:
-        """Return whether the real stream is a terminal, so that what is printed may have colours."""
+        """Return whether the real stream is a terminal, as programs check before they print colours."""
         return self._real.isatty()
 
     def fileno(self) -> int:
@@ -32,7 +32,7 @@ class StreamProxy(io.TextIOBase):
 
     @property
     def errors(self) -> str | None:  # type: ignore[override]
-        """What the real stream does with characters that it cannot encode or decode."""
+        """The error handler of the real stream's encoding."""
         return self._real.errors
 
     def __getattr__(self, name: str) -> Any:
@@ -49,19 +49,19 @@ def is_terminal(stream: Any) -> bool:
 
 
 class Input(StreamProxy):
-    """A stream in the place of the real one, from which `input()`, `pdb` and others read.
+    """A proxy of standard input, from which `input()`, `pdb` and others read.
 
     `input()` reads from it because standard output is a pipe; it has no history and no completion then.
     """
 
     def __init__(self, paused: Callable[[], AbstractContextManager[None]], real: TextIO) -> None:
-        """Take the place of `real`; `paused` takes away the picture for a block."""
+        """Replace `real`; `paused` hides the picture for a block."""
         super().__init__(real)
         self._paused: Final = paused
         self._is_open = True
 
     def restore(self) -> None:
-        """Put the real stream back, unless this one was replaced again since."""
+        """Restore the real stream, unless this one was replaced again since."""
         self._is_open = False
         if sys.stdin is self:
             sys.stdin = self._real
@@ -71,7 +71,7 @@ class Input(StreamProxy):
         return self._read(lambda: self._real.readline(size))
 
     def read(self, size: int | None = -1, /) -> str:
-        """Read all, or up to `size` characters."""
+        """Read everything, or up to `size` characters."""
         return self._read(lambda: self._real.read(-1 if size is None else size))
 
     def _read(self, read: Callable[[], str]) -> str:
@@ -81,12 +81,12 @@ class Input(StreamProxy):
             return read()
 
     def readable(self) -> bool:
-        """Return that it can be read."""
+        """Return True: the stream can be read."""
         return True
 
 
 def replaced_input(paused: Callable[[], AbstractContextManager[None]]) -> Input | None:
-    """Replace standard input if it is a terminal, and return what is in its place."""
+    """Replace standard input if it is a terminal, and return the proxy."""
     if not is_terminal(sys.stdin):
         return None
     replacement = Input(paused, sys.stdin)

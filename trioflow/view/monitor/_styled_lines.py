@@ -1,4 +1,4 @@
-"""What a monitor shows, as lines of text with the names of their styles; nothing here knows about terminals.
+"""The pictures of a monitor as lines of styled text, independent of terminals.
 
 A picture is two lines about the whole run, then one line per job: whether it is critical, its symbol, its time, its
 label, and details. Each of these begins in the same column from the first picture to the last, unless a longer time
@@ -26,20 +26,20 @@ from ._row_selection import ChosenJobs, JobChoice, JobRow, attempt, context
 from ._run_header import SHORT_TIME, RunLines, so_far
 
 NARROW: Final = 40
-"""Columns: in a narrower terminal, lines leave out whether a job is critical, and its details."""
+"""Columns below which lines leave out the mark of critical jobs, and details."""
 
 AROUND_TIME: Final = 5
-"""Columns before a label besides the time: the symbol, and the blanks around both."""
+"""Columns before a label besides the time: the symbol and the blanks."""
 
 SHORTEST_BAR: Final = 5
 LONGEST_BAR: Final = 12
 """Columns of the bar of a job that reports its progress."""
 
 LEAST_FOR_CAUSES: Final = 8
-"""Lines below the head: with fewer, there is none about what jobs wait for."""
+"""Lines below the head from which one says what jobs wait for."""
 
 WIDE: Final = 150
-"""Columns: a wider terminal has jobs in both halves, if they do not fit one below the other."""
+"""Columns above which jobs that do not fit below each other are shown in both halves."""
 
 GAP: Final = 2
 
@@ -50,7 +50,7 @@ COUNTED: Final = (
 """The order of the counts of a scheduler's jobs; jobs that wait are counted as IDLE."""
 
 LEAST_AROUND: Final = 6
-"""Columns: with less room, the schedulers that a job is in are left out."""
+"""Columns below which a job's enclosing schedulers are left out."""
 
 
 class Pictures:
@@ -111,9 +111,9 @@ class Pictures:
         return lines
 
     def _causes(self, between: str) -> str:
-        """Return what waiting jobs wait for: `waiting: 41 for jobs · 12 for a slot · 5 gpu · 2 api throttled`.
+        """Return the causes of waits, counted: `waiting: 41 for jobs · 12 for a slot · 5 gpu · 2 api throttled`.
 
-        Of the ready jobs of one scheduler that need the same, one is asked.
+        Ready jobs of one scheduler with the same needs wait for the same, so one of them is looked up.
         """
         found: collections.Counter[str] = collections.Counter()
         for jobs in list(self._model.ready.values()):
@@ -146,7 +146,7 @@ class Pictures:
         return line
 
     def _details(self, row: JobRow, columns: int) -> Line:
-        """Return what follows the label, in so many columns: how much is done of a running job, and the rest."""
+        """Return the details after the label, in this many columns: first the progress of a running job."""
         job = row.job
         found: Line = []
         if job.fraction_done is not None and job.state is JobState.RUNNING:
@@ -160,7 +160,7 @@ class Pictures:
         return found
 
     def _bar(self, fraction: float, columns: int) -> Line:
-        """Return a bar and a percentage, without the bar if there is no room for it."""
+        """Return a bar and a percentage; without the bar if it does not fit."""
         figure = f"  {percent(fraction):>4}"
         if columns < len(figure):
             return []
@@ -209,21 +209,21 @@ class Pictures:
         return "≈" if self._is_unicode else "~"
 
     def _worst(self, job: JobRecord) -> JobState:
-        """Return the state of a job; of a scheduler, the worst of its own and those of its jobs."""
+        """Return the state of a job; for a scheduler, the worst of its own state and those of its jobs."""
         if not isinstance(job, SchedulerRecord) or job.state is JobState.IDLE:
             return job.state
         counts = self._states_in(job)
         return next((state for state in PRECEDENCE if state is job.state or counts.get(state)), job.state)
 
     def _states_in(self, scheduler: SchedulerRecord) -> dict[JobState, int]:
-        """Return how many jobs of a scheduler are in each state, nested ones included; what waits is IDLE."""
+        """Return the number of a scheduler's jobs in each state, nested ones included; waiting jobs count as IDLE."""
         tally = self._model.tallies.get(scheduler) or JobCounts(None)
         waiting = tally.waiting + tally.unreached
         counts = {**tally.settled, JobState.RUNNING: tally.running, JobState.IDLE: waiting}
         return {state: number for state, number in counts.items() if number}
 
     def _inside(self, scheduler: SchedulerRecord) -> str:
-        """Return the counts of its jobs by symbol: `2 ✓  1 ✗  1 ▸  3 ·`."""
+        """Return the counts of a scheduler's jobs by symbol: `2 ✓  1 ✗  1 ▸  3 ·`."""
         counts, symbols = self._states_in(scheduler), self._symbols.set.states
         return "  ".join(f"{counts[state]} {symbols[state]}" for state in COUNTED if state in counts)
 
@@ -232,10 +232,10 @@ class Pictures:
         text = f"{self.ellipsis} and {counts}" if counts else ""
         return [(self._start(" " * margin + text, columns), "label")]
 
-    # ---- what fits
+    # ---- cutting to the width
 
     def _fitted(self, label: Line, columns: int, pad: bool) -> Line:
-        """Return a label in so many columns; the schedulers before it lose their end, the label its middle."""
+        """Fit a label into this many columns; the schedulers before it lose their end, the label its middle."""
         *outer, (name, style) = label
         over = sum(width(text) for text, _ in label) - columns
         if over <= 0:
@@ -246,13 +246,13 @@ class Pictures:
         return [(around, "label"), (shown, style), (" " * (columns - width(around) - width(shown)), "")]
 
     def _start(self, text: str, columns: int) -> str:
-        """Return `text`, or as much of its beginning as fits, and an ellipsis."""
+        """Return `text`, or the beginning that fits, with an ellipsis."""
         if width(text) <= columns:
             return text
         return _start(text, columns - len(self.ellipsis)) + self.ellipsis if columns >= len(self.ellipsis) else ""
 
     def _middle(self, text: str, columns: int) -> str:
-        """Return `text`, or its beginning and its end, which is where numbers usually are."""
+        """Return `text`, or its beginning and its end, because labels often differ in a number at the end."""
         if width(text) <= columns:
             return text
         end = _start(text[::-1], columns // 3)[::-1]
@@ -260,7 +260,7 @@ class Pictures:
 
 
 def _beside(first: list[Line], second: list[Line], columns: int) -> Iterator[Line]:
-    """Put lines beside each other, the second ones from a column on."""
+    """Join lines side by side, the second ones from a given column."""
     nothing: Line = []
     for left, right in itertools.zip_longest(first, second, fillvalue=nothing):
         room = columns - sum(width(text) for text, _ in left)
@@ -268,7 +268,7 @@ def _beside(first: list[Line], second: list[Line], columns: int) -> Iterator[Lin
 
 
 def _cropped(line: Line, columns: int) -> Line:
-    """Return as much of a line as fits, which is all of it except in the narrowest terminals."""
+    """Crop a line to the width, for the narrowest terminals."""
     cropped: Line = []
     for text, style in line:
         cropped.append((_start(text, columns), style))
@@ -277,7 +277,7 @@ def _cropped(line: Line, columns: int) -> Line:
 
 
 def _start(text: str, columns: int) -> str:
-    """Return as much of the beginning of `text` as fits."""
+    """Return the beginning of `text` that fits."""
     shown = text[: max(0, columns)]
     while shown and width(shown) > columns:
         shown = shown[:-1]

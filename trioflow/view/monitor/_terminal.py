@@ -44,18 +44,18 @@ of 256 colours are the same in all palettes, and these have at least 3.5 on each
 """
 
 PLAIN: Final = {name: style.without_color for name, style in STYLES.items()}
-"""For NO_COLOR."""
+"""The styles for NO_COLOR."""
 
 
 class TerminalDisplay(Display):
-    """A terminal on which a picture is kept up to date, in a thread of its own.
+    """A live picture on a terminal, drawn in a thread of its own.
 
     Args:
         stream: the terminal.
-        draw: makes a picture for so many columns and lines.
+        draw: makes a picture for a number of columns and lines.
         interval: the least number of seconds between two pictures.
-        child_output: whether what comes by descriptors 1 and 2 goes above the picture too.
-        tag: returns what stands in front of the lines of a job; None for nothing.
+        child_output: whether output at descriptors 1 and 2 goes above the picture too.
+        tag: returns the prefix for lines of a job; None for no prefix.
 
     """
 
@@ -71,19 +71,19 @@ class TerminalDisplay(Display):
         self._file: Final = _own_file(stream)
         self._console: Final = Console(file=self._file, force_terminal=True, force_interactive=True)
         self._screen: Final = Screen(self._file, self._painted)
-        self._around: Final[dict[str, tuple[str, str]]] = {}  # what stands around a text in a style
+        self._around: Final[dict[str, tuple[str, str]]] = {}  # the escape sequences around a text, by style
         self._ticker: Final = Ticker(self._tick, interval, PATIENCE)
         self._above: Final = OutputBuffer(self._ticker.wake, self._tick, tag)
         self._pipes: FdCapture | None = None
         self._takes_descriptors: Final = child_output
         self._input: Input | None = None
-        self._pauses = 0  # how many are reading what is typed
-        self._lock: Final = threading.RLock()  # one draws at a time
+        self._pauses = 0  # the number of readers of standard input
+        self._lock: Final = threading.RLock()  # held by the thread that draws
         self._owner: Final = os.getpid()
         self._is_lost = False  # the terminal is gone, or the picture could not be made
 
     def start(self) -> None:
-        """Take over the terminal: hide its cursor, and send what is printed above the picture."""
+        """Take over the terminal: hide its cursor, and redirect printed lines above the picture."""
         atexit.register(self._leave)
         self._guarded(self._screen.hide_cursor)
         if self._file.isatty() and self._descriptor is not None:
@@ -95,7 +95,7 @@ class TerminalDisplay(Display):
         self._ticker.start()
 
     def wake(self) -> None:
-        """Draw soon."""
+        """Schedule an update."""
         self._ticker.wake()
 
     def job_finished(self, job: JobRecord) -> None:
@@ -112,7 +112,7 @@ class TerminalDisplay(Display):
         atexit.unregister(self._leave)
 
     def _release(self) -> None:
-        """Give the standard streams and descriptors back."""
+        """Restore the standard streams and descriptors."""
         if self._input is not None:
             self._input.restore()
         self._above.restore()
@@ -123,21 +123,21 @@ class TerminalDisplay(Display):
     def _leave(self) -> None:
         """Show the cursor again; called when the interpreter ends, if not before."""
         if self._owner != os.getpid():
-            return  # a fork of the program ends, which does not own the terminal
+            return  # in a fork of the program, which does not own the terminal
         self._release()
         with self._lock:
-            self._is_lost = False  # the cursor must be shown, whatever has gone wrong before
+            self._is_lost = False  # the cursor must be shown even after an error
             self._guarded(self._screen.show_cursor)
             self._guarded(self._write_rest)
 
     def _write_rest(self) -> None:
-        """Write what was printed too late to go above a picture."""
+        """Write lines that were printed after the last picture."""
         self._file.write("".join(line + "\n" for line in self._above.take()))
         self._file.flush()
 
     @contextlib.contextmanager
     def paused(self) -> Generator[None]:
-        """Make way for a question, and for what is typed or written; without the picture, lines are shown at once."""
+        """Hide the picture during a prompt; printed lines are then shown at once."""
         with self._lock:
             self._pauses += 1
             self._guarded(self._ask)
@@ -158,7 +158,7 @@ class TerminalDisplay(Display):
             self._guarded(self._update)
 
     def _guarded(self, action: Callable[[], None]) -> None:
-        """Do something with the terminal; if that fails, do nothing more from then on, and let the run go on."""
+        """Guard an access to the terminal: after an error the display is off, and the run goes on."""
         if self._is_lost:
             return
         try:
@@ -188,13 +188,13 @@ class TerminalDisplay(Display):
         return None
 
     def _size(self) -> tuple[int, int]:
-        """Return the columns and lines of the terminal, or what the environment says, which goes first."""
+        """Return the columns and lines of the terminal; the environment takes precedence."""
         if self._descriptor is not None and not {"COLUMNS", "LINES"} <= os.environ.keys():
             with contextlib.suppress(OSError):
                 columns, lines = os.get_terminal_size(self._descriptor)
                 if columns and lines:
                     return columns, lines
-        return shutil.get_terminal_size()  # not rich's, which takes 25 lines for granted where most have 24
+        return shutil.get_terminal_size()  # not rich's, which assumes 25 lines where most terminals have 24
 
     def _painted(self, text: str, style: str) -> str:
         """Return a text with its escape sequences."""
@@ -215,7 +215,7 @@ class TerminalDisplay(Display):
 
 
 def _own_file(stream: TextIO) -> TextIO:
-    """Return another file for the same terminal: pipes may take the place of its descriptor."""
+    """Return a duplicate file for the terminal: a pipe may replace its descriptor."""
     if type(stream) is not io.TextIOWrapper:
         return stream
     with contextlib.suppress(OSError, ValueError):

@@ -1,1 +1,1 @@
-"""A scheduler as text, and what all views share that write text."""
+"""A scheduler as text, and the parts that all text views share."""

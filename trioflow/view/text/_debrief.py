@@ -1,4 +1,4 @@
-"""`debrief`: how a run went, as text: why it ended, the counts, the failures, equal ones together, and more."""
+"""`debrief`: the report on a run as text: verdict, counts, grouped failures, incidents and more."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from ._verdict import MOST_NAMES, Tally
 T = TypeVar("T")
 
 NOTHING_TO_SAY: Final = (None, NOT_THERE, NOT_KEPT)
-"""Why a job was not restored, if nobody wonders."""
+"""Obvious reasons why a job was not restored."""
 DEEPEST_GROUPS: Final = 50
-"""Frames that are compared to tell whether two failures are equal: the innermost ones."""
+"""Number of innermost frames compared to decide whether two failures are equal."""
 
 
 def debrief(scheduler: BaseScheduler, symbols: Symbols, listing: bool = False) -> str:
-    """Return what `Scheduler.debrief` prints. O(V + E), plus the length of the tracebacks."""
+    """Return the text of `Scheduler.debrief`. O(V + E), plus the length of the tracebacks."""
     told = Debrief(scheduler, symbols)
     sections = ["\n".join(told.verdict()), *told.details(), Listing(scheduler, symbols).text() if listing else ""]
     return "\n\n".join(filter(None, sections))
 
 
 def details(scheduler: BaseScheduler, symbols: Symbols, failures: bool = True) -> str:
-    """Return what `debrief` says below the verdict and the counts, the failures included or not."""
+    """Return the parts of `debrief` below the verdict and the counts, with or without the failures."""
     return "\n\n".join(filter(None, Debrief(scheduler, symbols).details(failures)))
 
 
@@ -63,7 +63,7 @@ class Debrief:
     # ---- the verdict
 
     def verdict(self) -> Iterator[str]:
-        """Yield how the run ended, why, the job that caused it, and the counts."""
+        """Yield the lines of the verdict: how and why the run ended, the job that caused it, and the counts."""
         reason = self._scheduler.stop_reason
         if reason is None:
             yield "no run has ended"
@@ -84,7 +84,7 @@ class Debrief:
         yield self.not_restored()
 
     def _culprits(self) -> Iterator[AnyJob]:
-        """Yield the job that stopped the run; if it is a scheduler, the job that stopped that, and so on inwards."""
+        """Yield the job that stopped the run; if it is a scheduler, the job that stopped that one, and so on."""
         culprit = self._scheduler.culprit
         while culprit is not None:
             yield culprit
@@ -121,7 +121,7 @@ class Debrief:
     # ---- the incidents
 
     def incidents(self) -> Iterator[str]:
-        """Yield a paragraph for each, such as a `co_shutdown` that raised."""
+        """Yield a paragraph for each incident, such as a `co_shutdown` that raised."""
         for one in (self._scheduler, *self._jobs):
             if is_scheduler(one):
                 yield from map(self._incident, one.incidents)
@@ -135,7 +135,7 @@ class Debrief:
     # ---- the journal
 
     def not_restored(self) -> str:
-        """Return a paragraph about the jobs that a journal could have restored, and why it has not."""
+        """Return a paragraph on the jobs that the journal did not restore, with the reasons."""
         reasons = [(job, not_restored(job)) for job in self._jobs]
         told = [f"  {self._name(job)}: {self._symbols.line(why)}" for job, why in reasons if why not in NOTHING_TO_SAY]
         if not told:
@@ -157,10 +157,10 @@ def _outcome(job: AnyJob) -> Failure:
 
 
 def grouped(found: Iterable[tuple[T, bool, Failure]]) -> list[list[T]]:
-    """Put equal failures together: critical ones first, and otherwise in the order of settling.
+    """Group equal failures: critical ones first, and otherwise in the order of settling.
 
     Args:
-        found: what failed, each with whether it is critical, and how it failed.
+        found: the failed jobs, each with whether it is critical, and its exception.
 
     """
     groups: dict[Any, list[T]] = {}
@@ -170,7 +170,7 @@ def grouped(found: Iterable[tuple[T, bool, Failure]]) -> list[list[T]]:
 
 
 def _kind(failure: Failure) -> tuple[Any, ...]:
-    """Return what equal failures have in common; messages may differ.
+    """Return the key of equal failures, whose messages may differ.
 
     The type, the exit code of a command, the place, and the types of causes and members.
     """

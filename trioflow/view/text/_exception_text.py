@@ -1,4 +1,4 @@
-"""Exceptions as text: as one short line each, and tracebacks with the user's frames only.
+"""Exceptions as text: on one short line, and as tracebacks with the user's frames only.
 
 Nothing here raises, even if an exception's own `__str__` does. Tracebacks have neither our frames nor those of
 libraries that we call in between.
@@ -16,25 +16,25 @@ from typing import Any, Final, cast
 from ..._core.api.views import LOOP_PACKAGES, OURS, beginning, headline
 
 BETWEEN: Final = ("click", "concurrent.futures", "dask", "distributed", *sorted(LOOP_PACKAGES - {"asyncio"}))
-"""Packages through which trioflow calls the user's code, or is called by it."""
+"""Libraries whose frames may stand between trioflow's and the user's."""
 
 
 LONGEST = 100
-"""Characters: together with what precedes it, a line of a wide terminal."""
+"""Characters of an exception: with its prefix, a line of a wide terminal."""
 
 
 def exception(error: BaseException, longest: int = LONGEST) -> str:
-    """Return the type and the message of `error`, beginning, even if its `__str__` raises."""
+    """Return the type and the beginning of the message of `error`, even if its `__str__` raises."""
     return _with_type(error, message(error), longest)
 
 
 def headline_of(error: BaseException, longest: int = LONGEST) -> str:
-    """Return the same, but of the message only the first line, without what announces the others."""
+    """Return the type and the first line of the message, without a colon or the like at its end."""
     return _with_type(error, headline(message(error)), longest)
 
 
 def message(error: BaseException) -> str:
-    """Return the message of `error`, or that its `__str__` raised."""
+    """Return the message of `error`, or a remark that its `__str__` raised."""
     try:
         return str(error)
     except Exception as broken:
@@ -46,7 +46,7 @@ def _with_type(error: BaseException, message: str, longest: int) -> str:
 
 
 def formatted(error: BaseException, frames: TracebackType | None = None) -> str:
-    """Return what Python would print of an exception, with its causes and groups, but without our frames.
+    """Format an exception as Python does, with its causes and groups, but without our frames.
 
     Args:
         error: the exception.
@@ -81,7 +81,7 @@ def _directories() -> list[str]:
 
 
 def _without_ours(stack: traceback.StackSummary, libraries: tuple[str, ...]) -> list[traceback.FrameSummary]:
-    """Drop each run of frames of `libraries` that has one of ours in it; in other runs the user calls the library."""
+    """Drop each run of frames of `libraries` that includes one of ours; in other runs the user calls the library."""
     kept: list[traceback.FrameSummary] = []
     for library, run in itertools.groupby(stack, lambda frame: frame.filename.startswith(libraries)):
         frames = list(run)

@@ -9,9 +9,9 @@
 2     end < <Scheduler `analyse`>          exits={5}
 ```
 
-Every job has its number before the first line is written, because a line may name jobs further down. All of it is
-O(V + E) and without recursion: `rows` puts the jobs in order, `Listing` writes a line for each, and `_aligned` puts
-how long the jobs took, and what the lines say about other jobs, into one column each.
+Jobs are numbered before the first line is written, because a line may refer to jobs further down. All of it is O(V + E)
+and without recursion: `rows` orders the jobs, `Listing` writes a line for each, and `_aligned` aligns the durations and
+the references to other jobs in one column each.
 """
 
 from __future__ import annotations
@@ -46,13 +46,13 @@ from . import _exception_text
 from ._symbols import Symbols, width
 
 WIDEST_ALIGNED: Final = 80
-"""Columns: a line with a longer label does not push the requirements of the other lines out of the terminal."""
+"""Columns above which a label does not widen the column for all lines."""
 
 SHORTEST_SHOWN: Final = 0.05
-"""Seconds: below this, most is the machine's and not the job's, and the listings of two runs are to be equal."""
+"""Seconds below which no duration is shown: it is mostly overhead, and listings of two runs should be equal."""
 
 INDENT: Final = "  "
-"""How much further to the right the jobs of a nested scheduler stand."""
+"""The indentation of a nested scheduler's jobs."""
 
 
 class Plain(NamedTuple):
@@ -77,7 +77,7 @@ class End(NamedTuple):
 
 
 class Cycle(NamedTuple):
-    """The remark that the jobs of `job` that follow require each other in a cycle, or wait for such jobs."""
+    """A remark: the following jobs of `job` require each other in a cycle, or wait for such jobs."""
 
     job: BaseScheduler
     depth: int
@@ -87,7 +87,7 @@ Row = Plain | Begin | End | Cycle
 
 
 class ListingRow(NamedTuple):
-    """An unfinished line: `took` and `right` will each be put in one column with those of the other lines."""
+    """An unaligned line: `took` and `right` become columns."""
 
     left: str
     right: str = ""
@@ -109,7 +109,7 @@ class Listing:
         """Return the lines, without a newline after the last; the legend stands below them.
 
         Raises:
-            TypeError: something is neither True nor False.
+            TypeError: an option is neither True nor False.
 
         """
         for name, given in (("details", details), ("silence_done_jobs", silence_done_jobs), ("legend", legend)):
@@ -181,7 +181,7 @@ class Listing:
         return "{" + ", ".join(_ranges(sorted(self._reference(job, scheduler, inputs) for job in jobs))) + "}"
 
     def _reference(self, job: AnyJob, scheduler: BaseScheduler | None, inputs: Container[AnyJob] = ()) -> str:
-        """Return a job's number, or its label if it has none; after a question mark if it may not be where it is."""
+        """Return a job's number, or its label; with a question mark in front if it must not be required from there."""
         number = self._numbers.get(job)
         if number is None:
             return "?" + self._symbols.line(f"`{job.label}`")
@@ -198,7 +198,7 @@ def _took(job: AnyJob) -> str:
 
 
 def rows(scheduler: BaseScheduler) -> Iterator[Row]:
-    """Yield what the listing shows, line by line; a stack, not recursion, reaches any depth of nesting."""
+    """Yield the rows of the listing; a stack, not recursion, reaches any depth of nesting."""
     find_implied(scheduler)
     stack = [_rows_inside(scheduler, 0)]
     while stack:
@@ -251,7 +251,7 @@ def cycle_of(scheduler: BaseScheduler) -> list[AnyJob]:
 
 
 def _without_done(shown: Iterable[Row]) -> Iterator[Row]:
-    """Leave out the jobs that are done, and with a nested scheduler that is done everything in it."""
+    """Drop settled jobs, and settled nested schedulers with all their members."""
     left_out: BaseScheduler | None = None
     for row in shown:
         if left_out is not None:

@@ -1,4 +1,4 @@
-"""Which jobs a user means by jobs, paths, and patterns of paths."""
+"""Selection of jobs by job, path, or pattern of paths."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ..._core.api.views import AbstractJob, AnyJob, BaseScheduler, paths_of, pri
 
 K = TypeVar("K")
 Wanted = AnyJob | str | Iterable[AnyJob | str]
-"""Jobs, and patterns of `job.path`."""
+"""Jobs, and paths or patterns of `job.path`."""
 
 
 def chosen(scheduler: BaseScheduler, wanted: Wanted, option: str) -> set[AnyJob]:
-    """Return the jobs below `scheduler` that are wanted; a nested scheduler stands only for itself.
+    """Return the selected jobs below `scheduler`; a nested scheduler does not include its jobs.
 
     A string is the `job.path` of a job, or a pattern for it: see `matching`.
 
@@ -24,8 +24,8 @@ def chosen(scheduler: BaseScheduler, wanted: Wanted, option: str) -> set[AnyJob]
         option: the name of the option, for errors.
 
     Raises:
-        TypeError: something that is none of these.
-        ValueError: a job that is not below `scheduler`, or a string that matches no path.
+        TypeError: an element of `wanted` is neither a job nor a string.
+        ValueError: a job is not below `scheduler`, or a string matches no path.
 
     """
     paths = paths_of(scheduler)
@@ -55,7 +55,7 @@ def matching(paths: Mapping[K, str], pattern: str) -> list[K]:
 
 
 def near(paths: Mapping[AnyJob, str], pattern: str) -> str:
-    """Return a question whether one of the existing paths is meant, or nothing if none is similar."""
+    """Return a suggestion of a similar path, or an empty string."""
     import difflib  # here, because it is seldom needed
 
     close = difflib.get_close_matches(pattern, map(printable, paths.values()), n=3)

@@ -1,4 +1,4 @@
-"""`Symbols`: the symbols and characters that a stream can show, and text escaped for it; and aligned lines of it."""
+"""`Symbols`: the symbols that a stream can encode, and text escaped for it; and aligned columns."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .._state_styles import CRITICAL, FOREVER, STATE_STYLES, ended_as_meant
 
 @dataclass(frozen=True, slots=True)
 class SymbolSet:
-    """One way to write what a job is and what became of it; each symbol is one column wide."""
+    """A set of symbols for kinds and states of jobs; each is one column wide."""
 
     critical: str
     states: Mapping[JobState, str]
     forever: str
 
     def together(self) -> str:
-        """Return all of them as one string, to test whether an encoding has them."""
+        """Return all symbols as one string, to test an encoding."""
         return "".join((self.critical, *self.states.values(), self.forever))
 
 
@@ -31,7 +31,7 @@ ASCII: Final = SymbolSet(CRITICAL.ascii, {state: look.ascii for state, look in S
 
 
 class Symbols:
-    r"""What a stream with a given encoding can show; without an encoding, everything.
+    r"""The symbols for a stream with a given encoding; without an encoding, all of Unicode.
 
     The symbols are all Unicode or all ASCII, so that none means two things. Characters of a label that the encoding
     lacks are escaped one by one: `\u6f22`.
@@ -40,13 +40,13 @@ class Symbols:
     columns: Final = 5  # of `for_job`: three symbols and the blanks between them
 
     def __init__(self, encoding: str | None = None) -> None:
-        """Choose the set; an encoding that Python does not know is treated as ASCII."""
+        """Choose the set; an unknown encoding is treated as ASCII."""
         self._encoding: Final = encoding if encoding is None or _encodes(encoding, "") else "ascii"
         self.set: Final = UNICODE if self._encoding is None or _encodes(self._encoding, UNICODE.together()) else ASCII
 
     @classmethod
     def of(cls, stream: object) -> Symbols:
-        """Return what a stream can show."""
+        """Return the symbols for a stream."""
         return cls(getattr(stream, "encoding", None))
 
     def for_job(self, job: AnyJob) -> str:
@@ -60,20 +60,20 @@ class Symbols:
         return f"{critical} {state} {forever}"
 
     def legend(self) -> str:
-        """Return what all symbols of a listing mean, on two lines."""
+        """Return the legend of a listing, on two lines."""
         states = "   ".join(f"{symbol} {state.value}" for state, symbol in self.set.states.items())
         others = f"{self.set.critical} critical", f"{self.set.forever} forever", "?n requires n, from elsewhere"
         return f"{states}\n{'   '.join(others)}"
 
     def line(self, text: str) -> str:
-        """Return `text` on one line; control characters, and what the stream cannot show, are escaped."""
+        """Return `text` on one line; control characters, and those that the stream cannot encode, are escaped."""
         shown = printable(text)
         if self._encoding is None or shown.isascii():
             return shown
         return shown.encode(self._encoding, "backslashreplace").decode(self._encoding)
 
     def lines(self, text: str) -> str:
-        """Return `text` with its lines kept, each as `line` would show it."""
+        """Return `text` with each line escaped as by `line`."""
         return "\n".join(self.line(line.expandtabs()) for line in text.rstrip("\n").split("\n"))
 
 
@@ -86,7 +86,7 @@ def _encodes(encoding: str, text: str) -> bool:
 
 
 def width(line: str) -> int:
-    """Return how many columns of a terminal `line` takes; all its characters must be printable."""
+    """Return the width of `line` in columns; all its characters must be printable."""
     if line.isascii():
         return len(line)
     import wcwidth  # here, because its tables take long to load, and most labels are ASCII
@@ -95,7 +95,7 @@ def width(line: str) -> int:
 
 
 def stream(file: TextIO | None, who: str) -> TextIO:
-    """Return where to print: `file`, or the standard output if it is None.
+    """Return the stream to print to: `file`, or the standard output if it is None.
 
     Raises:
         TypeError: `file` is not a stream.
@@ -113,7 +113,7 @@ def aligned(rows: Sequence[Sequence[str]], to_the_left: Collection[int]) -> Iter
 
     Args:
         rows: the titles and the cells, as many in each row; all their characters are printable.
-        to_the_left: the columns whose cells begin at the left; those of the others end at the right.
+        to_the_left: the left-aligned columns; the others are right-aligned.
 
     """
     widths = [max(map(width, column)) for column in zip(*rows, strict=True)]

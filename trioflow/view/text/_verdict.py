@@ -1,4 +1,4 @@
-"""How a run has ended, in the same words everywhere: on terminals, in logs, debriefs and reports, of a batch too.
+"""The verdict on a run, or a batch, in the same words everywhere: terminals, logs, debriefs and reports.
 
 `Tally` counts jobs by the rule of all views. Nested schedulers are not counted, but the jobs in them are; one that
 failed by itself is one more failure. Forever jobs are counted apart, whatever state the run ended them in, unless
@@ -27,14 +27,14 @@ from .._state_styles import STATE_STYLES
 from ._symbols import UNICODE, Symbols
 
 MOST_NAMES: Final = 10
-"""Jobs in one list that are named; the others are counted."""
+"""Number of jobs named in a list; the others are counted."""
 FOREVER: Final = "forever"
 TROUBLE: Final = frozenset({JobState.FAILED, JobState.BLOCKED})
 """States in which a forever job is counted like any other."""
 
 
 def state_of(state: JobState, forever: bool) -> JobState | str:
-    """Return as what a job is counted."""
+    """Return the state that a job counts as."""
     return FOREVER if forever and state not in TROUBLE else state
 
 
@@ -50,11 +50,11 @@ class CountedJob(Protocol):
 
 
 class Tally:
-    """How many jobs are in which state.
+    """The number of jobs in each state.
 
     Args:
         jobs: the jobs, without schedulers.
-        failures: how many jobs failed, and schedulers by themselves; None for no such scheduler.
+        failures: the number of failed jobs and of schedulers that failed by themselves; None for no such scheduler.
 
     """
 
@@ -91,26 +91,26 @@ class Tally:
 
     @property
     def jobs(self) -> int:
-        """How many there are, without forever jobs."""
+        """The number of jobs, without forever jobs."""
         return self._counts.total() - self._counts[FOREVER]
 
     @property
     def succeeded(self) -> int:
-        """How many succeeded."""
+        """The number of jobs that succeeded."""
         return self._counts[JobState.SUCCEEDED]
 
     @property
     def failures(self) -> int:
-        """How many failed, and schedulers by themselves."""
+        """The number of failed jobs, and of schedulers that failed by themselves."""
         return self._counts[JobState.FAILED] if self._failures is None else self._failures
 
     @property
     def failed(self) -> int:
-        """How many failed, and schedulers by themselves; otherwise, how many were blocked."""
+        """The number of failures; if there are none, that of blocked jobs."""
         return self.failures or self._counts[JobState.BLOCKED]
 
     def in_words(self) -> str:
-        """Return `5 jobs: 3 succeeded (2 restored), 1 failed, 1 forever`, without what there is none of."""
+        """Return `5 jobs: 3 succeeded (2 restored), 1 failed, 1 forever`, without zero counts."""
         more = {JobState.SUCCEEDED: f" ({self._restored} restored)"} if self._restored else {}
         found = [(self._counts[state], f"{state.value}{more.get(state, '')}") for state in JobState]
         found.append((self._counts[FOREVER], FOREVER))
@@ -120,12 +120,12 @@ class Tally:
 
 
 class Verdict(NamedTuple):
-    """What there is to say in one line."""
+    """The verdict, on one line."""
 
     is_good: bool
     """Whether the run went on to its end, and nothing failed."""
     words: str
-    """Such as "1 of 14 jobs failed, 9.0 s"."""
+    """The words, such as "1 of 14 jobs failed, 9.0 s"."""
 
     def symbol(self, symbols: Symbols) -> str:
         """Return a tick or a cross."""
@@ -133,21 +133,21 @@ class Verdict(NamedTuple):
         return look.symbol if symbols.set is UNICODE else look.ascii
 
     def line(self, name: str, symbols: Symbols) -> str:
-        """Return the line, which begins with the name of what has run."""
+        """Return the line, which begins with the label of the run."""
         return f"{symbols.line(name)}  {self.symbol(symbols)} {symbols.line(self.words)}"
 
 
 def verdict(
     reason: StopReason | None, tally: Tally, seconds: float | None, culprit: str | None = None, what: str = "job"
 ) -> Verdict:
-    """Return the verdict on what has run.
+    """Return the verdict on a run.
 
     Args:
-        reason: why it ended; None if it has not, as far as is known.
-        tally: how many jobs are in which state.
-        seconds: how long it took; None if unknown.
-        culprit: the path of the job that stopped it, if one has.
-        what: the word for one of them.
+        reason: why it ended; None if it has not, or this is unknown.
+        tally: the number of jobs in each state.
+        seconds: its duration; None if unknown.
+        culprit: the path of the job that stopped it, if there is one.
+        what: the word for a job.
 
     """
     of = f"{tally.jobs} {what}{'s' * (tally.jobs != 1)}"
@@ -190,7 +190,7 @@ def culprit_of(scheduler: BaseScheduler) -> str | None:
 def not_run(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[str]:
     """Return a line for each failure that kept jobs from running: `not run: tests (8 jobs), because build failed`.
 
-    A last line names the nested schedulers that were SKIPPED, of whose jobs the counts say only that they were not run.
+    A last line names the SKIPPED nested schedulers, whose jobs are counted only as not run.
     """
     found: dict[str, list[str]] = {}
     for job in jobs:
@@ -209,13 +209,13 @@ def _with_size(job: AnyJob, names: Mapping[AnyJob, str]) -> str:
 
 
 def _because(job: AnyJob, names: Mapping[AnyJob, str]) -> str:
-    """Return what kept a job from running, in words: who failed in the first place."""
+    """Return the words for the failure that kept a job from running."""
     while isinstance(error := job.raised_exception(), RequirementFailed):
         job = error.requirement
     return f"{names.get(job, job.label)} {'was cancelled' if job.state is JobState.CANCELLED else 'failed'}"
 
 
 def listed(names: Sequence[str], most: int = MOST_NAMES) -> str:
-    """Return names after each other, the first of many and the number of the others."""
+    """Return a list of names; of many, the first ones and the number of the others."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

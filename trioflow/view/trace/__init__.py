@@ -1,1 +1,1 @@
-"""What ran when."""
+"""Traces of runs: spans, waits, critical paths, tables and exports."""

@@ -1,4 +1,4 @@
-"""What each job did when: pieces of work, and of waits by what was waited for."""
+"""The activity of each job over time: intervals of work, and of waits by cause."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from ._spans import Span
 
 WORK: Final = "work", ""
 ORDER: Final = tuple(WaitCause)
-"""In which causes stand above each other, from the work upwards."""
+"""The order in which causes are stacked, from the work upwards."""
 
 What = tuple[WaitCause | Literal["work"], str]
-"""A cause, and the name of a resource; or work."""
+"""A cause and the name of a resource, or work."""
 
 
 def counted(record: TraceRecord) -> list[Span]:
-    """Return the spans that count: neither forever jobs, nor what is in one."""
+    """Return the spans that count: neither forever jobs, nor the jobs in them."""
     found: list[Span] = []
     apart: set[int] = set()
     for span in sorted(record.spans, key=lambda one: len(record.outwards(one))):
@@ -31,7 +31,7 @@ def counted(record: TraceRecord) -> list[Span]:
 
 
 def pieces(record: TraceRecord, span: Span) -> dict[What, list[tuple[float, float]]]:
-    """Return when a job worked, and when it waited for what."""
+    """Return the intervals in which a job worked, and those of each wait."""
     found: dict[What, list[tuple[float, float]]] = {}
     held = [(wait.since, wait.until) for wait in span.waits if wait.cause is WaitCause.MACHINE]
     if span.number not in record.nested:
@@ -49,14 +49,14 @@ def pieces(record: TraceRecord, span: Span) -> dict[What, list[tuple[float, floa
 
 
 def causes(record: TraceRecord, spans: Iterable[Span]) -> list[What]:
-    """Return all that jobs did, in the order in which it is stacked: the work, then what they waited for."""
+    """Return the activities of jobs in stacking order: the work, then the causes of waits."""
     found: set[tuple[WaitCause, str]] = {(wait.cause, wait.name) for span in spans for wait in span.waits}
     waits: list[What] = [*sorted(found, key=lambda what: (ORDER.index(what[0]), what[1]))]
     return [WORK, *waits]
 
 
 def legend(what: What) -> str:
-    """Return what a colour means."""
+    """Return the meaning of a colour."""
     cause, name = what
     if cause == "work":
         return "working"

@@ -1,4 +1,4 @@
-"""Which jobs did not run because of which failure."""
+"""The jobs that each failure kept from running."""
 
 from __future__ import annotations
 

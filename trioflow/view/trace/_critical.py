@@ -25,9 +25,9 @@ AT_RESOURCES: Final = (WaitCause.RESOURCE, WaitCause.RATE, WaitCause.THROTTLED)
 class Link:
     """One job of the chain, and why it did not start earlier."""
 
-    number: int  # of its span
+    number: int  # the number of its span
     after: int | None  # the span whose end it waited for; None at the beginning of a run
-    reason: WaitCause | None  # JOBS if it required that one; None at the beginning of a run
+    reason: WaitCause | None  # JOBS for a requirement; None at the beginning of a run
 
 
 def critical_chain(runs: Iterable[RunSpan], spans: tuple[Span, ...]) -> tuple[Link, ...]:
@@ -69,12 +69,12 @@ def _last(run: RunSpan, members: list[Span], spans: tuple[Span, ...]) -> Span | 
 
 
 def _cleans_up(span: Span, over: float) -> bool:
-    """Return whether a job began after the culprit had ended the run at `over`, which only clean-up jobs do."""
+    """Return whether a job began after the run's end at `over`, as only clean-up jobs do."""
     return _or_infinity(span.started_at) >= over and _or_infinity(span.finished_at) > over
 
 
 def _cause(span: Span, spans: tuple[Span, ...], slots: SlotGivers) -> tuple[Span | None, WaitCause | None]:
-    """Return the job whose end let this one start, and how."""
+    """Return the job whose end let this one start, and the cause of the wait."""
     for wait in reversed(span.waits):
         if wait.cause not in AT_RESOURCES:
             break
@@ -95,7 +95,7 @@ def settled_at(span: Span) -> float:
 
 
 class SlotGivers:
-    """Which job gave its slot to which, in one run: only those that ended while the window was full can have."""
+    """The hand-over of slots between jobs of one run: only jobs that ended while the window was full give one."""
 
     def __init__(self, run: RunSpan, members: list[Span]) -> None:
         """Find those jobs, in the order of their ends."""
@@ -115,11 +115,11 @@ class SlotGivers:
             self._in_lane.setdefault(one.lane, []).append((_or_infinity(one.finished_at), one))
 
     def giver(self, span: Span, until: float | None = None) -> Span | None:
-        """Return the job whose slot `span` waited for and got; None if it did not have to wait for one.
+        """Return the job whose slot `span` waited for and got; None if it did not wait for a slot.
 
         It got the slot when it started, or `until` then, to go on waiting for something else.
 
-        A free slot at the moment when it was scheduled does not mean that it need not wait: jobs that were scheduled
+        A free slot at the moment when it was scheduled does not mean that it did not wait: jobs that were scheduled
         together with it may start first.
         """
         since, start = span.scheduled_at, span.started_at if until is None else until
@@ -133,7 +133,7 @@ class SlotGivers:
         return None
 
     def _before_in_lane(self, span: Span, since: float, start: float) -> Span | None:
-        """Return the job that had the lane until then: of several that ended at about the same time, the one it is."""
+        """Return the job that had the lane before: this decides between several that ended at about the same time."""
         in_lane = self._in_lane[span.lane]
         place = bisect.bisect_right(in_lane, start, key=lambda one: one[0]) - 1
         if place >= 0 and in_lane[place][0] > since and in_lane[place][1].number < span.number:

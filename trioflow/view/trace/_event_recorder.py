@@ -1,8 +1,8 @@
-"""What a `Trace` records while a run is under way: a flat list of events, written by the hooks.
+"""The event log of a `Trace`: a flat list that the hooks write during a run.
 
 Each event is six items of a single list: what, scheduler, job, when, until when, and further facts. The list is flat,
 because a tuple for each job would be one more object for the garbage collector to visit. Nothing is computed here,
-because an export has more time than a run; `_record` reads the log.
+because an export has more time than a run; `_span_builder` reads the log.
 
 | what          | job      | when       | until       | further                              |
 |---------------|----------|------------|-------------|--------------------------------------|
@@ -48,7 +48,7 @@ from ..._core.api.views import (
 )
 
 WIDTH: Final = 6
-"""Items of the list per event."""
+"""Number of list items per event."""
 
 
 class EventKind(enum.Enum):
@@ -65,20 +65,20 @@ class EventKind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class RunStart:
-    """What is known of a run when it begins."""
+    """The facts of a run at its start."""
 
     clock: Callable[[], float]
     wall_offset: float  # seconds to add to the clock for the time of day, as time.time() tells it
-    window: int | None  # how many jobs at once
+    window: int | None  # the number of slots
     has_limiter: bool = False  # whether the window is a limiter
     pool: Pool | None = None
     backend: str = ""
-    learned: Mapping[AnyJob, float] | None = None  # how long jobs were expected to take, if more is known than they say
+    learned: Mapping[AnyJob, float] | None = None  # expected durations, if policies know more than the jobs
 
 
 @dataclass(frozen=True, slots=True)
 class RunEnd:
-    """What is known of a run when it has ended."""
+    """The facts of a run at its end."""
 
     reason: StopReason | None
     culprit: AnyJob | None
@@ -86,11 +86,11 @@ class RunEnd:
 
 
 LONGEST_END: Final = 1000
-"""Bytes at the end of each output of a command that are kept."""
+"""Bytes kept of the end of each output of a command."""
 
 
 class CommandEnd(NamedTuple):
-    """How the last process of a job ended, what it used, and the end of what it wrote, if that was captured."""
+    """The exit of a job's last process, its resource use, and the end of its captured output."""
 
     returncode: int
     elapsed: float  # seconds
@@ -102,7 +102,7 @@ class CommandEnd(NamedTuple):
 
 
 def command_end(result: Any) -> CommandEnd | None:
-    """Return what a trace keeps of a `CommandResult`; None if there was no process."""
+    """Return the part of a `CommandResult` that a trace keeps; None if there was no process."""
     if result is None:
         return None
     used = result.elapsed, result.user_time, result.system_time, result.max_rss
@@ -122,17 +122,17 @@ def _end(result: Any, stream: str) -> bytes | None:
 
 
 class JobEnd(NamedTuple):
-    """How a job ended, if it did more than to succeed at the first attempt."""
+    """The facts of a job's end, unless it succeeded at the first attempt."""
 
     failure: Failure | None
     timed_out: bool
-    through_member: bool  # it is a scheduler that failed because a job of its own did
+    through_member: bool  # a scheduler that failed because one of its jobs failed
     command: CommandEnd | None = None
     restored: bool = False  # its result comes from a journal
     throttled: tuple[Throttling, ...] = ()  # attempts that do not count
     held: tuple[tuple[float, float], ...] = ()  # when it ran, but waited for room on the machine
     ready_at: float | None = None  # if it is a service
-    room: tuple[str, int] | None = None  # the place that made its call, and how many that makes at once
+    room: tuple[str, int] | None = None  # where its call ran, and the number of concurrent calls there
 
 
 class Recorder(Instrument):
@@ -149,12 +149,10 @@ class Recorder(Instrument):
     # ---- hooks
 
     def before_run(self, scheduler: BaseScheduler) -> None:
-        """Start a new log, unless another run is under way: this one may be nested in it, or go on beside it."""
+        """Start a new log, unless another run, nested or concurrent, is under way."""
         run = current_run(scheduler)
         assert run is not None
-        for other in [
-            one for one in self._open if current_run(one) is None
-        ]:  # it crashed before it could say that it ended
+        for other in [one for one in self._open if current_run(one) is None]:  # it crashed before `after_run`
             del self._open[other]
         if not self._open:
             self._log.clear()
@@ -172,16 +170,16 @@ class Recorder(Instrument):
             )
 
     def job_added(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Record when: a job that requires nothing waits for a slot from now on."""
+        """Record the time: a job without requirements waits for a slot from now on."""
         self._note((EventKind.ADDED, scheduler, job, self._clock(), None, None))
 
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Record when a further attempt begins; the first one begins with the job."""
+        """Record the start of a further attempt; the first one starts with the job."""
         if is_further_attempt(job):
             self._note((EventKind.ATTEMPT, scheduler, job, self._clock(), None, None))
 
     def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
-        """Record what became of a job; the next run makes the job forget it."""
+        """Record the outcome of a job, which its next run will overwrite."""
         state, started, finished, is_all = end_of(job)
         more = None
         if not is_all:
@@ -216,7 +214,7 @@ class Recorder(Instrument):
     def incident(
         self, scheduler: BaseScheduler, job: AnyJob | None, message: str, exception: BaseException | None
     ) -> None:
-        """Record what belongs to no outcome."""
+        """Record an incident that belongs to no job's outcome."""
         self._note((EventKind.INCIDENT, scheduler, job, self._clock(), None, (message, exception)))
 
     def after_run(self, scheduler: BaseScheduler) -> None:

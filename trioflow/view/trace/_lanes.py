@@ -1,4 +1,4 @@
-"""Rows for intervals that may overlap: a lane is a slot, so whoever was given a slot takes the lane of the giver."""
+"""Rows for intervals that may overlap. A lane is a slot: a job that got its slot from another takes that one's lane."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator
 def lanes(intervals: Iterable[tuple[float, float]], since: Iterable[float | None] = ()) -> Iterator[int]:
     """Yield the row, from 0, of each of these intervals (beginning, end), which must be sorted by their beginnings.
 
-    `since` says from when on each waited for a row: one that became free after that was given to it, the last of them
-    if there are several. All others, and so the first ones of each wave, take the lowest free row.
+    `since` has the time from which each waited for a row: it takes the last row that became free since. All others,
+    and so the first ones of each wave, take the lowest free row.
 
     The greedy partition of an interval graph, O(n log n); it needs no more rows than intervals overlap at one time
     (Kleinberg and Tardos, Algorithm Design, 4.1). The end of an interval is not part of it: the next may begin there.
@@ -46,7 +46,7 @@ Row = list[tuple[float, float]]
 
 
 def fit(rows: list[Row], beginning: float, end: float, height: int) -> int:
-    """Put a box into the first place where `height` neighbouring rows are free, and return the first of them.
+    """Place a box at the first `height` adjacent free rows, and return the first of them.
 
     Rows are added at the end as they are needed. First fit, O(rows × log n) per box.
     """
@@ -63,7 +63,7 @@ def fit(rows: list[Row], beginning: float, end: float, height: int) -> int:
 
 
 def _is_free(row: Row, beginning: float, end: float) -> bool:
-    """Return whether nothing in a row overlaps; an empty interval overlaps with one that begins at the same moment."""
+    """Return whether a row is free; an empty interval overlaps with one that begins at the same moment."""
     place = bisect.bisect_left(row, (beginning, beginning))
     if place and row[place - 1][1] > beginning:
         return False

@@ -1,7 +1,7 @@
-"""What the jobs of a trace had of pools: who had how much of what, and until when keys were throttled.
+"""The use of pools in a trace: the amounts that each job held, and the cooldowns of throttled keys.
 
-A name is looked up as in a run: in the own pool, in what the scheduler itself needs and has for its members, then
-further out.
+A name is looked up as in a run: in the scheduler's pool, in its reservations for its members, then in enclosing
+schedulers.
 """
 
 from __future__ import annotations
@@ -29,34 +29,34 @@ def steps(changes: Iterable[tuple[float, float]]) -> Steps:
 
 @dataclass(slots=True)
 class CooldownInterval:
-    """When nothing started on a key, because it was throttled: since when, until when, and by which span."""
+    """The cooldown of a throttled key: its start and end, and the span that caused it."""
 
     closed: list[tuple[float, float, int]] = field(default_factory=list[tuple[float, float, int]])
 
 
 @dataclass(slots=True, eq=False)
 class ResourceUse:
-    """One resource of one pool, or the part of it that a nested scheduler has for its members."""
+    """One resource of one pool, or a nested scheduler's reservation of it for its members."""
 
     name: str
     total: float | None
-    """How much there is; None for a rate, of which nobody keeps anything."""
+    """The total amount; None for a rate, which is never held."""
     shown: Callable[[float], str]
     """Returns an amount in words."""
     gate: CooldownInterval
     is_part: bool = False
     uses: list[tuple[float, float, float, int]] = field(default_factory=list[tuple[float, float, float, int]])
-    """Since when, until when, how much, and by which span; of a rate it is the time of the attempt."""
+    """Start, end, amount and span of each use; for a rate, the times of the attempt."""
 
     def used(self) -> Steps:
-        """Return how much was held, or for a rate how many jobs that had taken from it ran, at each time."""
+        """Return the amount held over time; for a rate, the number of running jobs that had taken from it."""
         changes = [(since, amount) for since, _, amount, _ in self.uses]
         return steps(changes + [(until, -amount) for _, until, amount, _ in self.uses])
 
     def released_by(self, since: float, until: float, number: int) -> int | None:
         """Return the span that ended the wait of the one with this number, from `since` to `until`.
 
-        It is the last that gave something back; of a rate, which nobody gives anything back, the last that took of it.
+        It is the last span that released some of the resource; for a rate, the last that took from it.
         """
         if self.total is None:
             found = self._last(0, until - 1e-9, number)
@@ -79,7 +79,7 @@ class ResourceUse:
 
 
 Needs = tuple[tuple[ResourceUse, float], ...]
-"""What a job needed of which resource; of a rate, 1."""
+"""The resources that a job needed, with the amounts; 1 for a rate."""
 
 
 class Scopes:
@@ -93,8 +93,8 @@ class Scopes:
         """Return the resources by name.
 
         Args:
-            around: those of the run around it.
-            reserved: what its scheduler has of these, for its members.
+            around: those of the enclosing run.
+            reserved: its scheduler's reservations of these for its members.
             pool: its own pool.
 
         """
@@ -110,7 +110,7 @@ class Scopes:
         return found
 
     def of_job(self, scheduler: BaseScheduler, job: AnyJob) -> Iterator[tuple[ResourceUse, float]]:
-        """Yield what a job needed of the resources that each run has without a pool."""
+        """Yield the needs of a job for resources that each run has without a pool."""
         for name, amount in run_needs(job).items():
             sharer, total = run_resource(scheduler, name)
             key = id(sharer), name
@@ -124,6 +124,6 @@ class Scopes:
 
 
 def needs_in(scope: Mapping[str, ResourceUse], needs: Mapping[str, object]) -> Needs:
-    """Return what `job.needs` means in a scope; names that are not there, because it was changed, are left out."""
+    """Resolve `job.needs` in a scope; names that are missing, because the pool was changed, are left out."""
     found = ((scope[name], given) for name, given in needs.items() if name in scope)
     return tuple((one, 1.0 if one.total is None else float(str(given))) for one, given in found)

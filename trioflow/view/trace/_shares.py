@@ -1,4 +1,4 @@
-"""What took the time of a past run: the jobs on its critical path, what they waited for, and the share of each."""
+"""The breakdown of a past run's time: the jobs on its critical path, their waits, and the share of each."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from ._span_builder import TraceRecord
 from ._spans import Span
 
 MANY: Final = 12
-"""Jobs on the path: of more, those of one kind are told together."""
+"""Number of jobs on the path above which those of one kind are added up."""
 LEAST: Final = 1e-9
-"""Seconds: a shorter gap between two jobs is the rounding of a sum."""
+"""Seconds below which a gap between two jobs is a rounding error."""
 
 
 @dataclass(frozen=True, slots=True)
 class PathPart:
-    """One job of the critical path, or several of one kind; or what they waited for."""
+    """One job of the critical path, or several of one kind; or a cause of waits."""
 
     name: str
-    """The job's label, or the kind; of a wait, what was waited for."""
+    """The job's label, or the kind; for a wait, its cause."""
     seconds: float
     number: int
-    """How many jobs these are."""
+    """The number of jobs."""
     span: int
     """The number of the first of them."""
     began: float
-    """When the first of them began."""
+    """The start of the first of them."""
     is_wait: bool = False
 
     @property
     def text(self) -> str:
-        """The name, and how many there are of it if there are several."""
+        """The name, with the number of jobs if there are several."""
         return f"{self.name} × {self.number}" if self.number > 1 else self.name
 
 
@@ -74,6 +74,6 @@ def path_steps(record: TraceRecord) -> Iterator[PathPart]:
 
 
 def _waited_for(span: Span) -> str:
-    """Return what a job waited for last, other than jobs."""
+    """Return the last cause other than jobs that a job waited for."""
     waits = [wait for wait in span.waits if wait.cause is not WaitCause.JOBS]
     return waits[-1].words if waits else CAUSES[WaitCause.LOOP].what

@@ -1,4 +1,4 @@
-"""What the slots of a past run did: one job after the other, and why they were empty in between.
+"""The use of a past run's slots: their jobs in sequence, and the reasons why they were empty in between.
 
 A run without a window has as many slots as jobs ran at once. So has one with nested schedulers: these take slots of the
 window themselves, and their jobs run beside them. A slot is empty because something was short if a job waited for just
@@ -21,16 +21,16 @@ from ._span_builder import TraceRecord
 from ._spans import Span
 
 Reason = tuple[WaitCause, str]
-"""Why a slot was empty: a cause, and the name of the resource. JOBS: nothing was ready."""
+"""The reason why a slot was empty: a cause, and the name of the resource. JOBS: no job was ready."""
 
 NOTHING_READY: Final[Reason] = WaitCause.JOBS, ""
 LEAST_SAID: Final = 0.005
-"""The share of the time of all slots that is named in the sentence."""
+"""The least share of the time of all slots that the sentence names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A time in which a job had a slot."""
+    """An interval in which a job had a slot."""
 
     began: float
     ended: float
@@ -42,7 +42,7 @@ class SlotUse:
     """The slots of a run."""
 
     seconds: float
-    """How long the run took."""
+    """The duration of the run."""
     number: int
     has_window: bool
     """Whether a window limits their number."""
@@ -53,10 +53,10 @@ class SlotUse:
     empty: dict[Reason, float]
     """Seconds of all slots without work, by the reason."""
     steps: tuple[tuple[float, tuple[tuple[Reason, int], ...]], ...] = field(repr=False)
-    """Since when how many slots were empty for which reason; what is missing was empty because nothing was ready."""
+    """The number of empty slots by reason over time; the others were empty because no job was ready."""
 
     def __str__(self) -> str:
-        """Say it in a sentence."""
+        """Return the use of the slots as a sentence."""
         whole = self.number * self.seconds
         if not whole or not self.work:
             return "no job took any time"
@@ -71,13 +71,13 @@ class SlotUse:
 
 
 def words(reason: Reason) -> str:
-    """Return why a slot was empty, after "because"."""
+    """Return the words after "because": why a slot was empty."""
     cause, name = reason
     return CAUSES[cause].empty.format(printable(name))
 
 
 def slot_use(record: TraceRecord) -> SlotUse:
-    """Return what the slots of a run did."""
+    """Return the use of a run's slots."""
     spans = counted(record)
     bars = sorted(_bars(record, spans), key=lambda bar: (bar.began, bar.span.number))
     rows: list[list[Bar]] = []
@@ -124,7 +124,7 @@ def _bars(record: TraceRecord, spans: Iterable[Span]) -> Iterator[Bar]:
 
 
 def _most(times: Iterable[tuple[float, float]]) -> int:
-    """Return how many of these overlap at most."""
+    """Return the maximum number of overlapping intervals."""
     changes: Counter[float] = Counter()
     for since, until in times:
         changes[since] += 1
@@ -135,7 +135,7 @@ def _most(times: Iterable[tuple[float, float]]) -> int:
 def _steps(
     record: TraceRecord, bars: Iterable[Bar], waiting: Iterable[tuple[Reason, float, float]], number: int
 ) -> Iterator[tuple[float, tuple[tuple[Reason, int], ...]]]:
-    """Yield since when how many slots were empty for which reason: at most as many as jobs waited for just that."""
+    """Yield the number of empty slots by reason over time, each at most the number of jobs that waited for it."""
     changes: dict[float, Counter[Reason | None]] = {record.began: Counter()}
 
     def change(what: Reason | None, since: float, until: float) -> None:

@@ -1,8 +1,8 @@
 """From the log of a `Trace` to its record: spans with their lanes, runs, incidents and the critical path.
 
-The `Reader` goes through the log once and sorts the facts by run. While a run is under way it also asks the jobs
-themselves, and for nested schedulers that never ran it takes the members as they are. The `_Builder` then puts the jobs
-of all runs in the order of their starts, numbers them, and makes the spans.
+The `Reader` makes one pass over the log and sorts the facts by run. While a run is under way it also reads the jobs
+themselves; for nested schedulers that never ran it takes the current members. The `_Builder` then sorts the jobs of all
+runs by their starts, numbers them, and makes the spans.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from ._waits import Waits
 
 PLAIN_END: Final = JobEnd(None, timed_out=False, through_member=False)
 NEVER: Final = RunStart(lambda: 0.0, 0.0, None)
-"""The beginning of a run that there was not."""
+"""The start of a run that never began."""
 
 
 @dataclass(slots=True, eq=False)
 class JobNotes:
-    """What the log says of one job in one run, and then its place among all of them."""
+    """The log's facts on one job in one run, and later its number among all jobs."""
 
     job: AnyJob
     run: RunNotes
@@ -58,12 +58,12 @@ class JobNotes:
 
     @property
     def required(self) -> list[JobNotes]:
-        """What it had to wait for."""
+        """The jobs that it had to wait for."""
         jobs = self.run.jobs
         return [jobs[one] for one in waits_for(self.run.scheduler, self.job) if one in jobs]
 
     def scheduled_at(self) -> float | None:
-        """Return when the last requirement settled, which need not be recorded while the run is under way."""
+        """Return when the last requirement settled; during the run this may not be recorded yet."""
         if self.state in (JobState.IDLE, JobState.BLOCKED, JobState.SKIPPED) or self.run.began is None:
             return None
         found = max(self.run.began, self.added_at)
@@ -75,7 +75,7 @@ class JobNotes:
         return found if self.started_at is None else min(found, self.started_at)
 
     def attempts(self) -> Iterator[float]:
-        """Yield when each attempt began, without those that came before a throttle."""
+        """Yield the start of each attempt, without those before a throttle."""
         if self.started_at is not None:
             yield self.started_at
             yield from (at for at in self.further_attempts if at > self.started_at)
@@ -83,7 +83,7 @@ class JobNotes:
 
 @dataclass(slots=True, eq=False)
 class RunNotes:
-    """What the log says of one run of one scheduler; it has not `began` if that never ran."""
+    """The log's facts on one run of one scheduler; `began` is unset if it never ran."""
 
     scheduler: BaseScheduler
     outer: RunNotes | None
@@ -104,7 +104,7 @@ class RunNotes:
 
     @property
     def parent(self) -> JobNotes | None:
-        """The notes on the scheduler, as a job of the run around this one."""
+        """The notes on the scheduler, as a job of the enclosing run."""
         return None if self.outer is None else self.outer.jobs[self.scheduler]
 
 
@@ -156,7 +156,7 @@ class Reader:
         self.runs.append(run)
 
     def _look_at_unsettled(self, run: RunNotes) -> None:
-        """Add the jobs that have not settled, as they were when the run ended, or as they are."""
+        """Add the jobs that have not settled, in their state at the run's end, or now."""
         if run.ending is not None:
             for job in run.ending.unsettled:
                 run.note(job)
@@ -179,7 +179,7 @@ class Reader:
 
 @dataclass(frozen=True)
 class TraceRecord:
-    """Everything that a trace shows, at one moment."""
+    """A snapshot of everything that a trace shows."""
 
     spans: tuple[Span, ...] = ()
     runs: tuple[RunSpan, ...] = ()  # each after the one around it, including those that never began
@@ -225,7 +225,7 @@ class TraceRecord:
 
     @cached_property
     def tally(self) -> Tally:
-        """How many jobs are in which state."""
+        """The number of jobs in each state."""
         failures = sum(span.number in self.failures for span in self.outcomes)
         return Tally((span for span in self.outcomes if span.number not in self.nested), failures)
 
@@ -243,7 +243,7 @@ class TraceRecord:
         return {number: place for place, run in enumerate(self.runs) for number in run.members}
 
     def outwards(self, span: Span) -> list[Span]:
-        """Return the spans of the schedulers that a job is in, the innermost first."""
+        """Return the spans of a job's enclosing schedulers, the innermost first."""
         found: list[Span] = []
         while span.parent is not None:
             span = self.spans[span.parent]
@@ -262,7 +262,7 @@ class TraceRecord:
 
 
 def record(log: list[Any]) -> TraceRecord:
-    """Return what a log says; O(n log n) for n jobs."""
+    """Return the record of a log; O(n log n) for n jobs."""
     reader = Reader(log)
     return _Builder(reader).record() if reader.runs else TraceRecord()
 
@@ -281,7 +281,7 @@ class _Builder:
             _find_lanes(run)
 
     def record(self) -> TraceRecord:
-        """Put it all together."""
+        """Build the record."""
         places = {run: place for place, run in enumerate(self._runs)}
         incidents = (IncidentMark(at, places[run], job, message) for at, run, job, message in self._reader.incidents)
         last = next(run.beginning for run in reversed(self._runs) if run.began is not None)
@@ -305,7 +305,7 @@ class _Builder:
         )
 
     def _in_order(self) -> list[JobNotes]:
-        """Return the jobs by their start, their depth, and when they were added, and number them."""
+        """Number the jobs, sorted by start, depth and time of addition, and return them."""
         places: list[tuple[float, int, int, JobNotes]] = []
         depths: dict[RunNotes | None, int] = {None: -1}
         for run in self._runs:  # each comes after the one around it
@@ -322,7 +322,7 @@ class _Builder:
         return jobs
 
     def _find_needs(self) -> dict[int, Needs]:
-        """Return what each span needed, as far as it needed anything, and note when keys were throttled."""
+        """Return the needs of the spans that had any, and record cooldowns of keys."""
         scopes: dict[RunNotes | None, dict[str, ResourceUse]] = {None: {}}
         found: dict[int, Needs] = {}
         for run in self._runs:  # each comes after the one around it
@@ -340,7 +340,7 @@ class _Builder:
         return found
 
     def _with_waits(self, spans: list[Span], runs: tuple[RunSpan, ...], now: float) -> tuple[Span, ...]:
-        """Return the spans with what each of them waited for."""
+        """Return the spans with their waits."""
         there: list[tuple[float, float]] = []
         for facts in self._jobs:
             began, over = facts.run.began, now if facts.run.ended is None else facts.run.ended
@@ -419,7 +419,7 @@ def _run_span(run: RunNotes) -> RunSpan:
 
 
 def _find_lanes(run: RunNotes) -> None:
-    """Give each job of a run that started its lane; ordinary jobs first, so that they need no more than the window."""
+    """Assign lanes to the started jobs of a run; ordinary jobs first, so that they need no more lanes than slots."""
     started = sorted((one for one in run.jobs.values() if one.started_at is not None), key=lambda one: one.number)
     lowest = 1
     for forever in (False, True):
@@ -446,7 +446,7 @@ NUMBER: Final = re.compile(r"\d+(?:[.,:]\d+)*")
 def kind_of(label: str, is_given: bool) -> str:
     """Return the kind of a job: its label with a star for each number that stands alone.
 
-    Of a label that was not given, it is the function or the program.
+    For a default label, it is the function or the program.
 
     Example:
         >>> kind_of("page 7 for x86", True), kind_of("python3.11 tests", True), kind_of("fetch('a')", False)

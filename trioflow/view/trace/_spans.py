@@ -1,4 +1,4 @@
-"""What a trace is made of: a `Span` for each job, with its `Wait`s, and a `RunSpan` for each run of a scheduler."""
+"""The parts of a trace: a `Span` for each job, with its `Wait`s, and a `RunSpan` for each run of a scheduler."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..text import _exception_text
 @final
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """A time in which a job waited, and for what."""
+    """An interval in which a job waited, and its cause."""
 
     cause: WaitCause
     """The cause."""
@@ -23,39 +23,39 @@ class Wait:
     since: float
     """When it began, on the clock of `span.started_at`."""
     until: float
-    """When it ended: another wait follows, or the job started, or settled without a start."""
+    """When it ended: with another wait, or with the job's start, or with its outcome if it never started."""
     released_by: int | None = None
-    """The number of the span that ended it; None if that was none, or is not known.
+    """The number of the span that ended it; None if there is none, or it is unknown.
 
-    It is the last of what the job required to settle, who gave its slot or the resource back, who took from the rate
-    before, or who raised `Throttled`.
+    That is the requirement that settled last, the job that released the slot or the resource, the last one that took
+    from the rate, or the one that raised `Throttled`.
     """
 
     @property
     def seconds(self) -> float:
-        """How long it was."""
+        """The duration in seconds."""
         return self.until - self.since
 
     @property
     def words(self) -> str:
-        """What was waited for, in words: "jobs", "a slot", "gpu", "rate of api", "throttled by api", ..."""
+        """The cause in words: "jobs", "a slot", "gpu", "rate of api", "throttled by api", ..."""
         return CAUSES[self.cause].what.format(self.name)
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What a trace knows of one job, in one run of its scheduler.
+    """The record of one job in one run of its scheduler.
 
-    Times are seconds on the backend's clock, None for what has not happened.
+    Times are seconds on the backend's clock, None for an event that has not happened.
     """
 
     number: int
-    """Its place among the spans of the trace, from 0."""
+    """Its index among the spans of the trace, from 0."""
     parent: int | None
-    """The number of the nested scheduler that it is in, None in the outermost."""
+    """The number of its nested scheduler; None in the outermost one."""
     run: int
-    """Which run of that scheduler: more than 1 if it was tried again, 0 if it never ran."""
+    """The number of that scheduler's run: more than 1 after a retry, 0 if it never ran."""
     path: str
     """The job's `path`; it begins with the label of the outermost scheduler if the trace shows several."""
     label: str
@@ -69,11 +69,11 @@ class Span:
     forever: bool
     """Whether it is a forever job, which takes no slot."""
     scheduled_at: float | None
-    """When everything that it requires had settled."""
+    """When its last requirement settled."""
     started_at: float | None
     """When it began."""
     ready_at: float | None
-    """When it said that it is ready, if it is a service."""
+    """When it became ready, if it is a service."""
     finished_at: float | None
     """When it settled, whether it had started or not."""
     attempts: tuple[float, ...]
@@ -83,24 +83,24 @@ class Span:
     timed_out: bool
     """Whether its timeout has passed at least once."""
     required: tuple[int, ...]
-    """The numbers of what it had to wait for."""
+    """The numbers of the spans that it had to wait for."""
     exception: BaseException | None
-    """What it raised, or why it was blocked."""
+    """The exception that it raised, or the reason why it was blocked."""
     returncode: int | None = None
-    """Of a command, its exit code, or the negative number of the signal that ended it."""
+    """For a command, its exit code, or the negative number of the signal that ended it."""
     user_time: float | None = None
-    """Of a command, the seconds of CPU time in user mode."""
+    """For a command, the seconds of CPU time in user mode."""
     system_time: float | None = None
-    """Of a command, the seconds of CPU time in the kernel."""
+    """For a command, the seconds of CPU time in the kernel."""
     max_rss: int | None = None
-    """Of a command, the largest resident memory in bytes, if it is known."""
+    """For a command, the largest resident memory in bytes, if known."""
 
     throttled: tuple[tuple[float, float], ...] = ()
-    """When attempts that do not count, because it raised `Throttled`, began and ended: before its start."""
+    """The start and end of attempts before its start that do not count, because they raised `Throttled`."""
     restored: bool = False
-    """Whether its result comes from the journal of an earlier run: then it has no start."""
+    """Whether its result comes from the journal of an earlier run; then it has no start."""
     waits: tuple[Wait, ...] = ()
-    """What it waited for, in the order of time, and who ended each of these waits."""
+    """Its waits in chronological order, each with the span that ended it."""
 
     @property
     def elapsed(self) -> float | None:
@@ -111,7 +111,7 @@ class Span:
 
     @property
     def waited(self) -> float | None:
-        """Seconds from when it could start to when it did; None if it never started."""
+        """Seconds from when it was ready to its start; None if it never started."""
         if self.started_at is None or self.scheduled_at is None:
             return None
         return self.started_at - self.scheduled_at
@@ -131,7 +131,7 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class RunSpan:
-    """What a trace knows of one run of one scheduler, within one run of the scheduler around it."""
+    """The record of one run of one scheduler, within one run of its enclosing scheduler."""
 
     scheduler: BaseScheduler
     parent: int | None  # the number of the span of the scheduler, None for an outermost one
@@ -146,12 +146,12 @@ class RunSpan:
     has_limiter: bool = False  # whether the window is a limiter
     backend: str = ""
     window_sizes: tuple[tuple[float, int], ...] = ()  # of an `Adaptive` window: since when, and how many slots
-    learned: Mapping[AnyJob, float] | None = None  # what policies knew of how long jobs take, besides what jobs say
+    learned: Mapping[AnyJob, float] | None = None  # durations known to policies, besides the jobs' own
 
 
 @dataclass(frozen=True, slots=True)
 class IncidentMark:
-    """Something that a run reported and that belongs to no job's outcome."""
+    """An incident of a run that belongs to no job's outcome."""
 
     at: float
     run: int  # the place of the run among the runs

@@ -17,7 +17,7 @@ from ._spans import Span
 HEADINGS: Final = ("path", "state", "start", "wait", "time", "attempts", "lane", "exception")
 TO_THE_LEFT: Final = {HEADINGS.index(name) for name in ("path", "state", "exception")}
 LONGEST_PATH: Final = 60
-"""Columns: a longer path loses its beginning, which the lines around it mostly share."""
+"""Columns above which a path loses its beginning, which adjacent lines mostly share."""
 
 FIELDS: Final = (
     *("number", "parent", "run", "path", "label", "kind", "state", "critical", "forever"),

@@ -1,4 +1,4 @@
-"""Where the time of a past run went: how long jobs worked, and how long they waited for what."""
+"""The time of a past run: how long jobs worked, and how long they waited, by cause."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ._span_builder import TraceRecord
 from ._spans import Span
 
 MOST_KINDS: Final = 50
-"""Kinds that have a line of their own."""
+"""Number of kinds that have a line of their own."""
 LONGEST: Final = 40
 """Columns: longer names of kinds are cut."""
 
@@ -24,40 +24,40 @@ LONGEST: Final = 40
 @final
 @dataclass(frozen=True, slots=True)
 class KindTime:
-    """Where the time of the jobs of one kind went. All times are in seconds."""
+    """The time of the jobs of one kind, in seconds."""
 
     kind: str
     """What their labels have in common: a label without its numbers; of one that was not given, the function, or the
     program."""
     count: int
-    """How many there are."""
+    """The number of jobs."""
     work: float
-    """How long they worked, together."""
+    """The sum of their work."""
     waits: Mapping[str, float]
-    """How long they waited, together, by what they waited for; the longest first."""
+    """The sums of their waits by cause, the longest first."""
     p50: float
-    """How long half of those that started worked at most."""
+    """The median of the work of those that started."""
     p95: float
-    """How long 95 % of them worked at most."""
+    """The 95th percentile of the work of those that started."""
 
 
 @final
 @dataclass(frozen=True, slots=True)
 class TimeSpent:
-    """Where the time of a run went: a sentence, and a table. Times are in seconds.
+    """The time of a run as a sentence and a table. Times are in seconds.
 
     Each job counts from the moment when it was added, or its run began, to its end: it worked, or it waited. Forever
     jobs do not count. Of a nested scheduler its waits count, and then what its jobs do.
     """
 
     seconds: float
-    """How long the run took."""
+    """The duration of the run."""
     work: float
-    """How long jobs worked, together: job-seconds."""
+    """The sum of all work: job-seconds."""
     waits: Mapping[str, float]
-    """How long they waited, together, by what they waited for, as `Wait.words` says it; the longest first."""
+    """The sums of all waits by cause, in the words of `Wait.words`, the longest first."""
     kinds: tuple[KindTime, ...]
-    """The same for each kind of jobs, that with most time first."""
+    """The same for each kind of jobs, the kind with most time first."""
     slots: int
     """How many jobs could run at once: the slots of the window; without one, and around nested schedulers, how many
     did."""
@@ -91,7 +91,7 @@ HEADINGS: Final = ("kind", "count", "work", "waits", "p50", "p95", "waited for")
 
 
 def in_columns(kinds: Sequence[KindTime]) -> tuple[tuple[str, ...], list[tuple[list[str], list[tuple[str, str]]]]]:
-    """Return the headings with the unit of each column, and for each kind its times, and what it waited for how long.
+    """Return the headings with the unit of each column, and for each kind its times and its waits.
 
     A column has one unit, and as many decimals everywhere, so that its numbers can be compared: sums with sums, and
     times of single jobs with each other.
@@ -121,7 +121,7 @@ def _row(one: KindTime, cells: tuple[list[str], list[tuple[str, str]]]) -> tuple
 
 
 def time_spent(record: TraceRecord) -> TimeSpent:
-    """Return where the time of a run went. O(n log n) for n jobs."""
+    """Return the breakdown of a run's time. O(n log n) for n jobs."""
     by_kind: dict[str, list[Span]] = {}
     for span in counted(record):
         by_kind.setdefault(record.kinds[span.number], []).append(span)
@@ -153,5 +153,5 @@ def _of_kind(record: TraceRecord, kind: str, spans: Iterable[Span]) -> KindTime:
 
 
 def _share(ordered: Sequence[float], share: float) -> float:
-    """Return what this share of some numbers, in ascending order, are at most: the nearest rank."""
+    """Return a percentile of numbers in ascending order, by the nearest rank."""
     return ordered[max(0, -int(-share * len(ordered) // 1) - 1)] if ordered else 0.0

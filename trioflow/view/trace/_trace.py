@@ -1,4 +1,4 @@
-"""`Trace`: an instrument that records what ran when, and its exports."""
+"""`Trace`: an instrument that records the times of all jobs, and its exports."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @final
 class Trace(Recorder):
-    """Records what ran when, for a picture, a table, a file, or Perfetto.
+    """Records the times of all jobs, for a picture, a table, a file, or Perfetto.
 
     It shows the last run of the scheduler that it watches, with nested schedulers and all their attempts; the next run
     starts a new trace. It can be read at any time, even while the run is under way: what has not ended by then has no
@@ -51,10 +51,10 @@ class Trace(Recorder):
 
     def __init__(self) -> None:
         super().__init__()
-        self._made: tuple[int, TraceRecord] | None = None  # the last record of an ended run, with the length of its log
+        self._made: tuple[int, TraceRecord] | None = None  # the record of an ended run, with the length of its log
 
     def before_run(self, scheduler: BaseScheduler) -> None:
-        """Start a new trace, unless another run is under way: this one may be nested in it, or go on beside it."""
+        """Start a new trace, unless another run, nested or concurrent, is under way."""
         self._made = None
         super().before_run(scheduler)
 
@@ -105,7 +105,7 @@ class Trace(Recorder):
         return _table.text(self._record())
 
     def time_spent(self) -> TimeSpent:
-        """Return where the time went: what the slots did, how long jobs worked, and how long they waited for what.
+        """Return the breakdown of the time: the use of the slots, the work of the jobs, and their waits by cause.
 
         Returns:
             A record that prints as a sentence, with a `table()` by kind of job.
@@ -253,7 +253,7 @@ class Trace(Recorder):
         return {"text/plain": repr(self), **_exports.bundle(_timeline.svg(self._record(), 1000), "a timeline")}
 
     def _record(self) -> TraceRecord:
-        """Return what has been recorded so far, as spans; computed only once for a run that has ended."""
+        """Return the record so far, as spans; cached for a run that has ended."""
         if self._made is not None and self._made[0] == len(self._log):
             return self._made[1]
         made = record(self._log)
@@ -261,7 +261,7 @@ class Trace(Recorder):
         return made
 
     def _afterwards(self, scheduler: BaseScheduler) -> TraceRecord:
-        """Return what it would have recorded of the last run of a scheduler, as far as the jobs still know."""
+        """Return a trace of the last run of a scheduler, rebuilt from the attributes of its jobs."""
         nested = [one for one in scheduler.iterate_jobs() if is_scheduler(one) and one.started_at is not None]
         ran: list[BaseScheduler] = [scheduler, *nested]
         for one in ran:
@@ -277,7 +277,7 @@ class Trace(Recorder):
         return self._record()
 
     def __repr__(self) -> str:
-        """Show how many jobs it has seen."""
+        """Show the number of jobs."""
         number = len(self._record().spans)
         return f"<Trace of {number} job{'s' * (number != 1)}{', running' * bool(self._open)}>"
 
@@ -285,7 +285,7 @@ class Trace(Recorder):
 def critical_path_of(scheduler: BaseScheduler) -> dict[AnyJob, AnyJob | None]:
     """Return the jobs on the critical path of the last run of a scheduler, each with the one before it.
 
-    It needs no trace: what the jobs know after the run is written into a new one. Empty before a run, and during it.
+    It needs no trace: it rebuilds one from the attributes of the jobs. Empty before and during a run.
     """
     if scheduler.stop_reason is None or current_run(scheduler) is not None:
         return {}
@@ -296,8 +296,8 @@ def path_parts_of(scheduler: BaseScheduler, trace: Trace | None) -> list[PathPar
     """Return the parts of the critical path of the last run, the longest first.
 
     Args:
-        scheduler: what has run.
-        trace: the trace of the run; None to take what the jobs know.
+        scheduler: the scheduler that has run.
+        trace: the trace of the run; None to rebuild it from the attributes of the jobs.
 
     """
     from ._shares import path_parts

@@ -22,7 +22,7 @@ from ._table import wall
 Event = dict[str, Any]
 
 VERSION: Final = 1
-"""What `otherData` says of the format: one more when a reader of the last one would misread it. Absent: 0."""
+"""The version in `otherData`, incremented on incompatible changes. Absent: 0."""
 
 JUST_BEFORE: Final = 0.001
 """Microseconds: a nanosecond is the unit in which Perfetto counts."""
@@ -57,7 +57,7 @@ class _TraceEvents:
         return sorted({pid for run, pid in pairs if run.parent is None})
 
     def all(self) -> Iterator[Event]:
-        """Yield the names, then what happened."""
+        """Yield the names, then the events."""
         yield from self._names()
         for run, pid in zip(self._record.runs, self._processes, strict=True):
             yield from self._counter(run, pid)
@@ -96,7 +96,7 @@ class _TraceEvents:
         return self._processes[self._record.run_of[span.number]], span.lane or 0
 
     def _slices(self, span: Span) -> Iterator[Event]:
-        """Yield the slice of a job, then what is inside it: Perfetto takes the first of two slices as the outer one."""
+        """Yield the slice of a job, then those inside it: Perfetto takes the first of two as the enclosing one."""
         start, end = self._bounds(span)
         category = "job,critical-path" if span.number in self._marked else "job"
         job = {"ph": "X", "name": printable(span.label), "cat": category, "args": self._details(span)}
@@ -111,7 +111,7 @@ class _TraceEvents:
             yield {**ready, "ts": self._microseconds(span.ready_at), **self._where(span)}
 
     def _details(self, span: Span) -> Event:
-        """Return what Perfetto shows when a slice is clicked."""
+        """Return the details that Perfetto shows when a slice is clicked."""
         details: Event = {"path": printable(span.path), "kind": span.kind, "state": span.state.value}
         details |= {"critical": span.critical, "forever": span.forever, "attempts": len(span.attempts)}
         if span.throttled:
@@ -147,7 +147,7 @@ class _TraceEvents:
             yield {"ph": "f", **arrow, "ts": self._bounds(span)[0], **self._where(span), "bp": "e"}
 
     def _counter(self, run: RunSpan, pid: int) -> Iterator[Event]:
-        """Yield how many jobs of a run were running, each time the number changed."""
+        """Yield the number of running jobs of a run, each time it changed."""
         changes: dict[float, int] = {}
         for span in (self._record.spans[number] for number in run.members):
             if span.started_at is not None:
@@ -170,7 +170,7 @@ class _TraceEvents:
             yield {**mark, "args": {"message": message}}
 
     def _bounds(self, span: Span) -> tuple[float, float]:
-        """Return start and end in microseconds; what still runs ends now."""
+        """Return start and end in microseconds; a running job ends now."""
         assert span.started_at is not None
         end = self._record.now if span.finished_at is None else span.finished_at
         return self._microseconds(span.started_at), self._microseconds(max(end, span.started_at))

@@ -1,14 +1,13 @@
-"""What each job of a past run waited for, since when, and who ended it.
+"""The waits of each job of a past run: their causes, their times, and the span that ended each.
 
-Nothing of this is recorded while a run is under way. It follows from when jobs started and settled, from what they
-needed, and from what there was: the slots of each window, and the amounts in each pool. Whoever needs the same in the
-same run lacks the same at the same time. So for each such kind of jobs the times are found in which a slot was lacking,
-or a resource, or a key was throttled; and what a job waited for is the part of these in which it was ready. Where
-nothing is seen to be lacking, it is what the trace cannot see: how much of a rate was there, or who else has a part of
-a shared pool.
+None of this is recorded during a run. It follows from the times of the jobs, their needs, the slots of each window,
+and the amounts in each pool. Jobs with the same needs in the same run lack the same at the same time. So for each such
+group of jobs, the intervals are found in which a slot or a resource was lacking, or a key was throttled; a job's waits
+are the parts of these in which it was ready. Where nothing appears to be lacking, the cause is invisible to the trace:
+the state of a rate, or other users of a shared pool.
 
-The order is that of the engine: without a slot a job does not wait for resources. O(n log n) for n jobs, if few of them
-need different things; what is lacking is told in at most `MOST` pieces for each kind, so that it never becomes n².
+The order is that of the engine: without a slot a job does not wait for resources. O(n log n) for n jobs with few
+different needs; each group has at most `MOST` intervals, so it never becomes n².
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ from ._resource_use import CooldownInterval, Needs, ResourceUse, Steps, steps
 from ._spans import RunSpan, Span, Wait
 
 SHORT: Final = 0.001
-"""Seconds: in shorter gaps between two waits nothing else was waited for; the engine was about to start a job."""
+"""Seconds below which a gap between two waits is no cause of its own: the engine was about to start a job."""
 MOST: Final = 200
-"""Pieces in which a time without a slot, or without enough of a resource, is told: of more, the shortest gaps close."""
+"""Number of intervals kept for each group; of more, the shortest gaps are closed."""
 MOST_STEPS: Final = 2_000_000
-"""Steps of resources that are looked at in all; of more, several are taken together."""
+"""Number of steps of resources to consider; of more, several are merged."""
 
 
 What = tuple[WaitCause, ResourceUse | None]
 Piece = tuple[float, float, WaitCause, ResourceUse | None]
-"""Since when, until when, what was lacking, and of what."""
+"""Start, end, cause, and name of what was lacking."""
 
 
 class Waits:
@@ -49,15 +48,15 @@ class Waits:
         needs: Mapping[int, Needs],
         held: Mapping[int, tuple[tuple[float, float], ...]],
     ) -> None:
-        """Find what was lacking.
+        """Find the intervals in which something was lacking.
 
         Args:
             spans: the spans, by number, without their waits.
             runs: the runs.
-            there: of each span, since when and until when it could wait or run: from when it was added, or its run
+            there: for each span, the interval in which it could wait or run: from when it was added, or its run
                 began, until it settled; until now, if it has not; until its run ended, if it was never reached.
-            needs: what spans needed of pools.
-            held: when spans ran, but waited for room on the machine.
+            needs: the needs of spans.
+            held: intervals in which spans ran, but waited for room on the machine.
 
         """
         self._spans: Final = spans
@@ -90,7 +89,7 @@ class Waits:
             resource.sort()
 
     def of(self, span: Span) -> Iterator[Wait]:
-        """Yield the waits of one span, in the order of time."""
+        """Yield the waits of one span in chronological order."""
         since, over = self._there[span.number]
         ready = span.scheduled_at
         until = over if ready is None else ready
@@ -111,11 +110,11 @@ class Waits:
         return max(span.required, key=lambda number: (settled_at(self._spans[number]), number), default=None)
 
     def _between(self, span: Span, since: float, until: float) -> Iterator[Wait]:
-        """Yield the waits of a job that was ready all the time; without gaps, and those after each other differ."""
+        """Yield the waits of a job that was ready all the time, without gaps; adjacent ones have different causes."""
         exact, rough = self._pieces(span)
         pieces = _cut(exact if until - since < SHORT else rough, since, until)
         for began, ended, cause, resource in _filled(pieces, since, until, self._unseen(span), self._unknown(span)):
-            over = span.started_at is None and ended == self._there[span.number][1]  # nobody gave it anything
+            over = span.started_at is None and ended == self._there[span.number][1]  # no span ended the wait
             by = None if over else self._released_by(span, cause, resource, began, ended)
             yield Wait(cause, "" if resource is None else resource.name, began, ended, by)
 
@@ -136,19 +135,19 @@ class Waits:
         return resource.released_by(since, until, span.number)
 
     def _unseen(self, span: Span) -> What | None:
-        """Return what a job waits for when nothing is seen to be lacking; None for what was lacking before."""
+        """Return the cause to assume when nothing appears to be lacking; None for the cause before."""
         rate = next((resource for resource, _ in self._needs.get(span.number, ()) if resource.total is None), None)
         return None if rate is None else (WaitCause.RATE, rate)
 
     def _unknown(self, span: Span) -> What:
-        """Return what a job waits for when nothing was seen to be lacking before, either."""
-        if needs := self._needs.get(span.number):  # the trace does not know who has it, or a reservation keeps it
+        """Return the cause to assume when there is none before, either."""
+        if needs := self._needs.get(span.number):  # it is held outside the trace, or reserved
             return WaitCause.RESOURCE, needs[0][0]
         has_limiter = self._runs[self._run_of[span.number]].has_limiter
         return (WaitCause.SLOT if has_limiter and not span.forever else WaitCause.LOOP), None
 
     def _pieces(self, span: Span) -> tuple[list[Piece], list[Piece]]:
-        """Return the times in which something was lacking for such a job: as they are, and with short gaps closed."""
+        """Return the intervals in which something was lacking for such a job: as found, and with short gaps closed."""
         key = run, _, needs = self._run_of[span.number], span.forever, self._needs.get(span.number, ())
         if key not in self._kinds:
             lacking = [] if span.forever else [self._full[run]]
@@ -160,7 +159,7 @@ class Waits:
         return self._kinds[key]
 
     def _when_lacking(self, resource: ResourceUse, amount: float) -> list[Piece]:
-        """Return when there was less of a resource than this amount."""
+        """Return the intervals in which less than this amount of a resource was free."""
         if resource.total is None:
             return []
         key = resource, amount
@@ -171,11 +170,11 @@ class Waits:
         return self._lacking[key]
 
 
-# ---- pieces of time
+# ---- intervals
 
 
 def _when_full(running: Steps, run: RunSpan) -> list[Piece]:
-    """Return when so many jobs ran that there was no slot left."""
+    """Return the intervals in which all slots were taken."""
     if run.window is None:
         return []
     sizes = run.window_sizes or ((run.started_at or 0.0, run.window),)
@@ -199,7 +198,7 @@ def _when_throttled(resource: ResourceUse) -> list[Piece]:
 def _where(
     times: Sequence[float], flags: Sequence[bool], cause: WaitCause, resource: ResourceUse | None
 ) -> Iterator[Piece]:
-    """Yield the times in which a flag, each of which holds until the next, is set."""
+    """Yield the intervals in which a step function of flags is set."""
     since = None
     for at, flag in zip(times, flags, strict=True):
         if flag and since is None:
@@ -212,7 +211,7 @@ def _where(
 
 
 def _overlaid(layers: Sequence[list[Piece]]) -> list[Piece]:
-    """Return one list of pieces, in which the first of those that were lacking at once stands for all of them."""
+    """Merge lists of intervals into one; where several overlap, the first list wins."""
     bounds = sorted({at for pieces in layers for piece in pieces for at in piece[:2]})
     places, found = [0] * len(layers), list[Piece]()
     for since, until in itertools.pairwise(bounds):
@@ -227,7 +226,7 @@ def _overlaid(layers: Sequence[list[Piece]]) -> list[Piece]:
 
 
 def _closed(pieces: Iterable[Piece]) -> list[Piece]:
-    """Return the pieces with short gaps closed, and at most `MOST` of them."""
+    """Return at most `MOST` intervals, with short gaps closed."""
     found, short = list(pieces), SHORT
     while True:
         before, found = found, list[Piece]()
@@ -245,7 +244,7 @@ def _closed(pieces: Iterable[Piece]) -> list[Piece]:
 
 
 def _cut(pieces: list[Piece], since: float, until: float) -> Iterator[Piece]:
-    """Yield what of the pieces is between two times."""
+    """Yield the parts of the intervals between two times."""
     for place in range(bisect.bisect_right(pieces, since, key=itemgetter(1)), len(pieces)):
         began, ended, cause, resource = pieces[place]
         if began >= until:
@@ -254,10 +253,10 @@ def _cut(pieces: list[Piece], since: float, until: float) -> Iterator[Piece]:
 
 
 def _filled(pieces: Iterable[Piece], since: float, until: float, unseen: What | None, unknown: What) -> list[Piece]:
-    """Return the pieces without the gaps between them, those in one that follow each other and are of the same.
+    """Return the intervals without gaps, adjacent ones of the same cause merged.
 
-    A short gap goes to the piece before it, or to the first one after it; if nothing was lacking, it was no wait. In a
-    long one the `unseen` was waited for, or else what was lacking before, and if that is not known the `unknown`.
+    A short gap belongs to the interval before it, or to the first one after it; if there is none, it was no wait. A
+    long gap gets the cause `unseen`, or else the one before, or else `unknown`.
     """
     found: list[Piece] = []
     at = since
@@ -282,7 +281,7 @@ def _append(found: list[Piece], since: float, until: float, what: What) -> None:
 
 
 def _thinned(used: Steps, together: int) -> Steps:
-    """Return fewer steps: of so many that are taken together, the highest."""
+    """Thin out steps: of each group that is merged, keep the highest."""
     if together == 1:
         return used
     times, values = used

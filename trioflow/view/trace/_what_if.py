@@ -11,11 +11,11 @@ from ..text._symbols import aligned
 
 MINUS: Final = "\N{MINUS SIGN}"
 SAME: Final = 0.03
-"""The share of the time below which a gain is none: runs of the same jobs differ as much."""
+"""The share of the time below which a gain is noise: runs of the same jobs differ as much."""
 OWN: Final = "own policies"
-"""The name of the way in which a run starts jobs if its schedulers have several policies."""
+"""The name for a run whose schedulers have different policies."""
 FAR: Final = 0.05
-"""The share of the time from which on a simulation of the run itself is said to differ from the run."""
+"""The share of the time from which a simulation counts as different from the run itself."""
 ASSUMES: Final = (
     "It assumes that each job takes as long as it did, however many run beside it, and that none fails or is throttled."
 )
@@ -24,10 +24,10 @@ ASSUMES: Final = (
 @final
 @dataclass(frozen=True, slots=True)
 class WhatIfPoint:
-    """One way to run the scenario, and how long that takes."""
+    """One variant of the scenario, and its duration."""
 
     size: int | None
-    """The number of slots, or how much there is of the resource; None for no limit."""
+    """The number of slots, or the amount of the resource; None for no limit."""
     policy: str
     """Which job starts first, in all schedulers: a name; "own policies" if each has its own, and they differ."""
     seconds: float
@@ -37,7 +37,7 @@ class WhatIfPoint:
 @final
 @dataclass(frozen=True, slots=True)
 class WhatIf:
-    """How long a run would take under other limits: the same jobs, each as long as it was, on a virtual clock.
+    """The duration of a run under other limits: the same jobs with the same durations, on a virtual clock.
 
     That is right for jobs that wait: for a server, another machine, a device. Jobs that compute take longer when more
     of them share a processor, which no simulation knows.
@@ -50,22 +50,22 @@ class WhatIf:
     bounds: tuple[tuple[int | None, float], ...]
     """For each size, the seconds that no order can beat."""
     this: WhatIfPoint
-    """How the run was, as measured."""
+    """The run itself, as measured."""
     simulated: float
-    """How long a simulation of this very run takes: where it differs from `this`, so do the others."""
+    """The duration of this very run in a simulation: where it differs from `this`, so do the others."""
     rate: str | None = None
-    """What sizes count if it is a rate: "requests per second"."""
+    """The unit of sizes for a rate: "requests per second"."""
     only_nested: bool = False
     """Whether the slots are for nested schedulers alone, in which jobs have other windows."""
     worker_processes: int | None = None
-    """How many worker processes the ProcessJobs share, in the run and in each point; None without such jobs."""
+    """The number of worker processes that ProcessJobs share, in the run and in each point; None without such jobs."""
 
     cluster_threads: int | None = None
-    """How many threads the calls on a cluster share, in the run and in each point; None without such calls."""
+    """The number of threads that calls on a cluster share, in the run and in each point; None without such calls."""
 
     @property
     def best(self) -> WhatIfPoint:
-        """The fastest; of those that are as fast, but for 3 %, the one with the smallest size.
+        """The fastest point; of those within 3 %, the one with the smallest size.
 
         If nothing is faster than the run, it is one with the run's own policy.
         """
@@ -82,17 +82,17 @@ class WhatIf:
         return None if not self.simulated else 1 - self.best.seconds / self.simulated
 
     def __str__(self) -> str:
-        """Say it in two or three sentences, the last of which is what this assumes."""
+        """Return the result in two or three sentences, the last of which states the assumptions."""
         return " ".join([*self._sentences(), self.assumes])
 
     @property
     def _is_better(self) -> bool:
-        """Whether the best is any better than a simulation of this run."""
+        """Whether the best point is better than a simulation of this run."""
         return not self.simulated or self.best.seconds * (1 + SAME) < self.simulated
 
     @property
     def assumes(self) -> str:
-        """What this takes for granted, in a sentence."""
+        """The assumptions, in a sentence."""
         shared: list[str] = []
         if (number := self.worker_processes) is not None:
             shared.append(f"ProcessJobs share {number} worker process{'es' * (number != 1)}, as in the run.")
@@ -123,7 +123,7 @@ class WhatIf:
 
     @property
     def unit(self) -> str:
-        """What the sizes count, in words."""
+        """The unit of the sizes, in words."""
         if self.resource is None:
             return "number of slots"
         return f"{'amount' if self.rate is None else 'rate'} of {printable(self.resource)}"

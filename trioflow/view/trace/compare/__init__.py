@@ -1,1 +1,1 @@
-"""Two traces beside each other: why one run took longer than the other."""
+"""The comparison of two traces: why one run took longer than the other."""

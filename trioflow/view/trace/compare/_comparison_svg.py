@@ -16,16 +16,16 @@ MARGIN: Final = 16.0
 NAMES: Final = 480.0
 """Pixels from the left at which the bars begin."""
 BARS: Final = 360.0
-"""Pixels that the longer run takes; on the right of a bar stands what it says."""
+"""Pixels of the longer run; the text of a bar is on its right."""
 PITCH: Final = 26.0
 HEIGHT: Final = 18.0
 TOP: Final = 58.0
 LINE: Final = 18.0
 MOST_NAMES: Final = 3
 MOST: Final = 20
-"""Changes; those after them are one bar."""
+"""Number of changes with a bar; the rest share one."""
 CLOSE: Final = 0.1
-"""If all that changes is less than this share of the runs, the bars do not begin at 0."""
+"""The share of the runs below which, if all changes are smaller, the bars do not begin at 0."""
 
 
 def svg(compared: Comparison) -> str:
@@ -55,7 +55,7 @@ def _style() -> str:
 
 
 def _shown(changes: tuple[PathChange, ...]) -> tuple[PathChange, ...]:
-    """Return so many changes that one can see them; the last one stands for those that are left out."""
+    """Return the changes large enough to see; the last one sums up the others."""
     if len(changes) <= MOST:
         return changes
     rest = changes[MOST - 1 :]
@@ -81,7 +81,7 @@ class _Steps:
         self.remark: Final = " The bars do not begin at 0." if self._begin else ""
 
     def draw(self) -> None:
-        """Draw the runs, and what lies between them."""
+        """Draw the runs, and the changes between them."""
         before, after = self._compared.before.seconds, self._compared.after.seconds
         self._row(0, "before", "run", self._begin, before, duration_text(before))
         for number, change in enumerate(self._changes, 1):

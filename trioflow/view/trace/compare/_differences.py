@@ -1,4 +1,4 @@
-"""`compare`: what makes the difference between two runs, along both critical paths.
+"""`compare`: the difference between two runs, along both critical paths.
 
 Each critical path fills its run without a gap, so it is cut into parts: what a job took, and what it waited. A part
 that is in both has become longer or shorter; one that is in a single one has come or gone. All of these together are
@@ -20,9 +20,9 @@ from ._trace_reader import JobTimes, RunTimes
 SMALL: Final = 0.005
 """Changes of less than this share of the longer run are added up."""
 NOTABLE: Final = 0.2
-"""Jobs on neither path are told if they have changed by more than this share."""
+"""The change from which a job on neither path is listed."""
 ROUNDED: Final = 1e-5
-"""The share of the longer run below which what is left of a sum is rounding."""
+"""The share of the longer run below which the rest of a sum is a rounding error."""
 MOST: Final = 10
 """Lines below each title of the text."""
 LONGEST: Final = 60
@@ -30,19 +30,19 @@ LONGEST: Final = 60
 
 
 class Kind(enum.Enum):
-    """What has happened to a part of the critical path; the value is its style in the picture."""
+    """The kind of change of a part of the critical path; the value is its style in the picture."""
 
     LONGER = "longer"
     WAIT = "waited"
     NEW = "new"
     LESS = "less"
     ASIDE = "aside"
-    """It left the path, and has not become shorter: something else decided meanwhile."""
+    """It left the path without becoming shorter: another chain became the longest."""
 
 
 @dataclass(frozen=True, slots=True)
 class PathChange:
-    """One part that is not as it was."""
+    """One changed part of the critical path."""
 
     kind: Kind
     path: str
@@ -52,22 +52,22 @@ class PathChange:
     """Seconds; None if it is not in that run."""
     after: float | None
     note: str = ""
-    """What else there is to say."""
+    """A further remark."""
 
     @property
     def seconds(self) -> float:
-        """By how much the run became longer."""
+        """The seconds by which the run became longer."""
         return (self.after or 0.0) - (self.before or 0.0)
 
     @property
     def text(self) -> str:
-        """The job, and what has happened to it."""
+        """The job, and its change."""
         return f"{cut(self.path)}: {self.what}" if self.path else self.what
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What makes the difference, the greatest changes first."""
+    """The changes between two runs, the greatest first."""
 
     before: RunTimes
     after: RunTimes
@@ -81,7 +81,7 @@ class Comparison:
 
     @property
     def seconds(self) -> float:
-        """By how much the second run took longer."""
+        """The seconds by which the second run took longer."""
         return self.after.seconds - self.before.seconds
 
     @property
@@ -93,7 +93,7 @@ class Comparison:
 
 
 def compare(before: RunTimes, after: RunTimes) -> Comparison:
-    """Return what makes the difference between two runs. O(n log n)."""
+    """Return the comparison of two runs. O(n log n)."""
     least = SMALL * max(before.seconds, after.seconds)
     changes = sorted(_changes(before, after, least), key=lambda change: -abs(change.seconds))
     shown = [change for change in changes if abs(change.seconds) >= least]
@@ -123,7 +123,7 @@ def compare(before: RunTimes, after: RunTimes) -> Comparison:
 
 
 def together(changes: Sequence[PathChange], words: str) -> PathChange:
-    """Return several changes as one."""
+    """Merge several changes into one."""
     before, after = (sum(seconds or 0.0 for seconds in run) for run in zip(*map(_both, changes), strict=True))
     return PathChange(Kind.LONGER if after > before else Kind.LESS, "", words, before or None, after or None)
 
@@ -187,7 +187,7 @@ def _took(words: str, job: JobTimes | None) -> str:
 
 
 def headline(compared: Comparison) -> str:
-    """Return how long both took: `words: 16.3 s, before 14.2 s: 2.1 s longer (+15 %)`."""
+    """Return the durations of both: `words: 16.3 s, before 14.2 s: 2.1 s longer (+15 %)`."""
     before, after = (duration_text(run.seconds) for run in (compared.before, compared.after))
     more = "longer" if compared.seconds > 0 else "less"
     share = f" ({100 * compared.share:+.0f} %)" if compared.before.seconds else ""
@@ -196,7 +196,7 @@ def headline(compared: Comparison) -> str:
 
 
 def lines(compared: Comparison, symbols: _symbols.Symbols) -> Iterator[str]:
-    """Yield the comparison, line by line: what made the difference, then what else has changed."""
+    """Yield the comparison line by line: the changes along the paths, then the others."""
     yield symbols.line(headline(compared))
     if compared.changes:
         yield ""
@@ -214,7 +214,7 @@ def lines(compared: Comparison, symbols: _symbols.Symbols) -> Iterator[str]:
 
 
 def asides(compared: Comparison) -> Iterator[tuple[str, list[str]]]:
-    """Yield what else has changed: a title, and a line for each job."""
+    """Yield the other changes: a title, and a line for each job."""
     for title, found in (
         ("Waited longer", [_waited(path, before, after) for path, before, after in compared.waited]),
         ("On neither critical path, but changed by more than 20 %", [*_beside(compared)]),

@@ -1,4 +1,4 @@
-"""`read`: what a comparison needs of a trace, from the file that `Trace.export_as_json` has written.
+"""`read`: the reader of a file that `Trace.export_as_json` has written, for a comparison.
 
 The critical path is in the file: its jobs have the category `critical-path`. Here it becomes `PathSegment`s that follow
 each other from the beginning of the run to its end without a gap. So the differences of their lengths add up to the
@@ -24,14 +24,14 @@ HINT: Final = "give two files that `trioflow run --trace FILE.json` has written"
 
 
 class BadTrace(ValueError):
-    """A file is not a trace, or not one that can be read here."""
+    """A file is no trace, or has an unknown version."""
 
 
 class PathSegment(NamedTuple):
     """A part of the critical path."""
 
     path: str
-    """Of the job; empty for the rest, after the last job."""
+    """The path of the job; empty for the rest, after the last job."""
     is_wait: bool
     """Whether the job had not begun: the time between the end of the job before it and its start."""
     seconds: float
@@ -39,14 +39,14 @@ class PathSegment(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class JobTimes:
-    """What is known of a job; if a nested scheduler has run it several times, of all of these together."""
+    """The times of a job; if a nested scheduler has run it several times, their sums."""
 
     seconds: float
     waited: float
     """Seconds in which it waited, though what it requires had settled."""
     state: str
     waited_for: str = ""
-    """What it waited for the longest, and until whom; empty if the trace does not say."""
+    """Its longest wait, in words, and the job that ended it; empty in traces without waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,13 @@ class RunTimes:
     seconds: float
     pieces: tuple[PathSegment, ...]
     jobs: dict[str, JobTimes]
-    """Those that are not schedulers, by their paths; without those that never started."""
+    """The started jobs that are not schedulers, by path."""
     not_started: dict[str, str]
-    """The states of the others. Empty in traces of old versions."""
+    """The states of the jobs that never started. Empty in traces of old versions."""
 
 
 def read(path: Path) -> RunTimes:
-    """Return what is in a file.
+    """Read a trace from a file.
 
     Raises:
         BadTrace: it cannot be read as a trace; the message says why.
@@ -133,7 +133,7 @@ def _told(wait: Event) -> str:
 
 
 def _pieces(chain: list[Event], total: float) -> Iterator[PathSegment]:
-    """Yield the parts of the critical path, which is given without nested schedulers, whose jobs are in it."""
+    """Yield the parts of the critical path; `leaves` are its jobs without nested schedulers."""
     chain.sort(key=lambda one: float(one["ts"]))
     now = 0.0
     for one, following in itertools.pairwise([*chain, None]):
@@ -144,7 +144,7 @@ def _pieces(chain: list[Event], total: float) -> Iterator[PathSegment]:
             now = start
         end = start + _seconds(one["dur"])
         if following is not None:
-            end = min(end, _seconds(following["ts"]))  # a service goes on when what waited for it begins
+            end = min(end, _seconds(following["ts"]))  # a service goes on when the job that waited for it begins
         if end > now:
             yield PathSegment(path, False, end - now)
             now = end

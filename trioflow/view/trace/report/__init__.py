@@ -1,1 +1,1 @@
-"""A trace as a page."""
+"""A trace as an HTML page."""

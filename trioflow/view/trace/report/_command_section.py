@@ -1,4 +1,4 @@
-"""What a report says of a command: its line, how it ended, what it used, the end of what it wrote, and its files."""
+"""The details of a command in a report: its line, exit, resource use, the end of its output, and its files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def ending(returncode: int) -> str:
 
 
 def details(record: TraceRecord, folder: Path) -> dict[int, dict[str, Any]]:
-    """Return what is told of each command, by the numbers of the spans, as text that is not escaped.
+    """Return the details of each command as unescaped text, by the number of its span.
 
     `folder` is where the report will be: links to files below it are relative, so that both can be moved together.
     """
@@ -72,7 +72,7 @@ def _outputs(command: CommandEnd) -> Iterator[tuple[str, str]]:
 
 
 def _files(job: Any, folder: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield which stream went to a file, the address of the file, and its path."""
+    """Yield the stream, the URL and the path of each output file."""
     for stream in ("stdout", "stderr"):
         given: Any = getattr(getattr(job, "_options", None), stream, None)  # a user's kind may have none
         if isinstance(given, PATH) and not job.redact:

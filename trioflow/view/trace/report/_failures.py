@@ -1,4 +1,4 @@
-"""In a report: what went wrong. Equal failures are one piece, with what they kept from running; then how it ended."""
+"""The failures in a report: equal ones are grouped, with the jobs that they kept from running; then the run's end."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .._spans import RunSpan, Span
 from ._names import lines_of, name_of, text_of
 
 MOST_FAILURES: Final = 200
-"""Groups of equal failures."""
+"""Number of groups of equal failures."""
 MOST_OPEN: Final = 3
-"""Groups that can be seen at once; the others are folded."""
+"""Number of groups shown unfolded."""
 MOST_NAMES: Final = 100
-"""Jobs of one group that are named."""
+"""Number of jobs of one group that are named."""
 MOST_BLOCKED: Final = 3
-"""Jobs that a failure kept from running, which are named."""
+"""Number of jobs kept from running that are named."""
 MOST_INCIDENTS: Final = 5
 DRAINED: Final = ": no more jobs were to start, and those that ran went on to their end"
 
@@ -47,7 +47,7 @@ def what_went_wrong(record: TraceRecord, commands: dict[int, dict[str, Any]]) ->
 
 
 def _ending(record: TraceRecord, run: RunSpan) -> str:
-    """Return how a run ended that went on neither to its end nor to a critical failure, and what it cut short."""
+    """Return the reason for a run's early end other than a critical failure, and the jobs that it cancelled."""
     if run.reason in (None, StopReason.COMPLETED, StopReason.CRITICAL):
         return ""
     jobs = [span for span in record.outcomes if not span.forever]
@@ -67,7 +67,7 @@ def _incidents(record: TraceRecord) -> Iterator[str]:
 
 
 class _Group:
-    """Failures that are equal but for their messages."""
+    """A group of failures that differ only in their messages."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class _Group:
         self._command: Final = commands.get(spans[0].number)
 
     def html(self) -> str:
-        """Return the piece: what failed, where, what that kept from running; the traceback is folded."""
+        """Return the group as HTML: failed jobs, place, jobs kept from running; the traceback is folded."""
         first, number = self._first, len(self._spans)
         title = _linked(first) if number == 1 else f"{number} jobs"
         critical = ' <span class="badge bad">critical</span>' * first.critical

@@ -1,4 +1,4 @@
-"""The graph in a report: the picture, and what its symbols mean."""
+"""The graph in a report: the picture and its legend."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...graph import _dot, _graph_legend, _render
 from ...graph._drawing import CriticalPath, Drawing
 
 LARGEST: Final = 300
-"""Boxes. `dot` takes seconds for this many and minutes for a thousand, and nobody could read the picture."""
+"""Number of boxes above which the picture is left out: `dot` takes minutes for a thousand, and it is unreadable."""
 NONE: Final = "No graph"
 """The beginning of an error that stands in place of the picture."""
 SAMPLE: Final = 26
@@ -20,7 +20,7 @@ SAMPLE: Final = 26
 
 
 def section(scheduler: Any, path: CriticalPath) -> str:
-    """Return the graph of a scheduler with a legend, or why there is none, as HTML."""
+    """Return the graph of a scheduler with a legend, or the reason why it is missing, as HTML."""
     jobs = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())
     way, drawing = _render.readable(scheduler, path)
     if _render.number_of_boxes(drawing) > LARGEST:
@@ -78,7 +78,7 @@ MEANINGS: Final = {
     "critical path": "the critical path: the jobs with a double border decided when the run ended",
     "if that failed": "the second runs only if something failed",
 }
-"""What the legend of `Scheduler.graph` says, in words for readers who know nothing of the program."""
+"""The legend of `Scheduler.graph`, in words for readers who do not know trioflow."""
 SHAPES: Final = "The shape of a box shows what kind of job it is: point at it to read more."
 
 

@@ -1,4 +1,4 @@
-"""The head of a report: the verdict, how many jobs are in which state, and what took the time, as HTML."""
+"""The head of a report as HTML: the verdict, the counts by state, and what took the time."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from .._spans import RunSpan
 from ._names import text_of
 
 MOST_PARTS: Final = 6
-"""Parts of the critical path that have a line of their own."""
+"""Number of parts of the critical path that have a line of their own."""
 LONGEST_NAME: Final = 32
-"""Characters of a name: a longer one loses its middle, because those that are alike often differ at their ends."""
+"""Characters above which a name loses its middle: similar names often differ at their ends."""
 LEAST_SHOWN: Final = 0.005
-"""The share of the time that the rest must have to be told."""
+"""The least share of the time for which the rest has a line."""
 GOOD, BAD, OPEN = "good", "bad", "open"
 
 
 def verdict(record: TraceRecord) -> tuple[str, str]:
-    """Return the style of the verdict, and its words: those of all views."""
+    """Return the style of the verdict, and its words."""
     found = dict.fromkeys(_verdict_on(record, run) for run in record.roots)
     styles = {style for style, _ in found}
     style = next((style for style in (BAD, OPEN, GOOD) if style in styles), OPEN)
@@ -43,7 +43,7 @@ def _verdict_on(record: TraceRecord, run: RunSpan) -> tuple[str, str]:
 
 
 def title(record: TraceRecord, name: str) -> str:
-    """Return the name with the symbol of the verdict, the verdict, and when and where it ran."""
+    """Return the symbol and name, the verdict, and the time and place of the run."""
     if not record.roots:
         return f"<h1><bdi>{text_of(name)}</bdi></h1>"
     style, words = verdict(record)

@@ -1,4 +1,4 @@
-"""Names and other text of a scenario as HTML."""
+"""Names and other texts of a scenario as HTML."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def lines_of(text: str) -> str:
 
 
 def name_of(span: Span) -> str:
-    """Return the name of a job as HTML, isolated from what stands beside it, in case it runs from right to left."""
+    """Return the name of a job as HTML, isolated from adjacent text in case it runs from right to left."""
     return f"<bdi>{text_of(shown_name(span))}</bdi>"
 
 
 def shown_name(span: Span) -> str:
-    """Return the path of a job, and which run of it this is if there were several."""
+    """Return the path of a job, with the number of the run if there were several."""
     return (shortened(span.path) if span.path.strip() else "(empty label)") + f" (run {span.run})" * (span.run > 1)

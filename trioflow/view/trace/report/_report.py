@@ -1,6 +1,6 @@
 """A trace as an HTML page that needs nothing else: graph, timeline, a table of all jobs, and the failures.
 
-The page, its style sheet and its script are files beside this one. Whatever comes from a scenario is only ever text: it
+The page, its style sheet and its script are files beside this one. Data of a scenario is only ever text: it
 is escaped in the page, and given as JSON to the script, which inserts it only by `textContent`. The page's own policy
 forbids it to load anything.
 """
@@ -34,7 +34,7 @@ from . import _command_section, _failures, _graph_section, _head, _sections, _wh
 from ._names import name_of, shown_name, text_of
 
 MOST_NAMES: Final = 100
-"""Forever jobs that are named."""
+"""Number of forever jobs that are named."""
 TIMELINE_WIDTH: Final = 1200
 LINK_TO_KINDS: Final = '<a href="#kinds">Kinds of jobs</a> '
 LINK_TO_WHAT_IF: Final = '<a href="#what-if">What if</a>'
@@ -72,7 +72,7 @@ def html(record: TraceRecord, folder: Path) -> str:
 
 
 def _title(record: TraceRecord, run: RunSpan) -> str:
-    """Return the label of a scheduler; without one, what a reader who knows no schedulers can make something of."""
+    """Return the label of a scheduler; without one, a title for readers who do not know schedulers."""
     if given_label(run.scheduler) is not None:
         return run.label
     number = sum(1 for _ in record.leaves)
@@ -88,7 +88,7 @@ def _is_folded(span: Span) -> bool:
 
 
 def _forever_jobs(record: TraceRecord) -> str:
-    """Return the forever jobs, folded: they have done what they were for, and few readers want to see them."""
+    """Return the forever jobs, folded, because few readers look for them."""
     spans = [span for span in record.leaves if _is_folded(span)]
     if not spans:
         return ""
@@ -138,9 +138,9 @@ def _data(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str:
 
 
 def _row(record: TraceRecord, span: Span, marked: bool, place: int, texts: list[str]) -> list[Any]:
-    """Return what the columns of the table show, in the order of the script; times as number and text.
+    """Return the cells of a row, in the order of the script; times as number and text.
 
-    The place is 0 for a nested scheduler, which is not counted, 1 for a job, 2 for a forever job, which is folded.
+    The rank is 0 for a nested scheduler, which is not counted, 1 for a job, 2 for a forever job, which is folded.
     """
     start = None if span.started_at is None else span.started_at - record.began
     seconds = (start, span.waited, span.elapsed)

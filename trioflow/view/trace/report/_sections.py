@@ -1,4 +1,4 @@
-"""Sections of a report that need nothing of the others: kinds of jobs, what the words mean, where it ran."""
+"""Independent sections of a report: kinds of jobs, the glossary, and the facts of the run."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .._spans import RunSpan
 
 NUMBER: Final = ' class="number"'
 FURTHER: Final = ' class="number further"'
-"""Of columns for wider windows."""
+"""The class of columns for wider windows."""
 CLASSES: Final = {"count": NUMBER, "work": NUMBER, "waits": NUMBER, "p50": FURTHER, "p95": FURTHER}
-"""Of the columns with numbers, as in `HEADINGS`."""
+"""The classes of the columns with numbers, as in `HEADINGS`."""
 
 
 def kinds(record: TraceRecord) -> str:
-    """Return the section as HTML; nothing if each job is of a kind of its own, for then the table of jobs says it."""
+    """Return the section as HTML; "" if no kind has two jobs, because the table of jobs has the same then."""
     spent = _spent.time_spent(record)
     if all(kind.count == 1 for kind in spent.kinds):
         return ""
@@ -44,7 +44,7 @@ def kinds(record: TraceRecord) -> str:
 
 
 def slots(record: TraceRecord) -> str:
-    """Return the sentence about what the slots did."""
+    """Return the sentence on the use of the slots."""
     told = str(_spent.time_spent(record))
     return _text(told[:1].upper() + told[1:]).replace(" %", "\N{NO-BREAK SPACE}%")
 
@@ -60,7 +60,7 @@ def _text(text: str) -> str:
     return escapes.escape(printable(text[:200]))
 
 
-# ---- what the words mean, for readers who have never seen the program
+# ---- the glossary, for readers who do not know trioflow
 
 WHAT_IF: Final = (
     "the same run, simulated with another number of slots, or another amount of a resource; each job takes as long as "
@@ -69,7 +69,7 @@ WHAT_IF: Final = (
 
 
 def words(record: TraceRecord, has_what_if: bool = False) -> str:
-    """Return the words that the report uses, each with its meaning, folded."""
+    """Return the glossary of the report, folded."""
     found = [*_words(record), *([("what if", WHAT_IF)] if has_what_if else [])]
     meanings = "".join(f"<dt>{word}</dt><dd>{escapes.escape(meaning)}</dd>" for word, meaning in found)
     return f'<details id="words" class="card fold"><summary>What the words mean</summary><dl>{meanings}</dl></details>'
@@ -116,11 +116,11 @@ def _words(record: TraceRecord) -> Iterator[tuple[str, str]]:
         yield "timed out", "it took longer than its timeout allowed"
 
 
-# ---- where and how it ran
+# ---- the facts of the run
 
 
 def about(roots: list[RunSpan]) -> str:
-    """Return the facts, folded; nothing if nothing has run."""
+    """Return the facts, folded; "" if nothing has run."""
     facts = [*_host(roots), *(fact for run in roots for fact in _options(run, len(roots) > 1))] if roots else []
     told = "".join(f"<dt>{escapes.escape(name)}</dt><dd>{escapes.escape(printable(said))}</dd>" for name, said in facts)
     return (
@@ -144,7 +144,7 @@ def _version(package: str) -> str:
 
 
 def _options(run: RunSpan, is_named: bool) -> Iterator[tuple[str, str]]:
-    """Yield the options that are not as they are by default."""
+    """Yield the options that differ from their defaults."""
     scheduler = run.scheduler
     found = {
         "jobs_window": _window(run),
@@ -158,7 +158,7 @@ def _options(run: RunSpan, is_named: bool) -> Iterator[tuple[str, str]]:
 
 
 def _window(run: RunSpan) -> str | None:
-    """Return the size of the window; of one that adapts, the smallest, the largest and the last."""
+    """Return the size of the window; for an `Adaptive` one, the smallest, the largest and the last."""
     if run.window_sizes:
         sizes = [size for _, size in run.window_sizes]
         return f"{min(sizes)} to {max(sizes)}, {sizes[-1]} in the end (adaptive)"

@@ -1,4 +1,4 @@
-"""In a report: what if there were another number of slots, or amount of a resource, if jobs waited for it longest."""
+"""The what-if section of a report: other numbers of slots, or other amounts of the resource with the longest waits."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from .._what_if import WhatIf, percent
 from ..timeline._what_if_chart import Curves, svg
 
 MOST_JOBS: Final = 1000
-"""Of more jobs, the report does not say it: nobody waits at the end of each run until it has been simulated."""
+"""Number of jobs above which the section is left out: its simulations would delay the end of each run."""
 SIMULATED: Final = 10_000
-"""Jobs that are simulated in all for one picture: a second of CPU time."""
+"""Number of simulated jobs in all for one picture: a second of CPU time."""
 TOO_MANY: Final = (
     '<p class="note">To simulate so many jobs takes a while: <code>trace.what_if()</code> does it when asked.</p>'
 )
 LEAST_WAIT: Final = 0.02
-"""The share of the work for which jobs must have waited for a resource, or for slots, before more of it is tried."""
+"""The ratio of waits to work from which more of a resource, or of slots, is simulated."""
 WIDTH: Final = 900
 
 
 def section(record: TraceRecord) -> str:
-    """Return the section as HTML; nothing if the run is under way, or if nothing would be another time."""
+    """Return the section as HTML; "" if the run is under way, or if no variant changes the time."""
     jobs = len(record.spans) - len(record.nested)
     if len(record.roots) != 1 or record.roots[0].reason is None or jobs < 2:
         return ""
@@ -34,13 +34,13 @@ def section(record: TraceRecord) -> str:
 
     try:
         found = _picture(_sweep.of_trace(record, limits[0], most=SIMULATED)) if jobs <= MOST_JOBS else TOO_MANY
-    except (ValueError, RuntimeError):  # the scenario has changed, or cannot be simulated: that is no failure here
+    except (ValueError, RuntimeError):  # the scenario has changed, or cannot be simulated: the report goes without
         return ""
     return f'<section id="what-if">\n<h2>What if</h2>\n{found}</section>'
 
 
 def _limits(record: TraceRecord) -> list[str | None]:
-    """Return what jobs waited for: slots of the window (None) and resources, the longest first."""
+    """Return the limits that jobs waited for, slots (None) and resources, the longest first."""
     waited: dict[str | None, float] = {}
     work = 0.0
     members = {*record.roots[0].members}

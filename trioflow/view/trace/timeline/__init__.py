@@ -1,1 +1,1 @@
-"""A trace as a picture of bars."""
+"""A trace as a timeline."""

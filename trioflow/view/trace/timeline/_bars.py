@@ -1,4 +1,4 @@
-"""The bars of a timeline, with labels and tooltips, and what is drawn over them: critical path, services, incidents."""
+"""The bars of a timeline with labels and tooltips, and the marks of critical path, services and incidents."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ._geometry import PITCH, Geometry
 from ._svg import add, clipped_name, text_width
 
 NARROW: Final = 8.0
-"""Pixels: bars with less than this would be nothing but border."""
+"""Pixels below which a bar would be all border."""
 FONT: Final = 11.0
 """Pixels."""
 ARROW: Final = 7.0
-"""Pixels of an arrow before the bar that it points at."""
+"""Pixels of an arrow before its bar."""
 FAILED: Final = STATE_STYLES[JobState.FAILED].symbol
 """The symbol of a failure, before its label."""
 
@@ -55,7 +55,7 @@ def _draw_attempts(group: Tree.Element, places: Geometry, span: Span) -> None:
 
 
 def draw_labels(svg: Tree.Element, places: Geometry) -> None:
-    """Write the labels of the bars; last of all, so that no line crosses them out."""
+    """Write the labels of the bars; last, so that no line crosses them out."""
     room = _ends_of_room(places)
     for number in places.boxes:
         _draw_label(svg, places, places.record.spans[number], room[number])
@@ -78,7 +78,7 @@ def _draw_label(svg: Tree.Element, places: Geometry, span: Span, room_until: flo
     top, height = places.rows(box)
     if len(after) > len(inside):
         x, shown, css = right + 4, after, "label"
-        # A ground of its own, because lines of the critical path may lead through it.
+        # On a background, because lines of the critical path may cross it.
         ground = "behind within" if span.parent is not None else "behind"
         width = min(text_width(shown, FONT, bold), room_until - x) + 4
         add(svg, "rect", css=ground, x=x - 2, y=top + 1, width=width, height=height - 2)
@@ -90,7 +90,7 @@ def _draw_label(svg: Tree.Element, places: Geometry, span: Span, room_until: flo
 
 
 def _ends_of_room(places: Geometry) -> dict[int, float]:
-    """Return how far the label of each bar may reach: to the next bar or arrow in its row, or to the end of its box."""
+    """Return the right limit of each bar's label: the next bar or arrow in its row, or the end of its box."""
     pointed_at = {link.number for link in places.record.chain}
     spans = places.record.spans
     found: dict[int, float] = {}
@@ -110,7 +110,7 @@ def _ends_of_room(places: Geometry) -> dict[int, float]:
 
 
 def waits_in_words(record: TraceRecord, span: Span) -> Iterator[str]:
-    """Yield for each wait of a job how long it was, for what, and who ended it; the requirements come last."""
+    """Yield the duration, the cause and the ending job of each wait; requirements come last."""
     for wait in sorted(span.waits, key=lambda wait: wait.cause is WaitCause.JOBS):
         by = "" if wait.released_by is None else f", until {shortened(record.spans[wait.released_by].path)}"
         yield f"waited {duration_text(wait.seconds)} for {wait.words}{by}"
@@ -135,7 +135,7 @@ def details(record: TraceRecord, span: Span) -> Iterator[str]:
 def draw_chain(svg: Tree.Element, places: Geometry) -> set[str]:
     """Draw lines from each job on the critical path to the next one of the same run, and return the reasons they show.
 
-    Bars come after them, so that no line crosses out what stands in a bar.
+    Bars are drawn after them, so that no line crosses out a bar's text.
     """
     lines = [
         link for link in places.record.chain if link.after in places.boxes and _draw_link(svg, places, link, link.after)
@@ -144,7 +144,7 @@ def draw_chain(svg: Tree.Element, places: Geometry) -> set[str]:
 
 
 def draw_borders(svg: Tree.Element, places: Geometry) -> set[str]:
-    """Draw a border around the jobs on the critical path, and return "path" if there are any."""
+    """Draw borders around the jobs on the critical path, and return "path" if there are any."""
     for x, y, width, height in _outlines(places, places.record.chain):
         add(svg, "rect", css="on-path", x=x, y=y, width=width, height=height, rx=2)
     return {"path"} if places.record.chain else set()
@@ -155,7 +155,7 @@ Outline = tuple[float, float, float, float]
 
 
 def _outlines(places: Geometry, chain: Iterable[Link]) -> list[Outline]:
-    """Return the borders around the jobs of a chain: one around several in a row that are too narrow for their own."""
+    """Return the borders around the jobs of a chain; adjacent bars too narrow for their own share one."""
     found: list[Outline] = []
     for link in chain:
         box = places.rectangle(places.record.spans[link.number])
@@ -171,7 +171,7 @@ def _outlines(places: Geometry, chain: Iterable[Link]) -> list[Outline]:
 
 
 def _draw_link(svg: Tree.Element, places: Geometry, link: Link, after: int) -> bool:
-    """Draw a line with an arrow, unless one bar comes directly after the other; return whether it was drawn."""
+    """Draw an arrow between two bars unless they are adjacent; return whether it was drawn."""
     span = places.record.spans[link.number]
     assert span.started_at is not None
     start = places.x(min(settled_at(places.record.spans[after]), span.started_at))

@@ -1,4 +1,4 @@
-"""Hatching for why a slot was empty, or what a job waited for: a pattern for each reason."""
+"""The hatching of empty slots and of waits: a pattern for each reason."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ._svg import add, clipped, text_width
 
 RESOURCE_COLOURS: Final = 6
 LEAST: Final = 3.0
-"""Pixels: narrower gaps are left empty."""
+"""Pixels below which a gap is left blank."""
 
 
 class Patterns:
@@ -45,7 +45,7 @@ class Patterns:
 
 
 def draw_gaps(svg: Tree.Element, definitions: Tree.Element, places: Geometry) -> Patterns:
-    """Hatch what jobs waited for, other than jobs, as far as it is free in their rows; return the patterns."""
+    """Hatch the waits of jobs for anything but jobs, where their rows are free; return the patterns."""
     spans = places.record.spans
     rows: dict[int, list[int]] = {}
     for number, box in places.boxes.items():

@@ -1,8 +1,8 @@
-"""Where times and jobs are in a timeline: its scale, the height of its rows, and which job has which row.
+"""The geometry of a timeline: its scale, the height of its rows, and the row of each job.
 
 Nested schedulers are boxes of rows with their own jobs inside. The plain jobs of a scheduler share rows as lanes do,
-and so need no more rows than ran at once. Jobs that are schedulers go where there is room, and forever jobs below all
-others.
+and so need no more rows than ran at once. Nested schedulers take the first rows with enough room, and forever jobs are
+below all others.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Geometry:
         self.bottom: Final = self.top + max(placed.rows, 1) * PITCH
 
     def x(self, at: float) -> float:
-        """Return where a time is, in pixels from the left."""
+        """Return the x coordinate of a time, in pixels."""
         return MARGIN + (at - self.began) * self.inner / self.seconds
 
     def bounds(self, span: Span) -> tuple[float, float]:
-        """Return where the bar of a job begins and ends; if it still runs, it ends now."""
+        """Return the left and right end of a job's bar; a running job ends now."""
         assert span.started_at is not None
         return self.x(span.started_at), self.x(self.record.now if span.finished_at is None else span.finished_at)
 
@@ -57,7 +57,7 @@ class Geometry:
         return (top, box.height * PITCH) if box.height > 1 else (top + 1, PITCH - 2)
 
     def middle(self, box: Box) -> float:
-        """Return the middle of a box's first row, from the top."""
+        """Return the y coordinate of the middle of a box's first row."""
         return self.top + (box.row + 0.5) * PITCH
 
     def rectangle(self, span: Span) -> dict[str, float]:
@@ -69,7 +69,7 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """The rows of one span: one, and if it is a scheduler those of its jobs."""
+    """The rows of one span: its own, and those of its jobs if it is a scheduler."""
 
     row: int
     height: int
@@ -84,10 +84,10 @@ class Layout:
 
 
 def names(record: TraceRecord) -> list[tuple[str, str]]:
-    """Return what each bar is called: its label, or its path where several have the same label; and what is enough.
+    """Return the name of each bar, its label, or its path if labels repeat; and the part that is enough.
 
-    The end of a path is enough in the box of its scheduler, where the beginning is the same for all. The name of a
-    nested scheduler says how many jobs in it failed, because it may itself have succeeded.
+    The end of a path is enough in the box of its scheduler, where all paths share the beginning. The name of a nested
+    scheduler includes the number of failed jobs in it, because it may itself have succeeded.
     """
     labels = Counter(span.label for span in record.spans)
     failures: Counter[int] = Counter()
@@ -110,7 +110,7 @@ def layout(record: TraceRecord) -> Layout:
     heights: dict[int, int] = {}  # of the spans of nested schedulers
     places: list[dict[int, int]] = [{} for _ in record.runs]  # the rows of its members in each run
     total = 0
-    for index in range(len(record.runs) - 1, -1, -1):  # a run comes after the one around it
+    for index in range(len(record.runs) - 1, -1, -1):  # a run comes after its enclosing one
         run = record.runs[index]
         needed = _place(_started(record, run), heights, places[index])
         if run.parent is not None:
@@ -132,7 +132,7 @@ def _started(record: TraceRecord, run: RunSpan) -> list[Span]:
 
 
 def _place(spans: Sequence[Span], heights: dict[int, int], places: dict[int, int]) -> int:
-    """Put the row of each of these spans into `places`, and return how many rows they need."""
+    """Store the row of each span in `places`, and return the number of rows."""
     plain = [span for span in spans if span.number not in heights and not span.forever]
     rows: list[Row] = []
     for span, row in zip(plain, _lanes_of(plain), strict=True):

@@ -1,6 +1,6 @@
-"""The timeline of a run with many jobs: a row a slot, colours by kind, hatching for why a slot was empty.
+"""The timeline of a run with many jobs: a row for each slot, colours by kind, hatching for why a slot was empty.
 
-Neighbours of one kind that are too narrow for a word are one bar, which says how many they are. Below the slots, the
+Adjacent jobs of one kind that are too narrow for a word share one bar with their number. Below the slots, the
 critical path is a row of words, and each resource has a strip.
 """
 
@@ -29,15 +29,15 @@ from ._svg import add, clipped, clipped_name, text_width
 LEFT: Final = 92.0
 """Pixels for the names of rows."""
 KINDS: Final = 6
-"""Kinds that have a colour of their own; the others are grey."""
+"""Number of kinds that have a colour of their own; the others are grey."""
 NARROW: Final = 30.0
-"""Pixels: narrower neighbours of one kind are one bar."""
+"""Pixels below which adjacent jobs of one kind share a bar."""
 COLUMN: Final = 2.0
-"""Pixels, in which a slot is empty for one reason."""
+"""Pixels of a column, in which a slot is empty for one reason."""
 PITCHES: Final = ((24, 20.0), (40, 14.0), (100, 6.0), (400, 3.0))
-"""Pairs: up to this many rows, each is so many pixels high. With more rows than these, 1.5."""
+"""Pairs of a number of rows and their height in pixels up to this number; above all of them, 1.5."""
 MOST_NAMED: Final = 20_000
-"""Jobs: in a run of more, bars for several do not say which."""
+"""Number of jobs above which shared bars do not name their jobs."""
 STRIP: Final = 34.0
 MOST_STRIPS: Final = 12
 LINE: Final = 18.0
@@ -45,7 +45,7 @@ LINE: Final = 18.0
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """One job in a slot, or several neighbours of one kind."""
+    """One job in a slot, or several adjacent ones of one kind."""
 
     began: float
     ended: float
@@ -74,11 +74,11 @@ class SlotPlaces:
         self.kinds: Final = _kinds(record, self.use)
 
     def x(self, at: float) -> float:
-        """Return where a time is, in pixels from the left."""
+        """Return the x coordinate of a time, in pixels."""
         return self.left + (at - self.began) * (self.width - MARGIN - self.left) / self.seconds
 
     def style(self, span: Span) -> str:
-        """Return the class of a bar: its state, if it did not succeed; or else its kind."""
+        """Return the CSS class of a bar: its state if it did not succeed, otherwise its kind."""
         if span.state is not JobState.SUCCEEDED:
             return str(span.state.value)
         return self.kinds[self.record.kinds[span.number]].css
@@ -96,7 +96,7 @@ class KindOfBars:
 
 
 def _kinds(record: TraceRecord, use: SlotUse) -> dict[str, KindOfBars]:
-    """Return the kinds of the jobs that started, that with most work first; the first ones have colours."""
+    """Return the kinds of the started jobs, the one with most work first; the first ones have colours."""
     found: dict[str, KindOfBars] = {}
     for bar in itertools.chain.from_iterable(use.rows):
         name = record.kinds[bar.span.number]
@@ -112,7 +112,7 @@ def _kinds(record: TraceRecord, use: SlotUse) -> dict[str, KindOfBars]:
 
 
 def draw(svg: Tree.Element, definitions: Tree.Element, places: SlotPlaces) -> float:
-    """Draw the rows and what is below them; return the lower edge."""
+    """Draw the rows and the strips below them; return the lower edge."""
     patterns = Patterns(definitions, (reason for reason, seconds in places.use.empty.items() if seconds > 0))
     for row in range(places.use.number):
         y, height = places.top + row * places.pitch + places.gap / 2, places.pitch - places.gap
@@ -133,7 +133,7 @@ def draw(svg: Tree.Element, definitions: Tree.Element, places: SlotPlaces) -> fl
 
 
 def _draw_empty(svg: Tree.Element, places: SlotPlaces, patterns: Patterns) -> None:
-    """Hatch the slots that were empty for a reason: of those without a job, the upper ones."""
+    """Hatch the slots that were empty for a reason: the upper ones of those without a job."""
     rows = [*places.use.rows, *[()] * (places.use.number - len(places.use.rows))]
     times = [at for at, _ in places.use.steps]
     number = int((places.width - MARGIN - places.left) / COLUMN)
@@ -151,7 +151,7 @@ def _draw_empty(svg: Tree.Element, places: SlotPlaces, patterns: Patterns) -> No
             if pointers[row] == len(bars) or bars[pointers[row]].began > at:
                 found.append((row, column, wanted.pop(0)))
     found.sort(key=lambda one: one[:2])
-    named: dict[Reason, tuple[int, float]] = {}  # the word stands in the first of several rows
+    named: dict[Reason, tuple[int, float]] = {}  # the word is in the first of several rows
     for (row, reason, _), group in itertools.groupby(
         enumerate(found), key=lambda one: (one[1][0], one[1][2], one[1][1] - one[0])
     ):
@@ -174,7 +174,7 @@ def _base(places: SlotPlaces, y: float) -> float:
 
 
 def _blocks(places: SlotPlaces, bars: Sequence[Bar]) -> Iterator[Block]:
-    """Yield the bars of a row; narrow neighbours of one kind as one."""
+    """Yield the bars of a row; narrow adjacent ones of one kind are merged."""
     open_block: Block | None = None
     for bar in bars:
         kind, style = places.record.kinds[bar.span.number], places.style(bar.span)
@@ -230,7 +230,7 @@ def _draw_block(svg: Tree.Element, places: SlotPlaces, block: Block, row: int) -
 
 
 def _draw_path(svg: Tree.Element, places: SlotPlaces, top: float) -> float:
-    """Draw the critical path as a row of words: neighbours of one kind are one box."""
+    """Draw the critical path as a row of words: adjacent jobs of one kind share a box."""
     parts = list(_path_boxes(places.record))
     if not parts:
         return top
@@ -253,7 +253,7 @@ def _draw_path(svg: Tree.Element, places: SlotPlaces, top: float) -> float:
 
 
 def _path_boxes(record: TraceRecord) -> Iterator[tuple[PathPart, float]]:
-    """Yield the parts of the path in the order of time, and how long each of them waited."""
+    """Yield the parts of the path in chronological order, each with its wait."""
     found: list[tuple[str, PathPart, float]] = []
     waited = 0.0
     for part in path_steps(record):
@@ -279,7 +279,7 @@ def _path_boxes(record: TraceRecord) -> Iterator[tuple[PathPart, float]]:
 def draw_strips(
     svg: Tree.Element, record: TraceRecord, x_of: Callable[[float], float], left: float, width: float, top: float
 ) -> float:
-    """Draw how much of each resource was used at each time; return the lower edge."""
+    """Draw the use of each resource over time; return the lower edge."""
     for name, note, (times, values), total in itertools.islice(_uses(record), MOST_STRIPS):
         base, most = top + STRIP - 8, max([total or 0.0, *values])
         unit = (STRIP - 12) / most if most else 0.0
@@ -303,7 +303,7 @@ def draw_strips(
 
 
 def _uses(record: TraceRecord) -> Iterator[tuple[str, str, Steps, float | None]]:
-    """Yield for each resource its name, a note, how much was used since when, and the total."""
+    """Yield the name, a note, the use over time and the total of each resource."""
     seconds = max(record.now - record.began, SHORTEST)
     for resource in record.resources:
         if not resource.uses or resource.is_part:

@@ -1,4 +1,4 @@
-"""The pieces of an SVG picture: elements, numbers, and text cut to the room that it has."""
+"""The parts of an SVG picture: elements, numbers, and text cut to a width."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ...._core.api.views import printable, without_middle
 NARROW: Final = frozenset("iljtf.,:;'|!()[] -I1r/")
 """Characters that are narrow in most typefaces."""
 LONGEST: Final = 200
-"""Characters of a text that are looked at: there is no room for more."""
+"""Characters of a text that are measured: no picture has room for more."""
 LEAST: Final = 4
-"""Characters of a label: fewer say nothing, so none are shown."""
+"""Characters below which a cut label is useless and left out."""
 
 
 def add(parent: Tree.Element, tag: str, text: str | None = None, /, **attributes: Any) -> Tree.Element:
@@ -34,14 +34,14 @@ def number(value: Any) -> str:
 
 
 def text_width(text: str, size: float, bold: bool = False) -> float:
-    """Return about how many pixels a text takes in a sans-serif typeface; too many rather than too few."""
+    """Return an upper estimate of the width of a text in a sans-serif typeface, in pixels."""
     units = sum(1.05 * wcwidth.wcswidth(c) / 2 if ord(c) > 0x2E7F else 0.36 if c in NARROW else 0.6 for c in text)
     capitals = sum(c.isupper() or c in "mw%@" for c in text)
     return size * (units + 0.14 * capitals) * (1.06 if bold else 1.0)
 
 
 def clipped(text: str, pixels: float, size: float, bold: bool = False) -> str:
-    """Return as much of a text as fits, with an ellipsis if some is missing; empty if too little fits."""
+    """Cut a text to a width, with an ellipsis; return "" if too little fits."""
     shown = printable(text[:LONGEST])
     if len(text) <= LONGEST and text_width(shown, size, bold) <= pixels:
         return shown
@@ -51,7 +51,7 @@ def clipped(text: str, pixels: float, size: float, bold: bool = False) -> str:
 
 
 def clipped_name(text: str, pixels: float, size: float, bold: bool = False) -> str:
-    """Return the same without the middle, for names: those that are alike often differ in a number at the end."""
+    """Cut the middle of a name: similar names often differ in a number at the end."""
     longest = len(clipped(text, pixels, size, bold))
     if longest >= len(text):
         return printable(text)
@@ -62,7 +62,7 @@ def clipped_name(text: str, pixels: float, size: float, bold: bool = False) -> s
 
 
 def in_lines(text: str, pixels: float, size: float) -> Iterator[str]:
-    """Yield a text in lines that fit, broken at blanks."""
+    """Wrap a text at blanks."""
     line = ""
     for word in text.split(" "):
         longer = f"{line} {word}".strip()

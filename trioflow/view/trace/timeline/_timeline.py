@@ -24,14 +24,14 @@ from ._svg import add, clipped, in_lines, text_width
 from ._timeline_legend import draw_notes, legend
 
 MOST_BOXES: Final = 60
-"""Jobs that are drawn in boxes: of more, nobody could read their labels."""
+"""Number of jobs above which there are no nested boxes: their labels would be unreadable."""
 NARROWEST: Final = 300
 WIDEST: Final = 1_000_000
-"""Pixels; browsers show no wider picture."""
+"""The largest width in pixels that browsers show."""
 
 
 def svg(record: TraceRecord, width: int, has_title: bool = True) -> str:
-    """Return the whole picture: up to 60 jobs with the boxes of nested schedulers; of more jobs, a row a slot.
+    """Return the whole picture: up to 60 jobs with the boxes of nested schedulers; with more jobs, a row for each slot.
 
     Raises:
         ValueError: `width` is too small.
@@ -51,7 +51,7 @@ def svg(record: TraceRecord, width: int, has_title: bool = True) -> str:
 
 
 def _draw_slots(picture: Tree.Element, record: TraceRecord, width: float, top: float) -> float:
-    """Draw a row a slot; return the lower edge."""
+    """Draw a row for each slot; return the lower edge."""
     places = SlotPlaces(record, width, top + 26)
     lines = add(picture, "g")
     bottom = _slot_rows.draw(picture, picture[0], places)
@@ -84,11 +84,11 @@ def style() -> str:
 
 
 def prepared(css: str, more: str = "") -> tuple[Tree.Element, Tree.Element]:
-    """Return a picture with style sheet, hatching and paper, and the paper, whose height is not set yet.
+    """Return a picture with style sheet, hatching and background; and the background, whose height is not set yet.
 
     Args:
         css: the class of the picture.
-        more: of the style sheet, what a timeline does not have.
+        more: rules of the style sheet besides those of a timeline.
 
     """
     picture = Tree.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "class": css})
@@ -111,15 +111,15 @@ STEPS: Final = (
     *(HOUR * number for number in (1, 2, 3, 6, 12)),
     *(DAY * number for number in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)),
 )
-"""Distances between two ticks, in seconds: the numbers that people count in."""
+"""Round distances between two ticks, in seconds."""
 TICK_PIXELS: Final = 110
 """The least distance between two ticks."""
 FULL: Final = 0.86
-"""The share of the height that the highest load takes."""
+"""The share of the height for the highest load."""
 
 
 def draw_title(svg: Tree.Element, record: TraceRecord, width: float) -> float:
-    """Write what has run, how it ended, and what its slots did; return the lower edge."""
+    """Write the label, the verdict, and the use of the slots; return the lower edge."""
     inner = width - 2 * MARGIN
     roots = record.roots
     name = ", ".join(dict.fromkeys(run.label for run in roots)) or "nothing has run"
@@ -168,7 +168,7 @@ def _tick_text(at: float, step: float, last: float) -> str:
 
 
 def _clock(at: float, step: float) -> str:
-    """Return days, hours and minutes and what is left, down to the unit of the steps."""
+    """Return days, hours, minutes and the rest, down to the unit of the steps."""
     days, rest = divmod(at + step * 1e-6, DAY)
     hours, rest = divmod(rest, HOUR)
     minutes, seconds = divmod(rest, MINUTE)
@@ -182,16 +182,16 @@ def _clock(at: float, step: float) -> str:
 
 
 def draw_load(svg: Tree.Element, places: Geometry, run: RunSpan) -> None:
-    """Draw how many jobs ran at each time, and the window of the run.
+    """Draw the number of running jobs over time, and the window of the run.
 
-    The jobs in nested schedulers are counted, not these themselves; then the window, whose slots these take, is no
-    limit of what is drawn.
+    Jobs in nested schedulers are counted, not the schedulers themselves, which take the slots of the window; the number
+    may then exceed the window.
     """
     nested = {one.parent for one in places.record.runs} - {None}
     steps = _steps((span for span in places.record.spans if span.number not in nested), places.record.now)
     most = max((running for _, running in steps), default=0)
     window = None if nested else run.window
-    has_line = window is not None and window <= 4 * most  # one far above would flatten the rest
+    has_line = window is not None and window <= 4 * most  # an outlier would flatten the rest
     base = places.head + 4 + LOAD_HEIGHT
     unit = LOAD_HEIGHT * FULL / max(most, (window or 0) if has_line else 0, 1)
     path = "".join(f"H{places.x(at):.1f}V{base - running * unit:.1f}" for at, running in steps)

@@ -1,4 +1,4 @@
-"""The text below a timeline: what its symbols mean, and which jobs never started."""
+"""The text below a timeline: the legend, and the jobs that never started."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def legend(
 ) -> float:
     """Draw the legend from `top` on, and return where the picture ends.
 
-    `lines` are those that `draw_chain` has drawn.
+    `lines` are the lines drawn by `draw_chain`.
     """
     x, y = MARGIN, top
     for draw, text in (*_entries(record, lines), *_reasons(patterns)):
@@ -103,7 +103,7 @@ def _text(state: JobState) -> str:
 
 
 def _gave(lines: set[str]) -> str:
-    """Return what a dotted line stands for."""
+    """Return the meaning of a dotted line."""
     if lines & {WaitCause.RATE, WaitCause.THROTTLED}:
         return "held up the next: a slot, a resource or a rate"
     return "gave its slot or a resource to the next" if WaitCause.RESOURCE in lines else "gave its slot to the next"

@@ -1,4 +1,4 @@
-"""What if: the time of a run against the number of its slots, or the amount of a resource, both on scales of ratios."""
+"""The what-if chart: the time of a run against the number of slots, or the amount of a resource, on log scales."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ TIMES: Final = (
     *(unit * number for unit in (MINUTE, HOUR) for number in (1, 1.5, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30, 40)),
     *(DAY * mantissa * 10**power for power in range(4) for mantissa in (2, 3, 4, 5, 6, 8, 10, 15)),
 )
-"""Times that have a mark if there is room, in seconds: on a scale of ratios, more than people count in."""
+"""Times with a tick if there is room, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """What there is to draw."""
+    """The curves of a chart."""
 
     lines: dict[str, Curve]
-    """By policy."""
+    """The points of each policy."""
     bounds: Curve
     this: tuple[int | None, float]
     best: tuple[int | None, float, str] | None
-    """None if nothing is better than this run."""
+    """The best point; None if none is better than this run."""
     gain: str | None
     amount: Callable[[int | None], str]
-    """Returns a size in words."""
+    """A function that returns a size in words."""
     axis: str
 
 
 class Scale:
-    """Where sizes and times are. Both are logarithms: twice the slots in half the time is a straight line."""
+    """The coordinates of sizes and times, both on log scales: twice the slots in half the time is a straight line."""
 
     def __init__(self, data: Curves, width: float, top: float) -> None:
         sizes = {size for curve in (*data.lines.values(), data.bounds) for size, _ in curve}
@@ -66,13 +66,13 @@ class Scale:
         self.top, self.bottom = top, top + HEIGHT
 
     def x(self, size: int | None) -> float:
-        """Return where a size is, in pixels; no limit is beyond the largest."""
+        """Return the x coordinate of a size, in pixels; no limit is beyond the largest."""
         at = math.log((self._last if size is None else size) / self._first)
         whole = math.log(self._last / self._first) or 1.0
         return self.left + at / whole * (self.right - self.left)
 
     def y(self, seconds: float) -> float:
-        """Return where a time is, in pixels."""
+        """Return the y coordinate of a time, in pixels."""
         share = math.log(max(seconds, self.least) / self.least) / math.log(self.most / self.least)
         return self.bottom - share * (self.bottom - self.top)
 
@@ -99,7 +99,7 @@ def _path(curve: Curve, scale: Scale) -> str:
 
 
 def _draw_names(svg: Tree.Element, data: Curves, width: float, y: float) -> float:
-    """Draw which line is which; return the lower edge."""
+    """Draw the names of the lines; return the lower edge."""
     entries = [(f"line line{place % COLOURS}", name) for place, name in enumerate(data.lines)]
     x = LEFT
     for css, name in (*entries, ("bound", "no order can beat this")):
@@ -132,7 +132,7 @@ def _draw_grid(svg: Tree.Element, data: Curves, scale: Scale) -> None:
 
 
 def _ticks(data: Curves, scale: Scale) -> Iterator[tuple[str, float]]:
-    """Yield the sizes that are written below: those of the marks, then others as far as there is room."""
+    """Yield the sizes below the axis: those of the marks, then others while there is room."""
     marked = [*([data.best[0]] if data.best is not None else []), data.this[0]]
     taken: list[float] = []
     sizes: list[int | None] = [*marked, *([None] if scale.has_unlimited else []), *scale.sizes]
@@ -144,7 +144,7 @@ def _ticks(data: Curves, scale: Scale) -> Iterator[tuple[str, float]]:
 
 
 def _draw_marks(svg: Tree.Element, data: Curves, scale: Scale) -> None:
-    """Mark this run, and the best, each with its words beside it."""
+    """Mark this run and the best point, each with its words."""
     if data.best is not None:
         size, seconds, policy = data.best
         place = list(data.lines).index(policy)
