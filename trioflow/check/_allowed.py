@@ -38,14 +38,14 @@ def never_runs(jobs: Sequence[AnyJob]) -> Iterator[tuple[AnyJob, str]]:
     builds_on_alarm: set[AnyJob] = set()
     given = set(jobs)
     for job in topological_order(jobs, lambda job: job.required):
-        basis = [one for one in _basis(job) if one in given]
-        if job.run_if == "failed" or any(one in builds_on_alarm for one in basis):
+        basis = [member for member in _basis(job) if member in given]
+        if job.run_if == "failed" or any(member in builds_on_alarm for member in basis):
             builds_on_alarm.add(job)
         why = _why(job, basis, stuck, may_fail, job in builds_on_alarm)
         if why:
             stuck.add(job)
             yield job, why
-        if not why or any(one in may_fail for one in basis):
+        if not why or any(member in may_fail for member in basis):
             may_fail.add(job)
 
 
@@ -60,11 +60,11 @@ def _why(job: AnyJob, basis: list[AnyJob], stuck: set[AnyJob], may_fail: set[Any
     """Return the reason why a job never runs, and the remedy; an empty string if it can run."""
     if job.run_if == "failed" and not job.required:
         return "run_if='failed', but it requires nothing that could fail: let it require what it is to watch"
-    for one in basis:
-        if one in stuck:
+    for member in basis:
+        if member in stuck:
             how = "all that it requires" if job.run_if == "succeeded" else "its inputs"
-            return f"{how} must succeed, but {_name(one)} never runs: see there, or take it away"
-    if job.run_if == "failed" and not any(one in may_fail for one in job.required):
+            return f"{how} must succeed, but {_name(member)} never runs: see there, or take it away"
+    if job.run_if == "failed" and not any(member in may_fail for member in job.required):
         return "run_if='failed', but what it requires never runs, and so never fails: see there, or take it away"
     return _contradiction(job, stuck, may_fail) if builds_on_alarm else ""
 
@@ -73,8 +73,8 @@ def _contradiction(job: AnyJob, stuck: set[AnyJob], may_fail: set[AnyJob]) -> st
     """Return the reason why a job never runs: it needs an alarm, and nothing that the alarm watches can then fail."""
     needed = reachable([job], _basis)
     for alarm in needed:
-        watched = [one for one in alarm.required if one in may_fail]
-        if alarm.run_if != "failed" or any(_fails_beside(one, needed, stuck) for one in watched):
+        watched = [member for member in alarm.required if member in may_fail]
+        if alarm.run_if != "failed" or any(_fails_beside(member, needed, stuck) for member in watched):
             continue
         names = ", ".join(map(_name, watched))
         if alarm is job:
@@ -90,13 +90,13 @@ def _contradiction(job: AnyJob, stuck: set[AnyJob], may_fail: set[AnyJob]) -> st
 
 
 def _fails_beside(job: AnyJob, needed: Container[AnyJob], stuck: set[AnyJob]) -> bool:
-    """Return whether a job can fail, or be BLOCKED, while everything that is needed succeeds."""
+    """Return whether a job can fail, or be BLOCKED, while all of `needed` succeeds."""
     if job in needed:
         return False
     outside = reachable(
-        [job], lambda one: [other for other in _basis(one) if other not in needed] if one in stuck else []
+        [job], lambda node: [other for other in _basis(node) if other not in needed] if node in stuck else []
     )
-    return any(one not in stuck for one in outside)
+    return any(node not in stuck for node in outside)
 
 
 def _name(job: AnyJob) -> str:
@@ -183,11 +183,11 @@ def _about_options(job: AnyJob) -> Iterator[str]:
 
 def _about_groups(job: AnyJob, unfailing: Container[AnyJob]) -> Iterator[str]:
     """Yield each condition on a nested scheduler whose outcome does not depend on its jobs."""
-    for one in job.required:
-        if job.run_if != "settled" and one in unfailing:
+    for group in job.required:
+        if job.run_if != "settled" and group in unfailing:
             yield (
-                f"run_if={job.run_if!r}, but no failure in {_name(one)} counts as one of {_name(one)}, because none of "
-                f"its jobs is critical: give it critical_jobs=True"
+                f"run_if={job.run_if!r}, but no failure in {_name(group)} counts as one of {_name(group)}, because none "
+                f"of its jobs is critical: give it critical_jobs=True"
             )
 
 
@@ -199,22 +199,23 @@ def _never_fails(group: BaseScheduler) -> bool:
 
 def _ends_with_others(level: BaseScheduler) -> bool:
     """Return whether a scheduler, or an enclosing one, is a forever job, which is cancelled when the others settle."""
-    return any(one.forever and one.scheduler is not None for one in (level, *outwards(level)))
+    return any(scheduler.forever and scheduler.scheduler is not None for scheduler in (level, *outwards(level)))
 
 
 def _time_limit(level: BaseScheduler) -> tuple[BaseScheduler, float] | None:
     """Return the shortest timeout among a scheduler and the enclosing ones, with the scheduler that has it."""
-    limits = [(one, one.timeout) for one in (level, *outwards(level)) if one.timeout is not None]
+    levels = (level, *outwards(level))
+    limits = [(scheduler, scheduler.timeout) for scheduler in levels if scheduler.timeout is not None]
     return min(limits, key=lambda limit: limit[1], default=None)
 
 
 def _too_late(level: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
     """Yield forever jobs that wait for everything else: the run ends at the moment when they could start."""
     others = [job for job in level if not job.forever]
-    required = {one for job in others for one in job.required}
+    required = {requirement for job in others for requirement in job.required}
     last = [job for job in others if job not in required]
     for job in level:
-        if job.forever and last and job.required and all(one in job.required for one in last):
+        if job.forever and last and job.required and all(final in job.required for final in last):
             yield (
                 job,
                 (

@@ -104,9 +104,9 @@ def _refused(
         yield cycle[0], str(CycleError(cycle))
     for job in level:
         yield from _errors_of(job, check_needs, level, [job], outermost)
-        for one in job.required:
-            yield from _errors_of(job, check_requirement, job, one, level)
-            yield from _errors_of(job, _refuse_unreachable, job, one, level, walked)
+        for requirement in job.required:
+            yield from _errors_of(job, check_requirement, job, requirement, level)
+            yield from _errors_of(job, _refuse_unreachable, job, requirement, level, walked)
         yield from _errors_of(job, check_one_shot, job, repeated)
 
 

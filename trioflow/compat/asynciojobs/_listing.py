@@ -23,7 +23,7 @@ PLAIN: Final = str.maketrans(
 def signs(job: AbstractJob) -> str:
     """Return four signs, or spaces: critical, exception, state, forever.
 
-    A job that was cancelled has ended too: what runs forever does not look as if it still ran.
+    A cancelled job counts as ended, so that a cancelled forever job does not look like a running one.
     """
     exception = EXCEPTION if job.raised_exception() else STARTED if job.is_running() else " "
     if job.is_done() or job._trioflow_was_cancelled():

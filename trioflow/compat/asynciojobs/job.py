@@ -307,8 +307,8 @@ def has_shutdown(job: AbstractJob) -> bool:
     if method is Job.co_shutdown and isinstance(job, Job):
         return job.coshutdown is not None
     nested = job._trioflow_nested()
-    if nested is not None and method.__module__.startswith(f"{__package__}."):  # it shuts its jobs down, and no more
-        return any(has_shutdown(one) for one in nested.jobs)
+    if nested is not None and method.__module__.startswith(f"{__package__}."):  # it only shuts its jobs down
+        return any(has_shutdown(member) for member in nested.jobs)
     return method is not AbstractJob.co_shutdown
 
 
@@ -334,14 +334,14 @@ def last_jobs(requirements: Any, who: object) -> Iterable[AbstractJob]:
         TypeError: something else among them.
 
     """
-    for one in requirements:
-        if isinstance(one, (list, tuple, set, frozenset)):
-            yield from last_jobs(one, who)
-        elif one is not None:
+    for item in requirements:
+        if isinstance(item, (list, tuple, set, frozenset)):
+            yield from last_jobs(item, who)
+        elif item is not None:
             try:
-                jobs = one._trioflow_last()
+                jobs = item._trioflow_last()
             except AttributeError:
-                raise TypeError(f"{one!r} as a requirement of {who!r}: give jobs or Sequences{_hint(one)}") from None
+                raise TypeError(f"{item!r} as a requirement of {who!r}: give jobs or Sequences{_hint(item)}") from None
             yield from jobs
 
 
@@ -352,12 +352,12 @@ def members(items: Any, who: object) -> Iterable[AbstractJob]:
         TypeError: something else among them.
 
     """
-    for one in items:
-        if one is not None:
+    for item in items:
+        if item is not None:
             try:
-                jobs = one._trioflow_members()
+                jobs = item._trioflow_members()
             except AttributeError:
-                raise TypeError(f"{one!r} among the jobs of {who}: give jobs or Sequences{_hint(one)}") from None
+                raise TypeError(f"{item!r} among the jobs of {who}: give jobs or Sequences{_hint(item)}") from None
             yield from jobs
 
 

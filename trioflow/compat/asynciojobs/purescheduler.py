@@ -215,7 +215,7 @@ class PureScheduler:
             compute_backlinks: has no effect.
 
         """
-        required = {one for job in self.jobs for one in job.required}
+        required = {requirement for job in self.jobs for requirement in job.required}
         return (job for job in self if job not in required and not (discard_forever and job.forever))
 
     def predecessors(self, *starts: AbstractJob) -> set[AbstractJob]:
@@ -345,7 +345,7 @@ class PureScheduler:
             self._trioflow_instruments = ()
 
     def orchestrate(self, *args: Any, **kwds: Any) -> bool:
-        """Do what `run` does."""
+        """Call `run`, under its older name."""
         return self.run(*args, **kwds)
 
     async def co_run(self) -> bool:
@@ -423,9 +423,9 @@ class PureScheduler:
                 later.append(job)
         try:
             for job in later:
-                hosts[job].requires(*[hosts[one] for one in by_age(job.required) if one not in lasting])
+                hosts[job].requires(*[hosts[earlier] for earlier in by_age(job.required) if earlier not in lasting])
                 if lasting:
-                    hosts[job].after = tuple(hosts[one] for one in job.required if one in lasting)
+                    hosts[job].after = tuple(hosts[earlier] for earlier in job.required if earlier in lasting)
             run = _running.Mirror(
                 *hosts.values(),
                 label=self._trioflow_label(),

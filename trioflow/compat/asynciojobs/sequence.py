@@ -46,11 +46,11 @@ class Sequence:
             TypeError: something else.
 
         """
-        for one in sequences_or_jobs:
-            new = list(members([one], "a Sequence"))
+        for item in sequences_or_jobs:
+            new = list(members([item], "a Sequence"))
             if new and self.jobs:
                 new[0].requires(self.jobs[-1])
-            if isinstance(one, AbstractJob) or new:
+            if isinstance(item, AbstractJob) or new:
                 self.jobs += new
         if self.scheduler is not None:
             self.scheduler.update(sequences_or_jobs)

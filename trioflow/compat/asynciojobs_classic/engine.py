@@ -101,13 +101,13 @@ class Scheduler(asynciojobs.PureScheduler):
     def orchestrate(
         self, loop: Any = None, timeout: float | None = None, jobs_window: int | None = None, **kwds: Any
     ) -> bool:
-        """Do what `run` does; its first argument is the loop."""
+        """Call `run`, without the first argument, the loop."""
         return self.run(timeout, jobs_window, loop, **kwds)
 
     async def co_orchestrate(
         self, loop: Any = None, timeout: float | None = None, jobs_window: int | None = None
     ) -> bool:
-        """Do what `co_run` does; its first argument is the loop."""
+        """Call `co_run`, without the first argument, the loop."""
         return await self.co_run(timeout, jobs_window)
 
     def rain_check(self) -> bool:
@@ -115,7 +115,7 @@ class Scheduler(asynciojobs.PureScheduler):
         return self.check_cycles()
 
     def save_as_dotfile(self, filename: str | os.PathLike[str]) -> str:
-        """Do what `export_as_dotfile` does."""
+        """Call `export_as_dotfile`."""
         return self.export_as_dotfile(filename)
 
     def _trioflow_is_critical(self, job: asynciojobs.AbstractJob) -> bool:

@@ -1,10 +1,9 @@
-"""`Batch`: a scheduler that runs in a thread of its own, from the first `execute` to the end of `join`.
+"""`Batch`: a scheduler that runs in its own thread, from the first `execute` to the end of `join`.
 
-It has no reference to the pool, only to the pool's `Ledger`. So a pool is deleted with the last reference that a user
-has to it, and ends its batch then.
+It has no reference to the pool, only to the pool's `Ledger`. So a pool is deleted with the user's last reference, and
+then ends its batch.
 
-Only the event loop's thread uses what is in here, unless something says otherwise; other threads `post` what is to be
-done.
+This code runs in the event loop's thread alone, unless a docstring says otherwise; other threads `post` calls to it.
 """
 
 from __future__ import annotations
@@ -82,9 +81,9 @@ class Batch(Instrument):
         try:
             self._thread.start()
             self._ready.wait()
-        except BaseException:  # a signal handler has raised, and nobody will know this batch
+        except BaseException:  # a signal handler has raised, so no caller gets this batch
             self._is_unwanted = True
-            with contextlib.suppress(AttributeError):  # the thread has not got that far, and will see it
+            with contextlib.suppress(AttributeError):  # too early in the thread, which checks `_is_unwanted` later
                 self.post(self._closing.set)
             raise
 

@@ -43,13 +43,13 @@ class Job:
         stderr: the same for its standard error; `subprocess.STDOUT` for where its standard output goes.
         rsrtonto: the newer name of `ontimeout`.
         onfinish: called after each start when the job has ended, in any way.
-        category: kept for callbacks and failures, as are the following four; it has no other effect, as the log says.
+        category: kept for callbacks and failures, as are the following four; it has no other effect, which is logged.
         size: see `category`.
         slowdown: see `category`.
         omitafn: see `category`.
         memkind: see `category`.
         memlim: not supported; `trioflow.CommandJob` has `memory_limit`.
-        poutlog: not supported; `onfinish` can write what was piped.
+        poutlog: not supported; `onfinish` can write the piped output.
         perrlog: not supported; see `poutlog`.
 
     Attributes:
@@ -164,8 +164,8 @@ class Job:
 class Process:
     """The process of a job, with those names of `subprocess.Popen` that make sense for it.
 
-    What it writes to a `PIPE` is read while it runs, so it never waits for a reader; `stdout` and `stderr` give all of
-    it when the process has ended.
+    Its output to a `PIPE` is read while it runs, so it never waits for a reader; `stdout` and `stderr` have all of it
+    when the process has ended.
 
     Attributes:
         args: the program and its arguments.
