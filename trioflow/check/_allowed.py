@@ -186,8 +186,8 @@ def _about_groups(job: AnyJob, unfailing: Container[AnyJob]) -> Iterator[str]:
     for group in job.required:
         if job.run_if != "settled" and group in unfailing:
             yield (
-                f"run_if={job.run_if!r}, but no failure in {_name(group)} counts as one of {_name(group)}, because none "
-                f"of its jobs is critical: give it critical_jobs=True"
+                f"run_if={job.run_if!r}, but no failure in {_name(group)} counts as one of {_name(group)}, because "
+                f"none of its jobs is critical: give it critical_jobs=True"
             )
 
 

@@ -1,8 +1,8 @@
 """`Latch`: a one-time event for threads that is safe with signal handlers.
 
 A signal handler runs in the main thread, between any two steps of Python code. If it raises while a `threading.Event`
-is taking its lock, which it does in Python code, that lock is held forever, and the thread that sets the event hangs. If
-it waits for the event that the main thread is testing, it hangs itself. PyExPool's programs do both: they delete
+is taking its lock, which it does in Python code, that lock is held forever, and the thread that sets the event hangs.
+If it waits for the event that the main thread is testing, it hangs itself. PyExPool's programs do both: they delete
 their pool and exit, in a handler that has interrupted `join`.
 """
 
