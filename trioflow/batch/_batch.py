@@ -353,7 +353,7 @@ class Batch:
             if arguments is None:
                 await anyio.wait_readable(self._product.descriptor)
                 continue
-            node = await self._where()  # only for a command: those of dead nodes also wait for room
+            node = await self._where()  # after the arguments are there: commands of dead nodes also wait for room
             if self.options.delay:
                 await anyio.sleep(max(0, next_start - time.monotonic()))
             await self._until_allowed()

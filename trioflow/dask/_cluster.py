@@ -208,7 +208,7 @@ class DaskJob(
             was made.
         kwargs: keyword arguments of the call, jobs among them as well.
         gather: fetches the value, which is the job's result then.
-        resources: what the call needs of a worker, such as {"GPU": 1}. If no worker has it, the log says so once, and
+        resources: what the call needs of a worker, such as {"GPU": 1}. If no worker has it, this is logged once, and
             the job waits until one joins.
         workers: the workers that may run it: an address, a name, or several; None for all. The same holds for them.
         options: those of every job; see `AbstractJob`. A timeout counts from the start of the call on a worker: the

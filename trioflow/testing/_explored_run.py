@@ -637,7 +637,7 @@ class ExploredRun:
         return error
 
     def _injected(self, driven: SteppedJob, change: Change) -> Injected:
-        """Return the exception of an injected failure, and repeat it at this place as often as the change says."""
+        """Return the exception of an injected failure, and schedule its repetitions at this place."""
         place = self._place(driven, change)
         self._apply(change, f"{driven.name!r} fails {place}{self._others(driven)}")
         if change.value > 1:

@@ -150,7 +150,7 @@ class StartOrder:
         for nested in reversed(found):
             members = nested._members
             if not (learned or members.demanding or members.nested):
-                continue  # no duration of its jobs is known
+                continue  # the durations of all its jobs are unknown
             known = self._known(nested)
             if known:
                 ranks = Ranks(known)

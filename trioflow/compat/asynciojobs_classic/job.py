@@ -34,7 +34,7 @@ class AbstractJob(asynciojobs.AbstractJob):
         super().__init__(forever=forever, label=label, critical=critical, required=both, scheduler=scheduler)
 
     def is_critical(self) -> bool:
-        """Return whether an exception of it ends the run: it says so, or its scheduler did in the last run."""
+        """Return whether an exception of it ends the run: by its own setting, or by its scheduler's in the last run."""
         host = self._trioflow.host
         return bool(self.critical) or (host is not None and host.is_critical())
 

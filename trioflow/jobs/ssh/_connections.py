@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from ._sftp_operations import Operation
 
 TRIES: Final = 3
-"""Attempts to connect to a node that refuses; without limit in `connect_timeout` if it has too many connections."""
+"""The most attempts to connect to a node that refuses; if it has too many connections, only time limits them."""
 FIRST_PAUSE: Final = 0.5
 LAST_PAUSE: Final = 8.0
 """Seconds between two attempts: doubled each time, and varied by half at random."""

@@ -382,7 +382,7 @@ async def _close(nursery: Any) -> BaseException | None:
     never end: a nursery wakes the task that opened it.
     """
     if nursery._nested_child_running:
-        nursery._nested_child_finished = _nothing_to_wait_for  # what the finalizer is going to call
+        nursery._nested_child_finished = _nothing_to_wait_for  # called by the nursery's finalizer
         finished: Any = cast(Any, type(nursery))._nested_child_finished
         error: BaseException | None = await finished(nursery, None)
         return error
