@@ -12,6 +12,7 @@ import pytest
 from trioflow.batch import _batch, _batch_pool, _quantities, _start_conditions
 from trioflow.batch._template import LineTemplate, Strings
 
+from ..places import patiently
 from .process import batch, meanwhile
 
 pytestmark = pytest.mark.usefixtures("plain_shell")
@@ -216,9 +217,10 @@ def test_the_commands_of_a_slot_have_a_cpu_of_their_own() -> None:
     assert [line.split()[1] for line in done.stdout.splitlines()] == [str(cpu) for cpu in cpus]
 
 
-def test_a_silent_command_is_ended() -> None:
+@patiently(0.1, 0.5, 3)
+def test_a_silent_command_is_ended(unit: float) -> None:
     """One that writes goes on."""
-    steady = "for n in 1 2 3 4; do sleep 0.15; echo $n; done"
-    done = batch("-j2", "--idle-timeout", "0.4", ":::", steady, "echo b; sleep 9")
+    steady = f"for n in 1 2 3 4; do sleep {1.5 * unit}; echo $n; done"
+    done = batch("-j2", "--idle-timeout", str(4 * unit), ":::", steady, "echo b; sleep 99")
     assert (sorted(done.stdout.split()), done.exit_code) == (["1", "2", "3", "4", "b"], 1)
-    assert meanwhile(done.stderr) == "trioflow batch: ended by --idle-timeout: echo b; sleep 9\n"
+    assert meanwhile(done.stderr) == "trioflow batch: ended by --idle-timeout: echo b; sleep 99\n"
