@@ -7,7 +7,7 @@ the same names here.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..base._reprs import shown
 from ..base._states import JobState
@@ -148,8 +148,7 @@ class Members:
             new = [job for job in new if job not in members]
         if run is None:
             self.unchecked = True
-            for job in new:
-                self.take_in(job)
+            self.take_in(new)
         else:
             self._admit_late(list(new), run, what)
 
@@ -160,8 +159,7 @@ class Members:
         is_running = owner._run is not None
         if not is_running and owner._state.is_settled:
             raise RuntimeError(f"{what}: {owner.label!r} has settled already in the run of {run.scheduler.label!r}")
-        for job in new:
-            self.take_in(job)
+        self.take_in(new)
         try:
             _checks.check_new_needs(owner, new, run.scheduler)
             if is_running:
@@ -179,20 +177,22 @@ class Members:
             owner._run.admit(new)
             owner._notify_streams(new)
 
-    def take_in(self, job: AbstractJob[Any]) -> None:
-        """Add a job that is in no set to this one."""
-        self.jobs[job] = None
-        job._scheduler = self.owner
-        if job._shuts_down:
-            self.shutting_down[job] = None
-        if job._demand is not None:
-            self.demanding[job] = None
-        if job._was_in_a_run():
-            self.needs_reset = True
-        if is_scheduler(job):
-            self.nested[job] = None
-        elif job._is_service:
-            self.services[job] = None
+    def take_in(self, jobs: Iterable[AbstractJob[Any]]) -> None:
+        """Add jobs that are in no set to this one."""
+        owner, members = self.owner, self.jobs
+        for job in jobs:
+            members[job] = None
+            job._scheduler = owner
+            if job._shuts_down:
+                self.shutting_down[job] = None
+            if job._demand is not None:
+                self.demanding[job] = None
+            if job._was_in_a_run():
+                self.needs_reset = True
+            if job._is_scheduler:
+                self.nested[cast("BaseScheduler", job)] = None
+            elif job._is_service:
+                self.services[job] = None
 
     def note_demand(self, job: AbstractJob[Any]) -> None:
         """Record whether a member has options about the order of starts or pools."""
