@@ -90,9 +90,35 @@ LEFT_OUT: Final = {
         test_a_child_that_was_forked_and_a_new_holder_keep_the_lock_file
         test_who_cannot_open_the_journal_lets_go_of_its_lock
     """,
-    "darwin": "",
+    # /proc: descriptors, memory, processes that have left their session, groups of zombies. And what else Linux has:
+    # pidfd, memfd, spawning by posix_spawn, peak memory without the program's own, CPUs of a process.
+    "darwin": """
+        command/test_memory.py
+        test_views_show_it_as_a_command
+        test_a_fork_inside_a_job_is_the_jobs_own_affair
+        test_what_has_left_its_session
+        test_a_guard_that_somebody_has_killed_does_no_harm
+        test_no_shell_that_outlives_a_run_goes_on_because_its_command_was_ended_first
+        test_no_shell_goes_on_because_its_command_was_killed_first
+        test_the_guard_does_the_rest_whoever_holds_its_pipe
+        test_the_script_kills_groups_and_marked_processes
+        test_a_guard_that_cannot_be_started_holds_nothing
+        test_what_was_started_while_others_were_looked_at_is_found
+        test_a_survey_knows_a_group_to_be_dead_only_by_looking_after_its_end
+        test_a_survey_knows_that_what_nobody_has_reaped_is_dead
+        test_a_survey_is_made_again_for_those_that_end_later
+        test_a_process_that_others_have_reaped_has_exited
+        test_where_there_is_no_pidfd_a_thread_waits
+        test_a_table_may_be_in_a_file_where_there_is_no_memory_to_share
+        [posix_spawn-
+        test_a_command_returns_how_it_ended
+        test_peak_memory_is_that_of_the_command_or_none
+        test_each_slot_keeps_its_cpu
+        test_a_slot_is_given_back_however_the_command_ended
+        test_slots_are_those_of_each_scheduler
+    """,
 }
-"""Files and names of tests about what POSIX has: locks of its kind, a FIFO, a fork."""
+"""Files and names of tests about what only the other has: on Windows, locks of POSIX's kind, a FIFO, a fork."""
 
 refused: Final[collections.Counter[str]] = collections.Counter()
 
