@@ -64,7 +64,7 @@ def test_a_rule_that_is_met_by_success_leaves_nothing_to_say() -> None:
 @pytest.mark.parametrize(
     ("options", "advice"),
     [
-        ([], "again  the same command  (nothing is kept; --journal FILE keeps what succeeds)"),
+        ([], "again  the same command  (--journal FILE keeps what succeeds)"),
         (["--journal", "run.db"], "again  the same command  (1 of 4 commands kept)"),
     ],
 )

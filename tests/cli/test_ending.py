@@ -122,6 +122,23 @@ def test_a_run_of_many_short_jobs_has_no_chain(tmp_path: Path, monkeypatch: pyte
     assert "chain" not in run(file).stdout
 
 
+@pytest.mark.parametrize("options", [[], ["--timeout", "0.1"]])
+def test_paths_fit_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]) -> None:
+    """In a narrow terminal, each name gives room to what stands beside it, in the slowest chain and at a timeout."""
+    monkeypatch.setattr(_end_of_run, "SHORTEST_RUN", 0.0)
+    monkeypatch.setattr(_end_of_run, "EACH_JOB", 0.0)
+    monkeypatch.setattr(_end_of_run, "columns", lambda: 60)
+    code = "long = 'region 1 / datacentre 2 / migrate host '\n"
+    if options:
+        code += "x = Scheduler(Job(anyio.sleep, 99, label=long + 'a'), Job(anyio.sleep, 99, label=long + 'b'))"
+    else:
+        code += "a = Job(work, label=long + 'a')\nx = Scheduler(a, Job(work, label=long + 'b', required=a))"
+    lines = run(written(tmp_path, code), *options).stdout.splitlines()
+    found = [line for line in lines if line.startswith(("slowest chain", "running then"))]
+    assert found
+    assert max(map(len, found)) <= 60, found
+
+
 def test_each_file_that_was_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the user would write it where the command was started, wherever the user's file has gone."""
     (tmp_path / "sub").mkdir()
@@ -153,7 +170,7 @@ def test_it_says_how_to_run_again_and_what_is_kept(tmp_path: Path, monkeypatch: 
         lines = run("a b.py", "--journal", "run.db").stdout.splitlines()
         assert lines[-1] == "again  trioflow run --no-monitor 'a b.py' --journal run.db  (1 of 3 jobs kept)"
     last = run("a b.py").stdout.splitlines()[-1]
-    assert last.endswith(" 'a b.py'  (nothing is kept; --journal FILE keeps what succeeds)")
+    assert last.endswith(" 'a b.py'  (--journal FILE keeps what succeeds)")
 
 
 def test_a_timeout_names_the_jobs_that_were_running(tmp_path: Path) -> None:

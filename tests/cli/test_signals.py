@@ -170,7 +170,7 @@ def test_term_drains(tmp_path: Path) -> None:
     assert lines.count("runs") == lines.count("ended") == 1
     assert "SIGTERM: no more jobs start; once more to end in order" in lines
     assert re.fullmatch(r"Scheduler  ✗ drained, 1 of 2 jobs succeeded, [\d.]+ [mµ]?s", lines[-3])
-    assert lines[-2] == "2 jobs: 1 idle, 1 succeeded"
+    assert lines[-2] == "2 jobs: 1 succeeded, 1 idle"
 
 
 def test_a_second_term_ends_what_drains(tmp_path: Path) -> None:
@@ -180,4 +180,4 @@ def test_a_second_term_ends_what_drains(tmp_path: Path) -> None:
     assert code == 1
     assert "ended" not in lines
     assert re.fullmatch(r"Scheduler  ✗ drained, 0 of 2 jobs succeeded, [\d.]+ [mµ]?s", lines[-3])
-    assert lines[-2] == "2 jobs: 1 idle, 1 cancelled"
+    assert lines[-2] == "2 jobs: 1 cancelled, 1 idle"

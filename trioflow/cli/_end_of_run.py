@@ -102,7 +102,7 @@ class EndOfRun:
         shown: list[str] = []
         for part in path_parts_of(self._scheduler, self._trace):
             if not part.is_wait:
-                name = self._symbols.line(without_middle(printable(part.text), LONGEST_NAME))
+                name = self._name(part.text)
                 share = 100 * part.seconds / elapsed
                 shown.append(f"{name} {duration_text(part.seconds, in_column=True)} ({share:.0f} %)")
         return fitting(shown, self._between, columns() - len("slowest chain") - 2)
@@ -118,8 +118,12 @@ class EndOfRun:
             if job.started_at is not None and job.finished_at is not None
         ]
         found.sort(key=lambda one: -one[0])
-        shown = [f"{self._symbols.line(job.path)} {duration_text(took, in_column=True)}" for took, job in found]
+        shown = [f"{self._name(job.path)} {duration_text(took, in_column=True)}" for took, job in found]
         return fitting(shown, self._between, columns() - len("slowest chain") - 2)
+
+    def _name(self, path: str) -> str:
+        """Return a path that leaves room on the line for what stands beside it."""
+        return self._symbols.line(without_middle(printable(path), min(LONGEST_NAME, columns() // 2 - 8)))
 
     @property
     def _between(self) -> str:
@@ -131,7 +135,7 @@ class EndOfRun:
         """Return the command line, and how many jobs need not run again."""
         line = printable(shlex.join(["trioflow", *CommandLine.current().words]))
         if journal is None:
-            return f"{line}  (nothing is kept; --journal FILE keeps what succeeds)"
+            return f"{line}  (--journal FILE keeps what succeeds)"
         kept, jobs = kept_in(journal), _verdict.Tally.of_run(self._scheduler).jobs
         of = f" of {jobs}" if kept <= jobs else ""  # a scheduler with keep_jobs=False has dropped some
         return f"{line}  ({kept}{of} job{'s' * (max(kept, jobs) != 1)} kept)"

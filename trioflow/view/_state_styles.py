@@ -152,7 +152,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         meaning="it did not have to run",
     ),
 }
-"""The styles in the order of `JobState`, in which views list states unless a position above says otherwise."""
+"""The styles in the order of `JobState`."""
 
 
 def _in_order(place: Callable[[StateStyle], int | None]) -> tuple[JobState, ...]:
@@ -162,6 +162,8 @@ def _in_order(place: Callable[[StateStyle], int | None]) -> tuple[JobState, ...]
 
 
 PRECEDENCE: Final = _in_order(lambda look: look.precedence)
+COUNTING_ORDER: Final = (JobState.SUCCEEDED, *(state for state in PRECEDENCE if state is not JobState.SUCCEEDED))
+"""The order of counts, and of the parts of a bar: what succeeded, then the worst."""
 BARS: Final = _in_order(lambda look: look.bar)
 NEVER_STARTED: Final = _in_order(lambda look: look.no_bar)
 

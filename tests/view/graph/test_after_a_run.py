@@ -39,6 +39,15 @@ def test_boxes_say_how_long_their_jobs_took(virtual: Virtual) -> None:
     assert [box for box in found.boxes if "forever" in box and "min" in box] == []
 
 
+def test_a_folded_scheduler_says_what_was_blocked_in_it(virtual: Virtual) -> None:
+    """It ran to its end, and no job in it failed: its box is not that of one in which all succeeded."""
+    bad = Job(fail, label="bad")
+    inner = Scheduler(Job(nap, 0, bad, label="a"), Job(nap, label="b"), label="inner")
+    scheduler = ran(virtual, bad, inner)
+    assert "inner|2 jobs|1 blocked|1 s" in seen(scheduler.graph(collapse=True)).boxes
+    assert "fill:#fdf5ee,stroke:#9a4a12" in scheduler.mermaid(collapse=True)
+
+
 def test_the_critical_path_is_marked(virtual: Virtual) -> None:
     """By double borders and dark lines, in a frame and for a resource, too; a second run forgets the first."""
     first, beside = Job(nap, 1, label="first"), Job(nap, 2, label="beside")

@@ -151,7 +151,7 @@ def test_while_it_runs(virtual: Virtual) -> None:
 
     scheduler = Scheduler(Job(fail, label="bad"), Job(look, label="look"))
     assert failures(after_run(virtual, scheduler)) == ["failure of bad:"]
-    assert "no run has ended\n2 jobs: 1 running, 1 failed\n" in seen[0]
+    assert "no run has ended\n2 jobs: 1 failed, 1 running\n" in seen[0]
     assert failures(seen[0]) == ["failure of bad:"]
 
 

@@ -132,6 +132,41 @@ def test_a_failure_says_what_it_kept_from_running(virtual: Virtual, tmp_path: Pa
     assert "kept no job from running" in other
 
 
+def test_a_critical_failure_tells_jobs_that_ran_from_those_that_never_started(virtual: Virtual, tmp_path: Path) -> None:
+    """A job that was running when the run stopped was not kept from running; the counts have the order of the bar."""
+    bad, long = Job(fail, 1, label="bad", critical=True), Job(nap, 9, label="long")
+    text = report(virtual, Scheduler(bad, long, Job(nap, label="never", required=long)), tmp_path / "r.html")
+    assert "<b>kept 1 job from running</b>: <bdi>never</bdi> · <b>cancelled 1 job that ran</b>: <bdi>long</bdi>" in text
+    assert "3 jobs: 1 failed, 1 cancelled, 1 idle" in text
+    parts = re.findall('<span class="part (.*?)"', text)
+    assert parts == ["failed", "cancelled", "idle"]
+
+
+def test_what_ran_no_more_is_put_down_to_the_first_cause(virtual: Virtual, tmp_path: Path) -> None:
+    """A critical job that could not run stops the run: because of the failure that blocked it."""
+    bad, last = Job(fail, 1, label="bad"), Job(nap, 9, label="last")
+    gate = Job(nap, 0, bad, label="gate", critical=True)
+    section = wrong(report(virtual, Scheduler(bad, gate, last), tmp_path / "r.html"))
+    assert "<b>kept 1 job from running</b>: <bdi>gate</bdi>" in section
+    assert "<b>cancelled 1 job that ran</b>: <bdi>last</bdi>" in section
+
+
+def test_the_failure_that_blocked_most_comes_first(virtual: Virtual, tmp_path: Path) -> None:
+    """After critical ones, whichever failed first; long names in a list lose their middles."""
+    early, late = Job(fail, 1, label="early"), Job(fail, 5, TypeError("bad"), label="late " + 99 * "x")
+    after = Job(nap, 0, late, label="after " + 99 * "y")
+    section = wrong(report(virtual, Scheduler(early, late, after), tmp_path / "r.html"))
+    assert section.index("late xxx") < section.index("early")
+    assert 60 * "y" not in section
+
+
+def test_a_run_that_was_cut_short_has_no_what_if(virtual: Virtual, tmp_path: Path) -> None:
+    """The jobs that did not run to their ends would count for too little."""
+    jobs = [Job(nap, label=f"j{n}") for n in range(3)]
+    bad = Job(fail, 5, label="bad", critical=True, required=jobs[0])
+    assert 'id="what-if"' not in report(virtual, Scheduler(*jobs, bad, jobs_window=1), tmp_path / "r.html")
+
+
 def test_the_parts_of_the_critical_path_are_the_time_of_the_run(virtual: Virtual) -> None:
     """What jobs took, what they waited for, and the end: together, nothing is told twice, and nothing is missing."""
     jobs = [Job(nap, 3 + n, label=f"train {n}", needs={"gpu": 1}) for n in range(3)]

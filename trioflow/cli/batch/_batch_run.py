@@ -257,7 +257,7 @@ def closing(batch: _batch.Batch, given: BatchArgs, seconds: float) -> Iterator[s
         of = "" if batch.expected is None else f" of {counts.jobs}"
         yield f"  again  the same command  ({tally.succeeded}{of} command{'s' * (counts.jobs != 1)} kept)"
     elif batch.was_interrupted:
-        yield "  again  the same command  (nothing is kept; --journal FILE keeps what succeeds)"
+        yield "  again  the same command  (--journal FILE keeps what succeeds)"
 
 
 def say(lines: Iterator[str]) -> None:

@@ -17,6 +17,11 @@ Direction = Literal["TB", "LR"]
 
 PATH: Final = "#111418"
 """The colour of lines on the critical path, as in a timeline."""
+TROUBLE: Final = {
+    JobState.FAILED: STATE_STYLES[JobState.FAILED].light.fill,
+    JobState.BLOCKED: STATE_STYLES[JobState.BLOCKED].light.line,
+}
+"""The states of a part that change the look of the whole, the worst first, with the colour of its border."""
 
 
 class Caption(NamedTuple):
@@ -37,8 +42,8 @@ def caption(jobs: list[AnyJob], is_frame: bool = False) -> Caption:
     label = printable(_simplify.common_label(jobs) if len(jobs) > 1 else job.label)
     remarks = [_number(jobs), _simplify.state_counts(jobs)] if len(jobs) > 1 else []
     if is_scheduler(job):
-        failures = sum(failures_inside(one) for one in jobs if is_scheduler(one))
-        remarks += ["" if is_frame else _size(job), f"{failures} failed" if failures else ""]
+        counts = [(sum(number_inside(job, worst) for job in jobs), worst.value) for worst in TROUBLE]
+        remarks += ["" if is_frame else _size(job), *(f"{number} {word}" for number, word in counts if number)]
     if job.run_if != "settled":
         remarks.append(f"if {job.run_if}")
     remarks.append(_took(jobs))
@@ -60,20 +65,21 @@ def _took(jobs: list[AnyJob]) -> str:
 
 
 def colours(jobs: list[AnyJob]) -> Colours:
-    """Return the colours of the box for these jobs; if some of them failed, it is pale, with a red border."""
-    found, failed = STATE_STYLES[state(jobs)].light, STATE_STYLES[JobState.FAILED].light
-    if all(job.state is JobState.FAILED for job in jobs) or not any(map(_has_failure, jobs)):
-        return found
-    return found._replace(fill=failed.frame, line=failed.fill, text=INK)
+    """Return the colours of the box for these jobs: pale, with its border, where a part failed or is blocked."""
+    found = STATE_STYLES[state(jobs)].light
+    for worst in TROUBLE:
+        if all(job.state is worst for job in jobs):
+            break
+        if any(job.state is worst or number_inside(job, worst) for job in jobs):
+            return found._replace(fill=STATE_STYLES[worst].light.frame, line=TROUBLE[worst], text=INK)
+    return found
 
 
-def _has_failure(job: AnyJob) -> bool:
-    return job.state is JobState.FAILED or (is_scheduler(job) and failures_inside(job) > 0)
-
-
-def failures_inside(scheduler: BaseScheduler) -> int:
-    """Return the number of failed jobs in a scheduler, at any depth; the scheduler itself may have succeeded."""
-    return sum(job.state is JobState.FAILED and not is_scheduler(job) for job in scheduler.iterate_jobs())
+def number_inside(job: AnyJob, state: JobState) -> int:
+    """Return the number of jobs in a scheduler, at any depth, that are in a state; it may have succeeded itself."""
+    if not is_scheduler(job):
+        return 0
+    return sum(inner.state is state and not is_scheduler(inner) for inner in job.iterate_jobs())
 
 
 def _size(scheduler: BaseScheduler) -> str:

@@ -23,7 +23,7 @@ from ..._core.api.views import (
     is_scheduler,
     shortened,
 )
-from .._state_styles import STATE_STYLES
+from .._state_styles import COUNTING_ORDER, STATE_STYLES
 from ._symbols import UNICODE, Symbols
 
 MOST_NAMES: Final = 10
@@ -112,7 +112,7 @@ class Tally:
     def in_words(self) -> str:
         """Return `5 jobs: 3 succeeded (2 restored), 1 failed, 1 forever`, without zero counts."""
         more = {JobState.SUCCEEDED: f" ({self._restored} restored)"} if self._restored else {}
-        found = [(self._counts[state], f"{state.value}{more.get(state, '')}") for state in JobState]
+        found = [(self._counts[state], f"{state.value}{more.get(state, '')}") for state in COUNTING_ORDER]
         found.append((self._counts[FOREVER], FOREVER))
         words = ", ".join(f"{number} {word}" for number, word in found if number)
         number = self._counts.total()

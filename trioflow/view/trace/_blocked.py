@@ -21,7 +21,8 @@ def kept_from_running(record: TraceRecord) -> dict[int, list[Span]]:
         for outer in record.outwards(record.spans[number]):
             inside.setdefault(outer.number, number)
     found: dict[int, list[Span]] = {}
-    culprits = {run.culprit: record.culprit(run) for run in record.roots if run.culprit is not None}
+    culprits = [record.culprit(run) for run in record.roots if run.culprit is not None]
+    ended_by = next((_root(record, span, numbers) for span in culprits if span is not None), None)
     for span in record.outcomes:
         cause = None
         if not span.forever:
@@ -29,7 +30,7 @@ def kept_from_running(record: TraceRecord) -> dict[int, list[Span]]:
             blocked = next((one for one in around if one.state is JobState.BLOCKED), None)
             cause = None if blocked is None else _root(record, blocked, numbers)
             if cause is None and span.state in NOT_DONE:
-                cause = next((one.number for one in culprits.values() if one is not None), None)
+                cause = ended_by
         if cause is not None and cause not in record.failures:
             cause = inside.get(cause)
         if cause is not None and cause != span.number:

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from ...._core.api.views import HOW_RUNS_END, JobState, StopReason, duration_text
+from ...._core.api.views import HOW_RUNS_END, JobState, StopReason, duration_text, without_middle
 from ...text import _debrief, _exception_text, _verdict
 from .._blocked import kept_from_running
 from .._span_builder import TraceRecord
 from .._spans import RunSpan, Span
-from ._names import lines_of, name_of, text_of
+from ._names import lines_of, name_of, shown_name, text_of
 
 MOST_FAILURES: Final = 200
 """Number of groups of equal failures."""
@@ -22,6 +22,8 @@ MOST_NAMES: Final = 100
 """Number of jobs of one group that are named."""
 MOST_BLOCKED: Final = 3
 """Number of jobs kept from running that are named."""
+LONGEST_NAME: Final = 48
+"""Number of characters of a name in a list: a longer one loses its middle."""
 MOST_INCIDENTS: Final = 5
 DRAINED: Final = ": no more jobs were to start, and those that ran went on to their end"
 
@@ -31,6 +33,7 @@ def what_went_wrong(record: TraceRecord, commands: dict[int, dict[str, Any]]) ->
     spans = [record.spans[number] for number in record.failures]
     blocked = kept_from_running(record)
     groups = _debrief.grouped((span, span.critical, record.failures[span.number]) for span in spans)
+    groups.sort(key=lambda group: (not group[0].critical, -sum(len(blocked.get(span.number, ())) for span in group)))
     shown = [_Group(record, group, blocked, commands).html() for group in groups[:MOST_FAILURES]]
     rest = len(spans) - sum(map(len, groups[:MOST_FAILURES]))
     if rest:
@@ -80,7 +83,9 @@ class _Group:
         self._spans: Final = spans
         self._first: Final = spans[0]
         self._failure: Final = record.failures[spans[0].number]
-        self._blocked: Final = [one for span in spans for one in blocked.get(span.number, ())]
+        stopped = [other for span in spans for other in blocked.get(span.number, ())]
+        self._blocked: Final = [span for span in stopped if span.started_at is None]
+        self._cut: Final = [span for span in stopped if span.started_at is not None]
         self._command: Final = commands.get(spans[0].number)
 
     def html(self) -> str:
@@ -104,11 +109,12 @@ class _Group:
             yield f"{text_of(Path(frame.filename).name)}:{frame.lineno} in {text_of(frame.name)}"
         if len(self._spans) == 1 and self._first.elapsed is not None:
             yield f"after {duration_text(self._first.elapsed)}"
-        number = len(self._blocked)
-        if number:
-            names = _verdict.listed([name_of(span) for span in self._blocked], MOST_BLOCKED)
-            yield f"<b>kept {number} job{'s' * (number != 1)} from running</b>: {names}"
-        else:
+        for words, spans in (("kept {} from running", self._blocked), ("cancelled {} that ran", self._cut)):
+            if number := len(spans):
+                names = _verdict.listed([_short_name(span) for span in spans], MOST_BLOCKED)
+                count = f"{number} job{'s' * (number != 1)}"
+                yield f"<b>{words.format(count)}</b>: {names}"
+        if not self._blocked and not self._cut:
             yield "kept no job from running"
         if {link.number for link in self._record.chain} & {span.number for span in self._spans}:
             yield "on the critical path"
@@ -119,12 +125,20 @@ class _Group:
         items = [f"<li>{_linked(span)} {_exception(span)}</li>" for span in self._spans[:MOST_NAMES]]
         if len(self._spans) > MOST_NAMES:
             items.append(f"<li>and {len(self._spans) - MOST_NAMES} more, which are in the table</li>")
-        names = _verdict.listed([text_of(span.label) for span in self._spans], MOST_BLOCKED)
+        names = _verdict.listed([f"<bdi>{text_of(_short(span.label))}</bdi>" for span in self._spans], MOST_BLOCKED)
         return f"<details><summary>{names}</summary><ul>{''.join(items)}</ul></details>"
 
 
 def _linked(span: Span) -> str:
     return f'<a href="#detail" data-number="{span.number}">{name_of(span)}</a>'
+
+
+def _short_name(span: Span) -> str:
+    return f"<bdi>{text_of(_short(shown_name(span)))}</bdi>"
+
+
+def _short(name: str) -> str:
+    return without_middle(name, LONGEST_NAME)
 
 
 def _exception(span: Span) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import quote
 
 from ...._core.api.views import JobState, duration_text, printable, shortened, without_middle
-from ..._state_styles import STATE_STYLES
+from ..._state_styles import COUNTING_ORDER, STATE_STYLES
 from ...text import _verdict
 from .._shares import PathPart, path_parts
 from .._span_builder import TraceRecord
@@ -64,7 +64,7 @@ def title(record: TraceRecord, name: str) -> str:
 def states(record: TraceRecord) -> str:
     """Return a bar with the share of each state, and the counts."""
     found = Counter(span.state for span in record.leaves if not (span.forever and span.state not in _verdict.TROUBLE))
-    order = sorted(found, key=lambda state: (state is not JobState.SUCCEEDED, STATE_STYLES[state].precedence))
+    order = [state for state in COUNTING_ORDER if found[state]]
     parts = "".join(f'<span class="part {state.value}" style="flex-grow:{found[state]}"></span>' for state in order)
     return f'<div class="states" aria-hidden="true">{parts}</div><p class="note">{text_of(record.tally.in_words())}</p>'
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html as escapes
 from typing import Final
 
-from ...._core.api.views import WaitCause, printable
+from ...._core.api.views import StopReason, WaitCause, printable
 from .._span_builder import TraceRecord
 from .._what_if import WhatIf, percent
 from ..timeline._what_if_chart import Curves, svg
@@ -23,9 +23,9 @@ WIDTH: Final = 900
 
 
 def section(record: TraceRecord) -> str:
-    """Return the section as HTML; "" if the run is under way, or if no variant changes the time."""
+    """Return the section as HTML; "" if the run did not go on to its end, or if no variant changes the time."""
     jobs = len(record.spans) - len(record.nested)
-    if len(record.roots) != 1 or record.roots[0].reason is None or jobs < 2:
+    if len(record.roots) != 1 or record.roots[0].reason is not StopReason.COMPLETED or jobs < 2:
         return ""
     limits = _limits(record)
     if not limits:
