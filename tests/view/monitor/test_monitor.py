@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from trioflow import Job, Pool, Rate, Scheduler, Sequence, Service, Throttled, current_job
 
 from ...bodies import fail, nap
-from .monitors import drawn, jobs_only, look, serve, watched
+from .monitors import Still, Terminal, drawn, jobs_only, look, serve, watched
 
 if TYPE_CHECKING:
     from ...conftest import Virtual
@@ -130,6 +130,23 @@ def test_too_many_jobs(virtual: Virtual) -> None:
     ]
     assert lines[1].endswith("∞   1 forever   ▪  40 of 40 slots")
     assert lines[2] == " waiting: 51 for a slot"
+
+
+def test_the_time_of_a_run_begins_when_its_display_is_there(virtual: Virtual) -> None:
+    """The first display of a process loads its libraries: other views would say that the run was shorter."""
+    now = 0.0
+
+    class Slow(Still):
+        def _new_display(self, model: Any) -> Any:
+            nonlocal now
+            model.clock, model.began = (lambda: now), now
+            display = super()._new_display(model)
+            now += 5
+            return display
+
+    terminal = Terminal()
+    virtual(Scheduler(Job(nap, 1), Job(nap, 1), label="run", instruments=[Slow(file=terminal)]).co_run)
+    assert terminal.shown()[0] == " run  ✓ all 2 jobs succeeded, 0 s"
 
 
 def test_what_jobs_wait_for_is_counted(virtual: Virtual) -> None:

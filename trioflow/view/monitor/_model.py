@@ -109,7 +109,7 @@ class Model:
         self.root: Final = root
         self.source: Final = source
         self.clock: Final = source.clock
-        self.began: Final = self.clock()
+        self.began = self.clock()
         self.ended: float | None = None
         self.failures_are_told: Final = failures_are_told
         self.edition = 0  # the number of changes of the set of jobs

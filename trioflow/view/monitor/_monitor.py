@@ -126,7 +126,8 @@ class Monitor(Instrument):
         try:
             if self._live is None:
                 self._live = LiveSource(scheduler)
-                self._watch(self._live.root, self._live)
+                model = self._watch(self._live.root, self._live)
+                model.began = model.clock()  # loading the libraries of the display is no part of the run
             else:
                 self._begin_nested(self._live, self._live.scheduler(scheduler))
         except BaseException:
