@@ -123,7 +123,7 @@ class EndOfRun:
 
     def _name(self, path: str) -> str:
         """Return a path that leaves room on the line for what stands beside it."""
-        return self._symbols.line(without_middle(printable(path), min(LONGEST_NAME, columns() // 2 - 8)))
+        return self._symbols.line(without_middle(printable(path), min(LONGEST_NAME, columns() // 2 - 12)))
 
     @property
     def _between(self) -> str:
