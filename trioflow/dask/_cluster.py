@@ -315,7 +315,7 @@ class DaskJob(
         return self._client if self._client is not None else imported("distributed").get_client()
 
 
-# ---- results: those that have stayed there, and the futures of those that are here too
+# ---- results: values kept on the cluster, and the futures of values that are also here
 
 
 class OnCluster(RemoteValue):

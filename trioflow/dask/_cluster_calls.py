@@ -78,7 +78,7 @@ async def call_there(
             if client.status != "running":
                 raise lost(job, client, address)
             raise RuntimeError(
-                f"{job.label!r}: its future is {future.status}: somebody else has cancelled it, or the Dask scheduler "
+                f"{job.label!r}: its future is {future.status}: another client has cancelled it, or the Dask scheduler "
                 f"at {address} has been lost and is there again"
             )
         return future, await run.shared(Fetches).fetch(client, future) if comes() else STAYED
