@@ -337,7 +337,7 @@ def test_nobody_waits_for_a_value_longer_than_the_job_has_time(backend: str, cli
 
 
 def test_a_future_that_others_cancel_is_a_failure(backend: str, client: Client, tmp_path: Path) -> None:
-    """The error says that somebody else did it."""
+    """The error says that another client did it."""
     job = DaskJob(bodies.until_told, str(tmp_path), client=client)
     futures: list[Any] = []
     submit = client.submit
@@ -352,7 +352,7 @@ def test_a_future_that_others_cancel_is_a_failure(backend: str, client: Client, 
     finally:
         client.submit = submit
         (tmp_path / "go").touch()
-    with pytest.raises(RuntimeError, match="its future is cancelled: somebody else"):
+    with pytest.raises(RuntimeError, match="its future is cancelled: another client"):
         job.result()
 
 
