@@ -1,20 +1,42 @@
-"""The command with its subcommands, and the exit code for each error that leaves them."""
+"""The command with its subcommands, the words that were typed, and the exit code for each error that leaves them."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import sys
 from collections.abc import Callable
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, NamedTuple, NoReturn, cast
 
 import click
 
 from .. import _posix as posix
 from . import EXIT_CODES, FINE, INTERRUPTED
-from ._command_line import CommandLine
 from ._outputs import output_failed
 from ._suggestions import check_command
+
+
+class CommandLine(NamedTuple):
+    """The words behind `trioflow`, and the directory in which they were given; "" if that was removed."""
+
+    words: tuple[str, ...]
+    directory: str
+
+    @classmethod
+    def of(cls, words: list[str]) -> CommandLine:
+        """Return that of these words in the working directory, which the user's file may change."""
+        try:
+            return cls(tuple(words), os.getcwd())
+        except OSError:  # it was removed
+            return cls(tuple(words), "")
+
+    @classmethod
+    def current(cls) -> CommandLine:
+        """Return that of the command that runs."""
+        found: CommandLine = click.get_current_context().find_root().obj
+        return found
+
 
 COMMANDS: Final = {
     "run": ("._run", "Run the scenario."),

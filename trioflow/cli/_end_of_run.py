@@ -18,7 +18,7 @@ from ..view.monitor._monitor import can_draw, has_colours
 from ..view.text import _debrief, _symbols, _verdict
 from ..view.text._verdict import Verdict
 from . import FINE
-from ._command_line import CommandLine
+from ._commands import CommandLine
 
 if TYPE_CHECKING:
     from .. import Trace

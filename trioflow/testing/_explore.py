@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, final, get_args
 from .._core.api.kinds import is_among, loop_running, shown
 from ..abc import BackendName
 from ._explored_run import LEAST_ROUND, ROUND_OF_PLAIN, TIMES_OF_PLAIN, ExploredRun, Outcome, takes
-from ._fault_plans import KINDS, Plan, read_plan
-from ._plan_generator import PlanGenerator
+from ._fault_plans import KINDS, Plan, PlanGenerator, read_plan
 from ._shrink import Shrinking
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from nbclient import NotebookClient
 
 from trioflow.compat import asynciojobs_classic
 from trioflow.compat.asynciojobs_classic import Engine, PrintJob, Scheduler, SchedulerJob, Sequence
+from trioflow.compat.asynciojobs_classic.engine import AbstractJob, Job
 from trioflow.compat.asynciojobs_classic.engine import Engine as EngineOfModule
-from trioflow.compat.asynciojobs_classic.job import AbstractJob, Job
 from trioflow.testing import run_virtual
 
 from ...places import ROOT
@@ -24,7 +24,7 @@ from .bodies import give
 BUS = '''
 import asyncio
 from trioflow.compat.asynciojobs_classic import Engine, Job, Sequence, Watch
-from trioflow.compat.asynciojobs_classic.job import AbstractJob
+from trioflow.compat.asynciojobs_classic.engine import AbstractJob
 
 class BusJob(AbstractJob):
     """A job that says on a message bus what it does."""

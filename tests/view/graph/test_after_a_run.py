@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trioflow import Job, Pool, Scheduler
 from trioflow.view.graph import _render, _style
-from trioflow.view.trace.report import _graph_section
+from trioflow.view.trace.report import _sections
 
 from ...bodies import fail, idle, nap
 from .pictures import dot, seen
@@ -121,7 +121,7 @@ def test_a_report_shows_as_much_as_can_be_read(virtual: Virtual) -> None:
     few = ran(virtual, Scheduler([Job(nap, 1, label=f"j {n}") for n in range(30)], label="inner"))
     for scheduler, boxes in ((many, 21), (alike, 1), (few, 31)):
         assert _render.number_of_boxes(_render.readable(scheduler, {})[1]) == boxes
-    section = _graph_section.section(many, {})
+    section = _sections.graph(many, {})
     assert "each group of them is one box" in section
     assert section.count('class="node"') == 21
 

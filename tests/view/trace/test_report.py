@@ -16,7 +16,7 @@ import pytest
 from trioflow import CommandJob, Job, Pool, Scheduler, Sequence, Trace
 from trioflow._core.api.views import printable
 from trioflow.view.trace import _shares
-from trioflow.view.trace.report import _command_section
+from trioflow.view.trace.report import _failures
 
 from ...bodies import fail, nap
 from .scenarios import NASTY, Closing, everything
@@ -378,7 +378,7 @@ def test_a_redacted_command_is_kept_secret(backend: str, tmp_path: Path) -> None
 
 def test_output_is_bounded(monkeypatch: pytest.MonkeyPatch, backend: str, tmp_path: Path) -> None:
     """Failed commands come first; of the others, those beyond the limit say that theirs is left out."""
-    monkeypatch.setattr(_command_section, "MOST_OUTPUT", 5)
+    monkeypatch.setattr(_failures, "MOST_OUTPUT", 5)
     jobs = [CommandJob(f"echo aaa; exit {n}", shell=True, stdout=PIPE) for n in (0, 1)]
     trace = Trace()
     Scheduler(*jobs).run(instruments=[trace], backend=backend)

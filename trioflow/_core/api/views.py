@@ -8,9 +8,8 @@ builds the scenario; what it sees may be a moment old.
 
 from typing import TYPE_CHECKING
 
-from ..admission._pool import Pool, settings_of
+from ..admission._pool import Pool, ResourceView, copy_of_pool, resources_of, settings_of
 from ..admission._rate import Rate
-from ..admission._resource_view import ResourceView, copy_of_pool, resources_of
 from ..admission._window import Adaptive, JobserverStyle
 from ..admission._window import slots as slots_of
 from ..admission._window import window as checked_window
@@ -60,9 +59,9 @@ from ..job._labels import paths_of, percent, printable, shortened, without_middl
 from ..job._option_descriptors import need_of_run
 from ..job._outcome import DROPPED, Failure, Throttling
 from ..job._service import Service
+from ..run._handle import RunView, current_run
 from ..run._instruments import Instrument
 from ..run._journaling import NOT_KEPT, NOT_THERE
-from ..run._run_view import RunView, current_run
 from ..scheduler._base_scheduler import BaseScheduler, Incident
 from ..scheduler._checks import (
     check_late_input,
@@ -75,10 +74,17 @@ from ..scheduler._checks import (
     find_implied,
     refuse_shared_pools,
 )
-from ..scheduler._durations import expected_durations, in_order, learned_durations, ranks_of
 from ..scheduler._explain import status_of, still_waits_for, waiting, waiting_since
 from ..scheduler._failures import failed_through_member
-from ..scheduler._members import is_given_up, nested_in, waits_for
+from ..scheduler._members import (
+    expected_durations,
+    in_order,
+    is_given_up,
+    learned_durations,
+    nested_in,
+    ranks_of,
+    waits_for,
+)
 from ..scheduler._sync_run import in_cell
 
 if TYPE_CHECKING:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from ..admission.policy._upward_ranks import usual
+from ..base._graph_algorithms import longest_paths, topological_order
 from ..base._reprs import shown
 from ..base._states import JobState
 from ..job._ancestors import is_inside, outermost, outwards
@@ -18,6 +20,7 @@ from ..job._requirements import flatten
 from . import _checks
 
 if TYPE_CHECKING:
+    from ..job._job import AnyJob
     from ..run._run import Run
     from ._base_scheduler import BaseScheduler
 
@@ -331,3 +334,34 @@ def _put_inputs_first(job: AbstractJob[Any], found: dict[AbstractJob[Any], None]
             continue
         entered.add(job)
         stack += [given for given in reversed(job._rule.inputs) if given._scheduler is None and given not in found]
+
+
+def expected_durations(scheduler: BaseScheduler) -> dict[AnyJob, float]:
+    """Return the known expected durations of the members in the present run, in seconds.
+
+    `durations` of the outermost scheduler takes precedence over the members' own `expected_duration`.
+    """
+    return scheduler._expected_durations()
+
+
+def learned_durations(scheduler: BaseScheduler) -> dict[AnyJob, float]:
+    """Return the same if the run has durations besides the members' own options; otherwise nothing."""
+    return scheduler._expected_durations() if scheduler._knows_durations() else {}
+
+
+def in_order(scheduler: BaseScheduler) -> list[AnyJob]:
+    """Return the members, each after those that it waits for; jobs in cycles are left out. O(V + E).
+
+    Unlike `scheduler.topological_order()`, this finds no implied requirements: it uses those that the last run, or
+    `find_implied`, has found.
+    """
+    return topological_order(list(scheduler), scheduler._members.waits_for)
+
+
+def ranks_of(scheduler: BaseScheduler) -> dict[AnyJob, float]:
+    """Return the rank of each member: the seconds of the longest path from its start to an exit.
+
+    It is the order of the policy "critical-path"; see `Outlook.rank`. O(V + E).
+    """
+    known = expected_durations(scheduler)
+    return longest_paths(in_order(scheduler), scheduler._members.waits_for, known, usual(known.values()))

@@ -6,13 +6,13 @@ Nothing is critical by default, a failure makes a run return False and never rai
 
 from ..asynciojobs import Watch as Watch
 from ..asynciojobs import set_debug as set_debug
+from .engine import AbstractJob as AbstractJob
 from .engine import Engine as Engine
+from .engine import Job as Job
+from .engine import PrintJob as PrintJob
 from .engine import Scheduler as Scheduler
 from .engine import SchedulerJob as SchedulerJob
-from .job import AbstractJob as AbstractJob
-from .job import Job as Job
-from .job import PrintJob as PrintJob
-from .job import Sequence as Sequence
+from .engine import Sequence as Sequence
 
 __all__ = [
     "AbstractJob",

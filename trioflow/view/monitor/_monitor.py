@@ -205,8 +205,7 @@ class Monitor(Instrument):
     def _new_display(self, model: Model) -> Display:
         """Return the display that suits the output."""
         # Here, because they need rich.
-        from ._notebook import NotebookDisplay
-        from ._terminal import TerminalDisplay
+        from ._terminal import NotebookDisplay, TerminalDisplay
 
         stream = sys.stdout if self._file is None else self._file
         symbols = _symbols.Symbols.of(stream)

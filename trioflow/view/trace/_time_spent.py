@@ -10,8 +10,7 @@ from typing import Final, final
 from ..._core.api.views import durations_in_column, printable
 from .._state_styles import CAUSES
 from ..text._symbols import aligned
-from ._activity_intervals import WORK, counted, pieces
-from ._slots import SlotUse, slot_use, words
+from ._slots import WORK, SlotUse, counted, pieces, slot_use, words
 from ._span_builder import TraceRecord
 from ._spans import Span
 

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import html as escapes
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from ...._core.api.views import HOW_RUNS_END, JobState, StopReason, duration_text, without_middle
+from ...._core.api import RequirementFailed
+from ...._core.api.views import (
+    HOW_RUNS_END,
+    AnyJob,
+    JobState,
+    StopReason,
+    command_line_of,
+    duration_text,
+    printable,
+    size_text,
+    without_middle,
+)
 from ...text import _debrief, _exception_text, _verdict
-from .._blocked import kept_from_running
+from .._event_recorder import CommandEnd
 from .._span_builder import TraceRecord
 from .._spans import RunSpan, Span
 from ._names import lines_of, name_of, shown_name, text_of
@@ -25,6 +38,7 @@ MOST_BLOCKED: Final = 3
 LONGEST_NAME: Final = 48
 """Number of characters of a name in a list: a longer one loses its middle."""
 MOST_INCIDENTS: Final = 5
+NOT_DONE: Final = JobState.IDLE, JobState.SCHEDULED, JobState.CANCELLED
 DRAINED: Final = ": no more jobs were to start, and those that ran went on to their end"
 
 
@@ -55,8 +69,7 @@ def _ending(record: TraceRecord, run: RunSpan) -> str:
         return ""
     jobs = [span for span in record.outcomes if not span.forever]
     cut = [name_of(span) for span in jobs if span.state is JobState.CANCELLED and span.started_at is not None]
-    unfinished = (JobState.IDLE, JobState.SCHEDULED, JobState.CANCELLED)
-    never = sum(span.state in unfinished and span.started_at is None for span in jobs)
+    never = sum(span.state in NOT_DONE and span.started_at is None for span in jobs)
     said = [f"The run {HOW_RUNS_END[run.reason]}{DRAINED * (run.reason is StopReason.DRAINED)}."]
     said += [f"Running then: {_verdict.listed(cut)}."] * bool(cut)
     said += [f"{never} job{'s' * (never != 1)} never started."] * bool(never)
@@ -155,3 +168,120 @@ def _command(details: dict[str, Any] | None) -> str:
     facts = " · ".join([text_of(details["facts"]), *links])
     outputs = [f"<p>{text_of(title)}:</p><pre>{lines_of(text)}</pre>" for title, text in details["outputs"]]
     return f'<p><code>{text_of(details["command"])}</code></p><p class="note">{facts}</p>{"".join(outputs)}'
+
+
+def kept_from_running(record: TraceRecord) -> dict[int, list[Span]]:
+    """Return for the span of each failure the jobs that it kept from running, or from their end. O(V + E).
+
+    A job in a nested scheduler that was BLOCKED counts, and of the failure that ended a run those that had not settled.
+    """
+    numbers = {job: span.number for span, job in zip(record.spans, record.jobs, strict=True)}
+    inside: dict[int, int] = {}  # the first failure in each nested scheduler
+    for number in sorted(record.failures, key=lambda one: (record.spans[one].finished_at or 0.0, one)):
+        for outer in record.outwards(record.spans[number]):
+            inside.setdefault(outer.number, number)
+    found: dict[int, list[Span]] = {}
+    culprits = [record.culprit(run) for run in record.roots if run.culprit is not None]
+    ended_by = next((_root(record, span, numbers) for span in culprits if span is not None), None)
+    for span in record.outcomes:
+        cause = None
+        if not span.forever:
+            around = [span, *record.outwards(span)]
+            blocked = next((one for one in around if one.state is JobState.BLOCKED), None)
+            cause = None if blocked is None else _root(record, blocked, numbers)
+            if cause is None and span.state in NOT_DONE:
+                cause = ended_by
+        if cause is not None and cause not in record.failures:
+            cause = inside.get(cause)
+        if cause is not None and cause != span.number:
+            found.setdefault(cause, []).append(span)
+    return found
+
+
+def _root(record: TraceRecord, span: Span, numbers: dict[AnyJob, int]) -> int | None:
+    """Return the job whose failure blocked this one in the first place."""
+    for _ in record.spans:
+        if not isinstance(span.exception, RequirementFailed):
+            break
+        number = numbers.get(span.exception.requirement)
+        if number is None:
+            return None
+        span = record.spans[number]
+    return span.number
+
+
+# ---- commands: the line, how it ended, what it used, the end of what it wrote, and its files
+
+LONGEST_LINE: Final = 2000
+"""Characters of a command line."""
+MOST_OUTPUT: Final = 1_000_000
+"""Bytes of output in a whole report: failed commands come first, the others have what is left."""
+PATH: Final[Any] = (str, bytes, os.PathLike)
+
+
+def command_end(returncode: int) -> str:
+    """Return an exit code, or the name of the signal."""
+    if returncode >= 0:
+        return str(returncode)
+    try:
+        return signal.Signals(-returncode).name
+    except ValueError:
+        return f"signal {-returncode}"
+
+
+def command_details(record: TraceRecord, folder: Path) -> dict[int, dict[str, Any]]:
+    """Return the details of each command as unescaped text, by the number of its span.
+
+    `folder` is where the report will be: links to files below it are relative, so that both can be moved together.
+    """
+    left = MOST_OUTPUT
+    found: dict[int, dict[str, Any]] = {}
+    for number in sorted(record.commands, key=lambda number: number not in record.failures):
+        job, command = record.commands[number]
+        outputs = list(_command_outputs(command)) if not job.redact else []
+        size = sum(len(text) for _, text in outputs)
+        left -= size
+        found[number] = {
+            "command": _clipped(printable(command_line_of(job))),
+            "facts": " · ".join(_command_facts(command)),
+            "outputs": outputs if left >= 0 else [],
+            "note": "The end of its output is left out here: the report would be too large." * (left < 0 < size),
+            "files": list(_command_files(job, folder)),
+        }
+    return found
+
+
+def _clipped(line: str) -> str:
+    return line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + "…"
+
+
+def _command_facts(command: CommandEnd) -> Iterator[str]:
+    yield f"{'exit code' if command.returncode >= 0 else 'ended by'} {command_end(command.returncode)}"
+    yield f"elapsed {duration_text(command.elapsed)}"
+    yield f"user {duration_text(command.user_time)}"
+    yield f"system {duration_text(command.system_time)}"
+    if command.max_rss is not None:
+        yield f"max memory {size_text(command.max_rss)}"
+
+
+def _command_outputs(command: CommandEnd) -> Iterator[tuple[str, str]]:
+    for name, end in (("standard output", command.stdout), ("standard error", command.stderr)):
+        if end and end.strip():
+            text = end.decode("utf-8", errors="backslashreplace").rstrip("\n")
+            yield f"end of its {name}", "\n".join(printable(line.expandtabs()) for line in text.split("\n"))
+
+
+def _command_files(job: Any, folder: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield the stream, the URL and the path of each output file."""
+    for stream in ("stdout", "stderr"):
+        given: Any = getattr(getattr(job, "_options", None), stream, None)  # a user's kind may have none
+        if isinstance(given, PATH) and not job.redact:
+            path = Path(os.fsdecode(given)).absolute()
+            yield stream, _address(path, folder.absolute()), printable(os.fsdecode(given))
+
+
+def _address(path: Path, folder: Path) -> str:
+    if not path.is_relative_to(folder):
+        return path.as_uri()
+    uri, base = path.as_uri(), folder.as_uri().rstrip("/") + "/"
+    return "./" + uri.removeprefix(base)

@@ -30,7 +30,7 @@ from .._span_builder import TraceRecord
 from .._spans import RunSpan, Span
 from ..timeline import _timeline
 from ..timeline._bars import waits_in_words
-from . import _command_section, _failures, _graph_section, _head, _sections, _what_if_section
+from . import _failures, _head, _sections
 from ._names import name_of, shown_name, text_of
 
 MOST_NAMES: Final = 100
@@ -44,8 +44,8 @@ def html(record: TraceRecord, folder: Path) -> str:
     """Return the whole page, which will be in `folder`."""
     roots = record.roots
     name = ", ".join(dict.fromkeys(_title(record, run) for run in roots)) or "nothing has run"
-    commands = _command_section.details(record, folder)
-    kinds, what_if = _sections.kinds(record), _what_if_section.section(record)
+    commands = _failures.command_details(record, folder)
+    kinds, what_if = _sections.kinds(record), _sections.what_if(record)
     return string.Template(_part("report.html")).substitute(
         title=text_of(shortened(name)),
         style=_part("report.css"),
@@ -57,7 +57,7 @@ def html(record: TraceRecord, folder: Path) -> str:
         path=_head.what_took_the_time(record),
         slots=_sections.slots(record),
         graph="\n".join(
-            _graph_section.section(one, record.critical_jobs) for one in dict.fromkeys(run.scheduler for run in roots)
+            _sections.graph(one, record.critical_jobs) for one in dict.fromkeys(run.scheduler for run in roots)
         ),
         words=_sections.words(record, bool(what_if)),
         about=_sections.about(roots),
@@ -160,7 +160,7 @@ def _row(record: TraceRecord, span: Span, marked: bool, place: int, texts: list[
 
 def _usage(span: Span) -> Iterator[list[Any] | None]:
     code, memory = span.returncode, span.max_rss
-    yield None if code is None else [code, _command_section.ending(code)]
+    yield None if code is None else [code, _failures.command_end(code)]
     cpu = None if span.user_time is None or span.system_time is None else span.user_time + span.system_time
     yield None if cpu is None else [round(cpu, 6), duration_text(cpu)]
     yield None if memory is None else [memory, size_text(memory)]

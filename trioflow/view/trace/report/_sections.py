@@ -1,18 +1,27 @@
-"""Independent sections of a report: kinds of jobs, the glossary, and the facts of the run."""
+"""Independent sections of a report: the graph, what if, kinds of jobs, the glossary, and the facts of the run."""
 
 from __future__ import annotations
 
 import html as escapes
 import platform
+import re
 from collections.abc import Iterator
 from importlib import metadata
-from typing import Final
+from typing import Any, Final
+from urllib.parse import quote
+from xml.etree import ElementTree as Tree
 
-from ...._core.api.views import duration_text, name_of_policy, printable
+from ...._core.api.views import StopReason, WaitCause, duration_text, is_scheduler, name_of_policy, printable, shortened
 from ..._state_styles import CAUSES, STATE_STYLES
+from ...graph import _dot, _graph_legend, _render
+from ...graph._drawing import CriticalPath, Drawing
 from .. import _time_spent as _spent
 from .._span_builder import TraceRecord
 from .._spans import RunSpan
+from .._what_if import WhatIf, percent
+from ..timeline._svg import add
+from ..timeline._what_if_chart import Curves, svg
+from ._names import text_of
 
 # ---- kinds of jobs
 
@@ -57,7 +66,7 @@ def _row(one: _spent.KindTime, cells: tuple[list[str], list[tuple[str, str]]]) -
 
 
 def _text(text: str) -> str:
-    return escapes.escape(printable(text[:200]))
+    return text_of(text[:200])
 
 
 # ---- the glossary, for readers who do not know trioflow
@@ -122,7 +131,7 @@ def _words(record: TraceRecord) -> Iterator[tuple[str, str]]:
 def about(roots: list[RunSpan]) -> str:
     """Return the facts, folded; "" if nothing has run."""
     facts = [*_host(roots), *(fact for run in roots for fact in _options(run, len(roots) > 1))] if roots else []
-    told = "".join(f"<dt>{escapes.escape(name)}</dt><dd>{escapes.escape(printable(said))}</dd>" for name, said in facts)
+    told = "".join(f"<dt>{escapes.escape(name)}</dt><dd>{text_of(said)}</dd>" for name, said in facts)
     return (
         f'<details id="about" class="card fold"><summary>Where and how it ran</summary><dl>{told}</dl></details>'
         * bool(told)
@@ -163,3 +172,170 @@ def _window(run: RunSpan) -> str | None:
         sizes = [size for _, size in run.window_sizes]
         return f"{min(sizes)} to {max(sizes)}, {sizes[-1]} in the end (adaptive)"
     return None if run.window is None else str(run.window)
+
+
+# ---- what if there were another number of slots, or amount of a resource, if jobs waited for it longest
+
+MOST_JOBS: Final = 1000
+"""Number of jobs above which the section is left out: its simulations would delay the end of each run."""
+SIMULATED: Final = 10_000
+"""Number of simulated jobs in all for one picture: a second of CPU time."""
+TOO_MANY: Final = (
+    '<p class="note">To simulate so many jobs takes a while: <code>trace.what_if()</code> does it when asked.</p>'
+)
+LEAST_WAIT: Final = 0.02
+"""The ratio of waits to work from which more of a resource, or of slots, is simulated."""
+WIDTH: Final = 900
+
+
+def what_if(record: TraceRecord) -> str:
+    """Return the section as HTML; "" if the run did not go on to its end, or if no variant changes the time."""
+    jobs = len(record.spans) - len(record.nested)
+    if len(record.roots) != 1 or record.roots[0].reason is not StopReason.COMPLETED or jobs < 2:
+        return ""
+    limits = _waited_limits(record)
+    if not limits:
+        return ""
+    from ....simulation import _sweep
+
+    try:
+        found = _what_if_chart(_sweep.of_trace(record, limits[0], most=SIMULATED)) if jobs <= MOST_JOBS else TOO_MANY
+    except (ValueError, RuntimeError):  # the scenario has changed, or cannot be simulated: the report goes without
+        return ""
+    return f'<section id="what-if">\n<h2>What if</h2>\n{found}</section>'
+
+
+def _waited_limits(record: TraceRecord) -> list[str | None]:
+    """Return the limits that jobs waited for, slots (None) and resources, the longest first."""
+    waited: dict[str | None, float] = {}
+    work = 0.0
+    members = {*record.roots[0].members}
+    for span in record.spans:
+        work += span.worked if span.number not in record.nested else 0.0
+        for wait in span.waits:
+            if wait.cause in (WaitCause.RESOURCE, WaitCause.RATE) or (
+                wait.cause is WaitCause.SLOT and span.number in members
+            ):
+                waited[wait.name or None] = waited.get(wait.name or None, 0.0) + wait.seconds
+    own: set[str | None] = {resource.name for resource in record.resources if not resource.is_part}
+    own |= {None} if record.roots[0].window is not None else set()
+    found = [name for name in sorted(waited, key=waited.__getitem__, reverse=True) if waited[name] > LEAST_WAIT * work]
+    return [name for name in found if name in own]
+
+
+def _what_if_chart(found: WhatIf) -> str:
+    best = found.best
+    data = Curves(
+        {
+            policy: [(point.size, point.seconds) for point in found.points if point.policy == policy]
+            for policy in found.policies()
+        },
+        list(found.bounds),
+        (found.this.size, found.this.seconds),
+        (best.size, best.seconds, best.policy) if found._is_better else None,
+        None if found.gain is None else percent(found.gain),
+        found.amount,
+        _axis(found),
+    )
+    told = text_of(str(found))
+    return f'<p class="note">{told}</p><div class="card paper scroll" tabindex="0">{svg(data, WIDTH)}</div>\n'
+
+
+def _axis(found: WhatIf) -> str:
+    if found.resource is None:
+        return "slots of the window"
+    return printable(found.resource if found.rate is None else f"{found.resource}, {found.rate}")
+
+
+# ---- the graph: the picture, and what its symbols mean
+
+MOST_BOXES: Final = 300
+"""Number of boxes above which the picture is left out: `dot` takes minutes for a thousand, and it is unreadable."""
+NO_GRAPH: Final = "No graph"
+"""The beginning of an error that stands in place of the picture."""
+SAMPLE: Final = 26
+"""Pixels."""
+
+
+def graph(scheduler: Any, path: CriticalPath) -> str:
+    """Return the graph of a scheduler with a legend, or the reason why it is missing, as HTML."""
+    jobs = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())
+    way, drawing = _render.readable(scheduler, path)
+    if _render.number_of_boxes(drawing) > MOST_BOXES:
+        return note(
+            f"{jobs} jobs are too many for a graph that can be read here: see scheduler.graph() for parts of it."
+        )
+    try:
+        drawn = _linked(_render.narrow(lambda to: _svg(scheduler.graph(**way, direction=to))), drawing)
+    except RuntimeError as error:
+        return note(f"{error}.")
+    except OSError as error:
+        return note(f"{NO_GRAPH}: {error}.")
+    notes = [note(SHAPES)] * any(_graph_legend.kinds(drawing))
+    if drawing.bundles:
+        notes.append(note(f"{jobs} jobs: those that are alike are one box."))
+    elif "collapse" in way and any(is_scheduler(job) for job in scheduler):
+        notes.append(note(f"{jobs} jobs: each group of them is one box."))
+    picture = f'<div class="card paper scroll" tabindex="0">{drawn}</div>'
+    return f'{picture}<ul class="legend">{_meanings(drawing)}</ul>{"".join(notes)}'
+
+
+def _svg(digraph: Any) -> str:
+    text = _render.rendered(digraph, "svg", NO_GRAPH).decode("utf-8")
+    return text[text.index("<svg") :].replace(_render.NO_TITLE, "", 1)
+
+
+def _linked(svg: str, drawing: Drawing) -> str:
+    """Make each box and frame a link to the details of its job; one for several jobs leads to the first."""
+    jobs = {number: job for job, number in drawing.numbers.items()}
+
+    def link(found: re.Match[str]) -> str:
+        path = printable(shortened(drawing.paths[jobs[found["number"]]]))
+        return f'{found[0]}href="#job={quote(path, safe="")}" '
+
+    return re.sub(r'<title>(?:cluster )?(?P<number>\d+)</title>\n<g id="\w+"><a ', link, svg)
+
+
+def note(text: str) -> str:
+    """Return a remark on the picture, as HTML."""
+    return f'<p class="note">{text_of(text)}</p>'
+
+
+MEANINGS: Final = {
+    "! critical": "critical: its failure stops the run",
+    "forever": "forever: the run ends it when the others have settled",
+    "several alike": "several jobs that are alike",
+    "? elsewhere": "required, but not in this run",
+    "requires": "the second starts when the first has settled",
+    "result is an argument": "the second gets the result of the first",
+    "by way of jobs left out": "by way of jobs left out",
+    "critical path": "the critical path: the jobs with a double border decided when the run ended",
+    "if that failed": "the second runs only if something failed",
+}
+"""The legend of `Scheduler.graph`, in words for readers who do not know trioflow."""
+SHAPES: Final = "The shape of a box shows what kind of job it is: point at it to read more."
+
+
+def _meanings(drawing: Drawing) -> str:
+    boxes = [_sample(attributes) for attributes in (*_graph_legend.states(drawing), *_graph_legend.marks(drawing))]
+    arrows = [_sample(attributes, is_line=True) for attributes in _graph_legend.lines(drawing)]
+    return "".join(boxes + arrows)
+
+
+def _sample(attributes: _dot.Attributes, is_line: bool = False) -> str:
+    label = attributes["label"]
+    item = Tree.Element("li")
+    picture = add(item, "svg", width=SAMPLE, height=14, aria_hidden="true")
+    dashes = "dashed" in attributes.get("style", "") or "dotted" in attributes.get("style", "")
+    look = {"stroke": attributes.get("color", _dot.FAINT), "stroke_width": attributes.get("penwidth", "1")}
+    look |= {"stroke_dasharray": "4 3"} if dashes else {}
+    if is_line:
+        add(picture, "path", d=f"M1 7H{SAMPLE - 6}", fill="none", **look)
+        add(picture, "path", d=f"M{SAMPLE - 7} 3.5l6 3.5l-6 3.5z", fill=look["stroke"])
+    else:
+        if label == "several alike":
+            add(picture, "path", d=f"M4 3v-2h{SAMPLE - 5}v9h-2", fill="none", **look)
+        fill = attributes.get("fillcolor", "none")
+        add(picture, "rect", x=1.5, y=2.5, width=SAMPLE - 5, height=10, fill=fill, **look)
+    picture.tail = MEANINGS.get(label, label)
+    return Tree.tostring(item, encoding="unicode", method="html")
