@@ -32,7 +32,7 @@ def only(scheduler: Scheduler) -> str:
     return line
 
 
-# --- refused
+# --- rejected
 
 
 def test_nothing_is_found_in_what_is_fine() -> None:
@@ -60,15 +60,15 @@ def test_all_is_found_at_once() -> None:
     inner = Scheduler(c, d, once, label="inner")
     again = Scheduler(Job(nothing(), label="twice"), label="again", retry=1)
     scheduler = Scheduler(a, b, e, inner, forever, f, again, with_pool_outside())
-    *lines, last = found(scheduler, FindingKind.REFUSED)
+    *lines, last = found(scheduler, FindingKind.REJECTED)
     assert "have the same pool" in last, last
     assert [re.sub(r"(cycle|'\w+' (?:(?:in '\w+' )?requires|was)).*", r"\1", line) for line in lines] == [
-        "refused: a: cycle",
-        "refused: e: 'e' in 'Scheduler' requires",
-        "refused: e: 'e' requires",
-        "refused: c: cycle",
-        "refused: once: 'once' was",
-        "refused: twice: 'twice' was",
+        "rejected: a: cycle",
+        "rejected: e: 'e' in 'Scheduler' requires",
+        "rejected: e: 'e' requires",
+        "rejected: c: cycle",
+        "rejected: once: 'once' was",
+        "rejected: twice: 'twice' was",
     ]
     assert all(name in " ".join(lines) for name in ("stray", "'forever'", "sanitize()", "Service", "Job(function"))
     assert stray.scheduler is None
@@ -91,15 +91,15 @@ def test_a_cycle_by_way_of_inputs_of_nested_jobs() -> None:
     one, two = Scheduler(a, label="one"), Scheduler(b, label="two")
     one.add(Job(nothing, b))
     two.add(Job(nothing, a))
-    assert re.match("refused: (one|two): cycle: ", only(Scheduler(one, two)))
+    assert re.match("rejected: (one|two): cycle: ", only(Scheduler(one, two)))
 
 
 def test_an_input_outside_of_what_is_checked() -> None:
-    """Of a nested scheduler that is to run alone, inputs from outside are refused, as the run would."""
+    """Of a nested scheduler that is to run alone, inputs from outside are rejected, as by the run."""
     outside = Job(nothing, label="outside")
     scheduler = Scheduler(outside)
     inner = Scheduler(Job(nothing, outside, label="user"), label="inner", scheduler=scheduler)
-    assert re.match("refused: user: 'user' uses the result of 'outside'", only(inner))
+    assert re.match("rejected: user: 'user' uses the result of 'outside'", only(inner))
     assert not inner.is_runnable()
 
 
@@ -107,7 +107,7 @@ def test_a_closed_scheduler() -> None:
     """A closed scheduler does not run."""
     scheduler = Scheduler(idle("a"), label="all")
     scheduler.close()
-    assert re.match("refused: all: 'all' is closed", only(scheduler))
+    assert re.match("rejected: all: 'all' is closed", only(scheduler))
 
 
 def around(*needs: str, **options: Any) -> Scheduler:
@@ -149,25 +149,25 @@ def test_what_a_run_refuses_is_found(case: str) -> None:
     with pytest.raises(ValueError) as refusal:  # noqa: PT011  # its text is compared below
         scheduler.run()
     (finding,) = findings(scheduler)
-    assert (finding.kind, finding.text) == (FindingKind.REFUSED, str(refusal.value))
+    assert (finding.kind, finding.text) == (FindingKind.REJECTED, str(refusal.value))
     assert not scheduler.is_runnable()
 
 
 def test_all_that_needs_too_much_is_found() -> None:
     """A run stops at the first."""
     lines = found(Scheduler((idle(label, needs={"gpu": 1}) for label in "ab"), idle("c")))
-    assert [line.partition(" needs")[0] for line in lines] == ["refused: a: 'a'", "refused: b: 'b'"]
+    assert [line.partition(" needs")[0] for line in lines] == ["rejected: a: 'a'", "rejected: b: 'b'"]
 
 
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=20))
 def test_what_is_refused_is_what_a_run_refuses(pairs: list[tuple[int, int]]) -> None:
-    """In any graph, split over two schedulers, something is refused here exactly if `is_runnable` says that it is."""
+    """In any graph, split over two schedulers, something is rejected here exactly if `is_runnable` says that it is."""
     jobs = [idle(str(n), forever=n == 7) for n in range(8)]
     for n, requirement in pairs:
         if n != requirement:
             jobs[n].requires(jobs[requirement])
     scheduler = Scheduler(jobs[:3], Scheduler(jobs[3:]))
-    assert (found(scheduler, FindingKind.REFUSED) == []) == scheduler.is_runnable()
+    assert (found(scheduler, FindingKind.REJECTED) == []) == scheduler.is_runnable()
 
 
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=20))
@@ -336,7 +336,7 @@ def test_findings_are_printed_and_counted(tmp_path: Path) -> None:
     done = trioflow("check", written(tmp_path, code))
     assert done.exit_code == 1
     lines = done.stdout.splitlines()
-    assert re.match(r"refused     a: 'a' in 'Scheduler' requires 'stray', which is in no scheduler", lines[0])
+    assert re.match(r"rejected    a: 'a' in 'Scheduler' requires 'stray', which is in no scheduler", lines[0])
     assert re.match(r"never runs  in/alarm: run_if='failed'", lines[1])
     assert lines[2] == "2 jobs: 2 findings"  # nested schedulers are not counted, as after a run
 

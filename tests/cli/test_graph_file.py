@@ -205,7 +205,7 @@ def test_hints_of_a_run_are_in_json(tmp_path: Path) -> None:
     assert hint in trioflow("run", path).output
     found = trioflow("check", path).output
     assert hint in found
-    assert "refused     b: 'b' needs cpu=3, and there is only 2 in total" in found
+    assert "rejected    b: 'b' needs cpu=3, and there is only 2 in total" in found
 
 
 def test_hostile_names_do_no_harm(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ Ts = TypeVarTuple("Ts")
 class FindingKind(enum.Enum):
     """The severity of a finding."""
 
-    REFUSED = "refused"
+    REJECTED = "rejected"
     """A run would not start."""
     NEVER_RUNS = "never runs"
     """The job can never run."""
@@ -74,12 +74,12 @@ def findings(scheduler: BaseScheduler, *, journal: bool = False) -> list[Finding
     suspicions = [found for level, _ in levels for found in _allowed.suspicions(level)]
     if journal:
         suspicions += [found for level, _ in levels for found in _allowed.unseen_results(level)]
-    refused = [found for level in levels for found in _refused(*level, walked, scheduler)]
-    refused += _errors_of(scheduler, refuse_shared_pools, walked, scheduler)
-    if not refused:  # the run's own check decides
-        refused += _errors_of(scheduler, check_scenario, scheduler)
+    rejected = [found for level in levels for found in _rejected(*level, walked, scheduler)]
+    rejected += _errors_of(scheduler, refuse_shared_pools, walked, scheduler)
+    if not rejected:  # the run's own check decides
+        rejected += _errors_of(scheduler, check_scenario, scheduler)
     return [
-        *(Finding(FindingKind.REFUSED, job, text) for job, text in refused),
+        *(Finding(FindingKind.REJECTED, job, text) for job, text in rejected),
         *(Finding(FindingKind.NEVER_RUNS, job, text) for job, text in never),
         *(Finding(FindingKind.SUSPICIOUS, job, text) for job, text in suspicions),
     ]
@@ -95,7 +95,7 @@ def _levels(scheduler: BaseScheduler) -> Iterator[tuple[BaseScheduler, bool]]:
         todo += [(job, repeated or may_repeat(job)) for job in reversed(nested)]
 
 
-def _refused(
+def _rejected(
     level: BaseScheduler, repeated: bool, walked: Container[BaseScheduler], outermost: BaseScheduler
 ) -> Iterator[tuple[AnyJob, str]]:
     """Yield the reasons why a run of the outermost scheduler would reject this one or one of its members."""
@@ -106,7 +106,7 @@ def _refused(
         yield from _errors_of(job, check_needs, level, [job], outermost)
         for requirement in job.required:
             yield from _errors_of(job, check_requirement, job, requirement, level)
-            yield from _errors_of(job, _refuse_unreachable, job, requirement, level, walked)
+            yield from _errors_of(job, _reject_unreachable, job, requirement, level, walked)
         yield from _errors_of(job, check_one_shot, job, repeated)
 
 
@@ -136,7 +136,7 @@ def _within(jobs: Iterable[Node], neighbours: Callable[[Node], Iterable[Node]]) 
     return lambda job: [other for other in neighbours(job) if other in inside]
 
 
-def _refuse_unreachable(job: AnyJob, one: AnyJob, level: BaseScheduler, walked: Container[BaseScheduler]) -> None:
+def _reject_unreachable(job: AnyJob, one: AnyJob, level: BaseScheduler, walked: Container[BaseScheduler]) -> None:
     """Reject an input that has not settled and is outside of the run: it cannot be waited for."""
     found = common(job, one)
     if found is not None and found[0] not in walked:

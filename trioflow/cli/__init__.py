@@ -1,4 +1,4 @@
-"""The command `trioflow`: one file for each subcommand, what they share, and the exit codes."""
+"""The command `trioflow`: one file for each subcommand, shared parts, and the exit codes."""
 
 from __future__ import annotations
 

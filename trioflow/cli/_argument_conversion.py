@@ -1,4 +1,4 @@
-"""`--set name=value`: words of the command line, converted to arguments of the user's function."""
+"""`--set name=value`: conversion of the command line's words to arguments of the user's function."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COLLECTIONS: Final[dict[Any, Callable[[list[Any]], Any]]] = {
 
 
 def bind(function: Callable[..., Any], settings: Iterable[str]) -> inspect.BoundArguments:
-    """Return the arguments for `function`, each value converted as its parameter's annotation, or default, says.
+    """Return the arguments for `function`, each value converted to the type of its parameter's annotation or default.
 
     Raises:
         UsageError: a setting without `=`, an unknown or missing parameter, or a value of the wrong type.

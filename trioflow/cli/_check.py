@@ -1,4 +1,4 @@
-"""`trioflow check`: all that is wrong, or looks wrong, in a scenario."""
+"""`trioflow check`: errors and likely mistakes in a scenario."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ Example:
 
 \b
 What is found:
-  refused     a run would not start
+  rejected    a run would not start
   never runs  whatever happens, the job will not run
-  suspicious  allowed, but hardly what was meant
+  suspicious  allowed, but probably not what was meant
 """
 
 
 NAMED: Final = 5
-"""Jobs that are named in a line about more of them."""
+"""Number of jobs that are named in a line about more of them."""
 
 
 def grouped(found: Iterable[Finding]) -> list[list[Finding]]:
-    """Put findings together that say the same of several jobs, apart from their labels."""
+    """Group findings whose texts differ only in the labels of their jobs."""
     groups: dict[tuple[str, str], list[Finding]] = {}
-    for one in found:
-        said = one.text.replace(repr(one.job.label), "''")
-        groups.setdefault((one.kind.value, said), []).append(one)
+    for finding in found:
+        text = finding.text.replace(repr(finding.job.label), "''")
+        groups.setdefault((finding.kind.value, text), []).append(finding)
     return list(groups.values())
 
 
@@ -47,7 +47,7 @@ def grouped(found: Iterable[Finding]) -> list[list[Finding]]:
 @takes_scenario
 @click.option("--journal", is_flag=True, help="Find what a journal of its runs could not see, too.")
 def command(scheduler: Scheduler, journal: bool) -> int:
-    """Find all that a run would refuse, jobs that can never run, and what is hardly meant.
+    """Find errors that stop a run, jobs that can never run, and likely mistakes.
 
     Each line says what is wrong with which job, and what to do. Nothing is run. Exits with 1 if anything is found.
     """
@@ -62,7 +62,7 @@ def command(scheduler: Scheduler, journal: bool) -> int:
         if others:
             jobs = f"{len(others)} more job{'s' * (len(others) != 1)}"
             click.echo(symbols.line(f"{'':<11} the same of {jobs}: {listed(others, NAMED)}"))
-    number = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())  # as all views count
+    number = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())  # by the rule of all views
     jobs = f"{number} job{'s' * (number != 1)}"
     click.echo(f"{jobs}: {len(found)} finding{'s' * (len(found) != 1)}" if found else f"{jobs}: nothing found")
     return STOPPED if found else FINE

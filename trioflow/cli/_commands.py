@@ -42,7 +42,7 @@ COMMANDS: Final = {
     "run": ("._run", "Run the scenario."),
     "list": ("._list", "Print the jobs as a tree."),
     "graph": ("._graph", "Draw the jobs and what they require."),
-    "check": ("._check", "Find all that a run would refuse, jobs that can never run, and what is hardly meant."),
+    "check": ("._check", "Find errors that stop a run, jobs that can never run, and likely mistakes."),
     "simulate": ("._simulate", "Print how long a run would take."),
     "compare": ("._compare", "Print why one run took longer than another."),
     "monitor": ("._monitor", "Show a run from its events."),
@@ -50,7 +50,7 @@ COMMANDS: Final = {
     "ssh": ("._ssh", "Run COMMAND on many nodes by ssh."),
     "journal": ("._journal", "Look at a journal, or change it."),
 }
-"""Each subcommand: the module whose `command` it is, imported when it is called; and what it does, for --help."""
+"""The subcommands: the module of each, imported when it is called, and its help."""
 
 
 class CommandGroup(click.Group):
@@ -62,7 +62,7 @@ class CommandGroup(click.Group):
         return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Find the subcommand; a file alone is not one."""
+        """Find the subcommand; give a hint if the first word is a file."""
         is_file = args[0].partition(":")[0].endswith(".py")
         if args[0] in ("batch", "ssh") and not posix.IS_THERE:
             raise click.UsageError(f"{args[0]} needs a POSIX system: use `trioflow run` with ThreadJobs", ctx)
@@ -70,18 +70,18 @@ class CommandGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names, in the order in which --help shows them."""
+        """Return the names in the order of --help."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a subcommand, or None if there is none of that name."""
+        """Return a subcommand, or None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
         module: Any = importlib.import_module(COMMANDS[cmd_name][0], __package__)
         return cast("click.Command", module.command)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the names and what they do; click would import all subcommands to find that out."""
+        """Write the names and their help; click would import all subcommands for that."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, does) for name, (_, does) in COMMANDS.items()])
 
@@ -93,7 +93,7 @@ class CommandGroup(click.Group):
 
 
 def code_of(call: Callable[[], int | None]) -> int:
-    """Return the exit code for what a subcommand returns or raises, and report errors on the standard error."""
+    """Return the exit code for a subcommand's result or exception, and report errors on the standard error."""
     try:
         code = call() or FINE
         if sys.stdout is not None:  # None if the caller has closed it
@@ -104,7 +104,7 @@ def code_of(call: Callable[[], int | None]) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED
-    except OSError as error:  # from our output; errors of input are reported where it is read
+    except OSError as error:  # from our output; input errors are reported by the reader
         return output_failed(error)
     return code
 

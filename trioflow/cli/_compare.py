@@ -23,7 +23,7 @@ Examples:
 
 
 def share(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
-    """Parse a percentage, 0% or more, and return it as a share."""
+    """Parse a percentage, 0% or more, as a share."""
     if text is None:
         return None
     try:

@@ -24,25 +24,25 @@ if TYPE_CHECKING:
     from .. import Trace
 
 SHORTEST_RUN: Final = 3.0
-"""Seconds: in a shorter run, there is little time to gain."""
+"""Seconds below which a run has no slowest chain: there is little time to gain."""
 EACH_JOB: Final = 50e-6
-"""Seconds to find out, without a trace, what one job did: it takes 44 microseconds."""
+"""Seconds per job to find the slowest chain without a trace: 44 microseconds."""
 LARGEST_SHARE: Final = 0.02
-"""Of the time of a run: what the slowest chain may cost at most if there is no trace."""
+"""The most that finding the slowest chain without a trace may cost, as a share of the run's time."""
 MOST_JOBS: Final = 3
-"""Jobs of the slowest chain that are named."""
+"""Number of jobs of the slowest chain that are named."""
 LONGEST_NAME: Final = 40
-"""Characters of the path of each: of a longer one, the middle is left out."""
+"""Characters of each path; a longer one loses its middle."""
 IN_A_FILE: Final = 120
-"""Columns of a line that does not go to a terminal."""
+"""Columns of a line without a terminal."""
 
 
 class EndOfRun:
-    """What there is to print of a run that has ended.
+    """The lines to print at the end of a run.
 
     Args:
         scheduler: the scheduler.
-        elapsed: the seconds that its run took; None if it never began.
+        elapsed: the duration of its run in seconds; None if it never began.
         code: the exit code.
         trace: the trace of the run, if there is one.
 
@@ -56,11 +56,11 @@ class EndOfRun:
         self._symbols: Final = _symbols.Symbols.of(sys.stdout)
 
     def details(self, failures: bool) -> str:
-        """Return the failures, if they are wanted, and what else is not as it should be."""
+        """Return the details below the verdict, with the failures if they are wanted."""
         return "" if self._is_fine else _debrief.details(self._scheduler, _symbols.Symbols.of(sys.stderr), failures)
 
     def verdict(self) -> Iterator[str]:
-        """Yield a line that says how the run went, and the number of jobs in each state if not all have succeeded."""
+        """Yield the verdict, and the number of jobs in each state unless all succeeded."""
         verdict = self._found(self._elapsed)
         yield self._line(verdict)
         counts = _verdict.Tally.of_run(self._scheduler).in_words()
@@ -68,7 +68,7 @@ class EndOfRun:
             yield counts
 
     def reminder(self) -> Iterator[str]:
-        """Yield the verdict for a reader who has the picture of the monitor above the failures, with its time."""
+        """Yield the verdict without the time, which the monitor's picture above the failures has."""
         yield self._line(self._found(None))
 
     def _found(self, elapsed: float | None) -> Verdict:
@@ -80,7 +80,7 @@ class EndOfRun:
         return click.style(line, fg=colour, bold=True) if has_colours(sys.stdout) else line
 
     def lines(self, written: Mapping[str, Path], journal: Path | None) -> Iterator[str]:
-        """Yield what took the time, each file with what is in it, and how to run again."""
+        """Yield the slowest chain, each written file, and how to run again."""
         found = {"running then": self.running_at_timeout(), "slowest chain": self.slowest_chain()}
         found.update((name, link(path)) for name, path in written.items())
         found["again"] = "" if self._is_fine else self.again(journal)
@@ -92,12 +92,12 @@ class EndOfRun:
     # ---- what took the time
 
     def slowest_chain(self) -> str:
-        """Return the slowest jobs on the critical path, each with its share of the time; "" if that is not worth it."""
+        """Return the slowest jobs on the critical path with their shares of the time; "" for a short run."""
         jobs, elapsed = _verdict.Tally.of_run(self._scheduler).jobs, self._elapsed or 0.0
         is_cheap = self._trace is not None or jobs * EACH_JOB <= elapsed * LARGEST_SHARE
         if jobs < 2 or elapsed < SHORTEST_RUN or not is_cheap:
             return ""
-        from ..view.trace._trace import path_parts_of  # here, because few runs of a test last that long
+        from ..view.trace._trace import path_parts_of  # here, because most runs are shorter
 
         shown: list[str] = []
         for part in path_parts_of(self._scheduler, self._trace):
@@ -108,7 +108,7 @@ class EndOfRun:
         return fitting(shown, self._between, columns() - len("slowest chain") - 2)
 
     def running_at_timeout(self) -> str:
-        """Return the jobs that the timeout of the run has cancelled while they ran, the longest first."""
+        """Return the jobs that the run's timeout cancelled, the longest first."""
         if self._scheduler.stop_reason is not StopReason.TIMEOUT:
             return ""
         found = [
@@ -142,17 +142,17 @@ class EndOfRun:
 
 
 def kept_in(journal: Path) -> int:
-    """Return how many jobs the next run can restore of those that the last one ran or restored."""
+    """Return how many jobs of the last run the next one can restore."""
     from ..journal._store import reading
 
     try:
         return reading(journal, lambda store: store.kept())
-    except JournalError:  # the run has said so
+    except JournalError:  # the run has logged it
         return 0
 
 
 def fitting(pieces: Sequence[str], between: str, columns: int) -> str:
-    """Return the first pieces, as many as fit but one at least, and the number of the others."""
+    """Return the first pieces that fit, at least one, and the number of the others."""
     for number in range(min(MOST_JOBS, len(pieces)), 0, -1):
         more = [f"{len(pieces) - number} more"] if len(pieces) > number else []
         line = between.join([*pieces[:number], *more])
@@ -162,12 +162,12 @@ def fitting(pieces: Sequence[str], between: str, columns: int) -> str:
 
 
 def columns() -> int:
-    """Return how wide a line may be."""
+    """Return the width of a line."""
     return shutil.get_terminal_size().columns if can_draw(sys.stdout) else IN_A_FILE
 
 
 def link(path: Path) -> str:
-    """Return the path of a file as the user would write it; on a terminal of this machine it is a link, too."""
+    """Return the path of a file relative to the user's directory; as a link on a terminal of this machine."""
     directory = CommandLine.current().directory
     shown = printable(str(path.relative_to(directory) if path.is_relative_to(directory) else path))
     if not can_draw(sys.stdout) or "SSH_CONNECTION" in os.environ:

@@ -1,4 +1,4 @@
-"""`trioflow graph`: the scenario as a picture, or as the text of one, in a file."""
+"""`trioflow graph`: the scenario's graph in a file, as a picture or as its source."""
 
 from __future__ import annotations
 

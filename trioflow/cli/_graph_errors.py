@@ -1,7 +1,7 @@
-"""What is wrong with a graph in JSON: each problem with its job and its place, in the words of somebody who wrote JSON.
+"""Errors in a graph in JSON: each problem with its job and its place, in JSON's terms rather than Python's.
 
-`parsed` reads the text, and notes names that stand twice in an object. `wrong_value` and `unknown_field` say what does
-not fit. `said` puts all problems into one text; problems that are the same for several jobs are told once.
+`parsed` reads the text, and marks objects with duplicate keys. `wrong_value` and `unknown_field` find problems. `said`
+makes one text of all problems; a problem that several jobs share is printed once.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
 LONGEST: Final = 400
-"""Characters of a problem's text: a value in it may be as long as the file."""
+"""Characters kept of a problem's text: a value in it may be as long as the file."""
 MOST: Final = 20
-"""Problems that are shown; the others are counted."""
+"""Number of problems that are shown; the others are counted."""
 NAMED: Final = 5
-"""Jobs that are named where several have the same problem."""
+"""Number of jobs named in a problem that several share."""
 MANY: Final = 2_000
-"""Among more names than these, none is looked for that is like a wrong one: that takes seconds."""
+"""Number of names above which there are no suggestions: the search takes seconds."""
 WORDS: Final = {"int": "integer", "float": "number", "str": "string", "bool": "boolean"}
-"""msgspec's names for what JSON has, and JSON's own."""
+"""msgspec's names of JSON's types, and JSON's own."""
 MEANT: Final = {
     "label": "name", "cmd": "command", "args": "command", "argv": "command", "depends": "requires",
     "depends_on": "requires", "deps": "requires", "after": "requires", "dir": "cwd", "workdir": "cwd",
     "environment": "env", "inputs": "reads", "outputs": "writes", "retries": "retry", "pools": "pool",
 }  # fmt: skip
-"""Fields by the names that they have elsewhere."""
+"""Our fields, by their names in other tools."""
 HINTS: Final = (
     (re.compile(r"(?:pool=)?\bPool\((\w+)=([^()]*)\)"), r'pool={"\1": \2}'),
     (re.compile(r"=subprocess\.(PIPE|DEVNULL|STDOUT)\b"), r'={"to": "\1"}'),
@@ -46,15 +46,15 @@ HINTS: Final = (
     (re.compile(r"=False\b"), "=false"),
     (re.compile(r"=None\b"), "=null"),
 )
-"""How values of Python are written in JSON, in hints that are made for keyword arguments."""
+"""Python's literals in JSON, for hints that are written for keyword arguments."""
 
 
 class BadGraph(ValueError):
-    """What is in a file is not a graph of commands; the text says where, and why."""
+    """A file is no valid graph of commands; the text says where, and why."""
 
 
 class Problem(NamedTuple):
-    """Something that is wrong."""
+    """A problem in the file."""
 
     text: str
     place: str
@@ -62,14 +62,14 @@ class Problem(NamedTuple):
     """The path of the job, by names; empty for the graph itself."""
 
     def __str__(self) -> str:
-        """Return what is shown of it alone."""
+        """Return the text of this problem alone."""
         text = self.text if len(self.text) <= LONGEST else f"{self.text[: LONGEST - 1]}…"
         named = f"{self.job!r}: " if self.job and repr(self.job) not in text else ""
         return f"{named}{text} - at `{self.place}`"
 
 
 def said(problems: Sequence[Problem]) -> str:
-    """Return a text that tells all problems, each kind once, in lines of their own if there are several."""
+    """Return the text of all problems, each kind once; several are on lines of their own."""
     groups: dict[str, list[Problem]] = {}
     for one in problems:
         own_name = repr(one.job.rpartition("/")[2])
@@ -91,13 +91,13 @@ def _line(alike: list[Problem]) -> str:
 
 
 class DuplicateKeys(dict[str, Any]):
-    """An object in which a name stands twice."""
+    """A JSON object with duplicate keys."""
 
     names: list[str]
 
 
 def parsed(data: bytes) -> tuple[Any, bool]:
-    """Return what JSON stands in a file, and whether no name stands twice in any object of it.
+    """Parse a file's JSON, and return whether no object in it has duplicate keys.
 
     Raises:
         BadGraph: it is not JSON.
@@ -138,7 +138,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def wrong_value(value: Any, kind: Any, place: str, job: str) -> Iterator[Problem]:
-    """Yield what is wrong with a value that should be of a type that msgspec knows."""
+    """Yield the problems of a value that should have a type that msgspec supports."""
     try:
         msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
@@ -158,18 +158,18 @@ def wrong_value(value: Any, kind: Any, place: str, job: str) -> Iterator[Problem
 
 
 def unknown_field(name: str, known: Iterable[str], place: str, job: str) -> Problem:
-    """Return the problem of a field that nobody knows."""
+    """Return the problem of an unknown field."""
     near = MEANT.get(name.lower()) or _nearest_field(name, tuple(known))
     return Problem(f"there is no field {name!r}" + (f"; do you mean {near!r}?" if near else ""), place, job)
 
 
-@functools.cache  # one mistake is often that of many jobs
+@functools.cache  # many jobs often share a mistake
 def _nearest_field(name: str, known: tuple[str, ...]) -> str | None:
     return nearest(name, known)
 
 
 def twice(found: DuplicateKeys, place: str, job: str) -> Iterator[Problem]:
-    """Yield a problem for each name that stands twice."""
+    """Yield a problem for each duplicate key."""
     for name in found.names:
         yield Problem(f"the field {name!r} is there twice: leave one out", place, job)
 
@@ -183,24 +183,24 @@ def _quoted(choices: Iterable[Any]) -> str:
 
 
 def _all(schema: Any, key: str) -> Iterator[Any]:
-    """Yield all values of a key, however deep."""
+    """Yield all values of a key, at any depth."""
     for one in _inside(schema):
         if is_object(one) and key in one:
             yield one[key]
 
 
 def is_object(value: Any) -> TypeIs[dict[str, Any]]:
-    """Return whether a value is an object of JSON."""
+    """Return whether a value is a JSON object."""
     return isinstance(value, dict)
 
 
 def is_list(value: Any) -> TypeIs[list[Any]]:
-    """Return whether a value is a list of JSON."""
+    """Return whether a value is a JSON list."""
     return isinstance(value, list)
 
 
 def _inside(value: Any) -> Iterator[Any]:
-    """Yield a value, and all that is in its lists and objects."""
+    """Yield a value, and all values nested in it."""
     todo = [value]
     while todo:
         one = todo.pop()
@@ -215,14 +215,14 @@ def _inside(value: Any) -> Iterator[Any]:
 
 
 def like(name: str, names: Iterable[str]) -> str:
-    """Return what to ask about a name that is not there: whether one like it is meant."""
+    """Return a suggestion for an unknown name."""
     names = list(names)
     near = nearest(name, names) if len(names) <= MANY else None
     return f"; do you mean {near!r}?" if near else ""
 
 
 def in_json(text: str, fields: Iterable[str]) -> str:
-    """Return an error of trioflow with its hints, which are in Python, in JSON.
+    """Translate the hints of an error from Python to JSON.
 
     Example:
         >>> in_json("nothing is restarted; give on_timeout='restart'; or no restarts=", ["on_timeout", "restarts"])
@@ -235,5 +235,5 @@ def in_json(text: str, fields: Iterable[str]) -> str:
 
 
 def _then(first: str) -> str:
-    """Return what stands between a field's name and the first character of its value, if that is one."""
+    """Return the text between a field's name and its value, if the next character starts one."""
     return f": {first}" if re.match(r"[\w\"{\[(-]", first) else first

@@ -1,10 +1,10 @@
 """Graphs of commands as JSON, which other programs write, and `trioflow run graph.json` reads and runs.
 
 msgspec checks what the file says against the classes below, which are the schema as well. If it does not fit, each
-field is checked alone, so that all problems are told at once, with their jobs and places. What the schema cannot say
-(names, circles, results) is checked here too.
+field is checked alone, so that all problems are reported together, with their jobs and places. What a schema cannot
+express (names, cycles, results) is checked here too.
 
-Programs that were written in another language write such files. Python functions cannot be in them, nor services.
+Such files are written by programs in other languages. They can have neither Python functions nor services.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ VERSION: Final = 1
 SCHEMA: Final = Path(__file__).with_name("graph.schema.json")
 STREAMS: Final = {"PIPE": subprocess.PIPE, "DEVNULL": subprocess.DEVNULL, "STDOUT": subprocess.STDOUT}
 FEW: Final = 8
-"""So many names of a long circle an error shows."""
+"""Number of names of a long cycle that an error shows."""
 
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 Number = Annotated[int, msgspec.Meta(ge=0)]
@@ -48,23 +48,23 @@ Amount = int | float | str
 
 
 class StrictStruct(msgspec.Struct, forbid_unknown_fields=True):
-    """Fields that nobody knows are refused: a wrong spelling would do nothing."""
+    """A struct that rejects unknown fields: a wrong spelling would have no effect."""
 
 
 class Result(StrictStruct):
-    """In place of an argument, or as `stdin`: what another command has written to `{"to": "PIPE"}`."""
+    """The output that another command has written to `{"to": "PIPE"}`, as an argument or as `stdin`."""
 
     result: str
 
 
 class Stream(StrictStruct):
-    """In place of a path: captured, dropped, or where the standard output goes."""
+    """A target of output other than a path: captured, dropped, or the standard output."""
 
     to: Literal["PIPE", "DEVNULL", "STDOUT"]
 
 
 class DepfileRead(StrictStruct):
-    """A file in which a compiler says what it has read."""
+    """A file in which a compiler lists the files that it has read."""
 
     depfile: str
     cwd: str | None = None
@@ -77,7 +77,7 @@ class OptionalWritten(StrictStruct):
 
 
 class Group(StrictStruct):
-    """What is true of all jobs of a list, and the list."""
+    """A list of jobs, with the options that all of them share."""
 
     jobs: list[Entry] | UnsetType = UNSET
     jobs_window: Number | UnsetType = UNSET
@@ -93,7 +93,7 @@ class Group(StrictStruct):
 
 
 class Entry(Group, kw_only=True):
-    """A command, or a group of jobs: `command` or `jobs` says which."""
+    """A command, or a group of jobs: it has either `command` or `jobs`."""
 
     name: str
     requires: list[str] = []
@@ -154,7 +154,7 @@ NAMES: Final = tuple({name: None for fields in FIELDS.values() for name in field
 
 
 def in_words(text: str) -> str:
-    """Return an error of trioflow with its hints as one writes them in a file."""
+    """Translate the hints of an error to the syntax of the file."""
     return in_json(text, NAMES)
 
 
@@ -164,10 +164,10 @@ class ParsedGroup(NamedTuple):
     entries: list[Entry]
     place: str
     path: str
-    """What paths of its jobs begin with."""
+    """The prefix of its jobs' paths."""
 
     def place_of(self, number: int) -> str:
-        """Return where an entry stands."""
+        """Return the place of an entry."""
         return f"{self.place}.jobs[{number}]"
 
     def problem(self, number: int, text: str) -> Problem:
@@ -180,7 +180,7 @@ def read(path: Path) -> Scheduler:
 
     Raises:
         OSError: the file cannot be read.
-        BadGraph: there is something else in it; the text names all problems.
+        BadGraph: the file is no valid graph; the text has all problems.
 
     """
     data = path.read_bytes()
@@ -207,7 +207,7 @@ def read(path: Path) -> Scheduler:
 
 
 def _graph(data: bytes, problems: list[Problem]) -> Graph:
-    """Return what a file says, as far as it fits; note the problems."""
+    """Return the valid parts of a file, and record the problems."""
     found, is_plain = parsed(data)
     version: Any = found.get("trioflow", UNSET) if is_object(found) else VERSION
     if version is UNSET:
@@ -238,7 +238,7 @@ def _graph(data: bytes, problems: list[Problem]) -> Graph:
 
 
 def _note(value: Any, group: Group, place: str, path: str, problems: list[Problem]) -> None:
-    """Set what fits of a group or an entry, apart from the jobs in it, and note what does not."""
+    """Set the valid fields of a group or an entry except its jobs, and record the problems."""
     if not is_object(value):
         problems += wrong_value(value, type(group), place, path)
         return
@@ -260,7 +260,7 @@ def _note(value: Any, group: Group, place: str, path: str, problems: list[Proble
 
 
 def _levels(graph: Graph) -> Iterator[ParsedGroup]:
-    """Yield the lists, outer ones first."""
+    """Yield the lists, enclosing ones first."""
     todo: list[tuple[Group, str, str]] = [(graph, "$", "")]
     for group, place, path in todo:  # it grows
         if group.jobs is not UNSET:
@@ -272,7 +272,7 @@ def _levels(graph: Graph) -> Iterator[ParsedGroup]:
 
 
 def _fill(groups: dict[str, Any], level: ParsedGroup, order: list[int], problems: list[Problem]) -> None:
-    """Make the jobs of a list, and put them into their scheduler, in the order of the file."""
+    """Make the jobs of a list, and add them to their scheduler in the order of the file."""
     made: dict[str, Any] = {}
     for number in order:
         entry = level.entries[number]
@@ -280,7 +280,7 @@ def _fill(groups: dict[str, Any], level: ParsedGroup, order: list[int], problems
             made[entry.name] = _job(entry, made)
         except (TypeError, ValueError) as error:
             problems.append(level.problem(number, in_words(str(error))))
-            made[entry.name] = CommandJob(["true"])  # for those that require it
+            made[entry.name] = CommandJob(["true"])  # for the jobs that require it
         if entry.jobs is not UNSET:
             groups[level.place_of(number)] = made[entry.name]
     if not problems:
@@ -288,7 +288,7 @@ def _fill(groups: dict[str, Any], level: ParsedGroup, order: list[int], problems
 
 
 def _order(level: ParsedGroup, problems: list[Problem]) -> list[int]:
-    """Return the numbers of the entries of a list, each after those that it requires; note names that are wrong."""
+    """Return the numbers of a list's entries in topological order; record wrong names."""
     numbers: dict[str, int] = {}
     before: dict[str, list[str]] = {}
     for number, entry in enumerate(level.entries):
@@ -313,7 +313,7 @@ def _order(level: ParsedGroup, problems: list[Problem]) -> list[int]:
 
 
 def _why_no_result(entry: Entry) -> str:
-    """Return why a job has no result that others can have, and what to do; empty if it has one."""
+    """Return the reason why a job has no result for others, and what to do; "" if it has one."""
     if entry.jobs is not UNSET:
         return "which is a group, and has none"
     if isinstance(entry.stdout, Stream) and entry.stdout.to == "PIPE":
@@ -322,13 +322,13 @@ def _why_no_result(entry: Entry) -> str:
 
 
 def _results(entry: Entry) -> list[str]:
-    """Return the names of the jobs whose results an entry has."""
+    """Return the names of the jobs whose results an entry uses."""
     arguments = entry.command if isinstance(entry.command, list) else ()
     return [one.result for one in (*arguments, entry.stdin) if isinstance(one, Result)]
 
 
 def _in_order(before: dict[str, list[str]], place: str, problems: list[Problem]) -> list[str]:
-    """Return the names, each after those that it requires (Kahn 1962); note a circle."""
+    """Return the names in topological order (Kahn 1962); record a cycle."""
     missing = {name: len(names) for name, names in before.items()}
     after: dict[str, list[str]] = {}
     for name, names in before.items():
@@ -356,7 +356,7 @@ def _in_order(before: dict[str, list[str]], place: str, problems: list[Problem])
 
 
 def _given(found: Group) -> dict[str, Any]:
-    """Return the options that an entry says, as keyword arguments."""
+    """Return the options of an entry as keyword arguments."""
     options: dict[str, Any] = {}
     for name in found.__struct_fields__:
         value = getattr(found, name)
@@ -368,7 +368,7 @@ def _given(found: Group) -> dict[str, Any]:
 
 
 def _job(entry: Entry, made: dict[str, Any]) -> AbstractJob[Any]:
-    """Return the job of an entry; the jobs that it requires are made."""
+    """Make the job of an entry; its requirements exist already."""
     is_group = entry.jobs is not UNSET
     if is_group is (entry.command is not UNSET):
         both = "both a command and jobs" if is_group else "neither a command nor jobs"

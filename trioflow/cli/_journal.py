@@ -1,4 +1,4 @@
-"""`trioflow journal`: what is in a journal; forget some of it, check and copy it, give unused space back."""
+"""`trioflow journal`: list, prune, check, copy and compact a journal."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ DAMAGED: Final = 1
 """The exit code of a check that has found damage."""
 NOT_THERE: Final = "the journal did not have it"
 SHOWN: Final = 60
-"""Characters of a result that the list shows."""
+"""Characters of a result in the list."""
 COMMAND_RESULT: Final = '{"$":"CommandResult",'
-"""How the stored result of a command begins."""
+"""The beginning of a command's stored result."""
 
 
 EPILOG: Final = """\b
@@ -48,10 +48,10 @@ The exit code is 0; 1 if check finds damage; 2 if the file is not a journal, or 
 
 
 class Commands(click.Group):
-    """The commands, which stand behind the file."""
+    """The group of commands, whose name follows the file."""
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
-        """Find the command; it may have changed places with the file."""
+        """Find the command; it may be swapped with the file."""
         first = str(ctx.params.get("path"))
         is_turned = first in self.commands
         check_command(
@@ -83,7 +83,7 @@ def command(context: click.Context, path: Path) -> int:
 def why(path: Path) -> int:
     """Print a table of the jobs that the last run did not restore, and why each of them ran, or failed.
 
-    Of a run that was killed, the journal has those alone that have succeeded.
+    For a run that was killed, the journal has only the jobs that succeeded.
     """
     runs, records = contents(path)
     failures = failures_of(runs)
@@ -186,7 +186,7 @@ def counted(records: list[Record], between: str) -> str:
 
 
 def contents(path: Path) -> tuple[list[RunRecord], list[Record]]:
-    """Return the runs and the jobs in a journal.
+    """Read the runs and the jobs of a journal.
 
     Raises:
         Refusal: it is not a journal.
@@ -197,8 +197,8 @@ def contents(path: Path) -> tuple[list[RunRecord], list[Record]]:
 
 @contextlib.contextmanager
 def changing(path: Path) -> Generator[Store]:
-    """Open a journal that is there, to change it."""
-    contents(path)  # a file that is not a journal is not made one
+    """Open an existing journal for changes."""
+    contents(path)  # a file that is no journal must not become one
     store = refused(lambda: Store(path, writes=True))
     try:
         yield store
@@ -207,7 +207,7 @@ def changing(path: Path) -> Generator[Store]:
 
 
 def refused(call: Callable[[], T]) -> T:
-    """Return what `call` returns, with errors of the journal as errors of the command line."""
+    """Call `call`, and raise errors of the journal as errors of the command line."""
     try:
         return call()
     except JournalError as error:
@@ -218,7 +218,7 @@ def chosen(records: list[Record], pattern: str, path: Path) -> list[Record]:
     """Return the jobs whose path matches.
 
     Raises:
-        Refusal: there are none.
+        Refusal: no path matches.
 
     """
     found = matching({record: record.path for record in records}, pattern)
@@ -227,11 +227,11 @@ def chosen(records: list[Record], pattern: str, path: Path) -> list[Record]:
     return found
 
 
-# ---- what is printed
+# ---- output
 
 
 def listed(path: Path) -> int:
-    """Print the jobs, and how the last run went."""
+    """Print the jobs, and the verdict on the last run."""
     runs, records = contents(path)
     failures = failures_of(runs)
     widest = min(60, max((len(printable(one)) for one in (*failures, *(record.path for record in records))), default=0))
@@ -251,7 +251,7 @@ def listed(path: Path) -> int:
 
 
 def summary(runs: list[RunRecord], records: list[Record]) -> str:
-    """Return the number of jobs, and how the last run went."""
+    """Return the number of jobs, and the verdict on the last run."""
     number = f"{len(records)} job{'s' * (len(records) != 1)}, {len(runs)} run{'s' * (len(runs) != 1)}"
     if not runs:
         return number
@@ -260,11 +260,11 @@ def summary(runs: list[RunRecord], records: list[Record]) -> str:
 
 
 def how_it_ended(run: RunRecord) -> str:
-    """Return the verdict on a run, in the same words as everywhere."""
+    """Return the verdict on a run, in the words of all views."""
     reason, ending = StopReason.__members__.get(run.outcome or ""), read_ending(run.ending)
     if reason is None:
         return run.outcome or f"{'is running' if run.is_running else 'was killed'} ({printable(run.process)})"
-    if ending is None:  # the file has been changed by somebody
+    if ending is None:  # the file was edited by hand
         return reason.name.lower()
     tally = Tally(failures=ending.failed)
     for state, forever, jobs in ending.counts:
@@ -281,7 +281,7 @@ def failures_of(runs: list[RunRecord]) -> dict[str, Failed]:
 
 
 def state_of(record: Record, runs: list[RunRecord]) -> str:
-    """Return what the last run did with a job."""
+    """Return the state of a job in the last run."""
     last = runs[-1].id if runs else None
     if record.restored == last and last is not None:
         return "restored"
@@ -291,7 +291,7 @@ def state_of(record: Record, runs: list[RunRecord]) -> str:
 
 
 def short(record: Record) -> str:
-    """Return a result in a few characters, as it is stored; one that is pickled is not read."""
+    """Return a short form of a stored result; pickles are not loaded."""
     if record.file is not None:
         return f"a large result, in {record.file[:12]}..."
     if not isinstance(record.result, str):
@@ -302,7 +302,7 @@ def short(record: Record) -> str:
 
 
 def _of_a_command(text: str) -> str:
-    """Return the result of a command in a few words; if it cannot be read, as it is stored."""
+    """Return a short form of a command's result, or the stored text if it cannot be read."""
     try:
         returncode, elapsed, _, _, _, stdout, stderr = json.loads(text)["v"]
         shown = [f"exit code {returncode:d}", duration_text(elapsed)]
@@ -315,7 +315,7 @@ def _of_a_command(text: str) -> str:
 
 
 def details(record: Record, runs: list[RunRecord]) -> dict[str, Any]:
-    """Return all that is known of a job, by name."""
+    """Return the facts on a job, by name."""
     return {
         "path": record.path,
         "state": state_of(record, runs),
@@ -330,12 +330,12 @@ def details(record: Record, runs: list[RunRecord]) -> dict[str, Any]:
 
 
 def took(seconds: float | None) -> str:
-    """Return how long a job took, as it stands in a column; nothing if that is not known."""
+    """Return the duration of a job for a column; "" if unknown."""
     return "" if seconds is None else duration_text(seconds, in_column=True)
 
 
 def moment(seconds: float) -> str:
-    """Return the date and the time of day, here."""
+    """Return a date with the local time of day."""
     return when(seconds)[:19]
 
 
@@ -343,5 +343,5 @@ def when(seconds: float) -> str:
     """Return a time as text."""
     try:
         return datetime.datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")
-    except (ValueError, OverflowError, OSError):  # the file has been changed by somebody
+    except (ValueError, OverflowError, OSError):  # the file was edited by hand
         return "at no time that there is"

@@ -16,9 +16,9 @@ from ..view.text._verdict import listed
 from ._scenario import takes_scenario
 
 MOST_NAMES: Final = 4
-"""Requirements of a job that are all named; of more, the first three are."""
+"""Number of requirements up to which all are named; of more, the first three are."""
 WIDEST: Final = 60
-"""Columns: a longer label does not push what stands behind the others out of the terminal."""
+"""Columns above which a label does not widen the column for all lines."""
 INDENT: Final = "  "
 
 EXAMPLES: Final = """\b
@@ -52,7 +52,7 @@ class Tree:
 
     Args:
         scheduler: the outermost one.
-        jobs: all that are in it, in the order of their lines.
+        jobs: all jobs in it, in the order of their lines.
         paths: the path of each.
 
     """
@@ -77,7 +77,7 @@ class Tree:
             yield f"{left}{' ' * (column - width(left))}  {right}".rstrip()
 
     def _line(self, row: Row) -> tuple[str, str] | None:
-        """Return the label with what stands before it, and what stands behind it; None for the end of a scheduler."""
+        """Return the symbols with the label, and the text after it; None for the end of a scheduler."""
         indent = INDENT * row.depth
         if isinstance(row, End):
             return None
@@ -91,7 +91,7 @@ class Tree:
         return f"{critical} {forever} {indent}{self._name(job, job.scheduler)}", "; ".join(about)
 
     def _conditions(self, job: AbstractJob[Any]) -> Iterator[str]:
-        """Yield what a job waits for, on which condition it runs, and whose service it is."""
+        """Yield the requirements of a job, its `run_if`, and the jobs that use it as a service."""
         required = self._names(job.required, job.scheduler)
         several = len(job.required) > 1
         if not required:
@@ -111,7 +111,7 @@ class Tree:
         return listed(names, len(names) if len(names) <= MOST_NAMES else MOST_NAMES - 1)
 
     def _name(self, job: AbstractJob[Any], level: Any) -> str:
-        """Return the name of a job as seen from a scheduler; a question mark if it is in no scheduler of the run."""
+        """Return the name of a job relative to a scheduler; a question mark if it is in no scheduler of the run."""
         path = self._paths.get(job)
         if path is None:
             return f"?{printable(job.label)}"

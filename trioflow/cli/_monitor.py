@@ -60,5 +60,5 @@ def _follow_to_the_end(follower: Follower, descriptor: int) -> None:
         follower.pause()
         if follower.ended or is_abandoned or not follower.understood:
             return
-        is_abandoned = follower.is_abandoned()  # what it wrote last is read before this is believed
+        is_abandoned = follower.is_abandoned()  # its last lines are read before this counts
         time.sleep(_follow.PAUSE)

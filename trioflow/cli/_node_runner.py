@@ -1,4 +1,4 @@
-"""How `trioflow ssh` runs: the same on many nodes, their outputs one after the other, and a table of how it went."""
+"""The run of `trioflow ssh`: the same steps on many nodes, their outputs in sequence, and a table of outcomes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from ._signals import SecondSignal
 from .batch._batch_run import output
 
 MOST: Final = 101
-"""The exit code where more nodes than a hundred have failed."""
+"""The largest exit code, for a hundred failed nodes or more."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeOutcome:
-    """What has become of it on one node."""
+    """The outcome on one node."""
 
     what: str
     elapsed: float | None = None
@@ -38,7 +38,7 @@ class NodeOutcome:
 
 @dataclass(frozen=True, slots=True)
 class NodeTask:
-    """What is to be done on each node; `{node}` in any of it stands for the name of the node."""
+    """The steps for each node; `{node}` in any of them is replaced by the name of the node."""
 
     words: Sequence[str]  # a command, or the arguments of the script
     script: str | None
@@ -49,7 +49,7 @@ class NodeTask:
     into: str
 
     def files(self) -> list[str]:
-        """Return the files here that all nodes get."""
+        """Return the local files that all nodes get."""
         script = [] if self.script is None else [self.script]
         return [one for one in [*script, *self.include, *self.push] if NODE not in one]
 
@@ -71,7 +71,7 @@ NODE: Final = "{node}"
 
 
 class NodeRun:
-    """The same on many nodes."""
+    """One task on many nodes."""
 
     def __init__(self, plan: NodeTask, nodes: Sequence[Node], *, timeout: float | None, tag: bool | str) -> None:
         self._plan: Final = plan
@@ -81,7 +81,7 @@ class NodeRun:
         self._outcomes: Final[dict[Node, NodeOutcome]] = {}
 
     def run(self, window: int | None) -> int:
-        """Run it everywhere, print how it went, and return the exit code."""
+        """Run the task on all nodes, print the outcomes, and return the exit code."""
         with output():
             code = self._run(window)
             self._print_table()
@@ -101,8 +101,8 @@ class NodeRun:
         return min(MOST, sum(one.failed for one in self._outcomes.values())) or FINE
 
     async def _on(self, node: Node) -> None:
-        """Do it on one node: after a copy that has failed nothing more, after a command that has failed the copies."""
-        self._outcomes[node] = NodeOutcome("interrupted")  # unless it comes to its end
+        """Run the task on one node. A failed copy ends it; after a failed command, files are still copied back."""
+        self._outcomes[node] = NodeOutcome("interrupted")  # unless it reaches its end
         done = NodeOutcome("copied", failed=False)
         result: CommandResult | None = None
         error: Exception | None = None
@@ -137,7 +137,7 @@ class NodeRun:
         )
 
     def _print_table(self) -> None:
-        """Print how it went: nodes with the same outcome in one line."""
+        """Print the outcomes: nodes with the same one on one line."""
         rows: dict[tuple[bool, str], list[Node]] = {}
         for node in self._nodes:
             outcome = self._outcomes.get(node, NodeOutcome("not run"))

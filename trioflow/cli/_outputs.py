@@ -1,4 +1,4 @@
-"""What a subcommand writes: files, checked before the work is done, and standard streams that may break."""
+"""The outputs of subcommands: files, checked before the work starts, and standard streams that may break."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class OutputFile(click.Path):
-    """The type of an option that names a file to be written, which is checked before the work is done.
+    """The type of an option for an output file, which is checked before the work starts.
 
     Args:
-        suffixes: what its name may end in; "" for no suffix. If there are none, any will do.
+        suffixes: the allowed suffixes of its name, "" for no suffix. If there are none, any suffix is allowed.
 
     """
 
@@ -40,7 +40,7 @@ class OutputFile(click.Path):
 
 
 def _problem(path: Path, suffixes: tuple[str, ...]) -> str:
-    """Return why a file cannot be written, as far as that can be known without writing; empty if it can."""
+    """Return the reason why a file cannot be written, as far as it shows without writing; "" if there is none."""
     if path.is_dir():
         return f"'{path}' is a directory: name a file in it"
     if not path.parent.is_dir():
@@ -53,7 +53,7 @@ def _problem(path: Path, suffixes: tuple[str, ...]) -> str:
 
 
 def written(write: Callable[[str], Any], path: Path) -> bool:
-    """Call `write` with the path; if it cannot write, say why on the standard error, and return False."""
+    """Call `write` with the path; on failure, report it on the standard error and return False."""
     try:
         write(str(path))
     except (OSError, RuntimeError) as error:  # RuntimeError: the program that draws is missing or has failed
@@ -64,7 +64,7 @@ def written(write: Callable[[str], Any], path: Path) -> bool:
 
 
 def said(text: str, **options: Any) -> bool:
-    """Print text by `click.echo`; return False if it could not be written for another reason than a closed pipe."""
+    """Print text by `click.echo`; return False on an error other than a closed pipe."""
     try:
         click.echo(text, **options)
     except BrokenPipeError:
@@ -85,7 +85,7 @@ def output_failed(error: OSError) -> int:
 
 
 def silence() -> None:
-    """Discard what is still in the buffers, so that Python does not complain about it at exit."""
+    """Discard the buffers, so that Python prints no error about them at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in filter(None, (sys.stdout, sys.stderr)):  # None if the caller has closed it
         try:

@@ -30,7 +30,7 @@ def slots(text: str) -> int:
     """Return a number of slots; 0 means no limit.
 
     Raises:
-        ValueError: the text is not such a number.
+        ValueError: the text is no such number.
 
     """
     if not (text.isascii() and text.isdecimal()):
@@ -52,14 +52,14 @@ def positive_seconds(text: str) -> float:
 
 
 def _events(ctx: click.Context, param: click.Parameter, given: str | None) -> str | IO[bytes] | None:
-    """Return where events go. With `-`, they have the standard output for themselves."""
+    """Return the target of events; with `-`, redirect all other output to the standard error."""
     if given is None or ctx.resilient_parsing:
         return None
     if given != "-":
         return str(_outputs.OutputFile().convert(given, param, ctx))
     sys.stdout.flush()
     kept = os.dup(1)
-    os.dup2(2, 1)  # what jobs, their commands and this program print is no event
+    os.dup2(2, 1)  # output of jobs, commands and this program is no event
     events = os.fdopen(os.dup(kept), "wb", buffering=0)
 
     def give_back() -> None:
@@ -73,7 +73,7 @@ def _events(ctx: click.Context, param: click.Parameter, given: str | None) -> st
 
 
 CONNECTING: Final = "10s"
-"""How long Dask's scheduler may take to answer."""
+"""Seconds in which Dask's scheduler must answer."""
 EXAMPLES: Final = """\b
 Examples:
   trioflow run flow.py
@@ -92,7 +92,7 @@ class RunCommand(click.Command):
     """`trioflow run`, whose help has its options in three groups."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options by what they are about: the jobs, the run, or files."""
+        """Write the options in three groups: the jobs, the run, the files."""
         groups: dict[str, list[tuple[str, str]]] = {"Which jobs": [], "How it runs": [], "What it writes": []}
         for param in filter(lambda param: isinstance(param, click.Option), self.get_params(ctx)):
             title = "Which jobs" if param.name in WHICH else "What it writes" if param.name in WRITES else "How it runs"
@@ -226,7 +226,7 @@ def command(
     end = EndOfRun(scheduler, stopwatch.elapsed, code, traced)
     has_groups = bool(os.environ.get("GITHUB_ACTIONS")) and any(isinstance(view, Summary) for view in for_ci)
     details = end.details(failures=not has_groups)
-    is_shown = [_outputs.said("", nl=False)]  # flush what jobs have printed, so that it stands above
+    is_shown = [_outputs.said("", nl=False)]  # flush output of jobs, so that it comes first
     is_shown += [_outputs.said(f"\n{details}", err=True)] if details else []
     is_written = {
         **{option: _outputs.written(write, path) for option, write, path in exports(traced, trace, report)},
@@ -241,7 +241,7 @@ def command(
 
 
 def reports(junit: Path | None, summary: Path | None) -> list[JUnit | Summary]:
-    """Return what writes the reports that were asked for; in one of GitHub's actions, its summary unasked."""
+    """Return the instruments for the requested reports; in GitHub Actions, the summary is always among them."""
     found: list[JUnit | Summary] = []
     if junit:
         found.append(JUnit(junit))
@@ -260,7 +260,7 @@ def instrument(name: str, make: Callable[[], Instrument]) -> Any:
     """Return a new instrument of trioflow, of this name.
 
     Raises:
-        Refusal: what it needs is not installed.
+        Refusal: a library that it needs is not installed.
 
     """
     try:
@@ -282,7 +282,7 @@ def _failed(job: AbstractJob[Any]) -> bool:
 
 
 class Stopwatch(Instrument):
-    """Measures the run alone, as the monitor and reports do: without loading a backend, or writing a last page."""
+    """Measures the run alone, as the monitor and reports do: without import times, or the writing of reports."""
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler: Final = scheduler
@@ -319,10 +319,10 @@ def events_file(events: str | IO[bytes] | None) -> Path | None:
 
 
 class EngineLog(logging.Handler):
-    """In the place of Python's last resort: what a command tells itself, and advice for programs, is left out.
+    """A handler in place of Python's last resort; it drops what a command prints itself, and advice for programs.
 
     Args:
-        told: what the command tells: "failure", "end".
+        told: what the command prints itself: "failure", "end".
 
     """
 
@@ -331,7 +331,7 @@ class EngineLog(logging.Handler):
         self._told: Final = told
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a line, unless the user's own code has set up logging meanwhile, and so has it already."""
+        """Print a line, unless the user's code has set up logging meanwhile."""
         if logging.root.handlers or getattr(record, "about", None) in self._told or sys.stderr is None:
             return
         if isinstance(record.args, tuple) and len(record.args) == 2:
@@ -342,7 +342,7 @@ class EngineLog(logging.Handler):
 
 @contextlib.contextmanager
 def engine_log(told: Collection[str]) -> Generator[None]:
-    """Print for a block what the engine logs; if logging has been set up, do nothing."""
+    """Print the engine's log records for a block; if logging is set up, do nothing."""
     logger = logging.getLogger("trioflow")
     if logger.hasHandlers():
         yield
@@ -360,12 +360,12 @@ def engine_log(told: Collection[str]) -> Generator[None]:
 
 @contextlib.contextmanager
 def on_cluster(scheduler: Scheduler, address: str | None) -> Generator[None]:
-    """Make a cluster the place of the ProcessJobs of a scheduler, if there is an address, as long as the block lasts.
+    """Run a scheduler's ProcessJobs on a cluster for a block, if there is an address.
 
-    What the user's file defines is sent as it is, because workers do not have the file.
+    Functions of the user's file are sent by value, because workers do not have the file.
 
     Raises:
-        Refusal: Dask is not installed, or no scheduler of it answers.
+        Refusal: Dask is not installed, or its scheduler does not answer.
 
     """
     if address is None:

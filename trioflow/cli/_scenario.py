@@ -1,4 +1,4 @@
-"""What each subcommand takes: a file, the scheduler in it, values for a function, and the part that is meant.
+"""The arguments that subcommands share: a file, its scheduler, values for a function, and the selected part.
 
 The user's file is loaded, and the scheduler found in it; what the user's code raises is shown as its own.
 """
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 USUAL: Final = "scenario"
-"""The function that is meant if a file's name stands alone."""
+"""The default name of a function, for a file without a name."""
 
 
 class Refusal(click.ClickException):
-    """What was asked for cannot be done; the message says why, and what to do.
+    """The command cannot do its work; the message says why, and what to do.
 
     Args:
-        message: what is shown below the word Error.
-        error: what the user's code raised; its traceback is shown first, without trioflow's own frames.
+        message: the text after the word Error.
+        error: the exception of the user's code; its traceback is shown first, without trioflow's own frames.
 
     """
 
@@ -55,7 +55,7 @@ class Refusal(click.ClickException):
         super().show(file)
 
 
-# ---- the file, and the scheduler in it
+# ---- the file and its scheduler
 
 
 def parse_file(given: str) -> tuple[Path, str | None]:
@@ -79,7 +79,7 @@ def parse_file(given: str) -> tuple[Path, str | None]:
 
 
 loaded: Final[list[ModuleType]] = []
-"""The user's file, once it is there."""
+"""The user's file, once loaded."""
 
 
 def load(path: Path) -> ModuleType:
@@ -112,7 +112,7 @@ def load(path: Path) -> ModuleType:
 
 
 def called(function: Callable[[], T], what: str) -> T:
-    """Return what the user's function returns.
+    """Call the user's function, and return its result.
 
     Raises:
         Refusal: the function raises, `sys.exit()` included.
@@ -125,10 +125,10 @@ def called(function: Callable[[], T], what: str) -> T:
 
 
 def find(module: ModuleType, path: Path, name: str | None) -> Any:
-    """Return the scheduler or function of that name; without a name, the one that is meant.
+    """Return the scheduler or function of that name; without a name, the default one.
 
     Raises:
-        UsageError: there is none, or several.
+        UsageError: none or several match.
 
     """
     names = _names(module)
@@ -151,7 +151,7 @@ def find(module: ModuleType, path: Path, name: str | None) -> Any:
 
 
 def _names(module: ModuleType) -> dict[str, Scheduler]:
-    """Return the file's global schedulers, each under the usual name if it has that, else under its first name."""
+    """Return the file's global schedulers by name, preferring the default one to the first."""
     found: dict[Scheduler, str] = {}
     for name, value in module.__dict__.items():
         if isinstance(value, Scheduler) and (value not in found or name == USUAL):
@@ -182,11 +182,11 @@ def _functions(module: ModuleType) -> list[str]:
 
 
 def not_a_scheduler(what: str, value: object) -> str:
-    """Return the message for something that should be a scheduler."""
+    """Return the message for a value that should be a scheduler."""
     return f"{what} is neither a Scheduler nor a function that returns one: it is of type {type(value).__name__}"
 
 
-# ---- what all subcommands take
+# ---- shared arguments
 
 
 def files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -216,7 +216,7 @@ OPTIONS: Final = (
 
 
 def takes_scenario(function: Callable[..., int | None]) -> Callable[..., int | None]:
-    """Give a subcommand's function the scheduler as its first argument, built once all options are read."""
+    """Decorate a subcommand to get the scheduler as its first argument, built once all options are read."""
 
     @functools.wraps(function)
     def prepared(
@@ -237,10 +237,10 @@ def takes_scenario(function: Callable[..., int | None]) -> Callable[..., int | N
 
 
 def build(path: Path, name: str | None, settings: tuple[str, ...] = ()) -> Scheduler:
-    """Return the file's scheduler; a function that makes it is called with the settings.
+    """Build the file's scheduler; a function is called with the settings.
 
     Raises:
-        ClickException: there is none, or the user's code raises.
+        ClickException: no scheduler is found, or the user's code raises.
 
     """
     if is_graph(path):
@@ -270,10 +270,10 @@ def build(path: Path, name: str | None, settings: tuple[str, ...] = ()) -> Sched
 
 
 def graph_in(path: Path) -> Scheduler:
-    """Return the graph in a JSON file.
+    """Read the graph in a JSON file.
 
     Raises:
-        Refusal: it cannot be read.
+        Refusal: the file cannot be read.
 
     """
     shown = printable(str(path))
@@ -299,7 +299,7 @@ def window_of_run(scheduler: Scheduler, slots: int | None) -> int | anyio.Capaci
 
 
 def refusing(scheduler: Scheduler, call: Callable[[], Any]) -> Any:
-    """Return what `call` returns, which is about this scheduler.
+    """Call `call`, and raise errors about this scheduler as errors of the command line.
 
     Raises:
         Refusal: the scenario cannot run.
@@ -315,7 +315,7 @@ def refusing(scheduler: Scheduler, call: Callable[[], Any]) -> Any:
 
 
 def in_words_of_file(text: str) -> str:
-    """Return an error with its hints as one writes them in the file that the subcommand was given."""
+    """Translate the hints of an error to the syntax of the subcommand's file."""
     file: tuple[Path, str | None] = click.get_current_context().params["file"]
     if not is_graph(file[0]):
         return text
@@ -325,5 +325,5 @@ def in_words_of_file(text: str) -> str:
 
 
 def is_graph(path: Path) -> bool:
-    """Return whether a file is one of commands in JSON, not a Python file."""
+    """Return whether a file is a graph in JSON, not a Python file."""
     return path.suffix.lower() == ".json"

@@ -15,10 +15,10 @@ SHOW_CURSOR: Final = b"\x1b[?25h\n"  # for every terminal since the VT220; a liv
 
 
 class SecondSignal:
-    """What the command does at each signal: to be given as `handle_signals`.
+    """The command's actions at signals, for `handle_signals`.
 
     Args:
-        drain: drains the run at the first SIGTERM, which does not count as the first signal then; None if it ends it.
+        drain: drains the run at the first SIGTERM, which then does not count as the first signal; None to end the run.
 
     """
 
@@ -28,7 +28,7 @@ class SecondSignal:
         self._drain = drain
 
     def __call__(self, number: int) -> Callable[[], object] | None:
-        """Return what to do in the event loop in place of ending the run in order; None to end it."""
+        """Return a callback for the event loop instead of an ordered end of the run; None to end it."""
         if self._given:
             end_at_once()
         drain, self._drain = self._drain, self._drain if number != signal.SIGTERM else None

@@ -1,4 +1,4 @@
-"""`trioflow simulate`: how long a run would take with one window or policy or another."""
+"""`trioflow simulate`: the duration of a run with different windows and policies."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 NO_LIMIT: Final = 1 << 60
 ENOUGH: Final = 0.03
-"""A larger window is worth mentioning if it gains more than this share of the time."""
+"""The share of the time that a larger window must gain to be worth it."""
 
 
 def windows(context: click.Context, option: click.Parameter, text: str | None) -> list[int | None]:
@@ -102,10 +102,10 @@ def command(scheduler: Scheduler, jobs_window: list[int | None], policy: list[st
 
 
 def read(durations: Path) -> dict[str, float]:
-    """Return the durations that are in a file.
+    """Read durations from a file.
 
     Raises:
-        Refusal: it is another file, or one of another version.
+        Refusal: the file is of another kind or version.
 
     """
     from ..simulation import _durations
@@ -135,9 +135,9 @@ def table(found: Found) -> Iterator[str]:
 
 
 def verdict(found: Found) -> str:
-    """Say which window is enough, or which policy is faster; "" if there is nothing to choose from.
+    """Return which window is enough, or which policy is faster; "" without a choice.
 
-    Of several policies, the one that is fastest in all is looked at. Runs that stop early do not count.
+    Of several policies, only the fastest one counts. Runs that stop early do not count.
     """
     seconds = {key: one.makespan for key, one in found.items() if one.stop_reason is StopReason.COMPLETED}
     sums: dict[str, float] = {}
@@ -154,7 +154,7 @@ def verdict(found: Found) -> str:
 
 
 def of_windows(under: list[tuple[int, float]]) -> str:
-    """Say which of several windows, each with its makespan, is enough."""
+    """Return which of several windows, each with its makespan, is enough."""
     last, fastest = under[-1]
     for size, seconds in under[:-1]:
         gain = 1 - fastest / seconds
@@ -172,7 +172,7 @@ def number_of_jobs(scheduler: Scheduler) -> int:
 
 
 def about_guesses(scheduler: Scheduler, guessed: Mapping[AbstractJob[Any], float]) -> str:
-    """Say how many durations are not known, and what these jobs count as; "" if all are known."""
+    """Return the number of unknown durations, and their substitute; "" if all are known."""
     if not guessed:
         return ""
     seconds = duration_text(next(iter(guessed.values())))

@@ -34,25 +34,25 @@ Exit codes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SshArgs:
-    """The words and options, as the command line has them, each read and checked."""
+    """The parsed words and options of the command line."""
 
     words: tuple[str, ...]
     nodes: tuple[str, ...]
-    # ---- what is done there
+    # ---- the work
     script: str | None
     include: tuple[str, ...]
     push: tuple[str, ...]
     to: str
     pull: tuple[str, ...]
     into: str
-    # ---- how they are reached
+    # ---- the connection
     login: str | None
     identity: str | None
     ssh_config: str | None
     gateway: str | None
     accept_new: bool
     connect_timeout: float
-    # ---- how it runs
+    # ---- the run
     jobs: int
     timeout: float | None
     tag: bool

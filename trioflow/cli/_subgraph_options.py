@@ -1,4 +1,4 @@
-"""`--only`, `--from`, `--until`: the part of a scenario that is to run.
+"""`--only`, `--from`, `--until`: the part of a scenario to run.
 
 1. `--only` gives the named jobs, `--from` these and what waits for them, `--until` these and what they wait for. A job
    is chosen if it is in each of the sets that were given.
@@ -41,7 +41,7 @@ class Subgraph(NamedTuple):
 
 
 def keep(scheduler: Scheduler, part: Subgraph) -> None:
-    """Remove everything from the scheduler that does not belong to the part. O(V + E), plus the new requirements.
+    """Remove everything outside the selected part from the scheduler. O(V + E), plus the new requirements.
 
     Raises:
         UsageError: no job matches a pattern, or no job is left.
@@ -67,10 +67,10 @@ def keep(scheduler: Scheduler, part: Subgraph) -> None:
 
 
 def matching(named: dict[Job, str], pattern: str) -> list[Job]:
-    """Return the jobs that a pattern means; `graph(only=)` takes the same patterns.
+    """Return the jobs that match a pattern; `graph(only=)` takes the same patterns.
 
     Raises:
-        UsageError: there are none.
+        UsageError: no job matches.
 
     """
     found = _selection.matching(named, pattern)
@@ -88,17 +88,17 @@ def _with_inside(scheduler: Scheduler, jobs: Iterable[Job]) -> set[Job]:
 
 
 def _from(scheduler: Scheduler, jobs: Collection[Job]) -> set[Job]:
-    """Return the jobs, and all that wait for them."""
+    """Return the jobs, and all jobs that wait for them."""
     return _reached(scheduler, jobs, _followers)
 
 
 def _until(scheduler: Scheduler, jobs: Collection[Job]) -> set[Job]:
-    """Return the jobs, and all that they wait for."""
+    """Return the jobs, and all jobs that they wait for."""
     return _reached(scheduler, jobs, lambda level: partial(waits_for, level))
 
 
 def _followers(level: Scheduler) -> Callable[[Job], Iterable[Job]]:
-    """Return the function that returns which members wait for a member."""
+    """Return a function that maps a member to the members that wait for it."""
     found: dict[Job, list[Job]] = {job: [] for job in level}
     for job in level:
         for one in waits_for(level, job):
@@ -111,7 +111,7 @@ def _reached(
     jobs: Collection[Job],
     neighbours_in: Callable[[Scheduler], Callable[[Job], Iterable[Job]]],
 ) -> set[Job]:
-    """Return the jobs and what is reached from them, in their own scheduler and in each enclosing one."""
+    """Return the jobs and those reachable from them, in their own scheduler and in each enclosing one."""
     marked = set(jobs)
     holders = {around for job in jobs for around in _around(job, scheduler)}
     found: set[Job] = set()

@@ -1,4 +1,4 @@
-"""The error for an unknown name says what may be meant."""
+"""Suggestions in errors about unknown names."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from ..abc import printable
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that was probably meant; None if none is like it."""
+    """Return the most similar known name; None if none is similar."""
     import difflib  # here, because it is needed for errors alone
 
     return next(iter(difflib.get_close_matches(name, list(known), n=1)), None)
 
 
 def check_command(group: click.Group, context: click.Context, name: str, hint: str | None) -> None:
-    """Refuse a word that is no subcommand of a group.
+    """Reject a word that is no subcommand of a group.
 
     Args:
         group: the command with subcommands.
-        context: that of the group.
+        context: the context of the group.
         name: the word.
-        hint: what may be meant; None if that is to be found among the names.
+        hint: the suggestion; None to search it among the names.
 
     Raises:
-        UsageError: there is none of this name.
+        UsageError: there is no subcommand of this name.
 
     """
     known = group.list_commands(context)

@@ -1,8 +1,8 @@
-"""`trioflow batch`: its options, its bar, and how it is run."""
+"""`trioflow batch`: its options, its progress bar, and its run."""
 
 from __future__ import annotations
 
 from typing import Final
 
 OTHER_ERROR: Final = 255
-"""The exit code for anything but failed commands; GNU parallel has the same."""
+"""The exit code for errors other than failed commands, as of GNU parallel."""

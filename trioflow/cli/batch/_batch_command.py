@@ -36,7 +36,7 @@ OF_PARALLEL: Final = {
     "--files": "--results DIR saves what the commands write",
     "--will-cite": "leave it out",
 }
-"""Options that users of GNU parallel bring along, each with what to do."""
+"""Options of GNU parallel, each with what to do instead."""
 T = TypeVar("T")
 
 
@@ -53,7 +53,7 @@ def parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
 
 
 def merged(_: click.Context, option: click.Parameter, given: Sequence[dict[str, T]]) -> dict[str, T]:
-    """Return what an option that may be given several times says of each name."""
+    """Merge the values of a repeatable option by name."""
     found: dict[str, T] = {}
     for one in given:
         for name in one:
@@ -76,7 +76,7 @@ class BatchAborted(click.ClickException):
 
 
 class JobsOption(click.Option):
-    """`--jobs`, which takes the name of the scheduler's option too: the help names one of them."""
+    """`--jobs`, with the scheduler's name of the option as an alias that the help does not show."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
         """Return the row of the help."""
@@ -100,7 +100,7 @@ class BatchCommand(click.Command):
 
 @contextlib.contextmanager
 def own_exit_code() -> Generator[None]:
-    """Give errors that leave the block their exit code."""
+    """Set the exit code of errors that leave the block."""
     try:
         yield
     except click.NoSuchOption as error:

@@ -1,4 +1,4 @@
-"""How `trioflow batch` runs once its command line is read: arguments, job log, exit code, and the bar."""
+"""The run of `trioflow batch` after its command line is parsed: arguments, job log, exit code, and the bar."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ if TYPE_CHECKING:
     from ._progress_bar import Bar
 
 RECORDS: Final = ".jsonl"
-"""How the name of a file ends that gets results as lines of JSON."""
+"""The suffix of a file for results as lines of JSON."""
 IN_A_FILE: Final = 120
-"""Columns of a line that does not go to a terminal."""
+"""Columns of a line without a terminal."""
 SHORTEST: Final = 20
-"""Characters that a command has at least."""
+"""The least number of characters for a command."""
 BROKEN_PIPE: Final = 141
-"""What a shell reports for a program ended by SIGPIPE."""
+"""The exit code that a shell reports for a program ended by SIGPIPE."""
 
 
 def run(given: BatchArgs) -> int:
-    """Run a batch, or print what it would run, and return the exit code."""
+    """Run a batch, or print its command lines, and return the exit code."""
     reading = how_to_read(given)
     words, groups = _sources.parse(given.words, given.files, reading)
     with contextlib.closing(opened(groups, reading)) as product:
@@ -102,7 +102,7 @@ def how(given: BatchArgs, strings: Strings, tag: LineTemplate | None) -> _batch.
 
 
 def results(given: BatchArgs, strings: Strings) -> LineTemplate | str | None:
-    """Return where outputs are saved, but for lines of JSON."""
+    """Return the target of saved outputs, other than lines of JSON."""
     if given.results is None or given.results.endswith(RECORDS):
         return None
     template = name_template(given.results, strings)
@@ -110,7 +110,7 @@ def results(given: BatchArgs, strings: Strings) -> LineTemplate | str | None:
 
 
 class NodeOptions(TypedDict, total=False):
-    """The options of nodes that a command line may have; see `SshNode`."""
+    """The options of nodes on the command line; see `SshNode`."""
 
     username: str | None
     identity: str | None
@@ -121,7 +121,7 @@ class NodeOptions(TypedDict, total=False):
 
 
 def named(nodes: Sequence[str], **options: Unpack[NodeOptions]) -> tuple[SshNode | LocalNode, ...]:
-    """Return the nodes that the user named, each once; the options are those of `SshNodes`."""
+    """Return the distinct nodes that the user named; the options are those of `SshNodes`."""
     if not nodes:
         return ()
     from ... import SshNodes  # here, because most batches have no nodes
@@ -134,7 +134,7 @@ def named(nodes: Sequence[str], **options: Unpack[NodeOptions]) -> tuple[SshNode
 
 
 def pool_for(needs: Mapping[str, Amount], given: Mapping[str, Any]) -> tuple[Pool | None, int | None]:
-    """Return the pool for what commands need, and how many of them have it at once."""
+    """Return the pool for the needs of commands."""
     try:
         return _batch_pool.pool_for(needs, given)
     except ValueError as error:
@@ -142,7 +142,7 @@ def pool_for(needs: Mapping[str, Amount], given: Mapping[str, Any]) -> tuple[Poo
 
 
 def how_to_read(given: BatchArgs) -> _sources.Reading:
-    """Return how arguments are made of what stands in the sources."""
+    """Return the options for reading arguments from their sources."""
     return _sources.Reading(
         end=given.delimiter or (b"\0" if given.null else b"\n"),
         cuts_words=given.delimiter is not None,
@@ -171,7 +171,7 @@ def line_template(words: Sequence[str], given: BatchArgs, strings: Strings) -> L
 
 
 def name_template(text: str | None, strings: Strings) -> LineTemplate | None:
-    """Return a text in which arguments are filled in as they are."""
+    """Return a template in which arguments are replaced without quoting."""
     try:
         return None if text is None else LineTemplate([text], strings, is_line=False)
     except ValueError as error:
@@ -180,7 +180,7 @@ def name_template(text: str | None, strings: Strings) -> LineTemplate | None:
 
 @contextlib.contextmanager
 def log(given: BatchArgs) -> Generator[_joblog.Joblog | None]:
-    """Open the job log for a block, if one was asked for."""
+    """Open the job log for a block, if there is one."""
     if given.joblog is None:
         yield None
         return
@@ -191,7 +191,7 @@ def log(given: BatchArgs) -> Generator[_joblog.Joblog | None]:
 
 @contextlib.contextmanager
 def records(given: BatchArgs) -> Generator[Records | None]:
-    """Open the file for lines of JSON for a block, if one was asked for."""
+    """Open the file for lines of JSON for a block, if there is one."""
     if given.results is None or not given.results.endswith(RECORDS):
         yield None
         return
@@ -202,7 +202,7 @@ def records(given: BatchArgs) -> Generator[Records | None]:
 
 
 def journal(given: BatchArgs) -> Journal | None:
-    """Return the journal, if one was asked for."""
+    """Return the journal, if there is one."""
     if given.journal is None:
         return None
     from ... import Journal  # here, because most batches do not need it
@@ -231,7 +231,7 @@ def exit_code(batch: _batch.Batch) -> int:
 
 
 def closing(batch: _batch.Batch, given: BatchArgs, seconds: float) -> Iterator[str]:
-    """Yield the lines: how many have failed, the first of these, and how much a further batch need not run."""
+    """Yield the closing lines: the number of failures, the first of these, and how much a further batch can skip."""
     tally = batch.tally
     if not (tally.failed or batch.was_interrupted):
         return
@@ -280,7 +280,7 @@ def output() -> Generator[None]:
 
 
 class NoBar:
-    """In place of a bar, where nothing is shown."""
+    """A progress bar that shows nothing."""
 
     def shown(self, batch: _batch.Batch) -> contextlib.nullcontext[None]:
         """Do nothing."""
@@ -295,7 +295,7 @@ class NoBar:
 
 
 def bar(given: BatchArgs) -> Bar | NoBar:
-    """Return the bar, if one was asked for, and there is a terminal that can draw it."""
+    """Return the bar if it is wanted and the terminal can draw it."""
     if not given.bar:
         return NoBar()
     from ...view.monitor._monitor import can_draw  # here, because most batches do not need them

@@ -1,4 +1,4 @@
-"""The parsed command line of `trioflow batch`, and the checks on options that exclude or need one another."""
+"""The parsed command line of `trioflow batch`, and the checks for conflicting options."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class BatchArgs:
     items_per_command: int | None
     # ---- the command line
     quote: bool
-    argument: str  # the text that stands for the argument
+    argument: str  # the placeholder of the argument
     slot_variable: str | None
-    # ---- how they run
+    # ---- the run
     jobs: int | None
     nodes: tuple[str, ...]
     ssh_config: str | None
@@ -51,12 +51,12 @@ class BatchArgs:
     needs: Mapping[str, Amount]
     pool: Mapping[str, Any]  # as `Pool` takes it
     halt: Halt | None
-    # ---- what is kept
+    # ---- saved results
     joblog: str | None
     journal: str | None
     reads: tuple[str, ...]
     writes: tuple[str, ...]
-    # ---- what is printed
+    # ---- output
     results: str | None
     keep_order: bool
     line_buffer: bool
@@ -67,7 +67,7 @@ class BatchArgs:
     dry_run: bool
 
     def check(self) -> None:
-        """Refuse combinations that make no sense.
+        """Reject conflicting options.
 
         Raises:
             click.UsageError: the options exclude one another, or one of them needs another one.

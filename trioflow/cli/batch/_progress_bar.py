@@ -20,11 +20,11 @@ from ...view.text._verdict import Verdict
 INTERVAL: Final = 0.1
 """Seconds between two pictures, at least."""
 ENOUGH: Final = 3
-"""Commands that have run before the time that is left is estimated."""
+"""Number of commands that must have run before there is an estimate."""
 
 
 class BatchProgress:
-    """A batch, as the lines of a monitor see a run. Its tally is the commands', not that of its scheduler's jobs."""
+    """The figures of a batch for the lines of a monitor; its tally counts commands, not jobs."""
 
     ending = ""
     ended = None
@@ -39,7 +39,7 @@ class BatchProgress:
 
     @property
     def total(self) -> int | None:
-        """How many commands run in all; None if that is not known yet."""
+        """The number of commands; None if not known yet."""
         return self._batch.expected
 
     @property
@@ -49,7 +49,7 @@ class BatchProgress:
 
     @property
     def tally(self) -> JobCounts:
-        """What has become of the commands."""
+        """The number of commands in each state."""
         batch, counts = self._batch, JobCounts(None)
         counts.settled[JobState.SUCCEEDED] = batch.tally.succeeded
         counts.settled[JobState.FAILED] = batch.tally.failed
@@ -68,7 +68,7 @@ class BatchProgress:
         raise NotImplementedError
 
     def remaining(self) -> float | None:
-        """Return how many seconds the rest takes if it goes on like this; None as long as nobody knows."""
+        """Return the estimated remaining seconds at the current pace; None if unknown."""
         tally = self.tally
         done = sum(tally.settled.values())
         if self.total is None or done - tally.restored < ENOUGH:
@@ -77,7 +77,7 @@ class BatchProgress:
 
 
 class Bar:
-    """Shows how far a batch is, on the standard error; it gives way while something is printed."""
+    """Shows the progress of a batch on the standard error; hidden while other output is printed."""
 
     def __init__(self) -> None:
         self._figures: BatchProgress | None = None
@@ -97,7 +97,7 @@ class Bar:
             self._display.stop()
 
     def update(self) -> None:
-        """Show soon that a command has ended."""
+        """Schedule an update after the end of a command."""
         self._display.wake()
 
     @contextlib.contextmanager
