@@ -71,9 +71,9 @@ class Problem(NamedTuple):
 def said(problems: Sequence[Problem]) -> str:
     """Return the text of all problems, each kind once; several are on lines of their own."""
     groups: dict[str, list[Problem]] = {}
-    for one in problems:
-        own_name = repr(one.job.rpartition("/")[2])
-        groups.setdefault(one.text.replace(repr(one.job), "''").replace(own_name, "''"), []).append(one)
+    for problem in problems:
+        own_name = repr(problem.job.rpartition("/")[2])
+        groups.setdefault(problem.text.replace(repr(problem.job), "''").replace(own_name, "''"), []).append(problem)
     lines = [printable(_line(alike)) for alike in groups.values()]
     if len(lines) == 1:
         return lines[0]
@@ -83,7 +83,7 @@ def said(problems: Sequence[Problem]) -> str:
 
 def _line(alike: list[Problem]) -> str:
     first, *others = alike
-    names = listed([repr(one.job) for one in others], NAMED)
+    names = listed([repr(problem.job) for problem in others], NAMED)
     return f"{first}; the same of {names}" if others else str(first)
 
 
@@ -146,10 +146,10 @@ def wrong_value(value: Any, kind: Any, place: str, job: str) -> Iterator[Problem
         where = place + inside.rstrip("`")
         (own,), parts = msgspec.json.schema_components([kind])
         if text.startswith("Invalid enum value "):
-            choices = [one for found in _all([own, parts], "enum") for one in found]
+            choices = [value for found in _all([own, parts], "enum") for value in found]
             text = f"{text.removeprefix('Invalid enum value ')} is not one of {_quoted(choices)}"
         elif text.startswith("Object contains unknown field "):
-            known = [one for found in _all([own, parts], "properties") for one in found]
+            known = [value for found in _all([own, parts], "properties") for value in found]
             text = f"there is no field {text.split('`')[1]!r}; there is {_quoted(known)}"
         yield Problem(re.sub(r"`[^`]+`", _in_words, text), where, job)
     for found in _inside(value):
@@ -179,7 +179,7 @@ def _in_words(found: re.Match[str]) -> str:
 
 
 def _quoted(choices: Iterable[Any]) -> str:
-    return ", ".join(f'"{one}"' for one in choices)
+    return ", ".join(f'"{choice}"' for choice in choices)
 
 
 def _all(schema: Any, key: str) -> Iterator[Any]:

@@ -227,13 +227,13 @@ def _graph(data: bytes, problems: list[Problem]) -> Graph:
         if is_list(inside):
             group.jobs = []
             within = f"{path}/" if path else ""
-            for number, one in enumerate(inside):
+            for number, child in enumerate(inside):
                 where = f"{place}.jobs[{number}]"
-                name: Any = one.get("name") if is_object(one) else None
+                name: Any = child.get("name") if is_object(child) else None
                 is_named = isinstance(name, str)
                 entry = Entry(name=name if is_named else where)
                 group.jobs.append(entry)
-                todo.append((one, entry, where, within + name if is_named else ""))
+                todo.append((child, entry, where, within + name if is_named else ""))
     return graph
 
 
@@ -247,16 +247,16 @@ def _note(value: Any, group: Group, place: str, path: str, problems: list[Proble
     known = FIELDS[type(group)]
     if "name" in known and "name" not in value:
         problems.append(Problem('it has no name: give "name"', place))
-    for name, one in value.items():
+    for name, field in value.items():
         where = f"{place}.{name}"
         if name not in known:
             problems.append(unknown_field(name, known, place, path))
-        elif name == "jobs" and is_list(one):
+        elif name == "jobs" and is_list(field):
             continue
-        elif found := list(wrong_value(one, known[name], where, path)):
+        elif found := list(wrong_value(field, known[name], where, path)):
             problems += found
         else:
-            setattr(group, name, msgspec.convert(one, known[name]))
+            setattr(group, name, msgspec.convert(field, known[name]))
 
 
 def _levels(graph: Graph) -> Iterator[ParsedGroup]:
@@ -298,17 +298,17 @@ def _order(level: ParsedGroup, problems: list[Problem]) -> list[int]:
             numbers[entry.name] = number
             before[entry.name] = [*dict.fromkeys((*entry.requires, *_results(entry)))]
     for name, names in before.items():
-        for one in names:
-            if one not in numbers:
-                text = f"{name!r} requires {one!r}, which is not in its list{like(one, numbers)}"
+        for other in names:
+            if other not in numbers:
+                text = f"{name!r} requires {other!r}, which is not in its list{like(other, numbers)}"
                 problems.append(level.problem(numbers[name], text))
-        before[name] = known = [one for one in names if one in numbers]
-        for one in _results(level.entries[numbers[name]]) if known else ():
-            if one not in numbers:
+        before[name] = known = [other for other in names if other in numbers]
+        for other in _results(level.entries[numbers[name]]) if known else ():
+            if other not in numbers:
                 continue
-            is_told = any(found.place.startswith(f"{level.place_of(numbers[one])}.stdout") for found in problems)
-            if (why := _why_no_result(level.entries[numbers[one]])) and not is_told:
-                problems.append(level.problem(numbers[name], f"{name!r} has the result of {one!r}, {why}"))
+            is_told = any(found.place.startswith(f"{level.place_of(numbers[other])}.stdout") for found in problems)
+            if (why := _why_no_result(level.entries[numbers[other]])) and not is_told:
+                problems.append(level.problem(numbers[name], f"{name!r} has the result of {other!r}, {why}"))
     return [numbers[name] for name in _in_order(before, level.place, problems)]
 
 
@@ -324,7 +324,7 @@ def _why_no_result(entry: Entry) -> str:
 def _results(entry: Entry) -> list[str]:
     """Return the names of the jobs whose results an entry uses."""
     arguments = entry.command if isinstance(entry.command, list) else ()
-    return [one.result for one in (*arguments, entry.stdin) if isinstance(one, Result)]
+    return [argument.result for argument in (*arguments, entry.stdin) if isinstance(argument, Result)]
 
 
 def _in_order(before: dict[str, list[str]], place: str, problems: list[Problem]) -> list[str]:
@@ -332,14 +332,14 @@ def _in_order(before: dict[str, list[str]], place: str, problems: list[Problem])
     missing = {name: len(names) for name, names in before.items()}
     after: dict[str, list[str]] = {}
     for name, names in before.items():
-        for one in names:
-            after.setdefault(one, []).append(name)
+        for other in names:
+            after.setdefault(other, []).append(name)
     order = [name for name, number in missing.items() if not number]
     for name in order:  # it grows
-        for one in after.get(name, ()):
-            missing[one] -= 1
-            if not missing[one]:
-                order.append(one)
+        for other in after.get(name, ()):
+            missing[other] -= 1
+            if not missing[other]:
+                order.append(other)
     if len(order) == len(before):
         return order
     left = {name: None for name, number in missing.items() if number}
@@ -347,7 +347,7 @@ def _in_order(before: dict[str, list[str]], place: str, problems: list[Problem])
     name = next(iter(left))
     while name not in walk:
         walk[name] = None
-        name = next(one for one in before[name] if one in left)
+        name = next(other for other in before[name] if other in left)
     names = list(walk)
     circle = names[names.index(name) :]
     shown = [*circle[:FEW], *(["..."] if len(circle) > FEW else []), name]
@@ -385,12 +385,14 @@ def _job(entry: Entry, made: dict[str, Any]) -> AbstractJob[Any]:
         elif isinstance(options.get(stream), Result):
             options[stream] = made[options[stream].result]
     options["reads"] = [
-        Depfile(one.depfile, one.cwd) if isinstance(one, DepfileRead) else one for one in options.get("reads", ())
+        Depfile(path.depfile, path.cwd) if isinstance(path, DepfileRead) else path for path in options.get("reads", ())
     ]
     options["writes"] = [
-        OptionalFile(one.optional) if isinstance(one, OptionalWritten) else one for one in options.get("writes", ())
+        OptionalFile(path.optional) if isinstance(path, OptionalWritten) else path for path in options.get("writes", ())
     ]
     if isinstance(entry.command, str):
         return CommandJob(entry.command, shell=True, **options)
     assert isinstance(entry.command, list)
-    return CommandJob([made[one.result] if isinstance(one, Result) else one for one in entry.command], **options)
+    return CommandJob(
+        [made[argument.result] if isinstance(argument, Result) else argument for argument in entry.command], **options
+    )

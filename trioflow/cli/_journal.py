@@ -93,9 +93,9 @@ def why(path: Path) -> int:
         for record in records
         if record.path not in failures and state_of(record, runs) in ("ran", "unstored")
     ]
-    for one in failures.values():
-        reason = NOT_THERE if one.why is None else one.why
-        rows.append((one.path, took(one.elapsed), f"{reason}; {one.error}" if reason else one.error))
+    for failure in failures.values():
+        reason = NOT_THERE if failure.why is None else failure.why
+        rows.append((failure.path, took(failure.elapsed), f"{reason}; {failure.error}" if reason else failure.error))
     shown = [[printable(cell) for cell in row] for row in (("job", "took", "why it ran"), *rows)]
     first, second = (max(len(row[column]) for row in shown) for column in range(2))
     for job, time, reason in shown:
@@ -243,8 +243,9 @@ def listed(path: Path) -> int:
         times = f"{moment(record.settled)}  {took(record.elapsed):>9}"
         text = f"{state:9}{times}  {printable(record.path):{widest}}  {printable(why or short(record))}"
         click.echo(text.rstrip().encode(errors="backslashreplace"))
-    for one in failures.values():
-        text = f"{'failed':9}{'':19}  {took(one.elapsed):>9}  {printable(one.path):{widest}}  {printable(one.error)}"
+    for failure in failures.values():
+        times = f"{'':19}  {took(failure.elapsed):>9}"
+        text = f"{'failed':9}{times}  {printable(failure.path):{widest}}  {printable(failure.error)}"
         click.echo(text.encode(errors="backslashreplace"))
     click.echo(summary(runs, records))
     return FINE
@@ -277,7 +278,7 @@ def how_it_ended(run: RunRecord) -> str:
 def failures_of(runs: list[RunRecord]) -> dict[str, Failed]:
     """Return the jobs that failed in the last run, by path."""
     ending = read_ending(runs[-1].ending) if runs else None
-    return {} if ending is None else {one.path: one for one in ending.failures}
+    return {} if ending is None else {failure.path: failure for failure in ending.failures}
 
 
 def state_of(record: Record, runs: list[RunRecord]) -> str:

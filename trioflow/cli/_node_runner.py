@@ -51,7 +51,7 @@ class NodeTask:
     def files(self) -> list[str]:
         """Return the local files that all nodes get."""
         script = [] if self.script is None else [self.script]
-        return [one for one in [*script, *self.include, *self.push] if NODE not in one]
+        return [file for file in [*script, *self.include, *self.push] if NODE not in file]
 
     def steps(self, node: Node) -> list[str | Step]:
         """Return the steps on a node: copies to it, a command or a script, copies from it."""
@@ -98,7 +98,7 @@ class NodeRun:
             raise error  # of our own output
         if scheduler.stop_reason is StopReason.INTERRUPTED:
             return INTERRUPTED
-        return min(MOST, sum(one.failed for one in self._outcomes.values())) or FINE
+        return min(MOST, sum(outcome.failed for outcome in self._outcomes.values())) or FINE
 
     async def _on(self, node: Node) -> None:
         """Run the task on one node. A failed copy ends it; after a failed command, files are still copied back."""

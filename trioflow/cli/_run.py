@@ -253,7 +253,7 @@ def reports(junit: Path | None, summary: Path | None) -> list[JUnit | Summary]:
 def monitors(scheduler: Scheduler, tag: bool) -> list[Any]:
     """Return a monitor, unless the scheduler has one of its own: two would draw over each other."""
     monitor = instrument("Monitor", functools.partial(monitor_of_command, tag))
-    return [] if any(isinstance(one, type(monitor)) for one in scheduler.instruments) else [monitor]
+    return [] if any(isinstance(instrument, type(monitor)) for instrument in scheduler.instruments) else [monitor]
 
 
 def instrument(name: str, make: Callable[[], Instrument]) -> Any:

@@ -119,16 +119,16 @@ def read(durations: Path) -> dict[str, float]:
 def table(found: Found) -> Iterator[str]:
     """Yield a line of titles, and one for each simulation."""
     rows = [("window", "policy", "makespan", "lower bound", "slots used", "results kept", "")]
-    for (size, policy), one in found.items():
+    for (size, policy), outcome in found.items():
         rows.append(
             (
                 "none" if size is None else str(size),
                 policy,
-                duration_text(one.makespan),
-                duration_text(one.lower_bound),
-                "" if one.utilisation is None else f"{100 * one.utilisation:.0f} %",
-                str(one.peak_results),
-                "" if one.stop_reason is StopReason.COMPLETED else f"stops early: {one.stop_reason.name}",
+                duration_text(outcome.makespan),
+                duration_text(outcome.lower_bound),
+                "" if outcome.utilisation is None else f"{100 * outcome.utilisation:.0f} %",
+                str(outcome.peak_results),
+                "" if outcome.stop_reason is StopReason.COMPLETED else f"stops early: {outcome.stop_reason.name}",
             )
         )
     return aligned(rows, (1, len(rows[0]) - 1))
@@ -139,7 +139,7 @@ def verdict(found: Found) -> str:
 
     Of several policies, only the fastest one counts. Runs that stop early do not count.
     """
-    seconds = {key: one.makespan for key, one in found.items() if one.stop_reason is StopReason.COMPLETED}
+    seconds = {key: outcome.makespan for key, outcome in found.items() if outcome.stop_reason is StopReason.COMPLETED}
     sums: dict[str, float] = {}
     for (_, policy), makespan in seconds.items():
         sums[policy] = sums.get(policy, 0.0) + makespan

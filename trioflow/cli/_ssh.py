@@ -119,7 +119,7 @@ def command(**options: Any) -> int:
     plan = _node_runner.NodeTask(
         given.words, given.script, given.include, push=given.push, to=given.to, pull=given.pull, into=given.into
     )
-    missing = [one for one in plan.files() if not os.path.exists(one)]
+    missing = [file for file in plan.files() if not os.path.exists(file)]
     if missing:
         raise click.UsageError(f"there is no file {missing[0]!r}")
     run = _node_runner.NodeRun(plan, found, timeout=given.timeout or None, tag=given.tagstring or given.tag)

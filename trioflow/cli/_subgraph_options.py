@@ -84,7 +84,7 @@ def matching(named: dict[Job, str], pattern: str) -> list[Job]:
 
 def _with_inside(scheduler: Scheduler, jobs: Iterable[Job]) -> set[Job]:
     """Return the jobs, and all jobs nested in them."""
-    return {one for job in jobs for one in (job, *_inside(job))}
+    return {member for job in jobs for member in (job, *_inside(job))}
 
 
 def _from(scheduler: Scheduler, jobs: Collection[Job]) -> set[Job]:
@@ -134,7 +134,7 @@ def _needed(jobs: Iterable[Job]) -> set[Job]:
 
 def _needs(job: Job) -> Iterator[Job]:
     yield from inputs_of(job)
-    yield from (one for one in job.required if is_service(one))
+    yield from (requirement for requirement in job.required if is_service(requirement))
 
 
 def _inside(job: Job) -> Iterator[Job]:
@@ -157,7 +157,7 @@ def _reduce(level: Scheduler, kept: Collection[Job]) -> None:
         for one in waits_for(level, job):
             before.update({one: None} if one in kept else instead[one])
         if job in kept:
-            job.requires([one for one in before if one not in waits_for(level, job)])
+            job.requires([requirement for requirement in before if requirement not in waits_for(level, job)])
         else:
             instead[job] = before
     level.keep_only(staying)

@@ -34,7 +34,11 @@ def of_job(job: AnyJob) -> Bundle:
     """Return a picture of the job with what it requires and what requires it, and its repr as text."""
     bundle = {"text/plain": repr(job)}
     if is_scheduler(job.scheduler):
-        near = [job, *(one for one in job.required if one in job.scheduler), *job.scheduler.successors(job)]
+        near = [
+            job,
+            *(requirement for requirement in job.required if requirement in job.scheduler),
+            *job.scheduler.successors(job),
+        ]
         bundle |= _picture(job.scheduler, only=near, collapse=True, direction="LR", bundle=len(near) > MANY)
     return bundle
 

@@ -125,7 +125,7 @@ class CiRun:
         """Return where the user's code failed: the innermost frame below the working directory."""
         here = os.path.join(os.getcwd(), "")
         frames = traceback.extract_tb(self._record.failures[span.number].traceback)
-        for name, line in reversed([(os.path.abspath(one.filename), one.lineno or 1) for one in frames]):
+        for name, line in reversed([(os.path.abspath(frame.filename), frame.lineno or 1) for frame in frames]):
             if name.startswith(here) and "site-packages" not in name and not name.startswith(OURS):
                 return name.removeprefix(here), line
         return None

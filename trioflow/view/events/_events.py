@@ -184,7 +184,7 @@ class Events(Instrument):
                 job.label,
                 type(job).__name__,
                 "" if scheduler is self._root else paths[scheduler],
-                [paths.get(one) or names.of(one) for one in waits_for(scheduler, job)],
+                [paths.get(requirement) or names.of(requirement) for requirement in waits_for(scheduler, job)],
                 is_scheduler(job),
                 is_service(job),
                 job.forever,
@@ -252,12 +252,12 @@ class Events(Instrument):
         """Drop the paths of a settled job and of all jobs in it, which no later event needs."""
         todo = [job]
         while todo:
-            one = todo.pop()
-            self._paths.pop(one, None)
-            if is_scheduler(one):
-                self._names.pop(one, None)
-                self._members.pop(one, None)
-                todo += one
+            dropped = todo.pop()
+            self._paths.pop(dropped, None)
+            if is_scheduler(dropped):
+                self._names.pop(dropped, None)
+                self._members.pop(dropped, None)
+                todo += dropped
 
     def incident(
         self, scheduler: BaseScheduler, job: AnyJob | None, message: str, exception: BaseException | None

@@ -166,9 +166,9 @@ def _clean(value: Any) -> Any:
     if type(value) in (str,):
         return value.encode(errors="backslashreplace").decode()
     if type(value) in (list,):
-        return [_clean(one) for one in value]
+        return [_clean(item) for item in value]
     if type(value) in (dict,):
-        return {_clean(name): _clean(one) for name, one in value.items()}
+        return {_clean(name): _clean(item) for name, item in value.items()}
     return value
 
 

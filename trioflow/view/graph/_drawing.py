@@ -146,7 +146,7 @@ class Drawing:
         drawn = [job for job, part in self._parts.items() if part in (DrawnAs.WHOLE, DrawnAs.FOLDED)]
         folded = {job for job in drawn if self._parts[job] is DrawnAs.FOLDED}
         found = _simplify.Bundler(self._stand_ins, folded).bundles(drawn)
-        self._stand_ins.update((job, self._stand_ins[one]) for job, one in self._stand_ins.items())
+        self._stand_ins.update((job, self._stand_ins[first]) for job, first in self._stand_ins.items())
         return found
 
     # ---- the lines

@@ -104,10 +104,10 @@ def readable(scheduler: BaseScheduler, path: CriticalPath) -> tuple[Selection, D
         found.append((boxes, way, drawing))
         if not way and boxes <= MANY:
             break
-    fitting = [one for one in found if one[0] <= MANY]
+    fitting = [drawing for drawing in found if drawing[0] <= MANY]
     if not fitting:
-        return min(found, key=lambda one: one[0])[1:]
-    return max(fitting, key=lambda one: (not any(map(is_scheduler, one[2].bundles)), one[0]))[1:]
+        return min(found, key=lambda drawing: drawing[0])[1:]
+    return max(fitting, key=lambda drawing: (not any(map(is_scheduler, drawing[2].bundles)), drawing[0]))[1:]
 
 
 def folding(scheduler: BaseScheduler, options: Mapping[str, Any]) -> str:

@@ -57,8 +57,8 @@ class Bundler:
             if job in before or first is job:
                 self._join(job, first)
                 continue
-            for one, like in zip(_whole(job, inside), _whole(first, inside), strict=True):
-                self._join(one, self._stand_ins[like])
+            for member, like in zip(_whole(job, inside), _whole(first, inside), strict=True):
+                self._join(member, self._stand_ins[like])
         return {first: bundle for first, bundle in self._found.items() if len(bundle) > 1}
 
     def _key(self, job: AnyJob, shapes: dict[AnyJob, Shape]) -> Any:
@@ -68,7 +68,7 @@ class Bundler:
         stand_in = self._stand_ins.get
         return (
             *(job.scheduler, _look(job), number),
-            *(frozenset(stand_in(one, one) for one in ends) for ends in (job.required, outside)),
+            *(frozenset(stand_in(end, end) for end in ends) for ends in (job.required, outside)),
         )
 
     def _join(self, job: AnyJob, first: AnyJob) -> None:
@@ -99,9 +99,9 @@ def _whole(job: AnyJob, inside: dict[AnyJob, list[AnyJob]]) -> Iterator[AnyJob]:
     """Yield a job, and everything nested in it."""
     todo = [job]
     while todo:
-        one = todo.pop()
-        yield one
-        todo += inside.get(one, ())
+        member = todo.pop()
+        yield member
+        todo += inside.get(member, ())
 
 
 def _shapes(inside: dict[AnyJob, list[AnyJob]]) -> dict[AnyJob, Shape]:
@@ -113,8 +113,12 @@ def _shapes(inside: dict[AnyJob, list[AnyJob]]) -> dict[AnyJob, Shape]:
         shape: list[Any] = []
         for job in members:
             number, further = found.get(job, (0, frozenset()))
-            outside |= {one for one in {*job.required, *further} if one not in places and not is_inside(one, scheduler)}
-            local = frozenset(places[one] for one in job.required if one in places)
+            outside |= {
+                requirement
+                for requirement in {*job.required, *further}
+                if requirement not in places and not is_inside(requirement, scheduler)
+            }
+            local = frozenset(places[requirement] for requirement in job.required if requirement in places)
             shape.append((_look(job), local, number))
         found[scheduler] = numbers.setdefault(tuple(shape), len(numbers) + 1), frozenset(outside)
     return found
@@ -122,13 +126,13 @@ def _shapes(inside: dict[AnyJob, list[AnyJob]]) -> dict[AnyJob, Shape]:
 
 def _chains(jobs: Sequence[AnyJob]) -> dict[AnyJob, AnyJob]:
     """Map each job that continues a chain to the job before it."""
-    successors = collections.Counter(one for job in jobs for one in job.required)
+    successors = collections.Counter(requirement for job in jobs for requirement in job.required)
     before: dict[AnyJob, AnyJob] = {}
     for job in jobs:
         if len(job.required) == 1 and not is_scheduler(job):
-            (one,) = job.required
-            if one.scheduler is job.scheduler and successors[one] == 1 and _look(one) == _look(job):
-                before[job] = one
+            (previous,) = job.required
+            if previous.scheduler is job.scheduler and successors[previous] == 1 and _look(previous) == _look(job):
+                before[job] = previous
     lengths: dict[AnyJob, int] = {}  # from a job to the end of its chain
     for job in reversed(jobs):
         if job in before:

@@ -318,7 +318,7 @@ def levels(source: Source, root: SchedulerRecord) -> Iterator[Level[JobRecord]]:
             [*limits.values()],
             source.is_longest_first(scheduler),
         )
-        todo += [(one, scope) for one in nested]
+        todo += [(inner, scope) for inner in nested]
 
 
 def _limits(
@@ -328,9 +328,12 @@ def _limits(
     for name, given in source.needs_of(scheduler).items() if is_nested else ():
         if isinstance(given, (int, float)):  # a rate is never reserved for members
             yield name, PoolBound([], partial(_need, source, name), given)
-    for one in source.resources_in(scheduler):
-        total = math.inf if one.total is None else one.total
-        yield one.name, PoolBound([], partial(_need, source, one.name), total, partial(source.opens_in, one))
+    for resource in source.resources_in(scheduler):
+        total = math.inf if resource.total is None else resource.total
+        yield (
+            resource.name,
+            PoolBound([], partial(_need, source, resource.name), total, partial(source.opens_in, resource)),
+        )
 
 
 def _need(source: Source, name: str, job: JobRecord) -> float:

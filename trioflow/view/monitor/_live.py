@@ -138,7 +138,7 @@ class LiveSource(Source):
         """Return the members of its scheduler that must settle before a job may start."""
         assert job.outer is not None
         required = views.waits_for(_live(job.outer), cast(AnyJob, job.named))
-        return [record for one in required if (record := self.records.get(one)) is not None]
+        return [record for job in required if (record := self.records.get(job)) is not None]
 
     def expected_durations(self, scheduler: SchedulerRecord) -> dict[JobRecord, float]:
         """Return the known expected durations of the members, in seconds."""

@@ -196,7 +196,7 @@ class Model:
         for key in [key for key in self.ready if key[0] is scheduler or key[0].is_inside(scheduler)]:
             del self.ready[key]
         for jobs in (self.running, self.failures, self.beside, *self.failure_kinds.values()):
-            for job in [one for one in jobs if one.is_inside(scheduler)]:
+            for job in [job for job in jobs if job.is_inside(scheduler)]:
                 del jobs[job]
         self._register(scheduler, old.outer, scheduler.forever)
         self.display.wake()

@@ -193,8 +193,8 @@ class RunLines:
             (symbols.forever, self._model.forever_jobs, "forever", FOREVER.style),
         ]
         if self._model.ended is not None:
-            found = [one for one in found if one[1] or one is done]
-        return found + [one for one in further if one[1]]
+            found = [count for count in found if count[1] or count is done]
+        return found + [count for count in further if count[1]]
 
     def _of(self, state: JobState, number: int) -> tuple[str, int, str, str]:
         return self._symbols.set.states[state], number, state.value, STATE_STYLES[state].style

@@ -139,7 +139,7 @@ class Pictures:
         if columns >= NARROW:
             line = [(f" {symbols.critical if job.critical else ' '}", CRITICAL.style), *line]
         label = self._fitted(label, self._label_columns, pad=columns >= NARROW)
-        line += [(text, one or "label") for text, one in label]
+        line += [(text, style or "label") for text, style in label]
         used = sum(width(text) for text, _ in line)
         if columns >= NARROW:
             line += self._details(row, columns - used)

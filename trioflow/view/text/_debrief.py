@@ -122,9 +122,9 @@ class Debrief:
 
     def incidents(self) -> Iterator[str]:
         """Yield a paragraph for each incident, such as a `co_shutdown` that raised."""
-        for one in (self._scheduler, *self._jobs):
-            if is_scheduler(one):
-                yield from map(self._incident, one.incidents)
+        for job in (self._scheduler, *self._jobs):
+            if is_scheduler(job):
+                yield from map(self._incident, job.incidents)
 
     def _incident(self, incident: Incident) -> str:
         job, message, exception = incident
@@ -164,8 +164,8 @@ def grouped(found: Iterable[tuple[T, bool, Failure]]) -> list[list[T]]:
 
     """
     groups: dict[Any, list[T]] = {}
-    for one, critical, failure in sorted(found, key=lambda each: (not each[1], each[2].number)):
-        groups.setdefault((critical, *_kind(failure)), []).append(one)
+    for job, critical, failure in sorted(found, key=lambda each: (not each[1], each[2].number)):
+        groups.setdefault((critical, *_kind(failure)), []).append(job)
     return list(groups.values())
 
 
@@ -176,7 +176,7 @@ def _kind(failure: Failure) -> tuple[Any, ...]:
     """
     error = failure.exception
     related: list[Any] = [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]
-    kinds: list[Any] = [type(one) for one in related]  # pyright: ignore[reportUnknownVariableType]
+    kinds: list[Any] = [type(error) for error in related]  # pyright: ignore[reportUnknownVariableType]
     return type(error), getattr(error, "returncode", None), _places(failure.traceback), *kinds
 
 

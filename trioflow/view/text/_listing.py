@@ -136,7 +136,7 @@ class Listing:
                 end = "end".rjust(Symbols.columns + 1 + len(INDENT * depth))
                 return ListingRow(f"{self._numbers[job]}  {end} < {self._kind(job)}", exits)
             case _:
-                cycle = " -> ".join(self._reference(one, row.job) for one in cycle_of(row.job))
+                cycle = " -> ".join(self._reference(job, row.job) for job in cycle_of(row.job))
                 return ListingRow(
                     f"{self._margin}{INDENT * row.depth}-- from here on in the order added: cycle {cycle}"
                 )
@@ -220,7 +220,7 @@ def numbered(lines: Iterable[Row]) -> dict[AnyJob, str]:
 def _ranges(references: Iterable[str]) -> Iterator[str]:
     """Yield the references in their order; three or more consecutive numbers become one range, such as `204-303`."""
     for _, run in itertools.groupby(
-        enumerate(references), lambda one: int(one[1]) - one[0] if one[1].isdigit() else one
+        enumerate(references), lambda item: int(item[1]) - item[0] if item[1].isdigit() else item
     ):
         found = [reference for _, reference in run]
         yield from [f"{found[0]}-{found[-1]}"] if len(found) > 2 else found

@@ -30,13 +30,13 @@ def chosen(scheduler: BaseScheduler, wanted: Wanted, option: str) -> set[AnyJob]
     """
     paths = paths_of(scheduler)
     found: set[AnyJob] = set()
-    for one in _as_collection(wanted, option):
-        if isinstance(one, str):
-            found.update(_matches(one, paths, scheduler, option))
-        elif isinstance(one, AbstractJob):  # pyright: ignore[reportUnnecessaryIsInstance]
-            found.add(_below(one, paths, scheduler, option))
+    for item in _as_collection(wanted, option):
+        if isinstance(item, str):
+            found.update(_matches(item, paths, scheduler, option))
+        elif isinstance(item, AbstractJob):  # pyright: ignore[reportUnnecessaryIsInstance]
+            found.add(_below(item, paths, scheduler, option))
         else:
-            raise TypeError(f"{option}={shown(one)}: give jobs, or strings that match their job.path")
+            raise TypeError(f"{option}={shown(item)}: give jobs, or strings that match their job.path")
     return found
 
 

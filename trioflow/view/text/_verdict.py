@@ -204,7 +204,7 @@ def not_run(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[str]:
 def _with_size(job: AnyJob, names: Mapping[AnyJob, str]) -> str:
     if not is_scheduler(job):
         return names[job]
-    inside = sum(not is_scheduler(one) for one in job.iterate_jobs())
+    inside = sum(not is_scheduler(member) for member in job.iterate_jobs())
     return f"{names[job]} ({inside} job{'s' * (inside != 1)})"
 
 

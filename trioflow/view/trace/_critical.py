@@ -83,10 +83,10 @@ def _cause(span: Span, spans: tuple[Span, ...], slots: SlotGivers) -> tuple[Span
     giver = slots.giver(span)
     if giver is not None:
         return giver, WaitCause.SLOT
-    required = [one for one in (spans[number] for number in span.required) if settled_at(one) < math.inf]
+    required = [job for job in (spans[number] for number in span.required) if settled_at(job) < math.inf]
     if not required:
         return None, None
-    return max(required, key=lambda one: (settled_at(one), one.number)), WaitCause.JOBS
+    return max(required, key=lambda job: (settled_at(job), job.number)), WaitCause.JOBS
 
 
 def settled_at(span: Span) -> float:
@@ -111,8 +111,8 @@ class SlotGivers:
         self._givers = sorted(filter(was_full, takers), key=lambda span: (_or_infinity(span.finished_at), span.number))
         self._ends = [_or_infinity(span.finished_at) for span in self._givers]
         self._in_lane: dict[int | None, list[tuple[float, Span]]] = {}
-        for one in sorted(takers, key=lambda span: (_or_infinity(span.finished_at), span.number)):
-            self._in_lane.setdefault(one.lane, []).append((_or_infinity(one.finished_at), one))
+        for taker in sorted(takers, key=lambda span: (_or_infinity(span.finished_at), span.number)):
+            self._in_lane.setdefault(taker.lane, []).append((_or_infinity(taker.finished_at), taker))
 
     def giver(self, span: Span, until: float | None = None) -> Span | None:
         """Return the job whose slot `span` waited for and got; None if it did not wait for a slot.
@@ -135,7 +135,7 @@ class SlotGivers:
     def _before_in_lane(self, span: Span, since: float, start: float) -> Span | None:
         """Return the job that had the lane before: this decides between several that ended at about the same time."""
         in_lane = self._in_lane[span.lane]
-        place = bisect.bisect_right(in_lane, start, key=lambda one: one[0]) - 1
+        place = bisect.bisect_right(in_lane, start, key=lambda entry: entry[0]) - 1
         if place >= 0 and in_lane[place][0] > since and in_lane[place][1].number < span.number:
             return in_lane[place][1]
         return None

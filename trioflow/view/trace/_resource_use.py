@@ -99,9 +99,11 @@ class Scopes:
 
         """
         found = dict(around)
-        for one, amount in reserved:
-            if one.total is not None:
-                found[one.name] = self._new(ResourceUse(one.name, amount, one.shown, one.gate, is_part=True))
+        for resource, amount in reserved:
+            if resource.total is not None:
+                found[resource.name] = self._new(
+                    ResourceUse(resource.name, amount, resource.shown, resource.gate, is_part=True)
+                )
         for view in () if pool is None else resources_of(pool):
             key = id(pool), view.name
             if key not in self._of_pools:
@@ -126,4 +128,4 @@ class Scopes:
 def needs_in(scope: Mapping[str, ResourceUse], needs: Mapping[str, object]) -> Needs:
     """Resolve `job.needs` in a scope; names that are missing, because the pool was changed, are left out."""
     found = ((scope[name], given) for name, given in needs.items() if name in scope)
-    return tuple((one, 1.0 if one.total is None else float(str(given))) for one, given in found)
+    return tuple((resource, 1.0 if resource.total is None else float(str(given))) for resource, given in found)

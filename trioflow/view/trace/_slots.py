@@ -204,7 +204,7 @@ def _steps(
     for at in sorted(changes):
         now.update(changes[at])
         free, found = number - now[None], list[tuple[Reason, int]]()
-        for reason in sorted((one for one, count in now.items() if one is not None and count > 0), key=_place):
+        for reason in sorted((cause for cause, count in now.items() if cause is not None and count > 0), key=_place):
             taken = min(free, now[reason])
             if taken > 0:
                 found.append((reason, taken))

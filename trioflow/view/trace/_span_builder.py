@@ -60,15 +60,15 @@ class JobNotes:
     def required(self) -> list[JobNotes]:
         """The jobs that it had to wait for."""
         jobs = self.run.jobs
-        return [jobs[one] for one in waits_for(self.run.scheduler, self.job) if one in jobs]
+        return [jobs[notes] for notes in waits_for(self.run.scheduler, self.job) if notes in jobs]
 
     def scheduled_at(self) -> float | None:
         """Return when the last requirement settled; during the run this may not be recorded yet."""
         if self.state in (JobState.IDLE, JobState.BLOCKED, JobState.SKIPPED) or self.run.began is None:
             return None
         found = max(self.run.began, self.added_at)
-        for one in self.required:
-            settled = one.finished_at if one.ready_at is None else one.ready_at
+        for notes in self.required:
+            settled = notes.finished_at if notes.ready_at is None else notes.ready_at
             if settled is None:
                 return None  # it was cancelled before
             found = max(found, settled)
@@ -172,8 +172,8 @@ class Reader:
             for job in run.jobs:
                 if is_scheduler(job) and (run, job) not in ran:
                     empty = RunNotes(job, run, 0)
-                    for one in job:
-                        empty.note(one)
+                    for member in job:
+                        empty.note(member)
                     self.runs.append(empty)
 
 
@@ -387,13 +387,13 @@ class _Builder:
             attempts=tuple(facts.attempts()),
             lane=facts.lane,
             timed_out=end.timed_out,
-            required=tuple(one.number for one in facts.required),
+            required=tuple(notes.number for notes in facts.required),
             exception=None if end.failure is None else end.failure.exception,
             returncode=None if command is None else command.returncode,
             user_time=None if command is None else command.user_time,
             system_time=None if command is None else command.system_time,
             max_rss=None if command is None else command.max_rss,
-            throttled=tuple((one.began, one.ended) for one in end.throttled),
+            throttled=tuple((attempt.began, attempt.ended) for attempt in end.throttled),
             restored=end.restored,
         )
 
@@ -420,14 +420,16 @@ def _run_span(run: RunNotes) -> RunSpan:
 
 def _find_lanes(run: RunNotes) -> None:
     """Assign lanes to the started jobs of a run; ordinary jobs first, so that they need no more lanes than slots."""
-    started = sorted((one for one in run.jobs.values() if one.started_at is not None), key=lambda one: one.number)
+    started = sorted(
+        (notes for notes in run.jobs.values() if notes.started_at is not None), key=lambda notes: notes.number
+    )
     lowest = 1
     for forever in (False, True):
-        chosen = [one for one in started if one.job.forever is forever]
-        bounds = ((one.started_at or 0.0, _or_never(one.finished_at)) for one in chosen)
-        for one, row in zip(chosen, [*lanes(bounds, (one.scheduled_at() for one in chosen))], strict=True):
-            one.lane = row + lowest
-        lowest = max((one.lane + 1 for one in chosen if one.lane is not None), default=lowest)
+        chosen = [notes for notes in started if notes.job.forever is forever]
+        bounds = ((notes.started_at or 0.0, _or_never(notes.finished_at)) for notes in chosen)
+        for notes, row in zip(chosen, [*lanes(bounds, (notes.scheduled_at() for notes in chosen))], strict=True):
+            notes.lane = row + lowest
+        lowest = max((notes.lane + 1 for notes in chosen if notes.lane is not None), default=lowest)
 
 
 def _own_failure(facts: JobNotes) -> Failure | None:

@@ -96,27 +96,27 @@ def in_columns(kinds: Sequence[KindTime]) -> tuple[tuple[str, ...], list[tuple[l
     times of single jobs with each other.
     """
     number = len(kinds)
-    sums = [one.work for one in kinds] + [sum(one.waits.values()) for one in kinds]
-    sums += [seconds for one in kinds for seconds in one.waits.values()]
+    sums = [kind.work for kind in kinds] + [sum(kind.waits.values()) for kind in kinds]
+    sums += [seconds for kind in kinds for seconds in kind.waits.values()]
     unit, texts = durations_in_column(sums)
-    unit_of_single, singles = durations_in_column([one.p50 for one in kinds] + [one.p95 for one in kinds])
+    unit_of_single, singles = durations_in_column([kind.p50 for kind in kinds] + [kind.p95 for kind in kinds])
     left = iter(texts[2 * number :])
     cells = [
         (
             [texts[n], texts[number + n], singles[n], singles[number + n]],
-            [(printable(what), next(left)) for what in one.waits],
+            [(printable(what), next(left)) for what in kind.waits],
         )
-        for n, one in enumerate(kinds)
+        for n, kind in enumerate(kinds)
     ]
     units = unit, unit, unit_of_single, unit_of_single, unit
     return (*HEADINGS[:2], *(f"{name}, {unit}" for name, unit in zip(HEADINGS[2:], units, strict=True))), cells
 
 
-def _row(one: KindTime, cells: tuple[list[str], list[tuple[str, str]]]) -> tuple[str, ...]:
-    name = printable(one.kind) or "(no label)"
+def _row(kind: KindTime, cells: tuple[list[str], list[tuple[str, str]]]) -> tuple[str, ...]:
+    name = printable(kind.kind) or "(no label)"
     name = name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
     times, waited = cells
-    return name, str(one.count), *times, ", ".join(f"{what} {text}" for what, text in waited)
+    return name, str(kind.count), *times, ", ".join(f"{what} {text}" for what, text in waited)
 
 
 def time_spent(record: TraceRecord) -> TimeSpent:
@@ -125,11 +125,11 @@ def time_spent(record: TraceRecord) -> TimeSpent:
     for span in counted(record):
         by_kind.setdefault(record.kinds[span.number], []).append(span)
     kinds = [_of_kind(record, kind if len(spans) > 1 else spans[0].label, spans) for kind, spans in by_kind.items()]
-    kinds.sort(key=lambda one: -one.work - sum(one.waits.values()))
+    kinds.sort(key=lambda kind: -kind.work - sum(kind.waits.values()))
     waits: Counter[str] = Counter()
-    for one in kinds:
-        waits.update(one.waits)
-    work = sum(one.work for one in kinds)
+    for kind in kinds:
+        waits.update(kind.waits)
+    work = sum(kind.work for kind in kinds)
     slots = slot_use(record)
     empty = {
         words(reason): seconds for reason, seconds in sorted(slots.empty.items(), key=lambda item: -item[1]) if seconds

@@ -262,18 +262,20 @@ class Trace(Recorder):
 
     def _afterwards(self, scheduler: BaseScheduler) -> TraceRecord:
         """Return a trace of the last run of a scheduler, rebuilt from the attributes of its jobs."""
-        nested = [one for one in scheduler.iterate_jobs() if is_scheduler(one) and one.started_at is not None]
+        nested = [level for level in scheduler.iterate_jobs() if is_scheduler(level) and level.started_at is not None]
         ran: list[BaseScheduler] = [scheduler, *nested]
-        for one in ran:
-            began = one.started_at or min((job.started_at for job in one if job.started_at is not None), default=0.0)
-            start = RunStart(self._clock, 0.0, one.window_size, pool=one.pool)
-            self._note((EventKind.BEGIN, one, None, began, None, start))
-            for job in filter(AbstractJob.is_settled, one):
-                self.job_finished(one, job)
-        for one in reversed(ran):
-            over = max((job.finished_at for job in one if job.finished_at is not None), default=0.0)
-            unsettled = tuple(job for job in one if job.finished_at is None)
-            self._note((EventKind.END, one, None, over, None, RunEnd(one.stop_reason, one.culprit, unsettled)))
+        for level in ran:
+            began = level.started_at or min(
+                (job.started_at for job in level if job.started_at is not None), default=0.0
+            )
+            start = RunStart(self._clock, 0.0, level.window_size, pool=level.pool)
+            self._note((EventKind.BEGIN, level, None, began, None, start))
+            for job in filter(AbstractJob.is_settled, level):
+                self.job_finished(level, job)
+        for level in reversed(ran):
+            over = max((job.finished_at for job in level if job.finished_at is not None), default=0.0)
+            unsettled = tuple(job for job in level if job.finished_at is None)
+            self._note((EventKind.END, level, None, over, None, RunEnd(level.stop_reason, level.culprit, unsettled)))
         return self._record()
 
     def __repr__(self) -> str:

@@ -79,9 +79,11 @@ class Waits:
                     running[self._run_of[span.number]] += (began, 1.0), (ended, -1.0)
             for resource, amount in needed:
                 amounts.setdefault(resource, set()).add(amount)
-        number = sum(len(found) * 2 * len(one.uses) for one, found in amounts.items())
+        number = sum(len(found) * 2 * len(resource.uses) for resource, found in amounts.items())
         together = max(1, math.ceil(number / MOST_STEPS))
-        self._used: Final = {one: _thinned(one.used(), together) for one in amounts if one.total is not None}
+        self._used: Final = {
+            resource: _thinned(resource.used(), together) for resource in amounts if resource.total is not None
+        }
         self._full: Final = [_when_full(steps(changes), run) for changes, run in zip(running, runs, strict=True)]
         self._lacking: Final[dict[tuple[ResourceUse, float], list[Piece]]] = {}
         self._kinds: Final[dict[tuple[int, bool, Needs], tuple[list[Piece], list[Piece]]]] = {}

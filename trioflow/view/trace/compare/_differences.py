@@ -109,15 +109,15 @@ def compare(before: RunTimes, after: RunTimes) -> Comparison:
     both = (
         (path, before.jobs[path], after.jobs[path]) for path in on_path if path in before.jobs and path in after.jobs
     )
-    waited = [one for one in both if one[2].waited - one[1].waited >= least]
+    waited = [job for job in both if job[2].waited - job[1].waited >= least]
     states = {path: job.state for path, job in before.jobs.items()} | before.not_started
     now = {path: job.state for path, job in after.jobs.items()} | after.not_started
     return Comparison(
         before,
         after,
         tuple(shown),
-        tuple(sorted(beside, key=lambda one: -abs(one[2] - one[1]))),
-        tuple(sorted(waited, key=lambda one: (one[1].waited - one[2].waited, one[0]))),
+        tuple(sorted(beside, key=lambda job: -abs(job[2] - job[1]))),
+        tuple(sorted(waited, key=lambda job: (job[1].waited - job[2].waited, job[0]))),
         tuple((path, state, now[path]) for path, state in states.items() if path in now and now[path] != state),
     )
 
@@ -205,7 +205,7 @@ def lines(compared: Comparison, symbols: _symbols.Symbols) -> Iterator[str]:
     for title, found in asides(compared):
         yield ""
         yield f"{title}:"
-        yield from (f"  {symbols.line(one)}" for one in found[:MOST])
+        yield from (f"  {symbols.line(text)}" for text in found[:MOST])
         if len(found) > MOST:
             yield f"  and {len(found) - MOST} more"
     if not {*compared.before.jobs} & {*compared.after.jobs}:

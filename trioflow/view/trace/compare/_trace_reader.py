@@ -95,17 +95,17 @@ def read(path: Path) -> RunTimes:
 
 def _run_times(whole: Event, about: Event) -> RunTimes:
     events: list[Event] = whole["traceEvents"]
-    processes = {one["pid"]: str(one["args"]["name"]) for one in events if one.get("name") == "process_name"}
+    processes = {event["pid"]: str(event["args"]["name"]) for event in events if event.get("name") == "process_name"}
     roots = {*about["roots"]} if "roots" in about else {*sorted(processes)[:1]}
     nested = {name for pid, name in processes.items() if pid not in roots}
-    slices = [one for one in events if one.get("ph") == "X" and str(one.get("cat", "")).startswith("job")]
-    leaves = [one for one in slices if str(one["args"]["path"]) not in nested]
-    ends = [_seconds(one["ts"]) + _seconds(one["dur"]) for one in slices]
+    slices = [event for event in events if event.get("ph") == "X" and str(event.get("cat", "")).startswith("job")]
+    leaves = [leaf for leaf in slices if str(leaf["args"]["path"]) not in nested]
+    ends = [_seconds(event["ts"]) + _seconds(event["dur"]) for event in slices]
     seconds = float(about.get("seconds", max(ends, default=0.0)))
     return RunTimes(
         name=", ".join(processes[pid] for pid in sorted(roots)) or "nothing has run",
         seconds=seconds,
-        pieces=tuple(_pieces([one for one in leaves if "critical-path" in one["cat"]], seconds)),
+        pieces=tuple(_pieces([leaf for leaf in leaves if "critical-path" in leaf["cat"]], seconds)),
         jobs=_jobs(leaves),
         not_started={str(path): JobState(state).value for path, state in about.get("notStarted", {}).items()},
     )
@@ -113,13 +113,13 @@ def _run_times(whole: Event, about: Event) -> RunTimes:
 
 def _jobs(leaves: list[Event]) -> dict[str, JobTimes]:
     found: dict[str, JobTimes] = {}
-    for one in leaves:
-        args = one["args"]
+    for leaf in leaves:
+        args = leaf["args"]
         path = str(args["path"])
         before = found.get(path, JobTimes(0.0, 0.0, ""))
         waits: list[Event] = [wait for wait in args.get("waits", ()) if wait["cause"] != "jobs"]
         found[path] = JobTimes(
-            before.seconds + _seconds(one["dur"]),
+            before.seconds + _seconds(leaf["dur"]),
             before.waited + _seconds(args.get("waited_us") or 0.0),
             JobState(args["state"]).value,
             _told(max(waits, key=lambda wait: float(wait["dur"]))) if waits else before.waited_for,
@@ -134,15 +134,15 @@ def _told(wait: Event) -> str:
 
 def _pieces(chain: list[Event], total: float) -> Iterator[PathSegment]:
     """Yield the parts of the critical path; `leaves` are its jobs without nested schedulers."""
-    chain.sort(key=lambda one: float(one["ts"]))
+    chain.sort(key=lambda leaf: float(leaf["ts"]))
     now = 0.0
-    for one, following in itertools.pairwise([*chain, None]):
-        assert one is not None
-        path, start = str(one["args"]["path"]), _seconds(one["ts"])
+    for leaf, following in itertools.pairwise([*chain, None]):
+        assert leaf is not None
+        path, start = str(leaf["args"]["path"]), _seconds(leaf["ts"])
         if start > now:
             yield PathSegment(path, True, start - now)
             now = start
-        end = start + _seconds(one["dur"])
+        end = start + _seconds(leaf["dur"])
         if following is not None:
             end = min(end, _seconds(following["ts"]))  # a service goes on when the job that waited for it begins
         if end > now:

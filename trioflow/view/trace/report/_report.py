@@ -144,7 +144,7 @@ def _row(record: TraceRecord, span: Span, marked: bool, place: int, texts: list[
     """
     start = None if span.started_at is None else span.started_at - record.began
     seconds = (start, span.waited, span.elapsed)
-    times = [None if one is None else [round(one, 9), text] for one, text in zip(seconds, texts, strict=True)]
+    times = [None if value is None else [round(value, 9), text] for value, text in zip(seconds, texts, strict=True)]
     path, kind, exception = map(printable, (shown_name(span), span.kind, span.exception_text))
     tags = {
         "critical path": marked,

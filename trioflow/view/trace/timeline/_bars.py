@@ -67,7 +67,7 @@ def _draw_label(svg: Tree.Element, places: Geometry, span: Span, room_until: flo
     box = places.boxes[span.number]
     failed, nested = span.state is JobState.FAILED, box.height > 1
     symbol, bold = f"{FAILED} " * failed, nested or failed
-    name, enough = (symbol + one for one in places.names[span.number])
+    name, enough = (symbol + text for text in places.names[span.number])
 
     def fitted(pixels: float) -> str:
         whole = clipped_name(name, pixels, FONT, bold)
@@ -102,10 +102,10 @@ def _ends_of_room(places: Geometry) -> dict[int, float]:
             rows.setdefault(row, []).append(number)
     for numbers in rows.values():
         numbers.sort(key=lambda number: places.bounds(spans[number])[0])
-        for one, following in pairwise(numbers):
+        for number, following in pairwise(numbers):
             left = places.bounds(spans[following])[0]
-            if left >= places.bounds(spans[one])[1] - 0.01:
-                found[one] = min(found[one], left - ARROW * (following in pointed_at))
+            if left >= places.bounds(spans[number])[1] - 0.01:
+                found[number] = min(found[number], left - ARROW * (following in pointed_at))
     return found
 
 

@@ -150,10 +150,10 @@ def _draw_empty(svg: Tree.Element, places: SlotPlaces, patterns: Patterns) -> No
                 pointers[row] += 1
             if pointers[row] == len(bars) or bars[pointers[row]].began > at:
                 found.append((row, column, wanted.pop(0)))
-    found.sort(key=lambda one: one[:2])
+    found.sort(key=lambda entry: entry[:2])
     named: dict[Reason, tuple[int, float]] = {}  # the word is in the first of several rows
     for (row, reason, _), group in itertools.groupby(
-        enumerate(found), key=lambda one: (one[1][0], one[1][2], one[1][1] - one[0])
+        enumerate(found), key=lambda entry: (entry[1][0], entry[1][2], entry[1][1] - entry[0])
     ):
         columns = [column for _, (_, column, _) in group]
         left, right = places.left + columns[0] * COLUMN, places.left + (columns[-1] + 1) * COLUMN
@@ -245,7 +245,7 @@ def _draw_path(svg: Tree.Element, places: SlotPlaces, top: float) -> float:
         add(group, "title", said + wait)
         add(group, "rect", css="on-path step", x=left, y=top, width=max(right - left, 1.0), height=height)
         room = right - left - 10
-        text = next((one for one in (said + wait, said) if text_width(one, 11) <= room), None)
+        text = next((words for words in (said + wait, said) if text_width(words, 11) <= room), None)
         text = text or clipped_name(part.text, room, 11)
         if text:
             add(svg, "text", text, css="label", x=left + 6, y=top + 15, font_size=11)

@@ -187,7 +187,7 @@ def draw_load(svg: Tree.Element, places: Geometry, run: RunSpan) -> None:
     Jobs in nested schedulers are counted, not the schedulers themselves, which take the slots of the window; the number
     may then exceed the window.
     """
-    nested = {one.parent for one in places.record.runs} - {None}
+    nested = {run.parent for run in places.record.runs} - {None}
     steps = _steps((span for span in places.record.spans if span.number not in nested), places.record.now)
     most = max((running for _, running in steps), default=0)
     window = None if nested else run.window

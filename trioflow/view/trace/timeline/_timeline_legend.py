@@ -57,7 +57,9 @@ def _notes(record: TraceRecord) -> Iterator[tuple[str, str]]:
     if restored:
         yield _note("restored from the journal, not run again", restored)
     for state in NEVER_STARTED:
-        spans = [one for one in leaves if one.started_at is None and _verdict.state_of(one.state, one.forever) is state]
+        spans = [
+            span for span in leaves if span.started_at is None and _verdict.state_of(span.state, span.forever) is state
+        ]
         if spans:
             yield _note(f"never started, {state.value}", spans)
 
