@@ -79,16 +79,16 @@ LEFT_OUT: Final = {
     "win32": """
         journal/test_accidents.py journal/test_killed.py journal/test_stress.py view/events/test_outlet.py
         test_a_run_whose_process_is_gone_is_abandoned
-        test_a_second_process_is_refused_and_told_of_the_first
+        test_a_second_process_is_rejected_with_the_first_ones_pid
         test_an_error_says_what_to_do_about_it
         test_a_large_result_is_synced_with_its_directory
         test_whether_the_holder_lives_is_known_of_processes_of_this_machine_alone
-        test_who_is_refused_waits_for_nobody_and_leaves_nothing
+        test_a_rejected_process_does_not_wait_and_leaves_no_files
         test_a_wait_for_a_run_that_nothing_is_known_of_is_in_the_log
         test_a_lock_that_goes_a_moment_after_the_other_is_waited_for
         test_a_lock_file_that_its_holder_removes_meanwhile_is_made_anew
         test_a_child_that_was_forked_and_a_new_holder_keep_the_lock_file
-        test_who_cannot_open_the_journal_lets_go_of_its_lock
+        test_a_failed_open_releases_the_journals_lock
     """,
     # /proc: descriptors, memory, processes that have left their session, groups of zombies. And what else Linux has:
     # pidfd, memfd, spawning by posix_spawn, peak memory without the program's own, CPUs of a process.

@@ -191,7 +191,7 @@ def test_a_run_with_failures_is_an_error(spans: Spans, backend: str) -> None:
     assert dict(spans["run"].attributes or {})["trioflow.failures"] == 1
 
 
-def test_the_span_of_a_command_tells_of_its_process(spans: Spans, backend: str) -> None:
+def test_the_span_of_a_command_has_attributes_of_its_process(spans: Spans, backend: str) -> None:
     """By the names of OpenTelemetry's conventions; also if it failed, but not what is secret."""
     good = CommandJob(["true"], label="good")
     bad_one = CommandJob("exit 3", shell=True, label="bad")
@@ -296,7 +296,7 @@ def test_jobs_behind_a_throttle_are_counted_as_throttled(spans: Spans, backend: 
     assert looking.result() == {"throttled": 2}
 
 
-def test_a_run_that_stopped_says_why(spans: Spans, backend: str) -> None:
+def test_the_span_of_a_stopped_run_has_the_reason(spans: Spans, backend: str) -> None:
     """A critical failure is an error of the run, and the span of what was cancelled is ended."""
     assert not run(spans, backend, Job(fail_now, label="bad", critical=True), Job(anyio.sleep_forever, label="long"))
     assert dict(spans["run"].attributes or {})["trioflow.stop_reason"] == "critical"

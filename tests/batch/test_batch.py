@@ -137,7 +137,7 @@ def test_no_command_reads_our_input() -> None:
     assert batch("cat; echo", ":::", "/dev/null").stdout == "/dev/null\n"
 
 
-def test_a_command_knows_its_numbers() -> None:
+def test_a_command_gets_its_job_and_slot_number() -> None:
     """That of the job and that of its slot, in the line and in the environment."""
     done = batch("-kj1", "echo {#} $PARALLEL_SEQ {%} $PARALLEL_JOBSLOT $PARALLEL_PID", ":::", "a", "b")
     assert done.stdout == f"1 1 1 1 {os.getpid()}\n2 2 1 1 {os.getpid()}\n"
@@ -148,7 +148,7 @@ def test_no_slot_is_used_twice_at_once() -> None:
     assert batch("-j3", "mkdir {%} && sleep 0.00{} && rmdir {%}", ":::", *"123456789").exit_code == 0
 
 
-def test_never_more_than_so_many_at_once() -> None:
+def test_jobs_option_limits_the_commands_at_once() -> None:
     """`-j2` holds also when commands end in another order than they began."""
     script = "touch run.{#}; ls run.* | wc -l; sleep 0.00{}; rm run.{#}"
     found = {int(line) for line in batch("-j2", script, ":::", *"5432154321").stdout.split()}
@@ -215,14 +215,14 @@ def test_at_once_ends_what_runs() -> None:
     assert meanwhile(done.stderr) == "trioflow batch: --halt: running commands are ended, after: echo b; exit 3\n"
 
 
-def test_soon_lets_end_what_runs() -> None:
+def test_soon_lets_running_commands_end() -> None:
     """With `soon`, a command that runs when the rule is met goes on to its end, output included."""
     script = ["until grep -q 't 3$' log; do sleep 0.001; done; echo a; exit 4", "exit 3", "echo c"]
     done = batch("-j2", "--halt", "soon,fail=1", "--joblog", "log", ":::", *script)
     assert (done.stdout, done.exit_code, len(logged())) == ("a\n", 3, 2)
 
 
-def test_what_is_done_is_printed_although_the_first_never_ends() -> None:
+def test_finished_outputs_are_printed_although_the_first_command_never_ends() -> None:
     """In the order of the arguments, with those left out that were ended."""
     done = batch("-kj2", "--halt", "now,done=2", ":::", "sleep 1000", "echo b", "echo c")
     assert done.stdout == "b\nc\n"
@@ -271,7 +271,7 @@ def test_a_delay_lies_between_starts() -> None:
     assert all(later - earlier > 0.045 for earlier, later in itertools.pairwise(starts))
 
 
-def test_what_has_ended_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_finished_commands_leave_no_jobs_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many commands there are, no more of them are there at once than may run, and no output but theirs."""
     alive: list[int] = []
     ended = itertools.count(1)
@@ -308,7 +308,7 @@ def test_what_has_ended_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -
         (["--results", "/dev/null/x", "true", ":::", "a"], "cannot write the results in"),
     ],
 )
-def test_what_cannot_be_done_is_told(words: list[str], message: str) -> None:
+def test_a_batch_that_cannot_run_exits_with_another_code(words: list[str], message: str) -> None:
     """With an exit code that is not a number of failures, and with nothing run."""
     done = batch(*words)
     assert done.exit_code == 255

@@ -20,7 +20,7 @@ def closing(stderr: str) -> list[str]:
     return re.sub(r", [\d.]+ m?s\n", "\n", stderr.removeprefix(meanwhile(stderr))).splitlines()
 
 
-def test_it_says_how_many_failed_and_why() -> None:
+def test_the_end_of_a_batch_counts_and_shows_failures() -> None:
     """A batch that failed said nothing."""
     lines = ["exit 3", "kill -9 $$", "sleep 9", "./script", "true"]
     Path("script").write_text("#!/no/such/interpreter\n")

@@ -28,7 +28,7 @@ def runs(directory: Path = Path()) -> list[str]:
     return sorted(file.read_text().split()) if file.exists() else []
 
 
-def test_what_has_succeeded_is_not_run_again() -> None:
+def test_a_successful_command_is_not_run_again() -> None:
     """Its output is printed again, and only what failed runs a second time."""
     command = "echo {} >> runs; echo out {}; echo err {} >&2; exit {}"
     first = batch(command, ":::", 0, 3, 0)
@@ -65,7 +65,7 @@ def test_a_command_runs_again_if_a_file_that_it_reads_has_changed() -> None:
     assert "file 'a.txt' has changed" in trioflow("journal", "run.db").stdout
 
 
-def test_a_command_runs_again_if_a_file_that_it_writes_is_not_as_it_left_it() -> None:
+def test_a_command_runs_again_if_its_output_file_has_changed() -> None:
     """An output that is gone is made again; the others stay."""
     words = ["--writes", "{.} and more/{}.out", "echo {} >> runs; echo {} > '{.} and more'/{}.out", ":::", "a", "b"]
     for name in ("a", "b"):
@@ -77,7 +77,7 @@ def test_a_command_runs_again_if_a_file_that_it_writes_is_not_as_it_left_it() ->
     assert Path("a and more/a.out").read_text() == "a\n"
 
 
-def test_what_is_restored_is_saved_again_but_not_logged_again() -> None:
+def test_restored_outputs_are_saved_but_not_in_the_job_log() -> None:
     """`--results` is complete after each batch; the job log has what has run."""
     words = ["--results", "saved", "--joblog", "+log", "echo", ":::", "a", "b"]
     batch(*words)
@@ -97,7 +97,7 @@ def test_a_journal_that_takes_no_more_ends_the_batch(tmp_path: Path) -> None:
     assert stderr.count(b"\n") == 1
 
 
-def test_what_is_restored_does_not_wait_for_its_start() -> None:
+def test_restored_commands_do_not_wait_for_the_delay() -> None:
     """Each of them took the time of `--delay`, although nothing was started."""
     batch("echo", ":::", "a", "b", "c")
     assert batch("--delay", "1h", "echo", ":::", "a", "b", "c").stdout == "a\nb\nc\n"

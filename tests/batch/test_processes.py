@@ -188,14 +188,14 @@ def test_a_job_log_that_takes_no_more_ends_the_batch(tmp_path: Path) -> None:
     assert 3 < stdout.count(b"\n") < 20
 
 
-def test_a_closed_standard_input_is_told() -> None:
+def test_a_closed_standard_input_is_an_error() -> None:
     """Without arguments and without an input, the error says so."""
     with running("echo", line='exec "$@" <&-') as process:
         _, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stderr) == (255, b"Error: cannot read the arguments: the standard input is closed\n")
 
 
-def test_if_it_is_killed_its_commands_are(tmp_path: Path, watched: Watched) -> None:
+def test_a_killed_batch_leaves_no_command(tmp_path: Path, watched: Watched) -> None:
     """SIGKILL of the batch leaves no command behind, not even a stubborn one."""
     here = tmp_path / "here"
     with running("sh -c", ":::", f"touch {here}; {STUBBORN}") as process:
@@ -251,7 +251,7 @@ def test_a_bar_on_a_terminal(tmp_path: Path) -> None:
     assert (shown[3:], code) == (["  exit 3: exit code 3"], 1)
 
 
-def test_a_bar_of_words_knows_their_number_from_the_start(tmp_path: Path) -> None:
+def test_a_bar_has_the_total_when_arguments_are_words(tmp_path: Path) -> None:
     """It began with 0/?; of lines nobody knows how many come, so it says neither that nor a percentage."""
     go = tmp_path / "go"
     firsts: list[str] = []
@@ -284,7 +284,7 @@ def test_a_bar_below_a_line_without_an_end(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b"onetwo"
 
 
-def test_a_bar_gives_way_to_what_is_said_of_a_signal() -> None:
+def test_the_message_on_a_signal_hides_the_bar() -> None:
     """It stood in the middle of the bar, and what was left of the bar stayed on the screen."""
     lines = screen_of("--bar", "-j1", ":::", "echo one", "kill -INT $PPID; sleep 1000")
     assert lines[0][:2] == ["one", "SIGINT: ending in order; once more to end at once"]

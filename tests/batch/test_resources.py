@@ -131,7 +131,7 @@ def test_several_things_and_amounts() -> None:
     assert done.stdout == "a b 0,1 1536 {disk}\n"
 
 
-def test_a_place_for_what_is_granted_is_none_for_an_argument() -> None:
+def test_a_placeholder_for_grants_does_not_replace_the_argument() -> None:
     """The argument is appended as without it, and quoted even if the first word has such a place."""
     template = LineTemplate(["CARD={gpu}", "run"], Strings(resources=["gpu"]))
     assert template.fill(["a b"], 1, 1, {"gpu": "0,1"}) == "CARD='0,1' run 'a b'"

@@ -34,7 +34,7 @@ def test_durations(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1 m", "200%", "1e3", "inf", "nan", "."])
-def test_what_is_no_duration(text: str) -> None:
+def test_a_text_that_is_no_duration_is_rejected(text: str) -> None:
     """Any other text is refused, with an example of what to write."""
     with pytest.raises(ValueError, match="is not a duration: give seconds"):
         _quantities.seconds(text)
@@ -56,7 +56,7 @@ def test_no_limit_is_what_descriptors_last_for(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("text", ["", "x", "1.5", "+5%", "4k", "²"])
-def test_what_is_no_number_of_slots(text: str) -> None:
+def test_a_text_that_is_no_number_of_slots_is_rejected(text: str) -> None:
     """Any other text is refused, with what to write."""
     with pytest.raises(ValueError, match="is not a number of jobs"):
         _quantities.slots(text)
@@ -65,7 +65,7 @@ def test_what_is_no_number_of_slots(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "now", "now,fail", "now,fail=0", "now,fail=x", "later,fail=1", "now,bar=1", "3", "-1", "30%"]
 )
-def test_what_is_no_rule(text: str) -> None:
+def test_a_text_that_is_no_rule_is_rejected(text: str) -> None:
     """Any other text is refused, with the form of a rule."""
     with pytest.raises(ValueError, match="is not a rule: write never, or WHEN,WHY=N"):
         Halt.parse(text)
@@ -148,14 +148,14 @@ def write(path: Path, append: bool, command: str) -> None:
 
 
 @pytest.mark.parametrize("path", ["/dev/full", "/no/such/log", "/"])
-def test_a_log_that_cannot_be_written_is_told_at_once(path: str) -> None:
+def test_a_job_log_that_cannot_be_written_stops_the_batch_at_its_start(path: str) -> None:
     """The error comes before any command runs, and names the file."""
     with pytest.raises(BatchError, match=f"cannot write the job log '{path}': "):
         _joblog.Joblog(path, append=False)
 
 
 @given(st.lists(st.binary(max_size=30), max_size=8), st.integers(0, 60), st.randoms(use_true_random=False))
-def test_what_waits_for_its_turn_is_kept(outputs: list[bytes], in_memory: int, random: object) -> None:
+def test_waiting_outputs_are_kept_in_any_order(outputs: list[bytes], in_memory: int, random: object) -> None:
     """In memory or on disk, taken in any order, several times over."""
     backlog = Backlog(in_memory)
     for _ in range(2):

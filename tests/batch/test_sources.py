@@ -105,7 +105,7 @@ def test_the_first_source_is_read_as_it_is_needed(pipe: tuple[str, int]) -> None
     assert list(items) == []
 
 
-def test_how_many_there_are_is_known_if_nothing_is_to_be_read_for_it(tmp_path: Path) -> None:
+def test_the_number_of_arguments_is_known_unless_a_source_is_unread(tmp_path: Path) -> None:
     """Or if all has been read to find out."""
     (tmp_path / "file").write_text("1\n2\n")
     assert Product([[WordSource("ab")], [WordSource("cde")]]).total == 6
@@ -113,7 +113,7 @@ def test_how_many_there_are_is_known_if_nothing_is_to_be_read_for_it(tmp_path: P
     assert [unknown.total, unknown.count(), unknown.total, len(list(unknown.items(blocking=False)))] == [None, 6, 6, 6]
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_an_unreadable_source_is_named(tmp_path: Path) -> None:
     """The error names the file and the reason."""
     with pytest.raises(BatchError, match="cannot read the arguments in '/no/such': No such file or directory"):
         product(files=("/no/such",))

@@ -143,7 +143,7 @@ def test_the_number_of_the_slot_in_a_variable() -> None:
         (["--results", "/dev/null/x{}", "echo", ":::", "a"], "cannot write the results in '/dev/null/xa'"),
     ],
 )
-def test_what_is_not_here_is_refused_with_what_to_do(words: list[str], message: str) -> None:
+def test_missing_options_of_gnu_parallel_are_rejected_with_a_remedy(words: list[str], message: str) -> None:
     """Nothing is run, and the exit code is none of a batch that ran."""
     done = batch(*words)
     assert done.exit_code == 255

@@ -26,7 +26,7 @@ def fill(line: str, *arguments: str, sequence: int = 7, slot: int = 3) -> str:
     ("place", "found"),
     [("{}", "d.e/b.c"), ("{.}", "d.e/b"), ("{/}", "b.c"), ("{//}", "d.e"), ("{/.}", "b"), ("{#}", "7"), ("{%}", "3")],
 )
-def test_what_each_replacement_string_stands_for(place: str, found: str) -> None:
+def test_each_replacement_string_is_the_part_of_gnu_parallel(place: str, found: str) -> None:
     """Each is the part of the argument that GNU parallel would fill in."""
     assert fill(f"echo {place}", "d.e/b.c") == f"echo {found}"
 

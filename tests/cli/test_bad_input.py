@@ -246,7 +246,7 @@ def test_both_streams_to_nowhere(tmp_path: Path) -> None:
     assert done.returncode == 3
 
 
-def test_failures_are_told_where_nobody_reads_the_output(tmp_path: Path) -> None:
+def test_failures_are_printed_though_the_standard_output_is_broken(tmp_path: Path) -> None:
     """With the standard output in a broken pipe, the standard error still says what failed."""
     assert "OSError: broken" in into_nothing("run", "--no-monitor", written(tmp_path, "x = Scheduler(Job(fail))"))[1]
 

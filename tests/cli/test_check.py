@@ -35,7 +35,7 @@ def only(scheduler: Scheduler) -> str:
 # --- rejected
 
 
-def test_nothing_is_found_in_what_is_fine() -> None:
+def test_check_finds_nothing_in_a_sound_scenario() -> None:
     """A scenario with some of everything has no findings."""
     a = Job(nothing, label="a")
     database = Service(serve, label="database")
@@ -94,7 +94,7 @@ def test_a_cycle_by_way_of_inputs_of_nested_jobs() -> None:
     assert re.match("rejected: (one|two): cycle: ", only(Scheduler(one, two)))
 
 
-def test_an_input_outside_of_what_is_checked() -> None:
+def test_check_rejects_an_input_outside_the_checked_scheduler() -> None:
     """Of a nested scheduler that is to run alone, inputs from outside are rejected, as by the run."""
     outside = Job(nothing, label="outside")
     scheduler = Scheduler(outside)
@@ -160,7 +160,7 @@ def test_all_that_needs_too_much_is_found() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=20))
-def test_what_is_refused_is_what_a_run_refuses(pairs: list[tuple[int, int]]) -> None:
+def test_check_rejects_exactly_what_a_run_rejects(pairs: list[tuple[int, int]]) -> None:
     """In any graph, split over two schedulers, something is rejected here exactly if `is_runnable` says that it is."""
     jobs = [idle(str(n), forever=n == 7) for n in range(8)]
     for n, requirement in pairs:
@@ -171,7 +171,7 @@ def test_what_is_refused_is_what_a_run_refuses(pairs: list[tuple[int, int]]) -> 
 
 
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=20))
-def test_components_are_those_that_reach_each_other(pairs: list[tuple[int, int]]) -> None:
+def test_components_are_sets_of_mutually_reachable_nodes(pairs: list[tuple[int, int]]) -> None:
     """Two nodes are in one component exactly if each can be reached from the other."""
     edges: dict[int, list[int]] = {n: [m for k, m in pairs if k == n and m != n] for n in range(8)}
     reach = {n: {n} for n in edges}
@@ -250,7 +250,7 @@ def built(shape: Any, failing: tuple[bool, ...]) -> list[Job[Any]]:
 
 
 @given(RULED)
-def test_what_is_said_never_to_run_never_does(shape: Any) -> None:
+def test_a_job_found_never_to_run_never_runs(shape: Any) -> None:
     """Whichever jobs fail, none runs of which it is said that it never does; without alarms, all others may."""
     jobs = built(shape, (False,) * len(shape))
     scheduler = Scheduler(jobs)
@@ -314,7 +314,7 @@ def test_forever_jobs_that_end_with_others() -> None:
 
 
 @pytest.mark.parametrize("case", SUSPICIOUS)
-def test_what_is_suspicious(case: str) -> None:
+def test_check_reports_suspicious_jobs_with_a_remedy(case: str) -> None:
     """What is allowed but probably not meant is reported, with what to do; a run would start nevertheless."""
     text, make = SUSPICIOUS[case]
     scheduler = make()
@@ -386,7 +386,7 @@ def test_twenty_thousand_jobs_are_checked() -> None:
     assert len(found(Scheduler(jobs))) == 1
 
 
-def test_equal_findings_are_one(tmp_path: Path) -> None:
+def test_check_groups_equal_findings(tmp_path: Path) -> None:
     """What is the same of many jobs is told once, with the first of the others by name, and counted as it was."""
     code = """
     def scenario():

@@ -65,7 +65,7 @@ def test_plain_text_has_no_colours_anywhere(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WATCHED)
-def test_what_is_watched_on_a_terminal_has_colours(tmp_path: Path, name: str) -> None:
+def test_commands_with_a_monitor_have_colours_on_a_terminal(tmp_path: Path, name: str) -> None:
     """These two commands have a monitor; without this, the tests below would prove nothing."""
     assert COLOUR.search(shown(tmp_path, name, True))
 

@@ -45,7 +45,7 @@ def on_a_terminal(*arguments: str) -> list[str]:
     return "\n".join(line.rstrip() for line in screen.display).rstrip().splitlines()
 
 
-def test_on_a_terminal_each_failure_is_told_once(tmp_path: Path) -> None:
+def test_on_a_terminal_each_failure_is_printed_once(tmp_path: Path) -> None:
     """The verdict is one line, counts and jobs follow, then each kind with the user's frames; nothing is told twice."""
     shown = on_a_terminal("run", written(tmp_path, CODE))
     text = "\n".join(shown)
@@ -161,7 +161,9 @@ def test_in_a_directory_that_was_removed_files_have_their_whole_paths(
     assert run(written(tmp_path, "x = Scheduler(Job(work))"), "--junit", file).stdout.endswith(f"\njunit  {file}\n")
 
 
-def test_it_says_how_to_run_again_and_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_of_a_run_has_the_command_to_run_again_and_the_kept_jobs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The words are those of the user, quoted; the number is that of the jobs that the next run restores."""
     monkeypatch.chdir(tmp_path)
     code = "x = Scheduler(Job(work), Job(work, save=None), Job(fail), label='x')"

@@ -31,7 +31,7 @@ def test_the_only_scheduler_is_taken(tmp_path: Path) -> None:
     assert listed(written(tmp_path, "whatever = Scheduler(Job(work, label='a'))")) == ["a"]
 
 
-def test_the_only_one_that_is_nested_in_no_other(tmp_path: Path) -> None:
+def test_the_only_outermost_scheduler_is_the_default(tmp_path: Path) -> None:
     """Schedulers that stand in another are none to choose from; one with two names is one."""
     code = """
     inner = Scheduler(Job(work, label="a"), label="inner")
@@ -50,7 +50,7 @@ def made():
 """
 
 
-def test_of_several_the_one_called_scenario(tmp_path: Path) -> None:
+def test_of_several_schedulers_the_default_is_called_scenario(tmp_path: Path) -> None:
     """Of several schedulers, the one called `scenario` is taken."""
     assert listed(written(tmp_path, SEVERAL)) == ["b"]
 
@@ -233,7 +233,7 @@ def test_set_of_a_scheduler_is_refused(tmp_path: Path) -> None:
 # --- the process itself
 
 
-def test_help_does_without_what_it_does_not_need() -> None:
+def test_help_imports_only_what_it_needs() -> None:
     """`--help` imports neither rich nor graphviz, nor any subcommand's own work."""
     code = """
 import sys

@@ -98,7 +98,7 @@ RING = [entry(f"j{number}", f"j{(number + 1) % 99}") for number in range(99)]
         ('{"trioflow":1,"jobs":' + '[{"name":"g","jobs":' * 50_000, "nested too deep"),
     ],
 )  # fmt: skip
-def test_what_is_no_graph_is_refused(tmp_path: Path, text: str | bytes, said: str) -> None:
+def test_a_file_without_a_graph_is_rejected(tmp_path: Path, text: str | bytes, said: str) -> None:
     """With exit code 2, the file and the place; nothing runs."""
     path = tmp_path / "graph.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
@@ -140,14 +140,14 @@ def test_what_is_no_graph_is_refused(tmp_path: Path, text: str | bytes, said: st
         ([{"name": "g", "jobs": []}, entry("b", stdin={"result": "g"})], "which is a group, and has none - at"),
     ],
 )  # fmt: skip
-def test_a_job_that_cannot_be_is_refused_with_its_place(tmp_path: Path, jobs: Any, said: str) -> None:
+def test_an_invalid_job_is_rejected_with_its_place(tmp_path: Path, jobs: Any, said: str) -> None:
     """Circles with the names in them; long ones shortened."""
     done = trioflow("run", graph(tmp_path, jobs))
     assert done.exit_code == 2, done.output
     assert said in done.output
 
 
-def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+def test_all_problems_of_a_graph_file_are_reported_together(tmp_path: Path) -> None:
     """In lines of their own, what is wrong in the same way once; fields that do not fit do not hide wrong names."""
     inner = [entry("x", "y"), entry("y", retrys=1)]
     jobs = [entry("a", "z", retrys=2), {"name": "g", "jobs": inner}, entry("c", "d"), entry("d", "c")]
@@ -162,7 +162,7 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_wrong_once_is_told_once(tmp_path: Path) -> None:
+def test_a_problem_is_reported_once(tmp_path: Path) -> None:
     """Nothing is said of a result that a job would have if its `stdout` were right."""
     jobs = [entry("a", stdout={"to": "PIP"}), entry("b", stdin={"result": "a"})]
     said = trioflow("check", graph(tmp_path, jobs)).output
@@ -170,7 +170,7 @@ def test_what_is_wrong_once_is_told_once(tmp_path: Path) -> None:
     assert "'PIP' is not one of" in said
 
 
-def test_problems_with_options_are_told_at_once(tmp_path: Path) -> None:
+def test_problems_with_options_are_reported_together(tmp_path: Path) -> None:
     """A job that could not be made hides nothing that is wrong with those that require it."""
     jobs = [entry("a", command=[]), entry("b", "a", restarts=1), {"name": "g", "jobs": [entry("x", jobs_window=1)]}]
     said = trioflow("run", graph(tmp_path, jobs, pool={"cpu": -1})).output
@@ -188,7 +188,7 @@ def test_many_problems_are_cut(tmp_path: Path) -> None:
     assert len(trioflow("run", graph(tmp_path, [entry("a", run_if="x" * 9_999)])).output) < 600
 
 
-def test_names_that_stand_twice_are_told_with_their_job(tmp_path: Path) -> None:
+def test_duplicate_keys_are_reported_with_their_job(tmp_path: Path) -> None:
     """JSON's readers would take one of the two, and nobody knows which was meant."""
     path = tmp_path / "graph.json"
     job = '{"name": "a", "command": ["true"], "timeout": 1, "timeout": 2, "env": {"A": "1", "A": "2"}}'

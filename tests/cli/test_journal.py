@@ -77,7 +77,7 @@ def test_show_prints_all_about_some_jobs(tmp_path: Path, file: Path) -> None:
     assert len([line for line in lines(file, "show", "?") if line.startswith("path:")]) == 2
 
 
-def test_what_is_forgotten_runs_again(tmp_path: Path, file: Path) -> None:
+def test_a_forgotten_job_runs_again(tmp_path: Path, file: Path) -> None:
     """And only that."""
     ran(tmp_path, file)
     assert lines(file, "forget", "'; DROP*") == ["forgotten: 1 job"]
@@ -112,7 +112,7 @@ scenario = Scheduler(Job(work, label="fine"), f, once, late, blocked, label="all
 
 
 @pytest.mark.parametrize("keep", ["", ", keep_jobs=False"])
-def test_what_failed_is_told(tmp_path: Path, file: Path, keep: str) -> None:
+def test_the_journal_list_has_failures_with_their_errors(tmp_path: Path, file: Path, keep: str) -> None:
     """With why it ran, and its error; the list ends with the verdict that the run had."""
     first, second = (FAILING.replace("NUMBER", number).replace("KEEP", keep) for number in "01")
     ran(tmp_path, file, first)

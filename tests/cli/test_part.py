@@ -57,14 +57,14 @@ def test_what_stays(patterns: dict[str, str], left: str | None) -> None:
         assert part(scheduler, **patterns) == left
 
 
-def test_order_goes_past_what_is_left_out() -> None:
+def test_removed_jobs_keep_the_order_of_those_around_them() -> None:
     """What waited for a job that is left out waits for what that waited for, however many are left out in a row."""
     scheduler, _ = grid()
     assert part(scheduler, only="a e") == "a e"
     assert edges(scheduler) == {"ae"}
 
 
-def test_nothing_asked_for_changes_nothing() -> None:
+def test_without_patterns_the_scenario_is_unchanged() -> None:
     """Without patterns a scenario stays as it is, even one that could not run."""
     a = idle("a")
     scheduler = Scheduler(idle("b", required=a))

@@ -62,7 +62,7 @@ def test_a_scenario_that_cannot_run_says_why_in_one_line(tmp_path: Path) -> None
     assert done.stdout == ""
 
 
-def test_check_is_named_only_if_it_knows(tmp_path: Path) -> None:
+def test_an_error_refers_to_check_only_if_check_finds_it(tmp_path: Path) -> None:
     """Where `check` finds nothing, the error does not send the user there."""
     done = ran(tmp_path, EXIT_CODES["not a limiter"][1])
     assert done.exit_code == 2

@@ -62,7 +62,7 @@ def test_outputs_come_node_by_node_and_a_table_at_the_end(server: Server, tmp_pa
     assert done.exit_code == 0
 
 
-def test_the_table_groups_nodes_by_what_has_become_of_them(server: Server) -> None:
+def test_the_table_groups_nodes_by_outcome(server: Server) -> None:
     """Exit codes, signals, timeouts and unreachable nodes have a line each, the largest group first."""
     line = "case {node} in node1) exit 3;; node2) kill -9 $$;; node4) sleep 100;; esac"
     done = ssh(server, "-H", "node[1-6]", "-H", "dead1", "--timeout", "8", line)
@@ -84,7 +84,7 @@ def test_lines_are_tagged_as_they_come(server: Server) -> None:
     assert sorted(done.stderr.splitlines()) == ["exit code 0  2  node[1-2]", "node1: err", "node2: err"]
 
 
-def test_a_tag_of_ones_own_may_tell_the_time(server: Server) -> None:
+def test_tagstring_is_filled_in_for_each_line(server: Server) -> None:
     """`--tagstring` is filled in for each line."""
     done = ssh(server, "-H", "node1", "--tagstring", "{time:%H-%M}/{node} ", "echo a")
     assert re.fullmatch(r"\d\d-\d\d/node1 a\n", done.stdout)
@@ -136,7 +136,7 @@ def test_an_output_without_an_end_of_line_gets_one(server: Server) -> None:
     assert (done.stdout.splitlines()[1:], done.stderr) == (["a"], "b\nexit code 0  1  node1\n")
 
 
-def test_no_more_nodes_at_once_than_asked_for(server: Server, tmp_path: Path) -> None:
+def test_jobs_option_limits_the_nodes_at_once(server: Server, tmp_path: Path) -> None:
     """`-j 1` takes one node after the other."""
     counted = f"mkdir {tmp_path}/one && sleep 0.05 && rmdir {tmp_path}/one"
     assert ssh(server, "-H", "node[1-4]", "-j", 1, counted).exit_code == 0
@@ -167,7 +167,7 @@ def test_a_command_line_that_makes_no_sense(server: Server, words: list[str], wh
     assert done.exit_code == 255
 
 
-def test_ctrl_c_ends_it_everywhere(server: Server, tmp_path: Path, watched: Watched) -> None:
+def test_ctrl_c_ends_the_commands_on_all_nodes(server: Server, tmp_path: Path, watched: Watched) -> None:
     """One Ctrl-C ends the commands on all nodes, and the table says where it was under way, and where not yet."""
     line = f"export TRIOFLOW_TEST={watched.mark}; touch {tmp_path}/{{node}}; sleep 1000"
     words = ["ssh", "-F", str(server.site.config), "-H", "node[1-3]", "-j", "2", line]
@@ -264,7 +264,7 @@ def test_the_last_command_of_a_node_that_is_not_there_runs_elsewhere(
     assert (done.stdout, done.exit_code) == ("1\n2\n", 0)
 
 
-def test_a_batch_of_which_no_node_is_there(server: Server) -> None:
+def test_a_batch_without_a_reachable_node_names_each_node_once(server: Server) -> None:
     """Each node is named once, whatever the number of commands; these all count as failed."""
     done = batch(server, "-S", "dead[1-2]", "-j", 1, "echo {}", ":::", 1, 2, 3)
     assert done.exit_code == 3
@@ -294,7 +294,7 @@ def test_a_range_that_makes_no_sense_is_refused(server: Server) -> None:
     assert done.exit_code == 255
 
 
-def test_the_page_tells_of_the_options() -> None:
+def test_the_page_has_each_option_of_ssh() -> None:
     """docs/kinds/ssh.md has each option of `trioflow ssh`, and no other."""
     from trioflow.cli._ssh import command
 

@@ -186,7 +186,7 @@ def test_trace(tmp_path: Path, backend: str) -> None:
 
 
 @pytest.mark.parametrize("option", ["--trace", "--report"])
-def test_an_ending_that_nobody_knows_is_refused(tmp_path: Path, option: str) -> None:
+def test_an_unknown_suffix_is_rejected(tmp_path: Path, option: str) -> None:
     """Before the run, with those that there are; a name without one is taken."""
     done = run(written(tmp_path, CODE), option, tmp_path / "x.pdf")
     assert done.exit_code == 2

@@ -92,7 +92,7 @@ def test_late_clock_does_not_spin(virtual: Virtual) -> None:
     assert virtual(now_after, 2.0**40, 1.0) == 2.0**40 + 1.0
 
 
-def test_clock_stands_still_while_there_is_work(virtual: Virtual) -> None:
+def test_the_clock_does_not_advance_while_tasks_are_runnable(virtual: Virtual) -> None:
     """A thousand turns of the loop beside a sleeper take no time."""
     seen: list[float] = []
 
@@ -296,7 +296,7 @@ def test_socket_pair_works(virtual: Virtual) -> None:
     assert virtual(main) == (b"x", 0.0)
 
 
-def test_io_goes_before_time(virtual: Virtual) -> None:
+def test_ready_io_comes_before_a_clock_jump(virtual: Virtual) -> None:
     """What can be read already is read before the clock jumps to a deadline."""
 
     async def main() -> float:

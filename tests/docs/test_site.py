@@ -73,7 +73,7 @@ PAGE = """# A page
 """
 
 
-def test_what_is_wrong_fails_with_its_place(tmp_path: Path) -> None:
+def test_the_site_build_names_the_place_of_each_error(tmp_path: Path) -> None:
     """A wrong name in a docstring or an annotation, and a wrong link on a page: each is named, with where it stands."""
     (tmp_path / "wrong_names.py").write_text(SOURCE)
     pages = tmp_path / "pages"

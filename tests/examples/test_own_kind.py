@@ -110,7 +110,7 @@ def test_needs_are_granted(example: Any, backend: Any) -> None:
     assert second.started_at >= first.finished_at
 
 
-def test_a_journal_knows_its_work(example: Any, backend: Any, tmp_path: Path) -> None:
+def test_a_journal_restores_the_sandbox_job_by_its_words_and_inputs(example: Any, backend: Any, tmp_path: Path) -> None:
     """It is restored as long as its words and its inputs are the same, and else runs again."""
     found = []
     for word in ("a", "a", "b"):
@@ -121,7 +121,7 @@ def test_a_journal_knows_its_work(example: Any, backend: Any, tmp_path: Path) ->
     assert found == [(False, False, "a"), (True, True, "a"), (False, False, "b")]
 
 
-def test_pictures_and_reports_show_it(example: Any, backend: Any, tmp_path: Path) -> None:
+def test_pictures_and_reports_show_the_sandbox_job(example: Any, backend: Any, tmp_path: Path) -> None:
     """It has a shape and a name of its own, and its command line, exit code and output are in the report."""
     trace = Trace()
     scheduler = Scheduler(example.SandboxJob("echo", "hello"), example.SandboxJob("true"), instruments=[trace])

@@ -83,7 +83,7 @@ class Forgets(AbstractJob[Any]):
     [lambda: Job(forgets, label="x"), lambda: Job(forgets, label="x", retry=3), lambda: Forgets(label="x")],
     ids=["plain", "retried", "own kind"],
 )
-def test_a_coroutine_that_nobody_awaits_is_a_failure(virtual: Virtual, make: Callable[[], AbstractJob[Any]]) -> None:
+def test_a_coroutine_that_is_never_awaited_is_a_failure(virtual: Virtual, make: Callable[[], AbstractJob[Any]]) -> None:
     """`async def f(): return fetch()` SUCCEEDED, and nothing was fetched; the error says what to write."""
     made.clear()
     job = make()
@@ -229,7 +229,7 @@ def test_a_label_is_text() -> None:
 # --- requirements across levels
 
 
-def test_a_requirement_across_levels_says_who_has_to_wait() -> None:
+def test_the_error_on_a_requirement_across_levels_names_the_scheduler_that_must_wait() -> None:
     """To add `a` to the inner scheduler is refused: it is in the outer one already. The error said to do so."""
     a, x = Job(nap, label="a"), Job(nap, label="x")
     x.requires(a)
@@ -242,7 +242,7 @@ def test_a_requirement_across_levels_says_who_has_to_wait() -> None:
     assert outer.run()
 
 
-def test_a_requirement_in_a_scheduler_beside_says_who_has_to_wait() -> None:
+def test_the_error_on_a_requirement_in_a_sibling_scheduler_names_the_job_that_must_wait() -> None:
     """The same where both are nested, or only the requirement is."""
     a, x, y = (Job(nap, label=name) for name in "axy")
     x.requires(a)

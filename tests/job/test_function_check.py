@@ -234,7 +234,7 @@ def test_a_misspelt_option_of_a_job_gets_a_hint(kind: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [ThreadJob, ProcessJob])
-def test_an_unknown_option_is_told_apart_from_an_argument(kind: Any) -> None:
+def test_the_error_distinguishes_an_unknown_option_from_an_argument(kind: Any) -> None:
     """The error says to write kwargs= if it was meant for the function, and lists the kind's own options."""
     with pytest.raises(
         TypeError, match=r"has no option 'end'; .* write kwargs=\{'end': ...\}; .*expected|retry"

@@ -183,7 +183,7 @@ def test_each_link_of_a_chain_is_freed(virtual: Virtual) -> None:
 # --- not before
 
 
-def test_without_anyone_who_uses_it_a_result_stays(virtual: Virtual) -> None:
+def test_a_result_without_users_is_kept(virtual: Virtual) -> None:
     """Nobody's start gives it up, so it can be read."""
     maker = Maker()
     a = made(maker)
@@ -212,7 +212,7 @@ def test_a_job_that_may_be_called_again_needs_it_until_it_settles(virtual: Virtu
 
 
 @pytest.mark.parametrize("fate", ["blocked", "skipped", "cancelled"])
-def test_who_never_starts_counts_as_soon_as_that_is_certain(virtual: Virtual, fate: str) -> None:
+def test_a_user_that_never_starts_releases_its_inputs_at_once(virtual: Virtual, fate: str) -> None:
     """A job that is BLOCKED, SKIPPED or CANCELLED before its start needs its arguments no more, and did until then."""
     maker = Maker()
     a = made(maker)
@@ -233,7 +233,7 @@ def test_who_never_starts_counts_as_soon_as_that_is_certain(virtual: Virtual, fa
     assert [watcher.result() for watcher in watchers] == [True, False]
 
 
-def test_who_failed_counts_once(virtual: Virtual) -> None:
+def test_a_failed_user_of_a_result_counts_once(virtual: Virtual) -> None:
     """A job that uses it, fails, and settles is counted once: the other one still finds it."""
     maker = Maker()
     a = made(maker)

@@ -83,7 +83,7 @@ def test_jobs_among_its_arguments_are_inputs(virtual: Virtual) -> None:
     assert second.label == "echo echo a b"
 
 
-def test_what_a_kind_says_is_its_result_is_what_others_get(virtual: Virtual) -> None:
+def test_other_jobs_get_the_result_that_a_kind_defines(virtual: Virtual) -> None:
     """A kind may define `result()`: it is asked, and not what `co_run` has returned."""
 
     class Loud(Echo):
@@ -133,7 +133,7 @@ def test_a_secret_label_is_that_of_the_kind() -> None:
     assert Echo("password", redact=True).label == "Echo …"
 
 
-def test_what_a_class_says_holds_for_its_subclasses() -> None:
+def test_subclasses_inherit_box_and_interruptibility() -> None:
     """A look, and why it cannot be interrupted, are inherited; a kind that says nothing is a box with its name."""
 
     class Star(JobKind[None], box=BoxStyle("star", "star"), cannot_be_interrupted="it shines"):
@@ -511,7 +511,7 @@ def test_a_kind_forgets_its_last_run_before_the_next_one(virtual: Virtual) -> No
         assert job.forgotten == forgotten
 
 
-def test_a_kind_knows_who_gets_its_result(virtual: Virtual) -> None:
+def test_a_kind_gets_the_users_of_its_result(virtual: Virtual) -> None:
     """Not those that only wait for it, or get another one's."""
     job, other = Forgets(), Echo("a")
     user, waits, half = Echo(job), Echo("b", required=job), Echo(other, required=job)

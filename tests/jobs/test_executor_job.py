@@ -106,7 +106,9 @@ def test_a_call_that_runs_keeps_its_slot_until_it_has_ended(backend: str, thread
 
 
 @patiently(0.05, 1)
-def test_a_timeout_that_comes_while_it_runs(backend: str, threads: ThreadPoolExecutor, unit: float) -> None:
+def test_a_timeout_during_an_executor_call_fails_the_job_at_its_end(
+    backend: str, threads: ThreadPoolExecutor, unit: float
+) -> None:
     """The job fails with it as soon as the call has ended."""
     began, go = threading.Event(), threading.Event()
 
@@ -273,7 +275,7 @@ def test_a_future_that_others_cancel_is_a_failure(backend: str, threads: ThreadP
         job.result()
 
 
-def test_a_stop_iteration_is_told_as_the_cause(backend: str, threads: ThreadPoolExecutor) -> None:
+def test_a_stop_iteration_is_the_cause_of_a_runtime_error(backend: str, threads: ThreadPoolExecutor) -> None:
     """Python allows no coroutine to raise it, so it is behind a RuntimeError."""
     job = ExecutorJob(threads, bodies.stop_iteration)
     run(backend, job)
@@ -300,7 +302,7 @@ def test_what_makes_no_sense_is_refused(arguments: Any, options: Any, advice: st
         ExecutorJob(*arguments, **options)
 
 
-def test_a_dask_client_is_told_from_its_executor() -> None:
+def test_the_error_on_a_dask_client_names_its_executor() -> None:
     """The error says which of its methods to call."""
 
     class Client:

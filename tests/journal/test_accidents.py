@@ -117,7 +117,7 @@ def opened(path: Path) -> str:
 
 
 @pytest.mark.parametrize("name", ["the same", "symbolic link"])
-def test_nobody_is_let_in_while_the_first_lives(place: Path, name: str) -> None:
+def test_a_second_holder_is_rejected_while_the_first_lives(place: Path, name: str) -> None:
     """Whatever it has copied, and by whatever name the second comes; the error names the first."""
     Store(place, writes=True).close()
     other = place.parent.with_name("other.db")
@@ -136,7 +136,7 @@ def test_nobody_is_let_in_while_the_first_lives(place: Path, name: str) -> None:
     assert opened(other) == ""
 
 
-def test_nobody_is_let_in_by_another_name_in_the_same_process(place: Path) -> None:
+def test_a_second_holder_is_rejected_by_another_path_in_the_same_process(place: Path) -> None:
     """Two runs of one program count as two."""
     store = Store(place, writes=True)
     other = place.parent.with_name("other.db")

@@ -125,7 +125,7 @@ class Asks(JobKind[bool]):
         return run_of(self).stores(self)
 
 
-def test_a_kind_is_told_whether_its_result_is_stored(virtual: Virtual) -> None:
+def test_a_kind_gets_whether_its_result_is_stored(virtual: Virtual) -> None:
     """Only with a journal, and if the job does not say otherwise."""
     for journal, save, stores in ((Shelf(), "default", True), (Shelf(), None, False), (None, "default", False)):
         job = Asks(save=save)

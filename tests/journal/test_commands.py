@@ -248,7 +248,9 @@ def test_a_file_that_changes_while_it_is_read_has_changed(place: Path, backend: 
 
 
 @pytest.mark.parametrize("text", ["", "no rule", "# a comment alone\n"])
-def test_a_depfile_that_is_none_is_told(place: Path, backend: str, text: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_warning_on_an_invalid_depfile_quotes_it(
+    place: Path, backend: str, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Such a command runs each time, and the warning says what was found."""
     for _ in range(2):
         job = CommandJob(["true"], stdin=place / "in", reads=Depfile(place / "bad.d"), label="compile")
@@ -475,7 +477,7 @@ def test_a_log_that_others_have_changed_and_not_only_appended_to_is_written_agai
     assert (again() == "") is (length > 4096 and place_of_change == 0)
 
 
-def test_an_output_that_cannot_be_looked_at_is_told(place: Path, backend: str) -> None:
+def test_the_error_names_an_output_that_cannot_be_inspected(place: Path, backend: str) -> None:
     """Here a link that leads to itself."""
     assert "does not have it" in run(copy(place), backend, place / "run.db")
     (place / "out").unlink()

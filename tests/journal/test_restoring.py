@@ -767,7 +767,7 @@ PAIR = (lambda one: [one], operator.itemgetter(0))
 
 @pytest.mark.parametrize("of_journal", ["json", "pickle", PAIR, None])
 @pytest.mark.parametrize("of_job", ["default", "json", "pickle", PAIR, None])
-def test_what_a_job_says_goes_before_what_the_journal_says(
+def test_an_option_of_the_job_overrides_that_of_the_journal(
     virtual: Virtual, file: Path, of_journal: Any, of_job: Any
 ) -> None:
     """And "default" is what the journal says: JSON in a journal that pickles is not pickled."""
@@ -863,7 +863,7 @@ def test_no_text_or_number_is_too_strange(
 # ---- the run around it
 
 
-def test_a_run_is_told_of_restored_jobs(virtual: Virtual, file: Path) -> None:
+def test_instruments_see_restored_jobs_finish_but_not_start(virtual: Virtual, file: Path) -> None:
     """Instruments see a restored job finish, and never start."""
     told: list[str] = []
 

@@ -79,7 +79,7 @@ def test_a_second_user_in_this_process_is_refused(file: Path) -> None:
 HOLD = "import sys, trioflow.journal._store as s, pathlib\ns.Store(pathlib.Path(sys.argv[1]), writes=True)\nprint(flush=True)\ninput()"  # noqa: E501
 
 
-def test_a_second_process_is_refused_and_told_of_the_first(file: Path) -> None:
+def test_a_second_process_is_rejected_with_the_first_ones_pid(file: Path) -> None:
     """The error names the process; when that is killed, the journal is free."""
     made(file, "a")
     with Python(["-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
@@ -272,7 +272,7 @@ def test_a_large_result_is_a_file_of_its_own(file: Path) -> None:
     assert not stored.exists()
 
 
-def test_a_full_disk_is_told(file: Path) -> None:
+def test_the_error_on_a_full_disk_says_what_to_do(file: Path) -> None:
     """The error says what to do, and what was committed stays."""
     made(file, "a")
     store = Store(file, writes=True)
@@ -381,7 +381,7 @@ def test_an_error_says_what_to_do_about_it(
 
 
 @pytest.mark.parametrize("free", [0, 4096, 20_000, 60_000, 200_000])
-def test_a_full_file_system_is_told_as_such(small_disk: Path, free: int) -> None:
+def test_the_error_names_the_full_file_system(small_disk: Path, free: int) -> None:
     """Wherever it has no room: for the journal, its log, or the memory that its users share."""
     file = small_disk / "run.db"
     if free > 100_000:
@@ -395,7 +395,7 @@ def test_a_full_file_system_is_told_as_such(small_disk: Path, free: int) -> None
     assert {"b"} <= set(found(file)) <= {"a", "b"}
 
 
-def test_a_limit_of_the_size_of_files_is_told(file: Path, backend: str) -> None:
+def test_the_error_names_the_file_size_limit(file: Path, backend: str) -> None:
     """`ulimit -f` is not the fault of the disk."""
     done = python("-c", FILL, file, 100_000, backend, text=True)
     assert "cannot write into it: a file may have no more than 100000 bytes here (ulimit -f); " in done.stderr
@@ -471,7 +471,7 @@ def test_a_reader_opens_a_journal_again_whose_run_was_killed_meanwhile(
 # ---- who has it
 
 
-def test_the_run_that_uses_a_journal_now_is_told_from_one_that_was_killed(file: Path) -> None:
+def test_a_running_run_is_distinguished_from_a_killed_one(file: Path) -> None:
     """The last one of the list is running as long as its process has the journal."""
     with contextlib.closing(Store(file, writes=True)) as store:
         store.add_run("killed")
@@ -494,7 +494,7 @@ def test_whether_the_holder_lives_is_known_of_processes_of_this_machine_alone() 
     assert _lock._lives("")
 
 
-def test_who_is_refused_waits_for_nobody_and_leaves_nothing(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rejected_process_does_not_wait_and_leaves_no_files(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other one lives: it may have the journal for hours. Without the lock file, nobody tells who it is."""
     made(file, "a")
     with Python(["-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
@@ -588,7 +588,7 @@ def test_what_sqlite_has_locked_stays_locked_whatever_is_closed(file: Path) -> N
             assert answer[:4] == (fcntl.F_RDLCK, os.SEEK_SET, *place)
 
 
-def test_who_cannot_open_the_journal_lets_go_of_its_lock(file: Path) -> None:
+def test_a_failed_open_releases_the_journals_lock(file: Path) -> None:
     """Here it is a directory: no descriptor is left, by which nobody else could have it."""
     file.mkdir()
     with pytest.raises(JournalError, match="it cannot be opened: Is a directory"):
@@ -609,7 +609,7 @@ def test_the_lock_file_names_its_holder_and_nothing_more(file: Path) -> None:
 # ---- what is in it
 
 
-def test_who_reads_what_a_killed_run_has_left_finishes_it(file: Path, tmp_path: Path) -> None:
+def test_a_reader_recovers_the_log_of_a_killed_run(file: Path, tmp_path: Path) -> None:
     """Its log is taken in, so that the file alone has all again."""
     (after := tmp_path / "after").mkdir()
     with contextlib.closing(Store(file, writes=True)) as store:

@@ -309,7 +309,7 @@ def test_a_strange_text_is_refused(text: str) -> None:
     assert "antigravity" not in sys.modules
 
 
-def test_a_member_of_an_enumeration_that_is_gone_is_told() -> None:
+def test_the_error_names_a_removed_enumeration_member() -> None:
     """Such a result is of an older version of the program."""
     with pytest.raises(NotSerializable, match=r"'GONE' of .*, which is not there any more"):
         loads(dumps(socket.AddressFamily.AF_UNIX).replace("AF_UNIX", "GONE"))

@@ -158,7 +158,7 @@ def test_entry_that_is_blocked_leaves_no_job_scheduled(virtual: Virtual) -> None
     assert after.state in (JobState.IDLE, JobState.CANCELLED)
 
 
-def test_entry_that_is_skipped_lets_nobody_overtake(virtual: Virtual) -> None:
+def test_a_skipped_entry_job_keeps_the_order_of_starts(virtual: Virtual) -> None:
     """What waited for an entry job that was skipped at the start was queued before the entry jobs behind that."""
     order: list[str] = []
 
@@ -240,7 +240,7 @@ def test_late_requirement_that_closes_a_circle_through_an_input_is_refused(virtu
     assert scheduler.stop_reason is StopReason.COMPLETED
 
 
-def test_job_that_is_skipped_lets_nobody_overtake(virtual: Virtual) -> None:
+def test_a_skipped_job_keeps_the_order_of_starts(virtual: Virtual) -> None:
     """Unless watched, what waited for a skipped job was queued before others that waited for what that waited for."""
     order: list[str] = []
 
@@ -254,7 +254,7 @@ def test_job_that_is_skipped_lets_nobody_overtake(virtual: Virtual) -> None:
     assert order == ["b", "c"]
 
 
-def test_forever_job_does_not_overtake_who_has_a_slot_but_not_begun(virtual: Virtual) -> None:
+def test_a_forever_job_does_not_overtake_a_job_that_has_a_slot(virtual: Virtual) -> None:
     """A worker without a slot, spawned while there was none, took a forever job before another that just got one."""
     assert_never_overtaken(
         virtual, lambda grow, in_time: Scheduler(Job(nap), Job(grow, own_task=True), in_time, jobs_window=1)
@@ -262,7 +262,7 @@ def test_forever_job_does_not_overtake_who_has_a_slot_but_not_begun(virtual: Vir
 
 
 @pytest.mark.parametrize("kind", ["forever", "service"])
-def test_forever_job_cancelled_before_its_start_keeps_nobody_busy(virtual: Virtual, kind: str) -> None:
+def test_a_forever_job_cancelled_before_its_start_leaves_the_queue(virtual: Virtual, kind: str) -> None:
     """Its entry stayed in the queue of forever jobs, and one worker after another was spawned to look at it in vain."""
 
     async def cancel() -> None:

@@ -3,7 +3,7 @@
 The scenarios keep the rule of needs, so that none is refused; what they have is counted, and whether windows and pools
 fill up. In the suite a few; for more of them::
 
-    TRIOFLOW_SOAK=10000 python -m tests --soak -- tests/laws/test_none_stands_still.py
+    TRIOFLOW_SOAK=10000 python -m tests --soak -- tests/laws/test_no_random_run_deadlocks.py
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def check_parts(seen: Counter[str], number: int) -> None:
     assert seen["full window"] > 0.9 * number
 
 
-def test_none_stands_still(backend: str) -> None:
+def test_no_random_run_deadlocks(backend: str) -> None:
     """Each of them ends by itself, all its jobs succeed, and nothing stays taken."""
     seen: Counter[str] = Counter()
     for seed in range(FEW):
@@ -165,7 +165,7 @@ def test_none_stands_still(backend: str) -> None:
 
 
 @pytest.mark.soak
-def test_none_of_many_stands_still(backend: str) -> None:
+def test_no_run_of_many_deadlocks(backend: str) -> None:
     """As above, for long."""
     seen: Counter[str] = Counter()
     for seed in range(MANY):

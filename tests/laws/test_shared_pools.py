@@ -281,7 +281,7 @@ def test_runs_that_share_a_pool_and_a_limiter(backend: str, seed: int, tokens: i
 
 
 @pytest.mark.parametrize("seed", FEW)
-def test_nobody_starves(backend: str, seed: int) -> None:
+def test_no_job_starves(backend: str, seed: int) -> None:
     """A job is not passed forever by those of other runs."""
     check_nobody_starves(Ordered(backend, seed), seed)
 

@@ -63,7 +63,7 @@ class Sizes(Instrument):
             self.sizes.append(size)
 
 
-def test_it_grows_by_one_for_each_window_of_successes(virtual: Virtual) -> None:
+def test_the_adaptive_window_grows_by_one_for_each_window_of_successes(virtual: Virtual) -> None:
     """One success at size 1, two at size 2, and so on, up to the maximum; never more jobs run at once."""
     server, sizes = Server(100), Sizes()
     scheduler = Scheduler(jobs_window=Adaptive(1, 6), instruments=[sizes])
@@ -75,7 +75,7 @@ def test_it_grows_by_one_for_each_window_of_successes(virtual: Virtual) -> None:
     assert server.most == 6
 
 
-def test_it_does_not_grow_if_it_is_not_used(virtual: Virtual) -> None:
+def test_an_unused_adaptive_window_does_not_grow(virtual: Virtual) -> None:
     """Jobs that come one after the other say nothing about more of them at once."""
     chain: list[Any] = []
     for _ in range(40):
@@ -104,7 +104,7 @@ def test_it_stops_growing_when_a_queue_builds_up(virtual: Virtual) -> None:
 @pytest.mark.parametrize(
     "error", [lambda: TimeoutError("busy"), lambda: Throttled("api", 0.5), lambda: ExceptionGroup("", [TimeoutError()])]
 )
-def test_it_shrinks_when_jobs_fail_for_it(virtual: Virtual, error: Any) -> None:
+def test_the_adaptive_window_shrinks_on_failures(virtual: Virtual, error: Any) -> None:
     """To seven tenths, once for all that had started before."""
     server, sizes = Server(8, queue=2, error=error), Sizes()
     jobs: list[Any] = [Job(server.ask, needs={"api": 1}) for _ in range(1000)]
@@ -161,7 +161,7 @@ def test_forever_jobs_and_nested_ones_do_not_count(virtual: Virtual) -> None:
     assert sizes.sizes == [3]
 
 
-def test_after_a_shrink_no_more_start_than_it_allows(virtual: Virtual) -> None:
+def test_after_a_shrink_no_more_jobs_start_than_the_window_allows(virtual: Virtual) -> None:
     """Workers leave when their jobs have ended, until no more are left than there are slots."""
     started: list[float] = []
 
@@ -204,7 +204,7 @@ def test_views_show_its_size(virtual: Virtual, tmp_path: Path) -> None:
     assert "1 to 3, 3 in the end (adaptive)" in (tmp_path / "trace.html").read_text()
 
 
-def test_simulate_has_it(virtual: Virtual) -> None:
+def test_simulate_supports_the_adaptive_window(virtual: Virtual) -> None:
     """The window is real on the virtual clock: it grows from 1 to 4."""
     jobs = [Job(anyio.sleep, 0, expected_duration=1) for _ in range(1 + 2 + 3 + 8)]
     found = simulate(Scheduler(*jobs, jobs_window=Adaptive(1, 4)))
@@ -325,7 +325,7 @@ def test_never_more_than_the_window_and_all_end(backend: str, ends: list[tuple[i
 
 
 @pytest.mark.parametrize("backend", ["trio"], indirect=True)  # what it asks of a backend, the others ask too
-def test_it_follows_a_server_whose_capacity_changes(virtual: Virtual) -> None:
+def test_the_adaptive_window_follows_a_server_whose_capacity_changes(virtual: Virtual) -> None:
     """It serves at least nine tenths of what the best fixed window does, and is refused far less often."""
 
     async def served(window: Any) -> tuple[int, int]:

@@ -30,7 +30,7 @@ def test_the_way_outwards_leads_from_the_inside_to_the_outermost() -> None:
     assert [views.is_inside(one, middle) for one in (job, inner, middle, outer)] == [True, True, False, False]
 
 
-def test_a_run_tells_its_phase_its_window_and_why_it_stops(virtual: Virtual) -> None:
+def test_a_run_view_has_phase_window_and_stop_reason(virtual: Virtual) -> None:
     """There is a run only while it is under way; its clock is that of the jobs' times."""
     told: list[Any] = []
 
@@ -51,7 +51,7 @@ def test_a_run_tells_its_phase_its_window_and_why_it_stops(virtual: Virtual) -> 
     ]
 
 
-def test_an_adaptive_window_tells_the_most_that_it_may_have(virtual: Virtual) -> None:
+def test_a_run_view_has_the_maximum_of_an_adaptive_window(virtual: Virtual) -> None:
     """Its size now is that of the scheduler; the run says that it may change, and how far."""
 
     async def look() -> tuple[int | None, bool, int | None]:
@@ -65,7 +65,7 @@ def test_an_adaptive_window_tells_the_most_that_it_may_have(virtual: Virtual) ->
     assert job.result() == (8, True, 2)
 
 
-def test_a_window_that_is_a_limiter_tells_its_tokens(virtual: Virtual) -> None:
+def test_a_run_view_has_the_tokens_of_a_limiter(virtual: Virtual) -> None:
     """Others may have some of them, too; a window that is a number has none."""
 
     async def look(scheduler: Scheduler) -> int | None:
@@ -110,7 +110,7 @@ class Teller(JobKind[str]):
         return "telling"
 
 
-def test_a_job_says_something_of_itself_while_it_runs_unless_it_is_secret(virtual: Virtual) -> None:
+def test_a_running_job_has_progress_unless_it_is_redacted(virtual: Virtual) -> None:
     """Of what runs commands there is more to tell at its end, too."""
     open_, secret = Teller(), Teller(redact=True)
     assert views.status_of(open_) == ""
@@ -213,7 +213,7 @@ def test_a_throttled_job_waits_since_it_was_throttled(virtual: Virtual) -> None:
     assert not views.is_further_attempt(job)
 
 
-def test_the_end_of_a_job_says_whether_there_is_more_to_tell(virtual: Virtual) -> None:
+def test_the_end_of_a_job_shows_whether_there_are_further_facts(virtual: Virtual) -> None:
     """A success at the first attempt is all there is; of a failure, there is the exception as it was first raised."""
 
     async def again() -> None:
@@ -235,7 +235,7 @@ def test_the_end_of_a_job_says_whether_there_is_more_to_tell(virtual: Virtual) -
     assert [views.is_further_attempt(job) for job in (plain, late)] == [False, True]
 
 
-def test_a_dropped_result_is_told_from_none(virtual: Virtual) -> None:
+def test_a_dropped_result_differs_from_none(virtual: Virtual) -> None:
     """None may be a result; a result that `keep_result=False` has dropped is gone."""
     dropped = Job(nap, 1, keep_result=False)
     user = Job(lambda _: nap(1), dropped)

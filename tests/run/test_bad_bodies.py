@@ -84,7 +84,7 @@ def test_group_of_cancelled_and_an_error_is_a_failure(virtual: Virtual) -> None:
     assert other.state is JobState.CANCELLED
 
 
-def test_cancellation_that_nobody_asked_for_is_a_failure(virtual: Virtual) -> None:
+def test_a_stray_cancellation_is_a_failure(virtual: Virtual) -> None:
     """A job that raises a stray cancellation FAILED with a JobCancelled that says so; nothing is lost."""
     kept: list[BaseException] = []
     job, after = Job(stray, kept, label="stray"), Job(nap, 1, "fine")

@@ -62,7 +62,7 @@ def test_jobs_that_compute_are_named_once(virtual: Virtual, said: Callable[[], l
 
 
 @pytest.mark.parametrize("how", ["alone", "chain", "nested", "own task", "forever", "fails", "own kind", "last"])
-def test_whoever_blocks_is_named(virtual: Virtual, said: Callable[[], list[str]], how: str) -> None:
+def test_a_job_that_blocks_the_loop_is_named(virtual: Virtual, said: Callable[[], list[str]], how: str) -> None:
     """A single job too, and whatever kind of job it is, and when others have gone before."""
 
     class Kind(AbstractJob[None]):
@@ -93,7 +93,7 @@ def test_whoever_blocks_is_named(virtual: Virtual, said: Callable[[], list[str]]
     assert said() == [LINE.format("inner/x" if how == "nested" else "x", "2.0")]
 
 
-def test_who_awaits_has_not_blocked(virtual: Virtual, said: Callable[[], list[str]]) -> None:
+def test_a_job_that_awaits_is_not_blamed_for_blocking(virtual: Virtual, said: Callable[[], list[str]]) -> None:
     """Jobs that sleep for long, with others or alone, and what others than jobs do, are not named."""
 
     async def others() -> None:

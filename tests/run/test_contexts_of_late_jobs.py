@@ -50,7 +50,7 @@ def test_each_handler_of_a_server_adds_jobs_in_its_own_context(virtual: Virtual,
     assert request.get() == "none"
 
 
-def test_nobody_else_sees_them(virtual: Virtual) -> None:
+def test_context_changes_of_a_job_are_invisible_to_other_jobs(virtual: Virtual) -> None:
     """A job that was there from the start, one that is added with the variables of the run, and a retried one."""
     tries: list[str] = []
 

@@ -50,7 +50,7 @@ def test_first_failure_of_a_kind_is_logged_at_once(virtual: Virtual, heard: list
     )
 
 
-def test_critical_failure_says_which_run_stops(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
+def test_the_log_names_the_run_that_a_critical_failure_stops(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
     """The line of a critical failure names the run that stops; a nested one tells how it stopped the outer one."""
     inner = Scheduler(Job(fail_after, 1, label="x", critical=True), label="inner", critical=True)
     virtual(Scheduler(inner, Job(nap, 9), label="home").co_run)

@@ -100,7 +100,7 @@ def test_runs_in_one_loop_share_its_turns(virtual: Virtual, again: bool) -> None
     assert max(gaps) < 0.005
 
 
-def test_who_may_wait_for_a_turn() -> None:
+def test_the_number_of_waiting_workers_follows_the_last_iteration() -> None:
     """Twice as many workers as found time left in the last turn, within limits."""
     turn = TimeSlice(0.0, cast(Any, None))
     for found, most in [(1, 2), (5, 10), (12, 24), (13, 24)]:
@@ -207,7 +207,7 @@ def test_run_that_is_over_does_not_wait_for_its_workers_in_the_line(virtual: Vir
     assert max(late) < 0.02
 
 
-def test_run_that_has_ended_is_kept_alive_by_nobody(virtual: Virtual) -> None:
+def test_a_finished_run_can_be_garbage_collected(virtual: Virtual) -> None:
     """What the runs of a loop share knows none of them once it is over."""
 
     async def main() -> None:

@@ -262,7 +262,7 @@ def test_a_scheduler_that_is_busy_goes_on(virtual: Virtual) -> None:
         assert virtual(timed, scheduler) == (True, 20)
 
 
-def test_a_scheduler_that_is_busy_for_too_long_says_so(virtual: Virtual) -> None:
+def test_the_error_names_the_timeout_that_ended_the_run(virtual: Virtual) -> None:
     """The error is about the limit that ended the run, and not about the other one."""
     scheduler = Scheduler(*(Job(nap, 2) for _ in range(10)), jobs_window=1, idle_timeout=3, timeout=7, label="night")
     with pytest.raises(JobTimeout) as caught:

@@ -61,7 +61,7 @@ def test_hooks_tell_a_run_in_order(virtual: Virtual) -> None:
     ]
 
 
-def test_added_jobs_are_told_of(virtual: Virtual) -> None:
+def test_job_added_comes_before_other_hooks_of_the_job(virtual: Virtual) -> None:
     """job_added comes before anything else of that job, and only for jobs that are added during the run."""
     watch = recorder()
 
@@ -87,7 +87,7 @@ def test_jobs_that_never_start_are_finished_when_they_settle(virtual: Virtual) -
     assert not any(event.endswith("idle") for event in watch.events)
 
 
-def test_state_is_written_before_it_is_told(virtual: Virtual) -> None:
+def test_state_is_written_before_the_hooks_are_called(virtual: Virtual) -> None:
     """A hook sees the job as the event says: scheduled, running, settled with its times; the run with its reason."""
     seen: list[object] = []
 
@@ -144,7 +144,7 @@ def test_nested_instruments_see_their_own_scheduler_alone(virtual: Virtual) -> N
     assert watch.started == ["a"]
 
 
-def test_instruments_are_told_apart_by_identity(virtual: Virtual) -> None:
+def test_instruments_are_distinguished_by_identity(virtual: Virtual) -> None:
     """Two that are equal are still two; a dataclass, which has no hash, is as good as any."""
 
     @dataclasses.dataclass
@@ -223,7 +223,7 @@ def test_an_async_hook_is_refused() -> None:
             async def job_started(self, scheduler: Any, job: Any) -> None: ...  # type: ignore[override]
 
 
-def test_incident_is_told_with_its_details(virtual: Virtual) -> None:
+def test_the_incident_hook_gets_scheduler_job_message_and_exception(virtual: Virtual) -> None:
     """What belongs to no outcome: the scheduler, the job, the message that is logged, the exception."""
     error = OSError("no route")
     told: list[Any] = []

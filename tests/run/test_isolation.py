@@ -229,7 +229,7 @@ def test_native_cancellation_touches_its_job_alone(awaits: bool, gated: bool) ->
     assert all(isinstance(job.raised_exception(), JobCancelled) for job in jobs[::2])
 
 
-def test_stored_task_of_a_job_with_its_own_hits_nobody_later() -> None:
+def test_cancelling_the_stored_own_task_later_harms_no_other_job() -> None:
     """With own_task a stored task is the job's own: cancelled later, it harms nobody."""
     stored: list[Any] = []
 
@@ -272,7 +272,7 @@ def test_a_run_inside_another_has_the_variables_that_were_set_around_it(virtual:
     assert seen == [inside, inside, inside]
 
 
-def test_own_task_is_shared_with_nobody(virtual: Virtual) -> None:
+def test_own_task_is_shared_with_no_other_job(virtual: Virtual) -> None:
     """A job with own_task has a task that no other job has had before it or gets after it."""
 
     async def who() -> Any:

@@ -62,7 +62,7 @@ def test_there_must_be_a_number_of_slots(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("shared", [False, True])
-def test_what_a_borrower_is_told(virtual: Virtual, shared: bool) -> None:
+def test_a_borrower_sees_the_slots_and_whether_others_wait(virtual: Virtual, shared: bool) -> None:
     """How many slots there are at most; and whether others wait for them too, whom nobody announces."""
 
     async def main() -> SpareSlots:

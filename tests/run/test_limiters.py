@@ -180,7 +180,7 @@ def test_no_token_is_left_borrowed(virtual: Virtual, how: str) -> None:
     virtual(main)
 
 
-def test_explain_names_what_stands_in_the_way_of_a_token(virtual: Virtual) -> None:
+def test_explain_names_the_holder_of_the_token(virtual: Virtual) -> None:
     """First the job waits for the gpu; then it has that, and waits for the token that another job has."""
 
     async def main() -> None:

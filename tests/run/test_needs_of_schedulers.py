@@ -83,7 +83,7 @@ def test_a_name_from_further_out_is_refused_at_add(virtual: Virtual, what: str) 
 
 
 @pytest.mark.parametrize("backfill", [0, 64])
-def test_jobs_that_need_two_things_do_not_hold_up_the_schedulers_that_keep_one(virtual: Virtual, backfill: int) -> None:
+def test_needs_of_two_resources_do_not_deadlock_with_reservations(virtual: Virtual, backfill: int) -> None:
     """Each of two jobs waits for what one scheduler keeps, with a reservation on what the other one's member needs."""
     pool = Pool(a=1, b=1, api=Rate(requests=1, per=1), web=Rate(requests=1, per=1))
     groups = [keeper("a", "api"), keeper("b", "web")]
@@ -121,7 +121,7 @@ def test_two_runs_with_one_pool_cannot_wait_for_each_other(virtual: Virtual) -> 
     assert len(refused) == 2
 
 
-def test_a_pool_inside_serves_nobody_outside(virtual: Virtual) -> None:
+def test_a_pool_of_a_nested_scheduler_is_rejected_outside(virtual: Virtual) -> None:
     """In one run the scheduler is refused; several schedulers inside may share it."""
     pool = Pool(own=1)
 

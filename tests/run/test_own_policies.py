@@ -85,7 +85,7 @@ def test_priority_comes_before_the_policy_and_ties_are_in_order(virtual: Virtual
     assert starts.labels == ["d", "c", "f", "b", "e", "a"]
 
 
-def test_it_is_told_ranks_and_starts(virtual: Virtual) -> None:
+def test_a_policy_gets_ranks_and_the_number_of_starts(virtual: Virtual) -> None:
     """With needs_ranks, the longest path to an exit when the job was added; and how many jobs have started."""
     told: list[tuple[str, float, int]] = []
 

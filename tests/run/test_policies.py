@@ -272,7 +272,7 @@ def test_priorities_are_not_changed_during_a_run() -> None:
 
 
 @pytest.mark.parametrize(("known", "found"), [([], 1), ([3], 3), ([1, 4], 2.5), ([9, 2, 1], 2), ([9, 3, 2, 1], 2.5)])
-def test_what_nobody_knows_takes_as_long_as_is_usual(known: list[float], found: float) -> None:
+def test_a_job_of_unknown_duration_takes_the_median(known: list[float], found: float) -> None:
     """The median of the durations that are known, or a second."""
     assert usual(known) == found
 

@@ -214,7 +214,7 @@ def test_members_share_what_their_scheduler_has(virtual: Virtual) -> None:
     ]  # fmt: skip
 
 
-def test_one_that_waits_for_a_slot_keeps_nobody_waiting(virtual: Virtual) -> None:
+def test_a_job_that_waits_for_a_slot_reserves_nothing(virtual: Virtual) -> None:
     """The window of the outer run is full with the inner scheduler, whose jobs need what an outer job waits for."""
     inner = Scheduler(*[Job(anyio.sleep, 1, needs={"a": 1}) for _ in range(5)], backfill=0)
     outer = Scheduler(inner, Job(anyio.sleep, 1, needs={"a": 3}), jobs_window=1, pool=Pool(a=3), backfill=0)
@@ -253,7 +253,7 @@ def test_a_cancelled_job_that_was_due_lets_the_others_go_on(virtual: Virtual) ->
     assert last.started_at == 1
 
 
-def test_a_due_job_that_has_to_wait_itself_keeps_nobody_waiting_any_more(virtual: Virtual) -> None:
+def test_a_due_job_that_waits_behind_another_reserves_nothing(virtual: Virtual) -> None:
     """When it fits at last, but an earlier one comes first, which waits for something else."""
     first = Job(anyio.sleep, 0.5)
     kept = Job(anyio.sleep, 1, needs={"b": 1}, required=first)
@@ -310,7 +310,7 @@ def test_explain_says_that_a_job_of_another_run_is_first(virtual: Virtual) -> No
     assert waiting.started_at == 3
 
 
-def test_a_priority_that_comes_while_it_runs_is_compared_with_who_has_passed(virtual: Virtual) -> None:
+def test_a_late_priority_is_compared_with_the_jobs_that_have_overtaken(virtual: Virtual) -> None:
     """The jobs that have passed one that waits had no priorities to compare then."""
     big = Job(anyio.sleep, 1, needs={"cpu": 2})
     small = [Job(anyio.sleep, 1, needs={"cpu": 1}) for _ in range(4)]
@@ -577,7 +577,7 @@ def test_the_work_for_each_job_does_not_grow_with_what_waits(
     assert calls_a_job(400) < 1.4 * calls_a_job(50)
 
 
-def test_whoever_fits_if_those_before_it_cannot_start_is_woken(virtual: Virtual) -> None:
+def test_a_fitting_job_behind_blocked_ones_is_woken(virtual: Virtual) -> None:
     """A later one that fits beside those does not make it forgotten: here these are all held up by a reservation."""
     pool = Pool(cpu=2, gpu=2, disk=2)
     begins: dict[str, float] = {}
@@ -657,7 +657,7 @@ def test_a_large_need_is_passed_no_more_often_than_allowed(virtual: Virtual, run
 
 
 @pytest.mark.parametrize(("most", "at"), [(2, 4), (3, 0)])
-def test_a_look_goes_through_so_many_different_needs(
+def test_a_scan_of_the_queue_covers_a_limited_number_of_needs(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch, most: int, at: float
 ) -> None:
     """Behind as many as may be that wait for what is short, one that would fit is not looked at."""

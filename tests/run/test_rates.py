@@ -180,7 +180,7 @@ def test_it_goes_on_where_it_was_in_the_next_run(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("end", ["cancel", "timeout", "drain"])
-def test_a_run_that_ends_leaves_nobody_waiting(virtual: Virtual, end: str) -> None:
+def test_the_end_of_a_run_cancels_waits_for_a_rate(virtual: Virtual, end: str) -> None:
     """Who waits for a rate ends CANCELLED, at once."""
 
     async def stop() -> None:
@@ -362,7 +362,7 @@ def test_used_refuses_what_is_wrong(virtual: Virtual, amounts: Any, error: type[
 # ---- in words, and bad input
 
 
-def test_explain_says_how_long_it_takes(virtual: Virtual) -> None:
+def test_explain_has_the_time_until_a_rate_opens(virtual: Virtual) -> None:
     """It names the keys of which there is not enough, and the time until there is."""
     said: list[str] = []
 
@@ -467,7 +467,7 @@ def test_what_can_never_start_is_refused(needs: Any, message: str) -> None:
     assert first.state is JobState.IDLE
 
 
-def test_who_starts_lets_those_start_that_were_kept_waiting_in_another_run(virtual: Virtual) -> None:
+def test_a_start_on_a_rate_wakes_jobs_of_another_run(virtual: Virtual) -> None:
     """Nothing of a rate comes back when a job ends, so nothing else would wake the other run."""
 
     async def main() -> None:
@@ -514,7 +514,7 @@ def tasks(draw: st.DrawFn) -> list[Task]:
     backfill=st.integers(0, 2),
     burst=st.sampled_from([None, {"requests": 4, "tokens": 40}]),
 )
-def test_never_more_than_the_rate_and_nobody_starves(
+def test_a_rate_is_never_exceeded_and_no_job_starves(
     backend: str, several: list[list[Task]], window: int | None, backfill: int, burst: Any
 ) -> None:
     """In any interval at most burst + rate * t is taken by starts, and all jobs end, however they end.

@@ -49,7 +49,7 @@ def _fresh_log() -> None:
     Shared.log.clear()
 
 
-def test_jobs_of_all_nested_schedulers_share_one(virtual: Virtual) -> None:
+def test_all_nested_schedulers_share_one_resource(virtual: Virtual) -> None:
     """It is made once, for the outermost run, and closed after the last shutdown."""
     closing = Closing(nothing)
     inner = Scheduler(Job(share, label="a"), label="inner")

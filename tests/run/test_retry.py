@@ -201,7 +201,7 @@ def test_retry_keeps_the_slot(virtual: Virtual) -> None:
     assert other.started_at == 3
 
 
-def test_retried_failures_are_not_told(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
+def test_failures_of_retried_attempts_are_not_logged(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
     """An attempt that was followed by one that succeeded is not a failure: nothing in the log, nothing raised."""
     job = Flaky(1, retry=1)
     scheduler = Scheduler(job)
@@ -221,7 +221,7 @@ def test_attempts_count_anew_in_each_run(virtual: Virtual) -> None:
     assert job.attempts == 1
 
 
-def test_each_attempt_is_told(virtual: Virtual) -> None:
+def test_each_attempt_has_its_hook(virtual: Virtual) -> None:
     """job_started comes once, job_attempt at each attempt, job_finished once."""
     watch = Attempts()
     virtual(Scheduler(Flaky(2, retry=2), instruments=[watch]).co_run)

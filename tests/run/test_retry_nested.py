@@ -169,7 +169,7 @@ def test_each_attempt_runs_the_clean_up_jobs(virtual: Virtual) -> None:
     assert (inner.attempts, alarm.state) == (3, JobState.SKIPPED)
 
 
-def test_attempts_of_a_nested_scheduler_are_told(virtual: Virtual) -> None:
+def test_outer_instruments_get_the_attempts_of_a_nested_scheduler(virtual: Virtual) -> None:
     """The outer instruments receive each attempt of the nested scheduler, and the jobs in each of its runs."""
     watch = Attempts()
     inner: Any = Scheduler(Flaky(1, critical=True), retry=1)

@@ -44,7 +44,7 @@ def traced_run(virtual: Virtual, scheduler: Scheduler) -> Trace:
     return trace
 
 
-def test_all_jobs_of_a_run_share_it(virtual: Virtual) -> None:
+def test_all_jobs_of_a_run_share_its_pool(virtual: Virtual) -> None:
     """Those in nested schedulers too, also where these have needs and so are the pool of their members."""
     nested, keeper = Scheduler(*benches(2), label="n"), Scheduler(*benches(2), needs={"cpu": 1}, label="k")
     scheduler = Scheduler(*benches(2), nested, keeper, pool=Pool(cpu=1))

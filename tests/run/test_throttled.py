@@ -129,7 +129,7 @@ def test_the_attempt_does_not_count(virtual: Virtual) -> None:
     assert str(job.raised_exception()) == "second"
 
 
-def test_a_decorator_for_retries_does_not_see_it(virtual: Virtual) -> None:
+def test_a_retry_decorator_does_not_see_throttled(virtual: Virtual) -> None:
     """It would wait under the slot, and count the attempt."""
     seen: list[BaseException] = []
 
@@ -370,7 +370,7 @@ def test_from_threads_and_processes(backend: str, kind: Any) -> None:
     assert starts == [job] * 3
 
 
-def test_what_watches_sees_it(virtual: Virtual) -> None:
+def test_instruments_and_trace_see_a_throttle(virtual: Virtual) -> None:
     """Hooks tell of it as scheduled and started again; the trace has one span, from the start that counts."""
 
     class Watch(Instrument):

@@ -416,7 +416,7 @@ def test_a_run_leaves_no_deadline_behind() -> None:
     assert trio.run(main) == math.inf
 
 
-def test_nobody_keeps_a_run_for_deadlines_that_never_came(virtual: Virtual) -> None:
+def test_unused_deadlines_do_not_keep_a_run_alive(virtual: Virtual) -> None:
     """A loop that goes on for days forgets a run when that is over, not when the time of its jobs would have been."""
 
     async def main() -> object:

@@ -189,7 +189,7 @@ def test_10_virtual_time_does_not_wait_for_threads(virtual: Virtual) -> None:
     assert (job.elapsed or 0) >= 3600
 
 
-def test_11_own_task_is_shared_with_nobody(virtual: Virtual) -> None:
+def test_11_own_task_is_shared_with_no_other_job(virtual: Virtual) -> None:
     """Jobs share tasks, one after the other: a `current_task()` that was kept, and cancelled later, hit another job."""
     kept: list[Any] = []
 

@@ -203,7 +203,7 @@ def test_shutdown_and_instrument_with_errors_that_have_no_text(virtual: Virtual)
     assert [type(one.exception) for one in scheduler.incidents] == [Mute]
 
 
-def test_log_handler_that_raises_is_nobodys_failure(virtual: Virtual) -> None:
+def test_a_log_handler_that_raises_fails_no_job(virtual: Virtual) -> None:
     """The engine reports, and goes on if the report fails."""
 
     class Breaks(logging.Handler):

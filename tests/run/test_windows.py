@@ -219,7 +219,7 @@ def test_schedulers_that_share_a_limiter_take_turns(virtual: Virtual) -> None:
     assert "".join(watch.order) in ("ab" * 5, "ba" * 5)
 
 
-def test_who_waits_for_the_limiter_gets_it_after_one_job(virtual: Virtual) -> None:
+def test_another_user_of_the_limiter_waits_for_one_job_only(virtual: Virtual) -> None:
     """Another user of the limiter waits only for the jobs before it in the queue."""
     got: list[float] = []
 
@@ -368,7 +368,7 @@ def test_a_token_that_a_nested_scheduler_does_not_need_goes_to_others(virtual: V
 
 
 @pytest.mark.parametrize("jobs", [2, 3])
-def test_the_last_job_leaves_nobody_in_the_queue(virtual: Virtual, jobs: int) -> None:
+def test_the_last_job_leaves_the_limiters_queue_empty(virtual: Virtual, jobs: int) -> None:
     """A run waits for a token as long as it has a job for one, at the place that it has in the limiter's queue."""
 
     async def main() -> list[int]:

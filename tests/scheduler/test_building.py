@@ -239,7 +239,7 @@ def test_remove_takes_a_job_out() -> None:
         lambda scheduler, job: scheduler.successors(job),
     ],
 )
-def test_stranger_is_a_key_error_that_names_it(use: Callable[[Scheduler, Any], object]) -> None:
+def test_a_job_that_is_no_member_is_a_key_error(use: Callable[[Scheduler, Any], object]) -> None:
     """Surgery and questions about a job that is not a member are KeyErrors, and change nothing."""
     stranger, a, b = jobs_named("xab")
     scheduler = Scheduler(Sequence(a, b), label="home")

@@ -366,7 +366,7 @@ def test_cancelled_with_the_run(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0, "0 s"), (0.1 + 0.2, "300 ms"), (12345.6789, "3 h 26 min")])
-def test_durations_are_as_people_say_them(virtual: Virtual, seconds: float, words: str) -> None:
+def test_durations_are_printed_in_a_readable_unit(virtual: Virtual, seconds: float, words: str) -> None:
     """As in all views: no exponents, no rounding errors, and no more figures than anybody reads."""
     job = Job(nap, seconds, label="job")
     scheduler = Scheduler(job)

@@ -64,7 +64,7 @@ def data(outputs: dict[str, Any], cell: str) -> dict[str, str]:
     return dict(output.data)
 
 
-def test_nothing_is_said_unasked(outputs: dict[str, Any]) -> None:
+def test_definitions_print_nothing(outputs: dict[str, Any]) -> None:
     """Definitions print nothing: no warning at the import, nothing about the loop that runs."""
     assert outputs["define"] == []
 

@@ -52,7 +52,7 @@ def test_every_state_has_a_record() -> None:
     assert list(_state_styles.STATE_STYLES) == list(JobState)
 
 
-def test_every_state_has_a_place_of_its_own() -> None:
+def test_every_state_has_a_unique_rank() -> None:
     """In precedence and among the bars no number is given twice; and a state has a bar, or jobs in it never started."""
     looks = _state_styles.STATE_STYLES.values()
     for places in ([look.precedence for look in looks], [look.bar for look in looks], [look.no_bar for look in looks]):

@@ -133,7 +133,7 @@ def test_a_column_is_in_hours_when_its_longest_time_would_have_sixty_minutes(
         ("a" * 1000, "'" + "a" * 47 + "..." + "a" * 48 + "'"),
     ],
 )
-def test_of_what_is_huge_little_is_shown(value: object, text: str) -> None:
+def test_huge_numbers_are_cut(value: object, text: str) -> None:
     """To convert a huge number would take long, and Python refuses more than some thousand digits."""
     assert shown(value) == text
 
@@ -152,7 +152,7 @@ def test_a_headline_announces_nothing(text: str, first: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["much", "4 parsecs", "4 xB", ""])
-def test_a_size_that_is_none_says_what_one_is(text: str) -> None:
+def test_the_error_on_a_wrong_size_shows_a_right_one(text: str) -> None:
     """A number and a unit."""
     with pytest.raises(ValueError, match=r"^mem: write a number and a unit: B, kB"):
         amount_of(text, "mem")

@@ -26,7 +26,7 @@ from . import __main__ as suite
         ),
     ],
 )
-def test_what_differs_is_told(
+def test_each_difference_from_the_original_raises_or_warns(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     theirs: dict[str, str],

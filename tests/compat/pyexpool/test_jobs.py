@@ -593,7 +593,7 @@ def test_a_pool_that_is_not_alive_takes_nothing() -> None:
     assert pool.join() is False
 
 
-def test_failures_are_told_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+def test_each_failure_has_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     """Each has one line: the engine's own, which name methods that a pool has not, are left out."""
     caplog.set_level(logging.WARNING)
     pool = ExecPool(2)

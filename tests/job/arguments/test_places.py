@@ -129,7 +129,7 @@ def test_an_input_of_two_is_adopted_once() -> None:
     assert a not in second
 
 
-def test_what_was_adopted_and_dropped_is_held_by_nobody(virtual: Virtual) -> None:
+def test_adopted_and_dropped_jobs_are_garbage_collected(virtual: Virtual) -> None:
     """A run that adds jobs with inputs, and keeps none, does not grow."""
     scheduler = Scheduler(keep_jobs=False)
 

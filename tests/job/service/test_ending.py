@@ -246,7 +246,7 @@ def test_service_that_uses_another_by_way_of_others(virtual: Virtual, between: s
     assert log == [("upper", 3), ("base", 3.25)]
 
 
-def test_service_that_has_ended_keeps_nobody_waiting(virtual: Virtual) -> None:
+def test_a_finished_service_does_not_wait_for_its_users(virtual: Virtual) -> None:
     """A user that has failed meanwhile is not waited for."""
     log: list[Any] = []
     base = Service(linger(log), label="base")

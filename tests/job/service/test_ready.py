@@ -98,7 +98,7 @@ def test_services_take_no_slot(virtual: Virtual) -> None:
     assert virtual(timed, Scheduler(services, jobs, jobs_window=1)) == (True, 3)
 
 
-def test_service_that_nobody_uses_is_ended_with_the_run(virtual: Virtual) -> None:
+def test_an_unused_service_is_ended_with_the_run(virtual: Virtual) -> None:
     """A service does not keep the run going; ended before it was ready it is CANCELLED."""
     ready, slow = Service(serve, 1), Service(serve, 9)
     assert virtual(timed, Scheduler(ready, slow, Job(nap, 2))) == (True, 2)
@@ -107,7 +107,7 @@ def test_service_that_nobody_uses_is_ended_with_the_run(virtual: Virtual) -> Non
         slow.result()
 
 
-def test_readiness_is_told(virtual: Virtual) -> None:
+def test_readiness_has_its_hook(virtual: Virtual) -> None:
     """Instruments hear job_ready, between job_started and job_finished, with the result readable."""
     seen: list[Any] = []
 
@@ -285,7 +285,7 @@ def test_cancelling_a_service(virtual: Virtual, ready: bool) -> None:
 
 @pytest.mark.parametrize("inside", [False, True])
 @pytest.mark.parametrize("how", ["fails", "cancelled"])
-def test_failure_of_a_service_is_raised_in_who_starts_with_it_later(virtual: Virtual, how: str, inside: bool) -> None:
+def test_a_service_failure_is_raised_in_a_user_that_starts_later(virtual: Virtual, how: str, inside: bool) -> None:
     """A job that waited for a slot while its service failed was called with the engine's record of the failure."""
 
     async def break_down(*, task_status: Any) -> None:

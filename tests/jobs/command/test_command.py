@@ -451,7 +451,7 @@ def test_what_cannot_be_allowed_is_refused(kind: Any, check: Any, error: type[Ex
         kind(("x",), check=check, label="it")
 
 
-def test_a_signal_is_told_from_an_exit_code(backend: str) -> None:
+def test_a_command_error_distinguishes_a_signal_from_an_exit_code(backend: str) -> None:
     """The return code is negative, and the error names the signal."""
     job = CommandJob("kill -SEGV $$", shell=True)
     error = failure_of(backend, job)
@@ -468,7 +468,7 @@ def test_a_signal_without_a_name_is_its_number(backend: str) -> None:
     assert (job.result().signal, job.result().returncode) == (40, -40)
 
 
-def test_our_timeout_is_told_from_our_cancel(backend: str) -> None:
+def test_a_timeout_is_distinguished_from_a_cancellation(backend: str) -> None:
     """Neither is a CommandError; how the process itself ended is in `last_result`."""
     late = CommandJob(["sleep", 100], timeout=0.02)
     called_off = CommandJob(["sleep", 100], on_start=lambda job: job.cancel())
@@ -491,7 +491,7 @@ def test_a_run_again_forgets_the_last(backend: str) -> None:
     assert job.pid is None
 
 
-def test_a_process_that_somebody_else_has_reaped_fails_the_job(backend: str) -> None:
+def test_a_process_reaped_elsewhere_fails_the_job(backend: str) -> None:
     """Without its exit code the end of a command is unknown, and the error says so."""
 
     def steal(job: CommandJob) -> None:
@@ -554,7 +554,7 @@ def test_retry_on_exit_ends_with_the_first_success(backend: str, tmp_path: Path)
     assert (job.state, job.attempts) == (JobState.SUCCEEDED, 3)
 
 
-def test_retry_on_exit_gives_up_after_so_many_times(backend: str) -> None:
+def test_retry_on_exit_gives_up_after_the_last_attempt(backend: str) -> None:
     """The last failure is the job's, after one attempt more than `times`."""
     job = CommandJob(["false"], retry=retry_on_exit(1, times=2))
     assert failure_of(backend, job).returncode == 1

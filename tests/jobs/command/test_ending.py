@@ -84,7 +84,9 @@ STATES = {
 
 
 @pytest.mark.parametrize("how", ENDS)
-def test_a_whole_tree_is_ended_whatever_ends_it(backend: str, watched: Watched, tmp_path: Path, how: str) -> None:
+def test_a_whole_process_tree_is_ended_for_every_reason(
+    backend: str, watched: Watched, tmp_path: Path, how: str
+) -> None:
     """Some heed SIGTERM, some don't, one forks without end, one has pipes that its children hold."""
     lines = [TREE, STUBBORN, FORKING]
     commands = [armed(line, tmp_path / str(number)) for number, line in enumerate(lines)]

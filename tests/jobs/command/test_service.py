@@ -68,7 +68,7 @@ def port() -> int:
 # --- ready
 
 
-def test_a_line_in_two_pieces_makes_it_ready(backend: Any) -> None:
+def test_a_line_in_two_pieces_makes_a_service_ready(backend: Any) -> None:
     """The result of the service is the whole line, whichever stream it comes from."""
     service = shell("printf 'rea' >&2; sleep 0.1; echo 'dy on 4711' >&2; exec sleep 60", ready=OutputLine("ready on"))
     client = CommandJob(["echo", service], stdout=subprocess.PIPE)
@@ -86,7 +86,7 @@ def test_a_line_may_be_a_regular_expression_and_may_go_to_a_file(backend: Any, t
     assert service.result() == "port 22"
 
 
-def test_a_port_makes_it_ready(backend: Any, port: int) -> None:
+def test_an_open_port_makes_a_service_ready(backend: Any, port: int) -> None:
     """As soon as it accepts connections; the result is its number."""
     service = CommandService([sys.executable, "-c", LISTENS, "127.0.0.1", port], ready=PortOpen(port), timeout=20)
     client = CommandJob([sys.executable, "-c", f"import socket; socket.create_connection(('localhost', {port}))"],
@@ -96,7 +96,7 @@ def test_a_port_makes_it_ready(backend: Any, port: int) -> None:
     assert service.result() == port
 
 
-def test_a_command_that_succeeds_makes_it_ready(backend: Any, tmp_path: Path) -> None:
+def test_a_successful_command_makes_a_service_ready(backend: Any, tmp_path: Path) -> None:
     """It is called again until then; what it writes is not shown."""
     service = shell(f"sleep 0.2; touch {tmp_path}/up; exec sleep 60", ready=CommandSucceeds(["ls", tmp_path / "up"]))
     assert Scheduler(service, CommandJob(["ls", tmp_path / "up"], required=service)).run(backend=backend)
@@ -114,7 +114,7 @@ def test_a_new_file_makes_it_ready_and_an_old_one_does_not(backend: Any, tmp_pat
     assert service.result() == path
 
 
-def test_a_socket_makes_it_ready_when_somebody_listens(backend: Any, tmp_path: Path) -> None:
+def test_a_socket_makes_a_service_ready_when_it_accepts_connections(backend: Any, tmp_path: Path) -> None:
     """A stale one, that a killed program has left, does not."""
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as stale:
@@ -131,7 +131,7 @@ def test_a_socket_makes_it_ready_when_somebody_listens(backend: Any, tmp_path: P
 # --- not ready
 
 
-def test_one_that_never_gets_ready_says_what_it_waited_for(backend: Any, tmp_path: Path) -> None:
+def test_a_service_that_never_gets_ready_fails_with_its_condition(backend: Any, tmp_path: Path) -> None:
     """With the end of its output."""
     begun = tmp_path / "begun"
     line = f"echo hello; touch {begun}; exec sleep 60"
@@ -178,7 +178,7 @@ def test_a_port_that_is_in_use_is_an_error_before_the_start(backend: Any) -> Non
 # --- an early end
 
 
-def test_one_that_ends_before_it_is_ready_has_failed(backend: Any) -> None:
+def test_a_service_that_ends_before_it_is_ready_has_failed(backend: Any) -> None:
     """At once, with its exit code and the end of its output."""
     error = failed(shell("echo 'no space'; exit 3", ready=OutputLine("ready")), backend)
     assert isinstance(error, CommandError)
@@ -223,7 +223,7 @@ def test_the_output_of_a_file_is_quoted_too(backend: Any, tmp_path: Path) -> Non
 # --- its end
 
 
-def test_it_ends_after_the_jobs_that_use_it(backend: Any, tmp_path: Path) -> None:
+def test_a_service_ends_after_the_jobs_that_use_it(backend: Any, tmp_path: Path) -> None:
     """It gets SIGTERM, and may end in its own way."""
     log = tmp_path / "log"
     line = f"trap 'echo ends >> {log}; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
@@ -234,7 +234,7 @@ def test_it_ends_after_the_jobs_that_use_it(backend: Any, tmp_path: Path) -> Non
     assert service.state is JobState.SUCCEEDED
 
 
-def test_views_show_it_as_a_command(backend: Any) -> None:
+def test_views_show_a_service_as_a_command(backend: Any) -> None:
     """Its memory while it runs; its line, its exit code and what it used in a trace; nothing if that is secret."""
     service = shell("echo ready; exec sleep 60", ready=OutputLine("ready"), label="server")
     secret = shell("echo ready; exec sleep 61", ready=OutputLine("ready"), redact=True)
@@ -263,7 +263,7 @@ def test_one_that_ignores_sigterm_is_killed(backend: Any) -> None:
     assert service.last_result.returncode == -9
 
 
-def test_it_is_tried_again_until_it_is_ready(backend: Any, tmp_path: Path) -> None:
+def test_a_service_is_retried_until_it_is_ready(backend: Any, tmp_path: Path) -> None:
     """`retry` counts for early ends before that."""
     line = f"echo x >> {tmp_path}/tries; test $(wc -l < {tmp_path}/tries) -ge 2 || exit 1; echo ready; exec sleep 60"
     service = shell(line, ready=OutputLine("ready"), retry=2)
@@ -311,7 +311,7 @@ def test_its_lines_are_handed_over_or_passed_on(backend: Any, capfd: pytest.Capt
         (lambda: OutputLine(""), "a part of the line"),
     ],
 )
-def test_what_makes_no_sense_is_refused_when_it_is_made(make: Any, says: str) -> None:
+def test_invalid_options_of_a_service_are_rejected(make: Any, says: str) -> None:
     """The error says what to give."""
     with pytest.raises((TypeError, ValueError), match=says):
         make()

@@ -107,9 +107,7 @@ def test_two_hundred_commands_die_with_their_conductor(
     assert watched.gone_in_time()
 
 
-def test_a_conductor_that_is_killed_while_it_starts_commands_leaves_none(
-    backend: str, watched: Watched, tmp_path: Path
-) -> None:
+def test_a_program_killed_while_it_starts_commands_leaves_none(backend: str, watched: Watched, tmp_path: Path) -> None:
     """Whatever instant it is, between spawning and telling the guard too."""
     for delay in (0.0, 0.005):
         flag = tmp_path / f"after {delay}"
@@ -239,7 +237,7 @@ def test_a_guard_is_run_by_the_same_python(backend: str, executable: str, monkey
     assert (shell, option, python) == ("/bin/sh", "-c", executable or "python3")
 
 
-def test_a_guard_that_somebody_has_killed_does_no_harm(backend: str, watched: Watched) -> None:
+def test_a_killed_guard_does_no_harm(backend: str, watched: Watched) -> None:
     """The run goes on unguarded, and ends in order."""
 
     def kill(job: CommandJob) -> None:
@@ -312,7 +310,7 @@ def test_a_child_that_was_forked_does_not_keep_the_guard_waiting(
     assert watched.gone_in_time()
 
 
-def test_the_guard_does_the_rest_whoever_holds_its_pipe(backend: str, watched: Watched) -> None:
+def test_the_guard_finishes_though_another_process_holds_its_pipe(backend: str, watched: Watched) -> None:
     """There was no time for the sweep; and the pipe would not close, as a child of a fork by a library has it too."""
     copies: list[int] = []
 

@@ -160,7 +160,7 @@ def test_a_group_arrives_as_a_group(raised_there: dict[str, Any]) -> None:
     assert [str(one) for one in inner.exceptions] == ["hello Ada", "local.<locals>.Local: of here"]
 
 
-def test_an_exception_whose_type_nobody_finds_is_told_by_its_text(raised_there: dict[str, Any]) -> None:
+def test_an_exception_of_an_unknown_type_keeps_its_name_and_text(raised_there: dict[str, Any]) -> None:
     """The job fails with the name and the text of what was raised."""
     error = raised_there["local"]
     assert type(error) is RuntimeError
@@ -368,7 +368,7 @@ def test_a_result_that_cannot_be_pickled_is_named(backend: str) -> None:
         job.result()
 
 
-def test_an_argument_that_cannot_be_loaded_there_says_so(backend: str) -> None:
+def test_an_argument_that_cannot_be_unpickled_in_the_worker_has_a_note(backend: str) -> None:
     """Its own exception is raised, with a note on where that happened."""
     job = ProcessJob(bodies.add, bodies.Fragile())
     run(backend, job)

@@ -145,7 +145,7 @@ class Deaf(OpenSsh):
         return ["sh", "-c", line]
 
 
-def test_a_master_that_misses_a_signal_is_told_again(
+def test_a_master_that_misses_a_signal_gets_it_again(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One run in twenty waited for two seconds at its end, killed the master, and said that it had not been closed."""
@@ -212,7 +212,7 @@ def test_a_configuration_for_people_does_no_harm(backend: str, site: Site, serve
     assert job.result()[1].stdout == b"x"
 
 
-def test_a_server_that_drops_who_comes_in_a_crowd_is_asked_again(backend: str, site: Site) -> None:
+def test_connections_dropped_by_max_startups_are_retried(backend: str, site: Site) -> None:
     """MaxStartups costs time, but no job."""
     server = site.serve(2, MaxStartups="1:100:1")
     site.alias(f"crowd-{backend}-*", server)
@@ -282,7 +282,7 @@ def test_nodes_behind_one_gateway_of_the_configuration_connect_a_few_at_once(
     gateway.stop()
 
 
-def test_if_the_job_that_opens_it_is_cut_another_takes_over(backend: str, server: Server) -> None:
+def test_if_the_job_that_opens_the_connection_is_cancelled_another_takes_over(backend: str, server: Server) -> None:
     """That the first job is cancelled does not fail those that wait for the connection."""
     with Proxy(server, 2) as proxy:
         first = SshJob(proxy.node(), "true")
@@ -299,7 +299,7 @@ def test_if_the_job_that_opens_it_is_cut_another_takes_over(backend: str, server
         assert proxy.count == 2
 
 
-def test_settings_that_were_not_told_in_time_are_asked_for_again(
+def test_a_timed_out_query_of_settings_is_repeated(
     backend: str, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job that had asked was cut: for those behind it there was no ProxyJump, and no file of host keys."""
@@ -344,7 +344,7 @@ def test_ssh_is_asked_for_its_settings_where_more_connect_than_one_server_may_ha
 # ---- lost
 
 
-def test_a_connection_that_is_cut_ends_the_command_and_is_told(
+def test_a_broken_connection_ends_the_command_with_an_error(
     backend: str, server: Server, mark: dict[str, str], watched: Watched, tmp_path: Path
 ) -> None:
     """It may have done its work, so it is not run again; other jobs get a new connection."""
@@ -515,7 +515,7 @@ def test_a_node_that_hangs_is_given_up_in_time(backend: str, site: Site) -> None
         assert re.search("no answer in 1.2 s|timed out", str(error))
 
 
-def test_what_is_no_ssh_server_is_told_from_one(backend: str, site: Site) -> None:
+def test_the_error_says_that_a_server_does_not_speak_ssh(backend: str, site: Site) -> None:
     """It speaks HTTP, an old version, noise, or nothing that ends a line; control characters of it are not printed."""
     noises = (
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
@@ -533,7 +533,7 @@ def test_what_is_no_ssh_server_is_told_from_one(backend: str, site: Site) -> Non
         assert "\x1b" not in str(error)
 
 
-def test_a_name_that_nobody_knows(backend: str) -> None:
+def test_an_unknown_host_name_fails_with_the_resolvers_words(backend: str) -> None:
     """The words of the resolver are in the error."""
     job = SshJob("no-such-host.invalid", "true")
     run(backend, job)

@@ -227,7 +227,7 @@ def test_the_home_directory_is_a_source(
 
 
 @SSH_ON_TRIO
-def test_a_pipe_is_not_copied_and_nobody_waits_for_it(backend: str, place: Place, tmp_path: Path) -> None:
+def test_a_pipe_is_skipped_without_opening_it(backend: str, place: Place, tmp_path: Path) -> None:
     """Whoever opens one waits until somebody opens its other end. In a tree they are passed over, like links."""
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "file").write_text("x")
@@ -253,7 +253,7 @@ def test_a_pipe_is_not_copied_and_nobody_waits_for_it(backend: str, place: Place
     ],
 )
 @SSH_ON_ASYNCIO
-def test_what_goes_wrong_is_told_and_nothing_is_left(
+def test_a_failed_copy_raises_and_leaves_no_file(
     backend: str, place: Place, step: Any, error: type[Exception], what: str, tmp_path: Path
 ) -> None:
     """The error says which file it was, and no part of it stays."""
@@ -264,7 +264,7 @@ def test_what_goes_wrong_is_told_and_nothing_is_left(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_name_with_a_line_break_cannot_be_told_to_sftp(server: Server, tmp_path: Path) -> None:
+def test_a_file_name_with_a_line_break_is_rejected(server: Server, tmp_path: Path) -> None:
     """The error says so, and what to do."""
     job = SshJob(server.node(), Pull("a\nb", to=str(tmp_path / "one")))
     Scheduler(job).run()

@@ -69,7 +69,7 @@ def long(place: Place, tmp_path: Path, mark: dict[str, str], body: str = TREE, *
 
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
 @SSH_ON_ASYNCIO
-def test_a_timeout_ends_it_on_the_node(
+def test_a_timeout_ends_the_command_on_the_node(
     backend: str, place: Place, body: str, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
     """When the job has settled, nothing of it is left there."""
@@ -92,7 +92,7 @@ def test_a_timeout_ends_it_on_the_node(
 
 @pytest.mark.parametrize("end", ["job", "critical", "scheduler", "scope"])
 @SSH_ON_TRIO
-def test_a_cancellation_ends_it_on_the_node(
+def test_a_cancellation_ends_the_command_on_the_node(
     backend: str, place: Place, end: str, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
     """Whoever cancels, no process of the command is left there."""
@@ -212,7 +212,7 @@ def test_nothing_is_left_when_this_program_is_killed(
 
 
 @SSH_ON_TRIO
-def test_ctrl_c_ends_it_on_the_node(
+def test_ctrl_c_ends_the_command_on_the_node(
     backend: str, place: Place, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
     """The run is INTERRUPTED, and no process is left there."""

@@ -86,7 +86,7 @@ def test_many_at_once(backend: str, tmp_path: Path) -> None:
     assert all(job.is_succeeded() for job in jobs)
 
 
-def test_it_stands_among_other_nodes() -> None:
+def test_the_local_node_mixes_with_other_nodes() -> None:
     """As itself, or as ":"; equal ones are one."""
     nodes = SshNodes(["node[1-2]", LocalNode(), ":", LocalNode("other")], username="me")
     others = [SshNode(name, username="me") for name in ("node1", "node2")]
@@ -135,7 +135,7 @@ def copied(monkeypatch: pytest.MonkeyPatch, *operations: tuple[str, ...]) -> int
     return _local_copier.main()
 
 
-def test_it_does_one_after_the_other(
+def test_the_local_node_runs_steps_in_sequence(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """It makes directories, copies to and fro, and renames; it prints what it has fetched."""

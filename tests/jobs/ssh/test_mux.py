@@ -249,7 +249,7 @@ def test_a_session_that_is_refused_is_asked_for_again(backend: str, play: Play) 
     assert (master.came, master.processes) == (3, 0)
 
 
-def test_one_that_denies_sessions_says_why(backend: str, play: Play) -> None:
+def test_a_master_that_denies_sessions_gives_the_reason(backend: str, play: Play) -> None:
     """Nothing has started."""
     master = play(answers(hello=True, after=said(_mux.DENIED, 0, text=b"Permission denied"), waits=True))
     job = SshJob(SshNode("node"), "echo x")
@@ -429,7 +429,7 @@ def test_where_a_session_cannot_be_asked_for_ssh_does_all_the_same(
     assert watched.gone_in_time(), watched.alive()
 
 
-def test_one_that_is_killed_ends_what_it_carries(
+def test_a_killed_master_ends_its_sessions(
     backend: str, server: Server, mark: dict[str, str], watched: Watched, tmp_path: Any
 ) -> None:
     """The connection was lost; the next job has another one."""

@@ -85,7 +85,7 @@ def test_what_an_instrument_carries_arrives_without_the_servers_leave(backend: s
 
 
 @SSH_ON_ASYNCIO
-def test_what_stands_in_env_can_be_read_in_no_command_line(backend: str, place: Place, tmp_path: Path) -> None:
+def test_values_of_env_are_in_no_command_line(backend: str, place: Place, tmp_path: Path) -> None:
     """Neither on the node nor here, while the command runs, nor in the moment before."""
     secret, seen = f"secret {os.urandom(8).hex()}", set[bytes]()
     command = f'until test -e {tmp_path}/seen; do sleep 0.1; done; echo "$TOKEN"'
@@ -121,7 +121,7 @@ def test_what_is_not_a_mapping_is_refused(option: str) -> None:
 
 
 @SSH_ON_TRIO
-def test_more_than_fits_into_a_line_is_told_in_words(backend: str, place: Place) -> None:
+def test_the_error_on_a_long_command_line_does_not_show_the_call_of_ssh(backend: str, place: Place) -> None:
     """The error does not show how ssh is called, which is not what the user wrote."""
     words = SshJob(place.node(), ("echo", "x" * 140_000), label="words")
     variables = SshJob(place.node(), "true", env={"A": "x" * 140_000}, label="variables")
@@ -236,7 +236,7 @@ def test_an_exit_code_is_the_commands_own(place: Place) -> None:
 
 
 @SSH_ON_TRIO
-def test_a_signal_is_told(backend: str, place: Place) -> None:
+def test_a_result_distinguishes_a_signal_from_an_exit_code(backend: str, place: Place) -> None:
     """It is told from an exit code, as for a command here."""
     result = captured(backend, place.node(), "kill -KILL $$", check=False)
     assert (result.returncode, result.signal) == (-9, signal.SIGKILL)

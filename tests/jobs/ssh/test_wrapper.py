@@ -76,7 +76,7 @@ def test_the_exit_code_and_both_outputs_come_through(shell: str) -> None:
 
 
 @in_each_shell
-def test_a_signal_is_told_as_shells_tell_it(shell: str) -> None:
+def test_the_exit_code_for_a_signal_is_that_of_shells(shell: str) -> None:
     """128 plus its number."""
     assert Wrapped(shell, ["sh", "-c", "kill -9 $$"]).end()[3].returncode == 137
 
@@ -182,7 +182,7 @@ def test_a_command_that_has_hardly_begun_is_ended_too(shell: str, watched: Watch
 
 
 @in_each_shell
-def test_a_line_ends_it_as_well(shell: str, watched: Watched) -> None:
+def test_a_line_on_its_input_ends_the_wrapper(shell: str, watched: Watched) -> None:
     """A line on its input asks the wrapper to end the command."""
     wrapped = Wrapped(shell, ["sleep", "1000"])
     os.write(wrapped.lifeline, b"end\n")

@@ -143,7 +143,7 @@ def test_a_second_run_starts_afresh(virtual: Virtual) -> None:
         assert cleaning.state is SUCCEEDED
 
 
-def test_instruments_see_them(virtual: Virtual) -> None:
+def test_instruments_see_clean_up_jobs(virtual: Virtual) -> None:
     """Instruments see them scheduled, started and finished, before `after_run`."""
     told: list[tuple[str, JobState | None]] = []
 

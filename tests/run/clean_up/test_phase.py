@@ -136,7 +136,7 @@ def test_not_after_an_error_in_an_open_block(virtual: Virtual) -> None:
 # --- which
 
 
-def test_only_those_all_of_whose_requirements_have_settled(virtual: Virtual) -> None:
+def test_clean_up_runs_only_jobs_whose_requirements_have_settled(virtual: Virtual) -> None:
     """What waits for a job that was not reached is not reached either; other rules don't run at all."""
     critical, good = bad(), Job(nap, 0.5)
     never = Job(nap, required=critical)

@@ -188,7 +188,7 @@ def test_no_job_among_jobs_changes_nothing() -> None:
     assert job.scheduler is None
 
 
-def test_subclass_that_forgets_its_super_init_is_told_so() -> None:
+def test_a_subclass_without_super_init_is_a_type_error() -> None:
     """A subclass of AbstractJob whose __init__ does not call super's is a TypeError that names it."""
 
     class Forgetful(AbstractJob[None]):
@@ -293,7 +293,7 @@ def test_restarts_without_a_restart_are_refused(on_timeout: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["critical", "forever", "own_task", "keep_result", "redact"])
-def test_what_is_true_or_false_is_not_told_by_a_text(name: str) -> None:
+def test_a_text_is_rejected_for_a_boolean_option(name: str) -> None:
     """The text "no", from a file, counted as True."""
     options: dict[str, Any] = {name: "no"}
     with pytest.raises(TypeError, match=rf"{name}='no' of .*: give True or False"):
@@ -309,7 +309,7 @@ def test_what_is_true_or_false_is_not_told_by_a_text(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["critical_jobs", "keep_jobs"])
-def test_a_setting_that_is_true_or_false_is_not_told_by_a_text(name: str) -> None:
+def test_a_text_is_rejected_for_a_boolean_setting(name: str) -> None:
     """The same for the settings of a scheduler, when it is made and later."""
     with pytest.raises(TypeError, match=rf"{name}='no' of 'odd': give True or False"):
         Scheduler(**{"label": "odd", name: "no"})  # type: ignore[arg-type]

@@ -39,7 +39,7 @@ def test_run_inside_a_running_loop_says_co_run(virtual: Virtual) -> None:
     virtual(main)
 
 
-def test_forgotten_await_is_told_by_the_name_that_users_write() -> None:
+def test_the_warning_on_a_forgotten_await_has_the_public_name() -> None:
     """Python's warning about a coroutine that was never awaited names Scheduler, not the class behind it."""
     never_awaited = Scheduler().co_run()
     assert never_awaited.__qualname__ == "Scheduler.co_run"

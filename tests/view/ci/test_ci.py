@@ -64,7 +64,7 @@ def every_outcome() -> Scheduler:
     )  # fmt: skip
 
 
-def test_each_outcome_is_one_that_ci_systems_know(virtual: Virtual, tmp_path: Path) -> None:
+def test_each_outcome_maps_to_a_junit_result(virtual: Virtual, tmp_path: Path) -> None:
     """Failures and timeouts are failures, what did not run is skipped, and each scheduler is a suite."""
     scheduler = every_outcome()
     scheduler.sanitize()
@@ -156,7 +156,7 @@ STREAMS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("streams", STREAMS)
-def test_an_output_is_told_once(
+def test_captured_output_is_printed_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], streams: str
 ) -> None:
     """Not in the headline, which is one line; and it is called what it is."""
@@ -180,7 +180,7 @@ def test_restored_jobs_are_counted(virtual: Virtual, tmp_path: Path) -> None:
     assert "\n2 jobs: 1 succeeded (1 restored), 1 failed\n" in (tmp_path / "s.md").read_text()
 
 
-def test_what_is_secret_is_in_neither(tmp_path: Path) -> None:
+def test_neither_summary_nor_annotations_have_redacted_text(tmp_path: Path) -> None:
     """Neither the command nor its output."""
     secret = CommandJob(["sh", "-c", "echo hunter2; exit 1"], redact=True, stdout=subprocess.PIPE)
     Scheduler(secret).run(instruments=[JUnit(tmp_path / "junit.xml"), Summary(tmp_path / "s.md")])
@@ -261,7 +261,7 @@ def test_failures_are_annotations_on_github(
     assert (tmp_path / "step.md").read_text().startswith("before\n## ✗")
 
 
-def test_equal_failures_are_one_annotation_and_one_group(
+def test_equal_failures_share_one_annotation_and_one_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Five hundred nodes that do not answer had as many tracebacks in the log."""
@@ -314,7 +314,7 @@ def test_without_github_a_summary_needs_a_path() -> None:
         Summary()
 
 
-def test_a_file_that_cannot_be_written_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_file_that_cannot_be_written_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The run goes on."""
     report = JUnit(tmp_path / "no" / "junit.xml")
     assert Scheduler(Job(nothing)).run(instruments=[report])

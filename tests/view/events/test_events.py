@@ -43,7 +43,7 @@ def test_the_schema_in_the_package_is_that_of_the_lines() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
-def test_a_run_tells_its_jobs_and_what_becomes_of_them(virtual: Virtual) -> None:
+def test_events_list_the_jobs_and_then_their_outcomes(virtual: Virtual) -> None:
     """First a line for each job, with what it requires; then each event, with the time since the start."""
     first = Job(nap, 1, label="first", expected_duration=2)
     last = Job(fail, 2, label="last", required=first, critical=True)
@@ -81,7 +81,7 @@ def test_nested_runs_have_the_path_of_their_scheduler(virtual: Virtual) -> None:
     assert of(events, "inner")[0]["scheduler"] is True
 
 
-def test_further_attempts_grants_and_ready_services_are_told(virtual: Virtual) -> None:
+def test_events_have_attempts_grants_and_readiness(virtual: Virtual) -> None:
     """What belongs to an event is in its line: the number of the attempt, what was granted."""
     tries: list[int] = []
 
@@ -106,7 +106,7 @@ def test_further_attempts_grants_and_ready_services_are_told(virtual: Virtual) -
     assert {"event": "job_started", "granted": {"gpu": 2}} in of(events, "needy")
 
 
-def test_a_throttled_job_is_told_to_wait_again(virtual: Virtual) -> None:
+def test_a_throttled_job_is_scheduled_again_in_the_events(virtual: Virtual) -> None:
     """It is scheduled once more, with the number of times that it was throttled."""
     tries: list[int] = []
 
@@ -122,7 +122,7 @@ def test_a_throttled_job_is_told_to_wait_again(virtual: Virtual) -> None:
     ]
 
 
-def test_jobs_that_are_added_are_told(virtual: Virtual) -> None:
+def test_added_jobs_have_events(virtual: Virtual) -> None:
     """Also a scheduler with jobs in it, and also where jobs are dropped when they have settled."""
     scheduler = Scheduler(label="grows", keep_jobs=False)
 
@@ -139,7 +139,7 @@ def test_jobs_that_are_added_are_told(virtual: Virtual) -> None:
     assert sorted(finished) == sorted(added)
 
 
-def test_a_culprit_of_a_run_that_gives_jobs_up_is_told(virtual: Virtual) -> None:
+def test_the_last_event_names_the_culprit_of_a_run_that_drops_jobs(virtual: Virtual) -> None:
     """Its path was forgotten with those of the jobs that nobody needs, and the last line never came."""
     events = told(virtual, Scheduler(Job(fail, label="bad", critical=True), keep_jobs=False))
     assert (events[-1]["event"], events[-1]["culprit"]) == ("run_ended", "bad")
@@ -167,7 +167,7 @@ def test_nested_schedulers_that_are_given_up_are_not_kept(virtual: Virtual) -> N
     assert alive == [False, False, False]
 
 
-def test_incidents_are_told(virtual: Virtual) -> None:
+def test_incidents_have_events(virtual: Virtual) -> None:
     """What is not the outcome of a job has a line too."""
 
     class Closing(Job[None]):
@@ -179,7 +179,7 @@ def test_incidents_are_told(virtual: Virtual) -> None:
     assert (incident["path"], incident["exception"]) == ("odd", "Flaw: will not close")
 
 
-def test_what_is_secret_is_in_no_line(virtual: Virtual) -> None:
+def test_no_event_has_redacted_text(virtual: Virtual) -> None:
     """`redact=True` holds for labels, paths, and the errors of commands."""
     secret = CommandJob(["false", "hunter2"], redact=True)
     quiet = Job(nap, 1, "hunter2", redact=True)
@@ -195,7 +195,7 @@ def test_names_that_are_not_unicode_are_escaped(virtual: Virtual) -> None:
     assert {one["path"] for one in events if one["event"] == "job_finished"} >= {"a\\udcffb"}
 
 
-def test_what_jobs_wait_for_and_say_is_looked_at_now_and_then(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waits_and_progress_of_jobs_are_polled(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """No event comes for these: they are looked at twice a second, and told when they have changed."""
     monkeypatch.setattr(_nonblocking_writer, "STATE_STYLES", 0.01)
     monkeypatch.setattr(_nonblocking_writer, "INTERVAL", 0.001)

@@ -140,7 +140,7 @@ def test_another_version_is_refused() -> None:
         follower.feed(b'{"event":"run_started","v":2}')
 
 
-def test_jobs_whose_line_was_dropped_are_made_up(virtual: Virtual) -> None:
+def test_jobs_whose_line_was_dropped_get_placeholders(virtual: Virtual) -> None:
     """A slow reader sees what it has got: here every third line is missing, but for the first and the last ones."""
     events = io.StringIO()
     virtual(run_with, busy_scenario(), Events(events))

@@ -63,7 +63,7 @@ def test_a_reader_that_stops_reading_costs_no_more_than_one_that_reads(
     assert len(looks) < 2500  # of 20,000 lines
 
 
-def test_a_slow_reader_is_told_how_many_lines_it_has_missed(pipe: tuple[int, Any]) -> None:
+def test_dropped_lines_are_counted_for_a_slow_reader(pipe: tuple[int, Any]) -> None:
     """Lines that came and lines that were dropped are all lines; the last one says how the run ended."""
     reading, file = pipe
     found: list[bytes] = []
@@ -103,7 +103,7 @@ def test_a_reader_that_goes_away_ends_the_lines_quietly(
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
-def test_a_full_disk_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_full_disk_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     """The run goes on without lines."""
     assert many(1000).run(instruments=[Events("/dev/full")])
     assert caplog.text.count("events cannot be written to '/dev/full' any more") == 1

@@ -26,7 +26,7 @@ def name(box: str) -> str:
     return box.partition("|")[0]
 
 
-def test_boxes_say_how_long_their_jobs_took(virtual: Virtual) -> None:
+def test_boxes_show_durations_after_a_run(virtual: Virtual) -> None:
     """Of several that are alike the shortest and the longest; nothing before the run, or of what the run has ended."""
     jobs = [Job(nap, seconds, label=f"j {seconds}") for seconds in (2, 5)]
     inner = Scheduler(Job(nap, 90, label="x"), label="inner")

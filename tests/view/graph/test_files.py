@@ -50,7 +50,7 @@ KINDS: list[Callable[..., AbstractJob[Any]]] = [
 
 @pytest.mark.parametrize("make", KINDS)
 @pytest.mark.parametrize("run_if", ["settled", "succeeded"])
-def test_the_lines_of_a_label_are_in_its_box(make: Callable[..., Any], run_if: str, tmp_path: Path) -> None:
+def test_a_box_is_as_high_as_its_label(make: Callable[..., Any], run_if: str, tmp_path: Path) -> None:
     """Whatever its kind, a box is as high as its text: the boxes of commands on nodes once cut it through."""
     first = AbstractJob(label="a")
     job = make(label="label", required=first, run_if=run_if)

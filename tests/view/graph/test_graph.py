@@ -96,7 +96,7 @@ def test_kinds_have_shapes() -> None:
     }
 
 
-def test_a_class_says_how_its_kind_looks() -> None:
+def test_a_class_sets_the_box_style_of_its_kind() -> None:
     """`box=` of a class is its shape and name in graph, Mermaid and legend: nothing else lists it."""
 
     class Errand(AbstractJob[Any], box=BoxStyle("errand", "star", (">", "]"))):
@@ -189,7 +189,7 @@ def test_long_labels_are_broken_and_cut() -> None:
 # --- lines
 
 
-def test_order_data_and_alarms_are_told_apart() -> None:
+def test_lines_distinguish_order_data_and_alarms() -> None:
     """Data has thick lines that begin with a dot, what runs after a failure has dashed ones."""
     source = Job(take, label="source")
     reader = Job(take, source, label="reader", required=idle("before"))
@@ -231,7 +231,7 @@ def test_data_crosses_frames() -> None:
     assert {line["arrowtail"] for line in lines.values()} == {"dot"}
 
 
-def test_what_is_elsewhere_has_a_question_mark() -> None:
+def test_a_requirement_outside_the_drawing_has_a_question_mark() -> None:
     """Inputs of a nested scheduler that is drawn by itself, and requirements that are missing, stand dotted."""
     outer = Job(take, label="outer")
     scheduler = Scheduler(outer)
@@ -270,7 +270,7 @@ def positions(graph: Any) -> tuple[dict[str, float], dict[str, set[str]]]:
 
 @settings(max_examples=12, deadline=None)
 @given(st.randoms(use_true_random=False))
-def test_what_requires_stands_below(random: Any) -> None:
+def test_a_job_is_drawn_below_its_requirements(random: Any) -> None:
     """Every box of what is required stands above every box of what requires it, however they are nested.
 
     Without `newrank` one of about fifty such graphs had a frame beside another that it was required by.

@@ -173,7 +173,7 @@ def test_export(tmp_path: Path) -> None:
     assert (tmp_path / "g.mmd").read_text(encoding="utf-8") == everything().mermaid(collapse=True)
 
 
-def test_the_page_shows_what_it_says() -> None:
+def test_the_diagram_on_the_graph_page_matches_its_scenario() -> None:
     """The diagram of docs/looking/graph.md is that of the scenario on that page."""
     page = (DOCS / "looking" / "graph.md").read_text(encoding="utf-8")
     block = re.search(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)

@@ -47,7 +47,7 @@ def test_only_some_jobs() -> None:
     assert drawn(scheduler, only=[])[0] == set()
 
 
-def test_frames_around_are_kept() -> None:
+def test_enclosing_frames_of_kept_jobs_are_drawn() -> None:
     """What is kept deep inside stands in its frames, and their lines end at them."""
     first = idle("first")
     inner = Scheduler(idle("x"), idle("y"), label="inner")
@@ -73,7 +73,7 @@ def test_brackets_in_a_pattern_are_what_they_are() -> None:
         Scheduler(idle("a")).graph(only="[abc]")
 
 
-def test_detours_lead_past_what_is_left_out() -> None:
+def test_dotted_lines_bridge_jobs_left_out() -> None:
     """What was required by way of others still is, dotted; a line that is there anyway stays what it is."""
     a, b, c, d = chain(*"abcd")
     d.requires(a)
@@ -84,7 +84,7 @@ def test_detours_lead_past_what_is_left_out() -> None:
     }  # fmt: skip
 
 
-def test_nothing_leads_to_what_is_left_out() -> None:
+def test_no_line_leads_to_a_job_left_out() -> None:
     """Left out jobs at the beginning and at the end leave nothing behind."""
     a, b, c, d, e = chain(*"abcde")
     assert drawn(Scheduler(a, b, c, d, e), only="c") == ({"c"}, set())
@@ -120,7 +120,7 @@ def test_detours_in_cycles() -> None:
 
 
 @given(st.data())
-def test_detours_are_the_ways_past_what_is_left_out(data: st.DataObject) -> None:
+def test_bridges_preserve_reachability_between_drawn_jobs(data: st.DataObject) -> None:
     """From one drawn job there is a way to another, by points at most, if and only if there is one past undrawn jobs;
     and there are never more lines than there were."""
     jobs: list[AbstractJob[Any]] = []
@@ -266,7 +266,7 @@ def test_bundle_joins_chains() -> None:
     assert boxes == {"step *|× 4, one after the other", "step 4", "step 5", "beside", "a 1", "a 2"}
 
 
-def test_bundle_shows_the_state_that_tells_most() -> None:
+def test_a_bundle_shows_its_most_important_state() -> None:
     """One failure among many jobs is seen, and counted."""
     jobs = [Job(fail_now if n == 2 else take, label=f"j{n}") for n in range(4)]
     scheduler = Scheduler(jobs)

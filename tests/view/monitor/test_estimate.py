@@ -24,14 +24,14 @@ def now(**states: Progress) -> Callable[[str], Progress]:
     return lambda job: states.get(job, (WAITING, 0.0, None))
 
 
-def test_before_the_start_it_is_the_longest_chain() -> None:
+def test_before_the_start_the_estimate_is_the_longest_chain() -> None:
     """Without a window the longest chain by expected durations is what the run takes."""
     durations = {"a": 1.0, "b": 5.0, "c": 2.0, "d": 1.0}
     estimator = Estimator([level("abcd", "ab ac bd cd")], durations.get)
     assert estimator.remaining(now()) == 7
 
 
-def test_a_window_makes_it_the_work_shared_out() -> None:
+def test_with_a_window_the_estimate_is_the_work_divided_by_the_slots() -> None:
     """With slots for two, ten jobs of a second take five."""
     assert Estimator([level("abcdefghij", slots=2)], lambda job: 1.0).remaining(now()) == 5
 
@@ -49,7 +49,7 @@ def test_unknown_jobs_take_the_median() -> None:
     assert estimator.remaining(now()) == 1 + 3 + 100 + 3
 
 
-def test_nothing_known_nothing_said() -> None:
+def test_without_durations_there_is_no_estimate_before_three_successes() -> None:
     """Without expected durations there is none until three jobs have succeeded; then those tell."""
     estimator = Estimator([level("abcdef", slots=1)], lambda job: None)
     assert estimator.remaining(now()) is None
@@ -57,7 +57,7 @@ def test_nothing_known_nothing_said() -> None:
     assert estimator.remaining(now(c=(SUCCEEDED, 4.0, None))) == 3 * 3
 
 
-def test_jobs_that_fail_tell_nothing() -> None:
+def test_failed_jobs_do_not_change_the_estimate() -> None:
     """Only success is evidence of how long jobs take."""
     estimator = Estimator([level("abcd", slots=1)], lambda job: None)
     assert estimator.remaining(now(a=(SETTLED, 1.0, None), b=(SETTLED, 1.0, None), c=(SETTLED, 1.0, None))) is None
@@ -146,7 +146,7 @@ def test_a_resource_is_shared_with_jobs_of_nested_schedulers() -> None:
     assert Estimator([outer, inner], lambda job: 2.0).remaining(now()) == 6
 
 
-def test_time_lets_jobs_start_on_a_rate() -> None:
+def test_the_estimate_counts_the_time_until_a_rate_opens() -> None:
     """What has to come until the last one may start, and its time after that."""
     asked: list[list[str]] = []
 

@@ -57,7 +57,7 @@ def without_positions(text: str) -> str:
 # --- the whole
 
 
-def test_everything_in_its_order(virtual: Virtual) -> None:
+def test_the_debrief_has_its_parts_in_order(virtual: Virtual) -> None:
     """Listing, counts, stop reason, culprit, incidents, failures: each a paragraph, or a line of one."""
     first = Job(fail, label="first")
     last = Job(fail, label="last", required=first, critical=True)
@@ -97,7 +97,7 @@ def test_the_listing_is_shown_on_demand(virtual: Virtual) -> None:
     assert stream.getvalue() == f"{without}\n1    ✗    <Job `first`>  1.0 s\n"
 
 
-def test_equal_failures_are_one_group(virtual: Virtual) -> None:
+def test_the_debrief_groups_equal_failures(virtual: Virtual) -> None:
     """Failures of one type from one place have one traceback and their number; messages that differ are all told."""
     jobs = [Job(fail, n + 1, OSError(f"host {n}"), label=f"ping {n}") for n in range(12)]
     others = [Job(fail, 20, KeyError("k"), label="other"), Job(fail, 30, OSError("c"), label="late", critical=True)]
@@ -109,7 +109,7 @@ def test_equal_failures_are_one_group(virtual: Virtual) -> None:
     assert text.index("critical failure of late:") < text.index("12 failures") < text.index("failure of other:")
 
 
-def test_equal_messages_are_told_once(virtual: Virtual) -> None:
+def test_the_debrief_prints_equal_messages_once(virtual: Virtual) -> None:
     """Where all messages are the same, the traceback has it."""
     text = after_run(virtual, Scheduler([Job(fail, label="a"), Job(fail, 2, label="b")]))
     assert "\n\n2 failures of one kind:\n  a\n  b\nthe first of them:\n" in text
@@ -263,7 +263,7 @@ def test_blocked_jobs_are_no_failures_of_their_own() -> None:
     assert failures(text) == []
 
 
-def test_traceback_is_the_first_one(virtual: Virtual) -> None:
+def test_reading_the_result_again_does_not_extend_the_traceback(virtual: Virtual) -> None:
     """Asking for the result, which raises again, adds nothing to what is told."""
     job = Job(fail)
     scheduler = Scheduler(job)
@@ -274,7 +274,7 @@ def test_traceback_is_the_first_one(virtual: Virtual) -> None:
     assert debriefed(scheduler) == before
 
 
-def test_causes_groups_and_notes_are_told(virtual: Virtual) -> None:
+def test_a_traceback_has_causes_groups_and_notes(virtual: Virtual) -> None:
     """A traceback has all that Python shows: causes, the members of groups, notes."""
     error = ExceptionGroup("several", [ValueError("inside")])
     error.add_note("a note")
@@ -343,7 +343,7 @@ def test_no_stream() -> None:
         Scheduler().debrief("out.txt")  # type: ignore[arg-type]
 
 
-def test_what_did_not_run_is_told_with_its_cause(virtual: Virtual) -> None:
+def test_the_debrief_names_blocked_jobs_with_the_failure(virtual: Virtual) -> None:
     """A nested scheduler that was BLOCKED is named with the number of its jobs, and the failure behind it."""
     build = Job(fail, label="build")
     tests = Scheduler(*(Job(nap) for _ in range(8)), label="tests", required=build, run_if="succeeded")

@@ -112,7 +112,9 @@ def test_a_job_that_left_the_path_may_take_longer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("now", "kind"), [(1, "less"), (3, "aside"), (4, "aside"), (None, "less")])
-def test_what_left_the_path_is_praised_only_if_it_became_shorter(tmp_path: Path, now: int | None, kind: str) -> None:
+def test_a_job_that_left_the_path_is_green_only_if_it_became_shorter(
+    tmp_path: Path, now: int | None, kind: str
+) -> None:
     """The picture is green where something became shorter, or is gone, and not where something else decided."""
     before = _trace_reader.read(traced(tmp_path / "x.json", Job(nap, 3, label="a"), Job(nap, 1, label="b")))
     jobs = [Job(nap, 9, label="b"), *([] if now is None else [Job(nap, now, label="a")])]
@@ -142,7 +144,7 @@ def test_jobs_that_ended_otherwise(tmp_path: Path) -> None:
     assert "Ended otherwise:\n  a: succeeded, now failed\n" in trioflow("compare", before, after).stdout
 
 
-def test_the_exit_code_says_whether_it_took_too_long(tmp_path: Path) -> None:
+def test_the_exit_code_is_1_above_the_allowance(tmp_path: Path) -> None:
     """For CI: above the allowance it is 1; an allowance is a percentage."""
     before, after = training(tmp_path / "a.json"), training(tmp_path / "b.json", 7)
     assert trioflow("compare", before, after, "--fail-above", "10%").exit_code == 0
@@ -197,7 +199,7 @@ def test_a_trace_of_the_version_before_is_read(tmp_path: Path) -> None:
     assert "model 1: longer" in shown.stdout
 
 
-def test_the_picture_tells_the_same(tmp_path: Path) -> None:
+def test_the_comparison_picture_is_complete_for_any_labels(tmp_path: Path) -> None:
     """It is whole whatever the labels are, is dark in the dark, and its bars lead from one run to the other."""
     before = traced(tmp_path / "a.json", *(Job(nap, 1, label=label) for label in NASTY), jobs_window=1)
     after = traced(tmp_path / "b.json", *(Job(nap, 2, label=label) for label in NASTY), jobs_window=1)
@@ -209,7 +211,7 @@ def test_the_picture_tells_the_same(tmp_path: Path) -> None:
     assert "prefers-color-scheme: dark" in (tmp_path / "x.svg").read_text()
 
 
-def test_changes_that_are_small_beside_the_runs_can_be_seen(tmp_path: Path) -> None:
+def test_small_changes_are_visible_because_bars_do_not_begin_at_0(tmp_path: Path) -> None:
     """Then the bars do not begin at 0, and the picture says so; of many changes the last ones are one bar."""
     runs: list[Any] = []
     for by in (0, 16):

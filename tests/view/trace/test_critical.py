@@ -121,13 +121,13 @@ def test_clean_up_ends_the_chain(virtual: Virtual) -> None:
     assert chain(virtual, Scheduler(bad, clean, Job(nap, 9, label="cut"))) == "|bad>clean"
 
 
-def test_a_timeout_leads_to_what_it_cut(virtual: Virtual) -> None:
+def test_the_critical_path_of_a_timed_out_run_ends_with_a_cancelled_job(virtual: Virtual) -> None:
     """The first of those that ran last."""
     scheduler = Scheduler(Job(nap, 1, label="a"), Job(nap, 9, label="b"), Job(nap, 9, label="c"), timeout=4)
     assert chain(virtual, scheduler) == "|b"
 
 
-def test_a_blocked_culprit_leads_to_what_blocked_it(virtual: Virtual) -> None:
+def test_the_critical_path_goes_through_a_blocked_culprit(virtual: Virtual) -> None:
     """What never ran has no place in the chain, but it leads on."""
     bad = Job(fail, 2, label="bad")
     assert chain(virtual, Scheduler(bad, Job(nap, 1, bad, label="blocked", critical=True))) == "|bad"

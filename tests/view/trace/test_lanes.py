@@ -40,7 +40,9 @@ def test_each_takes_the_lowest_lane_that_is_free(given: list[tuple[float, float]
 
 
 @given(intervals, st.lists(st.none() | st.integers(0, 20).map(float), max_size=40))
-def test_who_waited_takes_the_lane_of_the_giver(given: list[tuple[float, float]], since: list[float | None]) -> None:
+def test_a_job_that_waited_takes_the_lane_of_the_job_that_gave_its_slot(
+    given: list[tuple[float, float]], since: list[float | None]
+) -> None:
     """The lane that became free last, if that was after the wait began; else the lowest free one, as without a wait."""
     until: list[float] = []
     waits = [*since, *[None] * len(given)]

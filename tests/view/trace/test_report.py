@@ -94,7 +94,7 @@ def test_it_needs_nothing_else(virtual: Virtual, tmp_path: Path) -> None:
     assert "default-src 'none'" in dict(page.attributes)["content"] or "default-src 'none'" in text
 
 
-def test_it_says_what_became_of_the_run(virtual: Virtual, tmp_path: Path) -> None:
+def test_the_report_has_the_verdict_once(virtual: Virtual, tmp_path: Path) -> None:
     """The verdict, once: the culprit down to the job inside, how long, how many; incidents too."""
     inner = Scheduler(Job(fail, 2, label="bad", critical=True), label="inner", critical=True)
     text = report(virtual, Scheduler(inner, Closing(label="c"), label="outer"), tmp_path / "r.html", jobs_window=4)
@@ -116,7 +116,7 @@ def wrong(text: str) -> str:
     return text.partition('<section id="failures">')[2].partition("</section>")[0]
 
 
-def test_a_failure_says_what_it_kept_from_running(virtual: Virtual, tmp_path: Path) -> None:
+def test_the_report_lists_the_jobs_that_a_failure_kept_from_running(virtual: Virtual, tmp_path: Path) -> None:
     """At any distance, and the jobs of a nested scheduler one by one; others that wait for it ran."""
     bad = Job(fail, 1, label="bad")
     inner = Scheduler([Job(nap, label=f"in {n}") for n in range(2)], label="inner", required=bad, run_if="succeeded")
@@ -190,7 +190,7 @@ def test_failures_have_their_tracebacks(virtual: Virtual, tmp_path: Path) -> Non
     assert section.count('<span class="badge bad">critical</span>') == 1
 
 
-def test_no_failures_is_said(virtual: Virtual, tmp_path: Path) -> None:
+def test_the_report_says_that_there_are_no_failures(virtual: Virtual, tmp_path: Path) -> None:
     """An empty section would leave people wondering."""
     assert "No job failed." in report(virtual, Scheduler(Job(nap)), tmp_path / "r.html")
 
@@ -251,7 +251,7 @@ class WithGraph(Scheduler):
         return self.given
 
 
-def test_the_graph_is_in_it(virtual: Virtual, tmp_path: Path) -> None:
+def test_the_report_embeds_the_graph(virtual: Virtual, tmp_path: Path) -> None:
     """As it is drawn, without what may only stand at the beginning of a file."""
     drawn = Drawn(
         '<?xml version="1.0"?>\n<!DOCTYPE svg PUBLIC "x" "http://y">\n<svg width="1pt"><title>G</title></svg>\n'
@@ -261,7 +261,7 @@ def test_the_graph_is_in_it(virtual: Virtual, tmp_path: Path) -> None:
     assert "DOCTYPE svg" not in text
 
 
-def test_without_dot_it_says_how_to_install_it(
+def test_without_dot_the_report_says_how_to_install_graphviz(
     virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The rest of the report is as always."""
@@ -313,7 +313,7 @@ def test_many_failures_are_capped(virtual: Virtual, tmp_path: Path) -> None:
     assert "<summary>227 other kinds of failures</summary>" in text
 
 
-def test_equal_failures_are_one_piece(virtual: Virtual, tmp_path: Path) -> None:
+def test_the_report_groups_equal_failures(virtual: Virtual, tmp_path: Path) -> None:
     """Their number, each with its message and a link to its details, and one traceback; critical ones apart."""
     jobs = [Job(fail, 1 + n, OSError(f"disk {n}"), label=f"job {n}", critical=n == 2) for n in range(3)]
     section = wrong(report(virtual, Scheduler(*jobs), tmp_path / "r.html"))
@@ -388,7 +388,7 @@ def test_output_is_bounded(monkeypatch: pytest.MonkeyPatch, backend: str, tmp_pa
     }
 
 
-def test_an_exception_that_cannot_be_shown_is_told_of(virtual: Virtual, tmp_path: Path) -> None:
+def test_the_report_survives_an_exception_whose_str_raises(virtual: Virtual, tmp_path: Path) -> None:
     """One whose `str()` raises does not keep the rest from being written."""
 
     class Broken(Exception):
@@ -442,7 +442,7 @@ def test_all_colours_of_the_graph_have_their_like_in_the_dark(virtual: Virtual, 
         assert f'[{attribute}="{colour}"] {{ {attribute}:' in text, (attribute, colour)
 
 
-def test_the_legend_of_the_graph_explains_what_is_in_it(virtual: Virtual, tmp_path: Path) -> None:
+def test_the_graph_legend_has_exactly_the_states_and_arrows_of_the_graph(virtual: Virtual, tmp_path: Path) -> None:
     """Words for people who know neither states nor arrows; nothing that is not in the picture."""
     first = Job(nap, label="first")
     text = report(virtual, Scheduler(first, Job(nap, 1, first, label="second")), tmp_path / "r.html")
@@ -490,7 +490,7 @@ def test_words_that_the_page_uses_are_explained(virtual: Virtual, tmp_path: Path
     assert "idle" in words(Scheduler(Sequence(Job(nap, 9), Job(nap))), timeout=1)
 
 
-def test_each_section_has_a_link_to_it(virtual: Virtual, tmp_path: Path) -> None:
+def test_each_section_of_the_report_has_a_link(virtual: Virtual, tmp_path: Path) -> None:
     """What if is there only where something could be gained, and then its link, too."""
     for window in (None, 1):
         text = report(virtual, Scheduler(Job(nap), Job(nap), jobs_window=window), tmp_path / "r.html")
@@ -508,7 +508,7 @@ def test_a_run_without_a_name_gets_a_title(virtual: Virtual, tmp_path: Path) -> 
     ("reason", "says"),
     [("drain", "no more jobs were to start"), ("cancel", "The run was cancelled"), ("timeout", "The run timed out")],
 )
-def test_it_says_how_every_run_ended(virtual: Virtual, tmp_path: Path, reason: str, says: str) -> None:
+def test_the_report_shows_every_stop_reason(virtual: Virtual, tmp_path: Path, reason: str, says: str) -> None:
     """For every way in which a run can end."""
     scheduler = Scheduler()
 
@@ -555,7 +555,7 @@ def test_long_labels_are_shortened(virtual: Virtual, tmp_path: Path) -> None:
     assert max(map(len, re.findall("[xyz]+", text))) <= 1000  # where the mouse rests on a box of the graph
 
 
-def test_names_are_isolated_from_what_stands_beside_them(virtual: Virtual, tmp_path: Path) -> None:
+def test_right_to_left_labels_are_isolated_from_adjacent_text(virtual: Virtual, tmp_path: Path) -> None:
     """A label that runs from right to left does not turn around the figures and words after it."""
     label = "שלום 12"
     jobs = [Job(fail, 1, OSError(label), label=label, critical=True), Job(nap, 99, forever=True, label=label)]

@@ -148,7 +148,7 @@ def test_text_with_numbers_is_sorted_as_people_do(browser: Browser, pages: Path)
     assert column(browser, PATH)[:12] == [f"job {number}" for number in range(12)]
 
 
-def test_hovering_over_a_bar_tells_its_details(browser: Browser, pages: Path) -> None:
+def test_hovering_over_a_bar_shows_a_tooltip(browser: Browser, pages: Path) -> None:
     """A tip beside the mouse; it vanishes with it."""
     browser.open(pages / "everything.html", height=2000)
     tip = browser.one("#tip")
@@ -233,7 +233,7 @@ def channels(colour: str) -> float:
 
 
 @pytest.mark.parametrize("width", [390, 1400])
-def test_pictures_wider_than_the_window_say_so(browser: Browser, pages: Path, width: int) -> None:
+def test_pictures_wider_than_the_window_have_a_hint(browser: Browser, pages: Path, width: int) -> None:
     """On a phone nothing else shows that there is more of the timeline; in a wide window there is no such line."""
     browser.open(pages / "everything.html", width=width)
     is_narrow = width == 390
@@ -242,7 +242,7 @@ def test_pictures_wider_than_the_window_say_so(browser: Browser, pages: Path, wi
     assert hints[1:] == [is_narrow, False, is_narrow]  # the table has fewer columns there
 
 
-def test_heads_and_states_tell_what_they_mean(browser: Browser, pages: Path) -> None:
+def test_headings_and_states_have_tooltips(browser: Browser, pages: Path) -> None:
     """The meaning of a word is where the word is, under the pointer; and the graph is not a white page in the dark."""
     browser.open(pages / "everything.html", dark=True)
     heads = {head.text: head.get_attribute("title") for head in browser.all("#table th button")}
@@ -310,7 +310,7 @@ def test_the_timeline_is_searched_and_comes_nearer(browser: Browser, pages: Path
     assert browser.ask("document.querySelector('svg.timeline').clientWidth") == width
 
 
-def test_on_paper_there_is_all_of_it(browser: Browser, pages: Path) -> None:
+def test_a_printed_report_is_complete(browser: Browser, pages: Path) -> None:
     """No table or picture is cut, what is folded is open, nothing is wider than the page; then all is as before."""
     browser.open(pages / "everything.html", width=700, dark=True)
     rows = browser.ask("document.querySelectorAll('tbody tr[data-number]').length")

@@ -50,7 +50,7 @@ def test_the_table_has_one_line_a_job(virtual: Virtual) -> None:
     assert len(columns) == 1
 
 
-def test_a_second_run_of_a_nested_scheduler_is_told(virtual: Virtual) -> None:
+def test_jobs_of_a_second_run_have_its_number_after_their_path(virtual: Virtual) -> None:
     """Its jobs have their run behind their path."""
     inner = Scheduler(Job(fail, label="x", critical=True), label="n", retry=1)
     assert "n/x (run 2)" in traced(virtual, Scheduler(inner)).table()

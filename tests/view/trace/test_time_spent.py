@@ -29,7 +29,7 @@ def five(virtual: Virtual) -> TimeSpent:
     return traced(virtual, Scheduler(*jobs, report, pool=Pool(gpu=2))).time_spent()
 
 
-def test_each_second_of_each_job_is_told_once(virtual: Virtual) -> None:
+def test_work_and_waits_of_jobs_add_up_to_their_time(virtual: Virtual) -> None:
     """It worked, or waited for something; together that is the time from the beginning of the run to their ends."""
     spent = five(virtual)
     assert (spent.seconds, spent.work, dict(spent.waits)) == (16, 26, {"gpu": 15, "jobs": 15})
@@ -37,7 +37,7 @@ def test_each_second_of_each_job_is_told_once(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("window", [None, 1, 2, 4, 9])
-def test_each_second_of_each_slot_is_told_once(virtual: Virtual, window: int | None) -> None:
+def test_work_and_empty_time_of_slots_add_up_to_the_run(virtual: Virtual, window: int | None) -> None:
     """A job worked in it, or it was empty; there are no more slots than the window has, or jobs would have taken."""
     jobs = [*trainings(3, 4, 5, 6, 7), Job(nap, 2, label="other")]
     last = Job(nap, 1, label="report", required=jobs)
@@ -57,7 +57,7 @@ def test_a_slot_is_empty_because_something_was_short_or_nothing_ready(virtual: V
     )
 
 
-def test_the_sentence_leaves_out_what_is_nearly_nothing(virtual: Virtual) -> None:
+def test_the_sentence_on_slots_leaves_out_tiny_shares(virtual: Virtual) -> None:
     """Two milliseconds of a hundred seconds are in the table only."""
     spent = traced(virtual, Scheduler(trainings(0.002, 100), pool=Pool(gpu=1))).time_spent()
     assert str(spent) == "one job at a time for 1 min 40 s: 100 % working"

@@ -84,7 +84,7 @@ def apart(one: dict[str, float], other: dict[str, float]) -> bool:
     )
 
 
-def test_everything_has_its_sign(virtual: Virtual, tmp_path: Path) -> None:
+def test_the_legend_explains_each_symbol_in_the_timeline(virtual: Virtual, tmp_path: Path) -> None:
     """States, attempts, services, incidents, the window, the critical path; each is in the legend, and in its place."""
     trace = traced(virtual, everything())
     picture = drawn(trace, tmp_path / "t.svg")
@@ -116,7 +116,7 @@ def test_the_legend_has_nothing_else(virtual: Virtual, tmp_path: Path) -> None:
     assert shown[-3:] == ["a", "succeeded", "critical path"]
 
 
-def test_a_bar_tells_its_details(virtual: Virtual, tmp_path: Path) -> None:
+def test_a_bar_has_its_details_in_a_tooltip(virtual: Virtual, tmp_path: Path) -> None:
     """When the mouse rests on it."""
     jobs = [Job(nap, 2, label="a"), Job(fail, 1, label="b", retry=1)]
     picture = drawn(traced(virtual, Scheduler(*jobs, jobs_window=1)), tmp_path / "t.svg")
@@ -234,7 +234,7 @@ def test_states_are_told_apart_in_grey() -> None:
     assert fills["cancelled"] == "url(#trioflow-hatch)"
 
 
-def test_another_program_draws_it(virtual: Virtual, tmp_path: Path) -> None:
+def test_librsvg_renders_the_timeline(virtual: Virtual, tmp_path: Path) -> None:
     """librsvg, which knows no more than the standard, makes a picture of it that is not empty."""
     traced(virtual, everything()).export_as_svgfile(tmp_path / "t.svg")
     command = shutil.which("rsvg-convert")
@@ -277,7 +277,7 @@ def test_no_arrow_covers_a_label(virtual: Virtual, tmp_path: Path) -> None:
         assert float(piece.get("x", "")) + text_width(str(piece.text), 11) <= arrow - 4
 
 
-def test_equal_labels_are_told_apart_in_narrow_bars(virtual: Virtual, tmp_path: Path) -> None:
+def test_narrow_bars_with_equal_labels_show_the_ends_of_their_paths(virtual: Virtual, tmp_path: Path) -> None:
     """Where there is no room for the path, its end is shown, which differs; the box around it shows the beginning."""
     inner = [Scheduler(*(Job(nap, 5, label="same") for _ in range(2)), label=f"group {'x' * 80}{n}") for n in range(2)]
     shown = texts(drawn(traced(virtual, Scheduler(Sequence(inner), Job(nap, 50))), tmp_path / "t.svg"))
@@ -340,7 +340,7 @@ def test_the_critical_path_is_a_row_of_words(virtual: Virtual, tmp_path: Path) -
     assert [text.split("  ")[0] for text in shown] == ["step * × 20", "last"]
 
 
-def test_in_a_box_a_gap_says_what_it_waited_for(virtual: Virtual, tmp_path: Path) -> None:
+def test_a_gap_in_a_box_is_hatched_by_cause(virtual: Virtual, tmp_path: Path) -> None:
     """Where its row is free; what is hatched is the wait, to the pixel."""
     jobs = [Job(nap, 1, label=f"ask {n}", needs={"api": 1}) for n in range(2)]
     picture = drawn(

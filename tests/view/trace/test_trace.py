@@ -44,7 +44,7 @@ def test_jobs_that_are_dropped_have_their_paths(virtual: Virtual) -> None:
 # --- one run
 
 
-def test_spans_tell_when_and_where(virtual: Virtual) -> None:
+def test_spans_have_times_and_lanes(virtual: Virtual) -> None:
     """Scheduled when all that it requires has settled, started, finished; in the lowest lane that was free."""
     a, b = Job(nap, 1, label="a"), Job(nap, 2, label="b")
     c, d = Job(nap, 1, label="c", required=a), Job(nap, 3, label="d", required=[a, b])
@@ -70,7 +70,7 @@ def test_spans_stand_in_the_order_of_their_starts(virtual: Virtual) -> None:
     assert [span.number for span in trace.spans] == [0, 1, 2, 3, 4]
 
 
-def test_waiting_for_a_slot_is_told(virtual: Virtual) -> None:
+def test_waited_is_the_time_from_the_last_requirement_to_the_start(virtual: Virtual) -> None:
     """`waited` is the time from the last requirement to the start."""
     jobs = [Job(nap, 2, label=label) for label in "abc"]
     spans = by_path(traced(virtual, Scheduler(*jobs, jobs_window=1)))
@@ -180,7 +180,7 @@ def test_services_and_forever_jobs(virtual: Virtual) -> None:
     assert (spans["service"].state, spans["service"].finished_at) == (JobState.SUCCEEDED, 5)
 
 
-def test_clean_up_jobs_are_there(virtual: Virtual) -> None:
+def test_clean_up_jobs_are_in_the_trace(virtual: Virtual) -> None:
     """What runs after a critical failure is in the trace, with its lane."""
     bad = Job(fail, critical=True, label="bad")
     spans = by_path(traced(virtual, Scheduler(bad, Job(nap, 3, run_if="failed", required=bad, label="clean"))))
@@ -191,7 +191,7 @@ def test_clean_up_jobs_are_there(virtual: Virtual) -> None:
 # --- nested schedulers
 
 
-def test_nested_jobs_know_their_scheduler(virtual: Virtual) -> None:
+def test_nested_jobs_have_paths_parents_and_lanes(virtual: Virtual) -> None:
     """Paths, parents and lanes of their own, to any depth; a scheduler stands before its jobs."""
     deep = Scheduler(Job(nap, label="c"), label="deep")
     inner = Scheduler(Job(nap, label="b"), deep, label="inner")

@@ -62,7 +62,7 @@ def test_a_slot_then_a_resource(virtual: Virtual) -> None:
     assert path(trace) == " [start] first [resource] last"
 
 
-def test_a_rate_leads_to_who_took_from_it_before(virtual: Virtual) -> None:
+def test_a_wait_for_a_rate_leads_to_the_last_job_that_took_from_it(virtual: Virtual) -> None:
     """Nobody gives anything back to a rate: what decided is when the others had taken."""
     jobs = [Job(nap, 1, label=label, needs={"api": 1}) for label in "abcd"]
     trace = traced(virtual, Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=10, burst=2))))
@@ -115,7 +115,7 @@ def test_a_pool_that_others_use(virtual: Virtual) -> None:
     assert told(trace) == {"mine": ["2 s disk"]}
 
 
-def test_what_never_started_has_waited_until_it_settled(virtual: Virtual) -> None:
+def test_a_job_that_never_started_waited_until_it_settled(virtual: Virtual) -> None:
     """A job that is blocked waited for what failed; one that the end of the run cancelled, for its slot."""
     bad = Job(fail, 2, label="bad")
     blocked = Job(nap, label="blocked", required=bad, run_if="succeeded")
