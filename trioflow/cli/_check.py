@@ -45,7 +45,7 @@ def grouped(found: Iterable[Finding]) -> list[list[Finding]]:
 
 @click.command(name="check", epilog=KINDS)
 @takes_scenario
-@click.option("--journal", is_flag=True, help="Find what a journal of its runs could not see, too.")
+@click.option("--journal", is_flag=True, help="Also find inputs that a journal cannot see.")
 def command(scheduler: Scheduler, journal: bool) -> int:
     """Find errors that stop a run, jobs that can never run, and likely mistakes.
 

@@ -135,18 +135,18 @@ class RunCommand(click.Command):
     "--journal",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Keep in this file what has succeeded, and restore what an earlier run has kept there.",
+    help="Keep the jobs that succeed in this file, and restore those that an earlier run has kept.",
 )
 @click.option(
     "--dask",
     metavar="ADDRESS",
-    help="Have the calls of ProcessJobs made by the workers of the Dask scheduler at this address.",
+    help="Make the calls of ProcessJobs on the workers of the Dask scheduler at this address.",
 )
 @click.option(
     "--trace",
     type=_outputs.OutputFile(".json", ".svg", ".csv", ""),
     metavar="FILE",
-    help="Write what ran when: FILE.json is for Perfetto, FILE.svg a timeline, FILE.csv a table.",
+    help="Write the times of all jobs: FILE.json is for Perfetto, FILE.svg a timeline, FILE.csv a table.",
 )
 @click.option(
     "--report",
@@ -159,7 +159,7 @@ class RunCommand(click.Command):
     type=click.Path(allow_dash=True),
     callback=_events,
     metavar="FILE",
-    help="Write what happens as lines of JSON; for -, to the standard output, all else to the standard error.",
+    help="Write events as lines of JSON; - is the standard output, and all else goes to the standard error.",
 )
 @click.option(
     "--junit",

@@ -206,11 +206,11 @@ OPTIONS: Final = (
     ),
     click.option(
         "--from", "starts", metavar="PATH", multiple=True,
-        help="Only these, and all that wait for them.",
+        help="Only these jobs, and all that wait for them.",
     ),
     click.option(
         "--until", "ends", metavar="PATH", multiple=True,
-        help="Only these, and all that they wait for.",
+        help="Only these jobs, and all that they wait for.",
     ),
 )  # fmt: skip
 

@@ -27,7 +27,7 @@ Exit codes:
   100
   101  more than 100 nodes
   130  interrupted: Ctrl-C, SIGTERM, SIGHUP
-  141  nobody reads the output any more
+  141  the reader of the output is gone
   255  the command line is wrong
 """
 
@@ -72,24 +72,28 @@ PATHS: Final = functools.partial(click.option, type=click.Path(), multiple=True,
 @click.option(
     "-H", "--hosts", "nodes", multiple=True, required=True, metavar="NODES", help="The nodes; may be repeated."
 )
-@click.option("--script", type=click.Path(), metavar="FILE", help="Run this; COMMAND is its arguments.")
-@PATHS("--include", help="Have this beside the script; may be repeated.")
-@PATHS("--push", help="Copy this there before; may be repeated.")
-@click.option("--to", default="~", metavar="PLACE", help="Where that goes there; by default the home directory.")
-@PATHS("--pull", help="Copy this from there afterwards; may be repeated.")
-@click.option("--into", default="{node}/", metavar="PLACE", help="Where that goes here; by default {node}/.")
+@click.option("--script", type=click.Path(), metavar="FILE", help="Run this script; COMMAND is its arguments.")
+@PATHS("--include", help="Copy this beside the script; may be repeated.")
+@PATHS("--push", help="Copy this to the node before; may be repeated.")
+@click.option(
+    "--to", default="~", metavar="PLACE", help="Directory on the node for --push; by default the home directory."
+)
+@PATHS("--pull", help="Copy this from the node afterwards; may be repeated.")
+@click.option(
+    "--into", default="{node}/", metavar="PLACE", help="Directory on this machine for --pull; by default {node}/."
+)
 @click.option("-j", "--jobs", type=click.IntRange(min=0), default=0, metavar="N", help="How many nodes at once.")
-@click.option("-l", "--login", metavar="NAME", help="Who to be there.")
+@click.option("-l", "--login", metavar="NAME", help="The user name on the node.")
 @click.option("-i", "--identity", type=click.Path(), metavar="FILE", help="A private key.")
 @click.option("-F", "--ssh-config", type=click.Path(), metavar="FILE", help="Configuration of ssh.")
 @click.option("-J", "--gateway", metavar="NODE", help="Reach the nodes through this one.")
-@click.option("--accept-new", is_flag=True, help="Take the keys of hosts that nobody knows yet.")
+@click.option("--accept-new", is_flag=True, help="Accept the keys of unknown hosts.")
 @click.option(
     "--connect-timeout", type=parsed(_quantities.seconds), default="30", metavar="TIME", help="For each node."
 )
 @click.option("--timeout", type=parsed(_quantities.seconds), metavar="TIME", help="End a command that takes longer.")
 @click.option("--tag", is_flag=True, help="Print each line at once, with the node's name in front.")
-@click.option("--tagstring", metavar="TEXT", help="The same with this in front: '{time} {node}: '.")
+@click.option("--tagstring", metavar="TEXT", help="As --tag, with this text in front: '{time} {node}: '.")
 def command(**options: Any) -> int:
     r"""Run COMMAND on many nodes by ssh, or a script, and copy files there and back.
 

@@ -25,7 +25,7 @@ Exit codes:
   100  first of them, with a percentage the percentage failed
   101  more than 100 commands failed
   130  interrupted: Ctrl-C, SIGTERM, SIGHUP
-  141  nobody reads the output any more
+  141  the reader of the output is gone
   255  the command line is wrong, or the batch could not go on
 """
 OF_PARALLEL: Final = {
@@ -147,7 +147,7 @@ def own_exit_code() -> Generator[None]:
     "--idle-timeout",
     type=parsed(_quantities.seconds),
     metavar="TIME",
-    help="End one that writes nothing for this time.",
+    help="End a command that writes nothing for this time.",
 )
 @click.option(
     "--memfree",
@@ -175,7 +175,7 @@ def own_exit_code() -> Generator[None]:
     multiple=True,
     callback=merged,
     metavar="NAME=AMOUNT,...",
-    help="What each command needs, as in gpu=1,mem=4G; it starts when that is free.",
+    help="The needs of each command, as in gpu=1,mem=4G; it starts when these are free.",
 )
 @click.option(
     "--pool",
@@ -183,7 +183,7 @@ def own_exit_code() -> Generator[None]:
     multiple=True,
     callback=merged,
     metavar="NAME=...,...",
-    help="What there is of it, as in gpu=0,1,mem=24G.  [default: cpu, mem and gpu of this machine]",
+    help="The resources for --needs, as in gpu=0,1,mem=24G.  [default: cpu, mem and gpu of this machine]",
 )
 @click.option(
     "--halt",
@@ -227,7 +227,7 @@ def own_exit_code() -> Generator[None]:
 @click.option("-N", "items_per_command", type=click.IntRange(min=0), metavar="N", help="Give each command N arguments.")
 @click.option("--link", is_flag=True, help="Read the sources side by side, short ones again.")
 @click.option("-q", "--quote", is_flag=True, help="Quote the words of COMMAND for the shell.")
-@click.option("-I", "argument", default="{}", metavar="TEXT", help="What stands for the argument, in place of {}.")
+@click.option("-I", "argument", default="{}", metavar="TEXT", help="The placeholder of the argument, instead of {}.")
 @click.option(
     "--process-slot-var", "slot_variable", metavar="NAME", help="A variable with the number of the slot, from 0."
 )
