@@ -146,7 +146,7 @@ class RunCommand(click.Command):
     "--trace",
     type=_outputs.OutputFile(".json", ".svg", ".csv", ""),
     metavar="FILE",
-    help="Write the times of all jobs: FILE.json is for Perfetto, FILE.svg a timeline, FILE.csv a table.",
+    help="Write when each job ran: FILE.json is for Perfetto, FILE.svg a timeline, FILE.csv a table.",
 )
 @click.option(
     "--report",
