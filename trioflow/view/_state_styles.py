@@ -57,6 +57,8 @@ class StateStyle:
     """The position below a timeline's legend, for states of jobs that never started."""
     meaning: str
     """The meaning in a report, for readers who are not programmers."""
+    unfinished: str = ""
+    """The reason why a job with this final state did not run to its end, for CI systems."""
 
     @property
     def box_symbol(self) -> str:
@@ -78,6 +80,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         precedence=6,
         no_bar=5,
         meaning="the run ended before its turn came",
+        unfinished="never started: the run ended before",
     ),
     JobState.SCHEDULED: StateStyle(
         symbol="◦",
@@ -88,6 +91,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         precedence=5,
         no_bar=4,
         meaning="it could start, and waits until there is room for it",
+        unfinished="never started: the run ended before",
     ),
     JobState.RUNNING: StateStyle(
         symbol="▸",
@@ -130,6 +134,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         bar=3,
         no_bar=3,
         meaning="it was ended, or kept from starting, before it was done",
+        unfinished="cancelled",
     ),
     JobState.BLOCKED: StateStyle(
         symbol="⊗",
@@ -140,6 +145,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         precedence=2,
         no_bar=1,
         meaning="it could not run, because a job whose success it needs failed",
+        unfinished="not run",
     ),
     JobState.SKIPPED: StateStyle(
         symbol="⤼",
@@ -150,6 +156,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         precedence=8,
         no_bar=2,
         meaning="it did not have to run",
+        unfinished="it did not have to run",
     ),
 }
 """The styles in the order of `JobState`."""

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from ..._core.api import RequirementFailed
 from ..._core.api.views import OURS, BaseScheduler, JobState, StopReason, file_path, headline, shortened, warn
+from .._state_styles import STATE_STYLES
 from ..graph import _render
 from ..text import _debrief, _exception_text, _verdict
 from ..text._verdict import verdict
@@ -138,19 +139,12 @@ def headline_of(span: Span) -> str:
 
 def why_not(span: Span) -> str:
     """Return the reason why a job did not run to its end; "" if it did."""
-    if span.state is JobState.BLOCKED:
-        error = span.exception
-        if isinstance(error, RequirementFailed):
-            return f"not run, because {error.requirement.label!r} did not succeed"
-        return "not run"
     if _verdict.state_of(span.state, span.forever) == _verdict.FOREVER:
         return ""
-    return {
-        JobState.SKIPPED: "it did not have to run",
-        JobState.CANCELLED: "cancelled",
-        JobState.IDLE: "never started: the run ended before",
-        JobState.SCHEDULED: "never started: the run ended before",
-    }.get(span.state, "")
+    words, error = STATE_STYLES[span.state].unfinished, span.exception
+    if span.state is JobState.BLOCKED and isinstance(error, RequirementFailed):
+        return f"{words}, because {_verdict.because(error.requirement)}"
+    return words
 
 
 def _end(span: Span) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
 from ..._core.api import RequirementFailed
@@ -28,6 +29,7 @@ from ._symbols import UNICODE, Symbols
 
 MOST_NAMES: Final = 10
 """Number of jobs named in a list; the others are counted."""
+NO_NAMES: Final[Mapping[AnyJob, str]] = MappingProxyType({})
 FOREVER: Final = "forever"
 TROUBLE: Final = frozenset({JobState.FAILED, JobState.BLOCKED})
 """States in which a forever job is counted like any other."""
@@ -195,7 +197,7 @@ def not_run(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[str]:
     found: dict[str, list[str]] = {}
     for job in jobs:
         if job.state is JobState.BLOCKED:
-            found.setdefault(_because(job, names), []).append(_with_size(job, names))
+            found.setdefault(because(job, names), []).append(_with_size(job, names))
     skipped = [_with_size(job, names) for job in jobs if job.state is JobState.SKIPPED and is_scheduler(job)]
     lines = [f"not run: {listed(blocked)}, because {cause}" for cause, blocked in found.items()]
     return [*lines, *([f"skipped: {listed(skipped)}"] if skipped else [])]
@@ -208,8 +210,8 @@ def _with_size(job: AnyJob, names: Mapping[AnyJob, str]) -> str:
     return f"{names[job]} ({inside} job{'s' * (inside != 1)})"
 
 
-def _because(job: AnyJob, names: Mapping[AnyJob, str]) -> str:
-    """Return the words for the failure that kept a job from running."""
+def because(job: AnyJob, names: Mapping[AnyJob, str] = NO_NAMES) -> str:
+    """Return the words for the failure that kept a job, or those that require it, from running."""
     while isinstance(error := job.raised_exception(), RequirementFailed):
         job = error.requirement
     return f"{names.get(job, job.label)} {'was cancelled' if job.state is JobState.CANCELLED else 'failed'}"
