@@ -169,6 +169,14 @@ def test_a_forever_scheduler_does_not_count_in_the_bound() -> None:
     assert (found.makespan, found.lower_bound, found.critical_path) == (1, 1, (a,))
 
 
+def test_what_runs_only_after_a_failure_does_not_count_in_the_bound() -> None:
+    """No job fails in a simulation, so alarms take no time and no slot, nor a token of a limiter."""
+    a, b = stand(1), stand(2)
+    alarms = Scheduler(stand(20), required=b, run_if="failed")
+    found = simulate(Scheduler(a, b, stand(10, a, run_if="failed"), alarms, jobs_window=anyio.CapacityLimiter(1)))
+    assert (found.makespan, found.lower_bound) == (3, 3)
+
+
 def test_results_that_are_kept() -> None:
     """Depth first keeps few results alive where fifo keeps all of them."""
     scheduler = Scheduler(jobs_window=4)

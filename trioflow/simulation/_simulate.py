@@ -315,6 +315,11 @@ def takers(level: BaseScheduler, window: Any) -> list[AnyJob]:
     return found
 
 
+def _surely_runs(job: AnyJob) -> bool:
+    """Return whether a job runs even if no other fails."""
+    return all(member.run_if != "failed" for member in (job, *outwards(job)))
+
+
 def users_of(level: BaseScheduler) -> Iterator[tuple[Pool, str, AnyJob]]:
     """Yield the members that need a resource of a pool: the pool, the name of the resource, and the member."""
     for job in level:
@@ -350,7 +355,7 @@ class _ChainLengths:
         views: Mapping[tuple[Pool, str], ResourceView],
     ) -> None:
         def own(job: AnyJob) -> float:
-            if job.forever and not is_service(job):
+            if (job.forever and not is_service(job)) or not _surely_runs(job):
                 return 0.0
             return inner[job].bound if is_scheduler(job) else seconds[job]
 
@@ -367,7 +372,8 @@ class _ChainLengths:
         onwards = longest_paths(order, before, self._own, 0.0)  # from the start of each job to the end
         self.slack: Final = {job: length - (earliest[job] - self._own[job]) - onwards[job] for job in order}
         self._length: Final = length
-        self._work: Final = sum(self._own[job] if job in self._own else seconds[job] for job in takers(level, window))
+        working = filter(_surely_runs, takers(level, window))
+        self._work: Final = sum(self._own[job] if job in self._own else seconds[job] for job in working)
         # The uses of each resource of a pool, at any depth: the job, the member that it is or is in, and its seconds.
         self._uses: Final[dict[tuple[Pool, str], list[_Use]]] = {}
         for pool, name, job in users_of(level):
