@@ -49,6 +49,7 @@ print(_lock.holder(path), path.with_name("run.db-lock").exists())
 from trioflow.cli._commands import command
 command.main(["batch", "echo", ":::", "1"])
 """
+ROOT = Path(__file__).parent.parent
 INSTEAD = "use ThreadJob(subprocess.run, [...], check=True)"
 
 
@@ -58,7 +59,7 @@ def test_what_needs_posix_is_rejected_and_the_error_says_what_to_use() -> None:
     done = subprocess.run(
         [sys.executable, "-c", TRIED],
         env={**os.environ, VARIABLE: "win32"},
-        cwd=Path(__file__).parent.parent,
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
@@ -91,3 +92,43 @@ def test_a_child_that_has_exited_is_seen_without_the_help_of_python(monkeypatch:
         assert child.wait() == 0
         with pytest.raises(ChildProcessError):
             _posix.has_exited(child.pid)
+
+
+COMMAND = "import tests.elsewhere; from trioflow.cli._commands import command; command.main()"
+SCENARIO = """
+import anyio
+from trioflow import Job, Scheduler, ThreadJob
+
+async def fetch(name):
+    await anyio.sleep(0.01)
+    return name
+
+scheduler = Scheduler(ThreadJob(sorted, Job(fetch, "ba", label="fetch"), label="sort"), label="small")
+"""
+
+
+@pytest.mark.slow
+def test_commands_that_need_no_posix_work_without_it(tmp_path: Path) -> None:
+    """A run with a report, a journal and events; what reads a scenario; and what reads what a run left."""
+    (tmp_path / "s.py").write_text(SCENARIO)
+    for line, words in (
+        ("run s.py --report r.html --journal j.db --events e.jsonl", "all 2 jobs succeeded"),
+        ("run s.py --journal j.db", "2 restored"),
+        ("list s.py", "after fetch"),
+        ("simulate s.py -j 1", "makespan"),
+        ("graph s.py -o g.dot", ""),
+        ("journal j.db", "2 jobs, 2 runs"),
+        ("monitor e.jsonl", "all 2 jobs succeeded"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", COMMAND, *line.split()],
+            env={**os.environ, VARIABLE: "win32", "PYTHONPATH": str(ROOT)},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, (line, done.stderr)
+        assert words in done.stdout + done.stderr, line
+    assert "fetch" in (tmp_path / "r.html").read_text()
+    assert "fetch" in (tmp_path / "g.dot").read_text()
