@@ -178,6 +178,17 @@ def test_the_parts_of_the_critical_path_are_the_time_of_the_run(virtual: Virtual
     assert [(part.name, part.seconds) for part in parts[:2]] == [("train 2", 5), ("train 1", 4)]
 
 
+def test_parts_of_no_percent_have_no_line(virtual: Virtual, tmp_path: Path) -> None:
+    """What took less than half a percent of the time does not say what took it."""
+    long = Job(nap, 100, label="long")
+    short = Job(nap, 0.4, label="short", required=long)
+    text = report(virtual, Scheduler(long, short), tmp_path / "r.html")
+    path = text.partition('<ol class="path">')[2].partition("</ol>")[0]
+    assert re.findall(r"<bdi>(.*?)</bdi>", path) == ["long"]
+    assert "100\N{NO-BREAK SPACE}%" in path
+    assert "more" not in path
+
+
 def test_failures_have_their_tracebacks(virtual: Virtual, tmp_path: Path) -> None:
     """Critical ones first; a scheduler that failed through one of its jobs is not told of again."""
     bad = Job(fail, 2, label="bad", critical=True)

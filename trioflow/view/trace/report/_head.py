@@ -75,9 +75,10 @@ def what_took_the_time(record: TraceRecord) -> str:
     whole = record.now - record.began
     if not parts or not whole:
         return '<p class="note">Nothing took any time.</p>'
-    shown, rest = parts[:MOST_PARTS], parts[MOST_PARTS:]
+    shown = [part for part in parts[:MOST_PARTS] if part.seconds >= LEAST_SHOWN * whole]
+    rest = parts[len(shown) :]
     jobs = [part for part in rest if not part.is_wait]
-    if len(jobs) == 1:  # it has as much room as "1 more"
+    if len(jobs) == 1 and jobs[0].seconds >= LEAST_SHOWN * whole:  # it has as much room as "1 more"
         shown, rest = [*shown, *jobs], [part for part in rest if part.is_wait]
     longest = max(part.seconds for part in parts)
     lines = [_line(record, part, longest, whole) for part in shown]
