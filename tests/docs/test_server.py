@@ -1,0 +1,117 @@
+"""The page about servers: its FastAPI app, under uvicorn."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ..jobs.posix.process_trees import until_there
+from ..places import DOCS, PATIENCE
+
+PAGE = DOCS / "how-to/server.md"
+IMPORTS = """
+import contextlib
+from pathlib import Path
+
+import anyio
+from fastapi import FastAPI, HTTPException, Request
+from trioflow import Job, Scheduler
+
+
+async def ask(what):
+    return what
+
+
+async def join(*answers):
+    return " and ".join(answers)
+
+"""
+REST = """
+
+async def leave_a_note():
+    Path("begun").touch()
+    await anyio.sleep(0.5)
+    Path("done").touch()
+
+
+@app.get("/note")
+async def note(request: Request):
+    request.app.state.jobs.add(Job(leave_a_note))
+
+
+@app.get("/slow")
+async def slow(request: Request):
+    async def work():
+        Path("slow").touch()
+        try:
+            await anyio.sleep(PATIENCE)
+        finally:
+            Path("cancelled").touch()
+
+    scheduler = Scheduler(Job(work, critical=True), jobs_window=request.app.state.limiter)
+    scheduler.add(Job(cancel_when_gone, request, scheduler, forever=True))
+    await scheduler.co_run()
+"""
+
+
+class Server:
+    """uvicorn with the page's app, in a directory of its own."""
+
+    def __init__(self, directory: Path) -> None:
+        block = PAGE.read_text().partition("## In FastAPI")[2].split("```")[1].strip()
+        lifespan, page = block.split("@app.get", 1)
+        app = f"{IMPORTS}{lifespan}app = FastAPI(lifespan=lifespan)\n\n\n@app.get{page}"
+        (directory / "app.py").write_text(app + REST.replace("PATIENCE", str(PATIENCE)))
+        command = [sys.executable, "-m", "uvicorn", "app:app", "--port", "0"]
+        self.process = subprocess.Popen(command, cwd=directory, stderr=subprocess.PIPE, text=True)
+        assert self.process.stderr is not None
+        lines = (re.search(r"running on http://127.0.0.1:(\d+)", line) for line in self.process.stderr)
+        found = next(match for match in lines if match)
+        self.port = int(found[1])
+
+    def connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+
+    def get(self, path: str) -> str:
+        with contextlib.closing(self.connection()) as connection:
+            connection.request("GET", path)
+            with connection.getresponse() as response:
+                assert response.status == 200
+                return response.read().decode()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path)
+    with server.process:
+        yield server
+        server.process.kill()
+
+
+@pytest.mark.slow
+def test_a_handler_answers_and_at_sigterm_what_was_accepted_ends(server: Server, tmp_path: Path) -> None:
+    """Each request has a scheduler of its own; the lifespan waits for the jobs that outlive their requests."""
+    assert server.get("/page") == '"user and basket"'
+    server.get("/note")
+    until_there(tmp_path / "begun")
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(PATIENCE) in (0, -signal.SIGTERM)
+    assert (tmp_path / "done").exists()
+
+
+@pytest.mark.slow
+def test_a_client_that_leaves_ends_the_jobs_of_its_request(server: Server, tmp_path: Path) -> None:
+    """FastAPI does not cancel the handler; the forever job of the page does."""
+    connection = server.connection()
+    connection.request("GET", "/slow")
+    until_there(tmp_path / "slow")
+    connection.close()
+    until_there(tmp_path / "cancelled")
