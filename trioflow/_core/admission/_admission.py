@@ -484,7 +484,8 @@ class Admission:
         if len(self.queue) == 1:  # the same, several times as fast
             only = self.queue[0][3]
             if only is caller or only.has_slot_left():
-                yield from [line for _, _, line in only.lines]
+                for _, _, line in only.lines:
+                    yield line
             else:
                 idle.append(only)
             return

@@ -146,8 +146,10 @@ class Tokens:
                     workers.free -= 1
                     worker.has_slot = True
                 return job
-        forever = queue.take(has_slot=False) if worker is not None and queue.forever else None
-        if worker is not None and forever is not None:
+        if worker is None or not queue.forever:
+            return None
+        forever = queue.take(has_slot=False)
+        if forever is not None:
             self.release(worker)
         return forever
 

@@ -112,7 +112,7 @@ class RunPools:
                 error.__cause__ = failure
                 return error
             taken[0].throttle(throttle.after)
-        self._run.queue.jobs.sharing.note_change()
+            self._run.queue.jobs.sharing.note_change()
         why: str | None = None
         if job._is_one_shot():
             why = "was made from a coroutine object, or gives up its arguments: make it from the function"
