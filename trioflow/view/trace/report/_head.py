@@ -13,7 +13,7 @@ from ..._state_styles import COUNTING_ORDER, STATE_STYLES
 from ...text import _verdict
 from .._shares import PathPart, path_parts
 from .._span_builder import TraceRecord
-from .._spans import RunSpan
+from .._spans import RunSpan, Span
 from ._names import text_of
 
 MOST_PARTS: Final = 6
@@ -61,9 +61,14 @@ def title(record: TraceRecord, name: str) -> str:
     )
 
 
+def is_folded(span: Span) -> bool:
+    """Return whether this is a forever job without trouble, which a report lists folded and its counts leave out."""
+    return span.forever and span.state not in _verdict.TROUBLE
+
+
 def states(record: TraceRecord) -> str:
     """Return a bar with the share of each state, and the counts."""
-    found = Counter(span.state for span in record.leaves if not (span.forever and span.state not in _verdict.TROUBLE))
+    found = Counter(span.state for span in record.leaves if not is_folded(span))
     order = [state for state in COUNTING_ORDER if found[state]]
     parts = "".join(f'<span class="part {state.value}" style="flex-grow:{found[state]}"></span>' for state in order)
     return f'<div class="states" aria-hidden="true">{parts}</div><p class="note">{text_of(record.tally.in_words())}</p>'

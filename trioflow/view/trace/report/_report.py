@@ -25,7 +25,6 @@ from ...._core.api.views import (
     size_text,
 )
 from ...graph import _render
-from ...text import _verdict
 from .._span_builder import TraceRecord
 from .._spans import RunSpan, Span
 from ..timeline import _timeline
@@ -83,13 +82,9 @@ def _part(name: str) -> str:
     return (resources.files("trioflow.view.trace.report") / name).read_text(encoding="utf-8")
 
 
-def _is_folded(span: Span) -> bool:
-    return span.forever and span.state not in _verdict.TROUBLE
-
-
 def _forever_jobs(record: TraceRecord) -> str:
     """Return the forever jobs, folded, because few readers look for them."""
-    spans = [span for span in record.leaves if _is_folded(span)]
+    spans = [span for span in record.leaves if _head.is_folded(span)]
     if not spans:
         return ""
     items = [f"<li><b>{name_of(span)}</b> {text_of(_life(record, span))}</li>" for span in spans[:MOST_NAMES]]
@@ -118,7 +113,7 @@ def _data(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str:
     """Return the data of the table for the script, as JSON that can stand in a page."""
     marked = {link.number for link in record.chain}
     leaves = {span.number for span in record.leaves}
-    places = [0 if span.number not in leaves else 2 if _is_folded(span) else 1 for span in record.spans]
+    places = [0 if span.number not in leaves else 2 if _head.is_folded(span) else 1 for span in record.spans]
     states = Counter(span.state for span, place in zip(record.spans, places, strict=True) if place == 1)
     began = [None if span.started_at is None else span.started_at - record.began for span in record.spans]
     columns = began, [span.waited for span in record.spans], [span.elapsed for span in record.spans]
