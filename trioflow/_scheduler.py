@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, Never, TextIO, Unpack
 
 from ._core.api import BaseScheduler, BaseSchedulerOptions, Option, describe
-from ._core.api.views import current_run, file_path, flag, outermost
+from ._core.api.views import file_path, flag, outermost
 from ._hints import ATTRIBUTES
 
 if TYPE_CHECKING:
@@ -168,7 +168,9 @@ class Scheduler(BaseScheduler):
         return bool(self._what_is_learned())
 
     def _what_is_learned(self) -> dict[AnyJob, float]:
-        root = self if current_run(self) is not None else outermost(self)
+        if self._learned or self.scheduler is None:
+            return self._learned
+        root = outermost(self)  # it has no run of its own yet
         return root._learned if isinstance(root, Scheduler) else NOTHING
 
     def _expected_durations(self, jobs: Iterable[AnyJob] | None = None) -> dict[AnyJob, float]:

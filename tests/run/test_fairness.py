@@ -102,7 +102,7 @@ def test_runs_in_one_loop_share_its_turns(virtual: Virtual, again: bool) -> None
 
 def test_the_number_of_waiting_workers_follows_the_last_iteration() -> None:
     """Twice as many workers as found time left in the last turn, within limits."""
-    turn = TimeSlice(0.0, cast(Any, None))
+    turn = TimeSlice(lambda: 0.0, cast(Any, None))
     for found, most in [(1, 2), (5, 10), (12, 24), (13, 24)]:
         last = turn.number
         assert all(turn.begin(last, turn.ends) for _ in range(found))
@@ -121,7 +121,7 @@ def test_others_stand_in_the_line() -> None:
     class Waiting:
         run = SimpleNamespace(backend=SimpleNamespace(turn=suspended, park=suspended))
 
-    turn = TimeSlice(0.0, cast(Any, None))
+    turn = TimeSlice(lambda: 0.0, cast(Any, None))
     workers: list[Any] = [Waiting() for _ in range(turn.most + 2)]
     waiting = [turn.next(worker) for worker in workers]
     for one in waiting:

@@ -131,7 +131,8 @@ def current() -> Backend:
     trio = _trio_lowlevel()
     if trio is not None and trio.in_trio_task():
         return _loaded.get("trio") or _load("trio")
-    if _asyncio_running() and sys.modules["asyncio"].current_task() is not None:
+    loop = _asyncio_loop()
+    if loop is not None and sys.modules["asyncio"].current_task(loop) is not None:
         return _loaded.get("asyncio") or _load("asyncio")
     raise RuntimeError("this must be awaited in a task of trio or asyncio; from code that is not async, call run()")
 
@@ -139,14 +140,14 @@ def current() -> Backend:
 def loop_running() -> bool:
     """Return whether an event loop of trio or asyncio is running in this thread."""
     trio = _trio_lowlevel()
-    return (trio is not None and trio.in_trio_run()) or _asyncio_running()
+    return (trio is not None and trio.in_trio_run()) or _asyncio_loop() is not None
 
 
-def _asyncio_running() -> bool:
-    """Return whether an event loop of asyncio is running in this thread."""
+def _asyncio_loop() -> Any:
+    """Return the event loop of asyncio that is running in this thread, or None."""
     asyncio: Any = sys.modules.get("asyncio")  # not imported here: that takes 30 ms, and then no loop could be running
     running = getattr(asyncio, "_get_running_loop", None)
-    return running is not None and running() is not None
+    return None if running is None else running()
 
 
 def _trio_lowlevel() -> Any:

@@ -316,23 +316,28 @@ class AbstractJob(Generic[T]):
 
     def _take_options(self, options: JobOptions) -> None:
         """Check and store the options: first those that errors show, last those that other jobs see."""
-        label, required = options.pop("label", None), options.pop("required", None)
-        scheduler = options.pop("scheduler", None)
+        required = options.pop("required", None)
+        scheduler = None
         given: dict[str, Any] = options  # type: ignore[assignment]
-        if label is not None:
-            self._label = (
-                label if type(label) is str else _job_options.text(label, "label", f"a new {type(self).__name__}")
-            )
+        if given:
+            label, scheduler = given.pop("label", None), given.pop("scheduler", None)
+            if label is not None:
+                self._label = (
+                    label if type(label) is str else _job_options.text(label, "label", f"a new {type(self).__name__}")
+                )
         if given:
             if given.get("redact"):
                 self._limits = REDACTED
-            declared = self._declared
+            declared, changed = self._declared, False
             for name, value in given.items():
                 option = declared.get(name)
                 if option is None:
                     raise self._unknown_option(name)
-                option.take(self, value)
-            self._check_options()
+                if value is not option.default:
+                    option.take(self, value)
+                    changed = True
+            if changed:
+                self._check_options()
         if required is not None:
             plain = _requirements.flatten_simple(required, state_of)
             if plain is None or self._required:

@@ -140,7 +140,6 @@ class Run:
         self.context: Final = contextvars.copy_context()
         self.outer_worker: Final = scheduler._worker
         outer = self.outer_worker
-        self.clock: Final[Callable[[], float]] = backend.clock() if outer is None else outer.run.clock
         # Whether each job has a task of its own, by an option of the scheduler or an enclosing one.
         limits = scheduler._limits
         assert limits is not None  # as for all kinds that no worker calls in its own frame
@@ -152,6 +151,7 @@ class Run:
         self.queue: Final[ReadyQueue] = ReadyQueue()
         self._ordering: StartOrder | None = None
         self.turn: Final[TimeSlice] = backend.once_in_loop(self._first_turn) if outer is None else outer.run.turn
+        self.clock: Final[Callable[[], float]] = self.turn.clock
         style = scheduler._jobserver
         self.workers: Final = LendingWorkers(self, window, style) if style else Workers(self, window)
         # The run in which its workers park: itself, or an enclosing one that shares its workers.
@@ -199,7 +199,7 @@ class Run:
         self.was_idle = False  # whether the run was stopped because of that
 
     def _first_turn(self) -> TimeSlice:
-        return TimeSlice(self.clock(), ReportsOfThreads(self.backend))
+        return TimeSlice(self.backend.clock(), ReportsOfThreads(self.backend))
 
     @property
     def stopping(self) -> bool:

@@ -43,7 +43,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import CodeType, CoroutineType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -93,12 +93,13 @@ class TimeSlice:
     there is a line, a worker waits. If all waited for each turn, a thousand would wake, and one job would use it up.
     """
 
-    __slots__ = ("ends", "in_time", "line", "most", "number", "reports", "suspended", "waiting")
+    __slots__ = ("clock", "ends", "in_time", "line", "most", "number", "reports", "suspended", "waiting")
 
-    def __init__(self, now: float, reports: ReportsOfThreads) -> None:
+    def __init__(self, clock: Callable[[], float], reports: ReportsOfThreads) -> None:
+        self.clock: Final = clock  # that of the loop
         self.number = 0
         self.reports: Final = reports  # of jobs of all these runs, from other threads
-        self.ends = now + TURN_SECONDS
+        self.ends = clock() + TURN_SECONDS
         self.waiting = 0  # the workers that wait for the next turn of the loop
         self.most = MOST_IN_TURN
         self.in_time = 0  # the workers that found time left in this turn

@@ -188,7 +188,7 @@ class BaseScheduler(
         self._streams = None
         for place, default in SETTINGS:
             setattr(self, place, default)
-        all_options: dict[str, Any] = {**options}
+        all_options: Any = options  # `AbstractJob` takes all options that the class declares
         super().__init__(**all_options)
         try:
             self.update(jobs_or_sequences)

@@ -77,7 +77,7 @@ class FastAsyncioGroup(Group):
         self._context = context
         # The scope only shows the deadline to jobs; the group has its own timer.
         self.scope: Any = anyio_asyncio.CancelScope(deadline=deadline)
-        task: Any = asyncio.current_task()
+        task: Any = asyncio.current_task(self._loop)
         self._host: AsyncioHost = AsyncioHost(task, task._must_cancel, context, deadline, on_deadline)
         self.host = self._host
         self.scope._host_task = task  # anyio gets the loop from it, when a job uses a thread

@@ -45,7 +45,8 @@ class AsyncioHost(HostTask):
         # The cancellation of the task, to be raised in it when everything has ended.
         self._cancellation: asyncio.CancelledError | None = None
         self._context = context
-        self.loop = asyncio.get_running_loop()
+        # Before Python 3.12, `get_running_loop` calls getpid() each time.
+        self.loop: asyncio.AbstractEventLoop = task.get_loop()
         self._timer = None if deadline == math.inf else self.loop.call_at(deadline, on_deadline)
         self._losing_patience: list[asyncio.TimerHandle] = []
 
