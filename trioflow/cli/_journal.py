@@ -257,7 +257,7 @@ def summary(runs: list[RunRecord], records: list[Record]) -> str:
     if not runs:
         return number
     last = runs[-1]
-    return f"{number}; the last of {printable(last.label)!r}, begun {when(last.started)}: {how_it_ended(last)}"
+    return f"{number}; the last of {printable(last.label)!r}, begun {moment(last.started)}: {how_it_ended(last)}"
 
 
 def how_it_ended(run: RunRecord) -> str:
