@@ -131,6 +131,13 @@ def test_a_stock_is_shown_as_it_was_given_and_nothing_of_it_has_to_come() -> Non
     assert (memory.seconds_to_come(jobs), api.seconds_to_come(jobs)) == (0, 2)
 
 
+def test_a_key_of_a_rate_accrues_for_the_jobs_that_need_it() -> None:
+    """A job that needs another key alone adds nothing."""
+    jobs = [Job(nap, 1, needs={"api": need}) for need in ({"tokens": 1}, 1, {"tokens": 1}, 1)]
+    (api,) = views.resources_of(Pool(api=Rate(requests=100, tokens=1, per=1)))
+    assert api.seconds_to_come(jobs) == 1
+
+
 def test_a_rank_is_the_longest_path_to_an_exit() -> None:
     """What is expected of the job itself is part of it."""
     first = Job(nap, 1, expected_duration=2, label="first")

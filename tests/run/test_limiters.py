@@ -508,6 +508,24 @@ def test_a_rate_holds_when_tokens_come(virtual: Virtual, nested: bool) -> None:
     assert max(found) == 30
 
 
+def test_a_rate_holds_after_a_job_that_has_to_change_its_task(virtual: Virtual) -> None:
+    """It came first while another waited for a token, whose worker cannot run a job with a task of its own."""
+
+    async def main() -> list[float | None]:
+        low = Job(nap, 0.25, needs={"api": 1})
+        high = Job(nap, 0.25, needs={"api": 1}, priority=1, own_task=True)
+        last = [Job(nap, 0.25, needs={"api": 1}, required=low) for _ in range(2)]
+        jobs = [Job(nap, 3), low, Job(nap, 3, required=low), *last]
+        scheduler = Scheduler(jobs, jobs_window=anyio.CapacityLimiter(1), pool=Pool(api=Rate(requests=1, per=1)))
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(scheduler.co_run)
+            await anyio.sleep(1)
+            scheduler.add(high)
+        return [job.started_at for job in (high, low, *last)]
+
+    assert virtual(main) == [3, 4, 7.25, 8.25]
+
+
 @pytest.mark.parametrize("late", [{"priority": 5}, {"needs": {"c": 1}, "priority": 5}, {"expected_duration": 9}])
 @pytest.mark.parametrize("early", [{}, {"priority": 1}, {"needs": {"c": 1}}])
 def test_a_late_job_that_comes_first_gets_the_next_token(

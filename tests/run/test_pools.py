@@ -684,6 +684,24 @@ def test_what_was_granted_ahead_is_withdrawn_for_one_that_comes_first(virtual: V
     assert [job.started_at for job in (first, high, low, late)] == [0, 1, 2, 3]
 
 
+def test_a_withdrawn_grant_leaves_a_rate_as_it_was(virtual: Virtual) -> None:
+    """Later, as ever, what a job takes of the rate accrues again from its start, not while it waits for a token."""
+    pool = Pool(cpu=1, api=Rate(calls=1, per=1))
+    low, high = Job(nap, 1, needs={"cpu": 1, "api": 1}), Job(nap, 1, needs={"cpu": 1}, priority=1)
+    asleep = Scheduler(low, pool=pool)
+
+    async def add() -> None:
+        asleep.add(high)
+
+    first, late = Job(nap, 1, needs={"cpu": 1}), Job(nap, 1, needs={"cpu": 1}, required=Job(nap, 0.5))
+    own = Scheduler(first, late.required, late, Job(add, required=first), pool=pool)
+    waiting = [Job(nap, 0.25, needs={"api": 1}) for _ in range(2)]
+    limited = Scheduler(Job(nap, 3), *waiting, jobs_window=anyio.CapacityLimiter(1), pool=pool)
+    virtual(one_after_the_other, [own, asleep, limited], (0.25, 5, 0))
+    assert [job.started_at for job in (first, high, low, late)] == [0, 1, 2, 3]
+    assert [job.started_at for job in waiting] == [8.25, 9.25]
+
+
 def test_a_higher_priority_goes_first_in_another_run_too(virtual: Virtual) -> None:
     """Whichever run it is in, and whenever it became ready."""
     pool = Pool(cpu=1)

@@ -14,7 +14,7 @@ import anyio.to_thread
 import pytest
 import trio
 
-from trioflow import Job, JobState, Pool, Scheduler, Service, ThreadJob, current_job
+from trioflow import CommandJob, Job, JobState, Pool, Scheduler, Service, ThreadJob, current_job
 from trioflow.abc import AbstractJob, JobKind, run_of
 from trioflow.testing import FAULTS, BrokenRun, Exploration, explore, run_virtual
 
@@ -526,6 +526,10 @@ def with_thread() -> Scheduler:
     return Scheduler(ThreadJob(sorted, [2, 1], label="sort"))
 
 
+def with_command() -> Scheduler:
+    return Scheduler(CommandJob(["true"]))
+
+
 @pytest.mark.parametrize(
     ("call", "error", "says"),
     [
@@ -554,6 +558,7 @@ def with_thread() -> Scheduler:
         (lambda: explore(in_loop), TypeError, "make_scheduler is async: make it a plain function"),
         (lambda: explore(lambda: None), TypeError, "make_scheduler returned nothing: let it build and return a"),
         (lambda: explore(with_thread), TypeError, "'sort' is a ThreadJob, which works in real time"),
+        (lambda: explore(with_command), TypeError, "'true' is a CommandJob, which works in real time"),
         (lambda: run_virtual(in_loop), RuntimeError, "an event loop runs in this thread"),
     ],
 )

@@ -153,8 +153,7 @@ class AdmissionQueue:
 
     def slots(self) -> int:
         """Return the number of further jobs that could start now."""
-        workers = self._run.workers
-        slots: int = workers.starts_at_once() or workers.has_free_slot()
+        slots: int = self._run.workers.starts_at_once()
         return slots
 
     def has_slot_left(self) -> bool:

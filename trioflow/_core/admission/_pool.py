@@ -46,24 +46,22 @@ class Grant:
         for resource, has in self._rates():
             resource.hold(has, 1)
 
-    def begin(self) -> list[Resource]:
-        """Record that the job starts, or waits no longer; return the rates that may have gained by it."""
+    def begin(self) -> None:
+        """Record that the job starts, or waits no longer."""
         rates = self._rates() if self._holds else []
         self._holds = False
         for resource, has in rates:
             resource.hold(has, -1)
-        return [resource for resource, _ in rates]
 
     def is_open(self) -> bool:
         """Return whether none of the resources is throttled."""
         return all(resource.is_open() for resource, _, _ in self._parts)
 
-    def put_back(self) -> list[Resource]:
-        """Return the amounts of rates, because the job has not started after all; return as `begin` does."""
-        more = self.begin()
+    def put_back(self) -> None:
+        """Return the amounts of rates, because the job has not started after all."""
+        self.begin()
         for resource, has in self._rates():
             resource.correct(has, dict.fromkeys(has, 0))
-        return more
 
     def _rates(self) -> list[tuple[RateResource, Any]]:
         return [(resource, has) for resource, _, has in self._parts if isinstance(resource, RateResource)]

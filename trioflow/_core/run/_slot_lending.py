@@ -197,10 +197,10 @@ class LendingWorkers(Workers):
         super().note_start()
         self._offer()
 
-    def has_free_slot(self) -> bool:
-        """Return whether one more job could start now; slots that are lent, but unused, count as free."""
+    def starts_at_once(self) -> int:
+        """Return the number of ready jobs that get a slot; if none is free, one if lent slots are unused."""
         borrower = self.spare.borrower
-        return super().has_free_slot() or (borrower is not None and self.may_start() and borrower.unused() > 0)
+        return super().starts_at_once() or int(borrower is not None and self.may_start() and borrower.unused() > 0)
 
     def _offer(self) -> None:
         if self.spare.borrower is not None and self.free > 0:

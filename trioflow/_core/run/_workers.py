@@ -154,10 +154,6 @@ class Workers:
     def _will_be_suspended(self, job: AbstractJob[Any]) -> bool:
         return _code_of(job) in self._run.turn.suspended
 
-    def has_free_slot(self) -> bool:
-        """Return whether the window has a slot for one more job."""
-        return self.free > 0 and not self._run.starts_no_more
-
     def starts_at_once(self) -> int:
         """Return the number of ready jobs that get a slot as soon as workers look for jobs."""
         if self._run.starts_no_more:
