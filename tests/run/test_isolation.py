@@ -194,6 +194,37 @@ def test_nursery_left_open_is_closed_with_its_children(virtual: Virtual, scope: 
     assert after.result() == "whole"
 
 
+@pytest.mark.parametrize("breaks", [False, True])
+def test_nursery_left_open_by_a_job_that_raises_is_closed_too(virtual: Virtual, breaks: bool) -> None:
+    """The job FAILED with its own exception, and with those of the children where the library publishes them."""
+    ended: list[float] = []
+
+    async def child() -> None:
+        try:
+            await anyio.sleep(100)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(1)
+            ended.append(anyio.current_time())
+            if breaks:
+                raise ValueError("the child's")
+
+    async def sloppy() -> None:
+        await leave_group(child)
+        raise OSError("mine")
+
+    job, after = Job(sloppy), Job(nap, 1, "whole")
+    assert virtual(timed, Scheduler(Sequence(job, after))) == (True, 3)
+    assert ended == [2]
+    error = job.raised_exception()
+    if breaks and isinstance(error, BaseExceptionGroup):
+        assert error.subgroup(OSError) is not None
+        assert error.subgroup(ValueError) is not None
+    else:
+        assert isinstance(error, OSError)
+    assert after.result() == "whole"
+
+
 @pytest.mark.fast_way  # trio does not publish the errors in a nursery
 def test_interruption_in_a_nursery_left_open_is_not_swallowed(virtual: Virtual) -> None:
     """A child that ends in a SystemExit ends the run with it, as any."""

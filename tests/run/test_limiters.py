@@ -508,6 +508,33 @@ def test_a_rate_holds_when_tokens_come(virtual: Virtual, nested: bool) -> None:
     assert max(found) == 30
 
 
+def test_a_job_cancelled_while_it_waits_for_a_token_gives_its_share_of_a_rate_back(virtual: Virtual) -> None:
+    """It has not started: the next job need not wait for the rate."""
+
+    async def main() -> list[float | None]:
+        jobs = [Job(nap, 2), *(Job(nap, 1, needs={"api": 1}) for _ in range(2))]
+        limiter, rate = anyio.CapacityLimiter(1), Rate(requests=1, per=60)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Scheduler(jobs, jobs_window=limiter, pool=Pool(api=rate)).co_run)
+            await anyio.sleep(1)
+            jobs[1].cancel()
+        return [job.started_at for job in jobs]
+
+    assert virtual(main) == [0, None, 2]
+
+
+def test_jobs_added_with_and_without_needs_get_tokens_in_order(virtual: Virtual) -> None:
+    """What is known of a job that was added, the context of the caller, does not make it one with needs."""
+
+    async def main() -> list[float | None]:
+        async with Scheduler(jobs_window=anyio.CapacityLimiter(1), pool=Pool(cpu=1)) as scheduler:
+            needs: list[Any] = [{"cpu": 1}, None, {"cpu": 1}, None]
+            jobs = [scheduler.add(Job(nap, 1, needs=need)) for need in needs]
+        return [job.started_at for job in jobs]
+
+    assert virtual(main) == [0, 1, 2, 3]
+
+
 def test_a_rate_holds_after_a_job_that_has_to_change_its_task(virtual: Virtual) -> None:
     """It came first while another waited for a token, whose worker cannot run a job with a task of its own."""
 

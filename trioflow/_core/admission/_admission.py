@@ -297,16 +297,12 @@ class AdmissionQueue:
             self.admission.admit_soon(self)
 
     def clear(self) -> None:
-        """Forget the waiting jobs."""
+        """Forget the waiting jobs, and leave the queue until the run joins again."""
         self.withdraw()
         for line in list(self.by_needs.values()):
             line.heap.clear()
             self._drop_settled(line)
         self.waiting.clear()
-        self.end()
-
-    def end(self) -> None:
-        """Leave the queue: the run is over."""
         self.step_out()
         self.note_change()
 

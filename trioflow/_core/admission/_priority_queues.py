@@ -83,9 +83,6 @@ class FifoQueue(deque[AbstractJob[Any]]):
     def has_fewer_slots(self) -> None:
         """Begin a round for runs that wait for this one: none here."""
 
-    def end(self) -> None:
-        """Stop all timers: the run is over."""
-
     def rank_by(self, order: HeapKeys) -> None:
         """Start the jobs in this order from now on, including those that are ready already."""
         self._change(order, HeapQueue)
@@ -96,7 +93,6 @@ class FifoQueue(deque[AbstractJob[Any]]):
 
     def _change(self, order: HeapKeys, kind: type[HeapQueue], sharing: AdmissionQueue | None = None) -> None:
         waiting = [entry for entry in self._entries() if entry[2]._state is SCHEDULED]
-        self.end()
         self.clear()
         self.order = order
         if sharing is not None:
@@ -278,10 +274,6 @@ class SharedQueue(HeapQueue):
     def has_fewer_slots(self) -> None:
         """Begin a round for runs that wait for this one: it has started a job, or cannot."""
         self.sharing.has_fewer_slots()
-
-    def end(self) -> None:
-        """Stop all timers: the run is over."""
-        self.sharing.end()
 
     def waiting(self, job: AbstractJob[Any]) -> Waiting | None:
         """Return a waiting job's wait for resources; None if there is enough. Any thread may call it."""

@@ -107,10 +107,6 @@ class Mark(Protocol):
         """Return whether the task is as it was: the same scopes, the same variables, and not cancelled."""
         ...
 
-    def left_open(self) -> bool:
-        """Return whether there are scopes in the task that were not there before the job."""
-        ...
-
     def note_turn(self) -> None:
         """Record the loop's present iteration, for `stood_still`."""
         ...

@@ -323,7 +323,6 @@ class Run:
             self.limit_of_jobs.end()
         if self._ordering is not None:
             self._ordering.check()
-        self.queue.jobs.end()
         await Ending(self).execute()
         if self._failure_log is not None:
             self._failure_log.close()

@@ -364,8 +364,7 @@ class Worker(WorkerTask):
                             run.count_settled(settled)
                             settled = 0
                         if error is not None:
-                            if mark.left_open():
-                                error = await self.with_errors_of_what_is_left_open(error)
+                            error = await self.with_errors_of_what_is_left_open(error)
                             tainted = run.phase is STOPPING or not mark.intact()
                         if tainted and run.phase is not STOPPING:
                             run.notice_cancellation(self)

@@ -404,10 +404,6 @@ class WorkerState(anyio_asyncio.TaskState):
                 return False
         return True
 
-    def left_open(self) -> bool:
-        """Return whether the task has scopes or task groups that were not there before the job."""
-        return self.innermost is not self.scope
-
     def note_turn(self) -> None:
         """Record the loop's present iteration."""
         self._noted = self._turns.present()

@@ -325,9 +325,6 @@ class TrioMark(Mark):
     def stood_still(self) -> bool:
         return bool(self._task._schedule_points == self._points)
 
-    def left_open(self) -> bool:
-        return self._task._cancel_status is not self.status
-
 
 class FastTrio(Isolation):
     """Workers share the tasks of one nursery; see `Isolation`."""

@@ -99,9 +99,6 @@ class PlainMark(Mark):
         """Return whether the task is as good as new: it has run no job, and is not cancelled."""
         return self._worker.job is None and not self._isolation.was_cancelled(self._worker)
 
-    def left_open(self) -> bool:
-        return self._scope is not None
-
     def note_turn(self) -> None:
         pass
 
