@@ -50,8 +50,8 @@ class FunctionJob(AbstractJob[T]):
         kwargs: keyword arguments, or None; jobs among them are inputs as well.
         options: those of every job; see `AbstractJob`.
 
-    TypeError: the function or an option has the wrong type.
-        TypeError: the function, or an option, is not what it has to be.
+    Raises:
+        TypeError: the function or an option has the wrong type.
         ValueError: an option is out of its range.
 
     Example:

@@ -140,6 +140,7 @@ class AbstractJob(Generic[T]):
 
     A subclass defines `async def co_run(self)`, which returns the job's result. It may define
     `async def co_shutdown(self)`, which each run calls once at its end, whether the job was started or not. It has to
+    call `super().__init__(**options)`. It may use any attribute name without a leading underscore that is not an
     attribute, method or option of this class.
 
     Each option is an attribute too. It can be set while no run is in progress, and takes effect in the next run;

@@ -44,8 +44,8 @@ class Policy(Protocol):
     the same key the one that became ready first starts first.
 
     A policy is read-only: it must not change the scenario or the run. If `key` raises an exception, or returns no key,
-    the job starts after all that have one. The run goes on, and reports the first such error of each scheduler: in the
-    log, to instruments as an incident, and in `debrief()`. An interruption such as `KeyboardInterrupt` ends the run.
+    the run ends CRITICAL; the error, which names the policy and the job, is in the log, in `debrief()` and in an
+    incident for instruments. An interruption such as `KeyboardInterrupt` ends the run as always.
 
     Example:
         >>> class ShortestFirst(Policy):

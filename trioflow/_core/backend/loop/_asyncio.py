@@ -104,8 +104,7 @@ class AsyncioHost(HostTask):
     async def uninterrupted(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Await `function()` in a task of its own, because no shield protects this task from a native `Task.cancel()`.
 
-        anyio delivers the cancellation of a scope repeatedly, which the shield here keeps out. If the new task itself
-        is
+        anyio delivers the cancellation of a scope repeatedly, and the shield keeps it out. If the new task is itself
         cancelled, `function` is called again, and has to resume where it was.
         """
         while True:
