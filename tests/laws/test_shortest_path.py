@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import Job, Scheduler
-from trioflow._core.job._outcome import RunExtras
 from trioflow._core.run._run import Run
 from trioflow.abc import Instrument, RunIf
 
@@ -25,7 +24,7 @@ class OffThePath(Instrument):
     """Takes each job off the shortest path when it starts, and changes nothing else."""
 
     def job_started(self, scheduler: Any, job: Any) -> None:
-        job._facts = job._facts or RunExtras()
+        job._extras()
 
 
 def check(virtual: Virtual, scenario: Scenario) -> None:

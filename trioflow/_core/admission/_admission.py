@@ -45,7 +45,6 @@ from weakref import WeakSet
 
 from ..base._states import SCHEDULED
 from ..job._job import AbstractJob
-from ..job._outcome import RunExtras
 from ._heap_keys import numbers
 from ._pool import Grant, Needs
 
@@ -216,8 +215,7 @@ class AdmissionQueue:
         """Grant the first job of a line its needs, even beyond the free amount, and return its entry."""
         entry = heapq.heappop(line.heap)
         job = entry[2]
-        job._facts = job._facts or RunExtras()  # so `Run.settle` settles it, which takes everything back
-        job._facts.grant = Grant(job, line.needs)
+        job._extras().grant = Grant(job, line.needs)  # so `Run.settle` settles it, which takes everything back
         self._drop_settled(line)
         self.admission.found = None
         return entry

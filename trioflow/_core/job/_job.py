@@ -822,10 +822,10 @@ class AbstractJob(Generic[T]):
             return
         if not last_call and (self._repeats() or self._needs()):  # a job with needs may be throttled
             return
-        self._facts = self._facts or RunExtras()
-        if self._facts.released:
+        extras = self._extras()
+        if extras.released:
             return
-        self._facts.released = True
+        extras.released = True
         for job in rule.inputs:
             facts = job._facts
             if job._scheduler is None or job in job._scheduler._members.used_outside:
@@ -834,6 +834,11 @@ class AbstractJob(Generic[T]):
                 facts.consumers -= 1
                 if not facts.consumers and job._state is JobState.SUCCEEDED:
                     job._outcome = DROPPED
+
+    def _extras(self) -> RunExtras:
+        """Return the rare facts of the job, created at the first call."""
+        self._facts = self._facts or RunExtras()
+        return self._facts
 
     def _was_in_a_run(self) -> bool:
         """Return whether a run has changed any of its fields."""

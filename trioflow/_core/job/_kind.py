@@ -9,7 +9,7 @@ from ._arguments import Search, as_given
 from ._job import AbstractJob, BoxStyle, T
 from ._job_options import JobOptions, callback
 from ._labels import DEPTH
-from ._outcome import Failure, RunExtras
+from ._outcome import Failure
 
 if TYPE_CHECKING:
     from ._work_spec import Work
@@ -135,7 +135,7 @@ class JobKind(AbstractJob[T]):
         """Call a function with the outcome as `result()`, as if the job were a service that is ready, or has failed."""
         if function is None:
             return
-        facts = self._facts = self._facts or RunExtras()
+        facts = self._extras()
         self._outcome, facts.ready = outcome, not isinstance(outcome, Failure)
         try:
             function(self)

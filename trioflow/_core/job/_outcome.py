@@ -101,52 +101,28 @@ class Throttling(NamedTuple):
 
 
 class RunExtras:
-    """Facts about a job in a run that few jobs have; created on demand."""
+    """Facts about a job in a run that few jobs have; created on demand. A fact that was never set has its default."""
 
-    __slots__ = (
-        "adds_jobs",
-        "awaits",
-        "consumers",
-        "context",
-        "fraction",
-        "further_attempts",
-        "grant",
-        "held",
-        "listeners",
-        "not_restored",
-        "ready",
-        "ready_at",
-        "released",
-        "restored",
-        "room",
-        "runs_once",
-        "scope",
-        "throttled",
-        "timed_out",
-        "watch",
-    )
-
-    def __init__(self) -> None:
-        self.timed_out = False
-        self.ready = False  # whether it is a service that has called `started()`
-        self.ready_at: float | None = None  # when it called `started()`; views read it after the run, too
-        self.scope: Any = None  # of a service with a timeout, until it is ready
-        self.consumers = 0  # the jobs that use its result and have not started, if `keep_result` is False
-        self.released = False  # whether it is no longer counted as a consumer of its inputs
-        self.listeners: list[Callable[[AbstractJob[Any]], None]] = []  # called when it has settled, or never will
-        self.further_attempts = 0
-        self.fraction: float | None = None  # the fraction of its work that it has reported as done
-        self.watch: Any = None  # during a call, with an `idle_timeout`: the timer that signs of life put off
-        self.throttled: tuple[Throttling, ...] = ()  # its attempts that raised `Throttled`, and so do not count
-        self.held: tuple[tuple[float, float], ...] = ()  # when it ran, but waited for room on the machine
-        self.room: tuple[str, int] | None = None  # the place that made its call, and how many that makes at once
-        self.grant: Any = None  # its resources, a `Grant`
-        self.runs_once = False  # whether no later run of its scheduler can reach it
-        self.context: Any = None  # that of the code that added it during the run, if it differs from the run's
-        self.adds_jobs = False  # whether it has added jobs, in a run with a journal
-        self.restored = False  # whether its result comes from the journal of the run
-        self.not_restored: str | None = None  # the reason, in a run with a journal
-        self.awaits: tuple[AbstractJob[Any], ...] = ()  # the jobs whose end its body awaits now
+    timed_out = False
+    ready = False  # whether it is a service that has called `started()`
+    ready_at: float | None = None  # when it called `started()`; views read it after the run, too
+    scope: Any = None  # of a service with a timeout, until it is ready
+    consumers = 0  # the jobs that use its result and have not started, if `keep_result` is False
+    released = False  # whether it is no longer counted as a consumer of its inputs
+    listeners: list[Callable[[AbstractJob[Any]], None]] | None = None  # called when it has settled, or never will
+    further_attempts = 0
+    fraction: float | None = None  # the fraction of its work that it has reported as done
+    watch: Any = None  # during a call, with an `idle_timeout`: the timer that signs of life put off
+    throttled: tuple[Throttling, ...] = ()  # its attempts that raised `Throttled`, and so do not count
+    held: tuple[tuple[float, float], ...] = ()  # when it ran, but waited for room on the machine
+    room: tuple[str, int] | None = None  # the place that made its call, and how many that makes at once
+    grant: Any = None  # its resources, a `Grant`
+    runs_once = False  # whether no later run of its scheduler can reach it
+    context: Any = None  # that of the code that added it during the run, if it differs from the run's
+    adds_jobs = False  # whether it has added jobs, in a run with a journal
+    restored = False  # whether its result comes from the journal of the run
+    not_restored: str | None = None  # the reason, in a run with a journal
+    awaits: tuple[AbstractJob[Any], ...] = ()  # the jobs whose end its body awaits now
 
     def is_empty(self) -> bool:
         """Return whether a settled job needs none of these facts."""
@@ -156,11 +132,17 @@ class RunExtras:
             and self.ready_at is None
         )
 
+    def listen(self, listener: Callable[[AbstractJob[Any]], None]) -> None:
+        """Have a listener called once, when the job has settled, or its run has ended without reaching it."""
+        self.listeners = self.listeners or []
+        self.listeners.append(listener)
+
     def notify(self, job: AbstractJob[Any]) -> None:
         """Call all listeners: the job has settled, or its run has ended without reaching it."""
-        for listener in self.listeners:
-            listener(job)
-        self.listeners.clear()
+        if self.listeners is not None:
+            for listener in self.listeners:
+                listener(job)
+            self.listeners.clear()
 
 
 LONGEST_TEXT: Final = 200

@@ -185,7 +185,7 @@ async def _timed(worker: Worker, job: AbstractJob[Any], limits: _job_options.Slo
         if group.is_expired(worker):
             worker.cancelled_alone = True  # not with the whole run
         group.set_deadline(worker, math.inf)
-    run.facts(job).timed_out = True
+    job._extras().timed_out = True
     if limits.on_timeout == "move_on":
         return None
     raise _errors.JobTimeout(job, timeout, place=place)
@@ -200,7 +200,7 @@ async def _restarted(worker: Worker, job: AbstractJob[Any], limits: _job_options
         except _errors.JobTimeout as timeout:
             if timeout.job is not job:
                 raise
-            facts = worker.run.facts(job)
+            facts = job._extras()
             facts.timed_out = True
             if job._is_ready():  # a service that became ready during its cancellation
                 raise
@@ -223,7 +223,7 @@ async def _call(worker: Worker, job: AbstractJob[Any], limits: _job_options.Slow
     try:
         with scope:
             if job._is_service:
-                run.facts(job).scope = scope  # the timeouts apply until the service is ready
+                job._extras().scope = scope  # the timeouts apply until the service is ready
             end = scope.cancel
             try:
                 if limits.idle_timeout is None:

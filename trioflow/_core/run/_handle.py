@@ -105,12 +105,12 @@ class RunHandle:
 
     def note_hold(self, job: AbstractJob[Any], since: float, until: float | None = None) -> None:
         """Record that a running job has waited since then for room on the machine, for traces."""
-        facts = self._run.facts(job)
+        facts = job._extras()
         facts.held += ((since, self.clock() if until is None else until),)
 
     def note_room(self, job: AbstractJob[Any], place: str, calls: int) -> None:
         """Record the place that makes the call of a job, and how many calls it makes at once, for what-if."""
-        self._run.facts(job).room = place, calls
+        job._extras().room = place, calls
 
     def stores(self, job: AbstractJob[Any]) -> bool:
         """Return whether a journal is to store the result of `job`, so that its value has to be here."""

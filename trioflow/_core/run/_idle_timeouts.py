@@ -142,7 +142,7 @@ class TimeLimit:
         self._scope: Final[Scope | None] = run.backend.scope(self.end) if cancels and is_limited else None
         self._end_call: Final = end_call if self._scope is None else self._scope.cancel
         # Where `progress()` finds it, unless another job has called this one.
-        self._facts: Final = run.facts(job) if idle_timeout is not None and job._worker is not None else None
+        self._facts: Final = job._extras() if idle_timeout is not None and job._worker is not None else None
         self._around: Final = around
         self._last = now if counts else math.inf  # the latest sign of life; infinity while it does not count
         self._is_over = False

@@ -112,7 +112,7 @@ class JournalWriter:
     def restore(self, job: AbstractJob[Any]) -> None:
         """Settle a ready job if the journal has its result; stop the run if the journal cannot be read."""
         run = self._run
-        facts = run.facts(job)  # required for each scheduled job: see the top of the module
+        facts = job._extras()  # required for each scheduled job: see the top of the module
         try:
             value = self._journal.look_up(job)
         except JournalError as error:
@@ -147,7 +147,7 @@ class JournalWriter:
         """Record that the present job has added others, which a restored job would not."""
         worker = current.get(None)
         if worker is not None and worker.job is not None:
-            worker.run.facts(worker.job).adds_jobs = True
+            worker.job._extras().adds_jobs = True
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Make the journal forget a job that its scheduler is about to drop."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from ..base._states import SCHEDULED
 from ..job import _trigger_rules
 from ..job._job import NO_LIMITS, AbstractJob
-from ..job._outcome import RunExtras
 
 if TYPE_CHECKING:
     from ._run import Run
@@ -53,8 +52,7 @@ def count_consumer(job: AbstractJob[Any]) -> None:
     rule.drops_results = False
     for requirement in rule.inputs:
         if requirement._rule is not None and not requirement._rule.keep_result:
-            requirement._facts = requirement._facts or RunExtras()
-            requirement._facts.consumers += 1
+            requirement._extras().consumers += 1
             rule.drops_results = True
             job._limits = job._limits or NO_LIMITS  # results are dropped as soon as the call has them
 
@@ -91,7 +89,7 @@ class RequirementCounts:
         run, members = self._run, self._run.members
         if run.closes:
             for job in jobs:
-                run.facts(job).runs_once = True
+                job._extras().runs_once = True
         plain = not members.implied and not members.takes_from_outside  # each requirement is a member
         is_kept = run.durable is not None
         successors: Any

@@ -451,7 +451,7 @@ class Run:
     def put_back(self, job: AbstractJob[Any], keys: Iterable[str], now: float) -> None:
         """Queue a throttled job again, ahead of all other ready jobs. Its attempt does not count."""
         assert job._started_at is not None
-        facts = self.facts(job)
+        facts = job._extras()
         closed = tuple((key, self.grants.find(key).gate.opens_at) for key in keys)
         facts.throttled += (Throttling(job._started_at, now, closed),)
         facts.fraction = None
@@ -524,7 +524,7 @@ class Run:
 
     def begin_further_attempt(self, job: AbstractJob[Any]) -> None:
         """Record that another attempt of a job begins."""
-        facts = self.facts(job)
+        facts = job._extras()
         facts.further_attempts += 1
         facts.fraction = None
         self.grants.reacquire(job)
@@ -536,14 +536,14 @@ class Run:
             self.turn.reports.add(job, fraction)
             return
         if fraction is not None:
-            self.facts(job).fraction = fraction
+            job._extras().fraction = fraction
         if job._worker is not None:
             for watch in job._worker.watches():
                 watch._renew()
 
     def service_ready(self, job: AbstractJob[Any], value: Any) -> None:
         """Record that a service is ready, and release the jobs that require it."""
-        facts = self.facts(job)
+        facts = job._extras()
         facts.ready, facts.ready_at = True, self.clock()
         job._outcome = value
         if facts.scope is not None:
@@ -632,11 +632,6 @@ class Run:
         """Wake `execute`, or the ending, if it may be waiting for the worker that has left."""
         if not self.unsettled or self.starts_no_more:
             self.wake()
-
-    def facts(self, job: AbstractJob[Any]) -> RunExtras:
-        """Return the rare facts of a job, created at the first call."""
-        job._facts = job._facts or RunExtras()
-        return job._facts
 
     def wake(self) -> None:
         """Make `execute`, or the ending, check again whether it has to wait."""
@@ -810,9 +805,9 @@ class Run:
         context = self._context_of_caller()
         for job in jobs:
             if run_once:
-                self.facts(job).runs_once = True
+                job._extras().runs_once = True
             if context is not None:
-                self.facts(job).context = context
+                job._extras().context = context
                 job._limits = job._limits or NO_LIMITS  # so that its worker reads the facts
             self.count(not job._forever, job._forever)
             link(job, self.members.waits_for(job))

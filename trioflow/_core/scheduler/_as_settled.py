@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Self, final
 
 from .. import backend as _backend
 from ..job._job import AbstractJob
-from ..job._outcome import RunExtras
 from ..run import _current
 
 if TYPE_CHECKING:
@@ -45,8 +44,7 @@ class SettledJobs:
             return
         if not job.forever and job not in self._callers:
             self._left.add(job)
-        job._facts = job._facts or RunExtras()
-        job._facts.listeners.append(self._listener)
+        job._extras().listen(self._listener)
 
     def end(self) -> None:
         """Record that the run has ended. A later run does not belong to this iteration."""

@@ -16,7 +16,6 @@ from ..base._waits import WaitCause
 from ..job import _errors
 from ..job._ancestors import outwards
 from ..job._job import AbstractJob, is_scheduler
-from ..job._outcome import RunExtras
 from ..run._current import current
 from . import _explain
 
@@ -51,7 +50,7 @@ async def settled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
 def _known_to_wait(waiter: AbstractJob[Any], job: AbstractJob[Any]) -> Generator[None]:
     """Record that one job awaits another, unless that waits for it."""
     refuse_circle(waiter, job)
-    facts = waiter._facts = waiter._facts or RunExtras()
+    facts = waiter._extras()
     facts.awaits += (job,)
     try:
         yield
@@ -78,16 +77,16 @@ async def _next_news(waiter: AbstractJob[Any] | None, job: AbstractJob[Any]) -> 
 
     watched = [job, *(around for around in outwards(job) if around._run is None)]
     for target in watched:
-        target._facts = target._facts or RunExtras()
-        target._facts.listeners.append(hear)
+        target._extras().listen(hear)
     try:
         if waiter is not None and waiter._worker is not None and job._state is not JobState.RUNNING:
             await _poll_for_deadlock(event, waiter, job)
         await event.wait()
     finally:
         for target in watched:
-            if target._facts is not None and hear in target._facts.listeners:
-                target._facts.listeners.remove(hear)
+            listeners = None if target._facts is None else target._facts.listeners
+            if listeners and hear in listeners:
+                listeners.remove(hear)
 
 
 async def _poll_for_deadlock(event: _backend.Event, waiter: AbstractJob[Any], job: AbstractJob[Any]) -> None:

@@ -28,24 +28,6 @@ if TYPE_CHECKING:
 class Members:
     """The jobs of one scheduler."""
 
-    __slots__ = (
-        "added_during_run",
-        "behind",
-        "changes_unseen",
-        "demanding",
-        "dropped_failures",
-        "implied",
-        "jobs",
-        "needs_reset",
-        "nested",
-        "owner",
-        "services",
-        "shutting_down",
-        "takes_from_outside",
-        "unchecked",
-        "used_outside",
-    )
-
     def __init__(self, owner: BaseScheduler) -> None:
         self.owner: Final = owner
         self.jobs: Final[dict[AbstractJob[Any], None]] = {}

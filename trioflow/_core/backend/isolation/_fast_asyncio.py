@@ -41,24 +41,6 @@ TURN_CODE: Final = getattr(getattr(asyncio.BaseEventLoop, "_run_once", None), "_
 class FastAsyncioGroup(Group):
     """The workers' tasks, in one cancel scope that no task has entered, and a timer for the deadline."""
 
-    __slots__ = (
-        "_context",
-        "_due",
-        "_host",
-        "_loop",
-        "_parent",
-        "_shielded",
-        "_turns",
-        "_unbegun",
-        "_work",
-        "cancelled_once",
-        "home",
-        "host",
-        "names_tasks",
-        "scope",
-        "variables",
-    )
-
     def __init__(
         self,
         work: Work,

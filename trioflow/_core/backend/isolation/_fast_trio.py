@@ -40,21 +40,6 @@ class FastTrioGroup(Group):
     Each worker enters the scope of its group in its first step, and leaves it at the end.
     """
 
-    __slots__ = (
-        "_context",
-        "_deadline",
-        "_host",
-        "_outer",
-        "_scope",
-        "_shielded",
-        "_status",
-        "_stopped",
-        "_work",
-        "home",
-        "host",
-        "variables",
-    )
-
     names_tasks = False
 
     def __init__(
