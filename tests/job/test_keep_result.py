@@ -104,6 +104,21 @@ def test_freed_in_containers_and_keywords_too(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("retry", [None, 2])
+def test_freed_when_a_service_is_ready(virtual: Virtual, retry: int | None) -> None:
+    """Until then it may be called again, and afterwards never."""
+    maker = Maker()
+    a = made(maker)
+
+    async def begin(big: Big, *, task_status: Any) -> None:
+        del big
+        await anyio.sleep(2)
+        task_status.started()
+        await anyio.sleep_forever()
+
+    assert looks(virtual, maker, Service(begin, a, retry=retry), at=(1, 3)) == [retry is not None, False]
+
+
+@pytest.mark.parametrize("retry", [None, 2])
 def test_a_job_that_waits_for_a_slot_still_needs_it(virtual: Virtual, retry: Any) -> None:
     """Being ready is not having started: the arguments are needed until the slot is there."""
     maker = Maker()

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import pytest
 
-from trioflow import AbstractJob, Adaptive, Job, Pool, Rate, Scheduler, Service, StopReason, Throttled, ref
+from trioflow import AbstractJob, Adaptive, Job, JobState, Pool, Rate, Scheduler, Service, StopReason, Throttled, ref
 from trioflow._core.api import views
 from trioflow._core.api.views import RunPhase
 from trioflow.abc import JobKind
 
-from ..bodies import fail, nap
+from ..bodies import BLOCKED, CANCELLED, FAILED, SUCCEEDED, fail, nap
 
 if TYPE_CHECKING:
     from ..conftest import Virtual
@@ -147,12 +147,17 @@ def test_a_rank_is_the_longest_path_to_an_exit() -> None:
 
 
 @pytest.mark.parametrize("keeps", [False, True])
-def test_a_settled_job_that_is_not_kept_is_given_up(virtual: Virtual, keeps: bool) -> None:
-    """But not a critical one that has failed: its failure is still to be told."""
-    job, bad = Job(nap, 1), Job(fail, critical=True)
-    scheduler = Scheduler(job, Job(fail), bad, keep_jobs=keeps)
+@pytest.mark.parametrize("ends", [FAILED, BLOCKED])
+def test_a_settled_job_that_is_not_kept_is_given_up(virtual: Virtual, keeps: bool, ends: JobState) -> None:
+    """But not a critical one that has failed, or is BLOCKED: its failure is still to be told."""
+    bad = Job(fail, required=Job(nap, 1))
+    last = Job(fail if ends is FAILED else nap, required=bad, critical=True)
+    last.run_if = "settled" if ends is FAILED else "succeeded"
+    jobs = [Job(nap, critical=True), Job(nap, 9), bad, last]
+    scheduler = Scheduler(jobs, bad.required, keep_jobs=keeps)
     virtual(scheduler.co_run)
-    assert [views.is_given_up(scheduler, one) for one in (job, bad)] == [not keeps, False]
+    assert [job.state for job in jobs] == [SUCCEEDED, CANCELLED, FAILED, ends]
+    assert [views.is_given_up(scheduler, job) for job in jobs] == [*[not keeps] * 3, False]
 
 
 def test_a_job_waits_for_what_is_implied_by_the_inputs_inside_it() -> None:

@@ -315,6 +315,17 @@ def test_own_task_is_shared_with_no_other_job(virtual: Virtual) -> None:
         assert [job for job in jobs if job.result() is own.result()] == [own]
 
 
+def test_no_job_follows_in_an_own_task() -> None:
+    """Even if the job with `own_task` left no trace in it."""
+
+    async def own_name() -> str:
+        return asyncio.Task.get_name(task_now())  # without a label
+
+    jobs = [Job(own_name, own_task=number == 1) for number in range(3)]
+    assert Scheduler(Sequence(jobs)).run(backend="asyncio") is True
+    assert len({job.result() for job in jobs}) == 3
+
+
 # --- task names and current_job
 
 

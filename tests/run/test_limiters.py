@@ -523,6 +523,22 @@ def test_a_job_cancelled_while_it_waits_for_a_token_gives_its_share_of_a_rate_ba
     assert virtual(main) == [0, None, 2]
 
 
+def test_a_rate_has_the_rest_of_its_burst_for_others_while_a_job_waits_for_a_token(virtual: Virtual) -> None:
+    """The job has taken its own share alone: jobs without a limiter start as the rest of the burst lets them."""
+
+    async def main() -> list[float | None]:
+        jobs = [Job(nap, 3, needs={"api": 1}) for _ in range(3)]
+        limited = Scheduler(Job(nap, 3), jobs[0], jobs_window=anyio.CapacityLimiter(1))
+        later = Job(nap, 1)
+        for job in jobs[1:]:
+            job.requires(later)
+        pool = Pool(api=Rate(requests=1, per=1, burst=2))
+        assert await Scheduler(limited, later, jobs[1:], pool=pool).co_run()
+        return [job.started_at for job in jobs]
+
+    assert virtual(main) == [3, 1, 2]
+
+
 def test_jobs_added_with_and_without_needs_get_tokens_in_order(virtual: Virtual) -> None:
     """What is known of a job that was added, the context of the caller, does not make it one with needs."""
 

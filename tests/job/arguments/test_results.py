@@ -279,6 +279,16 @@ class Pair(NamedTuple):
     right: Any
 
 
+def test_a_circle_inside_a_namedtuple_is_passed_on(virtual: Virtual) -> None:
+    """Nothing is filled in there: it is searched for jobs, which are refused, and is the same object."""
+    circle: list[Any] = []
+    circle.append(circle)
+    pair = Pair(circle, 1)
+    job = Job(take, pair)
+    assert virtual(Scheduler(job).co_run)
+    assert job.result()[0] is pair
+
+
 class MyList(list[Any]):
     pass
 
