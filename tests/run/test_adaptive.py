@@ -105,7 +105,7 @@ def test_it_stops_growing_when_a_queue_builds_up(virtual: Virtual) -> None:
     "error", [lambda: TimeoutError("busy"), lambda: Throttled("api", 0.5), lambda: ExceptionGroup("", [TimeoutError()])]
 )
 def test_the_adaptive_window_shrinks_on_failures(virtual: Virtual, error: Any) -> None:
-    """To seven tenths, once for all that had started before."""
+    """It shrinks to seven tenths, once for all jobs that had started before."""
     server, sizes = Server(8, queue=2, error=error), Sizes()
     jobs: list[Any] = [Job(server.ask, needs={"api": 1}) for _ in range(1000)]
     scheduler = Scheduler(*jobs, jobs_window=Adaptive(2, 100), instruments=[sizes], pool=Pool(api=1000))
@@ -118,7 +118,7 @@ def test_the_adaptive_window_shrinks_on_failures(virtual: Virtual, error: Any) -
 
 
 def test_other_failures_do_not_count(virtual: Virtual) -> None:
-    """They say nothing about how much the server can take: the window neither grows nor shrinks."""
+    """Failures that are not in `slower_on` neither grow nor shrink the window."""
 
     async def fail() -> None:
         await anyio.sleep(1)
@@ -145,7 +145,7 @@ def test_a_timeout_that_is_moved_on_from_counts(virtual: Virtual, slower_on: tup
 
 
 def test_forever_jobs_and_nested_ones_do_not_count(virtual: Virtual) -> None:
-    """Only jobs that take a slot of the window itself do; all slots are taken when the others end."""
+    """Only jobs that take a slot of the window count; all slots are taken when the others end."""
 
     async def serve(*, task_status: Any) -> None:
         task_status.started()
@@ -264,7 +264,7 @@ def test_the_size_stays_between_minimum_and_maximum(events: list[tuple[float, st
 
 
 def test_it_shrinks_by_the_mean_of_ten_latencies() -> None:
-    """Each mean is of the jobs since the one before it; after the window has shrunk, only of those that began since."""
+    """Each mean covers the jobs since the one before; after the window has shrunk, only those that began since."""
     control, now = WindowController(Adaptive(1, 100)), 0.0
 
     def after(number: int, latency: float) -> int:
@@ -283,7 +283,7 @@ def test_it_shrinks_by_the_mean_of_ten_latencies() -> None:
 
 
 def test_it_measures_the_lowest_latency_again_after_a_hundred_higher_means() -> None:
-    """Then it goes down to half; while the latency stays the lowest, it does not."""
+    """The window shrinks to half for the measurement; while the latency stays the lowest, it does not."""
     control, now, sizes = WindowController(Adaptive(1, 8)), 0.0, list[int]()
     for latency, means in ((1.0, 200), (1.25, 99), (1.25, 1)):
         for _ in range(10 * means):
@@ -328,7 +328,7 @@ def test_never_more_than_the_window_and_all_end(backend: str, ends: list[tuple[i
 
 @pytest.mark.parametrize("backend", ["trio"], indirect=True)  # what it asks of a backend, the others ask too
 def test_the_adaptive_window_follows_a_server_whose_capacity_changes(virtual: Virtual) -> None:
-    """It serves at least nine tenths of what the best fixed window does, and is refused far less often."""
+    """It serves at least nine tenths of what the best fixed window does, and meets far fewer refusals."""
 
     async def served(window: Any) -> tuple[int, int]:
         """Ask for 400 s a server that works on some requests at once, for a second each; as many more wait."""

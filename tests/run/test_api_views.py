@@ -52,7 +52,7 @@ def test_a_run_view_has_phase_window_and_stop_reason(virtual: Virtual) -> None:
 
 
 def test_a_run_view_has_the_maximum_of_an_adaptive_window(virtual: Virtual) -> None:
-    """Its size now is that of the scheduler; the run says that it may change, and how far."""
+    """The present size is in the scheduler; the view of the run has the bounds."""
 
     async def look() -> tuple[int | None, bool, int | None]:
         run = views.current_run(scheduler)
@@ -84,7 +84,7 @@ def test_a_run_view_has_the_tokens_of_a_limiter(virtual: Virtual) -> None:
 
 
 def test_a_rate_opens_when_all_that_jobs_need_together_has_come(virtual: Virtual) -> None:
-    """Each of them counts once; without jobs it is open."""
+    """The needs of all jobs add up; without jobs the rate is open."""
 
     async def look() -> list[float]:
         (rate,) = views.resources_of(pool)
@@ -139,7 +139,7 @@ def test_a_key_of_a_rate_accrues_for_the_jobs_that_need_it() -> None:
 
 
 def test_a_rank_is_the_longest_path_to_an_exit() -> None:
-    """What is expected of the job itself is part of it."""
+    """The job's own expected duration is part of its rank."""
     first = Job(nap, 1, expected_duration=2, label="first")
     last = Job(nap, 1, required=first, expected_duration=3)
     assert views.ranks_of(Scheduler(first, last)) == {first: 5, last: 3}
@@ -149,7 +149,7 @@ def test_a_rank_is_the_longest_path_to_an_exit() -> None:
 @pytest.mark.parametrize("keeps", [False, True])
 @pytest.mark.parametrize("ends", [FAILED, BLOCKED])
 def test_a_settled_job_that_is_not_kept_is_given_up(virtual: Virtual, keeps: bool, ends: JobState) -> None:
-    """But not a critical one that has failed, or is BLOCKED: its failure is still to be told."""
+    """A critical job that has failed is kept, because its failure is still to be reported."""
     bad = Job(fail, required=Job(nap, 1))
     last = Job(fail if ends is FAILED else nap, required=bad, critical=True)
     last.run_if = "settled" if ends is FAILED else "succeeded"
@@ -173,7 +173,7 @@ def test_a_job_waits_for_what_is_implied_by_the_inputs_inside_it() -> None:
 
 
 def test_an_idle_job_still_waits_for_what_has_not_settled(virtual: Virtual) -> None:
-    """What has settled is left out, and so is a service that is ready."""
+    """Settled requirements are left out, and so are ready services."""
 
     async def serve(*, task_status: Any) -> None:
         task_status.started()
@@ -191,7 +191,7 @@ def test_an_idle_job_still_waits_for_what_has_not_settled(virtual: Virtual) -> N
 
 
 def test_a_scheduled_job_waits_since_the_last_one_before_it_has_settled(virtual: Virtual) -> None:
-    """For what waited for nothing, no time is known; nor for a job that is not SCHEDULED."""
+    """The time is unknown for a job without requirements, and for one that is not SCHEDULED."""
 
     async def look() -> list[float | None]:
         await anyio.sleep(3)
@@ -206,7 +206,7 @@ def test_a_scheduled_job_waits_since_the_last_one_before_it_has_settled(virtual:
 
 
 def test_a_throttled_job_waits_since_it_was_throttled(virtual: Virtual) -> None:
-    """Its attempts that do not count are told, too."""
+    """The attempts that do not count are listed too."""
 
     async def ask() -> None:
         await anyio.sleep(1)
@@ -257,7 +257,7 @@ def test_a_dropped_result_differs_from_none(virtual: Virtual) -> None:
 
 
 def test_a_scheduler_that_is_closed_may_not_run() -> None:
-    """What a run would refuse can be asked before."""
+    """A check before the run finds what the run would reject."""
     scheduler = Scheduler(AbstractJob())
     views.check_may_run(scheduler)
     views.check_scenario(scheduler)

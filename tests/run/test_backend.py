@@ -13,7 +13,7 @@ from trioflow._core import backend
 
 
 def test_a_backend_is_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On trio, the part of anyio that is for trio is imported with it, so that no job waits for that."""
+    """Loading trio's backend also imports anyio's part for trio, so that no job waits for that import."""
     imported: list[str] = []
 
     def note(name: str, package: str | None = None) -> Any:
@@ -31,7 +31,7 @@ def test_a_backend_is_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("imported", [False, True])
 def test_asyncio_is_found_running_in_its_tasks_alone(monkeypatch: pytest.MonkeyPatch, imported: bool) -> None:
-    """Whether trio is imported or not; a callback of the loop is not a task."""
+    """This holds whether trio is imported or not; a callback of the loop is not a task."""
     if not imported:
         monkeypatch.delitem(sys.modules, "trio")
     in_callback = asyncio.Event()

@@ -171,7 +171,7 @@ async def hangs_in_shutdown() -> None:
 def test_co_shutdown_that_raises_is_logged_and_changes_nothing(
     virtual: Virtual, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What co_shutdown raises is logged with the job's name and kept; the result stays, the others are shut down."""
+    """An exception of `co_shutdown` is logged with the job's name; the result stays, and the others are shut down."""
     jobs = [Closing(raises_in_shutdown, label="bad"), Closing(functools.partial(anyio.sleep, 0.5), label="good")]
     scheduler = Scheduler(*jobs)
     assert virtual(scheduler.co_run) is True
@@ -231,7 +231,7 @@ def test_instrument_that_raises_is_logged_and_taken_out(virtual: Virtual, caplog
 
 @pytest.mark.parametrize("instruments", [[object()], [Grumpy], Grumpy(), 42])
 def test_something_that_is_no_instrument_is_refused(instruments: Any) -> None:
-    """What is not an instrument is a TypeError."""
+    """An object that is not an instrument is a TypeError."""
     with pytest.raises(TypeError):
         Scheduler(instruments=instruments)
 

@@ -112,7 +112,7 @@ def natively_cancelled_scenario() -> tuple[list[tuple[str, float]], Scheduler]:
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_wait_for_at_each_phase(phase: str) -> None:
-    """asyncio.wait_for around it raises its TimeoutError, when the ending is over."""
+    """`asyncio.wait_for` around the run raises its TimeoutError when the ending is over."""
     told, scheduler = natively_cancelled_scenario()
 
     async def main() -> float:
@@ -126,7 +126,7 @@ def test_wait_for_at_each_phase(phase: str) -> None:
 
 @pytest.mark.parametrize("phase", PHASES)
 def test_asyncio_timeout_at_each_phase(phase: str) -> None:
-    """asyncio.timeout around it turns its own cancellation into TimeoutError, when the ending is over."""
+    """`asyncio.timeout` around the run turns its own cancellation into TimeoutError, when the ending is over."""
     told, scheduler = natively_cancelled_scenario()
 
     async def main() -> float:
@@ -355,7 +355,7 @@ def test_cancel_of_a_job_in_each_state(virtual: Virtual) -> None:
 
 
 def test_cancel_of_a_running_nested_scheduler(virtual: Virtual) -> None:
-    """It ends in order, CANCELLED; that is not critical, and the outer run goes on."""
+    """The nested scheduler ends in order, CANCELLED; that is not critical, and the outer run goes on."""
     told: list[tuple[str, float]] = []
     inner = Scheduler(Actor(told, label="a"), critical=True)
     scheduler = Scheduler(inner, Job(later, 1, inner.cancel), Job(nap, 1, required=inner))
@@ -397,7 +397,7 @@ def sleep_in_the_loop(started: anyio.Event) -> str:
 def test_thread_of_a_job_that_is_cancelled_alone_is_told(
     backend: Any, function: Callable[..., str], within: bool
 ) -> None:
-    """On asyncio the thread asked the scope that all workers share, which nobody had cancelled."""
+    """On asyncio the thread asked the scope that all workers share, which had not been cancelled."""
     told: list[str] = []
     started = anyio.Event()
 

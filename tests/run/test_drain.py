@@ -20,7 +20,7 @@ def states(*jobs: Job[None]) -> list[str]:
 
 
 def test_running_jobs_end_by_themselves(virtual: Virtual) -> None:
-    """What runs goes on to its end, what waits for a slot ends CANCELLED, and what was not reached stays IDLE."""
+    """Running jobs go on to their end, jobs that wait for a slot end CANCELLED, and unreached ones stay IDLE."""
     running, waiting = Job(anyio.sleep, 5), Job(anyio.sleep, 5)
     behind = Job(anyio.sleep, 5, required=running)
     scheduler = Scheduler(running, waiting, behind, jobs_window=1)
@@ -73,7 +73,7 @@ def test_nested_runs_are_drained_too(virtual: Virtual) -> None:
 
 
 def test_a_nested_scheduler_that_pauses_between_attempts_is_drained(virtual: Virtual) -> None:
-    """If the run is drained meanwhile, its next attempt starts no job, and it ends CANCELLED."""
+    """Its next attempt starts no job, and it ends CANCELLED."""
 
     def with_pause(attempt: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
         async def again() -> Any:
@@ -223,7 +223,7 @@ def test_the_body_of_an_open_scheduler_goes_on(virtual: Virtual, nested: bool) -
 def test_an_open_scheduler_raises_what_cuts_off_the_rest(
     virtual: Virtual, cause: str, error: type[BaseException]
 ) -> None:
-    """Its body is cancelled then, as at any other time."""
+    """A critical failure while it drains cancels the body of the block, as at any other time."""
 
     async def fail() -> None:
         await anyio.sleep(3)
@@ -263,7 +263,7 @@ def test_a_failure_meanwhile_ends_the_run(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("cause", ["critical", "timeout", "cancel"])
 def test_clean_up_jobs_run_if_a_failure_or_a_timeout_comes_meanwhile(virtual: Virtual, cause: str) -> None:
-    """They do as at any other time, and the reason is still DRAINED; after `cancel()` they do not run.
+    """The reason is still DRAINED; after `cancel()` clean-up jobs do not run.
 
     The clean-up asked for the reason of the run, so they stayed IDLE.
     """
@@ -301,7 +301,7 @@ def test_what_is_refused() -> None:
 
 
 def test_jobs_that_wait_for_needs_are_cancelled(virtual: Virtual) -> None:
-    """What waits for a resource does not get it, although the job that has it gives it back; nothing leaks."""
+    """A waiting job does not get its resource, although the holder gives it back; nothing leaks."""
     pool = Pool(cpu=1)
     running, waiting = Job(anyio.sleep, 3, needs={"cpu": 1}), Job(anyio.sleep, 3, needs={"cpu": 1})
     assert not virtual(co_run_drained, Scheduler(running, waiting, pool=pool), 1)

@@ -180,7 +180,7 @@ def test_the_stack_of_a_job_is_shown_to_its_innermost_function(
 
 
 def test_shutdown_once_a_run_started_or_not(virtual: Virtual) -> None:
-    """Each run calls it once on each job, concurrently, started or not; the next run again."""
+    """Each run calls `co_shutdown` once on each job, concurrently; so does the next run."""
     told: list[tuple[str, float]] = []
     bad = Job(fail, 1, critical=True)
     ran, never = Actor(told, 0, label="ran"), Actor(told, label="never", required=bad)
@@ -230,7 +230,7 @@ def test_shutdown_of_a_nested_scheduler_cancelled_before_its_start(virtual: Virt
 
 
 def test_shutdown_that_raises_is_an_incident(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """What it raises goes to the log and to `incidents`; neither the result nor the others are touched."""
+    """Its exception goes to the log and to `incidents`; neither the result nor the other jobs are affected."""
     told: list[tuple[str, float]] = []
     bad = Actor(told, 0, label="bad", error=OSError("no route"))
     scheduler = Scheduler(bad, Actor(told, 0, label="good", shutdown=0.5), critical_jobs=True)
@@ -285,7 +285,7 @@ def test_shutdown_that_raises_when_it_is_cut(virtual: Virtual, caplog: pytest.Lo
 
 
 def test_shutdown_without_limit(virtual: Virtual) -> None:
-    """shutdown_timeout=None lets it take its time."""
+    """`shutdown_timeout=None` sets no limit."""
     told: list[tuple[str, float]] = []
     scheduler = Scheduler(Actor(told, 0, shutdown=500), shutdown_timeout=None)
     assert virtual(timed, scheduler) == (True, 500)
@@ -299,7 +299,7 @@ def test_shutdown_of_a_scheduler_outside_of_a_run_does_nothing(virtual: Virtual)
 
 
 def test_ctrl_c_in_the_task_that_awaits_a_run_ends_it_in_order() -> None:
-    """Where trio sends it, in a program that owns the loop; it goes on when the run has ended."""
+    """trio sends Ctrl-C to this task in a program that owns the loop; the task goes on when the run has ended."""
 
     async def press() -> None:
         signal.raise_signal(signal.SIGINT)
@@ -343,7 +343,10 @@ INTERRUPTIONS: dict[str, Callable[[], BaseException]] = {
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("kind", INTERRUPTIONS)
 def test_interruption_from_a_job_leaves_the_run_bare(virtual: Virtual, kind: str, nested: bool, in_group: bool) -> None:
-    """It ends the run in order, INTERRUPTED, and is raised itself, also out of a group; `critical` is not asked."""
+    """The run ends in order, INTERRUPTED, and raises the interruption itself, not in a group.
+
+    `critical` is not asked.
+    """
     told: list[tuple[str, float]] = []
     error = INTERRUPTIONS[kind]()
     raised = BaseExceptionGroup("mixed", [OSError(), error]) if in_group else error

@@ -268,7 +268,7 @@ def test_script_without_logging_set_up(backend: str) -> None:
 
 
 def test_attempts_of_a_nested_scheduler_are_logged_once(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
-    """Its critical job fails in each attempt: that is one line, and then a number. It was the same line each time."""
+    """Its critical job fails in each attempt: one line, and then a number. It was the same line each time."""
     inner = Scheduler(Job(fail_after, 0.1, label="x", critical=True), label="inner", retry=5)
     virtual(Scheduler(inner, label="home").co_run)
     assert [line for _, line in heard] == [

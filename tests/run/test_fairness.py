@@ -112,7 +112,7 @@ def test_the_number_of_waiting_workers_follows_the_last_iteration() -> None:
 
 
 def test_others_stand_in_the_line() -> None:
-    """Only so many workers wait for a turn as may."""
+    """Only `most` workers wait for a turn; the others queue."""
 
     @types.coroutine
     def suspended(*_: object) -> Generator[None]:
@@ -208,7 +208,7 @@ def test_run_that_is_over_does_not_wait_for_its_workers_in_the_line(virtual: Vir
 
 
 def test_a_finished_run_can_be_garbage_collected(virtual: Virtual) -> None:
-    """What the runs of a loop share knows none of them once it is over."""
+    """The record that the runs of a loop share refers to none that is over."""
 
     async def main() -> None:
         scheduler = Scheduler([Job(nothing) for _ in range(30)])

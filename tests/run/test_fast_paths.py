@@ -180,7 +180,7 @@ def test_job_among_the_arguments_is_filled_in_as_in_a_container(virtual: Virtual
 
 @pytest.mark.parametrize("how", [nap, fail, None])
 def test_rule_of_an_argument_is_that_of_required_success(virtual: Virtual, how: Any) -> None:
-    """What the short look at inputs lets run is what `run_if="succeeded"` lets run, which is judged the long way."""
+    """The fast check of inputs lets the same jobs run as `run_if="succeeded"`, which takes the general path."""
     given: Any = Job(how, 1) if how is not None else Job(nap, run_if="failed")
     short, long = Job(take, given), Job(take, required=given, run_if="succeeded")
     assert virtual(timed, Scheduler(given, short, long)) == (True, 0 if how is None else 1)
@@ -191,7 +191,7 @@ def test_rule_of_an_argument_is_that_of_required_success(virtual: Virtual, how: 
 
 
 def test_hooks_tell_of_plain_jobs_what_they_tell_of_others(virtual: Virtual) -> None:
-    """Each event of a job on the shortest path is told once, in the order of those on the long way."""
+    """Jobs on the fast path have the same events, once and in the same order, as all others."""
 
     def told(**options: Any) -> list[tuple[str, str]]:
         watch = Watch()
@@ -429,7 +429,7 @@ def test_few_tasks_run_many_jobs(virtual: Virtual, options: Any) -> None:
 @pytest.mark.fast_way
 @pytest.mark.parametrize("jobs", [0, 1, 30])
 def test_a_run_whose_jobs_never_wait_is_over_in_few_turns(virtual: Virtual, jobs: int) -> None:
-    """It begins and ends in one turn of the loop, or in two."""
+    """The run begins and ends in one turn of the loop, or in two."""
     turns: list[int] = []
 
     async def tick() -> None:

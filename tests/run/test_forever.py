@@ -27,7 +27,7 @@ def endless(**options: Any) -> Job[None]:
 
 
 def test_what_is_in_a_channel_already_is_taken_in(virtual: Virtual) -> None:
-    """When all others have settled, a forever job has 16 turns of the loop to take in what is there."""
+    """When all others have settled, a forever job has 16 turns of the loop to receive what was sent."""
     got: list[int] = []
 
     async def main() -> bool:
@@ -65,7 +65,7 @@ def test_added_in_the_last_turns_jobs_prolong_the_run(virtual: Virtual) -> None:
 
 
 def test_last_turns_count_from_the_last_job_that_settled(virtual: Virtual) -> None:
-    """What a job that was added in the last turns sends is received, too: the 16 turns start again.
+    """Messages of a job that was added in the last turns are received: the 16 turns start again.
 
     They were counted from the first time that all had settled, so the listener had only 2 left.
     """
@@ -100,7 +100,7 @@ def test_run_ends_although_its_last_worker_goes_on_with_a_forever_job(virtual: V
 
 
 def test_forever_job_needs_no_slot_although_one_before_it_does(virtual: Virtual) -> None:
-    """It starts at once when what it requires has ended, whoever has the slots, or takes one before it."""
+    """A forever job starts as soon as its requirements have settled, whichever jobs have the slots."""
     first = Job(nap, 1)
     forever = endless(required=first)
     assert virtual(timed, Scheduler(first, Job(nap, 5, required=first), forever, jobs_window=1)) == (True, 6)
@@ -127,7 +127,7 @@ def test_forever_jobs_alone_run_until_they_return(virtual: Virtual, window: int 
 
 
 def test_forever_jobs_alone_run_until_the_timeout(virtual: Virtual) -> None:
-    """Without other jobs, and if they do not return, the run lasts until its timeout."""
+    """Without other jobs, the run lasts until its timeout if the forever jobs do not return."""
     scheduler = Scheduler(endless(), Job(nap, 1, forever=True))
     assert virtual(functools.partial(timed, scheduler, timeout=5)) == (False, 5)
     assert [job.state for job in scheduler] == [CANCELLED, SUCCEEDED]
@@ -137,14 +137,14 @@ def test_forever_jobs_alone_run_until_the_timeout(virtual: Virtual) -> None:
 
 
 def test_forever_job_that_returns_changes_nothing(virtual: Virtual) -> None:
-    """It has succeeded, and the run goes on."""
+    """The forever job has succeeded, and the run goes on."""
     scheduler = Scheduler(Job(nap, 1, forever=True), Job(nap, 3))
     assert virtual(timed, scheduler) == (True, 3)
     assert [job.state for job in scheduler] == [SUCCEEDED, SUCCEEDED]
 
 
 def test_forever_job_that_raises_counts_as_any_failure(virtual: Virtual) -> None:
-    """Not critical, its failure leaves the run True; critical, it ends it at once and is the culprit."""
+    """If not critical, its failure leaves the run True; if critical, it ends the run and is the culprit."""
     scheduler = Scheduler(bad := Job(fail, 1, forever=True), Job(nap, 3))
     assert virtual(timed, scheduler) == (True, 3)
     assert bad.state is FAILED
@@ -154,7 +154,7 @@ def test_forever_job_that_raises_counts_as_any_failure(virtual: Virtual) -> None
 
 
 def test_forever_job_is_cancelled_alone(virtual: Virtual) -> None:
-    """Its cancel() ends it, and it alone; the run goes on."""
+    """`cancel()` of a forever job ends that job alone; the run goes on."""
     forever = endless()
 
     async def cancel() -> None:
@@ -170,7 +170,7 @@ def test_forever_job_is_cancelled_alone(virtual: Virtual) -> None:
 
 
 def test_forever_job_waits_for_what_it_requires(virtual: Virtual) -> None:
-    """It starts when that has settled; if the run ends before, it stays IDLE."""
+    """A forever job starts when its requirements have settled; if the run ends before, it stays IDLE."""
     first = Job(nap, 2)
     late = Job(anyio.sleep_forever, forever=True, required=first)
     scheduler = Scheduler(first, late, Job(nap, 5))

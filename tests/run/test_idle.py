@@ -57,7 +57,7 @@ def test_progress_is_kept(virtual: Virtual) -> None:
 
 
 def test_each_attempt_begins_without_progress(virtual: Virtual) -> None:
-    """What an earlier attempt, call or run had done is not done in the next one."""
+    """The progress of an earlier attempt, call or run does not count in the next one."""
     seen: list[float | None] = []
 
     async def fails() -> None:
@@ -123,7 +123,7 @@ def test_timeouts_are_positive() -> None:
 
 @pytest.mark.parametrize("own_task", [False, True])
 def test_a_job_without_progress_is_ended(virtual: Virtual, own_task: bool) -> None:
-    """It may take as long as it likes while it reports; after that silence it FAILED, with an error that says so."""
+    """A job may take any time while it reports; after the silence it is FAILED, with an error that names it."""
     job = Job(report, 5, 2, math.inf, idle_timeout=3, own_task=own_task, label="slow")
     scheduler = Scheduler(job, Job(nap, 1, idle_timeout=2))
     assert virtual(timed, scheduler) == (True, 13)
@@ -193,7 +193,7 @@ def test_what_follows_is_what_follows_a_timeout(virtual: Virtual) -> None:
 
 
 def test_an_idle_job_may_be_critical(virtual: Virtual) -> None:
-    """It is a failure like any other."""
+    """An idle timeout is a failure like any other."""
     job = Job(nap, 99, idle_timeout=2, critical=True)
     scheduler = Scheduler(job, Job(nap, 99))
     assert virtual(timed, scheduler) == (False, 2)
@@ -201,7 +201,7 @@ def test_an_idle_job_may_be_critical(virtual: Virtual) -> None:
 
 
 def test_a_service_may_be_silent_once_it_is_ready(virtual: Virtual) -> None:
-    """As a timeout, it counts until then."""
+    """The idle timeout of a service, like its timeout, counts until it is ready."""
 
     async def serve(seconds: float, *, task_status: Any) -> None:
         for _ in range(3):
@@ -271,7 +271,7 @@ def test_the_error_names_the_timeout_that_ended_the_run(virtual: Virtual) -> Non
 
 
 def test_a_nested_scheduler_that_is_restarted(virtual: Virtual) -> None:
-    """Each of its calls is watched anew."""
+    """Each call of the nested scheduler has an idle timeout of its own."""
     inner = Scheduler(Job(nap, 99), idle_timeout=3, on_timeout="restart", restarts=1)
     moves_on = Scheduler(Job(nap, 99), idle_timeout=3, on_timeout="move_on")
     assert virtual(timed, Scheduler(inner, moves_on)) == (True, 6)
@@ -301,7 +301,7 @@ def test_progress_from_a_thread(backend: str) -> None:
 
 @patiently(0.2, 2)
 def test_a_thread_that_reports_is_not_idle(backend: str, unit: float) -> None:
-    """Its signs of life reach the run; when they fail to come, the job has failed when the function has ended."""
+    """Signs of life of a thread reach the run; without them, the job fails when the function has ended."""
 
     def work() -> None:
         for _ in range(6):

@@ -117,7 +117,7 @@ class Counter(Instrument):
 
 
 def test_instruments_of_constructor_and_run_watch_together(virtual: Virtual) -> None:
-    """Both are called in a run; those of a run in that run alone."""
+    """A run calls both; the next run no longer calls those that were passed to `run`."""
     own, once = Counter(), Counter()
     scheduler = Scheduler(Job(nap, label="a"), instruments=[own])
     virtual(functools.partial(scheduler.co_run, instruments=[once]))
@@ -169,7 +169,7 @@ class Grumpy(Counter):
 def test_one_that_raises_is_logged_once_and_taken_out(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, first: str
 ) -> None:
-    """It is out of the whole run, nested schedulers that start later included; others go on, the result stays."""
+    """It is removed from the whole run, nested schedulers included; the others go on, and the result stays."""
     grumpy, fine = Grumpy(), Counter()
     inner = Scheduler(Job(nap, label="a"), label="inner")
     jobs = [Job(nap, label="b"), inner] if first == "outer" else [inner, Job(nap, label="b")]
@@ -196,7 +196,7 @@ def test_one_that_raises_inside_is_taken_out_outside(virtual: Virtual) -> None:
 
 
 def test_one_that_raised_is_back_in_the_next_run(virtual: Virtual) -> None:
-    """It is removed from one run."""
+    """An instrument that raised is removed from that one run only."""
     grumpy = Grumpy()
     scheduler = Scheduler(Job(nap, label="a"), instruments=[grumpy])
     for _ in range(2):
@@ -224,7 +224,7 @@ def test_an_async_hook_is_refused() -> None:
 
 
 def test_the_incident_hook_gets_scheduler_job_message_and_exception(virtual: Virtual) -> None:
-    """What belongs to no outcome: the scheduler, the job, the message that is logged, the exception."""
+    """The message is the one that is logged."""
     error = OSError("no route")
     told: list[Any] = []
 

@@ -164,9 +164,9 @@ async def leave_group(child: Callable[[], Any]) -> None:
 
 @pytest.mark.parametrize("scope", [None, "around", "inside"])
 def test_nursery_left_open_is_closed_with_its_children(virtual: Virtual, scope: str | None) -> None:
-    """Its children are cancelled and have ended, their clean-up included, when the job has settled.
+    """When the job has settled, the children are cancelled and have ended, their clean-up included.
 
-    The error tells of the nursery, even if a scope around it or in it was left open too.
+    The error names the nursery, even if a scope around it or in it was left open too.
     """
     ended: list[float] = []
 
@@ -261,7 +261,7 @@ def test_native_cancellation_touches_its_job_alone(awaits: bool, gated: bool) ->
 
 
 def test_cancelling_the_stored_own_task_later_harms_no_other_job() -> None:
-    """With own_task a stored task is the job's own: cancelled later, it harms nobody."""
+    """With `own_task=True` a stored task is the job's own: a later cancellation of it reaches no other job."""
     stored: list[Any] = []
 
     async def store() -> None:
@@ -281,7 +281,7 @@ def test_cancelling_the_stored_own_task_later_harms_no_other_job() -> None:
 
 @pytest.mark.parametrize("member", [False, True])
 def test_a_run_inside_another_has_the_variables_that_were_set_around_it(virtual: Virtual, member: bool) -> None:
-    """Its jobs share them; one that sets a variable as it was further out changes it for itself alone."""
+    """Its jobs share them; a job that sets a variable to its value further out changes it for itself alone."""
     outside, inside = object(), object()
     seen: list[object] = []
 
@@ -396,7 +396,7 @@ def test_others_see_the_name_of_a_task_that_waits(virtual: Virtual) -> None:
 
 @pytest.mark.fast_way  # otherwise the task goes with its job
 def test_a_task_that_is_kept_is_no_longer_named_after_its_job(backend: Any) -> None:
-    """Whoever holds a task sees afterwards that it runs no job any more."""
+    """A stored task shows afterwards that it runs no job."""
 
     async def keep() -> Any:
         return task_now()
@@ -450,7 +450,7 @@ def test_a_task_that_is_kept_in_two_ways_is_one_jobs_own(backend: Any) -> None:
 
 @pytest.mark.fast_way
 def test_jobs_that_keep_nothing_share_tasks(backend: Any) -> None:
-    """What is usual leaves no reference to a task behind, strong or weak, so three tasks serve thirty jobs."""
+    """Usual code leaves no reference to a task behind, strong or weak, so three tasks serve thirty jobs."""
     tasks: set[int] = set()
 
     async def work() -> None:
@@ -466,7 +466,7 @@ def test_jobs_that_keep_nothing_share_tasks(backend: Any) -> None:
 
 @pytest.mark.parametrize("of_job", [True, False])
 def test_own_task_gives_each_job_an_identity_of_its_own(backend: Any, of_job: bool) -> None:
-    """What knows a task by its number alone needs `own_task=True`, of jobs or of their scheduler."""
+    """Code that identifies a task by its number alone needs `own_task=True`, on jobs or on their scheduler."""
     seen: list[object] = []
 
     async def work() -> None:
@@ -479,7 +479,7 @@ def test_own_task_gives_each_job_an_identity_of_its_own(backend: Any, of_job: bo
 
 
 def test_current_job_is_the_job_that_calls(virtual: Virtual) -> None:
-    """In bodies, after awaits, in child tasks, in nested schedulers, in forever jobs."""
+    """`current_job()` is right in bodies, after awaits, in child tasks, in nested schedulers and in forever jobs."""
 
     async def look() -> list[AbstractJob[Any]]:
         seen = [current_job()]
@@ -648,7 +648,7 @@ def test_current_job_is_known_while_other_threads_run_loops() -> None:
 
 
 def test_own_task_of_a_scheduler_holds_for_all_its_jobs(virtual: Virtual) -> None:
-    """Those of nested schedulers included; no two of its jobs have the same task."""
+    """No two of its jobs, nested ones included, have the same task."""
 
     async def who(seconds: float) -> Any:
         await anyio.sleep(seconds)

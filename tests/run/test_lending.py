@@ -63,7 +63,7 @@ def test_there_must_be_a_number_of_slots(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_borrower_sees_the_slots_and_whether_others_wait(virtual: Virtual, shared: bool) -> None:
-    """How many slots there are at most; and whether others wait for them too, whom nobody announces."""
+    """A borrower sees the most slots there can be, and whether other users of a limiter wait for them."""
 
     async def main() -> SpareSlots:
         window = anyio.CapacityLimiter(4) if shared else 4
@@ -106,7 +106,7 @@ def test_a_job_that_waits_for_a_resource_gets_a_slot_that_is_lent(virtual: Virtu
 
 
 def test_clean_up_jobs_leave_all_slots_to_be_lent(virtual: Virtual) -> None:
-    """They need no slot, so none is kept for those that have not begun."""
+    """Clean-up jobs need no slot, so none is kept for those that have not begun."""
     failing = Job(fail, 1, critical=True)
     borrowing, other = Borrowing(2, required=failing, run_if="failed"), Job(nap, 1, required=failing, run_if="failed")
     assert virtual(timed, lending(failing, borrowing, other, jobs_window=2)) == (False, 3)

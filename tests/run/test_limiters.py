@@ -57,7 +57,7 @@ async def runs(*schedulers: Scheduler) -> None:
 @pytest.mark.parametrize("tokens", [1, 2])
 @pytest.mark.parametrize("depth", [1, 2, 5])
 def test_a_scheduler_that_waits_for_needs_has_no_token(virtual: Virtual, depth: int, tokens: int) -> None:
-    """a has the gpu, and its jobs wait for a token; b is open, and its job waits for the gpu: both end."""
+    """`a` has the gpu, and its jobs wait for a token; `b` is open, and its job waits for the gpu: both end."""
 
     async def main() -> None:
         limiter = anyio.CapacityLimiter(tokens)
@@ -305,7 +305,7 @@ def test_a_job_gets_both_needs_and_a_token_however_busy_both_are(virtual: Virtua
 
 
 def test_nested_schedulers_start_at_once(virtual: Virtual) -> None:
-    """They start when they are ready, also behind jobs that wait for a token, whatever the policy and the needs."""
+    """Nested schedulers start when they are ready, also behind jobs that wait for a token."""
 
     async def main(**options: Any) -> list[float | None]:
         limiter = anyio.CapacityLimiter(1)
@@ -322,7 +322,7 @@ def test_nested_schedulers_start_at_once(virtual: Virtual) -> None:
 
 
 def test_an_integer_limits_how_many_nested_schedulers_are_open(virtual: Virtual) -> None:
-    """Each of them takes a slot of the integer window, and their jobs take the tokens."""
+    """Each nested scheduler takes a slot of the integer window, and its jobs take the tokens."""
 
     async def main() -> list[float]:
         limiter = anyio.CapacityLimiter(1)
@@ -366,7 +366,7 @@ def test_the_innermost_limiter_counts(virtual: Virtual) -> None:
 
 
 def test_forever_jobs_services_and_clean_up_jobs_take_no_token(virtual: Virtual) -> None:
-    """They run beside the one job that has the token, and so does what is nested in them."""
+    """Such jobs, and all that is nested in them, run beside the one job that has the token."""
 
     async def main() -> tuple[int, float]:
         limiter = anyio.CapacityLimiter(1)
@@ -391,7 +391,7 @@ def test_forever_jobs_services_and_clean_up_jobs_take_no_token(virtual: Virtual)
 
 @pytest.mark.parametrize("around", [True, False])
 def test_a_thread_takes_a_token_of_its_limiter_in_place_of_the_windows(backend: str, around: bool) -> None:
-    """It works while others have all tokens of the window, and it waits for one of its own."""
+    """The thread works while others have all tokens of the window, and waits for one of its own limiter."""
 
     async def main() -> list[str]:
         window, own = anyio.CapacityLimiter(1), anyio.CapacityLimiter(1)
@@ -409,7 +409,7 @@ def test_a_thread_takes_a_token_of_its_limiter_in_place_of_the_windows(backend: 
 
 
 def test_a_job_that_waits_for_a_token_is_scheduled_and_has_its_needs(virtual: Virtual) -> None:
-    """It has what it needs of the pool, and its slot; only the job that works has a token."""
+    """A job that waits for a token has its share of the pool and its slot; only a job that works has a token."""
 
     async def main() -> None:
         limiter, pool = anyio.CapacityLimiter(1), Pool(cpu=3)
@@ -447,7 +447,7 @@ def test_no_token_is_held_while_a_job_waits_for_a_slot_or_for_needs(virtual: Vir
 
 
 def test_a_throttled_job_gives_its_token_back(virtual: Virtual) -> None:
-    """It waits without a token until it is called again."""
+    """A throttled job waits without a token until it is called again."""
 
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)
@@ -509,7 +509,7 @@ def test_a_rate_holds_when_tokens_come(virtual: Virtual, nested: bool) -> None:
 
 
 def test_a_job_cancelled_while_it_waits_for_a_token_gives_its_share_of_a_rate_back(virtual: Virtual) -> None:
-    """It has not started: the next job need not wait for the rate."""
+    """The job has not started, so the next one need not wait for the rate."""
 
     async def main() -> list[float | None]:
         jobs = [Job(nap, 2), *(Job(nap, 1, needs={"api": 1}) for _ in range(2))]
@@ -540,7 +540,7 @@ def test_a_rate_has_the_rest_of_its_burst_for_others_while_a_job_waits_for_a_tok
 
 
 def test_jobs_added_with_and_without_needs_get_tokens_in_order(virtual: Virtual) -> None:
-    """What is known of a job that was added, the context of the caller, does not make it one with needs."""
+    """Facts recorded for an added job, such as the context of the caller, do not make it a job with needs."""
 
     async def main() -> list[float | None]:
         async with Scheduler(jobs_window=anyio.CapacityLimiter(1), pool=Pool(cpu=1)) as scheduler:
@@ -552,7 +552,7 @@ def test_jobs_added_with_and_without_needs_get_tokens_in_order(virtual: Virtual)
 
 
 def test_a_rate_holds_after_a_job_that_has_to_change_its_task(virtual: Virtual) -> None:
-    """It came first while another waited for a token, whose worker cannot run a job with a task of its own."""
+    """A job came first while another waited for a token, whose worker cannot run a job with `own_task`."""
 
     async def main() -> list[float | None]:
         low = Job(nap, 0.25, needs={"api": 1})
@@ -614,7 +614,7 @@ def test_a_job_that_is_cancelled_while_it_waits_for_a_token_leaves_all(virtual: 
 
 
 def test_the_last_job_that_waits_is_cancelled(virtual: Virtual) -> None:
-    """Then nobody waits in the limiter's queue any more, and the run ends."""
+    """The limiter's queue is empty then, and the run ends."""
 
     async def main() -> float:
         limiter = anyio.CapacityLimiter(1)
@@ -630,7 +630,7 @@ def test_the_last_job_that_waits_is_cancelled(virtual: Virtual) -> None:
 
 
 def test_jobs_with_tasks_of_their_own_take_tokens(virtual: Virtual) -> None:
-    """Each gets a new task, and a token; none is lost."""
+    """Each job gets a new task and a token; none is lost."""
 
     async def main(**options: Any) -> tuple[int, float, int]:
         limiter, start = anyio.CapacityLimiter(2), anyio.current_time()
@@ -654,7 +654,7 @@ def test_jobs_with_tasks_of_their_own_take_tokens(virtual: Virtual) -> None:
 
 
 def test_an_adaptive_window_inside_a_limiter(virtual: Virtual) -> None:
-    """It counts as an integer does: both hold, and all jobs run."""
+    """An adaptive window counts as an integer does: both limits hold, and all jobs run."""
 
     async def main() -> int:
         limiter = anyio.CapacityLimiter(3)
@@ -700,7 +700,7 @@ def test_a_scheduler_run_by_a_body_with_its_limiter_is_refused(virtual: Virtual)
 
 
 def test_a_scheduler_further_in_with_the_limiter_of_the_body_fails(virtual: Virtual) -> None:
-    """What the body runs has no limiter; a scheduler nested there has that of the job, and fails: it never waits."""
+    """The scheduler that the body runs has no limiter; one nested in it has the job's, and fails instead of waiting."""
 
     async def main() -> None:
         limiter = anyio.CapacityLimiter(1)

@@ -88,7 +88,7 @@ def scheduler_of(project: list[Task], **options: Any) -> Scheduler:
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 @given(project=projects(), policy=st.sampled_from(get_args(PolicyName)), window=st.integers(1, 4) | st.just(99))
 def test_jobs_start_as_list_scheduling_says(backend: str, project: list[Task], policy: Any, window: int) -> None:
-    """In the order of the policy, as soon as there are a slot and what is needed; with backfill."""
+    """Jobs start in the order of the policy, as soon as a slot and their needs are free, with backfill."""
     scheduler = scheduler_of(project, policy=policy, jobs_window=window)
     assert run_virtual(scheduler.co_run, backend=backend)
     assert [job.started_at for job in scheduler] == list_schedule(project, policy, window)

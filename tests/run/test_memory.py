@@ -42,7 +42,7 @@ def again(function: Any) -> Any:
 @pytest.mark.parametrize("options", [{}, {"timeout": 9}, {"retry": 1}, {"retry": again}])
 @pytest.mark.parametrize("nested", [False, True])
 def test_exception_that_is_kept_keeps_no_run_alive(virtual: Virtual, options: dict[str, Any], nested: bool) -> None:
-    """Its traceback begins in the user's code: the frame of the worker once held the run, and all its jobs."""
+    """The traceback begins in the user's code: the frame of the worker once held the run and all its jobs."""
     kept: list[BaseException] = []
 
     async def main() -> None:
@@ -123,7 +123,7 @@ def test_open_scheduler_gives_up_the_arguments_of_settled_jobs(virtual: Virtual,
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_job_that_may_run_again_keeps_its_arguments(virtual: Virtual, kind: str) -> None:
-    """So do the jobs of an ordinary run, and those added to it."""
+    """The jobs of an ordinary run keep them, and so do those added to it."""
     first, added = make(kind, Large()), make(kind, Large())
 
     async def grow() -> None:
@@ -136,7 +136,7 @@ def test_job_that_may_run_again_keeps_its_arguments(virtual: Virtual, kind: str)
 
 
 def test_scheduler_that_keeps_no_jobs_drops_them_as_they_settle(virtual: Virtual) -> None:
-    """Whoever holds one may still ask it, and use its result; nobody holds those that nobody asked for."""
+    """A dropped job still has its state and result for a caller that refers to it; the others are freed."""
 
     async def fail() -> None:
         raise OSError("broken")
@@ -200,7 +200,7 @@ def test_scheduler_that_keeps_no_jobs_keeps_critical_failures_and_what_is_to_be_
 
 
 def test_scheduler_that_keeps_no_jobs_keeps_those_that_may_run_again(virtual: Virtual) -> None:
-    """In an ordinary run nothing is dropped."""
+    """An ordinary run drops none of its jobs."""
     scheduler = Scheduler(Job(use), Job(use), keep_jobs=False)
     for _ in range(2):
         assert virtual(scheduler.co_run) is True
@@ -209,7 +209,7 @@ def test_scheduler_that_keeps_no_jobs_keeps_those_that_may_run_again(virtual: Vi
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_scheduler_that_keeps_no_jobs_drops_those_that_a_job_has_added(virtual: Virtual, nested: bool) -> None:
-    """They never run again: the next run adds its own. The job that adds them stays, and what failed is counted."""
+    """Added jobs never run again: the next run adds its own. The job that adds them stays, and failures are counted."""
     alive: list[int] = []
 
     async def fail() -> None:

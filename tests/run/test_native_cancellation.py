@@ -268,7 +268,7 @@ async def leave_task_after_a_pause() -> None:
 @pytest.mark.parametrize("leave", [leave_timeout, leave_task_group, leave_task, leave_task_after_a_pause])
 @pytest.mark.parametrize("raises", [False, True])
 def test_late_native_cancellation_hits_no_other_job(leave: Callable[[], Awaitable[None]], raises: bool) -> None:
-    """Whoever cancels a task refers to it: a worker to whose task a job has left a reference runs no other job.
+    """A worker whose task a job has stored runs no other job, so that a late `cancel()` of the task reaches none.
 
     A later job that happened to have the same task was once cancelled in its place.
     """
@@ -330,7 +330,7 @@ async def in_waits() -> None:
 @pytest.mark.fast_way
 @pytest.mark.parametrize("work", [in_timeout, in_cancelled_timeout, in_scope, in_groups, in_thread, in_waits])
 def test_job_that_leaves_nothing_behind_shares_its_task(work: Callable[[], Awaitable[None]]) -> None:
-    """What is usual in asyncio programs costs no new tasks."""
+    """Usual asyncio code costs no new tasks."""
     tasks: list[Any] = []
 
     async def look() -> None:
@@ -375,7 +375,7 @@ async def ended_at(scheduler: Scheduler) -> float:
 @pytest.mark.parametrize("kind", [Once, OnceMore])
 @pytest.mark.parametrize("around", ["nothing", "Once", "Scheduler"])
 def test_a_job_that_is_cancelled_once_comes_to_its_end(kind: type[Scheduler], around: str) -> None:
-    """At the timeout of its scheduler, at that of one around it, and at the end of what runs forever."""
+    """This holds at the timeout of its scheduler or of an enclosing one, and at the end of forever jobs."""
     notes: list[list[float]] = [[], []]
     inner = kind(Job(slow_to_end, notes[0]), Job(slow_to_end, notes[1], forever=True))
     if around == "nothing":
@@ -391,7 +391,7 @@ def test_a_job_that_is_cancelled_once_comes_to_its_end(kind: type[Scheduler], ar
 
 @pytest.mark.fast_way
 def test_a_job_that_is_cancelled_once_may_return_after_all() -> None:
-    """It has succeeded then, and no other job starts in its task."""
+    """The job has succeeded then, and no other job starts in its task."""
     notes: list[float] = []
     job = Job(slow_to_end, notes, 2)
     assert run_virtual(ended_at, Once(job, Job(nap, 9, required=job), timeout=1), backend="asyncio") == 1.25
@@ -400,7 +400,7 @@ def test_a_job_that_is_cancelled_once_may_return_after_all() -> None:
 
 @pytest.mark.fast_way
 def test_a_job_that_outlasts_its_one_cancellation_is_cancelled_at_each_await() -> None:
-    """When `shutdown_timeout` is over; so it cannot hang the run."""
+    """This begins when `shutdown_timeout` is over, so the job cannot hang the run."""
     notes: list[float] = []
     job = Job(slow_to_end, notes, 4, 60)
     assert run_virtual(ended_at, Once(job, timeout=1, shutdown_timeout=2), backend="asyncio") == 3.0

@@ -25,14 +25,14 @@ def keeper(keeps: str, needs: str, *, after: float = 1, **options: Any) -> Sched
 
 
 def test_its_members_find_what_it_keeps_rates_and_pools_inside(virtual: Virtual) -> None:
-    """At any depth: the names that it has, each rate, and what a pool inside has."""
+    """At any depth, members find the names that the scheduler keeps, each rate, and the pools inside."""
     inside = Scheduler(Job(nap, 1, needs={"a": 1, "own": 2, "api": 1}), pool=Pool(own=2))
     group = Scheduler(inside, Job(nap, 1, needs={"a": 2, "api": 1}), needs={"a": 2})
     assert virtual(Scheduler(group, pool=Pool(a=2, b=1, api=Rate(requests=9, per=1))).co_run)
 
 
 def test_a_rate_among_its_needs_is_taken_once_and_not_kept(virtual: Virtual) -> None:
-    """It does not close the pools further out; its members take of the rate itself."""
+    """The rate does not close the pools further out; members take from the rate itself."""
     group = Scheduler(Job(nap, 1, needs={"b": 1, "api": 1}), needs={"api": 1})
     pool = Pool(b=1, api=Rate(requests=3, per=LONG))
     assert virtual(Scheduler(group, pool=pool).co_run)
@@ -41,7 +41,7 @@ def test_a_rate_among_its_needs_is_taken_once_and_not_kept(virtual: Virtual) -> 
 
 @pytest.mark.parametrize("depth", [0, 1, 2])
 def test_a_name_from_further_out_is_refused_before_the_run(virtual: Virtual, depth: int) -> None:
-    """Whether or not another scheduler could wait for it: the error names the member, the scheduler and the name."""
+    """The error names the member, the scheduler and the name, whether or not a deadlock is possible."""
     inner: Any = Job(nap, 1, needs={"b": 1}, label="member")
     for _ in range(depth):
         inner = Scheduler(inner)
@@ -93,7 +93,7 @@ def test_needs_of_two_resources_do_not_deadlock_with_reservations(virtual: Virtu
 
 
 def test_a_member_is_not_held_back_by_another_members_reservation(virtual: Virtual) -> None:
-    """In a scheduler that keeps what it needs, whatever fits starts."""
+    """In a scheduler that keeps its needs, each member starts as soon as it fits."""
     first, large = Job(nap, 2.5, needs={"a": 1}), Job(nap, 1, needs={"a": 2})
     small = [Job(nap, 1, needs={"a": 1}) for _ in range(3)]
     group = Scheduler(first, large, *small, needs={"a": 2}, backfill=0)
@@ -102,7 +102,7 @@ def test_a_member_is_not_held_back_by_another_members_reservation(virtual: Virtu
 
 
 def test_two_runs_with_one_pool_cannot_wait_for_each_other(virtual: Virtual) -> None:
-    """What one run alone would be refused for, it is refused for beside another one, before it starts."""
+    """A scheduler that is rejected in a single run is rejected beside another run too, before it starts."""
     pool = Pool(a=1, b=1)
     refused: list[str] = []
 
@@ -122,7 +122,7 @@ def test_two_runs_with_one_pool_cannot_wait_for_each_other(virtual: Virtual) -> 
 
 
 def test_a_pool_of_a_nested_scheduler_is_rejected_outside(virtual: Virtual) -> None:
-    """In one run the scheduler is refused; several schedulers inside may share it."""
+    """The outer scheduler of one run is rejected; several schedulers inside may share the pool."""
     pool = Pool(own=1)
 
     def user() -> Scheduler:
@@ -175,7 +175,7 @@ def test_services_that_do_not_fit_beside_each_other_are_refused(virtual: Virtual
 
 
 def test_a_job_that_a_service_waits_for_has_all(virtual: Virtual) -> None:
-    """It is over before the service starts, at any depth; and a service inside ends with its own scheduler."""
+    """The job has ended before the service starts, at any depth; a service inside ends with its own scheduler."""
     before = Job(nap, 1, needs={"a": 1})
     group = Scheduler(before)
     service = Service(serve, 0, needs={"a": 1}, required=group)
@@ -208,7 +208,7 @@ def test_what_services_need_counts_as_gone_for_late_jobs(virtual: Virtual, late:
 
 
 def test_a_service_that_has_ended_keeps_nothing(virtual: Virtual) -> None:
-    """What it needed is there again for jobs that are added later."""
+    """Its needs are free again for jobs that are added later."""
 
     async def main() -> bool:
         async with Scheduler(pool=Pool(a=1)) as scheduler:

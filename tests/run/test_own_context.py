@@ -55,7 +55,7 @@ async def look(*_: object) -> str:
 
 
 def test_what_is_set_at_the_start_is_seen_in_the_body(virtual: Virtual) -> None:
-    """Before and after it waits, in its tasks and threads, by all its attempts and hooks; and by no other job."""
+    """The body sees it before and after it waits, in its tasks, threads, attempts and hooks; no other job does."""
     tried = iter([OSError("once"), None])
 
     async def again() -> str:
@@ -75,7 +75,7 @@ def test_what_is_set_at_the_start_is_seen_in_the_body(virtual: Virtual) -> None:
 
 
 def test_a_nested_scheduler_hands_its_context_on(virtual: Virtual) -> None:
-    """Its jobs begin with what was set for it; each sets its own then."""
+    """The jobs of the nested scheduler begin with its variables, and then set their own."""
 
     class Path(Instrument):
         def job_started(self, scheduler: Any, job: Any) -> None:
@@ -91,7 +91,7 @@ def test_a_nested_scheduler_hands_its_context_on(virtual: Virtual) -> None:
 
 
 def test_services_forever_jobs_and_clean_up_jobs_have_one_too(virtual: Virtual) -> None:
-    """So has a job that ends by a timeout, and one that is cancelled."""
+    """A job that ends by a timeout, or is cancelled, has its own context as well."""
 
     async def serve(*, task_status: Any) -> None:
         task_status.started(seen.get())
@@ -119,7 +119,7 @@ def test_services_forever_jobs_and_clean_up_jobs_have_one_too(virtual: Virtual) 
 
 
 def test_what_is_set_when_a_job_that_never_started_ends_is_seen_by_no_job(virtual: Virtual) -> None:
-    """Its hook is called in the task of another job, which ends with that."""
+    """The hook is called in the task of another job, which runs no further job."""
 
     async def fails() -> None:
         raise OSError
@@ -137,7 +137,7 @@ def test_what_is_set_when_a_job_that_never_started_ends_is_seen_by_no_job(virtua
 
 
 def test_an_instrument_that_raises_leaves_the_variables_alone(virtual: Virtual) -> None:
-    """What another instrument beside it raises removes that one alone."""
+    """An exception of another instrument removes that instrument alone."""
 
     class Raises(Instrument):
         def job_started(self, scheduler: Any, job: Any) -> None:

@@ -67,7 +67,7 @@ def test_shortest_job_first(virtual: Virtual) -> None:
 
 
 def test_a_nested_scheduler_is_as_long_as_its_longest_path(virtual: Virtual) -> None:
-    """Where nobody says how long a nested scheduler takes, the policy is told what its jobs say."""
+    """If its own duration is unknown, the policy gets that of its longest path."""
     starts = Starts()
     inner = Scheduler(Sequence(starts.jobs("xy", expected_duration=2.0)))
     five, three = starts.jobs("5", expected_duration=5.0), starts.jobs("3", expected_duration=3.0)
@@ -86,7 +86,7 @@ def test_priority_comes_before_the_policy_and_ties_are_in_order(virtual: Virtual
 
 
 def test_a_policy_gets_ranks_and_the_number_of_starts(virtual: Virtual) -> None:
-    """With needs_ranks, the longest path to an exit when the job was added; and how many jobs have started."""
+    """A rank is the longest path to an exit when the job was added; the outlook counts the jobs that have started."""
     told: list[tuple[str, float, int]] = []
 
     def key(job: AbstractJob[Any], outlook: Outlook) -> float:
@@ -157,7 +157,7 @@ def test_a_policy_that_raises_ends_the_run(
 
 @pytest.mark.parametrize("how", ["check", "block", "nested"])
 def test_what_a_policy_raised_is_raised_as_it_is(virtual: Virtual, how: str) -> None:
-    """By `check=True`, by leaving `async with`, and by a nested scheduler as a job; a note names the policy."""
+    """`check=True`, leaving `async with` and a nested scheduler raise it; a note names the policy."""
 
     async def main() -> None:
         scheduler = Scheduler(*Starts().jobs("ab"), policy=By(no_key), label="s", critical=True)
@@ -185,7 +185,7 @@ def test_what_a_policy_raised_is_raised_as_it_is(virtual: Virtual, how: str) -> 
     ],
 )
 def test_what_is_not_a_key_is_named(virtual: Virtual, answer: Any, error: str) -> None:
-    """What cannot be compared is an error of the policy, not one of the engine."""
+    """A key that cannot be compared is an error of the policy, not of the engine."""
     reported = Reported()
     scheduler = Scheduler(*Starts().jobs("ab"), policy=By(lambda job, outlook: answer), instruments=[reported])
     assert not virtual(scheduler.co_run)
@@ -259,7 +259,7 @@ def test_it_must_not_change_the_run(virtual: Virtual, what: str) -> None:
 
 
 def test_runs_in_other_threads_may_be_changed_meanwhile(virtual: Virtual) -> None:
-    """Only the thread in which the policy is asked must not change a run."""
+    """Only calls from the thread in which the policy is asked are rejected."""
     other = Scheduler()
     other.add(Job(adds, other))
 
@@ -333,7 +333,7 @@ def test_the_reason_is_in_explain(virtual: Virtual, policy: Any, why: str) -> No
 
 
 def test_explain_names_priorities(virtual: Virtual) -> None:
-    """Where a priority puts others first, it is the reason; the policy is one more only between equal priorities."""
+    """A higher priority is the reason if there is one; the policy, only between equal priorities."""
     starts = Starts()
     jobs = {label: Job(starts.note, 5, label=label, priority=n) for label, n in (("a", 9), ("b", 0), ("c", 1))}
     late = Job(starts.note, label="late", required=Job(starts.note, label="done", priority=99))
@@ -353,7 +353,7 @@ def test_explain_names_priorities(virtual: Virtual) -> None:
 
 
 def test_simulate_asks_about_the_users_jobs(virtual: Virtual) -> None:
-    """What a policy reads of a job, its class and its label too, is that of the user's; the order is that of a run."""
+    """The policy sees the user's own jobs, with their class and label; the order is that of a run."""
     seen: set[AbstractJob[Any]] = set()
 
     class MoreInside(ShortestFirst):

@@ -226,7 +226,7 @@ DIFFERING = [*((_fast_trio, *part) for part in PARTS_OF_TRIO), *((_fast_asyncio,
 def test_each_part_is_asked_whether_it_behaves(
     way: Any, owner: Any, name: str, other: Any, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is private may behave otherwise in the next version: each part that is used is looked at, and named."""
+    """The next version may behave otherwise: each private part that is used is checked, and named."""
     # What a check that fails leaves there is not to be found by other tests.
     states: Any = weakref.WeakKeyDictionary[Any, Any]()
     monkeypatch.setattr(_fast_asyncio, "TASK_STATES", states)
@@ -240,7 +240,7 @@ def test_each_part_is_asked_whether_it_behaves(
 @pytest.mark.fast_way
 @pytest.mark.parametrize("name", ["_child_nurseries", "_schedule_points"])
 def test_a_part_that_is_missing_is_named(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that somebody may see what a new version has changed."""
+    """The name shows what a new version has changed."""
     monkeypatch.delattr(trio.lowlevel.Task, name)
     with pytest.raises(PrivateApiMismatch, match=f"^Task has no {name}$"):
         _fast_trio._check_private_parts()

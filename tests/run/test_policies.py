@@ -103,7 +103,7 @@ def test_fifo_heeds_priorities_alone(graph: Any) -> None:
 
 @given(graph=graphs(), late=st.integers(0, 8))
 def test_jobs_that_are_added_together_are_ranked_by_each_other(graph: Any, late: int) -> None:
-    """What is added during the run counts as a graph of its own; what was there keeps its ranks."""
+    """Jobs added during the run count as a graph of their own; those already there keep their ranks."""
     starts = Starts()
     # the median of the known durations is that from the start: so all durations are known
     jobs = built([(required, seconds or 0.0, priority) for required, seconds, priority in graph], starts)
@@ -161,7 +161,7 @@ def test_a_priority_that_comes_while_it_runs_goes_first() -> None:
 
 
 def test_a_nested_scheduler_counts_as_long_as_its_longest_path() -> None:
-    """Nobody says how long the nested scheduler takes, but its jobs say it."""
+    """The nested scheduler has no duration of its own, but its jobs have one."""
     starts = Starts()
     inner = Scheduler(
         Sequence(starts.job("x", expected_duration=2.0), starts.job("y", expected_duration=3.0)), label="inner"
@@ -278,7 +278,7 @@ def test_a_job_of_unknown_duration_takes_the_median(known: list[float], found: f
 
 
 def test_long_work_on_a_graph_pauses_after_as_many_nodes_as_fit(many_pauses: None) -> None:
-    """And not after what is left at its end; the longest paths are the same, however short they are."""
+    """There is no pause after the remaining nodes; the longest paths are the same, however short they are."""
     found = [[(len(chunk), pause) for chunk, pause in in_chunks(range(number))] for number in (9, 10, 25)]
     assert found == [[(9, False)], [(10, True)], [(10, True), (10, True), (5, False)]]
     paths: dict[int, float] = {}

@@ -85,7 +85,7 @@ def starts_by_hand(
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 @given(all_tasks=tasks(), window=st.integers(1, 4) | st.just(99), backfill=st.integers(0, 3))
 def test_jobs_start_as_the_oracle_says(backend: str, all_tasks: list[Task], window: int, backfill: int) -> None:
-    """What fits starts in order, passes those that do not fit at most `backfill` times, and nothing leaks."""
+    """Jobs that fit start in order, pass those that do not fit at most `backfill` times, and nothing leaks."""
     log: list[tuple[float, int]] = []
 
     async def body(task: Task) -> None:
@@ -102,7 +102,7 @@ def test_jobs_start_as_the_oracle_says(backend: str, all_tasks: list[Task], wind
 
 @pytest.mark.parametrize("seed", range(40))
 def test_many_kinds_of_needs_start_as_the_oracle_says(virtual: Virtual, seed: int) -> None:
-    """So do up to 45 jobs with as many different needs, of which many are passed."""
+    """The same holds for up to 45 jobs with as many different needs, many of which are passed."""
     draw, totals = random.Random(seed), {"a": 40, "b": 9}
     all_tasks = [
         Task(
@@ -241,7 +241,7 @@ def test_jobs_that_are_added_while_it_runs_may_need_something(virtual: Virtual) 
 
 
 def test_a_cancelled_job_that_was_due_lets_the_others_go_on(virtual: Virtual) -> None:
-    """With backfill=0 nothing passes the big job, until somebody cancels it."""
+    """With `backfill=0` nothing passes the big job until it is cancelled."""
 
     async def cancel() -> None:
         await anyio.sleep(1)
@@ -254,7 +254,7 @@ def test_a_cancelled_job_that_was_due_lets_the_others_go_on(virtual: Virtual) ->
 
 
 def test_a_due_job_that_waits_behind_another_reserves_nothing(virtual: Virtual) -> None:
-    """When it fits at last, but an earlier one comes first, which waits for something else."""
+    """The due job fits at last, but an earlier one, which waits for another resource, comes first."""
     first = Job(anyio.sleep, 0.5)
     kept = Job(anyio.sleep, 1, needs={"b": 1}, required=first)
     around = Scheduler(first, kept)
@@ -284,7 +284,7 @@ def test_of_several_runs_the_job_that_became_ready_first_starts_first(virtual: V
 
 
 def test_explain_says_that_a_job_of_another_run_is_first(virtual: Virtual) -> None:
-    """In the moment when there is enough again, and before it is taken."""
+    """This is the moment when enough is free again, and not yet taken."""
     said: list[str] = []
 
     class BoxStyle(Instrument):
@@ -325,7 +325,7 @@ def test_a_late_priority_is_compared_with_the_jobs_that_have_overtaken(virtual: 
 
 
 def test_a_run_that_is_still_being_prepared_is_not_woken(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would start a job before its successors have been counted, and never release them."""
+    """Woken, it would start a job before its successors have been counted, and never release them."""
     monkeypatch.setattr(_graph_algorithms, "BETWEEN_PAUSES", 10)
     shared = Pool(cpu=2)
     first = Job(nothing, needs={"cpu": 1})
@@ -369,7 +369,7 @@ def test_services_and_clean_up_jobs_get_what_they_need(virtual: Virtual) -> None
 
 
 def test_explain_says_what_a_job_waits_for(virtual: Virtual) -> None:
-    """It names the resource, how much is taken, and by whom; or the job behind which it waits."""
+    """The text names the resource, the amount taken and its holders; or the job behind which it waits."""
     said: list[str] = []
 
     async def look() -> None:
@@ -412,7 +412,7 @@ def test_a_pool_is_used_in_one_loop_at_a_time(backend: str) -> None:
     ],
 )
 def test_what_can_never_fit_is_refused_before_anything_starts(needs: Any, message: str) -> None:
-    """Also if it is nested; after a correction the same scenario runs."""
+    """A nested job is rejected too; after a correction the same scenario runs."""
     job = Job(anyio.sleep, 0, label="x", needs=needs)
     first = Job(anyio.sleep, 0)
     scheduler = Scheduler(first, Scheduler(job), pool=Pool(gpu=["0", "1"], ram="2 GiB"))
@@ -460,7 +460,7 @@ def test_sizes_are_read(text: str, number: float) -> None:
 
 
 def test_sizes_are_shown_as_sizes(virtual: Virtual) -> None:
-    """Nobody can read a number of bytes: where the pool was given a size, what is said of it are sizes."""
+    """If the pool was given a size, texts about it show sizes, not numbers of bytes."""
     shared = Pool(ram="24 GiB", disk=1 << 30)
     holder = Job(anyio.sleep, 1, label="holder", needs={"ram": "20 GiB"})
     waiting = Job(anyio.sleep, 1, label="waiting", needs={"ram": "5 GiB"})
@@ -605,7 +605,7 @@ def test_a_fitting_job_behind_blocked_ones_is_woken(virtual: Virtual) -> None:
 
 
 def test_a_job_with_a_task_of_its_own_may_need_nothing(virtual: Virtual) -> None:
-    """It is put back for another worker, with nothing to be given back, in a run whose jobs need something."""
+    """The job is put back for another worker, with nothing to give back, in a run whose other jobs have needs."""
 
     async def main() -> list[float | None]:
         async with Scheduler(pool=Pool(cpu=1), jobs_window=1) as scheduler:
@@ -646,7 +646,7 @@ def test_an_earlier_job_of_another_run_does_not_pass(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("runs", [1, 2])
 def test_a_large_need_is_passed_no_more_often_than_allowed(virtual: Virtual, runs: int) -> None:
-    """Whoever needs much starts after `backfill` jobs that came later, those of another run with the same pool too."""
+    """At most `backfill` later jobs start before the job with large needs, those of other runs included."""
     large = Job(nap, 1, needs={"cpu": 4})
     small = [[Job(nap, 1 if number else 1 + row / 4, needs={"cpu": 1}) for number in range(50)] for row in range(4)]
     before, chains = Sequence(Job(nap, 0.1), large), [Sequence(*row) for row in small]

@@ -37,7 +37,7 @@ def starts(jobs: list[Any]) -> list[float | None]:
 
 
 def test_a_burst_then_one_after_the_other(virtual: Virtual) -> None:
-    """What is there is taken at once; then each job waits until its request has come."""
+    """The first jobs take the burst at once; then each job waits until its request has accrued."""
     jobs = [Job(anyio.sleep, 0, needs={"api": 1}) for _ in range(7)]
     assert virtual(Scheduler(*jobs, pool=pool()).co_run)
     assert starts(jobs) == [0, 0, 0, 0, 2, 4, 6]
@@ -54,7 +54,7 @@ def test_the_scarcer_key_counts(virtual: Virtual) -> None:
 
 
 def test_a_burst_of_its_own(virtual: Virtual) -> None:
-    """With `burst`, less than the amount of `per` seconds starts at once; a dict says it by key."""
+    """With `burst`, less than the amount of `per` seconds starts at once; a dict sets it by key."""
     for rate in (Rate(requests=4, per=8, burst=1), Rate(requests=4, tokens=32, per=8, burst={"requests": 1})):
         jobs = [Job(anyio.sleep, 0, needs={"api": 1}) for _ in range(3)]
         assert virtual(Scheduler(*jobs, pool=Pool(api=rate)).co_run)
@@ -62,7 +62,7 @@ def test_a_burst_of_its_own(virtual: Virtual) -> None:
 
 
 def test_it_is_not_given_back(virtual: Virtual) -> None:
-    """What a job took is gone when it ends, however it ends; with time it is there again, up to the burst."""
+    """A job's amount stays spent, however the job ends; it accrues again with time, up to the burst."""
 
     async def fail() -> None:
         raise ValueError
@@ -122,7 +122,7 @@ def test_schedulers_of_one_loop_share_a_rate(virtual: Virtual) -> None:
 
 
 def test_windows_hold_too(virtual: Virtual) -> None:
-    """With a window, or a limiter as the window, the rate is kept as well."""
+    """The rate also holds with a window, or with a limiter as the window."""
 
     async def main(**options: Any) -> list[float | None]:
         if options.get("limiter"):
@@ -181,7 +181,7 @@ def test_it_goes_on_where_it_was_in_the_next_run(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("end", ["cancel", "timeout", "drain"])
 def test_the_end_of_a_run_cancels_waits_for_a_rate(virtual: Virtual, end: str) -> None:
-    """Who waits for a rate ends CANCELLED, at once."""
+    """A job that waits for a rate ends CANCELLED, at once."""
 
     async def stop() -> None:
         await anyio.sleep(1)
@@ -283,7 +283,7 @@ def test_used_from_a_thread(backend: str) -> None:
 
 
 def test_a_further_attempt_takes_the_amount_again(virtual: Virtual) -> None:
-    """It does not wait for it, and the next job waits the longer."""
+    """The attempt does not wait for the amount; the next job waits longer."""
 
     async def fail_once() -> None:
         if current_job().attempts == 1:
@@ -317,7 +317,7 @@ def test_what_was_used_and_not_needed_counts_for_each_attempt(virtual: Virtual) 
 
 
 def test_a_restart_takes_the_amount_again(virtual: Virtual) -> None:
-    """It is called again, so the server counts it again."""
+    """A restart is another request, so the server counts it again."""
     calls = iter([10, 0])
 
     async def slow_once() -> None:
@@ -363,7 +363,7 @@ def test_used_refuses_what_is_wrong(virtual: Virtual, amounts: Any, error: type[
 
 
 def test_explain_has_the_time_until_a_rate_opens(virtual: Virtual) -> None:
-    """It names the keys of which there is not enough, and the time until there is."""
+    """The text names the keys that lack an amount, and the time until there is enough."""
     said: list[str] = []
 
     async def look() -> None:
@@ -384,7 +384,7 @@ def test_explain_has_the_time_until_a_rate_opens(virtual: Virtual) -> None:
 
 
 def test_explain_counts_those_that_are_before(virtual: Virtual) -> None:
-    """Each of them takes as much, so the last one waits far longer than the first."""
+    """Each job takes as much, so the last one waits far longer than the first."""
     jobs = [Job(nothing, label=str(number), needs={"api": 2}) for number in range(5)]
 
     async def look() -> list[str]:
@@ -458,7 +458,7 @@ def test_bad_rates_are_refused(make: Any, error: type[Exception], message: str) 
     ],
 )
 def test_what_can_never_start_is_refused(needs: Any, message: str) -> None:
-    """Before anything starts, also if it is nested."""
+    """The rejection comes before anything starts, for nested jobs too."""
     job = Job(anyio.sleep, 0, label="x", needs=needs)
     first = Job(anyio.sleep, 0)
     shared = pool(cpu=4, io=Rate(reads=5, writes=5, per=1))
@@ -517,9 +517,10 @@ def tasks(draw: st.DrawFn) -> list[Task]:
 def test_a_rate_is_never_exceeded_and_no_job_starves(
     backend: str, several: list[list[Task]], window: int | None, backfill: int, burst: Any
 ) -> None:
-    """In any interval at most burst + rate * t is taken by starts, and all jobs end, however they end.
+    """In any interval, starts take at most burst + rate * t, and all jobs end, however they end.
 
-    What was put back by `used` within the interval may be taken a second time, and a further attempt does not wait.
+    An amount that `used` gives back within the interval may be taken a second time, and a further attempt does not
+    wait.
     """
     taken: list[tuple[float, dict[str, float]]] = []
 
@@ -586,7 +587,7 @@ def test_a_rate_is_never_exceeded_and_no_job_starves(
 
 @pytest.mark.parametrize("is_first", [False, True])
 def test_a_later_job_that_becomes_ready_when_time_has_come_does_not_go_before(virtual: Virtual, is_first: bool) -> None:
-    """Whoever waits has a timer for this moment, which may ring after something else has happened in it."""
+    """A waiting job has a timer for this moment, which may fire after other events of the same moment."""
     pool = Pool(api=Rate(requests=1, per=1))
     waiting = [Job(nothing, needs={"api": 1}) for _ in range(2)]
     later = Job(nothing, needs={"api": 1}, required=Job(nap, 1))

@@ -50,7 +50,7 @@ def _fresh_log() -> None:
 
 
 def test_all_nested_schedulers_share_one_resource(virtual: Virtual) -> None:
-    """It is made once, for the outermost run, and closed after the last shutdown."""
+    """The resource is made once, for the outermost run, and closed after the last shutdown."""
     closing = Closing(nothing)
     inner = Scheduler(Job(share, label="a"), label="inner")
     outer = Scheduler(inner, Job(share, label="b"), closing, label="outer", jobs_window=1)

@@ -116,7 +116,7 @@ def test_a_throttle_passes_the_decorator(virtual: Virtual, retry: Any) -> None:
 
 @pytest.mark.parametrize("retry", DECORATORS)
 def test_a_drain_of_a_nested_scheduler_passes_the_decorator(virtual: Virtual, retry: Any) -> None:
-    """It ends CANCELLED, and does not run again."""
+    """The nested scheduler ends CANCELLED, and does not run again."""
     runs = itertools.count()
 
     async def drain() -> None:
@@ -166,7 +166,7 @@ def test_callbacks_hear_nothing_of_a_throttle(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("failures", [0, 1, 2])
 def test_retry_gives_further_attempts(virtual: Virtual, failures: int) -> None:
-    """retry=2: two further attempts on an Exception; the first that succeeds is the outcome."""
+    """`retry=2` means two further attempts on an Exception; the first that succeeds is the outcome."""
     job = Flaky(failures, retry=2, critical=True)
     scheduler = Scheduler(job)
     assert virtual(timed, scheduler) == (True, failures + 1)
@@ -188,7 +188,7 @@ def test_last_attempts_failure_is_the_jobs(virtual: Virtual) -> None:
 
 
 def test_retry_zero_is_no_retry(virtual: Virtual) -> None:
-    """retry=0: one attempt, as without."""
+    """`retry=0` means one attempt."""
     job = Flaky(9, retry=0)
     assert virtual(timed, Scheduler(job)) == (True, 1)
     assert (job.state, job.attempts) == (FAILED, 1)
@@ -222,7 +222,7 @@ def test_attempts_count_anew_in_each_run(virtual: Virtual) -> None:
 
 
 def test_each_attempt_has_its_hook(virtual: Virtual) -> None:
-    """job_started comes once, job_attempt at each attempt, job_finished once."""
+    """`job_started` is called once, `job_attempt` at each attempt, `job_finished` once."""
     watch = Attempts()
     virtual(Scheduler(Flaky(2, retry=2), instruments=[watch]).co_run)
     assert watch.seen == [("started", 0), (1, 0), (2, 1), (3, 2), ("finished", 3)]
@@ -245,14 +245,14 @@ def test_retry_calls_the_function_anew(virtual: Virtual) -> None:
 
 
 def test_forever_job_may_be_retried(virtual: Virtual) -> None:
-    """retry= is for forever jobs, too."""
+    """A forever job has further attempts too."""
     job = Flaky(2, forever=True, retry=2)
     assert virtual(timed, Scheduler(job, Job(nap, 9))) == (True, 9)
     assert job.result() == 3
 
 
 def test_clean_up_job_may_be_retried(virtual: Virtual) -> None:
-    """retry= is for jobs that clean up after a critical failure, too."""
+    """A job that cleans up after a critical failure has further attempts too."""
     alarm = Flaky(1, retry=1, run_if="failed")
     alarm.requires(broken := Flaky(9, critical=True))
     assert virtual(timed, Scheduler(broken, alarm)) == (False, 3)
@@ -328,9 +328,9 @@ def test_cancellation_is_never_retried(virtual: Virtual, how: str, retry: Any) -
 )
 @pytest.mark.parametrize("leaves_shield", [False, True])
 def test_failure_while_unwinding_is_not_retried(virtual: Virtual, retry: Any, leaves_shield: bool) -> None:
-    """What a job raises because it was cancelled is its outcome, as without retry: no attempt follows.
+    """An exception that a cancelled job raises is its outcome: no attempt follows.
 
-    A second attempt was counted, though it could not start, and the first one's error was lost with it. And in a shield
+    A second attempt was counted, though it could not start, and the first one's error was lost with it. In a shield
     that the job had left open it did start, and nothing ended it.
     """
     calls: list[float] = []
@@ -357,7 +357,7 @@ def test_failure_while_unwinding_is_not_retried(virtual: Virtual, retry: Any, le
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, Odd])
 @pytest.mark.parametrize("retry", [5, tenacity.retry, stamina.retry(on=Exception)])
 def test_base_exceptions_are_not_retried(virtual: Virtual, retry: Any, error: type[BaseException]) -> None:
-    """retry is for Exceptions: an interruption ends the run at once."""
+    """An interruption ends the run at once: only an Exception is retried."""
     job = Flaky(9, error, retry=retry)
     scheduler = Scheduler(job)
     with pytest.raises(error):
@@ -381,7 +381,7 @@ def test_group_with_an_interruption_is_not_retried(virtual: Virtual) -> None:
 
 
 def test_decorator_decides(virtual: Virtual) -> None:
-    """retry= may be any decorator of an async function: what it lets through is the outcome."""
+    """`retry=` may be any decorator of an async function: its return value or exception is the outcome."""
 
     def once_more(function: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
         async def repeated() -> Any:
@@ -402,7 +402,7 @@ def test_decorator_decides(virtual: Virtual) -> None:
 
 
 def test_decorator_may_replace_the_failure(virtual: Virtual) -> None:
-    """What the decorator raises in the end is what the job raised."""
+    """The last exception of the decorator is that of the job."""
     job = Flaky(9, retry=tenacity.retry(stop=tenacity.stop_after_attempt(2)))
     virtual(Scheduler(job).co_run)
     assert isinstance(job.raised_exception(), tenacity.RetryError)
@@ -441,7 +441,7 @@ def test_one_decorator_serves_many_jobs(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("retry", ["twice", 1.5, True, [1]])
 def test_retry_that_is_neither_is_refused(retry: Any) -> None:
-    """Neither a number nor a decorator: a TypeError that names the job and says what to give."""
+    """A value that is neither a number nor a decorator is a TypeError that names the job and the remedy."""
     with pytest.raises(TypeError, match=r"retry=.*'job'.*whole number.*decorator"):
         Job(nap, retry=retry, label="job")
 

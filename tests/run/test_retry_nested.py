@@ -35,7 +35,7 @@ def test_retry_sees_job_timeout(virtual: Virtual) -> None:
 
 
 def test_restarts_belong_to_their_attempt(virtual: Virtual) -> None:
-    """restart within, retry around: each attempt has all its restarts, and then its JobTimeout is retried."""
+    """Each attempt has all its restarts, and then its JobTimeout is retried."""
     job = Flaky(0, seconds=9, timeout=2, on_timeout="restart", restarts=1, retry=1)
     assert virtual(timed, Scheduler(job)) == (True, 8)
     assert (job.attempts, job.calls) == (2, [0, 2, 4, 6])
@@ -89,7 +89,7 @@ def test_nested_scheduler_fails_when_its_attempts_are_used_up(virtual: Virtual) 
 
 
 def test_failures_of_earlier_attempts_are_not_counted(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """What failed in a run of the nested scheduler is logged then; it does not count if a later run succeeded."""
+    """A failure in an earlier run of the nested scheduler is logged, but does not count if a later run succeeded."""
     outer = Scheduler(Scheduler(Flaky(1, critical=True), retry=1))
     assert virtual(outer.co_run) is True
     outer.raise_for_failures()

@@ -45,7 +45,7 @@ def traced_run(virtual: Virtual, scheduler: Scheduler) -> Trace:
 
 
 def test_all_jobs_of_a_run_share_its_pool(virtual: Virtual) -> None:
-    """Those in nested schedulers too, also where these have needs and so are the pool of their members."""
+    """Jobs of nested schedulers share it too, even if these have needs and so are the pool of their members."""
     nested, keeper = Scheduler(*benches(2), label="n"), Scheduler(*benches(2), needs={"cpu": 1}, label="k")
     scheduler = Scheduler(*benches(2), nested, keeper, pool=Pool(cpu=1))
     traced_run(virtual, scheduler)
@@ -55,7 +55,7 @@ def test_all_jobs_of_a_run_share_its_pool(virtual: Virtual) -> None:
 
 
 def test_a_job_that_is_added_to_a_run_waits_for_it(virtual: Virtual) -> None:
-    """It is checked, and so needs it, before it can start."""
+    """`check_before_run` declares its need before it can start."""
 
     async def add() -> None:
         scheduler.update(late)
@@ -68,7 +68,7 @@ def test_a_job_that_is_added_to_a_run_waits_for_it(virtual: Virtual) -> None:
 
 
 def test_a_trace_names_the_wait_for_it(virtual: Virtual) -> None:
-    """As a wait for a resource of a pool."""
+    """The trace shows a wait for a resource of a pool."""
     trace = traced_run(virtual, Scheduler(benches(3)))
     waits = {span.label: [wait.words for wait in span.waits] for span in trace.spans if span.waits}
     assert waits == {"bench 2": ["benches"]}

@@ -25,7 +25,7 @@ async def deadline() -> float:
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_job_sees_the_deadline_of_a_scope_around_the_run(virtual: Virtual, nested: bool) -> None:
-    """On asyncio it once saw only the scopes that it had opened itself."""
+    """On asyncio a job once saw only the scopes that it had opened itself."""
     job = Job(deadline)
     scheduler = Scheduler(Scheduler(job)) if nested else Scheduler(job)
 

@@ -92,9 +92,9 @@ def turns_of(run: Callable[[], Awaitable]) -> int:
 def test_a_small_graph_takes_no_more_turns_of_the_loop_than_tasks_by_hand(
     body: Callable[[], Awaitable[None]], shape: str
 ) -> None:
-    """Where jobs wait, a turn of the loop costs more than a job: the processor has slept meanwhile.
+    """If jobs wait, a turn of the loop costs more than a job: the processor has slept meanwhile.
 
-    On asyncio alone: trio resumes tasks in any order, so the number of its turns is drawn by lot.
+    On asyncio alone: trio resumes tasks in any order, so the number of its turns is random.
     """
     requirements = SHAPES[shape]
     ours, theirs = (turns_of(way(requirements, body)) for way in (by_scheduler, by_hand))

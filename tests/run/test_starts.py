@@ -100,5 +100,5 @@ def test_own_task_keeps_its_place_in_the_order(virtual: Virtual, priority: int) 
 
 
 def test_limiter_keeps_the_order(virtual: Virtual) -> None:
-    """With a limiter jobs start in the same order."""
+    """Jobs start in the order added under a limiter too."""
     assert order_of(virtual, lambda: Scheduler(labelled("abcdef"), jobs_window=anyio.CapacityLimiter(2))) == "abcdef"

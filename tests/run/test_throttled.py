@@ -69,7 +69,7 @@ def test_nothing_starts_on_the_key_and_the_job_goes_first(virtual: Virtual) -> N
 
 
 def test_those_that_were_throttled_start_in_the_order_in_which_they_were(virtual: Virtual) -> None:
-    """They come before all others that are ready, whatever their priority."""
+    """Throttled jobs come before all others that are ready, whatever their priority."""
     server = Server(3)
     waits = [Job(anyio.sleep, seconds) for seconds in (0, 0.25, 0.5, 2)]
     jobs = [ask(server, name, required=wait) for name, wait in zip("abc", waits, strict=False)]
@@ -130,7 +130,7 @@ def test_the_attempt_does_not_count(virtual: Virtual) -> None:
 
 
 def test_a_retry_decorator_does_not_see_throttled(virtual: Virtual) -> None:
-    """It would wait under the slot, and count the attempt."""
+    """A decorator would wait while it holds the slot, and count the attempt."""
     seen: list[BaseException] = []
 
     def watch(attempt: Any) -> Any:
@@ -223,7 +223,7 @@ def test_two_schedulers_that_share_a_pool(virtual: Virtual) -> None:
 @pytest.mark.parametrize("end", ["cancel job", "cancel", "drain", "timeout"])
 @pytest.mark.parametrize("when", [0.5, 10])
 def test_ended_while_throttled(virtual: Virtual, end: str, when: float) -> None:
-    """It ends CANCELLED at once, whether it waits or is about to raise; and so does the run."""
+    """A throttled job ends CANCELLED at once, whether it waits or is about to raise; so does the run."""
     server = Server(5)
     job = ask(server, "a")
 
@@ -268,7 +268,7 @@ def test_throttled_while_it_unwinds(virtual: Virtual, end: Callable[[Any], None]
 
 
 def test_forever_jobs_and_services(virtual: Virtual) -> None:
-    """They wait as others do; at the end of the run one that waits ends CANCELLED; a ready service fails."""
+    """Forever jobs wait as others do, and end CANCELLED with the run; a ready service fails."""
 
     async def watch() -> None:
         calls.append(anyio.current_time())
@@ -297,7 +297,7 @@ def test_forever_jobs_and_services(virtual: Virtual) -> None:
 
 
 def test_a_coroutine_object_can_not_be_called_again(virtual: Virtual) -> None:
-    """It has failed with the throttle, which says why; the key is throttled all the same."""
+    """The job fails with the throttle, which names the reason; the key is throttled all the same."""
     server = Server(1)
 
     async def main() -> None:
@@ -316,7 +316,7 @@ def test_a_coroutine_object_can_not_be_called_again(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("needs", [None, {"db": 1}])
 def test_a_key_that_the_job_does_not_need(virtual: Virtual, needs: Any) -> None:
-    """It has failed, and the error says what to do."""
+    """The job fails, and the error has the remedy."""
     server = Server(1)
     job = ask(server, "a", needs=needs)
     assert virtual(Scheduler(job, pool=Pool(api=1, db=1)).co_run)
@@ -329,7 +329,7 @@ def test_a_key_that_the_job_does_not_need(virtual: Virtual, needs: Any) -> None:
 
 
 def test_a_clean_up_job_waits_for_nothing(virtual: Virtual) -> None:
-    """It has failed; the run ends."""
+    """A throttled clean-up job fails, and the run ends."""
     server = Server(1)
 
     async def fail() -> None:
@@ -356,7 +356,7 @@ def raise_it() -> None:
 
 @pytest.mark.parametrize("kind", [ThreadJob, ProcessJob])
 def test_from_threads_and_processes(backend: str, kind: Any) -> None:
-    """It arrives as it was raised; what a worker process raises comes through a pickle."""
+    """`Throttled` arrives as it was raised; from a worker process it comes through a pickle."""
 
     class Once(Instrument):
         def job_started(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
@@ -439,7 +439,7 @@ def test_a_pickle_of_it_is_equal() -> None:
     backfill=st.integers(0, 2),
 )
 def test_nobody_starves_and_nothing_leaks(backend: str, refusals: Any, window: int | None, backfill: int) -> None:
-    """Whoever is throttled, nested or not: nothing starts on a closed key, all jobs succeed, and the pool is full."""
+    """In random scenarios nothing starts on a closed key, all jobs succeed, and the pool is full at the end."""
     closed = {"a": 0.0, "b": 0.0}
     left = [number for number, _, _ in refusals]
 

@@ -45,7 +45,7 @@ class Slower(AbstractJob[int]):
 
 
 def test_job_timeout_fails_the_job(virtual: Virtual) -> None:
-    """By default a job that runs out of time FAILED with JobTimeout, a TimeoutError that names it and its time."""
+    """By default a job that runs out of time fails with JobTimeout, a TimeoutError that names it and its time."""
     job = Job(nap, 5, timeout=2, label="slow")
     after = Job(nap, 1, required=job)
     scheduler = Scheduler(job, after)
@@ -84,7 +84,7 @@ def test_waiting_for_a_slot_is_no_time_of_the_job(virtual: Virtual) -> None:
 
 
 def test_move_on_succeeds_with_none(virtual: Virtual) -> None:
-    """move_on: SUCCEEDED with None, and timed_out."""
+    """`on_timeout="move_on"` makes the job SUCCEEDED with None; `timed_out` is True."""
     job = Job(nap, 5, "never", timeout=2, on_timeout="move_on", critical=True)
     assert virtual(timed, Scheduler(job)) == (True, 2)
     assert job.state is SUCCEEDED
@@ -94,7 +94,7 @@ def test_move_on_succeeds_with_none(virtual: Virtual) -> None:
 
 
 def test_restart_starts_again_within_the_same_attempt(virtual: Virtual) -> None:
-    """restart: co_run is called again; this counts as the same attempt, and `elapsed` continues."""
+    """`on_timeout="restart"` calls `co_run` again; this is the same attempt, and `elapsed` continues."""
     job = Slower(4, timeout=2.5, on_timeout="restart")
     assert virtual(timed, Scheduler(job)) == (True, 2.5 + 2.5 + 2)
     assert job.result() == 3
@@ -108,7 +108,7 @@ def test_restart_starts_again_within_the_same_attempt(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("restarts", [0, 1, 2])
 def test_restarts_limits_the_restarts(virtual: Virtual, restarts: int) -> None:
-    """At most `restarts` times, then as fail."""
+    """After `restarts` restarts, the job fails."""
     job = Slower(100, timeout=2, on_timeout="restart", restarts=restarts, label="slow")
     assert virtual(timed, Scheduler(job)) == (True, 2 * (restarts + 1))
     assert job.calls == restarts + 1
@@ -205,7 +205,7 @@ def test_timeout_of_a_forever_job(virtual: Virtual) -> None:
 
 
 def test_timeout_between_runs_may_be_changed(virtual: Virtual) -> None:
-    """job.timeout can be set; the next run goes by it."""
+    """`job.timeout` can be set; the next run applies it."""
     job = Job(nap, 2)
     scheduler = Scheduler(job)
     job.timeout = 1
@@ -407,7 +407,7 @@ def test_a_job_is_not_cut_by_the_deadline_of_one_before_it(virtual: Virtual, lim
 
 
 def test_a_run_leaves_no_deadline_behind() -> None:
-    """trio's loop keeps no deadline of jobs that have ended in time."""
+    """trio's loop keeps no deadline of jobs that ended in time."""
 
     async def main() -> float:
         assert await Scheduler(*(Job(trio.lowlevel.checkpoint, timeout=100) for _ in range(5))).co_run()
@@ -440,7 +440,7 @@ async def slow_to_unwind() -> None:
 
 
 def test_a_job_that_is_cancelled_after_its_timeout_is_cancelled(virtual: Virtual) -> None:
-    """While a job still unwinds after its timeout, `cancel()` has the last word, as a scope further out would."""
+    """While a job still unwinds after its timeout, `cancel()` decides its state, as an enclosing scope would."""
 
     job = Job(slow_to_unwind, timeout=1)
 
@@ -537,7 +537,7 @@ def test_the_error_says_where_the_job_was(
 
 
 def test_a_job_without_code_of_the_user_was_nowhere(virtual: Virtual) -> None:
-    """What it waits in is a library's."""
+    """The innermost frame is a library's."""
     job = Job(anyio.sleep, 9, timeout=1, label="slow")
     assert virtual(Scheduler(job).co_run)
     error = job.raised_exception()

@@ -45,7 +45,7 @@ def is_write(node: ast.AST) -> bool:
 
 
 def test_the_code_writes_states_in_a_few_functions() -> None:
-    """What is in `WRITERS`, and no other code of the package, writes the state of a job."""
+    """Only the functions in `WRITERS` write the state of a job."""
     found = {
         (".".join(path.relative_to(PACKAGE).with_suffix("").parts), function)
         for path in PACKAGE.rglob("*.py")

@@ -164,7 +164,7 @@ def test_08_workers_are_spawned_from_the_context_of_the_run(virtual: Virtual) ->
 
 
 def test_09_jobs_start_in_the_order_added(virtual: Virtual) -> None:
-    """trio starts a batch of new tasks in random order: jobs that were handed over at the spawn did so too."""
+    """trio starts a batch of new tasks in random order: so did jobs that were passed to a task at its spawn."""
     order: list[int] = []
 
     async def note(number: int) -> None:

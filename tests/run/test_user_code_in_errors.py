@@ -101,7 +101,7 @@ def _caused(cause: BaseException) -> BaseException:
 def test_exception_whose_code_raises_fails_its_job_alone(
     virtual: Virtual, maker: str, critical: bool, options: dict[str, Any]
 ) -> None:
-    """It once ended the run INTERRUPTED, and left the job RUNNING."""
+    """Such an exception once ended the run INTERRUPTED, and left the job RUNNING."""
     made: list[BaseException] = []
 
     def make() -> BaseException:
@@ -186,7 +186,7 @@ def test_callable_that_refuses_to_be_looked_at_has_a_label(virtual: Virtual) -> 
 
 
 def test_shutdown_and_instrument_with_errors_that_have_no_text(virtual: Virtual) -> None:
-    """What they raise is reported, however it is; the run goes on."""
+    """Their exceptions are reported, whatever they are; the run goes on."""
 
     class Odd(Instrument):
         __repr__ = refuse
@@ -229,7 +229,7 @@ HOOKS = [name for name, value in vars(Instrument).items() if not name.startswith
 def test_interruption_in_any_hook_leaves_the_run_bare(
     virtual: Virtual, hook: str, interruption: type[BaseException], nested: bool
 ) -> None:
-    """It ends the run in order, never inside a group, and leaves no job RUNNING."""
+    """The interruption ends the run in order, is never inside a group, and leaves no job RUNNING."""
     raised: list[str] = []
 
     def leave(self: Instrument, *_: Any) -> None:

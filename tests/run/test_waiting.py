@@ -27,7 +27,7 @@ def pipe() -> Iterator[tuple[int, int]]:
 
 
 def test_a_deadline_that_has_passed_comes_before_what_can_be_read(backend: str, pipe: tuple[int, int]) -> None:
-    """Otherwise a command that never stops writing would never be ended."""
+    """Otherwise a command that never stops writing could not be ended."""
     read_end, write_end = pipe
     os.write(write_end, b"x")
 
@@ -67,7 +67,7 @@ def test_sleep_until_a_time_raises_a_cancellation_that_comes_before(virtual: Vir
 
 
 def test_outlasted_wait_goes_on_through_a_cancelled_scope(virtual: Virtual) -> None:
-    """Its answer is returned, and the cancellation comes at the next checkpoint."""
+    """The value of the wait is returned, and the cancellation comes at the next checkpoint."""
 
     async def three() -> int:
         await anyio.sleep(3)

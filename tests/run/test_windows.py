@@ -136,7 +136,7 @@ def test_nested_scheduler_takes_one_slot(virtual: Virtual) -> None:
 
 
 def test_run_overrides_the_window(virtual: Virtual) -> None:
-    """jobs_window= of a run replaces the scheduler's own; None lifts it."""
+    """`jobs_window=` of a run replaces the scheduler's own; None lifts it."""
     scheduler = Scheduler(naps(6), jobs_window=1)
     for window, seconds in [(2, 3), (None, 1), (0, 1), (6, 1), (..., 6)]:
         assert virtual(functools.partial(timed, scheduler, jobs_window=window)) == (True, seconds)
@@ -157,7 +157,7 @@ def limiter_of(virtual: Virtual, kind: str, tokens: int) -> Any:
 @pytest.mark.parametrize("kind", ["trio", "anyio"])
 @pytest.mark.parametrize("tokens", [1, 2, 5])
 def test_limiter_is_a_window(virtual: Virtual, kind: str, tokens: int) -> None:
-    """As many jobs at once as it has tokens, and all of them used: anyio's on both backends, trio's on trio alone."""
+    """As many jobs run at once as there are tokens: anyio's limiter on both backends, trio's on trio alone."""
     watch = Watch()
 
     async def main() -> tuple[bool, float]:

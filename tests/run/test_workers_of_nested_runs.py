@@ -56,7 +56,7 @@ def test_few_tasks_run_many_groups(virtual: Virtual) -> None:
 
 
 def test_members_see_the_variables_of_their_own_scheduler(virtual: Virtual) -> None:
-    """What the `co_run` of a subclass has set is seen by its own members, and by no others."""
+    """A variable that the `co_run` of a subclass sets is seen by its own members alone."""
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="nobody's")
 
     class Named(Scheduler):

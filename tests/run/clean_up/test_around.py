@@ -132,7 +132,7 @@ def test_is_shut_down_like_others(virtual: Virtual) -> None:
 
 
 def test_current_job_and_context(virtual: Virtual) -> None:
-    """Each starts in a copy of the context that the run was called with, and sees no other's changes."""
+    """Each clean-up job starts in a copy of the context of the run, and sees no other's changes."""
 
     async def look() -> tuple[str, str]:
         seen = variable.get()
@@ -159,7 +159,7 @@ def test_current_job_and_context(virtual: Virtual) -> None:
 
 
 def test_a_scope_left_open_is_its_own_failure(virtual: Virtual) -> None:
-    """What a clean-up job leaves open in its task is closed, and has failed that job alone."""
+    """A scope that a clean-up job leaves open is closed, and fails that job alone."""
 
     async def careless() -> None:
         anyio.CancelScope().__enter__()
@@ -263,7 +263,7 @@ def test_inner_clean_up_before_that_of_the_outer(virtual: Virtual) -> None:
 
 
 def test_stopped_from_outside_the_inner_one_does_not_clean_up(virtual: Virtual) -> None:
-    """Only a stop of the scheduler itself starts clean-up: an inner one that the outer cancels has none."""
+    """Only a stop of the scheduler itself starts clean-up: a nested one that the outer run cancels has none."""
     slow = Job(nap, 99)
     inside = alarm(slow)
     inner = Scheduler(slow, inside)
@@ -276,7 +276,7 @@ def test_stopped_from_outside_the_inner_one_does_not_clean_up(virtual: Virtual) 
 
 @pytest.mark.parametrize("stop", ["timeout", "critical", "cancel"])
 def test_outer_stop_while_the_inner_one_cleans_up(virtual: Virtual, stop: str) -> None:
-    """Not even the stop of the outer scheduler cuts an inner clean-up short: the outer ending waits for it."""
+    """A stop of the outer scheduler does not cut an inner clean-up short: the outer ending waits for it."""
     critical = bad()
     inside = alarm(critical, 3)
     inner = Scheduler(critical, inside)

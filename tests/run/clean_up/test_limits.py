@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def test_bounded_by_cleanup_timeout(virtual: Virtual) -> None:
-    """After `cleanup_timeout` seconds those that still run are CANCELLED, and none starts any more."""
+    """After `cleanup_timeout` seconds, running clean-up jobs are CANCELLED, and no others start."""
     critical = bad()
     endless = alarm(critical, 99)
     second = alarm([critical, endless])
@@ -49,7 +49,7 @@ def test_a_timeout_of_its_own(virtual: Virtual) -> None:
 
 
 def test_with_a_pool_each_runs_once_whatever_it_needs(virtual: Virtual) -> None:
-    """They do not wait for what others have, and those that need nothing are not forgotten beside those that do."""
+    """Clean-up jobs do not wait for resources that others hold, and those without needs run too."""
     critical = bad()
     needs: list[dict[str, int]] = [{}, {"gpu": 1}, {}, {}, {"gpu": 1}]
     cleaning = [alarm(critical, 2, needs=need) for need in needs]

@@ -51,7 +51,7 @@ def test_what_the_stop_cancels_counts_as_failed(virtual: Virtual) -> None:
 
 
 def test_only_when_the_jobs_have_unwound(virtual: Virtual) -> None:
-    """It begins when no ordinary job is left: nothing uses any more what is cleaned up."""
+    """Clean-up begins when no ordinary job is left, so that nothing uses what it removes."""
     ended: list[float] = []
 
     async def unwinds() -> None:
@@ -69,7 +69,7 @@ def test_only_when_the_jobs_have_unwound(virtual: Virtual) -> None:
 
 
 def test_not_after_completion(virtual: Virtual) -> None:
-    """In a run that completes they are jobs like others: judged, and run, in their turn."""
+    """In a run that completes, clean-up jobs are judged by their rule like all others."""
     failing = Job(fail)
     cleaning, spare = alarm(failing), alarm(Job(nap))
     scheduler = Scheduler(failing, cleaning, *spare.required, spare, Job(nap, 5))
@@ -89,7 +89,7 @@ def test_not_after_cancel(virtual: Virtual) -> None:
 
 
 def test_not_after_a_cancellation_from_outside(virtual: Virtual) -> None:
-    """Nor when a scope around the run is cancelled."""
+    """A cancelled scope around the run starts no clean-up."""
     job = Job(nap, 9)
     cleaning = alarm(job)
 
@@ -104,7 +104,7 @@ def test_not_after_a_cancellation_from_outside(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
 def test_not_after_an_interruption(virtual: Virtual, kind: type[BaseException]) -> None:
-    """Nor after Ctrl-C or SystemExit."""
+    """Ctrl-C and SystemExit start no clean-up."""
 
     async def interrupt() -> None:
         raise kind
@@ -119,7 +119,7 @@ def test_not_after_an_interruption(virtual: Virtual, kind: type[BaseException]) 
 
 
 def test_not_after_an_error_in_an_open_block(virtual: Virtual) -> None:
-    """Nor when the body of `async with` raises, which cancels the run."""
+    """An exception in the body of `async with` cancels the run, and starts no clean-up."""
     job = Job(nap, 9)
     cleaning = alarm(job)
 
@@ -137,7 +137,7 @@ def test_not_after_an_error_in_an_open_block(virtual: Virtual) -> None:
 
 
 def test_clean_up_runs_only_jobs_whose_requirements_have_settled(virtual: Virtual) -> None:
-    """What waits for a job that was not reached is not reached either; other rules don't run at all."""
+    """A clean-up job behind a job that was not reached stays IDLE; jobs with other rules do not run at all."""
     critical, good = bad(), Job(nap, 0.5)
     never = Job(nap, required=critical)
     late, unneeded = alarm([critical, never]), alarm(good)
@@ -193,7 +193,7 @@ def test_a_chain_of_clean_up_jobs(virtual: Virtual) -> None:
 
 
 def test_a_chain_goes_on_beside_a_slow_one(virtual: Virtual) -> None:
-    """Each starts as soon as what it requires has settled; a slow job beside it delays nothing."""
+    """Each clean-up job starts as soon as its requirements have settled; a slow job beside it delays nothing."""
     critical = bad()
     slow, first = alarm(critical, 99), alarm(critical, 1)
     second = alarm([critical, first], 1)
