@@ -92,7 +92,7 @@ def test_such_a_job_may_be_added_late(backend: str, name: str) -> None:
     ],
 )  # fmt: skip
 def test_an_option_can_be_set_back_to_what_is_usual(name: str, value: Any) -> None:
-    """Then the job is as one that was never given it."""
+    """A job whose option is set back to the default is like one that never had the option."""
     job = Job(anyio.sleep, 0, **{name: value})
     usual = getattr(Job(anyio.sleep, 0), name)
     assert getattr(job, name) == value != usual
@@ -101,7 +101,7 @@ def test_an_option_can_be_set_back_to_what_is_usual(name: str, value: Any) -> No
 
 
 def test_requires_returns_the_job() -> None:
-    """So that it can be told while it is added: `scheduler.add(job.requires(other))`."""
+    """This allows `scheduler.add(job.requires(other))`."""
     job, other = Job(anyio.sleep, 0), Job(anyio.sleep, 0)
     assert job.requires(other) is job
     assert job.requires(other, remove=True) is job

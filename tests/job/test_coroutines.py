@@ -43,7 +43,7 @@ def test_coroutine_is_closed_with_its_job(no_warnings: None) -> None:
 
 
 def test_coroutines_in_reference_cycles_leave_no_warning() -> None:
-    """Nor is there a warning where jobs, schedulers and coroutines form reference cycles."""
+    """Jobs, schedulers and coroutines in reference cycles cause no "never awaited" warning."""
 
     async def refers(thing: object) -> None:
         await anyio.sleep(1)
@@ -66,7 +66,7 @@ def test_coroutines_in_reference_cycles_leave_no_warning() -> None:
 
 @pytest.mark.parametrize("close", ["job", "scheduler"])
 def test_coroutine_that_refers_to_its_own_scheduler_is_freed_by_close(no_warnings: None, close: str) -> None:
-    """Until it has run, the coroutine keeps its job and scheduler alive; close() frees all three."""
+    """Until it has run, the coroutine keeps its job and scheduler alive; `close()` frees all three."""
 
     async def refers(thing: object) -> None:
         await anyio.sleep(1)
@@ -102,7 +102,7 @@ def test_coroutine_that_refers_to_its_own_scheduler_is_freed_when_it_has_run(vir
 
 
 def test_coroutine_is_closed_with_its_scheduler(no_warnings: None) -> None:
-    """close() of a scheduler closes the coroutines of jobs at any depth inside."""
+    """`close()` of a scheduler closes the coroutines of jobs at any depth."""
     coroutines = [nap(), nap(), nap()]
     jobs = [Job(coroutine) for coroutine in coroutines]
     scheduler = Scheduler(jobs[0], Scheduler(jobs[1], Scheduler(jobs[2])))
@@ -126,7 +126,7 @@ def test_coroutine_that_was_not_reached_is_closed_with_an_open_scheduler(virtual
 
 
 def test_coroutine_is_closed_by_close(no_warnings: None) -> None:
-    """close() of a job closes its coroutine; a second call does nothing; and the job cannot run."""
+    """`close()` of a job closes its coroutine; a second call does nothing; the job cannot run."""
     coroutine = nap()
     job = Job(coroutine)
     job.close()

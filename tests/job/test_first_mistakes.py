@@ -138,7 +138,7 @@ def test_a_result_before_the_run_says_to_pass_the_job_itself() -> None:
 
 
 def test_await_job_gives_its_result(virtual: Virtual) -> None:
-    """In another job, and in a task beside an open scheduler; a job that has settled gives it at once, and later."""
+    """This works in another job, and in a task beside an open scheduler; a settled job returns at once."""
 
     async def asks() -> str:
         return await first
@@ -157,7 +157,7 @@ def test_await_job_gives_its_result(virtual: Virtual) -> None:
 
 
 def test_await_job_raises_why_there_is_no_result(virtual: Virtual) -> None:
-    """As `result()` does: what the job raised, or that it was cancelled."""
+    """Like `result()`, it raises the exception of the job, or that it was cancelled."""
     failing, cancelled = Job(fail, 1), Job(nap, 9)
 
     async def asks() -> None:
@@ -174,7 +174,7 @@ def test_await_job_raises_why_there_is_no_result(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("where", ["nowhere", "in a scheduler", "in a nested one"])
 def test_await_job_without_a_run_says_what_to_call(virtual: Virtual, where: str) -> None:
-    """Nobody would ever run it, so it is not waited for."""
+    """No run would ever settle the job, so the await raises."""
     job = Job(nap, label="a")
     home: Any = None if where == "nowhere" else Scheduler(job, label="home")
     if where == "in a nested one":
@@ -190,7 +190,7 @@ def test_await_job_without_a_run_says_what_to_call(virtual: Virtual, where: str)
 
 @pytest.mark.parametrize("when", ["before", "while it runs", "afterwards"])
 def test_await_of_an_outermost_scheduler_says_how_to_run_it(virtual: Virtual, when: str) -> None:
-    """It is a job of nobody's, so it never settles; people mean its run."""
+    """An outermost scheduler never settles as a job; the author probably means its run."""
     scheduler = Scheduler(Job(nap, 3), label="s")
 
     async def main() -> None:
@@ -230,7 +230,7 @@ def test_a_label_is_text() -> None:
 
 
 def test_the_error_on_a_requirement_across_levels_names_the_scheduler_that_must_wait() -> None:
-    """To add `a` to the inner scheduler is refused: it is in the outer one already. The error said to do so."""
+    """The error advised adding `a` to the inner scheduler, which is rejected: it is in the outer one already."""
     a, x = Job(nap, label="a"), Job(nap, label="x")
     x.requires(a)
     inner = Scheduler(x, label="inner")
@@ -269,7 +269,7 @@ def test_a_requirement_that_the_levels_have_already_is_to_be_left_out() -> None:
 
 
 def test_a_requirement_in_another_scenario_has_to_be_taken_out_there() -> None:
-    """What is in another scenario is not to be added before that."""
+    """The error does not advise adding it before that."""
     a, x = Job(nap, label="a"), Job(nap, label="x")
     x.requires(a)
     Scheduler(a, label="elsewhere")

@@ -104,7 +104,7 @@ def test_async_generators_are_for_no_kind(kind: Any, function: Any) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("function", [builder, functools.partial(builder)], ids=["function", "partial"])
 def test_builders_of_jobs_are_to_be_called(kind: Any, function: Any) -> None:
-    """What is decorated with @job builds a job when it is called: in a job it would do nothing."""
+    """A function decorated with `@job` builds a job when called: as the function of a job it would do nothing."""
     assert refusal(kind, function) == (
         f"{kind.__name__}(builder): it is decorated with @job already: call it, builder(...), to build the job"
     )
@@ -143,7 +143,7 @@ def test_plain_functions_are_for_thread_job(function: Any) -> None:
     "function", [plain, AsyncCall().plain_method, print, PlainCall], ids=["", "method", "builtin", "class"]
 )
 def test_plain_functions_are_no_services(function: Any) -> None:
-    """Nor does Service take them; no other kind is a service."""
+    """Service rejects plain functions, and suggests no other kind: none is a service."""
     text = refusal(Service, function)
     assert "is not an async function; define it with async def" in text
     assert "ThreadJob" not in text
@@ -161,7 +161,7 @@ def test_plain_callables_are_for_threads_and_processes(kind: Any, function: Any)
 @pytest.mark.parametrize("kind", ASYNC_KINDS)
 @pytest.mark.parametrize("function", [nap, AsyncCall(), AsyncCall().method, PlainCall(), lambda **_: nap()])
 def test_async_callables_are_for_jobs_and_services(kind: Any, function: Any) -> None:
-    """What is async, or may return an awaitable, is taken without being shown."""
+    """Callables that are async, or may return an awaitable, are accepted."""
     if function is not nap or kind is Job:
         assert kind(function).is_idle()
 
@@ -206,7 +206,7 @@ def test_a_job_may_call_a_method_of_its_own(virtual: Virtual) -> None:
 
 
 def test_a_thread_may_call_a_method_of_its_job(backend: str) -> None:
-    """So does it for a function in a thread."""
+    """A function in a thread may be a method of its own job."""
     in_thread = MethodInThread()
     assert Scheduler(in_thread).run(backend=backend, check=True)
     assert in_thread.result() == "go()"
@@ -248,7 +248,7 @@ class Caller:
 
 
 def test_what_wraps_an_object_that_can_be_called_is_not_clearly_plain() -> None:
-    """What that returns may have to be awaited; so may what a lambda gets by a call, or finds under a name."""
+    """A wrapper may return an awaitable; so may a lambda that calls a function or looks up a name."""
 
     @functools.wraps(Caller())
     def wrapper() -> Any:
@@ -261,12 +261,12 @@ def test_what_wraps_an_object_that_can_be_called_is_not_clearly_plain() -> None:
 
 @pytest.mark.parametrize("function", [lambda: 3, lambda: None, lambda x: x + 1, lambda x: (x, x), lambda x: not x])
 def test_a_lambda_that_calls_nothing_and_computes_its_value_is_refused_at_once(function: Any) -> None:
-    """It is found where it is written, and not when it runs."""
+    """The error comes when the job is created, not when it runs."""
     with pytest.raises(TypeError, match=r"Job\(.*<lambda>\): this is not an async function; .* ThreadJob\("):
         Job(function)
 
 
 @pytest.mark.skipif(not hasattr(inspect, "markcoroutinefunction"), reason="since Python 3.12")
 def test_a_function_that_is_marked_as_async_is_taken_for_one() -> None:
-    """As by libraries that compile functions, or make them."""
+    """Libraries that compile or generate functions set this mark."""
     assert is_async(cast(Any, inspect).markcoroutinefunction(lambda: nap(1)))

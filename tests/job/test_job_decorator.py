@@ -353,7 +353,7 @@ def test_unknown_option_is_refused() -> None:
     [({"timeout": -1}, "timeout=-1"), ({"run_if": "never"}, "run_if='never'"), ({"retry": "x"}, "retry='x'")],
 )
 def test_option_out_of_its_range_is_refused(options: Any, match: str) -> None:
-    """So is a wrong value, with the message that `Job` has for it, naming the function."""
+    """The message is that of `Job`, and names the function."""
 
     async def work() -> None: ...
 
@@ -371,7 +371,7 @@ def test_wrong_arguments_are_the_functions_own_error(virtual: Virtual) -> None:
 
 
 def test_job_of_a_decorated_function_is_refused() -> None:
-    """It builds a job when it is called: as the function of a job it would do nothing."""
+    """A decorated function builds a job when called: as the function of a job it would do nothing."""
     with pytest.raises(TypeError, match=r"Job\(fetch\): it is decorated with @job already: call it, fetch\(\.\.\.\)"):
         Job(fetch, 1)
 
@@ -419,7 +419,7 @@ def test_what_calls_no_function_is_not_a_kind(kind: Any) -> None:
 
 
 def test_the_options_of_a_kind_are_checked_at_once() -> None:
-    """When a function is decorated, not when its first job is built."""
+    """The check is at the decoration, not when the first job is built."""
     with pytest.raises(TypeError, match="has no option 'memory_limt'; did you mean memory_limit"):
         job(kind=ProcessJob, memory_limt=5)(len)
     with pytest.raises(TypeError, match="write Job"):

@@ -63,7 +63,7 @@ def test_job_takes_any_async_callable(virtual: Virtual, function: Callable[[int]
 
 
 def test_job_passes_arguments(virtual: Virtual) -> None:
-    """args are positional, kwargs= a mapping."""
+    """`args` are positional, `kwargs=` is a mapping."""
     job = Job(echo, 40, kwargs={"plus": 2})
     virtual(Scheduler(job).co_run)
     assert job.result() == 42

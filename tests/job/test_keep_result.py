@@ -74,7 +74,7 @@ def made(maker: Maker, **options: Any) -> Job[Big]:
 
 
 def test_freed_when_the_last_that_uses_it_has_started(virtual: Virtual) -> None:
-    """It is there until all that use it have started, and gone while the last one is still running."""
+    """The result is kept until all its users have started, and freed while the last one is still running."""
     maker = Maker()
     a = made(maker)
     first, last = Job(use, a, 5), Job(use, a, 5, required=Job(nap, 2))
@@ -83,7 +83,7 @@ def test_freed_when_the_last_that_uses_it_has_started(virtual: Virtual) -> None:
 
 
 def test_kept_by_default(virtual: Virtual) -> None:
-    """Without the option a result stays, whoever has used it."""
+    """Without the option, a result stays."""
     maker = Maker()
     a = Job(maker)
     assert a.keep_result is True
@@ -92,7 +92,7 @@ def test_kept_by_default(virtual: Virtual) -> None:
 
 
 def test_freed_in_containers_and_keywords_too(virtual: Virtual) -> None:
-    """Where the job stands among the arguments makes no difference."""
+    """The position of the job among the arguments makes no difference."""
     maker = Maker()
     a = made(maker)
 
@@ -105,7 +105,7 @@ def test_freed_in_containers_and_keywords_too(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("retry", [None, 2])
 def test_freed_when_a_service_is_ready(virtual: Virtual, retry: int | None) -> None:
-    """Until then it may be called again, and afterwards never."""
+    """A service may be called again until it is ready, and never afterwards."""
     maker = Maker()
     a = made(maker)
 
@@ -149,7 +149,7 @@ def test_freed_at_the_start_of_a_service(virtual: Virtual) -> None:
 
 
 def test_freed_at_the_start_of_a_thread_job(backend: str) -> None:
-    """Nor does the engine keep it while a thread works: the result is given up, the call alone has it."""
+    """While the thread works, only the call has the result: the engine has given it up."""
     entered, release = threading.Event(), threading.Event()
 
     def work(big: Big) -> None:

@@ -89,7 +89,7 @@ def test_what_just_fits_is_shown_whole() -> None:
 
 
 def test_each_limit_of_a_label_is_where_it_is_said_to_be() -> None:
-    """What is as long as its limit is shown whole, and what is one longer is not."""
+    """A text as long as its limit is shown whole; one character more is shortened."""
     too_long = ["x" * 18, "x" * 18, "x" * 15]  # with quotes and commas, 61 characters
     assert _labels.of_call("f", [*too_long[:2], "x" * 14], {}) == f"f('{'x' * 18}', '{'x' * 18}', '{'x' * 14}')"
     assert _labels.of_call("f", too_long, {}) == f"f('{'x' * 18}', '{'x' * 18}', …)"

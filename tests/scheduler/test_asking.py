@@ -33,7 +33,7 @@ def test_rain_check_says_whether_a_run_could_start() -> None:
 
 
 def test_topological_order_is_stable() -> None:
-    """Each job after all it requires; ties in the order added."""
+    """Each job comes after all that it requires; ties are in the order added."""
     scheduler, jobs = grid()
     order = scheduler.topological_order()
     assert [job.label for job in order] == list("axzbcde")
@@ -41,7 +41,7 @@ def test_topological_order_is_stable() -> None:
 
 
 def test_topological_order_of_a_cycle_raises() -> None:
-    """With a cycle there is no order: CycleError."""
+    """A cycle has no order: CycleError."""
     a, b, c = jobs_named("abc")
     Sequence(a, b, c)
     a.requires(c)
@@ -83,7 +83,7 @@ def test_predecessors_and_successors() -> None:
 
 
 def test_iterate_jobs_goes_into_nested_schedulers() -> None:
-    """iterate_jobs yields all jobs, nested ones on request; the nested schedulers themselves are jobs, too."""
+    """`iterate_jobs` yields all jobs, nested ones on request; nested schedulers are jobs too."""
     a, b, c, d = jobs_named("abcd")
     deepest = Scheduler(c)
     inner = Scheduler(b, deepest)
@@ -148,6 +148,6 @@ def test_slashes_stay_unless_a_path_would_be_ambiguous(first: bool) -> None:
 
 
 def test_label_of_slashes_takes_little_memory() -> None:
-    """Its beginnings are not compared."""
+    """The prefixes of such a label are not compared."""
     assert Job(nap, label="/" * 9, scheduler=Scheduler()).path == "/" * 9
     assert Job(nap, label="/" * 9999, scheduler=Scheduler()).path == "\\/" * 9999

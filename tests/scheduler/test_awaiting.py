@@ -104,7 +104,7 @@ CIRCLES = {
 
 @pytest.mark.parametrize("make", CIRCLES)
 def test_a_circle_of_waits_is_refused(virtual: Virtual, make: Callable[[Jobs], list[Any]]) -> None:
-    """Each of these stood still until a timeout; now the last wait raises, and shows the whole circle."""
+    """Each of these runs stood still until a timeout; now the last wait raises, and shows the whole circle."""
     jobs: Jobs = {}
     scheduler = Scheduler(*make(jobs), timeout=60)
     jobs["me"] = next(job for job in scheduler.iterate_jobs() if job.label == "me")
@@ -230,7 +230,7 @@ def needs(jobs: Jobs) -> tuple[list[Any], dict[str, Any]]:
 def test_a_wait_for_what_the_waiting_job_holds_is_named(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, make: Any
 ) -> None:
-    """It is not refused, because a slot may come from elsewhere; but a second later the log has both, once."""
+    """The wait is not rejected, because a slot may come from elsewhere; but a second later the log has both, once."""
     jobs: Jobs = {"b": Job(nap, label="b")}
     members, options = make(jobs)
     scheduler = Scheduler(*members, timeout=60, **options)
@@ -272,7 +272,10 @@ def test_a_wait_for_what_others_hold_is_not_named(virtual: Virtual, caplog: pyte
 @pytest.mark.parametrize("ready", [True, False])
 @pytest.mark.parametrize("end", ["cancel", "timeout", "critical", "drain"])
 def test_a_job_whose_awaited_job_ends_with_the_run_is_cancelled(virtual: Virtual, end: str, ready: bool) -> None:
-    """It has not failed: it FAILED with the JobCancelled of the other, and a drain waited for it forever."""
+    """The waiter has not failed.
+
+    It was FAILED with the JobCancelled of the other, and a drain waited for it forever.
+    """
     before = Job(nap, 99, label="before")
     b = Job(nap, label="b", required=None if ready else before)
     jobs: Jobs = {"b": b}

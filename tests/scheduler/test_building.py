@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def test_requires_takes_jobs_sequences_none_and_collections() -> None:
-    """requires takes jobs, lists at any depth, Sequences (their last job), and None; it returns the job."""
+    """`requires` takes jobs, lists at any depth, Sequences (their last job), and None; it returns the job."""
     a, b, c, d, e, f, job = jobs_named("abcdefj")
     assert job.requires(a, None, [b, [c, None]], Sequence(d, e), {f}) is job
     assert list(job.required) == [a, b, c, e, f]
 
 
 def test_required_at_creation_is_requires() -> None:
-    """required= at creation takes the same things."""
+    """`required=` takes the same arguments at creation."""
     a, b, c = jobs_named("abc")
     assert list(Job(nap, required=a).required) == [a]
     assert list(Job(nap, required=[a, None, (b, c)]).required) == [a, b, c]
@@ -35,7 +35,7 @@ def test_required_at_creation_is_requires() -> None:
 
 
 def test_requires_twice_is_once() -> None:
-    """What is required already is not required twice; the first place counts."""
+    """A requirement that is added twice is there once, in its first place."""
     a, b, job = jobs_named("abj")
     job.requires(a, b, a).requires(a)
     assert list(job.required) == [a, b]
@@ -56,7 +56,7 @@ def test_requires_takes_back() -> None:
 
 @pytest.mark.parametrize("number", [3, 100])
 def test_required_is_a_read_only_ordered_view(number: int) -> None:
-    """required is a live set in the order of adding, be they few or many, and nothing but requires writes it."""
+    """`required` is a live set in the order of adding, of any size, and only `requires` changes it."""
     others = [Job(nap, label=str(i)) for i in range(number)]
     job = Job(nap)
     view = job.required
@@ -94,7 +94,7 @@ def test_sequence_chains_its_jobs() -> None:
 
 
 def test_sequence_vanishes_when_added() -> None:
-    """add returns the Sequence, but the scheduler has its jobs alone."""
+    """`add` returns the Sequence, but the scheduler has its jobs alone."""
     a, b = jobs_named("ab")
     scheduler = Scheduler()
     sequence = Sequence(a, b)
@@ -104,7 +104,7 @@ def test_sequence_vanishes_when_added() -> None:
 
 
 def test_sequence_requires_through_its_first_job() -> None:
-    """What a Sequence requires, its first job requires: at creation, by requires, and before there is a first job."""
+    """The first job gets the requirements of its Sequence, also those from before there was a first job."""
     a, b, c, d, e = jobs_named("abcde")
     Sequence(a, b, required=c).requires(d)
     assert list(a.required) == [c, d]
@@ -122,7 +122,7 @@ def test_sequence_as_requirement_is_its_last_job() -> None:
 
 
 def test_sequence_takes_requirements_back() -> None:
-    """requires(..., remove=True) of a Sequence is that of its first job."""
+    """`requires(..., remove=True)` of a Sequence is that of its first job."""
     a, b, c = jobs_named("abc")
     sequence = Sequence(a, b, required=c)
     sequence.requires(c, remove=True)
@@ -151,7 +151,7 @@ def test_sequence_runs_in_its_order(virtual: Virtual) -> None:
 
 
 def test_add_returns_the_job_and_adds_once() -> None:
-    """add returns the job; adding a member again does nothing."""
+    """Adding a member again does nothing."""
     (job,) = jobs_named("a")
     scheduler = Scheduler()
     assert scheduler.add(job) is job
@@ -169,7 +169,7 @@ def test_update_takes_what_the_constructor_takes() -> None:
 
 
 def test_update_is_atomic() -> None:
-    """If one of them is refused, none is added."""
+    """If one of the jobs is rejected, none is added."""
     a, b, c = jobs_named("abc")
     Scheduler(c)
     scheduler = Scheduler()
@@ -180,7 +180,7 @@ def test_update_is_atomic() -> None:
 
 
 def test_scheduler_is_a_set() -> None:
-    """in, len and iteration in insertion order; nested members are not members; an empty scheduler is true."""
+    """Iteration is in the order added; nested jobs are not members; an empty scheduler is true."""
     a, b, c = jobs_named("abc")
     inner = Scheduler(c)
     scheduler = Scheduler(b, a, inner)
@@ -204,7 +204,7 @@ def test_iteration_allows_changes() -> None:
 
 
 def test_scheduler_option_adds_the_job() -> None:
-    """scheduler= at creation adds the job, empty schedulers and nested ones included."""
+    """`scheduler=` at creation adds the job, to empty and nested schedulers too."""
     scheduler = Scheduler()
     job = Job(nap, scheduler=scheduler)
     inner = Scheduler(scheduler=scheduler)
@@ -261,7 +261,7 @@ def test_keep_only_drops_the_others_and_requirements_on_them() -> None:
 
 
 def test_sanitize_reaches_nested_schedulers() -> None:
-    """sanitize drops what is not in the same scheduler, nested ones included, and returns what it dropped."""
+    """`sanitize` drops requirements outside the same scheduler, in nested ones too, and returns them."""
     a, b, c, d = jobs_named("abcd")
     b.requires(a)
     inner = Scheduler(b, c)

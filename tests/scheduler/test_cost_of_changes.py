@@ -67,7 +67,7 @@ LIMITS = [(cost_of_requires, 15), (cost_of_adopting, 4)]
 
 @pytest.mark.parametrize(("cost", "limit"), LIMITS)
 def test_change_of_a_large_scenario_costs_no_more_than_of_a_small_one(cost: Callable[[int], float], limit: int) -> None:
-    """Each of these once looked at all jobs: at 100,000 of them a call took milliseconds."""
+    """Each of these changes once visited all jobs: with 100,000 of them a call took milliseconds."""
     small = min(cost(300) for _ in range(5))
     large = min(cost(20_000) for _ in range(2))
     assert large < limit * small
@@ -77,7 +77,7 @@ def test_change_of_a_large_scenario_costs_no_more_than_of_a_small_one(cost: Call
 def test_search_from_both_ends_finds_what_a_search_from_one_finds(
     edges: list[tuple[int, int]], end: int, start: int
 ) -> None:
-    """Whether a node is reached does not depend on the side from which one looks."""
+    """The direction of the search does not change whether a node is reachable."""
     forwards: Any = {node: [b for a, b in edges if a == node] for node in range(12)}
     backwards: Any = {node: [a for a, b in edges if b == node] for node in range(12)}
     reached = start in _graph_algorithms.reachable([end], forwards.__getitem__)

@@ -49,7 +49,7 @@ def test_idle_without_a_run() -> None:
 
 
 def test_waits_for_a_requirement(virtual: Virtual) -> None:
-    """What it waits for, and how long that has been running."""
+    """The text names the requirement, and how long that has been running."""
     a, b = Job(nap, 9, label="a"), Job(nap, 5, label="b")
     job = Job(nap, label="job", required=[a, b, Job(nap, 1, label="done")])
     scheduler = Scheduler(a, b, job, *job.required)
@@ -129,7 +129,7 @@ def test_while_the_scenario_is_checked(virtual: Virtual) -> None:
 
 
 def test_window_is_full(virtual: Virtual) -> None:
-    """Who has the slots of the window; forever jobs have none."""
+    """The text names the jobs that have the slots of the window; forever jobs have none."""
     a, b = Job(nap, 9, label="a"), Scheduler(Job(nap, 9), label="b")
     job, forever = Job(nap, label="job"), Job(anyio.sleep_forever, forever=True)
     text = told(Scheduler(forever, a, b, job, jobs_window=2), job, virtual)
@@ -183,7 +183,7 @@ def test_limiter_is_used_up_further_out(virtual: Virtual) -> None:
 
 @pytest.mark.fast_way
 def test_limiter_is_used_up_by_a_worker_between_two_jobs(virtual: Virtual) -> None:
-    """It waits for its turn of the loop, and keeps its token meanwhile: no job is named."""
+    """A worker that waits for its turn of the loop keeps its token: no job is named."""
     job = Job(nap, label="job")
 
     async def compute() -> None:
@@ -210,7 +210,7 @@ def test_limiter_is_used_up_by_a_worker_between_two_jobs(virtual: Virtual) -> No
 
 
 def test_what_a_job_waits_for_in_a_word(virtual: Virtual) -> None:
-    """Only a job that is ready waits for something that has such a word."""
+    """Only a ready job has such a word."""
     seen: list[Waiting | None] = []
     first, ready = Job(nap, 3), Job(nap)
     behind = Job(nap, required=first)
@@ -227,7 +227,7 @@ def test_what_a_job_waits_for_in_a_word(virtual: Virtual) -> None:
 
 
 def test_about_to_start(virtual: Virtual) -> None:
-    """With nothing in its way a scheduled job starts at once."""
+    """A scheduled job with nothing in its way starts at once."""
 
     async def look() -> str:
         return scheduler.explain(job)
@@ -242,13 +242,13 @@ def test_about_to_start(virtual: Virtual) -> None:
 
 
 def test_running(virtual: Virtual) -> None:
-    """For how long."""
+    """The text has the time since the start."""
     job = Job(nap, 9, label="job")
     assert told(Scheduler(job), job, virtual) == "'job' has been running for 2 s"
 
 
 def test_running_in_a_further_attempt(virtual: Virtual) -> None:
-    """For how long in all, and in which attempt."""
+    """The text has the time in all, and the number of the attempt."""
     job = Job(fail, 1.5, label="job", retry=5)
     assert told(Scheduler(job), job, virtual) == "'job' has been running for 2 s, in attempt 2"
 
@@ -257,7 +257,7 @@ def test_running_in_a_further_attempt(virtual: Virtual) -> None:
     ("seconds", "words"), [(1, "is ready for those that require it"), (9, "has not reported that it is ready")]
 )
 def test_running_service(virtual: Virtual, seconds: float, words: str) -> None:
-    """Whether it is ready."""
+    """The text says whether the service is ready."""
     job = Service(serve, seconds, label="job")
     assert told(Scheduler(job, Job(nap, 9)), job, virtual) == f"'job' has been running for 2 s, and {words}"
 
@@ -275,14 +275,14 @@ def test_nested_job_is_explained_by_the_outer_scheduler(virtual: Virtual) -> Non
 
 @pytest.mark.parametrize("running", [True, False])
 def test_succeeded(virtual: Virtual, running: bool) -> None:
-    """After how long, while the run goes on and afterwards."""
+    """The text has the duration, while the run goes on and afterwards."""
     job = Job(nap, 1, label="job")
     ask: Callable[..., str] = told if running else ended
     assert ask(Scheduler(job, Job(nap, 9)), job, virtual) == "'job' succeeded after 1 s"
 
 
 def test_a_success_after_a_restart_is_no_timeout(virtual: Virtual) -> None:
-    """Its first attempt was cut, and the one that counts was not."""
+    """The timeout ended the first attempt; the one that counts succeeded."""
     lasts = iter([9, 1])
 
     async def work() -> None:
@@ -304,7 +304,7 @@ def test_succeeded_by_moving_on(virtual: Virtual) -> None:
 
 
 def test_failed(virtual: Virtual) -> None:
-    """After how long, and with which exception."""
+    """The text has the duration and the exception."""
     job, other = Job(fail, label="job"), Job(fail, 1, OSError(""), label="other")
     long = Job(fail, 1, OSError("x" * 201))
     scheduler = Scheduler(job, other, long)
@@ -314,7 +314,7 @@ def test_failed(virtual: Virtual) -> None:
 
 
 def test_failed_and_critical(virtual: Virtual) -> None:
-    """That it ended the run."""
+    """The text says that the failure ended the run."""
     job = Job(fail, label="job", critical=True)
     assert ended(Scheduler(job), job, virtual) == (
         "'job' failed after 1 s, with OSError: broken; it was critical, and ended the run"
@@ -322,7 +322,7 @@ def test_failed_and_critical(virtual: Virtual) -> None:
 
 
 def test_failed_with_an_interruption(virtual: Virtual) -> None:
-    """It ends the run of any job, at any depth: not because something is critical."""
+    """An interruption ends the run, whichever job raises it: the text does not call the job critical."""
     job = Job(fail, 1, SystemExit(3), label="job")
     inner = Scheduler(job, label="inner")
     with pytest.raises(SystemExit):
@@ -333,7 +333,7 @@ def test_failed_with_an_interruption(virtual: Virtual) -> None:
 
 
 def test_cancelled_by_itself(virtual: Virtual) -> None:
-    """job.cancel() is told from the end of the run: started or not.
+    """The text tells `job.cancel()` from the end of the run, whether the job had started or not.
 
     It read "the run stopped: completed", as if that had been the reason.
     """
@@ -367,7 +367,7 @@ def test_cancelled_with_the_run(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize(("seconds", "words"), [(0, "0 s"), (0.1 + 0.2, "300 ms"), (12345.6789, "3 h 26 min")])
 def test_durations_are_printed_in_a_readable_unit(virtual: Virtual, seconds: float, words: str) -> None:
-    """As in all views: no exponents, no rounding errors, and no more figures than anybody reads."""
+    """As in all views there are no exponents, no rounding errors, and three significant digits."""
     job = Job(nap, seconds, label="job")
     scheduler = Scheduler(job)
     assert virtual(scheduler.co_run)
@@ -406,7 +406,7 @@ def test_the_scheduler_around_did_not_run(virtual: Virtual, run_if: Any, body: A
 
 
 def test_will_not_be_reached(virtual: Virtual) -> None:
-    """While the run is ending."""
+    """This is the text while the run is ending."""
 
     async def slow() -> None:
         try:
@@ -422,7 +422,7 @@ def test_will_not_be_reached(virtual: Virtual) -> None:
 
 
 def test_blocked(virtual: Virtual) -> None:
-    """By which requirement, and how it began, however far away."""
+    """The text names the requirement, and the root failure, however far away."""
     root = Job(fail, label="root")
     middle = Job(nap, root, label="middle")
     job = Job(nap, middle, label="job")
@@ -444,7 +444,7 @@ def test_blocked_by_a_cancellation(virtual: Virtual) -> None:
 
 
 def test_skipped(virtual: Virtual) -> None:
-    """For want of a failure, or because of an input that was skipped, also where something else failed."""
+    """The text names the missing failure, or the input that was skipped, even if another requirement failed."""
     good, bad = Job(nap, label="good"), Job(fail, label="bad")
     alarm = Job(nap, label="alarm", run_if="failed", required=good)
     job = Job(nap, alarm, label="job")

@@ -37,7 +37,7 @@ def test_raise_for_failures_groups_in_settling_order(virtual: Virtual) -> None:
 
 
 def test_raise_for_failures_returns_if_there_are_none(virtual: Virtual) -> None:
-    """Without failures it returns; before a run, too."""
+    """Before a run, too, it returns."""
     scheduler = Scheduler(Job(nap))
     scheduler.raise_for_failures()
     assert virtual(scheduler.co_run) is True
@@ -60,7 +60,7 @@ def test_raise_for_failures_lists_a_nested_failure_once(virtual: Virtual) -> Non
 
 
 def test_check_raises_after_failures(virtual: Virtual) -> None:
-    """check=True raises the group of all failures after COMPLETED."""
+    """After COMPLETED, `check=True` raises the group of all failures."""
     error = OSError()
     scheduler = Scheduler(Job(fail, 1, error), Job(nap, 2))
     with pytest.raises(ExceptionGroup) as caught:
@@ -70,7 +70,7 @@ def test_check_raises_after_failures(virtual: Virtual) -> None:
 
 
 def test_check_raises_the_critical_failures(virtual: Virtual) -> None:
-    """After CRITICAL, check=True raises the group of the critical failures alone."""
+    """After CRITICAL, `check=True` raises the group of the critical failures alone."""
     lenient, strict = OSError("lenient"), OSError("strict")
     scheduler = Scheduler(Job(fail, 1, lenient), Scheduler(Job(fail, 2, strict), critical_jobs=True, critical=True))
     with pytest.raises(ExceptionGroup) as caught:
@@ -102,6 +102,6 @@ def test_check_is_true_when_all_is_well(virtual: Virtual) -> None:
 
 
 def test_check_works_with_run(backend: Any) -> None:
-    """run(check=True) raises the same."""
+    """`run(check=True)` raises the same."""
     with pytest.raises(ExceptionGroup):
         Scheduler(Job(fail, 0)).run(backend=backend, check=True)

@@ -45,7 +45,7 @@ def test_another_task_of_the_thread_adds_a_job(virtual: Virtual) -> None:
 
 
 def test_instrument_adds_a_job(virtual: Virtual) -> None:
-    """Even a hook may add: code in the thread of the run."""
+    """A hook is called in the thread of the run, so it may add jobs."""
     first, new = Job(nap, 1), Job(nap, 1)
     new.requires(first)
 
@@ -89,7 +89,7 @@ def test_update_takes_jobs_that_require_each_other(virtual: Virtual) -> None:
 
 
 def test_scheduler_option_adds_while_it_runs(virtual: Virtual) -> None:
-    """scheduler= at creation is add."""
+    """`scheduler=` at creation is the same as `add`."""
     scheduler = Scheduler(Job(later, 1, lambda: Job(nap, 2, scheduler=scheduler)))
     assert virtual(checked(scheduler)) == (True, 3)
 
@@ -103,7 +103,7 @@ def test_added_nested_scheduler_runs(virtual: Virtual) -> None:
 
 
 def test_job_adds_to_a_nested_scheduler_that_runs(virtual: Virtual) -> None:
-    """Each scheduler that runs takes jobs for itself; the nested one waits for them."""
+    """Each running scheduler accepts jobs of its own; a nested one waits for them."""
     new = Job(nap, 5)
     inner = Scheduler(Job(nap, 2))
     last = Job(nap, 1, required=inner)
@@ -292,7 +292,7 @@ def test_requirement_on_a_nonmember_is_refused(virtual: Virtual) -> None:
 
 
 def test_requirement_on_a_forever_member_is_refused(virtual: Virtual) -> None:
-    """As before a run: a forever job cannot be required."""
+    """A forever job cannot be required, before a run or during one."""
     growing(
         virtual, ValueError, r"'new'.*'monitor'.*ever",
         lambda scheduler: scheduler.add(Job(nap, label="new", required=list(scheduler)[1])),
@@ -300,7 +300,7 @@ def test_requirement_on_a_forever_member_is_refused(virtual: Virtual) -> None:
 
 
 def test_requirement_on_a_forever_job_of_the_same_update_is_refused_as_such(virtual: Virtual) -> None:
-    """What is wrong is that it runs forever, not that it is missing: it is about to be added."""
+    """The error says that the job is forever, not that it is missing: it is about to be added."""
     monitor = Job(nap, label="new monitor", forever=True)
     user = Job(nap, label="new", required=monitor)
     growing(virtual, ValueError, r"'new'.*'new monitor'.*ever", lambda scheduler: scheduler.update([monitor, user]))
@@ -324,7 +324,7 @@ def test_cycle_in_an_update_is_refused(virtual: Virtual) -> None:
 
 
 def test_added_nested_scheduler_is_checked_first(virtual: Virtual) -> None:
-    """What is wrong inside an added scheduler, at any depth, is found before it is added."""
+    """A fault inside an added scheduler, at any depth, is found before the scheduler is added."""
     a, b = Job(nap, label="a"), Job(nap, label="b")
     Sequence(a, b)
     a.requires(b)
@@ -332,7 +332,7 @@ def test_added_nested_scheduler_is_checked_first(virtual: Virtual) -> None:
 
 
 def test_stopping_scheduler_takes_nothing(virtual: Virtual) -> None:
-    """While a run unwinds, add and requires are RuntimeErrors that say so."""
+    """While a run unwinds, `add` and `requires` are RuntimeErrors that say so."""
     told: list[str] = []
 
     async def adds_when_cancelled() -> None:

@@ -39,7 +39,7 @@ def test_jobs_start_as_they_are_added(virtual: Virtual) -> None:
 
 
 def test_a_job_that_never_runs_again_keeps_its_options(virtual: Virtual) -> None:
-    """Its call is given up when it has settled; what it was given besides can still be read."""
+    """A settled job gives up its call; its options can still be read."""
 
     async def main() -> None:
         async with Scheduler(keep_jobs=False) as scheduler:
@@ -124,7 +124,7 @@ def test_settings_hold_in_a_block(virtual: Virtual) -> None:
 
 
 def test_non_critical_failures_do_not_leave_the_block(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """After COMPLETED leaving raises nothing; a warning in the log says how many jobs failed."""
+    """After COMPLETED, leaving the block raises nothing; a warning in the log counts the failures."""
 
     async def main() -> None:
         async with Scheduler(Job(fail, 1, Flaw())) as scheduler:

@@ -61,7 +61,7 @@ def test_interruption_of_the_body_leaves_unwrapped(virtual: Virtual, error: type
 
 
 def test_body_may_catch_what_goes_wrong(virtual: Virtual) -> None:
-    """return, break and errors caught inside leave the block as usual."""
+    """`return`, `break` and exceptions that are caught inside leave the block as usual."""
 
     async def main() -> str:
         for _ in range(3):
@@ -77,7 +77,7 @@ def test_body_may_catch_what_goes_wrong(virtual: Virtual) -> None:
 
 
 def test_body_and_job_fail_together(virtual: Virtual) -> None:
-    """If the body raises, its exception is what leaves, whatever the jobs do when they unwind."""
+    """If the body raises, its exception leaves the block, whatever the jobs do when they unwind."""
 
     async def clumsy() -> None:
         try:
@@ -117,7 +117,7 @@ def test_nothing_is_added_when_the_block_is_closing(virtual: Virtual) -> None:
 
 
 def test_error_of_the_body_survives_an_outer_cancellation(virtual: Virtual) -> None:
-    """What the body raised leaves the block even if a scope around it is cancelled while the jobs unwind.
+    """The exception of the body leaves the block even if a scope around it is cancelled while the jobs unwind.
 
     The cancellation took its place, and a scope that moved on swallowed both.
     """
@@ -223,7 +223,7 @@ def test_interruption_from_a_job_leaves_bare(virtual: Virtual, error: type[BaseE
 
 
 def test_body_that_swallows_its_cancellation(virtual: Virtual) -> None:
-    """What stopped the run leaves the block, even if the body did not let its cancellation pass."""
+    """The reason of the stop leaves the block, even if the body did not let its cancellation pass."""
 
     async def main() -> None:
         async with Scheduler(Job(fail, 1, Flaw(), critical=True)):

@@ -32,7 +32,7 @@ def sleeper(seconds: float, **options: Any) -> Job[Any]:
 
 
 def test_map_makes_a_job_for_each_argument(virtual: Virtual) -> None:
-    """As the built-in map: one job for each item, in order, and they are members at once."""
+    """Like the built-in `map`, it makes one job for each item, in order; they are members at once."""
     scheduler = Scheduler()
     jobs = scheduler.map(add, [1, 2, 3])
     assert list(scheduler) == jobs
@@ -83,7 +83,7 @@ def test_map_of_a_plain_function_over_nothing() -> None:
 
 
 def test_map_of_a_decorated_function(virtual: Virtual) -> None:
-    """What `@job` has made is mapped with its own options, changed by those of map."""
+    """A function decorated with `@job` has its own options, which those of `map` change."""
 
     @decorate(label="decorated", timeout=2)
     async def twice(number: int) -> int:
@@ -109,7 +109,7 @@ def test_map_while_it_runs(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("wrong", [5, None, nap])
 def test_map_refuses_what_is_not_iterable(wrong: Any) -> None:
-    """Not iterable: a TypeError that names the scheduler and what was given."""
+    """A value that is not iterable is a TypeError that names the scheduler and shows the value."""
     scheduler = Scheduler(label="mapping")
     with pytest.raises(TypeError, match=r"map\(\) of 'mapping': .* is not iterable"):
         scheduler.map(add, [1, 2], wrong)
@@ -135,7 +135,7 @@ def test_map_is_atomic(function: Any, items: Any, options: Any) -> None:
 
 
 def test_map_is_atomic_while_it_runs(virtual: Virtual) -> None:
-    """If one of the jobs cannot be added, none is."""
+    """If one of the jobs cannot be added, none is added."""
 
     async def search() -> None:
         stranger = Job(nap, scheduler=Scheduler())
@@ -166,7 +166,7 @@ def test_from_outside_the_run(virtual: Virtual) -> None:
 
 
 def test_in_an_open_block(virtual: Virtual) -> None:
-    """In the body of async with: what is added meanwhile is waited for, and the iteration ends before the block."""
+    """In the body of `async with`, the iteration includes jobs that are added meanwhile, and ends before the block."""
 
     async def main() -> list[Any]:
         found = []
@@ -224,7 +224,7 @@ def test_inside_a_job_that_one_is_left_out(virtual: Virtual, depth: int) -> None
 
 
 def test_inside_a_scheduler_that_a_job_runs(virtual: Virtual) -> None:
-    """So does a job of a scheduler that a job of this one runs in its body."""
+    """A job of a scheduler that another job runs in its body may iterate too."""
 
     async def run_another() -> None:
         watcher = Job(collect, outer)
@@ -236,7 +236,7 @@ def test_inside_a_scheduler_that_a_job_runs(virtual: Virtual) -> None:
 
 
 def test_jobs_added_meanwhile_are_waited_for(virtual: Virtual) -> None:
-    """What is added while the iteration goes on belongs to it."""
+    """Jobs that are added during the iteration belong to it."""
 
     async def grow(left: int) -> None:
         await anyio.sleep(1)
@@ -250,7 +250,7 @@ def test_jobs_added_meanwhile_are_waited_for(virtual: Virtual) -> None:
 
 
 def test_job_that_is_settled_when_it_is_added_is_found(virtual: Virtual) -> None:
-    """Its rule may block it at once."""
+    """The rule of an added job may block it at once."""
 
     async def main() -> list[Any]:
         found: list[Any] = []
@@ -340,7 +340,7 @@ def test_ends_when_the_run_around_it_stops(virtual: Virtual) -> None:
 
 
 def test_ends_with_its_run_although_the_next_begins_at_once(virtual: Virtual) -> None:
-    """Before the iteration goes on, its scheduler may be running again: nothing of that belongs to it."""
+    """The scheduler may be running again before the iteration goes on: none of that run belongs to it."""
 
     async def main() -> list[Any]:
         found: list[Any] = []
@@ -381,7 +381,7 @@ def test_iterating_while_the_run_is_cut(virtual: Virtual) -> None:
 
 
 def test_between_runs(virtual: Virtual) -> None:
-    """After a run it yields the jobs that have settled, and ends at once."""
+    """After a run the iteration yields the settled jobs, and ends at once."""
     scheduler = Scheduler(sleeper(2), sleeper(1), long := sleeper(9), sleeper(3, required=long))
     virtual(lambda: scheduler.co_run(timeout=5))
     assert virtual(collect, scheduler) == [("1", 0), ("2", 0), ("9", 0), ("end", 0)]
@@ -409,7 +409,7 @@ def test_iterator_of_an_earlier_run_ends(virtual: Virtual) -> None:
 
 
 def test_empty_scheduler(virtual: Virtual) -> None:
-    """Without jobs the iteration is over at once, running or not."""
+    """Without jobs the iteration ends at once, running or not."""
 
     async def main() -> list[Any]:
         assert await collect(Scheduler()) == [("end", 0)]

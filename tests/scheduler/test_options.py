@@ -234,7 +234,7 @@ def test_each_option_has_its_case() -> None:
     "name", [pytest.param(name, marks=[pytest.mark.fast_way] if name == "own_task" else []) for name in EFFECTS]
 )  # on the plain way each job has a task of its own
 def test_an_option_set_between_runs_is_in_effect_in_the_next_one(virtual: Virtual, name: str) -> None:
-    """It reads as it was set, and the run goes by it."""
+    """The option reads as it was set, and the run applies it."""
     case = EFFECTS[name]()
 
     async def run() -> Any:
@@ -280,7 +280,7 @@ def test_an_option_set_during_a_run_is_refused_by_name(virtual: Virtual, name: s
 
 @pytest.mark.parametrize(("name", "value", "instead"), [("required", (), "requires()"), ("scheduler", None, "add()")])
 def test_an_option_that_cannot_be_set_says_what_to_do(name: str, value: Any, instead: str) -> None:
-    """What a job requires, and where it is, only methods change."""
+    """Only methods change `required` and `scheduler`."""
     job = Job(nothing, label="x")
     with pytest.raises(AttributeError, match=f"^{name} of 'x' cannot be set: call {instead[:-2]}"):
         setattr(job, name, value)
@@ -309,7 +309,7 @@ def test_a_wrong_value_is_refused_and_changes_nothing(name: str) -> None:
 def test_options_that_do_not_go_together_are_refused(
     options: dict[str, Any], name: str, value: Any, message: str
 ) -> None:
-    """At creation and later; then the old value stays."""
+    """The rejection comes at creation, and when an option is set; then the old value stays."""
     scheduler = Scheduler(label="s", **options)
     before = getattr(scheduler, name)
     with pytest.raises(ValueError, match=message):
@@ -342,7 +342,7 @@ def test_the_retry_of_a_command_with_callbacks_may_be_set() -> None:
 
 
 def test_keep_jobs_takes_effect_in_the_next_block(virtual: Virtual) -> None:
-    """What is added during a run is never reached by a later one, so it goes."""
+    """Jobs that are added during a run are never part of a later one, so they are dropped."""
     scheduler = Scheduler()
     scheduler.keep_jobs = False
 
@@ -404,7 +404,7 @@ def test_a_constructor_of_its_own_has_its_own_signature() -> None:
 
 @pytest.mark.parametrize("kind", [AbstractJob, Scheduler])
 def test_each_option_has_its_docstring(kind: type[AbstractJob[Any]]) -> None:
-    """It is under Args in the docstring of its class; of what may change in a run, it says what happens then."""
+    """The docstring is the entry under Args of its class; that of an option that may change in a run says so."""
     for name, option in kind._declared.items():
         text = vars(option).get("__doc__")  # not that of its class
         assert text, name
@@ -413,7 +413,7 @@ def test_each_option_has_its_docstring(kind: type[AbstractJob[Any]]) -> None:
 
 
 def test_options_of_a_job_that_is_in_no_run_may_be_set_by_a_job() -> None:
-    """Only jobs of a run are refused: one may prepare another scenario."""
+    """A job may prepare another scenario: only jobs of a run are rejected."""
     other = Job(nap, 1)
 
     async def prepare() -> None:

@@ -44,7 +44,7 @@ def test_added_jobs_are_dropped_in_the_next_run(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("depth", [1, 2])
 def test_added_jobs_are_dropped_from_a_nested_scheduler_that_is_not_reached_again(virtual: Virtual, depth: int) -> None:
-    """What was added during a run is gone in the next one, wherever that comes to."""
+    """The next run drops them, however far it comes."""
     runs: list[int] = []
 
     async def first() -> None:
@@ -121,7 +121,7 @@ def test_job_of_a_scheduler_that_has_run_runs_in_another(virtual: Virtual, while
 
 
 def test_jobs_that_were_not_reached_keep_their_order_in_another_scheduler(virtual: Virtual) -> None:
-    """What an earlier run had counted of jobs that it did not reach must not count in another scheduler."""
+    """The counts of an earlier run, for jobs that it did not reach, must not apply in another scheduler."""
     bad = Job(fail, 0, critical=True)
     short, long = Job(nap, 1, required=bad), Job(nap, 5, required=bad)
     last = Job(nap, 1, required=[short, long])

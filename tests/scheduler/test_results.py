@@ -46,7 +46,7 @@ def test_results_are_those_of_the_jobs_that_succeeded(mixed: dict[str, Any]) -> 
 
 
 def test_failures_are_what_jobs_raised(mixed: dict[str, Any]) -> None:
-    """Only the job that raised has failed: neither the blocked nor the cancelled one."""
+    """Only the job that raised has failed: neither the blocked nor the cancelled one has."""
     ((job, error),) = mixed["all"].failures().items()
     assert job is mixed["wrong"]
     assert error is job.raised_exception()

@@ -32,14 +32,14 @@ def test_true_when_all_settled(virtual: Virtual) -> None:
 
 
 def test_run_does_what_co_run_does(backend: Any) -> None:
-    """run() runs the scenario in a loop of its own, on either backend."""
+    """`run()` runs the scenario in a loop of its own, on either backend."""
     job = Job(nap, 0, "value")
     assert Scheduler(job).run(backend=backend) is True
     assert job.result() == "value"
 
 
 def test_run_passes_backend_options(backend: Any) -> None:
-    """backend_options= go to the loop: here, a virtual clock."""
+    """`backend_options=` reach the loop: here, a virtual clock."""
     from trioflow.testing import virtual_options
 
     job = Job(nap, 3600)
@@ -64,7 +64,7 @@ def test_non_critical_failure_leaves_it_true(virtual: Virtual) -> None:
 
 
 def test_failures_are_counted_in_one_warning_at_the_end(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """When some failed, the last warning in the log says how many, nested ones included, and names debrief()."""
+    """After failures, the last warning in the log counts them, nested ones included, and names `debrief()`."""
     scheduler = Scheduler(Job(fail), Job(nap), Scheduler(Job(fail), Job(fail)), label="home")
     assert virtual(scheduler.co_run) is True
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
@@ -141,7 +141,7 @@ def test_first_of_two_critical_failures_is_the_culprit(virtual: Virtual) -> None
 
 @pytest.mark.parametrize("ends", ["timeout", "outside"])
 def test_a_stop_makes_no_job_ready(virtual: Virtual, ends: str) -> None:
-    """What requires a job that the stop cancels stays IDLE, in whatever order tasks learn of the cancellation."""
+    """Successors of a job that the stop cancels stay IDLE, in whatever order tasks notice the cancellation."""
     jobs = [Job(nap, 9) for _ in range(8)]
     after = [Job(nap, required=job) for job in jobs]
     scheduler = Scheduler(jobs, after)
@@ -168,7 +168,7 @@ def test_a_stop_makes_no_job_ready(virtual: Virtual, ends: str) -> None:
 def test_critical_is_the_nearest_that_is_not_none(
     own: bool | None, jobs: bool | None, inner: bool | None, outer: bool | None
 ) -> None:
-    """Its own value, its scheduler's critical_jobs, its scheduler's critical, and so on outwards; default False."""
+    """The order is: its own value, its scheduler's `critical_jobs`, its scheduler's `critical`, and so on outwards."""
     job = Job(nap, critical=own)
     Scheduler(Scheduler(job, critical_jobs=jobs, critical=inner), critical_jobs=outer)
     nearest = [value for value in (own, jobs, inner, outer) if value is not None]
@@ -176,7 +176,7 @@ def test_critical_is_the_nearest_that_is_not_none(
 
 
 def test_critical_jobs_makes_members_critical(virtual: Virtual) -> None:
-    """critical_jobs=True makes all members critical that do not say otherwise."""
+    """`critical_jobs=True` makes all members critical that have no value of their own."""
     lenient = Job(fail, 1, critical=False)
     strict = Job(fail, 2)
     scheduler = Scheduler(lenient, strict, Job(nap, 5), critical_jobs=True)
@@ -268,7 +268,7 @@ def test_running_again_resets_what_is_not_reached(virtual: Virtual) -> None:
 
 
 def test_run_options_count_for_one_run(virtual: Virtual) -> None:
-    """timeout= and jobs_window= of a run leave the scheduler's own as they are; None lifts them for one run."""
+    """`timeout=` and `jobs_window=` of a run do not change the scheduler's own; None lifts them for one run."""
     scheduler = Scheduler(Job(nap, 1), Job(nap, 1), timeout=5, jobs_window=1)
     assert virtual(functools.partial(timed, scheduler, timeout=0.5)) == (False, 0.5)
     assert virtual(functools.partial(timed, scheduler, jobs_window=2)) == (True, 1)
@@ -278,7 +278,7 @@ def test_run_options_count_for_one_run(virtual: Virtual) -> None:
 
 
 def test_scheduler_may_be_changed_between_runs(virtual: Virtual) -> None:
-    """After a run it is idle: jobs may be added and removed, and it runs again."""
+    """After a run the scheduler is idle: jobs may be added and removed, and it runs again."""
     a, b = Job(nap, 1), Job(nap, 1)
     scheduler = Scheduler(Sequence(a, b))
     assert virtual(timed, scheduler) == (True, 2)
@@ -323,7 +323,7 @@ def test_repr_shows_label_and_state(make: Callable[[], Any]) -> None:
 
 
 def test_repr_shows_how_it_went(virtual: Virtual) -> None:
-    """After a run the reprs show its outcome."""
+    """After a run, the reprs of scheduler and jobs show the outcome."""
     job = Job(fail, critical=True)
     scheduler = Scheduler(job)
     virtual(scheduler.co_run)

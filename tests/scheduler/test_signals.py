@@ -86,7 +86,7 @@ main()
 
 
 def test_exception_after_ctrl_c_has_its_traceback(backend: str) -> None:
-    """Only the interruption itself is one line; another error of the script is printed as ever."""
+    """Only the interruption itself is one line; Python prints another exception of the script as usual."""
     end = """
 try:
     main()
@@ -288,7 +288,7 @@ def test_handlers_are_put_back(backend: Any) -> None:
 
 
 def test_error_of_a_run_keeps_its_traceback(backend: Any) -> None:
-    """Only what a signal has raised is shown in one line."""
+    """Only an exception that a signal has raised is shown in one line."""
     with pytest.raises(ExceptionGroup) as raised:
         Scheduler(Job(fail, 0)).run(backend=backend, check=True)
     assert not hasattr(raised.value, "_trioflow_run")
@@ -298,7 +298,7 @@ def test_error_of_a_run_keeps_its_traceback(backend: Any) -> None:
 def test_how_python_shows_what_a_signal_has_raised(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In one line; not at all if there is nowhere to show it; and everything else as ever."""
+    """Python shows it in one line, or not at all if there is no stderr; it shows everything else as usual."""
     interruption, other = KeyboardInterrupt(), KeyboardInterrupt("other")
     interruption._trioflow_run = "mine"  # type: ignore[attr-defined]
     for error in (interruption, other):
@@ -425,9 +425,9 @@ def test_ignored_signals_stay_ignored(backend: Any, number: signal.Signals) -> N
 
 @pytest.mark.parametrize("order", ["INT TERM", "TERM INT"])
 def test_ctrl_c_is_not_lost_to_another_signal(backend: Any, order: str) -> None:
-    """Where Ctrl-C and SIGTERM come in the same turn of the loop, KeyboardInterrupt leaves run().
+    """If Ctrl-C and SIGTERM come in the same turn of the loop, KeyboardInterrupt leaves `run()`.
 
-    A SIGTERM after a Ctrl-C that had not been handled yet replaced it: run() returned False.
+    A SIGTERM after a Ctrl-C that had not been handled yet replaced it: `run()` returned False.
     """
 
     class Both(AbstractJob[None]):
@@ -538,7 +538,7 @@ def test_a_function_is_asked_at_each_signal(backend: Any) -> None:
 
 
 def test_what_a_function_for_signals_raises_ends_the_run_in_order(backend: Any) -> None:
-    """It is called in the middle of anything, so its exception is not raised there, but leaves `run()` at the end."""
+    """Signals come at any point, so the exception is not raised there: it leaves `run()` at the end."""
     job = Job(anyio.sleep, 60)
 
     async def send() -> None:
@@ -553,7 +553,7 @@ def test_what_a_function_for_signals_raises_ends_the_run_in_order(backend: Any) 
 
 
 def test_what_is_called_in_place_of_ending_the_run_may_raise(backend: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged, and the run goes on."""
+    """The exception is logged, and the run goes on."""
 
     async def send() -> None:
         signal.raise_signal(signal.SIGTERM)
@@ -601,7 +601,7 @@ def test_ctrl_c_during_the_checks_is_not_lost(backend: Any, number: int, wrong: 
 
 
 def test_handler_of_the_users_own_is_left_alone(backend: Any) -> None:
-    """If the program has its own handler for SIGINT, run() leaves it in place."""
+    """If the program has its own handler for SIGINT, `run()` does not replace it."""
     seen: list[int] = []
 
     async def send() -> None:

@@ -66,7 +66,7 @@ def test_late_job_uses_what_has_settled_elsewhere(virtual: Virtual) -> None:
 
 
 def test_late_job_waits_for_what_is_nested_beside(virtual: Virtual) -> None:
-    """If it has not settled, the job waits for the nested scheduler that the input stands in."""
+    """If the input has not settled, the job waits for the nested scheduler that contains it."""
     a = Job(give, "inside", 5)
     job = Job(take, a)
     inner = Scheduler(a)
@@ -119,7 +119,7 @@ def test_late_requirement_that_an_implied_order_forbids_is_refused(virtual: Virt
 
 
 def test_late_schedulers_that_need_each_other_are_refused(virtual: Virtual) -> None:
-    """So is a cycle that the inputs of nested schedulers of one update imply."""
+    """The inputs of nested schedulers of one update may imply a cycle: that is rejected too."""
     a, b = Job(give, label="a"), Job(give, label="b")
     left, right = Scheduler(a, label="left"), Scheduler(b, label="right")
     left.add(Job(take, b))

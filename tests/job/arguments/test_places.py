@@ -63,7 +63,7 @@ def test_a_long_chain_of_inputs_is_adopted_whole(virtual: Virtual) -> None:
 
 
 def test_what_is_required_is_not_adopted() -> None:
-    """Only inputs come in by themselves; order alone has to be added by hand, as ever."""
+    """Only inputs are added with the job; other requirements have to be added explicitly."""
     a, b = Job(give), Job(give, label="b")
     scheduler = Scheduler(Job(take, a, required=b))
     assert a in scheduler
@@ -142,14 +142,14 @@ def test_adopted_and_dropped_jobs_are_garbage_collected(virtual: Virtual) -> Non
 
 
 def test_an_input_beside_a_job_implies_nothing() -> None:
-    """It is a requirement already; its result is used by no other scheduler."""
+    """The input is a requirement already, and no other scheduler uses its result."""
     scheduler = Scheduler(Job(take, Job(give)))
     find_implied(scheduler)
     assert (scheduler._members.implied, scheduler._members.used_outside) == ({}, set())
 
 
 def test_a_refused_job_brings_nothing_in() -> None:
-    """If the job cannot be added its inputs aren't either."""
+    """If a job is rejected, its inputs are not added either."""
     a, elsewhere = Job(give), Job(give)
     Scheduler(elsewhere)
     scheduler = Scheduler()
@@ -309,7 +309,7 @@ def test_nested_scheduler_alone_can_not_wait_for_an_input_outside(virtual: Virtu
 
 
 def test_input_across_levels_when_a_nested_scheduler_is_tried_again(virtual: Virtual) -> None:
-    """Each attempt of a nested scheduler gets the result from outside; what uses its own gets those of the last."""
+    """Each attempt gets the result from outside; inputs inside are those of the last attempt."""
     tries: list[Any] = []
 
     async def second_time(value: Any) -> int:

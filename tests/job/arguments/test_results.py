@@ -184,7 +184,7 @@ def test_a_result_is_not_searched(virtual: Virtual) -> None:
 
 
 def test_rerun_gives_new_values(virtual: Virtual) -> None:
-    """Each run passes on the results of that run."""
+    """Each run passes on its own results."""
     a = Job(fresh)
     job = Job(take, a)
     scheduler = Scheduler(job)
@@ -216,7 +216,7 @@ def test_ref_passes_the_job_itself(virtual: Virtual) -> None:
 
 
 def test_ref_and_order_show_a_failed_job(virtual: Virtual) -> None:
-    """With `ref` and a requirement a job looks at another, whatever became of that."""
+    """With `ref` and a requirement, a job can inspect another one, whatever its outcome."""
 
     async def look(other: AbstractJob[Any]) -> Any:
         return other.state, other.raised_exception()
@@ -248,7 +248,7 @@ def test_a_scheduler_is_passed_as_it_is(virtual: Virtual) -> None:
 
 
 def test_a_job_may_grow_the_scheduler_that_it_is_given(virtual: Virtual) -> None:
-    """What a scheduler as an argument is for: the job adds to the one that runs it."""
+    """A scheduler as an argument lets the job add to the scheduler that runs it."""
 
     async def grow(scheduler: Scheduler) -> Job[Any]:
         return scheduler.add(Job(give, "new"))
@@ -331,7 +331,7 @@ def test_sets_and_subclasses_without_jobs_are_fine(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("kind", [Job, ThreadJob, Service])
 def test_refused_for_every_kind_of_job(kind: Any) -> None:
-    """Each kind of job that takes arguments searches them, and names itself in its errors."""
+    """Each kind of job that takes arguments searches them, and its errors name the kind."""
 
     def function(*args: Any, **kwargs: Any) -> None: ...
 

@@ -90,7 +90,7 @@ WITH_ALARM = [("client", 2.25), ("alarm", 2.25), ("forever", 2.5), *SERVICES]
 
 
 def test_order_at_completion(virtual: Virtual) -> None:
-    """When all is done: the forever jobs, the services, users before what they use, and then what is shut down."""
+    """The order is: forever jobs, services (users before what they use), then the shutdowns."""
 
     async def brief(self: Plant) -> None:
         await anyio.sleep(2.25)
@@ -260,7 +260,7 @@ def test_a_finished_service_does_not_wait_for_its_users(virtual: Virtual) -> Non
 
 
 def test_services_share_one_shutdown_timeout(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """When their time is over those left are cancelled at once, and all are waited for and named in the log."""
+    """When the time is over, the remaining services are cancelled together, awaited, and named in the log."""
     log: list[Any] = []
     a = Service(linger(log), label="a")
     b = Service(linger(log, 9), label="b", required=a)
@@ -274,7 +274,7 @@ def test_services_share_one_shutdown_timeout(virtual: Virtual, caplog: pytest.Lo
 
 
 def test_shutdown_has_its_own_time_after_the_services(virtual: Virtual) -> None:
-    """co_shutdown begins when the services are gone, with a whole shutdown_timeout of its own."""
+    """`co_shutdown` begins when the services have ended, with a whole `shutdown_timeout` of its own."""
     plant = Plant(cancel, unwinding=0.5, shutdown_timeout=1)
     virtual(plant.scheduler.co_run)
     assert plant.seen == [("client", 2.5), ("forever", 3), ("upper", 3.5), ("base", 4), ("shutdown", 4)]

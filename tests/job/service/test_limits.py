@@ -27,7 +27,7 @@ def test_timeout_until_it_is_ready(virtual: Virtual) -> None:
 
 
 def test_ready_at_the_second_restart(virtual: Virtual) -> None:
-    """restart starts a service again until it is ready in time, and the limit is off from then on."""
+    """A restart calls the service again until it is ready in time; then the timeout no longer applies."""
     calls: list[float] = []
 
     async def slower(*, task_status: Any) -> None:
@@ -42,7 +42,7 @@ def test_ready_at_the_second_restart(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("failures", [1, 2])
 def test_retry_until_it_is_ready(virtual: Virtual, failures: int) -> None:
-    """retry starts a service again that failed before it was ready."""
+    """`retry` calls a service again that failed before it was ready."""
     calls: list[float] = []
 
     async def flaky(*, task_status: Any) -> None:
@@ -102,7 +102,7 @@ def test_function_without_task_status_is_refused(function: Any) -> None:
 
 @pytest.mark.parametrize("function", [print, "serve", None, lambda *, task_status: int("1")])
 def test_function_that_is_not_async_is_refused(virtual: Virtual, function: Any) -> None:
-    """Not an async callable: a TypeError, at creation where that can be seen, else it is how the service FAILED."""
+    """It is a TypeError at creation if that can be detected; otherwise the service fails with it."""
     if callable(function) and function is not print:
         service = Service(function)
         virtual(Scheduler(service, Job(nap)).co_run)

@@ -29,7 +29,7 @@ def after(seconds: float, action: Callable[[], Any]) -> Job[None]:
 
 
 def test_service_is_required_from_when_it_is_ready(virtual: Virtual) -> None:
-    """What requires a service starts when that calls started(), and gets its value as an argument."""
+    """A job that requires a service starts after `started()`, and gets its value as an argument."""
     service = Service(serve, 2, "address")
     client, late = Job(give_now, service), Job(nap, 3, required=service)
     assert virtual(timed, Scheduler(service, client, late)) == (True, 5)
@@ -38,7 +38,7 @@ def test_service_is_required_from_when_it_is_ready(virtual: Virtual) -> None:
 
 
 def test_value_of_a_service_may_be_left_out(virtual: Virtual) -> None:
-    """started() without a value: the result is None."""
+    """After `started()` without a value, the result is None."""
 
     async def quiet(*, task_status: Any) -> None:
         task_status.started()
@@ -120,7 +120,7 @@ def test_readiness_has_its_hook(virtual: Virtual) -> None:
 
 
 def test_runs_again(virtual: Virtual) -> None:
-    """In each run a service is started anew, and has to say anew that it is ready."""
+    """Each run starts the service anew, which has to report again that it is ready."""
     service = Service(serve, 1)
     client = Job(nap, 1, required=service)
     scheduler = Scheduler(service, client)
@@ -176,9 +176,9 @@ def test_started_twice_is_an_error(virtual: Virtual) -> None:
 
 
 def test_started_too_late_is_an_error(virtual: Virtual) -> None:
-    """started() of a call that is over is a RuntimeError, and changes nothing.
+    """`started()` of a call that has ended is a RuntimeError, and changes nothing.
 
-    It wrote its value over the outcome of the job, whose result() was an AttributeError from then on.
+    It wrote its value over the outcome of the job, whose `result()` was an AttributeError from then on.
     """
     kept: list[Any] = []
 
@@ -276,7 +276,7 @@ def test_raising_while_it_is_ended(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("ready", [False, True])
 def test_cancelling_a_service(virtual: Virtual, ready: bool) -> None:
-    """job.cancel() is not the run's end: the service is CANCELLED."""
+    """`job.cancel()` is not the end of the run: the service is CANCELLED."""
     service = Service(serve, 0 if ready else 9)
     client = Job(nap, 5, service)
     assert virtual(Scheduler(service, client, after(1, service.cancel)).co_run) is True

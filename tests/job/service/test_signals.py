@@ -62,7 +62,7 @@ say(base.state, upper.result(), alarm.state)
 
 
 def test_ctrl_c_under_co_run_ends_services_in_order(backend: str) -> None:
-    """In a program that owns its loop Ctrl-C ends the run in the same order."""
+    """The order is the same in a program that owns its loop."""
     run = "trio.run(scheduler.co_run)" if backend == "trio" else "asyncio.run(scheduler.co_run())"
     code = f"import trio, asyncio\n{PLANT}\nwatched(lambda: {run}); say(base.state, upper.result(), alarm.state)"
     lines = child(code, ("ready", signal.SIGINT))
@@ -72,7 +72,7 @@ def test_ctrl_c_under_co_run_ends_services_in_order(backend: str) -> None:
 
 
 def test_sigterm_ends_services_in_order(backend: str) -> None:
-    """With handle_signals=True SIGTERM does, too, and run() returns False."""
+    """With `handle_signals=True`, SIGTERM ends the run in the same order, and `run()` returns False."""
     code = PLANT + f"watched(lambda: scheduler.run(backend={backend!r}, handle_signals=True))"
     lines = child(code, ("ready", signal.SIGTERM))
     assert lines == ["ready", *ENDING, "shut down", "returned False StopReason.INTERRUPTED"]

@@ -134,7 +134,7 @@ def test_requirement_on_a_forever_job_is_refused(virtual: Virtual) -> None:
 
 
 def test_restart_of_a_one_shot_coroutine_is_refused(virtual: Virtual) -> None:
-    """on_timeout="restart" over a coroutine object is a ValueError that names the job, and consumes nothing."""
+    """`on_timeout="restart"` with a coroutine object is a ValueError that names the job, and consumes nothing."""
     job = Job(nap(), label="once", timeout=1, on_timeout="restart")
     scheduler = Scheduler(job)
     with pytest.raises(ValueError, match=r"'once'.*Job\(function"):

@@ -52,7 +52,7 @@ async def builder() -> None: ...
     ],
 )
 def test_what_is_no_job_yet_is_refused_with_advice(thing: Any, advice: str) -> None:
-    """What was meant to become a job is a TypeError that says how."""
+    """An object that was meant to become a job is a TypeError with the remedy."""
     with pytest.raises(TypeError, match=re.escape(advice)):
         Scheduler(thing)
     coroutine = nap()
@@ -74,7 +74,7 @@ def test_misspelt_option_of_a_command_names_the_one_that_was_meant(kind: Callabl
 
 @pytest.mark.parametrize("thing", [None, 42, "echo", object()])
 def test_job_of_something_not_callable_is_a_type_error(thing: object) -> None:
-    """What cannot be called at all is a TypeError that shows it."""
+    """An object that cannot be called is a TypeError that shows it."""
     with pytest.raises(TypeError, match="Job"):
         Job(thing)  # type: ignore[arg-type]
 
@@ -107,7 +107,7 @@ def test_arguments_for_a_coroutine_object_are_refused() -> None:
     ],
 )
 def test_callable_that_returns_no_awaitable_fails_its_job(virtual: Virtual, function: Callable[..., Any]) -> None:
-    """What is only known at the start fails the job with a TypeError whose note names it and what it returned."""
+    """A mistake that shows only at the start fails the job with a TypeError; its note names job and return value."""
     job = Job(function, label="liar")
     bystander = Job(nap, 1, 1)
     scheduler = Scheduler(job, bystander)
@@ -136,7 +136,7 @@ def test_callable_that_returns_no_awaitable_fails_its_job(virtual: Virtual, func
     ],
 )
 def test_something_that_is_no_job_is_refused(use: Callable[[Any], Any], thing: object) -> None:
-    """Where a job is expected, anything else is a TypeError that shows it."""
+    """Any other object in the place of a job is a TypeError that shows it."""
     with pytest.raises(TypeError) as caught:
         use(thing)
     assert repr(thing) in str(caught.value)
@@ -327,7 +327,7 @@ def test_check_of_a_run_that_is_not_true_or_false_is_refused(virtual: Virtual) -
 
 
 def test_misspelt_option_of_a_scheduler_names_it_by_its_class() -> None:
-    """It has no label yet."""
+    """The scheduler has no label yet."""
     with pytest.raises(
         TypeError, match=r"'Scheduler': a scheduler has no option 'jobs_windw'; did you mean jobs_window"
     ):

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def test_run_inside_a_running_loop_says_co_run(virtual: Virtual) -> None:
-    """run() in a thread whose event loop runs is a RuntimeError that says what to write instead."""
+    """`run()` in a thread with a running event loop is a RuntimeError that names `co_run`."""
     scheduler = Scheduler(Job(nap(), label="once"), label="home")
 
     async def main() -> None:
@@ -103,7 +103,7 @@ def test_co_run_of_a_nested_scheduler_beside_its_outer_run_is_refused(virtual: V
 
 
 def test_closed_scheduler_refuses_to_run_and_to_grow(virtual: Virtual) -> None:
-    """After close() neither run nor add; both are RuntimeErrors that name the scheduler."""
+    """After `close()`, `run` and `add` are RuntimeErrors that name the scheduler."""
     scheduler = Scheduler(Job(nap), label="home")
     scheduler.close()
     with pytest.raises(RuntimeError, match="'home' is closed"):
@@ -113,7 +113,7 @@ def test_closed_scheduler_refuses_to_run_and_to_grow(virtual: Virtual) -> None:
 
 
 def test_cancel_outside_a_run_is_refused() -> None:
-    """cancel() of a job or a scheduler that is not running is a RuntimeError that names it."""
+    """`cancel()` of a job or a scheduler that is not running is a RuntimeError that names it."""
     job = Job(nap, label="idle")
     scheduler = Scheduler(job, label="home")
     with pytest.raises(RuntimeError, match="'idle'"):
@@ -226,7 +226,7 @@ def test_change_of_a_running_scheduler_is_refused(virtual: Virtual, change: str)
     ],
 )
 def test_use_from_another_thread_is_refused(virtual: Virtual, use: Callable[[Any, Any], object]) -> None:
-    """What changes a run, from another thread, is a RuntimeError that names the thread as the trouble."""
+    """A change of a run from another thread is a RuntimeError that names the thread as the cause."""
     errors: list[BaseException] = []
 
     def meddle() -> None:
@@ -252,7 +252,7 @@ def test_use_from_another_thread_is_refused(virtual: Virtual, use: Callable[[Any
 
 
 def test_trio_that_is_just_being_imported_is_no_trio(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While another thread imports trio, the module is there without its parts: this thread runs no trio yet."""
+    """While another thread imports trio, the module exists without its parts: this thread runs no trio yet."""
     monkeypatch.setitem(sys.modules, "trio", types.ModuleType("trio"))
     job = Job(nothing)
     assert Scheduler(job).run(backend="asyncio") is True
