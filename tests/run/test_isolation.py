@@ -315,14 +315,15 @@ def test_own_task_is_shared_with_no_other_job(virtual: Virtual) -> None:
         assert [job for job in jobs if job.result() is own.result()] == [own]
 
 
-def test_no_job_follows_in_an_own_task() -> None:
-    """Even if the job with `own_task` left no trace in it."""
+@pytest.mark.parametrize("of_job", [True, False])
+def test_no_job_follows_in_an_own_task(of_job: bool) -> None:
+    """Even if the job left no trace in it; `own_task` of a scheduler holds for all its jobs."""
 
     async def own_name() -> str:
         return asyncio.Task.get_name(task_now())  # without a label
 
-    jobs = [Job(own_name, own_task=number == 1) for number in range(3)]
-    assert Scheduler(Sequence(jobs)).run(backend="asyncio") is True
+    jobs = [Job(own_name, own_task=of_job and number == 1) for number in range(3)]
+    assert Scheduler(Sequence(jobs), own_task=not of_job).run(backend="asyncio") is True
     assert len({job.result() for job in jobs}) == 3
 
 

@@ -14,7 +14,7 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from trioflow import Job, JobTimeout, Scheduler, Sequence, StopReason
+from trioflow import Job, JobCancelled, JobTimeout, Scheduler, Sequence, StopReason
 from trioflow.testing import run_virtual
 
 from ..bodies import CANCELLED, FAILED, RUNNING, SUCCEEDED, nap, task_now
@@ -105,6 +105,20 @@ def test_job_that_swallows_its_own_cancellation_has_succeeded() -> None:
     assert Scheduler(Sequence(job, after)).run(backend="asyncio", check=True) is True
     assert (job.result(), after.result()) == ("swallowed", 0)
     assert tasks[0] is not tasks[1]
+
+
+def test_cancellation_that_nobody_asked_for_is_no_timeout() -> None:
+    """The job has a timeout, and had a cancel scope of its own."""
+
+    async def body() -> None:
+        with anyio.CancelScope():
+            await anyio.lowlevel.checkpoint()
+        raise asyncio.CancelledError
+
+    job = Job(body, timeout=60)
+    assert Scheduler(job).run(backend="asyncio") is True
+    assert isinstance(job.raised_exception(), JobCancelled)
+    assert not job.timed_out
 
 
 def test_attempt_after_one_that_failed_in_a_task_group_counts() -> None:

@@ -702,9 +702,48 @@ def test_a_withdrawn_grant_leaves_a_rate_as_it_was(virtual: Virtual) -> None:
     assert [job.started_at for job in waiting] == [8.25, 9.25]
 
 
+def test_a_job_whose_run_has_lost_its_last_slot_holds_no_job_of_another_run_back(virtual: Virtual) -> None:
+    """It could not start, even if there were enough: so its reservation ends at once, not at the next change."""
+
+    async def main() -> list[float | None]:
+        pool = Pool(cpu=2)
+        large, small = Job(nap, 1, needs={"cpu": 2}), Job(nap, 1, needs={"cpu": 1})
+        full = Scheduler(large, jobs_window=1, pool=pool, backfill=0)
+        other = Scheduler(Job(nap, 9, needs={"cpu": 1}), pool=pool)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(other.co_run)
+            await anyio.sleep(1)
+            tasks.start_soon(full.co_run)
+            await anyio.sleep(1)
+            other.add(small)
+            await anyio.sleep(1)
+            full.add(Job(nap, 20))
+        return [job.started_at for job in (large, small)]
+
+    assert virtual(main) == [23, 3]
+
+
 def test_a_higher_priority_goes_first_in_another_run_too(virtual: Virtual) -> None:
     """Whichever run it is in, and whenever it became ready."""
     pool = Pool(cpu=1)
     jobs = [Job(nap, 1, needs={"cpu": 1}, priority=priority) for priority in (0, 0, 1)]
     virtual(one_after_the_other, [Scheduler(*jobs[:2], pool=pool), Scheduler(jobs[2], pool=pool)], (0.25, 0))
     assert [job.started_at for job in jobs] == [0, 2, 1]
+
+
+def test_a_higher_priority_goes_first_in_a_run_whose_jobs_wait_already(virtual: Virtual) -> None:
+    """A run that has waited for less long gets a job with a higher priority: its place in the queue is another one."""
+
+    async def main() -> list[float | None]:
+        pool = Pool(cpu=1)
+        earlier, later, high = (Job(nap, 1, needs={"cpu": 1}, priority=priority) for priority in (0, 0, 1))
+        second = Scheduler(later, pool=pool)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(Scheduler(Job(nap, 3, needs={"cpu": 1}), earlier, pool=pool).co_run)
+            await anyio.sleep(1)
+            tasks.start_soon(second.co_run)
+            await anyio.sleep(1)
+            second.add(high)
+        return [job.started_at for job in (high, earlier, later)]
+
+    assert virtual(main) == [3, 4, 5]

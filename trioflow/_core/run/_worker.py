@@ -283,7 +283,7 @@ class Worker(WorkerTask):
                             searching = True
                         tokens = workers.tokens
                         job = workers.take(self) if tokens is None else await tokens.next_job(self, used)
-                        if job is None or run.phase is STOPPING:
+                        if job is None:
                             break
                         now = clock()
                     elif forever_ready or not self.has_slot:
