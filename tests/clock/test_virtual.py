@@ -68,7 +68,7 @@ def test_binary_fractions_add_up_exactly(virtual: Virtual, ticks: list[int]) -> 
 @example(whens=[2.4, 6.7])  # 2.4 + (6.7 - 2.4) is 6.700000000000001
 @example(whens=[1.0, 1.0000000004])  # nearer to each other than the resolution of the real clock
 def test_asyncio_timers_fire_exactly_at_their_time(whens: list[float]) -> None:
-    """On asyncio any timer, however near to another, fires with the clock exactly on it, and in the order of times."""
+    """On asyncio, timers fire in the order of their times, with the clock exactly on them, however near each other."""
     fired: list[tuple[float, float]] = []
 
     async def main() -> None:
@@ -88,7 +88,7 @@ def test_asyncio_timers_fire_exactly_at_their_time(whens: list[float]) -> None:
 
 
 def test_late_clock_does_not_spin(virtual: Virtual) -> None:
-    """Where 1e-9 is less than a rounding step of the clock, timers still fire (python/cpython#116342)."""
+    """If 1e-9 is less than a rounding step of the clock, timers still fire (python/cpython#116342)."""
     assert virtual(now_after, 2.0**40, 1.0) == 2.0**40 + 1.0
 
 
@@ -151,7 +151,7 @@ def test_sleepers_of_the_same_time_wake_together(virtual: Virtual) -> None:
 def test_sleepers_of_the_same_time_wake_in_the_order_in_which_they_went_to_sleep(
     virtual: Virtual, seconds: tuple[int, ...]
 ) -> None:
-    """Those who wake at one instant go on one after the other, first come, first served, and so do those they wake."""
+    """Sleepers of one instant continue one after the other, first come, first served, and so do those they wake."""
     slept: list[int] = []
     woken: list[int] = []
     checked: list[int] = []
@@ -214,7 +214,7 @@ def test_cancellation_needs_no_time(virtual: Virtual) -> None:
 
 
 def test_shielded_clean_up_takes_virtual_time(virtual: Virtual) -> None:
-    """What sleeps in a shield after a cancellation sleeps on the virtual clock."""
+    """A sleep in a shield after a cancellation is on the virtual clock."""
 
     async def main() -> float:
         with anyio.move_on_after(1):
@@ -297,7 +297,7 @@ def test_socket_pair_works(virtual: Virtual) -> None:
 
 
 def test_ready_io_comes_before_a_clock_jump(virtual: Virtual) -> None:
-    """What can be read already is read before the clock jumps to a deadline."""
+    """Data that has arrived is read before the clock jumps to a deadline."""
 
     async def main() -> float:
         here, there = socket.socketpair()
@@ -383,7 +383,7 @@ def test_run_virtual_returns_the_value(backend: str) -> None:
 
 
 def test_run_virtual_lets_exceptions_out(backend: str) -> None:
-    """What the function raises leaves run_virtual as it is."""
+    """An exception of the function leaves `run_virtual` as it is."""
 
     async def main() -> None:
         raise LookupError("mine")

@@ -115,7 +115,7 @@ def test_keyword_arguments_are_shown() -> None:
 
 
 def test_chain_of_jobs_as_arguments_has_a_short_label() -> None:
-    """Only the first calls inside each other are shown: a chain of thousands needs no deep recursion."""
+    """Only the outermost calls are shown: a chain of thousands needs no deep recursion."""
     job = three
     for _ in range(5000):
         job = Job(fetch, job)
@@ -136,7 +136,7 @@ def test_label_over_many_jobs_over_many_jobs_is_cheap() -> None:
 
 
 def test_coroutine_object_shows_that_its_arguments_are_unknown() -> None:
-    """What a coroutine object was called with cannot be known."""
+    """The arguments of a coroutine object are not accessible."""
     job = Job(fetch(1))
     assert job.label == "fetch(…)"
     job.close()
@@ -194,7 +194,7 @@ def label_that_raises(item: str) -> str:
     ],
 )
 def test_map_refuses_labels_that_are_none(label: Any, error: type[Exception], message: str) -> None:
-    """What gives no text is refused with the item, and no job is added."""
+    """A label function that returns no text is rejected with the item, and no job is added."""
     scheduler = Scheduler(label="home")
     with pytest.raises(error, match=message):
         scheduler.map(fetch, ["a"], label=label)

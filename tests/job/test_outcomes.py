@@ -49,7 +49,7 @@ def test_states_follow_the_life_of_a_job(virtual: Virtual) -> None:
 
 
 def test_predicates_agree_with_the_state(virtual: Virtual) -> None:
-    """is_done is SUCCEEDED or FAILED, is_settled any final state."""
+    """`is_done` means SUCCEEDED or FAILED, `is_settled` any final state."""
     ok, bad, cut = Job(nap, 1), Job(fail, 1), Job(nap, 9)
     never = Job(nap, required=cut)
     scheduler = Scheduler(ok, bad, cut, never, timeout=2)
@@ -61,7 +61,7 @@ def test_predicates_agree_with_the_state(virtual: Virtual) -> None:
 
 
 def test_result_is_the_value(virtual: Virtual) -> None:
-    """result() is what the job returned, the same object for every reader."""
+    """`result()` returns the same object to every caller."""
     value = object()
     job = Job(nap, 1, value)
     virtual(Scheduler(job).co_run)
@@ -71,7 +71,7 @@ def test_result_is_the_value(virtual: Virtual) -> None:
 
 
 def test_result_raises_what_the_job_raised_with_its_first_traceback(virtual: Virtual) -> None:
-    """result() raises it again and again, and the traceback does not grow."""
+    """`result()` raises it any number of times, and the traceback does not grow."""
     error = OSError("broken")
     job = Job(fail, 1, error)
     virtual(Scheduler(job).co_run)
@@ -97,7 +97,7 @@ def test_exception_of_a_job_shows_few_frames_of_the_engine(virtual: Virtual) -> 
 
 
 def test_result_before_the_end_is_job_not_done(virtual: Virtual) -> None:
-    """Before it has settled, result() is a JobNotDone that names job and state; never reached, too."""
+    """JobNotDone names job and state, also for a job that was never reached."""
     job = Job(nap, label="slow")
     with pytest.raises(JobNotDone, match=r"'slow' is idle"):
         job.result()
@@ -121,7 +121,7 @@ def test_result_of_a_cancelled_job_is_a_fresh_job_cancelled(virtual: Virtual) ->
 
 
 def test_times_are_on_the_backends_clock(virtual: Virtual) -> None:
-    """started_at, finished_at and elapsed are seconds on the backend's clock; None where there is nothing to tell."""
+    """`started_at`, `finished_at` and `elapsed` are seconds on the backend's clock, or None if unknown."""
     first, second = Job(nap, 2), Job(nap, 3)
     second.requires(first)
     never = Job(nap, required=second)
@@ -138,7 +138,7 @@ def test_times_are_on_the_backends_clock(virtual: Virtual) -> None:
 
 
 def test_elapsed_of_a_running_job_grows(virtual: Virtual) -> None:
-    """While a job runs, elapsed is the time until now."""
+    """While a job runs, `elapsed` is the time until now."""
     job = Job(nap, 5)
 
     async def look() -> float | None:
@@ -151,7 +151,7 @@ def test_elapsed_of_a_running_job_grows(virtual: Virtual) -> None:
 
 
 def test_attempts_counts_starts(virtual: Virtual) -> None:
-    """attempts is 0 before, 1 for a job that started."""
+    """`attempts` is 0 before the start, and 1 for a job that started."""
     job, never = Job(fail, critical=True), Job(nap)
     never.requires(job)
     assert job.attempts == 0
@@ -163,7 +163,7 @@ def test_attempts_counts_starts(virtual: Virtual) -> None:
 
 
 def test_wait_settled_waits_in_another_task(virtual: Virtual) -> None:
-    """wait_settled returns when the job has settled, however it did, to all who wait for it."""
+    """`wait_settled` returns to all its callers when the job has settled, in any state."""
     ok, bad = Job(nap, 1), Job(fail, 2)
     scheduler = Scheduler(ok, bad, Job(nap, 3))
     woken: dict[str, float] = {}
@@ -211,7 +211,7 @@ def test_wait_settled_of_a_settled_job_returns(virtual: Virtual) -> None:
 
 
 def test_wait_settled_of_a_job_that_is_not_reached(virtual: Virtual) -> None:
-    """If the run ends without reaching the job, wait_settled raises JobNotDone naming it: at once, and afterwards."""
+    """If the run ends without reaching the job, `wait_settled` raises a JobNotDone that names it, also afterwards."""
     bad = Job(fail, 1, critical=True)
     never = Job(nap, label="never", required=bad)
     inside = Job(nap, label="inside")

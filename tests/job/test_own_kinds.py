@@ -63,7 +63,7 @@ class Owner(AbstractJob[None]):
 
 
 def test_plain_jobs_keep_the_names_of_hooks_for_themselves(virtual: Virtual) -> None:
-    """What `JobKind` may define is not an attribute of other jobs: they may call their own things so."""
+    """Optional methods of `JobKind` are not attributes of other jobs, which may use these names."""
     assert {"command_line", "default_label", "failure_group", "last_result"} <= set(HOOKS)
     job = Owner(label="own", redact=True)
     scheduler = Scheduler(job)
@@ -73,7 +73,7 @@ def test_plain_jobs_keep_the_names_of_hooks_for_themselves(virtual: Virtual) -> 
 
 
 def test_jobs_among_its_arguments_are_inputs(virtual: Virtual) -> None:
-    """They are required, added with the job, replaced by their results, and shown in its label."""
+    """Inputs are required, added with the job, replaced by their results, and shown in its label."""
     first = Echo("a")
     second = Echo(first, "b")
     scheduler = Scheduler(Echo(second))
@@ -118,7 +118,7 @@ def test_what_is_not_a_path_is_refused(path: str, advice: str) -> None:
 
 
 def test_a_kind_of_job_is_asked_whether_it_can_run() -> None:
-    """Also one that is the plainest of all otherwise."""
+    """A subclass of `Job` is asked too, which would otherwise take the fast path."""
 
     class Careful(Job[None]):
         def check_before_run(self) -> None:
@@ -191,7 +191,7 @@ def test_callbacks_can_read_the_outcome(virtual: Virtual) -> None:
 
 
 def test_retry_of_a_job_with_callbacks_is_the_users(virtual: Virtual) -> None:
-    """It may be read and set like any option; the callbacks stay."""
+    """`retry` can be read and set like any option; the callbacks stay."""
     seen: list[Any] = []
     job = Echo(on_settled=seen.append, label="a")
     assert job.retry is None
@@ -298,7 +298,7 @@ class Counted(JobKind[None], keeps_time=True):
 
 
 def test_a_limit_counts_in_its_blocks_alone(virtual: Virtual) -> None:
-    """Each begins anew, and what is over in one is over afterwards."""
+    """Each block begins anew, and a limit that is over in one block stays over."""
     job = Counted(idle_timeout=3)
     virtual(Scheduler(job).co_run)
     assert isinstance(job.raised_exception(), JobTimeout)
@@ -328,7 +328,7 @@ class Reader(JobKind[list[bool]], keeps_time=True):
 
 
 def test_a_time_limit_looks_at_what_has_come_once_more_after_its_deadline(backend: str) -> None:
-    """So a kind that was held up can take it for a sign of life; if it does not, the time is over."""
+    """A kind that was held up can treat late output as a sign of life; if it does not, the time is over."""
     job = Reader(idle_timeout=0.01)
     assert Scheduler(job).run(backend=backend)
     assert job.result() == [True, False, True, False]
@@ -340,7 +340,7 @@ def test_a_time_limit_looks_at_what_has_come_once_more_after_its_deadline(backen
     ids=["none", "early"],
 )
 def test_a_time_that_is_not_over_has_no_error(virtual: Virtual, timeout: float | None, found: str) -> None:
-    """To ask for it says which job it is, and when to ask."""
+    """The exception names the job, and the condition under which there is an error."""
 
     class Hasty(JobKind[None], keeps_time=True):
         async def co_run(self) -> None:
@@ -398,7 +398,7 @@ class Asking(JobKind[tuple[bool, bool]], keeps_time=True):
 
 
 def test_signs_of_life_are_asked_for_where_they_put_off_an_end(virtual: Virtual) -> None:
-    """That of the job or of a scheduler around it; outside of its block they do not reach the limit."""
+    """The limit is that of the job or of a scheduler around it; outside its block, signs do not reach it."""
     own, around, neither = Asking(idle_timeout=3), Asking(), Asking(timeout=3)
     virtual(Scheduler(own, Scheduler(around, idle_timeout=3), neither).co_run)
     assert [job.result() for job in (own, around, neither)] == [(True, False), (True, False), (False, False)]
@@ -423,7 +423,7 @@ def test_a_limit_ends_a_wait_for_an_event(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("make", [closed_at_once, not_closed])
 def test_what_a_run_shares_must_have_an_async_close(virtual: Virtual, make: Any) -> None:
-    """It is refused when it is made: at the end of the run nobody knew where it came from."""
+    """The rejection comes when the object is made: at the end of the run its origin is unknown."""
 
     class User(JobKind[Any]):
         async def co_run(self) -> Any:
@@ -478,7 +478,7 @@ def test_a_thread_event_wakes_and_has_a_deadline(backend: Any) -> None:
 
 
 def test_a_report_is_an_incident(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """What a job reports is in the log and in `debrief()`."""
+    """A report of a job is in the log and in `debrief()`."""
 
     class Reports(JobKind[None]):
         async def co_run(self) -> None:
@@ -503,7 +503,7 @@ class Forgets(JobKind[None]):
 
 
 def test_a_kind_forgets_its_last_run_before_the_next_one(virtual: Virtual) -> None:
-    """Before the first one there is nothing to forget."""
+    """`forget_last_run` is not called before the first run."""
     job = Forgets()
     scheduler = Scheduler(job)
     for forgotten in (0, 1, 2):
@@ -512,7 +512,7 @@ def test_a_kind_forgets_its_last_run_before_the_next_one(virtual: Virtual) -> No
 
 
 def test_a_kind_gets_the_users_of_its_result(virtual: Virtual) -> None:
-    """Not those that only wait for it, or get another one's."""
+    """Jobs that only wait for it, or that use another result, are left out."""
     job, other = Forgets(), Echo("a")
     user, waits, half = Echo(job), Echo("b", required=job), Echo(other, required=job)
     virtual(Scheduler(job, other, user, waits, half).co_run)
@@ -529,14 +529,14 @@ class Borrows(JobKind[list[bool]]):
 
 
 def test_slots_are_lent_to_a_job_that_has_one(virtual: Virtual) -> None:
-    """To no forever job, and to nobody else."""
+    """A forever job, which has no slot, borrows none."""
     job, ever = Borrows(), Borrows(forever=True)
     virtual(Scheduler(ever, Job(anyio.sleep, 1), job, jobs_window=2, jobserver=True).co_run)
     assert (job.result(), ever.result()) == ([True, False], [False, False])
 
 
 def test_a_handle_needs_a_run() -> None:
-    """Whoever awaits `co_run` by hand is told what is missing."""
+    """Awaiting `co_run` by hand raises an error that names what is missing."""
     with pytest.raises(RuntimeError, match="'alone' needs a run: put it into a Scheduler"):
         run_of(Echo(label="alone"))
 

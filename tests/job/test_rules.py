@@ -128,7 +128,7 @@ def expected(run_if: str, requirements: list[tuple[str, JobState]]) -> JobState:
 
 
 def test_every_combination_of_two_requirements(virtual: Virtual) -> None:
-    """With two requirements, too, the first rule that holds decides."""
+    """With two requirements, too, the first condition that is true decides."""
     scheduler, jobs = Scheduler(), {}
     kinds = list(itertools.product(EDGES, OUTCOMES))
     for key in itertools.product(RULES, kinds, kinds):
@@ -150,7 +150,7 @@ def test_without_requirements(virtual: Virtual, run_if: Any, state: JobState) ->
 
 @pytest.mark.parametrize(("run_if", "state"), [("settled", SUCCEEDED), ("succeeded", SUCCEEDED), ("failed", SKIPPED)])
 def test_a_service_that_is_ready_has_succeeded(virtual: Virtual, run_if: Any, state: JobState) -> None:
-    """For those that require it a service counts from the time at which it is ready."""
+    """For its successors a service counts from the moment when it is ready."""
 
     async def serve(*, task_status: Any) -> None:
         task_status.started()
@@ -201,7 +201,7 @@ def test_blocked_all_the_way_down(virtual: Virtual, edge: str) -> None:
 
 
 def test_skipped_all_the_way_down(virtual: Virtual) -> None:
-    """So is SKIPPED passed on, without recursion."""
+    """SKIPPED is passed on without recursion."""
     job: Any = Job(give_now, run_if="failed")
     scheduler = Scheduler(job)
     for _ in range(2_000):
@@ -293,7 +293,7 @@ def test_blocked_counts_as_critical(virtual: Virtual) -> None:
 
 
 def test_nested_scheduler_that_stops_because_one_is_blocked_fails_with_that(virtual: Virtual) -> None:
-    """As a job it FAILED with the RequirementFailed, and what uses it is told the first failure."""
+    """The nested scheduler fails with the RequirementFailed, and its successors name the root failure."""
     bad = Job(fail)
     vital = Job(take, bad, critical=True)
     nested = Scheduler(vital)
@@ -351,7 +351,7 @@ def test_what_each_outcome_answers(virtual: Virtual) -> None:
 
 
 def test_blocked_and_skipped_take_no_slot_and_call_nothing(virtual: Virtual) -> None:
-    """What is BLOCKED or SKIPPED is settled at once, beside a full window."""
+    """BLOCKED and SKIPPED jobs settle at once, beside a full window."""
     bad, long = Job(fail, 1), Job(nap, 9)
     blocked, skipped = Job(take, bad), Job(give_now, run_if="failed")
     scheduler = Scheduler(bad, long, blocked, skipped, jobs_window=1)

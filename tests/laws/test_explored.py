@@ -53,14 +53,14 @@ def explore_scenario(scenario: Scenario, seed: int, runs: int) -> None:
 @settings(FEW, max_examples=10)
 @given(scenario=scenarios(), seed=SEEDS)
 def test_scenarios_in_other_orders(scenario: Scenario, seed: int) -> None:
-    """In whatever order tasks go on, any scenario keeps all laws, and comes out as the oracle says."""
+    """Whatever the order of tasks, each scenario keeps all laws, and ends as the oracle says."""
     on_both(check, scenario, partial(Ordered, seed=seed))
 
 
 @settings(FEW, max_examples=8)
 @given(scenario=scenarios(shared=True), seed=SEEDS)
 def test_scenarios_with_shared_limiters_in_other_orders(scenario: Scenario, seed: int) -> None:
-    """In whatever order tasks go on, schedulers that share a limiter keep all laws."""
+    """Whatever the order of tasks, schedulers that share a limiter keep all laws."""
     on_both(check_shared, scenario, partial(Ordered, seed=seed))
 
 
@@ -75,7 +75,7 @@ def test_explored_scenarios(scenario: Scenario, seed: int) -> None:
 @MANY
 @given(scenario=scenarios(), seed=SEEDS)
 def test_many_scenarios_in_other_orders(scenario: Scenario, seed: int) -> None:
-    """As `test_scenarios_in_other_orders`, for long."""
+    """A long run of `test_scenarios_in_other_orders`."""
     on_both(check, scenario, partial(Ordered, seed=seed))
 
 
@@ -83,7 +83,7 @@ def test_many_scenarios_in_other_orders(scenario: Scenario, seed: int) -> None:
 @MANY
 @given(scenario=scenarios(shared=True), seed=SEEDS)
 def test_many_scenarios_with_shared_limiters_in_other_orders(scenario: Scenario, seed: int) -> None:
-    """As `test_scenarios_with_shared_limiters_in_other_orders`, for long."""
+    """A long run of `test_scenarios_with_shared_limiters_in_other_orders`."""
     on_both(check_shared, scenario, partial(Ordered, seed=seed))
 
 
@@ -91,5 +91,5 @@ def test_many_scenarios_with_shared_limiters_in_other_orders(scenario: Scenario,
 @settings(MANY, max_examples=int(os.environ.get("TRIOFLOW_SOAK", "1000")) // 10)
 @given(scenario=scenarios(), seed=SEEDS)
 def test_many_explored_scenarios(scenario: Scenario, seed: int) -> None:
-    """As `test_explored_scenarios`, for long."""
+    """A long run of `test_explored_scenarios`."""
     explore_scenario(scenario, seed, 200)

@@ -40,7 +40,7 @@ def test_forever_job_taken_up_after_instant_jobs(virtual: Virtual) -> None:
 
 
 def test_cancellation_during_the_shutdown_is_raised_after_it(virtual: Virtual) -> None:
-    """On asyncio, an anyio scope that was cancelled while the run shut down was not told at all."""
+    """On asyncio, a cancellation of an anyio scope during the shutdown was lost."""
 
     async def main() -> None:
         scheduler = Scheduler(SlowToShutDown(anyio.sleep, 1))
@@ -63,7 +63,7 @@ def test_nested_scheduler_cancelled_during_its_shutdown(virtual: Virtual) -> Non
 
 
 def test_outer_stop_reaches_nested_schedulers_at_once(virtual: Virtual) -> None:
-    """On trio it was left to chance whether a nested run learnt of it before its jobs had reacted to it."""
+    """On trio a nested run sometimes noticed it only after its jobs had reacted."""
 
     async def stubborn(error: type[Exception] | None) -> None:
         try:
@@ -159,7 +159,7 @@ def test_entry_that_is_blocked_leaves_no_job_scheduled(virtual: Virtual) -> None
 
 
 def test_a_skipped_entry_job_keeps_the_order_of_starts(virtual: Virtual) -> None:
-    """What waited for an entry job that was skipped at the start was queued before the entry jobs behind that."""
+    """Successors of an entry job that was skipped at the start were queued before the entry jobs behind it."""
     order: list[str] = []
 
     async def start(name: str) -> None:
@@ -192,7 +192,7 @@ def assert_never_overtaken(virtual: Virtual, make: Callable[[Callable[[], Any], 
 
 @pytest.mark.parametrize("ends", ["timeout", "outside"])
 def test_job_that_unwinds_changes_nothing_any_more(virtual: Virtual, ends: str) -> None:
-    """On trio the job may learn of the deadline, or of a cancellation from outside, before the run does."""
+    """On trio the job may notice the deadline, or a cancellation from outside, before the run does."""
     taken: list[str] = []
 
     async def cancel_later() -> None:
@@ -263,7 +263,7 @@ def test_a_forever_job_does_not_overtake_a_job_that_has_a_slot(virtual: Virtual)
 
 @pytest.mark.parametrize("kind", ["forever", "service"])
 def test_a_forever_job_cancelled_before_its_start_leaves_the_queue(virtual: Virtual, kind: str) -> None:
-    """Its entry stayed in the queue of forever jobs, and one worker after another was spawned to look at it in vain."""
+    """Its entry stayed in the queue of forever jobs, and one worker after another was spawned to check it in vain."""
 
     async def cancel() -> None:
         watcher.cancel()
@@ -314,7 +314,7 @@ def test_two_tasks_may_share_one_iterator(virtual: Virtual) -> None:
 
 
 def test_job_that_waits_for_itself_is_refused(virtual: Virtual) -> None:
-    """It would have waited forever, without a word."""
+    """Such a job would have waited forever, silently."""
 
     async def wait() -> None:
         await current_job().wait_settled()

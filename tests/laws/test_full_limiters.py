@@ -178,5 +178,5 @@ def test_full_limiters_stand_still_at_no_depth(backend: str) -> None:
 
 @pytest.mark.soak
 def test_many_full_limiters(backend: str) -> None:
-    """As above, for long."""
+    """A long run of the test above."""
     assert sum(check(backend, seed) for seed in range(MANY)) > MANY

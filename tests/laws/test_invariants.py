@@ -32,7 +32,7 @@ def test_scenarios_with_shared_limiters(scenario: Scenario) -> None:
 @MANY
 @given(scenario=scenarios())
 def test_many_scenarios(scenario: Scenario) -> None:
-    """As `test_scenarios`, for long."""
+    """A long run of `test_scenarios`."""
     on_both(check, scenario)
 
 
@@ -40,5 +40,5 @@ def test_many_scenarios(scenario: Scenario) -> None:
 @MANY
 @given(scenario=scenarios(shared=True))
 def test_many_scenarios_with_shared_limiters(scenario: Scenario) -> None:
-    """As `test_scenarios_with_shared_limiters`, for long."""
+    """A long run of `test_scenarios_with_shared_limiters`."""
     on_both(check_shared, scenario)

@@ -157,7 +157,7 @@ def check_parts(seen: Counter[str], number: int) -> None:
 
 
 def test_no_random_run_deadlocks(backend: str) -> None:
-    """Each of them ends by itself, all its jobs succeed, and nothing stays taken."""
+    """Each run ends by itself, all its jobs succeed, and nothing stays taken."""
     seen: Counter[str] = Counter()
     for seed in range(FEW):
         seen.update(perform(Ordered(backend, seed), seed))
@@ -166,7 +166,7 @@ def test_no_random_run_deadlocks(backend: str) -> None:
 
 @pytest.mark.soak
 def test_no_run_of_many_deadlocks(backend: str) -> None:
-    """As above, for long."""
+    """A long run of the test above."""
     seen: Counter[str] = Counter()
     for seed in range(MANY):
         seen.update(perform(Ordered(backend, seed), seed))

@@ -276,7 +276,7 @@ def test_runs_that_share_a_pool(backend: str, seed: int) -> None:
 @pytest.mark.parametrize("tokens", [1, 2])
 @pytest.mark.parametrize("seed", FEW)
 def test_runs_that_share_a_pool_and_a_limiter(backend: str, seed: int, tokens: int) -> None:
-    """They keep the same laws if some have to wait for tokens too, with what they keep of the pool or without."""
+    """The same laws hold if some jobs wait for tokens too, whether or not they keep a share of the pool."""
     check(Ordered(backend, seed), seed, tokens)
 
 
@@ -294,7 +294,7 @@ def test_no_time_is_lost(backend: str, seed: int) -> None:
 
 @pytest.mark.soak
 def test_many_runs_that_share_pools(backend: str) -> None:
-    """As the tests above, for long."""
+    """A long run of the tests above."""
     for seed in range(MANY):
         virtual = Ordered(backend, seed)
         check(virtual, seed)

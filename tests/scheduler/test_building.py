@@ -42,7 +42,10 @@ def test_requires_twice_is_once() -> None:
 
 
 def test_requires_takes_back() -> None:
-    """requires(..., remove=True) takes back; what is not required is a KeyError naming both, and changes nothing."""
+    """`requires(..., remove=True)` removes.
+
+    A job that is not required is a KeyError that names both, and changes nothing.
+    """
     a, b, c, job = jobs_named("abcj")
     job.requires(a, b)
     with pytest.raises(KeyError, match=r"'j'.*'c'"):

@@ -511,7 +511,10 @@ def test_no_ctrl_c_interrupts_a_shutdown_that_blocks(backend: Any) -> None:
 
 
 def test_a_function_is_asked_at_each_signal(backend: Any) -> None:
-    """It gets the number of each signal; after None the run ends in order, and what it returns is called instead."""
+    """It gets the number of each signal.
+
+    If it returns None, the run ends in order; otherwise its return value is called.
+    """
     asked: list[int] = []
     scheduler = Scheduler()
 
