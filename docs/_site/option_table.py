@@ -1,9 +1,10 @@
 """Prints the tables of `options.md`, made from the declarations: `python docs/_site/option_table.py`."""
 
 import inspect
+from typing import Any
 
 import trioflow
-from trioflow._core.job._option_descriptors import Row, table
+from trioflow._core.job._option_descriptors import Option, table
 
 KINDS = (
     trioflow.Job,
@@ -22,7 +23,7 @@ def declared() -> list[str]:
     """Return the lines of the table of all options that are declared: those of every job, and of schedulers."""
     of_jobs = {row.name for row in table(trioflow.AbstractJob)}
 
-    def line(row: Row) -> str:
+    def line(row: Option[Any, Any]) -> str:
         kinds = "every job" if row.name in of_jobs else "`Scheduler`"
         return f"| `{row.name}` | {kinds} | `{row.default!r}` | {row.change} |"
 

@@ -222,21 +222,17 @@ def test_a_throttled_job_waits_since_it_was_throttled(virtual: Virtual) -> None:
     began = watcher.started_at
     assert began is not None
     assert watcher.result() == (began + 1, ((began, began + 1),))
-    assert not views.is_further_attempt(job)
 
 
 def test_the_end_of_a_job_shows_whether_there_are_further_facts(virtual: Virtual) -> None:
     """A success at the first attempt is all there is; of a failure, there is the exception as it was first raised."""
 
     async def again() -> None:
-        further.append(views.is_further_attempt(late))
         if late.attempts == 1:
             raise ValueError
 
-    further: list[bool] = []
     plain, bad, late = Job(nap, 1), Job(fail), Job(again, retry=1)
     virtual(Scheduler(plain, bad, late).co_run)
-    assert further == [False, True]
     assert [views.end_of(job)[0] is job.state for job in (plain, bad, late)] == [True, True, True]
     assert [views.end_of(job)[1:3] for job in (plain, bad)] == [(j.started_at, j.finished_at) for j in (plain, bad)]
     assert [views.end_of(job)[3] for job in (plain, bad, late)] == [True, False, False]
@@ -244,7 +240,6 @@ def test_the_end_of_a_job_shows_whether_there_are_further_facts(virtual: Virtual
     assert failure is not None
     assert failure.exception is bad.raised_exception()
     assert views.failure_of(plain) is None
-    assert [views.is_further_attempt(job) for job in (plain, late)] == [False, True]
 
 
 def test_a_dropped_result_differs_from_none(virtual: Virtual) -> None:

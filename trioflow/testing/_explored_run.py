@@ -44,7 +44,6 @@ import anyio.to_thread
 
 from .._core.api.kinds import name_of, shown
 from .._core.api.testing import (
-    ends_by_itself,
     ends_what_hangs,
     interrupt,
     line_at,
@@ -367,7 +366,7 @@ class ExploredRun:
             mine = {timer for timer in then if timer[0] in of_runs}
             due -= mine | set(list(then - mine)[:1])
         hangs = any(change.kind == "hang" for change in self.outcome.applied)
-        awaited = [driven for driven in self._driven.values() if ends_by_itself(driven.job)]
+        awaited = [driven for driven in self._driven.values() if not driven.job.forever]
         works = any(_coroutine_frames.sleeps(driven.waits, endless=True) for driven in awaited)
         ends = _may_time_out(scheduler) and self._ends[scheduler] == end
         if ends and not due and not works and not hangs and not self._gave_up:

@@ -264,7 +264,7 @@ class AdmissionQueue:
             job._facts.grant = None
         has_changed = True
         if grant is not None:
-            has_changed = bool(grant.kept()) and not self._is_next()
+            has_changed = grant.keeps_any() and not self._is_next()
             grant.give_back()
         elif (line := self.by_needs.get(key_of(job))) is not None:
             self._drop_settled(line)

@@ -48,10 +48,9 @@ class Grant:
 
     def begin(self) -> None:
         """Record that the job starts, or waits no longer."""
-        rates = self._rates() if self._holds else []
-        self._holds = False
-        for resource, has in rates:
+        for resource, has in self._rates() if self._holds else ():
             resource.hold(has, -1)
+        self._holds = False
 
     def is_open(self) -> bool:
         """Return whether none of the resources is throttled."""
@@ -77,9 +76,9 @@ class Grant:
         """Return the resource of this name, and the job's share of it; None if it has none."""
         return next(((resource, has) for resource, _, has in self._parts if resource.name == name), None)
 
-    def kept(self) -> list[Resource]:
-        """Return the resources that the job holds until it has settled."""
-        return [resource for resource, _, _ in self._parts if resource.is_kept]
+    def keeps_any(self) -> bool:
+        """Return whether the job holds a resource until it has settled."""
+        return any(resource.is_kept for resource, _, _ in self._parts)
 
     def parts(self) -> dict[str, Resource]:
         """Return the shares that a scheduler offers to its members, by name."""
@@ -188,10 +187,8 @@ def checked(pool: Any, name: str, who: Who) -> Pool | None:
 
     """
     if pool is not None and not isinstance(pool, Pool):
-        raise TypeError(
-            f"{name}={shown(pool)} of {_job_options.named(who)}: give a Pool, such as Pool(cpu=8, gpu=['0', '1']), "
-            f"or None"
-        )
+        advice = "give a Pool, such as Pool(cpu=8, gpu=['0', '1']), or None"
+        raise _job_options.wrong(TypeError, pool, name, who, advice)
     return pool
 
 

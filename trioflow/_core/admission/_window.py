@@ -175,13 +175,12 @@ def window(value: Any, name: str, who: Who) -> Window | None:
     if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 0):
         return value or None
     if isinstance(value, int) and not isinstance(value, bool):
-        raise ValueError(
-            f"{name}={value} of {_job_options.named(who)}: give a positive whole number, or None or 0 for no limit"
-        )
+        advice = "give a positive whole number, or None or 0 for no limit"
+        raise _job_options.wrong(ValueError, value, name, who, advice)
     if isinstance(value, Adaptive) or hasattr(value, "acquire_on_behalf_of"):
         return cast("Window", value)
     wanted = "a positive whole number, None, a CapacityLimiter or an Adaptive"
-    raise TypeError(f"{name}={shown(value)} of {_job_options.named(who)}: give {wanted}")
+    raise _job_options.wrong(TypeError, value, name, who, f"give {wanted}")
 
 
 def jobserver(value: Any, name: str, who: Who) -> Jobserver:
@@ -192,7 +191,7 @@ def jobserver(value: Any, name: str, who: Who) -> Jobserver:
             posix.require(f"{name}= of {_job_options.named(who)}", "leave it out")
         return cast("Jobserver", value)
     choices = ", ".join(map(repr, (True, *styles)))
-    raise ValueError(f"{name}={shown(value)} of {_job_options.named(who)}: choose {choices} or False")
+    raise _job_options.wrong(ValueError, value, name, who, f"choose {choices} or False")
 
 
 def slots(window: Window | None) -> int | None:

@@ -27,7 +27,7 @@ from ..base._states import HOW_RUNS_END, JobState, OnTimeout, RunIf, RunPhase, S
 from ..base._units import duration_text, durations_in_column, size_text
 from ..base._user_code import OURS
 from ..base._waits import WaitCause, Waiting
-from ..job._ancestors import is_inside, outermost, outwards
+from ..job._ancestors import common, is_inside, outermost, outwards
 from ..job._errors import CycleError
 from ..job._facts import (
     box_of,
@@ -37,7 +37,6 @@ from ..job._facts import (
     given_label,
     held,
     inputs_of,
-    is_further_attempt,
     is_ready,
     is_service,
     kept_of,
@@ -70,7 +69,6 @@ from ..scheduler._checks import (
     check_one_shot,
     check_requirement,
     check_scenario,
-    common,
     find_implied,
     refuse_shared_pools,
 )

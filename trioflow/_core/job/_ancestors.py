@@ -25,6 +25,16 @@ def ancestors_with_members(job: AbstractJob[Any]) -> Iterator[tuple[BaseSchedule
         job = around
 
 
+def common(
+    job: AbstractJob[Any], other: AbstractJob[Any]
+) -> tuple[BaseScheduler, AbstractJob[Any], AbstractJob[Any]] | None:
+    """Return the innermost scheduler that contains both jobs, and its members that are or contain them, or None."""
+    first = dict(ancestors_with_members(job))
+    return next(
+        ((around, first[around], member) for around, member in ancestors_with_members(other) if around in first), None
+    )
+
+
 def outermost(scheduler: BaseScheduler) -> BaseScheduler:
     """Return the outermost scheduler around `scheduler`, or `scheduler` itself."""
     for around in outwards(scheduler):

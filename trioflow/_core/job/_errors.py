@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..base import _amounts
 from ..base._reprs import shown
 from . import _labels
-from ._ancestors import ancestors_with_members
+from ._ancestors import common
 
 if TYPE_CHECKING:
     from ..scheduler._base_scheduler import BaseScheduler
@@ -52,13 +52,10 @@ class MissingRequirement(TrioflowError, ValueError):
         home = requirement.scheduler
         where = "in no scheduler" if home is None else f"in {home.label!r}"
         who, what = map(repr, _labels.telling_apart([job, requirement]))
-        around = dict(ancestors_with_members(job))
-        common = next(
-            ((around[outer], member) for outer, member in ancestors_with_members(requirement) if outer in around), None
-        )
-        if common is not None:
-            waits, waited_for = common
-            name, of = (job.label if job.label.isidentifier() else "..." for job in common)
+        found = common(job, requirement)
+        if found is not None:
+            _, waits, waited_for = found
+            name, of = (job.label if job.label.isidentifier() else "..." for job in (waits, waited_for))
             advice = f"let {waits.label!r} wait for {waited_for.label!r}: {name}.requires({of})"
             if waits is waited_for:
                 advice = f"{waits.label!r} contains it, and ends after it, so leave this requirement out"

@@ -83,11 +83,6 @@ def end_of(job: AnyJob) -> tuple[JobState, float | None, float | None, bool]:
     return state, job._started_at, job._finished_at, is_all
 
 
-def is_further_attempt(job: AnyJob) -> bool:
-    """Return whether a running job is in a second or later attempt that counts."""
-    return job._facts is not None and job._facts.further_attempts > 0
-
-
 def failure_of(job: AnyJob) -> Failure | None:
     """Return the failure of a FAILED or BLOCKED job: the exception with its first traceback; otherwise None.
 
@@ -178,11 +173,6 @@ def settings_of(job: AbstractJob[Any]) -> SlowPathOptions | None:
 def works_elsewhere(job: AbstractJob[Any]) -> bool:
     """Return whether a job works outside of the event loop, in a thread or a process: so in real time."""
     return job._runs_commands or (isinstance(job, FunctionJob) and job._calls_in is not None)
-
-
-def ends_by_itself(job: AbstractJob[Any]) -> bool:
-    """Return whether a run waits for the end of a job: not for a forever job or a service."""
-    return not job._forever and not job._is_service
 
 
 def ends_what_hangs(job: AnyJob) -> bool:

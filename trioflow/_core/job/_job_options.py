@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, TypeVar, cast, get_args
 
 from ..base import _amounts, _signatures
 from ..base._reprs import is_among, shown
 from ..base._states import OnTimeout, RunIf
 
 SaveName = Literal["json", "pickle"]
+E = TypeVar("E", TypeError, ValueError)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -145,7 +146,7 @@ def one_of(choices: tuple[str, ...]) -> Callable[[Any, str, Who], Any]:
 
     def check(value: Any, name: str, who: Who) -> Any:
         if not is_among(value, choices):
-            raise ValueError(f"{name}={shown(value)} of {named(who)}: choose one of {', '.join(choices)}")
+            raise wrong(ValueError, value, name, who, f"choose one of {', '.join(choices)}")
         return value
 
     return check
@@ -173,16 +174,14 @@ def save(value: Any, name: str, who: Who, names: tuple[str, ...] = ("default", *
     is_pair = isinstance(value, tuple) and len(value) == 2 and all(map(callable, value))  # pyright: ignore[reportUnknownArgumentType]
     if not is_pair and not is_among(value, (*names, None)):
         choices = ", ".join(map(repr, names))
-        raise ValueError(
-            f"{name}={shown(value)} of {named(who)}: choose {choices}, a pair (dump, load) of functions, or None"
-        )
+        raise wrong(ValueError, value, name, who, f"choose {choices}, a pair (dump, load) of functions, or None")
     return cast("JobSave", value)
 
 
 def priority(value: Any, name: str, who: Who) -> int:
     """Check a priority."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}={shown(value)} of {named(who)}: give a whole number; the higher one starts first")
+        raise wrong(TypeError, value, name, who, "give a whole number; the higher one starts first")
     return value
 
 
@@ -192,14 +191,12 @@ def amounts(value: Any, name: str, who: Who) -> dict[str, Given]:
     if value is None:
         return found
     if not isinstance(value, Mapping):
-        raise TypeError(
-            f"{name}={shown(value)} of {named(who)}: give a dict of names and amounts, such as {{'cpu': 2}}"
-        )
+        raise wrong(TypeError, value, name, who, "give a dict of names and amounts, such as {'cpu': 2}")
     key: Any
     given: Any
     for key, given in value.items():  # pyright: ignore[reportUnknownVariableType]
         if not isinstance(key, str):
-            raise TypeError(f"{name}={shown(value)} of {named(who)}: {shown(key)} is not a name; names are text")
+            raise wrong(TypeError, value, name, who, f"{shown(key)} is not a name; names are text")
         found[key] = _amounts.amount_or_parts(given, f"{name}={{{shown(key)}: {shown(given)}}} of {named(who)}")
     return {key: number for key, number in found.items() if number != 0}
 
@@ -207,14 +204,14 @@ def amounts(value: Any, name: str, who: Who) -> dict[str, Given]:
 def flag(value: Any, name: str, who: Who) -> bool:
     """Check and return True or False; the text "no" would mean True."""
     if not is_among(value, (True, False)):
-        raise TypeError(f"{name}={shown(value)} of {named(who)}: give True or False")
+        raise wrong(TypeError, value, name, who, "give True or False")
     return bool(value)
 
 
 def text(value: Any, name: str, who: Who) -> str:
     """Check a text and return it as a plain `str`, also for a member of an enumeration."""
     if not isinstance(value, str):
-        raise TypeError(f"{name}={shown(value)} of {named(who)}: give text, such as {name}={shown(value)!r}")
+        raise wrong(TypeError, value, name, who, f"give text, such as {name}={shown(value)!r}")
     return str(value)
 
 
@@ -222,11 +219,9 @@ def file_path(value: Any, name: str, who: Who) -> str:
     """Check and return a path as text; an empty one usually comes from an unset variable."""
     path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     if not isinstance(path, str):
-        raise TypeError(f"{name}={shown(value)} of {named(who)}: give a path, as text or a pathlib.Path")
+        raise wrong(TypeError, value, name, who, "give a path, as text or a pathlib.Path")
     if not path or "\0" in path:
-        raise ValueError(
-            f"{name}={shown(value)} of {named(who)}: {'a path has no NUL in it' if path else 'give a path'}"
-        )
+        raise wrong(ValueError, value, name, who, "a path has no NUL in it" if path else "give a path")
     return path
 
 
@@ -241,9 +236,7 @@ def seconds(value: float | None, name: str, who: Who) -> float | None:
         return None
     number = _number(value, name, who)
     if math.isnan(number) or number <= 0:
-        raise ValueError(
-            f"{name}={shown(value)} of {named(who)}: give a positive number of seconds, or None for no limit"
-        )
+        raise wrong(ValueError, value, name, who, "give a positive number of seconds, or None for no limit")
     return None if number == math.inf else number
 
 
@@ -256,7 +249,7 @@ def duration(value: float, name: str, who: Who) -> float:
     """Check and return a finite number of seconds, 0 or more."""
     number = _number(value, name, who)
     if not (math.isfinite(number) and number >= 0):
-        raise ValueError(f"{name}={shown(value)} of {named(who)}: give a finite number of seconds, 0 or more")
+        raise wrong(ValueError, value, name, who, "give a finite number of seconds, 0 or more")
     return number
 
 
@@ -264,29 +257,23 @@ def fraction(value: float, name: str, who: Who) -> float:
     """Check and return a fraction, from 0 to 1."""
     number = _number(value, name, who, "a fraction from 0 to 1")
     if not 0 <= number <= 1:
-        raise ValueError(f"{name}={shown(value)} of {named(who)}: give a fraction from 0 to 1, such as 0.4 for 40 %")
+        raise wrong(ValueError, value, name, who, "give a fraction from 0 to 1, such as 0.4 for 40 %")
     return number
 
 
 def whole(value: Any, name: str, who: Who, otherwise: str = "or None for no limit") -> int | None:
     """Check and return a whole number, 0 or more, or None."""
-    if value is None:
-        return None
+    return None if value is None else number(value, name, who, otherwise)
+
+
+def number(value: Any, name: str, who: Who, otherwise: str = "") -> int:
+    """Check and return a whole number, 0 or more."""
     wanted = f"give a whole number, 0 or more{otherwise and ', '}{otherwise}"
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name}={shown(value)} of {named(who)}: {wanted}")
+        raise wrong(TypeError, value, name, who, wanted)
     if value < 0:
-        raise ValueError(f"{name}={shown(value)} of {named(who)}: {wanted}")
+        raise wrong(ValueError, value, name, who, wanted)
     return value
-
-
-def number(value: Any, name: str, who: Who) -> int:
-    """Check and return a whole number, 0 or more."""
-    if value is None or isinstance(value, float):
-        raise TypeError(f"{name}={shown(value)} of {named(who)}: give a whole number, 0 or more")
-    checked = whole(value, name, who, "")
-    assert checked is not None
-    return checked
 
 
 def keywords(value: Any, name: str, who: Who) -> dict[str, Any]:
@@ -294,19 +281,24 @@ def keywords(value: Any, name: str, who: Who) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise TypeError(f"{name}={shown(value)} of {named(who)}: give a dict of names and values, or None")
+        raise wrong(TypeError, value, name, who, "give a dict of names and values, or None")
     for key in value:  # pyright: ignore[reportUnknownVariableType]
         if not isinstance(key, str):
-            raise TypeError(f"{name}={shown(value)} of {named(who)}: the name {shown(key)} is not a string")
+            raise wrong(TypeError, value, name, who, f"the name {shown(key)} is not a string")
     return {**value}
 
 
 def callback(value: Any, name: str, who: Who) -> None:
     """Check a plain callback, or None."""
     if value is not None and not callable(value):
-        raise TypeError(f"{name}={shown(value)} of {named(who)}: give a plain function, or None")
+        raise wrong(TypeError, value, name, who, "give a plain function, or None")
     if _signatures.is_async(value):
-        raise TypeError(f"{name}={shown(value)} of {named(who)}: this is async, and not awaited; give a plain function")
+        raise wrong(TypeError, value, name, who, "this is async, and not awaited; give a plain function")
+
+
+def wrong(error: type[E], value: Any, name: str, who: Who, advice: str) -> E:
+    """Return the error about a user's value: the option, the value, the job, and what to give instead."""
+    return error(f"{name}={shown(value)} of {named(who)}: {advice}")
 
 
 def named(who: Who) -> str:
@@ -322,7 +314,7 @@ def _number(value: float, name: str, who: Who, wanted: str = "a number of second
     except OverflowError:  # a whole number with hundreds of digits
         return math.inf if value > 0 else -math.inf
     except (TypeError, ValueError):
-        raise TypeError(f"{name}={shown(value)} of {named(who)}: give {wanted}") from None
+        raise wrong(TypeError, value, name, who, f"give {wanted}") from None
 
 
 ALIASES: Final = {

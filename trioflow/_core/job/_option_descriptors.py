@@ -11,7 +11,7 @@ import operator
 import re
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, NamedTuple, Never, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Never, Self, TypeVar, cast, overload
 
 from . import _job_options
 
@@ -222,18 +222,9 @@ class ReadOnlyOption(Option[Read, Given]):
         raise AttributeError(f"{self.name} of {who} cannot be set: call {self.instead}", name=self.name, obj=job)
 
 
-class Row(NamedTuple):
-    """One option in a table of them."""
-
-    name: str
-    default: Any
-    change: str
-    """The times at which it may be set, in words."""
-
-
-def table(kind: type[AbstractJob[Any]]) -> list[Row]:
+def table(kind: type[AbstractJob[Any]]) -> list[Option[Any, Any]]:
     """Return the options of a kind of job in the order of their declaration, those of all kinds first."""
-    return [Row(option.name, option.default, option.change) for option in kind._declared.values()]
+    return list(kind._declared.values())
 
 
 def describe(kind: type[AbstractJob[Any]], constructor: Callable[..., None]) -> None:

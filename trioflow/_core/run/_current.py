@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
 if TYPE_CHECKING:
@@ -20,6 +20,14 @@ _carried: Final[contextvars.ContextVar[Mapping[str, str]]] = contextvars.Context
     "trioflow carried",
     default={},  # noqa: B039 - never changed
 )
+
+
+def calling_workers() -> Iterator[Worker]:
+    """Yield the worker of this call and those around its run, outwards, also where a job's body runs a scheduler."""
+    worker = current.get(None)
+    while worker is not None:
+        yield worker
+        worker = worker.run.context.get(current)
 
 
 def current_job() -> AbstractJob[Any]:

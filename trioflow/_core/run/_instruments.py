@@ -178,15 +178,13 @@ def checked(instruments: Any, name: str, who: Who) -> tuple[Instrument, ...]:
 
     """
     if isinstance(instruments, Instrument):
-        raise TypeError(
-            f"{name}={shown(instruments)} of {_job_options.named(who)}: "
-            f"give a list of instruments, such as [{shown(instruments)}]"
-        )
+        advice = f"give a list of instruments, such as [{shown(instruments)}]"
+        raise _job_options.wrong(TypeError, instruments, name, who, advice)
     try:
         given = iter(instruments)
     except TypeError:
-        what = f"{name}={shown(instruments)} of {_job_options.named(who)}"
-        raise TypeError(f"{what}: give a list of instruments, such as [Monitor()]") from None
+        advice = "give a list of instruments, such as [Monitor()]"
+        raise _job_options.wrong(TypeError, instruments, name, who, advice) from None
     found = tuple(given)
     for instrument in found:
         if isinstance(instrument, type) or not isinstance(instrument, Instrument):

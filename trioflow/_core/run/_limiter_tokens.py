@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..base._states import SCHEDULED, STOPPING
 from ..job._job import AbstractJob, is_scheduler
-from ._current import current
+from ._current import calling_workers
 from ._worker import needs_own_task
 
 if TYPE_CHECKING:
@@ -258,9 +258,7 @@ def limiter_around(run: Run) -> Any:
 
 def holder_of(limiter: Any) -> AbstractJob[Any] | None:
     """Return the job that contains this call, at any depth of runs, and holds a token of the limiter."""
-    worker = current.get(None)
-    while worker is not None:
+    for worker in calling_workers():
         if worker.job is not None and limiter in (worker.token, worker.job._own_limiter):
             return worker.job
-        worker = worker.run.context.get(current)
     return None

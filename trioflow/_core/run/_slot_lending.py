@@ -37,81 +37,42 @@ class Borrower(Protocol):
         ...
 
 
-class SpareSlots(Protocol):
-    """The slots of one window, for a borrower. All of it is for the event loop alone."""
+class SpareSlots:
+    """The slots of one counted window, for a borrower. All of it is for the event loop alone."""
+
+    __slots__ = ("_workers", "borrower", "lent", "style")
 
     borrower: Borrower | None
     """The borrower of these slots."""
     lent: int
     """The number of lent slots."""
+    style: Any
+    """The option of the scheduler by which slots are lent."""
 
-    @property
-    def style(self) -> Any:
-        """The option of the scheduler by which slots are lent."""
-        ...
-
-    @property
-    def total(self) -> int:
-        """The total number of slots, those of jobs included."""
-        ...
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether others besides the jobs of this run may wait for slots without notice."""
-        ...
-
-    def wanted(self) -> int:
-        """Return the number of slots that jobs wait for now."""
-        ...
-
-    def take(self) -> bool:
-        """Take a slot that no job needs; return False if there is none."""
-        ...
-
-    def give_back(self, number: int) -> None:
-        """Return slots; `tell` then starts the jobs that wait."""
-        ...
-
-    def tell(self) -> None:
-        """Start ready jobs in the slots that were given back."""
-        ...
-
-    def call_at(self, when: float, function: Callable[[], None], /) -> Callable[[], None]:
-        """Call `function()` when the run's clock shows `when`; return a function that cancels the call."""
-        ...
-
-
-class CountedSlots:
-    """The slots of a counted window; see `SpareSlots`.
-
-    Args:
-        workers: the workers of the window.
-        style: the option of the scheduler by which slots are lent.
-
-    """
-
-    __slots__ = ("_workers", "borrower", "lent", "style")
-
-    def __init__(self, workers: LendingWorkers, style: Any) -> None:
-        self._workers: Final = workers
-        self.style: Final = style
-        self.borrower: Borrower | None = None
+    def __init__(self, workers: Any, style: Any) -> None:  # `LendingWorkers`, which is not public
+        self._workers: Final[LendingWorkers] = workers
+        self.style = style
+        self.borrower = None
         self.lent = 0
 
     @property
     def total(self) -> int:
+        """The total number of slots, those of jobs included."""
         return self._workers.slots or 1
 
     @property
     def is_shared(self) -> bool:
+        """Whether others besides the jobs of this run may wait for slots without notice."""
         return False
 
     def wanted(self) -> int:
+        """Return the number of slots that jobs wait for now."""
         workers, jobs = self._workers, self._workers._queue.jobs
         # First whether there are any: with needs, the length holds only the result of the last round.
         return len(jobs) if workers.free <= 0 and workers.may_start() and jobs else 0
 
     def take(self) -> bool:
+        """Take a slot that no job needs; return False if there is none."""
         workers = self._workers
         if workers.free <= 0 or (workers._queue.jobs and workers.may_start()):
             return False
@@ -120,18 +81,21 @@ class CountedSlots:
         return True
 
     def give_back(self, number: int) -> None:
+        """Return slots; `tell` then starts the jobs that wait."""
         self._workers.free += number
         self.lent -= number
 
     def tell(self) -> None:
+        """Start ready jobs in the slots that were given back."""
         if self._workers.may_start():
             self._workers.ensure_searcher()
 
-    def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
+    def call_at(self, when: float, function: Callable[[], None], /) -> Callable[[], None]:
+        """Call `function()` when the run's clock shows `when`; return a function that cancels the call."""
         return self._workers._run.group.call_at(when, function)
 
 
-class LimiterSlots(CountedSlots):
+class LimiterSlots(SpareSlots):
     """The same for a window that is a limiter, which others use too."""
 
     __slots__ = ("_backend", "_limiter", "_tokens")
@@ -148,10 +112,12 @@ class LimiterSlots(CountedSlots):
         return True
 
     def wanted(self) -> int:
+        """Return the number of tasks that wait for a token."""
         waiting: int = self._limiter.statistics().tasks_waiting
         return waiting
 
     def take(self) -> bool:
+        """Take a token if no task waits for one; return False if there is none."""
         token = object()
         if self.wanted() or not self._backend.try_acquire(self._limiter, token):
             return False
@@ -160,6 +126,7 @@ class LimiterSlots(CountedSlots):
         return True
 
     def give_back(self, number: int) -> None:
+        """Return tokens."""
         self.lent -= number
         for _ in range(number):
             self._limiter.release_on_behalf_of(self._tokens.pop())
@@ -173,7 +140,7 @@ class LendingWorkers(Workers):
     def __init__(self, run: Run, window: Any, style: Any) -> None:
         super().__init__(run, window)
         tokens = None if self.limiter is None else LimiterSlots(self, style, self.limiter)
-        self.spare: Final = tokens or CountedSlots(self, style)
+        self.spare: Final = tokens or SpareSlots(self, style)
 
     @property
     def lent(self) -> int:

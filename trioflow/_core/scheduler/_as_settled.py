@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, final
 
 from .. import backend as _backend
 from ..job._job import AbstractJob
-from ..run import _current
+from ..run._current import calling_workers
 
 if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler
@@ -23,7 +23,8 @@ class SettledJobs:
     def __init__(self, scheduler: BaseScheduler) -> None:
         """Record the jobs that have settled, and watch the others."""
         self._scheduler = scheduler
-        self._callers = _callers()
+        # The job that makes this call, and its enclosing schedulers, which cannot settle before it.
+        self._callers = {worker.job for worker in calling_workers()}
         self._listener = _weak_listener(self)
         self._left: set[AbstractJob[Any]] = set()  # the jobs that the iteration waits for
         self._event: _backend.Event | None = None
@@ -91,13 +92,3 @@ def _weak_listener(stream: SettledJobs) -> Callable[[AbstractJob[Any]], None]:
             alive._hear(job)
 
     return hear
-
-
-def _callers() -> set[AbstractJob[Any] | None]:
-    """Return the job that makes this call and its enclosing schedulers, which cannot settle before it."""
-    found: set[AbstractJob[Any] | None] = set()
-    worker = _current.current.get(None)
-    while worker is not None:
-        found.add(worker.job)
-        worker = worker.run.context.get(_current.current)
-    return found

@@ -25,7 +25,7 @@ class OpenBlock:
         self._opening = _backend.current().task_group()
         self._begun = _backend.current().event()
         self._ended = False
-        self._run: Run | None = None
+        self.run: Run | None = None  # set as soon as there is one
         self._error: BaseException | None = None  # of the run, to be raised at the end of the block
 
     async def enter(self) -> None:
@@ -42,13 +42,13 @@ class OpenBlock:
             await self._exit(None)
             self._raise()
 
-    def _begin(self) -> None:
-        self._run = self._scheduler._run
+    def begin(self) -> None:
+        """Let the body begin: the run accepts jobs."""
         self._begun.set()
 
     async def _host(self) -> None:
         try:
-            await self._scheduler.co_run(_opened=self._begin)
+            await self._scheduler.co_run(_block=self)
         except BaseException as error:
             if _is_cancellation(error):
                 raise
@@ -61,7 +61,7 @@ class OpenBlock:
 
     def _stopped_by(self) -> StopReason | None:
         """Return the reason that has ended the run, which may have been draining before."""
-        return self._scheduler._stop_reason if self._run is None else self._run.stopped_by
+        return None if self.run is None else self.run.stopped_by
 
     async def leave(self, error: BaseException | None) -> None:
         """Wait for the run, or end it because of `error`, which leaves the block unless this raises.
@@ -103,7 +103,8 @@ class OpenBlock:
     def _raise(self) -> None:
         if self._error is not None:
             raise self._error
-        _failures.check(self._scheduler, self._stopped_by())
+        assert self.run is not None
+        _failures.check(self.run, self.run.stopped_by)
 
 
 def _is_cancellation(error: BaseException | None) -> bool:

@@ -118,8 +118,6 @@ class BaseScheduler(
         "_shutdown_timeout",
         "_stop_reason",
         "_streams",
-        "_time_limit",
-        "_was_idle",
         "_watched",
     )
 
@@ -139,8 +137,6 @@ class BaseScheduler(
     _stop_reason: StopReason | None
     _culprit: AbstractJob[Any] | None
     _fault: Exception | None  # an error in its policy or journal that ended it as CRITICAL
-    _time_limit: float
-    _was_idle: bool
     _incidents: list[Incident]
     # Whether one of the jobs was awaited, and the waiter must be woken if a run ends without reaching it.
     _watched: bool
@@ -790,7 +786,7 @@ class BaseScheduler(
         instruments: Iterable[Instrument] = (),
         check: bool = False,
         journal: JournalProtocol | str | os.PathLike[str] | None = None,
-        _opened: Callable[[], None] | None = None,
+        _block: OpenBlock | None = None,
         **unknown: Never,
     ) -> bool:
         """Run the scenario in the event loop of the caller, trio's or asyncio's.
@@ -831,7 +827,8 @@ class BaseScheduler(
         backend = _backend.current() if self._worker is None else self._worker.run.backend
         run = self._new_run(backend, timeout, jobs_window, instruments, journal)
         outer = run.outer_worker
-        run.opened_block, run.closes = _opened, _opened is not None
+        if _block is not None:
+            _block.run, run.opened_block, run.closes = run, _block.begin, True
         pool = self._pool
         if pool is not None:
             pool._enter(self, run.grants.keeper, run.turn, run.clock)
@@ -852,10 +849,10 @@ class BaseScheduler(
             elif run.durable is not None:
                 run.durable.end()
         if outer is not None:
-            return _failures.raise_or_true(self, run)
-        _failures.warn(self, run)
+            return _failures.raise_or_true(run)
+        _failures.warn(run)
         if check:
-            _failures.check(self, self._stop_reason, run)
+            _failures.check(run, run.reason, any_failure=True)
         return run.reason is StopReason.COMPLETED
 
     def _new_run(
@@ -932,14 +929,9 @@ class BaseScheduler(
 
     def _drop_added(self) -> None:
         """Remove the jobs that were added during earlier runs, in nested schedulers too."""
-        outer = self._worker.run if self._worker is not None else None
-        under_way: list[Run] = []
-        while outer is not None:
-            under_way.append(outer)
-            outer = outer.outer_worker.run if outer.outer_worker is not None else None
         for level in levels(self):
             if level._members.added_during_run:
-                level._members.forget_added(under_way)
+                level._members.forget_added()
 
     def cancel(self) -> None:
         """End the run in order: everything is cancelled, and `stop_reason` is CANCELLED.
@@ -1186,8 +1178,6 @@ class BaseScheduler(
     def _note_end(self, run: Run) -> None:
         """Keep the facts of a run that has ended, and wake all waiters of jobs that were not reached."""
         self._stop_reason, self._culprit = run.reason, run.culprit
-        self._time_limit = run.timeout or 0.0
-        self._was_idle = run.was_idle
         self._run = None
         self._notify_unreached()
         if self._streams is not None:

@@ -14,7 +14,7 @@ from ..admission._resource import CountedResource
 from ..base import _amounts, _graph_algorithms
 from ..base._states import CHECKING, JobState
 from ..job import _errors, _job_options, _labels
-from ..job._ancestors import ancestors_with_members, outwards
+from ..job._ancestors import ancestors_with_members, common, outwards
 from ..job._job import AbstractJob, is_scheduler
 from ..run import _requirement_counts
 from . import _awaiting
@@ -267,16 +267,6 @@ def check_late_input(job: AbstractJob[Any], given: AbstractJob[Any], scheduler: 
             f"{job.label!r} uses the result of {given.label!r}, which is in another scheduler and has not "
             f"settled: {scheduler.label!r} is running already, and cannot wait for it"
         )
-
-
-def common(
-    job: AbstractJob[Any], other: AbstractJob[Any]
-) -> tuple[BaseScheduler, AbstractJob[Any], AbstractJob[Any]] | None:
-    """Return the innermost scheduler that contains both jobs, and its members that are or contain them, or None."""
-    first = dict(ancestors_with_members(job))
-    return next(
-        ((around, first[around], member) for around, member in ancestors_with_members(other) if around in first), None
-    )
 
 
 def _imply_late(members: Members, job: AbstractJob[Any]) -> None:

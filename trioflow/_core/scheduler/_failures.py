@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..base import _logger
 from ..base._states import COMPLETED, HOW_RUNS_END, JobState, StopReason
@@ -43,8 +43,9 @@ def critical(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
     return sorted(found, key=_number)
 
 
-def warn(scheduler: BaseScheduler, run: Run) -> None:
+def warn(run: Run) -> None:
     """Log the number of failed jobs at the end of an outermost run, and its stop if that raises nothing."""
+    scheduler = run.scheduler
     if not scheduler.logs_failures:
         return
     # Without the attempts that later ones have replaced.
@@ -82,13 +83,13 @@ def raise_group(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]]) -> N
         raise ExceptionGroup(f"jobs of {scheduler.label!r} failed", exceptions)
 
 
-def check(scheduler: BaseScheduler, reason: StopReason | None, run: Run | None = None) -> None:
-    """Raise an exception unless the run completed without failures.
+def check(run: Run, reason: StopReason | None, *, any_failure: bool = False) -> None:
+    """Raise an exception unless a run completed.
 
     Args:
-        scheduler: the outermost one.
-        reason: the reason of the stop.
-        run: the run, if its failures count although it completed.
+        run: the run.
+        reason: the reason of its stop.
+        any_failure: whether failures count although it completed.
 
     Raises:
         ExceptionGroup: the critical failures that stopped the run; or all failures, if it completed.
@@ -97,21 +98,23 @@ def check(scheduler: BaseScheduler, reason: StopReason | None, run: Run | None =
         JobCancelled: the run was cancelled, drained, or interrupted by a signal.
 
     """
+    scheduler = run.scheduler
     if scheduler._fault is not None and scheduler._culprit is None:
         raise scheduler._fault
     match reason:
         case StopReason.CRITICAL:
             raise_group(scheduler, critical(scheduler))
         case StopReason.TIMEOUT:
-            raise _timeout(scheduler)
+            idle = cast(float, scheduler.idle_timeout) if run.was_idle else None
+            raise _errors.JobTimeout(scheduler, idle or run.timeout or 0.0, None if idle is None else OF_JOBS)
         case StopReason.CANCELLED | StopReason.INTERRUPTED | StopReason.DRAINED:
             raise _errors.JobCancelled(f"the run of {scheduler.label!r} {HOW_RUNS_END[reason]}")
         case _:
-            if run is not None and run.failures:  # otherwise the jobs need not be searched
+            if any_failure and run.failures:  # otherwise the jobs need not be searched
                 raise_group(scheduler, failed(scheduler))
 
 
-def raise_or_true(scheduler: BaseScheduler, run: Run) -> bool:
+def raise_or_true(run: Run) -> bool:
     """Return True for a nested scheduler whose run completed; otherwise raise its failure as a job.
 
     Raises:
@@ -125,7 +128,7 @@ def raise_or_true(scheduler: BaseScheduler, run: Run) -> bool:
     if run.reason is StopReason.CRITICAL and run.culprit is not None:
         failure: Failure = run.culprit._outcome
         raise failure.exception.with_traceback(failure.traceback)
-    check(scheduler, run.reason)
+    check(run, run.reason)
     return True
 
 
@@ -133,12 +136,6 @@ def failed_through_member(job: AbstractJob[Any]) -> bool:
     """Return whether a job that FAILED is a scheduler that failed because of one of its own jobs."""
     culprit = job.culprit if is_scheduler(job) else None
     return culprit is not None and culprit.raised_exception() is not None
-
-
-def _timeout(scheduler: BaseScheduler) -> _errors.JobTimeout:
-    if scheduler._was_idle and scheduler.idle_timeout is not None:
-        return _errors.JobTimeout(scheduler, scheduler.idle_timeout, OF_JOBS)
-    return _errors.JobTimeout(scheduler, scheduler._time_limit)
 
 
 def _number(job: AbstractJob[Any]) -> int:

@@ -242,9 +242,9 @@ class Members:
                 f"{job.label!r} is in the scheduler {home.label!r}; it cannot be in {self.owner.label!r} too: {remedy}"
             )
 
-    def forget_added(self, still_under_way: Collection[Run]) -> None:
+    def forget_added(self) -> None:
         """Remove the jobs that were added during runs that have ended, and the requirements on them."""
-        dropped = {job: None for job, run in self.added_during_run.items() if run not in still_under_way}
+        dropped = {job: None for job, run in self.added_during_run.items() if run.scheduler._run is not run}
         for job in dropped:
             self.forget(job)
         if dropped:

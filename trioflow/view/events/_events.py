@@ -21,7 +21,6 @@ from ..._core.api.views import (
     expected_durations,
     failed_through_member,
     file_path,
-    is_further_attempt,
     is_given_up,
     is_scheduler,
     is_service,
@@ -219,7 +218,7 @@ class Events(Instrument):
 
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write that a further attempt begins."""
-        if is_further_attempt(job):
+        if job.attempts > 1:
             self._line(self._format.JobAttempt(*self._now(self._paths[job]), job.attempts))
 
     def job_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:

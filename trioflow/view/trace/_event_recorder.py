@@ -39,7 +39,6 @@ from ..._core.api.views import (
     failed_through_member,
     failure_of,
     held,
-    is_further_attempt,
     learned_durations,
     ready_at,
     room,
@@ -175,7 +174,7 @@ class Recorder(Instrument):
 
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Record the start of a further attempt; the first one starts with the job."""
-        if is_further_attempt(job):
+        if job.attempts > 1:
             self._note((EventKind.ATTEMPT, scheduler, job, self._clock(), None, None))
 
     def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:

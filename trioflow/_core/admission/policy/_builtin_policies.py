@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, get_args
 
-from ._policy import Outlook, Policy
 from ._upward_ranks import RunOutlook
 
 if TYPE_CHECKING:
@@ -17,9 +16,11 @@ PolicyName = Literal["auto", "fifo", "critical-path"]
 NAMES: Final[tuple[PolicyName, ...]] = get_args(PolicyName)
 
 
-class RunPolicy(Policy):
+class RunPolicy(ABC):
     """A policy, as a run uses it."""
 
+    needs_ranks: bool = False
+    """As in `Policy`."""
     needs_heap: ClassVar[bool] = True
     """Whether its order differs from that in which jobs become ready, which a plain queue keeps."""
     needs_durations: ClassVar[bool] = True
@@ -34,11 +35,10 @@ class RunPolicy(Policy):
     @abstractmethod
     def keys(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], Any]:
         """Return the key function of one run: one call in place of two."""
-        ...
 
-    def key(self, job: AbstractJob[Any], outlook: Outlook) -> Any:
-        """Return one key."""
-        return self.keys(cast(RunOutlook, outlook))(job)
+    @abstractmethod
+    def reason(self, job: AbstractJob[Any], outlook: RunOutlook) -> str:
+        """Return in a few words why jobs start before a ready one."""
 
 
 class Fifo(RunPolicy):
@@ -51,7 +51,7 @@ class Fifo(RunPolicy):
         """Return one key for all."""
         return lambda job: 0.0
 
-    def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
+    def reason(self, job: AbstractJob[Any], outlook: RunOutlook) -> str:
         """Return the rule."""
         return "first in, first out"
 
@@ -67,21 +67,19 @@ class CriticalPath(RunPolicy):
         ranks = outlook.ranks.of
         return lambda job: -ranks[job]
 
-    def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
+    def reason(self, job: AbstractJob[Any], outlook: RunOutlook) -> str:
         """Return the length of the path, in words."""
         return f"critical path: the longest path from {job.label!r} takes {outlook.rank(job):.4g} s"
 
 
-class Auto(RunPolicy):
+class Auto(Fifo):
     """Critical path as soon as one job has an expected duration, and otherwise first in, first out."""
+
+    needs_durations = True
 
     def effective_policy(self, knows_durations: bool) -> RunPolicy:
         """Return one of the two."""
         return CRITICAL_PATH if knows_durations else FIFO
-
-    def keys(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], float]:
-        """Return those of first in, first out."""
-        return FIFO.keys(outlook)
 
 
 FIFO: Final = Fifo()

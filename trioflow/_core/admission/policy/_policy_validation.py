@@ -10,7 +10,7 @@ from ...base._reprs import shown
 from ...base._signatures import is_async, signature_of
 from ...job import _job_options
 from ._builtin_policies import NAMED, NAMES, RunPolicy
-from ._policy import Outlook, Policy
+from ._policy import Policy
 from ._upward_ranks import RunOutlook
 
 if TYPE_CHECKING:
@@ -102,22 +102,22 @@ class SafePolicy(RunPolicy):
 
     def keys(self, outlook: RunOutlook) -> Callable[[AbstractJob[Any]], tuple[float, ...]]:
         """Return the user's keys, each as a tuple."""
-        return lambda job: self.key(job, outlook)
 
-    def key(self, job: AbstractJob[Any], outlook: Outlook) -> tuple[float, ...]:
-        """Return the user's key as a tuple."""
-        thread = threading.get_ident()
-        asking.add(thread)
-        try:
-            return _as_tuple(self._policy.key(job, outlook))
-        except BaseException as error:  # the job must still get into its queue
-            traceback = error.__traceback__  # without this frame: keeping the error must not keep the run
-            self._fail(job, error.with_traceback(traceback and traceback.tb_next))
-            return ()
-        finally:
-            asking.discard(thread)
+        def key(job: AbstractJob[Any]) -> tuple[float, ...]:
+            thread = threading.get_ident()
+            asking.add(thread)
+            try:
+                return _as_tuple(self._policy.key(job, outlook))
+            except BaseException as error:  # the job must still get into its queue
+                traceback = error.__traceback__  # without this frame: keeping the error must not keep the run
+                self._fail(job, error.with_traceback(traceback and traceback.tb_next))
+                return ()
+            finally:
+                asking.discard(thread)
 
-    def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
+        return key
+
+    def reason(self, job: AbstractJob[Any], outlook: RunOutlook) -> str:
         """Return the user's reason, or the error of its `reason()`."""
         try:
             return str(self._policy.reason(job, outlook))
