@@ -287,13 +287,13 @@ def test_explain_says_that_a_job_of_another_run_is_first(virtual: Virtual) -> No
     """This is the moment when enough is free again, and not yet taken."""
     said: list[str] = []
 
-    class BoxStyle(Instrument):
+    class Explaining(Instrument):
         def job_finished(self, scheduler: Any, job: Any) -> None:
             said.append(own.explain(waiting))
 
     shared = Pool(cpu=1)
     waiting = Job(anyio.sleep, 1, label="waiting", needs={"cpu": 1})
-    own = Scheduler(Job(anyio.sleep, 2, needs={"cpu": 1}), pool=shared, instruments=[BoxStyle()])
+    own = Scheduler(Job(anyio.sleep, 2, needs={"cpu": 1}), pool=shared, instruments=[Explaining()])
     other = Scheduler(Job(anyio.sleep, 1, label="earlier", needs={"cpu": 1}), pool=shared)
 
     async def main() -> None:

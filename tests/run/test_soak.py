@@ -21,7 +21,7 @@ SLACK = 4000
 """Objects that may be more at any time: trio keeps a thousand deadlines that are over."""
 
 
-class BoxStyle(NamedTuple):
+class Footprint(NamedTuple):
     """What this program has at one moment."""
 
     objects: int
@@ -30,11 +30,11 @@ class BoxStyle(NamedTuple):
     processes: int
 
 
-def look() -> BoxStyle:
+def look() -> Footprint:
     gc.collect()
     children = "".join(file.read_text() for file in Path("/proc/self/task").glob("*/children")).split()
     descriptors = len(os.listdir("/proc/self/fd"))
-    return BoxStyle(len(gc.get_objects()), descriptors, threading.active_count(), len(children))
+    return Footprint(len(gc.get_objects()), descriptors, threading.active_count(), len(children))
 
 
 def batch(label: str) -> list[AbstractJob[Any]]:
@@ -63,7 +63,7 @@ def batch(label: str) -> list[AbstractJob[Any]]:
 )
 def test_nothing_grows_with_the_number_of_jobs(backend: str, tmp_path: Path, batches: int) -> None:
     """Objects, descriptors, threads and processes are as many after all jobs as after half of them."""
-    looks: list[BoxStyle] = []
+    looks: list[Footprint] = []
 
     async def add_and_wait(scheduler: Scheduler) -> None:
         for number in range(batches):
