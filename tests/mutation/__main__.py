@@ -42,10 +42,11 @@ ENGINE: Final = ("tests/run", "tests/scheduler", "tests/job", "tests/laws", "tes
 MONITOR: Final = ("tests/view/monitor/test_monitor.py", "tests/view/monitor/test_forecast.py")
 VIEWS: Final = ("tests/view/text", *MONITOR, "tests/simulation", "tests/testing")
 KINDS: Final = ("tests/jobs/test_thread_job.py", "tests/jobs/test_idle.py", "tests/jobs/command/test_callbacks.py")
+PUBLIC: Final = ("tests/test_stability.py", "tests/docs/test_reference.py")
 ROOMS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "backend": ("trioflow/_core/backend", ENGINE),
-    "job": ("trioflow/_core/job", (*ENGINE, *VIEWS, *KINDS, "tests/journal/test_api_journals.py")),
-    "scheduler": ("trioflow/_core/scheduler", (*ENGINE, *VIEWS, "tests/cli/test_check.py")),
+    "job": ("trioflow/_core/job", (*ENGINE, *VIEWS, *KINDS, *PUBLIC, "tests/journal/test_api_journals.py")),
+    "scheduler": ("trioflow/_core/scheduler", (*ENGINE, *VIEWS, *PUBLIC, "tests/cli/test_check.py")),
     "run": ("trioflow/_core/run", (*ENGINE, *VIEWS, *KINDS, "tests/journal/test_restoring.py")),
     "admission": ("trioflow/_core/admission", (*ENGINE, *VIEWS)),
     "base": ("trioflow/_core/base", (*ENGINE, *VIEWS, "tests/view/test_units.py")),
