@@ -114,11 +114,6 @@ def test_results_have_the_names_of_columns() -> None:
     assert Path("r/size/S/colour/red/stdout").read_text() == "S red\n"
 
 
-def test_the_number_of_the_slot_in_a_variable() -> None:
-    """From 0, as GNU parallel counts there."""
-    assert batch("-j1", "--process-slot-var", "CARD", 'echo "$CARD" {}', ":::", "a", "b").stdout == "0 a\n0 b\n"
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trioflow import Job, JobState, Pool, ProcessJob, Scheduler, Service, ref
-from trioflow.check._findings import FindingKind, components, findings
+from trioflow.check._findings import FindingKind, _cycles, findings
 from trioflow.testing import run_virtual
 
 from ..bodies import idle, nothing, refuse, serve, take
@@ -160,26 +160,21 @@ def test_all_that_needs_too_much_is_found() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=20))
-def test_check_rejects_exactly_what_a_run_rejects(pairs: list[tuple[int, int]]) -> None:
-    """In any graph, split over two schedulers, something is rejected here exactly if `is_runnable` says that it is."""
-    jobs = [idle(str(n), forever=n == 7) for n in range(8)]
-    for n, requirement in pairs:
-        if n != requirement:
-            jobs[n].requires(jobs[requirement])
-    scheduler = Scheduler(jobs[:3], Scheduler(jobs[3:]))
-    assert (found(scheduler, FindingKind.REJECTED) == []) == scheduler.is_runnable()
-
-
-@given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=20))
-def test_components_are_sets_of_mutually_reachable_nodes(pairs: list[tuple[int, int]]) -> None:
-    """Two nodes are in one component exactly if each can be reached from the other."""
-    edges: dict[int, list[int]] = {n: [m for k, m in pairs if k == n and m != n] for n in range(8)}
-    reach = {n: {n} for n in edges}
+def test_each_set_of_jobs_that_wait_for_each_other_has_one_cycle(pairs: list[tuple[int, int]]) -> None:
+    """Two jobs are in one set exactly if each can be reached from the other."""
+    jobs = [idle(str(number)) for number in range(8)]
+    edges = {number: {other for one, other in pairs if one == number != other} for number in range(8)}
+    for number, others in edges.items():
+        jobs[number].requires([jobs[other] for other in others])
+    reach = {number: {number} for number in edges}
     for _ in range(8):
-        for n in edges:
-            reach[n].update(*(reach[m] for m in edges[n]))
-    together = {frozenset(m for m in reach[n] if n in reach[m]) for n in edges}
-    assert {frozenset(one) for one in components(edges, edges.__getitem__)} == {one for one in together if len(one) > 1}
+        for number in edges:
+            reach[number].update(*(reach[other] for other in edges[number]))
+    together = {frozenset(other for other in reach[number] if number in reach[other]) for number in edges}
+    cycles = [[jobs.index(job) for job in cycle] for cycle in _cycles(Scheduler(jobs))]
+    assert all(cycle[place - 1] in edges[number] for cycle in cycles for place, number in enumerate(cycle))
+    sets = [next(members for members in together if members >= {*cycle}) for cycle in cycles]
+    assert sorted(map(sorted, sets)) == sorted(sorted(members) for members in together if len(members) > 1)
 
 
 # --- never runs

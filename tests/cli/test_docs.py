@@ -51,7 +51,7 @@ def test_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, l
 @pytest.mark.parametrize(
     ("line", "code"),
     [
-        ("run {} --jobs-window 4 --timeout 60 --report release.html --set speed=50", 3),
+        ("run {} --jobs 4 --timeout 60 --report release.html --set speed=50", 3),
         ("run {} --only build/* --set speed=50", 0),
         ("check {}", 0),
         ("graph {} -o release.mmd", 0),

@@ -134,7 +134,7 @@ def test_a_file_without_a_graph_is_rejected(tmp_path: Path, text: str | bytes, s
         ([entry("a", env=1), 5], "'a': Expected `object`, got `integer` - at `$.jobs[0].env`"),
         ([{"command": ["true"]}], 'it has no name: give "name" - at `$.jobs[0]`'),
         ([entry("fetch"), entry("a", "fetsh")], "'fetsh', which is not in its list; do you mean 'fetch'? - at"),
-        ([entry("a", restarts=2)], '"restarts": 2 of \'a\': nothing is restarted; give "on_timeout": "restart" too'),
+        ([entry("a", restarts=2)], "restarts=2 of 'a': nothing is restarted; give on_timeout='restart' too"),
         ([entry("a"), entry("b", command=["echo", {"result": "a"}])], "the result of 'a', which is not captured: give"),
         ([entry("a", stdout="f"), entry("b", stdin={"result": "a"})], 'that job "stdout": {"to": "PIPE"} - at'),
         ([{"name": "g", "jobs": []}, entry("b", stdin={"result": "g"})], "which is a group, and has none - at"),
@@ -177,7 +177,7 @@ def test_problems_with_options_are_reported_together(tmp_path: Path) -> None:
     assert [re.sub(".* - at `", "", line) for line in said.splitlines()[1:]] == [
         "$`", "$.jobs[0]`", "$.jobs[1]`", "$.jobs[2].jobs[0]`"
     ]  # fmt: skip
-    assert 'pool": {"cpu": -1}' in said
+    assert "Pool(cpu=-1)" in said
 
 
 def test_many_problems_are_cut(tmp_path: Path) -> None:
@@ -198,10 +198,10 @@ def test_duplicate_keys_are_reported_with_their_job(tmp_path: Path) -> None:
     assert "'a': the field 'A' is there twice: leave one out - at `$.jobs[0].env`" in said
 
 
-def test_hints_of_a_run_are_in_json(tmp_path: Path) -> None:
-    """Also those of what a run would refuse; of all jobs by `check`."""
+def test_what_a_run_would_reject_is_reported(tmp_path: Path) -> None:
+    """By `run` the first problem, by `check` those of all jobs."""
     path = graph(tmp_path, [entry("a", needs={"gpu": 1}), entry("b", needs={"cpu": 3})], pool={"cpu": 2})
-    hint = 'give its scheduler "pool": {"gpu": ...}, or leave it out of "needs"'
+    hint = "'a' needs gpu=1, which is in no pool around it (they have cpu)"
     assert hint in trioflow("run", path).output
     found = trioflow("check", path).output
     assert hint in found

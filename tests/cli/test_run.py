@@ -149,12 +149,12 @@ MOST = """
 
 
 def test_jobs_window(tmp_path: Path) -> None:
-    """--jobs-window takes the place of the scheduler's own; 0 is none."""
+    """--jobs takes the place of the scheduler's own; 0 is none."""
     code = f"""{MOST}
     jobs = [Job(count) for _ in range(5)]
     x = Scheduler(jobs, Job(tell, required=jobs), jobs_window=3)
     """
-    for options, most in ((), 3), (("--jobs-window", 2), 2), (("--jobs", 2), 2), (("-j", 0), 5):
+    for options, most in ((), 3), (("--jobs", 2), 2), (("-j", 0), 5):
         assert f"most: {most}\n" in ran(tmp_path, code, *options).stdout
 
 
@@ -214,7 +214,7 @@ def test_backend(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("--backend", "curio"), ("--jobs-window", "-1"), ("--timeout", "0"), ("--timeout", "soon"), ("--timeout", "nan")],
+    [("--backend", "curio"), ("--jobs", "-1"), ("--timeout", "0"), ("--timeout", "soon"), ("--timeout", "nan")],
 )
 def test_wrong_options_are_refused(tmp_path: Path, option: str, value: str) -> None:
     """A value out of its range is a usage error that names the option, before anything is loaded."""

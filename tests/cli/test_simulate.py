@@ -17,7 +17,7 @@ scenario = Scheduler(*(Job(never, expected_duration=hours * 3600) for hours in (
 
 def test_a_table_of_windows_and_policies(tmp_path: Path) -> None:
     """One line for each pair, and a sentence about the windows under the policy that is fastest."""
-    done = trioflow("simulate", written(tmp_path, CODE), "--jobs-window", "1,2,0", "--policy", "fifo,critical-path")
+    done = trioflow("simulate", written(tmp_path, CODE), "--jobs", "1,2,0", "--policy", "fifo,critical-path")
     assert done.exit_code == 0
     assert (
         done.stdout
@@ -48,7 +48,7 @@ def test_the_schedulers_own_settings(tmp_path: Path) -> None:
 def test_a_window_is_that_of_nested_schedulers_too(tmp_path: Path) -> None:
     """As with `run -j`, their jobs are counted; each line has a window of its own, and uses no more than all of it."""
     groups = CODE.replace("jobs_window=2", "") + "groups = Scheduler(scenario, Job(never, expected_duration=3600))"
-    lines = trioflow("simulate", f"{written(tmp_path, groups)}:groups", "--jobs-window", "1,2,0").stdout.splitlines()
+    lines = trioflow("simulate", f"{written(tmp_path, groups)}:groups", "--jobs", "1,2,0").stdout.splitlines()
     assert [line.split()[2] for line in lines[1:4]] == ["7", "4", "3"]
     assert ["100 %" in lines[1], "88 %" in lines[2]] == [True, True]
 
@@ -56,7 +56,7 @@ def test_a_window_is_that_of_nested_schedulers_too(tmp_path: Path) -> None:
 def test_runs_that_stop_early(tmp_path: Path) -> None:
     """The line says why, and no sentence calls their windows enough."""
     file = written(tmp_path, CODE.replace("jobs_window=2", "timeout=7200"))
-    lines = trioflow("simulate", file, "--jobs-window", "1,2").stdout.splitlines()
+    lines = trioflow("simulate", file, "--jobs", "1,2").stdout.splitlines()
     assert len(lines) == 3
     assert all(line.endswith("stops early: TIMEOUT") for line in lines[1:])
 
@@ -79,7 +79,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     durations = tmp_path / "durations"
     durations.write_text('{"trioflow durations": 9, "seconds": {}}')
     for option, value, words in (
-        ("--jobs-window", "4,x", "whole numbers"),
+        ("--jobs", "4,x", "whole numbers"),
         ("--policy", "best", "choose from"),
         ("--durations", str(durations), "version 9"),
     ):

@@ -19,8 +19,7 @@ import os
 import subprocess
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import anyio
@@ -32,7 +31,6 @@ from .. import (
     Job,
     JobState,
     JobTimeout,
-    Pool,
     Scheduler,
     SshError,
     StopReason,
@@ -42,17 +40,19 @@ from .. import (
 from .. import _posix as posix
 from ..abc import AbstractJob, Work
 from ..jobs.command._resource_limits import Slots
-from ._halt import CommandTally, Halt
+from ._batch_pool import pool_for
+from ._halt import CommandTally
 from ._joblog import CommandOutcome, Joblog, outputs, shown
+from ._options import Options
 from ._output import Aside, Printer, TaggedLines, results_directory, save, tagged
+from ._quantities import slots
 from ._quoting import Shell
 from ._sources import Arguments, Product
 from ._start_conditions import StartCondition
-from ._template import LineTemplate
+from ._template import LineTemplate, Strings
 
 if TYPE_CHECKING:  # imported on demand at run time: they take as long to import as the rest
     from .. import Journal, LocalNode, SshJob, SshNode
-    from ..abc import Amount
     from ._records import Records
 
     Node = SshNode | LocalNode
@@ -77,62 +77,6 @@ def lines(template: LineTemplate, product: Product, tag: LineTemplate | None = N
 def tag_of(tag: LineTemplate, arguments: Arguments, sequence: int, slot: int) -> bytes:
     """Return the tag for each line that a command prints."""
     return os.fsencode(tag.fill(arguments, sequence, slot) + "\t")
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The options of a batch.
-
-    Attributes:
-        slots: the number of concurrent commands.
-        timeout: seconds for each attempt.
-        tries: the most attempts of a command; 0 for no limit.
-        delay: seconds between two starts.
-        halt: the rule that stops the batch before its end.
-        in_order: whether outputs are printed in the order of the arguments.
-        line_buffer: whether each line is printed as it comes, instead of the whole output at the end of the command.
-        tag: printed before each line.
-        verbose: whether each command line is printed before its output.
-        results: the destination of outputs instead of printing: a directory, or names with replacement strings.
-        columns: the names of the arguments, in the names of these directories.
-        slot_variable: the name of a variable for the number of the slot, from 0.
-        nodes: the nodes that run the commands; empty for this machine.
-        reads: with a journal, the input files of a command: if one has changed, the command runs again.
-        writes: with a journal, its output files: if one has changed since, the command runs again.
-        idle_timeout: seconds that a command may write nothing.
-        nice: the decrease of its priority from this program's.
-        memory_limit: bytes of address space for each of its processes.
-        pin: whether each slot has its own CPU, in turn.
-        holds: the conditions for a command to start.
-        needs: the needs of each command from the pool; without nodes only.
-        pool: the resources in total.
-        parallel: the number of commands that the pool serves at a time; None for no limit.
-
-    """
-
-    slots: int | None = 1  # on each node, if there are nodes; None for as many as it has CPUs
-    timeout: float | None = None
-    tries: int = 1
-    delay: float = 0.0
-    halt: Halt | None = None
-    in_order: bool = False
-    line_buffer: bool = False
-    tag: LineTemplate | None = None
-    verbose: bool = False
-    results: LineTemplate | str | None = None
-    columns: Sequence[str] = ()
-    slot_variable: bytes | None = None
-    nodes: tuple[Node, ...] = ()
-    reads: Sequence[LineTemplate] = ()
-    writes: Sequence[LineTemplate] = ()
-    idle_timeout: float | None = None
-    nice: int | None = None
-    memory_limit: int | None = None
-    pin: bool = False
-    holds: Sequence[StartCondition] = ()
-    needs: Mapping[str, Amount] = field(default_factory=dict[str, Any])
-    pool: Pool | None = None
-    parallel: int | None = None
 
 
 class BatchItem(AbstractJob[CommandResult], keeps_time=True):  # the job of each attempt does
@@ -187,7 +131,7 @@ class BatchItem(AbstractJob[CommandResult], keeps_time=True):  # the job of each
         """Return the line and its files, without the environment, which differs each time."""
         reads, writes = (
             [template.fill(self.arguments, self.sequence, self.slot) for template in templates]
-            for templates in (self._batch.options.reads, self._batch.options.writes)
+            for templates in (self._batch.reads, self._batch.writes)
         )
         return Work(what="command", arguments=[self.line], reads=reads, writes=writes)
 
@@ -217,7 +161,7 @@ class BatchItem(AbstractJob[CommandResult], keeps_time=True):  # the job of each
     @property
     def tag(self) -> bytes | None:
         """The tag of its lines."""
-        tag = self._batch.options.tag
+        tag = self._batch.tag
         return None if tag is None else tag_of(tag, self.arguments, self.sequence, self.slot)
 
     @property
@@ -243,35 +187,49 @@ class Batch:
     """A run of all commands.
 
     Args:
+        options: the options of the command line.
         template: the command line.
         product: its arguments.
-        options: the options.
-        shell: the runner of the lines.
+        strings: the replacement strings, for names of files.
+        tag: printed before each line.
+        nodes: the nodes that run the commands, `options.jobs` at once on each, by default one for each CPU; empty for
+            this machine.
         aside: a context for each print.
         joblog: the log of the outcomes.
         records: the log of the outcomes with their outputs.
         journal: the store of successful commands, from which a later batch restores them.
         progress: called after the end of each command.
 
+    Raises:
+        ValueError: there is not enough of a resource for a single command, or the name of a file has a replacement
+            string that is not supported.
+
     """
 
     def __init__(
         self,
+        options: Options,
         template: LineTemplate,
         product: Product,
-        options: Options,
+        strings: Strings,
         *,
-        shell: Shell,
+        tag: LineTemplate | None,
+        nodes: Sequence[Node],
         aside: Aside,
-        joblog: Joblog | None = None,
-        records: Records | None = None,
-        journal: Journal | None = None,
-        progress: Callable[[], object] | None = None,
+        joblog: Joblog | None,
+        records: Records | None,
+        journal: Journal | None,
+        progress: Callable[[], object],
     ) -> None:
         self._template: Final = template
         self._product: Final = product
+        self._columns: Final = strings.columns
         self.options: Final = options
-        self._shell: Final = shell
+        self.tag: Final = tag
+        self.reads: Final = [strings.name(name) for name in options.reads]
+        self.writes: Final = [strings.name(name) for name in options.writes]
+        self._results: Final = None if options.results is None else strings.name(options.results)
+        self._shell: Final = Shell(os.environ)
         self._joblog: Final = joblog
         self._records: Final = records
         self._journal: Final = journal
@@ -281,27 +239,26 @@ class Batch:
         self.expected = product.total  # the number of all commands; None while unknown
         self.restored = 0  # the number of commands restored from the journal
         self.failures: Final[list[tuple[str, str]]] = []  # the lines of the first failed commands, with reasons
-        self._printer = Printer(in_order=options.in_order, aside=aside)
+        self._printer = Printer(in_order=options.keep_order, aside=aside)
         self._environment: Final = {**posix.environb, b"PARALLEL_PID": str(os.getpid()).encode()}
-        self.retry: Final = self._again if options.tries != 1 else None
+        self.retry: Final = self._again if options.retries != 1 else None
         self._feeder: Final = Job(self._feed, label="feed", critical=True, save=None)
-        reporter = Job(
-            self._report_all, label="report", critical=True, save=None
-        )  # first, so that it gets every command
-        self.scheduler: Final = BatchScheduler(
-            reporter, self._feeder, label="batch", pool=options.pool, keep_jobs=False
-        )
+        reporter = Job(self._report_all, label="report", critical=True, save=None)  # first, to get every command
+        pool, parallel = pool_for(options.needs, options.pool)
+        self.scheduler: Final = BatchScheduler(reporter, self._feeder, label="batch", pool=pool, keep_jobs=False)
         self._unreported: Final[dict[BatchItem, None]] = {}
+        self._conditions: Final = [condition for condition in (options.memfree, options.load) if condition is not None]
         self._reported = set[StartCondition]()  # the conditions that have been reported
         self._stopped = False  # whether no further command starts
         # ---- capacity: a node for each command that may start
         self._slots: Final = Slots()
-        self._alive: Final = set(options.nodes)  # nodes not known to be unreachable
+        self._alive: Final = set(nodes)  # nodes not known to be unreachable
         self._free: Final[deque[Node | None]] = deque()
-        if options.slots is None:
-            self.scheduler.update([Job(self._count_cpus, node, forever=True) for node in options.nodes])
+        if options.jobs is None and nodes:
+            self.scheduler.update([Job(self._count_cpus, node, forever=True) for node in nodes])
         else:
-            self._free.extend((options.nodes or (None,)) * min(options.slots, options.parallel or options.slots))
+            most = slots("100%") if options.jobs is None else options.jobs
+            self._free.extend(list(nodes or (None,)) * min(most, parallel or most))
         self._room: Final = anyio.Semaphore(len(self._free), fast_acquire=True)
 
     def run(self, handle_signals: Callable[[int], Callable[[], object] | None] | bool = True) -> int:
@@ -372,7 +329,7 @@ class Batch:
     async def _until_allowed(self) -> None:
         """Wait until all conditions allow a start, or the batch has stopped; report each condition once."""
         while not self._stopped:
-            waits = {hold: until for hold in self.options.holds if (until := hold.until()) is not None}
+            waits = {hold: until for hold in self._conditions if (until := hold.until()) is not None}
             if not waits:
                 return
             for hold, until in waits.items():
@@ -385,7 +342,7 @@ class Batch:
         """Wrap an attempt in the retries of --retries."""
 
         async def retried() -> Any:
-            left = self.options.tries  # negative if there is no limit
+            left = self.options.retries  # negative if there is no limit
             while True:
                 left -= 1
                 try:
@@ -413,8 +370,6 @@ class Batch:
                 idle_timeout=options.idle_timeout, label=shown(line),
             )  # fmt: skip
         numbers = {b"PARALLEL_SEQ": b"%d" % command.sequence, b"PARALLEL_JOBSLOT": b"%d" % command.slot}
-        if options.slot_variable is not None:
-            numbers[options.slot_variable] = b"%d" % (command.slot - 1)
         if options.needs:
             has = {name: granted(name).text(command) for name in options.needs}
             line = self._template.fill(command.arguments, command.sequence, command.slot, has)
@@ -499,25 +454,22 @@ class Batch:
             self.failures.append((command.line, outcome.reason))
         self.restored += outcome.restored
         met = self.tally.add(outcome.code)
-        if self._progress is not None:
-            self._progress()
+        self._progress()
         if met and not self._stopped:
             await self._stop(command)
 
     def _keep(self, command: BatchItem, written: tuple[BinaryIO, BinaryIO]) -> None:
         """Save the output of a command, or hand it to the printer."""
         del self._unreported[command]
-        results = self.options.results
         if self._records is not None:
             return
-        if results is None:
+        if self._results is None:
             before = b"" if self.options.line_buffer else command.shown_line
             self._printer.keep(command.sequence, before, written, command.tag)
             return
-        if isinstance(results, str):
-            path = results_directory(results, command.arguments, self.options.columns) + "/"
-        else:
-            path = results.fill(command.arguments, command.sequence, command.slot)
+        path = self._results.fill(command.arguments, command.sequence, command.slot)
+        if not self._results.has_places:
+            path = results_directory(path, command.arguments, self._columns) + "/"
         save(path, command.sequence, written)
 
     async def _stop(self, command: BatchItem) -> None:

@@ -34,6 +34,16 @@ def seconds(text: str) -> float:
     return sum(float(match[1]) * UNITS[match[2].lower()] for match in found)
 
 
+def time_limit(text: str) -> float | None:
+    """Return a duration in seconds, as `seconds`; None for 0, which means no limit.
+
+    Raises:
+        ValueError: the text is not a duration.
+
+    """
+    return seconds(text) or None
+
+
 def slots(text: str, cpus: int | None = None) -> int:
     """Return the number of commands that may run at the same time.
 

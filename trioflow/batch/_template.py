@@ -113,6 +113,15 @@ class Strings:
     columns: Sequence[str] = ()
     argument: str = "{}"
 
+    def name(self, text: str) -> LineTemplate:
+        """Return a template in which arguments are replaced without quoting, as for the name of a file.
+
+        Raises:
+            ValueError: it contains a replacement string of GNU parallel that is not supported.
+
+        """
+        return LineTemplate([text], self, is_line=False)
+
     def find(self, line: str) -> Iterable[Piece]:
         """Split a line into texts and placeholders.
 

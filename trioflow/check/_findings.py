@@ -7,10 +7,10 @@ can be mended in one go; `_allowed` looks for what a run would not reject.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar, TypeVarTuple
+from typing import TypeVarTuple
 
 from .._core.api.views import (
     AnyJob,
@@ -28,12 +28,12 @@ from .._core.api.views import (
     find_implied,
     is_scheduler,
     may_repeat,
+    reachable,
     refuse_shared_pools,
     waits_for,
 )
 from . import _allowed
 
-Node = TypeVar("Node")
 Ts = TypeVarTuple("Ts")
 
 
@@ -120,20 +120,16 @@ def _errors_of(job: AnyJob, check: Callable[[*Ts], None], *arguments: *Ts) -> It
 def _cycles(level: BaseScheduler) -> list[list[AnyJob]]:
     """Return one cycle from each set of jobs that all wait for each other, in the order in which they were added."""
     place = {job: number for number, job in enumerate(level)}
-    found: list[list[AnyJob]] = []
     neighbours = partial(waits_for, level)
-    for component in components(place, neighbours):
-        cycle = find_cycle(component, _within(component, neighbours))
-        assert cycle is not None
+    followers = backlinks(place, neighbours)
+    left = dict(place)
+    found: list[list[AnyJob]] = []
+    while (cycle := find_cycle(left, neighbours)) is not None:
         first = cycle.index(min(cycle, key=place.__getitem__))
         found.append(cycle[first:] + cycle[:first])
+        for job in reachable(cycle, neighbours).keys() & reachable(cycle, followers.__getitem__).keys():
+            del left[job]
     return sorted(found, key=lambda cycle: place[cycle[0]])
-
-
-def _within(jobs: Iterable[Node], neighbours: Callable[[Node], Iterable[Node]]) -> Callable[[Node], list[Node]]:
-    """Return `neighbours`, limited to these jobs."""
-    inside = set(jobs)
-    return lambda job: [other for other in neighbours(job) if other in inside]
 
 
 def _reject_unreachable(job: AnyJob, one: AnyJob, level: BaseScheduler, walked: Container[BaseScheduler]) -> None:
@@ -141,47 +137,3 @@ def _reject_unreachable(job: AnyJob, one: AnyJob, level: BaseScheduler, walked: 
     found = common(job, one)
     if found is not None and found[0] not in walked:
         check_late_input(job, one, level)
-
-
-def components(nodes: Iterable[Node], requirements: Callable[[Node], Iterable[Node]]) -> Iterator[list[Node]]:
-    """Yield the strongly connected components of more than one node. Kosaraju 1978, iterative, O(V + E).
-
-    Args:
-        nodes: the graph.
-        requirements: from a node to its neighbours, all of them in `nodes`; no node is its own neighbour.
-
-    """
-    followers = backlinks(nodes, requirements)
-    finished = _finished(followers, requirements)
-    met: set[Node] = set()
-    for root in reversed(finished):
-        if root in met:
-            continue
-        met.add(root)
-        component = [root]
-        for node in component:  # grows meanwhile
-            new = [follower for follower in followers[node] if follower not in met]
-            met.update(new)
-            component += dict.fromkeys(new)
-        if len(component) > 1:
-            yield component
-
-
-def _finished(nodes: Iterable[Node], neighbours: Callable[[Node], Iterable[Node]]) -> list[Node]:
-    """Return the nodes in the order in which a depth-first walk leaves them."""
-    finished: list[Node] = []
-    met: set[Node] = set()
-    for start in nodes:
-        if start in met:
-            continue
-        met.add(start)
-        stack = [(start, iter(neighbours(start)))]
-        while stack:
-            _, left = stack[-1]
-            new = next((other for other in left if other not in met), None)
-            if new is None:
-                finished.append(stack.pop()[0])
-            else:
-                met.add(new)
-                stack.append((new, iter(neighbours(new))))
-    return finished

@@ -13,7 +13,7 @@ from ..abc import is_scheduler, paths_of
 from ..view.text import _symbols
 from ..view.text._verdict import listed
 from . import FINE, STOPPED
-from ._scenario import in_words_of_file, takes_scenario
+from ._scenario import takes_scenario
 
 if TYPE_CHECKING:
     from ..check._findings import Finding
@@ -58,7 +58,7 @@ def command(scheduler: Scheduler, journal: bool) -> int:
     paths = paths_of(scheduler)
     for alike in grouped(found):
         first, *others = [paths.get(finding.job, finding.job.label) for finding in alike]
-        click.echo(symbols.line(f"{alike[0].kind.value:<11} {first}: {in_words_of_file(alike[0].text)}"))
+        click.echo(symbols.line(f"{alike[0].kind.value:<11} {first}: {alike[0].text}"))
         if others:
             jobs = f"{len(others)} more job{'s' * (len(others) != 1)}"
             click.echo(symbols.line(f"{'':<11} the same of {jobs}: {listed(others, NAMED)}"))

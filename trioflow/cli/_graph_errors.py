@@ -1,4 +1,4 @@
-"""Errors in a graph in JSON: each problem with its job and its place, in JSON's terms rather than Python's.
+"""Errors in a graph in JSON: each problem with its job and its place, with JSON's names of types.
 
 `parsed` reads the text, and marks objects with duplicate keys. `wrong_value` and `unknown_field` find problems. `said`
 makes one text of all problems; a problem that several jobs share is printed once.
@@ -38,15 +38,6 @@ MEANT: Final = {
     "environment": "env", "inputs": "reads", "outputs": "writes", "retries": "retry", "pools": "pool",
 }  # fmt: skip
 """Our fields, by their names in other tools."""
-HINTS: Final = (
-    (re.compile(r"(?:pool=)?\bPool\((\w+)=([^()]*)\)"), r'pool={"\1": \2}'),
-    (re.compile(r"=subprocess\.(PIPE|DEVNULL|STDOUT)\b"), r'={"to": "\1"}'),
-    (re.compile(r"\b([a-z_]+)='([\w-]*)'"), r'\1="\2"'),
-    (re.compile(r"=True\b"), "=true"),
-    (re.compile(r"=False\b"), "=false"),
-    (re.compile(r"=None\b"), "=null"),
-)
-"""Python's literals in JSON, for hints that are written for keyword arguments."""
 
 
 class BadGraph(ValueError):
@@ -211,7 +202,7 @@ def _inside(value: Any) -> Iterator[Any]:
             todo += one
 
 
-# ---- names, and hints
+# ---- names
 
 
 def like(name: str, names: Iterable[str]) -> str:
@@ -219,21 +210,3 @@ def like(name: str, names: Iterable[str]) -> str:
     names = list(names)
     near = nearest(name, names) if len(names) <= MANY else None
     return f"; do you mean {near!r}?" if near else ""
-
-
-def in_json(text: str, fields: Iterable[str]) -> str:
-    """Translate the hints of an error from Python to JSON.
-
-    Example:
-        >>> in_json("nothing is restarted; give on_timeout='restart'; or no restarts=", ["on_timeout", "restarts"])
-        'nothing is restarted; give "on_timeout": "restart"; or no "restarts"'
-
-    """
-    for pattern, instead in HINTS:
-        text = pattern.sub(instead, text)
-    return re.sub(rf"\b({'|'.join(fields)})=(\S?)", lambda found: f'"{found[1]}"{_then(found[2])}', text)
-
-
-def _then(first: str) -> str:
-    """Return the text between a field's name and its value, if the next character starts one."""
-    return f": {first}" if re.match(r"[\w\"{\[(-]", first) else first

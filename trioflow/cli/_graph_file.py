@@ -10,6 +10,7 @@ Such files are written by programs in other languages. They can have neither Pyt
 from __future__ import annotations
 
 import contextlib
+import graphlib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +26,6 @@ from ._graph_errors import (
     BadGraph,
     DuplicateKeys,
     Problem,
-    in_json,
     is_list,
     is_object,
     like,
@@ -150,12 +150,6 @@ def schema() -> dict[str, Any]:
 FIELDS: Final[dict[type[Group], dict[str, Any]]] = {
     kind: get_type_hints(kind, include_extras=True) for kind in (Graph, Entry)
 }
-NAMES: Final = tuple({name: None for fields in FIELDS.values() for name in fields})
-
-
-def in_words(text: str) -> str:
-    """Translate the hints of an error to the syntax of the file."""
-    return in_json(text, NAMES)
 
 
 class ParsedGroup(NamedTuple):
@@ -197,7 +191,7 @@ def read(path: Path) -> Scheduler:
         try:
             scheduler = Scheduler(label=label, **_given(graph))
         except (TypeError, ValueError) as error:
-            problems.append(Problem(in_words(str(error)), "$"))
+            problems.append(Problem(str(error), "$"))
         groups: dict[str, Any] = {"$": scheduler}
         for level, order in zip(levels, orders, strict=True):
             _fill(groups, level, order, problems)
@@ -279,7 +273,7 @@ def _fill(groups: dict[str, Any], level: ParsedGroup, order: list[int], problems
         try:
             made[entry.name] = _job(entry, made)
         except (TypeError, ValueError) as error:
-            problems.append(level.problem(number, in_words(str(error))))
+            problems.append(level.problem(number, str(error)))
             made[entry.name] = CommandJob(["true"])  # for the jobs that require it
         if entry.jobs is not UNSET:
             groups[level.place_of(number)] = made[entry.name]
@@ -328,31 +322,14 @@ def _results(entry: Entry) -> list[str]:
 
 
 def _in_order(before: dict[str, list[str]], place: str, problems: list[Problem]) -> list[str]:
-    """Return the names in topological order (Kahn 1962); record a cycle."""
-    missing = {name: len(names) for name, names in before.items()}
-    after: dict[str, list[str]] = {}
-    for name, names in before.items():
-        for other in names:
-            after.setdefault(other, []).append(name)
-    order = [name for name, number in missing.items() if not number]
-    for name in order:  # it grows
-        for other in after.get(name, ()):
-            missing[other] -= 1
-            if not missing[other]:
-                order.append(other)
-    if len(order) == len(before):
-        return order
-    left = {name: None for name, number in missing.items() if number}
-    walk: dict[str, None] = {}
-    name = next(iter(left))
-    while name not in walk:
-        walk[name] = None
-        name = next(other for other in before[name] if other in left)
-    names = list(walk)
-    circle = names[names.index(name) :]
-    shown = [*circle[:FEW], *(["..."] if len(circle) > FEW else []), name]
-    problems.append(Problem(f"jobs require each other in a circle: {' -> '.join(shown)}", f"{place}.jobs"))
-    return []
+    """Return the names in topological order; record a cycle."""
+    try:
+        return list(graphlib.TopologicalSorter(before).static_order())
+    except graphlib.CycleError as error:
+        circle: list[str] = error.args[1][::-1]
+        shown = circle if len(circle) <= FEW + 1 else [*circle[:FEW], "...", circle[0]]
+        problems.append(Problem(f"jobs require each other in a circle: {' -> '.join(shown)}", f"{place}.jobs"))
+        return []
 
 
 def _given(found: Group) -> dict[str, Any]:

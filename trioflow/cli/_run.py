@@ -23,7 +23,7 @@ from . import EXIT_CODES, FAILED, FINE, INTERRUPTED, STOPPED, _outputs
 from ._end_of_run import EndOfRun
 from ._scenario import Refusal, loaded, refusing, takes_scenario, window_of_run
 from ._signals import SecondSignal
-from .batch._batch_command import JobsOption, parsed
+from .batch._batch_command import parsed
 
 
 def slots(text: str) -> int:
@@ -109,9 +109,7 @@ class RunCommand(click.Command):
 @click.option(
     "-j",
     "--jobs",
-    "--jobs-window",
     "jobs_window",
-    cls=JobsOption,
     type=parsed(slots),
     metavar="N",
     help="How many jobs may run at once, those in nested schedulers included; 0 for no limit.  "

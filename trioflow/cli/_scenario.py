@@ -25,7 +25,6 @@ from ._suggestions import nearest
 
 if TYPE_CHECKING:
     import anyio
-    from click.shell_completion import CompletionItem
 
 T = TypeVar("T")
 USUAL: Final = "scenario"
@@ -189,13 +188,8 @@ def not_a_scheduler(what: str, value: object) -> str:
 # ---- shared arguments
 
 
-def files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete names of files."""
-    return click.Path().shell_complete(ctx, param, incomplete)
-
-
 OPTIONS: Final = (
-    click.argument("file", type=parse_file, metavar="FILE[:NAME]", shell_complete=files),
+    click.argument("file", type=parse_file, metavar="FILE[:NAME]", shell_complete=click.Path().shell_complete),
     click.option(
         "--set", "settings", metavar="NAME=VALUE", multiple=True,
         help="A parameter of the function that returns the scenario; for a list, once for each item.",
@@ -311,17 +305,7 @@ def refusing(scheduler: Scheduler, call: Callable[[], Any]) -> Any:
         raise Refusal(str(error)) from None
     except (TypeError, ValueError, RuntimeError) as error:
         hint = "" if scheduler.is_runnable() else "\n`trioflow check` shows all that is wrong"
-        raise Refusal(f"{in_words_of_file(str(error))}{hint}") from None
-
-
-def in_words_of_file(text: str) -> str:
-    """Translate the hints of an error to the syntax of the subcommand's file."""
-    file: tuple[Path, str | None] = click.get_current_context().params["file"]
-    if not is_graph(file[0]):
-        return text
-    from . import _graph_file
-
-    return _graph_file.in_words(text)
+        raise Refusal(f"{error}{hint}") from None
 
 
 def is_graph(path: Path) -> bool:

@@ -13,7 +13,6 @@ from .. import Scheduler, StopReason
 from ..abc import AbstractJob, PolicyName, duration_text, is_scheduler, name_of_policy
 from ..view.text._symbols import aligned
 from ._scenario import Refusal, refusing, takes_scenario, window_of_run
-from .batch._batch_command import JobsOption
 
 if TYPE_CHECKING:
     from ..simulation._simulate import Simulation
@@ -58,9 +57,7 @@ Examples:
 @click.option(
     "-j",
     "--jobs",
-    "--jobs-window",
     "jobs_window",
-    cls=JobsOption,
     metavar="N,...",
     callback=windows,
     help="Windows to compare, as `run -j` has them; 0 for no limit.",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-from dataclasses import dataclass
 from typing import Any, Final
 
 import click
@@ -32,33 +31,6 @@ Exit codes:
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SshArgs:
-    """The parsed words and options of the command line."""
-
-    words: tuple[str, ...]
-    nodes: tuple[str, ...]
-    # ---- the work
-    script: str | None
-    include: tuple[str, ...]
-    push: tuple[str, ...]
-    to: str
-    pull: tuple[str, ...]
-    into: str
-    # ---- the connection
-    login: str | None
-    identity: str | None
-    ssh_config: str | None
-    gateway: str | None
-    accept_new: bool
-    connect_timeout: float
-    # ---- the run
-    jobs: int
-    timeout: float | None
-    tag: bool
-    tagstring: str | None
-
-
 PATHS: Final = functools.partial(click.option, type=click.Path(), multiple=True, metavar="PATH")
 
 
@@ -83,48 +55,50 @@ PATHS: Final = functools.partial(click.option, type=click.Path(), multiple=True,
     "--into", default="{node}/", metavar="PLACE", help="Directory on this machine for --pull; by default {node}/."
 )
 @click.option("-j", "--jobs", type=click.IntRange(min=0), default=0, metavar="N", help="How many nodes at once.")
-@click.option("-l", "--login", metavar="NAME", help="The user name on the node.")
+@click.option("-l", "--login", "username", metavar="NAME", help="The user name on the node.")
 @click.option("-i", "--identity", type=click.Path(), metavar="FILE", help="A private key.")
-@click.option("-F", "--ssh-config", type=click.Path(), metavar="FILE", help="Configuration of ssh.")
+@click.option("-F", "--ssh-config", "config", type=click.Path(), metavar="FILE", help="Configuration of ssh.")
 @click.option("-J", "--gateway", metavar="NODE", help="Reach the nodes through this one.")
 @click.option("--accept-new", is_flag=True, help="Accept the keys of unknown hosts.")
 @click.option(
     "--connect-timeout", type=parsed(_quantities.seconds), default="30", metavar="TIME", help="For each node."
 )
-@click.option("--timeout", type=parsed(_quantities.seconds), metavar="TIME", help="End a command that takes longer.")
+@click.option("--timeout", type=parsed(_quantities.time_limit), metavar="TIME", help="End a command that takes longer.")
 @click.option("--tag", is_flag=True, help="Print each line at once, with the node's name in front.")
 @click.option("--tagstring", metavar="TEXT", help="As --tag, with this text in front: '{time} {node}: '.")
-def command(**options: Any) -> int:
+def command(
+    words: tuple[str, ...],
+    script: str | None,
+    include: tuple[str, ...],
+    push: tuple[str, ...],
+    to: str,
+    pull: tuple[str, ...],
+    into: str,
+    nodes: tuple[str, ...],
+    jobs: int,
+    timeout: float | None,
+    tag: bool,
+    tagstring: str | None,
+    **connection: Any,
+) -> int:
     r"""Run COMMAND on many nodes by ssh, or a script, and copy files there and back.
 
     NODES is a file with a node a line, or names and ranges like node[01-37]; ":" is this machine. In COMMAND, FILE,
     PATH and PLACE, {node} stands for the name of the node. The outputs are printed node by node as they end. At the end
     a table says how it went.
     """
-    given = SshArgs(**options)
-    if given.include and given.script is None:
+    if include and script is None:
         raise click.UsageError("--include is for files beside a script: give --script too")
-    if not (given.words or given.script or given.push or given.pull):
+    if not (words or script or push or pull):
         raise click.UsageError("Missing argument 'COMMAND...', or --script, --push or --pull")
     from . import _node_runner  # late, because --help does not need it
     from .batch._batch_run import named
 
-    found = named(
-        given.nodes,
-        username=given.login,
-        identity=given.identity,
-        config=given.ssh_config,
-        gateway=given.gateway,
-        accept_new=given.accept_new,
-        connect_timeout=given.connect_timeout,
-    )
+    found = named(nodes, **connection)
     if not found:
         raise click.UsageError("there are no nodes: give a file with some, or names and ranges, with -H")
-    plan = _node_runner.NodeTask(
-        given.words, given.script, given.include, push=given.push, to=given.to, pull=given.pull, into=given.into
-    )
+    plan = _node_runner.NodeTask(words, script, include, push=push, to=to, pull=pull, into=into)
     missing = [file for file in plan.files() if not os.path.exists(file)]
     if missing:
         raise click.UsageError(f"there is no file {missing[0]!r}")
-    run = _node_runner.NodeRun(plan, found, timeout=given.timeout or None, tag=given.tagstring or given.tag)
-    return run.run(given.jobs or None)
+    return _node_runner.NodeRun(plan, found, timeout=timeout, tag=tagstring or tag).run(jobs or None)

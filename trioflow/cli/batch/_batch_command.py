@@ -13,9 +13,9 @@ import click
 from ...abc import printable
 from ...batch import BatchError, _batch_pool, _quantities, _sources, _start_conditions
 from ...batch._halt import Halt
+from ...batch._options import Options
 from ...batch._template import EXPLAINED
 from . import OTHER_ERROR
-from ._parsed_args import BatchArgs
 
 CODES: Final = """\b
 Exit codes:
@@ -75,15 +75,6 @@ class BatchAborted(click.ClickException):
     exit_code = OTHER_ERROR
 
 
-class JobsOption(click.Option):
-    """`--jobs`, with the scheduler's name of the option as an alias that the help does not show."""
-
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Return the row of the help."""
-        record = super().get_help_record(ctx)
-        return record and (record[0].replace(", --jobs-window", ""), record[1])
-
-
 class BatchCommand(click.Command):
     """A command whose own errors all have one exit code, which is not a number of failures."""
 
@@ -123,9 +114,6 @@ def own_exit_code() -> Generator[None]:
     "-j",
     "-P",
     "--jobs",
-    "--jobs-window",
-    "jobs",
-    cls=JobsOption,
     type=parsed(_quantities.slots),
     metavar="N",
     help="How many commands at once: a number, 0 for no limit, or N%, +N, -N of the CPUs.  [default: 100%]",
@@ -134,7 +122,7 @@ def own_exit_code() -> Generator[None]:
     "-S", "--sshlogin", "nodes", multiple=True, metavar="NODES", help="Run the commands on these, each -j at once."
 )
 @click.option("-F", "--ssh-config", type=click.Path(), metavar="FILE", help="Configuration of ssh, with -S.")
-@click.option("--timeout", type=parsed(_quantities.seconds), metavar="TIME", help="End a command that takes longer.")
+@click.option("--timeout", type=parsed(_quantities.time_limit), metavar="TIME", help="End a command that takes longer.")
 @click.option("--retries", type=click.IntRange(min=0), default=1, metavar="N", help="Run a command up to N times.")
 @click.option(
     "--delay",
@@ -145,7 +133,7 @@ def own_exit_code() -> Generator[None]:
 )
 @click.option(
     "--idle-timeout",
-    type=parsed(_quantities.seconds),
+    type=parsed(_quantities.time_limit),
     metavar="TIME",
     help="End a command that writes nothing for this time.",
 )
@@ -228,9 +216,6 @@ def own_exit_code() -> Generator[None]:
 @click.option("--link", is_flag=True, help="Read the sources side by side, short ones again.")
 @click.option("-q", "--quote", is_flag=True, help="Quote the words of COMMAND for the shell.")
 @click.option("-I", "argument", default="{}", metavar="TEXT", help="The placeholder of the argument, instead of {}.")
-@click.option(
-    "--process-slot-var", "slot_variable", metavar="NAME", help="A variable with the number of the slot, from 0."
-)
 def command(**options: Any) -> int:
     """Run COMMAND for each ARGUMENT, several at once.
 
@@ -249,8 +234,11 @@ def command(**options: Any) -> int:
     With --journal, a command that has succeeded is not run again by a later batch with the same journal, even if this
     one is killed. Its output is printed again. In the FILE of --reads and --writes, {} and the like are replaced too.
     """  # noqa: D301 - click needs the character itself
-    given = BatchArgs(**options)
-    given.check()
+    given = Options(**options)
+    try:
+        given.check()
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     if os.environ.get("PARALLEL"):
         what = "the options in the variable PARALLEL are not used; give those you need on the command line"
         click.echo(f"trioflow batch: {what}: {printable(os.environ['PARALLEL'])}", err=True)

@@ -7,25 +7,22 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypedDict, Unpack
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from ... import JobState, JournalError, StopReason
 from ...abc import printable, without_middle
-from ...batch import BatchError, _batch, _batch_pool, _joblog, _sources
-from ...batch._quantities import slots
-from ...batch._quoting import Shell
+from ...batch import BatchError, _batch, _joblog, _sources
+from ...batch._options import Options
 from ...batch._template import LineTemplate, Strings
 from .. import FINE, INTERRUPTED, _outputs
 from .._signals import SecondSignal
 from . import OTHER_ERROR
-from ._parsed_args import BatchArgs
 
 if TYPE_CHECKING:
-    from ... import Journal, LocalNode, Pool, SshNode
-    from ...abc import Amount
+    from ... import Journal, LocalNode, SshNode
     from ...batch._records import Records
     from ._progress_bar import Bar
 
@@ -39,29 +36,34 @@ BROKEN_PIPE: Final = 141
 """The exit code that a shell reports for a program ended by SIGPIPE."""
 
 
-def run(given: BatchArgs) -> int:
+def run(given: Options) -> int:
     """Run a batch, or print its command lines, and return the exit code."""
     reading = how_to_read(given)
     words, groups = _sources.parse(given.words, given.files, reading)
     with contextlib.closing(opened(groups, reading)) as product:
         strings = Strings(resources=given.needs, columns=product.names, argument=given.argument)
-        template = line_template(words, given, strings)
-        tag = name_template("{}" if given.tag else given.tagstring, strings)
+        tagstring = "{}" if given.tag else given.tagstring
+        with wrong_usage():
+            template = LineTemplate(words, strings, quotes_words=given.quote)
+            tag = None if tagstring is None else strings.name(tagstring)
         if given.dry_run:
             return print_lines(_batch.lines(template, product, tag))
         with log(given) as joblog, records(given) as recorded:
             shown = bar(given)
-            batch = _batch.Batch(
-                template,
-                product,
-                how(given, strings, tag),
-                shell=Shell(os.environ),
-                joblog=joblog,
-                records=recorded,
-                journal=journal(given),
-                aside=shown.aside,
-                progress=shown.update,
-            )
+            with wrong_usage():
+                batch = _batch.Batch(
+                    given,
+                    template,
+                    product,
+                    strings,
+                    tag=tag,
+                    nodes=named(given.nodes, config=given.ssh_config),
+                    joblog=joblog,
+                    records=recorded,
+                    journal=journal(given),
+                    aside=shown.aside,
+                    progress=shown.update,
+                )
             began = time.monotonic()
             with shown.shown(batch):
                 code = exit_code(batch)
@@ -70,78 +72,26 @@ def run(given: BatchArgs) -> int:
             return code
 
 
-def how(given: BatchArgs, strings: Strings, tag: LineTemplate | None) -> _batch.Options:
-    """Return the options of the batch itself."""
-    pool, parallel = pool_for(given.needs, given.pool)
-    nodes = named(given.nodes, config=given.ssh_config)
-    return _batch.Options(
-        slots=slots("100%") if given.jobs is None and not nodes else given.jobs,
-        nodes=nodes,
-        timeout=given.timeout or None,
-        idle_timeout=given.idle_timeout or None,
-        holds=[hold for hold in (given.memfree, given.load) if hold is not None],
-        needs=given.needs,
-        pool=pool,
-        parallel=parallel,
-        tries=given.retries,
-        delay=given.delay,
-        halt=given.halt,
-        nice=given.nice,
-        memory_limit=given.memory_limit,
-        pin=given.pin,
-        results=results(given, strings),
-        columns=strings.columns,
-        in_order=given.keep_order,
-        line_buffer=given.line_buffer,
-        tag=tag,
-        verbose=given.verbose,
-        slot_variable=os.fsencode(given.slot_variable) if given.slot_variable else None,
-        reads=[LineTemplate([name], strings, is_line=False) for name in given.reads],
-        writes=[LineTemplate([name], strings, is_line=False) for name in given.writes],
-    )
-
-
-def results(given: BatchArgs, strings: Strings) -> LineTemplate | str | None:
-    """Return the target of saved outputs, other than lines of JSON."""
-    if given.results is None or given.results.endswith(RECORDS):
-        return None
-    template = name_template(given.results, strings)
-    return template if template is not None and template.has_places else given.results
-
-
-class NodeOptions(TypedDict, total=False):
-    """The options of nodes on the command line; see `SshNode`."""
-
-    username: str | None
-    identity: str | None
-    config: str | None
-    gateway: str | None
-    accept_new: bool
-    connect_timeout: float
-
-
-def named(nodes: Sequence[str], **options: Unpack[NodeOptions]) -> tuple[SshNode | LocalNode, ...]:
-    """Return the distinct nodes that the user named; the options are those of `SshNodes`."""
-    if not nodes:
-        return ()
-    from ... import SshNodes  # here, because most batches have no nodes
-
+@contextlib.contextmanager
+def wrong_usage() -> Generator[None]:
+    """Raise the errors of a block as errors of the command line."""
     try:
-        found = [node for text in nodes for node in SshNodes(text, **options)]
+        yield
     except (ValueError, OSError) as error:
         raise click.UsageError(printable(str(error))) from None
-    return tuple(dict.fromkeys(found))
 
 
-def pool_for(needs: Mapping[str, Amount], given: Mapping[str, Any]) -> tuple[Pool | None, int | None]:
-    """Return the pool for the needs of commands."""
-    try:
-        return _batch_pool.pool_for(needs, given)
-    except ValueError as error:
-        raise click.UsageError(printable(str(error))) from None
+def named(nodes: Sequence[str], **options: Any) -> list[SshNode | LocalNode]:
+    """Return the distinct nodes that the user named; the options are those of `SshNodes`."""
+    if not nodes:
+        return []
+    from ... import SshNodes  # here, because most batches have no nodes
+
+    with wrong_usage():
+        return list(dict.fromkeys(node for text in nodes for node in SshNodes(text, **options)))
 
 
-def how_to_read(given: BatchArgs) -> _sources.Reading:
+def how_to_read(given: Options) -> _sources.Reading:
     """Return the options for reading arguments from their sources."""
     return _sources.Reading(
         end=given.delimiter or (b"\0" if given.null else b"\n"),
@@ -162,24 +112,8 @@ def opened(groups: Sequence[_sources.Group], reading: _sources.Reading) -> _sour
     return _sources.Product(groups, reading)
 
 
-def line_template(words: Sequence[str], given: BatchArgs, strings: Strings) -> LineTemplate:
-    """Return the command line."""
-    try:
-        return LineTemplate(words, strings, quotes_words=given.quote)
-    except ValueError as error:
-        raise click.UsageError(printable(str(error))) from None
-
-
-def name_template(text: str | None, strings: Strings) -> LineTemplate | None:
-    """Return a template in which arguments are replaced without quoting."""
-    try:
-        return None if text is None else LineTemplate([text], strings, is_line=False)
-    except ValueError as error:
-        raise click.UsageError(printable(str(error))) from None
-
-
 @contextlib.contextmanager
-def log(given: BatchArgs) -> Generator[_joblog.Joblog | None]:
+def log(given: Options) -> Generator[_joblog.Joblog | None]:
     """Open the job log for a block, if there is one."""
     if given.joblog is None:
         yield None
@@ -190,7 +124,7 @@ def log(given: BatchArgs) -> Generator[_joblog.Joblog | None]:
 
 
 @contextlib.contextmanager
-def records(given: BatchArgs) -> Generator[Records | None]:
+def records(given: Options) -> Generator[Records | None]:
     """Open the file for lines of JSON for a block, if there is one."""
     if given.results is None or not given.results.endswith(RECORDS):
         yield None
@@ -201,7 +135,7 @@ def records(given: BatchArgs) -> Generator[Records | None]:
         yield opened
 
 
-def journal(given: BatchArgs) -> Journal | None:
+def journal(given: Options) -> Journal | None:
     """Return the journal, if there is one."""
     if given.journal is None:
         return None
@@ -230,7 +164,7 @@ def exit_code(batch: _batch.Batch) -> int:
         return INTERRUPTED if batch.was_interrupted else code
 
 
-def closing(batch: _batch.Batch, given: BatchArgs, seconds: float) -> Iterator[str]:
+def closing(batch: _batch.Batch, given: Options, seconds: float) -> Iterator[str]:
     """Yield the closing lines: the number of failures, the first of these, and how much a further batch can skip."""
     tally = batch.tally
     if not (tally.failed or batch.was_interrupted):
@@ -294,7 +228,7 @@ class NoBar:
         """Show nothing."""
 
 
-def bar(given: BatchArgs) -> Bar | NoBar:
+def bar(given: Options) -> Bar | NoBar:
     """Return the bar if it is wanted and the terminal can draw it."""
     if not given.bar:
         return NoBar()

@@ -6,20 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from ...abc import printable
+from ..abc import printable
 
 if TYPE_CHECKING:
     import re
 
-    from ...abc import Amount
-    from ...batch._halt import Halt
-    from ...batch._start_conditions import FreeMemory, Load
+    from ..abc import Amount
+    from ._halt import Halt
+    from ._start_conditions import FreeMemory, Load
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchArgs:
+class Options:
     """The words and options of the command line, parsed one by one, named as on the page of the command."""
 
     words: tuple[str, ...]
@@ -34,13 +32,12 @@ class BatchArgs:
     # ---- the command line
     quote: bool
     argument: str  # the placeholder of the argument
-    slot_variable: str | None
     # ---- the run
     jobs: int | None
     nodes: tuple[str, ...]
     ssh_config: str | None
     timeout: float | None
-    retries: int
+    retries: int  # the most attempts of a command; 0 for no limit
     delay: float
     idle_timeout: float | None
     memfree: FreeMemory | None
@@ -70,7 +67,7 @@ class BatchArgs:
         """Reject conflicting options.
 
         Raises:
-            click.UsageError: the options exclude one another, or one of them needs another one.
+            ValueError: the options exclude one another, or one of them needs another one.
 
         """
         self._check_output()
@@ -80,19 +77,15 @@ class BatchArgs:
     def _check_output(self) -> None:
         kept = (("--results", self.results), ("--journal", self.journal))
         for name in [name for name, value in kept if self.line_buffer and value is not None]:
-            raise click.UsageError(
-                f"{name} keeps outputs, and --line-buffer only passes them on: leave one of them out"
-            )
+            raise ValueError(f"{name} keeps outputs, and --line-buffer only passes them on: leave one of them out")
         if self.header not in (None, ":"):
-            raise click.UsageError(
+            raise ValueError(
                 "--header: write --header :, for names of columns in the first line; the rest is for --pipe"
             )
         if self.joblog in ("-", "+-"):
-            raise click.UsageError(
-                "--joblog - is not supported: name a file, such as /dev/stderr, or ./- for one called -"
-            )
+            raise ValueError("--joblog - is not supported: name a file, such as /dev/stderr, or ./- for one called -")
         if self.results is not None and self.results.endswith((".csv", ".tsv", ".json")):
-            raise click.UsageError(
+            raise ValueError(
                 f"--results {printable(self.results)}: tables are not supported; name a file FILE.jsonl, which gets a "
                 f"line of JSON for each command, or a directory, which gets a file for each output"
             )
@@ -100,18 +93,18 @@ class BatchArgs:
     def _check_journal(self) -> None:
         names_files = self.reads or self.writes
         if names_files and self.journal is None:
-            raise click.UsageError("--reads and --writes need --journal, which keeps how the files were")
+            raise ValueError("--reads and --writes need --journal, which keeps how the files were")
         if names_files and self.nodes:
-            raise click.UsageError("--reads and --writes name files of this machine, and the commands run on nodes")
+            raise ValueError("--reads and --writes name files of this machine, and the commands run on nodes")
         if self.journal is not None and self.dry_run:
-            raise click.UsageError(
+            raise ValueError(
                 f"--dry-run does not look into a journal: for what it has, call trioflow journal "
                 f"{printable(self.journal)}"
             )
 
     def _check_resources(self) -> None:
         if self.pool and not self.needs:
-            raise click.UsageError("--pool needs --needs, which says what each command takes of it")
+            raise ValueError("--pool needs --needs, which says what each command takes of it")
         about_here = (
             ("--memfree", self.memfree),
             ("--load", self.load),
@@ -122,4 +115,4 @@ class BatchArgs:
         here = [name for name, value in about_here if value]
         if self.nodes and here:
             verb = "is" if len(here) == 1 else "are"
-            raise click.UsageError(f"{' and '.join(here)} {verb} about this machine, and the commands run on nodes")
+            raise ValueError(f"{' and '.join(here)} {verb} about this machine, and the commands run on nodes")
