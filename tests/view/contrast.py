@@ -1,4 +1,4 @@
-"""How well two colours can be told apart, by WCAG 2.2."""
+"""Contrast of two colours by WCAG 2.2."""
 
 
 def luminance(colour: str) -> float:
@@ -9,6 +9,6 @@ def luminance(colour: str) -> float:
 
 
 def contrast(one: str, other: str) -> float:
-    """Return their contrast: text needs 4.5, and symbols need 3."""
+    """Return the contrast of two colours: text needs 4.5, symbols need 3."""
     low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)

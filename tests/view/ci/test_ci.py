@@ -88,7 +88,7 @@ def test_each_outcome_maps_to_a_junit_result(virtual: Virtual, tmp_path: Path) -
 
 
 def test_jobs_that_are_dropped_are_cases_too(virtual: Virtual, tmp_path: Path) -> None:
-    """With `keep_jobs=False` the scheduler has lost in the end what a job has added."""
+    """With `keep_jobs=False` the scheduler has lost such a job by the end; the file still has a case for it."""
 
     async def grow() -> None:
         scheduler.update([Job(nap, 1, label="a"), Job(fail, 1, label="b")])
@@ -115,7 +115,7 @@ def hostile() -> Scheduler:
 
 
 def test_hostile_labels_and_output_leave_the_file_readable(tmp_path: Path) -> None:
-    """Control characters, `]]>`, colours, markup, and what is not Unicode."""
+    """Control characters, `]]>`, colours, markup and text that is not Unicode are escaped."""
     hostile().run(instruments=[JUnit(tmp_path / "junit.xml")])
     cases = cases_in(tmp_path / "junit.xml")
     assert len(cases) == 2
@@ -127,7 +127,7 @@ def test_hostile_labels_and_output_leave_the_file_readable(tmp_path: Path) -> No
 
 
 def test_hostile_labels_and_output_mean_nothing_in_the_summary(tmp_path: Path) -> None:
-    """A Markdown renderer finds our headings and tables, and no others; no markup of a label is markup."""
+    """A Markdown renderer finds only trioflow's headings and tables; markup in a label stays text."""
     hostile().run(instruments=[Summary(tmp_path / "s.md")])
     html = rendered(tmp_path / "s.md")
     assert re.findall(r"<(h\d)>", html) == ["h2", "h3", "h4", "h4", "h3", "h3"]
@@ -137,7 +137,7 @@ def test_hostile_labels_and_output_mean_nothing_in_the_summary(tmp_path: Path) -
 
 
 def test_huge_output_is_cut_with_a_word(tmp_path: Path) -> None:
-    """CI systems refuse files of many MB."""
+    """CI systems reject files of many MB, so a notice stands in place of what is cut."""
     big = CommandJob("head -c 3000000 /dev/zero | tr '\\0' x; echo the end; exit 1", shell=True, stdout=subprocess.PIPE)
     Scheduler(big).run(instruments=[JUnit(tmp_path / "junit.xml"), Summary(tmp_path / "s.md")])
     (case,) = cases_in(tmp_path / "junit.xml").values()
@@ -159,7 +159,7 @@ STREAMS: dict[str, dict[str, Any]] = {
 def test_captured_output_is_printed_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], streams: str
 ) -> None:
-    """Not in the headline, which is one line; and it is called what it is."""
+    """The headline, a single line, leaves the output out, and the block is labelled as output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     command = CommandJob(["sh", "-c", 'echo first; echo la"st" >&2; exit 1'], label="tests", **STREAMS[streams])
@@ -173,7 +173,7 @@ def test_captured_output_is_printed_once(
 
 
 def test_restored_jobs_are_counted(virtual: Virtual, tmp_path: Path) -> None:
-    """In the words of all views."""
+    """The summary calls them what all views call them."""
     for _ in range(2):
         scheduler = Scheduler(Job(nap, 1, label="a"), Job(fail, 1, label="b"), label="s")
         virtual(functools.partial(scheduler.co_run, journal=tmp_path / "j", instruments=[Summary(tmp_path / "s.md")]))
@@ -181,14 +181,14 @@ def test_restored_jobs_are_counted(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_neither_summary_nor_annotations_have_redacted_text(tmp_path: Path) -> None:
-    """Neither the command nor its output."""
+    """Both the command and its output are left out."""
     secret = CommandJob(["sh", "-c", "echo hunter2; exit 1"], redact=True, stdout=subprocess.PIPE)
     Scheduler(secret).run(instruments=[JUnit(tmp_path / "junit.xml"), Summary(tmp_path / "s.md")])
     assert "hunter2" not in (tmp_path / "junit.xml").read_text() + (tmp_path / "s.md").read_text()
 
 
 def test_the_summary_has_verdict_failures_and_the_slowest(virtual: Virtual, tmp_path: Path) -> None:
-    """In this order, the slowest job first."""
+    """The parts come in this order, the slowest job first."""
     scheduler = every_outcome()
     scheduler.sanitize()
     virtual(run_and_report, scheduler, Summary(tmp_path / "s.md"))
@@ -201,7 +201,7 @@ def test_the_summary_has_verdict_failures_and_the_slowest(virtual: Virtual, tmp_
 
 
 def test_of_jobs_that_ran_several_times_the_last_run_counts(virtual: Virtual, tmp_path: Path) -> None:
-    """A nested scheduler that succeeds when it is tried again has no failures: not here, and not in a report."""
+    """A nested scheduler that succeeds on a retry has no failures, neither in the summary nor in a report."""
     tries: list[int] = []
 
     async def flaky() -> None:
@@ -223,7 +223,7 @@ def test_of_jobs_that_ran_several_times_the_last_run_counts(virtual: Virtual, tm
 
 
 def test_a_scheduler_that_failed_by_itself_is_a_failure_and_no_job(virtual: Virtual, tmp_path: Path) -> None:
-    """The summary counts as `debrief` does: one job, which was cancelled, and one failure."""
+    """The summary counts as `debrief` does: one cancelled job and one failure."""
     scheduler = Scheduler(Scheduler(Job(nap, 9, label="long"), timeout=1, label="inner"), label="shop")
     virtual(functools.partial(scheduler.co_run, instruments=[Summary(tmp_path / "summary.md")]))
     told = io.StringIO()
@@ -237,7 +237,8 @@ def test_a_scheduler_that_failed_by_itself_is_a_failure_and_no_job(virtual: Virt
 def test_failures_are_annotations_on_github(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Escaped, at the line of the user's code; their details are in a group in which nothing is a command."""
+    """Annotations are escaped and point at the line of the user's code; in the group of details no text is a command.
+    """
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
     monkeypatch.chdir(Path(__file__).parent)
@@ -264,7 +265,7 @@ def test_failures_are_annotations_on_github(
 def test_equal_failures_share_one_annotation_and_one_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Five hundred nodes that do not answer had as many tracebacks in the log."""
+    """Five hundred unreachable nodes used to fill the log with as many tracebacks."""
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     Scheduler(Job(fail, 0, label=f"node {n}") for n in range(500)).run(instruments=[Summary(tmp_path / "s.md")])
     lines = capsys.readouterr().out.splitlines()
@@ -276,7 +277,7 @@ def test_equal_failures_share_one_annotation_and_one_group(
 
 
 def test_the_summary_has_the_failing_line_and_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In place of a traceback, which the log has; a graph that nobody could read is left out."""
+    """The log has the traceback; a graph too large to read is left out."""
     monkeypatch.chdir(Path(__file__).parent)
 
     async def broken() -> None:
@@ -294,7 +295,7 @@ def test_the_summary_has_the_failing_line_and_the_graph(tmp_path: Path, monkeypa
 def test_the_log_of_github_shows_no_invisible_character(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One that turns the direction of text round would show another error than there is."""
+    """A character that reverses the direction of text would disguise the error."""
 
     async def fail() -> None:
         raise ValueError("txt\u202egpj.exe\tof 100%")
@@ -309,13 +310,13 @@ def test_the_log_of_github_shows_no_invisible_character(
 
 
 def test_without_github_a_summary_needs_a_path() -> None:
-    """The error says so."""
+    """The error says what is missing."""
     with pytest.raises(ValueError, match="GITHUB_STEP_SUMMARY"):
         Summary()
 
 
 def test_a_file_that_cannot_be_written_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The run goes on."""
+    """The run itself goes on."""
     report = JUnit(tmp_path / "no" / "junit.xml")
     assert Scheduler(Job(nothing)).run(instruments=[report])
     assert "cannot be written" in caplog.text

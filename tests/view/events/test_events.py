@@ -33,18 +33,18 @@ def told(virtual: Virtual, scheduler: Scheduler) -> list[dict[str, Any]]:
 
 
 def of(events: list[dict[str, Any]], path: str) -> list[dict[str, Any]]:
-    """Return the events of one job, without what every line has."""
+    """Return the events of one job, without the fields that every line has."""
     return [{name: one[name] for name in one if name not in (*TIMES, "path")} for one in events if one["path"] == path]
 
 
 def test_the_schema_in_the_package_is_that_of_the_lines() -> None:
-    """Whoever changes an event writes the schema again: `json.dumps(_format.schema(), indent=1)`."""
+    """After a change to an event, write the schema again: `json.dumps(_format.schema(), indent=1)`."""
     assert _format.schema() == SCHEMA
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
 def test_events_list_the_jobs_and_then_their_outcomes(virtual: Virtual) -> None:
-    """First a line for each job, with what it requires; then each event, with the time since the start."""
+    """The first lines list each job with its requirements; then each event has the time since the start."""
     first = Job(nap, 1, label="first", expected_duration=2)
     last = Job(fail, 2, label="last", required=first, critical=True)
     events = told(virtual, Scheduler(first, last, label="two", jobs_window=1))
@@ -71,7 +71,7 @@ def test_events_list_the_jobs_and_then_their_outcomes(virtual: Virtual) -> None:
 
 
 def test_nested_runs_have_the_path_of_their_scheduler(virtual: Virtual) -> None:
-    """Their jobs are told at the beginning too, and each says which scheduler it is in."""
+    """The first lines list nested jobs too, each with its scheduler."""
     inner = Scheduler(Job(nap, label="a"), label="inner", retry=1)
     events = told(virtual, Scheduler(inner, Job(nap, label="b", required=inner)))
     assert [one["event"] for one in events if one["path"] == "inner"] == [
@@ -82,7 +82,7 @@ def test_nested_runs_have_the_path_of_their_scheduler(virtual: Virtual) -> None:
 
 
 def test_events_have_attempts_grants_and_readiness(virtual: Virtual) -> None:
-    """What belongs to an event is in its line: the number of the attempt, what was granted."""
+    """A start has the number of its attempt, a grant has its amounts."""
     tries: list[int] = []
 
     async def flaky() -> None:
@@ -107,7 +107,7 @@ def test_events_have_attempts_grants_and_readiness(virtual: Virtual) -> None:
 
 
 def test_a_throttled_job_is_scheduled_again_in_the_events(virtual: Virtual) -> None:
-    """It is scheduled once more, with the number of times that it was throttled."""
+    """The new line has the number of times that the job was throttled."""
     tries: list[int] = []
 
     async def busy() -> None:
@@ -123,7 +123,7 @@ def test_a_throttled_job_is_scheduled_again_in_the_events(virtual: Virtual) -> N
 
 
 def test_added_jobs_have_events(virtual: Virtual) -> None:
-    """Also a scheduler with jobs in it, and also where jobs are dropped when they have settled."""
+    """An added scheduler lists the jobs in it, even where jobs are dropped when they settle."""
     scheduler = Scheduler(label="grows", keep_jobs=False)
 
     async def grow() -> None:
@@ -140,13 +140,15 @@ def test_added_jobs_have_events(virtual: Virtual) -> None:
 
 
 def test_the_last_event_names_the_culprit_of_a_run_that_drops_jobs(virtual: Virtual) -> None:
-    """Its path was forgotten with those of the jobs that nobody needs, and the last line never came."""
+    """The culprit's path was once forgotten with those of the dropped jobs, and the last line was missing."""
     events = told(virtual, Scheduler(Job(fail, label="bad", critical=True), keep_jobs=False))
     assert (events[-1]["event"], events[-1]["culprit"]) == ("run_ended", "bad")
 
 
 def test_nested_schedulers_that_are_given_up_are_not_kept(virtual: Virtual) -> None:
-    """A server may add a million of them: names and paths, which kept them alive, are forgotten when they settle."""
+    """A server may add a million of them: their names and paths are forgotten when they settle, so that they can be
+    freed.
+    """
     inside: list[weakref.ref[Any]] = []
     alive: list[bool] = []
 
@@ -168,7 +170,7 @@ def test_nested_schedulers_that_are_given_up_are_not_kept(virtual: Virtual) -> N
 
 
 def test_incidents_have_events(virtual: Virtual) -> None:
-    """What is not the outcome of a job has a line too."""
+    """A problem that is not the outcome of a job has a line of its own."""
 
     class Closing(Job[None]):
         async def co_shutdown(self) -> None:
@@ -180,7 +182,7 @@ def test_incidents_have_events(virtual: Virtual) -> None:
 
 
 def test_no_event_has_redacted_text(virtual: Virtual) -> None:
-    """`redact=True` holds for labels, paths, and the errors of commands."""
+    """`redact=True` covers labels, paths, and the errors of commands."""
     secret = CommandJob(["false", "hunter2"], redact=True)
     quiet = Job(nap, 1, "hunter2", redact=True)
     file = io.StringIO()
@@ -190,13 +192,13 @@ def test_no_event_has_redacted_text(virtual: Virtual) -> None:
 
 
 def test_names_that_are_not_unicode_are_escaped(virtual: Virtual) -> None:
-    """A file name that is not UTF-8, control characters and a very long text: each line is one line of JSON."""
+    """A file name that is not UTF-8, control characters and a very long text each give one line of JSON."""
     events = told(virtual, Scheduler(Job(nothing, label="a\udcffb"), Job(nothing, label="x\n\x1b[31m\x00\u2028")))
     assert {one["path"] for one in events if one["event"] == "job_finished"} >= {"a\\udcffb"}
 
 
 def test_waits_and_progress_of_jobs_are_polled(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No event comes for these: they are looked at twice a second, and told when they have changed."""
+    """Neither has events of its own: the instrument checks them twice a second and writes what has changed."""
     monkeypatch.setattr(_nonblocking_writer, "STATE_STYLES", 0.01)
     monkeypatch.setattr(_nonblocking_writer, "INTERVAL", 0.001)
     file = io.StringIO()
@@ -214,7 +216,7 @@ def test_waits_and_progress_of_jobs_are_polled(backend: Any, monkeypatch: pytest
 
 
 def test_the_next_run_of_the_same_object_is_appended(tmp_path: Path) -> None:
-    """A path is begun anew by the first run alone."""
+    """Only the first run truncates the file."""
     path = tmp_path / "events"
     path.write_text("old")
     events = Events(path)
@@ -225,7 +227,7 @@ def test_the_next_run_of_the_same_object_is_appended(tmp_path: Path) -> None:
 
 
 def test_one_object_follows_one_run_at_a_time(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """A second run beside the first is told to take another; the first goes on to be told."""
+    """A second concurrent run raises an error that asks for another object; the events of the first continue."""
     file = io.StringIO()
     events = Events(file)
     second = Scheduler(Job(nothing, label="second"), instruments=[events])
@@ -235,19 +237,19 @@ def test_one_object_follows_one_run_at_a_time(virtual: Virtual, caplog: pytest.L
 
 
 def test_without_msgspec_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It comes when the object is made, not in the middle of a run."""
+    """The error comes from the constructor, not from the middle of a run."""
     monkeypatch.setattr(_events.importlib.util, "find_spec", lambda _: None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'trioflow\[events\]'"):
         Events("x")
 
 
 def test_what_is_no_file_is_refused() -> None:
-    """The error says what to give."""
+    """The error lists the accepted types."""
     with pytest.raises(TypeError, match="give a path, or a file"):
         Events(3)  # type: ignore[arg-type]
 
 
 def test_the_thread_ends_with_the_run(tmp_path: Path) -> None:
-    """Nothing is left behind when the run has ended."""
+    """No thread is left behind."""
     Scheduler(Job(nothing)).run(instruments=[Events(tmp_path / "events")])
     assert "trioflow events" not in {one.name for one in threading.enumerate()}

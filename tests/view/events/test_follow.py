@@ -1,4 +1,4 @@
-"""A run that is followed by its events: a monitor shows the same of it as of the run itself."""
+"""A run followed by its events: a monitor shows the same as for the run itself."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def busy_scenario(look: Any = None) -> Scheduler:
-    """Return one with all that a monitor shows: services, nesting, failures, attempts, throttling, progress."""
+    """Return a scenario with all that a monitor shows: services, nesting, failures, attempts, throttling, progress."""
     tries: list[str] = []
 
     async def serve(*, task_status: Any) -> None:
@@ -82,7 +82,7 @@ def without_times(log: str) -> list[str]:
 
 
 def test_a_log_from_events_is_that_of_the_run(virtual: Virtual) -> None:
-    """Line by line, with all times that jobs took."""
+    """Both agree line by line, including the time that each job took."""
     live, told, events = io.StringIO(), io.StringIO(), io.StringIO()
     virtual(run_with, busy_scenario(), Monitor(file=live), Events(events))
     assert followed(events.getvalue(), told).ended
@@ -91,7 +91,7 @@ def test_a_log_from_events_is_that_of_the_run(virtual: Virtual) -> None:
 
 
 def test_a_picture_from_events_is_that_of_the_run(virtual: Virtual) -> None:
-    """In the middle of the run: the same lines, the same symbols, the same counts, and the same estimate."""
+    """In the middle of the run, lines, symbols, counts and the estimate are the same."""
     live: list[Any] = []
     monitor, file = Monitor(file=io.StringIO()), io.StringIO()
     events = Events(file)
@@ -119,7 +119,7 @@ def test_a_picture_from_events_is_that_of_the_run(virtual: Virtual) -> None:
 
 
 def test_lines_that_are_no_events_are_skipped() -> None:
-    """Such as what a job has printed, lines that were cut, and events of a later version that adds some."""
+    """Printed output of jobs, cut lines and unknown events of a later version are skipped."""
     follower = Follower(Monitor(file=io.StringIO()))
     for line in (
         b"hello",
@@ -134,14 +134,14 @@ def test_lines_that_are_no_events_are_skipped() -> None:
 
 
 def test_another_version_is_refused() -> None:
-    """The error says which was found."""
+    """The error names the version found."""
     follower = Follower(Monitor(file=io.StringIO()))
     with pytest.raises(BadEvents, match="version 2"):
         follower.feed(b'{"event":"run_started","v":2}')
 
 
 def test_jobs_whose_line_was_dropped_get_placeholders(virtual: Virtual) -> None:
-    """A slow reader sees what it has got: here every third line is missing, but for the first and the last ones."""
+    """A slow reader gets only part of the lines: here every third is missing, except for the first and last ones."""
     events = io.StringIO()
     virtual(run_with, busy_scenario(), Events(events))
     lines = events.getvalue().splitlines()
@@ -151,7 +151,7 @@ def test_jobs_whose_line_was_dropped_get_placeholders(virtual: Virtual) -> None:
 
 
 def test_a_run_whose_process_is_gone_is_abandoned() -> None:
-    """It will tell nothing more; a process that lives may."""
+    """A dead process will write nothing more; a living one may."""
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     for pid, expected in ((gone.pid, True), (os.getpid(), False)):
@@ -163,7 +163,7 @@ def test_a_run_whose_process_is_gone_is_abandoned() -> None:
 
 
 def test_a_run_that_was_killed_has_not_ended(virtual: Virtual) -> None:
-    """The last line does not say that all is well, although nothing has failed."""
+    """The last line must not claim success just because nothing has failed."""
     events, told = io.StringIO(), io.StringIO()
     virtual(run_with, Scheduler(Job(nap, 1, label="a"), Job(nap, 2, label="b"), label="all"), Events(events))
     *lines, _, _ = events.getvalue().splitlines()  # without the end of b, and that of the run
@@ -172,7 +172,7 @@ def test_a_run_that_was_killed_has_not_ended(virtual: Virtual) -> None:
 
 
 def test_two_runs_in_a_file_are_shown_one_after_the_other() -> None:
-    """As the same object writes them."""
+    """One `Events` object appends its second run to the file."""
     events, told = io.StringIO(), io.StringIO()
     scheduler, instrument = Scheduler(Job(nap, 0, label="a"), label="twice"), Events(events)
     scheduler.run(instruments=[instrument])
@@ -182,20 +182,20 @@ def test_two_runs_in_a_file_are_shown_one_after_the_other() -> None:
 
 
 def test_an_exception_of_the_same_name_stands_for_the_exception() -> None:
-    """Whatever its text is."""
+    """The follower knows only the name of the type; the text may be anything."""
     assert repr(exception_stand_in("OSError: no: way")) == "OSError('no: way')"
     assert repr(exception_stand_in("Flaw")) == "Flaw()"
     assert str(exception_stand_in("not a name: x")) == "not a name: x"
 
 
 def test_each_event_is_taken_or_skipped_on_purpose() -> None:
-    """An event that is added has a place in the follower's table."""
+    """The follower's table must list every event, including those added later."""
     assert set(TAKE) == set(get_args(AnyEvent))
 
 
 @pytest.mark.parametrize("kept", ["all but the first", "no failure", "every third", "the first and the last"])
 def test_a_file_with_lines_missing_has_the_verdict_of_the_run(virtual: Virtual, kept: str) -> None:
-    """The last line has the counts, and how many lines there were; no time is negative."""
+    """The last line has the counts and the number of lines; no time is negative."""
     file, shown = io.StringIO(), io.StringIO()
     groups = [Scheduler(*(Job(nap, 1 + n, label=f"{g}{n}") for n in range(3)), Job(fail, 2), label=g) for g in "ab"]
     virtual(lambda: Scheduler(*groups, label="run").co_run(instruments=[Events(file)]))

@@ -1,4 +1,4 @@
-"""Where lines of events go: slow readers, readers that go away or come late, full disks. Nothing stops the run."""
+"""Where events are written: slow, late or vanishing readers and full disks never stop the run."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def read_all(descriptor: int) -> bytes:
 def test_a_reader_that_stops_reading_does_not_hold_the_run(
     pipe: tuple[int, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What waits is at most 1 MiB; the last lines are given up after a while, and the log says how many."""
+    """At most 1 MiB is buffered; after a while the last lines are dropped, and the log has their number."""
     monkeypatch.setattr(_nonblocking_writer, "GRACE", 0.1)
     reading, file = pipe
     assert many(3000).run(instruments=[Events(file)])
@@ -54,7 +54,7 @@ def test_a_reader_that_stops_reading_does_not_hold_the_run(
 def test_a_reader_that_stops_reading_costs_no_more_than_one_that_reads(
     pipe: tuple[int, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once 1 MiB was copied for each line that was dropped, and an event took 54 µs: lines are joined once."""
+    """Lines are joined once; when each dropped line copied 1 MiB, an event took 54 µs."""
     monkeypatch.setattr(_nonblocking_writer, "GRACE", 0.05)
     looks: list[int] = []
     is_ready = _nonblocking_writer._Descriptor.is_ready
@@ -64,7 +64,7 @@ def test_a_reader_that_stops_reading_costs_no_more_than_one_that_reads(
 
 
 def test_dropped_lines_are_counted_for_a_slow_reader(pipe: tuple[int, Any]) -> None:
-    """Lines that came and lines that were dropped are all lines; the last one says how the run ended."""
+    """Written and dropped lines add up to all lines; the last line has the outcome of the run."""
     reading, file = pipe
     found: list[bytes] = []
     enough = threading.Event()
@@ -94,7 +94,7 @@ async def _set(event: threading.Event) -> None:
 def test_a_reader_that_goes_away_ends_the_lines_quietly(
     pipe: tuple[int, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As `head` does; the run goes on."""
+    """`head` does so; the run goes on."""
     reading, writing = os.pipe()
     os.close(reading)
     with open(writing, "wb") as file:
@@ -104,7 +104,7 @@ def test_a_reader_that_goes_away_ends_the_lines_quietly(
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
 def test_a_full_disk_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    """The run goes on without lines."""
+    """The run goes on without events."""
     assert many(1000).run(instruments=[Events("/dev/full")])
     assert caplog.text.count("events cannot be written to '/dev/full' any more") == 1
 
@@ -112,7 +112,7 @@ def test_a_full_disk_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_disk_that_becomes_full_leaves_whole_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The part of a line that was still written is cut off."""
+    """The last line, written in part, is cut off."""
     write = os.write
     left = [1000]
 
@@ -130,7 +130,7 @@ def test_a_disk_that_becomes_full_leaves_whole_lines(
 
 
 def test_the_reader_of_a_fifo_may_come_later(tmp_path: Path) -> None:
-    """Lines wait for it."""
+    """Lines are buffered until it opens the FIFO."""
     path = tmp_path / "fifo"
     os.mkfifo(path)
     read: list[str] = []
@@ -148,7 +148,7 @@ async def _start(thread: threading.Thread) -> None:
 def test_a_fifo_without_a_reader_does_not_hold_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The lines are given up at the end."""
+    """The lines are dropped at the end."""
     monkeypatch.setattr(_nonblocking_writer, "GRACE", 0.05)
     os.mkfifo(tmp_path / "fifo")
     assert Scheduler(Job(nothing)).run(instruments=[Events(tmp_path / "fifo")])
@@ -156,13 +156,13 @@ def test_a_fifo_without_a_reader_does_not_hold_the_run(
 
 
 def test_a_folder_that_is_missing_does_not_stop_the_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """The log says what is wrong."""
+    """The log names the missing folder."""
     assert Scheduler(Job(nothing)).run(instruments=[Events(tmp_path / "no" / "events")])
     assert "No such file" in caplog.text
 
 
 def test_no_line_is_lost_to_a_file(tmp_path: Path) -> None:
-    """However fast the run is."""
+    """All lines reach the file, no matter how fast the run is."""
     path = tmp_path / "events"
     assert many(20_000).run(instruments=[Events(path)])
     lines = path.read_bytes().splitlines()

@@ -1,4 +1,4 @@
-"""Reads graphs back, as `dot` itself has understood them."""
+"""Parse graphs as `dot` lays them out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a graph tells after a run: times, the critical path, failures in what is folded; and how it fits its page."""
+"""Graphs after a run: durations, the critical path, failures in folded schedulers, and the fit to the page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def name(box: str) -> str:
 
 
 def test_boxes_show_durations_after_a_run(virtual: Virtual) -> None:
-    """Of several that are alike the shortest and the longest; nothing before the run, or of what the run has ended."""
+    """A bundle shows its shortest and longest duration; no duration is shown before the run or for jobs that the run
+    ended.
+    """
     jobs = [Job(nap, seconds, label=f"j {seconds}") for seconds in (2, 5)]
     inner = Scheduler(Job(nap, 90, label="x"), label="inner")
     scheduler = Scheduler(jobs, inner, Job(nap, 999, label="forever", forever=True))
@@ -40,7 +42,7 @@ def test_boxes_show_durations_after_a_run(virtual: Virtual) -> None:
 
 
 def test_a_folded_scheduler_says_what_was_blocked_in_it(virtual: Virtual) -> None:
-    """It ran to its end, and no job in it failed: its box is not that of one in which all succeeded."""
+    """The scheduler ran to its end and no job in it failed; still, its box differs from one where all succeeded."""
     bad = Job(fail, label="bad")
     inner = Scheduler(Job(nap, 0, bad, label="a"), Job(nap, label="b"), label="inner")
     scheduler = ran(virtual, bad, inner)
@@ -49,7 +51,7 @@ def test_a_folded_scheduler_says_what_was_blocked_in_it(virtual: Virtual) -> Non
 
 
 def test_the_critical_path_is_marked(virtual: Virtual) -> None:
-    """By double borders and dark lines, in a frame and for a resource, too; a second run forgets the first."""
+    """Double borders and dark lines mark it, in frames and across resources too; a second run clears the marks."""
     first, beside = Job(nap, 1, label="first"), Job(nap, 2, label="beside")
     models = [Job(nap, 5 - n, label=f"m{n}", required=first, needs={"gpu": 1}) for n in range(2)]
     inner = Scheduler(models, Job(nap, 1, label="sum", required=models), label="inner", required=first)
@@ -68,7 +70,9 @@ def test_the_critical_path_is_marked(virtual: Virtual) -> None:
 
 
 def test_a_folded_scheduler_with_a_failure_is_not_plain_green(virtual: Virtual) -> None:
-    """Pale, with a red border and the number, in pictures of dot and Mermaid; it may have succeeded itself."""
+    """The box is pale with a red border and the number of failures, in Graphviz and Mermaid, even if the scheduler
+    succeeded.
+    """
     inner = Scheduler(Job(fail, 1, OSError("x"), label="broken"), Job(nap, 1, label="fine"), label="inner")
     scheduler = ran(virtual, inner, Scheduler(Job(nap, 1, label="z"), label="other"))
     boxes = seen(scheduler.graph(collapse=True)).boxes
@@ -80,7 +84,7 @@ def test_a_folded_scheduler_with_a_failure_is_not_plain_green(virtual: Virtual) 
 
 
 def test_members_of_a_frame_stand_in_their_order() -> None:
-    """From left to right, or from top to bottom, where nothing else decides."""
+    """They go from left to right, or from top to bottom, unless requirements decide otherwise."""
     for direction, place, sign in (("TB", 2, 1), ("LR", 3, -1)):
         members = [idle(f"m{n}") for n in range(6)]
         frame = Scheduler(members, idle("end", required=members), label="frame")
@@ -94,7 +98,7 @@ def test_members_of_a_frame_stand_in_their_order() -> None:
 
 
 def test_large_graphs_go_from_left_to_right() -> None:
-    """Above 40 boxes, by themselves; unless asked otherwise."""
+    """The direction changes above 40 boxes, unless the caller sets one."""
     few, many = (Scheduler([idle(f"a{n}") for n in range(number)]) for number in (40, 41))
     assert "rankdir=TB" in few.graph().source
     assert "rankdir=LR" in many.graph().source
@@ -103,7 +107,7 @@ def test_large_graphs_go_from_left_to_right() -> None:
 
 
 def test_a_picture_has_a_dark_scheme_and_no_tooltip_for_nothing(tmp_path: Path) -> None:
-    """On a page with a dark ground it is no white sheet; and its background says nothing under the pointer."""
+    """On a dark page the picture is not a white sheet, and its background has no tooltip."""
     Scheduler(idle("a")).export_as_svgfile(tmp_path / "x.svg")
     text = (tmp_path / "x.svg").read_text()
     assert "prefers-color-scheme: dark" in text
@@ -111,7 +115,7 @@ def test_a_picture_has_a_dark_scheme_and_no_tooltip_for_nothing(tmp_path: Path) 
 
 
 def test_a_report_shows_as_much_as_can_be_read(virtual: Virtual) -> None:
-    """500 jobs in 20 groups and one job are 21 boxes; jobs that are alike are one; a few are all there."""
+    """500 jobs in 20 groups and one job give 21 boxes; equal jobs are bundled; a small graph is shown whole."""
     groups = [
         Scheduler(*[Job(nap, 1, label=f"{'abc'[n % 3] * (n + 1)} {g}") for n in range(25)], label=f"group {g}")
         for g in range(20)
@@ -127,7 +131,7 @@ def test_a_report_shows_as_much_as_can_be_read(virtual: Virtual) -> None:
 
 
 def test_a_forever_job_that_ended_with_its_run_has_succeeded(virtual: Virtual) -> None:
-    """Its box has no symbol of trouble; one that the run's failure ended has."""
+    """Its box has no failure symbol; if a failure ended the run, it has one."""
     for critical, symbol in (False, ""), (True, "⊘"):
         forever, job = Job(nap, 99, forever=True, label="watch"), Job(fail, 1, critical=critical)
         scheduler = Scheduler(forever, job)

@@ -1,4 +1,4 @@
-"""`export_as_dotfile`, `export_as_svgfile`, `export_as_pngfile`: files, with `dot` and without it."""
+"""`export_as_dotfile`, `export_as_svgfile` and `export_as_pngfile`, with and without `dot`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_dotfile(scheduler: Scheduler, tmp_path: Path) -> None:
 
 
 def test_svgfile(scheduler: Scheduler, tmp_path: Path) -> None:
-    """The SVG file has the labels as text, and takes a path as a string; an older file is replaced."""
+    """The SVG file has the labels as text; the path may be a string, and an older file is replaced."""
     (tmp_path / "g.svg").write_text("x" * 10**6)
     scheduler.export_as_svgfile(str(tmp_path / "g.svg"), only="ä")
     assert texts((tmp_path / "g.svg").read_text(encoding="utf-8")) == ["ä"]
@@ -51,7 +51,7 @@ KINDS: list[Callable[..., AbstractJob[Any]]] = [
 @pytest.mark.parametrize("make", KINDS)
 @pytest.mark.parametrize("run_if", ["settled", "succeeded"])
 def test_a_box_is_as_high_as_its_label(make: Callable[..., Any], run_if: str, tmp_path: Path) -> None:
-    """Whatever its kind, a box is as high as its text: the boxes of commands on nodes once cut it through."""
+    """This holds for every kind: the boxes of commands on nodes once cut through their text."""
     first = AbstractJob(label="a")
     job = make(label="label", required=first, run_if=run_if)
     Scheduler(first, job).export_as_svgfile(tmp_path / "g.svg", only=["label"])
@@ -77,7 +77,7 @@ def test_pngfile(scheduler: Scheduler, tmp_path: Path) -> None:
 
 
 def test_the_graph_can_be_changed_and_drawn_by_oneself(scheduler: Scheduler) -> None:
-    """What `graph` returns is graphviz's own class: its attributes may be set, and its methods draw it."""
+    """`graph` returns graphviz's own class: its attributes can be set, and its methods render it."""
     import graphviz
 
     graph = scheduler.graph()
@@ -90,7 +90,7 @@ def test_the_graph_can_be_changed_and_drawn_by_oneself(scheduler: Scheduler) -> 
 def test_without_dot(
     export: Callable[..., None], scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without the program there is an error that says how to install it, and no file; the texts need none."""
+    """The error says how to install the program, and no file is written; the text formats do not need it."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(
         RuntimeError, match=rf"^{export.__name__}\(\) of 's'.* dot, .*apt install graphviz.*brew"
@@ -106,7 +106,7 @@ def test_without_dot(
 def test_dot_fails(
     export: Callable[..., None], scheduler: Scheduler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If the program fails, the error has its exit code and what it said, and there is no file."""
+    """The error has the exit code and stderr of the program, and there is no file."""
     program = tmp_path / "bin" / "dot"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\ncat >/dev/null\necho no more memory >&2\nexit 3\n")
@@ -122,7 +122,7 @@ ALL: list[Any] = [*EXPORTS, Scheduler.export_as_dotfile, Scheduler.export_as_mer
 
 @pytest.mark.parametrize("export", ALL)
 def test_unwritable(export: Callable[..., None], scheduler: Scheduler, tmp_path: Path) -> None:
-    """A file that cannot be written is the system's own error, which names it."""
+    """The OSError of the system passes through, and names the file."""
     with pytest.raises(FileNotFoundError, match="missing"):
         export(scheduler, tmp_path / "missing" / "g")
     with pytest.raises(OSError, match=r"/dev/full|No space left"):

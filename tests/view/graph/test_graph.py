@@ -1,4 +1,4 @@
-"""`graph`: what is drawn, read back as `dot` has understood it."""
+"""`graph`: the drawing, parsed as `dot` lays it out."""
 
 from __future__ import annotations
 
@@ -31,7 +31,9 @@ from .pictures import dot, escape, seen, texts
 @pytest.mark.parametrize("critical", [False, True])
 @pytest.mark.parametrize("state", JobState)
 def test_each_state_critical_and_forever(state: JobState, critical: bool, forever: bool) -> None:
-    """State is the colour and the symbol, critical "!" and a thick line, forever a dashed one; frames as boxes."""
+    """State sets colour and symbol, critical adds "!" and a thick line, forever a dashed line; frames follow the same
+    rules.
+    """
     nested = Scheduler(idle("inside"), label="nested", critical=critical, forever=forever)
     job = idle("job", critical=critical, forever=forever)
     lead_to(state, nested)
@@ -47,7 +49,7 @@ def test_each_state_critical_and_forever(state: JobState, critical: bool, foreve
 
 
 def test_a_frame_shows_a_failure_inside() -> None:
-    """A nested scheduler that succeeded although a job in it failed has the border of failures, and says how many."""
+    """A nested scheduler that succeeded in spite of a failed job has the border of failures and their number."""
     deep = Scheduler(Job(fail_now, OSError("broken"), label="bad"), label="deep")
     scheduler = Scheduler(Scheduler(deep, label="outer"), Scheduler(idle("unharmed"), label="other"))
     lead_to(JobState.FAILED, next(iter(deep)))
@@ -61,7 +63,7 @@ def test_a_frame_shows_a_failure_inside() -> None:
 
 
 def test_states_are_told_apart_in_grey() -> None:
-    """Each state has a symbol of its own or, without one, a lightness of its own; and its text can be read."""
+    """Each state has a unique symbol or, without one, a unique lightness; its text is readable."""
 
     def lightness(colour: str) -> float:
         red, green, blue = (int(colour[n : n + 2], 16) for n in (1, 3, 5))
@@ -76,7 +78,7 @@ def test_states_are_told_apart_in_grey() -> None:
 
 
 def test_kinds_have_shapes() -> None:
-    """A job's class, or the nearest base that is a kind of its own, gives the box its shape; its name does not."""
+    """A job's class, or the nearest base that is a kind, sets the shape of the box; the class's name does not."""
 
     class CommandJob(AbstractJob[Any]):
         pass
@@ -97,7 +99,7 @@ def test_kinds_have_shapes() -> None:
 
 
 def test_a_class_sets_the_box_style_of_its_kind() -> None:
-    """`box=` of a class is its shape and name in graph, Mermaid and legend: nothing else lists it."""
+    """`box=` of a class sets its shape and name in graph, Mermaid and legend; no other table lists them."""
 
     class Errand(AbstractJob[Any], box=BoxStyle("errand", "star", (">", "]"))):
         pass
@@ -112,7 +114,7 @@ def test_a_class_sets_the_box_style_of_its_kind() -> None:
 
 
 def test_names_are_the_numbers_of_the_listing() -> None:
-    """What stands in a picture can be found in the listing."""
+    """The listing and the picture number jobs alike."""
     a = idle("a")
     scheduler = Scheduler(idle("c", required=a), Scheduler(idle("in"), label="s"), a)
     numbers = {line.split("`")[1]: line.split()[0] for line in scheduler.listing().splitlines()}
@@ -129,17 +131,17 @@ FITS = 60
 
 
 def fitting(label: str) -> str:
-    """Return as much of a label as is shown whole: what cannot be printed takes up to ten characters each."""
+    """Return the longest start of a label that is shown whole: an unprintable character takes up to ten columns."""
     return next(start for end in range(len(label), -1, -1) if len(escape(start := label[:end])) <= FITS)
 
 
 @settings(max_examples=20)
 @given(st.lists(st.text(max_size=40).map(fitting), min_size=1, max_size=30))
 def test_any_label_is_shown_as_it_is(labels: list[str]) -> None:
-    """Quotes, backslashes, entities, HTML, control and any other characters are shown, not obeyed; in all places.
+    """Quotes, backslashes, entities, HTML and control characters are shown literally in all places.
 
-    The labels are short enough to be shown whole. They were of up to 40 characters, and once in 25 seeds one had so
-    many that cannot be printed that it came out as 99, did not fit into four lines, and was cut, as it should be.
+    The labels are short enough to be shown whole. With up to 40 characters, one in 25 seeds had so many unprintable
+    ones that its label took 99 columns, did not fit into four lines, and was rightly cut.
     """
     jobs = [
         idle(f"x{label}x", run_if=rule)
@@ -151,7 +153,7 @@ def test_any_label_is_shown_as_it_is(labels: list[str]) -> None:
 
 
 def letters(texts: Iterable[str]) -> list[str]:
-    """All characters but blanks, at which labels are broken; in no order."""
+    """Return all characters except blanks, at which labels break, in no order."""
     return sorted("".join("".join(texts).split()))
 
 
@@ -161,7 +163,7 @@ def letters(texts: Iterable[str]) -> list[str]:
      "{a|b}", "\\l", "node", "漢字", "👍🏽", "e\u0301", "\ud800", "--", "->", "%", "$(x)", "]];", "/* x */", "# x"],
 )  # fmt: skip
 def test_awkward_labels(label: str) -> None:
-    """Each is shown as it is: as a plain label, with a remark below it, above a frame, and under the pointer."""
+    """Each is shown literally: as a plain label, with a remark below it, above a frame, and in a tooltip."""
     scheduler = Scheduler(idle(label), idle(label, run_if="failed"), Scheduler(idle("in"), label=label))
     svg = dot(scheduler.graph().source, "svg")
     shown = escape(label).strip()
@@ -190,7 +192,7 @@ def test_long_labels_are_broken_and_cut() -> None:
 
 
 def test_lines_distinguish_order_data_and_alarms() -> None:
-    """Data has thick lines that begin with a dot, what runs after a failure has dashed ones."""
+    """Data lines are thick and begin with a dot; alarms, which run after a failure, have dashed lines."""
     source = Job(take, label="source")
     reader = Job(take, source, label="reader", required=idle("before"))
     scheduler = Scheduler(source, reader.required, reader, idle("alarm", required=reader, run_if="failed"))
@@ -203,7 +205,7 @@ def test_lines_distinguish_order_data_and_alarms() -> None:
 
 
 def test_lines_end_at_the_borders_of_frames() -> None:
-    """A nested scheduler is a frame around its jobs, at which lines end, whether it has many jobs, one, or none."""
+    """A nested scheduler is a frame around its jobs, with many, one or no jobs."""
     first = idle("first")
     many = Scheduler([idle(f"m{n}") for n in range(9)], label="many", required=first)
     inner = Scheduler(idle("i"), label="inner")
@@ -220,7 +222,7 @@ def test_lines_end_at_the_borders_of_frames() -> None:
 
 
 def test_data_crosses_frames() -> None:
-    """An input elsewhere has a line from box to box: into a frame, out of it, and from one into another."""
+    """An input in another scheduler has a line from box to box: into a frame, out of it, or between two."""
     outer, x = Job(take, label="outer"), Job(take, label="x")
     scheduler = Scheduler(outer, Scheduler(x, label="a"))
     y = Job(take, x, outer, label="y")
@@ -232,7 +234,7 @@ def test_data_crosses_frames() -> None:
 
 
 def test_a_requirement_outside_the_drawing_has_a_question_mark() -> None:
-    """Inputs of a nested scheduler that is drawn by itself, and requirements that are missing, stand dotted."""
+    """Dotted boxes show inputs of a nested scheduler that is drawn alone, and missing requirements."""
     outer = Job(take, label="outer")
     scheduler = Scheduler(outer)
     inner = scheduler.add(Scheduler(Job(take, outer, label="in", required=idle("stray")), label="inner"))
@@ -243,7 +245,7 @@ def test_a_requirement_outside_the_drawing_has_a_question_mark() -> None:
 
 
 def test_cycles_and_impossible_requirements_are_drawn() -> None:
-    """A graph that cannot run can be looked at, to see why."""
+    """A graph that cannot run is drawn so that the user sees why."""
     a, b = idle("a"), idle("b")
     a.requires(b.requires(a))
     around = Scheduler(a, b, label="around")
@@ -253,9 +255,10 @@ def test_cycles_and_impossible_requirements_are_drawn() -> None:
 
 
 def positions(graph: Any) -> tuple[dict[str, float], dict[str, set[str]]]:
-    """How far down each box stands, and what is in each frame.
+    """Return how far down each box is, and the members of each frame.
 
-    Without lines: `dot` finds no way for some of them in about one of 5,000 graphs, which moves no box, and says so.
+    The graph is drawn without lines: for about one of 5,000 graphs `dot` cannot route some of them and prints a
+    warning, which moves no box.
     """
     read = json.loads(dot(graph.source, "json", "-Gsplines=none"))
     objects = read["objects"]
@@ -271,9 +274,9 @@ def positions(graph: Any) -> tuple[dict[str, float], dict[str, set[str]]]:
 @settings(max_examples=12, deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_a_job_is_drawn_below_its_requirements(random: Any) -> None:
-    """Every box of what is required stands above every box of what requires it, however they are nested.
+    """Every requirement is above the boxes that require it, at any nesting.
 
-    Without `newrank` one of about fifty such graphs had a frame beside another that it was required by.
+    Without `newrank`, one in about fifty such graphs had a frame beside another that required it.
     """
 
     def members(depth: int) -> list[AbstractJob[Any]]:
@@ -314,7 +317,7 @@ def _in_listing_order(scheduler: Scheduler) -> list[AbstractJob[Any]]:
 
 
 def test_legend_has_what_occurs() -> None:
-    """A legend explains the colours, shapes and lines of this very picture, and no others."""
+    """The legend explains the colours, shapes and lines of this picture, and no others."""
     source = Job(take, label="a")
     scheduler = Scheduler(source, Job(take, source, label="b", critical=True), idle("c", forever=True))
     lines = texts(dot(scheduler.graph(legend=True).source, "svg"))
@@ -342,7 +345,7 @@ def test_legend_of_everything() -> None:
 
 
 def test_arrows_of_the_legend_end_before_their_text() -> None:
-    """Fonts of browsers are wider than those that dot knows: the heads stood in the text."""
+    """Browsers' fonts are wider than those that dot assumes: the arrow heads once covered the text."""
     source = Job(take, label="a")
     scheduler = Scheduler(source, Job(take, source, label="b", required=idle("c"), run_if="failed"))
     drawn = json.loads(dot(scheduler.graph(legend=True).source, "json"))
@@ -360,12 +363,12 @@ def test_arrows_of_the_legend_end_before_their_text() -> None:
 
 @pytest.mark.parametrize("direction", ["TB", "LR"])
 def test_direction(direction: Any) -> None:
-    """From top to bottom, or from left to right."""
+    """Graphs go from top to bottom, or from left to right."""
     assert f"rankdir={direction}" in Scheduler().graph(direction=direction).source
 
 
 def test_bad_options() -> None:
-    """An unknown direction or option is refused."""
+    """An unknown direction or option is rejected."""
     with pytest.raises(ValueError, match=r"direction='up' of graph\(\): choose one of TB, LR"):
         Scheduler().graph(direction="up")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="'colour'"):
@@ -377,7 +380,7 @@ def test_bad_options() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"bundle": True}, {"only": "*7*"}, {"collapse": True}], ids=str)
 def test_cost_is_linear(options: Any) -> None:
-    """Requirements are read, and statements written, for the third hundred jobs as often as for the second."""
+    """The third hundred jobs cost as many reads of requirements and statements as the second."""
 
     def cost(size: int) -> tuple[int, int]:
         jobs = [Counting(label=f"{n:03}") for n in range(size)]
@@ -393,7 +396,7 @@ def test_cost_is_linear(options: Any) -> None:
 
 
 def test_many_jobs_before_in_and_behind_a_frame() -> None:
-    """Many jobs, a nested scheduler with many, and many behind it: a line for each requirement, and few more."""
+    """There is one line for each requirement, and few more."""
     before = [idle(f"a{n}") for n in range(1000)]
     middle = Scheduler([idle(f"m{n}") for n in range(1000)], label="middle", required=before)
     scheduler = Scheduler(before, middle, [idle(f"b{n}", required=middle) for n in range(1000)])

@@ -1,4 +1,4 @@
-"""`only`, `collapse` and `bundle`: large graphs made small."""
+"""`only`, `collapse` and `bundle` make large graphs small."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .pictures import seen
 
 
 def drawn(scheduler: Scheduler, **options: Any) -> tuple[set[str], set[tuple[str, str]]]:
-    """The labels of the boxes, and the lines between labels."""
+    """Return the labels of the boxes, and the lines between labels."""
     found = seen(scheduler.graph(**options))
     return set(found.boxes), set(found.lines)
 
@@ -34,7 +34,7 @@ def chain(*labels: str) -> list[AbstractJob[Any]]:
 
 
 def test_only_some_jobs() -> None:
-    """Jobs, paths and patterns of paths say what is drawn; a nested scheduler stands for all that is in it."""
+    """Jobs, paths and patterns of paths select what is drawn; a nested scheduler includes all its jobs."""
     inner = Scheduler(idle("x"), idle("y"), label="inner")
     a, b = idle("a1"), idle("b1")
     scheduler = Scheduler(a, b, inner, idle("c[1]"), label="outer")
@@ -48,7 +48,7 @@ def test_only_some_jobs() -> None:
 
 
 def test_enclosing_frames_of_kept_jobs_are_drawn() -> None:
-    """What is kept deep inside stands in its frames, and their lines end at them."""
+    """A deeply nested job keeps its frames, and lines end at them."""
     first = idle("first")
     inner = Scheduler(idle("x"), idle("y"), label="inner")
     outer = Scheduler(inner, idle("z"), label="outer", required=first)
@@ -58,7 +58,7 @@ def test_enclosing_frames_of_kept_jobs_are_drawn() -> None:
 
 
 def test_paths_of_a_nested_scheduler() -> None:
-    """Of a nested scheduler that is drawn by itself the patterns are those of `job.path` as well."""
+    """When a nested scheduler is drawn alone, patterns still match `job.path`."""
     x = idle("x")
     inner = Scheduler(x, idle("y"), label="inner")
     Scheduler(inner)
@@ -66,7 +66,7 @@ def test_paths_of_a_nested_scheduler() -> None:
 
 
 def test_brackets_in_a_pattern_are_what_they_are() -> None:
-    """Only * and ? are wildcards, as on the command line: a default label has brackets."""
+    """As on the command line, only `*` and `?` are wildcards: a default label has brackets."""
     job, other = Job(take), idle("J")
     assert drawn(Scheduler(job, other), only="take(*")[0] == {job.label}
     with pytest.raises(ValueError, match="no job of"):
@@ -74,7 +74,7 @@ def test_brackets_in_a_pattern_are_what_they_are() -> None:
 
 
 def test_dotted_lines_bridge_jobs_left_out() -> None:
-    """What was required by way of others still is, dotted; a line that is there anyway stays what it is."""
+    """An indirect requirement becomes a dotted line; a line that exists anyway stays as it is."""
     a, b, c, d = chain(*"abcd")
     d.requires(a)
     scheduler = Scheduler(a, b, c, d)
@@ -85,13 +85,13 @@ def test_dotted_lines_bridge_jobs_left_out() -> None:
 
 
 def test_no_line_leads_to_a_job_left_out() -> None:
-    """Left out jobs at the beginning and at the end leave nothing behind."""
+    """Jobs left out at the beginning or the end leave no loose lines."""
     a, b, c, d, e = chain(*"abcde")
     assert drawn(Scheduler(a, b, c, d, e), only="c") == ({"c"}, set())
 
 
 def test_many_detours_meet_in_a_point() -> None:
-    """A barrier that is left out between three jobs and three others is a point with six lines, not nine lines."""
+    """A barrier left out between three jobs and three others becomes a point with six lines instead of nine lines."""
     before = [idle(f"a{n}") for n in range(3)]
     barrier = idle("barrier", required=before)
     after = [idle(f"b{n}", required=barrier) for n in range(3)]
@@ -102,7 +102,7 @@ def test_many_detours_meet_in_a_point() -> None:
 
 
 def test_detours_past_nested_schedulers() -> None:
-    """A nested scheduler of which nothing is drawn is left out as one, with the inputs of the jobs in it."""
+    """A nested scheduler with no drawn jobs is left out as one, with the inputs of its jobs."""
     a = Job(take, label="a")
     scheduler = Scheduler(a)
     inner = Job(take, a, label="inner")
@@ -113,7 +113,7 @@ def test_detours_past_nested_schedulers() -> None:
 
 
 def test_detours_in_cycles() -> None:
-    """Jobs that are left out and require each other in a circle are bridged as others are."""
+    """Jobs that are left out are bridged even if they require each other in a cycle."""
     a, b, c, d = chain(*"abcd")
     b.requires(c)
     assert drawn(Scheduler(a, b, c, d), only=["a", "d"])[1] in ({("a", "d")}, {("a", ""), ("", "d")})
@@ -121,8 +121,9 @@ def test_detours_in_cycles() -> None:
 
 @given(st.data())
 def test_bridges_preserve_reachability_between_drawn_jobs(data: st.DataObject) -> None:
-    """From one drawn job there is a way to another, by points at most, if and only if there is one past undrawn jobs;
-    and there are never more lines than there were."""
+    """Two drawn jobs are connected, at most through points, if and only if a path through undrawn jobs connects them;
+    and the number of lines never grows.
+    """
     jobs: list[AbstractJob[Any]] = []
     for n in range(data.draw(st.integers(0, 12))):
         before = data.draw(st.lists(st.sampled_from(jobs), max_size=4)) if jobs else []
@@ -142,7 +143,7 @@ def test_bridges_preserve_reachability_between_drawn_jobs(data: st.DataObject) -
 
 
 def nearest(job: Any, required: dict[Any, list[Any]], kept: set[Any]) -> set[Any]:
-    """The kept jobs from which there is a way to `job` that passes no other kept one."""
+    """Return the kept jobs with a path to `job` that passes no other kept job."""
     found: set[Any] = set()
     todo, met = list(required.get(job, ())), set()
     while todo:
@@ -159,7 +160,7 @@ def nearest(job: Any, required: dict[Any, list[Any]], kept: set[Any]) -> set[Any
 
 
 def test_collapse_all() -> None:
-    """Nested schedulers become boxes that say how many jobs they have; lines from and to their jobs end at them."""
+    """A collapsed scheduler is a box with the number of its jobs, at which their lines end."""
     source = Job(take, label="source")
     scheduler = Scheduler(source)
     deep = Scheduler(Job(take, source, label="reader"), label="deep")
@@ -168,7 +169,7 @@ def test_collapse_all() -> None:
 
 
 def test_collapse_some() -> None:
-    """Some may be given, as jobs or by their paths; what is not a scheduler has nothing to collapse."""
+    """Schedulers are selected as objects or by path; for a plain job, `collapse` does nothing."""
     inner = Scheduler(idle("x"), label="inner")
     outer = Scheduler(inner, idle("y"), label="outer")
     scheduler = Scheduler(outer)
@@ -178,7 +179,7 @@ def test_collapse_some() -> None:
 
 
 def test_collapsed_and_chosen() -> None:
-    """What is chosen within a collapsed scheduler keeps that one in the picture."""
+    """A job selected inside a collapsed scheduler keeps the scheduler's box in the picture."""
     scheduler = Scheduler(Scheduler(idle("x"), label="inner"), idle("y"))
     assert drawn(scheduler, only="inner/x", collapse=True)[0] == {"inner|1 job"}
 
@@ -187,7 +188,7 @@ def test_collapsed_and_chosen() -> None:
 
 
 def test_many_jobs_are_folded_unless_the_caller_says_what_to_draw(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A graph of thousands of boxes cannot be read; it says that it is folded. Groups alike are one frame."""
+    """A graph of thousands of boxes is unreadable, so it is folded, and says so; equal groups share one frame."""
     monkeypatch.setattr(_render, "FOLDED_FROM", 6)
     scheduler = Scheduler(Scheduler(idle(f"host {n}") for n in range(3 * g, 3 * g + 3)) for g in range(2))
     whole = scheduler.graph(bundle=False)
@@ -202,7 +203,7 @@ def test_many_jobs_are_folded_unless_the_caller_says_what_to_draw(monkeypatch: p
 
 
 def test_of_many_jobs_groups_are_boxes_if_that_makes_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Jobs that are not alike are hidden in their schedulers."""
+    """Jobs that are not alike are hidden in the boxes of their schedulers."""
     monkeypatch.setattr(_render, "FOLDED_FROM", 6)
     monkeypatch.setattr(_render, "MANY", 3)
     groups = [Scheduler(idle("x" * n + name) for n in range(3)) for name in "ab"]
@@ -213,7 +214,9 @@ def test_of_many_jobs_groups_are_boxes_if_that_makes_fewer(monkeypatch: pytest.M
 
 
 def test_bundle_alike() -> None:
-    """Jobs whose labels differ in numbers and that require the same, or what is alike, are one box, lane by lane."""
+    """Jobs whose labels differ only in numbers and whose requirements are the same, or alike, share a box, lane by
+    lane.
+    """
     split = idle("split")
     parse = [idle(f"parse {n} of 3", required=split) for n in range(1, 4)]
     count = [idle(f"count {n}", required=one) for n, one in enumerate(parse)]
@@ -225,7 +228,7 @@ def test_bundle_alike() -> None:
 
 
 def test_bundle_keeps_apart_what_differs() -> None:
-    """Kinds, settings that one sees, requirements and schedulers make a difference."""
+    """Kinds, visible settings, requirements and schedulers keep jobs apart."""
     a, b = idle("a"), idle("b")
     jobs = [
         idle("j 1"), idle("j 2"), Job(take, label="j 3"), idle("j 4", critical=True), idle("j 5", forever=True),
@@ -239,7 +242,9 @@ def test_bundle_keeps_apart_what_differs() -> None:
 
 
 def test_bundle_joins_groups_that_are_alike() -> None:
-    """With all that is in them, at any depth, and the lines; what they get from outside may be alike, too."""
+    """Groups are compared with all their contents, at any depth, and their lines; what they get from outside may be
+    alike, too.
+    """
     fetches = [idle(f"fetch {n}") for n in range(3)]
     groups = []
     for n, fetch in enumerate(fetches):
@@ -255,7 +260,7 @@ def test_bundle_joins_groups_that_are_alike() -> None:
 
 
 def test_bundle_joins_chains() -> None:
-    """Three and more, one after the other; a job that others require as well ends a chain, and two are none."""
+    """Three or more jobs in a row are joined; a job with other successors ends a chain, and two jobs are not one."""
     long = [idle(f"step {n}") for n in range(6)]
     short = idle("a 1"), idle("a 2")
     for chain in (long, short):
@@ -267,7 +272,7 @@ def test_bundle_joins_chains() -> None:
 
 
 def test_a_bundle_shows_its_most_important_state() -> None:
-    """One failure among many jobs is seen, and counted."""
+    """One failure among many jobs is shown and counted."""
     jobs = [Job(fail_now if n == 2 else take, label=f"j{n}") for n in range(4)]
     scheduler = Scheduler(jobs)
     scheduler.run()
@@ -287,7 +292,7 @@ def test_a_bundle_shows_its_most_important_state() -> None:
 
 @pytest.mark.parametrize("option", ["only", "collapse"])
 def test_bad_choices(option: str) -> None:
-    """What matches nothing is refused, with what it could have been; so is a job from elsewhere, or no job."""
+    """A pattern without a match is rejected with suggestions; so is a foreign job, or an object that is not a job."""
     scheduler = Scheduler(idle("fetch"), idle("parse"), label="s")
     with pytest.raises(ValueError, match=f"{option}='fetsch': no job of 's' has a path like this; .* 'fetch'\\?"):
         scheduler.graph(**{option: "fetsch"})  # type: ignore[arg-type]
