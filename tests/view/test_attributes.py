@@ -21,7 +21,7 @@ SCHEDULERS_OWN = sorted(name for name in dir(Scheduler) if not name.startswith("
 
 
 class Busy(AbstractJob[int]):
-    """A user's job with an attribute for each name that a scheduler has and a job has not."""
+    """A user's job with all attributes of a scheduler that a job does not have."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -48,7 +48,7 @@ def ran(virtual: Virtual, scheduler: Scheduler, *instruments: Any) -> Scheduler:
 
 
 def test_as_text(virtual: Virtual, scheduler: Scheduler) -> None:
-    """Listing, debrief and `explain`."""
+    """The listing, debrief and `explain` show a job."""
     ran(virtual, scheduler)
     assert "1    ✗    <Busy `busy`>" in scheduler.listing(details=True)
     told = io.StringIO()
@@ -60,7 +60,7 @@ def test_as_text(virtual: Virtual, scheduler: Scheduler) -> None:
 
 @pytest.mark.parametrize("options", [{}, {"only": "inner/*"}, {"collapse": True}, {"bundle": True}])
 def test_as_a_graph(scheduler: Scheduler, options: Any) -> None:
-    """Graph, legend, Mermaid and Jupyter: a box, not a frame."""
+    """Graph, legend, Mermaid and Jupyter draw a box, not a frame."""
     source = scheduler.graph(legend=True, **options).source
     assert source.count("subgraph") == (1 if "collapse" in options else 2)  # of the legend, and of the one scheduler
     assert scheduler.mermaid(**options).count("subgraph") == (0 if "collapse" in options else 1)
@@ -68,7 +68,7 @@ def test_as_a_graph(scheduler: Scheduler, options: Any) -> None:
 
 
 def test_in_a_monitor(virtual: Virtual, scheduler: Scheduler) -> None:
-    """It is counted and named, and its failure is its own."""
+    """The monitor counts and names the job, and its failure is the job's own."""
     log = io.StringIO()
     ran(virtual, scheduler, Monitor(file=log))
     assert "outer: 2 jobs" in log.getvalue()
@@ -77,7 +77,7 @@ def test_in_a_monitor(virtual: Virtual, scheduler: Scheduler) -> None:
 
 
 def test_in_a_trace(virtual: Virtual, scheduler: Scheduler, tmp_path: Path) -> None:
-    """It has one span, and failures of its own in the report; every export is written."""
+    """The job has one span, and its own failures in the report; every export is written."""
     trace = Trace()
     ran(virtual, scheduler, trace)
     assert [span.path for span in trace.spans] == ["busy", "inner", "inner/inside"]
@@ -93,5 +93,5 @@ def test_in_a_trace(virtual: Virtual, scheduler: Scheduler, tmp_path: Path) -> N
 
 
 def test_in_a_check(scheduler: Scheduler) -> None:
-    """Nothing is suspicious about it."""
+    """The check finds no fault in the job."""
     assert findings(scheduler) == []

@@ -1,4 +1,4 @@
-"""Text in the report, in the timeline and in graphs can be read in both schemes."""
+"""The text of reports, timelines and graphs is readable in both colour schemes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def variables(text: str) -> dict[str, str]:
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("state", JobState)
 def test_text_in_a_box_of_a_graph_can_be_read(scheme: str, state: JobState) -> None:
-    """In a box, and in the title of a frame; and the border of a box can be seen on its frame."""
+    """The same holds for the title of a frame; and a box's border is visible on its frame."""
     fill, line, text, frame = getattr(_state_styles.STATE_STYLES[state], scheme)
     plain = _state_styles.INK if scheme == "light" else _state_styles.INK_IN_THE_DARK
     assert contrast(text, fill) >= 4.5
@@ -38,7 +38,7 @@ def test_text_in_a_box_of_a_graph_can_be_read(scheme: str, state: JobState) -> N
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_text_of_the_report_can_be_read(scheme: str) -> None:
-    """On the page, on a card, and on the row under the pointer; in badges on their own ground."""
+    """This covers the page, cards, the row under the pointer, and badges on their own ground."""
     light, _, dark = style("report.css").partition("@media screen and (prefers-color-scheme: dark)")
     dark, _, _ = dark.partition("@media print")
     found = variables(light) | (variables(dark) if scheme == "dark" else {})
@@ -58,7 +58,7 @@ def fills(text: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_labels_in_the_timeline_can_be_read(scheme: str) -> None:
-    """On every bar, and beside it; the symbol of a failure has a bar that stands out."""
+    """Labels are readable on every bar and beside it; a failure's symbol contrasts with its bar."""
     light, _, dark = style("timeline.css").partition("@media screen and (prefers-color-scheme: dark)")
     found = fills(light) | (fills(dark) if scheme == "dark" else {})
     label = found["text"]

@@ -1,4 +1,4 @@
-"""Notebooks: scenarios run in cells, and schedulers and jobs show themselves, in a real kernel."""
+"""Notebooks: scenarios run in cells, and schedulers and jobs display themselves, in a real kernel."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ Scheduler(Job(fail, label="failing"), critical_jobs=True).run(check=True)
 
 @pytest.fixture(scope="module")
 def outputs() -> dict[str, Any]:
-    """What the cells of a notebook gave, each in the order above, in one kernel."""
+    """Return the outputs of the cells of a notebook, in the given order, from one kernel."""
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in CELLS.values()])
     client = NotebookClient(notebook, timeout=30, allow_errors=True, resources={"metadata": {"path": str(ROOT)}})
     client.execute(env={**os.environ, "PYTHONPATH": str(ROOT)})
@@ -58,30 +58,30 @@ def outputs() -> dict[str, Any]:
 
 
 def data(outputs: dict[str, Any], cell: str) -> dict[str, str]:
-    """The formats in which the value of a cell can be shown."""
+    """Return the formats in which the value of a cell can be shown."""
     (output,) = outputs[cell]
     assert output.output_type == "execute_result", output
     return dict(output.data)
 
 
 def test_definitions_print_nothing(outputs: dict[str, Any]) -> None:
-    """Definitions print nothing: no warning at the import, nothing about the loop that runs."""
+    """Neither the import warns, nor does a message mention the running loop."""
     assert outputs["define"] == []
 
 
 def test_run_in_a_cell(outputs: dict[str, Any]) -> None:
-    """`run()` works in a cell on both backends, although an event loop runs there."""
+    """This holds on both backends, although the kernel's event loop is running."""
     assert data(outputs, "run")["text/plain"] == "(True, '42')"
     assert data(outputs, "run on asyncio")["text/plain"] == "True"
 
 
 def test_await_in_a_cell(outputs: dict[str, Any]) -> None:
-    """`await co_run()` runs in the kernel's own loop."""
+    """The run takes place in the kernel's own loop."""
     assert data(outputs, "await")["text/plain"] == "(True, 42)"
 
 
 def test_a_scheduler_shows_its_graph(outputs: dict[str, Any]) -> None:
-    """The value of a cell is drawn, with the states of now; where there is only text, it is the listing."""
+    """A cell's value is drawn with current states; a text-only frontend gets the listing."""
     before, after = data(outputs, "graph before"), data(outputs, "graph after")
     assert set(before) == {"text/plain", "text/html", "image/svg+xml"}
     assert sorted(texts(before["image/svg+xml"])) == ["first", "last", "nested"]
@@ -92,7 +92,7 @@ def test_a_scheduler_shows_its_graph(outputs: dict[str, Any]) -> None:
 
 
 def test_a_job_shows_itself_among_its_neighbours(outputs: dict[str, Any]) -> None:
-    """A job is drawn with what it requires and what requires it; one that is in no scheduler has its repr."""
+    """A job is drawn with its requirements and successors; one without a scheduler has its repr."""
     shown = data(outputs, "job")
     assert shown["text/plain"] == "<Job `first` succeeded>"
     assert {*texts(shown["image/svg+xml"])} > {"1 job", "first", "nested"}  # and how long they took
@@ -100,14 +100,14 @@ def test_a_job_shows_itself_among_its_neighbours(outputs: dict[str, Any]) -> Non
 
 
 def test_the_listing_is_printed(outputs: dict[str, Any]) -> None:
-    """`list()` writes into the cell, with all symbols."""
+    """The cell has the text of `list()`, with all symbols."""
     (output,) = outputs["list"]
     assert output.name == "stdout"
     assert output.text.startswith("1    ✓    <Job `first`>")
 
 
 def test_failures_have_their_traceback(outputs: dict[str, Any]) -> None:
-    """What `check=True` raises is shown whole; IPython prints groups instead of making them the cell's error."""
+    """The exception of `check=True` is shown whole; IPython prints groups instead of making them the cell's error."""
     assert all(output.name == "stderr" for output in outputs["failure"])  # the line of the log, and the traceback
     output = outputs["failure"][-1]
     assert "Exception Group Traceback" in output.text
@@ -116,7 +116,7 @@ def test_failures_have_their_traceback(outputs: dict[str, Any]) -> None:
 
 
 def test_pictures_fit_the_cell(outputs: dict[str, Any]) -> None:
-    """Graph and timeline become smaller where the cell is narrower than they are, and go by the page's scheme."""
+    """Graph and timeline shrink in a narrow cell, and follow the page's colour scheme."""
     for shown in (data(outputs, "graph before"), Trace()._repr_mimebundle_()):
         picture = re.fullmatch(
             '<img alt="[a-z ]+" style="max-width: 100%; height: auto" src="([^"]+)">', shown["text/html"]
@@ -129,7 +129,7 @@ def test_pictures_fit_the_cell(outputs: dict[str, Any]) -> None:
 
 
 def test_the_graph_object_is_drawn(outputs: dict[str, Any]) -> None:
-    """`graph()` with options is the value of a cell as well."""
+    """The value of a cell may be `graph()` with options, too."""
     assert "Legend" in texts(data(outputs, "graph object")["image/svg+xml"])
 
 
@@ -139,7 +139,7 @@ def test_the_class_shows_no_graph(outputs: dict[str, Any]) -> None:
 
 
 def test_without_dot_there_is_mermaid(outputs: dict[str, Any]) -> None:
-    """Without the program there is the text that JupyterLab draws by itself, and the listing."""
+    """JupyterLab renders the Mermaid text; the listing is there as well."""
     shown = data(outputs, "without dot")
     assert set(shown) == {"text/plain", "text/vnd.mermaid"}
     assert shown["text/vnd.mermaid"].startswith("flowchart TB\n")
@@ -155,14 +155,14 @@ def bundle(job: Any) -> dict[str, str]:
 
 
 def test_many_jobs_are_bundled() -> None:
-    """A large graph is drawn with jobs that are alike as one, and its listing is its repr."""
+    """A large graph bundles equal jobs, and its listing is its repr."""
     shown = bundle(Scheduler(AbstractJob(label=f"job {n}") for n in range(1000)))
     assert texts(shown["image/svg+xml"]) == ["job *", "× 1000"]
     assert shown["text/plain"] == "<Scheduler `Scheduler` idle, 1000 jobs>"
 
 
 def test_too_much_is_not_drawn() -> None:
-    """What would take minutes to draw is not drawn."""
+    """No attempt is made that would take minutes."""
     assert set(bundle(Scheduler(AbstractJob(label=f"{n}".translate(LETTERS)) for n in range(1000)))) == {"text/plain"}
 
 
@@ -170,7 +170,7 @@ LETTERS = str.maketrans("0123456789", "abcdefghij")
 
 
 def test_a_job_without_dot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """A job is shown by Mermaid as well where the program is missing."""
+    """The job is shown by Mermaid too."""
     monkeypatch.setenv("PATH", str(tmp_path))
     first = AbstractJob(label="first")
     Scheduler(first, AbstractJob(label="last", required=first), AbstractJob(label="other"))
@@ -181,12 +181,12 @@ def test_a_job_without_dot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 
 
 def test_an_empty_scheduler() -> None:
-    """Nothing has a repr, and a picture with nothing in it."""
+    """It has a repr, and an empty picture."""
     assert bundle(Scheduler())["text/plain"] == repr(Scheduler())
 
 
 def test_a_job_with_many_neighbours() -> None:
-    """Of many neighbours those that are alike are one box; nested schedulers are closed."""
+    """Equal neighbours are bundled; nested schedulers are collapsed."""
     hub = AbstractJob(label="hub")
     scheduler = Scheduler(hub, [AbstractJob(label=f"job {n}", required=hub) for n in range(1000)])
     inner = Scheduler(AbstractJob(label="x"), label="inner", required=hub)
@@ -195,7 +195,7 @@ def test_a_job_with_many_neighbours() -> None:
 
 
 def test_a_wide_graph_goes_from_left_to_right() -> None:
-    """Thirty jobs beside each other could not be read in a cell."""
+    """Thirty parallel jobs in a row would be unreadable in a cell."""
     picture = bundle(Scheduler(AbstractJob(label=f"a job {'x' * n}") for n in range(30)))["image/svg+xml"]
     size = re.search(r'width="([0-9.]+)pt" height="([0-9.]+)pt"', picture)
     assert size is not None

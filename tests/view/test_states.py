@@ -1,4 +1,4 @@
-"""Every view knows every state: one that `JobState` has and `view/_state_styles` lacks fails here."""
+"""Every view supports every state: a state of `JobState` that `view/_state_styles` lacks fails here."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ def test_no_state_is_missing_from_a_table(name: str) -> None:
 
 
 def test_every_state_has_a_record() -> None:
-    """`view/_state_styles.STATE_STYLES` has one for each state, in the order of the states; all views read these."""
+    """`view/_state_styles.STATE_STYLES` has the states in their order; all views read it."""
     missing = ", ".join(f"JobState.{state.name}" for state in JobState if state not in _state_styles.STATE_STYLES)
     assert not missing, f"trioflow/view/_state_styles.py: STATE_STYLES has no record for {missing}"
     assert list(_state_styles.STATE_STYLES) == list(JobState)
 
 
 def test_every_state_has_a_unique_rank() -> None:
-    """In precedence and among the bars no number is given twice; and a state has a bar, or jobs in it never started."""
+    """Ranks are unique in precedence and among the bars; a state has a bar unless its jobs never started."""
     looks = _state_styles.STATE_STYLES.values()
     for places in ([look.precedence for look in looks], [look.bar for look in looks], [look.no_bar for look in looks]):
         given = [place for place in places if place is not None]
@@ -63,13 +63,13 @@ def test_every_state_has_a_unique_rank() -> None:
 
 @pytest.mark.parametrize("symbols", [_symbols.UNICODE, _symbols.ASCII])
 def test_no_sign_means_two_things(symbols: _symbols.SymbolSet) -> None:
-    """Each state has a symbol of its own, and none is that of critical or forever jobs."""
+    """No two states share a symbol, and none has that of critical or forever jobs."""
     assert len(set(symbols.together())) == len(symbols.together()) == len(JobState) + 2
 
 
 @pytest.mark.parametrize("encoding", [None, "ascii"])
 def test_the_legend_explains_every_sign(encoding: str | None) -> None:
-    """`list(legend=True)` has each symbol with its meaning, in the characters of the stream, within 100 columns."""
+    """`list(legend=True)` has each symbol with its meaning, in the stream's encoding, within 100 columns."""
     symbols = _symbols.Symbols(encoding)
     legend = symbols.legend()
     words = {**{state.value: symbol for state, symbol in symbols.set.states.items()}, "critical": "!"}
@@ -79,13 +79,13 @@ def test_the_legend_explains_every_sign(encoding: str | None) -> None:
 
 
 def test_a_monitor_has_all_its_styles_on_a_terminal() -> None:
-    """What names a style finds it."""
+    """Every style name that the code uses exists."""
     named = {one.style for one in (*_state_styles.STATE_STYLES.values(), _state_styles.CRITICAL, _state_styles.FOREVER)}
     assert named <= _terminal.STYLES.keys()
 
 
 def test_style_sheets_have_all_states() -> None:
-    """The report colours each state in its table, the timeline each that a bar can have."""
+    """The report colours each state in its table, the timeline each state that a bar can have."""
     report, timeline = (
         (resources.files("trioflow.view.trace.report") / name).read_text(encoding="utf-8")
         for name in ("report.css", "timeline.css")
@@ -108,7 +108,7 @@ def in_state(state: JobState) -> Any:
 
 @pytest.mark.parametrize("state", JobState)
 def test_every_view_of_a_scheduler_shows_the_state(state: JobState) -> None:
-    """Listing, debrief, both graphs, the legend, Jupyter and `explain` show a job in any state."""
+    """This covers listing, debrief, both graphs, the legend, Jupyter and `explain`, for a job in any state."""
     scheduler = Scheduler(in_state(state), in_state(state))
     assert "one" in scheduler.listing(details=True)
     assert _symbols.UNICODE.states[state] in scheduler.listing()
@@ -125,7 +125,7 @@ def test_every_view_of_a_scheduler_shows_the_state(state: JobState) -> None:
 
 @pytest.mark.parametrize("state", JobState)
 def test_debrief_counts_the_state(state: JobState, capsys: pytest.CaptureFixture[str]) -> None:
-    """It is among the counts, whichever it is."""
+    """The counts include every state."""
     Scheduler(in_state(state)).debrief()
     assert f"1 job: 1 {state.value}\n" in capsys.readouterr().out
 
@@ -133,7 +133,7 @@ def test_debrief_counts_the_state(state: JobState, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize("state", JobState)
 @pytest.mark.parametrize("started", [None, 1.0])
 def test_every_export_of_a_trace_shows_the_state(state: JobState, started: float | None) -> None:
-    """Timeline, table, CSV, JSON and report show a job in any state, whether it has started or not."""
+    """This covers timeline, table, CSV, JSON and report, for jobs that started and jobs that did not."""
     failed = state is JobState.FAILED
     span = _spans.Span(
         number=0, parent=None, run=1, path="job", label="job", kind="Job", state=state, critical=False, forever=False,
@@ -155,7 +155,7 @@ def test_every_export_of_a_trace_shows_the_state(state: JobState, started: float
 
 @pytest.mark.parametrize("state", sorted(SETTLED, key=str))
 def test_a_monitor_counts_what_has_settled(state: JobState) -> None:
-    """Each final state is among the counts of the head, and among those of jobs without a line."""
+    """Each final state is in the counts of the head, and in those of jobs without a line."""
     tally = _model.JobCounts(None)
     tally.grow(1)
     tally.settle(state, has_run=False)

@@ -1,4 +1,4 @@
-"""Durations and sizes as people say them: the same in each view, log and error."""
+"""Durations and sizes have one form in all views, logs and errors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from trioflow.view.monitor._run_header import estimate, so_far
     ],
 )
 def test_a_duration_has_three_figures(seconds: float, text: str) -> None:
-    """Or two units that people say together; nothing is rounded up to 60 of a unit."""
+    """Longer ones have two adjacent units; rounding never gives 60 of a unit."""
     assert duration_text(seconds) == text
 
 
@@ -47,7 +47,7 @@ def test_a_duration_has_three_figures(seconds: float, text: str) -> None:
     [(9.0, "9.0 s"), (0.0995, "99.5 ms"), (9.995e-5, "100 µs"), (0.1004, "100 ms")],
 )
 def test_a_duration_among_others_has_a_decimal_below_a_hundred(seconds: float, text: str) -> None:
-    """Also if that is 0."""
+    """A column keeps the decimal even if it is 0."""
     assert duration_text(seconds, in_column=True) == text
 
 
@@ -67,7 +67,7 @@ def test_a_duration_among_others_has_a_decimal_below_a_hundred(seconds: float, t
 def test_the_longest_time_decides_the_unit_of_a_column(
     seconds: list[float | None], shown: tuple[str, list[str]]
 ) -> None:
-    """However short it is, it has four figures; nothing is rounded up to a thousand of a unit."""
+    """The longest time has at most four digits; rounding never gives a thousand of a unit."""
     assert durations_in_column(seconds) == shown
 
 
@@ -75,7 +75,7 @@ def test_the_longest_time_decides_the_unit_of_a_column(
     ("seconds", "said"), [(-0.1, "0 s"), (0.9, "0 s"), (9.9, "9 s"), (59.9, "59 s"), (60, "1 min"), (61, "1 min 01 s")]
 )
 def test_times_that_go_on(seconds: float, said: str) -> None:
-    """Whole seconds, rounded down: the figure changes once a second."""
+    """Running times are whole seconds, rounded down, so that the figure changes once a second."""
     assert so_far(seconds) == said
 
 
@@ -84,7 +84,7 @@ def test_times_that_go_on(seconds: float, said: str) -> None:
     [(0, "5 s"), (6, "10 s"), (118, "2 min"), (121, "2 min 30 s"), (601, "11 min"), (7200, "2 h")],
 )
 def test_estimates_are_rough(seconds: float, said: str) -> None:
-    """Steps of 5 seconds, then 30, then minutes, upwards."""
+    """Estimates are rounded up to 5 seconds, then to 30, then to minutes."""
     assert estimate(seconds) == said
 
 
@@ -100,12 +100,12 @@ def test_estimates_are_rough(seconds: float, said: str) -> None:
     ],
 )
 def test_sizes_have_the_units_of_memory(number: int, said: str) -> None:
-    """Powers of 1024, with the names that say so, as in `needs=` and pools."""
+    """Powers of 1024 have their IEC names, as in `needs=` and pools."""
     assert size_text(number) == said
 
 
 def test_a_column_is_in_minutes_when_its_longest_time_would_have_three_digits_of_seconds() -> None:
-    """Less than 100 s is said in seconds, with as many decimals as four figures have."""
+    """Below 100 s, the unit is seconds, with as many decimals as four digits allow."""
     assert durations_in_column([99.99]) == ("s", ["99.99"])
     assert durations_in_column([100, 1]) == ("min:s", ["1:40.0", "0:01.0"])
     assert durations_in_column([99.997]) == ("min:s", ["1:40.0"])
@@ -118,7 +118,7 @@ def test_a_column_is_in_minutes_when_its_longest_time_would_have_three_digits_of
 def test_a_column_is_in_hours_when_its_longest_time_would_have_sixty_minutes(
     seconds: float, unit: str, shown: str
 ) -> None:
-    """As it is rounded."""
+    """The rounded value decides."""
     assert durations_in_column([seconds]) == (unit, [shown])
 
 
@@ -134,7 +134,7 @@ def test_a_column_is_in_hours_when_its_longest_time_would_have_sixty_minutes(
     ],
 )
 def test_huge_numbers_are_cut(value: object, text: str) -> None:
-    """To convert a huge number would take long, and Python refuses more than some thousand digits."""
+    """Converting a huge number takes long, and Python rejects more than some thousand digits."""
     assert shown(value) == text
 
 
@@ -147,12 +147,12 @@ def test_huge_numbers_are_cut(value: object, text: str) -> None:
     ],
 )
 def test_a_headline_announces_nothing(text: str, first: str) -> None:
-    """The sentence that leads to the next line is left out with that."""
+    """A headline leaves out the phrase that introduces the next line."""
     assert headline(text) == first
 
 
 @pytest.mark.parametrize("text", ["much", "4 parsecs", "4 xB", ""])
 def test_the_error_on_a_wrong_size_shows_a_right_one(text: str) -> None:
-    """A number and a unit."""
+    """A right size is a number and a unit."""
     with pytest.raises(ValueError, match=r"^mem: write a number and a unit: B, kB"):
         amount_of(text, "mem")

@@ -1,7 +1,7 @@
-"""`mermaid`: the text of a flowchart, by the grammar that Mermaid publishes.
+"""`mermaid`: the text of a flowchart, in the grammar that Mermaid publishes.
 
-Each statement that trioflow writes has one form, below; Mermaid's own parser (11.17) has taken them all, with the
-labels of these tests, when the forms were chosen.
+Each statement that trioflow writes has one form, listed below; Mermaid's own parser (11.17) accepted all of them, with
+the labels of these tests, when the forms were chosen.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ STATEMENTS = {
 
 
 def statements(text: str) -> list[tuple[str, re.Match[str]]]:
-    """The kind of each line, and its parts."""
+    """Return the kind of each line, and its parts."""
     found = []
     for line in text.splitlines():
         matches = {kind: match for kind, form in STATEMENTS.items() if (match := re.fullmatch(form, line))}
@@ -48,12 +48,12 @@ def statements(text: str) -> list[tuple[str, re.Match[str]]]:
 
 
 def shown(text: str) -> str:
-    """What Mermaid shows of a quoted text."""
+    """Return what Mermaid shows of a quoted text."""
     return re.sub(r"#(\d+);", lambda found: chr(int(found[1])), text.strip('"'))
 
 
 def labels(text: str) -> list[str]:
-    """What boxes and frames say."""
+    """Return the labels of boxes and frames."""
     return [
         shown(match)
         for kind, found in statements(text)
@@ -63,7 +63,7 @@ def labels(text: str) -> list[str]:
 
 
 def everything() -> Scheduler:
-    """A scenario with all that a picture can show."""
+    """Return a scenario with all that a picture can show."""
     source = Job(take, label="source")
     service = Service(serve, label="service")
     reader = ThreadJob(print, source, service, label="reader", critical=True)
@@ -74,7 +74,7 @@ def everything() -> Scheduler:
 
 
 def test_golden() -> None:
-    """Boxes, frames, lines, classes and styles, in this order."""
+    """Boxes, frames, lines, classes and styles come in this order."""
     assert everything().mermaid() == (
         "flowchart TB\n"
         "  classDef idle fill:#ffffff,stroke:#52606d,color:#1f2933\n"
@@ -105,7 +105,7 @@ def test_golden() -> None:
     {}, {"collapse": True, "direction": "LR"}, {"bundle": True}, {"only": ["source", "alarm", "inner/in"]}
 ], ids=str)  # fmt: skip
 def test_the_same_as_in_the_graph(options: Any) -> None:
-    """There are as many boxes, frames and lines as in the picture by Graphviz, with the same options."""
+    """Both pictures have the same boxes, frames and lines for the same options."""
     scheduler = everything()
     found = [kind for kind, _ in statements(scheduler.mermaid(**options))]
     graph = seen(scheduler.graph(**options))
@@ -117,7 +117,7 @@ def test_the_same_as_in_the_graph(options: Any) -> None:
 
 @pytest.mark.parametrize("state", JobState)
 def test_states_are_classes(state: JobState) -> None:
-    """A box has the class of its state, which is defined; so has a frame."""
+    """Each box and each frame has the class of its state, and the class is defined."""
     job, nested = idle("job"), Scheduler(idle("in"), label="nested")
     lead_to(state, job)
     lead_to(state, nested)
@@ -131,7 +131,7 @@ def test_states_are_classes(state: JobState) -> None:
 
 @given(st.lists(st.text(max_size=30), min_size=1, max_size=10))
 def test_any_label_is_shown_as_it_is(given_labels: list[str]) -> None:
-    """Nothing in a label is taken for Mermaid's own signs, HTML, Markdown or entities."""
+    """No text in a label is parsed as Mermaid syntax, HTML, Markdown or entities."""
     scheduler = Scheduler([idle(label) for label in given_labels], [Scheduler(idle("in"), label="s" + given_labels[0])])
     expected = sorted(escape(job.label).lstrip() or " " for job in scheduler.iterate_jobs())
     assert sorted(labels(scheduler.mermaid())) == expected
@@ -139,14 +139,14 @@ def test_any_label_is_shown_as_it_is(given_labels: list[str]) -> None:
 
 @pytest.mark.parametrize("label", ["1. list", "- list", "+ list", "* list", "1) list", "`code`", "# heading", "a - b"])
 def test_labels_are_no_markdown(label: str) -> None:
-    """What Markdown would take for a list, which Mermaid refuses, for code or for a heading, is written otherwise."""
+    """Text that Markdown would parse as code, a heading or a list, which Mermaid rejects, is escaped."""
     text = Scheduler(idle(label)).mermaid()
     assert labels(text) == [label]
     assert not re.search(r"\"(?:\d+[.)]|[-+*]) |[`]|# ", text)
 
 
 def test_outside_and_points() -> None:
-    """What is required elsewhere has a question mark; where detours meet there is a circle, and lines have no heads."""
+    """Requirements outside the drawing have a question mark; detours meet in a circle, at lines without heads."""
     outer = Job(take, label="outer")
     scheduler = Scheduler(outer)
     inner = scheduler.add(Scheduler(Job(take, outer, label="in"), label="inner"))
@@ -160,7 +160,7 @@ def test_outside_and_points() -> None:
 
 
 def test_bad_options() -> None:
-    """A legend there is none; a wrong direction is refused as in `graph`."""
+    """`legend=` does not exist here; a wrong direction is rejected as in `graph`."""
     with pytest.raises(TypeError, match="'legend'"):
         Scheduler().mermaid(legend=True)  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="direction='up'"):

@@ -17,7 +17,7 @@ from trioflow.view.monitor._terminal import PLAIN, STYLES
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal, and what is on its screen."""
+    """A stream that claims to be a terminal, and the contents of its screen."""
 
     def __init__(self, columns: int = 80, lines: int = 24, encoding: str = "utf-8") -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Terminal(io.StringIO):
 
     @contextlib.contextmanager
     def standard(self) -> Iterator[None]:
-        """Be standard output and error; pytest sets its own between a fixture and its test."""
+        """Replace standard output and error; pytest sets its own between a fixture and its test."""
         with contextlib.redirect_stdout(self), contextlib.redirect_stderr(self):
             yield
 
@@ -62,7 +62,7 @@ class Terminal(io.StringIO):
 
 
 class Still(Monitor):
-    """Draws only when asked: a picture depends on those before it, and a thread would draw at any moment."""
+    """A monitor that draws only on request: each picture depends on those before, and a thread draws at any moment."""
 
     def _watch(self, *args: Any) -> Any:
         run: Any = super()._watch(*args)
@@ -87,7 +87,7 @@ def watched(*jobs: Any, label: str = "run", **options: Any) -> tuple[Scheduler, 
 
 
 def look(monitor: Monitor, after: float, **size: int) -> tuple[Job[Any], list[str]]:
-    """Return a forever job that draws once, after some seconds, and the list of lines that it will fill."""
+    """Return a forever job that draws once, after some seconds, and the list that it fills with lines."""
     lines: list[str] = []
 
     async def draw() -> None:
@@ -99,7 +99,7 @@ def look(monitor: Monitor, after: float, **size: int) -> tuple[Job[Any], list[st
 
 
 def jobs_only(lines: list[str]) -> list[str]:
-    """Return the lines without the head and without the job that looks."""
+    """Return the lines without the head and without the job that draws."""
     return [line for line in lines[2:] if not line.endswith("  look") and not line.startswith(" waiting: ")]
 
 

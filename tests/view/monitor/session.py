@@ -1,4 +1,4 @@
-"""A program in a terminal of its own, and what is on the screen of that."""
+"""A program in a terminal of its own, and the contents of its screen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ...pythons import Python
 
 
 class Session:
-    """A program in a terminal of its own, of which it is the foreground process, and what is on the screen."""
+    """A program that is the foreground process of its own terminal, and the contents of the screen."""
 
     def __init__(self, code: str, columns: int = 60, lines: int = 12, **environment: str) -> None:
         self.master, terminal = os.openpty()

@@ -1,4 +1,4 @@
-"""The output of child processes while a monitor draws: it stands above the picture, whole, and nothing hangs."""
+"""The output of child processes while a monitor draws: it is above the picture, whole, and nothing hangs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def above(lines: list[str]) -> list[str]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process works; not if it has ended and nobody has waited for it."""
+    """Return whether a process still works; an unreaped zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
@@ -45,7 +45,7 @@ def is_alive(pid: int) -> bool:
 
 @pytest.mark.parametrize("library", ["trio", "asyncio"])
 def test_all_lines_of_children_survive(session: Callable[..., Session], library: str) -> None:
-    """Three jobs whose children write three lines each: nine lines stand above the picture, on both streams."""
+    """The children of three jobs write three lines each: nine lines are above the picture, for both streams."""
     code = f"""
     code = "echo {{0}} first; sleep 0.1; echo {{0}} second >&2; sleep 0.1; echo {{0}} third"
     run(*(ThreadJob(sh, code.format(number), label=f"job {{number}}") for number in range(3)), backend="{library}")
@@ -57,7 +57,9 @@ def test_all_lines_of_children_survive(session: Callable[..., Session], library:
 
 
 def test_what_is_printed_and_what_children_write_keep_their_order(session: Callable[..., Session]) -> None:
-    """A print after a child's output stands below it, also by the descriptor or the buffer of standard output."""
+    """A print after a child's output appears below it, also when it uses the descriptor or the buffer of standard
+    output.
+    """
     code = """
     async def both():
         print("one"); sh("echo two"); print("three"); sh("echo four >&2")
@@ -71,9 +73,9 @@ def test_what_is_printed_and_what_children_write_keep_their_order(session: Calla
 
 
 def test_unfinished_lines_are_kept_apart_and_tagged(session: Callable[..., Session]) -> None:
-    """Jobs, commands and processes that write by halves have whole lines, each with its job's label; others have none.
+    """Jobs, commands and processes that write partial lines get whole lines, each with its job's label.
 
-    Output of a child that a job has started by itself has none: nobody knows whose it is.
+    A child that a job has started itself has no tag, since its job is unknown.
     """
     code = """
     async def halves(name):
@@ -99,7 +101,7 @@ def test_unfinished_lines_are_kept_apart_and_tagged(session: Callable[..., Sessi
 
 
 def test_a_blocked_loop_and_ten_megabytes(session: Callable[..., Session]) -> None:
-    """A child writes more than pipes hold, without line ends and in binary too, while its job blocks the loop."""
+    """While its job blocks the loop, a child writes more than pipes hold, without line ends and in binary too."""
     code = """
     code = "head -c 5000000 /dev/zero | tr '\\\\0' x; echo; head -c 5000000 /dev/urandom; echo; echo done"
     print(run(Job(blocking, code), timeout=60))
@@ -114,7 +116,7 @@ def test_a_blocked_loop_and_ten_megabytes(session: Callable[..., Session]) -> No
 
 
 def test_a_killed_conductor_leaves_nobody_waiting(session: Callable[..., Session], tmp_path: Path) -> None:
-    """A child that goes on writing gets an error, and ends; also when a fork of the conductor is still there."""
+    """A child that goes on writing gets an error and ends, even if a fork of the controller is still alive."""
     pids = tmp_path / "pids"
     code = f"""
     async def fork():
@@ -140,7 +142,7 @@ def test_a_killed_conductor_leaves_nobody_waiting(session: Callable[..., Session
 
 
 def test_a_killed_child_leaves_its_line(session: Callable[..., Session]) -> None:
-    """What it had written of a line is shown, and the run goes on."""
+    """The partial line is shown, and the run goes on."""
     code = """
     run(ThreadJob(sh, "printf begun; kill -9 $$"))
     print("after")
@@ -161,7 +163,7 @@ ENDINGS = {
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_descriptors_are_restored_however_the_run_ends(session: Callable[..., Session], ending: str) -> None:
-    """Afterwards they are the terminal, the streams are those of before, and children write there themselves."""
+    """Afterwards they refer to the terminal, the streams are the original ones, and children write directly."""
     code = f"""
     async def leave():
         sh("echo leaving")
@@ -186,7 +188,7 @@ def test_descriptors_are_restored_however_the_run_ends(session: Callable[..., Se
 
 
 def test_what_outlives_the_run_writes_on(session: Callable[..., Session]) -> None:
-    """A child that goes on when the run is over still has the pipe; what comes from it goes to the terminal."""
+    """A child that is alive after the run still has the pipe; its output goes to the terminal."""
     code = """
     run(ThreadJob(sh, "(sleep 0.5; echo late) & echo early"))
     print("between")
@@ -216,7 +218,7 @@ def test_a_terminal_that_is_closed(session: Callable[..., Session], tmp_path: Pa
 
 
 def test_a_question_is_asked_without_the_picture(session: Callable[..., Session]) -> None:
-    """`input()` and a debugger have the terminal for themselves; what is printed meanwhile is shown at once."""
+    """`input()` and a debugger have the whole terminal; printed text is shown immediately."""
     code = """
     async def ask():
         answer = await anyio.to_thread.run_sync(input, "what? ")
@@ -247,7 +249,7 @@ def test_a_question_is_asked_without_the_picture(session: Callable[..., Session]
 
 
 def test_a_question_of_a_child_is_shown_after_a_moment(session: Callable[..., Session]) -> None:
-    """A line that does not end may wait for an answer, and nobody would know."""
+    """A partial line may be a prompt, which must not stay hidden."""
     code = """
     run(ThreadJob(sh, "printf 'sure? '; read answer; echo $answer"))
     """
@@ -258,7 +260,7 @@ def test_a_question_of_a_child_is_shown_after_a_moment(session: Callable[..., Se
 
 
 def test_in_a_library_descriptors_are_left_alone(session: Callable[..., Session], tmp_path: Path) -> None:
-    """A monitor that was not asked to takes none; with it, children see no terminal."""
+    """Only a monitor with `capture` takes the descriptors; with it, children see no terminal."""
     said = tmp_path / "said"
     code = f"""
     for asked in (False, True):
@@ -270,7 +272,7 @@ def test_in_a_library_descriptors_are_left_alone(session: Callable[..., Session]
 
 
 def test_a_terminal_of_twenty_columns_that_grows(session: Callable[..., Session]) -> None:
-    """Long lines of children are broken by the terminal, and the picture stays whole, at any size."""
+    """The terminal breaks long lines of children, and the picture stays whole, at any size."""
     code = """
     run(ThreadJob(sh, "echo 1234567890123456789012345; sleep 0.5; echo end of it; sleep 0.5", label="job"))
     """

@@ -1,4 +1,4 @@
-"""The colours of the monitor: what matters can be read on every ground, whatever the palette of the terminal is."""
+"""The colours of the monitor: important text is readable on every ground and with every palette."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ COLOURED = [name for name, style in STYLES.items() if style.color is not None]
 
 @pytest.mark.parametrize("ground", GROUNDS)
 def test_text_has_the_contrast_that_it_needs(ground: str) -> None:
-    """Text has the terminal's own colour, which has 4.5 at least."""
+    """Text keeps the terminal's default colour, whose contrast is at least 4.5."""
     assert contrast(TEXT[ground], GROUNDS[ground]) >= 4.5
 
 
 @pytest.mark.parametrize("ground", GROUNDS)
 @pytest.mark.parametrize("name", COLOURED)
 def test_signs_have_the_contrast_that_they_need(name: str, ground: str) -> None:
-    """Signs and bars have 3 at least, in colours that no palette changes."""
+    """Symbols and bars have a contrast of at least 3, in colours that no palette changes."""
     colour: Any = STYLES[name].color
     assert colour.type is ColorType.EIGHT_BIT
     assert colour.number >= 16, "the first sixteen differ from palette to palette"
@@ -48,12 +48,12 @@ def test_signs_have_the_contrast_that_they_need(name: str, ground: str) -> None:
 
 
 def test_no_style_is_faint() -> None:
-    """What is dimmed by the terminal cannot be read on some."""
+    """Dimmed text is unreadable on some terminals."""
     assert not any(style.dim for style in STYLES.values())
 
 
 def test_only_signs_and_bars_are_coloured(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All letters and digits below the verdict, which is bold, have the terminal's own colour."""
+    """Letters and digits have the terminal's default colour, except for the bold verdict."""
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     terminal = Terminal()

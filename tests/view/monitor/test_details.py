@@ -1,4 +1,4 @@
-"""What a monitor says behind a job's label: how much of it is done, and what it waits for."""
+"""The text behind a job's label in a monitor: its progress, and what it waits for."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 async def part(fraction: float) -> None:
-    """Take ten seconds, of which the first brings this much."""
+    """Take ten seconds, the first of which brings the given progress."""
     await anyio.sleep(1)
     current_job().progress(fraction)
     await anyio.sleep(9)
@@ -35,7 +35,7 @@ async def part(fraction: float) -> None:
     ],
 )
 def test_how_much_is_done(virtual: Virtual, columns: int, expected: str) -> None:
-    """A bar and a percentage, the shorter the less room there is, and neither in the narrowest terminals."""
+    """A bar and a percentage shrink with the room, and vanish in the narrowest terminals."""
     job = Job(part, 0.4, label="fetch and unpack the model", expected_duration=20 if columns == 200 else None)
     scheduler, monitor = watched(job)
     eye, lines = look(monitor, 3, columns=columns)
@@ -45,7 +45,7 @@ def test_how_much_is_done(virtual: Virtual, columns: int, expected: str) -> None
 
 
 def test_all_is_only_all(virtual: Virtual) -> None:
-    """What is nearly done is not done."""
+    """Progress just below the total is not rounded up to it."""
     jobs = [Job(part, fraction, label=f"{fraction}") for fraction in (0.0, 0.999, 1.0)]
     scheduler, monitor = watched(*jobs)
     eye, lines = look(monitor, 3)
@@ -55,7 +55,7 @@ def test_all_is_only_all(virtual: Virtual) -> None:
 
 
 def test_the_estimate_goes_by_what_is_done(virtual: Virtual) -> None:
-    """A quarter after ten seconds: half a minute is left, although nothing was expected of the job."""
+    """A quarter done after ten seconds gives half a minute, without any expected duration."""
 
     async def slow() -> None:
         await anyio.sleep(10)
@@ -70,7 +70,7 @@ def test_the_estimate_goes_by_what_is_done(virtual: Virtual) -> None:
 
 
 def test_the_estimate_knows_what_the_scheduler_knows(virtual: Virtual) -> None:
-    """Durations that were given to the outermost scheduler count as those that jobs say themselves, at any depth."""
+    """Durations given to the outermost scheduler count like the jobs' own, at any depth."""
     inner = Scheduler(Job(anyio.sleep, 30, label="b"), label="inner")
     scheduler, monitor = watched(Job(anyio.sleep, 10, label="a"), inner, durations={"a": 10.0, "inner/b": 30.0})
     inner.requires(next(iter(scheduler)))
@@ -81,7 +81,7 @@ def test_the_estimate_knows_what_the_scheduler_knows(virtual: Virtual) -> None:
 
 
 def waiting_in(virtual: Virtual, *jobs: Any, **options: Any) -> list[str]:
-    """Return what the monitor, and then the listing, say of the last of these jobs after two seconds."""
+    """Return the texts of the monitor and the listing about the last of these jobs after two seconds."""
     said: list[str] = []
 
     async def draw() -> None:
@@ -101,25 +101,25 @@ def waiting_in(virtual: Virtual, *jobs: Any, **options: Any) -> list[str]:
 
 
 def test_waiting_for_a_slot(virtual: Virtual) -> None:
-    """A job that finds the window full says so."""
+    """A job that finds the window full shows that."""
     assert waiting_in(virtual, Job(nap, 9), Job(nap, 9, label="last"), jobs_window=1) == ["no free slot"] * 2
 
 
 def test_waiting_for_a_limiter(virtual: Virtual) -> None:
-    """A window that is a limiter has tokens."""
+    """For a window that is a limiter, the text names its tokens."""
     window = anyio.CapacityLimiter(1)
     assert waiting_in(virtual, Job(nap, 9), Job(nap, 9, label="last"), jobs_window=window) == ["no free token"] * 2
 
 
 def test_waiting_for_a_resource(virtual: Virtual) -> None:
-    """It names what is missing, and who has it."""
+    """The text names the missing resource and its holder."""
     jobs = [Job(nap, 9, label=label, needs={"gpu": 1, "cpu": 1}) for label in ("a", "b", "last")]
     said = waiting_in(virtual, *jobs, pool=Pool(gpu=["0", "1"], cpu=8))
     assert said == ["gpu taken by 'a', 'b'"] * 2
 
 
 class Talker(JobKind[None]):
-    """Works for three seconds, and says, or raises, the same all the time."""
+    """A job that takes three seconds, and always reports, or raises, the same."""
 
     def __init__(self, status: Any, **options: Any) -> None:
         super().__init__(label="last", **options)
@@ -140,7 +140,7 @@ class Talker(JobKind[None]):
 
 
 def test_a_running_job_says_a_word_of_itself(virtual: Virtual) -> None:
-    """It stands behind the progress, on one line."""
+    """The job's message follows the progress, on one line."""
     job = Talker("iteration\n12\x1b[31m")
     assert waiting_in(virtual, job) == [r"━━━━────────   40%  iteration\n12\x1b[31m", r"40%  iteration\n12\x1b[31m"]
     assert job.asked == 2
@@ -148,19 +148,19 @@ def test_a_running_job_says_a_word_of_itself(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("status", [ValueError("odd"), ""])
 def test_a_job_that_cannot_say_anything_says_nothing(virtual: Virtual, status: Any) -> None:
-    """What its kind raises does not disturb the picture of the run."""
+    """An exception of a job's progress method does not disturb the picture of the run."""
     assert waiting_in(virtual, Talker(status)) == ["━━━━────────   40%", "40%"]
 
 
 def test_a_secret_job_is_not_asked(virtual: Virtual) -> None:
-    """With `redact=True` nothing is shown that the job might tell."""
+    """With `redact=True`, nothing that the job might report is shown."""
     job = Talker("swordfish", redact=True)
     assert waiting_in(virtual, job) == ["━━━━────────   40%", "40%"]
     assert job.asked == 0
 
 
 def test_only_running_jobs_on_the_screen_are_asked(virtual: Virtual) -> None:
-    """A picture costs no more because there are many jobs, or because many have settled or wait."""
+    """A picture costs no more when many jobs exist, have settled, or wait."""
     jobs = [Talker("busy") for _ in range(50)]
     scheduler, monitor = watched(*jobs, jobs_window=20)
     eye, lines = look(monitor, 4, height=12)
@@ -172,7 +172,7 @@ def test_only_running_jobs_on_the_screen_are_asked(virtual: Virtual) -> None:
 
 
 def test_what_is_said_fits(virtual: Virtual) -> None:
-    """However many have what a job waits for, its line is no wider than the terminal."""
+    """The line never becomes wider than the terminal, even with many holders of a resource."""
     jobs = [Job(nap, 9, label=f"a job with a long name {number}", needs={"gpu": 1}) for number in range(9)]
     scheduler, monitor = watched(Talker("long " * 99), Talker("漢" * 99), *jobs, pool=Pool(gpu=4))
     scheduler.add(Scheduler(label="empty"))

@@ -1,4 +1,4 @@
-"""The estimate of the time that is left: a pure function of a graph and of how far its jobs are."""
+"""The estimate of the remaining time, a pure function of a graph and its progress."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from trioflow.view.monitor._eta import RUNNING, SETTLED, SUCCEEDED, WAITING, Est
 
 
 def level(jobs: str, edges: str = "", slots: float = math.inf, node: str = "", nested: str = "") -> Level[str]:
-    """A level of jobs with names of one letter; each edge is two letters, the first before the second."""
+    """Build a level of jobs with names of one letter; each edge is two letters, the first before the second."""
     before = {job: [edge[0] for edge in edges.split() if edge[1] == job] for job in jobs}
     return Level(node, list(jobs), before.__getitem__, slots, frozenset(nested))
 
@@ -25,32 +25,32 @@ def now(**states: Progress) -> Callable[[str], Progress]:
 
 
 def test_before_the_start_the_estimate_is_the_longest_chain() -> None:
-    """Without a window the longest chain by expected durations is what the run takes."""
+    """Without a window, the run takes as long as the longest chain of expected durations."""
     durations = {"a": 1.0, "b": 5.0, "c": 2.0, "d": 1.0}
     estimator = Estimator([level("abcd", "ab ac bd cd")], durations.get)
     assert estimator.remaining(now()) == 7
 
 
 def test_with_a_window_the_estimate_is_the_work_divided_by_the_slots() -> None:
-    """With slots for two, ten jobs of a second take five."""
+    """With two slots, ten jobs of one second take five seconds."""
     assert Estimator([level("abcdefghij", slots=2)], lambda job: 1.0).remaining(now()) == 5
 
 
 def test_time_that_has_passed_counts() -> None:
-    """What a job has run is off its time; one that is overdue may end at any moment, and no earlier."""
+    """A job's time so far is subtracted; an overdue job may end at any moment, but no earlier."""
     estimator = Estimator([level("ab", "ab")], lambda job: 10.0)
     assert estimator.remaining(now(a=(RUNNING, 4.0, None))) == 16
     assert estimator.remaining(now(a=(RUNNING, 40.0, None))) == 10
 
 
 def test_unknown_jobs_take_the_median() -> None:
-    """Jobs without an expected duration are taken for the median of those with one."""
+    """A job without an expected duration counts with the median of the others."""
     estimator = Estimator([level("abcd", "ab bc cd")], {"a": 1.0, "b": 3.0, "c": 100.0}.get)
     assert estimator.remaining(now()) == 1 + 3 + 100 + 3
 
 
 def test_without_durations_there_is_no_estimate_before_three_successes() -> None:
-    """Without expected durations there is none until three jobs have succeeded; then those tell."""
+    """Then their measured durations count."""
     estimator = Estimator([level("abcdef", slots=1)], lambda job: None)
     assert estimator.remaining(now()) is None
     assert estimator.remaining(now(a=(SUCCEEDED, 2.0, None), b=(SUCCEEDED, 3.0, None))) is None
@@ -64,7 +64,7 @@ def test_failed_jobs_do_not_change_the_estimate() -> None:
 
 
 def test_expected_durations_are_corrected() -> None:
-    """Where jobs take twice what was expected, so will the rest, the more so the more of them have told."""
+    """If jobs take twice as long as expected, the remaining ones probably will too; each further job adds evidence."""
     jobs = "abcdefghijklmnopqrst"
     estimator = Estimator([level(jobs, slots=1)], lambda job: 1.0)
     first = estimator.remaining(now(a=(SUCCEEDED, 2.0, None)))
@@ -74,7 +74,7 @@ def test_expected_durations_are_corrected() -> None:
 
 
 def test_nested_schedulers_take_their_own_estimate() -> None:
-    """A nested scheduler is a job that takes what its own jobs take under its own window."""
+    """A nested scheduler counts as a job that takes as long as its own jobs under its own window."""
     outer = level("aN", "aN", node="outer", nested="N")
     inner = level("wxyz", slots=2, node="N")
     estimator = Estimator([outer, inner], lambda job: 1.0)
@@ -90,7 +90,7 @@ def test_nested_schedulers_take_their_own_estimate() -> None:
 
 
 def test_when_all_has_settled_nothing_is_left() -> None:
-    """It ends at 0."""
+    """The estimate ends at 0."""
     assert Estimator([level("a")], lambda job: 2.0).remaining(now(a=(SUCCEEDED, 2.0, None))) == 0
 
 
@@ -104,7 +104,7 @@ def test_when_all_has_settled_nothing_is_left() -> None:
     )
 )
 def test_it_lies_between_the_bounds(drawn: tuple[list[float], list[tuple[int, int]], int]) -> None:
-    """Never below the longest job or the work over the slots, never above one job after the other."""
+    """The estimate is at least the longest job and the work over the slots, and at most the sum of all jobs."""
     durations, pairs, slots = drawn
     before: dict[int, list[int]] = {job: [] for job in range(len(durations))}
     for one, other in pairs:
@@ -118,7 +118,7 @@ def test_it_lies_between_the_bounds(drawn: tuple[list[float], list[tuple[int, in
 
 
 def trainings(**options: Any) -> Level[str]:
-    """Five jobs, all of which need a card, of which there are two."""
+    """Return five jobs that each need one of two cards."""
     return replace(level("abcde"), limits=[PoolBound(list("abcde"), lambda job: 1.0, 2.0)], **options)
 
 
@@ -134,20 +134,20 @@ def test_a_resource_is_shared_like_slots() -> None:
 
 
 def test_different_amounts_of_a_resource_are_work() -> None:
-    """What is needed, for as long as it is needed, has to pass through what there is."""
+    """Work on a resource is amount times duration; all of it has to fit into the capacity."""
     limit = PoolBound(list("abc"), {"a": 3.0, "b": 1.0, "c": 2.0}.__getitem__, 4.0)
     assert Estimator([replace(level("abc"), limits=[limit])], lambda job: 8.0).remaining(now()) == 12
 
 
 def test_a_resource_is_shared_with_jobs_of_nested_schedulers() -> None:
-    """Those inside need it as well."""
+    """Nested jobs that need it count too."""
     inner = level("wx", node="N")
     outer = replace(level("aN", node="outer", nested="N"), limits=[PoolBound(list("awx"), lambda job: 1.0, 1.0)])
     assert Estimator([outer, inner], lambda job: 2.0).remaining(now()) == 6
 
 
 def test_the_estimate_counts_the_time_until_a_rate_opens() -> None:
-    """What has to come until the last one may start, and its time after that."""
+    """The estimate has the time until the last job may start, and its duration after that."""
     asked: list[list[str]] = []
 
     def opens_in(jobs: list[str]) -> float:

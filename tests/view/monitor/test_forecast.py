@@ -1,4 +1,4 @@
-"""When a monitor asks for an estimate, and what it shows between two of them."""
+"""When a monitor computes an estimate, and what it shows between two of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .monitors import watched
 
 
 class Clock:
-    """The time of the drawing thread, and how much of the CPU it has had."""
+    """The clock of the drawing thread, and the CPU time that it has used."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = self.work = 0.0
@@ -29,7 +29,7 @@ def forecast_of(monitor: Any) -> Any:
 
 
 def test_it_is_asked_for_when_three_jobs_have_succeeded(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before, nothing is built, however large the graph; then the next picture has it."""
+    """Before that, no estimator is built, even for a large graph; the next picture has the estimate."""
     clock = Clock(monkeypatch)
     seen: list[Any] = []
 
@@ -48,7 +48,7 @@ def test_it_is_asked_for_when_three_jobs_have_succeeded(virtual: Virtual, monkey
 
 
 def test_building_does_not_put_off_the_next_one(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next estimate waits for a multiple of the time that one takes, but not of the time to build the first."""
+    """The delay is a multiple of the time of one estimate; the time to build the first does not count."""
     clock = Clock(monkeypatch)
     built = _eta.Estimator.__init__
     asked = _eta.Estimator.remaining
@@ -80,7 +80,7 @@ def test_building_does_not_put_off_the_next_one(virtual: Virtual, monkeypatch: p
 
 
 def test_a_known_duration_is_enough(virtual: Virtual) -> None:
-    """With an expected duration there is an estimate from the first picture, in nested schedulers too."""
+    """The estimate is there from the first picture; a job in a nested scheduler counts too."""
     seen: list[Any] = []
 
     async def look() -> None:
@@ -94,7 +94,7 @@ def test_a_known_duration_is_enough(virtual: Virtual) -> None:
 
 
 def test_pools_rates_and_throttles_count(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five trainings on two cards take 15 seconds, not 7; then a rate, and while it is throttled, that."""
+    """Five trainings on two cards take 15 seconds, not 7; the test goes on with a rate, and with a throttled rate."""
     clock = Clock(monkeypatch)
     seen: list[float] = []
     refused: list[bool] = []

@@ -1,4 +1,4 @@
-"""Where the monitor shows a run that is on no terminal, or on a poor one, and what it refuses."""
+"""Monitors without a terminal, or on a poor one, and the arguments that they reject."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def test_streams_that_lack_the_symbols_get_ascii(virtual: Virtual) -> None:
-    """As in the listing, and so do bar, ellipsis and estimate."""
+    """Symbols, bar, ellipsis and estimate become ASCII, as in the listing."""
     terminal = Terminal(encoding="latin-1")
     jobs = [Job(nap, 1, label="漢"), Job(fail, 1, label="b", critical=False), Job(nap, 2, label="c")]
     scheduler = Scheduler(*jobs, label="run", instruments=[Monitor(file=terminal)])
@@ -46,7 +46,8 @@ def lines_of(log: io.StringIO) -> list[str]:
 
 @pytest.mark.parametrize("term", ["dumb", "unknown", "xterm"])
 def test_lines_where_it_is_no_terminal(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, term: str) -> None:
-    """A line a start, an end and a failure, with the time of day; also on terminals that cannot move their cursor."""
+    """Each start, end and failure is a line with the time of day; terminals that cannot move their cursor get the same.
+    """
     monkeypatch.setenv("TERM", term)
     log = io.StringIO() if term == "xterm" else Terminal()
     inner = Scheduler(Job(fail, 1, label="b"), label="inner")
@@ -73,7 +74,7 @@ def test_lines_where_it_is_no_terminal(virtual: Virtual, monkeypatch: pytest.Mon
 
 
 def test_lines_do_not_flood(virtual: Virtual) -> None:
-    """Of many jobs only failures have lines, the first hundred, and each twentieth part of the way."""
+    """With many jobs, only the first hundred failures and each twentieth of the progress have lines."""
     log = io.StringIO()
     jobs = [Job(fail if number % 10 == 3 else nap, 1, label=f"job {number}") for number in range(2000)]
     virtual(Scheduler(*jobs, jobs_window=50, label="run", instruments=[Monitor(file=log)]).co_run)
@@ -86,7 +87,7 @@ def test_lines_do_not_flood(virtual: Virtual) -> None:
 
 
 def test_lines_break_a_long_silence(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When nothing was said for long, a line says how far it is."""
+    """After a long time without events, a line has the progress."""
     monkeypatch.setattr("trioflow.view.monitor._log_display.PATIENCE", 0.2)
     log = io.StringIO()
 
@@ -99,7 +100,7 @@ def test_lines_break_a_long_silence(virtual: Virtual, monkeypatch: pytest.Monkey
 
 
 def test_restored_jobs_are_told_apart(backend: str, tmp_path: Path) -> None:
-    """Lines say which jobs were restored from the journal, and that these are some of those that succeeded."""
+    """Lines mark jobs restored from the journal, and count them among those that succeeded."""
     for _ in range(2):
         log = io.StringIO()
         jobs = Job(nap, 0, label="kept"), Job(nap, 0, label="not kept", save=None)
@@ -111,7 +112,7 @@ def test_restored_jobs_are_told_apart(backend: str, tmp_path: Path) -> None:
 
 
 def test_what_is_no_option() -> None:
-    """Each bad argument is an error that says what to give."""
+    """The error on each bad argument lists the accepted values."""
     with pytest.raises(TypeError, match="not a stream"):
         Monitor(file=42)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"from 0\.1 to 60"):
@@ -121,7 +122,7 @@ def test_what_is_no_option() -> None:
 
 
 def test_without_rich() -> None:
-    """trioflow is imported and runs without it; a Monitor says what to install."""
+    """trioflow imports and runs without rich; only `Monitor` raises, with the package to install."""
     code = (
         "import sys; sys.modules['rich'] = None\n"
         "import trioflow\n"
@@ -138,7 +139,8 @@ def test_without_rich() -> None:
 def test_an_engine_fault_of_its_own_gives_the_terminal_back(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If a hook raises, it is logged and the monitor taken out; cursor and streams are as before, the run goes on."""
+    """If a hook raises, the error is logged and the monitor detached; cursor and streams are restored, the run goes on.
+    """
     terminal = Terminal()
 
     def broken(*_: object) -> None:
@@ -153,7 +155,7 @@ def test_an_engine_fault_of_its_own_gives_the_terminal_back(
 
 
 def test_two_instruments_do_not_disturb_each_other(virtual: Virtual) -> None:
-    """A nested scheduler's own monitor, on another stream, sees that scheduler alone."""
+    """The monitor of a nested scheduler, on another stream, sees that scheduler alone."""
 
     class Count(Instrument):
         runs = 0

@@ -1,4 +1,6 @@
-"""What a monitor shows: which jobs, in which order, with what; at virtual times, drawn from inside the runs."""
+"""The contents of a monitor: which jobs, in which order, with which details; drawn at virtual times from inside the
+runs.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def test_every_job_has_its_line(virtual: Virtual) -> None:
-    """In the order of the listing, each with its symbol, its time, its label and how it failed; ! if critical."""
+    """Lines have the order of the listing, each with symbol, time, label and failure; critical jobs have "!"."""
     a, b = Job(nap, 2, label="a"), Job(fail, 1, label="b")
     last = Job(nap, 1, label="last", required=[a, b], critical=True)
     scheduler, monitor = watched(last, a, b, Job(nap, 90, label="long"))
@@ -33,7 +35,7 @@ def test_every_job_has_its_line(virtual: Virtual) -> None:
 
 
 def test_the_head_counts(virtual: Virtual) -> None:
-    """A bar, the part that is done, the time since the start, and how many jobs are where."""
+    """The head has a bar, the percentage done, the time since the start, and the number of jobs in each state."""
     done = [Job(nap, 1, label=f"done {number}") for number in range(6)]
     slow = [Job(nap, 9), Job(nap, 9)]
     scheduler, monitor = watched(*done, Job(fail, 2), *slow, Job(nap, 1, required=slow))
@@ -46,7 +48,7 @@ def test_the_head_counts(virtual: Virtual) -> None:
 
 
 def test_slots_of_a_shared_window_are_counted_once(virtual: Virtual) -> None:
-    """With those that jobs of nested schedulers have; not those that groups take, and lend to their jobs."""
+    """Slots of jobs in nested schedulers count; those that groups take and lend to their jobs do not."""
     limiter = anyio.CapacityLimiter(3)
     groups = [Scheduler(Job(nap, 9), Job(nap, 9), jobs_window=limiter) for _ in range(2)]
     scheduler, monitor = watched(*groups)
@@ -58,7 +60,7 @@ def test_slots_of_a_shared_window_are_counted_once(virtual: Virtual) -> None:
 
 
 def test_nested_schedulers_are_open(virtual: Virtual) -> None:
-    """Where there is room, a nested scheduler has a line with its counts, and its jobs theirs, indented."""
+    """If there is room, a nested scheduler has a line with its counts, and its jobs have indented lines."""
     inner = Scheduler(Job(nap, 1, label="x"), Job(fail, 2, label="y"), Job(nap, 9, label="z"), label="inner")
     scheduler, monitor = watched(inner, Job(nap, 1, label="after", required=inner))
     eye, lines = look(monitor, 4)
@@ -74,7 +76,8 @@ def test_nested_schedulers_are_open(virtual: Virtual) -> None:
 
 
 def test_where_there_is_no_room_nested_schedulers_are_folded(virtual: Virtual) -> None:
-    """They are open around jobs that run or have failed; each has the counts of its jobs and the worst symbol."""
+    """Schedulers with running or failed jobs are open; each folded one has the counts of its jobs and the worst symbol.
+    """
     groups = [Scheduler(*(Job(nap, 1, label=f"a{number}") for number in range(20)), label="A")]
     groups += [
         Scheduler(*(Job(nap, 3, label=f"{name}{n}") for n in range(20)), label=name, jobs_window=2) for name in "BC"
@@ -98,7 +101,7 @@ def test_where_there_is_no_room_nested_schedulers_are_folded(virtual: Virtual) -
 
 
 def test_schedulers_without_room_are_counted(virtual: Virtual) -> None:
-    """Those with failures and running jobs come first; the jobs of the others are in the last line."""
+    """Schedulers with failures or running jobs come first; the last line counts the jobs of the others."""
     groups = [Scheduler(*(Job(nap, 9) for _ in range(4)), label=f"G{number}", jobs_window=1) for number in range(30)]
     scheduler, monitor = watched(*groups, jobs_window=2)
     eye, lines = look(monitor, 1, height=10)
@@ -115,7 +118,7 @@ def test_schedulers_without_room_are_counted(virtual: Virtual) -> None:
 
 
 def test_too_many_jobs(virtual: Virtual) -> None:
-    """Those that run come first, failures next, what runs beside last; the rest is counted, nothing is cut."""
+    """Running jobs come first, failures next, forever jobs last; the rest is counted, and no line is cut."""
     bad = [Job(fail, 1 + number / 16, label=f"bad {number}") for number in range(9)]
     slow = [Job(nap, 60, label=f"slow {number}") for number in range(90)]
     scheduler, monitor = watched(*bad, *slow, Job(nap, required=bad, label="more"), jobs_window=40)
@@ -133,7 +136,7 @@ def test_too_many_jobs(virtual: Virtual) -> None:
 
 
 def test_the_time_of_a_run_begins_when_its_display_is_there(virtual: Virtual) -> None:
-    """The first display of a process loads its libraries: other views would say that the run was shorter."""
+    """The first display of a process loads its libraries: without that time, other views would show a shorter run."""
     now = 0.0
 
     class Slow(Still):
@@ -150,7 +153,9 @@ def test_the_time_of_a_run_begins_when_its_display_is_there(virtual: Virtual) ->
 
 
 def test_what_jobs_wait_for_is_counted(virtual: Virtual) -> None:
-    """By cause: other jobs, a slot, a resource by its name, a key that is throttled; each of equal jobs once."""
+    """They are counted by cause: other jobs, a slot, a named resource, a throttled key; each of several equal jobs
+    counts.
+    """
 
     async def throttle() -> None:
         if current_job().attempts == 1 and not monitor._run.elapsed() > 1:
@@ -169,7 +174,7 @@ def test_what_jobs_wait_for_is_counted(virtual: Virtual) -> None:
 
 
 def test_a_job_keeps_its_line(virtual: Virtual) -> None:
-    """What is over stays where it was until another job needs the line; nothing moves up."""
+    """A settled job keeps its line until another job needs it; no line moves up."""
     jobs = [Job(nap, seconds, label=f"job {number}") for number, seconds in enumerate([9, 2, 9, 4, *[9] * 60])]
     scheduler, monitor = watched(*jobs, jobs_window=4)
     seen: list[list[str]] = []
@@ -187,7 +192,7 @@ def test_a_job_keeps_its_line(virtual: Virtual) -> None:
 
 
 def test_what_is_over_stays_until_its_line_is_needed(virtual: Virtual) -> None:
-    """When nothing is left to start, the last jobs remain to be seen."""
+    """When no job is left to start, the last jobs stay visible."""
     jobs = [Job(nap, seconds, label=f"job {number}") for number, seconds in enumerate([9, 2, 3])]
     scheduler, monitor = watched(Sequence(jobs[1], *(Job(nap, 50) for _ in range(40))), jobs[0], jobs[2])
     eye, _ = look(monitor, 2.5, height=10)
@@ -198,7 +203,7 @@ def test_what_is_over_stays_until_its_line_is_needed(virtual: Virtual) -> None:
 
 
 def test_what_runs_beside_is_apart(virtual: Virtual) -> None:
-    """Forever jobs and services stand last, are not counted, and a service says whether it is ready."""
+    """Forever jobs and services come last and are not counted; a service shows whether it is ready."""
     soon, late = Service(serve, label="soon"), Service(serve, 60, label="late")
     watch = Scheduler(Job(nap, 70, label="inside"), label="watch", forever=True)
     scheduler, monitor = watched(soon, late, watch, Job(nap, 70, label="job", required=soon))
@@ -215,7 +220,7 @@ def test_what_runs_beside_is_apart(virtual: Virtual) -> None:
 
 
 def test_attempts_and_expected_durations_are_shown(virtual: Virtual) -> None:
-    """A further attempt is said, and how long a job that runs should take."""
+    """A job's line has the number of a further attempt, and the expected duration while it runs."""
     scheduler, monitor = watched(
         Job(fail, 2, label="again", retry=3),
         Job(nap, 20, label="timed", expected_duration=10),
@@ -232,7 +237,7 @@ def test_attempts_and_expected_durations_are_shown(virtual: Virtual) -> None:
 
 
 def test_the_estimate_goes_by_the_graph_and_the_window(virtual: Virtual) -> None:
-    """Five seconds after the start of four jobs of ten seconds fifteen remain, as there are two slots."""
+    """Two slots and four jobs of ten seconds: five seconds after the start, fifteen remain."""
     scheduler, monitor = watched(*(Job(nap, 10, expected_duration=10) for _ in range(4)), jobs_window=2)
     eye, lines = look(monitor, 5)
     scheduler.add(eye)
@@ -241,7 +246,7 @@ def test_the_estimate_goes_by_the_graph_and_the_window(virtual: Virtual) -> None
 
 
 def test_jobs_added_while_it_runs_appear(virtual: Virtual) -> None:
-    """They are counted and have their lines, nested schedulers with all that is in them."""
+    """Added jobs are counted and have lines, and so have all jobs of an added nested scheduler."""
 
     async def grow() -> None:
         await anyio.sleep(1)

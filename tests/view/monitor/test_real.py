@@ -1,4 +1,4 @@
-"""The monitor in programs of their own: in a terminal that is resized and interrupted, in a pipe, in a notebook."""
+"""The monitor in real programs: in a terminal that is resized and interrupted, in a pipe, in a notebook."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ SLEEPERS = """
 
 
 def is_sane(session: Session) -> bool:
-    """Whether the cursor is visible, and no other screen was ever used."""
+    """Return whether the cursor is visible and no alternate screen was ever used."""
     return not session.screen.cursor.hidden and b"\x1b[?1049h" not in session.written
 
 
 @pytest.mark.parametrize("library", ["trio", "asyncio"])
 def test_what_commands_print_goes_above(session: Callable[..., Session], library: str) -> None:
-    """Their lines are whole, those of standard error too, and the picture below is too; a tag or a label is no need."""
+    """Lines of both streams and the picture stay whole; no tag or label is needed."""
     code = f"""
         import subprocess
         from trioflow import CommandJob, Monitor, Scheduler
@@ -52,7 +52,7 @@ def test_what_commands_print_goes_above(session: Callable[..., Session], library
 
 @pytest.mark.parametrize("library", ["trio", "asyncio"])
 def test_ctrl_c(session: Callable[..., Session], library: str) -> None:
-    """It ends the run in order; the last picture says so, the cursor is there, and the traceback is below."""
+    """Ctrl-C ends the run in order; the last picture shows it, the cursor is visible, and the traceback is below."""
     program = session(SLEEPERS + f"    scheduler.run(backend={library!r})")
     program.until(lambda lines: "5 running" in "".join(lines))
     assert program.screen.cursor.hidden
@@ -65,7 +65,7 @@ def test_ctrl_c(session: Callable[..., Session], library: str) -> None:
 
 
 def test_an_interruption_that_nothing_handles_in_order(session: Callable[..., Session]) -> None:
-    """A job that blocks the loop does not stop the clock; after the second Ctrl-C the terminal is sane too."""
+    """A job that blocks the loop does not stop the clock; after the second Ctrl-C the terminal is restored too."""
     program = session(
         SLEEPERS
         + """
@@ -85,7 +85,7 @@ def test_an_interruption_that_nothing_handles_in_order(session: Callable[..., Se
 
 
 def test_an_exit_in_the_middle(session: Callable[..., Session], tmp_path: Path) -> None:
-    """A run that is never told to end, because the program gives up its loop, does not keep the cursor."""
+    """A program that abandons its loop in the middle of a run gets its cursor back."""
     program = session(
         SLEEPERS
         + f"""
@@ -123,7 +123,7 @@ def test_resizing(session: Callable[..., Session]) -> None:
 
 
 def test_dumb_terminals_get_lines(session: Callable[..., Session]) -> None:
-    """Nothing that moves a cursor is sent to them."""
+    """They get no control sequences that move the cursor."""
     program = session(
         SLEEPERS + "    [scheduler.remove(job) for job in jobs[1:]]; jobs[0].timeout = 0.01; scheduler.run()",
         TERM="dumb",
@@ -134,7 +134,7 @@ def test_dumb_terminals_get_lines(session: Callable[..., Session]) -> None:
 
 
 def test_a_pipe_that_is_closed() -> None:
-    """What reads the lines may go away: the run goes on to its end."""
+    """The reader of the lines may go away: the run goes on to its end."""
     code = """
     import anyio, sys
     from trioflow import Job, Monitor, Scheduler
@@ -155,7 +155,7 @@ def test_a_pipe_that_is_closed() -> None:
 
 
 def test_in_a_notebook(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Below the cell is one output, as text and as HTML, that says at last how the run ended; prints are beside it."""
+    """The cell has a single output, as text and as HTML, with the verdict at the end; prints are beside it."""
     monkeypatch.setenv("JUPYTER_PLATFORM_DIRS", "1")
     cells = [
         """

@@ -1,4 +1,4 @@
-"""Runs that end, are repeated and tried again, as the monitor counts and shows them."""
+"""Runs that end, are repeated or retried: how the monitor counts and shows them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def test_a_nested_scheduler_that_is_tried_again_starts_afresh(virtual: Virtual) -> None:
-    """What its earlier attempt has done and failed at is forgotten, in the counts and in the lines."""
+    """The results of the earlier attempt vanish from counts and lines."""
     inner = Scheduler(
         Job(nap, 1, label="x"), Job(fail, 2, label="y", critical=True), Job(nap, 9, label="z"), label="in", retry=1
     )
@@ -39,7 +39,7 @@ def test_a_nested_scheduler_that_is_tried_again_starts_afresh(virtual: Virtual) 
 
 
 def test_a_second_run_starts_afresh(virtual: Virtual) -> None:
-    """Counts, clock and failures of the run before are gone."""
+    """Counts, clock and failures of the previous run are cleared."""
     attempts = iter([1, 0])
 
     async def first_fails() -> None:
@@ -57,7 +57,7 @@ def test_a_second_run_starts_afresh(virtual: Virtual) -> None:
 
 
 def test_one_run_at_a_time(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """A run that begins while another is watched goes on without; the other keeps its monitor."""
+    """A second concurrent run is not shown; the first keeps its monitor."""
     scheduler, monitor = watched(Job(nap, 5, label="kept"))
     other = Scheduler(Job(nap, 1), label="other", instruments=[monitor])
     eye, lines = look(monitor, 3)
@@ -81,7 +81,7 @@ def test_one_run_at_a_time(virtual: Virtual, caplog: pytest.LogCaptureFixture) -
      (None, 3, "timed out, 1 of 3 jobs failed, 3.0 s")],
 )  # fmt: skip
 def test_the_last_picture_says_how_it_ended(virtual: Virtual, critical: bool | None, timeout: Any, said: str) -> None:
-    """Why, after how long, and what was never started."""
+    """The last picture has the reason, the duration, and what never started."""
     terminal = Terminal()
     bad = Job(fail, 2, label="bad", critical=critical)
     scheduler = Scheduler(bad, Sequence(Job(nap, 4), Job(nap, 1)), label="run", instruments=[Monitor(file=terminal)])
@@ -92,7 +92,7 @@ def test_the_last_picture_says_how_it_ended(virtual: Virtual, critical: bool | N
 
 
 def test_all_failures_remain_when_it_has_ended(virtual: Virtual) -> None:
-    """The last picture of a large run has the failures, more than fit the window, up to a hundred kinds."""
+    """The last picture of a large run lists up to a hundred kinds of failures, even beyond the window's height."""
     terminal = Terminal()
     bad = [Job(fail, 1, OSError(f"broken {number}"), label=f"bad {number}") for number in range(120)]
     same = [Job(fail, 2, KeyError("k"), label=f"same {number}") for number in range(30)]
@@ -107,7 +107,9 @@ def test_all_failures_remain_when_it_has_ended(virtual: Virtual) -> None:
 
 
 def random_scheduler(rng: random.Random, depth: int = 0) -> Scheduler:
-    """Jobs that fail, are tried again, are critical, run forever or wait for each other, nested up to three deep."""
+    """Return a scheduler of jobs that fail, retry, are critical, run forever or wait for each other, nested up to three
+    deep.
+    """
     jobs: list[Any] = []
     for _ in range(rng.randint(1, 12)):
         body = rng.choice([nap, nap, nap, fail])
@@ -127,7 +129,7 @@ def random_scheduler(rng: random.Random, depth: int = 0) -> Scheduler:
 def test_at_the_end_the_counts_are_those_of_the_states(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
-    """Whatever has happened, retries of nested schedulers included, each job is counted once, in its last state."""
+    """Each job counts once, in its last state, even after retries of nested schedulers."""
     models: list[Model] = []
     end = Model.end
 

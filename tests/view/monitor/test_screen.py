@@ -1,4 +1,4 @@
-"""A picture on a screen, of which only changes are written; and what is written above it, without harm."""
+"""A picture on a screen, redrawn by its changes, and safe output above it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def painted(text: str, style: str) -> str:
 
 
 def shown(text: str) -> tuple[Any, ...]:
-    """Return the characters on a terminal with their styles, and where its cursor is."""
+    """Return the characters on a terminal with their styles, and the position of its cursor."""
     screen = pyte.HistoryScreen(COLUMNS, HEIGHT, history=1000)
     screen.set_mode(pyte.modes.LNM)
     pyte.Stream(screen).feed(text)
@@ -39,7 +39,7 @@ def shown(text: str) -> tuple[Any, ...]:
 
 @given(SEQUENCES)
 def test_the_screen_is_as_if_only_the_last_picture_had_been_written(sequence: list[tuple[Any, list[str]]]) -> None:
-    """Whatever pictures and lines came before, it has all lines from above, and then the picture, in its styles."""
+    """The screen has all lines from above and then the last picture in its styles, regardless of earlier pictures."""
     file = io.StringIO()
     screen = Screen(file, painted)
     everything: list[str] = []
@@ -59,7 +59,7 @@ def test_the_screen_is_as_if_only_the_last_picture_had_been_written(sequence: li
 
 
 def test_only_what_has_changed_is_written() -> None:
-    """A figure in a line costs some bytes, not the line; what is equal costs none."""
+    """A changed figure costs a few bytes, not a whole line; an equal line costs none."""
     file = io.StringIO()
     screen = Screen(file, painted)
     lines = [[("x" * 60, "red")], [(f"{number:>60}", "") for number in (7,)]]
@@ -73,7 +73,7 @@ def test_only_what_has_changed_is_written() -> None:
 
 
 def test_an_echo_below_the_picture_moves_nothing() -> None:
-    """Ctrl-C left `^C` on the terminal, and the next line above the picture began two columns further on."""
+    """Ctrl-C left `^C` on the terminal, and the next line above the picture began two columns too far right."""
     file = io.StringIO()
     screen = Screen(file, painted)
     picture = [[("a run", "")], [("a job", "")]]
@@ -84,7 +84,8 @@ def test_an_echo_below_the_picture_moves_nothing() -> None:
 
 
 def test_what_may_be_written_above() -> None:
-    """Colours and tabs stay, and end with the line; all that would move the cursor, or change the terminal, goes."""
+    """Colours and tabs stay, and end with the line; sequences that move the cursor or change the terminal are removed.
+    """
     assert harmless("plain é漢 text") == "plain é漢 text"
     assert harmless("a\tb") == "a\tb"
     assert harmless("\x1b[1;31mred") == "\x1b[1;31mred\x1b[0m"
@@ -96,7 +97,7 @@ def test_what_may_be_written_above() -> None:
 
 @given(st.binary(max_size=200))
 def test_no_binary_harms_the_terminal(data: bytes) -> None:
-    """Whatever bytes a child writes, the line that is left of them only has colours, tabs and printable text."""
+    """Of any bytes that a child writes, only colours, tabs and printable text are left."""
     line = harmless(data.decode("utf-8", "replace").replace("\n", ""))
     rest = line.replace("\t", "")
     while "\x1b[" in rest:

@@ -1,4 +1,4 @@
-"""Pictures of the monitor in windows of any size, and what they look at."""
+"""Pictures of the monitor in windows of any size, and their cost."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def test_the_picture_touches_only_what_it_shows(virtual: Virtual) -> None:
-    """Of ten thousand jobs no more are asked for their label than there are lines."""
+    """With ten thousand jobs, the monitor reads no more labels than there are lines."""
     asked: set[Any] = set()
 
     class Asked(Job[Any]):
@@ -46,7 +46,7 @@ def test_the_picture_touches_only_what_it_shows(virtual: Virtual) -> None:
 
 
 def test_no_size_is_too_small(virtual: Virtual) -> None:
-    """No line is wider than the terminal, no picture higher, whatever the labels are."""
+    """No line is wider and no picture higher than the terminal, whatever the labels are."""
     labels = ["plain", "漢字の長いラベル" * 5, "tab\tand\x1b[31mred\nlines", "x" * 300]
     jobs = [Job(fail if number % 3 else nap, 1, label=label) for number, label in enumerate(labels * 5)]
     inner = Scheduler(*jobs, Job(nap, 9, label=labels[1]), label=labels[3])
@@ -67,7 +67,7 @@ def test_no_size_is_too_small(virtual: Virtual) -> None:
 
 
 def test_narrow_head(virtual: Virtual) -> None:
-    """Twenty columns have room for a bar, the part that is done, the time, and the first counts."""
+    """Twenty columns have room for a bar, the percentage, the time, and the first counts."""
     scheduler, monitor = watched(*(Job(nap, 1) for _ in range(6)), *(Job(nap, 9) for _ in range(4)))
     eye, lines = look(monitor, 3, columns=20, height=2)
     scheduler.add(eye)
@@ -76,7 +76,9 @@ def test_narrow_head(virtual: Virtual) -> None:
 
 
 def test_forty_columns_have_the_estimate(virtual: Virtual) -> None:
-    """The name of the run gives way to it, then the number of jobs; without an estimate, the name is there."""
+    """The name of the run makes room for the estimate, then the number of jobs does; without an estimate, the name
+    stays.
+    """
     scheduler, monitor = watched(*(Job(nap, 1) for _ in range(6)), *(Job(nap, 9) for _ in range(4)))
     scheduler.label = "release"
     eye, lines = look(monitor, 3, columns=40, height=2)
@@ -91,7 +93,7 @@ def test_forty_columns_have_the_estimate(virtual: Virtual) -> None:
 
 
 def test_a_wide_terminal_has_jobs_in_both_halves(virtual: Virtual) -> None:
-    """Where they do not fit below each other, they go on in the right half, in a column of its own."""
+    """Lines that do not fit below each other go on in the right half, in a column of their own."""
     scheduler, monitor = watched(*(Job(nap, 9, label=f"job {number}") for number in range(60)), jobs_window=20)
     eye, lines = look(monitor, 3, columns=200, height=15)
     scheduler.add(eye)
@@ -108,7 +110,7 @@ def test_a_wide_terminal_has_jobs_in_both_halves(virtual: Virtual) -> None:
 
 
 def test_background_jobs_have_the_lines_that_others_leave_free(virtual: Virtual) -> None:
-    """Where not all jobs fit, but few of them run, each forever job has its line."""
+    """If few of too many jobs run, each forever job has a line."""
     forever = [Job(nap, 99, label=f"watch {number}", forever=True) for number in range(4)]
     first = Job(nap, 9, label="first")
     scheduler, monitor = watched(first, *forever, *(Job(nap, 1, required=first) for _ in range(50)))
@@ -119,7 +121,7 @@ def test_background_jobs_have_the_lines_that_others_leave_free(virtual: Virtual)
 
 
 def test_a_label_that_is_too_long_keeps_its_end(virtual: Virtual) -> None:
-    """There numbers stand."""
+    """Numbers are usually at the end."""
     inner = Scheduler(Job(nap, 9, label="verify the checksum of number 17"), label="amsterdam")
     scheduler, monitor = watched(inner, *(Job(nap, 9) for _ in range(30)))
     seen: list[str] = []

@@ -1,4 +1,4 @@
-"""The monitor on a terminal: what is on the screen while it runs and after, and what becomes of what jobs print."""
+"""The monitor on a terminal: the screen during and after a run, and the printed output of jobs."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def terminal() -> Terminal:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for the thread that draws."""
+    """Wait for the drawing thread."""
     with anyio.fail_after(10):
         while not condition():  # noqa: ASYNC110 - of a screen, which tells nobody
             await anyio.sleep(0.002)
@@ -53,7 +53,7 @@ def run(terminal: Terminal, *jobs: Any, backend: Any = "trio") -> bool:
 
 
 def test_the_picture_is_at_the_bottom_and_stays(terminal: Terminal, backend: str) -> None:
-    """It shows what runs; at the end it says how it ended, and the cursor is below it, and visible."""
+    """At the end the picture has the verdict, and the cursor is visible below it."""
 
     async def look() -> None:
         await until(lambda: "1 running" in "".join(terminal.shown()))
@@ -71,7 +71,7 @@ def test_the_picture_is_at_the_bottom_and_stays(terminal: Terminal, backend: str
 
 
 def test_a_terminal_that_does_not_tell_its_size_has_24_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As nearly all have; a picture that is a line too high would scroll, and the next one stand below its place."""
+    """Nearly all terminals have 24 lines; a picture one line too high would scroll, and the next be drawn too low."""
     for name in ("COLUMNS", "LINES"):
         monkeypatch.delenv(name)
     drawn: list[tuple[int, int]] = []
@@ -82,7 +82,7 @@ def test_a_terminal_that_does_not_tell_its_size_has_24_lines(monkeypatch: pytest
 
 
 def test_what_jobs_print_goes_above(terminal: Terminal, backend: str) -> None:
-    """Lines on standard output and error, of jobs and of logs, stand above the picture, in their order, whole."""
+    """Lines on standard output and error, from jobs and from logs, are above the picture, in order and whole."""
     handler = logging.StreamHandler(terminal)
     logger = logging.getLogger("test of the monitor")
     logger.addHandler(handler)
@@ -111,7 +111,7 @@ def test_what_jobs_print_goes_above(terminal: Terminal, backend: str) -> None:
 
 
 def test_what_a_terminal_cannot_show_is_the_business_of_who_prints_it() -> None:
-    """As without a monitor, the job that prints it fails; standard error, which escapes it, shows it escaped."""
+    """As without a monitor, printing it fails in the job on standard output and is escaped on standard error."""
     terminal = Terminal(60, 12, encoding="latin-1")
     escaping = BufferedStream(
         OutputBuffer(lambda: None, lambda: None), io.TextIOWrapper(io.BytesIO(), "latin-1", "backslashreplace")
@@ -130,7 +130,7 @@ def test_what_a_terminal_cannot_show_is_the_business_of_who_prints_it() -> None:
 
 
 def test_whoever_prints_too_much_waits_for_the_terminal() -> None:
-    """Lines are collected; the one who adds the last that there is room for writes them all out."""
+    """Lines are buffered; the thread that fills the buffer writes all of them."""
     told: list[str] = []
     above = OutputBuffer(lambda: told.append("wake"), lambda: told.append(f"write out {len(above.take())}"))
     for _ in range(3):
@@ -140,7 +140,7 @@ def test_whoever_prints_too_much_waits_for_the_terminal() -> None:
 
 
 def test_a_stream_that_was_kept_goes_on(terminal: Terminal) -> None:
-    """Who still has the replacement when the run is over writes to the real stream by it."""
+    """A reference to the replacement that outlives the run writes to the real stream."""
     kept: list[Any] = []
 
     async def keep() -> None:
@@ -156,7 +156,7 @@ def test_a_stream_that_was_kept_goes_on(terminal: Terminal) -> None:
 
 
 def test_a_stream_that_was_replaced_again_is_left_alone(terminal: Terminal) -> None:
-    """What a job has put in the place of standard output is there after the run."""
+    """If a job replaces standard output, its replacement stays after the run."""
     other = io.StringIO()
 
     async def replace() -> None:
@@ -169,7 +169,7 @@ def test_a_stream_that_was_replaced_again_is_left_alone(terminal: Terminal) -> N
 
 
 def test_a_fork_prints_by_itself(terminal: Terminal) -> None:
-    """A process that a job has forked has no thread that draws: what it prints goes to the stream itself."""
+    """A forked process has no drawing thread: its prints go to the real stream."""
     above = OutputBuffer(lambda: None, lambda: None)
     with terminal.standard():
         above.replace()
@@ -181,7 +181,7 @@ def test_a_fork_prints_by_itself(terminal: Terminal) -> None:
 
 
 def test_nothing_is_written_when_nothing_has_changed(terminal: Terminal) -> None:
-    """A picture that is equal to the last one is not drawn; one that differs in a line is."""
+    """An unchanged picture is not drawn; one that differs in a line is."""
     lines = [[("one", "")], [("two", "failed")]]
     screen = TerminalDisplay(terminal, lambda columns, height: list(lines), 0.1)
     screen._tick()
@@ -194,7 +194,7 @@ def test_nothing_is_written_when_nothing_has_changed(terminal: Terminal) -> None
 
 
 def test_the_ticker_wakes_for_what_happens() -> None:
-    """It calls soon after something has happened, once for all that has, and not at all otherwise."""
+    """One call, soon after it, covers all events so far; without events there is none."""
     called = threading.Event()
     calls: list[None] = []
 
@@ -212,7 +212,7 @@ def test_the_ticker_wakes_for_what_happens() -> None:
 
 
 def test_no_color(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """NO_COLOR takes the colours out, and leaves what is bold."""
+    """NO_COLOR removes the colours and keeps bold text."""
     assert run(terminal, Job(fail, 0.001, label="bad"))
     assert "\x1b[1;38;5;196m" in terminal.getvalue()
     monkeypatch.setenv("NO_COLOR", "1")
@@ -239,7 +239,7 @@ class Gone(Terminal):
 def test_an_output_that_breaks_does_not_break_the_run(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, backend: str, left: int, term: str
 ) -> None:
-    """Whenever it breaks, the run goes on to its end, and nothing is logged."""
+    """Wherever it breaks, the run goes on to its end, and nothing is logged."""
     monkeypatch.setenv("TERM", term)
     gone = Gone()
     gone.left = left
@@ -250,7 +250,7 @@ def test_an_output_that_breaks_does_not_break_the_run(
 
 
 def test_a_closed_stream_does_not_break_the_run(caplog: pytest.LogCaptureFixture) -> None:
-    """Nor does one that somebody closes."""
+    """A job may close standard output."""
     terminal = Terminal()
 
     async def close() -> None:
@@ -263,7 +263,7 @@ def test_a_closed_stream_does_not_break_the_run(caplog: pytest.LogCaptureFixture
 def test_a_fault_in_drawing_is_logged_once(
     terminal: Terminal, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is not the run's: that goes on, the cursor is shown again, and what was printed is not lost."""
+    """The run goes on, the cursor is shown again, and no printed text is lost."""
 
     def broken(*_: object) -> None:
         raise LookupError("in the drawing")
@@ -281,7 +281,7 @@ def test_a_fault_in_drawing_is_logged_once(
 
 
 def test_two_monitors_on_one_terminal(terminal: Terminal) -> None:
-    """The second one writes lines, above the picture of the first."""
+    """The second monitor writes lines, above the picture of the first."""
     inner = Scheduler(Job(nap, 0.01, label="job"), label="inner", instruments=[Monitor()])
     assert run(terminal, inner)
     lines = terminal.all_lines()
@@ -292,14 +292,14 @@ def test_two_monitors_on_one_terminal(terminal: Terminal) -> None:
 
 
 def test_no_standard_output_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is none, as in a program without a console, nothing is shown."""
+    """A program without a console has none, and the monitor shows nothing."""
     scheduler = Scheduler(Job(nap, 0), instruments=[Monitor()])
     monkeypatch.setattr(sys, "stdout", None)
     assert scheduler.run()
 
 
 def test_what_is_printed_does_not_hold_up_the_picture(terminal: Terminal) -> None:
-    """Lines stand above the picture of now: with the one before, jobs that print all the time would freeze it."""
+    """Lines go above an up-to-date picture: with the old one, jobs that print all the time would freeze it."""
     pictures = iter(["first", "second", "third"])
     screen = TerminalDisplay(terminal, lambda columns, height: [[(next(pictures), "")]], 0.1)
     screen._tick()
@@ -312,7 +312,7 @@ def test_what_is_printed_does_not_hold_up_the_picture(terminal: Terminal) -> Non
 
 
 def test_a_terminal_that_becomes_narrower(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has broken the lines that do not fit any more: all of them are erased before the next picture."""
+    """It breaks the lines that are now too long: all of them are erased before the next picture."""
     screen = TerminalDisplay(terminal, lambda columns, height: [[("x" * min(50, columns), "")]] * 2, 0.1)
     screen._tick()
     terminal.screen.reset()
