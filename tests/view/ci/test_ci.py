@@ -237,8 +237,7 @@ def test_a_scheduler_that_failed_by_itself_is_a_failure_and_no_job(virtual: Virt
 def test_failures_are_annotations_on_github(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Annotations are escaped and point at the line of the user's code; in the group of details no text is a command.
-    """
+    """Annotations are escaped and point at the line of the user's code; no text in the details acts as a command."""
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "step.md"))
     monkeypatch.chdir(Path(__file__).parent)

@@ -406,7 +406,7 @@ def test_many_jobs_before_in_and_behind_a_frame() -> None:
 
 
 def test_any_depth_of_nesting() -> None:
-    """Frames in each other are written without recursion."""
+    """Nested frames are written without recursion."""
     scheduler = Scheduler(idle("deepest"))
     for _ in range(300):
         scheduler = Scheduler(scheduler)
@@ -420,7 +420,7 @@ def test_any_depth_of_nesting() -> None:
 
 
 def test_graphviz_is_imported_when_something_is_drawn() -> None:
-    """Who draws nothing does not wait for the import of what draws."""
+    """A program that draws nothing does not wait for the import."""
     check = "import sys, trioflow; print({name.partition('.')[0] for name in sys.modules} & {'graphviz', 'html'})"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, encoding="utf-8", check=True)
     assert done.stdout == "set()\n"

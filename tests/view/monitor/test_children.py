@@ -260,7 +260,7 @@ def test_a_question_of_a_child_is_shown_after_a_moment(session: Callable[..., Se
 
 
 def test_in_a_library_descriptors_are_left_alone(session: Callable[..., Session], tmp_path: Path) -> None:
-    """Only a monitor with `capture` takes the descriptors; with it, children see no terminal."""
+    """Only a monitor with `child_output=True` takes the descriptors; with it, children see no terminal."""
     said = tmp_path / "said"
     code = f"""
     for asked in (False, True):

@@ -46,8 +46,7 @@ def lines_of(log: io.StringIO) -> list[str]:
 
 @pytest.mark.parametrize("term", ["dumb", "unknown", "xterm"])
 def test_lines_where_it_is_no_terminal(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, term: str) -> None:
-    """Each start, end and failure is a line with the time of day; terminals that cannot move their cursor get the same.
-    """
+    """Each start, end and failure is a line with the time of day; so on terminals that cannot move their cursor."""
     monkeypatch.setenv("TERM", term)
     log = io.StringIO() if term == "xterm" else Terminal()
     inner = Scheduler(Job(fail, 1, label="b"), label="inner")
@@ -139,8 +138,7 @@ def test_without_rich() -> None:
 def test_an_engine_fault_of_its_own_gives_the_terminal_back(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """If a hook raises, the error is logged and the monitor detached; cursor and streams are restored, the run goes on.
-    """
+    """If a hook raises, the error is logged and the monitor detached; cursor and streams are restored."""
     terminal = Terminal()
 
     def broken(*_: object) -> None:

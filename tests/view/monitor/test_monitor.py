@@ -76,8 +76,7 @@ def test_nested_schedulers_are_open(virtual: Virtual) -> None:
 
 
 def test_where_there_is_no_room_nested_schedulers_are_folded(virtual: Virtual) -> None:
-    """Schedulers with running or failed jobs are open; each folded one has the counts of its jobs and the worst symbol.
-    """
+    """Schedulers with running or failed jobs are open; a folded one has counts and the worst symbol."""
     groups = [Scheduler(*(Job(nap, 1, label=f"a{number}") for number in range(20)), label="A")]
     groups += [
         Scheduler(*(Job(nap, 3, label=f"{name}{n}") for n in range(20)), label=name, jobs_window=2) for name in "BC"

@@ -84,8 +84,7 @@ def test_an_echo_below_the_picture_moves_nothing() -> None:
 
 
 def test_what_may_be_written_above() -> None:
-    """Colours and tabs stay, and end with the line; sequences that move the cursor or change the terminal are removed.
-    """
+    """Colours and tabs stay, and end with the line; sequences that move the cursor are removed."""
     assert harmless("plain é漢 text") == "plain é漢 text"
     assert harmless("a\tb") == "a\tb"
     assert harmless("\x1b[1;31mred") == "\x1b[1;31mred\x1b[0m"

@@ -1,4 +1,4 @@
-"""`debrief`: what it tells after a run, how often, and in which order."""
+"""`debrief`: what it prints after a run, how often, and in which order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Connection(AbstractJob[None]):
-    """Cannot be shut down."""
+    """A job whose shutdown raises."""
 
     async def co_run(self) -> None:
         pass
@@ -37,18 +37,18 @@ def debriefed(scheduler: Scheduler) -> str:
 
 
 def after_run(virtual: Virtual, scheduler: Scheduler, **options: Any) -> str:
-    """What is told after a run."""
+    """Return the debrief of a scheduler after its run."""
     virtual(functools.partial(scheduler.co_run, **options))
     return debriefed(scheduler)
 
 
 def failures(text: str) -> list[str]:
-    """The titles of the failures that are told of, in their order."""
+    """Return the titles of the failures, in their order."""
     return re.findall(r"^(?:critical )?failure of .*:$", text, re.MULTILINE)
 
 
 def without_positions(text: str) -> str:
-    """Take out what depends on where this file lies, and the frames of the engine."""
+    """Remove the frames of the engine, and the parts that depend on the location of this file."""
     text = re.sub(r'  File ".*[/\\]_core[/\\].*\n    .*\n', "", text)
     text = re.sub(r"^[ ^~]+\n", "", text, flags=re.MULTILINE)  # what marks a part of a line
     return re.sub(r'File ".*[/\\](\w+\.py)", line \d+', r"File \1", text)
@@ -58,7 +58,7 @@ def without_positions(text: str) -> str:
 
 
 def test_the_debrief_has_its_parts_in_order(virtual: Virtual) -> None:
-    """Listing, counts, stop reason, culprit, incidents, failures: each a paragraph, or a line of one."""
+    """Verdict, counts, stop reason, culprit, incidents and failures are each a paragraph, or a line of one."""
     first = Job(fail, label="first")
     last = Job(fail, label="last", required=first, critical=True)
     scheduler = Scheduler(first, last, Job(nap, 5, label="nap"), Connection(label="connection"), label="all")
@@ -89,7 +89,7 @@ def test_the_debrief_has_its_parts_in_order(virtual: Virtual) -> None:
 
 
 def test_the_listing_is_shown_on_demand(virtual: Virtual) -> None:
-    """With `listing=True` the listing follows; it is the only difference."""
+    """Without `listing=True` the rest is the same."""
     scheduler = Scheduler(Job(fail, label="first"))
     without = after_run(virtual, scheduler)
     stream = io.StringIO()
@@ -98,7 +98,7 @@ def test_the_listing_is_shown_on_demand(virtual: Virtual) -> None:
 
 
 def test_the_debrief_groups_equal_failures(virtual: Virtual) -> None:
-    """Failures of one type from one place have one traceback and their number; messages that differ are all told."""
+    """Failures of one type from one place share a traceback with their number; all different messages are listed."""
     jobs = [Job(fail, n + 1, OSError(f"host {n}"), label=f"ping {n}") for n in range(12)]
     others = [Job(fail, 20, KeyError("k"), label="other"), Job(fail, 30, OSError("c"), label="late", critical=True)]
     text = after_run(virtual, Scheduler(jobs, others))
@@ -110,14 +110,14 @@ def test_the_debrief_groups_equal_failures(virtual: Virtual) -> None:
 
 
 def test_the_debrief_prints_equal_messages_once(virtual: Virtual) -> None:
-    """Where all messages are the same, the traceback has it."""
+    """If all messages are equal, only the traceback has it."""
     text = after_run(virtual, Scheduler([Job(fail, label="a"), Job(fail, 2, label="b")]))
     assert "\n\n2 failures of one kind:\n  a\n  b\nthe first of them:\n" in text
     assert text.count("OSError: broken") == 1
 
 
 def test_equal_labels_are_told_apart(virtual: Virtual) -> None:
-    """Jobs are named by their paths, which differ where labels do not."""
+    """Jobs are named by their paths, which differ even if labels do not."""
     scheduler = Scheduler(
         Scheduler(Job(fail, label="x"), label="in"),
         Job(fail, 2, KeyError(), label="x"),
@@ -127,22 +127,22 @@ def test_equal_labels_are_told_apart(virtual: Virtual) -> None:
 
 
 def test_no_frames_of_the_engine(virtual: Virtual) -> None:
-    """Tracebacks have the frames of the user's own code only."""
+    """Tracebacks have the frames of the user's code only."""
     assert "_core" not in after_run(virtual, Scheduler(Job(fail), Connection()))
 
 
 def test_before_the_first_run() -> None:
-    """Before a run all are idle, and there is no verdict."""
+    """All jobs are idle, and there is no verdict."""
     assert debriefed(Scheduler(Job(nap, label="nap"))) == ("no run has ended\n1 job: 1 idle\n")
 
 
 def test_empty() -> None:
-    """An empty scheduler has nothing to count."""
+    """An empty scheduler has no counts."""
     assert debriefed(Scheduler()) == "no run has ended\n0 jobs: nothing to do\n"
 
 
 def test_while_it_runs(virtual: Virtual) -> None:
-    """During a run one is told how far it has come, and of the failures so far."""
+    """During a run the debrief has the progress and the failures so far."""
     seen: list[str] = []
 
     async def look() -> None:
@@ -159,7 +159,7 @@ def test_while_it_runs(virtual: Virtual) -> None:
 
 
 def test_counts_include_nested_jobs(virtual: Virtual) -> None:
-    """Jobs in nested schedulers are counted, these are not; forever jobs that ended as intended are background."""
+    """Nested schedulers themselves do not count; forever jobs that ended as intended count apart."""
     nested = Scheduler(Job(fail), Job(nap))
     text = after_run(virtual, Scheduler(nested, Job(nap, math.inf, forever=True)))
     assert "3 jobs: 1 succeeded, 1 failed, 1 forever" in text
@@ -172,7 +172,7 @@ async def quit_all(scheduler: Scheduler) -> None:
 
 @pytest.mark.parametrize("reason", ["COMPLETED", "CRITICAL", "TIMEOUT", "CANCELLED"])
 def test_stop_reason(reason: str, virtual: Virtual) -> None:
-    """A verdict comes first, and then the name of the stop reason, unless the run went on to its end."""
+    """The name of the stop reason follows the verdict, unless the run was completed."""
     scheduler = Scheduler()
     jobs = {
         "COMPLETED": Job(fail),
@@ -193,7 +193,7 @@ def test_stop_reason(reason: str, virtual: Virtual) -> None:
 
 
 def test_culprit_is_followed_inwards(virtual: Virtual) -> None:
-    """Of nested schedulers one sees what stopped each of them, down to the job that began it."""
+    """The debrief names what stopped each nested scheduler, down to the job at the origin."""
     inner = Scheduler(Job(fail, label="bad"), label="inner", critical_jobs=True)
     middle = Scheduler(inner, label="middle", critical=True)
     text = after_run(virtual, Scheduler(middle, critical_jobs=True))
@@ -201,7 +201,7 @@ def test_culprit_is_followed_inwards(virtual: Virtual) -> None:
 
 
 def test_culprit_that_ran_out_of_time(virtual: Virtual) -> None:
-    """A nested scheduler that its timeout stopped is where the search ends: it has no culprit, but a failure."""
+    """A nested scheduler stopped by its own timeout has no culprit: the search ends there, at a failure."""
     slow = Scheduler(Job(nap, 10), label="slow", timeout=1, critical=True)
     text = after_run(virtual, Scheduler(slow))
     assert "\nculprit: slow (TIMEOUT)\n" in text
@@ -210,7 +210,7 @@ def test_culprit_that_ran_out_of_time(virtual: Virtual) -> None:
 
 
 def test_culprit_that_was_removed(virtual: Virtual) -> None:
-    """A culprit that is not a member any more is told by its label."""
+    """A culprit that is no longer a member is named by its label."""
     bad = Job(fail, label="bad", critical=True)
     scheduler = Scheduler(bad)
     assert "\nculprit: bad\n" in after_run(virtual, scheduler)
@@ -222,7 +222,7 @@ def test_culprit_that_was_removed(virtual: Virtual) -> None:
 
 
 def test_critical_failures_come_first(virtual: Virtual) -> None:
-    """Critical failures come before others, and each kind in the order in which they settled."""
+    """Critical failures come before others; each group has the order in which its jobs settled."""
     errors = {n: kind(str(n)) for n, kind in enumerate((OSError, KeyError, ValueError, TypeError), 1)}
     bad = {n: Job(fail, n, error, label=str(n), critical=n == 4) for n, error in errors.items()}
     scheduler = Scheduler(bad[3], Scheduler(bad[2], bad[4], label="in"), bad[1])
@@ -235,7 +235,7 @@ def test_critical_failures_come_first(virtual: Virtual) -> None:
 
 
 def test_each_failure_once(virtual: Virtual) -> None:
-    """A nested scheduler that failed through its own job is not told of again, at any depth."""
+    """The failure of a nested scheduler through its own job is not repeated, at any depth."""
     scheduler = Scheduler(Job(fail, label="bad"), critical_jobs=True)
     for _ in range(3):
         scheduler = Scheduler(scheduler, critical_jobs=True)
@@ -245,7 +245,7 @@ def test_each_failure_once(virtual: Virtual) -> None:
 
 
 def test_interruption_once(virtual: Virtual) -> None:
-    """A KeyboardInterrupt out of a nested job is told of as the failure of that job alone."""
+    """A KeyboardInterrupt from a nested job is shown as the failure of that job alone."""
     scheduler = Scheduler(Scheduler(Job(fail, 1, KeyboardInterrupt(), label="stop"), label="nested"))
     with pytest.raises(KeyboardInterrupt):
         after_run(virtual, scheduler)
@@ -255,7 +255,7 @@ def test_interruption_once(virtual: Virtual) -> None:
 
 
 def test_blocked_jobs_are_no_failures_of_their_own() -> None:
-    """What could not run because of a failure is counted, without a traceback."""
+    """Jobs blocked by a failure are counted, without a traceback."""
     blocked = Job(nap)
     blocked._state, blocked._outcome = JobState.BLOCKED, Failure(ValueError())
     text = debriefed(Scheduler(blocked))
@@ -264,7 +264,7 @@ def test_blocked_jobs_are_no_failures_of_their_own() -> None:
 
 
 def test_reading_the_result_again_does_not_extend_the_traceback(virtual: Virtual) -> None:
-    """Asking for the result, which raises again, adds nothing to what is told."""
+    """Each read raises the exception again, and leaves its traceback as it was."""
     job = Job(fail)
     scheduler = Scheduler(job)
     before = after_run(virtual, scheduler)
@@ -287,7 +287,7 @@ def test_a_traceback_has_causes_groups_and_notes(virtual: Virtual) -> None:
 
 
 def test_incidents_of_nested_schedulers(virtual: Virtual) -> None:
-    """What nested schedulers report is told as well, each with the job that it is about."""
+    """Incidents of nested schedulers are listed too, each with its job."""
     text = after_run(virtual, Scheduler(Scheduler(Connection(label="in")), Connection(label="out")))
     assert re.findall("^incident at .*: co", text, re.MULTILINE) == [
         "incident at out: co",
@@ -296,7 +296,7 @@ def test_incidents_of_nested_schedulers(virtual: Virtual) -> None:
 
 
 def test_incident_without_exception(virtual: Virtual) -> None:
-    """A shutdown that took too long is told without a traceback."""
+    """A shutdown that took too long has no traceback."""
 
     class Slow(Connection):
         async def co_shutdown(self) -> None:
@@ -311,7 +311,7 @@ def test_incident_without_exception(virtual: Virtual) -> None:
 
 
 def test_control_characters_are_escaped(virtual: Virtual) -> None:
-    """A message keeps its lines; whatever else could move the cursor is escaped, in names too."""
+    """A message keeps its lines; other characters that could move the cursor are escaped, in names too."""
     text = after_run(virtual, Scheduler(Job(fail, 1, ValueError("red\x1b[31m\nline\rover\tx"), label="a\nb")))
     assert "\nValueError: red\\x1b[31m\nline\\rover" in text
     assert "\nfailure of a\\nb:\n" in text
@@ -319,7 +319,7 @@ def test_control_characters_are_escaped(virtual: Virtual) -> None:
 
 
 def test_ascii_stream(virtual: Virtual) -> None:
-    """On a stream that cannot encode the symbols they are ASCII, and so is all else."""
+    """If the stream cannot encode the symbols, the symbols and all else are ASCII."""
     scheduler = Scheduler(Job(fail, 1, ValueError("漢"), label="字"))
     assert "failure of 字:" in after_run(virtual, scheduler)
     raw = io.BytesIO()
@@ -331,20 +331,20 @@ def test_ascii_stream(virtual: Virtual) -> None:
 
 
 def test_prints_on_the_standard_output_of_now(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a file it goes to what is sys.stdout at the call."""
+    """Without a file, the debrief goes to the `sys.stdout` of the moment of the call."""
     scheduler = Scheduler()
     scheduler.debrief()
     assert capsys.readouterr().out == debriefed(scheduler)
 
 
 def test_no_stream() -> None:
-    """What is not a stream is refused."""
+    """An object that is not a stream is rejected."""
     with pytest.raises(TypeError, match=r"debrief\(\) of 'Scheduler': file='out.txt' is not a stream"):
         Scheduler().debrief("out.txt")  # type: ignore[arg-type]
 
 
 def test_the_debrief_names_blocked_jobs_with_the_failure(virtual: Virtual) -> None:
-    """A nested scheduler that was BLOCKED is named with the number of its jobs, and the failure behind it."""
+    """A BLOCKED nested scheduler is named with the number of its jobs and the failure that blocked it."""
     build = Job(fail, label="build")
     tests = Scheduler(*(Job(nap) for _ in range(8)), label="tests", required=build, run_if="succeeded")
     publish = Job(nap, label="publish", required=tests, run_if="succeeded")
@@ -353,7 +353,7 @@ def test_the_debrief_names_blocked_jobs_with_the_failure(virtual: Virtual) -> No
 
 
 def test_a_nested_scheduler_that_was_skipped_is_listed(virtual: Virtual) -> None:
-    """Its jobs are counted as not run, and without its name nobody would know why."""
+    """Its jobs count as not run; its name explains why."""
     build = Job(nap, label="build")
     undo = Scheduler(*(Job(nap) for _ in range(3)), label="undo", required=build, run_if="failed")
     text = after_run(virtual, Scheduler(build, undo))
@@ -361,7 +361,7 @@ def test_a_nested_scheduler_that_was_skipped_is_listed(virtual: Virtual) -> None
 
 
 def test_equal_endings_have_equal_words(virtual: Virtual) -> None:
-    """What has no failures is good; what has some, or was stopped, is not."""
+    """A run without failures is good; one with failures, or one that was stopped, is not."""
     empty, fine = Scheduler(label="empty"), Scheduler(Job(nap), Job(nap), label="fine")
     assert after_run(virtual, empty).startswith("empty  ✓ nothing to do\n")
     assert after_run(virtual, fine).startswith("fine  ✓ all 2 jobs succeeded\n")

@@ -1,4 +1,4 @@
-"""A headless Chromium for tests of pages: it opens a file, and returns what the console says."""
+"""A headless Chromium for tests of pages: it opens a file, and returns the messages of the console."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Browser:
         return self.driver.find_elements(By.CSS_SELECTOR, css)
 
     def one(self, css: str) -> WebElement:
-        """Return the first of them."""
+        """Return the first element that a selector finds."""
         return self.driver.find_element(By.CSS_SELECTOR, css)
 
     def ask(self, script: str, *arguments: Any) -> Any:
@@ -53,7 +53,7 @@ class Browser:
         )
 
     def complaints(self) -> list[str]:
-        """Return what the console has said since the last call."""
+        """Return the messages of the console since the last call."""
         return [entry["message"] for entry in self.driver.get_log("browser")]  # type: ignore[no-untyped-call]
 
 

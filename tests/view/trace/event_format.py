@@ -30,7 +30,7 @@ NANOSECOND = 0.001
 
 
 def events(text: str) -> list[Event]:
-    """Return the events of a file, each of them checked, and all together."""
+    """Return the events of a file, checked one by one and together."""
     document = json.loads(text, parse_constant=_refuse)
     assert set(document) <= {"traceEvents", "displayTimeUnit", "otherData"}
     assert document["displayTimeUnit"] in ("ms", "ns")
@@ -49,7 +49,9 @@ def _refuse(constant: str) -> None:
 
 
 def check_event(event: Event) -> None:
-    """Each phase has just the fields that it needs, of the right types; times are finite and not negative."""
+    """Check that an event has exactly the fields of its phase, of the right types, and finite times of
+    at least zero.
+    """
     fields = FIELDS[event["ph"]]
     assert set(fields) <= set(event), event
     assert set(event) <= {"ph", *fields, *OPTIONAL}, event
@@ -70,7 +72,7 @@ def check_event(event: Event) -> None:
 
 
 def check_names(found: list[Event]) -> None:
-    """Each process and each thread with a slice has one name and one place."""
+    """Check that each process and each thread with a slice has one name and one place."""
     facts = [(event["pid"], event["tid"], event["name"]) for event in found if event["ph"] == "M"]
     assert len(facts) == len(set(facts))
     for event in found:
@@ -80,7 +82,7 @@ def check_names(found: list[Event]) -> None:
 
 
 def threads(found: list[Event]) -> dict[tuple[int, int], list[Event]]:
-    """Return what happens on each thread, in the order of time, and else in that of the file."""
+    """Return the events of each thread, in the order of time, then of the file."""
     sorted_out: dict[tuple[int, int], list[Event]] = defaultdict(list)
     for event in sorted((event for event in found if event["ph"] in "Xsf"), key=lambda event: event["ts"]):
         sorted_out[event["pid"], event["tid"]].append(event)
@@ -88,7 +90,7 @@ def threads(found: list[Event]) -> dict[tuple[int, int], list[Event]]:
 
 
 def check_nesting(found: list[Event]) -> None:
-    """Slices of a thread are apart, or one within the other."""
+    """Check that the slices of a thread are apart or nested."""
     for happened in threads(found).values():
         open_until: list[float] = []
         for event in (event for event in happened if event["ph"] == "X"):
@@ -100,7 +102,7 @@ def check_nesting(found: list[Event]) -> None:
 
 
 def check_arrows(found: list[Event]) -> None:
-    """Each arrow has two ends, the first not behind the second, and at each end a slice is open."""
+    """Check that each arrow has two ends in order, and that a slice is open at each end."""
     ends: dict[int, dict[str, Event]] = defaultdict(dict)
     for happened in threads(found).values():
         last: Event | None = None
@@ -117,7 +119,7 @@ def check_arrows(found: list[Event]) -> None:
 
 
 def check_counters(found: list[Event]) -> None:
-    """A counter shows numbers, and is zero in the end."""
+    """Check that counters are numbers, and zero in the end."""
     last: dict[tuple[int, str], Event] = {}
     for event in (event for event in found if event["ph"] == "C"):
         assert event["args"], event

@@ -31,7 +31,7 @@ NASTY = [
 
 
 class Closing(AbstractJob[None]):
-    """A job whose shutdown goes wrong."""
+    """A job whose shutdown fails."""
 
     async def co_run(self) -> None:
         await anyio.sleep(1)
@@ -48,7 +48,7 @@ async def serve(*, task_status: anyio.abc.TaskStatus[str]) -> None:
 
 
 def flaky(times: int) -> Any:
-    """Return a function that raises so many times."""
+    """Return a function that raises the given number of times."""
     calls = itertools.count()
 
     async def body() -> None:
@@ -60,7 +60,7 @@ def flaky(times: int) -> Any:
 
 
 def everything(**options: Any) -> Scheduler:
-    """A scenario of some 40 jobs: a window, retries, a service, nesting, and each outcome."""
+    """Return some 40 jobs: a window, retries, a service, nesting, and each outcome."""
     fetch: list[Job[Any]] = [Job(nap, 2 + 5 * number % 7, label=f"fetch {number}") for number in range(12)]
     fetch[3] = Job(flaky(2), label="fetch 3", retry=3)
     fetch[5] = Job(fail, 4, label="fetch 5")
@@ -89,7 +89,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def of(picture: Tree.Element, css: str) -> list[Tree.Element]:
-    """The elements that have all these classes."""
+    """Return the elements with all these classes."""
     return [one for one in picture.iter() if set(css.split()) <= set(one.get("class", "").split())]
 
 

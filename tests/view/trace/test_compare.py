@@ -1,4 +1,4 @@
-"""Why one run took longer than another: the changes along both critical paths add up, and other files are refused."""
+"""Why one run took longer than another: the changes along both critical paths add up; other files are rejected."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def traced(path: Path, *jobs: Any, **options: Any) -> Path:
 
 
 def training(path: Path, seconds: float = 6, *, flaky: float = 9, report: bool = False) -> Path:
-    """Three trainings on one GPU; what is reported comes after all of them."""
+    """Return three trainings on one GPU, and the report, which requires all of them."""
     first = Job(nap, 1, label="download")
     models: list[Job[Any]] = [
         Job(nap, seconds if number == 1 else 2, label=f"model {number}", required=first, needs={"gpu": 1})
@@ -43,7 +43,9 @@ def training(path: Path, seconds: float = 6, *, flaky: float = 9, report: bool =
 
 
 def test_what_made_the_difference(tmp_path: Path) -> None:
-    """A job that took longer, one that is new, who waited longer and for whom; and the job beside them that did not."""
+    """The comparison lists a longer job, a new job, and a longer wait with its holder, but not an unchanged job beside
+    them.
+    """
     before, after = training(tmp_path / "a.json"), training(tmp_path / "b.json", 7.5, flaky=2, report=True)
     done = trioflow("compare", before, after)
     assert done.exit_code == 0
@@ -68,7 +70,9 @@ def test_what_made_the_difference(tmp_path: Path) -> None:
 
 
 def test_the_changes_add_up(tmp_path: Path) -> None:
-    """Whatever ran, nested and retried, with services and failures: the parts are the whole, in each run and in all."""
+    """Whatever ran, nested and retried, with services and failures, the parts equal the whole, in each
+    run and overall.
+    """
     numbers = random.Random(5)
     files = [traced(tmp_path / "all.json", everything()), training(tmp_path / "x.json")]
     for place in range(6):
@@ -89,7 +93,7 @@ def test_the_changes_add_up(tmp_path: Path) -> None:
 
 
 def test_on_and_off_the_path(tmp_path: Path) -> None:
-    """A job that is in both runs, but decides only one; and one whose result came from elsewhere in the other."""
+    """One job is in both runs but decides only one; another was restored in one of them."""
     before = training(tmp_path / "a.json", 2, flaky=3)
     after = training(tmp_path / "b.json", 2, flaky=9)
     shown = trioflow("compare", before, after).stdout
@@ -99,7 +103,7 @@ def test_on_and_off_the_path(tmp_path: Path) -> None:
 
 
 def test_a_job_that_left_the_path_may_take_longer(tmp_path: Path) -> None:
-    """The run became shorter by it all the same; the words do not hide that."""
+    """The run still became shorter; the words admit that the job took longer."""
     runs: list[Any] = []
     for seconds, beside in ((3, 1), (4, 9)):
         jobs = [Job(nap, seconds, label="a"), Job(nap, beside, label="b" * 99)]
@@ -115,7 +119,7 @@ def test_a_job_that_left_the_path_may_take_longer(tmp_path: Path) -> None:
 def test_a_job_that_left_the_path_is_green_only_if_it_became_shorter(
     tmp_path: Path, now: int | None, kind: str
 ) -> None:
-    """The picture is green where something became shorter, or is gone, and not where something else decided."""
+    """Green means that a job became shorter or is gone, not merely that another path decided."""
     before = _trace_reader.read(traced(tmp_path / "x.json", Job(nap, 3, label="a"), Job(nap, 1, label="b")))
     jobs = [Job(nap, 9, label="b"), *([] if now is None else [Job(nap, now, label="a")])]
     compared = _differences.compare(before, _trace_reader.read(traced(tmp_path / "x.json", *jobs)))
@@ -124,7 +128,7 @@ def test_a_job_that_left_the_path_is_green_only_if_it_became_shorter(
 
 
 def test_smaller_changes_are_sums(tmp_path: Path) -> None:
-    """Together they took something before, too; and the lines are the whole, however small the rest is."""
+    """Sums include the time before, too; and the lines add up to the whole, however small the rest is."""
     runs: list[Any] = []
     for large, small in ((100, 0.1), (110, 0.11)):
         jobs = [Job(nap, small, label=f"job {n}") for n in range(3)]
@@ -138,14 +142,14 @@ def test_smaller_changes_are_sums(tmp_path: Path) -> None:
 
 
 def test_jobs_that_ended_otherwise(tmp_path: Path) -> None:
-    """A run may be shorter because something failed."""
+    """A run may be shorter because a job failed."""
     before = traced(tmp_path / "a.json", Job(nap, 3, label="a"))
     after = traced(tmp_path / "b.json", Job(fail, 1, OSError("x"), label="a"))
     assert "Ended otherwise:\n  a: succeeded, now failed\n" in trioflow("compare", before, after).stdout
 
 
 def test_the_exit_code_is_1_above_the_allowance(tmp_path: Path) -> None:
-    """For CI: above the allowance it is 1; an allowance is a percentage."""
+    """CI can use it; the allowance is a percentage."""
     before, after = training(tmp_path / "a.json"), training(tmp_path / "b.json", 7)
     assert trioflow("compare", before, after, "--fail-above", "10%").exit_code == 0
     done = trioflow("compare", before, after, "--fail-above", "8.5%")
@@ -177,7 +181,7 @@ NOT_TRACES = {
 
 @pytest.mark.parametrize("text", NOT_TRACES)
 def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
-    """The error names the file, and says what it is not."""
+    """The error names the file and the format that it does not have."""
     (tmp_path / "x.json").write_text(text)
     done = trioflow("compare", training(tmp_path / "a.json"), tmp_path / "x.json")
     assert done.exit_code == 2
@@ -187,7 +191,7 @@ def test_other_files_are_refused(tmp_path: Path, text: str) -> None:
 
 
 def test_a_trace_of_the_version_before_is_read(tmp_path: Path) -> None:
-    """It has no number, nor how long the run took, nor what never started."""
+    """The old format had no version number, no duration of the run, and no jobs that never started."""
     after = training(tmp_path / "b.json", 7)
     old = json.loads(training(tmp_path / "a.json").read_text())
     old["otherData"] = {"program": "trioflow", "began": old["otherData"]["began"]}
@@ -200,7 +204,7 @@ def test_a_trace_of_the_version_before_is_read(tmp_path: Path) -> None:
 
 
 def test_the_comparison_picture_is_complete_for_any_labels(tmp_path: Path) -> None:
-    """It is whole whatever the labels are, is dark in the dark, and its bars lead from one run to the other."""
+    """Any label leaves it well-formed; it has a dark scheme, and its bars lead from one run to the other."""
     before = traced(tmp_path / "a.json", *(Job(nap, 1, label=label) for label in NASTY), jobs_window=1)
     after = traced(tmp_path / "b.json", *(Job(nap, 2, label=label) for label in NASTY), jobs_window=1)
     assert trioflow("compare", before, after, "-o", tmp_path / "x.svg").exit_code == 0
@@ -212,7 +216,7 @@ def test_the_comparison_picture_is_complete_for_any_labels(tmp_path: Path) -> No
 
 
 def test_small_changes_are_visible_because_bars_do_not_begin_at_0(tmp_path: Path) -> None:
-    """Then the bars do not begin at 0, and the picture says so; of many changes the last ones are one bar."""
+    """The picture marks its shortened axis; the last of many changes share one bar."""
     runs: list[Any] = []
     for by in (0, 16):
         jobs = [Job(nap, 100 + by * (-1) ** n, label=f"job {n}") for n in range(30)]
@@ -224,7 +228,7 @@ def test_small_changes_are_visible_because_bars_do_not_begin_at_0(tmp_path: Path
 
 
 def test_runs_with_nothing_in_common(tmp_path: Path) -> None:
-    """They can be compared, but hardly should; neither can an empty one do harm."""
+    """The output asks whether the traces belong together; an empty run does no harm."""
     one, other = (
         traced(tmp_path / "a.json", Job(nap, 1, label="a")),
         traced(tmp_path / "b.json", Job(nap, 1, label="b")),

@@ -1,4 +1,4 @@
-"""The critical path: from the last job to finish backwards, without a gap, to the beginning of the run."""
+"""The critical path, from the last job to finish backwards to the beginning of the run, without a gap."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def chain(virtual: Virtual, scheduler: Scheduler, **options: Any) -> str:
-    """Run it, and return its critical path: each job behind a sign for what it waited for."""
+    """Run a scheduler, and return its critical path: each job behind a sign for what it waited for."""
     trace = Trace()
     virtual(functools.partial(scheduler.co_run, instruments=[trace], **options))
     signs: dict[WaitCause | None, str] = {None: "|", WaitCause.JOBS: ">", WaitCause.SLOT: "~"}
@@ -37,13 +37,13 @@ def test_through_the_requirement_that_settled_last(virtual: Virtual) -> None:
 
 
 def test_through_the_slot_that_was_waited_for(virtual: Virtual) -> None:
-    """With a full window it is the job whose end gave the slot."""
+    """If the window was full, the path goes to the job that released the slot."""
     jobs = [Job(nap, seconds, label=label) for label, seconds in [("a", 5), ("b", 2), ("c", 4), ("d", 1)]]
     assert chain(virtual, Scheduler(*jobs), jobs_window=2) == "|b~c"
 
 
 def test_through_the_slot_in_real_time(backend: str) -> None:
-    """Jobs that are ready together start one after the other, by microseconds: the window is not full at once."""
+    """Jobs that become ready together start microseconds apart: the window is not full at once."""
     trace = Trace()
     last = Job(anyio.sleep, 0.01, label="c")
 
@@ -62,7 +62,7 @@ def test_through_the_slot_in_real_time(backend: str) -> None:
 
 
 def test_through_the_slots_of_a_limiter(virtual: Virtual) -> None:
-    """A window that is a limiter is a window."""
+    """The tokens of a limiter as window count as slots."""
 
     async def limited() -> str:
         jobs = [Job(nap, seconds, label=label) for label, seconds in [("a", 5), ("b", 2), ("c", 4)]]
@@ -75,12 +75,12 @@ def test_through_the_slots_of_a_limiter(virtual: Virtual) -> None:
 
 
 def test_a_requirement_that_came_with_its_slot_is_a_requirement(virtual: Virtual) -> None:
-    """A job that starts at the moment in which it becomes ready has waited for no slot."""
+    """A job that starts the moment it becomes ready has not waited for a slot."""
     assert chain(virtual, Scheduler(Sequence([Job(nap, label=x) for x in "abc"])), jobs_window=1) == "|a>b>c"
 
 
 def test_forever_jobs_do_not_count(virtual: Virtual) -> None:
-    """They end because the run does; but a service that was late in being ready does."""
+    """Forever jobs end because the run does; a service that becomes ready late does count."""
 
     async def serve(*, task_status: anyio.abc.TaskStatus[None]) -> None:
         await anyio.sleep(3)
@@ -93,7 +93,7 @@ def test_forever_jobs_do_not_count(virtual: Virtual) -> None:
 
 
 def test_into_nested_schedulers(virtual: Virtual) -> None:
-    """Behind a nested scheduler stands the chain inside it, each attempt with its own."""
+    """The chain inside a nested scheduler follows it, for each attempt."""
     x, y = Job(nap, 1, label="x"), Job(fail, 2, label="y", critical=True)
     inner = Scheduler(x, y.requires(x), Job(nap, 1, label="z"), label="n", retry=1)
     first = Job(nap, 1, label="a")
@@ -101,7 +101,7 @@ def test_into_nested_schedulers(virtual: Virtual) -> None:
 
 
 def test_a_culprit_ends_the_chain(virtual: Virtual) -> None:
-    """After a critical failure it leads to the culprit, not to what was cut or unwound later."""
+    """After a critical failure the path leads to the culprit, not to jobs that were cancelled or unwound later."""
 
     async def unwinds() -> None:
         try:
@@ -115,26 +115,26 @@ def test_a_culprit_ends_the_chain(virtual: Virtual) -> None:
 
 
 def test_clean_up_ends_the_chain(virtual: Virtual) -> None:
-    """Clean-up jobs that ran after the culprit are what the end waited for."""
+    """The end of the run waited for the clean-up jobs that ran after the culprit."""
     bad = Job(fail, 2, label="bad", critical=True)
     clean = Job(nap, 3, label="clean", run_if="failed", required=bad)
     assert chain(virtual, Scheduler(bad, clean, Job(nap, 9, label="cut"))) == "|bad>clean"
 
 
 def test_the_critical_path_of_a_timed_out_run_ends_with_a_cancelled_job(virtual: Virtual) -> None:
-    """The first of those that ran last."""
+    """Of the cancelled jobs, the first that ran last is the end of the path."""
     scheduler = Scheduler(Job(nap, 1, label="a"), Job(nap, 9, label="b"), Job(nap, 9, label="c"), timeout=4)
     assert chain(virtual, scheduler) == "|b"
 
 
 def test_the_critical_path_goes_through_a_blocked_culprit(virtual: Virtual) -> None:
-    """What never ran has no place in the chain, but it leads on."""
+    """A job that never ran is not in the chain, but the search goes on through it."""
     bad = Job(fail, 2, label="bad")
     assert chain(virtual, Scheduler(bad, Job(nap, 1, bad, label="blocked", critical=True))) == "|bad"
 
 
 def test_jobs_without_duration_do_not_go_in_circles(virtual: Virtual) -> None:
-    """At one single moment there is no order in time; the chain ends."""
+    """At one moment there is no order in time; the search still ends."""
     jobs = [Job(nap, 0, label=str(number)) for number in range(9)]
     for before, after in itertools.pairwise(jobs):
         after.requires(before)
@@ -146,7 +146,7 @@ def test_jobs_without_duration_do_not_go_in_circles(virtual: Virtual) -> None:
     st.sampled_from([None, 1, 2, 3]),
 )
 def test_the_chain_has_no_gap(virtual: Virtual, plan: list[tuple[int, set[int]]], window: int | None) -> None:
-    """From the beginning to the end each job starts as the one before settles: together they last as the run does."""
+    """Each job starts when the one before settles: all of them together last as long as the run."""
     jobs: list[Job[Any]] = []
     for number, (seconds, back) in enumerate(plan):
         jobs.append(Job(nap, seconds, label=str(number), required=[jobs[number - b] for b in back if b <= number]))
@@ -164,7 +164,7 @@ def test_the_chain_has_no_gap(virtual: Virtual, plan: list[tuple[int, set[int]]]
 
 
 def test_the_graph_has_the_path_of_the_trace(virtual: Virtual) -> None:
-    """Without a trace, too: a service counts until it is ready, and not until the run ends it."""
+    """The graph has it without a trace, too: a service counts until it is ready, not until the run ends it."""
 
     async def serve(*, task_status: Any) -> None:
         await anyio.sleep(2)

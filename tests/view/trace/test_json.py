@@ -1,4 +1,4 @@
-"""The trace as trace events: valid by the published format, and with everything in it that the spans tell."""
+"""The trace as trace events: valid by the published format, and complete."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def exported(virtual: Virtual, tmp_path: Path) -> list[event_format.Event]:
-    """The events of a scenario with everything in it."""
+    """Return the events of a scenario with everything in it."""
     return export(virtual, everything(), tmp_path / "trace.json")
 
 
@@ -40,12 +40,12 @@ def of(events: list[event_format.Event], phase: str, name: str | None = None) ->
 
 
 def test_everything_is_valid(exported: list[event_format.Event]) -> None:
-    """All kinds of events are there, and the validator has let them pass."""
+    """All kinds of events occur, and the validator accepts them."""
     assert set(Counter(event["ph"] for event in exported)) == set("MXCsfi")
 
 
 def test_a_slice_for_each_job_that_started(virtual: Virtual, tmp_path: Path) -> None:
-    """In microseconds since the beginning, with its details."""
+    """A slice has its times in microseconds since the beginning, and the job's details."""
     a = Job(nap, 2, label="a")
     events = export(virtual, Scheduler(a, Job(fail, 1, label="b", required=a), label="s"), tmp_path / "t.json")
     one, other = of(events, "X")
@@ -57,7 +57,7 @@ def test_a_slice_for_each_job_that_started(virtual: Virtual, tmp_path: Path) -> 
 
 
 def test_schedulers_are_processes(virtual: Virtual, tmp_path: Path) -> None:
-    """Each by its path, the outermost by its label; all attempts of one are in the same process."""
+    """Each process has the path of its scheduler, the outermost its label; all attempts of one share a process."""
     inner = Scheduler(Job(fail, label="x", critical=True), Job(nap, 5, label="y"), label="inner", retry=2)
     events = export(virtual, Scheduler(inner, label="outer"), tmp_path / "t.json")
     names = {event["pid"]: event["args"]["name"] for event in of(events, "M", "process_name")}
@@ -67,7 +67,7 @@ def test_schedulers_are_processes(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_arrows_lead_from_requirements(virtual: Virtual, tmp_path: Path) -> None:
-    """Out of the end of the one, into the start of the other."""
+    """An arrow starts at the end of the requirement and ends at the start of the successor."""
     a, b = Job(nap, 1, label="a"), Job(nap, 3, label="b")
     events = export(virtual, Scheduler(a, b, Job(nap, 1, label="c", required=[a, b])), tmp_path / "t.json")
     assert [event["ts"] for event in of(events, "s")] == [1e6 - 0.001, 3e6 - 0.001]
@@ -75,7 +75,7 @@ def test_arrows_lead_from_requirements(virtual: Virtual, tmp_path: Path) -> None
 
 
 def test_an_arrow_leads_from_where_a_service_became_ready(virtual: Virtual, tmp_path: Path) -> None:
-    """There is a mark too."""
+    """The moment is marked as well."""
 
     async def serve(*, task_status: anyio.abc.TaskStatus[None]) -> None:
         await anyio.sleep(2)
@@ -91,7 +91,7 @@ def test_an_arrow_leads_from_where_a_service_became_ready(virtual: Virtual, tmp_
 
 
 def test_a_counter_of_running_jobs(virtual: Virtual, tmp_path: Path) -> None:
-    """It changes at each start and end."""
+    """The counter changes at each start and end."""
     jobs = [Job(nap, seconds, label=str(seconds)) for seconds in (1, 2, 3)]
     events = export(virtual, Scheduler(*jobs, jobs_window=2), tmp_path / "t.json")
     assert [(event["ts"], event["args"]["jobs"]) for event in of(events, "C")] == [
@@ -103,14 +103,14 @@ def test_a_counter_of_running_jobs(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_incidents_are_marks(virtual: Virtual, tmp_path: Path) -> None:
-    """With the message that the log has."""
+    """The mark has the message of the log."""
 
     (mark,) = of(export(virtual, Scheduler(Closing(label="bad")), tmp_path / "t.json"), "i")
     assert mark["name"] == "co_shutdown of 'bad' raised OSError: no route"
 
 
 def test_a_run_under_way_is_valid(virtual: Virtual, tmp_path: Path) -> None:
-    """What has not ended lasts until now."""
+    """Unfinished slices last until now."""
     trace, seen = Trace(), list[event_format.Event]()
 
     async def look() -> None:
@@ -129,7 +129,7 @@ def test_nothing_noted_is_valid(tmp_path: Path) -> None:
 
 
 def test_real_time_is_valid(backend: str, tmp_path: Path) -> None:
-    """Clock readings of a real run, rounded, do not overlap in their lanes."""
+    """Rounded clock readings of a real run do not overlap in their lanes."""
     trace = Trace()
     jobs: list[Job[Any]] = []
     for number in range(400):
@@ -143,6 +143,6 @@ def test_real_time_is_valid(backend: str, tmp_path: Path) -> None:
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.text(), min_size=1, max_size=5))
 def test_any_label_is_valid(tmp_path: Path, virtual: Virtual, labels: list[str]) -> None:
-    """Quotes, control characters, lone surrogates: the file stays what it is."""
+    """Quotes, control characters and lone surrogates leave the file valid."""
     events = export(virtual, Scheduler(*(Job(nap, label=label) for label in labels)), tmp_path / "t.json")
     assert len(of(events, "X")) == len(labels)

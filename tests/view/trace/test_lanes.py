@@ -14,7 +14,7 @@ intervals = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 6)), max_size=
 
 @given(intervals)
 def test_no_two_overlap_in_a_lane(given: list[tuple[float, float]]) -> None:
-    """In each lane the next begins when the one before has ended, or later."""
+    """In each lane an interval begins when the previous one has ended, or later."""
     until: dict[int, float] = {}
     for (begin, end), lane in zip(given, lanes(given), strict=True):
         assert until.get(lane, 0) <= begin
@@ -23,7 +23,9 @@ def test_no_two_overlap_in_a_lane(given: list[tuple[float, float]]) -> None:
 
 @given(intervals)
 def test_lanes_are_as_few_as_can_be(given: list[tuple[float, float]]) -> None:
-    """There are as many as intervals overlap at the most crowded moment; what takes no time needs one for a moment."""
+    """Their number is the largest number of overlapping intervals; an interval without duration takes a
+    lane for a moment.
+    """
     longer = [(begin, end) for begin, end in given if end > begin]
     crowd = max((sum(a <= begin < b for a, b in longer) for begin, _ in longer), default=0)
     assert len(set(lanes(longer))) == crowd
@@ -31,7 +33,7 @@ def test_lanes_are_as_few_as_can_be(given: list[tuple[float, float]]) -> None:
 
 @given(intervals)
 def test_each_takes_the_lowest_lane_that_is_free(given: list[tuple[float, float]]) -> None:
-    """A lower lane would have been taken."""
+    """All lower lanes are taken."""
     until: list[float] = []
     for (begin, end), lane in zip(given, lanes(given), strict=True):
         expected = next((number for number, free in enumerate(until) if free <= begin), len(until))
@@ -43,7 +45,7 @@ def test_each_takes_the_lowest_lane_that_is_free(given: list[tuple[float, float]
 def test_a_job_that_waited_takes_the_lane_of_the_job_that_gave_its_slot(
     given: list[tuple[float, float]], since: list[float | None]
 ) -> None:
-    """The lane that became free last, if that was after the wait began; else the lowest free one, as without a wait."""
+    """This is the lane released last, if after the wait began; otherwise, and without a wait, the lowest free one."""
     until: list[float] = []
     waits = [*since, *[None] * len(given)]
     for (begin, end), waiting, lane in zip(given, waits, lanes(given, since), strict=False):
@@ -57,7 +59,7 @@ def test_a_job_that_waited_takes_the_lane_of_the_job_that_gave_its_slot(
 
 
 def test_waves_begin_in_the_same_order() -> None:
-    """Two slots, three jobs: the third takes the slot of the one that ended, and the next wave begins anew."""
+    """Three jobs share two slots: the third takes the slot of the one that ended, and the next wave begins anew."""
     wave = [(0.0, 5.0), (0.0, 3.0), (3.0, 4.0)]
     both = [*wave, *((begin + 5, end + 5) for begin, end in wave)]
     assert list(lanes(both, [0, 0, 0, 5, 5, 5])) == [0, 1, 1, 0, 1, 1]
@@ -65,7 +67,7 @@ def test_waves_begin_in_the_same_order() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 6), st.integers(1, 4)), max_size=30))
 def test_boxes_do_not_overlap(boxes: list[tuple[int, int, int]]) -> None:
-    """No two boxes share a row at the same time, whatever the order in which they come."""
+    """No two boxes share a row at the same time, in whatever order they come."""
     rows: list[Row] = []
     placed: list[tuple[int, float, float]] = []
     for begin, length, height in boxes:
@@ -77,6 +79,6 @@ def test_boxes_do_not_overlap(boxes: list[tuple[int, int, int]]) -> None:
 
 
 def test_a_box_takes_the_first_place_with_room() -> None:
-    """Between others, if it is high enough there."""
+    """The place may be between others, if it is high enough."""
     rows: list[Row] = []
     assert [fit(rows, *box) for box in [(0, 2, 2), (0, 1, 1), (0, 9, 1), (1, 2, 1), (2, 3, 3)]] == [0, 2, 3, 2, 0]

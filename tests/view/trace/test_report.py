@@ -1,4 +1,4 @@
-"""The HTML report as a file: whole, escaped, and with something in the place of what it cannot show."""
+"""The HTML report as a file: complete, escaped, and with a notice in place of what it cannot show."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class Page(html.parser.HTMLParser):
-    """What a page is made of."""
+    """The parts of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ def data(text: str) -> Any:
 
 
 def test_a_timeout_after_an_attempt_that_a_job_failed_is_a_failure(virtual: Virtual, tmp_path: Path) -> None:
-    """A scheduler whose first attempt a job failed, and whose last one ran out of time, is a failure of its own."""
+    """A scheduler whose first attempt ended with a failed job and whose last one timed out has a failure of its own."""
     bodies = iter([fail, functools.partial(nap, 99)])
 
     async def body() -> None:
@@ -83,7 +83,7 @@ def test_a_timeout_after_an_attempt_that_a_job_failed_is_a_failure(virtual: Virt
 
 
 def test_it_needs_nothing_else(virtual: Virtual, tmp_path: Path) -> None:
-    """Nothing in it is loaded from anywhere, and it forbids itself to."""
+    """The page loads nothing from elsewhere, and forbids itself to."""
     text = report(virtual, everything(), tmp_path / "r.html")
     page = Page(text)
     assert not {"iframe", "object", "embed", "base", "form"} & set(page.tags)
@@ -95,7 +95,7 @@ def test_it_needs_nothing_else(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_the_report_has_the_verdict_once(virtual: Virtual, tmp_path: Path) -> None:
-    """The verdict, once: the culprit down to the job inside, how long, how many; incidents too."""
+    """The verdict has the culprit down to the innermost job, the duration and the counts; incidents are there too."""
     inner = Scheduler(Job(fail, 2, label="bad", critical=True), label="inner", critical=True)
     text = report(virtual, Scheduler(inner, Closing(label="c"), label="outer"), tmp_path / "r.html", jobs_window=4)
     for part in (
@@ -112,12 +112,12 @@ def test_the_report_has_the_verdict_once(virtual: Virtual, tmp_path: Path) -> No
 
 
 def wrong(text: str) -> str:
-    """Return what the page says about what went wrong."""
+    """Return the page's text on failures."""
     return text.partition('<section id="failures">')[2].partition("</section>")[0]
 
 
 def test_the_report_lists_the_jobs_that_a_failure_kept_from_running(virtual: Virtual, tmp_path: Path) -> None:
-    """At any distance, and the jobs of a nested scheduler one by one; others that wait for it ran."""
+    """The list covers any distance, and the jobs of a nested scheduler one by one; jobs of other branches ran."""
     bad = Job(fail, 1, label="bad")
     inner = Scheduler([Job(nap, label=f"in {n}") for n in range(2)], label="inner", required=bad, run_if="succeeded")
     jobs = [
@@ -133,7 +133,7 @@ def test_the_report_lists_the_jobs_that_a_failure_kept_from_running(virtual: Vir
 
 
 def test_a_critical_failure_tells_jobs_that_ran_from_those_that_never_started(virtual: Virtual, tmp_path: Path) -> None:
-    """A job that was running when the run stopped was not kept from running; the counts have the order of the bar."""
+    """A job that was running when the run stopped did start; the counts have the order of the bar."""
     bad, long = Job(fail, 1, label="bad", critical=True), Job(nap, 9, label="long")
     text = report(virtual, Scheduler(bad, long, Job(nap, label="never", required=long)), tmp_path / "r.html")
     assert "<b>kept 1 job from running</b>: <bdi>never</bdi> · <b>cancelled 1 job that ran</b>: <bdi>long</bdi>" in text
@@ -143,7 +143,7 @@ def test_a_critical_failure_tells_jobs_that_ran_from_those_that_never_started(vi
 
 
 def test_what_ran_no_more_is_put_down_to_the_first_cause(virtual: Virtual, tmp_path: Path) -> None:
-    """A critical job that could not run stops the run: because of the failure that blocked it."""
+    """If a blocked critical job stops the run, the report names the failure that blocked it."""
     bad, last = Job(fail, 1, label="bad"), Job(nap, 9, label="last")
     gate = Job(nap, 0, bad, label="gate", critical=True)
     section = wrong(report(virtual, Scheduler(bad, gate, last), tmp_path / "r.html"))
@@ -152,7 +152,7 @@ def test_what_ran_no_more_is_put_down_to_the_first_cause(virtual: Virtual, tmp_p
 
 
 def test_the_failure_that_blocked_most_comes_first(virtual: Virtual, tmp_path: Path) -> None:
-    """After critical ones, whichever failed first; long names in a list lose their middles."""
+    """Critical failures still come before it, whichever came first; long names in a list lose their middles."""
     early, late = Job(fail, 1, label="early"), Job(fail, 5, TypeError("bad"), label="late " + 99 * "x")
     after = Job(nap, 0, late, label="after " + 99 * "y")
     section = wrong(report(virtual, Scheduler(early, late, after), tmp_path / "r.html"))
@@ -161,14 +161,14 @@ def test_the_failure_that_blocked_most_comes_first(virtual: Virtual, tmp_path: P
 
 
 def test_a_run_that_was_cut_short_has_no_what_if(virtual: Virtual, tmp_path: Path) -> None:
-    """The jobs that did not run to their ends would count for too little."""
+    """Jobs that did not run to their ends would count for too little."""
     jobs = [Job(nap, label=f"j{n}") for n in range(3)]
     bad = Job(fail, 5, label="bad", critical=True, required=jobs[0])
     assert 'id="what-if"' not in report(virtual, Scheduler(*jobs, bad, jobs_window=1), tmp_path / "r.html")
 
 
 def test_the_parts_of_the_critical_path_are_the_time_of_the_run(virtual: Virtual) -> None:
-    """What jobs took, what they waited for, and the end: together, nothing is told twice, and nothing is missing."""
+    """Work of jobs, waits and the end add up to the run, without overlaps and gaps."""
     jobs = [Job(nap, 3 + n, label=f"train {n}", needs={"gpu": 1}) for n in range(3)]
     inner = Scheduler(Job(nap, 2, label="a"), Job(nap, 1, label="b"), label="inner", required=jobs, jobs_window=1)
     trace = Trace()
@@ -179,7 +179,7 @@ def test_the_parts_of_the_critical_path_are_the_time_of_the_run(virtual: Virtual
 
 
 def test_parts_of_no_percent_have_no_line(virtual: Virtual, tmp_path: Path) -> None:
-    """What took less than half a percent of the time does not say what took it."""
+    """Parts below half a percent explain nothing."""
     long = Job(nap, 100, label="long")
     short = Job(nap, 0.4, label="short", required=long)
     text = report(virtual, Scheduler(long, short), tmp_path / "r.html")
@@ -190,7 +190,7 @@ def test_parts_of_no_percent_have_no_line(virtual: Virtual, tmp_path: Path) -> N
 
 
 def test_failures_have_their_tracebacks(virtual: Virtual, tmp_path: Path) -> None:
-    """Critical ones first; a scheduler that failed through one of its jobs is not told of again."""
+    """Critical failures come first; a scheduler that failed through one of its jobs is not repeated."""
     bad = Job(fail, 2, label="bad", critical=True)
     scheduler = Scheduler(Job(fail, 1, label="first"), Scheduler(bad, label="inner"))
     section = wrong(report(virtual, scheduler, tmp_path / "r.html"))
@@ -202,12 +202,12 @@ def test_failures_have_their_tracebacks(virtual: Virtual, tmp_path: Path) -> Non
 
 
 def test_the_report_says_that_there_are_no_failures(virtual: Virtual, tmp_path: Path) -> None:
-    """An empty section would leave people wondering."""
+    """An empty section would leave the reader wondering."""
     assert "No job failed." in report(virtual, Scheduler(Job(nap)), tmp_path / "r.html")
 
 
 def test_all_text_is_escaped(virtual: Virtual, tmp_path: Path) -> None:
-    """Labels and messages made to break out of their place stay text."""
+    """Labels and messages crafted to break out of their place stay text."""
     plain = Page(
         report(virtual, Scheduler(*(Job(fail, label=f"x{n}") for n in (1, 2)), label="y"), tmp_path / "p.html")
     )
@@ -222,7 +222,7 @@ def test_all_text_is_escaped(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_the_table_has_every_job(virtual: Virtual, tmp_path: Path) -> None:
-    """With times as numbers, to sort by, and as text in one unit; and with what it required and waited for."""
+    """Times are numbers, to sort by, and text in one unit; requirements and waits are there too."""
     a = Job(nap, 90, label="a")
     found = data(report(virtual, Scheduler(a, Job(nap, 1, a, run_if="failed", label="b")), tmp_path / "r.html"))
     assert found == {
@@ -239,7 +239,7 @@ def test_the_table_has_every_job(virtual: Virtual, tmp_path: Path) -> None:
 
 
 class Drawn:
-    """What `graph()` returns."""
+    """The return value of `graph()`."""
 
     def __init__(self, svg: str) -> None:
         self.svg = svg
@@ -250,7 +250,7 @@ class Drawn:
 
 
 class WithGraph(Scheduler):
-    """A scheduler whose graph is what it is told."""
+    """A scheduler whose graph is set by the test."""
 
     def __init__(self, *jobs: Any, graph: Any, **options: Any) -> None:
         super().__init__(*jobs, **options)
@@ -263,7 +263,7 @@ class WithGraph(Scheduler):
 
 
 def test_the_report_embeds_the_graph(virtual: Virtual, tmp_path: Path) -> None:
-    """As it is drawn, without what may only stand at the beginning of a file."""
+    """The SVG is embedded without its prologue, which only the beginning of a file may have."""
     drawn = Drawn(
         '<?xml version="1.0"?>\n<!DOCTYPE svg PUBLIC "x" "http://y">\n<svg width="1pt"><title>G</title></svg>\n'
     )
@@ -275,7 +275,7 @@ def test_the_report_embeds_the_graph(virtual: Virtual, tmp_path: Path) -> None:
 def test_without_dot_the_report_says_how_to_install_graphviz(
     virtual: Virtual, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The rest of the report is as always."""
+    """The rest of the report is as usual."""
     monkeypatch.setenv("PATH", str(tmp_path))
     text = report(virtual, Scheduler(Job(nap)), tmp_path / "r.html")
     assert "No graph: the program dot, which draws the picture, is not installed" in text
@@ -284,14 +284,14 @@ def test_without_dot_the_report_says_how_to_install_graphviz(
 
 
 def test_a_graph_that_cannot_be_drawn_is_no_failure(virtual: Virtual, tmp_path: Path) -> None:
-    """What the system says stands in its place."""
+    """The error of the system appears in its place."""
     text = report(virtual, WithGraph(Job(nap), graph=PermissionError("dot may not be run")), tmp_path / "r.html")
     assert "No graph: dot may not be run." in text
     assert data(text)["rows"]
 
 
 def test_jobs_that_are_alike_are_bundled(virtual: Virtual, tmp_path: Path) -> None:
-    """Above forty, and without `dot` too; twenty thousand that are alike are one box."""
+    """This begins above forty jobs, without `dot` too; twenty thousand equal jobs give one box."""
     few, many = (Scheduler(Job(nap, label=f"ping {n}") for n in range(number)) for number in (40, 41))
     assert "ping 7" in report(virtual, few, tmp_path / "r.html").partition('id="graph"')[2]
     graph = report(virtual, many, tmp_path / "r.html").partition('id="graph"')[2].partition("</section>")[0]
@@ -300,7 +300,7 @@ def test_jobs_that_are_alike_are_bundled(virtual: Virtual, tmp_path: Path) -> No
 
 
 def test_the_graph_counts_jobs_as_the_rest_of_the_report_does(virtual: Virtual, tmp_path: Path) -> None:
-    """Nested schedulers count as the jobs in them."""
+    """Instead of nested schedulers, their jobs are counted."""
     inner = [Scheduler([Job(nap, label=f"ping {n}") for n in range(20)], label=label) for label in ("a", "b")]
     text = report(virtual, Scheduler(inner), tmp_path / "r.html")
     assert "40 jobs: 40 succeeded" in text
@@ -308,7 +308,7 @@ def test_the_graph_counts_jobs_as_the_rest_of_the_report_does(virtual: Virtual, 
 
 
 def test_a_large_scenario_has_no_graph(virtual: Virtual, tmp_path: Path) -> None:
-    """Nobody could read it, and it would take minutes."""
+    """It would be unreadable, and take minutes to draw."""
     graph = AssertionError("not to be asked for")
     jobs = [Job(nap, label="x" * n) for n in range(1, 302)]
     text = report(virtual, WithGraph(jobs, graph=graph), tmp_path / "r.html")
@@ -316,7 +316,7 @@ def test_a_large_scenario_has_no_graph(virtual: Virtual, tmp_path: Path) -> None
 
 
 def test_many_failures_are_capped(virtual: Virtual, tmp_path: Path) -> None:
-    """The rest is in the table."""
+    """The table has the rest."""
     kinds = [type(f"Error{number}", (Exception,), {}) for number in range(230)]
     text = report(virtual, Scheduler(*(Job(fail, 0, kind()) for kind in kinds)), tmp_path / "r.html")
     assert text.count('<article class="failure"') == 200
@@ -325,7 +325,7 @@ def test_many_failures_are_capped(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_the_report_groups_equal_failures(virtual: Virtual, tmp_path: Path) -> None:
-    """Their number, each with its message and a link to its details, and one traceback; critical ones apart."""
+    """A group has its number, the messages with links to details, and one traceback; critical ones are apart."""
     jobs = [Job(fail, 1 + n, OSError(f"disk {n}"), label=f"job {n}", critical=n == 2) for n in range(3)]
     section = wrong(report(virtual, Scheduler(*jobs), tmp_path / "r.html"))
     titles = re.findall(r'<b class="state-failed">(.*?)</b>', section)
@@ -338,7 +338,7 @@ def test_the_report_groups_equal_failures(virtual: Virtual, tmp_path: Path) -> N
 
 
 def test_background_jobs_are_folded(virtual: Virtual, tmp_path: Path) -> None:
-    """What was meant to go on is not a subject of a report, unless it failed; the counts are those of all views."""
+    """Forever jobs are left out of the report, unless they failed; the counts agree with all views."""
     good, bad = Job(nap, 99, forever=True, label="good"), Job(fail, 1, forever=True, label="bad")
     text = report(virtual, Scheduler(good, bad, Scheduler(Job(nap, 5), label="inner")), tmp_path / "r.html")
     assert "3 jobs: 1 succeeded, 1 failed, 1 forever" in text
@@ -350,7 +350,9 @@ def test_background_jobs_are_folded(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_commands_have_their_figures_and_outputs(backend: str, tmp_path: Path) -> None:
-    """Command line, exit code or signal, times, the end of the output, links that hold when both files are moved."""
+    """A command has its line, exit code or signal, times, the end of its output, and links that survive
+    moving both files.
+    """
     jobs = [
         CommandJob("echo '<b>'; echo no >&2; exit 3", shell=True, stdout=PIPE, stderr=PIPE, label="bad"),
         CommandJob("kill -9 $$", shell=True, label="killed"),
@@ -378,7 +380,7 @@ def test_commands_have_their_figures_and_outputs(backend: str, tmp_path: Path) -
 
 
 def test_a_redacted_command_is_kept_secret(backend: str, tmp_path: Path) -> None:
-    """Neither its line nor what it wrote, which may repeat it, nor the names of its files."""
+    """The line, the output, which may repeat it, and the names of its files are left out."""
     job = CommandJob(["sh", "-c", "echo $0", "hunter2"], stdout=PIPE, stderr=tmp_path / "hunter2", redact=True)
     trace = Trace()
     Scheduler(job).run(instruments=[trace], backend=backend)
@@ -388,7 +390,7 @@ def test_a_redacted_command_is_kept_secret(backend: str, tmp_path: Path) -> None
 
 
 def test_output_is_bounded(monkeypatch: pytest.MonkeyPatch, backend: str, tmp_path: Path) -> None:
-    """Failed commands come first; of the others, those beyond the limit say that theirs is left out."""
+    """Failed commands come first; each of the others beyond the limit notes that its output is left out."""
     monkeypatch.setattr(_failures, "MOST_OUTPUT", 5)
     jobs = [CommandJob(f"echo aaa; exit {n}", shell=True, stdout=PIPE) for n in (0, 1)]
     trace = Trace()
@@ -400,7 +402,7 @@ def test_output_is_bounded(monkeypatch: pytest.MonkeyPatch, backend: str, tmp_pa
 
 
 def test_the_report_survives_an_exception_whose_str_raises(virtual: Virtual, tmp_path: Path) -> None:
-    """One whose `str()` raises does not keep the rest from being written."""
+    """If `str()` of an exception raises, the rest of the report is written."""
 
     class Broken(Exception):
         def __str__(self) -> str:
@@ -411,7 +413,7 @@ def test_the_report_survives_an_exception_whose_str_raises(virtual: Virtual, tmp
 
 
 def test_deep_nesting_has_a_report(virtual: Virtual, tmp_path: Path) -> None:
-    """Forty schedulers inside each other: forty boxes."""
+    """Forty nested schedulers give forty boxes."""
     inside: Any = Job(nap, label="core")
     for depth in range(40):
         inside = Scheduler(inside, label=str(depth))
@@ -421,7 +423,7 @@ def test_deep_nesting_has_a_report(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_a_run_under_way_has_a_report(virtual: Virtual, tmp_path: Path) -> None:
-    """It says that it is not over."""
+    """The report is marked as unfinished."""
     trace, seen = Trace(), list[str]()
 
     async def look() -> None:
@@ -433,7 +435,7 @@ def test_a_run_under_way_has_a_report(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_nothing_has_a_report(tmp_path: Path) -> None:
-    """A trace without a run says so."""
+    """The report of a trace without a run says so."""
     assert "<title>nothing has run</title>" in written(Trace(), tmp_path / "r.html")
 
 
@@ -444,7 +446,7 @@ COLOUR = re.compile(r'(fill|stroke)="(#[0-9a-f]{6}|[a-z]+)"')
 
 
 def test_all_colours_of_the_graph_have_their_like_in_the_dark(virtual: Virtual, tmp_path: Path) -> None:
-    """There is a rule for each colour that the picture and its legend contain; what has none would glare."""
+    """Each colour of the picture and its legend has a rule; a colour without one would glare."""
     text = report(virtual, everything(), tmp_path / "r.html")
     section = text.partition('<section id="graph"')[2].partition("</section>")[0]
     found = set(COLOUR.findall(section)) - {("fill", "none"), ("stroke", "transparent"), ("stroke", "none")}
@@ -454,7 +456,7 @@ def test_all_colours_of_the_graph_have_their_like_in_the_dark(virtual: Virtual, 
 
 
 def test_the_graph_legend_has_exactly_the_states_and_arrows_of_the_graph(virtual: Virtual, tmp_path: Path) -> None:
-    """Words for people who know neither states nor arrows; nothing that is not in the picture."""
+    """The legend explains states and arrows to newcomers, and has no entry that is not in the picture."""
     first = Job(nap, label="first")
     text = report(virtual, Scheduler(first, Job(nap, 1, first, label="second")), tmp_path / "r.html")
     legend = re.sub("<.*?>", "|", text.partition('<ul class="legend">')[2].partition("</ul>")[0])
@@ -466,14 +468,14 @@ def test_the_graph_legend_has_exactly_the_states_and_arrows_of_the_graph(virtual
 
 
 def test_shapes_are_explained_where_there_are_several(virtual: Virtual, tmp_path: Path) -> None:
-    """Only `dot` draws them, and only different kinds of jobs have different ones."""
+    """Only `dot` draws shapes, and only different kinds of jobs have different ones."""
     one, two = Scheduler(Job(nap)), Scheduler(Job(nap), CommandJob(["true"], run_if="failed"))
     texts = [report(virtual, scheduler, tmp_path / "r.html") for scheduler in (one, two)]
     assert ["The shape of a box" in text for text in texts] == [False, True]
 
 
 def test_a_wide_graph_goes_from_left_to_right(virtual: Virtual, tmp_path: Path) -> None:
-    """Thirty jobs beside each other would be a line that nobody can read."""
+    """Thirty parallel jobs in a row would be unreadable."""
     text = report(virtual, Scheduler(Job(nap, label=f"a job {'x' * n}") for n in range(30)), tmp_path / "r.html")
     drawn = text.partition('<section id="graph"')[2]
     width, height = (float(drawn.partition(f'{side}="')[2].partition("pt")[0]) for side in ("width", "height"))
@@ -484,7 +486,7 @@ def test_a_wide_graph_goes_from_left_to_right(virtual: Virtual, tmp_path: Path) 
 
 
 def test_words_that_the_page_uses_are_explained(virtual: Virtual, tmp_path: Path) -> None:
-    """States, columns and signs that occur, and no others."""
+    """The glossary has the states, columns and symbols that occur, and no others."""
 
     def words(scheduler: Scheduler, **options: Any) -> set[str]:
         text = report(virtual, scheduler, tmp_path / "r.html", **options)
@@ -502,7 +504,7 @@ def test_words_that_the_page_uses_are_explained(virtual: Virtual, tmp_path: Path
 
 
 def test_each_section_of_the_report_has_a_link(virtual: Virtual, tmp_path: Path) -> None:
-    """What if is there only where something could be gained, and then its link, too."""
+    """ "What if" has a section and a link only if time can be gained."""
     for window in (None, 1):
         text = report(virtual, Scheduler(Job(nap), Job(nap), jobs_window=window), tmp_path / "r.html")
         links = re.findall('href="#(.*?)"', text.partition("<nav>")[2].partition("</nav>")[0])
@@ -511,7 +513,7 @@ def test_each_section_of_the_report_has_a_link(virtual: Virtual, tmp_path: Path)
 
 
 def test_a_run_without_a_name_gets_a_title(virtual: Virtual, tmp_path: Path) -> None:
-    """Scheduler, its default label, would tell a reader nothing."""
+    """The default label, Scheduler, would tell a reader nothing."""
     assert "<title>A run of 2 jobs</title>" in report(virtual, Scheduler(Job(nap), Job(nap)), tmp_path / "r.html")
 
 
@@ -520,7 +522,7 @@ def test_a_run_without_a_name_gets_a_title(virtual: Virtual, tmp_path: Path) -> 
     [("drain", "no more jobs were to start"), ("cancel", "The run was cancelled"), ("timeout", "The run timed out")],
 )
 def test_the_report_shows_every_stop_reason(virtual: Virtual, tmp_path: Path, reason: str, says: str) -> None:
-    """For every way in which a run can end."""
+    """This covers every way in which a run can end."""
     scheduler = Scheduler()
 
     async def end() -> None:
@@ -535,7 +537,7 @@ def test_the_report_shows_every_stop_reason(virtual: Virtual, tmp_path: Path, re
 
 
 def test_restored_jobs_are_told_apart(backend: str, tmp_path: Path) -> None:
-    """They did not run again: counts, words, table, CSV and timeline say so; nothing is drawn of them."""
+    """They did not run again: counts, words, table, CSV and timeline show it, and no bar is drawn."""
     for _ in range(2):
         trace = Trace()
         first = Job(nap, label="first")
@@ -560,14 +562,14 @@ def test_restored_jobs_are_told_apart(backend: str, tmp_path: Path) -> None:
 
 
 def test_long_labels_are_shortened(virtual: Virtual, tmp_path: Path) -> None:
-    """In the page, its timeline and its graph: a label of ten thousand characters would bury everything else."""
+    """A label of ten thousand characters would bury all else in the page, its timeline and its graph."""
     jobs = [Job(fail, 1, OSError("x"), label="x" * 10_000), Job(nap, 99, forever=True, label="y" * 10_000)]
     text = report(virtual, Scheduler(*jobs, label="z" * 10_000), tmp_path / "r.html")
     assert max(map(len, re.findall("[xyz]+", text))) <= 1000  # where the mouse rests on a box of the graph
 
 
 def test_right_to_left_labels_are_isolated_from_adjacent_text(virtual: Virtual, tmp_path: Path) -> None:
-    """A label that runs from right to left does not turn around the figures and words after it."""
+    """A label that runs from right to left does not reverse the figures and words after it."""
     label = "שלום 12"
     jobs = [Job(fail, 1, OSError(label), label=label, critical=True), Job(nap, 99, forever=True, label=label)]
     text = report(virtual, Scheduler(*jobs, label=label), tmp_path / "r.html")
@@ -579,7 +581,7 @@ def test_right_to_left_labels_are_isolated_from_adjacent_text(virtual: Virtual, 
 
 @pytest.mark.parametrize("backend", ["trio"], indirect=True)  # it is about the page
 def test_a_report_of_many_jobs_stays_small(virtual: Virtual, tmp_path: Path) -> None:
-    """Twenty thousand jobs are some megabytes, and no more elements than a browser likes."""
+    """Twenty thousand jobs take a few megabytes, and no more elements than a browser handles well."""
     few, many = (Scheduler([Job(nap, n % 7, label=f"job {n}") for n in range(number)], jobs_window=64)
                  for number in (1000, 5000))  # fmt: skip
     small, large = (len(report(virtual, one, tmp_path / "r.html")) for one in (few, many))

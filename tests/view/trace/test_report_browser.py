@@ -1,4 +1,4 @@
-"""The HTML report in a real browser: search, sort, hover, no complaints, and no burden with thousands of jobs."""
+"""The HTML report in a real browser: search, sort, hover, no errors, and good speed with thousands of jobs."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ SHOWN = [PATH, KIND, STATE, START, WAIT, TIME, ATTEMPTS, EXCEPTION]
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """One browser for all of these tests."""
+    """One browser for all tests of this module."""
     with headless() as browser:
         yield browser
 
 
 @pytest.fixture
 def browser(chromium: Browser) -> Iterator[Browser]:
-    """A browser that must not have complained at the end of the test."""
+    """A browser that must have logged no message by the end of the test."""
     chromium.complaints()
     yield chromium
     assert chromium.complaints() == []
@@ -41,7 +41,7 @@ def browser(chromium: Browser) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Reports of a scenario with everything, of one with nasty labels, and of large ones."""
+    """Reports of a complete scenario, of one with hostile labels, and of large ones."""
     home = tmp_path_factory.mktemp("reports")
     write(everything(), home / "everything.html")
     write(Scheduler(*(Job(fail, 1, OSError(x), label=x) for x in NASTY), label=NASTY[1]), home / "nasty.html")
@@ -58,7 +58,7 @@ def write(scheduler: Scheduler, path: Path) -> None:
 
 
 def column(browser: Browser, number: int) -> list[str]:
-    """The texts of a column, of the rows that are there."""
+    """Return the texts of a column, of the rows that are rendered."""
     rows = "[...document.querySelectorAll('tbody tr[data-number]')]"
     texts = f"{rows}.map(row => row.children[arguments[0]].firstChild?.textContent ?? '')"
     found: list[str] = browser.ask(texts, number)
@@ -66,7 +66,7 @@ def column(browser: Browser, number: int) -> list[str]:
 
 
 def open_whole(browser: Browser, page: Path) -> None:
-    """Open a page with its table as high as it takes to show all rows."""
+    """Open a page with its table high enough for all rows."""
     browser.open(page)
     browser.driver.execute_script("document.getElementById('table').style.maxHeight = 'none'")
     browser.next_frame()
@@ -80,7 +80,7 @@ def type_into_search(browser: Browser, text: str) -> None:
 
 
 def values(browser: Browser, number: int) -> list[Any]:
-    """What the column holds, as the page knows it, in the order in which the rows stand now."""
+    """Return the page's values of a column, in the present order of the rows."""
     rows = browser.ask("JSON.parse(document.getElementById('data').textContent).rows")
     order = browser.ask(
         "[...document.querySelectorAll('tbody tr[data-number]')].map(row => Number(row.dataset.number))"
@@ -90,7 +90,7 @@ def values(browser: Browser, number: int) -> list[Any]:
 
 
 def test_search_finds_in_path_kind_state_and_exception(browser: Browser, pages: Path) -> None:
-    """Every word must be there, in any order and case; how many were found is told."""
+    """All words must occur, in any order and case; the page shows the number of matches."""
     open_whole(browser, pages / "everything.html")
     everyone = browser.one("#shown").text
     type_into_search(browser, "BUILD test")
@@ -107,7 +107,7 @@ def test_search_finds_in_path_kind_state_and_exception(browser: Browser, pages: 
 
 
 def test_states_can_be_chosen(browser: Browser, pages: Path) -> None:
-    """Each button lets its state through; none pressed, all."""
+    """A pressed button shows the jobs in its state; with none pressed all are shown."""
     open_whole(browser, pages / "everything.html")
     for name in ("blocked", "skipped"):
         next(button for button in browser.all("#states button") if name in button.text).click()
@@ -116,7 +116,7 @@ def test_states_can_be_chosen(browser: Browser, pages: Path) -> None:
 
 
 def test_each_column_sorts_both_ways(browser: Browser, pages: Path) -> None:
-    """Numbers as numbers, texts as people sort them; what is empty comes last in both."""
+    """Numbers sort as numbers, texts in natural order; empty cells come last both ways."""
     open_whole(browser, pages / "everything.html")
     for number in SHOWN:
         up, down = (sorted_by(browser, number, direction) for direction in ("ascending", "descending"))
@@ -128,7 +128,7 @@ def test_each_column_sorts_both_ways(browser: Browser, pages: Path) -> None:
 
 
 def sorted_by(browser: Browser, number: int, direction: str) -> list[Any]:
-    """Click at the head of a column, and return what is in it, without the empty cells, which stand last."""
+    """Click at the head of a column, and return its values, without the empty cells, which come last."""
     place = SHOWN.index(number)
     browser.all("#table th button")[place].click()
     browser.next_frame()
@@ -149,7 +149,7 @@ def test_text_with_numbers_is_sorted_as_people_do(browser: Browser, pages: Path)
 
 
 def test_hovering_over_a_bar_shows_a_tooltip(browser: Browser, pages: Path) -> None:
-    """A tip beside the mouse; it vanishes with it."""
+    """The tooltip is beside the mouse and vanishes with it."""
     browser.open(pages / "everything.html", height=2000)
     tip = browser.one("#tip")
     assert not tip.is_displayed()
@@ -163,7 +163,7 @@ def test_hovering_over_a_bar_shows_a_tooltip(browser: Browser, pages: Path) -> N
 
 
 def test_rows_and_bars_point_to_each_other(browser: Browser, pages: Path) -> None:
-    """The mouse on a row marks its bar; a click on a bar shows its row, whatever was searched for."""
+    """The mouse on a row marks its bar; a click on a bar shows its row, even if a search had hidden it."""
     browser.open(pages / "everything.html", height=2000)
     row = browser.all("tbody tr[data-number]")[4]
     ActionChains(browser.driver).move_to_element(row).perform()
@@ -179,7 +179,7 @@ def test_rows_and_bars_point_to_each_other(browser: Browser, pages: Path) -> Non
 
 @pytest.mark.parametrize("number", [1000, 4000])
 def test_thousands_of_jobs_are_no_burden(browser: Browser, pages: Path, number: int) -> None:
-    """The page has only the rows that can be seen; all others come when one scrolls to them."""
+    """Only visible rows are in the page; the others are rendered when the user scrolls to them."""
     browser.open(pages / f"{number}.html")
     assert browser.one("#shown").text == f"{number} jobs"
     assert browser.ask("document.querySelectorAll('tbody tr').length") < 70
@@ -199,7 +199,7 @@ def test_thousands_of_jobs_are_no_burden(browser: Browser, pages: Path, number: 
 
 
 def test_nasty_labels_stay_text(browser: Browser, pages: Path) -> None:
-    """They run nothing, load nothing, and can be read."""
+    """They run and load nothing, and are readable."""
     open_whole(browser, pages / "nasty.html")
     assert browser.ask("document.title") == NASTY[1]
     assert browser.one("h1 bdi").text == NASTY[1]
@@ -215,7 +215,7 @@ def test_nasty_labels_stay_text(browser: Browser, pages: Path) -> None:
 @pytest.mark.parametrize("width", [360, 500, 1400])
 @pytest.mark.parametrize("dark", [False, True])
 def test_it_fits_every_width(browser: Browser, pages: Path, width: int, dark: bool) -> None:
-    """Only timeline and table scroll sideways, never the page; text stands out from its ground, in the dark too."""
+    """Only the timeline and the table scroll sideways, never the page; text has contrast in both schemes."""
     browser.open(pages / "nasty.html", width=width, dark=dark)
     assert browser.ask("document.documentElement.scrollWidth") <= width
     ground = channels(browser.ask("getComputedStyle(document.body).backgroundColor"))
@@ -227,14 +227,14 @@ def test_it_fits_every_width(browser: Browser, pages: Path, width: int, dark: bo
 
 
 def channels(colour: str) -> float:
-    """How light a colour is, about, from 0 to 255."""
+    """Return how light a colour is, about, from 0 to 255."""
     red, green, blue = (float(part) for part in colour.removeprefix("rgb(").rstrip(")").split(",")[:3])
     return (red + green + blue) / 3
 
 
 @pytest.mark.parametrize("width", [390, 1400])
 def test_pictures_wider_than_the_window_have_a_hint(browser: Browser, pages: Path, width: int) -> None:
-    """On a phone nothing else shows that there is more of the timeline; in a wide window there is no such line."""
+    """On a phone only this line shows that the timeline goes on; in a wide window it is missing."""
     browser.open(pages / "everything.html", width=width)
     is_narrow = width == 390
     hints = [hint.is_displayed() for hint in browser.all(".hint")]
@@ -243,7 +243,7 @@ def test_pictures_wider_than_the_window_have_a_hint(browser: Browser, pages: Pat
 
 
 def test_headings_and_states_have_tooltips(browser: Browser, pages: Path) -> None:
-    """The meaning of a word is where the word is, under the pointer; and the graph is not a white page in the dark."""
+    """A word is explained under the pointer; and the graph is not a white page in dark mode."""
     browser.open(pages / "everything.html", dark=True)
     heads = {head.text: head.get_attribute("title") for head in browser.all("#table th button")}
     assert heads["wait, s"]
@@ -257,7 +257,7 @@ def test_headings_and_states_have_tooltips(browser: Browser, pages: Path) -> Non
 
 
 def test_a_page_that_is_loaded_again_stays_where_it_was(browser: Browser, pages: Path) -> None:
-    """Also when no job is chosen: what is hidden is at the upper edge of the window wherever the reader is."""
+    """The hidden details at the upper edge of the window must not move the page when no job is selected."""
     browser.open(pages / "everything.html", height=600)
     browser.driver.execute_script("scrollTo(0, 900)")
     browser.driver.refresh()
@@ -265,7 +265,7 @@ def test_a_page_that_is_loaded_again_stays_where_it_was(browser: Browser, pages:
 
 
 def test_an_address_leads_to_a_job(browser: Browser, pages: Path) -> None:
-    """It can be sent to somebody else: whoever opens it sees this job, with what it required and waited for."""
+    """A link to a job can be shared: it opens the job with its requirements and waits."""
     browser.open(pages / "everything.html")
     browser.driver.get((pages / "everything.html").as_uri() + "#job=build%2Ftests%2Ftest%201")
     browser.next_frame()
@@ -281,7 +281,7 @@ def test_an_address_leads_to_a_job(browser: Browser, pages: Path) -> None:
 
 
 def test_a_box_of_the_graph_leads_to_its_job(browser: Browser, pages: Path) -> None:
-    """A click on a box, or on the name of a frame, shows the details; a second one leads there again."""
+    """A click on a box, or on the name of a frame, shows the details, and so does a second click."""
     browser.open(pages / "everything.html")
     for path in ("parse 2", "build"):
         link = browser.one(f"#graph a[href='#job={path.replace(' ', '%20')}'] text")
@@ -294,7 +294,7 @@ def test_a_box_of_the_graph_leads_to_its_job(browser: Browser, pages: Path) -> N
 
 
 def test_the_timeline_is_searched_and_comes_nearer(browser: Browser, pages: Path) -> None:
-    """Bars that are not meant grow faint; the buttons make the picture larger, and its middle stays where it was."""
+    """Bars without a match grow faint; the buttons zoom around the middle of the picture."""
     browser.open(pages / "everything.html")
     type_into_search(browser, "parse 1")
     numbers = ".map((one) => Number(one.dataset.number))"
@@ -311,7 +311,9 @@ def test_the_timeline_is_searched_and_comes_nearer(browser: Browser, pages: Path
 
 
 def test_a_printed_report_is_complete(browser: Browser, pages: Path) -> None:
-    """No table or picture is cut, what is folded is open, nothing is wider than the page; then all is as before."""
+    """Tables and pictures are not cut, folded sections are open, and nothing is too wide; afterwards all
+    is as before.
+    """
     browser.open(pages / "everything.html", width=700, dark=True)
     rows = browser.ask("document.querySelectorAll('tbody tr[data-number]').length")
     browser.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})

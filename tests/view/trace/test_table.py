@@ -25,7 +25,7 @@ def rows(trace: Trace, path: Path) -> list[dict[str, str]]:
 
 
 def test_the_table_is_aligned(virtual: Virtual) -> None:
-    """Wide characters count as two; numbers stand to the right; a star is the critical path."""
+    """Wide characters count as two columns, numbers are right-aligned, and a star marks the critical path."""
     a, b = Job(nap, 1.5, label="a"), Job(fail, 1, retry=1, label="ünïcode 漢")
     inner = Scheduler(Job(nap, 3900, label="b", required=[]), label="inner", required=a)
     never = Job(nap, run_if="failed", label="never", required=a)
@@ -42,7 +42,7 @@ def test_the_table_is_aligned(virtual: Virtual) -> None:
 
 
 def test_the_table_has_one_line_a_job(virtual: Virtual) -> None:
-    """Whatever is in the labels; a long path loses its beginning."""
+    """This holds for any label; a long path loses its beginning."""
     table = traced(virtual, Scheduler(*(Job(nap, label=label) for label in NASTY))).table()
     assert len(table.splitlines()) == 1 + len(NASTY)
     assert "…" in table
@@ -51,13 +51,13 @@ def test_the_table_has_one_line_a_job(virtual: Virtual) -> None:
 
 
 def test_jobs_of_a_second_run_have_its_number_after_their_path(virtual: Virtual) -> None:
-    """Its jobs have their run behind their path."""
+    """The number of the run tells equal paths apart."""
     inner = Scheduler(Job(fail, label="x", critical=True), label="n", retry=1)
     assert "n/x (run 2)" in traced(virtual, Scheduler(inner)).table()
 
 
 def test_csv_has_everything(virtual: Virtual, tmp_path: Path) -> None:
-    """Numbers as numbers, since the beginning of the run; what is not there is empty."""
+    """Times are numbers since the beginning of the run; missing values are empty."""
     a = Job(nap, 2, label="a")
     b = Job(fail, 1, label="b", required=a, critical=True)
     c = Job(nap, 1, label="c", required=b)
@@ -80,7 +80,7 @@ def test_csv_keeps_any_label_in_its_cell(virtual: Virtual, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("export", ["json", "csvfile", "svgfile", "htmlfile"])
 def test_what_cannot_be_written_is_an_os_error(tmp_path: Path, export: str) -> None:
-    """A directory that is not there, or a full disk."""
+    """This covers a missing directory and a full disk."""
     trace = Trace()
     write = getattr(trace, f"export_as_{export}")
     with pytest.raises(FileNotFoundError, match="nowhere"):

@@ -27,13 +27,15 @@ from trioflow.view.trace.timeline._timeline import STEPS, ticks
     ],
 )
 def test_ticks_are_where_people_count(end: float, texts: str) -> None:
-    """At round numbers of a unit, with as many figures as they need."""
+    """Ticks are at round numbers of a unit, with as many figures as they need."""
     assert "|".join(text for _, text in ticks(end, 5)) == texts
 
 
 @given(st.floats(1e-7, 1e10), st.integers(1, 20))
 def test_ticks_fill_the_axis(end: float, most: int) -> None:
-    """They begin at 0, do not go beyond the end, are at most so many, equally far apart, and all told apart."""
+    """Ticks begin at 0, stay within the axis and the maximum number, are equally far apart, and have
+    different labels.
+    """
     found = ticks(end, most)
     assert found[0] == (0, "0")
     assert len(found) <= most + 1
@@ -44,5 +46,5 @@ def test_ticks_fill_the_axis(end: float, most: int) -> None:
 
 
 def test_steps_grow() -> None:
-    """The next step is larger than the one before."""
+    """Each step is larger than the one before."""
     assert list(STEPS) == sorted(set(STEPS))

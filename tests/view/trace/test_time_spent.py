@@ -30,7 +30,7 @@ def five(virtual: Virtual) -> TimeSpent:
 
 
 def test_work_and_waits_of_jobs_add_up_to_their_time(virtual: Virtual) -> None:
-    """It worked, or waited for something; together that is the time from the beginning of the run to their ends."""
+    """From the beginning of the run to its end, a job either works or waits."""
     spent = five(virtual)
     assert (spent.seconds, spent.work, dict(spent.waits)) == (16, 26, {"gpu": 15, "jobs": 15})
     assert spent.work + sum(spent.waits.values()) == 3 + 4 + 8 + 10 + 15 + 16
@@ -38,7 +38,7 @@ def test_work_and_waits_of_jobs_add_up_to_their_time(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("window", [None, 1, 2, 4, 9])
 def test_work_and_empty_time_of_slots_add_up_to_the_run(virtual: Virtual, window: int | None) -> None:
-    """A job worked in it, or it was empty; there are no more slots than the window has, or jobs would have taken."""
+    """At each moment a slot either works or is empty; there are no more slots than the window has."""
     jobs = [*trainings(3, 4, 5, 6, 7), Job(nap, 2, label="other")]
     last = Job(nap, 1, label="report", required=jobs)
     spent = traced(virtual, Scheduler(*jobs, last, pool=Pool(gpu=2)), jobs_window=window).time_spent()
@@ -47,7 +47,7 @@ def test_work_and_empty_time_of_slots_add_up_to_the_run(virtual: Virtual, window
 
 
 def test_a_slot_is_empty_because_something_was_short_or_nothing_ready(virtual: Virtual) -> None:
-    """As many slots as jobs waited for it; of those that wait for other jobs nobody could have used one."""
+    """As many slots as jobs waited for the resource are charged to it; no job could have used the other slots."""
     jobs = trainings(4, 4, 4)
     last = Job(nap, 2, label="report", required=jobs)
     spent = traced(virtual, Scheduler(*jobs, last, pool=Pool(gpu=1)), jobs_window=2).time_spent()
@@ -65,7 +65,7 @@ def test_the_sentence_on_slots_leaves_out_tiny_shares(virtual: Virtual) -> None:
 
 
 def test_the_table_has_a_line_for_each_kind(virtual: Virtual) -> None:
-    """Jobs whose labels differ in their numbers are one kind; percentiles are of the work."""
+    """Jobs whose labels differ only in numbers are one kind; percentiles are of the work."""
     assert five(virtual).table() == "\n".join(
         [
             "kind     count  work, s  waits, s  p50, s  p95, s  waited for, s",
@@ -76,7 +76,7 @@ def test_the_table_has_a_line_for_each_kind(virtual: Virtual) -> None:
 
 
 def test_a_column_has_one_unit(virtual: Virtual, tmp_path: Path) -> None:
-    """Whatever is in it: milliseconds beside seconds would be read as more. The report has the same cells."""
+    """Milliseconds beside seconds would look like more. The report has the same cells."""
     jobs = trainings(0.002, 12)
     trace = traced(virtual, Scheduler(*jobs, Job(nap, 0.25, label="report", required=jobs), pool=Pool(gpu=1)))
     assert trace.time_spent().table().splitlines() == [
@@ -106,12 +106,12 @@ def test_a_column_has_one_unit(virtual: Virtual, tmp_path: Path) -> None:
     ],
 )
 def test_kinds(label: str, is_given: bool, kind: str) -> None:
-    """A star for each number that stands alone, and not in a word; without a label, the function or the program."""
+    """A star replaces each number outside of words; without a label, the kind is the function or the program."""
     assert kind_of(label, is_given) == kind
 
 
 def test_attempts_that_do_not_count_are_work(virtual: Virtual) -> None:
-    """The job ran; then it was throttled."""
+    """The job did work before it was throttled."""
 
     async def ask() -> None:
         await nap(1)
@@ -125,7 +125,7 @@ def test_attempts_that_do_not_count_are_work(virtual: Virtual) -> None:
 
 
 def test_a_nested_scheduler_waits_and_its_jobs_work(virtual: Virtual) -> None:
-    """Its own time would be told twice; forever jobs, and what is in one, are not told at all."""
+    """Its own work would count twice; forever jobs and their members are left out."""
     inner = Scheduler(Job(nap, 2, label="b"), label="inner", required=[a := Job(nap, 3, label="a")])
     beside = Scheduler(Job(nap, 99), forever=True)
     spent = traced(virtual, Scheduler(a, inner, beside, Job(nap, 99, forever=True))).time_spent()
@@ -134,13 +134,13 @@ def test_a_nested_scheduler_waits_and_its_jobs_work(virtual: Virtual) -> None:
 
 
 def test_nothing_has_run() -> None:
-    """There is nothing to tell, and no error."""
+    """The texts are empty, and no error is raised."""
     spent = Trace().time_spent()
     assert (str(spent), spent.kinds, spent.slots) == ("no job took any time", (), 0)
 
 
 def test_labels_are_text(virtual: Virtual, tmp_path: Path) -> None:
-    """Of jobs and of resources, in table and report."""
+    """This holds for labels of jobs and names of resources, in table and report."""
     jobs = [Job(nap, 1, label=label, needs={"<b>&": 1}) for label in NASTY]
     trace = traced(virtual, Scheduler(*jobs, pool=Pool(**{"<b>&": 1})))
     assert len(trace.time_spent().table().splitlines()) == 1 + len(trace.time_spent().kinds)
@@ -151,7 +151,7 @@ def test_labels_are_text(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_all_outcomes_and_kinds_of_jobs(backend: Any) -> None:
-    """Failures and commands work like others; a run that is under way is told until now."""
+    """Failures and commands count like other jobs; a run under way counts until now."""
     trace = Trace()
     jobs = [Job(fail, 0.01, label="bad"), CommandJob(["true"]), Job(nap, 0.01, needs={"api": 1})]
     rate = Rate(requests=100, per=1)
@@ -162,7 +162,7 @@ def test_all_outcomes_and_kinds_of_jobs(backend: Any) -> None:
 
 
 def test_while_it_runs(virtual: Virtual) -> None:
-    """What has not ended has worked, or waited, until now."""
+    """An unfinished job has worked, or waited, until now."""
     trace = Trace()
     told: list[str] = []
 

@@ -1,4 +1,4 @@
-"""The timeline as SVG: well-formed, nothing overlaps, labels as text, and legible in grey."""
+"""The timeline as SVG: well-formed, without overlaps, with labels as text, and legible in grey."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def drawn(trace: Trace, path: Path, **options: Any) -> Tree.Element:
 
 
 def bars(picture: Tree.Element) -> dict[int, dict[str, float]]:
-    """The rectangle of each job, by the number of its span."""
+    """Return the rectangle of each job, by the number of its span."""
     return {
         int(group.attrib["data-number"]): {
             name: float(value)
@@ -43,7 +43,7 @@ def bars(picture: Tree.Element) -> dict[int, dict[str, float]]:
 
 
 def test_a_bar_for_each_job_that_started(virtual: Virtual, tmp_path: Path) -> None:
-    """From its start to its end, on one scale."""
+    """A bar goes from its job's start to its end, all on one scale."""
     a, b = Job(nap, 1, label="a"), Job(nap, 4, label="b")
     trace = traced(virtual, Scheduler(a, b, Job(nap, 2, label="c", required=a), Job(nap, 1, a, run_if="failed")))
     found = bars(drawn(trace, tmp_path / "t.svg", width=432))
@@ -52,7 +52,7 @@ def test_a_bar_for_each_job_that_started(virtual: Virtual, tmp_path: Path) -> No
 
 
 def test_bars_do_not_overlap(virtual: Virtual, tmp_path: Path) -> None:
-    """Each is apart from all others, but inside that of its scheduler; all are within the picture."""
+    """Bars are apart, except for those inside the bar of their scheduler; all are within the picture."""
     trace = traced(virtual, everything())
     picture = drawn(trace, tmp_path / "t.svg")
     found = bars(picture)
@@ -85,7 +85,9 @@ def apart(one: dict[str, float], other: dict[str, float]) -> bool:
 
 
 def test_the_legend_explains_each_symbol_in_the_timeline(virtual: Virtual, tmp_path: Path) -> None:
-    """States, attempts, services, incidents, the window, the critical path; each is in the legend, and in its place."""
+    """States, attempts, services, incidents, the window and the critical path are each in the legend, in
+    their places.
+    """
     trace = traced(virtual, everything())
     picture = drawn(trace, tmp_path / "t.svg")
     shown = texts(picture)
@@ -101,7 +103,7 @@ def test_the_legend_explains_each_symbol_in_the_timeline(virtual: Virtual, tmp_p
 
 
 def test_those_that_never_started_are_counted_as_everywhere(virtual: Virtual, tmp_path: Path) -> None:
-    """Jobs are counted, and not the nested schedulers that they are in."""
+    """As in all views, jobs count, and their nested schedulers do not."""
     inner = Scheduler(Job(nap, 1), Job(nap, 1), label="inner")
     never = Scheduler(Job(fail, 1, OSError(), label="x", critical=True), inner, jobs_window=1, label="all")
     shown = texts(drawn(traced(virtual, never), tmp_path / "t.svg"))
@@ -109,7 +111,7 @@ def test_those_that_never_started_are_counted_as_everywhere(virtual: Virtual, tm
 
 
 def test_the_legend_has_nothing_else(virtual: Virtual, tmp_path: Path) -> None:
-    """A plain run has a short one."""
+    """A plain run has a short legend."""
     shown = texts(drawn(traced(virtual, Scheduler(Job(nap, label="a"), label="plain")), tmp_path / "t.svg"))
     assert shown[:3] == ["plain", shown[1], "one job at a time for 1 s: 100 % working"]
     assert shown[1].startswith("1 job succeeded, 1")
@@ -117,7 +119,7 @@ def test_the_legend_has_nothing_else(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_a_bar_has_its_details_in_a_tooltip(virtual: Virtual, tmp_path: Path) -> None:
-    """When the mouse rests on it."""
+    """The tooltip appears under the pointer."""
     jobs = [Job(nap, 2, label="a"), Job(fail, 1, label="b", retry=1)]
     picture = drawn(traced(virtual, Scheduler(*jobs, jobs_window=1)), tmp_path / "t.svg")
     titles = [group.findtext(f"{SVG}title") for group in of(picture, "job")]
@@ -128,7 +130,7 @@ def test_a_bar_has_its_details_in_a_tooltip(virtual: Virtual, tmp_path: Path) ->
 
 
 def test_labels_are_text(virtual: Virtual, tmp_path: Path) -> None:
-    """Whatever they are made of: the picture is well-formed, and they are in it, escaped where they do not print."""
+    """The picture is well-formed for any label; unprintable characters are escaped."""
     trace = traced(virtual, Scheduler(*(Job(nap, label=label) for label in NASTY), label=NASTY[0]))
     picture = drawn(trace, tmp_path / "t.svg", width=2000)
     assert len(of(picture, "job")) == len(NASTY)
@@ -139,7 +141,7 @@ def test_labels_are_text(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_labels_are_clipped_to_their_room(virtual: Virtual, tmp_path: Path) -> None:
-    """A long one is without its middle, one without room is left out; those that fit stand whole."""
+    """A long label loses its middle, one without room is left out, and those that fit stay whole."""
     label = "a label that is much too long for its bar"
     jobs = [Job(nap, 10, label="fits"), Job(nap, 2, label=label), Job(nap, 0.1, label=label)]
     chain = [jobs[0], jobs[1].requires(jobs[0]), jobs[2].requires(jobs[1]), Job(nap, 9, label="x", required=jobs[2])]
@@ -154,13 +156,13 @@ def test_labels_are_clipped_to_their_room(virtual: Virtual, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("text", ["short", "WWWWWWWWWWWWWWWWWWWWWW", "漢字漢字漢字漢字漢字", "iiiiiiiiiiiiiiiiiiiiii"])
 def test_clipped_fits(text: str) -> None:
-    """What is left takes no more than its room."""
+    """A shortened label takes no more than its room."""
     for pixels in (10, 30, 60, 100):
         assert text_width(clipped(text, pixels, 11), 11) <= pixels or clipped(text, pixels, 11) == ""
 
 
 def test_forever_jobs_stand_below(virtual: Virtual) -> None:
-    """And nested schedulers where they have room: beneath each other only if they ran at the same time."""
+    """Nested schedulers fill free room: two are beneath each other only if they ran at the same time."""
     first, second = (Scheduler(Job(nap, label="x"), Job(nap, label="y"), label=label) for label in "ab")
     forever = Job(anyio.sleep_forever, forever=True, label="f")
     trace = traced(virtual, Scheduler(forever, first, second.requires(first), Job(nap, 1, label="c")))
@@ -179,7 +181,7 @@ def test_forever_jobs_stand_below(virtual: Virtual) -> None:
 
 
 def test_a_run_under_way_is_drawn(virtual: Virtual, tmp_path: Path) -> None:
-    """What runs reaches to the present."""
+    """Running jobs reach to the present."""
     trace, seen = Trace(), list[Tree.Element]()
 
     async def look() -> None:
@@ -192,18 +194,18 @@ def test_a_run_under_way_is_drawn(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_nothing_is_drawn_too(tmp_path: Path) -> None:
-    """A trace without a run says so."""
+    """A trace without a run is drawn as an empty picture that says so."""
     assert "nothing has run" in texts(drawn(Trace(), tmp_path / "t.svg"))
 
 
 def test_jobs_without_duration_are_drawn(virtual: Virtual, tmp_path: Path) -> None:
-    """A whole run that took no time has bars of a pixel."""
+    """In a run that took no time, bars are a pixel wide."""
     found = bars(drawn(traced(virtual, Scheduler(Job(nothing), Job(nothing))), tmp_path / "t.svg"))
     assert [bar["width"] for bar in found.values()] == [1, 1]
 
 
 def test_ten_thousand_jobs_are_few_elements(tmp_path: Path) -> None:
-    """Narrow neighbours of one kind are one bar, and the picture stays of a size that can be shown."""
+    """Narrow neighbours of one kind become one bar, so that the picture can be displayed."""
     trace = Trace()
     Scheduler(*(Job(nothing) for _ in range(10_000)), instruments=[trace]).run()
     picture = drawn(trace, tmp_path / "t.svg")
@@ -213,7 +215,7 @@ def test_ten_thousand_jobs_are_few_elements(tmp_path: Path) -> None:
 
 
 def test_a_picture_has_a_least_width(tmp_path: Path) -> None:
-    """Below it there is no room for anything."""
+    """Below the minimum there is no room for any text."""
     with pytest.raises(ValueError, match="width=100 of a timeline: give 300 to 1000000 pixels"):
         Trace().export_as_svgfile(tmp_path / "t.svg", width=100)
 
@@ -227,7 +229,7 @@ def lightness(colour: str) -> float:
 
 
 def test_states_are_told_apart_in_grey() -> None:
-    """Failed, succeeded and forever are far from each other in lightness; what is cancelled is hatched."""
+    """Failed, succeeded and forever differ clearly in lightness; cancelled is hatched."""
     fills = dict(re.findall(r"\.timeline \.(\w+) \{ fill: ([^;]+);", style()))
     grey = sorted(lightness(fills[state]) for state in ("failed", "succeeded", "forever"))
     assert all(lighter - darker > 15 for darker, lighter in itertools.pairwise(grey))
@@ -235,7 +237,7 @@ def test_states_are_told_apart_in_grey() -> None:
 
 
 def test_librsvg_renders_the_timeline(virtual: Virtual, tmp_path: Path) -> None:
-    """librsvg, which knows no more than the standard, makes a picture of it that is not empty."""
+    """librsvg supports the standard alone; the picture must not come out empty."""
     traced(virtual, everything()).export_as_svgfile(tmp_path / "t.svg")
     command = shutil.which("rsvg-convert")
     assert command is not None, "apt-get install librsvg2-bin"
@@ -246,12 +248,12 @@ def test_librsvg_renders_the_timeline(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_a_notebook_shows_the_timeline(virtual: Virtual) -> None:
-    """By the usual method."""
+    """IPython calls `_repr_mimebundle_`."""
     assert traced(virtual, Scheduler(Job(nap)))._repr_mimebundle_()["image/svg+xml"].startswith("<svg ")
 
 
 def test_no_line_crosses_out_a_label(virtual: Virtual, tmp_path: Path) -> None:
-    """Lines come before bars, labels last; those beside their bars have a ground of their own, above the lines."""
+    """Lines are drawn before bars, labels last; labels beside bars have a ground above the lines."""
     short = Job(nap, 1, label="a short job with a long name")
     long = Job(nap, 30, label="long")
     scheduler = Scheduler(short, long, Job(nap, 1, label="last", required=[short, long]))
@@ -266,7 +268,7 @@ def test_no_line_crosses_out_a_label(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_no_arrow_covers_a_label(virtual: Virtual, tmp_path: Path) -> None:
-    """A label beside its bar ends before the arrow that points at the next bar, and has its number at its end."""
+    """A label beside its bar ends before the arrow to the next bar, and keeps the number at its end."""
     jobs = [Job(nap, 1, label=f"fetch a page from the site of somebody else {n}", needs={"api": 1}) for n in range(5)]
     scheduler = Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=6, burst=1)))
     picture = drawn(traced(virtual, scheduler), tmp_path / "t.svg", width=900)
@@ -278,7 +280,7 @@ def test_no_arrow_covers_a_label(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_narrow_bars_with_equal_labels_show_the_ends_of_their_paths(virtual: Virtual, tmp_path: Path) -> None:
-    """Where there is no room for the path, its end is shown, which differs; the box around it shows the beginning."""
+    """Without room for the path, its end is shown, which differs; the box around the bars shows the beginning."""
     inner = [Scheduler(*(Job(nap, 5, label="same") for _ in range(2)), label=f"group {'x' * 80}{n}") for n in range(2)]
     shown = texts(drawn(traced(virtual, Scheduler(Sequence(inner), Job(nap, 50))), tmp_path / "t.svg"))
     assert shown.count("same") == shown.count("same#2") == 2
@@ -295,7 +297,7 @@ def slots(virtual: Virtual, path: Path, *jobs: Any, **options: Any) -> tuple[Any
 
 
 def test_a_row_is_a_slot(virtual: Virtual, tmp_path: Path) -> None:
-    """Each job has its time in one row, in which none overlaps another; several that are narrow are one bar."""
+    """A job stays in one row, in which jobs never overlap; several narrow jobs are one bar."""
     jobs = [Job(nap, 3 + n, label=f"train {n}") for n in range(6)]
     picture, trace = slots(virtual, tmp_path / "t.svg", *jobs)
     assert [text for text in texts(picture) if text.startswith("slot ")] == ["slot 1", "slot 2", "slot 3", "slot 4"]
@@ -314,7 +316,7 @@ def test_a_row_is_a_slot(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_hatching_is_as_long_as_slots_were_empty(virtual: Virtual, tmp_path: Path) -> None:
-    """For each reason but that nothing was ready, to the width of a column in each row."""
+    """For each reason except a lack of ready jobs, lengths agree to the width of a column in each row."""
     jobs = [Job(nap, 4, label=f"train {n}", needs={"gpu": 1}) for n in range(4)]
     picture, trace = slots(virtual, tmp_path / "t.svg", *jobs, pool=Pool(gpu=1))
     *gaps, sample = of(picture, "why")
@@ -327,7 +329,7 @@ def test_hatching_is_as_long_as_slots_were_empty(virtual: Virtual, tmp_path: Pat
 
 
 def test_the_critical_path_is_a_row_of_words(virtual: Virtual, tmp_path: Path) -> None:
-    """From the beginning to the end of the run; neighbours of one kind are one box, with their share."""
+    """The row covers the whole run; neighbours of one kind are one box, with their share."""
     chain = [*(Job(nap, 5, label=f"step {n}") for n in range(20)), Job(nap, 100, label="last")]
     Sequence(chain)
     picture, _ = slots(virtual, tmp_path / "t.svg", *chain)
@@ -341,7 +343,7 @@ def test_the_critical_path_is_a_row_of_words(virtual: Virtual, tmp_path: Path) -
 
 
 def test_a_gap_in_a_box_is_hatched_by_cause(virtual: Virtual, tmp_path: Path) -> None:
-    """Where its row is free; what is hatched is the wait, to the pixel."""
+    """The wait is hatched where its row is free, exactly to the pixel."""
     jobs = [Job(nap, 1, label=f"ask {n}", needs={"api": 1}) for n in range(2)]
     picture = drawn(
         traced(virtual, Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=4, burst=1)))),

@@ -1,4 +1,4 @@
-"""`Trace`: what its spans tell of every kind of run, on both backends, in virtual time."""
+"""The spans of `Trace` for every kind of run, on both backends, in virtual time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def times(span: Span) -> tuple[float | None, ...]:
 
 
 def test_jobs_that_are_dropped_have_their_paths(virtual: Virtual) -> None:
-    """With `keep_jobs=False` those that a job has added are gone when the trace is read, and so is what was nested."""
+    """With `keep_jobs=False` added jobs, and their members, are gone when the trace is read."""
 
     async def grow() -> None:
         for label in ("a", "a"):
@@ -45,7 +45,7 @@ def test_jobs_that_are_dropped_have_their_paths(virtual: Virtual) -> None:
 
 
 def test_spans_have_times_and_lanes(virtual: Virtual) -> None:
-    """Scheduled when all that it requires has settled, started, finished; in the lowest lane that was free."""
+    """A span has the times when its job became ready, started and finished; it takes the lowest free lane."""
     a, b = Job(nap, 1, label="a"), Job(nap, 2, label="b")
     c, d = Job(nap, 1, label="c", required=a), Job(nap, 3, label="d", required=[a, b])
     spans = by_path(traced(virtual, Scheduler(a, b, c, d)))
@@ -62,7 +62,7 @@ def test_spans_have_times_and_lanes(virtual: Virtual) -> None:
 
 
 def test_spans_stand_in_the_order_of_their_starts(virtual: Virtual) -> None:
-    """Jobs that start together stand as they were added; those never started come last."""
+    """Jobs that start together stay in the order added; those never started come last."""
     late = Job(nap, 5, label="late", required=(first := Job(nap, label="first")))
     never = Job(nap, label="never", required=(bad := Job(fail, 2, label="bad", critical=True)))
     trace = traced(virtual, Scheduler(late, never, first, bad, Job(nap, 5, label="long")))
@@ -71,7 +71,7 @@ def test_spans_stand_in_the_order_of_their_starts(virtual: Virtual) -> None:
 
 
 def test_waited_is_the_time_from_the_last_requirement_to_the_start(virtual: Virtual) -> None:
-    """`waited` is the time from the last requirement to the start."""
+    """A job without a wait has 0."""
     jobs = [Job(nap, 2, label=label) for label in "abc"]
     spans = by_path(traced(virtual, Scheduler(*jobs, jobs_window=1)))
     assert [spans[label].waited for label in "abc"] == [0, 2, 4]
@@ -93,7 +93,7 @@ def test_a_limiter_without_limit_is_no_window(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("window", [1, 2, 5, None])
 def test_no_more_lanes_than_slots(virtual: Virtual, window: int | None) -> None:
-    """Ordinary jobs take at most as many lanes as ran at once; forever jobs come behind."""
+    """Ordinary jobs take at most as many lanes as ran at once; the lanes of forever jobs come after them."""
     jobs = [Job(nap, 1 + number * 7 % 5, label=str(number)) for number in range(20)]
     forever = Job(anyio.sleep_forever, label="forever", forever=True)
     spans = by_path(traced(virtual, Scheduler(forever, *jobs), jobs_window=window))
@@ -106,7 +106,7 @@ def test_no_more_lanes_than_slots(virtual: Virtual, window: int | None) -> None:
 
 
 def test_every_outcome(virtual: Virtual) -> None:
-    """Each state, with what there is to say: the exception, the time of settling, no start where there was none."""
+    """Each state has its details: the exception, the time of settling, no start where there was none."""
     bad = Job(fail, label="bad")
     blocked = Job(nap, 1, bad, label="blocked")
     skipped = Job(nap, run_if="failed", label="skipped", required=(fine := Job(nap, label="fine")))
@@ -127,7 +127,7 @@ def test_every_outcome(virtual: Virtual) -> None:
 
 
 def test_a_stop_leaves_cancelled_and_idle_ones(virtual: Virtual) -> None:
-    """Cut, waiting for a slot, or never reached: CANCELLED with and without a start, and IDLE."""
+    """A cut-off job is CANCELLED with a start, one that waited for a slot without; unreached jobs are IDLE."""
     bad = Job(fail, 2, critical=True, label="bad")
     cut, waits = Job(nap, 9, label="cut"), Job(nap, label="waits")
     trace = traced(virtual, Scheduler(bad, cut, waits, Job(nap, label="idle", required=cut), jobs_window=2))
@@ -140,7 +140,7 @@ def test_a_stop_leaves_cancelled_and_idle_ones(virtual: Virtual) -> None:
 
 
 def test_an_interruption_leaves_a_whole_trace(virtual: Virtual) -> None:
-    """SystemExit ends the run; the job has failed with it, and the others were cut."""
+    """SystemExit ends the run: its job FAILED, and the others were cancelled."""
     trace = Trace()
     bad = Job(fail, 1, SystemExit(3), label="bad")
     with pytest.raises(SystemExit):
@@ -152,21 +152,21 @@ def test_an_interruption_leaves_a_whole_trace(virtual: Virtual) -> None:
 
 
 def test_attempts_have_their_own_starts(virtual: Virtual) -> None:
-    """A retried job is one span, with the start of each attempt."""
+    """A retried job has one span, with the start of each attempt."""
     spans = by_path(traced(virtual, Scheduler(Job(fail, 2, retry=2, label="a"))))
     assert spans["a"].attempts == (0, 2, 4)
     assert times(spans["a"]) == (0, 0, 6)
 
 
 def test_restarts_belong_to_their_attempt(virtual: Virtual) -> None:
-    """A restart by timeout is told of by `timed_out`."""
+    """A restart after a timeout is visible in `timed_out`."""
     job = Job(nap, 5, timeout=2, on_timeout="restart", restarts=2, label="a")
     (span,) = traced(virtual, Scheduler(job)).spans
     assert (span.attempts, span.timed_out, span.finished_at) == ((0,), True, 6)
 
 
 def test_services_and_forever_jobs(virtual: Virtual) -> None:
-    """A service has the time at which it was ready, and what requires it is scheduled then."""
+    """A service's span has the time at which it became ready; its successors are scheduled then."""
 
     async def serve(*, task_status: anyio.abc.TaskStatus[str]) -> None:
         await anyio.sleep(2)
@@ -181,7 +181,7 @@ def test_services_and_forever_jobs(virtual: Virtual) -> None:
 
 
 def test_clean_up_jobs_are_in_the_trace(virtual: Virtual) -> None:
-    """What runs after a critical failure is in the trace, with its lane."""
+    """Jobs that run after a critical failure have their spans and lanes."""
     bad = Job(fail, critical=True, label="bad")
     spans = by_path(traced(virtual, Scheduler(bad, Job(nap, 3, run_if="failed", required=bad, label="clean"))))
     assert times(spans["clean"]) == (1, 1, 4)
@@ -192,7 +192,7 @@ def test_clean_up_jobs_are_in_the_trace(virtual: Virtual) -> None:
 
 
 def test_nested_jobs_have_paths_parents_and_lanes(virtual: Virtual) -> None:
-    """Paths, parents and lanes of their own, to any depth; a scheduler stands before its jobs."""
+    """They nest to any depth; a scheduler comes before its jobs."""
     deep = Scheduler(Job(nap, label="c"), label="deep")
     inner = Scheduler(Job(nap, label="b"), deep, label="inner")
     spans = by_path(traced(virtual, Scheduler(Job(nap, label="a"), inner, label="outer")))
@@ -203,7 +203,7 @@ def test_nested_jobs_have_paths_parents_and_lanes(virtual: Virtual) -> None:
 
 
 def test_a_nested_scheduler_that_is_tried_again(virtual: Virtual) -> None:
-    """It has attempts, and its jobs a span for each run, with what became of them then."""
+    """The scheduler has attempts; its jobs have a span for each run, with the outcome of that run."""
     made: list[float] = []
 
     async def second_time() -> None:
@@ -223,7 +223,7 @@ def test_a_nested_scheduler_that_is_tried_again(virtual: Virtual) -> None:
 
 
 def test_a_nested_scheduler_that_never_ran_shows_its_jobs(virtual: Virtual) -> None:
-    """They are idle, in run 0, at any depth."""
+    """The jobs are idle, in run 0, at any depth."""
     deep = Scheduler(Job(nap, label="c"), label="deep")
     inner = Scheduler(deep, label="inner", run_if="succeeded", required=(bad := Job(fail, label="bad")))
     spans = by_path(traced(virtual, Scheduler(bad, inner)))
@@ -232,7 +232,7 @@ def test_a_nested_scheduler_that_never_ran_shows_its_jobs(virtual: Virtual) -> N
 
 
 def test_a_trace_of_a_nested_scheduler_sees_that_alone(virtual: Virtual) -> None:
-    """Given to an inner scheduler it shows the last of its runs; paths are those of the whole scenario."""
+    """The trace has the last run of the nested scheduler; paths are those of the whole scenario."""
     trace = Trace()
     inner = Scheduler(Job(nap, label="a"), label="inner", instruments=[trace])
     virtual(Scheduler(inner, Job(nap, label="b")).co_run)
@@ -243,7 +243,7 @@ def test_a_trace_of_a_nested_scheduler_sees_that_alone(virtual: Virtual) -> None
 
 
 def test_jobs_added_while_running(virtual: Virtual) -> None:
-    """They are scheduled from the moment in which they were added, and stay in the trace when the scheduler forgets."""
+    """They are scheduled from the moment they are added, and stay in the trace when the scheduler drops them."""
     scheduler = Scheduler(jobs_window=2)
 
     async def grow() -> None:
@@ -261,7 +261,7 @@ def test_jobs_added_while_running(virtual: Virtual) -> None:
 
 
 def test_it_shows_the_last_run(virtual: Virtual) -> None:
-    """A second run begins anew."""
+    """A second run clears the trace."""
     trace, naps = Trace(), iter([1, 5])
 
     async def longer() -> None:
@@ -275,7 +275,7 @@ def test_it_shows_the_last_run(virtual: Virtual) -> None:
 
 
 def test_schedulers_beside_each_other(virtual: Virtual) -> None:
-    """One trace may watch several that run at once: their labels lead the paths."""
+    """A trace may watch several concurrent runs: their labels lead the paths."""
     trace = Trace()
 
     async def both() -> None:
@@ -289,7 +289,7 @@ def test_schedulers_beside_each_other(virtual: Virtual) -> None:
 
 
 def test_it_can_be_read_while_the_run_is_under_way(virtual: Virtual) -> None:
-    """What runs has no end yet, what waits no start; afterwards they have."""
+    """Running jobs have no end yet, waiting ones no start; afterwards all have both."""
     trace, seen = Trace(), dict[str, Span]()
 
     async def look() -> None:
@@ -308,7 +308,7 @@ def test_it_can_be_read_while_the_run_is_under_way(virtual: Virtual) -> None:
 
 
 def test_nothing_noted() -> None:
-    """Before any run there is nothing, and an empty scheduler leaves nothing."""
+    """Before any run the trace is empty, and it stays so for an empty scheduler."""
     trace = Trace()
     assert (trace.spans, trace.critical_path, trace.wall_offset) == ((), (), 0)
     Scheduler(instruments=[trace]).run()
@@ -317,7 +317,7 @@ def test_nothing_noted() -> None:
 
 
 def test_the_time_of_day(backend: str) -> None:
-    """`wall_offset` leads from the backend's clock to that of `time.time()`."""
+    """`wall_offset` leads from the backend's clock to `time.time()`."""
     import time
 
     trace, job = Trace(), Job(nothing)
@@ -328,7 +328,7 @@ def test_the_time_of_day(backend: str) -> None:
 
 
 def test_results_do_not_stay_alive(virtual: Virtual) -> None:
-    """The trace keeps jobs and failures, but no values."""
+    """The trace keeps jobs and failures, but no results."""
 
     class Value:
         pass
@@ -349,7 +349,7 @@ def test_results_do_not_stay_alive(virtual: Virtual) -> None:
 
 
 def test_incidents_are_kept(virtual: Virtual) -> None:
-    """What belongs to no outcome is in the exports."""
+    """The exports contain problems that belong to no outcome."""
 
     trace = traced(virtual, Scheduler(Closing(label="bad")))
     (incident,) = trace._record().incidents
@@ -357,7 +357,7 @@ def test_incidents_are_kept(virtual: Virtual) -> None:
 
 
 def test_equal_labels_have_paths_of_their_own(virtual: Virtual) -> None:
-    """The paths are those of the jobs, also where labels are equal or look like ordinals."""
+    """The paths are those of the jobs, even if labels are equal or look like ordinals."""
     labels = ["a", "a", "a#2", "a#2", "a", "b/", "b\\/", "b/"]
     jobs = [Job(nap, label=label) for label in labels]
     scheduler = Scheduler(*jobs)
@@ -366,13 +366,13 @@ def test_equal_labels_have_paths_of_their_own(virtual: Virtual) -> None:
 
 
 def test_ten_thousand_equal_labels(backend: str) -> None:
-    """Their paths cost no more than others: the time of a test is enough."""
+    """Their paths cost no more than others; otherwise this test would time out."""
     trace = Trace()
     Scheduler(*(Job(nothing, label="same") for _ in range(10_000)), instruments=[trace]).run(backend=backend)
     assert len({span.path for span in trace.spans}) == 10_000
 
 
 def test_a_sequence_of_runs_is_in_one_lane(virtual: Virtual) -> None:
-    """One job begins as the one before ends: they share a row."""
+    """Each job begins when the one before ends, so they share a row."""
     trace = traced(virtual, Scheduler(Sequence([Job(nap, label=str(number)) for number in range(5)])))
     assert [span.lane for span in trace.spans] == [1] * 5

@@ -1,4 +1,4 @@
-"""What each span waited for, since when, and who ended it."""
+"""What each span waited for, since when, and which job ended the wait."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def told(trace: Trace) -> dict[str, list[str]]:
-    """Return the waits of each span, by path: how long, for what, and until whom."""
+    """Return the waits of each span, by path: how long, for what, and until which job."""
     spans, found = trace.spans, dict[str, list[str]]()
     for span in spans:
         for wait in span.waits:
@@ -40,7 +40,7 @@ def path(trace: Trace) -> str:
 
 
 def test_five_trainings_on_two_cards(virtual: Virtual) -> None:
-    """The critical path began at the last training: nobody knew that it had waited for the card of another."""
+    """The critical path once began at the last training, as if it had not waited for another's card."""
     jobs = trainings(3, 4, 5, 6, 7)
     report = Job(nap, 1, label="report", required=jobs)
     trace = traced(virtual, Scheduler(*jobs, report, pool=Pool(gpu=["0", "1"])))
@@ -54,7 +54,7 @@ def test_five_trainings_on_two_cards(virtual: Virtual) -> None:
 
 
 def test_a_slot_then_a_resource(virtual: Virtual) -> None:
-    """Without a slot a job does not wait for resources, as in the engine; then it does."""
+    """A job begins to wait for resources when it has a slot, as in the engine."""
     first, last = Job(nap, 5, label="first", needs={"disk": 1}), Job(nap, 1, label="last", needs={"disk": 1})
     jobs = [first, Job(nap, 2, label="short"), last]
     trace = traced(virtual, Scheduler(*jobs, jobs_window=2, pool=Pool(disk=1)))
@@ -63,7 +63,7 @@ def test_a_slot_then_a_resource(virtual: Virtual) -> None:
 
 
 def test_a_wait_for_a_rate_leads_to_the_last_job_that_took_from_it(virtual: Virtual) -> None:
-    """Nobody gives anything back to a rate: what decided is when the others had taken."""
+    """A rate gets nothing back: the last requests of the others decide."""
     jobs = [Job(nap, 1, label=label, needs={"api": 1}) for label in "abcd"]
     trace = traced(virtual, Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=10, burst=2))))
     assert told(trace) == {"c": ["10 s rate of api until b"], "d": ["20 s rate of api until c"]}
@@ -71,7 +71,7 @@ def test_a_wait_for_a_rate_leads_to_the_last_job_that_took_from_it(virtual: Virt
 
 
 def test_throttled_then_a_rate(virtual: Virtual) -> None:
-    """Who is throttled says by whom; when that is over, the rate may still be short of requests."""
+    """A throttled job waits for the job that reported the throttle; then the rate may still be short of requests."""
 
     async def ask() -> None:
         await anyio.sleep(1)
@@ -92,7 +92,7 @@ def test_throttled_then_a_rate(virtual: Virtual) -> None:
 
 
 def test_a_part_for_the_members_of_a_scheduler(virtual: Virtual) -> None:
-    """A nested scheduler waits for its part like a job, and its members for what is left of that."""
+    """A nested scheduler waits for its part like a job, and its members for the rest of that part."""
     inner = Scheduler(*trainings(2, 3, 4), label="inner", needs={"gpu": 2})
     late, more = Job(nap, 9, needs={"gpu": 1}, label="late"), Job(nap, 5, label="more", needs={"gpu": 2})
     found = told(traced(virtual, Scheduler(*trainings(1), inner, late, more, pool=Pool(gpu=3))))
@@ -101,7 +101,7 @@ def test_a_part_for_the_members_of_a_scheduler(virtual: Virtual) -> None:
 
 
 def test_a_pool_that_others_use(virtual: Virtual) -> None:
-    """Who has it may be in no trace: it is the resource that was waited for, and nobody is named."""
+    """The holder may be in no trace: then the wait names the resource, and no job."""
     pool, trace = Pool(disk=1), Trace()
     mine = Scheduler(Job(nap, 1, label="mine", needs={"disk": 1}), pool=pool, instruments=[trace])
 
@@ -116,7 +116,7 @@ def test_a_pool_that_others_use(virtual: Virtual) -> None:
 
 
 def test_a_job_that_never_started_waited_until_it_settled(virtual: Virtual) -> None:
-    """A job that is blocked waited for what failed; one that the end of the run cancelled, for its slot."""
+    """A blocked job waited for the failure; a job that the end of the run cancelled, for its slot."""
     bad = Job(fail, 2, label="bad")
     blocked = Job(nap, label="blocked", required=bad, run_if="succeeded")
     jobs = [bad, *(Job(nap, 9, label=label) for label in ("first", "next", "last")), blocked]
@@ -125,7 +125,7 @@ def test_a_job_that_never_started_waited_until_it_settled(virtual: Virtual) -> N
 
 
 def test_a_service_is_waited_for_until_it_is_ready(virtual: Virtual) -> None:
-    """What forever jobs hold counts like what others hold; a job that requires a service starts when it is ready."""
+    """What forever jobs hold counts as well; a successor starts when the service is ready."""
     service: Service[Any] = Service(serve, 3, label="db")
     forever = Job(nap, 99, forever=True, needs={"port": 1})
     jobs = [
@@ -139,7 +139,7 @@ def test_a_service_is_waited_for_until_it_is_ready(virtual: Virtual) -> None:
 
 
 def test_while_it_runs_the_waits_last_until_now(virtual: Virtual) -> None:
-    """A trace can be read at any time."""
+    """The trace can be read at any time."""
     trace = Trace()
 
     async def look() -> dict[str, list[str]]:
@@ -153,7 +153,9 @@ def test_while_it_runs_the_waits_last_until_now(virtual: Virtual) -> None:
 
 
 def test_real_time_has_gaps_that_are_no_waits(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A card is free for microseconds, until the next one takes it; and what need not wait is started after some."""
+    """A card is free for microseconds until the next job takes it, and even a job that need not wait
+    starts with a delay.
+    """
     monkeypatch.setattr(_waits, "SHORT", 0.09)  # on a busy machine they are milliseconds
     jobs = trainings(0.1, 0.11, 0.12)
     after = Job(anyio.sleep, 0, label="after", required=jobs[0])
@@ -164,7 +166,7 @@ def test_real_time_has_gaps_that_are_no_waits(backend: Any, monkeypatch: pytest.
 
 
 def test_many_pieces_become_few(monkeypatch: pytest.MonkeyPatch, virtual: Virtual) -> None:
-    """However often a resource was there for others, a wait is told in few pieces, which leave nothing out."""
+    """However often a resource went to others, a wait has few parts, without gaps."""
     monkeypatch.setattr(_waits, "MOST", 4)
     monkeypatch.setattr(_waits, "MOST_STEPS", 20)
     often = Sequence([Job(nap, 1 + 0.01 * place, needs={"disk": 1, "cpu": place % 2}) for place in range(40)])
@@ -183,9 +185,9 @@ def test_many_pieces_become_few(monkeypatch: pytest.MonkeyPatch, virtual: Virtua
 def test_waits_and_work_fill_the_time(
     virtual: Virtual, drawn: list[tuple[int, int, int, int]], window: int | None
 ) -> None:
-    """From the beginning of the run to its start a job waits, without a gap; nobody ended a wait after its end.
+    """Before its start a job waits without a gap, and no wait ends after the end of the job that ended it.
 
-    Whoever gave back a resource may have done so before: a reservation may hold up the one that waits a little longer.
+    The holder may have released the resource before: a reservation can delay the waiting job a little longer.
     """
     jobs: list[Job[Any]] = []
     for seconds, disk, api, behind in drawn:

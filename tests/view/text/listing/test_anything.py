@@ -1,4 +1,4 @@
-"""`list` and `listing`: that nothing can break them, whatever results, labels, streams and numbers of jobs."""
+"""`list` and `listing` never break, whatever the results, labels, streams and number of jobs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ....bodies import Counting, give_now, idle, printed
 
 
 class Moody:
-    """Has neither a repr nor a str."""
+    """An object whose repr and str raise."""
 
     def __repr__(self) -> str:
         raise OSError("no")
@@ -35,7 +35,7 @@ async def fail_with(error: BaseException) -> None:
 
 
 def outcome_of(*call: Any) -> str:
-    """What the listing says of a job that calls this."""
+    """Return the listing's text for a job that calls this function."""
     scheduler = Scheduler(Job(*call, label="x"))
     scheduler.run()
     return scheduler.listing(details=True).removeprefix("1    ✓    <Job `x`>  ").removeprefix("1    ✗    <Job `x`>  ")
@@ -61,7 +61,7 @@ def outcome_of(*call: Any) -> str:
     ids=lambda case: type(case).__name__,
 )
 def test_result_is_short_and_safe(value: object, shown: str) -> None:
-    """A result is shown by its repr, on one line, shortened, whatever it is."""
+    """Any result is shown by its repr, shortened to one line."""
     assert outcome_of(give_now, value) == f"-> {shown}"
 
 
@@ -75,7 +75,7 @@ def test_result_is_short_and_safe(value: object, shown: str) -> None:
     ],
 )
 def test_exception_is_short_and_safe(error: Exception, shown: str) -> None:
-    """An exception is shown by its type and message, on one line, shortened, whatever it is."""
+    """Any exception is shown by its type and message, shortened to one line."""
     assert outcome_of(fail_with, error) == f"!! {shown}"
 
 
@@ -86,7 +86,7 @@ def test_long_repr_is_cut() -> None:
 
 @pytest.mark.parametrize("collection", [list, tuple, set, frozenset, dict.fromkeys])
 def test_only_the_beginning_of_a_result_is_looked_at(collection: Callable[[list[Any]], Any]) -> None:
-    """Of a thousand items no more than a screenful is asked for its repr."""
+    """At most a screenful of a thousand items is asked for its repr."""
     asked: list[object] = []
 
     class Item:
@@ -102,32 +102,32 @@ def test_only_the_beginning_of_a_result_is_looked_at(collection: Callable[[list[
 
 
 def test_prints_on_the_standard_output_of_now(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a file the listing goes to what is sys.stdout at the call."""
+    """Without a file, the listing goes to the `sys.stdout` of the moment of the call."""
     scheduler = Scheduler(idle("a"))
     scheduler.list()
     assert capsys.readouterr().out == scheduler.listing() + "\n"
 
 
 def test_nothing_is_printed_of_nothing() -> None:
-    """An empty listing prints nothing, not even an empty line."""
+    """An empty listing prints no text, not even an empty line."""
     assert printed(Scheduler(), "utf-8") == ""
 
 
 def test_no_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there is no standard output, as under pythonw, nothing happens, as with print."""
+    """Under pythonw there is none: like `print`, `list` does nothing."""
     monkeypatch.setattr("sys.stdout", None)
     assert Scheduler(idle("a")).list() is None  # type: ignore[func-returns-value]
 
 
 def test_no_stream() -> None:
-    """What is not a stream is refused, with a hint for those who mean an option."""
+    """An object that is not a stream is rejected, with a hint for users who mean an option."""
     with pytest.raises(TypeError, match=r"list\(\) of 'Scheduler': file=True is not a stream.*list\(details=True\)"):
         Scheduler().list(True)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "gb18030"])
 def test_encodings_that_have_all(encoding: str) -> None:
-    """A stream that can encode every symbol gets them, and every label as it is."""
+    """A stream that can encode every symbol gets the symbols, and every label unchanged."""
     scheduler = Scheduler(idle("漢é", critical=True))
     assert printed(scheduler, encoding) == "1  ! ·    <AbstractJob `漢é`>\n"
 
@@ -137,7 +137,7 @@ def test_encodings_that_have_all(encoding: str) -> None:
     [("ascii", r"\u6f22\xe9", 9), ("latin-1", r"\u6f22é", 6), ("shift_jis", r"漢\xe9", 5)],
 )
 def test_encodings_that_lack_something(encoding: str, label: str, blanks: int) -> None:
-    """Where one symbol is missing all are ASCII; of labels only what is missing is escaped, and counted as such."""
+    """If one symbol cannot be encoded, all are ASCII; in labels only the missing characters are escaped."""
     a = idle("a", critical=True)
     assert printed(Scheduler(a, idle("漢é", required=a), idle("b", required=a)), encoding) == (
         "1  ! .    <AbstractJob `a`>\n"
@@ -148,7 +148,7 @@ def test_encodings_that_lack_something(encoding: str, label: str, blanks: int) -
 
 @pytest.mark.parametrize(("encoding", "shown"), [(None, "·"), ("no such encoding", ".")])
 def test_odd_streams(encoding: str | None, shown: str) -> None:
-    """A stream without an encoding, such as StringIO, takes everything; an unknown encoding is taken for ASCII."""
+    """A stream without an encoding, such as StringIO, takes everything; an unknown encoding counts as ASCII."""
 
     class Stream(io.StringIO):
         pass
@@ -164,14 +164,14 @@ def test_odd_streams(encoding: str | None, shown: str) -> None:
     encoding=st.sampled_from(["ascii", "utf-8", "latin-1", "cp437", "shift_jis", "iso2022_jp"]),
 )
 def test_any_label_takes_one_line(labels: list[str], encoding: str) -> None:
-    """Whatever characters a label has, its job is one printable line, on any stream."""
+    """Whatever characters a label has, its job takes one printable line, on any stream."""
     lines = printed(Scheduler([idle(label) for label in labels]), encoding).removesuffix("\n").split("\n")
     assert len(lines) == len(labels)
     assert all(line.isprintable() for line in lines)
 
 
 def test_labels_are_escaped() -> None:
-    """Control characters, line ends and lone surrogates of labels are shown escaped, in all places."""
+    """Control characters, line ends and lone surrogates are escaped in all places."""
     stray = idle("\ud800")
     inner = Scheduler(idle("a\x1b[2J\n", required=stray), label="\t")
     assert Scheduler(inner).listing().splitlines() == [
@@ -185,7 +185,7 @@ def test_labels_are_escaped() -> None:
 
 
 def reads(size: int) -> int:
-    """How often requirements are read for the listing of a chain of so many jobs."""
+    """Return how often the listing of a chain of this many jobs reads requirements."""
     jobs = [Counting() for _ in range(size)]
     for job, before in itertools.pairwise(jobs):
         job.requires(before)
@@ -196,7 +196,7 @@ def reads(size: int) -> int:
 
 
 def test_cost_is_linear() -> None:
-    """Requirements are read as often for the third thousand jobs as for the second."""
+    """The third thousand jobs cost as many reads of requirements as the second."""
     assert reads(3000) - reads(2000) == reads(2000) - reads(1000) > 0
 
 

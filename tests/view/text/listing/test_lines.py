@@ -1,4 +1,4 @@
-"""`list` and `listing`: each symbol, each line, whatever the graph."""
+"""The lines of `list` and `listing`: each symbol and each form of line, for any graph."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Snapshots(Instrument):
-    """Keeps the two listings of the scheduler for each state that its job takes."""
+    """An instrument that keeps both listings of the scheduler for each state of its job."""
 
     def __init__(self) -> None:
         self.seen: dict[JobState, tuple[str, str]] = {}
@@ -35,7 +35,7 @@ class Snapshots(Instrument):
 
 
 def really_run(state: JobState, virtual: Virtual, **options: Any) -> tuple[str, str]:
-    """The two listings of a scheduler while its one job is in this state."""
+    """Return both listings of a scheduler while its one job is in this state."""
     work: dict[JobState, tuple[Any, ...]] = {
         JobState.FAILED: (fail_now, KeyError("k")),
         JobState.CANCELLED: (anyio.sleep, math.inf),
@@ -48,7 +48,7 @@ def really_run(state: JobState, virtual: Virtual, **options: Any) -> tuple[str, 
 
 
 def put_in_state(state: JobState, **options: Any) -> tuple[str, str]:
-    """The same for the states that take more than one job to reach."""
+    """Return both listings for the states that take more than one job to reach."""
     job = Job(answer, label="x", **options)
     job._state = state
     job._outcome = Failure(KeyError("k")) if state is JobState.BLOCKED else None
@@ -63,7 +63,7 @@ def put_in_state(state: JobState, **options: Any) -> tuple[str, str]:
 def test_each_state_critical_and_forever(
     case: str, unicode: str, in_ascii: str, details: str, virtual: Virtual
 ) -> None:
-    """State, critical, forever, results and exceptions have their symbols and places, in Unicode and in ASCII."""
+    """State, critical, forever, results and exceptions have their symbols and places, in Unicode and ASCII."""
     state, *marks = case.split()
     options = {"critical": "!" in marks, "forever": "8" in marks}
     if state in ("blocked", "skipped"):
@@ -75,24 +75,24 @@ def test_each_state_critical_and_forever(
 
 
 def test_golden_lines_are_complete() -> None:
-    """The lines above are those of all states, critical or not, forever or not, each once."""
+    """`golden.py` has each combination of state, critical and forever once."""
     marks = ["", " 8", " !", " ! 8"]
     assert [case for case, *_ in LINES] == [state.value + mark for state in JobState for mark in marks]
 
 
 def test_symbols_are_one_column_wide() -> None:
-    """Each symbol takes one column of a terminal, so that the columns of the listing are straight."""
+    """The columns of the listing stay straight."""
     assert {wcswidth(symbol) for symbol in UNICODE.together() + ASCII.together()} == {1}
 
 
 def test_critical_is_the_effective_value() -> None:
-    """A job that leaves it to its schedulers is shown as critical if they are."""
+    """A job without a value of its own shows the one that it gets from its schedulers."""
     scheduler = Scheduler(Scheduler(idle("in"), label="nested", critical_jobs=True), idle("out", critical=False))
     assert [line[3] for line in scheduler.listing().splitlines()] == [" ", "!", " ", " "]
 
 
 def test_a_forever_job_that_ended_as_meant_has_no_symbol_of_trouble(virtual: Virtual) -> None:
-    """At the end of a run it has `∞` alone; after a run that was cut off it is cancelled as the others are."""
+    """After a completed run it has `∞` alone; after a run that was cut off it is cancelled like the others."""
     watch = Job(anyio.sleep_forever, forever=True, label="watch")
     scheduler = Scheduler(watch, Job(anyio.sleep, 1, label="work"))
     virtual(scheduler.co_run)
@@ -107,7 +107,7 @@ def test_a_forever_job_that_ended_as_meant_has_no_symbol_of_trouble(virtual: Vir
 
 
 def test_topological_order_and_requirements() -> None:
-    """Jobs stand behind what they require, and name it by number, in ascending order."""
+    """A job comes after its requirements, and lists their numbers in ascending order."""
     a, b, c = idle("a"), idle("b"), idle("c")
     a.requires(c, b)
     b.requires(c)
@@ -119,7 +119,7 @@ def test_topological_order_and_requirements() -> None:
 
 
 def test_consecutive_numbers_are_a_range(capsys: pytest.CaptureFixture[str]) -> None:
-    """Three or more numbers in a row are one range, two are not; the legend comes after a blank line."""
+    """Three or more consecutive numbers become a range, two do not; the legend comes after a blank line."""
     jobs = [idle(str(n)) for n in range(11)]
     scheduler = Scheduler(jobs, idle("last", required=[*jobs[:4], *jobs[5:7], jobs[10], idle("stray")]))
     assert scheduler.listing().endswith("requires={01-04, 06, 07, 11, ?`stray`}")
@@ -131,7 +131,7 @@ def test_consecutive_numbers_are_a_range(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_numbers_have_leading_zeros() -> None:
-    """From ten jobs on all numbers have the same length, so that one can be searched for wherever it stands."""
+    """From ten jobs on all numbers have the same width, so that a search finds each of them."""
     jobs = [idle(str(n)) for n in range(10)]
     jobs[9].requires(jobs[8])
     lines = Scheduler(jobs).listing().splitlines()
@@ -140,7 +140,7 @@ def test_numbers_have_leading_zeros() -> None:
 
 
 def test_requirements_are_aligned() -> None:
-    """What the lines say behind the label begins in one column."""
+    """The texts behind the labels begin in one column."""
     a = idle("short")
     b = idle("rather longer", required=a)
     c = idle("mid", required=[a, b])
@@ -152,7 +152,7 @@ def test_requirements_are_aligned() -> None:
 
 
 def test_wide_characters_are_aligned() -> None:
-    """Characters that are two columns wide, or none, count as such."""
+    """Characters that are two columns wide, or none, count with their width."""
     a = idle("漢字")
     rest = [idle(label, required=a) for label in ("abcd", "e\u0301tat", "漢字", "👍🏽s")]
     lines = Scheduler(a, rest).listing().splitlines()[1:]
@@ -160,7 +160,7 @@ def test_wide_characters_are_aligned() -> None:
 
 
 def test_times_have_a_column_of_their_own(virtual: Virtual) -> None:
-    """How long jobs took, or have taken so far, ends in one column; nothing stands there for what took no time."""
+    """Durations, finished or running, end in one column; a job that took no time has none."""
     seen: list[str] = []
 
     async def look() -> None:
@@ -187,7 +187,7 @@ def test_times_have_a_column_of_their_own(virtual: Virtual) -> None:
 
 
 def test_very_long_label_stands_alone() -> None:
-    """A line that is wider than a terminal is shown whole, and does not push the others' requirements away."""
+    """A line wider than a terminal is shown whole, and does not push the others' requirements away."""
     a = idle("a" * 200)
     assert Scheduler(a, idle("b", required=a), idle("c" * 200, required=a)).listing() == (
         f"1    ·    <AbstractJob `{'a' * 200}`>\n"
@@ -197,7 +197,7 @@ def test_very_long_label_stands_alone() -> None:
 
 
 def test_default_label_and_kind() -> None:
-    """The kind is the class's name, and a job without a label has the one made of its function."""
+    """The kind is the class's name; the default label is made of the function."""
 
     class Errand(Job[int]):
         pass
@@ -225,7 +225,7 @@ def test_nested_scheduler() -> None:
 
 
 def test_nested_in_nested_and_empty() -> None:
-    """Each level stands further to the right, and an empty scheduler says so."""
+    """Each level is indented further, and an empty scheduler is marked as such."""
     scheduler = Scheduler(Scheduler(Scheduler(label="empty"), label="middle", critical=True))
     assert scheduler.listing() == (
         "1  ! ·    > <Scheduler `middle`>   -> entries={2}\n"
@@ -236,7 +236,7 @@ def test_nested_in_nested_and_empty() -> None:
 
 
 def test_nested_scheduler_by_itself() -> None:
-    """Of a nested scheduler one sees its own jobs; what it requires outside is not told, its numbers begin at 1."""
+    """A nested scheduler lists its own jobs; outside requirements are left out, and its numbers begin at 1."""
     first = idle("first")
     inner = Scheduler(idle("a"), required=first)
     Scheduler(first, inner)
@@ -244,7 +244,7 @@ def test_nested_scheduler_by_itself() -> None:
 
 
 def test_nested_details(virtual: Virtual) -> None:
-    """With details a nested scheduler shows its own result, or the exception that it has failed with."""
+    """With details, a nested scheduler shows its own result, or its exception."""
     bad = Scheduler(Job(fail_now, KeyError("k"), label="bad"), label="stopped", critical_jobs=True, critical=False)
     scheduler = Scheduler(Scheduler(Job(answer, label="good"), label="fine"), bad)
     virtual(scheduler.co_run)
@@ -260,7 +260,7 @@ def test_nested_details(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("depth", [50, 1200])
 def test_deep_nesting(depth: int) -> None:
-    """Any depth of nesting is listed: each scheduler twice, the innermost job once, without recursion."""
+    """At any depth, each scheduler is listed twice and the innermost job once, without recursion."""
     scheduler = Scheduler(idle("deepest"))
     for _ in range(depth):
         scheduler = Scheduler(scheduler)
@@ -273,7 +273,7 @@ def test_deep_nesting(depth: int) -> None:
 
 
 def test_cycle() -> None:
-    """Jobs on a cycle, and those behind it, stand in the order added below a remark that names one cycle."""
+    """Jobs on a cycle, and those behind it, keep the order added, below a remark that names one cycle."""
     a, b, c, d = (idle(label) for label in "abcd")
     a.requires(b)
     b.requires(a, d)
@@ -288,7 +288,7 @@ def test_cycle() -> None:
 
 
 def test_cycle_in_a_nested_scheduler() -> None:
-    """The remark stands where the order breaks off, and the rest is as ever."""
+    """The remark marks the place where the order breaks off; all else is as usual."""
     a, b = idle("a"), idle("b")
     a.requires(b.requires(a))
     inner = Scheduler(a, b, label="inner")
@@ -303,7 +303,7 @@ def test_cycle_in_a_nested_scheduler() -> None:
 
 
 def test_missing_requirements() -> None:
-    """What is not in the same scheduler has a question mark: before its number, or its label if it isn't listed."""
+    """A requirement outside the scheduler has a question mark before its number, or its label if it is not listed."""
     a, b = idle("a"), idle("b")
     stray = idle("stray")
     a.requires(stray, b)
@@ -316,7 +316,7 @@ def test_missing_requirements() -> None:
 
 
 def test_an_input_from_another_scheduler_is_not_missing() -> None:
-    """Results go from one scheduler into another, so an input there has no question mark."""
+    """Results may cross schedulers, so such an input has no question mark."""
     first = Job(anyio.sleep, 0, label="first")
     scheduler = Scheduler(first)
     scheduler.add(Scheduler(Job(give_now, first, label="second"), label="inner"))
@@ -327,7 +327,7 @@ def test_an_input_from_another_scheduler_is_not_missing() -> None:
 
 
 def test_done_jobs_are_left_out(virtual: Virtual) -> None:
-    """What has succeeded or failed is left out; numbers are those of the whole listing."""
+    """Settled jobs are left out; numbers are those of the whole listing."""
     good, bad = Job(answer, label="good"), Job(fail_now, KeyError("k"), label="bad")
     endless = Job(anyio.sleep, math.inf, label="endless", required=[good, bad])
     scheduler = Scheduler(good, bad, endless, idle("last", required=endless))
@@ -339,7 +339,7 @@ def test_done_jobs_are_left_out(virtual: Virtual) -> None:
 
 
 def test_done_scheduler_is_left_out_with_its_jobs(virtual: Virtual) -> None:
-    """With a nested scheduler that is done goes all that is in it, done or not."""
+    """All its jobs are left out, settled or not."""
     watch = Job(anyio.sleep, math.inf, label="watch", forever=True)
     inner = Scheduler(Job(answer), Scheduler(watch, Job(answer)))
     scheduler = Scheduler(inner)
@@ -349,7 +349,7 @@ def test_done_scheduler_is_left_out_with_its_jobs(virtual: Virtual) -> None:
 
 
 def test_done_jobs_of_a_running_scheduler_are_left_out(virtual: Virtual) -> None:
-    """A nested scheduler that still runs is shown, with those of its jobs that are not done."""
+    """The scheduler itself is shown, with those of its jobs that are not settled."""
     seen: list[str] = []
 
     async def look() -> None:

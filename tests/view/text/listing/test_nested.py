@@ -1,4 +1,6 @@
-"""`list` and `listing` of nested schedulers: every state, critical, forever, fine and raised, at any depth."""
+"""Nested schedulers in `list` and `listing`: every state, critical or forever, with results and
+exceptions, at any depth.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,7 @@ def put_in_state(job: AbstractJob[Any], state: JobState) -> None:
 @pytest.mark.parametrize("depth", [0, 3])
 @pytest.mark.parametrize(("case", "unicode", "in_ascii", "details"), LINES, ids=[line[0] for line in LINES])
 def test_each_state_at_any_depth(case: str, unicode: str, in_ascii: str, details: str, depth: int) -> None:
-    """A nested scheduler, and a job in it, have the same symbols in the same places as a job that is not nested."""
+    """Nested schedulers and their jobs have the symbols and places of other jobs."""
     state, *marks = case.split()
     options = {"critical": "!" in marks, "forever": "8" in marks}
     job = Job(answer, label="x", **options)
@@ -57,7 +59,7 @@ def test_each_state_at_any_depth(case: str, unicode: str, in_ascii: str, details
 
 
 class Glance(Instrument):
-    """Keeps the listing of the moment in which a certain job runs."""
+    """A job that keeps the listing of the moment when it runs."""
 
     def __init__(self, label: str) -> None:
         self.label = label
@@ -72,7 +74,7 @@ class Glance(Instrument):
 
 
 def scenario() -> Scheduler:
-    """Nested schedulers that come into every state."""
+    """Return nested schedulers that reach every state."""
     fine = Scheduler(Job(give_now, "値", label="漢字"), label="fine")
     bad = Scheduler(
         Job(fail_now, KeyError("k"), label="bad"), critical_jobs=True, critical=False, label="raised", required=fine
@@ -127,7 +129,7 @@ IN_ASCII = {
 
 
 def test_while_it_runs(virtual: Virtual) -> None:
-    """In the middle of a run nested schedulers are in all states, each with what it says, aligned by columns."""
+    """In the middle of a run nested schedulers are in all states, and their details are aligned by columns."""
     glance = Glance("now")
     scheduler = scenario()
     virtual(functools.partial(scheduler.co_run, timeout=1, instruments=[glance]))
@@ -138,7 +140,7 @@ def test_while_it_runs(virtual: Virtual) -> None:
 
 
 def test_after_a_timeout(virtual: Virtual) -> None:
-    """What was running is cancelled, at each level, and what was not reached is idle."""
+    """Running jobs are cancelled and unreached ones stay idle, at each level."""
     scheduler = scenario()
     virtual(functools.partial(scheduler.co_run, timeout=1))
     states = {line.split("`")[1]: line[4:9] for line in scheduler.listing().splitlines() if " end < " not in line}
