@@ -20,6 +20,8 @@ from benchmarks import report as reporting
 from benchmarks.beside import __main__ as beside
 from benchmarks.bodies import Body
 from benchmarks.cases import groups, nodes
+from benchmarks.elapsed import __main__ as elapsed
+from benchmarks.elapsed import report as elapsed_report
 from benchmarks.elapsed import ways, workflows
 from benchmarks.report import TINY
 from benchmarks.rivals import of_nodes
@@ -54,6 +56,9 @@ def test_the_tiny_suite_writes_its_report(tmp_path: Path) -> None:
         assert one["best"] == min(one["samples"])
         assert one["metric"] in report["metrics"]
     assert {"processor", "Python", "trio", "anyio", "plan", "load before and after"} <= set(report["facts"])
+    outcomes = json.loads((tmp_path / "elapsed.json").read_text())
+    assert {one["way"] for one in outcomes} == {way.label for way in ways.installed()}
+    assert all(one["value"] > 0.999 for one in outcomes if one["metric"].startswith("simulated"))  # the lower bound
     missing = {one["row"] for one in report["figures"] if one["value"] is None and one["group"] == "others"}
     assert missing == {"all sleep 1 s at once, 200 MB heap"}  # a large heap takes seconds to make
 
@@ -255,15 +260,24 @@ def test_asynciojobs_names_are_compared_with_asynciojobs(capsys: pytest.CaptureF
     assert all(min(float(figure) for figure in row[30:].split()) > 0 for row in rows)
 
 
-@pytest.mark.slow
-def test_elapsed_time_is_measured_in_all_ways(tmp_path: Path) -> None:
-    """The table has a row for each way; a window of slots is never shorter than its lower bound."""
-    command = [sys.executable, "-m", "benchmarks.elapsed", "--tiny", "--output", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stderr == ""
+def test_elapsed_time_alone_is_measured_as_it_is_among_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The command measures the same steps, names each when it has ended, and writes their outcomes."""
+
+    def measure(size: plans.ElapsedSize) -> Iterator[tuple[str, elapsed_report.Outcome]]:
+        assert size == plans.TINY_ELAPSED
+        for way in ways.installed():
+            yield "a step", elapsed_report.Outcome(way.label, "workflow", "simulated 4", 1.25)
+        yield "a step", elapsed_report.Outcome("", "", "", None, is_last=True)
+
+    monkeypatch.setattr(elapsed, "measure", measure)
+    assert elapsed.main(["--tiny", "--output", str(tmp_path)]) == 0
+    shown = capfd.readouterr()
+    assert " s  a step\n" in shown.out
+    assert shown.err == ""
     outcomes = json.loads((tmp_path / "elapsed.json").read_text())
-    assert {one["way"] for one in outcomes} == {way.label for way in ways.installed()}
-    assert all(one["value"] > 0.999 for one in outcomes if one["metric"].startswith("simulated"))
+    assert [(one["way"], one["value"]) for one in outcomes] == [(way.label, 1.25) for way in ways.installed()]
 
 
 def test_drawn_workflows_are_always_the_same() -> None:

@@ -194,18 +194,22 @@ def test_workers_and_resources_are_asked_for(backend: str, client: Client) -> No
     assert own.result() in addresses
 
 
-def test_a_timeout_does_not_count_the_queue_of_the_cluster(backend: str, client: Client, tmp_path: Path) -> None:
+@patiently(0.5, 2, 20)
+def test_a_timeout_does_not_count_the_queue_of_the_cluster(
+    backend: str, client: Client, tmp_path: Path, unit: float
+) -> None:
     """A call that waits for its worker longer than its time, and then takes little, is in time."""
-    address = workers_of(client)[0]
+    address, place = workers_of(client)[0], tmp_path / str(unit)
+    place.mkdir()
     one: dict[str, Any] = {"client": client, "workers": address}
-    busy = DaskJob(bodies.until_told, str(tmp_path), **one)
-    queued = DaskJob(bodies.add, 1, timeout=2, gather=True, **one)
-    named = DaskJob(bodies.add, 1, kwargs={"extra": 2}, idle_timeout=2, gather=True, **one)
+    busy = DaskJob(bodies.until_told, str(place), **one)
+    queued = DaskJob(bodies.add, 1, timeout=unit, gather=True, **one)
+    named = DaskJob(bodies.add, 1, kwargs={"extra": 2}, idle_timeout=unit, gather=True, **one)
 
     async def go() -> None:
-        await until_noted(tmp_path)
-        await anyio.sleep(2.3)
-        (tmp_path / "go").touch()
+        await until_noted(place)
+        await anyio.sleep(1.2 * unit)
+        (place / "go").touch()
 
     run(backend, busy, queued, named, Job(go))
     assert (queued.result(), named.result()) == (1, 3)

@@ -52,7 +52,7 @@ async def slow(request: Request):
     async def work():
         Path("slow").touch()
         try:
-            await anyio.sleep(PATIENCE)
+            await anyio.sleep_forever()
         finally:
             Path("cancelled").touch()
 
@@ -69,7 +69,7 @@ class Server:
         block = PAGE.read_text().partition("## In FastAPI")[2].split("```")[1].strip()
         lifespan, page = block.split("@app.get", 1)
         app = f"{IMPORTS}{lifespan}app = FastAPI(lifespan=lifespan)\n\n\n@app.get{page}"
-        (directory / "app.py").write_text(app + REST.replace("PATIENCE", str(PATIENCE)))
+        (directory / "app.py").write_text(app + REST)
         command = [sys.executable, "-m", "uvicorn", "app:app", "--port", "0"]
         self.process = subprocess.Popen(command, cwd=directory, stderr=subprocess.PIPE, text=True)
         assert self.process.stderr is not None

@@ -22,7 +22,8 @@ from trioflow.jobs.command import _output_sinks, _pipes
 
 from ... import pythons
 from ...bodies import run
-from ..posix.process_trees import until_there
+from ..posix.process_trees import Watched, until_there
+from ..posix.process_trees import watched as watched
 from .commands import PIPE, failure_of, python
 
 STDOUT, DEVNULL = subprocess.STDOUT, subprocess.DEVNULL
@@ -247,7 +248,7 @@ def test_a_full_disk_fails_the_job_and_ends_the_command(backend: str, monkeypatc
     assert other.result().stdout == b"a\n"
 
 
-def test_output_that_a_grandchild_holds_on_to_is_not_waited_for(backend: str) -> None:
+def test_output_that_a_grandchild_holds_on_to_is_not_waited_for(backend: str, watched: Watched) -> None:
     """It has a session of its own, so it outlives the job; the job has all that was written before."""
     job = sh("setsid sleep 1000 & printf x", stdout=PIPE, timeout=20)
     run(backend, job)
@@ -460,7 +461,7 @@ def test_an_unwritable_output_of_a_program_is_its_own_failure(backend: str) -> N
     assert b"No space left" in (error.stderr or b"")
 
 
-def test_no_descriptor_is_left(backend: str, tmp_path: Path) -> None:
+def test_no_descriptor_is_left(backend: str, tmp_path: Path, watched: Watched) -> None:
     """Whatever streams there were, and however it ended."""
 
     def jobs() -> list[CommandJob]:
