@@ -21,10 +21,10 @@ import trio
 from anyio._backends import _asyncio as anyio_asyncio
 
 from trioflow._core import backend
+from trioflow._core.backend._shared import PrivateApiMismatch
 from trioflow._core.backend.isolation import _fast_asyncio, _fast_trio
 from trioflow._core.backend.isolation._fast_asyncio import FastAsyncio
 from trioflow._core.backend.isolation._fast_trio import FastTrio
-from trioflow._core.backend.isolation._private_apis import PrivateApiMismatch
 
 from ..places import PACKAGE
 

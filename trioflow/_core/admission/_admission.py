@@ -246,14 +246,13 @@ class AdmissionQueue:
 
     def withdraw_throttled(self) -> None:
         """Withdraw all grants if one of them has been throttled since."""
-        grants = [job._facts.grant for job in self.granted if job._facts is not None]
-        if not all(grant is None or grant.is_open() for grant in grants):
+        if not all((grant := job._grant()) is None or grant.is_open() for job in self.granted):
             self.withdraw()
 
     def return_grant(self, job: AbstractJob[Any]) -> None:
         """Take back the grant of a job that does not start, rates included."""
-        if job._facts is not None and job._facts.grant is not None:
-            job._facts.grant.put_back()
+        if (grant := job._grant()) is not None:
+            grant.put_back()
             self.note_change()
         self.release(job)
 

@@ -194,7 +194,7 @@ def checked(pool: Any, name: str, who: Who) -> Pool | None:
 
 def settings_of(pool: Pool) -> dict[str, Any]:
     """Return the arguments for an equal pool, without the names of things: amounts, and each `Rate`."""
-    return {name: resource.settings() for name, resource in pool._resources.items()}
+    return {name: resource.settings for name, resource in pool._resources.items()}
 
 
 def note_user(
@@ -264,7 +264,7 @@ class ResourceView:
 
         Jobs do not hold a `Rate`: this much has to accrue, in any order.
         """
-        rate = self._resource.settings()
+        rate = self._resource.settings
         if not isinstance(rate, Rate):
             return 0.0
         needs = [self._resource.need(job._needs()[self.name], job) for job in jobs]
@@ -277,7 +277,7 @@ class ResourceView:
     def most_needed(self, jobs: Iterable[AnyJob]) -> dict[str, float]:
         """Return the largest need of one of these jobs for each key of a `Rate`; nothing for other resources."""
         found: dict[str, float] = {}
-        for job in jobs if isinstance(self._resource.settings(), Rate) else ():
+        for job in jobs if isinstance(self._resource.settings, Rate) else ():
             for key, amount in self._resource.need(job._needs()[self.name], job).items():
                 found[key] = max(found.get(key, 0.0), float(amount))
         return found

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from itertools import chain
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..base._states import SCHEDULED
 from ..base._waits import Waiting
@@ -83,22 +83,18 @@ class FifoQueue(deque[AbstractJob[Any]]):
     def has_fewer_slots(self) -> None:
         """Begin a round for runs that wait for this one: none here."""
 
-    def rank_by(self, order: HeapKeys) -> None:
-        """Start the jobs in this order from now on, including those that are ready already."""
-        self._change(order, HeapQueue)
+    def rank_by(self, order: HeapKeys, sharing: AdmissionQueue | None = None) -> None:
+        """Start the jobs in this order from now on, including those that are ready already.
 
-    def share(self, order: HeapKeys, sharing: AdmissionQueue) -> None:
-        """Start only jobs with enough resources from now on."""
-        self._change(order, SharedQueue, sharing)
-
-    def _change(self, order: HeapKeys, kind: type[HeapQueue], sharing: AdmissionQueue | None = None) -> None:
+        With `sharing`, only jobs with enough resources start.
+        """
         waiting = [entry for entry in self._entries() if entry[2]._state is SCHEDULED]
         self.clear()
         self.order = order
         if sharing is not None:
             self.sharing, sharing.order = sharing, order
         ranked = cast(Any, self)
-        ranked.__class__ = kind
+        ranked.__class__ = HeapQueue if sharing is None else SharedQueue
         for _, number, job in waiting:
             if number < 0:
                 ranked._push(job, (order.before_all(), number, job))
@@ -206,19 +202,19 @@ class SharedQueue(HeapQueue):
 
     def hold(self, job: AbstractJob[Any]) -> None:
         """Record that a job that was taken does not start yet: it holds its grant while it waits for a token."""
-        if job._facts is not None and job._facts.grant is not None:
-            job._facts.grant.hold()
+        if (grant := job._grant()) is not None:
+            grant.hold()
 
     def may_begin(self, entry: HeapEntry) -> bool:
         """Return whether such a job may start: no waiting job comes before it, and no resource of it is throttled."""
-        facts, lines = entry[2]._facts, self.sharing.lines
-        is_open = facts is None or facts.grant is None or facts.grant.is_open()
+        grant, lines = entry[2]._grant(), self.sharing.lines
+        is_open = grant is None or grant.is_open()
         return is_open and super().may_begin(entry) and (not lines or entry[:2] < lines[0][:2])
 
     def begin(self, job: AbstractJob[Any]) -> None:
         """Record that such a job starts."""
-        if job._facts is not None and job._facts.grant is not None:
-            job._facts.grant.begin()
+        if (grant := job._grant()) is not None:
+            grant.begin()
             self.sharing.note_change()
 
     def return_grant(self, job: AbstractJob[Any]) -> None:
@@ -313,3 +309,66 @@ class SharedQueue(HeapQueue):
         """Return the line of the job that starts next; None if it has no needs. `__bool__` has just been true."""
         heap, line = self.order.heap, self.sharing.next_line()
         return None if line is None or (heap and heap[0][:2] < line.heap[0][:2]) else line
+
+
+class ReadyQueue:
+    """The ready jobs of a run, in two queues.
+
+    Forever jobs are in both: among all other jobs, which keeps the order, and in a queue of their own, because they
+    need no slot and may start when the window is full. When one is taken from either queue, its entry in the other may
+    remain. So an entry is valid only while its job is SCHEDULED. A forever job with needs is only among all others, so
+    that it gets its resources there.
+
+    `Run.schedule` appends jobs to both queues. The workers' hot path reads them and appends to them directly.
+    """
+
+    __slots__ = ("forever", "jobs")
+
+    def __init__(self) -> None:
+        self.jobs: Final = FifoQueue()
+        self.forever: Final[deque[AbstractJob[Any]]] = deque()
+
+    def push_first(self, job: AbstractJob[Any]) -> None:
+        """Put back a job that was just taken."""
+        self.jobs.put_first(job)
+        if job._forever and not job._needs():
+            self.forever.appendleft(job)
+
+    def take(self, has_slot: bool) -> AbstractJob[Any] | None:
+        """Take the first job that a worker with (or without) a slot may run; None if there is none."""
+        queue = self.jobs if has_slot else self.forever
+        while queue:
+            job = queue.popleft()
+            if job._state is SCHEDULED:
+                if has_slot:
+                    self.note_taken(job)
+                return job
+        return None
+
+    def note_taken(self, job: AbstractJob[Any]) -> None:
+        """Record that a job was taken from among all others."""
+        if job._forever and not job._needs():
+            self.forever.remove(job)
+
+    def has_any(self) -> bool:
+        """Return whether a job waits; drop obsolete entries at the front."""
+        while self.jobs and self.jobs.first()._state is not SCHEDULED:
+            self.jobs.popleft()
+        while self.forever and self.forever[0]._state is not SCHEDULED:
+            self.forever.popleft()
+        return bool(self.jobs or self.forever)
+
+    def begins_with_ordinary(self) -> bool:
+        """Return whether the next job needs a slot."""
+        return self.has_any() and bool(self.jobs) and not self.jobs.first()._forever
+
+    def is_used(self) -> bool:
+        """Return whether there is an entry, even of a job that cannot start now."""
+        return type(self.jobs) is not FifoQueue or bool(self.jobs or self.forever)
+
+    def drain(self) -> list[AbstractJob[Any]]:
+        """Take all jobs that still wait, in order."""
+        left = [job for job in self.jobs.in_order() if job._state is SCHEDULED]
+        self.jobs.clear()
+        self.forever.clear()
+        return left

@@ -158,13 +158,12 @@ Needed = dict[str, "Amount"]
 class RateResource(Resource):
     """A rate in one pool. Jobs do not hold it: taken amounts accrue again."""
 
-    __slots__ = ("buckets", "rate")
+    __slots__ = ("buckets",)
 
     is_kept = False
 
     def __init__(self, name: str, rate: Rate) -> None:
-        super().__init__(name)
-        self.rate: Final = rate
+        super().__init__(name, rate)
         self.buckets: Final = rate._buckets()
 
     # ---- needs
@@ -264,10 +263,8 @@ class RateResource(Resource):
         """Return the wait for it: the time until there is enough, or its throttle."""
         opens_at = self.opens_at(need)
         held = "held by jobs that wait for a token" if opens_at == math.inf else ""
-        return self.wait_for(WaitCause.RATE, f"{self.name} {held or self._in_about(opens_at)}")
-
-    def _in_about(self, when: float) -> str:
-        return f"in {duration_text(max(0.0, when - self.clock()))}"
+        when = held or f"in {duration_text(max(0.0, opens_at - self.clock()))}"
+        return self.wait_for(WaitCause.RATE, f"{self.name} {when}")
 
     def take(self, job: AbstractJob[Any], need: Needed) -> Needed:
         """Take the need of a job; return the amounts, which `correct` changes."""
@@ -300,13 +297,9 @@ class RateResource(Resource):
         for bucket in self.buckets.values():
             bucket.full_at += shift
 
-    def settings(self) -> Rate:
-        """Return the rate."""
-        return self.rate
-
     def total_shown(self) -> dict[str, float]:
         """Return the burst of each key."""
-        return self.rate.burst
+        return {key: _amounts.as_number(bucket.burst) for key, bucket in self.buckets.items()}
 
     def free_shown(self) -> dict[str, float]:
         """Return the present amount of each key."""

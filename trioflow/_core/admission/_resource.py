@@ -37,13 +37,14 @@ class Cooldown:
 class Resource(ABC):
     """One resource of a pool. A job's share of it is called a need; its form is private to the resource."""
 
-    __slots__ = ("__weakref__", "admission", "clock", "gate", "name")
+    __slots__ = ("__weakref__", "admission", "clock", "gate", "name", "settings")
 
     is_kept: ClassVar[bool]
     """Whether a job holds it until it has settled."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, settings: Any) -> None:
         self.name: Final = name
+        self.settings: Final = settings  # the argument for an equal resource in another pool, but for names of things
         self.admission: Admission | None = None  # the queue of the jobs that need it, since the first one has waited
         self.gate = Cooldown()  # a part of a resource has the same gate as the whole
         self.clock: Callable[[], float] = time.monotonic  # while a run uses the pool, that of its event loop
@@ -105,10 +106,6 @@ class Resource(ABC):
     def shown(self) -> str:
         """Return the free amount, in words."""
 
-    @abstractmethod
-    def settings(self) -> Any:
-        """Return the arguments for an equal resource in another pool, except the names of things."""
-
     def is_used_up(self) -> bool:
         """Return whether there is certainly not enough of it for any waiting job."""
         return False
@@ -154,7 +151,7 @@ class CountedResource(Resource):
         things: tuple[Any, ...] | None = None,
         shown_as: Callable[[Amount], str] = _amounts.shown_amount,
     ) -> None:
-        super().__init__(name)
+        super().__init__(name, total)
         self.total: Final = total
         self.shown_as: Final = shown_as
         self.free: Amount = total  # below 0 only while clean-up jobs, which do not wait, take more than the total
@@ -261,7 +258,3 @@ class CountedResource(Resource):
     def shown(self) -> str:
         """Return the free amount, in words."""
         return f"{self.name}={self.shown_as(self.free)} of {self.shown_as(self.total)} free"
-
-    def settings(self) -> Amount:
-        """Return the total."""
-        return self.total

@@ -448,6 +448,3 @@ class Job(FunctionJob[T]):
 
     def _is_one_shot(self) -> bool:
         return self._function is None or isinstance(self._function, Coroutine)
-
-    def _is_spent(self) -> bool:
-        return self._function is None

@@ -425,7 +425,7 @@ class AbstractJob(Generic[T]):
     @property
     def granted(self) -> Mapping[str, Any]:
         """The job's resources while it runs: for named things a list, otherwise the amount."""
-        grant = None if self._facts is None else self._facts.grant
+        grant = self._grant()
         return {} if grant is None else grant.as_mapping()
 
     def used(self, **amounts: Need) -> None:
@@ -538,18 +538,14 @@ class AbstractJob(Generic[T]):
         for job in dropped:
             if job not in self._required:
                 raise KeyError(f"{self.label!r} does not require {job.label!r}: there is nothing to remove")
-        self._refuse_dropping(dropped)
-        if self._scheduler is not None:
-            self._scheduler._members.unchecked = True
-        self._required = _requirements.extended((), [job for job in self._required if job not in dropped])
-
-    def _refuse_dropping(self, jobs: Iterable[AbstractJob[Any]]) -> None:
-        for job in jobs:
             if self._rule is not None and job in self._rule.inputs:
                 raise ValueError(
                     f"{self.label!r} has {job.label!r} as an argument, and needs its result: "
                     f"to pass the job itself, write ref(job)"
                 )
+        if self._scheduler is not None:
+            self._scheduler._members.unchecked = True
+        self._required = _requirements.extended((), [job for job in self._required if job not in dropped])
 
     # ---- its state and outcome
 
@@ -694,7 +690,10 @@ class AbstractJob(Generic[T]):
             RuntimeError: its scheduler is not running, or the call comes from another thread.
 
         """
-        self._run_under_way("cancel()").cancel_job(self)
+        run = None if self._scheduler is None else self._scheduler._run
+        if run is None:
+            raise RuntimeError(f"cancel() of {self.label!r}: its scheduler is not running")
+        run.cancel_job(self)
 
     async def wait_settled(self) -> None:
         """Wait until the job has settled. This is always a checkpoint.
@@ -796,11 +795,6 @@ class AbstractJob(Generic[T]):
     def _unknown_option(self, name: str) -> TypeError:
         return _job_options.unknown_of_job(name, repr(self._label or type(self).__name__), type(self))
 
-    def _run_under_way(self, what: str) -> Run:
-        if self._scheduler is None or self._scheduler._run is None:
-            raise RuntimeError(f"{what} of {self.label!r}: its scheduler is not running")
-        return self._scheduler._run
-
     def _needs(self) -> Mapping[str, Given]:
         return {} if self._demand is None else self._demand.needs
 
@@ -834,6 +828,10 @@ class AbstractJob(Generic[T]):
                 facts.consumers -= 1
                 if not facts.consumers and job._state is JobState.SUCCEEDED:
                     job._outcome = DROPPED
+
+    def _grant(self) -> Any:
+        """Return the `Grant` of its resources, or None."""
+        return None if self._facts is None else self._facts.grant
 
     def _extras(self) -> RunExtras:
         """Return the rare facts of the job, created at the first call."""

@@ -87,9 +87,7 @@ def _short(value: Any, depth: int = DEPTH) -> str:
         return f"{kind.__name__}.{value._name_}"
     if kind.__module__.partition(".")[0] == "pathlib":
         return repr(without_middle(str(value)))
-    if issubclass(kind, NAMED):
-        return str(value.__name__)
-    if kind is type:
+    if kind is type or issubclass(kind, NAMED):
         return str(value.__name__)
     return f"<{kind.__name__}>"
 
@@ -128,9 +126,7 @@ def without_middle(text: str, longest: int = LONGEST_TEXT) -> str:
 
 def shortened(label: str) -> str:
     """Return a label or a path without its middle if it is very long."""
-    if len(label) <= LONGEST_LABEL:
-        return label
-    return f"{label[: LONGEST_LABEL // 2]}…{label[1 - LONGEST_LABEL // 2 :]}"
+    return without_middle(label, LONGEST_LABEL)
 
 
 def printable(label: str) -> str:

@@ -222,7 +222,7 @@ class RunView:
     @property
     def window(self) -> int | None:
         """The most jobs that its window ever lets run; None for no limit. See also `scheduler.window_size`."""
-        return self._run.slots
+        return self._run.workers.slots
 
     @property
     def backend(self) -> str:

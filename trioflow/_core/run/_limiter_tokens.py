@@ -66,11 +66,6 @@ class Tokens:
         del self._run, self._workers
 
     @property
-    def lacks_worker(self) -> bool:
-        """Whether jobs wait for a token, and no worker waits in the limiter's queue."""
-        return bool(self.waiting) and self._scope is None
-
-    @property
     def is_asked_for(self) -> bool:
         """Whether a worker of this run waits in the limiter's queue."""
         return self._scope is not None

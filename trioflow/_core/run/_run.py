@@ -17,8 +17,10 @@ import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from ..admission._priority_queues import ReadyQueue
 from ..admission.policy._policy_validation import refuse_in_policy
 from ..backend import variables_of
 from ..base import _graph_algorithms, _logger
@@ -46,7 +48,6 @@ from ._failure_log import FailureLog
 from ._idle_timeouts import ReportsOfThreads
 from ._instruments import InstrumentSet, fast_hooks
 from ._journaling import JournalWriter
-from ._ready_queue import ReadyQueue
 from ._requirement_counts import RequirementCounts, count_consumer, link
 from ._run_pools import RunPools
 from ._shared_resources import SharedResources
@@ -66,6 +67,10 @@ FIRST_TURNS: Final = 2
 
 LAST_TURNS: Final = 16
 """The turns of the loop that forever jobs get, after all other jobs, to process their pending input."""
+
+
+def _first_turn(backend: Backend) -> TimeSlice:
+    return TimeSlice(backend.clock(), ReportsOfThreads(backend))
 
 
 class Run:
@@ -150,7 +155,8 @@ class Run:
         self.starts_no_more = False
         self.queue: Final[ReadyQueue] = ReadyQueue()
         self._ordering: StartOrder | None = None
-        self.turn: Final[TimeSlice] = backend.once_in_loop(self._first_turn) if outer is None else outer.run.turn
+        turn = backend.once_in_loop(partial(_first_turn, backend)) if outer is None else outer.run.turn
+        self.turn: Final[TimeSlice] = turn
         self.clock: Final[Callable[[], float]] = self.turn.clock
         style = scheduler._jobserver
         self.workers: Final = LendingWorkers(self, window, style) if style else Workers(self, window)
@@ -197,19 +203,6 @@ class Run:
         # ---- signs of life
         self.limit_of_jobs: Final = limit_of_jobs  # if its scheduler has an `idle_timeout`; it is among the observers
         self.was_idle = False  # whether the run was stopped because of that
-
-    def _first_turn(self) -> TimeSlice:
-        return TimeSlice(self.backend.clock(), ReportsOfThreads(self.backend))
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the run is stopping: no further jobs start, and those that are running are cancelled."""
-        return self.phase is STOPPING
-
-    @property
-    def slots(self) -> int | None:
-        """The most jobs that the window lets run at once; None for no limit. For a limiter, its total of tokens."""
-        return self.workers.slots
 
     # ---- parts that few runs need, made on demand
 
@@ -265,7 +258,7 @@ class Run:
         self.group = self.backend.isolation.group(
             Worker.work,
             deadline,
-            self._time_is_over,
+            partial(self.stop, StopReason.TIMEOUT),
             context,
             variables,
             None if outer is None else outer.group,
@@ -298,12 +291,12 @@ class Run:
             self.notify("before_run")
             if self.group.is_cancelled():
                 self.cancelled_outside()
-            for _ in self._make_entries_ready() if not self.stopping else ():
+            for _ in self._make_entries_ready() if self.phase is not STOPPING else ():
                 if not await self.group.host.turn():
                     self.cancelled_outside()
-                if self.stopping:
+                if self.phase is STOPPING:
                     break
-            if not self.stopping:
+            if self.phase is not STOPPING:
                 self.phase = RunPhase.RUNNING
                 if self.outer_worker is not None and self.outer_worker.run.phase is DRAINING:
                     self.drain()  # it is a further attempt of a nested scheduler
@@ -359,7 +352,7 @@ class Run:
         for _ in range(FIRST_TURNS):
             if not await self.group.host.turn():
                 self.cancelled_outside()
-            if not self.unsettled or self.stopping or workers.has_blocked():
+            if not self.unsettled or self.phase is STOPPING or workers.has_blocked():
                 break
         workers.searchers -= 1
         if first is not None:
@@ -367,7 +360,7 @@ class Run:
         workers.ensure_searcher()
 
     async def _until_over(self) -> None:
-        while not self.stopping:
+        while self.phase is not STOPPING:
             if self.phase is DRAINING:
                 await self._until_drained()
                 return
@@ -387,7 +380,7 @@ class Run:
     async def _until_drained(self) -> None:
         """Wait until the running jobs have ended. No others start, so each is checked once."""
         left = deque(worker for worker in self.workers.alive if worker.job is not None and not worker.shielded)
-        while not self.stopping:
+        while self.phase is not STOPPING:
             self.changed = changed = self.backend.event()
             if self.durable is not None and self.durable.is_due():
                 await self.durable.turn()
@@ -402,7 +395,7 @@ class Run:
     async def _last_turns(self) -> bool:
         """Let forever jobs process their pending input. Return False if they have added jobs that must settle."""
         admitted, turns = self.admitted, 0
-        while turns < LAST_TURNS and not self.stopping and not self.unsettled:
+        while turns < LAST_TURNS and self.phase is not STOPPING and not self.unsettled:
             if not await self.group.host.turn():
                 self.cancelled_outside()
             turns += 1
@@ -669,9 +662,6 @@ class Run:
         seconds = self.scheduler._shutdown_timeout
         self.group.cancel_once(workers, math.inf if seconds is None else seconds)
 
-    def _time_is_over(self) -> None:
-        self.stop(StopReason.TIMEOUT)
-
     def stop_because_idle(self) -> None:
         """Stop because no event of the jobs has come for the `idle_timeout` of their scheduler."""
         self.was_idle = self.reason is None
@@ -725,7 +715,7 @@ class Run:
         Call it before the job is settled. trio cancels all tasks at once and resumes them in any order, so a worker may
         be the first to notice.
         """
-        if not self.stopping and not worker.cancelled_alone and self.backend.isolation.was_cancelled(worker):
+        if self.phase is not STOPPING and not worker.cancelled_alone and self.backend.isolation.was_cancelled(worker):
             self.cancelled_outside()
 
     def cancelled_outside(self) -> None:
@@ -825,21 +815,17 @@ class Run:
         """Return the context of the code that adds jobs to an open scheduler; None if it equals that of the run."""
         if not self.outermost().closes:
             return None
-        context = contextvars.copy_context()
-        variables = self.group.variables
-        if len(context) == len(variables) + (current in context):
-            for variable, value in variables:
-                if context.get(variable) is not value:
-                    return context
-            return None
-        return context
+        context, known = contextvars.copy_context(), self.group.variables
+        is_same = len(context) == len(known) + (current in context)
+        is_same = is_same and all(context.get(variable) is value for variable, value in known)
+        return None if is_same else context
 
     # ---- notifying
 
-    def notify(self, hook: str, *job: AbstractJob[Any]) -> None:
+    def notify(self, hook: str, *details: Any) -> None:
         """Call this hook of the observers, if there are any."""
         if self.observers is not None:
-            self.observers.notify(hook, self.scheduler, *job)
+            self.observers.notify(hook, self.scheduler, *details)
 
     def report(self, job: AbstractJob[Any] | None, message: str, exception: BaseException | None = None) -> None:
         """Report an incident, which is not the outcome of a job: in the log, to instruments, in `debrief()`."""
@@ -847,5 +833,4 @@ class Run:
         if not is_of_journal or self.scheduler.logs_failures:
             _logger.warn(message, None if is_of_journal else exception)
         self.scheduler._note_incident(job, message, exception)
-        if self.observers is not None:
-            self.observers.notify("incident", self.scheduler, job, message, exception)
+        self.notify("incident", job, message, exception)

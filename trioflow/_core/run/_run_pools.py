@@ -38,9 +38,8 @@ class RunPools:
         self.keeper: AbstractJob[Any] | None = None
         scheduler = run.scheduler
         if run.outer_worker is not None:
-            kept: dict[str, Resource] = (
-                scheduler._facts.grant.parts() if scheduler._facts is not None and scheduler._facts.grant else {}
-            )
+            grant = scheduler._grant()
+            kept: dict[str, Resource] = {} if grant is None else grant.parts()
             self._resources.update(kept)
             self.keeper = scheduler if kept else run.outer_worker.run.grants.keeper
         if scheduler._pool is not None:
@@ -59,8 +58,8 @@ class RunPools:
 
     def reacquire(self, job: AbstractJob[Any]) -> None:
         """Take a job's needs of rates again, for a further call, without waiting."""
-        if job._facts is not None and job._facts.grant is not None:
-            job._facts.grant.reacquire()
+        if (grant := job._grant()) is not None:
+            grant.reacquire()
 
     def correct(self, job: AbstractJob[Any], amounts: Mapping[str, Any]) -> None:
         """Account for a job's report of its use of rates.
@@ -69,7 +68,7 @@ class RunPools:
             ValueError, TypeError: the job does not need a name, or an amount is wrong.
 
         """
-        grant = None if job._facts is None else job._facts.grant
+        grant = job._grant()
         corrections: list[Callable[[], None]] = []
         for name, given in amounts.items():
             what = f"used({name}={shown(given)}) of {job.label!r}"
@@ -101,7 +100,7 @@ class RunPools:
 
         A job that can be called again does not fail.
         """
-        grant = None if job._facts is None else job._facts.grant
+        grant = job._grant()
         for throttle in throttles:
             taken = None if grant is None else grant.of(throttle.key)
             if taken is None:

@@ -16,6 +16,7 @@ from ..admission.policy import _policy_validation
 from ..admission.policy._builtin_policies import NAMED
 from ..admission.policy._upward_ranks import Ranks
 from ..base import _graph_algorithms
+from ..base._states import STOPPING
 from ..job import _errors
 from ..job._job import AbstractJob
 from ..job._outcome import add_note, interruption_in
@@ -90,7 +91,7 @@ class StartOrder:
 
     def check(self) -> None:
         """End the run if a user's policy has raised an exception."""
-        if self._fault is None or self._run.stopping:
+        if self._fault is None or self._run.phase is STOPPING:
             return
         job, error = self._fault
         _, failure = self._run.backend.split(error)
@@ -125,11 +126,9 @@ class StartOrder:
         tokens = self._run.workers.tokens
         if tokens is not None:
             tokens.withdraw()
-        if shares:
-            self._shares = self._shares or AdmissionQueue(self._run)
-            self._jobs.share(order, self._shares)
-        else:
-            self._jobs.rank_by(order)
+        if shares and self._shares is None:
+            self._shares = AdmissionQueue(self._run)
+        self._jobs.rank_by(order, self._shares)
 
     def _known(self, scheduler: BaseScheduler) -> dict[AbstractJob[Any], float]:
         """Return the known expected durations of the members of a scheduler."""

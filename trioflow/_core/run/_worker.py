@@ -303,7 +303,7 @@ class Worker(WorkerTask):
                     limits = job._limits
                     if own_tasks or (limits is not None and (limits.own_task or job._facts is not None)):
                         if used and (own_tasks or needs_own_task(job)):
-                            workers.put_back(job)
+                            run.queue.push_first(job)  # for a new worker
                             break
                         if job._facts is not None and job._facts.context is not None:
                             take_over(job._facts.context)

@@ -115,7 +115,7 @@ class Workers:
             self._spawn_until(number)
         elif queue.forever and queue.has_any() and queue.forever:  # not for entries of cancelled jobs
             self._spawn(False, self._run.clock(), len(queue.jobs) + self.begun)
-        elif tokens is not None and tokens.lacks_worker:
+        elif tokens is not None and tokens.waiting and not tokens.is_asked_for:
             self._spawn(False, self._run.clock(), 0)
 
     def spawn_more(self, newcomer: Worker, now: float) -> None:
@@ -286,10 +286,6 @@ class Workers:
     def _searcher_has_slot(self) -> bool:
         """Return whether a worker that has a slot, but no job, is about to look for one."""
         return any(worker.has_slot and worker.job is None for worker in self.alive)
-
-    def put_back(self, job: AbstractJob[Any]) -> None:
-        """Put back a job that needs a task of its own, for a new worker."""
-        self._queue.push_first(job)
 
     def note_start(self) -> None:
         """Record that a job of a gated run starts."""

@@ -36,7 +36,7 @@ from ..job._argument_types import (
 from ..job._decorator import JobFunction, Kind, KindFunction
 from ..job._function import WANTED, FunctionJob, Job, check_function, check_kind
 from ..job._job import AbstractJob, BoxStyle, is_scheduler, state_of
-from ..job._job_options import JobOptions, UnnamedOptions
+from ..job._job_options import JobOptions, MapOptions
 from ..job._option_descriptors import Option
 from ..job._outcome import DROPPED
 from ..job._requirements import flatten, flatten_simple
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from ..admission.policy._builtin_policies import PolicyName
     from ..admission.policy._policy import Policy
     from ..backend import Backend
+    from ..job._job_options import LabelOfMap
     from ..job._requirements import Required
     from ..run._journaling import JournalProtocol, RunJournal
 
@@ -418,31 +419,15 @@ class BaseScheduler(
 
     @overload
     def map(
-        self,
-        function: JobFunction[..., T],
-        /,
-        *iterables: Iterable[Any],
-        label: str | Callable[..., str] | None = None,
-        **options: Unpack[UnnamedOptions],
+        self, function: JobFunction[..., T], /, *iterables: Iterable[Any], **options: Unpack[MapOptions]
     ) -> list[Job[T]]: ...
     @overload
     def map(  # type: ignore[overload-overlap]  # what @job has made of a function is never async itself
-        self,
-        function: KindFunction[T],
-        /,
-        *iterables: Iterable[Any],
-        label: str | Callable[..., str] | None = None,
-        **options: Any,
+        self, function: KindFunction[T], /, *iterables: Iterable[Any], label: LabelOfMap = None, **options: Any
     ) -> list[FunctionJob[T]]: ...
     @overload
     def map(
-        self,
-        function: AsyncElseThreadJob1[A, T],
-        a: Iterable[Given[A]],
-        /,
-        *,
-        label: str | Callable[..., str] | None = None,
-        **options: Unpack[UnnamedOptions],
+        self, function: AsyncElseThreadJob1[A, T], a: Iterable[Given[A]], /, **options: Unpack[MapOptions]
     ) -> list[Job[T]]: ...
     @overload
     def map(
@@ -451,9 +436,7 @@ class BaseScheduler(
         a: Iterable[Given[A]],
         b: Iterable[Given[B]],
         /,
-        *,
-        label: str | Callable[..., str] | None = None,
-        **options: Unpack[UnnamedOptions],
+        **options: Unpack[MapOptions],
     ) -> list[Job[T]]: ...
     @overload
     def map(
@@ -463,9 +446,7 @@ class BaseScheduler(
         b: Iterable[Given[B]],
         c: Iterable[Given[C]],
         /,
-        *,
-        label: str | Callable[..., str] | None = None,
-        **options: Unpack[UnnamedOptions],
+        **options: Unpack[MapOptions],
     ) -> list[Job[T]]: ...
     @overload
     def map(
@@ -477,18 +458,11 @@ class BaseScheduler(
         d: Iterable[Any],
         /,
         *iterables: Iterable[Any],
-        label: str | Callable[..., str] | None = None,
-        **options: Unpack[UnnamedOptions],
+        **options: Unpack[MapOptions],
     ) -> list[Job[T]]: ...
     @overload
     def map(
-        self,
-        function: type[T],
-        /,
-        *iterables: Iterable[Any],
-        kind: Kind,
-        label: str | Callable[..., str] | None = None,
-        **options: Any,
+        self, function: type[T], /, *iterables: Iterable[Any], kind: Kind, label: LabelOfMap = None, **options: Any
     ) -> list[FunctionJob[T]]: ...
     @overload
     def map(
@@ -498,7 +472,7 @@ class BaseScheduler(
         /,
         *,
         kind: Kind,
-        label: str | Callable[..., str] | None = None,
+        label: LabelOfMap = None,
         **options: Any,
     ) -> list[FunctionJob[T]]: ...
     @overload
@@ -509,7 +483,7 @@ class BaseScheduler(
         /,
         *,
         kind: Kind,
-        label: str | Callable[..., str] | None = None,
+        label: LabelOfMap = None,
         **options: Any,
     ) -> list[FunctionJob[T]]: ...
     @overload
@@ -521,7 +495,7 @@ class BaseScheduler(
         /,
         *,
         kind: Kind,
-        label: str | Callable[..., str] | None = None,
+        label: LabelOfMap = None,
         **options: Any,
     ) -> list[FunctionJob[T]]: ...
     @overload
@@ -534,7 +508,7 @@ class BaseScheduler(
         /,
         *,
         kind: Kind,
-        label: str | Callable[..., str] | None = None,
+        label: LabelOfMap = None,
         **options: Any,
     ) -> list[FunctionJob[T]]: ...
     @overload
@@ -548,7 +522,7 @@ class BaseScheduler(
         /,
         *iterables: Iterable[Any],
         kind: Kind,
-        label: str | Callable[..., str] | None = None,
+        label: LabelOfMap = None,
         **options: Any,
     ) -> list[FunctionJob[T]]: ...
     def map(
@@ -557,7 +531,7 @@ class BaseScheduler(
         /,
         *iterables: Iterable[Any],
         kind: Kind = Job,
-        label: str | Callable[..., str] | None = None,
+        label: LabelOfMap = None,
         **options: Any,
     ) -> list[Any]:
         """Add a job for each set of arguments, which are taken from the iterables as by the built-in `map`.

@@ -36,7 +36,9 @@ def _idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         return _outside_a_run(scheduler)
     if run.phase is RunPhase.CHECKING:
         return f"waits for the start of {scheduler.label!r}, which is being checked"
-    if run.stopping or run.group.deadline_passed():  # trio lets jobs unwind before the run notices the deadline
+    if (
+        run.phase is RunPhase.STOPPING or run.group.deadline_passed()
+    ):  # trio lets jobs unwind before the run notices the deadline
         reason = run.reason or StopReason.TIMEOUT
         return f"will not be reached: {scheduler.label!r} is stopping ({reason.value})"
     if run.phase is RunPhase.DRAINING:

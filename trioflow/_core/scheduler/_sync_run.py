@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 from ..backend import LOOP_PACKAGES
 from ..base import _logger
 from ..base._reprs import shown
+from ..base._states import STOPPING
 from ..job import _function, _service
 from ..run import _attempts, _worker
 
@@ -179,7 +180,7 @@ class SignalHandler:
         """Return whether to raise right here: a job blocks the loop, which so has not handled the first Ctrl-C."""
         stands_still = time.monotonic() - self._since >= STANDS_STILL
         run = self._scheduler._run
-        return self._ends and stands_still and run is not None and not run.stopping and _in_body(frame)
+        return self._ends and stands_still and run is not None and run.phase is not STOPPING and _in_body(frame)
 
 
 def _in_body(frame: FrameType | None) -> bool:

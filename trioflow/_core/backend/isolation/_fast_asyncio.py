@@ -22,9 +22,8 @@ from anyio._backends import _asyncio as anyio_asyncio
 
 from .. import _shared
 from .._interface import Group, Isolation, WorkerTask
-from .._shared import IDLE_NAME, NO_JOB, getrefcount, getweakrefcount
+from .._shared import IDLE_NAME, NO_JOB, expect, expect_parts, getrefcount, getweakrefcount
 from ..loop._asyncio import AsyncioHost
-from ._private_apis import expect, expect_parts
 
 if TYPE_CHECKING:
     from .._interface import Mark, Variables, Work

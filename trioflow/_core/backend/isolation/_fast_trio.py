@@ -17,9 +17,8 @@ import trio
 
 from .. import _shared
 from .._interface import Group, Isolation, Mark, WorkerTask
-from .._shared import IDLE_NAME, NO_JOB, getrefcount, getweakrefcount
+from .._shared import IDLE_NAME, NO_JOB, expect, expect_parts, getrefcount, getweakrefcount
 from ..loop._trio import TrioHost
-from ._private_apis import expect, expect_parts
 
 if TYPE_CHECKING:
     from .._interface import Scope, Variables, Work
