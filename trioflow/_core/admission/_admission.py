@@ -82,7 +82,7 @@ class WaitingLine:
 
     def missing(self) -> Needs:
         """Return the needs of one job that cannot be met now, with their resources."""
-        return [part for part in self.needs if not part[0].fits(part[1])]
+        return [part for part in self.needs if part[0].opens_at(part[1]) > -math.inf]
 
     def note_pass(self, other: WaitingLine) -> None:
         """Record that the first job of another line starts before the first one of this."""

@@ -9,7 +9,6 @@ job that needs resources it becomes `SharedQueue`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -48,15 +47,9 @@ class FifoQueue(deque[AbstractJob[Any]]):
         """Put back a job that was taken, in its place; its grant is not used."""
         self.appendleft(entry[2])
 
-    def hold(self, job: AbstractJob[Any]) -> None:
-        """Record that a job that was taken does not start yet: it holds its grant while it waits for a token."""
-
     def may_begin(self, entry: HeapEntry) -> bool:
-        """Return whether such a job may start: no waiting job comes before it, and no resource of it is throttled."""
+        """Return whether a job that was taken may start: none that waits comes before it, and no throttle holds it."""
         return True
-
-    def begin(self, job: AbstractJob[Any]) -> None:
-        """Record that such a job starts."""
 
     def return_grant(self, job: AbstractJob[Any]) -> None:
         """Take back the grant of a job that was taken, and does not start: none here."""
@@ -120,11 +113,6 @@ class HeapQueue(FifoQueue):
         key = self.order.key(job)  # first: a user's policy may even change the heap
         heappush(self.order.heap, (key, next(numbers), job))
 
-    def extend(self, jobs: Iterable[AbstractJob[Any]], /) -> None:
-        """Add jobs."""
-        for job in jobs:
-            self.append(job)
-
     def popleft(self) -> AbstractJob[Any]:
         """Take the job that starts next."""
         return self.pop_entry()[2]
@@ -155,10 +143,6 @@ class HeapQueue(FifoQueue):
         """Put back a job that was just taken, so that it starts before all others."""
         self.order.outlook.starts -= 1
         self._push(job, (self.order.before_all(), next(numbers_of_first), job))
-
-    def __iter__(self) -> Iterator[AbstractJob[Any]]:
-        """Iterate over the entries, in the order in which they would start."""
-        return iter(self.in_order())
 
     def clear(self) -> None:
         """Remove all entries."""
@@ -200,22 +184,11 @@ class SharedQueue(HeapQueue):
         self.sharing.return_grant(job)
         super().put_first(job)
 
-    def hold(self, job: AbstractJob[Any]) -> None:
-        """Record that a job that was taken does not start yet: it holds its grant while it waits for a token."""
-        if (grant := job._grant()) is not None:
-            grant.hold()
-
     def may_begin(self, entry: HeapEntry) -> bool:
         """Return whether such a job may start: no waiting job comes before it, and no resource of it is throttled."""
         grant, lines = entry[2]._grant(), self.sharing.lines
         is_open = grant is None or grant.is_open()
         return is_open and super().may_begin(entry) and (not lines or entry[:2] < lines[0][:2])
-
-    def begin(self, job: AbstractJob[Any]) -> None:
-        """Record that such a job starts."""
-        if (grant := job._grant()) is not None:
-            grant.begin()
-            self.sharing.note_change()
 
     def return_grant(self, job: AbstractJob[Any]) -> None:
         """Take back the grant of a job that was taken, and does not start, rates included."""

@@ -62,10 +62,6 @@ class Resource(ABC):
     def opens_at(self, need: Any) -> float:
         """Return when there will be enough: `-inf` if there is now, infinity if that depends on other jobs."""
 
-    def fits(self, need: Any) -> bool:
-        """Return whether there is enough now."""
-        return self.opens_at(need) == -math.inf
-
     @abstractmethod
     def both(self, number: int, need: Any, other: Any) -> Any:
         """Return the sum of `number` times a need, and another one."""

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     Who = str | Callable[[], str]
     Save = SaveName | tuple[Callable[[Any], Any], Callable[[Any], Any]] | None
     JobSave = Literal["default"] | Save
-    LabelOfMap = str | Callable[..., str] | None
 
 
 class UnnamedOptions(TypedDict, total=False):
@@ -51,12 +50,6 @@ class UnnamedOptions(TypedDict, total=False):
     priority: int
     expected_duration: float | None
     needs: Mapping[str, Need] | None
-
-
-class MapOptions(UnnamedOptions, total=False):
-    """The keyword options of `Scheduler.map`."""
-
-    label: LabelOfMap
 
 
 class JobOptions(UnnamedOptions, total=False):

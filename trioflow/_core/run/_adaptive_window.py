@@ -18,17 +18,11 @@ if TYPE_CHECKING:
 class AdaptiveWindow(Instrument):
     """An instrument that watches the jobs with a slot of one run, and resizes its window."""
 
-    _run: Run
-
-    def __init__(self, settings: Adaptive) -> None:
+    def __init__(self, run: Run, settings: Adaptive) -> None:
         """Begin at the smallest size."""
+        self._run = run
         self._settings = settings
         self.control = WindowController(settings)
-
-    def before_run(self, scheduler: Any) -> None:
-        """Remember the run."""
-        if not hasattr(self, "_run"):
-            self._run = scheduler._run
 
     def job_scheduled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
         """Record a throttled job, which is then scheduled again."""

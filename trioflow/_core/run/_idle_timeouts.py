@@ -290,14 +290,16 @@ class TimeLimit:
 class LimitOfJobs(Instrument):
     """The limit of a run whose scheduler has an `idle_timeout`: each event of its jobs, at any depth, renews it."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: Run, seconds: float) -> None:
         """Begin without a limit."""
+        self._run, self._seconds = run, seconds
         self.limit: TimeLimit | None = None
 
-    def begin(self, run: Run, idle_timeout: float) -> None:
+    def begin(self) -> None:
         """Start the limit."""
+        run, seconds = self._run, self._seconds
         limit = TimeLimit(
-            run, run.scheduler, OF_JOBS, timeout=None, idle_timeout=idle_timeout, end_call=run.stop_because_idle
+            run, run.scheduler, OF_JOBS, timeout=None, idle_timeout=seconds, end_call=run.stop_because_idle
         )
         self.limit = limit.__enter__()
 
@@ -305,7 +307,8 @@ class LimitOfJobs(Instrument):
         """Stop the limit."""
         if self.limit is not None:
             self.limit._stop()
-            self.limit = None  # which refers to the run
+            self.limit = None
+        del self._run
 
     def _note(self, scheduler: Any, job: AbstractJob[Any]) -> None:
         if self.limit is not None:

@@ -86,11 +86,17 @@ class InstrumentSet:
 
     __slots__ = ("_hooks", "_removed", "instruments", "interrupt")
 
-    interrupt: Callable[[BaseException], None]
-    """Ends the run because of a `KeyboardInterrupt` or the like from a hook; set by the run."""
+    def __init__(
+        self,
+        instruments: Iterable[Instrument],
+        outer: InstrumentSet | None,
+        interrupt: Callable[[BaseException], None],
+    ) -> None:
+        """Look up the overrides of each hook; instruments of the `outer` run come last.
 
-    def __init__(self, instruments: Iterable[Instrument], outer: InstrumentSet | None = None) -> None:
-        """Look up the overrides of each hook; instruments of the `outer` run come last."""
+        `interrupt` ends the run because of a `KeyboardInterrupt` or the like from a hook.
+        """
+        self.interrupt = interrupt
         self._removed: Final[set[int]] = set() if outer is None else outer._removed  # ids of instruments
         own = {id(instrument): instrument for instrument in (*instruments, *(outer.instruments if outer else ()))}
         self.instruments: Final[tuple[Instrument, ...]] = tuple(

@@ -126,8 +126,8 @@ class Tokens:
             takes_token = not (job._forever or is_scheduler(job) or job._own_limiter is not None)
             if takes_token and (worker is None or self.waiting or not self._has_token(worker)):
                 workers.free -= 1
-                if job._demand is not None:
-                    ready.hold(job)
+                if (grant := job._grant()) is not None:
+                    grant.hold()
                 self.waiting[job] = None
                 heapq.heappush(self._heap, entry)
             elif worker is None:
@@ -158,8 +158,9 @@ class Tokens:
         chosen: set[AbstractJob[Any]] = set()
         while first is not None:
             if first in chosen or ready.may_begin(self._heap[0]):
-                if first._demand is not None:
-                    ready.begin(first)
+                if (grant := first._grant()) is not None:
+                    grant.begin()
+                    ready.sharing.note_change()
                 worker.has_slot = True
                 del self.waiting[first]
                 return heapq.heappop(self._heap)[2]

@@ -18,9 +18,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from ..admission._priority_queues import ReadyQueue
+from ..admission._window import Adaptive
 from ..admission.policy._policy_validation import refuse_in_policy
 from ..backend import variables_of
 from ..base import _graph_algorithms, _logger
@@ -41,11 +42,12 @@ from ..base._states import (
 from ..job import _errors, _trigger_rules
 from ..job._job import NO_LIMITS, AbstractJob, is_scheduler
 from ..job._outcome import CancelledOutcome, Failure, RunExtras, Throttling, explain, interruption_in
+from ._adaptive_window import AdaptiveWindow
 from ._attempts import throttles_in, was_drained
 from ._current import current
 from ._ending import Ending
 from ._failure_log import FailureLog
-from ._idle_timeouts import ReportsOfThreads
+from ._idle_timeouts import LimitOfJobs, ReportsOfThreads
 from ._instruments import InstrumentSet, fast_hooks
 from ._journaling import JournalWriter
 from ._requirement_counts import RequirementCounts, count_consumer, link
@@ -59,7 +61,7 @@ from ._workers import Workers
 if TYPE_CHECKING:
     from ..backend import Backend, Event, Group
     from ..scheduler._base_scheduler import BaseScheduler
-    from ._idle_timeouts import LimitOfJobs
+    from ._instruments import Instrument
     from ._journaling import RunJournal
 
 FIRST_TURNS: Final = 2
@@ -127,20 +129,15 @@ class Run:
         self,
         scheduler: BaseScheduler,
         backend: Backend,
-        observers: InstrumentSet | None,
+        instruments: tuple[Instrument, ...],
         timeout: float | None,
         window: Any,
-        journal: RunJournal | None = None,
-        limit_of_jobs: LimitOfJobs | None = None,
+        journal: RunJournal | None,
     ) -> None:
         """Prepare a run; it is nested in another run if a worker runs `scheduler` as a job."""
         self.scheduler: Final = scheduler
         self.members: Final = scheduler._members
         self.backend: Final = backend
-        self.observers: Final = observers
-        if observers is not None:
-            observers.interrupt = self.interrupt
-        self.fast_hooks: Final = fast_hooks(observers)
         self.thread: Final = threading.get_ident()
         self.context: Final = contextvars.copy_context()
         self.outer_worker: Final = scheduler._worker
@@ -149,6 +146,18 @@ class Run:
         limits = scheduler._limits
         assert limits is not None  # as for all kinds that no worker calls in its own frame
         self.own_tasks: Final[bool] = limits.own_task or (outer is not None and outer.run.own_tasks)
+        # Signs of life, if its scheduler has an `idle_timeout`; and whether the run was stopped for lack of them.
+        self.limit_of_jobs: Final = None if limits.idle_timeout is None else LimitOfJobs(self, limits.idle_timeout)
+        self.was_idle = False
+        if self.limit_of_jobs is not None:
+            instruments = (*instruments, self.limit_of_jobs)
+        if isinstance(window, Adaptive):  # before the others, so that they see the new size
+            instruments = (AdaptiveWindow(self, window), *instruments)
+        around = None if outer is None else outer.run.observers
+        is_watched = bool(instruments) or around is not None
+        observers = InstrumentSet(instruments, around, self.interrupt) if is_watched else None
+        self.observers: Final[InstrumentSet | None] = observers
+        self.fast_hooks: Final = fast_hooks(observers)
         self.timeout: Final = timeout
         self.phase: RunPhase = CHECKING
         # Whether it is draining or stopping: no further jobs start.
@@ -200,9 +209,6 @@ class Run:
         self.interruption: BaseException | None = None  # `run()` raises it as it is, not in a group
         self.fault: BaseException | None = None  # an error in the engine itself
         self.changed: Event | None = None  # wakes `execute`, or the ending, to check again
-        # ---- signs of life
-        self.limit_of_jobs: Final = limit_of_jobs  # if its scheduler has an `idle_timeout`; it is among the observers
-        self.was_idle = False  # whether the run was stopped because of that
 
     # ---- parts that few runs need, made on demand
 
@@ -301,7 +307,7 @@ class Run:
                 if self.outer_worker is not None and self.outer_worker.run.phase is DRAINING:
                     self.drain()  # it is a further attempt of a nested scheduler
                 if self.limit_of_jobs is not None:
-                    self.limit_of_jobs.begin(self, cast(float, self.scheduler.idle_timeout))
+                    self.limit_of_jobs.begin()
                 if self.opened_block is not None:
                     self.opened_block()
                 await self._search_first()

@@ -36,14 +36,12 @@ from ..job._argument_types import (
 from ..job._decorator import JobFunction, Kind, KindFunction
 from ..job._function import WANTED, FunctionJob, Job, check_function, check_kind
 from ..job._job import AbstractJob, BoxStyle, is_scheduler, state_of
-from ..job._job_options import JobOptions, MapOptions
+from ..job._job_options import JobOptions, UnnamedOptions
 from ..job._option_descriptors import Option
 from ..job._outcome import DROPPED
 from ..job._requirements import flatten, flatten_simple
 from ..run import _ending, _instruments, _requirement_counts
-from ..run._adaptive_window import AdaptiveWindow
-from ..run._idle_timeouts import LimitOfJobs
-from ..run._instruments import Instrument, InstrumentSet
+from ..run._instruments import Instrument
 from ..run._limiter_tokens import holder_of
 from ..run._run import Run
 from . import _awaiting, _checks, _explain, _failures, _sync_run
@@ -60,13 +58,13 @@ if TYPE_CHECKING:
     from ..admission.policy._builtin_policies import PolicyName
     from ..admission.policy._policy import Policy
     from ..backend import Backend
-    from ..job._job_options import LabelOfMap
     from ..job._requirements import Required
     from ..run._journaling import JournalProtocol, RunJournal
 
 T = TypeVar("T")
 J = TypeVar("J", bound="AbstractJob[Any] | Sequence")
 Jobs = AbstractSet[AbstractJob[Any]]
+LabelOfMap = str | Callable[..., str] | None
 OWN: Final = ...
 """The default of an argument: the scheduler's own setting."""
 
@@ -77,6 +75,12 @@ class Incident(NamedTuple):
     job: AbstractJob[Any] | None
     message: str
     exception: BaseException | None
+
+
+class MapOptions(UnnamedOptions, total=False):
+    """The keyword options of `map`."""
+
+    label: LabelOfMap
 
 
 class BaseSchedulerOptions(JobOptions, total=False):
@@ -855,15 +859,7 @@ class BaseScheduler(
         watching = self._instruments
         if not (isinstance(instruments, tuple) and not instruments):
             watching = (*watching, *_instruments.checked(instruments, "instruments", who))
-        watch = None if limits.idle_timeout is None else LimitOfJobs()
-        if watch is not None:
-            watching = (*watching, watch)
-        if isinstance(window, Adaptive):  # before the others, so that they see the new size
-            watching = (AdaptiveWindow(window), *watching)
-        outer = self._worker.run.observers if self._worker is not None else None
-        observers = InstrumentSet(watching, outer) if watching or outer is not None else None
-        opened = None if journal is None else self._opened(journal)
-        return Run(self, backend, observers, seconds, window, opened, watch)
+        return Run(self, backend, watching, seconds, window, None if journal is None else self._opened(journal))
 
     def _opened(self, journal: Any) -> RunJournal:
         """Open the journal of a run; `trioflow.Scheduler` implements it."""

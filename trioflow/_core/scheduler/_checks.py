@@ -39,13 +39,12 @@ def check(members: Members) -> Iterator[None]:
 
     """
     todo: list[tuple[Members, bool]] = [(members, False)]
-    out_of_order: set[Members] = set()
     walked: dict[BaseScheduler, Members] = {}
     while todo:
         parent, repeated = todo.pop()
         walked[parent.owner] = parent
         parent.implied = {}
-        yield from _check_jobs(parent, repeated, out_of_order)
+        yield from _check_jobs(parent, repeated)
         for nested in parent.nested:
             check_may_run(nested)
             todo.append((nested._members, repeated or nested._repeats()))
@@ -57,13 +56,13 @@ def check(members: Members) -> Iterator[None]:
         if parent.takes_from_outside:
             _refuse_unreachable_inputs(parent, walked)
         parent.unchecked = False
-        parent.behind = not (parent in out_of_order or parent.implied)
+        parent.behind = parent.behind and not parent.implied
         parent.changes_unseen = parent.changes_unseen or parent.takes_from_outside
         if not parent.behind:
             refuse_cycle(parent)
 
 
-def _check_jobs(members: Members, repeated: bool, out_of_order: set[Members]) -> Iterator[None]:
+def _check_jobs(members: Members, repeated: bool) -> Iterator[None]:
     """Check the jobs of one scheduler and their requirements.
 
     Usually each job was added after all its requirements. Then there can be no cycle. Only otherwise is the graph
@@ -71,14 +70,14 @@ def _check_jobs(members: Members, repeated: bool, out_of_order: set[Members]) ->
     """
     mark, owner = next(marks), members.owner
     outside = False
-    members.changes_unseen = bool(members.nested)
+    members.changes_unseen, members.behind = bool(members.nested), True
     for chunk, pause_is_due in _graph_algorithms.in_chunks(members.jobs):
         for job in chunk:
             for requirement in job._required:
                 if requirement._pending != mark or requirement._forever:
                     check_requirement(job, requirement, owner)
                     if requirement._scheduler is owner:
-                        out_of_order.add(members)
+                        members.behind = False
                     else:
                         outside = True
             job._pending = mark
