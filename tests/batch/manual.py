@@ -86,7 +86,7 @@ command_not_found_handle() { printf '%s\\n' one two; }
 
 
 def lines() -> Iterator[str]:
-    """Yield each command line once: whole commands of a shell that call parallel, from the blocks of code."""
+    """Yield each command line once: whole shell commands that call parallel, from the blocks of code."""
     seen = set[str]()
     for page in PAGES:
         for block in re.findall(r"<pre><code>(.*?)</code></pre>", page.read_text(encoding="utf-8"), re.DOTALL):
@@ -98,7 +98,7 @@ def lines() -> Iterator[str]:
 
 
 def whole(text: list[str]) -> Iterator[str]:
-    """Yield what a shell takes for a whole command, line after line."""
+    """Yield whole commands, as a shell reads them line after line."""
     start = 0
     while start < len(text):
         for length in range(1, LONGEST + 1):
@@ -116,7 +116,7 @@ def whole(text: list[str]) -> Iterator[str]:
 
 
 def folder(path: Path) -> Path:
-    """Make a folder with the files that the lines name."""
+    """Create a folder with the files that the lines name."""
     shutil.rmtree(path, ignore_errors=True)
     for name, text in FOLDER.items():
         (path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -125,7 +125,7 @@ def folder(path: Path) -> Path:
 
 
 def recorded(line: str, work: Path) -> list[dict[str, Any]]:
-    """Return the calls of parallel in a line, and what GNU parallel prints for each."""
+    """Return the calls of parallel in a line, and the output of GNU parallel for each."""
     programs, calls, home = work / "bin", work / "calls", work / "home"
     for path in (programs, calls, home / ".parallel"):
         path.mkdir(parents=True)
@@ -152,7 +152,7 @@ def recorded(line: str, work: Path) -> list[dict[str, Any]]:
 
 
 def record(words: list[str]) -> None:
-    """Stand in for parallel: keep a call and what GNU parallel does for a dry run, and do that too."""
+    """Stand in for parallel: record a call and GNU parallel's dry run of it, and repeat that output."""
     calls = Path(os.environ.pop("CALLS"))
     call = calls / str(len(list(calls.glob("*.json"))))
     for position, word in enumerate(words):
@@ -173,7 +173,7 @@ def record(words: list[str]) -> None:
 
 
 def verdict(call: dict[str, Any], work: Path) -> str:
-    """Say how trioflow does with a call."""
+    """Return how trioflow's result for a call compares."""
     if not 0 <= call["code"] <= 101 or (call["code"] and not call["printed"]):
         return "GNU parallel itself fails"
     ours = subprocess.run(
@@ -194,14 +194,14 @@ ORDER = ["GNU parallel itself fails", "differs", "refused", "nothing to run", "s
 
 
 def judged(line: str) -> str:
-    """Say how trioflow does with a line."""
+    """Return how trioflow's results for a line compare."""
     with tempfile.TemporaryDirectory() as name:
         calls = recorded(line, Path(name))
         return min((verdict(call, Path(name)) for call in calls), key=ORDER.index, default="not run")
 
 
 def main(words: list[str]) -> None:
-    """Count, and show the lines that were asked for."""
+    """Count, and show the requested lines."""
     found = list(lines())
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         verdicts = list(pool.map(judged, found))

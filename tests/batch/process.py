@@ -22,7 +22,7 @@ def batch(*words: Any) -> Result:
 
 
 def meanwhile(stderr: str) -> str:
-    """What a batch has said while it ran: all but the lines at its end about what failed."""
+    """Return the messages of a batch while it ran, without the summary of failures at its end."""
     return stderr.partition("batch  ✗ ")[0]
 
 
@@ -34,14 +34,14 @@ def gnu(*words: Any, **options: Any) -> subprocess.CompletedProcess[bytes]:
 
 
 def columns(log: Path) -> list[str]:
-    """A job log without the times."""
+    """Return a job log without the times."""
     lines = [line.split(b"\t") for line in log.read_bytes().splitlines()]
     return [os.fsdecode(b"\t".join([*line[:2], *line[4:]])) for line in lines]
 
 
 @contextmanager
 def running(*words: str, line: str = "", **options: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A batch that runs, started by a line of a shell if there is one; it does not outlive the test."""
+    """A running batch, possibly started by a line of a shell; it does not outlive the test."""
     environment = {**os.environ, **ENVIRONMENT, "PARALLEL_SHELL": "/bin/sh"}
     options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
     command = ["/bin/sh", "-c", line, "sh", *COMMAND, "batch", *words]

@@ -1,4 +1,4 @@
-"""`trioflow batch`, in this process: what is run, printed, logged, and what the exit code is."""
+"""`trioflow batch` in this process: commands, output, log and exit code."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("plain_shell")
 
 
 def logged(path: str = "log") -> list[list[str]]:
-    """The columns of a job log that are the same each time, without its header."""
+    """Return the reproducible columns of a job log, without its header."""
     lines = [line.split("\t") for line in Path(path).read_text().splitlines()]
     return [[line[0], line[1], *line[4:]] for line in lines[1:]]
 
@@ -31,13 +31,13 @@ def commands(path: str = "log") -> list[str]:
 
 
 def test_it_is_a_subcommand() -> None:
-    """`trioflow --help` lists the command with one line on what it does."""
+    """`trioflow --help` lists the command with a one-line summary."""
     assert "batch" in COMMANDS
     assert re.search(r"batch +Run COMMAND for each ARGUMENT", trioflow("--help").output)
 
 
 def test_each_argument_is_run() -> None:
-    """Blanks, quotes and empty text arrive as they were written, and success is silent."""
+    """Blanks, quotes and empty text arrive unchanged, and success is silent."""
     done = batch("-k", "echo", ":::", "a", "b  c", "", "it's")
     assert (done.stdout, done.stderr, done.exit_code) == ("a\nb  c\n\nit's\n", "", 0)
 
@@ -48,13 +48,13 @@ def test_without_a_command_arguments_are_commands() -> None:
 
 
 def test_no_arguments_are_no_commands() -> None:
-    """An empty list of arguments is a batch that succeeds at once."""
+    """An empty list of arguments is a batch that succeeds immediately."""
     done = batch("echo", ":::")
     assert (done.output, done.exit_code) == ("", 0)
 
 
 def test_the_exit_code_is_the_number_of_failures() -> None:
-    """Two commands that fail make an exit code of 2."""
+    """Two failed commands give exit code 2."""
     assert batch("exit", ":::", 0, 1, 2, 0).exit_code == 2
 
 
@@ -64,7 +64,9 @@ def test_more_than_a_hundred_failures_are_one_hundred_and_one() -> None:
 
 
 def test_output_of_one_command_is_never_mixed_with_another() -> None:
-    """Each one's standard output is together, and so is its standard error; also where it comes in pieces."""
+    """The standard output of each command is in one piece, and so is its standard error, even if it is
+    written bit by bit.
+    """
     done = batch("-j3", "for i in 1 2 3; do echo {}; echo {} >&2; sleep 0.00{}; done", ":::", *"123", *"123")
     for output in (done.stdout, done.stderr):
         blocks = re.findall(r"(\d\n)\1\1", output)
@@ -76,35 +78,35 @@ UNTIL_B_IS_LOGGED = "[ {} = b ] || until grep -q 'b$' log; do sleep 0.001; done;
 
 
 def test_outputs_come_as_commands_end() -> None:
-    """Unless they are to come in the order of the arguments."""
+    """Order is kept only on request."""
     words = ("-j2", "--joblog", "log", UNTIL_B_IS_LOGGED + "echo {}", ":::", "a", "b")
     assert batch(*words).stdout == "b\na\n"
     assert batch("-k", *words).stdout == "a\nb\n"
 
 
 def test_nothing_is_not_tagged() -> None:
-    """With -k a tag alone was printed on the standard error for each command that wrote nothing there."""
+    """With -k, each command without error output once printed a lone tag there."""
     for order in ("-k", "--tag"):
         done = batch(order, "--tag", "-j1", "test {} = a || echo", ":::", "a", "b")
         assert (done.stdout, done.stderr) == ("b\t\n", "")
 
 
 def test_lines_are_tagged() -> None:
-    """With all arguments, in both outputs; a line without an end stays so."""
+    """The tag has all arguments, on both streams; a line without an end stays so."""
     done = batch("-k", "--tag", "printf '%s\\n\\n%s' {1} {2}; echo e >&2", ":::", "a", "b", ":::", "x y")
     assert done.stdout == "a x y\ta\na x y\t\na x y\tx yb x y\tb\nb x y\t\nb x y\tx y"
     assert done.stderr == "a x y\te\nb x y\te\n"
 
 
 def test_output_that_waits_on_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More than is kept in memory waits for its turn in a file."""
+    """Output beyond the limit for memory is buffered in a file."""
     monkeypatch.setattr("trioflow.batch._output.Backlog.__init__.__defaults__", (10,), raising=False)
     done = batch("-kj2", "--tag", "--joblog", "log", UNTIL_B_IS_LOGGED + "seq 2000 # {}", ":::", "a", "b")
     assert done.stdout == "".join(f"{name}\t{number}\n" for name in "ab" for number in range(1, 2001))
 
 
 def test_results_of_arguments_too_long_for_the_name_of_a_file() -> None:
-    """One of them ended the whole batch. Those that begin alike are kept apart."""
+    """Such an argument ended the whole batch; two with the same beginning must stay apart."""
     arguments = ["é" * 200 + "1", "é" * 200 + "2", "a" * 255]
     done = batch("--results", "res", "echo", ":::", *arguments)
     assert (done.output, done.exit_code) == ("", 0)
@@ -115,7 +117,7 @@ def test_results_of_arguments_too_long_for_the_name_of_a_file() -> None:
 
 
 def test_much_output() -> None:
-    """More than a command keeps in memory passes through the same ways."""
+    """Output beyond the limit of a command's buffer takes the same ways."""
     words = ("head -c 2000000 /dev/zero | tr '\\0' {}", ":::", "a")
     assert [batch(*words).stdout, batch("-k", *words).stdout] == ["a" * 2_000_000] * 2
     assert batch("--tag", *words).stdout == "a\t" + "a" * 2_000_000
@@ -124,7 +126,7 @@ def test_much_output() -> None:
 
 
 def test_bytes_that_are_no_text_pass_through() -> None:
-    """In arguments, on the command line and from a file; in output; in tags; in the job log."""
+    """This covers arguments from the command line and from a file, output, tags and the job log."""
     Path("arguments").write_bytes(b"a\xff\n")
     done = batch("--tag", "--joblog", "log", "printf '%s\\376'", ":::", "b\udcfe", "::::", "arguments")
     assert done.stdout_bytes == b"b\xfe a\xff\tb\xfe\xfea\xff\xfe"
@@ -133,30 +135,30 @@ def test_bytes_that_are_no_text_pass_through() -> None:
 
 
 def test_no_command_reads_our_input() -> None:
-    """What a batch reads are arguments, so its commands find an empty standard input."""
+    """The batch reads its arguments there, so commands get an empty standard input."""
     assert batch("cat; echo", ":::", "/dev/null").stdout == "/dev/null\n"
 
 
 def test_a_command_gets_its_job_and_slot_number() -> None:
-    """That of the job and that of its slot, in the line and in the environment."""
+    """Both numbers are in the line and in the environment."""
     done = batch("-kj1", "echo {#} $PARALLEL_SEQ {%} $PARALLEL_JOBSLOT $PARALLEL_PID", ":::", "a", "b")
     assert done.stdout == f"1 1 1 1 {os.getpid()}\n2 2 1 1 {os.getpid()}\n"
 
 
 def test_no_slot_is_used_twice_at_once() -> None:
-    """A command that finds its slot's directory made by another would fail."""
+    """If another command had made its slot's directory, this one would fail."""
     assert batch("-j3", "mkdir {%} && sleep 0.00{} && rmdir {%}", ":::", *"123456789").exit_code == 0
 
 
 def test_jobs_option_limits_the_commands_at_once() -> None:
-    """`-j2` holds also when commands end in another order than they began."""
+    """`-j2` holds even if commands end in another order than they began."""
     script = "touch run.{#}; ls run.* | wc -l; sleep 0.00{}; rm run.{#}"
     found = {int(line) for line in batch("-j2", script, ":::", *"5432154321").stdout.split()}
     assert max(found) <= 2
 
 
 def test_the_job_log() -> None:
-    """A code, a signal, a timeout, a program that is not there, one that cannot be started."""
+    """The log tells apart an exit code, a signal, a timeout, a missing program, and one that cannot be started."""
     lines = ["printf abc; echo e >&2", "exit 7", "kill -9 $$", "no-such-program 2>&1", "sleep 1000"]
     done = batch("-j1", "--joblog", "log", ":::", *lines[:-1])
     late = batch("--timeout", "0.1", "--joblog", "+log", ":::", lines[-1])
@@ -172,7 +174,7 @@ def test_the_job_log() -> None:
 
 
 def test_what_cannot_be_started_has_failed() -> None:
-    """The others are run; the job log has what a shell would say."""
+    """The other commands run; the job log has the exit code that a shell would report."""
     Path("arguments").write_bytes(b"a\0b\nc\n")
     Path("script").write_text("#!/no/such/interpreter\n")
     Path("script").chmod(0o755)
@@ -186,7 +188,7 @@ def test_what_cannot_be_started_has_failed() -> None:
 
 
 def test_a_failure_is_tried_again() -> None:
-    """So many times in all, or until it succeeds, with 0; what the last try has written is printed."""
+    """`--retries` is the number of attempts, 0 means until success; the output is that of the last attempt."""
     script = "echo {} >> tries; echo try $(grep -c {} tries); [ $(grep -c {} tries) -eq 3 ]"
     outputs = [batch("--retries", tries, script, ":::", name).stdout for tries, name in ((2, "a"), (5, "b"), (0, "c"))]
     assert outputs == ["try 2\n", "try 3\n", "try 3\n"]
@@ -209,27 +211,27 @@ def test_a_rule_ends_the_batch(rule: str, ran: int, exit_code: int) -> None:
 
 
 def test_at_once_ends_what_runs() -> None:
-    """What was ended is not in the job log, because the command did not end by itself."""
+    """Such a command is not in the job log, because it did not end by itself."""
     done = batch("-j2", "--halt", "now,fail=1", "--joblog", "log", ":::", "sleep 1000", "echo b; exit 3", "echo c")
     assert (commands(), done.stdout, done.exit_code) == (["echo b; exit 3"], "b\n", 3)
     assert meanwhile(done.stderr) == "trioflow batch: --halt: running commands are ended, after: echo b; exit 3\n"
 
 
 def test_soon_lets_running_commands_end() -> None:
-    """With `soon`, a command that runs when the rule is met goes on to its end, output included."""
+    """With `soon`, commands that run when the rule is met go on to their ends, output included."""
     script = ["until grep -q 't 3$' log; do sleep 0.001; done; echo a; exit 4", "exit 3", "echo c"]
     done = batch("-j2", "--halt", "soon,fail=1", "--joblog", "log", ":::", *script)
     assert (done.stdout, done.exit_code, len(logged())) == ("a\n", 3, 2)
 
 
 def test_finished_outputs_are_printed_although_the_first_command_never_ends() -> None:
-    """In the order of the arguments, with those left out that were ended."""
+    """They come in the order of the arguments, without the commands that were ended."""
     done = batch("-kj2", "--halt", "now,done=2", ":::", "sleep 1000", "echo b", "echo c")
     assert done.stdout == "b\nc\n"
 
 
 def test_a_log_may_be_appended_to() -> None:
-    """A plus sign before the name keeps what the file has."""
+    """A plus sign before the name keeps the contents of the file."""
     for name in ("log", "+log"):
         batch("--joblog", name, "echo", ":::", "a")
     assert commands() == ["echo a", "echo a"]
@@ -238,7 +240,7 @@ def test_a_log_may_be_appended_to() -> None:
 def test_a_command_that_takes_its_time_to_end_is_no_fault(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After a second the engine blamed a "slot" for it, with our own frames, in the middle of a Ctrl-C."""
+    """Once, in the middle of a Ctrl-C, the engine blamed a "slot" after a second, with frames of trioflow."""
     monkeypatch.setattr("trioflow._core.run._clean_up.PATIENCE", 0.01)
     slow = "trap 'sleep 0.1; exit' TERM; touch here; while :; do sleep 0.01; done"
     done = batch("-j2", "--halt", "now,fail=1", ":::", slow, "until [ -e here ]; do sleep 0.001; done; exit 3")
@@ -246,7 +248,7 @@ def test_a_command_that_takes_its_time_to_end_is_no_fault(
 
 
 def test_results_are_saved() -> None:
-    """Not printed; by directories for the arguments, also for those that are not names."""
+    """Results are not printed but saved, in directories named by the arguments, even those that are unfit as names."""
     done = batch("-k", "--results", "saved", "echo {}; echo {2} >&2", ":::", "a/b", "..", ":::", "c")
     assert done.output == ""
     found = {str(path): path.read_text() for path in Path("saved").rglob("*") if path.is_file()}
@@ -258,21 +260,21 @@ def test_results_are_saved() -> None:
 
 
 def test_a_dry_run_runs_nothing() -> None:
-    """The lines are printed with their replacements, and no file is made, the job log included."""
+    """The lines are printed with their replacements, and no file is created, not even the job log."""
     done = batch("--dry-run", "--joblog", "log", "touch {} > {.}", ":::", "a b.c")
     assert done.stdout == "touch 'a b.c' > 'a b'\n"
     assert list(Path().iterdir()) == []
 
 
 def test_a_delay_lies_between_starts() -> None:
-    """The times in the log are as far apart; and the last command is not followed by one."""
+    """The times in the log are as far apart; no delay follows the last command."""
     batch("-j3", "--delay", "0.05", "--joblog", "log", "true", ":::", 1, 2, 3)
     starts = sorted(float(line.split("\t")[2]) for line in Path("log").read_text().splitlines()[1:])
     assert all(later - earlier > 0.045 for earlier, later in itertools.pairwise(starts))
 
 
 def test_finished_commands_leave_no_jobs_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many commands there are, no more of them are there at once than may run, and no output but theirs."""
+    """With any number of commands, only the running ones have jobs, and only their output is kept."""
     alive: list[int] = []
     ended = itertools.count(1)
 
@@ -309,7 +311,7 @@ def test_finished_commands_leave_no_jobs_behind(monkeypatch: pytest.MonkeyPatch)
     ],
 )
 def test_a_batch_that_cannot_run_exits_with_another_code(words: list[str], message: str) -> None:
-    """With an exit code that is not a number of failures, and with nothing run."""
+    """The code differs from all counts of failures, and no command runs."""
     done = batch(*words)
     assert done.exit_code == 255
     assert message in " ".join(done.stderr.split())
@@ -317,7 +319,7 @@ def test_a_batch_that_cannot_run_exits_with_another_code(words: list[str], messa
 
 
 def test_options_in_the_environment_are_not_ignored_silently(monkeypatch: pytest.MonkeyPatch) -> None:
-    """GNU parallel takes them."""
+    """GNU parallel obeys them."""
     monkeypatch.setenv("PARALLEL", "--dry-run")
     done = batch("echo", ":::", "a")
     assert (done.stdout, done.exit_code) == ("a\n", 0)
@@ -327,14 +329,14 @@ def test_options_in_the_environment_are_not_ignored_silently(monkeypatch: pytest
 
 @pytest.mark.parametrize("options", [["--timeout", "0.05"], ["--halt", "soon,fail=1"]])
 def test_messages_show_the_beginning_of_a_long_command_only(options: list[str]) -> None:
-    """A line of 100 KB filled the terminal."""
+    """A line of 100 KB once filled the terminal."""
     done = batch(*options, "sleep 0.2; false", ":::", "x" * 100_000)
     assert "sleep 0.2; false xxx" in done.stderr
     assert len(done.stderr) < 1000
 
 
 def test_a_full_disk_is_reported_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It was said that the disk was full, and nothing else."""
+    """The message once left out the command."""
 
     async def co_run(job: CommandJob) -> None:
         raise OSError(28, "No space left on device")

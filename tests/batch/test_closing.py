@@ -1,4 +1,4 @@
-"""What a batch says at its end: nothing if all is well, and else how many commands failed, which, and why."""
+"""The summary of a batch: nothing after a success, else how many commands failed, which, and why."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ pytestmark = pytest.mark.usefixtures("plain_shell")
 
 
 def closing(stderr: str) -> list[str]:
-    """The lines at the end, without the time."""
+    """Return the lines at the end, without the time."""
     return re.sub(r", [\d.]+ m?s\n", "\n", stderr.removeprefix(meanwhile(stderr))).splitlines()
 
 
 def test_the_end_of_a_batch_counts_and_shows_failures() -> None:
-    """A batch that failed said nothing."""
+    """A batch with failures once ended silently."""
     lines = ["exit 3", "kill -9 $$", "sleep 9", "./script", "true"]
     Path("script").write_text("#!/no/such/interpreter\n")
     Path("script").chmod(0o755)
@@ -37,7 +37,7 @@ def test_the_end_of_a_batch_counts_and_shows_failures() -> None:
 
 
 def test_it_names_a_few() -> None:
-    """The others are counted, and a long or strange command is one line."""
+    """The others are counted; a long or strange command is shortened to a line."""
     done = batch("-j1", ":::", "exit 2 #\n\x1b[31m", "exit 3 #" + "x" * 500, *["exit 4"] * 6)
     head, first, second, *others = closing(done.stderr)
     assert head == "batch  ✗ 8 of 8 commands failed"
@@ -48,7 +48,7 @@ def test_it_names_a_few() -> None:
 
 
 def test_what_was_not_run_counts_in_the_total() -> None:
-    """Where the number of commands is known; and where it is not, those that ended do."""
+    """If the number of commands is unknown, the total is that of the ended ones."""
     words = ["-j1", "--halt", "soon,fail=1", "exit"]
     assert closing(batch(*words, ":::", 0, 5, 6, 7).stderr)[0] == "batch  ✗ 1 of 4 commands failed"
     Path("arguments").write_text("0\n5\n6\n7\n")
@@ -56,7 +56,7 @@ def test_what_was_not_run_counts_in_the_total() -> None:
 
 
 def test_a_rule_that_is_met_by_success_leaves_nothing_to_say() -> None:
-    """The exit code is 0 then, whatever has failed before."""
+    """The exit code is 0 then, in spite of earlier failures."""
     done = batch("-j1", "--halt", "soon,success=1", "exit", ":::", 5, 0, 7)
     assert (done.exit_code, closing(done.stderr)) == (0, [])
 
@@ -69,7 +69,7 @@ def test_a_rule_that_is_met_by_success_leaves_nothing_to_say() -> None:
     ],
 )
 def test_an_interrupted_batch_says_how_to_go_on(tmp_path: Path, options: list[str], advice: str) -> None:
-    """It advised to call a function of Python."""
+    """The advice once was to call a Python function."""
     here = tmp_path / "here"
     with running(
         "-j1", *options, ":::", "true", "exit 3", f"touch {here}; sleep 1000", "true", cwd=tmp_path
@@ -87,7 +87,7 @@ def test_an_interrupted_batch_says_how_to_go_on(tmp_path: Path, options: list[st
 
 
 def test_an_interrupted_batch_that_reads_on_does_not_claim_to_know_all(tmp_path: Path) -> None:
-    """As long as arguments come in, it said that all commands succeeded."""
+    """While arguments still came in, the message once claimed that all commands had succeeded."""
     here = tmp_path / "here"
     with running("-j1", cwd=tmp_path) as process:
         assert process.stdin is not None

@@ -1,4 +1,4 @@
-"""What the pages on batches, and on parallel and xargs, show is what happens."""
+"""The examples on the pages about batches, parallel and xargs have the output shown there."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FEW = 3
 
 
 def shell(directory: Path, script: str) -> str:
-    """Run a script as somebody would who has installed trioflow, with a home directory of the test's own."""
+    """Run a script as a user who has installed trioflow, with a home directory of the test's own."""
     programs = directory / "bin"
     programs.mkdir()
     make_program(programs / "trioflow", "-m", "trioflow")
@@ -37,7 +37,7 @@ def shell(directory: Path, script: str) -> str:
 
 
 def alike(text: str) -> str:
-    """A text is the same but for times and for the names of files, which go by their size."""
+    """Normalize a text: times, and names of files, which depend on their sizes."""
     text = re.sub(r"(commands? failed, )[\d.]+ m?s$", r"\1how long", text, flags=re.MULTILINE)
     text = re.sub(r"\d{10}\.\d{3}\t +\d+\.\d{3}", "when\thow long", text)
     return re.sub(r"\b\w+\.py\b", "file.py", text)
@@ -45,7 +45,7 @@ def alike(text: str) -> str:
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_examples_of_the_page(tmp_path: Path, number: int) -> None:
-    """Each block, run as one session, prints what it is said to; with fewer files than a few hundred."""
+    """Each block is run as one session; a few files stand in for a few hundred."""
     block = BLOCKS[number].replace("-n 150", f"-n {FEW}")
     lines = re.findall(r"^\$ (.*)\n((?:(?!\$ ).*\n)*)", block, re.MULTILINE)
     assert lines
@@ -57,7 +57,7 @@ def test_examples_of_the_page(tmp_path: Path, number: int) -> None:
 
 
 def test_the_options_of_the_page() -> None:
-    """The page and --help tell of the same options."""
+    """The page and --help list the same options."""
 
     from trioflow.cli.batch._batch_command import command
 

@@ -1,4 +1,4 @@
-"""`trioflow batch --journal`: what has succeeded is not run again, and its output is printed again."""
+"""`trioflow batch --journal`: a command that succeeded does not run again, and its output is printed again."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def batch(*words: Any) -> Result:
 
 
 def runs(directory: Path = Path()) -> list[str]:
-    """What the commands have written into a file when they ran."""
+    """Return what the commands wrote into a file when they ran."""
     file = directory / "runs"
     return sorted(file.read_text().split()) if file.exists() else []
 
 
 def test_a_successful_command_is_not_run_again() -> None:
-    """Its output is printed again, and only what failed runs a second time."""
+    """Its output is printed again; only failed commands run a second time."""
     command = "echo {} >> runs; echo out {}; echo err {} >&2; exit {}"
     first = batch(command, ":::", 0, 3, 0)
     assert (first.stdout, first.exit_code, runs()) == ("out 0\nout 3\nout 0\n", 1, ["0", "0", "3"])
@@ -39,7 +39,7 @@ def test_a_successful_command_is_not_run_again() -> None:
 
 
 def test_a_command_that_is_there_once_more_runs_once_more() -> None:
-    """Equal lines are counted, so a further one is a new command."""
+    """Equal lines are counted, so one more is a new command."""
     batch("echo {} >> runs", ":::", "a")
     batch("echo {} >> runs", ":::", "a", "a", "b")
     assert runs() == ["a", "a", "b"]
@@ -54,7 +54,7 @@ def test_arguments_need_not_be_text() -> None:
 
 
 def test_a_command_runs_again_if_a_file_that_it_reads_has_changed() -> None:
-    """Only the command of that file does, and the journal tells why."""
+    """Only the command of that file runs, and the journal has the reason."""
     for name in ("a", "b"):
         Path(f"{name}.txt").write_text(name)
     words = ["-j1", "--reads", "{}", "cat {} >> runs; echo >> runs", ":::", "a.txt", "b.txt"]
@@ -66,7 +66,7 @@ def test_a_command_runs_again_if_a_file_that_it_reads_has_changed() -> None:
 
 
 def test_a_command_runs_again_if_its_output_file_has_changed() -> None:
-    """An output that is gone is made again; the others stay."""
+    """A missing output is produced again; the others stay."""
     words = ["--writes", "{.} and more/{}.out", "echo {} >> runs; echo {} > '{.} and more'/{}.out", ":::", "a", "b"]
     for name in ("a", "b"):
         Path(f"{name} and more").mkdir()
@@ -78,7 +78,7 @@ def test_a_command_runs_again_if_its_output_file_has_changed() -> None:
 
 
 def test_restored_outputs_are_saved_but_not_in_the_job_log() -> None:
-    """`--results` is complete after each batch; the job log has what has run."""
+    """`--results` is complete after each batch; the job log has only commands that ran."""
     words = ["--results", "saved", "--joblog", "+log", "echo", ":::", "a", "b"]
     batch(*words)
     Path("saved/1/a/stdout").unlink()
@@ -88,7 +88,7 @@ def test_restored_outputs_are_saved_but_not_in_the_job_log() -> None:
 
 
 def test_a_journal_that_takes_no_more_ends_the_batch(tmp_path: Path) -> None:
-    """With one error that says so, and not with a traceback too."""
+    """A single error reports it, without a traceback."""
     words = ("--journal", "run.db", "-j1", "head -c 3000 /dev/zero | tr '\\0' x; echo {}", ":::", *map(str, range(40)))
     with running(*words, line='ulimit -f 80; exec "$@"', cwd=tmp_path) as process:
         _, stderr = process.communicate(timeout=PATIENCE)
@@ -98,7 +98,7 @@ def test_a_journal_that_takes_no_more_ends_the_batch(tmp_path: Path) -> None:
 
 
 def test_restored_commands_do_not_wait_for_the_delay() -> None:
-    """Each of them took the time of `--delay`, although nothing was started."""
+    """Each of them once took the time of `--delay`, although no process was started."""
     batch("echo", ":::", "a", "b", "c")
     assert batch("--delay", "1h", "echo", ":::", "a", "b", "c").stdout == "a\nb\nc\n"
 
@@ -113,7 +113,7 @@ def test_restored_commands_do_not_wait_for_the_delay() -> None:
     ],
 )
 def test_bad_input(words: list[str], told: str) -> None:
-    """The error says what to do, the exit code is 255, and a foreign file is left alone."""
+    """The error says what to do, the exit code is 255, and a foreign file is not changed."""
     Path("other").write_text("of somebody else")
     done = trioflow("batch", *words)
     assert done.exit_code == 255
@@ -132,7 +132,7 @@ def test_a_second_batch_with_the_same_journal_is_refused(tmp_path: Path) -> None
 
 
 def test_a_batch_that_is_killed_goes_on(tmp_path: Path) -> None:
-    """Killed at random instants, it comes to its end; only what was running is run again."""
+    """Killed at random instants, the batch completes in the end; only commands that were running run again."""
     numbers = [str(number) for number in range(30)]
     words = ("--journal", str(tmp_path / "run.db"), "-j3", "-k", "sleep 0.05; echo {} >> runs; echo {}", ":::")
     kills = 0

@@ -1,4 +1,4 @@
-"""`trioflow batch` beside GNU parallel: the same command lines, job logs and exit codes."""
+"""`trioflow batch` and GNU parallel compared: the same command lines, job logs and exit codes."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ MIXED = ["printf abc; printf d >&2", "exit 7", "kill -9 $$", "kill -TERM $$", "e
 
 
 def texts(source: random.Random, number: int) -> list[str]:
-    """Arguments that are hard on whoever quotes them, or takes them for paths."""
+    """Generate arguments that are hard to quote, or look like paths."""
     return ["", ".", "..", "/", "//", *("".join(source.choices(PARTS, k=source.randint(1, 5))) for _ in range(number))]
 
 
 def template(source: random.Random) -> list[str]:
-    """Words of a command, with and without replacement strings."""
+    """Generate the words of a command, with and without replacement strings."""
     return ["".join(source.choices([*PLACES, *WORDS], k=source.randint(1, 3))) for _ in range(source.randint(1, 5))]
 
 
 def same_lines(words: list[str], arguments: list[str]) -> None:
-    """Both print the same for a dry run."""
+    """Assert that both print the same for a dry run."""
     ours = trioflow("batch", "--dry-run", "-j1", "-k", "--", *words, *arguments)
     theirs = gnu("--dry-run", "-j1", "-k", "--", *words, *arguments)
     assert (ours.stdout_bytes, ours.exit_code) == (theirs.stdout, theirs.returncode)
@@ -46,7 +46,7 @@ def same_lines(words: list[str], arguments: list[str]) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_same_command_lines(seed: int) -> None:
-    """For a command with all replacement strings in it, and arguments of all kinds; and for any other command."""
+    """The test uses a command with all replacement strings, arguments of all kinds, and random commands."""
     source = random.Random(seed)
     words = ["run", *(f"{source.choice(WORDS)}{place}" for place in PLACES)] if seed == 0 else template(source)
     same_lines(words, [":::", *texts(source, 20), ":::", *texts(source, 1)])
@@ -62,7 +62,7 @@ def test_the_same_command_lines(seed: int) -> None:
     ],
 )
 def test_the_same_combinations(words: list[str]) -> None:
-    """Products, pairs, files, in any mixture."""
+    """Products, pairs and files are mixed at random."""
     Path("one").write_bytes(b"1\n\n a \n\xff")
     Path("two").write_text("x\ny\n")
     same_lines(words, [])
@@ -70,7 +70,7 @@ def test_the_same_combinations(words: list[str]) -> None:
 
 @pytest.fixture(scope="module")
 def their_exits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[int, list[str]]]]:
-    """What GNU parallel exits with under each rule, and what its job logs say then."""
+    """Return GNU parallel's exit code under each rule, and its job logs."""
     directory = tmp_path_factory.mktemp("theirs")
 
     def ask(rule: str) -> tuple[int, list[str]]:
@@ -84,13 +84,13 @@ def their_exits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_the_same_exit_codes(rule: str, their_exits: dict[str, tuple[int, list[str]]]) -> None:
-    """And the same commands run until then; a rule that one does not understand, the other does not either."""
+    """Both run the same commands until then, and reject the same rules."""
     ours = trioflow("batch", "-j1", "--halt", rule, "--joblog", "log", "exit", ":::", *CODES)
     assert (ours.exit_code, columns(Path("log")) if Path("log").exists() else []) == their_exits[rule]
 
 
 def test_the_same_job_log() -> None:
-    """Columns and their values, but for times: exit codes, signals, a program that is not there; a timeout."""
+    """All columns but the times agree: exit codes, signals, a missing program, a timeout."""
     for number, (words, arguments) in enumerate([(["-j1"], MIXED), (["-j1", "--timeout", "0.3"], ["sleep 1000"])]):
         ours = trioflow("batch", *words, "--joblog", f"ours{number}", ":::", *arguments)
         theirs = gnu(*words, "--joblog", f"theirs{number}", ":::", *arguments)
@@ -99,13 +99,15 @@ def test_the_same_job_log() -> None:
 
 
 def test_gnu_parallel_resumes_from_our_job_log() -> None:
-    """It runs only what the log does not have."""
+    """It runs only the commands that the log does not have."""
     trioflow("batch", "-j1", "--joblog", "log", "echo", ":::", "a b", "c'd")
     assert gnu("-j1", "--joblog", "log", "--resume", "echo", ":::", "a b", "c'd", "e").stdout == b"e\n"
 
 
 def test_the_same_output_and_results() -> None:
-    """Tagged, in order; and in the same files, but for names that theirs has none for."""
+    """Output is tagged and in order; the files have equal contents, and names that GNU parallel would
+    give, if it has one.
+    """
     words = ["-k", "-j2", "--tag"]
     command = ["printf '%s\\n' {1} {2}; echo e >&2", ":::", "a/b", "c\\d", ":::", "x y"]
     ours, theirs = trioflow("batch", *words, *command), gnu(*words, *command)

@@ -1,4 +1,4 @@
-"""`trioflow batch` in a process of its own: signals, pipes, a terminal."""
+"""`trioflow batch` in its own process: signals, pipes, a terminal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["watched"]
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_ends_commands_in_order(tmp_path: Path, watched: Watched, number: signal.Signals) -> None:
-    """They get SIGTERM and may clean up; what had ended is printed and logged, and the exit code is 130."""
+    """They get SIGTERM and may clean up; finished commands are printed and logged, and the exit code is 130."""
     here, log = tmp_path / "here", tmp_path / "log"
     script = f"trap 'echo cleaned > {here}; exit' TERM; touch {here}; while :; do sleep 0.01; done"
     with running(
@@ -47,7 +47,7 @@ def test_the_first_signal_ends_commands_in_order(tmp_path: Path, watched: Watche
 
 @pytest.mark.parametrize("order", [[], ["-k"]])
 def test_what_was_written_before_an_interruption_is_printed(tmp_path: Path, order: list[str]) -> None:
-    """The output of the commands that were running was lost."""
+    """The output of running commands was once lost."""
     paths = [tmp_path / "0", tmp_path / "1"]
     lines = [f"echo {path.name}; echo e >&2; touch {path}; exec sleep 1000" for path in paths]
     with running("-j2", "--tag", *order, ":::", *lines) as process:
@@ -60,7 +60,7 @@ def test_what_was_written_before_an_interruption_is_printed(tmp_path: Path, orde
 
 
 def test_what_was_written_before_an_interruption_is_saved(tmp_path: Path) -> None:
-    """At SIGTERM, `--results` gets what the running commands have written so far."""
+    """At SIGTERM, `--results` gets all that the running commands have written so far."""
     here, saved = tmp_path / "here", tmp_path / "saved"
     with running("--results", str(saved), "echo a; touch {}; exec sleep 1000", ":::", str(here)) as process:
         until_there(here)
@@ -70,7 +70,7 @@ def test_what_was_written_before_an_interruption_is_saved(tmp_path: Path) -> Non
 
 
 def test_an_output_cut_by_an_interruption_is_printed_to_its_end(tmp_path: Path) -> None:
-    """Nobody had read it yet; a part of it was in the pipe."""
+    """A part of it was still unread in the pipe."""
     with running("--joblog", "/dev/null", "seq {}", ":::", "100000") as process:
         assert process.stdout is not None
         assert process.stdout.read(1) == b"1"
@@ -80,7 +80,7 @@ def test_an_output_cut_by_an_interruption_is_printed_to_its_end(tmp_path: Path) 
 
 
 def test_a_pipe_that_another_program_has_made_non_blocking_gets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even if it is full at first, and its reader is slow."""
+    """Nothing is lost even if the pipe is full at first, and its reader slow."""
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     filled = os.write(write_end, bytes(1 << 20))
@@ -100,7 +100,7 @@ def test_a_pipe_that_another_program_has_made_non_blocking_gets_everything(monke
 
 
 def test_a_slot_is_the_lowest_free_one() -> None:
-    """Each command ends before the next argument comes, so that all have slot 1; slots took turns."""
+    """Each command ends before the next argument comes, so that all have slot 1; slots once took turns."""
     with running("-j3", "echo {%} $PARALLEL_JOBSLOT") as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -111,7 +111,7 @@ def test_a_slot_is_the_lowest_free_one() -> None:
 
 
 def test_ignored_signals_stay_ignored(tmp_path: Path) -> None:
-    """A batch started by nohup ended when its user logged out."""
+    """A batch started by nohup once ended when its user logged out."""
     here = tmp_path / "here"
     with running("touch {}; sleep 0.3; echo done", ":::", str(here), line="trap '' HUP; exec \"$@\"") as process:
         until_there(here)
@@ -121,7 +121,7 @@ def test_ignored_signals_stay_ignored(tmp_path: Path) -> None:
 
 
 def test_the_second_ends_at_once(tmp_path: Path, watched: Watched) -> None:
-    """Commands that heed no SIGTERM are killed with all that they have started."""
+    """Commands that ignore SIGTERM are killed with all processes that they started."""
     here = tmp_path / "here"
     with running("sh -c", ":::", f"touch {here}; {STUBBORN}") as process:
         until_there(here)
@@ -134,7 +134,7 @@ def test_the_second_ends_at_once(tmp_path: Path, watched: Watched) -> None:
 
 
 def test_arguments_are_run_as_they_come() -> None:
-    """Before the end of the standard input is there; and what stops the batch does not wait for it."""
+    """The standard input need not end first, and a batch that stops does not wait for it."""
     with running("-j2", "--halt", "soon,fail=2", "echo {}; exit {}") as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -158,7 +158,7 @@ def test_an_interruption_while_no_argument_is_there() -> None:
 
 
 def test_nobody_reads_the_output(watched: Watched) -> None:
-    """All is ended, without a word; the exit code is that of a program that SIGPIPE has ended."""
+    """The batch ends silently, with the exit code of a program that SIGPIPE has ended."""
     with running("-j2", "echo {}; exec sleep {}", ":::", "0", "1000") as process:
         assert process.stdout is not None
         process.stdout.close()
@@ -169,14 +169,14 @@ def test_nobody_reads_the_output(watched: Watched) -> None:
 
 
 def test_the_output_takes_no_more() -> None:
-    """A full disk ends the batch with a message, and not with a traceback."""
+    """A full disk ends the batch with a message, without a traceback."""
     with open("/dev/full", "wb") as full, running("echo", ":::", "a", stdout=full) as process:
         _, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stderr) == (255, b"Error: cannot write the output: No space left on device\n")
 
 
 def test_a_job_log_that_takes_no_more_ends_the_batch(tmp_path: Path) -> None:
-    """Although it could be opened: with an error that says so, and no command is started any more."""
+    """This may happen after it was opened: an error reports it, and no further command starts."""
     log, limit = tmp_path / "log", 1 << 23
     log.write_bytes(b"\n")
     os.truncate(log, limit - 300)
@@ -189,14 +189,14 @@ def test_a_job_log_that_takes_no_more_ends_the_batch(tmp_path: Path) -> None:
 
 
 def test_a_closed_standard_input_is_an_error() -> None:
-    """Without arguments and without an input, the error says so."""
+    """Without arguments and an input, the error explains what is missing."""
     with running("echo", line='exec "$@" <&-') as process:
         _, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stderr) == (255, b"Error: cannot read the arguments: the standard input is closed\n")
 
 
 def test_a_killed_batch_leaves_no_command(tmp_path: Path, watched: Watched) -> None:
-    """SIGKILL of the batch leaves no command behind, not even a stubborn one."""
+    """SIGKILL of the batch leaves no command behind, not even one that ignores signals."""
     here = tmp_path / "here"
     with running("sh -c", ":::", f"touch {here}; {STUBBORN}") as process:
         until_there(here)
@@ -205,7 +205,7 @@ def test_a_killed_batch_leaves_no_command(tmp_path: Path, watched: Watched) -> N
 
 
 def test_a_slow_reader_holds_up_no_timeout(tmp_path: Path) -> None:
-    """While nobody reads what one command has written, another is ended when its time is over."""
+    """While the output of one command is stuck, another one still gets its timeout."""
     over = tmp_path / "over"
     late = f"trap 'touch {over}; exit' TERM; while :; do sleep 0.01; done"
     with running("-j2", "--timeout", "0.5", ":::", "seq 20000", late) as process:
@@ -218,7 +218,7 @@ def test_a_slow_reader_holds_up_no_timeout(tmp_path: Path) -> None:
 def screen_of(
     *words: str, seen: Callable[[pyte.Screen], object] = id, **options: object
 ) -> tuple[list[str], int | None]:
-    """What a terminal shows of a batch at the end, and its exit code; `seen` is called with the screen meanwhile."""
+    """Return the final screen of a batch and its exit code; `seen` is called with the screen in between."""
     ours, theirs = pty.openpty()
     screen = pyte.Screen(80, 24)
     stream = pyte.ByteStream(screen)
@@ -233,7 +233,7 @@ def screen_of(
 
 
 def test_a_bar_on_a_terminal(tmp_path: Path) -> None:
-    """It looks as a monitor does, gives way to output, and is gone at the end; what has failed is said below."""
+    """The bar looks like a monitor's, makes room for output, and vanishes at the end; failures are listed below."""
     go = tmp_path / "go"
     lines = ["echo one", "exit 3", f"until [ -e {go} ]; do sleep 0.001; done; echo three"]
 
@@ -252,7 +252,7 @@ def test_a_bar_on_a_terminal(tmp_path: Path) -> None:
 
 
 def test_a_bar_has_the_total_when_arguments_are_words(tmp_path: Path) -> None:
-    """It began with 0/?; of lines nobody knows how many come, so it says neither that nor a percentage."""
+    """The bar once began with 0/?; for lines, whose number is unknown, it has neither a total nor a percentage."""
     go = tmp_path / "go"
     firsts: list[str] = []
 
@@ -275,7 +275,7 @@ def test_a_bar_has_the_total_when_arguments_are_words(tmp_path: Path) -> None:
 
 
 def test_a_bar_below_a_line_without_an_end(tmp_path: Path) -> None:
-    """The bar was drawn over it, so nothing of it was ever seen. In a file it stays as it is."""
+    """The bar once covered such a line, so that it was never seen. In a file the line stays as it is."""
     words = ("--bar", "-j1", ":::", "printf one", "printf two; printf three >&2", "true")
     assert screen_of(*words) == (["one", "twothree"], 0)
     assert screen_of("-k", *words) == (["one", "twothree"], 0)
@@ -285,7 +285,7 @@ def test_a_bar_below_a_line_without_an_end(tmp_path: Path) -> None:
 
 
 def test_the_message_on_a_signal_hides_the_bar() -> None:
-    """It stood in the middle of the bar, and what was left of the bar stayed on the screen."""
+    """The message once appeared in the middle of the bar, and the rest of the bar stayed on the screen."""
     lines = screen_of("--bar", "-j1", ":::", "echo one", "kill -INT $PPID; sleep 1000")
     assert lines[0][:2] == ["one", "SIGINT: ending in order; once more to end at once"]
     assert "1 of 2 commands succeeded" in lines[0][2]
@@ -293,6 +293,6 @@ def test_the_message_on_a_signal_hides_the_bar() -> None:
 
 
 def test_no_bar_elsewhere() -> None:
-    """Where there is no terminal, `--bar` writes nothing."""
+    """Without a terminal, `--bar` writes nothing."""
     with running("--bar", "echo", ":::", "a") as process:
         assert process.communicate(timeout=PATIENCE) == (b"a\n", b"")

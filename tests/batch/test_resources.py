@@ -1,4 +1,4 @@
-"""Commands that wait: for memory, for the load to sink, for what they need of a pool; and what they are granted."""
+"""Commands that wait for memory, for a lower load, or for resources of a pool; and the grants that they get."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ GIB = 1 << 30
 
 @pytest.fixture
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Look again at once."""
+    """Poll without a pause."""
     monkeypatch.setattr(_batch, "BETWEEN_LOOKS", 0.001)
 
 
 def memory(monkeypatch: pytest.MonkeyPatch, free: Iterator[int]) -> None:
-    """Let the machine have 8 GiB in all, and each time so many free."""
+    """Give the machine 8 GiB in all, and the given sizes of free memory in turn."""
     monkeypatch.setattr(_start_conditions, "_meminfo", lambda name: 8 * GIB if name == "MemTotal" else next(free))
 
 
@@ -36,7 +36,7 @@ def memory(monkeypatch: pytest.MonkeyPatch, free: Iterator[int]) -> None:
 
 @pytest.mark.usefixtures("hurry")
 def test_memory_that_is_not_free_holds_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One message says until when, however often it has to wait; then all commands run, and none fails."""
+    """However often the batch has to wait, one message has the reason; then all commands run, and none fails."""
     memory(monkeypatch, itertools.cycle([GIB, GIB, 5 * GIB]))
     done = batch("-k", "--memfree", "4G", "echo", ":::", "a", "b", "c")
     assert (done.stdout, done.exit_code) == ("a\nb\nc\n", 0)
@@ -45,7 +45,7 @@ def test_memory_that_is_not_free_holds_starts(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_enough_memory_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is said then."""
+    """There is no message."""
     memory(monkeypatch, itertools.repeat(4 * GIB))
     done = batch("--memfree", "4G", "echo", ":::", "a")
     assert (done.stdout, done.stderr, done.exit_code) == ("a\n", "", 0)
@@ -53,7 +53,7 @@ def test_enough_memory_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("hurry")
 def test_a_load_holds_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has to be below the number, as in GNU parallel; retries wait too."""
+    """The load has to be below the number, as in GNU parallel; retries wait too."""
     loads = iter([2, 3, 1, 2, 0])
     monkeypatch.setattr(_start_conditions, "load", lambda: next(loads))
     done = batch("--load", "2", "--retries", "2", "echo {}; exit 1", ":::", "a")
@@ -74,7 +74,9 @@ def test_a_batch_that_stops_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_the_load_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Those that run or wait for a disk at this moment, but for this program; elsewhere the average of a minute."""
+    """It is the number of processes that run or wait for a disk now, without trioflow; elsewhere, the
+    average of a minute.
+    """
     stat = tmp_path / "stat"
     stat.write_text("cpu  1 2 3\nprocs_running 4\nprocs_blocked 2\nsoftirq 1 2\n")
     monkeypatch.setattr(_start_conditions, "STAT", stat)
@@ -85,14 +87,14 @@ def test_what_the_load_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 
 def test_numbers_of_the_load() -> None:
-    """As for -j, but 0 is nearly none, not no limit."""
+    """The values are those of -j, but 0 means nearly no load, not no limit."""
     assert _quantities.load("3").most == 3
     assert _quantities.load("200%").most == 2 * _quantities.usable_cpus()
     assert _quantities.load("0").most == 0.01
 
 
 def test_sizes_of_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Those of pools, and the small letters of GNU parallel."""
+    """The units are those of pools, and the small letters of GNU parallel."""
     memory(monkeypatch, itertools.repeat(1))
     sizes = {"1": 1, "4k": 4000, "4K": 4096, "1.5g": 15 * 10**8, "2m": 2 * 10**6, "1 GiB": GIB, "3 MB": 3 * 10**6}
     assert {text: _start_conditions.bytes_free(text).least for text in sizes} == sizes
@@ -112,7 +114,9 @@ def test_sizes_of_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
 
 
 def test_each_command_gets_things_of_its_own() -> None:
-    """As many run at once as have what they need; what one has is put in braces, and no other has it meanwhile."""
+    """As many commands run as can get what they need; braces are replaced by the grant, which no other command has
+    meanwhile.
+    """
     Path("held").mkdir()
     line = "mkdir held/{gpu} && sleep 0.05 && rmdir held/{gpu} && echo {} {gpu}"
     done = batch("-j8", "--needs", "gpu=1", "--pool", "gpu=x,y", line, ":::", *range(8))
@@ -123,7 +127,7 @@ def test_each_command_gets_things_of_its_own() -> None:
 
 
 def test_several_things_and_amounts() -> None:
-    """Things are joined by commas, amounts are numbers; what is not needed is not a place."""
+    """Names are joined by commas, amounts are numbers; braces with a name that is not needed stay as they are."""
     command = ["echo {} {gpu} {mem} {disk}", ":::", "a b"]
     done = batch("--needs", "gpu=2,mem=1.5K", "--pool", "gpu=0,1,2,mem=1M", *command)
     assert done.stdout == "a b 0,1 1536 {disk}\n"
@@ -132,7 +136,7 @@ def test_several_things_and_amounts() -> None:
 
 
 def test_a_placeholder_for_grants_does_not_replace_the_argument() -> None:
-    """The argument is appended as without it, and quoted even if the first word has such a place."""
+    """The argument is appended as without a placeholder, and quoted even if the first word has one."""
     template = LineTemplate(["CARD={gpu}", "run"], Strings(resources=["gpu"]))
     assert template.fill(["a b"], 1, 1, {"gpu": "0,1"}) == "CARD='0,1' run 'a b'"
     assert template.fill(["{gpu}"], 1, 1) == "CARD={gpu} run '{gpu}'"
@@ -140,7 +144,7 @@ def test_a_placeholder_for_grants_does_not_replace_the_argument() -> None:
 
 
 def test_logs_do_not_depend_on_what_was_granted() -> None:
-    """The line in the job log is the same whatever a command had; and --dry-run grants nothing."""
+    """The line in the job log never has the grant, and --dry-run grants nothing."""
     words = ["--needs", "gpu=1", "--pool", "gpu=7,", "--joblog", "log", "echo", "{gpu}", ":::", "a"]
     assert batch(*words).stdout == "7 a\n"
     assert Path("log").read_text().splitlines()[1].endswith("echo {gpu} a")
@@ -189,7 +193,7 @@ def test_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_bad_input(words: list[str], said: str) -> None:
-    """The error says what to write, and nothing runs."""
+    """The error says what to write, and no command runs."""
     done = batch(*words, "touch", ":::", "ran")
     assert done.exit_code == 255
     assert said in " ".join(done.stderr.split())
@@ -200,18 +204,18 @@ def test_bad_input(words: list[str], said: str) -> None:
 
 
 def test_nice_is_a_lower_priority() -> None:
-    """Than that of this program."""
+    """The priority is relative to that of the batch."""
     own = os.getpriority(os.PRIO_PROCESS, 0)
     assert batch("--nice", 3, "sleep 0.1; nice #", ":::", "a").stdout == f"{min(19, own + 3)}\n"
 
 
 def test_the_memory_of_a_command_is_limited() -> None:
-    """In KiB, as the shell's own `ulimit -v` has it."""
+    """The unit is KiB, as for `ulimit -v` of the shell."""
     assert batch("--memory-limit", "2G", "ulimit -v #", ":::", "a").stdout == f"{2 * GIB // 1024}\n"
 
 
 def test_the_commands_of_a_slot_have_a_cpu_of_their_own() -> None:
-    """The k-th slot has the k-th of those that this program may use."""
+    """The k-th slot gets the k-th of the CPUs that the batch may use."""
     cpus = sorted(os.sched_getaffinity(0))
     done = batch("-k", "-j", len(cpus), "--pin", "sleep 0.1; grep Cpus_allowed_list /proc/self/status #", ":::", *cpus)
     assert [line.split()[1] for line in done.stdout.splitlines()] == [str(cpu) for cpu in cpus]
@@ -219,7 +223,7 @@ def test_the_commands_of_a_slot_have_a_cpu_of_their_own() -> None:
 
 @patiently(0.1, 0.5, 3)
 def test_a_silent_command_is_ended(unit: float) -> None:
-    """One that writes goes on."""
+    """A command that writes goes on."""
     steady = f"for n in 1 2 3 4; do sleep {1.5 * unit}; echo $n; done"
     done = batch("-j2", "--idle-timeout", str(4 * unit), ":::", steady, "echo b; sleep 99")
     assert (sorted(done.stdout.split()), done.exit_code) == (["1", "2", "3", "4", "b"], 1)

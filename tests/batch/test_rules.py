@@ -1,4 +1,4 @@
-"""The pure rest of a batch: numbers and durations, rules for stopping, exit codes, and the job log."""
+"""The pure parts of a batch: numbers and durations, rules for stopping, exit codes, and the job log."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_durations(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1 m", "200%", "1e3", "inf", "nan", "."])
 def test_a_text_that_is_no_duration_is_rejected(text: str) -> None:
-    """Any other text is refused, with an example of what to write."""
+    """The error has an example of a duration."""
     with pytest.raises(ValueError, match="is not a duration: give seconds"):
         _quantities.seconds(text)
 
@@ -44,7 +44,7 @@ def test_a_text_that_is_no_duration_is_rejected(text: str) -> None:
     ("text", "slots"), [("3", 3), ("150%", 6), ("100%", 4), ("1%", 1), ("+2", 6), ("-1", 3), ("-9", 1)]
 )
 def test_slots(text: str, slots: int) -> None:
-    """On a machine with four CPUs; at least one."""
+    """These are the values on a machine with four CPUs; there is at least one slot."""
     assert _quantities.slots(text, cpus=4) == slots
 
 
@@ -57,7 +57,7 @@ def test_no_limit_is_what_descriptors_last_for(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("text", ["", "x", "1.5", "+5%", "4k", "²"])
 def test_a_text_that_is_no_number_of_slots_is_rejected(text: str) -> None:
-    """Any other text is refused, with what to write."""
+    """The error lists the accepted forms."""
     with pytest.raises(ValueError, match="is not a number of jobs"):
         _quantities.slots(text)
 
@@ -66,14 +66,14 @@ def test_a_text_that_is_no_number_of_slots_is_rejected(text: str) -> None:
     "text", ["", "now", "now,fail", "now,fail=0", "now,fail=x", "later,fail=1", "now,bar=1", "3", "-1", "30%"]
 )
 def test_a_text_that_is_no_rule_is_rejected(text: str) -> None:
-    """Any other text is refused, with the form of a rule."""
+    """The error has the form of a rule."""
     with pytest.raises(ValueError, match="is not a rule: write never, or WHEN,WHY=N"):
         Halt.parse(text)
 
 
 @given(CODES, st.sampled_from(["fail", "success", "done"]), st.integers(1, 9))
 def test_a_rule_is_met_from_the_nth_on(codes: list[int], what: str, number: int) -> None:
-    """The nth command of the kind that the rule counts is the decisive one, whatever came between."""
+    """Only commands of the kind that the rule counts matter, whatever comes between."""
     tally = CommandTally(Halt.parse(f"soon,{what}={number}"))
     counted = [code for code in codes if what == "done" or bool(code) == (what == "fail")]
     assert sum(tally.add(code) for code in codes) >= max(0, len(counted) - number + 1)
@@ -84,7 +84,7 @@ def test_a_rule_is_met_from_the_nth_on(codes: list[int], what: str, number: int)
 
 @given(CODES, st.integers(1, 100))
 def test_percents_are_of_all_jobs(codes: list[int], percent: int) -> None:
-    """The rule is met when that part of all has failed; the exit code is the part that has, rounded up."""
+    """The rule is met when that part of all commands has failed; the exit code is that part, rounded up."""
     tally = CommandTally(Halt.parse(f"soon,fail={percent}%"), total=40)
     met = [tally.add(code) for code in codes]
     failed = sum(map(bool, codes))
@@ -94,7 +94,7 @@ def test_percents_are_of_all_jobs(codes: list[int], percent: int) -> None:
 
 @given(CODES)
 def test_without_a_rule_the_exit_code_counts_failures(codes: list[int]) -> None:
-    """Nothing ends the batch early, and the count stops at 101."""
+    """The batch never ends early, and the count stops at 101."""
     tally = CommandTally()
     assert not any(tally.add(code) for code in codes * 10)
     assert tally.exit_code == min(10 * sum(map(bool, codes)), 101)
@@ -114,7 +114,7 @@ def test_without_a_rule_the_exit_code_counts_failures(codes: list[int]) -> None:
     ],
 )
 def test_exit_codes_under_a_rule(rule: str, codes: list[int], exit_code: int) -> None:
-    """With `fail=1` it is that command's own, a success that was waited for makes it 0, otherwise failures count."""
+    """With `fail=1` it is that command's own, a `success` rule that is met makes it 0, otherwise failures count."""
     tally = CommandTally(Halt.parse(rule), total=len(codes))
     for code in codes:
         tally.add(code)
@@ -123,13 +123,13 @@ def test_exit_codes_under_a_rule(rule: str, codes: list[int], exit_code: int) ->
 
 @given(LOGGED)
 def test_a_command_is_one_line_of_the_log(row: CommandOutcome) -> None:
-    """Nine columns, whatever the command is; its line ends become NULs."""
+    """The line has nine columns, whatever the command is; line ends become NULs."""
     *columns, command = row.line().split("\t", 8)
     assert (len(columns), command) == (8, row.command.replace("\n", "\0") + "\n")
 
 
 def test_a_log_is_replaced_or_appended_to(tmp_path: Path) -> None:
-    """After a line that was cut off by a crash, a new one begins, and the cut line is no shorter command."""
+    """After a line cut off by a crash, a new one begins; the cut line does not count as a shorter command."""
     path = tmp_path / "log"
     for append, command in ((True, "a"), (True, "b"), (False, "c")):
         write(path, append, command)
@@ -156,7 +156,7 @@ def test_a_job_log_that_cannot_be_written_stops_the_batch_at_its_start(path: str
 
 @given(st.lists(st.binary(max_size=30), max_size=8), st.integers(0, 60), st.randoms(use_true_random=False))
 def test_waiting_outputs_are_kept_in_any_order(outputs: list[bytes], in_memory: int, random: object) -> None:
-    """In memory or on disk, taken in any order, several times over."""
+    """They are in memory or on disk, and can be taken in any order, several times."""
     backlog = Backlog(in_memory)
     for _ in range(2):
         places = [(backlog.keep(io.BytesIO(output)), output) for output in outputs]
@@ -166,6 +166,6 @@ def test_waiting_outputs_are_kept_in_any_order(outputs: list[bytes], in_memory: 
 
 @given(st.lists(st.sampled_from([b"a", b"\n", b"b\nc", b"\n\n", b"d\n"])))
 def test_each_line_is_tagged_once(pieces: list[bytes]) -> None:
-    """Wherever the pieces end; and nothing else is changed."""
+    """This holds however the output is cut into pieces; all else is unchanged."""
     lines = b"".join(pieces).splitlines(keepends=True)
     assert b"".join(tagged(pieces, b"t\t")) == b"".join(b"t\t" + line for line in lines)

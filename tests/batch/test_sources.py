@@ -1,4 +1,4 @@
-"""Where arguments come from: words, lines, their products; read as they are needed."""
+"""Sources of arguments: words, lines and their products, read on demand."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def product(*words: str, files: tuple[str, ...] = (), **options: Any) -> list[tu
 
 @pytest.fixture
 def pipe() -> Iterator[tuple[str, int]]:
-    """The path of a pipe, and the descriptor that is to be written to."""
+    """Return the path of a pipe, and the descriptor that writes to it."""
     read_end, write_end = os.pipe()
     yield f"/dev/fd/{read_end}", write_end
     os.close(read_end)
 
 
 def test_the_command_stands_before_the_first_separator() -> None:
-    """Words that only begin like a separator belong to the command."""
+    """A word that only begins like a separator belongs to the command."""
     assert parse(["a", "-b", ":::b", ":::", "c"])[0] == ["a", "-b", ":::b"]
     assert parse([":::", "c"])[0] == []
 
@@ -47,14 +47,14 @@ def test_a_separator_without_arguments_is_an_empty_source() -> None:
 
 @given(st.lists(st.lists(st.sampled_from(["a", "b", ""]), max_size=4), min_size=1, max_size=4))
 def test_several_sources_make_products(sources: list[list[str]]) -> None:
-    """All combinations come in the order of `itertools.product`."""
+    """Combinations come in the order of `itertools.product`."""
     words = [word for source in sources for word in (":::", *source)]
     assert product(*words) == list(itertools.product(*sources))
 
 
 @given(st.lists(st.lists(st.sampled_from(["a", "b"]), max_size=4), min_size=3, max_size=3))
 def test_linked_sources_go_item_by_item(sources: list[list[str]]) -> None:
-    """As far as the shorter goes; what follows makes products with the pairs."""
+    """The shorter source sets the length; further sources make products with the pairs."""
     first, second, third = sources
     pairs = list(zip(first, second, strict=False))
     expected = [(*pair, other) for pair in pairs for other in third]
@@ -62,7 +62,7 @@ def test_linked_sources_go_item_by_item(sources: list[list[str]]) -> None:
 
 
 def test_files_are_sources(tmp_path: Path) -> None:
-    """Those of -a come first; each of several behind :::: is one; ::::+ links."""
+    """Files of -a come first; each of several behind :::: is a source; ::::+ links."""
     one, two = tmp_path / "one", tmp_path / "two"
     one.write_text("1\n2\n")
     two.write_text("a\nb")
@@ -73,7 +73,7 @@ def test_files_are_sources(tmp_path: Path) -> None:
 
 @given(st.lists(st.binary().map(lambda data: data.replace(b"\n", b"")), max_size=5), st.integers(1, 9), st.booleans())
 def test_lines_arrive_unchanged(lines: list[bytes], piece: int, ended: bool) -> None:
-    """Whatever bytes are in them, and wherever the pieces that are read end; an empty line is an empty argument."""
+    """Any bytes may be in them, and reads may split them anywhere; an empty line is an empty argument."""
     data = b"".join(line + b"\n" for line in lines)
     ended = ended or not (lines and lines[-1])
     read_end, write_end = os.pipe()
@@ -93,7 +93,7 @@ def test_lines_may_end_in_nul(tmp_path: Path) -> None:
 
 
 def test_the_first_source_is_read_as_it_is_needed(pipe: tuple[str, int]) -> None:
-    """What is there is given; where nothing is there yet, None; at the end of the file it ends."""
+    """A read returns the arguments that are there, None while there are none, and ends at the end of the file."""
     path, write_end = pipe
     items = Product(parse([":::", "x"], (path,))[1]).items(blocking=False)
     assert next(items) is None
@@ -106,7 +106,7 @@ def test_the_first_source_is_read_as_it_is_needed(pipe: tuple[str, int]) -> None
 
 
 def test_the_number_of_arguments_is_known_unless_a_source_is_unread(tmp_path: Path) -> None:
-    """Or if all has been read to find out."""
+    """It is also known if all sources had to be read."""
     (tmp_path / "file").write_text("1\n2\n")
     assert Product([[WordSource("ab")], [WordSource("cde")]]).total == 6
     unknown = Product([[LineSource(str(tmp_path / "file"))], [WordSource("cde")]])

@@ -1,4 +1,4 @@
-"""What users of GNU parallel bring along: how arguments are read, how output is printed, and names of options."""
+"""The habits of GNU parallel's users: how arguments are read, how output is printed, and names of options."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ READ = [
 
 @pytest.mark.parametrize("words", READ, ids=" ".join)
 def test_arguments_are_read_the_same_way(words: list[str]) -> None:
-    """The command lines are those of GNU parallel, for what its users bring along."""
+    """The command lines are those of GNU parallel, for options that its users know."""
     Path("table").write_text("a,b\n1.x/2, 2 \n3\n,4,5,\n")
     Path("one").write_text("a,b\n")
     ours, theirs = batch("--dry-run", "-j1", "-k", *words), gnu("--dry-run", "-j1", "-k", *words)
@@ -45,14 +45,14 @@ PRINTED = [
 
 @pytest.mark.parametrize("options", PRINTED, ids=" ".join)
 def test_outputs_are_printed_the_same_way(options: list[str]) -> None:
-    """With tags, with the command lines, as lines come; the last line may have no end."""
+    """The test covers tags, command lines and line-by-line output; the last line may have no end."""
     command = ["printf 'a{}\\n\\nb'; printf 'c\\nd'; echo e{} >&2", ":::", "1", "2", "3"]
     ours, theirs = batch(*options, *command), gnu(*options, *command)
     assert (ours.stdout_bytes, ours.stderr_bytes) == (theirs.stdout, theirs.stderr)
 
 
 def test_lines_are_printed_while_their_command_runs() -> None:
-    """The second line comes only after the first has been read; in order, a later command waits for its turn."""
+    """The second line comes only after the first has been read; with -k, a later command waits for its turn."""
     line = "if [ {} = 1 ]; then echo first; read x < go; else echo second; echo > go; fi"
     os.mkfifo("go")
     with running("-k", "-j2", "--line-buffer", line, ":::", "1", "2") as process:
@@ -70,7 +70,7 @@ def test_a_line_that_never_ends_is_taken_in_pieces() -> None:
 
 
 def test_results_as_lines_of_json() -> None:
-    """One object for each command: what it was, how it ended, what it took, and its output, byte for byte."""
+    """Each command is an object with its line, its outcome, its usage, and its output, byte for byte."""
     done = batch(
         "-j1",
         "--results",
@@ -95,7 +95,7 @@ def test_results_as_lines_of_json() -> None:
 
 
 def test_results_in_files_of_ones_own_names() -> None:
-    """Replacement strings in the name: a directory if it ends in a slash, otherwise three files beside each other."""
+    """The name is a template: a directory if it ends in a slash, otherwise three files beside each other."""
     command = ["echo", "{}", ":::", "x", "y"]
     for results in ("d_{}/", "n_{#}"):
         for where, run in (("ours", batch), ("theirs", gnu)):
@@ -109,7 +109,7 @@ def test_results_in_files_of_ones_own_names() -> None:
 
 
 def test_results_have_the_names_of_columns() -> None:
-    """In the place of the numbers of the sources."""
+    """Names replace the numbers of the sources."""
     batch("--header", ":", "--results", "r", "echo", ":::", "size", "S", ":::", "colour", "red")
     assert Path("r/size/S/colour/red/stdout").read_text() == "S red\n"
 
@@ -139,25 +139,25 @@ def test_results_have_the_names_of_columns() -> None:
     ],
 )
 def test_missing_options_of_gnu_parallel_are_rejected_with_a_remedy(words: list[str], message: str) -> None:
-    """Nothing is run, and the exit code is none of a batch that ran."""
+    """No command runs, and the exit code is not that of a batch that ran."""
     done = batch(*words)
     assert done.exit_code == 255
     assert message in " ".join(done.stderr.split())
 
 
 def test_options_after_the_command_are_the_commands() -> None:
-    """So are words that look like an option as the value of one."""
+    """Words that look like an option may also be the value of one."""
     assert batch("-I", "--tag", "echo", "--tag", "--bar", ":::", "a").stdout == "a --bar\n"
     assert batch("--", "echo", "--tty", ":::", "a").stdout == "--tty a\n"
 
 
 def test_a_header_without_lines_has_no_commands() -> None:
-    """An empty file has no names either."""
+    """An empty file has no header either."""
     Path("empty").touch()
     assert batch("--header", ":", "echo", "{a}", "::::", "empty").output == ""
 
 
 def test_output_is_passed_on_from_nodes_too() -> None:
-    """As from here; this machine stands for a node."""
+    """The options work as for local commands; this machine stands in for a node."""
     with running("-S", ":", "-j1", "--line-buffer", "echo {}; echo e >&2", ":::", "a") as process:
         assert process.communicate() == (b"a\n", b"e\n")

@@ -1,4 +1,4 @@
-"""Replacement strings and quoting: what a command line becomes for given arguments."""
+"""Replacement strings and quoting: from a template and arguments to a command line."""
 
 from __future__ import annotations
 
@@ -27,29 +27,29 @@ def fill(line: str, *arguments: str, sequence: int = 7, slot: int = 3) -> str:
     [("{}", "d.e/b.c"), ("{.}", "d.e/b"), ("{/}", "b.c"), ("{//}", "d.e"), ("{/.}", "b"), ("{#}", "7"), ("{%}", "3")],
 )
 def test_each_replacement_string_is_the_part_of_gnu_parallel(place: str, found: str) -> None:
-    """Each is the part of the argument that GNU parallel would fill in."""
+    """GNU parallel fills in the same part of the argument."""
     assert fill(f"echo {place}", "d.e/b.c") == f"echo {found}"
 
 
 def test_numbers_choose_the_source() -> None:
-    """From the first, 1, or from the last, -1; one that is not there is nothing."""
+    """They count from the first, 1, or from the last, -1; a missing source gives nothing."""
     assert fill("echo {2} {1.} {-1/} {-2//} [{3}] [{-3}]", "x/a.b", "y/c") == "echo y/c x/a c x [] []"
 
 
 def test_without_a_number_all_sources_are_meant() -> None:
-    """The arguments of several sources are filled in with blanks between them."""
+    """The arguments of all sources are filled in with blanks between them."""
     assert fill("echo p{.}q", "a.b", "c d.e") == "echo pa 'c d'q"
 
 
 def test_without_a_replacement_string_arguments_come_last() -> None:
-    """A sequence number alone, or braces around anything else, are not a place for them."""
+    """A sequence number, or braces around anything else, do not count as one."""
     assert [fill("echo", "a", "b"), fill("echo {#}", "a"), fill("echo {x} {+} {3//.}", "a")] == [
         "echo a b", "echo 7", "echo {x} {+} {3//.} a"
     ]  # fmt: skip
 
 
 def test_in_the_first_word_arguments_are_the_command() -> None:
-    """Or a part of its name: nothing is quoted then. So it is without any command."""
+    """There they may also be a part of the name, and are not quoted. The same holds without a command."""
     assert [fill("{} x; {1}", "a; b"), fill("x{} {}", "a b"), LineTemplate([]).fill(["a; b"], 1, 1)] == [
         "a; b x; a; b", "xa b a b", "a; b"
     ]  # fmt: skip
@@ -57,7 +57,7 @@ def test_in_the_first_word_arguments_are_the_command() -> None:
 
 
 def test_the_value_of_a_variable_before_the_command_is_quoted() -> None:
-    """And so are all other arguments, which are not the command either."""
+    """All other arguments are quoted as well, since they are not the command."""
     assert [fill("a={} x", "a; b"), fill("a={#} x {}", "a b"), fill("a=x{} {}", "a b"), fill("{}=x {}", "a b")] == [
         "a='a; b' x", "a=7 x 'a b'", "a=x'a b' 'a b'", "a b=x a b"
     ]  # fmt: skip
@@ -69,14 +69,14 @@ def test_what_was_filled_in_is_not_filled_in_again() -> None:
 
 
 def test_expressions_of_perl_are_refused() -> None:
-    """They are told from other braces, and the error says where they work."""
+    """They are told from other braces, and the error refers to the tool that supports them."""
     with pytest.raises(ValueError, match=r"\{= \$_\+\+ =\}: Perl expressions work in GNU parallel only"):
         LineTemplate(["echo", "{= $_++ =}"])
 
 
 @given(PATHS)
 def test_the_directory_is_that_of_dirname(path: str) -> None:
-    """As a program that the test does not share code with has it: os.path, on what is not a root and has no end."""
+    """The oracle is os.path, which the code does not use, for paths that neither are a root nor end in a slash."""
     trimmed = path.rstrip("/")
     expected = "/" if path and not trimmed else (os.path.dirname(trimmed).rstrip("/") or "/" * trimmed.startswith("/"))
     assert directory_name(path) == (expected or ".")
@@ -84,14 +84,14 @@ def test_the_directory_is_that_of_dirname(path: str) -> None:
 
 @given(PATHS)
 def test_a_path_is_its_directory_and_its_base_name(path: str) -> None:
-    """The base name is what follows the last slash."""
+    """The base name follows the last slash."""
     assert path.endswith(base_name(path))
     assert "/" not in base_name(path)
 
 
 @given(PATHS)
 def test_only_the_last_part_loses_its_extension(path: str) -> None:
-    """A dot in a directory's name is left alone."""
+    """A dot in a directory's name does not count."""
     stem = without_extension(path)
     assert path.startswith(stem)
     assert path[len(stem) :].count(".") == int("." in base_name(path))
@@ -100,20 +100,20 @@ def test_only_the_last_part_loses_its_extension(path: str) -> None:
 
 @given(ARGUMENTS | BYTES | PATHS)
 def test_a_quoted_argument_is_one_word_for_a_shell(argument: str) -> None:
-    """Whatever characters it has, a shell reads back the same text."""
+    """A shell reads back the same text, whatever its characters."""
     assert shlex.split(f"x {quoted(argument)}") == ["x", argument]
 
 
 @given(st.lists(ARGUMENTS | BYTES, min_size=1))
 def test_arguments_of_any_kind_arrive(arguments: list[str]) -> None:
-    """What a template makes of arguments, and what is then run, has them unchanged, with or without a shell."""
+    """A template passes on any argument unchanged, with or without a shell."""
     shell = Shell({"PARALLEL_SHELL": "/bin/sh"})
     command = shell.command(LineTemplate(["/bin/echo"]).fill(arguments, 1, 1))
     assert command == ["/bin/echo", *arguments]
 
 
 def test_a_real_shell_agrees() -> None:
-    """All characters of one byte, and some of more, through the quotes of a shell that is really there."""
+    """The test sends all one-byte characters, and some longer ones, through the quotes of each installed shell."""
     arguments = [*(os.fsdecode(bytes([byte])) for byte in range(1, 256)), "", "'", "''", "a'b", "é☉", "\n\n", "\\'"]
     line = LineTemplate([r"printf '%s\0'"]).fill(arguments, 1, 1)
     command = Shell({"PARALLEL_SHELL": "/bin/sh"}).command(line)
@@ -128,7 +128,7 @@ def test_a_real_shell_agrees() -> None:
      'a "b"', "a `b`", "a &", "(a)", "! a", "a\nb", "a =ls", ""],
 )  # fmt: skip
 def test_a_line_with_shell_syntax_goes_through_a_shell(line: str) -> None:
-    """So does what only a shell can do, and what only it can explain: a program that is not there."""
+    """So do lines that only a shell can run, or explain: a missing program."""
     shell = Shell({"PARALLEL_SHELL": "/bin/sh"})
     assert shell.command(line) == ["/bin/sh", "-c", line]
 
@@ -161,7 +161,7 @@ OTHER = [
 
 @pytest.mark.parametrize("line", SAME)
 def test_a_builtin_goes_without_a_shell_where_that_is_the_same(line: str) -> None:
-    """In its output, its exit code and its errors, beside every shell that is there."""
+    """The output, exit code and errors equal those of every installed shell."""
     command = Shell({"PARALLEL_SHELL": "/bin/sh"}).command(line)
     own = subprocess.run(command, capture_output=True, check=False)
     assert command == shlex.split(line)
@@ -172,25 +172,27 @@ def test_a_builtin_goes_without_a_shell_where_that_is_the_same(line: str) -> Non
 
 @pytest.mark.parametrize("line", OTHER)
 def test_a_builtin_goes_through_a_shell_where_it_might_differ(line: str) -> None:
-    """The shell's own version of a program is used wherever the two could behave differently."""
+    """The shell's version is used wherever the two could behave differently."""
     assert Shell({"PARALLEL_SHELL": "/bin/sh"}).command(line) == ["/bin/sh", "-c", line]
 
 
 def test_a_plain_line_goes_without() -> None:
-    """A line without anything for a shell to do becomes the words of a program."""
+    """A line without shell syntax becomes the words of a program."""
     assert Shell({}).command("cat -n --number=x 'a b' a/b.c,d:e@f%g+h") == [
         "cat", "-n", "--number=x", "a b", "a/b.c,d:e@f%g+h"
     ]  # fmt: skip
 
 
 def test_an_exported_function_goes_through_a_shell() -> None:
-    """Even if there is a program of that name."""
+    """The function takes precedence over a program of that name."""
     shell = Shell({"PARALLEL_SHELL": "/bin/bash", "BASH_FUNC_cat%%": "() { echo mine; }"})
     assert shell.command("cat a") == ["/bin/bash", "-c", "cat a"]
 
 
 def test_which_shell(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one that PARALLEL_SHELL names; that has started us; of SHELL; /bin/sh. Only shells that read our quotes."""
+    """The order is PARALLEL_SHELL, the shell that started trioflow, SHELL, /bin/sh; only shells with the same quoting
+    count.
+    """
     monkeypatch.setattr("trioflow.batch._quoting._parent", lambda: "/usr/bin/python3")
     assert Shell({"PARALLEL_SHELL": "/x/fish", "SHELL": "/bin/bash"}).path == "/x/fish"
     assert [Shell({"SHELL": path}).path for path in ("/bin/bash", "/bin/cat", "/no/bash")] == [

@@ -1,4 +1,4 @@
-"""The command `trioflow` in a test: in this process, which is fast, or in one of its own, where that matters."""
+"""The command `trioflow` in a test: in this process, which is fast, or in its own, where that matters."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def labels(listing: str) -> list[str]:
 
 @contextlib.contextmanager
 def unchanged_process() -> Iterator[None]:
-    """Put back what loading a user's file changes."""
+    """Restore what loading a user's file changes."""
     path, argv, modules = list(sys.path), sys.argv, dict(sys.modules)
     try:
         yield

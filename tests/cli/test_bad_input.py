@@ -1,4 +1,4 @@
-"""What the command gets wrongly: files, names, outputs, terminals; each has its message and its exit code."""
+"""Bad files, names, outputs and terminals: each has its message and its exit code."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COMMANDS = ["run", "list", "graph", "check"]
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_such_file(tmp_path: Path, command: str) -> None:
-    """A file that is not there is a usage error that names it."""
+    """A missing file is a usage error that names it."""
     done = trioflow(command, tmp_path / "nowhere.py")
     assert done.exit_code == 2
     assert re.search("there is no file .*nowhere.py", done.stderr)
@@ -44,14 +44,14 @@ def test_a_directory(tmp_path: Path) -> None:
 
 
 def test_no_such_name(tmp_path: Path) -> None:
-    """A name that the file does not have is a usage error that proposes one."""
+    """An unknown name is a usage error that suggests a similar one."""
     done = trioflow("list", written(tmp_path, FINE) + ":scenaro")
     assert done.exit_code == 2
     assert "has no 'scenaro'; do you mean 'scenario'?" in done.stderr
 
 
 def test_no_such_name_and_none_like_it(tmp_path: Path) -> None:
-    """Then it lists the schedulers, and the functions that the file itself defines."""
+    """The error lists the schedulers, and the functions that the file itself defines."""
     code = "def make(size=1):\n    return Scheduler()\ndef _part(): ...\nother = Scheduler()"
     done = trioflow("list", written(tmp_path, code) + ":x")
     assert done.exit_code == 2
@@ -59,7 +59,7 @@ def test_no_such_name_and_none_like_it(tmp_path: Path) -> None:
 
 
 def test_no_name_at_all(tmp_path: Path) -> None:
-    """What stands behind the colon must be a name."""
+    """The text behind the colon must be a name."""
     for name in ("", "a.b", "\x1b"):
         done = trioflow("list", f"{written(tmp_path, FINE)}:{name}")
         assert done.exit_code == 2
@@ -69,7 +69,7 @@ def test_no_name_at_all(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "def other():\n    return Scheduler()"])
 def test_no_scheduler_in_the_file(tmp_path: Path, text: str) -> None:
-    """A file without a scheduler says how it should be."""
+    """The error shows what to write into the file."""
     done = trioflow("list", written(tmp_path, text))
     assert done.exit_code == 2
     assert "has no global Scheduler" in done.stderr
@@ -87,7 +87,7 @@ OBJECTS = {
 
 @pytest.mark.parametrize("text", OBJECTS)
 def test_an_object_that_is_no_scheduler(tmp_path: Path, text: str) -> None:
-    """Anything that is not a scheduler, or does not return one, is named in the error."""
+    """The error names an object that neither is a scheduler nor returns one."""
     done = trioflow("list", written(tmp_path, text) + ":x")
     assert done.exit_code == 2
     assert re.search(OBJECTS[text], done.stderr), done.stderr
@@ -109,7 +109,7 @@ RAISING = {
 @pytest.mark.parametrize("case", RAISING)
 @pytest.mark.parametrize("command", ["run", "check"])
 def test_a_file_that_raises(tmp_path: Path, command: str, case: str) -> None:
-    """A file that raises when it is loaded, or called, shows its own traceback, without our frames; exit code 2."""
+    """A file that raises when loaded or called shows its own traceback, without trioflow's frames; exit code 2."""
     text, functions, message = RAISING[case]
     file = written(tmp_path, text)
     done = trioflow(command, file)
@@ -122,14 +122,14 @@ def test_a_file_that_raises(tmp_path: Path, command: str, case: str) -> None:
 
 
 def test_a_file_that_runs_its_scheduler(tmp_path: Path) -> None:
-    """A script that has run its scheduler while it was loaded says where to put that call."""
+    """If a script runs its scheduler while it is loaded, the error explains where to put that call."""
     done = trioflow("list", written(tmp_path, "x = Scheduler(Job(work))\nx.run()"))
     assert done.exit_code == 2
     assert 'below if __name__ == "__main__":' in done.stderr
 
 
 def test_an_unreadable_file(tmp_path: Path) -> None:
-    """A file that cannot be read, though it is there, says why."""
+    """The error has the reason why an existing file cannot be read."""
     loop = tmp_path / "memory"
     loop.symlink_to("/proc/self/mem")
     done = trioflow("list", loop)
@@ -156,7 +156,7 @@ def test_control_characters_of_a_label_are_escaped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("missing", ["click", "rich"])
 def test_a_missing_package_says_how_to_install_it(tmp_path: Path, missing: str) -> None:
-    """Without click or rich the command says what to install, with exit code 2."""
+    """Without click or rich, the command names the package to install, with exit code 2."""
     code = f"import sys; sys.modules[{missing!r}] = None; import trioflow.cli; trioflow.cli.main()"
     command = [sys.executable, "-c", code, "run", written(tmp_path, FINE)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
@@ -178,7 +178,7 @@ UNWRITABLE = {
 @pytest.mark.parametrize("name", UNWRITABLE)
 @pytest.mark.parametrize("option", ["run --trace", "run --report", "graph --output"])
 def test_an_unwritable_output_is_told_before_the_run(tmp_path: Path, option: str, name: str) -> None:
-    """That a file cannot be written is a usage error before the user's file is even loaded."""
+    """The usage error comes before the user's file is loaded."""
     (tmp_path / "directory.svg").mkdir()
     file = written(tmp_path, "print('loaded')\n" + FINE)
     command, option = option.split()
@@ -190,7 +190,7 @@ def test_an_unwritable_output_is_told_before_the_run(tmp_path: Path, option: str
 
 
 def test_a_graph_of_an_unknown_kind(tmp_path: Path) -> None:
-    """The kind of a picture is that of its name."""
+    """The suffix of the file decides on the kind."""
     done = trioflow("graph", written(tmp_path, FINE), "-o", tmp_path / "x.pdf")
     assert done.exit_code == 2
     assert ".svg or .png or .dot or .mmd" in done.stderr
@@ -198,7 +198,7 @@ def test_a_graph_of_an_unknown_kind(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("command", [["list"], ["run", "--no-monitor"]])
 def test_a_full_disk(tmp_path: Path, command: list[str]) -> None:
-    """A standard output that takes no more is an error with a message and without a traceback."""
+    """A full standard output gives an error message without a traceback."""
     with open("/dev/full", "w") as full:
         done = process(*command, written(tmp_path, FINE.replace("work", "anyio.sleep, 0")), stdout=full)
     assert done.returncode == 1
@@ -206,7 +206,7 @@ def test_a_full_disk(tmp_path: Path, command: list[str]) -> None:
 
 
 def test_help_on_a_full_disk() -> None:
-    """So it is for --help."""
+    """The same error ends --help."""
     with open("/dev/full", "w") as full:
         done = process("--help", stdout=full)
     assert done.returncode == 1
@@ -214,7 +214,7 @@ def test_help_on_a_full_disk() -> None:
 
 
 def into_nothing(*arguments: Any) -> tuple[int, str]:
-    """The exit code, and the standard error, of the command when nobody reads its output."""
+    """Return the exit code and the standard error of the command when its output is closed."""
     reading, writing = os.pipe()
     os.close(reading)
     try:
@@ -226,19 +226,19 @@ def into_nothing(*arguments: Any) -> tuple[int, str]:
 
 @pytest.mark.parametrize("command", ["list", "list --paths"])
 def test_a_broken_pipe(tmp_path: Path, command: str) -> None:
-    """`trioflow list x.py | head`: the command ends without a word."""
+    """In `trioflow list x.py | head` the command ends silently."""
     assert into_nothing(*command.split(), written(tmp_path, MANY)) == (1, "")
 
 
 def test_a_run_goes_on_when_nobody_reads_its_output(tmp_path: Path) -> None:
-    """A broken pipe does not change what becomes of a run, nor its exit code."""
+    """A broken pipe changes neither the outcome of a run nor its exit code."""
     code = "from pathlib import Path\nasync def note():\n    Path(__file__).with_name('noted').touch()\n"
     assert into_nothing("run", "--no-monitor", written(tmp_path, f"{code}x = Scheduler(Job(note))")) == (0, "")
     assert (tmp_path / "noted").exists()
 
 
 def test_both_streams_to_nowhere(tmp_path: Path) -> None:
-    """With its errors in the same broken pipe, a run has its exit code as ever."""
+    """A run whose errors go into the same broken pipe keeps its exit code."""
     reading, writing = os.pipe()
     os.close(reading)
     done = process("run", "--no-monitor", written(tmp_path, "x = Scheduler(Job(fail))"), stdout=writing, stderr=writing)
@@ -247,19 +247,19 @@ def test_both_streams_to_nowhere(tmp_path: Path) -> None:
 
 
 def test_failures_are_printed_though_the_standard_output_is_broken(tmp_path: Path) -> None:
-    """With the standard output in a broken pipe, the standard error still says what failed."""
+    """The standard error has the failures even if the standard output is a broken pipe."""
     assert "OSError: broken" in into_nothing("run", "--no-monitor", written(tmp_path, "x = Scheduler(Job(fail))"))[1]
 
 
 def test_closed_streams(tmp_path: Path) -> None:
-    """Without a standard output at all the command does its work."""
+    """Without a standard output the command works as usual."""
     shell = 'exec "$@" >&- 2>&-'
     command = ["sh", "-c", shell, "sh", *COMMAND, "run", "--no-monitor", written(tmp_path, "x = Scheduler(Job(fail))")]
     assert subprocess.run(command, env=ENVIRONMENT, timeout=PATIENCE, check=False).returncode == 3
 
 
 def test_a_stream_that_is_ascii(tmp_path: Path) -> None:
-    """Where the output has no signs for the symbols and the labels, they are ASCII."""
+    """If the output cannot encode the symbols and the labels, they become ASCII."""
     file = written(tmp_path, "x = Scheduler(Job(fail, label='漢'), Job(work, run_if='failed', label='é'))")
     for command in (["list"], ["list", "--paths"], ["check"], ["run", "--no-monitor"]):
         environment = {**ENVIRONMENT, "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
@@ -272,7 +272,7 @@ def test_a_stream_that_is_ascii(tmp_path: Path) -> None:
 
 
 def on_a_terminal(columns: int, *arguments: Any) -> tuple[int, str]:
-    """Run the command on a terminal of this width, and return its exit code and what is written there."""
+    """Run the command on a terminal of this width, and return its exit code and its output."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, columns))
     environment = {name: value for name, value in ENVIRONMENT.items() if name not in ("COLUMNS", "LINES")}
@@ -290,7 +290,7 @@ def on_a_terminal(columns: int, *arguments: Any) -> tuple[int, str]:
 
 @pytest.mark.parametrize("command", ["list", "check", "run --no-monitor", "run"])
 def test_a_terminal_of_twenty_columns(tmp_path: Path, command: str) -> None:
-    """On a narrow terminal all works; what is longer than a line goes on in the next."""
+    """On a narrow terminal all commands work; long lines are wrapped."""
     code, text = on_a_terminal(20, *command.split(), written(tmp_path, FINE))
     assert code == 0, text
     assert {"list": "· a", "check": "nothing found"}.get(command, "1 job succeeded") in text
@@ -298,14 +298,14 @@ def test_a_terminal_of_twenty_columns(tmp_path: Path, command: str) -> None:
 
 @pytest.mark.parametrize("number", ["x", "-1", "1.5", "50%", ""])
 def test_a_window_is_a_whole_number(tmp_path: Path, number: str) -> None:
-    """The error says what to give, where it spoke of an integer range."""
+    """The error says what to give; click's own spoke of an integer range."""
     done = trioflow("run", "--no-monitor", written(tmp_path, FINE), "-j", number)
     assert done.exit_code == 2
     assert "is not a number of jobs: give a whole number, or 0 for no limit" in done.stderr
 
 
 def test_help_on_a_terminal_of_twenty_columns() -> None:
-    """--help is readable there too."""
+    """The output of --help stays readable."""
     code, text = on_a_terminal(20, "run", "--help")
     assert code == 0
     assert "--jobs" in text
@@ -313,7 +313,7 @@ def test_help_on_a_terminal_of_twenty_columns() -> None:
 
 @pytest.mark.parametrize("name", ["run", "list", "graph", "check", "simulate", "batch", "ssh", "journal"])
 def test_tables_in_a_help_keep_their_lines(name: str) -> None:
-    """No --help shows the mark that keeps lines as they are; batch's once did, and ran its table together."""
+    """No --help shows the mark that keeps its lines; batch's once did, and its table ran together."""
     text = trioflow(name, "--help").output
     assert "\\b" not in text
     assert "\b" not in text
@@ -322,6 +322,6 @@ def test_tables_in_a_help_keep_their_lines(name: str) -> None:
 
 
 def test_the_entry_point_is_the_command() -> None:
-    """The script that pip installs calls the same function as `python -m trioflow`."""
+    """The script installed by pip calls the same function as `python -m trioflow`."""
     (script,) = entry_points(group="console_scripts", name="trioflow")
     assert script.load() is main

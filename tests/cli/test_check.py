@@ -1,4 +1,4 @@
-"""`trioflow check`: everything that is wrong, all at once, each with its job and what to do."""
+"""`trioflow check`: all faults at once, each with its job and what to do."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from .command_line import trioflow, written
 
 
 def found(scheduler: Scheduler, kind: FindingKind | None = None) -> list[str]:
-    """What is found, one line each: kind, label, text."""
+    """Return the findings, one line each: kind, label, text."""
     return [f"{one.kind.value}: {one.job.label}: {one.text}" for one in findings(scheduler) if kind in (None, one.kind)]
 
 
 def only(scheduler: Scheduler) -> str:
-    """The one finding that there is."""
+    """Return the only finding."""
     (line,) = found(scheduler)
     return line
 
@@ -49,7 +49,7 @@ def test_check_finds_nothing_in_a_sound_scenario() -> None:
 
 
 def test_all_is_found_at_once() -> None:
-    """Cycles, missing requirements and the rest are all reported, at any depth; a run stops at the first."""
+    """Cycles, missing requirements and other faults are reported at any depth; a run stops at the first."""
     a, b, c, d, e, f = (idle(label) for label in "abcdef")
     a.requires(b)
     b.requires(a)
@@ -76,7 +76,7 @@ def test_all_is_found_at_once() -> None:
 
 
 def test_each_component_has_one_cycle() -> None:
-    """Of jobs that all wait for each other, one cycle is reported; jobs that wait for them are not reported."""
+    """If several jobs wait for each other, one cycle is reported, without the jobs that merely wait for them."""
     jobs = [idle(str(n)) for n in range(6)]
     for n, requirement in ((0, 1), (1, 2), (2, 0), (1, 0), (3, 2), (4, 5), (5, 4), (4, 3)):
         jobs[n].requires(jobs[requirement])
@@ -86,7 +86,7 @@ def test_each_component_has_one_cycle() -> None:
 
 
 def test_a_cycle_by_way_of_inputs_of_nested_jobs() -> None:
-    """A job that uses the result of one in another nested scheduler lets these wait for each other."""
+    """A job that uses the result of a job in another nested scheduler makes the two schedulers wait for each other."""
     a, b = Job(nothing, label="a"), Job(nothing, label="b")
     one, two = Scheduler(a, label="one"), Scheduler(b, label="two")
     one.add(Job(nothing, b))
@@ -95,7 +95,7 @@ def test_a_cycle_by_way_of_inputs_of_nested_jobs() -> None:
 
 
 def test_check_rejects_an_input_outside_the_checked_scheduler() -> None:
-    """Of a nested scheduler that is to run alone, inputs from outside are rejected, as by the run."""
+    """A nested scheduler that is to run alone has no inputs from outside, for the check as for the run."""
     outside = Job(nothing, label="outside")
     scheduler = Scheduler(outside)
     inner = Scheduler(Job(nothing, outside, label="user"), label="inner", scheduler=scheduler)
@@ -104,20 +104,20 @@ def test_check_rejects_an_input_outside_the_checked_scheduler() -> None:
 
 
 def test_a_closed_scheduler() -> None:
-    """A closed scheduler does not run."""
+    """A closed scheduler cannot run."""
     scheduler = Scheduler(idle("a"), label="all")
     scheduler.close()
     assert re.match("rejected: all: 'all' is closed", only(scheduler))
 
 
 def around(*needs: str, **options: Any) -> Scheduler:
-    """A group that keeps `a`, with a member that needs these."""
+    """Return a group that keeps `a`, with a member that has these needs."""
     group = Scheduler(idle("x", needs=dict.fromkeys(needs, 1)), needs={"a": 1}, **options)
     return Scheduler(group, pool=Pool(a=1, b=1))
 
 
 def with_pool_outside() -> Scheduler:
-    """A pool inside of a group that keeps something, and outside of it."""
+    """Return a pool used inside a group that keeps some of it, and outside."""
     pool = Pool(b=1)
     return Scheduler(around("b", pool=pool), Scheduler(idle("y"), pool=pool))
 
@@ -144,7 +144,7 @@ REFUSED: dict[str, Callable[[], Scheduler]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_a_run_refuses_is_found(case: str) -> None:
-    """In the words of the run, which starts nothing."""
+    """The finding has the words of the run, which starts nothing."""
     scheduler = REFUSED[case]()
     with pytest.raises(ValueError) as refusal:  # noqa: PT011  # its text is compared below
         scheduler.run()
@@ -197,7 +197,7 @@ def test_an_alarm_that_watches_its_inputs_alone() -> None:
 
 
 def test_a_job_that_needs_work_and_its_alarm() -> None:
-    """What asks for the success of a job and of its alarm asks for too much."""
+    """No run can satisfy both, so such a job never runs."""
     work = idle("work")
     alarm = idle("alarm", run_if="failed", required=work)
     report = idle("report", run_if="succeeded", required=[work, alarm])
@@ -206,7 +206,7 @@ def test_a_job_that_needs_work_and_its_alarm() -> None:
 
 
 def test_what_builds_on_what_never_runs() -> None:
-    """A job that never runs takes those with it that build on it, not those that merely wait."""
+    """A job that never runs takes along jobs that need its success, but not those that merely wait."""
     alarm = Job(nothing, label="alarm", run_if="failed")
     user = Job(nothing, alarm, label="user")
     waits = idle("waits", required=user)
@@ -216,7 +216,7 @@ def test_what_builds_on_what_never_runs() -> None:
 
 
 def test_an_alarm_over_what_never_runs() -> None:
-    """What is always SKIPPED never fails."""
+    """A job that is always SKIPPED never fails."""
     first = idle("first", run_if="failed")
     lines = found(Scheduler(first, idle("second", run_if="failed", required=first)))
     assert re.match("never runs: second: run_if='failed', but what it requires never runs", lines[1])
@@ -234,7 +234,7 @@ RULED = st.lists(
 
 
 def built(shape: Any, failing: tuple[bool, ...]) -> list[Job[Any]]:
-    """Jobs as `shape` says, each of which requires and uses only earlier ones; some fail if they run."""
+    """Build jobs by `shape`, each of which requires and uses only earlier ones; some fail if they run."""
     jobs: list[Job[Any]] = []
     for (rule, required, inputs), fails in zip(shape, failing, strict=True):
         given = [jobs[n] for n in sorted(inputs) if n < len(jobs)]
@@ -246,7 +246,7 @@ def built(shape: Any, failing: tuple[bool, ...]) -> list[Job[Any]]:
 
 @given(RULED)
 def test_a_job_found_never_to_run_never_runs(shape: Any) -> None:
-    """Whichever jobs fail, none runs of which it is said that it never does; without alarms, all others may."""
+    """Whichever jobs fail, no job reported as never running does run; without alarms, all others may."""
     jobs = built(shape, (False,) * len(shape))
     scheduler = Scheduler(jobs)
     said = {jobs.index(one.job) for one in findings(scheduler) if one.kind is FindingKind.NEVER_RUNS}  # type: ignore[arg-type]
@@ -297,20 +297,20 @@ SUSPICIOUS: dict[str, tuple[str, Callable[[], Scheduler]]] = {
 
 @pytest.mark.parametrize("options", [{"critical_jobs": True}, {"timeout": 5}])
 def test_a_condition_of_a_group_that_may_fail(options: dict[str, Any]) -> None:
-    """A group with critical jobs or a timeout has an outcome."""
+    """A group with critical jobs or a timeout may fail."""
     group = Scheduler(idle("a"), label="objects", **options)
     assert found(Scheduler(group, idle("link", run_if="succeeded", required=group))) == []
 
 
 def test_forever_jobs_that_end_with_others() -> None:
-    """A nested scheduler of forever jobs that is one itself ends with the jobs around it."""
+    """A forever scheduler of forever jobs ends with the jobs around it."""
     watch = Scheduler(idle("watch", forever=True), label="watches", forever=True)
     assert found(Scheduler(idle("a"), watch)) == []
 
 
 @pytest.mark.parametrize("case", SUSPICIOUS)
 def test_check_reports_suspicious_jobs_with_a_remedy(case: str) -> None:
-    """What is allowed but probably not meant is reported, with what to do; a run would start nevertheless."""
+    """Allowed but probably unintended settings are reported with advice; a run would start nevertheless."""
     text, make = SUSPICIOUS[case]
     scheduler = make()
     assert only(scheduler).startswith(f"suspicious: {text}")
@@ -337,7 +337,7 @@ def test_findings_are_printed_and_counted(tmp_path: Path) -> None:
 
 
 def test_a_journal_has_to_see_what_a_job_takes() -> None:
-    """Results that a closure reads are not seen; a version says that the author knows, and a reference is seen."""
+    """Results read by a closure are invisible; a version means that the author knows, and a reference is visible."""
     group = Scheduler(member := Job(nothing, label="member"), label="group")
     jobs = [
         Job(nothing, required=group, label="unseen"),
@@ -354,7 +354,7 @@ def test_a_journal_has_to_see_what_a_job_takes() -> None:
 
 
 def test_check_with_a_journal_finds_more(tmp_path: Path) -> None:
-    """The option says that the runs of the scenario have a journal."""
+    """The option declares that the runs of the scenario have a journal."""
     lines = [
         "from trioflow import Job, Scheduler",
         "async def f(): pass",
@@ -367,13 +367,13 @@ def test_check_with_a_journal_finds_more(tmp_path: Path) -> None:
 
 
 def test_nothing_found_is_0(tmp_path: Path) -> None:
-    """A scenario that is fine exits with 0, and says so."""
+    """A sound scenario exits with 0, and a line says so."""
     done = trioflow("check", written(tmp_path, "x = Scheduler(Job(work))"))
     assert (done.exit_code, done.stdout) == (0, "1 job: nothing found\n")
 
 
 def test_twenty_thousand_jobs_are_checked() -> None:
-    """A chain of 20,000 jobs is checked in time: nothing there is square."""
+    """A chain of 20,000 jobs is checked in time: no step is quadratic."""
     jobs = [idle(str(n), run_if="succeeded") for n in range(20_000)]
     for before, after in itertools.pairwise(jobs):
         after.requires(before)
@@ -382,7 +382,7 @@ def test_twenty_thousand_jobs_are_checked() -> None:
 
 
 def test_check_groups_equal_findings(tmp_path: Path) -> None:
-    """What is the same of many jobs is told once, with the first of the others by name, and counted as it was."""
+    """A group is printed once, with the names of the first jobs, and counts all of them."""
     code = """
     def scenario():
         return Scheduler(*(Job(work, label=f"job {n}", timeout=60) for n in range(51)), timeout=5)

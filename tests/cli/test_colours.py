@@ -1,4 +1,4 @@
-"""NO_COLOR, FORCE_COLOR and TERM=dumb, for each command that shows something."""
+"""NO_COLOR, FORCE_COLOR and TERM=dumb, for each command with output."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def shown(tmp_path: Path, name: str, on_terminal: bool, **variables: str) -> str
 
 @pytest.mark.parametrize("name", sorted(SHOWING.keys() - {*WATCHED}))
 def test_plain_text_has_no_colours_anywhere(tmp_path: Path, name: str) -> None:
-    """On a terminal that knows colours, and although they are forced, there is none; so there is none anywhere else."""
+    """These commands stay plain even with FORCE_COLOR on a colour terminal, so they are plain elsewhere too."""
     said = shown(tmp_path, name, True, FORCE_COLOR="1")
     assert said
     assert "\x1b" not in said
@@ -66,13 +66,13 @@ def test_plain_text_has_no_colours_anywhere(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", WATCHED)
 def test_commands_with_a_monitor_have_colours_on_a_terminal(tmp_path: Path, name: str) -> None:
-    """These two commands have a monitor; without this, the tests below would prove nothing."""
+    """Two commands have a monitor; if they had no colours, the tests below would prove nothing."""
     assert COLOUR.search(shown(tmp_path, name, True))
 
 
 @pytest.mark.parametrize("name", WATCHED)
 def test_no_color(tmp_path: Path, name: str) -> None:
-    """With NO_COLOR nothing on a terminal has a colour, whatever FORCE_COLOR says."""
+    """NO_COLOR removes all colours on a terminal, whatever the value of FORCE_COLOR."""
     said = shown(tmp_path, name, True, NO_COLOR="1", FORCE_COLOR="1")
     assert said
     assert not COLOUR.search(said)
@@ -80,7 +80,7 @@ def test_no_color(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", WATCHED)
 def test_dumb_terminal_gets_no_escape_sequence(tmp_path: Path, name: str) -> None:
-    """A terminal that knows none, as in an editor, gets lines."""
+    """A terminal without escape sequences, as in an editor, gets lines."""
     said = shown(tmp_path, name, True, TERM="dumb")
     assert said
     assert "\x1b" not in said
@@ -88,5 +88,5 @@ def test_dumb_terminal_gets_no_escape_sequence(tmp_path: Path, name: str) -> Non
 
 @pytest.mark.parametrize("name", WATCHED)
 def test_forced_colours_leave_a_pipe_readable(tmp_path: Path, name: str) -> None:
-    """FORCE_COLOR does not make a terminal of a file: there is no cursor to move, and lines have no colours."""
+    """FORCE_COLOR does not make a file a terminal: there is no cursor to move, and lines have no colours."""
     assert "\x1b" not in shown(tmp_path, name, False, FORCE_COLOR="1")

@@ -1,4 +1,4 @@
-"""What the page on the command line shows is what the command prints."""
+"""The output on the page about the command line is the real one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def blocks(language: str) -> list[str]:
 
 
 def found() -> Iterator[tuple[str, str]]:
-    """Each command line of the page that prints something, and what it prints."""
+    """Return each command line of the page with the output that the page shows."""
     for block in blocks("console"):
         for example in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             line, _, output = example.partition("\n")
@@ -39,7 +39,7 @@ def timeless(text: str) -> str:
 
 @pytest.mark.parametrize(("line", "output"), EXAMPLES, ids=[line for line, _ in EXAMPLES])
 def test_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, output: str) -> None:
-    """Each example prints what it is said to."""
+    """Each example has the output that the page shows."""
     for file, code in zip(("flow.py", "night.py", "broken.py"), blocks("python"), strict=True):
         (tmp_path / file).write_text(code, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
@@ -58,7 +58,7 @@ def test_examples_of_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, l
     ],
 )
 def test_the_scenario_of_the_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, code: int) -> None:
-    """The README lets readers run it: one test in it fails, and nothing else is wrong."""
+    """Readers of the README run it: one test in it fails, and all else is right."""
     monkeypatch.chdir(tmp_path)
     arguments = line.format(ROOT / "docs" / "release.py").split()
     assert trioflow(*arguments).exit_code == code
@@ -66,5 +66,5 @@ def test_the_scenario_of_the_pictures(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_exit_codes_of_the_page() -> None:
-    """The page and --help tell of the same exit codes."""
+    """The page and --help list the same exit codes."""
     assert re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE) == re.findall(r"^  (\d+) ", EXIT_CODES, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The end of `trioflow run`: a verdict, the counts, each kind of failure once, what took the time, and what is left."""
+"""The end of `trioflow run`: a verdict, the counts, each kind of failure once, the slowest jobs, and the next step."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ x = Scheduler(build, tests, nodes, ProcessJob(broken, "x", label="process"), lab
 
 
 def on_a_terminal(*arguments: str) -> list[str]:
-    """Run the command on a terminal of its own, and return the lines that are left on it."""
+    """Run the command on a terminal of its own, and return the lines left on it."""
     ours, theirs = pty.openpty()
     screen = pyte.HistoryScreen(100, 80)
     stream = pyte.ByteStream(screen)
@@ -46,7 +46,7 @@ def on_a_terminal(*arguments: str) -> list[str]:
 
 
 def test_on_a_terminal_each_failure_is_printed_once(tmp_path: Path) -> None:
-    """The verdict is one line, counts and jobs follow, then each kind with the user's frames; nothing is told twice."""
+    """One line of verdict is followed by counts and jobs, then by each kind of failure with the user's frames."""
     shown = on_a_terminal("run", written(tmp_path, CODE))
     text = "\n".join(shown)
     assert shown[0].startswith(" release  ✗ 9 of 12 jobs failed, ")
@@ -62,7 +62,7 @@ def test_on_a_terminal_each_failure_is_printed_once(tmp_path: Path) -> None:
 
 
 def test_a_log_has_a_line_for_each_kind(tmp_path: Path) -> None:
-    """Where there is no terminal, the first failure of a kind is a line at once, the others one, with names."""
+    """Without a terminal, the first failure of a kind has a line at once, and the others share one, with names."""
     done = process("run", written(tmp_path, CODE))
     assert done.returncode == 3
     lines = [line for line in done.stderr.splitlines() if " failed" in line and line.startswith("'")]
@@ -78,7 +78,7 @@ def test_a_log_has_a_line_for_each_kind(tmp_path: Path) -> None:
 
 
 def test_logging_of_the_users_own_gets_all(tmp_path: Path) -> None:
-    """A file that has set up logging has each line in its form, and the command prints none of its own."""
+    """If the file configures logging, each line has its format, and the command prints none itself."""
     code = "import logging\nlogging.basicConfig(format='LOG %(message)s')\nx = Scheduler(Job(fail, label='b'))"
     done = process("run", written(tmp_path, code))
     assert done.stderr.count("LOG 'b' failed: OSError: broken; the run goes on; debrief() shows the traceback") == 1
@@ -99,7 +99,7 @@ x = Scheduler(source, tests, nap("publish", 0.1, tests), nap("lint", 0.02, sourc
 def test_the_slowest_jobs_on_the_critical_path_come_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
 ) -> None:
-    """With their shares of the run, from the jobs as from a trace; a scheduler's time is that of the jobs in it."""
+    """Jobs have their shares of the run, the same as from a trace; a scheduler's time is that of its jobs."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(_end_of_run, "SHORTEST_RUN", 0.0)
     monkeypatch.setattr(_end_of_run, "EACH_JOB", 0.0)
@@ -112,7 +112,7 @@ def test_the_slowest_jobs_on_the_critical_path_come_first(
 
 
 def test_a_run_of_many_short_jobs_has_no_chain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To find the critical path would take longer than is worth it."""
+    """The search for the critical path would take longer than it is worth."""
     monkeypatch.setattr(_end_of_run, "SHORTEST_RUN", 0.0)
     monkeypatch.setattr(_end_of_run, "EACH_JOB", 0.0)
     file = written(tmp_path, f"x = Scheduler(Job(work, label='{'x' * 200}'), Job(work))")
@@ -124,7 +124,7 @@ def test_a_run_of_many_short_jobs_has_no_chain(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize("options", [[], ["--timeout", "0.1"]])
 def test_paths_fit_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]) -> None:
-    """In a narrow terminal, each name gives room to what stands beside it, in the slowest chain and at a timeout."""
+    """In a narrow terminal, each path is shortened to its line, in the slowest chain and at a timeout."""
     monkeypatch.setattr(_end_of_run, "SHORTEST_RUN", 0.0)
     monkeypatch.setattr(_end_of_run, "EACH_JOB", 0.0)
     monkeypatch.setattr(_end_of_run, "columns", lambda: 60)
@@ -140,7 +140,7 @@ def test_paths_fit_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opt
 
 
 def test_each_file_that_was_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the user would write it where the command was started, wherever the user's file has gone."""
+    """Paths are relative to the directory of the call, even if the user's file has changed directory."""
     (tmp_path / "sub").mkdir()
     monkeypatch.chdir(tmp_path)
     code = "import os\nos.chdir('/')\nx = Scheduler(Job(work), label='x')"
@@ -152,7 +152,7 @@ def test_each_file_that_was_written_is_named(tmp_path: Path, monkeypatch: pytest
 def test_in_a_directory_that_was_removed_files_have_their_whole_paths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They were shown as if the command had been started in the root of the file system."""
+    """They were once shown relative to the root of the file system."""
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)
@@ -164,7 +164,7 @@ def test_in_a_directory_that_was_removed_files_have_their_whole_paths(
 def test_the_end_of_a_run_has_the_command_to_run_again_and_the_kept_jobs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The words are those of the user, quoted; the number is that of the jobs that the next run restores."""
+    """The command has the user's arguments, quoted; the number is that of the jobs that the next run restores."""
     monkeypatch.chdir(tmp_path)
     code = "x = Scheduler(Job(work), Job(work, save=None), Job(fail), label='x')"
     assert written(tmp_path, code, "a b.py").endswith("a b.py")
@@ -176,7 +176,7 @@ def test_the_end_of_a_run_has_the_command_to_run_again_and_the_kept_jobs(
 
 
 def test_a_timeout_names_the_jobs_that_were_running(tmp_path: Path) -> None:
-    """The longest first, without those that waited or had ended."""
+    """The longest come first; waiting and settled jobs are left out."""
     code = """
     async def nap(seconds): await anyio.sleep(seconds)
     x = Scheduler(

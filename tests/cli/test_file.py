@@ -1,4 +1,4 @@
-"""The command line finds the scheduler in a user's file, and calls the function that makes one."""
+"""The command finds the scheduler in a user's file, and calls the function that builds one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .command_line import labels, trioflow, unchanged_process, written
 
 
 def listed(*arguments: str) -> list[str]:
-    """The labels of the jobs in the scheduler that is found."""
+    """Return the labels of the jobs in the scheduler that is found."""
     done = trioflow("list", *arguments)
     assert done.exit_code == 0, done.stderr
     return labels(done.stdout)
@@ -27,12 +27,12 @@ def listed(*arguments: str) -> list[str]:
 
 
 def test_the_only_scheduler_is_taken(tmp_path: Path) -> None:
-    """Without NAME the file's only global Scheduler is taken, under whatever name."""
+    """Without NAME, the file's only global Scheduler is used, whatever its name."""
     assert listed(written(tmp_path, "whatever = Scheduler(Job(work, label='a'))")) == ["a"]
 
 
 def test_the_only_outermost_scheduler_is_the_default(tmp_path: Path) -> None:
-    """Schedulers that stand in another are none to choose from; one with two names is one."""
+    """Nested schedulers are no candidates; one scheduler with two names counts once."""
     code = """
     inner = Scheduler(Job(work, label="a"), label="inner")
     outer = same = Scheduler(inner, label="outer")
@@ -51,7 +51,7 @@ def made():
 
 
 def test_of_several_schedulers_the_default_is_called_scenario(tmp_path: Path) -> None:
-    """Of several schedulers, the one called `scenario` is taken."""
+    """Of several schedulers, the one named `scenario` is used."""
     assert listed(written(tmp_path, SEVERAL)) == ["b"]
 
 
@@ -62,7 +62,7 @@ def test_name_chooses(tmp_path: Path, name: str, found: str) -> None:
 
 
 def test_several_without_scenario_are_listed(tmp_path: Path) -> None:
-    """Several schedulers of which none is called `scenario` are a usage error that lists them as to be given."""
+    """If none of several schedulers is named `scenario`, the usage error lists their names."""
     file = written(tmp_path, SEVERAL.replace("scenario", "middle"))
     done = trioflow("list", file)
     assert done.exit_code == 2
@@ -72,32 +72,32 @@ def test_several_without_scenario_are_listed(tmp_path: Path) -> None:
 
 
 def test_function_called_scenario_without_a_scheduler(tmp_path: Path) -> None:
-    """Where there is no global Scheduler, the function called `scenario` makes one."""
+    """Without a global Scheduler, the function `scenario` builds one."""
     assert listed(written(tmp_path, "def scenario():\n    return Scheduler(Job(work, label='a'))")) == ["a"]
 
 
 def test_scenario_may_be_anything_that_is_called(tmp_path: Path) -> None:
-    """A partial, or an object that can be called, serves as the function."""
+    """A partial or any other callable object serves as the function."""
     code = "import functools\ndef make(label):\n    return Scheduler(Job(work, label=label))\n"
     assert listed(written(tmp_path, code + "scenario = functools.partial(make, 'a')")) == ["a"]
 
 
 def test_a_function_without_a_signature(tmp_path: Path) -> None:
-    """Something whose parameters cannot be read is a usage error."""
+    """If the parameters cannot be read, the result is a usage error."""
     done = trioflow("list", written(tmp_path, "scenario = type"))
     assert done.exit_code == 2
     assert "cannot be read" in done.stderr
 
 
 def test_a_file_whose_name_has_a_colon(tmp_path: Path) -> None:
-    """A colon in the name of a file that is there is no NAME; one behind it is."""
+    """A colon in the name of an existing file does not begin NAME; a colon behind it does."""
     file = written(tmp_path, SEVERAL, "odd:name.py")
     assert listed(file) == ["b"]
     assert listed(f"{file}:first") == ["a"]
 
 
 def test_an_imported_scheduler_counts(tmp_path: Path) -> None:
-    """A file may import its scheduler from another, which lies beside it: its directory is first on sys.path."""
+    """A file may import its scheduler from its own directory, which is first on sys.path."""
     beside = written(tmp_path, "here = Scheduler(Job(work, label='a'))", "beside.py")
     assert listed(beside) == ["a"]
     file = written(tmp_path, "import sys\nfrom beside import here\nfirst = sys.path[0]")
@@ -110,27 +110,27 @@ def test_an_imported_scheduler_counts(tmp_path: Path) -> None:
 
 
 def test_the_file_is_not_main(tmp_path: Path) -> None:
-    """What stands behind `if __name__ == "__main__"` is not executed, and sys.argv has no options of the command."""
+    """The block `if __name__ == "__main__"` is not executed, and sys.argv has no options of the command."""
     file = written(tmp_path, "import sys\nassert __name__ == 'flow' and len(sys.argv) == 1\nscenario = Scheduler()")
     assert trioflow("list", file).exit_code == 0
 
 
 def test_what_the_file_defines_can_be_pickled(tmp_path: Path) -> None:
-    """Its functions can go to other processes: the module is found under its name."""
+    """Other processes can import the module by its name."""
     with unchanged_process():
         module = _scenario.load(Path(written(tmp_path, "")))
         assert pickle.loads(pickle.dumps(module.work)) is module.work
 
 
 def test_a_name_that_is_taken(tmp_path: Path) -> None:
-    """A file named as a module that is there already does not replace it."""
+    """A file with the name of an imported module does not replace it."""
     with unchanged_process():
         module = _scenario.load(Path(written(tmp_path, "", "json.py")))
         assert sys.modules["json"] is not module
 
 
 def test_a_file_that_has_just_changed(tmp_path: Path) -> None:
-    """A file is compiled each time: a change within the second, of the same length, is seen."""
+    """The file is compiled each time, so that a change of the same length within a second counts."""
     for label in "abc":
         assert listed(written(tmp_path, f"x = Scheduler(Job(work, label='{label}'))")) == [label]
 
@@ -179,7 +179,7 @@ CONVERTED = [
 
 @pytest.mark.parametrize(("parameters", "settings", "values"), CONVERTED, ids=[f"{p} {s}" for p, s, _ in CONVERTED])
 def test_values_are_converted(tmp_path: Path, parameters: str, settings: list[str], values: dict[str, object]) -> None:
-    """A value becomes what the annotation says, or the default is; several make the items of a list."""
+    """The annotation, or else the default, sets the type; several values make the items of a list."""
     file = written(tmp_path, FUNCTION.format(parameters=parameters))
     with unchanged_process():
         made = _scenario.build(Path(file), None, tuple(settings))
@@ -187,7 +187,7 @@ def test_values_are_converted(tmp_path: Path, parameters: str, settings: list[st
 
 
 def test_values_of_other_types(tmp_path: Path) -> None:
-    """Paths, enumerations, times and whatever else is called with a text."""
+    """Paths, enumerations, times and other callables are called with the text."""
     parameters = "p: Path, c: Colour, d: decimal.Decimal, t: datetime.datetime, u: uuid.UUID"
     code = FUNCTION.format(parameters=parameters).replace("return Sch", "assert values == expected()\n    return Sch")
     code += """
@@ -216,7 +216,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("parameters", "settings", "message"), WRONG, ids=[f"{p} {s}" for p, s, _ in WRONG])
 def test_wrong_values_are_refused(tmp_path: Path, parameters: str, settings: list[str], message: str) -> None:
-    """What --set gives wrongly is a usage error that names the parameter."""
+    """The usage error on a wrong --set names the parameter."""
     words = [word for one in settings for word in ("--set", one)]
     done = trioflow("list", written(tmp_path, FUNCTION.format(parameters=parameters)), *words)
     assert done.exit_code == 2
@@ -234,7 +234,7 @@ def test_set_of_a_scheduler_is_refused(tmp_path: Path) -> None:
 
 
 def test_help_imports_only_what_it_needs() -> None:
-    """`--help` imports neither rich nor graphviz, nor any subcommand's own work."""
+    """Neither rich nor graphviz nor the modules of a subcommand are imported."""
     code = """
 import sys
 from trioflow.cli._commands import command

@@ -31,7 +31,7 @@ def entry(name: str, *requires: str, **options: Any) -> dict[str, Any]:
 
 
 def test_a_graph_runs_with_journal_report_and_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the order of its requirements, with results and groups; a second run restores it."""
+    """Jobs run in the order of their requirements, with results and groups; a second run restores them."""
     monkeypatch.chdir(tmp_path)
     jobs = [
         entry("last", "group", command="cat > out", stdin={"result": "first"}, writes=["out"]),
@@ -50,7 +50,7 @@ def test_a_graph_runs_with_journal_report_and_events(tmp_path: Path, monkeypatch
 
 
 def test_all_options_are_those_of_python(tmp_path: Path) -> None:
-    """Each field of a command and of a group is the option of that name; the schema in the package knows them."""
+    """A field of a command or a group is the option of the same name, and is in the schema of the package."""
     options: dict[str, Any] = {
         "timeout": 2.5, "retry": 1, "priority": 3, "run_if": "succeeded", "needs": {"cpu": 1}, "idle_timeout": 4.0,
         "critical": True, "key": "k", "version": 2, "redact": True, "expected_duration": 7.0,
@@ -99,7 +99,7 @@ RING = [entry(f"j{number}", f"j{(number + 1) % 99}") for number in range(99)]
     ],
 )  # fmt: skip
 def test_a_file_without_a_graph_is_rejected(tmp_path: Path, text: str | bytes, said: str) -> None:
-    """With exit code 2, the file and the place; nothing runs."""
+    """The exit code is 2, the error has the file and the place, and no job runs."""
     path = tmp_path / "graph.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     done = trioflow("run", path)
@@ -141,14 +141,14 @@ def test_a_file_without_a_graph_is_rejected(tmp_path: Path, text: str | bytes, s
     ],
 )  # fmt: skip
 def test_an_invalid_job_is_rejected_with_its_place(tmp_path: Path, jobs: Any, said: str) -> None:
-    """Circles with the names in them; long ones shortened."""
+    """The error lists the names of a cycle; long values are shortened."""
     done = trioflow("run", graph(tmp_path, jobs))
     assert done.exit_code == 2, done.output
     assert said in done.output
 
 
 def test_all_problems_of_a_graph_file_are_reported_together(tmp_path: Path) -> None:
-    """In lines of their own, what is wrong in the same way once; fields that do not fit do not hide wrong names."""
+    """Each has its line, and equal ones share one; fields of the wrong type do not hide wrong names."""
     inner = [entry("x", "y"), entry("y", retrys=1)]
     jobs = [entry("a", "z", retrys=2), {"name": "g", "jobs": inner}, entry("c", "d"), entry("d", "c")]
     done = trioflow("check", graph(tmp_path, jobs, policy="fif"))
@@ -163,7 +163,7 @@ def test_all_problems_of_a_graph_file_are_reported_together(tmp_path: Path) -> N
 
 
 def test_a_problem_is_reported_once(tmp_path: Path) -> None:
-    """Nothing is said of a result that a job would have if its `stdout` were right."""
+    """A job whose `stdout` is wrong causes no second error about its missing result."""
     jobs = [entry("a", stdout={"to": "PIP"}), entry("b", stdin={"result": "a"})]
     said = trioflow("check", graph(tmp_path, jobs)).output
     assert len(said.splitlines()) == 1
@@ -171,7 +171,7 @@ def test_a_problem_is_reported_once(tmp_path: Path) -> None:
 
 
 def test_problems_with_options_are_reported_together(tmp_path: Path) -> None:
-    """A job that could not be made hides nothing that is wrong with those that require it."""
+    """An invalid job hides no error in jobs that require it."""
     jobs = [entry("a", command=[]), entry("b", "a", restarts=1), {"name": "g", "jobs": [entry("x", jobs_window=1)]}]
     said = trioflow("run", graph(tmp_path, jobs, pool={"cpu": -1})).output
     assert [re.sub(".* - at `", "", line) for line in said.splitlines()[1:]] == [
@@ -189,7 +189,7 @@ def test_many_problems_are_cut(tmp_path: Path) -> None:
 
 
 def test_duplicate_keys_are_reported_with_their_job(tmp_path: Path) -> None:
-    """JSON's readers would take one of the two, and nobody knows which was meant."""
+    """JSON parsers silently choose one of the two values."""
     path = tmp_path / "graph.json"
     job = '{"name": "a", "command": ["true"], "timeout": 1, "timeout": 2, "env": {"A": "1", "A": "2"}}'
     path.write_text(f'{{"trioflow": 1, "jobs": [{job}]}}')
@@ -199,7 +199,7 @@ def test_duplicate_keys_are_reported_with_their_job(tmp_path: Path) -> None:
 
 
 def test_what_a_run_would_reject_is_reported(tmp_path: Path) -> None:
-    """By `run` the first problem, by `check` those of all jobs."""
+    """`run` reports the first problem, `check` those of all jobs."""
     path = graph(tmp_path, [entry("a", needs={"gpu": 1}), entry("b", needs={"cpu": 3})], pool={"cpu": 2})
     hint = "'a' needs gpu=1, which is in no pool around it (they have cpu)"
     assert hint in trioflow("run", path).output
@@ -209,7 +209,7 @@ def test_what_a_run_would_reject_is_reported(tmp_path: Path) -> None:
 
 
 def test_hostile_names_do_no_harm(tmp_path: Path) -> None:
-    """They are names: no path, no control of the terminal, nothing that is run."""
+    """A name is never used as a path, a control sequence, or code."""
     names = ["../../etc", "\x1b[31mred\x07", "a/b", "$(touch owned)", "__proto__", "", " ", "x" * 10_000, "‮abc", "-rf"]
     done = trioflow("run", "--no-monitor", graph(tmp_path, [entry(name) for name in names]))
     assert done.exit_code == 0, done.output
@@ -220,13 +220,13 @@ def test_hostile_names_do_no_harm(tmp_path: Path) -> None:
 
 
 def test_a_graph_takes_no_values(tmp_path: Path) -> None:
-    """It has no functions, and so no parameters."""
+    """A graph has no functions, and so no parameters."""
     path = graph(tmp_path, [entry("a")])
     assert "which has no functions" in trioflow("run", path, "--set", "a=1").output
     assert "which has no functions" in trioflow("run", f"{path}:scenario").output
 
 
 def test_the_schema_in_the_package_is_that_of_the_reader() -> None:
-    """Whoever changes the form writes the schema again: `json.dumps(_graph_file.schema(), indent=1)`."""
+    """After a change of the format, write the schema again: `json.dumps(_graph_file.schema(), indent=1)`."""
     assert _graph_file.schema() == SCHEMA
     jsonschema.Draft202012Validator.check_schema(SCHEMA)

@@ -1,4 +1,4 @@
-"""`trioflow run --journal` and `trioflow journal`: what they say, and what they change."""
+"""`trioflow run --journal` and `trioflow journal`: their output, and what they change."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def lines(*arguments: Any) -> list[str]:
 
 
 def test_a_second_run_restores(tmp_path: Path, file: Path) -> None:
-    """The last line says how many jobs were restored."""
+    """The last line has the number of restored jobs."""
     assert "all 3 jobs succeeded, " in ran(tmp_path, file).output
     assert "3 succeeded (3 restored)" in ran(tmp_path, file).output
 
 
 def test_a_journal_that_cannot_be_used_is_an_error_of_the_command_line(tmp_path: Path, file: Path) -> None:
-    """With the reason, and without a traceback."""
+    """The error has the reason, and no traceback."""
     file.write_text("hello")
     result = ran(tmp_path, file)
     assert result.exit_code == 2
@@ -50,13 +50,13 @@ def test_a_journal_that_cannot_be_used_is_an_error_of_the_command_line(tmp_path:
 
 
 def timeless(line: str) -> str:
-    """Leave out when a job settled and how long it took, which each line says."""
+    """Remove from each line when its job settled, and how long it took."""
     state, rest = re.split(r" +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +[\d.]+ [mµ]?s  ", line)
     return " ".join([state, *rest.split()])
 
 
 def test_the_list_says_what_was_restored_and_why_the_rest_ran(tmp_path: Path, file: Path) -> None:
-    """One line for each job, with when it settled and how long it took, then the last run."""
+    """Each job has a line with its time of settling and duration; the last run follows."""
     ran(tmp_path, file)
     assert [timeless(line) for line in lines(file)[:2]] == ["ran a 2", "ran b 4"]
     ran(tmp_path, file, CODE.replace("double, 2", "double, 5"))
@@ -69,7 +69,7 @@ def test_the_list_says_what_was_restored_and_why_the_rest_ran(tmp_path: Path, fi
 
 
 def test_show_prints_all_about_some_jobs(tmp_path: Path, file: Path) -> None:
-    """By path or pattern."""
+    """Jobs are selected by path or pattern."""
     ran(tmp_path, file)
     shown = lines(file, "show", "a")
     assert "result:      2" in shown
@@ -78,7 +78,7 @@ def test_show_prints_all_about_some_jobs(tmp_path: Path, file: Path) -> None:
 
 
 def test_a_forgotten_job_runs_again(tmp_path: Path, file: Path) -> None:
-    """And only that."""
+    """The other jobs are restored."""
     ran(tmp_path, file)
     assert lines(file, "forget", "'; DROP*") == ["forgotten: 1 job"]
     assert "3 succeeded (2 restored)" in ran(tmp_path, file).output
@@ -88,7 +88,7 @@ def test_a_forgotten_job_runs_again(tmp_path: Path, file: Path) -> None:
 
 
 def test_the_tables_are_those_of_the_page(tmp_path: Path, file: Path) -> None:
-    """Other programs read them by the names that the page on journals has."""
+    """Other programs read the tables by the names on the page about journals."""
     ran(tmp_path, file)
     page = (ROOT / "docs" / "explained" / "journals.md").read_text()
     with contextlib.closing(sqlite3.connect(file)) as db:
@@ -113,7 +113,7 @@ scenario = Scheduler(Job(work, label="fine"), f, once, late, blocked, label="all
 
 @pytest.mark.parametrize("keep", ["", ", keep_jobs=False"])
 def test_the_journal_list_has_failures_with_their_errors(tmp_path: Path, file: Path, keep: str) -> None:
-    """With why it ran, and its error; the list ends with the verdict that the run had."""
+    """A failed job has the reason why it ran, and its error; the list ends with the verdict of the run."""
     first, second = (FAILING.replace("NUMBER", number).replace("KEEP", keep) for number in "01")
     ran(tmp_path, file, first)
     said = ran(tmp_path, file, second).output
@@ -133,7 +133,7 @@ def test_the_journal_list_has_failures_with_their_errors(tmp_path: Path, file: P
 
 
 def test_vacuum_gives_space_back(tmp_path: Path, file: Path) -> None:
-    """After many jobs were forgotten."""
+    """The file shrinks after many jobs were forgotten."""
     many = "async def work(number): return 'x' * 1000\nscenario = Scheduler(*[Job(work, n) for n in range(500)])"
     ran(tmp_path, file, many)
     assert lines(file, "forget", "*") == ["forgotten: 500 jobs"]
@@ -143,14 +143,14 @@ def test_vacuum_gives_space_back(tmp_path: Path, file: Path) -> None:
 
 
 def test_the_list_says_that_a_run_was_killed(tmp_path: Path, file: Path) -> None:
-    """And by whom; `test_accidents` sees one that is running."""
+    """The list has the process too; `test_accidents` covers a run that is still running."""
     code = CODE + "import os\nscenario.add(ThreadJob(os._exit, 3, label='die', required=list(scenario)))\n"
     assert process("run", written(tmp_path, code), "--journal", file, "--no-monitor").returncode == 3
     assert re.search(r"; the last of 'Scheduler', begun .*: was killed \(process \d+ on .*\)", lines(file)[-1])
 
 
 def test_check_finds_damage(tmp_path: Path, file: Path) -> None:
-    """In a row, and in a large result; the exit code says so."""
+    """Damage in a row or in a large result sets the exit code."""
     ran(tmp_path, file, CODE + "async def large(): return 'x' * 2_000_000\nscenario.add(Job(large, label='large'))")
     assert lines(file, "check") == ["4 jobs, 1 large result: no damage"]
     (large,) = file.with_name("run.db-results").iterdir()
@@ -169,7 +169,7 @@ def test_check_finds_damage(tmp_path: Path, file: Path) -> None:
 
 
 def test_why_is_a_table_of_what_ran(tmp_path: Path, file: Path) -> None:
-    """With the time that it took, and the reason; then how many were restored."""
+    """Each job that ran has its time and its reason; the number of restored jobs follows."""
     ran(tmp_path, file)
     first = lines(file, "why")
     assert first[0].split() == ["job", "took", "why", "it", "ran"]
@@ -182,7 +182,7 @@ def test_why_is_a_table_of_what_ran(tmp_path: Path, file: Path) -> None:
 
 
 def test_a_backup_is_a_whole_journal(tmp_path: Path, file: Path) -> None:
-    """With its large results; a run restores from it, and nothing is overwritten."""
+    """The backup includes large results and can be restored from; existing files are never overwritten."""
     code = CODE + "async def large(): return 'x' * 2_000_000\nscenario.add(Job(large, label='large'))"
     ran(tmp_path, file, code)
     copy = tmp_path / "copy.db"
@@ -197,7 +197,7 @@ def test_a_backup_is_a_whole_journal(tmp_path: Path, file: Path) -> None:
 
 
 def test_a_backup_without_a_large_result_is_refused(tmp_path: Path, file: Path) -> None:
-    """It would not be whole; nothing is left of it."""
+    """Such a backup would be incomplete; no part of it is left."""
     ran(tmp_path, file, CODE + "async def large(): return 'x' * 2_000_000\nscenario.add(Job(large, label='large'))")
     (large,) = file.with_name("run.db-results").iterdir()
     large.unlink()

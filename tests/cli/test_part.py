@@ -18,7 +18,7 @@ from .command_line import labels, run, trioflow, written
 
 
 def part(scheduler: Scheduler, only: str = "", starts: str = "", ends: str = "") -> str:
-    """The paths of what stays, in the order added."""
+    """Return the paths of the jobs that stay, in the order added."""
     keep(scheduler, Subgraph(tuple(only.split()), tuple(starts.split()), tuple(ends.split())))
     return paths(scheduler.iterate_jobs())
 
@@ -47,7 +47,9 @@ CASES = [
 
 @pytest.mark.parametrize(("patterns", "left"), CASES, ids=[str(case[0]) for case in CASES])
 def test_what_stays(patterns: dict[str, str], left: str | None) -> None:
-    """--only: these; --from: and what waits for them; --until: and what they wait for; together: what is in all."""
+    """--only keeps the named jobs; --from adds their successors, --until their requirements; combined,
+    they intersect.
+    """
     scheduler, _ = grid()
     if left is None:
         with pytest.raises(click.UsageError):
@@ -58,21 +60,21 @@ def test_what_stays(patterns: dict[str, str], left: str | None) -> None:
 
 
 def test_removed_jobs_keep_the_order_of_those_around_them() -> None:
-    """What waited for a job that is left out waits for what that waited for, however many are left out in a row."""
+    """The successors of a removed job inherit its requirements, through any number of removed jobs."""
     scheduler, _ = grid()
     assert part(scheduler, only="a e") == "a e"
     assert edges(scheduler) == {"ae"}
 
 
 def test_without_patterns_the_scenario_is_unchanged() -> None:
-    """Without patterns a scenario stays as it is, even one that could not run."""
+    """Even a scenario that could not run stays as it is."""
     a = idle("a")
     scheduler = Scheduler(idle("b", required=a))
     assert part(scheduler) == "b"
 
 
 def test_a_scenario_that_cannot_run_is_refused() -> None:
-    """A part of a scenario with a cycle, or a missing requirement, would hide what is wrong."""
+    """A part of a scenario with a cycle or a missing requirement would hide the fault."""
     a = idle("a")
     b = idle("b", required=a)
     a.requires(b)
@@ -81,7 +83,7 @@ def test_a_scenario_that_cannot_run_is_refused() -> None:
 
 
 def test_inputs_stay() -> None:
-    """A job whose result is an argument of one that stays, stays too, with its own inputs, wherever they stand."""
+    """Inputs of a kept job are kept, with their own inputs, in whatever scheduler they are."""
     first = Job(nothing, label="first")
     second = Job(nothing, first, label="second")
     scheduler, order = Scheduler(first), idle("order")
@@ -92,20 +94,20 @@ def test_inputs_stay() -> None:
 
 
 def test_services_stay() -> None:
-    """A service that is required by a job that stays, stays too: the job could not do without."""
+    """A kept job keeps the services that it requires: it could not work without them."""
     database = Service(serve, label="database", required=(schema := idle("schema")))
     scheduler = Scheduler(schema, database, idle("user", required=database), idle("other", required=database))
     assert part(scheduler, only="user") == "database user"
 
 
 def test_forever_jobs_stay_if_they_are_named() -> None:
-    """A forever job that nothing requires is left out like any other."""
+    """A forever job that no kept job requires is left out like any other."""
     scheduler = Scheduler(idle("a"), idle("watch", forever=True))
     assert part(scheduler, starts="a") == "a"
 
 
 def nested() -> Scheduler:
-    """Two nested schedulers of two jobs each, one behind the other, between two jobs."""
+    """Return two nested schedulers of two jobs each, one behind the other, between two jobs."""
     first = idle("first")
     inner = [Scheduler(a := idle("a"), idle("b", required=a), label=name) for name in ("one", "two")]
     inner[0].requires(first)
@@ -127,19 +129,19 @@ NESTED = [
 
 @pytest.mark.parametrize(("patterns", "left"), NESTED, ids=[str(case[0]) for case in NESTED])
 def test_nested(patterns: dict[str, str], left: str) -> None:
-    """A nested scheduler goes or stays with all that is in it; one that holds what is meant stays for that alone."""
+    """A nested scheduler is kept or removed as a whole, unless only some of its jobs are named."""
     assert part(nested(), **patterns) == left
 
 
 def test_order_of_nested_schedulers() -> None:
-    """Order that went by way of what is left out stays between the nested schedulers."""
+    """Nested schedulers stay ordered, even if the jobs between them are left out."""
     scheduler = nested()
     assert part(scheduler, only="first two/b") == "first two two/b"
     assert edges(scheduler) == {"firsttwo"}
 
 
 def test_a_path_of_a_default_label() -> None:
-    """Only * and ? are wildcards: brackets in a label are what they are."""
+    """Only `*` and `?` are wildcards: brackets in a label are literal."""
     scheduler = Scheduler(Job(nothing), Job(nothing), idle("J"))
     keep(scheduler, Subgraph(only=("noth*",)))
     assert len(scheduler) == 2
@@ -148,19 +150,19 @@ def test_a_path_of_a_default_label() -> None:
 
 
 def test_a_path_with_a_wildcard_in_it() -> None:
-    """A path that is given exactly means that job alone, whatever else it would match."""
+    """An exact path selects that job alone, even if its wildcards match others."""
     assert part(Scheduler(idle("a*"), idle("ab")), only="a*") == "a*"
 
 
 def test_control_characters_are_given_as_they_are_shown() -> None:
-    """A label with control characters is matched in the form in which `list --paths` prints it."""
+    """A label with control characters is matched in the form that `list --paths` prints."""
     scheduler = Scheduler(idle("a\x1b"), idle("b"))
     keep(scheduler, Subgraph(only=(r"a\x1b",)))
     assert len(scheduler) == 1
 
 
 def test_twenty_thousand_jobs() -> None:
-    """A chain of 20,000 jobs of which half is left out is linear: no more than seconds, where a square takes hours."""
+    """Leaving out half of a chain of 20,000 jobs takes linear time; quadratic time would be hours."""
     jobs = [idle(f"{'ab'[n % 2]}{n}") for n in range(20_000)]
     for before, after in itertools.pairwise(jobs):
         after.requires(before)
@@ -178,20 +180,20 @@ scenario = Scheduler(a, Job(work, label="fetch b", required=a), Job(work, label=
 
 
 def test_run_and_list_take_a_part(tmp_path: Path) -> None:
-    """`run` runs the part alone; `list` shows what it would be."""
+    """`run` runs the part alone; `list` shows it."""
     file = written(tmp_path, CODE)
     assert labels(trioflow("list", file, "--from", "a").stdout) == ["a", "fetch b"]
     assert run(file, "--from", "a").stdout.count("works\n") == 2
 
 
 def test_paths_are_listed(tmp_path: Path) -> None:
-    """`list --paths` prints what --only and its like take, one a line."""
+    """`list --paths` prints the arguments of --only and its like, one a line."""
     code = "x = Scheduler(Scheduler(Job(work, label='a/b'), label='in'), Job(work, label='c'), Job(work, label='c'))"
     assert trioflow("list", "--paths", written(tmp_path, code)).stdout == "in\nin/a/b\nc\nc#2\n"
 
 
 def test_a_pattern_that_nothing_matches(tmp_path: Path) -> None:
-    """A pattern without a job is a usage error that proposes the nearest path."""
+    """A pattern without a match is a usage error that suggests the nearest path."""
     done = run(written(tmp_path, CODE), "--only", "fetchb")
     assert done.exit_code == 2
     assert "'fetchb'; do you mean 'fetch b'?" in done.stderr

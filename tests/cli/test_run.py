@@ -1,4 +1,4 @@
-"""`trioflow run`: its options, its exit codes, and what it says."""
+"""`trioflow run`: its options, exit codes and output."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ EXIT_CODES = {
 
 @pytest.mark.parametrize("case", EXIT_CODES)
 def test_exit_codes(tmp_path: Path, backend: str, case: str) -> None:
-    """The exit code says what became of the run, on both backends."""
+    """The exit code is the outcome of the run, on both backends."""
     code, text = EXIT_CODES[case]
     done = ran(tmp_path, text, "--backend", backend)
     assert done.exit_code == code, done.output
 
 
 def test_a_scenario_that_cannot_run_says_why_in_one_line(tmp_path: Path) -> None:
-    """A validation error is reported without a traceback, and names `check`, which finds all of them."""
+    """A validation error has no traceback, and refers to `check`, which finds all of them."""
     done = ran(tmp_path, EXIT_CODES["cycle"][1])
     assert re.match(r"Error: cycle: .* -> .*requires\(\.\.\., remove=True\)\n`trioflow check`", done.stderr)
     assert "Traceback" not in done.stderr
@@ -63,7 +63,7 @@ def test_a_scenario_that_cannot_run_says_why_in_one_line(tmp_path: Path) -> None
 
 
 def test_an_error_refers_to_check_only_if_check_finds_it(tmp_path: Path) -> None:
-    """Where `check` finds nothing, the error does not send the user there."""
+    """If `check` finds no fault, the error does not refer to it."""
     done = ran(tmp_path, EXIT_CODES["not a limiter"][1])
     assert done.exit_code == 2
     assert re.fullmatch(r"Error: jobs_window=.*\n", done.stderr)
@@ -73,7 +73,9 @@ def test_an_error_refers_to_check_only_if_check_finds_it(tmp_path: Path) -> None
 
 
 def test_the_verdict_is_below_the_output_of_the_jobs(tmp_path: Path) -> None:
-    """All fine: one line says so, and one counts, if that says more; nothing is on the standard error."""
+    """After a success there is one line of verdict, and one of counts if it adds something; the standard
+    error is empty.
+    """
     done = ran(tmp_path, "x = Scheduler(Job(work), Scheduler(Job(work)), Job(anyio.sleep, 9, forever=True))")
     said = r"works\nworks\nScheduler  ✓ all 2 jobs succeeded, [\d.]+ [mµ]?s\n3 jobs: 2 succeeded, 1 forever\n"
     assert re.fullmatch(said, done.stdout)
@@ -81,7 +83,7 @@ def test_the_verdict_is_below_the_output_of_the_jobs(tmp_path: Path) -> None:
 
 
 def test_failures_are_on_the_standard_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Where something failed, each kind is told once on the standard error; verdict and counts are on the other."""
+    """Each kind of failure is printed there once; verdict and counts are on the standard output."""
     done = ran(tmp_path, FAILS)
     assert "\nfailure of b:\n" in done.stderr
     assert done.stderr.count("OSError: broken") == 1
@@ -91,7 +93,7 @@ def test_failures_are_on_the_standard_error(tmp_path: Path, caplog: pytest.LogCa
 
 
 def test_the_summary_says_why_the_run_stopped(tmp_path: Path) -> None:
-    """A run that did not go on to its end says so in the verdict."""
+    """The verdict of a run that was stopped has the reason."""
     done = ran(tmp_path, EXIT_CODES["timeout"][1])
     assert re.search(r"✗ timed out, 0 of 1 job succeeded, [\d.]+ [mµ]?s\n1 job: 1 cancelled\n", done.stdout)
     assert done.stderr == ""
@@ -99,7 +101,7 @@ def test_the_summary_says_why_the_run_stopped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["Job(broken)", "ThreadJob(deep)", "Scheduler(Job(broken), critical_jobs=True)"])
 def test_tracebacks_are_the_users_own(tmp_path: Path, backend: str, kind: str) -> None:
-    """A traceback begins in the user's code: no frame of trioflow, nor of what lies between it and that code."""
+    """A traceback begins in the user's code, without frames of trioflow or of libraries between them."""
     code = f"""
     def deep():
         {{}}["x"]
@@ -115,7 +117,7 @@ def test_tracebacks_are_the_users_own(tmp_path: Path, backend: str, kind: str) -
 
 
 def test_frames_of_a_users_own_calls_of_libraries_stay(tmp_path: Path) -> None:
-    """What a user's code has called itself is shown, causes and groups included."""
+    """Frames of libraries that the user's code calls are shown, in causes and groups too."""
     code = """
     async def broken():
         try:
@@ -149,7 +151,7 @@ MOST = """
 
 
 def test_jobs_window(tmp_path: Path) -> None:
-    """--jobs takes the place of the scheduler's own; 0 is none."""
+    """--jobs-window replaces the scheduler's own; 0 means no window."""
     code = f"""{MOST}
     jobs = [Job(count) for _ in range(5)]
     x = Scheduler(jobs, Job(tell, required=jobs), jobs_window=3)
@@ -160,7 +162,7 @@ def test_jobs_window(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 def test_jobs_window_is_that_of_the_whole_run(tmp_path: Path, backend: str) -> None:
-    """Jobs of nested schedulers are counted, at any depth, also in a window of their own, but not in a forever job."""
+    """Jobs of nested schedulers count at any depth, even with a window of their own; forever jobs do not."""
     code = f"""{MOST}
     def counts(n, **options):
         return Scheduler((Job(count) for _ in range(n)), **options)
@@ -177,21 +179,21 @@ def test_jobs_window_is_that_of_the_whole_run(tmp_path: Path, backend: str) -> N
 
 
 def test_timeout(tmp_path: Path) -> None:
-    """--timeout takes the place of the scheduler's own."""
+    """--timeout replaces the scheduler's own."""
     done = ran(tmp_path, "x = Scheduler(Job(anyio.sleep, 99))", "--timeout", 0.001)
     assert done.exit_code == 1
     assert "timed out" in done.stdout
 
 
 def test_timeout_takes_units(tmp_path: Path) -> None:
-    """As for a batch, it is a number of seconds, or numbers with units."""
+    """As for a batch, the value is a number of seconds, or numbers with units."""
     tell = "import trioflow.abc\nclass Tell(trioflow.abc.Instrument):\n    def before_run(self, scheduler): "
     code = f"{tell}print(scheduler._run.timeout)\nx = Scheduler(Job(anyio.sleep, 0), instruments=[Tell()])"
     assert "90.0\n" in ran(tmp_path, code, "--timeout", "1m30s").stdout
 
 
 def test_critical(tmp_path: Path) -> None:
-    """--critical lets the first failure stop the run, of nested jobs too, but of none that says it is not critical."""
+    """With --critical the first failure stops the run, nested jobs included, except for jobs with `critical=False`."""
     last = "last = Job(work, label='last', required="
     done = ran(tmp_path, f"inner = Scheduler(Job(fail))\n{last}inner)\nscenario = Scheduler(inner, last)", "--critical")
     assert done.exit_code == 1
@@ -217,14 +219,14 @@ def test_backend(tmp_path: Path) -> None:
     [("--backend", "curio"), ("--jobs", "-1"), ("--timeout", "0"), ("--timeout", "soon"), ("--timeout", "nan")],
 )
 def test_wrong_options_are_refused(tmp_path: Path, option: str, value: str) -> None:
-    """A value out of its range is a usage error that names the option, before anything is loaded."""
+    """A value out of range is a usage error that names the option, before the file is loaded."""
     done = ran(tmp_path, "print('loaded')", option, value)
     assert done.exit_code == 2
     assert option in done.stderr
 
 
 def test_a_function_is_run_with_its_values(tmp_path: Path) -> None:
-    """What --set gives reaches the jobs."""
+    """Values of --set reach the jobs."""
     code = """
     def scenario(times: int, word="x"):
         return Scheduler(Job(say, word * times))
@@ -235,7 +237,7 @@ def test_a_function_is_run_with_its_values(tmp_path: Path) -> None:
 
 
 def test_the_help_has_the_options_in_three_groups() -> None:
-    """Each option is in one of them."""
+    """Each option is in one of the groups."""
     text = run("--help").stdout
     assert "  FILE" not in text
     groups = [text.index(f"\n{title}:\n") for title in ("Which jobs", "How it runs", "What it writes")]

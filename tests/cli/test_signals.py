@@ -1,4 +1,4 @@
-"""Signals to the command: the first ends the run in order, the second ends the command at once."""
+"""Signals to the command: the first ends the run in order, the second ends the command immediately."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ scenario = Scheduler(Sequence(Actor(label="first"), Actor(label="second")))
 def signalled(
     *arguments: str, sends: dict[str, signal.Signals], sends_on_stderr: bool = False
 ) -> tuple[int, list[str]]:
-    """Run the command, send it each signal when it prints the line for it; return its exit code and its lines."""
+    """Run the command and send it each signal at its line; return its exit code and its lines."""
     words = [*WORDS, "run", "--no-monitor", *arguments]
     lines: list[str] = []
     with Python(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=ENVIRONMENT) as process:
@@ -80,7 +80,7 @@ def signalled(
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_the_first_signal_ends_the_run_in_order(tmp_path: Path, backend: str, number: signal.Signals) -> None:
-    """Jobs unwind, all is shut down, the debrief and the summary are printed; exit code 130."""
+    """Jobs unwind, all are shut down, debrief and summary are printed; exit code 130."""
     file = written(tmp_path, ACTOR.format(shutdown=0))
     code, lines = signalled(file, "--backend", backend, sends={"runs": number})
     assert code == 130
@@ -103,7 +103,7 @@ def test_the_second_signal_ends_the_command_at_once(
 
 
 def test_the_second_signal_ends_a_job_that_blocks(tmp_path: Path, backend: str) -> None:
-    """Where a job keeps the loop from turning, the second signal ends the command all the same."""
+    """A job that blocks the loop cannot delay the second signal."""
     sends = {"blocks": signal.SIGTERM, "once more to end at once": signal.SIGTERM}
     code, lines = signalled(written(tmp_path, BLOCKS), "--backend", backend, sends=sends)
     assert code == 130
@@ -111,7 +111,7 @@ def test_the_second_signal_ends_a_job_that_blocks(tmp_path: Path, backend: str) 
 
 
 def test_an_interruption_while_the_file_is_loaded(tmp_path: Path) -> None:
-    """Ctrl-C while the user's file is executed ends the command, without a traceback; exit code 130."""
+    """Ctrl-C during the loading of the user's file ends the command without a traceback; exit code 130."""
     file = written(tmp_path, "import time\nprint('loads', flush=True)\nwhile True: time.sleep(0.01)")
     code, lines = signalled(file, sends={"loads": signal.SIGINT})
     assert code == 130
@@ -119,7 +119,7 @@ def test_an_interruption_while_the_file_is_loaded(tmp_path: Path) -> None:
 
 
 def test_a_handler_of_the_users_own_is_left_alone(tmp_path: Path) -> None:
-    """A file that handles SIGINT itself gets it, however often it comes."""
+    """If the file handles SIGINT itself, its handler gets each one."""
     code = """
     import os, signal
     count = 0
@@ -141,7 +141,7 @@ def test_a_handler_of_the_users_own_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_the_second_signal_shows_the_cursor(tmp_path: Path) -> None:
-    """On a terminal the cursor is made visible before the command ends at once: a monitor may have hidden it."""
+    """The command shows the cursor, which a monitor may have hidden, before it ends."""
     ours, theirs = pty.openpty()
     words = [*WORDS, "run", "--no-monitor", written(tmp_path, ACTOR.format(shutdown=60))]
     with Python(words, stdin=theirs, stdout=theirs, stderr=theirs, env=ENVIRONMENT) as process:
@@ -162,7 +162,7 @@ def test_the_second_signal_shows_the_cursor(tmp_path: Path) -> None:
 
 
 def test_term_drains(tmp_path: Path) -> None:
-    """With --drain-on-term, SIGTERM lets the running job end, starts no other, and the last line says so."""
+    """With --drain-on-term, SIGTERM lets the running job end, starts no other, and is named in the last line."""
     code, lines = signalled(
         written(tmp_path, DRAINS.format(seconds=0.3)), "--drain-on-term", sends={"runs": signal.SIGTERM}
     )
@@ -174,7 +174,7 @@ def test_term_drains(tmp_path: Path) -> None:
 
 
 def test_a_second_term_ends_what_drains(tmp_path: Path) -> None:
-    """A second SIGTERM cancels what is still running; the reason is still the first one."""
+    """A second SIGTERM cancels the running jobs; the reason is still the first one."""
     sends = {"runs": signal.SIGTERM, "once more to end in order": signal.SIGTERM}
     code, lines = signalled(written(tmp_path, DRAINS.format(seconds=60)), "--drain-on-term", sends=sends)
     assert code == 1

@@ -1,4 +1,4 @@
-"""`trioflow simulate`: a table, and one sentence."""
+"""`trioflow simulate`: a table, and a sentence of advice."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ with critical-path, 2 slots are enough: no limit gains 0 %
 
 
 def test_the_schedulers_own_settings(tmp_path: Path) -> None:
-    """Without options there is one line, and no sentence; with several policies, one about these."""
+    """Without options there is one line and no sentence; with several policies, the sentence compares these."""
     file = written(tmp_path, CODE)
     lines = trioflow("simulate", file).stdout.splitlines()
     assert len(lines) == 2
@@ -46,7 +46,7 @@ def test_the_schedulers_own_settings(tmp_path: Path) -> None:
 
 
 def test_a_window_is_that_of_nested_schedulers_too(tmp_path: Path) -> None:
-    """As with `run -j`, their jobs are counted; each line has a window of its own, and uses no more than all of it."""
+    """As with `run -j`, nested jobs count; each line has a window of its own, and never uses more than it has."""
     groups = CODE.replace("jobs_window=2", "") + "groups = Scheduler(scenario, Job(never, expected_duration=3600))"
     lines = trioflow("simulate", f"{written(tmp_path, groups)}:groups", "--jobs", "1,2,0").stdout.splitlines()
     assert [line.split()[2] for line in lines[1:4]] == ["7", "4", "3"]
@@ -54,7 +54,7 @@ def test_a_window_is_that_of_nested_schedulers_too(tmp_path: Path) -> None:
 
 
 def test_runs_that_stop_early(tmp_path: Path) -> None:
-    """The line says why, and no sentence calls their windows enough."""
+    """The line has the reason, and the sentence does not call such a window enough."""
     file = written(tmp_path, CODE.replace("jobs_window=2", "timeout=7200"))
     lines = trioflow("simulate", file, "--jobs", "1,2").stdout.splitlines()
     assert len(lines) == 3
@@ -62,7 +62,9 @@ def test_runs_that_stop_early(tmp_path: Path) -> None:
 
 
 def test_durations_that_are_not_known(tmp_path: Path) -> None:
-    """The last line says how many there are, and what they count as; if all are, the first, and no size is best."""
+    """The last line has their number and the assumed duration; if all are unknown, the line comes first, and no size is
+    best.
+    """
     some = written(tmp_path, CODE.replace("scenario =", "more =") + "scenario = Scheduler(more, Job(never))\n")
     assert trioflow("simulate", some).stdout.splitlines()[-1] == (
         "1 of 5 jobs has no known duration, and counts as the median of the others, 1 h"
@@ -74,7 +76,7 @@ def test_durations_that_are_not_known(tmp_path: Path) -> None:
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
-    """Windows that are not numbers, unknown policies, and durations of another version, each with exit code 2."""
+    """Windows that are not numbers, unknown policies, and durations of another version have exit code 2."""
     file = written(tmp_path, CODE)
     durations = tmp_path / "durations"
     durations.write_text('{"trioflow durations": 9, "seconds": {}}')

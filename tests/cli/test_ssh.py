@@ -27,7 +27,7 @@ from .command_line import COMMAND, ENVIRONMENT, WORDS, trioflow
 
 @pytest.fixture(scope="module")
 def server(site: Site) -> Server:
-    """node1 to node9 are there, dead1 to dead9 are not."""
+    """A server for node1 to node9; dead1 to dead9 do not exist."""
     server = site.serve(2)
     site.alias("node*", server)
     with site.config.open("a") as file:
@@ -52,7 +52,7 @@ def batch(server: Server, *words: Any) -> Result:
 
 
 def test_outputs_come_node_by_node_and_a_table_at_the_end(server: Server, tmp_path: Path) -> None:
-    """Each node's output stands in one block, and a closing line counts the nodes."""
+    """Each node's output is one block, and a last line counts the nodes."""
     nodes = tmp_path / "nodes.txt"
     nodes.write_text("node[1-3]  # three\n")
     done = ssh(server, "-H", nodes, "echo", "{node};", "echo err >&2")
@@ -85,13 +85,13 @@ def test_lines_are_tagged_as_they_come(server: Server) -> None:
 
 
 def test_tagstring_is_filled_in_for_each_line(server: Server) -> None:
-    """`--tagstring` is filled in for each line."""
+    """`--tagstring` is a template for each line."""
     done = ssh(server, "-H", "node1", "--tagstring", "{time:%H-%M}/{node} ", "echo a")
     assert re.fullmatch(r"\d\d-\d\d/node1 a\n", done.stdout)
 
 
 def test_a_script_runs_with_files_beside_it(server: Server, tmp_path: Path) -> None:
-    """What follows the options are its arguments; `{node}` may be in them, and in the names of files."""
+    """Words behind the options are the script's arguments; `{node}` may be in them, and in names of files."""
     (tmp_path / "node2.sh").write_text("said=second\n")
     (tmp_path / "node1.sh").write_text("said=first\n")
     (tmp_path / "main.sh").write_text('. "$(dirname "$0")/$1.sh"; echo "$said $2"\n')
@@ -102,7 +102,7 @@ def test_a_script_runs_with_files_beside_it(server: Server, tmp_path: Path) -> N
 
 
 def test_files_go_there_before_and_come_back_afterwards(server: Server, tmp_path: Path) -> None:
-    """Also if the command fails; this machine may be one of the nodes."""
+    """Files come back even if the command fails; the local machine may be one of the nodes."""
     (tmp_path / "data").write_text("x")
     (tmp_path / "node1").mkdir()
     there = f"{tmp_path}/there/{{node}}"
@@ -116,7 +116,7 @@ def test_files_go_there_before_and_come_back_afterwards(server: Server, tmp_path
 
 
 def test_copies_alone_need_no_command(server: Server, tmp_path: Path) -> None:
-    """The table says where files were copied, and where they were not."""
+    """The table shows which nodes got the files, and which did not."""
     (tmp_path / "node1").write_text("x")
     place = ["--to", f"{tmp_path}/there/"]
     done = ssh(server, "-H", "node[1-2]", "--push", f"{tmp_path}/{{node}}", *place)
@@ -131,7 +131,7 @@ def test_copies_alone_need_no_command(server: Server, tmp_path: Path) -> None:
 
 
 def test_an_output_without_an_end_of_line_gets_one(server: Server) -> None:
-    """The next block starts on a line of its own; the error output is passed on as it is."""
+    """The next block starts on a line of its own; the error output is unchanged."""
     done = ssh(server, "-H", "node1", "printf a; printf b >&2")
     assert (done.stdout.splitlines()[1:], done.stderr) == (["a"], "b\nexit code 0  1  node1\n")
 
@@ -143,7 +143,7 @@ def test_jobs_option_limits_the_nodes_at_once(server: Server, tmp_path: Path) ->
 
 
 def test_options_of_the_command_are_its_own(server: Server) -> None:
-    """After the first word of the command, nothing is read as an option of ours."""
+    """From the first word of the command on, nothing is parsed as an option of trioflow."""
     assert ssh(server, "-H", "node1", "printf", "%s", "-H").stdout.splitlines()[1] == "-H"
 
 
@@ -161,14 +161,14 @@ def test_options_of_the_command_are_its_own(server: Server) -> None:
     ],
 )
 def test_a_command_line_that_makes_no_sense(server: Server, words: list[str], what: str) -> None:
-    """The error says what is wrong, with the exit code 255."""
+    """The error has the reason, with exit code 255."""
     done = ssh(server, *words)
     assert what in done.stderr
     assert done.exit_code == 255
 
 
 def test_ctrl_c_ends_the_commands_on_all_nodes(server: Server, tmp_path: Path, watched: Watched) -> None:
-    """One Ctrl-C ends the commands on all nodes, and the table says where it was under way, and where not yet."""
+    """One Ctrl-C ends all of them, and the table shows where the command was running, and where it had not started."""
     line = f"export TRIOFLOW_TEST={watched.mark}; touch {tmp_path}/{{node}}; sleep 1000"
     words = ["ssh", "-F", str(server.site.config), "-H", "node[1-3]", "-j", "2", line]
     process = subprocess.Popen(
@@ -192,7 +192,7 @@ def test_nobody_reads_the_output(server: Server) -> None:
 
 
 def test_names_are_shown_as_ranges() -> None:
-    """Neighbouring numbers are joined, with their leading zeros, and ports keep equal names apart."""
+    """Consecutive numbers are joined, with their leading zeros; ports tell equal names apart."""
     names = ["b", "a3", "a1", "a2", "a10", "x01", "x02", "b", "10.0.0.7", "10.0.0.8"]
     assert _names([SshNode(name) for name in names]) == "b,a[1-3],a10,x[01-02],10.0.0.[7-8]"
     assert _names([SshNode("n1", port=3), SshNode("n1", port=4)]) == "n1:3,n1:4"
@@ -224,7 +224,7 @@ def test_a_batch_runs_on_nodes(server: Server, tmp_path: Path) -> None:
 
 
 def test_this_machine_may_be_one_of_the_nodes(server: Server, tmp_path: Path) -> None:
-    """As with GNU parallel it is called ":"; it may be the only one."""
+    """As with GNU parallel its name is ":"; it may be the only node."""
     log = tmp_path / "log"
     done = batch(server, "-S", "node1,:", "-j", 1, "--joblog", log, "echo {}; sleep 0.3", ":::", 1, 2)
     assert sorted(done.stdout.split()) == ["1", "2"]
@@ -240,7 +240,7 @@ def test_all_nodes_are_used(server: Server) -> None:
 
 
 def test_a_node_runs_as_many_at_once_as_it_has_cpus(server: Server, tmp_path: Path) -> None:
-    """Without `-j` the node is asked for their number, and so many commands meet there."""
+    """Without `-j` trioflow asks the node for their number, and that many commands run there."""
     cpus = os.cpu_count() or 1
     meet = f"touch {tmp_path}/{{}}; while test $(ls {tmp_path} | wc -l) -lt {cpus}; do sleep 0.05; done"
     done = batch(server, "-S", "node1", "--timeout", 20, meet, ":::", *range(2 * cpus))
@@ -248,7 +248,7 @@ def test_a_node_runs_as_many_at_once_as_it_has_cpus(server: Server, tmp_path: Pa
 
 
 def test_commands_of_a_node_that_is_not_there_run_elsewhere(server: Server) -> None:
-    """Every command runs, once, and the dead node is named."""
+    """Every command runs once, and the dead node is named."""
     done = batch(server, "-S", "dead1,node1,dead2", "-j", 1, "-k", "echo {}", ":::", *range(6))
     assert done.stdout == "".join(f"{number}\n" for number in range(6))
     assert done.exit_code == 0
@@ -258,14 +258,14 @@ def test_commands_of_a_node_that_is_not_there_run_elsewhere(server: Server) -> N
 def test_the_last_command_of_a_node_that_is_not_there_runs_elsewhere(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where it is known of the node only when all other commands have ended, there is room for it too."""
+    """Even if the node turns out to be dead only after all other commands have ended, another one takes over."""
     monkeypatch.setattr(_connections, "FIRST_PAUSE", 0.4)
     done = batch(server, "-S", "dead1,node1", "-j", 1, "-k", "echo {}", ":::", 1, 2)
     assert (done.stdout, done.exit_code) == ("1\n2\n", 0)
 
 
 def test_a_batch_without_a_reachable_node_names_each_node_once(server: Server) -> None:
-    """Each node is named once, whatever the number of commands; these all count as failed."""
+    """This holds for any number of commands; these all count as failed."""
     done = batch(server, "-S", "dead[1-2]", "-j", 1, "echo {}", ":::", 1, 2, 3)
     assert done.exit_code == 3
     assert done.stdout == ""
@@ -278,7 +278,7 @@ def test_a_batch_without_a_reachable_node_names_each_node_once(server: Server) -
 
 
 def test_failures_and_timeouts_on_nodes_are_counted(server: Server, tmp_path: Path) -> None:
-    """They make the exit code, and the job log tells them apart."""
+    """The exit code counts both, and the job log tells them apart."""
     line = "test {} = slow && sleep 1000; exit {}"
     words = ["-S", "node1", "-j", 2, "--timeout", 3, "--joblog", tmp_path / "log", line, ":::"]
     done = batch(server, *words, 0, 3, "slow")
@@ -288,7 +288,7 @@ def test_failures_and_timeouts_on_nodes_are_counted(server: Server, tmp_path: Pa
 
 
 def test_a_range_that_makes_no_sense_is_refused(server: Server) -> None:
-    """The error says which bracket is missing."""
+    """The error names the missing bracket."""
     done = batch(server, "-S", "node[1", "echo", ":::", 1)
     assert "without its ']'" in done.stderr
     assert done.exit_code == 255

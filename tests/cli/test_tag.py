@@ -1,4 +1,4 @@
-"""`trioflow run --tag`: whose each printed line is."""
+"""`trioflow run --tag`: each printed line has the label of its job."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ x = Scheduler(
 
 
 def test_lines_in_a_log_have_tags(tmp_path: Path) -> None:
-    """Where the output is no terminal, each stream has the whole lines of its jobs, with their labels."""
+    """Without a terminal, each stream has whole lines of its jobs, with their labels."""
     done = process("run", "--tag", written(tmp_path, SCENARIO))
     assert done.returncode == 0, done.stderr
     tagged = {"job a: a a", "job b: b b", "program: c", "process: p"}
@@ -33,14 +33,14 @@ def test_lines_in_a_log_have_tags(tmp_path: Path) -> None:
 
 
 def test_a_process_that_prints_into_a_pipe_loses_nothing(tmp_path: Path) -> None:
-    """What the function of a `ProcessJob` has printed is written before it returns, not kept in a buffer forever."""
+    """Prints in the function of a `ProcessJob` are flushed before it returns."""
     code = "x = Scheduler(ProcessJob(print, 'from the process', label='p'))"
     done = process("run", "--no-monitor", written(tmp_path, code), stdin=subprocess.DEVNULL)
     assert done.stdout.splitlines()[0] == "from the process"
 
 
 def test_a_tag_needs_the_monitor_of_the_run(tmp_path: Path) -> None:
-    """Without one, or with one that the scenario has itself, it is refused, with what to do."""
+    """Without a monitor, or with the scenario's own, the option is rejected with advice."""
     done = trioflow("run", "--tag", "--no-monitor", written(tmp_path, SCENARIO))
     assert done.exit_code == 2
     assert "leave out --no-monitor" in done.stderr

@@ -1,4 +1,4 @@
-"""`trioflow run`: what it tells other programs."""
+"""`trioflow run`: its output for other programs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_events_go_to_a_file(tmp_path: Path) -> None:
 
 
 def test_events_have_the_standard_output_for_themselves(tmp_path: Path) -> None:
-    """With `-`, what the jobs and their commands print, and the outcome, are on the standard error."""
+    """With `-`, the output of jobs and commands, and the outcome, go to the standard error."""
     done = process("run", "--events", "-", written(tmp_path, TWO))
     assert checked(done.stdout)[-1]["event"] == "run_ended"
     assert {"works", "from a command"} <= set(done.stderr.splitlines())
@@ -33,7 +33,7 @@ def test_events_have_the_standard_output_for_themselves(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_has_seen_enough_does_not_stop_the_run(tmp_path: Path) -> None:
-    """As with `head -1`: the run goes on to its end."""
+    """The run goes on to its end, as with `head -1`."""
     code = "x = Scheduler(*[Job(anyio.sleep, 0.01) for _ in range(30)], Job(work), jobs_window=1)"
     with Python(
         [*WORDS, "run", "--events", "-", written(tmp_path, code)],
@@ -48,7 +48,7 @@ def test_a_reader_that_has_seen_enough_does_not_stop_the_run(tmp_path: Path) -> 
 
 
 def test_a_file_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path) -> None:
-    """Nothing has run then."""
+    """No job has run by then."""
     done = run("--events", tmp_path / "no" / "events", written(tmp_path, TWO))
     assert done.exit_code == 2
     assert "there is no directory" in done.output
@@ -56,7 +56,7 @@ def test_a_file_that_cannot_be_written_is_refused_before_the_run(tmp_path: Path)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="a pseudo-file of Linux")
 def test_a_full_disk_does_not_stop_the_run(tmp_path: Path) -> None:
-    """The log says so; the exit code is that of the run."""
+    """The log has the error; the exit code is that of the run."""
     done = process("run", "--no-monitor", "--events", "/dev/full", written(tmp_path, TWO))
     assert done.returncode == 0
     assert "No space left" in done.stderr
@@ -66,7 +66,7 @@ def test_a_full_disk_does_not_stop_the_run(tmp_path: Path) -> None:
 
 
 def test_a_run_is_shown_from_its_events_afterwards(tmp_path: Path) -> None:
-    """`trioflow monitor FILE` ends when the run has, and `-` reads a pipe."""
+    """`trioflow monitor FILE` ends when the run has ended, and `-` reads a pipe."""
     run("--events", tmp_path / "events", written(tmp_path, TWO))
     done = trioflow("monitor", tmp_path / "events")
     assert done.exit_code == 0
@@ -92,7 +92,7 @@ def test_a_run_is_shown_while_it_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_run_that_was_killed_is_shown_as_far_as_it_got(tmp_path: Path) -> None:
-    """The exit code and a line say that its end is missing."""
+    """The exit code and a line report that its end is missing."""
     code = "import os, signal\nx = Scheduler(Job(work), Job(anyio.sleep, 0.3, label='n'))\n"
     code += "x.add(Job(lambda: os.kill(os.getpid(), 9) or work(), required=list(x)))"
     assert process("run", "--events", tmp_path / "events", written(tmp_path, code)).returncode == -9
@@ -102,7 +102,7 @@ def test_a_run_that_was_killed_is_shown_as_far_as_it_got(tmp_path: Path) -> None
 
 
 def test_a_file_without_events_is_refused(tmp_path: Path) -> None:
-    """The error says what writes them."""
+    """The error names the commands that write events."""
     file = tmp_path / "x"
     file.write_text("nothing\n")
     done = process("monitor", file)
@@ -114,7 +114,7 @@ def test_a_file_without_events_is_refused(tmp_path: Path) -> None:
 
 
 def test_reports_for_ci_are_written(tmp_path: Path) -> None:
-    """`--junit` and `--summary`; the exit code is that of the run."""
+    """Neither `--junit` nor `--summary` changes the exit code of the run."""
     code = "x = Scheduler(Job(work, label='a'), Job(fail, label='b'), label='two')"
     done = run("--junit", tmp_path / "j.xml", "--summary", tmp_path / "s.md", written(tmp_path, code))
     assert done.exit_code == 3
@@ -123,7 +123,7 @@ def test_reports_for_ci_are_written(tmp_path: Path) -> None:
 
 
 def test_on_github_the_summary_comes_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the annotations; the traceback is in a group of the log, and nowhere else."""
+    """Annotations come as well; the traceback is in a group of the log, and only there."""
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(tmp_path / "s.md"))
     done = run(written(tmp_path, "x = Scheduler(Job(fail, label='b'))"))

@@ -1,4 +1,4 @@
-"""The command line shows a run, and draws a scenario: graph, monitor, trace, report; and it completes words."""
+"""The command shows a run and draws a scenario, by graph, monitor, trace and report; and it completes words."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ BROKEN = "scenario = Scheduler(Job(work, label='a'), Job(fail, label='broken'))"
 
 
 def test_list_is_the_tree_before_the_run(tmp_path: Path) -> None:
-    """Each line says what a job waits for, on which condition it runs, and whose service it is; or a window."""
+    """Each line has a job's requirements, its condition, its service; a scheduler's line has the window."""
     code = """
     async def serve(*, task_status):
         task_status.started()
@@ -58,7 +58,7 @@ def test_list_is_the_tree_before_the_run(tmp_path: Path) -> None:
 
 
 def test_list_shows_a_cycle(tmp_path: Path) -> None:
-    """The jobs that can never start come last, below the cycle; a requirement from elsewhere has a question mark."""
+    """Jobs that can never start come last, below the cycle; a requirement from elsewhere has a question mark."""
     code = """
     a, b, lost = Job(work, label="a"), Job(work, label="b"), Job(work, label="lost")
     a.requires(b)
@@ -75,7 +75,7 @@ def test_list_shows_a_cycle(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("suffix", "start"), [("dot", b"digraph"), ("mmd", b"flowchart"), ("png", b"\x89PNG")])
 def test_graph(tmp_path: Path, suffix: str, start: bytes) -> None:
-    """`graph -o` writes what the suffix says."""
+    """The suffix of `graph -o` sets the format."""
     target = tmp_path / f"x.{suffix}"
     done = trioflow("graph", written(tmp_path, CODE), "-o", target)
     assert (done.exit_code, done.output) == (0, "")
@@ -83,7 +83,7 @@ def test_graph(tmp_path: Path, suffix: str, start: bytes) -> None:
 
 
 def test_graph_in_svg(tmp_path: Path) -> None:
-    """An SVG has the labels of the jobs, those of the chosen part alone."""
+    """An SVG has the labels of the jobs, or those of the selected part alone."""
     target = tmp_path / "x.SVG"
     assert trioflow("graph", written(tmp_path, CODE), "--only", "inner", "-o", target).exit_code == 0
     texts = {
@@ -94,7 +94,7 @@ def test_graph_in_svg(tmp_path: Path) -> None:
 
 
 def test_graph_without_a_file_says_what_to_do(tmp_path: Path) -> None:
-    """It printed text that is for Graphviz, where a reader may have wanted the jobs."""
+    """It once printed the text for Graphviz to readers who may have wanted the jobs."""
     done = trioflow("graph", written(tmp_path, CODE))
     assert (done.exit_code, done.stdout) == (2, "")
     assert "give -o FILE" in done.stderr
@@ -120,7 +120,7 @@ def test_options_of_a_graph(tmp_path: Path) -> None:
 
 
 def test_a_graph_of_many_jobs_says_that_it_is_folded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And how to draw each job."""
+    """A hint has the option that draws each job."""
     monkeypatch.setattr(_render, "FOLDED_FROM", 2)
     words = ["graph", written(tmp_path, CODE), "-o", tmp_path / "x.dot"]
     assert trioflow(*words).stderr == "2 jobs - those that are alike are one box; --no-bundle draws each job\n"
@@ -128,7 +128,7 @@ def test_a_graph_of_many_jobs_says_that_it_is_folded(tmp_path: Path, monkeypatch
 
 
 def test_graph_without_dot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the program dot a picture is an error that says how to install it; exit code 1."""
+    """The error says how to install `dot`; exit code 1."""
     monkeypatch.setenv("PATH", str(tmp_path))
     done = trioflow("graph", written(tmp_path, CODE), "-o", tmp_path / "x.svg")
     assert done.exit_code == 1
@@ -138,7 +138,7 @@ def test_graph_without_dot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("suffix", ["dot", "svg", "png", "mmd"])
 def test_graph_on_a_full_disk(tmp_path: Path, suffix: str) -> None:
-    """A file that takes no more is an error that names it; exit code 1."""
+    """The error names the file; exit code 1."""
     target = tmp_path / f"x.{suffix}"
     target.symlink_to("/dev/full")
     done = trioflow("graph", written(tmp_path, CODE), "-o", target)
@@ -151,7 +151,7 @@ def test_graph_on_a_full_disk(tmp_path: Path, suffix: str) -> None:
 
 
 def test_the_monitor_watches_by_default(tmp_path: Path) -> None:
-    """Where the output is not a terminal, lines tell when jobs end; --no-monitor leaves them out."""
+    """Without a terminal, lines report when jobs end; --no-monitor suppresses them."""
     file = written(tmp_path, CODE)
     done = trioflow("run", file)
     assert done.exit_code == 0
@@ -163,7 +163,7 @@ def test_the_monitor_watches_by_default(tmp_path: Path) -> None:
 
 
 def test_a_monitor_of_the_schedulers_own_is_enough(tmp_path: Path) -> None:
-    """A scheduler that has a monitor gets no second one."""
+    """A scheduler with a monitor gets no second one."""
     done = trioflow(
         "run",
         written(tmp_path, "from trioflow import Monitor\nx = Scheduler(Job(work, label='a'), instruments=[Monitor()])"),
@@ -175,7 +175,7 @@ def test_a_monitor_of_the_schedulers_own_is_enough(tmp_path: Path) -> None:
 
 
 def test_trace(tmp_path: Path, backend: str) -> None:
-    """--trace writes what ran when, as the suffix says: JSON for Perfetto, an SVG timeline, a CSV table."""
+    """The suffix of --trace sets the format: JSON for Perfetto, an SVG timeline, a CSV table."""
     file = written(tmp_path, BROKEN)
     for name in "x.json", "x.svg", "x.csv":
         assert run(file, "--backend", backend, "--trace", tmp_path / name).exit_code == 3
@@ -187,7 +187,7 @@ def test_trace(tmp_path: Path, backend: str) -> None:
 
 @pytest.mark.parametrize("option", ["--trace", "--report"])
 def test_an_unknown_suffix_is_rejected(tmp_path: Path, option: str) -> None:
-    """Before the run, with those that there are; a name without one is taken."""
+    """The error comes before the run and lists the known suffixes; a name without one is accepted."""
     done = run(written(tmp_path, CODE), option, tmp_path / "x.pdf")
     assert done.exit_code == 2
     assert "x.pdf' must end in ." in done.stderr
@@ -196,7 +196,7 @@ def test_an_unknown_suffix_is_rejected(tmp_path: Path, option: str) -> None:
 
 
 def test_report(tmp_path: Path) -> None:
-    """--report writes a page about the run, failures included; also of a run that was stopped."""
+    """--report writes a page about the run, failures included, even if the run was stopped."""
     target = tmp_path / "x.html"
     assert run(written(tmp_path, BROKEN), "--critical", "--report", target).exit_code == 1
     text = target.read_text()
@@ -214,7 +214,7 @@ def test_outputs_lie_where_the_command_was_called(tmp_path: Path, monkeypatch: p
 
 
 def test_a_trace_that_cannot_be_written(tmp_path: Path) -> None:
-    """A trace that finds the disk full is reported, the other file is written, and the exit code is 1."""
+    """The error on the full disk is reported, the other file is written, and the exit code is 1."""
     done = run(written(tmp_path, CODE), "--trace", "/dev/full", "--report", tmp_path / "x.html")
     assert done.exit_code == 1
     assert "Error: cannot write '/dev/full': No space left" in done.stderr
@@ -225,27 +225,27 @@ def test_a_trace_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def completed(*words: str) -> list[str]:
-    """What may stand in place of the last word."""
+    """Return the completions of the last word."""
     complete = ShellComplete(command, {}, "trioflow", "_TRIOFLOW_COMPLETE")
     return [item.value for item in complete.get_completions(list(words[:-1]), words[-1])]
 
 
 def test_subcommands_and_options_are_completed() -> None:
-    """The words of the command line are click's."""
+    """The words of the command line come from click."""
     assert completed("") == list(COMMANDS)
     assert "--jobs" in completed("run", "x.py", "--")
     assert completed("run", "x.py", "--backend", "a") == ["asyncio"]
 
 
 def test_files_are_completed_by_the_shell() -> None:
-    """Wherever a file is meant, the shell is asked for its own."""
+    """The shell completes its own files for every argument that is one."""
     complete = ShellComplete(command, {}, "trioflow", "_TRIOFLOW_COMPLETE")
     for words in (["run"], ["run", "x.py", "--report"], ["compare", "a.json"], ["batch", "--joblog"], ["graph", "-o"]):
         assert [item.type for item in complete.get_completions(words, "fl")] == ["file"], words
 
 
 def test_a_word_that_is_nearly_right(tmp_path: Path) -> None:
-    """The error for a command, a parameter, or words in the wrong order says what to write."""
+    """The error for a misspelt command or parameter, or for a wrong order, has the correction."""
     file = written(tmp_path, "def scenario(pages: int = 3):\n    return Scheduler()")
     assert "there is no command 'rum'; do you mean 'run'?" in trioflow("rum").stderr
     assert "to run a file, write: trioflow run flow.py" in trioflow("flow.py").stderr
@@ -256,7 +256,7 @@ def test_a_word_that_is_nearly_right(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", "run", "list", "graph", "check", "simulate", "journal"])
 def test_each_help_has_examples(name: str) -> None:
-    """Whoever asks for help sees what to type, and examples name options that there are."""
+    """Examples in the help use existing options."""
     text = trioflow(*name.split(), "--help").stdout
     examples = re.findall(rf"^ +trioflow {name}.*", text.partition("Example")[2], re.MULTILINE)
     assert examples
@@ -265,7 +265,7 @@ def test_each_help_has_examples(name: str) -> None:
 
 
 def test_completion_in_bash() -> None:
-    """The script for bash, as the documentation has it, completes subcommands."""
+    """The script for bash, as documented, completes subcommands."""
     script = """
     eval "$(_TRIOFLOW_COMPLETE=bash_source trioflow)"
     COMP_WORDS=(trioflow sim) COMP_CWORD=1
