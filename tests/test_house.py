@@ -61,6 +61,18 @@ def test_the_tree_of_the_design_has_each_module_and_no_other() -> None:
     assert told == there, f"take out {sorted(told - there)}, put in {sorted(there - told)}"
 
 
+def test_a_description_in_the_tree_names_modules_of_its_folder() -> None:
+    """A private module in backticks beside a folder in `docs/design.md` is in that folder."""
+    text, folders = DESIGN.read_text(encoding="utf-8"), in_the_tree()
+    described = re.findall(
+        r"^ *(\w+)/ +(\S.*)$", text.partition("```text\ntrioflow/")[2].partition("```")[0], re.MULTILINE
+    )
+    named = {(folder, name) for folder, description in described for name in re.findall(r"`(_\w+)`", description)}
+    there = {(path.rpartition("/")[2], name) for path, names in folders.items() for name in names}
+    assert named
+    assert named <= there, sorted(named - there)
+
+
 def test_paths_in_the_design_exist() -> None:
     """What has a slash in `docs/design.md` is a file or a folder of the repository, or the end of a module's path."""
     there = {"trioflow/" + module.removeprefix("trioflow.").replace(".", "/") for module in modules()}
