@@ -1,7 +1,7 @@
 """The project's checks: ``python -m tests``.
 
 All of them run, whatever fails; the exit code says whether any did. First come lint, types and imports, as many at once
-as there are cores. Then all tests run, in three times as many processes as there are cores.
+as there are cores. Then all tests run, in twice as many processes as there are cores.
 
 While you work, ``pytest`` alone is enough: it runs the fast tests. Name a folder or a file to run all tests in it.
 ``tests/conftest.py`` says which tests are slow.

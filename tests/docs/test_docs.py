@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from trioflow import JobState, StopReason
 from trioflow._core.base._states import TRANSITIONS
 from trioflow.view.text._symbols import UNICODE
@@ -19,7 +17,6 @@ STUBS = {
     ROOT / "docs" / f"{name}.md" for name in ("index", "changelog", "contributing", "security")
 }  # on the site, another file
 PAGES = [README, ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *sorted({*(ROOT / "docs").rglob("*.md")} - STUBS)]
-by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 STATES = (ROOT / "docs" / "explained" / "states.md").read_text(encoding="utf-8")
 
@@ -45,12 +42,12 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@by_page
-def test_links_resolve(page: Path) -> None:
+def test_links_resolve() -> None:
     """Each link within the repository leads to a file that is there, and to a heading that it has."""
-    for target, anchor in links(page):
-        assert target.exists(), f"{page.name} links to {target}"
-        assert not anchor or anchor in anchors(target), f"{page.name} links to #{anchor} of {target.name}"
+    for page in PAGES:
+        for target, anchor in links(page):
+            assert target.exists(), f"{page.name} links to {target}"
+            assert not anchor or anchor in anchors(target), f"{page.name} links to #{anchor} of {target.name}"
 
 
 def test_pictures_are_shown_and_small() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import traceback
 from collections.abc import Callable
@@ -28,17 +29,18 @@ class Busy(AbstractJob[int]):
         return 1
 
 
-@pytest.mark.parametrize("name", SCHEDULERS_OWN)
-def test_a_job_may_have_attributes_named_like_a_schedulers(backend: str, name: str) -> None:
+def test_a_job_may_have_attributes_named_like_a_schedulers(backend: str) -> None:
     """Attributes such as `critical_jobs` do not make a job a scheduler: it runs, and every view shows it as a job."""
-    job = Busy(name, label="busy")
-    scheduler = Scheduler(Scheduler(job, label="inner"), label="outer")
+    jobs = {name: Busy(name, label=f"busy-{name}") for name in SCHEDULERS_OWN}
+    scheduler = Scheduler(Scheduler(*jobs.values(), label="inner"), label="outer")
     assert scheduler.is_runnable()
     assert scheduler.run(backend=backend)  # type: ignore[arg-type]
-    assert job.path == "inner/busy"
-    assert "busy" in scheduler.graph().source
-    assert "<Busy `busy`>" in scheduler.listing()
-    assert scheduler.explain(job).startswith("'busy' succeeded")
+    source, listing = scheduler.graph().source, scheduler.listing()
+    for name, job in jobs.items():
+        assert job.path == f"inner/busy-{name}"
+        assert f"busy-{name}" in source
+        assert f"<Busy `busy-{name}`>" in listing
+        assert scheduler.explain(job).startswith(f"'busy-{name}' succeeded")
 
 
 @pytest.mark.parametrize("make", [lambda: Job(anyio.sleep, 1), Scheduler])
@@ -54,12 +56,12 @@ def test_an_unknown_attribute_cannot_be_set(make: Callable[[], Any]) -> None:
 
 
 @pytest.mark.parametrize("base", [AbstractJob, Job, CommandJob, Scheduler])
-@pytest.mark.parametrize("name", ["state", "label", "timeout", "path", "attempts", "_state"])
-@pytest.mark.parametrize("value", [5, property(lambda job: 5), lambda job: 5])
-def test_a_class_cannot_hide_what_all_jobs_have(base: type[AbstractJob[Any]], name: str, value: object) -> None:
+def test_a_class_cannot_hide_what_all_jobs_have(base: type[AbstractJob[Any]]) -> None:
     """Such a job ran, and each view of it showed another state or label than it had."""
-    with pytest.raises(AttributeError, match=rf"class Hiding: '{name}' hides that of AbstractJob; "):
-        type("Hiding", (base,), {name: value})
+    values: list[object] = [5, property(lambda job: 5), lambda job: 5]
+    for name, value in itertools.product(["state", "label", "timeout", "path", "attempts", "_state"], values):
+        with pytest.raises(AttributeError, match=rf"class Hiding: '{name}' hides that of AbstractJob; "):
+            type("Hiding", (base,), {name: value})
 
 
 @pytest.mark.parametrize("name", ["cancel", "is_running", "requires", "co_run"])
@@ -70,17 +72,19 @@ def test_a_class_derives_a_method_only_by_one(name: str) -> None:
     type("Deriving", (Job,), {name: lambda job: None})
 
 
-@pytest.mark.parametrize("name", SCHEDULERS_OWN)
-def test_such_a_job_may_be_added_late(backend: str, name: str) -> None:
+def test_such_a_job_may_be_added_late(backend: str) -> None:
     """A job with an attribute `iterate_jobs` was taken for a scheduler where it was added while the run was on."""
+    late: list[Busy] = []
 
     async def adding() -> None:
         scheduler: Any = current_job().scheduler
-        scheduler.add(Busy(name))
+        for name in SCHEDULERS_OWN:
+            late.append(scheduler.add(Busy(name)))
 
     scheduler = Scheduler(Job(adding))
     assert scheduler.run(backend=backend)  # type: ignore[arg-type]
-    assert len(scheduler) == 2
+    assert [job.result() for job in late] == [1] * len(SCHEDULERS_OWN)
+    assert len(scheduler) == 1 + len(SCHEDULERS_OWN)
 
 
 @pytest.mark.parametrize(

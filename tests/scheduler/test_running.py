@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -161,18 +162,14 @@ def test_a_stop_makes_no_job_ready(virtual: Virtual, ends: str) -> None:
 # --- critical and its inheritance
 
 
-@pytest.mark.parametrize("own", [None, True, False])
-@pytest.mark.parametrize("jobs", [None, True, False])
-@pytest.mark.parametrize("inner", [None, True, False])
-@pytest.mark.parametrize("outer", [None, True, False])
-def test_critical_is_the_nearest_that_is_not_none(
-    own: bool | None, jobs: bool | None, inner: bool | None, outer: bool | None
-) -> None:
+def test_critical_is_the_nearest_that_is_not_none() -> None:
     """The order is: its own value, its scheduler's `critical_jobs`, its scheduler's `critical`, and so on outwards."""
-    job = Job(nap, critical=own)
-    Scheduler(Scheduler(job, critical_jobs=jobs, critical=inner), critical_jobs=outer)
-    nearest = [value for value in (own, jobs, inner, outer) if value is not None]
-    assert job.is_critical() is (nearest[0] if nearest else False)
+    for values in itertools.product([None, True, False], repeat=4):
+        own, jobs, inner, outer = values
+        job = Job(nap, critical=own)
+        Scheduler(Scheduler(job, critical_jobs=jobs, critical=inner), critical_jobs=outer)
+        nearest = [value for value in values if value is not None]
+        assert job.is_critical() is (nearest[0] if nearest else False), values
 
 
 def test_critical_jobs_makes_members_critical(virtual: Virtual) -> None:
