@@ -39,6 +39,21 @@ def again(function: Any) -> Any:
     return repeated
 
 
+async def too_early() -> None:
+    Job(nap).result()
+
+
+@pytest.mark.parametrize("make", [lambda: Job(broken), lambda: Job(too_early), lambda: Job(nap, 9, timeout=1)])
+def test_an_exception_has_no_frames_of_the_engine(virtual: Virtual, make: Callable[[], Job[None]]) -> None:
+    """Wherever they stand in its traceback: they refer to the run."""
+    job = make()
+    virtual(Scheduler(job).co_run)
+    error = job.raised_exception()
+    assert error is not None
+    modules = [frame.f_globals["__name__"] for frame, _ in traceback.walk_tb(error.__traceback__)]
+    assert not [module for module in modules if module.startswith("trioflow.")]
+
+
 @pytest.mark.parametrize("options", [{}, {"timeout": 9}, {"retry": 1}, {"retry": again}])
 @pytest.mark.parametrize("nested", [False, True])
 def test_exception_that_is_kept_keeps_no_run_alive(virtual: Virtual, options: dict[str, Any], nested: bool) -> None:

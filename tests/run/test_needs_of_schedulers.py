@@ -220,3 +220,14 @@ def test_a_service_that_has_ended_keeps_nothing(virtual: Virtual) -> None:
         return scheduler.stop_reason is StopReason.COMPLETED
 
     assert virtual(main)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_nested_scheduler_that_runs_by_itself_has_no_pool_of_an_enclosing_one(deep: bool) -> None:
+    """In that run it is the outermost scheduler, whose members find nothing beyond it."""
+    job = Job(nap, 1, needs={"a": 1}, label="x")
+    inner = Scheduler(Scheduler(job) if deep else job)
+    Scheduler(inner, pool=Pool(a=1))
+    with pytest.raises(ValueError, match="'x' needs a=1, which is in no pool"):
+        inner.run()
+    assert job.started_at is None
