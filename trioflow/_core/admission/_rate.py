@@ -76,17 +76,12 @@ class Rate:
             raise TypeError(
                 f"Rate(burst={shown(burst)}): there are several keys; give a dict such as {{{first!r}: 10}}"
             )
-        own: dict[str, Amount] = {}
-        if not isinstance(burst, Mapping):
-            own = {} if burst is None else {first: _positive(burst, f"Rate(burst={shown(burst)})")}
-            burst = {}
-        for name, given in burst.items():
+        what = f"Rate(burst={shown(burst)})"
+        own = burst if isinstance(burst, Mapping) else {} if burst is None else {first: burst}
+        for name in own:
             if name not in self._limits:
-                raise ValueError(
-                    f"Rate(burst={shown(burst)}): {name!r} is not a key of this rate: it has {', '.join(limits)}"
-                )
-            own[name] = _positive(given, f"Rate(burst={{{name!r}: {shown(given)}}})")
-        self._bursts: Final = {**self._limits, **own}
+                raise ValueError(f"{what}: {name!r} is not a key of this rate: it has {', '.join(limits)}")
+        self._bursts: Final = {**self._limits, **{name: _positive(given, what) for name, given in own.items()}}
 
     @property
     def limits(self) -> dict[str, float]:

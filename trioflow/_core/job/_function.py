@@ -29,7 +29,7 @@ from ._argument_types import (
     G,
     Given,
 )
-from ._arguments import ATOMS, Call, DirectArguments, Search, ValueOf, direct_places, result_of
+from ._arguments import ATOMS, Call, DirectArguments, Search, ValueOf, as_given, direct_places, result_of
 from ._job import NO_LIMITS, AbstractJob, T
 from ._job_options import JobOptions
 from ._outcome import is_awaitable, not_awaitable
@@ -123,13 +123,11 @@ class FunctionJob(AbstractJob[T]):
 
     def _default_label(self, depth: int = _labels.DEPTH) -> str:
         """Return the call as text."""
-        function: Any = self._function
-        args: Any = self._args
-        name = self._short_name()
+        function, name = self._function, self._short_name()
         if self.redact:
             return f"{name}(…)"
-        positional = cast("Iterable[Any]", args if type(args) is tuple else args.as_given())
-        return _labels.of_call(name, positional, function.as_given() if type(function) is Call else {}, depth=depth)
+        keywords = function.as_given() if type(function) is Call else {}
+        return _labels.of_call(name, as_given(self._args), keywords, depth=depth)
 
     def _short_name(self) -> str:
         """Return the name of the function, or of the class of a callable object."""

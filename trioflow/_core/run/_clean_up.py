@@ -114,9 +114,7 @@ class CleanUp:
     async def _report_stuck_jobs(self) -> None:
         """Report the jobs that still run `PATIENCE` seconds after the deadline of the phase."""
         if self._deadline < math.inf and await self.run.backend.wait_until(self._deadline + PATIENCE):
-            for worker in self._workers:
-                if worker.job is not None and not may_take_long(worker.job):  # a nested scheduler reports its own jobs
-                    self.run.report(worker.job, stuck(worker))
+            report_stuck(self.run, self._workers)
 
 
 class CleanUpWorker(Worker):
@@ -164,26 +162,22 @@ class CleanUpWorker(Worker):
         self._clean_up.gone(self, job)
 
 
-def may_take_long(job: AbstractJob[Any]) -> bool:
-    """Return whether a cancelled job may take long to end, because it manages its end itself."""
-    return job._keeps_time and job._cannot_be_interrupted is None
+def report_stuck(run: Run, workers: Iterable[Worker]) -> None:
+    """Report the jobs that were cancelled `PATIENCE` seconds ago and still run.
 
-
-def stuck(worker: Worker) -> str:
-    """Return a message about a job that was cancelled `PATIENCE` seconds ago and still runs, with its stack.
-
-    Work that cannot be interrupted has no stack here; its kind has the remedy.
+    A job that manages its end itself may take longer; a nested scheduler reports its own jobs.
     """
-    assert worker.job is not None
-    if worker.job._cannot_be_interrupted is not None:
-        return (
-            f"{worker.job.label!r} was cancelled {PATIENCE:g} s ago and still runs, and the run waits for it: "
-            f"{worker.job._cannot_be_interrupted}"
-        )
+    for worker in workers:
+        job = worker.job
+        if job is not None and (job._cannot_be_interrupted is not None or not job._keeps_time):
+            run.report(job, f"{job.label!r} was cancelled {PATIENCE:g} s ago and still runs{_advice(worker, job)}")
+
+
+def _advice(worker: Worker, job: AbstractJob[Any]) -> str:
+    """Return the remedy of a kind whose work cannot be interrupted, which has no stack here; otherwise the stack."""
+    if job._cannot_be_interrupted is not None:
+        return f", and the run waits for it: {job._cannot_be_interrupted}"
     import traceback  # not at the top: few runs need it
 
-    frames = traceback.StackSummary.extract(iter(worker.run.backend.frames(worker)))
-    return (
-        f"{worker.job.label!r} was cancelled {PATIENCE:g} s ago and still runs; "
-        f"it must let the cancellation pass, not swallow it or wait in a shielded scope:\n{''.join(frames.format())}"
-    )
+    stack = "".join(traceback.StackSummary.extract(iter(worker.run.backend.frames(worker))).format())
+    return f"; it must let the cancellation pass, not swallow it or wait in a shielded scope:\n{stack}"

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..base._states import COMPLETED
 from ..job._job import AbstractJob
 from ..job._outcome import in_one_line, interruption_in
-from ._clean_up import PATIENCE, CleanUp, may_take_long, stuck
+from ._clean_up import PATIENCE, CleanUp, report_stuck
 
 if TYPE_CHECKING:
     from ..scheduler._base_scheduler import BaseScheduler
@@ -129,9 +129,7 @@ class Ending:
                 await changed.wait()
             if run.clock() >= patience:
                 patience = math.inf
-                for worker in left:
-                    if worker in alive and worker.job is not None and not may_take_long(worker.job):
-                        run.report(worker.job, stuck(worker))  # a nested scheduler reports its own jobs
+                report_stuck(run, [worker for worker in left if worker in alive])
 
 
 async def shut_down_nested(run: Run, nested: BaseScheduler) -> None:
