@@ -7,6 +7,7 @@ schedulers.
 from __future__ import annotations
 
 import bisect
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -27,11 +28,18 @@ def steps(changes: Iterable[tuple[float, float]]) -> Steps:
     return times, list(accumulate(summed[at] for at in times))
 
 
-@dataclass(slots=True)
-class CooldownInterval:
-    """The cooldown of a throttled key: its start and end, and the span that caused it."""
+def running(intervals: Iterable[tuple[float, float]]) -> tuple[list[float], list[int]]:
+    """Return the times at which the number of intervals that overlap changed, and the number from each on."""
+    changes: Counter[float] = Counter()
+    for since, until in intervals:
+        changes[since] += 1
+        changes[until] -= 1
+    times = sorted(changes)
+    return times, list(accumulate(changes[at] for at in times))
 
-    closed: list[tuple[float, float, int]] = field(default_factory=list[tuple[float, float, int]])
+
+Cooldowns = list[tuple[float, float, int]]
+"""The cooldowns of a throttled key: the start and end of each, and the span that caused it."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +51,7 @@ class ResourceUse:
     """The total amount; None for a rate, which is never held."""
     shown: Callable[[float], str]
     """Returns an amount in words."""
-    gate: CooldownInterval
+    cooldowns: Cooldowns
     is_part: bool = False
     uses: list[tuple[float, float, float, int]] = field(default_factory=list[tuple[float, float, float, int]])
     """Start, end, amount and span of each use; for a rate, the times of the attempt."""
@@ -102,12 +110,12 @@ class Scopes:
         for resource, amount in reserved:
             if resource.total is not None:
                 found[resource.name] = self._new(
-                    ResourceUse(resource.name, amount, resource.shown, resource.gate, is_part=True)
+                    ResourceUse(resource.name, amount, resource.shown, resource.cooldowns, is_part=True)
                 )
         for view in () if pool is None else resources_of(pool):
             key = id(pool), view.name
             if key not in self._of_pools:
-                self._of_pools[key] = self._new(ResourceUse(view.name, view.total, view.shown, CooldownInterval()))
+                self._of_pools[key] = self._new(ResourceUse(view.name, view.total, view.shown, []))
             found[view.name] = self._of_pools[key]
         return found
 
@@ -117,7 +125,7 @@ class Scopes:
             sharer, total = run_resource(scheduler, name)
             key = id(sharer), name
             if key not in self._of_pools:
-                self._of_pools[key] = self._new(ResourceUse(name, total, str, CooldownInterval()))
+                self._of_pools[key] = self._new(ResourceUse(name, total, str, []))
             yield self._of_pools[key], float(str(amount))
 
     def _new(self, resource: ResourceUse) -> ResourceUse:

@@ -16,13 +16,11 @@ from typing import Final, Literal
 from ..._core.api.views import WaitCause, duration_text, printable
 from .._state_styles import CAUSES
 from ._lanes import lanes
+from ._resource_use import running
 from ._span_builder import TraceRecord
 from ._spans import Span
 
 WORK: Final = "work", ""
-ORDER: Final = tuple(WaitCause)
-"""The order in which causes are stacked, from the work upwards."""
-
 What = tuple[WaitCause | Literal["work"], str]
 """A cause and the name of a resource, or work."""
 
@@ -55,22 +53,6 @@ def pieces(record: TraceRecord, span: Span) -> dict[What, list[tuple[float, floa
     for wait in span.waits:
         found.setdefault((wait.cause, wait.name), []).append((wait.since, wait.until))
     return found
-
-
-def causes(record: TraceRecord, spans: Iterable[Span]) -> list[What]:
-    """Return the activities of jobs in stacking order: the work, then the causes of waits."""
-    found: set[tuple[WaitCause, str]] = {(wait.cause, wait.name) for span in spans for wait in span.waits}
-    waits: list[What] = [*sorted(found, key=lambda what: (ORDER.index(what[0]), what[1]))]
-    return [WORK, *waits]
-
-
-def legend(what: What) -> str:
-    """Return the meaning of a colour."""
-    cause, name = what
-    if cause == "work":
-        return "working"
-    words = CAUSES[cause].what.format(name)
-    return words if cause is WaitCause.THROTTLED else f"waits for {words}"
 
 
 Reason = tuple[WaitCause, str]
@@ -151,7 +133,8 @@ def slot_use(record: TraceRecord) -> SlotUse:
     number = len(rows)
     if window is not None:
         ready = [(since, until) for _, since, until in waiting]
-        number = min(window, max(_most([*((bar.began, bar.ended) for bar in bars), *ready]), number))
+        _, at_once = running([*((bar.began, bar.ended) for bar in bars), *ready])
+        number = min(window, max([*at_once, number]))
     seconds = record.now - record.began
     empty: dict[Reason, float] = {}
     steps = tuple(_steps(record, bars, waiting, number))
@@ -174,15 +157,6 @@ def _bars(record: TraceRecord, spans: Iterable[Span]) -> Iterator[Bar]:
             yield Bar(began, ended, span)
         if span.started_at is not None:
             yield Bar(span.started_at, record.now if span.finished_at is None else span.finished_at, span)
-
-
-def _most(times: Iterable[tuple[float, float]]) -> int:
-    """Return the maximum number of overlapping intervals."""
-    changes: Counter[float] = Counter()
-    for since, until in times:
-        changes[since] += 1
-        changes[until] -= 1
-    return max(itertools.accumulate(changes[at] for at in sorted(changes)), default=0)
 
 
 def _steps(
@@ -212,8 +186,8 @@ def _steps(
         yield at, tuple(found)
 
 
-CAUSES_IN_ORDER: Final = tuple(WaitCause)
+ORDER: Final = tuple(WaitCause)
 
 
 def _place(reason: Reason) -> tuple[int, str]:
-    return CAUSES_IN_ORDER.index(reason[0]), reason[1]
+    return ORDER.index(reason[0]), reason[1]

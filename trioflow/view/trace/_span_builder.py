@@ -255,6 +255,11 @@ class TraceRecord:
         """The critical path."""
         return critical_chain(self.runs, self.spans)
 
+    @cached_property
+    def on_path(self) -> frozenset[int]:
+        """The numbers of the spans on the critical path."""
+        return frozenset(link.number for link in self.chain)
+
     @property
     def critical_jobs(self) -> dict[AnyJob, AnyJob | None]:
         """The jobs on the critical path, each with the one before it."""
@@ -336,7 +341,7 @@ class _Builder:
                 found[facts.number] = needs
                 for throttled in facts.end.throttled:
                     for name, until in throttled.closed:
-                        scope[name].gate.closed.append((throttled.ended, until, facts.number))
+                        scope[name].cooldowns.append((throttled.ended, until, facts.number))
         return found
 
     def _with_waits(self, spans: list[Span], runs: tuple[RunSpan, ...], now: float) -> tuple[Span, ...]:

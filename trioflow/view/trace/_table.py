@@ -30,8 +30,7 @@ FIELDS: Final = (
 def text(record: TraceRecord) -> str:
     """Return the spans as aligned lines."""
     rows = [HEADINGS, *(_row(record, span) for span in record.spans)]
-    marked = {link.number for link in record.chain}
-    marks = [" ", *("*" if span.number in marked else " " for span in record.spans)]
+    marks = [" ", *("*" if span.number in record.on_path else " " for span in record.spans)]
     return "\n".join(f"{mark} {line}" for mark, line in zip(marks, aligned(rows, TO_THE_LEFT), strict=True))
 
 
@@ -69,12 +68,11 @@ def csv_text(record: TraceRecord) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream)
     writer.writerow(FIELDS)
-    marked = {link.number for link in record.chain}
-    writer.writerows(_fields(record, span, span.number in marked) for span in record.spans)
+    writer.writerows(_fields(record, span) for span in record.spans)
     return stream.getvalue()
 
 
-def _fields(record: TraceRecord, span: Span, marked: bool) -> Iterator[str]:
+def _fields(record: TraceRecord, span: Span) -> Iterator[str]:
     yield from map(_plain, (span.number, span.parent, span.run))
     yield from map(printable, (span.path, span.label, span.kind, span.state.value))
     yield from map(_plain, (span.critical, span.forever))
@@ -82,7 +80,7 @@ def _fields(record: TraceRecord, span: Span, marked: bool) -> Iterator[str]:
         yield _plain(None if at is None else round(at - record.began, 9))
     for seconds in (span.waited, span.elapsed):
         yield _plain(None if seconds is None else round(seconds, 9))
-    yield from map(_plain, (len(span.attempts), span.lane, span.timed_out, marked))
+    yield from map(_plain, (len(span.attempts), span.lane, span.timed_out, span.number in record.on_path))
     yield " ".join(map(str, span.required))
     yield printable(span.exception_text)
     yield wall(record, span.started_at)

@@ -146,7 +146,7 @@ class Trace(Recorder):
             policies: which ones, for all schedulers. Default: as in the run, "fifo" and "critical-path".
 
         Returns:
-            A record that prints as a sentence, with a `table()`, and with `export_as_svgfile`.
+            A record that prints as a sentence, with a `table()`.
 
         Raises:
             ValueError: no job has run, the run has not ended, there is no such resource, or a size is out of range.

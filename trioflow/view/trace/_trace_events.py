@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from ..._core.api.views import printable
+from ._resource_use import running
 from ._span_builder import TraceRecord
 from ._spans import RunSpan, Span, Wait
 from ._table import wall
@@ -48,7 +49,6 @@ class _TraceEvents:
     def __init__(self, record: TraceRecord) -> None:
         self._record: Final = record
         self._processes: Final = self._find_processes()
-        self._marked: Final = {link.number for link in record.chain}
 
     @property
     def roots(self) -> list[int]:
@@ -98,7 +98,7 @@ class _TraceEvents:
     def _slices(self, span: Span) -> Iterator[Event]:
         """Yield the slice of a job, then those inside it: Perfetto takes the first of two as the enclosing one."""
         start, end = self._bounds(span)
-        category = "job,critical-path" if span.number in self._marked else "job"
+        category = "job,critical-path" if span.number in self._record.on_path else "job"
         job = {"ph": "X", "name": printable(span.label), "cat": category, "args": self._details(span)}
         yield {**job, "ts": start, "dur": _between(start, end), **self._where(span)}
         if len(span.attempts) > 1:
@@ -148,16 +148,10 @@ class _TraceEvents:
 
     def _counter(self, run: RunSpan, pid: int) -> Iterator[Event]:
         """Yield the number of running jobs of a run, each time it changed."""
-        changes: dict[float, int] = {}
-        for span in (self._record.spans[number] for number in run.members):
-            if span.started_at is not None:
-                start, end = self._bounds(span)
-                changes[start] = changes.get(start, 0) + 1
-                changes[end] = changes.get(end, 0) - 1
-        running = 0
-        for at in sorted(changes):
-            running += changes[at]
-            yield {"ph": "C", "name": "running jobs", "ts": at, "pid": pid, "args": {"jobs": running}}
+        members = (self._record.spans[number] for number in run.members)
+        counts = running(self._bounds(span) for span in members if span.started_at is not None)
+        for at, jobs in zip(*counts, strict=True):
+            yield {"ph": "C", "name": "running jobs", "ts": at, "pid": pid, "args": {"jobs": jobs}}
         for since, size in run.window_sizes:
             at = self._microseconds(since)
             yield {"ph": "C", "name": "window", "ts": at, "pid": pid, "args": {"slots": size}}

@@ -21,7 +21,7 @@ from typing import Final
 
 from ..._core.api.views import JobState, WaitCause
 from ._critical import SlotGivers, settled_at
-from ._resource_use import CooldownInterval, Needs, ResourceUse, Steps, steps
+from ._resource_use import Needs, ResourceUse, Steps, running
 from ._spans import RunSpan, Span, Wait
 
 SHORT: Final = 0.001
@@ -67,7 +67,7 @@ class Waits:
         self._run_of: Final = {number: place for place, run in enumerate(runs) for number in run.members}
         self._givers: Final = [SlotGivers(run, [spans[number] for number in run.members]) for run in runs]
         amounts: dict[ResourceUse, set[float]] = {}
-        running: list[list[tuple[float, float]]] = [[] for _ in runs]
+        ran_in: list[list[tuple[float, float]]] = [[] for _ in runs]
         for span in spans:
             end = math.inf if span.state is JobState.RUNNING else there[span.number][1]
             ran = [*span.throttled, (span.started_at, end)] if span.started_at is not None else span.throttled
@@ -76,7 +76,7 @@ class Waits:
                 for resource, amount in needed:
                     resource.uses.append((began, ended, amount, span.number))
                 if not span.forever:
-                    running[self._run_of[span.number]] += (began, 1.0), (ended, -1.0)
+                    ran_in[self._run_of[span.number]].append((began, ended))
             for resource, amount in needed:
                 amounts.setdefault(resource, set()).add(amount)
         number = sum(len(found) * 2 * len(resource.uses) for resource, found in amounts.items())
@@ -84,7 +84,7 @@ class Waits:
         self._used: Final = {
             resource: _thinned(resource.used(), together) for resource in amounts if resource.total is not None
         }
-        self._full: Final = [_when_full(steps(changes), run) for changes, run in zip(running, runs, strict=True)]
+        self._full: Final = [_when_full(run, *running(intervals)) for run, intervals in zip(runs, ran_in, strict=True)]
         self._lacking: Final[dict[tuple[ResourceUse, float], list[Piece]]] = {}
         self._kinds: Final[dict[tuple[int, bool, Needs], tuple[list[Piece], list[Piece]]]] = {}
         for resource in amounts:
@@ -130,7 +130,7 @@ class Waits:
             return None
         if cause is WaitCause.THROTTLED:
             return max(
-                (entry for entry in resource.gate.closed if entry[0] < until and entry[1] > since),
+                (entry for entry in resource.cooldowns if entry[0] < until and entry[1] > since),
                 key=itemgetter(1),
                 default=(0, 0, None),
             )[2]
@@ -175,12 +175,11 @@ class Waits:
 # ---- intervals
 
 
-def _when_full(running: Steps, run: RunSpan) -> list[Piece]:
+def _when_full(run: RunSpan, times: list[float], numbers: list[int]) -> list[Piece]:
     """Return the intervals in which all slots were taken."""
     if run.window is None:
         return []
     sizes = run.window_sizes or ((run.started_at or 0.0, run.window),)
-    times, numbers = running
     changes = [since for since, _ in sizes]
     flags: list[bool] = []
     both = sorted({*times, *changes})
@@ -191,9 +190,7 @@ def _when_full(running: Steps, run: RunSpan) -> list[Piece]:
 
 
 def _when_throttled(resource: ResourceUse) -> list[Piece]:
-    gate: CooldownInterval = resource.gate
-    changes = [(since, 1.0) for since, _, _ in gate.closed] + [(until, -1.0) for _, until, _ in gate.closed]
-    times, closed = steps(changes)
+    times, closed = running((since, until) for since, until, _ in resource.cooldowns)
     return list(_where(times, [number > 0 for number in closed], WaitCause.THROTTLED, resource))
 
 

@@ -129,7 +129,7 @@ class _Group:
                 yield f"<b>{words.format(count)}</b>: {names}"
         if not self._blocked and not self._cut:
             yield "kept no job from running"
-        if {link.number for link in self._record.chain} & {span.number for span in self._spans}:
+        if self._record.on_path & {span.number for span in self._spans}:
             yield "on the critical path"
 
     def _names(self) -> str:

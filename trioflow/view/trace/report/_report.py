@@ -111,7 +111,6 @@ def _life(record: TraceRecord, span: Span) -> str:
 
 def _data(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str:
     """Return the data of the table for the script, as JSON that can stand in a page."""
-    marked = {link.number for link in record.chain}
     leaves = {span.number for span in record.leaves}
     places = [0 if span.number not in leaves else 2 if _head.is_folded(span) else 1 for span in record.spans]
     states = Counter(span.state for span, place in zip(record.spans, places, strict=True) if place == 1)
@@ -124,15 +123,14 @@ def _data(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str:
         "waits": {span.number: [*map(printable, waits_in_words(record, span))] for span in record.spans if span.waits},
         "states": [[state.value, states[state]] for state in JobState if states[state]],
         "rows": [
-            _row(record, span, span.number in marked, place, times)
-            for span, place, *times in zip(record.spans, places, *texts, strict=True)
+            _row(record, span, place, times) for span, place, *times in zip(record.spans, places, *texts, strict=True)
         ],
         "commands": commands,
     }
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _row(record: TraceRecord, span: Span, marked: bool, place: int, texts: list[str]) -> list[Any]:
+def _row(record: TraceRecord, span: Span, place: int, texts: list[str]) -> list[Any]:
     """Return the cells of a row, in the order of the script; times as number and text.
 
     The rank is 0 for a nested scheduler, which is not counted, 1 for a job, 2 for a forever job, which is folded.
@@ -142,7 +140,7 @@ def _row(record: TraceRecord, span: Span, marked: bool, place: int, texts: list[
     times = [None if value is None else [round(value, 9), text] for value, text in zip(seconds, texts, strict=True)]
     path, kind, exception = map(printable, (shown_name(span), span.kind, span.exception_text))
     tags = {
-        "critical path": marked,
+        "critical path": span.number in record.on_path,
         "critical": span.critical,
         "forever": span.forever,
         "timed out": span.timed_out,

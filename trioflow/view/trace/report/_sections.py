@@ -18,9 +18,9 @@ from ...graph._drawing import CriticalPath, Drawing
 from .. import _time_spent as _spent
 from .._span_builder import TraceRecord
 from .._spans import RunSpan
-from .._what_if import WhatIf, percent
+from .._what_if import WhatIf
+from ..timeline import _what_if_chart
 from ..timeline._svg import add
-from ..timeline._what_if_chart import Curves, svg
 from ._names import text_of
 
 # ---- kinds of jobs
@@ -87,13 +87,12 @@ def words(record: TraceRecord, has_what_if: bool = False) -> str:
 def _words(record: TraceRecord) -> Iterator[tuple[str, str]]:
     spans = record.spans
     states = {span.state for span in spans}
-    nested = {run.parent for run in record.runs} - {None}
     yield from ((state.value, look.meaning) for state, look in STATE_STYLES.items() if state in states)
     if any(span.restored for span in spans):
         yield "restored", "its result comes from an earlier run, whose journal had it; it did not run again"
     if len({span.kind for span in spans}) > 1:
         yield "kind", "what does the work: for instance, a Job is a function in Python, a CommandJob another program"
-    if nested:
+    if record.nested:
         yield "a / in a path", "the second job is in the group before the slash (a nested Scheduler)"
     yield "start", "when it began, counted from the beginning of the run"
     yield "wait", "how long it could have started, but had to wait for a free slot, or for what it needs"
@@ -199,10 +198,10 @@ def what_if(record: TraceRecord) -> str:
     from ....simulation import _sweep
 
     try:
-        found = _what_if_chart(_sweep.of_trace(record, limits[0], most=SIMULATED)) if jobs <= MOST_JOBS else TOO_MANY
+        shown = _with_chart(_sweep.of_trace(record, limits[0], most=SIMULATED)) if jobs <= MOST_JOBS else TOO_MANY
     except (ValueError, RuntimeError):  # the scenario has changed, or cannot be simulated: the report goes without
         return ""
-    return f'<section id="what-if">\n<h2>What if</h2>\n{found}</section>'
+    return f'<section id="what-if">\n<h2>What if</h2>\n{shown}</section>'
 
 
 def _waited_limits(record: TraceRecord) -> list[str | None]:
@@ -223,28 +222,9 @@ def _waited_limits(record: TraceRecord) -> list[str | None]:
     return [name for name in found if name in own]
 
 
-def _what_if_chart(found: WhatIf) -> str:
-    best = found.best
-    data = Curves(
-        {
-            policy: [(point.size, point.seconds) for point in found.points if point.policy == policy]
-            for policy in found.policies()
-        },
-        list(found.bounds),
-        (found.this.size, found.this.seconds),
-        (best.size, best.seconds, best.policy) if found._is_better else None,
-        None if found.gain is None else percent(found.gain),
-        found.amount,
-        _axis(found),
-    )
-    told = text_of(str(found))
-    return f'<p class="note">{told}</p><div class="card paper scroll" tabindex="0">{svg(data, WIDTH)}</div>\n'
-
-
-def _axis(found: WhatIf) -> str:
-    if found.resource is None:
-        return "slots of the window"
-    return printable(found.resource if found.rate is None else f"{found.resource}, {found.rate}")
+def _with_chart(found: WhatIf) -> str:
+    chart = f'<div class="card paper scroll" tabindex="0">{_what_if_chart.svg(found, WIDTH)}</div>'
+    return f'<p class="note">{text_of(str(found))}</p>{chart}\n'
 
 
 # ---- the graph: the picture, and what its symbols mean

@@ -91,7 +91,6 @@ def _draw_label(svg: Tree.Element, places: Geometry, span: Span, room_until: flo
 
 def _ends_of_room(places: Geometry) -> dict[int, float]:
     """Return the right limit of each bar's label: the next bar or arrow in its row, or the end of its box."""
-    pointed_at = {link.number for link in places.record.chain}
     spans = places.record.spans
     found: dict[int, float] = {}
     rows: dict[int, list[int]] = {}
@@ -105,7 +104,7 @@ def _ends_of_room(places: Geometry) -> dict[int, float]:
         for number, following in pairwise(numbers):
             left = places.bounds(spans[following])[0]
             if left >= places.bounds(spans[number])[1] - 0.01:
-                found[number] = min(found[number], left - ARROW * (following in pointed_at))
+                found[number] = min(found[number], left - ARROW * (following in places.record.on_path))
     return found
 
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as Tree
 from ...._core.api.views import WaitCause, duration_text
 from .._slots import NOTHING_READY, Reason
 from ._geometry import PITCH, Geometry
-from ._svg import add, clipped, text_width
+from ._svg import add, add_hatching, clipped, text_width
 
 RESOURCE_COLOURS: Final = 6
 LEAST: Final = 3.0
@@ -30,10 +30,7 @@ class Patterns:
             if cause is WaitCause.RESOURCE:
                 css += str(resources.setdefault(name, len(resources) % RESOURCE_COLOURS))
             if css not in self._css.values():
-                pattern = add(definitions, "pattern", id=f"trioflow-{css}", patternUnits="userSpaceOnUse")
-                pattern.attrib |= {"width": "6", "height": "6", "patternTransform": "rotate(45)"}
-                add(pattern, "rect", css="empty", width=6, height=6)
-                add(pattern, "line", css=f"stripe {css}", x1=1.5, y1=0, x2=1.5, y2=6)
+                add_hatching(definitions, css, "empty", f"stripe {css}", 1.5)
             self._css[reason] = css
 
     def __iter__(self) -> Iterator[Reason]:

@@ -28,6 +28,21 @@ def add(parent: Tree.Element, tag: str, text: str | None = None, /, **attributes
     return element
 
 
+def add_hatching(definitions: Tree.Element, name: str, ground: str, stripe: str, x: float) -> None:
+    """Add the pattern `trioflow-NAME`: slanted stripes on a ground, each with its CSS class."""
+    size = {"width": "6", "height": "6"}
+    pattern = add(definitions, "pattern", id=f"trioflow-{name}", patternUnits="userSpaceOnUse", **size)
+    pattern.set("patternTransform", "rotate(45)")
+    add(pattern, "rect", css=ground, **size)
+    add(pattern, "line", css=stripe, x1=x, y1=0, x2=x, y2=6)
+
+
+def finished(picture: Tree.Element, width: float, height: float) -> str:
+    """Return a picture as text, with its size."""
+    picture.attrib |= {"width": f"{width}", "height": f"{height:g}", "viewBox": f"0 0 {width} {height:g}"}
+    return Tree.tostring(picture, encoding="unicode") + "\n"
+
+
 def number(value: Any) -> str:
     """Return an attribute as text, a float with two decimals at most."""
     return f"{value:.2f}".rstrip("0").rstrip(".") if isinstance(value, float) else str(value)

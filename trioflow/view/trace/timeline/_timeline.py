@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable
 from importlib import resources
-from itertools import accumulate
 from typing import Final
 from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import shown, whole
 from ...text import _verdict
+from .._resource_use import running
 from .._slots import slot_use
 from .._span_builder import TraceRecord
-from .._spans import RunSpan, Span
+from .._spans import RunSpan
 from . import _slot_rows
 from ._bars import draw_bars, draw_borders, draw_chain, draw_incidents, draw_labels, draw_ready
 from ._gaps import draw_gaps
 from ._geometry import LOAD_HEIGHT, MARGIN, Geometry
 from ._slot_rows import SlotPlaces
-from ._svg import add, clipped, in_lines, text_width
+from ._svg import add, add_hatching, clipped, finished, in_lines, text_width
 from ._timeline_legend import draw_notes, legend
 
 MOST_BOXES: Final = 60
@@ -39,15 +37,13 @@ def svg(record: TraceRecord, width: int, has_title: bool = True) -> str:
     """
     if not NARROWEST <= (whole(width, "width", "a timeline") or 0) <= WIDEST:
         raise ValueError(f"width={shown(width)} of a timeline: give {NARROWEST} to {WIDEST} pixels")
-    picture, paper = prepared("timeline")
+    picture = prepared("timeline")
     top = draw_title(picture, record, width) if has_title else 0.0
     if sum(span.started_at is not None for span in record.leaves) > MOST_BOXES:
         height = _draw_slots(picture, record, float(width), top)
     else:
         height = _draw_boxes(picture, Geometry(record, width, top))
-    paper.set("height", f"{height:g}")
-    picture.attrib |= {"width": f"{width}", "height": f"{height:g}", "viewBox": f"0 0 {width} {height:g}"}
-    return Tree.tostring(picture, encoding="unicode") + "\n"
+    return finished(picture, width, height)
 
 
 def _draw_slots(picture: Tree.Element, record: TraceRecord, width: float, top: float) -> float:
@@ -83,8 +79,8 @@ def style() -> str:
     return (resources.files("trioflow.view.trace.report") / "timeline.css").read_text(encoding="utf-8")
 
 
-def prepared(css: str, more: str = "") -> tuple[Tree.Element, Tree.Element]:
-    """Return a picture with style sheet, hatching and background; and the background, whose height is not set yet.
+def prepared(css: str, more: str = "") -> Tree.Element:
+    """Return a picture with style sheet, hatching and background, whose size is not set yet.
 
     Args:
         css: the class of the picture.
@@ -94,12 +90,9 @@ def prepared(css: str, more: str = "") -> tuple[Tree.Element, Tree.Element]:
     picture = Tree.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "class": css})
     definitions = add(picture, "defs")
     add(definitions, "style").text = style() + more
-    size = {"width": 6, "height": 6}
-    hatch = add(definitions, "pattern", id="trioflow-hatch", patternUnits="userSpaceOnUse", **size)
-    hatch.set("patternTransform", "rotate(45)")
-    add(hatch, "rect", css="hatched", **size)
-    add(hatch, "line", css="hatching", x1=1, y1=0, x2=1, y2=6)
-    return picture, add(picture, "rect", css="paper", width="100%", height=0)
+    add_hatching(definitions, "hatch", "hatched", "hatching", 1)
+    add(picture, "rect", css="paper", width="100%", height="100%")
+    return picture
 
 
 SECOND, MINUTE, HOUR, DAY = 1.0, 60.0, 3600.0, 86400.0
@@ -187,14 +180,17 @@ def draw_load(svg: Tree.Element, places: Geometry, run: RunSpan) -> None:
     Jobs in nested schedulers are counted, not the schedulers themselves, which take the slots of the window; the number
     may then exceed the window.
     """
-    nested = {run.parent for run in places.record.runs} - {None}
-    steps = _steps((span for span in places.record.spans if span.number not in nested), places.record.now)
-    most = max((running for _, running in steps), default=0)
-    window = None if nested else run.window
+    record = places.record
+    spans = (span for span in record.leaves if span.started_at is not None and not span.forever)
+    times, numbers = running(
+        (span.started_at or 0.0, record.now if span.finished_at is None else span.finished_at) for span in spans
+    )
+    most = max(numbers, default=0)
+    window = None if record.nested else run.window
     has_line = window is not None and window <= 4 * most  # an outlier would flatten the rest
     base = places.head + 4 + LOAD_HEIGHT
     unit = LOAD_HEIGHT * FULL / max(most, (window or 0) if has_line else 0, 1)
-    path = "".join(f"H{places.x(at):.1f}V{base - running * unit:.1f}" for at, running in steps)
+    path = "".join(f"H{places.x(at):.1f}V{base - number * unit:.1f}" for at, number in zip(times, numbers, strict=True))
     add(svg, "path", css="load", d=f"M{MARGIN} {base:.1f}{path}V{base:.1f}Z")
     _draw_across(svg, places.width, "frame", base)
     if has_line:
@@ -205,14 +201,3 @@ def draw_load(svg: Tree.Element, places: Geometry, run: RunSpan) -> None:
 
 def _draw_across(svg: Tree.Element, width: float, css: str, y: float, left: float = MARGIN) -> None:
     add(svg, "line", css=css, x1=left, y1=y, x2=width - MARGIN, y2=y)
-
-
-def _steps(spans: Iterable[Span], now: float) -> list[tuple[float, int]]:
-    """Return each time at which the number of running jobs changed, with the number from then on."""
-    changes: Counter[float] = Counter()
-    for span in spans:
-        if span.started_at is not None and not span.forever:
-            changes[span.started_at] += 1
-            changes[now if span.finished_at is None else span.finished_at] -= 1
-    times = sorted(changes)
-    return list(zip(times, accumulate(changes[at] for at in times), strict=True))

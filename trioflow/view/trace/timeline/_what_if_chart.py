@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from importlib import resources
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ...._core.api.views import duration_text
+from ...._core.api.views import duration_text, printable
+from .._what_if import WhatIf, percent
 from ._geometry import MARGIN, SHORTEST
-from ._svg import add, clipped, text_width
+from ._svg import add, clipped, finished, text_width
 from ._timeline import DAY, HOUR, MINUTE, prepared
-
-Curve = list[tuple[int | None, float]]
-"""Sizes, None for no limit, and seconds."""
 
 HEIGHT: Final = 240.0
 LEFT: Final = 74.0
@@ -31,35 +28,18 @@ TIMES: Final = (
 """Times with a tick if there is room, in seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Curves:
-    """The curves of a chart."""
-
-    lines: dict[str, Curve]
-    """The points of each policy."""
-    bounds: Curve
-    this: tuple[int | None, float]
-    best: tuple[int | None, float, str] | None
-    """The best point; None if none is better than this run."""
-    gain: str | None
-    amount: Callable[[int | None], str]
-    """A function that returns a size in words."""
-    axis: str
-
-
 class Scale:
     """The coordinates of sizes and times, both on log scales: twice the slots in half the time is a straight line."""
 
-    def __init__(self, data: Curves, width: float, top: float) -> None:
-        sizes = {size for curve in (*data.lines.values(), data.bounds) for size, _ in curve}
-        sizes.add(data.this[0])
+    def __init__(self, found: WhatIf, width: float, top: float) -> None:
+        points = [*((point.size, point.seconds) for point in (*found.points, found.this)), *found.bounds]
+        sizes = {size for size, _ in points}
         limited = sorted(size for size in sizes if size is not None)
         self.has_unlimited: Final = None in sizes
         self.sizes: Final = limited
         self._last: Final = (limited[-1] if limited else 1) * (1.35 if self.has_unlimited and limited else 1)
         self._first: Final = limited[0] if limited else 1
-        times = [seconds for curve in (*data.lines.values(), data.bounds) for _, seconds in curve]
-        times.append(data.this[1])
+        times = [seconds for _, seconds in points]
         self.most: Final = max(*times, SHORTEST) * 1.12
         self.least: Final = max(min(times), SHORTEST) / 1.5
         self.left, self.right = LEFT, width - MARGIN - 12
@@ -77,30 +57,28 @@ class Scale:
         return self.bottom - share * (self.bottom - self.top)
 
 
-def svg(data: Curves, width: int) -> str:
+def svg(found: WhatIf, width: int) -> str:
     """Return the whole picture."""
     more = (resources.files("trioflow.view.trace.timeline") / "what-if.css").read_text(encoding="utf-8")
-    picture, paper = prepared("timeline what-if", more)
-    top = _draw_names(picture, data, width, 34.0)
-    scale = Scale(data, float(width), top + 16)
-    _draw_grid(picture, data, scale)
-    add(picture, "path", css="bound", d=_path(data.bounds, scale))
-    for place, curve in enumerate(data.lines.values()):
+    picture = prepared("timeline what-if", more)
+    top = _draw_names(picture, found, width, 34.0)
+    scale = Scale(found, float(width), top + 16)
+    _draw_grid(picture, found, scale)
+    add(picture, "path", css="bound", d=_path(found.bounds, scale))
+    for place, policy in enumerate(found.policies()):
+        curve = [(point.size, point.seconds) for point in found.points if point.policy == policy]
         add(picture, "path", css=f"line line{place % COLOURS}", d=_path(curve, scale))
-    _draw_marks(picture, data, scale)
-    height = scale.bottom + 46
-    paper.set("height", f"{height:g}")
-    picture.attrib |= {"width": f"{width}", "height": f"{height:g}", "viewBox": f"0 0 {width} {height:g}"}
-    return Tree.tostring(picture, encoding="unicode") + "\n"
+    _draw_marks(picture, found, scale)
+    return finished(picture, width, scale.bottom + 46)
 
 
-def _path(curve: Curve, scale: Scale) -> str:
+def _path(curve: Iterable[tuple[int | None, float]], scale: Scale) -> str:
     return "M" + "L".join(f"{scale.x(size):.1f} {scale.y(seconds):.1f}" for size, seconds in curve)
 
 
-def _draw_names(svg: Tree.Element, data: Curves, width: float, y: float) -> float:
+def _draw_names(svg: Tree.Element, found: WhatIf, width: float, y: float) -> float:
     """Draw the names of the lines; return the lower edge."""
-    entries = [(f"line line{place % COLOURS}", name) for place, name in enumerate(data.lines)]
+    entries = [(f"line line{place % COLOURS}", name) for place, name in enumerate(found.policies())]
     x = LEFT
     for css, name in (*entries, ("bound", "no order can beat this")):
         text = clipped(name, 220, 11)
@@ -113,7 +91,7 @@ def _draw_names(svg: Tree.Element, data: Curves, width: float, y: float) -> floa
     return y
 
 
-def _draw_grid(svg: Tree.Element, data: Curves, scale: Scale) -> None:
+def _draw_grid(svg: Tree.Element, found: WhatIf, scale: Scale) -> None:
     last = math.inf
     for seconds in (step for step in TIMES if scale.least <= step <= scale.most):
         y = scale.y(seconds)
@@ -123,17 +101,23 @@ def _draw_grid(svg: Tree.Element, data: Curves, scale: Scale) -> None:
         add(svg, "line", css="grid", x1=scale.left, y1=y, x2=scale.right, y2=y)
         add(svg, "text", duration_text(seconds), css="tick", x=scale.left - 8, y=y + 4, text_anchor="end")
     add(svg, "line", css="frame", x1=scale.left, y1=scale.bottom, x2=scale.right, y2=scale.bottom)
-    for text, x in _ticks(data, scale):
+    for text, x in _ticks(found, scale):
         add(svg, "line", css="frame", x1=x, y1=scale.bottom, x2=x, y2=scale.bottom + 4)
         add(svg, "text", text, css="tick", x=x, y=scale.bottom + 17, text_anchor="middle")
     middle = (scale.left + scale.right) / 2
-    axis = f"{clipped(data.axis, 200, 11)} (both scales are logarithmic)"
+    axis = f"{clipped(_axis(found), 200, 11)} (both scales are logarithmic)"
     add(svg, "text", axis, css="tick", x=middle, y=scale.bottom + 35, text_anchor="middle")
 
 
-def _ticks(data: Curves, scale: Scale) -> Iterator[tuple[str, float]]:
+def _axis(found: WhatIf) -> str:
+    if found.resource is None:
+        return "slots of the window"
+    return printable(found.resource if found.rate is None else f"{found.resource}, {found.rate}")
+
+
+def _ticks(found: WhatIf, scale: Scale) -> Iterator[tuple[str, float]]:
     """Yield the sizes below the axis: those of the marks, then others while there is room."""
-    marked = [*([data.best[0]] if data.best is not None else []), data.this[0]]
+    marked = [*[found.best.size] * found._is_better, found.this.size]
     taken: list[float] = []
     sizes: list[int | None] = [*marked, *([None] if scale.has_unlimited else []), *scale.sizes]
     for size in sizes:
@@ -143,18 +127,18 @@ def _ticks(data: Curves, scale: Scale) -> Iterator[tuple[str, float]]:
             yield text, x
 
 
-def _draw_marks(svg: Tree.Element, data: Curves, scale: Scale) -> None:
+def _draw_marks(svg: Tree.Element, found: WhatIf, scale: Scale) -> None:
     """Mark this run and the best point, each with its words."""
-    if data.best is not None:
-        size, seconds, policy = data.best
-        place = list(data.lines).index(policy)
-        x, y = scale.x(size), scale.y(seconds)
+    if found._is_better:
+        best = found.best
+        place = found.policies().index(best.policy)
+        x, y = scale.x(best.size), scale.y(best.seconds)
         add(svg, "circle", css=f"dot{place % COLOURS}", cx=x, cy=y, r=5)
-        gain = f" ({data.gain})" if data.gain is not None else ""
-        _say(svg, scale, f"best: {data.amount(size)}, {duration_text(seconds)}{gain}", x, y + 20)
-    x, y = scale.x(data.this[0]), scale.y(data.this[1])
+        gain = f" ({percent(found.gain)})" if found.gain is not None else ""
+        _say(svg, scale, f"best: {found.amount(best.size)}, {duration_text(best.seconds)}{gain}", x, y + 20)
+    x, y = scale.x(found.this.size), scale.y(found.this.seconds)
     add(svg, "circle", css="this", cx=x, cy=y, r=5)
-    _say(svg, scale, f"this run, {duration_text(data.this[1])}", x, y - 11)
+    _say(svg, scale, f"this run, {duration_text(found.this.seconds)}", x, y - 11)
 
 
 def _say(svg: Tree.Element, scale: Scale, text: str, x: float, y: float) -> None:
