@@ -302,7 +302,6 @@ def test_finished_commands_leave_no_jobs_behind(monkeypatch: pytest.MonkeyPatch)
             ["--joblog", "/dev/full", "touch", ":::", "a"],
             "cannot write the job log '/dev/full': No space left on device",
         ),
-        (["--joblog", "-", "true", ":::", "a"], "--joblog - is not supported: name a file"),
         (
             ["--results", "x.csv", "true", ":::", "a"],
             "--results x.csv: tables are not supported; name a file FILE.jsonl",

@@ -129,7 +129,7 @@ def test_results_have_the_names_of_columns() -> None:
         ),
         (["--tagstring", "{00%}", "echo"], "$(printf %03d {%})"),
         (["--line-buffer", "--results", "x", "echo"], "--results keeps outputs, and --line-buffer only passes them on"),
-        (["--header", "2", "echo"], "--header: write --header :"),
+        (["--header", "2", "echo"], "'--header': '2' is not ':'"),
         (["--colsep", "(", "echo"], "'(' is not a regular expression"),
         (["--colsep", "x*", "echo"], "'x*' is a regular expression that also matches the empty text"),
         (["-d", "", "echo"], "it is empty"),

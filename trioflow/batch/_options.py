@@ -26,7 +26,7 @@ class Options:
     null: bool
     delimiter: bytes | None
     colsep: re.Pattern[str] | None
-    header: str | None
+    header: str | None  # ":" or nothing
     link: bool
     items_per_command: int | None
     # ---- the command line
@@ -78,12 +78,6 @@ class Options:
         kept = (("--results", self.results), ("--journal", self.journal))
         for name in [name for name, value in kept if self.line_buffer and value is not None]:
             raise ValueError(f"{name} keeps outputs, and --line-buffer only passes them on: leave one of them out")
-        if self.header not in (None, ":"):
-            raise ValueError(
-                "--header: write --header :, for names of columns in the first line; the rest is for --pipe"
-            )
-        if self.joblog in ("-", "+-"):
-            raise ValueError("--joblog - is not supported: name a file, such as /dev/stderr, or ./- for one called -")
         if self.results is not None and self.results.endswith((".csv", ".tsv", ".json")):
             raise ValueError(
                 f"--results {printable(self.results)}: tables are not supported; name a file FILE.jsonl, which gets a "

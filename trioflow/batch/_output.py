@@ -20,6 +20,7 @@ import anyio
 from .. import _posix as posix
 from ..jobs.command._output_sinks import write_all
 from . import BatchError
+from ._sources import is_ready
 
 IN_MEMORY: Final = 16 << 20
 """Bytes of waiting output kept in memory, for all commands together."""
@@ -40,7 +41,7 @@ class StdStream:
 
     async def until_writable(self) -> None:
         """Wait until `PIPE_PIECE` bytes can be written without blocking."""
-        if self._waits and not writable(self._descriptor):
+        if self._waits and not is_ready(self._descriptor, posix.POLLOUT):
             await anyio.wait_writable(self._descriptor)
 
     def write_now(self, data: bytes) -> None:
@@ -57,13 +58,6 @@ class StdStream:
             self._stream.buffer.write(data)
             return
         write_all(self._descriptor, data)
-
-
-def writable(descriptor: int) -> bool:
-    """Return whether a write would not block."""
-    poll = posix.poll()
-    poll.register(descriptor, posix.POLLOUT)
-    return bool(poll.poll(0))
 
 
 def _descriptor(stream: Any) -> int | None:

@@ -124,7 +124,7 @@ class LineSource:
         """
         rest: list[bytes] = []
         while True:
-            if not self.waits and not readable(self.descriptor):
+            if not self.waits and not is_ready(self.descriptor, posix.POLLIN):
                 yield None
             elif piece := self._read():
                 *lines, last = piece.split(self.end)
@@ -145,10 +145,10 @@ class LineSource:
             raise BatchError(f"cannot read the arguments in {self.path!r}: {error.strerror}") from None
 
 
-def readable(descriptor: int) -> bool:
-    """Return whether a read would not block, as at the end of a file."""
+def is_ready(descriptor: int, event: int) -> bool:
+    """Return whether a read (`POLLIN`) or a write (`POLLOUT`) would not block, as a read at the end of a file."""
     poll = posix.poll()
-    poll.register(descriptor, posix.POLLIN)
+    poll.register(descriptor, event)
     return bool(poll.poll(0))
 
 

@@ -36,8 +36,8 @@ from .._core.api.journals import (
     outwards,
     substitute_inputs,
 )
-from . import _msgspec_json
 from ._file_stamps import Files, change
+from ._msgspec import msgspec
 from ._serialization import BIG, PLAIN, NotSerializable, digest, dumps, form, type_name
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Fingerprints:
     def __init__(self, form_of: FormOf, files: Files, source: bool) -> None:
         self._form_of: Final = form_of
         self._files: Final = files
-        self._encode: Final = _msgspec_json.encoder()
+        self._encode: Final = msgspec.json.encode
         self._with_source: Final = source
         self._own_kinds: Final[set[type[Any]]] = set()  # those of trioflow itself
         self._hides = False  # of the present job, every value is to be hashed
@@ -108,7 +108,7 @@ class Fingerprints:
         ):
             parts["h"] = True
         if settings is not None and settings.key is not None:
-            return _msgspec_json.encode({**parts, "key": self._form(settings.key, "its key")}).decode()
+            return msgspec.json.encode({**parts, "key": self._form(settings.key, "its key")}).decode()
         if isinstance(job, FunctionJob):
             self._add_call(job, parts)
         elif work is not None:
@@ -271,7 +271,7 @@ def _is_storable(value: Any) -> bool:
 def difference(old: str, new: str, job: AbstractJob[Any]) -> str | None:
     """Describe the change between two fingerprints of a job; return None if only their order differs."""
     try:
-        before, now = _msgspec_json.decode(old), _msgspec_json.decode(new)
+        before, now = msgspec.json.decode(old), msgspec.json.decode(new)
         return None if before == now else _difference(before, now, job)
     except Exception:  # the file was changed from outside
         return "its fingerprint in the journal cannot be read"

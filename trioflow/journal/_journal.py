@@ -44,9 +44,9 @@ from .._core.api.journals import (
 from .._core.api.journals import (
     shown as shown_value,
 )
-from . import _msgspec_json
 from ._file_stamps import Files, shown
 from ._fingerprint import Fingerprints, difference
+from ._msgspec import check_installed, msgspec
 from ._run_summary import ALWAYS, JobTally
 from ._serialization import NotSerializable, dumps, form, loads
 from ._store import DAMAGED, LARGE, Damaged, Record, Store
@@ -112,7 +112,7 @@ class Journal:
         source: bool = False,
     ) -> None:
         """Check the options and import msgspec; a run opens the file."""
-        _msgspec_json.library()
+        check_installed()
         if not is_among(durable, get_args(Durable)):
             choices = " or ".join(map(repr, get_args(Durable)))
             raise ValueError(f"durable={shown_value(durable)} of a Journal: choose {choices}")
@@ -292,7 +292,7 @@ class Session:
         except NotSerializable:
             stamps = {}
         self.commit()
-        self.store.begin(path, _msgspec_json.encode(stamps).decode())
+        self.store.begin(path, msgspec.json.encode(stamps).decode())
 
     def _work(self, job: AbstractJob[Any]) -> Work | None:
         """Return the work of a job by its `for_journal`.
@@ -330,7 +330,7 @@ class Session:
                 stamps: dict[str, Any] = dict(self._files.written(work))
                 if (named := self._files.named(work, elapsed or 0.0)) is not None:
                     stamps[NAMED] = named
-                outputs = _msgspec_json.encode(stamps).decode() if stamps else None
+                outputs = msgspec.json.encode(stamps).decode() if stamps else None
             if len(data) > LARGE:
                 file = self.store.write_result(data.encode() if isinstance(data, str) else data)
                 data = None
@@ -478,7 +478,7 @@ def _named(stored: Any) -> dict[str, str] | None:
 
 def _files_in(stored: Any) -> dict[str, Any]:
     try:
-        found: Any = _msgspec_json.decode(stored or "{}")
+        found: Any = msgspec.json.decode(stored or "{}")
     except Exception:  # the file was changed from outside
         found = None
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}

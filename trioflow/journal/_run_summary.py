@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from .._core.api.journals import JobState, always_runs, beginning, failed_through_member, headline, is_scheduler
-from . import _msgspec_json
+from ._msgspec import msgspec
 
 if TYPE_CHECKING:
     from .._core.api.journals import AbstractJob, BaseScheduler
@@ -73,13 +73,13 @@ class JobTally:
         counts = [(SUCCEEDED.value, False, self._succeeded)]
         counts += [(*key, number) for key, number in self._counts.items()]
         by = None if culprit is None else _whole(culprit.path)
-        return _msgspec_json.encode(RunSummary(counts, self._failed, self._failures, by)).decode()  # type: ignore[arg-type]
+        return msgspec.json.encode(RunSummary(counts, self._failed, self._failures, by)).decode()  # type: ignore[arg-type]
 
 
 def read(text: str | None) -> RunSummary | None:
     """Parse the text of `JobTally.text`; return None if it is missing or invalid."""
     try:
-        counts, failed, failures, culprit = _msgspec_json.decode(text or "")
+        counts, failed, failures, culprit = msgspec.json.decode(text or "")
         return RunSummary(
             [(JobState(state), bool(forever), int(number)) for state, forever, number in counts],
             int(failed),

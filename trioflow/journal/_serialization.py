@@ -28,7 +28,7 @@ from typing import Any, Final, cast
 
 from ..jobs.command._result import RSS_UNIT, CommandResult
 from ..jobs.posix._processes import Usage
-from . import _msgspec_json
+from ._msgspec import msgspec
 
 SHORT: Final = 40
 """Characters of a value's text up to which the text itself identifies the value; beyond that, its hash does."""
@@ -79,9 +79,9 @@ def dumps(value: Any, extra: Extra | None = None) -> str:
     if type(value) is int and -BIG < value < BIG:
         return str(value)
     try:
-        return _msgspec_json.encode(value if type(value) in PLAIN else _Writer(extra).written(value)).decode()
+        return msgspec.json.encode(value if type(value) in PLAIN else _Writer(extra).written(value)).decode()
     except UnicodeEncodeError:  # a lone surrogate, as in a file name that is not UTF-8
-        return _msgspec_json.encode(_RoundTripWriter(extra).written(value)).decode()
+        return msgspec.json.encode(_RoundTripWriter(extra).written(value)).decode()
     except RecursionError:
         raise NotSerializable("a value that contains itself, or is nested too deeply") from None
     except NotSerializable:
@@ -98,7 +98,7 @@ def loads(text: str | bytes) -> Any:
 
     """
     try:
-        plain = _msgspec_json.decode(text)
+        plain = msgspec.json.decode(text)
         return plain if '"$"' not in (text if isinstance(text, str) else text.decode()) else _read(plain)
     except NotSerializable:
         raise
@@ -150,10 +150,10 @@ class _Writer:
         if CONVERTED.get(name) is kind:
             if kind in TIMES and (value.fold or not _is_plain(value.tzinfo)):
                 return self._time(value, name)
-            return {TYPE: name, "v": _msgspec_json.to_builtins(value)}
+            return {TYPE: name, "v": msgspec.to_builtins(value)}
         if COLLECTIONS.get(name) is kind:
             items = [self.written(item) for item in value]
-            return {TYPE: name, "v": items if kind is tuple else sorted(items, key=_msgspec_json.encode)}
+            return {TYPE: name, "v": items if kind is tuple else sorted(items, key=msgspec.json.encode)}
         if kind is bytes or kind is bytearray:
             return {TYPE: name, "v": base64.b64encode(value).decode()}
         if kind in NAMES_OF_PATHS:
@@ -176,7 +176,7 @@ class _Writer:
 
     def _time(self, value: Any, name: str) -> Any:
         """Convert a time, with the fields that ISO 8601 lacks: the zone's name and `fold`."""
-        found: dict[str, Any] = {TYPE: name, "v": _msgspec_json.to_builtins(value.replace(tzinfo=None, fold=0))}
+        found: dict[str, Any] = {TYPE: name, "v": msgspec.to_builtins(value.replace(tzinfo=None, fold=0))}
         if value.fold:
             found["fold"] = 1
         if value.tzinfo is not None:
@@ -322,7 +322,7 @@ def _read(plain: Any) -> Any:
         return {key: _read(item) for key, item in given.items()}
     name, value = given[TYPE], given["v"]
     if name in CONVERTED:
-        found = _msgspec_json.convert(value, CONVERTED[name])
+        found = msgspec.convert(value, CONVERTED[name])
         if "zone" in given:
             found = found.replace(tzinfo=_read_zone(given["zone"]))
         return found.replace(fold=1) if "fold" in given else found

@@ -33,9 +33,9 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 from .. import _posix as posix
 from .._core.api.journals import JournalError
-from . import _msgspec_json
 from ._file_watch import FileWatch
 from ._lock import Lock, holder, is_own, start_of
+from ._msgspec import msgspec
 
 T = TypeVar("T")
 
@@ -365,7 +365,7 @@ class Store:
         with self._explained("read it"):
             for table in ("jobs", "begun"):
                 rows += self._database.execute(f"SELECT path, outputs FROM {table} WHERE outputs IS NOT NULL")
-        mine, name = _escaped((path,))[0], _msgspec_json.encode(file).decode()
+        mine, name = _escaped((path,))[0], msgspec.json.encode(file).decode()
         return any(other != mine and name in str(outputs) for other, outputs in rows)
 
     def records(self) -> list[Record]:

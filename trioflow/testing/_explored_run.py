@@ -61,6 +61,7 @@ from .._core.api.views import (
     is_ready,
     is_scheduler,
     is_service,
+    outwards,
     paths_of,
 )
 from . import _coroutine_frames
@@ -227,9 +228,9 @@ class ExploredRun:
         out.steps.update(self._steps)
         for driven in self._driven.values():
             out.steps[driven.name] = self._steps[driven.name] + driven.steps
-            if any(ends_what_hangs(level) for level in _with_enclosing(driven.job)):
+            if any(ends_what_hangs(level) for level in (driven.job, *outwards(driven.job))):
                 out.limited.add(driven.name)
-            if any(level.retry for level in _with_enclosing(driven.job)):
+            if any(level.retry for level in (driven.job, *outwards(driven.job))):
                 out.retried.add(driven.name)
         out.waits = sum(out.steps.values())
 
@@ -425,7 +426,7 @@ class ExploredRun:
         for job, driven in self._driven.items():
             if driven.inside or job.state in (JobState.RUNNING, JobState.SCHEDULED):
                 yield "a job is left running", f"after the run, {driven.name!r} is {job.state.value}"
-            around = [level for level in _with_enclosing(job) if level is not job and level is not scheduler]
+            around = [level for level in outwards(job) if level is not scheduler]
             if driven.shutdowns != 1 and _has_shutdown(job) and all(level in once for level in around):
                 yield (
                     "co_shutdown is not called once",
@@ -844,13 +845,6 @@ def _tasks_of_trio() -> list[Any]:
     for task in todo:
         todo += [child for nursery in task.child_nurseries for child in nursery.child_tasks]
     return todo
-
-
-def _with_enclosing(job: AnyJob) -> Iterable[AnyJob]:
-    level: Any = job
-    while level is not None:
-        yield level
-        level = level.scheduler
 
 
 def _has_shutdown(job: AnyJob) -> bool:

@@ -211,7 +211,7 @@ def own_exit_code() -> Generator[None]:
 @click.option(
     "-C", "--colsep", type=parsed(_sources.column_separator), metavar="REGEXP", help="Cut lines into {1}, {2}, ..."
 )
-@click.option("--header", metavar=":", help="The first line has the names of the columns: {name}.")
+@click.option("--header", type=click.Choice([":"]), metavar=":", help="The first line names the columns: {name}.")
 @click.option("-N", "items_per_command", type=click.IntRange(min=0), metavar="N", help="Give each command N arguments.")
 @click.option("--link", is_flag=True, help="Read the sources side by side, short ones again.")
 @click.option("-q", "--quote", is_flag=True, help="Quote the words of COMMAND for the shell.")

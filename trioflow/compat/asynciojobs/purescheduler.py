@@ -332,13 +332,6 @@ class PureScheduler:
         """
         self._trioflow_instruments = instruments
         try:
-            if type(self).co_run.__module__.startswith(f"{__package__}."):  # no subclass has one of its own
-                run, options = self._trioflow_begin(self.timeout, self.jobs_window)
-                try:
-                    fine = run.run(backend=backend, **options)
-                finally:
-                    self._trioflow_is_under_way = False
-                return self._trioflow_end(fine)
             result: bool = _running.run_in_a_loop(self.co_run, backend, self._trioflow_label())
             return result
         finally:
@@ -358,22 +351,12 @@ class PureScheduler:
             Exception: requirements form a cycle, or lead out of the scheduler.
             ValueError: a coroutine object of a job was awaited already.
             RuntimeError: it is running.
+            BaseException: it is a `Scheduler` that is critical: the exception of a critical job, or TimeoutError.
 
         """
         return await self._trioflow_co_run(self.timeout, self.jobs_window)
 
     async def _trioflow_co_run(self, timeout: float | None, jobs_window: int | None) -> bool:
-        run, options = self._trioflow_begin(timeout, jobs_window)
-        try:
-            fine = await run.co_run(**options)
-        finally:
-            self._trioflow_is_under_way = False
-        return self._trioflow_end(fine)
-
-    def _trioflow_begin(
-        self, timeout: float | None, jobs_window: int | None
-    ) -> tuple[trioflow.Scheduler, dict[str, Any]]:
-        """Return the trioflow scheduler of a run that is about to begin, and the options of its `run`."""
         if self._trioflow_is_under_way:
             raise RuntimeError(f"{self!r} is running: it cannot run twice at the same time")
         run, jobs = self._trioflow_mirror()
@@ -397,13 +380,17 @@ class PureScheduler:
             self._trioflow_tell(f"SCHEDULER {self.stats()}: {len(self.jobs)} jobs to run")
             watching.append(_running.Chronicle(self))
         self._trioflow_is_under_way = True
-        return run, {"timeout": _seconds(timeout), "jobs_window": jobs_window, "instruments": watching}
-
-    def _trioflow_end(self, fine: bool) -> bool:
-        """Report a run that has ended, and return or raise its outcome."""
+        try:
+            fine = await run.co_run(timeout=_seconds(timeout), jobs_window=jobs_window, instruments=watching)
+        finally:
+            self._trioflow_is_under_way = False
         if not fine:
             self._trioflow_tell(f"SCHEDULER {self.stats()}: {self.why()}")
+            self._trioflow_raise()
         return fine
+
+    def _trioflow_raise(self) -> None:
+        """Raise the exception that ended the run, if this scheduler does so."""
 
     def _trioflow_mirror(self) -> tuple[trioflow.Scheduler, builtins.list[AbstractJob]]:
         """Return a trioflow scheduler with a `Host` for each job, and the jobs in topological order.

@@ -56,33 +56,14 @@ class Scheduler(PureScheduler, AbstractJob):
             watch=watch,
             verbose=verbose,
         )
-        AbstractJob.__init__(self, **kwds)
-
-    async def co_run(self) -> bool:
-        """Run the jobs in the running event loop, and shut them all down.
-
-        Returns:
-            True; if the scheduler is not critical, False after a timeout or the exception of a critical job.
-
-        Raises:
-            BaseException: the exception of a critical job.
-            TimeoutError: the timeout passed.
-            Exception: requirements form a cycle, or lead out of the scheduler.
-            ValueError: a coroutine object of a job was awaited already.
-
-        """
-        return await super().co_run()
-
-    def _trioflow_end(self, fine: bool) -> bool:
-        super()._trioflow_end(fine)
-        if not fine and self._trioflow_raises():
-            self._trioflow_raise_why()
-        return fine
+        super(PureScheduler, self).__init__(**kwds)
 
     def _trioflow_raises(self) -> bool:
         return bool(self.is_critical())
 
-    def _trioflow_raise_why(self) -> None:
+    def _trioflow_raise(self) -> None:
+        if not self._trioflow_raises():
+            return
         if self.failed_time_out() is not False:
             raise TimeoutError(f"{self._trioflow_label()!r} {self.why()}")
         culprit = None if self._trioflow_run is None else self._trioflow_run.culprit
@@ -90,16 +71,9 @@ class Scheduler(PureScheduler, AbstractJob):
         if exception is not None:
             raise exception
 
-    def check_cycles(self) -> bool:
-        """Return whether the graph is valid: requirements lead to jobs of the same scheduler, without a cycle."""
-        return PureScheduler.check_cycles(self)
-
     def dot_cluster_name(self) -> str:
         """Return the name of its frame in graphs."""
         return f"cluster_{self.repr_id()}"
-
-    def __repr__(self) -> str:
-        return PureScheduler.__repr__(self)
 
     def _trioflow_nested(self) -> Scheduler:
         return self

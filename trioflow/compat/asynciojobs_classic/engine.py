@@ -228,12 +228,7 @@ class SchedulerJob(Scheduler, asynciojobs.Scheduler, AbstractJob):
     Args:
         jobs_or_sequences: jobs, Sequences and None.
         critical: makes all its jobs critical, and itself as a job.
-        jobs_window: how many jobs run at once.
-        timeout: seconds for a run.
-        shutdown_timeout: seconds for the shutdown.
-        watch: the prefix of `verbose` lines.
-        verbose: prints a line when a job starts and when it is done.
-        kwds: those of `AbstractJob`.
+        kwds: those of `Scheduler` in `trioflow.compat.asynciojobs`.
 
     Raises:
         TypeError: something that is neither a job nor a Sequence.
@@ -246,45 +241,8 @@ class SchedulerJob(Scheduler, asynciojobs.Scheduler, AbstractJob):
 
     """
 
-    def __init__(
-        self,
-        *jobs_or_sequences: Any,
-        critical: bool | None = False,
-        jobs_window: int | None = None,
-        timeout: float | None = None,
-        shutdown_timeout: float | None = 1,
-        watch: asynciojobs.Watch | None = None,
-        verbose: bool = False,
-        **kwds: Any,
-    ) -> None:
-        asynciojobs.PureScheduler.__init__(
-            self,
-            *jobs_or_sequences,
-            jobs_window=jobs_window,
-            timeout=timeout,
-            shutdown_timeout=shutdown_timeout,
-            watch=watch,
-            verbose=verbose,
-        )
-        AbstractJob.__init__(self, critical=critical, **kwds)
-
-    async def co_run(self, timeout: float | None = None, jobs_window: int | None = None, loop: Any = None) -> bool:
-        """Run the jobs in the running event loop, and shut them all down.
-
-        Args:
-            timeout: seconds for the run; None for the scheduler's own.
-            jobs_window: the most jobs that run at once; None for the scheduler's own.
-            loop: has no effect.
-
-        Returns:
-            True, or False after a timeout or the exception of a critical job.
-
-        Raises:
-            Exception: as a job that is critical, it fails with what a critical job raised, or with TimeoutError.
-            ValueError: a coroutine object of a job was awaited already.
-
-        """
-        return await Scheduler.co_run(self, timeout, jobs_window)
+    def __init__(self, *jobs_or_sequences: Any, critical: bool | None = False, **kwds: Any) -> None:
+        asynciojobs.Scheduler.__init__(self, *jobs_or_sequences, critical=critical, **kwds)
 
     def _trioflow_raises(self) -> bool:
         return self._trioflow_is_job_of_a_run() and super()._trioflow_raises()

@@ -1,0 +1,18 @@
+"""msgspec, or None where it is not installed: `from trioflow import *` works without the extra `journal`."""
+
+from __future__ import annotations
+
+import sys
+
+from .._core.api.journals import JournalError
+
+try:
+    import msgspec as msgspec
+except ModuleNotFoundError:
+    msgspec = None  # type: ignore[assignment]
+
+
+def check_installed() -> None:
+    """Raise `JournalError` with the command to install msgspec if it is missing."""
+    if sys.modules.get("msgspec") is None:
+        raise JournalError("a journal needs msgspec: pip install 'trioflow[journal]'")
