@@ -52,7 +52,7 @@ from ._start_conditions import StartCondition
 from ._template import LineTemplate, Strings
 
 if TYPE_CHECKING:  # imported on demand at run time: they take as long to import as the rest
-    from .. import Journal, LocalNode, SshJob, SshNode
+    from .. import LocalNode, SshJob, SshNode
     from ._records import Records
 
     Node = SshNode | LocalNode
@@ -197,7 +197,6 @@ class Batch:
         aside: a context for each print.
         joblog: the log of the outcomes.
         records: the log of the outcomes with their outputs.
-        journal: the store of successful commands, from which a later batch restores them.
         progress: called after the end of each command.
 
     Raises:
@@ -218,7 +217,6 @@ class Batch:
         aside: Aside,
         joblog: Joblog | None,
         records: Records | None,
-        journal: Journal | None,
         progress: Callable[[], object],
     ) -> None:
         self._template: Final = template
@@ -232,7 +230,6 @@ class Batch:
         self._shell: Final = Shell(os.environ)
         self._joblog: Final = joblog
         self._records: Final = records
-        self._journal: Final = journal
         self._progress: Final = progress
         total = product.count() if options.halt is not None and options.halt.percent else product.total
         self.tally: Final = CommandTally(options.halt, total)
@@ -274,7 +271,7 @@ class Batch:
         """
         try:
             # asyncio, because its import takes half as long as trio's
-            self.scheduler.run(backend="asyncio", handle_signals=handle_signals, journal=self._journal)
+            self.scheduler.run(backend="asyncio", handle_signals=handle_signals, journal=self.options.journal)
         except BaseException:
             with contextlib.suppress(OSError):
                 self._print_unreported()

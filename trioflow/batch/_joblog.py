@@ -9,6 +9,7 @@ from typing import BinaryIO, Final, Literal
 
 from .. import CommandError, CommandResult, JobTimeout, SshError, Unreachable
 from .. import _posix as posix
+from ..jobs.command._output_sinks import write_all
 from ..jobs.command._result import LONG
 from ..jobs.posix._processes import describe
 from . import BatchError
@@ -122,8 +123,49 @@ def shown(line: str) -> str:
     return line if len(line) <= LONG else line[:LONG] + "..."
 
 
-class Joblog:
-    """A log that is written as the batch runs. Each line is flushed, so that a crash loses none."""
+class LogFile:
+    """A file that is written as the batch runs. Each write goes to the system at once, so that a crash loses none.
+
+    Args:
+        path: the file.
+        what: its name in errors.
+        append: keeps what is in it.
+
+    Raises:
+        BatchError: it cannot be written.
+
+    """
+
+    def __init__(self, path: str, what: str, *, append: bool) -> None:
+        self._name: Final = f"{what} {path!r}"
+        try:
+            flags = os.O_RDWR if append else os.O_WRONLY | os.O_TRUNC
+            self.descriptor: Final = os.open(path, flags | os.O_CREAT | os.O_APPEND, 0o666)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def write(self, data: bytes) -> None:
+        """Write whole lines.
+
+        Raises:
+            BatchError: they cannot be written.
+
+        """
+        try:
+            write_all(self.descriptor, data)
+        except OSError as error:
+            raise self._unwritable(error) from None
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.descriptor)
+
+    def _unwritable(self, error: OSError) -> BatchError:
+        return BatchError(f"cannot write {self._name}: {error.strerror}")
+
+
+class Joblog(LogFile):
+    """The job log."""
 
     def __init__(self, path: str, *, append: bool) -> None:
         """Open the file, and write the header if it is new.
@@ -132,14 +174,9 @@ class Joblog:
             BatchError: it cannot be written.
 
         """
-        self._path: Final = path
+        super().__init__(path, "the job log", append=append)
         try:
-            flags = os.O_RDWR if append else os.O_WRONLY | os.O_TRUNC
-            self._descriptor: Final = os.open(path, flags | os.O_CREAT | os.O_APPEND, 0o666)
-        except OSError as error:
-            raise self._unwritable(error) from None
-        try:
-            self._write(self._beginning())
+            self.write(self._beginning().encode())
         except BaseException:
             self.close()
             raise
@@ -151,26 +188,11 @@ class Joblog:
             BatchError: it cannot be written.
 
         """
-        self._write(outcome.line())
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._descriptor)
+        self.write(os.fsencode(outcome.line()))
 
     def _beginning(self) -> str:
         """Return the text to write first: the header, or the end of a line that a crash has cut off."""
-        size = os.fstat(self._descriptor).st_size
+        size = os.fstat(self.descriptor).st_size
         if size == 0:
             return COLUMNS + "\n"
-        return "" if posix.pread(self._descriptor, 1, size - 1) == b"\n" else CUT_OFF
-
-    def _write(self, text: str) -> None:
-        data = os.fsencode(text)
-        try:
-            while data:
-                data = data[os.write(self._descriptor, data) :]
-        except OSError as error:
-            raise self._unwritable(error) from None
-
-    def _unwritable(self, error: OSError) -> BatchError:
-        return BatchError(f"cannot write the job log {self._path!r}: {error.strerror}")
+        return "" if posix.pread(self.descriptor, 1, size - 1) == b"\n" else CUT_OFF

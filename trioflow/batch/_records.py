@@ -6,14 +6,13 @@ import base64
 import json
 import os
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
-from . import BatchError
-from ._joblog import CommandOutcome, outputs
+from ._joblog import CommandOutcome, LogFile, outputs
 
 
-class Records:
-    """A file with a line for each command. Each line is flushed, so that a crash loses none.
+class Records(LogFile):
+    """A file with a line for each command.
 
     Args:
         path: the file, emptied first.
@@ -24,11 +23,7 @@ class Records:
     """
 
     def __init__(self, path: str) -> None:
-        self._path: Final = path
-        try:
-            self._file: Final = open(path, "wb")  # noqa: SIM115 - closed by `close`
-        except OSError as error:
-            raise self._unwritable(error) from None
+        super().__init__(path, "the results in", append=False)
 
     def add(self, outcome: CommandOutcome, arguments: Sequence[str]) -> None:
         """Write the line of a command.
@@ -49,18 +44,7 @@ class Records:
         }  # fmt: skip
         for name, output in zip(("stdout", "stderr"), outputs(outcome.result), strict=True):
             record.update(text_or_base64(name, output.read()))
-        try:
-            self._file.write(json.dumps(record).encode() + b"\n")
-            self._file.flush()
-        except OSError as error:
-            raise self._unwritable(error) from None
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def _unwritable(self, error: OSError) -> BatchError:
-        return BatchError(f"cannot write the results in {self._path!r}: {error.strerror}")
+        self.write(json.dumps(record).encode() + b"\n")
 
 
 def printable(text: str) -> str:

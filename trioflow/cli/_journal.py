@@ -19,7 +19,7 @@ from ..journal._run_summary import Failed
 from ..journal._run_summary import read as read_ending
 from ..journal._store import Record, RunRecord, Store, reading
 from ..view.text._selection import matching
-from ..view.text._symbols import Symbols
+from ..view.text._symbols import Symbols, aligned
 from ..view.text._verdict import Tally, verdict
 from . import FINE
 from ._scenario import Refusal
@@ -97,9 +97,8 @@ def why(path: Path) -> int:
         reason = NOT_THERE if failure.why is None else failure.why
         rows.append((failure.path, took(failure.elapsed), f"{reason}; {failure.error}" if reason else failure.error))
     shown = [[printable(cell) for cell in row] for row in (("job", "took", "why it ran"), *rows)]
-    first, second = (max(len(row[column]) for row in shown) for column in range(2))
-    for job, time, reason in shown:
-        click.echo(f"{job:{first}}  {time:>{second}}  {reason}".encode(errors="backslashreplace"))
+    for line in aligned(shown, (0, 2)):
+        click.echo(line.encode(errors="backslashreplace"))
     failed = f" ({len(failures)} of them failed)" if failures else ""
     click.echo(f"{len(rows)} ran{failed}, {states.count('restored')} restored")
     return FINE

@@ -222,7 +222,7 @@ def takes_scenario(function: Callable[..., int | None]) -> Callable[..., int | N
         **options: Any,
     ) -> int | None:
         scheduler = build(*file, settings)
-        refusing(scheduler, lambda: _subgraph_options.keep(scheduler, _subgraph_options.Subgraph(only, starts, ends)))
+        refusing(scheduler, lambda: _subgraph_options.keep(scheduler, only, starts, ends))
         return function(scheduler, **options)
 
     for option in reversed(OPTIONS):

@@ -9,9 +9,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
@@ -32,15 +32,7 @@ from ..view.text import _selection
 Job = AbstractJob[Any]
 
 
-class Subgraph(NamedTuple):
-    """The patterns of the command line."""
-
-    only: tuple[str, ...] = ()
-    starts: tuple[str, ...] = ()
-    ends: tuple[str, ...] = ()
-
-
-def keep(scheduler: Scheduler, part: Subgraph) -> None:
+def keep(scheduler: Scheduler, only: Sequence[str] = (), starts: Sequence[str] = (), ends: Sequence[str] = ()) -> None:
     """Remove everything outside the selected part from the scheduler. O(V + E), plus the new requirements.
 
     Raises:
@@ -48,19 +40,19 @@ def keep(scheduler: Scheduler, part: Subgraph) -> None:
         ValueError, RuntimeError: the scenario could not run.
 
     """
-    if not any(part):
+    if not (only or starts or ends):
         return
     check_scenario(scheduler)
     named = paths_of(scheduler)
     chosen = [
         found(scheduler, [job for pattern in patterns for job in matching(named, pattern)])
-        for found, patterns in ((_with_inside, part.only), (_from, part.starts), (_until, part.ends))
+        for found, patterns in ((_with_inside, only), (_from, starts), (_until, ends))
         if patterns
     ]
     kept = chosen[0].intersection(*chosen[1:])
     if not any(job for job in kept if not isinstance(job, Scheduler) or not len(job)):
         raise click.UsageError("no job of the scenario is left: --only, --from and --until must have one in common")
-    kept |= _needed(kept)
+    kept |= reachable(kept, _needs).keys()
     kept |= {around for job in kept for around in _around(job, scheduler)}
     for level in [scheduler, *(job for job in kept if isinstance(job, Scheduler))]:
         _reduce(level, kept)
@@ -125,11 +117,6 @@ def _reached(
         found |= _with_inside(level, whole)
         todo += [job for job in here if job not in whole and isinstance(job, Scheduler)]
     return found
-
-
-def _needed(jobs: Iterable[Job]) -> set[Job]:
-    """Return the inputs and services that these jobs need, directly or not."""
-    return set(reachable(jobs, _needs))
 
 
 def _needs(job: Job) -> Iterator[Job]:

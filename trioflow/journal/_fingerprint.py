@@ -77,7 +77,6 @@ class Fingerprints:
     def __init__(self, form_of: FormOf, files: Files, source: bool) -> None:
         self._form_of: Final = form_of
         self._files: Final = files
-        self._encode: Final = msgspec.json.encode
         self._with_source: Final = source
         self._own_kinds: Final[set[type[Any]]] = set()  # those of trioflow itself
         self._hides = False  # of the present job, every value is to be hashed
@@ -121,7 +120,7 @@ class Fingerprints:
                 self._add_class(job, parts)
         if settings is not None and settings.version is not None:
             parts["v"] = self._form(settings.version, "its version")
-        return self._encode(parts).decode()
+        return msgspec.json.encode(parts).decode()
 
     # ---- the kinds of jobs
 

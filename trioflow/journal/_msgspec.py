@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from typing import Final
 
 from .._core.api.journals import JournalError
 
@@ -11,8 +11,10 @@ try:
 except ModuleNotFoundError:
     msgspec = None  # type: ignore[assignment]
 
+IS_THERE: Final = msgspec is not None  # pyright: ignore[reportUnnecessaryComparison]
+
 
 def check_installed() -> None:
     """Raise `JournalError` with the command to install msgspec if it is missing."""
-    if sys.modules.get("msgspec") is None:
+    if not IS_THERE:
         raise JournalError("a journal needs msgspec: pip install 'trioflow[journal]'")

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -22,7 +22,7 @@ from .._signals import SecondSignal
 from . import OTHER_ERROR
 
 if TYPE_CHECKING:
-    from ... import Journal, LocalNode, SshNode
+    from ... import LocalNode, SshNode
     from ...batch._records import Records
     from ._progress_bar import Bar
 
@@ -47,8 +47,21 @@ def run(given: Options) -> int:
             template = LineTemplate(words, strings, quotes_words=given.quote)
             tag = None if tagstring is None else strings.name(tagstring)
         if given.dry_run:
-            return print_lines(_batch.lines(template, product, tag))
-        with log(given) as joblog, records(given) as recorded:
+            with output():
+                for line in _batch.lines(template, product, tag):
+                    click.echo(line)
+            return FINE
+        with contextlib.ExitStack() as files:
+            joblog: _joblog.Joblog | None = None
+            recorded: Records | None = None
+            if given.joblog is not None:
+                joblog = _joblog.Joblog(given.joblog.removeprefix("+"), append=given.joblog.startswith("+"))
+                files.callback(joblog.close)
+            if given.results is not None and given.results.endswith(RECORDS):
+                from ...batch._records import Records  # here, because few batches need it
+
+                recorded = Records(given.results)
+                files.callback(recorded.close)
             shown = bar(given)
             with wrong_usage():
                 batch = _batch.Batch(
@@ -60,7 +73,6 @@ def run(given: Options) -> int:
                     nodes=named(given.nodes, config=given.ssh_config),
                     joblog=joblog,
                     records=recorded,
-                    journal=journal(given),
                     aside=shown.aside,
                     progress=shown.update,
                 )
@@ -110,46 +122,6 @@ def opened(groups: Sequence[_sources.Group], reading: _sources.Reading) -> _sour
     ) and os.isatty(0):
         click.echo("trioflow batch: reading arguments from the terminal, one on each line; end with Ctrl-D", err=True)
     return _sources.Product(groups, reading)
-
-
-@contextlib.contextmanager
-def log(given: Options) -> Generator[_joblog.Joblog | None]:
-    """Open the job log for a block, if there is one."""
-    if given.joblog is None:
-        yield None
-        return
-    path = given.joblog.removeprefix("+")
-    with contextlib.closing(_joblog.Joblog(path, append=given.joblog.startswith("+"))) as opened:
-        yield opened
-
-
-@contextlib.contextmanager
-def records(given: Options) -> Generator[Records | None]:
-    """Open the file for lines of JSON for a block, if there is one."""
-    if given.results is None or not given.results.endswith(RECORDS):
-        yield None
-        return
-    from ...batch._records import Records  # here, because few batches need it
-
-    with contextlib.closing(Records(given.results)) as opened:
-        yield opened
-
-
-def journal(given: Options) -> Journal | None:
-    """Return the journal, if there is one."""
-    if given.journal is None:
-        return None
-    from ... import Journal  # here, because most batches do not need it
-
-    return Journal(given.journal)
-
-
-def print_lines(lines: Iterable[bytes]) -> int:
-    """Print command lines, and return the exit code."""
-    with output():
-        for line in lines:
-            click.echo(line)
-    return FINE
 
 
 def exit_code(batch: _batch.Batch) -> int:

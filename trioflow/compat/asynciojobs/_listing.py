@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -157,13 +157,12 @@ def _user_frames(exception: BaseException) -> Any:
     return last.tb_next if last is not None and last.tb_next is not None else frames
 
 
-def printed(lines: Iterable[str], write: Callable[..., None] = print) -> None:
+def printed(lines: Iterable[str]) -> None:
     """Print lines, with plain signs where the standard output cannot encode them."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     for line in lines:
         try:
             line.encode(encoding)
         except UnicodeEncodeError:
-            write(line.translate(PLAIN).encode(encoding, "backslashreplace").decode(encoding))
-        else:
-            write(line)
+            line = line.translate(PLAIN).encode(encoding, "backslashreplace").decode(encoding)
+        print(line)
