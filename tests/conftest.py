@@ -206,11 +206,16 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mix the files of slow tests with the others, which use the cores while slow ones wait for programs.
 
-    The last quarter has none, so that in the end no process is left alone with a long one.
+    The last quarter has none, so that in the end no process is left alone with a long one. For uvloop, leave out the
+    tests on the virtual clock: they would run on the usual loop, as they do without the option.
     """
+    if config.option.loop == "uvloop":
+        usual = {item for item in items if "virtual" in getattr(item, "fixturenames", ())}
+        config.hook.pytest_deselected(items=usual)
+        items[:] = [item for item in items if item not in usual]
     places: dict[Path, float] = {}
     for slow, share in ((True, 0.75), (False, 1.0)):
         alike = [item.path for item in items if is_slow(item.path) is slow]
