@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(plan: Plan, report: Report, console: Console) -> Iterator[None]:
-    """Hold all contests, and yield after each, when the report has it.
+    """Hold all contests, and yield after each one, when the report includes it.
 
     A terminal shows a bar; anything else gets a line for each contest.
     """
@@ -148,7 +148,7 @@ def parse(arguments: Sequence[str] | None) -> tuple[Plan, argparse.Namespace]:
 
 
 def changed(options: argparse.Namespace) -> Plan:
-    """Return the plan, changed as the options say."""
+    """Return the plan, changed by the options."""
     plan = PLANS[options.plan] if options.plan else FULL
     if options.cases:
         plan = replace(plan, cases=tuple(options.cases))

@@ -58,7 +58,7 @@ SHAPES: Final = {
 
 
 def measure(rounds: int) -> dict[tuple[str, str], list[float]]:
-    """Return the least time a job takes, for each shape and body, with each library."""
+    """Return the least time of a job, for each shape and body, with each library."""
     best: dict[tuple[str, str], list[float]] = {}
     for number in range(rounds):
         for shape, (make, size) in SHAPES.items():

@@ -1,4 +1,4 @@
-"""What the jobs do: the same functions for trioflow and its rivals. Each takes the number of its job."""
+"""The bodies of jobs: the same functions for trioflow and its rivals. Each takes the number of its job."""
 
 from __future__ import annotations
 

@@ -55,12 +55,12 @@ class Figure:
 
     @property
     def limit(self) -> float | None:
-        """What CI checks; None if it does not."""
+        """Return the limit that CI checks; None if it does not."""
         return LIMITS.get((self.row, self.column))
 
     @property
     def is_reached(self) -> bool | None:
-        """Whether it is within its limit; None if it has none, or was not measured."""
+        """Return whether it is within its limit; None if it has none, or was not measured."""
         return None if self.value is None or self.limit is None else self.value <= self.limit
 
 
@@ -71,7 +71,7 @@ class Results:
         self._measurements = list(measurements)
 
     def find(self, case: str, metric: str, name: str | None = None, **setting: Any) -> list[Measurement]:
-        """Return the measurements that fit; those under no special conditions, unless `setting` names some."""
+        """Return the measurements that match; those without special conditions, unless `setting` names some."""
         setting = {"conditions": "", **setting}
         return [
             one
@@ -88,7 +88,7 @@ class Results:
         return min((one.best for one in found if one.setting.size == size), default=None)
 
     def against_best(self, case: str, metric: str, rivals: Iterable[str], **setting: Any) -> tuple[float | None, str]:
-        """Return ours as a fraction of the best rival's, and its name, for the largest size that rivals ran."""
+        """Return trioflow's value over the best rival's, and its name, for the largest size that rivals ran."""
         names = set(rivals)
         found = [one for one in self.find(case, metric, **setting) if one.contestant in names]
         size = max((one.setting.size for one in found), default=None)
@@ -100,7 +100,7 @@ class Results:
 
 
 def by_hand(backend: str) -> list[str]:
-    """Return the rivals that count as somebody's best effort."""
+    """Return the rivals that count as the best effort by hand."""
     return [rival.name for rival in all_rivals() if rival.backend == backend and rival.counts and rival.name != OURS]
 
 

@@ -1,4 +1,4 @@
-"""Servers in another process that refuse what is too much: by a rate, or because they are busy."""
+"""Servers in another process that reject requests: by a rate, or because they are busy."""
 
 from __future__ import annotations
 

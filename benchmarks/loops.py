@@ -1,4 +1,4 @@
-"""The event loops: how to run something in a new one, and what a benchmark needs inside it."""
+"""The event loops: how to run a function in a new one, and what a benchmark needs inside it."""
 
 from __future__ import annotations
 

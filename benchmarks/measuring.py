@@ -83,7 +83,7 @@ CONDITIONS: Final[Mapping[str, Callable[[], AbstractContextManager[None]]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Contestant:
-    """What is measured: `attempt` returns one sample, `rehearse` raises if it does not do what it should."""
+    """A contestant: `attempt` returns one sample, `rehearse` raises if its result is wrong."""
 
     name: str
     setting: Setting
@@ -116,7 +116,7 @@ class Measurement:
 
     @property
     def best(self) -> float:
-        """The least, because a disturbance can only make a measurement longer."""
+        """The least sample, because a disturbance can only make a measurement longer."""
         return min(self.samples)
 
     @property

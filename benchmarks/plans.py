@@ -1,4 +1,4 @@
-"""What is measured, and at what size: everything, what takes minutes, what CI checks, or what shows that it works."""
+"""The plans: the measurements and their sizes, for everything, for some minutes, for CI, or for a smoke test."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class ElapsedSize:
-    """How much of the elapsed time of workflows is measured."""
+    """The part of the workflows' elapsed times that is measured."""
 
     windows: tuple[int, ...] = (4, 16, 64)  # that are simulated
     simulated: int | None = None  # workflows; None: all that there are
@@ -40,7 +40,7 @@ class ElapsedSize:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """All that one call of the suite measures."""
+    """The measurements of one call of the suite."""
 
     name: str
     cases: tuple[str, ...]

@@ -64,7 +64,7 @@ class Report:
         }
 
     def missed(self) -> list[Figure]:
-        """Return the figures that are beyond what CI allows, or that it checks and that were not measured."""
+        """Return the figures that are beyond CI's limits, or that CI checks and that were not measured."""
         checked = [figure for figure in self.figures if figure.limit is not None]
         assert len(checked) == len(LIMITS)
         return [figure for figure in checked if not figure.is_reached]
@@ -136,7 +136,7 @@ LIBRARIES = ("trioflow", "trio", "anyio", "asynciojobs", "aiodag", "dask", "sdax
 
 
 def machine() -> dict[str, str]:
-    """Return what a reader must know to judge the numbers."""
+    """Return the facts about the machine that a reader needs to judge the numbers."""
     return {
         "processor": processor(),
         "cores": f"{os.cpu_count()} (of them usable here: {len(os.sched_getaffinity(0))})"
@@ -154,7 +154,7 @@ def load() -> float:
 
 
 def processor() -> str:
-    """Return the processor's name, where it can be found."""
+    """Return the processor's name, if it can be found."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The screen while it is measured: ours alone, as the programs that are measured may write whatever they like."""
+"""The screen during a measurement: the suite's alone, since measured programs may write anything."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 
 @contextmanager
 def alone_on_the_screen() -> Iterator[Console]:
-    """Yield a console; what others write to standard output or error meanwhile, child processes included, is lost.
+    """Yield a console; all other output meanwhile, that of child processes included, is lost.
 
     An exception that leaves the block is shown as usual.
     """

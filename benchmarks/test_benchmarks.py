@@ -69,14 +69,14 @@ def test_the_tiny_suite_writes_its_report(tmp_path: Path) -> None:
 
 
 def test_each_limit_is_that_of_a_figure() -> None:
-    """A row that was renamed would be checked no more; all that CI checks is in its plan."""
+    """A renamed row would no longer be checked; the plan of CI has all that CI checks."""
     names = {(figure.row, figure.column) for figure in figures.figures(figures.Results([]))}
     assert set(figures.LIMITS) <= names
     assert len(figures.LIMITS) == 12
 
 
 def test_a_ratio_beyond_its_limit_fails_the_check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After some more tries, of which the best counts."""
+    """The check makes more attempts, of which the best counts."""
     rounds = list[int]()
 
     def measure(plan: plans.Plan, report: Any, console: Any) -> Iterator[None]:
@@ -96,7 +96,7 @@ def test_a_ratio_beyond_its_limit_fails_the_check(tmp_path: Path, monkeypatch: p
 
 
 def test_what_is_stopped_or_fails_leaves_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
-    """Ctrl-C keeps what was measured, a rival that fails is named, and what rivals write is not on the screen."""
+    """Ctrl-C keeps the measurements, a failing rival is named, and rivals' output is not on the screen."""
 
     def attempt_of(name: str) -> measuring.Sample:
         os.write(1, b"what a rival writes\n")
@@ -126,7 +126,7 @@ def test_what_is_stopped_or_fails_leaves_a_report(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.parametrize("shape", graphs.SHAPES)
 def test_a_shape_is_a_graph_in_order(shape: str) -> None:
-    """Each job requires jobs with lower numbers, none of them twice; there are as many as were asked for."""
+    """Each job requires jobs with lower numbers, none of them twice; their number is the requested one."""
     graph = graphs.make(shape, 1_000)
     assert graph.size == 1_000
     for job, required in enumerate(graph.requirements):
@@ -198,7 +198,7 @@ def measured(contestant: str, size: int, *samples: float) -> measuring.Measureme
 
 
 def test_a_ratio_compares_the_best_of_the_same_size() -> None:
-    """At the largest size that rivals ran too, our best is compared with the best of the best rival."""
+    """At the largest size that rivals ran too, trioflow's best is compared with the best rival's."""
     results = figures.Results(
         [
             measured("trioflow", 100, 9.0),
@@ -233,7 +233,7 @@ def test_contestants_take_turns() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not have_sshd(), reason="needs openssh-server and openssh-client")
 def test_nodes_are_measured(tmp_path: Path) -> None:
-    """Each figure has a value: trioflow on both backends, and its rivals, have run."""
+    """Each figure has a value: trioflow ran on both backends, and so did its rivals."""
     command = [sys.executable, "-m", "benchmarks", "--tiny", "--cases", plans.NODES, "--output", tmp_path]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -246,14 +246,14 @@ def test_nodes_are_measured(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not have_sshd(), reason="needs openssh-server and openssh-client")
 def test_connections_and_sessions_are_weighed() -> None:
-    """A connection is a process here, a session over it is none; the server's processes are not counted."""
+    """A connection is a process here, a session over it is not; the server's processes are not counted."""
     weighed = nodes.weigh(of_nodes.OVER_ONE[0], 4)
     assert 0 < weighed["node"] < 20
     assert abs(weighed["session"]) < 1
 
 
 def test_asynciojobs_names_are_compared_with_asynciojobs(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each line has the time of a job with both, and their ratio."""
+    """Each line has a job's time with both libraries, and the ratio."""
     asynciojobs_names.main(["--rounds", "1"])
     rows = capsys.readouterr().out.splitlines()[2:]
     assert len(rows) == 2 * len(asynciojobs_names.SHAPES)
@@ -263,7 +263,7 @@ def test_asynciojobs_names_are_compared_with_asynciojobs(capsys: pytest.CaptureF
 def test_elapsed_time_alone_is_measured_as_it_is_among_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """The command measures the same steps, names each when it has ended, and writes their outcomes."""
+    """The command measures the same steps, names each one at its end, and writes the outcomes."""
 
     def measure(size: plans.ElapsedSize) -> Iterator[tuple[str, elapsed_report.Outcome]]:
         assert size == plans.TINY_ELAPSED
@@ -281,7 +281,7 @@ def test_elapsed_time_alone_is_measured_as_it_is_among_the_others(
 
 
 def test_drawn_workflows_are_always_the_same() -> None:
-    """Each of the forty has its requirements in front of it, and none takes no time."""
+    """The requirements of each of the forty are listed before it, and none takes no time."""
     first, again = list(workflows.drawn()), list(workflows.drawn())
     assert first == again
     assert len({one.name for one in first}) == 40
@@ -292,7 +292,7 @@ def test_drawn_workflows_are_always_the_same() -> None:
 
 @pytest.mark.slow
 def test_the_scenario_beside_the_others_is_killed_and_resumed(tmp_path: Path) -> None:
-    """By hand, all jobs that can be done are done, and none is missing at the end; what was done is done again."""
+    """After the crash all feasible jobs complete; by hand, finished ones run again."""
     (way,) = [way for way in beside.WAYS if not way.packages]
     found = beside.measure(way, tmp_path)
     assert (found["done"], found["missing"], found["left"]) == (beside.DONE, 0, 0)
@@ -300,7 +300,7 @@ def test_the_scenario_beside_the_others_is_killed_and_resumed(tmp_path: Path) ->
 
 
 def test_a_table_beside_the_others_has_a_column_for_each_way() -> None:
-    """What could not be measured is a dash."""
+    """A missing measurement is a dash."""
     rows = beside.table({"one": {"lines": 7}, "two": {}}).splitlines()
     assert rows[0].split("|")[2:4] == [" one ", " two "]
     assert rows[2] == "| lines of code | 7 | – |"

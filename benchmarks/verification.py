@@ -1,4 +1,4 @@
-"""Whether a rival does what it should: it is timed only after it has proved so on a small graph."""
+"""The check that a rival works: it is timed only after a correct run of a small graph."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Witness:
             self._ended[job] = 1
 
     def close(self) -> list[str]:
-        """Look for jobs that were not run, and return all that was wrong."""
+        """Check for jobs that did not run, and return all faults."""
         left = self._graph.size - sum(self._ended)
         return [*self.faults, f"{left} jobs were not run to their ends"] if left else self.faults
 
@@ -82,7 +82,7 @@ def verify(rival: Rival, shape: str, window: int | None) -> None:
 
 
 def run_to_end(backend: str, runner: Callable[[], object]) -> None:
-    """Run what a rival has built, in a new loop."""
+    """Run what a rival has built in a new loop."""
     if backend == "threads":
         runner()
     else:

@@ -25,15 +25,15 @@ LIMIT = 1000
 
 
 class Flaw(Exception):
-    """What goes wrong in a test."""
+    """The fault that tests raise."""
 
 
 class Odd(BaseException):
-    """Neither an `Exception` nor a cancellation."""
+    """An exception that is neither an `Exception` nor a cancellation."""
 
 
 async def nothing() -> None:
-    """Return at once, without a checkpoint."""
+    """Return immediately, without a checkpoint."""
 
 
 async def co_run_drained(scheduler: Scheduler, after: float, **options: Any) -> bool:
@@ -69,7 +69,7 @@ async def fail(seconds: float = 1, error: BaseException | None = None) -> None:
 
 
 async def fail_now(error: BaseException | None = None) -> None:
-    """Raise the error at once, without a checkpoint."""
+    """Raise the error immediately, without a checkpoint."""
     raise error if error is not None else OSError("broken")
 
 
@@ -86,7 +86,7 @@ class DepthFirst(Policy):
         return -outlook.starts
 
     def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
-        """Say when they became ready."""
+        """Return the reason: when they became ready."""
         return "depth first: what became ready last"
 
 
@@ -112,7 +112,7 @@ async def give(value: Any = None, seconds: float = 1) -> Any:
 
 
 async def give_now(value: Any = None) -> Any:
-    """Return the value at once, without a checkpoint."""
+    """Return the value immediately, without a checkpoint."""
     return value
 
 
@@ -122,7 +122,7 @@ async def add(*numbers: int) -> int:
 
 
 async def serve(after: float = 0, value: Any = "ready", *, task_status: Any) -> None:
-    """Be ready with this value after so many seconds, then serve until the service is ended."""
+    """Be ready with this value after some seconds, then serve until the service is ended."""
     await anyio.sleep(after)
     task_status.started(value)
     await anyio.sleep_forever()
@@ -134,7 +134,7 @@ async def take(*args: Any) -> tuple[Any, ...]:
 
 
 async def turns(number: int = 50) -> None:
-    """Let the event loop make so many turns."""
+    """Let the event loop make the given number of turns."""
     for _ in range(number):
         await anyio.lowlevel.checkpoint()
 
@@ -168,7 +168,7 @@ def checked(scheduler: Scheduler) -> Callable[[], Any]:
 
 
 def checked_result(scheduler: Scheduler) -> Callable[[], Any]:
-    """Return the same as `checked`, without the time."""
+    """Return a function like that of `checked`, without the time."""
 
     async def run() -> bool:
         result, _ = await timed(scheduler, check=True)
@@ -183,7 +183,7 @@ def jobs_named(labels: str) -> list[Job[Any]]:
 
 
 def naps(number: int, seconds: float = 1, **options: Any) -> list[Job[Any]]:
-    """Return so many jobs that nap."""
+    """Return the given number of jobs that nap."""
     return [Job(nap, seconds, **options) for _ in range(number)]
 
 
@@ -288,7 +288,7 @@ async def own_nursery(error: Exception | None = None) -> None:
 
 
 class Counting(AbstractJob[None]):
-    """Counts how often somebody reads the requirements of any such job."""
+    """A job that counts how often the requirements of any such job are read."""
 
     reads = itertools.count()
 
@@ -319,7 +319,7 @@ class Closing(AbstractJob[None]):
 
 
 class Actor(AbstractJob[None]):
-    """Naps, takes a while to unwind when it is cancelled, and a while to shut down; records each in `told`."""
+    """A job that naps, takes a while to unwind and to shut down, and records each step in `told`."""
 
     def __init__(
         self,

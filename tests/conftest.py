@@ -297,7 +297,7 @@ def states_move_along_the_table(checked_states: transitions.CheckedState) -> Ite
 
 @pytest.fixture(autouse=True)
 def assertions_in_jobs_hold(checked_states: transitions.CheckedState) -> Iterator[None]:
-    """Check after each test that no job failed by an assertion: unless the run is asked, nobody would notice."""
+    """Check after each test that no job failed by an assertion, which only an inspection of the run would show."""
     checked_states.assertions.clear()
     yield
     assert not checked_states.assertions, f"failed in a job: {checked_states.assertions}"

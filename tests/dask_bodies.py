@@ -23,7 +23,7 @@ def fail() -> None:
 
 
 def until_told(directory: str, value: Any = None) -> Any:
-    """Say where it runs, and go on when told."""
+    """Report where it runs, and continue on request."""
     with Path(directory, f"pid-{os.getpid()}").open("a") as file:
         file.write("begun\n")
     while not Path(directory, "go").exists():

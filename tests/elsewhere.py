@@ -1,10 +1,10 @@
-"""A pytest plugin that lets the package see another system than Linux: `python -m tests.elsewhere win32`.
+"""A pytest plugin that shows the package another system than Linux: `python -m tests.elsewhere win32`.
 
-No Windows and no macOS is at hand. So what these lack is hidden, from the modules of trioflow alone: from the standard
-library and others it would take what they themselves need here. Each module of trioflow is executed with stand-ins for
-`os`, `signal` and so on, which lack names, and in which `sys.platform` is another one.
+Windows and macOS are not available. So their missing functions are hidden, from the modules of trioflow alone: the
+standard library and others need them here. Each module of trioflow is executed with stand-ins for `os`, `signal` and so
+on, which lack names, and in which `sys.platform` is another one.
 
-A test that needs what is refused there is skipped; what was refused, and how often, is in the summary.
+A test that needs a hidden function is skipped; the summary counts these functions.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ refused: Final[collections.Counter[str]] = collections.Counter()
 
 
 class StandIn(types.ModuleType):
-    """A module without some of its names; what is set in it is set in the real one."""
+    """A module without some of its names; attributes set on it are set on the real one."""
 
     def __init__(self, real: types.ModuleType, hidden: Sequence[str], **instead: Any) -> None:
         vars(self).update(_real=real, _hidden=frozenset(hidden), **instead, __name__=real.__name__)
@@ -140,13 +140,13 @@ class StandIn(types.ModuleType):
 
 
 class Msvcrt(types.ModuleType):
-    """What the journal uses of `msvcrt`, over the locks of open files that Linux has."""
+    """The part of `msvcrt` that the journal uses, over Linux's locks of open files."""
 
     LK_UNLCK, LK_NBLCK = 0, 2
 
     @staticmethod
     def locking(descriptor: int, mode: int, size: int) -> None:
-        """Lock or unlock from the current position on: a second lock of the same process is refused too."""
+        """Lock or unlock from the current position on: a second lock of the same process fails too."""
         import struct
 
         kind = fcntl.F_UNLCK if mode == Msvcrt.LK_UNLCK else fcntl.F_WRLCK
@@ -181,7 +181,7 @@ class Loader(importlib.abc.Loader):
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    """Finds the modules of trioflow, with our loader."""
+    """A finder for the modules of trioflow that uses `Loader`."""
 
     def __init__(self, platform: str) -> None:
         def has(path: object) -> bool:
@@ -246,7 +246,7 @@ if os.environ.get(VARIABLE):
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what is about the other system."""
+    """Leave out the tests that concern the other system."""
     names = LEFT_OUT[os.environ[VARIABLE]].split()
     out = [item for item in items if any(name in item.nodeid for name in names)]
     config.hook.pytest_deselected(items=out)
@@ -255,7 +255,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
-    """Let a test be skipped whose fault is that something is refused."""
+    """Skip a test that failed because a function is hidden."""
     report = yield
     error = call.excinfo.value if call.excinfo is not None else None
     text = _refusal(error)
@@ -280,14 +280,14 @@ def _refusal(error: BaseException | None) -> str | None:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Count what was refused."""
+    """Count the hidden functions that were used."""
     for name, value in report.user_properties:
         if name == "refused":
             refused[str(value)] += 1
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say what was refused."""
+    """Print the hidden functions that were used."""
     if refused:
         told = ", ".join(f"{what} {count}" for what, count in refused.most_common(6))
         terminalreporter.write_line(f"{refused.total()} tests were skipped for what is refused: {told}")

@@ -6,5 +6,5 @@ import os
 
 
 def variable() -> str | None:
-    """What a function finds of the span of its job."""
+    """Return the environment variable with the span of its job."""
     return os.environ.get("TRACEPARENT")

@@ -1,4 +1,4 @@
-"""Where things are that tests read, and how long they wait for what should happen in other processes."""
+"""Paths that tests read, and how long they wait for other processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PATIENCE = 120.0
 
 
 def patiently(*units: float) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a test of limits on real time its unit, the argument `unit`: seconds, and more of them if it fails with few.
+    """Give a test of limits on real time its unit, the argument `unit`: seconds, and more if it fails with few.
 
     Any step may take longer than a small unit on a busy machine. A fault makes the test fail with the last one, too.
     """

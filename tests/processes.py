@@ -1,4 +1,4 @@
-"""Child processes that start at once: forked from a server that has imported the libraries already."""
+"""Child processes that start quickly: forks of a server that has imported the libraries."""
 
 from __future__ import annotations
 

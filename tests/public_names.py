@@ -66,12 +66,12 @@ def described(name: str, thing: Any) -> Iterator[str]:
 
 
 def is_private(kind: type) -> bool:
-    """Return whether a class is no name for users."""
+    """Return whether a class is private."""
     return kind.__module__.startswith("trioflow.") and "._" in kind.__module__
 
 
 def members(thing: type) -> dict[str, Any]:
-    """Return the public members that a class has of its own, or of a private base."""
+    """Return the public members that a class defines itself, or inherits from a private base."""
     found: dict[str, Any] = {}
     for kind in thing.__mro__:
         if kind is thing or is_private(kind):
@@ -81,7 +81,7 @@ def members(thing: type) -> dict[str, Any]:
 
 
 def shown(value: Any) -> str:
-    """Return what follows the name of a member."""
+    """Return the part of a line that follows the name of a member."""
     if isinstance(value, staticmethod | classmethod):
         value = value.__func__
     if isinstance(value, enum.Enum):

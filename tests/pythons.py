@@ -109,7 +109,7 @@ def python(*words: Any, input: Any = None, **options: Any) -> subprocess.Complet
 
 
 def run_pytest(tester: pytest.Pytester, *words: str) -> pytest.RunResult:
-    """Run pytest in the directory of a test, in a process of its own, as its `runpytest_subprocess` does."""
+    """Run pytest in the directory of a test, in its own process, as `runpytest_subprocess` does."""
     import pytest  # not when the server is started
 
     done = python("-m", "pytest", "-p", "no:cacheprovider", *words, cwd=tester.path, text=True)
@@ -145,7 +145,7 @@ def make_program(path: Path, *words: str) -> None:
 
 @functools.cache
 def door() -> bytes:
-    """Let the server listen to other processes too, and return the address of its socket.
+    """Make the server listen to other processes too, and return the address of its socket.
 
     It is in no directory, which a fork of this process could remove when it ends.
     """
@@ -176,7 +176,7 @@ def server() -> socket.socket:
 
 
 def told_by(end: int) -> int:
-    """Return the next number that the server tells of a process."""
+    """Return the next number that the server sends about a process."""
     number = os.read(end, 4)
     if not number:
         raise ChildProcessError("the server that forks Python processes has ended; see its traceback above")
@@ -235,13 +235,13 @@ def preload(names: list[str]) -> None:
 
 
 def tell(to: int, number: int) -> None:
-    """Send a number to whoever waits for the process, if anybody does."""
+    """Send a number to the process's parent, if there is one."""
     with contextlib.suppress(BrokenPipeError):
         os.write(to, number.to_bytes(4, "little", signed=True))
 
 
 def prepared(request: dict[str, Any], fds: list[int]) -> tuple[list[str], str]:
-    """Become the process that was asked for, up to what it runs; return its words, and its first place of modules."""
+    """Become the requested process, up to what it runs; return its words, and its first place of modules."""
     for number, stream in enumerate(fds[:3]):
         os.dup2(stream, number)
     for descriptor in fds:
@@ -283,7 +283,7 @@ def run(words: list[str], place: str) -> None:
 
 
 def code_of(words: list[str], place: str) -> int:
-    """Run what was asked for, and return its exit code, unless Python has to tell of an exception."""
+    """Run the request, and return its exit code, unless Python has to report an exception."""
     try:
         run(words, place)
     except SystemExit as end:
@@ -311,7 +311,7 @@ def leave(code: int) -> int:
 
 
 def below(trace: types.TracebackType | None) -> types.TracebackType | None:
-    """Leave out the frames above those of what is run."""
+    """Leave out the frames above those of the executed code."""
     while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, runpy.__file__, "<frozen runpy>"):
         trace = trace.tb_next
     return trace

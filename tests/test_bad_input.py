@@ -1,4 +1,4 @@
-"""Bad input: each public parameter, given each bad value, refuses it with an error that names the parameter.
+"""Bad input: each public parameter rejects each bad value with an error that names the parameter.
 
 Each call below is complete and right. Then one of its parameters at a time gets each of the values.
 """
@@ -32,7 +32,7 @@ PACKAGE = Path(trioflow.__file__).parent
 
 
 class Thing:
-    """An object of a type that nothing asks for."""
+    """A type that no parameter accepts."""
 
     def __repr__(self) -> str:
         return "<Thing>"
@@ -72,7 +72,7 @@ VALUES: dict[str, Any] = {
 
 
 async def one(_: object) -> None:
-    """Do nothing with it."""
+    """Do nothing with the argument."""
 
 
 def home() -> Scheduler:
@@ -94,7 +94,7 @@ def method(make: Callable[[], Any], name: str) -> Callable[..., Any]:
 
 
 def while_it_runs(name: str, **options: Any) -> Callable[..., Any]:
-    """Return a function that calls a method of a job from inside of it."""
+    """Return a function that calls a method of a job while the job runs."""
 
     def call(**kwargs: Any) -> Any:
         job = Job(lambda: body(kwargs), label="a", **options)
@@ -117,7 +117,7 @@ def traced() -> trioflow.Trace:
 
 
 def used(amount: Any) -> Any:
-    """Say in a job how much it has used."""
+    """Report in a job how much it has used."""
 
     async def body() -> None:
         current_job().used(api=amount)
@@ -130,12 +130,12 @@ def used(amount: Any) -> Any:
 def explored(
     make_scheduler: Any, *, seed: Any = 1, check: Any = None, faults: Any = FAULTS, backends: Any = ("asyncio",)
 ) -> Any:
-    """Explore, but not for as long as one likes."""
+    """Explore for a short time only."""
     return explore(make_scheduler, runs=2, seed=seed, check=check, faults=faults, backends=backends)
 
 
 def calls() -> Iterator[tuple[str, Callable[..., Any], dict[str, Any]]]:
-    """Yield what can be called: its name, the function, and the arguments that it needs, by the names of parameters."""
+    """Yield the callables: name, function, and the arguments that it needs, by the names of parameters."""
     one = {"function": nothing}
     pool = concurrent.futures.ThreadPoolExecutor
     has_dask = importlib.util.find_spec("distributed") is not None
@@ -207,7 +207,7 @@ def with_options(name: str, *options: str) -> Callable[..., Any]:
 
 
 def kind(*, name: str, shape: Any = "box", brackets: Any = ("[", "]"), rounded: Any = False, place: Any = 8) -> type:
-    """Make a kind of job that looks so."""
+    """Create a kind of job with this box style."""
     return type("Boxed", (JobKind,), {}, box=BoxStyle(name, shape, brackets, rounded, place))
 
 
@@ -252,7 +252,7 @@ ANY = {
 
 @dataclass(frozen=True)
 class Refused:
-    """A value that a parameter does not take."""
+    """A value that a parameter rejects."""
 
     call: str
     parameter: str
@@ -264,7 +264,7 @@ class Refused:
 
     @property
     def is_clear(self) -> bool:
-        """Whether it was refused by a check, and the error says what was called, or which parameter it is."""
+        """Return whether a check rejected it, with an error that names the call or the parameter."""
         place = traceback.extract_tb(self.error.__traceback__)[-1].filename
         in_job = place == __file__ and self.call.startswith("job.")  # errors of jobs are without frames of the engine
         words = str(self.error).lower()
@@ -286,7 +286,7 @@ def parameters(function: Callable[..., Any], known: set[str]) -> list[inspect.Pa
 
 
 def attempt(function: Callable[..., Any], arguments: dict[str, Any]) -> BaseException | None:
-    """Call a function with arguments by the names of its parameters, and return what it raises."""
+    """Call a function with arguments by the names of its parameters, and return the exception."""
     args, kwargs = [], {}
     for one in inspect.signature(function).parameters.values():
         if one.name in arguments:
@@ -307,7 +307,7 @@ def attempt(function: Callable[..., Any], arguments: dict[str, Any]) -> BaseExce
 
 
 def walked() -> Iterator[tuple[str, str, list[Refused]]]:
-    """Yield each call, each of its parameters, and the values that it refuses."""
+    """Yield each call, each of its parameters, and the values that it rejects."""
     known: set[str] = set()
     for name, function, needed in calls():
         is_kind = isinstance(function, type) and issubclass(function, trioflow.AbstractJob)
@@ -324,7 +324,7 @@ def walked() -> Iterator[tuple[str, str, list[Refused]]]:
 
 @contextlib.contextmanager
 def aside() -> Iterator[None]:
-    """Let the calls write their files in a directory of their own, and nothing to the terminal."""
+    """Direct files of the calls into a directory of their own, and hide their output."""
     logging.disable()
     try:
         with (
@@ -340,19 +340,19 @@ def aside() -> Iterator[None]:
 
 @functools.cache
 def walk() -> list[tuple[str, str, list[Refused]]]:
-    """Return each call, each of its parameters, and the values that it refuses."""
+    """Return each call, each of its parameters, and the values that it rejects."""
     with aside():
         return list(walked())
 
 
 def test_bad_input_is_refused_by_a_check_that_names_the_parameter() -> None:
-    """No error comes from deep inside, nor from the hostile object: each is of a type that says what is wrong."""
+    """No error comes from deep inside, nor from the hostile object: its type shows a deliberate check."""
     unclear = [str(one) for _, _, refused in walk() for one in refused if not one.is_clear]
     assert unclear == []
 
 
 def test_an_object_of_a_foreign_type_is_refused() -> None:
-    """Only what is passed on to code of the user takes any object."""
+    """Only parameters passed on to the user's code take any object."""
     taken = [
         f"{call}({parameter})" for call, parameter, refused in walk() if "object" not in {one.value for one in refused}
     ]
@@ -360,7 +360,7 @@ def test_an_object_of_a_foreign_type_is_refused() -> None:
 
 
 def is_to_be_tried(thing: object) -> bool:
-    """Return whether users call this with values that they have chosen: not an error, an enumeration or a record."""
+    """Return whether users call this with values of their choice: not an error, an enumeration or a record."""
     is_made_by_trioflow = isinstance(thing, type) and (
         issubclass(thing, (BaseException, enum.Enum, tuple)) or dataclasses.is_dataclass(thing)
     )

@@ -69,18 +69,18 @@ def client() -> Iterator[Client]:
 
 
 def pids(directory: Path) -> list[int]:
-    """Return the processes of `until_told`."""
+    """Return the process ids written by `until_told`."""
     return [int(path.name.removeprefix("pid-")) for path in directory.glob("pid-*")]
 
 
 async def until_noted(directory: Path, number: int = 1) -> None:
-    """Wait until `until_told` runs in so many processes."""
+    """Wait until `until_told` runs in the given number of processes."""
     while len(pids(directory)) < number:  # noqa: ASYNC110 - other processes write there
         await anyio.sleep(0.01)
 
 
 async def until_queued(client: Client, worker: str, number: int) -> None:
-    """Wait until so many calls wait for a worker that is busy."""
+    """Wait until the given number of calls wait for a worker that is busy."""
 
     def queued(dask_worker: Any) -> int:
         return sum(task.state == "ready" for task in dask_worker.state.tasks.values())
@@ -96,14 +96,14 @@ async def until_queued(client: Client, worker: str, number: int) -> None:
 
 
 def workers_of(client: Client) -> list[str]:
-    """Return the addresses of both workers, as soon as both are there: what a client is told may be old."""
+    """Return the addresses of both workers, when both are there: the client's information may be old."""
     client.wait_for_workers(2)
     found: list[str] = client.run_on_scheduler(lambda dask_scheduler: list(dask_scheduler.workers))
     return found
 
 
 def test_results_stay_on_the_cluster_and_flow_there(backend: str, client: Client) -> None:
-    """What comes back is a future, and other DaskJobs get the value."""
+    """The result here is a future, and other DaskJobs get its value."""
     first = DaskJob(bodies.add, 1, 2, client=client)
     second = DaskJob(bodies.add, first, 10, client=client, kwargs={"extra": first})
     third = DaskJob(sum, [first, second], client=client, gather=True)
@@ -114,7 +114,7 @@ def test_results_stay_on_the_cluster_and_flow_there(backend: str, client: Client
 
 
 def test_values_do_not_pass_through_here(backend: str, client: Client) -> None:
-    """Something that cannot be unpickled in this process goes from one job to the next."""
+    """An object that cannot be unpickled in this process goes from one job to the next."""
     first = DaskJob(_only_there, client=client)
     second = DaskJob(_size, first, client=client, gather=True)
     run(backend, second)
@@ -156,7 +156,7 @@ def test_the_last_client_is_taken(backend: str, client: Client) -> None:
 
 
 def test_results_of_other_jobs_are_arguments(backend: str, client: Client) -> None:
-    """A job here gets the future, and a task there the value."""
+    """A local job gets the future, and a task on the cluster the value."""
     here = CommandJob(["echo", "5"], stdout=-1)
     there = DaskJob(int, Job(take_output, here), client=client)
     back = Job(take, there)
@@ -170,7 +170,7 @@ async def take_output(result: Any) -> str:
 
 
 def test_what_a_function_raises_is_the_failure(backend: str, client: Client) -> None:
-    """It has its own type and text."""
+    """The exception keeps its own type and text."""
     job = DaskJob(bodies.fail, client=client)
     run(backend, job)
     with pytest.raises(OSError, match="on the worker"):
@@ -178,7 +178,7 @@ def test_what_a_function_raises_is_the_failure(backend: str, client: Client) -> 
 
 
 def test_the_same_call_is_made_again(backend: str, client: Client, tmp_path: Path) -> None:
-    """Dask remembers calls of functions by their arguments, but each job is one of its own."""
+    """Dask caches calls of functions by their arguments, but each job is a call of its own."""
     jobs = [DaskJob(bodies.note, str(tmp_path / "notes"), "x", client=client) for _ in range(3)]
     run(backend, *jobs, jobs_window=1)
     assert (tmp_path / "notes").read_text() == "x\nx\nx\n"
@@ -235,7 +235,7 @@ def test_the_queue_of_the_cluster_is_no_work(backend: str, client: Client, tmp_p
 
 
 def test_what_no_worker_has_is_told_once(backend: str, client: Client) -> None:
-    """The jobs wait for a worker that has it, not in silence."""
+    """The jobs wait for a suitable worker, and the log names what is missing."""
     jobs = [DaskJob(bodies.add, number, client=client, resources={"own": 1, "none": 2}) for number in range(2)]
     named = DaskJob(bodies.add, 3, client=client, workers=["nobody"])
 
@@ -254,7 +254,7 @@ def test_what_no_worker_has_is_told_once(backend: str, client: Client) -> None:
 
 
 def test_what_most_work_waits_for_is_first(backend: str, client: Client, tmp_path: Path) -> None:
-    """On one worker that is busy, jobs queue up; the head of the long chain goes before its siblings."""
+    """On a busy worker jobs queue up; the head of the long chain goes before its siblings."""
     address = workers_of(client)[0]
     notes = str(tmp_path / "notes")
     one = {"client": client, "workers": address}
@@ -275,7 +275,7 @@ def test_what_most_work_waits_for_is_first(backend: str, client: Client, tmp_pat
 
 @pytest.mark.parametrize("said", [False, True])
 def test_work_counts_by_its_expected_duration(backend: str, client: Client, tmp_path: Path, said: bool) -> None:
-    """The head of one long job goes before that of several short ones, whoever says how long they take."""
+    """The head of one long job goes before that of several short ones, from whatever source the durations are."""
     address = workers_of(client)[0]
     notes = str(tmp_path / "notes")
     one = {"client": client, "workers": address}
@@ -300,7 +300,7 @@ def test_work_counts_by_its_expected_duration(backend: str, client: Client, tmp_
 
 
 def test_a_cancelled_job_settles_at_once(backend: str, client: Client, tmp_path: Path) -> None:
-    """What runs on a worker goes on there, and nobody waits for it."""
+    """A running call goes on on its worker, and no job waits for it."""
     running = DaskJob(bodies.until_told, str(tmp_path), client=client)
     late = DaskJob(bodies.until_told, str(tmp_path), client=client, timeout=0.5)
 
@@ -316,7 +316,7 @@ def test_a_cancelled_job_settles_at_once(backend: str, client: Client, tmp_path:
 
 
 def test_nobody_waits_for_a_value_longer_than_the_job_has_time(backend: str, client: Client) -> None:
-    """Not for one that hangs on its way either."""
+    """This holds for a value that hangs on its way, too."""
     asked, gone = threading.Event(), list[bool]()
 
     async def hang(*_: Any, **options: Any) -> Any:
@@ -341,7 +341,7 @@ def test_nobody_waits_for_a_value_longer_than_the_job_has_time(backend: str, cli
 
 
 def test_a_future_that_others_cancel_is_a_failure(backend: str, client: Client, tmp_path: Path) -> None:
-    """The error says that another client did it."""
+    """The error says that another client cancelled it."""
     job = DaskJob(bodies.until_told, str(tmp_path), client=client)
     futures: list[Any] = []
     submit = client.submit
@@ -361,7 +361,7 @@ def test_a_future_that_others_cancel_is_a_failure(backend: str, client: Client, 
 
 
 def test_an_executor_of_the_cluster_is_one_too(backend: str, client: Client) -> None:
-    """`client.get_executor()`: values come back, and a lambda may be sent, but not everything."""
+    """`client.get_executor()` returns values, and accepts a lambda, but not everything."""
     with client.get_executor() as executor:
         jobs = [ExecutorJob(executor, lambda n: n + 1, number) for number in range(5)]
         lock = ExecutorJob(executor, bodies.add, threading.Lock())
@@ -373,7 +373,7 @@ def test_an_executor_of_the_cluster_is_one_too(backend: str, client: Client) -> 
 
 @pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
 def test_work_of_a_lost_worker_is_done_again(backend: str, client: Client, tmp_path: Path) -> None:
-    """Both what it was doing, and the value that it had and others need."""
+    """This covers both the call in progress and a value on the worker that others need."""
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster, set_as_default=False) as own,
@@ -411,7 +411,7 @@ def test_what_makes_no_sense_is_refused(arguments: Any, options: Any, advice: st
 
 
 def test_it_needs_a_run() -> None:
-    """Awaited by hand, it says what to put it into."""
+    """Awaited by hand, the job raises an error that says where to add it."""
     with pytest.raises(RuntimeError, match="put it into a Scheduler"):
         anyio.run(DaskJob(sum, []).co_run)
 
@@ -446,7 +446,7 @@ def test_a_scenario_moves_to_a_cluster_and_back(backend: str, client: Client, tm
 
 
 def test_a_result_that_only_the_cluster_uses_stays_there(backend: str, client: Client) -> None:
-    """What cannot come here goes from one job to the next; what is used here, or by nobody, comes."""
+    """A value that cannot be unpickled here goes from one job to the next; values used here, or by no job, come."""
     cluster = Cluster(client)
     first = ProcessJob(_only_there)
     scheduler = Scheduler(first, processes=cluster)
@@ -471,7 +471,7 @@ def test_a_result_that_only_the_cluster_uses_stays_there(backend: str, client: C
 
 
 def test_jobs_that_are_added_later_get_what_they_need(backend: str, client: Client) -> None:
-    """On the cluster the future, here the value, also where it has stayed on the cluster before anybody knew."""
+    """They get the future on the cluster and the value here, even if the value had stayed there."""
 
     async def main() -> None:
         async with Scheduler(processes=Cluster(client)) as scheduler:
@@ -487,7 +487,7 @@ def test_jobs_that_are_added_later_get_what_they_need(backend: str, client: Clie
 
 
 def test_a_journal_restores_what_another_place_has_made(backend: str, client: Client, tmp_path: Path) -> None:
-    """Results that it stores come here, and go back to the cluster as arguments."""
+    """Stored results come here, and go back to the cluster as arguments."""
     journal, notes = str(tmp_path / "run.db"), str(tmp_path / "notes")
 
     def jobs(number: int) -> list[ProcessJob[Any]]:
@@ -504,7 +504,7 @@ def test_a_journal_restores_what_another_place_has_made(backend: str, client: Cl
 
 
 def test_dropped_results_leave_the_cluster(backend: str, client: Client) -> None:
-    """`keep_result=False` holds there too."""
+    """`keep_result=False` works there too."""
     first = ProcessJob(bodies.add, 1, keep_result=False)
     last = ProcessJob(bodies.add, first, 1)
     assert Scheduler(last, processes=Cluster(client)).run(backend=backend)
@@ -515,7 +515,7 @@ def test_dropped_results_leave_the_cluster(backend: str, client: Client) -> None
 
 @pytest.mark.usefixtures("client")  # its threads are there before
 def test_a_value_that_is_gone_is_named() -> None:
-    """When the client is closed, what has stayed on its cluster cannot come any more."""
+    """After the client is closed, values left on its cluster are lost."""
     with LocalCluster(n_workers=1, processes=False, dashboard_address=None) as cluster:
         with Client(cluster, set_as_default=False) as own:
             first = ProcessJob(bodies.add, 1)
@@ -535,7 +535,7 @@ def test_a_value_that_is_gone_is_named() -> None:
 @pytest.mark.usefixtures("client")  # its threads are there before
 @patiently(1, 20)
 def test_a_scheduler_of_dask_that_is_killed_fails_its_jobs_at_once(backend: str, unit: float) -> None:
-    """With its address: those that wait there, and those that come later."""
+    """The error has its address; waiting and later jobs both fail."""
     program = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
     with subprocess.Popen([*program, "--host", "127.0.0.1"], stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
@@ -564,7 +564,7 @@ def test_a_scheduler_of_dask_that_is_killed_fails_its_jobs_at_once(backend: str,
 
 @pytest.mark.usefixtures("client")  # its threads are there before
 def test_a_cluster_without_workers_is_told(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The job waits, and runs when there is one: a cluster may grow."""
+    """The job waits, and runs when a worker appears: a cluster may grow."""
     monkeypatch.setattr("trioflow.dask._cluster_calls.PATIENCE", 0.05)
     with (
         LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
@@ -585,7 +585,7 @@ def test_a_cluster_without_workers_is_told(backend: str, monkeypatch: pytest.Mon
 
 @pytest.mark.usefixtures("client")  # its threads are there before
 def test_a_cluster_may_grow_and_shrink(backend: str) -> None:
-    """Values that were on a worker which has gone are made again when others use them."""
+    """Values on a worker that has gone are computed again when others use them."""
     with (
         LocalCluster(n_workers=2, processes=False, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster, set_as_default=False) as own,
@@ -606,7 +606,7 @@ def test_a_cluster_may_grow_and_shrink(backend: str) -> None:
 
 
 def test_workers_of_another_python_are_refused(backend: str, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Functions that are sent by value are code of one version: the error names the worker and both versions."""
+    """Functions sent by value are byte code of one version: the error names the worker and both versions."""
     versions = client.get_versions()
     address = next(iter(versions["workers"]))
     versions["workers"][address]["host"]["python"] = "3.9.1.final.0"
@@ -618,7 +618,7 @@ def test_workers_of_another_python_are_refused(backend: str, client: Client, mon
 
 
 def test_a_call_on_a_cluster_reports_its_progress(backend: str, client: Client) -> None:
-    """It puts off the end by `idle_timeout`, and the monitor sees it; nothing else of the job is there."""
+    """Progress resets `idle_timeout` and is shown by the monitor; nothing else of the job is on the cluster."""
     job = ProcessJob(bodies.report, 8, idle_timeout=5)
     wrong = ProcessJob(bodies.ask_for_label)
     seen: list[float | None] = []
@@ -635,7 +635,7 @@ def test_a_call_on_a_cluster_reports_its_progress(backend: str, client: Client) 
 
 
 def test_the_command_moves_a_scenario_to_a_cluster(client: Client, tmp_path: Path) -> None:
-    """What the file defines is sent as it is: workers do not have it. A nested scheduler may stay here."""
+    """Definitions of the file are sent by value, since workers lack the file. A nested scheduler may stay here."""
     file = written(tmp_path, """
         import os
         def process(*_): return os.getpid()
@@ -655,14 +655,14 @@ def test_the_command_moves_a_scenario_to_a_cluster(client: Client, tmp_path: Pat
 
 
 def test_the_command_moves_the_example_of_three_sizes(client: Client) -> None:
-    """By its option alone."""
+    """Its option is enough."""
     result = command_line("--dask", client.scheduler.address, EXAMPLES / "sizes.py", "--set", "parts=3")
     assert result.exit_code == 0
     assert "all 7 jobs succeeded" in result.output
 
 
 def test_the_command_says_when_nobody_answers(tmp_path: Path) -> None:
-    """Before anything runs."""
+    """The error comes before any job runs."""
     done = process("run", "--dask", "nonsense://x", written(tmp_path, "main = Scheduler(Job(work))"))
     assert (done.returncode, done.stdout) == (2, "")
     assert "--dask nonsense://x: no Dask scheduler answers there" in done.stderr
@@ -671,7 +671,7 @@ def test_the_command_says_when_nobody_answers(tmp_path: Path) -> None:
 def test_what_cannot_be_sent_to_a_cluster_is_named(
     backend: str, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An argument, a keyword argument; and a module that workers cannot import, with what to do."""
+    """It may be an argument, a keyword argument, or a module that workers cannot import; the error has advice."""
     (tmp_path / "only_here.py").write_text("def f(): pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     lock, named = ProcessJob(bodies.add, threading.Lock()), ProcessJob(bodies.add, kwargs={"extra": threading.Lock()})
@@ -694,7 +694,7 @@ def test_a_cluster_takes_a_client_that_any_loop_can_use(client: Client) -> None:
 
 
 def test_a_cluster_finds_the_span_of_the_job(client: Client) -> None:
-    """In a variable, while a call is made: of a DaskJob, and by the executor of a client."""
+    """A variable has it during a call, for a DaskJob and for the executor of a client."""
     spans = InMemorySpanExporter()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(spans))

@@ -1,4 +1,4 @@
-"""On a system that is not POSIX: what is rejected there, by which words, and the lock of a journal."""
+"""Systems other than POSIX: what is rejected there, with which errors, and the lock of a journal."""
 
 import os
 import subprocess
@@ -55,7 +55,9 @@ INSTEAD = "use ThreadJob(subprocess.run, [...], check=True)"
 
 @pytest.mark.slow
 def test_what_needs_posix_is_rejected_and_the_error_says_what_to_use() -> None:
-    """When it is created, and a ProcessJob without an executor before its run; a journal has a lock all the same."""
+    """The error comes at creation, and for a ProcessJob without an executor before its run; a journal
+    still has a lock.
+    """
     done = subprocess.run(
         [sys.executable, "-c", TRIED],
         env={**os.environ, VARIABLE: "win32"},
@@ -81,7 +83,7 @@ def test_what_needs_posix_is_rejected_and_the_error_says_what_to_use() -> None:
 
 
 def test_a_child_that_has_exited_is_seen_without_the_help_of_python(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on macOS before Python 3.13: the child stays there to be reaped, and is unknown afterwards."""
+    """As on macOS before Python 3.13, the child waits to be reaped, and is unknown afterwards."""
     monkeypatch.delattr(os, "waitid")
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
         assert child.stdin is not None
@@ -119,7 +121,7 @@ scheduler = Scheduler(ThreadJob(sorted, Job(fetch, "ba", label="fetch"), label="
 
 @pytest.mark.slow
 def test_commands_that_need_no_posix_work_without_it(tmp_path: Path) -> None:
-    """A run with a report, a journal and events; what reads a scenario; and what reads what a run left."""
+    """The commands run a scenario with report, journal and events, read one, or read the files of a run."""
     (tmp_path / "s.py").write_text(SCENARIO)
     first = {"run s.py --report r.html --journal j.db --events e.jsonl": "all 2 jobs succeeded"}
     others = {

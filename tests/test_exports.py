@@ -1,4 +1,4 @@
-"""Public names: exported once, documented, and at home where users import them from."""
+"""Public names: exported once, documented, and shown with the module that users import them from."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NAMES = [
 
 
 def test_each_name_is_exported_once() -> None:
-    """One thing, one name, one place: but AbstractJob is in trioflow.abc too, and Scheduler has an older name."""
+    """The exceptions are AbstractJob, also in trioflow.abc, and an older name of Scheduler."""
     places: dict[int, list[str]] = {}
     for module, name in NAMES:
         places.setdefault(id(getattr(module, name)), []).append(f"{module.__name__}.{name}")
@@ -45,7 +45,7 @@ def test_each_name_is_exported_once() -> None:
 
 
 def test_each_name_has_a_docstring() -> None:
-    """Whatever is exported says what it is, and so do its public methods and properties."""
+    """Public methods and properties of an exported class have one too."""
     silent = []
     for module, name in NAMES:
         thing = getattr(module, name)
@@ -60,7 +60,7 @@ def test_each_name_has_a_docstring() -> None:
 
 
 def test_each_name_is_at_home_where_users_import_it_from() -> None:
-    """`__module__`, which tracebacks, reprs and pickles show, is a place that users know."""
+    """`__module__`, shown by tracebacks, reprs and pickles, is a module that users know."""
     of_users = public(trioflow)
     for module, name in NAMES:
         thing = getattr(module, name)
@@ -74,7 +74,7 @@ def test_all_lists_every_public_name_in_order() -> None:
 
 
 def test_a_star_import_brings_all_public_names() -> None:
-    """`from trioflow import *` brings what is in `__all__`, names that are imported late included, and no more."""
+    """The names are those of `__all__`, including names that are imported late."""
     names: dict[str, Any] = {}
     exec("from trioflow import *", names)
     del names["__builtins__"]
@@ -93,7 +93,7 @@ def test_the_version_is_that_of_the_installed_package() -> None:
 
 
 def test_late_names_cost_an_import_nothing() -> None:
-    """What is looked at now and then is imported when it is asked for, and an unknown name is an AttributeError."""
+    """Rarely used names are imported on first access, and an unknown name is an AttributeError."""
     code = "import sys, trioflow; print(sorted(name for name in sys.modules if name.startswith('trioflow.view.trace')))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
     with pytest.raises(AttributeError, match="no attribute 'Trance'"):
@@ -101,7 +101,7 @@ def test_late_names_cost_an_import_nothing() -> None:
 
 
 def test_an_import_stays_light() -> None:
-    """`import trioflow` brings none of what only views, commands, or one of the backends need."""
+    """`import trioflow` imports no module that only views, commands, or one backend need."""
     heavy = {"rich", "graphviz", "click", "html", "xml", "asyncio", "trio", "wcwidth", "subprocess", "multiprocessing"}
     heavy |= {"anyio", "inspect", "dataclasses", "logging", "traceback"}
     code = f"import sys, trioflow; print(sorted({heavy} & sys.modules.keys()))"
@@ -122,7 +122,7 @@ def test_help_of_the_command_stays_light() -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_of_the_command_says_what_each_subcommand_does(name: str) -> None:
-    """What `trioflow --help` says of a subcommand, without importing it, is how its own help begins."""
+    """The summary in `trioflow --help`, which imports no subcommand, is the beginning of the subcommand's own help."""
     subcommand = command.get_command(click.Context(command), name)
     assert subcommand is not None
     begins = " ".join((subcommand.help or "").split())
@@ -159,7 +159,7 @@ def test_all_own_errors_are_exported() -> None:
 
 
 def test_unknown_option_of_a_scheduler_gets_a_hint() -> None:
-    """A misspelt option is told what it was meant to be, and others get the list of options."""
+    """A misspelt option gets a suggestion, and others the list of options."""
     unknown: typing.Any = {"job_window": 3}
     with pytest.raises(TypeError, match="'home': a scheduler has no option 'job_window'; did you mean jobs_window"):
         trioflow.Scheduler(label="home", **unknown)
@@ -169,7 +169,7 @@ def test_unknown_option_of_a_scheduler_gets_a_hint() -> None:
 
 
 def test_unknown_option_of_a_run_gets_a_hint(backend: typing.Any) -> None:
-    """`run()` and `co_run()` say it as the constructor does, and nothing has started."""
+    """`run()` and `co_run()` give the hint as the constructor does, and nothing has started."""
     unknown: typing.Any = {"job_window": 3}
     scheduler = trioflow.Scheduler(label="home")
     with pytest.raises(TypeError, match=r"'home': run\(\) has no option 'job_window'; did you mean jobs_window"):

@@ -1,6 +1,6 @@
-"""The house: where files are, what imports what, who reads private parts, and that helpers of tests exist once.
+"""The structure of the repository: places of files, imports, access to private parts, and unique test helpers.
 
-Import-linter checks the order of the rooms. What is here it cannot check. The code is read, not imported.
+Import-linter checks the order of the rooms; this file checks the rest. The code is parsed, not imported.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TESTS = ROOT / "tests"
 
 
 def test_no_three_files_of_a_folder_share_a_prefix() -> None:
-    """What `_trace_table`, `_trace_json` and `_trace_report` would be is a folder, `trace`; so it is with tests."""
+    """`_trace_table`, `_trace_json` and `_trace_report` belong in a folder `trace`; the same holds for tests."""
     prefixes = Counter(
         (str(path.parent.relative_to(ROOT)), prefix)
         for path in [*PACKAGE.rglob("*.py"), *TESTS.rglob("*.py")]
@@ -55,7 +55,7 @@ def in_the_tree() -> dict[str, set[str]]:
 
 
 def test_the_tree_of_the_design_has_each_module_and_no_other() -> None:
-    """A newcomer finds each file in `docs/design.md`, in its room, and finds each file that stands there."""
+    """A newcomer finds each file in `docs/design.md`, and each file listed there in the package."""
     there = {(path.parent.relative_to(ROOT).as_posix(), path.stem) for path in PACKAGE.rglob("*.py")}
     told = {(folder, name) for folder, names in in_the_tree().items() for name in names}
     assert told == there, f"take out {sorted(told - there)}, put in {sorted(there - told)}"
@@ -74,7 +74,7 @@ def test_a_description_in_the_tree_names_modules_of_its_folder() -> None:
 
 
 def test_paths_in_the_design_exist() -> None:
-    """What has a slash in `docs/design.md` is a file or a folder of the repository, or the end of a module's path."""
+    """Text with a slash in `docs/design.md` is a path of the repository, or the end of a module's path."""
     there = {"trioflow/" + module.removeprefix("trioflow.").replace(".", "/") for module in modules()}
     there |= {parent.as_posix() for path in there for parent in Path(path).parents}
     for name in re.findall(r"`([\w.]+/[\w./]*)`", DESIGN.read_text(encoding="utf-8")):
@@ -91,7 +91,7 @@ def is_for_types(node: ast.AST) -> bool:
 
 
 def test_no_modules_import_each_other_in_a_cycle() -> None:
-    """When modules are imported there is an order in which each finds complete what it imports."""
+    """Modules can be imported in an order where each finds its imports complete."""
     graph: dict[str, set[str]] = {}
     for module, tree in modules().items():
         at_import = inner_statements(tree, lambda node: isinstance(node, FUNCTION) or is_for_types(node))
@@ -104,7 +104,7 @@ def test_no_modules_import_each_other_in_a_cycle() -> None:
 
 
 def is_docstring(node: ast.stmt) -> bool:
-    """Return whether a statement is a string that nobody uses."""
+    """Return whether a statement is an unused string."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
@@ -112,7 +112,7 @@ def is_docstring(node: ast.stmt) -> bool:
 
 
 def test_private_parts_of_the_engine_are_read_in_the_engine_alone() -> None:
-    """Outside of the engine, its objects are asked by public names, and by the functions of its api."""
+    """Code outside the engine uses public names of its objects, and the functions of its api."""
     found: list[str] = []
     for module, tree in modules().items():
         if not module.startswith("trioflow._core."):
@@ -133,7 +133,7 @@ def test_private_parts_of_the_engine_are_read_in_the_engine_alone() -> None:
     ],
 )
 def test_a_private_part_is_matched_by_its_owner(function: str, found: list[str]) -> None:
-    """What a class of another room calls as the engine does is its own; what nobody knows counts as the engine's."""
+    """A class of another room may have names like the engine's; an unknown class counts as the engine's."""
     reads = Reads("trioflow.jobs._thread")
     reads.visit(ast.parse(f"class ThreadJob:\n    {function}"))
     assert [read.rpartition(".")[2] for read in reads.found] == found
@@ -143,7 +143,7 @@ def test_a_private_part_is_matched_by_its_owner(function: str, found: list[str])
 
 
 class Found(NamedTuple):
-    """A test, as far as it is read."""
+    """The facts that are read of a test."""
 
     name: str
     has_docstring: bool
@@ -153,7 +153,7 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ModuleOfTests:
-    """What is to be known of a module of tests; its syntax tree would slow down the collector for all other tests."""
+    """The facts that are read of a test module; its syntax tree would slow down the collector for all other tests."""
 
     imports: dict[str, str]  # local names, and the full names that they stand for
     helpers: dict[str, str]  # functions and classes that are not tests: name, and what it consists of
@@ -189,14 +189,14 @@ def is_helper(node: ast.stmt) -> bool:
 
 
 def words(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, lines: list[str]) -> str:
-    """Return what a helper consists of: its first line, and its body without a docstring."""
+    """Return the content of a helper: its first line, and its body without a docstring."""
     body = node.body[is_docstring(node.body[0]) :]
     inside = lines[body[0].lineno - 1 : node.end_lineno] if body else []
     return " ".join([lines[node.lineno - 1], *inside])
 
 
 def test_each_helper_of_tests_exists_once() -> None:
-    """No two test files define the same function or class; what several need is in a file that is not a test."""
+    """A function or class that several test files need is in a file that is not a test."""
     places: dict[str, list[str]] = defaultdict(list)
     for name, module in modules_of_tests().items():
         for helper, text in module.helpers.items():
@@ -205,7 +205,7 @@ def test_each_helper_of_tests_exists_once() -> None:
 
 
 def test_no_test_file_imports_from_another() -> None:
-    """A test module is there to be run; what others need of it has a file of its own."""
+    """Shared helpers have a file of their own."""
     assert [
         f"{name} imports {full}"
         for name, module in modules_of_tests().items()
@@ -222,7 +222,7 @@ MAY_RAISE = ("raises", "warns", "suppress")
 
 
 def tells(helper: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
-    """Return whether a helper says how something went."""
+    """Return whether a helper reports an outcome."""
     return helper.returns is not None and ast.unparse(helper.returns).partition("[")[0] in TELLING
 
 
@@ -261,7 +261,7 @@ def dropped(test: ast.AST) -> Iterator[str]:
 
 
 def test_what_a_test_drops_is_found() -> None:
-    """What it runs itself or by a runner counts, as long as it is not there to raise."""
+    """Functions that the test calls itself or passes to a runner count, unless they are there to raise."""
     test = ast.parse(
         """
         async def main(): return await levels()
@@ -279,7 +279,7 @@ def test_what_a_test_drops_is_found() -> None:
 
 
 def telling_in(module: str) -> set[str]:
-    """Return the names of helpers in a module of tests, its own and imported ones, that say how something went."""
+    """Return the names of helpers in a module of tests, its own and imported ones, that report an outcome."""
     modules = modules_of_tests()
     full = {f"{name}.{helper}" for name, other in modules.items() for helper in other.telling}
     return modules[module].telling | {
@@ -298,7 +298,7 @@ def test_each_test_says_which_law_it_checks() -> None:
 
 
 def test_each_test_looks_at_what_its_functions_return() -> None:
-    """What a function in a test returns is to be compared, and a helper's bool, number or list says how it went."""
+    """A return value of a function in a test has to be compared, and so has a helper's bool, number or list."""
     assert [
         f"{name}: {test.name} drops what {function} returns"
         for name, module in modules_of_tests().items()

@@ -1,4 +1,4 @@
-"""OpenTelemetry: spans of runs and jobs, what goes with them elsewhere, metrics, and collectors that are down."""
+"""OpenTelemetry: spans of runs and jobs, their context in other processes, metrics, and collectors that are down."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from .places import PATIENCE
 
 
 class Spans:
-    """The spans that a provider has got, by name."""
+    """The spans that a provider received, by name."""
 
     def __init__(self) -> None:
         self.provider = TracerProvider(shutdown_on_exit=False)
@@ -63,7 +63,7 @@ class Spans:
         return found
 
     def parent(self, name: str) -> str | None:
-        """The name of the span around a span."""
+        """Return the name of the span around a span."""
         parent = self[name].parent
         return None if parent is None else self._name(parent)
 
@@ -89,7 +89,7 @@ def run(spans: Spans, backend: str, *jobs: AbstractJob[Any], **options: Any) -> 
 
 
 def test_each_job_has_a_span_inside_that_of_its_scheduler(spans: Spans, backend: str) -> None:
-    """With links to what it required, and inside the span that was the current one when the run began."""
+    """The span has links to the requirements; the run's is inside the span that was current at its start."""
     first = Job(nap, 0.0, label="first")
     inner = Scheduler(Job(nap, 0.0, label="b"), label="inner", required=first)
     with spans.tracer.start_as_current_span("program"):
@@ -103,7 +103,7 @@ def test_each_job_has_a_span_inside_that_of_its_scheduler(spans: Spans, backend:
 
 
 def test_the_span_is_the_current_one_in_the_body(spans: Spans, backend: str) -> None:
-    """In the coroutine, after it has waited, in its tasks, in threads; never that of another job."""
+    """This holds in the coroutine after a wait, in its tasks and in threads; a job never sees another's span."""
 
     def note(name: str) -> None:
         with spans.tracer.start_as_current_span(name):
@@ -125,7 +125,7 @@ def test_the_span_is_the_current_one_in_the_body(spans: Spans, backend: str) -> 
 
 
 def test_commands_nodes_and_processes_find_the_span_of_their_job(spans: Spans, backend: str) -> None:
-    """In a variable of their environment, in the form of the W3C; without an instrument there is none."""
+    """An environment variable has it, in the form of the W3C; without an instrument there is none."""
     shown = ["printenv", "TRACEPARENT"]
     with ProcessPoolExecutor(1) as pool:
         jobs: list[AbstractJob[Any]] = [
@@ -144,7 +144,7 @@ def test_commands_nodes_and_processes_find_the_span_of_their_job(spans: Spans, b
 
 
 def test_the_context_of_a_job_goes_on_in_its_processes(spans: Spans) -> None:
-    """A program that a job starts makes its spans inside that of the job."""
+    """A program started by a job creates its spans inside that of the job."""
     program = """
 from opentelemetry import trace
 from trioflow.otel import remote_context
@@ -158,7 +158,9 @@ print(trace.get_current_span(remote_context()).get_span_context().span_id)
 
 
 def test_how_a_job_ended_is_in_its_span(spans: Spans, backend: str) -> None:
-    """Its state, what it raised, its attempts; what never started has a span without duration; secrets stay here."""
+    """The span has the state, the exception and the attempts; a job that never started has no duration; secrets are
+    left out.
+    """
     tried = iter([True, False])
 
     async def once() -> None:
@@ -183,7 +185,7 @@ def test_how_a_job_ended_is_in_its_span(spans: Spans, backend: str) -> None:
 
 
 def test_a_run_with_failures_is_an_error(spans: Spans, backend: str) -> None:
-    """Though it went on to its end: as `trioflow run` exits with another code than 0."""
+    """This holds even if all jobs were reached: `trioflow run` exits with another code than 0, too."""
     failing = Job(fail_now, label="a")
     assert run(spans, backend, failing, Job(nap, 0.0, label="b", required=failing, run_if="succeeded"))
     assert spans["run"].status.description == "1 of 2 jobs failed"
@@ -192,7 +194,7 @@ def test_a_run_with_failures_is_an_error(spans: Spans, backend: str) -> None:
 
 
 def test_the_span_of_a_command_has_attributes_of_its_process(spans: Spans, backend: str) -> None:
-    """By the names of OpenTelemetry's conventions; also if it failed, but not what is secret."""
+    """Names are those of OpenTelemetry's conventions; a failed command has them too, but no secrets."""
     good = CommandJob(["true"], label="good")
     bad_one = CommandJob("exit 3", shell=True, label="bad")
     assert run(spans, backend, good, bad_one, CommandJob(["true", "password"], label="hidden", redact=True))
@@ -209,7 +211,7 @@ def test_the_span_of_a_command_has_attributes_of_its_process(spans: Spans, backe
 
 
 def test_spans_without_labels_have_few_names(spans: Spans) -> None:
-    """Programs and functions: what they are given is different in each, may be secret, and is an attribute."""
+    """A span is named by its program or function: arguments differ, may be secret, and are an attribute."""
     nodes = [SshJob(LocalNode(), "true 4")]
     commands = [CommandJob(["/bin/echo", "1"]), CommandJob("true 2", shell=True), CommandJob(["true"], redact=True)]
     assert run(spans, "trio", *nodes, *commands, Job(nap, 0.0), CommandJob([Job(nap, 0.0), "5"]))
@@ -221,7 +223,7 @@ def test_spans_without_labels_have_few_names(spans: Spans) -> None:
 
 
 def test_a_job_that_a_journal_restores_has_a_span_that_says_so(spans: Spans, backend: str, tmp_path: Path) -> None:
-    """It has no duration, and no process; the metrics do not have it among those that ran."""
+    """It has no duration and no process; the metrics leave it out of the jobs that ran."""
     for _ in range(2):
         job = CommandJob(["true"], label="kept")
         assert Scheduler(job, instruments=[Tracing(spans.provider)]).run(backend=backend, journal=tmp_path / "j.db")
@@ -235,7 +237,7 @@ OUTSIDE = f"00-{'1' * 32}-{'2' * 16}-01"
 
 
 def test_a_run_is_inside_the_span_that_its_program_was_given(spans: Spans, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As CI systems do, by TRACEPARENT; a span that is the current one in the program goes before it."""
+    """CI systems pass TRACEPARENT; a current span in the program takes precedence."""
     monkeypatch.setenv("TRACEPARENT", OUTSIDE)
     assert run(spans, "trio", Job(nap, 0.0, label="a"))
     parent = spans["run"].parent
@@ -250,7 +252,7 @@ def test_a_run_is_inside_the_span_that_its_program_was_given(spans: Spans, monke
 
 
 def test_a_variable_that_a_job_is_given_stays(spans: Spans, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unless it came with all the rest of this program's environment, as by `env=os.environ`."""
+    """A variable copied from this program's environment, as by `env=os.environ`, is replaced."""
     monkeypatch.setenv("TRACEPARENT", OUTSIDE)
     shown = ["printenv", "TRACEPARENT"]
     own = {"TRACEPARENT": "mine", "PATH": os.environ["PATH"]}
@@ -263,7 +265,7 @@ def test_a_variable_that_a_job_is_given_stays(spans: Spans, backend: str, monkey
 
 
 def test_a_throttled_attempt_has_a_span_of_its_own(spans: Spans, backend: str) -> None:
-    """It does not count, and the job starts again."""
+    """The attempt does not count, and the job starts again."""
     tried = iter([True, False])
 
     async def body() -> None:
@@ -276,7 +278,7 @@ def test_a_throttled_attempt_has_a_span_of_its_own(spans: Spans, backend: str) -
 
 
 def test_jobs_behind_a_throttle_are_counted_as_throttled(spans: Spans, backend: str) -> None:
-    """The job that raised `Throttled`, and those that need the same: none of them lacks an amount."""
+    """This counts the job that raised `Throttled` and those with the same need, which lack no amount."""
     tracing = Tracing(spans.provider)
 
     async def body() -> None:
@@ -297,7 +299,7 @@ def test_jobs_behind_a_throttle_are_counted_as_throttled(spans: Spans, backend: 
 
 
 def test_the_span_of_a_stopped_run_has_the_reason(spans: Spans, backend: str) -> None:
-    """A critical failure is an error of the run, and the span of what was cancelled is ended."""
+    """A critical failure is an error of the run, and the spans of cancelled jobs are ended."""
     assert not run(spans, backend, Job(fail_now, label="bad", critical=True), Job(anyio.sleep_forever, label="long"))
     assert dict(spans["run"].attributes or {})["trioflow.stop_reason"] == "critical"
     assert not spans["run"].status.is_ok
@@ -305,7 +307,7 @@ def test_the_span_of_a_stopped_run_has_the_reason(spans: Spans, backend: str) ->
 
 
 def test_the_metrics_of_a_run() -> None:
-    """How many jobs run and wait, and why; how many have failed, and with what; how long they took."""
+    """They count running and waiting jobs by reason, failures by exception, and durations."""
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader], shutdown_on_exit=False)
 
@@ -337,7 +339,7 @@ def test_the_metrics_of_a_run() -> None:
 
 @pytest.fixture
 def collector() -> Iterator[tuple[str, list[ExportTraceServiceRequest]]]:
-    """A server that takes spans by OTLP: its address, and what it has got."""
+    """A server that receives spans by OTLP: its address, and the spans."""
     got: list[ExportTraceServiceRequest] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -360,7 +362,7 @@ def collector() -> Iterator[tuple[str, list[ExportTraceServiceRequest]]]:
 
 
 def exporting(address: str, patience: float) -> TracerProvider:
-    """A provider that sends its spans in batches, in a thread of its own."""
+    """A provider that sends its spans in batches, in its own thread."""
     from opentelemetry.exporter.otlp.proto.http import Compression
 
     provider = TracerProvider(shutdown_on_exit=False)
@@ -370,7 +372,7 @@ def exporting(address: str, patience: float) -> TracerProvider:
 
 
 def test_a_collector_gets_the_spans(collector: tuple[str, list[ExportTraceServiceRequest]]) -> None:
-    """By OTLP, and decoded as a collector does: names, parents, links, states."""
+    """Names, parents, links and states are decoded from OTLP, as a collector does."""
     address, got = collector
     provider = exporting(address, PATIENCE)
     a = Job(nap, 0.0, label="a")
@@ -388,7 +390,7 @@ def test_a_collector_gets_the_spans(collector: tuple[str, list[ExportTraceServic
 
 @pytest.mark.parametrize("is_silent", [True, False])
 def test_a_collector_that_is_down_holds_up_nothing(is_silent: bool, caplog: pytest.LogCaptureFixture) -> None:
-    """Whether nobody listens, or whoever does never answers: the run ends at once, and well."""
+    """If the collector refuses connections or never answers, the run still ends immediately and well."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         if is_silent:

@@ -1,4 +1,4 @@
-"""Forked Python processes are as those that Python starts: arguments, streams, exit codes, signals, terminals."""
+"""Forked Python processes behave like those that Python starts: arguments, streams, exit codes, signals, terminals."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ PROGRAM = "import os, sys; print(sys.argv, os.getcwd(), os.environ['A'], __name_
 
 
 def started(*words: Any, **options: Any) -> subprocess.CompletedProcess[Any]:
-    """Let Python start as it does for everybody."""
+    """Make Python start in the usual way."""
     return subprocess.run([sys.executable, *map(str, words)], capture_output=True, check=False, **options)
 
 
 @pytest.mark.parametrize("kind", ["-c", "-m", "a file"])
 def test_a_program_sees_the_same(tmp_path: Path, kind: str) -> None:
-    """Its arguments, directory, variables, name, input, and where it finds modules."""
+    """This covers arguments, directory, variables, name, input, and module paths."""
     (tmp_path / "program.py").write_text(PROGRAM)
     words = {"-c": ["-c", PROGRAM], "-m": ["-m", "program"], "a file": ["program.py"]}[kind]
     options: dict[str, Any] = {"cwd": tmp_path, "env": {**os.environ, "A": "ä", "PYTHONUTF8": "1"}, "text": True}
@@ -55,7 +55,7 @@ def test_a_program_sees_the_same(tmp_path: Path, kind: str) -> None:
     ],
 )
 def test_a_program_ends_in_the_same_way(tmp_path: Path, code: str) -> None:
-    """By an exit code, a signal or an exception, with what is to be done at the end."""
+    """It ends by an exit code, a signal or an exception, and its exit handlers run."""
     (file := tmp_path / "program.py").write_text(code)
     environment = {**os.environ, "PYTHONUTF8": "1"}
     real, forked = started(file, env=environment), python(file, env=environment)
@@ -63,7 +63,7 @@ def test_a_program_ends_in_the_same_way(tmp_path: Path, code: str) -> None:
 
 
 def test_what_was_never_awaited_is_told(tmp_path: Path) -> None:
-    """At the end, as far as Python does; it is found elsewhere."""
+    """Python reports it at the end if it can; elsewhere the collector finds it."""
     (file := tmp_path / "program.py").write_text("async def work(): ...\nx = work()")
     for done in (started(file), python(file)):
         assert b"RuntimeWarning: coroutine 'work' was never awaited" in done.stderr
@@ -71,7 +71,7 @@ def test_what_was_never_awaited_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("ending", "code"), [("sys.exit(3)", 3), ("os.kill(os.getpid(), 9)", 128 + 9), ("[]", 0)])
 def test_a_shell_can_call_a_fork(tmp_path: Path, ending: str, code: int) -> None:
-    """Its words, directory, variables, streams and exit code are those that the shell gives and gets."""
+    """The shell passes the words, directory, variables and streams, and gets the exit code."""
     text = "import os, sys; print(sys.argv[1:], os.getcwd(), os.environ['A'], input(), flush=True); eval(sys.argv[2])"
     make_program(tmp_path / "a program", "-c", text)
     done = subprocess.run(
@@ -83,7 +83,7 @@ def test_a_shell_can_call_a_fork(tmp_path: Path, ending: str, code: int) -> None
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_shell_can_call_a_fork_after_another_has_ended(tmp_path: Path) -> None:
-    """One that multiprocessing makes forgets what its parent has to do at the end: from Python 3.13 on, at once."""
+    """From Python 3.13 on, a fork by multiprocessing forgets its parent's exit handlers immediately."""
     make_program(tmp_path / "program", "-c", "print('here')")
     other = multiprocessing.get_context("fork").Process(target=int)
     other.start()
@@ -96,7 +96,7 @@ NAPS = "import time\nwhile True: time.sleep(0.01)"
 
 
 def test_a_signal_is_received() -> None:
-    """Ctrl-C is an exception; the code at the end is that of the signal."""
+    """Ctrl-C raises an exception; the exit code is that of the signal."""
     code = f"print(flush=True)\n{NAPS}"
     with Python(["-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.poll() is None
@@ -110,7 +110,7 @@ def test_a_signal_is_received() -> None:
 
 @pytest.mark.parametrize("controls", [False, True])
 def test_a_terminal_is_a_terminal(controls: bool) -> None:
-    """What is printed there comes line by line; in a session of its own, Ctrl-C at the terminal is a signal."""
+    """Output there is line-buffered; in a session of its own, Ctrl-C at the terminal sends a signal."""
     ours, theirs = pty.openpty()
     code = "import os; print(os.isatty(0), os.isatty(1), os.isatty(2), flush=True)\n"
     words = ["-c", code + NAPS if controls else code]

@@ -1,4 +1,4 @@
-"""One word for each thing: the words of the glossary, and none of these in their place."""
+"""One word for each thing: that of the glossary, and none of these in its place."""
 
 from __future__ import annotations
 
@@ -74,5 +74,5 @@ def test_each_thing_has_one_word() -> None:
 
 @pytest.mark.parametrize("text", ["a Background job", "the sub-scheduler", "3 permits", "2 job(s)"])
 def test_the_patterns_find_their_words(text: str) -> None:
-    """In any case, in the middle of a text."""
+    """Case does not matter, nor does the place in the text."""
     assert WORDS.search(f"see {text} here")

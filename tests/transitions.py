@@ -1,4 +1,4 @@
-"""Each write of a job's state, in any test, is checked against the table of transitions; who writes it is recorded.
+"""Each write of a job's state, in any test, is checked against the table of transitions; its function is recorded.
 
 An assertion that fails in a job is recorded too: a job's failure alone fails no test.
 """
@@ -35,11 +35,10 @@ class IllegalStep(AssertionError):
 
 
 class CheckedState:
-    """Stands in for the slot `AbstractJob._state`: reads through, and checks each write.
+    """A stand-in for the slot `AbstractJob._state`: it reads through, and checks each write.
 
-    An illegal step raises at once. It is kept in `illegal` too, in case whoever made it swallows the exception.
-    `assertions` has the failed assertions of jobs.
-    `writers` has the functions of the package that have written a state.
+    An illegal step raises immediately. It is kept in `illegal` too, in case the exception is swallowed. `assertions`
+    has the failed assertions of jobs. `writers` has the functions of the package that have written a state.
     """
 
     def __init__(self, slot: Any) -> None:
@@ -85,7 +84,7 @@ class CheckedState:
 
 @contextmanager
 def checked() -> Iterator[CheckedState]:
-    """Check all writes until the block is left."""
+    """Check all writes until the end of the block."""
     slot: Any = AbstractJob._state
     watch: Any = CheckedState(slot)
     AbstractJob._state = watch

@@ -113,7 +113,7 @@ class Program:
                 pass
 
     def memory(self) -> float:
-        """Return the MiB that all its processes take, what they share counted once."""
+        """Return the MiB of memory of all its processes, shared pages counted once."""
         total = 0
         for pid in self.processes():
             try:
@@ -124,7 +124,7 @@ class Program:
         return total / 1024
 
     def events(self) -> list[tuple[str, str, float]]:
-        """Return what its jobs noted: whether one started or ended, which, and when."""
+        """Return what its jobs recorded: a start or an end, which job, and when."""
         log = self.folder / "log"
         rows = [line.split() for line in log.read_text().splitlines()] if log.exists() else []
         return [(event, job, float(when)) for event, job, when in rows]
@@ -137,14 +137,14 @@ class Program:
         self.clean_up()
 
     def kill(self) -> int:
-        """Kill its first process alone, and return how many others are still there after two seconds."""
+        """Kill its first process alone, and return how many others are alive two seconds later."""
         self.process.kill()
         self.process.wait()
         time.sleep(2)
         return self.clean_up()
 
     def clean_up(self) -> int:
-        """End what is left of it, and return how many processes that were."""
+        """Kill its remaining processes, and return their number."""
         left = list(self.processes())
         for pid in left:
             os.kill(pid, signal.SIGKILL)
@@ -201,7 +201,7 @@ def killed(way: Way, python: Path, folder: Path) -> dict[str, float]:
 
 
 def install(way: Way, folder: Path, found: dict[str, float]) -> Path:
-    """Make an environment with the library alone, note what it takes, and return its Python."""
+    """Create an environment with the library alone, record its size, and return its Python."""
     home = folder / "environment"
     subprocess.run([sys.executable, "-m", "venv", home], check=True)
     python, before = home / "bin" / "python", size_of(home)

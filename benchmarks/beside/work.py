@@ -1,4 +1,4 @@
-"""The work of the scenario: each job notes in a file when it starts and ends, and some fail."""
+"""The work of the scenario: each job records its start and its end in a file, and some fail."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""The cases: what is measured. Each takes the plan and yields the contests that it needs."""
+"""The measured cases: each takes the plan and yields the contests that it needs."""
 
 from __future__ import annotations
 

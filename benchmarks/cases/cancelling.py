@@ -1,4 +1,4 @@
-"""How long it takes from `cancel()` until everything has ended, with thousands of running jobs."""
+"""The time from `cancel()` to the end of everything, with thousands of running jobs."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ WAYS: Final[dict[str, dict[str, Way]]] = {
 
 
 def cancel(plan: Plan) -> Iterator[Contest]:
-    """All jobs run, and all are cancelled at once."""
+    """Cancel all jobs while all of them run."""
     for backend, conditions in itertools.product(plan.loops, plan.conditions):
         setting = Setting(backend, "wide", "sleep", plan.cancelled, conditions=conditions)
         contestants = [Contestant(name, setting, partial(attempt, way, setting)) for name, way in WAYS[backend].items()]

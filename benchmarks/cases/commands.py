@@ -1,4 +1,4 @@
-"""What each command costs: how long commands take that do nothing, or that write a kibibyte.
+"""The cost of a command that does nothing, or writes a kibibyte.
 
 All processes count, so wall time is compared; the figures of a busy machine mean little.
 """

@@ -1,4 +1,4 @@
-"""Groups of five in a scheduler, and jobs with a timeout, beside what is written by hand for just this.
+"""Groups of five in a scheduler, and jobs with a timeout, compared with code written by hand for just this.
 
 By hand there is a task for each job, in a nursery or a `TaskGroup`, which keeps no results, states or times.
 """
@@ -126,7 +126,7 @@ def attempt(build: Build, setting: Setting) -> Sample:
 
 
 class WrongWay(Exception):
-    """What is to be measured does not run each body once."""
+    """A contestant does not run each body once."""
 
 
 def verify(name: str, build: Build, setting: Setting, size: int = 20) -> None:

@@ -1,4 +1,4 @@
-"""Servers with limits: how near a rate comes to what is allowed, and an adaptive window to the best fixed one."""
+"""Servers with limits: how close a rate comes to the allowed one, and an adaptive window to the best fixed one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CAPACITIES: Final = (8, 2, 12, 4)
 
 
 def rates(plan: Plan) -> Iterator[Contest]:
-    """Ask for a while longer than the burst lasts."""
+    """Send requests for a while longer than the burst lasts."""
     for backend in plan.loops:
         for scarce in plan.scarce:
             setting = Setting(backend, f"scarce {scarce}", "request", plan.limited_seconds)
@@ -35,7 +35,7 @@ def rates(plan: Plan) -> Iterator[Contest]:
 
 
 def rate_attempt(setting: Setting, scarce: str, per_minute: int) -> Sample:
-    """Return how long it took, as a multiple of the least that the server's limits allow, and what was refused."""
+    """Return the duration, as a multiple of the least that the server's limits allow, and the number of rejections."""
     allowed = {"requests": per_minute, "tokens": per_minute * TOKENS}
     chance = random.Random(1)
     asked: list[tuple[int, int]] = []  # estimated tokens, used tokens
@@ -72,7 +72,7 @@ def rate_attempt(setting: Setting, scarce: str, per_minute: int) -> Sample:
 
 
 def adaptive(plan: Plan) -> Iterator[Contest]:
-    """Ask for a number of seconds, with windows that are fixed, and with one that is not."""
+    """Send requests for some seconds, with fixed windows and with an adaptive one."""
     for backend in plan.loops:
         contestants: list[Contestant] = []
         for window in (*plan.limited_windows, None):
@@ -83,7 +83,7 @@ def adaptive(plan: Plan) -> Iterator[Contest]:
 
 
 def window_attempt(setting: Setting) -> Sample:
-    """Return the time for each request that was served."""
+    """Return the time per served request."""
 
     async def request(port: int) -> None:
         status, number = await limited.ask(port, 0)

@@ -1,4 +1,4 @@
-"""How long a few drawn workflows take with 16 slots, on a virtual clock: exact, and the same on each machine."""
+"""The duration of some generated workflows with 16 slots, on a virtual clock: exact, and equal on all machines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WINDOW: Final = 16
 
 
 def makespans(plan: Plan) -> Iterator[Contest]:
-    """Let the critical path and `gather`, level by level, run them once."""
+    """Run them once by the critical path, and once by `gather`, level by level."""
     setting = Setting("asyncio", "drawn workflows", "sleep", plan.drawn, WINDOW)
     chosen = [way for way in installed() if way.backend == "asyncio" and way.name in (PATH, BY_LEVELS)]
     yield Contest(

@@ -24,7 +24,7 @@ TURNS: Final = 20
 
 
 def memory(plan: Plan) -> Iterator[Contest]:
-    """Let all jobs wait for one running job, in each shape; then let all run at once."""
+    """Measure, for each shape, jobs that wait for one running job; then all jobs running together."""
     for backend in plan.loops:
         for shape in FIGURE_SHAPES:
             yield contest(plan, Setting(backend, shape, "behind one job", plan.memory_size), "waiting")

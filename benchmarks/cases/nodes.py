@@ -52,7 +52,7 @@ def entering(plan: Plan, rivals: Sequence[NodeRival]) -> list[NodeRival]:
 def timed(
     plan: Plan, rivals: Sequence[NodeRival], task: str, called: Sequence[str], window: int
 ) -> Iterator[Contestant]:
-    """Enter rivals for a task; all of them have rehearsed it with a few nodes."""
+    """Enter rivals for a task that all of them have rehearsed with a few nodes."""
     for rival in entering(plan, rivals):
         setting = Setting(rival.backend, task, "true", len(called), window)
         attempt, rehearse = partial(take_time, rival, called, window), partial(rival.run, called[:2], "true", window)
@@ -68,7 +68,7 @@ def take_time(rival: NodeRival, called: Sequence[str], window: int) -> Sample:
 
 
 def weigh(rival: NodeRival, number: int) -> Sample:
-    """Tell what one more session takes, and one more node without any, by the differences between three runs."""
+    """Return the memory of one more session, and of one more node without any, as differences between three runs."""
     few, many = 2, number
     most = weight(rival, many, MANY_SESSIONS)
     one_each = weight(rival, many, 1)
@@ -78,7 +78,7 @@ def weigh(rival: NodeRival, number: int) -> Sample:
 
 
 def weight(rival: NodeRival, number: int, sessions: int) -> int:
-    """Return the bytes that it all takes while a command runs on each node, or several; the rest is not ours."""
+    """Return trioflow's bytes while one command, or several, run on each node."""
     called = names(number) * sessions
     window = sessions if rival.backend == "" else len(called)
     with tempfile.TemporaryDirectory() as directory:
@@ -101,7 +101,7 @@ def weight(rival: NodeRival, number: int, sessions: int) -> int:
 
 
 def below(pid: int) -> Iterator[int]:
-    """Yield a process and all below it, but for servers and what they run."""
+    """Yield a process and its descendants, without servers and their processes."""
     todo = [pid]
     while todo:
         one = todo.pop()
@@ -116,7 +116,7 @@ def below(pid: int) -> Iterator[int]:
 
 
 def proportional_size(pid: int) -> int:
-    """Return the bytes of a process, those that it shares with n others counted as an n-th."""
+    """Return the size of a process, with a page shared by n processes counted as an n-th."""
     try:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):

@@ -1,4 +1,4 @@
-"""What it costs to build a graph and to run it: by shape, body, size and window; sleepers; growth."""
+"""The cost of building and running a graph: by shape, body, size and window; sleepers; growth."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def entering(plan: Plan, setting: Setting, chosen: tuple[str, ...] = ()) -> list
 
 
 def contestant(rival: Rival, setting: Setting, repeat: int = 1) -> Contestant:
-    """Let a rival run such a graph, `repeat` times in each attempt."""
+    """Have a rival run such a graph, `repeat` times in each attempt."""
 
     def attempt() -> Sample:
         samples = [timed(rival.build, setting) for _ in range(repeat)]

@@ -82,7 +82,7 @@ def counters_on_asyncio(graph: Graph, body: Body) -> Run:
 
 
 def sdax(graph: Graph, body: Body) -> Run:
-    """Run on sdax, of whose phases only the first follows the graph."""
+    """Run on sdax, where only the first phase follows the graph."""
     from sdax import AsyncDagTaskProcessor, AsyncTask, task_func
 
     def calling(number: int) -> Any:
@@ -206,7 +206,7 @@ def turns(run: Run) -> float:
 
 
 class WrongOrder(Exception):
-    """What is to be measured does not run the graph."""
+    """A contestant does not run the graph."""
 
 
 def verify(name: str, setting: Setting) -> None:

@@ -38,7 +38,7 @@ Build = Callable[[str, int, Body], Run]
 
 
 class Burning:
-    """A body that computes for a while, and adds up for how long."""
+    """A body that computes for a while, and adds up its time."""
 
     def __init__(self) -> None:
         self.spent = 0.0
@@ -65,19 +65,19 @@ def fives(backend: str, size: int, body: Body) -> Run:
 
 
 def kinds(backend: str, size: int, body: Body) -> Run:
-    """Jobs that all need another amount of one resource."""
+    """Return jobs that each need a different amount of one resource."""
     jobs = [Job(body, needs={"memory": amount(number, size)}) for number in range(size)]
     return partial(Scheduler(jobs, pool=Pool(memory=SLOTS * LEAST)).co_run, check=True)
 
 
 def pool(backend: str, size: int, body: Body) -> Run:
-    """Groups of five jobs around which there is one pool."""
+    """Return groups of five jobs in one pool."""
     inner = [Scheduler([Job(body, needs={"slot": 1}) for _ in range(FIVE)]) for _ in range(size // FIVE)]
     return partial(Scheduler(inner, pool=Pool(slot=SLOTS)).co_run, check=True)
 
 
 def passed(backend: str, size: int, body: Body) -> Run:
-    """Pairs of jobs, of which all second ones pass all first ones: there is too little for these until then."""
+    """Return pairs of jobs, where all second ones pass all first ones, for which too little is free until then."""
     left, done = size // 2, loops.event(backend)
 
     async def small() -> None:
@@ -189,7 +189,7 @@ def waiting(plan: Plan) -> Iterator[Contest]:
 
 
 def attempt(build: Build, setting: Setting) -> Sample:
-    """Build once and run once; what the bodies compute is not counted."""
+    """Build once and run once; the computation of the bodies is not counted."""
     burning, watch = Burning(), Stopwatch()
 
     async def other_body() -> None:

@@ -22,7 +22,7 @@ RESULTS: Final = Path(__file__).parent.parent / "results" / "elapsed"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, write the report as far as it has come after each step, and return 0; 130 after Ctrl-C."""
+    """Measure, write the report after each step, and return 0; 130 after Ctrl-C."""
     options = parse(arguments)
     size = replace(
         TINY_ELAPSED if options.tiny else ElapsedSize(real=options.real, seconds=options.seconds),

@@ -1,4 +1,4 @@
-"""The measurements: one function each, which runs one workflow in one way and returns what it saw."""
+"""The measurements: each function runs one workflow in one way and returns its figures."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def slept(way: Way, workflow: Workflow, window: int | None) -> dict[str, float]:
 
 
 def requested(way: Way, workflow: Workflow, window: int | None, port: int) -> dict[str, float] | None:
-    """Run it with real HTTP requests, which a server of another process answers after the seconds of the task."""
+    """Run it with real HTTP requests, answered by a server process after the seconds of the task."""
     if way.backend == "threads":
         return None
     import httpx

@@ -1,4 +1,4 @@
-"""The report: one table, which a sceptic reads in a minute, and all that was measured as JSON."""
+"""The report: one table, which a sceptic reads in a minute, and all measurements as JSON."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ EXPLAINED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one way did with one workflow."""
+    """The outcome of one way for one workflow."""
 
     way: str
     workflow: str
@@ -63,7 +63,7 @@ class Report:
             self._outcomes.append(outcome)
 
     def values(self, way: str, metric: str) -> list[float]:
-        """Return what was measured of one metric, one value for each workflow; "worst" has all simulated ones."""
+        """Return the values of one metric, one for each workflow; "worst" has all simulated ones."""
         return [
             one.value
             for one in self._outcomes
@@ -90,14 +90,14 @@ class Report:
             yield [way, *cells]
 
     def write(self) -> None:
-        """Write what there is: `elapsed.json` and `elapsed.md`."""
+        """Write the results so far: `elapsed.json` and `elapsed.md`."""
         self._directory.mkdir(parents=True, exist_ok=True)
         lines = ",\n".join(json.dumps(asdict(one), ensure_ascii=False) for one in self._outcomes)
         (self._directory / "elapsed.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
         (self._directory / "elapsed.md").write_text(self.as_markdown(), encoding="utf-8")
 
     def as_markdown(self) -> str:
-        """Return the table, and what it means."""
+        """Return the table, and its explanation."""
         workflows = {one.workflow for one in self._outcomes if one.metric.startswith("simulated")}
         columns = [metric for metric in COLUMNS if metric == "worst" or self._has(metric)]
         return f"{self.table(TITLE, columns).as_markdown()}\n{EXPLAINED.format(count=len(workflows))}\n"

@@ -1,4 +1,4 @@
-"""What is measured, and at what size, step by step; in each step the ways take turns."""
+"""The steps of the measurement with their sizes; in each step the ways take turns."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def measure(size: ElapsedSize) -> Iterator[tuple[str, Outcome]]:
 
 
 def spread(found: Sequence[Workflow], number: int) -> list[Workflow]:
-    """Choose so many of all, of different families where they are drawn."""
+    """Choose a number of workflows, of different families if they are generated."""
     number = min(number, len(found))
     return [found[round(index * (len(found) - 1) / max(1, number - 1))] for index in range(number)]
 
@@ -72,7 +72,7 @@ def spread(found: Sequence[Workflow], number: int) -> list[Workflow]:
 def step(
     name: str, found: Iterable[Workflow], attempt: Callable[[Way, Workflow], dict[str, float | None]]
 ) -> Iterator[tuple[str, Outcome]]:
-    """Let all ways run each workflow in turn, each time another one first."""
+    """Have all ways run each workflow in turn, each time with another one first."""
     ways, chosen = installed(), list(found)
     for number, one in enumerate(chosen):
         first = number % len(ways)

@@ -41,12 +41,12 @@ class Way:
 
 
 def as_rival(name: str, backend: str, workflow: Workflow, body: Body, window: int | None) -> Run:
-    """Build one of the suite's rivals, which knows nothing of durations."""
+    """Build one of the suite's rivals, which has no durations."""
     return rivals.find(name, backend).build(workflow.graph, body, window)
 
 
 def with_trioflow(policy: str, workflow: Workflow, body: Body, window: int | None) -> Run:
-    """Build the workflow as users of trioflow do; its jobs say how long they are expected to take."""
+    """Build the workflow as users of trioflow do, with expected durations."""
     jobs: list[Job[Any]] = []
     for number, (required, seconds) in enumerate(zip(workflow.graph.requirements, workflow.seconds, strict=True)):
         jobs.append(Job(body, number, required=[jobs[one] for one in required], expected_duration=seconds))
@@ -54,7 +54,7 @@ def with_trioflow(policy: str, workflow: Workflow, body: Body, window: int | Non
 
 
 def by_aiometer(workflow: Workflow, body: Body, window: int | None) -> Run:
-    """Go level by level, each with a limit: aiometer knows no requirements."""
+    """Run level by level, each with a limit: aiometer has no requirements."""
     import aiometer
 
     async def run() -> None:
@@ -65,7 +65,7 @@ def by_aiometer(workflow: Workflow, body: Body, window: int | None) -> Run:
 
 
 def by_dask(workflow: Workflow, body: Any, window: int | None) -> Run:
-    """Dask's own scheduler of threads: delayed calls, as many at once as it has workers."""
+    """Run Dask's own scheduler of threads: delayed calls, as many in parallel as it has workers."""
     import dask
 
     def call(number: int, *_: object) -> None:

@@ -33,7 +33,7 @@ class Workflow:
         return max(ends)
 
     def lower_bound(self, window: int | None) -> float:
-        """Return what no order can beat: the longest path, or the work shared by the slots."""
+        """Return a bound that no order can beat: the longest path, or the work shared by the slots."""
         path = self.longest_path()
         return path if window is None else max(path, sum(self.seconds) / window)
 

@@ -102,7 +102,7 @@ def with_parallel(command: Sequence[str], number: int, window: int, captures: bo
 
 
 def with_batch(command: Sequence[str], number: int, window: int, captures: bool) -> None:
-    """Our own command line, which always captures, with its start and its end included."""
+    """The command line of trioflow, which always captures, with its start and its end included."""
     lines = "".join(f"{one}\n" for one in range(number))
     without_argument = "{2}"  # there is no second one
     subprocess.run(

@@ -44,7 +44,7 @@ class NodeRival:
 
 @cache
 def site() -> Site:
-    """Return a server that any name stands for that begins with "node"."""
+    """Return a server that answers to any name that begins with "node"."""
     directory = Path(tempfile.mkdtemp(prefix="trioflow-benchmarks-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     found = Site(directory)

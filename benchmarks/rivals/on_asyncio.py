@@ -1,4 +1,4 @@
-"""What users would write by hand on asyncio, or find in a library."""
+"""Code that users would write by hand on asyncio, or find in a library."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def asynciojobs(graph: Graph, body: Body, window: int | None) -> Callable[[], An
 
 @rival("asynciojobs' names", "asyncio", max_size=20_000, slow=True, counts=False)
 def asynciojobs_names(graph: Graph, body: Body, window: int | None) -> Callable[[], Any]:
-    """Do the same by the module that stands in for asynciojobs: what its users gain by another import."""
+    """Run on the stand-in for asynciojobs: what its users gain by changing an import."""
     from trioflow.compat.asynciojobs import Job, Scheduler
 
     jobs: list[Job] = []
@@ -142,7 +142,7 @@ def asynciojobs_names(graph: Graph, body: Body, window: int | None) -> Callable[
 
 @rival("aiodag", "asyncio", needs="aiodag", takes_window=False, max_size=20_000, slow=True)
 def aiodag(graph: Graph, body: Body, window: int | None) -> Callable[[], Any]:
-    """Run on aiodag, which makes a task for each job in the running loop: nothing can be built in advance."""
+    """Run on aiodag, which creates a task for each job in the running loop: nothing can be built in advance."""
     from aiodag import task
 
     async def run() -> None:
@@ -156,7 +156,7 @@ def aiodag(graph: Graph, body: Body, window: int | None) -> Callable[[], Any]:
 
 @rival("counters, going on in the same task", "asyncio", takes_window=False, counts=False)
 def going_on(graph: Graph, body: Body, window: int | None) -> Callable[[], Any]:
-    """Do what trioflow does, without its promises: the difference is what they cost."""
+    """Work like trioflow without its guarantees: the difference is their cost."""
     waiting_for = [len(required) for required in graph.requirements]
     successors = graph.successors()
     entries = graph.entries

@@ -1,4 +1,4 @@
-"""Threads: what users would write with `concurrent.futures`, and Dask's threaded scheduler."""
+"""Threads: code that users would write with `concurrent.futures`, and Dask's threaded scheduler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What users would write by hand on trio."""
+"""Code that users would write by hand on trio."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def graphlib_sorter(graph: Graph, body: Body, window: int | None) -> Callable[[]
 
 @rival("counters, going on in the same task", "trio", takes_window=False, counts=False)
 def going_on(graph: Graph, body: Body, window: int | None) -> Callable[[], Any]:
-    """Do what trioflow does, with nothing of what it promises: what its promises cost is the difference."""
+    """Work like trioflow without its guarantees: the difference is their cost."""
     waiting_for = [len(required) for required in graph.requirements]
     successors = graph.successors()
     entries = graph.entries

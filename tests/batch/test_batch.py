@@ -126,7 +126,7 @@ def test_much_output() -> None:
 
 
 def test_bytes_that_are_no_text_pass_through() -> None:
-    """This covers arguments from the command line and from a file, output, tags and the job log."""
+    """Bytes may be in arguments from the command line and from a file, output, tags and the job log."""
     Path("arguments").write_bytes(b"a\xff\n")
     done = batch("--tag", "--joblog", "log", "printf '%s\\376'", ":::", "b\udcfe", "::::", "arguments")
     assert done.stdout_bytes == b"b\xfe a\xff\tb\xfe\xfea\xff\xfe"
@@ -140,7 +140,7 @@ def test_no_command_reads_our_input() -> None:
 
 
 def test_a_command_gets_its_job_and_slot_number() -> None:
-    """Both numbers are in the line and in the environment."""
+    """The numbers of the job and of its slot are in the line and in the environment."""
     done = batch("-kj1", "echo {#} $PARALLEL_SEQ {%} $PARALLEL_JOBSLOT $PARALLEL_PID", ":::", "a", "b")
     assert done.stdout == f"1 1 1 1 {os.getpid()}\n2 2 1 1 {os.getpid()}\n"
 
@@ -211,7 +211,7 @@ def test_a_rule_ends_the_batch(rule: str, ran: int, exit_code: int) -> None:
 
 
 def test_at_once_ends_what_runs() -> None:
-    """Such a command is not in the job log, because it did not end by itself."""
+    """A command ended by the rule is not in the job log, because it did not end by itself."""
     done = batch("-j2", "--halt", "now,fail=1", "--joblog", "log", ":::", "sleep 1000", "echo b; exit 3", "echo c")
     assert (commands(), done.stdout, done.exit_code) == (["echo b; exit 3"], "b\n", 3)
     assert meanwhile(done.stderr) == "trioflow batch: --halt: running commands are ended, after: echo b; exit 3\n"
@@ -225,7 +225,7 @@ def test_soon_lets_running_commands_end() -> None:
 
 
 def test_finished_outputs_are_printed_although_the_first_command_never_ends() -> None:
-    """They come in the order of the arguments, without the commands that were ended."""
+    """Outputs come in the order of the arguments, without the commands that were ended."""
     done = batch("-kj2", "--halt", "now,done=2", ":::", "sleep 1000", "echo b", "echo c")
     assert done.stdout == "b\nc\n"
 

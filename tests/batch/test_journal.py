@@ -29,7 +29,7 @@ def runs(directory: Path = Path()) -> list[str]:
 
 
 def test_a_successful_command_is_not_run_again() -> None:
-    """Its output is printed again; only failed commands run a second time."""
+    """The stored output is printed again; only failed commands run a second time."""
     command = "echo {} >> runs; echo out {}; echo err {} >&2; exit {}"
     first = batch(command, ":::", 0, 3, 0)
     assert (first.stdout, first.exit_code, runs()) == ("out 0\nout 3\nout 0\n", 1, ["0", "0", "3"])
@@ -98,7 +98,7 @@ def test_a_journal_that_takes_no_more_ends_the_batch(tmp_path: Path) -> None:
 
 
 def test_restored_commands_do_not_wait_for_the_delay() -> None:
-    """Each of them once took the time of `--delay`, although no process was started."""
+    """Each restored command once took the time of `--delay`, although no process was started."""
     batch("echo", ":::", "a", "b", "c")
     assert batch("--delay", "1h", "echo", ":::", "a", "b", "c").stdout == "a\nb\nc\n"
 

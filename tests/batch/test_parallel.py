@@ -84,7 +84,7 @@ def their_exits(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_the_same_exit_codes(rule: str, their_exits: dict[str, tuple[int, list[str]]]) -> None:
-    """Both run the same commands until then, and reject the same rules."""
+    """Both programs run the same commands until then, and reject the same rules."""
     ours = trioflow("batch", "-j1", "--halt", rule, "--joblog", "log", "exit", ":::", *CODES)
     assert (ours.exit_code, columns(Path("log")) if Path("log").exists() else []) == their_exits[rule]
 
@@ -99,7 +99,7 @@ def test_the_same_job_log() -> None:
 
 
 def test_gnu_parallel_resumes_from_our_job_log() -> None:
-    """It runs only the commands that the log does not have."""
+    """GNU parallel runs only the commands that the log does not have."""
     trioflow("batch", "-j1", "--joblog", "log", "echo", ":::", "a b", "c'd")
     assert gnu("-j1", "--joblog", "log", "--resume", "echo", ":::", "a b", "c'd", "e").stdout == b"e\n"
 

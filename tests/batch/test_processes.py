@@ -27,7 +27,7 @@ __all__ = ["watched"]
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_ends_commands_in_order(tmp_path: Path, watched: Watched, number: signal.Signals) -> None:
-    """They get SIGTERM and may clean up; finished commands are printed and logged, and the exit code is 130."""
+    """Commands get SIGTERM and may clean up; finished commands are printed and logged, and the exit code is 130."""
     here, log = tmp_path / "here", tmp_path / "log"
     script = f"trap 'echo cleaned > {here}; exit' TERM; touch {here}; while :; do sleep 0.01; done"
     with running(
@@ -176,7 +176,7 @@ def test_the_output_takes_no_more() -> None:
 
 
 def test_a_job_log_that_takes_no_more_ends_the_batch(tmp_path: Path) -> None:
-    """This may happen after it was opened: an error reports it, and no further command starts."""
+    """The disk may fill up after the log was opened: an error reports it, and no further command starts."""
     log, limit = tmp_path / "log", 1 << 23
     log.write_bytes(b"\n")
     os.truncate(log, limit - 300)

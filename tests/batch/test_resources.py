@@ -45,7 +45,7 @@ def test_memory_that_is_not_free_holds_starts(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_enough_memory_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is no message."""
+    """No message appears."""
     memory(monkeypatch, itertools.repeat(4 * GIB))
     done = batch("--memfree", "4G", "echo", ":::", "a")
     assert (done.stdout, done.stderr, done.exit_code) == ("a\n", "", 0)
@@ -74,8 +74,8 @@ def test_a_batch_that_stops_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_the_load_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It is the number of processes that run or wait for a disk now, without trioflow; elsewhere, the
-    average of a minute.
+    """The load is the number of processes that run or wait for a disk now, without trioflow; elsewhere, the average of
+    a minute.
     """
     stat = tmp_path / "stat"
     stat.write_text("cpu  1 2 3\nprocs_running 4\nprocs_blocked 2\nsoftirq 1 2\n")

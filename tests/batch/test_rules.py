@@ -156,7 +156,7 @@ def test_a_job_log_that_cannot_be_written_stops_the_batch_at_its_start(path: str
 
 @given(st.lists(st.binary(max_size=30), max_size=8), st.integers(0, 60), st.randoms(use_true_random=False))
 def test_waiting_outputs_are_kept_in_any_order(outputs: list[bytes], in_memory: int, random: object) -> None:
-    """They are in memory or on disk, and can be taken in any order, several times."""
+    """Outputs are in memory or on disk, and can be taken in any order, several times."""
     backlog = Backlog(in_memory)
     for _ in range(2):
         places = [(backlog.keep(io.BytesIO(output)), output) for output in outputs]
@@ -166,6 +166,6 @@ def test_waiting_outputs_are_kept_in_any_order(outputs: list[bytes], in_memory: 
 
 @given(st.lists(st.sampled_from([b"a", b"\n", b"b\nc", b"\n\n", b"d\n"])))
 def test_each_line_is_tagged_once(pieces: list[bytes]) -> None:
-    """This holds however the output is cut into pieces; all else is unchanged."""
+    """Output may be cut into any pieces; all else is unchanged."""
     lines = b"".join(pieces).splitlines(keepends=True)
     assert b"".join(tagged(pieces, b"t\t")) == b"".join(b"t\t" + line for line in lines)

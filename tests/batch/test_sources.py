@@ -36,7 +36,7 @@ def test_the_command_stands_before_the_first_separator() -> None:
 
 
 def test_without_sources_the_standard_input_is_one() -> None:
-    """Its lines are the arguments."""
+    """The lines of the input are the arguments."""
     assert parse(["a"]) == (["a"], [[LineSource("-")]])
 
 
@@ -106,7 +106,7 @@ def test_the_first_source_is_read_as_it_is_needed(pipe: tuple[str, int]) -> None
 
 
 def test_the_number_of_arguments_is_known_unless_a_source_is_unread(tmp_path: Path) -> None:
-    """It is also known if all sources had to be read."""
+    """The number is also known if all sources had to be read."""
     (tmp_path / "file").write_text("1\n2\n")
     assert Product([[WordSource("ab")], [WordSource("cde")]]).total == 6
     unknown = Product([[LineSource(str(tmp_path / "file"))], [WordSource("cde")]])

@@ -63,7 +63,7 @@ def test_lines_are_printed_while_their_command_runs() -> None:
 
 
 def test_a_line_that_never_ends_is_taken_in_pieces() -> None:
-    """It is printed when it ends, in one piece, and every byte counts as received."""
+    """The line is printed when it ends, in one piece, and every byte counts as received."""
     done = batch("--line-buffer", "--tag", "--joblog", "log", "head -c 300000 /dev/zero | tr '\\0' {}", ":::", "x")
     assert done.stdout == "x\t" + 300000 * "x"
     assert columns(Path("log"))[1].split("\t")[3] == "300000"

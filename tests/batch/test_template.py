@@ -32,7 +32,7 @@ def test_each_replacement_string_is_the_part_of_gnu_parallel(place: str, found: 
 
 
 def test_numbers_choose_the_source() -> None:
-    """They count from the first, 1, or from the last, -1; a missing source gives nothing."""
+    """Numbers count from the first, 1, or from the last, -1; a missing source gives nothing."""
     assert fill("echo {2} {1.} {-1/} {-2//} [{3}] [{-3}]", "x/a.b", "y/c") == "echo y/c x/a c x [] []"
 
 
@@ -49,7 +49,7 @@ def test_without_a_replacement_string_arguments_come_last() -> None:
 
 
 def test_in_the_first_word_arguments_are_the_command() -> None:
-    """There they may also be a part of the name, and are not quoted. The same holds without a command."""
+    """In the first word they may be a part of the name, and are not quoted. The same holds without a command."""
     assert [fill("{} x; {1}", "a; b"), fill("x{} {}", "a b"), LineTemplate([]).fill(["a; b"], 1, 1)] == [
         "a; b x; a; b", "xa b a b", "a; b"
     ]  # fmt: skip
@@ -69,7 +69,7 @@ def test_what_was_filled_in_is_not_filled_in_again() -> None:
 
 
 def test_expressions_of_perl_are_refused() -> None:
-    """They are told from other braces, and the error refers to the tool that supports them."""
+    """Perl expressions are distinguished from other braces, and the error refers to the tool that supports them."""
     with pytest.raises(ValueError, match=r"\{= \$_\+\+ =\}: Perl expressions work in GNU parallel only"):
         LineTemplate(["echo", "{= $_++ =}"])
 
@@ -128,7 +128,7 @@ def test_a_real_shell_agrees() -> None:
      'a "b"', "a `b`", "a &", "(a)", "! a", "a\nb", "a =ls", ""],
 )  # fmt: skip
 def test_a_line_with_shell_syntax_goes_through_a_shell(line: str) -> None:
-    """So do lines that only a shell can run, or explain: a missing program."""
+    """A missing program goes through it, too, so that the shell reports it."""
     shell = Shell({"PARALLEL_SHELL": "/bin/sh"})
     assert shell.command(line) == ["/bin/sh", "-c", line]
 

@@ -58,7 +58,9 @@ def shown(tmp_path: Path, name: str, on_terminal: bool, **variables: str) -> str
 
 @pytest.mark.parametrize("name", sorted(SHOWING.keys() - {*WATCHED}))
 def test_plain_text_has_no_colours_anywhere(tmp_path: Path, name: str) -> None:
-    """These commands stay plain even with FORCE_COLOR on a colour terminal, so they are plain elsewhere too."""
+    """Commands without a monitor stay plain even with FORCE_COLOR on a colour terminal, so they are
+    plain elsewhere too.
+    """
     said = shown(tmp_path, name, True, FORCE_COLOR="1")
     assert said
     assert "\x1b" not in said

@@ -152,7 +152,7 @@ def test_each_file_that_was_written_is_named(tmp_path: Path, monkeypatch: pytest
 def test_in_a_directory_that_was_removed_files_have_their_whole_paths(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They were once shown relative to the root of the file system."""
+    """Paths were once shown relative to the root of the file system."""
     gone = tmp_path / "gone"
     gone.mkdir()
     monkeypatch.chdir(gone)

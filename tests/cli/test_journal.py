@@ -197,7 +197,7 @@ def test_a_backup_is_a_whole_journal(tmp_path: Path, file: Path) -> None:
 
 
 def test_a_backup_without_a_large_result_is_refused(tmp_path: Path, file: Path) -> None:
-    """Such a backup would be incomplete; no part of it is left."""
+    """The backup would be incomplete; no part of it is left."""
     ran(tmp_path, file, CODE + "async def large(): return 'x' * 2_000_000\nscenario.add(Job(large, label='large'))")
     (large,) = file.with_name("run.db-results").iterdir()
     large.unlink()

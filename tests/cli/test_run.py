@@ -151,7 +151,7 @@ MOST = """
 
 
 def test_jobs_window(tmp_path: Path) -> None:
-    """--jobs-window replaces the scheduler's own; 0 means no window."""
+    """`--jobs` replaces the scheduler's own window; 0 means no window."""
     code = f"""{MOST}
     jobs = [Job(count) for _ in range(5)]
     x = Scheduler(jobs, Job(tell, required=jobs), jobs_window=3)

@@ -265,7 +265,7 @@ def test_the_last_command_of_a_node_that_is_not_there_runs_elsewhere(
 
 
 def test_a_batch_without_a_reachable_node_names_each_node_once(server: Server) -> None:
-    """This holds for any number of commands; these all count as failed."""
+    """The number of commands does not matter; these all count as failed."""
     done = batch(server, "-S", "dead[1-2]", "-j", 1, "echo {}", ":::", 1, 2, 3)
     assert done.exit_code == 3
     assert done.stdout == ""

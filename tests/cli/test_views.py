@@ -94,7 +94,7 @@ def test_graph_in_svg(tmp_path: Path) -> None:
 
 
 def test_graph_without_a_file_says_what_to_do(tmp_path: Path) -> None:
-    """It once printed the text for Graphviz to readers who may have wanted the jobs."""
+    """The command once printed the text for Graphviz to readers who may have wanted the jobs."""
     done = trioflow("graph", written(tmp_path, CODE))
     assert (done.exit_code, done.stdout) == (2, "")
     assert "give -o FILE" in done.stderr

@@ -1,4 +1,4 @@
-"""The program of the page on CI, with a compile that fails."""
+"""The program on the page about CI, with a compile step that fails."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..places import DOCS
 
 
 def test_a_failed_compile_stops_what_needs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is linked or tested, though an old object is there; lint goes on; exit code and JUnit are red."""
+    """No link or test runs, though an old object file exists; lint goes on; exit code and JUnit report the failure."""
     (program,) = re.findall(r"```python\n(# ci\.py\n.*?)```", (DOCS / "how-to/ci.md").read_text("utf-8"), re.DOTALL)
     monkeypatch.delenv("GITHUB_ACTIONS", raising=False)
     monkeypatch.chdir(tmp_path)

@@ -1,4 +1,4 @@
-"""The pages for those who are new or come from elsewhere: each program on them prints what the page says."""
+"""The pages for newcomers and users of other libraries: each program prints the output shown there."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PROGRAMS = [
 
 @pytest.mark.parametrize(("program", "printed"), PROGRAMS)
 def test_a_program_prints_what_the_page_says(tmp_path: Path, program: str, printed: str) -> None:
-    """Run on its own, as a reader would; three dots on the page stand for any lines."""
+    """The program runs alone, as for a reader; three dots on the page stand for any lines."""
     file = tmp_path / "program.py"
     file.write_text(program, encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
@@ -49,7 +49,7 @@ def test_a_program_prints_what_the_page_says(tmp_path: Path, program: str, print
 
 @pytest.mark.parametrize(("library", "module"), [("asynciojobs", "asynciojobs"), ("pyexpool", "mpepool")])
 def test_a_program_prints_the_same_with_another_import(library: str, module: str, tmp_path: Path) -> None:
-    """Only the line changes of which the page speaks."""
+    """Only the line named on the page changes."""
     old, new = f"from {module} import", f"from trioflow.compat.{library} import"
     program, printed = next(given.values for given in PROGRAMS if given.id == f"{library}-0")
     assert isinstance(program, str)
@@ -61,7 +61,7 @@ def test_a_program_prints_the_same_with_another_import(library: str, module: str
 
 
 def test_the_page_on_failures_shows_what_is_logged() -> None:
-    """Twenty nodes that do not answer are the lines that it shows."""
+    """Twenty unreachable nodes give the lines of the page."""
     text = (ROOT / "docs" / "explained" / "failures.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"do not answer are three lines:\n\n```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     program = """
@@ -78,5 +78,5 @@ Scheduler(Job(boot, node) for node in range(20)).run()
 
 
 def test_every_page_has_its_programs() -> None:
-    """No program is left out because of how it is written down."""
+    """No program is skipped because of its formatting."""
     assert len(PROGRAMS) == 3 + 1 + 2 + 2 + 2 + 2 + 2 + 1 + 1

@@ -1,4 +1,4 @@
-"""The documentation agrees with the code and with itself; that its examples run, Sybil sees to."""
+"""The documentation agrees with the code and with itself; Sybil runs its examples."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def links(page: Path) -> Iterator[tuple[Path, str]]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Return what a link may have behind its "#": the headings, as GitHub turns them into anchors."""
+    """Return the anchors of a page: its headings, as GitHub converts them."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_links_resolve() -> None:
-    """Each link within the repository leads to a file that is there, and to a heading that it has."""
+    """A link within the repository leads to an existing file and heading."""
     for page in PAGES:
         for target, anchor in links(page):
             assert target.exists(), f"{page.name} links to {target}"
@@ -51,7 +51,7 @@ def test_links_resolve() -> None:
 
 
 def test_pictures_are_shown_and_small() -> None:
-    """Each picture is on some page, and takes no more than 200 kB of everybody's clone."""
+    """A picture is on some page, and takes at most 200 kB of each clone."""
     shown = {target for page in PAGES for target, _ in links(page)}
     for picture in (ROOT / "docs" / "pictures").iterdir():
         assert picture in shown
@@ -59,7 +59,7 @@ def test_pictures_are_shown_and_small() -> None:
 
 
 def test_each_page_can_be_reached() -> None:
-    """From the README, link by link, one comes to every page."""
+    """Links lead from the README to every page."""
     reached = {README}
     todo = [README]
     while todo:
@@ -70,14 +70,14 @@ def test_each_page_can_be_reached() -> None:
 
 
 def test_the_figure_of_states_is_the_table() -> None:
-    """Every step of `TRANSITIONS` is an arrow in the figure, and every arrow a step."""
+    """The arrows of the figure are exactly the steps of `TRANSITIONS`."""
     figure = (ROOT / "docs" / "pictures" / "states.svg").read_text(encoding="utf-8")
     drawn = re.findall(r"<title>(\w+)&#45;&gt;(\w+)</title>", figure)
     assert sorted(drawn) == sorted((old.name, new.name) for old in JobState for new in TRANSITIONS[old])
 
 
 def test_the_tables_have_all_states_and_reasons() -> None:
-    """Each `JobState` has its row, with the symbol that the listing shows, and each `StopReason` has one."""
+    """A `JobState` has a row with the symbol of the listing, and so has a `StopReason`."""
     symbols = re.findall(r"^\| ([A-Z]+) \| `(.)` \|", STATES, re.MULTILINE)
     assert symbols == [(state.name, UNICODE.states[state]) for state in JobState]
     reasons = STATES.partition("## Why a run stopped")[2]
@@ -85,7 +85,7 @@ def test_the_tables_have_all_states_and_reasons() -> None:
 
 
 def test_the_glossary_is_in_order() -> None:
-    """Each term has one line, and one finds it by the alphabet."""
+    """Each term has one line, in alphabetical order."""
     lines = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8").partition("\n- ")[2].splitlines()
     terms = [re.match(r"(?:- )?\*\*(.+?)\*\*: ", line) for line in lines]
     assert all(terms), f"not a term: {lines[terms.index(None)]}"

@@ -1,4 +1,4 @@
-"""The page about exploring: what it shows is what users get, and its file of tests passes."""
+"""The page about exploring: its output is real, and its file of tests passes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAGE = (ROOT / "docs" / "how-to" / "explore.md").read_text(encoding="utf-8")
 
 
 def test_the_story_is_that_of_the_example() -> None:
-    """The text under the first example is what its seed tells of it."""
+    """The text under the first example is the real story of its seed."""
     code = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)[0]
     heading, _, shown = re.findall(r"^```text\n(.*?)\n```$", PAGE, re.DOTALL | re.MULTILINE)[0].partition("\n\n")
     assert re.fullmatch(r"Run \d+ of 1000 \(seed=1\) breaks a law. The shortest story of it:", heading)
@@ -31,7 +31,7 @@ def test_the_story_is_that_of_the_example() -> None:
 
 
 def test_the_file_of_tests_passes(pytester: pytest.Pytester) -> None:
-    """With the plugin that the page names."""
+    """The plugin is the one named on the page."""
     found = re.search(r"<!-- a file of tests: pytest (.*?) -->\n```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
     assert found is not None
     pytester.makepyfile(found[2])

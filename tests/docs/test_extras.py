@@ -1,4 +1,6 @@
-"""The extras that README, pages and messages name are pyproject's, and each that users need is explained and tried."""
+"""Extras named in README, pages and messages are those of pyproject.toml; all that users need are
+explained and tested.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,7 @@ def extras_named(text: str) -> set[str]:
 
 
 def test_the_extras_that_are_named_exist() -> None:
-    """Each extra that a page, an example, a docstring or a message names is one of pyproject's."""
+    """A page, an example, a docstring or a message must not name an unknown extra."""
     named = {name: path for path in FILES for name in extras_named(path.read_text(encoding="utf-8"))}
     assert len(named) > 8
     assert {name: path for name, path in named.items() if name not in EXTRAS} == {}
@@ -31,19 +33,19 @@ def test_the_extras_that_are_named_exist() -> None:
 
 @pytest.mark.parametrize("extra", sorted(set(EXTRAS) - FOR_WORK_ON_IT))
 def test_each_extra_for_users_is_in_the_table_of_the_readme_and_on_the_first_page(extra: str) -> None:
-    """README's table has a row for each extra that users need, and the page about installing names it."""
+    """The table has a row for each extra, and the page about installing names it."""
     install = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## Install\n")[2].partition("\n## ")[0]
     assert f"\n| `{extra}` | " in install
     assert re.search(rf"`{extra}`|'\.\[{extra}\]'", (ROOT / "docs" / "start.md").read_text(encoding="utf-8"))
 
 
 def test_the_extras_for_work_on_it_exist() -> None:
-    """The list of extras that only developers need names none that is gone."""
+    """The list of extras for developers has no outdated names."""
     assert set(EXTRAS) >= FOR_WORK_ON_IT
 
 
 def test_the_release_installs_each_extra_of_all() -> None:
-    """What users may install was installed, and used, before it is published."""
+    """Before a release, each of them is installed and used."""
     release = (ROOT / ".ci" / "release").read_text(encoding="utf-8")
     (tried,) = re.findall(r'^ +extras=\("" (.*)\)$', release, re.MULTILINE)
     (everything,) = EXTRAS["all"]

@@ -1,4 +1,4 @@
-"""The reference has every public name once; its tables have every option and every error."""
+"""The reference has every public name once; its tables are complete."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def public_names(module: types.ModuleType) -> set[str]:
 
 
 def test_each_public_name_is_on_one_page_of_the_reference() -> None:
-    """What can be imported can be looked up, and stands in one place; AbstractJob is trioflow's."""
+    """AbstractJob, for example, is on the page of `trioflow` only."""
     shown = [name for kind, name in DIRECTIVES if kind != "module"]
     expected = public_names(trioflow) | (public_names(trioflow.abc) - {"trioflow.abc.AbstractJob"})
     assert sorted(shown) == sorted(expected | {"trioflow.abc.Amount"} | EXTRAS)
@@ -67,26 +67,26 @@ CHOICES = [
 
 @pytest.mark.parametrize(("choice", "described"), CHOICES)
 def test_each_choice_is_described(choice: Any, described: Any) -> None:
-    """The names stand in the code once; for those who read them, each is in the docstring."""
+    """The code lists the names once; the docstring describes each for readers."""
     text = inspect.getdoc(described) or ""
     assert [name for name in get_args(choice) if f'"{name}"' not in text] == []
 
 
 def test_the_page_on_order_has_each_policy() -> None:
-    """A policy with a name is a row of the table there."""
+    """A named policy has a row in the table there."""
     page = (ROOT / "docs" / "explained" / "order.md").read_text(encoding="utf-8")
     assert [name for name in get_args(PolicyName) if f'| `"{name}"`' not in page] == []
 
 
 @pytest.mark.parametrize("older", ["asynciojobs", "asynciojobs_classic", "pyexpool"])
 def test_modules_that_are_shown_whole_say_what_is_public(older: str) -> None:
-    """Older names and those for tests are shown by module, so each needs its `__all__`."""
+    """The reference shows modules of older names and of tests whole, so each needs `__all__`."""
     assert f"trioflow.compat.{older}" in WHOLE
     assert importlib.import_module(f"trioflow.compat.{older}").__all__
 
 
 def test_the_table_of_errors_has_each_error() -> None:
-    """Whoever meets an error finds what to do, in the order of the reference below."""
+    """Rows say what to do, in the order of the reference below."""
     page = (ROOT / "docs" / "reference" / "errors.md").read_text(encoding="utf-8")
     table = re.findall(r"^\| `(\w+)` \| .+ \| .+ \|$", page, re.MULTILINE)
     described = re.findall(r"^\.\. autoexception:: trioflow\.(\w+)$", page, re.MULTILINE)
@@ -100,7 +100,7 @@ def test_the_table_of_errors_has_each_error() -> None:
 
 
 def test_the_tables_of_options_are_made_from_their_declarations() -> None:
-    """Each option, which kinds have it, its default, and when it may be set: `python docs/_site/option_table.py`."""
+    """An option has its kinds, its default, and when it may be set: `python docs/_site/option_table.py`."""
     tables = runpy.run_path(str(ROOT / "docs" / "_site" / "option_table.py"))
     lines = (ROOT / "docs" / "options.md").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if line.startswith("|")] == [*tables["declared"](), *tables["of_kinds"]()]

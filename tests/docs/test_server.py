@@ -63,7 +63,7 @@ async def slow(request: Request):
 
 
 class Server:
-    """uvicorn with the page's app, in a directory of its own."""
+    """A uvicorn process with the page's app, in a directory of its own."""
 
     def __init__(self, directory: Path) -> None:
         block = PAGE.read_text().partition("## In FastAPI")[2].split("```")[1].strip()
@@ -98,7 +98,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.mark.slow
 def test_a_handler_answers_and_at_sigterm_what_was_accepted_ends(server: Server, tmp_path: Path) -> None:
-    """Each request has a scheduler of its own; the lifespan waits for the jobs that outlive their requests."""
+    """Each request has its own scheduler; the lifespan waits for jobs that outlive their requests."""
     assert server.get("/page") == '"user and basket"'
     server.get("/note")
     until_there(tmp_path / "begun")

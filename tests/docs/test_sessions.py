@@ -1,4 +1,4 @@
-"""Pages that show a session: the programs that a reader saves, the commands that follow, and what they print."""
+"""Pages with a session: programs that the reader saves, commands that follow, and their output."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STEP = re.compile(
 
 
 def programs(directory: Path) -> None:
-    """Make `python` and `trioflow`, which are those of the test; `run` shows nothing that moves."""
+    """Create `python` and `trioflow` commands of this test; `run` shows nothing that moves."""
     directory.mkdir()
     texts = {
         "python": f'exec "{sys.executable}" "$@"',
@@ -36,7 +36,7 @@ def programs(directory: Path) -> None:
 
 @pytest.mark.parametrize("page", SESSIONS)
 def test_a_session_prints_what_the_page_says(tmp_path: Path, page: str) -> None:
-    """Save and type what it says, from beginning to end, and compare each answer; three dots stand for any lines."""
+    """The test saves and types all that the page has, and compares each output; three dots stand for any lines."""
     programs(tmp_path / "bin")
     place = tmp_path / "place"
     place.mkdir()

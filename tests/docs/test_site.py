@@ -1,6 +1,6 @@
-"""The site is built without a warning; what is wrong on a page or in a docstring fails the build, with its place.
+"""The site builds without a warning; an error on a page or in a docstring fails the build, with its place.
 
-The whole build is a soak test, for which CI has a stage: to read all pages takes more work than any test of the suite.
+The whole build is a soak test, for which CI has a stage: reading all pages takes more work than any test of the suite.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(300)  # alone it takes a quarter of a minute
 
 
 def without_network_or_dot(*words: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
-    """Run Python where there are no other commands, and nobody answers."""
+    """Run Python without other commands on the path, and without network."""
     path = tmp_path / "bin"
     path.mkdir()
     nobody = "http://127.0.0.1:9"
@@ -29,9 +29,9 @@ def without_network_or_dot(*words: str, tmp_path: Path) -> subprocess.CompletedP
 
 @pytest.mark.soak
 def test_the_site_is_built_without_network_or_dot(tmp_path: Path) -> None:
-    """`python -m docs` needs nothing but Python: no warning, a page for each page, and an index for the search.
+    """`python -m docs` needs Python alone; each page is built, and the search has an index.
 
-    Without a warning means: each name in a docstring is found, and each link, and each page is in a list.
+    No warning means that each name in a docstring and each link is found, and each page is in a list.
     """
     site = tmp_path / "site"
     done = without_network_or_dot("-m", "docs", "--to", str(site), tmp_path=tmp_path)
@@ -74,7 +74,7 @@ PAGE = """# A page
 
 
 def test_the_site_build_names_the_place_of_each_error(tmp_path: Path) -> None:
-    """A wrong name in a docstring or an annotation, and a wrong link on a page: each is named, with where it stands."""
+    """The errors are a wrong name in a docstring or an annotation, and a wrong link on a page."""
     (tmp_path / "wrong_names.py").write_text(SOURCE)
     pages = tmp_path / "pages"
     pages.mkdir()

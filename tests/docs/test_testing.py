@@ -1,4 +1,4 @@
-"""The page about users' own tests: its test files are run by pytest, with the options that the page names."""
+"""The page about users' own tests: pytest runs its test files, with the options named there."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FILES = re.findall(r"<!-- a file of tests: pytest ?(.*?) -->\n```python\n(.*?)^`
 
 @pytest.mark.parametrize(("options", "text"), FILES, ids=["the nursery", "anyio's plugin"])
 def test_the_files_of_the_page_pass(pytester: pytest.Pytester, options: str, text: str) -> None:
-    """Each passes as it stands, and has tests."""
+    """Each file passes unchanged, and has tests."""
     pytester.makepyfile(text)
     result = run_pytest(pytester, *shlex.split(options))
     assert result.ret == 0

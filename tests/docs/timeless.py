@@ -1,4 +1,4 @@
-"""What programs print, without the times, which differ in each run."""
+"""Output of programs without the times, which differ in each run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 
 def timeless(text: str) -> str:
-    """Leave out how long something took, the slowest of what did, and how wide a column is because of that."""
+    """Remove durations, the slowest jobs, and column widths that depend on them."""
     text = re.sub(r"^slowest chain  .*\n", "", text, flags=re.MULTILINE)  # only a run of 3 s and more has one
     text = re.sub(r"\b[\d.]+ (?:[mµ]?s|min)\b", "1 s", text)
     return re.sub(r" {2,}", "  ", re.sub(r" +$", "", text, flags=re.MULTILINE))

@@ -1,4 +1,4 @@
-"""The examples as their users run them, and as modules."""
+"""The examples, as scripts and as modules."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def python(*arguments: Any) -> subprocess.CompletedProcess[str]:
 
 
 def run_example(name: str, *arguments: Any, library: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run an example by its command line; with `library` it takes that directory for the standard library."""
+    """Run an example by its command line; `library` replaces the standard library for it."""
     script = EXAMPLES / f"{name}.py"
     return python(script, *arguments) if library is None else with_library(library, script, *arguments)
 
 
 def with_library(library: Path, script: Any, *arguments: Any) -> subprocess.CompletedProcess[str]:
-    """Run a file, or a module by its name, in a Python that has another standard library as far as they can see."""
+    """Run a file, or a module by its name, in a Python that seems to have another standard library."""
     return python("-c", WITH_ANOTHER_LIBRARY, script, library, *arguments)
 
 

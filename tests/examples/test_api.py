@@ -11,7 +11,7 @@ from .scripts import load_example, run_example
 
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 def test_two_hundred_calls_with_limits_and_failures(backend: str) -> None:
-    """All cities but five have a temperature, whatever the order in which the calls were answered."""
+    """All cities but five have a temperature, in whatever order the calls were answered."""
     done = run_example("api", "--backend", backend)
     known = [city * 7 % 40 for city in range(200) if city % 40 != 13]
     assert done.returncode == 0, done.stderr
@@ -21,7 +21,7 @@ def test_two_hundred_calls_with_limits_and_failures(backend: str) -> None:
 
 
 def test_it_keeps_the_limits_and_is_throttled_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The API refuses one call, in its bad moment, and none for coming too fast."""
+    """The API rejects one call in a bad moment, and none for coming too fast."""
     example = load_example("api")
     servers = []
 

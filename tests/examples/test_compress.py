@@ -15,7 +15,7 @@ from .scripts import run_example
 
 @pytest.fixture
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A library of modules that are packed at once; `test_examples.py` packs one of the real ones."""
+    """A library of modules that are packed quickly; `test_examples.py` packs one of the real ones."""
     library = tmp_path_factory.mktemp("library")
     for number in range(4):
         (library / f"{number}.py").write_text(f"x = {number}\n" * 1000 * (1 + number))
@@ -23,7 +23,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_files_are_packed_and_can_be_had_back(tmp_path: Path, library: Path) -> None:
-    """Each packed file holds the bytes of one of the largest files, also when it is run twice."""
+    """Each packed file holds the bytes of one of the largest files, also after a second run."""
     for _ in range(2):  # what is there from last time is replaced
         done = run_example("compress", "--files", 2, "--output", tmp_path, library=library)
         assert (done.returncode, done.stderr) == (0, "")
@@ -38,7 +38,7 @@ def test_files_are_packed_and_can_be_had_back(tmp_path: Path, library: Path) -> 
 
 
 def test_a_command_that_takes_too_long_is_reported(tmp_path: Path) -> None:
-    """Each is named with its timeout, and the exit code is 1."""
+    """The report has each with its timeout, and the exit code is 1."""
     done = run_example("compress", "--files", 3, "--timeout", 0.001, "--output", tmp_path)
     assert done.returncode == 1
     assert "0 of 3 files packed and proved" in done.stdout

@@ -1,4 +1,4 @@
-"""The examples, run as a newcomer runs them: by their command line, each in a process of its own."""
+"""The examples, run as a newcomer runs them: by their command lines, in their own processes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ PACK_STDLIB = EXAMPLES / "pack_stdlib.py"
 
 
 def pack(*arguments: Any, library: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the example; with `library` it takes that directory for the standard library."""
+    """Run the example; `library` replaces the standard library."""
     return run_example("pack_stdlib", *arguments, library=library)
 
 
 def trioflow(*arguments: Any, library: Path) -> subprocess.CompletedProcess[str]:
-    """Run the example by the command, as the README does, with another directory for the standard library."""
+    """Run the example by the command, as the README does, with a replaced standard library."""
     return with_library(library, "trioflow", "run", PACK_STDLIB, *arguments)
 
 
@@ -34,13 +34,13 @@ def facts(data: bytes) -> dict[str, Any]:
 
 
 def listed(output: str) -> list[str]:
-    """The labels in the listing, in its order."""
+    """Return the labels of the listing, in its order."""
     return re.findall(r"^\d+ .*`(.*)`", output, re.MULTILINE)
 
 
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
-    """A small library: three packages, and what must not be packed."""
+    """A small library: three packages, and files that must not be packed."""
     root = tmp_path / "library"
     for name, content in {
         "beta/__init__.py": "import alpha\n" * 1000,
@@ -58,7 +58,7 @@ def library(tmp_path: Path) -> Path:
 
 
 def check_manifest(output: Path, library: Path) -> dict[str, Any]:
-    """Compare manifest, packs and sources with each other, and return the manifest's packs."""
+    """Compare manifest, packs and sources, and return the manifest's packs."""
     packs: dict[str, Any] = json.loads((output / "manifest.json").read_text())["packs"]
     for name, described in packs.items():
         assert facts((output / f"{name}.zip").read_bytes()) == described["packed"]
@@ -69,7 +69,7 @@ def check_manifest(output: Path, library: Path) -> dict[str, Any]:
 
 
 def test_pack_stdlib(tmp_path: Path) -> None:
-    """The script, on the three largest packages of the real library: all is packed, listed, and verifies."""
+    """The script packs, lists and verifies the three largest packages of the real library."""
     done = pack("--limit", 3, "--output", tmp_path)
     assert done.returncode == 0, done.stderr
     packs = check_manifest(tmp_path, LIBRARY)
@@ -86,7 +86,7 @@ def test_pack_stdlib(tmp_path: Path) -> None:
 
 
 def test_pack_stdlib_by_the_command(backend: str, tmp_path: Path, library: Path) -> None:
-    """The first command of the README: all is packed, and watched, and the last line counts the jobs."""
+    """The first command of the README packs all, with a monitor, and its last line counts the jobs."""
     output = tmp_path / "output"
     done = trioflow("--set", f"output={output}", "--set", "limit=2", "--backend", backend, library=library)
     assert done.returncode == 0, done.stderr
@@ -96,7 +96,7 @@ def test_pack_stdlib_by_the_command(backend: str, tmp_path: Path, library: Path)
 
 
 def test_pack_stdlib_packs_everything(tmp_path: Path, library: Path) -> None:
-    """Each file is in exactly one pack; tests, caches, installed packages and the build's own files are in none."""
+    """Each file is in one pack, except for tests, caches, installed packages and files of the build."""
     done = pack("--output", tmp_path, library=library)
     assert done.returncode == 0, done.stderr
     packs = check_manifest(tmp_path, library)
@@ -109,7 +109,7 @@ def test_pack_stdlib_packs_everything(tmp_path: Path, library: Path) -> None:
 
 
 def test_pack_stdlib_finds_damage(backend: str, tmp_path: Path, library: Path) -> None:
-    """`--verify` finds one changed byte, a missing pack, and a file that is not what the manifest says."""
+    """`--verify` finds a changed byte, a missing pack, and a file that differs from the manifest."""
     assert pack("--output", tmp_path, library=library).returncode == 0
     manifest = tmp_path / "manifest.json"
     verify = ("--verify", manifest, "--backend", backend)
@@ -132,7 +132,7 @@ def test_pack_stdlib_finds_damage(backend: str, tmp_path: Path, library: Path) -
 
 
 def test_pack_stdlib_reports_what_it_cannot_read(tmp_path: Path, library: Path) -> None:
-    """A file that cannot be read is named in the output and in the manifest; the rest of its package is packed."""
+    """The output and the manifest name an unreadable file; the rest of its package is packed."""
     (library / "gamma" / "gone.py").symlink_to("nowhere")
     done = pack("--output", tmp_path, library=library)
     assert done.returncode == 0, done.stderr
@@ -143,7 +143,7 @@ def test_pack_stdlib_reports_what_it_cannot_read(tmp_path: Path, library: Path) 
 
 
 def test_pack_stdlib_goes_on_without_a_pack(tmp_path: Path, library: Path) -> None:
-    """A pack that cannot be written fails its chain alone: the manifest has the others, and the exit code is 1."""
+    """A failed write of a pack fails its chain alone: the manifest has the others, and the exit code is 1."""
     (tmp_path / "beta.zip").mkdir()
     done = pack("--output", tmp_path, library=library)
     assert done.returncode == 1
@@ -173,7 +173,7 @@ PROGRAMS = ["killed.py", "nodes.py", "six_faults.py", "sizes.py", "sweep.py"]
 
 @pytest.mark.parametrize(("name", "values", "number"), CASES, ids=[case[0] for case in CASES])
 def test_the_command_runs_each_example(tmp_path: Path, name: str, values: list[str], number: int) -> None:
-    """What the head of each example says: the command takes its scenario, finds nothing wrong, and runs it."""
+    """As the head of each example says, the command loads its scenario, checks it and runs it."""
     if name not in ("api.py", "own_kind.py", "wfcommons.py"):  # these write nothing
         values = [*values, f"output={tmp_path}"]
     arguments = [str(EXAMPLES / name), *(word for value in values for word in ("--set", value))]
@@ -185,5 +185,5 @@ def test_the_command_runs_each_example(tmp_path: Path, name: str, values: list[s
 
 
 def test_there_is_no_other_example() -> None:
-    """Each example is named here, so that a new one is tested too."""
+    """A new example has to be added here, so that it is tested too."""
     assert sorted([*(name for name, *_ in CASES), *PROGRAMS]) == sorted(path.name for path in EXAMPLES.glob("*.py"))

@@ -1,4 +1,4 @@
-"""The example that kills a batch of calls and lets it go on, run as a newcomer runs it."""
+"""The example that kills a batch of calls and resumes it, run as a newcomer runs it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from .scripts import run_example
 
 
 def test_a_batch_that_is_killed_finishes() -> None:
-    """The result is right, and only the last calls before a kill are made twice (the example asserts that)."""
+    """The result is right, and only the last calls before a kill are repeated (the example asserts that)."""
     done = run_example("killed", "--calls", 40, "--kills", 2)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.count("killed after") == 2

@@ -50,7 +50,7 @@ IMPORTS = {
 
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
-    """A small library with two circles, and what must not be looked at."""
+    """A small library with two cycles, and with files that must be ignored."""
     for name, source in SMALL.items():
         path = tmp_path / "library" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -60,7 +60,7 @@ def library(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def example() -> ModuleType:
-    """The example as a module."""
+    """Return the example as a module."""
     return load_example("module_graph")
 
 
@@ -73,7 +73,7 @@ def report(output: Path) -> dict[str, Any]:
 
 
 def names_in(code: CodeType) -> Iterator[tuple[int, str, tuple[str, ...]]]:
-    """Yield level, name and members of each import, as the compiler has understood it."""
+    """Yield level, name and members of each import, as compiled."""
     instructions = list(dis.get_instructions(code))
     for place, one in enumerate(instructions):
         if one.opname == "IMPORT_NAME":
@@ -98,7 +98,7 @@ def imported(module: str, path: Path, modules: set[str]) -> list[str]:
 
 
 def circles_of(graph: dict[str, list[str]]) -> set[frozenset[str]]:
-    """Find the strongly connected parts by the definition: each reaches the other."""
+    """Find the strongly connected components by definition: each node reaches the other."""
     reach: dict[str, set[str]] = {}
     for start in graph:
         todo = [start]
@@ -114,7 +114,7 @@ def circles_of(graph: dict[str, list[str]]) -> set[frozenset[str]]:
 
 
 def test_graph_of_the_largest_modules(tmp_path: Path) -> None:
-    """On the real library the report says what the compiler and the definition of a strongly connected part say."""
+    """On the real library the report agrees with the compiler, and with the definition of a component."""
     done = run_example("module_graph", "--output", tmp_path, "--limit", 6)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
@@ -130,7 +130,7 @@ def test_graph_of_the_largest_modules(tmp_path: Path) -> None:
 
 
 def test_graph_of_a_small_library(backend: str, tmp_path: Path, library: Path) -> None:
-    """Imports inside functions count, relative ones are resolved, and a report has all modules and all circles."""
+    """Imports inside functions count, relative ones are resolved, and the report has all modules and all cycles."""
     done = run_example("module_graph", "--output", tmp_path, "--library", library, "--backend", backend, "--window", 0)
     assert done.returncode == 0, done.stderr
     assert report(tmp_path)["imports"] == IMPORTS
@@ -140,7 +140,7 @@ def test_graph_of_a_small_library(backend: str, tmp_path: Path, library: Path) -
 
 
 def test_no_report_but_an_alarm(backend: str, tmp_path: Path, library: Path) -> None:
-    """Sources that cannot be parsed or read block the report; the alarm names them, and nothing old stays behind."""
+    """Sources that cannot be parsed or read block the report; the alarm names them, and no old file stays."""
     assert run_example("module_graph", "--output", tmp_path, "--library", library).returncode == 0
     (library / "b.py").write_text("def (")
     (library / "c.py").unlink()
@@ -163,7 +163,7 @@ def run(example: ModuleType, library: Path, backend: str) -> tuple[bool, Any]:
 def test_a_parser_that_hangs_up_is_asked_again(
     backend: str, library: Path, example: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two connections without an answer are forgiven to a job; the third gives it."""
+    """A job may lose two connections; the third gives the answer."""
     callers: list[int] = []
 
     async def answer(stream: SocketStream) -> None:
@@ -187,7 +187,7 @@ def test_a_parser_that_hangs_up_is_asked_again(
 def test_the_parser_ends_with_the_run(
     backend: str, library: Path, example: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The service succeeds, and its process is gone when the run is over."""
+    """The service succeeds, and its process is gone after the run."""
     processes: list[Any] = []
     open_process = anyio.open_process
 
@@ -206,7 +206,7 @@ def test_the_parser_ends_with_the_run(
 def test_without_a_parser_everything_is_blocked(
     backend: str, library: Path, example: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A service that never gets ready fails: no job that needs it runs, and the alarm names the service alone."""
+    """A service that never gets ready fails: jobs that need it do not run, and the alarm names it alone."""
 
     async def refuses(*, task_status: TaskStatus[int]) -> None:
         raise OSError("no port is free")
@@ -227,7 +227,7 @@ print(parser.stdout.readline().decode())
 
 
 def test_the_parser_ends_with_its_parent() -> None:
-    """If the example is killed, and so cannot end its parser, that notices within its next half second."""
+    """If the example is killed and cannot end its parser, the parser notices within half a second."""
     done = subprocess.run(
         [sys.executable, "-c", ABANDON, str(MODULE_GRAPH), "--serve"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

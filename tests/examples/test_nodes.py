@@ -9,7 +9,7 @@ from .scripts import run_example
 
 
 def test_an_experiment_on_nodes(tmp_path: Path) -> None:
-    """Each wave is measured on each node, the results come back, and nothing stays in the home directory."""
+    """Each wave is measured on each node, the results come back, and the home directory stays empty."""
     timeline = tmp_path / "timeline.svg"
     done = run_example("nodes", "--nodes", 3, "--waves", 2, "--timeline", timeline)
     assert (done.returncode, done.stderr) == (0, "")

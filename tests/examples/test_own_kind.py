@@ -1,4 +1,4 @@
-"""The example with a user's own kind of job: commands in a sandbox, as good as the kinds of the package."""
+"""The example of a user's own kind of job: commands in a sandbox, on a par with the kinds of the package."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def example() -> Any:
 
 
 def test_results_go_into_commands(example: Any, backend: Any) -> None:
-    """A job among the words is an input, and stands for what it has written."""
+    """A job among the words is an input, and is replaced by its output."""
     scheduler = example.scenario(2)
     assert scheduler.run(backend=backend)
     *_, last = scheduler
@@ -32,7 +32,7 @@ def test_results_go_into_commands(example: Any, backend: Any) -> None:
 
 
 def test_a_result_is_one_for_the_kinds_of_the_package(example: Any, backend: Any) -> None:
-    """It may be what a `CommandJob` reads."""
+    """A `CommandJob`, for example, can read it."""
     boxed = example.SandboxJob("echo", "a b c")
     count = CommandJob(["wc", "-w"], stdin=boxed, stdout=-1)
     assert Scheduler(count).run(backend=backend)
@@ -40,7 +40,7 @@ def test_a_result_is_one_for_the_kinds_of_the_package(example: Any, backend: Any
 
 
 def test_the_sandbox_holds(example: Any, backend: Any, tmp_path: Path) -> None:
-    """What it runs can write no file, and fails with its own words."""
+    """A sandboxed command can write no file, and fails with its own message."""
     job = example.SandboxJob("touch", tmp_path / "new")
     Scheduler(job).run(backend=backend)
     with pytest.raises(CommandError, match=r"exit code 1: touch .*Read-only file system|(?s:exit code 1.*Read-only)"):
@@ -49,7 +49,7 @@ def test_the_sandbox_holds(example: Any, backend: Any, tmp_path: Path) -> None:
 
 
 def gone_in_time(mark: str) -> bool:
-    """Wait until no process has this command line; return whether that was so before `PATIENCE` ended."""
+    """Wait until no process has this command line; return whether that happened within `PATIENCE`."""
     end = time.monotonic() + PATIENCE
     while any(mark in command_line(path) for path in Path("/proc").glob("[0-9]*")):
         if time.monotonic() > end:
@@ -60,7 +60,7 @@ def gone_in_time(mark: str) -> bool:
 
 @patiently(1, 30)
 def test_a_timeout_leaves_nothing_behind(example: Any, backend: Any, unit: float) -> None:
-    """The job fails with the time that was over, and the kernel ends all that was in the sandbox."""
+    """The job fails with a timeout, and the kernel ends all processes in the sandbox."""
     mark = f"sleep 100.{os.getpid()}"
     job = example.SandboxJob("sh", "-c", f"echo begun; {mark} & {mark}; true", timeout=unit)
     Scheduler(job).run(backend=backend)
@@ -71,7 +71,7 @@ def test_a_timeout_leaves_nothing_behind(example: Any, backend: Any, unit: float
 
 
 def test_a_sandbox_that_is_just_being_made_leaves_nothing_behind(example: Any, backend: Any) -> None:
-    """It is ended whenever its time is over, before it has tied its process to itself, too."""
+    """The timeout ends it at any moment, even before the sandbox's process is tied to its parent."""
     mark = f"sleep 99.{os.getpid()}"
     jobs = [example.SandboxJob(*mark.split(), timeout=number / 1000) for number in range(1, 31)]
     assert Scheduler(*jobs, jobs_window=3).run(backend=backend)
@@ -81,7 +81,7 @@ def test_a_sandbox_that_is_just_being_made_leaves_nothing_behind(example: Any, b
 
 @patiently(0.4, 4)
 def test_output_is_a_sign_of_life(example: Any, backend: Any, unit: float) -> None:
-    """A job that writes goes on, a silent one is ended: for its own `idle_timeout`, and that of its scheduler."""
+    """A job that writes goes on, a silent one is ended, by its own `idle_timeout` and by its scheduler's."""
     tick = f"for n in $(seq 20); do echo $n; sleep {unit / 10}; done"
     steady = example.SandboxJob("sh", "-c", tick, idle_timeout=unit)
     silent = example.SandboxJob("sleep", 100, idle_timeout=unit)
@@ -94,7 +94,7 @@ def test_output_is_a_sign_of_life(example: Any, backend: Any, unit: float) -> No
 
 
 def test_its_cancellation_waits_for_the_end(example: Any, backend: Any) -> None:
-    """A critical failure elsewhere ends it: it is CANCELLED, and its process is reaped."""
+    """A critical failure elsewhere ends the job: it is CANCELLED, and its process is reaped."""
     job = example.SandboxJob("sleep", 100)
     failing = CommandJob(["false"], critical=True)
     assert not Scheduler(job, failing).run(backend=backend)
@@ -103,7 +103,7 @@ def test_its_cancellation_waits_for_the_end(example: Any, backend: Any) -> None:
 
 
 def test_needs_are_granted(example: Any, backend: Any) -> None:
-    """Of two jobs that need all of a resource, one starts when the other has ended."""
+    """If two jobs need all of a resource, the second starts when the first has ended."""
     jobs = [example.SandboxJob("sleep", 0.1, needs={"cpu": 1}) for _ in range(2)]
     assert Scheduler(*jobs, pool=Pool(cpu=1)).run(backend=backend)
     first, second = sorted(jobs, key=lambda job: job.started_at)
@@ -111,7 +111,7 @@ def test_needs_are_granted(example: Any, backend: Any) -> None:
 
 
 def test_a_journal_restores_the_sandbox_job_by_its_words_and_inputs(example: Any, backend: Any, tmp_path: Path) -> None:
-    """It is restored as long as its words and its inputs are the same, and else runs again."""
+    """With changed words or inputs it runs again."""
     found = []
     for word in ("a", "a", "b"):
         first = example.SandboxJob("echo", word, label="first")
@@ -122,7 +122,7 @@ def test_a_journal_restores_the_sandbox_job_by_its_words_and_inputs(example: Any
 
 
 def test_pictures_and_reports_show_the_sandbox_job(example: Any, backend: Any, tmp_path: Path) -> None:
-    """It has a shape and a name of its own, and its command line, exit code and output are in the report."""
+    """The job has a shape and a name of its own; the report has its command line, exit code and output."""
     trace = Trace()
     scheduler = Scheduler(example.SandboxJob("echo", "hello"), example.SandboxJob("true"), instruments=[trace])
     scheduler.add(CommandJob(["true"]))
@@ -137,7 +137,7 @@ def test_pictures_and_reports_show_the_sandbox_job(example: Any, backend: Any, t
 
 
 def test_what_is_secret_is_not_shown(example: Any, backend: Any, caplog: pytest.LogCaptureFixture) -> None:
-    """With `redact=True` neither label nor failure tells the words."""
+    """With `redact=True` neither label nor failure has the words."""
     job = example.SandboxJob("sh", "-c", "exit 3 # password", redact=True)
     Scheduler(job).run(backend=backend)
     assert job.label == "sandbox …"
@@ -145,7 +145,7 @@ def test_what_is_secret_is_not_shown(example: Any, backend: Any, caplog: pytest.
 
 
 def test_where_no_sandbox_can_be_made_the_error_says_so(example: Any, backend: Any, monkeypatch: Any) -> None:
-    """On a machine without user namespaces the words of bubblewrap are not taken for those of the command."""
+    """Without user namespaces, bubblewrap's message is not reported as the command's."""
     monkeypatch.setattr(example, "BOX", ["sh", "-c", "echo 'bwrap: No permissions to create new namespace'; exit 1"])
     job = example.SandboxJob("true")
     Scheduler(job).run(backend=backend)

@@ -1,4 +1,4 @@
-"""The example that runs workflows as WfCommons records them, whatever the version of the format."""
+"""The example that runs workflows recorded by WfCommons, in any version of the format."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MOSAIC = EXAMPLES / "data" / "mosaic.json"
 
 @pytest.fixture(scope="module")
 def example() -> ModuleType:
-    """The example as a module."""
+    """Return the example as a module."""
     return load_example("wfcommons")
 
 
@@ -58,7 +58,7 @@ FORMS: dict[str, Any] = {
 
 @pytest.mark.parametrize("form", FORMS)
 def test_forms(form: str, example: ModuleType, tmp_path: Path, virtual: Virtual) -> None:
-    """Names, dependencies and run times are read from all forms; a run takes as long as was recorded, scaled."""
+    """Names, requirements and run times are read from all versions; a run takes the recorded time, scaled."""
     (tmp_path / "w.json").write_text(json.dumps(FORMS[form]))
     scheduler = example.scenario(tmp_path / "w.json", speed=1.5)
     jobs = {job.label: job for job in scheduler}
@@ -71,7 +71,7 @@ def test_forms(form: str, example: ModuleType, tmp_path: Path, virtual: Virtual)
 
 
 def test_what_was_never_run_takes_no_time(example: ModuleType, tmp_path: Path) -> None:
-    """A workflow that is only described can be run as well."""
+    """A workflow without recorded times can be run as well."""
     content = {"workflow": {"specification": {"tasks": [{"id": "a", "parents": []}]}}}
     (tmp_path / "w.json").write_text(json.dumps(content))
     scheduler = example.scenario(str(tmp_path / "w.json"))
@@ -80,7 +80,7 @@ def test_what_was_never_run_takes_no_time(example: ModuleType, tmp_path: Path) -
 
 
 def test_mosaic(example: ModuleType, virtual: Virtual) -> None:
-    """The file that comes with the example takes as long as it says, and is drawn whole or in steps."""
+    """The example's own file takes the time that it states, and is drawn whole or in steps."""
     scheduler = example.scenario(MOSAIC, speed=1)
     assert len(seen(scheduler.graph()).boxes) == len(scheduler) == 17
     assert set(seen(scheduler.graph(bundle=True)).boxes) == {
@@ -92,7 +92,7 @@ def test_mosaic(example: ModuleType, virtual: Virtual) -> None:
 
 
 def test_command(tmp_path: Path, backend: str) -> None:
-    """The script runs a workflow, tells how long it took, and draws it."""
+    """The script runs a workflow, prints how long it took, and draws it."""
     done = run_example(
         "wfcommons",
         MOSAIC,
@@ -121,7 +121,7 @@ def test_command(tmp_path: Path, backend: str) -> None:
     ],
 )
 def test_bad_files(content: str, message: str, example: ModuleType, tmp_path: Path) -> None:
-    """What is not a workflow is refused, with the file's name and what is wrong."""
+    """The error has the file's name and the fault."""
     (tmp_path / "w.json").write_text(content)
     with pytest.raises(ValueError, match=re.escape(message)) as info:
         example.scenario(tmp_path / "w.json")
@@ -129,7 +129,7 @@ def test_bad_files(content: str, message: str, example: ModuleType, tmp_path: Pa
 
 
 def test_bad_use(example: ModuleType, tmp_path: Path) -> None:
-    """A speed of nothing is refused; the command says what is wrong with a file, and exits with 2."""
+    """A speed of 0 is rejected; the command reports what is wrong with a file, and exits with 2."""
     for speed in (0, -1, float("nan")):
         with pytest.raises(ValueError, match="speed="):
             example.scenario(MOSAIC, speed=speed)

@@ -1,1 +1,3 @@
-"""The test suites of trio and anyio, with each async test as the body of a job: a job is as good as a task."""
+"""The test suites of trio and anyio, with each async test as the body of a job, to prove that jobs are
+as good as tasks.
+"""

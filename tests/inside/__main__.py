@@ -36,7 +36,7 @@ def main() -> int:
 
 
 def compare(name: str, directory: Path, words: str = "", modules: Sequence[str] = ()) -> bool:
-    """Run a suite, or modules of trio's, in both ways, print what differs, and return whether that is explained."""
+    """Run a suite, or modules of trio's, both ways, print the differences, and return whether they are explained."""
     place, arguments = SUITES[name](directory)
     if modules:
         arguments = [*arguments[: arguments.index("--pyargs") + 1], *modules]
@@ -64,10 +64,10 @@ def compare(name: str, directory: Path, words: str = "", modules: Sequence[str] 
 def differences_again(
     place: Path, arguments: list[str], words: str, plain: dict[str, str], differing: set[str]
 ) -> set[str]:
-    """Return those of the differing tests that differ again when all tests of their files run in jobs again.
+    """Return the tests that differ again when all tests of their files run in jobs again.
 
-    Some fail by chance: the collector finds what another test has left open. Alone they would pass, and so would those
-    that fail because of what comes before them.
+    Some fail by chance: the collector finds what another test has left open. Alone they would pass, and so would tests
+    that fail because of earlier ones.
     """
     if not differing:
         return set()
@@ -83,7 +83,7 @@ def differences(plain: dict[str, str], inside: dict[str, str]) -> set[str]:
 def outcomes(
     place: Path, arguments: list[str], words: str, inside: bool, only: set[str] | None = None
 ) -> dict[str, str]:
-    """Run a suite in a process of its own, and return how each test has ended."""
+    """Run a suite in its own process, and return the outcome of each test."""
     with tempfile.NamedTemporaryFile(suffix=".json") as file:
         environment = {
             **os.environ,
@@ -105,7 +105,7 @@ def outcomes(
 
 
 def trio_suite(directory: Path) -> tuple[Path, list[str]]:
-    """Return where trio's tests run, and the arguments of pytest."""
+    """Return the directory for trio's tests, and the arguments of pytest."""
     return directory, [
         "-c", os.devnull, "--rootdir", str(directory), "-p", "trio._tests.pytest_plugin", "--skip-optional-imports",
         "--ignore-glob", "*test_exports.py",  # they look at the files of the package alone
@@ -114,7 +114,7 @@ def trio_suite(directory: Path) -> tuple[Path, list[str]]:
 
 
 def anyio_suite(directory: Path) -> tuple[Path, list[str]]:
-    """Return where anyio's tests run, and the arguments of pytest."""
+    """Return the directory for anyio's tests, and the arguments of pytest."""
     version = metadata.version("anyio")
     subprocess.run(
         [sys.executable, "-m", "pip", "download", "--quiet", "--no-binary", ":all:", "--no-deps", f"anyio=={version}"],

@@ -30,7 +30,7 @@ names: dict[str, str] = {}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the tests names, and leave out those that are not asked for."""
+    """Name the tests, and leave out those not selected."""
     for item in items:
         module = inspect.getmodule(getattr(item, "obj", None))
         names[item.nodeid] = f"{module.__name__.rpartition('.')[2] if module else ''}::{item.nodeid.partition('::')[2]}"
@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """Let the libraries' own plugins run a job in place of the test."""
+    """Make the libraries' own plugins run a job in place of the test."""
     if os.environ.get("TRIOFLOW_INSIDE") and inspect.iscoroutinefunction(pyfuncitem.obj):
         pyfuncitem.obj = in_a_job(pyfuncitem.obj)
     modules = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in ("trio", "anyio")}
@@ -55,7 +55,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
 
 
 def in_a_job(test: Any) -> Any:
-    """Return an async function that runs the test as the only job of a scheduler, and raises what it raises."""
+    """Return an async function that runs the test as the only job of a scheduler, and raises its exception."""
 
     @functools.wraps(test)
     async def inside(*args: Any, **kwargs: Any) -> None:
@@ -68,7 +68,7 @@ def in_a_job(test: Any) -> Any:
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Note how a test has ended; an error in its set-up or tear-down is a failure."""
+    """Record the outcome of a test; an error in its set-up or tear-down is a failure."""
     worse = {"passed": 0, "skipped": 1, "failed": 2}
     name = names[report.nodeid]
     if worse[report.outcome] >= worse[outcomes.get(name, "passed")]:
@@ -76,7 +76,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_runtest_logfinish(nodeid: str) -> None:
-    """Free what a test that has failed has left open: otherwise a later test fails, in which the collector finds it."""
+    """Free what a failed test has left open; otherwise the collector finds it in a later test, which then fails."""
     if outcomes[names[nodeid]] == "failed":
         for name in ("last_exc", "last_value", "last_traceback"):  # pytest keeps the exception there
             vars(sys).pop(name, None)

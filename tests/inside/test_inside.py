@@ -12,7 +12,7 @@ from .__main__ import compare
 
 
 def test_some_of_trios_tests_pass_in_jobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Those about channels, and one that is explained."""
+    """The sample has the tests of channels, and one that is explained."""
     assert compare(
         "trio",
         tmp_path,
@@ -51,7 +51,7 @@ def test_differences_are_explained_one_by_one(
     good: bool,
     said: str,
 ) -> None:
-    """Nothing is hidden: no difference that is there by chance, and no explanation of what is no more."""
+    """Random differences are removed, and outdated explanations are reported."""
     explains = "odd" in plain or "is no more" in said
     passed = [{f"test_it::{test}": "passed" for test in tests.split()} for tests in (plain, in_jobs, again)]
     monkeypatch.setattr(inside, "SUITES", {"trio": lambda directory: (directory, [])})
@@ -62,7 +62,7 @@ def test_differences_are_explained_one_by_one(
 
 
 def test_a_pytest_that_breaks_off_is_no_result(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Whatever it has written before, an exit code that is neither success nor failed tests ends the comparison."""
+    """Any exit code other than success or failed tests ends the comparison, whatever the output."""
 
     def broken(command: list[str], env: dict[str, str], **options: object) -> subprocess.CompletedProcess[str]:
         Path(env["TRIOFLOW_OUTCOMES"]).write_text('{"test_it::good": "passed"}', encoding="utf-8")

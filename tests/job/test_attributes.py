@@ -57,7 +57,7 @@ def test_an_unknown_attribute_cannot_be_set(make: Callable[[], Any]) -> None:
 
 @pytest.mark.parametrize("base", [AbstractJob, Job, CommandJob, Scheduler])
 def test_a_class_cannot_hide_what_all_jobs_have(base: type[AbstractJob[Any]]) -> None:
-    """Such a job ran, and each view of it showed another state or label than it had."""
+    """A job of such a class once ran, and each view showed a wrong state or label."""
     values: list[object] = [5, property(lambda job: 5), lambda job: 5]
     for name, value in itertools.product(["state", "label", "timeout", "path", "attempts", "_state"], values):
         with pytest.raises(AttributeError, match=rf"class Hiding: '{name}' hides that of AbstractJob; "):

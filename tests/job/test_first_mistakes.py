@@ -1,4 +1,4 @@
-"""What people write on their first day, and what the errors tell them to write instead."""
+"""Mistakes of the first day, and the advice in their errors."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_coroutine_that_is_never_awaited_is_a_failure(virtual: Virtual, make: 
 
 
 def test_a_clean_up_job_may_forget_it_too(virtual: Virtual) -> None:
-    """A job that runs after the others is told the same."""
+    """A job that runs after the others gets the same advice."""
     failing = Job(fail, 0, critical=True)
     job = Job(forgets, required=failing, run_if="failed")
     virtual(Scheduler(failing, job).co_run)
@@ -256,7 +256,7 @@ def test_the_error_on_a_requirement_in_a_sibling_scheduler_names_the_job_that_mu
 
 
 def test_a_requirement_that_the_levels_have_already_is_to_be_left_out() -> None:
-    """The error told to let 'inner' wait for 'a', which it did."""
+    """The error once advised to let 'inner' wait for 'a', which it already did."""
     a, x = Job(nap, label="a"), Job(nap, label="x")
     x.requires(a)
     inner = Scheduler(x, label="inner", required=a)

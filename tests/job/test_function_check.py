@@ -1,4 +1,4 @@
-"""What each kind of job that calls a function refuses as one: at creation, in words that name the kind to use."""
+"""Functions that each kind of job rejects: at creation, with an error that names the right kind."""
 
 from __future__ import annotations
 

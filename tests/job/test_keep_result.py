@@ -26,7 +26,7 @@ class Big:
 
 
 class Maker:
-    """Makes a `Big` at each call, and tells whether the last one is still there."""
+    """A function that creates a `Big` at each call, and knows whether the last one is still alive."""
 
     def __init__(self) -> None:
         self._last: weakref.ref[Big] | None = None
@@ -50,7 +50,7 @@ async def use(big: Any, seconds: float = 1) -> None:
 
 
 def look(maker: Maker, seconds: float, **options: Any) -> Job[bool]:
-    """A job whose result tells whether the `Big` is there at that time."""
+    """A job whose result is whether the `Big` is alive at that time."""
 
     async def looked() -> bool:
         await anyio.sleep(seconds)
@@ -199,7 +199,7 @@ def test_each_link_of_a_chain_is_freed(virtual: Virtual) -> None:
 
 
 def test_a_result_without_users_is_kept(virtual: Virtual) -> None:
-    """Nobody's start gives it up, so it can be read."""
+    """No job's start drops it, so it can be read."""
     maker = Maker()
     a = made(maker)
     after = Job(nap, required=a)

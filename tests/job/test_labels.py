@@ -100,7 +100,7 @@ def test_each_limit_of_a_label_is_where_it_is_said_to_be() -> None:
 
 
 def test_equal_labels_have_paths_of_their_own() -> None:
-    """Also where somebody has given a label that looks like such a path, or has slashes in the label of a scheduler."""
+    """Paths differ even if a label looks like such a path, or a scheduler's label has slashes."""
     jobs = [Job(nothing, label=label) for label in ("a", "a", "a#2", "a", "b/c")]
     around = [Scheduler(label="b"), Scheduler(label="x/y")]
     scheduler = Scheduler(*jobs, *around)

@@ -1,4 +1,4 @@
-"""What a job tells of itself: state, result, times; and waiting for it."""
+"""The state, result and times of a job, and waiting for it."""
 
 from __future__ import annotations
 

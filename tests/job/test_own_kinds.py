@@ -1,4 +1,4 @@
-"""What `trioflow.abc` gives to kinds of users: a base with hooks, a handle on the run, time limits, thread events."""
+"""Support in `trioflow.abc` for users' kinds: a base with hooks, a handle on the run, time limits, thread events."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def test_a_kind_of_job_is_asked_whether_it_can_run() -> None:
 
 
 def test_a_secret_label_is_that_of_the_kind() -> None:
-    """Of a job with `redact=True` nobody asks for its arguments."""
+    """The arguments of a job with `redact=True` are not read."""
     assert Echo("password", redact=True).label == "Echo …"
 
 
@@ -461,7 +461,7 @@ def test_what_a_run_shares_is_made_once_and_closed_last(virtual: Virtual) -> Non
 
 
 def test_a_thread_event_wakes_and_has_a_deadline(backend: Any) -> None:
-    """Any thread may set it; who waits until a time is told whether it was set."""
+    """Any thread may set it; a wait with a deadline returns whether it was set."""
 
     class Waits(JobKind[Any]):
         async def co_run(self) -> Any:

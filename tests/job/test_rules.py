@@ -212,7 +212,7 @@ def test_skipped_all_the_way_down(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_the_first_to_settle_is_the_cause(virtual: Virtual, first: int) -> None:
-    """Of several that failed the one that settled first is named, whatever the order of the requirements."""
+    """If several failed, the one that settled first is named, whatever the order of the requirements."""
     times = [2, 4] if first == 0 else [4, 2]
     bad = [Job(fail, seconds, OSError(str(seconds)), label=f"bad {seconds}") for seconds in times]
     job = Job(take, *bad)
@@ -226,7 +226,7 @@ def test_the_first_to_settle_is_the_cause(virtual: Virtual, first: int) -> None:
 
 
 def test_first_counts_even_at_the_same_time(virtual: Virtual) -> None:
-    """Of failures at the same moment, too, that of the one that settled first: BLOCKED comes behind its cause."""
+    """This includes failures at the same moment: a BLOCKED job comes behind its cause."""
     root = Job(fail, 1, OSError("root"), label="root")
     middle = Job(take, root, label="middle")
     job = Job(take, middle, root)
@@ -250,7 +250,7 @@ def test_first_counts_between_cancelled_and_failed(virtual: Virtual) -> None:
 
 
 def test_only_what_counts_is_the_cause(virtual: Virtual) -> None:
-    """A failure by order alone blocks nobody, so it is not a cause either, however early."""
+    """A failure by order alone blocks no job, so it is not a cause either, however early."""
     order, given = Job(fail, 1), Job(fail, 2)
     job = Job(take, given, required=order)
     virtual(Scheduler(order, job).co_run)

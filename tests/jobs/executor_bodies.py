@@ -33,7 +33,7 @@ def die_once(path: str) -> str:
 
 
 def until_told(directory: str, value: Any = None) -> Any:
-    """Say that it has begun, and go on when told."""
+    """Report the start, and continue on request."""
     Path(directory, "begun").touch()
     while not Path(directory, "go").exists():
         time.sleep(0.01)

@@ -53,7 +53,7 @@ def test_arguments_and_results_go_to_processes_and_back(backend: str, processes:
 
 
 def test_what_a_function_raises_is_the_failure(backend: str, processes: ProcessPoolExecutor) -> None:
-    """It has its own type and text."""
+    """The exception has its own type and text."""
     job = ExecutorJob(processes, bodies.fail)
     run(backend, job)
     with pytest.raises(OSError, match="in the worker"):
@@ -78,7 +78,7 @@ def test_a_call_that_waits_is_cancelled_with_its_job(backend: str, threads: Thre
 
 
 def test_a_call_that_runs_keeps_its_slot_until_it_has_ended(backend: str, threads: ThreadPoolExecutor) -> None:
-    """Then the job is what the cancellation has made of it, and the value is dropped."""
+    """The job then has the outcome of the cancellation, and the value is dropped."""
     go, began, order = threading.Event(), threading.Event(), list[str]()
 
     def hold() -> str:
@@ -147,7 +147,7 @@ def test_a_timeout_does_not_count_the_queue_of_threads(backend: str, tmp_path: P
 def test_a_timeout_counts_from_the_submission_where_the_start_is_not_known(
     backend: str, processes: ProcessPoolExecutor, tmp_path: Path
 ) -> None:
-    """With processes: a call that waits longer for one than its time has failed."""
+    """With processes, a call that waits for one beyond its timeout fails."""
     first = ExecutorJob(processes, bodies.until_told, str(tmp_path))
     others = [ExecutorJob(processes, bodies.add, number, timeout=0.3) for number in range(3)]
 
@@ -194,7 +194,7 @@ def test_threads_need_no_pickles(threads: ThreadPoolExecutor) -> None:
 
 
 class OwnPool(ProcessPoolExecutor):
-    """One that nobody else knows how to make."""
+    """A pool that trioflow does not know how to make."""
 
 
 def test_a_broken_pool_is_a_clear_failure(backend: str) -> None:
@@ -214,7 +214,7 @@ def test_a_broken_pool_is_a_clear_failure(backend: str) -> None:
 
 @pytest.mark.parametrize("made", [True, False], ids=["maker", "pool"])
 def test_a_broken_pool_is_made_again(backend: str, made: bool) -> None:
-    """What it had taken fails once, and may be tried again; what comes later does not notice."""
+    """Pending calls of the broken pool fail once, and may be retried; later calls do not notice."""
     pool: Any = new_pool if made else new_pool()
     first = ExecutorJob(pool, bodies.die)
     second = ExecutorJob(pool, bodies.pid, required=first)
@@ -239,7 +239,7 @@ def test_a_job_whose_pool_has_broken_may_be_tried_again(backend: str, tmp_path: 
 
 
 def test_a_maker_serves_all_jobs_of_a_run_and_is_shut_down_with_it(backend: str) -> None:
-    """It is called once, nested schedulers included."""
+    """The maker is called once, even with nested schedulers."""
     jobs = [ExecutorJob(new_pool, bodies.pid) for _ in range(3)]
     inner = ExecutorJob(new_pool, bodies.pid)
     run(backend, *jobs, Scheduler(inner))
@@ -260,7 +260,7 @@ def test_an_executor_that_is_shut_down_is_named(backend: str) -> None:
 
 
 def test_a_future_that_others_cancel_is_a_failure(backend: str, threads: ThreadPoolExecutor) -> None:
-    """It is not a cancellation of the job: nobody asked for that."""
+    """The job itself was not cancelled."""
     go = threading.Event()
     threads.submit(go.wait, PATIENCE)
     job = ExecutorJob(threads, int)

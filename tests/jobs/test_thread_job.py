@@ -100,7 +100,7 @@ def test_it_works_in_another_thread(backend: str) -> None:
 
 
 def test_an_exception_is_the_jobs_own(backend: str) -> None:
-    """What the function raises is what the job raises: the same object, with the line that raised it."""
+    """The job raises the same object, with the line that raised it."""
     error = ValueError("wrong")
 
     def fail() -> None:
@@ -188,7 +188,7 @@ def test_more_than_forty_at_once(backend: str) -> None:
 
 
 class Crowd:
-    """A function that knows how many at most were in it at once, and that none leaves before there were so many."""
+    """A function that records how many calls were inside it at once, and lets none leave before enough were."""
 
     def __init__(self, expected: int) -> None:
         self.lock = threading.Lock()
@@ -241,7 +241,7 @@ def test_a_limiter_that_is_the_window_is_asked_once(backend: str) -> None:
 
 
 def test_a_forever_job_holds_no_token_of_the_window(backend: str) -> None:
-    """A forever job has no slot, so one with the window as its limiter asks for a token like anybody."""
+    """A forever job has no slot, so with the window as its limiter it has to ask for a token."""
     limiter = anyio.CapacityLimiter(2)
     held = Held()
     borrowed: list[int] = []
@@ -252,7 +252,7 @@ def test_a_forever_job_holds_no_token_of_the_window(backend: str) -> None:
 
 
 def test_a_limiter_that_is_a_window_further_out_is_asked_once(backend: str) -> None:
-    """No scheduler holds a token, so the job waits for nobody but other jobs, at any depth."""
+    """No scheduler holds a token, so the job waits for other jobs alone, at any depth."""
     limiter = anyio.CapacityLimiter(1)
     crowd = Crowd(1)
     nested = [Scheduler(ThreadJob(crowd, limiter=limiter), ThreadJob(crowd)) for _ in range(3)]
@@ -285,7 +285,7 @@ def test_a_timeout_fails_the_job_when_the_thread_has_ended(backend: str) -> None
 
 
 def test_a_timeout_drops_the_exception(backend: str) -> None:
-    """What the function raises after its time is over is nobody's."""
+    """An exception that comes after the timeout is dropped."""
     held = Held(then=ValueError("late"))
     job = ThreadJob(held, timeout=SOON)
     assert Scheduler(job, release_late(held)).run(backend=backend) is True
@@ -330,7 +330,7 @@ def test_restart(backend: str) -> None:
 
 
 def test_a_function_that_asks_ends_early(backend: str) -> None:
-    """A function that calls `anyio.from_thread.check_cancelled()` is told of its timeout."""
+    """A function that calls `anyio.from_thread.check_cancelled()` learns of its timeout."""
 
     def patient() -> None:
         while True:
@@ -418,7 +418,7 @@ def test_abandon_lets_go_at_once(backend: str) -> None:
 
 
 def test_abandon_by_timeout(backend: str) -> None:
-    """The same with a timeout; an abandoned function that raises disturbs nobody."""
+    """The outcome is a timeout then; a later exception of the abandoned function disturbs no other job."""
     held = Held(then=ValueError("unheard"))
     job = ThreadJob(held, abandon_on_cancel=True, timeout=SOON)
     assert Scheduler(job).run(backend=backend) is True
@@ -429,7 +429,7 @@ def test_abandon_by_timeout(backend: str) -> None:
 
 
 def test_abandon_keeps_the_value_of_a_job_in_time(backend: str) -> None:
-    """An abandoning job that nobody cancels is like any other."""
+    """An abandoning job that is not cancelled is like any other."""
     job = ThreadJob(current_job, abandon_on_cancel=True, timeout=PATIENCE)
     assert Scheduler(job).run(backend=backend) is True
     assert job.result() is job

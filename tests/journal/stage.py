@@ -1,4 +1,4 @@
-"""Runs in processes of their own, which can be killed, with what they leave behind; and rows of a journal."""
+"""Runs in their own processes, which can be killed, and the files that they leave; rows of a journal."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Stage:
         os.close(file)
 
     def run(self, prepare: Callable[[], object] = lambda: None, journal: bool = True) -> int:
-        """Begin a run in a process of its own, and return its id."""
+        """Start a run in its own process, and return its id."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # this process may have idle threads
             child = os.fork()
@@ -56,18 +56,18 @@ class Stage:
             os._exit(code)
 
     def kill(self, child: int) -> None:
-        """Kill a run, and wait until nothing of it is left: the guard ends its commands, a moment later."""
+        """Kill a run, and wait until all of its processes are gone: the guard ends its commands, a moment later."""
         os.kill(child, signal.SIGKILL)
         self.wait()
 
     def wait(self) -> None:
-        """Wait for all that a killed run has left behind, which are children of this process now."""
+        """Wait for all processes that a killed run left, which are children of this process now."""
         while left := children() - self.others:
             for child in left:
                 os.waitpid(child, 0)
 
     def complete(self, journal: bool = True) -> tuple[str, list[str]]:
-        """Run to the end, and return the results, and what has run."""
+        """Run to the end, and return the results and the names of the jobs that ran."""
         self.log.unlink(missing_ok=True)
         child = self.run(journal=journal)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -85,7 +85,7 @@ class Stage:
             raise
 
     def check(self, expected: str) -> int:
-        """Go on from where the killed run was, and return how many jobs were restored."""
+        """Continue after the killed run, and return how many jobs were restored."""
         committed = self.committed()
         results, ran = self.complete()
         assert results == expected
@@ -109,7 +109,7 @@ def leaves(scheduler: Scheduler) -> list[AbstractJob[Any]]:
 
 
 def adopt_orphans(adopts: bool) -> None:
-    """Let this process be the parent of those whose parent has died (Linux)."""
+    """Make this process the parent of orphans (Linux)."""
     assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, int(adopts), 0, 0, 0) == 0
 
 

@@ -1,7 +1,7 @@
-"""Accidents of the file: what other programs, and jobs of the run itself, do to a journal while a run writes it.
+"""Accidents of the file: what other programs, and jobs of the run itself, do to a journal during a run.
 
-The locks of SQLite belong to a process and a file: they vanish when the process closes any descriptor of the file. So
-a job that copied its directory once let another program take the journal's log away under the running program.
+SQLite's locks belong to a process and a file: they vanish when the process closes any descriptor of the file. So a job
+that copied its directory once let another program remove the journal's log under the running program.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ scheduler.run(journal=journal, backend=backend)
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """Return where a journal can be, in a directory that has nothing else in it."""
+    """Return a path for a journal, in an empty directory."""
     (directory := tmp_path / "place").mkdir()
     return directory / "run.db"
 
@@ -90,7 +90,7 @@ def found(path: Path) -> set[str]:
     ("accident", "backend"), [("none", "trio"), ("copied", "asyncio"), ("fingerprint", "trio"), ("refused", "asyncio")]
 )
 def test_no_accident_in_the_process_takes_the_log_away(place: Path, accident: str, backend: str) -> None:
-    """The locks hold after a copy, a fingerprint or a refused run: what is committed later is restored after a kill."""
+    """The locks hold after a copy, a fingerprint or a rejected run: later commits are restored after a kill."""
     done = python("-c", KILLED, place, accident, backend)
     assert done.returncode == -signal.SIGKILL, done.stderr.decode()
     assert found(place) == {str(number) for number in range(10)}
@@ -108,7 +108,7 @@ input()
 
 
 def opened(path: Path) -> str:
-    """Return what another process is told that wants to use a journal."""
+    """Return the error that another process gets when it opens the journal."""
     code = (
         "import pathlib, sys; from trioflow.journal._store import Store; Store(pathlib.Path(sys.argv[1]), writes=True)"
     )
@@ -118,7 +118,7 @@ def opened(path: Path) -> str:
 
 @pytest.mark.parametrize("name", ["the same", "symbolic link"])
 def test_a_second_holder_is_rejected_while_the_first_lives(place: Path, name: str) -> None:
-    """Whatever it has copied, and by whatever name the second comes; the error names the first."""
+    """Copies by the first and other names used by the second do not matter; the error names the first."""
     Store(place, writes=True).close()
     other = place.parent.with_name("other.db")
     if name == "symbolic link":
@@ -147,7 +147,7 @@ def test_a_second_holder_is_rejected_by_another_path_in_the_same_process(place: 
 
 
 def test_a_link_leads_to_the_large_results_too(place: Path) -> None:
-    """They are beside the journal, and not beside the link to it."""
+    """Large results are beside the journal, not beside the link to it."""
     store = Store(place, writes=True)
     large = record("large")._replace(result=None, file=store.write_result(b"large"))
     store.close()
@@ -157,7 +157,7 @@ def test_a_link_leads_to_the_large_results_too(place: Path) -> None:
 
 
 def test_what_a_killed_process_has_left_for_a_moment_is_waited_for(place: Path) -> None:
-    """A child that was just about to become another program has the locks as long as that takes; its parent is dead."""
+    """A child just before `exec` keeps the locks that long, though its parent is dead."""
     code = (
         "import os, pathlib, sys, time, ctypes; from trioflow.journal._store import Store\n"
         "store = Store(pathlib.Path(sys.argv[1]), writes=True)\n"
@@ -170,7 +170,7 @@ def test_what_a_killed_process_has_left_for_a_moment_is_waited_for(place: Path) 
 
 @pytest.mark.parametrize("fork", [os.fork, ctypes.CDLL(None).fork], ids=["forked", "without hooks"])
 def test_a_forked_child_does_not_hold_the_journal(place: Path, fork: Callable[[], int]) -> None:
-    """A process that was forked, and lives longer than the run, keeps nobody out, even if it closes nothing."""
+    """A forked process that outlives the run locks no other out, even if it closes nothing."""
     store = Store(place, writes=True)
     read_end, write_end = os.pipe()
     child = fork()
@@ -230,7 +230,7 @@ def move_directory(path: Path) -> None:
 def test_a_journal_that_is_spoilt_during_a_run_ends_it(
     place: Path, backend: Any, accident: Callable[[Path], None], said: str
 ) -> None:
-    """At the next commit, before anything more is believed to be kept; the reason is told."""
+    """The run ends at the next commit, before any further result counts as kept; the error has the reason."""
 
     async def work(number: int) -> int:
         await anyio.lowlevel.checkpoint()
@@ -261,7 +261,9 @@ WRITES: list[Callable[[Store], object]] = [
 
 @pytest.mark.parametrize("write", WRITES)
 def test_a_renamed_journal_has_all_that_was_committed(place: Path, write: Callable[[Store], object]) -> None:
-    """Under its new name, its log was taken in when the run ended; whatever was written next tells what is wrong."""
+    """The journal's log is merged under the new name when the run ends; a file written under the old name explains the
+    fault.
+    """
     store = Store(place, writes=True)
     store.add([record("a")], [], [])
     rename(place)
@@ -273,7 +275,7 @@ def test_a_renamed_journal_has_all_that_was_committed(place: Path, write: Callab
 
 @pytest.mark.parametrize("length", [100, None])
 def test_what_has_been_overwritten_is_left_as_it_is(place: Path, length: int | None) -> None:
-    """Nothing is written into it at the end: somebody may need it. It counts too if the log has its first page."""
+    """The end of the run writes nothing into the foreign file, nor if the log has its first page."""
     store = Store(place, writes=True)
     store.add([record(f"a long name of job {number}") for number in range(100)], [], [])
     before = place.read_bytes()
@@ -287,7 +289,7 @@ def test_what_has_been_overwritten_is_left_as_it_is(place: Path, length: int | N
 
 
 def test_a_journal_that_is_only_touched_goes_on(place: Path) -> None:
-    """Its times are no reason to end a run."""
+    """New timestamps of the file do not end a run."""
     store = Store(place, writes=True)
     os.utime(place, (1, 1))
     store.add([record("a")], [], [])
@@ -296,7 +298,7 @@ def test_a_journal_that_is_only_touched_goes_on(place: Path) -> None:
 
 
 def test_its_own_files_do_not_count_in_a_directory_that_a_command_reads(place: Path, backend: Any) -> None:
-    """The journal changes with each run; a command that reads the directory around it is restored all the same."""
+    """The journal changes with each run; a command that reads its directory is restored all the same."""
     (place.parent / "data").write_text("data")
     for restored in (False, True, True):
         job: Any = CommandJob(["true"], reads=[place.parent], label="reader")
@@ -306,7 +308,7 @@ def test_its_own_files_do_not_count_in_a_directory_that_a_command_reads(place: P
 
 @pytest.mark.parametrize("writes", [True, False])
 def test_a_file_with_several_names_is_refused(place: Path, writes: bool) -> None:
-    """The log of a killed run is beside one of them: by another one, what it has committed would be missing."""
+    """The log of a killed run belongs to one name: opened by another, its commits would be missing."""
     Store(place, writes=True).close()
     other = place.parent.with_name("other.db")
     other.hardlink_to(place)

@@ -1,4 +1,4 @@
-"""Journals of another kind: what `_core.api.journals` has is enough to write one, and a run takes it."""
+"""Other kinds of journals: `_core.api.journals` is enough to write one, and a run accepts it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..conftest import Virtual
 
 
 class Shelf:
-    """A journal in memory, which another may write as rows of PostgreSQL; it knows a job by its path and its work."""
+    """A journal in memory, as another may write rows of PostgreSQL; it identifies a job by its path and its work."""
 
     def __init__(self) -> None:
         self.rows: dict[str, tuple[str, Any]] = {}
@@ -22,12 +22,12 @@ class Shelf:
         self.is_broken = False
 
     def open_for(self, scheduler: journals.BaseScheduler) -> OnShelf:
-        """Return what a run asks."""
+        """Return the view of the shelf for a run."""
         return OnShelf(self, journals.PathCache(scheduler))
 
 
 class OnShelf:
-    """The shelf, as one run sees it."""
+    """The shelf as seen by one run."""
 
     commits_each = False
 
@@ -83,7 +83,7 @@ def build(first: int) -> Scheduler:
 
 
 def test_a_journal_of_ones_own_restores(virtual: Virtual) -> None:
-    """Results by name and by position, of functions and commands, in nested schedulers."""
+    """The journal restores results by name and by position, of functions and commands, in nested schedulers."""
     shelf = Shelf()
     for first, restored in ((1, 0), (1, 3), (2, 0)):
         scheduler = build(first)
@@ -96,7 +96,7 @@ def test_a_journal_of_ones_own_restores(virtual: Virtual) -> None:
 
 
 def test_its_faults_end_the_run(virtual: Virtual) -> None:
-    """As those of the file do."""
+    """An error of the journal ends the run, as with the file."""
     shelf = Shelf()
     shelf.is_broken = True
     scheduler = build(1)
@@ -106,7 +106,7 @@ def test_its_faults_end_the_run(virtual: Virtual) -> None:
 
 
 def test_the_name_of_a_job_that_was_dropped_stays_taken() -> None:
-    """Whether or not somebody has asked for it before: so those after it are called the same in each run."""
+    """Later jobs thus have the same names in each run, whether or not the dropped job's name was ever read."""
     jobs = [Job(double, number, label="same") for number in range(3)]
     paths = journals.PathCache(Scheduler(jobs))
     paths.forget(jobs[0])
@@ -114,7 +114,7 @@ def test_the_name_of_a_job_that_was_dropped_stays_taken() -> None:
 
 
 def test_an_argument_is_an_input_if_its_result_is_given() -> None:
-    """And not a scheduler, which is given as it is, or a value."""
+    """A scheduler passed as itself, or a plain value, is not an input."""
     one = Job(double, 1)
     user = Job(double, one, Scheduler(), 3)
     assert [journals.input_at(user, number) for number in (1, 2, 3)] == [one, None, None]
@@ -126,7 +126,7 @@ class Asks(JobKind[bool]):
 
 
 def test_a_kind_gets_whether_its_result_is_stored(virtual: Virtual) -> None:
-    """Only with a journal, and if the job does not say otherwise."""
+    """The result is stored only with a journal, and unless the job disables it."""
     for journal, save, stores in ((Shelf(), "default", True), (Shelf(), None, False), (None, "default", False)):
         job = Asks(save=save)
         virtual(functools.partial(Scheduler(job).co_run, journal=journal))

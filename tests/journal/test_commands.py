@@ -1,4 +1,4 @@
-"""Commands with a journal: by the files that they read and write."""
+"""Commands with a journal, identified by the files that they read and write."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def runs(place: Path) -> int:
 
 
 def run(job: CommandJob, backend: str, journal: Any) -> str:
-    """Run it, and return why it was not restored; "" if it was."""
+    """Run it, and return why it was not restored, or "" if it was."""
     scheduler = Scheduler(job)
     scheduler.run(backend=backend, journal=journal)
     return "" if job.restored else scheduler.explain(job)
@@ -79,7 +79,7 @@ CHANGES: list[tuple[str, str, Callable[[Path], object], bool]] = [
 def test_a_command_runs_again_when_a_file_has_changed(
     place: Path, backend: str, name: str, said: str, change: Callable[[Path], object], contents: bool, hashes: bool
 ) -> None:
-    """One that it reads, or one that it has written; with `hash=True` only the contents count."""
+    """Files that the command reads count, and files that it wrote; with `hash=True` only their contents do."""
     journal = Journal(place / "run.db", hash=hashes)
     assert "does not have it" in run(copy(place), backend, journal)
     assert run(copy(place), backend, journal) == ""
@@ -97,7 +97,7 @@ def test_a_command_runs_again_when_a_file_has_changed(
 def test_files_that_are_compared_in_another_way_make_a_job_run_once(
     place: Path, hashes: bool, options: dict[str, Any]
 ) -> None:
-    """The reason is the true one: no file has changed."""
+    """The reason must not claim that a file has changed."""
     before, now = (Journal(place / "run.db", hash=one) for one in (hashes, not hashes))
     assert "does not have it" in run(copy(place, **options), "trio", before)
     why = run(copy(place, **options), "trio", now)
@@ -106,7 +106,7 @@ def test_files_that_are_compared_in_another_way_make_a_job_run_once(
 
 
 def test_a_result_with_output_is_restored(place: Path, backend: str) -> None:
-    """Code, output and times."""
+    """The result has the code, the output and the times."""
     results = []
     for restored in (False, True):
         job = copy(place, "echo hello; cat in > out", stdout=subprocess.PIPE)
@@ -117,7 +117,7 @@ def test_a_result_with_output_is_restored(place: Path, backend: str) -> None:
 
 
 def test_a_restored_command_has_the_time_that_it_took(place: Path, backend: str) -> None:
-    """It has not started in this run, and a listing shows the time beside the word that it was restored."""
+    """The job has no start in this run, so the listing shows the former duration beside "restored"."""
     first, again = copy(place), copy(place)
     assert [run(job, backend, place / "j.db") == "" for job in (first, again)] == [False, True]
     assert again.elapsed == first.result().elapsed
@@ -125,7 +125,7 @@ def test_a_restored_command_has_the_time_that_it_took(place: Path, backend: str)
 
 
 def test_what_a_failed_command_has_written_is_moved_aside(place: Path, backend: str) -> None:
-    """Before it runs again; what was there before it ever ran is not touched."""
+    """The command runs again after that; files from before its first run are not touched."""
     (place / "out").write_text("mine, from before")
     failing = copy(place, HALF)
     assert "failed" in run(failing, backend, place / "run.db")
@@ -140,7 +140,7 @@ def test_what_a_failed_command_has_written_is_moved_aside(place: Path, backend: 
 
 
 def test_the_output_of_a_restarted_command_is_complete(place: Path, backend: str) -> None:
-    """A timeout cut its first attempt, not the last one: it is restored, and its output stays where it is."""
+    """A timeout cut the first attempt, not the last: the command is restored, and its output stays in place."""
     code = "test -e once || { touch once; sleep 100; }; cat in > out"
     for restored in (False, True):
         job = copy(place, code, timeout=1, on_timeout="restart", terminate_grace=0)
@@ -151,7 +151,7 @@ def test_the_output_of_a_restarted_command_is_complete(place: Path, backend: str
 
 
 def test_an_output_that_a_failed_command_did_not_touch_stays(place: Path, backend: str) -> None:
-    """It is whole: somebody else has made it."""
+    """Another program wrote the file, so it is whole."""
     (place / "out").write_text("mine")
     for _ in range(2):
         assert "failed" in run(copy(place, "exit 3"), backend, place / "run.db")
@@ -169,14 +169,14 @@ def test_an_output_that_a_failed_command_did_not_touch_stays(place: Path, backen
 def test_options_that_change_what_a_command_does_count(
     place: Path, backend: str, old: dict[str, Any], new: dict[str, Any]
 ) -> None:
-    """Directory, environment and input."""
+    """The directory, the environment and the input count."""
     assert "does not have it" in run(copy(place, **old), backend, place / "run.db")
     assert run(copy(place, **old), backend, place / "run.db") == ""
     assert "the options of the command have changed" in run(copy(place, **new), backend, place / "run.db")
 
 
 def test_names_of_files_need_not_be_text(place: Path, backend: str) -> None:
-    """Nor need the command line: on Linux they are bytes."""
+    """On Linux, names and command lines are bytes."""
     name = os.fsdecode(b"a\x80")
     (place / name).write_text("in")
     files = {"reads": [place / name], "writes": [place / "out\udcff"]}
@@ -191,7 +191,7 @@ def test_names_of_files_need_not_be_text(place: Path, backend: str) -> None:
 
 @pytest.mark.parametrize("name", ["reads", "writes"])
 def test_paths_are_checked(name: str) -> None:
-    """One path may stand for itself; other things are refused."""
+    """A single path needs no list; objects that are not paths are rejected."""
     options: Any = {name: "one"}
     CommandJob(["true"], **options)
     options = {name: [3]}
@@ -212,7 +212,7 @@ def compiled(place: Path, backend: str, **options: Any) -> str:
 
 @pytest.mark.parametrize("hashes", [False, True])
 def test_a_compiler_says_what_it_has_read(place: Path, backend: str, hashes: bool) -> None:
-    """A header that is nowhere listed but in the depfile counts, by its contents or its time; also when it is gone."""
+    """A header listed only in the depfile counts, by its contents or its time, and when it is removed."""
     header, other = place / "a header.h", place / "other.h"
     header.write_text('#include "other.h"\n')
     other.write_text("int x;\n")
@@ -234,7 +234,7 @@ def test_a_compiler_says_what_it_has_read(place: Path, backend: str, hashes: boo
 
 
 def test_a_file_that_changes_while_it_is_read_has_changed(place: Path, backend: str) -> None:
-    """Nobody knows which state the command has seen, so it runs again, once."""
+    """Since the command may have seen either state, it runs again, once."""
     for code, said in (
         ("sleep 0.02; echo other >> in", "does not have it"),
         ("true", "in' has changed while the job ran"),
@@ -251,7 +251,7 @@ def test_a_file_that_changes_while_it_is_read_has_changed(place: Path, backend: 
 def test_the_warning_on_an_invalid_depfile_quotes_it(
     place: Path, backend: str, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Such a command runs each time, and the warning says what was found."""
+    """A command without a valid depfile runs each time."""
     for _ in range(2):
         job = CommandJob(["true"], stdin=place / "in", reads=Depfile(place / "bad.d"), label="compile")
         (place / "bad.d").write_text(text)
@@ -270,7 +270,7 @@ def test_the_warning_on_an_invalid_depfile_quotes_it(
     ],
 )  # fmt: skip
 def test_depfiles_are_read_as_make_reads_them(text: str, names: list[str]) -> None:
-    """Several rules, long lines, and names with whatever may be in them."""
+    """A depfile may have several rules, long lines, and names with any characters."""
     assert names_in_rules(text) == names
     with pytest.raises(NotSerializable, match="no rule"):
         names_in_rules("main.c")
@@ -278,7 +278,7 @@ def test_depfiles_are_read_as_make_reads_them(text: str, names: list[str]) -> No
 
 @pytest.mark.parametrize("pattern", ["src", "src/**/*.c", "src/*/[ab].c"])
 def test_directories_and_patterns_count_by_their_files(place: Path, backend: str, pattern: str) -> None:
-    """A file that changes, comes or goes."""
+    """A file that changes, appears or disappears counts."""
     sub = place / "src" / "sub"
     sub.mkdir(parents=True)
     (sub / "a.c").write_text("a")
@@ -295,7 +295,7 @@ def test_directories_and_patterns_count_by_their_files(place: Path, backend: str
 
 
 def test_a_file_whose_name_looks_like_a_pattern_is_that_file(place: Path, backend: str) -> None:
-    """What the pattern would match does not count then."""
+    """Files that the pattern would match do not count then."""
     for name in ("a[1].c", "a1.c"):
         (place / name).write_text(name)
     assert "does not have it" in run(copy(place, reads=[place / "a[1].c"]), backend, place / "run.db")
@@ -306,7 +306,7 @@ def test_a_file_whose_name_looks_like_a_pattern_is_that_file(place: Path, backen
 
 
 def test_an_output_that_is_not_there_is_a_failure(tmp_path: Path, backend: str) -> None:
-    """With or without a journal; unless it is optional. A depfile is an output too."""
+    """A journal makes no difference, unless the output is optional. A depfile is an output too."""
     out = tmp_path / "out"
     cases: list[tuple[dict[str, Any], bool]] = [
         ({"writes": out}, False), ({"writes": [OptionalFile(out)]}, True), ({"writes": OptionalFile(out)}, True),
@@ -323,7 +323,7 @@ def test_an_output_that_is_not_there_is_a_failure(tmp_path: Path, backend: str) 
 
 
 def test_an_optional_output_that_comes_later_has_changed(place: Path, backend: str) -> None:
-    """What is there is compared with how the command has left it."""
+    """The journal has the state in which the command left it."""
     for change, said in ((None, "does not have it"), (None, ""), (place / "log", "its output '.*log' was not there")):
         if change is not None:
             touch(change)
@@ -336,7 +336,7 @@ def test_an_optional_output_that_comes_later_has_changed(place: Path, backend: s
 
 
 def test_the_file_that_it_reads_from_counts(place: Path, backend: str) -> None:
-    """New content of `stdin=PATH`: an old result would be stale."""
+    """With new content of `stdin=PATH`, an old result would be stale."""
     for content, restored in (("one", False), ("one", True), ("two", False)):
         if not restored:
             (place / "words").write_text(content)
@@ -347,7 +347,7 @@ def test_the_file_that_it_reads_from_counts(place: Path, backend: str) -> None:
 
 @pytest.mark.parametrize(("old", "new"), [(None, subprocess.PIPE), (subprocess.PIPE, None), (None, subprocess.DEVNULL)])
 def test_where_the_output_goes_counts(place: Path, backend: str, old: Any, new: Any) -> None:
-    """A result without the output does not do for a job that captures it."""
+    """A stored result without output is not enough for a job that captures it."""
     assert "does not have it" in run(copy(place, "echo hello", writes=[], stdout=old), backend, place / "run.db")
     assert "the options of the command have changed" in run(
         copy(place, "echo hello", writes=[], stdout=new), backend, place / "run.db"
@@ -359,7 +359,7 @@ def test_where_the_output_goes_counts(place: Path, backend: str, old: Any, new: 
 def test_an_output_file_that_is_gone_is_written_again(
     place: Path, backend: str, stream: str, append: bool, hashes: bool
 ) -> None:
-    """Or one that has changed, unless others have appended to it too; `stdout=` and `stderr=` name what it writes."""
+    """A changed file is, too, unless others have appended to it too; `stdout=` and `stderr=` declare such files."""
     log = place / "log"
     options: dict[str, Any] = {stream: log, "append": append, "writes": []}
     journal = Journal(place / "run.db", hash=hashes)
@@ -398,7 +398,7 @@ def killed(place: Path, code: str, backend: str, append: bool = True, shared: bo
 
 @pytest.mark.parametrize("append", [True, False])
 def test_output_is_not_doubled_after_a_kill(place: Path, backend: str, append: bool) -> None:
-    """The file is cut back to its length before the attempt that was killed, however often that happens."""
+    """The file is cut back to its length before the killed attempt, however often that happens."""
     (place / "log").write_text("before\n")
     code = f"echo one; test -e {place}/go || {{ kill -9 $PPID; sleep 60; }}; echo two"
     for _ in range(2):
@@ -410,7 +410,7 @@ def test_output_is_not_doubled_after_a_kill(place: Path, backend: str, append: b
 
 
 def test_a_log_of_several_jobs_is_not_cut(place: Path, backend: str) -> None:
-    """It has what others have written since; each of them is restored although the file has grown."""
+    """The log also has newer output of other jobs; each job is restored although the file has grown."""
     first = f"echo one; test ! -e {place}/die || {{ kill -9 $PPID; sleep 60; }}; echo two"
     assert killed(place, first, backend, shared=True) == "0 0\n"
     assert killed(place, first, backend, shared=True) == "1 1\n"
@@ -424,7 +424,7 @@ def test_a_log_of_several_jobs_is_not_cut(place: Path, backend: str) -> None:
 
 
 def test_half_a_directory_takes_the_place_of_half_a_file(place: Path, backend: str) -> None:
-    """Which an earlier version of the command has left."""
+    """An earlier version of the command may have left the half file."""
     (place / "out.partial").write_text("half a file")
     for _ in range(2):
         code = "test ! -e out && mkdir out && exit 3"
@@ -433,7 +433,7 @@ def test_half_a_directory_takes_the_place_of_half_a_file(place: Path, backend: s
 
 
 def test_what_a_failed_command_also_reads_stays_where_it_is(place: Path, backend: str) -> None:
-    """It is its input: without it the command could not run again."""
+    """A file that the command also reads is an input: without it the command could not run again."""
     for number in range(2):
         code = "echo more >> in; exit 3"
         assert "failed" in run(copy(place, code, writes=[place / "in"]), backend, place / "run.db")
@@ -442,7 +442,7 @@ def test_what_a_failed_command_also_reads_stays_where_it_is(place: Path, backend
 
 @pytest.mark.parametrize("before", [None, "before\n"])
 def test_a_log_is_cut_back_to_where_a_failed_attempt_began(place: Path, backend: str, before: str | None) -> None:
-    """Unless others write it too: what was appended may be theirs."""
+    """If other jobs write it too, it is kept: the appended part may be theirs."""
     if before is not None:
         (place / "log").write_text(before)
     elsewhere = CommandJob(["true"], label="elsewhere", stdout=place / "another log", append=True)
@@ -464,7 +464,7 @@ def test_a_log_is_cut_back_to_where_a_failed_attempt_began(place: Path, backend:
 def test_a_log_that_others_have_changed_and_not_only_appended_to_is_written_again(
     place: Path, backend: str, length: int, place_of_change: int
 ) -> None:
-    """The end of what was there is looked at: all of a short log, the last 4 KiB of a long one."""
+    """The check compares the former end: all of a short log, the last 4 KiB of a long one."""
     (log := place / "log").write_bytes(b"x" * length)
 
     def again() -> str:
@@ -478,7 +478,7 @@ def test_a_log_that_others_have_changed_and_not_only_appended_to_is_written_agai
 
 
 def test_the_error_names_an_output_that_cannot_be_inspected(place: Path, backend: str) -> None:
-    """Here a link that leads to itself."""
+    """The output here is a link to itself."""
     assert "does not have it" in run(copy(place), backend, place / "run.db")
     (place / "out").unlink()
     (place / "out").symlink_to(place / "out")
@@ -489,7 +489,7 @@ def test_the_error_names_an_output_that_cannot_be_inspected(place: Path, backend
 
 
 def test_each_command_of_a_run_says_what_it_does(place: Path, backend: str) -> None:
-    """Of several in one run, whichever has changed runs again."""
+    """Of several commands in one run, only the changed one runs again."""
     for last, restored in (("b", [False, False]), ("b", [True, True]), ("c", [True, False])):
         jobs = [CommandJob(["echo", word], label=f"job {number}") for number, word in enumerate(("a", last))]
         assert Scheduler(*jobs).run(backend=backend, journal=place / "run.db")
@@ -499,7 +499,7 @@ def test_each_command_of_a_run_says_what_it_does(place: Path, backend: str) -> N
 def test_only_a_command_that_writes_files_is_noted_before_it_starts(
     place: Path, backend: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That is a commit of its own, which would cost the others more than all else."""
+    """The note is a commit of its own, which would cost other jobs more than all else."""
     noted: list[str] = []
     monkeypatch.setattr(Store, "begin", lambda self, path, stamps: noted.append(path))
     reads, nothing = copy(place, "true", writes=[]), CommandJob(["true"], label="nothing")
@@ -510,7 +510,7 @@ def test_only_a_command_that_writes_files_is_noted_before_it_starts(
 
 @pytest.mark.parametrize("name", ["out", "out/"])
 def test_half_a_directory_is_moved_aside_each_time(place: Path, backend: str, name: str) -> None:
-    """The latest one takes the place of those before; with a slash at the end of its name, too."""
+    """The latest one replaces the one before, even if its name ends in a slash."""
     for number in range(3):
         code = f"test ! -e out && mkdir out && echo {number} > out/file && exit 3"
         assert "failed" in run(copy(place, code, writes=[f"{place}/{name}"]), backend, place / "run.db")
@@ -519,14 +519,14 @@ def test_half_a_directory_is_moved_aside_each_time(place: Path, backend: str, na
 
 
 class Compress(AbstractJob[str]):
-    """A kind of a user's, which says of its work what a command says."""
+    """A user's kind that describes its work as a command does."""
 
     def __init__(self, source: Any, level: int = 1, password: str = "x", **options: Any) -> None:
         super().__init__(label="compress", **options)
         self._source, self._level, self._password = source, level, password
 
     def for_journal(self) -> Work:
-        """Return what it reads and writes."""
+        """Return the files that it reads and writes."""
         target = f"{self._source}.gz"
         return Work(
             what="compress",
@@ -549,7 +549,7 @@ class Compress(AbstractJob[str]):
 
 
 def test_a_kind_of_the_users_has_files_and_options_too(place: Path, backend: Any) -> None:
-    """`for_journal` says what a command says: what it reads, writes, and how it is done; nothing secret is kept."""
+    """`for_journal` returns what the job reads, writes, and how; no secrets are kept."""
 
     def why(**options: Any) -> str:
         job = Compress(place / "in", **options)
@@ -572,7 +572,7 @@ def test_a_kind_of_the_users_has_files_and_options_too(place: Path, backend: Any
 
 
 def test_what_a_kind_says_of_its_work_may_raise(place: Path, backend: Any) -> None:
-    """Such a job runs each time, and the reason names the error."""
+    """A job of such a kind runs each time, and the reason names the error."""
 
     class Broken(Compress):
         def for_journal(self) -> Work:
@@ -587,7 +587,7 @@ def test_what_a_kind_says_of_its_work_may_raise(place: Path, backend: Any) -> No
 
 
 def identity(*given: Any, **options: Any) -> tuple[Any, ...]:
-    """Return what an ssh job says of its work."""
+    """Return the identity of an ssh job's work."""
     work = SshJob(*given, **options).for_journal()
     return work.arguments, work.options, work.reads, work.appends, work.begins_anew
 
@@ -600,13 +600,13 @@ def identity(*given: Any, **options: Any) -> tuple[Any, ...]:
     ],
 )  # fmt: skip
 def test_the_work_of_a_node_is_known(old: Any, new: Any) -> None:
-    """By the node and its steps; once no two of them differed."""
+    """The identity has the node and the steps; once all were equal."""
     assert identity(*old) == identity(*old)
     assert identity(*old) != identity(*new)
 
 
 def test_the_files_that_are_sent_to_a_node_are_read(place: Path) -> None:
-    """Scripts, and what is copied to it, but for names that have values in them."""
+    """Scripts and files copied to the node count, except for names with values in them."""
     *_, reads, appends, anew = identity(
         "node1", [Script("run.sh", 1), Push("a", "{node}.txt", to="b")], stdin=place / "in", stdout="log", append=False
     )
@@ -616,7 +616,7 @@ def test_the_files_that_are_sent_to_a_node_are_read(place: Path) -> None:
 
 @pytest.mark.parametrize("hashes", [False, True])
 def test_a_pipe_among_the_files_is_not_read(place: Path, backend: str, hashes: bool) -> None:
-    """To read it might never end."""
+    """Reading it might never end."""
     os.mkfifo(place / "pipe")
     for restored in (False, True):
         job = copy(place, reads=[place / "pipe"])

@@ -1,4 +1,4 @@
-"""Damage inside the file: what is restored is what was stored, and one damaged row costs one job, not the run."""
+"""Damage inside the file: restored values are those stored, and a damaged row costs one job, not the run."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ def right() -> list[str]:
 
 
 def flipped(virtual: Virtual, file: Path, flips: int) -> tuple[int, int]:
-    """Flip one bit of a journal, run with it, and so on; return how often all and how often some was restored."""
+    """Flip one bit of a journal, run with it, and repeat; return how often all and how often some jobs
+    were restored.
+    """
     virtual(functools.partial(scenario().co_run, journal=file))
     data = file.read_bytes()
     dice = random.Random(5)
@@ -55,14 +57,14 @@ def flipped(virtual: Virtual, file: Path, flips: int) -> tuple[int, int]:
 
 
 def test_no_flipped_bit_gives_a_wrong_value(virtual: Virtual, file: Path) -> None:
-    """The job runs again, or the journal is refused, or the bit did not matter."""
+    """Either the job runs again, the journal is rejected, or the bit did not matter."""
     assert all(flipped(virtual, file, FLIPS))
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_no_flipped_bit_of_a_thousand_gives_a_wrong_value(virtual: Virtual, file: Path) -> None:
-    """As above."""
+    """The soak test flips a thousand bits."""
     assert all(flipped(virtual, file, 1000))
 
 
@@ -86,7 +88,7 @@ def change(file: Path, statement: str, *parameters: Any) -> None:
     ],
 )
 def test_a_damaged_row_costs_one_job(virtual: Virtual, file: Path, statement: str, number: int | None) -> None:
-    """That runs again and says why; the others are restored, and the list can be printed."""
+    """The job runs again with the reason; the others are restored, and the list can be printed."""
     virtual(functools.partial(scenario().co_run, journal=file))
     change(file, statement)
     assert trioflow("journal", file).exit_code == 0
@@ -100,7 +102,9 @@ def test_a_damaged_row_costs_one_job(virtual: Virtual, file: Path, statement: st
 
 
 def test_damaged_stamps_of_outputs_move_nothing(tmp_path: Path, backend: Any, file: Path) -> None:
-    """What a killed command has left is moved only if its record is whole: else it is not known what was there."""
+    """The outputs of a killed command are moved only if its record is intact; otherwise their former
+    state is unknown.
+    """
     out = tmp_path / "out"
 
     def build(code: str) -> CommandJob:

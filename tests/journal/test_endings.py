@@ -1,4 +1,4 @@
-"""How a run ended, as its journal keeps it: what `trioflow journal` and later programs tell of it."""
+"""The summary of a run in its journal, for `trioflow journal` and later programs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def ending_of(virtual: Virtual, file: Path, scheduler: Scheduler) -> _run_summar
 
 
 def test_schedulers_do_not_count_but_by_what_they_do_themselves(virtual: Virtual, file: Path) -> None:
-    """One that fails because of its job is not told beside that job, which is the culprit; a timeout is its own."""
+    """A scheduler that fails because of its job is not a second failure beside that job; its own timeout is one."""
     inner = Scheduler(Job(fail, label="bad", critical=True), label="inner", critical=True)
     outer = Scheduler(Job(anyio.sleep, 1, label="ok"), inner, label="outer", critical=True)
     ending = ending_of(virtual, file, Scheduler(outer, label="all"))
@@ -50,7 +50,7 @@ def test_schedulers_do_not_count_but_by_what_they_do_themselves(virtual: Virtual
 
 
 def test_what_runs_for_ever_is_counted_apart(virtual: Virtual, file: Path) -> None:
-    """And whether it succeeded; schedulers that succeeded are not counted, but their jobs are."""
+    """Forever jobs have their own counts, with successes; of succeeded schedulers only the jobs are counted."""
     service = Service(serve, label="service")
     nested = Scheduler(Job(anyio.sleep, 1, label="job"), label="nested", required=service)
     ending = ending_of(virtual, file, Scheduler(service, nested, Job(anyio.sleep, 1, forever=True)))

@@ -1,4 +1,4 @@
-"""Runs that are killed, at each write and at random instants, and go on from what they had committed.
+"""Runs that are killed, at each write and at random instants, and continue from what they had committed.
 
 Each run is a forked process. Its jobs write their names to a log, so that the test knows what has run.
 """
@@ -32,7 +32,7 @@ INSTANTS = 3
 
 
 def functions(stage: Stage) -> Scheduler:
-    """Nested and growing, with results as arguments, one of them a file of its own."""
+    """Return nested and growing jobs, with results as arguments, one of them a large result."""
 
     async def work(name: str, *numbers: int) -> int:
         stage.note(name)
@@ -61,7 +61,7 @@ def functions(stage: Stage) -> Scheduler:
 
 
 def commands(stage: Stage) -> Scheduler:
-    """Each reads what the one before it has written."""
+    """Return commands that each read what the one before has written."""
     scheduler, before = Scheduler(), None
     for number in range(3):
         source, target = stage.files / f"{number}.txt", stage.files / f"{number + 1}.txt"
@@ -106,7 +106,7 @@ def expected(stage: Stage) -> str:
 
 @pytest.fixture(autouse=True)
 def no_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two runs of a command differ in their times."""
+    """Remove the times, in which two runs of a command differ."""
     from trioflow import CommandResult
 
     monkeypatch.setattr(_journal, "LARGE", 100)
@@ -140,7 +140,7 @@ class Fault:
 
 
 def killed_at_writes(stage: Stage, first: int, step: int) -> set[int]:
-    """Kill a run before and after the first write, and so on; return the numbers of jobs that were restored."""
+    """Kill a run before and after the first write, and so on; return the numbers of restored jobs."""
     right = expected(stage)
     at, finished, restored = first, 0, set()
     while finished < 2:
@@ -158,14 +158,14 @@ def killed_at_writes(stage: Stage, first: int, step: int) -> set[int]:
 
 
 def test_a_run_that_is_killed_at_a_write_goes_on(stage: Stage) -> None:
-    """The journal opens, what was committed is not run again, and the results are right; each tenth write."""
+    """The journal opens, committed jobs do not run again, and the results are right; each tenth write is tested."""
     assert len(killed_at_writes(stage, 0 if stage.backend == "trio" else 5, 10)) > 1
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_a_run_that_is_killed_at_any_write_goes_on(stage: Stage) -> None:
-    """Before and after each write."""
+    """The kills come before and after each write."""
     assert len(killed_at_writes(stage, 0, 1)) > 3
 
 
@@ -184,19 +184,19 @@ def killed_at_random(stage: Stage, instants: int) -> None:
 
 
 def test_a_run_that_is_killed_at_random_instants_goes_on(stage: Stage) -> None:
-    """A few instants; the soak test takes many."""
+    """The test takes a few instants, the soak test many."""
     killed_at_random(stage, INSTANTS)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_a_run_that_is_killed_at_two_thousand_instants_goes_on(stage: Stage) -> None:
-    """500 for each scenario and backend."""
+    """The test takes 500 instants for each scenario and backend."""
     killed_at_random(stage, 500)
 
 
 def test_a_run_that_is_killed_again_and_again_comes_to_its_end(stage: Stage) -> None:
-    """Each time it is a little further: nothing that was committed is lost."""
+    """Each run gets a little further, since no committed job is lost."""
     right = expected(stage)
     before: set[str] = set()
     for _ in range(6):
@@ -210,7 +210,7 @@ def test_a_run_that_is_killed_again_and_again_comes_to_its_end(stage: Stage) -> 
 
 
 def test_a_run_that_follows_a_killed_one_does_not_meet_its_commands(tmp_path: Path, backend: str) -> None:
-    """The guard needs a moment to end the commands of a killed run; the journal opens when it has."""
+    """The guard needs a moment to end the commands of a killed run; the journal opens after that."""
     busy = tmp_path / "busy"
 
     def write_for_ever(stage: Stage) -> Scheduler:

@@ -1,4 +1,4 @@
-"""A run with a journal: what is restored, what runs again and why, and that all else is as without one."""
+"""A run with a journal: which jobs are restored, which run again and why; all else is as without one."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ calls: list[Any] = []
 
 @pytest.fixture(autouse=True)
 def no_calls() -> None:
-    """No test sees the calls of another."""
+    """Isolate the calls of each test."""
     calls.clear()
 
 
@@ -97,7 +97,7 @@ def test_a_second_run_restores_everything(virtual: Virtual, file: Path) -> None:
 
 
 def test_what_succeeds_while_a_run_is_drained_is_kept_at_once(virtual: Virtual, file: Path) -> None:
-    """Not only when the last running job has ended: that one may take long."""
+    """The commit does not wait until the last running job has ended, which may take long."""
 
     import sqlite3
 
@@ -117,7 +117,7 @@ def test_what_succeeds_while_a_run_is_drained_is_kept_at_once(virtual: Virtual, 
 def test_jobs_that_were_dropped_are_restored_and_the_journal_holds_none_of_them(
     virtual: Virtual, file: Path, label: str | None
 ) -> None:
-    """A journal held each job that a run had known, so that one with keep_jobs=False grew; later, only nested ones."""
+    """The journal once held each job of a run, so that one with `keep_jobs=False` grew; later, only nested ones."""
     alive: list[int] = []
     found: list[tuple[Any, bool]] = []
 
@@ -146,7 +146,7 @@ def test_jobs_that_were_dropped_are_restored_and_the_journal_holds_none_of_them(
 
 
 def test_without_a_journal_nothing_is_restored(virtual: Virtual, file: Path) -> None:
-    """The same scheduler, run again without one, runs; and `restored` is of the last run."""
+    """The same scheduler runs all jobs without one; `restored` is about the last run."""
     scheduler = again(virtual, file, diamond)
     virtual(functools.partial(scheduler.co_run, journal=file))
     assert set(states(scheduler).values()) == {"restored"}
@@ -155,7 +155,7 @@ def test_without_a_journal_nothing_is_restored(virtual: Virtual, file: Path) -> 
 
 
 def test_what_failed_runs_again(virtual: Virtual, file: Path) -> None:
-    """With all that was blocked by it; what succeeded beside it is restored."""
+    """Jobs blocked by the failure run too; others that succeeded are restored."""
     broken = True
 
     async def sometimes() -> int:
@@ -174,7 +174,7 @@ def test_what_failed_runs_again(virtual: Virtual, file: Path) -> None:
 
 
 def test_rules_follow_from_what_was_restored(virtual: Virtual, file: Path) -> None:
-    """A restored job has succeeded, for every rule."""
+    """For every rule, a restored job has succeeded."""
 
     def build() -> Scheduler:
         good = Job(double, 1, label="good")
@@ -187,7 +187,7 @@ def test_rules_follow_from_what_was_restored(virtual: Virtual, file: Path) -> No
 
 
 def test_nested_jobs_are_restored_one_by_one(virtual: Virtual, file: Path) -> None:
-    """By path: jobs with equal labels in different schedulers are different jobs."""
+    """Jobs with equal labels in different schedulers differ by their paths."""
 
     def build() -> Scheduler:
         inner = [Scheduler(Job(double, n, label="a"), Job(double, n + 1, label="a"), label="in") for n in (1, 3)]
@@ -202,7 +202,7 @@ def test_nested_jobs_are_restored_one_by_one(virtual: Virtual, file: Path) -> No
 
 
 def test_jobs_of_a_growing_scheduler_are_restored(virtual: Virtual, file: Path) -> None:
-    """Those that a job adds; the job itself runs again. It was restored, and what it would have added was lost."""
+    """The job that adds them runs again; when it was restored, its added jobs were lost."""
 
     async def grow() -> None:
         scheduler = current_job().scheduler
@@ -221,7 +221,7 @@ def test_jobs_of_a_growing_scheduler_are_restored(virtual: Virtual, file: Path) 
 
 
 def test_services_always_run(virtual: Virtual, file: Path) -> None:
-    """Whoever uses one is restored nevertheless: the service counts by its being one."""
+    """The users of a service are restored nevertheless: a service is identified by being one."""
 
     async def serve(*, task_status: anyio.abc.TaskStatus[object]) -> None:
         calls.append("serve")
@@ -253,7 +253,7 @@ def test_a_result_that_is_given_up_is_still_stored(virtual: Virtual, file: Path)
 
 
 def test_a_job_that_its_timeout_cut_runs_again(virtual: Virtual, file: Path) -> None:
-    """`on_timeout="move_on"` lets it pass, but it was not done."""
+    """With `on_timeout="move_on"` it counts as succeeded, but its work is incomplete."""
 
     def build() -> Scheduler:
         return Scheduler(Job(anyio.sleep, 10, label="nap", timeout=1, on_timeout="move_on"))
@@ -264,7 +264,7 @@ def test_a_job_that_its_timeout_cut_runs_again(virtual: Virtual, file: Path) -> 
 
 @pytest.mark.parametrize("options", [{"on_timeout": "restart"}, {"retry": 1}])
 def test_a_job_that_succeeded_after_a_timeout_is_restored(virtual: Virtual, file: Path, options: Any) -> None:
-    """Its last attempt came to its end; its timeout cut an earlier one. `explain` says no more than that."""
+    """The last attempt was complete; the timeout cut an earlier one. `explain` says no more than that."""
 
     async def slow_at_first() -> int:
         calls.append("called")
@@ -286,7 +286,7 @@ def test_a_job_that_succeeded_after_a_timeout_is_restored(virtual: Virtual, file
 
 
 def test_a_job_that_may_move_on_and_ended_in_time_is_restored(virtual: Virtual, file: Path) -> None:
-    """Only what a timeout has cut short is not whole."""
+    """Only work that a timeout cut is incomplete."""
 
     def build() -> Scheduler:
         return Scheduler(Job(double, 1, label="a", timeout=5, on_timeout="move_on"))
@@ -310,7 +310,7 @@ async def count(*given: Any, **named: Any) -> int:
     ],
 )
 def test_the_result_of_an_input_counts_wherever_it_stands(virtual: Virtual, file: Path, give: Any) -> None:
-    """In a container too: what it was given has changed."""
+    """The input may be inside a container: a changed input runs the job again."""
     for number, state in ((1, "succeeded"), (1, "restored"), (2, "succeeded")):
         source = Job(double, number, label="source")
         scheduler = again(virtual, file, lambda source=source: Scheduler(source, give(source)))  # type: ignore[misc]
@@ -320,7 +320,7 @@ def test_the_result_of_an_input_counts_wherever_it_stands(virtual: Virtual, file
 def test_a_journal_in_which_no_run_can_begin_is_let_go(
     virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next one is not told that another run of this process uses it."""
+    """The next run gets no error about another run in this process."""
 
     def fail_to_begin(self: Store, label: str) -> int:
         raise JournalError("no run can begin")
@@ -333,7 +333,7 @@ def test_a_journal_in_which_no_run_can_begin_is_let_go(
 
 
 def test_a_further_attempt_of_a_nested_scheduler_runs_its_jobs(virtual: Virtual, file: Path) -> None:
-    """As without a journal: what was restored in the first attempt runs in the second."""
+    """As without a journal, jobs restored in the first attempt run in the second."""
     good = Job(double, 1, label="good")
 
     def build() -> Scheduler:
@@ -348,7 +348,7 @@ def test_a_further_attempt_of_a_nested_scheduler_runs_its_jobs(virtual: Virtual,
 
 
 def test_a_further_attempt_does_not_find_what_the_first_one_has_written(virtual: Virtual, file: Path) -> None:
-    """Nor in a journal that has had jobs in it before."""
+    """The same holds for a journal that had jobs in it before."""
 
     def build() -> Scheduler:
         good = Job(double, 1, label="good")
@@ -361,7 +361,7 @@ def test_a_further_attempt_does_not_find_what_the_first_one_has_written(virtual:
 
 
 def test_jobs_in_threads_are_restored(tmp_path: Path) -> None:
-    """The kinds that call functions elsewhere are no different."""
+    """Jobs that call functions elsewhere are like others."""
     for restored in (False, True):
         job = ThreadJob(operator.add, 1, 2)
         Scheduler(job).run(journal=tmp_path / "run.db")
@@ -374,7 +374,7 @@ def test_jobs_in_threads_are_restored(tmp_path: Path) -> None:
 def reason(
     virtual: Virtual, file: Path, old: Callable[[], AbstractJob[Any]], new: Callable[[], AbstractJob[Any]]
 ) -> str:
-    """Return why `new` runs although `old` is in the journal; "" if it is restored."""
+    """Return why `new` runs although `old` is in the journal, or "" if it is restored."""
     first, job = old(), new()
     first.label = job.label = "job"
     again(virtual, file, lambda: Scheduler(first))
@@ -386,18 +386,18 @@ answers: dict[str, Any] = {}
 
 
 async def ask(name: str) -> Any:
-    """Give what `answers` has, or raise it."""
+    """Return the answer of `answers`, or raise it."""
     if isinstance(answers[name], Exception):
         raise answers[name]
     return answers[name]
 
 
 async def join(*given: Any) -> None:
-    """Stand for what reads the results of jobs, in lists or as they are."""
+    """Stand in for a function that reads the results of jobs, from lists or directly."""
 
 
 def joined_by_hand() -> Scheduler:
-    """Return two jobs, and one that gets them as themselves; it requires both of them, or one, or none."""
+    """Return two jobs, and a third that gets them as themselves and requires both, one or none of them."""
     jobs = [Job(ask, name, label=name, save=None if name == "b" else "json") for name in "ab"]
     both = Job(join, [ref(job) for job in jobs], required=jobs, label="both")
     only_b = Job(join, *map(ref, jobs), required=jobs[1], label="only b")
@@ -420,9 +420,9 @@ def joined_by_hand() -> Scheduler:
 def test_a_job_passed_as_itself_counts_by_what_became_of_it(
     virtual: Virtual, file: Path, before: Any, after: Any, is_same: bool
 ) -> None:
-    """A job that reads results by hand has the old ones only if these would be the same; it says so by requiring them.
+    """A job that reads results by hand is restored only if they are the same, for which it must require the jobs.
 
-    A join of what had succeeded was once restored although a page that was missing then had come.
+    A join of succeeded jobs was once restored although a formerly missing page had come.
     """
     answers.update(a=1, b=before)
     again(virtual, file, joined_by_hand)
@@ -434,7 +434,7 @@ def test_a_job_passed_as_itself_counts_by_what_became_of_it(
 
 @pytest.mark.parametrize(("after", "state"), [(1, "restored"), (2, "succeeded")])
 def test_a_scheduler_passed_as_itself_counts_by_its_jobs(virtual: Virtual, file: Path, after: int, state: str) -> None:
-    """What reads the results of a nested scheduler that it requires runs again if one of them is different."""
+    """A job that reads results of a nested scheduler that it requires runs again if one of them differs."""
 
     def build() -> Scheduler:
         inner = Scheduler(Job(ask, "a", label="a", save=None), label="inner")
@@ -451,9 +451,9 @@ def test_a_scheduler_passed_as_itself_counts_by_its_jobs(virtual: Virtual, file:
 def test_a_member_passed_as_itself_counts_if_its_scheduler_is_required(
     virtual: Virtual, file: Path, by: str, after: Any, state: str
 ) -> None:
-    """A report of the members of a group was restored although one of them had another result.
+    """A report on the members of a group was once restored although a member's result had changed.
 
-    A job can require the group alone; or the scheduler around the job does.
+    The job may require the group alone; or the scheduler around the job does.
     """
 
     def build() -> Scheduler:
@@ -468,7 +468,7 @@ def test_a_member_passed_as_itself_counts_if_its_scheduler_is_required(
 
 
 def test_a_job_passed_as_itself_that_cannot_be_stored(virtual: Virtual, file: Path) -> None:
-    """What reads a result that cannot be stored runs again each time, and the reason names the result."""
+    """A job that reads a result that cannot be stored runs again each time, and the reason names the result."""
     answers["a"] = object()
 
     def build() -> Scheduler:
@@ -538,7 +538,7 @@ class Adder:
 def test_a_job_whose_work_has_changed_runs_again(
     virtual: Virtual, file: Path, old: Any, new: Any, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """And the reason is told; only what identifies the work counts."""
+    """The reason is given; only what identifies the work counts."""
     found = reason(virtual, file, old, new)
     assert (found == "") if not said else re.search(said, found), found
 
@@ -547,7 +547,7 @@ start = object()
 
 
 def test_explain_says_that_a_job_was_restored(virtual: Virtual, file: Path) -> None:
-    """And for one that the journal did not have, just that."""
+    """For a job missing in the journal, it says just that."""
     first = again(virtual, file, diamond)
     assert "the journal does not have it" in scheduler_says(next(iter(first)))
     second = again(virtual, file, diamond)
@@ -555,7 +555,7 @@ def test_explain_says_that_a_job_was_restored(virtual: Virtual, file: Path) -> N
 
 
 def test_debrief_says_why_jobs_were_not_restored(virtual: Virtual, file: Path) -> None:
-    """Those that the journal could have restored; nobody wonders about new ones."""
+    """Only jobs that the journal could have restored are listed, not new ones."""
 
     def told(version: int, *more: Job[Any]) -> str:
         stream = io.StringIO()
@@ -571,7 +571,7 @@ def test_debrief_says_why_jobs_were_not_restored(virtual: Virtual, file: Path) -
 
 
 def test_a_change_of_the_source_counts_if_asked_for(virtual: Virtual, file: Path, tmp_path: Path) -> None:
-    """`source=True` compares the text of the function; without it, only its name."""
+    """`source=True` compares the source of the function; without it, only the name counts."""
     module = tmp_path / "made_for_the_test.py"
 
     def build() -> Scheduler:
@@ -594,7 +594,7 @@ def test_a_change_of_the_source_counts_if_asked_for(virtual: Virtual, file: Path
 
 
 def test_closures_and_lambdas_are_reported(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Their names do not say what they capture."""
+    """The names of such functions do not identify what they capture."""
     number = 1
 
     async def closure() -> int:
@@ -613,7 +613,7 @@ def test_closures_and_lambdas_are_reported(virtual: Virtual, file: Path, caplog:
 def test_each_job_that_is_known_by_name_only_is_reported(
     virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Several jobs of one function, and objects that can be called but not stored."""
+    """Examples are several jobs of one function, and callable objects that cannot be stored."""
 
     class Called:
         async def __call__(self) -> None: ...
@@ -656,13 +656,13 @@ def summed(function: Callable[..., Any], **kwargs: int) -> Job[Any]:
 def test_keywords_of_a_partial_count_as_those_of_its_job(
     virtual: Virtual, file: Path, old: Any, new: Any, said: str
 ) -> None:
-    """What the function gets in the end: the job's own go before those of the partial."""
+    """The merged call counts: the job's own keywords precede those of the partial."""
     found = reason(virtual, file, old, new)
     assert (found == "") if not said else re.search(f"argument {said} has changed", found), found
 
 
 def test_the_order_of_keyword_arguments_does_not_count(virtual: Virtual, file: Path) -> None:
-    """Nor did it mean anything in a journal that has them in another order."""
+    """The order in an existing journal does not count either."""
     import sqlite3
 
     async def add(**numbers: int) -> int:
@@ -703,13 +703,16 @@ def nested(default: Any, *, more: Any = 1) -> Callable[..., Any]:
     ],
 )
 def test_the_defaults_of_a_nested_function_count(virtual: Virtual, file: Path, old: Any, new: Any, said: str) -> None:
-    """They are what it got when it was made: `lambda number=number: ...`. Those that cannot be stored are reported."""
+    """Defaults are bound when the function is created, as in `lambda number=number: ...`.
+
+    Defaults that cannot be stored are reported.
+    """
     found = reason(virtual, file, old, new)
     assert (found == "") if not said else re.search(said, found), found
 
 
 def test_what_cannot_be_stored_is_reported_once(virtual: Virtual, file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """By name; it runs again."""
+    """The value is reported by name, and runs again."""
 
     async def unstorable() -> object:
         return object()
@@ -725,7 +728,7 @@ def test_what_cannot_be_stored_is_reported_once(virtual: Virtual, file: Path, ca
 
 
 def test_secret_arguments_are_not_in_the_file(virtual: Virtual, file: Path) -> None:
-    """Of a job with `redact=True`, they count by their hash, however short; those of others are told as they are."""
+    """Arguments of a job with `redact=True` count by their hash, however short; those of others are stored in full."""
     for restored in (False, True):
         jobs = [Job(hush, "secret", 918273, label="hush", redact=True), Job(hush, "known", 645546, label="told")]
         again(virtual, file, lambda jobs=jobs: Scheduler(*jobs))  # type: ignore[misc]
@@ -751,7 +754,7 @@ async def opaque() -> Opaque:
 
 @pytest.mark.parametrize("save", ["pickle", (lambda one: one.number, Opaque)])
 def test_other_types_are_stored_if_asked_for(virtual: Virtual, file: Path, save: Any) -> None:
-    """By pickle, or by a pair of functions; for one job, or for the whole journal."""
+    """Pickle or a pair of functions does it, for one job or the whole journal."""
     for restored in (False, True):
         job = Job(opaque, label="one", save=save)
         again(virtual, file, lambda job=job: Scheduler(job))  # type: ignore[misc]
@@ -770,7 +773,7 @@ PAIR = (lambda one: [one], operator.itemgetter(0))
 def test_an_option_of_the_job_overrides_that_of_the_journal(
     virtual: Virtual, file: Path, of_journal: Any, of_job: Any
 ) -> None:
-    """And "default" is what the journal says: JSON in a journal that pickles is not pickled."""
+    """ "default" means the journal's option: JSON in a journal that pickles is not pickled."""
     import sqlite3
 
     journal = Journal(file, save=of_journal)
@@ -785,7 +788,7 @@ def test_an_option_of_the_job_overrides_that_of_the_journal(
 
 
 def test_a_journal_from_a_stranger_unpickles_nothing(virtual: Virtual, file: Path) -> None:
-    """What it says about pickle does not matter: only a job of this program can ask for it."""
+    """The file's claim about pickle does not count: only a job of this program can ask for it."""
     import sqlite3
 
     again(virtual, file, lambda: Scheduler(Job(double, 1, label="a")))
@@ -808,7 +811,7 @@ COLUMNS = ["fingerprint", "saved", "result", "file", "outputs", "run", "restored
 
 @pytest.mark.parametrize("column", COLUMNS)
 def test_whatever_a_stranger_has_written_the_run_goes_on(virtual: Virtual, file: Path, column: str) -> None:
-    """Each column may have anything in it: the job is restored, or it runs again, and a list can be printed."""
+    """With any content in any column, the job is restored or runs again, and a list can be printed."""
     import sqlite3
 
     def build() -> Scheduler:
@@ -847,7 +850,7 @@ BYTES = os.fsdecode(b"not UTF-8: \x80")
 def test_no_text_or_number_is_too_strange(
     virtual: Virtual, file: Path, options: dict[str, Any], is_restored: bool
 ) -> None:
-    """Labels and file names may be no valid text, and a number may have more digits than Python writes out."""
+    """Labels and file names may be invalid text, and a number may have more digits than Python prints."""
 
     def build() -> Scheduler:
         given = {"args": (1,), "label": "a"} | options
@@ -864,7 +867,7 @@ def test_no_text_or_number_is_too_strange(
 
 
 def test_instruments_see_restored_jobs_finish_but_not_start(virtual: Virtual, file: Path) -> None:
-    """Instruments see a restored job finish, and never start."""
+    """A restored job has a finish event, and no start event."""
     told: list[str] = []
 
     class Watch(Instrument):
@@ -881,7 +884,7 @@ def test_instruments_see_restored_jobs_finish_but_not_start(virtual: Virtual, fi
 
 
 def test_a_long_chain_is_restored_in_turns(backend: str, file: Path) -> None:
-    """A clock beside it ticks: 5,000 jobs are not restored in one turn of the event loop."""
+    """A clock ticks meanwhile: 5,000 jobs are not restored in one turn of the event loop."""
 
     def build() -> Scheduler:
         scheduler = Scheduler()
@@ -916,7 +919,7 @@ def test_a_long_chain_is_restored_in_turns(backend: str, file: Path) -> None:
 def test_a_write_that_fails_ends_the_run(
     virtual: Virtual, file: Path, durable: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """CRITICAL, without a culprit; the error says why, and what was committed is restored by the next run."""
+    """The run is CRITICAL without a culprit; the error has the reason, and the next run restores what was committed."""
     from trioflow.journal._store import Store
 
     add, commits = Store.add, 0
@@ -958,7 +961,7 @@ async def slow(number: int) -> int:
 
 
 def test_each_commits_before_any_dependent_starts(virtual: Virtual, file: Path) -> None:
-    """A job that starts finds what it requires on disk."""
+    """A job that starts finds its requirements on disk."""
     from trioflow.journal._store import reading
 
     async def look(_: object) -> list[str]:
@@ -970,7 +973,7 @@ def test_each_commits_before_any_dependent_starts(virtual: Virtual, file: Path) 
 
 
 def test_two_runs_at_once_are_refused(virtual: Virtual, file: Path) -> None:
-    """The second one starts nothing, and the journal is free when the first has ended."""
+    """The second starts nothing, and the journal is free when the first has ended."""
 
     async def second() -> str:
         try:
@@ -987,7 +990,7 @@ def test_two_runs_at_once_are_refused(virtual: Virtual, file: Path) -> None:
 
 
 def test_a_scenario_that_cannot_run_frees_the_journal(virtual: Virtual, file: Path) -> None:
-    """The checks come before anything else, and leave nothing open."""
+    """The checks come first, and leave nothing open."""
     a = Job(double, 1)
     b = Job(double, 1, required=a)
     a.requires(b)
@@ -999,7 +1002,7 @@ def test_a_scenario_that_cannot_run_frees_the_journal(virtual: Virtual, file: Pa
 def test_a_clock_that_was_set_back_changes_nothing(
     virtual: Virtual, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Times in the journal are for people; nothing is decided by them."""
+    """Times in the journal are for people; no decision depends on them."""
     import time
 
     again(virtual, file, diamond)
@@ -1009,14 +1012,14 @@ def test_a_clock_that_was_set_back_changes_nothing(
 
 @pytest.mark.parametrize("journal", [5, object(), ["run.db"]])
 def test_something_that_is_no_journal_is_refused(journal: Any) -> None:
-    """With an error that names the scheduler."""
+    """The error names the scheduler."""
     with pytest.raises(TypeError, match="of 'Scheduler': give a Journal, or the path of one"):
         Scheduler().run(journal=journal)
 
 
 @pytest.mark.parametrize("options", [{"durable": "sometimes"}, {"save": "yaml"}, {"save": (1, 2)}])
 def test_unknown_options_are_refused(options: Any) -> None:
-    """Of a journal, and of a job."""
+    """The error comes for options of a journal, and of a job."""
     with pytest.raises(ValueError, match="choose"):
         Journal("run.db", **options)
     if "save" in options:
@@ -1031,7 +1034,7 @@ def test_unknown_options_are_refused(options: Any) -> None:
 def test_an_option_set_between_runs_counts_in_the_next_one(
     virtual: Virtual, file: Path, name: str, value: Any, restored: bool
 ) -> None:
-    """What a journal goes by may be set, as all options: what has changed runs again."""
+    """Options of a journal may be set like all options: jobs with changed work run again."""
     job = Job(double, 2, label="job")
     scheduler = Scheduler(job)
     again(virtual, file, lambda: scheduler)

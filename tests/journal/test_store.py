@@ -1,4 +1,4 @@
-"""The file: who may use it, what is refused, and that a refused file is left as it is."""
+"""The file: which processes may use it, which files are rejected, and that these are left unchanged."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .stage import record
 
 
 def made(path: Path, *jobs: str) -> None:
-    """Make a journal with these jobs."""
+    """Create a journal with these jobs."""
     with contextlib.closing(Store(path, writes=True)) as store:
         store.add_run("test")
         store.add([record(job) for job in jobs], [], [])
@@ -40,13 +40,13 @@ def found(path: Path) -> list[str]:
 
 
 def still_open(file: Path) -> list[str]:
-    """Return the files of a journal of which this process has a descriptor."""
+    """Return the files of a journal that are open in this process."""
     found = (os.path.realpath(one) for one in Path("/proc/self/fd").iterdir())
     return sorted(one for one in found if file.name in one)
 
 
 def test_what_is_committed_is_found_again(file: Path) -> None:
-    """By path, after the file was closed; and nothing is left beside it."""
+    """Jobs are found by path after the file was closed; no other file is left."""
     made(file, "a", "b")
     assert [one.name for one in file.parent.iterdir()] == ["run.db"]
     assert found(file) == ["a", "b"]
@@ -55,7 +55,7 @@ def test_what_is_committed_is_found_again(file: Path) -> None:
 def test_it_stays_where_it_is_when_the_program_changes_its_directory(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a relative path: large results are beside it, and nothing else is left."""
+    """The path is relative: large results are beside the journal, and no other file is left."""
     (other := file.parent / "other").mkdir()
     monkeypatch.chdir(file.parent)
     store = Store(Path(file.name), writes=True)
@@ -68,7 +68,7 @@ def test_it_stays_where_it_is_when_the_program_changes_its_directory(
 
 
 def test_a_second_user_in_this_process_is_refused(file: Path) -> None:
-    """The lock belongs to the process, so it has to look by itself."""
+    """The operating system's lock belongs to the process, so the journal checks this itself."""
     store = Store(file, writes=True)
     with pytest.raises(JournalError, match=rf"another run of this process \({os.getpid()}\)"):
         Store(file, writes=True)
@@ -80,7 +80,7 @@ HOLD = "import sys, trioflow.journal._store as s, pathlib\ns.Store(pathlib.Path(
 
 
 def test_a_second_process_is_rejected_with_the_first_ones_pid(file: Path) -> None:
-    """The error names the process; when that is killed, the journal is free."""
+    """When the named process is killed, the journal is free."""
     made(file, "a")
     with Python(["-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
@@ -96,7 +96,7 @@ def test_a_second_process_is_rejected_with_the_first_ones_pid(file: Path) -> Non
 
 
 def test_a_file_system_without_locks_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As NFS without its lock daemon: no run may go on without the lock."""
+    """NFS without its lock daemon is one: no run may go on without the lock."""
 
     def no_lock(*_: object) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
@@ -108,7 +108,7 @@ def test_a_file_system_without_locks_is_refused(file: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("contents", [b"hello", b"SQLite format 2\0" + b"x" * 500])
 def test_a_foreign_file_is_left_as_it_is(file: Path, contents: bytes) -> None:
-    """A path given by mistake costs nothing."""
+    """A wrong path must not cost the user a file."""
     file.write_bytes(contents)
     with pytest.raises(JournalError, match="not a journal but some other file"):
         Store(file, writes=True)
@@ -116,7 +116,7 @@ def test_a_foreign_file_is_left_as_it_is(file: Path, contents: bytes) -> None:
 
 
 def test_a_foreign_database_is_left_as_it_is(file: Path) -> None:
-    """So is the SQLite file of another program."""
+    """Another program's SQLite file stays unchanged."""
     db = sqlite3.connect(file)
     db.execute("CREATE TABLE jobs (path)")
     db.close()
@@ -128,7 +128,7 @@ def test_a_foreign_database_is_left_as_it_is(file: Path) -> None:
 
 @pytest.mark.parametrize("mark", ["application_id", "user_version"])
 def test_a_database_that_only_its_header_says_to_be_foreign_is_left_as_it_is(file: Path, mark: str) -> None:
-    """Its program has just made it, and has no table in it yet."""
+    """Another program has just created the file, which has no table yet."""
     with contextlib.closing(sqlite3.connect(file)) as db:
         db.execute(f"PRAGMA {mark} = 1")
     before = file.read_bytes()
@@ -138,7 +138,7 @@ def test_a_database_that_only_its_header_says_to_be_foreign_is_left_as_it_is(fil
 
 
 def test_a_database_with_nothing_in_it_becomes_a_journal(file: Path) -> None:
-    """As an empty file does."""
+    """An empty file becomes one too."""
     with contextlib.closing(sqlite3.connect(file)) as db:
         db.execute("CREATE TABLE t (x)")
         db.execute("DROP TABLE t")
@@ -147,7 +147,7 @@ def test_a_database_with_nothing_in_it_becomes_a_journal(file: Path) -> None:
 
 
 def test_the_log_of_a_foreign_database_is_left_as_it_is(file: Path) -> None:
-    """A program that was killed has left it there, and will want it again."""
+    """The log belongs to a program that was killed and will need it."""
     code = (
         "import os, sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('PRAGMA journal_mode = WAL')\n"
         "db.execute('CREATE TABLE jobs (path)'); db.commit(); os._exit(0)"
@@ -163,7 +163,7 @@ def test_the_log_of_a_foreign_database_is_left_as_it_is(file: Path) -> None:
 
 @pytest.mark.parametrize("writes", [True, False])
 def test_a_journal_with_programs_in_it_is_refused(file: Path, writes: bool) -> None:
-    """A stranger could have put a trigger there, which would run at each write."""
+    """An attacker could have added a trigger, which would run at each write."""
     made(file, "a")
     db = sqlite3.connect(file)
     db.execute("CREATE TRIGGER t AFTER INSERT ON runs BEGIN DELETE FROM jobs; END")
@@ -173,7 +173,7 @@ def test_a_journal_with_programs_in_it_is_refused(file: Path, writes: bool) -> N
 
 
 def test_an_empty_file_becomes_a_journal(file: Path) -> None:
-    """A process may be killed when it has only made the file; and so does `mktemp`."""
+    """A process may be killed just after it created the file; `mktemp` creates one, too."""
     file.touch()
     made(file, "a")
     assert found(file) == ["a"]
@@ -181,7 +181,7 @@ def test_an_empty_file_becomes_a_journal(file: Path) -> None:
 
 @pytest.mark.parametrize("keep", [0.3, 0.7, 0.95])
 def test_a_torn_file_is_refused_and_left_as_it_is(file: Path, keep: float) -> None:
-    """A copy that was cut off is not mended by guessing."""
+    """A truncated copy is not repaired by guessing."""
     made(file, *(f"a job with a long name, number {number}" for number in range(2000)))
     data = file.read_bytes()
     torn = data[: int(len(data) * keep)]
@@ -192,7 +192,9 @@ def test_a_torn_file_is_refused_and_left_as_it_is(file: Path, keep: float) -> No
 
 
 def test_the_marks_of_the_format_stay() -> None:
-    """What tells a journal from other files, and its rows from damaged ones, is the same in all versions."""
+    """The values that tell a journal from other files, and intact rows from damaged ones, are the same
+    in all versions.
+    """
     assert _store.APPLICATION.to_bytes(4, "big") == b"tfj1"
     assert _store.checksum(("a", "{}", "json", "1", None, None)) == 3635516987
     assert _store.checksum(("a", "{}", "json", b"1", None, None)) == 2445181158
@@ -200,7 +202,7 @@ def test_the_marks_of_the_format_stay() -> None:
 
 @pytest.mark.parametrize("version", [1, 99])
 def test_another_format_is_refused(file: Path, version: int) -> None:
-    """What another version has written, this one does not know."""
+    """A journal of another version cannot be read."""
     made(file, "a")
     db = sqlite3.connect(file)
     db.execute(f"PRAGMA user_version = {version}")
@@ -210,7 +212,7 @@ def test_another_format_is_refused(file: Path, version: int) -> None:
 
 
 def test_a_read_only_file_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before a run starts, and not at its first result."""
+    """The error comes before a run starts, not at its first result."""
     made(file, "a")
     file.chmod(0o444)
     monkeypatch.setattr(os, "access", lambda path, mode: path.stat().st_mode & 0o222 != 0)  # root may write all
@@ -219,13 +221,13 @@ def test_a_read_only_file_is_refused(file: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
-    """It is not made: it may be a typing error."""
+    """The path may be a typing error, so no directory is created."""
     with pytest.raises(JournalError, match="No such file or directory"):
         Store(tmp_path / "no" / "run.db", writes=True)
 
 
 def test_reading_a_missing_file_is_refused(file: Path) -> None:
-    """Looking does not make one."""
+    """Reading never creates a journal."""
     with pytest.raises(JournalError, match="no such file"):
         found(file)
     assert not file.exists()
@@ -233,7 +235,7 @@ def test_reading_a_missing_file_is_refused(file: Path) -> None:
 
 @pytest.mark.parametrize("outputs", [None, '{"a": "absent"}'])
 def test_a_name_that_is_no_text_is_found_again(file: Path, outputs: str | None) -> None:
-    """On Linux a file name may have any bytes; its checksum is that of what is stored for it."""
+    """On Linux a file name may have any bytes; its checksum is that of the stored form."""
     store = Store(file, writes=True)
     store.add([record("job \udcff")._replace(outputs=outputs)], [], [])
     assert store.find("job \udcff") == record("job \\udcff")._replace(outputs=outputs)
@@ -244,7 +246,7 @@ LABELS = ["'; DROP TABLE jobs; --", 'a" OR "1"="1', "%", "?", "a\0b", "\\", "'" 
 
 
 def test_labels_are_never_statements(file: Path) -> None:
-    """What stands in a path is data, whatever it looks like."""
+    """A path is data, even if it looks like SQL."""
     made(file, *LABELS)
     assert found(file) == LABELS
     store = Store(file, writes=True)
@@ -255,7 +257,7 @@ def test_labels_are_never_statements(file: Path) -> None:
 
 
 def test_a_large_result_is_a_file_of_its_own(file: Path) -> None:
-    """Named by its hash; one that was changed is not used."""
+    """The file's name is its hash; a changed one is not used."""
     made(file, "a")
     store = Store(file, writes=True)
     name = store.write_result(b"x" * (LARGE + 1))
@@ -273,7 +275,7 @@ def test_a_large_result_is_a_file_of_its_own(file: Path) -> None:
 
 
 def test_the_error_on_a_full_disk_says_what_to_do(file: Path) -> None:
-    """The error says what to do, and what was committed stays."""
+    """Committed results stay in the journal."""
     made(file, "a")
     store = Store(file, writes=True)
     store._database.execute("PRAGMA max_page_count = 10")
@@ -317,7 +319,7 @@ def test_a_run_that_can_write_no_more_ends_and_goes_on_when_it_can(file: Path, b
 
 
 def test_without_msgspec_a_journal_says_what_to_install(tmp_path: Path) -> None:
-    """Where the extra is not installed, a run with a journal is refused before anything starts, and no file is made."""
+    """The error comes before any job starts, and no file is created."""
     code = (
         "import sys; sys.modules['msgspec'] = None\n"
         "from trioflow import Scheduler\n"
@@ -335,7 +337,7 @@ TINY = 1 << 20
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a directory on a file system of 1 MiB, where the test may make one."""
+    """Return a directory on a file system of 1 MiB, if the test may create one."""
     (place := tmp_path / "disk").mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={TINY}", "tmpfs", str(place)]
     if os.getuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
@@ -369,7 +371,7 @@ DISK_ERROR = sqlite3.SQLITE_IOERR | (3 << 8)  # SQLITE_IOERR_WRITE
 def test_an_error_says_what_to_do_about_it(
     file: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception], code: Any, disk: Any, limit: int, advice: str
 ) -> None:
-    """SQLite calls much of it an error of the disk, of which only some is made good by more room."""
+    """SQLite reports many faults as errors of the disk, few of which more room cures."""
     store = Store(file, writes=True)
     monkeypatch.setattr(os, "statvfs", lambda path: disk)
     monkeypatch.setattr(resource, "getrlimit", lambda which: (limit, limit))
@@ -382,7 +384,7 @@ def test_an_error_says_what_to_do_about_it(
 
 @pytest.mark.parametrize("free", [0, 4096, 20_000, 60_000, 200_000])
 def test_the_error_names_the_full_file_system(small_disk: Path, free: int) -> None:
-    """Wherever it has no room: for the journal, its log, or the memory that its users share."""
+    """The full one may be that of the journal, of its log, or of the shared memory."""
     file = small_disk / "run.db"
     if free > 100_000:
         made(file, "a")
@@ -402,7 +404,7 @@ def test_the_error_names_the_file_size_limit(file: Path, backend: str) -> None:
 
 
 def test_half_a_large_result_is_removed(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If it cannot be written whole, its room is there for others at once."""
+    """If it cannot be written whole, its room becomes free immediately."""
 
     def fail(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -416,7 +418,7 @@ def test_half_a_large_result_is_removed(file: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_what_a_killed_write_has_left_is_removed(file: Path) -> None:
-    """When the next run begins; what is not of the journal stays."""
+    """The next run removes it; files that are not the journal's stay."""
     made(file, "a")
     results = file.with_name("run.db-results")
     results.mkdir()
@@ -430,7 +432,7 @@ def test_what_a_killed_write_has_left_is_removed(file: Path) -> None:
 
 @pytest.mark.parametrize("syncs", [True, False])
 def test_a_large_result_is_synced_with_its_directory(file: Path, monkeypatch: pytest.MonkeyPatch, syncs: bool) -> None:
-    """With "each": else a power cut could leave the row without the file."""
+    """With "each", a power cut could otherwise leave the row without the file."""
     synced: list[str] = []
     fsync = os.fsync
 
@@ -450,7 +452,7 @@ def test_a_large_result_is_synced_with_its_directory(file: Path, monkeypatch: py
 def test_a_reader_opens_a_journal_again_whose_run_was_killed_meanwhile(
     file: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
-    """What it had begun must be finished first, which a reader may not do while it believes that the run writes."""
+    """The recovery after the kill must come first, and a reader cannot do it while it assumes a running writer."""
     made(file, "a")
     check, refused = Store._check_kind, 0
 
@@ -472,7 +474,7 @@ def test_a_reader_opens_a_journal_again_whose_run_was_killed_meanwhile(
 
 
 def test_a_running_run_is_distinguished_from_a_killed_one(file: Path) -> None:
-    """The last one of the list is running as long as its process has the journal."""
+    """The last run of the list is running as long as its process holds the journal."""
     with contextlib.closing(Store(file, writes=True)) as store:
         store.add_run("killed")
         store.add_run("now")
@@ -484,7 +486,7 @@ def test_a_running_run_is_distinguished_from_a_killed_one(file: Path) -> None:
 
 
 def test_whether_the_holder_lives_is_known_of_processes_of_this_machine_alone() -> None:
-    """Of what nobody knows one has to think that it lives."""
+    """A process of another machine has to count as alive."""
     with Python(["-c", "pass"]) as ended:
         ended.wait()
     here = _lock.this_process()
@@ -495,7 +497,7 @@ def test_whether_the_holder_lives_is_known_of_processes_of_this_machine_alone() 
 
 
 def test_a_rejected_process_does_not_wait_and_leaves_no_files(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other one lives: it may have the journal for hours. Without the lock file, nobody tells who it is."""
+    """The live holder may have the journal for hours. Without the lock file, the error cannot name it."""
     made(file, "a")
     with Python(["-c", HOLD, file], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
         assert holder.stdout is not None
@@ -512,7 +514,7 @@ def test_a_rejected_process_does_not_wait_and_leaves_no_files(file: Path, monkey
 def test_a_wait_for_a_run_that_nothing_is_known_of_is_in_the_log(
     file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """In another PID namespace its process is none that lives here, and the wait of ten seconds was silent."""
+    """In another PID namespace the holder seems dead, and the wait of ten seconds was silent."""
     name = re.sub(r"\d+", "4194304", _lock.this_process(), count=1)
     monkeypatch.setattr(_lock, "GUARD_PATIENCE", 0.03)
     monkeypatch.setattr(_lock, "SILENCE", 0.0)
@@ -528,7 +530,7 @@ def test_a_wait_for_a_run_that_nothing_is_known_of_is_in_the_log(
 
 
 def test_a_lock_that_goes_a_moment_after_the_other_is_waited_for(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of a process that was killed the system closes one descriptor after the other."""
+    """The system closes the descriptors of a killed process one after the other."""
     file.with_name("run.db-lock").write_text(re.sub(r"\d+", "4194304", _lock.this_process(), count=1))
     database = os.open(file, os.O_RDWR | os.O_CREAT)
     _lock.lock(database, _lock.LONE, 1)
@@ -544,7 +546,7 @@ def test_a_lock_that_goes_a_moment_after_the_other_is_waited_for(file: Path, mon
 def test_a_lock_file_that_its_holder_removes_meanwhile_is_made_anew(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lock on the one that is gone would keep nobody out; and it is not kept open."""
+    """A lock on the removed file would lock no other process out; and it is closed."""
     name, lock = file.with_name("run.db-lock"), _lock.lock
 
     def late(descriptor: int, *place: int) -> None:
@@ -561,7 +563,7 @@ def test_a_lock_file_that_its_holder_removes_meanwhile_is_made_anew(
 def test_a_child_that_was_forked_and_a_new_holder_keep_the_lock_file(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only who has made it removes it: else two could have the journal at once."""
+    """Only its creator removes it; otherwise two processes could hold the journal."""
     name = file.with_name("run.db-lock")
     with contextlib.closing(Store(file, writes=True)), monkeypatch.context() as patch:
         store = Store(file.with_name("other.db"), writes=True)
@@ -578,7 +580,7 @@ def test_a_child_that_was_forked_and_a_new_holder_keep_the_lock_file(
 
 @pytest.mark.skipif(_lock.GET is None, reason="needs locks of open files")
 def test_what_sqlite_has_locked_stays_locked_whatever_is_closed(file: Path) -> None:
-    """Its file format says which bytes; a job that copies the directory closes a descriptor of each file."""
+    """SQLite's file format has the bytes to lock; a job that copies the directory closes a descriptor of each file."""
     with contextlib.closing(Store(file, writes=True)):
         for name, place in ((f"{file}", (0x40000002, 510)), (f"{file}-shm", (128, 1))):
             os.close(os.open(name, os.O_RDONLY))
@@ -589,7 +591,7 @@ def test_what_sqlite_has_locked_stays_locked_whatever_is_closed(file: Path) -> N
 
 
 def test_a_failed_open_releases_the_journals_lock(file: Path) -> None:
-    """Here it is a directory: no descriptor is left, by which nobody else could have it."""
+    """The path here is a directory: no open descriptor must block later opens."""
     file.mkdir()
     with pytest.raises(JournalError, match="it cannot be opened: Is a directory"):
         Store(file, writes=True)
@@ -597,7 +599,7 @@ def test_a_failed_open_releases_the_journals_lock(file: Path) -> None:
 
 
 def test_the_lock_file_names_its_holder_and_nothing_more(file: Path) -> None:
-    """Whoever was killed before may have had a longer name."""
+    """A killed former holder may have had a longer name."""
     lock = file.with_name("run.db-lock")
     lock.write_text("process 4194304 on " + "a-very-long-name." * 9)
     with contextlib.closing(Store(file, writes=True)) as store:
@@ -610,7 +612,7 @@ def test_the_lock_file_names_its_holder_and_nothing_more(file: Path) -> None:
 
 
 def test_a_reader_recovers_the_log_of_a_killed_run(file: Path, tmp_path: Path) -> None:
-    """Its log is taken in, so that the file alone has all again."""
+    """The reader merges the log, so that the file alone is complete again."""
     (after := tmp_path / "after").mkdir()
     with contextlib.closing(Store(file, writes=True)) as store:
         store.add([record("a")], [], [])
@@ -621,7 +623,7 @@ def test_a_reader_recovers_the_log_of_a_killed_run(file: Path, tmp_path: Path) -
 
 
 def test_a_table_that_is_gone_is_no_damaged_row(file: Path) -> None:
-    """A damaged row runs its job again; without the table nothing could be kept."""
+    """A damaged row runs its job again; without the table no result could be kept."""
     with contextlib.closing(Store(file, writes=True)) as store:
         store.add([record("a")], [], [])
         store._database.execute("DROP TABLE jobs")
@@ -630,7 +632,7 @@ def test_a_table_that_is_gone_is_no_damaged_row(file: Path) -> None:
 
 
 def test_vacuum_removes_large_results_that_nothing_refers_to(file: Path) -> None:
-    """And keeps the others."""
+    """Large results still in use are kept."""
     with contextlib.closing(Store(file, writes=True)) as store:
         kept, lost = (store.write_result(data) for data in (b"kept", b"lost"))
         store.add([record("a")._replace(result=None, file=kept), record("b")._replace(result=None, file=lost)], [], [])
@@ -641,7 +643,7 @@ def test_vacuum_removes_large_results_that_nothing_refers_to(file: Path) -> None
 
 
 def test_a_backup_is_one_file_that_needs_no_log(file: Path) -> None:
-    """A journal has one beside it as long as it is written; a copy must be whole by itself."""
+    """A journal in use has a log beside it; a copy must be complete alone."""
     target = file.with_name("copy.db")
     with contextlib.closing(Store(file, writes=True)) as store:
         store.add([record("a")], [], [])

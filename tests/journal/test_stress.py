@@ -1,6 +1,6 @@
-"""All accidents at once: a disk that fills up, a job that packs the directory, readers and copies beside it, kills.
+"""All accidents at once: a full disk, a job that packs the directory, readers and copies, kills.
 
-After each of these, what was committed before is still there, and is not run again.
+After each of these, earlier commits are still there, and do not run again.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LEFT: Final = 150_000
 
 
 def packing(stage: Stage) -> Scheduler:
-    """Jobs with results of two kilobytes; each tenth copies the directory of the journal."""
+    """Return jobs with results of two kilobytes; each tenth copies the directory of the journal."""
 
     async def work(number: int) -> str:
         await anyio.sleep(random.choice((0, 0.001, 0.003)))
@@ -53,7 +53,7 @@ def packing(stage: Stage) -> Scheduler:
 
 @pytest.fixture(params=["limit", "disk"])
 def stage(request: pytest.FixtureRequest, tmp_path: Path, backend: str) -> Iterator[Stage]:
-    """Return a stage whose journal is on a disk of its own, or may not become long."""
+    """Return a stage whose journal is on a small disk, or limited in size."""
     (disk := tmp_path / "disk").mkdir()
     if request.param == "disk":
         mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(disk)]
@@ -69,7 +69,7 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path, backend: str) -> Itera
 
 
 def watch(stage: Stage) -> int:
-    """Read the journal again and again, in a process of its own: as trioflow does, as others do, and to copy it."""
+    """Read the journal repeatedly in another process, by trioflow, by SQLite, and as a copy."""
     child = os.fork()
     if child:
         return child
@@ -101,7 +101,7 @@ def look(stage: Stage, number: int) -> None:
 
 
 def fill_up(stage: Stage) -> Any:
-    """Leave little room, and return what the process of the run is to do first."""
+    """Leave little room, and return what the process of the run has to do first."""
     if os.path.ismount(stage.journal.parent):
         free = os.statvfs(stage.journal.parent)
         ballast = max(0, free.f_bavail * free.f_frsize - LEFT)
@@ -116,7 +116,7 @@ def fill_up(stage: Stage) -> Any:
 
 
 def stressed(stage: Stage, kills: int) -> tuple[int, int]:
-    """Return how many jobs were lost and how many were doubled, over as many kills, and a disk that is full twice."""
+    """Return how many jobs were lost and how many doubled, over this many kills, and a disk that is full twice."""
     (stage.files / "copies").mkdir()
     lost = doubled = 0
     committed: set[str] = set()
@@ -146,14 +146,14 @@ def stressed(stage: Stage, kills: int) -> tuple[int, int]:
 
 
 def test_no_job_is_lost_or_doubled_in_all_accidents_at_once(stage: Stage) -> None:
-    """Three kills; the soak test takes many times ten."""
+    """The test has three kills, and many times ten in the soak test."""
     assert stressed(stage, 3) == (0, 0)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_no_job_is_lost_or_doubled_in_ten_kills_twenty_times(stage: Stage) -> None:
-    """As above, with ten kills each."""
+    """The soak test has twenty rounds with ten kills each."""
     for _ in range(20):
         assert stressed(stage, 10) == (0, 0)
         for file in [*stage.journal.parent.iterdir(), stage.files / "copies"]:

@@ -1,4 +1,4 @@
-"""Values as text: what can be stored comes back equal and of the same type, and reading runs no code."""
+"""Values as text: stored values come back equal and of the same type, and reading runs no code."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Pair(NamedTuple):
 
 
 class Bomb:
-    """What a stranger's journal might name: anything that runs when it is made shows."""
+    """A class that an attacker's journal might name: constructing it leaves a trace."""
 
     exploded = False
 
@@ -81,7 +81,7 @@ class Box(Generic[T]):
 
 @dataclasses.dataclass
 class Open:
-    """Takes attributes that are not fields."""
+    """A class that takes attributes that are not fields."""
 
     number: int = 0
 
@@ -138,7 +138,7 @@ VALUES: list[Any] = [
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: ascii(str(value)))
 def test_a_value_comes_back_as_it_was(value: Any) -> None:
-    """Equal, of the same type, and through text that is JSON."""
+    """The value is equal, of the same type, and the text is JSON."""
     text = dumps(value)
     json.loads(text)
     found = loads(text)
@@ -161,7 +161,7 @@ TIMES: list[Any] = [
 
 @pytest.mark.parametrize("value", TIMES, ids=str)
 def test_a_time_keeps_its_zone(value: Any) -> None:
-    """Its name, seconds of the offset, and which of two equal times of the day: a month later, it is still right."""
+    """The zone's name, seconds of the offset and the fold are kept, so that the time is right a month later."""
     found = loads(dumps(value))
     assert (found, repr(found)) == (value, repr(value))
     if isinstance(value, datetime.datetime) and value.year == 2024:
@@ -173,13 +173,13 @@ def test_a_time_keeps_its_zone(value: Any) -> None:
     | st.timedeltas() | st.decimals(allow_nan=False) | st.dates() | st.uuids()
 )  # fmt: skip
 def test_any_time_and_number_comes_back(value: Any) -> None:
-    """Whatever the standard library has of them."""
+    """The test covers all types of time and number in the standard library."""
     found = loads(dumps(value))
     assert (found, repr(found)) == (value, repr(value))
 
 
 def test_what_can_be_made_again_is_no_reason_to_refuse() -> None:
-    """The cached value of a property is left out, and computed when it is asked for."""
+    """The cached value of a property is left out, and computed again on access."""
     value = WithCache(3)
     assert value.twice == 6
     found = loads(dumps(value))
@@ -205,13 +205,13 @@ def with_attribute(value: Any, name: str) -> Any:
     ],
 )
 def test_what_would_not_come_back_equal_is_refused(value: Any, said: str) -> None:
-    """When it is stored, by name; and not when it is read, or never."""
+    """The error comes when the value is stored, and names it; not when it is read, or never."""
     with pytest.raises(NotSerializable, match=said):
         dumps(value)
 
 
 def test_times_of_the_first_format_are_read() -> None:
-    """As they were written, by offset."""
+    """The first format has offsets only."""
     text = '{"$":"datetime","v":"2024-06-01T12:00:00+02:00"}'
     assert loads(text) == datetime.datetime(2024, 6, 1, 12, tzinfo=BERLIN)
     assert loads('{"$":"datetime","v":"2024-06-01T12:00:00Z"}').tzinfo is datetime.UTC
@@ -231,13 +231,13 @@ values = st.recursive(
 
 @given(values)
 def test_any_nested_value_comes_back(value: Any) -> None:
-    """Whatever is nested in what, the text says which is which."""
+    """The text keeps containers in containers apart."""
     assert loads(dumps(value)) == value
     assert repr(loads(dumps(value))) == repr(value)  # a tuple for a tuple, True for True
 
 
 def test_the_result_of_a_command_comes_back() -> None:
-    """With its code, times and output."""
+    """The result has its code, times and output."""
     job = CommandJob(["sh", "-c", "echo out; exit 3"], stdout=subprocess.PIPE, check=False)
     Scheduler(job).run()
     result = job.result()
@@ -249,7 +249,7 @@ def test_the_result_of_a_command_comes_back() -> None:
 
 @pytest.mark.parametrize("rss", [0, 5000])
 def test_the_memory_of_a_command_comes_back(rss: int) -> None:
-    """As the system counts it, in KiB on Linux; and no memory at all if it was not measured."""
+    """The unit is the system's, KiB on Linux; an unmeasured memory stays None."""
     result = CommandResult(0, 1.0, Usage(0.5, 0.25, rss), None, None)
     found = loads(dumps(result))
     assert (found.max_rss, found.user_time, found.system_time) == (result.max_rss, 0.5, 0.25)
@@ -286,7 +286,7 @@ def test_what_cannot_be_stored_is_named(value: Any, said: str) -> None:
 
 
 def test_reading_calls_no_code_of_a_class() -> None:
-    """A class that the text names is not called: no `__init__`, no `__post_init__`."""
+    """Neither `__init__` nor `__post_init__` of a class in the text is called."""
     text = dumps(Trap(1))
     Bomb.exploded = False
     assert loads(text).number == 1
@@ -303,14 +303,14 @@ def test_reading_calls_no_code_of_a_class() -> None:
     ],
 )  # fmt: skip
 def test_a_strange_text_is_refused(text: str) -> None:
-    """It imports nothing, calls nothing, and is an error of one kind."""
+    """Reading it imports nothing, calls nothing, and raises one kind of error."""
     with pytest.raises(NotSerializable):
         loads(text)
     assert "antigravity" not in sys.modules
 
 
 def test_the_error_names_a_removed_enumeration_member() -> None:
-    """Such a result is of an older version of the program."""
+    """A result with such a member is from an older version of the program."""
     with pytest.raises(NotSerializable, match=r"'GONE' of .*, which is not there any more"):
         loads(dumps(socket.AddressFamily.AF_UNIX).replace("AF_UNIX", "GONE"))
 
@@ -323,7 +323,7 @@ def test_a_class_whose_fields_have_changed_is_refused() -> None:
 
 @pytest.mark.parametrize("written", ["[1]", "[1,2,3]"])
 def test_a_named_tuple_whose_fields_have_changed_is_refused(written: str) -> None:
-    """So is one that has become another kind of class."""
+    """A class that is no longer a named tuple is rejected as well."""
     text = dumps(Pair(1, 2))
     with pytest.raises(NotSerializable, match="fields have changed"):
         loads(text.replace("[1,2]", written))
@@ -332,7 +332,7 @@ def test_a_named_tuple_whose_fields_have_changed_is_refused(written: str) -> Non
 
 
 def test_a_long_value_is_known_by_its_hash() -> None:
-    """A short one stands for itself."""
+    """A short value is stored as it is."""
     assert form("[1,2]") == "[1,2]"
     assert form('"' + "x" * 100 + '"').startswith("~")
     assert form('"' + "x" * 100 + '"') != form('"' + "y" * 100 + '"')

@@ -1,4 +1,4 @@
-"""What is held of a scenario: its two runs against the laws, the oracle, and each other."""
+"""Checks of a scenario: its two runs against the laws, the oracle, and each other."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MANY = settings(
 
 
 class Ordered(Virtual):
-    """As `Virtual`, with tasks that go on in an order that the seed determines."""
+    """`Virtual` with tasks that go on in an order determined by the seed."""
 
     def __init__(self, backend: str, seed: int) -> None:
         super().__init__(backend)
@@ -51,7 +51,7 @@ class Ordered(Virtual):
 
 
 def perform(virtual: Virtual, scenario: Scenario) -> tuple[Recording, Recording]:
-    """Run a scenario twice: as users do, and with an instrument that watches which tasks there are."""
+    """Run a scenario twice: as users do, and with an instrument that watches the tasks."""
 
     async def both() -> tuple[Recording, Recording]:
         real = RealRun(scenario)
@@ -64,7 +64,7 @@ def perform(virtual: Virtual, scenario: Scenario) -> tuple[Recording, Recording]
 
 
 def agrees_with_oracle(seen: Recording) -> None:
-    """States, times, shutdowns, result, reasons, culprits and the order of starts are what the contract says."""
+    """Assert that states, times, shutdowns, result, reasons, culprits and the order of starts follow the contract."""
     expected = predict(seen.scenario, seen.bound)
     if not expected.exact:
         return
@@ -85,14 +85,14 @@ def agrees_with_oracle(seen: Recording) -> None:
 
 
 def is_the_same_again(first: Recording, second: Recording) -> None:
-    """A second run gives the same again."""
+    """Assert that a second run has the same outcome."""
     assert (first.result, first.ended_at) == (second.result, second.ended_at)
     assert first.verdicts == second.verdicts
     assert first.fates == second.fates
 
 
 def check(virtual: Virtual, scenario: Scenario) -> None:
-    """Hold the two runs of a scenario against the laws, the oracle, and each other."""
+    """Check the two runs of a scenario against the laws, the oracle, and each other."""
     first, second = perform(virtual, scenario)
     for seen in (first, second):
         for law in (*LAWS_OF_RUNS, *LAWS_OF_FLOW):
@@ -103,7 +103,7 @@ def check(virtual: Virtual, scenario: Scenario) -> None:
 
 
 def check_shared(virtual: Virtual, scenario: Scenario) -> None:
-    """Hold the two runs of a scenario with shared limiters against the laws."""
+    """Check the two runs of a scenario with shared limiters against the laws."""
     for seen in perform(virtual, scenario):
         for law in (*LAWS_OF_RUNS, *LAWS_OF_FLOW):
             law(seen)
@@ -112,6 +112,6 @@ def check_shared(virtual: Virtual, scenario: Scenario) -> None:
 def on_both(
     check: Callable[[Virtual, Scenario], None], scenario: Scenario, made: Callable[[str], Virtual] = Virtual
 ) -> None:
-    """Check a scenario on each backend: to draw one takes longer than to run it."""
+    """Check a scenario on each backend: drawing one takes longer than running it."""
     for backend in ("trio", "asyncio"):
         check(made(backend), scenario)

@@ -45,13 +45,13 @@ class World:
         self._timers: list[Timer] = []
 
     def after(self, seconds: float, action: Callable[[], None]) -> Timer:
-        """Call `action` after so many seconds."""
+        """Call `action` after the given number of seconds."""
         timer = Timer(self.now + seconds, next(self.numbers), action)
         heapq.heappush(self._timers, timer)
         return timer
 
     def step(self) -> None:
-        """Go on to the next action."""
+        """Advance to the next action."""
         timer = heapq.heappop(self._timers)
         if timer.live:
             if timer.when == self.now:
@@ -81,27 +81,27 @@ class ModelJob:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The names of the jobs whose results it gets."""
+        """Return the names of the jobs whose results it gets."""
         return inputs_of(self.plan)
 
     @property
     def is_service(self) -> bool:
-        """Whether it counts as succeeded once it is ready."""
+        """Return whether it counts as succeeded once it is ready."""
         return isinstance(self.plan, Leaf) and self.plan.service
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether those that require it have to wait."""
+        """Return whether those that require it have to wait."""
         return self.state in UNSETTLED and not self.ready
 
     @property
     def has_failed(self) -> bool:
-        """Whether it counts as failed for those that require it, when they are judged."""
+        """Return whether it counts as failed for the rules of its successors."""
         return self.state not in GOOD and not self.ready
 
     @property
     def is_critical(self) -> bool:
-        """The nearest value that is not None."""
+        """Return the nearest value that is not None."""
         if self.plan.critical is not None:
             return self.plan.critical
         if self.parent is None:
@@ -114,7 +114,7 @@ class ModelJob:
         return [self.world.jobs[name] for name in {*self.plan.requires, *self.inputs, *added}]
 
     def judge(self) -> tuple[str, str | None]:
-        """Return the state that follows, now that all it requires has settled; and the cause, if it is BLOCKED."""
+        """Return the state that follows after all its requirements have settled; and the cause, if it is BLOCKED."""
         required = self.requires()
         if self.plan.run_if == "failed" and not any(one.has_failed for one in required):
             return "SKIPPED", None
@@ -136,7 +136,7 @@ class ModelJob:
         self.call()
 
     def cancel(self) -> None:
-        """Cancel it, or keep it from starting."""
+        """Cancel it, or prevent its start."""
         if self.state == "RUNNING" and not self.asked:
             self.asked = True
             self.unwind()

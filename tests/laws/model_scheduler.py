@@ -269,7 +269,7 @@ class ModelScheduler(ModelJob):
             self.timers.append(self.world.after(self.plan.shutdown_timeout, self.end_all_services))
 
     def end_next_services(self) -> None:
-        """End the services that nobody uses any more."""
+        """End the services whose users have all ended."""
         self.phase = "telling"
         while unused := [job for job in self.running if not job.asked and not self.users(job)]:
             for job in unused:

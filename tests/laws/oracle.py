@@ -33,7 +33,7 @@ from .scenarios import Group, Scenario, inputs_in, walk
 
 @dataclass(slots=True)
 class Prediction:
-    """What a run must result in."""
+    """The predicted outcome of a run."""
 
     result: bool | None
     ended_at: float

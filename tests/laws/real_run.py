@@ -1,4 +1,4 @@
-"""The real jobs that a plan is made into, and a recording of each run of theirs."""
+"""The real jobs built from a plan, and a recording of each of their runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", defau
 
 
 class Boom(Exception):
-    """What the jobs of these scenarios fail with."""
+    """The failure of the jobs of these scenarios."""
 
 
 class PlannedJob(Job[str]):
@@ -52,7 +52,7 @@ class PlannedService(Service[str]):
 
 @dataclass(frozen=True, slots=True)
 class Fate:
-    """What became of one job."""
+    """The outcome of one job."""
 
     state: str
     started: float | None
@@ -74,7 +74,7 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of one scheduler."""
+    """The outcome of one scheduler."""
 
     reason: str | None
     culprit: str | None
@@ -82,7 +82,7 @@ class Verdict:
 
 @dataclass(slots=True)
 class Recording:
-    """What was seen of one run of a scenario. Times count from its start."""
+    """A recording of one run of a scenario. Times count from its start."""
 
     scenario: Scenario
     result: bool | None = None  # None: cut from outside
@@ -217,7 +217,7 @@ class RealRun:
         return self.seen
 
     def look(self) -> None:
-        """Record what became of each job and scheduler."""
+        """Record the outcome of each job and scheduler."""
         seen = self.seen
         seen.ended_at = self.now()
         seen.left_borrowed = sum(limiter.borrowed_tokens for limiter in self.limiters)
@@ -240,7 +240,7 @@ class RealRun:
             self.jobs[name].cancel()
 
     async def shut_down(self, plan: Leaf) -> None:
-        """Do what the plan says for `co_shutdown`."""
+        """Act as planned for `co_shutdown`."""
         self.shutdowns[plan.name] += 1
         if plan.shutdown:
             await anyio.sleep(plan.shutdown)
@@ -248,7 +248,7 @@ class RealRun:
             raise Boom(plan.name)
 
     async def act(self, plan: Leaf, *inputs: Any, task_status: Any = None) -> str:
-        """Do what the plan says for `co_run`."""
+        """Act as planned for `co_run`."""
         number = self.enter(plan, inputs)
         nap = plan.naps[min(number, len(plan.naps) - 1)]
         value = f"{plan.name} at {self.now()}"
@@ -286,7 +286,7 @@ class RealRun:
         return number
 
     def check_inputs(self, plan: Leaf, inputs: tuple[Any, ...]) -> None:
-        """Record each value that is not what its input has returned."""
+        """Record each input that differs from the result of its job."""
         for name, value in zip(plan.inputs, inputs, strict=True):
             moved_on = self.jobs[name].timed_out and self.jobs[name].on_timeout == "move_on"
             expected = None if moved_on and value is None else self.returned.get(name, "no value at all")

@@ -43,7 +43,7 @@ class ShortRepr:
 
 
 class Reaction(Enum):
-    """What a body does after a cancellation, once it has lingered."""
+    """The behaviour of a body after a cancellation, once it has lingered."""
 
     OBEY = auto()
     GO_ON = auto()  # swallows it and waits again, without a shield: it is cancelled again at once
@@ -53,7 +53,7 @@ class Reaction(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Plan(ShortRepr):
-    """What leaves and schedulers have in common."""
+    """The common part of leaves and schedulers."""
 
     name: str
     requires: tuple[str, ...] = ()

@@ -29,7 +29,9 @@ class SlowToShutDown(Job[None]):
 
 
 def test_forever_job_taken_up_after_instant_jobs(virtual: Virtual) -> None:
-    """A worker that went on from a job without a checkpoint to a forever job never told that the first had settled."""
+    """A worker that went on from a job without a checkpoint to a forever job never reported that the
+    first had settled.
+    """
 
     async def main() -> bool | None:
         with anyio.move_on_after(10):
@@ -241,7 +243,7 @@ def test_late_requirement_that_closes_a_circle_through_an_input_is_refused(virtu
 
 
 def test_a_skipped_job_keeps_the_order_of_starts(virtual: Virtual) -> None:
-    """Unless watched, what waited for a skipped job was queued before others that waited for what that waited for."""
+    """Jobs behind a skipped job were once queued before others that waited for the same."""
     order: list[str] = []
 
     async def start(name: str) -> None:
@@ -263,7 +265,9 @@ def test_a_forever_job_does_not_overtake_a_job_that_has_a_slot(virtual: Virtual)
 
 @pytest.mark.parametrize("kind", ["forever", "service"])
 def test_a_forever_job_cancelled_before_its_start_leaves_the_queue(virtual: Virtual, kind: str) -> None:
-    """Its entry stayed in the queue of forever jobs, and one worker after another was spawned to check it in vain."""
+    """The job's entry stayed in the queue of forever jobs, and one worker after another was spawned to
+    check it in vain.
+    """
 
     async def cancel() -> None:
         watcher.cancel()
@@ -292,7 +296,7 @@ def test_a_job_with_a_task_of_its_own_gets_the_only_token(virtual: Virtual) -> N
 
 
 def test_two_tasks_may_share_one_iterator(virtual: Virtual) -> None:
-    """Of two tasks that waited for the next settled job only the last was ever woken."""
+    """If two tasks waited for the next settled job, only the last was ever woken."""
     seen: list[AbstractJob[Any]] = []
 
     async def main() -> None:
@@ -314,7 +318,7 @@ def test_two_tasks_may_share_one_iterator(virtual: Virtual) -> None:
 
 
 def test_job_that_waits_for_itself_is_refused(virtual: Virtual) -> None:
-    """Such a job would have waited forever, silently."""
+    """Without the check, the job would wait forever, silently."""
 
     async def wait() -> None:
         await current_job().wait_settled()

@@ -28,7 +28,7 @@ FOREVER = 1e5
 
 
 class Watch(Instrument):
-    """How many jobs work under each limiter."""
+    """The number of jobs that work under each limiter."""
 
     def __init__(self, tokens: dict[Any, int]) -> None:
         self.tokens = tokens
@@ -60,7 +60,7 @@ class Watch(Instrument):
 
 
 def limiter_of(job: AbstractJob[Any]) -> Any:
-    """Return the limiter of which a job takes a token: the innermost around it; None for those that take none."""
+    """Return the innermost limiter from which a job takes a token; None for jobs that take none."""
     around: Any = job
     if isinstance(job, Scheduler):
         return None
@@ -138,7 +138,7 @@ class Scenario:
             raise Throttled("api", after=1)
 
     async def others(self) -> None:
-        """Take tokens as any code may, and give them back."""
+        """Take and release tokens as foreign code may."""
         while True:
             async with self.draw.choice(self.limiters):
                 await anyio.sleep(0.75)
@@ -161,7 +161,7 @@ class Scenario:
 
 
 def check(backend: str, seed: int) -> int:
-    """Run a scenario; return how often a limiter was full when one more job became ready."""
+    """Run a scenario; return how often a job became ready while its limiter was full."""
 
     async def main() -> Scenario:
         scenario = Scenario(seed)
@@ -178,5 +178,5 @@ def test_full_limiters_stand_still_at_no_depth(backend: str) -> None:
 
 @pytest.mark.soak
 def test_many_full_limiters(backend: str) -> None:
-    """A long run of the test above."""
+    """A long run of `test_full_limiters_stand_still_at_no_depth`."""
     assert sum(check(backend, seed) for seed in range(MANY)) > MANY

@@ -79,7 +79,7 @@ class Scenario:
         return members
 
     def group(self, depth: int, names: str, *, kept: bool, keeps: bool = False) -> Scheduler:
-        """Make a nested scheduler, whose members need what it keeps, if it keeps anything."""
+        """Build a nested scheduler whose members need what it keeps, if it keeps anything."""
         options: dict[str, Any] = {}
         if names and "keeps" in self.parts and (keeps or self.chance(0.3)):
             names = "".join(self.draw.sample(names, self.draw.randint(1, len(names))))
@@ -135,7 +135,7 @@ class Scenario:
 
 
 def perform(virtual: Virtual, seed: int) -> set[str]:
-    """Run a scenario to its end; return what it had, and what was used up."""
+    """Run a scenario to its end; return its parts, and what was used up."""
     scenario = Scenario(seed)
     virtual(scenario.run)
     assert [run.stop_reason for run in scenario.runs] == [StopReason.COMPLETED] * len(scenario.runs)
@@ -149,7 +149,7 @@ def perform(virtual: Virtual, seed: int) -> set[str]:
 
 
 def check_parts(seen: Counter[str], number: int) -> None:
-    """Scenarios have the parts that they are to have, and most of them fill something up."""
+    """Check that scenarios have all parts, and that most fill something up."""
     for part, share in PARTS.items():
         assert seen[part] > 0.7 * share * number, part
     assert seen["full pool"] > 0.9 * number
@@ -166,7 +166,7 @@ def test_no_random_run_deadlocks(backend: str) -> None:
 
 @pytest.mark.soak
 def test_no_run_of_many_deadlocks(backend: str) -> None:
-    """A long run of the test above."""
+    """A long run of `test_no_random_run_deadlocks`."""
     seen: Counter[str] = Counter()
     for seed in range(MANY):
         seen.update(perform(Ordered(backend, seed), seed))

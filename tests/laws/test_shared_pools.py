@@ -77,7 +77,7 @@ class Scenario:
         )
 
     def job(self, kept: bool = False, **options: Any) -> Job[None]:
-        """Make a job; in a scheduler that keeps one of the gpus, it may need that and the rate."""
+        """Build a job; in a scheduler that keeps a GPU, it may need that and the rate."""
         one: list[Any] = [{}, {"cpu": 1}, {"cpu": self.pool.total["cpu"]}, {"gpu": 1}, {"gpu": 2}, {"disk": 1}]
         one += [{"gpu": 1, "cpu": 1}, {"disk": 1, "cpu": 1}, {"disk": 1, "gpu": 2}]
         rated: list[Any] = [{"api": 1}, {"api": {"tokens": self.choose([5, 20])}}, {"cpu": 1, "api": 1}]
@@ -153,7 +153,7 @@ class Scenario:
 
 
 def check(virtual: Virtual, seed: int, tokens: int | None = None) -> None:
-    """All end, nothing of the pool stays taken or waited for, and at most burst + rate * t is taken of the rate."""
+    """Assert that all end, nothing stays taken or waited for, and at most burst + rate * t is taken of the rate."""
     scenario = Scenario(seed, tokens)
     virtual(scenario.run)
     assert scenario.limiter is None or scenario.limiter.borrowed_tokens == 0
@@ -171,7 +171,7 @@ def check(virtual: Virtual, seed: int, tokens: int | None = None) -> None:
 
 
 class Watched(Scenario):
-    """Flat schedulers; it is looked, between all moments at which something happens, whether a job could start."""
+    """Flat schedulers that check between all events whether a waiting job could start."""
 
     def scheduler(self, depth: int, **options: Any) -> Scheduler:
         members: list[Any] = []
@@ -201,38 +201,38 @@ class Watched(Scenario):
             await anyio.sleep(0.25)
 
     def could_start(self, job: Any) -> bool:
-        """Return whether there is a slot for a job, and what it needs; False where that is not easily said."""
+        """Return whether a job has a slot and what it needs; False if that is hard to determine."""
         if not job.needs or "api" in job.needs or not has_slot(job):
             return False
         return all(needed <= self.pool.free[name] for name, needed in job.needs.items())
 
 
 def has_slot(job: Any) -> bool:
-    """Return whether the run of a job has a slot for one more."""
+    """Return whether the run of a job has a free slot."""
     run = job.scheduler._run
     size = math.inf if run.workers.size is None else run.workers.size
     return not run.starts_no_more and sum(one.state is JobState.RUNNING for one in job.scheduler) < size
 
 
 def may_block(waiting: Any, job: Any) -> bool:
-    """Return whether a job that waits for more may have a reservation for what another one needs."""
+    """Return whether a job that waits for more may reserve what another one needs."""
     return waiting.scheduler.backfill < 64 and not waiting.needs.keys().isdisjoint(job.needs) and has_slot(waiting)
 
 
 def check_no_time_is_lost(virtual: Virtual, seed: int) -> None:
-    """A job starts as soon as there is a slot and all that it needs, unless one that waits for more comes first."""
+    """Assert that a job starts as soon as it can, unless a job that waits for more comes first."""
     virtual(Watched(seed).run)
 
 
 def check_nobody_starves(virtual: Virtual, seed: int) -> None:
-    """While streams of jobs come in other runs, few later ones more than `backfill` start before one that waits."""
+    """Assert that at most `backfill` later jobs start first, while other runs get streams of jobs."""
     draw = random.Random(seed)
     pool = Pool(cpu=draw.choice([2, 3]), gpu=2)
     kinds = [{"cpu": 1}, {"cpu": 2}, {"gpu": 1}, {"gpu": 1, "cpu": 1}]
     backfill = draw.choice([0, 1, 3])
 
     def stream() -> Scheduler:
-        """Return a scheduler of which each job adds the next one when it ends."""
+        """Return a scheduler whose jobs each add the next one at their end."""
 
         async def body(left: int) -> None:
             await anyio.sleep(draw.choice([0, 0.25, 1]))
@@ -288,13 +288,13 @@ def test_no_job_starves(backend: str, seed: int) -> None:
 
 @pytest.mark.parametrize("seed", [*FEW, *TELLING])
 def test_no_time_is_lost(backend: str, seed: int) -> None:
-    """Whatever happens, each job starts as soon as it can: whoever gives something back wakes the right runs."""
+    """In any scenario, each job starts as soon as it can: a release wakes the right runs."""
     check_no_time_is_lost(Ordered(backend, seed), seed)
 
 
 @pytest.mark.soak
 def test_many_runs_that_share_pools(backend: str) -> None:
-    """A long run of the tests above."""
+    """A long run of the other tests of this file."""
     for seed in range(MANY):
         virtual = Ordered(backend, seed)
         check(virtual, seed)

@@ -110,7 +110,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def sample(rooms: Iterable[str], size: int, seed: int, file: str = "") -> dict[str, list[Mutant]]:
-    """Draw so many mutants of all these rooms; return them by room, without the rooms that have none."""
+    """Draw the given number of mutants of all these rooms; return them by room, without the rooms that have none."""
     every = [(room, mutant) for room in rooms for mutant in mutants_in(room) if file in mutant.path]
     found: dict[str, list[Mutant]] = {}
     for room, mutant in random.Random(seed).sample(every, min(size, len(every))):
@@ -184,7 +184,7 @@ def fate(mutant: Mutant, copy: Path, *reaches: Reach) -> str:
 
 
 def noticed(copy: Path, tests: Sequence[str], limit: float, environment: Mapping[str, str]) -> bool:
-    """Run these tests; return whether one failed, or ended the process, or they did not end within so many seconds."""
+    """Run these tests; return whether one failed, ended the process, or exceeded the given number of seconds."""
     (copy / "chosen.txt").write_text("\n".join(tests), encoding="utf-8")
     (ended := copy / "ended.xml").unlink(missing_ok=True)  # the process may end with 0 in the middle
     command = [*alone(), *PYTEST, "-x", "-n", "0", "--timeout", "30", f"--junitxml={ended}", "@chosen.txt"]
@@ -253,7 +253,7 @@ class Reach:
 
     @functools.cached_property
     def lines(self) -> dict[str, collections.Counter[str]]:
-        """How many lines of each file each test reaches."""
+        """Return how many lines of each file each test reaches."""
         found = collections.defaultdict[str, collections.Counter[str]](collections.Counter)
         for (path, _), tests in self.by_line.items():
             found[path].update(test for test in tests if test)

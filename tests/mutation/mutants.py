@@ -35,7 +35,7 @@ class Mutant:
 
     @property
     def name(self) -> str:
-        """What identifies it as long as the line is not changed, wherever the line is moved."""
+        """The identity of the mutant as long as its line is not changed, wherever the line is moved."""
         where = f", in {one_line(self.around)}" if len(self.old) < SHORT else ""
         return f"{self.path}: {one_line(self.old)} -> {one_line(self.new)}{where}"
 
@@ -77,7 +77,7 @@ def mutants_of(root: Path, file: Path) -> Iterator[Mutant]:
 
 
 class Places:
-    """Where nodes stand in a text; `ast` counts columns in bytes."""
+    """The positions of nodes in a text; `ast` counts columns in bytes."""
 
     def __init__(self, text: str) -> None:
         self._lines: Final = text.splitlines(keepends=True)

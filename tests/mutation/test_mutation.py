@@ -1,4 +1,4 @@
-"""The tool that tests the tests: it finds faults to put in, and sees whether a test notices them."""
+"""The mutation tool: it finds faults to inject, and detects whether a test notices them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def limited(number, *, most=10):
 
 
 def test_each_fault_stands_where_the_source_has_it(tmp_path: Path) -> None:
-    """Defaults, comparisons, operators, calls and returns become faults; assertions and what is raised do not."""
+    """Defaults, comparisons, operators, calls and returns are mutated; assertions and raised exceptions are not."""
     (tmp_path / "module.py").write_text(SOURCE, encoding="utf-8")
     mutants = list(mutants_of(tmp_path, tmp_path / "module.py"))
     assert mutants[-1].name == "module.py: 1 -> (2), in note(number) return number + 1"
@@ -42,7 +42,7 @@ def test_each_fault_stands_where_the_source_has_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_each_room_has_faults_that_can_be_compiled(room: str) -> None:
-    """The folders and tests of the rooms are there; the shortest file with faults stays Python with each of them."""
+    """The folders and tests of the rooms exist; the shortest file with faults stays valid Python with each of them."""
     _, tests = ROOMS[room]
     assert all((ROOT / path).exists() for path in tests)
     for file in sorted(files_in(room), key=lambda file: file.stat().st_size):
@@ -55,7 +55,7 @@ def test_each_room_has_faults_that_can_be_compiled(room: str) -> None:
 
 
 def test_each_module_is_in_a_room() -> None:
-    """A sample of all rooms is one of the whole package; what only passes names on has nothing to try."""
+    """A sample of all rooms covers the whole package; modules that only re-export have no mutants."""
     rooms = [ROOT / folder for folder, _ in ROOMS.values()]
     left = {path.name for path in ROOT.glob("trioflow/**/*.py") if not any(map(path.is_relative_to, rooms))}
     api = {path.name for path in ROOT.glob("trioflow/_core/api/*.py")}
@@ -63,14 +63,14 @@ def test_each_module_is_in_a_room() -> None:
 
 
 def test_a_seed_draws_the_same_sample_again() -> None:
-    """Each run draws another one, of all rooms together, and a run of the past can be made again."""
+    """A run without a seed draws a new sample of all rooms, and the seed of an earlier run repeats it."""
     assert sample(["clock", "check"], 20, 7) == sample(["clock", "check"], 20, 7)
     assert sample(["clock", "check"], 20, 7) != sample(["clock", "check"], 20, 8)
     assert sum(map(len, sample(["clock", "check"], 20, 7).values())) == 20
 
 
 def test_a_fault_is_killed_survives_or_is_not_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test that fails kills the mutant, or one in which the process ends; the tree is as before afterwards."""
+    """A failing test, or the end of the process, kills the mutant; afterwards the tree is unchanged."""
     (tmp_path / "module.py").write_text("def double(number):\n    return number + number\n", encoding="utf-8")
     (tmp_path / "test_module.py").write_text(
         "from module import double\n\n\ndef test_two():\n    assert double(2) == 4\n", encoding="utf-8"
@@ -95,7 +95,7 @@ def test_a_fault_is_killed_survives_or_is_not_reached(tmp_path: Path, monkeypatc
 
 
 def test_a_mutant_first_meets_short_tests_and_those_that_know_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If many reach a line, those that reach most of its file are among them, one of each function before others."""
+    """If many tests reach a line, those that reach most of its file come early, one of each function first."""
     monkeypatch.setattr("tests.mutation.__main__.FIRST_TESTS", 4)
     times = {"short": 1.0, "short[2]": 1.0, "middle": 2.0, "long[1]": 3.0, "long[2]": 3.0, "long[3]": 3.0}
     much = ["long[1]", "long[2]", "long[3]", "middle"]

@@ -1,4 +1,4 @@
-"""Fixtures as users of pytest-trio write them: a scheduler that is open for the test, and what its jobs share."""
+"""Fixtures as users of pytest-trio write them: an open scheduler for the test, and a connection for its jobs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trioflow import Scheduler, Service
 
 
 class Connection:
-    """What the jobs of a test share: it says what was asked of it, and whether it is still open."""
+    """A connection for the jobs of a test: it records its requests, and whether it is open."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -52,6 +52,6 @@ async def scheduler(connection: Connection) -> AsyncIterator[Scheduler]:
 
 @pytest.fixture
 def closed_afterwards(connection: Connection) -> Iterator[Connection]:
-    """Check that the scheduler has ended its service when the test is over; this fixture outlives the scheduler."""
+    """Check that the scheduler has ended its service after the test; this fixture outlives the scheduler."""
     yield connection
     assert not connection.is_open

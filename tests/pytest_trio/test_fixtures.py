@@ -29,7 +29,7 @@ async def test_the_clock_jumps_for_a_run(autojump_clock: trio.testing.MockClock)
 
 
 async def test_two_runs_in_the_nursery_of_a_test(nursery: trio.Nursery, autojump_clock: trio.testing.MockClock) -> None:
-    """They share the clock and the loop, and the test waits for what it asks for."""
+    """The runs share the clock and the loop; the test waits for whichever it needs."""
     start = trio.current_time()
     first, second = Job(nap, 3, 1), Job(nap, 5, 2)
     for job in (first, second):
@@ -43,7 +43,7 @@ async def test_two_runs_in_the_nursery_of_a_test(nursery: trio.Nursery, autojump
 async def test_a_run_that_the_test_leaves_behind_is_cancelled_with_the_nursery(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """Its jobs unwind and are shut down before the nursery is left, as after any cancellation from outside."""
+    """As after any outside cancellation, jobs unwind and are shut down before the nursery is left."""
     job = Job(nap, 3600)
     scheduler = Scheduler(job)
     with trio.CancelScope() as scope:
@@ -59,7 +59,7 @@ async def test_a_run_that_the_test_leaves_behind_is_cancelled_with_the_nursery(
 async def test_a_run_may_start_in_the_nursery_and_say_when_it_is_ready(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """`nursery.start` waits for a job of the run; the rest goes on beside the test."""
+    """`nursery.start` waits for a job of the run; the other jobs go on beside the test."""
 
     async def serve(task_status: trio.TaskStatus[Scheduler]) -> None:
         async with Scheduler(label="served") as scheduler:
@@ -78,7 +78,7 @@ async def test_a_run_may_start_in_the_nursery_and_say_when_it_is_ready(
 async def test_a_fixture_holds_a_scheduler_open(
     closed_afterwards: Connection, scheduler: Scheduler, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """The test adds jobs to it; they wait for the service of the fixture, which ends after the test."""
+    """Jobs added by the test wait for the service of the fixture, which ends after the test."""
     service = next(iter(scheduler))
     answers = [scheduler.add(Job(closed_afterwards.ask, what, required=service)) for what in ("a", "b")]
     for answer in answers:
@@ -90,7 +90,7 @@ async def test_a_fixture_holds_a_scheduler_open(
 async def test_the_scheduler_of_a_fixture_is_that_of_its_jobs(
     scheduler: Scheduler, autojump_clock: trio.testing.MockClock
 ) -> None:
-    """A job that the test adds runs in the task and the context of the run, and knows itself."""
+    """An added job runs in the task and the context of the run, and `current_job` finds it."""
 
     async def who() -> str:
         job = current_job()

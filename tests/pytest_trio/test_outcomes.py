@@ -1,4 +1,4 @@
-"""What becomes of tests of pytest-trio whose runs fail or are interrupted: pytest runs them in a process of its own."""
+"""Outcomes of pytest-trio tests whose runs fail or are interrupted, in a pytest process of their own."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_critical_failure_fails_the_test_with_its_exception(pytester: pytest.P
 
 
 def test_a_job_that_fails_in_a_fixtures_scheduler_ends_the_test(pytester: pytest.Pytester) -> None:
-    """A critical failure beside the test reaches it, with the exception, and does not hang."""
+    """The exception of a critical failure beside the test reaches the test, which does not hang."""
     test = "async def test_it(scheduler):\n    scheduler.add(Job(fail))\n    await trio.sleep(30)\n"
     result = outcomes(pytester, test)
     assert result.parseoutcomes().keys() & {"failed", "errors"}
@@ -48,7 +48,7 @@ def test_a_job_that_fails_in_a_fixtures_scheduler_ends_the_test(pytester: pytest
 
 
 def test_a_test_that_fails_cancels_the_scheduler_of_its_fixture(pytester: pytest.Pytester) -> None:
-    """The job would sleep for an hour: it is cancelled, and the test's own assertion is what pytest reports."""
+    """The job, which would sleep for an hour, is cancelled, and pytest reports the test's own assertion."""
     test = "async def test_it(scheduler):\n    scheduler.add(Job(trio.sleep, 3600))\n    assert False, 'the reason'\n"
     result = outcomes(pytester, test)
     result.assert_outcomes(failed=1)

@@ -1,4 +1,4 @@
-"""What the tests of `retry` share."""
+"""Helpers for the tests of `retry`."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def test_it_stops_growing_when_a_queue_builds_up(virtual: Virtual) -> None:
     "error", [lambda: TimeoutError("busy"), lambda: Throttled("api", 0.5), lambda: ExceptionGroup("", [TimeoutError()])]
 )
 def test_the_adaptive_window_shrinks_on_failures(virtual: Virtual, error: Any) -> None:
-    """It shrinks to seven tenths, once for all jobs that had started before."""
+    """The size becomes seven tenths, once for all jobs that had started before."""
     server, sizes = Server(8, queue=2, error=error), Sizes()
     jobs: list[Any] = [Job(server.ask, needs={"api": 1}) for _ in range(1000)]
     scheduler = Scheduler(*jobs, jobs_window=Adaptive(2, 100), instruments=[sizes], pool=Pool(api=1000))
@@ -252,7 +252,7 @@ def test_bad_windows_are_refused(make: Any, error: type[Exception], message: str
 
 @given(events=st.lists(st.tuples(st.floats(0, 5), st.sampled_from(["success", "trouble"]), st.booleans())))
 def test_the_size_stays_between_minimum_and_maximum(events: list[tuple[float, str, bool]]) -> None:
-    """Whatever happens; and it never grows by more than one."""
+    """The test draws sequences of outcomes; the size never grows by more than one."""
     control, now = WindowController(Adaptive(2, 7)), 10.0
     for latency, kind, is_full in events:
         before, now = control.size, now + 0.5
@@ -300,7 +300,7 @@ def test_it_measures_the_lowest_latency_again_after_a_hundred_higher_means() -> 
     minimum=st.integers(1, 3),
 )
 def test_never_more_than_the_window_and_all_end(backend: str, ends: list[tuple[int, str]], minimum: int) -> None:
-    """However jobs end, and however the window moves, no job starts when it is full, and nobody waits forever."""
+    """For any outcomes and sizes, no job starts when the window is full, and no job waits forever."""
     throttled: set[int] = set()
 
     async def body(number: int, seconds: int, end: str) -> None:
@@ -328,7 +328,7 @@ def test_never_more_than_the_window_and_all_end(backend: str, ends: list[tuple[i
 
 @pytest.mark.parametrize("backend", ["trio"], indirect=True)  # what it asks of a backend, the others ask too
 def test_the_adaptive_window_follows_a_server_whose_capacity_changes(virtual: Virtual) -> None:
-    """It serves at least nine tenths of what the best fixed window does, and meets far fewer refusals."""
+    """The window serves at least nine tenths of the best fixed window's requests, with far fewer rejections."""
 
     async def served(window: Any) -> tuple[int, int]:
         """Ask for 400 s a server that works on some requests at once, for a second each; as many more wait."""

@@ -1,4 +1,4 @@
-"""What views read of a run and its jobs, beyond the public names of a job."""
+"""The facts about a run and its jobs that views read, beyond the public names of a job."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_the_way_outwards_leads_from_the_inside_to_the_outermost() -> None:
 
 
 def test_a_run_view_has_phase_window_and_stop_reason(virtual: Virtual) -> None:
-    """There is a run only while it is under way; its clock is that of the jobs' times."""
+    """A run view exists only while it is under way; its clock is that of the jobs' times."""
     told: list[Any] = []
 
     async def look(stops: bool) -> None:
@@ -111,7 +111,7 @@ class Teller(JobKind[str]):
 
 
 def test_a_running_job_has_progress_unless_it_is_redacted(virtual: Virtual) -> None:
-    """Of what runs commands there is more to tell at its end, too."""
+    """A job that runs commands has more to show at its end, too."""
     open_, secret = Teller(), Teller(redact=True)
     assert views.status_of(open_) == ""
     virtual(Scheduler(open_, secret).co_run)
@@ -123,7 +123,7 @@ def test_a_running_job_has_progress_unless_it_is_redacted(virtual: Virtual) -> N
 
 
 def test_a_stock_is_shown_as_it_was_given_and_nothing_of_it_has_to_come() -> None:
-    """A size in units; that of which nobody keeps anything has no words of its own."""
+    """The text is a size in units; a stock that no scheduler keeps has no such text."""
     pool = Pool(memory="8 GiB", api=Rate(calls=1, per=1, burst=1))
     jobs = [Job(nap, 1, needs={"memory": "6 GiB", "api": {"calls": 1}}) for _ in range(3)]
     memory, api = views.resources_of(pool)

@@ -31,7 +31,7 @@ def test_a_backend_is_composed_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("imported", [False, True])
 def test_asyncio_is_found_running_in_its_tasks_alone(monkeypatch: pytest.MonkeyPatch, imported: bool) -> None:
-    """This holds whether trio is imported or not; a callback of the loop is not a task."""
+    """An imported trio makes no difference; a callback of the loop is not a task."""
     if not imported:
         monkeypatch.delitem(sys.modules, "trio")
     in_callback = asyncio.Event()

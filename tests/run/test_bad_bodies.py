@@ -1,4 +1,4 @@
-"""What jobs raise and leave behind, and errors of shutdowns and instruments, affect nothing else."""
+"""Exceptions and leftovers of jobs, and errors of shutdowns and instruments, affect nothing else."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_stray_cancellation_is_a_failure(virtual: Virtual) -> None:
 
 
 def test_job_that_raises_cancelled_error_itself_is_a_failure() -> None:
-    """On asyncio a CancelledError that nobody asked for is a failure, stored as a JobCancelled."""
+    """On asyncio a stray CancelledError is a failure, stored as a JobCancelled."""
 
     async def pretend() -> None:
         raise asyncio.CancelledError

@@ -43,7 +43,7 @@ async def work_and_compute(seconds: float) -> None:
 
 @pytest.fixture
 def said(caplog: pytest.LogCaptureFixture) -> Callable[[], list[str]]:
-    """What the log says of jobs that block."""
+    """Return the log's lines about jobs that block."""
     return lambda: [line for line in caplog.messages if "event loop" in line]
 
 

@@ -75,7 +75,7 @@ def test_context_changes_of_a_job_are_invisible_to_other_jobs(virtual: Virtual) 
 
 
 def test_services_and_clean_up_jobs_have_them_too(virtual: Virtual) -> None:
-    """Whatever runs such a job."""
+    """Such jobs are started by other code than ordinary ones."""
 
     async def serve(*, task_status: Any) -> None:
         task_status.started(request.get())

@@ -73,7 +73,7 @@ def test_nested_runs_are_drained_too(virtual: Virtual) -> None:
 
 
 def test_a_nested_scheduler_that_pauses_between_attempts_is_drained(virtual: Virtual) -> None:
-    """Its next attempt starts no job, and it ends CANCELLED."""
+    """The scheduler's next attempt starts no job, and the scheduler ends CANCELLED."""
 
     def with_pause(attempt: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
         async def again() -> Any:
@@ -135,7 +135,7 @@ def test_services_and_forever_jobs_are_ended(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("hook", ["job_scheduled", "job_started", "job_finished", "before_run"])
 def test_an_instrument_drains(virtual: Virtual, hook: str) -> None:
-    """Whichever event it is, nothing more starts, and each job is settled or IDLE in the end."""
+    """In every event, nothing more starts, and each job is settled or IDLE in the end."""
 
     class Drainer(Instrument):
         def __init__(self) -> None:
@@ -295,7 +295,7 @@ def test_clean_up_jobs_run_if_a_failure_or_a_timeout_comes_meanwhile(virtual: Vi
 
 
 def test_what_is_refused() -> None:
-    """A drain outside a run."""
+    """A scheduler that is not running cannot be drained."""
     with pytest.raises(RuntimeError, match="not running"):
         Scheduler().drain()
 

@@ -1,4 +1,4 @@
-"""How a run ends: the order for each reason, co_shutdown, interruptions."""
+"""The end of a run: the order for each reason, co_shutdown, interruptions."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ def test_shutdown_of_a_nested_scheduler_cancelled_before_its_start(virtual: Virt
 
 
 def test_shutdown_that_raises_is_an_incident(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """Its exception goes to the log and to `incidents`; neither the result nor the other jobs are affected."""
+    """The exception goes to the log and to `incidents`; neither the result nor the other jobs are affected."""
     told: list[tuple[str, float]] = []
     bad = Actor(told, 0, label="bad", error=OSError("no route"))
     scheduler = Scheduler(bad, Actor(told, 0, label="good", shutdown=0.5), critical_jobs=True)
@@ -292,7 +292,7 @@ def test_shutdown_without_limit(virtual: Virtual) -> None:
 
 
 def test_shutdown_of_a_scheduler_outside_of_a_run_does_nothing(virtual: Virtual) -> None:
-    """There is nothing that a run has left open, and no run whose time for it counts."""
+    """No run has left anything open, and no run's `shutdown_timeout` applies."""
     calls: list[int] = []
     virtual(Scheduler(Closing(lambda: calls.append(1))).co_shutdown)
     assert not calls

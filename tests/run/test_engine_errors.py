@@ -37,7 +37,7 @@ def test_an_error_in_the_engine_ends_the_run(
     reason: StopReason,
     end: float,
 ) -> None:
-    """Wherever it happens, no job is left running, and it is raised as it is."""
+    """For every place of the error, no job is left running, and the error is raised bare."""
     works = getattr(owner, method)
 
     def break_once(*_: Any, **__: Any) -> None:

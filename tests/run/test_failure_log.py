@@ -29,7 +29,7 @@ async def fail_after(seconds: float, error: type[Exception] = OSError, text: str
 
 @pytest.fixture
 def heard(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, str]]:
-    """What is logged, with the virtual time at which it is."""
+    """Return the lines of the log, with their virtual times."""
     lines: list[tuple[float, str]] = []
 
     class Handler(logging.Handler):
@@ -118,7 +118,7 @@ def test_each_text_is_logged(virtual: Virtual, heard: list[tuple[float, str]]) -
 
 
 def test_a_text_is_logged_anew_after_a_minute(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
-    """In a run that goes on for a year, what fails today has its text in the log of today."""
+    """In a run that lasts a year, today's failure has its text in today's log."""
     jobs = [Job(fail_after, seconds, label=f"at {seconds}") for seconds in (1, 30, 60.5, 90, 122)]
     virtual(Scheduler(jobs, label="home").co_run)
     assert [(round(time, 6), line.partition(";")[0]) for time, line in heard[:-1]] == [
@@ -142,7 +142,7 @@ def test_other_kinds_are_logged_at_once(virtual: Virtual, heard: list[tuple[floa
 
 
 def test_critical_failure_of_a_known_kind_is_logged_too(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
-    """What stopped the run is named even if it is the second failure of its kind."""
+    """The failure that stopped the run is named even if it is the second of its kind."""
     bad = Job(fail_after, 1, label="bad", critical=True)
     virtual(Scheduler(Job(fail_after, 0, label="first"), bad, Job(nap, 9), label="home").co_run)
     assert "'bad' failed: OSError: broken; it is critical, so the run of 'home' stops" in heard[1][1]
@@ -177,7 +177,7 @@ def test_commands_of_other_programs_are_other_kinds(caplog: pytest.LogCaptureFix
 
 
 def test_jobs_that_are_not_kept_need_no_debrief(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
-    """With keep_jobs=False nothing is left to look at, so the lines do not say that there is."""
+    """With `keep_jobs=False` the lines do not advise `debrief`, which has nothing to show."""
 
     async def main() -> None:
         async with Scheduler(keep_jobs=False, label="home") as scheduler:
@@ -268,7 +268,9 @@ def test_script_without_logging_set_up(backend: str) -> None:
 
 
 def test_attempts_of_a_nested_scheduler_are_logged_once(virtual: Virtual, heard: list[tuple[float, str]]) -> None:
-    """Its critical job fails in each attempt: one line, and then a number. It was the same line each time."""
+    """The scheduler's critical job fails in each attempt: there is one line, and then a number, not the same line each
+    time.
+    """
     inner = Scheduler(Job(fail_after, 0.1, label="x", critical=True), label="inner", retry=5)
     virtual(Scheduler(inner, label="home").co_run)
     assert [line for _, line in heard] == [

@@ -145,9 +145,9 @@ def waits_for_a_turn(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
 
 
 def test_few_workers_wake_in_a_turn_that_one_job_uses_up(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 300 groups of jobs that compute for more than a turn, few look for a job in each: the rest stand in line.
+    """Of 300 groups of jobs that compute for longer than a turn, few look for a job in each: the rest are queued.
 
-    The workers of all groups once woke in each turn, and one started a job: a square of the number of groups.
+    The workers of all groups once woke in each turn, and one started a job: quadratic in the number of groups.
     """
     waits = waits_for_a_turn(monkeypatch)
 

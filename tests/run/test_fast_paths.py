@@ -71,7 +71,7 @@ class Watch(Instrument):
 
 
 def fate(job: AbstractJob[Any]) -> tuple[Any, ...]:
-    """What became of a job: state, times, and what it returned or raised."""
+    """Return the outcome of a job: state, times, and result or exception."""
     outcome = job.result() if job.state is SUCCEEDED else repr(job.raised_exception())
     return job.state, job.started_at, job.finished_at, outcome
 
@@ -123,7 +123,7 @@ ENDLESS: list[tuple[Any, ...]] = [(anyio.sleep_forever,), (nap, 1, "value"), (fa
 @pytest.mark.parametrize("number", [1, 2, 4, 5, 6, 40])
 @pytest.mark.parametrize("fails", [False, True])
 def test_any_number_of_successors_starts_in_the_order_added(virtual: Virtual, number: int, fails: bool) -> None:
-    """However many wait for a job, they start when it has settled, on the shortest path or not, in order."""
+    """All successors start when the job has settled, on the hot path or not, in order."""
     first = Job(fail if fails else nap, 1)
     followers = [Job(nap, 1, label=str(place), required=first) for place in range(number)]
     watch = Watch()
@@ -330,7 +330,7 @@ def test_nothing_is_left_of_those_that_were_cancelled(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("native", [False, True])
 def test_jobs_that_share_a_task_see_what_they_see_in_tasks_of_their_own(virtual: Virtual, native: bool) -> None:
-    """Whatever a job leaves behind in its task, the next job finds the task as new."""
+    """The next job finds the task as new, whatever the job before left in it."""
 
     async def change() -> None:
         plain.set("changed")

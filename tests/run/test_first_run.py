@@ -1,4 +1,4 @@
-"""What the first run in a program imports, and what is said if that fails."""
+"""Imports in the first run of a program, and the error if one fails."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ def test_last_turns_count_from_the_last_job_that_settled(virtual: Virtual) -> No
 
 
 def test_run_ends_although_its_last_worker_goes_on_with_a_forever_job(virtual: Virtual) -> None:
-    """The worker of the last ordinary job may start a forever job next, and have nobody else to tell of its end."""
+    """The worker of the last ordinary job may continue with a forever job, and must report the end first."""
     last = Job(nap, 1)
     assert virtual(timed, Scheduler(last, endless(required=last))) == (True, 1)
 
@@ -191,7 +191,7 @@ PIECES: dict[str, Callable[[], Any]] = {
 @pytest.mark.parametrize("window", [None, 1])
 @pytest.mark.parametrize("length", [2, 3, 4])
 def test_no_op_jobs_beside_forever_jobs(virtual: Virtual, length: int, window: int | None) -> None:
-    """In whatever order no-op, napping and forever jobs stand, the run ends when the ordinary ones have settled.
+    """In any order of no-op, napping and forever jobs, the run ends when the ordinary ones have settled.
 
     A forever job behind a no-op once kept the run from noticing that the no-op had settled: it hung.
     """
@@ -232,7 +232,7 @@ def test_no_op_jobs_in_front_of_forever_jobs(virtual: Virtual, length: int, wind
 
 @pytest.mark.parametrize("how", ["completion", "critical", "timeout", "outer cancel", "cancel()"])
 def test_forever_jobs_end_when_the_others_have_unwound(virtual: Virtual, how: str) -> None:
-    """Whatever ends the run, forever jobs are cancelled only after the ordinary ones have unwound."""
+    """At any end of the run, forever jobs are cancelled only after the ordinary ones have unwound."""
 
     async def slow() -> None:
         try:

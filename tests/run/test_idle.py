@@ -102,7 +102,7 @@ def test_progress_is_a_fraction(virtual: Virtual, given: Any, error: type[Except
 
 
 def test_progress_of_a_job_that_does_not_run() -> None:
-    """There is nothing to report before the start or after the end, and a scheduler's progress is that of its jobs."""
+    """A job has no progress before the start or after the end, and a scheduler's progress is that of its jobs."""
     job = Job(nap, 0, label="still")
     with pytest.raises(RuntimeError, match="'still': it is idle; call it while the job runs"):
         job.progress(0.4)
@@ -172,7 +172,7 @@ def test_what_was_said_in_time_counts_although_the_loop_stood_still(virtual: Vir
 
 
 def test_the_timeout_still_counts(virtual: Virtual) -> None:
-    """Whichever of the two is over first ends the call, and the error is about that one."""
+    """The timeout that expires first ends the call, and the error is about that one."""
     both = {"idle_timeout": 3, "timeout": 7}
     late, silent = Job(report, 9, 2, **both), Job(report, 1, 2, 99, **both)
     assert virtual(timed, Scheduler(late, silent)) == (True, 7)

@@ -169,7 +169,9 @@ class Grumpy(Counter):
 def test_one_that_raises_is_logged_once_and_taken_out(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, first: str
 ) -> None:
-    """It is removed from the whole run, nested schedulers included; the others go on, and the result stays."""
+    """The instrument is removed from the whole run, nested schedulers included; the others go on, and
+    the result stays.
+    """
     grumpy, fine = Grumpy(), Counter()
     inner = Scheduler(Job(nap, label="a"), label="inner")
     jobs = [Job(nap, label="b"), inner] if first == "outer" else [inner, Job(nap, label="b")]

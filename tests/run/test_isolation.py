@@ -281,7 +281,9 @@ def test_cancelling_the_stored_own_task_later_harms_no_other_job() -> None:
 
 @pytest.mark.parametrize("member", [False, True])
 def test_a_run_inside_another_has_the_variables_that_were_set_around_it(virtual: Virtual, member: bool) -> None:
-    """Its jobs share them; a job that sets a variable to its value further out changes it for itself alone."""
+    """Jobs of the inner run share them; a job that sets a variable to its value further out changes it
+    for itself alone.
+    """
     outside, inside = object(), object()
     seen: list[object] = []
 
@@ -317,7 +319,7 @@ def test_own_task_is_shared_with_no_other_job(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("of_job", [True, False])
 def test_no_job_follows_in_an_own_task(of_job: bool) -> None:
-    """Even if the job left no trace in it; `own_task` of a scheduler holds for all its jobs."""
+    """The task is not reused even if the job left no trace in it; `own_task` of a scheduler covers all its jobs."""
 
     async def own_name() -> str:
         return asyncio.Task.get_name(task_now())  # without a label
@@ -612,7 +614,7 @@ def test_current_job_in_a_loop_of_a_thread_is_the_job_that_called_it(backend: An
 def test_current_job_is_known_while_other_threads_run_loops() -> None:
     """Tasks of other event loops begin and end while a task of a job asks which job it is in.
 
-    anyio keeps the tasks of all loops in one dictionary. Whoever looked at it failed if it changed meanwhile.
+    anyio keeps the tasks of all loops in one dictionary. Code that iterated over it failed if it changed meanwhile.
     """
     ended = threading.Event()
     asked: list[str] = []
@@ -743,7 +745,7 @@ def test_task_factory_is_no_matter_to_cancellation_and_failure(eager: bool) -> N
 
 @pytest.mark.fast_way
 def test_a_job_that_has_slept_leaves_its_task_to_the_next() -> None:
-    """A sleep ends by a cancellation on trio, whose frames refer to the task for a moment: nobody holds it."""
+    """A sleep ends by a cancellation on trio, whose frames refer to the task for a moment: no user code holds it."""
     spawned: list[str] = []
 
     class Counter(trio.abc.Instrument):

@@ -86,7 +86,7 @@ def test_jobs_come_first(virtual: Virtual) -> None:
 
 
 def test_a_job_that_waits_for_a_resource_gets_a_slot_that_is_lent(virtual: Virtual) -> None:
-    """When another run gives back what the job needs, the slot comes back too; so its reservation counts until then."""
+    """When another run releases what the job needs, the slot comes back too; so its reservation counts until then."""
     pool = Pool(cpu=2)
     borrowing = Borrowing(5)
     holding, waiting, later = (Job(nap, 3 - cpu, needs={"cpu": cpu}) for cpu in (1, 2, 1))

@@ -114,7 +114,7 @@ def busy(scheduler: Scheduler) -> list[AbstractJob[Any]]:
 
 @pytest.mark.parametrize("how", ["needs", "service", "throttled", "added"])
 def test_no_job_starts_without_a_token(virtual: Virtual, how: str) -> None:
-    """Whatever lets a job start, needs or a service or the end of a throttle, it starts with a token."""
+    """Needs, a service or the end of a throttle may let a job start, but only with a token."""
 
     most: list[int] = []
 
@@ -155,7 +155,7 @@ def test_no_job_starts_without_a_token(virtual: Virtual, how: str) -> None:
 
 @pytest.mark.parametrize("how", ["timeout", "cancel", "cancel job", "drain"])
 def test_no_token_is_left_borrowed(virtual: Virtual, how: str) -> None:
-    """However a run ends in which jobs wait for tokens, or for needs, the limiter has all of them again."""
+    """At any end of a run whose jobs wait for tokens or needs, the limiter gets all of them back."""
 
     async def main() -> None:
         limiter, pool = anyio.CapacityLimiter(1), Pool(gpu=1)
@@ -596,7 +596,7 @@ def test_a_late_job_that_comes_first_gets_the_next_token(
 
 @pytest.mark.parametrize("window", [2, None])
 def test_a_job_that_is_cancelled_while_it_waits_for_a_token_leaves_all(virtual: Virtual, window: int | None) -> None:
-    """Its slot and its needs go to the next job at once, and the other jobs get the tokens."""
+    """The slot and the needs of such a job go to the next job at once, and the other jobs get the tokens."""
 
     async def main() -> list[float | None]:
         limiter, pool = anyio.CapacityLimiter(1), Pool(c=2)

@@ -50,7 +50,7 @@ def projects(draw: st.DrawFn, most_needed: int = TOTAL) -> list[Task]:
 
 
 def ranks(project: list[Task]) -> list[float]:
-    """How long the longest path from the start of each job is, by definition."""
+    """Return the length of the longest path from the start of each job, by definition."""
     found = [0.0] * len(project)
     for task in reversed(project):
         after = [found[other.number] for other in project if task.number in other.required]

@@ -1,4 +1,4 @@
-"""What is kept alive, and by whom: exceptions that a user keeps, arguments of jobs that have settled."""
+"""What stays alive, and what refers to it: exceptions kept by users, arguments of settled jobs."""
 
 from __future__ import annotations
 

@@ -363,7 +363,7 @@ class Once(Scheduler, cancels_once=True):
 
 
 class OnceMore(Once):
-    """What a class says of itself holds for its subclasses."""
+    """A class whose options hold for its subclasses."""
 
 
 async def slow_to_end(notes: list[float], cancellations: int = 1, seconds: float = 0.25) -> str:
@@ -389,7 +389,7 @@ async def ended_at(scheduler: Scheduler) -> float:
 @pytest.mark.parametrize("kind", [Once, OnceMore])
 @pytest.mark.parametrize("around", ["nothing", "Once", "Scheduler"])
 def test_a_job_that_is_cancelled_once_comes_to_its_end(kind: type[Scheduler], around: str) -> None:
-    """This holds at the timeout of its scheduler or of an enclosing one, and at the end of forever jobs."""
+    """The test cancels at the timeout of its scheduler or of an enclosing one, and at the end of forever jobs."""
     notes: list[list[float]] = [[], []]
     inner = kind(Job(slow_to_end, notes[0]), Job(slow_to_end, notes[1], forever=True))
     if around == "nothing":
@@ -414,7 +414,7 @@ def test_a_job_that_is_cancelled_once_may_return_after_all() -> None:
 
 @pytest.mark.fast_way
 def test_a_job_that_outlasts_its_one_cancellation_is_cancelled_at_each_await() -> None:
-    """This begins when `shutdown_timeout` is over, so the job cannot hang the run."""
+    """The repetition begins when `shutdown_timeout` is over, so the job cannot hang the run."""
     notes: list[float] = []
     job = Job(slow_to_end, notes, 4, 60)
     assert run_virtual(ended_at, Once(job, timeout=1, shutdown_timeout=2), backend="asyncio") == 3.0
@@ -424,7 +424,7 @@ def test_a_job_that_outlasts_its_one_cancellation_is_cancelled_at_each_await() -
 
 @pytest.mark.fast_way
 def test_a_job_that_is_cancelled_once_may_tidy_up_whatever_is_cancelled_around_its_run() -> None:
-    """Functions of anyio that look for a cancellation around them find none: it was told already."""
+    """anyio's checks for a cancellation around a function find none: the job already got its one."""
     tidied: list[float] = []
 
     async def tidy() -> None:

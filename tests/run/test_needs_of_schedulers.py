@@ -136,7 +136,7 @@ def test_a_pool_of_a_nested_scheduler_is_rejected_outside(virtual: Virtual) -> N
 
 @pytest.mark.parametrize("first", ["inside", "outside"])
 def test_a_pool_inside_serves_no_other_run(virtual: Virtual, first: str) -> None:
-    """Of a run that has it inside of a keeper, and one that has it outside, the second to start is refused."""
+    """If one run has the pool inside a keeper, and another one outside, the second to start is rejected."""
     pool = Pool(own=1)
     inside = Scheduler(Scheduler(Job(nap, 9), pool=pool, needs={"a": 1}, label="group"), pool=Pool(a=1))
     runs = [inside, Scheduler(Job(nap, 9), pool=pool)]
@@ -208,7 +208,7 @@ def test_what_services_need_counts_as_gone_for_late_jobs(virtual: Virtual, late:
 
 
 def test_a_service_that_has_ended_keeps_nothing(virtual: Virtual) -> None:
-    """Its needs are free again for jobs that are added later."""
+    """The service's needs are free again for jobs that are added later."""
 
     async def main() -> bool:
         async with Scheduler(pool=Pool(a=1)) as scheduler:

@@ -40,7 +40,7 @@ class Names(Instrument):
 
 
 async def look(*_: object) -> str:
-    """What the body sees: before it waits, afterwards, and in a task of its own."""
+    """Return the variables seen by the body: before it waits, afterwards, and in a task of its own."""
     found = [seen.get()]
     await anyio.sleep(1)
     found.append(seen.get())

@@ -1,4 +1,4 @@
-"""Policies of users: their order, what they are told, and what happens if they raise or answer nonsense."""
+"""Policies of users: their order, their information, and the effects of exceptions and invalid results."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class By(Policy):
 
 
 class ShortestFirst(Policy):
-    """The job that takes the least time first; those of which nothing is known last."""
+    """A policy that starts the shortest job first; jobs of unknown duration come last."""
 
     def key(self, job: AbstractJob[Any], outlook: Outlook) -> float:
         seconds = outlook.expected_duration(job)
@@ -290,7 +290,7 @@ def test_an_error_in_the_clean_up_is_reported(virtual: Virtual) -> None:
 
 
 class Unreasonable(ShortestFirst):
-    """Has no reason that can be told."""
+    """A policy whose reasons cannot be shown."""
 
     def reason(self, job: AbstractJob[Any], outlook: Outlook) -> str:
         raise ValueError("none")
@@ -308,7 +308,9 @@ class Unreasonable(ShortestFirst):
     ],
 )
 def test_the_reason_is_in_explain(virtual: Virtual, policy: Any, why: str) -> None:
-    """A job that waits for a slot is told who comes before it, and why, if they did not only become ready earlier."""
+    """The text for a job that waits for a slot names the jobs before it, and why, unless they were
+    merely ready earlier.
+    """
     starts = Starts()
     first = Job(starts.note, 9, label="first", priority=1)
     a, b = (Job(starts.note, label=label, expected_duration=n) for label, n in (("a", 9), ("b", 1)))
@@ -439,7 +441,7 @@ def test_what_is_not_a_policy_is_refused_early(policy: Any, message: str) -> Non
 
 
 def test_any_object_with_the_methods_will_do(virtual: Virtual) -> None:
-    """A policy need not derive from Policy; its methods may be functions of which nothing is known."""
+    """A policy need not derive from Policy; its methods may be functions without signatures."""
 
     class Free:
         needs_ranks = False
@@ -455,7 +457,7 @@ def test_any_object_with_the_methods_will_do(virtual: Virtual) -> None:
 
 
 def test_ranks_must_be_asked_for(virtual: Virtual) -> None:
-    """A policy that asks for ranks without saying so is told what to say; so is one that asks about another job."""
+    """A policy that reads ranks without a declaration gets advice; so does one that asks about another job."""
     reported = Reported()
     stranger = Job(anyio.sleep, 0, label="stranger")
     policies = [By(lambda job, outlook: outlook.rank(job)), By(lambda _, outlook: outlook.rank(stranger), True)]

@@ -1,4 +1,4 @@
-"""The plain way, without private parts of trio and anyio: when it is taken, and what is said.
+"""The plain isolation, without private parts of trio and anyio: when it is used, and its log lines.
 
 With `TRIOFLOW_PLAIN=1` nearly all tests of the engine run on it.
 """
@@ -160,7 +160,7 @@ def showing(*answers: object) -> Any:
 
 
 class Forgetful(dict[object, object]):
-    """Forgets what it is told."""
+    """A dict that forgets its items."""
 
     def get(self, key: object, default: object = None) -> object:
         return default

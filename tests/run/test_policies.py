@@ -278,7 +278,7 @@ def test_a_job_of_unknown_duration_takes_the_median(known: list[float], found: f
 
 
 def test_long_work_on_a_graph_pauses_after_as_many_nodes_as_fit(many_pauses: None) -> None:
-    """There is no pause after the remaining nodes; the longest paths are the same, however short they are."""
+    """No pause comes after the remaining nodes; the longest paths are the same, however short they are."""
     found = [[(len(chunk), pause) for chunk, pause in in_chunks(range(number))] for number in (9, 10, 25)]
     assert found == [[(9, False)], [(10, True)], [(10, True), (10, True), (5, False)]]
     paths: dict[int, float] = {}

@@ -42,7 +42,7 @@ class Task:
 
 @st.composite
 def tasks(draw: st.DrawFn) -> list[Task]:
-    """Jobs of which no two end at the same time: each duration has a binary digit of its own."""
+    """Return jobs whose ends all differ: each duration has a binary digit of its own."""
     needs = st.fixed_dictionaries({}, optional={name: st.integers(0, total) for name, total in TOTALS.items()})
     number = draw(st.integers(1, 12))
     return [Task(i, draw(st.integers(1, 3)) + 2.0 ** -(i + 1), draw(needs)) for i in range(number)]
@@ -163,7 +163,9 @@ def scheduler_of(tree: list[Any], pool: Pool, **options: Any) -> Scheduler:
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 @given(trees=st.lists(trees(), min_size=1, max_size=2), window=st.integers(1, 3), timeout=st.sampled_from([None, 3.5]))
 def test_no_deadlock_and_no_leak(backend: str, trees: list[Any], window: int, timeout: float | None) -> None:
-    """However jobs end, nested or not, in one scheduler or two that share the pool: the run ends, the pool is full."""
+    """After any outcomes, nested or not, in one scheduler or two that share the pool, the run ends and
+    the pool is full.
+    """
     pool = Pool(**TOTALS)
     schedulers = [
         scheduler_of(tree, pool, jobs_window=window, backfill=1, timeout=timeout, label=str(i))
@@ -265,7 +267,7 @@ def test_a_due_job_that_waits_behind_another_reserves_nothing(virtual: Virtual) 
 
 
 async def one_after_the_other(runs: list[Scheduler], pauses: tuple[float, ...]) -> None:
-    """Begin these runs, each followed by a pause of so many seconds, and wait for all of them."""
+    """Start these runs, each followed by a pause of the given seconds, and wait for all of them."""
     async with anyio.create_task_group() as group:
         for run, pause in zip(runs, pauses, strict=True):
             group.start_soon(run.co_run)
@@ -274,7 +276,7 @@ async def one_after_the_other(runs: list[Scheduler], pauses: tuple[float, ...]) 
 
 @pytest.mark.parametrize("resource", [2, Rate(requests=1, per=1)])
 def test_of_several_runs_the_job_that_became_ready_first_starts_first(virtual: Virtual, resource: Any) -> None:
-    """However many jobs the other runs have: a run that is woken later than another one does not starve."""
+    """The other runs may have any number of jobs: a run that is woken later than another does not starve."""
     shared = Pool(api=resource)
     schedulers = [Scheduler(*[Job(anyio.sleep, 1, needs={"api": 1}) for _ in range(8)], pool=shared) for _ in range(4)]
     virtual(one_after_the_other, schedulers, (0.25, 0.25, 0.25, 0.25))
@@ -284,7 +286,7 @@ def test_of_several_runs_the_job_that_became_ready_first_starts_first(virtual: V
 
 
 def test_explain_says_that_a_job_of_another_run_is_first(virtual: Virtual) -> None:
-    """This is the moment when enough is free again, and not yet taken."""
+    """The test asks at the moment when enough is free again, and not yet taken."""
     said: list[str] = []
 
     class Explaining(Instrument):
@@ -490,7 +492,7 @@ def test_parts_of_a_whole_are_exact(virtual: Virtual, need: Any, at_once: int) -
 
 @pytest.mark.parametrize("window", [None, 2])
 def test_runs_that_wait_do_not_all_look(virtual: Virtual, monkeypatch: pytest.MonkeyPatch, window: int | None) -> None:
-    """When a job ends, only those runs look whose jobs are first: a run looks no oftener among many than among few."""
+    """When a job ends, only runs whose jobs are first check: a run checks no oftener among many than among few."""
     scan, looks = Admission.scan, itertools.count()
 
     def counted(admission: Admission, asker: Any) -> Any:
@@ -537,7 +539,7 @@ def groups(number: int) -> Scheduler:
 
 
 def passed(number: int) -> Scheduler:
-    """Pairs of which all second jobs pass all first ones."""
+    """Return pairs of jobs, where all second ones pass all first ones."""
     left: list[None] = [None] * (number // 2)
     done = anyio.Event()
 
@@ -616,7 +618,7 @@ def test_a_job_with_a_task_of_its_own_may_need_nothing(virtual: Virtual) -> None
 
 
 def test_a_reservation_keeps_no_earlier_job_of_another_run_waiting(virtual: Virtual) -> None:
-    """Of the jobs that need as much, the first one counts."""
+    """Among jobs with equal needs, the first one counts."""
     pool = Pool(cpu=3)
     options: dict[str, Any] = {"needs": {"cpu": 2}, "expected_duration": 10}
     early = Job(nap, 10, **options)
@@ -633,7 +635,7 @@ def test_a_reservation_keeps_no_earlier_job_of_another_run_waiting(virtual: Virt
 
 
 def test_an_earlier_job_of_another_run_does_not_pass(virtual: Virtual) -> None:
-    """Of what may pass a job before it has a reservation, those count alone that became ready after it."""
+    """A reservation begins after too many overtakers, and only jobs that became ready later are overtakers."""
     pool = Pool(cpu=3)
     large, small = [Job(nap, 1, needs={"cpu": 3}) for _ in range(2)], Job(nap, 1, needs={"cpu": 1})
     earlier = Scheduler(large[0], *(Job(nap, 2, needs={"cpu": 1}) for _ in range(2)), pool=pool, jobs_window=1)
@@ -703,7 +705,7 @@ def test_a_withdrawn_grant_leaves_a_rate_as_it_was(virtual: Virtual) -> None:
 
 
 def test_a_job_whose_run_has_lost_its_last_slot_holds_no_job_of_another_run_back(virtual: Virtual) -> None:
-    """It could not start, even if there were enough: so its reservation ends at once, not at the next change."""
+    """The waiting job could not start even with enough of the resource: its reservation ends immediately."""
 
     async def main() -> list[float | None]:
         pool = Pool(cpu=2)
@@ -724,7 +726,7 @@ def test_a_job_whose_run_has_lost_its_last_slot_holds_no_job_of_another_run_back
 
 
 def test_a_higher_priority_goes_first_in_another_run_too(virtual: Virtual) -> None:
-    """Whichever run it is in, and whenever it became ready."""
+    """The run of a job and the time when it became ready do not matter."""
     pool = Pool(cpu=1)
     jobs = [Job(nap, 1, needs={"cpu": 1}, priority=priority) for priority in (0, 0, 1)]
     virtual(one_after_the_other, [Scheduler(*jobs[:2], pool=pool), Scheduler(jobs[2], pool=pool)], (0.25, 0))

@@ -146,7 +146,7 @@ def test_windows_hold_too(virtual: Virtual) -> None:
 
 
 def test_a_nested_scheduler_takes_its_amount_at_its_start(virtual: Virtual) -> None:
-    """Of a rate nothing can be kept: its members take from the same rate, after it."""
+    """A rate cannot be kept: members take from the same rate, after their scheduler."""
     inner = Scheduler(*[Job(anyio.sleep, 0, needs={"api": 1}) for _ in range(4)], needs={"api": 2})
     assert virtual(Scheduler(inner, pool=pool()).co_run)
     assert inner.started_at == 0
@@ -208,7 +208,9 @@ def test_the_end_of_a_run_cancels_waits_for_a_rate(virtual: Virtual, end: str) -
 
 
 def test_a_change_of_the_policy_leaves_no_timer_behind(virtual: Virtual) -> None:
-    """A job with an expected duration that is added later turns fifo into critical path; nobody waits after the run."""
+    """A job with an expected duration that is added later turns fifo into critical path; no timer is
+    left after the run.
+    """
     first, second = (Job(nothing, needs={"api": 4}) for _ in range(2))
     scheduler = Scheduler(first, second, pool=pool())
 
@@ -249,7 +251,7 @@ def test_used_corrects_in_both_directions(virtual: Virtual, tokens: int, second:
 
 
 def test_less_than_taken_wakes_another_scheduler(virtual: Virtual) -> None:
-    """One that waits elsewhere starts as soon as somebody says that he has used less."""
+    """A job that waits in another scheduler starts as soon as a job reports that it used less."""
 
     async def ask() -> None:
         await anyio.sleep(1)
@@ -298,7 +300,7 @@ def test_a_further_attempt_takes_the_amount_again(virtual: Virtual) -> None:
 
 
 def test_what_was_used_and_not_needed_counts_for_each_attempt(virtual: Virtual) -> None:
-    """A key that `needs` does not name, because nobody knows the amount beforehand, is counted anew as well."""
+    """A key that `needs` does not name, because its amount is unknown beforehand, is also counted anew."""
 
     async def ask() -> None:
         current_job().used(api={"tokens": 8})
@@ -517,7 +519,7 @@ def tasks(draw: st.DrawFn) -> list[Task]:
 def test_a_rate_is_never_exceeded_and_no_job_starves(
     backend: str, several: list[list[Task]], window: int | None, backfill: int, burst: Any
 ) -> None:
-    """In any interval, starts take at most burst + rate * t, and all jobs end, however they end.
+    """In any interval, starts take at most burst + rate * t, and all jobs end.
 
     An amount that `used` gives back within the interval may be taken a second time, and a further attempt does not
     wait.

@@ -1,4 +1,6 @@
-"""What jobs share for the time of an outermost run: made on first need, closed once, when all jobs are shut down."""
+"""Resources that jobs share during an outermost run: created on first need, closed once, when all jobs
+are shut down.
+"""
 
 from __future__ import annotations
 

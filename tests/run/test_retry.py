@@ -1,4 +1,4 @@
-"""`retry=`: further attempts, by a number or by anybody's decorator, around restarts, around timeouts."""
+"""`retry=`: further attempts, by a number or by any library's decorator, around restarts, around timeouts."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_retry_gives_further_attempts(virtual: Virtual, failures: int) -> None:
 
 
 def test_last_attempts_failure_is_the_jobs(virtual: Virtual) -> None:
-    """When the attempts are used up, the job FAILED with what the last one raised, and only then is it critical."""
+    """When the attempts are used up, the job FAILED with the last one's exception, and only then is it critical."""
     job = Flaky(9, retry=2, critical=True)
     other = Job(nap, 9)
     scheduler = Scheduler(job, other)
@@ -311,7 +311,7 @@ def test_attempt_goes_on_although_another_job_fails_with_what_the_first_one_rais
 @pytest.mark.parametrize("retry", [5, three_times, tenacity.retry, stamina.retry(on=Exception)])
 @pytest.mark.parametrize("how", ["job", "run", "timeout"])
 def test_cancellation_is_never_retried(virtual: Virtual, how: str, retry: Any) -> None:
-    """A job that is cancelled ends CANCELLED in the attempt that it is in, whoever decides about retries."""
+    """A cancelled job ends CANCELLED in its present attempt, with any kind of `retry`."""
 
     async def end() -> None:
         await anyio.sleep(2)

@@ -1,4 +1,4 @@
-"""How retry, restart and timeout compose; nested schedulers, each of whose attempts is a run."""
+"""Retry, restart and timeout combined; nested schedulers, each of whose attempts is a run."""
 
 from __future__ import annotations
 

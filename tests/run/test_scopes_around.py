@@ -1,4 +1,4 @@
-"""How cancel scopes around a run affect its jobs."""
+"""Effects of cancel scopes around a run on its jobs."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ SLACK = 4000
 
 
 class Footprint(NamedTuple):
-    """What this program has at one moment."""
+    """The resources that this program uses at one moment."""
 
     objects: int
     descriptors: int

@@ -100,7 +100,7 @@ def test_an_assertion_that_fails_in_a_job_is_kept(checked_states: CheckedState, 
 
 @pytest.mark.parametrize("old", JobState)
 def test_reset_takes_any_job_back_to_idle(checked_states: CheckedState, old: JobState) -> None:
-    """Whatever became of a job, a new run may forget it."""
+    """A new run may forget any outcome."""
     job: AbstractJob[Any] = AbstractJob()
     checked_states.slot.__set__(job, old)
     job._reset()

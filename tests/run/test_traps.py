@@ -59,7 +59,7 @@ def test_01_job_with_its_own_nursery_ends_in_a_group(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, SystemExit])
 def test_02_interruption_passes_through_after_the_ending(virtual: Virtual, interruption: type[BaseException]) -> None:
-    """`except Exception` around a job let KeyboardInterrupt tear the run apart, without any shutdown."""
+    """A job with `except Exception` let KeyboardInterrupt tear the run apart, without any shutdown."""
     closing = Closing(functools.partial(anyio.sleep, 0.5))
     job = Job(fail, 0.5, interruption("mine"))
     scheduler = Scheduler(closing, job)
@@ -142,7 +142,7 @@ def test_07_no_job_starts_after_a_cancellation(virtual: Virtual) -> None:
 
 
 def test_08_workers_are_spawned_from_the_context_of_the_run(virtual: Virtual) -> None:
-    """A task inherits the context of whoever spawns it: that was the job which made another one ready."""
+    """A task inherits the context of its spawner, which was the job that made another one ready."""
 
     async def grow() -> None:
         variable.set("the adder's")

@@ -59,13 +59,13 @@ class OddBaseGroup(BaseExceptionGroup[BaseException]):
 
 
 class Silent:
-    """What a function returns in place of an awaitable: it has no repr."""
+    """A return value of a function in place of an awaitable, without a repr."""
 
     __repr__ = refuse
 
 
 class Faceless:
-    """An object that says of itself that it has no class."""
+    """An object that claims to have no class."""
 
     @property
     def __class__(self) -> Any:
@@ -168,7 +168,7 @@ def test_what_is_not_awaitable_and_has_no_repr_fails_its_job(
 
 
 def test_callable_that_refuses_to_be_looked_at_has_a_label(virtual: Virtual) -> None:
-    """A label is made out of what the function says of itself: where that fails, of the kind of job."""
+    """A label is made of the function's attributes or, if reading them fails, of the kind of job."""
 
     touchy: list[int] = []
 
@@ -186,7 +186,7 @@ def test_callable_that_refuses_to_be_looked_at_has_a_label(virtual: Virtual) -> 
 
 
 def test_shutdown_and_instrument_with_errors_that_have_no_text(virtual: Virtual) -> None:
-    """Their exceptions are reported, whatever they are; the run goes on."""
+    """Exceptions of any kind are reported; the run goes on."""
 
     class Odd(Instrument):
         __repr__ = refuse

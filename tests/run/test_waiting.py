@@ -1,4 +1,4 @@
-"""What a backend waits for on behalf of jobs that do not work by awaiting: descriptors, times, and in spite of all."""
+"""Waits of a backend for jobs that do not await: for descriptors, for times, and in spite of cancellations."""
 
 from __future__ import annotations
 

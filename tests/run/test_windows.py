@@ -95,7 +95,7 @@ WINDOWS: dict[str, Callable[[], Any]] = {"number": lambda: 2, "limiter": lambda:
 @pytest.mark.parametrize("window", WINDOWS)
 @pytest.mark.parametrize("outcome", OUTCOMES)
 def test_slot_is_given_back_on_every_outcome(virtual: Virtual, outcome: str, window: str) -> None:
-    """However a job ends, its slot is free again at once: more jobs may fail than the window has slots."""
+    """After any end of a job, its slot is free immediately: more jobs may fail than the window has slots."""
 
     async def main() -> tuple[bool, float]:
         scheduler = Scheduler([OUTCOMES[outcome]() for _ in range(10)], jobs_window=WINDOWS[window]())
@@ -290,7 +290,7 @@ def test_nested_schedulers_beside_each_other_share_the_tokens(virtual: Virtual) 
 
 
 def test_many_nested_schedulers_with_one_token(virtual: Virtual) -> None:
-    """Schedulers under the same limiter as their parent, more than there are tokens, deadlock nobody."""
+    """Schedulers under the same limiter as their parent, more than there are tokens, cause no deadlock."""
 
     async def main() -> tuple[bool, float]:
         limiter = anyio.CapacityLimiter(2)
@@ -335,7 +335,7 @@ async def ended_by(how: str, scheduler: Scheduler) -> None:
 @pytest.mark.parametrize("how", ["completion", "critical", "timeout", "outer cancel", "cancel()"])
 @pytest.mark.parametrize("depth", [0, 1, 3])
 def test_no_token_is_left_borrowed(virtual: Virtual, how: str, depth: int) -> None:
-    """However a run ends, nested ones too, all tokens are back, and no worker waits for one."""
+    """After any end of a run, nested ones too, all tokens are back, and no worker waits for one."""
 
     async def main() -> None:
         limiter = anyio.CapacityLimiter(2)

@@ -137,7 +137,7 @@ def test_job_cancelled_alone_takes_its_worker_with_it(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("how", ["cancel", "timeout", "scope", "critical"])
 def test_parked_workers_end_with_the_outermost_run(virtual: Virtual, how: str) -> None:
-    """However it ends, no task is left; the fixture would find one."""
+    """After any end of the run no task is left; the fixture would find one."""
     waiting = Job(nap, 100)
     scope: Any = None
 

@@ -1,4 +1,4 @@
-"""What a scenario can be asked: may it run, in which order, who is before and behind whom."""
+"""Questions about a scenario: whether it can run, in which order, and what comes before and after a job."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ LABELS = st.text("ab/\\#2", max_size=5)
 
 @given(st.recursive(LABELS, lambda inner: st.tuples(LABELS, st.lists(inner, max_size=4)), max_leaves=12), st.data())
 def test_no_two_jobs_have_the_same_path(tree: Any, data: st.DataObject) -> None:
-    """Whatever the labels are, and in whatever order jobs and schedulers are; a job's path is the same in all views."""
+    """The test draws labels and orders of jobs and schedulers; a job's path is the same in all views."""
     scheduler = Scheduler(built(("", [tree, *data.draw(st.lists(LABELS, max_size=4))])))
     found = _labels.paths_of(scheduler)
     assert len(set(found.values())) == len(found)

@@ -258,7 +258,7 @@ def test_so_is_a_wait_for_its_token(caplog: pytest.LogCaptureFixture, on_trio: b
 
 
 def test_a_wait_for_what_others_hold_is_not_named(virtual: Virtual, caplog: pytest.LogCaptureFixture) -> None:
-    """Such a wait ends with them."""
+    """A wait for a foreign token ends when the holders do."""
     jobs: Jobs = {"b": Job(nap, label="b")}
     me = awaiting(jobs, "b", "me")
     assert virtual(Scheduler(me, Scheduler(Job(nap, 9), jobs["b"], jobs_window=1)).co_run)

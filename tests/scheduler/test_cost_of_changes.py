@@ -86,7 +86,7 @@ def test_search_from_both_ends_finds_what_a_search_from_one_finds(
 
 @pytest.mark.parametrize("is_large_ahead", [False, True])
 def test_search_from_both_ends_ends_with_the_smaller_side(is_large_ahead: bool) -> None:
-    """However much there is on the other side, of which no more is looked at."""
+    """The size of the other side does not matter, of which no more is visited."""
     asked: list[int] = []
 
     def neighbours(node: int, limit: int) -> list[int]:
@@ -101,7 +101,7 @@ def test_search_from_both_ends_ends_with_the_smaller_side(is_large_ahead: bool) 
 
 
 def test_late_requirement_that_closes_a_circle_is_refused_from_afar(virtual: Virtual) -> None:
-    """However long the way round is, from whichever end it is shorter."""
+    """The path may be long, and shorter from either end."""
     hold = Job(anyio.sleep, 5)
     jobs = [Job(nothing, required=hold, label="0")]
     for number in range(1, 40):

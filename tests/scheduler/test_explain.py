@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def told(scheduler: Scheduler, job: Any, virtual: Virtual, at: float = 2) -> str:
-    """Return what `scheduler` explains after so many seconds of a run."""
+    """Return what `scheduler` explains after the given seconds of a run."""
 
     async def main() -> str:
         async with anyio.create_task_group() as tasks:
@@ -67,7 +67,7 @@ def test_waits_for_what_has_not_started(virtual: Virtual) -> None:
 
 
 def test_waits_for_many(virtual: Virtual) -> None:
-    """Of many requirements a few are named, the others counted."""
+    """A few requirements are named, the others counted."""
     many = [Job(nap, 9, label=f"n{number}") for number in range(12)]
     job = Job(nap, label="job", required=many)
     text = told(Scheduler(many, job), job, virtual)
@@ -158,7 +158,7 @@ def test_limiter_is_used_up(virtual: Virtual) -> None:
 
 
 def test_limiter_is_used_up_further_out(virtual: Virtual) -> None:
-    """Of a limiter that several schedulers share, those jobs are named that use its tokens, wherever they are."""
+    """For a limiter shared by several schedulers, all jobs with its tokens are named, wherever they are."""
 
     async def main() -> str:
         limiter = anyio.CapacityLimiter(2)
@@ -333,9 +333,9 @@ def test_failed_with_an_interruption(virtual: Virtual) -> None:
 
 
 def test_cancelled_by_itself(virtual: Virtual) -> None:
-    """The text tells `job.cancel()` from the end of the run, whether the job had started or not.
+    """The text distinguishes `job.cancel()` from the end of the run, whether the job had started or not.
 
-    It read "the run stopped: completed", as if that had been the reason.
+    It once read "the run stopped: completed", as if that had been the reason.
     """
     job, idle = Job(nap, 9, label="job"), Job(nap, label="idle")
     nested = Scheduler(Job(nap, 9), label="nested")
@@ -353,7 +353,7 @@ def test_cancelled_by_itself(virtual: Virtual) -> None:
 
 
 def test_cancelled_with_the_run(virtual: Virtual) -> None:
-    """Why the run stopped, for those that ran, for those that waited for a slot, and for forever jobs."""
+    """The text has the stop reason, for jobs that ran or waited for a slot, and for forever jobs."""
     job, waiting = Job(nap, 9, label="job"), Job(nap, label="waiting")
     forever = Job(anyio.sleep_forever, label="forever", forever=True)
     scheduler = Scheduler(job, waiting, forever, timeout=2, jobs_window=1)
@@ -406,7 +406,7 @@ def test_the_scheduler_around_did_not_run(virtual: Virtual, run_if: Any, body: A
 
 
 def test_will_not_be_reached(virtual: Virtual) -> None:
-    """This is the text while the run is ending."""
+    """The text is that of a job while the run is ending."""
 
     async def slow() -> None:
         try:

@@ -1,4 +1,4 @@
-"""What is raised for a run as a whole: `check=` and `raise_for_failures`."""
+"""Exceptions for a run as a whole: `check=` and `raise_for_failures`."""
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ def test_requires_of_an_idle_job(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("others", [0, 1, 3, 4, 9])
 def test_a_job_that_requires_more_starts_after_those_that_wait_already(virtual: Virtual, others: int) -> None:
-    """However many wait for the same job, before and behind it: the others start in the order added."""
+    """Any number may wait for the same job, before and behind it: the others start in the order added."""
     started: list[int] = []
 
     async def start(number: int) -> None:

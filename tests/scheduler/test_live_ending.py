@@ -1,4 +1,4 @@
-"""What leaves an open block when the body or the run fails, or a cancellation comes from outside."""
+"""Exceptions that leave an open block when the body or the run fails, or a cancellation comes from outside."""
 
 from __future__ import annotations
 
@@ -319,7 +319,7 @@ def test_native_cancellation(how: str, where: str) -> None:
 @pytest.mark.parametrize("where", ["in the body", "at its end"])
 @pytest.mark.parametrize("backend", ["trio", "asyncio"])
 def test_ctrl_c(backend: str, where: str) -> None:
-    """Wherever Ctrl-C reaches the program, jobs unwind, all is shut down, and a bare KeyboardInterrupt is raised."""
+    """Wherever Ctrl-C arrives, jobs unwind, all are shut down, and a bare KeyboardInterrupt is raised."""
 
     class Clean(AbstractJob[None]):
         async def co_run(self) -> None:

@@ -433,7 +433,7 @@ def test_results_in_the_order_of_settling(virtual: Virtual) -> None:
 
 
 def test_map_makes_jobs_of_a_kind(backend: str) -> None:
-    """Of plain functions, with the options of the kind; labels and jobs among the arguments are as ever."""
+    """`map` takes plain functions, with the options of the kind; labels and jobs among the arguments work as usual."""
     scheduler = Scheduler()
     lengths = scheduler.map(len, ["a", "bc"], kind=ThreadJob, abandon_on_cancel=True, label="length of {}")
     sums = scheduler.map(pow, lengths, [2, 2], kind=ThreadJob)

@@ -67,12 +67,12 @@ def took(seconds: float) -> float:
 
 
 def for_job(job: AbstractJob[Any], value: Any, before: Any, after: Any, *others: Any) -> Effect:
-    """What an option does shows in the state of a job."""
+    """Check an option by the state of a job."""
     return Effect(Scheduler(job, *others), job, value, lambda _: job.state, before, after)
 
 
 def in_order(name: str, value: Any, before: str, after: str, *jobs: AbstractJob[Any], **options: Any) -> Effect:
-    """What an option of the last job, or of the scheduler, does shows in the order of starts."""
+    """Check an option of the last job, or of the scheduler, by the order of starts."""
     starts = Starts()
     scheduler = Scheduler(*jobs, instruments=[starts], **options)
     target = jobs[-1] if name in OF_JOBS else scheduler
@@ -80,7 +80,7 @@ def in_order(name: str, value: Any, before: str, after: str, *jobs: AbstractJob[
 
 
 def counting(restarts: bool) -> Effect:
-    """What an option does shows in how often a job is called."""
+    """Check an option by how often a job is called."""
     calls: list[int] = []
 
     async def body() -> None:
@@ -116,14 +116,14 @@ def dropping() -> Effect:
 
 
 def ended(name: str, value: Any, after: StopReason, *jobs: AbstractJob[Any], job: AbstractJob[Any]) -> Effect:
-    """What an option does shows in why the run stopped."""
+    """Check an option by the stop reason of the run."""
     scheduler = Scheduler(job, *jobs)
     target = scheduler if name not in OF_JOBS or job is jobs else job
     return Effect(scheduler, target, value, lambda _: scheduler.stop_reason, StopReason.COMPLETED, after)
 
 
 def lasting(value: Any, before: float, after: float, *jobs: AbstractJob[Any], **options: Any) -> Effect:
-    """What an option of the scheduler does shows in how long it takes."""
+    """Check an option of the scheduler by the duration of the run."""
     scheduler = Scheduler(*jobs, **options)
     return Effect(scheduler, scheduler, value, took, before, after)
 
@@ -249,7 +249,7 @@ def test_an_option_set_between_runs_is_in_effect_in_the_next_one(virtual: Virtua
 
 @pytest.mark.parametrize("name", VALUES)
 def test_an_option_set_during_a_run_is_refused_by_name(virtual: Virtual, name: str) -> None:
-    """Of all jobs of the run, at any depth, whether they run, have run or are to run; only labels may change."""
+    """This covers all jobs of the run, at any depth and in any state; only labels may change."""
     refused: list[str] = []
 
     def attempt(jobs: list[AbstractJob[Any]]) -> None:

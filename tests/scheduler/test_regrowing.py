@@ -136,7 +136,7 @@ def test_jobs_that_were_not_reached_keep_their_order_in_another_scheduler(virtua
 
 @pytest.mark.parametrize("ends", ["timeout", "cancel", "outside"])
 def test_scenario_that_keeps_adding_ends_when_stopped(virtual: Virtual, ends: str) -> None:
-    """However many jobs each job adds, no job starts after the stop."""
+    """Each job adds several, but no job starts after the stop."""
 
     async def more() -> None:
         await anyio.sleep(1)

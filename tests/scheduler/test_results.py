@@ -1,4 +1,4 @@
-"""What became of all jobs at once: `results`, `failures`, `rows`; and results without traps."""
+"""The outcomes of all jobs at once: `results`, `failures`, `rows`; and results without traps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run gives back: its result, and why it stopped; critical jobs; running again."""
+"""The outcome of a run: its result and its stop reason; critical jobs; repeated runs."""
 
 from __future__ import annotations
 

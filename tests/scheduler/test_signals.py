@@ -69,7 +69,7 @@ def script(backend: str, end: str) -> tuple[list[str], int]:
 
 
 def test_ctrl_c_that_a_script_does_not_catch_is_one_line(backend: str) -> None:
-    """There is no traceback through the engine and the loop; and the script ends by SIGINT, as shells expect."""
+    """No traceback leads through the engine and the loop; and the script ends by SIGINT, as shells expect."""
     lines, code = script(backend, "main()")
     assert lines == ["at work", "KeyboardInterrupt: Ctrl-C ended the run of 'sweep' in order", ""]
     assert code == -signal.SIGINT
@@ -202,7 +202,7 @@ for seed in range(first, first + trials):
 
 
 def twice(backend: str, first: int, trials: int) -> list[str]:
-    """Let two Ctrl-C come within less than a millisecond, in so many runs; return what went wrong."""
+    """Send two Ctrl-C within less than a millisecond, in the given number of runs; return the faults."""
     lines = child(f"backend, first, trials = {backend!r}, {first}, {trials}\n{TWICE}")
     hung = [f"seed {first + len(lines)} hung"] if len(lines) < trials else []
     return [line for line in lines if line != "fine"] + hung
@@ -312,7 +312,7 @@ def test_how_python_shows_what_a_signal_has_raised(
 
 @pytest.mark.parametrize("shell", [None, SimpleNamespace(), SimpleNamespace(kernel=1)], ids=["none", "ipython", "cell"])
 def test_run_in_a_loop_is_for_cells_of_notebooks(backend: Any, shell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There it runs in a thread of its own; elsewhere it is refused."""
+    """In a cell the run takes place in another thread; elsewhere such a call is rejected."""
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
 
     async def main() -> bool:
@@ -511,7 +511,7 @@ def test_no_ctrl_c_interrupts_a_shutdown_that_blocks(backend: Any) -> None:
 
 
 def test_a_function_is_asked_at_each_signal(backend: Any) -> None:
-    """It gets the number of each signal.
+    """The function gets the number of each signal.
 
     If it returns None, the run ends in order; otherwise its return value is called.
     """

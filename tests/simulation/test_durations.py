@@ -15,20 +15,20 @@ from trioflow import Job, Scheduler, Sequence, Trace, simulate
 
 
 def scenario(**options: Any) -> Scheduler:
-    """Short jobs, and a long chain that is added last."""
+    """Return short jobs, and a long chain that is added last."""
     short = [Job(anyio.sleep, 2, label=f"short {number}") for number in range(4)]
     return Scheduler(*short, Sequence(Job(anyio.sleep, 1, label="first"), Job(anyio.sleep, 6, label="long")), **options)
 
 
 async def seconds(scheduler: Scheduler) -> float:
-    """Run it, and return how long that took."""
+    """Run the jobs, and return the duration."""
     start = anyio.current_time()
     assert await scheduler.co_run()
     return anyio.current_time() - start
 
 
 def test_a_second_run_is_better_ordered(virtual: Virtual, tmp_path: Path) -> None:
-    """The first run measures, and the second one starts the long chain first; another scheduler learns it too."""
+    """The first run measures, and the second starts the long chain first; another scheduler learns it too."""
     path = tmp_path / "new" / "durations.json"
     scheduler = scenario(jobs_window=2, durations=path)
     assert (virtual(seconds, scheduler), virtual(seconds, scheduler)) == (11, 8)
@@ -46,7 +46,7 @@ def test_a_trace_and_a_mapping(virtual: Virtual) -> None:
 
 
 def test_only_successes_are_learnt(virtual: Virtual, tmp_path: Path) -> None:
-    """What failed, timed out or was not reached keeps the duration that it had."""
+    """Jobs that failed, timed out or were not reached keep their former durations."""
     path = tmp_path / "durations"
     path.write_text('{"trioflow durations": 1, "seconds": {"slow": 50, "gone": 7}}')
     jobs = [Job(anyio.sleep, 9, timeout=1, label="slow"), Job(anyio.sleep, 3, label="fine")]
@@ -55,7 +55,7 @@ def test_only_successes_are_learnt(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_a_torn_file_is_put_aside(virtual: Virtual, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A warning says so, nothing is lost, and the run begins a new file. Whoever only reads it leaves it alone."""
+    """A warning reports it, no data is lost, and the run begins a new file. A mere reader leaves it alone."""
     path = tmp_path / "durations"
     path.write_text('{"trioflow durations": 1, "sec')
     assert simulate(Scheduler(Job(anyio.sleep, 3, expected_duration=4)), durations=path).makespan == 4
@@ -80,7 +80,7 @@ def test_a_torn_file_is_put_aside(virtual: Virtual, tmp_path: Path, caplog: pyte
     ],
 )
 def test_files_that_are_refused(tmp_path: Path, content: str, words: str) -> None:
-    """A file of another version, or of something else, is left alone, before anything starts."""
+    """A file of another version or format is not changed, and no job starts."""
     path = tmp_path / "durations"
     path.write_text(content)
     with pytest.raises(ValueError, match=words):

@@ -1,4 +1,4 @@
-"""`simulate`: the engine on a virtual clock, and nothing of the jobs' own code."""
+"""`simulate`: the engine on a virtual clock, without the jobs' own code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..bodies import DepthFirst
 
 
 def stand(seconds: float | None = None, *required: AbstractJob[Any], **options: Any) -> Job[None]:
-    """A job that must never run."""
+    """Return a job that must never run."""
     return Job(never, expected_duration=seconds, required=required, **options)
 
 
@@ -29,7 +29,7 @@ async def never(*arguments: object, **options: object) -> None:
 
 
 class Loud(AbstractJob[None], Instrument):
-    """Whatever is called of it fails the test."""
+    """A job whose methods all fail the test."""
 
     async def co_run(self) -> None:
         await never()
@@ -42,7 +42,7 @@ class Loud(AbstractJob[None], Instrument):
 
 
 def test_nothing_of_the_users_runs(caplog: pytest.LogCaptureFixture) -> None:
-    """No body, shutdown, retry decorator, callback or instrument is called, and the scheduler is as it was before."""
+    """No body, shutdown, retry decorator, callback or instrument is called, and the scheduler is unchanged."""
 
     def decorate(function: object) -> Any:
         raise AssertionError("this must not run")
@@ -62,9 +62,9 @@ def test_nothing_of_the_users_runs(caplog: pytest.LogCaptureFixture) -> None:
 
 @given(data=st.data())
 def test_a_simulation_is_the_run(data: st.DataObject) -> None:
-    """For random scenarios, jobs start and end exactly when they do in a run under virtual time, on both backends.
+    """In random scenarios, jobs start and end exactly as in a run under virtual time, on both backends.
 
-    Many jobs end at the same time, and the order of their ends decides who starts next.
+    Many jobs end at the same time, and the order of their ends decides which start next.
     """
     policy = data.draw(st.sampled_from(get_args(PolicyName)))
     window = data.draw(st.integers(0, 4))
@@ -91,7 +91,7 @@ def test_a_simulation_is_the_run(data: st.DataObject) -> None:
 
 
 def sleeper(seconds: float, **options: Any) -> Job[None]:
-    """A job that takes as long as it is expected to take."""
+    """Return a job that takes as long as expected."""
     return Job(anyio.sleep, seconds, expected_duration=seconds, **options)
 
 
@@ -100,12 +100,12 @@ async def after(_: object) -> None:
 
 
 def late(**options: Any) -> Job[None]:
-    """A job that fails by its timeout, after one second."""
+    """Return a job that fails by its timeout, after one second."""
     return sleeper(5, timeout=1, **options)
 
 
 def chain() -> Sequence:
-    """Three jobs of unknown duration, one after the other."""
+    """Return three jobs of unknown duration, one after the other."""
     return Sequence(*(Job(anyio.sleep, 1) for _ in range(3)))
 
 
@@ -138,7 +138,7 @@ def with_clean_up(cleanup_timeout: float) -> Scheduler:
     ],
 )
 def test_what_ends_and_orders_a_run_does_so_in_its_simulation(scheduler: Callable[[], Scheduler]) -> None:
-    """What is critical, BLOCKED or forever, the time for clean-up, and what policies know are those of the run."""
+    """Critical, BLOCKED and forever jobs, the clean-up time and the policies' knowledge are those of the run."""
     real = scheduler()
     found = simulate(real)
     run_virtual(real.co_run, backend="asyncio")
@@ -149,7 +149,7 @@ def test_what_ends_and_orders_a_run_does_so_in_its_simulation(scheduler: Callabl
 
 
 def test_the_figures() -> None:
-    """The longest path, the slack beside it, the bound and the use of the slots, by hand."""
+    """The longest path, the slack beside it, the bound and the use of the slots are calculated by hand."""
     a, b = stand(1, label="a"), stand(2, label="b")
     c = stand(3, a, label="c")
     inner = Scheduler(Sequence(stand(2, label="x"), stand(2, label="y")), label="inner", required=c)
@@ -170,7 +170,7 @@ def test_a_forever_scheduler_does_not_count_in_the_bound() -> None:
 
 
 def test_what_runs_only_after_a_failure_does_not_count_in_the_bound() -> None:
-    """No job fails in a simulation, so alarms take no time and no slot, nor a token of a limiter."""
+    """Since no job fails in a simulation, alarms take no time, slot, or token of a limiter."""
     a, b = stand(1), stand(2)
     alarms = Scheduler(stand(20), required=b, run_if="failed")
     found = simulate(Scheduler(a, b, stand(10, a, run_if="failed"), alarms, jobs_window=anyio.CapacityLimiter(1)))
@@ -178,7 +178,7 @@ def test_what_runs_only_after_a_failure_does_not_count_in_the_bound() -> None:
 
 
 def test_results_that_are_kept() -> None:
-    """Depth first keeps few results alive where fifo keeps all of them."""
+    """Depth first keeps few results alive, and fifo all of them."""
     scheduler = Scheduler(jobs_window=4)
     for _ in range(100):
         first = stand(1, keep_result=False)
@@ -195,7 +195,9 @@ def test_results_that_are_kept() -> None:
 
 
 def test_unknown_durations() -> None:
-    """A job without an expected duration takes the median of the others, or a second; a service is ready at once."""
+    """A job without an expected duration takes the median of the others, or a second; a service is ready
+    immediately.
+    """
     assert simulate(Scheduler(stand())).makespan == 1
     service = Service(never)
     last = stand(None, service)
@@ -204,7 +206,7 @@ def test_unknown_durations() -> None:
 
 
 def test_durations_that_are_given(tmp_path: Path) -> None:
-    """By path or label, a path first; from a mapping, a trace, or ninja's log."""
+    """Keys are paths or labels, paths first; the source is a mapping, a trace, or ninja's log."""
     a, b = stand(1, label="a"), stand(1, label="b")
     scheduler = Scheduler(a, Scheduler(b, label="in"))
     assert simulate(scheduler, durations={"a": 3, "b": 2, "in/b": 7}).ends[b] == 7
@@ -216,7 +218,7 @@ def test_durations_that_are_given(tmp_path: Path) -> None:
 
 
 def test_pools_are_real() -> None:
-    """Needs are granted as in a run, and the user's pool is as free afterwards as before."""
+    """Needs are granted as in a run, and the user's pool stays free."""
     pool = Pool(cpu=3, gpu=["0", "1"])
     scheduler = Scheduler(*(stand(2, needs={"cpu": 2}) for _ in range(3)), stand(2, needs={"gpu": 1}), pool=pool)
     found = simulate(scheduler)
@@ -225,7 +227,7 @@ def test_pools_are_real() -> None:
 
 
 def test_it_works_where_a_loop_runs() -> None:
-    """In a program of trio's or asyncio's it can be called like any function."""
+    """A program of trio or asyncio can call it like any function."""
 
     async def main() -> float:
         return simulate(Scheduler(stand(5))).makespan
@@ -243,14 +245,14 @@ def test_it_works_where_a_loop_runs() -> None:
     ],
 )
 def test_what_is_refused(options: Any, error: type[Exception], words: str) -> None:
-    """An option that makes no sense is an error that names it."""
+    """The error names the invalid option."""
     with pytest.raises(error, match=words):
         simulate(Scheduler(stand(1, label="a")), **options)
 
 
 @pytest.mark.parametrize("where", ["outermost", "nested"])
 def test_what_would_never_end_is_refused(where: str) -> None:
-    """A scheduler with nothing but forever jobs runs until its timeout, or that of a scheduler around it."""
+    """A scheduler of forever jobs alone runs until its timeout, or that of an enclosing scheduler."""
     scheduler = Scheduler(stand(1, forever=True), Service(never), label="endless")
     if where == "nested":
         scheduler = Scheduler(scheduler, stand(1))
@@ -262,7 +264,7 @@ def test_what_would_never_end_is_refused(where: str) -> None:
 
 
 def test_what_forever_jobs_keep_from_others_is_noticed() -> None:
-    """A forever job that has what another job needs ends only after that one, so neither ever does."""
+    """A forever job that holds what another job needs ends only after that job, so neither ever ends."""
     holder, other = stand(1, forever=True, label="holder"), stand(1, label="other")
     holder.needs = other.needs = {"cpu": 1}
     scheduler = Scheduler(holder, other, pool=Pool(cpu=1), label="stuck")

@@ -1,4 +1,4 @@
-"""What if there were more slots, or more of a resource: simulations of a run, beside real runs."""
+"""What-if: simulations of a run with more slots or more of a resource, compared with real runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def release(**options: Any) -> Scheduler:
-    """Some short jobs, then a long chain: in the order added, it begins last."""
+    """Return some short jobs, then a long chain: in the order added, it begins last."""
     jobs = [Job(nap, 2 + place % 3, label=f"test {place}") for place in range(9)]
     chain = Sequence([Job(nap, 4, label=f"image {place}") for place in range(4)])
     return Scheduler(*jobs, chain, **options)
@@ -44,7 +44,7 @@ def seconds(found: WhatIf) -> dict[tuple[int | None, str], float]:
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, None])
 def test_it_is_what_a_run_takes(virtual: Virtual, size: int | None) -> None:
-    """Each point is the time of a run with this window and policy, whose jobs take as long as they have taken."""
+    """A point is the time of a run with this window and policy, and with the measured durations."""
     trace = run(virtual, release(), jobs_window=2)
     found = trace.what_if(sizes=[size])
     known = {span.path: span.elapsed for span in trace.spans if span.elapsed is not None}
@@ -57,7 +57,7 @@ def test_it_is_what_a_run_takes(virtual: Virtual, size: int | None) -> None:
 
 
 def test_real_runs_agree(backend: Any) -> None:
-    """Of jobs that wait, the simulation is within 5 % of what a run takes, if the machine has time for it."""
+    """For jobs that sleep, the simulation is within 5 % of a real run, if the machine is not busy."""
 
     def agrees() -> bool:
         jobs = [Job(anyio.sleep, 0.02 + 0.01 * (place % 3), label=f"{place}", needs={"card": 1}) for place in range(9)]
@@ -70,7 +70,7 @@ def test_real_runs_agree(backend: Any) -> None:
 
 
 def test_the_best_is_the_smallest_of_the_fastest(virtual: Virtual) -> None:
-    """More slots gain nothing; the sentence says so, and what the run took."""
+    """The sentence says that more slots gain nothing, and how long the run took."""
     found = run(virtual, release(), jobs_window=2).what_if()
     assert (found.best.size, found.best.policy, found.best.seconds) == (3, "critical-path", 16)
     assert found.gain == pytest.approx(1 - 16 / 29)
@@ -95,7 +95,7 @@ def test_nothing_is_faster(virtual: Virtual) -> None:
 
 
 def test_another_amount_of_a_resource(virtual: Virtual) -> None:
-    """Whatever pool has it; less than one job needs is no amount; the bound is the work that the resource has to do."""
+    """Any pool may have it; too little for one job is rejected; the bound is the work for the resource."""
     jobs = [Job(nap, one, label=f"train {one}", needs={"gpu": 2}) for one in (3, 4, 5, 6, 7)]
     other = Job(nap, 1, needs={"ram": "8 GiB"})
     trace = run(virtual, Scheduler(*jobs, other, pool=Pool(gpu=[0, 1, 2, 3], ram="8 GiB")))
@@ -109,7 +109,7 @@ def test_another_amount_of_a_resource(virtual: Virtual) -> None:
 
 
 def test_a_rate_that_is_faster(virtual: Virtual) -> None:
-    """Its first key is what there is more or less of, with its burst."""
+    """The first key of the rate is varied, with its burst."""
     jobs = [Job(nap, 1, needs={"api": 1}) for _ in range(8)]
     trace = run(virtual, Scheduler(*jobs, pool=Pool(api=Rate(requests=2, per=4, burst=1))))
     found = trace.what_if("api", sizes=[2, 4])
@@ -117,7 +117,7 @@ def test_a_rate_that_is_faster(virtual: Virtual) -> None:
 
 
 def test_calls_on_a_cluster_share_its_threads(virtual: Virtual) -> None:
-    """Time in its queue is no work, and more slots than it has threads gain nothing; the sentence says so."""
+    """Queueing is not work, and more slots than threads gain nothing, as the sentence says."""
     thread = anyio.CapacityLimiter(2)
 
     class ClusterJob(AbstractJob[None]):
@@ -138,7 +138,7 @@ def test_calls_on_a_cluster_share_its_threads(virtual: Virtual) -> None:
 
 
 def test_nested_schedulers_services_and_failures(virtual: Virtual) -> None:
-    """What failed took its time; a service is ready after as long as it was; what never ran takes none."""
+    """A failed job took its time, a service is ready after its measured time, and a job that never ran takes none."""
     service = Service(serve, 2, label="db")
     inner = Scheduler(Job(nap, 3, label="a"), Job(fail, 2, label="b"), label="inner", required=service)
     never = Job(nap, 50, label="never", run_if="failed")
@@ -149,7 +149,7 @@ def test_nested_schedulers_services_and_failures(virtual: Virtual) -> None:
 
 
 def in_parts(**options: Any) -> Scheduler:
-    """Two parts, one after the other, in which it matters what starts first; only the parts know how long jobs take."""
+    """Return two parts in a row, where the order of starts matters; only the parts have durations."""
     parts: list[Scheduler] = []
     for part in range(2):
         jobs = [Job(nap, n, expected_duration=n, label=f"{n}") for n in (1, 1, 2, 4)]
@@ -158,7 +158,7 @@ def in_parts(**options: Any) -> Scheduler:
 
 
 def test_it_is_simulated_as_it_ran(virtual: Virtual) -> None:
-    """Each scheduler has the policy that it had; if they differ, no policy's name stands for the run."""
+    """Each scheduler keeps its policy; if they differ, no single policy's name stands for the run."""
     for options, name in (({}, "critical-path"), ({"policy": "fifo"}, "own policies")):
         trace = run(virtual, in_parts(jobs_window=6, **options))
         found = trace.what_if()
@@ -174,7 +174,7 @@ def test_it_is_simulated_as_it_ran(virtual: Virtual) -> None:
 
 
 def test_what_a_run_has_learned_counts_not_what_it_has_written(virtual: Virtual, tmp_path: Path) -> None:
-    """The first run knows nothing, and is fifo, though its file of durations says much when it has ended."""
+    """The first run has no durations, and uses fifo, although its file has them at the end."""
     for policy, took in (("fifo", 10), ("critical-path", 8)):
         jobs = [Job(nap, n, label=f"{place}") for place, n in enumerate((2, 2, 4, 8))]
         found = run(virtual, Scheduler(*jobs, jobs_window=2, durations=tmp_path / "d.json")).what_if()
@@ -183,7 +183,7 @@ def test_what_a_run_has_learned_counts_not_what_it_has_written(virtual: Virtual,
 
 
 def test_a_rate_with_a_burst_of_its_own(virtual: Virtual) -> None:
-    """With a slower rate the burst is smaller, but never less than a job needs; words and bounds are of the rate."""
+    """A slower rate has a smaller burst, but enough for each job; words and bounds are those of the rate."""
     jobs = [Job(nap, 1, needs={"api": 2}) for _ in range(6)]
     trace = run(virtual, Scheduler(*jobs, label="ask", pool=Pool(api=Rate(requests=4, per=1, burst=2))))
     found = trace.what_if("api")
@@ -194,7 +194,7 @@ def test_a_rate_with_a_burst_of_its_own(virtual: Virtual) -> None:
 
 
 def test_the_bound_counts_what_a_pool_has_to_do_inside(virtual: Virtual) -> None:
-    """A nested scheduler takes as long as the pool needs for its jobs, between what is before and what follows."""
+    """A nested scheduler takes as long as its jobs occupy the pool, between the jobs before and after."""
     inner = Scheduler(
         *(Job(nap, 2, needs={"gpu": 1}) for _ in range(4)), label="inner", required=(first := Job(nap, 1))
     )
@@ -203,7 +203,7 @@ def test_the_bound_counts_what_a_pool_has_to_do_inside(virtual: Virtual) -> None
 
 
 def test_a_policy_of_ones_own(virtual: Virtual) -> None:
-    """It is a line of its own, beside those with names."""
+    """A user's policy has its own line, beside the named policies."""
 
     class Backwards(Policy):
         def key(self, job: Any, outlook: Any) -> float:
@@ -228,7 +228,7 @@ def test_a_policy_of_ones_own(virtual: Virtual) -> None:
     ],
 )
 def test_bad_arguments(options: dict[str, Any], error: type[Exception], message: str) -> None:
-    """Each says what was wrong."""
+    """The error has the reason."""
     trace = Trace()
     Scheduler(Job(anyio.sleep, 0, needs={"gpu": 1}), pool=Pool(gpu=1)).run(instruments=[trace])
     with pytest.raises(error, match=message):
@@ -236,7 +236,7 @@ def test_bad_arguments(options: dict[str, Any], error: type[Exception], message:
 
 
 def test_traces_that_have_no_answer(virtual: Virtual) -> None:
-    """Nothing has run; nothing has run to its end; it still runs; there were two."""
+    """Examples are a trace without a run, one without a completed run, a run under way, and two runs."""
     with pytest.raises(ValueError, match="no job has run to its end"):
         Trace().what_if()
     with pytest.raises(ValueError, match="no job has run to its end"):
@@ -264,7 +264,7 @@ def test_traces_that_have_no_answer(virtual: Virtual) -> None:
 
 
 def test_jobs_that_run_only_once_are_simulated_too(virtual: Virtual) -> None:
-    """Nothing of theirs runs: those of an open scheduler, and those made from coroutines."""
+    """Jobs of an open scheduler, or made of coroutines, are not called."""
     trace = Trace()
 
     async def both() -> None:
@@ -276,7 +276,7 @@ def test_jobs_that_run_only_once_are_simulated_too(virtual: Virtual) -> None:
 
 
 def test_jobs_that_are_gone_cannot_be_simulated(virtual: Virtual) -> None:
-    """The error says why they are gone."""
+    """The error explains why they are gone."""
     trace = Trace()
 
     async def dropping() -> None:
@@ -289,7 +289,7 @@ def test_jobs_that_are_gone_cannot_be_simulated(virtual: Virtual) -> None:
 
 
 def test_the_picture(virtual: Virtual) -> None:
-    """A line for each policy, the bound, this run, and the best; labels are text."""
+    """The picture has a line for each policy, the bound, this run and the best; labels are text."""
     needs = [Job(nap, 1, needs={"<b>&": 1}) for _ in range(4)]
     slots = run(virtual, Scheduler(*(Job(nap, 2 + place % 3) for place in range(6))), jobs_window=2)
     cards = run(virtual, Scheduler(*needs, pool=Pool(**{"<b>&": 1})), jobs_window=9)
@@ -307,7 +307,7 @@ def test_the_picture(virtual: Virtual) -> None:
 
 
 def test_a_report_asks_about_what_jobs_waited_for(virtual: Virtual, tmp_path: Path, monkeypatch: Any) -> None:
-    """About slots, or a resource: the one that was waited for longest, if jobs waited at all."""
+    """The question is about slots or the resource with the longest waits, if jobs waited."""
     jobs = [Job(nap, 2, needs={"gpu": 1}) for _ in range(4)]
 
     trace = run(virtual, Scheduler(*jobs, pool=Pool(gpu=1, ram=5)), jobs_window=9)

@@ -1,4 +1,4 @@
-"""The scenarios of examples/six_faults.py without their faults: whatever happens to them, nothing breaks."""
+"""The scenarios of examples/six_faults.py without their faults: no injected fault breaks them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ World = dict[str, Any]
 
 
 def join_runs_once(world: World) -> Scheduler:
-    """The join is a job that requires both parts."""
+    """A job that requires both parts is the join."""
     world["joins"] = []
 
     async def part(seconds: float) -> None:
@@ -37,7 +37,7 @@ def slot_is_given_back() -> Scheduler:
 
 
 def wake_up_is_kept() -> Scheduler:
-    """The consumer is woken however the producer ends, also if that was before."""
+    """The producer's end wakes the consumer in any case, even if it came first."""
 
     async def consume() -> None:
         await anyio.sleep(0.1)
@@ -64,7 +64,7 @@ def two_locks_in_order() -> Scheduler:
 
 
 def charged_once(world: World) -> Scheduler:
-    """A charge has a number, under which it is made once however often it is asked for."""
+    """A charge has a number, under which it is made once however often it is requested."""
     charges = world.setdefault("charges", [])
 
     async def charge(customer: str) -> str:
@@ -77,7 +77,7 @@ def charged_once(world: World) -> Scheduler:
 
 
 def connection_is_closed_last() -> Scheduler:
-    """The connection is closed by a job that requires all that use it."""
+    """A job that requires all users of the connection closes it."""
     closed: list[bool] = []
 
     async def query(seconds: float) -> None:
@@ -96,7 +96,7 @@ def connection_is_closed_last() -> Scheduler:
 
 
 def no_more_than_once(scheduler: Scheduler, world: World) -> None:
-    """Hold for all of them."""
+    """Check all of them."""
     assert len(world.get("joins", ())) <= 1
     charges = world.get("charges", [])
     assert len(set(charges)) == len(charges)

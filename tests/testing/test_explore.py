@@ -1,4 +1,4 @@
-"""Scenarios explored: which faults are found, how they are told, and that nothing else is."""
+"""Explored scenarios: which faults are found, how they are reported, and that sound scenarios pass."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NAMES = [scenario.__name__ for scenario in SIX]
 
 
 def story(make: Make, **options: Any) -> str:
-    """Return the story of what an exploration finds, without its heading."""
+    """Return the story of an exploration's finding, without its heading."""
     with pytest.raises(BrokenRun) as broken:
         explore(make, **{"seed": 1, **options})
     assert broken.value.story == str(broken.value)
@@ -45,7 +45,7 @@ def plain() -> Scheduler:
 
 @pytest.mark.parametrize("scenario", SIX, ids=NAMES)
 def test_each_of_the_six_faults_is_found(scenario: Make, backend: str) -> None:
-    """Each is found within a hundred runs; its story has few lines, and its seed repeats exactly this run."""
+    """A hundred runs are enough; the story has few lines, and its seed repeats exactly this run."""
     check, faults = SIX[scenario]
     with pytest.raises(BrokenRun) as broken:
         explore(scenario, check=check, faults=faults, backends=[backend], runs=100, seed=1)
@@ -58,14 +58,14 @@ def test_each_of_the_six_faults_is_found(scenario: Make, backend: str) -> None:
 
 @pytest.mark.parametrize("scenario", SIX, ids=NAMES)
 def test_none_of_them_is_there_in_a_plain_run(scenario: Make, backend: str) -> None:
-    """Without anything done to them, all six scenarios run as their authors have meant."""
+    """Without injected faults, all six scenarios run as their authors meant."""
     check, _ = SIX[scenario]
     assert explore(scenario, check=check, seed=backend).tried == {}
 
 
 @pytest.mark.parametrize("scenario", MENDED, ids=lambda scenario: scenario.__name__)
 def test_a_good_scenario_raises_no_alarm(scenario: Make) -> None:
-    """Where the fault is mended, nothing is found, whatever is done."""
+    """With the fault mended, no injected fault breaks the scenario."""
     explored = explore(scenario, check=no_more_than_once, runs=60, seed=2)
     assert explored.runs == 60
     assert set(explored.tried) >= {"order", "durations", "failures", "cancellation"}
@@ -74,12 +74,12 @@ def test_a_good_scenario_raises_no_alarm(scenario: Make) -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("scenario", MENDED, ids=lambda scenario: scenario.__name__)
 def test_a_good_scenario_raises_no_alarm_for_long(scenario: Make) -> None:
-    """As above, in ten thousand runs."""
+    """The same scenarios pass ten thousand runs."""
     explore(scenario, check=no_more_than_once, runs=10_000, seed=3)
 
 
 def test_the_story_says_what_happened_and_where() -> None:
-    """It has the time, the job, the line of its code, who holds what of a pool, and where all others wait."""
+    """The story has the time, the job, the line of its code, holders of a pool, and what all other jobs wait for."""
 
     def scenario() -> Scheduler:
         free = anyio.Semaphore(1)
@@ -104,7 +104,7 @@ def test_the_story_says_what_happened_and_where() -> None:
 
 
 def test_a_scenario_that_always_breaks_needs_nothing_done(checked_states: CheckedState) -> None:
-    """If the plain run breaks, the story says that nothing was done to it."""
+    """If the plain run breaks, the story says that no fault was injected."""
 
     async def wrong() -> None:
         assert current_job().label == "right"
@@ -117,7 +117,7 @@ def test_a_scenario_that_always_breaks_needs_nothing_done(checked_states: Checke
 
 
 def test_an_endless_wait_is_found_beside_a_clock(backend: str) -> None:
-    """A run that never ends is found also if a job of it beats forever, so that time goes on."""
+    """A job that beats forever keeps time going, but does not hide it."""
 
     def scenario() -> Scheduler:
         done = anyio.Event()
@@ -140,7 +140,7 @@ def test_an_endless_wait_is_found_beside_a_clock(backend: str) -> None:
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_timeout_of_a_scheduler_hides_no_deadlock(backend: str, nested: bool) -> None:
-    """A run that stands still until its scheduler times out is broken, unless a job hangs as it may."""
+    """A run that hangs until its scheduler times out is broken, unless a job was made to hang."""
 
     def scenario() -> Scheduler:
         free = anyio.Semaphore(1)
@@ -161,7 +161,7 @@ def test_a_timeout_of_a_scheduler_hides_no_deadlock(backend: str, nested: bool) 
 
 
 def test_a_timeout_of_a_scheduler_may_end_work(backend: str) -> None:
-    """A sleep that is as long as the timeout, or longer, or endless, stands for work that is cut short."""
+    """A sleep as long as the timeout, or longer, or endless, stands for work that is cut short."""
 
     def scenario() -> Scheduler:
         return Scheduler(Job(anyio.sleep, 60), Job(anyio.sleep, 1), timeout=60)
@@ -172,7 +172,7 @@ def test_a_timeout_of_a_scheduler_may_end_work(backend: str) -> None:
 
 
 def test_a_kind_that_keeps_its_time_does_not_hang_before_it_begins(backend: str) -> None:
-    """Its timeout ends it where it says so, and nowhere else."""
+    """The timeout ends a job of such a kind at the point of its choice, and nowhere else."""
 
     class Patient(JobKind[None], keeps_time=True):
         async def co_run(self) -> None:
@@ -183,7 +183,7 @@ def test_a_kind_that_keeps_its_time_does_not_hang_before_it_begins(backend: str)
 
 
 def test_the_timeout_of_a_run_that_is_over_is_none(backend: str) -> None:
-    """Work that is due when a nested scheduler would have timed out is not taken for that timeout."""
+    """Work due at the moment when a settled nested scheduler would have timed out is not mistaken for that timeout."""
 
     def scenario() -> Scheduler:
         nested = Scheduler(Job(anyio.sleep, 1), timeout=60)
@@ -193,7 +193,7 @@ def test_the_timeout_of_a_run_that_is_over_is_none(backend: str) -> None:
 
 
 def test_a_timeout_hides_no_deadlock_of_a_job_that_is_late(backend: str) -> None:
-    """Two jobs wait for each other if one is late, until the scheduler times out: that is found."""
+    """If one job is late, two jobs wait for each other until the scheduler times out."""
 
     def scenario() -> Scheduler:
         locks = [anyio.Lock(), anyio.Lock()]
@@ -214,7 +214,7 @@ def test_a_timeout_hides_no_deadlock_of_a_job_that_is_late(backend: str) -> None
 
 @pytest.mark.parametrize("limited", ["job", "scope"])
 def test_a_wait_that_ends_is_no_endless_one(backend: str, limited: str) -> None:
-    """A job that polls 11,000 times, as long as a timeout or another job allows, comes to an end."""
+    """A job that polls 11,000 times, as long as a timeout or another job allows, does end."""
 
     def scenario() -> Scheduler:
         ready = anyio.Event()
@@ -236,7 +236,7 @@ def test_a_wait_that_ends_is_no_endless_one(backend: str, limited: str) -> None:
 
 
 def test_a_task_left_running_is_found() -> None:
-    """On asyncio, a task that a job has started for itself and that outlives the run is named."""
+    """On asyncio, the story names a task that a job has started and that outlives the run."""
 
     async def work() -> None:
         keep.append(asyncio.create_task(anyio.sleep(100), name="stray"))
@@ -248,7 +248,7 @@ def test_a_task_left_running_is_found() -> None:
 
 
 def test_a_token_that_is_not_given_back_is_found() -> None:
-    """A limiter that is a window has all its tokens when the run is over."""
+    """A limiter used as window must have all its tokens after the run."""
 
     def scenario() -> Scheduler:
         tokens = anyio.CapacityLimiter(2)
@@ -264,7 +264,7 @@ def test_a_token_that_is_not_given_back_is_found() -> None:
 
 
 def test_each_job_is_shut_down_once_whatever_happens() -> None:
-    """That is asked of every job with a `co_shutdown`, also of those in nested schedulers."""
+    """The check covers every job with a `co_shutdown`, in nested schedulers too."""
     calls: list[str] = []
 
     class Connection(AbstractJob[None]):
@@ -311,7 +311,7 @@ def test_a_crash_keeps_what_was_committed_and_the_world() -> None:
 
 @pytest.mark.parametrize("retries", ["engine", "own"])
 def test_what_breaks_at_a_second_failure_is_found(backend: str, retries: str) -> None:
-    """A job that fails, is tried again, and fails again at the same place: the scheduler retries it, or it itself."""
+    """A job fails, is retried by itself or the scheduler, and fails again at the same place."""
 
     def scenario() -> Scheduler:
         failures.clear()
@@ -341,7 +341,7 @@ def test_what_breaks_at_a_second_failure_is_found(backend: str, retries: str) ->
 
 
 def test_a_number_repeats_an_exploration() -> None:
-    """With the same number, all runs are the same again; with another one they are not."""
+    """Equal numbers give equal runs, and different ones different runs."""
     first, second, other = (explore(plain, runs=50, seed=seed) for seed in (5, 5, 6))
     assert first == second
     assert first.tried != other.tried
@@ -351,7 +351,7 @@ def test_a_number_repeats_an_exploration() -> None:
 
 
 def test_explored_runs_are_those_of_any_program(backend: str) -> None:
-    """Nothing changes for jobs that are not disturbed: labels, classes by name, results, times, attempts."""
+    """Jobs without an injected fault behave as ever: labels, classes by name, results, times, attempts."""
 
     class Double(Job[Any]):
         async def co_run(self) -> int:
@@ -391,7 +391,7 @@ def test_explored_runs_are_those_of_any_program(backend: str) -> None:
 
 
 def test_jobs_that_are_added_are_explored_too(backend: str) -> None:
-    """A job that another adds while the scenario runs fails, hangs and is cancelled as the others."""
+    """A job added while the scenario runs may fail, hang and be cancelled like the others."""
 
     def scenario() -> Scheduler:
         async def add() -> None:
@@ -422,7 +422,7 @@ def test_jobs_that_are_added_are_explored_too(backend: str) -> None:
     ],
 )
 def test_each_change_does_what_it_says(backend: str, change: str, states: str, reason: str) -> None:
-    """The seed of one run names its changes, and each has its effect on the jobs and the run."""
+    """The seed of a run names its faults, and each has its effect on the jobs and the run."""
 
     def check(scheduler: Scheduler) -> None:
         assert " ".join(job.state.name for job in scheduler) == states
@@ -434,7 +434,7 @@ def test_each_change_does_what_it_says(backend: str, change: str, states: str, r
 
 
 def test_a_job_without_end_hangs_until_its_timeout(backend: str) -> None:
-    """Only jobs that have a timeout, or are in a scheduler with one, hang."""
+    """Only jobs with a timeout, or in a scheduler with one, hang."""
 
     def scenario() -> Scheduler:
         return Scheduler(Job(anyio.sleep, 1, label="limited", timeout=5), Job(anyio.sleep, 1, label="free"))
@@ -451,7 +451,7 @@ def test_a_job_without_end_hangs_until_its_timeout(backend: str) -> None:
 
 
 def test_a_service_lives_as_long_as_its_clients() -> None:
-    """The connection that jobs share is open while they use it, whatever is done to the run."""
+    """The shared connection stays open while jobs use it, whatever faults are injected."""
 
     def scenario() -> Scheduler:
         is_open = False
@@ -477,7 +477,7 @@ def test_a_service_lives_as_long_as_its_clients() -> None:
 
 
 def test_nothing_comes_between_a_job_and_its_wait() -> None:
-    """A cancellation that wakes the job which is about to wait comes when it waits; trio broke down before."""
+    """A cancellation of a job that is about to wait comes when it waits; trio once broke down on it."""
 
     def scenario() -> Scheduler:
         async def first() -> None:
@@ -493,7 +493,7 @@ def test_nothing_comes_between_a_job_and_its_wait() -> None:
 
 
 def test_a_loop_that_breaks_down_has_a_story() -> None:
-    """An error inside of trio is told with its seed."""
+    """An error inside trio is reported with its seed."""
 
     def scenario() -> Scheduler:
         async def breaks() -> None:
@@ -563,13 +563,13 @@ def with_command() -> Scheduler:
     ],
 )
 def test_bad_input_is_refused(call: Callable[[], object], error: type[Exception], says: str) -> None:
-    """Each error says what was found, and what to do."""
+    """The error has what was found, and what to do."""
     with pytest.raises(error, match=re.escape(says)):
         call()
 
 
 def test_a_thread_that_is_added_while_it_runs_is_refused() -> None:
-    """As one that is there from the beginning."""
+    """The error is that for initial jobs."""
 
     def scenario() -> Scheduler:
         async def add() -> None:
@@ -583,7 +583,9 @@ def test_a_thread_that_is_added_while_it_runs_is_refused() -> None:
 
 
 def test_a_scenario_that_cannot_be_made_later_has_a_story(backend: str) -> None:
-    """What `make_scheduler` raises at a later call, after a crash for instance, is told with the run and its seed."""
+    """An exception of `make_scheduler` at a later call, such as after a crash, is reported with the run
+    and its seed.
+    """
 
     def scenario(world: World) -> Scheduler:
         if "begun" in world:
@@ -601,7 +603,7 @@ def test_a_scenario_that_cannot_be_made_later_has_a_story(backend: str) -> None:
 
 @pytest.mark.parametrize("in_group", [False, True])
 def test_a_job_that_waits_for_a_thread_is_refused(backend: str, in_group: bool) -> None:
-    """It is no deadlock: the thread works in real time."""
+    """Such a wait is no deadlock: the thread works in real time."""
 
     def scenario() -> Scheduler:
         async def work() -> None:
@@ -626,7 +628,7 @@ def test_a_scheduler_is_explored_once() -> None:
 
 
 def test_a_scenario_that_cannot_run_says_so_itself() -> None:
-    """What a run refuses is raised as it is, and is no broken run."""
+    """The run's own error is raised unchanged, not as a broken run."""
 
     def scenario() -> Scheduler:
         return Scheduler(Job(anyio.sleep, 1, needs={"gpu": 1}))
@@ -636,7 +638,7 @@ def test_a_scenario_that_cannot_run_says_so_itself() -> None:
 
 
 def test_a_world_that_cannot_be_copied_is_refused() -> None:
-    """What outlives a crash is copied at that moment."""
+    """A crash copies what outlives it."""
 
     def scenario(world: World) -> Scheduler:
         world["generator"] = (number for number in range(3))
@@ -647,5 +649,5 @@ def test_a_world_that_cannot_be_copied_is_refused() -> None:
 
 
 def test_faults_have_names() -> None:
-    """These may be chosen; the documentation lists them."""
+    """Users may select faults by name; the documentation lists the names."""
     assert FAULTS == ("order", "durations", "timeouts", "failures", "cancellation", "ctrl-c", "crash")

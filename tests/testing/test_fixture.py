@@ -1,4 +1,4 @@
-"""The fixture of pytest: its seeds, and the options that go before them."""
+"""The pytest fixture: its seeds, and the options that override them."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_bad(explore):
 
 @pytest.fixture
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """Return a project with two tests of a scenario, in which a slot is lost if a job fails."""
+    """Return a project with two tests of a scenario that loses a slot if a job fails."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # to import the others takes longer than the tests
     pytester.makeconftest("pytest_plugins = ['trioflow.testing.pytest_plugin']")
     pytester.makepyfile(TESTS)
@@ -51,7 +51,7 @@ def lines(project: pytest.Pytester, *options: str, passed: int = 1) -> list[str]
 
 
 def test_a_test_fails_with_the_story_and_alike_each_time(project: pytest.Pytester) -> None:
-    """The seed comes from the name of the test; the frames of explore are not shown."""
+    """The seed comes from the name of the test; frames of explore are not shown."""
     first = lines(project)
     assert not any("_explore.py" in line for line in first)
     assert first == lines(project)
@@ -62,7 +62,7 @@ def test_a_test_fails_with_the_story_and_alike_each_time(project: pytest.Pyteste
 
 
 def test_options_go_before_what_the_test_says(project: pytest.Pytester) -> None:
-    """For a night with more runs, or other ones."""
+    """Options allow a night with more runs, or other ones."""
     told = lines(project, "--explore-runs=30", "--explore-seed=7")
     assert any(line.startswith("GOOD 30 runs, seed=7,") for line in told)
     told = lines(project, "--explore-seed", "trio fail@2:a late@1:b=2", passed=0)
@@ -70,6 +70,6 @@ def test_options_go_before_what_the_test_says(project: pytest.Pytester) -> None:
 
 
 def test_the_number_of_runs_is_checked_at_the_command_line(project: pytest.Pytester) -> None:
-    """As that of `explore`, before any test runs."""
+    """The check is that of `explore`, and comes before any test runs."""
     told = run_pytest(project, "--explore-runs=0")
     told.stderr.fnmatch_lines(["*--explore-runs: '0': give a whole number of at least 1"])

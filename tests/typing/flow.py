@@ -1,4 +1,4 @@
-"""Checked by mypy and pyright, never run: what type checkers know of data flow, `@job`, services, `map`, blocks."""
+"""Checked by mypy and pyright, never run: the types of data flow, `@job`, services, `map` and blocks."""
 
 import functools
 from collections.abc import Callable

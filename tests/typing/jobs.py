@@ -1,4 +1,4 @@
-"""Checked by mypy and pyright, never run: what users' type checkers must know of jobs and schedulers."""
+"""Checked by mypy and pyright, never run: the types of jobs and schedulers for users."""
 
 import functools
 from collections.abc import Iterable

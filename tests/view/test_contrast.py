@@ -38,7 +38,7 @@ def test_text_in_a_box_of_a_graph_can_be_read(scheme: str, state: JobState) -> N
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_text_of_the_report_can_be_read(scheme: str) -> None:
-    """This covers the page, cards, the row under the pointer, and badges on their own ground."""
+    """The test covers the page, cards, the row under the pointer, and badges on their own ground."""
     light, _, dark = style("report.css").partition("@media screen and (prefers-color-scheme: dark)")
     dark, _, _ = dark.partition("@media print")
     found = variables(light) | (variables(dark) if scheme == "dark" else {})

@@ -65,12 +65,12 @@ def data(outputs: dict[str, Any], cell: str) -> dict[str, str]:
 
 
 def test_definitions_print_nothing(outputs: dict[str, Any]) -> None:
-    """Neither the import warns, nor does a message mention the running loop."""
+    """The import does not warn, and no message mentions the running loop."""
     assert outputs["define"] == []
 
 
 def test_run_in_a_cell(outputs: dict[str, Any]) -> None:
-    """This holds on both backends, although the kernel's event loop is running."""
+    """Both backends work, although the kernel's event loop is running."""
     assert data(outputs, "run")["text/plain"] == "(True, '42')"
     assert data(outputs, "run on asyncio")["text/plain"] == "True"
 
@@ -181,7 +181,7 @@ def test_a_job_without_dot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
 
 
 def test_an_empty_scheduler() -> None:
-    """It has a repr, and an empty picture."""
+    """The scheduler has a repr, and an empty picture."""
     assert bundle(Scheduler())["text/plain"] == repr(Scheduler())
 
 

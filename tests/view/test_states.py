@@ -108,7 +108,7 @@ def in_state(state: JobState) -> Any:
 
 @pytest.mark.parametrize("state", JobState)
 def test_every_view_of_a_scheduler_shows_the_state(state: JobState) -> None:
-    """This covers listing, debrief, both graphs, the legend, Jupyter and `explain`, for a job in any state."""
+    """The test covers listing, debrief, both graphs, the legend, Jupyter and `explain`, for a job in any state."""
     scheduler = Scheduler(in_state(state), in_state(state))
     assert "one" in scheduler.listing(details=True)
     assert _symbols.UNICODE.states[state] in scheduler.listing()
@@ -133,7 +133,7 @@ def test_debrief_counts_the_state(state: JobState, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize("state", JobState)
 @pytest.mark.parametrize("started", [None, 1.0])
 def test_every_export_of_a_trace_shows_the_state(state: JobState, started: float | None) -> None:
-    """This covers timeline, table, CSV, JSON and report, for jobs that started and jobs that did not."""
+    """The test covers timeline, table, CSV, JSON and report, for jobs that started and jobs that did not."""
     failed = state is JobState.FAILED
     span = _spans.Span(
         number=0, parent=None, run=1, path="job", label="job", kind="Job", state=state, critical=False, forever=False,

@@ -1,1 +1,1 @@
-"""The test suite of apssh, over asynciojobs and over our names for it: what passes there passes here."""
+"""The test suite of apssh, over asynciojobs and over trioflow's stand-in: tests that pass there pass here."""

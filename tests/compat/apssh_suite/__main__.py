@@ -41,7 +41,7 @@ def main() -> int:
 
 
 def compare(checkout: Path, words: str, seconds: int) -> bool:
-    """Run the suite in both ways, print what became of it, and return whether nothing is unexplained."""
+    """Run the suite both ways, print the outcomes, and return whether every failure is explained."""
     theirs, ours = (outcomes(checkout, words, seconds, way) for way in WAYS)
     passed = {name for name in theirs if theirs[name] == "passed"}
     differing = sorted(name for name in passed if ours.get(name) != "passed")
@@ -59,12 +59,12 @@ def compare(checkout: Path, words: str, seconds: int) -> bool:
 
 
 def explanation(name: str) -> str:
-    """Return why a test fails over both; nothing if that is not known."""
+    """Return why a test fails over both, or "" if that is unknown."""
     return next((why for part, why in EXPLAINED.items() if part in name), "")
 
 
 def outcomes(checkout: Path, words: str, seconds: int, way: str) -> dict[str, str]:
-    """Run the suite on a machine of its own, and return how each test has ended."""
+    """Run the suite on a machine of its own, and return the outcome of each test."""
     with tempfile.TemporaryDirectory() as directory:
         place = Path(directory, "apssh")
         shutil.copytree(checkout / "tests", place / "tests")
@@ -86,7 +86,7 @@ def outcomes(checkout: Path, words: str, seconds: int, way: str) -> dict[str, st
 
 
 def outcomes_in(report: Path) -> dict[str, str]:
-    """Return how each test has ended, by its name."""
+    """Return the outcome of each test, by its name."""
     found: dict[str, str] = {}
     for case in ElementTree.parse(report).iter("testcase"):
         file = case.get("classname", "").split(".")[-2]

@@ -1,4 +1,4 @@
-"""Why some of apssh's tests fail over asynciojobs as over our names."""
+"""Reasons why some of apssh's tests fail over asynciojobs as well as over trioflow."""
 
 from __future__ import annotations
 

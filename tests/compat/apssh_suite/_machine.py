@@ -48,7 +48,7 @@ UID = 4242
 
 
 def make_users(homes: dict[str, Path], directory: Path) -> None:
-    """Give users their homes; those that are not there are made."""
+    """Create the missing users, and give all of them homes."""
     lines = [line.split(":") for line in Path("/etc/passwd").read_text(encoding="utf-8").splitlines()]
     lines += [
         [name, "x", str(UID), str(UID), "", "", "/bin/sh"] for name in homes if name not in [one[0] for one in lines]

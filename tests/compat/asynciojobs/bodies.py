@@ -1,4 +1,4 @@
-"""Coroutines that the tests of asynciojobs' names share."""
+"""Coroutines for the tests of asynciojobs' names."""
 
 from __future__ import annotations
 

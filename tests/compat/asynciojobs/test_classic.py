@@ -58,7 +58,7 @@ engine.add(collect.requires((left, right)))
 
 
 def test_requirements_may_be_given_at_creation_by_either_name() -> None:
-    """`requires=` is what the method is called, and `required=` what the attribute is called; both count."""
+    """The method is named `requires=` and the attribute `required=`; both work in the constructor."""
     first, second, third = (Job(give(number)) for number in range(3))
     last = Job(give(3), requires=(first, second), required=third)
     printed = PrintJob("x", requires=last)
@@ -70,7 +70,7 @@ def test_requirements_may_be_given_at_creation_by_either_name() -> None:
 
 
 def test_print_shows_labels_until_there_are_numbers() -> None:
-    """What is required was shown as question marks."""
+    """Requirements once appeared as question marks."""
     first, unnamed = Job(give(1), label="first"), Job(give(2))
     last = Job(give(3), label="last", requires=[first, unnamed])
     assert str(last) == "    ⚐   <Job `last`> [not done] requires={`Job[give (...)]`, `first`}"
@@ -84,7 +84,7 @@ async def _tick() -> None:
 
 
 def test_jobs_that_were_ended_do_not_look_running(capsys: pytest.CaptureFixture[str]) -> None:
-    """A forever job is cancelled at the end of the run, and a job that took too long at its timeout."""
+    """The test has a forever job cancelled at the end of the run, and a job cancelled at its timeout."""
     ticker, late = Job(_tick(), forever=True, label="ticker"), Job(asyncio.sleep(1000), label="late")
     scheduler = Scheduler(Job(give(1), label="give"), ticker)
     assert scheduler.run()
@@ -105,7 +105,7 @@ async def fail() -> None:
 
 
 def test_a_message_bus_and_a_monitor_that_runs_for_ever(capsys: pytest.CaptureFixture[str]) -> None:
-    """The monitor takes in the last message before it is cancelled; all are shut down, once."""
+    """The monitor receives the last message before it is cancelled; all are shut down, once."""
     space: dict[str, Any] = {}
     exec(BUS, space)
     engine, seen = space["engine"], space["seen"]
@@ -126,7 +126,7 @@ def test_a_message_bus_and_a_monitor_that_runs_for_ever(capsys: pytest.CaptureFi
 
 
 def test_the_same_in_a_notebook() -> None:
-    """An event loop runs in the cell: `orchestrate` works there, and so does `await`."""
+    """`orchestrate` works although an event loop runs in the cell, and so does `await`."""
     cells = [
         BUS,
         "engine.orchestrate(loop=asyncio.get_event_loop()), len(seen)",
@@ -144,7 +144,7 @@ def test_the_same_in_a_notebook() -> None:
 
 
 def test_modules_have_the_names_that_notebooks_import() -> None:
-    """`engine` and `job`, and all names at home in the package."""
+    """`engine`, `job` and all names of the package exist."""
     assert EngineOfModule is Engine
     assert asynciojobs_classic.AbstractJob is AbstractJob
     for name in asynciojobs_classic.__all__:
@@ -152,7 +152,7 @@ def test_modules_have_the_names_that_notebooks_import() -> None:
 
 
 def test_nothing_is_critical_by_default() -> None:
-    """Jobs, schedulers and prints are not; a failure changes nothing, and nothing is raised."""
+    """The default covers jobs, schedulers and prints; a failure raises nothing and changes nothing."""
     failed, other = Job(fail(), label="failed"), Job(give(1))
     engine = Engine(Sequence(failed, other))
     assert engine.orchestrate()
@@ -163,7 +163,7 @@ def test_nothing_is_critical_by_default() -> None:
 
 @pytest.mark.parametrize(("of_job", "of_engine"), [(True, False), (False, True), (True, True)])
 def test_critical_jobs_make_it_false(of_job: bool, of_engine: bool) -> None:
-    """A job is critical if it or its engine says so; the run returns False and raises nothing."""
+    """A job is critical if it or its engine says so; the run returns False without raising."""
     failed, cut = Job(fail(), critical=of_job), Job(give(1, 9.0))
     engine = Engine(failed, cut, critical=of_engine)
     assert run_virtual(engine.co_orchestrate, backend="asyncio") is False
@@ -173,7 +173,7 @@ def test_critical_jobs_make_it_false(of_job: bool, of_engine: bool) -> None:
 
 
 def test_limits_of_one_run() -> None:
-    """`timeout` and `jobs_window` of `run`, `orchestrate` and their coroutines count for that run."""
+    """`timeout` and `jobs_window` of `run`, `orchestrate` and their coroutines count for that run only."""
 
     async def timed(**options: Any) -> tuple[bool, float]:
         start = anyio.current_time()
@@ -189,7 +189,7 @@ def test_limits_of_one_run() -> None:
 
 
 def test_a_loop_that_is_given_is_used() -> None:
-    """What was made in that loop before is there."""
+    """Objects created in that loop before still work."""
     loop = asyncio.new_event_loop()
     try:
         future = loop.create_future()
@@ -206,7 +206,7 @@ def test_a_loop_that_is_given_is_used() -> None:
 
 
 def test_nested_scheduler_jobs() -> None:
-    """One that is critical ends the outer run, which returns False; run alone it returns False, too."""
+    """A critical one ends the outer run, which returns False; run alone, it returns False, too."""
     for critical in (False, True):
         inner = SchedulerJob(Job(fail(), critical=True), critical=critical, label="inner")
         after = Job(give(1), required=inner)
@@ -218,7 +218,7 @@ def test_nested_scheduler_jobs() -> None:
 
 
 def test_coshutdown_and_exports(tmp_path: Path) -> None:
-    """The second argument of `Job`, and the early name of the export."""
+    """The early names still exist: the second argument of `Job`, and the export."""
     notes: list[str] = []
 
     async def down() -> None:

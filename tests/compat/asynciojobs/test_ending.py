@@ -1,4 +1,4 @@
-"""asynciojobs' names: how jobs are cancelled, and the faults of the original that are not to be had here."""
+"""asynciojobs' names: how jobs are cancelled, and faults of the original that trioflow does not have."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .bodies import fail
 
 
 class Stubborn:
-    """A body that notes each cancellation it gets, and goes on sleeping so many times."""
+    """A body that records each cancellation, and swallows the given number of them."""
 
     def __init__(self, times: int, sleep: float = 1.0) -> None:
         self.times, self.sleep = times, sleep
@@ -33,7 +33,7 @@ class Stubborn:
 
 
 def timed(scheduler: PureScheduler) -> tuple[bool, float]:
-    """Run it under virtual time: the result, and how long it took."""
+    """Run under virtual time, and return the result and the duration."""
 
     async def main() -> tuple[bool, float]:
         return await scheduler.co_run(), anyio.current_time()
@@ -46,7 +46,7 @@ def timed(scheduler: PureScheduler) -> tuple[bool, float]:
 
 @pytest.mark.fast_way
 def test_a_finally_that_awaits_comes_to_its_end() -> None:
-    """A job is cancelled once: at the timeout, after a critical exception, and at the end of what runs forever."""
+    """A job is cancelled once: at the timeout, after a critical exception, and at the end of a forever job's run."""
     ended: list[str] = []
 
     async def careful(name: str) -> None:
@@ -74,7 +74,9 @@ def test_a_finally_that_awaits_comes_to_its_end() -> None:
 
 @pytest.mark.fast_way
 def test_a_job_is_cancelled_again_when_its_time_is_over() -> None:
-    """Once at the timeout; if it has not ended within `shutdown_timeout`, then again, as often as it takes."""
+    """The first cancellation comes at the timeout; a job that goes on after `shutdown_timeout` is cancelled again and
+    again.
+    """
     stubborn = Stubborn(times=3, sleep=60)
     job = Job(stubborn.body(), label="stubborn")
     assert timed(PureScheduler(job, timeout=1, shutdown_timeout=2)) == (False, 3.0)
@@ -84,7 +86,7 @@ def test_a_job_is_cancelled_again_when_its_time_is_over() -> None:
 
 @pytest.mark.fast_way
 def test_without_a_limit_a_job_is_cancelled_once() -> None:
-    """`shutdown_timeout=None` waits as long as it takes; a job that returns after all is done."""
+    """`shutdown_timeout=None` waits as long as it takes; a job that still returns is done."""
     stubborn = Stubborn(times=9, sleep=4.0)
     job = Job(stubborn.body())
     assert timed(PureScheduler(job, timeout=1, shutdown_timeout=None)) == (False, 5.0)
@@ -94,7 +96,7 @@ def test_without_a_limit_a_job_is_cancelled_once() -> None:
 
 @pytest.mark.fast_way
 def test_a_cancellation_from_outside_ends_the_run_in_order() -> None:
-    """`wait_for` around `co_run`: jobs come to their ends, all is shut down, and the caller sees its TimeoutError."""
+    """With `wait_for` around `co_run`, jobs unwind, all are shut down, and the caller sees its TimeoutError."""
     notes: list[str] = []
 
     class Careful(AbstractJob):
@@ -118,7 +120,7 @@ def test_a_cancellation_from_outside_ends_the_run_in_order() -> None:
 
 
 def test_a_job_may_cancel_its_own_task_and_use_asyncio_timeouts() -> None:
-    """What happens to its task concerns no other job."""
+    """A cancellation of one job's task affects no other job."""
 
     async def in_time() -> str:
         try:
@@ -153,13 +155,13 @@ async def sleep(delay: float = 0.0) -> None:
 
 
 def test_a_failing_job_gives_its_slot_back() -> None:
-    """asynciojobs hangs with a window of 1 when a job raises."""
+    """In asynciojobs, a window of 1 hangs when a job raises."""
     scheduler = PureScheduler(*[Job(fail(1), critical=False) for _ in range(3)], Job(sleep(1)), jobs_window=1)
     assert timed(scheduler) == (True, 4.0)
 
 
 def test_requirements_on_a_sequence_can_be_removed() -> None:
-    """asynciojobs adds the requirement once more."""
+    """In asynciojobs, the requirement is added once more."""
     a, b = Job(sleep()), Job(sleep())
     b.requires(Sequence(a))
     b.requires(Sequence(a), remove=True)
@@ -167,7 +169,7 @@ def test_requirements_on_a_sequence_can_be_removed() -> None:
 
 
 def test_forever_jobs_alone_run_until_all_of_them_have_ended() -> None:
-    """asynciojobs ends when the first one returns."""
+    """In asynciojobs, the run ends when the first one returns."""
     short, long = Job(sleep(1), forever=True), Job(sleep(3), forever=True)
     assert timed(PureScheduler(short, long)) == (True, 3.0)
     assert short.is_done()
@@ -175,13 +177,13 @@ def test_forever_jobs_alone_run_until_all_of_them_have_ended() -> None:
 
 
 def test_forever_jobs_take_no_slot() -> None:
-    """In asynciojobs, as many of them as the window is large leave no room for the others."""
+    """In asynciojobs, forever jobs that fill the window leave no room for others."""
     forever = [Job(sleep(60), forever=True) for _ in range(3)]
     assert timed(PureScheduler(*forever, Job(sleep(1)), jobs_window=1)) == (True, 1.0)
 
 
 def test_a_second_run_runs_and_shuts_down_again() -> None:
-    """asynciojobs shuts a scheduler down once forever; jobs that can run again do so here, and are shut down again."""
+    """asynciojobs shuts a scheduler down only once; here, jobs that can run again do so, and are shut down again."""
     notes: list[str] = []
 
     class Again(AbstractJob):
@@ -198,7 +200,7 @@ def test_a_second_run_runs_and_shuts_down_again() -> None:
 
 
 def test_spent_coroutines_are_named_before_anything_runs() -> None:
-    """In asynciojobs a second run fails in the midst of it, with the language's own error."""
+    """In asynciojobs, a second run fails halfway, with Python's own error."""
     notes: list[str] = []
 
     class Again(AbstractJob):
@@ -216,7 +218,7 @@ def test_spent_coroutines_are_named_before_anything_runs() -> None:
 
 
 def test_the_first_critical_exception_is_raised() -> None:
-    """In asynciojobs that depends on the order of a set."""
+    """In asynciojobs, the order of a set decides."""
 
     async def fail_with(exception: Exception) -> None:
         await anyio.sleep(1)
@@ -230,13 +232,13 @@ def test_the_first_critical_exception_is_raised() -> None:
 
 @pytest.mark.fast_way
 def test_a_job_that_swallows_its_cancellation_does_not_hang_the_run() -> None:
-    """asynciojobs waits for it, however long it takes."""
+    """In asynciojobs, the run waits for it, however long it takes."""
     stubborn = Stubborn(times=1, sleep=3600)
     assert timed(PureScheduler(Job(stubborn.body()), timeout=1)) == (False, 2.0)
 
 
 def test_jobs_that_cannot_be_run_are_no_puzzle() -> None:
-    """A job without a `co_run`, and one that waits for a coroutine twice, fail with what is wrong."""
+    """A job without a `co_run`, and one that awaits a coroutine twice, fail with an error that explains it."""
     nothing = AbstractJob(critical=False)
     shared: Any = sleep()
     twice = [Job(shared, critical=False), Job(shared, critical=False)]

@@ -29,7 +29,7 @@ SUBMODULES = ["job", "printjob", "purescheduler", "scheduler", "sequence", "watc
 
 
 class Note(AbstractJob):
-    """Notes its start and its shutdown."""
+    """A job that records its start and its shutdown."""
 
     def __init__(self, label: str, notes: list[str] | None = None, delay: float = 0.0, **options: Any) -> None:
         self.notes = [] if notes is None else notes
@@ -58,7 +58,7 @@ def labels(jobs: Any) -> list[str | None]:
 
 
 def test_the_package_and_its_submodules_have_the_names_of_asynciojobs() -> None:
-    """What programs import is there, and is at home in the package."""
+    """Each public name is there, and its `__module__` is the package."""
     for module in SUBMODULES:
         __import__(f"trioflow.compat.asynciojobs.{module}")
     assert sys.modules["trioflow.compat.asynciojobs.job"].AbstractJob is AbstractJob
@@ -69,7 +69,7 @@ def test_the_package_and_its_submodules_have_the_names_of_asynciojobs() -> None:
 
 
 def test_a_subclass_may_use_scheduler_and_other_names() -> None:
-    """apssh sets `scheduler` before the constructor of `AbstractJob` runs; programs use `_run`, `_state`, `_host`."""
+    """apssh sets `scheduler` before the constructor of `AbstractJob`; programs use `_run`, `_state`, `_host`."""
 
     class Own(AbstractJob):
         def __init__(self) -> None:
@@ -95,7 +95,7 @@ def test_stand_in_comes_before_asynciojobs(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_requirements_in_any_shape() -> None:
-    """Jobs, sequences, nested collections and None; the job itself is left out without a word."""
+    """Jobs, sequences, nested collections and None are accepted; the job itself is silently left out."""
     a, b, c, d, e = notes_of("abcde")
     nested = Scheduler()
     assert e.requires(None, [a, (Sequence(b, c), {nested})], e, [None, [e]]) is e
@@ -108,7 +108,7 @@ def test_requirements_in_any_shape() -> None:
 
 
 def test_requirements_can_be_removed() -> None:
-    """`remove=True` takes an edge away, that to the last job of a sequence too; KeyError if there is none."""
+    """`remove=True` removes an edge, also one to the last job of a sequence; a missing edge is a KeyError."""
     a, b, c = notes_of("abc")
     c.requires(a, b)
     c.requires(a, remove=True)
@@ -120,7 +120,7 @@ def test_requirements_can_be_removed() -> None:
 
 @pytest.mark.parametrize("wrong", [3, "name", PureScheduler(), lambda: None])
 def test_something_else_is_refused(wrong: Any) -> None:
-    """What is not a job cannot be required, added, or stand in a sequence."""
+    """An object that is not a job cannot be required, added, or put into a sequence."""
     a = Note("a")
     for call in (a.requires, PureScheduler().add, PureScheduler, Sequence):
         with pytest.raises(TypeError, match="give jobs or Sequences"):
@@ -128,7 +128,7 @@ def test_something_else_is_refused(wrong: Any) -> None:
 
 
 def test_errors_say_how_a_coroutine_becomes_a_job() -> None:
-    """Instead of a coroutine object, and instead of a job."""
+    """The error comes for a coroutine object, and in place of a job."""
     with pytest.raises(TypeError, match=r"Job\(give\(\.\.\.\)\)"):
         Job(give)
     coroutine = give(1)
@@ -142,7 +142,7 @@ def test_errors_say_how_a_coroutine_becomes_a_job() -> None:
 
 
 def test_sequences() -> None:
-    """The first job has what the sequence requires, and who requires it waits for the last one."""
+    """The first job gets the requirements of the sequence; successors wait for the last one."""
     a, b, c, d, e = notes_of("abcde")
     scheduler = PureScheduler()
     inner = Sequence(b, c)
@@ -161,7 +161,7 @@ def test_sequences() -> None:
 
 
 def test_what_add_update_and_remove_return() -> None:
-    """The job or Sequence that was added; the scheduler."""
+    """`add` returns the added job or Sequence, the others the scheduler."""
     a, b, c = notes_of("abc")
     scheduler = PureScheduler(a, None)
     sequence = Sequence(b, c)
@@ -194,7 +194,7 @@ def chain() -> tuple[list[Note], PureScheduler]:
 
 
 def test_neighbours() -> None:
-    """Predecessors and successors, direct and at any distance; `successors` is an iterator."""
+    """Predecessors and successors are direct or transitive; `successors` is an iterator."""
     (a, b, c, d, x), scheduler = chain()
     assert scheduler.predecessors(c, b) == {a, b}
     assert isinstance(scheduler.successors(a), Iterator)
@@ -209,7 +209,7 @@ def test_neighbours() -> None:
 
 
 def test_bypass_and_remove() -> None:
-    """What requires the removed job then requires what it required."""
+    """Successors of the removed job inherit its requirements."""
     (a, b, c, _, _), scheduler = chain()
     scheduler.bypass_and_remove(b)
     assert c.required == {a}
@@ -219,7 +219,7 @@ def test_bypass_and_remove() -> None:
 
 
 def test_keep_only_drops_the_edges_through_what_is_gone() -> None:
-    """No bypass: whoever required a removed job requires less."""
+    """Successors of a removed job lose the requirement without a replacement."""
     (a, _, c, _, _), scheduler = chain()
     scheduler.keep_only([a, Sequence(c), None])
     assert scheduler.jobs == {a, c}
@@ -241,7 +241,7 @@ def test_keep_only_drops_the_edges_through_what_is_gone() -> None:
     ],
 )
 def test_keep_only_between(starts: str | None, ends: str | None, options: Any, kept: str) -> None:
-    """What lies between, and the edges themselves unless they are to go."""
+    """Jobs between the given ones stay; the given ones stay unless excluded."""
     jobs, scheduler = chain()
     by_label = {job.label: job for job in jobs}
     scheduler.keep_only_between(
@@ -253,7 +253,7 @@ def test_keep_only_between(starts: str | None, ends: str | None, options: Any, k
 
 
 def test_cycles_and_strangers() -> None:
-    """`check_cycles` is False, running and listing raise a plain Exception; nested ones count; nothing is shut down."""
+    """`check_cycles` returns False, run and list raise an Exception, nested cycles count, and nothing is shut down."""
     notes: list[str] = []
     a, b = Note("a", notes), Note("b", notes)
     a.requires(b)
@@ -272,7 +272,7 @@ def test_cycles_and_strangers() -> None:
 
 
 def test_sanitize(capsys: pytest.CaptureFixture[str]) -> None:
-    """It drops what leads out of a scheduler, of nested ones too; False if there was something to drop."""
+    """`sanitize` drops edges that leave a scheduler, nested ones too, and returns False if there were any."""
     a, b, c = notes_of("abc")
     c.requires(a, b)
     scheduler = PureScheduler(Scheduler(b, c))
@@ -283,7 +283,7 @@ def test_sanitize(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_iterate_jobs() -> None:
-    """Nested ones are looked into; with `scan_schedulers` all schedulers count, the top one included."""
+    """Jobs of nested schedulers are included; with `scan_schedulers` all schedulers are, the top one too."""
     a, b, c = notes_of("abc")
     scheduler = PureScheduler(a, Scheduler(b, Scheduler(c)))
     assert labels(scheduler.iterate_jobs()) == ["a", "b", "c"]
@@ -294,7 +294,7 @@ def test_iterate_jobs() -> None:
 
 
 def test_results_on_both_backends(virtual: Virtual) -> None:
-    """True, results and predicates; on trio too, where the jobs allow it."""
+    """The run returns True, with results and predicates; on trio too, if the jobs allow it."""
     a = Job(give("value", 1.0), label="a")
     b = Job(fail(), label="b", critical=False, required=a)
     c = Note("c", required=b)
@@ -311,7 +311,9 @@ def test_results_on_both_backends(virtual: Virtual) -> None:
 
 
 def test_run_from_plain_code(backend: Any) -> None:
-    """`run` brings its own loop; `orchestrate` is the same; an empty scheduler is True; there is no `timeout=`."""
+    """`run` starts its own loop; `orchestrate` is the same; an empty scheduler gives True; `timeout=`
+    does not exist.
+    """
     assert PureScheduler(Job(give(1))).run(backend=backend)
     assert Scheduler(Job(give(1))).orchestrate()
     assert PureScheduler().run()
@@ -321,7 +323,7 @@ def test_run_from_plain_code(backend: Any) -> None:
 
 
 def test_run_within_a_loop_says_what_to_write() -> None:
-    """It cannot work there, and leaves no coroutine behind."""
+    """`run` cannot work inside a loop; it raises and leaves no coroutine behind."""
 
     async def main() -> None:
         with pytest.raises(RuntimeError, match=r"await scheduler.co_run\(\)"):
@@ -331,7 +333,7 @@ def test_run_within_a_loop_says_what_to_write() -> None:
 
 
 def test_it_does_not_run_twice_at_the_same_time() -> None:
-    """A scheduler that runs refuses a second run."""
+    """A running scheduler rejects a second run."""
     scheduler = PureScheduler(Note("a", delay=1.0))
 
     async def main() -> None:
@@ -346,7 +348,7 @@ def test_it_does_not_run_twice_at_the_same_time() -> None:
 
 
 def test_a_pure_scheduler_returns_false() -> None:
-    """After a critical exception and after a timeout; what had not started stays idle, what ran is not done."""
+    """This happens after a critical exception and a timeout; unstarted jobs stay idle, started ones are not done."""
     cut, never = Job(give(1, 9.0), label="cut"), Note("never")
     fatal = Job(fail(1.0), label="fatal")
     never.requires(fatal)
@@ -365,7 +367,7 @@ def test_a_pure_scheduler_returns_false() -> None:
 
 
 def test_a_critical_scheduler_raises() -> None:
-    """The job's own exception, or TimeoutError; one that is not critical returns False."""
+    """The run raises the job's own exception, or TimeoutError; a scheduler that is not critical returns False."""
     for exception, options in ((KeyError, {}), (TimeoutError, {"timeout": 0.5})):
         body = fail(1.0)
         scheduler = Scheduler(Job(body), **options)
@@ -376,7 +378,7 @@ def test_a_critical_scheduler_raises() -> None:
 
 
 def test_nested_schedulers() -> None:
-    """A critical one fails with its job's exception; one that is not critical has the result False and goes on."""
+    """A critical one fails with its job's exception; one that is not has the result False, and the run goes on."""
     strict = Scheduler(Job(fail(1.0)), label="strict")
     outer = PureScheduler(strict, Note("never", required=strict))
     assert not run_virtual(outer.co_run, backend="asyncio")
@@ -389,7 +391,7 @@ def test_nested_schedulers() -> None:
 
 
 def test_co_run_is_a_coroutine_for_a_job() -> None:
-    """The old way to nest a PureScheduler."""
+    """A PureScheduler used to be nested like this."""
     inner = PureScheduler(Job(give("inside", 1.0), label="inner"))
     outer = Job(inner.co_run())
     assert run_virtual(PureScheduler(outer).co_run, backend="asyncio")
@@ -398,7 +400,7 @@ def test_co_run_is_a_coroutine_for_a_job() -> None:
 
 
 def test_an_overridden_co_run_is_used() -> None:
-    """By `run`, and where the scheduler is nested."""
+    """`run` calls the overriding method, and so does the enclosing scheduler."""
     calls: list[str] = []
 
     class Loud(Scheduler):
@@ -426,7 +428,7 @@ def test_the_window_is_kept_exactly() -> None:
 
 
 def test_each_job_has_a_task_and_a_context_of_its_own() -> None:
-    """Tasks are native ones, and what a job sets in context variables no other sees."""
+    """Tasks are native, and a context variable set by one job is invisible to others."""
     variable: contextvars.ContextVar[int] = contextvars.ContextVar("variable", default=0)
     tasks: list[Any] = []
 
@@ -445,7 +447,7 @@ def test_each_job_has_a_task_and_a_context_of_its_own() -> None:
 
 
 def test_job_settings_count_from_the_next_run_on() -> None:
-    """`critical`, `forever`, `label` and the scheduler's own are plain attributes."""
+    """`critical`, `forever`, `label` and the scheduler's settings are plain attributes."""
     a, b = Job(fail(), label="a"), Note("b", delay=9.0)
     scheduler = PureScheduler(a, b)
     a.critical, b.forever, b.label, scheduler.timeout = False, True, "c", 5
@@ -454,7 +456,7 @@ def test_job_settings_count_from_the_next_run_on() -> None:
 
 
 def test_forever_jobs_may_be_required() -> None:
-    """Who requires one waits for its end, an ordinary job as well as another forever job."""
+    """A job that requires a forever job waits for its end, whether or not it is a forever job itself."""
     notes: list[str] = []
     first = Note("first", notes, delay=1.0, forever=True)
     ordinary = Note("ordinary", notes, required=first)
@@ -468,7 +470,7 @@ def test_forever_jobs_may_be_required() -> None:
 
 
 def test_interruptions_end_the_run_in_order() -> None:
-    """A job that leaves by SystemExit ends all others first, everything is shut down, and `run` raises it bare."""
+    """A job that raises SystemExit ends the others first, all are shut down, and `run` raises it bare."""
     notes: list[str] = []
 
     async def leave() -> None:
@@ -480,7 +482,7 @@ def test_interruptions_end_the_run_in_order() -> None:
 
 
 def test_ctrl_c_ends_the_run_in_order(tmp_path: Path) -> None:
-    """The jobs' `finally` and their shutdown come to their ends, and KeyboardInterrupt is raised."""
+    """The jobs' `finally` blocks and their shutdown complete, and then KeyboardInterrupt is raised."""
     program = tmp_path / "program.py"
     program.write_text(
         """
@@ -518,7 +520,7 @@ except KeyboardInterrupt:
 
 
 def test_shutdown_reaches_every_job_once_a_run() -> None:
-    """Those that never started, nested ones at the end of their own scheduler, and those that were never reached."""
+    """Jobs that never started are included; those in nested schedulers are shut down at the end of their scheduler."""
     notes: list[str] = []
     fatal = Job(fail(1.0))
     inner = Scheduler(Note("in", notes))
@@ -533,7 +535,7 @@ def test_shutdown_reaches_every_job_once_a_run() -> None:
 
 
 def test_shutdown_without_a_run() -> None:
-    """It shuts down what no run has shut down, nested ones included; once."""
+    """Without a run, shutdown reaches all jobs that no run has shut down, nested ones included; once."""
     notes: list[str] = []
     scheduler = PureScheduler(Note("a", notes), Scheduler(Note("b", notes)))
     assert scheduler.shutdown() is True
@@ -542,7 +544,7 @@ def test_shutdown_without_a_run() -> None:
 
 
 def test_coshutdown_is_awaited(caplog: pytest.LogCaptureFixture) -> None:
-    """Within `shutdown_timeout`; one that raises or takes too long is in the log, and the result stays."""
+    """The call is bounded by `shutdown_timeout`; an error or a delay is logged, and the result stays."""
     notes: list[str] = []
 
     async def down(name: str, delay: float = 0.0) -> None:
@@ -568,7 +570,7 @@ def test_coshutdown_is_awaited(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_what_is_never_awaited_is_closed() -> None:
-    """With the job, or by the close methods: no warning that a coroutine was never awaited."""
+    """The job or the close methods close a coroutine, without a warning that it was never awaited."""
     Job(give(1), coshutdown=give(2))
     kept = Job(give(1), coshutdown=give(2))
     kept.close()
@@ -593,7 +595,7 @@ def shown() -> PureScheduler:
 
 
 def test_list_before(capsys: pytest.CaptureFixture[str]) -> None:
-    """A line for each job: number, signs, kind and label, state, requirements, and the ends of nested schedulers."""
+    """Each job has a line: number, symbols, kind and label, state, requirements, and the ends of nested schedulers."""
     shown().list()
     assert capsys.readouterr().out == (
         "1 ⚠   ⚐   <Job `a`> [not done]\n"
@@ -607,7 +609,7 @@ def test_list_before(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_debrief_afterwards(capsys: pytest.CaptureFixture[str]) -> None:
-    """Why it ended, the listing, and the exceptions; tracebacks begin in the user's code."""
+    """The debrief has the reason, the listing and the exceptions; tracebacks begin in the user's code."""
     scheduler = shown()
     run_virtual(scheduler.co_run, backend="asyncio")
     capsys.readouterr()
@@ -637,7 +639,7 @@ def test_debrief_afterwards(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_signs_while_it_runs() -> None:
-    """A job that waits for a slot has a sign of its own."""
+    """A job that waits for a slot has a symbol of its own."""
     scheduler = PureScheduler(Job(give(1, 5.0), label="a"), Job(give(1, 5.0), label="b"), jobs_window=1)
 
     async def main() -> list[str]:
@@ -650,7 +652,7 @@ def test_signs_while_it_runs() -> None:
 
 
 def test_plain_signs_where_the_stream_has_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is lost on a terminal that knows ASCII alone."""
+    """A terminal limited to ASCII gets replacements."""
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stream)
     PureScheduler(Note("straße", forever=True)).list()
@@ -659,7 +661,7 @@ def test_plain_signs_where_the_stream_has_no_others(monkeypatch: pytest.MonkeyPa
 
 
 def test_verbose_schedulers_tell(capsys: pytest.CaptureFixture[str]) -> None:
-    """The time or the watch, the counts, and the job; `set_debug` makes all of them verbose."""
+    """Lines have the time or the watch, the counts and the job; `set_debug` makes all schedulers verbose."""
     assert Scheduler(Note("a"), verbose=True, watch=Watch(show_elapsed=False)).run()
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
@@ -675,7 +677,7 @@ def test_verbose_schedulers_tell(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_reprs_can_be_customised(capsys: pytest.CaptureFixture[str]) -> None:
-    """A subclass's own `text_label`, `repr_main` and `repr_result` are used."""
+    """A subclass's own `text_label`, `repr_main` and `repr_result` are called."""
 
     class Own(Note):
         def text_label(self) -> str:
@@ -693,7 +695,7 @@ def test_reprs_can_be_customised(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_watch(capsys: pytest.CaptureFixture[str]) -> None:
-    """What it prints at creation and later, and that it can start again."""
+    """A watch prints a message at creation and the elapsed time later, and can be restarted."""
     watch = Watch("go", show_wall_clock=True)
     first, second = capsys.readouterr().out.splitlines()
     assert first == "000.000  go"
@@ -710,7 +712,7 @@ def test_a_watch(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_print_jobs(capsys: pytest.CaptureFixture[str]) -> None:
-    """Banner, messages, and a sleep."""
+    """`PrintJob` prints its banner and messages, and sleeps."""
     job = PrintJob("one", 2, sleep=1.0, banner="***")
     assert run_virtual(PureScheduler(job).co_run, backend="asyncio")
     assert capsys.readouterr().out == "*** one 2\nSleeping for 1.0s\n"
@@ -722,7 +724,7 @@ def test_print_jobs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_styles_of_jobs_are_drawn(tmp_path: Path) -> None:
-    """Numbers and labels, colours for critical, dashes for forever, frames for nested ones; subclasses choose more."""
+    """Labels are numbered, critical is a colour, forever dashed, nested a frame; subclasses can change more."""
 
     class Blue(Note):
         def dot_style(self) -> dict[str, str]:
@@ -756,7 +758,7 @@ def test_styles_of_jobs_are_drawn(tmp_path: Path) -> None:
 
 
 def test_instruments_watch_a_run() -> None:
-    """Whatever watches trioflow's runs can watch these."""
+    """Every trioflow instrument can watch these runs."""
     finished: list[str] = []
 
     class Ends(Instrument):

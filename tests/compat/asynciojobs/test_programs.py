@@ -1,4 +1,4 @@
-"""asynciojobs' names: whole programs, which import `asynciojobs` itself, and apssh."""
+"""asynciojobs' names: whole programs that import `asynciojobs` itself, and apssh."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STAND_IN = [str(PROGRAMS / "stand_in"), str(ROOT)]
 
 
 def report(program: str, *arguments: object, path: list[str]) -> Any:
-    """Run a program with these folders on its path, and return what it reports."""
+    """Run a program with these folders on its path, and return its report."""
     done = subprocess.run(
         [sys.executable, PROGRAMS / program, *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path)},
@@ -56,7 +56,7 @@ class Server(NamedTuple):
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """Start an sshd that lets in the user who runs the tests, with a key made for it."""
+    """An sshd that admits the user of the tests, by a key made for it."""
     sshd = shutil.which("sshd", path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin")
     assert sshd is not None
     for name in ("host", "user"):
@@ -86,7 +86,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def test_apssh_runs_with_the_stand_in(server: Server, tmp_path: Path) -> None:
-    """LocalNode and SshNode jobs, files pushed and pulled, scripts, and one connection, which is closed at the end."""
+    """The program has LocalNode and SshNode jobs, transfers, scripts, and one connection, closed at the end."""
     found = report("visit_by_apssh.py", server.port, server.key, server.user, tmp_path, path=STAND_IN)
     assert found == {
         "asynciojobs is": "trioflow.compat.asynciojobs",

@@ -19,7 +19,7 @@ report = {}
 
 
 class Connection:
-    """What the jobs of one node share: opened by the first, closed when the run shuts down."""
+    """The connection that the jobs of a node share: opened by the first, closed when the run shuts down."""
 
     opened = closed = busy = most_busy = 0
 
@@ -86,7 +86,7 @@ def sorted_states(scheduler):
 
 
 def campaign():
-    """Nested schedulers in a window; one critical timeout among them is not fatal to the others."""
+    """Return nested schedulers in a window; a critical timeout in one of them is not fatal to the others."""
     watch = Watch("campaign")
     nodes = [visit(f"node{number}") for number in range(5)]
     slow = visit("slow", boot=60, timeout=0.3, critical=False, required=nodes[0])

@@ -1,4 +1,4 @@
-"""What the tests of PyExPool's names share: jobs that record their callbacks, and programs that are sent signals."""
+"""Helpers of the tests of PyExPool's names: jobs that record their callbacks, and programs that get signals."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ...jobs.posix.process_trees import until_there
 
 
 class Notes(list[tuple[str, str]]):
-    """Records which callback was called for which job or task, and in which thread."""
+    """A record of which callback was called for which job or task, and in which thread."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ from trioflow.compat.pyexpool import ExecPool, Job, Task
 def program(
     code: str, path: Path, *sends: signal.Signals, arguments: Sequence[str] = (), seconds: float = 30
 ) -> tuple[int, str]:
-    """Run a program that makes a file when it is busy, send it signals then, and return its code and output."""
+    """Run a program that creates a file when it is busy, then send it signals; return its code and output."""
     command = [sys.executable, "-c", IMPORTS + code, str(path / "started"), *arguments]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=path)
     if sends:

@@ -1,4 +1,4 @@
-"""However a pool of PyExPool's ends, no process is left; and the programs of its README."""
+"""However a PyExPool pool ends, no process is left; and the programs of its README."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LOOP = ("sh", "-c", TREE)
 
 
 def busy(notes: Notes, workers: int = 2) -> tuple[ExecPool, list[Job]]:
-    """A pool with a job for each worker and one more."""
+    """Return a pool with a job for each worker and one more."""
     pool = ExecPool(workers)
     jobs = [Job(f"j{number}", args=LOOP, **notes.callbacks()) for number in range(workers + 1)]
     for job in jobs:
@@ -31,7 +31,7 @@ def busy(notes: Notes, workers: int = 2) -> tuple[ExecPool, list[Job]]:
 
 
 def ended_in_order(notes: Notes, jobs: list[Job]) -> None:
-    """Those that ran were terminated, the one that waited was dropped."""
+    """Check that running jobs were terminated, and the waiting one was dropped."""
     *running, waiting = jobs
     assert [job.proc and job.proc.returncode for job in running] == [-signal.SIGTERM] * len(running)
     assert [notes.of(job.name) for job in running] == [["start", "finish"]] * len(running)
@@ -39,7 +39,7 @@ def ended_in_order(notes: Notes, jobs: list[Job]) -> None:
 
 
 def test_join_with_a_timeout(watched: Watched) -> None:
-    """And the pool is used again when `alive` is set."""
+    """The pool works again when `alive` is set."""
     notes = Notes()
     pool, jobs = busy(notes)
     assert pool.join(0.1) is False
@@ -55,7 +55,7 @@ def test_join_with_a_timeout(watched: Watched) -> None:
 
 
 def test_joins_time_counts_from_the_first_execute(watched: Watched) -> None:
-    """Not from the call of `join`, so the second job is terminated at once."""
+    """The second job is terminated immediately, since the time does not count from the call of `join`."""
     pool = ExecPool(1)
     pool.execute(Job("j", args=["sleep", "0.2"]))
     pool.execute(Job("k", args=LOOP))
@@ -66,7 +66,7 @@ def test_joins_time_counts_from_the_first_execute(watched: Watched) -> None:
 
 
 def test_join_has_nothing_to_wait_for() -> None:
-    """False before the first job and after the last join."""
+    """`join` returns False before the first job and after the last join."""
     pool = ExecPool(1)
     assert pool.join() is False
     pool.execute(Job("j", args=["true"]))
@@ -74,7 +74,7 @@ def test_join_has_nothing_to_wait_for() -> None:
 
 
 def test_clear(watched: Watched) -> None:
-    """All jobs are terminated with their callbacks, and the pool can be used again."""
+    """`clear` terminates all jobs with their callbacks, and the pool can be used again."""
     notes = Notes()
     pool, jobs = busy(notes)
     pool.execute(Job("t", args=["true"], task=Task("t")))
@@ -87,7 +87,7 @@ def test_clear(watched: Watched) -> None:
 
 
 def test_the_end_of_a_with_block(watched: Watched) -> None:
-    """A block that raises terminates the jobs, calls `onfinish`, and lets the exception through."""
+    """A block that raises terminates the jobs, calls `onfinish`, and propagates the exception."""
     notes = Notes()
     with pytest.raises(OSError, match="broken"):
         with_block(notes)
@@ -103,7 +103,7 @@ def with_block(notes: Notes) -> None:
 
 @pytest.mark.parametrize("finalizer", ["__del__", "__finalize__"])
 def test_the_finalizers_by_name(watched: Watched, finalizer: str) -> None:
-    """Called directly, each terminates all jobs, their callbacks in order."""
+    """Called directly, each terminates all jobs, with their callbacks in order."""
     notes = Notes()
     pool, jobs = busy(notes)
     getattr(pool, finalizer)()
@@ -112,7 +112,7 @@ def test_the_finalizers_by_name(watched: Watched, finalizer: str) -> None:
 
 
 def test_del(watched: Watched) -> None:
-    """The pool's thread does not keep it."""
+    """The pool's thread holds no reference to it."""
     notes = Notes()
     pool, jobs = busy(notes)
     del pool
@@ -121,7 +121,7 @@ def test_del(watched: Watched) -> None:
 
 
 def test_a_pool_in_a_cycle_of_references(watched: Watched) -> None:
-    """The collector may come in any thread, and must not wait for its own."""
+    """The garbage collector may run in any thread, and must not wait for its own."""
     pool, _ = busy(Notes())
     pool.self = pool  # type: ignore[attr-defined]
     pool.execute(Job("k", args=["true"]))
@@ -131,7 +131,7 @@ def test_a_pool_in_a_cycle_of_references(watched: Watched) -> None:
 
 
 def test_a_pool_that_goes_in_its_own_callback(watched: Watched) -> None:
-    """The last reference may be dropped inside a callback, and no process is left."""
+    """A callback may drop the last reference, and no process is left."""
     pools, gone = list[ExecPool](), threading.Event()
 
     def forget(job: Job) -> None:
@@ -163,7 +163,7 @@ def test_callbacks_of_terminated_jobs_may_not_execute_others(watched: Watched) -
 def test_a_job_that_takes_its_time_to_end_is_no_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After a second the engine asked its author, with our own frames, not to swallow cancellations."""
+    """After a second the engine once warned its author, with frames of trioflow, not to swallow cancellations."""
     monkeypatch.setattr("trioflow._core.run._clean_up.PATIENCE", 0.01)
     slow = "trap 'sleep 0.1; exit' TERM; touch here; while :; do sleep 0.01; done"
     pool = ExecPool(1)
@@ -207,7 +207,7 @@ atexit.register(terminated, leave=False)
     ],
 )
 def test_the_failover_program(watched: Watched, tmp_path: Path, number: signal.Signals) -> None:
-    """`del` in a signal handler, while the program waits for anything."""
+    """The program uses `del` in a signal handler, at any wait."""
     code, output = program(FAILOVER + BUSY + "while True: time.sleep(0.01)", tmp_path, number)
     assert (code, output) == (0, "no process: True\n")
     assert watched.gone_in_time()
@@ -233,7 +233,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_nothing_is_left_when_a_program_ends(watched: Watched, tmp_path: Path, way: str) -> None:
-    """Whichever way the program ends, its processes are gone and its exit code is right."""
+    """However the program ends, its processes are gone and its exit code is right."""
     code, number, expected = WAYS[way]
     sends = () if number is None else (number,)
     assert program(code, tmp_path, *sends)[0] == expected
@@ -256,7 +256,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), pool.join(), pool.jobs
 
 
 def test_a_program_that_forks(tmp_path: Path) -> None:
-    """The child shares no job with the parent. Its end took 16 s: it waited for a thread that only the parent had."""
+    """The child shares no job with the parent. It once took 16 s to end, waiting for a thread of the parent."""
     assert program(FORKED, tmp_path) == (0, "own\nFalse 0 True\n7 True 1\n")
 
 
@@ -286,7 +286,7 @@ print(pool.join(time_limit), shuffled)
 
 
 def test_the_usage_program(watched: Watched, tmp_path: Path) -> None:
-    """The one of the README of version 1, in words of our own."""
+    """The program is that of version 1's README, rewritten."""
     (tmp_path / "nets").mkdir()
     (tmp_path / "nets" / "net.txt").write_text("1\n2\n3\n")
     code, output = program(USAGE, tmp_path)

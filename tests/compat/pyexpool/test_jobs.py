@@ -32,7 +32,7 @@ RUN_JOB = ["tstart", "tstop", "proc"]
 
 
 def test_arguments_stand_where_version_1_has_them() -> None:
-    """Programs that give them by position mean the same."""
+    """Programs that pass them by position keep their meaning."""
     assert list(inspect.signature(Job).parameters)[: len(V1_JOB)] == V1_JOB
     assert list(inspect.signature(Task).parameters)[: len(V1_TASK)] == V1_TASK
     assert next(iter(inspect.signature(ExecPool).parameters)) == "workers"
@@ -49,7 +49,7 @@ def test_each_public_name_is_at_home_in_the_module_and_tells_what_it_is() -> Non
 
 
 def test_a_job_has_its_arguments_as_attributes() -> None:
-    """Those of versions 1 and 3 are there, and the two names for a restart are one setting."""
+    """The attributes of versions 1 and 3 exist, and the two names for a restart are one setting."""
     job = Job("j", "/", ["true"], 5, True, None, 0.5, boom, boom, {"a": 1}, "out", "err")
     assert [getattr(job, name) for name in V1_JOB] == [
         "j", "/", ["true"], 5, True, None, 0.5, boom, boom, {"a": 1}, "out", "err",
@@ -68,7 +68,7 @@ def test_the_outputs_of_a_job_are_those_of_sys_by_default() -> None:
 
 
 def test_a_job_runs_and_its_callbacks_are_called_in_order() -> None:
-    """start, done, finish; then its process and its times can be read."""
+    """The order is start, done, finish; afterwards the process and the times can be read."""
     notes, pool = Notes(), ExecPool(2)
     job = notes.job("j")
     assert pool.execute(job) == 0
@@ -83,7 +83,7 @@ def test_a_job_runs_and_its_callbacks_are_called_in_order() -> None:
 
 
 def test_times_are_those_of_the_clock() -> None:
-    """Of `time.time`, as in version 1: programs show them as dates."""
+    """Times come from `time.time`, as in version 1: programs show them as dates."""
     before, task, pool = time.time(), Task("t"), ExecPool(1)
     job = Job("j", args=["false"], task=task)
     pool.execute(job)
@@ -95,7 +95,7 @@ def test_times_are_those_of_the_clock() -> None:
 
 
 def test_a_job_that_fails_is_not_done() -> None:
-    """`ondone` is left out, and the pool's failures have its code, its pid and its duration."""
+    """`ondone` is not called, and the pool's failures have its code, pid and duration."""
     notes, pool = Notes(), ExecPool(2)
     job = notes.job("j", "exit 3")
     pool.execute(job)
@@ -108,7 +108,7 @@ def test_a_job_that_fails_is_not_done() -> None:
 
 
 def test_callbacks_are_called_one_after_the_other_in_one_thread() -> None:
-    """No callback runs beside another one, however many workers there are."""
+    """No callback runs beside another, however many workers there are."""
     notes, pool = Notes(), ExecPool(4)
     inside: list[int] = []
 
@@ -130,7 +130,7 @@ def test_callbacks_are_called_one_after_the_other_in_one_thread() -> None:
 
 
 def test_a_start_sees_what_onstart_has_changed() -> None:
-    """Arguments and outputs that `onstart` sets are those of the process."""
+    """The process gets the arguments and outputs that `onstart` has set."""
 
     def change(job: Job) -> None:
         job.args, job.stdout = ["echo", job.params], subprocess.PIPE
@@ -156,7 +156,7 @@ def test_an_onstart_that_raises_keeps_the_process_from_starting(caplog: pytest.L
 
 @pytest.mark.parametrize("what", ["ondone", "onfinish"])
 def test_what_raises_afterwards_changes_nothing(what: str, caplog: pytest.LogCaptureFixture) -> None:
-    """An `ondone` or `onfinish` that raises is logged, and the job counts as done."""
+    """An exception of `ondone` or `onfinish` is logged, and the job counts as done."""
     pool = ExecPool(1)
     pool.execute(Job("j", args=["true"], **{what: boom}))  # type: ignore[arg-type]
     assert pool.join() is True
@@ -165,7 +165,7 @@ def test_what_raises_afterwards_changes_nothing(what: str, caplog: pytest.LogCap
 
 
 def test_what_ends_a_program_leaves_join() -> None:
-    """SystemExit from a callback terminates the other jobs and is raised by `join`."""
+    """SystemExit from a callback terminates the other jobs, and `join` raises it."""
 
     def leave(job: Job) -> None:
         sys.exit(3)
@@ -182,7 +182,7 @@ def test_what_ends_a_program_leaves_join() -> None:
 
 @pytest.mark.parametrize("args", [None, (), []])
 def test_a_stub_only_calls_back(args: Any) -> None:
-    """A job without arguments has no process, but all its callbacks."""
+    """A job without arguments has all callbacks, but no process."""
     notes, pool = Notes(), ExecPool(1)
     job = Job("j", args=args, **notes.callbacks())
     assert pool.execute(job) == 0
@@ -193,7 +193,7 @@ def test_a_stub_only_calls_back(args: Any) -> None:
 
 
 def test_arguments_that_no_program_can_be_given(caplog: pytest.LogCaptureFixture) -> None:
-    """A NUL fails the job; one string stands for a program without arguments."""
+    """A NUL fails the job; one string is a program without arguments."""
     notes, pool = Notes(), ExecPool(1)
     assert pool.execute(Job("j", args=["echo", "a\0b"], **notes.callbacks())) == -1
     assert pool.execute(Job("k", args="true", **notes.callbacks())) == 0
@@ -217,7 +217,7 @@ def test_a_program_that_is_not_there(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_ondone_reads_the_pipe() -> None:
-    """Also of more than a pipe holds, which the original waited for in vain."""
+    """The pipe may overflow, which made the original wait in vain."""
     read: list[bytes] = []
 
     def done(job: Job) -> None:
@@ -246,7 +246,7 @@ def test_both_outputs_in_one_pipe() -> None:
 
 
 def test_a_file_is_appended_to(tmp_path: Path) -> None:
-    """Its name is relative to this program's directory; missing ones are made."""
+    """The name is relative to the program's directory; a missing file is created."""
     out = tmp_path / "new" / "out"
     pool = ExecPool(1)
     for word in ("one", "two"):
@@ -256,7 +256,7 @@ def test_a_file_is_appended_to(tmp_path: Path) -> None:
 
 
 def test_output_goes_where_print_goes(capsys: pytest.CaptureFixture[str]) -> None:
-    """There, it is not a file of the system's."""
+    """The target need not be a file of the operating system."""
     pool = ExecPool(1)
     pool.execute(Job("j", args=["sh", "-c", "echo one; echo two >&2"]))
     pool.join()
@@ -267,7 +267,7 @@ def test_output_goes_where_print_goes(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_a_timeout_terminates() -> None:
-    """The whole group gets SIGTERM, and the job is one of the pool's failures."""
+    """The whole group gets SIGTERM, and the job is among the pool's failures."""
     notes, pool = Notes(), ExecPool(1)
     job = notes.job("j", "sleep 1000 & sleep 1000", timeout=0.1)
     pool.execute(job)
@@ -302,7 +302,7 @@ def test_a_job_is_restarted_after_its_timeout(option: str) -> None:
 
 
 def test_execute_returns_the_exit_code_of_one_that_it_waits_for() -> None:
-    """All spellings of the argument wait, and a signal is a negative code."""
+    """All spellings of the argument wait, and a signal gives a negative code."""
     pool = ExecPool(1)
     assert pool.execute(Job("j", args=["sh", "-c", "exit 3"]), False) == 3
     assert pool.execute(Job("k", args=["sh", "-c", "exit 3"]), concur=False) == 3
@@ -312,7 +312,7 @@ def test_execute_returns_the_exit_code_of_one_that_it_waits_for() -> None:
 
 
 def test_what_execute_waits_for_starts_at_once_whatever_the_pool_is_doing() -> None:
-    """It needs no free worker."""
+    """A job that `execute` waits for needs no free worker."""
     pool = ExecPool(1)
     pool.execute(Job("long", args=["sleep", "1000"]))
     pool.execute(Job("next", args=["sleep", "1000"]))
@@ -337,7 +337,7 @@ def test_a_started_job_has_its_process_when_execute_returns() -> None:
 
 
 def test_a_job_starts_as_soon_as_there_is_a_free_worker_not_at_join() -> None:
-    """Nobody has to call `join` for a queued job to start."""
+    """A queued job starts without a call of `join`."""
     started = threading.Event()
     pool = ExecPool(1)
     pool.execute(Job("j", args=["true"]))
@@ -347,7 +347,7 @@ def test_a_job_starts_as_soon_as_there_is_a_free_worker_not_at_join() -> None:
 
 
 def test_no_more_jobs_at_once_than_workers() -> None:
-    """Nine jobs on three workers are never more than three at once."""
+    """With three workers, at most three of nine jobs run at once."""
     running, most = set[str](), list[int]()
 
     def start(job: Job) -> None:
@@ -363,7 +363,7 @@ def test_no_more_jobs_at_once_than_workers() -> None:
 
 
 def test_startdelay_holds_up_execute_and_the_next_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`execute` sleeps that long, and the job behind it has not started when time is up."""
+    """`execute` sleeps that long, and the next job has not started by then."""
     slept: list[float] = []
     monkeypatch.setattr(_pool, "time", SimpleNamespace(sleep=slept.append, monotonic=time.monotonic))
     pool = ExecPool(3)
@@ -380,7 +380,7 @@ def test_startdelay_holds_up_execute_and_the_next_start(monkeypatch: pytest.Monk
 
 
 def test_startdelay_holds_up_what_is_queued() -> None:
-    """The job behind the delayed one waits too, as in version 1."""
+    """The next job waits too, as in version 1."""
     pool = ExecPool(1)
     jobs = [Job("a", args=["sleep", "0.02"]), Job("b", args=["true"], startdelay=1000), Job("c", args=["true"])]
     for job in jobs:
@@ -393,7 +393,7 @@ def test_startdelay_holds_up_what_is_queued() -> None:
 
 @pytest.mark.parametrize("what", ["onstart", "ondone", "onfinish"])
 def test_a_callback_may_execute_further_jobs(what: str) -> None:
-    """And wait for them, while others are called back; join waits for all of them."""
+    """The callback may wait for these jobs, while others are called back; `join` waits for all of them."""
     notes, pool = Notes(), ExecPool(1)
 
     def more(job: Job) -> None:
@@ -444,7 +444,7 @@ def test_threads_may_share_a_pool() -> None:
 
 
 def test_what_is_executed_while_join_ends_goes_into_the_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A job that comes in the last moment is not lost."""
+    """A job added at the last moment is not lost."""
     threads: list[threading.Thread] = []
     drained = Callbacks.drained
 
@@ -465,7 +465,7 @@ def test_what_is_executed_while_join_ends_goes_into_the_next_batch(monkeypatch: 
 
 
 def test_a_signal_handler_that_raises_ends_what_execute_waits_for() -> None:
-    """The job is terminated, its callbacks are called, and the pool goes on."""
+    """The job is terminated with its callbacks, and the pool goes on."""
 
     def flaw(number: int, frame: Any) -> None:
         raise Flaw
@@ -483,7 +483,7 @@ def test_a_signal_handler_that_raises_ends_what_execute_waits_for() -> None:
 
 
 def test_a_fault_of_the_pool_itself_leaves_join(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would wait forever otherwise."""
+    """Otherwise `join` would wait forever."""
     monkeypatch.setattr(_batch, "JobInfo", lambda job: 1 / 0)
     pool = ExecPool(1)
     pool.execute(Job("j", args=["false"]))
@@ -492,7 +492,7 @@ def test_a_fault_of_the_pool_itself_leaves_join(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_reprs_tell_how_far_things_are() -> None:
-    """Jobs, tasks, processes, failures and pools show their state."""
+    """Jobs, tasks, processes, failures and pools show their states."""
     pool = ExecPool(2, name="p")
     job, bad, stub = Job("j", args=["sleep", "1000"]), Job("k", args=["false"]), Job("l", args=None, task=Task("t"))
     assert repr(job) == "<Job 'j' has not started>"
@@ -521,7 +521,7 @@ def no_sigchld() -> Any:
 
 
 def test_where_sigchld_is_ignored_exit_codes_are_0(no_sigchld: None) -> None:
-    """As in `subprocess`, but a timeout is recorded."""
+    """`subprocess` behaves the same, but here a timeout is recorded."""
     notes, pool = Notes(), ExecPool(2)
     jobs = [
         notes.job("j", "exit 3"),
@@ -568,7 +568,7 @@ def test_bad_arguments_are_named(make: Any, error: type[Exception], words: str) 
 
 
 def test_a_job_is_executed_once() -> None:
-    """A second `execute` of the same job is refused, by its name."""
+    """A second `execute` of the same job is rejected with its name."""
     pool = ExecPool(1)
     job = Job("j", args=["true"])
     pool.execute(job)
@@ -578,7 +578,7 @@ def test_a_job_is_executed_once() -> None:
 
 
 def test_join_in_a_callback_is_refused(caplog: pytest.LogCaptureFixture) -> None:
-    """It would wait for itself, so the log says what is wrong."""
+    """The callback would wait for itself, so the log has an explanation."""
     pool = ExecPool(1)
     pool.execute(Job("j", args=["true"], ondone=lambda job: pool.join()))
     assert pool.join() is True
@@ -594,7 +594,7 @@ def test_a_pool_that_is_not_alive_takes_nothing() -> None:
 
 
 def test_each_failure_has_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    """Each has one line: the engine's own, which name methods that a pool has not, are left out."""
+    """The engine's own lines, which name methods that a pool lacks, are suppressed."""
     caplog.set_level(logging.WARNING)
     pool = ExecPool(2)
     pool.execute(Job("j", args=["sh", "-c", "exit 3"]))
@@ -608,7 +608,7 @@ def test_each_failure_has_one_line_in_the_log(caplog: pytest.LogCaptureFixture) 
 def test_arguments_without_effect_are_reported_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They were ignored silently: jobs of a category that had failed went on."""
+    """When they were ignored silently, jobs of a failed category went on."""
     monkeypatch.setattr("trioflow.compat.pyexpool._checks._reported", set())
     jobs = [Job("a", category="c", size=3), Job("b", category="c", size=4), Job("c")]
     assert [(job.category, job.size) for job in jobs] == [("c", 3), ("c", 4), (None, 0)]

@@ -1,6 +1,6 @@
-"""A signal handler may interrupt a pool's waits between any two steps, raise, or use the pool; nothing hangs then.
+"""A signal handler may interrupt a pool's waits between any two steps, raise, or use the pool; nothing hangs.
 
-A trace function stands for the handler: it runs at exactly the chosen step. The last test sends real signals.
+A trace function stands in for the handler: it runs at exactly the chosen step. The last test sends real signals.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ FILES = (str(Path("compat", "pyexpool")), "threading.py", "contextlib.py")
 
 
 class Interrupted(BaseException):
-    """What a handler has raised."""
+    """The exception that a handler raises."""
 
 
 def interrupted(step: int, body: Callable[[], Any], handler: Callable[[], Any]) -> bool:
-    """Call `body`, and `handler` before that step of it; return whether `body` has so many steps."""
+    """Call `body`, and `handler` before the given step; return whether `body` has that many steps."""
     steps = 0
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
@@ -63,7 +63,7 @@ def fail(*_: Any) -> None:
 
 
 def opens_soon(latch: Latch) -> bool:
-    """Return whether another thread can open a latch, and others see it."""
+    """Return whether another thread can open a latch and waiters see it."""
     threads = [threading.Thread(target=latch.wait, daemon=True) for _ in range(2)]
     threads.append(threading.Thread(target=latch.open, daemon=True))
     for thread in threads:
@@ -91,7 +91,7 @@ def test_a_latch_is_interrupted_at_each_step(body: Callable[[Latch], Any], handl
 
 
 def test_join_is_interrupted_at_each_step() -> None:
-    """The pool works on, or has ended its jobs."""
+    """Afterwards the pool works on, or has ended its jobs."""
     pool = ExecPool(1)
     for step in range(1, 2000):
         assert pool.execute(Job("stub")) == 0
@@ -142,7 +142,7 @@ def test_a_handler_may_return_after_the_deadline_of_join(watched: Watched, tmp_p
 
 
 def test_a_signal_is_handled_that_another_thread_has_received(watched: Watched, tmp_path: Path) -> None:
-    """It does not end the wait of the main thread, which handles it."""
+    """The signal does not end the wait of the main thread, which runs the handler."""
     assert program(IN_ANOTHER_THREAD, tmp_path, seconds=2 * PATIENCE) == (0, "stopped\n")
     assert watched.gone_in_time()
 
@@ -172,6 +172,6 @@ for number in range(int(sys.argv[2])):
 
 @pytest.mark.parametrize("number", [20, pytest.param(3000, marks=[pytest.mark.soak, pytest.mark.timeout(600)])])
 def test_a_handler_deletes_pools_at_random_moments(watched: Watched, tmp_path: Path, number: int) -> None:
-    """A signal may delete a pool at any instant; nothing hangs and no process is left."""
+    """At any moment, nothing hangs and no process is left."""
     assert program(DELETIONS, tmp_path, arguments=[str(number)], seconds=2 * PATIENCE + number / 5) == (0, "")
     assert watched.gone_in_time()

@@ -20,7 +20,7 @@ def counts(task: Task) -> tuple[int, int, int]:
 
 
 def test_a_task_is_done_when_its_jobs_are() -> None:
-    """Its callbacks come after those of the last job, and its counts and times are there."""
+    """A task's callbacks follow those of the last job, and its counts and times are set."""
     notes, pool = Notes(), ExecPool(2)
     task = notes.task("t")
     assert (task.tstart, notes) == (None, [])
@@ -37,7 +37,7 @@ def test_a_task_is_done_when_its_jobs_are() -> None:
 
 
 def test_a_task_with_a_failed_job_is_not_done() -> None:
-    """`ondone` is left out, and the failure names the task."""
+    """`ondone` is not called, and the failure names the task."""
     notes, pool = Notes(), ExecPool(2)
     task = notes.task("t")
     for name, line in (("a", "exit 0"), ("b", "exit 1")):
@@ -75,7 +75,7 @@ def test_counts_are_of_direct_children() -> None:
 
 
 def test_a_task_is_not_over_before_the_program_waits() -> None:
-    """Otherwise, the first of its jobs to end before the next one is made would end it."""
+    """Otherwise a first job that ends before the next is created would end the task."""
     notes, pool = Notes(), ExecPool(2)
     task = notes.task("t")
     for name in "abc":
@@ -96,7 +96,7 @@ def test_callbacks_of_a_task_may_execute_further_jobs() -> None:
 
 @pytest.mark.parametrize("what", ["onstart", "ondone", "onfinish"])
 def test_a_callback_that_raises_changes_nothing(what: str, caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged, and the task's counts are right."""
+    """The exception is logged, and the task's counts are right."""
     pool = ExecPool(1)
     task = Task("t", **{what: boom})  # type: ignore[arg-type]
     pool.execute(Job("a", args=["true"], task=task))
@@ -106,7 +106,7 @@ def test_a_callback_that_raises_changes_nothing(what: str, caplog: pytest.LogCap
 
 
 def test_jobs_inherit_output_and_params(tmp_path: Any) -> None:
-    """From the nearest task that has them, unless the job says otherwise."""
+    """The nearest task that has them counts, unless the job has its own."""
     outer = Task("outer", params=5, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     inner = Task("inner", task=outer)
     job = Job("j", task=inner, args=["true"])
@@ -118,7 +118,7 @@ def test_jobs_inherit_output_and_params(tmp_path: Any) -> None:
 
 @patiently(0.2, 2, 20)
 def test_its_time_limit_terminates_all_of_its_jobs_and_no_other(caplog: pytest.LogCaptureFixture, unit: float) -> None:
-    """Those that run, those that wait, and those that come later; of its subtasks too."""
+    """Running, waiting and later jobs are terminated, those of its subtasks too."""
     notes, pool = Notes(), ExecPool(3)
     expired = threading.Event()
     task = notes.task("t", timeout=unit)
@@ -143,7 +143,7 @@ def test_its_time_limit_terminates_all_of_its_jobs_and_no_other(caplog: pytest.L
 
 @patiently(0.2, 2, 20)
 def test_a_task_in_time_is_not_limited_any_more(unit: float) -> None:
-    """Its timeout ends with its last job, though others of the pool go on."""
+    """The task's timeout ends with its last job, even if other jobs of the pool go on."""
     notes, pool = Notes(), ExecPool(2)
     task = notes.task("t", timeout=unit)
     pool.execute(notes.job("a", task=task))
@@ -153,7 +153,7 @@ def test_a_task_in_time_is_not_limited_any_more(unit: float) -> None:
 
 
 def test_a_restarted_job_is_no_terminated_one() -> None:
-    """The task counts only how the job ended at last."""
+    """The task counts only the final outcome of the job."""
     notes, pool = Notes(), ExecPool(1)
     task = notes.task("t")
 

@@ -1,4 +1,4 @@
-"""Where the inputs of a job stand: adopted with it, in its scheduler, in one around it, in one nested beside."""
+"""Where the inputs of a job are: adopted with it, in its scheduler, in an enclosing one, in another nested one."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def test_order_at_the_timeout(virtual: Virtual) -> None:
 
 
 def test_order_after_cancel(virtual: Virtual) -> None:
-    """The same without clean-up after cancel()."""
+    """The order is that of other ends, without clean-up."""
     plant = Plant(cancel)
     assert virtual(plant.scheduler.co_run) is False
     assert plant.scheduler.stop_reason is StopReason.CANCELLED
@@ -283,7 +283,7 @@ def test_shutdown_has_its_own_time_after_the_services(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("event", [nothing, crash, cancel, interrupt])
 def test_service_that_never_got_ready_is_cancelled(virtual: Virtual, event: Callable[[Plant], Any]) -> None:
-    """However the run ends: a service that has not said that it is ready is CANCELLED, its users were not reached."""
+    """At any end of the run, a service that is not ready is CANCELLED, and its users were not reached."""
 
     async def mute(*, task_status: Any) -> None:
         await anyio.sleep_forever()

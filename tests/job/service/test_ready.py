@@ -92,7 +92,7 @@ def test_service_requires_a_service(virtual: Virtual) -> None:
 
 
 def test_services_take_no_slot(virtual: Virtual) -> None:
-    """However small the window: services and their clients run."""
+    """Services and their clients run in any window."""
     services = [Service(serve, 1) for _ in range(3)]
     jobs = [Job(nap, 1, required=services) for _ in range(2)]
     assert virtual(timed, Scheduler(services, jobs, jobs_window=1)) == (True, 3)
@@ -229,7 +229,7 @@ def test_returning_when_it_is_ready_is_success(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("ready", [False, True])
 def test_raising_is_a_failure(virtual: Virtual, ready: bool) -> None:
-    """A service that raises FAILED; whoever required it when it was ready has had it, others are BLOCKED."""
+    """A service that raises FAILED; jobs that had required it when it was ready keep its value, others are BLOCKED."""
 
     async def broken(*, task_status: Any) -> None:
         if ready:
@@ -260,7 +260,7 @@ def test_raising_may_be_critical(virtual: Virtual, ready: bool) -> None:
 
 
 def test_raising_while_it_is_ended(virtual: Virtual) -> None:
-    """A service that raises while it unwinds FAILED, and is told of; the run has been decided before."""
+    """A service that raises while it unwinds FAILED, and is reported; the run was already decided."""
 
     async def clumsy(*, task_status: Any) -> None:
         task_status.started()

@@ -81,7 +81,7 @@ def test_clients_are_answered(backend: Any, window: int | None) -> None:
 
 @pytest.mark.parametrize("how", [crash, interrupt, Scheduler.cancel, "timeout", "outside"])
 def test_servers_end_in_order(backend: Any, how: Any) -> None:
-    """Whatever ends the run: the server in front can ask the one behind it until it is gone itself."""
+    """At any end of the run, the front server can use the one behind it until it is gone itself."""
     servers = Servers()
     scopes: list[anyio.CancelScope] = []
 

@@ -77,7 +77,7 @@ def test_they_are_called_inside_the_slot(backend: str) -> None:
 
 
 def test_the_pid_is_there_from_on_start_on(backend: str) -> None:
-    """It is that of the command itself, and None after its end."""
+    """The pid is that of the command itself, and None after its end."""
     pids: list[int | None] = []
     job = CommandJob("echo $$", shell=True, stdout=PIPE, on_start=lambda job: pids.append(job.pid))
     run(backend, job)
@@ -93,7 +93,7 @@ def test_the_pid_is_there_from_on_start_on(backend: str) -> None:
     ],
 )
 def test_after_a_failure_only_on_settled_is_called(backend: str, options: Any, outcome: type[Exception]) -> None:
-    """It sees the failure as `result()` raises it; `on_done` is left out."""
+    """`on_settled` sees the failure as `result()` raises it; `on_done` is left out."""
     told = Told()
     job = CommandJob(options.pop("command"), **options, **told.all())
     options["command"] = list(job.command)
@@ -158,7 +158,7 @@ def test_an_async_callback_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["on_start", "on_done", "on_settled"])
 def test_one_that_raises_fails_the_job(backend: str, name: str) -> None:
-    """Its process is ended, and the run goes on."""
+    """The job's process is ended, and the run goes on."""
 
     def broken(job: CommandJob) -> None:
         raise LookupError(name)
@@ -184,7 +184,7 @@ def test_on_settled_sees_what_on_done_raised(backend: str) -> None:
 
 
 def test_a_callback_may_add_jobs(backend: str) -> None:
-    """What `on_done` adds runs in the same run."""
+    """Jobs added by `on_done` belong to the same run."""
     added = CommandJob(["true"])
 
     def add(job: CommandJob) -> None:

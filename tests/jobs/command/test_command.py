@@ -54,14 +54,14 @@ def test_a_command_returns_how_it_ended(backend: str) -> None:
 
 
 def test_cpu_time_is_that_of_the_command_and_its_children(backend: str) -> None:
-    """What a grandchild has used counts too."""
+    """CPU time of a grandchild counts too."""
     job = CommandJob(["sh", "-c", f"{sys.executable} -S -E -c 'import time\nwhile time.process_time() < 0.1: pass'; :"])
     run(backend, job)
     assert 0.1 <= job.result().user_time + job.result().system_time < 5
 
 
 def test_peak_memory_is_that_of_the_command_or_none(backend: str) -> None:
-    """That of a small program was this program's own: the kernel counts it too."""
+    """Peak memory of a small program once was trioflow's own, which the kernel counts too."""
     ballast = b"x" * 100_000_000
     size = 50_000_000 + 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # more than this program ever had
     large, small = python(f"x = b'x' * {size}"), [CommandJob(["true"]) for _ in range(20)]
@@ -119,7 +119,7 @@ def test_arguments_may_be_strings_bytes_paths_and_numbers(backend: str) -> None:
 
 
 def test_jobs_among_the_arguments_are_filled_in(backend: str) -> None:
-    """Their results are arguments; that of a command is what it wrote, without the end of the last line."""
+    """Results of jobs become arguments; the result of a command is its output without the last line's end."""
     number = ThreadJob(lambda: 7)
     words = CommandJob(["echo", "two words"], stdout=PIPE)
     job = CommandJob(["printf", "%s|", number, words], stdout=PIPE)
@@ -200,7 +200,7 @@ def test_what_makes_no_sense_is_refused_when_the_job_is_made(
 
 @pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
 def test_a_file_that_is_closed_before_the_start_is_named(backend: str, name: str) -> None:
-    """By its option, and nothing is run: the error was a bare "I/O operation on closed file"."""
+    """The error names its option, and no command runs; it once was a bare "I/O operation on closed file"."""
     file: Any = io.BytesIO() if name == "stdout" else open(os.devnull, "r+b")  # noqa: SIM115  # it is closed below
     options: Any = {name: file}
     job = CommandJob(["touch", "/nowhere/at/all"], label="j", **options)
@@ -211,7 +211,7 @@ def test_a_file_that_is_closed_before_the_start_is_named(backend: str, name: str
 
 
 def test_a_command_outside_a_run_is_refused() -> None:
-    """Its guard belongs to a run."""
+    """A command's guard belongs to a run."""
     coroutine = CommandJob(["true"]).co_run()
     with pytest.raises(RuntimeError, match="put it into a Scheduler"):
         coroutine.send(None)
@@ -248,7 +248,7 @@ def test_the_environment_is_this_programs_as_it_is_at_the_start(backend: str, mo
 
 
 def test_a_nested_run_of_another_program_keeps_the_outer_mark(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So the outer program still finds the processes of the inner one."""
+    """The outer program thus still finds the processes of the inner one."""
     monkeypatch.setenv("TRIOFLOW_RUN", "outer-mark")
     job = CommandJob("echo $TRIOFLOW_RUN", shell=True, stdout=PIPE)
     run(backend, job)
@@ -276,7 +276,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
 
 
 def test_a_command_inherits_no_descriptor_but_its_streams(backend: str, way: str) -> None:
-    """Neither those of this program, nor what somebody has made inheritable before the run, or during it."""
+    """Descriptors of this program are closed, and so are those made inheritable before or during the run."""
     read_end, write_end = os.pipe()
     with contextlib.suppress(OSError):  # the first one after the streams, if there is one
         os.set_inheritable(3, True)
@@ -366,7 +366,7 @@ def test_an_exit_code_other_than_0_is_a_failure(backend: str) -> None:
 
 
 def test_the_end_of_a_standard_error_that_went_to_a_file_is_shown(backend: str, tmp_path: Path) -> None:
-    """Only what this command has added to it."""
+    """Older contents of the file are left out."""
     log = tmp_path / "log"
     log.write_text("of somebody else\n")
     job = CommandJob("echo mine >&2; exit 1", shell=True, stderr=log)
@@ -376,7 +376,7 @@ def test_the_end_of_a_standard_error_that_went_to_a_file_is_shown(backend: str, 
 
 
 def test_a_file_without_a_name_is_left_alone(backend: str) -> None:
-    """Its name is its descriptor, which is not ours to close."""
+    """The name of such a file is its descriptor, which trioflow must not close."""
     with tempfile.TemporaryFile() as file:
         error = failure_of(backend, CommandJob("echo mine >&2; exit 1", shell=True, stderr=file))
         assert error.stderr is None
@@ -420,7 +420,7 @@ def test_unchecked_any_code_is_a_result(backend: str) -> None:
     ],
 )
 def test_exit_codes_and_signals_may_be_allowed(backend: str, check: Any, line: str, is_fine: bool) -> None:
-    """What is in the list is a success, and nothing else; a signal may be told as a shell tells it."""
+    """Only listed values are successes; a signal may have its shell exit code."""
     job = CommandJob(["sh", "-c", line], check=check)
     run(backend, job)
     assert job.is_succeeded() is is_fine
@@ -446,7 +446,7 @@ def test_exit_codes_and_signals_may_be_allowed(backend: str, check: Any, line: s
 )
 @pytest.mark.parametrize("kind", [CommandJob, functools.partial(SshJob, "node")])
 def test_what_cannot_be_allowed_is_refused(kind: Any, check: Any, error: type[Exception], what: str) -> None:
-    """When the job is made, and in the same words for all kinds of commands."""
+    """The error comes when the job is created, in the same words for all kinds of commands."""
     with pytest.raises(error, match=re.escape(what)):
         kind(("x",), check=check, label="it")
 
@@ -469,7 +469,7 @@ def test_a_signal_without_a_name_is_its_number(backend: str) -> None:
 
 
 def test_a_timeout_is_distinguished_from_a_cancellation(backend: str) -> None:
-    """Neither is a CommandError; how the process itself ended is in `last_result`."""
+    """A timeout and a cancellation are no CommandErrors; `last_result` has the end of the process itself."""
     late = CommandJob(["sleep", 100], timeout=0.02)
     called_off = CommandJob(["sleep", 100], on_start=lambda job: job.cancel())
     run(backend, late, called_off)
@@ -508,7 +508,7 @@ def test_a_process_reaped_elsewhere_fails_the_job(backend: str) -> None:
 
 
 def test_timeout_with_restart_starts_it_again(backend: str, tmp_path: Path) -> None:
-    """At most `restarts` times; each is a process of its own, in the same attempt."""
+    """A command has at most `restarts` further processes, all in the same attempt."""
     pids: list[int | None] = []
     job = CommandJob(
         ["sleep", 100], timeout=0.02, on_timeout="restart", restarts=2, on_start=lambda job: pids.append(job.pid)
@@ -520,7 +520,7 @@ def test_timeout_with_restart_starts_it_again(backend: str, tmp_path: Path) -> N
 
 
 def test_a_restart_that_is_in_time_succeeds(backend: str, tmp_path: Path) -> None:
-    """The job has the result of the restart, and `timed_out` tells of the first call."""
+    """The job has the result of the restart, and `timed_out` records the first call."""
     flag = tmp_path / "flag"
     job = CommandJob(f"test -e {flag} || {{ touch {flag}; sleep 100; }}", shell=True, timeout=1.0, on_timeout="restart")
     run(backend, job)
@@ -577,7 +577,7 @@ def test_retry_on_exit_refuses_nonsense(arguments: Any) -> None:
 
 
 def test_exited_with_is_a_predicate(backend: str) -> None:
-    """It tells the given exit codes from others, and from commands that never ran."""
+    """`exited_with` matches the given exit codes, and neither others nor commands that never ran."""
     error = failure_of(backend, CommandJob(["sh", "-c", "exit 7"]))
     assert exited_with(7, 8)(error)
     assert exited_with()(error)

@@ -59,7 +59,7 @@ def test_a_program_that_cannot_be_started(backend: str, command: list[str], mess
 
 
 def test_an_environment_that_is_too_long(backend: str) -> None:
-    """Not the arguments are to blame."""
+    """The error must not blame the arguments."""
     error = failure_of(backend, CommandJob(["true"], env={"A": "x" * (3 << 20)}))
     assert f"too long: {4 + 1 + (3 << 20)} bytes, {1 + (3 << 20)} of them in variable 'A'" in str(error)
 
@@ -85,7 +85,7 @@ def test_a_directory_that_is_not_there(backend: str, tmp_path: Path, options: An
 
 
 def test_a_result_with_a_nul_in_it(backend: str) -> None:
-    """Such a result of a job fails the command, which names the argument."""
+    """A job's result with a NUL fails the command, which names the argument."""
     job = CommandJob(["echo", Job(nap, 0, "a\0b")])
     run(backend, job)
     with pytest.raises(ValueError, match="argument 1 has a NUL in it"):
@@ -98,7 +98,7 @@ def test_a_result_that_is_no_name_of_a_program(backend: str) -> None:
 
 
 def test_an_argument_that_is_no_utf8_can_be_printed(backend: str) -> None:
-    """In the error, and in the listing."""
+    """The error and the listing both contain it."""
     error = failure_of(backend, CommandJob(["ls", b"/\xff"], stderr=PIPE))
     str(error).encode()
     assert "\\udcff" in str(error)
@@ -126,7 +126,7 @@ def few_descriptors() -> Iterator[int]:
 def test_the_soft_limit_of_descriptors_is_no_limit(
     backend: str, few_descriptors: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is raised for this program alone, while a run needs that; it made commands fail that had a slot."""
+    """The limit is raised while a run needs that; it once failed commands that had a slot."""
     jobs = [CommandJob("sleep 0.3; ulimit -n", shell=True, stdout=PIPE, stderr=PIPE) for _ in range(40)]
     before = len(os.listdir("/proc/self/fd"))
     run(backend, *jobs)
@@ -136,7 +136,7 @@ def test_the_soft_limit_of_descriptors_is_no_limit(
 
 
 def test_a_limit_that_the_system_does_not_raise_stays(few_descriptors: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It may have got stricter since: starts then wait, as where the hard limit is the same."""
+    """The limit may have become stricter: starts then wait, as if the hard limit were equal."""
 
     def refuse(which: int, limits: tuple[int, int]) -> None:
         raise ValueError("current limit exceeds maximum limit")
@@ -181,7 +181,7 @@ def test_a_command_that_cannot_be_started_with_nothing_else_running_fails(
 
 
 def test_starts_that_wait_can_be_cancelled(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They keep their order, and one that has gone holds up no other."""
+    """Waiting starts keep their order, and a cancelled one holds up no other."""
     real, started = _process_run.spawn, list[str]()
 
     def spawn(guard: Any, command: Any, **options: Any) -> Any:
@@ -204,7 +204,7 @@ def test_starts_that_wait_can_be_cancelled(backend: str, monkeypatch: pytest.Mon
 def test_a_trace_tells_that_a_start_waited_for_the_machine(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command has its slot meanwhile, and runs as far as its job is concerned; it has not worked yet."""
+    """The command has its slot meanwhile, and its job is running; the trace shows no work yet."""
     real = _process_run.spawn
 
     def spawn(guard: Any, command: Any, **options: Any) -> Any:
@@ -250,7 +250,7 @@ print(sum(job.is_done() and job.raised_exception() is None for job in jobs))
 
 
 def test_no_more_processes(backend: str) -> None:
-    """As another user, for root is exempt: the same."""
+    """A process of another user is used, since root is exempt: starts wait."""
     warning, succeeded = child(CROWDED.format(backend=backend))
     assert succeeded == "30"
     assert "others wait until one has ended: no more processes are allowed (ulimit -u)" in warning
@@ -290,7 +290,7 @@ def ignored_children() -> Iterator[None]:
 def test_an_exit_code_that_was_taken_away(
     backend: str, watched: Watched, ignored_children: None, monkeypatch: pytest.MonkeyPatch, is_early: bool
 ) -> None:
-    """Where SIGCHLD is ignored the system reaps: before it is watched, or later."""
+    """The system reaps where SIGCHLD is ignored, before the command is watched or later."""
     real = os.pidfd_open
 
     def late(pid: int) -> int:

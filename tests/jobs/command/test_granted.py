@@ -29,7 +29,7 @@ def test_arguments_and_environment_say_what_was_granted(backend: Any) -> None:
 
 
 def test_the_label_shows_the_name() -> None:
-    """Before the start nobody knows what it will be."""
+    """The amount is unknown before the start."""
     assert CommandJob(["train", granted("gpu")], needs={"gpu": 1}).label == "train {gpu}"
 
 

@@ -100,7 +100,7 @@ def test_it_is_restarted(backend: str, tmp_path: Path, unit: float) -> None:
 
 @patiently(0.4, 4)
 def test_output_is_a_sign_of_life_of_the_scheduler_around(backend: str, unit: float) -> None:
-    """Its command need not have an `idle_timeout` of its own."""
+    """The command itself need not have an `idle_timeout`."""
     writes = CommandJob(f"{tick(unit)}; sleep 99", shell=True, stdout=subprocess.DEVNULL)
     inner = Scheduler(writes, idle_timeout=unit)
     Scheduler(inner).run(backend=backend)
@@ -110,5 +110,5 @@ def test_output_is_a_sign_of_life_of_the_scheduler_around(backend: str, unit: fl
 
 
 def test_a_silent_command_that_ends_in_time(backend: str) -> None:
-    """It is not idle for long enough."""
+    """The command is silent for less than the timeout."""
     assert Scheduler(CommandJob(["sleep", "0.05"], idle_timeout=30)).run(backend=backend, check=True)

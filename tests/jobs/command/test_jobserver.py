@@ -190,7 +190,7 @@ async def cancel_later(job: Any, seconds: float) -> None:
 
 
 def test_a_nested_scheduler_lends_the_slots_around_it(place: Path, backend: Any, lending: Any) -> None:
-    """Unless it has its own."""
+    """A scheduler with a jobserver of its own lends its own slots."""
     flags = "echo $MAKEFLAGS; env | grep -c '^MAKEFLAGS=' || true"
 
     def command(**options: Any) -> CommandJob:
@@ -226,7 +226,7 @@ def test_a_slot_that_others_give_back_is_lent(place: Path, backend: Any, monkeyp
 
 
 def test_a_jobserver_needs_a_window() -> None:
-    """Its tokens are the slots; and what it may be is said."""
+    """The jobserver's tokens are the slots; the error lists the accepted values."""
     with pytest.raises(ValueError, match=r"jobserver=True of 'Scheduler': .* jobs_window="):
         Scheduler(CommandJob(["true"]), jobserver=True).run()
     with pytest.raises(ValueError, match="jobserver='socket' of 'Scheduler': choose True, 'fifo', 'pipe' or False"):
@@ -245,7 +245,7 @@ def test_the_style_is_that_of_the_make_that_is_found(tmp_path: Path) -> None:
 
 
 def test_explain_says_how_many_slots_are_lent(place: Path, backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To the job that waits for one."""
+    """The text is that of a job that waits for a slot."""
     monkeypatch.setenv("SLOTS", "2")
     said: list[str] = []
 

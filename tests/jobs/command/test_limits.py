@@ -51,7 +51,7 @@ def test_slots_are_those_of_each_scheduler(backend: str) -> None:
 
 
 def test_without_a_pin_a_command_may_run_anywhere(backend: str) -> None:
-    """Its CPUs are those of this program."""
+    """The command's CPUs are those of this program."""
     job = python(AFFINITY, stdout=PIPE)
     run(backend, job)
     assert job.result().stdout == f"{CPUS}\n".encode()

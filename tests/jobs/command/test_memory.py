@@ -31,7 +31,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_command_says_how_much_memory_its_group_has(backend: str) -> None:
-    """What its children take counts, and when it has ended it says nothing."""
+    """Memory of its children counts; after its end no memory is shown."""
     read_end, write_end = os.pipe()
     said: list[str] = []
     listed: list[str] = []
@@ -58,7 +58,7 @@ def test_a_command_says_how_much_memory_its_group_has(backend: str) -> None:
 
 
 def test_one_look_serves_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks, and for whichever group, processes are looked at once a second, and for 1 % of the time."""
+    """For all callers and groups together, processes are read once a second, and for at most 1 % of the time."""
     now, looks = 100.0, 0
 
     def look() -> dict[int, int]:

@@ -37,7 +37,7 @@ def sh(line: str, **options: Any) -> CommandJob:
 
 
 def test_text_is_the_output_decoded(backend: str) -> None:
-    """It is never None, and no bytes make it raise."""
+    """`text` is never None, and no bytes make it raise."""
     good, bad = sh("printf 'é\\n'", stdout=PIPE), sh(r"printf 'a\377b'", stdout=PIPE)
     run(backend, good, bad)
     assert (good.result().text, bad.result().text) == ("é\n", "a\ufffdb")
@@ -80,14 +80,14 @@ def test_what_takes_long_to_pass_on_is_read_piece_by_piece(monkeypatch: pytest.M
 
 
 def test_a_path_is_appended_to_and_its_parents_are_made(backend: str, tmp_path: Path) -> None:
-    """Both outputs and several jobs may share a file."""
+    """The two outputs and several jobs may share a file."""
     path = tmp_path / "new" / "directory" / "log"
     run(backend, sh("echo a; echo b >&2", stdout=path, stderr=str(path)), sh("echo c", stdout=path), jobs_window=1)
     assert path.read_text() == "a\nb\nc\n"
 
 
 def test_a_path_may_be_begun_anew_at_each_attempt(backend: str, tmp_path: Path) -> None:
-    """What an earlier run or attempt has written is gone; both streams may go to one file."""
+    """Output of an earlier run or attempt is removed; both streams may go to one file."""
     path = tmp_path / "log"
     path.write_text("of an earlier run, and longer than what comes now\n")
     line = f"echo a; echo b >&2; echo c; test -e {tmp_path}/second || {{ touch {tmp_path}/second; exit 1; }}"
@@ -98,14 +98,14 @@ def test_a_path_may_be_begun_anew_at_each_attempt(backend: str, tmp_path: Path) 
 
 
 def test_an_error_shows_the_end_of_a_standard_error_that_was_begun_anew(backend: str, tmp_path: Path) -> None:
-    """All of it, however long the file was before."""
+    """The former length of the file does not matter."""
     path = tmp_path / "log"
     path.write_text("x" * 1000)
     assert failure_of(backend, sh("echo why >&2; exit 1", stderr=path, append=False)).stderr == b"why\n"
 
 
 class Display(io.StringIO):
-    """What stands for sys.stdout while a live display, or a notebook, shows what is printed."""
+    """A replacement of sys.stdout, as live displays and notebooks install."""
 
     def fileno(self) -> int:
         return 1
@@ -129,21 +129,21 @@ def test_a_path_is_relative_to_the_caller(backend: str, tmp_path: Path, monkeypa
 
 
 def test_an_open_file_is_written_to(backend: str, tmp_path: Path) -> None:
-    """By its descriptor; a number is one."""
+    """The command gets its descriptor; a number works, too."""
     with (tmp_path / "log").open("w") as file:
         run(backend, sh("echo a", stdout=file), sh("echo b", stdout=file.fileno()), jobs_window=1)
     assert (tmp_path / "log").read_text() == "a\nb\n"
 
 
 def test_none_is_where_print_goes(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """Output that nobody asked for arrives at this program's own outputs."""
+    """Output without a destination arrives at this program's own streams."""
     run(backend, sh("echo out; echo err >&2"))
     assert capfd.readouterr() == ("out\n", "err\n")
 
 
 @pytest.mark.parametrize("where", ["stdout", "stderr"])
 def test_errors_may_go_where_print_goes(where: str) -> None:
-    """With the standard output, if that has no place of its own: mostly that of the program, under the same number."""
+    """If the standard output has no destination of its own, it is this program's, under the same number."""
     job = "CommandJob('echo out; echo err >&2', shell=True, stderr=subprocess.STDOUT)"
     code = f"import subprocess, sys; from trioflow import *; sys.stdout = sys.{where}; Scheduler({job}).run()"
     done = pythons.python("-c", code, text=True)
@@ -151,7 +151,7 @@ def test_errors_may_go_where_print_goes(where: str) -> None:
 
 
 def test_a_standard_output_without_a_descriptor_gets_it_too(backend: str) -> None:
-    """As in a notebook."""
+    """Notebooks have one."""
     file = io.StringIO()
     with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
         job = sh("echo out; printf 'gr\\303\\274n \\377'")
@@ -176,7 +176,7 @@ def test_without_any_standard_output_there_is_none(backend: str, monkeypatch: py
 
 
 def test_devnull_is_nowhere(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """Neither output is seen."""
+    """Standard output and error are discarded."""
     run(backend, sh("echo out; echo err >&2", stdout=DEVNULL, stderr=STDOUT))
     assert capfd.readouterr() == ("", "")
 
@@ -223,7 +223,7 @@ def test_much_output_is_spooled_to_disk(backend: str) -> None:
 
 @pytest.mark.soak
 def test_a_gibibyte_is_captured_in_little_memory(backend: str) -> None:
-    """What is large goes to a file, and can be read from there."""
+    """Large output goes to a file, and can be read from there."""
     import resource
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -249,14 +249,14 @@ def test_a_full_disk_fails_the_job_and_ends_the_command(backend: str, monkeypatc
 
 
 def test_output_that_a_grandchild_holds_on_to_is_not_waited_for(backend: str, watched: Watched) -> None:
-    """It has a session of its own, so it outlives the job; the job has all that was written before."""
+    """The grandchild has its own session and outlives the job; the job has all output written before."""
     job = sh("setsid sleep 1000 & printf x", stdout=PIPE, timeout=20)
     run(backend, job)
     assert job.result().stdout == b"x"
 
 
 def test_what_a_command_writes_at_its_end_is_captured(backend: str, tmp_path: Path) -> None:
-    """Also when it is ended: pipes are read until the last one has gone."""
+    """Pipes are read until the last writer has closed them, even after a cancellation."""
     armed = tmp_path / "armed"
     line = f"trap 'head -c 200000 /dev/zero; exit 1' TERM; echo; touch '{armed}'; sleep 1000 & wait"
     job = sh(line, stdout=PIPE, timeout=0.1, on_start=lambda job: until_there(armed))
@@ -281,7 +281,7 @@ def test_lines_come_as_they_are_written(backend: str) -> None:
 
 
 def test_a_line_is_handed_over_while_the_command_runs(backend: str) -> None:
-    """This one would wait forever."""
+    """The command waits for the reaction, and would otherwise wait forever."""
     job = sh("echo ready; exec sleep 1000", on_line=lambda job, line: job.cancel())
     run(backend, job)
     assert job.state is JobState.CANCELLED
@@ -342,7 +342,7 @@ def test_control_characters_of_a_label_are_escaped_in_a_tag(
 def test_a_tag_may_tell_the_time_of_each_line(
     backend: str, capsys: pytest.CaptureFixture[str], tag: str, line: str
 ) -> None:
-    """In hours, minutes and seconds, or in a form of one's own; other braces stay as they are."""
+    """The time is in hours, minutes and seconds, or in another format; other braces stay as they are."""
     run(backend, sh("echo a", label="it", tag=tag))
     assert re.fullmatch(f"{line}\n", capsys.readouterr().out)
 
@@ -370,7 +370,7 @@ def test_lines_of_many_commands_are_never_mixed(backend: str, capsys: pytest.Cap
 
 
 def test_a_command_reads_nothing_by_default(backend: str) -> None:
-    """Its standard input is empty, and not this program's."""
+    """The standard input is empty, and not this program's."""
     job = sh("wc -c", stdout=PIPE)
     run(backend, job)
     assert job.result().stdout == b"0\n"
@@ -378,7 +378,7 @@ def test_a_command_reads_nothing_by_default(backend: str) -> None:
 
 @pytest.mark.parametrize("size", [0, 3, 5_000_000])
 def test_input_from_bytes(backend: str, size: int) -> None:
-    """However many there are, nobody has to feed it."""
+    """No job has to feed them, however many there are."""
     job = CommandJob(["wc", "-c"], stdin=b"x" * size, stdout=PIPE)
     run(backend, job)
     assert int(job.result().stdout or b"-1") == size
@@ -436,7 +436,7 @@ def test_what_is_on_disk_can_be_copied_and_sent_to_a_process(backend: str) -> No
 
 
 def test_a_file_in_memory_is_no_input(backend: str) -> None:
-    """It has a `fileno` that raises: the error says what to give instead."""
+    """The `fileno` method of such a file raises: the error says what to give instead."""
     job = CommandJob(["cat"], stdin=io.BytesIO(b"in"), label="reader")
     run(backend, job)
     with pytest.raises(TypeError, match=r"stdin of 'reader': <_io.BytesIO .*: give bytes, a path, an open file"):
@@ -455,14 +455,14 @@ def test_a_stream_that_cannot_be_opened_fails_the_job(backend: str, stream: str,
 
 
 def test_an_unwritable_output_of_a_program_is_its_own_failure(backend: str) -> None:
-    """The program itself tells of the full device."""
+    """The program itself reports the full device."""
     error = failure_of(backend, CommandJob(["seq", 9], stdout="/dev/full", stderr=PIPE))
     assert isinstance(error, CommandError)
     assert b"No space left" in (error.stderr or b"")
 
 
 def test_no_descriptor_is_left(backend: str, tmp_path: Path, watched: Watched) -> None:
-    """Whatever streams there were, and however it ended."""
+    """The test tries all kinds of streams, and all ends."""
 
     def jobs() -> list[CommandJob]:
         return [

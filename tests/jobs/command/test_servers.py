@@ -42,7 +42,7 @@ def postgres(place: Path, **options: Any) -> tuple[CommandJob, CommandService, l
 @pytest.mark.skipif(not BIN.exists(), reason="PostgreSQL is not installed")
 @pytest.mark.parametrize("backend", ["asyncio"])  # the next one is for the other: to make a cluster takes a second
 def test_postgresql_serves_and_ends_in_order(place: Path, backend: Any) -> None:
-    """It is ready when it answers; it shuts down after the last query, and its log says so."""
+    """The server is ready when it answers; it shuts down after the last query, as its log confirms."""
     make, server, psql = postgres(place, ready=CommandSucceeds([BIN / "pg_isready", "-q", "-h", place]))
     query = Sequence(
         CommandJob([*psql, "create table t (n int); insert into t values (20), (22)"], stdout=subprocess.DEVNULL),
@@ -60,7 +60,7 @@ def test_postgresql_serves_and_ends_in_order(place: Path, backend: Any) -> None:
 @pytest.mark.skipif(not BIN.exists(), reason="PostgreSQL is not installed")
 @pytest.mark.parametrize("backend", ["trio"])
 def test_a_postgresql_that_dies_is_noticed_at_once(place: Path, backend: Any) -> None:
-    """With the end of its log; a query that hangs on it is not waited for."""
+    """The end of its log shows it; a query that hangs on it is not waited for."""
     make, server, _ = postgres(place, ready=OutputLine("ready to accept connections"), critical=True)
     kill = CommandJob(f"kill -QUIT $(head -1 {place}/data/postmaster.pid)", shell=True, required=server)
     work = CommandJob(["sleep", "1000"], required=server)
@@ -72,7 +72,7 @@ def test_a_postgresql_that_dies_is_noticed_at_once(place: Path, backend: Any) ->
 
 @pytest.mark.skipif(shutil.which("redis-server") is None, reason="Redis is not installed")
 def test_redis_serves_on_a_socket(place: Path, backend: Any) -> None:
-    """It is ready when its socket accepts connections."""
+    """Redis is ready when its socket accepts connections."""
     path = place / "redis.sock"
     server = CommandService(
         ["redis-server", "--port", "0", "--unixsocket", path, "--save", "", "--dir", place],

@@ -58,7 +58,7 @@ def all_of(error: BaseException) -> str:
 
 @pytest.fixture
 def port() -> int:
-    """Return a port that nobody uses."""
+    """Return an unused port."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         number: int = one.getsockname()[1]
@@ -87,7 +87,7 @@ def test_a_line_may_be_a_regular_expression_and_may_go_to_a_file(backend: Any, t
 
 
 def test_an_open_port_makes_a_service_ready(backend: Any, port: int) -> None:
-    """As soon as it accepts connections; the result is its number."""
+    """The service is ready as soon as the port accepts connections; the result is its number."""
     service = CommandService([sys.executable, "-c", LISTENS, "127.0.0.1", port], ready=PortOpen(port), timeout=20)
     client = CommandJob([sys.executable, "-c", f"import socket; socket.create_connection(('localhost', {port}))"],
                         required=service)  # fmt: skip
@@ -97,14 +97,14 @@ def test_an_open_port_makes_a_service_ready(backend: Any, port: int) -> None:
 
 
 def test_a_successful_command_makes_a_service_ready(backend: Any, tmp_path: Path) -> None:
-    """It is called again until then; what it writes is not shown."""
+    """The command is called again until it succeeds; its output is not shown."""
     service = shell(f"sleep 0.2; touch {tmp_path}/up; exec sleep 60", ready=CommandSucceeds(["ls", tmp_path / "up"]))
     assert Scheduler(service, CommandJob(["ls", tmp_path / "up"], required=service)).run(backend=backend)
     assert service.result().returncode == 0
 
 
 def test_a_new_file_makes_it_ready_and_an_old_one_does_not(backend: Any, tmp_path: Path) -> None:
-    """What an earlier run has left there does not count."""
+    """A file of an earlier run does not count."""
     path = tmp_path / "pid"
     path.write_text("old")
     service = shell(f"sleep 0.2; rm {path}; echo new > {path}; exec sleep 60", ready=path)
@@ -132,7 +132,7 @@ def test_a_socket_makes_a_service_ready_when_it_accepts_connections(backend: Any
 
 
 def test_a_service_that_never_gets_ready_fails_with_its_condition(backend: Any, tmp_path: Path) -> None:
-    """With the end of its output."""
+    """The error also has the end of its output."""
     begun = tmp_path / "begun"
     line = f"echo hello; touch {begun}; exec sleep 60"
     service = shell(line, ready=OutputLine("never"), timeout=0.1, on_start=lambda service: until_there(begun))
@@ -153,7 +153,7 @@ def test_one_that_listens_elsewhere_never_gets_ready(backend: Any, port: int, un
 
 @patiently(0.5, 30)
 def test_a_check_that_fails_is_quoted(backend: Any, unit: float) -> None:
-    """What it wrote to its standard error the last time."""
+    """The quote is from its last standard error."""
     service = shell("exec sleep 60", ready=CommandSucceeds("echo 'no answer' >&2; exit 2", shell=True), timeout=unit)
     text = all_of(failed(service, backend))
     assert "exit code 2" in text
@@ -161,7 +161,7 @@ def test_a_check_that_fails_is_quoted(backend: Any, unit: float) -> None:
 
 
 def test_a_check_that_cannot_be_started_is_an_error_at_once(backend: Any) -> None:
-    """There is no use in trying again."""
+    """Further checks would fail as well."""
     assert "there is no program 'no-such'" in str(
         failed(shell("exec sleep 60", ready=CommandSucceeds(["no-such"])), backend)
     )
@@ -179,7 +179,7 @@ def test_a_port_that_is_in_use_is_an_error_before_the_start(backend: Any) -> Non
 
 
 def test_a_service_that_ends_before_it_is_ready_has_failed(backend: Any) -> None:
-    """At once, with its exit code and the end of its output."""
+    """The service fails immediately, with its exit code and the end of its output."""
     error = failed(shell("echo 'no space'; exit 3", ready=OutputLine("ready")), backend)
     assert isinstance(error, CommandError)
     assert error.returncode == 3
@@ -208,7 +208,7 @@ def test_one_that_is_ready_and_dies_has_failed_at_once(backend: Any, code: int) 
 
 
 def test_the_output_of_a_file_is_quoted_too(backend: Any, tmp_path: Path) -> None:
-    """Only what this attempt has written."""
+    """Only output of this attempt is quoted."""
     log = tmp_path / "log"
     log.write_text("old\n")
     text = str(
@@ -222,7 +222,7 @@ def test_the_output_of_a_file_is_quoted_too(backend: Any, tmp_path: Path) -> Non
 
 
 def test_a_service_ends_after_the_jobs_that_use_it(backend: Any, tmp_path: Path) -> None:
-    """It gets SIGTERM, and may end in its own way."""
+    """The service gets SIGTERM, and may end at its own pace."""
     log = tmp_path / "log"
     line = f"trap 'echo ends >> {log}; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
     service = shell(line, ready=OutputLine("ready"))
@@ -233,7 +233,9 @@ def test_a_service_ends_after_the_jobs_that_use_it(backend: Any, tmp_path: Path)
 
 
 def test_views_show_a_service_as_a_command(backend: Any) -> None:
-    """Its memory while it runs; its line, its exit code and what it used in a trace; nothing if that is secret."""
+    """Views show the service's memory while it runs, and its line, exit code and usage in a trace,
+    unless it is redacted.
+    """
     service = shell("echo ready; exec sleep 60", ready=OutputLine("ready"), label="server")
     secret = shell("echo ready; exec sleep 61", ready=OutputLine("ready"), redact=True)
     trace = Trace()
@@ -251,7 +253,7 @@ def test_views_show_a_service_as_a_command(backend: Any) -> None:
 
 
 def test_one_that_ignores_sigterm_is_killed(backend: Any) -> None:
-    """When the grace is over."""
+    """SIGKILL comes when the grace is over."""
     service = shell(
         "trap '' TERM; echo ready; while :; do sleep 0.05; done", ready=OutputLine("ready"), terminate_grace=0.2
     )
@@ -273,7 +275,7 @@ def test_a_service_is_retried_until_it_is_ready(backend: Any, tmp_path: Path) ->
 
 
 def test_a_callback_that_raises_is_its_error(backend: Any) -> None:
-    """As it is, not in a group."""
+    """The exception is raised bare, not in a group."""
 
     def take(service: CommandService, line: str) -> None:
         raise KeyError(line)
@@ -285,7 +287,7 @@ def test_a_callback_that_raises_is_its_error(backend: Any) -> None:
 
 
 def test_its_lines_are_handed_over_or_passed_on(backend: Any, capfd: pytest.CaptureFixture[str]) -> None:
-    """With `on_line` to that function alone; otherwise to the standard error."""
+    """With `on_line`, that function gets them; otherwise they go to the standard error."""
     lines: list[str] = []
     service = shell("echo ready; exec sleep 60", ready=OutputLine("ready"), on_line=lambda _, line: lines.append(line))
     loud = shell("echo ready; exec sleep 60", ready=OutputLine("ready"))
@@ -316,6 +318,6 @@ def test_invalid_options_of_a_service_are_rejected(make: Any, says: str) -> None
 
 
 def test_what_is_secret_is_not_shown(backend: Any) -> None:
-    """With `redact=True`, neither in the label nor in the error."""
+    """With `redact=True`, the label and the error both lack it."""
     error = failed(shell("echo hunter2; exit 1", ready=OutputLine("x"), redact=True), backend)
     assert "hunter2" not in all_of(error)

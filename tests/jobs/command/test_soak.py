@@ -24,7 +24,7 @@ def resident() -> int:
 
 
 def zombies() -> int:
-    """Dead children of this program that nobody has reaped."""
+    """Return the unreaped children of this program."""
     return sum(1 for line in _children() if line[0] == "Z")
 
 

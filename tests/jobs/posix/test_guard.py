@@ -92,7 +92,7 @@ def killed(backend: str, directory: Path, number: int, how: signal.Signals) -> N
 
 @pytest.mark.parametrize("how", SAID)
 def test_commands_die_with_their_conductor(backend: str, watched: Watched, tmp_path: Path, how: signal.Signals) -> None:
-    """By SIGTERM and Ctrl-C in order; by SIGKILL through the guard. Those that have left their group as well."""
+    """SIGTERM and Ctrl-C end them in order; after SIGKILL the guard does, even those that left their group."""
     killed(backend, tmp_path, 10, how)
     assert watched.gone_in_time()
 
@@ -102,13 +102,13 @@ def test_commands_die_with_their_conductor(backend: str, watched: Watched, tmp_p
 def test_two_hundred_commands_die_with_their_conductor(
     backend: str, watched: Watched, tmp_path: Path, how: signal.Signals
 ) -> None:
-    """Whatever signal ends the program, its guard ends all commands."""
+    """The guard does so after any signal that ends the program."""
     killed(backend, tmp_path, 200, how)
     assert watched.gone_in_time()
 
 
 def test_a_program_killed_while_it_starts_commands_leaves_none(backend: str, watched: Watched, tmp_path: Path) -> None:
-    """Whatever instant it is, between spawning and telling the guard too."""
+    """The instant may even be between spawning a command and registering it with the guard."""
     for delay in (0.0, 0.005):
         flag = tmp_path / f"after {delay}"
         with conductor(backend, tmp_path / "all", 1000, f"touch '{flag}'; {TREE}") as end:
@@ -121,7 +121,7 @@ def test_a_program_killed_while_it_starts_commands_leaves_none(backend: str, wat
 def test_what_has_left_its_session_ends_with_the_run(
     backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also what does not heed SIGTERM, and has closed all that it inherited."""
+    """The process ignores SIGTERM, and has closed all that it inherited."""
     monkeypatch.setattr(_guard, "GRACE", 0.1)
     jobs = [
         CommandJob(f"setsid {line} >&- 2>&- <&- & sleep 0.1", shell=True)
@@ -141,7 +141,7 @@ def test_what_has_left_its_session_ends_with_the_run(
 def test_what_has_left_its_session_has_time_to_end(
     backend: str, watched: Watched, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It heeds SIGTERM, and works for a while, longer than between two looks."""
+    """The process handles SIGTERM, and works for longer than the interval between two scans."""
     monkeypatch.setattr(_guard, "GRACE", 60.0)
     works = "work() { i=0; while [ $i -lt 60000 ]; do i=$((i+1)); done; : > ended; exit; }"
     line = f"setsid sh -c '{works}; trap work TERM; : > began; while :; do sleep 0.01; done' &"
@@ -150,7 +150,7 @@ def test_what_has_left_its_session_has_time_to_end(
 
 
 def test_the_sweep_leaves_other_runs_alone(backend: str, watched: Watched) -> None:
-    """Only what carries the mark of this very run, which is not an outer program's."""
+    """The sweep covers processes with the mark of this run, not with that of an outer program."""
     other = subprocess.Popen(["sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": "1-0123456789abcdef"})
     run(backend, CommandJob(["true"]))
     assert other.poll() is None
@@ -225,7 +225,7 @@ def test_without_commands_there_is_no_guard(backend: str) -> None:
 
 @pytest.mark.parametrize("executable", [sys.executable, ""])
 def test_a_guard_is_run_by_the_same_python(backend: str, executable: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Or by that of the PATH, if this one does not know where it is, as in a program that contains Python."""
+    """If Python's own path is unknown, as in a program that embeds it, the PATH decides."""
     monkeypatch.setattr("sys.executable", executable)
     found: list[str] = []
 
@@ -292,7 +292,7 @@ Scheduler(CommandJob(sys.argv[3], shell=True, on_start=fork)).run(backend=sys.ar
 def test_a_child_that_was_forked_does_not_keep_the_guard_waiting(
     backend: str, watched: Watched, tmp_path: Path
 ) -> None:
-    """multiprocessing forks: such a child has the pipe too, and may outlive the conductor."""
+    """A child forked by multiprocessing has the pipe too, and may outlive the controller."""
     process = subprocess.Popen([sys.executable, "-c", FORKING_CONDUCTOR, backend, str(tmp_path), STUBBORN])
     until_there(tmp_path / "started")
     end = time.monotonic() + PATIENCE
@@ -311,7 +311,7 @@ def test_a_child_that_was_forked_does_not_keep_the_guard_waiting(
 
 
 def test_the_guard_finishes_though_another_process_holds_its_pipe(backend: str, watched: Watched) -> None:
-    """There was no time for the sweep; and the pipe would not close, as a child of a fork by a library has it too."""
+    """A child forked by a library keeps the pipe open, which once left no time for the sweep."""
     copies: list[int] = []
 
     def copy(job: CommandJob) -> None:
@@ -330,7 +330,7 @@ def test_the_guard_finishes_though_another_process_holds_its_pipe(backend: str, 
 def test_what_was_started_while_others_were_looked_at_is_found(
     watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What makes itself a daemon was not there yet when its parent was: one run in ten that ended then left it."""
+    """A daemon did not exist yet when its parent was scanned: one in ten such runs left it behind."""
     real, started = os.listdir, list[subprocess.Popen[bytes]]()
 
     def late(path: str) -> list[str]:
@@ -346,7 +346,7 @@ def test_what_was_started_while_others_were_looked_at_is_found(
 
 
 def test_a_process_that_others_have_reaped_has_exited(table: _guard.ProcessGroupTable) -> None:
-    """As by a handler of SIGCHLD that waits for all children; a survey knows that nothing of its group is alive."""
+    """A SIGCHLD handler that waits for all children may do so; a scan shows that its group is dead."""
     guard: Any = SimpleNamespace(table=table, survey=_process_groups.LivenessScan())
     with subprocess.Popen(["sleep", "1000"], start_new_session=True) as child:
         process = Process(guard, child.pid)
@@ -385,7 +385,7 @@ def test_the_table_tells_the_groups_that_were_entered_and_have_not_left(table: _
 
 
 def test_a_table_that_is_full_takes_no_more_until_one_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then the mark of a command alone remains, and its place, which is none, is left like any other."""
+    """A command without a place is found by its mark alone, and leaves the table like others."""
     monkeypatch.setattr(_guard, "_table_size", lambda: 12)
     table = _guard.ProcessGroupTable()
     assert [table.enter(number) for number in (11, 22, 33)] == [1, 2, 0]
@@ -406,7 +406,7 @@ def test_a_table_may_be_in_a_file_where_there_is_no_memory_to_share(monkeypatch:
 
 
 def test_a_guard_that_cannot_be_started_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever the descriptors run out, none is left open."""
+    """Wherever the limit of descriptors is reached, none stays open."""
     before = os.listdir("/proc/self/fd")
     for owner, name in ((os, "memfd_create"), (os, "truncate"), (os, "pipe"), (subprocess, "Popen")):
         with monkeypatch.context() as context:
@@ -422,7 +422,7 @@ def _missing(*args: Any, **options: Any) -> Any:
 
 
 def test_the_script_kills_groups_and_marked_processes(table: _guard.ProcessGroupTable, watched: Watched) -> None:
-    """What the guard becomes when its conductor dies, called here."""
+    """The guard executes it when its controller dies."""
     tree = subprocess.Popen(STUBBORN, shell=True, start_new_session=True, stdout=subprocess.DEVNULL)
     marked = subprocess.Popen(["setsid", "-w", "sleep", "1000"], env={**os.environ, "TRIOFLOW_RUN": f"a:{MARK}:b"})
     table.enter(tree.pid)
@@ -436,7 +436,7 @@ def test_the_script_kills_groups_and_marked_processes(table: _guard.ProcessGroup
 def test_the_script_gives_up_on_what_cannot_be_killed(
     table: _guard.ProcessGroupTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As what waits for a disk that does not answer."""
+    """A process that waits for a dead disk is an example."""
     monkeypatch.setattr(_guard_script, "PATIENCE", 0.02)
     monkeypatch.setattr(_guard_script, "marked", lambda mark: [2**22 - 5])
     _guard_script.main(table.descriptor, MARK.encode())
@@ -445,7 +445,7 @@ def test_the_script_gives_up_on_what_cannot_be_killed(
 def test_no_shell_goes_on_because_its_command_was_killed_first(
     table: _guard.ProcessGroupTable, tmp_path: Path, watched: Watched
 ) -> None:
-    """It would start the next one: `rsync ...; rm -r ...`."""
+    """The shell would start the next command: `rsync ...; rm -r ...`."""
     environment = {**os.environ, "TRIOFLOW_RUN": MARK}
     places = [tmp_path / str(number) for number in range(20)]
     shells = [subprocess.Popen(["sh", "-c", TWO_STEPS, place], env=environment) for place in places]
@@ -468,7 +468,7 @@ def test_no_shell_that_outlives_a_run_goes_on_because_its_command_was_ended_firs
 
 
 def test_a_survey_knows_a_group_to_be_dead_only_by_looking_after_its_end(backend: str) -> None:
-    """A look that began before tells nothing."""
+    """A scan that began before proves nothing."""
     survey = _process_groups.LivenessScan()
     own = os.getpgid(0)
     now = time.monotonic()
@@ -478,7 +478,7 @@ def test_a_survey_knows_a_group_to_be_dead_only_by_looking_after_its_end(backend
 
 
 def test_a_survey_knows_that_what_nobody_has_reaped_is_dead() -> None:
-    """It is still listed, as here until its parent asks for its exit code."""
+    """A dead process is still listed until its parent asks for its exit code, as here."""
     with subprocess.Popen(["true"], start_new_session=True) as child:
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
         assert _process_groups.LivenessScan().found_dead(child.pid, time.monotonic())
@@ -496,7 +496,7 @@ def test_a_survey_is_made_again_for_those_that_end_later() -> None:
 
 
 def test_orphans_of_a_command_are_reaped_where_they_become_children(backend: str, watched: Watched) -> None:
-    """As of process 1 in a container; those that live are none of its business until they have ended."""
+    """trioflow may be process 1 of a container; orphans that live are left alone."""
     adopt_orphans(True)
     before = children()
     try:
@@ -509,21 +509,23 @@ def test_orphans_of_a_command_are_reaped_where_they_become_children(backend: str
 
 
 def test_members_of_a_group_that_nobody_reaps_are_not_waited_for(backend: str, watched: Watched) -> None:
-    """In many containers the first process reaps late or never: what is dead counts as gone."""
+    """In many containers process 1 reaps late or never: dead processes count as gone."""
     job = CommandJob("sleep 1000 & exit 0", shell=True, stdout=PIPE, terminate_grace=1000, leftovers="end")
     run(backend, job)
     assert watched.alive() == []
 
 
 def test_it_works_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then the groups are all that is known."""
+    """The groups are then all that is known."""
     real: Any = os.path.isdir
     monkeypatch.setattr(os.path, "isdir", lambda path: path != "/proc/self" and real(path))
     assert _guard_script.marked(b"") == []
 
 
 def test_commands_run_where_files_must_be_small() -> None:
-    """The guard's table counts as a file: it takes what room there is, and when it is full the mark alone tells."""
+    """The guard's table counts as a file: it takes the room that there is, and when it is full only the
+    marks are left.
+    """
     code = "from trioflow import CommandJob, Scheduler; print(Scheduler([CommandJob(['true']) for _ in 'abc']).run())"
     limited = ["sh", "-c", 'ulimit -f 1 && exec "$0" -c "$1"', sys.executable, code]
     assert subprocess.run(limited, capture_output=True, text=True, check=True).stdout == "True\n"

@@ -1,4 +1,4 @@
-"""What is sent through a socket whose other end takes its time."""
+"""Sending through a socket with a slow reader."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 
 async def all_that_comes(there: socket.socket, size: int, step: Callable[[], Any]) -> None:
-    """Receive so many bytes, a part in each turn of the loop; `step` receives."""
+    """Receive the given number of bytes, a part in each turn of the loop; `step` receives."""
     left = size
     while left:
         await anyio.wait_readable(there)
@@ -61,7 +61,7 @@ def test_what_is_sent_waits_until_there_is_room(backend: str, pair: tuple[socket
 
 
 def test_descriptors_wait_until_there_is_room(backend: str, pair: tuple[socket.socket, socket.socket]) -> None:
-    """They arrive with their message, after all that was sent before."""
+    """Descriptors arrive with their message, after all earlier data."""
     here, there = pair
     before = 0
     with contextlib.suppress(BlockingIOError):

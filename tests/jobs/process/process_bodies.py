@@ -149,7 +149,7 @@ def exceptions() -> dict[str, Exception]:
 
 
 def local() -> Exception:
-    """Return an exception that nobody finds by the name of its type."""
+    """Return an exception whose type cannot be found by name."""
 
     class Local(Exception):
         pass
@@ -158,7 +158,7 @@ def local() -> Exception:
 
 
 def mute() -> Exception:
-    """Return an exception that nobody finds by the name of its type, and that has no text."""
+    """Return an exception whose type cannot be found by name, and that has no text."""
 
     class Local(Exception):
         def __str__(self) -> str:
@@ -177,7 +177,7 @@ def priority() -> tuple[int, int]:
 
 
 def take(size: int) -> int:
-    """Ask for so many bytes, and return the process."""
+    """Allocate the given number of bytes, and return the process."""
     bytes(size)  # of which no page is written
     return os.getpid()
 

@@ -52,7 +52,7 @@ def meeting(path: Path, number: int) -> list[ProcessJob[tuple[int, int]]]:
 
 
 def test_one_server_forks_all_workers_of_a_run(backend: str, watched: Watched, tmp_path: Path) -> None:
-    """It is gone when the run ends; the next run has another."""
+    """The server ends with the run; the next run has another."""
     servers = set[int]()
     for name in ("first", "second"):
         jobs = meeting(tmp_path / name, 3)
@@ -67,7 +67,7 @@ def test_one_server_forks_all_workers_of_a_run(backend: str, watched: Watched, t
 def test_without_a_server_each_worker_is_an_interpreter(
     backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where forking is not sound, workers are started by this program, and end with the run too."""
+    """Where forking is unsafe, this program starts the workers, and they end with the run too."""
     monkeypatch.setattr(_worker_pool, "is_sound", lambda: False)
     job, dies, last = ProcessJob(bodies.whoami), ProcessJob(bodies.die, "exit"), ProcessJob(bodies.add, 1)
     run(backend, job, dies, last, jobs_window=1)
@@ -78,7 +78,7 @@ def test_without_a_server_each_worker_is_an_interpreter(
 
 
 def test_a_module_that_the_program_names_is_imported_once(backend: str, module: Any) -> None:
-    """By the server; `multiprocessing.set_forkserver_preload` is where it is named."""
+    """The server imports the modules of `multiprocessing.set_forkserver_preload`."""
     module("import os\nprocess = os.getpid()\nprint('written once')")
     job = ProcessJob(bodies.imported_by)
     run(backend, job)
@@ -135,7 +135,7 @@ def test_a_fork_that_fails_fails_its_job_only(backend: str, module: Any, watched
 
 
 def test_the_main_module_is_imported_by_each_worker(tmp_path: Path) -> None:
-    """Not by the server: random numbers that it draws, or connections that it opens, would be the same in all."""
+    """If the server imported it, its random numbers and connections would be the same in all workers."""
     program = tmp_path / "program.py"
     program.write_text(
         "import os, sys\nfrom tests.jobs.process.process_bodies import meet\n"
@@ -158,7 +158,7 @@ def test_the_main_module_is_imported_by_each_worker(tmp_path: Path) -> None:
 def test_a_worker_has_the_environment_and_directory_of_its_start(
     backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where the server was started with others."""
+    """The server may have been started with others."""
     found = list[tuple[str | None, str]]()
 
     def move(number: int) -> None:
@@ -193,7 +193,7 @@ def test_jobs_that_are_cancelled_while_the_server_starts(backend: str, watched: 
 
 
 def test_a_server_that_is_killed(backend: str, watched: Watched, tmp_path: Path) -> None:
-    """Its workers go on, but their exit codes are unknown; further ones are interpreters."""
+    """The server's workers go on, but their exit codes are unknown; further workers are interpreters."""
 
     async def kill_server() -> None:
         descriptor = os.pidfd_open(first.result()[1])
@@ -214,7 +214,7 @@ def test_a_server_that_is_killed(backend: str, watched: Watched, tmp_path: Path)
 
 
 def test_runs_in_two_threads_have_a_server_each(backend: str, tmp_path: Path, watched: Watched) -> None:
-    """Neither is the parent of the other's workers, and none is left."""
+    """Each is the parent of its own workers, and no process is left."""
     jobs = meeting(tmp_path / "meeting", 2)
     threads = [threading.Thread(target=lambda job: Scheduler(job).run(backend=backend), args=(job,)) for job in jobs]
     for thread in threads:
@@ -226,7 +226,7 @@ def test_runs_in_two_threads_have_a_server_each(backend: str, tmp_path: Path, wa
 
 
 def test_ctrl_c_is_for_this_program_alone(backend: str, tmp_path: Path, watched: Watched) -> None:
-    """Neither the server nor a worker writes a traceback."""
+    """The server and the workers print no traceback."""
     code = (
         "from tests.jobs.process.process_bodies import nap_for_ever\n"
         "from trioflow import ProcessJob, Scheduler\nimport sys\n"

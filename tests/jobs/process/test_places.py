@@ -61,7 +61,7 @@ def test_an_executor_takes_the_calls_of_process_jobs(backend: str, pool: Process
 
 
 def test_nested_schedulers_have_the_place_of_the_nearest_that_says_one(backend: str, counting: Counting) -> None:
-    """They inherit it, have another one, or the worker processes of this machine."""
+    """Nested schedulers inherit it, override it, or return to the worker processes of this machine."""
     other = Counting(1)
     inherits, here, own = ProcessJob(os.getpid), ProcessJob(os.getpid), ProcessJob(os.getpid)
     nested = Scheduler(Scheduler(inherits))
@@ -86,7 +86,9 @@ def test_a_job_that_is_added_while_its_scheduler_runs_goes_there_too(backend: st
 
 
 def test_attempts_failures_and_timeouts_are_those_of_the_job(backend: str, counting: Counting, tmp_path: Path) -> None:
-    """What it raises is its own, `retry` calls it again, and a call that is late keeps its slot until it ends."""
+    """The function's exceptions are the job's own, `retry` repeats the call, and a late call keeps its
+    slot until it ends.
+    """
     failing = ProcessJob(bodies.fail, retry=2)
     late = ProcessJob(bodies.until_told, str(tmp_path), timeout=0.1)
     after = ProcessJob(bodies.add, 5, required=late)
@@ -100,7 +102,7 @@ def test_attempts_failures_and_timeouts_are_those_of_the_job(backend: str, count
 
 @pytest.mark.parametrize("in_pool", [False, True])
 def test_a_decorated_function_is_found_by_its_name(backend: str, pool: ProcessPoolExecutor, in_pool: bool) -> None:
-    """What stands under its name is what `@job` has made of it; a method cannot be found so."""
+    """The name leads to the object made by `@job`; a method cannot be found this way."""
     fine, method = decorated_bodies.decorated(5), decorated_bodies.Holder().method()
     Scheduler(fine, method, processes=pool if in_pool else None).run(backend=backend)
     pid, number = fine.result()
@@ -110,7 +112,9 @@ def test_a_decorated_function_is_found_by_its_name(backend: str, pool: ProcessPo
 
 
 def test_a_broken_pool_of_processes_is_replaced(backend: str) -> None:
-    """What it had fails with advice, and `retry=1` runs it in another one; other executors are not made again."""
+    """Calls in the broken pool fail with advice, and `retry=1` runs them in a new pool; executors of users are not
+    replaced.
+    """
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         dying, after = ProcessJob(bodies.die), ProcessJob(bodies.add, 2)
         after.requires(dying)
@@ -161,7 +165,7 @@ def test_a_client_of_dask_is_not_the_cluster() -> None:
 
 
 def test_a_call_that_cannot_be_sent_is_named(backend: str, pool: ProcessPoolExecutor) -> None:
-    """As with worker processes of this machine."""
+    """The error is that of worker processes of this machine."""
     jobs = [ProcessJob(bodies.add, threading.Lock()), ProcessJob(lambda: 1)]
     Scheduler(jobs, processes=pool).run(backend=backend)
     messages = [str(job.raised_exception()) for job in jobs]

@@ -26,7 +26,7 @@ from . import process_bodies as bodies
 
 
 def test_a_function_is_called_in_another_process(backend: str) -> None:
-    """It is not this process, and the label is the call."""
+    """The process is not this one, and the label is the call."""
     job = ProcessJob(bodies.whoami)
     run(backend, job)
     pid, _ = job.result()
@@ -72,7 +72,7 @@ def test_no_process_outlives_a_run_inside_a_longer_program(backend: str, watched
 
 @pytest.mark.parametrize("how", ["timeout", "cancel", "critical"])
 def test_it_is_killed_with_its_children(backend: str, watched: Watched, tmp_path: Path, how: str) -> None:
-    """By its timeout, a cancellation, the end of the run; another one takes its place."""
+    """A timeout, a cancellation or the end of the run kills it; another process takes its place."""
     flag = tmp_path / "started"
     job = ProcessJob(bodies.nap_for_ever, str(flag), timeout=0.3 if how == "timeout" else None)
     after = ProcessJob(bodies.add, 1, required=job)
@@ -110,7 +110,7 @@ def test_what_the_function_raises_has_its_traceback_in_a_note(backend: str) -> N
 
 @pytest.fixture(scope="module")
 def raised_there(backend: str) -> dict[str, Any]:
-    """What functions of ProcessJobs have raised, as it arrives, by the names of these exceptions."""
+    """Return the exceptions raised in ProcessJobs, as they arrive, by name."""
     jobs = {name: ProcessJob(bodies.fail_with, name) for name in bodies.exceptions()}
     run(backend, *jobs.values(), jobs_window=1)
     return {name: job.raised_exception() for name, job in jobs.items()}
@@ -149,7 +149,7 @@ def test_what_of_an_exception_cannot_be_sent_is_left_out(raised_there: dict[str,
 
 
 def test_a_group_arrives_as_a_group(raised_there: dict[str, Any]) -> None:
-    """With its own type, and its members' own types, as far as each can be sent."""
+    """The group keeps its own type, and its members keep theirs, as far as these can be sent."""
     error = raised_there["Group"]
     assert isinstance(error, bodies.Group)
     assert (error.message, error.number) == ("some", 5)  # type: ignore[attr-defined]
@@ -177,13 +177,13 @@ def test_an_exception_of_an_unknown_type_keeps_its_name_and_text(raised_there: d
 def test_an_exception_that_cannot_be_shown_ends_no_process(
     raised_there: dict[str, Any], name: str, kind: type[Exception], text: str
 ) -> None:
-    """It arrives all the same, and says why there is no text of it: the worker died of it."""
+    """The exception arrives with a note on the missing text; the worker once died of it."""
     error = raised_there[name]
     assert (type(error), str(error)) == (kind, text)
 
 
 def test_nice_lowers_the_priority_of_the_process(backend: str) -> None:
-    """For its own jobs alone: others have other processes, and those of one priority share theirs."""
+    """Only its own jobs are affected: jobs of the same priority share processes."""
     own = os.getpriority(os.PRIO_PROCESS, 0)
     jobs = [ProcessJob(bodies.priority, nice=nice) for nice in (None, 3, None, 3, 5)]
     run(backend, *jobs, jobs_window=1)
@@ -222,13 +222,13 @@ def test_memory_limit_holds_for_the_call_and_what_it_starts(backend: str) -> Non
     ],
 )
 def test_limits_that_make_no_sense_are_refused(option: Any, error: type[Exception], what: str) -> None:
-    """When the job is made, as those of a command."""
+    """The error comes when the job is created, as for a command."""
     with pytest.raises(error, match=re.escape(what)):
         ProcessJob(bodies.add, 1, label="p", **option)
 
 
 def test_a_priority_that_is_for_root_only_fails_its_job(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In words, and its process does not stay."""
+    """The error explains it, and the process is ended."""
 
     def refuse(*_: int) -> None:
         raise PermissionError
@@ -269,7 +269,7 @@ def test_what_no_file_has_is_named_with_its_cures(backend: str, way: str) -> Non
 
 
 def test_an_exit_or_interruption_there_fails_its_job_only(backend: str) -> None:
-    """They ended the whole run and the program that ran it."""
+    """SystemExit and KeyboardInterrupt once ended the whole run and the program."""
     jobs = {error: ProcessJob(bodies.interrupt, error) for error in ("SystemExit(3)", "KeyboardInterrupt()")}
     after = ProcessJob(bodies.add, 1)
     run(backend, *jobs.values(), after, jobs_window=1)
@@ -282,7 +282,7 @@ def test_an_exit_or_interruption_there_fails_its_job_only(backend: str) -> None:
 
 
 def test_a_process_that_dies_fails_its_job_only(backend: str, watched: Watched) -> None:
-    """Also where it has forked another one, which would hold its socket and keep it from being missed."""
+    """The process may have forked a process that holds its socket open."""
     ways = {"exit": "exit code 5", "crash": "ended by signal SIGSEGV", "fork": "exit code 5"}
     jobs = {how: ProcessJob(bodies.die, how) for how in ways}
     after = ProcessJob(bodies.add, 1)
@@ -312,7 +312,7 @@ def test_an_idle_process_that_has_died_is_replaced(backend: str, watched: Watche
 
 @pytest.mark.parametrize(("backend", "when"), [("trio", "busy"), ("asyncio", "idle")])
 def test_a_killed_conductor_takes_its_workers_along(backend: str, watched: Watched, tmp_path: Path, when: str) -> None:
-    """And the server that has forked them."""
+    """The server that forked them ends too."""
     code = (
         "import anyio, sys\nfrom tests.jobs.process.process_bodies import add, nap_for_ever, touch\n"
         "from trioflow import Job, ProcessJob, Scheduler\n"
@@ -349,7 +349,7 @@ def test_what_cannot_be_pickled_is_named_before_it_is_sent(
 
 
 def test_a_local_function_is_named(backend: str) -> None:
-    """What a worker cannot import is refused by its full name."""
+    """A function that a worker cannot import is rejected by its full name."""
 
     def inside() -> None:
         """Not to be found by its name."""
@@ -369,7 +369,7 @@ def test_a_result_that_cannot_be_pickled_is_named(backend: str) -> None:
 
 
 def test_an_argument_that_cannot_be_unpickled_in_the_worker_has_a_note(backend: str) -> None:
-    """Its own exception is raised, with a note on where that happened."""
+    """The argument's own exception is raised, with a note on where that happened."""
     job = ProcessJob(bodies.add, bodies.Fragile())
     run(backend, job)
     with pytest.raises(OSError, match="not here"):
@@ -378,7 +378,7 @@ def test_an_argument_that_cannot_be_unpickled_in_the_worker_has_a_note(backend: 
 
 
 def test_it_reads_nothing_and_prints_where_this_program_does(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
-    """What it prints does not get into the answer."""
+    """Printed text does not get into the answer."""
     job = ProcessJob(bodies.read_and_print)
     run(backend, job)
     assert job.result() == ""
@@ -387,7 +387,7 @@ def test_it_reads_nothing_and_prints_where_this_program_does(backend: str, capfd
 
 @pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
 def test_functions_of_the_main_module_are_found(backend: str, tmp_path: Path) -> None:
-    """Its main module is imported under another name, so what stands below `if __name__` does not run again."""
+    """The main module is imported under another name, so that code below `if __name__` does not run again."""
     program = tmp_path / "program.py"
     program.write_text(
         "import sys\nfrom trioflow import ProcessJob, Scheduler\n\ndef twice(x):\n    return 2 * x\n\n"
@@ -400,7 +400,7 @@ def test_functions_of_the_main_module_are_found(backend: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("backend", ["asyncio"])  # it is all the same to the other
 def test_a_main_module_that_came_through_a_pipe(backend: str) -> None:
-    """It cannot be imported in a worker; functions of others can."""
+    """Such a module cannot be imported in a worker; functions of others can."""
     program = (
         "import sys\nfrom trioflow import ProcessJob, Scheduler\njob = ProcessJob(abs, -21)\n"
         "Scheduler(job).run(backend=sys.argv[1], check=True)\nprint(job.result())\n"
@@ -429,7 +429,7 @@ def test_it_needs_a_run() -> None:
 
 
 def test_a_function_reports_its_progress(backend: str) -> None:
-    """It reaches the job, as often as that is useful; a call that has never reported anything begins without."""
+    """Reports reach the job at a limited rate; a further call begins without progress."""
     job, often = ProcessJob(bodies.report, [0.2, 0.6], 0.02), ProcessJob(bodies.report_often, 10_000)
     silent = ProcessJob(bodies.add, 1)
     run(backend, job, often, silent, jobs_window=1)
@@ -439,7 +439,7 @@ def test_a_function_reports_its_progress(backend: str) -> None:
 
 @patiently(0.4, 4)
 def test_a_process_that_reports_is_not_idle(backend: str, watched: Watched, tmp_path: Path, unit: float) -> None:
-    """Its reports are signs of life; a silent one is killed. First jobs make the processes ready, which takes long."""
+    """Reports are signs of life; a silent process is killed. First jobs warm up the processes, which takes long."""
     place = tmp_path / str(unit)
     place.mkdir()
     first = [ProcessJob(bodies.meet, str(place), 2) for _ in range(2)]
@@ -454,7 +454,7 @@ def test_a_process_that_reports_is_not_idle(backend: str, watched: Watched, tmp_
 
 
 def test_what_is_no_fraction_is_refused_in_the_process(backend: str) -> None:
-    """As everywhere."""
+    """The check is the same everywhere."""
     values: list[Any] = [1.5, "half"]
     jobs = [ProcessJob(bodies.report, [value], 0) for value in values]
     run(backend, *jobs, jobs_window=1)
@@ -477,7 +477,7 @@ def test_a_run_has_at_most_as_many_worker_processes_as_given(backend: str) -> No
 
 
 def test_a_run_has_at_most_as_many_worker_processes_as_cpus(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This is the default."""
+    """The number of CPUs is the default."""
     monkeypatch.setitem(_job_options.RUN_RESOURCES, _call_places.WORKERS, lambda: 1)
     jobs = [ProcessJob(bodies.whoami) for _ in range(4)]
     run(backend, *jobs)
@@ -485,13 +485,13 @@ def test_a_run_has_at_most_as_many_worker_processes_as_cpus(backend: str, monkey
 
 
 def test_a_nested_scheduler_may_have_a_number_of_its_own(backend: str, tmp_path: Path) -> None:
-    """Its jobs start although the one worker process of the outer scheduler is in use."""
+    """Jobs of the nested scheduler start although the one worker process of the outer scheduler is in use."""
     meeting = [ProcessJob(bodies.meet, str(tmp_path), 3) for _ in range(3)]
     assert Scheduler(meeting[0], Scheduler(*meeting[1:], processes=2), processes=1).run(backend=backend, timeout=60)
 
 
 def test_a_job_that_waits_for_a_worker_process_is_scheduled(backend: str) -> None:
-    """It has no slot and no token, its time has not begun, and `explain` names what it waits for."""
+    """The waiting job has no slot and no token, its time has not begun, and `explain` names what it waits for."""
     seen: list[Any] = []
 
     async def look() -> None:
@@ -507,14 +507,14 @@ def test_a_job_that_waits_for_a_worker_process_is_scheduled(backend: str) -> Non
 
 
 def test_a_worker_process_is_not_among_the_needs_that_users_see(backend: str) -> None:
-    """Neither before nor after a run, nor when the job runs."""
+    """Users never see the implied need: before, during or after a run."""
     job = ProcessJob(bodies.whoami, needs={"cpu": 1})
     assert Scheduler(job, pool=Pool(cpu=1)).run(backend=backend)
     assert job.needs == {"cpu": 1}
 
 
 def test_an_executor_has_no_limit_of_worker_processes(backend: str) -> None:
-    """Its own number holds."""
+    """The executor's own number of workers counts."""
     meeting = threading.Barrier(3)
     jobs = [ProcessJob(meeting.wait, 60) for _ in range(3)]
     with ThreadPoolExecutor(3) as executor:
@@ -522,7 +522,7 @@ def test_an_executor_has_no_limit_of_worker_processes(backend: str) -> None:
 
 
 def test_a_number_of_worker_processes_is_1_or_more() -> None:
-    """With none, no ProcessJob could start."""
+    """With 0, no ProcessJob could start."""
     with pytest.raises(ValueError, match="processes of 's' is 0: give 1 or more worker processes"):
         Scheduler(label="s", processes=0)
 

@@ -30,7 +30,7 @@ def server(site: Site) -> Server:
 
 @pytest.fixture(params=["by ssh", "here"])
 def place(request: pytest.FixtureRequest) -> Server | LocalConnection:
-    """Where the same commands do the same: a server, and this machine without one."""
+    """A place where the same commands behave the same: a server, or this machine without one."""
     return LocalConnection() if request.param == "here" else cast(Server, request.getfixturevalue("server"))
 
 

@@ -172,12 +172,12 @@ class Server:
 
     @property
     def accepted(self) -> int:
-        """How many connections have been let in."""
+        """Return how many connections were accepted."""
         return self.logged("Accepted publickey")
 
     @property
     def name(self) -> str:
-        """What it is called as a node."""
+        """Return its name as a node."""
         return f"{self.address}:{self.port}"
 
     def node(self, **options: Any) -> SshNode:
@@ -309,7 +309,7 @@ def _pass_on(source: socket.socket, target: socket.socket) -> None:
 
 
 class Impostor:
-    """A port that says something, whoever comes, and nothing more until the other side goes."""
+    """A port that sends one message to every client, and then waits for the client to close."""
 
     def __init__(self, says: bytes = b"", *, closes: bool = False) -> None:
         self._says, self._closes = says, closes

@@ -46,7 +46,7 @@ def home() -> Iterator[None]:
 )
 @pytest.mark.usefixtures("home")
 def test_both_programs_do_the_same(site: Site, tmp_path: Path, program: str, path: list[Path]) -> None:
-    """On a real server: scripts with what they include, allowed ends, time stamps, copies, and a command here."""
+    """On a real server they run scripts with includes, allowed exit codes, time stamps, copies, and a local command."""
     (tmp_path / "program.py").write_text(program, encoding="utf-8")
     (tmp_path / "traffic.txt").write_text("sent\nlost\nsent\nlost\n")
     (tmp_path / "functions.sh").write_text('hello() { echo "hello $1"; }\n')
@@ -71,7 +71,7 @@ def test_both_programs_do_the_same(site: Site, tmp_path: Path, program: str, pat
 
 
 def test_each_class_has_its_row() -> None:
-    """Those of the installed version, and no others; what stands beside them is there."""
+    """The rows are exactly the classes of the installed version, and their replacements exist."""
     table = PAGE.partition("## Class by class")[2].partition("| option or function |")[0]
     rows = [row.split(" | ", 1) for row in re.findall(r"^\| (`.*) \|$", table, re.MULTILINE)]
     shown = {re.findall(r"\w+", row)[0] for row, _ in rows}

@@ -94,7 +94,7 @@ def test_many_nodes_and_many_commands(
 
 
 def test_all_jobs_of_a_node_share_one_connection(backend: str, server: Server) -> None:
-    """However many wait for it at once, in whatever scheduler, and by whatever object they call the node."""
+    """Any number of jobs may wait for it, in any scheduler, with any equal object for the node."""
     before = server.accepted
     jobs = [SshJob(server.node(), f"echo {number}", stdout=PIPE) for number in range(12)]
     run(backend, *jobs[:6], Scheduler(*jobs[6:9], Scheduler(*jobs[9:])))
@@ -185,7 +185,7 @@ def test_a_server_that_allows_fewer_sessions_gets_fewer(backend: str, site: Site
 def test_a_server_that_allows_fewer_sessions_gets_fewer_transfers(
     backend: str, site: Site, level: str, tmp_path: Path
 ) -> None:
-    """Whatever the configuration lets ssh complain about."""
+    """Warnings of ssh caused by the configuration do not matter."""
     server = site.serve(2, MaxSessions=1)
     config = tmp_path / "config"
     config.write_text(f"LogLevel {level}\n{site.config.read_text()}")
@@ -198,7 +198,7 @@ def test_a_server_that_allows_fewer_sessions_gets_fewer_transfers(
 
 
 def test_a_configuration_for_people_does_no_harm(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
-    """Neither to commands nor to transfers."""
+    """Commands and transfers both work in spite of it."""
     config = tmp_path / "config"
     config.write_text(f"RemoteCommand top\nRequestTTY force\n{site.config.read_text()}")
     (tmp_path / "file").write_text("x")
@@ -251,7 +251,7 @@ def test_nodes_that_hang_do_not_keep_others_from_connecting(
 
 @patiently(1.5, 6.0)  # a busy machine may need more than a second for a handshake
 def test_the_time_to_connect_does_not_run_while_others_connect(backend: str, server: Server, unit: float) -> None:
-    """It is for the node's own tries; two that take most of it, one after the other, are both in time."""
+    """The time covers the node's own attempts; two in a row that take most of it are both in time."""
     with Proxy(server, unit, unit) as proxy:
         nodes = [proxy.node(max_handshakes=1, connect_timeout=1.9 * unit - number / 10) for number in range(2)]
         jobs = [SshJob(node, "true") for node in nodes]
@@ -263,7 +263,7 @@ def test_the_time_to_connect_does_not_run_while_others_connect(backend: str, ser
 def test_nodes_behind_one_gateway_of_the_configuration_connect_a_few_at_once(
     backend: str, way: str, site: Site, server: Server, tmp_path: Path
 ) -> None:
-    """Each of them makes a connection of its own to that gateway, whose server drops a crowd."""
+    """Each node makes a connection of its own to that gateway, whose server drops a crowd."""
     gateway = site.serve(3)
     config = tmp_path / "config"
     config.write_text(site.config.read_text())
@@ -283,7 +283,7 @@ def test_nodes_behind_one_gateway_of_the_configuration_connect_a_few_at_once(
 
 
 def test_if_the_job_that_opens_the_connection_is_cancelled_another_takes_over(backend: str, server: Server) -> None:
-    """That the first job is cancelled does not fail those that wait for the connection."""
+    """Jobs that wait for the connection do not fail with the first job."""
     with Proxy(server, 2) as proxy:
         first = SshJob(proxy.node(), "true")
         others = [SshJob(proxy.node(), "echo x", stdout=PIPE) for _ in range(3)]
@@ -347,7 +347,7 @@ def test_ssh_is_asked_for_its_settings_where_more_connect_than_one_server_may_ha
 def test_a_broken_connection_ends_the_command_with_an_error(
     backend: str, server: Server, mark: dict[str, str], watched: Watched, tmp_path: Path
 ) -> None:
-    """It may have done its work, so it is not run again; other jobs get a new connection."""
+    """The command may have done its work, so it is not run again; other jobs get a new connection."""
     before = server.accepted
     job = SshJob(server.node(), f"echo x >> {tmp_path}/begun; sleep 1000", env=mark, terminate_grace=0.3)
     after = SshJob(server.node(), "echo after", stdout=PIPE, required=job)
@@ -368,7 +368,7 @@ def test_a_broken_connection_ends_the_command_with_an_error(
 
 
 def test_a_connection_that_was_lost_meanwhile_is_opened_again(backend: str, server: Server) -> None:
-    """What has not started yet does not notice."""
+    """Jobs that start later notice nothing."""
     first = SshJob(server.node(), "true")
 
     async def cut() -> None:
@@ -387,7 +387,7 @@ def test_a_connection_that_was_lost_meanwhile_is_opened_again(backend: str, serv
 def test_a_connection_whose_process_is_killed_is_opened_again(
     backend: str, site: Site, server: Server, watched: Watched, behind: bool
 ) -> None:
-    """Its socket stays. The next master found that, ran without one, and nobody could use it from then on."""
+    """The process's socket stays: the next master found it, ran without one, and could not be used."""
     inner = site.serve(4) if behind else server
     node = inner.node(gateway=server.node()) if behind else server.node()
     first = SshJob(node, "true")
@@ -470,7 +470,7 @@ def test_a_dead_node_stops_only_its_own_chain(backend: str, site: Site, server: 
 
 
 def test_jobs_of_a_node_that_is_not_there_may_be_skipped(backend: str, site: Site) -> None:
-    """They succeed with None, say why, and one incident tells of the node."""
+    """The jobs succeed with None and the reason, and one incident names the node."""
     node = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config, on_unreachable="skip")
     jobs = [SshJob(node, "true") for _ in range(3)]
     scheduler = run(backend, *jobs)
@@ -483,7 +483,7 @@ def test_jobs_of_a_node_that_is_not_there_may_be_skipped(backend: str, site: Sit
 
 
 def test_a_further_attempt_asks_again(backend: str, site: Site) -> None:
-    """So a job can wait until a node has come up."""
+    """A job can thus wait until a node is up."""
     server = site.serve(2)
     server.stop()
     node = server.node()
@@ -505,7 +505,7 @@ def test_a_further_attempt_asks_again(backend: str, site: Site) -> None:
 
 
 def test_a_node_that_hangs_is_given_up_in_time(backend: str, site: Site) -> None:
-    """Whatever it has said until then, `connect_timeout` ends the attempt."""
+    """Whatever it has sent by then, `connect_timeout` ends the attempt."""
     with Impostor() as silent, Impostor(b"SSH-2.0-hangs\r\n") as handshake:
         jobs = [SshJob(one.node(site, connect_timeout=1.2), "true") for one in (silent, handshake)]
         run(backend, *jobs)
@@ -516,7 +516,7 @@ def test_a_node_that_hangs_is_given_up_in_time(backend: str, site: Site) -> None
 
 
 def test_the_error_says_that_a_server_does_not_speak_ssh(backend: str, site: Site) -> None:
-    """It speaks HTTP, an old version, noise, or nothing that ends a line; control characters of it are not printed."""
+    """The server speaks HTTP, an old version, noise, or never ends a line; its control characters are not printed."""
     noises = (
         b"HTTP/1.1 400 Bad Request\r\n\r\n",
         b"SSH-1.5-old\r\n",
@@ -622,7 +622,7 @@ def test_an_identity_is_used(backend: str, site: Site, server: Server, tmp_path:
 
 @pytest.mark.parametrize("name", ["100 %h \"a\" 'b' #1 \\n", "plain"])
 def test_paths_of_keys_may_have_any_name(backend: str, site: Site, server: Server, tmp_path: Path, name: str) -> None:
-    """What ssh fills in, and what quotes and spaces mean to it, is not meant by them."""
+    """Characters that ssh expands or parses are literal in them."""
     directory = tmp_path / name
     directory.mkdir()
     shutil.copy(site.identity, directory / "key %u")
@@ -638,7 +638,7 @@ def test_paths_of_keys_may_have_any_name(backend: str, site: Site, server: Serve
 def test_the_configuration_of_a_gateway_may_have_any_name(
     backend: str, site: Site, server: Server, tmp_path: Path
 ) -> None:
-    """It stands in a setting for the node behind it, in which % is filled in."""
+    """The gateway's configuration is part of a setting for the node behind it, in which ssh expands `%`."""
     gateway, config = site.serve(3), tmp_path / "100 %z 'a'"
     shutil.copy(site.config, config)
     job = SshJob(server.node(gateway=gateway.node(config=config)), "true")
@@ -648,7 +648,7 @@ def test_the_configuration_of_a_gateway_may_have_any_name(
 
 
 def test_an_identity_that_is_not_there_is_named(backend: str, site: Site, server: Server, tmp_path: Path) -> None:
-    """Not only that the node does not let us in."""
+    """ "Permission denied" alone would not explain it."""
     config = tmp_path / "config"
     config.write_text(site.config.read_text().replace(f"IdentityFile {site.identity}", "IdentityFile /no/key"))
     job = SshJob(server.node(config=config, identity=tmp_path / "missing"), "true")
@@ -692,7 +692,7 @@ def test_nodes_share_the_connection_to_their_gateway(backend: str, site: Site, s
 
 
 def test_nodes_behind_a_gateway_that_is_not_there(backend: str, site: Site, server: Server) -> None:
-    """They are unreachable, and the error names the gateway."""
+    """The nodes are unreachable, and the error names the gateway."""
     gateway = SshNode("127.0.0.1", port=free_port("127.0.0.1"), config=site.config)
     jobs = [SshJob(server.node(gateway=gateway, max_sessions=number), "true") for number in (1, 2)]
     run(backend, *jobs)
@@ -726,7 +726,7 @@ def test_a_body_may_fail_beside_it(backend: str, server: Server) -> None:
 
 @pytest.mark.skipif(shutil.which("faketime") is None, reason="needs faketime")
 def test_the_clock_of_a_server_does_not_matter(site: Site) -> None:
-    """It may be wrong by thirty years: no time of a node is compared with one of here."""
+    """The clock may be wrong by thirty years: remote times are never compared with local ones."""
     server = site.serve(2, ("faketime", "-f", "-30y"))
     job = SshJob(server.node(), "echo x", stdout=subprocess.PIPE)
     assert Scheduler(job).run()

@@ -58,7 +58,7 @@ def make_tree(directory: Path, names: list[str]) -> Path:
 
 
 def test_a_file_may_have_any_name(place: Place, tmp_path: Path) -> None:
-    """There and back, with its mode and its time."""
+    """The file is copied to the node and back, with its mode and its time."""
     steps: list[Any] = []
     for number, name in enumerate(NAMES):
         source = tmp_path / "from" / str(number) / name
@@ -96,7 +96,7 @@ def test_a_tree_goes_there_and_back(backend: str, place: Place, tmp_path: Path) 
 
 @SSH_ON_ASYNCIO
 def test_what_was_there_is_replaced(backend: str, place: Place, tmp_path: Path) -> None:
-    """A file by a file, a directory by a directory, with nothing left of the old one."""
+    """A file replaces a file, a directory a directory, without any of the old contents."""
     (tmp_path / "file").write_text("new")
     tree = make_tree(tmp_path / "tree", ["a"])
     for side in ("there", "back"):
@@ -159,7 +159,7 @@ def test_links_to_files_are_followed_and_those_in_trees_are_not(place: Place, tm
 
 
 def read_only(directory: Path, text: str) -> Path:
-    """Make a tree whose directories nobody may write into."""
+    """Create a tree with read-only directories."""
     (directory / "sub").mkdir(parents=True)
     (directory / "sub" / "file").write_text(text)
     for path in (directory / "sub", directory):
@@ -198,7 +198,7 @@ def test_a_read_only_directory_may_be_pulled_twice(server: Server, tmp_path: Pat
 def test_the_home_directory_is_a_destination(
     backend: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There and here: a tilde was the name of a file, or of a directory."""
+    """A tilde works on both sides: it was once taken as a literal name."""
     name = f".test-of-trioflow-{os.getpid()}"
     (tmp_path / name).write_text("x")
     monkeypatch.chdir(tmp_path)
@@ -218,7 +218,7 @@ def test_the_home_directory_is_a_destination(
 def test_the_home_directory_is_a_source(
     backend: str, place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Here too: a tilde in front of what is pushed was the name of a directory, which was not there."""
+    """A tilde works in local sources: it was once taken as a literal name, and not found."""
     (tmp_path / "file").write_text("x")
     monkeypatch.setenv("HOME", str(tmp_path))
     copied(backend, place, Push("~/file", to=f"{tmp_path}/there/"))
@@ -228,7 +228,7 @@ def test_the_home_directory_is_a_source(
 
 @SSH_ON_TRIO
 def test_a_pipe_is_skipped_without_opening_it(backend: str, place: Place, tmp_path: Path) -> None:
-    """Whoever opens one waits until somebody opens its other end. In a tree they are passed over, like links."""
+    """Opening one blocks until its other end is opened. In a tree, pipes are skipped like links."""
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "file").write_text("x")
     for path in (tmp_path / "pipe", tmp_path / "tree" / "pipe"):
@@ -326,7 +326,7 @@ def test_a_server_without_sftp_says_so(site: Any, tmp_path: Path) -> None:
 
 
 def test_a_disk_without_room_is_named_as_what_may_be_wrong() -> None:
-    """Of a write that fails, sftp says no more than that it has failed."""
+    """sftp reports only that the write failed."""
     assert explained_by_sftp(b'write remote "/full/copy": Failure\n').endswith(
         b"disk of the node is full (df), or a quota used up"
     )

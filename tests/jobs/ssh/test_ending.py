@@ -72,7 +72,7 @@ def long(place: Place, tmp_path: Path, mark: dict[str, str], body: str = TREE, *
 def test_a_timeout_ends_the_command_on_the_node(
     backend: str, place: Place, body: str, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
-    """When the job has settled, nothing of it is left there."""
+    """None of its processes is left there when the job has settled."""
     left: list[str] = []
 
     async def look() -> None:
@@ -95,7 +95,7 @@ def test_a_timeout_ends_the_command_on_the_node(
 def test_a_cancellation_ends_the_command_on_the_node(
     backend: str, place: Place, end: str, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
-    """Whoever cancels, no process of the command is left there."""
+    """After a cancellation from any source, no process of the command is left there."""
     job = long(place, tmp_path, mark)
     scheduler = Scheduler(job)
     scopes: list[anyio.CancelScope] = []
@@ -128,7 +128,7 @@ def test_a_cancellation_ends_the_command_on_the_node(
 def test_a_command_may_end_by_itself_when_it_is_asked(
     backend: str, place: Place, tmp_path: Path, mark: dict[str, str]
 ) -> None:
-    """It has the grace to do so, and the job waits for it."""
+    """The command has its grace for that, and the job waits for it."""
     body = f"trap 'sleep 0.3; echo bye > {tmp_path}/bye; exit' TERM; while :; do sleep 0.05; done"
     job = long(place, tmp_path, mark, body, terminate_grace=60)
 
@@ -143,7 +143,7 @@ def test_a_command_may_end_by_itself_when_it_is_asked(
 
 @SSH_ON_TRIO
 def test_a_cancelled_transfer_leaves_nothing(backend: str, place: Place, tmp_path: Path, watched: Watched) -> None:
-    """What was copied half-way is not seen under its name, nor under another one."""
+    """No partial copy is visible, under its name or another one."""
     with (tmp_path / "large").open("wb") as file:
         file.truncate(4 << 30)
     (tmp_path / "there").mkdir()
@@ -187,7 +187,7 @@ def test_what_a_lost_connection_leaves_is_removed_over_the_next(backend: str, se
 def test_nothing_is_left_when_this_program_is_killed(
     backend: str, place: Place, body: str, tmp_path: Path, mark: dict[str, str], watched: Watched
 ) -> None:
-    """Neither there nor here: no command, no client, no process that holds a connection, no file for them."""
+    """On both sides no command, client, connection process or temporary file is left."""
     places = Path(tempfile.mkdtemp(prefix="tf", dir="/tmp"))  # short enough for sockets
     code = (
         "import os, tempfile, trioflow\n"
@@ -328,7 +328,7 @@ def test_a_server_that_lies_fails_the_job_and_nothing_else(backend: str, site: S
 def test_whenever_something_is_killed_nothing_survives(
     backend: str, site: Site, watched: Watched, mark: dict[str, str]
 ) -> None:
-    """At random instants an sshd on the node, or an ssh here: a result is whole, or there is none."""
+    """An sshd on the node or a local ssh is killed at random instants: a result is whole, or missing."""
     server = site.serve(2)
     chance, done = random.Random(11), threading.Event()
     killed = list[str]()

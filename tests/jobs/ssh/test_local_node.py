@@ -22,7 +22,7 @@ PIPE = subprocess.PIPE
 
 
 def test_it_needs_no_ssh(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither its programs, nor a directory for sockets: no connection is made."""
+    """No connection is made, so neither ssh's programs nor a directory for sockets are needed."""
     for program in ("sh", "rm", "cat", "chmod", "mktemp", "setsid", "sleep", "grep"):
         (tmp_path / program).symlink_to(f"/usr/bin/{program}")
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -49,7 +49,7 @@ def test_it_is_where_this_program_is(backend: str, tmp_path: Path, monkeypatch: 
 
 
 def test_it_may_have_a_directory_of_its_own(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is made when it is needed; so a scenario for many nodes can be tried out here."""
+    """The directory is created on demand; so a scenario for many nodes can be tried out locally."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").write_text("x")
     nodes = [LocalNode(name, directory=tmp_path / "nodes" / name) for name in ("one", "two")]
@@ -60,7 +60,7 @@ def test_it_may_have_a_directory_of_its_own(backend: str, tmp_path: Path, monkey
 
 
 def test_its_commands_have_this_programs_environment(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `env` on top."""
+    """Variables of `env` are added."""
     monkeypatch.setenv("OURS", "1")
     job = SshJob(LocalNode(), 'echo "$OURS $OWN"', env={"OWN": "2"}, stdout=PIPE)
     run(backend, job)
@@ -68,7 +68,7 @@ def test_its_commands_have_this_programs_environment(backend: str, monkeypatch: 
 
 
 def test_nothing_outlives_the_run(backend: str, tmp_path: Path, mark: dict[str, str], watched: Watched) -> None:
-    """Not even what has a session of its own, which stays on other nodes."""
+    """The run ends even processes in their own session, which survive on other nodes."""
     line = f"setsid sh -c 'echo $$ > {tmp_path}/pid; exec sleep 1000' & "
     wait = f"while ! test -s {tmp_path}/pid; do sleep 0.01; done"
     job = SshJob(LocalNode(), line + wait, env=mark, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -87,7 +87,7 @@ def test_many_at_once(backend: str, tmp_path: Path) -> None:
 
 
 def test_the_local_node_mixes_with_other_nodes() -> None:
-    """As itself, or as ":"; equal ones are one."""
+    """The node is written as an object, or as ":"; equal nodes are one."""
     nodes = SshNodes(["node[1-2]", LocalNode(), ":", LocalNode("other")], username="me")
     others = [SshNode(name, username="me") for name in ("node1", "node2")]
     assert list(nodes) == [*others, LocalNode(), LocalNode("other")]
@@ -112,7 +112,7 @@ def test_the_local_node_mixes_with_other_nodes() -> None:
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: Any, options: Any, error: type[Exception], what: str) -> None:
-    """When it is made."""
+    """The error comes at its creation."""
     with pytest.raises(error) as raised:
         LocalNode(*arguments, **options)
     assert what in str(raised.value)
@@ -138,7 +138,7 @@ def copied(monkeypatch: pytest.MonkeyPatch, *operations: tuple[str, ...]) -> int
 def test_the_local_node_runs_steps_in_sequence(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """It makes directories, copies to and fro, and renames; it prints what it has fetched."""
+    """The steps make directories, copy both ways, rename, and print a fetched file."""
     (tmp_path / "a*").write_text("x")
     (tmp_path / "ab").write_text("y")
     (tmp_path / "back").mkdir()
@@ -169,7 +169,7 @@ def test_the_local_node_runs_steps_in_sequence(
 def test_it_stops_at_the_first_that_fails(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str], operation: Any, what: str
 ) -> None:
-    """It says what it was about, and what went wrong."""
+    """The error has the step and the reason."""
     monkeypatch.chdir(tmp_path)
     os.mkfifo("pipe")
     Path("file").touch()

@@ -93,7 +93,7 @@ def holding(path: str) -> list[str]:
 
 
 def request(client: socket.socket) -> tuple[bytes, list[int]]:
-    """Return the command line that somebody asks for, and the descriptors."""
+    """Return the requested command line, and the descriptors."""
     client.sendall(HELLO)
     assert message(client) == HELLO[4:]
     asked = message(client)
@@ -153,7 +153,7 @@ def answers(*, hello: bool, after: bytes = b"", waits: bool = False) -> Answer:
 
 @pytest.fixture
 def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Master]]:
-    """What plays the one that holds a connection."""
+    """Play the process that holds a connection."""
     with contextlib.ExitStack() as stack:
 
         def start(*given: Answer) -> Master:
@@ -168,7 +168,7 @@ Play = Callable[..., Master]
 
 
 def test_a_session_without_a_process(backend: str, play: Play) -> None:
-    """However few bytes come at a time; the exit code is that of the command."""
+    """The bytes may arrive in any pieces; the exit code is the command's."""
     master = play(serves)
     node = SshNode("node")
     jobs = [SshJob(node, "echo out; echo err >&2; exit 3", check=False, stdout=PIPE, stderr=PIPE) for _ in range(2)]
@@ -240,7 +240,7 @@ def test_a_socket_in_front_of_which_too_many_wait_is_left_to_ssh(
 
 
 def test_a_session_that_is_refused_is_asked_for_again(backend: str, play: Play) -> None:
-    """As with MaxSessions: the reason is read."""
+    """The refusal is read, as with MaxSessions."""
     refuses = answers(hello=True, after=said(_mux.FAILURE, 0, text=b"Session open refused by peer"))
     master = play(refuses, refuses, serves)
     job = SshJob(SshNode("node"), "echo x", stdout=PIPE)
@@ -274,7 +274,7 @@ BREAKING = {
 
 @pytest.mark.parametrize("name", BREAKING)
 def test_one_that_breaks_off_after_the_request_was_lost(backend: str, play: Play, name: str) -> None:
-    """Its command may have started, so it is not run again."""
+    """The command may have started, so it is not run again."""
     nonsense = answers(hello=True, after=BREAKING[name])
     master = play(nonsense)
     job = SshJob(SshNode("node"), "echo x")
@@ -290,7 +290,7 @@ def test_one_that_breaks_off_after_the_request_was_lost(backend: str, play: Play
 def test_one_that_does_not_answer_is_left_alone_in_time(
     backend: str, play: Play, hello: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before its hello and after a request: nobody else waits, and nothing is left open."""
+    """The master may hang before its hello or after a request: no other job waits, and no descriptor stays open."""
     monkeypatch.setattr(_remote_commands, "MARGIN", 0.1)
     play(answers(hello=hello, waits=True))
     before = len(os.listdir("/proc/self/fd"))
@@ -305,7 +305,7 @@ def test_one_that_does_not_answer_is_left_alone_in_time(
 
 @pytest.mark.parametrize("size", [0, 100_000])
 def test_a_request_that_goes_out_in_pieces(backend: str, size: int) -> None:
-    """Whoever reads it gets all of it, and then the descriptors; the loop goes on while there is no room."""
+    """The reader gets all of it, and then the descriptors; meanwhile the loop goes on."""
     sent, came, descriptors = os.urandom(size), bytearray(), list[int]()
     ours, theirs = socket.socketpair()
 
@@ -349,7 +349,7 @@ def test_what_was_forked_in_between_keeps_no_session() -> None:
 
 @given(st.lists(st.binary(max_size=30), max_size=4), st.lists(st.integers(0, 130), max_size=5))
 def test_messages_come_whole_however_they_come(sent: list[bytes], cuts: list[int]) -> None:
-    """And no more of them than were sent."""
+    """No message is split, joined or invented."""
     data = b"".join(len(one).to_bytes(4, "big") + one for one in sent)
     ours, theirs = socket.socketpair()
     with ours, theirs:

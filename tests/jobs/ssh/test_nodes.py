@@ -51,13 +51,13 @@ def test_a_list_has_names_ranges_and_nodes() -> None:
 
 
 def test_equal_nodes_are_one() -> None:
-    """They compare and hash by all that identifies a connection."""
+    """Equality and hash cover all that identifies a connection."""
     assert SshNode("a", port=3) == SshNode("a", port=3)
     assert len({SshNode("a"), SshNode("a"), SshNode("a", username="b")}) == 2
 
 
 def test_names_show() -> None:
-    """str() has the port where there is one, and a long list is shown by its ends."""
+    """str() has the port if there is one, and a long list is shown by its ends."""
     assert [str(SshNode("a")), str(SshNode("a", port=3))] == ["a", "a:3"]
     assert repr(SshNodes("n[1-3]")) == "<SshNodes n1, n2, n3>"
     assert repr(SshNodes("n[01-37]")) == "<SshNodes n01 ... n37, 37 nodes>"

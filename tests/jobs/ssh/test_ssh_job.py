@@ -52,7 +52,7 @@ def captured(backend: str, node: SshNode | LocalNode, command: Any, **options: A
 
 @pytest.fixture
 def own_files(monkeypatch: pytest.MonkeyPatch) -> str:
-    """What the names of this test's files for a while begin with: others put theirs into the same home."""
+    """Return the prefix of this test's temporary files: other programs put theirs into the same home."""
     mark = f".trioflow-{os.urandom(6).hex()}-"
     monkeypatch.setattr(_sftp_transfers, "MARK", mark)
     return mark
@@ -63,7 +63,7 @@ def own_files(monkeypatch: pytest.MonkeyPatch) -> str:
 
 @SSH_ON_TRIO
 def test_output_and_exit_code_come_back(backend: str, place: Place) -> None:
-    """Both outputs stand apart, as they do here."""
+    """The two outputs are separate, as for a local command."""
     result = captured(backend, place.node(), "echo out; echo err >&2; exit 3", check=False)
     assert (result.stdout, result.stderr, result.returncode, result.signal) == (b"out\n", b"err\n", 3, None)
     assert result.elapsed > 0
@@ -71,7 +71,7 @@ def test_output_and_exit_code_come_back(backend: str, place: Place) -> None:
 
 @SSH_ON_ASYNCIO
 def test_what_an_instrument_carries_arrives_without_the_servers_leave(backend: str, place: Place) -> None:
-    """sshd takes variables of ssh's only if its AcceptEnv says so; these come another way, to each command its own."""
+    """sshd accepts variables of ssh only if AcceptEnv allows it; these take another way, to each command its own."""
 
     class Ticket(Instrument):
         def job_started(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
@@ -86,7 +86,7 @@ def test_what_an_instrument_carries_arrives_without_the_servers_leave(backend: s
 
 @SSH_ON_ASYNCIO
 def test_values_of_env_are_in_no_command_line(backend: str, place: Place, tmp_path: Path) -> None:
-    """Neither on the node nor here, while the command runs, nor in the moment before."""
+    """Values are in no command line on the node or here, neither while the command runs nor before."""
     secret, seen = f"secret {os.urandom(8).hex()}", set[bytes]()
     command = f'until test -e {tmp_path}/seen; do sleep 0.1; done; echo "$TOKEN"'
     job = SshJob(place.node(), command, env={"TOKEN": secret}, stdout=PIPE)
@@ -174,7 +174,7 @@ def test_what_ssh_says_about_sessions_is_not_output(
 def test_a_node_that_lets_us_in_but_runs_no_commands_says_so(
     backend: str, site: Site, shell: str, said: str, tmp_path: Path
 ) -> None:
-    """What its login shell says belongs to the error, not to the output; nothing was lost, and nothing had started."""
+    """The login shell's message is in the error, not in the output; no work was lost, and none had started."""
     server = site.serve(2, ForceCommand=shell)
     job = SshJob(server.node(), "true", stdout=tmp_path / "log", stderr=tmp_path / "log")
     run(backend, job)
@@ -189,7 +189,7 @@ def test_a_node_that_lets_us_in_but_runs_no_commands_says_so(
 
 @SSH_ON_TRIO
 def test_files_of_output_may_be_begun_anew_at_each_attempt(backend: str, place: Place, tmp_path: Path) -> None:
-    """By the first of its commands; the others write behind it."""
+    """The first of its commands truncates them; the others append."""
     path = tmp_path / "log"
     path.write_text("of an earlier run, and longer than what comes now\n")
     last = f"test -e {tmp_path}/second || {{ touch {tmp_path}/second; exit 1; }}"
@@ -198,7 +198,7 @@ def test_files_of_output_may_be_begun_anew_at_each_attempt(backend: str, place: 
 
 
 def test_a_command_that_fails_is_an_error_that_names_the_node(backend: str, server: Server) -> None:
-    """It has the command, the exit code and the end of the error output."""
+    """The error has the command, the exit code and the end of the error output."""
     job = SshJob(server.node(), "echo why >&2; exit 3", stderr=subprocess.DEVNULL)
     run(backend, job)
     error = job.raised_exception()
@@ -209,7 +209,7 @@ def test_a_command_that_fails_is_an_error_that_names_the_node(backend: str, serv
 
 
 def test_the_error_shows_the_end_of_both_where_they_go_to_one_place(server: Server) -> None:
-    """It did not, and would have said that this was the standard error."""
+    """The quoted end once was empty, and labelled as the standard error."""
     job = SshJob(server.node(), "echo 1; echo 2 >&2; exit 3", stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     run("trio", job)
     error = job.raised_exception()
@@ -222,14 +222,14 @@ def test_the_error_shows_the_end_of_both_where_they_go_to_one_place(server: Serv
 )
 @SSH_ON_ASYNCIO
 def test_exit_codes_and_signals_may_be_allowed(backend: str, place: Place, line: str, is_fine: bool) -> None:
-    """As for a command here; the next step is done only after a success."""
+    """Lists work as for a local command; the next step follows only after a success."""
     job = SshJob(place.node(), [line, "true"], check=[0, 4, "TERM"])
     run(backend, job)
     assert job.is_succeeded() is is_fine
 
 
 def test_an_exit_code_is_the_commands_own(place: Place) -> None:
-    """Also 255, which is what ssh itself says when it has lost the connection."""
+    """A command's own code may be 255, which ssh itself reports for a lost connection."""
     codes = [0, 1, 127, 128, 254, 255]
     results = captured("trio", place.node(), [f"exit {code}" for code in codes], check=False)
     assert [result.returncode for result in results] == codes
@@ -237,7 +237,7 @@ def test_an_exit_code_is_the_commands_own(place: Place) -> None:
 
 @SSH_ON_TRIO
 def test_a_result_distinguishes_a_signal_from_an_exit_code(backend: str, place: Place) -> None:
-    """It is told from an exit code, as for a command here."""
+    """The result has the signal in its own field, as for a local command."""
     result = captured(backend, place.node(), "kill -KILL $$", check=False)
     assert (result.returncode, result.signal) == (-9, signal.SIGKILL)
 
@@ -303,7 +303,7 @@ def test_values_are_quoted(place: Place) -> None:
 
 @SSH_ON_TRIO
 def test_a_job_on_a_node_is_an_input_of_others(backend: str, place: Place) -> None:
-    """Its output is an argument of a command here, and its result that of a function."""
+    """The job's output is an argument of a local command, and its result that of a function."""
     first = SshJob(place.node(), "echo 5", stdout=PIPE)
     second = CommandJob(["expr", first, "+", "1"], stdout=PIPE)
     third = Job(take, first)
@@ -350,7 +350,7 @@ def test_a_command_reads_what_it_is_given(
 
 
 def test_a_command_reads_nothing_by_default(place: Place) -> None:
-    """Its standard input is empty."""
+    """The standard input is empty."""
     assert captured("trio", place.node(), "cat").stdout == b""
 
 
@@ -359,7 +359,7 @@ def test_a_command_reads_nothing_by_default(place: Place) -> None:
 
 @SSH_ON_ASYNCIO
 def test_a_script_is_sent_and_run(backend: str, place: Place, tmp_path: Path) -> None:
-    """It is run by its own interpreter, with its arguments."""
+    """The script is run by its own interpreter, with its arguments."""
     script = tmp_path / "script.py"
     script.write_text("#!/usr/bin/env python3\nimport sys\nprint(sys.argv[1:], sys.argv[0] == __file__)\n")
     number = CommandJob(["echo", "7"], stdout=PIPE)
@@ -369,7 +369,7 @@ def test_a_script_is_sent_and_run(backend: str, place: Place, tmp_path: Path) ->
 
 @SSH_ON_TRIO
 def test_a_script_of_text(backend: str, place: Place) -> None:
-    """It is sent unchanged: braces in it are not filled in."""
+    """The text is sent unchanged: braces in it are not filled in."""
     result = captured(backend, place.node(), ScriptText('echo "$# {node} $1"\nexit 4\n', "it's"), check=False)
     assert (result.stdout, result.returncode) == (b"1 {node} it's\n", 4)
 
@@ -418,7 +418,7 @@ def test_a_script_has_files_beside_it(backend: str, place: Place, tmp_path: Path
 
 @SSH_ON_ASYNCIO
 def test_a_large_script_finds_its_directory(backend: str, place: Place, tmp_path: Path) -> None:
-    """It was looked for in `cwd`, where it is not."""
+    """The directory was once searched in `cwd`."""
     script = tmp_path / "script"
     script.write_text("pwd; exit\n" + "# x\n" * 30_000)
     assert captured(backend, place.node(), Script(script), cwd=tmp_path).text == f"{tmp_path}\n"
@@ -460,7 +460,7 @@ def test_a_script_and_what_is_beside_it_show_and_compare() -> None:
 
 
 def test_a_script_leaves_nothing_behind(place: Place) -> None:
-    """Its file is gone when it has ended."""
+    """The script's file is gone when it has ended."""
     result = captured("trio", place.node(), ScriptText("echo $0"))
     assert not Path(result.stdout.decode().strip()).exists()
 
@@ -498,7 +498,7 @@ def test_a_list_is_done_step_by_step(backend: str, place: Place, tmp_path: Path)
 
 @SSH_ON_ASYNCIO
 def test_a_step_that_fails_is_the_last(backend: str, place: Place, tmp_path: Path) -> None:
-    """Those behind it are not done."""
+    """The steps behind it are not done."""
     job = SshJob(place.node(), [f"touch {tmp_path}/a", "exit 3", f"touch {tmp_path}/b"])
     run(backend, job)
     assert isinstance(job.raised_exception(), CommandError)
@@ -528,7 +528,7 @@ def test_errors_go_to_a_file(backend: str, place: Place, tmp_path: Path) -> None
 
 
 def test_a_file_is_opened_when_its_command_has_its_turn(backend: str, server: Server, tmp_path: Path) -> None:
-    """However many jobs wait for theirs: a process may only have so many files open."""
+    """Any number of jobs may wait for their turns, although a process can open only so many files."""
     node = server.node(max_sessions=1)
     jobs = [SshJob(node, f"ls {tmp_path} | wc -l", stdout=tmp_path / str(number)) for number in range(3)]
     run(backend, *jobs)
@@ -549,7 +549,7 @@ def test_files_are_closed_whatever_goes_wrong(backend: str, server: Server, wron
 def test_output_is_shown_live_with_the_node_in_front(
     backend: str, server: Server, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Both outputs, unfinished lines included."""
+    """The two outputs are shown, unfinished lines included."""
     run(backend, SshJob(server.node(), "echo out; echo err >&2; printf rest", tag=True))
     shown = capsys.readouterr()
     name = f"127.0.0.2:{server.port}"
@@ -565,7 +565,7 @@ def test_a_tag_may_tell_time_node_and_values(backend: str, place: Place, capsys:
 
 @SSH_ON_ASYNCIO
 def test_output_goes_where_print_goes(backend: str, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
-    """Output that nobody asked for arrives at this program's own outputs."""
+    """Output without a destination arrives at this program's own streams."""
     run(backend, SshJob(place.node(), "echo out; echo err >&2"))
     assert capsys.readouterr() == ("out\n", "err\n")
 
@@ -589,7 +589,7 @@ def test_output_goes_to_open_files(backend: str, place: Place, tmp_path: Path) -
 
 
 def test_descriptors_of_this_program_stay_blocking(server: Server) -> None:
-    """The process that holds the connection makes those that it gets non-blocking, for everybody."""
+    """The process of the connection makes the descriptors that it gets non-blocking, for all who share them."""
     code = (
         "import os, sys, trioflow\n"
         f"node = trioflow.SshNode('127.0.0.2', port={server.port}, config={str(server.site.config)!r})\n"
@@ -648,7 +648,7 @@ def test_what_makes_no_sense_is_refused(command: Any, options: Any, error: type[
 
 
 def test_a_value_that_cannot_be_text_is_named(backend: str) -> None:
-    """By the name that it stands for: a number counted them, and looked like that of an argument."""
+    """The error has the name that it replaces; it once had a number that looked like an argument's."""
     job = SshJob("node", "echo {b}", values={"a": 1, "b": None}, label="j")
     Scheduler(job).run(backend=backend)
     with pytest.raises(TypeError, match="'j': argument 'b' is None"):
@@ -663,7 +663,7 @@ def test_nothing_to_copy_is_refused(kind: Any) -> None:
 
 
 def test_an_empty_place_to_copy_to_is_refused() -> None:
-    """It failed on the node only."""
+    """Such a job once failed only on the node."""
     with pytest.raises(ValueError, match=r"Push\(\): to='' names nothing: give a path there, or '~'"):
         Push("a", to="")
 
@@ -697,7 +697,7 @@ def test_it_needs_a_run() -> None:
 
 
 def test_a_job_runs_again(backend: str, server: Server) -> None:
-    """In a second run there is a new connection, and nothing is left of the first."""
+    """A second run opens a new connection, and keeps no state of the first."""
     before = server.accepted
     job = SshJob(server.node(), "echo x", stdout=PIPE)
     scheduler = Scheduler(job)
@@ -709,7 +709,7 @@ def test_a_job_runs_again(backend: str, server: Server) -> None:
 
 
 def test_errors_are_trioflows_own() -> None:
-    """They carry the node and whether the command had started."""
+    """Errors carry the node and whether the command had started."""
     error = SshError(SshNode("a"), "what", started=True)
     assert (str(error), error.node, error.started) == ("a: what", SshNode("a"), True)
 
@@ -728,7 +728,7 @@ def test_a_secret_is_kept_out_of_label_and_error(backend: str, place: Place) -> 
 
 @SSH_ON_TRIO
 def test_a_node_gets_what_the_job_was_granted(backend: str, place: Place) -> None:
-    """In words, in what stands in braces, and in the environment; what the job does not need is refused."""
+    """The grant is in words, in braces, and in the environment; a name that the job does not need is rejected."""
     jobs = [
         SshJob(
             place.node(), [("echo", granted("gpu")), "echo {cards} $CARDS"],

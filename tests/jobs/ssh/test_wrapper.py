@@ -99,13 +99,13 @@ def test_a_command_may_read_a_file_that_is_removed(shell: str, tmp_path: Path) -
 
 @in_each_shell
 def test_a_command_reads_nothing_otherwise(shell: str) -> None:
-    """Its standard input is empty, though the wrapper reads its own."""
+    """A command's standard input is empty, though the wrapper reads its own."""
     assert Wrapped(shell, ["cat"]).end()[:2] == (0, b"")
 
 
 @in_each_shell
 def test_variables_come_as_they_are(shell: str) -> None:
-    """Whatever is in them, and whatever names the script itself uses."""
+    """Any content arrives, even under names that the script itself uses."""
     given = {name: f"own {name}" for name in "acegilmnpstvxy"}
     given |= {
         "a_1": "'\"$HOME`id`\\ \\n*",
@@ -125,7 +125,7 @@ def test_variables_come_as_they_are(shell: str) -> None:
     ids=["long", "many", "lines"],
 )
 def test_the_time_for_variables_does_not_grow_with_the_square_of_their_size(shell: str, given: dict[str, str]) -> None:
-    """As many as there may be take far less than a second; taken apart by a loop of the shell they took up to 37."""
+    """The largest environment takes far less than a second; a loop of the shell took up to 37 s."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert Wrapped(shell, ["true"], variables=given).end()[0] == 0
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -174,7 +174,7 @@ def test_nothing_is_left_when_the_conductor_is_gone(shell: str, body: str, watch
 
 @in_each_shell
 def test_a_command_that_has_hardly_begun_is_ended_too(shell: str, watched: Watched) -> None:
-    """There is no instant at which a command could be missed."""
+    """At every instant of its start, a command is ended."""
     wrapped = Wrapped(shell, ["sleep", "1000"])
     wrapped.let_go()
     wrapped.end()
@@ -191,7 +191,7 @@ def test_a_line_on_its_input_ends_the_wrapper(shell: str, watched: Watched) -> N
 
 @in_each_shell
 def test_what_a_command_leaves_has_a_while_to_end(shell: str, tmp_path: Path, watched: Watched) -> None:
-    """It ends by itself, or by SIGTERM, or is killed."""
+    """A leftover process ends by itself, by SIGTERM, or by SIGKILL."""
     done = tmp_path / "done"
     wrapped = Wrapped(shell, ["sh", "-c", f"(sleep 0.1; touch {done}) & exit 0"], grace=60)
     assert wrapped.end()[0] == 0
@@ -214,7 +214,7 @@ def test_a_stopped_command_is_ended(shell: str, watched: Watched) -> None:
 
 @pytest.mark.parametrize("shell", [shell for shell in ("bash", "dash", "fish", "tcsh", "zsh") if shutil.which(shell)])
 def test_it_passes_through_login_shells(shell: str) -> None:
-    """Also through those that are not like sh: with all that means something to one of them as it is."""
+    """Shells unlike sh are included, with all characters that are special to one of them."""
     words = [
         "it's",
         '"a  b"',
@@ -242,7 +242,7 @@ def test_it_passes_through_login_shells(shell: str) -> None:
 
 
 def test_the_script_is_portable(tmp_path: Path) -> None:
-    """As shellcheck and checkbashisms see it."""
+    """shellcheck and checkbashisms find no fault."""
     file = tmp_path / "script"
     file.write_text("#!/bin/sh\n" + _wrapper.SCRIPT.replace("; ", ";\n") + "\n")
     if shutil.which("checkbashisms") is not None:
@@ -258,7 +258,7 @@ END = b"\x1e%b end 7 0m0.00s 0m0.01s\n1m2.50s 0m0,25s\n" % TOKEN.encode()
 
 @given(st.lists(st.binary(max_size=8), min_size=2, max_size=4), st.lists(st.integers(0, 120), max_size=6))
 def test_reports_are_taken_out_however_they_come(texts: list[bytes], cuts: list[int]) -> None:
-    """Whatever is before, between and behind comes through as it is, in whatever pieces it is read."""
+    """All other text passes unchanged, in whatever pieces it is read."""
     before, *between, behind = texts
     data = before + START + b"".join(between) + END + behind
     capture = Capture()
@@ -273,7 +273,7 @@ def test_reports_are_taken_out_however_they_come(texts: list[bytes], cuts: list[
 
 @pytest.mark.parametrize("end_first", [False, True])
 def test_what_is_kept_back_until_the_start_is_handed_on_then(end_first: bool) -> None:
-    """All of it, also where the output ends before the start is known, which comes by another pipe."""
+    """Nothing is lost, even if the output ends before the start is known, which comes by another pipe."""
     capture, before = Capture(), Capture()
     gate = _StartGate([capture])
     reader = ReportFilter(TOKEN, [Capture()], before, gate.open)

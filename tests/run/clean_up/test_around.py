@@ -1,4 +1,4 @@
-"""What is around the clean-up phase: services and forever jobs, nested schedulers, contexts, shutdown."""
+"""The surroundings of the clean-up phase: services and forever jobs, nested schedulers, contexts, shutdown."""
 
 from __future__ import annotations
 

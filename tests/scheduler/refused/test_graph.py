@@ -1,4 +1,4 @@
-"""What a graph gets that cannot be run: an error that says which jobs, and the remedy; and nothing is consumed."""
+"""Graphs that cannot run: the error names the jobs and the remedy; and nothing is consumed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What bad input gets: an error that says what was found, in which job, and what to do; and nothing is consumed."""
+"""Bad input: the error has what was found, in which job, and what to do; and nothing is consumed."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_refused_job_is_left_in_no_scheduler() -> None:
 
 
 def test_refused_job_closes_its_coroutine_without_a_warning() -> None:
-    """A coroutine object whose job was refused is nobody's to chase, or stays the caller's: no warning if closed."""
+    """No warning appears when the caller, who still has the coroutine object of a rejected job, closes it."""
     coroutine = nap()
     with pytest.raises(ValueError, match="timeout"):
         Job(coroutine, timeout=-1)
@@ -321,7 +321,7 @@ def test_a_text_is_rejected_for_a_boolean_setting(name: str) -> None:
 
 
 def test_check_of_a_run_that_is_not_true_or_false_is_refused(virtual: Virtual) -> None:
-    """The same for the argument of a run."""
+    """The argument `check=` of a run must be a bool."""
     with pytest.raises(TypeError, match="check='no' of 'odd': give True or False"):
         virtual(functools.partial(Scheduler(label="odd").co_run, check="no"))  # type: ignore[arg-type]
 

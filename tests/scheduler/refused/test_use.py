@@ -1,4 +1,4 @@
-"""What use at the wrong time, in the wrong place, or with the wrong library gets: an error that says what to do."""
+"""Use at the wrong time, in the wrong place, or with the wrong library: the error says what to do."""
 
 from __future__ import annotations
 

@@ -181,7 +181,7 @@ def test_restored_jobs_are_counted(virtual: Virtual, tmp_path: Path) -> None:
 
 
 def test_neither_summary_nor_annotations_have_redacted_text(tmp_path: Path) -> None:
-    """Both the command and its output are left out."""
+    """The command and its output are left out."""
     secret = CommandJob(["sh", "-c", "echo hunter2; exit 1"], redact=True, stdout=subprocess.PIPE)
     Scheduler(secret).run(instruments=[JUnit(tmp_path / "junit.xml"), Summary(tmp_path / "s.md")])
     assert "hunter2" not in (tmp_path / "junit.xml").read_text() + (tmp_path / "s.md").read_text()

@@ -82,7 +82,7 @@ def without_times(log: str) -> list[str]:
 
 
 def test_a_log_from_events_is_that_of_the_run(virtual: Virtual) -> None:
-    """Both agree line by line, including the time that each job took."""
+    """The two logs agree line by line, including the time that each job took."""
     live, told, events = io.StringIO(), io.StringIO(), io.StringIO()
     virtual(run_with, busy_scenario(), Monitor(file=live), Events(events))
     assert followed(events.getvalue(), told).ended

@@ -84,7 +84,7 @@ def test_a_folded_scheduler_with_a_failure_is_not_plain_green(virtual: Virtual) 
 
 
 def test_members_of_a_frame_stand_in_their_order() -> None:
-    """They go from left to right, or from top to bottom, unless requirements decide otherwise."""
+    """Members go from left to right, or from top to bottom, unless requirements decide otherwise."""
     for direction, place, sign in (("TB", 2, 1), ("LR", 3, -1)):
         members = [idle(f"m{n}") for n in range(6)]
         frame = Scheduler(members, idle("end", required=members), label="frame")
@@ -131,7 +131,7 @@ def test_a_report_shows_as_much_as_can_be_read(virtual: Virtual) -> None:
 
 
 def test_a_forever_job_that_ended_with_its_run_has_succeeded(virtual: Virtual) -> None:
-    """Its box has no failure symbol; if a failure ended the run, it has one."""
+    """The job's box has no failure symbol; if a failure ended the run, it has one."""
     for critical, symbol in (False, ""), (True, "⊘"):
         forever, job = Job(nap, 99, forever=True, label="watch"), Job(fail, 1, critical=critical)
         scheduler = Scheduler(forever, job)

@@ -51,7 +51,7 @@ KINDS: list[Callable[..., AbstractJob[Any]]] = [
 @pytest.mark.parametrize("make", KINDS)
 @pytest.mark.parametrize("run_if", ["settled", "succeeded"])
 def test_a_box_is_as_high_as_its_label(make: Callable[..., Any], run_if: str, tmp_path: Path) -> None:
-    """This holds for every kind: the boxes of commands on nodes once cut through their text."""
+    """The test tries every kind: the boxes of commands on nodes once cut through their text."""
     first = AbstractJob(label="a")
     job = make(label="label", required=first, run_if=run_if)
     Scheduler(first, job).export_as_svgfile(tmp_path / "g.svg", only=["label"])

@@ -396,7 +396,7 @@ def test_cost_is_linear(options: Any) -> None:
 
 
 def test_many_jobs_before_in_and_behind_a_frame() -> None:
-    """There is one line for each requirement, and few more."""
+    """The graph has one line for each requirement, and few more."""
     before = [idle(f"a{n}") for n in range(1000)]
     middle = Scheduler([idle(f"m{n}") for n in range(1000)], label="middle", required=before)
     scheduler = Scheduler(before, middle, [idle(f"b{n}", required=middle) for n in range(1000)])

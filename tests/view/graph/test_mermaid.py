@@ -105,7 +105,7 @@ def test_golden() -> None:
     {}, {"collapse": True, "direction": "LR"}, {"bundle": True}, {"only": ["source", "alarm", "inner/in"]}
 ], ids=str)  # fmt: skip
 def test_the_same_as_in_the_graph(options: Any) -> None:
-    """Both pictures have the same boxes, frames and lines for the same options."""
+    """The pictures of Mermaid and Graphviz have the same boxes, frames and lines for the same options."""
     scheduler = everything()
     found = [kind for kind, _ in statements(scheduler.mermaid(**options))]
     graph = seen(scheduler.graph(**options))

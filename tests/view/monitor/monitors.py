@@ -1,4 +1,4 @@
-"""What the tests of the monitor share: a terminal in memory, and what a monitor would draw right now."""
+"""Helpers for the tests of the monitor: a terminal in memory, and the picture of the moment."""
 
 from __future__ import annotations
 

@@ -152,8 +152,8 @@ def test_the_time_of_a_run_begins_when_its_display_is_there(virtual: Virtual) ->
 
 
 def test_what_jobs_wait_for_is_counted(virtual: Virtual) -> None:
-    """They are counted by cause: other jobs, a slot, a named resource, a throttled key; each of several equal jobs
-    counts.
+    """Waiting jobs are counted by cause: other jobs, a slot, a named resource, a throttled key; each of several equal
+    jobs counts.
     """
 
     async def throttle() -> None:

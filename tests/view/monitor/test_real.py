@@ -123,7 +123,7 @@ def test_resizing(session: Callable[..., Session]) -> None:
 
 
 def test_dumb_terminals_get_lines(session: Callable[..., Session]) -> None:
-    """They get no control sequences that move the cursor."""
+    """Such terminals get no control sequences that move the cursor."""
     program = session(
         SLEEPERS + "    [scheduler.remove(job) for job in jobs[1:]]; jobs[0].timeout = 0.01; scheduler.run()",
         TERM="dumb",

@@ -312,7 +312,7 @@ def test_what_is_printed_does_not_hold_up_the_picture(terminal: Terminal) -> Non
 
 
 def test_a_terminal_that_becomes_narrower(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It breaks the lines that are now too long: all of them are erased before the next picture."""
+    """The terminal breaks the lines that are now too long: all of them are erased before the next picture."""
     screen = TerminalDisplay(terminal, lambda columns, height: [[("x" * min(50, columns), "")]] * 2, 0.1)
     screen._tick()
     terminal.screen.reset()

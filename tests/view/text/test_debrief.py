@@ -353,7 +353,7 @@ def test_the_debrief_names_blocked_jobs_with_the_failure(virtual: Virtual) -> No
 
 
 def test_a_nested_scheduler_that_was_skipped_is_listed(virtual: Virtual) -> None:
-    """Its jobs count as not run; its name explains why."""
+    """The jobs of the scheduler count as not run; its name explains why."""
     build = Job(nap, label="build")
     undo = Scheduler(*(Job(nap) for _ in range(3)), label="undo", required=build, run_if="failed")
     text = after_run(virtual, Scheduler(build, undo))

@@ -122,7 +122,7 @@ def test_clean_up_ends_the_chain(virtual: Virtual) -> None:
 
 
 def test_the_critical_path_of_a_timed_out_run_ends_with_a_cancelled_job(virtual: Virtual) -> None:
-    """Of the cancelled jobs, the first that ran last is the end of the path."""
+    """If several jobs ran until the timeout, the first of them ends the path."""
     scheduler = Scheduler(Job(nap, 1, label="a"), Job(nap, 9, label="b"), Job(nap, 9, label="c"), timeout=4)
     assert chain(virtual, scheduler) == "|b"
 

@@ -23,8 +23,8 @@ def test_no_two_overlap_in_a_lane(given: list[tuple[float, float]]) -> None:
 
 @given(intervals)
 def test_lanes_are_as_few_as_can_be(given: list[tuple[float, float]]) -> None:
-    """Their number is the largest number of overlapping intervals; an interval without duration takes a
-    lane for a moment.
+    """The number of lanes is the largest number of overlapping intervals; an interval without duration takes a lane for
+    a moment.
     """
     longer = [(begin, end) for begin, end in given if end > begin]
     crowd = max((sum(a <= begin < b for a, b in longer) for begin, _ in longer), default=0)
@@ -45,7 +45,9 @@ def test_each_takes_the_lowest_lane_that_is_free(given: list[tuple[float, float]
 def test_a_job_that_waited_takes_the_lane_of_the_job_that_gave_its_slot(
     given: list[tuple[float, float]], since: list[float | None]
 ) -> None:
-    """This is the lane released last, if after the wait began; otherwise, and without a wait, the lowest free one."""
+    """The job takes the lane released last, if after the wait began; otherwise, and without a wait, the
+    lowest free one.
+    """
     until: list[float] = []
     waits = [*since, *[None] * len(given)]
     for (begin, end), waiting, lane in zip(given, waits, lanes(given, since), strict=False):

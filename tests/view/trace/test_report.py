@@ -291,7 +291,7 @@ def test_a_graph_that_cannot_be_drawn_is_no_failure(virtual: Virtual, tmp_path: 
 
 
 def test_jobs_that_are_alike_are_bundled(virtual: Virtual, tmp_path: Path) -> None:
-    """This begins above forty jobs, without `dot` too; twenty thousand equal jobs give one box."""
+    """Bundling begins above forty jobs, without `dot` too; twenty thousand equal jobs give one box."""
     few, many = (Scheduler(Job(nap, label=f"ping {n}") for n in range(number)) for number in (40, 41))
     assert "ping 7" in report(virtual, few, tmp_path / "r.html").partition('id="graph"')[2]
     graph = report(virtual, many, tmp_path / "r.html").partition('id="graph"')[2].partition("</section>")[0]
@@ -308,7 +308,7 @@ def test_the_graph_counts_jobs_as_the_rest_of_the_report_does(virtual: Virtual, 
 
 
 def test_a_large_scenario_has_no_graph(virtual: Virtual, tmp_path: Path) -> None:
-    """It would be unreadable, and take minutes to draw."""
+    """The graph would be unreadable, and take minutes to draw."""
     graph = AssertionError("not to be asked for")
     jobs = [Job(nap, label="x" * n) for n in range(1, 302)]
     text = report(virtual, WithGraph(jobs, graph=graph), tmp_path / "r.html")
@@ -522,7 +522,7 @@ def test_a_run_without_a_name_gets_a_title(virtual: Virtual, tmp_path: Path) -> 
     [("drain", "no more jobs were to start"), ("cancel", "The run was cancelled"), ("timeout", "The run timed out")],
 )
 def test_the_report_shows_every_stop_reason(virtual: Virtual, tmp_path: Path, reason: str, says: str) -> None:
-    """This covers every way in which a run can end."""
+    """The test covers every way in which a run can end."""
     scheduler = Scheduler()
 
     async def end() -> None:
@@ -537,7 +537,7 @@ def test_the_report_shows_every_stop_reason(virtual: Virtual, tmp_path: Path, re
 
 
 def test_restored_jobs_are_told_apart(backend: str, tmp_path: Path) -> None:
-    """They did not run again: counts, words, table, CSV and timeline show it, and no bar is drawn."""
+    """Restored jobs did not run again: counts, words, table, CSV and timeline show it, and no bar is drawn."""
     for _ in range(2):
         trace = Trace()
         first = Job(nap, label="first")

@@ -199,7 +199,7 @@ def test_thousands_of_jobs_are_no_burden(browser: Browser, pages: Path, number: 
 
 
 def test_nasty_labels_stay_text(browser: Browser, pages: Path) -> None:
-    """They run and load nothing, and are readable."""
+    """Such labels run and load nothing, and are readable."""
     open_whole(browser, pages / "nasty.html")
     assert browser.ask("document.title") == NASTY[1]
     assert browser.one("h1 bdi").text == NASTY[1]

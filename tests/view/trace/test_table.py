@@ -42,7 +42,7 @@ def test_the_table_is_aligned(virtual: Virtual) -> None:
 
 
 def test_the_table_has_one_line_a_job(virtual: Virtual) -> None:
-    """This holds for any label; a long path loses its beginning."""
+    """The test draws any label; a long path loses its beginning."""
     table = traced(virtual, Scheduler(*(Job(nap, label=label) for label in NASTY))).table()
     assert len(table.splitlines()) == 1 + len(NASTY)
     assert "…" in table
@@ -80,7 +80,7 @@ def test_csv_keeps_any_label_in_its_cell(virtual: Virtual, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("export", ["json", "csvfile", "svgfile", "htmlfile"])
 def test_what_cannot_be_written_is_an_os_error(tmp_path: Path, export: str) -> None:
-    """This covers a missing directory and a full disk."""
+    """The test covers a missing directory and a full disk."""
     trace = Trace()
     write = getattr(trace, f"export_as_{export}")
     with pytest.raises(FileNotFoundError, match="nowhere"):

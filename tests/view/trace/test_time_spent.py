@@ -125,7 +125,7 @@ def test_attempts_that_do_not_count_are_work(virtual: Virtual) -> None:
 
 
 def test_a_nested_scheduler_waits_and_its_jobs_work(virtual: Virtual) -> None:
-    """Its own work would count twice; forever jobs and their members are left out."""
+    """The scheduler's own work would count twice; forever jobs and their members are left out."""
     inner = Scheduler(Job(nap, 2, label="b"), label="inner", required=[a := Job(nap, 3, label="a")])
     beside = Scheduler(Job(nap, 99), forever=True)
     spent = traced(virtual, Scheduler(a, inner, beside, Job(nap, 99, forever=True))).time_spent()
@@ -140,7 +140,7 @@ def test_nothing_has_run() -> None:
 
 
 def test_labels_are_text(virtual: Virtual, tmp_path: Path) -> None:
-    """This holds for labels of jobs and names of resources, in table and report."""
+    """The test covers labels of jobs and names of resources, in table and report."""
     jobs = [Job(nap, 1, label=label, needs={"<b>&": 1}) for label in NASTY]
     trace = traced(virtual, Scheduler(*jobs, pool=Pool(**{"<b>&": 1})))
     assert len(trace.time_spent().table().splitlines()) == 1 + len(trace.time_spent().kinds)

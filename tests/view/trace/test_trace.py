@@ -192,7 +192,7 @@ def test_clean_up_jobs_are_in_the_trace(virtual: Virtual) -> None:
 
 
 def test_nested_jobs_have_paths_parents_and_lanes(virtual: Virtual) -> None:
-    """They nest to any depth; a scheduler comes before its jobs."""
+    """Paths and lanes nest to any depth; a scheduler comes before its jobs."""
     deep = Scheduler(Job(nap, label="c"), label="deep")
     inner = Scheduler(Job(nap, label="b"), deep, label="inner")
     spans = by_path(traced(virtual, Scheduler(Job(nap, label="a"), inner, label="outer")))
@@ -243,7 +243,7 @@ def test_a_trace_of_a_nested_scheduler_sees_that_alone(virtual: Virtual) -> None
 
 
 def test_jobs_added_while_running(virtual: Virtual) -> None:
-    """They are scheduled from the moment they are added, and stay in the trace when the scheduler drops them."""
+    """Added jobs are scheduled from the moment they are added, and stay in the trace when the scheduler drops them."""
     scheduler = Scheduler(jobs_window=2)
 
     async def grow() -> None:
@@ -366,7 +366,7 @@ def test_equal_labels_have_paths_of_their_own(virtual: Virtual) -> None:
 
 
 def test_ten_thousand_equal_labels(backend: str) -> None:
-    """Their paths cost no more than others; otherwise this test would time out."""
+    """Such paths cost no more than others; otherwise this test would time out."""
     trace = Trace()
     Scheduler(*(Job(nothing, label="same") for _ in range(10_000)), instruments=[trace]).run(backend=backend)
     assert len({span.path for span in trace.spans}) == 10_000

@@ -125,7 +125,7 @@ def test_a_job_that_never_started_waited_until_it_settled(virtual: Virtual) -> N
 
 
 def test_a_service_is_waited_for_until_it_is_ready(virtual: Virtual) -> None:
-    """What forever jobs hold counts as well; a successor starts when the service is ready."""
+    """Resources held by forever jobs count as well; a successor starts when the service is ready."""
     service: Service[Any] = Service(serve, 3, label="db")
     forever = Job(nap, 99, forever=True, needs={"port": 1})
     jobs = [

@@ -1,4 +1,4 @@
-"""A plugin of pytest for tests that were written before a class of apssh had its present name."""
+"""A pytest plugin for tests older than the present name of a class of apssh."""
 
 import apssh
 
