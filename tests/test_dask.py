@@ -404,13 +404,13 @@ def test_work_of_a_lost_worker_is_done_again(backend: str, client: Client, tmp_p
         ((sum, []), {"client": 5}, "give a distributed.Client"),
     ],
 )
-def test_what_makes_no_sense_is_refused(arguments: Any, options: Any, advice: str) -> None:
+def test_invalid_arguments_of_a_dask_job_are_refused(arguments: Any, options: Any, advice: str) -> None:
     """The error says what to give."""
     with pytest.raises(TypeError, match=advice):
         DaskJob(*arguments, **options)
 
 
-def test_it_needs_a_run() -> None:
+def test_a_dask_job_awaited_outside_a_run_is_refused() -> None:
     """Awaited by hand, the job raises an error that says where to add it."""
     with pytest.raises(RuntimeError, match="put it into a Scheduler"):
         anyio.run(DaskJob(sum, []).co_run)

@@ -30,7 +30,7 @@ def commands(path: str = "log") -> list[str]:
     return [line[-1] for line in logged(path)]
 
 
-def test_it_is_a_subcommand() -> None:
+def test_batch_is_a_subcommand() -> None:
     """`trioflow --help` lists the command with a one-line summary."""
     assert "batch" in COMMANDS
     assert re.search(r"batch +Run COMMAND for each ARGUMENT", trioflow("--help").output)

@@ -36,7 +36,7 @@ def test_the_end_of_a_batch_counts_and_shows_failures() -> None:
     ]
 
 
-def test_it_names_a_few() -> None:
+def test_the_end_names_a_few_failures() -> None:
     """The others are counted; a long or strange command is shortened to a line."""
     done = batch("-j1", ":::", "exit 2 #\n\x1b[31m", "exit 3 #" + "x" * 500, *["exit 4"] * 6)
     head, first, second, *others = closing(done.stderr)

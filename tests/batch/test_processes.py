@@ -120,7 +120,7 @@ def test_ignored_signals_stay_ignored(tmp_path: Path) -> None:
     assert (process.returncode, stdout, stderr) == (0, b"done\n", b"")
 
 
-def test_the_second_ends_at_once(tmp_path: Path, watched: Watched) -> None:
+def test_the_second_signal_ends_the_batch_at_once(tmp_path: Path, watched: Watched) -> None:
     """Commands that ignore SIGTERM are killed with all processes that they started."""
     here = tmp_path / "here"
     with running("sh -c", ":::", f"touch {here}; {STUBBORN}") as process:

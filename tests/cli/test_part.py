@@ -46,7 +46,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("patterns", "left"), CASES, ids=[str(case[0]) for case in CASES])
-def test_what_stays(patterns: dict[str, str], left: str | None) -> None:
+def test_patterns_select_which_jobs_stay(patterns: dict[str, str], left: str | None) -> None:
     """--only keeps the named jobs; --from adds their successors, --until their requirements; combined,
     they intersect.
     """

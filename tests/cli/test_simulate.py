@@ -75,7 +75,7 @@ def test_durations_that_are_not_known(tmp_path: Path) -> None:
     assert [line.split()[0] for line in lines[1:] if line] == ["window", "1", "2", "4"]
 
 
-def test_what_is_refused(tmp_path: Path) -> None:
+def test_invalid_options_are_refused(tmp_path: Path) -> None:
     """Windows that are not numbers, unknown policies, and durations of another version have exit code 2."""
     file = written(tmp_path, CODE)
     durations = tmp_path / "durations"

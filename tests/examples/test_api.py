@@ -20,7 +20,7 @@ def test_two_hundred_calls_with_limits_and_failures(backend: str) -> None:
     )
 
 
-def test_it_keeps_the_limits_and_is_throttled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_example_keeps_the_limits_and_is_throttled_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The API rejects one call in a bad moment, and none for coming too fast."""
     example = load_example("api")
     servers = []

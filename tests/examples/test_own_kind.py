@@ -136,7 +136,7 @@ def test_pictures_and_reports_show_the_sandbox_job(example: Any, backend: Any, t
     assert "exit code 0" in report
 
 
-def test_what_is_secret_is_not_shown(example: Any, backend: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_redacted_sandbox_job_shows_no_secrets(example: Any, backend: Any, caplog: pytest.LogCaptureFixture) -> None:
     """With `redact=True` neither label nor failure has the words."""
     job = example.SandboxJob("sh", "-c", "exit 3 # password", redact=True)
     Scheduler(job).run(backend=backend)

@@ -285,7 +285,7 @@ def test_lambdas(virtual: Virtual) -> None:
 # --- looking at it
 
 
-def test_it_looks_like_the_function() -> None:
+def test_a_decorated_function_looks_like_the_function() -> None:
     """Name, docs, module and signature are those of the function."""
     assert fetch.__name__ == "fetch"
     assert fetch.__qualname__ == "fetch"

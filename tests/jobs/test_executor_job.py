@@ -296,7 +296,7 @@ async def co() -> None:
         ((ThreadPoolExecutor, 5), {}, "give a plain function"),
     ],
 )
-def test_what_makes_no_sense_is_refused(arguments: Any, options: Any, advice: str) -> None:
+def test_invalid_arguments_of_an_executor_job_are_refused(arguments: Any, options: Any, advice: str) -> None:
     """The error says what to give."""
     with pytest.raises(TypeError, match=advice):
         ExecutorJob(*arguments, **options)
@@ -320,7 +320,7 @@ def test_a_maker_that_makes_none_is_named(backend: str) -> None:
         job.result()
 
 
-def test_it_needs_a_run() -> None:
+def test_an_executor_job_awaited_outside_a_run_is_refused() -> None:
     """Awaited by hand, it says what to put it into."""
     with pytest.raises(RuntimeError, match="put it into a Scheduler"):
         anyio.run(ExecutorJob(ThreadPoolExecutor, int).co_run)

@@ -52,7 +52,7 @@ def test_what_is_committed_is_found_again(file: Path) -> None:
     assert found(file) == ["a", "b"]
 
 
-def test_it_stays_where_it_is_when_the_program_changes_its_directory(
+def test_the_journal_stays_in_place_when_the_program_changes_its_directory(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The path is relative: large results are beside the journal, and no other file is left."""

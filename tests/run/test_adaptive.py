@@ -85,7 +85,7 @@ def test_an_unused_adaptive_window_does_not_grow(virtual: Virtual) -> None:
     assert sizes.sizes == [2]
 
 
-def test_it_stops_growing_when_a_queue_builds_up(virtual: Virtual) -> None:
+def test_the_adaptive_window_stops_growing_when_a_queue_builds_up(virtual: Virtual) -> None:
     """The window comes to rest between what the server can do and one and a half of it."""
     server, sizes = Server(8), Sizes()
     scheduler = Scheduler(jobs_window=Adaptive(1, 100), instruments=[sizes])
@@ -263,7 +263,7 @@ def test_the_size_stays_between_minimum_and_maximum(events: list[tuple[float, st
         assert 2 <= control.size <= min(7, before + 1)
 
 
-def test_it_shrinks_by_the_mean_of_ten_latencies() -> None:
+def test_the_adaptive_window_shrinks_by_the_mean_of_ten_latencies() -> None:
     """Each mean covers the jobs since the one before; after the window has shrunk, only those that began since."""
     control, now = WindowController(Adaptive(1, 100)), 0.0
 
@@ -282,7 +282,7 @@ def test_it_shrinks_by_the_mean_of_ten_latencies() -> None:
     assert after(10, 3.9375) == 6
 
 
-def test_it_measures_the_lowest_latency_again_after_a_hundred_higher_means() -> None:
+def test_the_lowest_latency_is_measured_again_after_a_hundred_higher_means() -> None:
     """The window shrinks to half for the measurement; while the latency stays the lowest, it does not."""
     control, now, sizes = WindowController(Adaptive(1, 8)), 0.0, list[int]()
     for latency, means in ((1.0, 200), (1.25, 99), (1.25, 1)):

@@ -294,7 +294,7 @@ def test_clean_up_jobs_run_if_a_failure_or_a_timeout_comes_meanwhile(virtual: Vi
     virtual(main)
 
 
-def test_what_is_refused() -> None:
+def test_a_drain_outside_a_run_is_refused() -> None:
     """A scheduler that is not running cannot be drained."""
     with pytest.raises(RuntimeError, match="not running"):
         Scheduler().drain()

@@ -111,7 +111,7 @@ def test_the_number_of_waiting_workers_follows_the_last_iteration() -> None:
         assert turn.most == most
 
 
-def test_others_stand_in_the_line() -> None:
+def test_workers_beyond_the_limit_queue_for_a_turn() -> None:
     """Only `most` workers wait for a turn; the others queue."""
 
     @types.coroutine

@@ -166,7 +166,7 @@ class Grumpy(Counter):
 
 
 @pytest.mark.parametrize("first", ["outer", "inner"])
-def test_one_that_raises_is_logged_once_and_taken_out(
+def test_an_instrument_that_raises_is_logged_once_and_taken_out(
     virtual: Virtual, caplog: pytest.LogCaptureFixture, first: str
 ) -> None:
     """The instrument is removed from the whole run, nested schedulers included; the others go on, and
@@ -182,7 +182,7 @@ def test_one_that_raises_is_logged_once_and_taken_out(
     assert ["Grumpy" in record.getMessage() for record in caplog.records] == [True]
 
 
-def test_one_that_raises_inside_is_taken_out_outside(virtual: Virtual) -> None:
+def test_an_instrument_that_raises_in_a_nested_run_is_taken_out_of_the_outer_run(virtual: Virtual) -> None:
     """An instrument of the outer scheduler that raises at a nested event is not called for outer ones either."""
 
     class Inside(Counter):
@@ -197,7 +197,7 @@ def test_one_that_raises_inside_is_taken_out_outside(virtual: Virtual) -> None:
     assert watch.started == ["inner", "a"]
 
 
-def test_one_that_raised_is_back_in_the_next_run(virtual: Virtual) -> None:
+def test_an_instrument_that_raised_is_back_in_the_next_run(virtual: Virtual) -> None:
     """An instrument that raised is removed from that one run only."""
     grumpy = Grumpy()
     scheduler = Scheduler(Job(nap, label="a"), instruments=[grumpy])

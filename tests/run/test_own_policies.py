@@ -231,7 +231,7 @@ def test_an_interruption_ends_the_run(virtual: Virtual, late: bool) -> None:
 
 
 @pytest.mark.parametrize("what", ["cancel", "drain", "add", "job", "requires", "outer"])
-def test_it_must_not_change_the_run(virtual: Virtual, what: str) -> None:
+def test_a_policy_must_not_change_the_run(virtual: Virtual, what: str) -> None:
     """A job is on its way into the queue meanwhile: what changes the run is refused, as an error of the policy."""
     calls: dict[str, Callable[[], Any]] = {
         "cancel": lambda: inner.cancel(),

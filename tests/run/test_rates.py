@@ -61,7 +61,7 @@ def test_a_burst_of_its_own(virtual: Virtual) -> None:
         assert starts(jobs) == [0, 2, 4]
 
 
-def test_it_is_not_given_back(virtual: Virtual) -> None:
+def test_the_amount_of_a_rate_is_not_given_back(virtual: Virtual) -> None:
     """A job's amount stays spent, however the job ends; it accrues again with time, up to the burst."""
 
     async def fail() -> None:
@@ -98,7 +98,7 @@ def test_nothing_is_held_while_a_job_waits(virtual: Virtual) -> None:
     assert sorted(starts(others)) == [0, 1, 3]  # type: ignore[type-var]
 
 
-def test_one_that_was_passed_often_enough_is_next(virtual: Virtual) -> None:
+def test_a_job_that_was_passed_often_enough_is_next(virtual: Virtual) -> None:
     """Small jobs pass one that has to wait for tokens, at most `backfill` times; then they wait for it."""
     taker = Job(anyio.sleep, 0, needs={"api": {"tokens": 24}})
     big = Job(anyio.sleep, 0, needs={"api": {"requests": 0, "tokens": 32}})
@@ -160,7 +160,7 @@ def test_schedulers_that_need_a_rate_can_not_wait_for_each_other(virtual: Virtua
     assert virtual(Scheduler(one, other, pool=pool(a=1)).co_run)
 
 
-def test_it_goes_on_where_it_was_in_the_next_run(virtual: Virtual) -> None:
+def test_a_rate_goes_on_where_it_was_in_the_next_run(virtual: Virtual) -> None:
     """A second run in the same loop, or in another one, does not begin with a full burst."""
     shared = pool()
 

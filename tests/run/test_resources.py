@@ -63,7 +63,7 @@ def test_all_nested_schedulers_share_one_resource(virtual: Virtual) -> None:
     assert closing.ended == 1
 
 
-def test_it_is_closed_when_the_run_is_cancelled(virtual: Virtual) -> None:
+def test_a_resource_is_closed_when_the_run_is_cancelled(virtual: Virtual) -> None:
     """Nothing interrupts the closing."""
 
     async def main() -> None:
@@ -124,7 +124,7 @@ def test_closing_that_is_cut_is_not_begun_again() -> None:
     assert Shared.log[1:] == ["closing"]
 
 
-def test_what_was_made_last_is_closed_first(virtual: Virtual) -> None:
+def test_the_resource_made_last_is_closed_first(virtual: Virtual) -> None:
     """Closing may use resources made earlier; each is closed, even if one raises and one takes too long."""
     order: list[str] = []
 

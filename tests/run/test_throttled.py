@@ -79,7 +79,7 @@ def test_those_that_were_throttled_start_in_the_order_in_which_they_were(virtual
     assert server.calls[3][0] == 21.5
 
 
-def test_it_goes_first_even_if_the_policy_changes_meanwhile(virtual: Virtual) -> None:
+def test_a_throttled_job_goes_first_even_if_the_policy_changes_meanwhile(virtual: Virtual) -> None:
     """A job with an expected duration that is added later turns fifo into critical path."""
     server = Server(1)
     throttled, other = ask(server, "throttled"), ask(server, "other")

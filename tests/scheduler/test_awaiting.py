@@ -243,7 +243,7 @@ def test_a_wait_for_what_the_waiting_job_holds_is_named(
 
 
 @pytest.mark.parametrize("on_trio", [True, False])
-def test_so_is_a_wait_for_its_token(caplog: pytest.LogCaptureFixture, on_trio: bool) -> None:
+def test_a_wait_for_the_callers_own_token_is_named(caplog: pytest.LogCaptureFixture, on_trio: bool) -> None:
     """A job that works has a token of the innermost limiter around it."""
     jobs: Jobs = {"b": Job(nap, label="b")}
 

@@ -209,7 +209,7 @@ def test_limiter_is_used_up_by_a_worker_between_two_jobs(virtual: Virtual) -> No
     )
 
 
-def test_what_a_job_waits_for_in_a_word(virtual: Virtual) -> None:
+def test_waiting_gives_the_cause_for_ready_jobs_alone(virtual: Virtual) -> None:
     """Only a ready job has such a word."""
     seen: list[Waiting | None] = []
     first, ready = Job(nap, 3), Job(nap)

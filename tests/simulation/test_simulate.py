@@ -226,7 +226,7 @@ def test_pools_are_real() -> None:
     assert pool.free == {"cpu": 3, "gpu": 2}
 
 
-def test_it_works_where_a_loop_runs() -> None:
+def test_simulate_works_inside_a_running_loop() -> None:
     """A program of trio or asyncio can call it like any function."""
 
     async def main() -> float:
@@ -244,7 +244,7 @@ def test_it_works_where_a_loop_runs() -> None:
         ({"policy": "best"}, ValueError, "policy='best'"),
     ],
 )
-def test_what_is_refused(options: Any, error: type[Exception], words: str) -> None:
+def test_invalid_options_are_refused(options: Any, error: type[Exception], words: str) -> None:
     """The error names the invalid option."""
     with pytest.raises(error, match=words):
         simulate(Scheduler(stand(1, label="a")), **options)

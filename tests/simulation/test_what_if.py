@@ -43,7 +43,7 @@ def seconds(found: WhatIf) -> dict[tuple[int | None, str], float]:
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, None])
-def test_it_is_what_a_run_takes(virtual: Virtual, size: int | None) -> None:
+def test_a_point_is_the_time_of_a_real_run(virtual: Virtual, size: int | None) -> None:
     """A point is the time of a run with this window and policy, and with the measured durations."""
     trace = run(virtual, release(), jobs_window=2)
     found = trace.what_if(sizes=[size])
@@ -157,7 +157,7 @@ def in_parts(**options: Any) -> Scheduler:
     return Scheduler(*parts, **options)
 
 
-def test_it_is_simulated_as_it_ran(virtual: Virtual) -> None:
+def test_a_run_is_simulated_with_its_own_policies(virtual: Virtual) -> None:
     """Each scheduler keeps its policy; if they differ, no single policy's name stands for the run."""
     for options, name in (({}, "critical-path"), ({"policy": "fifo"}, "own policies")):
         trace = run(virtual, in_parts(jobs_window=6, **options))

@@ -57,7 +57,7 @@ def test_each_of_the_six_faults_is_found(scenario: Make, backend: str) -> None:
 
 
 @pytest.mark.parametrize("scenario", SIX, ids=NAMES)
-def test_none_of_them_is_there_in_a_plain_run(scenario: Make, backend: str) -> None:
+def test_none_of_the_six_faults_shows_in_a_plain_run(scenario: Make, backend: str) -> None:
     """Without injected faults, all six scenarios run as their authors meant."""
     check, _ = SIX[scenario]
     assert explore(scenario, check=check, seed=backend).tried == {}

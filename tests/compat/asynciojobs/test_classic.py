@@ -125,7 +125,7 @@ def test_a_message_bus_and_a_monitor_that_runs_for_ever(capsys: pytest.CaptureFi
     assert capsys.readouterr().out.splitlines()[-1] == "5   ☉ ☓   <BusJob `collect`> [[ -> collect]] requires={3, 4}"
 
 
-def test_the_same_in_a_notebook() -> None:
+def test_the_early_names_work_in_a_notebook() -> None:
     """`orchestrate` works although an event loop runs in the cell, and so does `await`."""
     cells = [
         BUS,

@@ -332,7 +332,7 @@ def test_run_within_a_loop_says_what_to_write() -> None:
     run_virtual(main, backend="asyncio")
 
 
-def test_it_does_not_run_twice_at_the_same_time() -> None:
+def test_a_scheduler_does_not_run_twice_at_the_same_time() -> None:
     """A running scheduler rejects a second run."""
     scheduler = PureScheduler(Note("a", delay=1.0))
 

@@ -60,7 +60,7 @@ def test_on_success_all_three_are_called_in_order(backend: str) -> None:
     assert told.outcomes() == [NOT_YET, ("done", 0), ("settled", 0)]
 
 
-def test_they_are_called_inside_the_slot(backend: str) -> None:
+def test_callbacks_are_called_inside_the_slot(backend: str) -> None:
     """The next command of a window of one starts after them."""
     names: list[str] = []
     jobs = [
@@ -119,7 +119,7 @@ def test_a_cancelled_command_settles_too(backend: str) -> None:
     assert job.state is JobState.CANCELLED
 
 
-def test_they_are_called_when_the_last_attempt_is_over(backend: str) -> None:
+def test_callbacks_are_called_when_the_last_attempt_is_over(backend: str) -> None:
     """`on_start` at each attempt, the others once."""
     told = Told()
     job = CommandJob(["false"], retry=2, **told.all())
@@ -128,7 +128,7 @@ def test_they_are_called_when_the_last_attempt_is_over(backend: str) -> None:
     assert (job.retry, job.attempts) == (2, 3)
 
 
-def test_they_go_with_a_retry_decorator(backend: str) -> None:
+def test_callbacks_work_with_a_retry_decorator(backend: str) -> None:
     """`on_start` is called for each attempt and `on_settled` once; `job.retry` is the user's own."""
     told = Told()
     decorator = stamina.retry(on=exited_with(1), attempts=2, wait_initial=0, wait_jitter=0)
@@ -157,7 +157,7 @@ def test_an_async_callback_is_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["on_start", "on_done", "on_settled"])
-def test_one_that_raises_fails_the_job(backend: str, name: str) -> None:
+def test_a_callback_that_raises_fails_the_job(backend: str, name: str) -> None:
     """The job's process is ended, and the run goes on."""
 
     def broken(job: CommandJob) -> None:

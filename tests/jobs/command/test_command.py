@@ -190,7 +190,7 @@ def test_results_that_are_not_kept_are_given_up_when_the_command_has_them(backen
         (["x"], {"unknown": 0}, TypeError, "unknown"),
     ],
 )
-def test_what_makes_no_sense_is_refused_when_the_job_is_made(
+def test_invalid_arguments_of_a_command_are_refused_when_the_job_is_made(
     command: Any, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     """The error comes from the constructor, and says what to give."""

@@ -87,7 +87,7 @@ def test_progress_is_a_sign_of_life_of_a_command_too(backend: str) -> None:
 
 
 @patiently(0.4, 4)
-def test_it_is_restarted(backend: str, tmp_path: Path, unit: float) -> None:
+def test_an_idle_command_is_restarted(backend: str, tmp_path: Path, unit: float) -> None:
     """`on_timeout` goes for silence too, and each call has its whole time."""
     seen = tmp_path / f"seen-{unit}"
     job = CommandJob(

@@ -57,7 +57,7 @@ def test_a_command_says_how_much_memory_its_group_has(backend: str) -> None:
     assert listed[0].partition("<CommandJob `eaters`>  ")[2].endswith(" MiB")
 
 
-def test_one_look_serves_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_read_once_for_all_groups_in_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """For all callers and groups together, processes are read once a second, and for at most 1 % of the time."""
     now, looks = 100.0, 0
 

@@ -135,7 +135,7 @@ def test_an_open_file_is_written_to(backend: str, tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "a\nb\n"
 
 
-def test_none_is_where_print_goes(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_without_a_destination_goes_where_print_goes(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
     """Output without a destination arrives at this program's own streams."""
     run(backend, sh("echo out; echo err >&2"))
     assert capfd.readouterr() == ("out\n", "err\n")

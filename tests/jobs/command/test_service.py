@@ -143,7 +143,7 @@ def test_a_service_that_never_gets_ready_fails_with_its_condition(backend: Any, 
 
 
 @patiently(1, 30)
-def test_one_that_listens_elsewhere_never_gets_ready(backend: Any, port: int, unit: float) -> None:
+def test_a_service_that_listens_elsewhere_never_gets_ready(backend: Any, port: int, unit: float) -> None:
     """The error names the port and the address that it should have."""
     service = CommandService([sys.executable, "-c", LISTENS, "127.0.0.2", port], ready=PortOpen(port), timeout=unit)
     text = all_of(failed(service, backend))
@@ -187,7 +187,7 @@ def test_a_service_that_ends_before_it_is_ready_has_failed(backend: Any) -> None
     assert "no space" in str(error)
 
 
-def test_one_that_goes_into_the_background_has_failed(backend: Any) -> None:
+def test_a_service_that_goes_into_the_background_has_failed(backend: Any) -> None:
     """The error says that it must stay in the foreground; nothing of it is left."""
     began = time.monotonic()
     error = failed(shell("sleep 1000 & echo forked", ready=OutputLine("never"), terminate_grace=PATIENCE), backend)
@@ -196,7 +196,7 @@ def test_one_that_goes_into_the_background_has_failed(backend: Any) -> None:
 
 
 @pytest.mark.parametrize("code", [0, 1])
-def test_one_that_is_ready_and_dies_has_failed_at_once(backend: Any, code: int) -> None:
+def test_a_service_that_is_ready_and_dies_has_failed_at_once(backend: Any, code: int) -> None:
     """A job that uses it need not notice; a critical one stops the run."""
     service = shell(f"echo ready; sleep 0.2; echo 'I die'; exit {code}", ready=OutputLine("ready"), critical=True)
     client = CommandJob(["sleep", "1000"], required=service)
@@ -252,7 +252,7 @@ def test_views_show_a_service_as_a_command(backend: Any) -> None:
     assert "61" not in secret._command_line()
 
 
-def test_one_that_ignores_sigterm_is_killed(backend: Any) -> None:
+def test_a_service_that_ignores_sigterm_is_killed(backend: Any) -> None:
     """SIGKILL comes when the grace is over."""
     service = shell(
         "trap '' TERM; echo ready; while :; do sleep 0.05; done", ready=OutputLine("ready"), terminate_grace=0.2
@@ -317,7 +317,7 @@ def test_invalid_options_of_a_service_are_rejected(make: Any, says: str) -> None
         make()
 
 
-def test_what_is_secret_is_not_shown(backend: Any) -> None:
+def test_a_redacted_service_shows_no_secrets(backend: Any) -> None:
     """With `redact=True`, the label and the error both lack it."""
     error = failed(shell("echo hunter2; exit 1", ready=OutputLine("x"), redact=True), backend)
     assert "hunter2" not in all_of(error)

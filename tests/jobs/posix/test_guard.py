@@ -515,7 +515,7 @@ def test_members_of_a_group_that_nobody_reaps_are_not_waited_for(backend: str, w
     assert watched.alive() == []
 
 
-def test_it_works_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_guard_works_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     """The groups are then all that is known."""
     real: Any = os.path.isdir
     monkeypatch.setattr(os.path, "isdir", lambda path: path != "/proc/self" and real(path))

@@ -147,7 +147,7 @@ def test_what_only_this_machine_can_keep_is_refused_elsewhere(option: Any, shown
 
 
 @pytest.mark.parametrize("given", [3.0, True, "cluster", ThreadPoolExecutor, lambda: None])
-def test_what_is_no_place_is_refused(given: Any) -> None:
+def test_an_invalid_executor_is_refused(given: Any) -> None:
     """The error says what there is."""
     with pytest.raises(TypeError, match=r"processes of 'flow' is .*give an executor .*Cluster, a number .*, or None"):
         Scheduler(label="flow", processes=given)

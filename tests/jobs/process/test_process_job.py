@@ -71,7 +71,7 @@ def test_no_process_outlives_a_run_inside_a_longer_program(backend: str, watched
 
 
 @pytest.mark.parametrize("how", ["timeout", "cancel", "critical"])
-def test_it_is_killed_with_its_children(backend: str, watched: Watched, tmp_path: Path, how: str) -> None:
+def test_a_process_is_killed_with_its_children(backend: str, watched: Watched, tmp_path: Path, how: str) -> None:
     """A timeout, a cancellation or the end of the run kills it; another process takes its place."""
     flag = tmp_path / "started"
     job = ProcessJob(bodies.nap_for_ever, str(flag), timeout=0.3 if how == "timeout" else None)
@@ -251,7 +251,7 @@ for job in jobs: print(job.raised_exception() or job.result())
 
 
 @pytest.mark.parametrize(("backend", "way"), [("trio", "-c"), ("asyncio", "pipe")])
-def test_what_no_file_has_is_named_with_its_cures(backend: str, way: str) -> None:
+def test_a_function_without_a_file_is_named_with_advice(backend: str, way: str) -> None:
     """A function of a notebook, of a prompt: no worker can import it. What comes from modules is called as ever."""
     code = PROMPT.replace("BACKEND", repr(backend))
     given: dict[str, Any] = {"input": code} if way == "pipe" else {"stdin": subprocess.DEVNULL}
@@ -377,7 +377,9 @@ def test_an_argument_that_cannot_be_unpickled_in_the_worker_has_a_note(backend: 
     assert "could not load the function or an argument" in notes(job.raised_exception())
 
 
-def test_it_reads_nothing_and_prints_where_this_program_does(backend: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_process_reads_nothing_and_prints_where_this_program_does(
+    backend: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     """Printed text does not get into the answer."""
     job = ProcessJob(bodies.read_and_print)
     run(backend, job)
@@ -422,7 +424,7 @@ def test_a_main_module_that_starts_starts_a_run_when_it_is_imported(backend: str
     assert 'put what is to happen once below `if __name__ == "__main__":`' in found.stderr
 
 
-def test_it_needs_a_run() -> None:
+def test_a_process_job_awaited_outside_a_run_is_refused() -> None:
     """Awaited by hand, it says what to put it into."""
     with pytest.raises(RuntimeError, match="put it into a Scheduler"):
         ProcessJob(bodies.add, 1).co_run().send(None)
@@ -453,7 +455,7 @@ def test_a_process_that_reports_is_not_idle(backend: str, watched: Watched, tmp_
     assert watched.alive() == []
 
 
-def test_what_is_no_fraction_is_refused_in_the_process(backend: str) -> None:
+def test_an_invalid_fraction_is_refused_in_the_process(backend: str) -> None:
     """The check is the same everywhere."""
     values: list[Any] = [1.5, "half"]
     jobs = [ProcessJob(bodies.report, [value], 0) for value in values]

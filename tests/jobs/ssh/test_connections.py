@@ -103,7 +103,7 @@ def test_all_jobs_of_a_node_share_one_connection(backend: str, server: Server) -
 
 
 @pytest.mark.parametrize("end", ["completed", "critical", "timeout", "cancel"])
-def test_it_is_closed_whatever_the_end(backend: str, server: Server, end: str) -> None:
+def test_the_connection_is_closed_at_any_end_of_the_run(backend: str, server: Server, end: str) -> None:
     """After a completed, failed, timed-out or cancelled run no session is left on the server."""
     job = SshJob(server.node(), "echo")
     after = Job(fail, 0, label="after", required=job, critical=True) if end == "critical" else None

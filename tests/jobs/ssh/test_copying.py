@@ -95,7 +95,7 @@ def test_a_tree_goes_there_and_back(backend: str, place: Place, tmp_path: Path) 
 
 
 @SSH_ON_ASYNCIO
-def test_what_was_there_is_replaced(backend: str, place: Place, tmp_path: Path) -> None:
+def test_an_existing_destination_is_replaced(backend: str, place: Place, tmp_path: Path) -> None:
     """A file replaces a file, a directory a directory, without any of the old contents."""
     (tmp_path / "file").write_text("new")
     tree = make_tree(tmp_path / "tree", ["a"])
@@ -291,7 +291,9 @@ def test_files_of_one_name_do_not_take_each_others_place(backend: str, place: Pl
 
 
 @SSH_ON_ASYNCIO
-def test_what_is_in_a_directory_is_not_in_the_way(backend: str, place: Place, tmp_path: Path) -> None:
+def test_files_in_a_copied_directory_do_not_collide_with_other_files(
+    backend: str, place: Place, tmp_path: Path
+) -> None:
     """A pattern may stand for one directory, in which a file has the name of another one."""
     for path in ("one tree/log", "logs/log"):
         (tmp_path / path).parent.mkdir()

@@ -232,7 +232,9 @@ def test_ctrl_c_ends_the_command_on_the_node(
     assert watched.gone_in_time(), watched.alive()
 
 
-def test_what_daemonizes_is_its_own_master(backend: str, server: Server, tmp_path: Path, mark: dict[str, str]) -> None:
+def test_a_command_that_daemonizes_survives_its_job(
+    backend: str, server: Server, tmp_path: Path, mark: dict[str, str]
+) -> None:
     """A session of its own is how a command on a node says that it wants to stay."""
     command = f"setsid sh -c 'echo $$ > {tmp_path}/pid; sleep 1000' >/dev/null 2>&1 &"
     job = SshJob(server.node(), [command, f"while ! test -s {tmp_path}/pid; do sleep 0.01; done"], env=mark)

@@ -21,7 +21,7 @@ from ..posix.process_trees import Watched
 PIPE = subprocess.PIPE
 
 
-def test_it_needs_no_ssh(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_node_needs_no_ssh(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No connection is made, so neither ssh's programs nor a directory for sockets are needed."""
     for program in ("sh", "rm", "cat", "chmod", "mktemp", "setsid", "sleep", "grep"):
         (tmp_path / program).symlink_to(f"/usr/bin/{program}")
@@ -39,7 +39,9 @@ def test_it_needs_no_ssh(backend: str, tmp_path: Path, monkeypatch: pytest.Monke
     assert not list(tmp_path.glob("*trioflow*"))
 
 
-def test_it_is_where_this_program_is(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_node_runs_in_the_directory_of_this_program(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Commands start in its directory, and paths there are relative to it."""
     monkeypatch.chdir(tmp_path)
     job = SshJob(LocalNode(), ["echo x > a", Push("a", to="sub/"), Pull("sub/a", to="b"), "cat b; pwd"], stdout=PIPE)
@@ -48,7 +50,7 @@ def test_it_is_where_this_program_is(backend: str, tmp_path: Path, monkeypatch: 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "sub"]
 
 
-def test_it_may_have_a_directory_of_its_own(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_local_node_may_have_its_own_directory(backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The directory is created on demand; so a scenario for many nodes can be tried out locally."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").write_text("x")
@@ -111,7 +113,9 @@ def test_the_local_node_mixes_with_other_nodes() -> None:
         ((), {"directory": ""}, ValueError, "directory='' of LocalNode('localhost')"),
     ],
 )
-def test_what_makes_no_sense_is_refused(arguments: Any, options: Any, error: type[Exception], what: str) -> None:
+def test_invalid_arguments_of_a_local_node_are_refused(
+    arguments: Any, options: Any, error: type[Exception], what: str
+) -> None:
     """The error comes at its creation."""
     with pytest.raises(error) as raised:
         LocalNode(*arguments, **options)
@@ -166,7 +170,7 @@ def test_the_local_node_runs_steps_in_sequence(
         (("Put", "tree", "back"), "put 'tree' 'back': File exists\n"),
     ],
 )
-def test_it_stops_at_the_first_that_fails(
+def test_the_local_node_stops_at_the_first_step_that_fails(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str], operation: Any, what: str
 ) -> None:
     """The error has the step and the reason."""
@@ -180,7 +184,7 @@ def test_it_stops_at_the_first_that_fails(
     assert not Path("never").exists()
 
 
-def test_it_passes_over_links_and_pipes_in_trees(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_local_node_skips_links_and_pipes_in_trees(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Files and directories keep modes and times, whatever the umask."""
     tree = tmp_path / "tree"
     (tree / "sub").mkdir(parents=True)

@@ -190,7 +190,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_one_that_speaks_another_language_is_left_to_ssh(backend: str, play: Play, name: str) -> None:
+def test_a_master_with_another_protocol_is_left_to_ssh(backend: str, play: Play, name: str) -> None:
     """Nothing was asked for, so nothing can run twice; what cannot change is not tried again."""
     answer, times = OTHERS[name]
     master = play(answer)
@@ -200,7 +200,7 @@ def test_one_that_speaks_another_language_is_left_to_ssh(backend: str, play: Pla
     assert (master.came, master.processes) == (times, 2)
 
 
-def test_what_has_no_room_in_a_request_is_left_to_ssh(
+def test_an_environment_too_long_for_a_request_is_left_to_ssh(
     backend: str, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The variables of this program may be many."""
@@ -273,7 +273,7 @@ BREAKING = {
 
 
 @pytest.mark.parametrize("name", BREAKING)
-def test_one_that_breaks_off_after_the_request_was_lost(backend: str, play: Play, name: str) -> None:
+def test_a_master_that_breaks_off_after_the_request_is_a_lost_connection(backend: str, play: Play, name: str) -> None:
     """The command may have started, so it is not run again."""
     nonsense = answers(hello=True, after=BREAKING[name])
     master = play(nonsense)
@@ -287,7 +287,7 @@ def test_one_that_breaks_off_after_the_request_was_lost(backend: str, play: Play
 
 
 @pytest.mark.parametrize("hello", [True, False])
-def test_one_that_does_not_answer_is_left_alone_in_time(
+def test_a_master_that_does_not_answer_is_given_up_in_time(
     backend: str, play: Play, hello: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The master may hang before its hello or after a request: no other job waits, and no descriptor stays open."""

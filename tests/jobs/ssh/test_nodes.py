@@ -88,7 +88,9 @@ def test_a_gateway_may_be_named() -> None:
         ("a", {"gateway": 3}, TypeError, "give an SshNode"),
     ],
 )
-def test_what_makes_no_sense_is_refused(hostname: Any, options: Any, error: type[Exception], what: str) -> None:
+def test_invalid_arguments_of_a_node_are_refused(
+    hostname: Any, options: Any, error: type[Exception], what: str
+) -> None:
     """The error says which option, and what to give."""
     with pytest.raises(error, match=what):
         SshNode(hostname, **options)

@@ -113,7 +113,7 @@ def test_names_of_variables_are_those_of_a_shell(name: str) -> None:
 
 
 @pytest.mark.parametrize("option", ["env", "values"])
-def test_what_is_not_a_mapping_is_refused(option: str) -> None:
+def test_a_list_in_place_of_a_mapping_is_refused(option: str) -> None:
     """The error names the option and the job, and says what to give."""
     options: Any = {option: ["A=x"]}
     with pytest.raises(TypeError, match=f"{option} of 'j': found list; give a dict"):
@@ -641,7 +641,9 @@ def test_a_callback_that_raises_fails_the_job_and_ends_the_command(
         ("true", {"timeout": 0}, ValueError, "positive"),
     ],
 )
-def test_what_makes_no_sense_is_refused(command: Any, options: Any, error: type[Exception], what: str) -> None:
+def test_invalid_arguments_of_an_ssh_job_are_refused(
+    command: Any, options: Any, error: type[Exception], what: str
+) -> None:
     """The error comes when the job is made, and says what to give."""
     with pytest.raises(error, match=what):
         SshJob("node", command, **options)
@@ -690,7 +692,7 @@ def test_labels_show_node_and_command() -> None:
     assert len({Script("a"), Script("a"), ScriptText("a")}) == 2
 
 
-def test_it_needs_a_run() -> None:
+def test_an_ssh_job_awaited_outside_a_run_is_refused() -> None:
     """Awaited by hand, it says what to put it into."""
     with pytest.raises(RuntimeError, match="put it into a Scheduler"):
         anyio.run(SshJob("node", "true").co_run)

@@ -213,7 +213,7 @@ def test_a_stopped_command_is_ended(shell: str, watched: Watched) -> None:
 
 
 @pytest.mark.parametrize("shell", [shell for shell in ("bash", "dash", "fish", "tcsh", "zsh") if shutil.which(shell)])
-def test_it_passes_through_login_shells(shell: str) -> None:
+def test_the_wrapper_passes_through_login_shells(shell: str) -> None:
     """Shells unlike sh are included, with all characters that are special to one of them."""
     words = [
         "it's",
@@ -288,7 +288,7 @@ def test_what_is_kept_back_until_the_start_is_handed_on_then(end_first: bool) ->
 
 
 @given(st.binary(max_size=60), st.integers(0, 60))
-def test_what_is_no_report_comes_through(data: bytes, cut: int) -> None:
+def test_output_that_only_resembles_a_report_comes_through(data: bytes, cut: int) -> None:
     """Bytes that only look like a report are passed on whole, wherever they are cut."""
     capture = Capture()
     reader = ReportFilter("a", [capture])

@@ -60,7 +60,9 @@ def test_with_a_pool_each_runs_once_whatever_it_needs(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("nested", [False, True])
-def test_one_that_does_not_end_is_named(virtual: Virtual, caplog: pytest.LogCaptureFixture, nested: bool) -> None:
+def test_a_clean_up_job_that_does_not_end_is_named(
+    virtual: Virtual, caplog: pytest.LogCaptureFixture, nested: bool
+) -> None:
     """A clean-up job that ignores its cancellation is named in the log, with its stack, a second later; once."""
 
     async def stays() -> None:
@@ -118,7 +120,7 @@ def test_cancelled_alone(virtual: Virtual) -> None:
 # --- what does not change
 
 
-def test_one_that_fails_changes_nothing(virtual: Virtual) -> None:
+def test_a_clean_up_job_that_fails_changes_nothing(virtual: Virtual) -> None:
     """A clean-up job that fails, be it critical, is FAILED; reason, culprit and result stay, and the others go on."""
     critical = bad()
     failing = Job(fail, 1, OSError("worse"), required=critical, run_if="failed", critical=True)

@@ -68,7 +68,7 @@ def test_only_when_the_jobs_have_unwound(virtual: Virtual) -> None:
     assert ended == [cleaning.started_at] == [4]
 
 
-def test_not_after_completion(virtual: Virtual) -> None:
+def test_no_clean_up_after_completion(virtual: Virtual) -> None:
     """In a run that completes, clean-up jobs are judged by their rule like all others."""
     failing = Job(fail)
     cleaning, spare = alarm(failing), alarm(Job(nap))
@@ -78,7 +78,7 @@ def test_not_after_completion(virtual: Virtual) -> None:
     assert spare.state is JobState.SKIPPED
 
 
-def test_not_after_cancel(virtual: Virtual) -> None:
+def test_no_clean_up_after_cancel(virtual: Virtual) -> None:
     """After `cancel()` no clean-up job starts."""
     job = Job(nap, 9)
     cleaning = alarm(job)
@@ -88,7 +88,7 @@ def test_not_after_cancel(virtual: Virtual) -> None:
     assert cleaning.state is IDLE
 
 
-def test_not_after_a_cancellation_from_outside(virtual: Virtual) -> None:
+def test_no_clean_up_after_a_cancellation_from_outside(virtual: Virtual) -> None:
     """A cancelled scope around the run starts no clean-up."""
     job = Job(nap, 9)
     cleaning = alarm(job)
@@ -103,7 +103,7 @@ def test_not_after_a_cancellation_from_outside(virtual: Virtual) -> None:
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-def test_not_after_an_interruption(virtual: Virtual, kind: type[BaseException]) -> None:
+def test_no_clean_up_after_an_interruption(virtual: Virtual, kind: type[BaseException]) -> None:
     """Ctrl-C and SystemExit start no clean-up."""
 
     async def interrupt() -> None:
@@ -118,7 +118,7 @@ def test_not_after_an_interruption(virtual: Virtual, kind: type[BaseException]) 
     assert cleaning.state is IDLE
 
 
-def test_not_after_an_error_in_an_open_block(virtual: Virtual) -> None:
+def test_no_clean_up_after_an_error_in_an_open_block(virtual: Virtual) -> None:
     """An exception in the body of `async with` cancels the run, and starts no clean-up."""
     job = Job(nap, 9)
     cleaning = alarm(job)
@@ -148,7 +148,7 @@ def test_clean_up_runs_only_jobs_whose_requirements_have_settled(virtual: Virtua
     assert unneeded.state is JobState.SKIPPED
 
 
-def test_that_ran_before_the_stop_do_not_run_again(virtual: Virtual) -> None:
+def test_clean_up_jobs_that_ran_before_the_stop_do_not_run_again(virtual: Virtual) -> None:
     """A clean-up job that has settled in the run is done."""
     calls: list[float] = []
 

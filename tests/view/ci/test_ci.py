@@ -200,7 +200,7 @@ def test_the_summary_has_verdict_failures_and_the_slowest(virtual: Virtual, tmp_
     assert re.findall(r"^\| (\S+) \|", slowest, re.M)[1:3] in (["late", "late/cut"], ["late/cut", "late"])
 
 
-def test_of_jobs_that_ran_several_times_the_last_run_counts(virtual: Virtual, tmp_path: Path) -> None:
+def test_the_last_run_of_a_repeated_job_counts(virtual: Virtual, tmp_path: Path) -> None:
     """A nested scheduler that succeeds on a retry has no failures, neither in the summary nor in a report."""
     tries: list[int] = []
 

@@ -171,7 +171,7 @@ def test_only_running_jobs_on_the_screen_are_asked(virtual: Virtual) -> None:
     assert sum(job.asked for job in jobs) == shown
 
 
-def test_what_is_said_fits(virtual: Virtual) -> None:
+def test_details_fit_the_line(virtual: Virtual) -> None:
     """The line never becomes wider than the terminal, even with many holders of a resource."""
     jobs = [Job(nap, 9, label=f"a job with a long name {number}", needs={"gpu": 1}) for number in range(9)]
     scheduler, monitor = watched(Talker("long " * 99), Talker("漢" * 99), *jobs, pool=Pool(gpu=4))

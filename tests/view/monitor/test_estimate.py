@@ -103,7 +103,7 @@ def test_when_all_has_settled_nothing_is_left() -> None:
         )
     )
 )
-def test_it_lies_between_the_bounds(drawn: tuple[list[float], list[tuple[int, int]], int]) -> None:
+def test_the_estimate_lies_between_the_bounds(drawn: tuple[list[float], list[tuple[int, int]], int]) -> None:
     """The estimate is at least the longest job and the work over the slots, and at most the sum of all jobs."""
     durations, pairs, slots = drawn
     before: dict[int, list[int]] = {job: [] for job in range(len(durations))}

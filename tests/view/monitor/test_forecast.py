@@ -28,7 +28,7 @@ def forecast_of(monitor: Any) -> Any:
     return monitor._run.display._draw.__self__._forecast
 
 
-def test_it_is_asked_for_when_three_jobs_have_succeeded(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_estimate_is_made_when_three_jobs_have_succeeded(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before that, no estimator is built, even for a large graph; the next picture has the estimate."""
     clock = Clock(monkeypatch)
     seen: list[Any] = []

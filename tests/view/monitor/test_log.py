@@ -110,7 +110,7 @@ def test_restored_jobs_are_told_apart(backend: str, tmp_path: Path) -> None:
     assert lines_of(log)[-1].endswith("; 2 succeeded (1 restored)")
 
 
-def test_what_is_no_option() -> None:
+def test_bad_arguments_are_refused() -> None:
     """The error on each bad argument lists the accepted values."""
     with pytest.raises(TypeError, match="not a stream"):
         Monitor(file=42)  # type: ignore[arg-type]

@@ -201,7 +201,7 @@ def test_what_is_over_stays_until_its_line_is_needed(virtual: Virtual) -> None:
     assert [line[:12].strip() for line in lines[3:6]] == ["▸    5 s", "✓  3.0 s", "▸    3 s"]
 
 
-def test_what_runs_beside_is_apart(virtual: Virtual) -> None:
+def test_forever_jobs_and_services_are_shown_apart(virtual: Virtual) -> None:
     """Forever jobs and services come last and are not counted; a service shows whether it is ready."""
     soon, late = Service(serve, label="soon"), Service(serve, 60, label="late")
     watch = Scheduler(Job(nap, 70, label="inside"), label="watch", forever=True)

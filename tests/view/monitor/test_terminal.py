@@ -110,7 +110,7 @@ def test_what_jobs_print_goes_above(terminal: Terminal, backend: str) -> None:
     assert terminal.all_lines()[len(above)].startswith(" run  ✓ ")
 
 
-def test_what_a_terminal_cannot_show_is_the_business_of_who_prints_it() -> None:
+def test_text_that_the_terminal_cannot_encode_fails_in_the_printing_job() -> None:
     """As without a monitor, printing it fails in the job on standard output and is escaped on standard error."""
     terminal = Terminal(60, 12, encoding="latin-1")
     escaping = BufferedStream(
@@ -129,7 +129,7 @@ def test_what_a_terminal_cannot_show_is_the_business_of_who_prints_it() -> None:
     assert terminal.shown()[1] == " + 1 succeeded   x 1 failed"
 
 
-def test_whoever_prints_too_much_waits_for_the_terminal() -> None:
+def test_a_thread_that_prints_too_much_waits_for_the_terminal() -> None:
     """Lines are buffered; the thread that fills the buffer writes all of them."""
     told: list[str] = []
     above = OutputBuffer(lambda: told.append("wake"), lambda: told.append(f"write out {len(above.take())}"))

@@ -82,7 +82,7 @@ def test_a_timeout_after_an_attempt_that_a_job_failed_is_a_failure(virtual: Virt
     assert told[1].startswith("JobTimeout")
 
 
-def test_it_needs_nothing_else(virtual: Virtual, tmp_path: Path) -> None:
+def test_the_report_needs_no_other_file(virtual: Virtual, tmp_path: Path) -> None:
     """The page loads nothing from elsewhere, and forbids itself to."""
     text = report(virtual, everything(), tmp_path / "r.html")
     page = Page(text)

@@ -214,7 +214,7 @@ def test_nasty_labels_stay_text(browser: Browser, pages: Path) -> None:
 
 @pytest.mark.parametrize("width", [360, 500, 1400])
 @pytest.mark.parametrize("dark", [False, True])
-def test_it_fits_every_width(browser: Browser, pages: Path, width: int, dark: bool) -> None:
+def test_the_report_fits_every_width(browser: Browser, pages: Path, width: int, dark: bool) -> None:
     """Only the timeline and the table scroll sideways, never the page; text has contrast in both schemes."""
     browser.open(pages / "nasty.html", width=width, dark=dark)
     assert browser.ask("document.documentElement.scrollWidth") <= width

@@ -260,7 +260,7 @@ def test_jobs_added_while_running(virtual: Virtual) -> None:
     assert set(by_path(trace)) == {"grow", "x", "y"}
 
 
-def test_it_shows_the_last_run(virtual: Virtual) -> None:
+def test_a_trace_shows_the_last_run(virtual: Virtual) -> None:
     """A second run clears the trace."""
     trace, naps = Trace(), iter([1, 5])
 
@@ -288,7 +288,7 @@ def test_schedulers_beside_each_other(virtual: Virtual) -> None:
     assert sorted(span.path for span in trace.spans) == ["x/a", "y/a"]
 
 
-def test_it_can_be_read_while_the_run_is_under_way(virtual: Virtual) -> None:
+def test_a_trace_can_be_read_while_the_run_is_under_way(virtual: Virtual) -> None:
     """Running jobs have no end yet, waiting ones no start; afterwards all have both."""
     trace, seen = Trace(), dict[str, Span]()
 
