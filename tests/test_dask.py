@@ -533,7 +533,7 @@ def test_a_value_that_is_gone_is_named() -> None:
 
 
 @pytest.mark.usefixtures("client")  # its threads are there before
-@patiently(1, 20)
+@patiently(1, 10)
 def test_a_scheduler_of_dask_that_is_killed_fails_its_jobs_at_once(backend: str, unit: float) -> None:
     """The error has its address; waiting and later jobs both fail."""
     program = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0", "--no-dashboard"]
