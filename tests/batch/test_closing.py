@@ -78,7 +78,7 @@ def test_an_interrupted_batch_says_how_to_go_on(tmp_path: Path, options: list[st
         process.send_signal(signal.SIGTERM)
         stderr = process.communicate(timeout=PATIENCE)[1].decode()
     assert process.returncode == 130
-    assert meanwhile(stderr) == "SIGTERM: ending in order; once more to end at once\n"
+    assert meanwhile(stderr) == "SIGTERM: shutting down; a second one quits at once\n"
     assert closing(stderr) == [
         "batch  ✗ interrupted, 1 of 4 commands failed, 1 succeeded",
         "  exit 3: exit code 3",

@@ -39,7 +39,7 @@ def test_the_first_signal_ends_commands_in_order(tmp_path: Path, watched: Watche
         process.send_signal(number)
         stdout, stderr = process.communicate(timeout=PATIENCE)
     assert (process.returncode, stdout) == (130, b"b\n")
-    assert stderr.decode().splitlines()[0] == f"{number.name}: ending in order; once more to end at once"
+    assert stderr.decode().splitlines()[0] == f"{number.name}: shutting down; a second one quits at once"
     assert here.read_text() == "cleaned\n"
     assert [line.split("\t")[-1] for line in log.read_text().splitlines()] == ["Command", "echo b"]
     assert watched.gone_in_time()
@@ -127,7 +127,7 @@ def test_the_second_signal_ends_the_batch_at_once(tmp_path: Path, watched: Watch
         until_there(here)
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
-        assert process.stderr.readline().startswith(b"SIGINT: ending in order")
+        assert process.stderr.readline().startswith(b"SIGINT: shutting down")
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 130
     assert watched.gone_in_time()
@@ -287,7 +287,7 @@ def test_a_bar_below_a_line_without_an_end(tmp_path: Path) -> None:
 def test_the_message_on_a_signal_hides_the_bar() -> None:
     """The message once appeared in the middle of the bar, and the rest of the bar stayed on the screen."""
     lines = screen_of("--bar", "-j1", ":::", "echo one", "kill -INT $PPID; sleep 1000")
-    assert lines[0][:2] == ["one", "SIGINT: ending in order; once more to end at once"]
+    assert lines[0][:2] == ["one", "SIGINT: shutting down; a second one quits at once"]
     assert "1 of 2 commands succeeded" in lines[0][2]
     assert lines[1] == 130
 

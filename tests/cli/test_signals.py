@@ -1,4 +1,4 @@
-"""Signals to the command: the first ends the run in order, the second ends the command immediately."""
+"""Signals to the command: the first ends the run cleanly, the second ends the command immediately."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_the_first_signal_ends_the_run_in_order(tmp_path: Path, backend: str, nu
     code, lines = signalled(file, "--backend", backend, sends={"runs": number})
     assert code == 130
     assert lines[:5] == [
-        "runs", f"{number.name}: ending in order; once more to end at once", "unwinds", "begins", "shut down"
+        "runs", f"{number.name}: shutting down; a second one quits at once", "unwinds", "begins", "shut down"
     ]  # fmt: skip
     assert re.fullmatch(r"Scheduler  ✗ interrupted, 0 of 1 job succeeded, [\d.]+ [mµ]?s", lines[-3])
     assert lines[-2] == "1 job: 1 cancelled"
@@ -168,14 +168,14 @@ def test_term_drains(tmp_path: Path) -> None:
     )
     assert code == 1
     assert lines.count("runs") == lines.count("ended") == 1
-    assert "SIGTERM: no more jobs start; once more to end in order" in lines
+    assert "SIGTERM: no more jobs start; a second one shuts down" in lines
     assert re.fullmatch(r"Scheduler  ✗ drained, 1 of 2 jobs succeeded, [\d.]+ [mµ]?s", lines[-3])
     assert lines[-2] == "2 jobs: 1 succeeded, 1 idle"
 
 
 def test_a_second_term_ends_what_drains(tmp_path: Path) -> None:
     """A second SIGTERM cancels the running jobs; the reason is still the first one."""
-    sends = {"runs": signal.SIGTERM, "once more to end in order": signal.SIGTERM}
+    sends = {"runs": signal.SIGTERM, "a second one shuts down": signal.SIGTERM}
     code, lines = signalled(written(tmp_path, DRAINS.format(seconds=60)), "--drain-on-term", sends=sends)
     assert code == 1
     assert "ended" not in lines

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize("at", [0.5, 1.125, 1.375, 1.625])
 @pytest.mark.parametrize("nested", [False, True])
 def test_outer_scope_at_each_phase(virtual: Virtual, at: float, nested: bool) -> None:
-    """Cancelled in any phase, the run ends in order, and the cancellation is raised when it has ended."""
+    """Cancelled in any phase, the run ends cleanly, and the cancellation is raised when it has ended."""
     told: list[tuple[str, float]] = []
     scheduler = Scheduler(Actor(told, label="job"), Actor(told, label="forever", forever=True), timeout=1)
     outermost = Scheduler(scheduler) if nested else scheduler
@@ -76,7 +76,7 @@ def test_two_outer_scopes_one_after_the_other(virtual: Virtual) -> None:
 
 
 def test_run_beside_a_task_that_fails(virtual: Virtual) -> None:
-    """In a nursery whose other task fails, the run ends in order, and the nursery raises that task's error alone."""
+    """In a nursery whose other task fails, the run ends cleanly, and the nursery raises that task's error alone."""
     told: list[tuple[str, float]] = []
     scheduler = Scheduler(Actor(told, label="a"))
 
@@ -355,7 +355,7 @@ def test_cancel_of_a_job_in_each_state(virtual: Virtual) -> None:
 
 
 def test_cancel_of_a_running_nested_scheduler(virtual: Virtual) -> None:
-    """The nested scheduler ends in order, CANCELLED; that is not critical, and the outer run goes on."""
+    """The nested scheduler ends cleanly, CANCELLED; that is not critical, and the outer run goes on."""
     told: list[tuple[str, float]] = []
     inner = Scheduler(Actor(told, label="a"), critical=True)
     scheduler = Scheduler(inner, Job(later, 1, inner.cancel), Job(nap, 1, required=inner))

@@ -343,7 +343,7 @@ INTERRUPTIONS: dict[str, Callable[[], BaseException]] = {
 @pytest.mark.parametrize("nested", [False, True])
 @pytest.mark.parametrize("kind", INTERRUPTIONS)
 def test_interruption_from_a_job_leaves_the_run_bare(virtual: Virtual, kind: str, nested: bool, in_group: bool) -> None:
-    """The run ends in order, INTERRUPTED, and raises the interruption itself, not in a group.
+    """The run ends cleanly, INTERRUPTED, and raises the interruption itself, not in a group.
 
     `critical` is not asked.
     """

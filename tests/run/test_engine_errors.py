@@ -1,4 +1,4 @@
-"""An error in the engine itself, put there: it ends the run in order, and the run raises it."""
+"""An error in the engine itself, put there: it ends the run cleanly, and the run raises it."""
 
 from __future__ import annotations
 

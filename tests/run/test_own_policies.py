@@ -211,7 +211,7 @@ def test_an_exception_that_is_a_cancellation_is_an_error_too(virtual: Virtual) -
 
 @pytest.mark.parametrize("late", [False, True])
 def test_an_interruption_ends_the_run(virtual: Virtual, late: bool) -> None:
-    """A KeyboardInterrupt out of a policy ends the run in order, and every job that was ready is CANCELLED."""
+    """A KeyboardInterrupt out of a policy ends the run cleanly, and every job that was ready is CANCELLED."""
 
     def key(job: AbstractJob[Any], outlook: Outlook) -> float:
         if job.label == ("b" if late else "a"):

@@ -229,7 +229,7 @@ HOOKS = [name for name, value in vars(Instrument).items() if not name.startswith
 def test_interruption_in_any_hook_leaves_the_run_bare(
     virtual: Virtual, hook: str, interruption: type[BaseException], nested: bool
 ) -> None:
-    """The interruption ends the run in order, is never inside a group, and leaves no job RUNNING."""
+    """The interruption ends the run cleanly, is never inside a group, and leaves no job RUNNING."""
     raised: list[str] = []
 
     def leave(self: Instrument, *_: Any) -> None:

@@ -238,7 +238,7 @@ def test_body_that_swallows_its_cancellation(virtual: Virtual) -> None:
 
 @pytest.mark.parametrize("where", ["in the body", "when it is left"])
 def test_outer_cancellation(virtual: Virtual, where: str) -> None:
-    """A scope around the block that is cancelled ends body and jobs in order, and catches its own cancellation."""
+    """A scope around the block that is cancelled ends body and jobs cleanly, and catches its own cancellation."""
 
     async def main() -> None:
         job, actor = Job(nap, 9), Job(nap, 9)

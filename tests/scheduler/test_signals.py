@@ -71,7 +71,7 @@ def script(backend: str, end: str) -> tuple[list[str], int]:
 def test_ctrl_c_that_a_script_does_not_catch_is_one_line(backend: str) -> None:
     """No traceback leads through the engine and the loop; and the script ends by SIGINT, as shells expect."""
     lines, code = script(backend, "main()")
-    assert lines == ["at work", "KeyboardInterrupt: Ctrl-C ended the run of 'sweep' in order", ""]
+    assert lines == ["at work", "KeyboardInterrupt: Ctrl-C ended the run of 'sweep' cleanly", ""]
     assert code == -signal.SIGINT
 
 
@@ -108,7 +108,7 @@ def test_second_ctrl_c_leaves_the_shutdown_alone(backend: str) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_handled_signals_end_run_in_order(backend: str, number: signal.Signals) -> None:
-    """With handle_signals=True, SIGTERM and SIGHUP end the run in order, INTERRUPTED, and it returns False."""
+    """With handle_signals=True, SIGTERM and SIGHUP end the run cleanly, INTERRUPTED, and it returns False."""
     code = f"scheduler = Scheduler(Actor()); watched(lambda: scheduler.run(backend={backend!r}, handle_signals=True))"
     assert child(code, ("runs", number)) == ["runs", *ENDING, "returned False StopReason.INTERRUPTED"]
 
@@ -123,12 +123,12 @@ def test_log_says_that_a_signal_ended_the_run(backend: Any, caplog: pytest.LogCa
     scheduler = Scheduler(Job(terminate), label="night")
     assert not scheduler.run(backend=backend, handle_signals=True)
     assert [record.getMessage() for record in caplog.records] == [
-        "the run of 'night' was interrupted: a signal ended it in order; debrief(listing=True) shows where each job was"
+        "the run of 'night' was interrupted: a signal ended it cleanly; debrief(listing=True) shows where each job was"
     ]
 
 
 def test_second_ctrl_c_gets_through_to_a_job_that_blocks(backend: str) -> None:
-    """If a job blocks the loop, the second Ctrl-C is raised in it; the run still ends in order."""
+    """If a job blocks the loop, the second Ctrl-C is raised in it; the run still ends cleanly."""
     code = f"""
 async def block():
     say("blocks")
@@ -224,7 +224,7 @@ def test_two_ctrl_c_within_a_turn_end_thousands_of_runs_in_order(backend: str) -
 
 
 def test_ctrl_c_under_co_run_of_a_program_of_ones_own(backend: str) -> None:
-    """Under co_run() the library that owns the loop gets Ctrl-C, and the run ends in order."""
+    """Under co_run() the library that owns the loop gets Ctrl-C, and the run ends cleanly."""
     run = "trio.run(scheduler.co_run)" if backend == "trio" else "asyncio.run(scheduler.co_run())"
     code = f"import trio, asyncio\nscheduler = Scheduler(Actor()); watched(lambda: {run})"
     lines = child(code, ("runs", signal.SIGINT))
@@ -304,7 +304,7 @@ def test_how_python_shows_what_a_signal_has_raised(
     for error in (interruption, other):
         _sync_run._excepthook(KeyboardInterrupt, error, None)
     lines = capsys.readouterr().err.splitlines()
-    assert lines == ["KeyboardInterrupt: Ctrl-C ended the run of 'mine' in order", "KeyboardInterrupt: other"]
+    assert lines == ["KeyboardInterrupt: Ctrl-C ended the run of 'mine' cleanly", "KeyboardInterrupt: other"]
     monkeypatch.setattr("sys.stderr", None)
     _sync_run._excepthook(KeyboardInterrupt, interruption, None)
     assert not capsys.readouterr().out
@@ -513,7 +513,7 @@ def test_no_ctrl_c_interrupts_a_shutdown_that_blocks(backend: Any) -> None:
 def test_a_function_is_asked_at_each_signal(backend: Any) -> None:
     """The function gets the number of each signal.
 
-    If it returns None, the run ends in order; otherwise its return value is called.
+    If it returns None, the run ends cleanly; otherwise its return value is called.
     """
     asked: list[int] = []
     scheduler = Scheduler()

@@ -190,7 +190,7 @@ def command(
 ) -> int:
     """Run the scenario in a Python file, or the graph of commands in FILE.json.
 
-    Ctrl-C, SIGTERM and SIGHUP end it in order; a second one ends it at once. At the end it prints each kind of failure
+    Ctrl-C, SIGTERM and SIGHUP end it cleanly; a second one ends it at once. At the end it prints each kind of failure
     on the standard error, with a traceback; the verdict; the slowest chain of jobs; the files it has written; and how
     to run again.
     """

@@ -1,4 +1,4 @@
-"""The second signal during a run ends the command at once; at the first, the engine ends the run in order."""
+"""The second signal during a run ends the command at once; at the first, the engine ends the run cleanly."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class SecondSignal:
             end_at_once()
         drain, self._drain = self._drain, self._drain if number != signal.SIGTERM else None
         if drain is not None and number == signal.SIGTERM:
-            _say("SIGTERM: no more jobs start; once more to end in order")
+            _say("SIGTERM: no more jobs start; a second one shuts down")
             return drain
         self._given = True
-        _say(f"{signal.Signals(number).name}: ending in order; once more to end at once")
+        _say(f"{signal.Signals(number).name}: shutting down; a second one quits at once")
         return None
 
 

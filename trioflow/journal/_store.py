@@ -5,7 +5,7 @@ the commit returns. With `durable="each"` it survives a power cut too, for each 
 
 ```
 run.db            the jobs that have settled, and the runs
-run.db-wal, -shm  of SQLite; gone when the last run has ended in order
+run.db-wal, -shm  of SQLite; gone when the last run has ended cleanly
 run.db-lock       names the process that uses the journal; gone with it (`_lock`)
 run.db-results/   results of more than 1 MiB, each in a file that is named by the hash of its contents
 ```

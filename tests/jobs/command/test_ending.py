@@ -257,7 +257,7 @@ def test_what_ended_by_itself_just_before_its_timeout_has_not_timed_out(backend:
 
 
 def test_ctrl_c_reaches_the_commands_as_a_cancel(backend: str, watched: Watched) -> None:
-    """They have a session of their own, so the terminal's does not: the run ends them in order."""
+    """They have a session of their own, so the terminal's does not: the run ends them cleanly."""
     job = sh(TREE, terminate_grace=20, on_start=lambda job: signal.raise_signal(signal.SIGINT))
     scheduler = Scheduler(job)
     with pytest.raises(KeyboardInterrupt):

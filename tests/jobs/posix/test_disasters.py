@@ -122,7 +122,7 @@ Path("ended").write_text(f"{{result}} {{scheduler.stop_reason.value}}")
     ],
 )
 def test_a_terminal_that_hangs_up(backend: str, watched: Watched, tmp_path: Path, how: str, ends: str) -> None:
-    """The run ends in order, and nothing of it is left; if the signal is ignored, it goes on, though nobody sees it."""
+    """The run ends cleanly, and nothing of it is left; if the signal is ignored, it goes on, though nobody sees it."""
     master, slave = pty.openpty()
     with subprocess.Popen(
         ["setsid", "--ctty", sys.executable, "-c", ON_A_TERMINAL, backend, how],

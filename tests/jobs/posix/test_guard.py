@@ -238,7 +238,7 @@ def test_a_guard_is_run_by_the_same_python(backend: str, executable: str, monkey
 
 
 def test_a_killed_guard_does_no_harm(backend: str, watched: Watched) -> None:
-    """The run goes on unguarded, and ends in order."""
+    """The run goes on unguarded, and ends cleanly."""
 
     def kill(job: CommandJob) -> None:
         os.kill(the_guard(), signal.SIGKILL)

@@ -52,14 +52,14 @@ def test_what_commands_print_goes_above(session: Callable[..., Session], library
 
 @pytest.mark.parametrize("library", ["trio", "asyncio"])
 def test_ctrl_c(session: Callable[..., Session], library: str) -> None:
-    """Ctrl-C ends the run in order; the last picture shows it, the cursor is visible, and the traceback is below."""
+    """Ctrl-C ends the run cleanly; the last picture shows it, the cursor is visible, and the traceback is below."""
     program = session(SLEEPERS + f"    scheduler.run(backend={library!r})")
     program.until(lambda lines: "5 running" in "".join(lines))
     assert program.screen.cursor.hidden
     program.type(b"\x03")
     lines = program.end()
     assert is_sane(program)
-    assert lines[-1] == "KeyboardInterrupt: Ctrl-C ended the run of 'run' in order"
+    assert lines[-1] == "KeyboardInterrupt: Ctrl-C ended the run of 'run' cleanly"
     assert b"interrupted, 0 of 5 jobs succeeded, " in program.written
     assert b"5 cancelled" in program.written
 

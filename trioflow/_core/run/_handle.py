@@ -136,7 +136,7 @@ class RunHandle:
     def outlast(self, wait: Callable[[], Awaitable[V]]) -> Awaitable[V]:
         """Await `wait()` to its end, whatever is cancelled meanwhile, and return its result.
 
-        This is for work that has to end in order. Raise the cancellation again afterwards.
+        This is for work that has to end cleanly. Raise the cancellation again afterwards.
 
         Args:
             wait: an async function. A native `asyncio.Task.cancel()` interrupts it; it is then called again, and has to

@@ -249,7 +249,7 @@ class Run:
     # ---- running
 
     async def execute(self) -> None:
-        """Run all jobs, end the run in order, and raise the interruption, if there was one.
+        """Run all jobs, end the run cleanly, and raise the interruption, if there was one.
 
         Raises:
             BaseException: an interruption, as it is; a cancellation from outside; or an error of the engine itself.

@@ -694,7 +694,7 @@ class BaseScheduler(
         or a signal. So it is True even if every job failed, as long as none was critical; `failures()` returns the
         failures, the log counts them, and `check=True` raises them.
 
-        Ctrl-C ends the run in order, and is raised as KeyboardInterrupt when everything has been shut down. If a script
+        Ctrl-C ends the run cleanly, and is raised as KeyboardInterrupt when everything has been shut down. If a script
         does not catch it, Python prints one line, without a traceback, and ends by SIGINT. If a job blocks the event
         loop for more than a quarter of a second, a second Ctrl-C is raised in that job.
 
@@ -705,10 +705,10 @@ class BaseScheduler(
             jobs_window: the most jobs that may run at once; default: the scheduler's own.
             instruments: instruments that watch this run, besides the scheduler's own.
             check: whether to raise an exception instead of returning False, and for any failure, critical or not.
-            handle_signals: whether SIGTERM and SIGHUP end the run in order too, so that it returns False; only
+            handle_signals: whether SIGTERM and SIGHUP end the run cleanly too, so that it returns False; only
                 in the main thread. A signal that is ignored, as SIGHUP is under nohup, stays ignored. Or a function,
                 which is called with the number of each signal, Ctrl-C included, immediately, at any point of the
-                program: so it must be short; it may end the process. If it returns None, the run ends in order. If it
+                program: so it must be short; it may end the process. If it returns None, the run ends cleanly. If it
                 returns a function, such as `scheduler.drain`, that is called in the event loop instead.
             journal: a `Journal`, or the path of one. It records each job that succeeds; a job that an earlier run has
                 recorded does not run again: it is restored.
@@ -769,7 +769,7 @@ class BaseScheduler(
     ) -> bool:
         """Run the scenario in the event loop of the caller, trio's or asyncio's.
 
-        A cancellation from outside ends the run in order, and is raised when everything has been shut down.
+        A cancellation from outside ends the run cleanly, and is raised when everything has been shut down.
 
         Args:
             timeout: seconds for the whole run, more than 0; None for no limit; default: the scheduler's own.
@@ -904,7 +904,7 @@ class BaseScheduler(
                 level._members.forget_added()
 
     def cancel(self) -> None:
-        """End the run in order: everything is cancelled, and `stop_reason` is CANCELLED.
+        """End the run cleanly: everything is cancelled, and `stop_reason` is CANCELLED.
 
         If it is a job of a running scheduler, it is ended, or kept from starting, like any other job. That does not
         count as a critical failure.

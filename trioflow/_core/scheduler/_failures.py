@@ -56,7 +56,7 @@ def warn(run: Run) -> None:
         end = f"the run of {shortened(scheduler.label)!r} stopped {idle or f'after its timeout of {run.timeout:g} s'}"
         _logger.warn(f"{end}{failures and '; '}{failures}", advice=LISTING, about="end")
     elif run.reason in (StopReason.DRAINED, StopReason.INTERRUPTED):
-        how = "no more jobs were started" if run.reason is StopReason.DRAINED else "a signal ended it in order"
+        how = "no more jobs were started" if run.reason is StopReason.DRAINED else "a signal ended it cleanly"
         end = f"the run of {shortened(scheduler.label)!r} {HOW_RUNS_END[run.reason]}: {how}"
         _logger.warn(f"{end}{failures and '; '}{failures}", advice=LISTING, about="end")
     elif number > (run.reason is StopReason.CRITICAL):  # a single critical failure has its own line

@@ -1,6 +1,6 @@
 """`run()` called from synchronous code: Ctrl-C and other signals in a script, and the cells of a notebook.
 
-While `run()` owns the event loop, the first signal ends the run in order, as INTERRUPTED. The signal is handled between
+While `run()` owns the event loop, the first signal ends the run cleanly, as INTERRUPTED. The signal is handled between
 two steps of the event loop, so it never interrupts a line of the engine. If a job blocks the loop, a second Ctrl-C is
 raised in that job: only when the loop has stood still for a while, only in the job's own code, which may raise
 anything, and never while the run is stopping.
@@ -206,7 +206,7 @@ def _excepthook(kind: type[BaseException], error: BaseException, trace: Tracebac
     if label is None or error.__cause__ is not None:
         sys.__excepthook__(kind, error, trace)
     elif sys.stderr is not None:  # it is None in programs without a console
-        print(f"{kind.__name__}: Ctrl-C ended the run of {label!r} in order", file=sys.stderr)
+        print(f"{kind.__name__}: Ctrl-C ended the run of {label!r} cleanly", file=sys.stderr)
 
 
 def in_cell() -> bool:

@@ -65,7 +65,7 @@ class HostWithShutdown(Host):
 
 
 def run_in_a_loop(function: Callable[[], Awaitable[Any]], backend: BackendName, label: str) -> Any:
-    """Await `function()` in an event loop of its own, where Ctrl-C ends it in order, also in a notebook's cell.
+    """Await `function()` in an event loop of its own, where Ctrl-C ends it cleanly, also in a notebook's cell.
 
     Raises:
         RuntimeError: an event loop runs in this thread.

@@ -2,7 +2,7 @@
 
 The controller is the program that runs the scheduler. The guard is a shell that reads from a pipe, whose other end the
 controller holds. It costs a millisecond to start, a megabyte while it waits, and nothing per command. If it reads that
-the run has ended in order, it exits. If the pipe closes without that line, the controller is dead, and the shell execs
+the run has ended cleanly, it exits. If the pipe closes without that line, the controller is dead, and the shell execs
 Python, which runs `_guard_script`.
 
 ```

@@ -37,7 +37,7 @@ class TrioHost(HostTask):
         """Await `body` inside a nursery with this deadline, then raise a cancellation that came meanwhile.
 
         The task is protected from Ctrl-C, as the workers are: trio raises KeyboardInterrupt not in any line of the
-        engine, but in the main task at its next checkpoint, where the run can end in order.
+        engine, but in the main task at its next checkpoint, where the run can end cleanly.
         """
         async with trio.open_nursery() as self.nursery:
             if deadline != math.inf:
