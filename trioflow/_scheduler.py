@@ -98,7 +98,7 @@ class Scheduler(BaseScheduler):
             many, which the ProcessJobs in this scheduler share; any executor (`concurrent.futures.Executor`), which is
             never shut down; or a `trioflow.dask.Cluster`, which keeps results. "local" in a nested scheduler means the
             run's worker processes again.
-        options: those of every job; see `AbstractJob`. On a scheduler that is not nested only `label`, `timeout`,
+        options: the options of every job; see `AbstractJob`. On a scheduler that is not nested only `label`, `timeout`,
             `idle_timeout` and `own_task` have an effect, and `critical` as the default for its jobs.
 
     Raises:

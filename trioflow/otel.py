@@ -37,9 +37,9 @@ FAILED: Final = frozenset({JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED
 class Tracing(Instrument):
     """An instrument that records a run with OpenTelemetry.
 
-    The run has a span, and each job one inside that of its scheduler, with links to the jobs that it required. The span
+    The run has a span, and each job one inside its scheduler's, with links to the jobs that it required. The span
     of the run is inside the current one, or inside the one that `TRACEPARENT` in this program's environment names, as
-    CI systems set it. A job's span is called by its label; without one, by its program or function alone. The span
+    CI systems set it. A job's span is called by its label; without one, only by its program or function. The span
     is the current one in the body of its job, in threads that the job calls, and in tasks that it starts, so spans and
     logs of instrumented libraries belong to it. Commands, here and on nodes, and functions in processes and on a
     cluster find it in the variables `TRACEPARENT`, `TRACESTATE` and `BAGGAGE`; see `remote_context`. Jobs that never
@@ -95,7 +95,7 @@ class Tracing(Instrument):
     # ---- runs
 
     def before_run(self, scheduler: Scheduler) -> None:
-        """Begin the span of an outermost run; a nested one has that of its job."""
+        """Begin the span of an outermost run; a nested run has its job's span."""
         if scheduler not in self._spans:
             is_inside = trace.get_current_span().get_span_context().is_valid
             parent = None if is_inside else remote_context()
@@ -109,7 +109,7 @@ class Tracing(Instrument):
             span.add_event("incident", {"message": message, "exception.type": _type(exception)})
 
     def after_run(self, scheduler: Scheduler) -> None:
-        """End the span of an outermost run, and those of jobs that a fault has left open."""
+        """End the span of an outermost run, and the spans of jobs that a fault has left open."""
         for job in [job for job in self._spans if job.scheduler is scheduler]:
             self._spans.pop(job).end()
         for job in [job for job in self._waiting if job.scheduler is scheduler]:
@@ -141,7 +141,7 @@ class Tracing(Instrument):
         self._waiting.pop(job, None)
         self._spans[job] = span = self._start(scheduler, job)
         context = trace.set_span_in_context(span)
-        otel_context.attach(context)  # the context belongs to the job alone, and ends with it
+        otel_context.attach(context)  # the context belongs only to the job, and ends with it
         carrier: dict[str, str] = {}
         propagate.inject(carrier, context)
         carry({name.upper(): value for name, value in carrier.items() if name in NAMES})

@@ -141,7 +141,7 @@ class BatchItem(AbstractJob[CommandResult], keeps_time=True):  # the job of each
         return None if self._attempt is None else self._attempt.last_result
 
     def outcome(self) -> CommandOutcome:
-        """Return its outcome.
+        """Return the outcome of the command.
 
         Raises:
             BaseException: an error that fails no command, but ends the batch.

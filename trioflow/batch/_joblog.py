@@ -48,7 +48,7 @@ class CommandOutcome:
     host: str = ":"  # this machine
 
     def line(self) -> str:
-        """Return its line in a job log; an end of line inside the command becomes a NUL."""
+        """Return the command's line in a job log; an end of line inside the command becomes a NUL."""
         columns = (
             self.sequence, self.host, f"{self.started:.3f}", f"{self.runtime:10.3f}", 0, self.received,
             self.exit_value, self.signal, self.command.replace("\n", "\0"),

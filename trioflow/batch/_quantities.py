@@ -83,7 +83,7 @@ def nice(text: str) -> int:
     """Parse the priority of `--nice`.
 
     Raises:
-        ValueError: it is no priority, or one that this user may not set.
+        ValueError: it is not a priority, or one that this user may not set.
 
     """
     if not re.fullmatch(r"[+-]?\d+", text, re.ASCII) or not -20 <= int(text) <= 19:

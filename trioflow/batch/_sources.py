@@ -322,7 +322,7 @@ def column_separator(text: str) -> re.Pattern[str]:
     """Return the regular expression of the separator between two columns.
 
     Raises:
-        ValueError: it is no regular expression, or it matches the empty text.
+        ValueError: it is not a regular expression, or it matches the empty text.
 
     """
     try:

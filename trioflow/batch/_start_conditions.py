@@ -61,7 +61,7 @@ def size_in_bytes(text: str) -> int:
         text: a size, as for `Pool`; or with a small letter for powers of a thousand, as in GNU parallel.
 
     Raises:
-        ValueError: it is no size.
+        ValueError: it is not a size.
 
     Example:
         >>> size_in_bytes("2G"), size_in_bytes("2g"), size_in_bytes("500 MB")
@@ -77,7 +77,7 @@ def memory_limit(text: str) -> int:
     """Parse the bytes of `--memory-limit`, 1 or more.
 
     Raises:
-        ValueError: it is no such size.
+        ValueError: it is not such a size.
 
     """
     if not 0 < (found := size_in_bytes(text)) < 2**63:
@@ -92,7 +92,7 @@ def bytes_free(text: str) -> FreeMemory:
         text: a size, as for `Pool`; or with a small letter for powers of a thousand, as in GNU parallel.
 
     Raises:
-        ValueError: it is no size, it exceeds this machine's memory, or the system does not report its free memory.
+        ValueError: it is not a size, it exceeds this machine's memory, or the system does not report its free memory.
 
     """
     least = size_in_bytes(text)

@@ -70,7 +70,7 @@ class Placeholder:
     def fill(
         self, arguments: Sequence[str], sequence: int, slot: int, quote: Callable[[str], str], between: str = " "
     ) -> str:
-        """Return its replacement, with `between` between several arguments."""
+        """Return the replacement of the string, with `between` between several arguments."""
         if self.number is not None:
             return str(sequence if self.number == "#" else slot)
         modified = PARTS[self.part]

@@ -41,7 +41,7 @@ MEANT: Final = {
 
 
 class BadGraph(ValueError):
-    """A file is no valid graph of commands; the text says where, and why."""
+    """A file is not a valid graph of commands; the text says where, and why."""
 
 
 class Problem(NamedTuple):

@@ -174,7 +174,7 @@ def read(path: Path) -> Scheduler:
 
     Raises:
         OSError: the file cannot be read.
-        BadGraph: the file is no valid graph; the text has all problems.
+        BadGraph: the file is not a valid graph; the text has all problems.
 
     """
     data = path.read_bytes()

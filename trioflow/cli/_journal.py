@@ -197,7 +197,7 @@ def contents(path: Path) -> tuple[list[RunRecord], list[Record]]:
 @contextlib.contextmanager
 def changing(path: Path) -> Generator[Store]:
     """Open an existing journal for changes."""
-    contents(path)  # a file that is no journal must not become one
+    contents(path)  # a file that is not a journal must not become one
     store = refused(lambda: Store(path, writes=True))
     try:
         yield store

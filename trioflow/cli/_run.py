@@ -30,7 +30,7 @@ def slots(text: str) -> int:
     """Return a number of slots; 0 means no limit.
 
     Raises:
-        ValueError: the text is no such number.
+        ValueError: the text is not such a number.
 
     """
     if not (text.isascii() and text.isdecimal()):
@@ -59,7 +59,7 @@ def _events(ctx: click.Context, param: click.Parameter, given: str | None) -> st
         return str(_outputs.OutputFile().convert(given, param, ctx))
     sys.stdout.flush()
     kept = os.dup(1)
-    os.dup2(2, 1)  # output of jobs, commands and this program is no event
+    os.dup2(2, 1)  # output of jobs, commands and this program is not an event
     events = os.fdopen(os.dup(kept), "wb", buffering=0)
 
     def give_back() -> None:
@@ -206,7 +206,7 @@ def command(
         why = "give its own Monitor tag=True" if monitor else "leave out --no-monitor"
         raise click.UsageError(f"--tag is an option of the monitor of this run: {why}")
     stopwatch = Stopwatch(scheduler)
-    # The trace is last, because the time in which the monitor loads its libraries is no part of a job.
+    # The trace is last, because the time in which the monitor loads its libraries is not part of a job.
     watching = [*shown, *told, stopwatch, *([traced] if traced else [])]
     on_signal = SecondSignal(scheduler.drain if drain_on_term else None)
     options["journal"] = journal
@@ -329,7 +329,7 @@ class EngineLog(logging.Handler):
         self._told: Final = told
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print a line, unless the user's code has set up logging meanwhile."""
+        """Print a line, unless the user's code has set up logging since."""
         if logging.root.handlers or getattr(record, "about", None) in self._told or sys.stderr is None:
             return
         if isinstance(record.args, tuple) and len(record.args) == 2:

@@ -17,7 +17,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 
 
 def check_command(group: click.Group, context: click.Context, name: str, hint: str | None) -> None:
-    """Reject a word that is no subcommand of a group.
+    """Reject a word that is not a subcommand of a group.
 
     Args:
         group: the command with subcommands.

@@ -211,8 +211,8 @@ class DaskJob(
         resources: what the call needs of a worker, such as {"GPU": 1}. If no worker has it, this is logged once, and
             the job waits until one joins.
         workers: the workers that may run it: an address, a name, or several; None for all. The same holds for them.
-        options: those of every job; see `AbstractJob`. A timeout counts from the start of the call on a worker: the
-            time in the cluster's queue does not count, that of fetching the value does.
+        options: the options of every job; see `AbstractJob`. A timeout counts from the start of the call on a worker:
+            the time in the cluster's queue does not count, that of fetching the value does.
 
     Raises:
         TypeError: an async function, something not callable, or no client.

@@ -61,9 +61,9 @@ class ExecutorJob(
         function: a plain function; at the top level of a module if the executor pickles it.
         args: positional arguments of the call; jobs among them are replaced by their results, see `Job`.
         kwargs: keyword arguments of the call, jobs among them as well.
-        options: those of every job; see `AbstractJob`. With a `ThreadPoolExecutor` a timeout counts from the start of
-            the call: the time in its queue does not count. Other executors do not report when a call starts, so the
-            timeout counts from the submission.
+        options: the options of every job; see `AbstractJob`. With a `ThreadPoolExecutor` a timeout counts from the
+            start of the call: the time in its queue does not count. Other executors do not report when a call starts,
+            so the timeout counts from the submission.
 
     Raises:
         TypeError: no executor, an async function, or something not callable; from the job itself, a value that cannot

@@ -70,7 +70,7 @@ class ThreadJob(
         limiter: a `CapacityLimiter`, of trio or anyio, whichever the backend takes. The job takes one of its tokens in
             place of one of the window's, if that is a limiter, and waits for the token when it is running. By default
             the window of its scheduler is the only limit, not the 40 threads of trio and anyio.
-        options: those of every job; see `AbstractJob`. A timeout counts from the start of the job.
+        options: the options of every job; see `AbstractJob`. A timeout counts from the start of the job.
 
     Raises:
         TypeError: an async function (`Job` runs those), something that is not callable, or something that is not a
@@ -181,7 +181,7 @@ class ThreadJob(
             if not call.claim() and not call.has_ended and not self._abandon_on_cancel:
                 await _until_ended(call)
             raise
-        # The thread was shielded: a cancellation that came meanwhile is due now, and takes precedence.
+        # The thread was shielded: a cancellation that has arrived since is due now, and takes precedence.
         await anyio.lowlevel.checkpoint_if_cancelled()
         return value
 

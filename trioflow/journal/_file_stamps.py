@@ -244,7 +244,7 @@ def _hash_before(path: Any, end: int) -> str:
 
 
 def _rename(path: str) -> None:
-    """Rename a file or a directory to NAME.partial, and replace that of an earlier attempt."""
+    """Rename a file or a directory to NAME.partial, and replace one left by an earlier attempt."""
     path = path.rstrip("/") or "/"
     target = path + PARTIAL
     if os.path.isdir(target) and not os.path.islink(target):

@@ -78,9 +78,9 @@ class Fingerprints:
         self._form_of: Final = form_of
         self._files: Final = files
         self._with_source: Final = source
-        self._own_kinds: Final[set[type[Any]]] = set()  # those of trioflow itself
-        self._hides = False  # of the present job, every value is to be hashed
-        self._job: AbstractJob[Any] | None = None  # the present one
+        self._own_kinds: Final[set[type[Any]]] = set()  # kinds defined by trioflow itself
+        self._hides = False  # of the current job, every value is to be hashed
+        self._job: AbstractJob[Any] | None = None  # the current one
         self._functions: Final[dict[Any, tuple[str, str | None]]] = {}
         self.known_by_name_only: Final[dict[str, None]] = {}
         """Labels of jobs whose function, such as a closure or a lambda, is not identified by its name."""

@@ -183,7 +183,7 @@ class Session:
         self._forms: Final[dict[AbstractJob[Any], str]] = {}
         # The jobs that are ready or running and are to be kept.
         self._running: Final[dict[AbstractJob[Any], Running]] = {}
-        self._taken: Final[set[str]] = set()  # restored: a further attempt of a scheduler runs them again
+        self._taken: Final[set[str]] = set()  # restored: another attempt of a scheduler runs them again
         self._unstored: Final[dict[str, str]] = {}  # reasons, by label
         self._noted: Final = JobTally()
         self._silent: Final[set[type[Any]]] = set()  # kinds of jobs without `for_journal`

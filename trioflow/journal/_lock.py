@@ -139,7 +139,7 @@ class Lock:
                 lock(file, FIRST, 1)
                 if _is_file(self._path, file):
                     return self._kept(file)
-                os.close(file)  # the last holder has removed it meanwhile
+                os.close(file)  # the last holder has just removed it
             except OSError as error:
                 holder = _name_in(file)
                 os.close(file)

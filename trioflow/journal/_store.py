@@ -203,7 +203,7 @@ class Store:
             return "ro"
         if os.access(self._file, os.W_OK) and os.access(self._file.parent, os.W_OK):
             return "rw"
-        # SQLite cannot create its files here; without a log, the database alone is complete.
+        # SQLite cannot create its files here; without a log, the database file is complete by itself.
         return "ro" if self._log_exists() else "ro&immutable=1"
 
     def _refuse_links(self) -> None:
@@ -497,7 +497,7 @@ class Store:
         return found
 
     def back_up(self, target: Path) -> None:
-        """Copy the journal, with its large results, to a new file; a run may use it meanwhile.
+        """Copy the journal, with its large results, to a new file; a run may be using it.
 
         Raises:
             JournalError: it could not be copied; the partial copy is removed.
@@ -671,7 +671,7 @@ class Store:
 
 
 def reading(path: Path, read: Callable[[Store], T]) -> T:
-    """Return the result of `read` on a journal; a run may use it meanwhile, and be killed.
+    """Return the result of `read` on a journal; a run may be using it, and be killed.
 
     A journal in use is opened read-only. If its run is killed then, the log needs recovery first, so the file is opened
     again, as one not in use.

@@ -140,7 +140,7 @@ class ScenarioCopy:
         self._limiters: Final[dict[int, Any]] = {}
         self._pools: Final[dict[Pool, Pool]] = {}
         self._policy: Final = policy
-        # The copy of each of the user's jobs; those of schedulers are schedulers.
+        # The copy of each of the user's jobs; copies of schedulers are schedulers.
         self.copies: Final[dict[AnyJob, AnyJob]] = {}
         self.scheduler: Final = self._of_scheduler(scheduler, window)
         inside = dict.fromkeys(scheduler.iterate_jobs())

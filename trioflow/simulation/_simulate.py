@@ -109,7 +109,7 @@ def simulate(
             jobs take their `expected_duration`; if this is unknown, the median of the known ones, or 1 second.
         jobs_window: a window for this simulation, None or 0 for none; default: the scheduler's own.
         policy: a policy for this simulation, in nested schedulers too; None for their own. A policy of your own gets
-            the scenario's own jobs, which are idle meanwhile.
+            the scenario's own jobs, which are idle during the simulation.
 
     Raises:
         CycleError, MissingRequirement, ValueError: the scenario cannot run, it would never end, or an argument is out
@@ -212,7 +212,7 @@ def unlogged() -> Generator[None]:
 
 
 def seconds_of(scheduler: BaseScheduler, durations: Any) -> tuple[dict[AnyJob, float], dict[AnyJob, float]]:
-    """Return the durations of all jobs, with guesses for unknown ones, and the known durations alone.
+    """Return the durations of all jobs, with guesses for unknown ones, and only the known durations.
 
     Nested schedulers take as long as their jobs.
     """
@@ -304,7 +304,7 @@ def takers(level: BaseScheduler, window: Any) -> list[AnyJob]:
         return [job for job in level if not job.forever]
     found: list[AnyJob] = []
     levels = [level]
-    for around in levels:  # `levels` grows meanwhile
+    for around in levels:  # `levels` grows during the loop
         for job in around:
             if job.forever:
                 continue

@@ -149,8 +149,8 @@ def what_if(
         scenario: the scenario.
         took: the makespan of its run.
         resource: the resource whose amount varies; None for the slots of the window.
-        sizes: the amounts, None for no limit; default: some around the present one.
-        policies: their names; default: that of the run, fifo and critical-path.
+        sizes: the amounts, None for no limit; default: some around the current one.
+        policies: their names; default: the run's own, fifo and critical-path.
         most: about the total number of jobs to simulate, if `sizes` are not given.
 
     Raises:
@@ -297,7 +297,7 @@ def _checked(sizes: Sequence[int | None], resource: str | None, least: int) -> l
             continue
         if size is None:
             raise ValueError(f"sizes: there is always a limit to {resource!r}: give whole numbers")
-        if type(size) is not int:  # a bool is no number of slots
+        if type(size) is not int:  # a bool is not a number of slots
             raise TypeError(f"sizes: {shown(size)} is not a whole number")
         if size < least:
             why = "" if resource is None or least == 1 else f": a job needs {least} of {resource!r}"
@@ -311,7 +311,7 @@ def _checked(sizes: Sequence[int | None], resource: str | None, least: int) -> l
 def _usual_sizes(
     scenario: Scenario, resource: str | None, now: int | None, least: int, number: int
 ) -> list[int | None]:
-    """Return sizes from the least to the largest useful one: 1, 2, 3, 4, 6, 8, 12, ...; and the present one."""
+    """Return sizes from the least to the largest useful one: 1, 2, 3, 4, 6, 8, 12, ...; and the current one."""
     jobs = sum(not job.forever for job in scenario.scheduler)
     enough = jobs if resource is None else max(4 * (now or least), least)
     steps = itertools.chain((1,), (step << power for power in range(60) for step in (2, 3)))

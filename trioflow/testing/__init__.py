@@ -1,7 +1,7 @@
 """Tools to test jobs and scenarios: virtual time, and the exploration of runs, on both backends.
 
 `explore` runs a scenario many times, each time with other orders, durations and faults, and reports a failure in a few
-lines. It is built on virtual time, which tests can also use alone.
+lines. It is built on virtual time, which tests can also use by itself.
 
 Under virtual time no task really waits. As soon as all tasks are blocked, the clock jumps to the next deadline. So a
 scenario of days runs in milliseconds, and its times can be asserted with ``==``. The clock starts at 0.0; read it with

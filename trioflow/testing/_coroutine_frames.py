@@ -34,7 +34,7 @@ def sleeps(coroutine: Any, *, endless: bool = False) -> bool:
     """Return whether user code awaits a sleep or a checkpoint directly.
 
     Args:
-        coroutine: that of the user code; None does not sleep.
+        coroutine: the coroutine of user code; None does not sleep.
         endless: whether to include sleeps that only a cancellation ends.
 
     """

@@ -92,7 +92,7 @@ def explore(
 
     - no job raised an AssertionError, and `check` raised nothing;
     - the run ended: it did not stall, and its jobs did not wait forever;
-    - a stalled run was not ended by the timeout of a scheduler alone, unless a job was made to hang;
+    - a stalled run was not ended only by the timeout of a scheduler, unless a job was made to hang;
     - no job and no asyncio task is still running, and `co_shutdown` of each job was called once;
     - all resources of pools and tokens of limiters have been returned.
 

@@ -445,7 +445,7 @@ class ExploredRun:
     # ---- the jobs
 
     def call(self, job: AnyJob, function: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
-        """Return the awaitable that replaces that of a job."""
+        """Return the awaitable that replaces a job's own."""
         driven = self._driven.get(job)
         if driven is None or is_scheduler(job):
             if driven is not None:
@@ -858,7 +858,7 @@ def _assertion_in(error: BaseException) -> BaseException | None:
 
 
 def _inside(error: BaseException) -> tuple[BaseException, ...]:
-    """Return the members of an exception group; none if it is no group."""
+    """Return the members of an exception group; none if it is not a group."""
     is_group = isinstance(error, BaseExceptionGroup)
     return cast("BaseExceptionGroup[BaseException]", error).exceptions if is_group else ()
 

@@ -77,7 +77,7 @@ def read_plan(text: str) -> Plan:
     """Parse a plan.
 
     Raises:
-        ValueError: the text is no plan.
+        ValueError: the text is not a plan.
 
     """
     backend, *words = text.split() or [""]

@@ -56,7 +56,7 @@ class Shrinking:
         return self.smallest
 
     def _breaks(self, changes: Iterable[Change]) -> bool:
-        """Make a run with these changes alone; if it breaks the same law, keep it and return True."""
+        """Make a run with only these changes; if it breaks the same law, keep it and return True."""
         if self.runs >= MOST_RUNS:
             return False
         self.runs += 1

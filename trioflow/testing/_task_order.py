@@ -5,7 +5,7 @@ determinism: Hypothesis makes runs of trio repeatable by this private interface.
 the order in which they were scheduled; so callbacks other than steps of tasks keep their places, and tasks are permuted
 among each other. In a real program the unpredictable order of sockets and threads has the same effect.
 
-The order is independent of the addresses of objects, unlike that of cancelled tasks on both backends: tasks are
+The order is independent of the addresses of objects, unlike the order of cancelled tasks on both backends: tasks are
 numbered when they are new.
 """
 

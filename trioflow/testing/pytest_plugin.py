@@ -1,6 +1,6 @@
 """A pytest fixture, `explore`: `trioflow.testing.explore` with a fixed seed for each test.
 
-Enable it in ``conftest.py``. It is no entry point, which would import trioflow in each pytest session::
+Enable it in ``conftest.py``. It is not an entry point, which would import trioflow in each pytest session::
 
     pytest_plugins = ["trioflow.testing.pytest_plugin"]
 """

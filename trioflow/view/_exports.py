@@ -40,12 +40,12 @@ def bundle(svg: str, what: str) -> dict[str, str]:
     """Return a picture as HTML and as SVG; front ends that know both choose the first.
 
     Only HTML fits the cell everywhere: some front ends show an SVG at its own size and cut off the rest. As
-    an image in a page it goes by the scheme of the page, not by that of the browser.
+    an image in a page it follows the scheme of the page, not the browser's.
     """
     return {"text/html": html(svg, what), "image/svg+xml": svg}
 
 
 def html(svg: str, what: str) -> str:
-    """Return the HTML alone; `what` is the alternative text, for screen readers."""
+    """Return only the HTML; `what` is the alternative text, for screen readers."""
     data = base64.b64encode(svg.encode()).decode("ascii")
     return f'<img alt="{what}" style="max-width: 100%; height: auto" src="data:image/svg+xml;base64,{data}">'

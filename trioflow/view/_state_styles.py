@@ -13,7 +13,7 @@ from .._core.api.views import AnyJob, JobState, StopReason, WaitCause
 
 
 class Badge(NamedTuple):
-    """A second symbol, beside that of the state."""
+    """A second symbol, beside the state's."""
 
     symbol: str
     ascii: str
@@ -25,7 +25,7 @@ FOREVER: Final = Badge("∞", "8", "forever")
 
 
 class Colours(NamedTuple):
-    """The colours of a box, and that of a nested scheduler's frame, from which the jobs inside must stand out."""
+    """The colours of a box, and the colour of a nested scheduler's frame, from which the jobs inside must stand out."""
 
     fill: str
     line: str

@@ -151,7 +151,7 @@ class AdmissionQueue:
         return prevent
 
     def slots(self) -> int:
-        """Return the number of further jobs that could start now."""
+        """Return how many more jobs could start now."""
         slots: int = self._run.workers.starts_at_once()
         return slots
 

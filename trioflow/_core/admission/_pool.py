@@ -121,7 +121,7 @@ class Pool:
 
     def __init__(self, **resources: OneNeed | Rate | list[Any] | tuple[Any, ...]) -> None:
         self._resources: Final = {name: _resource(name, given) for name, given in resources.items()}
-        # The schedulers that use it now, each with the innermost one around it that has needs.
+        # The schedulers that use it now, each with the innermost enclosing one that has needs.
         self._users: Final[dict[AbstractJob[Any], AbstractJob[Any] | None]] = {}
         # The identity of their event loop, or of the last one.
         self._loop: object = None
@@ -135,7 +135,7 @@ class Pool:
 
     @property
     def free(self) -> dict[str, Any]:
-        """The free amount of each resource; of a `Rate`, the present amount by key."""
+        """The free amount of each resource; of a `Rate`, the current amount by key."""
         return {name: resource.free_shown() for name, resource in self._resources.items()}
 
     def __repr__(self) -> str:
@@ -200,7 +200,7 @@ def settings_of(pool: Pool) -> dict[str, Any]:
 def note_user(
     users: dict[AbstractJob[Any], AbstractJob[Any] | None], user: AbstractJob[Any], keeper: AbstractJob[Any] | None
 ) -> None:
-    """Add a scheduler to the users of a pool, each with the innermost scheduler around it that has needs.
+    """Add a scheduler to the users of a pool, each with the innermost enclosing scheduler that has needs.
 
     Raises:
         ValueError: not all of them are inside of the same one: it could wait for itself.

@@ -336,7 +336,7 @@ class ReadyQueue:
         return self.has_any() and bool(self.jobs) and not self.jobs.first()._forever
 
     def is_used(self) -> bool:
-        """Return whether there is an entry, even of a job that cannot start now."""
+        """Return False only if the queue is certainly empty; a ranked or shared one always returns True."""
         return type(self.jobs) is not FifoQueue or bool(self.jobs or self.forever)
 
     def drain(self) -> list[AbstractJob[Any]]:

@@ -139,7 +139,7 @@ class TokenBucket:
         self.held += amount
 
     def level(self, now: float) -> float:
-        """Return the present amount."""
+        """Return the current amount."""
         return float(self.burst) - (self._full_at(now) - now) / self.seconds_each
 
     def _full_at(self, now: float) -> float:
@@ -297,12 +297,12 @@ class RateResource(Resource):
         return {key: _amounts.as_number(bucket.burst) for key, bucket in self.buckets.items()}
 
     def free_shown(self) -> dict[str, float]:
-        """Return the present amount of each key."""
+        """Return the current amount of each key."""
         now = self.clock()
         return {key: bucket.level(now) for key, bucket in self.buckets.items()}
 
     def shown(self) -> str:
-        """Return the present amounts, in words."""
+        """Return the current amounts, in words."""
         now = self.clock()
         levels = (
             f"{bucket.level(now):.4g} of {_amounts.shown_amount(bucket.burst)} {key}"

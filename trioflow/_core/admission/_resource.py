@@ -47,7 +47,7 @@ class Resource(ABC):
         self.settings: Final = settings  # the argument for an equal resource in another pool, but for names of things
         self.admission: Admission | None = None  # the queue of the jobs that need it, since the first one has waited
         self.gate = Cooldown()  # a part of a resource has the same gate as the whole
-        self.clock: Callable[[], float] = time.monotonic  # while a run uses the pool, that of its event loop
+        self.clock: Callable[[], float] = time.monotonic  # the event loop's while a run uses the pool
 
     @abstractmethod
     def need(self, given: Given, job: AbstractJob[Any]) -> Any:
@@ -110,7 +110,7 @@ class Resource(ABC):
         """Record a line of waiting jobs with this need (1), or its end (-1)."""
 
     def is_open(self) -> bool:
-        """Return whether it is not throttled now."""
+        """Return whether the resource is not throttled now."""
         return self.gate.opens_at <= self.clock() + SECONDS_APART
 
     def why_throttled(self) -> str:

@@ -6,7 +6,7 @@ Avoidance in Computer Networks") show that of the linear rules this one, additiv
 leads to a fair and efficient share; Jacobson 1988 brought it to TCP. The fraction is that of CUBIC (RFC 9438).
 
 A queue at the server shows in the latency before anything fails. As in TCP Vegas (Brakmo and Peterson 1994) and in the
-gradient of Netflix's concurrency-limits, the present latency is compared with the lowest one: if the ratio is small,
+gradient of Netflix's concurrency-limits, the current latency is compared with the lowest one: if the ratio is small,
 the window may grow; if it is large, the window shrinks to where the ratio would be small. Both are means over at least
 a window's worth of jobs. Jobs may become longer, so the lowest is measured again after a while, with half the window: a
 queue, which the window itself has made, must not count as the usual latency. BBR does so (Cardwell and others 2016,
@@ -53,7 +53,7 @@ class Adaptive:
     steady: up to one and a half of the lowest recent mean latency. It shrinks to 70 % when a job fails with one of
     `slower_on`; and when the latency is more than double the lowest, to where it should be steady, but not below half.
     After that, jobs that had started before are ignored. Once in a hundred windows or so it shrinks to half, to measure
-    the latency without a queue. `scheduler.window_size` is the present size.
+    the latency without a queue. `scheduler.window_size` is the current size.
 
     This is additive increase and multiplicative decrease, as in TCP (Jacobson 1988, Chiu and Jain 1989), with the
     latency as a sign of congestion, as in TCP Vegas (Brakmo and Peterson 1994) and Netflix's concurrency-limits. It is
@@ -63,8 +63,8 @@ class Adaptive:
     Args:
         minimum: the smallest size, 1 or more.
         maximum: the largest size, `minimum` or more.
-        slower_on: exception types that mean overload of the server. A `JobTimeout` is a `TimeoutError`; add those of
-            HTTP libraries.
+        slower_on: exception types that mean overload of the server. A `JobTimeout` is a `TimeoutError`; add the
+            exceptions of HTTP libraries.
 
     Raises:
         TypeError: a size is not a whole number, or an item of `slower_on` is not an exception type.

@@ -5,7 +5,7 @@ engine uses trio itself. On asyncio it spawns native tasks, all in one anyio can
 cancellation at a third of the cost of an anyio task group. The modules are imported only when they are needed.
 
 Fast isolation reads and writes private parts of the libraries. On import it checks that these parts exist and behave.
-If they do not, or if `TRIOFLOW_PLAIN` is set, plain isolation, which uses public names alone, replaces it.
+If they do not, or if `TRIOFLOW_PLAIN` is set, plain isolation, which uses only public names, replaces it.
 
 Another backend needs a name in `BackendName`, an entry in `LIBRARIES`, its packages in `LOOP_PACKAGES`, a class for its
 loop in `loop/_NAME.py`, a group for plain isolation in `isolation/_plain_NAME.py`, fast isolation in

@@ -1,7 +1,7 @@
 """The interface of a backend: an event loop, and the isolation of jobs in it. Shared contracts are documented here.
 
 ```
-Backend ── loop/: a class for each library, which uses its public names alone
+Backend ── loop/: a class for each library, which uses only its public names
   └─ isolation ── isolation/: how jobs share tasks and are kept apart; fast for each library, and plain
        └─ Group ── the tasks of one run
             ├─ HostTask ── the task that awaits the run
@@ -48,7 +48,7 @@ class WorkerTask:
     mark: Any
     # The handle of a parked worker; each backend has its own.
     parking: Any
-    # The cancel scope of this task alone, if it has one.
+    # The cancel scope of only this task, if it has one.
     scope: Scope | None
     task: Any
 
@@ -130,7 +130,7 @@ class HostTask(Protocol):
         ...
 
     async def uninterrupted(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Await `function()` to its end, whatever is cancelled meanwhile."""
+        """Await `function()` to its end, even if the task is cancelled."""
         ...
 
     def is_cancelled(self) -> bool:
@@ -160,7 +160,7 @@ class Group(Protocol):
     """The task that awaits the run."""
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Await `body`, which spawns tasks and waits for them; then raise a cancellation that came meanwhile."""
+        """Await `body`, which spawns tasks and waits for them; then raise a cancellation that has arrived since."""
         ...
 
     def spawn(self, worker: WorkerTask) -> None:
@@ -247,7 +247,7 @@ class Isolation(Protocol):
         ...
 
     def enter(self, worker: WorkerTask) -> Any:
-        """Record the current task as that of `worker`; return its `Mark`, or None if the task is cancelled.
+        """Record the current task as the task of `worker`; return its `Mark`, or None if the task is cancelled.
 
         Call it in the first step of the task.
         """
@@ -292,7 +292,7 @@ class Backend(Protocol):
         ...
 
     def once_in_loop(self, make: Callable[[], T]) -> T:
-        """Return one object for all runs in the loop: that of the first call of `make()`."""
+        """Return one object for all runs in the loop, made by the first call of `make()`."""
         ...
 
     def caller(self) -> Callable[[Callable[[], None]], None]:
@@ -334,7 +334,7 @@ class Backend(Protocol):
         ...
 
     async def outlast(self, wait: Callable[[], Awaitable[T]]) -> T:
-        """Await `wait()` until it returns, whatever is cancelled meanwhile, and return its result.
+        """Await `wait()` until it returns, even if the task is cancelled, and return its result.
 
         A shield keeps out the cancellations of scopes. A native `Task.cancel()` of asyncio gets through it and is
         dropped; `wait` is called again, and has to resume where it was. The caller raises its own cancellation
@@ -397,7 +397,7 @@ class Backend(Protocol):
         ...
 
     def task_group(self) -> Any:
-        """Return an async context manager for further tasks; its value has `start_soon` and `cancel_scope`."""
+        """Return an async context manager that starts tasks; its value has `start_soon` and `cancel_scope`."""
         ...
 
     async def end_tasks_in(self, worker: WorkerTask, scope: Scope) -> str:
@@ -411,7 +411,7 @@ class Backend(Protocol):
         return _shared.split(exception, self.cancelled)
 
     def should_have_caught(self, scope: Scope, exception: BaseException) -> bool:
-        """Return whether `exception`, which has just left a scope, is the cancellation of that scope alone."""
+        """Return whether `exception`, which has just left a scope, is just the cancellation of that scope."""
         ...
 
     def hint(self, exception: BaseException) -> str | None:

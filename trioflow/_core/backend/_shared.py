@@ -25,7 +25,7 @@ GROUP_MESSAGE: Final[Any] = cast(Any, BaseExceptionGroup).message.__get__
 
 
 def variables_of(context: contextvars.Context, known: Variables, worker: object) -> Variables:
-    """Return the variables of a task without that of its worker; or `known` itself, if they are the same.
+    """Return the variables of a task, except the worker's own; or `known` itself, if they are the same.
 
     Values are compared by identity: equal values may be different objects, and `==` would call the user's code. Most
     workers share one tuple.

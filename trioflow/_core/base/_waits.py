@@ -30,7 +30,7 @@ class WaitCause(enum.StrEnum):
 
 
 class Waiting(NamedTuple):
-    """The present wait of a job."""
+    """The current wait of a job."""
 
     cause: WaitCause
     """The cause; of several, the first that holds the job up."""

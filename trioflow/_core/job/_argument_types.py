@@ -1,6 +1,6 @@
 """The types of a job's arguments, for type checkers: a value, a job with such a result, a container.
 
-A parameter's type has to come from the function alone, and the argument is then compared with it. mypy infers type
+A parameter's type has to come from only the function, and the argument is then compared with it. mypy infers type
 variables in two passes: arguments whose declared type contains a `Callable` with type variables belong to the second,
 and the results of the first are fixed by then. So the function is declared as a Protocol, which belongs to the first
 pass, and `Given` contains a `Callable`, which accepts nothing that `tuple[Any, ...]` does not. Otherwise mypy would

@@ -74,7 +74,7 @@ class Template:
     Args:
         container: the user's container.
         results: the keys or indices of jobs in it, and these jobs.
-        inner: those of other such containers in it, and their templates.
+        inner: the keys or indices of other such containers in it, and their templates.
 
     """
 
@@ -249,7 +249,7 @@ class Search:
             ) from None
 
     def _template(self, container: Any, known: dict[int, Any]) -> Template | None:
-        """Return the template of one container; `known` has those of others by id, None for one without a job."""
+        """Return the template of one container; `known` has others by id, None for one without a job."""
         known[id(container)] = UNFINISHED
         results: list[tuple[Any, AbstractJob[Any]]] = []
         refs: list[tuple[Any, AbstractJob[Any]]] = []

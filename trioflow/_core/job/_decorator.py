@@ -73,7 +73,7 @@ class KindFunction(Protocol[T]):
 
 
 class JobFunction(Generic[P, T]):
-    """An async function whose calls build jobs; `options` changes the options of these."""
+    """An async function whose calls build jobs. `options()` returns a copy with other options for these jobs."""
 
     _builds_jobs = True
 

@@ -116,7 +116,7 @@ def run_needs(job: AnyJob) -> dict[str, Given]:
 
 
 def run_resource_totals(scheduler: BaseScheduler) -> Mapping[str, int]:
-    """Return the totals of the run's own resources that the members of a scheduler share among themselves alone."""
+    """Return the totals of the run's own resources that the members of a scheduler do not share with others."""
     return scheduler._run_resource_totals()
 
 

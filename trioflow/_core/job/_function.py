@@ -48,7 +48,7 @@ class FunctionJob(AbstractJob[T]):
         function: the function.
         args: positional arguments of the call; jobs among them are inputs.
         kwargs: keyword arguments, or None; jobs among them are inputs as well.
-        options: those of every job; see `AbstractJob`.
+        options: the options of every job; see `AbstractJob`.
 
     Raises:
         TypeError: the function or an option has the wrong type.
@@ -91,7 +91,7 @@ class FunctionJob(AbstractJob[T]):
         super().__init__(**options, _inputs=inputs)
 
     def __init_subclass__(cls, *, calls_in: str | None = None, **kwargs: Any) -> None:
-        """Record the place where the class calls plain functions; without `calls_in`, that of its base."""
+        """Record the place where the class calls plain functions; without `calls_in`, the base's place applies."""
         super().__init_subclass__(**kwargs)
         if calls_in is not None:
             cls._calls_in = calls_in
@@ -178,7 +178,7 @@ def call_with(job: FunctionJob[Any], value_of: ValueOf) -> tuple[Any, tuple[Any,
 
 
 def input_at(job: AbstractJob[Any], number: int) -> AbstractJob[Any] | None:
-    """Return the input that is the function's argument with this number, from 1; None if that is no input."""
+    """Return the input that is the function's argument with this number, from 1; None if that is not an input."""
     args: Any = job._args if isinstance(job, FunctionJob) else ()
     is_one = isinstance(args, DirectArguments) and number - 1 in args._places
     return args._values[number - 1] if is_one else None
@@ -418,7 +418,7 @@ class Job(FunctionJob[T]):
         return await Job._call_once(self)
 
     def _call_once(self) -> Awaitable[T]:
-        """Call the job once, and return its awaitable: that of its function, without a coroutine around it."""
+        """Call the job once, and return the awaitable of its function, without a coroutine around it."""
         function: Any = self._function
         if type(function) is not FUNCTION and isinstance(function, Coroutine):  # `isinstance` with an ABC is slow
             coroutine = cast("Coroutine[Any, Any, T]", function)

@@ -100,7 +100,7 @@ def _refuse_hidden(kind: type[AbstractJob[Any]]) -> None:
         hidden, is_option = vars(base).get(name), name in kind._declared
         if not hasattr(hidden, "__set__"):
             is_refused = callable(hidden) and not callable(value)
-        else:  # an attribute of kinds alone, such as `last_result`, is there to be overridden
+        else:  # an attribute that only some kinds have, such as `last_result`, is there to be overridden
             is_its_own = isinstance(value, property) or not kind._is_scheduler
             is_refused = is_option or name in vars(AbstractJob) or not is_its_own
         if is_refused:
@@ -365,7 +365,7 @@ class AbstractJob(Generic[T]):
             keeps_time: whether `co_run` itself ends the work after the job's timeout, and raises its `JobTimeout`. Then
                 a late end is not logged, unless the work cannot be interrupted.
             cannot_be_interrupted: the reason why the work goes on after a cancellation, and the remedy: for the log.
-            kwargs: those of other base classes.
+            kwargs: arguments for other base classes.
 
         Raises:
             TypeError: a `box` that is not a `BoxStyle`, or has a field of a wrong type.
@@ -555,27 +555,27 @@ class AbstractJob(Generic[T]):
         return self._state
 
     def is_idle(self) -> bool:
-        """Return whether it is IDLE: it waits for its requirements, or for a run to begin."""
+        """Return whether the job is IDLE: it waits for its requirements, or for a run to begin."""
         return self._state is JobState.IDLE
 
     def is_scheduled(self) -> bool:
-        """Return whether it is SCHEDULED: it waits for a slot or a resource."""
+        """Return whether the job is SCHEDULED: it waits for a slot or a resource."""
         return self._state is JobState.SCHEDULED
 
     def is_running(self) -> bool:
-        """Return whether it is RUNNING."""
+        """Return whether the job is RUNNING."""
         return self._state is JobState.RUNNING
 
     def is_done(self) -> bool:
-        """Return whether it ran to its end: SUCCEEDED or FAILED."""
+        """Return whether the job ran to its end: SUCCEEDED or FAILED."""
         return self._state is JobState.SUCCEEDED or self._state is JobState.FAILED
 
     def is_succeeded(self) -> bool:
-        """Return whether it SUCCEEDED. A ready service has not until the run ends it, though it has a result."""
+        """Return whether the job SUCCEEDED. A ready service has not until the run ends it, though it has a result."""
         return self._state is JobState.SUCCEEDED
 
     def is_settled(self) -> bool:
-        """Return whether it is in a final state."""
+        """Return whether the job is in a final state."""
         return self._state.is_settled
 
     @property
@@ -622,7 +622,7 @@ class AbstractJob(Generic[T]):
         `idle_timeout` each call is a sign of life. Any thread may call it, at any rate; a fraction may also go down.
 
         Args:
-            fraction: from 0 to 1; None for a sign of life alone.
+            fraction: from 0 to 1; None for only a sign of life.
 
         Raises:
             TypeError, ValueError: `fraction` is not a number from 0 to 1.
@@ -678,7 +678,7 @@ class AbstractJob(Generic[T]):
         raise no_result(self)
 
     def raised_exception(self) -> BaseException | None:
-        """Return its exception if it is FAILED, its `RequirementFailed` if it is BLOCKED, and otherwise None."""
+        """Return the job's exception if it is FAILED, its `RequirementFailed` if it is BLOCKED, and otherwise None."""
         return self._outcome.exception if isinstance(self._outcome, Failure) else None
 
     def cancel(self) -> None:
@@ -773,7 +773,7 @@ class AbstractJob(Generic[T]):
             )
 
     def _innermost_run(self) -> Run | None:
-        """Return the innermost run in progress around the job."""
+        """Return the innermost run in progress that contains the job."""
         return None if self._scheduler is None else self._scheduler._innermost_run()
 
     def _check_options(self) -> None:
@@ -849,7 +849,7 @@ class AbstractJob(Generic[T]):
         self._pending = -1
 
     def _forget_call(self) -> None:
-        """Release what only a further run would need; the job has settled, and its scheduler will be closed."""
+        """Release what only another run would need; the job has settled, and its scheduler will be closed."""
 
     def _has_shutdown(self) -> bool:
         """Return whether `co_shutdown` has anything to do; called only if the class defines one."""
@@ -860,15 +860,15 @@ class AbstractJob(Generic[T]):
         return self.co_run()
 
     def _is_ready(self) -> bool:
-        """Return whether it is a service that is ready, so that it counts as succeeded as a requirement."""
+        """Return whether the job is a ready service, which counts as succeeded as a requirement."""
         return self._state is JobState.RUNNING and self._facts is not None and self._facts.ready
 
     def _is_one_shot(self) -> bool:
-        """Return whether it can run only once."""
+        """Return whether the job can run only once."""
         return False
 
     def _is_spent(self) -> bool:
-        """Return whether it can run only once, and has done so."""
+        """Return whether the job can run only once, and has done so."""
         return False
 
     def _all(self) -> Iterable[AbstractJob[Any]]:
@@ -904,5 +904,5 @@ def is_scheduler(job: object) -> TypeIs[BaseScheduler]:
 
 
 def not_a_scheduler(given: object, who: str) -> TypeError:
-    """Return the error for a value of `scheduler=` that is no scheduler."""
+    """Return the error for a value of `scheduler=` that is not a scheduler."""
     return TypeError(f"scheduler={shown(given)} of {who}: give a Scheduler")

@@ -31,7 +31,7 @@ class JobKind(AbstractJob[T]):
         on_done: a plain function, called with the job when it has succeeded.
         on_settled: one called with the job when it is about to settle, whatever its outcome, after `on_done`. In both
             of these `result()` can be called, and the slot is still held. If one raises, the job fails.
-        options: those of every job; see `AbstractJob`.
+        options: the options of every job; see `AbstractJob`.
 
     Raises:
         TypeError, ValueError: an option is invalid.
@@ -109,7 +109,7 @@ class JobKind(AbstractJob[T]):
         return None
 
     def status_text(self) -> str:
-        """Return the present activity of the running job in a few words, for the monitor and listings with details.
+        """Return the current activity of the running job in a few words, for the monitor and listings with details.
 
         It is not called with `redact=True`. The monitor calls it up to ten times a second, in a thread of its own: it
         must be cheap, and only read. Its exceptions are ignored.

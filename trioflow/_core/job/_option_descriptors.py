@@ -223,7 +223,7 @@ class ReadOnlyOption(Option[Read, Given]):
 
 
 def table(kind: type[AbstractJob[Any]]) -> list[Option[Any, Any]]:
-    """Return the options of a kind of job in the order of their declaration, those of all kinds first."""
+    """Return the options of a kind of job in the order of their declaration, the options of all kinds first."""
     return list(kind._declared.values())
 
 

@@ -24,7 +24,7 @@ ENGINE: Final = f"{__name__.partition('._core.')[0]}._core."
 
 
 class Failure:
-    """The exception of a failed job, with its first traceback: that of the exception grows at each raise."""
+    """The exception of a failed job, with its first traceback: the exception's own one grows at each raise."""
 
     __slots__ = ("exception", "number", "traceback")
 
@@ -118,7 +118,7 @@ class RunExtras:
     room: tuple[str, int] | None = None  # the place that made its call, and how many that makes at once
     grant: Any = None  # its resources, a `Grant`
     runs_once = False  # whether no later run of its scheduler can reach it
-    context: Any = None  # that of the code that added it during the run, if it differs from the run's
+    context: Any = None  # the context of the code that added it during the run, if it differs from the run's
     adds_jobs = False  # whether it has added jobs, in a run with a journal
     restored = False  # whether its result comes from the journal of the run
     not_restored: str | None = None  # the reason, in a run with a journal

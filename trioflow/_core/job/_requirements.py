@@ -129,5 +129,5 @@ def extended(
     if isinstance(required, dict):
         required.update(dict.fromkeys(new))
         return required
-    together = (*required, *new) if required else tuple(new)  # a tuple is not copied
+    together = (*required, *new) if required else tuple(new)  # `tuple` returns a tuple itself
     return together if len(together) < MANY_REQUIREMENTS else dict.fromkeys(together)

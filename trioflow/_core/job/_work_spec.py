@@ -33,7 +33,7 @@ class Depfile:
 
     Args:
         path: the file.
-        cwd: the base directory of relative names in it; None for that of the command.
+        cwd: the base directory of relative names in it; None for the command's.
 
     Example:
         >>> job = CommandJob(

@@ -156,7 +156,7 @@ class Attempts:
 
 
 def was_drained(job: AbstractJob[Any], error: BaseException) -> bool:
-    """Return whether `error` is that of a nested scheduler that was drained: it is CANCELLED, not FAILED."""
+    """Return whether `error` comes from a nested scheduler that was drained, which is CANCELLED, not FAILED."""
     return is_scheduler(job) and job._stop_reason is StopReason.DRAINED and isinstance(error, _errors.JobCancelled)
 
 
@@ -170,7 +170,7 @@ def throttles_in(error: BaseException) -> list[_errors.Throttled]:
 async def _timed(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions) -> Any:
     """Call a job once, under a deadline of its worker, which costs less than a scope for each job.
 
-    The outcome is that of a scope around the call: a cancellation of an outer scope takes precedence over the timeout.
+    As with a scope around the call, a cancellation of an outer scope takes precedence over the timeout.
     """
     run, timeout = worker.run, cast(float, limits.timeout)
     group = worker.group

@@ -84,7 +84,7 @@ class CleanUp:
         self.group.cancel()
 
     def _start(self, jobs: Iterable[AbstractJob[Any]]) -> None:
-        """Start those of `jobs` that their rule lets run; all their requirements have settled."""
+        """Start the `jobs` whose rule lets them run; all their requirements have settled."""
         if self.run.clock() >= self._deadline or self.group.is_cancelled():
             return
         for job in jobs:

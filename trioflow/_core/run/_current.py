@@ -23,7 +23,7 @@ _carried: Final[contextvars.ContextVar[Mapping[str, str]]] = contextvars.Context
 
 
 def calling_workers() -> Iterator[Worker]:
-    """Yield the worker of this call and those around its run, outwards, also where a job's body runs a scheduler."""
+    """Yield the worker of this call, then those of the enclosing runs, also if a job's body runs a scheduler."""
     worker = current.get(None)
     while worker is not None:
         yield worker
@@ -65,8 +65,8 @@ def carry(variables: Mapping[str, str]) -> None:
     r"""Set variables in the environment of all that a job starts in other processes.
 
     These are commands, here and on nodes, and functions in processes, in executors of processes and on a cluster,
-    during their calls. An instrument calls this in `job_started`. The variables override those of the same name in this
-    program's environment; a different value in the `env=` of a command stays. A second call replaces them all.
+    during their calls. An instrument calls this in `job_started`. The variables override others of the same name in
+    this program's environment; a different value in the `env=` of a command stays. A second call replaces them all.
 
     Args:
         variables: names and values.

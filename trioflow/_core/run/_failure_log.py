@@ -1,4 +1,4 @@
-"""The log of failed jobs: one line for each text, and later a count of further failures with the same text.
+"""The log of failed jobs: one line for each text, and later a count of more failures with the same text.
 
 Failures are alike if the jobs have the same function (or program, or class), the exceptions the same type and text, and
 both stop their run or neither does. The first is logged when it happens. Like ones are only counted for a minute,

@@ -61,7 +61,7 @@ class RunHandle:
         self.clock = run.clock
 
     def shared(self, make: Callable[[RunHandle], R]) -> R:
-        """Return an object that all jobs of the run share, those of nested schedulers included.
+        """Return an object that all jobs of the run share, including jobs of nested schedulers.
 
         Args:
             make: a class or a function. It is called once in a run, with a handle of the outermost one. Its object is
@@ -84,7 +84,7 @@ class RunHandle:
             missing: the sign of life that is missing after the `idle_timeout`, for the error.
             cancels: whether `with` cancels its block at the deadline, and then raises the `JobTimeout`. Otherwise the
                 job has to check the deadline, or to wait by the methods of the limit.
-            counts: whether its `idle_timeout` counts from now on; otherwise in the blocks of `counting()` alone.
+            counts: whether its `idle_timeout` counts from now on; otherwise only in blocks of `counting()`.
 
         """
         worker = current.get(None)
@@ -124,7 +124,7 @@ class RunHandle:
         A deadline that has passed takes precedence. One task at a time may wait for a descriptor.
 
         Raises:
-            PermissionError: the descriptor is that of a regular file (Linux); poll it after `sleep_until`.
+            PermissionError: the descriptor refers to a regular file (Linux); poll it after `sleep_until`.
 
         """
         return self._backend.wait_readable(descriptor, deadline)
@@ -134,7 +134,7 @@ class RunHandle:
         return self._backend.sleep_until(when)
 
     def outlast(self, wait: Callable[[], Awaitable[V]]) -> Awaitable[V]:
-        """Await `wait()` to its end, whatever is cancelled meanwhile, and return its result.
+        """Await `wait()` to its end, even if the task is cancelled, and return its result.
 
         This is for work that has to end cleanly. Raise the cancellation again afterwards.
 
@@ -148,7 +148,7 @@ class RunHandle:
     # ---- slots to lend
 
     def spare_slots(self) -> SpareSlots | None:
-        """Return the slots that are lent to the present job; None if no enclosing scheduler has `jobserver`.
+        """Return the slots that are lent to the current job; None if no enclosing scheduler has `jobserver`.
 
         A forever job, such as a service, gets none.
         """
@@ -158,7 +158,7 @@ class RunHandle:
     # ---- threads
 
     def keep_current_job(self) -> Callable[[], object]:
-        """Return a function that fixes `current_job()` to the present job in the thread that calls it.
+        """Return a function that fixes `current_job()` to the current job in the thread that calls it.
 
         Without it a thread that outlives its job may get the next one.
         """

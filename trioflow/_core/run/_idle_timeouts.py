@@ -84,7 +84,7 @@ class ThreadEvent:
         return self._event.is_set()
 
     async def outlast(self) -> None:
-        """Wait until it is set, whatever is cancelled meanwhile."""
+        """Wait until the event is set, even if the task is cancelled."""
         await self._backend.outlast(self._event.wait)
 
 
@@ -92,7 +92,7 @@ class ThreadEvent:
 class TimeLimit:
     """The time that one call of a job has: its `timeout`, and its `idle_timeout`, which signs of life put off.
 
-    It is a context manager: inside, it receives signs of life, those of `progress()` included.
+    It is a context manager: inside, it receives signs of life, including calls of `progress()`.
     """
 
     __slots__ = (
@@ -127,7 +127,7 @@ class TimeLimit:
             end_call: called once, when the call has to end for lack of a sign of life; the caller keeps the timeout.
             cancels: whether the block is cancelled at the deadline.
             counts: whether the `idle_timeout` counts from now on; otherwise only while it is `counting`.
-            around: those of enclosing schedulers and jobs, which receive the signs of life too.
+            around: the limits of enclosing schedulers and jobs, which receive the signs of life too.
 
         """
         now = run.clock()
@@ -166,13 +166,13 @@ class TimeLimit:
         return bool(self._around) or self._seconds < math.inf
 
     def alive(self) -> None:
-        """Give a sign of life: to this limit, and to those of the enclosing schedulers."""
+        """Give a sign of life: to this limit, and to the limits of the enclosing schedulers."""
         self._renew()
         for limit in self._around:
             limit._renew()
 
     def _renew(self) -> None:
-        """Record a sign of life, for this limit alone."""
+        """Record a sign of life, for only this limit."""
         if self._last < math.inf:
             self._set(self._clock())
 
@@ -341,5 +341,5 @@ class ReportsOfThreads:
         self._is_due = False  # first: later reports are due again
         while self._waiting:
             job, fraction = self._waiting.popitem()
-            if job._worker is not None:  # it has not settled meanwhile
+            if job._worker is not None:  # it has not settled since
                 job._worker.run.note_progress(job, fraction)

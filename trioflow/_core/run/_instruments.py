@@ -139,7 +139,7 @@ class InstrumentSet:
                     self._remove(method, hook, error)
                 except BaseException as interruption:
                     if hook in STARTING:
-                        raise  # the job that starts fails with it
+                        raise  # fails the job that is being started
                     self.interrupt(interruption)
 
         return notify if methods else None

@@ -144,7 +144,7 @@ class JournalWriter:
             outermost._run.wake()
 
     def note_added(self) -> None:
-        """Record that the present job has added others, which a restored job would not."""
+        """Record that the current job has added others, which a restored job would not."""
         worker = current.get(None)
         if worker is not None and worker.job is not None:
             worker.job._extras().adds_jobs = True

@@ -122,7 +122,7 @@ class Tokens:
             entry = ready.pop_entry()
             job = entry[2]
             if job._state is not SCHEDULED:
-                continue  # cancelled meanwhile, or a forever job that was taken from its other queue
+                continue  # cancelled since, or a forever job that was taken from its other queue
             takes_token = not (job._forever or is_scheduler(job) or job._own_limiter is not None)
             if takes_token and (worker is None or self.waiting or not self._has_token(worker)):
                 workers.free -= 1

@@ -37,7 +37,7 @@ def add_successor(requirement: AbstractJob[Any], job: AbstractJob[Any]) -> None:
 
 
 def link(job: AbstractJob[Any], requirements: Iterable[AbstractJob[Any]]) -> None:
-    """Make a job wait for those of `requirements` that have not settled and are not ready services."""
+    """Make a job wait for the `requirements` that have not settled and are not ready services."""
     job._pending = max(job._pending, 0)
     for requirement in requirements:
         if not (requirement._state.is_settled or requirement._is_ready()):

@@ -160,7 +160,7 @@ class Run:
         self.fast_hooks: Final = fast_hooks(observers)
         self.timeout: Final = timeout
         self.phase: RunPhase = CHECKING
-        # Whether it is draining or stopping: no further jobs start.
+        # Whether it is draining or stopping: no more jobs start.
         self.starts_no_more = False
         self.queue: Final[ReadyQueue] = ReadyQueue()
         self._ordering: StartOrder | None = None
@@ -228,7 +228,7 @@ class Run:
         return run.made_shared
 
     def outermost(self) -> Run:
-        """Return the outermost run around this one."""
+        """Return the outermost enclosing run, or this one."""
         run = self
         while run.outer_worker is not None:
             run = run.outer_worker.run
@@ -410,13 +410,13 @@ class Run:
         return not self.unsettled
 
     def _has_to_wait(self) -> bool:
-        """Return whether the run goes on: for ordinary jobs, a block that may add some, or forever jobs alone."""
+        """Return whether the run goes on: for ordinary jobs, a block that may add some, or only forever jobs."""
         if self.unsettled or self.opened_block is not None:
             return True
         return bool(self.forever_unsettled) and not self.had_ordinary
 
     def close_block(self) -> None:
-        """Record that the body of the `async with` adds no further jobs."""
+        """Record that the body of the `async with` adds no more jobs."""
         self.opened_block = None
         self.wake()
 
@@ -493,7 +493,7 @@ class Run:
             self.wake()
 
     def _let_go(self, job: AbstractJob[Any], facts: RunExtras) -> None:
-        """Release what only a further run of a settled job would need; perhaps the job itself."""
+        """Release what only another run of a settled job would need; perhaps the job itself."""
         job._forget_call()
         if facts.is_empty():
             job._facts = None
@@ -641,7 +641,7 @@ class Run:
     # ---- stopping
 
     def stop(self, reason: StopReason, culprit: AbstractJob[Any] | None = None) -> None:
-        """Start no further jobs, and cancel those that are running; the first reason wins."""
+        """Start no more jobs, and cancel those that are running; the first reason wins."""
         before = self.phase
         if before is STOPPING:
             return
@@ -674,7 +674,7 @@ class Run:
         self.stop(StopReason.TIMEOUT)
 
     def drain(self) -> None:
-        """Start no further jobs, here and in nested runs, and end when those that are running have ended.
+        """Start no more jobs, here and in nested runs, and end when those that are running have ended.
 
         Successors of a running job must never be released. So the job forgets them: that costs less than a check, for
         each job of each run, whether the run is draining.
@@ -818,7 +818,7 @@ class Run:
         self.workers.ensure_searcher()
 
     def _context_of_caller(self) -> contextvars.Context | None:
-        """Return the context of the code that adds jobs to an open scheduler; None if it equals that of the run."""
+        """Return the context of the code that adds jobs to an open scheduler; None if it equals the run's."""
         if not self.outermost().closes:
             return None
         context, known = contextvars.copy_context(), self.group.variables

@@ -34,7 +34,7 @@ class RunPools:
         self._run: Final = run
         # The share of its scheduler in pools of enclosing ones, and its own pool.
         self._resources: Final[dict[str, Resource]] = {}
-        # The innermost scheduler around its jobs that has needs.
+        # The innermost scheduler with needs that encloses its jobs.
         self.keeper: AbstractJob[Any] | None = None
         scheduler = run.scheduler
         if run.outer_worker is not None:

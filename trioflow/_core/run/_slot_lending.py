@@ -1,6 +1,6 @@
 """Loans of slots that no job needs now: to the compilers of a build, for example.
 
-A lent slot counts like that of a job: a window of 8 has 8 slots for jobs and loans together. Jobs take precedence:
+A lent slot counts as if a job had it: a window of 8 has 8 slots for jobs and loans together. Jobs take precedence:
 
 ```
 a job is ready, and no slot is free ──► take_back: the unused ones ──► the job starts
@@ -38,7 +38,7 @@ class Borrower(Protocol):
 
 
 class SpareSlots:
-    """The slots of one counted window, for a borrower. All of it is for the event loop alone."""
+    """The slots of one counted window, for a borrower. Only the event loop may use it."""
 
     __slots__ = ("_workers", "borrower", "lent", "style")
 
@@ -57,7 +57,7 @@ class SpareSlots:
 
     @property
     def total(self) -> int:
-        """The total number of slots, those of jobs included."""
+        """The total number of slots, including those that jobs have."""
         return self._workers.slots or 1
 
     @property

@@ -80,7 +80,7 @@ turn, the most after many workers have had time in it."""
 
 
 class TimeSlice:
-    """The time that all workers share in one turn of the event loop, those of all runs in the loop.
+    """The time that all workers share in one turn of the event loop, whatever their run.
 
     A worker that finds this time used up waits for the next turn of the loop. Then it begins a new `TimeSlice`, unless
     another worker that waited for the same turn of the loop has done so already. Otherwise each worker would take the
@@ -294,7 +294,7 @@ class Worker(WorkerTask):
                     elif ready:
                         job = ready.popleft()
                         if job._state is not SCHEDULED:
-                            continue  # cancelled meanwhile, or a forever job that was taken from its other queue
+                            continue  # cancelled since, or a forever job that was taken from its other queue
                     else:
                         run.count_settled(settled)
                         settled = 0

@@ -82,7 +82,7 @@ class Workers:
 
     @property
     def size(self) -> int | None:
-        """The present size of the window: the jobs that it lets run at once; None for no limit."""
+        """The current size of the window: the jobs that it lets run at once; None for no limit."""
         return slots(self._given) if self._size is None else self._size
 
     def resize(self, size: int) -> None:

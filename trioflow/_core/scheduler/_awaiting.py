@@ -103,7 +103,7 @@ async def _poll_for_deadlock(event: _backend.Event, waiter: AbstractJob[Any], jo
 
 
 def lacks_what_is_held(job: AbstractJob[Any], waiter: AbstractJob[Any]) -> bool:
-    """Return whether a ready job waits for something that the job which awaits it, or a scheduler around that, has."""
+    """Return whether a ready job waits for something held by the job that awaits it, or by a scheduler around it."""
     wait, scheduler = _explain.waiting(job), job._scheduler
     if wait is None or scheduler is None or scheduler._run is None or waiter._worker is None:
         return False

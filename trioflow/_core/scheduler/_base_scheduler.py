@@ -173,7 +173,7 @@ class BaseScheduler(
         Args:
             cancels_once: whether a job of it is cancelled only once on asyncio, as programs for asyncio expect, and at
                 each of its awaits only if it is still there after `shutdown_timeout` seconds.
-            kwargs: those of other base classes.
+            kwargs: arguments for other base classes.
 
         """
         super().__init_subclass__(**kwargs)
@@ -612,8 +612,8 @@ class BaseScheduler(
         """Iterate over the jobs as they settle, beginning with those that have settled already.
 
         The iteration ends with the run, or earlier, when all jobs have settled but forever jobs and the job that
-        iterates. It includes jobs that are added meanwhile. If the scheduler has not run yet, this waits for the first
-        run. Do not iterate in two jobs of the same scheduler: they would wait for each other.
+        iterates. It includes jobs that are added during the iteration. If the scheduler has not run yet, this waits for
+        the first run. Do not iterate in two jobs of the same scheduler: they would wait for each other.
 
         Returns:
             An async iterator over jobs.
@@ -934,8 +934,8 @@ class BaseScheduler(
         Then the run ends as always: forever jobs are cancelled, services are ended, and jobs are shut down. Its
         `stop_reason` is DRAINED, and its result is False. Jobs that were SCHEDULED end CANCELLED; jobs that were never
         reached stay IDLE. The same holds in nested schedulers that are running; they end CANCELLED as jobs. Jobs that
-        are running may still be restarted or retried. If something else ends the run meanwhile, such as its timeout or
-        a critical failure, the remaining jobs are cancelled, and the reason is still DRAINED.
+        are running may still be restarted or retried. If something else ends the run in the meantime, such as its
+        timeout or a critical failure, the remaining jobs are cancelled, and the reason is still DRAINED.
 
         A second call does nothing, and neither does a call on a run that is stopping.
 
@@ -1062,7 +1062,7 @@ class BaseScheduler(
     # ---- for the rest of the package
 
     def _knows_durations(self) -> bool:
-        """Return whether it may know durations of members besides their own options."""
+        """Return whether durations may come from elsewhere than the members' own `expected_duration`."""
         return False
 
     def _expected_durations(self, jobs: Iterable[AbstractJob[Any]] | None = None) -> dict[AbstractJob[Any], float]:
@@ -1100,7 +1100,7 @@ class BaseScheduler(
         return _job_options.unknown_of_job(name, repr(self._label or type(self).__name__), type(self), "a scheduler")
 
     def _run_resource_totals(self) -> Mapping[str, int]:
-        """Return the totals of those `RUN_RESOURCES` that its members share among themselves alone."""
+        """Return the totals of those `RUN_RESOURCES` that its members do not share with others."""
         return {}
 
     def _check_may_run(self) -> None:

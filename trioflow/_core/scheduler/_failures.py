@@ -44,7 +44,7 @@ def critical(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
 
 
 def warn(run: Run) -> None:
-    """Log the number of failed jobs at the end of an outermost run, and its stop if that raises nothing."""
+    """Log the number of jobs that failed in an outermost run, and its stop unless an exception reports that."""
     scheduler = run.scheduler
     if not scheduler.logs_failures:
         return

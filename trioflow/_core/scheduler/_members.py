@@ -319,7 +319,7 @@ def _put_inputs_first(job: AbstractJob[Any], found: dict[AbstractJob[Any], None]
 
 
 def expected_durations(scheduler: BaseScheduler) -> dict[AnyJob, float]:
-    """Return the known expected durations of the members in the present run, in seconds.
+    """Return the known expected durations of the members in the current run, in seconds.
 
     `durations` of the outermost scheduler takes precedence over the members' own `expected_duration`.
     """

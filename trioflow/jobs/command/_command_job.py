@@ -83,8 +83,9 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
             again.
         append: whether the files that `stdout` and `stderr` name are appended to; False empties them when an attempt
             begins. They may name the same file.
-        options: those of every job; see `AbstractJob`. For `idle_timeout`, of the command or of an enclosing scheduler,
-            each piece of output is a sign of life. For this, all output comes through a pipe and is passed on.
+        options: the options of every job; see `AbstractJob`. For `idle_timeout`, of the command or of an enclosing
+            scheduler, each piece of output is a sign of life. For this, all output comes through a pipe and is passed
+            on.
 
     Raises:
         TypeError, ValueError: a command or an option that makes no sense; when the job runs, a result that cannot be
@@ -179,7 +180,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     @property
     def elapsed(self) -> float | None:
-        """Seconds from its start to its end, or until now while it runs; for a restored command, those of its run.
+        """Seconds from its start to its end, or until now while it runs; for a restored command, of its run.
 
         None if it never started, or was restored without a result.
         """
@@ -205,7 +206,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
         return _argv.shown(self._command[0])
 
     def for_journal(self) -> Work:
-        """Return the command, its options, and its input and output files, including those of its streams."""
+        """Return the command, its options, and its input and output files, including the files of its streams."""
         from ...abc import HashOnly, Work  # imported late: few runs have a journal, and these take as long as the rest
 
         options = self._options

@@ -66,7 +66,7 @@ class CommandService(Service[Any], keeps_time=True):
         on_line: called with the service and each line of output; lines are then passed on nowhere else.
         tag: prints each line with a tag in front, as for a `CommandJob`.
         shell, cwd, env, stdin, terminate_grace, nice, memory_limit, append: as for a `CommandJob`.
-        options: those of every job; see `AbstractJob`.
+        options: the options of every job; see `AbstractJob`.
 
     Raises:
         TypeError, ValueError: a command or an option that makes no sense.
@@ -183,7 +183,7 @@ class CommandService(Service[Any], keeps_time=True):
             print(line, file=sys.stderr)
 
     def _end_of_output(self, sizes: Mapping[Any, int]) -> str:
-        """Return the end of its output, including that of files, beyond their `sizes` before the start."""
+        """Return the end of its output, including output to files, beyond their `sizes` before the start."""
         text = "\n".join(self._tail)
         for path, size in sizes.items():
             with contextlib.suppress(OSError), open(path, "rb") as file:
@@ -229,7 +229,7 @@ class CommandService(Service[Any], keeps_time=True):
         if failure:
             raise failure[0]
         if isinstance(ended, Exception) and not isinstance(ended, CommandError):
-            raise ended  # that of a callback, for example
+            raise ended  # the error of a callback, for example
         assert ended is not None  # else a cancellation is being delivered
         raise self._early(ended, bool(ready), self._end_of_output(sizes))
 

@@ -3,7 +3,7 @@
 A client of a jobserver may always run one compiler. For each further one it reads a byte, a token, from a pipe, and
 writes it back afterwards. Here each token is a slot of the window that no job needs (`SpareSlots`), and each command
 has its own pipe. So the number of its tokens is known: those put into its pipe minus those still in it. However the
-command ends, all its tokens become slots again, even those of a client that was killed.
+command ends, all its tokens become slots again, even if a client was killed.
 
 ```
 a slot becomes free ──► put into a pipe ──► a client takes it ──► and writes it back

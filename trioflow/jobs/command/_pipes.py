@@ -1,7 +1,7 @@
 """Output pipes of a command, here or on a node, and its end, all watched by one selector.
 
-The selector itself is a descriptor, and the event loop waits for it alone. So one task does all the work, in the same
-order on both backends.
+The selector itself is a descriptor, and the event loop waits for nothing else. So one task does all the work, in the
+same order on both backends.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class OutputPipes:
     """The pipes of one command, from before its start until its end.
 
     Attributes:
-        error: the exception of a sink, such as that of a callback, or of a full disk.
+        error: the exception of a sink: of a callback, or because the disk is full.
         ending: whether the command has to end; an error of a sink then no longer ends the wait.
 
     """

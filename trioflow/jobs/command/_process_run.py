@@ -221,7 +221,7 @@ class ProcessRun:
             self._run.report(f"{self._job.label!r}: {_start_errors.not_ours(process.pid)}", self._job)
 
     def _time_over(self) -> JobTimeout | None:
-        """Return the error for a timeout, if its time is over; it is dropped if something else ended the command."""
+        """Return a JobTimeout if the command has run out of time; another error takes precedence."""
         job, limit = self._job, self._limit
         if not self._process.has_exited():
             return limit.error() if limit.is_over else None

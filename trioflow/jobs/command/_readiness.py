@@ -76,7 +76,7 @@ class PortOpen(Readiness):
         host: a name or an address of this machine.
 
     Raises:
-        TypeError, ValueError: the number is no port.
+        TypeError, ValueError: the number is not a port.
 
     Example:
         >>> import sys
@@ -199,7 +199,7 @@ class CommandSucceeds(Readiness):
 
     Args:
         command: the program and its arguments.
-        options: those of its `CommandJob`, such as `cwd` and `env`.
+        options: the options of its `CommandJob`, such as `cwd` and `env`.
 
     Raises:
         TypeError, ValueError: as for a `CommandJob`.
@@ -289,7 +289,7 @@ def readiness(given: Any, who: str) -> Readiness:
     """Return the `Readiness` for the argument `ready`.
 
     Raises:
-        TypeError: it is no condition.
+        TypeError: it is not a condition.
 
     """
     if isinstance(given, Readiness):

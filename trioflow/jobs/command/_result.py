@@ -221,7 +221,7 @@ def retry_on_exit(*codes: int, times: int = 1, delay: float = 0.0) -> Callable[[
     Args:
         codes: exit codes; for a signal its negative number. Without codes, any failure of the command itself counts.
         times: how many further attempts, 0 or more.
-        delay: seconds before each further attempt, 0 or more; the job keeps its slot meanwhile.
+        delay: seconds before each further attempt, 0 or more; the job keeps its slot during it.
 
     Returns:
         A value for a job's `retry=`.

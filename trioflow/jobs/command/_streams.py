@@ -94,7 +94,7 @@ class Streams:
         not used either, because the output would spoil the picture.
         """
         file = getattr(sys, name) if given is None else given
-        if file is None:  # a program without a terminal
+        if file is None:  # there are no standard streams, as under pythonw
             return subprocess.DEVNULL
         if given is None and file is getattr(sys, f"__{name}__"):
             return None

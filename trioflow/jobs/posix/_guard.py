@@ -179,7 +179,7 @@ _alive: Final[weakref.WeakSet[Guard]] = weakref.WeakSet()
 
 
 def _forget_in_child() -> None:
-    """Close the pipes in a child that was forked without exec, as by multiprocessing: it is no controller."""
+    """Close the pipes in a child that was forked without exec, as by multiprocessing: it is not a controller."""
     for guard in tuple(_alive):
         with contextlib.suppress(OSError):
             os.close(guard.pipe)

@@ -61,7 +61,7 @@ def end(pids: Iterable[int], number: int) -> None:
 
 
 def groups(descriptor: int) -> list[int]:
-    """Return the process groups in the table: those of the running commands."""
+    """Return the process groups in the table, one for each running command."""
     with mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) as table, memoryview(table) as view, view.cast("i") as all_:
         return [number for number in all_[: all_[0] + 1].tolist()[1:] if number]
 

@@ -42,8 +42,8 @@ async def until_empty(run: RunHandle, process: Process, until: float, pause_unti
 async def end_group(run: RunHandle, process: Process, grace_ends: float, pause_until: Pause) -> bool:
     """Wait until the group of a reaped process has no living members; kill them after the grace period.
 
-    A cancellation does not interrupt this. Return False if the rest of the group belongs to another user, who alone can
-    end it.
+    A cancellation does not interrupt this. Return False if the rest of the group belongs to another user: only that one
+    can end it.
     """
 
     def pause(until: float) -> Awaitable[None]:

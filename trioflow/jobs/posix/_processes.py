@@ -192,8 +192,8 @@ def spawn(
         stdin: the descriptor for its standard input; None for an empty one.
         stdout: the descriptor for its standard output; None for this program's.
         stderr: the descriptor for its standard error; None for this program's.
-        kept: further descriptors to inherit, under the same numbers.
-        added: variables that take precedence over those of the environment.
+        kept: more descriptors to inherit, under the same numbers.
+        added: variables that take precedence over the environment.
 
     Raises:
         OSError, ValueError: the program could not be started.
@@ -278,7 +278,7 @@ def _inheritable() -> list[int] | None:
         return None
     found: list[int] = []
     for descriptor in map(int, descriptors):
-        with contextlib.suppress(OSError):  # that of the listing, closed now
+        with contextlib.suppress(OSError):  # the descriptor of the listing, closed now
             if descriptor > STDERR and os.get_inheritable(descriptor):
                 found.append(descriptor)
     return found

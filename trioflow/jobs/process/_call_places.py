@@ -24,7 +24,7 @@ WORKERS: Final = "worker processes"
 
 
 def usable_cpus() -> int:
-    """Return the number of CPUs that this program may use; that of all CPUs if the system does not report it."""
+    """Return the number of CPUs that this program may use; all CPUs if the system does not report it."""
     return len(posix.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -55,7 +55,7 @@ def checked(given: Any, what: str) -> Processes:
         what: the option and its owner, for the error.
 
     Raises:
-        TypeError: it is no place for calls.
+        TypeError: it is not a place for calls.
         ValueError: it is a number of processes below 1.
 
     """

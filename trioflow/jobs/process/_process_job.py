@@ -61,7 +61,7 @@ class ProcessJob(
 
     A run has at most one worker process for each CPU, or `processes=N`; a job that waits for one is SCHEDULED. The
     process and its whole process group are killed when the job is cancelled or its time is over. Otherwise the process
-    is reused for further jobs of the run and ends with the run, so a function may see what an earlier one has changed
+    is reused for other jobs of the run and ends with the run, so a function may see what an earlier one has changed
     in its module. On Linux, one new interpreter for each run, the server, forks the processes; elsewhere each is a new
     interpreter. The function, its arguments and its result are pickled. The worker must be able to import the function
     by its name. It imports this program's main module under another name, so code that must run only once belongs below
@@ -82,9 +82,9 @@ class ProcessJob(
             hundred million bytes.
         nice: the decrease of its process's priority from this program's, up to 19; only root may give less than 0. Such
             a process serves only jobs with the same `nice`.
-        options: those of every job; see `AbstractJob`. A timeout counts from the start of the job, which may have to
-            start a process first. The first one of a run takes some 100 ms, plus the time to import the main
-            module. In an executor it counts as for an `ExecutorJob`, and on a cluster as for a `DaskJob`.
+        options: the options of every job; see `AbstractJob`. A timeout counts from the start of the job, which may have
+            to start a process first. The first one of a run takes some 100 ms, plus the time to import the main module.
+            In an executor it counts as for an `ExecutorJob`, and on a cluster as for a `DaskJob`.
 
     Raises:
         TypeError: an async function (`Job` runs those), or something that is not callable; when the job runs, a value

@@ -285,7 +285,7 @@ def packed(message: bytes, memory: int = 0) -> bytes:
 class Limited:
     """Limits the address space of this process, and of processes that it starts, in a block.
 
-    `contextlib` is not used because it writes to passing exceptions, and so changes those of a frozen type.
+    `contextlib` is not used because it writes to passing exceptions, and so changes exceptions of a frozen type.
 
     Args:
         memory: bytes; 0 for no limit.

@@ -77,7 +77,7 @@ class WorkerProcess:
         return self._process.pid
 
     def is_alive(self) -> bool:
-        """Return whether it can still make calls."""
+        """Return whether the worker can still make calls."""
         return not self._process.has_exited()
 
     def begin(self, job: AbstractJob[Any]) -> None:

@@ -85,7 +85,7 @@ async def ask_for_session(
         run: the run that it belongs to.
         path: the path of the socket.
         line: the line for the login shell of the node.
-        variables: those of this program; the node gets those that the user's settings name.
+        variables: the environment of this program; the node gets those that the user's settings name.
         streams: the descriptors of its standard input, output and error.
 
     Raises:

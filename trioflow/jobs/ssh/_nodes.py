@@ -96,7 +96,7 @@ class SshNode:
         return self.hostname if self.port is None else f"{self.hostname}:{self.port}"
 
     def __str__(self) -> str:
-        """Return its name."""
+        """Return the name of the node."""
         return self.name
 
 
@@ -141,7 +141,7 @@ class LocalNode:
         return self.hostname
 
     def __str__(self) -> str:
-        """Return its name."""
+        """Return the name of the node."""
         return self.name
 
 
@@ -170,7 +170,7 @@ class SshNodes(Sequence[Node]):
     Args:
         nodes: an iterable of names, ranges, SshNodes and LocalNodes; the path of a file; or a string of names and
             ranges. A string that is the path of a file counts as the path.
-        options: those of `SshNode`, for the names and ranges.
+        options: the options of `SshNode`, for the names and ranges.
 
     Raises:
         TypeError, ValueError: a range or an option that makes no sense.

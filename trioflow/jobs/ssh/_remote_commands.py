@@ -406,7 +406,7 @@ def _onwards(file: Any) -> list[Sink]:
 
 
 def _signed(code: int) -> int:
-    """Convert an exit code from a shell's form, 128 plus the signal, to that of `subprocess`, the negative signal."""
+    """Convert an exit code from a shell's form, 128 plus the signal, to the negative signal of `subprocess`."""
     with contextlib.suppress(ValueError):
         return -signal.Signals(code - 128)
     return code

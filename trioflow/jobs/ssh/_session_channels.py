@@ -44,7 +44,7 @@ class SessionProcess(Protocol):
         ...
 
     def has_ended(self) -> bool:
-        """Return whether it has ended; called when its descriptor is readable."""
+        """Return whether the session has ended; called when its descriptor is readable."""
         ...
 
     def kill(self) -> None:
@@ -101,7 +101,7 @@ class Channel:
     """
 
     def __init__(self, run: RunHandle, sinks: Sequence[Sequence[Sink]]) -> None:
-        """Begin without a session; `sinks` are those of its output and of its standard error."""
+        """Begin without a session; `sinks` take its output and its standard error."""
         self.pipes: Final = OutputPipes()
         self.complaint: bytes = b""
         self.returncode: int | None = None

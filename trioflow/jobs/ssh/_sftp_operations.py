@@ -86,7 +86,7 @@ def listed_by_sftp(output: bytes, operations: Iterable[Operation]) -> list[str]:
 
 
 def explained_by_sftp(output: bytes) -> bytes:
-    """Return sftp's errors, without those of directories that exist already, and of patterns without matches."""
+    """Return sftp's errors, except for directories that exist already and patterns without matches."""
     lines = [line for line in output.splitlines() if not line.startswith((b"remote mkdir ", b"Can't ls: "))]
     if lines == [b"Connection closed"]:
         lines.append(b"does its sshd have a Subsystem sftp?")

@@ -85,11 +85,11 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
             as 14:03:59, or in a format of your own, `{time:%H:%M:%S.%f}` (see `strftime`).
         append: whether the files that `stdout` and `stderr` name are appended to; False empties them when an attempt of
             the job begins, and its steps then write into them in turn.
-        options: those of every job; see `AbstractJob`. A timeout counts from the start of the job, which may have to
-            connect first. An `idle_timeout` counts only while a command or a script runs on the node, and its output is
-            a sign of life; file transfers are not covered.
+        options: the options of every job; see `AbstractJob`. A timeout counts from the start of the job, which may have
+            to connect first. An `idle_timeout` counts only while a command or a script runs on the node, and its output
+            is a sign of life; file transfers are not covered.
 
-    The result is that of the step, or for a list of steps the list of their results: for a command and a script a
+    The result is the step's, or for a list of steps the list of their results: for a command and a script a
     `CommandResult`, whose exit code, signal and CPU times are those on the node (`max_rss` is unknown); for a Pull the
     list of local paths; for a Push None.
 

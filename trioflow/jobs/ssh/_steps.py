@@ -26,7 +26,7 @@ class Step:
     __slots__ = ("words",)
 
     def __init__(self, words: Iterable[Any], who: str | None = None) -> None:
-        """Keep the words, and check those that are no jobs; errors name `who`, or the kind of step."""
+        """Keep the words, and check those that are not jobs; errors name `who`, or the kind of step."""
         self.words: Final = tuple(words)
         for number, word in enumerate(self.words):
             if not isinstance(word, (AbstractJob, granted)):
@@ -37,7 +37,7 @@ class Step:
         return self.shown()
 
     def shown(self, depth: int | None = None) -> str:
-        """Return it as the user wrote it; given a depth, as a default label, which shows jobs that many calls deep."""
+        """Return the step as the user wrote it; with a depth, as a default label with jobs that many calls deep."""
         return f"{type(self).__name__}({', '.join(_argv.shown(word, depth) for word in self.words)})"
 
     def files_read(self) -> Iterable[Any]:
@@ -45,11 +45,11 @@ class Step:
         return ()
 
     def given(self, words: Sequence[Any]) -> list[Any]:
-        """Return its identity for comparison with another run, given its words as they were filled in there."""
+        """Return the identity of the step, with these words filled in, for comparison with another run."""
         return [type(self).__name__, *words]
 
     def __eq__(self, other: object) -> bool:
-        """Return whether it is the same step with the same words."""
+        """Return whether the other step is the same with the same words."""
         return type(other) is type(self) and other.given(other.words) == self.given(self.words)
 
     def __hash__(self) -> int:
@@ -68,7 +68,7 @@ class Command(Step):
         super().__init__([given] if isinstance(given, str) else given, who)
 
     def shown(self, depth: int | None = None) -> str:
-        """Return its command line."""
+        """Return the command line of the step."""
         return str(self.words[0]) if self.is_line else " ".join(_argv.shown(word, depth) for word in self.words)
 
 
@@ -89,7 +89,7 @@ class Program(Step):
         return words[0], words[1:first], words[first:]
 
     def shown(self, depth: int | None = None) -> str:
-        """Return it as the user wrote it."""
+        """Return the step as the user wrote it."""
         script, args, beside = self.parts([_argv.shown(word, depth) for word in self.words])
         words = [script, *args, *([f"includes=[{', '.join(beside)}]"] if beside else [])]
         return f"{type(self).__name__}({', '.join(words)})"
@@ -99,7 +99,7 @@ class Program(Step):
         return [_here(word) for word in self.parts(self.words)[2]]
 
     def given(self, words: Sequence[Any]) -> list[Any]:
-        """Return its identity for comparison with another run."""
+        """Return the identity of the step for comparison with another run."""
         return [*super().given(words), *([{"includes": self._included}] if self._included else [])]
 
 
@@ -200,7 +200,7 @@ class Push(Step):
         return [_here(word) for word in self.words[:-1]]
 
     def shown(self, depth: int | None = None) -> str:
-        """Return it as the user wrote it."""
+        """Return the step as the user wrote it."""
         return _copied(self, depth)
 
 
@@ -235,7 +235,7 @@ class Pull(Step):
         super().__init__((*sources, to))
 
     def shown(self, depth: int | None = None) -> str:
-        """Return it as the user wrote it."""
+        """Return the step as the user wrote it."""
         return _copied(self, depth)
 
 

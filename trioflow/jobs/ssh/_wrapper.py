@@ -119,7 +119,7 @@ def variables(given: Mapping[str, str], token: str) -> bytes:
 
     Args:
         given: the variables; their names are valid in a shell.
-        token: that of the `line`.
+        token: the token in the `line`.
 
     """
     words = (f"{name}={value}".replace("'", "'\\''") for name, value in given.items())
@@ -142,7 +142,7 @@ class ReportFilter:
     Args:
         token: the mark of the lines.
         sinks: the destinations of the command's output.
-        before: the destination of output before the command's start: that of ssh and the login shell.
+        before: the destination of output before the command's start, from ssh and the login shell.
         started: called at the start.
 
     """
@@ -208,7 +208,7 @@ def _packed(word: str) -> str:
 
 _SPECIAL: Final = re.compile(r"[\\'!\n\r]")
 _TIME: Final = rb"\d+m[\d.,]+s"
-# `times` writes two lines: the shell's own times, and those of its children.
+# `times` writes two lines: the shell's own times, and its children's.
 _REPORT: Final = re.compile(
     rb"(?:start\n|end (?P<code>\d+) %b %b\n(?P<user>%b) (?P<system>%b)\n)" % (_TIME, _TIME, _TIME, _TIME)
 )

@@ -130,7 +130,7 @@ def fenced(text: str) -> list[str]:
 def workflow_commands(run: CiRun) -> Iterator[str]:
     """Yield the lines for an action's log: an annotation for each kind of failure, and its details in a group.
 
-    The format is that of GitHub's documentation, "Workflow commands for GitHub Actions". Output of jobs must not be
+    The format follows GitHub's documentation, "Workflow commands for GitHub Actions". Output of jobs must not be
     read as commands: `stop-commands` with a random token surrounds it.
     """
     for number, spans in enumerate(run.kinds()):

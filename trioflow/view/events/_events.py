@@ -111,7 +111,7 @@ class Events(Instrument):
         self._names: Final[dict[BaseScheduler, PathCache]] = {}
         self._paths: Final[dict[AnyJob, str]] = {}
         self._members: Final[dict[BaseScheduler, int]] = {}  # how many of its jobs have been written
-        self._waiting: Final[dict[AnyJob, _Told]] = {}  # SCHEDULED jobs; hooks alone add and remove
+        self._waiting: Final[dict[AnyJob, _Told]] = {}  # SCHEDULED jobs; only hooks add and remove
         self._running: Final[dict[AnyJob, _Told]] = {}  # the same
 
     def __repr__(self) -> str:

@@ -25,7 +25,7 @@ PIECE: Final = 1 << 16
 
 
 class BadEvents(Exception):
-    """The file has no events, or those of another version; the text says what was found."""
+    """The file has no events, or events of another version; the text says what was found."""
 
 
 def lines(descriptor: int) -> Iterator[bytes | None]:
@@ -77,7 +77,7 @@ class Follower(Source):
     # ---- the interface
 
     def feed(self, line: bytes) -> None:
-        """Replay the next line; skip it if it is no event or an unknown one.
+        """Replay the next line; skip it if it is not an event or an unknown one.
 
         Raises:
             BadEvents: the event has another version.
@@ -231,7 +231,7 @@ class Follower(Source):
         self._shown().try_again(self._job(event.path), event.attempt)
 
     def job_progress(self, event: f.JobProgress) -> None:
-        """Record the progress of a job, unless it has settled meanwhile."""
+        """Record the progress of a job, unless it has settled by now."""
         job = self._job(event.path)
         if job.state is JobState.RUNNING:
             job.fraction_done, job.status = event.fraction, event.status

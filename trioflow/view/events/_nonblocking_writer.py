@@ -48,7 +48,7 @@ class NonBlockingWriter:
         warn: called with a sentence, and the error if there is one, when lines are lost for another reason than a
             reader that is gone.
         dropped: makes the line that says how many were dropped.
-        look: called now and then, in the thread; it returns further lines.
+        look: called now and then, in the thread; it returns more lines.
         anew: whether a path that names a regular file is emptied.
 
     Raises:
@@ -160,7 +160,7 @@ class NonBlockingWriter:
             while self._to.is_ready():
                 if not self._rest:
                     taken = self._lines[:]
-                    del self._lines[: len(taken)]  # lines that have come meanwhile stay
+                    del self._lines[: len(taken)]  # keep the lines that have arrived since
                     self._rest = memoryview(b"".join(taken))
                     if not self._rest:
                         return

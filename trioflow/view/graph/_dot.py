@@ -192,7 +192,7 @@ def of_frame(schedulers: list[AnyJob], path: str) -> Attributes:
         "tooltip": tooltip(schedulers, path),
         "fillcolor": STATE_STYLES[_style.state(schedulers)].light.frame,
         "color": _style.colours(schedulers).line,
-        "penwidth": "1",  # otherwise it inherits that of the frame around it
+        "penwidth": "1",  # otherwise it inherits the enclosing frame's
         **_marks(schedulers[0], FRAME),
     }
 

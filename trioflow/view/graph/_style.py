@@ -37,7 +37,7 @@ def state(jobs: list[AnyJob]) -> JobState:
 
 
 def caption(jobs: list[AnyJob], is_frame: bool = False) -> Caption:
-    """Return the words in the box for a job or a bundle; those of a frame leave out its members."""
+    """Return the words in the box for a job or a bundle; the words of a frame leave out its members."""
     job = jobs[0]
     label = printable(_simplify.common_label(jobs) if len(jobs) > 1 else job.label)
     remarks = [_number(jobs), _simplify.state_counts(jobs)] if len(jobs) > 1 else []

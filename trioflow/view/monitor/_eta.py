@@ -241,7 +241,7 @@ class Forecast:
         """Return the remaining seconds of the run; None if unknown."""
         now = time.monotonic()
         if now >= self._next:
-            with contextlib.suppress(RuntimeError):  # the run has added a requirement meanwhile: try again next time
+            with contextlib.suppress(RuntimeError):  # the run has just added a requirement: try again next time
                 if self._may_know():
                     is_first = self._estimator is None
                     began = time.thread_time()
@@ -324,7 +324,7 @@ def levels(source: Source, root: SchedulerRecord) -> Iterator[Level[JobRecord]]:
 def _limits(
     source: Source, scheduler: SchedulerRecord, *, is_nested: bool
 ) -> Iterator[tuple[str, PoolBound[JobRecord]]]:
-    """Yield the resources of a scheduler itself, by name, without those of enclosing schedulers."""
+    """Yield the resources of a scheduler itself, by name, without resources of enclosing schedulers."""
     for name, given in source.needs_of(scheduler).items() if is_nested else ():
         if isinstance(given, (int, float)):  # a rate is never reserved for members
             yield name, PoolBound([], partial(_need, source, name), given)

@@ -1,4 +1,4 @@
-"""Capture of output at descriptors 1 and 2, such as that of child processes: pipes, whose lines go above the picture.
+"""Capture of output at descriptors 1 and 2, by child processes for example: pipes, whose lines go above the picture.
 
 ```
 print ─────────────────────────────────────────────────┐

@@ -49,7 +49,7 @@ class TaggedStream:
         self._above: Final = OutputBuffer(self._write, self._write, tag)
         self._lock: Final = threading.RLock()
         self._pipes: FdCapture | None = None
-        with contextlib.suppress(OSError, ValueError):  # it is no file of the system
+        with contextlib.suppress(OSError, ValueError):  # it is not a file of the system
             self._pipes = open_pipes(self._above, self._real.fileno(), self._real.encoding)
         self._above.outputs = self._pipes
         self._above.replace_one(name)

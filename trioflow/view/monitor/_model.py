@@ -8,8 +8,8 @@ wait. That is safe for three reasons:
 - a reader between two steps of one event sees a count that is off by one until the next picture;
 - states and times of jobs are each read once, in the same way.
 
-Each event costs O(depth of nesting), because the counts of a nested scheduler are part of those of its enclosing ones.
-Forever jobs, and everything nested in them, are counted apart.
+Each event costs O(depth of nesting), because the counts of a nested scheduler are included in the counts of its
+enclosing ones. Forever jobs, and everything nested in them, are counted apart.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class JobCounts:
         """Start with no jobs, as a part of `outer`; or apart, if the scheduler is a forever job."""
         self.outer: Final = None if is_apart else outer
         self.is_apart: Final[bool] = is_apart or (outer is not None and outer.is_apart)
-        self.rows = 0  # members of the scheduler itself that are no forever jobs
+        self.rows = 0  # members of the scheduler itself that are not forever jobs
         self.jobs = 0
         self.running = 0
         self.restored = 0  # from a journal; these are among the settled
@@ -54,7 +54,7 @@ class JobCounts:
         return not (self.running or self.unreached or any(self.settled.values()))
 
     def and_outer(self) -> Iterator[JobCounts]:
-        """Yield these counts and those of all enclosing schedulers."""
+        """Yield these counts and the counts of all enclosing schedulers."""
         tally: JobCounts | None = self
         while tally is not None:
             yield tally
@@ -73,7 +73,7 @@ class JobCounts:
             tally.settled[state] += 1
 
     def grow(self, jobs: int) -> None:
-        """Count further jobs."""
+        """Count more jobs."""
         for tally in self.and_outer():
             tally.jobs += jobs
 
@@ -84,7 +84,7 @@ class JobCounts:
             tally.unreached += waiting
 
     def forget(self) -> None:
-        """Subtract these counts from those of the enclosing schedulers."""
+        """Subtract these counts from the counts of the enclosing schedulers."""
         for tally in self.and_outer():
             if tally is not self:
                 tally.jobs -= self.jobs
@@ -140,7 +140,7 @@ class Model:
 
     @property
     def slots_taken(self) -> int:
-        """The number of taken slots; for a limiter, including those of other schedulers."""
+        """The number of taken slots; for a limiter, including slots of other schedulers."""
         tokens = self.source.tokens_taken
         return len(self.in_slots) if tokens is None else tokens
 

@@ -127,7 +127,7 @@ class Monitor(Instrument):
             if self._live is None:
                 self._live = LiveSource(scheduler)
                 model = self._watch(self._live.root, self._live)
-                model.began = model.clock()  # loading the libraries of the display is no part of the run
+                model.began = model.clock()  # loading the libraries of the display is not part of the run
             else:
                 self._begin_nested(self._live, self._live.scheduler(scheduler))
         except BaseException:

@@ -116,7 +116,7 @@ class SchedulerRecord(JobRecord):
             del self.nested[job]
 
     def iterate_jobs(self) -> Iterator[JobRecord]:
-        """Yield the jobs, those of nested schedulers included."""
+        """Yield the jobs, including jobs of nested schedulers."""
         todo: list[SchedulerRecord] = [self]
         while todo:
             scheduler = todo.pop()

@@ -110,7 +110,7 @@ class JobChoice:
         shown: dict[JobRecord, JobRow] = {}
 
         def show(row: JobRow) -> bool:
-            """Add a row with those of its enclosing schedulers, if all of them fit."""
+            """Add a row, and the rows of its enclosing schedulers, if all of them fit."""
             new = [outer for outer in context(row.job) if outer not in shown]
             if row.job in shown or len(shown) + len(new) + 1 > room:
                 return False
@@ -194,7 +194,7 @@ class JobChoice:
         rows: list[JobRow] = []
         for jobs in list(self._model.failure_kinds.values()):
             if jobs:
-                with contextlib.suppress(RuntimeError, StopIteration):  # it has changed meanwhile
+                with contextlib.suppress(RuntimeError, StopIteration):  # it has just changed
                     rows.append(JobRow(next(iter(jobs)), alike=len(jobs)))
         return rows
 
@@ -241,7 +241,7 @@ def context(job: JobRecord) -> list[SchedulerRecord]:
 
 
 def full_name(job: JobRecord, symbols: Symbols) -> str:
-    """Return the label of a job, preceded by those of its enclosing schedulers except the outermost."""
+    """Return the label of a job, preceded by the labels of its enclosing schedulers except the outermost."""
     outer = reversed([scheduler.label for scheduler in context(job)])
     return symbols.line("/".join([*outer, job.label]))
 

@@ -81,7 +81,7 @@ class RunLines:
         return ", ".join(f"{number} {word}" for _, number, word, _ in self._counted() if number)
 
     def counts_say_more(self) -> bool:
-        """Return whether the counts add to the verdict, which has those of two states."""
+        """Return whether the counts add to the verdict, which counts two states."""
         words = {word for _, number, word, _ in self._counted() if number}
         return len(words) > 1 or not words <= {JobState.SUCCEEDED.value, JobState.FAILED.value}
 

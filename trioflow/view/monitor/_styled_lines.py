@@ -117,7 +117,7 @@ class Pictures:
         """
         found: collections.Counter[str] = collections.Counter()
         for jobs in list(self._model.ready.values()):
-            with contextlib.suppress(RuntimeError, StopIteration):  # it has changed meanwhile
+            with contextlib.suppress(RuntimeError, StopIteration):  # it has just changed
                 cause, resource, _ = self._model.source.waiting(next(iter(jobs))) or Waiting(WaitCause.LOOP)
                 found[CAUSES[cause].many.format(resource)] += len(jobs)
         others = self._model.tally.waiting - found.total()
@@ -209,7 +209,7 @@ class Pictures:
         return "≈" if self._is_unicode else "~"
 
     def _worst(self, job: JobRecord) -> JobState:
-        """Return the state of a job; for a scheduler, the worst of its own state and those of its jobs."""
+        """Return the state of a job; for a scheduler, the worst of its own state and its jobs' states."""
         if not isinstance(job, SchedulerRecord) or job.state is JobState.IDLE:
             return job.state
         counts = self._states_in(job)

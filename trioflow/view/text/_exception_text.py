@@ -1,6 +1,6 @@
 """Exceptions as text: on one short line, and as tracebacks with the user's frames only.
 
-Nothing here raises, even if an exception's own `__str__` does. Tracebacks have neither our frames nor those of
+Nothing here raises, even if an exception's own `__str__` does. Tracebacks have neither our frames nor frames of
 libraries that we call in between.
 """
 

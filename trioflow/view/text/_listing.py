@@ -9,7 +9,7 @@
 2     end < <Scheduler `analyse`>          exits={5}
 ```
 
-Jobs are numbered before the first line is written, because a line may refer to jobs further down. All of it is O(V + E)
+Jobs are numbered before the first line is written, because a line may refer to jobs below it. All of it is O(V + E)
 and without recursion: `rows` orders the jobs, `Listing` writes a line for each, and `_aligned` aligns the durations and
 the references to other jobs in one column each.
 """

@@ -19,7 +19,7 @@ def chosen(scheduler: BaseScheduler, wanted: Wanted, option: str) -> set[AnyJob]
     A string is the `job.path` of a job, or a pattern for it: see `matching`.
 
     Args:
-        scheduler: the one whose jobs are searched, with those of nested schedulers.
+        scheduler: the one whose jobs are searched, with the jobs of nested schedulers.
         wanted: a job, a path or pattern, or a collection of these.
         option: the name of the option, for errors.
 

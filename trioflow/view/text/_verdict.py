@@ -108,7 +108,7 @@ class Tally:
 
     @property
     def failed(self) -> int:
-        """The number of failures; if there are none, that of blocked jobs."""
+        """The number of failures; if there are none, the number of blocked jobs."""
         return self.failures or self._counts[JobState.BLOCKED]
 
     def in_words(self) -> str:

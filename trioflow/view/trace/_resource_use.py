@@ -101,7 +101,7 @@ class Scopes:
         """Return the resources by name.
 
         Args:
-            around: those of the enclosing run.
+            around: the scopes of the enclosing run.
             reserved: its scheduler's reservations of these for its members.
             pool: its own pool.
 

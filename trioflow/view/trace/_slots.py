@@ -38,7 +38,7 @@ def counted(record: TraceRecord) -> list[Span]:
 
 
 def pieces(record: TraceRecord, span: Span) -> dict[What, list[tuple[float, float]]]:
-    """Return the intervals in which a job worked, and those of each wait."""
+    """Return the intervals in which a job worked, and in which it waited."""
     found: dict[What, list[tuple[float, float]]] = {}
     held = [(wait.since, wait.until) for wait in span.waits if wait.cause is WaitCause.MACHINE]
     if span.number not in record.nested:

@@ -168,7 +168,7 @@ class Reader:
 
     def _add_those_that_never_ran(self) -> None:
         ran = {(run.outer, run.scheduler) for run in self.runs}
-        for run in self.runs:  # it grows meanwhile
+        for run in self.runs:  # the list grows during the loop
             for job in run.jobs:
                 if is_scheduler(job) and (run, job) not in ran:
                     empty = RunNotes(job, run, 0)
@@ -182,12 +182,12 @@ class TraceRecord:
     """A snapshot of everything that a trace shows."""
 
     spans: tuple[Span, ...] = ()
-    runs: tuple[RunSpan, ...] = ()  # each after the one around it, including those that never began
+    runs: tuple[RunSpan, ...] = ()  # enclosing runs first, including those that never began
     resources: tuple[ResourceUse, ...] = ()  # of all pools, and the parts of them that nested schedulers have
     incidents: tuple[IncidentMark, ...] = ()
     wall_offset: float = 0.0
     now: float = 0.0  # when it was made, or when the last run ended
-    kinds: tuple[str, ...] = ()  # of each span, what its label has in common with those of jobs like it
+    kinds: tuple[str, ...] = ()  # of each span, what its label has in common with the labels of similar jobs
     failures: dict[int, Failure] = field(default_factory=dict[int, Failure])  # of jobs that FAILED by themselves
     commands: dict[int, tuple[Any, CommandEnd]] = field(default_factory=dict[int, tuple[Any, CommandEnd]])
     jobs: tuple[AnyJob, ...] = ()  # of the spans
@@ -210,14 +210,14 @@ class TraceRecord:
 
     @property
     def leaves(self) -> Iterator[Span]:
-        """The spans of jobs that are no schedulers."""
+        """The spans of jobs that are not schedulers."""
         return (span for span in self.spans if span.number not in self.nested)
 
     @cached_property
     def outcomes(self) -> tuple[Span, ...]:
         """The spans of the last run of each scheduler: of jobs, and of schedulers that failed by themselves."""
         members: set[int] = set()
-        for run in {(run.parent, run.scheduler): run for run in self.runs}.values():  # each after the one around it
+        for run in {(run.parent, run.scheduler): run for run in self.runs}.values():  # enclosing runs first
             if run.parent is None or run.parent in members:
                 members.update(run.members)
         counted = (members - self.nested) | (members & self.failures.keys())
@@ -313,7 +313,7 @@ class _Builder:
         """Number the jobs, sorted by start, depth and time of addition, and return them."""
         places: list[tuple[float, int, int, JobNotes]] = []
         depths: dict[RunNotes | None, int] = {None: -1}
-        for run in self._runs:  # each comes after the one around it
+        for run in self._runs:  # enclosing runs come first
             depths[run] = depths[run.outer] + 1
             added = {job: number for number, job in enumerate(run.scheduler)}
             places += (
@@ -330,7 +330,7 @@ class _Builder:
         """Return the needs of the spans that had any, and record cooldowns of keys."""
         scopes: dict[RunNotes | None, dict[str, ResourceUse]] = {None: {}}
         found: dict[int, Needs] = {}
-        for run in self._runs:  # each comes after the one around it
+        for run in self._runs:  # enclosing runs come first
             reserved = () if run.parent is None else found.get(run.parent.number, ())
             scope = scopes[run] = self._scopes.of_run(scopes[run.outer], reserved, run.beginning.pool)
             for job, facts in run.jobs.items():
@@ -360,7 +360,7 @@ class _Builder:
         """Return the paths of the jobs below the outermost run of each run."""
         several = len({run.scheduler for run in self._runs if run.outer is None}) > 1
         found: dict[RunNotes, dict[AnyJob, str]] = {}
-        for run in self._runs:  # each comes after the one around it
+        for run in self._runs:  # enclosing runs come first
             scheduler = run.scheduler
             if run.outer is None:
                 prefix = f"{scheduler.label}/" if several and scheduler.scheduler is None else None
@@ -451,7 +451,7 @@ NUMBER: Final = re.compile(r"\d+(?:[.,:]\d+)*")
 
 
 def kind_of(label: str, is_given: bool) -> str:
-    """Return the kind of a job: its label with a star for each number that stands alone.
+    """Return the kind of a job: its label with a star for each separate number.
 
     For a default label, it is the function or the program.
 

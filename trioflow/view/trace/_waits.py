@@ -6,7 +6,7 @@ group of jobs, the intervals are found in which a slot or a resource was lacking
 are the parts of these in which it was ready. Where nothing appears to be lacking, the cause is invisible to the trace:
 the state of a rate, or other users of a shared pool.
 
-The order is that of the engine: without a slot a job does not wait for resources. O(n log n) for n jobs with few
+The order is the engine's: without a slot a job does not wait for resources. O(n log n) for n jobs with few
 different needs; each group has at most `MOST` intervals, so it never becomes n².
 """
 

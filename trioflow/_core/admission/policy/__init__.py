@@ -1,1 +1,1 @@
-"""Policies, which order the ready jobs: those with names, and those of users."""
+"""Policies, which order the ready jobs: by name, or defined by users."""

@@ -301,7 +301,7 @@ class LoopIterations:
         self._present: object = None
 
     def present(self) -> object:
-        """Return an object that identifies the present iteration; call it two calls below the worker's coroutine."""
+        """Return an object that identifies the current iteration; call it two calls below the worker's coroutine."""
         frame = sys._getframe(LOOP_FRAME)
         if frame.f_code is TURN_CODE:
             return frame

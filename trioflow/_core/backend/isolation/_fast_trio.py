@@ -197,7 +197,7 @@ class WorkerScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[mi
 
     trio keeps deadlines in a heap, which its setter updates each time: that costs more than a job. But most deadlines
     never pass, and the next is later. So the heap may have an earlier deadline than the scope: when that passes, the
-    heap gets the present one.
+    heap gets the current one.
     """
 
     __slots__ = ()

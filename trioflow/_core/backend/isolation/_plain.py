@@ -1,4 +1,4 @@
-"""Plain isolation: each job has a task and a cancel scope of its own, by public names alone.
+"""Plain isolation: each job has a task and a cancel scope of its own, using only public names.
 
 Fast isolation reads and writes private parts of trio and anyio, to see whether a job left its task as it was, and to
 put a scope around the task from outside. Plain isolation needs neither: a worker retires after its first job, and has

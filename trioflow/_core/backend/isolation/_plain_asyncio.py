@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class PlainAsyncioGroup(PlainGroup):
-    """A task group of anyio; the deadline is a timer of the loop, and that of each worker's scope.
+    """A task group of anyio; the deadline is a timer of the loop, and the deadline of each worker's scope.
 
     The task group's scope is never cancelled: the task that awaits the run is in it, and has to recognize native
     cancellations. Each worker's scope is cancelled instead.

@@ -1,1 +1,1 @@
-"""The event loops of trio and asyncio, through public names alone."""
+"""The event loops of trio and asyncio, through public names only."""

@@ -78,7 +78,7 @@ class AsyncioHost(HostTask):
             self._losing_patience.append(self.loop.call_later(patience, cancel_again, context=self._context.copy()))
 
     def raise_cancellation(self) -> None:
-        """Raise the cancellation that came meanwhile, if one did."""
+        """Raise the cancellation that has arrived since, if any."""
         if self._cancellation is not None:
             try:
                 raise self._cancellation
@@ -114,7 +114,7 @@ class AsyncioHost(HostTask):
                     try:
                         await asyncio.wait([task])
                     except asyncio.CancelledError as cancellation:
-                        self._cancellation = cancellation  # a native one takes precedence over that of a scope
+                        self._cancellation = cancellation  # a native one takes precedence over a scope's
             if not task.cancelled():  # code that cancels all tasks of the loop cancels this one too
                 return task.result()
 
@@ -231,7 +231,7 @@ class AsyncioLoop(Backend):
                 timer.cancel()
 
     def should_have_caught(self, scope: Scope, exception: BaseException) -> bool:
-        """Return whether `exception` is the cancellation of that scope alone.
+        """Return whether `exception` is the cancellation of that scope and nothing else.
 
         anyio lets it pass if the task has more cancellation requests than at the beginning, as after a native
         cancellation. But on Python 3.11 and 3.12 a TaskGroup whose child has failed leaves one too.

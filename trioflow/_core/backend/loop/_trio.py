@@ -34,7 +34,7 @@ class TrioHost(HostTask):
 
     @trio.lowlevel.enable_ki_protection
     async def in_nursery(self, body: Callable[[], Coroutine[Any, Any, None]], deadline: float) -> None:
-        """Await `body` inside a nursery with this deadline, then raise a cancellation that came meanwhile.
+        """Await `body` inside a nursery with this deadline, then raise a cancellation that has arrived since.
 
         The task is protected from Ctrl-C, as the workers are: trio raises KeyboardInterrupt not in any line of the
         engine, but in the main task at its next checkpoint, where the run can end cleanly.
@@ -187,7 +187,9 @@ class TrioLoop(Backend):
         return False  # a scope of trio catches what is its own
 
     def hint(self, exception: BaseException) -> str | None:
-        here = threading.current_thread().name  # the same error from another thread, such as a ThreadJob's, is no hint
+        here = (
+            threading.current_thread().name
+        )  # the same error from another thread, such as a ThreadJob's, is not a hint
         foreign = _shared.is_one_of(
             exception,
             (RuntimeError, "no running event loop"),

@@ -1,4 +1,4 @@
-"""A comparison as an SVG picture: from the length of one run to that of the other, step by step."""
+"""A comparison as an SVG picture: from the length of one run to the length of the other, step by step."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 Each critical path fills its run without a gap, so it is cut into parts: what a job took, and what it waited. A part
 that is in both has become longer or shorter; one that is in a single one has come or gone. All of these together are
 the difference of the two runs, to the last digit. That is what a list of all jobs that became slower cannot say:
-most of them do not matter, because something else took longer meanwhile.
+most of them do not matter, because something else took longer.
 """
 
 from __future__ import annotations

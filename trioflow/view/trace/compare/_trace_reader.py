@@ -24,7 +24,7 @@ HINT: Final = "give two files that `trioflow run --trace FILE.json` has written"
 
 
 class BadTrace(ValueError):
-    """A file is no trace, or has an unknown version."""
+    """A file is not a trace, or has an unknown version."""
 
 
 class PathSegment(NamedTuple):

@@ -69,7 +69,7 @@ class Geometry:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """The rows of one span: its own, and those of its jobs if it is a scheduler."""
+    """The rows of one span: its own, and its jobs' rows if it is a scheduler."""
 
     row: int
     height: int

@@ -84,7 +84,7 @@ def prepared(css: str, more: str = "") -> Tree.Element:
 
     Args:
         css: the class of the picture.
-        more: rules of the style sheet besides those of a timeline.
+        more: additional rules of the style sheet.
 
     """
     picture = Tree.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "class": css})

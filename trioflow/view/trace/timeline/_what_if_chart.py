@@ -116,7 +116,7 @@ def _axis(found: WhatIf) -> str:
 
 
 def _ticks(found: WhatIf, scale: Scale) -> Iterator[tuple[str, float]]:
-    """Yield the sizes below the axis: those of the marks, then others while there is room."""
+    """Yield the sizes below the axis: first at the marks, then others while there is room."""
     marked = [*[found.best.size] * found._is_better, found.this.size]
     taken: list[float] = []
     sizes: list[int | None] = [*marked, *([None] if scale.has_unlimited else []), *scale.sizes]
