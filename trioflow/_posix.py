@@ -107,7 +107,7 @@ def has_exited(pid: int, waits: bool = False) -> bool:
     found, by_pid = ctypes.create_string_buffer(SIGINFO_SIZE), 1
     while ctypes.CDLL(None, use_errno=True).waitid(by_pid, pid, found, options) < 0:
         if (number := ctypes.get_errno()) != errno.EINTR:
-            raise OSError(number, os.strerror(number))  # as which subclass, Python decides by the number
+            raise OSError(number, os.strerror(number))  # Python chooses the subclass by the number
     return any(found.raw)  # all zeros: none has exited
 
 

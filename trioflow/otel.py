@@ -89,7 +89,7 @@ class Tracing(Instrument):
             "trioflow.jobs.waiting", [lambda _: _waiting_of(here())], "{job}", "Jobs that are ready, and wait."
         )
         self._waiting: Final[dict[AnyJob, None]] = {}  # the thread of the exporter reads a copy
-        self._spans: Final[dict[AnyJob, trace.Span]] = {}  # those that have not ended
+        self._spans: Final[dict[AnyJob, trace.Span]] = {}  # the spans that have not ended
         self._ended: Final[weakref.WeakKeyDictionary[AnyJob, trace.SpanContext]] = weakref.WeakKeyDictionary()
 
     # ---- runs
@@ -230,7 +230,7 @@ def _program(job: AnyJob) -> str | None:
     if not isinstance(job, JobKind):
         return None
     group = job.failure_group()
-    if isinstance(group, str) and not group.startswith("<"):  # that is another job, whose result is used
+    if isinstance(group, str) and not group.startswith("<"):  # the group is another job, whose result is used
         return posixpath.basename(group)
     return type(job).__name__
 

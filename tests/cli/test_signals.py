@@ -104,7 +104,7 @@ def test_the_second_signal_ends_the_command_at_once(
 
 def test_the_second_signal_ends_a_job_that_blocks(tmp_path: Path, backend: str) -> None:
     """A job that blocks the loop cannot delay the second signal."""
-    sends = {"blocks": signal.SIGTERM, "once more to end at once": signal.SIGTERM}
+    sends = {"blocks": signal.SIGTERM, "a second one quits at once": signal.SIGTERM}
     code, lines = signalled(written(tmp_path, BLOCKS), "--backend", backend, sends=sends)
     assert code == 130
     assert len(lines) == 2

@@ -90,7 +90,9 @@ def of_machine(name: str) -> Any:
         case "gpu":
             named = os.environ.get("CUDA_VISIBLE_DEVICES")
             if named is not None:
-                cards = itertools.takewhile(lambda card: not card.startswith("-"), named.split(","))  # as CUDA does
+                cards = itertools.takewhile(
+                    lambda card: not card.startswith("-"), named.split(",")
+                )  # CUDA, too, ignores what follows an invalid entry
                 return [card for card in cards if card]
             import glob  # imported late: few batches need it
 

@@ -46,7 +46,7 @@ class Options:
     memory_limit: int | None
     pin: bool
     needs: Mapping[str, Amount]
-    pool: Mapping[str, Any]  # as `Pool` takes it
+    pool: Mapping[str, Any]  # the arguments of `Pool`
     halt: Halt | None
     # ---- saved results
     joblog: str | None

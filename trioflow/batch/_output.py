@@ -123,7 +123,7 @@ class Backlog:
         self._held = 0  # bytes in memory
         self._kept_on_disk = 0  # outputs in the file
         self._descriptor: int | None = None
-        self._end = 0  # of the file
+        self._end = 0  # the length of the file
 
     def keep(self, output: BinaryIO) -> Place:
         """Store a file from its current position to its end, and return the location.
@@ -250,7 +250,7 @@ class Printer:
             while self.next in self._waiting:
                 await self._write(self._waiting.pop(self.next))
                 self.next += 1
-                self._write_now(self._taken_early(self.next))  # of a running command
+                self._write_now(self._taken_early(self.next))  # the output so far of a running command
 
     def flush(self) -> None:
         """Print all output that is still kept; for use after the event loop has ended."""

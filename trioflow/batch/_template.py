@@ -64,7 +64,7 @@ class Placeholder:
     """One replacement string."""
 
     number: str | None  # "#" or "%"; None if it is for arguments
-    index: int  # of the argument: 1 for the first, -1 for the last; 0 for all
+    index: int  # the number of the argument: 1 for the first, -1 for the last; 0 for all
     part: str
 
     def fill(

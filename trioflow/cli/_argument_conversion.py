@@ -67,7 +67,7 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
         pass
     try:
         return inspect.signature(function)
-    except (ValueError, TypeError) as error:  # for some functions written in C
+    except (ValueError, TypeError) as error:  # some functions written in C have no signature
         raise click.UsageError(f"the scenario's parameters cannot be read: {error}") from None
 
 

@@ -62,7 +62,7 @@ def command(scheduler: Scheduler, journal: bool) -> int:
         if others:
             jobs = f"{len(others)} more job{'s' * (len(others) != 1)}"
             click.echo(symbols.line(f"{'':<11} the same of {jobs}: {listed(others, NAMED)}"))
-    number = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())  # by the rule of all views
+    number = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())  # schedulers do not count, as in all views
     jobs = f"{number} job{'s' * (number != 1)}"
     click.echo(f"{jobs}: {len(found)} finding{'s' * (len(found) != 1)}" if found else f"{jobs}: nothing found")
     return STOPPED if found else FINE

@@ -274,7 +274,7 @@ def _fill(groups: dict[str, Any], level: ParsedGroup, order: list[int], problems
             made[entry.name] = _job(entry, made)
         except (TypeError, ValueError) as error:
             problems.append(level.problem(number, str(error)))
-            made[entry.name] = CommandJob(["true"])  # for the jobs that require it
+            made[entry.name] = CommandJob(["true"])  # a placeholder for the jobs that require it
         if entry.jobs is not UNSET:
             groups[level.place_of(number)] = made[entry.name]
     if not problems:

@@ -95,7 +95,7 @@ class NodeRun:
         except KeyboardInterrupt:
             return INTERRUPTED
         if scheduler.culprit is not None and (error := scheduler.culprit.raised_exception()) is not None:
-            raise error  # of our own output
+            raise error  # our own output has failed
         if scheduler.stop_reason is StopReason.INTERRUPTED:
             return INTERRUPTED
         return min(MOST, sum(outcome.failed for outcome in self._outcomes.values())) or FINE

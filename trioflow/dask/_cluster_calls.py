@@ -229,7 +229,7 @@ class StartEvents:
         self._clients: Final[set[Any]] = set()
         self._reported: Final[set[str]] = set()
         self._used: Final[set[Any]] = set()
-        self._begun: Final[dict[int, float]] = {}  # by number, on the clock of this machine
+        self._begun: Final[dict[int, float]] = {}  # start times by number, on the clock of this machine
         self._threads: Final[dict[Any, int]] = {}
 
     def is_first(self, client: Any) -> bool:
@@ -325,7 +325,7 @@ class Fetches:
 
     def __init__(self, _: RunHandle) -> None:
         self._lock: Final = threading.Lock()
-        self._asked: Final[dict[Any, list[tuple[Any, Answer]]]] = {}  # by client, while its loop fetches
+        self._asked: Final[dict[Any, list[tuple[Any, Answer]]]] = {}  # requests by client, while its loop fetches
 
     async def fetch(self, client: Any, future: Any) -> Any:
         """Return the value of a finished future."""

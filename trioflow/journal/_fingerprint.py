@@ -79,7 +79,7 @@ class Fingerprints:
         self._files: Final = files
         self._with_source: Final = source
         self._own_kinds: Final[set[type[Any]]] = set()  # kinds defined by trioflow itself
-        self._hides = False  # of the current job, every value is to be hashed
+        self._hides = False  # whether every value of the current job is to be hashed
         self._job: AbstractJob[Any] | None = None  # the current one
         self._functions: Final[dict[Any, tuple[str, str | None]]] = {}
         self.known_by_name_only: Final[dict[str, None]] = {}

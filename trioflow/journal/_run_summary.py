@@ -48,7 +48,7 @@ class JobTally:
         self._counts: Final[Counter[tuple[str, bool]]] = Counter()
         self._failures: Final[list[Failed]] = []
         self._failed = 0
-        self._succeeded = 0  # of those that a journal may restore
+        self._succeeded = 0  # the number of successes that a journal may restore
 
     def note(self, job: AbstractJob[Any], why: str | None) -> None:
         """Record the outcome of a job; `why` is the reason that it was not restored."""

@@ -701,7 +701,7 @@ def checksum(row: Sequence[Any]) -> int:
         try:
             return zlib.crc32("\0".join(row[:4]).encode())
         except TypeError:
-            pass  # not all of them are text
+            pass  # some values are not text
     total = 0
     for value in row[:6]:
         data = value if isinstance(value, bytes) else f"{type(value).__name__} {value}".encode()

@@ -142,7 +142,7 @@ def due_before(limit: float, backend: str) -> frozenset[tuple[object, float]]:
     """Return the timers or scopes that an event loop waits for before the time `limit`, with their times."""
     if backend == "trio":
         deadlines: Any = _inside_of_trio().GLOBAL_RUN_CONTEXT.runner.deadlines
-        deadlines._prune()  # of scopes that were left, as trio does occasionally
+        deadlines._prune()  # drop the deadlines of closed scopes, as trio does occasionally
         return frozenset((scope, at) for at, _, scope in deadlines._heap if at < limit)
     loop: Any = asyncio.get_running_loop()
     timers = (timer for timer in loop._scheduled if timer.when() < limit and not timer.cancelled())

@@ -21,7 +21,7 @@ def write(path: str | os.PathLike[str], text: str) -> None:
         OSError: it cannot be written; then the old one is left.
 
     """
-    place = Path(file_path(path, "path", "a Trace")).resolve()  # of a link, where it leads
+    place = Path(file_path(path, "path", "a Trace")).resolve()  # follow a symbolic link
     if (place.exists() and not place.is_file()) or not os.access(place.parent, os.W_OK):
         place.write_text(text, encoding="utf-8", newline="")
         return

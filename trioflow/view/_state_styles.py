@@ -246,7 +246,7 @@ CAUSES: Final[Mapping[WaitCause, CauseWords]] = {
     WaitCause.LOOP: CauseWords(
         "the loop",
         "the loop was busy",
-        "for a slot",  # which they are about to get
+        "for a slot",  # they are about to get one
         "waited for the loop",
         "some job kept the program busy, so that it could not start others",
     ),

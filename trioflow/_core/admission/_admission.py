@@ -73,8 +73,8 @@ class WaitingLine:
         self.key: Final = key
         self.needs: Final = needs
         self.resources: Final = frozenset([resource for resource, _ in needs])
-        self.heap: Final[list[HeapEntry]] = []  # as `HeapKeys.heap`
-        self.place: tuple[Any, int, WaitingLine] | None = None  # in `AdmissionQueue.lines`
+        self.heap: Final[list[HeapEntry]] = []  # the same structure as `HeapKeys.heap`
+        self.place: tuple[Any, int, WaitingLine] | None = None  # its place in `AdmissionQueue.lines`
         # The jobs that have passed the first one: when, their entry, and whether they are of the same run.
         self._passes: list[tuple[int, HeapEntry, bool]] = []
         self._prune_at = PASSES
@@ -138,7 +138,7 @@ class AdmissionQueue:
         # All waiting jobs, the oldest first, with their numbers; and those of them that have a grant.
         self.waiting: Final[OrderedDict[AbstractJob[Any], int]] = OrderedDict()
         self.granted: Final[dict[AbstractJob[Any], HeapEntry]] = {}
-        self.place: tuple[float, int, int, AdmissionQueue] | None = None  # in the queue of its admission
+        self.place: tuple[float, int, int, AdmissionQueue] | None = None  # its place in the queue of its admission
         self._number: Final = next(numbers)
 
     def detach(self) -> None:
@@ -364,8 +364,8 @@ class Admission:
         self.resources: Final[WeakSet[Resource]] = WeakSet()
         # The number of lines by resources and by whether reservations do not apply.
         self.kinds: Final[Counter[tuple[frozenset[Resource], bool]]] = Counter()
-        self.found: WaitingLine | None = None  # by the last round, for its run; valid until the next change
-        self.passed: list[WaitingLine] = []  # those before it that do not fit
+        self.found: WaitingLine | None = None  # found by the last round for its run; valid until the next change
+        self.passed: list[WaitingLine] = []  # the lines before it that do not fit
         self._is_settled = False  # whether the last round found nothing, and nothing has changed since
         self._admits_soon = False
         self._granted: dict[AdmissionQueue, None] = {}  # the runs with granted jobs that have not started
@@ -419,7 +419,9 @@ class Admission:
                 sharing.step_out()
             if found is None:
                 self._set_timer()
-                self._is_settled = caller is None or caller.slots() > 0  # without a slot its jobs have left the queue
+                self._is_settled = (
+                    caller is None or caller.slots() > 0
+                )  # jobs of a run without a slot have left the queue
                 break
             self._is_settled = False
             if found.sharing is caller:
@@ -432,7 +434,7 @@ class Admission:
 
     def scan(self, caller: AdmissionQueue | None) -> tuple[WaitingLine | None, list[AdmissionQueue]]:
         """Return the first line whose first job can start; and the runs before it without a slot."""
-        closed: set[Resource] = set()  # with so many waiting lines that those behind are skipped
+        closed: set[Resource] = set()  # resources with so many waiting lines that the rest are skipped
         used_up: set[Resource] = set()
         reserved: set[Resource] = set()
         short: dict[Resource, int] = {}

@@ -152,7 +152,7 @@ class CountedResource(Resource):
         self.shown_as: Final = shown_as
         self.free: Amount = total  # below 0 only while clean-up jobs, which do not wait, take more than the total
         self.holders: Final[dict[AbstractJob[Any], Amount]] = {}
-        self.wanted: Final[list[Amount]] = []  # by the lines of waiting jobs, in ascending order
+        self.wanted: Final[list[Amount]] = []  # the amounts that waiting lines want, ascending
         # The free named things by their places, in the user's order; None if they have no names.
         self.unused: dict[int, Any] | None = None if things is None else dict(enumerate(things))
 

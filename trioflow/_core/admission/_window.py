@@ -125,11 +125,11 @@ class WindowController:
         self._shrunk_at = -math.inf  # jobs that started before belong to the larger window
         self._successes = 0  # since the size changed
         self._was_full = False  # since the size changed
-        self._sum = 0.0  # of the latencies for the next mean, and their number
+        self._sum = 0.0  # the sum of the latencies for the next mean, and their number
         self._number = 0
-        self._lowest = math.inf  # of the mean latencies
+        self._lowest = math.inf  # the lowest mean latency
         self._age = 0  # how many of them were higher since
-        self._ratio = 1.0  # of the last one and the lowest
+        self._ratio = 1.0  # the last mean latency divided by the lowest
 
     def note_success(self, started_at: float, now: float, is_full: bool) -> None:
         """Record a success; `is_full`: all slots were taken."""

@@ -12,7 +12,9 @@ from typing import Any, Final, cast
 
 Variables = tuple[tuple[contextvars.ContextVar[Any], Any], ...]
 """Context variables with their values, which are compared by identity."""
-getrefcount: Final[Callable[[object], int]] = getattr(sys, "getrefcount", lambda _: 1)  # not every Python counts
+getrefcount: Final[Callable[[object], int]] = getattr(
+    sys, "getrefcount", lambda _: 1
+)  # other Pythons have no reference counts
 getweakrefcount: Final[Callable[[object], int]] = weakref.getweakrefcount
 IDLE_NAME: Final = "trioflow worker"
 """The name of a parked worker's task."""

@@ -28,7 +28,9 @@ UNITS: Final = {
     "": 1,
     **{prefix + "B": 1000**power for power, prefix in enumerate(["", "k", "M", "G", "T", "P"])},
     **{prefix + "iB": 1024**power for power, prefix in enumerate(["K", "M", "G", "T", "P"], start=1)},
-    **{prefix: 1024**power for power, prefix in enumerate(["K", "M", "G", "T", "P"], start=1)},  # as ulimit and Slurm
+    **{
+        prefix: 1024**power for power, prefix in enumerate(["K", "M", "G", "T", "P"], start=1)
+    },  # as in ulimit and Slurm
 }
 SIZE: Final = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([a-zA-Z]*)\s*")
 

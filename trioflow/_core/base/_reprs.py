@@ -69,7 +69,7 @@ class _ShortRepr(reprlib.Repr):
 
     def __init__(self) -> None:
         super().__init__()
-        self.maxlevel = 3  # with ten items each, at most a thousand items are shown
+        self.maxlevel = 3  # at ten items a level, at most a thousand items are shown
         self.maxlist = self.maxtuple = self.maxset = self.maxfrozenset = self.maxdeque = self.maxarray = 10
         self.maxdict = 10
         self.maxstring = self.maxlong = LONGEST

@@ -204,7 +204,7 @@ class UniqueSiblingNames:
     def __init__(self) -> None:
         self._met: dict[str, int] = {}  # each name, with the highest ordinal of a sibling that has it as its label
         self._schedulers: set[str] = set()
-        self._before_slashes: set[str] = set()  # of other names: no scheduler may have one of these
+        self._before_slashes: set[str] = set()  # prefixes of other names: no scheduler may have one of these
 
     def unique(self, label: str, is_scheduler: bool) -> str:
         """Return a name for a sibling with this label, different from all earlier ones."""

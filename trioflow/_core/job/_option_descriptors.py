@@ -235,7 +235,9 @@ def describe(kind: type[AbstractJob[Any]], constructor: Callable[..., None]) -> 
         constructor: its `__init__`, which takes the options as `**options`.
 
     """
-    indent = " " * (4 if sys.version_info >= (3, 13) else 8)  # of the lines under Args; later Pythons strip 4
+    indent = " " * (
+        4 if sys.version_info >= (3, 13) else 8
+    )  # the indent of the lines under Args; later Pythons strip 4
     described = dict(re.findall(rf"^{indent}(\w+): (.+(?:\n{indent}    .+)*)", kind.__doc__ or "", re.MULTILINE))
     for option in kind._declared.values():
         if option.name in described and "__doc__" not in vars(option):
@@ -254,7 +256,7 @@ class _Signature:
             raise AttributeError("__signature__")  # a subclass with an `__init__` of its own has another one
         import inspect
 
-        given = list(inspect.signature(self._constructor).parameters.values())[1:]  # without self
+        given = list(inspect.signature(self._constructor).parameters.values())[1:]  # leave out self
         spelt = [p for p in given if p.kind is not p.VAR_KEYWORD and not p.name.startswith("_")]
         options = [
             inspect.Parameter(option.name, inspect.Parameter.KEYWORD_ONLY, default=option.default)

@@ -106,7 +106,7 @@ class RunExtras:
     timed_out = False
     ready = False  # whether it is a service that has called `started()`
     ready_at: float | None = None  # when it called `started()`; views read it after the run, too
-    scope: Any = None  # of a service with a timeout, until it is ready
+    scope: Any = None  # the scope of a service with a timeout, until it is ready
     consumers = 0  # the jobs that use its result and have not started, if `keep_result` is False
     released = False  # whether it is no longer counted as a consumer of its inputs
     listeners: list[Callable[[AbstractJob[Any]], None]] | None = None  # called when it has settled, or never will

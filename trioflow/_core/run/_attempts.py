@@ -148,7 +148,7 @@ class Attempts:
             return await _restarted(worker, self.job, self.limits)
         except Exception as error:
             if self.job._is_ready() or was_drained(self.job, error) or throttles_in(error):
-                self.final = error  # which ends the attempts
+                self.final = error  # an error that ends the attempts
                 raise Bypass(error) from None
             if run.backend.isolation.was_cancelled(worker):
                 self.unwinding = error
@@ -183,7 +183,7 @@ async def _timed(worker: Worker, job: AbstractJob[Any], limits: _job_options.Slo
         place = innermost_line(error.__traceback__)
     finally:
         if group.is_expired(worker):
-            worker.cancelled_alone = True  # not with the whole run
+            worker.cancelled_alone = True  # not because of the whole run
         group.set_deadline(worker, math.inf)
     job._extras().timed_out = True
     if limits.on_timeout == "move_on":

@@ -101,9 +101,9 @@ class JournalWriter:
         self._run: Final = run
         self._journal: Final = journal
         self._outermost: Final[JournalWriter] = self if outer is None else outer._outermost
-        self._commit_is_due = False  # of the outermost run: it has to commit within the next turn of the loop
+        self._commit_is_due = False  # in the outermost run: whether to commit within the next turn of the loop
         self._waits = False  # jobs wait for the next turn of the loop to be looked up
-        self.fault: Exception | None = None  # of the outermost run: the journal could not be written
+        self.fault: Exception | None = None  # in the outermost run: why the journal could not be written
 
     def nested(self, run: Run) -> JournalWriter:
         """Return the same for a run nested in this one."""

@@ -79,7 +79,7 @@ class Run:
     """One execution of one scheduler, from its first check to the end of its shutdown."""
 
     __slots__ = (
-        "__weakref__",  # for the tests that a run is freed
+        "__weakref__",  # the tests check that a run is freed
         "_failure_log",
         "_grants",
         "_ordering",

@@ -96,9 +96,9 @@ class TimeSlice:
     __slots__ = ("clock", "ends", "in_time", "line", "most", "number", "reports", "suspended", "waiting")
 
     def __init__(self, clock: Callable[[], float], reports: ReportsOfThreads) -> None:
-        self.clock: Final = clock  # that of the loop
+        self.clock: Final = clock  # the clock of the loop
         self.number = 0
-        self.reports: Final = reports  # of jobs of all these runs, from other threads
+        self.reports: Final = reports  # reports from other threads about jobs of all these runs
         self.ends = clock() + TURN_SECONDS
         self.waiting = 0  # the workers that wait for the next turn of the loop
         self.most = MOST_IN_TURN
@@ -303,7 +303,7 @@ class Worker(WorkerTask):
                     limits = job._limits
                     if own_tasks or (limits is not None and (limits.own_task or job._facts is not None)):
                         if used and (own_tasks or needs_own_task(job)):
-                            run.queue.push_first(job)  # for a new worker
+                            run.queue.push_first(job)  # a new worker takes it
                             break
                         if job._facts is not None and job._facts.context is not None:
                             take_over(job._facts.context)

@@ -113,7 +113,7 @@ class Workers:
             if number < len(ready) <= most and most > 1 and not self.gated and self._will_be_suspended(ready.first()):
                 number = len(ready)
             self._spawn_until(number)
-        elif queue.forever and queue.has_any() and queue.forever:  # not for entries of cancelled jobs
+        elif queue.forever and queue.has_any() and queue.forever:  # `has_any` drops entries of cancelled jobs
             self._spawn(False, self._run.clock(), len(queue.jobs) + self.begun)
         elif tokens is not None and tokens.waiting and not tokens.is_asked_for:
             self._spawn(False, self._run.clock(), 0)

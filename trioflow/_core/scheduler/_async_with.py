@@ -26,7 +26,7 @@ class OpenBlock:
         self._begun = _backend.current().event()
         self._ended = False
         self.run: Run | None = None  # set as soon as there is one
-        self._error: BaseException | None = None  # of the run, to be raised at the end of the block
+        self._error: BaseException | None = None  # the error of the run, to be raised at the end of the block
 
     async def enter(self) -> None:
         """Start the run, and return when jobs can be added."""

@@ -134,7 +134,9 @@ class Surroundings:
             is_inside = is_inside and outer is not outermost
         self.there: dict[str, Resource] = {}
         self.keeper: BaseScheduler | None = None  # the innermost enclosing scheduler with needs
-        self._services: dict[str, list[AbstractJob[Any]]] = {}  # by name: those that hold some of it until the end
+        self._services: dict[
+            str, list[AbstractJob[Any]]
+        ] = {}  # by name: the services that hold some of it until the end
         self._further_out: set[str] = set()
         for level in reversed(levels):
             if level is not levels[-1]:

@@ -205,7 +205,7 @@ class CommandService(Service[Any], keeps_time=True):
         self._tail.clear()
         self._readiness.check_before_start()
         sizes = {path: _size(path) for path in self._files}
-        failure: list[Exception] = []  # of the wait until it is ready
+        failure: list[Exception] = []  # the failure of the wait until it is ready
         ready: list[bool] = []
 
         async def get_ready() -> None:
@@ -249,7 +249,7 @@ class CommandService(Service[Any], keeps_time=True):
                     try:
                         found = await self._readiness.wait(run)
                     except Exception as error:
-                        failure = error  # to raise it bare, not in a group
+                        failure = error  # kept, to raise it bare and not in a group
                     group.cancel_scope.cancel()
                 if failure is not None:
                     raise failure

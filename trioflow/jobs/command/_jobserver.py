@@ -80,7 +80,7 @@ class Jobserver:
     def __init__(self, slots: SpareSlots, clock: Callable[[], float]) -> None:
         self._slots: Final = slots
         self._clock: Final = clock
-        self._clients: Final[dict[Client, None]] = {}  # in the order of the last token each was given
+        self._clients: Final[dict[Client, None]] = {}  # ordered by the last token that each was given
         self._pause = FIRST_PAUSE
         self._in_use = 0  # at the last poll
         self._cancel_poll: Callable[[], None] | None = None

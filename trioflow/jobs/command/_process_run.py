@@ -47,7 +47,7 @@ class ProcessRun:
     _streams: Streams
     _process: Process
     _stderr_size: int
-    _client: Client | None = None  # of a jobserver, if it has one
+    _client: Client | None = None  # its client of a jobserver, if it has one
     # ---- set when it has ended
     _result: CommandResult
 
@@ -227,7 +227,7 @@ class ProcessRun:
             return limit.error() if limit.is_over else None
         if job.timeout is None or self._clock() < limit.end:
             return None
-        return JobTimeout(job, job.timeout)  # for the rest of its group
+        return JobTimeout(job, job.timeout)  # waiting for the rest of its group took too long
 
     async def _outlive(self, grace_ends: float) -> bool:
         """Wait until the process has exited; kill it after the grace; return False if that is not permitted."""

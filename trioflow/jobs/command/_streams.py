@@ -31,7 +31,7 @@ class Streams:
         self._job: Final = job
         self._alive: Final = alive
         self.pipes: Final = OutputPipes()
-        self._write_ends: Final[set[int]] = set()  # of the pipes
+        self._write_ends: Final[set[int]] = set()  # the write ends of the pipes
         self._theirs: Final[list[int]] = []  # descriptors to close once the process has inherited them
         self._captures: Final[dict[str, Capture]] = {}
         try:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 
 PATIENCE = 10.0  # seconds after which it gives up on processes that cannot be killed
 PAUSE = 0.005  # seconds between two scans of all processes
-ROUNDS = 50  # of scans for new processes, on a machine that starts some all the time
+ROUNDS = 50  # the most scans for new processes, on a machine that starts some all the time
 
 
 def marked(mark: bytes) -> list[int]:

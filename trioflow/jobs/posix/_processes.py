@@ -141,7 +141,7 @@ class Process:
         """Return whether only zombies are left of the group, which their parent does not reap."""
         if not self._guard.survey.found_dead(self.pid, self._reaped_at):
             return False
-        self._reap_orphans()  # which may have died since the last call
+        self._reap_orphans()  # they may have died since the last call
         return True
 
     def _reap_orphans(self) -> None:

@@ -51,7 +51,7 @@ def is_sound() -> bool:
     """
     try:
         os.close(posix.pidfd_open(os.getpid()))
-    except (NotImplementedError, OSError):  # not Linux, a kernel before 5.3, or a sandbox
+    except (NotImplementedError, OSError):  # not Linux, or a kernel before 5.3, or a sandbox
         return False
     return os.path.isdir(_worker_main.THREADS)
 

@@ -346,7 +346,7 @@ def answer(request: bytes, memory: int = 0) -> bytes:
         with Limited(memory), Variables(variables):
             value = function(*args, **keywords)
     except BaseException as error:
-        frames = error.__traceback__ and error.__traceback__.tb_next  # without this one
+        frames = error.__traceback__ and error.__traceback__.tb_next  # leave out this frame
         trace = "".join(traceback.format_exception(type(error), error, frames)).rstrip()
         return failure(error, f"in a worker process:\n{trace}")
     return success(value, function)

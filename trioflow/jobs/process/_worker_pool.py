@@ -155,7 +155,7 @@ class WorkerProcess:
         if self._server is None:
             self._process.reap()
         elif not await self._run.outlast(partial(self._server.reap, self._process)):
-            self._process.was_reaped(0)  # by the system
+            self._process.was_reaped(0)  # the system may have reaped it
             return "its exit code is unknown, because the process that had forked it has ended too"
         return describe(self._process.returncode or 0)
 
@@ -166,7 +166,7 @@ class WorkerPool:
     def __init__(self, run: RunHandle) -> None:
         self._run: Final = run
         run.shared(Guard)  # made before the pool, and so closed after it
-        self._idle: Final[defaultdict[int, list[WorkerProcess]]] = defaultdict(list)  # by `nice`
+        self._idle: Final[defaultdict[int, list[WorkerProcess]]] = defaultdict(list)  # the idle workers by `nice`
         self._server: ForkServer | None = None
         self._forks = is_sound()
 

@@ -183,7 +183,7 @@ class Connection:
         self._sessions: Final = anyio.CapacityLimiter(node.max_sessions)
         self._is_ready = False  # `process` has printed READY
         self._speaks = True  # False once its multiplexing protocol proved unusable
-        self._failure: SshError | None = None  # of the last attempt
+        self._failure: SshError | None = None  # the failure of the last attempt
         self._failures = 0
         self._asking: Final = anyio.Lock()  # held during the query of the settings
         self._settings: dict[str, str] | None = None  # ssh's settings for this node, once queried
@@ -208,7 +208,7 @@ class Connection:
 
     # ---- sessions and transfers
 
-    directory: Final = None  # of its local programs: this program's own
+    directory: Final = None  # its local programs run in this program's directory
     scratch: Final = ""  # the prefix of temporary files: the home directory
 
     def command(self, line: str) -> Sequence[str]:

@@ -50,7 +50,7 @@ class NodeSession:
     ) -> None:
         """Prepare; the connection is opened on demand."""
         self._limit: Final = limit
-        self.latest: CommandResult | None = None  # of the latest command
+        self.latest: CommandResult | None = None  # the result of the latest command
         self._job: Final[Any] = job
         self._connection: Final = connection
         self._grace: Final = grace

@@ -103,7 +103,7 @@ class Events(Instrument):
             os.path.abspath(file_path(file, "file", "Events()")) if isinstance(file, (str, os.PathLike)) else file
         )
         self._had_run = False
-        self._lines = 0  # that the hooks have written in this run, dropped ones included
+        self._lines = 0  # the lines that hooks have written in this run, including dropped ones
         self._root: BaseScheduler | None = None  # like what follows, there while a run is under way
         self._outlet: NonBlockingWriter | None = None
         self._clock = time.monotonic

@@ -72,7 +72,7 @@ class Follower(Source):
         self.understood = 0
         self.missing = 0
         """How many lines the file lacks, as far as its last line says."""
-        self._lines = 0  # of this run, as `RunEnded.lines` counts them
+        self._lines = 0  # the lines of this run, as `RunEnded.lines` counts them
 
     # ---- the interface
 

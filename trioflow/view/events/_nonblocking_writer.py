@@ -209,7 +209,7 @@ class NonBlockingWriter:
         found = list(lines)
         with self._lock:
             if self._put - self._out < LIMIT // 2:
-                self._out -= sum(map(len, found))  # not `_put`, which only the run writes
+                self._out -= sum(map(len, found))  # leave `_put` alone: only the run writes it
                 self._lines.extend(found)
 
 

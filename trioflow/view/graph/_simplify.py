@@ -193,7 +193,7 @@ def bridge(lines: dict[tuple[AnyJob, AnyJob], Kind], left_out: Sequence[AnyJob],
         before.setdefault(head, {})[tail] = None
         after.setdefault(tail, {})[head] = None
     _drop(left_out, before, after)  # no drawn job leads here
-    _drop(reversed(left_out), after, before)  # nor from here to a drawn job
+    _drop(reversed(left_out), after, before)  # no path leads from here to a drawn job either
     junctions = [job for job in left_out if before[job] and not _removed(job, before, after)]
     for head, tails in before.items():
         for tail in tails:

@@ -116,7 +116,7 @@ class Estimator(Generic[Node]):
         usual = usual_duration(given.values())
         self._total: Final = sum(given.values()) + usual * (len(jobs) - len(given))
         self._is_known: Final = bool(given)
-        self._measured = self._foreseen = 0.0  # of the jobs that have succeeded
+        self._measured = self._foreseen = 0.0  # seconds of the jobs that have succeeded
         self._succeeded = 0
         whole: dict[Node, float] = {}
         for level in reversed(self._levels):

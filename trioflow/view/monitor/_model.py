@@ -178,7 +178,7 @@ class Model:
             counted = _verdict.Tally(jobs, len(self.failures))
         else:
             counted = _verdict.Tally()
-            for state, number in self.tally.settled.items():  # of jobs that are gone, too
+            for state, number in self.tally.settled.items():  # includes jobs that are gone
                 counted.add(state, number=number)
             counted.add(JobState.IDLE, number=self.tally.jobs - counted.jobs)
         culprit = root.culprit

@@ -55,7 +55,7 @@ class JobChoice:
 
     def __init__(self, model: Model) -> None:
         self._model: Final = model
-        self._listed: tuple[int, list[JobRow]] = (-1, [])  # with the edition of the model that it shows
+        self._listed: tuple[int, list[JobRow]] = (-1, [])  # the rows, and the edition of the model that they show
         # By scheduler: the places of its members in the listing, with the edition.
         self._places: Final[dict[SchedulerRecord, tuple[int, dict[JobRecord, int]]]] = {}
         self._slots: list[JobRecord] = []

@@ -128,7 +128,7 @@ class TerminalDisplay(Display):
     def _leave(self) -> None:
         """Show the cursor again; called when the interpreter ends, if not before."""
         if self._owner != os.getpid():
-            return  # in a fork of the program, which does not own the terminal
+            return  # a fork of the program does not own the terminal
         self._release()
         with self._lock:
             self._is_lost = False  # the cursor must be shown even after an error
@@ -199,7 +199,7 @@ class TerminalDisplay(Display):
                 columns, lines = os.get_terminal_size(self._descriptor)
                 if columns and lines:
                     return columns, lines
-        return shutil.get_terminal_size()  # not rich's, which assumes 25 lines where most terminals have 24
+        return shutil.get_terminal_size()  # rich assumes 25 lines, but most terminals have 24
 
     def _painted(self, text: str, style: str) -> str:
         """Return a text with its escape sequences."""

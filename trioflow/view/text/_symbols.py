@@ -37,7 +37,7 @@ class Symbols:
     lacks are escaped one by one: `\u6f22`.
     """
 
-    columns: Final = 5  # of `for_job`: three symbols and the blanks between them
+    columns: Final = 5  # the width of `for_job`: three symbols and the blanks between them
 
     def __init__(self, encoding: str | None = None) -> None:
         """Choose the set; an unknown encoding is treated as ASCII."""

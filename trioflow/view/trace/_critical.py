@@ -78,7 +78,9 @@ def _cause(span: Span, spans: tuple[Span, ...], slots: SlotGivers) -> tuple[Span
     for wait in reversed(span.waits):
         if wait.cause not in AT_RESOURCES:
             break
-        if wait.released_by is not None and wait.released_by < span.number:  # not itself, before it was throttled
+        if (
+            wait.released_by is not None and wait.released_by < span.number
+        ):  # leave out the span itself, before it was throttled
             return spans[wait.released_by], wait.cause
     giver = slots.giver(span)
     if giver is not None:

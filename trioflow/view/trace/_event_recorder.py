@@ -81,7 +81,7 @@ class RunEnd:
 
     reason: StopReason | None
     culprit: AnyJob | None
-    unsettled: tuple[AnyJob, ...]  # those that were never reached
+    unsettled: tuple[AnyJob, ...]  # the jobs that were never reached
 
 
 LONGEST_END: Final = 1000
@@ -141,9 +141,9 @@ class Recorder(Instrument):
         self._log: list[Any] = []
         self._note = self._log.extend
         self._clock = time.monotonic
-        self._open: dict[BaseScheduler, None] = {}  # whose runs are under way
+        self._open: dict[BaseScheduler, None] = {}  # the schedulers whose runs are under way
         self._window_sizes: dict[BaseScheduler, int | None] = {}  # the latest, of those that are `Adaptive`
-        self._paths: dict[BaseScheduler, PathCache] = {}  # of those that drop jobs
+        self._paths: dict[BaseScheduler, PathCache] = {}  # the paths of schedulers that drop jobs
 
     # ---- hooks
 

@@ -183,15 +183,19 @@ class TraceRecord:
 
     spans: tuple[Span, ...] = ()
     runs: tuple[RunSpan, ...] = ()  # enclosing runs first, including those that never began
-    resources: tuple[ResourceUse, ...] = ()  # of all pools, and the parts of them that nested schedulers have
+    resources: tuple[ResourceUse, ...] = ()  # the resources of all pools, and the shares of nested schedulers
     incidents: tuple[IncidentMark, ...] = ()
     wall_offset: float = 0.0
     now: float = 0.0  # when it was made, or when the last run ended
-    kinds: tuple[str, ...] = ()  # of each span, what its label has in common with the labels of similar jobs
-    failures: dict[int, Failure] = field(default_factory=dict[int, Failure])  # of jobs that FAILED by themselves
+    kinds: tuple[str, ...] = ()  # for each span, what its label shares with the labels of similar jobs
+    failures: dict[int, Failure] = field(
+        default_factory=dict[int, Failure]
+    )  # the failures of jobs that FAILED by themselves
     commands: dict[int, tuple[Any, CommandEnd]] = field(default_factory=dict[int, tuple[Any, CommandEnd]])
-    jobs: tuple[AnyJob, ...] = ()  # of the spans
-    rooms: dict[int, tuple[str, int]] = field(default_factory=dict[int, tuple[str, int]])  # of calls on clusters
+    jobs: tuple[AnyJob, ...] = ()  # the jobs of the spans
+    rooms: dict[int, tuple[str, int]] = field(
+        default_factory=dict[int, tuple[str, int]]
+    )  # the workers of calls on clusters
 
     @property
     def roots(self) -> list[RunSpan]:

@@ -135,7 +135,7 @@ class RunSpan:
 
     scheduler: BaseScheduler
     parent: int | None  # the number of the span of the scheduler, None for an outermost one
-    number: int  # of this run among those with the same parent, from 1; 0 for the jobs of one that never ran
+    number: int  # the number of this run among runs with the same parent, from 1; 0 if it never ran
     label: str
     started_at: float | None
     finished_at: float | None
@@ -145,7 +145,7 @@ class RunSpan:
     members: tuple[int, ...]
     has_limiter: bool = False  # whether the window is a limiter
     backend: str = ""
-    window_sizes: tuple[tuple[float, int], ...] = ()  # of an `Adaptive` window: since when, and how many slots
+    window_sizes: tuple[tuple[float, int], ...] = ()  # sizes of an `Adaptive` window: since when, and how many slots
     learned: Mapping[AnyJob, float] | None = None  # durations known to policies, besides the jobs' own
 
 

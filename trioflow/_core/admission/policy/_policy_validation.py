@@ -109,7 +109,7 @@ class SafePolicy(RunPolicy):
             try:
                 return _as_tuple(self._policy.key(job, outlook))
             except BaseException as error:  # the job must still get into its queue
-                traceback = error.__traceback__  # without this frame: keeping the error must not keep the run
+                traceback = error.__traceback__  # leave out this frame: keeping the error must not keep the run
                 self._fail(job, error.with_traceback(traceback and traceback.tb_next))
                 return ()
             finally:

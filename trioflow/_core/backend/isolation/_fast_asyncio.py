@@ -65,7 +65,7 @@ class FastAsyncioGroup(Group):
         self._parent = id(task)
         # The scope around the run, so that jobs see its deadline. It delivers a cancellation only to the host.
         self.scope._parent_scope = self._scope_around()
-        self.cancelled_once = False  # by `cancel_once`
+        self.cancelled_once = False  # whether `cancel_once` was called
         self._shielded: Any = None  # the scope of all shielded workers, if there are any
         self._unbegun: list[WorkerTask] = []  # the workers whose tasks may end before their first step...
         self._due = 0  # ...and how many of them, from the first, will have begun by the next check
@@ -353,7 +353,7 @@ class WorkerState(anyio_asyncio.TaskState):
         self.worker = worker  # None once it has a scope of its own, or if it must not get one
         self._task = task
         self._context = context
-        self._size = len(variables) + 1  # with the worker's variable
+        self._size = len(variables) + 1  # including the worker's variable
         self._variables = variables
         self.holders = 0  # the number of references to the running task; 0 before its first step
         self._turns = turns

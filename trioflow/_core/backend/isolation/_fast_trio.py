@@ -60,7 +60,7 @@ class FastTrioGroup(Group):
         self._status: Any = None
         self._shielded: Any = None  # the scope of all shielded workers, if there are any
         self._context = context
-        self._stopped = False  # by `cancel`
+        self._stopped = False  # whether `cancel` was called
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if self._outer is None:
@@ -285,7 +285,7 @@ class TrioMark(Mark):
 
     def count_holders(self) -> None:
         """Count the references to the task, weak ones too; call it in the task's first step."""
-        task = self._task  # as in `intact`: the same number of references
+        task = self._task  # a variable, as in `intact`, for the same number of references
         self._holders = getrefcount(task) + getweakrefcount(task)
 
     def intact(self) -> bool:
@@ -326,7 +326,7 @@ class FastTrio(Isolation):
         return FastTrioGroup(work, deadline, context, variables, cast("FastTrioGroup | None", outer))
 
     def enter(self, worker: WorkerTask) -> Mark | None:
-        worker.task = trio.lowlevel.current_task()  # in no variable: `count_holders` would count that
+        worker.task = trio.lowlevel.current_task()  # kept in no variable, which `count_holders` would count
         worker.task.__class__ = NamedTask
         SET_NAME(worker.task, worker)
         cast(FastTrioGroup, worker.group).enter(worker)

@@ -47,7 +47,7 @@ class PlainGroup(Group):
         self._loop = loop
         self._work = work
         self._context = context
-        self._stopped = False  # by `cancel`
+        self._stopped = False  # whether `cancel` was called
         self._shielded_workers: dict[WorkerTask, None] = {}
         self._host_info = anyio.get_current_task()
         self.home = self  # each worker is inside its run's task group

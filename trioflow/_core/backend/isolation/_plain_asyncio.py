@@ -44,7 +44,7 @@ class PlainAsyncioGroup(PlainGroup):
         self._host: AsyncioHost = AsyncioHost(asyncio.current_task(), is_pending, context, deadline, on_deadline)
         self.host = self._host
         self._spawning: WorkerTask | None = None
-        self._workers: dict[WorkerTask, None] = {}  # those that have begun
+        self._workers: dict[WorkerTask, None] = {}  # the workers that have begun
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:

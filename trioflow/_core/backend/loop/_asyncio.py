@@ -148,7 +148,7 @@ class AsyncioLoop(Backend):
     def current_task(self) -> Any:
         try:
             return asyncio.current_task()
-        except RuntimeError:  # in a thread
+        except RuntimeError:  # this is a thread without a loop
             return None
 
     def outwards(self, task: Any) -> Iterator[object]:

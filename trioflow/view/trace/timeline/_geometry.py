@@ -107,7 +107,7 @@ def names(record: TraceRecord) -> list[tuple[str, str]]:
 
 def layout(record: TraceRecord) -> Layout:
     """Place all spans; rows count from the top. O(n log n) for plain jobs, O(n × rows log n) for nested schedulers."""
-    heights: dict[int, int] = {}  # of the spans of nested schedulers
+    heights: dict[int, int] = {}  # the heights of nested schedulers' spans
     places: list[dict[int, int]] = [{} for _ in record.runs]  # the rows of its members in each run
     total = 0
     for index in range(len(record.runs) - 1, -1, -1):  # a run comes after its enclosing one
