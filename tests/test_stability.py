@@ -1,4 +1,4 @@
-"""What users may build on: public names stay, and what goes says so first."""
+"""Stability for users: public names stay, or their removal is announced."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from .places import ROOT
 
 
 def test_public_names_are_those_that_are_written_down() -> None:
-    """A name, a member or a parameter comes or goes on purpose: with `python -m tests.public_names`, and a fragment."""
+    """A change of a name, a member or a parameter is deliberate: run `python -m tests.public_names`, and
+    add a fragment.
+    """
     written = public_names.FILE.read_text(encoding="utf-8").splitlines()
     assert list(public_names.lines()) == written, "run: python -m tests.public_names"
 
 
 def test_a_citation_names_this_version() -> None:
-    """Who cites trioflow says which; the release goes by `trioflow.__version__`, and so does the file."""
+    """Citations name the version; both the release and the file use `trioflow.__version__`."""
     assert f"\nversion: {trioflow.__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_of_another_library_says_what_to_use(name: str) -> None:
-    """`from trioflow import PrintJob` keeps the text of an ImportError alone."""
+    """`from trioflow import PrintJob` shows only the text of the ImportError."""
     with pytest.raises(ImportError, match=re.escape(f"trioflow has no {name}: {NAMES[name]}")):
         exec(f"from trioflow import {name}")
 

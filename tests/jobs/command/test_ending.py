@@ -1,4 +1,4 @@
-"""How commands end: with all of their group, by SIGTERM first, alike on both backends, whatever ends them."""
+"""The end of commands: the whole group, by SIGTERM first, alike on both backends, for any reason."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_a_whole_process_tree_is_ended_for_every_reason(
 @pytest.mark.soak
 @pytest.mark.parametrize("how", ENDS)
 def test_two_hundred_trees_are_ended_at_once(backend: str, watched: Watched, how: str) -> None:
-    """However the run ends, no process of any tree is left."""
+    """After any end of the run, no process of any tree is left."""
     commands = [
         sh((STUBBORN, STUBBORN, TREE, FORKING)[number % 4 if number < 20 else number % 3]) for number in range(200)
     ]
@@ -125,7 +125,7 @@ def test_a_program_that_cleans_up_has_its_grace(backend: str, tmp_path: Path) ->
 
 
 def test_no_grace_is_sigkill_at_once(backend: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """With `terminate_grace=0`, a command that ignores SIGTERM is killed; it is ours, and nothing else is said."""
+    """With `terminate_grace=0`, a command that ignores SIGTERM is killed, without a message."""
     line = "trap '' TERM; while :; do sleep 1000; done"
     job = armed(line, tmp_path / "armed", terminate_grace=0, timeout=0.1)
     run(backend, job)
@@ -165,7 +165,7 @@ LEFTOVERS = ("exec sleep 1000", 'trap "" TERM; exec sleep 1000', FORKING)
 
 @pytest.mark.parametrize("leftovers", ["wait", "end"])
 def test_nothing_of_the_group_outlives_a_success(backend: str, watched: Watched, leftovers: str) -> None:
-    """What a command leaves in the background is ended before its job settles, and the job has succeeded."""
+    """A background process is ended before its job settles, and the job SUCCEEDED."""
     left: list[list[str]] = []
     jobs = [
         sh(
@@ -191,7 +191,7 @@ def test_what_a_command_leaves_may_end_its_work(backend: str, tmp_path: Path) ->
 
 @patiently(1, 10)
 def test_leftovers_get_sigterm_when_their_grace_is_over(backend: str, tmp_path: Path, unit: float) -> None:
-    """Then they have the same time again, to clean up."""
+    """The same time follows again, for them to clean up."""
     ready, file = tmp_path / f"ready-{unit}", tmp_path / f"x-{unit}"
     job = sh(
         f"(trap 'sleep 0.1; echo cleaned > {file}; exit' TERM; touch {ready}; while :; do sleep 0.01; done) & "
@@ -205,14 +205,14 @@ def test_leftovers_get_sigterm_when_their_grace_is_over(backend: str, tmp_path: 
 
 
 def test_leftovers_can_be_ended_at_once(backend: str, tmp_path: Path) -> None:
-    """For a program that leaves a daemon behind."""
+    """A program that leaves a daemon behind may need this."""
     job = sh("sleep 1000 & exit 0", terminate_grace=1000, leftovers="end")
     run(backend, job)
     assert job.state is JobState.SUCCEEDED
 
 
 def test_a_timeout_cuts_off_leftovers(backend: str, watched: Watched) -> None:
-    """What they were doing is not done, so the job has not succeeded; its command had."""
+    """The job FAILED, because their work is incomplete, although the command itself succeeded."""
     job = sh("sleep 1000 & exit 0", terminate_grace=1000, timeout=0.1, on_start=until_ended)
     run(backend, job)
     assert isinstance(job.raised_exception(), JobTimeout)
@@ -228,7 +228,7 @@ def test_a_cancellation_cuts_off_leftovers(backend: str, watched: Watched) -> No
 
 
 def test_a_failed_command_settles_when_its_leftovers_have_ended(backend: str, tmp_path: Path) -> None:
-    """What it has left in its group may finish its work first."""
+    """Processes left in its group may finish their work first."""
     file = tmp_path / "x"
     job = sh(f"(sleep 0.1; touch {file}) & exit 3", terminate_grace=20)
     run(backend, job)
@@ -242,7 +242,7 @@ def be_busy(job: CommandJob) -> None:
 
 
 def test_a_timeout_cuts_off_leftovers_of_what_ended_while_the_loop_was_busy(backend: str, watched: Watched) -> None:
-    """It was reaped without a wait, and the wait of the ending was for a descriptor that was closed."""
+    """The command was reaped without a wait, and the ending waited for a closed descriptor."""
     job = sh("sleep 1000 & exit 0", terminate_grace=1000, timeout=0.05, on_start=be_busy)
     run(backend, job)
     assert isinstance(job.raised_exception(), JobTimeout)
@@ -257,7 +257,7 @@ def test_what_ended_by_itself_just_before_its_timeout_has_not_timed_out(backend:
 
 
 def test_ctrl_c_reaches_the_commands_as_a_cancel(backend: str, watched: Watched) -> None:
-    """They have a session of their own, so the terminal's does not: the run ends them cleanly."""
+    """Commands have their own session, so they do not get the terminal's SIGINT: the run ends them in order."""
     job = sh(TREE, terminate_grace=20, on_start=lambda job: signal.raise_signal(signal.SIGINT))
     scheduler = Scheduler(job)
     with pytest.raises(KeyboardInterrupt):
@@ -269,7 +269,7 @@ def test_ctrl_c_reaches_the_commands_as_a_cancel(backend: str, watched: Watched)
 
 
 def test_a_command_is_a_group_of_its_own(backend: str) -> None:
-    """Its process id is that of its group."""
+    """A command's process id is that of its group."""
     job = CommandJob("ps -o pid=,pgid= -p $$", shell=True, stdout=PIPE)
     run(backend, job)
     assert len(set((job.result().stdout or b"").split())) == 1
@@ -327,7 +327,7 @@ def test_a_cancellation_during_the_grace_waits_for_its_end(backend: str, watched
 
 
 def test_a_native_cancellation_does_not_cut_the_ending(watched: Watched) -> None:
-    """asyncio's own, again and again, straight at the task of the job."""
+    """asyncio's own cancellation hits the job's task again and again."""
     tasks: list[asyncio.Task[Any]] = []
     job = sh(STUBBORN, on_start=lambda job: tasks.append(asyncio.current_task()), terminate_grace=0.1)  # type: ignore[arg-type]
 
@@ -355,7 +355,7 @@ def test_a_run_that_is_cancelled_from_outside_ends_its_commands(backend: str, wa
 
 
 def test_a_forever_command_ends_with_the_others(backend: str, watched: Watched) -> None:
-    """It is ended as a whole tree when the other jobs have settled."""
+    """The command is ended as a whole tree when the other jobs have settled."""
     daemon = sh(TREE, forever=True)
     assert Scheduler(daemon, Job(nap, 0.05)).run(backend=backend)
     assert watched.alive() == []
@@ -388,7 +388,7 @@ def test_where_there_is_no_pidfd_a_thread_waits(
 
 
 def test_a_command_beside_an_idle_scheduler_lives(backend: str) -> None:
-    """Nothing ends it but what it is told: no thread that is retired, no timer of ours."""
+    """Only its job ends it: neither a retired thread nor a timer of trioflow does."""
     job = sh("sleep 0.2; echo lived", stdout=PIPE)
     run(backend, job)
     assert job.result().stdout == b"lived\n"

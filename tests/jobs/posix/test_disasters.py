@@ -1,4 +1,4 @@
-"""What happens to machines: no more processes, a clock that jumps, a terminal that is gone, a laptop that sleeps."""
+"""Troubles of machines: no more processes, a clock that jumps, a lost terminal, a laptop that sleeps."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ print(scheduler.run(backend=sys.argv[1]), *[job.state.value for job in scheduler
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("setpriv"), reason="only root may become somebody else")
 @pytest.mark.parametrize("most", [1, 4])
 def test_commands_wait_while_no_more_processes_are_allowed(backend: str, most: int) -> None:
-    """With room for a few they run one after the other, and one line says so; with none they fail, and say why."""
+    """If a few are allowed, commands run one after the other, with one line in the log; if none, they fail with the
+    reason.
+    """
     words = [*AS_ANOTHER_USER, "prlimit", f"--nproc={most}", sys.executable, "-B", "-c", MANY_COMMANDS, backend]
     found = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=True)
     first, second = found.stdout.splitlines()
@@ -122,7 +124,7 @@ Path("ended").write_text(f"{{result}} {{scheduler.stop_reason.value}}")
     ],
 )
 def test_a_terminal_that_hangs_up(backend: str, watched: Watched, tmp_path: Path, how: str, ends: str) -> None:
-    """The run ends cleanly, and nothing of it is left; if the signal is ignored, it goes on, though nobody sees it."""
+    """The run ends in order, and no process is left; if the signal is ignored, it goes on unseen."""
     master, slave = pty.openpty()
     with subprocess.Popen(
         ["setsid", "--ctty", sys.executable, "-c", ON_A_TERMINAL, backend, how],
@@ -171,7 +173,7 @@ def test_a_laptop_that_was_asleep(backend: str, watched: Watched, tmp_path: Path
 
 
 def test_a_command_that_was_stopped_is_ended(backend: str, watched: Watched) -> None:
-    """It does not get the SIGTERM, because it stands still; after its grace it is killed."""
+    """A stopped process does not react to SIGTERM; after its grace it is killed."""
     job = CommandJob("kill -STOP $$", shell=True, timeout=0.2, terminate_grace=0.1)
     after = CommandJob(["true"], required=job)
     run(backend, job, after)
