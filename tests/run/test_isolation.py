@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import gc
+import itertools
 import sys
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import anyio.from_thread
@@ -317,15 +318,32 @@ def test_own_task_is_shared_with_no_other_job(virtual: Virtual) -> None:
         assert [job for job in jobs if job.result() is own.result()] == [own]
 
 
+class NumberedTask(asyncio.Task[Any]):
+    """A task that a job can know again without a reference to it, which would be a trace."""
+
+    numbers = itertools.count()
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.number = next(self.numbers)
+
+
 @pytest.mark.parametrize("of_job", [True, False])
 def test_no_job_follows_in_an_own_task(of_job: bool) -> None:
     """The task is not reused even if the job left no trace in it; `own_task` of a scheduler covers all its jobs."""
 
-    async def own_name() -> str:
-        return asyncio.Task.get_name(task_now())  # without a label
+    async def number_of_task() -> int:
+        return cast(NumberedTask, task_now()).number
 
-    jobs = [Job(own_name, own_task=of_job and number == 1) for number in range(3)]
-    assert Scheduler(Sequence(jobs), own_task=not of_job).run(backend="asyncio") is True
+    jobs = [Job(number_of_task, own_task=of_job and number == 1) for number in range(3)]
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(
+            lambda loop, work, **options: NumberedTask(work, loop=loop, **options)
+        )
+        assert await Scheduler(Sequence(jobs), own_task=not of_job).co_run(check=True)
+
+    asyncio.run(main())
     assert len({job.result() for job in jobs}) == 3
 
 
