@@ -8,7 +8,7 @@ import pytest
 
 import trioflow
 import trioflow.abc
-from trioflow._hints import ATTRIBUTES, NAMES
+from trioflow._hints import ATTRIBUTES, NAMES, OF_ABC
 
 from . import public_names
 from .places import ROOT
@@ -40,3 +40,10 @@ def test_an_attribute_of_another_library_says_what_to_use(name: str) -> None:
     with pytest.raises(AttributeError, match=re.escape(f"has no attribute {name!r}: {ATTRIBUTES[name]}")):
         getattr(trioflow.Scheduler(), name)
     assert not hasattr(trioflow.Scheduler(), "something_else")
+
+
+@pytest.mark.parametrize("name", OF_ABC)
+def test_an_old_name_of_abc_is_answered_with_the_new_one(name: str) -> None:
+    """Old names of `trioflow.abc` have hints, as those of the package have."""
+    with pytest.raises(AttributeError, match=re.escape(OF_ABC[name])):
+        getattr(trioflow.abc, name)

@@ -6,11 +6,18 @@ from typing import Final
 
 NAMES: Final = {
     "Engine": "import trioflow.compat.asynciojobs_classic for programs of old asynciojobs, or use Scheduler",
+    "Line": "it is OutputLine",
+    "Optional": "it is OptionalFile; the type is typing.Optional",
+    "Port": "it is PortOpen",
     "PrintJob": "use a Job whose function prints, or import it from trioflow.compat.asynciojobs",
     "PureScheduler": "use Scheduler, or import it from trioflow.compat.asynciojobs",
+    "Succeeds": "it is CommandSucceeds",
     "TaskGroup": "use Scheduler; async with Scheduler() as scheduler: scheduler.add(Job(...)) starts jobs as they come",
 }
 """Names that `trioflow` does not have."""
+
+OF_ABC: Final = {"Hidden": "it is HashOnly", "Look": "it is BoxStyle"}
+"""Names that `trioflow.abc` does not have."""
 
 ATTRIBUTES: Final = {
     "failed_critical": "ask stop_reason is StopReason.CRITICAL, and culprit",

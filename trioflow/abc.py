@@ -87,7 +87,10 @@ if _TYPE_CHECKING:
 def __getattr__(name: str) -> _Any:
     """Import names that only journals need: the dataclasses of work take 8 ms, most of it for `inspect` (PEP 562)."""
     if name not in ("HashOnly", "Work"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from ._hints import OF_ABC
+
+        hint = f"; {OF_ABC[name]}" if name in OF_ABC else ""
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{hint}")
     from ._core.api import journals
 
     public = getattr(journals, name)

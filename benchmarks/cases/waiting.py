@@ -28,7 +28,7 @@ SECONDS: Final = 0.001
 """For how long a job computes: as long as a turn of the loop may take."""
 FIVE: Final = 5
 SLOTS: Final = 8
-LEAST: Final = 10_000_000
+MIN_NEED: Final = 10_000_000
 """The least that a job needs; the largest needs half as much again, and there is as much as eight of the least need."""
 
 Run = Callable[[], Awaitable[Any]]
@@ -67,7 +67,7 @@ def fives(backend: str, size: int, body: Body) -> Run:
 def kinds(backend: str, size: int, body: Body) -> Run:
     """Return jobs that each need a different amount of one resource."""
     jobs = [Job(body, needs={"memory": amount(number, size)}) for number in range(size)]
-    return partial(Scheduler(jobs, pool=Pool(memory=SLOTS * LEAST)).co_run, check=True)
+    return partial(Scheduler(jobs, pool=Pool(memory=SLOTS * MIN_NEED)).co_run, check=True)
 
 
 def pool(backend: str, size: int, body: Body) -> Run:
@@ -115,7 +115,7 @@ def pool_by_hand(backend: str, size: int, body: Body) -> Run:
 
 
 def kinds_by_hand(backend: str, size: int, body: Body) -> Run:
-    free = SLOTS * LEAST
+    free = SLOTS * MIN_NEED
     waiting = deque[tuple[int, loops.Event]]()
 
     def start_next() -> None:
@@ -157,7 +157,7 @@ async def in_groups(backend: str, number: int, members: int, body: Body) -> None
 
 
 def amount(number: int, size: int) -> int:
-    return LEAST + number * (LEAST // 2) // size
+    return MIN_NEED + number * (MIN_NEED // 2) // size
 
 
 # ---- all of them

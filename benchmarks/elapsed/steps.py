@@ -13,7 +13,7 @@ from .workflows import Workflow
 
 MIDDLE: Final = 16
 """The window of what runs for real."""
-MOST_REQUESTS: Final = 300
+MAX_REQUESTS: Final = 300
 A_REQUEST: Final = 0.004
 """Seconds that a run takes for each of its requests, at least: a client needs 1 to 2 ms of CPU for one, and all ways
 would look alike if that were what takes the time."""
@@ -57,7 +57,7 @@ def measure(size: ElapsedSize) -> Iterator[tuple[str, Outcome]]:
             seen = measures.requested(way, one.scaled(seconds, MIDDLE), MIDDLE, port)
             return {} if seen is None else {"requested": seen["makespan"], "CPU of a request": seen["CPU"]}
 
-        few = spread([one for one in found if len(one.seconds) <= MOST_REQUESTS] or found, len(real[:3]))
+        few = spread([one for one in found if len(one.seconds) <= MAX_REQUESTS] or found, len(real[:3]))
         yield from step(f"HTTP requests, window {MIDDLE}", few, asking)
     yield from step("cancellation", real[:3], lambda way, one: {"cancel": measures.cancelled(way, one)})
     yield from step("memory", real[:3], lambda way, one: {"memory": measures.remembered(way, one)})

@@ -24,7 +24,7 @@ from . import OURS
 
 Way = Callable[[Sequence[str], str, int], None]
 """Takes names, a command, and how many at once."""
-MOST: Final = 250
+MAX_STARTUPS: Final = 250
 """Connections that the server is ready for."""
 
 
@@ -49,7 +49,7 @@ def site() -> Site:
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
     found = Site(directory)
     atexit.register(found.close)
-    found.alias("node*", found.serve(2, MaxStartups=MOST, LogLevel="ERROR"))
+    found.alias("node*", found.serve(2, MaxStartups=MAX_STARTUPS, LogLevel="ERROR"))
     return found
 
 

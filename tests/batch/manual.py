@@ -29,7 +29,7 @@ PAGES = [
 CALL = re.compile(r"(?:^|[|;&(]\s*|\bdo\s+|\btime\s+|\bxargs\s.*)(?:\w+=\S* )*parallel\s", re.MULTILINE)
 LONGEST = 8
 """Lines of a page that make one command line, at most."""
-MOST = 1 << 20
+MAX_BYTES = 1 << 20
 """Bytes of input that are kept of a call."""
 SECONDS = 30
 COLUMNS = "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand"
@@ -158,8 +158,8 @@ def record(words: list[str]) -> None:
     for position, word in enumerate(words):
         if re.fullmatch(r"/dev/fd/\d+", word):  # <(a process): readable once
             words[position] = f"{call}.{position}"
-            Path(words[position]).write_bytes(Path(word).read_bytes()[:MOST])
-    given = sys.stdin.buffer.read(MOST)
+            Path(words[position]).write_bytes(Path(word).read_bytes()[:MAX_BYTES])
+    given = sys.stdin.buffer.read(MAX_BYTES)
     command = ["/usr/bin/parallel", "--will-cite", "--dry-run", "-k", *words]
     try:
         done = subprocess.run(command, input=given, capture_output=True, timeout=SECONDS, check=False)

@@ -560,7 +560,7 @@ def test_the_work_for_each_job_does_not_grow_with_what_waits(
 
     Each start once asked all others that waited: each kind of needs, each scheduler, each job that was passed.
     """
-    monkeypatch.setattr(_admission, "MOST", 8)  # 50 are more than a look goes through
+    monkeypatch.setattr(_admission, "MAX_LINES", 8)  # 50 are more than a look goes through
 
     def calls_a_job(number: int) -> float:
         count = itertools.count()
@@ -663,7 +663,7 @@ def test_a_scan_of_the_queue_covers_a_limited_number_of_needs(
     virtual: Virtual, monkeypatch: pytest.MonkeyPatch, most: int, at: float
 ) -> None:
     """Behind as many as may be that wait for what is short, one that would fit is not looked at."""
-    monkeypatch.setattr(_admission, "MOST", most)
+    monkeypatch.setattr(_admission, "MAX_LINES", most)
     before = [Job(nap, 2, needs={"cpu": 1}), Job(nap, 1, needs={"cpu": 2}), Job(nap, 1, needs={"cpu": 2, "gpu": 1})]
     behind = Job(nap, 1, needs={"cpu": 1})
     assert virtual(Scheduler(*before, behind, pool=Pool(cpu=2, gpu=1)).co_run)

@@ -316,7 +316,7 @@ def test_a_report_asks_about_what_jobs_waited_for(virtual: Virtual, tmp_path: Pa
     assert "This run: 1 gpu" in page
     trace.export_as_htmlfile(tmp_path / "r.html")
     assert page in (tmp_path / "r.html").read_text(encoding="utf-8")
-    monkeypatch.setattr(_sections, "MOST_JOBS", 3)
+    monkeypatch.setattr(_sections, "MAX_JOBS", 3)
     assert "<code>trace.what_if()</code> does it when asked" in _sections.what_if(trace._record())
     assert _sections.what_if(run(virtual, in_parts(jobs_window=2))._record()) == ""  # other windows were waited for
     assert _sections.what_if(run(virtual, Scheduler(*(Job(nap) for _ in range(4))))._record()) == ""

@@ -60,7 +60,7 @@ if TYPE_CHECKING:  # imported on demand at run time: they take as long to import
 BETWEEN_LOOKS: Final = 1.0
 """Seconds between two polls of the start conditions."""
 COUNT_CPUS: Final = "getconf _NPROCESSORS_ONLN || nproc"
-MOST_NAMED: Final = 5
+MAX_NAMED: Final = 5
 """How many failed commands the summary names; the others are counted."""
 FAILURES: Final = (CommandError, SshError, JobTimeout, OSError, ValueError)
 """Errors that fail a command. OSError: the disk is full; ValueError: a NUL in an argument. All others end the batch."""
@@ -447,7 +447,7 @@ class Batch:
         await self._printer.print(command.sequence)
         if self._joblog is not None and not outcome.restored:
             self._joblog.add(outcome)
-        if outcome.failed and len(self.failures) < MOST_NAMED:
+        if outcome.failed and len(self.failures) < MAX_NAMED:
             self.failures.append((command.line, outcome.reason))
         self.restored += outcome.restored
         met = self.tally.add(outcome.code)

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Final
 
-MOST_FAILED: Final = 101
+MAX_FAILED: Final = 101
 """The exit code for more than 100 failures."""
 RULE: Final = re.compile(r"(now|soon),(fail|success|done)=([1-9]\d*)(%?)", re.ASCII)
 
@@ -90,4 +90,4 @@ class CommandTally:
             return math.ceil(100 * self.failed / self.total) if self.total else 0
         if rule is not None and rule.what == "fail" and rule.number == 1:
             return self.decisive or 0
-        return min(self.failed, MOST_FAILED)
+        return min(self.failed, MAX_FAILED)

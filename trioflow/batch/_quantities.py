@@ -14,7 +14,7 @@ DURATION: Final = re.compile(r"(\d+\.?\d*|\.\d+)([smhd]?)", re.IGNORECASE)
 DESCRIPTORS_EACH: Final = 6
 """A running command holds two pipes, a pidfd and a selector, and two more descriptors while it starts."""
 DESCRIPTORS_OWN: Final = 40
-MOST: Final = 4000
+MAX_JOBS: Final = 4000
 
 
 def seconds(text: str) -> float:
@@ -97,7 +97,7 @@ def as_many_as_possible() -> int:
     """Return the number of commands within this user's limits of descriptors and processes."""
     descriptors, _ = posix.resource.getrlimit(posix.resource.RLIMIT_NOFILE)
     processes, _ = posix.resource.getrlimit(posix.resource.RLIMIT_NPROC)
-    limits = [MOST]
+    limits = [MAX_JOBS]
     if descriptors != posix.resource.RLIM_INFINITY:
         limits.append((descriptors - DESCRIPTORS_OWN) // DESCRIPTORS_EACH)
     if processes != posix.resource.RLIM_INFINITY:

@@ -29,7 +29,7 @@ EACH_JOB: Final = 50e-6
 """Seconds per job to find the slowest chain without a trace: 44 microseconds."""
 LARGEST_SHARE: Final = 0.02
 """The most that finding the slowest chain without a trace may cost, as a share of the run's time."""
-MOST_JOBS: Final = 3
+MAX_JOBS: Final = 3
 """Number of jobs of the slowest chain that are named."""
 LONGEST_NAME: Final = 40
 """Characters of each path; a longer one loses its middle."""
@@ -153,7 +153,7 @@ def kept_in(journal: Path) -> int:
 
 def fitting(pieces: Sequence[str], between: str, columns: int) -> str:
     """Return the first pieces that fit, at least one, and the number of the others."""
-    for number in range(min(MOST_JOBS, len(pieces)), 0, -1):
+    for number in range(min(MAX_JOBS, len(pieces)), 0, -1):
         more = [f"{len(pieces) - number} more"] if len(pieces) > number else []
         line = between.join([*pieces[:number], *more])
         if number == 1 or _symbols.width(line) <= columns:

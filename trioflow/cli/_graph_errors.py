@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LONGEST: Final = 400
 """Characters kept of a problem's text: a value in it may be as long as the file."""
-MOST: Final = 20
+MAX_PROBLEMS: Final = 20
 """Number of problems that are shown; the others are counted."""
 NAMED: Final = 5
 """Number of jobs named in a problem that several share."""
@@ -68,8 +68,8 @@ def said(problems: Sequence[Problem]) -> str:
     lines = [printable(_line(alike)) for alike in groups.values()]
     if len(lines) == 1:
         return lines[0]
-    more = [f"and {len(lines) - MOST} more"] if len(lines) > MOST else []
-    return "\n  ".join([f"{len(lines)} things are wrong", *lines[:MOST], *more])
+    more = [f"and {len(lines) - MAX_PROBLEMS} more"] if len(lines) > MAX_PROBLEMS else []
+    return "\n  ".join([f"{len(lines)} things are wrong", *lines[:MAX_PROBLEMS], *more])
 
 
 def _line(alike: list[Problem]) -> str:

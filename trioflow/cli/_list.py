@@ -15,7 +15,7 @@ from ..view.text._symbols import Symbols, width
 from ..view.text._verdict import listed
 from ._scenario import takes_scenario
 
-MOST_NAMES: Final = 4
+MAX_NAMES: Final = 4
 """Number of requirements up to which all are named; of more, the first three are."""
 WIDEST: Final = 60
 """Columns above which a label does not widen the column for all lines."""
@@ -108,7 +108,7 @@ class Tree:
     def _names(self, jobs: Iterable[AbstractJob[Any]], level: Any) -> str:
         in_order = sorted(jobs, key=lambda job: self._places.get(job, len(self._places)))
         names = [self._name(job, level) for job in in_order]
-        return listed(names, len(names) if len(names) <= MOST_NAMES else MOST_NAMES - 1)
+        return listed(names, len(names) if len(names) <= MAX_NAMES else MAX_NAMES - 1)
 
     def _name(self, job: AbstractJob[Any], level: Any) -> str:
         """Return the name of a job relative to a scheduler; a question mark if it is in no scheduler of the run."""

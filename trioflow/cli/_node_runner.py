@@ -23,7 +23,7 @@ from . import FINE, INTERRUPTED
 from ._signals import SecondSignal
 from .batch._batch_run import output
 
-MOST: Final = 101
+MAX_EXIT_CODE: Final = 101
 """The largest exit code, for a hundred failed nodes or more."""
 
 
@@ -98,7 +98,7 @@ class NodeRun:
             raise error  # our own output has failed
         if scheduler.stop_reason is StopReason.INTERRUPTED:
             return INTERRUPTED
-        return min(MOST, sum(outcome.failed for outcome in self._outcomes.values())) or FINE
+        return min(MAX_EXIT_CODE, sum(outcome.failed for outcome in self._outcomes.values())) or FINE
 
     async def _on(self, node: Node) -> None:
         """Run the task on one node. A failed copy ends it; after a failed command, files are still copied back."""

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .._core.api.journals import AbstractJob, BaseScheduler
 
 SUCCEEDED: Final = JobState.SUCCEEDED
-MOST: Final = 1000
+MAX_FAILURES: Final = 1000
 """The limit of failures kept for a run; all are counted."""
 ALWAYS: Final = ""
 """The reason to run a job that is never restored: a scheduler, a service, or a job with that option."""
@@ -62,7 +62,7 @@ class JobTally:
             return
         if state is JobState.FAILED:
             self._failed += 1
-            if len(self._failures) < MOST:
+            if len(self._failures) < MAX_FAILURES:
                 self._failures.append(Failed(_whole(job.path), job.elapsed, why, _whole(_said(job))))
 
     def text(self, scheduler: BaseScheduler) -> str:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, cast, final, get_args
 
 from .._core.api.kinds import is_among, loop_running, shown
 from ..abc import BackendName
-from ._explored_run import LEAST_ROUND, ROUND_OF_PLAIN, TIMES_OF_PLAIN, ExploredRun, Outcome, takes
+from ._explored_run import MIN_ROUND, ROUND_OF_PLAIN, TIMES_OF_PLAIN, ExploredRun, Outcome, takes
 from ._fault_plans import KINDS, Plan, PlanGenerator, read_plan
 from ._shrink import Shrinking
 
@@ -220,7 +220,7 @@ class _Exploring:
                 plan, every = Plan(backend), None
             else:
                 if number == len(backends):
-                    self._most = max(LEAST_ROUND, TIMES_OF_PLAIN * waits)
+                    self._most = max(MIN_ROUND, TIMES_OF_PLAIN * waits)
                     generator.begin(span)
                 plan, every = generator.plan(backend)
             try:

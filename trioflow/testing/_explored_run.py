@@ -77,9 +77,9 @@ FEW_TURNS: Final = 4
 """Iterations of the loop in which ending tasks get to their end."""
 ROUND_OF_PLAIN: Final = 100_000
 """Waits of a round in the plain run. A run in which no timer stays due for a whole round never ends."""
-LEAST_ROUND: Final = 5_000
+MIN_ROUND: Final = 5_000
 TIMES_OF_PLAIN: Final = 50
-"""The factor from the waits of the plain run to those of a round in the others, which is at least `LEAST_ROUND`."""
+"""The factor from the waits of the plain run to those of a round in the others, which is at least `MIN_ROUND`."""
 JUST_BEFORE: Final = 2.0**-10
 """Seconds before the timeout of a scheduler at which other timers are checked."""
 FROM_OUTSIDE: Final = frozenset({"cancellation", "ctrl-c", "crash"})

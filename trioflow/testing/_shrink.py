@@ -13,7 +13,7 @@ from typing import Final
 from ._explored_run import Outcome
 from ._fault_plans import MOMENT, Change, Plan
 
-MOST_RUNS: Final = 500
+MAX_RUNS: Final = 500
 FEW_NAMES: Final = 6
 """The number of tasks of an iteration that are tried as the one that has to go first."""
 
@@ -57,7 +57,7 @@ class Shrinking:
 
     def _breaks(self, changes: Iterable[Change]) -> bool:
         """Make a run with only these changes; if it breaks the same law, keep it and return True."""
-        if self.runs >= MOST_RUNS:
+        if self.runs >= MAX_RUNS:
             return False
         self.runs += 1
         outcome = self._run(Plan(self._backend, tuple(changes)))

@@ -16,7 +16,7 @@ import pytest
 
 from trioflow import Job, Monitor, Scheduler
 from trioflow.view.monitor._display import Ticker
-from trioflow.view.monitor._output_buffer import MOST, BufferedStream, OutputBuffer
+from trioflow.view.monitor._output_buffer import MAX_CHARACTERS, BufferedStream, OutputBuffer
 from trioflow.view.monitor._terminal import TerminalDisplay
 
 from ...bodies import fail, nap
@@ -134,7 +134,7 @@ def test_a_thread_that_prints_too_much_waits_for_the_terminal() -> None:
     told: list[str] = []
     above = OutputBuffer(lambda: told.append("wake"), lambda: told.append(f"write out {len(above.take())}"))
     for _ in range(3):
-        above.put(["x" * (MOST // 2)])
+        above.put(["x" * (MAX_CHARACTERS // 2)])
         above.settle()
     assert told == ["wake", "write out 2", "wake"]
 

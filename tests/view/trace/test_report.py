@@ -391,7 +391,7 @@ def test_a_redacted_command_is_kept_secret(backend: str, tmp_path: Path) -> None
 
 def test_output_is_bounded(monkeypatch: pytest.MonkeyPatch, backend: str, tmp_path: Path) -> None:
     """Failed commands come first; each of the others beyond the limit notes that its output is left out."""
-    monkeypatch.setattr(_failures, "MOST_OUTPUT", 5)
+    monkeypatch.setattr(_failures, "MAX_OUTPUT", 5)
     jobs = [CommandJob(f"echo aaa; exit {n}", shell=True, stdout=PIPE) for n in (0, 1)]
     trace = Trace()
     Scheduler(*jobs).run(instruments=[trace], backend=backend)

@@ -167,8 +167,8 @@ def test_real_time_has_gaps_that_are_no_waits(backend: Any, monkeypatch: pytest.
 
 def test_many_pieces_become_few(monkeypatch: pytest.MonkeyPatch, virtual: Virtual) -> None:
     """However often a resource went to others, a wait has few parts, without gaps."""
-    monkeypatch.setattr(_waits, "MOST", 4)
-    monkeypatch.setattr(_waits, "MOST_STEPS", 20)
+    monkeypatch.setattr(_waits, "MAX_INTERVALS", 4)
+    monkeypatch.setattr(_waits, "MAX_STEPS", 20)
     often = Sequence([Job(nap, 1 + 0.01 * place, needs={"disk": 1, "cpu": place % 2}) for place in range(40)])
     big = Job(nap, 1, label="big", needs={"disk": 1, "cpu": 2})
     late = Job(nap, 0, label="late", needs={"disk": 2, "cpu": 1})

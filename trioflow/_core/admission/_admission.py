@@ -25,9 +25,9 @@ itself begins it as soon as one of its workers is free; for the others, it is in
 - **Only jobs that could start but for their needs are in the queue**: a run without a slot leaves it in the next round.
   Then no pass counts against its jobs, and they have no reservation, until it has a slot and joins again. Grants that
   its jobs cannot use any longer are given back then.
-- **A round is bounded**: when `MOST` lines wait for a scarce resource, the lines behind them that need it are skipped.
-  (Slurm does the same: `bf_max_job_test`.)
-- A job inside a scheduler with needs of its own is blocked by no reservation: the job with the reservation may wait for
+- **A round is bounded**: when `MAX_LINES` lines wait for a scarce resource, the lines behind them that need it are
+  skipped. (Slurm does the same: `bf_max_job_test`.) - A job inside a scheduler with needs of its own is blocked by no
+  reservation: the job with the reservation may wait for
   this scheduler to end.
 - Pools that jobs of one run need share one queue: when a run needs two with a queue each, the queues are merged.
 """
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from ._heap_keys import HeapEntry, HeapKeys
     from ._resource import Resource
 
-MOST: Final = 64
+MAX_LINES: Final = 64
 """The most lines that a round scans for each scarce resource."""
 PASSES: Final = 32
 """Recorded passes beyond the ones in force, after which obsolete ones are dropped."""
@@ -462,7 +462,7 @@ class Admission:
                 return line, idle
             else:
                 short.update({resource: short.get(resource, 0) + 1 for resource in line.resources & reserved})
-            closed.update([resource for resource in line.resources if short.get(resource, 0) >= MOST])
+            closed.update([resource for resource in line.resources if short.get(resource, 0) >= MAX_LINES])
             if ends != (ends := len(closed) + len(used_up) + len(reserved)) and all(
                 kind <= used_up or not kind.isdisjoint(closed) or not (free or kind.isdisjoint(reserved))
                 for kind, free in self.kinds

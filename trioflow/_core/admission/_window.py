@@ -37,7 +37,7 @@ STEADY: Final = 1.5
 """Up to this ratio to the lowest latency, the window may grow: at a server with a queue, it is then half full."""
 RISING: Final = 2.0
 """From this ratio on, the window shrinks."""
-LEAST_SHARE: Final = 0.5
+MIN_SHARE: Final = 0.5
 """The least fraction of the window that remains when the latency rises, and to measure the lowest again."""
 FEWEST: Final = 10
 """The least number of jobs in a mean latency: one slow job is not a queue."""
@@ -159,9 +159,9 @@ class WindowController:
         self._ratio = mean / self._lowest if self._lowest > 0 else 1.0
         if self._age >= REMEMBERED:
             self._lowest, self._age = math.inf, 0
-            self._shrink(int(self.size * LEAST_SHARE), now)
+            self._shrink(int(self.size * MIN_SHARE), now)
         elif self._ratio > RISING:
-            self._shrink(int(self.size * max(LEAST_SHARE, STEADY / self._ratio)), now)
+            self._shrink(int(self.size * max(MIN_SHARE, STEADY / self._ratio)), now)
 
     def _shrink(self, size: int, now: float) -> None:
         self.size = max(self._settings.minimum, size)

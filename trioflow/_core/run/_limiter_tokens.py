@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ._worker import Worker
     from ._workers import Workers
 
-MOST_AT_ONCE: Final = 200
+MAX_AT_ONCE: Final = 200
 """The most ready jobs that begin to wait for tokens in one turn of the loop, which takes half a ms."""
 
 
@@ -116,7 +116,7 @@ class Tokens:
         """
         workers, queue = self._workers, self._run.queue
         ready = queue.jobs
-        for _ in range(MOST_AT_ONCE):
+        for _ in range(MAX_AT_ONCE):
             if workers.free <= 0 or not ready:
                 break
             entry = ready.pop_entry()

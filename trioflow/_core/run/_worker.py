@@ -73,8 +73,8 @@ def needs_own_task(job: AbstractJob[Any]) -> bool:
 TURN_SECONDS: Final = 0.001
 TURN_JOBS: Final = 200
 """After this many jobs a worker yields to the loop, even if the clock, which may be virtual, stands still."""
-LEAST_IN_TURN: Final = 2
-MOST_IN_TURN: Final = 24
+MIN_IN_TURN: Final = 2
+MAX_IN_TURN: Final = 24
 """The bounds for the number of workers, of all runs, that wait for the same turn: the least after one job has used up a
 turn, the most after many workers have had time in it."""
 
@@ -101,7 +101,7 @@ class TimeSlice:
         self.reports: Final = reports  # reports from other threads about jobs of all these runs
         self.ends = clock() + TURN_SECONDS
         self.waiting = 0  # the workers that wait for the next turn of the loop
-        self.most = MOST_IN_TURN
+        self.most = MAX_IN_TURN
         self.in_time = 0  # the workers that found time left in this turn
         self.line: Final[dict[Worker, None]] = {}
         # The code of functions that were suspended in the first turn of their last run, and so probably will be again:
@@ -113,7 +113,7 @@ class TimeSlice:
         if self.number == number:
             self.number += 1
             self.ends = now + TURN_SECONDS
-            self.most = min(max(LEAST_IN_TURN, 2 * self.in_time), MOST_IN_TURN)
+            self.most = min(max(MIN_IN_TURN, 2 * self.in_time), MAX_IN_TURN)
             self.in_time = 0
         if now > self.ends:
             return False

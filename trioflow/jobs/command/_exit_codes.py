@@ -12,7 +12,7 @@ from ..posix._processes import describe
 Check = bool | Iterable[int | str]
 """True for exit code 0 alone, False for any, or exit codes and names of signals."""
 ZERO: Final = frozenset([0])
-MOST: Final = 255
+MAX_CODE: Final = 255
 """The largest exit code."""
 SHELLS_ADD: Final = 128
 """Added by a shell to the number of the signal that ended its command."""
@@ -60,6 +60,6 @@ def _code(given: Any, who: str) -> int:
             raise ValueError(f"check of {who}: there is no signal {shown(given)}; give a name, as 'TERM'") from None
     if not isinstance(given, int) or isinstance(given, bool):
         raise TypeError(f"check of {who}: found {shown(given)} in the list; give exit codes and names of signals")
-    if not -signal.NSIG < given <= MOST:
-        raise ValueError(f"check of {who}: {given} is not an exit code: they go from 0 to {MOST}")
+    if not -signal.NSIG < given <= MAX_CODE:
+        raise ValueError(f"check of {who}: {given} is not an exit code: they go from 0 to {MAX_CODE}")
     return given

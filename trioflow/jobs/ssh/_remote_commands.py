@@ -39,9 +39,9 @@ if TYPE_CHECKING:
 
 MARGIN: Final = 5.0
 """Seconds for the end of a command on the node to be reported here, beyond its grace period."""
-MOST_WORDS: Final = 131_071
+MAX_WORD_BYTES: Final = 131_071
 """The longest line or word for a node, in bytes: Linux accepts no longer argument (MAX_ARG_STRLEN)."""
-MOST_VARIABLES: Final = 100_000
+MAX_VARIABLE_BYTES: Final = 100_000
 """The most bytes for variables of a command. They stay in a socket's buffer until the wrapper reads them: 0.25 s."""
 TAIL: Final = 2000
 """Bytes of the standard error that an error shows."""
@@ -104,8 +104,8 @@ class RemoteCommand:
         token, given = os.urandom(8).hex(), task.redirection
         sent = variables(given.variables, token) if given.variables else b""
         command = line(task.words, token, grace=task.grace, stdin=given.stdin, merged=given.is_merged, size=len(sent))
-        task.check_size("its words and what trioflow adds to them are", len(os.fsencode(command)), MOST_WORDS)
-        task.check_size("its variables (env=) are", len(sent), MOST_VARIABLES)
+        task.check_size("its words and what trioflow adds to them are", len(os.fsencode(command)), MAX_WORD_BYTES)
+        task.check_size("its variables (env=) are", len(sent), MAX_VARIABLE_BYTES)
         self._task: Final = task
         self._command: Final = command
         self._sent: Final = sent

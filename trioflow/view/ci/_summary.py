@@ -16,13 +16,13 @@ from ..trace._spans import Span
 from ._junit import plain
 from ._test_cases import CiReport, CiRun, headline_of, why_not
 
-MOST_FAILURES: Final = 20
-MOST_LINES: Final = 60
+MAX_FAILURES: Final = 20
+MAX_LINES: Final = 60
 """Lines at the end of a traceback or an output; GitHub takes 1 MiB for a step."""
 SLOWEST: Final = 10
-MOST_NAMES: Final = 3
+MAX_NAMES: Final = 3
 """Number of jobs with equal failures that are named; the others are counted."""
-MOST_ANNOTATIONS: Final = 10
+MAX_ANNOTATIONS: Final = 10
 """Number of errors that GitHub shows of a step."""
 PUNCTUATION: Final = re.compile(r"([\\`*_{}\[\]<>#|~&@$])")
 
@@ -80,7 +80,7 @@ def markdown(run: CiRun) -> Iterator[str]:
     yield from ("", run.tally.in_words())
     if run.failures:
         yield from ("", "### Failures")
-    for span in run.failures[:MOST_FAILURES]:
+    for span in run.failures[:MAX_FAILURES]:
         yield from ("", f"#### {escaped(span.path)}", "", escaped(headline_of(span)))
         if line := run.failing_line(span):
             yield from ("", escaped(line))
@@ -88,14 +88,14 @@ def markdown(run: CiRun) -> Iterator[str]:
             yield from ("", *fenced(trace))
         for name, text in run.outputs(span):
             yield from ("", f"The end of its {name}:", "", *fenced(text))
-    if len(run.failures) > MOST_FAILURES:
-        yield from ("", f"and {len(run.failures) - MOST_FAILURES} more failures")
+    if len(run.failures) > MAX_FAILURES:
+        yield from ("", f"and {len(run.failures) - MAX_FAILURES} more failures")
     not_run = [span for span in run.cases if span.state is JobState.BLOCKED]
     if not_run:
         yield from ("", "### Not run", "")
-        yield from (f"- {escaped(span.path)}: {escaped(why_not(span))}" for span in not_run[:MOST_FAILURES])
-        if len(not_run) > MOST_FAILURES:
-            yield f"- and {len(not_run) - MOST_FAILURES} more"
+        yield from (f"- {escaped(span.path)}: {escaped(why_not(span))}" for span in not_run[:MAX_FAILURES])
+        if len(not_run) > MAX_FAILURES:
+            yield f"- and {len(not_run) - MAX_FAILURES} more"
     if graph := run.graph():
         yield from ("", "### Graph", "", "```mermaid", *graph.splitlines(), "```")
     ran = sorted(((span.elapsed, span) for span in run.cases if span.elapsed and not span.forever), key=_slowest_first)
@@ -117,9 +117,9 @@ def escaped(text: str) -> str:
 def fenced(text: str) -> list[str]:
     """Return the end of a text as a fenced block of code, with a remark on what was cut."""
     every = [printable(line) for line in plain(text).strip("\n").split("\n")]
-    lines = every[-MOST_LINES:]
-    if len(every) > MOST_LINES:
-        lines.insert(0, f"[{len(every) - MOST_LINES} lines before this are left out]")
+    lines = every[-MAX_LINES:]
+    if len(every) > MAX_LINES:
+        lines.insert(0, f"[{len(every) - MAX_LINES} lines before this are left out]")
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return [f"{fence}text", *lines, fence]
 
@@ -135,8 +135,8 @@ def workflow_commands(run: CiRun) -> Iterator[str]:
     """
     for number, spans in enumerate(run.kinds()):
         span = spans[0]
-        title = f"{_verdict.listed([span.path for span in spans], MOST_NAMES)} failed"
-        if number < MOST_ANNOTATIONS:
+        title = f"{_verdict.listed([span.path for span in spans], MAX_NAMES)} failed"
+        if number < MAX_ANNOTATIONS:
             place = run.place(span)
             where = "" if place is None else f"file={_property(place[0])},line={place[1]},"
             yield f"::error {where}title={_property(title)}::{_data(headline_of(span))}\n"

@@ -20,11 +20,11 @@ from ..trace._event_recorder import Recorder
 from ..trace._span_builder import TraceRecord, record
 from ..trace._spans import Span
 
-MOST_OUTPUT: Final = 1 << 16
+MAX_OUTPUT: Final = 1 << 16
 """Bytes kept of the end of each output of a failed command; CI systems reject files of many MB."""
 
 
-MOST_DRAWN: Final = 2000
+MAX_DRAWN: Final = 2000
 """Number of jobs above which a summary has no graph, which would take 0.1 s per thousand jobs."""
 
 
@@ -111,7 +111,7 @@ class CiRun:
 
     def graph(self) -> str:
         """Return a Mermaid flowchart; "" if it would be unreadable."""
-        if len(self.cases) > MOST_DRAWN:
+        if len(self.cases) > MAX_DRAWN:
             return ""
         return _render.readable_mermaid(self._record.roots[0].scheduler, self._record.critical_jobs)
 
@@ -159,6 +159,6 @@ def _output(result: Any, stream: str) -> str:
         return ""
     with file:
         size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - MOST_OUTPUT))
+        file.seek(max(0, size - MAX_OUTPUT))
         text: str = file.read().decode(errors="backslashreplace")
-    return f"[{size - MOST_OUTPUT} bytes before this are left out]\n{text}" if size > MOST_OUTPUT else text
+    return f"[{size - MAX_OUTPUT} bytes before this are left out]\n{text}" if size > MAX_OUTPUT else text

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 LONGEST_TEXT: Final = 1000
 """Characters kept of an exception; the debrief has all of it."""
-MOST_LOOKS: Final = 200
+MAX_LOOKS: Final = 200
 """Number of jobs polled each time for changes that have no event."""
 
 
@@ -301,12 +301,12 @@ class Events(Instrument):
     def _changed(self) -> Iterator[bytes]:
         """Yield lines about jobs that have changed without an event; called outside the thread of the hooks."""
         # A copy: `list` of the items may let the collector run, and with it the other thread.
-        for job, said in islice(self._waiting.copy().items(), MOST_LOOKS):
+        for job, said in islice(self._waiting.copy().items(), MAX_LOOKS):
             if (wait := waiting(job)) and wait.text and wait != said.last and job in self._waiting:
                 said.last = wait
                 line = self._format.JobWaiting(*self._now(said.path), wait.text, wait.cause.value, wait.resource)
                 yield self._format.encode(line)
-        for job, said in islice(self._running.copy().items(), MOST_LOOKS):
+        for job, said in islice(self._running.copy().items(), MAX_LOOKS):
             if (says := (job.fraction_done, status_of(job))) != said.last and job in self._running:
                 said.last = says
                 yield self._format.encode(self._format.JobProgress(*self._now(said.path), *says))

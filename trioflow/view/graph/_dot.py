@@ -76,7 +76,7 @@ class DotWriter:
     def _close(self, scheduler: BaseScheduler) -> None:
         """Close a frame, and fix the order of its first boxes, which dot would place from right to left."""
         first = [self._names[job] for job in self._ends.first(scheduler)]
-        if 1 < len(first) <= MOST_IN_ORDER:
+        if 1 < len(first) <= MAX_IN_ORDER:
             chain = " -> ".join(f'"{name}"' for name in first[:: self._order])
             self._graph.body.append(f"\t{{ rank=same {chain} [style=invis] }}\n")
         self._graph.body.append("\t}\n")
@@ -143,7 +143,7 @@ LINES: Final[Mapping[LineKind, Attributes]] = {
 }
 ON_PATH: Final[Attributes] = {"color": _style.PATH, "penwidth": "2.4"}
 DOUBLE: Final[Attributes] = {"peripheries": "2"}
-MOST_IN_ORDER: Final = 40
+MAX_IN_ORDER: Final = 40
 """Number of boxes beside each other in a frame above which their order is left to dot."""
 WHEN_FAILED: Final[Attributes] = {"style": "dashed"}
 SQUARE: Final[Attributes] = {"style": "filled"}

@@ -1,7 +1,7 @@
 """A buffer of printed lines while a monitor draws: they are written above the picture together with the next one.
 
-A new picture for each printed line would cost more than the lines. The buffer is bounded: when `MOST` characters are
-waiting, the next print writes them all.
+A new picture for each printed line would cost more than the lines. The buffer is bounded: when `MAX_CHARACTERS`
+characters are waiting, the next print writes them all.
 
 A `BufferedStream` replaces standard output and error, and the same streams in `logging` handlers, which keep the stream
 that they were made with. Commands check `has_picture`, and pass it their lines together with the job. `_fd_capture` is
@@ -21,7 +21,7 @@ from ..._core.api import current_job
 from ..._core.api.views import AnyJob
 from ._stream_proxy import StreamProxy, is_terminal
 
-MOST: Final = 1 << 16
+MAX_CHARACTERS: Final = 1 << 16
 LONGEST: Final = 1 << 16
 """Characters after which an unfinished line is shown."""
 
@@ -102,7 +102,7 @@ class OutputBuffer:
 
     def settle(self) -> None:
         """Schedule the display of added lines; if there are many, write them now."""
-        if self._size > MOST:
+        if self._size > MAX_CHARACTERS:
             self._write_out()
         else:
             self._wake()

@@ -28,7 +28,7 @@ FAILURES: Final = 3
 BESIDE: Final = 6
 """Forever jobs get up to a sixth of the lines."""
 
-MOST_FAILURES: Final = 100
+MAX_FAILURES: Final = 100
 """Number of failures shown when the run has ended; the debrief has all."""
 
 
@@ -186,8 +186,8 @@ class JobChoice:
         if self._model.failures_are_told:
             return ChosenJobs([])
         failures = self._failures()
-        left_out = sum(row.alike for row in failures[MOST_FAILURES:])
-        return ChosenJobs(failures[:MOST_FAILURES], {"failed": left_out} if left_out else None)
+        left_out = sum(row.alike for row in failures[MAX_FAILURES:])
+        return ChosenJobs(failures[:MAX_FAILURES], {"failed": left_out} if left_out else None)
 
     def _failures(self) -> list[JobRow]:
         """Return a row for each kind of failure, in the order of the first ones."""

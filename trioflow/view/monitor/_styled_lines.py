@@ -35,7 +35,7 @@ SHORTEST_BAR: Final = 5
 LONGEST_BAR: Final = 12
 """Columns of the bar of a job that reports its progress."""
 
-LEAST_FOR_CAUSES: Final = 8
+MIN_LINES_FOR_CAUSES: Final = 8
 """Lines below the head from which one says what jobs wait for."""
 
 WIDE: Final = 150
@@ -49,7 +49,7 @@ COUNTED: Final = (
 )  # fmt: skip
 """The order of the counts of a scheduler's jobs; jobs that wait are counted as IDLE."""
 
-LEAST_AROUND: Final = 6
+MIN_COLUMNS_FOR_PATH: Final = 6
 """Columns below which a job's enclosing schedulers are left out."""
 
 
@@ -80,7 +80,7 @@ class Pictures:
         is_over = self._model.ended is not None
         if self._choice.fits(left):
             return [*head, *(_cropped(line, columns) for line in self._lines(self._choice.rows(left), columns))]
-        if not is_over and left >= LEAST_FOR_CAUSES:
+        if not is_over and left >= MIN_LINES_FOR_CAUSES:
             said = self._causes(" · " if self._is_unicode else ", ")
             head.append([(f" {self._start(said, columns - 1)}", "figures")])
             left -= 1
@@ -241,7 +241,7 @@ class Pictures:
         if over <= 0:
             return [*label, (" " * (-over if pad else 0), "")]
         left = columns - width(name)
-        around = self._start("".join(text for text, _ in outer), left - 1) + " " if left >= LEAST_AROUND else ""
+        around = self._start("".join(text for text, _ in outer), left - 1) + " " if left >= MIN_COLUMNS_FOR_PATH else ""
         shown = self._middle(name, columns - width(around))
         return [(around, "label"), (shown, style), (" " * (columns - width(around) - width(shown)), "")]
 

@@ -26,7 +26,7 @@ from ..._core.api.views import (
 from . import _exception_text, _verdict
 from ._listing import Listing
 from ._symbols import Symbols
-from ._verdict import MOST_NAMES, Tally
+from ._verdict import MAX_NAMES, Tally
 
 T = TypeVar("T")
 
@@ -104,7 +104,7 @@ class Debrief:
         what = "critical failure" if jobs[0].is_critical() else "failure"
         if len(jobs) == 1:
             return f"{what} of {self._name(jobs[0])}:"
-        shown = jobs[:MOST_NAMES]
+        shown = jobs[:MAX_NAMES]
         said = [self._symbols.line(_exception_text.headline_of(_outcome(job).exception)) for job in shown]
         names = [self._name(job) for job in shown]
         if len(set(said)) > 1:
@@ -140,9 +140,9 @@ class Debrief:
         told = [f"  {self._name(job)}: {self._symbols.line(why)}" for job, why in reasons if why not in NOTHING_TO_SAY]
         if not told:
             return ""
-        more = [f"  and {len(told) - MOST_NAMES} more"] if len(told) > MOST_NAMES else []
+        more = [f"  and {len(told) - MAX_NAMES} more"] if len(told) > MAX_NAMES else []
         title = f"{len(told)} job{'s' * (len(told) != 1)} not restored from the journal:"
-        return "\n".join([title, *told[:MOST_NAMES], *more])
+        return "\n".join([title, *told[:MAX_NAMES], *more])
 
 
 def _reason_in_brackets(job: AnyJob) -> str:

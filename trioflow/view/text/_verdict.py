@@ -27,7 +27,7 @@ from ..._core.api.views import (
 from .._state_styles import COUNTING_ORDER, STATE_STYLES
 from ._symbols import UNICODE, Symbols
 
-MOST_NAMES: Final = 10
+MAX_NAMES: Final = 10
 """Number of jobs named in a list; the others are counted."""
 NO_NAMES: Final[Mapping[AnyJob, str]] = MappingProxyType({})
 FOREVER: Final = "forever"
@@ -217,7 +217,7 @@ def because(job: AnyJob, names: Mapping[AnyJob, str] = NO_NAMES) -> str:
     return f"{names.get(job, job.label)} {'was cancelled' if job.state is JobState.CANCELLED else 'failed'}"
 
 
-def listed(names: Sequence[str], most: int = MOST_NAMES) -> str:
+def listed(names: Sequence[str], most: int = MAX_NAMES) -> str:
     """Return a list of names; of many, the first ones and the number of the others."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

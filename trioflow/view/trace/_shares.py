@@ -14,7 +14,7 @@ from ._spans import Span
 
 MANY: Final = 12
 """Number of jobs on the path above which those of one kind are added up."""
-LEAST: Final = 1e-9
+MIN_GAP: Final = 1e-9
 """Seconds below which a gap between two jobs is a rounding error."""
 
 
@@ -62,14 +62,14 @@ def path_steps(record: TraceRecord) -> Iterator[PathPart]:
         span = record.spans[link.number]
         if span.number in record.nested or span.started_at is None:
             continue
-        if span.started_at - at > LEAST:
+        if span.started_at - at > MIN_GAP:
             yield PathPart(_waited_for(span), span.started_at - at, 1, span.number, at, is_wait=True)
         end = min(settled_at(span), record.now)
         begins = max(at, span.started_at)
         if end > begins:
             yield PathPart(shortened(span.path), end - begins, 1, span.number, begins)
         at = max(at, end)
-    if record.chain and record.now - at > LEAST:
+    if record.chain and record.now - at > MIN_GAP:
         yield PathPart("the end of the run", record.now - at, 1, record.chain[-1].number, at, is_wait=True)
 
 

@@ -59,7 +59,7 @@ Reason = tuple[WaitCause, str]
 """The reason why a slot was empty: a cause, and the name of the resource. JOBS: no job was ready."""
 
 NOTHING_READY: Final[Reason] = WaitCause.JOBS, ""
-LEAST_SAID: Final = 0.005
+MIN_SHARE: Final = 0.005
 """The least share of the time of all slots that the sentence names."""
 
 
@@ -100,7 +100,7 @@ class SlotUse:
             jobs = f"up to {self.number} jobs at once" if self.number > 1 else "one job at a time"
         parts = [f"{100 * self.work / whole:.0f} % working"]
         for reason, seconds in sorted(self.empty.items(), key=lambda item: (item[0] == NOTHING_READY, -item[1])):
-            if seconds >= LEAST_SAID * whole:
+            if seconds >= MIN_SHARE * whole:
                 parts.append(f"{100 * seconds / whole:.0f} % empty because {words(reason)}")
         return f"{jobs} for {duration_text(self.seconds)}: {', '.join(parts)}"
 

@@ -14,7 +14,7 @@ from ._slots import WORK, SlotUse, counted, pieces, slot_use, words
 from ._span_builder import TraceRecord
 from ._spans import Span
 
-MOST_KINDS: Final = 50
+MAX_KINDS: Final = 50
 """Number of kinds that have a line of their own."""
 LONGEST: Final = 40
 """Columns: longer names of kinds are cut."""
@@ -79,10 +79,10 @@ class TimeSpent:
             ['nap', '*', '3']
 
         """
-        heads, cells = in_columns(self.kinds[:MOST_KINDS])
+        heads, cells = in_columns(self.kinds[:MAX_KINDS])
         rows = [heads, *map(_row, self.kinds, cells)]
-        if len(self.kinds) > MOST_KINDS:
-            rows.append((f"and {len(self.kinds) - MOST_KINDS} more kinds", *[""] * (len(HEADINGS) - 1)))
+        if len(self.kinds) > MAX_KINDS:
+            rows.append((f"and {len(self.kinds) - MAX_KINDS} more kinds", *[""] * (len(HEADINGS) - 1)))
         return "\n".join(aligned(rows, (0, len(HEADINGS) - 1)))
 
 

@@ -7,7 +7,7 @@ are the parts of these in which it was ready. Where nothing appears to be lackin
 the state of a rate, or other users of a shared pool.
 
 The order is the engine's: without a slot a job does not wait for resources. O(n log n) for n jobs with few
-different needs; each group has at most `MOST` intervals, so it never becomes n².
+different needs; each group has at most `MAX_INTERVALS` intervals, so it never becomes n².
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from ._spans import RunSpan, Span, Wait
 
 SHORT: Final = 0.001
 """Seconds below which a gap between two waits is no cause of its own: the engine was about to start a job."""
-MOST: Final = 200
+MAX_INTERVALS: Final = 200
 """Number of intervals kept for each group; of more, the shortest gaps are closed."""
-MOST_STEPS: Final = 2_000_000
+MAX_STEPS: Final = 2_000_000
 """Number of steps of resources to consider; of more, several are merged."""
 
 
@@ -80,7 +80,7 @@ class Waits:
             for resource, amount in needed:
                 amounts.setdefault(resource, set()).add(amount)
         number = sum(len(found) * 2 * len(resource.uses) for resource, found in amounts.items())
-        together = max(1, math.ceil(number / MOST_STEPS))
+        together = max(1, math.ceil(number / MAX_STEPS))
         self._used: Final = {
             resource: _thinned(resource.used(), together) for resource in amounts if resource.total is not None
         }
@@ -225,7 +225,7 @@ def _overlaid(layers: Sequence[list[Piece]]) -> list[Piece]:
 
 
 def _closed(pieces: Iterable[Piece]) -> list[Piece]:
-    """Return at most `MOST` intervals, with short gaps closed."""
+    """Return at most `MAX_INTERVALS` intervals, with short gaps closed."""
     found, short = list(pieces), SHORT
     while True:
         before, found = found, list[Piece]()
@@ -237,7 +237,7 @@ def _closed(pieces: Iterable[Piece]) -> list[Piece]:
             else:
                 found[-1] = found[-1][0], piece[0], *found[-1][2:]
                 found.append(piece)
-        if len(found) <= MOST:
+        if len(found) <= MAX_INTERVALS:
             return found
         short *= 2
 

@@ -21,8 +21,8 @@ PITCH: Final = 26.0
 HEIGHT: Final = 18.0
 TOP: Final = 58.0
 LINE: Final = 18.0
-MOST_NAMES: Final = 3
-MOST: Final = 20
+MAX_NAMES: Final = 3
+MAX_BARS: Final = 20
 """Number of changes with a bar; the rest share one."""
 CLOSE: Final = 0.1
 """The share of the runs below which, if all changes are smaller, the bars do not begin at 0."""
@@ -31,7 +31,7 @@ CLOSE: Final = 0.1
 def svg(compared: Comparison) -> str:
     """Return the whole picture."""
     changes = _shown(compared.changes)
-    below = [f"{title}: {_verdict.listed(found, MOST_NAMES)}" for title, found in asides(compared)]
+    below = [f"{title}: {_verdict.listed(found, MAX_NAMES)}" for title, found in asides(compared)]
     bottom = TOP + PITCH * (len(changes) + 2)
     size = {"width": f"{WIDTH:g}", "height": f"{bottom + LINE * len(below) + MARGIN:g}"}
     view = f"0 0 {size['width']} {size['height']}"
@@ -56,10 +56,10 @@ def _style() -> str:
 
 def _shown(changes: tuple[PathChange, ...]) -> tuple[PathChange, ...]:
     """Return the changes large enough to see; the last one sums up the others."""
-    if len(changes) <= MOST:
+    if len(changes) <= MAX_BARS:
         return changes
-    rest = changes[MOST - 1 :]
-    return (*changes[: MOST - 1], together(rest, f"{len(rest)} further changes"))
+    rest = changes[MAX_BARS - 1 :]
+    return (*changes[: MAX_BARS - 1], together(rest, f"{len(rest)} further changes"))
 
 
 class _Steps:

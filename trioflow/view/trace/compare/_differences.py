@@ -23,7 +23,7 @@ NOTABLE: Final = 0.2
 """The change from which a job on neither path is listed."""
 ROUNDED: Final = 1e-5
 """The share of the longer run below which the rest of a sum is a rounding error."""
-MOST: Final = 10
+MAX_ROWS: Final = 10
 """Lines below each title of the text."""
 LONGEST: Final = 60
 """Characters of a path; longer ones lose their middle, because those of one kind often differ at their ends alone."""
@@ -205,9 +205,9 @@ def lines(compared: Comparison, symbols: _symbols.Symbols) -> Iterator[str]:
     for title, found in asides(compared):
         yield ""
         yield f"{title}:"
-        yield from (f"  {symbols.line(text)}" for text in found[:MOST])
-        if len(found) > MOST:
-            yield f"  and {len(found) - MOST} more"
+        yield from (f"  {symbols.line(text)}" for text in found[:MAX_ROWS])
+        if len(found) > MAX_ROWS:
+            yield f"  and {len(found) - MAX_ROWS} more"
     if not {*compared.before.jobs} & {*compared.after.jobs}:
         yield ""
         yield "The two runs have no job in common: are these traces of the same scenario?"

@@ -27,17 +27,17 @@ from .._span_builder import TraceRecord
 from .._spans import RunSpan, Span
 from ._names import lines_of, name_of, shown_name, text_of
 
-MOST_FAILURES: Final = 200
+MAX_FAILURES: Final = 200
 """Number of groups of equal failures."""
-MOST_OPEN: Final = 3
+MAX_OPEN: Final = 3
 """Number of groups shown unfolded."""
-MOST_NAMES: Final = 100
+MAX_NAMES: Final = 100
 """Number of jobs of one group that are named."""
-MOST_BLOCKED: Final = 3
+MAX_BLOCKED: Final = 3
 """Number of jobs kept from running that are named."""
 LONGEST_NAME: Final = 48
 """Number of characters of a name in a list: a longer one loses its middle."""
-MOST_INCIDENTS: Final = 5
+MAX_INCIDENTS: Final = 5
 NOT_DONE: Final = JobState.IDLE, JobState.SCHEDULED, JobState.CANCELLED
 DRAINED: Final = ": no more jobs were to start, and those that ran went on to their end"
 
@@ -48,14 +48,14 @@ def what_went_wrong(record: TraceRecord, commands: dict[int, dict[str, Any]]) ->
     blocked = kept_from_running(record)
     groups = _debrief.grouped((span, span.critical, record.failures[span.number]) for span in spans)
     groups.sort(key=lambda group: (not group[0].critical, -sum(len(blocked.get(span.number, ())) for span in group)))
-    shown = [_Group(record, group, blocked, commands).html() for group in groups[:MOST_FAILURES]]
-    rest = len(spans) - sum(map(len, groups[:MOST_FAILURES]))
+    shown = [_Group(record, group, blocked, commands).html() for group in groups[:MAX_FAILURES]]
+    rest = len(spans) - sum(map(len, groups[:MAX_FAILURES]))
     if rest:
         shown.append(f'<p class="note">{rest} more are in the table.</p>')
-    if len(shown) > MOST_OPEN + 1:
-        more = "".join(shown[MOST_OPEN:])
-        number = len(groups) - MOST_OPEN
-        shown[MOST_OPEN:] = [
+    if len(shown) > MAX_OPEN + 1:
+        more = "".join(shown[MAX_OPEN:])
+        number = len(groups) - MAX_OPEN
+        shown[MAX_OPEN:] = [
             f'<details class="others"><summary>{number} other kinds of failures</summary>{more}</details>'
         ]
     shown += filter(None, (_ending(record, run) for run in record.roots))
@@ -78,7 +78,7 @@ def _ending(record: TraceRecord, run: RunSpan) -> str:
 
 def _incidents(record: TraceRecord) -> Iterator[str]:
     if record.incidents:
-        messages = "; ".join(mark.message.partition("\n")[0] for mark in record.incidents[:MOST_INCIDENTS])
+        messages = "; ".join(mark.message.partition("\n")[0] for mark in record.incidents[:MAX_INCIDENTS])
         yield f"<p>Incidents: {len(record.incidents)} (<bdi>{text_of(messages)}</bdi>)</p>"
 
 
@@ -124,7 +124,7 @@ class _Group:
             yield f"after {duration_text(self._first.elapsed)}"
         for words, spans in (("kept {} from running", self._blocked), ("cancelled {} that ran", self._cut)):
             if number := len(spans):
-                names = _verdict.listed([_short_name(span) for span in spans], MOST_BLOCKED)
+                names = _verdict.listed([_short_name(span) for span in spans], MAX_BLOCKED)
                 count = f"{number} job{'s' * (number != 1)}"
                 yield f"<b>{words.format(count)}</b>: {names}"
         if not self._blocked and not self._cut:
@@ -135,10 +135,10 @@ class _Group:
     def _names(self) -> str:
         if len(self._spans) == 1:
             return ""
-        items = [f"<li>{_linked(span)} {_exception(span)}</li>" for span in self._spans[:MOST_NAMES]]
-        if len(self._spans) > MOST_NAMES:
-            items.append(f"<li>and {len(self._spans) - MOST_NAMES} more, which are in the table</li>")
-        names = _verdict.listed([f"<bdi>{text_of(_short(span.label))}</bdi>" for span in self._spans], MOST_BLOCKED)
+        items = [f"<li>{_linked(span)} {_exception(span)}</li>" for span in self._spans[:MAX_NAMES]]
+        if len(self._spans) > MAX_NAMES:
+            items.append(f"<li>and {len(self._spans) - MAX_NAMES} more, which are in the table</li>")
+        names = _verdict.listed([f"<bdi>{text_of(_short(span.label))}</bdi>" for span in self._spans], MAX_BLOCKED)
         return f"<details><summary>{names}</summary><ul>{''.join(items)}</ul></details>"
 
 
@@ -214,7 +214,7 @@ def _root(record: TraceRecord, span: Span, numbers: dict[AnyJob, int]) -> int | 
 
 LONGEST_LINE: Final = 2000
 """Characters of a command line."""
-MOST_OUTPUT: Final = 1_000_000
+MAX_OUTPUT: Final = 1_000_000
 """Bytes of output in a whole report: failed commands come first, the others have what is left."""
 PATH: Final[Any] = (str, bytes, os.PathLike)
 
@@ -234,7 +234,7 @@ def command_details(record: TraceRecord, folder: Path) -> dict[int, dict[str, An
 
     `folder` is where the report will be: links to files below it are relative, so that both can be moved together.
     """
-    left = MOST_OUTPUT
+    left = MAX_OUTPUT
     found: dict[int, dict[str, Any]] = {}
     for number in sorted(record.commands, key=lambda number: number not in record.failures):
         job, command = record.commands[number]

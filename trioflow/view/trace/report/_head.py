@@ -16,11 +16,11 @@ from .._span_builder import TraceRecord
 from .._spans import RunSpan, Span
 from ._names import text_of
 
-MOST_PARTS: Final = 6
+MAX_PARTS: Final = 6
 """Number of parts of the critical path that have a line of their own."""
 LONGEST_NAME: Final = 32
 """Characters above which a name loses its middle: similar names often differ at their ends."""
-LEAST_SHOWN: Final = 0.005
+MIN_SHARE: Final = 0.005
 """The least share of the time for which the rest has a line."""
 GOOD, BAD, OPEN = "good", "bad", "open"
 
@@ -80,15 +80,15 @@ def what_took_the_time(record: TraceRecord) -> str:
     whole = record.now - record.began
     if not parts or not whole:
         return '<p class="note">Nothing took any time.</p>'
-    shown = [part for part in parts[:MOST_PARTS] if part.seconds >= LEAST_SHOWN * whole]
+    shown = [part for part in parts[:MAX_PARTS] if part.seconds >= MIN_SHARE * whole]
     rest = parts[len(shown) :]
     jobs = [part for part in rest if not part.is_wait]
-    if len(jobs) == 1 and jobs[0].seconds >= LEAST_SHOWN * whole:  # it has as much room as "1 more"
+    if len(jobs) == 1 and jobs[0].seconds >= MIN_SHARE * whole:  # it has as much room as "1 more"
         shown, rest = [*shown, *jobs], [part for part in rest if part.is_wait]
     longest = max(part.seconds for part in parts)
     lines = [_line(record, part, longest, whole) for part in shown]
     seconds = sum(part.seconds for part in rest)
-    if seconds >= LEAST_SHOWN * whole:
+    if seconds >= MIN_SHARE * whole:
         number = sum(part.number for part in rest if not part.is_wait)
         lines.append(_row(f"{number} more" if number else "other waits", "more", seconds, longest, whole))
     return f'<ol class="path">{"".join(lines)}</ol>'

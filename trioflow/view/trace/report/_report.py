@@ -32,7 +32,7 @@ from ..timeline._bars import waits_in_words
 from . import _failures, _head, _sections
 from ._names import name_of, shown_name, text_of
 
-MOST_NAMES: Final = 100
+MAX_NAMES: Final = 100
 """Number of forever jobs that are named."""
 TIMELINE_WIDTH: Final = 1200
 LINK_TO_KINDS: Final = '<a href="#kinds">Kinds of jobs</a> '
@@ -87,9 +87,9 @@ def _forever_jobs(record: TraceRecord) -> str:
     spans = [span for span in record.leaves if _head.is_folded(span)]
     if not spans:
         return ""
-    items = [f"<li><b>{name_of(span)}</b> {text_of(_life(record, span))}</li>" for span in spans[:MOST_NAMES]]
-    if len(spans) > MOST_NAMES:
-        items.append(f"<li>and {len(spans) - MOST_NAMES} more</li>")
+    items = [f"<li><b>{name_of(span)}</b> {text_of(_life(record, span))}</li>" for span in spans[:MAX_NAMES]]
+    if len(spans) > MAX_NAMES:
+        items.append(f"<li>and {len(spans) - MAX_NAMES} more</li>")
     title = f"{len(spans)} forever job{'s' * (len(spans) > 1)}"
     return (
         f'<details id="forever" class="card fold forever"><summary>{title}</summary><p class="note">'

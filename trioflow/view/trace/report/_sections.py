@@ -37,12 +37,12 @@ def kinds(record: TraceRecord) -> str:
     spent = _spent.time_spent(record)
     if all(kind.count == 1 for kind in spent.kinds):
         return ""
-    titles, cells = _spent.in_columns(spent.kinds[: _spent.MOST_KINDS])
+    titles, cells = _spent.in_columns(spent.kinds[: _spent.MAX_KINDS])
     heads = "".join(
         f"<th{CLASSES.get(name, '')}>{title}</th>" for name, title in zip(_spent.HEADINGS, titles, strict=True)
     )
     rows = "".join(map(_row, spent.kinds, cells))
-    more = len(spent.kinds) - _spent.MOST_KINDS
+    more = len(spent.kinds) - _spent.MAX_KINDS
     note = f'<p class="note">{more} more kinds took less.</p>' if more > 0 else ""
     table = f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
     return (
@@ -175,14 +175,14 @@ def _window(run: RunSpan) -> str | None:
 
 # ---- what if there were another number of slots, or amount of a resource, if jobs waited for it longest
 
-MOST_JOBS: Final = 1000
+MAX_JOBS: Final = 1000
 """Number of jobs above which the section is left out: its simulations would delay the end of each run."""
 SIMULATED: Final = 10_000
 """Number of simulated jobs in all for one picture: a second of CPU time."""
 TOO_MANY: Final = (
     '<p class="note">To simulate so many jobs takes a while: <code>trace.what_if()</code> does it when asked.</p>'
 )
-LEAST_WAIT: Final = 0.02
+MIN_WAIT: Final = 0.02
 """The ratio of waits to work from which more of a resource, or of slots, is simulated."""
 WIDTH: Final = 900
 
@@ -198,7 +198,7 @@ def what_if(record: TraceRecord) -> str:
     from ....simulation import _sweep
 
     try:
-        shown = _with_chart(_sweep.of_trace(record, limits[0], most=SIMULATED)) if jobs <= MOST_JOBS else TOO_MANY
+        shown = _with_chart(_sweep.of_trace(record, limits[0], most=SIMULATED)) if jobs <= MAX_JOBS else TOO_MANY
     except (ValueError, RuntimeError):  # the scenario has changed, or cannot be simulated: the report goes without
         return ""
     return f'<section id="what-if">\n<h2>What if</h2>\n{shown}</section>'
@@ -218,7 +218,7 @@ def _waited_limits(record: TraceRecord) -> list[str | None]:
                 waited[wait.name or None] = waited.get(wait.name or None, 0.0) + wait.seconds
     own: set[str | None] = {resource.name for resource in record.resources if not resource.is_part}
     own |= {None} if record.roots[0].window is not None else set()
-    found = [name for name in sorted(waited, key=waited.__getitem__, reverse=True) if waited[name] > LEAST_WAIT * work]
+    found = [name for name in sorted(waited, key=waited.__getitem__, reverse=True) if waited[name] > MIN_WAIT * work]
     return [name for name in found if name in own]
 
 
@@ -229,7 +229,7 @@ def _with_chart(found: WhatIf) -> str:
 
 # ---- the graph: the picture, and what its symbols mean
 
-MOST_BOXES: Final = 300
+MAX_BOXES: Final = 300
 """Number of boxes above which the picture is left out: `dot` takes minutes for a thousand, and it is unreadable."""
 NO_GRAPH: Final = "No graph"
 """The beginning of an error that stands in place of the picture."""
@@ -241,7 +241,7 @@ def graph(scheduler: Any, path: CriticalPath) -> str:
     """Return the graph of a scheduler with a legend, or the reason why it is missing, as HTML."""
     jobs = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())
     way, drawing = _render.readable(scheduler, path)
-    if _render.number_of_boxes(drawing) > MOST_BOXES:
+    if _render.number_of_boxes(drawing) > MAX_BOXES:
         return note(
             f"{jobs} jobs are too many for a graph that can be read here: see scheduler.graph() for parts of it."
         )

@@ -135,7 +135,7 @@
     return row;
   }
 
-  const MOST_LINKS = 50;
+  const MAX_LINKS = 50;
 
   function addressOf(number) {
     return `#job=${encodeURIComponent(data.rows[number][PATH])}`;
@@ -161,8 +161,8 @@
     const required = data.required[number] ?? [];
     if (required.length) {
       const names = element("dd");
-      required.slice(0, MOST_LINKS).forEach((one, place) => names.append(place ? ", " : "", linkTo(one)));
-      if (required.length > MOST_LINKS) names.append(` and ${required.length - MOST_LINKS} more`);
+      required.slice(0, MAX_LINKS).forEach((one, place) => names.append(place ? ", " : "", linkTo(one)));
+      if (required.length > MAX_LINKS) names.append(` and ${required.length - MAX_LINKS} more`);
       list.append(element("dt", "", "required"), names);
     }
     const waits = data.waits[number] ?? [];
@@ -403,14 +403,14 @@
 
   // ---- paper has no pointer: it gets all rows, as far as anybody would print them, and all that is folded
 
-  const MOST_ON_PAPER = 2000;
+  const MAX_ON_PAPER = 2000;
   let beforePaper = null;
   window.addEventListener("beforeprint", () => {
     const folded = [...document.querySelectorAll("details:not([open])")];
     beforePaper = { folded, zoom };
     folded.forEach((one) => (one.open = true));
     zoomTo(1);
-    body.replaceChildren(...order.slice(0, MOST_ON_PAPER).map(makeRow));
+    body.replaceChildren(...order.slice(0, MAX_ON_PAPER).map(makeRow));
   });
   window.addEventListener("afterprint", () => {
     beforePaper.folded.forEach((one) => (one.open = false));

@@ -12,7 +12,7 @@ from ._geometry import PITCH, Geometry
 from ._svg import add, add_hatching, clipped, text_width
 
 RESOURCE_COLOURS: Final = 6
-LEAST: Final = 3.0
+MIN_WIDTH: Final = 3.0
 """Pixels below which a gap is left blank."""
 
 
@@ -54,7 +54,7 @@ def draw_gaps(svg: Tree.Element, definitions: Tree.Element, places: Geometry) ->
         for number, free in zip(numbers, frees, strict=False):
             for wait in spans[number].waits:
                 left, right = max(places.x(wait.since), free), places.x(wait.until)
-                if wait.cause not in (WaitCause.JOBS, WaitCause.MACHINE) and right - left >= LEAST:
+                if wait.cause not in (WaitCause.JOBS, WaitCause.MACHINE) and right - left >= MIN_WIDTH:
                     told = f"waited {duration_text(wait.seconds)} for {wait.words}"
                     found.append(((wait.cause, wait.name), left, right, row, told))
     patterns = Patterns(definitions, dict.fromkeys(reason for reason, *_ in found))

@@ -36,10 +36,10 @@ COLUMN: Final = 2.0
 """Pixels of a column, in which a slot is empty for one reason."""
 PITCHES: Final = ((24, 20.0), (40, 14.0), (100, 6.0), (400, 3.0))
 """Pairs of a number of rows and their height in pixels up to this number; above all of them, 1.5."""
-MOST_NAMED: Final = 20_000
+MAX_NAMED: Final = 20_000
 """Number of jobs above which shared bars do not name their jobs."""
 STRIP: Final = 34.0
-MOST_STRIPS: Final = 12
+MAX_STRIPS: Final = 12
 LINE: Final = 18.0
 
 
@@ -203,7 +203,7 @@ def _draw_block(svg: Tree.Element, places: SlotPlaces, block: Block, row: int) -
     is_failed = block.style == JobState.FAILED.value
     first, number = block.spans[0], len(block.spans)
     group = add(svg, "g", css="job", data_number=first.number)
-    if number > 1 and len(places.record.spans) <= MOST_NAMED:
+    if number > 1 and len(places.record.spans) <= MAX_NAMED:
         group.set("data-numbers", " ".join(str(span.number) for span in block.spans))
     name = places.kinds[block.kind].name if number > 1 else first.label
     several = f"{number} jobs: {name}\nfrom {duration_text(block.began - places.began)} on"
@@ -280,7 +280,7 @@ def draw_strips(
     svg: Tree.Element, record: TraceRecord, x_of: Callable[[float], float], left: float, width: float, top: float
 ) -> float:
     """Draw the use of each resource over time; return the lower edge."""
-    for name, note, (times, values), total in itertools.islice(_uses(record), MOST_STRIPS):
+    for name, note, (times, values), total in itertools.islice(_uses(record), MAX_STRIPS):
         base, most = top + STRIP - 8, max([total or 0.0, *values])
         unit = (STRIP - 12) / most if most else 0.0
         outline = "".join(

@@ -14,7 +14,7 @@ NARROW: Final = frozenset("iljtf.,:;'|!()[] -I1r/")
 """Characters that are narrow in most typefaces."""
 LONGEST: Final = 200
 """Characters of a text that are measured: no picture has room for more."""
-LEAST: Final = 4
+MIN_LABEL: Final = 4
 """Characters below which a cut label is useless and left out."""
 
 
@@ -62,7 +62,7 @@ def clipped(text: str, pixels: float, size: float, bold: bool = False) -> str:
         return shown
     while shown and text_width(shown + "…", size, bold) > pixels:
         shown = shown[:-1]
-    return shown.rstrip() + "…" if len(shown) >= LEAST else ""
+    return shown.rstrip() + "…" if len(shown) >= MIN_LABEL else ""
 
 
 def clipped_name(text: str, pixels: float, size: float, bold: bool = False) -> str:
@@ -71,9 +71,9 @@ def clipped_name(text: str, pixels: float, size: float, bold: bool = False) -> s
     if longest >= len(text):
         return printable(text)
     shown = printable(without_middle(text, LONGEST))
-    while longest >= LEAST and text_width(without_middle(shown, longest), size, bold) > pixels:
+    while longest >= MIN_LABEL and text_width(without_middle(shown, longest), size, bold) > pixels:
         longest -= 1
-    return without_middle(shown, longest) if longest >= LEAST else ""
+    return without_middle(shown, longest) if longest >= MIN_LABEL else ""
 
 
 def in_lines(text: str, pixels: float, size: float) -> Iterator[str]:

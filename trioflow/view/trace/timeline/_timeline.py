@@ -21,7 +21,7 @@ from ._slot_rows import SlotPlaces
 from ._svg import add, add_hatching, clipped, finished, in_lines, text_width
 from ._timeline_legend import draw_notes, legend
 
-MOST_BOXES: Final = 60
+MAX_BOXES: Final = 60
 """Number of jobs above which there are no nested boxes: their labels would be unreadable."""
 NARROWEST: Final = 300
 WIDEST: Final = 1_000_000
@@ -39,7 +39,7 @@ def svg(record: TraceRecord, width: int, has_title: bool = True) -> str:
         raise ValueError(f"width={shown(width)} of a timeline: give {NARROWEST} to {WIDEST} pixels")
     picture = prepared("timeline")
     top = draw_title(picture, record, width) if has_title else 0.0
-    if sum(span.started_at is not None for span in record.leaves) > MOST_BOXES:
+    if sum(span.started_at is not None for span in record.leaves) > MAX_BOXES:
         height = _draw_slots(picture, record, float(width), top)
     else:
         height = _draw_boxes(picture, Geometry(record, width, top))

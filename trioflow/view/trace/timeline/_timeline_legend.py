@@ -18,7 +18,7 @@ from ._svg import add, clipped, text_width
 
 LINE: Final = 18.0
 SAMPLE: Final = 22.0
-MOST_NAMES: Final = 30
+MAX_NAMES: Final = 30
 
 Draw = Callable[[Tree.Element, float, float], object]
 
@@ -65,8 +65,8 @@ def _notes(record: TraceRecord) -> Iterator[tuple[str, str]]:
 
 
 def _note(what: str, spans: list[Span]) -> tuple[str, str]:
-    shown = [shortened(span.path) for span in spans[:MOST_NAMES]]
-    names = ", ".join(shown) + ", …" * (len(spans) > MOST_NAMES)
+    shown = [shortened(span.path) for span in spans[:MAX_NAMES]]
+    names = ", ".join(shown) + ", …" * (len(spans) > MAX_NAMES)
     return f"{len(spans)} {what}: {names}", names
 
 
