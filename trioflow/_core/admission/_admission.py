@@ -26,9 +26,9 @@ itself begins it as soon as one of its workers is free; for the others, it is in
   Then no pass counts against its jobs, and they have no reservation, until it has a slot and joins again. Grants that
   its jobs cannot use any longer are given back then.
 - **A round is bounded**: when `MAX_LINES` lines wait for a scarce resource, the lines behind them that need it are
-  skipped. (Slurm does the same: `bf_max_job_test`.) - A job inside a scheduler with needs of its own is blocked by no
-  reservation: the job with the reservation may wait for
-  this scheduler to end.
+  skipped. (Slurm does the same: `bf_max_job_test`.)
+- A job inside a scheduler with needs of its own is not blocked by any reservation: the job with the reservation may
+  wait for this scheduler to end.
 - Pools that jobs of one run need share one queue: when a run needs two with a queue each, the queues are merged.
 """
 
