@@ -764,7 +764,7 @@ class BaseScheduler(
         instruments: Iterable[Instrument] = (),
         check: bool = False,
         journal: JournalProtocol | str | os.PathLike[str] | None = None,
-        _block: OpenBlock | None = None,
+        _block: Any = None,  # an `OpenBlock`, which is not public
         **unknown: Never,
     ) -> bool:
         """Run the scenario in the event loop of the caller, trio's or asyncio's.
