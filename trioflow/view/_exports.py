@@ -40,12 +40,9 @@ def bundle(svg: str, what: str) -> dict[str, str]:
     """Return a picture as HTML and as SVG; front ends that know both choose the first.
 
     Only HTML fits the cell everywhere: some front ends show an SVG at its own size and cut off the rest. As
-    an image in a page it follows the scheme of the page, not the browser's.
+    an image in a page it follows the scheme of the page, not the browser's. `what` is the alternative text, for screen
+    readers.
     """
-    return {"text/html": html(svg, what), "image/svg+xml": svg}
-
-
-def html(svg: str, what: str) -> str:
-    """Return only the HTML; `what` is the alternative text, for screen readers."""
     data = base64.b64encode(svg.encode()).decode("ascii")
-    return f'<img alt="{what}" style="max-width: 100%; height: auto" src="data:image/svg+xml;base64,{data}">'
+    html = f'<img alt="{what}" style="max-width: 100%; height: auto" src="data:image/svg+xml;base64,{data}">'
+    return {"text/html": html, "image/svg+xml": svg}

@@ -5,7 +5,7 @@ A new state or cause needs a record here. Only the style sheets of a report repe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -49,12 +49,6 @@ class StateStyle:
     """The colours in graphs. Lightness and symbols distinguish them for the colour-blind."""
     dark: Colours
     """The colours in a page with a dark scheme. All text has a contrast of 4.5 or more, in both schemes."""
-    precedence: int
-    """The precedence: a box for several jobs shows the state with the lowest number."""
-    bar: int | None = None
-    """The position in a timeline's legend, for states of jobs that started and so have a bar."""
-    no_bar: int | None = None
-    """The position below a timeline's legend, for states of jobs that never started."""
     meaning: str
     """The meaning in a report, for readers who are not programmers."""
     unfinished: str = ""
@@ -77,8 +71,6 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         style="dim",
         light=Colours("#ffffff", "#52606d", INK, "#f7f8fa"),
         dark=Colours("#242a33", "#9aa5b1", INK_IN_THE_DARK, "#1f242b"),
-        precedence=6,
-        no_bar=5,
         meaning="the run ended before its turn came",
         unfinished="never started: the run ended before",
     ),
@@ -88,8 +80,6 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         style="dim",
         light=Colours("#fff6d1", "#8a6d00", INK, "#fffcf0"),
         dark=Colours("#3a3214", "#d9b93b", INK_IN_THE_DARK, "#26241c"),
-        precedence=5,
-        no_bar=4,
         meaning="it could start, and waits until there is room for it",
         unfinished="never started: the run ended before",
     ),
@@ -99,8 +89,6 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         style="running",
         light=Colours("#ffd95a", "#8a6d00", INK, "#fff8df"),
         dark=Colours("#5c4b10", "#ffd95a", INK_IN_THE_DARK, "#2b281c"),
-        precedence=4,
-        bar=4,
         meaning="it was under way when this report was written",
     ),
     JobState.SUCCEEDED: StateStyle(
@@ -110,8 +98,6 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         style="done",
         light=Colours("#c9e7d2", "#2f7d52", INK, "#f1f9f4"),
         dark=Colours("#23573b", "#6fb98c", INK_IN_THE_DARK, "#1c2723"),
-        precedence=7,
-        bar=1,
         meaning="it ran to its end",
     ),
     JobState.FAILED: StateStyle(
@@ -120,8 +106,6 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         style="failed",
         light=Colours("#b3261e", "#6b130e", "#ffffff", "#fdf0ee"),
         dark=Colours("#e5776a", "#f7b3aa", "#17110e", "#33211f"),
-        precedence=1,
-        bar=2,
         meaning="it raised an error, or took longer than it may",
     ),
     JobState.CANCELLED: StateStyle(
@@ -130,9 +114,6 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         style="trouble",
         light=Colours("#d5d9de", "#52606d", INK, "#f2f3f5"),
         dark=Colours("#39414b", "#9aa5b1", INK_IN_THE_DARK, "#22262c"),
-        precedence=3,
-        bar=3,
-        no_bar=3,
         meaning="it was ended, or kept from starting, before it was done",
         unfinished="cancelled",
     ),
@@ -142,8 +123,6 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         style="trouble",
         light=Colours("#f4c7a1", "#9a4a12", INK, "#fdf5ee"),
         dark=Colours("#5e3a1d", "#dc9a62", INK_IN_THE_DARK, "#2a231d"),
-        precedence=2,
-        no_bar=1,
         meaning="it could not run, because a job whose success it needs failed",
         unfinished="not run",
     ),
@@ -153,26 +132,25 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         style="dim",
         light=Colours("#eef0f2", "#9aa5b1", "#616e7c", "#fafbfb"),
         dark=Colours("#20252c", "#6b7683", "#a9b4c0", "#1e2228"),
-        precedence=8,
-        no_bar=2,
         meaning="it did not have to run",
         unfinished="it did not have to run",
     ),
 }
 """The styles in the order of `JobState`."""
 
-
-def _in_order(place: Callable[[StateStyle], int | None]) -> tuple[JobState, ...]:
-    """Return the states that have a position, in that order."""
-    placed = ((at, state) for state, look in STATE_STYLES.items() if (at := place(look)) is not None)
-    return tuple(state for _, state in sorted(placed, key=lambda one: one[0]))
-
-
-PRECEDENCE: Final = _in_order(lambda look: look.precedence)
+PRECEDENCE: Final = (
+    JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED, JobState.RUNNING, JobState.SCHEDULED, JobState.IDLE,
+    JobState.SUCCEEDED, JobState.SKIPPED,
+)  # fmt: skip
+"""All states: a box for several jobs shows the first of theirs."""
 COUNTING_ORDER: Final = (JobState.SUCCEEDED, *(state for state in PRECEDENCE if state is not JobState.SUCCEEDED))
 """The order of counts, and of the parts of a bar: what succeeded, then the worst."""
-BARS: Final = _in_order(lambda look: look.bar)
-NEVER_STARTED: Final = _in_order(lambda look: look.no_bar)
+BARS: Final = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.RUNNING)
+"""The states of jobs that started and so have a bar, in the order of a timeline's legend."""
+NEVER_STARTED: Final = (
+    JobState.BLOCKED, JobState.SKIPPED, JobState.CANCELLED, JobState.SCHEDULED, JobState.IDLE,
+)  # fmt: skip
+"""The states of jobs that never started, in the order below a timeline's legend."""
 
 
 def ended_as_meant(job: AnyJob) -> bool:

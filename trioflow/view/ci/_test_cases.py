@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from ..._core.api import RequirementFailed
-from ..._core.api.views import OURS, BaseScheduler, JobState, StopReason, file_path, headline, shortened, warn
+from ..._core.api.views import OURS, BaseScheduler, JobState, StopReason, file_path, headline, warn
 from .._state_styles import STATE_STYLES
 from ..graph import _render
 from ..text import _debrief, _exception_text, _verdict
-from ..text._verdict import verdict
-from ..trace._event_recorder import Recorder
+from ..trace._event_recorder import Recorder, end_of_output
 from ..trace._span_builder import TraceRecord, record
 from ..trace._spans import Span
 
@@ -76,9 +75,7 @@ class CiRun:
         self.tally: Final = found.tally
         self.began: Final = found.began + found.wall_offset  # the time of day
         self.seconds: Final = found.now - found.began
-        culprit = found.culprit(root)
-        path = None if culprit is None else shortened(culprit.path)
-        self.verdict: Final = verdict(root.reason or StopReason.INTERRUPTED, found.tally, self.seconds, path)
+        self.verdict: Final = found.verdict(root, root.reason or StopReason.INTERRUPTED)
         self.cases: Final = sorted(found.outcomes, key=_end)
         self.failures: Final = [span for span in self.cases if span.state is JobState.FAILED]
 
@@ -101,8 +98,10 @@ class CiRun:
         if span.number not in self._record.commands or job.redact:  # output may quote what is secret
             return
         for name, stream in (("output", "stdout"), ("standard error", "stderr")):
-            if (text := _output(job.last_result, stream)).strip():
-                yield name, text
+            end, before = end_of_output(job.last_result, stream, MAX_OUTPUT)
+            text = (end or b"").decode(errors="backslashreplace")
+            if text.strip():
+                yield name, f"[{before} bytes before this are left out]\n{text}" if before else text
 
     def kinds(self) -> list[list[Span]]:
         """Return the failures, grouped if equal, critical ones first."""
@@ -149,16 +148,3 @@ def why_not(span: Span) -> str:
 
 def _end(span: Span) -> float:
     return math.inf if span.finished_at is None else span.finished_at
-
-
-def _output(result: Any, stream: str) -> str:
-    """Return the end of an output, with a remark on what was cut; "" if it was not captured."""
-    try:
-        file = result.open(stream)
-    except ValueError:
-        return ""
-    with file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(0, size - MAX_OUTPUT))
-        text: str = file.read().decode(errors="backslashreplace")
-    return f"[{size - MAX_OUTPUT} bytes before this are left out]\n{text}" if size > MAX_OUTPUT else text

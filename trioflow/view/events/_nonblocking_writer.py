@@ -32,7 +32,7 @@ PIECE: Final = 1 << 15
 BETWEEN_TRIES: Final = 64
 """Lines dropped between two polls of the reader: a poll costs as much as a line."""
 INTERVAL: Final = 0.05
-STATE_STYLES: Final = 0.5
+BETWEEN_LOOKS: Final = 0.5
 """Seconds between two polls of jobs that change without an event."""
 GRACE: Final = 2.0
 """Seconds without any progress after which the last lines are given up, at the end of a run."""
@@ -145,7 +145,7 @@ class NonBlockingWriter:
                 self._lock.release()
         self._next_try = self._put + PIECE
 
-    # ---- in either thread thread
+    # ---- in either thread
 
     def _flush(self) -> bool:
         with self._lock:
@@ -192,9 +192,9 @@ class NonBlockingWriter:
     def _work(self) -> None:
         tries, looked = 0, time.monotonic()
         while not self._ended.is_set() and not self.is_lost:
-            if self._happened.wait(STATE_STYLES):
+            if self._happened.wait(BETWEEN_LOOKS):
                 self._ended.wait(INTERVAL)
-            if time.monotonic() >= looked + STATE_STYLES:
+            if time.monotonic() >= looked + BETWEEN_LOOKS:
                 looked = time.monotonic()
                 self._add(self._look())
             self._happened.clear()

@@ -7,8 +7,7 @@ import re
 from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
-from ..._core.api.views import AnyJob, JobState, is_inside, is_scheduler
-from .._state_styles import PRECEDENCE, ended_as_meant
+from ..._core.api.views import AnyJob, is_inside, is_scheduler
 
 DIGITS: Final = re.compile(r"(\d+)")
 
@@ -142,32 +141,6 @@ def _chains(jobs: Sequence[AnyJob]) -> dict[AnyJob, AnyJob]:
         if job in before and (before[job] in long or lengths.get(before[job], 1) >= CHAIN):
             long.add(job)
     return {job: before[job] for job in long}
-
-
-def common_label(jobs: list[AnyJob]) -> str:
-    """Return the common label of these jobs, with a star for each number in which they differ."""
-    first, *others = (DIGITS.split(job.label) for job in jobs)
-    same = [len({part, *(other[place] for other in others)}) == 1 for place, part in enumerate(first)]
-    return "".join(part if is_same else "*" for part, is_same in zip(first, same, strict=True))
-
-
-def shown_state(jobs: list[AnyJob]) -> JobState:
-    """Return the most important state of these jobs."""
-    states = {_state_in_pictures(job) for job in jobs}
-    return next(state for state in PRECEDENCE if state in states)
-
-
-def _state_in_pictures(job: AnyJob) -> JobState:
-    """Return the state of a job; SUCCEEDED for a forever job that ended as meant."""
-    return JobState.SUCCEEDED if ended_as_meant(job) else job.state
-
-
-def state_counts(jobs: list[AnyJob]) -> str:
-    """Return how many jobs are in each state; an empty string if all are in the same one."""
-    count = collections.Counter(job.state for job in jobs)
-    if len(count) == 1:
-        return ""
-    return ", ".join(f"{count[state]} {state.value}" for state in PRECEDENCE if count[state])
 
 
 Kind = TypeVar("Kind")

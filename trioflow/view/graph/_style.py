@@ -6,11 +6,12 @@ critical jobs `!` and a thick border, forever jobs a dashed one.
 
 from __future__ import annotations
 
+import collections
 from typing import Final, Literal, NamedTuple
 
 from ..._core.api.views import AnyJob, BaseScheduler, JobState, duration_text, is_scheduler, printable
-from .._state_styles import CRITICAL, INK, STATE_STYLES, Colours
-from . import _simplify
+from .._state_styles import CRITICAL, INK, PRECEDENCE, STATE_STYLES, Colours, ended_as_meant
+from ._simplify import DIGITS
 
 Direction = Literal["TB", "LR"]
 """The direction of a graph: top to bottom, or left to right."""
@@ -32,15 +33,19 @@ class Caption(NamedTuple):
 
 
 def state(jobs: list[AnyJob]) -> JobState:
-    """Return the state that the box for these jobs shows."""
-    return _simplify.shown_state(jobs)
+    """Return the state that the box for these jobs shows: the first of theirs in the order of precedence.
+
+    A forever job that ended as meant counts as SUCCEEDED.
+    """
+    states = {JobState.SUCCEEDED if ended_as_meant(job) else job.state for job in jobs}
+    return next(state for state in PRECEDENCE if state in states)
 
 
 def caption(jobs: list[AnyJob], is_frame: bool = False) -> Caption:
     """Return the words in the box for a job or a bundle; the words of a frame leave out its members."""
     job = jobs[0]
-    label = printable(_simplify.common_label(jobs) if len(jobs) > 1 else job.label)
-    remarks = [_number(jobs), _simplify.state_counts(jobs)] if len(jobs) > 1 else []
+    label = printable(_common_label(jobs) if len(jobs) > 1 else job.label)
+    remarks = [_number(jobs), _state_counts(jobs)] if len(jobs) > 1 else []
     if is_scheduler(job):
         counts = [(sum(number_inside(job, worst) for job in jobs), worst.value) for worst in TROUBLE]
         remarks += ["" if is_frame else _size(job), *(f"{number} {word}" for number, word in counts if number)]
@@ -55,6 +60,21 @@ def _number(jobs: list[AnyJob]) -> str:
     """Return the number of jobs in a bundle, and whether they are a chain."""
     is_chain = jobs[0] in jobs[1].required
     return f"× {len(jobs)}{', one after the other' * is_chain}"
+
+
+def _common_label(jobs: list[AnyJob]) -> str:
+    """Return the common label of these jobs, with a star for each number in which they differ."""
+    first, *others = (DIGITS.split(job.label) for job in jobs)
+    same = [len({part, *(other[place] for other in others)}) == 1 for place, part in enumerate(first)]
+    return "".join(part if is_same else "*" for part, is_same in zip(first, same, strict=True))
+
+
+def _state_counts(jobs: list[AnyJob]) -> str:
+    """Return how many jobs are in each state; an empty string if all are in the same one."""
+    count = collections.Counter(job.state for job in jobs)
+    if len(count) == 1:
+        return ""
+    return ", ".join(f"{count[state]} {state.value}" for state in PRECEDENCE if count[state])
 
 
 def _took(jobs: list[AnyJob]) -> str:

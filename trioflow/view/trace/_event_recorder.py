@@ -105,19 +105,24 @@ def command_end(result: Any) -> CommandEnd | None:
     if result is None:
         return None
     used = result.elapsed, result.user_time, result.system_time, result.max_rss
-    return CommandEnd(result.returncode, *used, _end(result, "stdout"), _end(result, "stderr"))
+    return CommandEnd(result.returncode, *used, *(end_of_output(result, name, LONGEST_END)[0] for name in OUTPUTS))
 
 
-def _end(result: Any, stream: str) -> bytes | None:
-    """Return the end of an output, without reading all of it into memory."""
+OUTPUTS: Final = "stdout", "stderr"
+
+
+def end_of_output(result: Any, stream: str, most: int) -> tuple[bytes | None, int]:
+    """Return the last bytes of an output, None if it was not captured, and the number of bytes before them.
+
+    It does not read all of the output into memory.
+    """
     try:
         file = result.open(stream)
-    except ValueError:  # it was not captured
-        return None
+    except ValueError:
+        return None, 0
     with file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - LONGEST_END))
-        end: bytes = file.read()
-    return end
+        before = file.seek(max(0, file.seek(0, os.SEEK_END) - most))
+        return file.read(), before
 
 
 class JobEnd(NamedTuple):

@@ -20,13 +20,15 @@ from ..._core.api.views import (
     BaseScheduler,
     Failure,
     JobState,
+    StopReason,
     given_label,
     is_scheduler,
     paths_of,
     ready_at,
+    shortened,
     waits_for,
 )
-from ..text._verdict import Tally
+from ..text._verdict import Tally, Verdict, verdict
 from ._critical import Link, critical_chain
 from ._event_recorder import CommandEnd, EventKind, JobEnd, RunEnd, RunStart, events
 from ._lanes import lanes
@@ -240,6 +242,12 @@ class TraceRecord:
         while found is not None and (further := inside.get(found)) is not None:
             found = further
         return None if found is None else self.spans[found]
+
+    def verdict(self, run: RunSpan, reason: StopReason | None) -> Verdict:
+        """Return the verdict on an outermost run that ended for this reason."""
+        culprit = self.culprit(run)
+        path = None if culprit is None else shortened(culprit.path)
+        return verdict(reason, self.tally, self.now - self.began, path)
 
     @cached_property
     def run_of(self) -> dict[int, int]:

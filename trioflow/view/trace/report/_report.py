@@ -7,13 +7,16 @@ forbids it to load anything.
 
 from __future__ import annotations
 
+import datetime
 import json
+import platform
 import string
 from collections import Counter
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 from ...._core.api.views import (
     JobState,
@@ -23,13 +26,17 @@ from ...._core.api.views import (
     printable,
     shortened,
     size_text,
+    without_middle,
 )
+from ..._state_styles import COUNTING_ORDER, STATE_STYLES
 from ...graph import _render
+from ...text import _verdict
+from .._shares import PathPart, path_parts
 from .._span_builder import TraceRecord
 from .._spans import RunSpan, Span
 from ..timeline import _timeline
 from ..timeline._bars import waits_in_words
-from . import _failures, _head, _sections
+from . import _failures, _sections
 from ._names import name_of, shown_name, text_of
 
 MAX_NAMES: Final = 100
@@ -49,11 +56,11 @@ def html(record: TraceRecord, folder: Path) -> str:
         title=text_of(shortened(name)),
         style=_part("report.css"),
         style_of_the_graph=_render.rules(),
-        style_of_the_verdict=_head.verdict(record)[0],
-        head=_head.title(record, shortened(name)),
-        states=_head.states(record) if roots else "",
+        style_of_the_verdict=_verdict_in_words(record)[0],
+        head=_head(record, shortened(name)),
+        states=_states(record) if roots else "",
         failures=_failures.what_went_wrong(record, commands),
-        path=_head.what_took_the_time(record),
+        path=_what_took_the_time(record),
         slots=_sections.slots(record),
         graph="\n".join(
             _sections.graph(one, record.critical_jobs) for one in dict.fromkeys(run.scheduler for run in roots)
@@ -84,7 +91,7 @@ def _part(name: str) -> str:
 
 def _forever_jobs(record: TraceRecord) -> str:
     """Return the forever jobs, folded, because few readers look for them."""
-    spans = [span for span in record.leaves if _head.is_folded(span)]
+    spans = [span for span in record.leaves if _is_folded(span)]
     if not spans:
         return ""
     items = [f"<li><b>{name_of(span)}</b> {text_of(_life(record, span))}</li>" for span in spans[:MAX_NAMES]]
@@ -106,13 +113,114 @@ def _life(record: TraceRecord, span: Span) -> str:
     return began + ready + (", still runs" if span.elapsed is None else f", ran for {duration_text(span.elapsed)}")
 
 
+# ---- the head: the verdict, the counts by state, and what took the time
+
+MAX_PARTS: Final = 6
+"""Number of parts of the critical path that have a line of their own."""
+LONGEST_NAME: Final = 32
+"""Characters above which a name loses its middle: similar names often differ at their ends."""
+MIN_SHARE: Final = 0.005
+"""The least share of the time for which the rest has a line."""
+GOOD, BAD, OPEN = "good", "bad", "open"
+
+
+def _verdict_in_words(record: TraceRecord) -> tuple[str, str]:
+    """Return the style of the verdict, and its words."""
+    found = dict.fromkeys(_verdict_on(record, run) for run in record.roots)
+    styles = {style for style, _ in found}
+    style = next((style for style in (BAD, OPEN, GOOD) if style in styles), OPEN)
+    return style, "; ".join(words for _, words in found)
+
+
+def _verdict_on(record: TraceRecord, run: RunSpan) -> tuple[str, str]:
+    reason = None if run.finished_at is None else run.reason
+    said = record.verdict(run, reason)
+    style = GOOD if said.is_good else OPEN if reason is None and not record.tally.failed else BAD
+    return style, printable(said.words)
+
+
+def _head(record: TraceRecord, name: str) -> str:
+    """Return the symbol and name, the verdict, and the time and place of the run."""
+    if not record.roots:
+        return f"<h1><bdi>{text_of(name)}</bdi></h1>"
+    style, words = _verdict_in_words(record)
+    looks = {
+        GOOD: STATE_STYLES[JobState.SUCCEEDED],
+        BAD: STATE_STYLES[JobState.FAILED],
+        OPEN: STATE_STYLES[JobState.RUNNING],
+    }
+    began = datetime.datetime.fromtimestamp(record.began + record.wall_offset).astimezone()
+    facts = [f"<bdi>{text_of(words)}</bdi>", began.isoformat(" ", "seconds")]
+    facts += [f"on {text_of(platform.node())}"] * bool(platform.node())
+    return (
+        f'<h1 class="{style}"><span class="symbol">{looks[style].symbol}</span> <bdi>{text_of(name)}</bdi></h1>'
+        f'<p class="verdict">{" · ".join(facts)}</p>'
+    )
+
+
+def _is_folded(span: Span) -> bool:
+    """Return whether this is a forever job without trouble, which a report lists folded and its counts leave out."""
+    return span.forever and span.state not in _verdict.TROUBLE
+
+
+def _states(record: TraceRecord) -> str:
+    """Return a bar with the share of each state, and the counts."""
+    found = Counter(span.state for span in record.leaves if not _is_folded(span))
+    order = [state for state in COUNTING_ORDER if found[state]]
+    parts = "".join(f'<span class="part {state.value}" style="flex-grow:{found[state]}"></span>' for state in order)
+    return f'<div class="states" aria-hidden="true">{parts}</div><p class="note">{text_of(record.tally.in_words())}</p>'
+
+
+def _what_took_the_time(record: TraceRecord) -> str:
+    """Return the parts of the critical path with their shares."""
+    parts = path_parts(record)
+    whole = record.now - record.began
+    if not parts or not whole:
+        return '<p class="note">Nothing took any time.</p>'
+    shown = [part for part in parts[:MAX_PARTS] if part.seconds >= MIN_SHARE * whole]
+    rest = parts[len(shown) :]
+    jobs = [part for part in rest if not part.is_wait]
+    if len(jobs) == 1 and jobs[0].seconds >= MIN_SHARE * whole:  # it has as much room as "1 more"
+        shown, rest = [*shown, *jobs], [part for part in rest if part.is_wait]
+    longest = max(part.seconds for part in parts)
+    lines = [_line(record, part, longest, whole) for part in shown]
+    seconds = sum(part.seconds for part in rest)
+    if seconds >= MIN_SHARE * whole:
+        number = sum(part.number for part in rest if not part.is_wait)
+        lines.append(_path_row(f"{number} more" if number else "other waits", "more", seconds, longest, whole))
+    return f'<ol class="path">{"".join(lines)}</ol>'
+
+
+def _line(record: TraceRecord, part: PathPart, longest: float, whole: float) -> str:
+    number = f" × {part.number}" * (part.number > 1)
+    if part.is_wait:
+        return _path_row(f"waited for {text_of(part.name)}{number}", "wait", part.seconds, longest, whole)
+    short = without_middle(part.name, LONGEST_NAME)
+    tip = f' title="{text_of(part.name)}"' * (short != part.name)
+    name = f"<bdi{tip}>{text_of(short)}</bdi>"
+    if part.number == 1:
+        address = quote(printable(shortened(record.spans[part.span].path)), safe="")
+        name = f'<a href="#job={address}">{name}</a>'
+    return _path_row(name + number, "work", part.seconds, longest, whole)
+
+
+def _path_row(name: str, style: str, seconds: float, longest: float, whole: float) -> str:
+    width = 100 * min(1.0, seconds / longest)
+    share = 100 * seconds / whole
+    return (
+        f'<li><span class="name">{name}</span><span class="room"><span class="bar {style}" style="width:{width:.1f}%">'
+        f'</span></span><span class="number">{duration_text(seconds, in_column=True)}</span>'
+        f'<span class="number">{share:.0f}\N{NO-BREAK SPACE}%</span></li>'
+    )
+
+
 # ---- table
 
 
 def _data(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str:
     """Return the data of the table for the script, as JSON that can stand in a page."""
     leaves = {span.number for span in record.leaves}
-    places = [0 if span.number not in leaves else 2 if _head.is_folded(span) else 1 for span in record.spans]
+    places = [0 if span.number not in leaves else 2 if _is_folded(span) else 1 for span in record.spans]
     states = Counter(span.state for span, place in zip(record.spans, places, strict=True) if place == 1)
     began = [None if span.started_at is None else span.started_at - record.began for span in record.spans]
     columns = began, [span.waited for span in record.spans], [span.elapsed for span in record.spans]
