@@ -11,14 +11,13 @@ import click
 
 from ..view.text import _symbols
 from . import EXIT_CODES, FINE, STOPPED
-from ._outputs import OutputFile, written
 from ._scenario import Refusal
 
 EXAMPLES: Final = """\b
 Examples:
   trioflow run flow.py --trace today.json
   trioflow compare yesterday.json today.json
-  trioflow compare main.json branch.json --fail-above 10% -o why.svg
+  trioflow compare main.json branch.json --fail-above 10%
 """
 
 
@@ -41,17 +40,16 @@ EXISTING: Final = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.command(name="compare", epilog=f"{EXAMPLES}\n{EXIT_CODES}")
 @click.argument("before", type=EXISTING)
 @click.argument("after", type=EXISTING)
-@click.option("-o", "--output", metavar="FILE.svg", type=OutputFile(".svg"), help="Draw it, too.")
 @click.option(
     "--fail-above", metavar="N%", callback=share, help="Exit code 1 if the second run took longer by more than this."
 )
-def command(before: Path, after: Path, output: Path | None, fail_above: float | None) -> int:
+def command(before: Path, after: Path, fail_above: float | None) -> int:
     """Print why one run took longer than another, or less: what became longer along their critical paths.
 
     BEFORE and AFTER are files that `trioflow run --trace FILE.json` has written. Jobs are matched by their paths. The
     changes add up to the difference of the two runs; a job beside the critical paths makes none.
     """
-    from ..view.trace.compare import _comparison_svg, _differences, _trace_reader
+    from ..view.trace.compare import _differences, _trace_reader
 
     try:
         compared = _differences.compare(_trace_reader.read(before), _trace_reader.read(after))
@@ -59,10 +57,6 @@ def command(before: Path, after: Path, output: Path | None, fail_above: float | 
         raise Refusal(str(error)) from None
     for line in _differences.lines(compared, _symbols.Symbols.of(sys.stdout)):
         click.echo(line)
-    if output is not None:
-        drawn = _comparison_svg.svg(compared)
-        if not written(lambda path: Path(path).write_text(drawn, encoding="utf-8"), output):
-            return STOPPED
     if fail_above is not None and compared.share > fail_above:
         click.echo(f"Error: it took {100 * compared.share:.1f} % longer; {100 * fail_above:g} % is allowed", err=True)
         return STOPPED

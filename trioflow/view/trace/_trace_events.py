@@ -23,7 +23,7 @@ from ._table import wall
 Event = dict[str, Any]
 
 VERSION: Final = 1
-"""The version in `otherData`, incremented on incompatible changes. Absent: 0."""
+"""The version in `otherData`, incremented on incompatible changes."""
 
 JUST_BEFORE: Final = 0.001
 """Microseconds: a nanosecond is the unit in which Perfetto counts."""
@@ -33,13 +33,14 @@ def text(record: TraceRecord) -> str:
     """Return the whole file, one event per line."""
     written = _TraceEvents(record)
     events = ",\n".join(json.dumps(event, ensure_ascii=True, separators=(",", ":")) for event in written.all())
-    about: Event = {"program": "trioflow", "version": VERSION}
-    if record.runs:
-        about |= {"began": wall(record, record.began), "seconds": round(record.now - record.began, 9)}
-        about["roots"] = written.roots
-        about["notStarted"] = {
-            printable(span.path): span.state.value for span in record.spans if span.started_at is None
-        }
+    about: Event = {
+        "program": "trioflow",
+        "version": VERSION,
+        "began": wall(record, record.began if record.runs else None),
+        "seconds": round(record.now - record.began, 9),
+        "roots": written.roots,
+        "notStarted": {printable(span.path): span.state.value for span in record.spans if span.started_at is None},
+    }
     return f'{{"displayTimeUnit":"ms","otherData":{json.dumps(about)},"traceEvents":[\n{events}\n]}}\n'
 
 

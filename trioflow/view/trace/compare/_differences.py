@@ -8,8 +8,7 @@ most of them do not matter, because something else took longer.
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,22 +28,10 @@ LONGEST: Final = 60
 """Characters of a path; longer ones lose their middle, because those of one kind often differ at their ends alone."""
 
 
-class Kind(enum.Enum):
-    """The kind of change of a part of the critical path; the value is its style in the picture."""
-
-    LONGER = "longer"
-    WAIT = "waited"
-    NEW = "new"
-    LESS = "less"
-    ASIDE = "aside"
-    """It left the path without becoming shorter: another chain became the longest."""
-
-
 @dataclass(frozen=True, slots=True)
 class PathChange:
     """One changed part of the critical path."""
 
-    kind: Kind
     path: str
     what: str
     """In words, such as "waited longer for gpu"."""
@@ -62,7 +49,7 @@ class PathChange:
     @property
     def text(self) -> str:
         """The job, and its change."""
-        return f"{cut(self.path)}: {self.what}" if self.path else self.what
+        return f"{_cut(self.path)}: {self.what}" if self.path else self.what
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +86,10 @@ def compare(before: RunTimes, after: RunTimes) -> Comparison:
     shown = [change for change in changes if abs(change.seconds) >= least]
     small = changes[len(shown) :]
     if small and abs(sum(change.seconds for change in small)) >= (ROUNDED * least / SMALL if shown else least / 10):
-        shown.append(together(small, f"{len(small)} smaller change{'s' * (len(small) != 1)}"))
+        old = sum(change.before or 0.0 for change in small)
+        new = sum(change.after or 0.0 for change in small)
+        words = f"{len(small)} smaller change{'s' * (len(small) != 1)}"
+        shown.append(PathChange("", words, old or None, new or None))
     on_path = {piece.path for run in (before, after) for piece in run.pieces}
     beside = [
         (path, job.seconds, after.jobs[path].seconds)
@@ -122,17 +112,7 @@ def compare(before: RunTimes, after: RunTimes) -> Comparison:
     )
 
 
-def together(changes: Sequence[PathChange], words: str) -> PathChange:
-    """Merge several changes into one."""
-    before, after = (sum(seconds or 0.0 for seconds in run) for run in zip(*map(_both, changes), strict=True))
-    return PathChange(Kind.LONGER if after > before else Kind.LESS, "", words, before or None, after or None)
-
-
-def _both(change: PathChange) -> tuple[float | None, float | None]:
-    return change.before, change.after
-
-
-def cut(path: str) -> str:
+def _cut(path: str) -> str:
     """Return a path, without its middle if it is too long for a line."""
     half = LONGEST // 2
     return path if len(path) <= LONGEST else f"{path[:half]}…{path[1 - half :]}"
@@ -147,28 +127,24 @@ def _changes(before: RunTimes, after: RunTimes, least: float) -> Iterator[PathCh
     for path, is_wait in dict.fromkeys([*old, *new]):
         was, now = old.get((path, is_wait)), new.get((path, is_wait))
         is_more = (now or 0.0) > (was or 0.0)
-        kind = Kind.LESS if not is_more else Kind.WAIT if is_wait else Kind.LONGER
         if path == "":
-            yield PathChange(kind, "", f"the end, after the last job: {'longer' if is_more else 'shorter'}", was, now)
+            yield PathChange("", f"the end, after the last job: {'longer' if is_more else 'shorter'}", was, now)
         elif is_wait:
             job = (after if now is not None else before).jobs[path]
             cause = f" for {job.waited_for}" if job.waited_for else ""
-            yield PathChange(kind, path, f"waited {'longer' if is_more else 'less'}{cause}", was, now)
+            yield PathChange(path, f"waited {'longer' if is_more else 'less'}{cause}", was, now)
         elif was is None:
             is_longer = path in before.jobs and after.jobs[path].seconds - before.jobs[path].seconds >= least
-            kind, more = (Kind.LONGER, "longer, and ") if is_longer else (Kind.NEW, "")
-            what = f"{more}new on the critical path" if path in before.jobs else "new"
-            yield PathChange(kind, path, what, was, now, _took("it took", before.jobs.get(path)))
+            what = f"{'longer, and ' * is_longer}new on the critical path" if path in before.jobs else "new"
+            yield PathChange(path, what, was, now, _took("it took", before.jobs.get(path)))
         elif now is None:
             more_by = after.jobs[path].seconds - before.jobs[path].seconds if path in after.jobs else None
-            if more_by is not None and more_by > -least:
-                kind = Kind.ASIDE
             more = ", though it takes longer" if more_by is not None and more_by >= least else ""
             what = "gone" if more_by is None else f"off the critical path{more}"
             state = after.not_started.get(path, "")
-            yield PathChange(kind, path, what, was, now, state or _took("it takes", after.jobs.get(path)))
+            yield PathChange(path, what, was, now, state or _took("it takes", after.jobs.get(path)))
         else:
-            yield PathChange(kind, path, "longer" if is_more else "shorter", was, now)
+            yield PathChange(path, "longer" if is_more else "shorter", was, now)
 
 
 def _lengths(run: RunTimes) -> dict[tuple[str, bool], float]:
@@ -218,7 +194,7 @@ def asides(compared: Comparison) -> Iterator[tuple[str, list[str]]]:
     for title, found in (
         ("Waited longer", [_waited(path, before, after) for path, before, after in compared.waited]),
         ("On neither critical path, but changed by more than 20 %", [*_beside(compared)]),
-        ("Ended otherwise", [f"{cut(path)}: {was}, now {now}" for path, was, now in compared.ended_otherwise]),
+        ("Ended otherwise", [f"{_cut(path)}: {was}, now {now}" for path, was, now in compared.ended_otherwise]),
     ):
         if found:
             yield title, found
@@ -226,12 +202,12 @@ def asides(compared: Comparison) -> Iterator[tuple[str, list[str]]]:
 
 def _waited(path: str, before: JobTimes, after: JobTimes) -> str:
     cause = f" for {after.waited_for}" if after.waited_for else ""
-    return f"{cut(path)}: {duration_text(before.waited)}, now {duration_text(after.waited)}{cause}"
+    return f"{_cut(path)}: {duration_text(before.waited)}, now {duration_text(after.waited)}{cause}"
 
 
 def _beside(compared: Comparison) -> Iterator[str]:
     for path, before, after in compared.beside:
-        yield f"{cut(path)}: {duration_text(before)}, now {duration_text(after)}"
+        yield f"{_cut(path)}: {duration_text(before)}, now {duration_text(after)}"
 
 
 def _table(compared: Comparison, symbols: _symbols.Symbols) -> Iterator[str]:

@@ -46,7 +46,7 @@ class JobTimes:
     """Seconds in which it waited, though what it requires had settled."""
     state: str
     waited_for: str = ""
-    """Its longest wait, in words, and the job that ended it; empty in traces without waits."""
+    """Its longest wait, in words, and the job that ended it; empty without a wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class RunTimes:
     jobs: dict[str, JobTimes]
     """The started jobs that are not schedulers, by path."""
     not_started: dict[str, str]
-    """The states of the jobs that never started. Empty in traces of old versions."""
+    """The states of the jobs that never started."""
 
 
 def read(path: Path) -> RunTimes:
@@ -77,14 +77,14 @@ def read(path: Path) -> RunTimes:
         raise BadTrace(f"{str(path)!r} is not a trace: it is not JSON; {HINT}") from None
     try:
         about: Any = whole["otherData"]
-        is_ours, version = about["program"] == "trioflow", about.get("version", 0)
+        is_ours, version = about["program"] == "trioflow", about["version"]
     except (TypeError, KeyError, IndexError, AttributeError):
-        is_ours, about, version = False, None, 0
+        is_ours, about, version = False, None, None
     if not is_ours:
         raise BadTrace(f"{str(path)!r} is not a trace of trioflow; {HINT}")
-    if not isinstance(version, int) or version > VERSION:
+    if version != VERSION:
         raise BadTrace(
-            f"{str(path)!r} was written by a newer trioflow: its format is {version!r}, and this one reads up to "
+            f"{str(path)!r} was written by a newer trioflow: its format is {version!r}, and this one reads "
             f"{VERSION}; compare the two with that one, or make both anew"
         )
     try:
@@ -96,18 +96,17 @@ def read(path: Path) -> RunTimes:
 def _run_times(whole: Event, about: Event) -> RunTimes:
     events: list[Event] = whole["traceEvents"]
     processes = {event["pid"]: str(event["args"]["name"]) for event in events if event.get("name") == "process_name"}
-    roots = {*about["roots"]} if "roots" in about else {*sorted(processes)[:1]}
+    roots = {*about["roots"]}
     nested = {name for pid, name in processes.items() if pid not in roots}
     slices = [event for event in events if event.get("ph") == "X" and str(event.get("cat", "")).startswith("job")]
     leaves = [leaf for leaf in slices if str(leaf["args"]["path"]) not in nested]
-    ends = [_seconds(event["ts"]) + _seconds(event["dur"]) for event in slices]
-    seconds = float(about.get("seconds", max(ends, default=0.0)))
+    seconds = float(about["seconds"])
     return RunTimes(
         name=", ".join(processes[pid] for pid in sorted(roots)) or "nothing has run",
         seconds=seconds,
         pieces=tuple(_pieces([leaf for leaf in leaves if "critical-path" in leaf["cat"]], seconds)),
         jobs=_jobs(leaves),
-        not_started={str(path): JobState(state).value for path, state in about.get("notStarted", {}).items()},
+        not_started={str(path): JobState(state).value for path, state in about["notStarted"].items()},
     )
 
 
@@ -120,7 +119,7 @@ def _jobs(leaves: list[Event]) -> dict[str, JobTimes]:
         waits: list[Event] = [wait for wait in args.get("waits", ()) if wait["cause"] != "jobs"]
         found[path] = JobTimes(
             before.seconds + _seconds(leaf["dur"]),
-            before.waited + _seconds(args.get("waited_us") or 0.0),
+            before.waited + _seconds(args["waited_us"] or 0.0),
             JobState(args["state"]).value,
             _told(max(waits, key=lambda wait: float(wait["dur"]))) if waits else before.waited_for,
         )
