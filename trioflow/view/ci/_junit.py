@@ -7,7 +7,6 @@ beside each other, each with its cases; there are no suites in suites, which som
 from __future__ import annotations
 
 import html as escapes
-import os
 import re
 import socket
 from collections.abc import Iterator
@@ -47,9 +46,6 @@ class JUnit(CiReport):
         <?xml version="1.0" encoding="UTF-8"?>
 
     """
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        super().__init__(path)
 
     def _write(self, run: CiRun) -> None:
         with open(self.path, "w", encoding="utf-8", newline="") as file:

@@ -12,7 +12,6 @@ from typing import Final, final
 from ..._core.api.views import JobState, duration_text, printable
 from ..text import _verdict
 from ..text._symbols import Symbols
-from ..trace._spans import Span
 from ._junit import plain
 from ._test_cases import CiReport, CiRun, headline_of, why_not
 
@@ -98,15 +97,11 @@ def markdown(run: CiRun) -> Iterator[str]:
             yield f"- and {len(not_run) - MAX_FAILURES} more"
     if graph := run.graph():
         yield from ("", "### Graph", "", "```mermaid", *graph.splitlines(), "```")
-    ran = sorted(((span.elapsed, span) for span in run.cases if span.elapsed and not span.forever), key=_slowest_first)
+    ran = [(span.elapsed, span) for span in run.cases if span.elapsed and not span.forever]
     if ran:
         yield from ("", "### Slowest jobs", "", "| job | time | state |", "|---|---:|---|")
-        for seconds, span in ran[:SLOWEST]:
+        for seconds, span in sorted(ran, key=lambda timed: -timed[0])[:SLOWEST]:
             yield f"| {escaped(span.path)} | {duration_text(seconds)} | {span.state.value} |"
-
-
-def _slowest_first(timed: tuple[float, Span]) -> float:
-    return -timed[0]
 
 
 def escaped(text: str) -> str:

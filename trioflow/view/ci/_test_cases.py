@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import linecache
-import math
 import os
 import traceback
 from abc import abstractmethod
@@ -17,7 +16,7 @@ from ..graph import _render
 from ..text import _debrief, _exception_text, _verdict
 from ..trace._event_recorder import Recorder, end_of_output
 from ..trace._span_builder import TraceRecord, record
-from ..trace._spans import Span
+from ..trace._spans import Span, or_infinity
 
 MAX_OUTPUT: Final = 1 << 16
 """Bytes kept of the end of each output of a failed command; CI systems reject files of many MB."""
@@ -76,7 +75,7 @@ class CiRun:
         self.began: Final = found.began + found.wall_offset  # the time of day
         self.seconds: Final = found.now - found.began
         self.verdict: Final = found.verdict(root, root.reason or StopReason.INTERRUPTED)
-        self.cases: Final = sorted(found.outcomes, key=_end)
+        self.cases: Final = sorted(found.outcomes, key=lambda span: or_infinity(span.finished_at))
         self.failures: Final = [span for span in self.cases if span.state is JobState.FAILED]
 
     def suite(self, span: Span) -> str:
@@ -144,7 +143,3 @@ def why_not(span: Span) -> str:
     if span.state is JobState.BLOCKED and isinstance(error, RequirementFailed):
         return f"{words}, because {_verdict.because(error.requirement)}"
     return words
-
-
-def _end(span: Span) -> float:
-    return math.inf if span.finished_at is None else span.finished_at

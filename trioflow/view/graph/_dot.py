@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from ..._core.api.views import AnyJob, BaseScheduler, box_of, printable
 from .._state_styles import STATE_STYLES, Colours
+from ..text._listing import Begin, End
 from . import _style
-from ._drawing import Close, Drawing, DrawnAs, LineKind, Open
+from ._drawing import Drawing, DrawnAs, LineKind
 from ._frame_anchors import Anchor, FrameEnds, Point, PointPlace
 
 if TYPE_CHECKING:
@@ -51,9 +52,9 @@ class DotWriter:
     def write(self) -> None:
         """Write boxes, frames and lines."""
         for item in self._drawing.items():
-            if isinstance(item, Close):
+            if isinstance(item, End):
                 self._close(item.job)
-            elif isinstance(item, Open):
+            elif isinstance(item, Begin):
                 self._open(item.job)
             else:
                 self._node(item.job)

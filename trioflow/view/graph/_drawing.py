@@ -15,7 +15,7 @@ import functools
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
 from ..._core.api.views import AnyJob, BaseScheduler, flag, inputs_of, is_inside, is_scheduler, outwards, paths_of
 from ..text import _selection
@@ -42,24 +42,6 @@ class LineKind(enum.Enum):
 
 
 Lines = dict[tuple[AnyJob, AnyJob], LineKind]
-
-
-class Open(NamedTuple):
-    """The frame of a nested scheduler begins."""
-
-    job: BaseScheduler
-
-
-class Close(NamedTuple):
-    """The frame of a nested scheduler ends."""
-
-    job: BaseScheduler
-
-
-class Single(NamedTuple):
-    """A job, or the stand-in for several."""
-
-    job: AnyJob
 
 
 CriticalPath = Mapping[AnyJob, AnyJob | None]
@@ -94,19 +76,16 @@ class Drawing:
         self.lines: Final[Lines] = self._find_lines()
         self._bridge()
 
-    def items(self) -> Iterator[Open | Close | Single]:
-        """Yield boxes and frames in order; a frame opens before its members and closes after them."""
+    def items(self) -> Iterator[Plain | Begin | End]:
+        """Yield the rows of the listing that are drawn: a frame begins and ends; a folded scheduler is plain."""
         for row in self._rows:
             part = self.part(row.job)
             if self._stand_ins[row.job] is not row.job or part is DrawnAs.LEFT_OUT:
                 continue
-            if isinstance(row, End):
-                if part is DrawnAs.WHOLE:
-                    yield Close(row.job)
-            elif isinstance(row, Begin) and part is DrawnAs.WHOLE:
-                yield Open(row.job)
-            else:
-                yield Single(row.job)
+            if part is DrawnAs.WHOLE:
+                yield row
+            elif not isinstance(row, End):
+                yield Plain(*row)
 
     def part(self, job: AnyJob) -> DrawnAs:
         """Return the role of a job."""

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple, TypeAlias
 
 from ..._core.api.views import AnyJob, BaseScheduler
-from ._drawing import Close, Drawing, Lines, Open
+from ..text._listing import Begin, End
+from ._drawing import Drawing, Lines
 
 
 class PointPlace(enum.Enum):
@@ -127,11 +128,11 @@ def _members(drawing: Drawing) -> dict[BaseScheduler, list[AnyJob]]:
     """Return the direct members of each frame; enclosing frames come first."""
     members: dict[BaseScheduler, list[AnyJob]] = {}
     for item in drawing.items():
-        if isinstance(item, Close):
+        if isinstance(item, End):
             continue
         outer = item.job.scheduler
         if outer in members:
             members[outer].append(item.job)
-        if isinstance(item, Open):
+        if isinstance(item, Begin):
             members[item.job] = []
     return members

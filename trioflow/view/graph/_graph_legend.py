@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from ..._core.api.views import AnyJob, JobState, box_of, is_scheduler
 from .._state_styles import STATE_STYLES
+from ..text._listing import End
 from . import _dot, _style
-from ._drawing import Close, Drawing, DrawnAs, LineKind
+from ._drawing import Drawing, DrawnAs, LineKind
 
 if TYPE_CHECKING:
     from graphviz import Digraph
@@ -61,7 +62,7 @@ def _stack(graph: Digraph, names: list[str]) -> None:
 
 
 def _jobs(drawing: Drawing) -> list[AnyJob]:
-    jobs = (item.job for item in drawing.items() if not isinstance(item, Close))
+    jobs = (item.job for item in drawing.items() if not isinstance(item, End))
     return [job for job in jobs if drawing.part(job) is not DrawnAs.JUNCTION]
 
 

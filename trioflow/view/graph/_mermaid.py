@@ -12,8 +12,9 @@ from typing import Final
 
 from ..._core.api.views import AnyJob, BaseScheduler, JobState, box_of, printable
 from .._state_styles import INK, STATE_STYLES
+from ..text._listing import Begin, End, Plain
 from . import _style
-from ._drawing import Close, Drawing, DrawnAs, LineKind, Open, Single
+from ._drawing import Drawing, DrawnAs, LineKind
 
 ARROWS: Final[Mapping[LineKind, str]] = {LineKind.ORDER: "-->", LineKind.DATA: "==>", LineKind.DETOUR: "-.->"}
 TO_JUNCTION: Final[Mapping[LineKind, str]] = {LineKind.ORDER: "---", LineKind.DATA: "===", LineKind.DETOUR: "-.-"}
@@ -67,10 +68,10 @@ class MermaidWriter:
     def _boxes(self) -> Iterator[str]:
         depth = 1
         for item in self._drawing.items():
-            if isinstance(item, Single) or item.job not in self._framed:
-                if not isinstance(item, Close):
+            if isinstance(item, Plain) or item.job not in self._framed:
+                if not isinstance(item, End):
                     yield f"{INDENT * depth}{self._box(item.job)}"
-            elif isinstance(item, Open):
+            elif isinstance(item, Begin):
                 yield from self._open(item.job, INDENT * depth)
                 depth += 1
             else:

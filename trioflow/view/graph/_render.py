@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack, get_ar
 
 from ..._core.api.views import BaseScheduler, JobState, file_path, flag, is_among, is_scheduler, shown
 from .._state_styles import INK_IN_THE_DARK, STATE_STYLES
+from ..text._listing import End
 from ..text._selection import Wanted
 from . import _dot, _graph_legend, _mermaid, _style
-from ._drawing import NO_PATH, Close, CriticalPath, Drawing, LineKind
+from ._drawing import NO_PATH, CriticalPath, Drawing, LineKind
 from ._style import Direction
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def _folded(scheduler: BaseScheduler, **options: Any) -> Drawing:
 
 def number_of_boxes(drawing: Drawing) -> int:
     """Return the number of boxes and frames."""
-    return sum(not isinstance(item, Close) for item in drawing.items())
+    return sum(not isinstance(item, End) for item in drawing.items())
 
 
 def rendered(digraph: Digraph, image: Format, who: str) -> bytes:

@@ -71,7 +71,7 @@ class Debrief:
             yield _verdict.of_run(self._scheduler, reason, None).line(self._scheduler.label, self._symbols)
         if reason is not None and reason is not StopReason.COMPLETED:
             yield f"stop reason: {reason.name}"
-        culprits = [self._name(job) + _reason_in_brackets(job) for job in self._culprits()]
+        culprits = [self._name(job) + _reason_in_brackets(job) for job in _verdict.culprits(self._scheduler)]
         if culprits:
             yield f"culprit: {' -> '.join(culprits)}"
         yield Tally.of_run(self._scheduler).in_words()
@@ -82,13 +82,6 @@ class Debrief:
         yield self.not_run()
         yield from self.incidents()
         yield self.not_restored()
-
-    def _culprits(self) -> Iterator[AnyJob]:
-        """Yield the job that stopped the run; if it is a scheduler, the job that stopped that one, and so on."""
-        culprit = self._scheduler.culprit
-        while culprit is not None:
-            yield culprit
-            culprit = culprit.culprit if is_scheduler(culprit) else None
 
     # ---- the failures
 

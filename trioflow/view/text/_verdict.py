@@ -24,8 +24,8 @@ from ..._core.api.views import (
     is_scheduler,
     shortened,
 )
-from .._state_styles import COUNTING_ORDER, STATE_STYLES
-from ._symbols import UNICODE, Symbols
+from .._state_styles import COUNTING_ORDER
+from ._symbols import Symbols
 
 MAX_NAMES: Final = 10
 """Number of jobs named in a list; the others are counted."""
@@ -131,8 +131,7 @@ class Verdict(NamedTuple):
 
     def symbol(self, symbols: Symbols) -> str:
         """Return a tick or a cross."""
-        look = STATE_STYLES[JobState.SUCCEEDED if self.is_good else JobState.FAILED]
-        return look.symbol if symbols.set is UNICODE else look.ascii
+        return symbols.set.states[JobState.SUCCEEDED if self.is_good else JobState.FAILED]
 
     def line(self, name: str, symbols: Symbols) -> str:
         """Return the line, which begins with the label of the run."""
@@ -183,10 +182,18 @@ def of_run(scheduler: BaseScheduler, reason: StopReason | None, seconds: float |
 
 def culprit_of(scheduler: BaseScheduler) -> str | None:
     """Return the path of the job that stopped a run, at whatever depth; None if none has."""
+    found = culprits(scheduler)
+    return shortened(found[-1].path) if found else None
+
+
+def culprits(scheduler: BaseScheduler) -> list[AnyJob]:
+    """Return the job that stopped a run; if it is a scheduler, also the job that stopped that one, and so on."""
+    found: list[AnyJob] = []
     culprit = scheduler.culprit
-    while culprit is not None and is_scheduler(culprit) and culprit.culprit is not None:
-        culprit = culprit.culprit
-    return None if culprit is None else shortened(culprit.path)
+    while culprit is not None:
+        found.append(culprit)
+        culprit = culprit.culprit if is_scheduler(culprit) else None
+    return found
 
 
 def not_run(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[str]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ..._core.api.views import WaitCause
-from ._spans import RunSpan, Span
+from ._spans import RunSpan, Span, or_infinity
 
 AT_RESOURCES: Final = (WaitCause.RESOURCE, WaitCause.RATE, WaitCause.THROTTLED)
 
@@ -35,7 +35,7 @@ def critical_chain(runs: Iterable[RunSpan], spans: tuple[Span, ...]) -> tuple[Li
     inside: dict[int | None, list[RunSpan]] = {}
     for run in runs:
         inside.setdefault(run.parent, []).append(run)
-    todo = sorted(inside.get(None, []), key=lambda run: _or_infinity(run.finished_at))[-1:]
+    todo = sorted(inside.get(None, []), key=lambda run: or_infinity(run.finished_at))[-1:]
     links: list[Link] = []
     while todo:
         for link in _chain(todo.pop(), spans):
@@ -65,12 +65,12 @@ def _last(run: RunSpan, members: list[Span], spans: tuple[Span, ...]) -> Span | 
         culprit = spans[run.culprit]
         over = culprit.finished_at
         candidates = [span for span in candidates if over is not None and _cleans_up(span, over)] or [culprit]
-    return max(candidates, key=lambda span: (_or_infinity(span.finished_at), -span.number), default=None)
+    return max(candidates, key=lambda span: (or_infinity(span.finished_at), -span.number), default=None)
 
 
 def _cleans_up(span: Span, over: float) -> bool:
     """Return whether a job began after the run's end at `over`, as only clean-up jobs do."""
-    return _or_infinity(span.started_at) >= over and _or_infinity(span.finished_at) > over
+    return or_infinity(span.started_at) >= over and or_infinity(span.finished_at) > over
 
 
 def _cause(span: Span, spans: tuple[Span, ...], slots: SlotGivers) -> tuple[Span | None, WaitCause | None]:
@@ -93,7 +93,7 @@ def _cause(span: Span, spans: tuple[Span, ...], slots: SlotGivers) -> tuple[Span
 
 def settled_at(span: Span) -> float:
     """Return when the jobs that require this one could start: for a service, when it became ready. Infinity: never."""
-    return _or_infinity(span.finished_at if span.ready_at is None else span.ready_at)
+    return or_infinity(span.finished_at if span.ready_at is None else span.ready_at)
 
 
 class SlotGivers:
@@ -102,19 +102,19 @@ class SlotGivers:
     def __init__(self, run: RunSpan, members: list[Span]) -> None:
         """Find those jobs, in the order of their ends."""
         takers = [span for span in members if span.started_at is not None and not span.forever]
-        starts = sorted(_or_infinity(span.started_at) for span in takers)
-        ends = sorted(_or_infinity(span.finished_at) for span in takers)
+        starts = sorted(or_infinity(span.started_at) for span in takers)
+        ends = sorted(or_infinity(span.finished_at) for span in takers)
 
         def was_full(span: Span) -> bool:
-            end = _or_infinity(span.finished_at)
+            end = or_infinity(span.finished_at)
             running = bisect.bisect_left(starts, end) - bisect.bisect_left(ends, end)
             return run.window is not None and running >= run.window
 
-        self._givers = sorted(filter(was_full, takers), key=lambda span: (_or_infinity(span.finished_at), span.number))
-        self._ends = [_or_infinity(span.finished_at) for span in self._givers]
+        self._givers = sorted(filter(was_full, takers), key=lambda span: (or_infinity(span.finished_at), span.number))
+        self._ends = [or_infinity(span.finished_at) for span in self._givers]
         self._in_lane: dict[int | None, list[tuple[float, Span]]] = {}
-        for taker in sorted(takers, key=lambda span: (_or_infinity(span.finished_at), span.number)):
-            self._in_lane.setdefault(taker.lane, []).append((_or_infinity(taker.finished_at), taker))
+        for taker in sorted(takers, key=lambda span: (or_infinity(span.finished_at), span.number)):
+            self._in_lane.setdefault(taker.lane, []).append((or_infinity(taker.finished_at), taker))
 
     def giver(self, span: Span, until: float | None = None) -> Span | None:
         """Return the job whose slot `span` waited for and got; None if it did not wait for a slot.
@@ -141,7 +141,3 @@ class SlotGivers:
         if place >= 0 and in_lane[place][0] > since and in_lane[place][1].number < span.number:
             return in_lane[place][1]
         return None
-
-
-def _or_infinity(time: float | None) -> float:
-    return math.inf if time is None else time

@@ -7,6 +7,7 @@ schedulers.
 from __future__ import annotations
 
 import bisect
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -56,10 +57,10 @@ class ResourceUse:
     uses: list[tuple[float, float, float, int]] = field(default_factory=list[tuple[float, float, float, int]])
     """Start, end, amount and span of each use; for a rate, the times of the attempt."""
 
-    def used(self) -> Steps:
-        """Return the amount held over time; for a rate, the number of running jobs that had taken from it."""
+    def used(self, now: float = math.inf) -> Steps:
+        """Return the amount held over time until `now`; for a rate, the number of running jobs that took from it."""
         changes = [(since, amount) for since, _, amount, _ in self.uses]
-        return steps(changes + [(until, -amount) for _, until, amount, _ in self.uses])
+        return steps(changes + [(min(until, now), -amount) for _, until, amount, _ in self.uses])
 
     def released_by(self, since: float, until: float, number: int) -> int | None:
         """Return the span that ended the wait of the one with this number, from `since` to `until`.
@@ -113,20 +114,20 @@ class Scopes:
                     ResourceUse(resource.name, amount, resource.shown, resource.cooldowns, is_part=True)
                 )
         for view in () if pool is None else resources_of(pool):
-            key = id(pool), view.name
-            if key not in self._of_pools:
-                self._of_pools[key] = self._new(ResourceUse(view.name, view.total, view.shown, []))
-            found[view.name] = self._of_pools[key]
+            found[view.name] = self._shared(pool, view.name, view.total, view.shown)
         return found
 
     def of_job(self, scheduler: BaseScheduler, job: AnyJob) -> Iterator[tuple[ResourceUse, float]]:
         """Yield the needs of a job for resources that each run has without a pool."""
         for name, amount in run_needs(job).items():
             sharer, total = run_resource(scheduler, name)
-            key = id(sharer), name
-            if key not in self._of_pools:
-                self._of_pools[key] = self._new(ResourceUse(name, total, str, []))
-            yield self._of_pools[key], float(str(amount))
+            yield self._shared(sharer, name, total, str), float(str(amount))
+
+    def _shared(self, owner: object, name: str, total: float | None, shown: Callable[[float], str]) -> ResourceUse:
+        key = id(owner), name
+        if key not in self._of_pools:
+            self._of_pools[key] = self._new(ResourceUse(name, total, shown, []))
+        return self._of_pools[key]
 
     def _new(self, resource: ResourceUse) -> ResourceUse:
         self.all.append(resource)

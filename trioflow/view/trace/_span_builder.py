@@ -33,7 +33,7 @@ from ._critical import Link, critical_chain
 from ._event_recorder import CommandEnd, EventKind, JobEnd, RunEnd, RunStart, events
 from ._lanes import lanes
 from ._resource_use import Needs, ResourceUse, Scopes, needs_in
-from ._spans import IncidentMark, RunSpan, Span
+from ._spans import IncidentMark, RunSpan, Span, or_infinity
 from ._waits import Waits
 
 PLAIN_END: Final = JobEnd(None, timed_out=False, through_member=False)
@@ -329,7 +329,7 @@ class _Builder:
             depths[run] = depths[run.outer] + 1
             added = {job: number for number, job in enumerate(run.scheduler)}
             places += (
-                (_or_never(facts.started_at), depths[run], added.get(job, len(added)), facts)
+                (or_infinity(facts.started_at), depths[run], added.get(job, len(added)), facts)
                 for job, facts in run.jobs.items()
             )
         places.sort(key=itemgetter(0, 1, 2))
@@ -443,7 +443,7 @@ def _find_lanes(run: RunNotes) -> None:
     lowest = 1
     for forever in (False, True):
         chosen = [notes for notes in started if notes.job.forever is forever]
-        bounds = ((notes.started_at or 0.0, _or_never(notes.finished_at)) for notes in chosen)
+        bounds = ((notes.started_at or 0.0, or_infinity(notes.finished_at)) for notes in chosen)
         for notes, row in zip(chosen, [*lanes(bounds, (notes.scheduled_at() for notes in chosen))], strict=True):
             notes.lane = row + lowest
         lowest = max((notes.lane + 1 for notes in chosen if notes.lane is not None), default=lowest)
@@ -452,10 +452,6 @@ def _find_lanes(run: RunNotes) -> None:
 def _own_failure(facts: JobNotes) -> Failure | None:
     """Return the failure of a job that FAILED by itself."""
     return None if facts.state is not JobState.FAILED or facts.end.through_member else facts.end.failure
-
-
-def _or_never(time: float | None) -> float:
-    return math.inf if time is None else time
 
 
 WORDS: Final = re.compile(r"[^\W_]+(?:[.,:][^\W_]+)*")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import final
@@ -127,6 +128,11 @@ class Span:
     def exception_text(self) -> str:
         """The type and the message of its exception, in at most 100 characters; empty if it has none."""
         return "" if self.exception is None else _exception_text.exception(self.exception)
+
+
+def or_infinity(time: float | None) -> float:
+    """Return a time, infinity for an event that has not happened."""
+    return math.inf if time is None else time
 
 
 @dataclass(frozen=True, slots=True)

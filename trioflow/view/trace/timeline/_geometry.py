@@ -7,7 +7,6 @@ below all others.
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Final
 
 from .._lanes import Row, fit, lanes
 from .._span_builder import TraceRecord
-from .._spans import RunSpan, Span
+from .._spans import RunSpan, Span, or_infinity
 
 MARGIN: Final = 16.0
 LOAD_HEIGHT: Final = 44.0
@@ -153,4 +152,4 @@ def _lanes_of(spans: Sequence[Span]) -> Iterator[int]:
 
 
 def _bounds(span: Span) -> tuple[float, float]:
-    return span.started_at or 0.0, math.inf if span.finished_at is None else span.finished_at
+    return span.started_at or 0.0, or_infinity(span.finished_at)

@@ -16,7 +16,7 @@ from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import JobState, duration_text, printable
 from ..._state_styles import STATE_STYLES
-from .._resource_use import Steps, steps
+from .._resource_use import Steps
 from .._shares import PathPart, path_steps
 from .._slots import NOTHING_READY, Bar, Reason, SlotUse, slot_use, words
 from .._span_builder import TraceRecord
@@ -308,14 +308,11 @@ def _uses(record: TraceRecord) -> Iterator[tuple[str, str, Steps, float | None]]
     for resource in record.resources:
         if not resource.uses or resource.is_part:
             continue
-        uses = [(since, amount, min(until, record.now)) for since, until, amount, _ in resource.uses]
-        found = steps(
-            [*((since, amount) for since, amount, _ in uses), *((until, -amount) for _, amount, until in uses)]
-        )
+        found = resource.used(record.now)
         if resource.total is None:
             yield f"jobs on {resource.name}", f"at most {max(found[1], default=0):.0f}", found, None
             continue
-        used = sum(amount * (until - since) for since, amount, until in uses)
+        used = sum(amount * (min(until, record.now) - since) for since, until, amount, _ in resource.uses)
         share = used / (resource.total * seconds) if resource.total else 0.0
         yield resource.name, f"{100 * share:.0f} % of {resource.shown(resource.total)}", found, resource.total
 

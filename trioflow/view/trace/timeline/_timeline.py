@@ -8,7 +8,6 @@ from typing import Final
 from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import shown, whole
-from ...text import _verdict
 from .._resource_use import running
 from .._slots import slot_use
 from .._span_builder import TraceRecord
@@ -119,8 +118,7 @@ def draw_title(svg: Tree.Element, record: TraceRecord, width: float) -> float:
     add(svg, "text", clipped(name, inner, 15, bold=True), css="title", x=MARGIN, y=24.0)
     if not roots:
         return 30.0
-    seconds = record.now - record.began
-    said = dict.fromkeys(_verdict.verdict(run.reason, record.tally, seconds).words for run in roots)
+    said = dict.fromkeys(record.verdict(run, run.reason).words for run in roots)
     lines = [*in_lines("; ".join(said), inner, 11), *in_lines(str(slot_use(record)), inner, 11)]
     for place, line in enumerate(lines):
         add(svg, "text", line, css="subtitle", x=MARGIN, y=41.0 + 14 * place)
