@@ -181,9 +181,9 @@ class Scheduler(BaseScheduler):
         return found
 
     def _opened(self, journal: Any) -> RunJournal:
-        from .journal._journal import opened
+        from .journal._journal import open_journal
 
-        return opened(journal, self)
+        return open_journal(journal, self)
 
     # `list` hides the builtin in the annotations below it: methods that return lists of jobs belong in BaseScheduler.
 

@@ -139,7 +139,7 @@ class Strings:
                 f"{found[0]}: numbers with zeros before them work in GNU parallel only; let a shell write them: "
                 f"$(printf %03d {{{found[1]}}})"
             )
-        known = self._known()
+        known = self._placeholders()
         position = 0
         for found in re.finditer("|".join([re.escape(text) for text in known] + [INDEXED.pattern]), line):
             place = known.get(found[0]) or self._indexed(found)
@@ -152,7 +152,7 @@ class Strings:
         if position < len(line):
             yield line[position:]
 
-    def _known(self) -> dict[str, Placeholder | Granted]:
+    def _placeholders(self) -> dict[str, Placeholder | Granted]:
         """Return all replacement strings except those with an index."""
         known: dict[str, Placeholder | Granted] = {f"{{{number}}}": Placeholder(number, 0, "") for number in "#%"}
         known.update({f"{{{part}}}" if part else self.argument: Placeholder(None, 0, part) for part in PARTS})

@@ -61,7 +61,7 @@ class EndOfRun:
 
     def verdict(self) -> Iterator[str]:
         """Yield the verdict, and the number of jobs in each state unless all succeeded."""
-        verdict = self._found(self._elapsed)
+        verdict = self._make_verdict(self._elapsed)
         yield self._line(verdict)
         counts = _verdict.Tally.of_run(self._scheduler).in_words()
         if {",", "("} & {*counts} or not verdict.is_good:
@@ -69,9 +69,9 @@ class EndOfRun:
 
     def reminder(self) -> Iterator[str]:
         """Yield the verdict without the time, which the monitor's picture above the failures has."""
-        yield self._line(self._found(None))
+        yield self._line(self._make_verdict(None))
 
-    def _found(self, elapsed: float | None) -> Verdict:
+    def _make_verdict(self, elapsed: float | None) -> Verdict:
         return _verdict.of_run(self._scheduler, self._scheduler.stop_reason or StopReason.INTERRUPTED, elapsed)
 
     def _line(self, verdict: Verdict) -> str:

@@ -11,7 +11,7 @@ from ..abc import paths_of
 from ..view.graph._render import folding
 from ..view.graph._style import Direction
 from . import FINE, STOPPED
-from ._outputs import OutputFile, written
+from ._outputs import OutputFile, write_output
 from ._scenario import takes_scenario
 from ._subgraph_options import matching
 
@@ -64,7 +64,7 @@ def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], **op
         ".dot": scheduler.export_as_dotfile,
         ".mmd": scheduler.export_as_mermaid,
     }[suffix]
-    if not written(lambda path: export(path, **given), output):
+    if not write_output(lambda path: export(path, **given), output):
         return STOPPED
     if folded := folding(scheduler, given):
         click.echo(f"{folded}; --no-bundle draws each job", err=True)

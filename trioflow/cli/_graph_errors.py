@@ -1,7 +1,7 @@
 """Errors in a graph in JSON: each problem with its job and its place, with JSON's names of types.
 
-`parsed` reads the text, and marks objects with duplicate keys. `wrong_value` and `unknown_field` find problems. `said`
-makes one text of all problems; a problem that several jobs share is printed once.
+`parsed` reads the text, and marks objects with duplicate keys. `wrong_value` and `unknown_field` find problems.
+`format_problems` makes one text of all problems; a problem that several jobs share is printed once.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Problem(NamedTuple):
         return f"{named}{text} - at `{self.place}`"
 
 
-def said(problems: Sequence[Problem]) -> str:
+def format_problems(problems: Sequence[Problem]) -> str:
     """Return the text of all problems, each kind once; several are on lines of their own."""
     groups: dict[str, list[Problem]] = {}
     for problem in problems:

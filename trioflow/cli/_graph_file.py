@@ -26,11 +26,11 @@ from ._graph_errors import (
     BadGraph,
     DuplicateKeys,
     Problem,
+    format_problems,
     is_list,
     is_object,
     like,
     parsed,
-    said,
     twice,
     unknown_field,
     wrong_value,
@@ -189,7 +189,7 @@ def read(path: Path) -> Scheduler:
         label = path.stem if graph.label is UNSET else graph.label
         scheduler = Scheduler()
         try:
-            scheduler = Scheduler(label=label, **_given(graph))
+            scheduler = Scheduler(label=label, **_options_of(graph))
         except (TypeError, ValueError) as error:
             problems.append(Problem(str(error), "$"))
         groups: dict[str, Any] = {"$": scheduler}
@@ -197,7 +197,7 @@ def read(path: Path) -> Scheduler:
             _fill(groups, level, order, problems)
         if not problems:
             return scheduler
-    raise BadGraph(said(problems))
+    raise BadGraph(format_problems(problems))
 
 
 def _graph(data: bytes, problems: list[Problem]) -> Graph:
@@ -332,7 +332,7 @@ def _in_order(before: dict[str, list[str]], place: str, problems: list[Problem])
         return []
 
 
-def _given(found: Group) -> dict[str, Any]:
+def _options_of(found: Group) -> dict[str, Any]:
     """Return the options of an entry as keyword arguments."""
     options: dict[str, Any] = {}
     for name in found.__struct_fields__:
@@ -350,7 +350,7 @@ def _job(entry: Entry, made: dict[str, Any]) -> AbstractJob[Any]:
     if is_group is (entry.command is not UNSET):
         both = "both a command and jobs" if is_group else "neither a command nor jobs"
         raise ValueError(f"{entry.name!r} has {both}: give one of them")
-    options = _given(entry)
+    options = _options_of(entry)
     if strange := sorted(options.keys() & (OF_COMMANDS if is_group else OF_GROUPS)):
         raise ValueError(f"{strange[0]!r} is for {'commands' if is_group else 'groups'}, not for {entry.name!r}")
     options |= {"label": entry.name, "required": [made[name] for name in entry.requires]}

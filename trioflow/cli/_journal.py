@@ -152,7 +152,7 @@ def check(path: Path) -> int:
     for job, what in damage:
         click.echo(printable(what if job is None else f"{job}: {what}"))
     found = f"{len(damage)} damaged; these jobs run again" if damage else "no damage"
-    click.echo(f"{counted(records, ', ')}: {found}")
+    click.echo(f"{totals_text(records, ', ')}: {found}")
     return DAMAGED if damage else FINE
 
 
@@ -171,11 +171,11 @@ def backup(path: Path, target: Path) -> int:
 
     records = refused(lambda: reading(path, copy))
     number = len(records)
-    click.echo(f"{counted(records, ' and ')} {'are' if number != 1 else 'is'} in {printable(str(target))!r}")
+    click.echo(f"{totals_text(records, ' and ')} {'are' if number != 1 else 'is'} in {printable(str(target))!r}")
     return FINE
 
 
-def counted(records: list[Record], between: str) -> str:
+def totals_text(records: list[Record], between: str) -> str:
     """Return the number of jobs and of large results."""
     large = len({record.file for record in records if record.file is not None})
     return f"{len(records)} job{'s' * (len(records) != 1)}{between}{large} large result{'s' * (large != 1)}"

@@ -52,7 +52,7 @@ def _problem(path: Path, suffixes: tuple[str, ...]) -> str:
     return ""
 
 
-def written(write: Callable[[str], Any], path: Path) -> bool:
+def write_output(write: Callable[[str], Any], path: Path) -> bool:
     """Call `write` with the path; on failure, report it on the standard error and return False."""
     try:
         write(str(path))

@@ -227,7 +227,7 @@ def command(
     is_shown = [_outputs.said("", nl=False)]  # flush output of jobs, so that it comes first
     is_shown += [_outputs.said(f"\n{details}", err=True)] if details else []
     is_written = {
-        **{option: _outputs.written(write, path) for option, write, path in exports(traced, trace, report)},
+        **{option: _outputs.write_output(write, path) for option, write, path in exports(traced, trace, report)},
         **{type(view).__name__.lower(): view.is_written for view in for_ci},
     }
     files = {"trace": trace, "report": report, "events": events_file(events), "junit": junit, "summary": summary}

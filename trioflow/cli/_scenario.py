@@ -132,7 +132,7 @@ def find(module: ModuleType, path: Path, name: str | None) -> Any:
     """
     names = _names(module)
     if name is not None:
-        return _named(module, path, name, names)
+        return _find_by_name(module, path, name, names)
     outermost = {value: key for key, value in names.items() if value.scheduler is None}
     if len(outermost) == 1:
         return next(iter(outermost))
@@ -158,7 +158,7 @@ def _names(module: ModuleType) -> dict[str, Scheduler]:
     return {name: scheduler for scheduler, name in found.items()}
 
 
-def _named(module: ModuleType, path: Path, name: str, names: dict[str, Scheduler]) -> Any:
+def _find_by_name(module: ModuleType, path: Path, name: str, names: dict[str, Scheduler]) -> Any:
     shown = printable(str(path))
     if name not in module.__dict__:
         choices = [*names, *_functions(module)]

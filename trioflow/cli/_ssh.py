@@ -92,9 +92,9 @@ def command(
     if not (words or script or push or pull):
         raise click.UsageError("Missing argument 'COMMAND...', or --script, --push or --pull")
     from . import _node_runner  # late, because --help does not need it
-    from .batch._batch_run import named
+    from .batch._batch_run import make_nodes
 
-    found = named(nodes, **connection)
+    found = make_nodes(nodes, **connection)
     if not found:
         raise click.UsageError("there are no nodes: give a file with some, or names and ranges, with -H")
     plan = _node_runner.NodeTask(words, script, include, push=push, to=to, pull=pull, into=into)

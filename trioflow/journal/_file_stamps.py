@@ -62,7 +62,7 @@ class Files:
             (path for path in work.reads if not isinstance(path, Depfile)), "a file that it reads", True
         )
 
-    def named(self, work: Work, seconds: float) -> dict[str, str] | None:
+    def depfile_stamps(self, work: Work, seconds: float) -> dict[str, str] | None:
         """Return the stamps of the files that a job's depfiles name; None if it has no depfile.
 
         Args:
@@ -86,7 +86,7 @@ class Files:
                     stamps[path] = MEANWHILE
         return stamps
 
-    def written(self, work: Work) -> dict[str, str]:
+    def output_stamps(self, work: Work) -> dict[str, str]:
         """Return the stamps of the files that a job writes, as they are now.
 
         Raises:
@@ -101,7 +101,7 @@ class Files:
     def change(self, work: Work, then: dict[str, str]) -> str | None:
         """Describe the first change among a job's outputs; return None if there is none."""
         try:
-            now = self.written(work)
+            now = self.output_stamps(work)
         except NotSerializable as error:
             return str(error)
         logs = {shown(path): path for path in work.appends}

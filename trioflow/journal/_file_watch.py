@@ -31,19 +31,19 @@ class FileWatch:
         self._database: Final = database
         self._check: Final = check
         self._then = os.fstat(database)
-        self._log_then = _found(self._log)
+        self._log_then = _stat_or_none(self._log)
 
     def remember(self) -> None:
         """Record the state of the files after a commit, for later checks."""
         self._then = os.fstat(self._database)
-        log = _found(self._log)
+        log = _stat_or_none(self._log)
         if _difference(self._log_then, log) is None:  # else it was moved just now: the next check finds it
             self._log_then = log
 
     def fault(self) -> str | None:
         """Return the change from outside to the files, with the remedy; None if there is none."""
-        now = _found(self._path)
-        found = _difference(self._then, now) or _difference(self._log_then, _found(self._log), self._log.name)
+        now = _stat_or_none(self._path)
+        found = _difference(self._then, now) or _difference(self._log_then, _stat_or_none(self._log), self._log.name)
         if found is not None or now is None or now.st_mtime_ns == self._then.st_mtime_ns:
             return found
         try:
@@ -55,11 +55,11 @@ class FileWatch:
     def may_be_completed(self) -> bool:
         """Return whether SQLite may checkpoint and remove its log: both files are unchanged from outside."""
         database = os.fstat(self._database)
-        changed = _difference(self._then, database) or _difference(self._log_then, _found(self._log))
+        changed = _difference(self._then, database) or _difference(self._log_then, _stat_or_none(self._log))
         return changed is None and database.st_mtime_ns == self._then.st_mtime_ns
 
 
-def _found(path: Path) -> os.stat_result | None:
+def _stat_or_none(path: Path) -> os.stat_result | None:
     with contextlib.suppress(OSError):
         return os.stat(path)
     return None

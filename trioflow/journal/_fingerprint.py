@@ -38,7 +38,7 @@ from .._core.api.journals import (
 )
 from ._file_stamps import Files, change
 from ._msgspec import msgspec
-from ._serialization import BIG, PLAIN, NotSerializable, digest, dumps, form, type_name
+from ._serialization import BIG, PLAIN, NotSerializable, comparison_form, digest, dumps, type_name
 
 if TYPE_CHECKING:
     FormOf = Callable[[AbstractJob[Any]], str]
@@ -166,18 +166,18 @@ class Fingerprints:
         bound = getattr(called, "__self__", None)
         name = getattr(called, "__qualname__", None)
         if name is None:  # an object with __call__
-            found = f"{type_name(kind)}{form(dumps(called))}" if _is_storable(called) else None
+            found = f"{type_name(kind)}{comparison_form(dumps(called))}" if _is_storable(called) else None
             found = found or type_name(kind)
             self._note(job, not _is_storable(called))
         else:
             found = f"{getattr(called, '__module__', None)}:{name}"
             if bound is not None and not inspect.ismodule(bound) and not inspect.isclass(bound):
-                found += form(dumps(bound)) if _is_storable(bound) else ""
+                found += comparison_form(dumps(bound)) if _is_storable(bound) else ""
                 self._note(job, not _is_storable(bound))
             defaults = getattr(called, "__defaults__", None), getattr(called, "__kwdefaults__", None)
             is_nested = "<" in name  # <locals> or <lambda>: its defaults are what it got when it was made
             if is_nested and any(defaults):
-                found += form(dumps(defaults)) if _is_storable(defaults) else ""
+                found += comparison_form(dumps(defaults)) if _is_storable(defaults) else ""
             self._note(
                 job,
                 "<lambda>" in name
@@ -223,7 +223,7 @@ class Fingerprints:
             return value.form
         try:
             text = dumps(value) if type(value) in PLAIN else dumps(value, self._extra)
-            return f"~{digest(text.encode())}" if self._hides else form(text)
+            return f"~{digest(text.encode())}" if self._hides else comparison_form(text)
         except NotSerializable as error:
             raise NotSerializable(f"{what} ({error})") from None
         except Exception as error:  # from an attribute of a user's own class
@@ -256,7 +256,7 @@ class Fingerprints:
         if job.is_succeeded():
             return self._form_of(job)
         error = job.raised_exception()
-        return [job.state.value, form(dumps(f"{type_name(type(error))}: {error}"))]
+        return [job.state.value, comparison_form(dumps(f"{type_name(type(error))}: {error}"))]
 
 
 def _is_storable(value: Any) -> bool:

@@ -48,7 +48,7 @@ from ._file_stamps import Files, shown
 from ._fingerprint import Fingerprints, difference
 from ._msgspec import check_installed, msgspec
 from ._run_summary import ALWAYS, JobTally
-from ._serialization import NotSerializable, dumps, form, loads
+from ._serialization import NotSerializable, comparison_form, dumps, loads
 from ._store import DAMAGED, LARGE, Damaged, Record, Store
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class Journal:
         return f"<Journal {os.fspath(self.path)!r}>"
 
 
-def opened(journal: object, scheduler: BaseScheduler) -> RunJournal:
+def open_journal(journal: object, scheduler: BaseScheduler) -> RunJournal:
     """Open a journal for a run of `scheduler`.
 
     Args:
@@ -256,7 +256,7 @@ class Session:
             return NotStored(f"its result is {error}")
         except Exception as error:  # from the user's code
             return NotStored(f"its result cannot be loaded: {error!r}")
-        self._forms[job] = form(data)
+        self._forms[job] = comparison_form(data)
         return value
 
     def _change(
@@ -274,7 +274,9 @@ class Session:
         if work is None:
             return None
         files = self._files
-        return files.change(work, _stamps(record.outputs)) or files.change_of_named(work, _named(record.outputs))
+        return files.change(work, _stamps(record.outputs)) or files.change_of_named(
+            work, _depfile_stamps(record.outputs)
+        )
 
     def _begin(self, work: Work, path: str) -> None:
         """Clean up a job's files after an attempt that did not end, and record the new start."""
@@ -288,7 +290,7 @@ class Session:
             if then is not None and not self.store.names_output(shown(file), path):
                 self._files.cut_back(file, then)
         try:
-            stamps = self._files.written(work)
+            stamps = self._files.output_stamps(work)
         except NotSerializable:
             stamps = {}
         self.commit()
@@ -324,11 +326,11 @@ class Session:
         file: str | None = None
         elapsed = job.elapsed if took is None else took
         try:
-            saved, data = _stored(save, value)
-            self._forms[job] = form(data)
+            saved, data = _serialized(save, value)
+            self._forms[job] = comparison_form(data)
             if work is not None:
-                stamps: dict[str, Any] = dict(self._files.written(work))
-                if (named := self._files.named(work, elapsed or 0.0)) is not None:
+                stamps: dict[str, Any] = dict(self._files.output_stamps(work))
+                if (named := self._files.depfile_stamps(work, elapsed or 0.0)) is not None:
                     stamps[NAMED] = named
                 outputs = msgspec.json.encode(stamps).decode() if stamps else None
             if len(data) > LARGE:
@@ -356,7 +358,7 @@ class Session:
             if value is DROPPED:
                 raise NotSerializable(f"the result of {job.label!r}, which was given up")
             try:
-                found = self._forms[job] = form(dumps(value))
+                found = self._forms[job] = comparison_form(dumps(value))
             except NotSerializable as error:
                 raise NotSerializable(f"the result of {job.label!r}, {error}") from None
         return found
@@ -444,7 +446,7 @@ class RunJournalView:
         self._paths.forget(job)
 
 
-def _stored(save: Save, value: Any) -> tuple[str, str | bytes]:
+def _serialized(save: Save, value: Any) -> tuple[str, str | bytes]:
     """Return the kind of storage of a result ("json", "pickle" or "own"), and its stored form."""
     if save == "json":
         return "json", dumps(value)
@@ -468,7 +470,7 @@ def _stamps(stored: Any) -> dict[str, str]:
     return {path: str(stamp) for path, stamp in _files_in(stored).items() if path != NAMED}
 
 
-def _named(stored: Any) -> dict[str, str] | None:
+def _depfile_stamps(stored: Any) -> dict[str, str] | None:
     """Return the stamps of the files that depfiles name; None if none are stored."""
     found = _files_in(stored).get(NAMED)
     return (

@@ -63,7 +63,7 @@ class JobTally:
         if state is JobState.FAILED:
             self._failed += 1
             if len(self._failures) < MAX_FAILURES:
-                self._failures.append(Failed(_whole(job.path), job.elapsed, why, _whole(_said(job))))
+                self._failures.append(Failed(_whole(job.path), job.elapsed, why, _whole(_error_text(job))))
 
     def text(self, scheduler: BaseScheduler) -> str:
         """Return the summary as JSON, to be stored at the end of the run of `scheduler`."""
@@ -91,7 +91,7 @@ def read(text: str | None) -> RunSummary | None:
         return None
 
 
-def _said(job: AbstractJob[Any]) -> str:
+def _error_text(job: AbstractJob[Any]) -> str:
     error = job.raised_exception()
     try:
         return beginning(f"{type(error).__name__}: {headline(str(error))}", LONGEST)

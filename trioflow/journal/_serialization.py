@@ -79,9 +79,9 @@ def dumps(value: Any, extra: Extra | None = None) -> str:
     if type(value) is int and -BIG < value < BIG:
         return str(value)
     try:
-        return msgspec.json.encode(value if type(value) in PLAIN else _Writer(extra).written(value)).decode()
+        return msgspec.json.encode(value if type(value) in PLAIN else _Writer(extra).convert(value)).decode()
     except UnicodeEncodeError:  # a lone surrogate, as in a file name that is not UTF-8
-        return msgspec.json.encode(_RoundTripWriter(extra).written(value)).decode()
+        return msgspec.json.encode(_RoundTripWriter(extra).convert(value)).decode()
     except RecursionError:
         raise NotSerializable("a value that contains itself, or is nested too deeply") from None
     except NotSerializable:
@@ -99,14 +99,14 @@ def loads(text: str | bytes) -> Any:
     """
     try:
         plain = msgspec.json.decode(text)
-        return plain if '"$"' not in (text if isinstance(text, str) else text.decode()) else _read(plain)
+        return plain if '"$"' not in (text if isinstance(text, str) else text.decode()) else _restore(plain)
     except NotSerializable:
         raise
     except Exception as error:  # a damaged text can raise anything
         raise NotSerializable(f"a stored value that cannot be read ({type(error).__name__}: {error})") from None
 
 
-def form(text: str | bytes) -> str:
+def comparison_form(text: str | bytes) -> str:
     """Return a short form of a stored value for comparisons: the text itself if it is short, else its hash."""
     if isinstance(text, str):
         if len(text) <= SHORT:
@@ -133,7 +133,7 @@ class _Writer:
     def __init__(self, extra: Extra | None) -> None:
         self._extra: Final = extra
 
-    def written(self, value: Any) -> Any:
+    def convert(self, value: Any) -> Any:
         """Convert `value`, at any depth, to JSON's own types."""
         kind = cast(Any, type(value))
         if kind in PLAIN:
@@ -141,18 +141,18 @@ class _Writer:
         if kind is float:
             return value if math.isfinite(value) else {TYPE: "float", "v": repr(value)}
         if kind is list:
-            return [self.written(item) for item in value]
+            return [self.convert(item) for item in value]
         if kind is dict:
             if TYPE not in value and all(type(key) is str for key in value):
                 return self.plain_dict(value)
-            return {TYPE: "dict", "v": [[self.written(key), self.written(item)] for key, item in value.items()]}
+            return {TYPE: "dict", "v": [[self.convert(key), self.convert(item)] for key, item in value.items()]}
         name = kind.__name__
         if CONVERTED.get(name) is kind:
             if kind in TIMES and (value.fold or not _is_plain(value.tzinfo)):
                 return self._time(value, name)
             return {TYPE: name, "v": msgspec.to_builtins(value)}
         if COLLECTIONS.get(name) is kind:
-            items = [self.written(item) for item in value]
+            items = [self.convert(item) for item in value]
             return {TYPE: name, "v": items if kind is tuple else sorted(items, key=msgspec.json.encode)}
         if kind is bytes or kind is bytearray:
             return {TYPE: name, "v": base64.b64encode(value).decode()}
@@ -168,7 +168,7 @@ class _Writer:
 
     def plain_dict(self, value: dict[str, Any]) -> Any:
         """Return a dict whose keys are strings."""
-        return {key: self.written(item) for key, item in value.items()}
+        return {key: self.convert(item) for key, item in value.items()}
 
     def _command_result(self, value: CommandResult) -> list[Any]:
         outputs = [data if data is None else base64.b64encode(data).decode() for data in (value.stdout, value.stderr)]
@@ -189,14 +189,14 @@ class _Writer:
         if dataclasses.is_dataclass(kind):
             names = _fields(kind)
             _refuse_more(value, kind, names)
-            return {TYPE: "dataclass", "t": _findable(kind), "v": {n: self.written(getattr(value, n)) for n in names}}
+            return {TYPE: "dataclass", "t": _findable(kind), "v": {n: self.convert(getattr(value, n)) for n in names}}
         if isinstance(value, tuple) and hasattr(kind, "_fields"):
             _refuse_more(value, kind, ())
             items: list[Any] = list(value)  # pyright: ignore[reportUnknownArgumentType]
             return {
                 TYPE: "namedtuple",
                 "t": _findable(kind),
-                "v": [self.written(item) for item in items],
+                "v": [self.convert(item) for item in items],
             }
         if self._extra is not None:
             return self._extra(value)
@@ -218,7 +218,7 @@ class _RoundTripWriter(_Writer):
 
     def plain_dict(self, value: dict[str, Any]) -> Any:
         """Return a dict whose keys are strings."""
-        return {TYPE: "dict", "v": [[self.text(key), self.written(item)] for key, item in value.items()]}
+        return {TYPE: "dict", "v": [[self.text(key), self.convert(item)] for key, item in value.items()]}
 
 
 def _is_plain(zone: datetime.tzinfo | None) -> bool:
@@ -311,15 +311,15 @@ def _class(name: str) -> type[Any]:
     return cast("type[Any]", found)
 
 
-def _read(plain: Any) -> Any:
+def _restore(plain: Any) -> Any:
     """Restore a value from the form by `_Writer`."""
     if isinstance(plain, list):
-        return [_read(item) for item in plain]  # pyright: ignore[reportUnknownVariableType]
+        return [_restore(item) for item in plain]  # pyright: ignore[reportUnknownVariableType]
     if not isinstance(plain, dict):
         return plain
     given = cast("dict[str, Any]", plain)
     if TYPE not in given:
-        return {key: _read(item) for key, item in given.items()}
+        return {key: _restore(item) for key, item in given.items()}
     name, value = given[TYPE], given["v"]
     if name in CONVERTED:
         found = msgspec.convert(value, CONVERTED[name])
@@ -327,9 +327,9 @@ def _read(plain: Any) -> Any:
             found = found.replace(tzinfo=_read_zone(given["zone"]))
         return found.replace(fold=1) if "fold" in given else found
     if name in COLLECTIONS:
-        return COLLECTIONS[name](_read(value))
+        return COLLECTIONS[name](_restore(value))
     if name in PATHS:
-        return PATHS[name](_read(value))
+        return PATHS[name](_restore(value))
     return READERS[name](value, given.get("t", ""))
 
 
@@ -360,7 +360,7 @@ def _read_dataclass(value: dict[str, Any], name: str) -> Any:
         raise NotSerializable(f"a value of type {name}, whose fields have changed")
     made = object.__new__(kind)  # no code of the class runs: the journal names the class, and may be forged
     for name, item in value.items():
-        object.__setattr__(made, name, _read(item))
+        object.__setattr__(made, name, _restore(item))
     return made
 
 
@@ -369,7 +369,7 @@ def _read_named_tuple(value: list[Any], name: str) -> Any:
     fields: Any = getattr(kind, "_fields", ())
     if not issubclass(kind, tuple) or len(fields) != len(value):
         raise NotSerializable(f"a value of type {name}, whose fields have changed")
-    return cast(Any, tuple).__new__(kind, [_read(item) for item in value])
+    return cast(Any, tuple).__new__(kind, [_restore(item) for item in value])
 
 
 READERS: Final[dict[str, Callable[[Any, str], Any]]] = {
@@ -377,7 +377,7 @@ READERS: Final[dict[str, Callable[[Any, str], Any]]] = {
     "str": lambda value, _: base64.b64decode(value).decode(errors="surrogatepass"),
     "bytes": lambda value, _: base64.b64decode(value),
     "bytearray": lambda value, _: bytearray(base64.b64decode(value)),
-    "dict": lambda value, _: {_read(key): _read(item) for key, item in value},
+    "dict": lambda value, _: {_restore(key): _restore(item) for key, item in value},
     "CommandResult": _read_command_result,
     "enum": _read_enum,
     "dataclass": _read_dataclass,

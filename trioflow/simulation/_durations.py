@@ -79,7 +79,7 @@ def seconds(given: Any, what: str) -> dict[str, float]:
         named = cast("Mapping[Any, Any]", given)  # type: ignore[redundant-cast]  # pyright needs it
         return {str(name): duration(number, f"{what}: {name!r}", "a job") for name, number in named.items()}
     if isinstance(given, (str, os.PathLike)):
-        return _read(Path(file_path(given, what, "a scheduler")))
+        return _read_file(Path(file_path(given, what, "a scheduler")))
     if isinstance(given, Trace):
         return {
             span.path: span.elapsed - sum(wait.seconds for wait in span.waits if wait.cause is WaitCause.MACHINE)
@@ -113,7 +113,7 @@ def learn(file: Any, scheduler: BaseScheduler) -> None:
         warn(f"durations of {scheduler.label!r} were not written to {path}: {error}")
 
 
-def _read(path: Path) -> dict[str, float]:
+def _read_file(path: Path) -> dict[str, float]:
     """Return the durations in a file; none if it is missing or torn, which is reported."""
     content = _content(path)
     if content is None:

@@ -131,11 +131,11 @@ def simulate(
         checked_policy(policy, "policy", who)
     check_scenario(scheduler)
     refuse_endless(scheduler)
-    seconds, known = seconds_of(scheduler, durations)
+    seconds, known = durations_with_guesses(scheduler, durations)
     copy, trace = ScenarioCopy(scheduler, seconds, known, window, policy), Trace()
     with ThreadPoolExecutor(1, THREADS) as thread, unlogged():  # this thread may have an event loop
         thread.submit(run, copy, OWN, trace).result()
-    return _found(scheduler, copy, seconds, known, window, trace)
+    return _make_simulation(scheduler, copy, seconds, known, window, trace)
 
 
 def run(copy: ScenarioCopy, window: Any = OWN, *instruments: Instrument) -> None:
@@ -211,7 +211,7 @@ def unlogged() -> Generator[None]:
         logger.removeFilter(from_elsewhere)
 
 
-def seconds_of(scheduler: BaseScheduler, durations: Any) -> tuple[dict[AnyJob, float], dict[AnyJob, float]]:
+def durations_with_guesses(scheduler: BaseScheduler, durations: Any) -> tuple[dict[AnyJob, float], dict[AnyJob, float]]:
     """Return the durations of all jobs, with guesses for unknown ones, and only the known durations.
 
     Nested schedulers take as long as their jobs.
@@ -228,7 +228,7 @@ def all_seconds(scheduler: BaseScheduler, known: Mapping[AnyJob, float]) -> dict
     return {job: known.get(job, 0.0 if is_service(job) else unknown) for job in scheduler.iterate_jobs()}
 
 
-def _found(
+def _make_simulation(
     scheduler: BaseScheduler,
     copy: ScenarioCopy,
     seconds: dict[AnyJob, float],

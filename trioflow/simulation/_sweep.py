@@ -167,7 +167,7 @@ def what_if(
     for name in policies or ():
         checked_policy(name, "policies", repr(scenario.scheduler.label))
     now, least = _now(scenario, resource)
-    chosen = _checked(sizes, resource, least) if sizes is not None else None
+    chosen = _check_sizes(sizes, resource, least) if sizes is not None else None
     simulated = next(scenario.simulations(own, resource, [now]))
     if chosen is None:
         number = max(FEWEST, most // (max(1, len(scenario.seconds)) * len(names)))
@@ -285,7 +285,7 @@ def _other_amount(scenario: Scenario, resource: str | None) -> Callable[[int | N
     return lambda size: functools.partial(changed, size)
 
 
-def _checked(sizes: Sequence[int | None], resource: str | None, least: int) -> list[int | None]:
+def _check_sizes(sizes: Sequence[int | None], resource: str | None, least: int) -> list[int | None]:
     """Check a user's sizes, and return them in ascending order.
 
     Raises:

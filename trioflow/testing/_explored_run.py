@@ -264,7 +264,7 @@ class ExploredRun:
             self._break(f"make_scheduler raises {type(error).__name__}", error)
             self.add_line(f"make_scheduler raises {_in_words(error)}")
             return
-        self._scheduler = scheduler = _checked(made)
+        self._scheduler = scheduler = _check_scheduler(made)
         self._prepare(scheduler)
         raised: BaseException | None = None
         before: set[asyncio.Task[Any]] = set() if is_trio else asyncio.all_tasks()
@@ -750,7 +750,7 @@ class _CrashingJournal:
         self._opened.close(None if self._session._crashed else outcome, report)
 
 
-def _checked(scheduler: Any) -> Any:
+def _check_scheduler(scheduler: Any) -> Any:
     """Return the result of make_scheduler, if it is a scheduler."""
     if inspect.iscoroutine(scheduler):
         scheduler.close()

@@ -68,9 +68,9 @@ def test_what_takes_long_to_pass_on_is_read_piece_by_piece(monkeypatch: pytest.M
     stream = _pipes.PipeReader(read_end, [sink], cast(Any, SimpleNamespace(error=None)))
     os.write(write_end, b"." * 100)
     assert stream.read(0.025)
-    assert len(sink.kept()) == 30
+    assert len(sink.captured()) == 30
     assert stream.read()
-    assert len(sink.kept()) == 100
+    assert len(sink.captured()) == 100
     os.close(write_end)
     assert not stream.read()
     stream.finish()
@@ -420,7 +420,7 @@ def test_output_in_small_pieces_takes_no_more_memory() -> None:
         capture.write(str(tracemalloc).encode()[:10])
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert isinstance(capture.kept(), bytes)
+    assert isinstance(capture.captured(), bytes)
     assert peak < 3 * _output_sinks.SPOOL_LIMIT
 
 

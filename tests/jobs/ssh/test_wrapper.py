@@ -62,7 +62,7 @@ class Wrapped:
         reader = ReportFilter(TOKEN, [capture])
         reader.write(stderr)
         reader.finish()
-        kept = capture.kept()
+        kept = capture.captured()
         assert isinstance(kept, bytes)
         return self.process.returncode, stdout, kept, reader.report
 
@@ -267,7 +267,7 @@ def test_reports_are_taken_out_however_they_come(texts: list[bytes], cuts: list[
     for first, last in itertools.pairwise(places):
         reader.write(data[first:last])
     reader.finish()
-    assert capture.kept() == before + b"".join(between) + behind
+    assert capture.captured() == before + b"".join(between) + behind
     assert reader.report == WrapperReport(True, 7, 62.5, 0.25)
 
 
@@ -280,11 +280,11 @@ def test_what_is_kept_back_until_the_start_is_handed_on_then(end_first: bool) ->
     gate.write(b"out")
     if end_first:
         gate.finish()
-    assert capture.kept() == b""
+    assert capture.captured() == b""
     reader.write(b"chatter\n\x1e" + TOKEN.encode() + b" start\n")
     if not end_first:
         gate.finish()
-    assert (capture.kept(), before.kept()) == (b"out", b"chatter\n")
+    assert (capture.captured(), before.captured()) == (b"out", b"chatter\n")
 
 
 @given(st.binary(max_size=60), st.integers(0, 60))
@@ -295,5 +295,5 @@ def test_output_that_only_resembles_a_report_comes_through(data: bytes, cut: int
     reader.write(data[:cut])
     reader.write(data[cut:])
     reader.finish()
-    assert capture.kept() == data
+    assert capture.captured() == data
     assert not reader.report.started

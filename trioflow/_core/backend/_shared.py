@@ -77,7 +77,7 @@ def leaves_of(error: BaseException) -> list[BaseException]:
     return leaves
 
 
-def is_one_of(exception: BaseException, *known: tuple[type[BaseException], str]) -> bool:
+def matches_any(exception: BaseException, *known: tuple[type[BaseException], str]) -> bool:
     """Return whether an exception has one of these types, and its message the text of that type.
 
     Its `__str__` is not called.

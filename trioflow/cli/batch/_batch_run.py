@@ -40,7 +40,7 @@ def run(given: Options) -> int:
     """Run a batch, or print its command lines, and return the exit code."""
     reading = how_to_read(given)
     words, groups = _sources.parse(given.words, given.files, reading)
-    with contextlib.closing(opened(groups, reading)) as product:
+    with contextlib.closing(open_sources(groups, reading)) as product:
         strings = Strings(resources=given.needs, columns=product.names, argument=given.argument)
         tagstring = "{}" if given.tag else given.tagstring
         with wrong_usage():
@@ -70,7 +70,7 @@ def run(given: Options) -> int:
                     product,
                     strings,
                     tag=tag,
-                    nodes=named(given.nodes, config=given.ssh_config),
+                    nodes=make_nodes(given.nodes, config=given.ssh_config),
                     joblog=joblog,
                     records=recorded,
                     aside=shown.aside,
@@ -93,7 +93,7 @@ def wrong_usage() -> Generator[None]:
         raise click.UsageError(printable(str(error))) from None
 
 
-def named(nodes: Sequence[str], **options: Any) -> list[SshNode | LocalNode]:
+def make_nodes(nodes: Sequence[str], **options: Any) -> list[SshNode | LocalNode]:
     """Return the distinct nodes that the user named; the options are those of `SshNodes`."""
     if not nodes:
         return []
@@ -115,7 +115,7 @@ def how_to_read(given: Options) -> _sources.Reading:
     )
 
 
-def opened(groups: Sequence[_sources.Group], reading: _sources.Reading) -> _sources.Product:
+def open_sources(groups: Sequence[_sources.Group], reading: _sources.Reading) -> _sources.Product:
     """Return the arguments."""
     if any(
         source == _sources.LineSource(_sources.STDIN, reading.end) for group in groups for source in group

@@ -116,7 +116,7 @@ def line(arguments: Iterable[str | bytes], shell: bool) -> str:
     return words[2] if shell else shlex.join(words)
 
 
-def whole(command: Any, shell: bool) -> str:
+def shell_line(command: Any, shell: bool) -> str:
     """Return a command as the user gave it, as a line for a shell; jobs are shown by their labels."""
     return shown(command) if shell else " ".join(map(_quoted, command))
 

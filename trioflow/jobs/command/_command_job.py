@@ -193,7 +193,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     def command_line(self) -> str:
         """Return the whole command as one line of text."""
-        return _argv.whole(self._shown, self._options.shell)
+        return _argv.shell_line(self._shown, self._options.shell)
 
     def status_text(self) -> str:
         """Return the memory of its process group, as "312 MiB"; an empty string on systems without /proc."""

@@ -143,7 +143,7 @@ class Capture:
     def finish(self) -> None:
         """Do nothing: no cleanup is needed."""
 
-    def kept(self) -> bytes | Spool:
+    def captured(self) -> bytes | Spool:
         """Return the whole output."""
         return bytes(self._data) if self._spool is None else self._spool
 

@@ -263,7 +263,7 @@ class ProcessRun:
         assert process.returncode is not None
         assert process.usage is not None
         elapsed = self._clock() - self._began
-        kept = streams.kept("stdout"), streams.kept("stderr")
+        kept = streams.captured("stdout"), streams.captured("stderr")
         return CommandResult(process.returncode, elapsed, process.usage, *kept, process.own_peak, process.pid)
 
     def _tail(self) -> bytes | None:

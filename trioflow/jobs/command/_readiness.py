@@ -267,9 +267,9 @@ class Exists(Readiness):
 
     async def wait(self, run: RunHandle) -> Path:
         """Poll until the file exists."""
-        return await poll_until(run, self._found)  # type: ignore[no-any-return]
+        return await poll_until(run, self._find_file)  # type: ignore[no-any-return]
 
-    async def _found(self) -> Path | None:
+    async def _find_file(self) -> Path | None:
         try:
             is_socket = stat.S_ISSOCK(os.stat(self._path).st_mode)
         except OSError:

@@ -36,8 +36,8 @@ class Streams:
         self._captures: Final[dict[str, Capture]] = {}
         try:
             self.stdin: Final = self._open_input(stdin)
-            self.stdout: Final = self._seen(1, self._open_output("stdout", job._options.stdout))
-            self.stderr: Final = self._seen(2, self._open_output("stderr", job._options.stderr))
+            self.stdout: Final = self._descriptor_for(1, self._open_output("stdout", job._options.stdout))
+            self.stderr: Final = self._descriptor_for(2, self._open_output("stderr", job._options.stderr))
         except BaseException:
             self.close()
             raise
@@ -78,7 +78,7 @@ class Streams:
             return self._keep(open_output(given, anew=not options.append))
         return self._inherit(name, given)
 
-    def _seen(self, own: int, descriptor: int | None) -> int | None:
+    def _descriptor_for(self, own: int, descriptor: int | None) -> int | None:
         """Return the descriptor for the process: the given one (or `own` for None), or a pipe if output is watched."""
         if self._alive is None or descriptor in self._write_ends:
             return descriptor
@@ -129,10 +129,10 @@ class Streams:
         self._close_theirs()
         self.pipes.close()
 
-    def kept(self, name: str) -> bytes | Spool | None:
+    def captured(self, name: str) -> bytes | Spool | None:
         """Return the captured output of a stream, or None if it was not captured."""
         capture = self._captures.get(name)
-        return None if capture is None else capture.kept()
+        return None if capture is None else capture.captured()
 
     def _close_theirs(self) -> None:
         for descriptor in self._theirs:

@@ -93,7 +93,7 @@ class NodeSession:
                 attempt = await self._attempt(task)
             if attempt.report.returncode is not None:
                 written = "output" if redirection.is_merged else "standard error"
-                return self._checked(attempt.stderr_tail, written, shown, allowed)
+                return self._check_result(attempt.stderr_tail, written, shown, allowed)
             if attempt.report.started:
                 what = f"the connection was lost, which ends the command on the node: {shown}"
                 raise SshError(self.node, what, started=True)
@@ -180,7 +180,9 @@ class NodeSession:
             await self.tidy(litter)
             yield connection.sessions.borrowed_tokens - 1
 
-    def _checked(self, stderr_tail: bytes, written: str, shown: str, allowed: frozenset[int] | None) -> CommandResult:
+    def _check_result(
+        self, stderr_tail: bytes, written: str, shown: str, allowed: frozenset[int] | None
+    ) -> CommandResult:
         result = self.latest
         assert result is not None
         failure = _exit_codes.failure(allowed, result.returncode)

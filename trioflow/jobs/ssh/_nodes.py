@@ -187,7 +187,7 @@ class SshNodes(Sequence[Node]):
 
     def __init__(self, nodes: str | os.PathLike[str] | Iterable[str | Node], **options: Any) -> None:
         found: list[Node] = []
-        for entry in _listed(nodes):
+        for entry in _expand(nodes):
             if isinstance(entry, Node):
                 found.append(entry)
             elif isinstance(entry, str):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -232,7 +232,7 @@ def _check_word(word: Any, name: str, who: str) -> None:
         raise ValueError(f"{name}={shown(word)} of {who}: give a name without spaces, quotes, and '-' in front")
 
 
-def _listed(nodes: Any) -> Iterator[Any]:
+def _expand(nodes: Any) -> Iterator[Any]:
     if isinstance(nodes, os.PathLike) or (isinstance(nodes, str) and os.path.isfile(nodes)):
         for line in Path(nodes).read_text(encoding="utf-8").splitlines():  # pyright: ignore[reportUnknownArgumentType]
             yield from _split(line.partition("#")[0])

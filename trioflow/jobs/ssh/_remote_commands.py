@@ -169,7 +169,9 @@ class RemoteCommand:
         report = self.report
         assert report.returncode is not None
         usage = Usage(report.user_time, report.system_time)
-        return CommandResult(_signed(report.returncode), self._elapsed, usage, self._stdout.kept(), self._stderr.kept())
+        return CommandResult(
+            _signed(report.returncode), self._elapsed, usage, self._stdout.captured(), self._stderr.captured()
+        )
 
 
 class InSession(RemoteCommand):
@@ -312,9 +314,9 @@ class _LocalOutput:
         elif not (lines or given in (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)):
             self.sinks += _onwards(getattr(sys, name) if given is None else given)
 
-    def kept(self) -> bytes | Spool | None:
+    def captured(self) -> bytes | Spool | None:
         """Return the captured output; None if it was not captured."""
-        return None if self._capture is None else self._capture.kept()
+        return None if self._capture is None else self._capture.captured()
 
     def close(self) -> None:
         """Close the files opened here, even if the command was not started, or another sink has failed."""

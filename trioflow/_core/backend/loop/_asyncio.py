@@ -243,7 +243,7 @@ class AsyncioLoop(Backend):
         )
 
     def hint(self, exception: BaseException) -> str | None:
-        foreign = _shared.is_one_of(
+        foreign = _shared.matches_any(
             exception,
             (RuntimeError, "must be called from async context"),
             (RuntimeError, "Task got bad yield"),

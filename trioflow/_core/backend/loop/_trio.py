@@ -190,7 +190,7 @@ class TrioLoop(Backend):
         here = (
             threading.current_thread().name
         )  # the same error from another thread, such as a ThreadJob's, is not a hint
-        foreign = _shared.is_one_of(
+        foreign = _shared.matches_any(
             exception,
             (RuntimeError, "no running event loop"),
             (RuntimeError, f"no current event loop in thread {here!r}"),
