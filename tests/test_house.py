@@ -73,11 +73,13 @@ def test_a_description_in_the_tree_names_modules_of_its_folder() -> None:
     assert named <= there, sorted(named - there)
 
 
-def test_paths_in_the_design_exist() -> None:
-    """Text with a slash in `docs/design.md` is a path of the repository, or the end of a module's path."""
+@pytest.mark.parametrize("page", ["docs/design.md", "CONTRIBUTING.md"])
+def test_paths_in_pages_for_contributors_exist(page: str) -> None:
+    """A name with a slash in these pages is a file or a folder of the repository, or the end of a module's path."""
     there = {"trioflow/" + module.removeprefix("trioflow.").replace(".", "/") for module in modules()}
     there |= {parent.as_posix() for path in there for parent in Path(path).parents}
-    for name in re.findall(r"`([\w.]+/[\w./]*)`", DESIGN.read_text(encoding="utf-8")):
+    named = set(re.findall(r"`([\w.]+/[\w./]*)`", (ROOT / page).read_text(encoding="utf-8")))
+    for name in named - {"dist/"}:  # a release makes it
         path = name.rstrip("/").removesuffix(".py")
         assert (ROOT / name).exists() or any(f"/{known}".endswith(f"/{path}") for known in there), name
 

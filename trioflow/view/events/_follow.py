@@ -216,7 +216,7 @@ class Follower(Source):
 
     def job_scheduled(self, event: f.JobScheduled) -> None:
         """Mark a job as scheduled."""
-        self._shown().schedule(self._job(event.path))
+        self._current_model().schedule(self._job(event.path))
 
     def job_waiting(self, event: f.JobWaiting) -> None:
         """Record what a job waits for."""
@@ -224,11 +224,11 @@ class Follower(Source):
 
     def job_started(self, event: f.JobStarted) -> None:
         """Mark a job as running."""
-        self._shown().start(self._job(event.path), event.at)
+        self._current_model().start(self._job(event.path), event.at)
 
     def job_attempt(self, event: f.JobAttempt) -> None:
         """Record the number of the attempt."""
-        self._shown().try_again(self._job(event.path), event.attempt)
+        self._current_model().try_again(self._job(event.path), event.attempt)
 
     def job_progress(self, event: f.JobProgress) -> None:
         """Record the progress of a job, unless it has settled by now."""
@@ -238,7 +238,7 @@ class Follower(Source):
 
     def job_ready(self, event: f.JobReady) -> None:
         """Mark a service as ready."""
-        self._shown().make_ready(self._job(event.path))
+        self._current_model().make_ready(self._job(event.path))
 
     def job_finished(self, event: f.JobFinished) -> None:
         """Record the outcome of a job."""
@@ -246,7 +246,7 @@ class Follower(Source):
         job.attempts = event.attempts if job.started_at is not None else 0
         job.timed_out, job.restored, job.through_member = event.timed_out, event.restored, event.through_member
         job.error = None if event.exception is None else exception_stand_in(event.exception)
-        self._shown().finish(job, JobState(event.state), event.at)
+        self._current_model().finish(job, JobState(event.state), event.at)
 
     def run_ended(self, event: f.RunEnded) -> None:
         """End a run."""
@@ -265,7 +265,7 @@ class Follower(Source):
     def skip(self, event: f.Event) -> None:
         """Ignore an event that a monitor does not show."""
 
-    def _shown(self) -> Model:
+    def _current_model(self) -> Model:
         assert self._run is not None
         return self._run
 

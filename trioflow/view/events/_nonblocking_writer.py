@@ -79,7 +79,7 @@ class NonBlockingWriter:
         self._lock: Final = threading.Lock()
         self._happened: Final = threading.Event()
         self._ended: Final = threading.Event()
-        self._to: _Descriptor | _Object = _opened(target, anew)
+        self._to: _Descriptor | _Object = _open_target(target, anew)
         self._thread: Final = threading.Thread(target=self._work, name="trioflow events", daemon=True)
         self._thread.start()
 
@@ -312,7 +312,7 @@ class _Object:
         """Do nothing: the file is the caller's."""
 
 
-def _opened(target: Any, anew: bool) -> _Descriptor | _Object:
+def _open_target(target: Any, anew: bool) -> _Descriptor | _Object:
     if isinstance(target, int):
         return _Descriptor(target, None, is_own=False)
     if hasattr(target, "write"):

@@ -45,7 +45,7 @@ class DotWriter:
         self._order: Final = 1 if direction == "TB" else -1  # from left to right is upwards, for dot
         self._names: Final = {**drawing.numbers, **{job: f"?{n}" for n, job in enumerate(drawing.outside(), 1)}}
         self._ends: Final = FrameEnds(drawing)
-        self._ties: Final[
+        self._invisible_edges: Final[
             list[tuple[Anchor, Anchor]]
         ] = []  # written last, because a line places a box where it is written
 
@@ -62,7 +62,7 @@ class DotWriter:
             self._graph.node(self._names[job], **of_outside(job))
         for (tail, head), line in self._drawing.lines.items():
             self._line(tail, head, line)
-        for start, end in self._ties:
+        for start, end in self._invisible_edges:
             self._graph.edge(self._name(start), self._name(end), style="invis")
 
     def _open(self, scheduler: BaseScheduler) -> None:
@@ -72,7 +72,7 @@ class DotWriter:
         for point in self._ends.points(scheduler):
             attributes = EMPTY if point.place is PointPlace.MIDDLE else INVISIBLE
             self._graph.node(self._name(point), **attributes)
-            self._ties.extend(self._ends.ties(point))
+            self._invisible_edges.extend(self._ends.ties(point))
 
     def _close(self, scheduler: BaseScheduler) -> None:
         """Close a frame, and fix the order of its first boxes, which dot would place from right to left."""
@@ -102,7 +102,7 @@ class DotWriter:
         if end is not head:
             attributes["lhead"] = self._frame(head)
         self._graph.edge(self._name(start), self._name(end), **attributes)
-        self._ties.extend(self._ends.other_ties(tail, head))
+        self._invisible_edges.extend(self._ends.invisible_edges(tail, head))
 
     def _frame(self, scheduler: AnyJob) -> str:
         return f"cluster {self._names[scheduler]}"

@@ -67,7 +67,7 @@ class Drawing:
         self._scheduler: Final = scheduler
         self._parts: Final[dict[AnyJob, DrawnAs]] = {}
         self._stand_ins: Final[dict[AnyJob, AnyJob]] = {}
-        self._place_all(_kept(scheduler, self.numbers, only), _folded(scheduler, self.numbers, collapse))
+        self._place_all(_chosen_jobs(scheduler, self.numbers, only), _folded(scheduler, self.numbers, collapse))
         self.bundles: Final = self._find_bundles() if flag(bundle, "bundle", "graph()") else {}
         self.critical: Final = {self._stand_ins[job] for job in critical_path if job in self._stand_ins}
         self.critical_lines: Final = {
@@ -163,7 +163,9 @@ def _is_around(scheduler: AnyJob, job: AnyJob) -> bool:
     return is_scheduler(scheduler) and (job is scheduler or is_inside(job, scheduler))
 
 
-def _kept(scheduler: BaseScheduler, jobs: Iterable[AnyJob], only: _selection.Wanted | None) -> set[AnyJob] | None:
+def _chosen_jobs(
+    scheduler: BaseScheduler, jobs: Iterable[AnyJob], only: _selection.Wanted | None
+) -> set[AnyJob] | None:
     """Return the chosen jobs, their members, and their enclosing schedulers; None if all jobs are kept."""
     if only is None:
         return None

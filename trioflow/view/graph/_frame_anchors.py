@@ -51,7 +51,7 @@ class FrameEdge:
         self._anchors: Final[dict[AnyJob, list[Anchor]]] = {}
         self._tied: Final[dict[Point, list[Anchor]]] = {}
         for frame in reversed(self._needed({ends[end] for ends in lines})):  # from inside outwards
-            self._anchors[frame] = self._found(frame)
+            self._anchors[frame] = self._find_anchors(frame)
 
     def of(self, job: AnyJob) -> list[Anchor]:
         """Return the anchors of a frame, at most FEW; for a plain job, the job itself."""
@@ -76,7 +76,7 @@ class FrameEdge:
                 wanted.update(jobs)
         return needed
 
-    def _found(self, frame: BaseScheduler) -> list[Anchor]:
+    def _find_anchors(self, frame: BaseScheduler) -> list[Anchor]:
         anchors = [anchor for job in self._outermost[frame] for anchor in self.of(job)]
         if not anchors:
             return [Point(frame, PointPlace.MIDDLE)]
@@ -102,7 +102,7 @@ class FrameEnds:
         tails, heads = self._bottom.of(tail), self._top.of(head)
         return tails[len(tails) // 2], heads[len(heads) // 2]
 
-    def other_ties(self, tail: AnyJob, head: AnyJob) -> list[tuple[Anchor, Anchor]]:
+    def invisible_edges(self, tail: AnyJob, head: AnyJob) -> list[tuple[Anchor, Anchor]]:
         """Return the invisible lines beside it, between all the other pairs of anchors."""
         drawn = self.of_line(tail, head)
         return [ends for ends in itertools.product(self._bottom.of(tail), self._top.of(head)) if ends != drawn]

@@ -142,7 +142,7 @@ class Estimator(Generic[Node]):
         left: dict[Node, float] = {}
         works: dict[Node, Work] = {}
         for level, state in zip(reversed(self._levels), reversed(states), strict=True):
-            left[level.node] = _left(level, state, left, factor, works)
+            left[level.node] = _work_left(level, state, left, factor, works)
         return left[self._levels[0].node] if self._levels else 0.0
 
     def _unsettled(self, level: Level[Node], progress: Callable[[Node], Progress]) -> Iterator[Unsettled[Node]]:
@@ -166,7 +166,7 @@ class Estimator(Generic[Node]):
         return (prior + self._measured) / (prior + self._foreseen) if prior + self._foreseen else 1.0
 
 
-def _left(
+def _work_left(
     level: Level[Node],
     state: list[Unsettled[Node]],
     left: dict[Node, float],

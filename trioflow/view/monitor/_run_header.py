@@ -78,11 +78,11 @@ class RunLines:
 
     def counts(self) -> str:
         """Return the number of jobs in each state, in words."""
-        return ", ".join(f"{number} {word}" for _, number, word, _ in self._counted() if number)
+        return ", ".join(f"{number} {word}" for _, number, word, _ in self._state_counts() if number)
 
     def counts_say_more(self) -> bool:
         """Return whether the counts add to the verdict, which counts two states."""
-        words = {word for _, number, word, _ in self._counted() if number}
+        words = {word for _, number, word, _ in self._state_counts() if number}
         return len(words) > 1 or not words <= {JobState.SUCCEEDED.value, JobState.FAILED.value}
 
     # ---- the first line
@@ -98,7 +98,7 @@ class RunLines:
         self._elapsed_columns = max(self._elapsed_columns, len(elapsed))
         elapsed = elapsed.rjust(self._elapsed_columns)
         label = self._symbols.line(self._model.label)
-        left = self._left(remaining)
+        left = self._time_left(remaining)
         known = left.strip()  # the end of a run comes before its label
         tries: list[tuple[str, list[str], int]] = [
             (label, [percent, counts, elapsed, left], 2 * SHORTEST_BAR),
@@ -116,7 +116,7 @@ class RunLines:
                 return [(start, "title"), *self._bar(bar, tally), (end, "figures")]
         return [(f"{percent.strip()} {elapsed.strip()}"[:columns], "figures")]
 
-    def _left(self, remaining: float | None) -> str:
+    def _time_left(self, remaining: float | None) -> str:
         """Return the estimate, or the word for a run about to end; its width never shrinks."""
         text = self._about_the_end(remaining)
         self._left_columns = max(self._left_columns, len(text))
@@ -148,7 +148,7 @@ class RunLines:
     # ---- the second line
 
     def _counts(self, columns: int) -> Line:
-        counted, digits = self._counted(), len(str(self._model.tally.jobs))
+        counted, digits = self._state_counts(), len(str(self._model.tally.jobs))
         pieces: Line = []
         for places, shown in itertools.product((digits, 0), ([*counted, *self._window()], counted)):
             pieces = [(f"{symbol} {number:>{places}} {word}", style) for symbol, number, word, style in shown]
@@ -171,7 +171,7 @@ class RunLines:
             return []
         return [("▪" if self._is_unicode else "=", self._model.slots_taken, f"of {size} slots", "dim")]
 
-    def _counted(self) -> list[tuple[str, int, str, str]]:
+    def _state_counts(self) -> list[tuple[str, int, str, str]]:
         """Return for each state its symbol, the number of jobs, a word and a style."""
         tally = self._model.tally
         done = self._of(JobState.SUCCEEDED, tally.settled[JobState.SUCCEEDED])

@@ -75,7 +75,7 @@ class TerminalDisplay(Display):
         self._draw: Final = draw
         self._file: Final = _own_file(stream)
         self._console: Final = Console(file=self._file, force_terminal=True, force_interactive=True)
-        self._screen: Final = Screen(self._file, self._painted)
+        self._screen: Final = Screen(self._file, self._with_style)
         self._around: Final[dict[str, tuple[str, str]]] = {}  # the escape sequences around a text, by style
         self._ticker: Final = Ticker(self._tick, interval, PATIENCE)
         self._above: Final = OutputBuffer(self._ticker.wake, self._tick, tag)
@@ -201,7 +201,7 @@ class TerminalDisplay(Display):
                     return columns, lines
         return shutil.get_terminal_size()  # rich assumes 25 lines, but most terminals have 24
 
-    def _painted(self, text: str, style: str) -> str:
+    def _with_style(self, text: str, style: str) -> str:
         """Return a text with its escape sequences."""
         if not text:
             return ""

@@ -114,7 +114,7 @@ class Waits:
     def _between(self, span: Span, since: float, until: float) -> Iterator[Wait]:
         """Yield the waits of a job that was ready all the time, without gaps; adjacent ones have different causes."""
         exact, rough = self._pieces(span)
-        pieces = _cut(exact if until - since < SHORT else rough, since, until)
+        pieces = _clip(exact if until - since < SHORT else rough, since, until)
         for began, ended, cause, resource in _filled(pieces, since, until, self._unseen(span), self._unknown(span)):
             over = span.started_at is None and ended == self._there[span.number][1]  # no span ended the wait
             by = None if over else self._released_by(span, cause, resource, began, ended)
@@ -157,7 +157,7 @@ class Waits:
             lacking += [self._when_lacking(resource, amount) for resource, amount in needs]
             lacking = [pieces for pieces in lacking if pieces]
             exact = lacking[0] if len(lacking) == 1 else _overlaid(lacking)
-            self._kinds[key] = exact, _closed(exact)
+            self._kinds[key] = exact, _close_gaps(exact)
         return self._kinds[key]
 
     def _when_lacking(self, resource: ResourceUse, amount: float) -> list[Piece]:
@@ -224,7 +224,7 @@ def _overlaid(layers: Sequence[list[Piece]]) -> list[Piece]:
     return found
 
 
-def _closed(pieces: Iterable[Piece]) -> list[Piece]:
+def _close_gaps(pieces: Iterable[Piece]) -> list[Piece]:
     """Return at most `MAX_INTERVALS` intervals, with short gaps closed."""
     found, short = list(pieces), SHORT
     while True:
@@ -242,7 +242,7 @@ def _closed(pieces: Iterable[Piece]) -> list[Piece]:
         short *= 2
 
 
-def _cut(pieces: list[Piece], since: float, until: float) -> Iterator[Piece]:
+def _clip(pieces: list[Piece], since: float, until: float) -> Iterator[Piece]:
     """Yield the parts of the intervals between two times."""
     for place in range(bisect.bisect_right(pieces, since, key=itemgetter(1)), len(pieces)):
         began, ended, cause, resource = pieces[place]

@@ -121,12 +121,12 @@ def _jobs(leaves: list[Event]) -> dict[str, JobTimes]:
             before.seconds + _seconds(leaf["dur"]),
             before.waited + _seconds(args["waited_us"] or 0.0),
             JobState(args["state"]).value,
-            _told(max(waits, key=lambda wait: float(wait["dur"]))) if waits else before.waited_for,
+            _wait_text(max(waits, key=lambda wait: float(wait["dur"]))) if waits else before.waited_for,
         )
     return found
 
 
-def _told(wait: Event) -> str:
+def _wait_text(wait: Event) -> str:
     by = f", until {wait['released_by']}" if "released_by" in wait else ""
     return f"{CAUSES[WaitCause(wait['cause'])].what.format(wait['name'])}{by}"
 

@@ -104,7 +104,7 @@ class _Group:
     def html(self) -> str:
         """Return the group as HTML: failed jobs, place, jobs kept from running; the traceback is folded."""
         first, number = self._first, len(self._spans)
-        title = _linked(first) if number == 1 else f"{number} jobs"
+        title = _job_link(first) if number == 1 else f"{number} jobs"
         critical = ' <span class="badge bad">critical</span>' * first.critical
         frame = _exception_text.place(self._failure.exception, self._failure.traceback)
         line = "" if frame is None or not frame.line else f'<pre class="line">{lines_of(frame.line)}</pre>'
@@ -135,14 +135,14 @@ class _Group:
     def _names(self) -> str:
         if len(self._spans) == 1:
             return ""
-        items = [f"<li>{_linked(span)} {_exception(span)}</li>" for span in self._spans[:MAX_NAMES]]
+        items = [f"<li>{_job_link(span)} {_exception(span)}</li>" for span in self._spans[:MAX_NAMES]]
         if len(self._spans) > MAX_NAMES:
             items.append(f"<li>and {len(self._spans) - MAX_NAMES} more, which are in the table</li>")
         names = _verdict.listed([f"<bdi>{text_of(_short(span.label))}</bdi>" for span in self._spans], MAX_BLOCKED)
         return f"<details><summary>{names}</summary><ul>{''.join(items)}</ul></details>"
 
 
-def _linked(span: Span) -> str:
+def _job_link(span: Span) -> str:
     return f'<a href="#detail" data-number="{span.number}">{name_of(span)}</a>'
 
 

@@ -246,7 +246,7 @@ def graph(scheduler: Any, path: CriticalPath) -> str:
             f"{jobs} jobs are too many for a graph that can be read here: see scheduler.graph() for parts of it."
         )
     try:
-        drawn = _linked(_render.narrow(lambda to: _svg(scheduler.graph(**way, direction=to))), drawing)
+        drawn = _link_boxes(_render.narrow(lambda to: _svg(scheduler.graph(**way, direction=to))), drawing)
     except RuntimeError as error:
         return note(f"{error}.")
     except OSError as error:
@@ -265,7 +265,7 @@ def _svg(digraph: Any) -> str:
     return text[text.index("<svg") :].replace(_render.NO_TITLE, "", 1)
 
 
-def _linked(svg: str, drawing: Drawing) -> str:
+def _link_boxes(svg: str, drawing: Drawing) -> str:
     """Make each box and frame a link to the details of its job; one for several jobs leads to the first."""
     jobs = {number: job for job, number in drawing.numbers.items()}
 
