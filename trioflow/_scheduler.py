@@ -238,8 +238,8 @@ class Scheduler(BaseScheduler):
         from .view.text import _symbols  # imported late, as all views below, for programs that display nothing
         from .view.text._listing import Listing
 
-        stream = _symbols.stream(file, f"list() of {self.label!r}")
-        symbols = _symbols.Symbols.of(stream)
+        stream = _symbols.output_stream(file, f"list() of {self.label!r}")
+        symbols = _symbols.Symbols.for_stream(stream)
         text = Listing(self, symbols).text(details, silence_done_jobs, legend)
         if text:
             print(text, file=stream)
@@ -298,9 +298,9 @@ class Scheduler(BaseScheduler):
         from .view.text import _symbols
         from .view.text._debrief import debrief
 
-        stream = _symbols.stream(file, f"debrief() of {self.label!r}")
+        stream = _symbols.output_stream(file, f"debrief() of {self.label!r}")
         flag(listing, "listing", "debrief()")
-        print(debrief(self, _symbols.Symbols.of(stream), listing), file=stream)
+        print(debrief(self, _symbols.Symbols.for_stream(stream), listing), file=stream)
 
     # ---- as a picture; drawing code is imported only when needed
 
@@ -451,7 +451,7 @@ class Scheduler(BaseScheduler):
         """Show itself in Jupyter: as its graph, or as the listing where there is only text."""
         from .view import _mimebundle
 
-        return _mimebundle.of_scheduler(self)
+        return _mimebundle.scheduler_bundle(self)
 
 
 describe(Scheduler, Scheduler.__init__)

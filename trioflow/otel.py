@@ -22,7 +22,7 @@ except ModuleNotFoundError as _missing:
 
 from . import CommandJob, CommandService, JobState, __version__
 from .abc import Instrument, JobKind, carry, given_label, is_scheduler, waiting
-from .view.text._verdict import Tally, culprit_of, verdict
+from .view.text._verdict import Tally, culprit_path, verdict
 
 if TYPE_CHECKING:
     from . import AbstractJob, Scheduler
@@ -119,9 +119,9 @@ class Tracing(Instrument):
         reason = scheduler.stop_reason
         if reason is not None:
             span.set_attribute("trioflow.stop_reason", reason.value)
-        tally = Tally.of_run(scheduler)
+        tally = Tally.for_scheduler(scheduler)
         span.set_attribute("trioflow.failures", tally.failed)
-        outcome = verdict(reason, tally, None, culprit_of(scheduler))
+        outcome = verdict(reason, tally, None, culprit_path(scheduler))
         if not outcome.is_good:
             span.set_status(trace.StatusCode.ERROR, outcome.words)
         span.end()

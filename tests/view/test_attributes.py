@@ -64,7 +64,7 @@ def test_as_a_graph(scheduler: Scheduler, options: Any) -> None:
     source = scheduler.graph(legend=True, **options).source
     assert source.count("subgraph") == (1 if "collapse" in options else 2)  # of the legend, and of the one scheduler
     assert scheduler.mermaid(**options).count("subgraph") == (0 if "collapse" in options else 1)
-    assert all(len(_mimebundle.of_job(job)) > 1 for job in scheduler.iterate_jobs())
+    assert all(len(_mimebundle.job_bundle(job)) > 1 for job in scheduler.iterate_jobs())
 
 
 def test_in_a_monitor(virtual: Virtual, scheduler: Scheduler) -> None:

@@ -30,7 +30,7 @@ def variables(text: str) -> dict[str, str]:
 def test_text_in_a_box_of_a_graph_can_be_read(scheme: str, state: JobState) -> None:
     """The same holds for the title of a frame; and a box's border is visible on its frame."""
     fill, line, text, frame = getattr(_state_styles.STATE_STYLES[state], scheme)
-    plain = _state_styles.INK if scheme == "light" else _state_styles.INK_IN_THE_DARK
+    plain = _state_styles.INK if scheme == "light" else _state_styles.DARK_INK
     assert contrast(text, fill) >= 4.5
     assert contrast(plain, frame) >= 4.5
     assert contrast(line, PAPER[scheme]) >= 2.4

@@ -63,7 +63,7 @@ def test_every_state_has_a_unique_rank() -> None:
 @pytest.mark.parametrize("symbols", [_symbols.UNICODE, _symbols.ASCII])
 def test_no_sign_means_two_things(symbols: _symbols.SymbolSet) -> None:
     """No two states share a symbol, and none has that of critical or forever jobs."""
-    assert len(set(symbols.together())) == len(symbols.together()) == len(JobState) + 2
+    assert len(set(symbols.joined())) == len(symbols.joined()) == len(JobState) + 2
 
 
 @pytest.mark.parametrize("encoding", [None, "ascii"])

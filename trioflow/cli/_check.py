@@ -11,7 +11,7 @@ import click
 from .. import Scheduler
 from ..abc import is_scheduler, paths_of
 from ..view.text import _symbols
-from ..view.text._verdict import listed
+from ..view.text._verdict import join_names
 from . import FINE, STOPPED
 from ._scenario import takes_scenario
 
@@ -53,15 +53,15 @@ def command(scheduler: Scheduler, journal: bool) -> int:
     """
     from ..check._findings import findings  # late, because --help does not need it
 
-    symbols = _symbols.Symbols.of(sys.stdout)
+    symbols = _symbols.Symbols.for_stream(sys.stdout)
     found = findings(scheduler, journal=journal)
     paths = paths_of(scheduler)
     for alike in grouped(found):
         first, *others = [paths.get(finding.job, finding.job.label) for finding in alike]
-        click.echo(symbols.line(f"{alike[0].kind.value:<11} {first}: {alike[0].text}"))
+        click.echo(symbols.escape(f"{alike[0].kind.value:<11} {first}: {alike[0].text}"))
         if others:
             jobs = f"{len(others)} more job{'s' * (len(others) != 1)}"
-            click.echo(symbols.line(f"{'':<11} the same of {jobs}: {listed(others, NAMED)}"))
+            click.echo(symbols.escape(f"{'':<11} the same of {jobs}: {join_names(others, NAMED)}"))
     number = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())  # schedulers do not count, as in all views
     jobs = f"{number} job{'s' * (number != 1)}"
     click.echo(f"{jobs}: {len(found)} finding{'s' * (len(found) != 1)}" if found else f"{jobs}: nothing found")

@@ -55,7 +55,7 @@ def command(before: Path, after: Path, fail_above: float | None) -> int:
         compared = _differences.compare(_trace_reader.read(before), _trace_reader.read(after))
     except _trace_reader.BadTrace as error:
         raise Refusal(str(error)) from None
-    for line in _differences.lines(compared, _symbols.Symbols.of(sys.stdout)):
+    for line in _differences.lines(compared, _symbols.Symbols.for_stream(sys.stdout)):
         click.echo(line)
     if fail_above is not None and compared.share > fail_above:
         click.echo(f"Error: it took {100 * compared.share:.1f} % longer; {100 * fail_above:g} % is allowed", err=True)

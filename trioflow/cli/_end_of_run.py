@@ -53,17 +53,21 @@ class EndOfRun:
         self._elapsed: Final = elapsed
         self._is_fine: Final = code == FINE
         self._trace: Final = trace
-        self._symbols: Final = _symbols.Symbols.of(sys.stdout)
+        self._symbols: Final = _symbols.Symbols.for_stream(sys.stdout)
 
     def details(self, failures: bool) -> str:
         """Return the details below the verdict, with the failures if they are wanted."""
-        return "" if self._is_fine else _debrief.details(self._scheduler, _symbols.Symbols.of(sys.stderr), failures)
+        return (
+            ""
+            if self._is_fine
+            else _debrief.details(self._scheduler, _symbols.Symbols.for_stream(sys.stderr), failures)
+        )
 
     def verdict(self) -> Iterator[str]:
         """Yield the verdict, and the number of jobs in each state unless all succeeded."""
         verdict = self._make_verdict(self._elapsed)
         yield self._line(verdict)
-        counts = _verdict.Tally.of_run(self._scheduler).in_words()
+        counts = _verdict.Tally.for_scheduler(self._scheduler).in_words()
         if {",", "("} & {*counts} or not verdict.is_good:
             yield counts
 
@@ -72,7 +76,7 @@ class EndOfRun:
         yield self._line(self._make_verdict(None))
 
     def _make_verdict(self, elapsed: float | None) -> Verdict:
-        return _verdict.of_run(self._scheduler, self._scheduler.stop_reason or StopReason.INTERRUPTED, elapsed)
+        return _verdict.run_verdict(self._scheduler, self._scheduler.stop_reason or StopReason.INTERRUPTED, elapsed)
 
     def _line(self, verdict: Verdict) -> str:
         line = verdict.line(self._scheduler.label, self._symbols)
@@ -93,7 +97,7 @@ class EndOfRun:
 
     def slowest_chain(self) -> str:
         """Return the slowest jobs on the critical path with their shares of the time; "" for a short run."""
-        jobs, elapsed = _verdict.Tally.of_run(self._scheduler).jobs, self._elapsed or 0.0
+        jobs, elapsed = _verdict.Tally.for_scheduler(self._scheduler).jobs, self._elapsed or 0.0
         is_cheap = self._trace is not None or jobs * EACH_JOB <= elapsed * LARGEST_SHARE
         if jobs < 2 or elapsed < SHORTEST_RUN or not is_cheap:
             return ""
@@ -123,7 +127,7 @@ class EndOfRun:
 
     def _name(self, path: str) -> str:
         """Return a path that leaves room on the line for what stands beside it."""
-        return self._symbols.line(without_middle(printable(path), min(LONGEST_NAME, columns() // 2 - 12)))
+        return self._symbols.escape(without_middle(printable(path), min(LONGEST_NAME, columns() // 2 - 12)))
 
     @property
     def _between(self) -> str:
@@ -136,7 +140,7 @@ class EndOfRun:
         line = printable(shlex.join(["trioflow", *CommandLine.current().words]))
         if journal is None:
             return f"{line}  (--journal FILE keeps what succeeds)"
-        kept, jobs = kept_in(journal), _verdict.Tally.of_run(self._scheduler).jobs
+        kept, jobs = kept_in(journal), _verdict.Tally.for_scheduler(self._scheduler).jobs
         of = f" of {jobs}" if kept <= jobs else ""  # a scheduler with keep_jobs=False has dropped some
         return f"{line}  ({kept}{of} job{'s' * (max(kept, jobs) != 1)} kept)"
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 import msgspec
 
 from ..abc import printable
-from ..view.text._verdict import listed
+from ..view.text._verdict import join_names
 from ._suggestions import nearest
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def format_problems(problems: Sequence[Problem]) -> str:
 
 def _line(alike: list[Problem]) -> str:
     first, *others = alike
-    names = listed([repr(problem.job) for problem in others], NAMED)
+    names = join_names([repr(problem.job) for problem in others], NAMED)
     return f"{first}; the same of {names}" if others else str(first)
 
 

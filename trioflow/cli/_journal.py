@@ -18,8 +18,8 @@ from ..abc import duration_text, printable
 from ..journal._run_summary import Failed
 from ..journal._run_summary import read as read_ending
 from ..journal._store import Record, RunRecord, Store, reading
-from ..view.text._selection import matching
-from ..view.text._symbols import Symbols, aligned
+from ..view.text._selection import match_paths
+from ..view.text._symbols import Symbols, align_columns
 from ..view.text._verdict import Tally, verdict
 from . import FINE
 from ._scenario import Refusal
@@ -97,7 +97,7 @@ def why(path: Path) -> int:
         reason = NOT_THERE if failure.why is None else failure.why
         rows.append((failure.path, took(failure.elapsed), f"{reason}; {failure.error}" if reason else failure.error))
     shown = [[printable(cell) for cell in row] for row in (("job", "took", "why it ran"), *rows)]
-    for line in aligned(shown, (0, 2)):
+    for line in align_columns(shown, (0, 2)):
         click.echo(line.encode(errors="backslashreplace"))
     failed = f" ({len(failures)} of them failed)" if failures else ""
     click.echo(f"{len(rows)} ran{failed}, {states.count('restored')} restored")
@@ -220,7 +220,7 @@ def chosen(records: list[Record], pattern: str, path: Path) -> list[Record]:
         Refusal: no path matches.
 
     """
-    found = matching({record: record.path for record in records}, pattern)
+    found = match_paths({record: record.path for record in records}, pattern)
     if not found:
         raise Refusal(f"no job in {printable(str(path))!r} matches {printable(pattern)!r}")
     return found
@@ -270,8 +270,8 @@ def how_it_ended(run: RunRecord) -> str:
     for state, forever, jobs in ending.counts:
         tally.add(state, forever, jobs)
     found = verdict(reason, tally, None if run.ended is None else max(0.0, run.ended - run.started), ending.culprit)
-    symbols = Symbols.of(sys.stdout)
-    return f"{found.symbol(symbols)} {symbols.line(found.words)}"
+    symbols = Symbols.for_stream(sys.stdout)
+    return f"{found.symbol(symbols)} {symbols.escape(found.words)}"
 
 
 def failures_of(runs: list[RunRecord]) -> dict[str, Failed]:

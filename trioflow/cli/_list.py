@@ -10,9 +10,9 @@ import click
 
 from .. import Scheduler
 from ..abc import AbstractJob, is_scheduler, is_service, paths_of, printable
-from ..view.text._listing import Begin, Cycle, End, Row, cycle_of, rows
+from ..view.text._listing import Begin, Cycle, End, Row, closed_cycle, listing_rows
 from ..view.text._symbols import Symbols, width
-from ..view.text._verdict import listed
+from ..view.text._verdict import join_names
 from ._scenario import takes_scenario
 
 MAX_NAMES: Final = 4
@@ -38,13 +38,13 @@ def command(scheduler: Scheduler, paths: bool) -> None:
 
     Each job comes after what it requires. "!" stands before a critical job, "∞" before a forever job. Nothing is run.
     """
-    symbols = Symbols.of(sys.stdout)
+    symbols = Symbols.for_stream(sys.stdout)
     found = paths_of(scheduler)
-    every = list(rows(scheduler))
+    every = list(listing_rows(scheduler))
     jobs = [row.job for row in every if not isinstance(row, (End, Cycle))]
     lines = (found[job] for job in scheduler.iterate_jobs()) if paths else Tree(scheduler, jobs, found).lines(every)
     for line in lines:
-        click.echo(symbols.line(line))
+        click.echo(symbols.escape(line))
 
 
 class Tree:
@@ -62,7 +62,7 @@ class Tree:
         around = {scheduler: scheduler.path} if scheduler.scheduler is not None else {}  # NAME may be a nested one
         self._paths: Final = {**paths, **around}
         self._places: Final = {job: place for place, job in enumerate(jobs)}
-        self._symbols: Final = Symbols.of(sys.stdout).set
+        self._symbols: Final = Symbols.for_stream(sys.stdout).set
         self._users: Final[dict[AbstractJob[Any], list[AbstractJob[Any]]]] = {}
         for job in jobs:
             for service in filter(is_service, job.required):
@@ -82,7 +82,7 @@ class Tree:
         if isinstance(row, End):
             return None
         if isinstance(row, Cycle):
-            cycle = " -> ".join(self._name(job, row.job) for job in cycle_of(row.job))
+            cycle = " -> ".join(self._name(job, row.job) for job in closed_cycle(row.job))
             return f"    {indent}from here on in the order added: cycle {cycle}", ""
         job = row.job
         critical = self._symbols.critical if job.is_critical() else " "
@@ -108,7 +108,7 @@ class Tree:
     def _names(self, jobs: Iterable[AbstractJob[Any]], level: Any) -> str:
         in_order = sorted(jobs, key=lambda job: self._places.get(job, len(self._places)))
         names = [self._name(job, level) for job in in_order]
-        return listed(names, len(names) if len(names) <= MAX_NAMES else MAX_NAMES - 1)
+        return join_names(names, len(names) if len(names) <= MAX_NAMES else MAX_NAMES - 1)
 
     def _name(self, job: AbstractJob[Any], level: Any) -> str:
         """Return the name of a job relative to a scheduler; a question mark if it is in no scheduler of the run."""

@@ -49,8 +49,8 @@ class Refusal(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the traceback, if there is one, and the message below it."""
         if self._error is not None:
-            symbols = _symbols.Symbols.of(sys.stderr)
-            click.echo(symbols.lines(_exception_text.formatted(self._error)), err=True)
+            symbols = _symbols.Symbols.for_stream(sys.stderr)
+            click.echo(symbols.escape_lines(_exception_text.format_traceback(self._error)), err=True)
         super().show(file)
 
 

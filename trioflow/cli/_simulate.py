@@ -11,7 +11,7 @@ import click
 
 from .. import Scheduler, StopReason
 from ..abc import AbstractJob, PolicyName, duration_text, is_scheduler, name_of_policy
-from ..view.text._symbols import aligned
+from ..view.text._symbols import align_columns
 from ._scenario import Refusal, refusing, takes_scenario, window_of_run
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def table(found: Found) -> Iterator[str]:
                 "" if outcome.stop_reason is StopReason.COMPLETED else f"stops early: {outcome.stop_reason.name}",
             )
         )
-    return aligned(rows, (1, len(rows[0]) - 1))
+    return align_columns(rows, (1, len(rows[0]) - 1))
 
 
 def verdict(found: Found) -> str:

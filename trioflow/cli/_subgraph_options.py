@@ -65,9 +65,9 @@ def matching(named: dict[Job, str], pattern: str) -> list[Job]:
         UsageError: no job matches.
 
     """
-    found = _selection.matching(named, pattern)
+    found = _selection.match_paths(named, pattern)
     if not found:
-        hint = _selection.near(named, pattern) or ";"
+        hint = _selection.suggest_paths(named, pattern) or ";"
         raise click.UsageError(
             f"no job has a path like {printable(pattern)!r}{hint} `trioflow list --paths` shows all paths"
         )

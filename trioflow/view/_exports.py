@@ -1,4 +1,4 @@
-"""Output of pictures and tables: files that are replaced atomically, and cells of notebooks."""
+"""Where pictures and tables are written: files, which are replaced atomically, and notebook cells."""
 
 from __future__ import annotations
 
@@ -11,38 +11,42 @@ from .._core.api.views import file_path
 
 
 def write(path: str | os.PathLike[str], text: str) -> None:
-    """Replace a file by a text atomically: readers find the old text or the new one, whole.
+    """Write `text` to a file atomically: a reader sees either all of the old contents or all of the new.
 
-    The text goes to a temporary file in the same directory, which is then renamed. A device or a pipe, or a file in a
-    directory without write permission, is written directly.
+    The text goes to a temporary file in the same directory, which is then renamed. A device, a pipe, or a file in a
+    directory without write permission is written directly.
 
     Raises:
         TypeError, ValueError: `path` is not a path.
-        OSError: it cannot be written; then the old one is left.
+        OSError: the file cannot be written; its old contents are kept.
 
     """
-    place = Path(file_path(path, "path", "a Trace")).resolve()  # follow a symbolic link
-    if (place.exists() and not place.is_file()) or not os.access(place.parent, os.W_OK):
-        place.write_text(text, encoding="utf-8", newline="")
+    target = Path(file_path(path, "path", "a Trace")).resolve()  # so that a symbolic link is kept
+    if (target.exists() and not target.is_file()) or not os.access(target.parent, os.W_OK):
+        target.write_text(text, encoding="utf-8", newline="")
         return
-    beside = place.with_name(f".{place.name}.{os.getpid()}.new")
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.new")
     try:
-        beside.write_text(text, encoding="utf-8", newline="")
+        temporary.write_text(text, encoding="utf-8", newline="")
         with contextlib.suppress(FileNotFoundError):
-            beside.chmod(place.stat().st_mode)
-        beside.replace(place)
+            temporary.chmod(target.stat().st_mode)
+        temporary.replace(target)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
-def bundle(svg: str, what: str) -> dict[str, str]:
-    """Return a picture as HTML and as SVG; front ends that know both choose the first.
+def svg_bundle(svg: str, alt_text: str) -> dict[str, str]:
+    """Return the MIME bundle of an SVG picture, as HTML and as plain SVG; front ends prefer the HTML.
 
-    Only HTML fits the cell everywhere: some front ends show an SVG at its own size and cut off the rest. As
-    an image in a page it follows the scheme of the page, not the browser's. `what` is the alternative text, for screen
-    readers.
+    The HTML makes the picture fit the cell: some front ends show an SVG at its own size and cut off the rest. As an
+    image in the page, it also follows the page's colour scheme, not the browser's.
+
+    Args:
+        svg: the picture.
+        alt_text: the alternative text for screen readers.
+
     """
     data = base64.b64encode(svg.encode()).decode("ascii")
-    html = f'<img alt="{what}" style="max-width: 100%; height: auto" src="data:image/svg+xml;base64,{data}">'
+    html = f'<img alt="{alt_text}" style="max-width: 100%; height: auto" src="data:image/svg+xml;base64,{data}">'
     return {"text/html": html, "image/svg+xml": svg}

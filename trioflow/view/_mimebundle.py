@@ -1,7 +1,7 @@
-"""The MIME bundle that Jupyter shows for a scheduler or a job that is the value of a cell.
+"""The MIME bundles that Jupyter shows when the value of a cell is a scheduler or a job.
 
-The picture is an SVG if `dot` is installed, and otherwise a Mermaid flowchart, which JupyterLab draws itself from
-version 4.1 on. A front end that can show neither shows the plain text.
+The picture is an SVG if `dot` is installed, and otherwise a Mermaid flowchart, which JupyterLab 4.1 and later draws. A
+front end that supports neither shows the plain text.
 """
 
 from __future__ import annotations
@@ -15,36 +15,33 @@ from .text._listing import Listing
 
 Bundle = dict[str, str]
 
-MANY: Final = 200
-"""Number of jobs above which jobs that are alike share a box."""
-TOO_MANY: Final = 400
-"""Number of boxes and arrows above which nothing is drawn: `dot` might take long, for an unreadable picture."""
-LINES: Final = 100
-"""Number of jobs above which the listing is not shown."""
+MAX_SEPARATE_BOXES: Final = 200
+"""Number of jobs above which similar jobs share a box."""
+MAX_ELEMENTS: Final = 400
+"""Number of boxes and arrows above which no picture is drawn: `dot` would take long, and the result be unreadable."""
+MAX_LISTED_JOBS: Final = 100
+"""Number of jobs above which the text is the repr instead of the listing."""
 
 
-def of_scheduler(scheduler: BaseScheduler) -> Bundle:
-    """Return the scheduler's graph, and its listing as text."""
-    many = _number(scheduler) > MANY
-    text = repr(scheduler) if _number(scheduler) > LINES else Listing(scheduler, _symbols.Symbols()).text()
-    return {"text/plain": text or repr(scheduler), **_picture(scheduler, bundle=many)}
+def scheduler_bundle(scheduler: BaseScheduler) -> Bundle:
+    """Return a picture of the scheduler's graph, and its listing as text."""
+    jobs = sum(1 for _ in scheduler.iterate_jobs())
+    text = "" if jobs > MAX_LISTED_JOBS else Listing(scheduler, _symbols.Symbols()).text()
+    return {"text/plain": text or repr(scheduler), **_picture(scheduler, bundle=jobs > MAX_SEPARATE_BOXES)}
 
 
-def of_job(job: AnyJob) -> Bundle:
-    """Return a picture of the job with what it requires and what requires it, and its repr as text."""
+def job_bundle(job: AnyJob) -> Bundle:
+    """Return a picture of the job, its requirements and its successors, and its repr as text."""
     bundle = {"text/plain": repr(job)}
     if is_scheduler(job.scheduler):
-        near = [
+        neighbours = [
             job,
             *(requirement for requirement in job.required if requirement in job.scheduler),
             *job.scheduler.successors(job),
         ]
-        bundle |= _picture(job.scheduler, only=near, collapse=True, direction="LR", bundle=len(near) > MANY)
+        many = len(neighbours) > MAX_SEPARATE_BOXES
+        bundle |= _picture(job.scheduler, only=neighbours, collapse=True, direction="LR", bundle=many)
     return bundle
-
-
-def _number(scheduler: BaseScheduler) -> int:
-    return sum(1 for _ in scheduler.iterate_jobs())
 
 
 def _picture(scheduler: BaseScheduler, **options: Any) -> Bundle:
@@ -53,24 +50,24 @@ def _picture(scheduler: BaseScheduler, **options: Any) -> Bundle:
 
     options["path"] = critical_path_of(scheduler)
     graph = _render.graph(scheduler, **options)
-    if len(graph.body) > TOO_MANY:
+    if len(graph.body) > MAX_ELEMENTS:
         return {}
 
-    def draw(way: Any) -> str:
-        chosen: Any = {"direction": way} | options
-        return _render.rendered(_render.graph(scheduler, **chosen), "svg", "the picture of a scheduler").decode()
+    def draw(direction: Any) -> str:
+        digraph = _render.graph(scheduler, **({"direction": direction} | options))
+        return _render.rendered(digraph, "svg", "the picture of a scheduler").decode()
 
     try:
         drawn = _render.adapted(_render.narrow(draw))
     except RuntimeError:
         return {"text/vnd.mermaid": _render.mermaid(scheduler, **options)}
-    return _exports.bundle(drawn, "the graph of a scheduler")
+    return _exports.svg_bundle(drawn, "the graph of a scheduler")
 
 
-def _of_itself(job: AnyJob, include: Any = None, exclude: Any = None) -> Bundle:
-    """Show the job in Jupyter, with what it requires and what requires it."""
-    return of_job(job)
+def _repr_mimebundle(job: AnyJob, include: Any = None, exclude: Any = None) -> Bundle:
+    """Return the MIME bundle with which Jupyter displays the job."""
+    return job_bundle(job)
 
 
-# The engine draws nothing and knows no views, but IPython asks an object's own class.
-AbstractJob._repr_mimebundle_ = _of_itself  # type: ignore[attr-defined]
+# The engine must not import views, but IPython looks the method up in the object's class.
+AbstractJob._repr_mimebundle_ = _repr_mimebundle  # type: ignore[attr-defined]

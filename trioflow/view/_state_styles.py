@@ -1,6 +1,6 @@
-"""The one table of symbols, colours and words for the states of jobs and the causes of waits; all views read it.
+"""The symbols, colours and words for the states of jobs and the causes of waits; all views read these tables.
 
-A new state or cause needs a record here. Only the style sheets of a report repeat it.
+A new state or cause needs an entry here. Only the style sheets of a report repeat the colours.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from .._core.api.views import AnyJob, JobState, StopReason, WaitCause
 
 
 class Badge(NamedTuple):
-    """A second symbol, beside the state's."""
+    """A symbol shown beside that of the state, for a property of the job."""
 
     symbol: str
     ascii: str
@@ -25,7 +25,7 @@ FOREVER: Final = Badge("∞", "8", "forever")
 
 
 class Colours(NamedTuple):
-    """The colours of a box, and the colour of a nested scheduler's frame, from which the jobs inside must stand out."""
+    """The colours of a job's box, and the background of a nested scheduler's frame, on which boxes must stand out."""
 
     fill: str
     line: str
@@ -35,42 +35,42 @@ class Colours(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateStyle:
-    """Symbols, colours and order of one state. Its word is the value of the state, everywhere."""
+    """The symbols, colours and texts of one state. Its name in all views is the value of the `JobState`."""
 
     symbol: str
     """The symbol: one column wide, and unique among the states."""
     ascii: str
-    """The symbol for a stream whose encoding lacks the others."""
+    """The ASCII character used if the stream's encoding cannot represent the symbols."""
     box_has_symbol: bool = True
-    """Whether a box in a graph has the symbol too; otherwise only its fill shows the state."""
+    """Whether a box in a graph shows the symbol; otherwise only its fill shows the state."""
     style: str
-    """The style in a monitor: a key of `monitor/_terminal.STYLES`. Its bar counts "trouble" as "failed"."""
+    """The style in a monitor, a key of `monitor/_terminal.STYLES`. The monitor's bar counts "trouble" as "failed"."""
     light: Colours
-    """The colours in graphs. Lightness and symbols distinguish them for the colour-blind."""
+    """The colours in graphs on a light background. For the colour-blind, states also differ in lightness or symbol."""
     dark: Colours
-    """The colours in a page with a dark scheme. All text has a contrast of 4.5 or more, in both schemes."""
+    """The colours on a dark background. In both schemes, all text has a contrast of at least 4.5."""
     meaning: str
-    """The meaning in a report, for readers who are not programmers."""
+    """The explanation in a report's glossary, for readers who are not programmers."""
     unfinished: str = ""
-    """The reason why a job with this final state did not run to its end, for CI systems."""
+    """The reason that reports for CI systems give why a job that ended in this state did not run to its end."""
 
     @property
     def box_symbol(self) -> str:
-        """The symbol in a box of a graph, or an empty string."""
+        """The symbol shown in a box of a graph, or an empty string."""
         return self.symbol if self.box_has_symbol else ""
 
 
 INK: Final = "#1f2933"
-INK_IN_THE_DARK: Final = "#e4e8ed"
+DARK_INK: Final = "#e4e8ed"
 
 STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
     JobState.IDLE: StateStyle(
         symbol="·",
         ascii=".",
-        box_has_symbol=False,  # its box is white
+        box_has_symbol=False,  # the white box is distinctive enough
         style="dim",
         light=Colours("#ffffff", "#52606d", INK, "#f7f8fa"),
-        dark=Colours("#242a33", "#9aa5b1", INK_IN_THE_DARK, "#1f242b"),
+        dark=Colours("#242a33", "#9aa5b1", DARK_INK, "#1f242b"),
         meaning="the run ended before its turn came",
         unfinished="never started: the run ended before",
     ),
@@ -79,7 +79,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         ascii="w",
         style="dim",
         light=Colours("#fff6d1", "#8a6d00", INK, "#fffcf0"),
-        dark=Colours("#3a3214", "#d9b93b", INK_IN_THE_DARK, "#26241c"),
+        dark=Colours("#3a3214", "#d9b93b", DARK_INK, "#26241c"),
         meaning="it could start, and waits until there is room for it",
         unfinished="never started: the run ended before",
     ),
@@ -88,16 +88,16 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         ascii=">",
         style="running",
         light=Colours("#ffd95a", "#8a6d00", INK, "#fff8df"),
-        dark=Colours("#5c4b10", "#ffd95a", INK_IN_THE_DARK, "#2b281c"),
+        dark=Colours("#5c4b10", "#ffd95a", DARK_INK, "#2b281c"),
         meaning="it was under way when this report was written",
     ),
     JobState.SUCCEEDED: StateStyle(
         symbol="✓",
         ascii="+",
-        box_has_symbol=False,  # its box is filled in green
+        box_has_symbol=False,  # the green box is distinctive enough
         style="done",
         light=Colours("#c9e7d2", "#2f7d52", INK, "#f1f9f4"),
-        dark=Colours("#23573b", "#6fb98c", INK_IN_THE_DARK, "#1c2723"),
+        dark=Colours("#23573b", "#6fb98c", DARK_INK, "#1c2723"),
         meaning="it ran to its end",
     ),
     JobState.FAILED: StateStyle(
@@ -113,7 +113,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         ascii="c",
         style="trouble",
         light=Colours("#d5d9de", "#52606d", INK, "#f2f3f5"),
-        dark=Colours("#39414b", "#9aa5b1", INK_IN_THE_DARK, "#22262c"),
+        dark=Colours("#39414b", "#9aa5b1", DARK_INK, "#22262c"),
         meaning="it was ended, or kept from starting, before it was done",
         unfinished="cancelled",
     ),
@@ -122,7 +122,7 @@ STATE_STYLES: Final[Mapping[JobState, StateStyle]] = {
         ascii="b",
         style="trouble",
         light=Colours("#f4c7a1", "#9a4a12", INK, "#fdf5ee"),
-        dark=Colours("#5e3a1d", "#dc9a62", INK_IN_THE_DARK, "#2a231d"),
+        dark=Colours("#5e3a1d", "#dc9a62", DARK_INK, "#2a231d"),
         meaning="it could not run, because a job whose success it needs failed",
         unfinished="not run",
     ),
@@ -142,19 +142,19 @@ PRECEDENCE: Final = (
     JobState.FAILED, JobState.BLOCKED, JobState.CANCELLED, JobState.RUNNING, JobState.SCHEDULED, JobState.IDLE,
     JobState.SUCCEEDED, JobState.SKIPPED,
 )  # fmt: skip
-"""All states: a box for several jobs shows the first of theirs."""
+"""All states, most important first: a box for several jobs shows the first of their states."""
 COUNTING_ORDER: Final = (JobState.SUCCEEDED, *(state for state in PRECEDENCE if state is not JobState.SUCCEEDED))
-"""The order of counts, and of the parts of a bar: what succeeded, then the worst."""
+"""The order of counts, and of the segments of a progress bar: SUCCEEDED, then the others as in `PRECEDENCE`."""
 BARS: Final = (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.RUNNING)
-"""The states of jobs that started and so have a bar, in the order of a timeline's legend."""
+"""The states of jobs that have started, and so have a bar in a timeline, in the order of its legend."""
 NEVER_STARTED: Final = (
     JobState.BLOCKED, JobState.SKIPPED, JobState.CANCELLED, JobState.SCHEDULED, JobState.IDLE,
 )  # fmt: skip
-"""The states of jobs that never started, in the order below a timeline's legend."""
+"""The states of jobs that never started, in the order in which a timeline lists them below its legend."""
 
 
-def ended_as_meant(job: AnyJob) -> bool:
-    """Return whether this is a forever job that ran until the end of a run that was not cut off."""
+def ended_normally(job: AnyJob) -> bool:
+    """Return whether this is a forever job that was cancelled only because its run was complete."""
     if not job.forever or job.state is not JobState.CANCELLED or job.started_at is None:
         return False
     return job.scheduler is not None and job.scheduler.stop_reason is StopReason.COMPLETED
@@ -165,18 +165,18 @@ def ended_as_meant(job: AnyJob) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class CauseWords:
-    """The words for one cause of a wait; `{}` stands for the name of the resource."""
+    """The phrases for one cause of waits; `{}` is replaced by the name of the resource."""
 
-    what: str
-    """The words after "for", in pictures and tables: what a job waits for."""
-    empty: str
-    """The words after "because": why a slot is empty."""
-    many: str
-    """The words in a monitor, after the number of waiting jobs."""
+    awaited: str
+    """The thing waited for, in pictures and tables: "waited for ..."."""
+    empty_because: str
+    """The reason for an empty slot, in a sentence: "empty because ..."."""
+    after_count: str
+    """The phrase in a monitor after the number of waiting jobs: "3 for a slot"."""
     title: str
-    """The words in a report, in the glossary."""
+    """The term in a report's glossary."""
     meaning: str
-    """The explanation in a report, for readers who are not programmers."""
+    """The explanation in a report's glossary, for readers who are not programmers."""
 
 
 CAUSES: Final[Mapping[WaitCause, CauseWords]] = {
@@ -224,9 +224,9 @@ CAUSES: Final[Mapping[WaitCause, CauseWords]] = {
     WaitCause.LOOP: CauseWords(
         "the loop",
         "the loop was busy",
-        "for a slot",  # they are about to get one
+        "for a slot",  # a job with this cause is about to get one
         "waited for the loop",
         "some job kept the program busy, so that it could not start others",
     ),
 }
-"""The words of each cause, in the order of a report."""
+"""The phrases of each cause, in the order of a report's glossary."""

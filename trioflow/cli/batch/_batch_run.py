@@ -145,18 +145,18 @@ def closing(batch: _batch.Batch, given: Options, seconds: float) -> Iterator[str
     from ...view.text._symbols import Symbols
     from ...view.text._verdict import Tally, verdict
 
-    symbols = Symbols.of(sys.stderr)
+    symbols = Symbols.for_stream(sys.stderr)
     counts = Tally()
     counts.add(JobState.FAILED, number=tally.failed)
     counts.add(JobState.SUCCEEDED, number=tally.succeeded)
     counts.add(JobState.IDLE, number=max(0, (batch.expected or 0) - counts.jobs))
     stopped = StopReason.INTERRUPTED if batch.was_interrupted else StopReason.COMPLETED
-    said = verdict(stopped, counts, seconds, what="command").line("batch", symbols)
+    said = verdict(stopped, counts, seconds, noun="command").line("batch", symbols)
     yield click.style(said, fg="red", bold=True) if has_colours(sys.stderr) else said
     columns = shutil.get_terminal_size().columns if sys.stderr.isatty() else IN_A_FILE
     for line, reason in batch.failures:
         why = reason.removeprefix(f"{line}: ")
-        yield symbols.line(f"  {without_middle(printable(line), max(SHORTEST, columns - len(why) - 5))}: {why}")
+        yield symbols.escape(f"  {without_middle(printable(line), max(SHORTEST, columns - len(why) - 5))}: {why}")
     if tally.failed > len(batch.failures):
         yield f"  and {tally.failed - len(batch.failures)} more"
     if given.journal:

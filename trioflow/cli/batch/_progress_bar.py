@@ -88,7 +88,7 @@ class Bar:
     def shown(self, batch: Batch) -> Generator[None]:
         """Show the bar during a block."""
         self._figures = BatchProgress(batch)
-        self._lines = RunLines(self._figures, Symbols.of(sys.stderr))
+        self._lines = RunLines(self._figures, Symbols.for_stream(sys.stderr))
         self._display.start()
         try:
             yield

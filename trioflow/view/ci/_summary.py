@@ -130,7 +130,7 @@ def workflow_commands(run: CiRun) -> Iterator[str]:
     """
     for number, spans in enumerate(run.kinds()):
         span = spans[0]
-        title = f"{_verdict.listed([span.path for span in spans], MAX_NAMES)} failed"
+        title = f"{_verdict.join_names([span.path for span in spans], MAX_NAMES)} failed"
         if number < MAX_ANNOTATIONS:
             place = run.place(span)
             where = "" if place is None else f"file={_property(place[0])},line={place[1]},"

@@ -85,8 +85,8 @@ class CiRun:
     def traceback(self, span: Span) -> str:
         """Return the traceback of a failure, without the output, which `outputs` has."""
         failure = self._record.failures[span.number]
-        text = _exception_text.formatted(failure.exception, failure.traceback)
-        message = _exception_text.message(failure.exception)
+        text = _exception_text.format_traceback(failure.exception, failure.traceback)
+        message = _exception_text.safe_message(failure.exception)
         last = message.rstrip().rpartition("\n")
         is_told = last[1] and any(output.rstrip().endswith(last[2]) for _, output in self.outputs(span))
         return text.replace(message, headline(message)) if is_told else text
@@ -105,7 +105,7 @@ class CiRun:
     def kinds(self) -> list[list[Span]]:
         """Return the failures, grouped if equal, critical ones first."""
         failures = self._record.failures
-        return _debrief.grouped((span, span.critical, failures[span.number]) for span in self.failures)
+        return _debrief.group_failures((span, span.critical, failures[span.number]) for span in self.failures)
 
     def graph(self) -> str:
         """Return a Mermaid flowchart; "" if it would be unreadable."""
@@ -132,14 +132,14 @@ class CiRun:
 
 def headline_of(span: Span) -> str:
     """Return the exception of a job on one line, without quoted output."""
-    return "" if span.exception is None else _exception_text.headline_of(span.exception, 300)
+    return "" if span.exception is None else _exception_text.first_line(span.exception, 300)
 
 
 def why_not(span: Span) -> str:
     """Return the reason why a job did not run to its end; "" if it did."""
-    if _verdict.state_of(span.state, span.forever) == _verdict.FOREVER:
+    if _verdict.counted_state(span.state, span.forever) == _verdict.FOREVER:
         return ""
     words, error = STATE_STYLES[span.state].unfinished, span.exception
     if span.state is JobState.BLOCKED and isinstance(error, RequirementFailed):
-        return f"{words}, because {_verdict.because(error.requirement)}"
+        return f"{words}, because {_verdict.root_failure_words(error.requirement)}"
     return words

@@ -278,7 +278,7 @@ class Events(Instrument):
             return
         event.lines = self._lines
         if scheduler.keep_jobs:
-            tally = _verdict.Tally.of_run(scheduler)
+            tally = _verdict.Tally.for_scheduler(scheduler)
             event.jobs, event.failures = tally.by_state(), tally.failures
         self._leave(self._encode(event))
 
@@ -322,7 +322,7 @@ class Events(Instrument):
 
 def _text(error: BaseException | None) -> str | None:
     """Return the type and the message of an exception."""
-    return None if error is None else _exception_text.exception(error, LONGEST_TEXT)
+    return None if error is None else _exception_text.one_line(error, LONGEST_TEXT)
 
 
 def _nowhere(line: bytes) -> None:

@@ -19,7 +19,7 @@ from typing import Final
 
 from ..._core.api.views import AnyJob, BaseScheduler, flag, inputs_of, is_inside, is_scheduler, outwards, paths_of
 from ..text import _selection
-from ..text._listing import Begin, End, Plain, numbered, rows
+from ..text._listing import Begin, End, Plain, listing_rows, number_jobs
 from . import _simplify
 
 
@@ -56,14 +56,14 @@ class Drawing:
         self,
         scheduler: BaseScheduler,
         *,
-        only: _selection.Wanted | None = None,
-        collapse: _selection.Wanted | bool = False,
+        only: _selection.JobSelection | None = None,
+        collapse: _selection.JobSelection | bool = False,
         bundle: bool = False,
         critical_path: CriticalPath = NO_PATH,
     ) -> None:
         """Select what is drawn; `Scheduler.graph` documents the options."""
-        self._rows: Final = [row for row in rows(scheduler) if isinstance(row, (Plain, Begin, End))]
-        self.numbers: Final = numbered(self._rows)
+        self._rows: Final = [row for row in listing_rows(scheduler) if isinstance(row, (Plain, Begin, End))]
+        self.numbers: Final = number_jobs(self._rows)
         self._scheduler: Final = scheduler
         self._parts: Final[dict[AnyJob, DrawnAs]] = {}
         self._stand_ins: Final[dict[AnyJob, AnyJob]] = {}
@@ -164,12 +164,12 @@ def _is_around(scheduler: AnyJob, job: AnyJob) -> bool:
 
 
 def _chosen_jobs(
-    scheduler: BaseScheduler, jobs: Iterable[AnyJob], only: _selection.Wanted | None
+    scheduler: BaseScheduler, jobs: Iterable[AnyJob], only: _selection.JobSelection | None
 ) -> set[AnyJob] | None:
     """Return the chosen jobs, their members, and their enclosing schedulers; None if all jobs are kept."""
     if only is None:
         return None
-    kept = _selection.chosen(scheduler, only, "only")
+    kept = _selection.select_jobs(scheduler, only, "only")
     around: set[AnyJob] = set()
     for job in kept:
         around.update(itertools.takewhile(lambda outer: outer not in around, outwards(job)))
@@ -179,7 +179,7 @@ def _chosen_jobs(
     return kept | around
 
 
-def _folded(scheduler: BaseScheduler, jobs: Iterable[AnyJob], collapse: _selection.Wanted | bool) -> set[AnyJob]:
+def _folded(scheduler: BaseScheduler, jobs: Iterable[AnyJob], collapse: _selection.JobSelection | bool) -> set[AnyJob]:
     if isinstance(collapse, bool):
         return {job for job in jobs if collapse and is_scheduler(job)}
-    return {job for job in _selection.chosen(scheduler, collapse, "collapse") if is_scheduler(job)}
+    return {job for job in _selection.select_jobs(scheduler, collapse, "collapse") if is_scheduler(job)}

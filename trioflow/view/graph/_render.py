@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack, get_args
 
 from ..._core.api.views import BaseScheduler, JobState, file_path, flag, is_among, is_scheduler, shown
-from .._state_styles import INK_IN_THE_DARK, STATE_STYLES
+from .._state_styles import DARK_INK, STATE_STYLES
 from ..text._listing import End
-from ..text._selection import Wanted
+from ..text._selection import JobSelection
 from . import _dot, _graph_legend, _mermaid, _style
 from ._drawing import NO_PATH, CriticalPath, Drawing, LineKind
 from ._style import Direction
@@ -34,8 +34,8 @@ WIDE: Final = 1600
 class Selection(TypedDict, total=False):
     """The options that select what is drawn; `Scheduler.graph` documents each."""
 
-    only: Wanted | None
-    collapse: Wanted | bool
+    only: JobSelection | None
+    collapse: JobSelection | bool
     bundle: bool
 
 
@@ -230,7 +230,7 @@ def adapted(svg: str) -> str:
 
 def _rules() -> Iterator[str]:
     yield _rule('[fill="white"]', "fill", PAPER)
-    yield _rule("text:not([fill])", "fill", INK_IN_THE_DARK)
+    yield _rule("text:not([fill])", "fill", DARK_INK)
     for look in STATE_STYLES.values():
         (fill, line, text, frame), dark = look.light, look.dark
         yield _rule(f':not(text)[fill="{fill}"]', "fill", dark.fill)

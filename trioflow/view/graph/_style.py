@@ -10,7 +10,7 @@ import collections
 from typing import Final, Literal, NamedTuple
 
 from ..._core.api.views import AnyJob, BaseScheduler, JobState, duration_text, is_scheduler, printable
-from .._state_styles import CRITICAL, INK, PRECEDENCE, STATE_STYLES, Colours, ended_as_meant
+from .._state_styles import CRITICAL, INK, PRECEDENCE, STATE_STYLES, Colours, ended_normally
 from ._simplify import DIGITS
 
 Direction = Literal["TB", "LR"]
@@ -37,7 +37,7 @@ def state(jobs: list[AnyJob]) -> JobState:
 
     A forever job that ended as meant counts as SUCCEEDED.
     """
-    states = {JobState.SUCCEEDED if ended_as_meant(job) else job.state for job in jobs}
+    states = {JobState.SUCCEEDED if ended_normally(job) else job.state for job in jobs}
     return next(state for state in PRECEDENCE if state in states)
 
 

@@ -101,7 +101,7 @@ class LogDisplay(Display):
     def start(self) -> None:
         """Write the first line."""
         jobs = self._model.tally.jobs + self._model.forever_jobs
-        self._write(f"{self._symbols.line(self._model.label)}: {jobs} job{'s' * (jobs != 1)}")
+        self._write(f"{self._symbols.escape(self._model.label)}: {jobs} job{'s' * (jobs != 1)}")
         self._ticker.start()
         if self._tag is not None:
             self._tagged = [TaggedStream(name, self._tag) for name in ("stdout", "stderr") if can_be_tagged(name)]
@@ -151,7 +151,7 @@ class LogDisplay(Display):
         started, finished = job.started_at, job.finished_at
         took = duration_text(finished - started, in_column=True) if started is not None and finished is not None else ""
         error = job.error if not self._model.failures_are_told else None
-        said = self._symbols.line(_exception_text.exception(error)) if error is not None else ""
+        said = self._symbols.escape(_exception_text.one_line(error)) if error is not None else ""
         self._write("  ".join(filter(None, (f"{_word(job):<9} {full_name(job, self._symbols)}", took, said))))
 
     def _parts_done(self) -> int:

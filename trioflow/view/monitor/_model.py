@@ -265,7 +265,7 @@ class Model:
             self.tallies[job.outer].settle(state, job.started_at is not None, job.restored)
         if state is JobState.FAILED and not job.through_member:
             self.failures[job] = None
-            kind = "" if job.error is None else _exception_text.exception(job.error)
+            kind = "" if job.error is None else _exception_text.one_line(job.error)
             self.failure_kinds.setdefault(kind, {})[job] = None
         self.display.job_finished(job)
 
@@ -281,7 +281,7 @@ class Model:
 
     def count_at_end(self, counts: Mapping[str, int], failures: int) -> None:
         """Replace the counts by those that the run wrote at its end: events may be missing."""
-        self._final = _verdict.Tally.of_counts(counts, failures)
+        self._final = _verdict.Tally.from_counts(counts, failures)
         tally = self.tally
         for state in tally.settled:
             tally.settled[state] = counts.get(state.value, 0)

@@ -97,7 +97,7 @@ class Monitor(Instrument):
     ) -> None:
         _require_rich()
         if file is not None:
-            _symbols.stream(file, "Monitor()")
+            _symbols.output_stream(file, "Monitor()")
         rate = duration(refresh_per_second, "refresh_per_second", "Monitor()")
         if not 0.1 <= rate <= 60:
             raise ValueError(
@@ -208,7 +208,7 @@ class Monitor(Instrument):
         from ._terminal import NotebookDisplay, TerminalDisplay
 
         stream = sys.stdout if self._file is None else self._file
-        symbols = _symbols.Symbols.of(stream)
+        symbols = _symbols.Symbols.for_stream(stream)
         if self._file is None and in_cell():
             return NotebookDisplay(Pictures(model, _symbols.Symbols()).draw, self._interval)
         tag = functools.partial(self._tag_of, symbols) if self._tag else None
@@ -220,7 +220,7 @@ class Monitor(Instrument):
     def _tag_of(self, symbols: _symbols.Symbols, job: AnyJob) -> str:
         """Return the tag in front of each line of a job."""
         record = None if self._live is None else self._live.records.get(job)
-        return f"{symbols.line(job.label) if record is None else full_name(record, symbols)}: "
+        return f"{symbols.escape(job.label) if record is None else full_name(record, symbols)}: "
 
     def _leave(self) -> None:
         """Release the output, and reset for the next run."""

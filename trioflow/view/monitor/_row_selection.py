@@ -243,7 +243,7 @@ def context(job: JobRecord) -> list[SchedulerRecord]:
 def full_name(job: JobRecord, symbols: Symbols) -> str:
     """Return the label of a job, preceded by the labels of its enclosing schedulers except the outermost."""
     outer = reversed([scheduler.label for scheduler in context(job)])
-    return symbols.line("/".join([*outer, job.label]))
+    return symbols.escape("/".join([*outer, job.label]))
 
 
 def attempt(job: JobRecord) -> str:

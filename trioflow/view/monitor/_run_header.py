@@ -97,7 +97,7 @@ class RunLines:
         elapsed = so_far(self._model.elapsed())
         self._elapsed_columns = max(self._elapsed_columns, len(elapsed))
         elapsed = elapsed.rjust(self._elapsed_columns)
-        label = self._symbols.line(self._model.label)
+        label = self._symbols.escape(self._model.label)
         left = self._time_left(remaining)
         known = left.strip()  # the end of a run comes before its label
         tries: list[tuple[str, list[str], int]] = [
@@ -140,8 +140,8 @@ class RunLines:
     def _outcome(self, columns: int) -> Line:
         said = self._model.verdict()
         style = "good" if said.is_good else "failed"
-        words = f"{said.symbol(self._symbols)} {self._symbols.line(said.words)}"
-        label = self._symbols.line(self._model.label)
+        words = f"{said.symbol(self._symbols)} {self._symbols.escape(said.words)}"
+        label = self._symbols.escape(self._model.label)
         name = f" {label}  " if width(label) + 3 + width(words) <= columns else " "
         return [(name, "title"), (words[: max(0, columns - width(name))], style)]
 

@@ -119,9 +119,9 @@ class Pictures:
         for jobs in list(self._model.ready.values()):
             with contextlib.suppress(RuntimeError, StopIteration):  # it has just changed
                 cause, resource, _ = self._model.source.waiting(next(iter(jobs))) or Waiting(WaitCause.LOOP)
-                found[CAUSES[cause].many.format(resource)] += len(jobs)
+                found[CAUSES[cause].after_count.format(resource)] += len(jobs)
         others = self._model.tally.waiting - found.total()
-        parts = [f"{others} {CAUSES[WaitCause.JOBS].many}"] * (others > 0)
+        parts = [f"{others} {CAUSES[WaitCause.JOBS].after_count}"] * (others > 0)
         in_order = sorted(found, key=lambda words: (not words.startswith("for "), words))
         parts += [f"{found[words]} {words}" for words in in_order]
         return f"waiting: {between.join(parts) or 'nothing'}"
@@ -172,11 +172,11 @@ class Pictures:
         return [("  " + done * full, "running"), (rest * (size - full), "dim"), (figure, "figures")]
 
     def _label(self, row: JobRow) -> Line:
-        label: Line = [(self._symbols.line(row.job.label), "")]
+        label: Line = [(self._symbols.escape(row.job.label), "")]
         if row.depth is not None:
             return [("  " * row.depth, ""), *label]
         for outer in context(row.job):
-            label.insert(0, (f"{self._symbols.line(outer.label)}/", "label"))
+            label.insert(0, (f"{self._symbols.escape(outer.label)}/", "label"))
         return label
 
     def _time(self, job: JobRecord) -> str:
@@ -191,7 +191,7 @@ class Pictures:
         if job.error is not None:
             if self._model.failures_are_told and self._model.ended is not None:
                 return ""
-            return self._symbols.line(_exception_text.exception(job.error)).partition("\\n")[0]
+            return self._symbols.escape(_exception_text.one_line(job.error)).partition("\\n")[0]
         said = [attempt(job)] if job.attempts > 1 else []
         if isinstance(job, SchedulerRecord):
             said.append(self._inside(job))
@@ -200,7 +200,7 @@ class Pictures:
         if job.expected_duration is not None and job.state is JobState.RUNNING:
             said.append(f"of {self.about}{duration_text(job.expected_duration)}")
         if status := job.status or ("" if job.waiting is None else job.waiting.text):
-            said.append(self._symbols.line(status))
+            said.append(self._symbols.escape(status))
         return ", ".join(said)
 
     @property

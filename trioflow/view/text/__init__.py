@@ -1,1 +1,1 @@
-"""A scheduler as text, and the parts that all text views share."""
+"""Schedulers as text: the listing, the debrief, and the helpers that all text views share."""

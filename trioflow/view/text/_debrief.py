@@ -1,4 +1,4 @@
-"""`debrief`: the report on a run as text: verdict, counts, grouped failures, incidents and more."""
+"""The debrief of a run as text: verdict, counts, grouped failures, jobs that did not run, and incidents."""
 
 from __future__ import annotations
 
@@ -30,26 +30,30 @@ from ._verdict import MAX_NAMES, Tally
 
 T = TypeVar("T")
 
-NOTHING_TO_SAY: Final = (None, NOT_THERE, NOT_KEPT)
-"""Obvious reasons why a job was not restored."""
-DEEPEST_GROUPS: Final = 50
-"""Number of innermost frames compared to decide whether two failures are equal."""
+OBVIOUS_REASONS: Final = (None, NOT_THERE, NOT_KEPT)
+"""Values of `not_restored` that need no mention."""
+MAX_COMPARED_FRAMES: Final = 50
+"""Number of innermost frames compared to decide whether two failures are of one kind."""
 
 
 def debrief(scheduler: BaseScheduler, symbols: Symbols, listing: bool = False) -> str:
-    """Return the text of `Scheduler.debrief`. O(V + E), plus the length of the tracebacks."""
-    told = Debrief(scheduler, symbols)
-    sections = ["\n".join(told.verdict()), *told.details(), Listing(scheduler, symbols).text() if listing else ""]
+    """Return the text that `Scheduler.debrief` prints. O(V + E), plus the length of the tracebacks."""
+    parts = Debrief(scheduler, symbols)
+    sections = [
+        "\n".join(parts.verdict_lines()),
+        *parts.details(),
+        Listing(scheduler, symbols).text() if listing else "",
+    ]
     return "\n\n".join(filter(None, sections))
 
 
 def details(scheduler: BaseScheduler, symbols: Symbols, failures: bool = True) -> str:
-    """Return the parts of `debrief` below the verdict and the counts, with or without the failures."""
+    """Return the debrief without the verdict and the counts, and without the failures if so asked."""
     return "\n\n".join(filter(None, Debrief(scheduler, symbols).details(failures)))
 
 
 class Debrief:
-    """The parts of a debrief, each of which names jobs by their paths."""
+    """The parts of one debrief; jobs are named by their paths."""
 
     def __init__(self, scheduler: BaseScheduler, symbols: Symbols) -> None:
         self._scheduler: Final = scheduler
@@ -58,26 +62,26 @@ class Debrief:
         self._paths: Final[Mapping[AnyJob, str]] = paths_of(scheduler)
 
     def _name(self, job: AnyJob) -> str:
-        return self._symbols.line(shortened(self._paths.get(job, job.label)))
+        return self._symbols.escape(shortened(self._paths.get(job, job.label)))
 
     # ---- the verdict
 
-    def verdict(self) -> Iterator[str]:
+    def verdict_lines(self) -> Iterator[str]:
         """Yield the lines of the verdict: how and why the run ended, the job that caused it, and the counts."""
         reason = self._scheduler.stop_reason
         if reason is None:
             yield "no run has ended"
         else:
-            yield _verdict.of_run(self._scheduler, reason, None).line(self._scheduler.label, self._symbols)
+            yield _verdict.run_verdict(self._scheduler, reason, None).line(self._scheduler.label, self._symbols)
         if reason is not None and reason is not StopReason.COMPLETED:
             yield f"stop reason: {reason.name}"
-        culprits = [self._name(job) + _reason_in_brackets(job) for job in _verdict.culprits(self._scheduler)]
+        culprits = [self._name(job) + _stop_reason_suffix(job) for job in _verdict.culprits(self._scheduler)]
         if culprits:
             yield f"culprit: {' -> '.join(culprits)}"
-        yield Tally.of_run(self._scheduler).in_words()
+        yield Tally.for_scheduler(self._scheduler).in_words()
 
     def details(self, failures: bool = True) -> Iterator[str]:
-        """Yield the paragraphs below."""
+        """Yield the paragraphs below the verdict, some of which may be empty."""
         yield from self.failures() if failures else ()
         yield self.not_run()
         yield from self.incidents()
@@ -86,30 +90,30 @@ class Debrief:
     # ---- the failures
 
     def failures(self) -> Iterator[str]:
-        """Yield a paragraph for each group of equal failures, critical ones first."""
+        """Yield a paragraph for each group of similar failures, critical ones first."""
         failed = [job for job in self._jobs if job.state is JobState.FAILED and not failed_through_member(job)]
-        for jobs in grouped((job, job.is_critical(), _outcome(job)) for job in failed):
-            failure = _outcome(jobs[0])
-            trace = _exception_text.formatted(failure.exception, failure.traceback)
-            yield f"{self._title(jobs)}\n{self._symbols.lines(trace)}"
+        for jobs in group_failures((job, job.is_critical(), _failure(job)) for job in failed):
+            failure = _failure(jobs[0])
+            trace = _exception_text.format_traceback(failure.exception, failure.traceback)
+            yield f"{self._title(jobs)}\n{self._symbols.escape_lines(trace)}"
 
     def _title(self, jobs: Sequence[AnyJob]) -> str:
-        what = "critical failure" if jobs[0].is_critical() else "failure"
+        noun = "critical failure" if jobs[0].is_critical() else "failure"
         if len(jobs) == 1:
-            return f"{what} of {self._name(jobs[0])}:"
+            return f"{noun} of {self._name(jobs[0])}:"
         shown = jobs[:MAX_NAMES]
-        said = [self._symbols.line(_exception_text.headline_of(_outcome(job).exception)) for job in shown]
+        messages = [self._symbols.escape(_exception_text.first_line(_failure(job).exception)) for job in shown]
         names = [self._name(job) for job in shown]
-        if len(set(said)) > 1:
-            names = [f"{name}: {message}" for name, message in zip(names, said, strict=True)]
+        if len(set(messages)) > 1:
+            names = [f"{name}: {message}" for name, message in zip(names, messages, strict=True)]
         more = [f"and {len(jobs) - len(shown)} more"] if len(jobs) > len(shown) else []
         lines = "\n".join(f"  {line}" for line in [*names, *more])
-        return f"{len(jobs)} {what}s of one kind:\n{lines}\nthe first of them:"
+        return f"{len(jobs)} {noun}s of one kind:\n{lines}\nthe first of them:"
 
     def not_run(self) -> str:
-        """Return what did not run because of failures."""
+        """Return a paragraph on the jobs that failures kept from running, or an empty string."""
         names = {job: shortened(path) for job, path in self._paths.items()}
-        return "\n".join(map(self._symbols.line, _verdict.not_run(self._jobs, names)))
+        return "\n".join(map(self._symbols.escape, _verdict.not_run_lines(self._jobs, names)))
 
     # ---- the incidents
 
@@ -122,15 +126,19 @@ class Debrief:
     def _incident(self, incident: Incident) -> str:
         job, message, exception = incident
         where = f"incident at {self._name(job)}:" if job is not None else "incident:"
-        trace = "" if exception is None else "\n" + self._symbols.lines(_exception_text.formatted(exception))
-        return f"{where} {self._symbols.lines(message)}{trace}"
+        trace = (
+            "" if exception is None else "\n" + self._symbols.escape_lines(_exception_text.format_traceback(exception))
+        )
+        return f"{where} {self._symbols.escape_lines(message)}{trace}"
 
     # ---- the journal
 
     def not_restored(self) -> str:
-        """Return a paragraph on the jobs that the journal did not restore, with the reasons."""
+        """Return a paragraph on the jobs that the journal did not restore and why, or an empty string."""
         reasons = [(job, not_restored(job)) for job in self._jobs]
-        told = [f"  {self._name(job)}: {self._symbols.line(why)}" for job, why in reasons if why not in NOTHING_TO_SAY]
+        told = [
+            f"  {self._name(job)}: {self._symbols.escape(why)}" for job, why in reasons if why not in OBVIOUS_REASONS
+        ]
         if not told:
             return ""
         more = [f"  and {len(told) - MAX_NAMES} more"] if len(told) > MAX_NAMES else []
@@ -138,41 +146,42 @@ class Debrief:
         return "\n".join([title, *told[:MAX_NAMES], *more])
 
 
-def _reason_in_brackets(job: AnyJob) -> str:
+def _stop_reason_suffix(job: AnyJob) -> str:
     reason: StopReason | None = job.stop_reason if is_scheduler(job) else None
     return f" ({reason.name})" if reason is not None else ""
 
 
-def _outcome(job: AnyJob) -> Failure:
+def _failure(job: AnyJob) -> Failure:
     failure = failure_of(job)
     assert failure is not None
     return failure
 
 
-def grouped(found: Iterable[tuple[T, bool, Failure]]) -> list[list[T]]:
-    """Group equal failures: critical ones first, and otherwise in the order of settling.
+def group_failures(failures: Iterable[tuple[T, bool, Failure]]) -> list[list[T]]:
+    """Group similar failures: critical ones first, then in the order in which the jobs settled.
 
     Args:
-        found: the failed jobs, each with whether it is critical, and its exception.
+        failures: for each failed job: the job or its record, whether it is critical, and its failure.
 
     """
     groups: dict[Any, list[T]] = {}
-    for job, critical, failure in sorted(found, key=lambda each: (not each[1], each[2].number)):
-        groups.setdefault((critical, *_kind(failure)), []).append(job)
+    for job, critical, failure in sorted(failures, key=lambda each: (not each[1], each[2].number)):
+        groups.setdefault((critical, *_equality_key(failure)), []).append(job)
     return list(groups.values())
 
 
-def _kind(failure: Failure) -> tuple[Any, ...]:
-    """Return the key of equal failures, whose messages may differ.
+def _equality_key(failure: Failure) -> tuple[Any, ...]:
+    """Return a key that is equal for similar failures, whatever their messages.
 
-    The type, the exit code of a command, the place, and the types of causes and members.
+    It consists of the type of the exception, the exit code of a command, the place where the exception was raised, and
+    the types of its causes and, in a group, of its members.
     """
     error = failure.exception
     related: list[Any] = [error.__cause__, error.__context__, *getattr(error, "exceptions", ())]
     kinds: list[Any] = [type(error) for error in related]  # pyright: ignore[reportUnknownVariableType]
-    return type(error), getattr(error, "returncode", None), _places(failure.traceback), *kinds
+    return type(error), getattr(error, "returncode", None), _frame_positions(failure.traceback), *kinds
 
 
-def _places(frames: TracebackType | None) -> tuple[tuple[str, int], ...]:
-    found = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(frames)]
-    return tuple(found[-DEEPEST_GROUPS:])
+def _frame_positions(frames: TracebackType | None) -> tuple[tuple[str, int], ...]:
+    positions = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(frames)]
+    return tuple(positions[-MAX_COMPARED_FRAMES:])

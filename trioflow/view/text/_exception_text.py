@@ -1,7 +1,7 @@
-"""Exceptions as text: on one short line, and as tracebacks with the user's frames only.
+"""Exceptions as text: on one short line, or as a traceback reduced to the user's frames.
 
-Nothing here raises, even if an exception's own `__str__` does. Tracebacks have neither our frames nor frames of
-libraries that we call in between.
+No function here raises, even if the `__str__` of an exception does. Left out of tracebacks are trioflow's own frames,
+and those of libraries between these and the user's code.
 """
 
 from __future__ import annotations
@@ -15,76 +15,86 @@ from typing import Any, Final, cast
 
 from ..._core.api.views import LOOP_PACKAGES, OURS, beginning, headline
 
-BETWEEN: Final = ("click", "concurrent.futures", "dask", "distributed", *sorted(LOOP_PACKAGES - {"asyncio"}))
-"""Libraries whose frames may stand between trioflow's and the user's."""
+INTERMEDIATE_LIBRARIES: Final = (
+    "click",
+    "concurrent.futures",
+    "dask",
+    "distributed",
+    *sorted(LOOP_PACKAGES - {"asyncio"}),
+)
+"""Libraries whose frames may lie between trioflow's and the user's."""
+MAX_LENGTH: Final = 100
+"""The default number of characters: with what stands before it, an exception fits a line of a wide terminal."""
 
 
-LONGEST = 100
-"""Characters of an exception: with its prefix, a line of a wide terminal."""
+def one_line(error: BaseException, max_length: int = MAX_LENGTH) -> str:
+    """Return the type and the message of `error`, cut to `max_length` characters."""
+    return _with_type(error, safe_message(error), max_length)
 
 
-def exception(error: BaseException, longest: int = LONGEST) -> str:
-    """Return the type and the beginning of the message of `error`, even if its `__str__` raises."""
-    return _with_type(error, message(error), longest)
+def first_line(error: BaseException, max_length: int = MAX_LENGTH) -> str:
+    """Return the type of `error` and the first line of its message, without trailing punctuation."""
+    return _with_type(error, headline(safe_message(error)), max_length)
 
 
-def headline_of(error: BaseException, longest: int = LONGEST) -> str:
-    """Return the type and the first line of the message, without a colon or the like at its end."""
-    return _with_type(error, headline(message(error)), longest)
-
-
-def message(error: BaseException) -> str:
-    """Return the message of `error`, or a remark that its `__str__` raised."""
+def safe_message(error: BaseException) -> str:
+    """Return `str(error)`, or a placeholder if that raises."""
     try:
         return str(error)
     except Exception as broken:
         return f"<its str() raised {type(broken).__name__}>"
 
 
-def _with_type(error: BaseException, message: str, longest: int) -> str:
-    return beginning(f"{type(error).__name__}: {message}" if message else type(error).__name__, longest)
+def _with_type(error: BaseException, message: str, max_length: int) -> str:
+    return beginning(f"{type(error).__name__}: {message}" if message else type(error).__name__, max_length)
 
 
-def formatted(error: BaseException, frames: TracebackType | None = None) -> str:
-    """Format an exception as Python does, with its causes and groups, but without our frames.
+def format_traceback(error: BaseException, traceback_: TracebackType | None = None) -> str:
+    """Format an exception as Python does, with its causes and groups, but with the user's frames only.
 
     Args:
         error: the exception.
-        frames: the traceback to show; None for the exception's own.
+        traceback_: the traceback to show; None for that of the exception.
 
     Returns:
-        The lines, each with its newline; if no frame is the user's, only the message.
+        The text, which ends with a newline; without any frame of the user's, it is the message alone.
 
     """
-    whole = traceback.TracebackException(type(error), error, frames or error.__traceback__, compact=True)
-    libraries = (OURS, *_directories())
-    todo = [whole]
+    root = traceback.TracebackException(type(error), error, traceback_ or error.__traceback__, compact=True)
+    libraries = (OURS, *_library_directories())
+    todo = [root]
     while todo:
-        one = todo.pop()
-        kept = _without_ours(one.stack, libraries)
-        one.stack = traceback.StackSummary.from_list(kept) if kept else cast(Any, None)  # None: no heading either
-        todo += [other for other in (one.__cause__, one.__context__) if other is not None]
-        todo += one.exceptions or ()
-    return "".join(whole.format())
+        part = todo.pop()
+        kept = _user_frames(part.stack, libraries)
+        # Without a stack, `format` leaves out the line "Traceback (most recent call last):" as well.
+        part.stack = traceback.StackSummary.from_list(kept) if kept else cast(Any, None)
+        todo += [other for other in (part.__cause__, part.__context__) if other is not None]
+        todo += part.exceptions or ()
+    return "".join(root.format())
 
 
-def place(error: BaseException, frames: TracebackType | None = None) -> traceback.FrameSummary | None:
-    """Return the innermost frame that is not ours; None if there is none."""
-    stack = traceback.extract_tb(frames or error.__traceback__)
-    kept = _without_ours(stack, (OURS, *_directories()))
+def innermost_user_frame(
+    error: BaseException, traceback_: TracebackType | None = None
+) -> traceback.FrameSummary | None:
+    """Return the user's frame closest to where the exception was raised; None if no frame is the user's."""
+    stack = traceback.extract_tb(traceback_ or error.__traceback__)
+    kept = _user_frames(stack, (OURS, *_library_directories()))
     return kept[-1] if kept else None
 
 
-def _directories() -> list[str]:
-    loaded = [sys.modules[name].__file__ for name in BETWEEN if name in sys.modules]
+def _library_directories() -> list[str]:
+    loaded = [sys.modules[name].__file__ for name in INTERMEDIATE_LIBRARIES if name in sys.modules]
     return [f"{os.path.dirname(file)}/" for file in loaded if file is not None]
 
 
-def _without_ours(stack: traceback.StackSummary, libraries: tuple[str, ...]) -> list[traceback.FrameSummary]:
-    """Drop each run of frames of `libraries` that includes one of ours; in other runs the user calls the library."""
+def _user_frames(stack: traceback.StackSummary, libraries: tuple[str, ...]) -> list[traceback.FrameSummary]:
+    """Return the frames without each sequence of library frames that includes one of trioflow's.
+
+    A sequence that does not was entered by the user's own call of the library, and so is kept.
+    """
     kept: list[traceback.FrameSummary] = []
-    for library, run in itertools.groupby(stack, lambda frame: frame.filename.startswith(libraries)):
-        frames = list(run)
-        if not (library and any(frame.filename.startswith(OURS) for frame in frames)):
+    for is_library, group in itertools.groupby(stack, lambda frame: frame.filename.startswith(libraries)):
+        frames = list(group)
+        if not (is_library and any(frame.filename.startswith(OURS) for frame in frames)):
             kept += frames
     return kept

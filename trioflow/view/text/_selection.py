@@ -1,4 +1,4 @@
-"""Selection of jobs by job, path, or pattern of paths."""
+"""The selection of jobs by the jobs themselves, by their paths, or by patterns that match their paths."""
 
 from __future__ import annotations
 
@@ -9,77 +9,74 @@ from typing import TypeVar
 from ..._core.api.views import AbstractJob, AnyJob, BaseScheduler, paths_of, printable, shown
 
 K = TypeVar("K")
-Wanted = AnyJob | str | Iterable[AnyJob | str]
-"""Jobs, and paths or patterns of `job.path`."""
+JobSelection = AnyJob | str | Iterable[AnyJob | str]
+"""The value of an option that selects jobs: a job, a path, a pattern of paths, or a collection of these."""
 
 
-def chosen(scheduler: BaseScheduler, wanted: Wanted, option: str) -> set[AnyJob]:
-    """Return the selected jobs below `scheduler`; a nested scheduler does not include its jobs.
+def select_jobs(scheduler: BaseScheduler, selection: JobSelection, option: str) -> set[AnyJob]:
+    """Return the selected jobs of `scheduler`; selecting a nested scheduler does not select its members.
 
-    A string is the `job.path` of a job, or a pattern for it: see `matching`.
+    A string selects the job with this `job.path`, or all jobs whose paths it matches: see `match_paths`.
 
     Args:
-        scheduler: the one whose jobs are searched, with the jobs of nested schedulers.
-        wanted: a job, a path or pattern, or a collection of these.
-        option: the name of the option, for errors.
+        scheduler: the scheduler whose jobs are searched, those of nested schedulers included.
+        selection: a job, a path or pattern, or a collection of these.
+        option: the name of the user's option, for errors.
 
     Raises:
-        TypeError: an element of `wanted` is neither a job nor a string.
-        ValueError: a job is not below `scheduler`, or a string matches no path.
+        TypeError: an element of `selection` is neither a job nor a string.
+        ValueError: a job is not in `scheduler`, or a string matches no path.
 
     """
     paths = paths_of(scheduler)
-    found: set[AnyJob] = set()
-    for item in _as_collection(wanted, option):
+    selected: set[AnyJob] = set()
+    for item in _as_collection(selection, option):
         if isinstance(item, str):
-            found.update(_matches(item, paths, scheduler, option))
+            selected.update(_jobs_matching(item, paths, scheduler, option))
         elif isinstance(item, AbstractJob):  # pyright: ignore[reportUnnecessaryIsInstance]
-            found.add(_below(item, paths, scheduler, option))
+            if item not in paths:
+                raise ValueError(f"{option}: {item.label!r} is not in {scheduler.label!r}, nor nested there")
+            selected.add(item)
         else:
             raise TypeError(f"{option}={shown(item)}: give jobs, or strings that match their job.path")
-    return found
+    return selected
 
 
-def matching(paths: Mapping[K, str], pattern: str) -> list[K]:
-    """Return the job with this path, or else those whose paths match; `*` is any text, `?` any one character.
+def match_paths(paths: Mapping[K, str], pattern: str) -> list[K]:
+    """Return the keys whose path equals `pattern`; if there are none, those whose path matches it.
 
-    A path matches as it is, or as it is shown, with control characters escaped.
+    In a pattern, `*` matches any text, and `?` any one character. Both comparisons also accept a path in its displayed
+    form, with control characters escaped.
     """
-    shown = {job: printable(path) for job, path in paths.items()}
-    exact = [job for job, path in paths.items() if pattern in (path, shown[job])]
+    escaped = {key: printable(path) for key, path in paths.items()}
+    exact = [key for key, path in paths.items() if pattern in (path, escaped[key])]
     if exact:
         return exact
-    # Not fnmatch, which would read the brackets of a default label, `fetch([1, 2])`, as a set of characters.
-    fits = re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL).fullmatch
-    return [job for job, path in shown.items() if fits(path) or fits(paths[job])]
+    # Not fnmatch: it would read the brackets of a default label, as in `fetch([1, 2])`, as a set of characters.
+    matches = re.compile(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), re.DOTALL).fullmatch
+    return [key for key, path in escaped.items() if matches(path) or matches(paths[key])]
 
 
-def near(paths: Mapping[AnyJob, str], pattern: str) -> str:
-    """Return a suggestion of a similar path, or an empty string."""
-    import difflib  # here, because it is seldom needed
+def suggest_paths(paths: Mapping[AnyJob, str], pattern: str) -> str:
+    """Return a hint that names paths similar to `pattern`, or an empty string if there are none."""
+    import difflib  # imported late: it is seldom needed
 
     close = difflib.get_close_matches(pattern, map(printable, paths.values()), n=3)
     return f"; do you mean {' or '.join(map(repr, close))}?" if close else ""
 
 
-def _as_collection(wanted: Wanted, option: str) -> tuple[AnyJob | str, ...]:
-    if isinstance(wanted, (str, AbstractJob)):  # a scheduler is a job, and iterable too
-        return (wanted,)
+def _as_collection(selection: JobSelection, option: str) -> tuple[AnyJob | str, ...]:
+    if isinstance(selection, (str, AbstractJob)):  # checked first, because strings and schedulers are iterable
+        return (selection,)
     try:
-        return tuple(wanted)
+        return tuple(selection)
     except TypeError:
-        raise TypeError(f"{option}={shown(wanted)}: give jobs, or strings that match their job.path") from None
+        raise TypeError(f"{option}={shown(selection)}: give jobs, or strings that match their job.path") from None
 
 
-def _matches(pattern: str, paths: Mapping[AnyJob, str], scheduler: BaseScheduler, option: str) -> list[AnyJob]:
-    found = matching(paths, pattern)
+def _jobs_matching(pattern: str, paths: Mapping[AnyJob, str], scheduler: BaseScheduler, option: str) -> list[AnyJob]:
+    found = match_paths(paths, pattern)
     if not found:
-        hint = near(paths, pattern)
+        hint = suggest_paths(paths, pattern)
         raise ValueError(f"{option}={pattern!r}: no job of {scheduler.label!r} has a path like this{hint}")
     return found
-
-
-def _below(job: AnyJob, paths: Mapping[AnyJob, str], scheduler: BaseScheduler, option: str) -> AnyJob:
-    if job not in paths:
-        raise ValueError(f"{option}: {job.label!r} is not in {scheduler.label!r}, nor nested there")
-    return job

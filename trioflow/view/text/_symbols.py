@@ -1,4 +1,4 @@
-"""`Symbols`: the symbols that a stream can encode, and text escaped for it; and aligned columns."""
+"""Text that a stream can encode: symbols for jobs, escaped labels, and aligned columns."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from typing import Final, TextIO
 
 from ..._core.api.views import AnyJob, JobState, printable, shown
-from .._state_styles import CRITICAL, FOREVER, STATE_STYLES, ended_as_meant
+from .._state_styles import CRITICAL, FOREVER, STATE_STYLES, ended_normally
 
 
 @dataclass(frozen=True, slots=True)
 class SymbolSet:
-    """A set of symbols for kinds and states of jobs; each is one column wide."""
+    """The symbols for the states and properties of jobs; each is one column wide."""
 
     critical: str
     states: Mapping[JobState, str]
     forever: str
 
-    def together(self) -> str:
-        """Return all symbols as one string, to test an encoding."""
+    def joined(self) -> str:
+        """Return all symbols as one string, with which to test an encoding."""
         return "".join((self.critical, *self.states.values(), self.forever))
 
 
@@ -31,32 +31,32 @@ ASCII: Final = SymbolSet(CRITICAL.ascii, {state: look.ascii for state, look in S
 
 
 class Symbols:
-    r"""The symbols for a stream with a given encoding; without an encoding, all of Unicode.
+    r"""The symbols and escapes for a stream with a certain encoding; with encoding None, all of Unicode.
 
-    The symbols are all Unicode or all ASCII, so that none means two things. Characters of a label that the encoding
-    lacks are escaped one by one: `\u6f22`.
+    The symbols are either all Unicode or all ASCII, so that no symbol has two meanings. Each character of a label that
+    the encoding lacks is escaped: `\u6f22`.
     """
 
-    columns: Final = 5  # the width of `for_job`: three symbols and the blanks between them
+    columns: Final = 5  # the width of the result of `for_job`: three symbols, separated by blanks
 
     def __init__(self, encoding: str | None = None) -> None:
-        """Choose the set; an unknown encoding is treated as ASCII."""
-        self._encoding: Final = encoding if encoding is None or _encodes(encoding, "") else "ascii"
-        self.set: Final = UNICODE if self._encoding is None or _encodes(self._encoding, UNICODE.together()) else ASCII
+        """Choose the set of symbols; an unknown encoding counts as ASCII."""
+        self._encoding: Final = encoding if encoding is None or _can_encode(encoding, "") else "ascii"
+        self.set: Final = UNICODE if self._encoding is None or _can_encode(self._encoding, UNICODE.joined()) else ASCII
 
     @classmethod
-    def of(cls, stream: object) -> Symbols:
-        """Return the symbols for a stream."""
+    def for_stream(cls, stream: object) -> Symbols:
+        """Return the symbols that `stream` can encode."""
         return cls(getattr(stream, "encoding", None))
 
     def for_job(self, job: AnyJob) -> str:
-        """Return three symbols: `!` or a blank, the state, and the symbol of forever jobs or a blank.
+        """Return the symbols for critical, the state, and forever, each replaced by a blank where it does not apply.
 
-        The state is blank for a forever job that ended as meant: it is CANCELLED, and nothing went wrong.
+        The state is left blank for a forever job that ended normally: it is CANCELLED, but nothing went wrong.
         """
         critical = self.set.critical if job.is_critical() else " "
         forever = self.set.forever if job.forever else " "
-        state = " " if ended_as_meant(job) else self.set.states[job.state]
+        state = " " if ended_normally(job) else self.set.states[job.state]
         return f"{critical} {state} {forever}"
 
     def legend(self) -> str:
@@ -65,19 +65,19 @@ class Symbols:
         others = f"{self.set.critical} critical", f"{self.set.forever} forever", "?n requires n, from elsewhere"
         return f"{states}\n{'   '.join(others)}"
 
-    def line(self, text: str) -> str:
-        """Return `text` on one line; control characters, and those that the stream cannot encode, are escaped."""
-        shown = printable(text)
-        if self._encoding is None or shown.isascii():
-            return shown
-        return shown.encode(self._encoding, "backslashreplace").decode(self._encoding)
+    def escape(self, text: str) -> str:
+        """Escape control characters, newlines included, and characters that the stream cannot encode."""
+        escaped = printable(text)
+        if self._encoding is None or escaped.isascii():
+            return escaped
+        return escaped.encode(self._encoding, "backslashreplace").decode(self._encoding)
 
-    def lines(self, text: str) -> str:
-        """Return `text` with each line escaped as by `line`."""
-        return "\n".join(self.line(line.expandtabs()) for line in text.rstrip("\n").split("\n"))
+    def escape_lines(self, text: str) -> str:
+        """Escape each line of `text`, keeping the newlines between them."""
+        return "\n".join(self.escape(line.expandtabs()) for line in text.rstrip("\n").split("\n"))
 
 
-def _encodes(encoding: str, text: str) -> bool:
+def _can_encode(encoding: str, text: str) -> bool:
     try:
         text.encode(encoding)
     except (UnicodeEncodeError, LookupError):
@@ -86,40 +86,44 @@ def _encodes(encoding: str, text: str) -> bool:
 
 
 def width(line: str) -> int:
-    """Return the width of `line` in columns; all its characters must be printable."""
+    """Return the number of terminal columns of `line`, whose characters must all be printable."""
     if line.isascii():
         return len(line)
-    import wcwidth  # here, because its tables take long to load, and most labels are ASCII
+    import wcwidth  # imported late: its tables load slowly, and most labels are ASCII
 
     return wcwidth.wcswidth(line)
 
 
-def stream(file: TextIO | None, who: str) -> TextIO:
-    """Return the stream to print to: `file`, or the standard output if it is None.
+def output_stream(file: TextIO | None, caller: str) -> TextIO:
+    """Return the stream to print to: `file`, or `sys.stdout` if it is None.
+
+    Args:
+        file: the stream, as the user passed it.
+        caller: the method that the user called, for the error.
 
     Raises:
-        TypeError: `file` is not a stream.
+        TypeError: `file` has no `write`.
 
     """
     if file is None:
         return sys.stdout
     if not hasattr(file, "write"):
-        raise TypeError(f"{who}: file={shown(file)} is not a stream; options go by name, as in list(details=True)")
+        raise TypeError(f"{caller}: file={shown(file)} is not a stream; options go by name, as in list(details=True)")
     return file
 
 
-def aligned(rows: Sequence[Sequence[str]], to_the_left: Collection[int]) -> Iterator[str]:
-    """Yield a line for each row, its cells as wide as the widest of their column.
+def align_columns(rows: Sequence[Sequence[str]], left_aligned: Collection[int]) -> Iterator[str]:
+    """Yield each row as a line, with the cells of a column padded to the same width.
 
     Args:
-        rows: the titles and the cells, as many in each row; all their characters are printable.
-        to_the_left: the left-aligned columns; the others are right-aligned.
+        rows: the rows of cells, the headings first; all rows have the same length, and all characters are printable.
+        left_aligned: the indices of the left-aligned columns; the others are right-aligned.
 
     """
     widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells: list[str] = []
-        for place, (cell, columns) in enumerate(zip(row, widths, strict=True)):
+        for column, (cell, columns) in enumerate(zip(row, widths, strict=True)):
             blanks = " " * (columns - width(cell))
-            cells.append(cell + blanks if place in to_the_left else blanks + cell)
+            cells.append(cell + blanks if column in left_aligned else blanks + cell)
         yield "  ".join(cells).rstrip()

@@ -76,4 +76,4 @@ def path_steps(record: TraceRecord) -> Iterator[PathPart]:
 def _waited_for(span: Span) -> str:
     """Return the last cause other than jobs that a job waited for."""
     waits = [wait for wait in span.waits if wait.cause is not WaitCause.JOBS]
-    return waits[-1].words if waits else CAUSES[WaitCause.LOOP].what
+    return waits[-1].words if waits else CAUSES[WaitCause.LOOP].awaited

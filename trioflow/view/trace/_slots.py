@@ -108,7 +108,7 @@ class SlotUse:
 def words(reason: Reason) -> str:
     """Return the words after "because": why a slot was empty."""
     cause, name = reason
-    return CAUSES[cause].empty.format(printable(name))
+    return CAUSES[cause].empty_because.format(printable(name))
 
 
 def slot_use(record: TraceRecord) -> SlotUse:

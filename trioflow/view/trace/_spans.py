@@ -40,7 +40,7 @@ class Wait:
     @property
     def words(self) -> str:
         """The cause in words: "jobs", "a slot", "gpu", "rate of api", "throttled by api", ..."""
-        return CAUSES[self.cause].what.format(self.name)
+        return CAUSES[self.cause].awaited.format(self.name)
 
 
 @final
@@ -127,7 +127,7 @@ class Span:
     @property
     def exception_text(self) -> str:
         """The type and the message of its exception, in at most 100 characters; empty if it has none."""
-        return "" if self.exception is None else _exception_text.exception(self.exception)
+        return "" if self.exception is None else _exception_text.one_line(self.exception)
 
 
 def or_infinity(time: float | None) -> float:

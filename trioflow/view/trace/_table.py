@@ -10,7 +10,7 @@ from typing import Final
 
 from ..._core.api.views import duration_text, printable
 from ..text import _symbols
-from ..text._symbols import aligned
+from ..text._symbols import align_columns
 from ._span_builder import TraceRecord
 from ._spans import Span
 
@@ -31,7 +31,7 @@ def text(record: TraceRecord) -> str:
     """Return the spans as aligned lines."""
     rows = [HEADINGS, *(_row(record, span) for span in record.spans)]
     marks = [" ", *("*" if span.number in record.on_path else " " for span in record.spans)]
-    return "\n".join(f"{mark} {line}" for mark, line in zip(marks, aligned(rows, TO_THE_LEFT), strict=True))
+    return "\n".join(f"{mark} {line}" for mark, line in zip(marks, align_columns(rows, TO_THE_LEFT), strict=True))
 
 
 def _row(record: TraceRecord, span: Span) -> tuple[str, ...]:

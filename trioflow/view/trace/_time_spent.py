@@ -9,7 +9,7 @@ from typing import Final, final
 
 from ..._core.api.views import durations_in_column, printable
 from .._state_styles import CAUSES
-from ..text._symbols import aligned
+from ..text._symbols import align_columns
 from ._slots import WORK, SlotUse, counted, pieces, slot_use, words
 from ._span_builder import TraceRecord
 from ._spans import Span
@@ -83,7 +83,7 @@ class TimeSpent:
         rows = [heads, *map(_row, self.kinds, cells)]
         if len(self.kinds) > MAX_KINDS:
             rows.append((f"and {len(self.kinds) - MAX_KINDS} more kinds", *[""] * (len(HEADINGS) - 1)))
-        return "\n".join(aligned(rows, (0, len(HEADINGS) - 1)))
+        return "\n".join(align_columns(rows, (0, len(HEADINGS) - 1)))
 
 
 HEADINGS: Final = ("kind", "count", "work", "waits", "p50", "p95", "waited for")
@@ -146,7 +146,7 @@ def _of_kind(record: TraceRecord, kind: str, spans: Iterable[Span]) -> KindTime:
         took = {what: sum(until - since for since, until in parts) for what, parts in pieces(record, span).items()}
         if span.number not in record.nested and span.started_at is not None:
             worked.append(took.pop(WORK, 0.0))
-        waits.update({CAUSES[cause].what.format(name): took[cause, name] for cause, name in took if cause != "work"})
+        waits.update({CAUSES[cause].awaited.format(name): took[cause, name] for cause, name in took if cause != "work"})
     worked.sort()
     return KindTime(kind, count, sum(worked), dict(waits.most_common()), _share(worked, 0.5), _share(worked, 0.95))
 

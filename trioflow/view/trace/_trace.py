@@ -250,7 +250,7 @@ class Trace(Recorder):
         """Show the timeline in a notebook."""
         from .timeline import _timeline
 
-        return {"text/plain": repr(self), **_exports.bundle(_timeline.svg(self._record(), 1000), "a timeline")}
+        return {"text/plain": repr(self), **_exports.svg_bundle(_timeline.svg(self._record(), 1000), "a timeline")}
 
     def _record(self) -> TraceRecord:
         """Return the record so far, as spans; cached for a run that has ended."""

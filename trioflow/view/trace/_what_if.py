@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from ..._core.api.views import duration_text, printable
-from ..text._symbols import aligned
+from ..text._symbols import align_columns
 
 MINUS: Final = "\N{MINUS SIGN}"
 SAME: Final = 0.03
@@ -155,7 +155,7 @@ class WhatIf:
             marks += [f"best: {self.best.policy}"] * (self.best.size == size and self._is_better)
             times = [duration_text(found[size, policy]) for policy in policies]
             rows.append(["none" if size is None else str(size), *times, duration_text(bound), ", ".join(marks)])
-        return "\n".join(aligned(rows, (len(rows[0]) - 1,)))
+        return "\n".join(align_columns(rows, (len(rows[0]) - 1,)))
 
     def policies(self) -> list[str]:
         """Return the names of the policies."""

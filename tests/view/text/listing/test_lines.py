@@ -82,7 +82,7 @@ def test_golden_lines_are_complete() -> None:
 
 def test_symbols_are_one_column_wide() -> None:
     """The columns of the listing stay straight."""
-    assert {wcswidth(symbol) for symbol in UNICODE.together() + ASCII.together()} == {1}
+    assert {wcswidth(symbol) for symbol in UNICODE.joined() + ASCII.joined()} == {1}
 
 
 def test_critical_is_the_effective_value() -> None:

@@ -121,7 +121,7 @@ DURING = """
 
 
 IN_ASCII = {
-    **dict(zip(UNICODE.together(), ASCII.together(), strict=True)),
+    **dict(zip(UNICODE.joined(), ASCII.joined(), strict=True)),
     "漢": r"\u6f22",
     "字": r"\u5b57",
     "値": r"\u5024",

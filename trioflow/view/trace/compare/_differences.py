@@ -173,7 +173,7 @@ def headline(compared: Comparison) -> str:
 
 def lines(compared: Comparison, symbols: _symbols.Symbols) -> Iterator[str]:
     """Yield the comparison line by line: the changes along the paths, then the others."""
-    yield symbols.line(headline(compared))
+    yield symbols.escape(headline(compared))
     if compared.changes:
         yield ""
         yield "Along the critical paths:"
@@ -181,7 +181,7 @@ def lines(compared: Comparison, symbols: _symbols.Symbols) -> Iterator[str]:
     for title, found in asides(compared):
         yield ""
         yield f"{title}:"
-        yield from (f"  {symbols.line(text)}" for text in found[:MAX_ROWS])
+        yield from (f"  {symbols.escape(text)}" for text in found[:MAX_ROWS])
         if len(found) > MAX_ROWS:
             yield f"  and {len(found) - MAX_ROWS} more"
     if not {*compared.before.jobs} & {*compared.after.jobs}:
@@ -221,7 +221,7 @@ def _table(compared: Comparison, symbols: _symbols.Symbols) -> Iterator[str]:
     number = len(changes)
     before, after, by = (texts[place * number : (place + 1) * number] for place in range(3))
     signed = [("+" if change.seconds > 0 else "-") + text for change, text in zip(changes, by, strict=True)]
-    words = [symbols.line(change.text) for change in changes]
+    words = [symbols.escape(change.text) for change in changes]
     rows = [(f"change, {unit}", "before", "after"), *zip(signed, before, after, strict=True)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     wide = max(map(_symbols.width, words))

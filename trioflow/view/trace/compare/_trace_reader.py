@@ -128,7 +128,7 @@ def _jobs(leaves: list[Event]) -> dict[str, JobTimes]:
 
 def _wait_text(wait: Event) -> str:
     by = f", until {wait['released_by']}" if "released_by" in wait else ""
-    return f"{CAUSES[WaitCause(wait['cause'])].what.format(wait['name'])}{by}"
+    return f"{CAUSES[WaitCause(wait['cause'])].awaited.format(wait['name'])}{by}"
 
 
 def _pieces(chain: list[Event], total: float) -> Iterator[PathSegment]:

@@ -46,7 +46,7 @@ def what_went_wrong(record: TraceRecord, commands: dict[int, dict[str, Any]]) ->
     """Return the section."""
     spans = [record.spans[number] for number in record.failures]
     blocked = kept_from_running(record)
-    groups = _debrief.grouped((span, span.critical, record.failures[span.number]) for span in spans)
+    groups = _debrief.group_failures((span, span.critical, record.failures[span.number]) for span in spans)
     groups.sort(key=lambda group: (not group[0].critical, -sum(len(blocked.get(span.number, ())) for span in group)))
     shown = [_Group(record, group, blocked, commands).html() for group in groups[:MAX_FAILURES]]
     rest = len(spans) - sum(map(len, groups[:MAX_FAILURES]))
@@ -71,7 +71,7 @@ def _ending(record: TraceRecord, run: RunSpan) -> str:
     cut = [name_of(span) for span in jobs if span.state is JobState.CANCELLED and span.started_at is not None]
     never = sum(span.state in NOT_DONE and span.started_at is None for span in jobs)
     said = [f"The run {HOW_RUNS_END[run.reason]}{DRAINED * (run.reason is StopReason.DRAINED)}."]
-    said += [f"Running then: {_verdict.listed(cut)}."] * bool(cut)
+    said += [f"Running then: {_verdict.join_names(cut)}."] * bool(cut)
     said += [f"{never} job{'s' * (never != 1)} never started."] * bool(never)
     return f"<p>{' '.join(said)}</p>"
 
@@ -106,9 +106,9 @@ class _Group:
         first, number = self._first, len(self._spans)
         title = _job_link(first) if number == 1 else f"{number} jobs"
         critical = ' <span class="badge bad">critical</span>' * first.critical
-        frame = _exception_text.place(self._failure.exception, self._failure.traceback)
+        frame = _exception_text.innermost_user_frame(self._failure.exception, self._failure.traceback)
         line = "" if frame is None or not frame.line else f'<pre class="line">{lines_of(frame.line)}</pre>'
-        trace = lines_of(_exception_text.formatted(self._failure.exception, self._failure.traceback))
+        trace = lines_of(_exception_text.format_traceback(self._failure.exception, self._failure.traceback))
         whose = "traceback" if number == 1 else "traceback of the first"
         return (
             f'<article class="failure"><p><b class="state-failed">{title}</b>{critical} {_exception(first)}</p>'
@@ -124,7 +124,7 @@ class _Group:
             yield f"after {duration_text(self._first.elapsed)}"
         for words, spans in (("kept {} from running", self._blocked), ("cancelled {} that ran", self._cut)):
             if number := len(spans):
-                names = _verdict.listed([_short_name(span) for span in spans], MAX_BLOCKED)
+                names = _verdict.join_names([_short_name(span) for span in spans], MAX_BLOCKED)
                 count = f"{number} job{'s' * (number != 1)}"
                 yield f"<b>{words.format(count)}</b>: {names}"
         if not self._blocked and not self._cut:
@@ -138,7 +138,7 @@ class _Group:
         items = [f"<li>{_job_link(span)} {_exception(span)}</li>" for span in self._spans[:MAX_NAMES]]
         if len(self._spans) > MAX_NAMES:
             items.append(f"<li>and {len(self._spans) - MAX_NAMES} more, which are in the table</li>")
-        names = _verdict.listed([f"<bdi>{text_of(_short(span.label))}</bdi>" for span in self._spans], MAX_BLOCKED)
+        names = _verdict.join_names([f"<bdi>{text_of(_short(span.label))}</bdi>" for span in self._spans], MAX_BLOCKED)
         return f"<details><summary>{names}</summary><ul>{''.join(items)}</ul></details>"
 
 

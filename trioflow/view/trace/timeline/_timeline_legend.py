@@ -58,7 +58,9 @@ def _notes(record: TraceRecord) -> Iterator[tuple[str, str]]:
         yield _note("restored from the journal, not run again", restored)
     for state in NEVER_STARTED:
         spans = [
-            span for span in leaves if span.started_at is None and _verdict.state_of(span.state, span.forever) is state
+            span
+            for span in leaves
+            if span.started_at is None and _verdict.counted_state(span.state, span.forever) is state
         ]
         if spans:
             yield _note(f"never started, {state.value}", spans)
@@ -90,7 +92,7 @@ def _entries(record: TraceRecord, lines: set[str]) -> Iterator[tuple[Draw, str]]
 def _reasons(patterns: Patterns) -> Iterator[tuple[Draw, str]]:
     for reason in patterns:
         cause, name = reason
-        yield _hatching(patterns.fill(reason)), f"waited for {CAUSES[cause].what.format(printable(name))}"
+        yield _hatching(patterns.fill(reason)), f"waited for {CAUSES[cause].awaited.format(printable(name))}"
 
 
 def _hatching(fill: str) -> Draw:
