@@ -43,7 +43,7 @@ class OnShelf:
             return journals.NotStored()
         row = self._shelf.rows.get(self._paths.of(job))
         if row is None:
-            return journals.NotStored(journals.NOT_THERE)
+            return journals.NotStored(journals.NOT_IN_JOURNAL)
         return row[1] if row[0] == self._work(job) else journals.NotStored("its work has changed")
 
     def record(self, job: Any, value: Any) -> None:

@@ -157,7 +157,7 @@ def test_a_settled_job_that_is_not_kept_is_given_up(virtual: Virtual, keeps: boo
     scheduler = Scheduler(jobs, bad.required, keep_jobs=keeps)
     virtual(scheduler.co_run)
     assert [job.state for job in jobs] == [SUCCEEDED, CANCELLED, FAILED, ends]
-    assert [views.is_given_up(scheduler, job) for job in jobs] == [*[not keeps] * 3, False]
+    assert [views.is_droppable(scheduler, job) for job in jobs] == [*[not keeps] * 3, False]
 
 
 def test_a_job_waits_for_what_is_implied_by_the_inputs_inside_it() -> None:
@@ -169,7 +169,7 @@ def test_a_job_waits_for_what_is_implied_by_the_inputs_inside_it() -> None:
     views.find_implied(outer)
     assert views.waits_for(outer, inner) == [given]
     assert views.in_order(outer) == [given, inner]
-    assert views.nested_in(outer) == [inner]
+    assert views.nested_schedulers(outer) == [inner]
 
 
 def test_an_idle_job_still_waits_for_what_has_not_settled(virtual: Virtual) -> None:

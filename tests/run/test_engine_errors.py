@@ -24,7 +24,7 @@ from ..conftest import Virtual
         (RequirementCounts, "release", {}, StopReason.INTERRUPTED, 1),  # afterwards
         # When the worker has no job any more.
         pytest.param(Workers, "may_park", {}, StopReason.INTERRUPTED, 2, marks=pytest.mark.fast_way),
-        (Run, "_until_drained", {}, StopReason.DRAINED, 0.5),  # in the task that waits for the run
+        (Run, "_wait_until_drained", {}, StopReason.DRAINED, 0.5),  # in the task that waits for the run
         (Ending, "_end_services", {"timeout": 3}, StopReason.TIMEOUT, 3),  # when the run ends
     ],
 )

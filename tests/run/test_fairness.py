@@ -105,10 +105,10 @@ def test_the_number_of_waiting_workers_follows_the_last_iteration() -> None:
     turn = TimeSlice(lambda: 0.0, cast(Any, None))
     for found, most in [(1, 2), (5, 10), (12, 24), (13, 24)]:
         last = turn.number
-        assert all(turn.begin(last, turn.ends) for _ in range(found))
-        assert not turn.begin(last, turn.ends + 1)
-        turn.begin(turn.number, turn.ends)
-        assert turn.most == most
+        assert all(turn.begin(last, turn.ends_at) for _ in range(found))
+        assert not turn.begin(last, turn.ends_at + 1)
+        turn.begin(turn.number, turn.ends_at)
+        assert turn.max_waiting == most
 
 
 def test_workers_beyond_the_limit_queue_for_a_turn() -> None:
@@ -119,14 +119,14 @@ def test_workers_beyond_the_limit_queue_for_a_turn() -> None:
         yield
 
     class Waiting:
-        run = SimpleNamespace(backend=SimpleNamespace(turn=suspended, park=suspended))
+        run = SimpleNamespace(backend=SimpleNamespace(yield_to_loop=suspended, park=suspended))
 
     turn = TimeSlice(lambda: 0.0, cast(Any, None))
-    workers: list[Any] = [Waiting() for _ in range(turn.most + 2)]
-    waiting = [turn.next(worker) for worker in workers]
+    workers: list[Any] = [Waiting() for _ in range(turn.max_waiting + 2)]
+    waiting = [turn.wait(worker) for worker in workers]
     for one in waiting:
         one.send(None)
-    assert (turn.waiting, list(turn.line)) == (turn.most, workers[-2:])
+    assert (turn.waiting, list(turn.queue)) == (turn.max_waiting, workers[-2:])
     for one in waiting:
         one.close()
 
@@ -134,13 +134,13 @@ def test_workers_beyond_the_limit_queue_for_a_turn() -> None:
 def waits_for_a_turn(monkeypatch: pytest.MonkeyPatch) -> list[Worker]:
     """Return a list to which each worker is added that waits for a turn, each time."""
     waits: list[Worker] = []
-    wait_for_next = TimeSlice.next
+    wait_for_next = TimeSlice.wait
 
     async def counted(self: TimeSlice, worker: Worker) -> int:
         waits.append(worker)
         return await wait_for_next(self, worker)
 
-    monkeypatch.setattr(TimeSlice, "next", counted)
+    monkeypatch.setattr(TimeSlice, "wait", counted)
     return waits
 
 

@@ -10,7 +10,7 @@ PROLOGUE = """
 import signal, sys, time
 import anyio
 from trioflow import *
-from trioflow._core.scheduler._sync_run import STANDS_STILL, SignalHandler
+from trioflow._core.scheduler._sync_run import STALL_SECONDS, SignalHandler
 from trioflow.abc import AbstractJob
 
 taken_note = SignalHandler.interrupt

@@ -135,7 +135,7 @@ async def block():
     try:
         while not signals:
             time.sleep(0.001)
-        time.sleep(STANDS_STILL)
+        time.sleep(STALL_SECONDS)
         say("taken note")
         while True:
             time.sleep(0.001)
@@ -292,7 +292,7 @@ def test_error_of_a_run_keeps_its_traceback(backend: Any) -> None:
     with pytest.raises(ExceptionGroup) as raised:
         Scheduler(Job(fail, 0)).run(backend=backend, check=True)
     assert not hasattr(raised.value, "_trioflow_run")
-    assert "check" in [entry.name for entry in raised.traceback]
+    assert "raise_unless_completed" in [entry.name for entry in raised.traceback]
 
 
 def test_how_python_shows_what_a_signal_has_raised(
@@ -362,7 +362,7 @@ def test_ctrl_c_before_the_loop_has_started_is_not_lost(backend: str) -> None:
             return True
 
     async def main() -> None:
-        watch.loop_started(chosen.caller())
+        watch.loop_started(chosen.threadsafe_caller())
         for _ in range(5):
             await chosen.checkpoint()
 
@@ -380,7 +380,7 @@ def test_ctrl_c_after_the_loop_has_ended_is_not_lost(backend: str) -> None:
     chosen = _backend.by_name(backend)
 
     async def main() -> None:
-        watch.loop_started(chosen.caller())
+        watch.loop_started(chosen.threadsafe_caller())
 
     watch = SignalHandler(Scheduler(), False)
 
@@ -445,7 +445,7 @@ def test_ctrl_c_is_not_lost_to_another_signal(backend: Any, order: str) -> None:
 @pytest.fixture
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Count the loop as standing still from the first moment on."""
-    monkeypatch.setattr(_sync_run, "STANDS_STILL", 0)
+    monkeypatch.setattr(_sync_run, "STALL_SECONDS", 0)
 
 
 def ctrl_c_twice() -> str:

@@ -29,7 +29,7 @@ from .._core.api.views import (
     is_scheduler,
     may_repeat,
     reachable,
-    refuse_shared_pools,
+    reject_shared_pools,
     waits_for,
 )
 from . import _allowed
@@ -75,7 +75,7 @@ def findings(scheduler: BaseScheduler, *, journal: bool = False) -> list[Finding
     if journal:
         suspicions += [found for level, _ in levels for found in _allowed.unseen_results(level)]
     rejected = [found for level in levels for found in _rejected(*level, walked, scheduler)]
-    rejected += _errors_of(scheduler, refuse_shared_pools, walked, scheduler)
+    rejected += _errors_of(scheduler, reject_shared_pools, walked, scheduler)
     if not rejected:  # the run's own check decides
         rejected += _errors_of(scheduler, check_scenario, scheduler)
     return [

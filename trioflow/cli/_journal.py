@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 DAMAGED: Final = 1
 """The exit code of a check that has found damage."""
-NOT_THERE: Final = "the journal did not have it"
+NOT_IN_JOURNAL: Final = "the journal did not have it"
 SHOWN: Final = 60
 """Characters of a result in the list."""
 COMMAND_RESULT: Final = '{"$":"CommandResult",'
@@ -89,12 +89,12 @@ def why(path: Path) -> int:
     failures = failures_of(runs)
     states = [state_of(record, runs) for record in records if record.path not in failures]
     rows = [
-        (record.path, took(record.elapsed), record.why or NOT_THERE)
+        (record.path, took(record.elapsed), record.why or NOT_IN_JOURNAL)
         for record in records
         if record.path not in failures and state_of(record, runs) in ("ran", "unstored")
     ]
     for failure in failures.values():
-        reason = NOT_THERE if failure.why is None else failure.why
+        reason = NOT_IN_JOURNAL if failure.why is None else failure.why
         rows.append((failure.path, took(failure.elapsed), f"{reason}; {failure.error}" if reason else failure.error))
     shown = [[printable(cell) for cell in row] for row in (("job", "took", "why it ran"), *rows)]
     for line in align_columns(shown, (0, 2)):

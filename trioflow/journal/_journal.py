@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast, final, get_args
 
 from .._core.api.journals import (
     DROPPED,
-    NOT_KEPT,
-    NOT_THERE,
+    NOT_IN_JOURNAL,
+    NOT_SAVED,
     SERVICE,
     AbstractJob,
     JournalProtocol,
@@ -157,8 +157,8 @@ def open_journal(journal: object, scheduler: BaseScheduler) -> RunJournal:
 
 
 ALWAYS_RUNS: Final = NotStored()
-IS_NOT_KEPT: Final = NotStored(NOT_KEPT)
-IS_NOT_THERE: Final = NotStored(NOT_THERE)
+IS_NOT_KEPT: Final = NotStored(NOT_SAVED)
+IS_NOT_THERE: Final = NotStored(NOT_IN_JOURNAL)
 Running = tuple[str, str, "Save", "str | None", "Work | None", bool]
 """The facts of a running job: path, fingerprint, `save`, the reason that it was not restored, its `Work`, and True if
 a timeout counts as success."""

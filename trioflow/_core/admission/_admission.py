@@ -130,9 +130,9 @@ class AdmissionQueue:
     def __init__(self, run: Any) -> None:  # a `Run`, of a higher layer
         self._run = run
         self.backfill: Final[int] = run.scheduler.backfill
-        self.is_in_keeper: Final[bool] = run.grants.keeper is not None
+        self.is_in_keeper: Final[bool] = run.pools.keeper is not None
         self.clock: Final[Callable[[], float]] = run.clock
-        self.call_in_loop: Final[Callable[[Callable[[], None]], None]] = run.backend.caller()
+        self.call_in_loop: Final[Callable[[Callable[[], None]], None]] = run.backend.threadsafe_caller()
         self.by_needs: Final[dict[Any, WaitingLine]] = {}  # the lines with waiting jobs
         self.lines: Final[list[tuple[Any, int, WaitingLine]]] = []  # the same in the order of their first jobs
         # All waiting jobs, the oldest first, with their numbers; and those of them that have a grant.
@@ -152,7 +152,7 @@ class AdmissionQueue:
 
     def slots(self) -> int:
         """Return how many more jobs could start now."""
-        slots: int = self._run.workers.starts_at_once()
+        slots: int = self._run.workers.count_startable()
         return slots
 
     def has_slot_left(self) -> bool:
@@ -166,7 +166,7 @@ class AdmissionQueue:
         key = key_of(job)
         line = self.by_needs.get(key)
         if line is None:
-            there = {name: self._run.grants.find(name) for name in job._needs()}
+            there = {name: self._run.pools.find(name) for name in job._needs()}
             needs = [(there[name], there[name].need(given, job)) for name, given in job._needs().items()]
             self.by_needs[key] = line = WaitingLine(self, key, needs)
             join(self, line.resources)

@@ -60,7 +60,7 @@ from ..job._outcome import DROPPED, Failure, Throttling
 from ..job._service import Service
 from ..run._handle import RunView, current_run
 from ..run._instruments import Instrument
-from ..run._journaling import NOT_KEPT, NOT_THERE
+from ..run._journaling import NOT_IN_JOURNAL, NOT_SAVED
 from ..scheduler._base_scheduler import BaseScheduler, Incident
 from ..scheduler._checks import (
     check_late_input,
@@ -70,20 +70,20 @@ from ..scheduler._checks import (
     check_requirement,
     check_scenario,
     find_implied,
-    refuse_shared_pools,
+    reject_shared_pools,
 )
 from ..scheduler._explain import status_of, still_waits_for, waiting, waiting_since
 from ..scheduler._failures import failed_through_member
 from ..scheduler._members import (
     expected_durations,
     in_order,
-    is_given_up,
+    is_droppable,
     learned_durations,
-    nested_in,
+    nested_schedulers,
     ranks_of,
     waits_for,
 )
-from ..scheduler._sync_run import in_cell
+from ..scheduler._sync_run import in_notebook_cell
 
 if TYPE_CHECKING:
     from ..admission._window import Window

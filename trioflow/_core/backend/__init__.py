@@ -42,7 +42,7 @@ LOOP_PACKAGES: Final = frozenset({"trio", "outcome", "asyncio", "anyio"})
 """The packages of the event loops and those they are built on: none of it is the user's code."""
 
 _loaded: Final[dict[str, Backend]] = {}
-_plain_names: Final[set[str]] = set()
+_plain_backends: Final[set[str]] = set()
 _lock: Final = threading.RLock()  # two threads may start a run at the same time
 
 
@@ -78,7 +78,7 @@ def load_backend(name: BackendName) -> None:
 
 def use_plain_isolation() -> None:
     """Use no private parts of trio and anyio in this process from the next run on."""
-    _plain_names.update(LIBRARIES)
+    _plain_backends.update(LIBRARIES)
     _loaded.clear()
 
 
@@ -99,19 +99,19 @@ def _load(name: str) -> Backend:
                 f"{LIBRARIES[name]} cannot be imported, so backend={name!r} cannot be used: {error}; "
                 f"does a file of yours hide a library of the same name?"
             ) from error
-        if name not in _plain_names:
+        if name not in _plain_backends:
             try:
                 backend.isolation = import_module(f".isolation._fast_{name}", __name__).ISOLATION(backend)
             except Exception as difference:
-                _plain_names.add(name)
-                _logger.warn(_plain_way(name, difference))
-        if name in _plain_names:
+                _plain_backends.add(name)
+                _logger.warn(_mismatch_warning(name, difference))
+        if name in _plain_backends:
             backend.isolation = import_module(f".isolation._plain_{name}", __name__).ISOLATION(backend)
         _loaded[name] = backend
         return backend
 
 
-def _plain_way(name: str, difference: Exception) -> str:
+def _mismatch_warning(name: str, difference: Exception) -> str:
     from importlib import metadata  # takes longer to import than the rest of the engine
 
     library = LIBRARIES[name]

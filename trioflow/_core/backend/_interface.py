@@ -52,7 +52,7 @@ class WorkerTask:
     scope: Scope | None
     task: Any
 
-    def leave_unbegun(self) -> None:
+    def leave_unstarted(self) -> None:
         """Record that the task was cancelled before its first step; called on asyncio."""
         raise NotImplementedError
 
@@ -121,7 +121,7 @@ class HostTask(Protocol):
 
     __slots__ = ()
 
-    async def turn(self) -> bool:
+    async def yield_to_loop(self) -> bool:
         """Yield to the loop. Return False if a cancellation came."""
         ...
 
@@ -129,7 +129,7 @@ class HostTask(Protocol):
         """Wait for `event`. Return False, without waiting longer, on cancellation."""
         ...
 
-    async def uninterrupted(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def run_uninterrupted(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Await `function()` to its end, even if the task is cancelled."""
         ...
 
@@ -167,7 +167,7 @@ class Group(Protocol):
         """Start a task for `worker`, in a copy of the run's context."""
         ...
 
-    def take_over(self, worker: WorkerTask) -> None:
+    def adopt(self, worker: WorkerTask) -> None:
         """Transfer a worker that runs no job into this group, from another one with the same home."""
         ...
 
@@ -258,9 +258,9 @@ class Isolation(Protocol):
 
         If that is not known, as in threads and in tasks of `asyncio.create_task`, return True.
         """
-        return _shared.is_inside(worker.task, self._loop.current_task(), self._loop.outwards)
+        return _shared.is_inside(worker.task, self._loop.current_task(), self._loop.ancestry)
 
-    async def close_left_open(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
+    async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
         """Close what a job left open in the task; return its kind, and the errors from it."""
         ...
 
@@ -295,7 +295,7 @@ class Backend(Protocol):
         """Return one object for all runs in the loop, made by the first call of `make()`."""
         ...
 
-    def caller(self) -> Callable[[Callable[[], None]], None]:
+    def threadsafe_caller(self) -> Callable[[Callable[[], None]], None]:
         """Return a function that runs its argument in this loop, from any thread, as long as the loop runs."""
         ...
 
@@ -309,7 +309,7 @@ class Backend(Protocol):
         """Yield to the loop; raise a pending cancellation."""
         ...
 
-    async def turn(self) -> None:
+    async def yield_to_loop(self) -> None:
         """Yield to the loop; raise nothing."""
         ...
 
@@ -372,7 +372,7 @@ class Backend(Protocol):
         """Give a task a name."""
         ...
 
-    def outwards(self, task: Any) -> Iterator[object]:
+    def ancestry(self, task: Any) -> Iterator[object]:
         """Yield a task or its id, then that of the task in whose group it runs, and so on."""
         ...
 

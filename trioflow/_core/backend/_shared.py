@@ -19,7 +19,7 @@ getweakrefcount: Final[Callable[[object], int]] = weakref.getweakrefcount
 IDLE_NAME: Final = "trioflow worker"
 """The name of a parked worker's task."""
 NO_JOB: Final = object()
-STEPS: Final = ("async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper")
+STEP_TYPES: Final = ("async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper")
 """The types of awaitables from `__anext__()` and `aclose()` of async generators and `__await__()` of coroutines."""
 # The accessors of a group's exceptions and message, even if a subclass overrides these names.
 GROUP_EXCEPTIONS: Final[Any] = cast(Any, BaseExceptionGroup).exceptions.__get__
@@ -86,25 +86,25 @@ def matches_any(exception: BaseException, *known: tuple[type[BaseException], str
     return type(message) is str and any(isinstance(exception, kind) and text in message for kind, text in known)
 
 
-def outwards(number: int | None, parents: Mapping[int, int | None]) -> Iterator[int]:
+def ancestry(number: int | None, parents: Mapping[int, int | None]) -> Iterator[int]:
     """Yield the id of a task, of its parent, and so on, while they are known."""
     while number is not None:
         yield number
         number = parents.get(number)
 
 
-def is_inside(task: Any, calling: Any, outwards: Callable[[Any], Iterator[object]]) -> bool:
+def is_inside(task: Any, calling: Any, ancestry: Callable[[Any], Iterator[object]]) -> bool:
     """Return whether the calling task is `task`, or inside it; True if that is not known."""
     if calling is task or calling is None:  # None: in a thread
         return True
-    own, *further = outwards(task)
-    for ancestor in outwards(calling):
+    own, *further = ancestry(task)
+    for ancestor in ancestry(calling):
         if ancestor == own or ancestor in further:
             return bool(ancestor == own)
     return True
 
 
-def home_of_limiter(limiter: object) -> str:
+def limiter_module(limiter: object) -> str:
     """Return the module of an anyio limiter; one made outside of any loop has that of its first use."""
     inner = getattr(limiter, "_internal_limiter", None)
     return type(limiter if inner is None else inner).__module__
@@ -120,8 +120,8 @@ def await_chain(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
             frame, inner = coroutine.gi_frame, cast(Any, coroutine).gi_yieldfrom
         elif isinstance(coroutine, AsyncGeneratorType):
             frame, inner = coroutine.ag_frame, coroutine.ag_await
-        elif type(coroutine).__name__ in STEPS:
-            frame, inner = None, _stepped(coroutine)
+        elif type(coroutine).__name__ in STEP_TYPES:
+            frame, inner = None, _step_target(coroutine)
         else:
             return
         if frame is not None:
@@ -129,9 +129,9 @@ def await_chain(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
         coroutine = inner
 
 
-def _stepped(step: Any) -> Any:
+def _step_target(step: Any) -> Any:
     """Return the coroutine or generator behind an awaitable of one step, which has no attribute for it."""
-    known = ("coroutine", "generator", "async_generator", *STEPS)
+    known = ("coroutine", "generator", "async_generator", *STEP_TYPES)
     return next((value for value in gc.get_referents(step) if type(value).__name__ in known), None)
 
 

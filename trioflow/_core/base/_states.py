@@ -1,8 +1,8 @@
 """The states of a job and the steps between them, the phases of a run, and the reasons why a run stops.
 
-A job's state is written by its run, along `TRANSITIONS`: by `Run.schedule`, `begin`, `put_back` and `settle`, and for
-the simplest jobs by `Worker.work`, which does the same in its own frame. Only `AbstractJob` itself sets it back to
-IDLE. A figure in the documentation and checks in the test suite are derived from this table.
+A job's state is written by its run, along `TRANSITIONS`: by `Run.schedule`, `begin`, `requeue_throttled` and `settle`,
+and for the simplest jobs by `Worker.work`, which does the same in its own frame. Only `AbstractJob` itself sets it back
+to IDLE. A figure in the documentation and checks in the test suite are derived from this table.
 """
 
 import enum

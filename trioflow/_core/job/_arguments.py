@@ -287,10 +287,10 @@ class Search:
             return self._template(container, known)
         template: Template | None = known[id(container)]
         if template is UNFINISHED:
-            self._refuse_circle(container)
+            self._reject_wait_cycle(container)
         return template
 
-    def _refuse_circle(self, container: Any) -> None:
+    def _reject_wait_cycle(self, container: Any) -> None:
         raise ValueError(
             f"an argument of {self._who()} contains itself, so the search for jobs in it would never end: "
             f"a {type(container).__name__} with {len(container)} items; pass it inside an object of your own"

@@ -454,7 +454,7 @@ class AbstractJob(Generic[T]):
         worker = self._worker
         if worker is None:
             raise RuntimeError(f"used() of {self.label!r}: it is {self._state.value}; call it while the job runs")
-        worker.run.grants.correct(self, amounts)
+        worker.run.pools.correct(self, amounts)
 
     def is_critical(self) -> bool:
         """Return the effective value of `critical`.
@@ -736,7 +736,7 @@ class AbstractJob(Generic[T]):
         if not self._state.is_settled and all(around._run is None for around in outwards(self)):
             home = None if self._scheduler is None else outermost(self._scheduler)
             if home is None and is_scheduler(self):
-                self._refuse_circle()
+                self._reject_wait_cycle()
                 raise _errors.JobNotDone(
                     f"{self.label!r} is the outermost scheduler, which settles nowhere: to run it, write "
                     f"`await s.co_run()`, where s is this scheduler"

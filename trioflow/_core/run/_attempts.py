@@ -24,27 +24,27 @@ if TYPE_CHECKING:
 Attempt = Callable[[], Awaitable[Any]]
 
 
-def call(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions | None) -> Awaitable[Any]:
+def call_job(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions | None) -> Awaitable[Any]:
     """Return the awaitable of a job, with as few coroutines around its own as its options need."""
     if limits is None:
         return job._call_once()
     if limits.retry is not None or job._callbacks is not None:
-        return _retried(worker, job, limits)
+        return _call_with_retries(worker, job, limits)
     if limits.timeout is limits.idle_timeout is None:
         return job._call_once()
     if limits.on_timeout != "restart" and not (job._keeps_time or job._is_service or limits.idle_timeout):
-        return _timed(worker, job, limits)
-    return _restarted(worker, job, limits)
+        return _call_under_worker_deadline(worker, job, limits)
+    return _call_with_restarts(worker, job, limits)
 
 
-async def _retried(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions) -> Any:
+async def _call_with_retries(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions) -> Any:
     """Make attempts until one succeeds, and return its value."""
     attempts = Attempts(worker, job, limits)
     value: Any = None
     try:
-        made = 0 if job._facts is None else job._facts.further_attempts  # attempts before a throttle count
-        attempt = with_retries(limits.retry, attempts.begin, job._name_for_errors, made)
-        value = await (attempt() if job._callbacks is None else _with_callbacks(worker, job, attempt))
+        attempts_made = 0 if job._facts is None else job._facts.further_attempts  # attempts before a throttle count
+        attempt = with_retries(limits.retry, attempts.begin, job._name_for_errors, attempts_made)
+        value = await (attempt() if job._callbacks is None else _call_back_after(worker, job, attempt))
     except BaseException as error:
         if attempts.final is None:
             if attempts.unwinding is None or worker.run.backend.split(error) != (True, None):
@@ -57,15 +57,15 @@ async def _retried(worker: Worker, job: AbstractJob[Any], limits: _job_options.S
     return value
 
 
-def with_retries(retry: _job_options.Retry, attempt: Attempt, who: _job_options.Who, made: int = 0) -> Attempt:
-    """Wrap `attempt` in the retries of `retry`, of which `made` are over.
+def with_retries(retry: _job_options.Retry, attempt: Attempt, who: _job_options.Who, attempts_made: int = 0) -> Attempt:
+    """Wrap `attempt` in the retries of `retry`, of which `attempts_made` are over.
 
     Raises:
         TypeError: the decorator returned a value that is not callable.
 
     """
     if not callable(retry):
-        return partial(_again, attempt, (retry or 0) - made)
+        return partial(_repeat, attempt, (retry or 0) - attempts_made)
     wrapped: Any = retry(attempt)
     if not callable(wrapped):
         raise TypeError(
@@ -75,7 +75,7 @@ def with_retries(retry: _job_options.Retry, attempt: Attempt, who: _job_options.
     return wrapped  # type: ignore[no-any-return]
 
 
-async def _with_callbacks(worker: Worker, job: Any, attempt: Attempt) -> Any:
+async def _call_back_after(worker: Worker, job: Any, attempt: Attempt) -> Any:
     """Make all attempts, and then call the callbacks of a `JobKind`, which can read the outcome.
 
     The slot is still held then. A job that is SCHEDULED again after a throttle has no outcome.
@@ -85,7 +85,7 @@ async def _with_callbacks(worker: Worker, job: Any, attempt: Attempt) -> Any:
         value = await attempt()
         job._call_back(on_done, value)
     except BaseException as raised:
-        error = raised.error if isinstance(raised, Bypass) else raised
+        error = raised.error if isinstance(raised, RetryBypass) else raised
         if worker.run.backend.split(error)[1] is None:  # a cancellation is never shown to a callback
             error = _errors.JobCancelled(f"{job.label!r} was cancelled: it has no result")
         if not throttles_in(error):
@@ -95,7 +95,7 @@ async def _with_callbacks(worker: Worker, job: Any, attempt: Attempt) -> Any:
     return value
 
 
-async def _again(attempt: Attempt, times: int) -> Any:
+async def _repeat(attempt: Attempt, times: int) -> Any:
     """Call `attempt`, and again while it raises an `Exception`, at most `times` times; return what it returns."""
     for _ in range(times):
         try:
@@ -105,7 +105,7 @@ async def _again(attempt: Attempt, times: int) -> Any:
     return await attempt()
 
 
-class Bypass(BaseException):
+class RetryBypass(BaseException):
     """Carries the final error of a job past its decorator, which may retry any `Exception`, or inspect any value."""
 
     def __init__(self, error: Exception) -> None:
@@ -132,24 +132,24 @@ class Attempts:
         """Make one attempt."""
         worker, run = self.worker, self.worker.run
         if self.final is not None:
-            raise Bypass(self.final)  # the decorator has caught the first one
+            raise RetryBypass(self.final)  # the decorator has caught the first one
         if self.begun:
             await run.backend.checkpoint()
             if run.backend.isolation.was_cancelled(worker):
                 await run.backend.checkpoint()  # asyncio may need one more turn to deliver a cancellation
                 if self.unwinding is not None:  # a shield that the job left open keeps the cancellation out
                     self.final = self.unwinding
-                    raise Bypass(self.final)
+                    raise RetryBypass(self.final)
             run.begin_further_attempt(self.job)
         self.begun = True
         try:
             if self.limits.timeout is self.limits.idle_timeout is None:
                 return await self.job._call_once()
-            return await _restarted(worker, self.job, self.limits)
+            return await _call_with_restarts(worker, self.job, self.limits)
         except Exception as error:
             if self.job._is_ready() or was_drained(self.job, error) or throttles_in(error):
                 self.final = error  # an error that ends the attempts
-                raise Bypass(error) from None
+                raise RetryBypass(error) from None
             if run.backend.isolation.was_cancelled(worker):
                 self.unwinding = error
             raise
@@ -167,7 +167,9 @@ def throttles_in(error: BaseException) -> list[_errors.Throttled]:
     return throttles if len(throttles) == len(leaves) else []
 
 
-async def _timed(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions) -> Any:
+async def _call_under_worker_deadline(
+    worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions
+) -> Any:
     """Call a job once, under a deadline of its worker, which costs less than a scope for each job.
 
     As with a scope around the call, a cancellation of an outer scope takes precedence over the timeout.
@@ -191,12 +193,12 @@ async def _timed(worker: Worker, job: AbstractJob[Any], limits: _job_options.Slo
     raise _errors.JobTimeout(job, timeout, place=place)
 
 
-async def _restarted(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions) -> Any:
+async def _call_with_restarts(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions) -> Any:
     """Make one attempt: call the job, and again after each timeout, within its restarts."""
     restarts_left = limits.restarts
     while True:
         try:
-            return await _call(worker, job, limits)
+            return await _call_in_scope(worker, job, limits)
         except _errors.JobTimeout as timeout:
             if timeout.job is not job:
                 raise
@@ -211,10 +213,10 @@ async def _restarted(worker: Worker, job: AbstractJob[Any], limits: _job_options
             if restarts_left is not None:
                 restarts_left -= 1
             facts.fraction = None
-            worker.run.grants.reacquire(job)
+            worker.run.pools.reacquire(job)
 
 
-async def _call(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions) -> Any:
+async def _call_in_scope(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions) -> Any:
     """Call a job once, in a scope that ends the call at its timeout."""
     if job._keeps_time:
         return await job._call_once()

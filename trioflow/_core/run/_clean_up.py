@@ -18,7 +18,7 @@ from ..job import _trigger_rules
 from ..job._job import AbstractJob
 from ..job._outcome import UNCALLED, not_awaited
 from . import _attempts
-from ._current import current, take_over
+from ._current import apply_context, current
 from ._worker import Worker
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class CleanUp:
     @staticmethod
     def is_needed(run: Run) -> bool:
         """Return whether the reason of the stop calls for cleaning up, and the run has jobs for it."""
-        stopped = run.stopped_by in (StopReason.CRITICAL, StopReason.TIMEOUT)
+        stopped = run.cancel_reason in (StopReason.CRITICAL, StopReason.TIMEOUT)
         return stopped and any(map(_may_clean_up, run.scheduler))
 
     async def execute(self) -> None:
@@ -95,16 +95,16 @@ class CleanUp:
                 self._workers[worker] = None
                 self.group.spawn(worker)
 
-    def gone(self, worker: CleanUpWorker, job: AbstractJob[Any] | None) -> None:
+    def on_worker_left(self, worker: CleanUpWorker, job: AbstractJob[Any] | None) -> None:
         """Forget a worker; if its job has settled, start the jobs that waited only for it."""
         if worker in self._workers:
             del self._workers[worker]
             self.group.forget(worker)
             if job is not None:
-                self._start(self._released(job))
+                self._start(self._count_down(job))
             self._changed.set()
 
-    def _released(self, job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
+    def _count_down(self, job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
         """Count down the jobs that wait for `job`, and return those that wait for no other."""
         followers = self._followers.pop(job, [])
         for follower in followers:
@@ -127,9 +127,9 @@ class CleanUpWorker(Worker):
         self.group = clean_up.group
         self._clean_up: Final = clean_up
 
-    def leave_unbegun(self) -> None:
+    def leave_unstarted(self) -> None:
         """Leave: the task was cancelled before its first step, so `work` will not run."""
-        self._clean_up.gone(self, None)
+        self._clean_up.on_worker_left(self, None)
 
     async def work(self) -> None:
         """Run the first job of the queue: tasks begin in any order, but jobs start in the order of the queue."""
@@ -139,27 +139,27 @@ class CleanUpWorker(Worker):
         run.backend.isolation.enter(self)
         run.begin(self, job)
         if job._facts is not None and job._facts.context is not None:
-            take_over(job._facts.context)
+            apply_context(job._facts.context)
         notify_start, _, _ = run.fast_hooks
         awaitable: Any = UNCALLED
         try:
             if notify_start is not None:
                 notify_start(run.scheduler, job)
-            awaitable = _attempts.call(self, job, job._limits)
+            awaitable = _attempts.call_job(self, job, job._limits)
             value = await awaitable
             if value.__class__ is CoroutineType:
                 raise not_awaited(job.label, value)
-            await self.refuse_what_is_left_open()
+            await self.reject_leftovers()
         except BaseException as error:
             try:
-                whole = await self.with_errors_of_what_is_left_open(error)
+                whole = await self.with_leftover_errors(error)
                 run.settle_error(self, job, whole, awaitable, run.clock())
             except BaseException as fault:  # an error of the engine itself, as in `Worker.work`
                 run.abandon(self, fault)
         else:
             run.settle(job, JobState.SUCCEEDED, value, run.clock())
         self.job = None
-        self._clean_up.gone(self, job)
+        self._clean_up.on_worker_left(self, job)
 
 
 def report_stuck(run: Run, workers: Iterable[Worker]) -> None:

@@ -22,7 +22,7 @@ _carried: Final[contextvars.ContextVar[Mapping[str, str]]] = contextvars.Context
 )
 
 
-def calling_workers() -> Iterator[Worker]:
+def enclosing_workers() -> Iterator[Worker]:
     """Yield the worker of this call, then those of the enclosing runs, also if a job's body runs a scheduler."""
     worker = current.get(None)
     while worker is not None:
@@ -96,7 +96,7 @@ def carried() -> Mapping[str, str]:
     return _carried.get()
 
 
-def take_over(context: contextvars.Context) -> None:
+def apply_context(context: contextvars.Context) -> None:
     """Set the variables of another context, except its worker, in the current task."""
     for variable, value in context.items():
         if variable is not current:

@@ -39,7 +39,7 @@ class Ending:
     def __init__(self, run: Run) -> None:
         self._run: Final = run
         # Jobs whose `co_shutdown` has not been called. If `_wind_up` is called again, it resumes with these.
-        self._left: Final = _with_shutdown(run.scheduler) if run.members.shutting_down else {}
+        self._pending_shutdowns: Final = _jobs_with_shutdown(run.scheduler) if run.members.shutting_down else {}
 
     async def execute(self) -> None:
         """Take the steps that are listed above, in order."""
@@ -49,11 +49,11 @@ class Ending:
         for _ in range(FEW_TURNS if run.workers.alive else 0):
             if not run.workers.alive or any(worker.job is not None for worker in run.workers.alive):
                 break
-            if not await run.group.host.turn():
+            if not await run.group.host.yield_to_loop():
                 break  # the cancellation is raised when the run has ended
-        if run.workers.alive or self._left or run.made_shared is not None or CleanUp.is_needed(run):
+        if run.workers.alive or self._pending_shutdowns or run.shared_resources is not None or CleanUp.is_needed(run):
             try:
-                await run.group.host.uninterrupted(self._wind_up)
+                await run.group.host.run_uninterrupted(self._wind_up)
             except (KeyboardInterrupt, SystemExit) as interruption:  # raised in the task that waited
                 run.interrupt(interruption)
             except BaseException as fault:
@@ -64,14 +64,14 @@ class Ending:
     async def _wind_up(self) -> None:
         run = self._run
         alive = run.workers.alive
-        await self._until_gone([worker for worker in alive if not worker.shielded])
+        await self._wait_until_left([worker for worker in alive if not worker.shielded])
         if CleanUp.is_needed(run):
             await CleanUp(run).execute()
-        await self._end_workers([worker for worker in alive if not _serves(worker)])
+        await self._end_workers([worker for worker in alive if not _runs_service(worker)])
         await self._end_services()
-        await _shut_down(run, self._left, run.scheduler._shutdown_timeout)
-        if run.made_shared is not None:
-            await run.made_shared.close(run.scheduler.shutdown_timeout)
+        await _shut_down(run, self._pending_shutdowns, run.scheduler._shutdown_timeout)
+        if run.shared_resources is not None:
+            await run.shared_resources.close(run.scheduler.shutdown_timeout)
 
     async def _end_workers(self, workers: list[Worker], deadline: float = math.inf) -> None:
         """Cancel shielded workers, and wait until they have left. Services that are ready then count as SUCCEEDED."""
@@ -85,14 +85,14 @@ class Ending:
         else:
             for worker in workers:
                 group.cancel_one(worker)
-        await self._until_gone(workers, deadline)
+        await self._wait_until_left(workers, deadline)
 
     async def _end_services(self) -> None:
         """Cancel the live services, wave by wave: each service only after those that use it have ended."""
         alive = self._run.workers.alive
         seconds = self._run.scheduler.shutdown_timeout
         deadline = math.inf if seconds is None else self._run.clock() + seconds
-        waves = self._waves([worker for worker in alive if _serves(worker)])
+        waves = self._waves([worker for worker in alive if _runs_service(worker)])
         for wave in waves:
             await self._end_workers(wave, deadline)
         await self._end_workers([worker for wave in waves for worker in wave if worker in alive])
@@ -113,7 +113,7 @@ class Ending:
             waves.setdefault(levels[service], []).append(worker)
         return [waves[level] for level in sorted(waves, reverse=True)]
 
-    async def _until_gone(self, workers: Iterable[Worker], deadline: float = math.inf) -> None:
+    async def _wait_until_left(self, workers: Iterable[Worker], deadline: float = math.inf) -> None:
         """Wait until these workers have left, or until `deadline`; report those that take long."""
         run = self._run
         patience = run.clock() + PATIENCE
@@ -134,14 +134,14 @@ class Ending:
 
 async def shut_down_nested(run: Run, nested: BaseScheduler) -> None:
     """Shut down the jobs of a nested scheduler that `run` did not start, within its own `shutdown_timeout`."""
-    await _shut_down(run, _with_shutdown(nested), nested.shutdown_timeout)
+    await _shut_down(run, _jobs_with_shutdown(nested), nested.shutdown_timeout)
 
 
-def _with_shutdown(scheduler: BaseScheduler) -> dict[AbstractJob[Any], None]:
+def _jobs_with_shutdown(scheduler: BaseScheduler) -> dict[AbstractJob[Any], None]:
     return {job: None for job in scheduler._members.shutting_down if job._has_shutdown()}
 
 
-def _serves(worker: Worker) -> bool:
+def _runs_service(worker: Worker) -> bool:
     return worker.job is not None and worker.job._is_service
 
 

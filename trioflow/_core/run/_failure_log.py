@@ -19,20 +19,20 @@ from ..job._outcome import in_one_line, text_of
 if TYPE_CHECKING:
     from ._run import Run
 
-PAUSE: Final = 1.0
+COUNT_DELAY: Final = 1.0
 """Seconds after which failures that were only counted are logged."""
-FORGOTTEN: Final = 60.0
+FORGET_AFTER: Final = 60.0
 """Seconds after which a failure is logged with its text again."""
 BLOCKED_SECONDS: Final = 1.0
 """The limit for a job that blocks the event loop: after more seconds it is named in the log."""
 
 
-NAMED: Final = 5
+MAX_NAMED: Final = 5
 """The most jobs named in a line about several."""
 FAILURE: Final = "failure"
 
 
-class Alike:
+class LikeFailures:
     """A failure that was logged: its job, its expiry, and the like ones that have only been counted since."""
 
     __slots__ = ("expires_at", "first", "number", "path")
@@ -46,7 +46,7 @@ class Alike:
     def count(self, path: str) -> None:
         """Count a failure that is not logged."""
         self.number += 1
-        if len(self.first) < NAMED:
+        if len(self.first) < MAX_NAMED:
             self.first.append(path)
 
     def report(self, error: type) -> str:
@@ -59,7 +59,7 @@ class Alike:
                 f"'{self.path}' failed {'once more' if number == 1 else f'{number} more times'} with {error.__name__}"
             )
         jobs = "one more job" if number == 1 else f"{number} more jobs"
-        more = f" and {number - NAMED} more" if number > NAMED else ""
+        more = f" and {number - MAX_NAMED} more" if number > MAX_NAMED else ""
         names = ", ".join(f"'{path}'" for path in first) + more
         return f"{jobs} failed with {error.__name__} like '{self.path}': {names}"
 
@@ -72,7 +72,7 @@ class FailureLog:
     def __init__(self, run: Run) -> None:
         self._run: Final = run  # the outermost one
         # By the key of like failures, the oldest first: job, type and text of the error, whether it stops its run.
-        self._logged: Final[dict[tuple[object, type, str, bool], Alike]] = {}
+        self._logged: Final[dict[tuple[object, type, str, bool], LikeFailures]] = {}
         self._cancel_timer: Callable[[], None] | None = None
         self._blocked: Final[set[object]] = set()  # the kinds of jobs that have blocked the loop
 
@@ -94,15 +94,15 @@ class FailureLog:
         if alike in self._logged:
             self._logged[alike].count(path)
             if self._cancel_timer is None:
-                self._cancel_timer = self._run.group.call_at(now + PAUSE, self._log_counted)
+                self._cancel_timer = self._run.group.call_at(now + COUNT_DELAY, self._log_counted)
             return
-        self._logged[alike] = Alike(path, now + FORGOTTEN)
+        self._logged[alike] = LikeFailures(path, now + FORGET_AFTER)
         consequence = f"it is critical, so the run of {name!r} stops" if stopped else "the run goes on"
         advice = "" if hint is None else f" ({hint})"
         hint = "; debrief() shows the traceback" if stopped or run.scheduler.keep_jobs else ""
         _logger.warn(f"'{path}' failed: {in_one_line(error)}{advice}; {consequence}", advice=hint, about=FAILURE)
 
-    def note_block(self, run: Run, job: AbstractJob[Any] | None, now: float) -> None:
+    def report_block(self, run: Run, job: AbstractJob[Any] | None, now: float) -> None:
         """Report a job of `run` that has just ended, if it blocked the event loop; once for each kind."""
         if job is None or job._started_at is None or now - job._started_at <= BLOCKED_SECONDS:
             return

@@ -96,7 +96,7 @@ class RunHandle:
             idle_timeout=job.idle_timeout,
             cancels=cancels,
             counts=counts,
-            around=() if worker is None else tuple(worker.watches()),
+            around=() if worker is None else tuple(worker.time_limits()),
         )
 
     def report(self, message: str, job: AbstractJob[Any] | None = None, exception: BaseException | None = None) -> None:
@@ -114,7 +114,7 @@ class RunHandle:
 
     def stores(self, job: AbstractJob[Any]) -> bool:
         """Return whether a journal is to store the result of `job`, so that its value has to be here."""
-        return self._run.durable is not None and job.save is not None
+        return self._run.journal_writer is not None and job.save is not None
 
     # ---- waiting
 

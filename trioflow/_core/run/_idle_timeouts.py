@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 PROGRESS: Final = "progress"
 OF_JOBS: Final = "progress of its jobs"
 
-TURNS: Final = 4
+GRACE_TURNS: Final = 4
 """The turns of the loop after a deadline before it counts.
 
 A report of a thread arrives in one turn, a message of a process in two; the output of a node passes one or two tasks
@@ -44,16 +44,16 @@ more.
 """
 
 
-EARLY: Final = 0.001
+TIMER_TOLERANCE: Final = 0.001
 """Seconds by which the timer of an event loop may be early: asyncio's may be a tick of its clock early."""
 
-POLL: Final[type[selectors.BaseSelector]] = getattr(selectors, "PollSelector", selectors.SelectSelector)
+SELECTOR: Final[type[selectors.BaseSelector]] = getattr(selectors, "PollSelector", selectors.SelectSelector)
 """poll() where there is one, because select() takes no descriptor above 1,023."""
 
 
 def is_readable(descriptor: int) -> bool:
     """Return whether a descriptor is readable now."""
-    with POLL() as selector:
+    with SELECTOR() as selector:
         selector.register(descriptor, selectors.EVENT_READ)
         return bool(selector.select(0))
 
@@ -68,7 +68,7 @@ class ThreadEvent:
         """Make one in an async function."""
         self._backend: Final = current_backend()
         self._event: Final = self._backend.event()
-        self._call: Final = self._backend.caller()
+        self._call: Final = self._backend.threadsafe_caller()
 
     def set(self) -> None:
         """Wake all waiting tasks; later waits return immediately."""
@@ -158,7 +158,7 @@ class TimeLimit:
     @property
     def is_over(self) -> bool:
         """Whether the deadline has come."""
-        return self._clock() >= self.deadline - EARLY
+        return self._clock() >= self.deadline - TIMER_TOLERANCE
 
     @property
     def needs_signs(self) -> bool:
@@ -202,7 +202,7 @@ class TimeLimit:
         self._stop_timer = None
         if self._last + self._seconds > self._clock():
             self._set_timer()
-        elif self._turns < TURNS:
+        elif self._turns < GRACE_TURNS:
             self._turns += 1
             self._stop_timer = self._run.group.call_at(self._clock(), self._check)
         else:
@@ -252,7 +252,7 @@ class TimeLimit:
             until = self.deadline
             if await wait(until):
                 return True
-            for _ in range(TURNS if self.deadline < self.end else 0):
+            for _ in range(GRACE_TURNS if self.deadline < self.end else 0):
                 await self._run.backend.checkpoint()
             if self.deadline <= until:
                 return False
@@ -287,7 +287,7 @@ class TimeLimit:
                 timeout.__context__ = None  # the cancellation, which must not be kept
 
 
-class LimitOfJobs(Instrument):
+class IdleInstrument(Instrument):
     """The limit of a run whose scheduler has an `idle_timeout`: each event of its jobs, at any depth, renews it."""
 
     def __init__(self, run: Run, seconds: float) -> None:
@@ -317,7 +317,7 @@ class LimitOfJobs(Instrument):
     job_added = job_scheduled = job_attempt = job_ready = job_finished = _note
 
 
-class ReportsOfThreads:
+class ThreadReports:
     """Progress that jobs have reported in other threads, until the thread of the run receives it.
 
     A run is woken once for many reports of a thread, and takes the latest value.
@@ -326,7 +326,7 @@ class ReportsOfThreads:
     __slots__ = ("_call", "_is_due", "_waiting")
 
     def __init__(self, backend: Backend) -> None:
-        self._call: Final = backend.caller()
+        self._call: Final = backend.threadsafe_caller()
         self._waiting: Final[dict[AbstractJob[Any], float | None]] = {}
         self._is_due = False
 
@@ -335,9 +335,9 @@ class ReportsOfThreads:
         self._waiting[job] = self._waiting.get(job) if fraction is None else fraction
         if not self._is_due:
             self._is_due = True
-            self._call(self._take_over)
+            self._call(self._deliver)
 
-    def _take_over(self) -> None:
+    def _deliver(self) -> None:
         self._is_due = False  # first: later reports are due again
         while self._waiting:
             job, fraction = self._waiting.popitem()

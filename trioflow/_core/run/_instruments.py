@@ -78,7 +78,7 @@ class Instrument:
 
 
 HOOKS: Final = tuple(name for name, value in vars(Instrument).items() if name[0] != "_" and callable(value))
-STARTING: Final = ("job_started", "job_attempt")
+START_HOOKS: Final = ("job_started", "job_attempt")
 
 
 class InstrumentSet:
@@ -106,7 +106,8 @@ class InstrumentSet:
             hook: [
                 getattr(instrument, hook)
                 for instrument in self.instruments
-                if getattr(type(instrument), hook, None) is not getattr(Instrument, hook) or hook in _own(instrument)
+                if getattr(type(instrument), hook, None) is not getattr(Instrument, hook)
+                or hook in _instance_attributes(instrument)
             ]
             for hook in HOOKS
         }
@@ -138,7 +139,7 @@ class InstrumentSet:
                 except Exception as error:
                     self._remove(method, hook, error)
                 except BaseException as interruption:
-                    if hook in STARTING:
+                    if hook in START_HOOKS:
                         raise  # fails the job that is being started
                     self.interrupt(interruption)
 
@@ -160,11 +161,11 @@ class InstrumentSet:
         self._removed.add(id(instrument))
 
 
-def fast_hooks(observers: InstrumentSet | None) -> tuple[Hook | None, Hook | None, Hook | None]:
+def fast_hooks(instrument_set: InstrumentSet | None) -> tuple[Hook | None, Hook | None, Hook | None]:
     """Return the hooks for a job's start, its end and its scheduling; None for a hook without instruments."""
-    if observers is None:
+    if instrument_set is None:
         return None, None, None
-    fast = observers.fast_hook
+    fast = instrument_set.fast_hook
     return fast("job_started", "job_attempt"), fast("job_finished"), fast("job_scheduled")
 
 
@@ -172,7 +173,7 @@ def _raise(interruption: BaseException) -> None:
     raise interruption
 
 
-def _own(instrument: Instrument) -> dict[str, Any]:
+def _instance_attributes(instrument: Instrument) -> dict[str, Any]:
     return getattr(instrument, "__dict__", {})
 
 

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 BETWEEN_CLOCKS: Final = 8
 """The number of jobs to look up between two readings of the clock."""
-NOT_THERE: Final = "the journal does not have it"
-NOT_KEPT: Final = "save=None: its result is not stored"
+NOT_IN_JOURNAL: Final = "the journal does not have it"
+NOT_SAVED: Final = "save=None: its result is not stored"
 
 
 class JournalProtocol(Protocol):
@@ -163,35 +163,35 @@ class JournalWriter:
         except JournalError as error:
             self._fail(error)
 
-    def puts_off(self, number: int) -> bool:
+    def defer_if_late(self, number: int) -> bool:
         """Return whether the turn is over, after this number of successors; then `turn` resumes with the others.
 
         Reading the clock costs a tenth of a look-up.
         """
-        if number % BETWEEN_CLOCKS or self._run.clock() <= self._run.turn.ends:
+        if number % BETWEEN_CLOCKS or self._run.clock() <= self._run.time_slice.ends_at:
             return False
-        self.put_off()
+        self.defer()
         return True
 
-    def put_off(self) -> None:
+    def defer(self) -> None:
         """Postpone the rest of the successors to the next turn of the loop."""
         self._waits = True
         self._run.wake()
 
-    def is_due(self) -> bool:
+    def has_work(self) -> bool:
         """Return whether the run has to call `turn`."""
         return self._commit_is_due or self._waits
 
-    async def turn(self) -> None:
+    async def work_one_turn(self) -> None:
         """In the next turn of the loop, resume deferred work; then commit, at most once in a turn."""
         run = self._run
-        number = run.turn.number
-        if not await run.group.host.turn():
-            run.cancelled_outside()
-        run.turn.begin(number, run.clock())
+        number = run.time_slice.number
+        if not await run.group.host.yield_to_loop():
+            run.stop_cancelled()
+        run.time_slice.begin(number, run.clock())
         if self._waits:
             self._waits = False
-            run.links.release_queued()
+            run.requirement_counts.count_down_queued()
             run.workers.ensure_searcher()
         self.commit()
 

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..base._states import SCHEDULED, STOPPING
 from ..job._job import AbstractJob, is_scheduler
-from ._current import calling_workers
+from ._current import enclosing_workers
 from ._worker import needs_own_task
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ._worker import Worker
     from ._workers import Workers
 
-MAX_AT_ONCE: Final = 200
+MAX_QUEUED_PER_TURN: Final = 200
 """The most ready jobs that begin to wait for tokens in one turn of the loop, which takes half a ms."""
 
 
@@ -66,7 +66,7 @@ class Tokens:
         del self._run, self._workers
 
     @property
-    def is_asked_for(self) -> bool:
+    def is_requesting(self) -> bool:
         """Whether a worker of this run waits in the limiter's queue."""
         return self._scope is not None
 
@@ -116,7 +116,7 @@ class Tokens:
         """
         workers, queue = self._workers, self._run.queue
         ready = queue.jobs
-        for _ in range(MAX_AT_ONCE):
+        for _ in range(MAX_QUEUED_PER_TURN):
             if workers.free <= 0 or not ready:
                 break
             entry = ready.pop_entry()
@@ -188,7 +188,7 @@ class Tokens:
         self.note_start()
         return jobs
 
-    def withdraw(self) -> None:
+    def requeue_waiting(self) -> None:
         """Put the waiting jobs back among the ready ones, without slots and needs: the order is about to change."""
         for entry in reversed(self._clear()):
             self._run.queue.jobs.push_entry(entry)
@@ -242,7 +242,7 @@ class Tokens:
         return waiting > (self._scope is not None)
 
 
-def limiter_around(run: Run) -> Any:
+def enclosing_limiter(run: Run) -> Any:
     """Return the limiter of the enclosing run, for a run whose own window is not one; None if there is none.
 
     A worker without a slot runs a forever job or a clean-up job.
@@ -252,9 +252,9 @@ def limiter_around(run: Run) -> Any:
     return None if tokens is None else tokens.limiter
 
 
-def holder_of(limiter: Any) -> AbstractJob[Any] | None:
+def token_holder(limiter: Any) -> AbstractJob[Any] | None:
     """Return the job that contains this call, at any depth of runs, and holds a token of the limiter."""
-    for worker in calling_workers():
+    for worker in enclosing_workers():
         if worker.job is not None and limiter in (worker.token, worker.job._own_limiter):
             return worker.job
     return None

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Successors: TypeAlias = AbstractJob[Any] | tuple[AbstractJob[Any], ...] | list[AbstractJob[Any]] | None
 
-FEW: Final = 4
+MAX_IN_TUPLE: Final = 4
 """The most successors in a tuple, which takes half as much memory as a list."""
 
 
@@ -31,7 +31,7 @@ def add_successor(requirement: AbstractJob[Any], job: AbstractJob[Any]) -> None:
     elif isinstance(successors, list):
         successors.append(job)
     elif isinstance(successors, tuple):
-        requirement._successors = (*successors, job) if len(successors) < FEW else [*successors, job]
+        requirement._successors = (*successors, job) if len(successors) < MAX_IN_TUPLE else [*successors, job]
     else:
         requirement._successors = (successors, job)
 
@@ -73,25 +73,25 @@ def users_of(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
 class RequirementCounts:
     """The links between the jobs of one run."""
 
-    __slots__ = ("_run", "released", "releasing")
+    __slots__ = ("_run", "counting_down", "queued")
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
         # Successors of settled jobs, still to be counted down: one entry for each such requirement.
-        self.released: Final[deque[AbstractJob[Any]]] = deque()
-        self.releasing = False  # whether a call counts them down already, and will reach later entries
+        self.queued: Final[deque[AbstractJob[Any]]] = deque()
+        self.counting_down = False  # whether a call counts them down already, and will reach later entries
 
-    def link(self, jobs: Collection[AbstractJob[Any]], unjudged: list[AbstractJob[Any]]) -> None:
+    def link(self, jobs: Collection[AbstractJob[Any]], undecided: list[AbstractJob[Any]]) -> None:
         """Count each job's requirements, add it to their successors, and schedule the entry jobs.
 
-        Entry jobs whose rule does not let them run go to `unjudged` instead.
+        Entry jobs whose rule does not let them run go to `undecided` instead.
         """
         run, members = self._run, self._run.members
-        if run.closes:
+        if run.closes_scheduler:
             for job in jobs:
                 job._extras().runs_once = True
-        plain = not members.implied and not members.takes_from_outside  # each requirement is a member
-        is_kept = run.durable is not None
+        plain = not members.implied and not members.has_outside_requirements  # each requirement is a member
+        is_kept = run.journal_writer is not None
         successors: Any
         entries: list[AbstractJob[Any]] = []
         forever = 0
@@ -105,7 +105,7 @@ class RequirementCounts:
             if not required:
                 job._pending = 0
                 if is_kept or (rule is not None and _trigger_rules.judge(job, rule)[0] is not SCHEDULED):
-                    unjudged.append(job)
+                    undecided.append(job)
                 else:
                     entries.append(job)
                 continue
@@ -117,7 +117,9 @@ class RequirementCounts:
                 elif successors.__class__ is list:
                     successors.append(job)
                 elif successors.__class__ is tuple:
-                    requirement._successors = (*successors, job) if len(successors) < FEW else [*successors, job]
+                    requirement._successors = (
+                        (*successors, job) if len(successors) < MAX_IN_TUPLE else [*successors, job]
+                    )
                 else:
                     requirement._successors = (successors, job)
         run.count(len(jobs) - forever, forever)
@@ -125,29 +127,29 @@ class RequirementCounts:
 
     def release(self, successors: Iterable[AbstractJob[Any]] | AbstractJob[Any]) -> None:
         """Count down the successors of a job."""
-        self.released.extend((successors,) if isinstance(successors, AbstractJob) else successors)
-        if not self.releasing:
-            self.release_queued()
+        self.queued.extend((successors,) if isinstance(successors, AbstractJob) else successors)
+        if not self.counting_down:
+            self.count_down_queued()
 
-    def release_later(self, jobs: Collection[AbstractJob[Any]]) -> None:
-        """Queue jobs without open requirements; the caller has to call `release_queued`."""
+    def queue_ready(self, jobs: Collection[AbstractJob[Any]]) -> None:
+        """Queue jobs without open requirements; the caller has to call `count_down_queued`."""
         for job in jobs:
             job._pending = 1
-        self.released.extend(jobs)
-        self.releasing = True
+        self.queued.extend(jobs)
+        self.counting_down = True
 
-    def release_queued(self) -> None:
+    def count_down_queued(self) -> None:
         """Count down the successors in the queue, one after the other."""
         run = self._run
-        self.releasing = True
+        self.counting_down = True
         number = 0
-        while self.released and not run.starts_no_more:
+        while self.queued and not run.starts_no_more:
             number += 1
-            if run.durable is not None and run.durable.puts_off(number):
+            if run.journal_writer is not None and run.journal_writer.defer_if_late(number):
                 return
-            successor = self.released.popleft()
+            successor = self.queued.popleft()
             successor._pending -= 1
             if not successor._pending:
                 run.make_ready(successor)
-        self.released.clear()
-        self.releasing = False
+        self.queued.clear()
+        self.counting_down = False

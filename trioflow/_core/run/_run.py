@@ -47,7 +47,7 @@ from ._attempts import throttles_in, was_drained
 from ._current import current
 from ._ending import Ending
 from ._failure_log import FailureLog
-from ._idle_timeouts import LimitOfJobs, ReportsOfThreads
+from ._idle_timeouts import IdleInstrument, ThreadReports
 from ._instruments import InstrumentSet, fast_hooks
 from ._journaling import JournalWriter
 from ._requirement_counts import RequirementCounts, count_consumer, link
@@ -71,8 +71,8 @@ LAST_TURNS: Final = 16
 """The turns of the loop that forever jobs get, after all other jobs, to process their pending input."""
 
 
-def _first_turn(backend: Backend) -> TimeSlice:
-    return TimeSlice(backend.clock(), ReportsOfThreads(backend))
+def _new_time_slice(backend: Backend) -> TimeSlice:
+    return TimeSlice(backend.clock(), ThreadReports(backend))
 
 
 class Run:
@@ -81,45 +81,45 @@ class Run:
     __slots__ = (
         "__weakref__",  # the tests check that a run is freed
         "_failure_log",
-        "_grants",
-        "_ordering",
-        "admitted",
+        "_pools",
+        "_start_order",
+        "admitted_count",
         "backend",
+        "cancel_reason",
         "cancelled_early",
         "changed",
         "clock",
-        "closes",
+        "closes_scheduler",
         "context",
         "culprit",
-        "durable",
         "failures",
         "fast_hooks",
         "fault",
-        "for_workers",
         "forever_unsettled",
         "group",
-        "had_ordinary",
+        "had_ordinary_jobs",
         "home",
+        "idle_instrument",
+        "idle_timed_out",
+        "instrument_set",
         "interruption",
-        "limit_of_jobs",
-        "links",
-        "made_shared",
+        "journal_writer",
         "members",
-        "observers",
-        "opened_block",
+        "on_open",
         "outer_worker",
         "own_tasks",
         "phase",
         "queue",
         "reason",
+        "requirement_counts",
         "scheduler",
+        "shared_resources",
         "starts_no_more",
-        "stopped_by",
         "thread",
+        "time_slice",
         "timeout",
-        "turn",
         "unsettled",
-        "was_idle",
+        "worker_fields",
         "workers",
     )
 
@@ -147,65 +147,67 @@ class Run:
         assert limits is not None  # as for all kinds that no worker calls in its own frame
         self.own_tasks: Final[bool] = limits.own_task or (outer is not None and outer.run.own_tasks)
         # Signs of life, if its scheduler has an `idle_timeout`; and whether the run was stopped for lack of them.
-        self.limit_of_jobs: Final = None if limits.idle_timeout is None else LimitOfJobs(self, limits.idle_timeout)
-        self.was_idle = False
-        if self.limit_of_jobs is not None:
-            instruments = (*instruments, self.limit_of_jobs)
+        self.idle_instrument: Final = None if limits.idle_timeout is None else IdleInstrument(self, limits.idle_timeout)
+        self.idle_timed_out = False
+        if self.idle_instrument is not None:
+            instruments = (*instruments, self.idle_instrument)
         if isinstance(window, Adaptive):  # before the others, so that they see the new size
             instruments = (AdaptiveWindow(self, window), *instruments)
-        around = None if outer is None else outer.run.observers
+        around = None if outer is None else outer.run.instrument_set
         is_watched = bool(instruments) or around is not None
-        observers = InstrumentSet(instruments, around, self.interrupt) if is_watched else None
-        self.observers: Final[InstrumentSet | None] = observers
-        self.fast_hooks: Final = fast_hooks(observers)
+        instrument_set = InstrumentSet(instruments, around, self.interrupt) if is_watched else None
+        self.instrument_set: Final[InstrumentSet | None] = instrument_set
+        self.fast_hooks: Final = fast_hooks(instrument_set)
         self.timeout: Final = timeout
         self.phase: RunPhase = CHECKING
         # Whether it is draining or stopping: no more jobs start.
         self.starts_no_more = False
         self.queue: Final[ReadyQueue] = ReadyQueue()
-        self._ordering: StartOrder | None = None
-        turn = backend.once_in_loop(partial(_first_turn, backend)) if outer is None else outer.run.turn
-        self.turn: Final[TimeSlice] = turn
-        self.clock: Final[Callable[[], float]] = self.turn.clock
+        self._start_order: StartOrder | None = None
+        time_slice = backend.once_in_loop(partial(_new_time_slice, backend)) if outer is None else outer.run.time_slice
+        self.time_slice: Final[TimeSlice] = time_slice
+        self.clock: Final[Callable[[], float]] = self.time_slice.clock
         style = scheduler._jobserver
         self.workers: Final = LendingWorkers(self, window, style) if style else Workers(self, window)
         # The run in which its workers park: itself, or an enclosing one that shares its workers.
         self.home: Run = self
         # Jobs that were cancelled before all jobs were linked; they settle when that is done.
         self.cancelled_early: Final[dict[AbstractJob[Any], None]] = {}
-        self.links = RequirementCounts(self)
+        self.requirement_counts = RequirementCounts(self)
         # The number of jobs that have not settled. Workers settle the simplest jobs themselves and subtract them from
         # `unsettled` later, several at a time: see `count_settled`.
         self.unsettled = 0
         self.forever_unsettled = 0
-        self.had_ordinary = False
+        self.had_ordinary_jobs = False
         self.failures = 0  # nested ones included
-        self.made_shared: SharedResources | None = None
+        self.shared_resources: SharedResources | None = None
         # Its use of the journal, if it has one.
-        self.durable: JournalWriter | None = None if journal is None else JournalWriter(self, journal)
-        if outer is not None and outer.run.durable is not None:
-            self.durable = outer.run.durable.nested(self)
-        self._grants: RunPools | None = None
+        self.journal_writer: JournalWriter | None = None if journal is None else JournalWriter(self, journal)
+        if outer is not None and outer.run.journal_writer is not None:
+            self.journal_writer = outer.run.journal_writer.nested(self)
+        self._pools: RunPools | None = None
         # Set while the body of an `async with` may add jobs; called once, when the run begins to accept them.
-        self.opened_block: Callable[[], None] | None = None
-        self.closes = False  # whether the scheduler is closed afterwards, so that its jobs never run again
-        self.admitted = 0  # the number of jobs added to the running scheduler
+        self.on_open: Callable[[], None] | None = None
+        self.closes_scheduler = False  # whether the scheduler is closed afterwards, so that its jobs never run again
+        self.admitted_count = 0  # the number of jobs added to the running scheduler
         self._failure_log: FailureLog | None = None
         # The fields that each worker reads first: one tuple is read in a quarter of the time.
-        self.for_workers: Final = (
+        self.worker_fields: Final = (
             self.workers,
             self.workers.gated,
             scheduler,
             self.own_tasks,
             self.queue.jobs,
             self.queue.forever,
-            self.links.released,
+            self.requirement_counts.queued,
             self.fast_hooks,
         )
         # ---- the end
         self.reason: StopReason | None = None
         self.culprit: AbstractJob[Any] | None = None
-        self.stopped_by: StopReason | None = None  # the reason for the cancellation of the remaining jobs; not a drain
+        self.cancel_reason: StopReason | None = (
+            None  # the reason for the cancellation of the remaining jobs; not a drain
+        )
         self.interruption: BaseException | None = None  # `run()` raises it as it is, not in a group
         self.fault: BaseException | None = None  # an error in the engine itself
         self.changed: Event | None = None  # wakes `execute`, or the ending, to check again
@@ -223,9 +225,9 @@ class Run:
     def shared(self) -> SharedResources:
         """The objects that jobs share until the outermost run ends; all runs nested in it use the same object."""
         run = self.outermost()
-        if run.made_shared is None:
-            run.made_shared = SharedResources(run)
-        return run.made_shared
+        if run.shared_resources is None:
+            run.shared_resources = SharedResources(run)
+        return run.shared_resources
 
     def outermost(self) -> Run:
         """Return the outermost enclosing run, or this one."""
@@ -235,16 +237,16 @@ class Run:
         return run
 
     @property
-    def grants(self) -> RunPools:
+    def pools(self) -> RunPools:
         """The resources of its jobs."""
-        self._grants = self._grants or RunPools(self)
-        return self._grants
+        self._pools = self._pools or RunPools(self)
+        return self._pools
 
     @property
-    def ordering(self) -> StartOrder:
+    def start_order(self) -> StartOrder:
         """The order in which its ready jobs start, if it differs from the order in which they became ready."""
-        self._ordering = self._ordering or StartOrder(self)
-        return self._ordering
+        self._start_order = self._start_order or StartOrder(self)
+        return self._start_order
 
     # ---- running
 
@@ -284,69 +286,69 @@ class Run:
     def _break_circles(self) -> None:
         """Break the reference cycles of the run, so that all is freed now, without the garbage collector."""
         self.workers.detach()
-        if self._ordering is not None:
-            self._ordering.detach()
-        if self.observers is not None:
-            self.observers.detach()
-        self._ordering = self._grants = self._failure_log = self.made_shared = None
+        if self._start_order is not None:
+            self._start_order.detach()
+        if self.instrument_set is not None:
+            self.instrument_set.detach()
+        self._start_order = self._pools = self._failure_log = self.shared_resources = None
         del self.group.home  # it may be the group itself
-        del self.home, self.links, self.group
+        del self.home, self.requirement_counts, self.group
 
     async def _body(self) -> None:
         try:
             self.notify("before_run")
             if self.group.is_cancelled():
-                self.cancelled_outside()
+                self.stop_cancelled()
             for _ in self._make_entries_ready() if self.phase is not STOPPING else ():
-                if not await self.group.host.turn():
-                    self.cancelled_outside()
+                if not await self.group.host.yield_to_loop():
+                    self.stop_cancelled()
                 if self.phase is STOPPING:
                     break
             if self.phase is not STOPPING:
                 self.phase = RunPhase.RUNNING
                 if self.outer_worker is not None and self.outer_worker.run.phase is DRAINING:
                     self.drain()  # it is a further attempt of a nested scheduler
-                if self.limit_of_jobs is not None:
-                    self.limit_of_jobs.begin()
-                if self.opened_block is not None:
-                    self.opened_block()
-                await self._search_first()
-                await self._until_over()
-            if self.durable is not None:
-                self.durable.commit()
+                if self.idle_instrument is not None:
+                    self.idle_instrument.begin()
+                if self.on_open is not None:
+                    self.on_open()
+                await self._search_in_first_turns()
+                await self._wait_until_over()
+            if self.journal_writer is not None:
+                self.journal_writer.commit()
         except (KeyboardInterrupt, SystemExit) as interruption:
             self.interrupt(interruption)
         except BaseException as fault:
             self.crash(fault)
-        if self.limit_of_jobs is not None:
-            self.limit_of_jobs.end()
-        if self._ordering is not None:
-            self._ordering.check()
+        if self.idle_instrument is not None:
+            self.idle_instrument.end()
+        if self._start_order is not None:
+            self._start_order.check()
         await Ending(self).execute()
         if self._failure_log is not None:
             self._failure_log.close()
 
     def _make_entries_ready(self) -> Iterator[None]:
         """Link all jobs, and make the entry jobs ready; yield where a pause is due. O(V + E)."""
-        unjudged: list[AbstractJob[Any]] = []  # their rules may settle them: after all others are linked and queued
+        undecided: list[AbstractJob[Any]] = []  # their rules may settle them: after all others are linked and queued
         if may_need_order(self):
-            yield from self.ordering.prepare()
+            yield from self.start_order.prepare()
         for chunk, pause_is_due in _graph_algorithms.in_chunks(self.members.jobs):
-            self.links.link(chunk, unjudged)
+            self.requirement_counts.link(chunk, undecided)
             if pause_is_due:
                 yield
         if self.phase is LINKING:
             self.phase = ENTERING
         for job in self.cancelled_early:
             self.cancel_unstarted(job)
-        if self.durable is not None:  # looking all of them up in the journal may take long
-            self.links.release_later(unjudged)
-            self.durable.put_off()
+        if self.journal_writer is not None:  # looking all of them up in the journal may take long
+            self.requirement_counts.queue_ready(undecided)
+            self.journal_writer.defer()
             return
-        for job in unjudged:
+        for job in undecided:
             self.make_ready(job)
 
-    async def _search_first(self) -> None:
+    async def _search_in_first_turns(self) -> None:
         """Search during the first turns of the loop, so that the first worker needs no other while no job blocks.
 
         A small run whose jobs never block is then over.
@@ -356,75 +358,75 @@ class Run:
         workers.ensure_searcher()
         workers.searchers += 1
         for _ in range(FIRST_TURNS):
-            if not await self.group.host.turn():
-                self.cancelled_outside()
+            if not await self.group.host.yield_to_loop():
+                self.stop_cancelled()
             if not self.unsettled or self.phase is STOPPING or workers.has_blocked():
                 break
         workers.searchers -= 1
         if first is not None:
-            workers.learn(first)
+            workers.note_suspension(first)
         workers.ensure_searcher()
 
-    async def _until_over(self) -> None:
+    async def _wait_until_over(self) -> None:
         while self.phase is not STOPPING:
             if self.phase is DRAINING:
-                await self._until_drained()
+                await self._wait_until_drained()
                 return
-            if self.durable is not None and self.durable.is_due():
-                await self.durable.turn()
+            if self.journal_writer is not None and self.journal_writer.has_work():
+                await self.journal_writer.work_one_turn()
                 continue
             if self._has_to_wait():
                 self.changed = changed = self.backend.event()
                 if not await self.group.host.wait(changed):
-                    self.cancelled_outside()
+                    self.stop_cancelled()
                 continue
             if not (self.workers.forever or self.queue.forever):
                 return
-            if await self._last_turns():
+            if await self._grant_last_turns():
                 return
 
-    async def _until_drained(self) -> None:
+    async def _wait_until_drained(self) -> None:
         """Wait until the running jobs have ended. No others start, so each is checked once."""
         left = deque(worker for worker in self.workers.alive if worker.job is not None and not worker.shielded)
         while self.phase is not STOPPING:
             self.changed = changed = self.backend.event()
-            if self.durable is not None and self.durable.is_due():
-                await self.durable.turn()
+            if self.journal_writer is not None and self.journal_writer.has_work():
+                await self.journal_writer.work_one_turn()
                 continue
             while left and (left[0].job is None or left[0] not in self.workers.alive):
                 left.popleft()
             if not left:
                 return
             if not await self.group.host.wait(changed):
-                self.cancelled_outside()
+                self.stop_cancelled()
 
-    async def _last_turns(self) -> bool:
+    async def _grant_last_turns(self) -> bool:
         """Let forever jobs process their pending input. Return False if they have added jobs that must settle."""
-        admitted, turns = self.admitted, 0
+        admitted_count, turns = self.admitted_count, 0
         while turns < LAST_TURNS and self.phase is not STOPPING and not self.unsettled:
-            if not await self.group.host.turn():
-                self.cancelled_outside()
+            if not await self.group.host.yield_to_loop():
+                self.stop_cancelled()
             turns += 1
-            if self.admitted != admitted:
-                admitted, turns = self.admitted, 0
+            if self.admitted_count != admitted_count:
+                admitted_count, turns = self.admitted_count, 0
         return not self.unsettled
 
     def _has_to_wait(self) -> bool:
         """Return whether the run goes on: for ordinary jobs, a block that may add some, or only forever jobs."""
-        if self.unsettled or self.opened_block is not None:
+        if self.unsettled or self.on_open is not None:
             return True
-        return bool(self.forever_unsettled) and not self.had_ordinary
+        return bool(self.forever_unsettled) and not self.had_ordinary_jobs
 
     def close_block(self) -> None:
         """Record that the body of the `async with` adds no more jobs."""
-        self.opened_block = None
+        self.on_open = None
         self.wake()
 
     def count(self, ordinary: int, forever: int) -> None:
         """Add to the numbers of jobs that have to settle."""
         self.unsettled += ordinary
         self.forever_unsettled += forever
-        self.had_ordinary = self.had_ordinary or bool(ordinary)
+        self.had_ordinary_jobs = self.had_ordinary_jobs or bool(ordinary)
 
     # ---- the steps of a job
 
@@ -447,11 +449,11 @@ class Run:
         job._started_at = self.clock()
         job._state = JobState.RUNNING
 
-    def put_back(self, job: AbstractJob[Any], keys: Iterable[str], now: float) -> None:
+    def requeue_throttled(self, job: AbstractJob[Any], keys: Iterable[str], now: float) -> None:
         """Queue a throttled job again, ahead of all other ready jobs. Its attempt does not count."""
         assert job._started_at is not None
         facts = job._extras()
-        closed = tuple((key, self.grants.find(key).gate.opens_at) for key in keys)
+        closed = tuple((key, self.pools.find(key).gate.opens_at) for key in keys)
         facts.throttled += (Throttling(job._started_at, now, closed),)
         facts.fraction = None
         job._worker = job._started_at = None
@@ -468,8 +470,8 @@ class Run:
         job._outcome = outcome
         job._finished_at = now
         job._state = state
-        if self.durable is not None and state is JobState.SUCCEEDED:
-            self.durable.record(job, outcome)
+        if self.journal_writer is not None and state is JobState.SUCCEEDED:
+            self.journal_writer.record(job, outcome)
         if job._demand is not None and job._demand.needs:
             self.queue.jobs.give_back(job)
         _, notify_end, _ = self.fast_hooks
@@ -486,20 +488,20 @@ class Run:
         if job._rule is not None and job._rule.drops_results:
             job._release_inputs(last_call=True)
         if successors is not None:
-            self.links.release(successors)
+            self.requirement_counts.release(successors)
         if facts is not None and facts.runs_once:
-            self._let_go(job, facts)
+            self._release(job, facts)
         if not self.unsettled:
             self.wake()
 
-    def _let_go(self, job: AbstractJob[Any], facts: RunExtras) -> None:
+    def _release(self, job: AbstractJob[Any], facts: RunExtras) -> None:
         """Release what only another run of a settled job would need; perhaps the job itself."""
         job._forget_call()
         if facts.is_empty():
             job._facts = None
         if not self.scheduler.keep_jobs and self.members.may_drop(job):
-            if self.durable is not None:
-                self.durable.forget(job)
+            if self.journal_writer is not None:
+                self.journal_writer.forget(job)
             self.members.drop(job)
 
     # ---- what leads to these steps
@@ -517,8 +519,8 @@ class Run:
                 if failure is not None and self.culprit is job:
                     self.failure_log.add(self, job, failure.exception)
                 return
-        if self.durable is not None:
-            self.durable.restore(job)
+        if self.journal_writer is not None:
+            self.journal_writer.restore(job)
         self.schedule((job,))  # unless it was restored, and has settled
 
     def begin_further_attempt(self, job: AbstractJob[Any]) -> None:
@@ -526,18 +528,18 @@ class Run:
         facts = job._extras()
         facts.further_attempts += 1
         facts.fraction = None
-        self.grants.reacquire(job)
+        self.pools.reacquire(job)
         self.notify("job_attempt", job)
 
     def note_progress(self, job: AbstractJob[Any], fraction: float | None) -> None:
         """Record a sign of life of a running job, and the fraction of its work that is done, if known."""
         if threading.get_ident() != self.thread:
-            self.turn.reports.add(job, fraction)
+            self.time_slice.reports.add(job, fraction)
             return
         if fraction is not None:
             job._extras().fraction = fraction
         if job._worker is not None:
-            for watch in job._worker.watches():
+            for watch in job._worker.time_limits():
                 watch._renew()
 
     def service_ready(self, job: AbstractJob[Any], value: Any) -> None:
@@ -552,7 +554,7 @@ class Run:
         successors, job._successors = job._successors, None
         self.notify("job_ready", job)
         if successors is not None:
-            self.links.release(successors)
+            self.requirement_counts.release(successors)
         self.workers.ensure_searcher()
 
     def cancel_unstarted(self, job: AbstractJob[Any]) -> None:
@@ -583,12 +585,12 @@ class Run:
             return
         throttles = () if is_scheduler(job) else throttles_in(failure)
         if throttles:
-            refused = self.grants.throttle(worker, job, throttles, failure)
+            refused = self.pools.throttle(worker, job, throttles, failure)
             if refused is None:
                 if self.starts_no_more or self.backend.isolation.was_cancelled(worker):
                     self.settle(job, CANCELLED, CancelledOutcome(), now)
                 else:
-                    self.put_back(job, [throttle.key for throttle in throttles], now)
+                    self.requeue_throttled(job, [throttle.key for throttle in throttles], now)
                 return
             failure = refused
         hint = explain(failure, job, awaitable, self.backend.hint(failure))
@@ -614,7 +616,7 @@ class Run:
                 return False
             if not expects and run.unsettled:
                 last = next(reversed(run.members.jobs), None)
-                expects = run.opened_block is not None or (last is not None and last._state is IDLE)
+                expects = run.on_open is not None or (last is not None and last._state is IDLE)
             if run is self.home:
                 return expects
             assert run.outer_worker is not None
@@ -649,7 +651,7 @@ class Run:
             reason, culprit = StopReason.TIMEOUT, None
         if self.reason is None:
             self.reason, self.culprit = reason, culprit
-        self.stopped_by = reason
+        self.cancel_reason = reason
         self.phase, self.starts_no_more = STOPPING, True
         self._cancel_scheduled()
         if before is not CHECKING and (reason is not COMPLETED or self.workers.gated):
@@ -670,7 +672,7 @@ class Run:
 
     def stop_because_idle(self) -> None:
         """Stop because no event of the jobs has come for the `idle_timeout` of their scheduler."""
-        self.was_idle = self.reason is None
+        self.idle_timed_out = self.reason is None
         self.stop(StopReason.TIMEOUT)
 
     def drain(self) -> None:
@@ -688,7 +690,7 @@ class Run:
                 run.stop(StopReason.DRAINED)  # nothing has started
                 continue
             if run.group.is_cancelled():
-                run.cancelled_outside()
+                run.stop_cancelled()
                 continue
             run.reason, run.phase, run.starts_no_more = run.reason or StopReason.DRAINED, DRAINING, True
             for worker in run.workers.alive:
@@ -722,9 +724,9 @@ class Run:
         be the first to notice.
         """
         if self.phase is not STOPPING and not worker.cancelled_alone and self.backend.isolation.was_cancelled(worker):
-            self.cancelled_outside()
+            self.stop_cancelled()
 
-    def cancelled_outside(self) -> None:
+    def stop_cancelled(self) -> None:
         """Stop because a scope around the run was cancelled; or as TIMEOUT, if the run's own deadline has passed."""
         self.stop(StopReason.CANCELLED)
 
@@ -788,17 +790,17 @@ class Run:
         """
         self.check_thread(what)
         if self.phase is RunPhase.RUNNING and self.group.is_cancelled():
-            self.cancelled_outside()
+            self.stop_cancelled()
         if self.phase is not RunPhase.RUNNING:
             state = self.phase.value if self.starts_no_more else "has not started yet"
             raise RuntimeError(f"{what}: {self.scheduler.label!r} {state}; add jobs before a run or while it runs")
 
     def admit(self, jobs: list[AbstractJob[Any]]) -> None:
         """Link jobs that were just added, and make those without open requirements ready. They were checked before."""
-        self.admitted += len(jobs)
-        run_once = self.closes or not self.scheduler.keep_jobs  # before the next run, added jobs are removed
-        self.ordering.note_new(jobs)
-        context = self._context_of_caller()
+        self.admitted_count += len(jobs)
+        run_once = self.closes_scheduler or not self.scheduler.keep_jobs  # before the next run, added jobs are removed
+        self.start_order.note_new(jobs)
+        context = self._caller_context()
         for job in jobs:
             if run_once:
                 job._extras().runs_once = True
@@ -810,16 +812,16 @@ class Run:
             if job._rule is not None and job._rule.inputs:
                 count_consumer(job)
             self.notify("job_added", job)
-        if self.durable is not None:
-            self.durable.note_added()
+        if self.journal_writer is not None:
+            self.journal_writer.note_added()
         for job in jobs:
             if not job._pending:
                 self.make_ready(job)
         self.workers.ensure_searcher()
 
-    def _context_of_caller(self) -> contextvars.Context | None:
+    def _caller_context(self) -> contextvars.Context | None:
         """Return the context of the code that adds jobs to an open scheduler; None if it equals the run's."""
-        if not self.outermost().closes:
+        if not self.outermost().closes_scheduler:
             return None
         context, known = contextvars.copy_context(), self.group.variables
         is_same = len(context) == len(known) + (current in context)
@@ -830,8 +832,8 @@ class Run:
 
     def notify(self, hook: str, *details: Any) -> None:
         """Call this hook of the observers, if there are any."""
-        if self.observers is not None:
-            self.observers.notify(hook, self.scheduler, *details)
+        if self.instrument_set is not None:
+            self.instrument_set.notify(hook, self.scheduler, *details)
 
     def report(self, job: AbstractJob[Any] | None, message: str, exception: BaseException | None = None) -> None:
         """Report an incident, which is not the outcome of a job: in the log, to instruments, in `debrief()`."""

@@ -41,20 +41,20 @@ class RunPools:
             grant = scheduler._grant()
             kept: dict[str, Resource] = {} if grant is None else grant.parts()
             self._resources.update(kept)
-            self.keeper = scheduler if kept else run.outer_worker.run.grants.keeper
+            self.keeper = scheduler if kept else run.outer_worker.run.pools.keeper
         if scheduler._pool is not None:
             self._resources.update(scheduler._pool._resources)
 
     def find(self, name: str) -> Resource:
         """Return a resource, from the nearest pool that has it, of this run or an enclosing one."""
         run = self._run
-        while name not in run.grants._resources:
+        while name not in run.pools._resources:
             total = run.scheduler._run_resource_totals().get(name)
             if run.outer_worker is not None and total is None:
                 run = run.outer_worker.run
             else:  # other names were checked before the run
-                run.grants._resources[name] = CountedResource(name, RUN_RESOURCES[name]() if total is None else total)
-        return run.grants._resources[name]
+                run.pools._resources[name] = CountedResource(name, RUN_RESOURCES[name]() if total is None else total)
+        return run.pools._resources[name]
 
     def reacquire(self, job: AbstractJob[Any]) -> None:
         """Take a job's needs of rates again, for a further call, without waiting."""

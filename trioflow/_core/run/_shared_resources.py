@@ -28,17 +28,17 @@ R = TypeVar("R", bound=SharedResource)
 class SharedResources:
     """The shared objects of one outermost run, including those of nested runs."""
 
-    __slots__ = ("_made", "_run")
+    __slots__ = ("_resources", "_run")
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run  # the outermost one
-        self._made: Final[dict[Any, SharedResource]] = {}
+        self._resources: Final[dict[Any, SharedResource]] = {}
 
     def get(self, key: object, make: Callable[[Run], R]) -> R:
         """Return the object that `make(run)` made for the outermost run; it is called only once for a key."""
-        if key not in self._made:
-            self._made[key] = make(self._run)
-        return cast(R, self._made[key])
+        if key not in self._resources:
+            self._resources[key] = make(self._run)
+        return cast(R, self._resources[key])
 
     async def close(self, seconds: float | None) -> None:
         """Close all objects within `seconds`, in the reverse order of their making; report all faults."""
@@ -49,9 +49,9 @@ class SharedResources:
 
     async def _close_all(self) -> None:
         async with contextlib.AsyncExitStack() as stack:  # calls each of them, even after the deadline
-            for resource in self._made.values():
+            for resource in self._resources.values():
                 stack.push_async_callback(self._close_one, resource)
-            self._made.clear()
+            self._resources.clear()
 
     async def _close_one(self, resource: SharedResource) -> None:
         try:

@@ -135,7 +135,7 @@ class LimiterSlots(SpareSlots):
 class LendingWorkers(Workers):
     """The workers of a run whose scheduler lends slots; see the top of this file."""
 
-    tells_starts = True
+    notes_each_start = True
 
     def __init__(self, run: Run, window: Any, style: Any) -> None:
         super().__init__(run, window)
@@ -164,10 +164,10 @@ class LendingWorkers(Workers):
         super().note_start()
         self._offer()
 
-    def starts_at_once(self) -> int:
+    def count_startable(self) -> int:
         """Return the number of ready jobs that get a slot; if none is free, one if lent slots are unused."""
         borrower = self.spare.borrower
-        return super().starts_at_once() or int(borrower is not None and self.may_start() and borrower.unused() > 0)
+        return super().count_startable() or int(borrower is not None and self.may_start() and borrower.unused() > 0)
 
     def _offer(self) -> None:
         if self.spare.borrower is not None and self.free > 0:

@@ -33,7 +33,7 @@ def may_need_order(run: Run) -> bool:
     Most small runs do not, and have no `StartOrder`.
     """
     members, policy = run.members, run.scheduler._policy
-    if members.demanding or members.nested or not isinstance(policy, str) or run.scheduler._knows_durations():
+    if members.with_demands or members.nested or not isinstance(policy, str) or run.scheduler._knows_durations():
         return True
     return NAMED[policy].effective_policy(False).needs_heap
 
@@ -48,8 +48,8 @@ class StartOrder:
         self._members: Final = run.members
         self._jobs: Final = run.queue.jobs
         # The durations of nested schedulers that follow only from their own jobs.
-        self._inside: Final[dict[BaseScheduler, float]] = {}
-        self._shares: AdmissionQueue | None = None
+        self._nested_durations: Final[dict[BaseScheduler, float]] = {}
+        self._admission_queue: AdmissionQueue | None = None
         # The first exception of a user's policy, with the job whose key it computed.
         self._fault: tuple[AbstractJob[Any], BaseException] | None = None
 
@@ -57,10 +57,10 @@ class StartOrder:
         """Choose the order, before any job is ready; yield where a pause is due. O(V + E)."""
         members, policy = self._members, self._policy
         if members.nested and policy.effective_policy(True).needs_durations:
-            yield from self._expect_nested()
-        plain = not members.implied and not members.takes_from_outside  # each requirement is a member
+            yield from self._estimate_nested()
+        plain = not members.implied and not members.has_outside_requirements  # each requirement is a member
         requirements: Requirements = (lambda job: job._required) if plain else members.waits_for
-        yield from self._choose(requirements, members.behind)
+        yield from self._choose(requirements, members.is_ordered)
 
     def note_new(self, jobs: list[AbstractJob[Any]]) -> None:
         """Put jobs that were added together to the running scheduler into the order."""
@@ -80,14 +80,14 @@ class StartOrder:
 
     def detach(self) -> None:
         """Release the run, which is over."""
-        if self._shares is not None:
-            self._shares.detach()
+        if self._admission_queue is not None:
+            self._admission_queue.detach()
 
     def _note_fault(self, job: AbstractJob[Any], error: BaseException) -> None:
         """End the run because of an exception from a user's policy, as soon as the job is in its queue."""
         if self._fault is None:
             self._fault = job, error
-            self._run.backend.caller()(self.check)
+            self._run.backend.threadsafe_caller()(self.check)
 
     def check(self) -> None:
         """End the run if a user's policy has raised an exception."""
@@ -108,8 +108,8 @@ class StartOrder:
     def _choose(self, requirements: Requirements, in_order: bool) -> Iterator[None]:
         """Choose the order; with `in_order` each member comes after all that it waits for."""
         scheduler, members = self._scheduler, self._members
-        demands = [demand for job in members.demanding if (demand := job._demand) is not None]
-        known = self._known(scheduler) if self._policy.effective_policy(True).needs_durations else {}
+        demands = [demand for job in members.with_demands if (demand := job._demand) is not None]
+        known = self._known_durations(scheduler) if self._policy.effective_policy(True).needs_durations else {}
         policy = self._policy.effective_policy(bool(known))
         shares = isinstance(self._jobs, SharedQueue) or any(demand.needs for demand in demands)
         priorities = shares or any(demand.priority for demand in demands)
@@ -125,22 +125,24 @@ class StartOrder:
             order.outlook.starts = self._jobs.order.outlook.starts
         tokens = self._run.workers.tokens
         if tokens is not None:
-            tokens.withdraw()
-        if shares and self._shares is None:
-            self._shares = AdmissionQueue(self._run)
-        self._jobs.rank_by(order, self._shares)
+            tokens.requeue_waiting()
+        if shares and self._admission_queue is None:
+            self._admission_queue = AdmissionQueue(self._run)
+        self._jobs.rank_by(order, self._admission_queue)
 
-    def _known(self, scheduler: BaseScheduler) -> dict[AbstractJob[Any], float]:
+    def _known_durations(self, scheduler: BaseScheduler) -> dict[AbstractJob[Any], float]:
         """Return the known expected durations of the members of a scheduler."""
         own = scheduler._expected_durations()
-        if not self._inside:
+        if not self._nested_durations:
             return own
         inside: dict[AbstractJob[Any], float] = {
-            nested: self._inside[nested] for nested in scheduler._members.nested if nested in self._inside
+            nested: self._nested_durations[nested]
+            for nested in scheduler._members.nested
+            if nested in self._nested_durations
         }
         return {**inside, **own}
 
-    def _expect_nested(self) -> Iterator[None]:
+    def _estimate_nested(self) -> Iterator[None]:
         """Compute the unknown durations of nested schedulers: each takes the longest path through its jobs."""
         learned = self._scheduler._knows_durations()
         found: list[BaseScheduler] = list(self._members.nested)
@@ -148,11 +150,11 @@ class StartOrder:
             found.extend(nested._members.nested)
         for nested in reversed(found):
             members = nested._members
-            if not (learned or members.demanding or members.nested):
+            if not (learned or members.with_demands or members.nested):
                 continue  # the durations of all its jobs are unknown
-            known = self._known(nested)
+            known = self._known_durations(nested)
             if known:
                 ranks = Ranks(known)
                 order = _graph_algorithms.topological_order(members.jobs, members.waits_for)
                 yield from ranks.find(order, members.waits_for)
-                self._inside[nested] = ranks.longest()
+                self._nested_durations[nested] = ranks.longest()

@@ -53,13 +53,13 @@ from ..job import _errors
 from ..job._job import NO_LIMITS
 from ..job._outcome import UNCALLED, not_awaited
 from ..job._trigger_rules import holds
-from ._attempts import call
-from ._current import current, take_over
+from ._attempts import call_job
+from ._current import apply_context, current
 from ._failure_log import BLOCKED_SECONDS
 
 if TYPE_CHECKING:
     from ..job._job import AbstractJob
-    from ._idle_timeouts import ReportsOfThreads, TimeLimit
+    from ._idle_timeouts import ThreadReports, TimeLimit
     from ._run import Run
     from ._workers import Workers
 
@@ -93,17 +93,17 @@ class TimeSlice:
     there is a line, a worker waits. If all waited for each turn, a thousand would wake, and one job would use it up.
     """
 
-    __slots__ = ("clock", "ends", "in_time", "line", "most", "number", "reports", "suspended", "waiting")
+    __slots__ = ("clock", "ends_at", "had_time", "max_waiting", "number", "queue", "reports", "suspended", "waiting")
 
-    def __init__(self, clock: Callable[[], float], reports: ReportsOfThreads) -> None:
+    def __init__(self, clock: Callable[[], float], reports: ThreadReports) -> None:
         self.clock: Final = clock  # the clock of the loop
         self.number = 0
         self.reports: Final = reports  # reports from other threads about jobs of all these runs
-        self.ends = clock() + TURN_SECONDS
+        self.ends_at = clock() + TURN_SECONDS
         self.waiting = 0  # the workers that wait for the next turn of the loop
-        self.most = MAX_IN_TURN
-        self.in_time = 0  # the workers that found time left in this turn
-        self.line: Final[dict[Worker, None]] = {}
+        self.max_waiting = MAX_IN_TURN
+        self.had_time = 0  # the workers that found time left in this turn
+        self.queue: Final[dict[Worker, None]] = {}
         # The code of functions that were suspended in the first turn of their last run, and so probably will be again:
         # each of a few such ready jobs gets a worker immediately. A wrong guess costs a task for each.
         self.suspended: Final[weakref.WeakSet[CodeType]] = weakref.WeakSet()
@@ -112,38 +112,38 @@ class TimeSlice:
         """Begin the turn after `number`, unless another worker has; return whether there is time left in it."""
         if self.number == number:
             self.number += 1
-            self.ends = now + TURN_SECONDS
-            self.most = min(max(MIN_IN_TURN, 2 * self.in_time), MAX_IN_TURN)
-            self.in_time = 0
-        if now > self.ends:
+            self.ends_at = now + TURN_SECONDS
+            self.max_waiting = min(max(MIN_IN_TURN, 2 * self.had_time), MAX_IN_TURN)
+            self.had_time = 0
+        if now > self.ends_at:
             return False
-        self.in_time += 1
+        self.had_time += 1
         return True
 
-    async def next(self, worker: Worker) -> int:
+    async def wait(self, worker: Worker) -> int:
         """Wait for a next turn of the loop, in the line if there is one; return the number of the turn before it."""
         number = self.number
-        if self.waiting < self.most and not self.line:
+        if self.waiting < self.max_waiting and not self.queue:
             self.waiting += 1
-            await worker.run.backend.turn()
+            await worker.run.backend.yield_to_loop()
         else:
-            self.line[worker] = None
+            self.queue[worker] = None
             await worker.run.backend.park(worker)
             number = worker.called_in_turn
-            if worker in self.line:  # its run was cancelled
-                self._let_in(worker)
+            if worker in self.queue:  # its run was cancelled
+                self._admit(worker)
         self.waiting -= 1
-        while self.line and self.waiting < self.most:
-            self.admit_next(next(iter(self.line)))
+        while self.queue and self.waiting < self.max_waiting:
+            self.admit_next(next(iter(self.queue)))
         return number
 
     def admit_next(self, worker: Worker) -> None:
         """Admit a queued worker to the next turn."""
-        self._let_in(worker)
+        self._admit(worker)
         worker.run.backend.wake(worker)
 
-    def _let_in(self, worker: Worker) -> None:
-        del self.line[worker]
+    def _admit(self, worker: Worker) -> None:
+        del self.queue[worker]
         self.waiting += 1
         worker.called_in_turn = self.number
 
@@ -169,7 +169,7 @@ class Worker(WorkerTask):
         self.mark = self.parking = self.scope = self.task = self.timer = None
         self.deadline = self.fires_at = math.inf
         self.has_slot = has_slot
-        self.called_at, self.jobs_at_call, self.called_in_turn = now, jobs, run.turn.number
+        self.called_at, self.jobs_at_call, self.called_in_turn = now, jobs, run.time_slice.number
         self.job: AbstractJob[Any] | None = None
         self.shielded = False  # it runs a forever job, which ends after all others
         # By `cancel()` of its job, by the job's timeout, or because the forever jobs have to end.
@@ -182,21 +182,21 @@ class Worker(WorkerTask):
 
         The count `jobs` covers those that are ready, and those that other newcomers have taken first.
         """
-        self.called_at, self.jobs_at_call, self.called_in_turn = now, jobs, self.run.turn.number
+        self.called_at, self.jobs_at_call, self.called_in_turn = now, jobs, self.run.time_slice.number
 
-    def watches(self) -> Iterator[TimeLimit]:
+    def time_limits(self) -> Iterator[TimeLimit]:
         """Yield the limits that a sign of life of its job renews: its own, and those of enclosing schedulers."""
         facts = None if self.job is None else self.job._facts
         if facts is not None and facts.watch is not None:
             yield facts.watch
         worker: Worker | None = self
         while worker is not None:
-            of_jobs = worker.run.limit_of_jobs
+            of_jobs = worker.run.idle_instrument
             if of_jobs is not None and of_jobs.limit is not None:
                 yield of_jobs.limit
             worker = worker.run.outer_worker
 
-    def leave_unbegun(self) -> None:
+    def leave_unstarted(self) -> None:
         """Leave: the task was cancelled before its first step, so `work` will not run."""
         workers = self.run.workers
         if self in workers.alive:
@@ -226,7 +226,7 @@ class Worker(WorkerTask):
         run: Run = self.run
         workers: Workers
         backend, clock = run.backend, run.clock
-        turn: TimeSlice = run.turn
+        time_slice: TimeSlice = run.time_slice
         names_tasks = self.group.names_tasks
         awaitable: Any
         value: Any
@@ -244,7 +244,7 @@ class Worker(WorkerTask):
             while called:
                 # ---- begin to search, for the run that has spawned or woken it
                 run = self.run
-                workers, gated, scheduler, own_tasks, ready, forever_ready, released, hooks = run.for_workers
+                workers, gated, scheduler, own_tasks, ready, forever_ready, queued, hooks = run.worker_fields
                 notify_start, notify_end, notify_scheduled = hooks
                 tainted = tainted or run.phase is STOPPING
                 called, number, now = False, self.called_in_turn, clock()
@@ -253,10 +253,10 @@ class Worker(WorkerTask):
                     workers.spawn_more(self, now)
                 while not tainted:
                     # ---- yield to the loop, if the turn is used up
-                    if now > turn.ends or not jobs_left:
-                        if used and now > turn.ends + BLOCKED_SECONDS and mark.stood_still():
-                            run.failure_log.note_block(run, job, now)
-                        if (used and mark.stood_still()) or not turn.begin(number, now):
+                    if now > time_slice.ends_at or not jobs_left:
+                        if used and now > time_slice.ends_at + BLOCKED_SECONDS and mark.stood_still():
+                            run.failure_log.report_block(run, job, now)
+                        if (used and mark.stood_still()) or not time_slice.begin(number, now):
                             run.count_settled(settled)  # the worker may return here only much later
                             settled = 0
                             if not searching:
@@ -266,10 +266,10 @@ class Worker(WorkerTask):
                                 workers.searchers += 1
                                 searching = True
                             self.job = awaitable = value = None
-                            number = await turn.next(self)
+                            number = await time_slice.wait(self)
                             now = clock()
                             tainted = run.phase is STOPPING or not mark.intact()
-                            if tainted or not turn.begin(number, now):
+                            if tainted or not time_slice.begin(number, now):
                                 continue
                         jobs_left = TURN_JOBS
                         mark.note_turn()
@@ -306,20 +306,20 @@ class Worker(WorkerTask):
                             run.queue.push_first(job)  # a new worker takes it
                             break
                         if job._facts is not None and job._facts.context is not None:
-                            take_over(job._facts.context)
+                            apply_context(job._facts.context)
                     if searching:
                         workers.searchers -= 1
                         searching = False
                     if gated:
                         workers.note_start()
                     if limits is not None and job._forever:
-                        workers.turn_forever(self)
+                        workers.become_forever(self)
                     elif ready and not workers.searchers:
                         workers.ensure_searcher()
                     # ---- run it
                     jobs_left -= 1
-                    if number != turn.number or not used:
-                        number = turn.number
+                    if number != time_slice.number or not used:
+                        number = time_slice.number
                         mark.note_turn()
                     used = True
                     self.job = job  # (1) begins
@@ -340,13 +340,13 @@ class Worker(WorkerTask):
                                 run.count_settled(settled)
                                 settled = 0
                             is_plain = limits is NO_LIMITS and job._callbacks is None
-                            awaitable = job._call_once() if is_plain else call(self, job, limits)
+                            awaitable = job._call_once() if is_plain else call_job(self, job, limits)
                         value = await awaitable
                         if value is not None and value.__class__ is CoroutineType:
                             raise not_awaited(job.label, value)
                         if not mark.intact():
                             tainted = True
-                            await self.refuse_what_is_left_open()
+                            await self.reject_leftovers()
                     except BaseException as raised:
                         error = raised
                     # ---- settle it
@@ -364,7 +364,7 @@ class Worker(WorkerTask):
                             run.count_settled(settled)
                             settled = 0
                         if error is not None:
-                            error = await self.with_errors_of_what_is_left_open(error)
+                            error = await self.with_leftover_errors(error)
                             tainted = run.phase is STOPPING or not mark.intact()
                         if tainted and run.phase is not STOPPING:
                             run.notice_cancellation(self)
@@ -398,9 +398,11 @@ class Worker(WorkerTask):
                                         or successor._forever
                                         or successor._state is not IDLE
                                     ):
-                                        run.links.releasing = True  # jobs that its rule releases have to queue
+                                        run.requirement_counts.counting_down = (
+                                            True  # jobs that its rule releases have to queue
+                                        )
                                         run.make_ready(successor)
-                                        run.links.releasing = False
+                                        run.requirement_counts.counting_down = False
                                         if run.phase is STOPPING:
                                             break  # it is critical, and BLOCKED
                                     else:
@@ -410,20 +412,20 @@ class Worker(WorkerTask):
                                             notify_scheduled(scheduler, successor)
                                             if run.starts_no_more:
                                                 break  # the instrument has drained or cancelled the run
-                            if released:
-                                run.links.release_queued()  # (3) and (2) end
-                if used and now > turn.ends + BLOCKED_SECONDS and mark.stood_still():
-                    run.failure_log.note_block(run, job, now)
+                            if queued:
+                                run.requirement_counts.count_down_queued()  # (3) and (2) end
+                if used and now > time_slice.ends_at + BLOCKED_SECONDS and mark.stood_still():
+                    run.failure_log.report_block(run, job, now)
                 self.job = awaitable = value = error = job = successors = successor = None
                 if called:
                     workers.searchers -= searching
                     searching = False
                     workers.park(self)
                     # A parked worker must keep neither its last job nor the run.
-                    run = workers = scheduler = ready = forever_ready = released = gone
+                    run = workers = scheduler = ready = forever_ready = queued = gone
                     hooks = notify_start = notify_end = notify_scheduled = gone
                     await backend.park(self)
-                    called = searching = self.run.workers.was_called(self)
+                    called = searching = self.run.workers.was_woken(self)
                     tainted = not mark.intact()
                 elif (tainted or gated) and run.phase is not STOPPING:
                     run.notice_cancellation(self)
@@ -439,9 +441,9 @@ class Worker(WorkerTask):
             # A reference to a job's exception may keep this frame alive: it must not keep the run.
             self = run = workers = scheduler = mark = job = successors = successor = gone
 
-    async def refuse_what_is_left_open(self) -> None:
+    async def reject_leftovers(self) -> None:
         """Raise an error if the job that has just returned left a scope or group open, or cancelled its own task."""
-        left, errors = await self.run.backend.isolation.close_left_open(self)
+        left, errors = await self.run.backend.isolation.close_leftovers(self)
         if left is not None:
             open_still = RuntimeError(
                 f"the job returned with a {left} still open: close it before the job returns, by a with statement"
@@ -452,9 +454,9 @@ class Worker(WorkerTask):
         if self.run.backend.isolation.cancelled_natively(self):
             raise _errors.JobCancelled("the job cancelled its own task: to end a job, call its cancel()")
 
-    async def with_errors_of_what_is_left_open(self, error: BaseException) -> BaseException:
+    async def with_leftover_errors(self, error: BaseException) -> BaseException:
         """Return the exception of a job, together with the errors from what it left open."""
-        left, errors = await self.run.backend.isolation.close_left_open(self)
+        left, errors = await self.run.backend.isolation.close_leftovers(self)
         if errors is None:
             return error
         return BaseExceptionGroup(f"errors from a job, and from a {left} that it left open", [error, errors])

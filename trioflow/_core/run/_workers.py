@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, cast
 from ..admission._priority_queues import SharedQueue
 from ..admission._window import Adaptive, slots
 from ..job._job import is_scheduler
-from ._limiter_tokens import Tokens, limiter_around
+from ._limiter_tokens import Tokens, enclosing_limiter
 from ._worker import TURN_SECONDS, Worker, needs_own_task
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Workers:
 
     """
 
-    tells_starts: ClassVar[bool] = False
+    notes_each_start: ClassVar[bool] = False
     """Whether `note_start` is called for each job, not only where it has an effect."""
 
     def __init__(self, run: Run, window: Any) -> None:
@@ -55,10 +55,10 @@ class Workers:
         self.free: int = UNLIMITED if self._size is None else self._size
         # The window, if it is a limiter.
         self.limiter: Final = window if window is not None and self._size is None else None
-        limiter = limiter_around(run) if self.limiter is None else self.limiter
+        limiter = enclosing_limiter(run) if self.limiter is None else self.limiter
         self.tokens: Final = None if limiter is None else Tokens(run, self, limiter)
         self.adapts: Final = isinstance(window, Adaptive)
-        self.gated: Final = self.tells_starts or self.adapts or self.tokens is not None
+        self.gated: Final = self.notes_each_start or self.adapts or self.tokens is not None
         self.searchers = 0
         # The workers that have begun to search since they were spawned or woken.
         self.begun = 0
@@ -102,7 +102,7 @@ class Workers:
             return
         queue, tokens = self._queue, self.tokens
         ready = queue.jobs
-        if tokens is not None and tokens.is_asked_for and not isinstance(ready, SharedQueue):
+        if tokens is not None and tokens.is_requesting and not isinstance(ready, SharedQueue):
             tokens.collect()  # without a worker; only workers admit jobs with needs
         if self.free > 0 and ready:
             # Wake as many parked workers as there are jobs for, because that costs little.
@@ -115,7 +115,7 @@ class Workers:
             self._spawn_until(number)
         elif queue.forever and queue.has_any() and queue.forever:  # `has_any` drops entries of cancelled jobs
             self._spawn(False, self._run.clock(), len(queue.jobs) + self.begun)
-        elif tokens is not None and tokens.waiting and not tokens.is_asked_for:
+        elif tokens is not None and tokens.waiting and not tokens.is_requesting:
             self._spawn(False, self._run.clock(), 0)
 
     def spawn_more(self, newcomer: Worker, now: float) -> None:
@@ -145,16 +145,16 @@ class Workers:
         """Return whether a worker has begun a job that has not ended: between turns, that job has blocked."""
         return any(worker.job is not None for worker in self.alive)
 
-    def learn(self, job: AbstractJob[Any]) -> None:
+    def note_suspension(self, job: AbstractJob[Any]) -> None:
         """Record whether a job that began in this run's first turn is suspended now."""
-        code, suspended = _code_of(job), self._run.turn.suspended
+        code, suspended = _code_of(job), self._run.time_slice.suspended
         if code is not None and (job._worker is not None) is not (code in suspended):
             (suspended.discard if job._worker is None else suspended.add)(code)
 
     def _will_be_suspended(self, job: AbstractJob[Any]) -> bool:
-        return _code_of(job) in self._run.turn.suspended
+        return _code_of(job) in self._run.time_slice.suspended
 
-    def starts_at_once(self) -> int:
+    def count_startable(self) -> int:
         """Return the number of ready jobs that get a slot as soon as workers look for jobs."""
         if self._run.starts_no_more:
             return 0
@@ -188,7 +188,7 @@ class Workers:
         self.alive[worker] = None
         if worker.run is not run:
             worker.run = run
-            run.group.take_over(worker)
+            run.group.adopt(worker)
         run.backend.wake(worker)
 
     def _next_needs_own_task(self) -> bool:
@@ -211,10 +211,10 @@ class Workers:
         home.workers.parked[worker] = None
         if run is not home:
             worker.run = home
-            home.group.take_over(worker)
+            home.group.adopt(worker)
         run.worker_left()
 
-    def was_called(self, worker: Worker) -> bool:
+    def was_woken(self, worker: Worker) -> bool:
         """Return whether a parked worker was woken to search; otherwise it was cancelled, and has to leave."""
         if worker not in self.parked:
             return True
@@ -225,12 +225,12 @@ class Workers:
 
     def dismiss_parked(self) -> None:
         """Wake all workers that are parked here, or queue for a turn, so that they leave: the run ends."""
-        run, line = self._run, self._run.turn.line
+        run, line = self._run, self._run.time_slice.queue
         while self.parked:
             self._wake(self.parked.popitem()[0])
         for worker in self.alive if line else ():
             if worker in line:
-                run.turn.admit_next(worker)
+                run.time_slice.admit_next(worker)
 
     def detach(self) -> None:
         """Release the run, which is over. Other threads, such as a monitor's, may still read the numbers here."""
@@ -257,7 +257,7 @@ class Workers:
         worker.has_slot = False
         self.free += 1
 
-    def turn_forever(self, worker: Worker) -> None:
+    def become_forever(self, worker: Worker) -> None:
         """Prepare a worker to run a forever job: it needs no slot, and it outlives the workers of ordinary jobs."""
         self.forever += 1
         worker.shielded = True

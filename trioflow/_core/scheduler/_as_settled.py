@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, final
 
 from .. import backend as _backend
 from ..job._job import AbstractJob
-from ..run._current import calling_workers
+from ..run._current import enclosing_workers
 
 if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler
@@ -24,39 +24,39 @@ class SettledJobs:
         """Record the jobs that have settled, and watch the others."""
         self._scheduler = scheduler
         # The job that makes this call, and its enclosing schedulers, which cannot settle before it.
-        self._callers = {worker.job for worker in calling_workers()}
+        self._callers = {worker.job for worker in enclosing_workers()}
         self._listener = _weak_listener(self)
-        self._left: set[AbstractJob[Any]] = set()  # the jobs that the iteration waits for
+        self._unsettled: set[AbstractJob[Any]] = set()  # the jobs that the iteration waits for
         self._event: _backend.Event | None = None
-        self._over = scheduler._will_not_reach()  # no further jobs will settle
+        self._is_finished = scheduler._will_not_reach()  # no further jobs will settle
         settled = [job for job in scheduler if job.is_settled()]
-        self._found = deque(sorted(settled, key=attrgetter("finished_at")))
+        self._settled = deque(sorted(settled, key=attrgetter("finished_at")))
         for job in scheduler:
             if not job.is_settled():
                 self.watch(job)
-        if scheduler._streams is None:
-            scheduler._streams = weakref.WeakSet()
-        scheduler._streams.add(self)
+        if scheduler._settled_iterators is None:
+            scheduler._settled_iterators = weakref.WeakSet()
+        scheduler._settled_iterators.add(self)
 
     def watch(self, job: AbstractJob[Any]) -> None:
         """Listen to a job until it settles; the iteration waits for it, unless it is a forever job or a caller."""
         if job.is_settled():  # its rule settled it when it was added
-            self._hear(job)
+            self._on_settled(job)
             return
         if not job.forever and job not in self._callers:
-            self._left.add(job)
+            self._unsettled.add(job)
         job._extras().listen(self._listener)
 
     def end(self) -> None:
         """Record that the run has ended. A later run does not belong to this iteration."""
-        self._over = True
+        self._is_finished = True
         if self._event is not None:
             self._event.set()
 
-    def _hear(self, job: AbstractJob[Any]) -> None:
-        self._left.discard(job)
+    def _on_settled(self, job: AbstractJob[Any]) -> None:
+        self._unsettled.discard(job)
         if job.is_settled():
-            self._found.append(job)
+            self._settled.append(job)
         if self._event is not None:
             self._event.set()
 
@@ -67,19 +67,19 @@ class SettledJobs:
     async def __anext__(self) -> AbstractJob[Any]:
         """Return the next job that has settled. This is a checkpoint."""
         backend = _backend.current()
-        if self._found or self._is_over():  # otherwise it waits anyway; this saves a turn of the loop
+        if self._settled or self._is_over():  # otherwise it waits anyway; this saves a turn of the loop
             await backend.checkpoint()
-        while not self._found:
+        while not self._settled:
             if self._is_over():
                 raise StopAsyncIteration
             if self._event is None or self._event.is_set():
                 self._event = backend.event()
             await self._event.wait()
-        return self._found.popleft()
+        return self._settled.popleft()
 
     def _is_over(self) -> bool:
         """Return whether the iteration waits for no further job."""
-        return self._over or not self._left or self._scheduler._will_not_reach()
+        return self._is_finished or not self._unsettled or self._scheduler._will_not_reach()
 
 
 def _weak_listener(stream: SettledJobs) -> Callable[[AbstractJob[Any]], None]:
@@ -89,6 +89,6 @@ def _weak_listener(stream: SettledJobs) -> Callable[[AbstractJob[Any]], None]:
     def hear(job: AbstractJob[Any]) -> None:
         alive = weak()
         if alive is not None:
-            alive._hear(job)
+            alive._on_settled(job)
 
     return hear

@@ -31,7 +31,7 @@ class OpenBlock:
     async def enter(self) -> None:
         """Start the run, and return when jobs can be added."""
         self._tasks = await self._opening.__aenter__()
-        self._tasks.start_soon(self._host)
+        self._tasks.start_soon(self._run_scheduler)
         try:
             await self._begun.wait()
         except BaseException as error:
@@ -40,13 +40,13 @@ class OpenBlock:
             raise
         if self._ended:
             await self._exit(None)
-            self._raise()
+            self._raise_failure()
 
-    def begin(self) -> None:
+    def accept_jobs(self) -> None:
         """Let the body begin: the run accepts jobs."""
         self._begun.set()
 
-    async def _host(self) -> None:
+    async def _run_scheduler(self) -> None:
         try:
             await self._scheduler.co_run(_block=self)
         except BaseException as error:
@@ -56,12 +56,12 @@ class OpenBlock:
         finally:
             self._ended = True
             self._begun.set()
-            if self._stopped_by() is not StopReason.COMPLETED:
+            if self._cancel_reason() is not StopReason.COMPLETED:
                 self._tasks.cancel_scope.cancel()
 
-    def _stopped_by(self) -> StopReason | None:
+    def _cancel_reason(self) -> StopReason | None:
         """Return the reason that has ended the run, which may have been draining before."""
-        return None if self.run is None else self.run.stopped_by
+        return None if self.run is None else self.run.cancel_reason
 
     async def leave(self, error: BaseException | None) -> None:
         """Wait for the run, or end it because of `error`, which leaves the block unless this raises.
@@ -87,7 +87,7 @@ class OpenBlock:
                 raise
             return  # an outer scope was cancelled: it gets its cancellation, or the earlier exception of the block
         if error is None or cancelled:
-            self._raise()
+            self._raise_failure()
 
     async def _exit(self, error: BaseException | None) -> None:
         """Wait until the run's task has ended; a cancellation is passed to its task group, which may have sent it."""
@@ -100,11 +100,11 @@ class OpenBlock:
                 raise
             raise interruption from None
 
-    def _raise(self) -> None:
+    def _raise_failure(self) -> None:
         if self._error is not None:
             raise self._error
         assert self.run is not None
-        _failures.check(self.run, self.run.stopped_by)
+        _failures.raise_unless_completed(self.run, self.run.cancel_reason)
 
 
 def _is_cancellation(error: BaseException | None) -> bool:

@@ -26,7 +26,7 @@ FIRST_POLL: Final = 1.0
 """Seconds after which a wait is examined first; later, after twice the time."""
 
 
-async def settled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
+async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
     """Wait until a member has settled.
 
     Raises:
@@ -37,19 +37,19 @@ async def settled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
     if scheduler._run is not None:
         scheduler._run.check_thread(f"await of {job.label!r}")
     waiter = waiting_job()
-    with contextlib.nullcontext() if waiter is None else _known_to_wait(waiter, job):
+    with contextlib.nullcontext() if waiter is None else _recorded_wait(waiter, job):
         while not job._state.is_settled:
             if scheduler._will_not_reach(job):
                 raise _errors.JobNotDone(f"{job.label!r} is {job._state.value}: no run is going to reach it")
-            await _next_news(waiter, job)
+            await _wait_for_change(waiter, job)
     if job._state is JobState.CANCELLED:
         await _backend.current().checkpoint()  # the same cancellation may have reached the waiting job, too
 
 
 @contextlib.contextmanager
-def _known_to_wait(waiter: AbstractJob[Any], job: AbstractJob[Any]) -> Generator[None]:
+def _recorded_wait(waiter: AbstractJob[Any], job: AbstractJob[Any]) -> Generator[None]:
     """Record that one job awaits another, unless that waits for it."""
-    refuse_circle(waiter, job)
+    reject_wait_cycle(waiter, job)
     facts = waiter._extras()
     facts.awaits += (job,)
     try:
@@ -67,7 +67,7 @@ def waiting_job() -> AbstractJob[Any] | None:
     return worker.job if worker is not None and inside else None
 
 
-async def _next_news(waiter: AbstractJob[Any] | None, job: AbstractJob[Any]) -> None:
+async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any]) -> None:
     """Wait until a job has settled, or never will; or an enclosing scheduler, before it has run."""
     backend = _backend.current()
     event = backend.event()
@@ -95,14 +95,14 @@ async def _poll_for_deadlock(event: _backend.Event, waiter: AbstractJob[Any], jo
     while not (event.is_set() or job._state is JobState.RUNNING):
         with run.backend.scope(run.clock() + seconds):
             await event.wait()
-        if not event.is_set() and lacks_what_is_held(job, waiter):
+        if not event.is_set() and lacks_held_resource(job, waiter):
             why = job._scheduler.explain(job) if job._scheduler is not None else ""
             run.report(waiter, f"{waiter.label!r} awaits {job.label!r}, and holds what that lacks: {why}")
             return
         seconds *= 2
 
 
-def lacks_what_is_held(job: AbstractJob[Any], waiter: AbstractJob[Any]) -> bool:
+def lacks_held_resource(job: AbstractJob[Any], waiter: AbstractJob[Any]) -> bool:
     """Return whether a ready job waits for something held by the job that awaits it, or by a scheduler around it."""
     wait, scheduler = _explain.waiting(job), job._scheduler
     if wait is None or scheduler is None or scheduler._run is None or waiter._worker is None:
@@ -118,7 +118,7 @@ def lacks_what_is_held(job: AbstractJob[Any], waiter: AbstractJob[Any]) -> bool:
 # ---- cycles
 
 
-def refuse_circle(waiter: AbstractJob[Any], job: AbstractJob[Any], how: str = "awaits") -> None:
+def reject_wait_cycle(waiter: AbstractJob[Any], job: AbstractJob[Any], how: str = "awaits") -> None:
     """Reject a wait for a job that settles only after the waiting one. O(V + E) of the jobs that the job waits for.
 
     Args:
@@ -136,14 +136,14 @@ def refuse_circle(waiter: AbstractJob[Any], job: AbstractJob[Any], how: str = "a
     while todo:
         needed_by = todo.pop()
         if needed_by in after:
-            raise RuntimeError(f"{waiter.label!r} waits for itself: {_shown_circle(waiter, needed_by, came_from)}")
-        for verb, needed in _needs_first(needed_by):
+            raise RuntimeError(f"{waiter.label!r} waits for itself: {_cycle_text(waiter, needed_by, came_from)}")
+        for verb, needed in _settle_before(needed_by):
             if needed not in came_from:
                 came_from[needed] = needed_by, verb
                 todo.append(needed)
 
 
-def _needs_first(job: AbstractJob[Any]) -> Iterator[tuple[str, AbstractJob[Any]]]:
+def _settle_before(job: AbstractJob[Any]) -> Iterator[tuple[str, AbstractJob[Any]]]:
     """Yield the jobs that have to settle before a job does, each with the verb of the dependence."""
     if job._state is JobState.RUNNING:
         for awaited in _awaited_by(job):
@@ -165,7 +165,7 @@ def _awaited_by(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
     return job._facts.awaits if job._facts is not None else ()
 
 
-def _shown_circle(
+def _cycle_text(
     waiter: AbstractJob[Any], last: AbstractJob[Any], came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any], str]]
 ) -> str:
     end = "" if last is waiter else f", which has {waiter.label!r} in it"

@@ -42,7 +42,7 @@ from ..job._outcome import DROPPED
 from ..job._requirements import flatten, flatten_simple
 from ..run import _ending, _instruments, _requirement_counts
 from ..run._instruments import Instrument
-from ..run._limiter_tokens import holder_of
+from ..run._limiter_tokens import token_holder
 from ..run._run import Run
 from . import _awaiting, _checks, _explain, _failures, _sync_run
 from ._as_settled import SettledJobs
@@ -120,9 +120,9 @@ class BaseScheduler(
         "_policy",
         "_pool",
         "_run",
+        "_settled_iterators",
         "_shutdown_timeout",
         "_stop_reason",
-        "_streams",
         "_watched",
     )
 
@@ -145,7 +145,7 @@ class BaseScheduler(
     _incidents: list[Incident]
     # Whether one of the jobs was awaited, and the waiter must be woken if a run ends without reaching it.
     _watched: bool
-    _streams: weakref.WeakSet[SettledJobs] | None  # the iterators of `as_settled()`; few schedulers have any
+    _settled_iterators: weakref.WeakSet[SettledJobs] | None  # the iterators of `as_settled()`; few schedulers have any
 
     # ---- its settings
     jobs_window: Option[Window | None] = Option(None, _window.window)
@@ -186,7 +186,7 @@ class BaseScheduler(
         self._run = self._block = self._stop_reason = self._culprit = self._fault = None
         self._closed = self._watched = False
         self._incidents = []
-        self._streams = None
+        self._settled_iterators = None
         for place, default in SETTINGS:
             setattr(self, place, default)
         all_options: Any = options  # `AbstractJob` takes all options that the class declares
@@ -299,7 +299,7 @@ class BaseScheduler(
 
         """
         self._refuse_during_run("keep_only()")
-        kept = set(self._members.own((jobs,), "keep_only()"))
+        kept = set(self._members.flatten_members((jobs,), "keep_only()"))
         for job in self:
             if job not in kept:
                 self._members.forget(job)
@@ -352,15 +352,15 @@ class BaseScheduler(
             CycleError: there is no such order.
 
         """
-        _checks.imply_all(self._members)
+        _checks.find_all_implied(self._members)
         order = _graph_algorithms.topological_order(self._members.jobs, self._members.waits_for)
         if len(order) < len(self):
-            _checks.refuse_cycle(self._members)
+            _checks.reject_cycle(self._members)
         return order
 
     def entry_jobs(self) -> list[AbstractJob[Any]]:
         """Return the jobs that require no other member, in the order added."""
-        return [job for job in self._members.jobs if not self._members.own_requirements(job)]
+        return [job for job in self._members.jobs if not self._members.member_requirements(job)]
 
     def exit_jobs(self, *, discard_forever: bool = True) -> list[AbstractJob[Any]]:
         """Return the jobs that no member requires, in the order added.
@@ -384,8 +384,8 @@ class BaseScheduler(
             KeyError: a job is not a member.
 
         """
-        given = self._members.own(jobs, "predecessors()")
-        return dict.fromkeys(other for job in given for other in self._members.own_requirements(job)).keys()
+        given = self._members.flatten_members(jobs, "predecessors()")
+        return dict.fromkeys(other for job in given for other in self._members.member_requirements(job)).keys()
 
     def successors(self, *jobs: Required) -> Jobs:
         """Return the members that require these jobs directly, as an ordered set. O(V + E).
@@ -398,7 +398,7 @@ class BaseScheduler(
             KeyError: a job is not a member.
 
         """
-        given = set(self._members.own(jobs, "successors()"))
+        given = set(self._members.flatten_members(jobs, "successors()"))
         return dict.fromkeys(job for job in self._members.jobs if not given.isdisjoint(job._required)).keys()
 
     def iterate_jobs(self, nested: bool = True) -> Iterator[AbstractJob[Any]]:
@@ -684,7 +684,7 @@ class BaseScheduler(
         jobs_window: Window | EllipsisType | None = OWN,
         instruments: Iterable[Instrument] = (),
         check: bool = False,
-        handle_signals: bool | _sync_run.Answer = False,
+        handle_signals: bool | _sync_run.SignalCallback = False,
         journal: JournalProtocol | str | os.PathLike[str] | None = None,
         **unknown: Never,
     ) -> bool:
@@ -738,7 +738,7 @@ class BaseScheduler(
         chosen = _backend.by_name(backend)
 
         async def main() -> bool:
-            watch.loop_started(chosen.caller())
+            watch.loop_started(chosen.threadsafe_caller())
             try:
                 return await self.co_run(
                     timeout=timeout, jobs_window=jobs_window, instruments=instruments, check=check, journal=journal
@@ -747,7 +747,7 @@ class BaseScheduler(
                 watch.loop_ended()
 
         given = _job_options.keywords(backend_options, "backend_options", self._name_for_errors)
-        if _backend.loop_running() and not _sync_run.in_cell():
+        if _backend.loop_running() and not _sync_run.in_notebook_cell():
             raise RuntimeError(
                 f"{self.label!r}.run(): an event loop runs in this thread; write: await scheduler.co_run()"
             )
@@ -806,10 +806,10 @@ class BaseScheduler(
         run = self._new_run(backend, timeout, jobs_window, instruments, journal)
         outer = run.outer_worker
         if _block is not None:
-            _block.run, run.opened_block, run.closes = run, _block.begin, True
+            _block.run, run.on_open, run.closes_scheduler = run, _block.accept_jobs, True
         pool = self._pool
         if pool is not None:
-            pool._enter(self, run.grants.keeper, run.turn, run.clock)
+            pool._enter(self, run.pools.keeper, run.time_slice, run.clock)
         self._run = run
         try:
             await self._prepare(run)
@@ -824,13 +824,13 @@ class BaseScheduler(
                 pool._leave(self)
             if outer is not None:
                 outer.run.failures += run.failures
-            elif run.durable is not None:
-                run.durable.end()
+            elif run.journal_writer is not None:
+                run.journal_writer.end()
         if outer is not None:
             return _failures.raise_or_true(run)
-        _failures.warn(run)
+        _failures.log_end(run)
         if check:
-            _failures.check(run, run.reason, any_failure=True)
+            _failures.raise_unless_completed(run, run.reason, any_failure=True)
         return run.reason is StopReason.COMPLETED
 
     def _new_run(
@@ -848,7 +848,7 @@ class BaseScheduler(
             problem = backend.check_limiter(window)
             if problem is not None:
                 raise TypeError(f"jobs_window={shown(window)} of {who()}: {problem}")
-            holder = holder_of(window)
+            holder = token_holder(window)
             if holder is not None:
                 around = "its scheduler" if holder._scheduler is None else repr(holder._scheduler.label)
                 raise RuntimeError(
@@ -1044,7 +1044,7 @@ class BaseScheduler(
         failed because one of its own jobs did is not, and interruptions such as `KeyboardInterrupt` are left out. A
         BLOCKED job did not fail itself: its `raised_exception()` names the job that blocked it.
         """
-        return {job: cast("Exception", job.raised_exception()) for job in _failures.failed(self)}
+        return {job: cast("Exception", job.raised_exception()) for job in _failures.failed_jobs(self)}
 
     def raise_for_failures(self) -> None:
         """Raise an `ExceptionGroup` of the exceptions of the jobs that FAILED, in the order in which they settled.
@@ -1057,7 +1057,7 @@ class BaseScheduler(
             ExceptionGroup: at least one job FAILED in the last run.
 
         """
-        _failures.raise_group(self, _failures.failed(self))
+        _failures.raise_group(self, _failures.failed_jobs(self))
 
     # ---- for the rest of the package
 
@@ -1075,7 +1075,7 @@ class BaseScheduler(
         # Only members with options about the order can have durations of their own.
         return {
             job: seconds
-            for job in (self._members.demanding if jobs is None else jobs)
+            for job in (self._members.with_demands if jobs is None else jobs)
             if (seconds := job.expected_duration) is not None
         }
 
@@ -1117,13 +1117,13 @@ class BaseScheduler(
             )
 
     async def _wait_settled(self, job: AbstractJob[Any]) -> None:
-        await _awaiting.settled(self, job)
+        await _awaiting.wait_settled(self, job)
 
-    def _refuse_circle(self) -> None:
+    def _reject_wait_cycle(self) -> None:
         """Reject an await of the outermost scheduler in one of its jobs."""
         waiter = _awaiting.waiting_job()
         if waiter is not None:
-            _awaiting.refuse_circle(waiter, self)
+            _awaiting.reject_wait_cycle(waiter, self)
 
     def _will_not_reach(self, job: AbstractJob[Any] | None = None) -> bool:
         """Return whether a run has ended, or drains, so that an awaited job cannot be reached any longer."""
@@ -1150,14 +1150,14 @@ class BaseScheduler(
         self._stop_reason, self._culprit = run.reason, run.culprit
         self._run = None
         self._notify_unreached()
-        if self._streams is not None:
-            for stream in tuple(self._streams):
+        if self._settled_iterators is not None:
+            for stream in tuple(self._settled_iterators):
                 stream.end()
-            self._streams = None
+            self._settled_iterators = None
 
-    def _notify_streams(self, jobs: list[AbstractJob[Any]]) -> None:
+    def _extend_settled_iterators(self, jobs: list[AbstractJob[Any]]) -> None:
         """Add new jobs to the iterations of `as_settled()`."""
-        for stream in tuple(self._streams or ()):
+        for stream in tuple(self._settled_iterators or ()):
             for job in jobs:
                 stream.watch(job)
 

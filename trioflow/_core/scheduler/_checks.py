@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler
     from ._members import Members
 
-marks: Final = itertools.count(-2, -1)
+visit_marks: Final = itertools.count(-2, -1)
 
 
 def check(members: Members) -> Iterator[None]:
@@ -48,18 +48,18 @@ def check(members: Members) -> Iterator[None]:
         for nested in parent.nested:
             check_may_run(nested)
             todo.append((nested._members, repeated or nested._repeats()))
-    if any(parent.takes_from_outside for parent in walked.values()):
-        imply_all(members)
-    refuse_shared_pools(walked, members.owner)
+    if any(parent.has_outside_requirements for parent in walked.values()):
+        find_all_implied(members)
+    reject_shared_pools(walked, members.owner)
     for parent in walked.values():
-        check_needs(parent.owner, parent.demanding, members.owner)
-        if parent.takes_from_outside:
-            _refuse_unreachable_inputs(parent, walked)
+        check_needs(parent.owner, parent.with_demands, members.owner)
+        if parent.has_outside_requirements:
+            _reject_unreachable_inputs(parent, walked)
         parent.unchecked = False
-        parent.behind = parent.behind and not parent.implied
-        parent.changes_unseen = parent.changes_unseen or parent.takes_from_outside
-        if not parent.behind:
-            refuse_cycle(parent)
+        parent.is_ordered = parent.is_ordered and not parent.implied
+        parent.may_change_unseen = parent.may_change_unseen or parent.has_outside_requirements
+        if not parent.is_ordered:
+            reject_cycle(parent)
 
 
 def _check_jobs(members: Members, repeated: bool) -> Iterator[None]:
@@ -68,25 +68,25 @@ def _check_jobs(members: Members, repeated: bool) -> Iterator[None]:
     Usually each job was added after all its requirements. Then there can be no cycle. Only otherwise is the graph
     searched for one. Jobs that have been passed are marked by a number in `_pending`.
     """
-    mark, owner = next(marks), members.owner
+    mark, owner = next(visit_marks), members.owner
     outside = False
-    members.changes_unseen, members.behind = bool(members.nested), True
+    members.may_change_unseen, members.is_ordered = bool(members.nested), True
     for chunk, pause_is_due in _graph_algorithms.in_chunks(members.jobs):
         for job in chunk:
             for requirement in job._required:
                 if requirement._pending != mark or requirement._forever:
                     check_requirement(job, requirement, owner)
                     if requirement._scheduler is owner:
-                        members.behind = False
+                        members.is_ordered = False
                     else:
                         outside = True
             job._pending = mark
             if job._limits is not None and (job._checks_itself or job._is_one_shot()):  # these always have limits
-                members.changes_unseen = True
+                members.may_change_unseen = True
                 check_one_shot(job, repeated)
         if pause_is_due:
             yield
-    members.takes_from_outside = outside
+    members.has_outside_requirements = outside
 
 
 def check_may_run(scheduler: BaseScheduler) -> None:
@@ -114,12 +114,12 @@ def check_needs(level: BaseScheduler, jobs: Iterable[AbstractJob[Any]], outermos
 
     """
     if needy := [job for job in jobs if job._needs()]:
-        around = Surroundings(level, outermost)
+        around = AvailableResources(level, outermost)
         for job in needy:
-            around.refuse_unfit(job)
+            around.reject_unfit(job)
 
 
-class Surroundings:
+class AvailableResources:
     """The resources that the members of a scheduler find; `outermost` is the scheduler of the run.
 
     A scheduler with needs is the pool of its members. Besides these, they find rates of enclosing schedulers, which are
@@ -164,7 +164,7 @@ class Surroundings:
             self.there = {name: rate for name, rate in self.there.items() if not rate.is_kept} | kept
             self._services.clear()
 
-    def refuse_unfit(self, job: AbstractJob[Any]) -> None:
+    def reject_unfit(self, job: AbstractJob[Any]) -> None:
         """Reject a member whose needs can never be met.
 
         Raises:
@@ -175,11 +175,15 @@ class Surroundings:
             if name in _job_options.RUN_RESOURCES:
                 continue
             if name not in self.there:
-                raise ValueError(f"{job.label!r} needs {name}={_amounts.shown_parts(given)}, {self._why_not(name)}")
+                raise ValueError(
+                    f"{job.label!r} needs {name}={_amounts.shown_parts(given)}, {self._missing_text(name)}"
+                )
             resource = self.there[name]
             need = resource.need(given, job)
             services = [
-                service for service in self._services.get(name, ()) if service is not job and _lacks(job, service)
+                service
+                for service in self._services.get(name, ())
+                if service is not job and _may_wait_beside(job, service)
             ]
             if isinstance(resource, CountedResource) and services:
                 gone = sum(resource.need(service._needs()[name], service) for service in services)
@@ -191,7 +195,7 @@ class Surroundings:
                         f"({names}): it could never start; give the pool more, or let the services need less"
                     )
 
-    def _why_not(self, name: str) -> str:
+    def _missing_text(self, name: str) -> str:
         if self.keeper is not None and name in self._further_out:
             return (
                 f"which is in a pool outside of {self.keeper.label!r}: that scheduler has needs, and is the only pool "
@@ -208,7 +212,7 @@ def _has_ended(job: AbstractJob[Any]) -> bool:
     return job._state.is_settled and run is not None and run.phase is not CHECKING
 
 
-def _lacks(job: AbstractJob[Any], service: AbstractJob[Any]) -> bool:
+def _may_wait_beside(job: AbstractJob[Any], service: AbstractJob[Any]) -> bool:
     """Return whether a job may have to wait while a service holds a resource; not if the service waits for the job.
 
     A clean-up job does not wait.
@@ -220,7 +224,7 @@ def _lacks(job: AbstractJob[Any], service: AbstractJob[Any]) -> bool:
     return member not in _graph_algorithms.reachable([service], home._members.waits_for)
 
 
-def refuse_shared_pools(levels: Iterable[BaseScheduler], outermost: BaseScheduler) -> None:
+def reject_shared_pools(levels: Iterable[BaseScheduler], outermost: BaseScheduler) -> None:
     """Reject pools that serve schedulers inside and outside of one with needs.
 
     Raises:
@@ -231,7 +235,9 @@ def refuse_shared_pools(levels: Iterable[BaseScheduler], outermost: BaseSchedule
     for level in levels:
         if level._pool is not None:
             note_user(
-                users.setdefault(level._pool, dict(level._pool._users)), level, Surroundings(level, outermost).keeper
+                users.setdefault(level._pool, dict(level._pool._users)),
+                level,
+                AvailableResources(level, outermost).keeper,
             )
 
 
@@ -293,7 +299,7 @@ def _imply_late(members: Members, job: AbstractJob[Any]) -> None:
                 members.implied.setdefault(job, {})[found[2]] = None
 
 
-def imply_all(members: Members) -> None:
+def find_all_implied(members: Members) -> None:
     """Find the requirements implied by inputs from other schedulers, here and in all nested ones; check nothing."""
     walked: dict[BaseScheduler, Members] = {}
     todo: list[Members] = [members]
@@ -320,7 +326,7 @@ def find_implied(scheduler: BaseScheduler) -> None:
     A run in progress has found them; then this does nothing, and any thread may call it.
     """
     if all(level._run is None for level in (scheduler, *outwards(scheduler))):
-        imply_all(scheduler._members)
+        find_all_implied(scheduler._members)
 
 
 def check_scenario(scheduler: BaseScheduler) -> None:
@@ -334,7 +340,7 @@ def check_scenario(scheduler: BaseScheduler) -> None:
         pass
 
 
-def _refuse_unreachable_inputs(members: Members, walked: dict[BaseScheduler, Members]) -> None:
+def _reject_unreachable_inputs(members: Members, walked: dict[BaseScheduler, Members]) -> None:
     """Reject inputs from outside of the checked schedulers that have not settled: they cannot be waited for."""
     for job in members.jobs:
         for given in job._rule.inputs if job._rule is not None else ():
@@ -346,7 +352,7 @@ def _refuse_unreachable_inputs(members: Members, walked: dict[BaseScheduler, Mem
                 check_late_input(job, given, members.owner)
 
 
-def refuse_cycle(members: Members) -> None:
+def reject_cycle(members: Members) -> None:
     """Reject a cycle in the graph of a scheduler's jobs.
 
     Raises:
@@ -443,4 +449,4 @@ def check_new_requirements(members: Members, job: AbstractJob[Any], new: list[Ab
         cycle = _graph_algorithms.find_cycle(edges, lambda node: [other for other in edges[node] if other in edges])
         raise _errors.CycleError(cycle or [job])
     for requirement in new if members.owner._watched else ():
-        _awaiting.refuse_circle(job, requirement, "requires")
+        _awaiting.reject_wait_cycle(job, requirement, "requires")

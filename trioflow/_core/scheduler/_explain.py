@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..run._run import Run
     from ._base_scheduler import BaseScheduler
 
-FEW = 5
+MAX_NAMED = 5
 """The most jobs that a list names; the others are counted."""
 
 
@@ -30,10 +30,10 @@ def explain(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     return f"{job.label!r} {EXPLANATIONS[job._state](job._scheduler or scheduler, job)}{not_restored}"
 
 
-def _idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     run = scheduler._run
     if run is None:
-        return _outside_a_run(scheduler)
+        return _explain_without_run(scheduler)
     if run.phase is RunPhase.CHECKING:
         return f"waits for the start of {scheduler.label!r}, which is being checked"
     if (
@@ -48,7 +48,8 @@ def _idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     waiting = still_waits_for(job)
     if not waiting:
         return "has no open requirements, and is about to be scheduled"
-    return f"waits for {_names(waiting)}: {'; '.join(_progress(other, run.clock()) for other in waiting[:FEW])}"
+    progress = "; ".join(_progress_text(other, run.clock()) for other in waiting[:MAX_NAMED])
+    return f"waits for {_job_names(waiting)}: {progress}"
 
 
 def still_waits_for(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
@@ -58,7 +59,7 @@ def still_waits_for(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
     return [other for other in members if not (other._state.is_settled or other._is_ready())]
 
 
-def _outside_a_run(scheduler: BaseScheduler) -> str:
+def _explain_without_run(scheduler: BaseScheduler) -> str:
     outer = scheduler._scheduler
     for around in (scheduler, *outwards(scheduler)):
         if around._run is not None and outer is not None:
@@ -72,7 +73,7 @@ def _outside_a_run(scheduler: BaseScheduler) -> str:
     return f"is idle: {scheduler.label!r} is not running"
 
 
-def _scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+def _explain_scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     run = scheduler._run
     if run is None:
         return "is scheduled"
@@ -99,7 +100,7 @@ def waiting(job: AbstractJob[Any]) -> Waiting | None:
     run = None if job._scheduler is None else job._scheduler._run
     if run is not None and job._state is JobState.RUNNING:
         awaits = job._facts.awaits if job._facts is not None else ()
-        return Waiting(WaitCause.JOBS, text=f"awaits {_names(list(awaits))}") if awaits else None
+        return Waiting(WaitCause.JOBS, text=f"awaits {_job_names(list(awaits))}") if awaits else None
     if run is None or job._state is not JobState.SCHEDULED:
         return None
     return next(found for find, _ in CAUSES if (found := find(run, job)) is not None)
@@ -137,54 +138,54 @@ def status_of(job: AbstractJob[Any]) -> str:
 # ---- the causes of a SCHEDULED job's wait: each has a function that finds it, and one that explains it
 
 
-def _token(run: Run, job: AbstractJob[Any]) -> Waiting | None:
+def _token_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
     tokens = run.workers.tokens
     return Waiting(WaitCause.TOKEN, text="no free token") if tokens is not None and job in tokens.waiting else None
 
 
-def _why_token(run: Run, job: AbstractJob[Any]) -> str:
+def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
     tokens = run.workers.tokens
     assert tokens is not None
     whose = next(level for level in outwards(job) if level._run is not None and level._run.workers.limiter is not None)
-    held = f"{_holders(run.scheduler, tokens.limiter)}{_before(run, job, tokens.in_order())}"
+    held = f"{_token_holders_text(run.scheduler, tokens.limiter)}{_earlier_jobs_text(run, job, tokens.in_order())}"
     return f"waits for a token of the window of {whose.label!r}, a limiter that is used up: {held}"
 
 
-def _slot(run: Run, job: AbstractJob[Any]) -> Waiting | None:
+def _slot_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
     return Waiting(WaitCause.SLOT, text="no free slot") if run.workers.free <= 0 else None
 
 
-def _why_slot(run: Run, job: AbstractJob[Any]) -> str:
+def _explain_slot_wait(run: Run, job: AbstractJob[Any]) -> str:
     running = [worker.job for worker in run.workers.alive if worker.job is not None and not worker.shielded]
     running += [] if run.workers.tokens is None else run.workers.tokens.in_order()
     lent = f", and {run.workers.lent} lent to the builds among them" if run.workers.lent else ""
-    before = _before(run, job, run.queue.jobs.in_order())
-    return f"waits for a slot: the window is full, with {_names(running)}{lent}{before}"
+    before = _earlier_jobs_text(run, job, run.queue.jobs.in_order())
+    return f"waits for a slot: the window is full, with {_job_names(running)}{lent}{before}"
 
 
-def _resource(run: Run, job: AbstractJob[Any]) -> Waiting | None:
+def _resource_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
     return run.queue.jobs.waiting(job) if isinstance(run.queue.jobs, SharedQueue) else None
 
 
-def _why_resource(run: Run, job: AbstractJob[Any]) -> str:
+def _explain_resource_wait(run: Run, job: AbstractJob[Any]) -> str:
     why = run.queue.jobs.why_not(job) if isinstance(run.queue.jobs, SharedQueue) else None
     return why or "is ready, and starts within this turn of the event loop or the next"
 
 
-def _loop(run: Run, job: AbstractJob[Any]) -> Waiting | None:
+def _loop_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
     return Waiting(WaitCause.LOOP)
 
 
 CAUSES: Final = (
-    (_token, _why_token),
-    (_slot, _why_slot),
-    (_resource, _why_resource),
-    (_loop, _why_resource),  # there is enough, but jobs before it have a reservation
+    (_token_wait, _explain_token_wait),
+    (_slot_wait, _explain_slot_wait),
+    (_resource_wait, _explain_resource_wait),
+    (_loop_wait, _explain_resource_wait),  # there is enough, but jobs before it have a reservation
 )
 """The causes in order of precedence."""
 
 
-def _before(run: Run, job: AbstractJob[Any], in_order: list[AbstractJob[Any]]) -> str:
+def _earlier_jobs_text(run: Run, job: AbstractJob[Any], in_order: list[AbstractJob[Any]]) -> str:
     """Name the waiting jobs that start before `job`, and why; "" if none do, or if they only became ready earlier."""
     ready = run.queue.jobs
     if not isinstance(ready, HeapQueue):
@@ -195,10 +196,12 @@ def _before(run: Run, job: AbstractJob[Any], in_order: list[AbstractJob[Any]]) -
     why = ["priority"] if any(other.priority > job.priority for other in before) else []
     if order.policy.needs_heap and any(other.priority == job.priority for other in before):
         why.append(order.policy.reason(job, order.outlook))
-    return f"; before it {'come' if len(before) > 1 else 'comes'} {_names(before)} ({', '.join(why)})" if why else ""
+    return (
+        f"; before it {'come' if len(before) > 1 else 'comes'} {_job_names(before)} ({', '.join(why)})" if why else ""
+    )
 
 
-def _holders(scheduler: BaseScheduler, limiter: Any) -> str:
+def _token_holders_text(scheduler: BaseScheduler, limiter: Any) -> str:
     """Name the holders of a limiter's tokens: jobs of this scenario, at any level, and the number of others."""
     root = outermost(scheduler)
     running: list[AbstractJob[Any]] = []
@@ -207,11 +210,11 @@ def _holders(scheduler: BaseScheduler, limiter: Any) -> str:
         workers = () if run is None else run.workers.alive
         running += [worker.job for worker in workers if worker.job is not None and worker.token is limiter]
     others = limiter.borrowed_tokens - len(running)
-    holders = ([_names(running)] if running else []) + ([f"{others} elsewhere"] if others else [])
+    holders = ([_job_names(running)] if running else []) + ([f"{others} elsewhere"] if others else [])
     return "with " + ", and ".join(holders)
 
 
-def _running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     since = f"has been running for {_units.duration_text(job.elapsed or 0.0)}"
     if job._is_ready():
         return f"{since}, and is ready for those that require it"
@@ -222,13 +225,13 @@ def _running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         parts.append(f"in attempt {job.attempts}")
     if job.fraction_done is not None:
         parts.append(f"and is {_labels.percent(job.fraction_done)} done")
-    for target in () if job._facts is None else job._facts.awaits[:FEW]:
+    for target in () if job._facts is None else job._facts.awaits[:MAX_NAMED]:
         why = EXPLANATIONS[target._state](target._scheduler or scheduler, target)
         parts.append(f"and awaits {target.label!r}, which {why}")
     return ", ".join(parts)
 
 
-def _succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+def _explain_succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if job.restored:
         return "was restored: the journal has its result"
     was_cut = job.timed_out and job.on_timeout == "move_on"  # else an earlier attempt was
@@ -236,7 +239,7 @@ def _succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     return f"succeeded after {_units.duration_text(job.elapsed or 0.0)}{moved_on}"
 
 
-def _failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+def _explain_failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     error: Any = job.raised_exception()
     ended = ""
     if scheduler._culprit is job:  # a KeyboardInterrupt, for example, ends the run even if the job is not critical
@@ -244,7 +247,7 @@ def _failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     return f"failed after {_units.duration_text(job.elapsed or 0.0)}, with {in_one_line(error)}{ended}"
 
 
-def _cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+def _explain_cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     began = "before it started" if job._started_at is None else f"after {_units.duration_text(job.elapsed or 0.0)}"
     if is_scheduler(job) and job._stop_reason is StopReason.DRAINED:
         return f"was drained {began}: it started no more jobs, and those that were running have ended"
@@ -257,35 +260,35 @@ def _cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     return f"was cancelled {began}; the run stopped: {reason.value}"
 
 
-def _blocked(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+def _explain_blocked(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     error: Any = job.raised_exception()
     return f"is blocked: {error.requirement.label!r} did not succeed; it began with {in_one_line(error.__cause__)}"
 
 
-def _skipped(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+def _explain_skipped(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if job.run_if == "failed" and not any(map(_trigger_rules.has_failed, job._required)):
         return "was skipped: run_if='failed', and none of its requirements failed"
-    return f"was skipped: {_names([job for job in job._required if job._state is JobState.SKIPPED])} was skipped"
+    return f"was skipped: {_job_names([job for job in job._required if job._state is JobState.SKIPPED])} was skipped"
 
 
 EXPLANATIONS = {
-    JobState.IDLE: _idle,
-    JobState.SCHEDULED: _scheduled,
-    JobState.RUNNING: _running,
-    JobState.SUCCEEDED: _succeeded,
-    JobState.FAILED: _failed,
-    JobState.CANCELLED: _cancelled,
-    JobState.BLOCKED: _blocked,
-    JobState.SKIPPED: _skipped,
+    JobState.IDLE: _explain_idle,
+    JobState.SCHEDULED: _explain_scheduled,
+    JobState.RUNNING: _explain_running,
+    JobState.SUCCEEDED: _explain_succeeded,
+    JobState.FAILED: _explain_failed,
+    JobState.CANCELLED: _explain_cancelled,
+    JobState.BLOCKED: _explain_blocked,
+    JobState.SKIPPED: _explain_skipped,
 }
 
 
-def _progress(job: AbstractJob[Any], now: float) -> str:
+def _progress_text(job: AbstractJob[Any], now: float) -> str:
     if job._started_at is None:
         return f"{job.label!r} has not started"
     return f"{job.label!r} has been running for {_units.duration_text(now - job._started_at)}"
 
 
-def _names(jobs: list[AbstractJob[Any]]) -> str:
-    named = ", ".join(map(repr, _labels.telling_apart(jobs[:FEW])))
-    return named + (f" and {len(jobs) - FEW} more" if len(jobs) > FEW else "")
+def _job_names(jobs: list[AbstractJob[Any]]) -> str:
+    named = ", ".join(map(repr, _labels.telling_apart(jobs[:MAX_NAMED])))
+    return named + (f" and {len(jobs) - MAX_NAMED} more" if len(jobs) > MAX_NAMED else "")

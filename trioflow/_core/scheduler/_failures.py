@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 LISTING: Final = "; debrief(listing=True) shows where each job was"
 
 
-def failed(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
+def failed_jobs(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
     """Return the jobs that FAILED with an `Exception` of their own, nested ones included, in the order of settling."""
     jobs = [job for job in scheduler.iterate_jobs() if job._state is JobState.FAILED and not failed_through_member(job)]
-    return sorted((job for job in jobs if isinstance(job.raised_exception(), Exception)), key=_number)
+    return sorted((job for job in jobs if isinstance(job.raised_exception(), Exception)), key=_settling_number)
 
 
-def critical(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
+def critical_failures(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
     """Return the jobs whose failure was critical in `scheduler`, in the order in which they settled.
 
     A nested scheduler that failed because of its own jobs is replaced by these.
@@ -40,19 +40,19 @@ def critical(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
                     todo.append(job)
                 elif isinstance(job.raised_exception(), Exception):
                     found.append(job)
-    return sorted(found, key=_number)
+    return sorted(found, key=_settling_number)
 
 
-def warn(run: Run) -> None:
+def log_end(run: Run) -> None:
     """Log the number of jobs that failed in an outermost run, and its stop unless an exception reports that."""
     scheduler = run.scheduler
     if not scheduler.logs_failures:
         return
     # Without the attempts that later ones have replaced.
-    number = scheduler._members.dropped_failures + len(failed(scheduler)) if run.failures else 0
+    number = scheduler._members.dropped_failures + len(failed_jobs(scheduler)) if run.failures else 0
     failures = f"{number} job{'s' * (number != 1)} of {shortened(scheduler.label)!r} failed" if number else ""
     if run.reason is StopReason.TIMEOUT:
-        idle = f"after {scheduler.idle_timeout:g} s without {OF_JOBS}" if run.was_idle else ""
+        idle = f"after {scheduler.idle_timeout:g} s without {OF_JOBS}" if run.idle_timed_out else ""
         end = f"the run of {shortened(scheduler.label)!r} stopped {idle or f'after its timeout of {run.timeout:g} s'}"
         _logger.warn(f"{end}{failures and '; '}{failures}", advice=LISTING, about="end")
     elif run.reason in (StopReason.DRAINED, StopReason.INTERRUPTED):
@@ -83,7 +83,7 @@ def raise_group(scheduler: BaseScheduler, jobs: Iterable[AbstractJob[Any]]) -> N
         raise ExceptionGroup(f"jobs of {scheduler.label!r} failed", exceptions)
 
 
-def check(run: Run, reason: StopReason | None, *, any_failure: bool = False) -> None:
+def raise_unless_completed(run: Run, reason: StopReason | None, *, any_failure: bool = False) -> None:
     """Raise an exception unless a run completed.
 
     Args:
@@ -103,15 +103,15 @@ def check(run: Run, reason: StopReason | None, *, any_failure: bool = False) -> 
         raise scheduler._fault
     match reason:
         case StopReason.CRITICAL:
-            raise_group(scheduler, critical(scheduler))
+            raise_group(scheduler, critical_failures(scheduler))
         case StopReason.TIMEOUT:
-            idle = cast(float, scheduler.idle_timeout) if run.was_idle else None
+            idle = cast(float, scheduler.idle_timeout) if run.idle_timed_out else None
             raise _errors.JobTimeout(scheduler, idle or run.timeout or 0.0, None if idle is None else OF_JOBS)
         case StopReason.CANCELLED | StopReason.INTERRUPTED | StopReason.DRAINED:
             raise _errors.JobCancelled(f"the run of {scheduler.label!r} {HOW_RUNS_END[reason]}")
         case _:
             if any_failure and run.failures:  # otherwise the jobs need not be searched
-                raise_group(scheduler, failed(scheduler))
+                raise_group(scheduler, failed_jobs(scheduler))
 
 
 def raise_or_true(run: Run) -> bool:
@@ -128,7 +128,7 @@ def raise_or_true(run: Run) -> bool:
     if run.reason is StopReason.CRITICAL and run.culprit is not None:
         failure: Failure = run.culprit._outcome
         raise failure.exception.with_traceback(failure.traceback)
-    check(run, run.reason)
+    raise_unless_completed(run, run.reason)
     return True
 
 
@@ -138,6 +138,6 @@ def failed_through_member(job: AbstractJob[Any]) -> bool:
     return culprit is not None and culprit.raised_exception() is not None
 
 
-def _number(job: AbstractJob[Any]) -> int:
+def _settling_number(job: AbstractJob[Any]) -> int:
     failure: Failure = job._outcome
     return failure.number

@@ -38,7 +38,7 @@ class Members:
         # The jobs that are services.
         self.services: Final[dict[AbstractJob[Any], None]] = {}
         # The jobs with options about the order of starts or pools.
-        self.demanding: Final[dict[AbstractJob[Any], None]] = {}
+        self.with_demands: Final[dict[AbstractJob[Any], None]] = {}
         # The jobs that were added during a run, with the innermost such run. The next run removes them.
         self.added_during_run: Final[dict[AbstractJob[Any], Run]] = {}
         # Whether the set, or a requirement of a member, has changed since the last check.
@@ -47,17 +47,17 @@ class Members:
         self.dropped_failures = 0
         # Whether a run has changed some of the jobs.
         self.needs_reset = False
-        # ---- found by the last check, or by `imply_all`
+        # ---- found by the last check, or by `find_all_implied`
         # Whether the result of a check may change although the set does not: a job may run only once, for example.
-        self.changes_unseen = True
+        self.may_change_unseen = True
         # Whether each job comes after all that it waits for.
-        self.behind = False
+        self.is_ordered = False
         # Requirements of members that follow from the inputs of jobs nested in them.
         self.implied: dict[AbstractJob[Any], dict[AbstractJob[Any], None]] = {}
         # Members whose results are used by jobs in other schedulers.
         self.used_outside: Final[set[AbstractJob[Any]]] = set()
         # Whether a member requires a job that is not a member.
-        self.takes_from_outside = False
+        self.has_outside_requirements = False
 
     # ---- questions
 
@@ -68,11 +68,11 @@ class Members:
         implied = self.implied.get(job)
         return members if implied is None else list(dict.fromkeys([*members, *implied]))
 
-    def own_requirements(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
+    def member_requirements(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
         """Return the members that `job` requires."""
         return [requirement for requirement in job._required if requirement in self.jobs]
 
-    def own(self, given: Any, what: str) -> list[AbstractJob[Any]]:
+    def flatten_members(self, given: Any, what: str) -> list[AbstractJob[Any]]:
         """Return the jobs in an argument of the call `what`; all of them must be members.
 
         Raises:
@@ -112,7 +112,7 @@ class Members:
 
     def needs_check(self) -> bool:
         """Return whether an outermost run has to check the set, because it may have changed."""
-        return self.unchecked or self.changes_unseen or bool(self.demanding) or self.owner._pool is not None
+        return self.unchecked or self.may_change_unseen or bool(self.with_demands) or self.owner._pool is not None
 
     def admit(self, jobs: tuple[AbstractJob[Any], ...], what: str) -> None:
         """Add jobs, and their inputs that belong to no scheduler yet; if one is rejected, none is added."""
@@ -122,18 +122,18 @@ class Members:
         run = owner._innermost_run()
         if run is None and (owner if owner._scheduler is None else outermost(owner))._block is not None:
             raise RuntimeError(f"{what}: {owner.label!r} is draining, and accepts no jobs")
-        strangers = [job for job in jobs if (job._scheduler is not None or job._is_scheduler) and job not in members]
-        if strangers:
-            self._check_strangers(strangers, {owner, *jobs} if run is None else set())
-        for job in strangers:
+        foreign = [job for job in jobs if (job._scheduler is not None or job._is_scheduler) and job not in members]
+        if foreign:
+            self._check_foreign(foreign, {owner, *jobs} if run is None else set())
+        for job in foreign:
             if job._scheduler is not None:
-                job._scheduler._members.give_outwards(job)
+                job._scheduler._members.release_inputs(job)
         new: Collection[AbstractJob[Any]] = _with_inputs(jobs)
         if members:
             new = [job for job in new if job not in members]
         if run is None:
             self.unchecked = True
-            self.take_in(new)
+            self.insert(new)
         else:
             self._admit_late(list(new), run, what)
 
@@ -144,7 +144,7 @@ class Members:
         is_running = owner._run is not None
         if not is_running and owner._state.is_settled:
             raise RuntimeError(f"{what}: {owner.label!r} has settled already in the run of {run.scheduler.label!r}")
-        self.take_in(new)
+        self.insert(new)
         try:
             _checks.check_new_needs(owner, new, run.scheduler)
             if is_running:
@@ -160,9 +160,9 @@ class Members:
         self.added_during_run.update(dict.fromkeys(new, run))
         if owner._run is not None:
             owner._run.admit(new)
-            owner._notify_streams(new)
+            owner._extend_settled_iterators(new)
 
-    def take_in(self, jobs: Iterable[AbstractJob[Any]]) -> None:
+    def insert(self, jobs: Iterable[AbstractJob[Any]]) -> None:
         """Add jobs that are in no set to this one."""
         owner, members = self.owner, self.jobs
         for job in jobs:
@@ -171,7 +171,7 @@ class Members:
             if job._shuts_down:
                 self.shutting_down[job] = None
             if job._demand is not None:
-                self.demanding[job] = None
+                self.with_demands[job] = None
             if job._was_in_a_run():
                 self.needs_reset = True
             if job._is_scheduler:
@@ -182,13 +182,13 @@ class Members:
     def note_demand(self, job: AbstractJob[Any]) -> None:
         """Record whether a member has options about the order of starts or pools."""
         if job._demand is not None:
-            self.demanding[job] = None
+            self.with_demands[job] = None
         else:
-            self.demanding.pop(job, None)
+            self.with_demands.pop(job, None)
 
     def forget(self, job: AbstractJob[Any]) -> None:
         """Remove a job, even if others require it."""
-        self._take_out(job)
+        self._discard(job)
         self.unchecked = True
         job._scheduler = None
 
@@ -200,17 +200,17 @@ class Members:
     def drop(self, job: AbstractJob[Any]) -> None:
         """Remove a job that has settled and never runs again, and its references; it keeps its scheduler."""
         self.dropped_failures += job._state is JobState.FAILED
-        self._take_out(job)
+        self._discard(job)
         self.used_outside.discard(job)
         job._required, job._rule = (), None
 
-    def _take_out(self, job: AbstractJob[Any]) -> None:
+    def _discard(self, job: AbstractJob[Any]) -> None:
         del self.jobs[job]
-        records = self.added_during_run, self.nested, self.shutting_down, self.demanding, self.services, self.implied
+        records = self.added_during_run, self.nested, self.shutting_down, self.with_demands, self.services, self.implied
         for known in records:
             known.pop(job, None)  # type: ignore[call-overload]
 
-    def give_outwards(self, job: AbstractJob[Any]) -> None:
+    def release_inputs(self, job: AbstractJob[Any]) -> None:
         """Remove an input, and its own inputs that are members, which are about to move to an enclosing scheduler."""
         todo = [job]
         for given in todo:
@@ -218,10 +218,10 @@ class Members:
                 self.forget(given)
                 todo += inputs_of(given)
 
-    def _check_strangers(self, strangers: list[AbstractJob[Any]], around: set[AbstractJob[Any]]) -> None:
+    def _check_foreign(self, foreign: list[AbstractJob[Any]], around: set[AbstractJob[Any]]) -> None:
         """Reject jobs of other schedulers, but for inputs there that one of `around` contains, or is about to."""
         users: dict[BaseScheduler, dict[AbstractJob[Any], AbstractJob[Any]]] = {}
-        for job in strangers:
+        for job in foreign:
             home = job._scheduler
             if home is None:
                 if self.owner is job or is_inside(self.owner, job):
@@ -283,12 +283,12 @@ def waits_for(scheduler: BaseScheduler, job: AbstractJob[Any]) -> list[AbstractJ
     return scheduler._members.waits_for(job)
 
 
-def nested_in(scheduler: BaseScheduler) -> list[BaseScheduler]:
+def nested_schedulers(scheduler: BaseScheduler) -> list[BaseScheduler]:
     """Return the members that are schedulers, in the order added, in time proportional to their number."""
     return list(scheduler._members.nested)
 
 
-def is_given_up(scheduler: BaseScheduler, job: AbstractJob[Any]) -> bool:
+def is_droppable(scheduler: BaseScheduler, job: AbstractJob[Any]) -> bool:
     """Return whether `keep_jobs=False` drops a settled job: its shutdown and its failure are not needed."""
     return not scheduler.keep_jobs and scheduler._members.may_drop(job)
 

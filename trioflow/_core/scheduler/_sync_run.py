@@ -39,14 +39,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Handler = Callable[[int, FrameType | None], Any] | int | None
-Answer = Callable[[int], Callable[[], object] | None]
+SignalCallback = Callable[[int], Callable[[], object] | None]
 """A function as `handle_signals`."""
 
-STANDS_STILL: Final = 0.25
+STALL_SECONDS: Final = 0.25
 """Seconds without a turn of the loop after which a job blocks it. People press Ctrl-C twice within 0.1 to 0.2 s."""
-NEVER_CUT: Final = LOOP_PACKAGES | {__name__.partition(".")[0]}
+UNINTERRUPTIBLE: Final = LOOP_PACKAGES | {__name__.partition(".")[0]}
 """The packages whose functions may not be interrupted: the engine, the loops, and their dependencies."""
-CALL_BODIES: Final = frozenset(module.__name__ for module in (_worker, _attempts, _function, _service))
+BODY_CALLERS: Final = frozenset(module.__name__ for module in (_worker, _attempts, _function, _service))
 """The modules that call the bodies of jobs, where these may raise anything."""
 
 
@@ -64,18 +64,20 @@ class SignalHandler:
 
     """
 
-    def __init__(self, scheduler: BaseScheduler, handle: bool | Answer) -> None:
+    def __init__(self, scheduler: BaseScheduler, handle: bool | SignalCallback) -> None:
         if not isinstance(handle, bool) and not callable(handle):
             raise TypeError(
                 f"handle_signals={shown(handle)} of {scheduler.label!r}: "
                 f"give True, False, or a function of a signal's number"
             )
         self._scheduler = scheduler
-        self._answer = None if isinstance(handle, bool) else handle
+        self._on_signal = None if isinstance(handle, bool) else handle
         self._process = os.getpid()
         self._old: dict[int, Handler] = {}
         self._call_in_loop: Callable[[Callable[[], None]], None] | None = None
-        self._since = math.inf  # the time of a signal that the loop has not handled yet; infinity if there is none
+        self._pending_since = (
+            math.inf
+        )  # the time of a signal that the loop has not handled yet; infinity if there is none
         self._ends = False  # whether such a signal ends the run
         self._number = 0  # the number of that signal
         self._interruption: BaseException | None = None  # for the run to raise
@@ -98,8 +100,8 @@ class SignalHandler:
     def loop_started(self, call_in_loop: Callable[[Callable[[], None]], None]) -> None:
         """Record how to call in the event loop, and pass on a signal that came earlier."""
         self._call_in_loop = call_in_loop
-        if self._since < math.inf:
-            call_in_loop(self._take_in)
+        if self._pending_since < math.inf:
+            call_in_loop(self._process_signals)
 
     def loop_ended(self) -> None:
         """Record that the event loop has ended, so that nothing can be called in it."""
@@ -118,13 +120,13 @@ class SignalHandler:
         self._restore()
         if error is not None and error is self._interruption:
             error.__traceback__ = None
-            _print_in_one_line(error, self._scheduler.label)
+            _mark_for_one_line(error, self._scheduler.label)
         if not self._ends:
             return
         if self._interruption is None:
             signal.raise_signal(self._number)
         elif error is None or isinstance(error, Exception):
-            _print_in_one_line(self._interruption, self._scheduler.label)
+            _mark_for_one_line(self._interruption, self._scheduler.label)
             raise self._interruption
 
     def _restore(self) -> None:
@@ -138,12 +140,12 @@ class SignalHandler:
         self._reach_loop()
 
     def _reach_loop(self) -> None:
-        self._since = min(self._since, time.monotonic())
+        self._pending_since = min(self._pending_since, time.monotonic())
         if self._call_in_loop is not None:
-            self._call_in_loop(self._take_in)
+            self._call_in_loop(self._process_signals)
 
-    def _take_in(self) -> None:
-        self._since = math.inf
+    def _process_signals(self) -> None:
+        self._pending_since = math.inf
         while self._calls:
             call = self._calls.popleft()
             try:
@@ -161,9 +163,9 @@ class SignalHandler:
             self._restore()
             signal.raise_signal(number)
             return
-        if self._answer is not None:
+        if self._on_signal is not None:
             try:
-                instead = self._answer(number)
+                instead = self._on_signal(number)
             except BaseException as error:  # raised here, it would hit any line
                 self.interrupt(error)
                 return
@@ -178,7 +180,7 @@ class SignalHandler:
 
     def _may_raise(self, frame: FrameType | None) -> bool:
         """Return whether to raise right here: a job blocks the loop, which so has not handled the first Ctrl-C."""
-        stands_still = time.monotonic() - self._since >= STANDS_STILL
+        stands_still = time.monotonic() - self._pending_since >= STALL_SECONDS
         run = self._scheduler._run
         return self._ends and stands_still and run is not None and run.phase is not STOPPING and _in_body(frame)
 
@@ -189,12 +191,12 @@ def _in_body(frame: FrameType | None) -> bool:
     It does not if the job has called the engine or the loop, which an exception would interrupt.
     """
     inner = False
-    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] not in NEVER_CUT:
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] not in UNINTERRUPTIBLE:
         frame, inner = frame.f_back, True
-    return inner and frame is not None and frame.f_globals.get("__name__") in CALL_BODIES
+    return inner and frame is not None and frame.f_globals.get("__name__") in BODY_CALLERS
 
 
-def _print_in_one_line(interruption: BaseException, label: str) -> None:
+def _mark_for_one_line(interruption: BaseException, label: str) -> None:
     """Make Python print this exception in one line, if not caught, unless the program has its own `sys.excepthook`."""
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _excepthook
@@ -209,7 +211,7 @@ def _excepthook(kind: type[BaseException], error: BaseException, trace: Tracebac
         print(f"{kind.__name__}: Ctrl-C ended the run of {label!r} cleanly", file=sys.stderr)
 
 
-def in_cell() -> bool:
+def in_notebook_cell() -> bool:
     """Return whether this is the code of a notebook cell."""
     ipython: Any = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None

@@ -21,10 +21,10 @@ from ..._core.api.views import (
     expected_durations,
     failed_through_member,
     file_path,
-    is_given_up,
+    is_droppable,
     is_scheduler,
     is_service,
-    nested_in,
+    nested_schedulers,
     runs_commands,
     shown,
     status_of,
@@ -166,7 +166,7 @@ class Events(Instrument):
             for job in scheduler:
                 self._tell_job(scheduler, job, expected.get(job))
             self._members[scheduler] = len(scheduler)
-            todo += nested_in(scheduler)
+            todo += nested_schedulers(scheduler)
 
     def _tell_job(self, scheduler: BaseScheduler, job: AnyJob, expected: float | None) -> None:
         names, paths = self._names[scheduler], self._paths
@@ -243,7 +243,7 @@ class Events(Instrument):
             event.restored = job.restored
             event.through_member = failed_through_member(job)
         self._line(event)
-        if is_given_up(scheduler, job):
+        if is_droppable(scheduler, job):
             self._names[scheduler].forget(job)
             self._forget(job)
 

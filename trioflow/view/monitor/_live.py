@@ -68,7 +68,7 @@ class LiveSource(Source):
             record.error, record.held = job.raised_exception(), views.held(job)
             record.through_member = views.failed_through_member(job)
         outer = record.outer
-        if outer is not None and not outer.keeps_jobs and views.is_given_up(scheduler, job):
+        if outer is not None and not outer.keeps_jobs and views.is_droppable(scheduler, job):
             outer.drop(record)
             self._drop(record)
         return record, state, at

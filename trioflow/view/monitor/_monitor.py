@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Final, TextIO, TypeVar, cast
 
-from ..._core.api.views import AnyJob, BaseScheduler, Instrument, duration, flag, in_cell, shown
+from ..._core.api.views import AnyJob, BaseScheduler, Instrument, duration, flag, in_notebook_cell, shown
 from ..text import _symbols
 from ._display import Display
 from ._live import LiveSource
@@ -209,7 +209,7 @@ class Monitor(Instrument):
 
         stream = sys.stdout if self._file is None else self._file
         symbols = _symbols.Symbols.for_stream(stream)
-        if self._file is None and in_cell():
+        if self._file is None and in_notebook_cell():
             return NotebookDisplay(Pictures(model, _symbols.Symbols()).draw, self._interval)
         tag = functools.partial(self._tag_of, symbols) if self._tag else None
         if can_draw(stream):

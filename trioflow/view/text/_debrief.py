@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Any, Final, TypeVar
 
 from ..._core.api.views import (
-    NOT_KEPT,
-    NOT_THERE,
+    NOT_IN_JOURNAL,
+    NOT_SAVED,
     AnyJob,
     BaseScheduler,
     Failure,
@@ -30,7 +30,7 @@ from ._verdict import MAX_NAMES, Tally
 
 T = TypeVar("T")
 
-OBVIOUS_REASONS: Final = (None, NOT_THERE, NOT_KEPT)
+OBVIOUS_REASONS: Final = (None, NOT_IN_JOURNAL, NOT_SAVED)
 """Values of `not_restored` that need no mention."""
 MAX_COMPARED_FRAMES: Final = 50
 """Number of innermost frames compared to decide whether two failures are of one kind."""

@@ -33,7 +33,7 @@ STATES_BY_REF: Final[dict[weakref.ref[Any], Any]] = TASK_STATES.data  # the same
 
 
 LOOP_FRAME: Final = 4
-"""The number of frames from `LoopIterations.present` to the loop's: its caller, the worker, the handle of its step."""
+"""The number of frames from `LoopIterations.current` to the loop's: its caller, the worker, the handle of its step."""
 TURN_CODE: Final = getattr(getattr(asyncio.BaseEventLoop, "_run_once", None), "__code__", None)
 
 
@@ -67,8 +67,8 @@ class FastAsyncioGroup(Group):
         self.scope._parent_scope = self._scope_around()
         self.cancelled_once = False  # whether `cancel_once` was called
         self._shielded: Any = None  # the scope of all shielded workers, if there are any
-        self._unbegun: list[WorkerTask] = []  # the workers whose tasks may end before their first step...
-        self._due = 0  # ...and how many of them, from the first, will have begun by the next check
+        self._unstarted: list[WorkerTask] = []  # the workers whose tasks may end before their first step...
+        self._due_count = 0  # ...and how many of them, from the first, will have begun by the next check
         self._turns: LoopIterations = LoopIterations(self._loop, context) if outer is None else outer._turns
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -105,20 +105,20 @@ class FastAsyncioGroup(Group):
         STATES_BY_REF[weakref.ref(task)] = worker.mark
         self.scope._tasks.add(task)
         if self.names_tasks:
-            self.watch_unbegun(worker)  # a task of another class does not report its cancellation
+            self.watch_unstarted(worker)  # a task of another class does not report its cancellation
 
-    def take_over(self, worker: WorkerTask) -> None:
+    def adopt(self, worker: WorkerTask) -> None:
         worker.group = self
         worker.mark.parent_id = self._parent
         if worker.timer is not None:  # the timer holds a reference to its group
             worker.timer.cancel()
             worker.timer, worker.fires_at = None, math.inf
-        self._put_into(worker, self.scope)
+        self._move_to_scope(worker, self.scope)
 
-    def _put_into(self, worker: WorkerTask, scope: Any) -> None:
+    def _move_to_scope(self, worker: WorkerTask, scope: Any) -> None:
         """Put a worker that runs no job, and its own scope if it has one, into a scope of the group."""
         state: WorkerState = worker.mark
-        state.stopper = scope
+        state.stop_scope = scope
         if worker.scope is None:
             state.scope._tasks.discard(worker.task)
             scope._tasks.add(worker.task)
@@ -126,23 +126,23 @@ class FastAsyncioGroup(Group):
         else:
             cast(Any, worker.scope)._reparent(scope)
 
-    def watch_unbegun(self, worker: WorkerTask) -> None:
+    def watch_unstarted(self, worker: WorkerTask) -> None:
         """Have a worker leave if its task is cancelled before its first step, since it runs no code then."""
-        if not self._unbegun:
-            self._loop.call_soon(self._check_unbegun, context=self._context)
-        self._unbegun.append(worker)
+        if not self._unstarted:
+            self._loop.call_soon(self._check_unstarted, context=self._context)
+        self._unstarted.append(worker)
 
-    def _check_unbegun(self) -> None:
+    def _check_unstarted(self) -> None:
         """Check all watched workers together: a callback for each would cost a tenth of a worker."""
-        due = self._unbegun[: self._due]
-        unbegun = [worker for worker in due if worker.mark is not None and not worker.mark.holders]
-        for worker in unbegun:
+        due = self._unstarted[: self._due_count]
+        unstarted = [worker for worker in due if worker.mark is not None and not worker.mark.reference_count]
+        for worker in unstarted:
             if worker.task.done():
-                worker.leave_unbegun()
-        self._unbegun[: self._due] = [worker for worker in unbegun if worker.mark is not None]  # still there
-        self._due = len(self._unbegun)
-        if self._due:
-            self._loop.call_soon(self._check_unbegun, context=self._context)
+                worker.leave_unstarted()
+        self._unstarted[: self._due_count] = [worker for worker in unstarted if worker.mark is not None]  # still there
+        self._due_count = len(self._unstarted)
+        if self._due_count:
+            self._loop.call_soon(self._check_unstarted, context=self._context)
 
     async def _work_later(self, worker: WorkerTask) -> None:
         """Run the worker in the current task, after `spawn` has recorded it: a task factory may be eager."""
@@ -168,7 +168,7 @@ class FastAsyncioGroup(Group):
         if self._shielded is None:
             self._shielded = _entered_scope(self.scope, self._host.task)
             self._shielded.shield = True
-        self._put_into(worker, self._shielded)
+        self._move_to_scope(worker, self._shielded)
 
     def cancel_shielded(self) -> None:
         if self._shielded is not None:
@@ -176,7 +176,7 @@ class FastAsyncioGroup(Group):
 
     def cancel_one(self, worker: WorkerTask) -> None:
         if worker.mark is not None:
-            worker.mark.stopper = scope = worker.scope or self.scope_of_its_own(worker)
+            worker.mark.stop_scope = scope = worker.scope or self.insert_scope(worker)
             scope.cancel()
 
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
@@ -224,13 +224,13 @@ class FastAsyncioGroup(Group):
             worker.task.worker = None
         worker.task = worker.mark = worker.scope = None
 
-    def scope_of_its_own(self, worker: WorkerTask) -> Any:
+    def insert_scope(self, worker: WorkerTask) -> Any:
         """Insert a new scope between the common one and all scopes that are open in a worker's task."""
         around = worker.mark.scope
         scope = _entered_scope(around, worker.task)
         scope._deadline = worker.deadline
         worker.scope = worker.mark.scope = scope
-        worker.mark.holders += 1  # the scope, as its host
+        worker.mark.reference_count += 1  # the scope, as its host
         around._tasks.discard(worker.task)
         state: WorkerState = worker.mark
         state.worker = None
@@ -282,7 +282,7 @@ class UnstartedTask(NamedTask):
     def cancel(self, msg: Any = None) -> bool:
         """Cancel the task, and have the group check it."""
         if self.worker is not None:
-            cast(FastAsyncioGroup, self.worker.group).watch_unbegun(self.worker)
+            cast(FastAsyncioGroup, self.worker.group).watch_unstarted(self.worker)
         return super().cancel(msg)
 
 
@@ -293,25 +293,25 @@ class LoopIterations:
     slower, and may cause an extra one.
     """
 
-    __slots__ = ("_context", "_loop", "_present")
+    __slots__ = ("_context", "_current", "_loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
         self._loop = loop
         self._context = context
-        self._present: object = None
+        self._current: object = None
 
-    def present(self) -> object:
+    def current(self) -> object:
         """Return an object that identifies the current iteration; call it two calls below the worker's coroutine."""
         frame = sys._getframe(LOOP_FRAME)
         if frame.f_code is TURN_CODE:
             return frame
-        if self._present is None:
-            self._present = object()
+        if self._current is None:
+            self._current = object()
             self._loop.call_soon(self._end, context=self._context)
-        return self._present
+        return self._current
 
     def _end(self) -> None:
-        self._present = None
+        self._current = None
 
 
 class WorkerState(anyio_asyncio.TaskState):
@@ -323,15 +323,15 @@ class WorkerState(anyio_asyncio.TaskState):
 
     __slots__ = (
         "_context",
-        "_noted",
+        "_noted_iteration",
         "_size",
         "_task",
         "_turns",
         "_variables",
-        "holders",
         "innermost",
+        "reference_count",
         "scope",
-        "stopper",
+        "stop_scope",
         "worker",
     )
 
@@ -349,21 +349,21 @@ class WorkerState(anyio_asyncio.TaskState):
         # The innermost scope of the task, now and before a job; and the scope whose cancellation ends the worker.
         self.innermost: Any = scope
         self.scope: Any = scope
-        self.stopper: Any = scope
+        self.stop_scope: Any = scope
         self.worker = worker  # None once it has a scope of its own, or if it must not get one
         self._task = task
         self._context = context
         self._size = len(variables) + 1  # including the worker's variable
         self._variables = variables
-        self.holders = 0  # the number of references to the running task; 0 before its first step
+        self.reference_count = 0  # the number of references to the running task; 0 before its first step
         self._turns = turns
-        self._noted: object = None
+        self._noted_iteration: object = None
 
     @property
     def cancel_scope(self) -> Any:
         """The innermost scope of the task, for anyio; the engine reads `innermost`."""
         if self.worker is not None:
-            cast(FastAsyncioGroup, self.worker.group).scope_of_its_own(self.worker)
+            cast(FastAsyncioGroup, self.worker.group).insert_scope(self.worker)
         return self.innermost
 
     @cancel_scope.setter
@@ -374,9 +374,9 @@ class WorkerState(anyio_asyncio.TaskState):
         """Return whether the task is as it was: the same scopes, the same variables, and not cancelled."""
         context = self._context
         task = self._task
-        if self.innermost is not self.scope or self.stopper._cancel_called or task.cancelling():
+        if self.innermost is not self.scope or self.stop_scope._cancel_called or task.cancelling():
             return False
-        if getrefcount(task) + getweakrefcount(task) != self.holders:
+        if getrefcount(task) + getweakrefcount(task) != self.reference_count:
             return False
         if len(context) != self._size:
             return False
@@ -387,11 +387,11 @@ class WorkerState(anyio_asyncio.TaskState):
 
     def note_turn(self) -> None:
         """Record the loop's present iteration."""
-        self._noted = self._turns.present()
+        self._noted_iteration = self._turns.current()
 
     def stood_still(self) -> bool:
         """Return whether the loop has not iterated since the last `note_turn`."""
-        return self._turns.present() is self._noted
+        return self._turns.current() is self._noted_iteration
 
 
 class FastAsyncio(Isolation):
@@ -418,13 +418,13 @@ class FastAsyncio(Isolation):
         task = worker.task
         if not worker.group.names_tasks:
             task.__class__ = NamedTask
-        mark.holders = getrefcount(task) + getweakrefcount(task)
+        mark.reference_count = getrefcount(task) + getweakrefcount(task)
         return mark
 
     def is_inside(self, worker: WorkerTask) -> bool:
-        return _shared.is_inside(worker.task, self._loop.current_task(), _outwards)
+        return _shared.is_inside(worker.task, self._loop.current_task(), _ancestry)
 
-    async def close_left_open(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
+    async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
         """Close the scopes and task groups that a job left open in the task; return their kind.
 
         Errors in a task group are not returned: its scope does not give access to them.
@@ -443,7 +443,7 @@ class FastAsyncio(Isolation):
 
     def was_cancelled(self, worker: WorkerTask) -> bool:
         state: WorkerState = worker.mark
-        if state.stopper._cancel_called or state.innermost._effectively_cancelled:
+        if state.stop_scope._cancel_called or state.innermost._effectively_cancelled:
             return True
         group = cast(FastAsyncioGroup, worker.group)
         return group.cancelled_once or group.host.is_cancelled()
@@ -456,11 +456,11 @@ class FastAsyncio(Isolation):
         return bool(worker.task._must_cancel) and not self.was_cancelled(worker)
 
 
-def _outwards(task: Any) -> Iterator[object]:
+def _ancestry(task: Any) -> Iterator[object]:
     """Yield the id of a task, of the task in whose anyio task group it runs, and so on."""
     known = STATES_BY_REF.copy()  # atomic: loops in other threads add tasks
     tasks = ((ref(), state) for ref, state in known.items())
-    return _shared.outwards(id(task), {id(task): state.parent_id for task, state in tasks if task is not None})
+    return _shared.ancestry(id(task), {id(task): state.parent_id for task, state in tasks if task is not None})
 
 
 def _tasks_in(scope: Any) -> set[Any]:
@@ -474,7 +474,7 @@ def _tasks_in(scope: Any) -> set[Any]:
     return found
 
 
-class _StandIn:
+class _FakeTask:
     """A stand-in for a task in the check of the private parts."""
 
     def cancelling(self) -> int:
@@ -494,7 +494,7 @@ def _check_private_parts() -> None:
     group.scope, group.names_tasks = around, False
     worker = WorkerTask()
     worker.group, worker.scope, worker.deadline, worker.mark, worker.timer = group, None, 5.0, None, None
-    worker.task = task = _StandIn()
+    worker.task = task = _FakeTask()
     state = WorkerState(None, around, worker, task, contextvars.Context(), (), cast(Any, None))
     worker.mark = TASK_STATES[task] = state
     expect(TASK_STATES.get(task) is state and state.parent_id is None, "it does not record the scope of a task")
@@ -504,7 +504,7 @@ def _check_private_parts() -> None:
     job_scope._parent_scope = state.innermost = around
     around._child_scopes.add(job_scope)
     state.innermost = job_scope
-    scope = group.scope_of_its_own(worker)
+    scope = group.insert_scope(worker)
     expect(
         job_scope._parent_scope is scope and job_scope in scope._child_scopes and scope._parent_scope is around,
         "a scope that is put between two others has no effect on them",

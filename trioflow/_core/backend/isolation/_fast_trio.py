@@ -23,8 +23,8 @@ from ..loop._trio import TrioHost
 if TYPE_CHECKING:
     from .._interface import Scope, Variables, Work
 
-INSIDE: Final = cast(Any, trio)._core._run
-CancelStatus: Final = INSIDE.CancelStatus  # a node in the tree of cancel scopes
+TRIO_RUN: Final = cast(Any, trio)._core._run
+CancelStatus: Final = TRIO_RUN.CancelStatus  # a node in the tree of cancel scopes
 
 
 @functools.cache
@@ -98,11 +98,11 @@ class FastTrioGroup(Group):
         if self._outer is not None:
             worker.task._activate_cancel_status(self._status)
 
-    def take_over(self, worker: WorkerTask) -> None:
+    def adopt(self, worker: WorkerTask) -> None:
         worker.group = self
-        self._put_into(worker, self._status)
+        self._move_to_scope(worker, self._status)
 
-    def _put_into(self, worker: WorkerTask, status: Any) -> None:
+    def _move_to_scope(self, worker: WorkerTask, status: Any) -> None:
         """Put a worker that runs no job, and its own scope if it has one, into a scope of the group."""
         if worker.scope is None:
             worker.mark.status = status
@@ -125,7 +125,7 @@ class FastTrioGroup(Group):
         if self._shielded is None:
             self._shielded = _entered_scope(self._status)
             self._shielded.shield = True
-        self._put_into(worker, self._shielded._cancel_status)
+        self._move_to_scope(worker, self._shielded._cancel_status)
 
     def _leave_shield(self) -> None:
         """Close the scope of the shielded workers, which have left."""
@@ -139,13 +139,13 @@ class FastTrioGroup(Group):
 
     def cancel_one(self, worker: WorkerTask) -> None:
         if worker.mark is not None:
-            worker.scope = scope = worker.scope or self._scope_of_its_own(worker)
+            worker.scope = scope = worker.scope or self._insert_scope(worker)
             scope.cancel()
 
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
         scope: Any = worker.scope
         if scope is None:
-            worker.scope = scope = self._scope_of_its_own(worker)
+            worker.scope = scope = self._insert_scope(worker)
         if when < scope._registered_deadline:
             scope.deadline = when
         else:
@@ -168,7 +168,7 @@ class FastTrioGroup(Group):
         SET_NAME(worker.task, IDLE_NAME)
         worker.task = worker.mark = worker.scope = None
 
-    def _scope_of_its_own(self, worker: WorkerTask) -> Scope:
+    def _insert_scope(self, worker: WorkerTask) -> Scope:
         """Insert a new scope between the common one and all scopes that are open in a worker's task."""
         around = worker.mark.status
         scope = _entered_scope(around)
@@ -226,7 +226,7 @@ class NamedTask(_Inheritable, TASK):  # type: ignore[misc]  # final, so its type
     @property
     def name(self) -> str:
         """The label of the job, or the name that the job has given to its task."""
-        worker, job, given = self._held()
+        worker, job, given = self._naming()
         now = job if worker is None else worker.job
         if now is job:
             return given
@@ -234,10 +234,10 @@ class NamedTask(_Inheritable, TASK):  # type: ignore[misc]  # final, so its type
 
     @name.setter
     def name(self, name: str) -> None:
-        worker, _, _ = self._held()
+        worker, _, _ = self._naming()
         SET_NAME(self, name if worker is None else (worker, worker.job, name))
 
-    def _held(self) -> tuple[WorkerTask | None, Any, str]:
+    def _naming(self) -> tuple[WorkerTask | None, Any, str]:
         """Return the worker, until it leaves, the job that has named its task, and this name."""
         held: Any = GET_NAME(self)
         if isinstance(held, WorkerTask):
@@ -256,7 +256,7 @@ def _entered_scope(around: Any) -> Any:
     return scope
 
 
-OF_A_CANCELLATION: Final = 3
+CANCELLATION_REFERENCES: Final = 3
 """References to a task from the frames of trio that cancelled its last wait, as at the end of each `trio.sleep`.
 
 trio keeps them until the next step of a task. If they counted, a worker would retire after each sleep: 36 µs instead
@@ -270,7 +270,16 @@ class TrioMark(Mark):
     trio has no public way to find the innermost scope, and no cheap one to see whether it is cancelled.
     """
 
-    __slots__ = ("_context", "_holders", "_nurseries", "_points", "_size", "_task", "_variables", "status")
+    __slots__ = (
+        "_context",
+        "_noted_points",
+        "_nurseries",
+        "_reference_count",
+        "_size",
+        "_task",
+        "_variables",
+        "status",
+    )
 
     def __init__(self, worker: WorkerTask) -> None:
         task: Any = worker.task
@@ -280,20 +289,20 @@ class TrioMark(Mark):
         self._context = task.context
         self._size = len(task.context)
         self._variables = _shared.variables_of(task.context, worker.group.variables, worker)
-        self._points = task._schedule_points  # how often the task has yielded to the loop
-        self._holders = 0
+        self._noted_points = task._schedule_points  # how often the task has yielded to the loop
+        self._reference_count = 0
 
-    def count_holders(self) -> None:
+    def count_references(self) -> None:
         """Count the references to the task, weak ones too; call it in the task's first step."""
         task = self._task  # a variable, as in `intact`, for the same number of references
-        self._holders = getrefcount(task) + getweakrefcount(task)
+        self._reference_count = getrefcount(task) + getweakrefcount(task)
 
     def intact(self) -> bool:
         status, context, task = self.status, self._context, self._task
         if task._cancel_status is not status or status.effectively_cancelled or self._nurseries:
             return False
         held = getrefcount(task) + getweakrefcount(task)
-        if held != self._holders and held != self._holders + OF_A_CANCELLATION:
+        if held != self._reference_count and held != self._reference_count + CANCELLATION_REFERENCES:
             return False
         if len(context) != self._size:
             return False
@@ -304,10 +313,10 @@ class TrioMark(Mark):
         return True
 
     def note_turn(self) -> None:
-        self._points = self._task._schedule_points
+        self._noted_points = self._task._schedule_points
 
     def stood_still(self) -> bool:
-        return bool(self._task._schedule_points == self._points)
+        return bool(self._task._schedule_points == self._noted_points)
 
 
 class FastTrio(Isolation):
@@ -326,15 +335,15 @@ class FastTrio(Isolation):
         return FastTrioGroup(work, deadline, context, variables, cast("FastTrioGroup | None", outer))
 
     def enter(self, worker: WorkerTask) -> Mark | None:
-        worker.task = trio.lowlevel.current_task()  # kept in no variable, which `count_holders` would count
+        worker.task = trio.lowlevel.current_task()  # kept in no variable, which `count_references` would count
         worker.task.__class__ = NamedTask
         SET_NAME(worker.task, worker)
         cast(FastTrioGroup, worker.group).enter(worker)
         worker.mark = mark = TrioMark(worker)
-        mark.count_holders()
+        mark.count_references()
         return None if mark.status.effectively_cancelled else mark
 
-    async def close_left_open(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
+    async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
         task: Any = worker.task
         left = None
         errors: list[BaseException] = []
@@ -363,7 +372,7 @@ async def _close(nursery: Any) -> BaseException | None:
     never end: a nursery wakes the task that opened it.
     """
     if nursery._nested_child_running:
-        nursery._nested_child_finished = _nothing_to_wait_for  # called by the nursery's finalizer
+        nursery._nested_child_finished = _return_error  # called by the nursery's finalizer
         finished: Any = cast(Any, type(nursery))._nested_child_finished
         error: BaseException | None = await finished(nursery, None)
         return error
@@ -378,7 +387,7 @@ async def _close(nursery: Any) -> BaseException | None:
     return None
 
 
-async def _nothing_to_wait_for(error: BaseException | None) -> BaseException | None:
+async def _return_error(error: BaseException | None) -> BaseException | None:
     return error
 
 
@@ -421,13 +430,13 @@ def _check_private_parts() -> None:
     worker.group = group = FastTrioGroup(_no_work, math.inf, task.context, ())
     worker.task, worker.scope = task, None
     worker.mark = TrioMark(worker)
-    worker.mark.count_holders()
+    worker.mark.count_references()
     worker.job, task.__class__ = None, NamedTask
     SET_NAME(task, worker)
     expect(task.name == IDLE_NAME, "a task cannot be given another class")
     job_status = CancelStatus(scope=job_scope, parent=outermost)
     task._activate_cancel_status(job_status)
-    worker.scope = scope = group._scope_of_its_own(worker)
+    worker.scope = scope = group._insert_scope(worker)
     status: Any = worker.mark.status
     expect(
         job_status.parent is status and status.parent is outermost and status._scope is scope,
@@ -459,7 +468,7 @@ def _check_deadlines() -> None:
     scope: Any = type("Recorded", (WorkerScope,), {"deadline": setter})()
     expect_parts(type(scope), "_deadline", "_registered_deadline", "_cancel_called")
     scope._registered_deadline = 1.0
-    heap: Any = INSIDE.Deadlines()
+    heap: Any = TRIO_RUN.Deadlines()
     heap.add(1.0, scope)
     scope._deadline = 2.0
     heap.expire(1.5)

@@ -52,29 +52,29 @@ class PlainGroup(Group):
         self._host_info = anyio.get_current_task()
         self.home = self  # each worker is inside its run's task group
 
-    def take_over(self, worker: WorkerTask) -> None:
+    def adopt(self, worker: WorkerTask) -> None:
         """Do nothing: the worker is in this group."""
 
     def is_cancelled(self) -> bool:
         return self._host_info.has_pending_cancellation()
 
     def shield(self, worker: WorkerTask) -> None:
-        scope_of(worker).shield = True
+        worker_scope(worker).shield = True
         self._shielded_workers[worker] = None
 
     def cancel_shielded(self) -> None:
         for worker in self._shielded_workers:
-            scope_of(worker).cancel()
+            worker_scope(worker).cancel()
 
     def cancel_one(self, worker: WorkerTask) -> None:
         if worker.mark is not None:
-            scope_of(worker).cancel()
+            worker_scope(worker).cancel()
 
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
-        scope_of(worker).deadline = when
+        worker_scope(worker).deadline = when
 
     def is_expired(self, worker: WorkerTask) -> bool:
-        scope = scope_of(worker)
+        scope = worker_scope(worker)
         return scope.cancel_called and (scope.shield or not self.is_cancelled())
 
     def forget(self, worker: WorkerTask) -> None:
@@ -140,7 +140,7 @@ class PlainIsolation(Isolation):
         worker.mark = mark = PlainMark(self, worker, self._loop.scope())
         return mark if mark.intact() else None
 
-    async def close_left_open(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
+    async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
         """End all tasks in the nursery or group that the job has left open."""
         scope = worker.mark.leave_scope()
         return (None if scope is None else await self._loop.end_tasks_in(worker, scope)), None
@@ -152,7 +152,7 @@ class PlainIsolation(Isolation):
         return not (scope is not None and scope.shield) and group.is_cancelled()
 
 
-def scope_of(worker: WorkerTask) -> Scope:
+def worker_scope(worker: WorkerTask) -> Scope:
     """Return the scope of a worker that has begun."""
     assert worker.scope is not None  # it has one from its first step on
     return worker.scope

@@ -14,7 +14,7 @@ import anyio
 import anyio.lowlevel
 
 from ..loop._asyncio import AsyncioHost
-from ._plain import PlainGroup, PlainIsolation, scope_of
+from ._plain import PlainGroup, PlainIsolation, worker_scope
 
 if TYPE_CHECKING:
     from .._interface import Backend, Variables, Work, WorkerTask
@@ -83,13 +83,13 @@ class PlainAsyncioGroup(PlainGroup):
                 tasks.create_task(inside)
         inside.close()  # if the task was cancelled before its first step
         del self._workers[worker]
-        worker.leave_unbegun()
+        worker.leave_unstarted()
 
     def _check_begun(self, worker: WorkerTask, outside: Coroutine[Any, Any, None]) -> None:
         """Have a worker leave if its task was cancelled before its first step, which was due a turn ago."""
         if worker.scope is None and self._spawning is not worker:
             outside.close()
-            worker.leave_unbegun()
+            worker.leave_unstarted()
 
     def is_cancelled(self) -> bool:
         return self._stopped or super().is_cancelled() or self._host.is_cancelled()
@@ -97,16 +97,16 @@ class PlainAsyncioGroup(PlainGroup):
     def cancel(self) -> None:
         self._stopped = True
         for worker in self._workers:
-            if not scope_of(worker).shield:
-                scope_of(worker).cancel()
+            if not worker_scope(worker).shield:
+                worker_scope(worker).cancel()
 
     def shield(self, worker: WorkerTask) -> None:
         """Keep `cancel` and the deadline from cancelling this worker."""
         super().shield(worker)
-        scope_of(worker).deadline = math.inf
+        worker_scope(worker).deadline = math.inf
 
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
-        super().set_deadline(worker, when if scope_of(worker).shield else min(when, self._deadline))
+        super().set_deadline(worker, when if worker_scope(worker).shield else min(when, self._deadline))
 
 
 ISOLATION: Final = partial(PlainIsolation, PlainAsyncioGroup)

@@ -30,7 +30,7 @@ class AsyncioHost(HostTask):
     The deadline is not that of a scope around the task, which must tell a native cancellation from a scope's.
     """
 
-    __slots__ = ("_cancellation", "_context", "_losing_patience", "_requests", "_timer", "loop", "task")
+    __slots__ = ("_cancellation", "_context", "_initial_requests", "_patience_timers", "_timer", "loop", "task")
 
     def __init__(
         self,
@@ -41,20 +41,20 @@ class AsyncioHost(HostTask):
         on_deadline: Callable[[], None],
     ) -> None:
         self.task: Any = task
-        self._requests = task.cancelling() - is_being_cancelled
+        self._initial_requests = task.cancelling() - is_being_cancelled
         # The cancellation of the task, to be raised in it when everything has ended.
         self._cancellation: asyncio.CancelledError | None = None
         self._context = context
         # Before Python 3.12, `get_running_loop` calls getpid() each time.
         self.loop: asyncio.AbstractEventLoop = task.get_loop()
         self._timer = None if deadline == math.inf else self.loop.call_at(deadline, on_deadline)
-        self._losing_patience: list[asyncio.TimerHandle] = []
+        self._patience_timers: list[asyncio.TimerHandle] = []
 
     def leave(self) -> Any:
         """Stop the timer, release the task and return it: a worker retires if its task is still referred to."""
         if self._timer is not None:
             self._timer.cancel()
-        for timer in self._losing_patience:
+        for timer in self._patience_timers:
             timer.cancel()
         task, self.task = self.task, None
         return task
@@ -75,7 +75,7 @@ class AsyncioHost(HostTask):
                     cancel_one(worker)
 
         if patience != math.inf:
-            self._losing_patience.append(self.loop.call_later(patience, cancel_again, context=self._context.copy()))
+            self._patience_timers.append(self.loop.call_later(patience, cancel_again, context=self._context.copy()))
 
     def raise_cancellation(self) -> None:
         """Raise the cancellation that has arrived since, if any."""
@@ -85,7 +85,7 @@ class AsyncioHost(HostTask):
             finally:
                 self._cancellation = None
 
-    async def turn(self) -> bool:
+    async def yield_to_loop(self) -> bool:
         try:
             await asyncio.sleep(0)
         except asyncio.CancelledError as cancellation:
@@ -101,7 +101,7 @@ class AsyncioHost(HostTask):
             return False
         return True
 
-    async def uninterrupted(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def run_uninterrupted(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Await `function()` in a task of its own, because no shield protects this task from a native `Task.cancel()`.
 
         anyio delivers the cancellation of a scope repeatedly, and the shield keeps it out. If the new task is itself
@@ -123,7 +123,7 @@ class AsyncioHost(HostTask):
 
         A loop that ends cancels all tasks together and resumes them in any order: a worker may notice first.
         """
-        return bool(self.task.cancelling() > self._requests)
+        return bool(self.task.cancelling() > self._initial_requests)
 
     def call_at(
         self, when: float, function: Callable[[], None], is_cancelled: Callable[[], bool]
@@ -151,8 +151,8 @@ class AsyncioLoop(Backend):
         except RuntimeError:  # this is a thread without a loop
             return None
 
-    def outwards(self, task: Any) -> Iterator[object]:
-        return _shared.outwards(id(task), {task.id: task.parent_id for task in anyio.get_running_tasks()})
+    def ancestry(self, task: Any) -> Iterator[object]:
+        return _shared.ancestry(id(task), {task.id: task.parent_id for task in anyio.get_running_tasks()})
 
     def has_native_cancellation(self) -> bool:
         return anyio.get_current_task().has_pending_cancellation()
@@ -195,7 +195,7 @@ class AsyncioLoop(Backend):
     async def checkpoint(self) -> None:
         await asyncio.sleep(0)
 
-    async def turn(self) -> None:
+    async def yield_to_loop(self) -> None:
         try:  # noqa: SIM105 - `suppress` would double the time
             await asyncio.sleep(0)
         except asyncio.CancelledError:  # the worker checks its scope next
@@ -221,8 +221,8 @@ class AsyncioLoop(Backend):
             await asyncio.sleep(0)
             return False
         found: asyncio.Future[bool] = loop.create_future()
-        loop.add_reader(descriptor, _answer, found, True)
-        timer = None if deadline == math.inf else loop.call_at(deadline, _answer, found, False)
+        loop.add_reader(descriptor, _set_result, found, True)
+        timer = None if deadline == math.inf else loop.call_at(deadline, _set_result, found, False)
         try:
             return await found
         finally:
@@ -251,7 +251,7 @@ class AsyncioLoop(Backend):
         )
         return 'this job awaits something from trio: run it with backend="trio"' if foreign else None
 
-    def caller(self) -> Callable[[Callable[[], None]], None]:
+    def threadsafe_caller(self) -> Callable[[Callable[[], None]], None]:
         loop = asyncio.get_running_loop()
 
         def call(function: Callable[[], None]) -> None:
@@ -263,7 +263,7 @@ class AsyncioLoop(Backend):
     def check_limiter(self, limiter: object) -> str | None:
         if not isinstance(limiter, anyio.CapacityLimiter):
             return "give a positive whole number, None, or, as this is asyncio, a CapacityLimiter of anyio"
-        if _shared.home_of_limiter(limiter).endswith("_trio"):
+        if _shared.limiter_module(limiter).endswith("_trio"):
             return "this CapacityLimiter was made or used in a trio program; make a new one"
         return None
 
@@ -278,7 +278,7 @@ class AsyncioLoop(Backend):
         return _shared.await_chain(worker.task.get_coro())
 
 
-def _answer(found: asyncio.Future[bool], value: bool) -> None:
+def _set_result(found: asyncio.Future[bool], value: bool) -> None:
     if not found.done():
         found.set_result(value)
 

@@ -45,7 +45,7 @@ class TrioHost(HostTask):
             await body()
         await trio.lowlevel.checkpoint_if_cancelled()
 
-    async def turn(self) -> bool:
+    async def yield_to_loop(self) -> bool:
         try:
             await trio.lowlevel.checkpoint()
         except trio.Cancelled:
@@ -59,7 +59,7 @@ class TrioHost(HostTask):
             return False
         return True
 
-    async def uninterrupted(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def run_uninterrupted(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Await `function()`, shielded, in a task of its own: trio raises Ctrl-C only in its main task."""
 
         async def shielded() -> None:
@@ -103,7 +103,7 @@ class TrioLoop(Backend):
     def current_task(self) -> trio.lowlevel.Task | None:
         return trio.lowlevel.current_task() if trio.lowlevel.in_trio_task() else None
 
-    def outwards(self, task: trio.lowlevel.Task | None) -> Iterator[trio.lowlevel.Task]:
+    def ancestry(self, task: trio.lowlevel.Task | None) -> Iterator[trio.lowlevel.Task]:
         while task is not None:
             yield task
             task = task.parent_nursery.parent_task if task.parent_nursery is not None else None
@@ -116,7 +116,7 @@ class TrioLoop(Backend):
         nurseries: list[trio.Nursery] = worker.task.child_nurseries
         if not nurseries:
             return "cancel scope"
-        watch = _Exits()
+        watch = _ExitWatcher()
         trio.lowlevel.add_instrument(watch)
         try:
             with trio.CancelScope(shield=True):
@@ -152,7 +152,7 @@ class TrioLoop(Backend):
     async def checkpoint(self) -> None:
         await trio.lowlevel.checkpoint()
 
-    async def turn(self) -> None:
+    async def yield_to_loop(self) -> None:
         await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def park(self, worker: WorkerTask) -> None:
@@ -200,7 +200,7 @@ class TrioLoop(Backend):
         )
         return 'this job awaits something from asyncio: run it with backend="asyncio"' if foreign else None
 
-    def caller(self) -> Callable[[Callable[[], None]], None]:
+    def threadsafe_caller(self) -> Callable[[Callable[[], None]], None]:
         token = trio.lowlevel.current_trio_token()
 
         def call(function: Callable[[], None]) -> None:
@@ -216,7 +216,7 @@ class TrioLoop(Backend):
 
         if not isinstance(limiter, anyio.CapacityLimiter):
             return "give a positive whole number, None, or a CapacityLimiter of trio or anyio"
-        if _shared.home_of_limiter(limiter).endswith("_asyncio"):
+        if _shared.limiter_module(limiter).endswith("_asyncio"):
             return "this CapacityLimiter was made or used in an asyncio program; make a new one, or one of trio's"
         return None
 
@@ -233,7 +233,7 @@ class TrioLoop(Backend):
         return _shared.await_chain(worker.task.coro)
 
 
-class _Exits(trio.abc.Instrument):
+class _ExitWatcher(trio.abc.Instrument):
     """An instrument that notices the exit of tasks."""
 
     def __init__(self) -> None:
