@@ -348,9 +348,9 @@ class Scheduler(BaseScheduler):
 
         """
         from .view.graph import _render
-        from .view.trace._trace import critical_path_of
+        from .view.trace._trace import find_critical_path
 
-        return _render.graph(self, path=critical_path_of(self), **options)
+        return _render.graph(self, path=find_critical_path(self), **options)
 
     def export_as_dotfile(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
         """Write the graph in the language of Graphviz, without running `dot`.
@@ -382,9 +382,9 @@ class Scheduler(BaseScheduler):
 
         """
         from .view.graph import _render
-        from .view.trace._trace import critical_path_of
+        from .view.trace._trace import find_critical_path
 
-        _render.export(self, path, "svg", critical_path_of(self), **options)
+        _render.export(self, path, "svg", find_critical_path(self), **options)
 
     def export_as_pngfile(self, path: str | os.PathLike[str], **options: Unpack[GraphOptions]) -> None:
         """Write the graph as a PNG picture with 144 dots per inch, drawn by `dot`; otherwise as `export_as_svgfile`.
@@ -400,9 +400,9 @@ class Scheduler(BaseScheduler):
 
         """
         from .view.graph import _render
-        from .view.trace._trace import critical_path_of
+        from .view.trace._trace import find_critical_path
 
-        _render.export(self, path, "png", critical_path_of(self), **options)
+        _render.export(self, path, "png", find_critical_path(self), **options)
 
     def mermaid(self, **options: Unpack[DrawingOptions]) -> str:
         """Return the graph as a Mermaid flowchart, which GitHub and GitLab draw inside a README.
@@ -427,9 +427,9 @@ class Scheduler(BaseScheduler):
 
         """
         from .view.graph import _render
-        from .view.trace._trace import critical_path_of
+        from .view.trace._trace import find_critical_path
 
-        return _render.mermaid(self, path=critical_path_of(self), **options)
+        return _render.mermaid(self, path=find_critical_path(self), **options)
 
     def export_as_mermaid(self, path: str | os.PathLike[str], **options: Unpack[DrawingOptions]) -> None:
         """Write what `mermaid` returns; this needs no other program.

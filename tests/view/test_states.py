@@ -20,7 +20,7 @@ from trioflow.view.monitor import _model, _row_selection, _run_header, _terminal
 from trioflow.view.text import _symbols
 from trioflow.view.trace import _spans, _table
 from trioflow.view.trace._span_builder import TraceRecord
-from trioflow.view.trace._trace_events import text as json_text
+from trioflow.view.trace._trace_events import json_text as json_text
 from trioflow.view.trace.report import _report
 from trioflow.view.trace.timeline import _timeline
 
@@ -146,7 +146,7 @@ def test_every_export_of_a_trace_shows_the_state(state: JobState, started: float
     record = TraceRecord((span,), (run,), now=3.0, failures=failures, kinds=("job",), jobs=(idle("job"),))
     picture = _timeline.svg(record, 600)
     assert state.value in picture
-    assert state.value in _table.text(record)
+    assert state.value in _table.table_text(record)
     assert state.value in _table.csv_text(record)
     assert state.value in json_text(record) or started is None
     assert state.value in _report.html(record, Path())

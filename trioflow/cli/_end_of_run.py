@@ -101,10 +101,10 @@ class EndOfRun:
         is_cheap = self._trace is not None or jobs * EACH_JOB <= elapsed * LARGEST_SHARE
         if jobs < 2 or elapsed < SHORTEST_RUN or not is_cheap:
             return ""
-        from ..view.trace._trace import path_parts_of  # here, because most runs are shorter
+        from ..view.trace._trace import find_path_parts  # here, because most runs are shorter
 
         shown: list[str] = []
-        for part in path_parts_of(self._scheduler, self._trace):
+        for part in find_path_parts(self._scheduler, self._trace):
             if not part.is_wait:
                 name = self._name(part.text)
                 share = 100 * part.seconds / elapsed

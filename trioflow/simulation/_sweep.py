@@ -83,7 +83,7 @@ def of_trace(
     expected = {job: number for job in known if (number := job.expected_duration) is not None}
     for run in record.runs:
         expected.update(run.learned or {})
-    rooms = {record.jobs[number]: room for number, room in record.rooms.items()}
+    rooms = {record.jobs[number]: room for number, room in record.call_places.items()}
     scenario = Scenario(root.scheduler, known, root.window, expected, rooms)
     return what_if(scenario, took, resource, sizes, policies, most)
 

@@ -46,9 +46,9 @@ def job_bundle(job: AnyJob) -> Bundle:
 
 def _picture(scheduler: BaseScheduler, **options: Any) -> Bundle:
     from .graph import _render  # here, because most programs draw nothing
-    from .trace._trace import critical_path_of
+    from .trace._trace import find_critical_path
 
-    options["path"] = critical_path_of(scheduler)
+    options["path"] = find_critical_path(scheduler)
     graph = _render.graph(scheduler, **options)
     if len(graph.body) > MAX_ELEMENTS:
         return {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow.view.trace._lanes import Row, fit, lanes
+from trioflow.view.trace._lanes import Row, assign_lanes, place_box
 
 intervals = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 6)), max_size=40).map(
     lambda pairs: sorted((float(begin), float(begin + length)) for begin, length in pairs)
@@ -16,7 +16,7 @@ intervals = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 6)), max_size=
 def test_no_two_overlap_in_a_lane(given: list[tuple[float, float]]) -> None:
     """In each lane an interval begins when the previous one has ended, or later."""
     until: dict[int, float] = {}
-    for (begin, end), lane in zip(given, lanes(given), strict=True):
+    for (begin, end), lane in zip(given, assign_lanes(given), strict=True):
         assert until.get(lane, 0) <= begin
         until[lane] = end
 
@@ -28,14 +28,14 @@ def test_lanes_are_as_few_as_can_be(given: list[tuple[float, float]]) -> None:
     """
     longer = [(begin, end) for begin, end in given if end > begin]
     crowd = max((sum(a <= begin < b for a, b in longer) for begin, _ in longer), default=0)
-    assert len(set(lanes(longer))) == crowd
+    assert len(set(assign_lanes(longer))) == crowd
 
 
 @given(intervals)
 def test_each_takes_the_lowest_lane_that_is_free(given: list[tuple[float, float]]) -> None:
     """All lower lanes are taken."""
     until: list[float] = []
-    for (begin, end), lane in zip(given, lanes(given), strict=True):
+    for (begin, end), lane in zip(given, assign_lanes(given), strict=True):
         expected = next((number for number, free in enumerate(until) if free <= begin), len(until))
         assert lane == expected
         until[lane : lane + 1] = [end]
@@ -50,7 +50,7 @@ def test_a_job_that_waited_takes_the_lane_of_the_job_that_gave_its_slot(
     """
     until: list[float] = []
     waits = [*since, *[None] * len(given)]
-    for (begin, end), waiting, lane in zip(given, waits, lanes(given, since), strict=False):
+    for (begin, end), waiting, lane in zip(given, waits, assign_lanes(given, since), strict=False):
         free = [number for number, at in enumerate(until) if at <= begin]
         latest = max((until[number] for number in free), default=0.0)
         if waiting is not None and latest > waiting:
@@ -64,7 +64,7 @@ def test_waves_begin_in_the_same_order() -> None:
     """Three jobs share two slots: the third takes the slot of the one that ended, and the next wave begins anew."""
     wave = [(0.0, 5.0), (0.0, 3.0), (3.0, 4.0)]
     both = [*wave, *((begin + 5, end + 5) for begin, end in wave)]
-    assert list(lanes(both, [0, 0, 0, 5, 5, 5])) == [0, 1, 1, 0, 1, 1]
+    assert list(assign_lanes(both, [0, 0, 0, 5, 5, 5])) == [0, 1, 1, 0, 1, 1]
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 6), st.integers(1, 4)), max_size=30))
@@ -73,7 +73,7 @@ def test_boxes_do_not_overlap(boxes: list[tuple[int, int, int]]) -> None:
     rows: list[Row] = []
     placed: list[tuple[int, float, float]] = []
     for begin, length, height in boxes:
-        first = fit(rows, float(begin), float(begin + length), height)
+        first = place_box(rows, float(begin), float(begin + length), height)
         for row in range(first, first + height):
             for other, b, e in placed:
                 assert other != row or e <= begin or begin + length <= b
@@ -83,4 +83,4 @@ def test_boxes_do_not_overlap(boxes: list[tuple[int, int, int]]) -> None:
 def test_a_box_takes_the_first_place_with_room() -> None:
     """The place may be between others, if it is high enough."""
     rows: list[Row] = []
-    assert [fit(rows, *box) for box in [(0, 2, 2), (0, 1, 1), (0, 9, 1), (1, 2, 1), (2, 3, 3)]] == [0, 2, 3, 2, 0]
+    assert [place_box(rows, *box) for box in [(0, 2, 2), (0, 1, 1), (0, 9, 1), (1, 2, 1), (2, 3, 3)]] == [0, 2, 3, 2, 0]

@@ -173,7 +173,7 @@ def test_the_parts_of_the_critical_path_are_the_time_of_the_run(virtual: Virtual
     inner = Scheduler(Job(nap, 2, label="a"), Job(nap, 1, label="b"), label="inner", required=jobs, jobs_window=1)
     trace = Trace()
     virtual(functools.partial(Scheduler(inner, jobs, pool=Pool(gpu=1)).co_run, instruments=[trace]))
-    parts = _shares.path_parts(trace._record())
+    parts = _shares.path_parts(trace._get_record())
     assert sum(part.seconds for part in parts) == 15
     assert [(part.name, part.seconds) for part in parts[:2]] == [("train 2", 5), ("train 1", 4)]
 

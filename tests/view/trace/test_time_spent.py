@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from trioflow import CommandJob, Job, Pool, Rate, Scheduler, Throttled, TimeSpent, Trace
-from trioflow.view.trace._span_builder import kind_of
+from trioflow.view.trace._span_builder import kind_from_label
 
 from ...bodies import fail, nap
 from .scenarios import NASTY, traced
@@ -107,7 +107,7 @@ def test_a_column_has_one_unit(virtual: Virtual, tmp_path: Path) -> None:
 )
 def test_kinds(label: str, is_given: bool, kind: str) -> None:
     """A star replaces each number outside of words; without a label, the kind is the function or the program."""
-    assert kind_of(label, is_given) == kind
+    assert kind_from_label(label, is_given) == kind
 
 
 def test_attempts_that_do_not_count_are_work(virtual: Virtual) -> None:

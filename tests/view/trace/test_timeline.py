@@ -166,7 +166,7 @@ def test_forever_jobs_stand_below(virtual: Virtual) -> None:
     first, second = (Scheduler(Job(nap, label="x"), Job(nap, label="y"), label=label) for label in "ab")
     forever = Job(anyio.sleep_forever, forever=True, label="f")
     trace = traced(virtual, Scheduler(forever, first, second.requires(first), Job(nap, 1, label="c")))
-    boxes = layout(trace._record()).boxes
+    boxes = layout(trace._get_record()).boxes
     rows = {trace.spans[number].path: (box.row, box.height) for number, box in boxes.items()}
     assert rows == {
         "c": (0, 1),

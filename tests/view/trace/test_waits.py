@@ -35,7 +35,7 @@ def trainings(*seconds: float, **options: Any) -> list[Job[Any]]:
 
 
 def path(trace: Trace) -> str:
-    reasons = (f" [{link.reason or 'start'}] " for link in trace._record().chain)
+    reasons = (f" [{link.reason or 'start'}] " for link in trace._get_record().chain)
     return "".join(reason + span.path for reason, span in zip(reasons, trace.critical_path, strict=True))
 
 
@@ -175,7 +175,9 @@ def test_many_pieces_become_few(monkeypatch: pytest.MonkeyPatch, virtual: Virtua
     trace = traced(virtual, Scheduler(often, big, late, pool=Pool(disk=2, cpu=2), backfill=100))
     for span in trace.spans:
         assert len(span.waits) <= 5
-        assert sum(wait.seconds for wait in span.waits) == pytest.approx((span.started_at or 0) - trace._record().began)
+        assert sum(wait.seconds for wait in span.waits) == pytest.approx(
+            (span.started_at or 0) - trace._get_record().began
+        )
 
 
 @given(
@@ -195,7 +197,7 @@ def test_waits_and_work_fill_the_time(
         jobs.append(Job(nap, seconds, label=str(len(jobs)), needs=needs, required=jobs[behind:][:1]))
     trace = traced(virtual, Scheduler(*jobs, pool=Pool(disk=2, api=Rate(requests=1, per=2)), jobs_window=window))
     for span in trace.spans:
-        ends = [trace._record().began, *(wait.until for wait in span.waits)]
+        ends = [trace._get_record().began, *(wait.until for wait in span.waits)]
         assert ends == pytest.approx([*(wait.since for wait in span.waits), span.started_at])
         for wait in span.waits:
             by = None if wait.released_by is None else trace.spans[wait.released_by]

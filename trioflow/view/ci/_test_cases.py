@@ -14,8 +14,8 @@ from ..._core.api.views import OURS, BaseScheduler, JobState, StopReason, file_p
 from .._state_styles import STATE_STYLES
 from ..graph import _render
 from ..text import _debrief, _exception_text, _verdict
-from ..trace._event_recorder import Recorder, end_of_output
-from ..trace._span_builder import TraceRecord, record
+from ..trace._event_recorder import Recorder, read_output_end
+from ..trace._span_builder import TraceRecord, build_record
 from ..trace._spans import Span, or_infinity
 
 MAX_OUTPUT: Final = 1 << 16
@@ -53,10 +53,10 @@ class CiReport(Recorder):
     def after_run(self, scheduler: BaseScheduler) -> None:
         """Write the file."""
         super().after_run(scheduler)
-        if self._open:
+        if self._running:
             return
         try:
-            self._write(CiRun(record(self._log)))
+            self._write(CiRun(build_record(self._log)))
             self.is_written = True
         except OSError as error:
             warn(f"{self!r} cannot be written", error)
@@ -75,12 +75,12 @@ class CiRun:
         self.began: Final = found.began + found.wall_offset  # the time of day
         self.seconds: Final = found.now - found.began
         self.verdict: Final = found.verdict(root, root.reason or StopReason.INTERRUPTED)
-        self.cases: Final = sorted(found.outcomes, key=lambda span: or_infinity(span.finished_at))
+        self.cases: Final = sorted(found.counted_spans, key=lambda span: or_infinity(span.finished_at))
         self.failures: Final = [span for span in self.cases if span.state is JobState.FAILED]
 
     def suite(self, span: Span) -> str:
         """Return the labels of the schedulers that a job is in, from the outermost one."""
-        return "/".join([self.label, *(outer.label for outer in reversed(self._record.outwards(span)))])
+        return "/".join([self.label, *(outer.label for outer in reversed(self._record.enclosing_spans(span)))])
 
     def traceback(self, span: Span) -> str:
         """Return the traceback of a failure, without the output, which `outputs` has."""
@@ -97,7 +97,7 @@ class CiRun:
         if span.number not in self._record.commands or job.redact:  # output may quote what is secret
             return
         for name, stream in (("output", "stdout"), ("standard error", "stderr")):
-            end, before = end_of_output(job.last_result, stream, MAX_OUTPUT)
+            end, before = read_output_end(job.last_result, stream, MAX_OUTPUT)
             text = (end or b"").decode(errors="backslashreplace")
             if text.strip():
                 yield name, f"[{before} bytes before this are left out]\n{text}" if before else text

@@ -1,1 +1,1 @@
-"""Traces of runs: spans, waits, critical paths, tables and exports."""
+"""Traces of runs: the recorded times of jobs, their analysis, and its export as tables, files and pictures."""

@@ -1,4 +1,7 @@
-"""Rows for intervals that may overlap. A lane is a slot: a job that got its slot from another takes that one's lane."""
+"""The assignment of intervals to rows, so that those that overlap are in different rows.
+
+A lane is the row of one slot: a job that got its slot from another job is in the same lane.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +11,26 @@ import itertools
 from collections.abc import Iterable, Iterator
 
 
-def lanes(intervals: Iterable[tuple[float, float]], since: Iterable[float | None] = ()) -> Iterator[int]:
-    """Yield the row, from 0, of each of these intervals (beginning, end), which must be sorted by their beginnings.
+def assign_lanes(intervals: Iterable[tuple[float, float]], waiting_since: Iterable[float | None] = ()) -> Iterator[int]:
+    """Yield the row of each interval, counted from 0.
 
-    `since` has the time from which each waited for a row: it takes the last row that became free since. All others,
-    and so the first ones of each wave, take the lowest free row.
+    This is the greedy partition of an interval graph, in O(n log n): it needs no more rows than intervals overlap at
+    one time (Kleinberg and Tardos, Algorithm Design, 4.1).
 
-    The greedy partition of an interval graph, O(n log n); it needs no more rows than intervals overlap at one time
-    (Kleinberg and Tardos, Algorithm Design, 4.1). The end of an interval is not part of it: the next may begin there.
+    Args:
+        intervals: the beginning and end of each, sorted by their beginnings. The end does not belong to the interval:
+            the next one in the row may begin there.
+        waiting_since: for each interval, the time since when it has waited for a row, or None. It gets the row that
+            became free last, if that was after this time, and otherwise the lowest free row.
+
     """
-    free: dict[int, float] = {}  # rows that are free again, with the time since when
-    lowest: list[int] = []  # a heap of them; here and in `latest`, rows that are in use again are left until found
-    latest: list[tuple[float, int]] = []  # the same rows in the order in which they became free
-    used: list[tuple[float, int]] = []  # a heap: rows in use, after the time until when
+    free: dict[int, float] = {}  # the rows in which an interval has ended, with the time when it did
+    # Rows of `free` by number, a heap, and by time. Both may contain rows that are in use again: they are dropped late.
+    lowest: list[int] = []
+    latest: list[tuple[float, int]] = []
+    used: list[tuple[float, int]] = []  # a heap of the rows in use, with the end of the interval in each
     fresh = itertools.count()
-    for (beginning, end), waiting in zip(intervals, itertools.chain(since, itertools.repeat(None))):  # noqa: B905 - endless
+    for (beginning, end), waiting in zip(intervals, itertools.chain(waiting_since, itertools.repeat(None))):  # noqa: B905 - endless
         while used and used[0][0] <= beginning:
             freed, row = heapq.heappop(used)
             free[row] = freed
@@ -45,10 +53,10 @@ Row = list[tuple[float, float]]
 """The intervals in one row, which do not overlap, sorted by their beginnings."""
 
 
-def fit(rows: list[Row], beginning: float, end: float, height: int) -> int:
-    """Place a box at the first `height` adjacent free rows, and return the first of them.
+def place_box(rows: list[Row], beginning: float, end: float, height: int) -> int:
+    """Place a box in the first `height` adjacent rows that are free, and return the number of the topmost one.
 
-    Rows are added at the end as they are needed. First fit, O(rows × log n) per box.
+    `rows` is extended as needed. This is first fit, in O(rows × log n) per box.
     """
     first = 0
     for number, row in enumerate(rows):
@@ -63,7 +71,7 @@ def fit(rows: list[Row], beginning: float, end: float, height: int) -> int:
 
 
 def _is_free(row: Row, beginning: float, end: float) -> bool:
-    """Return whether a row is free; an empty interval overlaps with one that begins at the same moment."""
+    """Return whether a row is free; an empty interval also overlaps with one that begins at the same time."""
     place = bisect.bisect_left(row, (beginning, beginning))
     if place and row[place - 1][1] > beginning:
         return False

@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from ..._core.api.views import WaitCause, duration_text, printable
 from .._state_styles import CAUSES
-from ._lanes import lanes
+from ._lanes import assign_lanes
 from ._resource_use import running
 from ._span_builder import TraceRecord
 from ._spans import Span
@@ -29,7 +29,7 @@ def counted(record: TraceRecord) -> list[Span]:
     """Return the spans that count: neither forever jobs, nor the jobs in them."""
     found: list[Span] = []
     apart: set[int] = set()
-    for span in sorted(record.spans, key=lambda one: len(record.outwards(one))):
+    for span in sorted(record.spans, key=lambda one: len(record.enclosing_spans(one))):
         if span.forever or span.parent in apart:
             apart.add(span.number)
         elif span.number not in record.nested or span.waits:
@@ -117,7 +117,7 @@ def slot_use(record: TraceRecord) -> SlotUse:
     bars = sorted(_bars(record, spans), key=lambda bar: (bar.began, bar.span.number))
     rows: list[list[Bar]] = []
     waited = (bar.span.scheduled_at for bar in bars)
-    for bar, row in zip(bars, lanes(((bar.began, bar.ended) for bar in bars), waited), strict=True):
+    for bar, row in zip(bars, assign_lanes(((bar.began, bar.ended) for bar in bars), waited), strict=True):
         rows.extend([] for _ in range(row + 1 - len(rows)))
         rows[row].append(bar)
     found = {span.number: pieces(record, span) for span in spans}

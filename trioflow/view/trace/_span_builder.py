@@ -1,8 +1,8 @@
-"""From the log of a `Trace` to its record: spans with their lanes, runs, incidents and the critical path.
+"""The conversion of a `Trace`'s event log to a `TraceRecord`: spans with lanes and waits, runs and incidents.
 
-The `Reader` makes one pass over the log and sorts the facts by run. While a run is under way it also reads the jobs
-themselves; for nested schedulers that never ran it takes the current members. The `_Builder` then sorts the jobs of all
-runs by their starts, numbers them, and makes the spans.
+`LogReader` makes one pass over the log and groups its facts by run. During a run it also reads the jobs themselves, and
+for nested schedulers that never ran, their current members. `_RecordBuilder` then sorts the jobs of all runs by their
+starts, numbers them, and creates the spans.
 """
 
 from __future__ import annotations
@@ -31,182 +31,186 @@ from ..._core.api.views import (
 from ..text._verdict import Tally, Verdict, verdict
 from ._critical import Link, critical_chain
 from ._event_recorder import CommandEnd, EventKind, JobEnd, RunEnd, RunStart, events
-from ._lanes import lanes
+from ._lanes import assign_lanes
 from ._resource_use import Needs, ResourceUse, Scopes, needs_in
 from ._spans import IncidentMark, RunSpan, Span, or_infinity
 from ._waits import Waits
 
-PLAIN_END: Final = JobEnd(None, timed_out=False, through_member=False)
-NEVER: Final = RunStart(lambda: 0.0, 0.0, None)
-"""The start of a run that never began."""
+DEFAULT_END: Final = JobEnd(None, timed_out=False, through_member=False)
+NEVER_STARTED: Final = RunStart(lambda: 0.0, 0.0, None)
+"""The `RunStart` of a run that never began."""
 
 
 @dataclass(slots=True, eq=False)
-class JobNotes:
-    """The log's facts on one job in one run, and later its number among all jobs."""
+class JobFacts:
+    """What the log says about one job in one run; `number` and `lane` are assigned later."""
 
     job: AnyJob
-    run: RunNotes
+    run_facts: RunFacts
     state: JobState = JobState.IDLE
     started_at: float | None = None
     finished_at: float | None = None
-    end: JobEnd = PLAIN_END
+    end: JobEnd = DEFAULT_END
     added_at: float = -math.inf
     ready_at: float | None = None
     further_attempts: tuple[float, ...] = ()
-    path: str = ""  # if it may be dropped
+    path: str = ""  # set for a job that its scheduler may drop
     number: int = -1
     lane: int | None = None
 
     @property
-    def required(self) -> list[JobNotes]:
-        """The jobs that it had to wait for."""
-        jobs = self.run.jobs
-        return [jobs[notes] for notes in waits_for(self.run.scheduler, self.job) if notes in jobs]
+    def required(self) -> list[JobFacts]:
+        """The jobs that this one had to wait for."""
+        jobs = self.run_facts.jobs
+        return [jobs[job] for job in waits_for(self.run_facts.scheduler, self.job) if job in jobs]
 
     def scheduled_at(self) -> float | None:
-        """Return when the last requirement settled; during the run this may not be recorded yet."""
-        if self.state in (JobState.IDLE, JobState.BLOCKED, JobState.SKIPPED) or self.run.began is None:
+        """Return the time when the last requirement settled; None if that is not in the log, or not yet."""
+        if self.state in (JobState.IDLE, JobState.BLOCKED, JobState.SKIPPED) or self.run_facts.began is None:
             return None
-        found = max(self.run.began, self.added_at)
-        for notes in self.required:
-            settled = notes.finished_at if notes.ready_at is None else notes.ready_at
+        latest = max(self.run_facts.began, self.added_at)
+        for requirement in self.required:
+            settled = requirement.finished_at if requirement.ready_at is None else requirement.ready_at
             if settled is None:
-                return None  # it was cancelled before
-            found = max(found, settled)
-        return found if self.started_at is None else min(found, self.started_at)
+                return None  # the job was cancelled before
+            latest = max(latest, settled)
+        return latest if self.started_at is None else min(latest, self.started_at)
 
     def attempts(self) -> Iterator[float]:
-        """Yield the start of each attempt, without those before a throttle."""
+        """Yield the start of each attempt, without those that were throttled."""
         if self.started_at is not None:
             yield self.started_at
             yield from (at for at in self.further_attempts if at > self.started_at)
 
 
 @dataclass(slots=True, eq=False)
-class RunNotes:
-    """The log's facts on one run of one scheduler; `began` is unset if it never ran."""
+class RunFacts:
+    """What the log says about one run of one scheduler; `began` is None if the run never began."""
 
     scheduler: BaseScheduler
-    outer: RunNotes | None
+    enclosing: RunFacts | None
     number: int
     began: float | None = None
-    beginning: RunStart = NEVER
+    beginning: RunStart = NEVER_STARTED
     ended: float | None = None
     ending: RunEnd | None = None
-    jobs: dict[AnyJob, JobNotes] = field(default_factory=dict[AnyJob, JobNotes])
+    jobs: dict[AnyJob, JobFacts] = field(default_factory=dict[AnyJob, JobFacts])
     window_sizes: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
 
-    def note(self, job: AnyJob) -> JobNotes:
-        """Return the notes on a job."""
-        found = self.jobs.get(job)
-        if found is None:
-            found = self.jobs[job] = JobNotes(job, self)
-        return found
+    def facts_on(self, job: AnyJob) -> JobFacts:
+        """Return the facts on a job, which are empty at the first call."""
+        facts = self.jobs.get(job)
+        if facts is None:
+            facts = self.jobs[job] = JobFacts(job, self)
+        return facts
 
     @property
-    def parent(self) -> JobNotes | None:
-        """The notes on the scheduler, as a job of the enclosing run."""
-        return None if self.outer is None else self.outer.jobs[self.scheduler]
+    def parent(self) -> JobFacts | None:
+        """The facts on the scheduler as a job in the enclosing run; None for an outermost scheduler."""
+        return None if self.enclosing is None else self.enclosing.jobs[self.scheduler]
 
 
-class Reader:
-    """The log, sorted by run."""
+class LogReader:
+    """The facts in a log, grouped by run."""
 
     def __init__(self, log: list[Any]) -> None:
-        self.runs: Final[list[RunNotes]] = []
-        self.incidents: Final[list[tuple[float, RunNotes, AnyJob | None, str]]] = []
-        self._latest: Final[dict[BaseScheduler, RunNotes]] = {}
+        self.runs: Final[list[RunFacts]] = []
+        self.incidents: Final[list[tuple[float, RunFacts, AnyJob | None, str]]] = []
+        self._latest: Final[dict[BaseScheduler, RunFacts]] = {}
         for event in events(log):
-            self._read(*event)
+            self._read_event(*event)
         for run in list(self.runs):
-            self._look_at_unsettled(run)
-        self._add_those_that_never_ran()
+            self._add_unsettled_jobs(run)
+        self._add_schedulers_never_run()
 
-    def _read(
-        self, what: Any, scheduler: BaseScheduler, job: AnyJob, at: float, until: float | None, more: Any
+    def _read_event(
+        self, kind: Any, scheduler: BaseScheduler, job: AnyJob, at: float, finished: float | None, details: Any
     ) -> None:
-        if what is EventKind.BEGIN:
-            self._begin(scheduler, at, more)
+        if kind is EventKind.BEGIN:
+            self._begin(scheduler, at, details)
             return
         run = self._latest[scheduler]
-        if isinstance(what, JobState):
-            facts = run.note(job)
-            facts.state, facts.started_at, facts.finished_at, facts.end = what, at, until, more or PLAIN_END
+        if isinstance(kind, JobState):
+            facts = run.facts_on(job)
+            facts.state, facts.started_at, facts.finished_at, facts.end = kind, at, finished, details or DEFAULT_END
             facts.ready_at = facts.end.ready_at
-        elif what is EventKind.ATTEMPT:
-            run.note(job).further_attempts += (at,)
-        elif what is EventKind.ADDED:
-            run.note(job).added_at = at
-        elif what is EventKind.PATH:
-            run.note(job).path = more
-        elif what is EventKind.WINDOW:
-            run.window_sizes.append((at, more))
-        elif what is EventKind.INCIDENT:
-            self.incidents.append((at, run, job, more[0]))
+        elif kind is EventKind.ATTEMPT:
+            run.facts_on(job).further_attempts += (at,)
+        elif kind is EventKind.ADDED:
+            run.facts_on(job).added_at = at
+        elif kind is EventKind.PATH:
+            run.facts_on(job).path = details
+        elif kind is EventKind.WINDOW:
+            run.window_sizes.append((at, details))
+        elif kind is EventKind.INCIDENT:
+            self.incidents.append((at, run, job, details[0]))
         else:
-            run.ended, run.ending = at, more
+            run.ended, run.ending = at, details
 
     def _begin(self, scheduler: BaseScheduler, at: float, beginning: RunStart) -> None:
-        outer = self._latest.get(scheduler.scheduler) if scheduler.scheduler is not None else None
-        if outer is not None and outer.ended is not None:
-            outer = None
-        before = self._latest.get(scheduler)
-        number = before.number + 1 if before is not None and before.outer is outer else 1
-        run = RunNotes(scheduler, outer, number, at, beginning)
+        enclosing = self._latest.get(scheduler.scheduler) if scheduler.scheduler is not None else None
+        if enclosing is not None and enclosing.ended is not None:
+            enclosing = None
+        previous = self._latest.get(scheduler)
+        number = previous.number + 1 if previous is not None and previous.enclosing is enclosing else 1
+        run = RunFacts(scheduler, enclosing, number, at, beginning)
         self._latest[scheduler] = run
         self.runs.append(run)
 
-    def _look_at_unsettled(self, run: RunNotes) -> None:
-        """Add the jobs that have not settled, in their state at the run's end, or now."""
+    def _add_unsettled_jobs(self, run: RunFacts) -> None:
+        """Add the jobs that have not settled: IDLE if the run has ended, otherwise in their current state."""
         if run.ending is not None:
             for job in run.ending.unsettled:
-                run.note(job)
+                run.facts_on(job)
             return
-        for facts in map(run.note, run.scheduler):
+        for facts in map(run.facts_on, run.scheduler):
             if facts.state is JobState.IDLE:
                 facts.state, facts.started_at = facts.job.state, facts.job.started_at
                 facts.ready_at = ready_at(facts.job)
 
-    def _add_those_that_never_ran(self) -> None:
-        ran = {(run.outer, run.scheduler) for run in self.runs}
+    def _add_schedulers_never_run(self) -> None:
+        ran = {(run.enclosing, run.scheduler) for run in self.runs}
         for run in self.runs:  # the list grows during the loop
             for job in run.jobs:
                 if is_scheduler(job) and (run, job) not in ran:
-                    empty = RunNotes(job, run, 0)
+                    empty = RunFacts(job, run, 0)
                     for member in job:
-                        empty.note(member)
+                        empty.facts_on(member)
                     self.runs.append(empty)
 
 
 @dataclass(frozen=True)
 class TraceRecord:
-    """A snapshot of everything that a trace shows."""
+    """A snapshot of everything that a trace shows; the keys of all dicts are numbers of spans."""
 
     spans: tuple[Span, ...] = ()
-    runs: tuple[RunSpan, ...] = ()  # enclosing runs first, including those that never began
-    resources: tuple[ResourceUse, ...] = ()  # the resources of all pools, and the shares of nested schedulers
+    runs: tuple[RunSpan, ...] = ()
+    """The runs, each after its enclosing run; those of nested schedulers that never ran are included."""
+    resources: tuple[ResourceUse, ...] = ()
+    """The resources of all pools, and what nested schedulers reserved of these for their members."""
     incidents: tuple[IncidentMark, ...] = ()
     wall_offset: float = 0.0
-    now: float = 0.0  # when it was made, or when the last run ended
-    kinds: tuple[str, ...] = ()  # for each span, what its label shares with the labels of similar jobs
-    failures: dict[int, Failure] = field(
-        default_factory=dict[int, Failure]
-    )  # the failures of jobs that FAILED by themselves
+    now: float = 0.0
+    """The time of the snapshot, or when the last run ended."""
+    kinds: tuple[str, ...] = ()
+    """The kind of each span's job by its label, see `kind_from_label`."""
+    failures: dict[int, Failure] = field(default_factory=dict[int, Failure])
+    """The failures of jobs, and of schedulers that failed by themselves."""
     commands: dict[int, tuple[Any, CommandEnd]] = field(default_factory=dict[int, tuple[Any, CommandEnd]])
-    jobs: tuple[AnyJob, ...] = ()  # the jobs of the spans
-    rooms: dict[int, tuple[str, int]] = field(
-        default_factory=dict[int, tuple[str, int]]
-    )  # the workers of calls on clusters
+    """The jobs that ran commands, each with the end of its last process."""
+    jobs: tuple[AnyJob, ...] = ()
+    """The job of each span."""
+    call_places: dict[int, tuple[str, int]] = field(default_factory=dict[int, tuple[str, int]])
+    """Where calls outside this process ran, and the number of concurrent calls there."""
 
     @property
     def roots(self) -> list[RunSpan]:
-        """The runs that are in no other: one, unless the trace watches several schedulers at once."""
+        """The runs of outermost schedulers: one, unless the trace watches several schedulers at once."""
         return [run for run in self.runs if run.parent is None]
 
     @property
     def began(self) -> float:
-        """When the first run began."""
+        """The time when the first run began."""
         return min((run.started_at for run in self.runs if run.started_at is not None), default=0.0)
 
     @cached_property
@@ -220,10 +224,10 @@ class TraceRecord:
         return (span for span in self.spans if span.number not in self.nested)
 
     @cached_property
-    def outcomes(self) -> tuple[Span, ...]:
-        """The spans of the last run of each scheduler: of jobs, and of schedulers that failed by themselves."""
+    def counted_spans(self) -> tuple[Span, ...]:
+        """The spans that a verdict counts: the last of each job, and of each scheduler that failed by itself."""
         members: set[int] = set()
-        for run in {(run.parent, run.scheduler): run for run in self.runs}.values():  # enclosing runs first
+        for run in {(run.parent, run.scheduler): run for run in self.runs}.values():  # enclosing runs come first
             if run.parent is None or run.parent in members:
                 members.update(run.members)
         counted = (members - self.nested) | (members & self.failures.keys())
@@ -231,40 +235,46 @@ class TraceRecord:
 
     @cached_property
     def tally(self) -> Tally:
-        """The number of jobs in each state."""
-        failures = sum(span.number in self.failures for span in self.outcomes)
-        return Tally((span for span in self.outcomes if span.number not in self.nested), failures)
+        """The number of jobs in each state, in their last runs."""
+        failures = sum(span.number in self.failures for span in self.counted_spans)
+        return Tally((span for span in self.counted_spans if span.number not in self.nested), failures)
 
     def culprit(self, run: RunSpan) -> Span | None:
-        """Return the job that stopped a run, at whatever depth; None if none has."""
-        inside = {run.parent: run.culprit for run in self.runs}
-        found = run.culprit
-        while found is not None and (further := inside.get(found)) is not None:
-            found = further
-        return None if found is None else self.spans[found]
+        """Return the span of the job that stopped a run, at any depth of nesting; None if no job did."""
+        culprits = {run.parent: run.culprit for run in self.runs}
+        number = run.culprit
+        while number is not None and (inner := culprits.get(number)) is not None:
+            number = inner
+        return None if number is None else self.spans[number]
 
     def verdict(self, run: RunSpan, reason: StopReason | None) -> Verdict:
-        """Return the verdict on an outermost run that ended for this reason."""
+        """Return the verdict on an outermost run.
+
+        Args:
+            run: the run.
+            reason: why it ended; None to say that it has not.
+
+        """
         culprit = self.culprit(run)
         path = None if culprit is None else shortened(culprit.path)
         return verdict(reason, self.tally, self.now - self.began, path)
 
     @cached_property
-    def run_of(self) -> dict[int, int]:
-        """The place in `runs` of the run of each span, by the span's number."""
-        return {number: place for place, run in enumerate(self.runs) for number in run.members}
+    def run_indices(self) -> dict[int, int]:
+        """For the number of each span, the index of its run in `runs`."""
+        return {number: index for index, run in enumerate(self.runs) for number in run.members}
 
-    def outwards(self, span: Span) -> list[Span]:
+    def enclosing_spans(self, span: Span) -> list[Span]:
         """Return the spans of a job's enclosing schedulers, the innermost first."""
-        found: list[Span] = []
+        enclosing: list[Span] = []
         while span.parent is not None:
             span = self.spans[span.parent]
-            found.append(span)
-        return found
+            enclosing.append(span)
+        return enclosing
 
     @cached_property
     def chain(self) -> tuple[Link, ...]:
-        """The critical path."""
+        """The links of the critical path, in the order of their starts."""
         return critical_chain(self.runs, self.spans)
 
     @cached_property
@@ -274,42 +284,42 @@ class TraceRecord:
 
     @property
     def critical_jobs(self) -> dict[AnyJob, AnyJob | None]:
-        """The jobs on the critical path, each with the one before it."""
+        """The jobs on the critical path, each with its predecessor on the path."""
         return {self.jobs[link.number]: None if link.after is None else self.jobs[link.after] for link in self.chain}
 
 
-def record(log: list[Any]) -> TraceRecord:
-    """Return the record of a log; O(n log n) for n jobs."""
-    reader = Reader(log)
-    return _Builder(reader).record() if reader.runs else TraceRecord()
+def build_record(log: list[Any]) -> TraceRecord:
+    """Build the record of a log in O(n log n) for n jobs."""
+    reader = LogReader(log)
+    return _RecordBuilder(reader).build() if reader.runs else TraceRecord()
 
 
-class _Builder:
-    """The spans of all runs."""
+class _RecordBuilder:
+    """The steps from the facts of a log to its `TraceRecord`."""
 
-    def __init__(self, reader: Reader) -> None:
+    def __init__(self, reader: LogReader) -> None:
         self._reader: Final = reader
         self._runs: Final = reader.runs
-        self._jobs: Final = self._in_order()
+        self._jobs: Final = self._number_jobs()
         self._paths: Final = self._find_paths()
         self._scopes: Final = Scopes()
         self._needs: Final = self._find_needs()
         for run in self._runs:
-            _find_lanes(run)
+            _assign_lanes(run)
 
-    def record(self) -> TraceRecord:
+    def build(self) -> TraceRecord:
         """Build the record."""
-        places = {run: place for place, run in enumerate(self._runs)}
-        incidents = (IncidentMark(at, places[run], job, message) for at, run, job, message in self._reader.incidents)
+        indices = {run: index for index, run in enumerate(self._runs)}
+        incidents = (IncidentMark(at, indices[run], job, message) for at, run, job, message in self._reader.incidents)
         last = next(run.beginning for run in reversed(self._runs) if run.began is not None)
         now = max(last.clock() if run.ended is None else run.ended for run in self._runs if run.began is not None)
         runs = tuple(map(_run_span, self._runs))
         jobs = [facts.job for facts in self._jobs]
         return TraceRecord(
-            spans=self._with_waits([self._span(facts) for facts in self._jobs], runs, now),
+            spans=self._add_waits([self._span(facts) for facts in self._jobs], runs, now),
             runs=runs,
             resources=tuple(self._scopes.all),
-            kinds=tuple(kind_of(job.label, given_label(job) is not None) for job in jobs),
+            kinds=tuple(kind_from_label(job.label, given_label(job) is not None) for job in jobs),
             incidents=tuple(incidents),
             wall_offset=last.wall_offset,
             now=now,
@@ -318,74 +328,77 @@ class _Builder:
                 facts.number: (facts.job, facts.end.command) for facts in self._jobs if facts.end.command is not None
             },
             jobs=tuple(jobs),
-            rooms={facts.number: facts.end.room for facts in self._jobs if facts.end.room is not None},
+            call_places={
+                facts.number: facts.end.call_place for facts in self._jobs if facts.end.call_place is not None
+            },
         )
 
-    def _in_order(self) -> list[JobNotes]:
-        """Number the jobs, sorted by start, depth and time of addition, and return them."""
-        places: list[tuple[float, int, int, JobNotes]] = []
-        depths: dict[RunNotes | None, int] = {None: -1}
+    def _number_jobs(self) -> list[JobFacts]:
+        """Number the jobs by start, depth of nesting and order of addition, and return them in this order."""
+        entries: list[tuple[float, int, int, JobFacts]] = []
+        depths: dict[RunFacts | None, int] = {None: -1}
         for run in self._runs:  # enclosing runs come first
-            depths[run] = depths[run.outer] + 1
+            depths[run] = depths[run.enclosing] + 1
             added = {job: number for number, job in enumerate(run.scheduler)}
-            places += (
+            entries += (
                 (or_infinity(facts.started_at), depths[run], added.get(job, len(added)), facts)
                 for job, facts in run.jobs.items()
             )
-        places.sort(key=itemgetter(0, 1, 2))
-        jobs = [facts for *_, facts in places]
+        entries.sort(key=itemgetter(0, 1, 2))
+        jobs = [facts for *_, facts in entries]
         for number, facts in enumerate(jobs):
             facts.number = number
         return jobs
 
     def _find_needs(self) -> dict[int, Needs]:
-        """Return the needs of the spans that had any, and record cooldowns of keys."""
-        scopes: dict[RunNotes | None, dict[str, ResourceUse]] = {None: {}}
-        found: dict[int, Needs] = {}
+        """Return the needs of the spans that have any, and add the cooldowns of keys to their resources."""
+        scopes: dict[RunFacts | None, dict[str, ResourceUse]] = {None: {}}
+        all_needs: dict[int, Needs] = {}
         for run in self._runs:  # enclosing runs come first
-            reserved = () if run.parent is None else found.get(run.parent.number, ())
-            scope = scopes[run] = self._scopes.of_run(scopes[run.outer], reserved, run.beginning.pool)
+            reserved = () if run.parent is None else all_needs.get(run.parent.number, ())
+            scope = scopes[run] = self._scopes.of_run(scopes[run.enclosing], reserved, run.beginning.pool)
             for job, facts in run.jobs.items():
                 needs = needs_in(scope, job.needs or {}) if scope else ()
                 needs += tuple(self._scopes.of_job(run.scheduler, job))
                 if not needs:
                     continue
-                found[facts.number] = needs
+                all_needs[facts.number] = needs
                 for throttled in facts.end.throttled:
                     for name, until in throttled.closed:
                         scope[name].cooldowns.append((throttled.ended, until, facts.number))
-        return found
+        return all_needs
 
-    def _with_waits(self, spans: list[Span], runs: tuple[RunSpan, ...], now: float) -> tuple[Span, ...]:
-        """Return the spans with their waits."""
-        there: list[tuple[float, float]] = []
+    def _add_waits(self, spans: list[Span], runs: tuple[RunSpan, ...], now: float) -> tuple[Span, ...]:
+        """Return the spans with their waits added."""
+        lifetimes: list[tuple[float, float]] = []
         for facts in self._jobs:
-            began, over = facts.run.began, now if facts.run.ended is None else facts.run.ended
-            end = over if facts.finished_at is None else facts.finished_at
-            there.append((end if began is None else max(began, facts.added_at), end))
-        held = {facts.number: facts.end.held for facts in self._jobs}
-        waits = Waits(spans, runs, there, self._needs, held)
-        found = (tuple(waits.of(span)) for span in spans)
-        return tuple(replace(span, waits=own) if own else span for span, own in zip(spans, found, strict=True))
+            run = facts.run_facts
+            run_end = now if run.ended is None else run.ended
+            end = run_end if facts.finished_at is None else facts.finished_at
+            lifetimes.append((end if run.began is None else max(run.began, facts.added_at), end))
+        machine_waits = {facts.number: facts.end.machine_waits for facts in self._jobs}
+        waits = Waits(spans, runs, lifetimes, self._needs, machine_waits)
+        waits_of_spans = [tuple(waits.of(span)) for span in spans]
+        return tuple(replace(span, waits=own) if own else span for span, own in zip(spans, waits_of_spans, strict=True))
 
-    def _find_paths(self) -> dict[RunNotes, dict[AnyJob, str]]:
-        """Return the paths of the jobs below the outermost run of each run."""
-        several = len({run.scheduler for run in self._runs if run.outer is None}) > 1
-        found: dict[RunNotes, dict[AnyJob, str]] = {}
+    def _find_paths(self) -> dict[RunFacts, dict[AnyJob, str]]:
+        """Return, for each run, the paths of the jobs in its outermost scheduler."""
+        has_several = len({run.scheduler for run in self._runs if run.enclosing is None}) > 1
+        paths: dict[RunFacts, dict[AnyJob, str]] = {}
         for run in self._runs:  # enclosing runs come first
             scheduler = run.scheduler
-            if run.outer is None:
-                prefix = f"{scheduler.label}/" if several and scheduler.scheduler is None else None
-                found[run] = paths_of(scheduler, prefix)
+            if run.enclosing is None:
+                prefix = f"{scheduler.label}/" if has_several and scheduler.scheduler is None else None
+                paths[run] = paths_of(scheduler, prefix)
             else:
-                found[run] = found[run.outer]
+                paths[run] = paths[run.enclosing]
                 if run.parent is not None and run.parent.path:
-                    found[run].update(paths_of(scheduler, f"{run.parent.path}/"))
-            found[run].update((job, facts.path) for job, facts in run.jobs.items() if facts.path)
-        return found
+                    paths[run].update(paths_of(scheduler, f"{run.parent.path}/"))
+            paths[run].update((job, facts.path) for job, facts in run.jobs.items() if facts.path)
+        return paths
 
-    def _span(self, facts: JobNotes) -> Span:
-        job, run, end = facts.job, facts.run, facts.end
+    def _span(self, facts: JobFacts) -> Span:
+        job, run, end = facts.job, facts.run_facts, facts.end
         command = end.command
         return Span(
             number=facts.number,
@@ -404,7 +417,7 @@ class _Builder:
             attempts=tuple(facts.attempts()),
             lane=facts.lane,
             timed_out=end.timed_out,
-            required=tuple(notes.number for notes in facts.required),
+            required=tuple(facts.number for facts in facts.required),
             exception=None if end.failure is None else end.failure.exception,
             returncode=None if command is None else command.returncode,
             user_time=None if command is None else command.user_time,
@@ -415,7 +428,7 @@ class _Builder:
         )
 
 
-def _run_span(run: RunNotes) -> RunSpan:
+def _run_span(run: RunFacts) -> RunSpan:
     culprit = None if run.ending is None or run.ending.culprit is None else run.jobs.get(run.ending.culprit)
     return RunSpan(
         scheduler=run.scheduler,
@@ -435,22 +448,22 @@ def _run_span(run: RunNotes) -> RunSpan:
     )
 
 
-def _find_lanes(run: RunNotes) -> None:
-    """Assign lanes to the started jobs of a run; ordinary jobs first, so that they need no more lanes than slots."""
+def _assign_lanes(run: RunFacts) -> None:
+    """Assign lanes to the started jobs of a run, forever jobs last: the others then need no more lanes than slots."""
     started = sorted(
-        (notes for notes in run.jobs.values() if notes.started_at is not None), key=lambda notes: notes.number
+        (facts for facts in run.jobs.values() if facts.started_at is not None), key=lambda facts: facts.number
     )
     lowest = 1
     for forever in (False, True):
-        chosen = [notes for notes in started if notes.job.forever is forever]
-        bounds = ((notes.started_at or 0.0, or_infinity(notes.finished_at)) for notes in chosen)
-        for notes, row in zip(chosen, [*lanes(bounds, (notes.scheduled_at() for notes in chosen))], strict=True):
-            notes.lane = row + lowest
-        lowest = max((notes.lane + 1 for notes in chosen if notes.lane is not None), default=lowest)
+        jobs = [facts for facts in started if facts.job.forever is forever]
+        bounds = ((facts.started_at or 0.0, or_infinity(facts.finished_at)) for facts in jobs)
+        for facts, row in zip(jobs, assign_lanes(bounds, (facts.scheduled_at() for facts in jobs)), strict=True):
+            facts.lane = row + lowest
+        lowest = max((facts.lane + 1 for facts in jobs if facts.lane is not None), default=lowest)
 
 
-def _own_failure(facts: JobNotes) -> Failure | None:
-    """Return the failure of a job that FAILED by itself."""
+def _own_failure(facts: JobFacts) -> Failure | None:
+    """Return the failure of a job, or of a scheduler that FAILED by itself; otherwise None."""
     return None if facts.state is not JobState.FAILED or facts.end.through_member else facts.end.failure
 
 
@@ -458,10 +471,15 @@ WORDS: Final = re.compile(r"[^\W_]+(?:[.,:][^\W_]+)*")
 NUMBER: Final = re.compile(r"\d+(?:[.,:]\d+)*")
 
 
-def kind_of(label: str, is_given: bool) -> str:
-    """Return the kind of a job: its label with a star for each separate number.
+def kind_from_label(label: str, is_given: bool) -> str:
+    """Return the kind of a job by its label, so that jobs with similar work have the same kind.
 
-    For a default label, it is the function or the program.
+    The kind is the user's label with a star in place of each separate number; of a default label, it is the function
+    or the program.
+
+    Args:
+        label: the label.
+        is_given: whether the user chose the label.
 
     Example:
         >>> kind_of("page 7 for x86", True), kind_of("python3.11 tests", True), kind_of("fetch('a')", False)

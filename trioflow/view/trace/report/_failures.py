@@ -67,7 +67,7 @@ def _ending(record: TraceRecord, run: RunSpan) -> str:
     """Return the reason for a run's early end other than a critical failure, and the jobs that it cancelled."""
     if run.reason in (None, StopReason.COMPLETED, StopReason.CRITICAL):
         return ""
-    jobs = [span for span in record.outcomes if not span.forever]
+    jobs = [span for span in record.counted_spans if not span.forever]
     cut = [name_of(span) for span in jobs if span.state is JobState.CANCELLED and span.started_at is not None]
     never = sum(span.state in NOT_DONE and span.started_at is None for span in jobs)
     said = [f"The run {HOW_RUNS_END[run.reason]}{DRAINED * (run.reason is StopReason.DRAINED)}."]
@@ -178,15 +178,15 @@ def kept_from_running(record: TraceRecord) -> dict[int, list[Span]]:
     numbers = {job: span.number for span, job in zip(record.spans, record.jobs, strict=True)}
     inside: dict[int, int] = {}  # the first failure in each nested scheduler
     for number in sorted(record.failures, key=lambda one: (record.spans[one].finished_at or 0.0, one)):
-        for outer in record.outwards(record.spans[number]):
+        for outer in record.enclosing_spans(record.spans[number]):
             inside.setdefault(outer.number, number)
     found: dict[int, list[Span]] = {}
     culprits = [record.culprit(run) for run in record.roots if run.culprit is not None]
     ended_by = next((_root(record, span, numbers) for span in culprits if span is not None), None)
-    for span in record.outcomes:
+    for span in record.counted_spans:
         cause = None
         if not span.forever:
-            around = [span, *record.outwards(span)]
+            around = [span, *record.enclosing_spans(span)]
             blocked = next((one for one in around if one.state is JobState.BLOCKED), None)
             cause = None if blocked is None else _root(record, blocked, numbers)
             if cause is None and span.state in NOT_DONE:

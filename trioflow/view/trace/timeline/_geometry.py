@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from .._lanes import Row, fit, lanes
+from .._lanes import Row, assign_lanes, place_box
 from .._span_builder import TraceRecord
 from .._spans import RunSpan, Span, or_infinity
 
@@ -140,7 +140,7 @@ def _place(spans: Sequence[Span], heights: dict[int, int], places: dict[int, int
         rows[row].append(_bounds(span))
     for span in spans:
         if span.number in heights:
-            places[span.number] = fit(rows, *_bounds(span), heights[span.number])
+            places[span.number] = place_box(rows, *_bounds(span), heights[span.number])
     forever = [span for span in spans if span.number not in heights and span.forever]
     below = [len(rows) + row for row in _lanes_of(forever)]
     places.update((span.number, row) for span, row in zip(forever, below, strict=True))
@@ -148,7 +148,7 @@ def _place(spans: Sequence[Span], heights: dict[int, int], places: dict[int, int
 
 
 def _lanes_of(spans: Sequence[Span]) -> Iterator[int]:
-    return lanes(map(_bounds, spans), (span.scheduled_at for span in spans))
+    return assign_lanes(map(_bounds, spans), (span.scheduled_at for span in spans))
 
 
 def _bounds(span: Span) -> tuple[float, float]:
