@@ -525,7 +525,7 @@ def test_the_error_says_that_a_server_does_not_speak_ssh(backend: str, site: Sit
     )
     with contextlib.ExitStack() as stack:
         impostors = [stack.enter_context(Impostor(says, closes=True)) for says in noises]
-        jobs = [SshJob(one.node(site, connect_timeout=60), "true") for one in impostors]
+        jobs = [SshJob(one.node(site, connect_timeout=3), "true") for one in impostors]
         run(backend, *jobs)
     for job in jobs:
         error = job.raised_exception()
