@@ -1,16 +1,20 @@
-"""The engine's needs of trio and asyncio, and the choice between the two.
+"""The interface between the engine and trio or asyncio, and the choice of a backend.
 
-A backend is composed of an event loop, from `loop`, and the isolation of jobs in it, from `isolation`. On trio the
-engine uses trio itself. On asyncio it spawns native tasks, all in one anyio cancel scope. That keeps trio's level
-cancellation at a third of the cost of an anyio task group. The modules are imported only when they are needed.
+A backend combines an event loop, from the package `loop`, with the isolation of jobs in that loop, from the package
+`isolation`. On trio, the engine uses trio itself. On asyncio, it spawns native tasks in one anyio cancel scope: this
+provides trio's level cancellation at a third of the cost of an anyio task group. A backend's modules are imported when
+it is first used.
 
-Fast isolation reads and writes private parts of the libraries. On import it checks that these parts exist and behave.
-If they do not, or if `TRIOFLOW_PLAIN` is set, plain isolation, which uses only public names, replaces it.
+Fast isolation reads and writes private attributes of trio and anyio. On import, it checks that they exist and behave as
+expected. If a check fails, or if the environment variable `TRIOFLOW_PLAIN` is set, plain isolation replaces it, which
+uses public names only.
 
-Another backend needs a name in `BackendName`, an entry in `LIBRARIES`, its packages in `LOOP_PACKAGES`, a class for its
-loop in `loop/_NAME.py`, a group for plain isolation in `isolation/_plain_NAME.py`, fast isolation in
-`isolation/_fast_NAME.py`, and a line in `current` and in `loop_running`, which detect the running loop. Outside of this
-room, `trioflow.clock` has a virtual clock for each.
+To add a backend NAME:
+
+- add its name to `BackendName`, its library to `LIBRARIES`, and its packages to `LOOP_PACKAGES`;
+- write `loop/_NAME.py`, `isolation/_plain_NAME.py` and `isolation/_fast_NAME.py`;
+- detect its running loop in `current` and `loop_running`;
+- add a virtual clock to `trioflow.clock`.
 """
 
 from __future__ import annotations
@@ -36,10 +40,10 @@ if TYPE_CHECKING:
     from ._interface import Scope as Scope
 
 LIBRARIES: Final[dict[str, str]] = {"trio": "trio", "asyncio": "anyio"}
-"""The backends, each with the library whose private parts its fast isolation uses."""
+"""The library of each backend whose private attributes fast isolation uses."""
 
 LOOP_PACKAGES: Final = frozenset({"trio", "outcome", "asyncio", "anyio"})
-"""The packages of the event loops and those they are built on: none of it is the user's code."""
+"""The packages of the event loops and their dependencies, which contain no user code."""
 
 _loaded: Final[dict[str, Backend]] = {}
 _plain_backends: Final[set[str]] = set()
@@ -47,7 +51,7 @@ _lock: Final = threading.RLock()  # two threads may start a run at the same time
 
 
 def by_name(name: str) -> Backend:
-    """Return the backend called `name`.
+    """Return the backend with this name; load it on first use.
 
     Raises:
         ValueError: there is no backend with that name.
@@ -60,7 +64,7 @@ def by_name(name: str) -> Backend:
 
 
 def load_backend(name: BackendName) -> None:
-    """Import a backend ahead of the first run on it, which would otherwise take some 40 ms longer.
+    """Import a backend in advance, which saves the first run on it some 40 ms.
 
     Args:
         name: "trio" or "asyncio".
@@ -77,13 +81,13 @@ def load_backend(name: BackendName) -> None:
 
 
 def use_plain_isolation() -> None:
-    """Use no private parts of trio and anyio in this process from the next run on."""
+    """Use plain isolation for all later runs in this process: no private attributes of trio and anyio."""
     _plain_backends.update(LIBRARIES)
     _loaded.clear()
 
 
 def _load(name: str) -> Backend:
-    """Compose a backend, with plain isolation if private parts of its library differ.
+    """Import and cache a backend, with plain isolation if the checks of fast isolation fail.
 
     Raises:
         ImportError: the library cannot be imported.
@@ -92,7 +96,7 @@ def _load(name: str) -> Backend:
     with _lock:
         try:
             backend: Backend = import_module(f".loop._{name}", __name__).LOOP()
-            if name == "trio" and "anyio" in sys.modules:  # else anyio does it at its first call, and the loop stalls
+            if name == "trio" and "anyio" in sys.modules:  # else anyio would import it later, and stall the loop
                 import_module("anyio._backends._trio")
         except Exception as error:
             raise ImportError(
@@ -112,7 +116,7 @@ def _load(name: str) -> Backend:
 
 
 def _mismatch_warning(name: str, difference: Exception) -> str:
-    from importlib import metadata  # takes longer to import than the rest of the engine
+    from importlib import metadata  # imported late: this takes longer than importing the rest of the engine
 
     library = LIBRARIES[name]
     return (
@@ -144,12 +148,12 @@ def loop_running() -> bool:
 
 
 def _asyncio_loop() -> Any:
-    """Return the event loop of asyncio that is running in this thread, or None."""
-    asyncio: Any = sys.modules.get("asyncio")  # not imported here: that takes 30 ms, and then no loop could be running
+    """Return the asyncio event loop that is running in this thread, or None."""
+    asyncio: Any = sys.modules.get("asyncio")  # an import takes 30 ms, and without one no loop can be running
     running = getattr(asyncio, "_get_running_loop", None)
     return None if running is None else running()
 
 
 def _trio_lowlevel() -> Any:
-    """Return `trio.lowlevel`, or None if trio is not imported, or is just being imported by another thread."""
+    """Return `trio.lowlevel`, or None if trio has not been imported, or another thread is still importing it."""
     return getattr(sys.modules.get("trio"), "lowlevel", None)

@@ -1,8 +1,10 @@
-"""The interface of a backend: an event loop, and the isolation of jobs in it. Shared contracts are documented here.
+"""The interface of a backend: an event loop, and the isolation of jobs in it.
+
+Overrides without a docstring keep the contract that is documented here.
 
 ```
-Backend ── loop/: a class for each library, which uses only its public names
-  └─ isolation ── isolation/: how jobs share tasks and are kept apart; fast for each library, and plain
+Backend ── the event loop: one class for each library, in loop/, which uses public names only
+  └─ Isolation ── keeps jobs that share tasks apart: fast (one for each library) or plain, in isolation/
        └─ Group ── the tasks of one run
             ├─ HostTask ── the task that awaits the run
             └─ Mark ── a snapshot of a worker's task before a job
@@ -32,33 +34,33 @@ BACKEND_NAMES: Final[tuple[BackendName, ...]] = get_args(BackendName)
 
 
 class WorkerTask:
-    """The backend's part of a worker; the engine's `Worker` adds the rest."""
+    """The attributes of a worker that the backend uses; the engine's `Worker` adds the others."""
 
     __slots__ = ("deadline", "fires_at", "group", "job", "mark", "parking", "scope", "task", "timer")
 
-    # On asyncio: the deadline of the current job, `-inf` once it has passed; and a timer that fires no later, with its
-    # time. On trio all this is in the scope.
+    # On asyncio: the deadline of the current job (`-inf` once it has passed), and a timer that fires at `fires_at`, no
+    # later than the deadline. On trio, the scope has the deadline.
     deadline: float
     timer: Any
     fires_at: float
     group: Group
     # The job that the task runs, or None.
     job: Any
-    # The snapshot of the task before a job. On trio it is taken in the task's first step.
+    # A snapshot of the task before a job. On trio it is None until the task's first step.
     mark: Any
-    # The handle of a parked worker; each backend has its own.
+    # What `wake` needs to resume a parked worker: a task on trio, a future on asyncio.
     parking: Any
-    # The cancel scope of only this task, if it has one.
+    # The cancel scope around this task alone, if it has one.
     scope: Scope | None
     task: Any
 
     def leave_unstarted(self) -> None:
-        """Record that the task was cancelled before its first step; called on asyncio."""
+        """Record that the task was cancelled before its first step, so its coroutine never ran. Only on asyncio."""
         raise NotImplementedError
 
 
 Work = Callable[[Any], Coroutine[Any, Any, None]]
-"""The function that a worker's task runs, called with the `WorkerTask`."""
+"""The async function that a worker's task runs; it takes the worker."""
 
 
 class Event(Protocol):
@@ -78,19 +80,19 @@ class Event(Protocol):
 
 
 class Scope(AbstractContextManager["Scope"], Protocol):
-    """A cancel scope: the interface that trio's and anyio's share."""
+    """The common interface of trio's and anyio's cancel scopes."""
 
     shield: bool
     deadline: float
 
     @property
     def cancel_called(self) -> bool:
-        """Whether the scope was cancelled, by a call or by its deadline."""
+        """Whether the scope was cancelled, by `cancel` or by its deadline."""
         ...
 
     @property
     def cancelled_caught(self) -> bool:
-        """Whether the scope has ended its block by a cancellation."""
+        """Whether a cancellation by this scope ended its block."""
         ...
 
     def cancel(self) -> None:
@@ -104,29 +106,29 @@ class Mark(Protocol):
     __slots__ = ()
 
     def intact(self) -> bool:
-        """Return whether the task is as it was: the same scopes, the same variables, and not cancelled."""
+        """Return whether the task is unchanged: same scopes, same context variables, not cancelled."""
         ...
 
     def note_turn(self) -> None:
-        """Record the loop's present iteration, for `stood_still`."""
+        """Record the current iteration of the loop, for `stood_still`."""
         ...
 
     def stood_still(self) -> bool:
-        """Return whether the loop has not iterated since the last `note_turn`; False if that is not known."""
+        """Return whether the loop is still in the iteration of the last `note_turn`; False if that is unknown."""
         ...
 
 
 class HostTask(Protocol):
-    """The task that awaits a run: its waits, and the cancellations that reach it."""
+    """The task that awaits a run; its waits report cancellations instead of raising them."""
 
     __slots__ = ()
 
     async def yield_to_loop(self) -> bool:
-        """Yield to the loop. Return False if a cancellation came."""
+        """Yield to the loop. Return False if the task was cancelled."""
         ...
 
     async def wait(self, event: Event) -> bool:
-        """Wait for `event`. Return False, without waiting longer, on cancellation."""
+        """Wait for `event`. Return False at once if the task is cancelled."""
         ...
 
     async def run_uninterrupted(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -134,13 +136,18 @@ class HostTask(Protocol):
         ...
 
     def is_cancelled(self) -> bool:
-        """Return whether the task was cancelled since the run began, or is about to be, but not by a scope."""
+        """Return whether the task was cancelled natively since the run began; it may be undelivered."""
         ...
 
     def call_at(
         self, when: float, function: Callable[[], None], is_cancelled: Callable[[], bool]
     ) -> Callable[[], None]:
-        """Call `function()` at the time `when`, unless `is_cancelled()`; return a function that cancels the call."""
+        """Call `function()` when the clock shows `when`, unless `is_cancelled()`.
+
+        Returns:
+            A function that cancels the call.
+
+        """
         ...
 
 
@@ -150,17 +157,17 @@ class Group(Protocol):
     __slots__ = ()
 
     variables: Variables
-    """The initial context variables of each task of the group, except that of its worker."""
+    """The initial context variables of each task in the group, except the one that holds its worker."""
     names_tasks: bool
-    """Whether a worker has to set its task's name for each job; else `get_name` makes it."""
+    """Whether each worker has to set its task's name for each job; otherwise the task computes it when asked."""
     home: Group
-    """The group in which its parked workers wait: itself, or an enclosing one that shares its workers."""
+    """The group that holds the parked workers: this one, or an enclosing one that shares its workers."""
 
     host: HostTask
     """The task that awaits the run."""
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Await `body`, which spawns tasks and waits for them; then raise a cancellation that has arrived since."""
+        """Await `body`, which spawns tasks and waits for them; then raise a cancellation that has arrived meanwhile."""
         ...
 
     def spawn(self, worker: WorkerTask) -> None:
@@ -168,19 +175,24 @@ class Group(Protocol):
         ...
 
     def adopt(self, worker: WorkerTask) -> None:
-        """Transfer a worker that runs no job into this group, from another one with the same home."""
+        """Move a worker that runs no job into this group, from another group with the same home."""
         ...
 
     def call_at(self, when: float, function: Callable[[], None]) -> Callable[[], None]:
-        """Call `function()` at the time `when`, unless the group is cancelled; return a function that cancels it."""
+        """Call `function()` when the clock shows `when`, unless the group is cancelled.
+
+        Returns:
+            A function that cancels the call.
+
+        """
         return self.host.call_at(when, function, self.is_cancelled)
 
     def is_cancelled(self) -> bool:
-        """Return whether the group was cancelled, by its deadline or from outside, delivered or not."""
+        """Return whether the group was cancelled, by its deadline or from outside; it may be undelivered."""
         ...
 
     def deadline_passed(self) -> bool:
-        """Return whether the deadline has cancelled the group; False on asyncio, where `on_deadline` does that."""
+        """Return whether the deadline has cancelled the group; False on asyncio, where it calls `on_deadline`."""
         return False
 
     def cancel(self) -> None:
@@ -188,9 +200,9 @@ class Group(Protocol):
         ...
 
     def cancel_once(self, workers: Iterable[WorkerTask], patience: float) -> None:
-        """Cancel these workers, shielded ones too; on asyncio only once, as its programs expect.
+        """Cancel these workers, shielded ones too. On asyncio each is cancelled once, as programs for asyncio expect.
 
-        A worker that has not left after `patience` seconds is cancelled at each of its awaits, as always on trio.
+        A worker that has not left after `patience` seconds is cancelled at each of its awaits, as on trio.
         """
         for worker in workers:
             self.cancel_one(worker)
@@ -200,31 +212,31 @@ class Group(Protocol):
         ...
 
     def cancel_shielded(self) -> None:
-        """Cancel all workers that are shielded."""
+        """Cancel all shielded workers."""
         ...
 
     def cancel_one(self, worker: WorkerTask) -> None:
-        """Cancel one worker, even a shielded one; one before its first step finds then that its run is stopping."""
+        """Cancel one worker, even a shielded one, that has begun. Before that it checks whether its run is stopping."""
         ...
 
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
-        """Cancel a worker alone at the time `when`, unless the deadline moves before; `inf` for never.
+        """Set the time at which one worker is cancelled; infinity for never.
 
-        The job in the worker can read this deadline through trio or anyio.
+        The worker's job sees this deadline through trio or anyio.
         """
         ...
 
     def is_expired(self, worker: WorkerTask) -> bool:
-        """Return whether a worker was cancelled alone, by its deadline or by `cancel_one`, and nothing around it."""
+        """Return whether a worker was cancelled by its own deadline or `cancel_one`, and no scope around it was."""
         ...
 
     def forget(self, worker: WorkerTask) -> None:
-        """Drop all records of a worker that leaves."""
+        """Remove all records of a worker that leaves."""
         ...
 
 
 class Isolation(Protocol):
-    """The sharing of tasks by jobs, isolated as if each had a task of its own."""
+    """Keeps jobs that share tasks apart, as if each job had a task of its own."""
 
     _loop: Backend
 
@@ -240,45 +252,47 @@ class Isolation(Protocol):
         variables: Variables,
         outer: Group | None = None,
     ) -> Group:
-        """Make the group for one run; its workers' tasks run `work` in copies of `context`.
+        """Return a new group for one run, whose tasks run `work` in copies of `context`.
 
-        If the run is nested, `outer` is the group of the worker that runs its scheduler as a job.
+        For a nested run, `outer` is the group of the worker that runs the nested scheduler.
         """
         ...
 
     def enter(self, worker: WorkerTask) -> Any:
-        """Record the current task as the task of `worker`; return its `Mark`, or None if the task is cancelled.
+        """Record the current task as that of `worker`, in its first step.
 
-        Call it in the first step of the task.
+        Returns:
+            The mark of the task, or None if the task is cancelled.
+
         """
         ...
 
     def is_inside(self, worker: WorkerTask) -> bool:
-        """Return whether the call comes from the task of `worker`, or from a task that its job has started inside.
+        """Return whether the calling task is the task of `worker`, or a descendant of it.
 
-        If that is not known, as in threads and in tasks of `asyncio.create_task`, return True.
+        If that is unknown, as in threads and in tasks of `asyncio.create_task`, return True.
         """
         return _shared.is_inside(worker.task, self._loop.current_task(), self._loop.ancestry)
 
     async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
-        """Close what a job left open in the task; return its kind, and the errors from it."""
+        """Close the scopes and task groups that a job left open; return the kind of the leftover and its errors."""
         ...
 
     def was_cancelled(self, worker: WorkerTask) -> bool:
-        """Return whether the task of `worker` was cancelled, by a scope or together with the whole run."""
+        """Return whether the task of `worker` was cancelled, by a scope or with the whole run."""
         ...
 
     def cancelled_natively(self, worker: WorkerTask) -> bool:
-        """Return whether a job has cancelled its own task, that of `worker`, natively, and it is not yet delivered."""
+        """Return whether the job of `worker` has cancelled its own task natively, and this is still undelivered."""
         return self._loop.has_native_cancellation() and not self.was_cancelled(worker)
 
 
 class Backend(Protocol):
-    """trio or asyncio: an event loop, and the isolation of jobs in it."""
+    """An event loop of trio or asyncio, and the isolation of jobs in it."""
 
     name: str
     cancelled: type[BaseException]
-    """The exception class of cancellations."""
+    """The exception that a cancellation raises."""
     isolation: Isolation
 
     # ---- the loop
@@ -288,33 +302,33 @@ class Backend(Protocol):
         ...
 
     def clock(self) -> Callable[[], float]:
-        """Return the clock of this loop: a function that returns its time in seconds."""
+        """Return the clock of the running loop: a function that returns the time in seconds."""
         ...
 
     def once_in_loop(self, make: Callable[[], T]) -> T:
-        """Return one object for all runs in the loop, made by the first call of `make()`."""
+        """Return the object that all runs in this loop share; the first call makes it by `make()`."""
         ...
 
     def threadsafe_caller(self) -> Callable[[Callable[[], None]], None]:
-        """Return a function that runs its argument in this loop, from any thread, as long as the loop runs."""
+        """Return a function that runs its argument in this loop, from any thread; it does nothing if the loop ended."""
         ...
 
     # ---- waiting
 
     def event(self) -> Event:
-        """Make an event."""
+        """Return a new event."""
         ...
 
     async def checkpoint(self) -> None:
-        """Yield to the loop; raise a pending cancellation."""
+        """Yield to the loop, or raise a pending cancellation."""
         ...
 
     async def yield_to_loop(self) -> None:
-        """Yield to the loop; raise nothing."""
+        """Yield to the loop without raising a cancellation."""
         ...
 
     async def wait_until(self, deadline: float) -> bool:
-        """Wait until the clock shows `deadline`. Return False, without waiting longer, on cancellation."""
+        """Wait until the clock shows `deadline`. Return False at once if the task is cancelled."""
         try:
             await self.sleep_until(deadline)
         except self.cancelled:
@@ -322,26 +336,25 @@ class Backend(Protocol):
         return True
 
     async def sleep_until(self, deadline: float) -> None:
-        """Wait until the clock shows `deadline`; raise a cancellation that comes before."""
+        """Wait until the clock shows `deadline`."""
         ...
 
     async def wait_readable(self, descriptor: int, deadline: float = ...) -> bool:
         """Wait until a descriptor is readable, or the clock shows `deadline`; return whether it is readable.
 
-        A deadline that has passed takes precedence: otherwise a command that never stops writing could not be ended. A
-        cancellation is raised. One task at a time may wait for a descriptor.
+        A deadline that has passed takes precedence: otherwise a command that writes without end would never time out.
+        Only one task at a time may wait for a descriptor.
         """
         ...
 
     async def outlast(self, wait: Callable[[], Awaitable[T]]) -> T:
-        """Await `wait()` until it returns, even if the task is cancelled, and return its result.
+        """Await `wait()` to its end, even if the task is cancelled, and return its result.
 
-        A shield keeps out the cancellations of scopes. A native `Task.cancel()` of asyncio gets through it and is
-        dropped; `wait` is called again, and has to resume where it was. The caller raises its own cancellation
-        afterwards.
+        A shield blocks cancellations by scopes. It does not block asyncio's native `Task.cancel()`, which is dropped:
+        then `wait` is called again, and has to resume its work. The caller has to raise a cancellation afterwards.
 
         Raises:
-            BaseException: what `wait()` raises.
+            BaseException: an exception of `wait()`.
 
         """
         while True:
@@ -349,13 +362,13 @@ class Backend(Protocol):
                 scope.shield = True
                 try:
                     return await wait()
-                except self.cancelled:  # a native one, which no shield keeps out
+                except self.cancelled:  # native: a shield does not block it
                     continue
 
     async def run_concurrently(
         self, functions: Iterable[Callable[[], Coroutine[Any, Any, None]]], deadline: float
     ) -> bool:
-        """Await all functions concurrently, cancel them at `deadline`, and return whether all ended before."""
+        """Call the async functions concurrently and cancel them at `deadline`; return whether all ended in time."""
         with self.scope(deadline) as scope:
             async with self.task_group() as tasks:
                 for function in functions:
@@ -365,23 +378,23 @@ class Backend(Protocol):
     # ---- tasks
 
     def current_task(self) -> Any:
-        """Return the current task; None if there is none."""
+        """Return the current task, or None."""
         ...
 
     def name_task(self, task: Any, name: str) -> None:
-        """Give a task a name."""
+        """Set the name of a task."""
         ...
 
     def ancestry(self, task: Any) -> Iterator[object]:
-        """Yield a task or its id, then that of the task in whose group it runs, and so on."""
+        """Yield a task (or its id) and its ancestors; the parent is the task that opened the group the task runs in."""
         ...
 
     def has_native_cancellation(self) -> bool:
-        """Return whether an undelivered cancellation of the current task exists. On trio only scopes cancel tasks."""
+        """Return whether the current task has an undelivered native cancellation. On trio only scopes cancel tasks."""
         return False
 
     async def park(self, worker: WorkerTask) -> None:
-        """Wait, in the task of `worker`, until that is woken or cancelled; raise nothing."""
+        """Suspend the worker's task until it is woken or cancelled, without raising the cancellation."""
         ...
 
     def wake(self, worker: WorkerTask) -> None:
@@ -389,47 +402,47 @@ class Backend(Protocol):
         ...
 
     def frames(self, worker: WorkerTask) -> Iterable[tuple[FrameType, int]]:
-        """Return the frames of the task of `worker`, outermost first, with their line numbers."""
+        """Return the frames of the worker's task with their line numbers, outermost first."""
         ...
 
     def scope(self, deadline: float = ...) -> Scope:
-        """Make a cancel scope with a deadline on this loop's clock."""
+        """Return a new cancel scope with a deadline on this loop's clock."""
         ...
 
     def task_group(self) -> Any:
-        """Return an async context manager that starts tasks; its value has `start_soon` and `cancel_scope`."""
+        """Return a nursery or task group that has not been entered; it has `start_soon` and `cancel_scope`."""
         ...
 
     async def end_tasks_in(self, worker: WorkerTask, scope: Scope) -> str:
-        """End all tasks in the nursery or group that the job of `worker` left open in `scope`; return its kind."""
+        """End all tasks in the nursery or group that a job left open in `scope`; return the leftover's kind."""
         ...
 
     # ---- exceptions
 
     def split(self, exception: BaseException) -> tuple[bool, BaseException | None]:
-        """Return whether `exception` contains a cancellation, and the rest of it."""
+        """Return whether `exception` contains a cancellation, and the exception without cancellations, or None."""
         return _shared.split(exception, self.cancelled)
 
     def should_have_caught(self, scope: Scope, exception: BaseException) -> bool:
-        """Return whether `exception`, which has just left a scope, is just the cancellation of that scope."""
+        """Return whether `exception`, which has just left `scope`, is a cancellation it should have caught."""
         ...
 
     def hint(self, exception: BaseException) -> str | None:
-        """Return advice on an exception that comes from the other library; None if it does not."""
+        """Return advice if `exception` shows that the job awaits objects of the other backend; otherwise None."""
         ...
 
     # ---- limiters
 
     def check_limiter(self, limiter: object) -> str | None:
-        """Return the fault of `limiter` as a window on this backend; None if it has none."""
+        """Return the reason why `limiter` cannot be a window on this backend, or None if it can."""
         ...
 
     def try_acquire(self, limiter: Any, borrower: object) -> bool:
-        """Take a token for `borrower` if one is free and no task waits for it."""
+        """Take a token for `borrower` if one is free and no task waits for one; return whether it was taken."""
         ...
 
     async def acquire(self, limiter: Any, borrower: object) -> bool:
-        """Wait for a token for `borrower`. Return False, without taking one, on cancellation."""
+        """Wait for a token for `borrower`. Return False, without a token, if the task is cancelled."""
         try:
             await limiter.acquire_on_behalf_of(borrower)
         except self.cancelled:

@@ -1,4 +1,4 @@
-"""Functions that loops and isolations share, besides the defaults in `_interface`."""
+"""Helper functions for the event loops and both kinds of isolation."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
 from typing import Any, Final, cast
 
 Variables = tuple[tuple[contextvars.ContextVar[Any], Any], ...]
-"""Context variables with their values, which are compared by identity."""
-getrefcount: Final[Callable[[object], int]] = getattr(
-    sys, "getrefcount", lambda _: 1
-)  # other Pythons have no reference counts
+"""Context variables and their values."""
+# Implementations of Python other than CPython may have no reference counts.
+getrefcount: Final[Callable[[object], int]] = getattr(sys, "getrefcount", lambda _: 1)
 getweakrefcount: Final[Callable[[object], int]] = weakref.getweakrefcount
 IDLE_NAME: Final = "trioflow worker"
-"""The name of a parked worker's task."""
+"""The name of the task of a worker that runs no job."""
 NO_JOB: Final = object()
+"""A sentinel for "no job has named this task": it is neither a job nor None."""
 STEP_TYPES: Final = ("async_generator_asend", "async_generator_athrow", "anext_awaitable", "coroutine_wrapper")
-"""The types of awaitables from `__anext__()` and `aclose()` of async generators and `__await__()` of coroutines."""
-# The accessors of a group's exceptions and message, even if a subclass overrides these names.
+"""The type names of the awaitables that `__anext__()`, `aclose()` and `__await__()` return."""
+# Getters for an exception group's attributes that bypass overrides in a subclass.
 GROUP_EXCEPTIONS: Final[Any] = cast(Any, BaseExceptionGroup).exceptions.__get__
 GROUP_MESSAGE: Final[Any] = cast(Any, BaseExceptionGroup).message.__get__
 
 
 def variables_of(context: contextvars.Context, known: Variables, worker: object) -> Variables:
-    """Return the variables of a task, except the worker's own; or `known` itself, if they are the same.
+    """Return a task's context variables, except the one that holds its worker.
 
-    Values are compared by identity: equal values may be different objects, and `==` would call the user's code. Most
-    workers share one tuple.
+    If they are the same as `known`, return `known` itself, so that most workers share one tuple. Values are compared by
+    identity, because `==` would run user code, and equal values may be different objects.
     """
     if len(context) == len(known) + 1:
         for variable, value in known:
@@ -42,12 +42,12 @@ def variables_of(context: contextvars.Context, known: Variables, worker: object)
 
 
 def split(exception: BaseException, cancelled: type[BaseException]) -> tuple[bool, BaseException | None]:
-    """Return whether `exception` contains a cancellation, and the rest of it; see `Backend.split`.
+    """Return whether `exception` contains a cancellation, and the exception without cancellations, or None.
 
-    The result does not depend on the user's code: a group's own `split` and `derive` may raise. A group without a
-    cancellation is returned as it is.
+    A group without a cancellation is returned unchanged. Errors in a group's overrides of `split` and `derive` have no
+    effect.
     """
-    if type(exception) is cancelled or isinstance(exception, cancelled):  # `isinstance` is slow on trio's class
+    if type(exception) is cancelled or isinstance(exception, cancelled):  # the first test is faster
         return True, None
     if not isinstance(exception, BaseExceptionGroup):
         return False, exception
@@ -65,7 +65,7 @@ def split(exception: BaseException, cancelled: type[BaseException]) -> tuple[boo
 
 
 def leaves_of(error: BaseException) -> list[BaseException]:
-    """Return the exceptions in a group, at any depth, that are not groups, in order; or `error` if it is not one."""
+    """Return the exceptions in a group that are not groups, at any depth, in order; or `[error]` if it is no group."""
     leaves: list[BaseException] = []
     stack = [error]
     while stack:
@@ -78,24 +78,24 @@ def leaves_of(error: BaseException) -> list[BaseException]:
 
 
 def matches_any(exception: BaseException, *known: tuple[type[BaseException], str]) -> bool:
-    """Return whether an exception has one of these types, and its message the text of that type.
+    """Return whether an exception matches one of the pairs of a type and a text that its message contains.
 
-    Its `__str__` is not called.
+    The message is read from `args`, because `__str__` may be user code.
     """
     message = exception.args[0] if type(exception.args) is tuple and exception.args else None
     return type(message) is str and any(isinstance(exception, kind) and text in message for kind, text in known)
 
 
-def ancestry(number: int | None, parents: Mapping[int, int | None]) -> Iterator[int]:
-    """Yield the id of a task, of its parent, and so on, while they are known."""
-    while number is not None:
-        yield number
-        number = parents.get(number)
+def ancestry(task_id: int | None, parents: Mapping[int, int | None]) -> Iterator[int]:
+    """Yield the id of a task and the ids of its known ancestors, starting with the task."""
+    while task_id is not None:
+        yield task_id
+        task_id = parents.get(task_id)
 
 
 def is_inside(task: Any, calling: Any, ancestry: Callable[[Any], Iterator[object]]) -> bool:
-    """Return whether the calling task is `task`, or inside it; True if that is not known."""
-    if calling is task or calling is None:  # None: in a thread
+    """Return whether the calling task is `task` or a descendant of it; True if that is unknown."""
+    if calling is task or calling is None:  # in a thread there is no calling task
         return True
     own, *further = ancestry(task)
     for ancestor in ancestry(calling):
@@ -105,13 +105,13 @@ def is_inside(task: Any, calling: Any, ancestry: Callable[[Any], Iterator[object
 
 
 def limiter_module(limiter: object) -> str:
-    """Return the module of an anyio limiter; one made outside of any loop has that of its first use."""
+    """Return the module of an anyio limiter's class, which shows its event loop once it has been used in one."""
     inner = getattr(limiter, "_internal_limiter", None)
     return type(limiter if inner is None else inner).__module__
 
 
 def await_chain(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
-    """Yield the frames of a suspended coroutine and of what it awaits, outermost first, with their line numbers."""
+    """Yield the frames of a suspended coroutine and of the chain it awaits, with line numbers, outermost first."""
     inner: Any
     while coroutine is not None:
         if isinstance(coroutine, CoroutineType):
@@ -130,22 +130,22 @@ def await_chain(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
 
 
 def _step_target(step: Any) -> Any:
-    """Return the coroutine or generator behind an awaitable of one step, which has no attribute for it."""
+    """Return the coroutine or generator that an awaitable of `STEP_TYPES` steps: no attribute refers to it."""
     known = ("coroutine", "generator", "async_generator", *STEP_TYPES)
     return next((value for value in gc.get_referents(step) if type(value).__name__ in known), None)
 
 
 class PrivateApiMismatch(Exception):
-    """A private part of a library is missing, or does not behave as fast isolation needs."""
+    """A private attribute of a library is missing, or does not behave as fast isolation expects."""
 
 
 def expect(behaves: bool, what: str) -> None:
-    """Raise an error unless a private part behaves as needed."""
+    """Raise `PrivateApiMismatch` unless a check of private attributes succeeded."""
     if not behaves:
         raise PrivateApiMismatch(what)
 
 
 def expect_parts(owner: Any, *names: str) -> None:
-    """Raise an error unless a class or module has these private parts."""
+    """Raise `PrivateApiMismatch` unless a class or module has these attributes."""
     missing = [name for name in names if not hasattr(owner, name)]
     expect(not missing, f"{owner.__name__} has no {', '.join(missing)}")

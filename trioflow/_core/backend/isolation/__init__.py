@@ -1,1 +1,1 @@
-"""The sharing of tasks by jobs: fast isolation, with private parts of trio and anyio, and plain isolation, without."""
+"""Isolation of jobs: fast, with private attributes of trio and anyio, and plain, with public names only."""

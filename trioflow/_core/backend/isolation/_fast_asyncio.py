@@ -1,8 +1,8 @@
-"""Fast isolation on asyncio, with private parts of anyio.
+"""Fast isolation on asyncio, with private attributes of anyio.
 
-The workers' tasks are native asyncio tasks in one common anyio cancel scope, as if they were in a task group. A worker
-gets a scope of its own only when it has to be cancelled alone, or shielded, or when its job makes anyio look up its
-scope. That scope is inserted between the common one and those that the job may have opened. Most jobs need none.
+The workers' tasks are native asyncio tasks. They share one anyio cancel scope, as if they were in a task group. A
+worker gets a scope of its own only if it has to be cancelled alone, or if anyio looks up the scope of its task. That
+scope is inserted between the shared scope and the scopes that the job has opened. Most workers need none.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from ..loop._asyncio import AsyncioHost
 if TYPE_CHECKING:
     from .._interface import Mark, Variables, Work
 
-TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states  # anyio's record of the innermost cancel scope of each task
-STATES_BY_REF: Final[dict[weakref.ref[Any], Any]] = TASK_STATES.data  # the same, with faster removal
-
-
+TASK_STATES: Final = cast(Any, anyio_asyncio)._task_states
+"""anyio's `TaskState` of each task, which has the task's innermost cancel scope."""
+STATES_BY_REF: Final[dict[weakref.ref[Any], Any]] = TASK_STATES.data
+"""The dict of weak references inside `TASK_STATES`, from which removal is faster."""
 LOOP_FRAME: Final = 4
-"""The number of frames from `LoopIterations.current` to the loop's: its caller, the worker, the handle of its step."""
-TURN_CODE: Final = getattr(getattr(asyncio.BaseEventLoop, "_run_once", None), "__code__", None)
+"""How many frames above `LoopIterations.current` the loop's own frame is."""
+LOOP_ITERATION_CODE: Final = getattr(getattr(asyncio.BaseEventLoop, "_run_once", None), "__code__", None)
 
 
 class FastAsyncioGroup(Group):
-    """The workers' tasks, in one cancel scope that no task has entered, and a timer for the deadline."""
+    """The tasks of one run, in a shared cancel scope that no task enters, and a timer for the deadline."""
 
     def __init__(
         self,
@@ -53,23 +53,23 @@ class FastAsyncioGroup(Group):
         self.home: Group = self if outer is None or outer.variables is not variables else outer.home
         self._work = work
         self._loop = asyncio.get_running_loop()
-        # Whether the tasks have a class other than `UnstartedTask`.
+        # Whether the program's own task factory makes the tasks, which then are no `NamedTask`s.
         self.names_tasks: bool = self._loop.get_task_factory() is not None if outer is None else outer.names_tasks
         self._context = context
-        # The scope only shows the deadline to jobs; the group has its own timer.
+        # The deadline of the scope is for jobs that ask anyio for it; the host's timer enforces it.
         self.scope: Any = anyio_asyncio.CancelScope(deadline=deadline)
         task: Any = asyncio.current_task(self._loop)
         self._host: AsyncioHost = AsyncioHost(task, task._must_cancel, context, deadline, on_deadline)
         self.host = self._host
-        self.scope._host_task = task  # anyio gets the loop from it, when a job uses a thread
+        self.scope._host_task = task  # anyio takes the loop from this task when a job calls a thread
         self._parent = id(task)
-        # The scope around the run, so that jobs see its deadline. It delivers a cancellation only to the host.
+        # So jobs see the deadline of the scope around the run, which itself delivers cancellations only to the host.
         self.scope._parent_scope = self._scope_around()
         self.cancelled_once = False  # whether `cancel_once` was called
         self._shielded: Any = None  # the scope of all shielded workers, if there are any
-        self._unstarted: list[WorkerTask] = []  # the workers whose tasks may end before their first step...
-        self._due_count = 0  # ...and how many of them, from the first, will have begun by the next check
-        self._turns: LoopIterations = LoopIterations(self._loop, context) if outer is None else outer._turns
+        self._unstarted: list[WorkerTask] = []  # the watched workers; see `watch_unstarted`
+        self._due_count = 0  # the first of them that the next check examines: they have had time to begin
+        self._iterations: LoopIterations = LoopIterations(self._loop, context) if outer is None else outer._iterations
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
@@ -82,13 +82,13 @@ class FastAsyncioGroup(Group):
                 self._shielded._host_task = None
                 self.scope._child_scopes.discard(self._shielded)  # they refer to each other
         self._host.raise_cancellation()
-        if task._must_cancel:  # it was cancelled before it came here, without an await since
+        if task._must_cancel:  # a cancellation since the last await is still undelivered
             await asyncio.sleep(0)
-        if around is not None and around._effectively_cancelled:  # the shield has kept it out
+        if around is not None and around._effectively_cancelled:  # the host's shield blocked this cancellation
             await anyio.lowlevel.checkpoint_if_cancelled()
 
     def _scope_around(self) -> Any:
-        """Return the innermost scope of the task that hosts the run; None if there is none."""
+        """Return the innermost scope of the task that awaits the run, or None."""
         state = STATES_BY_REF.get(weakref.ref(self._host.task))
         return state.innermost if isinstance(state, WorkerState) else None if state is None else state.cancel_scope
 
@@ -99,24 +99,24 @@ class FastAsyncioGroup(Group):
             task = self._loop.create_task(self._work_later(worker), context=context)
         else:
             task = UnstartedTask(self._work(worker), loop=self._loop, context=context)
-            task.worker, task.given = worker, (NO_JOB, "")
+            task.worker, task.explicit_name = worker, (NO_JOB, "")
         worker.task = task
-        worker.mark = WorkerState(self._parent, self.scope, worker, task, context, self.variables, self._turns)
+        worker.mark = WorkerState(self._parent, self.scope, worker, task, context, self.variables, self._iterations)
         STATES_BY_REF[weakref.ref(task)] = worker.mark
         self.scope._tasks.add(task)
         if self.names_tasks:
-            self.watch_unstarted(worker)  # a task of another class does not report its cancellation
+            self.watch_unstarted(worker)  # only an `UnstartedTask` reports its cancellation
 
     def adopt(self, worker: WorkerTask) -> None:
         worker.group = self
         worker.mark.parent_id = self._parent
-        if worker.timer is not None:  # the timer holds a reference to its group
+        if worker.timer is not None:  # the timer refers to the other group
             worker.timer.cancel()
             worker.timer, worker.fires_at = None, math.inf
         self._move_to_scope(worker, self.scope)
 
     def _move_to_scope(self, worker: WorkerTask, scope: Any) -> None:
-        """Put a worker that runs no job, and its own scope if it has one, into a scope of the group."""
+        """Move a worker that runs no job, with its own scope if it has one, into one of the group's scopes."""
         state: WorkerState = worker.mark
         state.stop_scope = scope
         if worker.scope is None:
@@ -127,29 +127,29 @@ class FastAsyncioGroup(Group):
             cast(Any, worker.scope)._reparent(scope)
 
     def watch_unstarted(self, worker: WorkerTask) -> None:
-        """Have a worker leave if its task is cancelled before its first step, since it runs no code then."""
+        """Make a worker leave if its task ends before its first step, so that `work` never runs."""
         if not self._unstarted:
             self._loop.call_soon(self._check_unstarted, context=self._context)
         self._unstarted.append(worker)
 
     def _check_unstarted(self) -> None:
-        """Check all watched workers together: a callback for each would cost a tenth of a worker."""
+        """Check all watched workers together: a callback for each worker would cost a tenth of its task."""
         due = self._unstarted[: self._due_count]
         unstarted = [worker for worker in due if worker.mark is not None and not worker.mark.reference_count]
         for worker in unstarted:
             if worker.task.done():
                 worker.leave_unstarted()
-        self._unstarted[: self._due_count] = [worker for worker in unstarted if worker.mark is not None]  # still there
+        self._unstarted[: self._due_count] = [worker for worker in unstarted if worker.mark is not None]  # not left
         self._due_count = len(self._unstarted)
         if self._due_count:
             self._loop.call_soon(self._check_unstarted, context=self._context)
 
     async def _work_later(self, worker: WorkerTask) -> None:
-        """Run the worker in the current task, after `spawn` has recorded it: a task factory may be eager."""
+        """Run the worker in the current task, after `spawn` has recorded it, even if the task factory is eager."""
         if worker.mark is None:
             await asyncio.sleep(0)
         work = self._work(worker)
-        del self, worker  # a reference to a job's exception may keep this frame alive: it must not keep the run
+        del self, worker  # a job's exception may keep this frame alive, which must not keep the run alive
         await work
 
     def is_cancelled(self) -> bool:
@@ -161,7 +161,7 @@ class FastAsyncioGroup(Group):
 
     def cancel_once(self, workers: Iterable[WorkerTask], patience: float) -> None:
         self.cancelled_once = True
-        self.scope.shield = True  # else anyio raises a cancellation around the run in jobs, at each of its calls
+        self.scope.shield = True  # otherwise anyio's calls in jobs would raise a cancellation from around the run
         self._host.cancel_once(workers, patience, self.cancel_one)
 
     def shield(self, worker: WorkerTask) -> None:
@@ -182,7 +182,7 @@ class FastAsyncioGroup(Group):
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
         worker.deadline = when
         if worker.scope is not None:
-            cast(Any, worker.scope)._deadline = when  # only shown to the job: the scope has no timer
+            cast(Any, worker.scope)._deadline = when  # for jobs that ask anyio for it: the scope has no timer
         if when < worker.fires_at:
             self._set_timer(worker, when)
 
@@ -200,7 +200,7 @@ class FastAsyncioGroup(Group):
         worker.timer = self._loop.call_at(when, self._fire, worker, context=self._context)
 
     def _fire(self, worker: WorkerTask) -> None:
-        """Cancel a worker whose deadline has passed; if the deadline has moved, wait for the new one."""
+        """Cancel a worker whose deadline has passed; if its deadline has changed, set a new timer."""
         fired_at, worker.fires_at, worker.timer = worker.fires_at, math.inf, None
         if worker.deadline == fired_at:
             worker.deadline = -math.inf
@@ -216,7 +216,7 @@ class FastAsyncioGroup(Group):
             worker.mark.scope._tasks.discard(worker.task)
         else:
             scope._parent_scope._child_scopes.discard(scope)
-        # The keys are weak, but the worker's own scope would keep the task alive.
+        # The keys are weak references, but the value keeps the task alive through the worker's own scope.
         STATES_BY_REF.pop(weakref.ref(worker.task), None)
         if self.names_tasks:
             worker.task.set_name(IDLE_NAME)
@@ -225,12 +225,12 @@ class FastAsyncioGroup(Group):
         worker.task = worker.mark = worker.scope = None
 
     def insert_scope(self, worker: WorkerTask) -> Any:
-        """Insert a new scope between the common one and all scopes that are open in a worker's task."""
+        """Insert a new scope around the worker's task, inside the group's scope and outside all scopes of its job."""
         around = worker.mark.scope
         scope = _entered_scope(around, worker.task)
         scope._deadline = worker.deadline
         worker.scope = worker.mark.scope = scope
-        worker.mark.reference_count += 1  # the scope, as its host
+        worker.mark.reference_count += 1  # the scope refers to the task, as its host
         around._tasks.discard(worker.task)
         state: WorkerState = worker.mark
         state.worker = None
@@ -246,7 +246,7 @@ class FastAsyncioGroup(Group):
 
 
 def _entered_scope(around: Any, host: Any) -> Any:
-    """Return a new scope inside `around`; anyio's `__enter__` serves only the calling task."""
+    """Return a new scope inside `around`, as if `host` had entered it: `__enter__` works for the calling task only."""
     scope: Any = anyio_asyncio.CancelScope()
     scope._host_task = host
     scope._parent_scope = around
@@ -255,42 +255,42 @@ def _entered_scope(around: Any, host: Any) -> Any:
 
 
 class NamedTask(asyncio.Task[None]):
-    """The task of a worker, named lazily by the label of its job."""
+    """The task of a worker, which computes its name from the label of its job when asked."""
 
-    __slots__ = ("given", "worker")
+    __slots__ = ("explicit_name", "worker")
 
-    worker: WorkerTask | None  # until it leaves
-    given: tuple[Any, str]  # the job that has named its task, and this name
+    worker: WorkerTask | None  # None once the worker has left
+    explicit_name: tuple[Any, str]  # the job that has named its task last, and that name
 
     def get_name(self) -> str:
-        """Return the label of the job, or the name that the job gave to its task."""
+        """Return the name that the job gave its task, or else the label of the job."""
         job = None if self.worker is None else self.worker.job
-        if job is self.given[0]:
-            return self.given[1]
+        if job is self.explicit_name[0]:
+            return self.explicit_name[1]
         return IDLE_NAME if job is None else str(job.label)
 
     def set_name(self, name: object) -> None:
-        """Name the task, until its next job."""
-        self.given = (None if self.worker is None else self.worker.job, str(name))
+        """Set the name of the task for the rest of its current job."""
+        self.explicit_name = (None if self.worker is None else self.worker.job, str(name))
 
 
 class UnstartedTask(NamedTask):
-    """The task of a worker before its first step: if cancelled now, the worker runs no code and has to leave."""
+    """The task of a worker before its first step, which reports its cancellation."""
 
     __slots__ = ()
 
     def cancel(self, msg: Any = None) -> bool:
-        """Cancel the task, and have the group check it."""
+        """Cancel the task, and have its group watch the worker, whose code may never run."""
         if self.worker is not None:
             cast(FastAsyncioGroup, self.worker.group).watch_unstarted(self.worker)
         return super().cancel(msg)
 
 
 class LoopIterations:
-    """A detector of the loop's iterations.
+    """Identifies the iterations of the event loop.
 
-    asyncio's own loop has a frame for each iteration. Other loops get a callback for the next iteration, which is
-    slower, and may cause an extra one.
+    asyncio's own loop has a new frame for each iteration. On other loops, a callback marks the next iteration, which is
+    slower, and may cause an additional iteration.
     """
 
     __slots__ = ("_context", "_current", "_loop")
@@ -301,9 +301,9 @@ class LoopIterations:
         self._current: object = None
 
     def current(self) -> object:
-        """Return an object that identifies the current iteration; call it two calls below the worker's coroutine."""
+        """Return an object that identifies the current iteration; `Worker.work` must be the caller's caller."""
         frame = sys._getframe(LOOP_FRAME)
-        if frame.f_code is TURN_CODE:
+        if frame.f_code is LOOP_ITERATION_CODE:
             return frame
         if self._current is None:
             self._current = object()
@@ -315,18 +315,18 @@ class LoopIterations:
 
 
 class WorkerState(anyio_asyncio.TaskState):
-    """A snapshot of a worker's task before a job, which is also anyio's record of the task.
+    """A snapshot of a worker's task before a job, which also serves as anyio's record of the task.
 
-    When anyio looks up the task's scope, the task gets its own: anyio's threads read there whether the job was
-    cancelled, and the common scope does not record that.
+    If anyio looks up the scope of the task, the worker gets a scope of its own. There, anyio's threads read whether the
+    job was cancelled, which the shared scope does not show.
     """
 
     __slots__ = (
         "_context",
+        "_iterations",
         "_noted_iteration",
         "_size",
         "_task",
-        "_turns",
         "_variables",
         "innermost",
         "reference_count",
@@ -343,25 +343,24 @@ class WorkerState(anyio_asyncio.TaskState):
         task: Any,
         context: contextvars.Context,
         variables: Variables,
-        turns: LoopIterations,
+        iterations: LoopIterations,
     ) -> None:
         self.parent_id = parent
-        # The innermost scope of the task, now and before a job; and the scope whose cancellation ends the worker.
-        self.innermost: Any = scope
-        self.scope: Any = scope
-        self.stop_scope: Any = scope
-        self.worker = worker  # None once it has a scope of its own, or if it must not get one
+        self.innermost: Any = scope  # the innermost scope of the task now
+        self.scope: Any = scope  # the innermost scope before a job
+        self.stop_scope: Any = scope  # the scope whose cancellation ends the worker
+        self.worker = worker  # None once the worker has a scope of its own
         self._task = task
         self._context = context
-        self._size = len(variables) + 1  # including the worker's variable
+        self._size = len(variables) + 1  # the worker's variable included
         self._variables = variables
         self.reference_count = 0  # the number of references to the running task; 0 before its first step
-        self._turns = turns
+        self._iterations = iterations
         self._noted_iteration: object = None
 
     @property
     def cancel_scope(self) -> Any:
-        """The innermost scope of the task, for anyio; the engine reads `innermost`."""
+        """The innermost scope of the task, as anyio reads it; the engine reads `innermost`."""
         if self.worker is not None:
             cast(FastAsyncioGroup, self.worker.group).insert_scope(self.worker)
         return self.innermost
@@ -371,7 +370,7 @@ class WorkerState(anyio_asyncio.TaskState):
         self.innermost = scope
 
     def intact(self) -> bool:
-        """Return whether the task is as it was: the same scopes, the same variables, and not cancelled."""
+        """Return whether the task is unchanged: same scopes, same context variables, not cancelled."""
         context = self._context
         task = self._task
         if self.innermost is not self.scope or self.stop_scope._cancel_called or task.cancelling():
@@ -386,16 +385,16 @@ class WorkerState(anyio_asyncio.TaskState):
         return True
 
     def note_turn(self) -> None:
-        """Record the loop's present iteration."""
-        self._noted_iteration = self._turns.current()
+        """Record the current iteration of the loop."""
+        self._noted_iteration = self._iterations.current()
 
     def stood_still(self) -> bool:
-        """Return whether the loop has not iterated since the last `note_turn`."""
-        return self._turns.current() is self._noted_iteration
+        """Return whether the loop is still in the iteration of the last `note_turn`."""
+        return self._iterations.current() is self._noted_iteration
 
 
 class FastAsyncio(Isolation):
-    """Workers share tasks in one cancel scope; see `Isolation`."""
+    """Runs many jobs in one task, and all tasks of a run in one cancel scope; see `Isolation`."""
 
     def group(
         self,
@@ -409,10 +408,10 @@ class FastAsyncio(Isolation):
         return FastAsyncioGroup(work, deadline, on_deadline, context, variables, outer)
 
     def enter(self, worker: WorkerTask) -> Mark:
-        """Return the snapshot of the task of `worker`, which is not cancelled: else it would not have come here.
+        """Return the mark of the task, which also counts the references to the task.
 
-        The references to the task are counted too. Code that may later cancel a task has one, in a variable, or in an
-        `asyncio.timeout` or TaskGroup of an abandoned async generator. If a job leaves one behind, the worker retires.
+        Code that may cancel the task later refers to it: by a variable, or by an `asyncio.timeout` or TaskGroup in an
+        abandoned async generator. If a job leaves such a reference behind, the worker retires.
         """
         mark: WorkerState = worker.mark
         task = worker.task
@@ -425,9 +424,9 @@ class FastAsyncio(Isolation):
         return _shared.is_inside(worker.task, self._loop.current_task(), _ancestry)
 
     async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
-        """Close the scopes and task groups that a job left open in the task; return their kind.
+        """Close the scopes and task groups that a job left open; return their kind.
 
-        Errors in a task group are not returned: its scope does not give access to them.
+        The errors in a task group are lost, because its scope does not refer to them.
         """
         left = None
         state: WorkerState = worker.mark
@@ -449,43 +448,43 @@ class FastAsyncio(Isolation):
         return group.cancelled_once or group.host.is_cancelled()
 
     def cancelled_natively(self, worker: WorkerTask) -> bool:
-        """Return whether a job has cancelled its own task, that of `worker`, natively, and has not noticed.
+        """Return whether the job of `worker` has cancelled its own task natively, and this is still undelivered.
 
-        `cancelling()` does not show this: on Python 3.11 and 3.12 a TaskGroup whose child has failed leaves it at 1.
+        `cancelling()` does not show this: on Python 3.11 and 3.12, a TaskGroup whose child has failed leaves it at 1.
         """
         return bool(worker.task._must_cancel) and not self.was_cancelled(worker)
 
 
 def _ancestry(task: Any) -> Iterator[object]:
-    """Yield the id of a task, of the task in whose anyio task group it runs, and so on."""
-    known = STATES_BY_REF.copy()  # atomic: loops in other threads add tasks
+    """Yield the ids of a task and its ancestors; the parent is the task that opened its anyio task group."""
+    known = STATES_BY_REF.copy()  # an atomic copy, since loops in other threads add tasks
     tasks = ((ref(), state) for ref, state in known.items())
     return _shared.ancestry(id(task), {id(task): state.parent_id for task, state in tasks if task is not None})
 
 
 def _tasks_in(scope: Any) -> set[Any]:
-    """Return the tasks that are running in an anyio cancel scope, or in one inside it."""
-    found: set[Any] = set()
+    """Return the unfinished tasks in an anyio cancel scope and in all scopes inside it."""
+    tasks: set[Any] = set()
     todo = [scope]
     while todo:
         inner = todo.pop()
-        found |= {task for task in inner._tasks if not task.done()}
+        tasks |= {task for task in inner._tasks if not task.done()}
         todo += inner._child_scopes
-    return found
+    return tasks
 
 
 class _FakeTask:
-    """A stand-in for a task in the check of the private parts."""
+    """A substitute for a task in `_check_private_parts`."""
 
     def cancelling(self) -> int:
-        """Return the number of cancellations of the task."""
+        """Return the number of cancellation requests."""
         return 0
 
 
 def _check_private_parts() -> None:
-    """Raise an error if private parts of anyio are missing or behave differently.
+    """Raise an error if private attributes of anyio are missing or behave differently.
 
-    It takes some 50 µs, without an event loop.
+    This takes some 50 µs, and no event loop.
     """
     if sys.implementation.name == "cpython":
         expect_parts(asyncio.Task, "_must_cancel")
@@ -509,7 +508,10 @@ def _check_private_parts() -> None:
         job_scope._parent_scope is scope and job_scope in scope._child_scopes and scope._parent_scope is around,
         "a scope that is put between two others has no effect on them",
     )
-    expect(scope.deadline == 5.0 and not job_scope._effectively_cancelled, "a new scope is not as it should be")
+    expect(
+        scope.deadline == 5.0 and not job_scope._effectively_cancelled,
+        "a new scope has another deadline, or is cancelled",
+    )
     around._cancel_called = True
     expect(
         around.cancel_called and job_scope._effectively_cancelled,

@@ -1,8 +1,8 @@
-"""Fast isolation on trio, with private parts of trio.
+"""Fast isolation on trio, with private attributes of trio.
 
-A worker gets a cancel scope of its own only when it has to be cancelled alone, or shielded. That scope is inserted
-between the nursery's scope and those that its job may have opened. Most workers are never cancelled alone, and a scope
-costs a quarter of a task.
+A worker gets a cancel scope of its own only if it has to be cancelled alone, or gets a deadline. That scope is inserted
+between the scope of its run and the scopes that the job has opened. A scope costs a quarter of a task, and most workers
+need none.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ if TYPE_CHECKING:
     from .._interface import Scope, Variables, Work
 
 TRIO_RUN: Final = cast(Any, trio)._core._run
-CancelStatus: Final = TRIO_RUN.CancelStatus  # a node in the tree of cancel scopes
+CancelStatus: Final = TRIO_RUN.CancelStatus  # a node in trio's tree of cancel scopes
 
 
 @functools.cache
 def _protected(work: Work) -> Work:
-    """Return the function of the workers, protected from Ctrl-C: see `TrioHost.in_nursery`."""
+    """Return `work` with protection from Ctrl-C: see `TrioHost.in_nursery`."""
     return trio.lowlevel.enable_ki_protection(work)
 
 
 class FastTrioGroup(Group):
-    """A cancel scope that carries the run's deadline, in a nursery: that of the outermost run holds all tasks.
+    """The tasks of one run, in a cancel scope with the run's deadline, inside the nursery of the outermost run.
 
     Each worker enters the scope of its group in its first step, and leaves it at the end.
     """
@@ -56,8 +56,8 @@ class FastTrioGroup(Group):
         self._outer = outer
         self._work = _protected(work)
         self._deadline = deadline
-        self._scope: Any = None  # set in `run`, as the next one
-        self._status: Any = None
+        self._scope: Any = None  # set in `run`
+        self._status: Any = None  # the `CancelStatus` of the scope, set in `run`
         self._shielded: Any = None  # the scope of all shielded workers, if there are any
         self._context = context
         self._stopped = False  # whether `cancel` was called
@@ -80,7 +80,7 @@ class FastTrioGroup(Group):
                 scope.deadline = math.inf
             task._activate_cancel_status(status.parent)
             status.close()
-            scope._cancel_status = None  # they refer to each other
+            scope._cancel_status = None  # break the reference cycle
         if task._cancel_status.effectively_cancelled:
             await trio.lowlevel.checkpoint_if_cancelled()
 
@@ -94,7 +94,7 @@ class FastTrioGroup(Group):
         self._context.run(self._host.nursery.start_soon, self._work, worker)
 
     def enter(self, worker: WorkerTask) -> None:
-        """Put the task of a worker into the scope, in its first step."""
+        """Move the task of a worker into the scope, in its first step."""
         if self._outer is not None:
             worker.task._activate_cancel_status(self._status)
 
@@ -103,7 +103,7 @@ class FastTrioGroup(Group):
         self._move_to_scope(worker, self._status)
 
     def _move_to_scope(self, worker: WorkerTask, status: Any) -> None:
-        """Put a worker that runs no job, and its own scope if it has one, into a scope of the group."""
+        """Move a worker that runs no job, with its own scope if it has one, into one of the group's scopes."""
         if worker.scope is None:
             worker.mark.status = status
             worker.task._activate_cancel_status(status)
@@ -128,10 +128,10 @@ class FastTrioGroup(Group):
         self._move_to_scope(worker, self._shielded._cancel_status)
 
     def _leave_shield(self) -> None:
-        """Close the scope of the shielded workers, which have left."""
+        """Close the scope of the shielded workers, after they have left."""
         if self._shielded is not None:
             self._shielded._cancel_status.close()
-            self._shielded._cancel_status = None  # they refer to each other
+            self._shielded._cancel_status = None  # break the reference cycle
 
     def cancel_shielded(self) -> None:
         if self._shielded is not None:
@@ -169,7 +169,7 @@ class FastTrioGroup(Group):
         worker.task = worker.mark = worker.scope = None
 
     def _insert_scope(self, worker: WorkerTask) -> Scope:
-        """Insert a new scope between the common one and all scopes that are open in a worker's task."""
+        """Insert a new scope around the worker's task, inside the group's scope and outside all scopes of its job."""
         around = worker.mark.status
         scope = _entered_scope(around)
         worker.mark.status = status = scope._cancel_status
@@ -184,7 +184,7 @@ class FastTrioGroup(Group):
 
 
 class _Inheritable:
-    """A base that disables `__init_subclass__` of trio's final classes."""
+    """A base class that allows subclasses of trio's final classes: it overrides their `__init_subclass__`."""
 
     __slots__ = ()
 
@@ -193,11 +193,11 @@ class _Inheritable:
 
 
 class WorkerScope(_Inheritable, cast(Any, trio).CancelScope):  # type: ignore[misc]  # final, so its type is hidden
-    """A cancel scope whose deadline moves from job to job at almost no cost.
+    """A cancel scope whose deadline can be postponed at almost no cost.
 
-    trio keeps deadlines in a heap, which its setter updates each time: that costs more than a job. But most deadlines
-    never pass, and the next is later. So the heap may have an earlier deadline than the scope: when that passes, the
-    heap gets the current one.
+    trio keeps deadlines in a heap, and an update of the heap costs more than a job. Most deadlines never pass, because
+    the next job sets a later one. So the heap may contain an earlier deadline than the scope has. When that one passes,
+    the scope is not cancelled: the heap gets the current deadline.
     """
 
     __slots__ = ()
@@ -215,22 +215,22 @@ SET_NAME: Final = TASK.name.__set__
 
 
 class NamedTask(_Inheritable, TASK):  # type: ignore[misc]  # final, so its type is hidden
-    """The task of a worker, named lazily by the label of its job.
+    """The task of a worker, which computes its name from the label of its job when asked.
 
-    Naming it for each job costs up to a third of a job. So trio's name is the worker; or the worker, its job and a
-    name, if the job has named its task.
+    Setting the name for each job would cost up to a third of a job. So trio's attribute for the name contains the
+    worker; or a tuple of the worker, a job and a name, if that job has named its task.
     """
 
     __slots__ = ()
 
     @property
     def name(self) -> str:
-        """The label of the job, or the name that the job has given to its task."""
-        worker, job, given = self._naming()
-        now = job if worker is None else worker.job
-        if now is job:
-            return given
-        return IDLE_NAME if now is None else str(now.label)
+        """The name that the job gave its task, or else the label of the job."""
+        worker, named_by, name = self._naming()
+        job = named_by if worker is None else worker.job
+        if job is named_by:
+            return name
+        return IDLE_NAME if job is None else str(job.label)
 
     @name.setter
     def name(self, name: str) -> None:
@@ -238,17 +238,17 @@ class NamedTask(_Inheritable, TASK):  # type: ignore[misc]  # final, so its type
         SET_NAME(self, name if worker is None else (worker, worker.job, name))
 
     def _naming(self) -> tuple[WorkerTask | None, Any, str]:
-        """Return the worker, until it leaves, the job that has named its task, and this name."""
-        held: Any = GET_NAME(self)
-        if isinstance(held, WorkerTask):
-            return held, NO_JOB, ""
-        return (None, NO_JOB, held) if isinstance(held, str) else held
+        """Return the worker (None once it has left), the job that has named its task last, and that name."""
+        stored: Any = GET_NAME(self)
+        if isinstance(stored, WorkerTask):
+            return stored, NO_JOB, ""
+        return (None, NO_JOB, stored) if isinstance(stored, str) else stored
 
 
 def _entered_scope(around: Any) -> Any:
-    """Return a new scope inside `around`.
+    """Return a new scope inside the `CancelStatus` `around`, as if it had been entered.
 
-    `CancelScope.__enter__` makes one only in the innermost place, and for the calling task.
+    `CancelScope.__enter__` works for the calling task only, and makes its scope the innermost one.
     """
     scope: Any = WorkerScope()
     scope._has_been_entered = True
@@ -257,17 +257,19 @@ def _entered_scope(around: Any) -> Any:
 
 
 CANCELLATION_REFERENCES: Final = 3
-"""References to a task from the frames of trio that cancelled its last wait, as at the end of each `trio.sleep`.
+"""How many references to a task trio's frames keep after they cancel its wait, as at the end of each `trio.sleep`.
 
-trio keeps them until the next step of a task. If they counted, a worker would retire after each sleep: 36 µs instead
-of 26. With a version of trio that has other frames, jobs that sleep cost that much.
+trio keeps these frames until the next step of any task. If their references counted as left behind by the job, a worker
+would retire after each sleep, which costs 36 µs instead of 26. If another version of trio keeps another number, only
+this speed is lost.
 """
 
 
 class TrioMark(Mark):
     """A snapshot of a worker's task before a job.
 
-    trio has no public way to find the innermost scope, and no cheap one to see whether it is cancelled.
+    It reads private attributes, because trio has no public way to find the innermost scope, and no cheap public way to
+    find out whether that scope is cancelled.
     """
 
     __slots__ = (
@@ -289,24 +291,24 @@ class TrioMark(Mark):
         self._context = task.context
         self._size = len(task.context)
         self._variables = _shared.variables_of(task.context, worker.group.variables, worker)
-        self._noted_points = task._schedule_points  # how often the task has yielded to the loop
+        self._noted_points = task._schedule_points  # how often the task had been scheduled at the last `note_turn`
         self._reference_count = 0
 
     def count_references(self) -> None:
-        """Count the references to the task, weak ones too; call it in the task's first step."""
-        task = self._task  # a variable, as in `intact`, for the same number of references
+        """Count the strong and weak references to the task, in its first step."""
+        task = self._task  # a local variable, as in `intact`, so that both count the same references
         self._reference_count = getrefcount(task) + getweakrefcount(task)
 
     def intact(self) -> bool:
         status, context, task = self.status, self._context, self._task
         if task._cancel_status is not status or status.effectively_cancelled or self._nurseries:
             return False
-        held = getrefcount(task) + getweakrefcount(task)
-        if held != self._reference_count and held != self._reference_count + CANCELLATION_REFERENCES:
+        count = getrefcount(task) + getweakrefcount(task)
+        if count != self._reference_count and count != self._reference_count + CANCELLATION_REFERENCES:
             return False
         if len(context) != self._size:
             return False
-        if self._variables:  # mostly empty, and a loop over nothing costs a tenth of this method
+        if self._variables:  # usually empty; even then the loop would cost a tenth of this method
             for variable, value in self._variables:
                 if context.get(variable) is not value:
                     return False
@@ -320,7 +322,7 @@ class TrioMark(Mark):
 
 
 class FastTrio(Isolation):
-    """Workers share the tasks of one nursery; see `Isolation`."""
+    """Runs many jobs in one task, and all tasks in the nursery of the outermost run; see `Isolation`."""
 
     def group(
         self,
@@ -331,11 +333,11 @@ class FastTrio(Isolation):
         variables: Variables,
         outer: Group | None = None,
     ) -> FastTrioGroup:
-        # The group's scope has the deadline, so `on_deadline` is not called.
+        # `on_deadline` is not needed: the scope of the group has the deadline.
         return FastTrioGroup(work, deadline, context, variables, cast("FastTrioGroup | None", outer))
 
     def enter(self, worker: WorkerTask) -> Mark | None:
-        worker.task = trio.lowlevel.current_task()  # kept in no variable, which `count_references` would count
+        worker.task = trio.lowlevel.current_task()  # not in a local variable, which `count_references` would count
         worker.task.__class__ = NamedTask
         SET_NAME(worker.task, worker)
         cast(FastTrioGroup, worker.group).enter(worker)
@@ -366,13 +368,13 @@ class FastTrio(Isolation):
 
 
 async def _close(nursery: Any) -> BaseException | None:
-    """Wait until the tasks of a nursery have ended, in the task that opened it; return its error.
+    """Wait until the tasks of a nursery have ended, in the task that opened it; return the nursery's error.
 
-    If an abandoned async generator opened it, trio's finalizer, a system task, is about to close it too, and would
-    never end: a nursery wakes the task that opened it.
+    If an abandoned async generator opened the nursery, trio also closes the generator, in a system task. That task
+    would wait forever, because a nursery wakes only the task that opened it. So it is woken here.
     """
     if nursery._nested_child_running:
-        nursery._nested_child_finished = _return_error  # called by the nursery's finalizer
+        nursery._nested_child_finished = _return_error  # for the finalizer of the generator
         finished: Any = cast(Any, type(nursery))._nested_child_finished
         error: BaseException | None = await finished(nursery, None)
         return error
@@ -382,7 +384,7 @@ async def _close(nursery: Any) -> BaseException | None:
         for task in _system_tasks():
             if any(frame.f_locals.get("self") is nursery for frame, _ in _shared.await_chain(task.coro)):
                 trio.lowlevel.reschedule(task)
-    while nursery in nursery.parent_task.child_nurseries:  # until the finalizer has removed it, in a turn or two
+    while nursery in nursery.parent_task.child_nurseries:  # the finalizer removes it within a turn or two
         await trio.lowlevel.cancel_shielded_checkpoint()
     return None
 
@@ -405,16 +407,16 @@ def _system_tasks() -> Iterator[Any]:
 
 
 def _scope_without_clock() -> Any:
-    """Return a scope that does not read the clock, since it looks as if it had been left."""
+    """Return a scope that does not read the clock, because it looks as if it had been exited."""
     scope: Any = trio.CancelScope()
     scope._has_been_entered = True
     return scope
 
 
 def _check_private_parts() -> None:
-    """Raise an error if private parts of trio are missing or behave differently.
+    """Raise an error if private attributes of trio are missing or behave differently.
 
-    It takes some 50 µs, without an event loop.
+    This takes some 50 µs, and no event loop.
     """
     nursery_class: Any = trio.Nursery
     expect_parts(trio.lowlevel.Task, "name", "_activate_cancel_status", "_cancel_status", "_child_nurseries")
@@ -462,9 +464,9 @@ def _check_private_parts() -> None:
 
 
 def _check_deadlines() -> None:
-    """Raise an error if a scope cannot postpone the deadline that trio's heap has for it."""
-    put_off: list[float] = []
-    setter = property(fset=lambda _, deadline: put_off.append(deadline))
+    """Raise an error unless a `WorkerScope` can postpone its deadline in trio's heap."""
+    postponed_to: list[float] = []
+    setter = property(fset=lambda _, deadline: postponed_to.append(deadline))
     scope: Any = type("Recorded", (WorkerScope,), {"deadline": setter})()
     expect_parts(type(scope), "_deadline", "_registered_deadline", "_cancel_called")
     scope._registered_deadline = 1.0
@@ -472,7 +474,7 @@ def _check_deadlines() -> None:
     heap.add(1.0, scope)
     scope._deadline = 2.0
     heap.expire(1.5)
-    expect(put_off == [2.0] and not scope._cancel_called, "a scope cannot put off its deadline")
+    expect(postponed_to == [2.0] and not scope._cancel_called, "a scope cannot put off its deadline")
 
 
 _check_private_parts()

@@ -1,24 +1,24 @@
-"""Plain isolation: each job has a task and a cancel scope of its own, using only public names.
+"""Plain isolation: each job has a task and a cancel scope of its own, with public names only.
 
-Fast isolation reads and writes private parts of trio and anyio, to see whether a job left its task as it was, and to
-put a scope around the task from outside. Plain isolation needs neither: a worker retires after its first job, and has
-its scope from the beginning, in a task around its own:
+Fast isolation uses private attributes of trio and anyio to find out whether a job changed its task, and to insert a
+scope around the task of another worker. Plain isolation needs neither. A worker runs one job and then retires. Its
+scope exists from the beginning, in another task around its own:
 
 ```
-run's task group ──► a task: the worker's scope, and a group for ──► one task: the scope around the job ──► the job
+run's task group ──► outer task: the worker's scope, a task group ──► worker's task: the scope around the job ──► job
 ```
 
-If the scope around the job cannot be left after the job, the job has left something open. That ends with its task.
+If the scope around the job cannot be exited after the job, the job has left something open, which is then closed.
 
-Without private parts, these promises cannot be kept:
+Plain isolation does not keep these promises:
 
-- A job that keeps the loop from turning is not named in the log.
-- trio: the errors in a nursery that a job left open are lost, SystemExit included, as those in a task group always are.
-- trio: an async generator that is broken off with an open nursery behaves as in any task of trio, and may cause an
-  internal error of trio.
-- asyncio: a worker's task that is cancelled natively before its first step ends the run, as if that were cancelled.
-- asyncio: where jobs are to be cancelled once (`cancels_once`), they are cancelled at each await, as elsewhere.
-- asyncio: tasks in a shielded scope that a job left open are not cancelled, but waited for.
+- A job that blocks the event loop is not named in the log.
+- trio: the errors in a nursery that a job left open are lost, SystemExit included.
+- trio: an async generator that is abandoned inside an open nursery may cause an internal error of trio, as in any
+  task of trio.
+- asyncio: if a worker's task is cancelled natively before its first step, the run ends as if it had been cancelled.
+- asyncio: `cancels_once` has no effect, so that jobs are cancelled at each await.
+- asyncio: tasks in a shielded scope that a job left open are not cancelled, but awaited.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 class PlainGroup(Group):
-    """The tasks of one run, each in a scope of its own, on either loop."""
+    """The tasks of one run, each in a scope of its own; the base class for trio and asyncio."""
 
     __slots__ = ("_context", "_host_info", "_loop", "_shielded_workers", "_stopped", "_work", "home", "variables")
 
@@ -50,10 +50,10 @@ class PlainGroup(Group):
         self._stopped = False  # whether `cancel` was called
         self._shielded_workers: dict[WorkerTask, None] = {}
         self._host_info = anyio.get_current_task()
-        self.home = self  # each worker is inside its run's task group
+        self.home = self  # runs do not share workers: each worker is inside the task group of its run
 
     def adopt(self, worker: WorkerTask) -> None:
-        """Do nothing: the worker is in this group."""
+        """Do nothing: workers never change their group."""
 
     def is_cancelled(self) -> bool:
         return self._host_info.has_pending_cancellation()
@@ -78,14 +78,14 @@ class PlainGroup(Group):
         return scope.cancel_called and (scope.shield or not self.is_cancelled())
 
     def forget(self, worker: WorkerTask) -> None:
-        """Leave the scope for a job, if the worker had none to run."""
+        """Exit the scope around the job, if the worker has run none."""
         self._shielded_workers.pop(worker, None)
         if worker.mark is not None:
             worker.mark.leave_scope()
 
 
 class PlainMark(Mark):
-    """The scope around a worker's job, which shows afterwards whether the job left others open."""
+    """The scope around a worker's job, which after the job shows whether the job left other scopes open."""
 
     __slots__ = ("_isolation", "_scope", "_worker")
 
@@ -96,7 +96,7 @@ class PlainMark(Mark):
         scope.__enter__()
 
     def intact(self) -> bool:
-        """Return whether the task is as good as new: it has run no job, and is not cancelled."""
+        """Return whether the task has run no job and is not cancelled."""
         return self._worker.job is None and not self._isolation.was_cancelled(self._worker)
 
     def note_turn(self) -> None:
@@ -106,18 +106,18 @@ class PlainMark(Mark):
         return False
 
     def leave_scope(self) -> Scope | None:
-        """Leave the scope around the job; return it if that failed, because the job left something open."""
+        """Exit the scope around the job; if that fails, because the job left another scope open, return it."""
         scope, self._scope = self._scope, None
         if scope is not None:
             try:
                 scope.__exit__(None, None, None)
-            except RuntimeError:  # "cancel scope stack corrupted", or "isn't the current task's current cancel scope"
+            except RuntimeError:  # the error of trio or anyio for a scope that is not the innermost one
                 return scope
         return None
 
 
 class PlainIsolation(Isolation):
-    """Each job has a task of its own, with a cancel scope of its own; see `Isolation`."""
+    """Runs each job in a task and a cancel scope of its own; see `Isolation`."""
 
     def __init__(self, new_group: Callable[..., PlainGroup], loop: Backend) -> None:
         super().__init__(loop)
@@ -141,7 +141,7 @@ class PlainIsolation(Isolation):
         return mark if mark.intact() else None
 
     async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
-        """End all tasks in the nursery or group that the job has left open."""
+        """End all tasks in the nursery or task group that the job left open; see `Isolation`."""
         scope = worker.mark.leave_scope()
         return (None if scope is None else await self._loop.end_tasks_in(worker, scope)), None
 
@@ -153,6 +153,6 @@ class PlainIsolation(Isolation):
 
 
 def worker_scope(worker: WorkerTask) -> Scope:
-    """Return the scope of a worker that has begun."""
-    assert worker.scope is not None  # it has one from its first step on
+    """Return the scope around a worker, which exists from its first step on."""
+    assert worker.scope is not None
     return worker.scope

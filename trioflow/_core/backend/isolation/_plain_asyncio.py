@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class PlainAsyncioGroup(PlainGroup):
-    """A task group of anyio; the deadline is a timer of the loop, and the deadline of each worker's scope.
+    """The tasks of one run, in an anyio task group; a timer and the scope of each worker have the run's deadline.
 
-    The task group's scope is never cancelled: the task that awaits the run is in it, and has to recognize native
-    cancellations. Each worker's scope is cancelled instead.
+    The scope of the task group is never cancelled, because the task that awaits the run is in it, and has to recognize
+    native cancellations. Instead, the scope of each worker is cancelled.
     """
 
     __slots__ = ("_deadline", "_host", "_spawning", "_tasks", "_workers", "host")
@@ -53,7 +53,7 @@ class PlainAsyncioGroup(PlainGroup):
         finally:
             self._host.leave()
         self._host.raise_cancellation()
-        if self._host_info.has_pending_cancellation():  # cancelled natively, without an await since
+        if self._host_info.has_pending_cancellation():  # a native cancellation since the last await
             await asyncio.sleep(0)
         await anyio.lowlevel.checkpoint_if_cancelled()
 
@@ -62,18 +62,18 @@ class PlainAsyncioGroup(PlainGroup):
         outside = self._outside(worker)
         self._tasks.create_task(outside, context=self._context)
         self._spawning = None
-        context = self._context.copy()  # two turns later: in the next one the task may make its first step last
+        context = self._context.copy()  # two turns from now: the first step may be the last one of the next turn
         loop = self._host.loop
         loop.call_soon(lambda: loop.call_soon(self._check_begun, worker, outside, context=context), context=context)
 
     async def _outside(self, worker: WorkerTask) -> None:
-        """Run the worker in a task of its own, inside its scope, which is in this task.
+        """Open the worker's scope in this task, and run the worker in a task inside it.
 
-        A task of anyio in which a job left a scope open fails at its end, and its task group with it. So does one with
-        a native cancellation of the job's own. This group holds the one task, and its failure is dropped.
+        If a job leaves a scope open or cancels its own task natively, an anyio task fails at its end, and so does its
+        task group. So each worker has a task group, whose failure is suppressed.
         """
-        if self._spawning is worker:  # the loop's task factory is an eager one
-            with contextlib.suppress(asyncio.CancelledError):  # the worker checks its scope first
+        if self._spawning is worker:  # the loop has an eager task factory
+            with contextlib.suppress(asyncio.CancelledError):  # the worker finds out from its scope
                 await asyncio.sleep(0)
         inside = self._work(worker)
         self._workers[worker] = None
@@ -81,12 +81,12 @@ class PlainAsyncioGroup(PlainGroup):
             worker.scope.deadline = self._deadline
             async with anyio.create_task_group() as tasks:
                 tasks.create_task(inside)
-        inside.close()  # if the task was cancelled before its first step
+        inside.close()  # the task may have been cancelled before its first step
         del self._workers[worker]
         worker.leave_unstarted()
 
     def _check_begun(self, worker: WorkerTask, outside: Coroutine[Any, Any, None]) -> None:
-        """Have a worker leave if its task was cancelled before its first step, which was due a turn ago."""
+        """Make a worker leave if its task was cancelled before its first step."""
         if worker.scope is None and self._spawning is not worker:
             outside.close()
             worker.leave_unstarted()
@@ -101,7 +101,7 @@ class PlainAsyncioGroup(PlainGroup):
                 worker_scope(worker).cancel()
 
     def shield(self, worker: WorkerTask) -> None:
-        """Keep `cancel` and the deadline from cancelling this worker."""
+        """Shield this worker from `cancel` and from the run's deadline."""
         super().shield(worker)
         worker_scope(worker).deadline = math.inf
 

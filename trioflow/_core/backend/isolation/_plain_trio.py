@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class PlainTrioGroup(PlainGroup):
-    """A nursery whose cancel scope carries the run's deadline."""
+    """The tasks of one run, in a nursery whose scope has the run's deadline."""
 
     __slots__ = ("_deadline", "_host", "host")
 
@@ -27,7 +27,7 @@ class PlainTrioGroup(PlainGroup):
         loop: Backend,
         work: Work,
         deadline: float,
-        on_deadline: Callable[[], None],  # not called: the scope has the deadline
+        on_deadline: Callable[[], None],  # not needed: the scope has the deadline
         context: contextvars.Context,
         variables: Variables,
     ) -> None:
@@ -59,9 +59,9 @@ class PlainTrioGroup(PlainGroup):
 
     @trio.lowlevel.enable_ki_protection
     async def _outside(self, worker: WorkerTask) -> None:
-        """Run the worker in a task of its own, inside its scope, which is in this task.
+        """Open the worker's scope in this task, and run the worker in a task inside it.
 
-        A task in which a job left a nursery open fails at its end. That failure is dropped here.
+        A task in which a job left a nursery open fails at its end. That failure is suppressed here.
         """
         with contextlib.suppress(BaseExceptionGroup), self._loop.scope() as worker.scope:
             async with trio.open_nursery() as nursery:

@@ -27,7 +27,7 @@ SHARED_IN_LOOPS: Final[weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Any]
 class AsyncioHost(HostTask):
     """The task that awaits a run, and the timer of the run's deadline.
 
-    The deadline is not that of a scope around the task, which must tell a native cancellation from a scope's.
+    A timer, because a cancel scope around the task would hide whether it was cancelled natively.
     """
 
     __slots__ = ("_cancellation", "_context", "_initial_requests", "_patience_timers", "_timer", "loop", "task")
@@ -42,16 +42,16 @@ class AsyncioHost(HostTask):
     ) -> None:
         self.task: Any = task
         self._initial_requests = task.cancelling() - is_being_cancelled
-        # The cancellation of the task, to be raised in it when everything has ended.
+        # A cancellation of the task, which is raised again at the end of the run.
         self._cancellation: asyncio.CancelledError | None = None
         self._context = context
-        # Before Python 3.12, `get_running_loop` calls getpid() each time.
+        # Stored, because `get_running_loop` calls getpid() each time before Python 3.12.
         self.loop: asyncio.AbstractEventLoop = task.get_loop()
         self._timer = None if deadline == math.inf else self.loop.call_at(deadline, on_deadline)
         self._patience_timers: list[asyncio.TimerHandle] = []
 
     def leave(self) -> Any:
-        """Stop the timer, release the task and return it: a worker retires if its task is still referred to."""
+        """Stop the timers; release and return the task: a worker retires if references to its task remain."""
         if self._timer is not None:
             self._timer.cancel()
         for timer in self._patience_timers:
@@ -62,7 +62,7 @@ class AsyncioHost(HostTask):
     def cancel_once(
         self, workers: Iterable[WorkerTask], patience: float, cancel_one: Callable[[WorkerTask], None]
     ) -> None:
-        """Cancel the workers' tasks natively, and those still there after `patience` seconds by `cancel_one`."""
+        """Cancel the workers' tasks natively; after `patience` seconds, cancel those that are left by `cancel_one`."""
         workers = [worker for worker in workers if worker.task is not None]
         current = asyncio.current_task()
         for worker in workers:
@@ -78,7 +78,7 @@ class AsyncioHost(HostTask):
             self._patience_timers.append(self.loop.call_later(patience, cancel_again, context=self._context.copy()))
 
     def raise_cancellation(self) -> None:
-        """Raise the cancellation that has arrived since, if any."""
+        """Raise the stored cancellation, if there is one."""
         if self._cancellation is not None:
             try:
                 raise self._cancellation
@@ -102,10 +102,10 @@ class AsyncioHost(HostTask):
         return True
 
     async def run_uninterrupted(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Await `function()` in a task of its own, because no shield protects this task from a native `Task.cancel()`.
+        """Await `function()` in a new task, because no shield protects this task from a native `Task.cancel()`.
 
-        anyio delivers the cancellation of a scope repeatedly, and the shield keeps it out. If the new task is itself
-        cancelled, `function` is called again, and has to resume where it was.
+        The shield blocks cancellations by scopes, which anyio delivers repeatedly. If the new task is cancelled itself,
+        `function` is called again, and has to resume its work.
         """
         while True:
             task = self.loop.create_task(function(), context=self._context.copy())
@@ -114,14 +114,14 @@ class AsyncioHost(HostTask):
                     try:
                         await asyncio.wait([task])
                     except asyncio.CancelledError as cancellation:
-                        self._cancellation = cancellation  # a native one takes precedence over a scope's
+                        self._cancellation = cancellation  # a native cancellation, which replaces an earlier one
             if not task.cancelled():  # code that cancels all tasks of the loop cancels this one too
                 return task.result()
 
     def is_cancelled(self) -> bool:
-        """Return whether the task was cancelled natively since the run began, or is about to be.
+        """Return whether the task was cancelled natively since the run began; it may be undelivered.
 
-        A loop that ends cancels all tasks together and resumes them in any order: a worker may notice first.
+        A loop that shuts down cancels all tasks together and resumes them in any order, so a worker may notice first.
         """
         return bool(self.task.cancelling() > self._initial_requests)
 
@@ -132,7 +132,7 @@ class AsyncioHost(HostTask):
 
 
 class AsyncioLoop(Backend):
-    """An event loop of asyncio; see `Backend`."""
+    """asyncio's event loop; see `Backend`."""
 
     name = "asyncio"
     cancelled = asyncio.CancelledError
@@ -142,13 +142,15 @@ class AsyncioLoop(Backend):
 
     def scope(self, deadline: float = math.inf) -> Scope:
         if self._scope is None:
-            self._scope = type(anyio.CancelScope())  # cached: anyio's lookup takes three times as long
+            self._scope = type(
+                anyio.CancelScope()
+            )  # the class for asyncio: making a scope by `anyio.CancelScope` takes three times as long
         return cast("Scope", self._scope(deadline=deadline))
 
     def current_task(self) -> Any:
         try:
             return asyncio.current_task()
-        except RuntimeError:  # this is a thread without a loop
+        except RuntimeError:  # this thread has no loop
             return None
 
     def ancestry(self, task: Any) -> Iterator[object]:
@@ -161,7 +163,7 @@ class AsyncioLoop(Backend):
         return anyio.create_task_group()
 
     async def end_tasks_in(self, worker: WorkerTask, scope: Scope) -> str:
-        """Cancel the tasks in task groups that a job has left open, and wait for them."""
+        """Cancel the tasks in task groups that a job left open, and wait for them; see `Backend`."""
         left = "cancel scope"
         scope.cancel()
         while tasks := _tasks_inside(worker.task):
@@ -176,15 +178,15 @@ class AsyncioLoop(Backend):
     def clock(self) -> Callable[[], float]:
         loop_time = asyncio.get_running_loop().time
         if getattr(loop_time, "__func__", None) is asyncio.BaseEventLoop.time:
-            return time.monotonic  # the method does no more than call it
+            return time.monotonic  # the method only calls this function
         return loop_time
 
     def once_in_loop(self, make: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
-        made = SHARED_IN_LOOPS.get(loop)
-        if made is None:
-            SHARED_IN_LOOPS[loop] = made = make()
-        return made
+        shared = SHARED_IN_LOOPS.get(loop)
+        if shared is None:
+            SHARED_IN_LOOPS[loop] = shared = make()
+        return shared
 
     def name_task(self, task: Any, name: str) -> None:
         task.set_name(name)
@@ -209,7 +211,7 @@ class AsyncioLoop(Backend):
             pass
 
     def wake(self, worker: WorkerTask) -> None:
-        if not worker.parking.done():  # else it was cancelled at the same time
+        if not worker.parking.done():  # else it was cancelled in the same iteration
             worker.parking.set_result(None)
 
     async def sleep_until(self, deadline: float) -> None:
@@ -217,24 +219,25 @@ class AsyncioLoop(Backend):
 
     async def wait_readable(self, descriptor: int, deadline: float = math.inf) -> bool:
         loop = asyncio.get_running_loop()
-        if loop.time() >= deadline:  # else a descriptor that is always readable would starve the timer
+        if loop.time() >= deadline:  # otherwise a descriptor that is always readable would starve the timer
             await asyncio.sleep(0)
             return False
-        found: asyncio.Future[bool] = loop.create_future()
-        loop.add_reader(descriptor, _set_result, found, True)
-        timer = None if deadline == math.inf else loop.call_at(deadline, _set_result, found, False)
+        is_readable: asyncio.Future[bool] = loop.create_future()
+        loop.add_reader(descriptor, _set_result, is_readable, True)
+        timer = None if deadline == math.inf else loop.call_at(deadline, _set_result, is_readable, False)
         try:
-            return await found
+            return await is_readable
         finally:
             loop.remove_reader(descriptor)
             if timer is not None:
                 timer.cancel()
 
     def should_have_caught(self, scope: Scope, exception: BaseException) -> bool:
-        """Return whether `exception` is the cancellation of that scope and nothing else.
+        """Return whether `exception` consists of nothing but cancellations by that scope.
 
-        anyio lets it pass if the task has more cancellation requests than at the beginning, as after a native
-        cancellation. But on Python 3.11 and 3.12 a TaskGroup whose child has failed leaves one too.
+        anyio lets such an exception pass if the task has more cancellation requests than when it entered the scope,
+        which usually means a native cancellation. But on Python 3.11 and 3.12, an `asyncio.TaskGroup` whose child has
+        failed also leaves a request.
         """
         return (
             scope.cancel_called
@@ -278,13 +281,13 @@ class AsyncioLoop(Backend):
         return _shared.await_chain(worker.task.get_coro())
 
 
-def _set_result(found: asyncio.Future[bool], value: bool) -> None:
-    if not found.done():
-        found.set_result(value)
+def _set_result(future: asyncio.Future[bool], value: bool) -> None:
+    if not future.done():
+        future.set_result(value)
 
 
 def _tasks_inside(task: Any) -> list[asyncio.Task[Any]]:
-    """Return the tasks that run in task groups of anyio that `task` has opened."""
+    """Return the tasks in the anyio task groups that `task` has opened."""
     inside = {info.id for info in anyio.get_running_tasks() if info.parent_id == id(task)}
     return [task for task in asyncio.all_tasks() if id(task) in inside]
 

@@ -24,20 +24,20 @@ SHARED_IN_LOOP: Final[trio.lowlevel.RunVar[Any]] = trio.lowlevel.RunVar("shared 
 
 
 class TrioHost(HostTask):
-    """The task that awaits a run, and the nursery of the run's tasks, which is that of the outermost run."""
+    """The task that awaits a run, and the outermost run's nursery, which holds the tasks of all nested runs."""
 
     __slots__ = ("_context", "nursery")
 
     def __init__(self, context: contextvars.Context, nursery: trio.Nursery | None = None) -> None:
         self._context = context
-        self.nursery: Any = nursery  # if None, it is opened in `in_nursery`
+        self.nursery: Any = nursery  # None until `in_nursery` opens it
 
     @trio.lowlevel.enable_ki_protection
     async def in_nursery(self, body: Callable[[], Coroutine[Any, Any, None]], deadline: float) -> None:
-        """Await `body` inside a nursery with this deadline, then raise a cancellation that has arrived since.
+        """Await `body` inside a nursery with this deadline; then raise a cancellation that has arrived meanwhile.
 
-        The task is protected from Ctrl-C, as the workers are: trio raises KeyboardInterrupt not in any line of the
-        engine, but in the main task at its next checkpoint, where the run can end cleanly.
+        Like the workers, this task is protected from Ctrl-C: trio raises KeyboardInterrupt in the main task at its next
+        checkpoint, where the run can end cleanly, and not in the middle of the engine.
         """
         async with trio.open_nursery() as self.nursery:
             if deadline != math.inf:
@@ -60,7 +60,7 @@ class TrioHost(HostTask):
         return True
 
     async def run_uninterrupted(self, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Await `function()`, shielded, in a task of its own: trio raises Ctrl-C only in its main task."""
+        """Await `function()` in a new task, with a shield: trio raises KeyboardInterrupt in the main task only."""
 
         async def shielded() -> None:
             with trio.CancelScope(shield=True):
@@ -73,19 +73,19 @@ class TrioHost(HostTask):
             raise group.exceptions[0] from None
 
     def is_cancelled(self) -> bool:
-        return False  # only scopes cancel tasks
+        return False  # on trio only scopes cancel tasks
 
     def call_at(
         self, when: float, function: Callable[[], None], is_cancelled: Callable[[], bool]
     ) -> Callable[[], None]:
-        """Call `function()` in a task of the nursery; see `HostTask`."""
+        """Call `function()` when the clock shows `when`, in a task of the nursery; see `HostTask`."""
         scope = trio.CancelScope()
 
         async def wait() -> None:
             with scope:
                 try:
                     await trio.sleep_until(when)
-                except trio.Cancelled:  # raised, it would cancel the nursery, as if its own deadline had passed
+                except trio.Cancelled:  # if it were raised, the nursery would be cancelled as after its own deadline
                     return
                 if not is_cancelled():
                     function()
@@ -112,7 +112,7 @@ class TrioLoop(Backend):
         return trio.open_nursery()
 
     async def end_tasks_in(self, worker: WorkerTask, scope: Scope) -> str:
-        """Wait for the tasks in nurseries that a job has left open. trio has cancelled them together with the scope."""
+        """Wait for the tasks in nurseries that a job left open: trio cancelled them with the scope; see `Backend`."""
         nurseries: list[trio.Nursery] = worker.task.child_nurseries
         if not nurseries:
             return "cancel scope"
@@ -137,8 +137,8 @@ class TrioLoop(Backend):
         try:
             return cast(T, SHARED_IN_LOOP.get())
         except LookupError:
-            SHARED_IN_LOOP.set(made := make())
-            return made
+            SHARED_IN_LOOP.set(shared := make())
+            return shared
 
     def scope(self, deadline: float = math.inf) -> Scope:
         return cast("Scope", trio.CancelScope(deadline=deadline))
@@ -167,7 +167,7 @@ class TrioLoop(Backend):
             pass
 
     def wake(self, worker: WorkerTask) -> None:
-        if worker.parking is not None:  # else it was cancelled at the same time
+        if worker.parking is not None:  # else it was cancelled in the same iteration
             worker.parking = None
             trio.lowlevel.reschedule(worker.task)
 
@@ -184,18 +184,17 @@ class TrioLoop(Backend):
         return False
 
     def should_have_caught(self, scope: Scope, exception: BaseException) -> bool:
-        return False  # a scope of trio catches what is its own
+        return False  # trio's scopes catch all their own cancellations
 
     def hint(self, exception: BaseException) -> str | None:
-        here = (
-            threading.current_thread().name
-        )  # the same error from another thread, such as a ThreadJob's, is not a hint
+        # The same error from another thread, such as a ThreadJob's, is not about this loop.
+        here = threading.current_thread().name
         foreign = _shared.matches_any(
             exception,
             (RuntimeError, "no running event loop"),
             (RuntimeError, f"no current event loop in thread {here!r}"),
             (TypeError, "unrecognized yield message"),
-            # from asyncio's locks, events and queues
+            # Raised by asyncio's locks, events and queues.
             (AttributeError, "'NoneType' object has no attribute 'create_future'"),
         )
         return 'this job awaits something from asyncio: run it with backend="asyncio"' if foreign else None
@@ -234,7 +233,7 @@ class TrioLoop(Backend):
 
 
 class _ExitWatcher(trio.abc.Instrument):
-    """An instrument that notices the exit of tasks."""
+    """A trio instrument that sets an event when a task exits."""
 
     def __init__(self) -> None:
         self.exited = trio.Event()
