@@ -52,10 +52,10 @@ def command(before: Path, after: Path, fail_above: float | None) -> int:
     from ..view.trace.compare import _differences, _trace_reader
 
     try:
-        compared = _differences.compare(_trace_reader.read(before), _trace_reader.read(after))
+        compared = _differences.compare(_trace_reader.read_trace(before), _trace_reader.read_trace(after))
     except _trace_reader.BadTrace as error:
         raise Refusal(str(error)) from None
-    for line in _differences.lines(compared, _symbols.Symbols.for_stream(sys.stdout)):
+    for line in _differences.comparison_lines(compared, _symbols.Symbols.for_stream(sys.stdout)):
         click.echo(line)
     if fail_above is not None and compared.share > fail_above:
         click.echo(f"Error: it took {100 * compared.share:.1f} % longer; {100 * fail_above:g} % is allowed", err=True)

@@ -30,7 +30,7 @@ from .._core.api.views import (
     shown,
 )
 from ..view.trace._span_builder import TraceRecord
-from ..view.trace._what_if import OWN, WhatIf, WhatIfPoint
+from ..view.trace._what_if import OWN_POLICIES, WhatIf, WhatIfPoint
 from . import _simulate
 from ._clone import ScenarioCopy
 from ._simulate import lower_bounds, users_of
@@ -214,7 +214,7 @@ def _policy_of(scheduler: BaseScheduler, expected: Mapping[AnyJob, float]) -> st
             knowing.add(level)
         name = name_of_policy(level.policy)
         names.add(name if name != "auto" else "critical-path" if level in knowing else "fifo")
-    return names.pop() if len(names) == 1 else OWN
+    return names.pop() if len(names) == 1 else OWN_POLICIES
 
 
 def _now(scenario: Scenario, resource: str | None) -> tuple[int | None, int]:

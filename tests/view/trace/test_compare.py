@@ -79,9 +79,9 @@ def test_the_changes_add_up(tmp_path: Path) -> None:
         nested = Scheduler(*(Job(nap, n, label=f"inner {n}") for n in range(1 + place)), label="inner", jobs_window=2)
         jobs[-1].requires(nested)
         files.append(traced(tmp_path / f"{place}.json", *jobs, nested, jobs_window=1 + place))
-    runs = [_trace_reader.read(file) for file in files]
+    runs = [_trace_reader.read_trace(file) for file in files]
     for run in runs:
-        assert sum(piece.seconds for piece in run.pieces) == pytest.approx(run.seconds)
+        assert sum(piece.seconds for piece in run.path_segments) == pytest.approx(run.seconds)
     for before in runs:
         for after in runs:
             compared = _differences.compare(before, after)
@@ -104,7 +104,7 @@ def test_a_job_that_left_the_path_may_take_longer(tmp_path: Path) -> None:
     runs: list[Any] = []
     for seconds, beside in ((3, 1), (4, 9)):
         jobs = [Job(nap, seconds, label="a"), Job(nap, beside, label="b" * 99)]
-        runs.append(_trace_reader.read(traced(tmp_path / "x.json", *jobs)))
+        runs.append(_trace_reader.read_trace(traced(tmp_path / "x.json", *jobs)))
     gone, new = sorted(_differences.compare(*runs).changes, key=lambda change: change.seconds)
     assert (gone.text, gone.note) == ("a: off the critical path, though it takes longer", "beside it, it takes 4 s")
     assert new.text == f"{'b' * 30}…{'b' * 29}: longer, and new on the critical path"
@@ -116,7 +116,7 @@ def test_smaller_changes_are_sums(tmp_path: Path) -> None:
     for large, small in ((100, 0.1), (110, 0.11)):
         jobs = [Job(nap, small, label=f"job {n}") for n in range(3)]
         runs.append(
-            _trace_reader.read(traced(tmp_path / "x.json", Job(nap, large, label="large"), *jobs, jobs_window=1))
+            _trace_reader.read_trace(traced(tmp_path / "x.json", Job(nap, large, label="large"), *jobs, jobs_window=1))
         )
     compared = _differences.compare(*runs)
     assert "smaller changes" in compared.changes[-1].text

@@ -156,7 +156,7 @@ def test_real_time_has_gaps_that_are_no_waits(backend: Any, monkeypatch: pytest.
     """A card is free for microseconds until the next job takes it, and even a job that need not wait
     starts with a delay.
     """
-    monkeypatch.setattr(_waits, "SHORT", 0.09)  # on a busy machine they are milliseconds
+    monkeypatch.setattr(_waits, "MIN_GAP", 0.09)  # on a busy machine they are milliseconds
     jobs = trainings(0.1, 0.11, 0.12)
     after = Job(anyio.sleep, 0, label="after", required=jobs[0])
     trace = Trace()

@@ -1,7 +1,7 @@
 """The use of pools in a trace: the amounts that each job held, and the cooldowns of throttled keys.
 
-A name is looked up as in a run: in the scheduler's pool, in its reservations for its members, then in enclosing
-schedulers.
+The names in a job's needs are looked up as in a run: in the pool of its scheduler, then in the scheduler's own needs,
+which it reserves for its members, then in enclosing schedulers.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ Steps = tuple[list[float], list[float]]
 """Times in ascending order, and the value from each of them on."""
 
 
-def steps(changes: Iterable[tuple[float, float]]) -> Steps:
-    """Return the sums of changes, each with its time. O(n log n)."""
+def running_sums(changes: Iterable[tuple[float, float]]) -> Steps:
+    """Return the running sum of timed changes as a step function. O(n log n)."""
     summed: dict[float, float] = {}
     for at, change in changes:
         summed[at] = summed.get(at, 0.0) + change
@@ -29,8 +29,8 @@ def steps(changes: Iterable[tuple[float, float]]) -> Steps:
     return times, list(accumulate(summed[at] for at in times))
 
 
-def running(intervals: Iterable[tuple[float, float]]) -> tuple[list[float], list[int]]:
-    """Return the times at which the number of intervals that overlap changed, and the number from each on."""
+def count_overlaps(intervals: Iterable[tuple[float, float]]) -> tuple[list[float], list[int]]:
+    """Return the number of overlapping intervals as a step function: times, and the number from each time on."""
     changes: Counter[float] = Counter()
     for since, until in intervals:
         changes[since] += 1
@@ -40,46 +40,53 @@ def running(intervals: Iterable[tuple[float, float]]) -> tuple[list[float], list
 
 
 Cooldowns = list[tuple[float, float, int]]
-"""The cooldowns of a throttled key: the start and end of each, and the span that caused it."""
+"""The cooldowns of a throttled key: the start and end of each, and the number of the span that caused it."""
 
 
 @dataclass(slots=True, eq=False)
 class ResourceUse:
-    """One resource of one pool, or a nested scheduler's reservation of it for its members."""
+    """The use of one resource of a pool, or of the amount of it that a nested scheduler reserved for its members."""
 
     name: str
     total: float | None
-    """The total amount; None for a rate, which is never held."""
-    shown: Callable[[float], str]
-    """Returns an amount in words."""
+    """The total amount; None for a rate, of which jobs take, but hold nothing."""
+    format_amount: Callable[[float], str]
+    """The function that formats an amount for people."""
     cooldowns: Cooldowns
-    is_part: bool = False
+    is_reservation: bool = False
     uses: list[tuple[float, float, float, int]] = field(default_factory=list[tuple[float, float, float, int]])
-    """Start, end, amount and span of each use; for a rate, the times of the attempt."""
+    """The start, end, amount and span number of each use; for a rate, the start and end of the attempt."""
 
-    def used(self, now: float = math.inf) -> Steps:
+    def amount_over_time(self, now: float = math.inf) -> Steps:
         """Return the amount held over time until `now`; for a rate, the number of running jobs that took from it."""
         changes = [(since, amount) for since, _, amount, _ in self.uses]
-        return steps(changes + [(min(until, now), -amount) for _, until, amount, _ in self.uses])
+        return running_sums(changes + [(min(until, now), -amount) for _, until, amount, _ in self.uses])
 
     def released_by(self, since: float, until: float, number: int) -> int | None:
-        """Return the span that ended the wait of the one with this number, from `since` to `until`.
+        """Return the number of the span that ended a wait: the last one that released some of the resource.
 
-        It is the last span that released some of the resource; for a rate, the last that took from it.
+        For a rate, it is the last span that took from it.
+
+        Args:
+            since: the start of the wait.
+            until: the end of the wait.
+            number: the number of the span that waited.
+
         """
         if self.total is None:
-            found = self._last(0, until - 1e-9, number)
-            return None if found is None else found[3]
-        found = self._last(1, until, number)
-        return found[3] if found is not None and found[1] > since else None
+            use = self._last_use(0, until - 1e-9, number)
+            return None if use is None else use[3]
+        use = self._last_use(1, until, number)
+        return use[3] if use is not None and use[1] > since else None
 
-    def sort(self) -> None:
-        """Prepare the two orders in which uses are looked for."""
-        self._orders = tuple(sorted(self.uses, key=lambda use: (use[place], use[3])) for place in (0, 1))
+    def index_uses(self) -> None:
+        """Sort the uses by start and by end, for `released_by`."""
+        self._orders = tuple(sorted(self.uses, key=lambda use: (use[item], use[3])) for item in (0, 1))
 
-    def _last(self, place: int, until: float, number: int) -> tuple[float, float, float, int] | None:
-        uses = self._orders[place]
-        index = bisect.bisect_right(uses, until, key=lambda use: use[place]) - 1
+    def _last_use(self, item: int, until: float, number: int) -> tuple[float, float, float, int] | None:
+        """Return the last use by another span that started (item 0) or ended (item 1) no later than `until`."""
+        uses = self._orders[item]
+        index = bisect.bisect_right(uses, until, key=lambda use: use[item]) - 1
         while index >= 0 and uses[index][3] == number:
             index -= 1
         return uses[index] if index >= 0 else None
@@ -88,37 +95,39 @@ class ResourceUse:
 
 
 Needs = tuple[tuple[ResourceUse, float], ...]
-"""The resources that a job needed, with the amounts; 1 for a rate."""
+"""The resources that a job needed, each with the amount; the amount of a rate is 1."""
 
 
-class Scopes:
-    """The resources that the members of each run find, made once for each pool."""
+class ResourceScopes:
+    """The resources that the jobs in each run can name in their needs; pools shared by runs appear once."""
 
     def __init__(self) -> None:
-        self.all: Final[list[ResourceUse]] = []
+        self.resources: Final[list[ResourceUse]] = []
         self._of_pools: Final[dict[tuple[int, str], ResourceUse]] = {}
 
-    def of_run(self, around: Mapping[str, ResourceUse], reserved: Needs, pool: Pool | None) -> dict[str, ResourceUse]:
-        """Return the resources by name.
+    def scope_of_run(
+        self, enclosing: Mapping[str, ResourceUse], reserved: Needs, pool: Pool | None
+    ) -> dict[str, ResourceUse]:
+        """Return the resources in the scope of a run's members, by name.
 
         Args:
-            around: the scopes of the enclosing run.
-            reserved: its scheduler's reservations of these for its members.
-            pool: its own pool.
+            enclosing: the scope of the enclosing run.
+            reserved: the needs of the run's scheduler, which it reserves for its members.
+            pool: the pool of the run's scheduler.
 
         """
-        found = dict(around)
+        scope = dict(enclosing)
         for resource, amount in reserved:
             if resource.total is not None:
-                found[resource.name] = self._new(
-                    ResourceUse(resource.name, amount, resource.shown, resource.cooldowns, is_part=True)
+                scope[resource.name] = self._register(
+                    ResourceUse(resource.name, amount, resource.format_amount, resource.cooldowns, is_reservation=True)
                 )
         for view in () if pool is None else resources_of(pool):
-            found[view.name] = self._shared(pool, view.name, view.total, view.shown)
-        return found
+            scope[view.name] = self._shared(pool, view.name, view.total, view.shown)
+        return scope
 
-    def of_job(self, scheduler: BaseScheduler, job: AnyJob) -> Iterator[tuple[ResourceUse, float]]:
-        """Yield the needs of a job for resources that each run has without a pool."""
+    def run_needs_of_job(self, scheduler: BaseScheduler, job: AnyJob) -> Iterator[tuple[ResourceUse, float]]:
+        """Yield the needs of a job for resources that a run has without a pool, such as worker processes."""
         for name, amount in run_needs(job).items():
             sharer, total = run_resource(scheduler, name)
             yield self._shared(sharer, name, total, str), float(str(amount))
@@ -126,15 +135,15 @@ class Scopes:
     def _shared(self, owner: object, name: str, total: float | None, shown: Callable[[float], str]) -> ResourceUse:
         key = id(owner), name
         if key not in self._of_pools:
-            self._of_pools[key] = self._new(ResourceUse(name, total, shown, []))
+            self._of_pools[key] = self._register(ResourceUse(name, total, shown, []))
         return self._of_pools[key]
 
-    def _new(self, resource: ResourceUse) -> ResourceUse:
-        self.all.append(resource)
+    def _register(self, resource: ResourceUse) -> ResourceUse:
+        self.resources.append(resource)
         return resource
 
 
-def needs_in(scope: Mapping[str, ResourceUse], needs: Mapping[str, object]) -> Needs:
-    """Resolve `job.needs` in a scope; names that are missing, because the pool was changed, are left out."""
-    found = ((scope[name], given) for name, given in needs.items() if name in scope)
-    return tuple((resource, 1.0 if resource.total is None else float(str(given))) for resource, given in found)
+def resolve_needs(scope: Mapping[str, ResourceUse], needs: Mapping[str, object]) -> Needs:
+    """Resolve the names in `job.needs`; those not in `scope`, because the pool has been changed, are left out."""
+    resolved = ((scope[name], amount) for name, amount in needs.items() if name in scope)
+    return tuple((resource, 1.0 if resource.total is None else float(str(amount))) for resource, amount in resolved)

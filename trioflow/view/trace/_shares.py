@@ -1,4 +1,4 @@
-"""The breakdown of a past run's time: the jobs on its critical path, their waits, and the share of each."""
+"""The breakdown of a critical path: the time that each of its jobs, and each wait between them, took."""
 
 from __future__ import annotations
 
@@ -12,58 +12,59 @@ from ._critical import settled_at
 from ._span_builder import TraceRecord
 from ._spans import Span
 
-MANY: Final = 12
-"""Number of jobs on the path above which those of one kind are added up."""
+MAX_SINGLE_JOBS: Final = 12
+"""Number of jobs on the path above which those of one kind are combined."""
 MIN_GAP: Final = 1e-9
 """Seconds below which a gap between two jobs is a rounding error."""
 
 
 @dataclass(frozen=True, slots=True)
 class PathPart:
-    """One job of the critical path, or several of one kind; or a cause of waits."""
+    """The time that a job on the critical path took, or several of one kind, or waits with one cause."""
 
     name: str
-    """The job's label, or the kind; for a wait, its cause."""
+    """The path of the job, or the kind of the jobs; for waits, the cause in words."""
     seconds: float
-    number: int
-    """The number of jobs."""
+    """The duration, or the sum of the durations."""
+    count: int
+    """The number of jobs, or of waits."""
     span: int
-    """The number of the first of them."""
+    """The number of the first job's span; for waits, of the first job that waited."""
     began: float
-    """The start of the first of them."""
+    """The start of the first job or wait."""
     is_wait: bool = False
 
     @property
     def text(self) -> str:
-        """The name, with the number of jobs if there are several."""
-        return f"{self.name} × {self.number}" if self.number > 1 else self.name
+        """The name, with the count if it is more than one."""
+        return f"{self.name} × {self.count}" if self.count > 1 else self.name
 
 
 def path_parts(record: TraceRecord) -> list[PathPart]:
-    """Return the parts of the critical path, the longest first; together, they are the time of the run. O(n)."""
-    parts = list(path_steps(record))
-    jobs = [part for part in parts if not part.is_wait]
-    found: dict[tuple[bool, str], PathPart] = {}
-    for part in parts:
-        is_kind = not part.is_wait and len(jobs) > MANY
-        key = part.is_wait, record.kinds[part.span] if is_kind else part.name if part.is_wait else str(part.span)
-        if (before := found.get(key)) is None:
-            found[key] = part
+    """Return the parts of the critical path, the longest first; they add up to the duration of the run. O(n)."""
+    steps = list(path_steps(record))
+    by_kind = sum(not step.is_wait for step in steps) > MAX_SINGLE_JOBS
+    parts: dict[tuple[bool, str], PathPart] = {}
+    for step in steps:
+        is_kind = by_kind and not step.is_wait
+        key = step.is_wait, record.kinds[step.span] if is_kind else step.name if step.is_wait else str(step.span)
+        if (part := parts.get(key)) is None:
+            parts[key] = step
         else:
-            name = key[1] if is_kind else before.name
-            found[key] = replace(before, name=name, seconds=before.seconds + part.seconds, number=before.number + 1)
-    return sorted(found.values(), key=lambda part: -part.seconds)
+            name = key[1] if is_kind else part.name
+            parts[key] = replace(part, name=name, seconds=part.seconds + step.seconds, count=part.count + 1)
+    return sorted(parts.values(), key=lambda part: -part.seconds)
 
 
 def path_steps(record: TraceRecord) -> Iterator[PathPart]:
-    """Yield each wait and each job of the path, in the order of time: each begins where the one before ended."""
+    """Yield the jobs and waits along the critical path in chronological order, without gaps between them."""
     at = record.began
     for link in record.chain:
         span = record.spans[link.number]
         if span.number in record.nested or span.started_at is None:
             continue
         if span.started_at - at > MIN_GAP:
-            yield PathPart(_waited_for(span), span.started_at - at, 1, span.number, at, is_wait=True)
+            yield PathPart(_last_wait(span), span.started_at - at, 1, span.number, at, is_wait=True)
         end = min(settled_at(span), record.now)
         begins = max(at, span.started_at)
         if end > begins:
@@ -73,7 +74,7 @@ def path_steps(record: TraceRecord) -> Iterator[PathPart]:
         yield PathPart("the end of the run", record.now - at, 1, record.chain[-1].number, at, is_wait=True)
 
 
-def _waited_for(span: Span) -> str:
-    """Return the last cause other than jobs that a job waited for."""
+def _last_wait(span: Span) -> str:
+    """Return in words what a job waited for last, once its requirements had settled."""
     waits = [wait for wait in span.waits if wait.cause is not WaitCause.JOBS]
     return waits[-1].words if waits else CAUSES[WaitCause.LOOP].awaited

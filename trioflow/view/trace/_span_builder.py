@@ -32,7 +32,7 @@ from ..text._verdict import Tally, Verdict, verdict
 from ._critical import Link, critical_chain
 from ._event_recorder import CommandEnd, EventKind, JobEnd, RunEnd, RunStart, events
 from ._lanes import assign_lanes
-from ._resource_use import Needs, ResourceUse, Scopes, needs_in
+from ._resource_use import Needs, ResourceScopes, ResourceUse, resolve_needs
 from ._spans import IncidentMark, RunSpan, Span, or_infinity
 from ._waits import Waits
 
@@ -302,7 +302,7 @@ class _RecordBuilder:
         self._runs: Final = reader.runs
         self._jobs: Final = self._number_jobs()
         self._paths: Final = self._find_paths()
-        self._scopes: Final = Scopes()
+        self._scopes: Final = ResourceScopes()
         self._needs: Final = self._find_needs()
         for run in self._runs:
             _assign_lanes(run)
@@ -318,7 +318,7 @@ class _RecordBuilder:
         return TraceRecord(
             spans=self._add_waits([self._span(facts) for facts in self._jobs], runs, now),
             runs=runs,
-            resources=tuple(self._scopes.all),
+            resources=tuple(self._scopes.resources),
             kinds=tuple(kind_from_label(job.label, given_label(job) is not None) for job in jobs),
             incidents=tuple(incidents),
             wall_offset=last.wall_offset,
@@ -356,10 +356,10 @@ class _RecordBuilder:
         all_needs: dict[int, Needs] = {}
         for run in self._runs:  # enclosing runs come first
             reserved = () if run.parent is None else all_needs.get(run.parent.number, ())
-            scope = scopes[run] = self._scopes.of_run(scopes[run.enclosing], reserved, run.beginning.pool)
+            scope = scopes[run] = self._scopes.scope_of_run(scopes[run.enclosing], reserved, run.beginning.pool)
             for job, facts in run.jobs.items():
-                needs = needs_in(scope, job.needs or {}) if scope else ()
-                needs += tuple(self._scopes.of_job(run.scheduler, job))
+                needs = resolve_needs(scope, job.needs or {}) if scope else ()
+                needs += tuple(self._scopes.run_needs_of_job(run.scheduler, job))
                 if not needs:
                     continue
                 all_needs[facts.number] = needs
@@ -378,7 +378,7 @@ class _RecordBuilder:
             lifetimes.append((end if run.began is None else max(run.began, facts.added_at), end))
         machine_waits = {facts.number: facts.end.machine_waits for facts in self._jobs}
         waits = Waits(spans, runs, lifetimes, self._needs, machine_waits)
-        waits_of_spans = [tuple(waits.of(span)) for span in spans]
+        waits_of_spans = [tuple(waits.find(span)) for span in spans]
         return tuple(replace(span, waits=own) if own else span for span, own in zip(spans, waits_of_spans, strict=True))
 
     def _find_paths(self) -> dict[RunFacts, dict[AnyJob, str]]:

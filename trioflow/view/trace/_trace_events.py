@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from ..._core.api.views import printable
-from ._resource_use import running
+from ._resource_use import count_overlaps
 from ._span_builder import TraceRecord
 from ._spans import RunSpan, Span, Wait
 from ._table import iso_time
@@ -150,7 +150,7 @@ class _TraceEvents:
     def _counters(self, run: RunSpan, pid: int) -> Iterator[Event]:
         """Yield each change of the number of running jobs in a run, and of the size of its window."""
         members = (self._record.spans[number] for number in run.members)
-        counts = running(self._bounds(span) for span in members if span.started_at is not None)
+        counts = count_overlaps(self._bounds(span) for span in members if span.started_at is not None)
         for at, jobs in zip(*counts, strict=True):
             yield {"ph": "C", "name": "running jobs", "ts": at, "pid": pid, "args": {"jobs": jobs}}
         for since, size in run.window_sizes:

@@ -1,13 +1,14 @@
 """The waits of each job of a past run: their causes, their times, and the span that ended each.
 
-None of this is recorded during a run. It follows from the times of the jobs, their needs, the slots of each window,
-and the amounts in each pool. Jobs with the same needs in the same run lack the same at the same time. So for each such
-group of jobs, the intervals are found in which a slot or a resource was lacking, or a key was throttled; a job's waits
-are the parts of these in which it was ready. Where nothing appears to be lacking, the cause is invisible to the trace:
-the state of a rate, or other users of a shared pool.
+A run does not record waits. They are derived from the times of the jobs, their needs, the slots of each window, and the
+amounts in each pool. Jobs of one run with the same needs lack the same things at the same times. So for each such group
+of jobs, the intervals are computed in which a slot or a resource was lacking, or a key was throttled; the waits of a
+job are the parts of these intervals in which the job was ready. A ready job that lacked nothing waited for a reason
+that the trace cannot see: the state of a rate, or other users of a shared pool.
 
-The order is the engine's: without a slot a job does not wait for resources. O(n log n) for n jobs with few
-different needs; each group has at most `MAX_INTERVALS` intervals, so it never becomes n².
+If several things were lacking, the cause is the one that the engine checks first: a job without a slot does not wait
+for resources. The cost is O(n log n) for n jobs with few different needs; it never becomes n², because each group has
+at most `MAX_INTERVALS` intervals.
 """
 
 from __future__ import annotations
@@ -21,55 +22,55 @@ from typing import Final
 
 from ..._core.api.views import JobState, WaitCause
 from ._critical import SlotGivers, settled_at
-from ._resource_use import Needs, ResourceUse, Steps, running
+from ._resource_use import Needs, ResourceUse, Steps, count_overlaps
 from ._spans import RunSpan, Span, Wait
 
-SHORT: Final = 0.001
-"""Seconds below which a gap between two waits is no cause of its own: the engine was about to start a job."""
+MIN_GAP: Final = 0.001
+"""Seconds below which a gap between two waits has no cause of its own: the engine was about to start a job."""
 MAX_INTERVALS: Final = 200
-"""Number of intervals kept for each group; of more, the shortest gaps are closed."""
+"""Number of intervals kept for each group of jobs; if there are more, the shortest gaps between them are closed."""
 MAX_STEPS: Final = 2_000_000
-"""Number of steps of resources to consider; of more, several are merged."""
+"""Number of changes of amounts to examine in all; if there are more, adjacent ones are merged."""
 
-
-What = tuple[WaitCause, ResourceUse | None]
-Piece = tuple[float, float, WaitCause, ResourceUse | None]
-"""Start, end, cause, and name of what was lacking."""
+Lack = tuple[WaitCause, ResourceUse | None]
+"""What was lacking: the cause of a wait, and the resource if there is one."""
+LackInterval = tuple[float, float, WaitCause, ResourceUse | None]
+"""An interval in which something was lacking: start, end, cause and resource."""
 
 
 class Waits:
-    """The waits of all spans."""
+    """The computation of the waits of all spans in a trace."""
 
     def __init__(
         self,
         spans: Sequence[Span],
         runs: Sequence[RunSpan],
-        there: Sequence[tuple[float, float]],
+        lifetimes: Sequence[tuple[float, float]],
         needs: Mapping[int, Needs],
-        held: Mapping[int, tuple[tuple[float, float], ...]],
+        machine_waits: Mapping[int, tuple[tuple[float, float], ...]],
     ) -> None:
-        """Find the intervals in which something was lacking.
+        """Record the use of slots and resources over time, from which `find` derives the waits.
 
         Args:
             spans: the spans, by number, without their waits.
             runs: the runs.
-            there: for each span, the interval in which it could wait or run: from when it was added, or its run
-                began, until it settled; until now, if it has not; until its run ended, if it was never reached.
-            needs: the needs of spans.
-            held: intervals in which spans ran, but waited for room on the machine.
+            lifetimes: for each span, the interval in which it could wait or run. It begins when the job was added, or
+                its run began, and ends when the job settled, or else with its run, or now.
+            needs: the needs of each span that has any.
+            machine_waits: the intervals in which a span was RUNNING, but waited for room on the machine.
 
         """
         self._spans: Final = spans
         self._runs: Final = runs
-        self._there: Final = there
+        self._lifetimes: Final = lifetimes
         self._needs: Final = needs
-        self._held: Final = held
+        self._machine_waits: Final = machine_waits
         self._run_of: Final = {number: place for place, run in enumerate(runs) for number in run.members}
-        self._givers: Final = [SlotGivers(run, [spans[number] for number in run.members]) for run in runs]
+        self._slot_givers: Final = [SlotGivers(run, [spans[number] for number in run.members]) for run in runs]
         amounts: dict[ResourceUse, set[float]] = {}
         ran_in: list[list[tuple[float, float]]] = [[] for _ in runs]
         for span in spans:
-            end = math.inf if span.state is JobState.RUNNING else there[span.number][1]
+            end = math.inf if span.state is JobState.RUNNING else lifetimes[span.number][1]
             ran = [*span.throttled, (span.started_at, end)] if span.started_at is not None else span.throttled
             needed = needs.get(span.number, ())
             for began, ended in ran:
@@ -79,52 +80,59 @@ class Waits:
                     ran_in[self._run_of[span.number]].append((began, ended))
             for resource, amount in needed:
                 amounts.setdefault(resource, set()).add(amount)
-        number = sum(len(found) * 2 * len(resource.uses) for resource, found in amounts.items())
-        together = max(1, math.ceil(number / MAX_STEPS))
+        steps = sum(len(different) * 2 * len(resource.uses) for resource, different in amounts.items())
+        group_size = max(1, math.ceil(steps / MAX_STEPS))
         self._used: Final = {
-            resource: _thinned(resource.used(), together) for resource in amounts if resource.total is not None
+            resource: _thin_out(resource.amount_over_time(), group_size)
+            for resource in amounts
+            if resource.total is not None
         }
-        self._full: Final = [_when_full(run, *running(intervals)) for run, intervals in zip(runs, ran_in, strict=True)]
-        self._lacking: Final[dict[tuple[ResourceUse, float], list[Piece]]] = {}
-        self._kinds: Final[dict[tuple[int, bool, Needs], tuple[list[Piece], list[Piece]]]] = {}
+        self._full_windows: Final = [
+            _find_full_window(run, *count_overlaps(intervals)) for run, intervals in zip(runs, ran_in, strict=True)
+        ]
+        self._shortages: Final[dict[tuple[ResourceUse, float], list[LackInterval]]] = {}
+        self._lacking_by_needs: Final[dict[tuple[int, bool, Needs], tuple[list[LackInterval], list[LackInterval]]]] = {}
         for resource in amounts:
-            resource.sort()
+            resource.index_uses()
 
-    def of(self, span: Span) -> Iterator[Wait]:
+    def find(self, span: Span) -> Iterator[Wait]:
         """Yield the waits of one span in chronological order."""
-        since, over = self._there[span.number]
+        since, end_of_life = self._lifetimes[span.number]
         ready = span.scheduled_at
-        until = over if ready is None else ready
+        until = end_of_life if ready is None else ready
         if until > since and (ready is not None or span.state is not JobState.RUNNING):
             yield Wait(WaitCause.JOBS, "", since, until, None if ready is None else self._last_required(span))
         if ready is None:
             return
-        starts = [*(began for began, _ in span.throttled), over if span.started_at is None else span.started_at]
+        last_start = end_of_life if span.started_at is None else span.started_at
+        starts = [*(began for began, _ in span.throttled), last_start]
         ends = [*(ended for _, ended in span.throttled), None]
         for start, end in zip(starts, ends, strict=True):
             if start > ready:
-                yield from self._between(span, ready, start)
+                yield from self._waits_between(span, ready, start)
             ready = start if end is None else end
-        for began, ended in self._held.get(span.number, ()):
+        for began, ended in self._machine_waits.get(span.number, ()):
             yield Wait(WaitCause.MACHINE, "", began, ended)
 
     def _last_required(self, span: Span) -> int | None:
         return max(span.required, key=lambda number: (settled_at(self._spans[number]), number), default=None)
 
-    def _between(self, span: Span, since: float, until: float) -> Iterator[Wait]:
-        """Yield the waits of a job that was ready all the time, without gaps; adjacent ones have different causes."""
-        exact, rough = self._pieces(span)
-        pieces = _clip(exact if until - since < SHORT else rough, since, until)
-        for began, ended, cause, resource in _filled(pieces, since, until, self._unseen(span), self._unknown(span)):
-            over = span.started_at is None and ended == self._there[span.number][1]  # no span ended the wait
-            by = None if over else self._released_by(span, cause, resource, began, ended)
+    def _waits_between(self, span: Span, since: float, until: float) -> Iterator[Wait]:
+        """Yield the waits of a job that was ready during all of an interval; together, they fill it without gaps."""
+        exact, simplified = self._find_lacking(span)
+        intervals = _clip(exact if until - since < MIN_GAP else simplified, since, until)
+        for began, ended, cause, resource in _fill_gaps(
+            intervals, since, until, self._invisible_lack(span), self._fallback_lack(span)
+        ):
+            has_no_end = span.started_at is None and ended == self._lifetimes[span.number][1]
+            by = None if has_no_end else self._released_by(span, cause, resource, began, ended)
             yield Wait(cause, "" if resource is None else resource.name, began, ended, by)
 
     def _released_by(
         self, span: Span, cause: WaitCause, resource: ResourceUse | None, since: float, until: float
     ) -> int | None:
         if cause is WaitCause.SLOT:
-            giver = self._givers[self._run_of[span.number]].giver(span, until)
+            giver = self._slot_givers[self._run_of[span.number]].giver(span, until)
             return None if giver is None else giver.number
         if resource is None:
             return None
@@ -136,68 +144,72 @@ class Waits:
             )[2]
         return resource.released_by(since, until, span.number)
 
-    def _unseen(self, span: Span) -> What | None:
-        """Return the cause to assume when nothing appears to be lacking; None for the cause before."""
+    def _invisible_lack(self, span: Span) -> Lack | None:
+        """Return the cause to assume where nothing appears to be lacking; None to extend the cause before."""
         rate = next((resource for resource, _ in self._needs.get(span.number, ()) if resource.total is None), None)
         return None if rate is None else (WaitCause.RATE, rate)
 
-    def _unknown(self, span: Span) -> What:
-        """Return the cause to assume when there is none before, either."""
-        if needs := self._needs.get(span.number):  # it is held outside the trace, or reserved
+    def _fallback_lack(self, span: Span) -> Lack:
+        """Return the cause to assume where nothing appears to be lacking, and no cause came before."""
+        if needs := self._needs.get(span.number):  # taken by a user of the pool outside the trace, or reserved
             return WaitCause.RESOURCE, needs[0][0]
         has_limiter = self._runs[self._run_of[span.number]].has_limiter
         return (WaitCause.SLOT if has_limiter and not span.forever else WaitCause.LOOP), None
 
-    def _pieces(self, span: Span) -> tuple[list[Piece], list[Piece]]:
-        """Return the intervals in which something was lacking for such a job: as found, and with short gaps closed."""
+    def _find_lacking(self, span: Span) -> tuple[list[LackInterval], list[LackInterval]]:
+        """Return the intervals in which a job with these needs lacked something: exact, and with short gaps closed."""
         key = run, _, needs = self._run_of[span.number], span.forever, self._needs.get(span.number, ())
-        if key not in self._kinds:
-            lacking = [] if span.forever else [self._full[run]]
-            lacking += [_when_throttled(resource) for resource, _ in needs]
-            lacking += [self._when_lacking(resource, amount) for resource, amount in needs]
-            lacking = [pieces for pieces in lacking if pieces]
-            exact = lacking[0] if len(lacking) == 1 else _overlaid(lacking)
-            self._kinds[key] = exact, _close_gaps(exact)
-        return self._kinds[key]
+        if key not in self._lacking_by_needs:
+            layers = [] if span.forever else [self._full_windows[run]]
+            layers += [_find_cooldowns(resource) for resource, _ in needs]
+            layers += [self._find_shortages(resource, amount) for resource, amount in needs]
+            layers = [layer for layer in layers if layer]
+            exact = layers[0] if len(layers) == 1 else _overlay(layers)
+            self._lacking_by_needs[key] = exact, _close_gaps(exact)
+        return self._lacking_by_needs[key]
 
-    def _when_lacking(self, resource: ResourceUse, amount: float) -> list[Piece]:
-        """Return the intervals in which less than this amount of a resource was free."""
+    def _find_shortages(self, resource: ResourceUse, amount: float) -> list[LackInterval]:
+        """Return the intervals in which less than `amount` of a resource was free."""
         if resource.total is None:
             return []
         key = resource, amount
-        if key not in self._lacking:
-            most = resource.total - amount + 1e-9 * max(1.0, resource.total)
+        if key not in self._shortages:
+            limit = resource.total - amount + 1e-9 * max(1.0, resource.total)
             times, used = self._used[resource]
-            self._lacking[key] = list(_where(times, [value > most for value in used], WaitCause.RESOURCE, resource))
-        return self._lacking[key]
+            is_short = [value > limit for value in used]
+            self._shortages[key] = list(_flagged_intervals(times, is_short, WaitCause.RESOURCE, resource))
+        return self._shortages[key]
 
 
 # ---- intervals
 
 
-def _when_full(run: RunSpan, times: list[float], numbers: list[int]) -> list[Piece]:
-    """Return the intervals in which all slots were taken."""
+def _find_full_window(run: RunSpan, times: list[float], numbers: list[int]) -> list[LackInterval]:
+    """Return the intervals in which all slots of a run's window were taken.
+
+    `times` and `numbers` are a step function: from each time on, this number of jobs had slots.
+    """
     if run.window is None:
         return []
     sizes = run.window_sizes or ((run.started_at or 0.0, run.window),)
     changes = [since for since, _ in sizes]
     flags: list[bool] = []
-    both = sorted({*times, *changes})
-    for at in both:
-        place, size = bisect.bisect_right(times, at) - 1, bisect.bisect_right(changes, at) - 1
-        flags.append(place >= 0 and numbers[place] >= sizes[max(size, 0)][1])
-    return list(_where(both, flags, WaitCause.SLOT, None))
+    all_times = sorted({*times, *changes})
+    for at in all_times:
+        index, size = bisect.bisect_right(times, at) - 1, bisect.bisect_right(changes, at) - 1
+        flags.append(index >= 0 and numbers[index] >= sizes[max(size, 0)][1])
+    return list(_flagged_intervals(all_times, flags, WaitCause.SLOT, None))
 
 
-def _when_throttled(resource: ResourceUse) -> list[Piece]:
-    times, closed = running((since, until) for since, until, _ in resource.cooldowns)
-    return list(_where(times, [number > 0 for number in closed], WaitCause.THROTTLED, resource))
+def _find_cooldowns(resource: ResourceUse) -> list[LackInterval]:
+    times, closed = count_overlaps((since, until) for since, until, _ in resource.cooldowns)
+    return list(_flagged_intervals(times, [number > 0 for number in closed], WaitCause.THROTTLED, resource))
 
 
-def _where(
+def _flagged_intervals(
     times: Sequence[float], flags: Sequence[bool], cause: WaitCause, resource: ResourceUse | None
-) -> Iterator[Piece]:
-    """Yield the intervals in which a step function of flags is set."""
+) -> Iterator[LackInterval]:
+    """Yield the intervals in which a step function of flags, each valid from its time on, is true."""
     since = None
     for at, flag in zip(times, flags, strict=True):
         if flag and since is None:
@@ -209,80 +221,82 @@ def _where(
         yield since, math.inf, cause, resource
 
 
-def _overlaid(layers: Sequence[list[Piece]]) -> list[Piece]:
-    """Merge lists of intervals into one; where several overlap, the first list wins."""
-    bounds = sorted({at for pieces in layers for piece in pieces for at in piece[:2]})
-    places, found = [0] * len(layers), list[Piece]()
+def _overlay(layers: Sequence[list[LackInterval]]) -> list[LackInterval]:
+    """Merge layers of intervals into one; where several overlap, that of the first layer wins."""
+    bounds = sorted({at for layer in layers for interval in layer for at in interval[:2]})
+    indices, merged = [0] * len(layers), list[LackInterval]()
     for since, until in itertools.pairwise(bounds):
-        for layer, pieces in enumerate(layers):
-            while places[layer] < len(pieces) and pieces[places[layer]][1] <= since:
-                places[layer] += 1
-            if places[layer] < len(pieces) and pieces[places[layer]][0] <= since:
-                _, _, cause, resource = pieces[places[layer]]
-                found.append((since, until, cause, resource))
+        for number, layer in enumerate(layers):
+            while indices[number] < len(layer) and layer[indices[number]][1] <= since:
+                indices[number] += 1
+            if indices[number] < len(layer) and layer[indices[number]][0] <= since:
+                _, _, cause, resource = layer[indices[number]]
+                merged.append((since, until, cause, resource))
                 break
-    return found
+    return merged
 
 
-def _close_gaps(pieces: Iterable[Piece]) -> list[Piece]:
-    """Return at most `MAX_INTERVALS` intervals, with short gaps closed."""
-    found, short = list(pieces), SHORT
+def _close_gaps(intervals: Iterable[LackInterval]) -> list[LackInterval]:
+    """Close short gaps between intervals, and then ever longer ones until at most `MAX_INTERVALS` are left."""
+    closed, min_gap = list(intervals), MIN_GAP
     while True:
-        before, found = found, list[Piece]()
-        for piece in before:
-            if not found or piece[0] - found[-1][1] >= short:
-                found.append(piece)
-            elif piece[2:] == found[-1][2:] or (short > SHORT and piece[1] - piece[0] < short):
-                found[-1] = found[-1][0], piece[1], *found[-1][2:]
+        before, closed = closed, list[LackInterval]()
+        for interval in before:
+            if not closed or interval[0] - closed[-1][1] >= min_gap:
+                closed.append(interval)
+            elif interval[2:] == closed[-1][2:] or (min_gap > MIN_GAP and interval[1] - interval[0] < min_gap):
+                closed[-1] = closed[-1][0], interval[1], *closed[-1][2:]
             else:
-                found[-1] = found[-1][0], piece[0], *found[-1][2:]
-                found.append(piece)
-        if len(found) <= MAX_INTERVALS:
-            return found
-        short *= 2
+                closed[-1] = closed[-1][0], interval[0], *closed[-1][2:]
+                closed.append(interval)
+        if len(closed) <= MAX_INTERVALS:
+            return closed
+        min_gap *= 2
 
 
-def _clip(pieces: list[Piece], since: float, until: float) -> Iterator[Piece]:
-    """Yield the parts of the intervals between two times."""
-    for place in range(bisect.bisect_right(pieces, since, key=itemgetter(1)), len(pieces)):
-        began, ended, cause, resource = pieces[place]
+def _clip(intervals: list[LackInterval], since: float, until: float) -> Iterator[LackInterval]:
+    """Yield the parts of intervals that lie between two times."""
+    for index in range(bisect.bisect_right(intervals, since, key=itemgetter(1)), len(intervals)):
+        began, ended, cause, resource = intervals[index]
         if began >= until:
             return
         yield max(began, since), min(ended, until), cause, resource
 
 
-def _filled(pieces: Iterable[Piece], since: float, until: float, unseen: What | None, unknown: What) -> list[Piece]:
-    """Return the intervals without gaps, adjacent ones of the same cause merged.
+def _fill_gaps(
+    intervals: Iterable[LackInterval], since: float, until: float, invisible: Lack | None, fallback: Lack
+) -> list[LackInterval]:
+    """Return intervals that fill the time from `since` to `until` without gaps; adjacent ones have different causes.
 
-    A short gap belongs to the interval before it, or to the first one after it; if there is none, it was no wait. A
-    long gap gets the cause `unseen`, or else the one before, or else `unknown`.
+    A long gap gets the cause `invisible`, or else the one before the gap, or else `fallback`. A short gap is added to
+    the interval after it, or, at the end, to the last one; without any interval, a short time was no wait.
     """
-    found: list[Piece] = []
+    filled: list[LackInterval] = []
     at = since
-    for began, ended, cause, resource in pieces:
-        if began - at >= SHORT:
-            _append(found, at, began, unseen or (found[-1][2:] if found else unknown))
+    for began, ended, cause, resource in intervals:
+        if began - at >= MIN_GAP:
+            _append_or_extend(filled, at, began, invisible or (filled[-1][2:] if filled else fallback))
             at = began
-        _append(found, at, ended, (cause, resource))
+        _append_or_extend(filled, at, ended, (cause, resource))
         at = ended
-    if until - at >= SHORT:
-        _append(found, at, until, unseen or (found[-1][2:] if found else unknown))
-    elif found:
-        _append(found, at, until, found[-1][2:])
-    return found
+    if until - at >= MIN_GAP:
+        _append_or_extend(filled, at, until, invisible or (filled[-1][2:] if filled else fallback))
+    elif filled:
+        _append_or_extend(filled, at, until, filled[-1][2:])
+    return filled
 
 
-def _append(found: list[Piece], since: float, until: float, what: What) -> None:
-    if found and found[-1][2:] == what:
-        found[-1] = found[-1][0], until, *what
+def _append_or_extend(intervals: list[LackInterval], since: float, until: float, lack: Lack) -> None:
+    if intervals and intervals[-1][2:] == lack:
+        intervals[-1] = intervals[-1][0], until, *lack
     elif until > since:
-        found.append((since, until, *what))
+        intervals.append((since, until, *lack))
 
 
-def _thinned(used: Steps, together: int) -> Steps:
-    """Thin out steps: of each group that is merged, keep the highest."""
-    if together == 1:
+def _thin_out(used: Steps, group_size: int) -> Steps:
+    """Merge each group of `group_size` adjacent steps into one, with the highest of their values."""
+    if group_size == 1:
         return used
     times, values = used
-    places = range(0, len(times), together)
-    return [times[place] for place in places], [max(values[place : place + together]) for place in places]
+    starts = range(0, len(times), group_size)
+    return [times[start] for start in starts], [max(values[start : start + group_size]) for start in starts]

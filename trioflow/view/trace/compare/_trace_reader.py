@@ -1,8 +1,8 @@
-"""`read`: the reader of a file that `Trace.export_as_json` has written, for a comparison.
+"""The reader of trace files, as written by `Trace.export_as_json`, for comparisons.
 
-The critical path is in the file: its jobs have the category `critical-path`. Here it becomes `PathSegment`s that follow
-each other from the beginning of the run to its end without a gap. So the differences of their lengths add up to the
-difference of the whole.
+In the file, the jobs on the critical path have the category `critical-path`. The reader divides the time of the run
+into `PathSegment`s along this path, without gaps. So the differences between the segments of two runs add up to the
+difference between their durations.
 """
 
 from __future__ import annotations
@@ -24,45 +24,47 @@ HINT: Final = "give two files that `trioflow run --trace FILE.json` has written"
 
 
 class BadTrace(ValueError):
-    """A file is not a trace, or has an unknown version."""
+    """A file is not a trace, is damaged, or has an unknown version."""
 
 
 class PathSegment(NamedTuple):
-    """A part of the critical path."""
+    """A part of the time along the critical path: a job, or the wait before it."""
 
     path: str
-    """The path of the job; empty for the rest, after the last job."""
+    """The path of the job; empty for the time after the last job."""
     is_wait: bool
-    """Whether the job had not begun: the time between the end of the job before it and its start."""
+    """Whether this is the wait between the end of the previous job and the start of this one."""
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class JobTimes:
-    """The times of a job; if a nested scheduler has run it several times, their sums."""
+    """The times of a job, summed over its runs if a nested scheduler ran it several times."""
 
     seconds: float
+    """The time from the start of the job to its end."""
     waited: float
-    """Seconds in which it waited, though what it requires had settled."""
+    """The time for which it waited after its requirements had settled."""
     state: str
     waited_for: str = ""
-    """Its longest wait, in words, and the job that ended it; empty without a wait."""
+    """The cause of its longest wait in words, with the job that ended the wait; empty if it did not wait."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunTimes:
-    """One run."""
+    """The times of a run, read from a trace file."""
 
     name: str
+    """The labels of the outermost schedulers."""
     seconds: float
-    pieces: tuple[PathSegment, ...]
+    path_segments: tuple[PathSegment, ...]
     jobs: dict[str, JobTimes]
-    """The started jobs that are not schedulers, by path."""
+    """The times of jobs that started, by path, without nested schedulers."""
     not_started: dict[str, str]
-    """The states of the jobs that never started."""
+    """The states of jobs that never started, by path."""
 
 
-def read(path: Path) -> RunTimes:
+def read_trace(path: Path) -> RunTimes:
     """Read a trace from a file.
 
     Raises:
@@ -70,16 +72,16 @@ def read(path: Path) -> RunTimes:
 
     """
     try:
-        whole: Any = json.loads(path.read_bytes())
+        trace: Any = json.loads(path.read_bytes())
     except OSError as error:
         raise BadTrace(f"cannot read {str(path)!r}: {error.strerror}") from None
     except (ValueError, RecursionError):
         raise BadTrace(f"{str(path)!r} is not a trace: it is not JSON; {HINT}") from None
     try:
-        about: Any = whole["otherData"]
-        is_ours, version = about["program"] == "trioflow", about["version"]
+        other_data: Any = trace["otherData"]
+        is_ours, version = other_data["program"] == "trioflow", other_data["version"]
     except (TypeError, KeyError, IndexError, AttributeError):
-        is_ours, about, version = False, None, None
+        is_ours, other_data, version = False, None, None
     if not is_ours:
         raise BadTrace(f"{str(path)!r} is not a trace of trioflow; {HINT}")
     if version != VERSION:
@@ -88,42 +90,42 @@ def read(path: Path) -> RunTimes:
             f"{VERSION}; compare the two with that one, or make both anew"
         )
     try:
-        return _run_times(whole, about)
+        return _run_times(trace, other_data)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadTrace(f"{str(path)!r} is a damaged trace: {type(error).__name__}: {error}") from None
 
 
-def _run_times(whole: Event, about: Event) -> RunTimes:
-    events: list[Event] = whole["traceEvents"]
+def _run_times(trace: Event, other_data: Event) -> RunTimes:
+    events: list[Event] = trace["traceEvents"]
     processes = {event["pid"]: str(event["args"]["name"]) for event in events if event.get("name") == "process_name"}
-    roots = {*about["roots"]}
+    roots = {*other_data["roots"]}
     nested = {name for pid, name in processes.items() if pid not in roots}
     slices = [event for event in events if event.get("ph") == "X" and str(event.get("cat", "")).startswith("job")]
     leaves = [leaf for leaf in slices if str(leaf["args"]["path"]) not in nested]
-    seconds = float(about["seconds"])
+    seconds = float(other_data["seconds"])
     return RunTimes(
         name=", ".join(processes[pid] for pid in sorted(roots)) or "nothing has run",
         seconds=seconds,
-        pieces=tuple(_pieces([leaf for leaf in leaves if "critical-path" in leaf["cat"]], seconds)),
+        path_segments=tuple(_path_segments([leaf for leaf in leaves if "critical-path" in leaf["cat"]], seconds)),
         jobs=_jobs(leaves),
-        not_started={str(path): JobState(state).value for path, state in about["notStarted"].items()},
+        not_started={str(path): JobState(state).value for path, state in other_data["notStarted"].items()},
     )
 
 
 def _jobs(leaves: list[Event]) -> dict[str, JobTimes]:
-    found: dict[str, JobTimes] = {}
+    jobs: dict[str, JobTimes] = {}
     for leaf in leaves:
         args = leaf["args"]
         path = str(args["path"])
-        before = found.get(path, JobTimes(0.0, 0.0, ""))
+        before = jobs.get(path, JobTimes(0.0, 0.0, ""))
         waits: list[Event] = [wait for wait in args.get("waits", ()) if wait["cause"] != "jobs"]
-        found[path] = JobTimes(
+        jobs[path] = JobTimes(
             before.seconds + _seconds(leaf["dur"]),
             before.waited + _seconds(args["waited_us"] or 0.0),
             JobState(args["state"]).value,
             _wait_text(max(waits, key=lambda wait: float(wait["dur"]))) if waits else before.waited_for,
         )
-    return found
+    return jobs
 
 
 def _wait_text(wait: Event) -> str:
@@ -131,8 +133,8 @@ def _wait_text(wait: Event) -> str:
     return f"{CAUSES[WaitCause(wait['cause'])].awaited.format(wait['name'])}{by}"
 
 
-def _pieces(chain: list[Event], total: float) -> Iterator[PathSegment]:
-    """Yield the parts of the critical path; `leaves` are its jobs without nested schedulers."""
+def _path_segments(chain: list[Event], total: float) -> Iterator[PathSegment]:
+    """Yield the segments along the critical path, whose jobs are `chain`, in a run of `total` seconds."""
     chain.sort(key=lambda leaf: float(leaf["ts"]))
     now = 0.0
     for leaf, following in itertools.pairwise([*chain, None]):
@@ -143,7 +145,7 @@ def _pieces(chain: list[Event], total: float) -> Iterator[PathSegment]:
             now = start
         end = start + _seconds(leaf["dur"])
         if following is not None:
-            end = min(end, _seconds(following["ts"]))  # a service goes on when the job that waited for it begins
+            end = min(end, _seconds(following["ts"]))  # a service still runs when a job that requires it starts
         if end > now:
             yield PathSegment(path, False, end - now)
             now = end

@@ -186,19 +186,19 @@ def _what_took_the_time(record: TraceRecord) -> str:
     lines = [_line(record, part, longest, whole) for part in shown]
     seconds = sum(part.seconds for part in rest)
     if seconds >= MIN_SHARE * whole:
-        number = sum(part.number for part in rest if not part.is_wait)
+        number = sum(part.count for part in rest if not part.is_wait)
         lines.append(_path_row(f"{number} more" if number else "other waits", "more", seconds, longest, whole))
     return f'<ol class="path">{"".join(lines)}</ol>'
 
 
 def _line(record: TraceRecord, part: PathPart, longest: float, whole: float) -> str:
-    number = f" × {part.number}" * (part.number > 1)
+    number = f" × {part.count}" * (part.count > 1)
     if part.is_wait:
         return _path_row(f"waited for {text_of(part.name)}{number}", "wait", part.seconds, longest, whole)
     short = without_middle(part.name, LONGEST_NAME)
     tip = f' title="{text_of(part.name)}"' * (short != part.name)
     name = f"<bdi{tip}>{text_of(short)}</bdi>"
-    if part.number == 1:
+    if part.count == 1:
         address = quote(printable(shortened(record.spans[part.span].path)), safe="")
         name = f'<a href="#job={address}">{name}</a>'
     return _path_row(name + number, "work", part.seconds, longest, whole)

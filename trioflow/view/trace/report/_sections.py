@@ -37,7 +37,7 @@ def kinds(record: TraceRecord) -> str:
     spent = _spent.time_spent(record)
     if all(kind.count == 1 for kind in spent.kinds):
         return ""
-    titles, cells = _spent.in_columns(spent.kinds[: _spent.MAX_KINDS])
+    titles, cells = _spent.format_columns(spent.kinds[: _spent.MAX_KINDS])
     heads = "".join(
         f"<th{CLASSES.get(name, '')}>{title}</th>" for name, title in zip(_spent.HEADINGS, titles, strict=True)
     )
@@ -216,7 +216,7 @@ def _waited_limits(record: TraceRecord) -> list[str | None]:
                 wait.cause is WaitCause.SLOT and span.number in members
             ):
                 waited[wait.name or None] = waited.get(wait.name or None, 0.0) + wait.seconds
-    own: set[str | None] = {resource.name for resource in record.resources if not resource.is_part}
+    own: set[str | None] = {resource.name for resource in record.resources if not resource.is_reservation}
     own |= {None} if record.roots[0].window is not None else set()
     found = [name for name in sorted(waited, key=waited.__getitem__, reverse=True) if waited[name] > MIN_WAIT * work]
     return [name for name in found if name in own]

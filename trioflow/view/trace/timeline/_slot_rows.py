@@ -18,7 +18,7 @@ from ...._core.api.views import JobState, duration_text, printable
 from ..._state_styles import STATE_STYLES
 from .._resource_use import Steps
 from .._shares import PathPart, path_steps
-from .._slots import NOTHING_READY, Bar, Reason, SlotUse, slot_use, words
+from .._slots import NOTHING_READY, Bar, Reason, SlotUse, reason_words, slot_use
 from .._span_builder import TraceRecord
 from .._spans import Span
 from ._bars import FAILED, details
@@ -65,7 +65,7 @@ class SlotPlaces:
         self.began: Final = record.began
         self.seconds: Final = max(record.now - record.began, SHORTEST)
         self.top: Final = top
-        number = max(self.use.number, 1)
+        number = max(self.use.slots, 1)
         self.pitch: Final = next((size for most, size in PITCHES if number <= most), 1.5)
         self.font: Final = 11.0 if self.pitch >= 20 else 9.0
         self.has_words: Final = self.pitch >= 14
@@ -114,11 +114,11 @@ def _kinds(record: TraceRecord, use: SlotUse) -> dict[str, KindOfBars]:
 def draw(svg: Tree.Element, definitions: Tree.Element, places: SlotPlaces) -> float:
     """Draw the rows and the strips below them; return the lower edge."""
     patterns = Patterns(definitions, (reason for reason, seconds in places.use.empty.items() if seconds > 0))
-    for row in range(places.use.number):
+    for row in range(places.use.slots):
         y, height = places.top + row * places.pitch + places.gap / 2, places.pitch - places.gap
         add(svg, "rect", css="empty", x=places.left, y=y, width=places.width - MARGIN - places.left, height=height)
         if places.has_words or row == 0:
-            text = f"slot {row + 1}" if places.has_words else f"{places.use.number} slots"
+            text = f"slot {row + 1}" if places.has_words else f"{places.use.slots} slots"
             add(svg, "text", text, css="name", x=MARGIN, y=y + max(height / 2 + 4, 9))
     _draw_empty(svg, places, patterns)
     for row, bars in enumerate(places.use.rows):
@@ -134,14 +134,14 @@ def draw(svg: Tree.Element, definitions: Tree.Element, places: SlotPlaces) -> fl
 
 def _draw_empty(svg: Tree.Element, places: SlotPlaces, patterns: Patterns) -> None:
     """Hatch the slots that were empty for a reason: the upper ones of those without a job."""
-    rows = [*places.use.rows, *[()] * (places.use.number - len(places.use.rows))]
-    times = [at for at, _ in places.use.steps]
+    rows = [*places.use.rows, *[()] * (places.use.slots - len(places.use.rows))]
+    times = [at for at, _ in places.use.empty_steps]
     number = int((places.width - MARGIN - places.left) / COLUMN)
     pointers = [0] * len(rows)
     found: list[tuple[int, int, Reason]] = []  # column, row, reason
     for column in range(number):
         at = places.began + places.seconds * (column + 0.5) / number
-        reasons = places.use.steps[bisect.bisect_right(times, at) - 1][1] if times else ()
+        reasons = places.use.empty_steps[bisect.bisect_right(times, at) - 1][1] if times else ()
         wanted = list(itertools.chain.from_iterable(itertools.repeat(reason, slots) for reason, slots in reasons))
         for row, bars in enumerate(rows):
             if not wanted:
@@ -162,7 +162,7 @@ def _draw_empty(svg: Tree.Element, places: SlotPlaces, patterns: Patterns) -> No
         add(svg, "rect", css="why", x=left, y=y, width=right - left, height=height, fill=fill)
         above = named.get(reason)
         if places.has_words and (above is None or above[0] < row - 1 or abs(above[1] - left) > 60):
-            draw_word(svg, printable(words(reason)), left, y, right - left, height, places.font)
+            draw_word(svg, printable(reason_words(reason)), left, y, right - left, height, places.font)
         named[reason] = row, left
 
 
@@ -238,7 +238,7 @@ def _draw_path(svg: Tree.Element, places: SlotPlaces, top: float) -> float:
     add(svg, "text", "critical path", css="name strong", x=MARGIN, y=top + 15)
     for part, waited in parts:
         left, right = places.x(part.began), places.x(part.began + part.seconds)
-        group = add(svg, "g", css="job" if part.number == 1 else "", data_number=part.span)
+        group = add(svg, "g", css="job" if part.count == 1 else "", data_number=part.span)
         share = 100 * part.seconds / places.seconds
         said = f"{part.text}  {duration_text(part.seconds)}  {share:.0f} %"
         wait = f" ({duration_text(waited)} of it waiting)" if waited > 0.01 * part.seconds else ""
@@ -264,8 +264,8 @@ def _path_boxes(record: TraceRecord) -> Iterator[tuple[PathPart, float]]:
         began = part.began - waited
         if found and found[-1][0] == kind:
             before = found[-1][1]
-            name, number = kind, before.number + 1
-            whole = replace(before, name=name, number=number, seconds=part.began + part.seconds - before.began)
+            seconds = part.began + part.seconds - before.began
+            whole = replace(before, name=kind, count=before.count + 1, seconds=seconds)
             found[-1] = kind, whole, found[-1][2] + waited
         else:
             found.append((kind, replace(part, began=began, seconds=part.seconds + waited), waited))
@@ -306,15 +306,15 @@ def _uses(record: TraceRecord) -> Iterator[tuple[str, str, Steps, float | None]]
     """Yield the name, a note, the use over time and the total of each resource."""
     seconds = max(record.now - record.began, SHORTEST)
     for resource in record.resources:
-        if not resource.uses or resource.is_part:
+        if not resource.uses or resource.is_reservation:
             continue
-        found = resource.used(record.now)
+        found = resource.amount_over_time(record.now)
         if resource.total is None:
             yield f"jobs on {resource.name}", f"at most {max(found[1], default=0):.0f}", found, None
             continue
         used = sum(amount * (min(until, record.now) - since) for since, until, amount, _ in resource.uses)
         share = used / (resource.total * seconds) if resource.total else 0.0
-        yield resource.name, f"{100 * share:.0f} % of {resource.shown(resource.total)}", found, resource.total
+        yield resource.name, f"{100 * share:.0f} % of {resource.format_amount(resource.total)}", found, resource.total
 
 
 # ---- the legend
@@ -348,6 +348,6 @@ def _entries(places: SlotPlaces, patterns: Patterns) -> Iterator[tuple[str, str 
         if states[state] and state is not JobState.SUCCEEDED:
             yield f"bar {state.value}", None, f"{STATE_STYLES[state].symbol} {state.value}"
     for reason in patterns:
-        yield "why", patterns.fill(reason), f"empty: {words(reason)}"
+        yield "why", patterns.fill(reason), f"empty: {reason_words(reason)}"
     if places.use.empty.get(NOTHING_READY, 0) > 0:
-        yield "empty", None, f"empty: {words(NOTHING_READY)}"
+        yield "empty", None, f"empty: {reason_words(NOTHING_READY)}"

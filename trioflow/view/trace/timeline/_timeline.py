@@ -8,7 +8,7 @@ from typing import Final
 from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import shown, whole
-from .._resource_use import running
+from .._resource_use import count_overlaps
 from .._slots import slot_use
 from .._span_builder import TraceRecord
 from .._spans import RunSpan
@@ -180,7 +180,7 @@ def draw_load(svg: Tree.Element, places: Geometry, run: RunSpan) -> None:
     """
     record = places.record
     spans = (span for span in record.leaves if span.started_at is not None and not span.forever)
-    times, numbers = running(
+    times, numbers = count_overlaps(
         (span.started_at or 0.0, record.now if span.finished_at is None else span.finished_at) for span in spans
     )
     most = max(numbers, default=0)

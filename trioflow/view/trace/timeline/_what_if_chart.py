@@ -9,7 +9,7 @@ from typing import Final
 from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import duration_text, printable
-from .._what_if import WhatIf, percent
+from .._what_if import WhatIf, signed_percent
 from ._geometry import MARGIN, SHORTEST
 from ._svg import add, clipped, finished, text_width
 from ._timeline import DAY, HOUR, MINUTE, prepared
@@ -134,7 +134,7 @@ def _draw_marks(svg: Tree.Element, found: WhatIf, scale: Scale) -> None:
         place = found.policies().index(best.policy)
         x, y = scale.x(best.size), scale.y(best.seconds)
         add(svg, "circle", css=f"dot{place % COLOURS}", cx=x, cy=y, r=5)
-        gain = f" ({percent(found.gain)})" if found.gain is not None else ""
+        gain = f" ({signed_percent(found.gain)})" if found.gain is not None else ""
         _say(svg, scale, f"best: {found.amount(best.size)}, {duration_text(best.seconds)}{gain}", x, y + 20)
     x, y = scale.x(found.this.size), scale.y(found.this.seconds)
     add(svg, "circle", css="this", cx=x, cy=y, r=5)
