@@ -37,12 +37,12 @@ def command(events: str) -> int:
     except _follow.BadEvents as error:
         raise Refusal(f"{events}: {error}") from None
     finally:
-        follower.leave()
+        follower.close()
         os.close(descriptor)
-    if not follower.understood:
+    if not follower.known_events:
         raise Refusal(f"{events}: no events of trioflow are in it; a run writes them with --events")
-    if follower.missing:
-        lines = "1 line is" if follower.missing == 1 else f"{follower.missing} lines are"
+    if follower.missing_lines:
+        lines = "1 line is" if follower.missing_lines == 1 else f"{follower.missing_lines} lines are"
         click.echo(f"{events}: {lines} missing: the reader was too slow, or something has cut them out", err=True)
     if not follower.ended:
         click.echo("the run has not told its end: its process is gone, or its lines were cut off", err=True)
@@ -53,12 +53,12 @@ def _follow_to_the_end(follower: Follower, descriptor: int) -> None:
     from ..view.events import _follow
 
     is_abandoned = False
-    for line in _follow.lines(descriptor):
+    for line in _follow.read_lines(descriptor):
         if line is not None:
             follower.feed(line)
             continue
-        follower.pause()
-        if follower.ended or is_abandoned or not follower.understood:
+        follower.catch_up()
+        if follower.ended or is_abandoned or not follower.known_events:
             return
         is_abandoned = follower.is_abandoned()  # its last lines are read before this counts
-        time.sleep(_follow.PAUSE)
+        time.sleep(_follow.POLL_INTERVAL)

@@ -199,8 +199,8 @@ def test_names_that_are_not_unicode_are_escaped(virtual: Virtual) -> None:
 
 def test_waits_and_progress_of_jobs_are_polled(backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """No event reports them: the instrument checks them twice a second and writes what has changed."""
-    monkeypatch.setattr(_nonblocking_writer, "BETWEEN_LOOKS", 0.01)
-    monkeypatch.setattr(_nonblocking_writer, "INTERVAL", 0.001)
+    monkeypatch.setattr(_nonblocking_writer, "POLL_INTERVAL", 0.01)
+    monkeypatch.setattr(_nonblocking_writer, "WRITE_DELAY", 0.001)
     file = io.StringIO()
 
     async def work() -> None:

@@ -13,7 +13,7 @@ import anyio
 import pytest
 
 from trioflow import Events, Job, Monitor, Pool, Scheduler, Service, Throttled, current_job
-from trioflow.view.events._follow import TAKE, BadEvents, Follower, exception_stand_in
+from trioflow.view.events._follow import HANDLERS, BadEvents, Follower, placeholder_exception
 from trioflow.view.events._format import AnyEvent
 from trioflow.view.monitor._styled_lines import Pictures
 from trioflow.view.text._symbols import Symbols
@@ -98,7 +98,7 @@ def test_a_picture_from_events_is_that_of_the_run(virtual: Virtual) -> None:
 
     def look() -> None:
         assert monitor._run is not None
-        for line in events._changed():  # in real time it would have been looked at twice a second
+        for line in events._poll_jobs():  # in real time it would have been looked at twice a second
             events._put(line)
         live.append(Pictures(monitor._run, Symbols()).draw(100, 30))
 
@@ -111,9 +111,9 @@ def test_a_picture_from_events_is_that_of_the_run(virtual: Virtual) -> None:
             break  # when the picture was made, this had not happened
         follower.feed(line.encode())
     assert told._run is not None
-    follower._at = 2.5
+    follower._latest = 2.5
     shown = Pictures(told._run, Symbols()).draw(100, 30)
-    follower.leave()
+    follower.close()
     assert shown == live[0]
     assert len(shown) > 10
 
@@ -130,7 +130,7 @@ def test_lines_that_are_no_events_are_skipped() -> None:
         b"\xff",
     ):
         follower.feed(line)
-    assert follower.understood == 0
+    assert follower.known_events == 0
 
 
 def test_another_version_is_refused() -> None:
@@ -159,7 +159,7 @@ def test_a_run_whose_process_is_gone_is_abandoned() -> None:
         event = {"event": "run_started", "v": 1, "time": 1, "at": 0, "path": "", "label": "x", "jobs": 0}
         follower.feed(json.dumps({**event, "pid": pid, "host": os.uname().nodename}).encode())
         assert follower.is_abandoned() is expected
-        follower.leave()
+        follower.close()
 
 
 def test_a_run_that_was_killed_has_not_ended(virtual: Virtual) -> None:
@@ -167,7 +167,7 @@ def test_a_run_that_was_killed_has_not_ended(virtual: Virtual) -> None:
     events, told = io.StringIO(), io.StringIO()
     virtual(run_with, Scheduler(Job(nap, 1, label="a"), Job(nap, 2, label="b"), label="all"), Events(events))
     *lines, _, _ = events.getvalue().splitlines()  # without the end of b, and that of the run
-    followed("\n".join(lines), told).leave()
+    followed("\n".join(lines), told).close()
     assert "all  ✗ has not ended, 1 of 2 jobs succeeded, 1.0 s; 1 succeeded, 1 running" in told.getvalue()
 
 
@@ -183,14 +183,14 @@ def test_two_runs_in_a_file_are_shown_one_after_the_other() -> None:
 
 def test_an_exception_of_the_same_name_stands_for_the_exception() -> None:
     """The follower knows only the name of the type; the text may be anything."""
-    assert repr(exception_stand_in("OSError: no: way")) == "OSError('no: way')"
-    assert repr(exception_stand_in("Flaw")) == "Flaw()"
-    assert str(exception_stand_in("not a name: x")) == "not a name: x"
+    assert repr(placeholder_exception("OSError: no: way")) == "OSError('no: way')"
+    assert repr(placeholder_exception("Flaw")) == "Flaw()"
+    assert str(placeholder_exception("not a name: x")) == "not a name: x"
 
 
 def test_each_event_is_taken_or_skipped_on_purpose() -> None:
     """The follower's table must list every event, including those added later."""
-    assert set(TAKE) == set(get_args(AnyEvent))
+    assert set(HANDLERS) == set(get_args(AnyEvent))
 
 
 @pytest.mark.parametrize("kept", ["all but the first", "no failure", "every third", "the first and the last"])
@@ -209,7 +209,7 @@ def test_a_file_with_lines_missing_has_the_verdict_of_the_run(virtual: Virtual, 
     follower = Follower(Monitor(file=shown))
     for line in left:
         follower.feed(line)
-    follower.leave()
+    follower.close()
     assert "✗ 2 of 8 jobs failed" in shown.getvalue()
     assert " -" not in shown.getvalue()
-    assert follower.missing == len(lines) - len(left)
+    assert follower.missing_lines == len(lines) - len(left)

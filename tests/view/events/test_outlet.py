@@ -42,7 +42,7 @@ def test_a_reader_that_stops_reading_does_not_hold_the_run(
     pipe: tuple[int, Any], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """At most 1 MiB is buffered; after a while the last lines are dropped, and the log has their number."""
-    monkeypatch.setattr(_nonblocking_writer, "GRACE", 0.1)
+    monkeypatch.setattr(_nonblocking_writer, "STALL_TIMEOUT", 0.1)
     reading, file = pipe
     assert many(3000).run(instruments=[Events(file)])
     assert "events were not written: nobody reads" in caplog.text
@@ -55,7 +55,7 @@ def test_a_reader_that_stops_reading_costs_no_more_than_one_that_reads(
     pipe: tuple[int, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lines are joined once; when each dropped line copied 1 MiB, an event took 54 µs."""
-    monkeypatch.setattr(_nonblocking_writer, "GRACE", 0.05)
+    monkeypatch.setattr(_nonblocking_writer, "STALL_TIMEOUT", 0.05)
     looks: list[int] = []
     is_ready = _nonblocking_writer._Descriptor.is_ready
     monkeypatch.setattr(_nonblocking_writer._Descriptor, "is_ready", lambda self: (looks.append(1), is_ready(self))[1])
@@ -149,7 +149,7 @@ def test_a_fifo_without_a_reader_does_not_hold_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The lines are dropped at the end."""
-    monkeypatch.setattr(_nonblocking_writer, "GRACE", 0.05)
+    monkeypatch.setattr(_nonblocking_writer, "STALL_TIMEOUT", 0.05)
     os.mkfifo(tmp_path / "fifo")
     assert Scheduler(Job(nothing)).run(instruments=[Events(tmp_path / "fifo")])
     assert "nobody reads" in caplog.text

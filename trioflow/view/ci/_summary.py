@@ -1,4 +1,4 @@
-"""`Summary`: a run in Markdown, and as annotations of GitHub Actions."""
+"""`Summary`: an instrument that writes a run as Markdown, and as annotations for GitHub Actions."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from typing import Final, final
 from ..._core.api.views import JobState, duration_text, printable
 from ..text import _verdict
 from ..text._symbols import Symbols
-from ._junit import plain
-from ._test_cases import CiReport, CiRun, headline_of, why_not
+from ._junit import strip_ansi
+from ._test_cases import CiReport, CiRun, exception_headline, unfinished_reason
 
 MAX_FAILURES: Final = 20
 MAX_LINES: Final = 60
-"""Lines at the end of a traceback or an output; GitHub takes 1 MiB for a step."""
-SLOWEST: Final = 10
-MAX_NAMES: Final = 3
-"""Number of jobs with equal failures that are named; the others are counted."""
+"""Number of lines kept from the end of a traceback or an output; GitHub accepts 1 MiB per step."""
+MAX_SLOWEST: Final = 10
+MAX_NAMED_JOBS: Final = 3
+"""Number of jobs named in the title of a group of equal failures; the others are counted."""
 MAX_ANNOTATIONS: Final = 10
-"""Number of errors that GitHub shows of a step."""
+"""Number of error annotations that GitHub shows per step."""
 PUNCTUATION: Final = re.compile(r"([\\`*_{}\[\]<>#|~&@$])")
 
 
 @final
 class Summary(CiReport):
-    """Writes a run as Markdown: the verdict, the failures with their lines, the graph, and the slowest jobs.
+    """An instrument that writes a Markdown summary: the verdict, the failures, the graph, and the slowest jobs.
 
-    In GitHub's actions (the variable `GITHUB_ACTIONS` is set) it also prints each kind of failure as an annotation, at
-    its line of your code if that is known, and below it its traceback and output in a group that can be opened. There,
-    the page of the step is the file if you give none.
+    Each failure has the line of your code that failed. In GitHub Actions (the variable `GITHUB_ACTIONS` is set),
+    equal failures are also printed as one annotation, at that line if it is known, followed by the traceback and the
+    output in a collapsed group.
 
     Args:
-        path: the file, which each run replaces when it has ended; None for the one that `GITHUB_STEP_SUMMARY` names,
-            which is appended to.
+        path: the file; each run replaces it at its end. None: append to the file that `GITHUB_STEP_SUMMARY` names, the
+            summary page of the GitHub step.
 
     Raises:
-        ValueError: no path is given, and `GITHUB_STEP_SUMMARY` is not set.
+        ValueError: `path` is None, and `GITHUB_STEP_SUMMARY` is not set.
 
     Example:
         >>> import tempfile
@@ -67,32 +67,35 @@ class Summary(CiReport):
             sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
             sys.stdout.flush()
         with open(self.path, "a" if self._appends else "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write("\n".join(markdown(run)) + "\n")
+            file.write("\n".join(markdown_lines(run)) + "\n")
 
 
 # ---- Markdown
 
 
-def markdown(run: CiRun) -> Iterator[str]:
-    """Yield the lines of the file."""
-    yield f"## {run.verdict.symbol(Symbols())} {escaped(run.label)}: {escaped(run.verdict.words)}"
+def markdown_lines(run: CiRun) -> Iterator[str]:
+    """Yield the lines of the Markdown summary."""
+    yield f"## {run.verdict.symbol(Symbols())} {escape_markdown(run.label)}: {escape_markdown(run.verdict.words)}"
     yield from ("", run.tally.in_words())
     if run.failures:
         yield from ("", "### Failures")
     for span in run.failures[:MAX_FAILURES]:
-        yield from ("", f"#### {escaped(span.path)}", "", escaped(headline_of(span)))
+        yield from ("", f"#### {escape_markdown(span.path)}", "", escape_markdown(exception_headline(span)))
         if line := run.failing_line(span):
-            yield from ("", escaped(line))
+            yield from ("", escape_markdown(line))
         elif "\n" in (trace := run.traceback(span)).strip():
-            yield from ("", *fenced(trace))
+            yield from ("", *fence_lines(trace))
         for name, text in run.outputs(span):
-            yield from ("", f"The end of its {name}:", "", *fenced(text))
+            yield from ("", f"The end of its {name}:", "", *fence_lines(text))
     if len(run.failures) > MAX_FAILURES:
         yield from ("", f"and {len(run.failures) - MAX_FAILURES} more failures")
     not_run = [span for span in run.cases if span.state is JobState.BLOCKED]
     if not_run:
         yield from ("", "### Not run", "")
-        yield from (f"- {escaped(span.path)}: {escaped(why_not(span))}" for span in not_run[:MAX_FAILURES])
+        yield from (
+            f"- {escape_markdown(span.path)}: {escape_markdown(unfinished_reason(span))}"
+            for span in not_run[:MAX_FAILURES]
+        )
         if len(not_run) > MAX_FAILURES:
             yield f"- and {len(not_run) - MAX_FAILURES} more"
     if graph := run.graph():
@@ -100,57 +103,57 @@ def markdown(run: CiRun) -> Iterator[str]:
     ran = [(span.elapsed, span) for span in run.cases if span.elapsed and not span.forever]
     if ran:
         yield from ("", "### Slowest jobs", "", "| job | time | state |", "|---|---:|---|")
-        for seconds, span in sorted(ran, key=lambda timed: -timed[0])[:SLOWEST]:
-            yield f"| {escaped(span.path)} | {duration_text(seconds)} | {span.state.value} |"
+        for seconds, span in sorted(ran, key=lambda row: -row[0])[:MAX_SLOWEST]:
+            yield f"| {escape_markdown(span.path)} | {duration_text(seconds)} | {span.state.value} |"
 
 
-def escaped(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Return a text on one line, with Markdown's punctuation escaped."""
-    return PUNCTUATION.sub(r"\\\1", printable(plain(text)))
+    return PUNCTUATION.sub(r"\\\1", printable(strip_ansi(text)))
 
 
-def fenced(text: str) -> list[str]:
-    """Return the end of a text as a fenced block of code, with a remark on what was cut."""
-    every = [printable(line) for line in plain(text).strip("\n").split("\n")]
-    lines = every[-MAX_LINES:]
-    if len(every) > MAX_LINES:
-        lines.insert(0, f"[{len(every) - MAX_LINES} lines before this are left out]")
+def fence_lines(text: str) -> list[str]:
+    """Return the lines of a fenced code block with the end of a text; the first one counts the lines left out."""
+    all_lines = [printable(line) for line in strip_ansi(text).strip("\n").split("\n")]
+    lines = all_lines[-MAX_LINES:]
+    if len(all_lines) > MAX_LINES:
+        lines.insert(0, f"[{len(all_lines) - MAX_LINES} lines before this are left out]")
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
     return [f"{fence}text", *lines, fence]
 
 
-# ---- GitHub's actions
+# ---- GitHub Actions
 
 
 def workflow_commands(run: CiRun) -> Iterator[str]:
-    """Yield the lines for an action's log: an annotation for each kind of failure, and its details in a group.
+    """Yield lines for the log of GitHub Actions: for equal failures, one annotation, and a group with the details.
 
-    The format follows GitHub's documentation, "Workflow commands for GitHub Actions". Output of jobs must not be
-    read as commands: `stop-commands` with a random token surrounds it.
+    The format follows GitHub's documentation, "Workflow commands for GitHub Actions". `stop-commands` with a random
+    token keeps GitHub from executing commands in the output of jobs.
     """
-    for number, spans in enumerate(run.kinds()):
+    for number, spans in enumerate(run.failure_groups()):
         span = spans[0]
-        title = f"{_verdict.join_names([span.path for span in spans], MAX_NAMES)} failed"
+        title = f"{_verdict.join_names([span.path for span in spans], MAX_NAMED_JOBS)} failed"
         if number < MAX_ANNOTATIONS:
             place = run.place(span)
-            where = "" if place is None else f"file={_property(place[0])},line={place[1]},"
-            yield f"::error {where}title={_property(title)}::{_data(headline_of(span))}\n"
-        yield f"::group::{_data(title)}\n"
+            where = "" if place is None else f"file={_escape_property(place[0])},line={place[1]},"
+            yield f"::error {where}title={_escape_property(title)}::{_escape_data(exception_headline(span))}\n"
+        yield f"::group::{_escape_data(title)}\n"
         stop = secrets.token_hex(16)
         yield f"::stop-commands::{stop}\n"
         for text in (run.traceback(span), *(text for _, text in run.outputs(span))):
-            yield _in_log(text).rstrip("\n") + "\n"
+            yield _escape_log_text(text).rstrip("\n") + "\n"
         yield f"::{stop}::\n::endgroup::\n"
 
 
-def _in_log(text: str) -> str:
-    """Return a text without colours, in which unprintable characters other than newlines and tabs are escaped."""
-    return re.sub(r"[^\n\t]+", lambda found: printable(found[0]), plain(text))
+def _escape_log_text(text: str) -> str:
+    """Return a text without terminal escape sequences, and with other unprintable characters escaped."""
+    return re.sub(r"[^\n\t]+", lambda match: printable(match[0]), strip_ansi(text))
 
 
-def _data(text: str) -> str:
-    return _in_log(text).replace("%", "%25").replace("\n", "%0A")
+def _escape_data(text: str) -> str:
+    return _escape_log_text(text).replace("%", "%25").replace("\n", "%0A")
 
 
-def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
+def _escape_property(text: str) -> str:
+    return _escape_data(text).replace(":", "%3A").replace(",", "%2C")

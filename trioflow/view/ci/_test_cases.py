@@ -1,4 +1,4 @@
-"""A run as test cases for CI systems: one case for each job of its trace."""
+"""`CiRun`: a finished run as test cases, one per job; and `CiReport`, the base class of the instruments for CI."""
 
 from __future__ import annotations
 
@@ -19,17 +19,15 @@ from ..trace._span_builder import TraceRecord, build_record
 from ..trace._spans import Span, or_infinity
 
 MAX_OUTPUT: Final = 1 << 16
-"""Bytes kept of the end of each output of a failed command; CI systems reject files of many MB."""
-
-
+"""Number of bytes kept from the end of each output of a failed command; CI systems reject files of many MB."""
 MAX_DRAWN: Final = 2000
-"""Number of jobs above which a summary has no graph, which would take 0.1 s per thousand jobs."""
+"""Number of jobs above which a summary has no graph; drawing takes 0.1 s per thousand jobs."""
 
 
 class CiReport(Recorder):
-    """Writes a file when the outermost run has ended.
+    """Base class of instruments that write a file at the end of the outermost run.
 
-    If the file cannot be written, the run goes on, the log has a warning, and `is_written` is False.
+    If the file cannot be written, a warning is logged, and `is_written` is False; the run is not affected.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -43,7 +41,7 @@ class CiReport(Recorder):
 
     @abstractmethod
     def _write(self, run: CiRun) -> None:
-        """Write the file."""
+        """Write the report of a run to `path`."""
 
     def before_run(self, scheduler: BaseScheduler) -> None:
         """Start recording at the outermost run."""
@@ -51,7 +49,7 @@ class CiReport(Recorder):
         self.is_written = False
 
     def after_run(self, scheduler: BaseScheduler) -> None:
-        """Write the file."""
+        """Write the file at the end of the outermost run."""
         super().after_run(scheduler)
         if self._running:
             return
@@ -65,36 +63,36 @@ class CiReport(Recorder):
 
 
 class CiRun:
-    """One run with its cases: jobs, and schedulers that failed by themselves."""
+    """A finished run and its test cases: its jobs, and the nested schedulers that failed by themselves."""
 
-    def __init__(self, found: TraceRecord) -> None:
-        root = found.roots[0]
-        self._record: Final = found
+    def __init__(self, record: TraceRecord) -> None:
+        root = record.roots[0]
+        self._record: Final = record
         self.label: Final = root.label
-        self.tally: Final = found.tally
-        self.began: Final = found.began + found.wall_offset  # the time of day
-        self.seconds: Final = found.now - found.began
-        self.verdict: Final = found.verdict(root, root.reason or StopReason.INTERRUPTED)
-        self.cases: Final = sorted(found.counted_spans, key=lambda span: or_infinity(span.finished_at))
+        self.tally: Final = record.tally
+        self.began: Final = record.began + record.wall_offset  # the time of day
+        self.seconds: Final = record.now - record.began
+        self.verdict: Final = record.verdict(root, root.reason or StopReason.INTERRUPTED)
+        self.cases: Final = sorted(record.counted_spans, key=lambda span: or_infinity(span.finished_at))
         self.failures: Final = [span for span in self.cases if span.state is JobState.FAILED]
 
     def suite(self, span: Span) -> str:
-        """Return the labels of the schedulers that a job is in, from the outermost one."""
+        """Return the labels of a job's enclosing schedulers, the outermost first, joined by slashes."""
         return "/".join([self.label, *(outer.label for outer in reversed(self._record.enclosing_spans(span)))])
 
     def traceback(self, span: Span) -> str:
-        """Return the traceback of a failure, without the output, which `outputs` has."""
+        """Return the traceback of a failed job, without output that `outputs` yields."""
         failure = self._record.failures[span.number]
         text = _exception_text.format_traceback(failure.exception, failure.traceback)
         message = _exception_text.safe_message(failure.exception)
         last = message.rstrip().rpartition("\n")
-        is_told = last[1] and any(output.rstrip().endswith(last[2]) for _, output in self.outputs(span))
-        return text.replace(message, headline(message)) if is_told else text
+        is_quoted = last[1] and any(output.rstrip().endswith(last[2]) for _, output in self.outputs(span))
+        return text.replace(message, headline(message)) if is_quoted else text
 
     def outputs(self, span: Span) -> Iterator[tuple[str, str]]:
         """Yield the name and the text of each captured output of a failed command."""
         job: Any = self._record.jobs[span.number]
-        if span.number not in self._record.commands or job.redact:  # output may quote what is secret
+        if span.number not in self._record.commands or job.redact:  # the output may quote secret arguments
             return
         for name, stream in (("output", "stdout"), ("standard error", "stderr")):
             end, before = read_output_end(job.last_result, stream, MAX_OUTPUT)
@@ -102,26 +100,26 @@ class CiRun:
             if text.strip():
                 yield name, f"[{before} bytes before this are left out]\n{text}" if before else text
 
-    def kinds(self) -> list[list[Span]]:
-        """Return the failures, grouped if equal, critical ones first."""
+    def failure_groups(self) -> list[list[Span]]:
+        """Return lists of failed jobs with equal failures, critical ones first."""
         failures = self._record.failures
         return _debrief.group_failures((span, span.critical, failures[span.number]) for span in self.failures)
 
     def graph(self) -> str:
-        """Return a Mermaid flowchart; "" if it would be unreadable."""
+        """Return the graph as a Mermaid flowchart; "" if it has too many jobs to be readable."""
         if len(self.cases) > MAX_DRAWN:
             return ""
         return _render.readable_mermaid(self._record.roots[0].scheduler, self._record.critical_jobs)
 
     def failing_line(self, span: Span) -> str:
-        """Return the place of a failure in the user's code, and the source line; "" if no frame is the user's."""
+        """Return file, number and text of the user's line that failed; "" if the traceback has no frame of theirs."""
         place = self.place(span)
         if place is None:
             return ""
         return f"{place[0]}:{place[1]}: {linecache.getline(*place).strip()}".rstrip(": ")
 
     def place(self, span: Span) -> tuple[str, int] | None:
-        """Return where the user's code failed: the innermost frame below the working directory."""
+        """Return file and line of the innermost frame in the working directory, where the user's code failed."""
         here = os.path.join(os.getcwd(), "")
         frames = traceback.extract_tb(self._record.failures[span.number].traceback)
         for name, line in reversed([(os.path.abspath(frame.filename), frame.lineno or 1) for frame in frames]):
@@ -130,13 +128,13 @@ class CiRun:
         return None
 
 
-def headline_of(span: Span) -> str:
-    """Return the exception of a job on one line, without quoted output."""
+def exception_headline(span: Span) -> str:
+    """Return a job's exception on one line, without quoted output; "" if there is none."""
     return "" if span.exception is None else _exception_text.first_line(span.exception, 300)
 
 
-def why_not(span: Span) -> str:
-    """Return the reason why a job did not run to its end; "" if it did."""
+def unfinished_reason(span: Span) -> str:
+    """Return the reason why a job did not run to its end; "" if it did, or was a forever job that ended as meant."""
     if _verdict.counted_state(span.state, span.forever) == _verdict.FOREVER:
         return ""
     words, error = STATE_STYLES[span.state].unfinished, span.exception

@@ -1,4 +1,4 @@
-"""`Events`: an instrument that writes the events of a run as lines of JSON, for other programs."""
+"""`Events`: an instrument that writes the events of a run as JSON lines, for other programs."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ from ._nonblocking_writer import NonBlockingWriter
 if TYPE_CHECKING:
     from ._format import Event
 
-LONGEST_TEXT: Final = 1000
-"""Characters kept of an exception; the debrief has all of it."""
-MAX_LOOKS: Final = 200
-"""Number of jobs polled each time for changes that have no event."""
+MAX_EXCEPTION_TEXT: Final = 1000
+"""Number of characters kept of an exception's text; the debrief has all of it."""
+MAX_POLLED: Final = 200
+"""Number of waiting jobs, and of running jobs, that each poll checks for changes without an event."""
 
 
 @dataclass(slots=True)
-class _Told:
-    """A job that may change without an event: its path, and the facts written last."""
+class _PolledJob:
+    """A job polled for changes that have no event: its path, and the values written last."""
 
     path: str
     last: Any
@@ -55,21 +55,21 @@ class _Told:
 
 @final
 class Events(Instrument):
-    """Writes the events of a run as they happen, one JSON object per line, for programs that collect or show them.
+    """An instrument that writes the events of a run as they happen, one JSON object per line, for other programs.
 
     Each line has the version of the format (`v`), the time of day (`time`, seconds since 1970), the seconds since the
-    outermost run began (`at`), the job's path (`path`), the event (`event`), and what belongs to it: its state, the
-    number of its attempt, its exception as text, what it was granted, what it waits for. A run begins with a line for
-    each job and what it requires. docs/looking/events.md has a table of the events, and `events.schema.json` beside
-    this module is a JSON Schema. `trioflow monitor FILE` shows a run from its lines.
+    outermost run began (`at`), the job's path (`path`), the name of the event (`event`), and its details: for example
+    the job's state, the number of the attempt, the exception as text, what the job was granted or what it waits for.
+    A run begins with a line for each job and its requirements. docs/looking/events.md has a table of the events, and
+    `events.schema.json` beside this module is a JSON Schema. `trioflow monitor FILE` shows a run from its events.
 
-    The run never waits for a reader. Lines are whole. They are written within a twentieth of a second; up to 1 MiB of
-    them wait for a slow reader in memory, then lines are dropped, and the next one says how many. At the end of the
-    run, the last lines are written before it returns, unless no reader takes any for two seconds. A reader that ends,
-    or a full disk, ends the lines, not the run. What `redact=True` hides is in no line.
+    The run never waits for a reader. Lines are written whole, within a twentieth of a second. Up to 1 MiB of them are
+    buffered for a slow reader; further lines are dropped, and the next line has their number. The run returns when its
+    last lines are written, or when the reader has taken none for two seconds. If the reader ends or the disk is full,
+    no more lines are written, and the run goes on. No line has anything that `redact=True` hides.
 
     Args:
-        file: a path, whose file the first run begins anew and further runs of the same object append to; a FIFO, whose
+        file: a path; the first run with this object replaces the file, further runs append to it. Or a FIFO, whose
             reader may come later; or an open file.
 
     Raises:
@@ -98,24 +98,25 @@ class Events(Instrument):
 
         self._format: Final = _format
         self._encode: Final = _format.encode
-        self._put: Callable[[bytes], None] = _nowhere
+        self._put: Callable[[bytes], None] = _discard
         self._target: Final = (
             os.path.abspath(file_path(file, "file", "Events()")) if isinstance(file, (str, os.PathLike)) else file
         )
-        self._had_run = False
+        self._has_run = False
         self._lines = 0  # the lines that hooks have written in this run, including dropped ones
-        self._root: BaseScheduler | None = None  # like what follows, there while a run is under way
-        self._outlet: NonBlockingWriter | None = None
+        # The fields below belong to the current run; `_finish` resets them.
+        self._root: BaseScheduler | None = None
+        self._writer: NonBlockingWriter | None = None
         self._clock = time.monotonic
-        self._began = self._offset = 0.0
+        self._began = self._wall_offset = 0.0
         self._names: Final[dict[BaseScheduler, PathCache]] = {}
         self._paths: Final[dict[AnyJob, str]] = {}
-        self._members: Final[dict[BaseScheduler, int]] = {}  # how many of its jobs have been written
-        self._waiting: Final[dict[AnyJob, _Told]] = {}  # SCHEDULED jobs; only hooks add and remove
-        self._running: Final[dict[AnyJob, _Told]] = {}  # the same
+        self._written_jobs: Final[dict[BaseScheduler, int]] = {}  # how many of its jobs have been written
+        self._waiting: Final[dict[AnyJob, _PolledJob]] = {}  # SCHEDULED jobs; only hooks add and remove
+        self._running: Final[dict[AnyJob, _PolledJob]] = {}  # RUNNING jobs; only hooks add and remove
 
     def __repr__(self) -> str:
-        """Show the target of the lines."""
+        """Show the file or its path."""
         return f"<Events to {self._target!r}>"
 
     # ---- hooks
@@ -123,19 +124,19 @@ class Events(Instrument):
     def before_run(self, scheduler: BaseScheduler) -> None:
         """Write that a run begins; for the outermost run, write all jobs too."""
         if self._root is not None and current_run(self._root) is None:
-            self._leave()  # it crashed before `after_run`
+            self._finish()  # the previous run crashed before `after_run`
         if self._root is None:
             self._begin(scheduler)
         elif scheduler not in self._names:
             raise RuntimeError(
                 f"{self!r} follows one run at a time: give {scheduler.label!r} an Events() of its own"
-            )  # this run logs that and drops the instrument; the other run keeps it
+            )  # the engine logs this error and removes the instrument from this run; the other run keeps it
         run = current_run(scheduler)
         assert run is not None
         is_root = scheduler is self._root
-        self._line(
+        self._write_event(
             self._format.RunStarted(
-                *self._now(self._scheduler_path(scheduler)),
+                *self._header(self._scheduler_path(scheduler)),
                 scheduler.label,
                 len(scheduler),
                 window=run.window,
@@ -144,40 +145,43 @@ class Events(Instrument):
                 host=socket.gethostname() if is_root else None,
             )
         )
-        if is_root or self._members[scheduler] != len(scheduler):
-            self._tell_jobs(scheduler)
+        if is_root or self._written_jobs[scheduler] != len(scheduler):
+            self._write_jobs(scheduler)
 
     def _begin(self, root: BaseScheduler) -> None:
         run = current_run(root)
         assert run is not None
         self._clock = run.clock
         self._began = run.clock()
-        self._offset = time.time() - self._began
+        self._wall_offset = time.time() - self._began
         self._names[root] = PathCache(root)
-        self._outlet = NonBlockingWriter(self._target, warn, self._dropped, self._changed, anew=not self._had_run)
-        self._put = self._outlet.put
-        self._root, self._had_run, self._lines = root, True, 0
+        self._writer = NonBlockingWriter(
+            self._target, warn, self._encode_dropped, self._poll_jobs, truncate=not self._has_run
+        )
+        self._put = self._writer.put
+        self._root, self._has_run, self._lines = root, True, 0
 
-    def _tell_jobs(self, outermost: BaseScheduler) -> None:
+    def _write_jobs(self, outermost: BaseScheduler) -> None:
+        """Write the jobs of a scheduler and of those nested in it."""
         todo = [outermost]
         while todo:
             scheduler = todo.pop()
             expected = expected_durations(scheduler)
             for job in scheduler:
-                self._tell_job(scheduler, job, expected.get(job))
-            self._members[scheduler] = len(scheduler)
+                self._write_job(scheduler, job, expected.get(job))
+            self._written_jobs[scheduler] = len(scheduler)
             todo += nested_schedulers(scheduler)
 
-    def _tell_job(self, scheduler: BaseScheduler, job: AnyJob, expected: float | None) -> None:
+    def _write_job(self, scheduler: BaseScheduler, job: AnyJob, expected: float | None) -> None:
         names, paths = self._names[scheduler], self._paths
         path = paths[job] = names.of(job)
         if is_scheduler(job) and job not in self._names:
             self._names[job] = names.nested(job)
         now = self._clock()
-        self._line(
+        self._write_event(
             self._format.JobAdded(
                 1,
-                now + self._offset,
+                now + self._wall_offset,
                 now - self._began,
                 path,
                 job.label,
@@ -195,35 +199,37 @@ class Events(Instrument):
 
     def job_added(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write that a job was added."""
-        self._tell_job(scheduler, job, job.expected_duration)
-        self._members[scheduler] += 1
+        self._write_job(scheduler, job, job.expected_duration)
+        self._written_jobs[scheduler] += 1
         if is_scheduler(job):
-            self._tell_jobs(job)
+            self._write_jobs(job)
 
     def job_scheduled(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write that a job is ready to start."""
         path, now = self._paths[job], self._clock()
-        self._waiting[job] = _Told(path, None)
+        self._waiting[job] = _PolledJob(path, None)
         self._running.pop(job, None)
-        self._line(self._format.JobScheduled(1, now + self._offset, now - self._began, path, len(throttled(job))))
+        self._write_event(
+            self._format.JobScheduled(1, now + self._wall_offset, now - self._began, path, len(throttled(job)))
+        )
 
     def job_started(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write that a job starts."""
         path = self._paths[job]
         self._waiting.pop(job, None)
-        self._running[job] = _Told(path, (None, ""))
+        self._running[job] = _PolledJob(path, (None, ""))
         at = job.started_at
         assert at is not None
-        self._line(self._format.JobStarted(1, at + self._offset, at - self._began, path, dict(job.granted)))
+        self._write_event(self._format.JobStarted(1, at + self._wall_offset, at - self._began, path, dict(job.granted)))
 
     def job_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write that a further attempt begins."""
         if job.attempts > 1:
-            self._line(self._format.JobAttempt(*self._now(self._paths[job]), job.attempts))
+            self._write_event(self._format.JobAttempt(*self._header(self._paths[job]), job.attempts))
 
     def job_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write that a service is ready."""
-        self._line(self._format.JobReady(*self._now(self._paths[job])))
+        self._write_event(self._format.JobReady(*self._header(self._paths[job])))
 
     def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Write the outcome of a job."""
@@ -232,98 +238,99 @@ class Events(Instrument):
         state, started, at, is_all = end_of(job)
         if at is None:
             at = self._clock()
-        event = self._format.JobFinished(1, at + self._offset, at - self._began, self._paths[job], state.value)
+        event = self._format.JobFinished(1, at + self._wall_offset, at - self._began, self._paths[job], state.value)
         if not is_all:
             command: Any = job if runs_commands(job) and started is not None else None
             result = None if command is None else command.last_result
             event.attempts = max(1, job.attempts)
-            event.exception = _text(job.raised_exception())
+            event.exception = _exception_line(job.raised_exception())
             event.returncode = None if result is None else result.returncode
             event.timed_out = job.timed_out
             event.restored = job.restored
             event.through_member = failed_through_member(job)
-        self._line(event)
+        self._write_event(event)
         if is_droppable(scheduler, job):
             self._names[scheduler].forget(job)
             self._forget(job)
 
     def _forget(self, job: AnyJob) -> None:
-        """Drop the paths of a settled job and of all jobs in it, which no later event needs."""
+        """Drop the paths of a settled job and of all jobs nested in it: no later event needs them."""
         todo = [job]
         while todo:
             dropped = todo.pop()
             self._paths.pop(dropped, None)
             if is_scheduler(dropped):
                 self._names.pop(dropped, None)
-                self._members.pop(dropped, None)
+                self._written_jobs.pop(dropped, None)
                 todo += dropped
 
     def incident(
         self, scheduler: BaseScheduler, job: AnyJob | None, message: str, exception: BaseException | None
     ) -> None:
-        """Write an incident that belongs to no job's outcome."""
+        """Write an incident that is not the outcome of a job."""
         path = self._scheduler_path(scheduler) if job is None else self._paths[job]
-        self._line(self._format.IncidentEvent(*self._now(path), message, _text(exception)))
+        self._write_event(self._format.IncidentEvent(*self._header(path), message, _exception_line(exception)))
 
     def after_run(self, scheduler: BaseScheduler) -> None:
-        """Write how a run ended; for the outermost run, flush the remaining lines."""
+        """Write the end of a run; for the outermost run, flush the remaining lines."""
         reason, culprit = scheduler.stop_reason, scheduler.culprit
         event = self._format.RunEnded(
-            *self._now(self._scheduler_path(scheduler)),
+            *self._header(self._scheduler_path(scheduler)),
             None if reason is None else reason.value,
             None if culprit is None else self._paths[culprit],
         )
         if scheduler is not self._root:
-            self._line(event)
+            self._write_event(event)
             return
         event.lines = self._lines
         if scheduler.keep_jobs:
             tally = _verdict.Tally.for_scheduler(scheduler)
             event.jobs, event.failures = tally.by_state(), tally.failures
-        self._leave(self._encode(event))
+        self._finish(self._encode(event))
 
     # ---- lines
 
-    def _now(self, path: str) -> tuple[Literal[1], float, float, str]:
+    def _header(self, path: str) -> tuple[Literal[1], float, float, str]:
+        """Return the fields that every event begins with, as of now."""
         now = self._clock()
-        return 1, now + self._offset, now - self._began, path
+        return 1, now + self._wall_offset, now - self._began, path
 
-    def _line(self, event: Event) -> None:
+    def _write_event(self, event: Event) -> None:
         self._lines += 1
         self._put(self._encode(event))
 
     def _scheduler_path(self, scheduler: BaseScheduler) -> str:
         return "" if scheduler is self._root else self._paths[scheduler]
 
-    def _dropped(self, number: int) -> bytes:
-        return self._format.encode(self._format.LinesDropped(*self._now(""), number))
+    def _encode_dropped(self, number: int) -> bytes:
+        return self._encode(self._format.LinesDropped(*self._header(""), number))
 
-    def _changed(self) -> Iterator[bytes]:
-        """Yield lines about jobs that have changed without an event; called outside the thread of the hooks."""
-        # A copy: `list` of the items may let the collector run, and with it the other thread.
-        for job, said in islice(self._waiting.copy().items(), MAX_LOOKS):
-            if (wait := waiting(job)) and wait.text and wait != said.last and job in self._waiting:
-                said.last = wait
-                line = self._format.JobWaiting(*self._now(said.path), wait.text, wait.cause.value, wait.resource)
-                yield self._format.encode(line)
-        for job, said in islice(self._running.copy().items(), MAX_LOOKS):
-            if (says := (job.fraction_done, status_of(job))) != said.last and job in self._running:
-                said.last = says
-                yield self._format.encode(self._format.JobProgress(*self._now(said.path), *says))
+    def _poll_jobs(self) -> Iterator[bytes]:
+        """Yield lines about jobs that have changed without an event; the writer's thread calls this."""
+        # `copy` is atomic; `list(items())` may run the garbage collector, and so let the thread of the hooks go on.
+        for job, polled in islice(self._waiting.copy().items(), MAX_POLLED):
+            if (wait := waiting(job)) and wait.text and wait != polled.last and job in self._waiting:
+                polled.last = wait
+                event = self._format.JobWaiting(*self._header(polled.path), wait.text, wait.cause.value, wait.resource)
+                yield self._encode(event)
+        for job, polled in islice(self._running.copy().items(), MAX_POLLED):
+            if (progress := (job.fraction_done, status_of(job))) != polled.last and job in self._running:
+                polled.last = progress
+                yield self._encode(self._format.JobProgress(*self._header(polled.path), *progress))
 
-    def _leave(self, last: bytes = b"") -> None:
-        """Write the last line, and reset for the next run."""
-        outlet, self._outlet, self._root = self._outlet, None, None
-        for kept in (self._names, self._paths, self._members, self._waiting, self._running):
-            kept.clear()
-        if outlet is not None:
-            outlet.close(last)
-
-
-def _text(error: BaseException | None) -> str | None:
-    """Return the type and the message of an exception."""
-    return None if error is None else _exception_text.one_line(error, LONGEST_TEXT)
+    def _finish(self, last: bytes = b"") -> None:
+        """Write the last line of a run, and reset for the next one."""
+        writer, self._writer, self._root = self._writer, None, None
+        for state in (self._names, self._paths, self._written_jobs, self._waiting, self._running):
+            state.clear()
+        if writer is not None:
+            writer.close(last)
 
 
-def _nowhere(line: bytes) -> None:
-    """Discard a line that comes while no run is under way."""
+def _exception_line(error: BaseException | None) -> str | None:
+    """Return the type and the message of an exception on one line."""
+    return None if error is None else _exception_text.one_line(error, MAX_EXCEPTION_TEXT)
+
+
+def _discard(line: bytes) -> None:
+    """Discard a line: no run is in progress."""

@@ -1,4 +1,4 @@
-"""A follower of a file of events: it replays each line to a monitor."""
+"""`Follower`: shows a run on a monitor from its file of events."""
 
 from __future__ import annotations
 
@@ -19,23 +19,26 @@ from ..monitor._monitor import Monitor
 from ..monitor._records import JobRecord, SchedulerRecord, Source
 from . import _format as f
 
-PAUSE: Final = 0.1
-"""Seconds between two polls of the end of a file: Python has no portable notification that it grows."""
-PIECE: Final = 1 << 16
+POLL_INTERVAL: Final = 0.1
+"""Seconds between two polls for new lines: Python has no portable notification that a file has grown."""
+READ_SIZE: Final = 1 << 16
 
 
 class BadEvents(Exception):
-    """The file has no events, or events of another version; the text says what was found."""
+    """The events have an unsupported version; the text names it."""
 
 
-def lines(descriptor: int) -> Iterator[bytes | None]:
-    """Yield whole lines, and None whenever there are no more for now. Only a pipe ends by itself."""
+def read_lines(descriptor: int) -> Iterator[bytes | None]:
+    """Yield the lines of a file or a pipe, and None each time a file has no further whole line yet.
+
+    The iterator ends at the end of a pipe; for a file, it never ends.
+    """
     is_file = stat.S_ISREG(os.fstat(descriptor).st_mode)
-    rest = b""
+    partial = b""
     while True:
-        piece = os.read(descriptor, PIECE)
+        piece = os.read(descriptor, READ_SIZE)
         if piece:
-            *whole, rest = (rest + piece).split(b"\n")
+            *whole, partial = (partial + piece).split(b"\n")
             yield from whole
         elif is_file:
             yield None
@@ -43,41 +46,42 @@ def lines(descriptor: int) -> Iterator[bytes | None]:
             return
 
 
-class NameInFile(NamedTuple):
-    """The name of a job in a file."""
+class JobIdentity(NamedTuple):
+    """The path and the label of a job whose events are read from a file."""
 
     path: str
     label: str
 
 
 class Follower(Source):
-    """Shows a run on a monitor, from the lines of its events.
+    """A source of a monitor that replays the events of a run, line by line.
 
     Args:
-        monitor: the monitor.
+        monitor: the monitor that shows the run.
 
     """
 
     def __init__(self, monitor: Monitor) -> None:
         self._monitor: Final = monitor
-        self._run: Model | None = None  # while it is shown
+        self._model: Model | None = None  # present while the run is shown
         self._root: SchedulerRecord | None = None
         self._jobs: Final[dict[str, JobRecord]] = {}
         self._requires: Final[dict[JobRecord, list[str]]] = {}
-        self._is_live = False
-        self._at = 0.0  # the time of the latest event
+        self._is_live = False  # whether all lines so far have been read, and the run goes on
+        self._latest = 0.0  # the time of the latest event
         self._offset = 0.0
-        self._process: tuple[int | None, str | None] = None, None
+        self._process: tuple[int | None, str | None] = None, None  # id and host
         self.ended = False
-        self.understood = 0
-        self.missing = 0
-        """How many lines the file lacks, as far as its last line says."""
-        self._lines = 0  # the lines of this run, as `RunEnded.lines` counts them
+        self.known_events = 0
+        """The number of lines that are known events."""
+        self.missing_lines = 0
+        """The number of lines that the file lacks, compared with the count in its last line."""
+        self._lines = 0  # the number of lines of this run, counted as in `RunEnded.lines`
 
     # ---- the interface
 
     def feed(self, line: bytes) -> None:
-        """Replay the next line; skip it if it is not an event or an unknown one.
+        """Replay the next line; skip it if it is not a known event.
 
         Raises:
             BadEvents: the event has another version.
@@ -85,29 +89,29 @@ class Follower(Source):
         """
         try:
             event = f.decode(line)
-        except msgspec.DecodeError:  # a ValidationError is one, too
+        except msgspec.DecodeError:  # the base class of ValidationError
             self._check_version(line)
             return
-        self.understood += 1
+        self.known_events += 1
         starts = isinstance(event, f.RunStarted) and not event.path
-        self._at = event.at if starts else max(self._at, event.at)
+        self._latest = event.at if starts else max(self._latest, event.at)
         self._offset = event.time - event.at
         self._lines = 0 if starts else self._lines
         ends = isinstance(event, f.RunEnded) and not event.path
         self._lines += not (ends or isinstance(event, (f.JobWaiting, f.JobProgress, f.LinesDropped)))
         if self._root is None and not starts:  # the first line is missing
-            self._root = SchedulerRecord(NameInFile("", "run"), None)
+            self._root = SchedulerRecord(JobIdentity("", "run"), None)
         if not isinstance(event, (f.RunStarted, f.JobAdded)) or (event.path and isinstance(event, f.RunStarted)):
             self._show()
-        TAKE[type(event)](self, event)
+        HANDLERS[type(event)](self, event)
 
-    def pause(self) -> None:
-        """Record that all lines so far have been read, so the picture is up to date."""
+    def catch_up(self) -> None:
+        """Show the run, and let its clock advance: all lines so far have been read."""
         self._show()
         self._is_live = not self.ended
 
     def is_abandoned(self) -> bool:
-        """Return whether the process of an unfinished run has disappeared from this machine."""
+        """Return whether the run has not ended, although its process on this machine has."""
         pid, host = self._process
         if self.ended or pid is None or host != socket.gethostname():
             return False
@@ -121,61 +125,62 @@ class Follower(Source):
             pass
         return False
 
-    def leave(self) -> None:
-        """Draw the last picture, and release the terminal."""
+    def close(self) -> None:
+        """Draw the last frame, and release the terminal."""
         self._is_live = False
-        if self._run is not None:
-            self._run.end()
-            self._run = None
+        if self._model is not None:
+            self._model.end()
+            self._model = None
 
     def _check_version(self, line: bytes) -> None:
+        """Raise `BadEvents` if a line is an event of another version."""
         try:
-            found = msgspec.json.decode(line, type=dict[str, Any])
+            fields = msgspec.json.decode(line, type=dict[str, Any])
         except msgspec.DecodeError:
             return
-        if "event" in found and found.get("v") != 1:
-            raise BadEvents(f"its events have version {found.get('v')!r}, and this trioflow reads version 1")
+        if "event" in fields and fields.get("v") != 1:
+            raise BadEvents(f"its events have version {fields.get('v')!r}, and this trioflow reads version 1")
 
     def _show(self) -> None:
         """Start the monitor once all jobs have been read."""
-        if self._root is not None and self._run is None and not self.ended:
-            self._run = self._monitor._watch(self._root, self)
+        if self._root is not None and self._model is None and not self.ended:
+            self._model = self._monitor._watch(self._root, self)
 
     def _job(self, path: str) -> JobRecord:
-        """Return a job; create a placeholder if its line was dropped."""
+        """Return a job by its path; create a placeholder if the `job_added` event was dropped."""
         job = self._jobs.get(path)
         if job is None:
             assert self._root is not None
-            job = self._jobs[path] = JobRecord(NameInFile(path, path), self._root)
+            job = self._jobs[path] = JobRecord(JobIdentity(path, path), self._root)
             self._add(self._root, job)
         return job
 
     def _add(self, outer: SchedulerRecord, job: JobRecord) -> None:
         outer.add(job)
-        if self._run is not None:
-            self._run.add(job)
+        if self._model is not None:
+            self._model.add(job)
 
     def _scheduler(self, path: str) -> SchedulerRecord | None:
-        found = self._jobs.get(path) if path else self._root
-        return found if isinstance(found, SchedulerRecord) else None
+        scheduler = self._jobs.get(path) if path else self._root
+        return scheduler if isinstance(scheduler, SchedulerRecord) else None
 
-    # ---- queries of the monitor
+    # ---- queries by the monitor
 
     @property
     def window(self) -> int | None:  # type: ignore[override]
-        """The number of slots."""
+        """The number of slots of the outermost scheduler."""
         return None if self._root is None else self._root.window
 
     def clock(self) -> float:
-        """Return the time of the latest event, or the current time of the writing program."""
-        return max(self._at, time.time() - self._offset) if self._is_live else self._at
+        """Return the current time on the clock of a run in progress, otherwise the time of its latest event."""
+        return max(self._latest, time.time() - self._offset) if self._is_live else self._latest
 
     def time_of_day(self) -> float:
-        """Return the time of day of the shown events."""
+        """Return the time of day that corresponds to `clock`."""
         return self._offset + self.clock()
 
     def waits_for(self, job: JobRecord) -> list[JobRecord]:
-        """Return the members of its scheduler that must settle before a job may start."""
+        """Return the jobs of its scheduler that must settle before a job may start."""
         return [self._jobs[path] for path in self._requires.get(job, ()) if path in self._jobs]
 
     # ---- the events
@@ -185,18 +190,18 @@ class Follower(Source):
         if not event.path:
             self._jobs.clear()
             self._requires.clear()
-            self._root = SchedulerRecord(NameInFile("", event.label), None)
+            self._root = SchedulerRecord(JobIdentity("", event.label), None)
             self._root.window = event.window
             self._process = event.pid, event.host
-            self._run, self._is_live, self.ended = None, False, False
+            self._model, self._is_live, self.ended = None, False, False
             return
         nested = self._job(event.path)
-        if isinstance(nested, SchedulerRecord) and self._run is not None:
+        if isinstance(nested, SchedulerRecord) and self._model is not None:
             nested.window = event.window
-            if not self._run.tallies[nested].is_fresh:
+            if not self._model.tallies[nested].is_fresh:
                 for job in nested.iterate_jobs():
                     job.forget_run()
-                self._run.begin_nested(nested)
+                self._model.begin_nested(nested)
 
     def job_added(self, event: f.JobAdded) -> None:
         """Add a job to its scheduler."""
@@ -207,7 +212,7 @@ class Follower(Source):
         is_new = job is None
         if job is None:
             kind = SchedulerRecord if event.scheduler else JobRecord
-            job = self._jobs[event.path] = kind(NameInFile(event.path, event.label), outer)
+            job = self._jobs[event.path] = kind(JobIdentity(event.path, event.label), outer)
         job.forever, job.critical, job.is_service = event.forever, event.critical, event.service
         job.expected_duration, job.retry = event.expected, event.retry
         self._requires[job] = event.requires
@@ -245,7 +250,7 @@ class Follower(Source):
         job = self._job(event.path)
         job.attempts = event.attempts if job.started_at is not None else 0
         job.timed_out, job.restored, job.through_member = event.timed_out, event.restored, event.through_member
-        job.error = None if event.exception is None else exception_stand_in(event.exception)
+        job.error = None if event.exception is None else placeholder_exception(event.exception)
         self._current_model().finish(job, JobState(event.state), event.at)
 
     def run_ended(self, event: f.RunEnded) -> None:
@@ -257,20 +262,20 @@ class Follower(Source):
         scheduler.culprit = None if event.culprit is None else self._jobs.get(event.culprit)
         if scheduler is self._root:
             self.ended = True
-            self.missing = max(0, (event.lines or 0) - self._lines)
-            if self._run is not None and event.jobs is not None:
-                self._run.count_at_end(event.jobs, event.failures)
-            self.leave()
+            self.missing_lines = max(0, (event.lines or 0) - self._lines)
+            if self._model is not None and event.jobs is not None:
+                self._model.count_at_end(event.jobs, event.failures)
+            self.close()
 
     def skip(self, event: f.Event) -> None:
-        """Ignore an event that a monitor does not show."""
+        """Ignore an event that monitors do not show."""
 
     def _current_model(self) -> Model:
-        assert self._run is not None
-        return self._run
+        assert self._model is not None
+        return self._model
 
 
-TAKE: Final[dict[type[f.Event], Callable[[Follower, Any], None]]] = {
+HANDLERS: Final[dict[type[f.Event], Callable[[Follower, Any], None]]] = {
     f.RunStarted: Follower.run_started,
     f.JobAdded: Follower.job_added,
     f.JobScheduled: Follower.job_scheduled,
@@ -286,8 +291,8 @@ TAKE: Final[dict[type[f.Event], Callable[[Follower, Any], None]]] = {
 }
 
 
-def exception_stand_in(text: str) -> BaseException:
-    """Return a placeholder exception that views print as the same text."""
+def placeholder_exception(text: str) -> BaseException:
+    """Return an exception that views print as the given text, like the original."""
     name, _, message = text.partition(": ")
     if not re.fullmatch(r"\w+", name):
         name, message = "Exception", text

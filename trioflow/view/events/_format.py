@@ -1,7 +1,8 @@
-"""The lines of `Events`: one class for each event. The JSON Schema beside this file is the same for other programs.
+"""The format of the lines of `Events`: one class for each event.
 
-Optional fields with their default are left out of a line. A field may be added, and so may an event: readers
-skip what they do not know. Any other change raises the version, `v`.
+The JSON Schema `events.schema.json` describes the same format for other programs. A field that has its default value
+is left out of the line. Readers ignore unknown fields and events, so these may be added; any other change of the
+format increments the version, `v`.
 """
 
 from __future__ import annotations
@@ -15,37 +16,38 @@ SCHEMA: Final = Path(__file__).with_name("events.schema.json")
 
 
 class Event(msgspec.Struct, tag_field="event", omit_defaults=True, gc=False):
-    """The fields of every line."""
+    """The fields that every event has."""
 
     v: Literal[1]
     time: float
-    """The time of day: seconds since 1970, as returned by `time.time()`."""
+    """The time of day in seconds since 1970, as returned by `time.time()`."""
     at: float
-    """Seconds since the outermost run began, on its own clock."""
+    """Seconds since the outermost run began, on the clock of the run."""
     path: str
-    """The path of the job, or of the scheduler whose run it is; "" for the outermost one."""
+    """The path of the job or scheduler that the event is about; "" for the outermost scheduler."""
 
 
 class RunStarted(Event, tag="run_started"):
-    """A scheduler begins a run: the outermost one, or one nested in it."""
+    """The outermost scheduler, or a nested one, begins a run."""
 
     label: str
     jobs: int
-    """The number of its members, without those of nested schedulers."""
+    """The number of jobs in the scheduler, without the jobs of nested schedulers."""
     window: int | None = None
     adaptive: bool = False
     pid: int | None = None
-    """The process and its machine; for the outermost run only."""
+    """The id of the process; for the outermost run only."""
     host: str | None = None
+    """The name of the machine; for the outermost run only."""
 
 
 class JobAdded(Event, tag="job_added"):
-    """A job: one event per job when the outermost run begins, and one whenever a job is added."""
+    """A job exists: written for every job when the outermost run begins, and for each job added later."""
 
     label: str
     kind: str
     inside: str = ""
-    """The path of the nested scheduler that has the job."""
+    """The path of the nested scheduler that the job belongs to."""
     requires: list[str] = []
     scheduler: bool = False
     service: bool = False
@@ -54,23 +56,24 @@ class JobAdded(Event, tag="job_added"):
     expected: float | None = None
     """The expected duration in seconds."""
     retry: int = 0
-    """The number of retries, if it is fixed."""
+    """The number of retries; 0 if a decorator decides on retries."""
 
 
 class JobScheduled(Event, tag="job_scheduled"):
-    """A job is ready to start: its requirements have settled. With `throttled`, it ran, and has to wait again."""
+    """A job is ready to start: its requirements have settled, or it ran, was throttled, and has to wait again."""
 
     throttled: int = 0
+    """The number of times that the job has been throttled."""
 
 
 class JobWaiting(Event, tag="job_waiting"):
-    """What a scheduled job waits for; polled twice a second, written when it changes."""
+    """A scheduled job waits for something else than before; checked twice a second."""
 
     waiting_for: str
     cause: str
     """A value of `WaitCause`."""
     resource: str = ""
-    """The name of the resource that is lacking."""
+    """The name of the missing resource."""
 
 
 class JobStarted(Event, tag="job_started"):
@@ -86,7 +89,7 @@ class JobAttempt(Event, tag="job_attempt"):
 
 
 class JobProgress(Event, tag="job_progress"):
-    """The progress that a running job reports; polled twice a second, written when it changes."""
+    """A running job has reported progress; checked twice a second."""
 
     fraction: float | None = None
     status: str = ""
@@ -97,7 +100,7 @@ class JobReady(Event, tag="job_ready"):
 
 
 class JobFinished(Event, tag="job_finished"):
-    """A job has settled."""
+    """A job has settled in its final state."""
 
     state: str
     attempts: int = 1
@@ -106,7 +109,7 @@ class JobFinished(Event, tag="job_finished"):
     timed_out: bool = False
     restored: bool = False
     through_member: bool = False
-    """Whether this is a scheduler that failed because one of its jobs failed."""
+    """Whether the job is a scheduler that failed because one of its jobs failed."""
 
 
 class IncidentEvent(Event, tag="incident"):
@@ -117,22 +120,23 @@ class IncidentEvent(Event, tag="incident"):
 
 
 class RunEnded(Event, tag="run_ended"):
-    """A run has ended, and all of it has been shut down."""
+    """A run has ended, and its jobs have been shut down."""
 
     reason: str | None = None
     culprit: str | None = None
     lines: int | None = None
-    """For the outermost run: the lines before this one, without `job_waiting`, `job_progress` and `lines_dropped`."""
+    """For the outermost run, the number of its other lines, except `job_waiting`, `job_progress`, `lines_dropped`."""
     jobs: dict[str, int] | None = None
-    """For the outermost run, if it keeps its jobs: the number of jobs in each state, forever jobs as "forever"."""
+    """The number of jobs in each state, forever jobs as "forever"; for the outermost run, if `keep_jobs` is set."""
     failures: int = 0
-    """The number of jobs that failed, and of schedulers by themselves."""
+    """The number of jobs that failed, including schedulers that failed for a reason of their own."""
 
 
 class LinesDropped(Event, tag="lines_dropped"):
-    """The number of lines dropped here because the reader was too slow."""
+    """Lines were dropped here because the reader was too slow."""
 
     lines: int
+    """The number of dropped lines."""
 
 
 AnyEvent = (
@@ -154,7 +158,7 @@ _encode: Final = msgspec.json.Encoder(enc_hook=str).encode
 
 
 def encode(event: Event) -> bytes:
-    """Return a line; surrogates, as in a file name that is not UTF-8, become escape sequences."""
+    """Return an event as a line of JSON; surrogates, as in file names that are not UTF-8, are escaped."""
     try:
         return _encode(event) + b"\n"
     except UnicodeEncodeError:
@@ -162,7 +166,8 @@ def encode(event: Event) -> bytes:
 
 
 def _clean(value: Any) -> Any:
-    # Not isinstance(), which would narrow the type to `list[Unknown]`.
+    """Return JSON values with surrogates escaped in all strings."""
+    # isinstance() would narrow the type to `list[Unknown]`, which pyright rejects.
     if type(value) in (str,):
         return value.encode(errors="backslashreplace").decode()
     if type(value) in (list,):
@@ -176,7 +181,7 @@ decode: Final = msgspec.json.Decoder(AnyEvent).decode
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON Schema of a line; the file `SCHEMA` has the same."""
-    (found,), parts = msgspec.json.schema_components([AnyEvent], ref_template="#/$defs/{name}")
-    about = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A line of trioflow.Events"}
-    return {**about, **found, "$defs": parts}
+    """Return the JSON Schema of a line, as stored in the file `SCHEMA`."""
+    (event,), components = msgspec.json.schema_components([AnyEvent], ref_template="#/$defs/{name}")
+    header = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "A line of trioflow.Events"}
+    return {**header, **event, "$defs": components}
