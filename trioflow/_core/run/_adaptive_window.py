@@ -1,4 +1,4 @@
-"""The size of an `Adaptive` window: an instrument of a run that watches the ends of its jobs."""
+"""An instrument that adjusts the size of a run's `Adaptive` window to the outcomes of its jobs."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 class AdaptiveWindow(Instrument):
-    """An instrument that watches the jobs with a slot of one run, and resizes its window."""
+    """Resizes the window of one run after each success, failure or throttle of a job that has a slot."""
 
     def __init__(self, run: Run, settings: Adaptive) -> None:
-        """Begin at the smallest size."""
+        """Start with the minimum size."""
         self._run = run
         self._settings = settings
         self.control = WindowController(settings)
 
     def job_scheduled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        """Record a throttled job, which is then scheduled again."""
+        """Count a throttled job as trouble: it is scheduled again."""
         if job._facts is None or not job._facts.throttled or job._forever or scheduler is not self._run.scheduler:
             return
         if issubclass(_errors.Throttled, self._settings.slower_on):
@@ -33,18 +33,18 @@ class AdaptiveWindow(Instrument):
             self._note_trouble(last.began, last.ended)
 
     def job_finished(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        """Record the outcome of a job."""
+        """Count the outcome of a job as success or trouble."""
         started_at, now = job._started_at, job._finished_at
         if scheduler is not self._run.scheduler or job._forever or started_at is None or now is None:
             return
-        if self._was_too_much(job):
+        if self._shows_overload(job):
             self._note_trouble(started_at, now)
         elif job._state is JobState.SUCCEEDED:
             self.control.note_success(started_at, now, is_full=self._run.workers.free <= 0)
             self._run.workers.resize(self.control.size)
 
     def after_run(self, scheduler: Any) -> None:
-        """Release the run, which is over and refers to this."""
+        """Release the run, which is over, to break the reference cycle."""
         if scheduler is self._run.scheduler:
             del self._run
 
@@ -52,7 +52,7 @@ class AdaptiveWindow(Instrument):
         self.control.note_trouble(started_at, now)
         self._run.workers.resize(self.control.size)
 
-    def _was_too_much(self, job: AbstractJob[Any]) -> bool:
+    def _shows_overload(self, job: AbstractJob[Any]) -> bool:
         slower_on = self._settings.slower_on
         if job.timed_out and issubclass(_errors.JobTimeout, slower_on):
             return True

@@ -1,4 +1,7 @@
-"""Repeated calls of a job: a timeout around each call, restarts in an attempt, one attempt after another."""
+"""Calls of a job with its timeout, restarts and retries.
+
+An attempt is one call, or several if `on_timeout="restart"` repeats it. `retry` makes further attempts.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ Attempt = Callable[[], Awaitable[Any]]
 
 
 def call_job(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions | None) -> Awaitable[Any]:
-    """Return the awaitable of a job, with as few coroutines around its own as its options need."""
+    """Return the awaitable of a job, wrapped in no more coroutines than the job's options need."""
     if limits is None:
         return job._call_once()
     if limits.retry is not None or job._callbacks is not None:
@@ -49,7 +52,7 @@ async def _call_with_retries(worker: Worker, job: AbstractJob[Any], limits: _job
         if attempts.final is None:
             if attempts.unwinding is None or worker.run.backend.split(error) != (True, None):
                 raise
-            attempts.final = attempts.unwinding  # the decorator swallowed it, and the next attempt was cancelled
+            attempts.final = attempts.unwinding  # the decorator made another attempt, which was cancelled
     finally:
         attempts.worker = attempts.job = None
     if attempts.final is not None:
@@ -58,7 +61,7 @@ async def _call_with_retries(worker: Worker, job: AbstractJob[Any], limits: _job
 
 
 def with_retries(retry: _job_options.Retry, attempt: Attempt, who: _job_options.Who, attempts_made: int = 0) -> Attempt:
-    """Wrap `attempt` in the retries of `retry`, of which `attempts_made` are over.
+    """Wrap `attempt` in `retry`: a decorator, or a number of further attempts, less those already made.
 
     Raises:
         TypeError: the decorator returned a value that is not callable.
@@ -76,9 +79,9 @@ def with_retries(retry: _job_options.Retry, attempt: Attempt, who: _job_options.
 
 
 async def _call_back_after(worker: Worker, job: Any, attempt: Attempt) -> Any:
-    """Make all attempts, and then call the callbacks of a `JobKind`, which can read the outcome.
+    """Make all attempts, and then call the callbacks of a `JobKind`, which can read the outcome of the job.
 
-    The slot is still held then. A job that is SCHEDULED again after a throttle has no outcome.
+    The job keeps its slot during the callbacks. After a throttle, `on_settled` is not called: the job runs again.
     """
     on_done, on_settled = job._callbacks
     try:
@@ -86,7 +89,7 @@ async def _call_back_after(worker: Worker, job: Any, attempt: Attempt) -> Any:
         job._call_back(on_done, value)
     except BaseException as raised:
         error = raised.error if isinstance(raised, RetryBypass) else raised
-        if worker.run.backend.split(error)[1] is None:  # a cancellation is never shown to a callback
+        if worker.run.backend.split(error)[1] is None:  # callbacks see a cancellation as a `JobCancelled`
             error = _errors.JobCancelled(f"{job.label!r} was cancelled: it has no result")
         if not throttles_in(error):
             job._call_back(on_settled, Failure(error))
@@ -96,7 +99,7 @@ async def _call_back_after(worker: Worker, job: Any, attempt: Attempt) -> Any:
 
 
 async def _repeat(attempt: Attempt, times: int) -> Any:
-    """Call `attempt`, and again while it raises an `Exception`, at most `times` times; return what it returns."""
+    """Call `attempt`, and up to `times` times more while it raises an `Exception`; return its value."""
     for _ in range(times):
         try:
             return await attempt()
@@ -106,16 +109,17 @@ async def _repeat(attempt: Attempt, times: int) -> Any:
 
 
 class RetryBypass(BaseException):
-    """Carries the final error of a job past its decorator, which may retry any `Exception`, or inspect any value."""
+    """Carries the final error of a job past its `retry` decorator, which may catch any `Exception`."""
 
     def __init__(self, error: Exception) -> None:
         self.error: Final = error
 
 
 class Attempts:
-    """All attempts of one job; `begin` is the function that a decorator wraps.
+    """All attempts of one job; its method `begin` is the function that a `retry` decorator wraps.
 
-    Frames of the decorator, in the traceback of the job's exception, refer to it. So it releases the job at the end.
+    The traceback of the job's exception refers to this object through the decorator's frames. So the references to the
+    job and its worker are dropped at the end.
     """
 
     __slots__ = ("begun", "final", "job", "limits", "unwinding", "worker")
@@ -125,19 +129,19 @@ class Attempts:
         self.job: Any = job
         self.limits = limits
         self.begun = False
-        self.final: Exception | None = None  # the job's failure, whatever the decorator does
-        self.unwinding: Exception | None = None  # raised because of a cancellation
+        self.final: Exception | None = None  # an error that ends the attempts, which the decorator cannot change
+        self.unwinding: Exception | None = None  # an error of an attempt that was cancelled
 
     async def begin(self) -> Any:
         """Make one attempt."""
         worker, run = self.worker, self.worker.run
         if self.final is not None:
-            raise RetryBypass(self.final)  # the decorator has caught the first one
+            raise RetryBypass(self.final)  # the decorator has caught the `RetryBypass` of an earlier attempt
         if self.begun:
             await run.backend.checkpoint()
             if run.backend.isolation.was_cancelled(worker):
-                await run.backend.checkpoint()  # asyncio may need one more turn to deliver a cancellation
-                if self.unwinding is not None:  # a shield that the job left open keeps the cancellation out
+                await run.backend.checkpoint()  # asyncio may deliver a cancellation only one turn later
+                if self.unwinding is not None:  # the job left open a shield, which blocks the cancellation
                     self.final = self.unwinding
                     raise RetryBypass(self.final)
             run.begin_further_attempt(self.job)
@@ -148,7 +152,7 @@ class Attempts:
             return await _call_with_restarts(worker, self.job, self.limits)
         except Exception as error:
             if self.job._is_ready() or was_drained(self.job, error) or throttles_in(error):
-                self.final = error  # an error that ends the attempts
+                self.final = error
                 raise RetryBypass(error) from None
             if run.backend.isolation.was_cancelled(worker):
                 self.unwinding = error
@@ -156,12 +160,12 @@ class Attempts:
 
 
 def was_drained(job: AbstractJob[Any], error: BaseException) -> bool:
-    """Return whether `error` comes from a nested scheduler that was drained, which is CANCELLED, not FAILED."""
+    """Return whether `job` is a nested scheduler that was drained: then it is CANCELLED, not FAILED."""
     return is_scheduler(job) and job._stop_reason is StopReason.DRAINED and isinstance(error, _errors.JobCancelled)
 
 
 def throttles_in(error: BaseException) -> list[_errors.Throttled]:
-    """Return the throttles in `error`; none if it contains anything else."""
+    """Return the `Throttled` exceptions in `error`; none if it contains any other exception."""
     leaves = list(leaves_of(error))
     throttles = [leaf for leaf in leaves if isinstance(leaf, _errors.Throttled)]
     return throttles if len(throttles) == len(leaves) else []
@@ -170,7 +174,7 @@ def throttles_in(error: BaseException) -> list[_errors.Throttled]:
 async def _call_under_worker_deadline(
     worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions
 ) -> Any:
-    """Call a job once, under a deadline of its worker, which costs less than a scope for each job.
+    """Call a job once, with its timeout as the deadline of the worker, which costs less than a scope for each job.
 
     As with a scope around the call, a cancellation of an outer scope takes precedence over the timeout.
     """
@@ -185,7 +189,7 @@ async def _call_under_worker_deadline(
         place = innermost_line(error.__traceback__)
     finally:
         if group.is_expired(worker):
-            worker.cancelled_alone = True  # not because of the whole run
+            worker.cancelled_alone = True  # the run was not cancelled
         group.set_deadline(worker, math.inf)
     job._extras().timed_out = True
     if limits.on_timeout == "move_on":
@@ -194,7 +198,7 @@ async def _call_under_worker_deadline(
 
 
 async def _call_with_restarts(worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions) -> Any:
-    """Make one attempt: call the job, and again after each timeout, within its restarts."""
+    """Make one attempt: call the job, and call it again after each timeout while it has restarts left."""
     restarts_left = limits.restarts
     while True:
         try:
@@ -204,7 +208,7 @@ async def _call_with_restarts(worker: Worker, job: AbstractJob[Any], limits: _jo
                 raise
             facts = job._extras()
             facts.timed_out = True
-            if job._is_ready():  # a service that became ready during its cancellation
+            if job._is_ready():  # the service became ready while it was being cancelled
                 raise
             if limits.on_timeout == "move_on":
                 return None
@@ -220,7 +224,7 @@ async def _call_in_scope(worker: Worker, job: AbstractJob[Any], limits: _job_opt
     """Call a job once, in a scope that ends the call at its timeout."""
     if job._keeps_time:
         return await job._call_once()
-    run, timeout, watch, stack = worker.run, limits.timeout, None, None
+    run, timeout, limit, stack = worker.run, limits.timeout, None, None
     scope = run.backend.scope(math.inf if timeout is None else run.clock() + timeout)
     try:
         with scope:
@@ -232,16 +236,16 @@ async def _call_in_scope(worker: Worker, job: AbstractJob[Any], limits: _job_opt
                     return await job._call_once()
                 with _idle_timeouts.TimeLimit(
                     run, job, timeout=timeout, idle_timeout=limits.idle_timeout, end_call=end
-                ) as watch:
+                ) as limit:
                     return await job._call_once()
             except BaseException as error:
                 stack = error.__traceback__
                 raise
     except BaseException as error:
         if not run.backend.should_have_caught(scope, error):
-            stack = None  # it refers to this frame
+            stack = None  # break the reference cycle: the traceback refers to this frame
             raise
     place, stack = innermost_line(stack), None
-    if watch is None:
+    if limit is None:
         raise _errors.JobTimeout(job, cast(float, timeout), place=place)
-    raise watch._error_at_end(place)
+    raise limit._error_at_end(place)

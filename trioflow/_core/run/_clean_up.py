@@ -1,9 +1,9 @@
-"""The clean-up phase: after a critical failure, a timeout, or during a drain, jobs with `run_if="failed"` still run.
+"""The clean-up phase: after a critical failure or a timeout, jobs with `run_if="failed"` still run.
 
-A clean-up job runs if all its requirements have settled and at least one of them failed. A requirement may itself be a
-clean-up job; then the next one starts as soon as it has settled. Clean-up jobs wait neither for the window nor for
-their needs, which they take even beyond the total; and they run beside the forever jobs and services that are still
-alive. Their outcomes do not change the result of the run.
+A clean-up job runs if all its requirements have settled and at least one of them failed. If it requires another
+clean-up job, it starts when that one has settled. Clean-up jobs wait neither for a slot nor for their needs, which they
+take even beyond the total. Forever jobs and services are still alive during this phase. The outcomes of clean-up jobs
+do not change the result of the run.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ._run import Run
 
 PATIENCE: Final = 1.0
-"""Seconds after its cancellation at which a job that has not ended is named in the log."""
+"""Seconds after which a cancelled job that still runs is reported."""
 
 
 def _may_clean_up(job: AbstractJob[Any]) -> bool:
@@ -35,7 +35,7 @@ def _may_clean_up(job: AbstractJob[Any]) -> bool:
 
 
 class CleanUp:
-    """The clean-up phase of one run. In it, a job can wait only for other clean-up jobs; else it is not reached."""
+    """The clean-up phase of one run, in which a clean-up job can wait for other clean-up jobs only."""
 
     def __init__(self, run: Run) -> None:
         seconds = run.scheduler.cleanup_timeout
@@ -58,7 +58,7 @@ class CleanUp:
 
     @staticmethod
     def is_needed(run: Run) -> bool:
-        """Return whether the reason of the stop calls for cleaning up, and the run has jobs for it."""
+        """Return whether a critical failure or a timeout stopped the run, and it has clean-up jobs left."""
         stopped = run.cancel_reason in (StopReason.CRITICAL, StopReason.TIMEOUT)
         return stopped and any(map(_may_clean_up, run.scheduler))
 
@@ -68,13 +68,13 @@ class CleanUp:
             watchers.start_soon(self._report_stuck_jobs)
             await self.group.run(self._until_settled)
             watchers.cancel_scope.cancel()
-        for job in self.run.queue.drain():  # the deadline came first
+        for job in self.run.queue.drain():  # the deadline passed before these jobs started
             self.run.cancel_unstarted(job)
 
     async def _until_settled(self) -> None:
         self._start(job for job, number in self._pending.items() if not number)
         with self.run.backend.scope() as scope:
-            scope.shield = True  # the deadline applies to the jobs
+            scope.shield = True  # the deadline cancels the jobs, not this wait
             while self._workers:
                 self._changed = self.run.backend.event()
                 if not await self.group.host.wait(self._changed):  # on asyncio, all tasks are being cancelled
@@ -84,7 +84,7 @@ class CleanUp:
         self.group.cancel()
 
     def _start(self, jobs: Iterable[AbstractJob[Any]]) -> None:
-        """Start the `jobs` whose rule lets them run; all their requirements have settled."""
+        """Start those `jobs` whose rules let them run; all requirements of `jobs` must have settled."""
         if self.run.clock() >= self._deadline or self.group.is_cancelled():
             return
         for job in jobs:
@@ -96,7 +96,7 @@ class CleanUp:
                 self.group.spawn(worker)
 
     def on_worker_left(self, worker: CleanUpWorker, job: AbstractJob[Any] | None) -> None:
-        """Forget a worker; if its job has settled, start the jobs that waited only for it."""
+        """Remove a worker; if its job has settled, start the jobs that waited only for that job."""
         if worker in self._workers:
             del self._workers[worker]
             self.group.forget(worker)
@@ -105,7 +105,7 @@ class CleanUp:
             self._changed.set()
 
     def _count_down(self, job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
-        """Count down the jobs that wait for `job`, and return those that wait for no other."""
+        """Count down the jobs that wait for `job`; return those that wait for no other job."""
         followers = self._followers.pop(job, [])
         for follower in followers:
             self._pending[follower] -= 1
@@ -128,11 +128,11 @@ class CleanUpWorker(Worker):
         self._clean_up: Final = clean_up
 
     def leave_unstarted(self) -> None:
-        """Leave: the task was cancelled before its first step, so `work` will not run."""
+        """Leave, because the task was cancelled before its first step."""
         self._clean_up.on_worker_left(self, None)
 
     async def work(self) -> None:
-        """Run the first job of the queue: tasks begin in any order, but jobs start in the order of the queue."""
+        """Run the first job of the queue, so that jobs start in order although tasks begin in any order."""
         run = self.run
         job = run.queue.jobs.take_any()
         current.set(self)
@@ -154,7 +154,7 @@ class CleanUpWorker(Worker):
             try:
                 whole = await self.with_leftover_errors(error)
                 run.settle_error(self, job, whole, awaitable, run.clock())
-            except BaseException as fault:  # an error of the engine itself, as in `Worker.work`
+            except BaseException as fault:  # an error of the engine itself
                 run.abandon(self, fault)
         else:
             run.settle(job, JobState.SUCCEEDED, value, run.clock())
@@ -163,9 +163,9 @@ class CleanUpWorker(Worker):
 
 
 def report_stuck(run: Run, workers: Iterable[Worker]) -> None:
-    """Report the jobs that were cancelled `PATIENCE` seconds ago and still run.
+    """Report the jobs of these workers, which were cancelled `PATIENCE` seconds ago and still run.
 
-    A job that manages its end itself may take longer; a nested scheduler reports its own jobs.
+    A job that keeps its own time may take longer, and a nested scheduler reports its own jobs: both are left out.
     """
     for worker in workers:
         job = worker.job
@@ -174,10 +174,10 @@ def report_stuck(run: Run, workers: Iterable[Worker]) -> None:
 
 
 def _advice(worker: Worker, job: AbstractJob[Any]) -> str:
-    """Return the remedy of a kind whose work cannot be interrupted, which has no stack here; otherwise the stack."""
+    """Return advice for a stuck job: the remedy of its kind if it cannot be interrupted, or else its stack."""
     if job._cannot_be_interrupted is not None:
         return f", and the run waits for it: {job._cannot_be_interrupted}"
-    import traceback  # not at the top: few runs need it
+    import traceback  # imported late: few runs need it
 
     stack = "".join(traceback.StackSummary.extract(iter(worker.run.backend.frames(worker))).format())
     return f"; it must let the cancellation pass, not swallow it or wait in a shielded scope:\n{stack}"

@@ -1,4 +1,4 @@
-"""The current worker, and so the current job; and environment variables for the processes that it starts."""
+"""The current worker and its job, and the environment variables of the processes that this job starts."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from ._worker import Worker
 
 ELSEWHERE: Final = "trioflow: where a job is called elsewhere"
-"""The name of a module with a stand-in for the current job, `current`, in the processes that jobs call."""
+"""The name of a module in the worker processes of jobs, whose attribute `current` substitutes for the current job."""
 
 current: Final[contextvars.ContextVar[Worker]] = contextvars.ContextVar("trioflow worker")
-"""The worker of the current call: each worker sets it for all that its jobs start."""
+"""The worker in whose job the current code runs: tasks and threads that the job starts inherit it."""
 _carried: Final[contextvars.ContextVar[Mapping[str, str]]] = contextvars.ContextVar(
     "trioflow carried",
     default={},  # noqa: B039 - never changed
@@ -23,7 +23,7 @@ _carried: Final[contextvars.ContextVar[Mapping[str, str]]] = contextvars.Context
 
 
 def enclosing_workers() -> Iterator[Worker]:
-    """Yield the worker of this call, then those of the enclosing runs, also if a job's body runs a scheduler."""
+    """Yield the current worker and those of all enclosing runs, including runs that a job's body has started."""
     worker = current.get(None)
     while worker is not None:
         yield worker
@@ -31,13 +31,13 @@ def enclosing_workers() -> Iterator[Worker]:
 
 
 def current_job() -> AbstractJob[Any]:
-    """Return the job that makes this call, in its body or in anything that inherits its context.
+    """Return the job in which this code runs: in its body, or in a task or thread that the job started.
 
-    Code that outlives its job in a task of `asyncio.create_task` must not call this: it may get the next job.
+    Do not call this in a task of `asyncio.create_task` that outlives its job: it may return the next job.
 
     Raises:
-        RuntimeError: the call does not come from a job, or comes from a task that a job has started in a nursery or
-            task group outside of itself, which does not identify the job.
+        RuntimeError: the code does not run in a job; or it runs in a task that a job has started in a nursery or task
+            group around the job, which may belong to any job.
 
     Example:
         >>> async def who():
@@ -62,11 +62,11 @@ def current_job() -> AbstractJob[Any]:
 
 
 def carry(variables: Mapping[str, str]) -> None:
-    r"""Set variables in the environment of all that a job starts in other processes.
+    r"""Set environment variables for the other processes in which the current job does its work.
 
-    These are commands, here and on nodes, and functions in processes, in executors of processes and on a cluster,
-    during their calls. An instrument calls this in `job_started`. The variables override others of the same name in
-    this program's environment; a different value in the `env=` of a command stays. A second call replaces them all.
+    These are commands, on this machine and on nodes, and the calls of functions in other processes, in process pools
+    and on a cluster. An instrument calls this in `job_started`. The variables override those of this program's
+    environment; the `env=` of a command takes precedence over them. A second call replaces all variables.
 
     Args:
         variables: names and values.
@@ -97,7 +97,7 @@ def carried() -> Mapping[str, str]:
 
 
 def apply_context(context: contextvars.Context) -> None:
-    """Set the variables of another context, except its worker, in the current task."""
+    """Set the variables of `context` in the current task, except `current`."""
     for variable, value in context.items():
         if variable is not current:
             variable.set(value)

@@ -1,13 +1,13 @@
-"""The end of a run: step by step, in a task that nothing interrupts.
+"""The end of a run, in steps that no cancellation interrupts.
 
-1. No more jobs start. Those that are running are cancelled and unwind.
-2. After a critical failure or a timeout, the clean-up jobs run (`_clean_up`).
-3. The forever jobs are cancelled and unwind.
-4. The services are cancelled and unwind, each one before those that it uses. After `shutdown_timeout` seconds, all the
-   others are cancelled together.
-5. The `co_shutdown` of all jobs is called, concurrently, within `shutdown_timeout` seconds. Then the shared objects of
-   the jobs are closed, within the same number of seconds again.
-6. `after_run` is called.
+1. No more jobs start. Running jobs are cancelled and unwind.
+2. After a critical failure or a timeout, the clean-up jobs run; see `_clean_up`.
+3. Forever jobs are cancelled and unwind.
+4. Services are cancelled and unwind, each one before the services that it requires. After `shutdown_timeout` seconds,
+   the remaining ones are cancelled together.
+5. The `co_shutdown` methods of all jobs are called concurrently, within `shutdown_timeout` seconds. Then the objects
+   that jobs share are closed, within another `shutdown_timeout` seconds.
+6. Instruments are notified by `after_run`.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ if TYPE_CHECKING:
     from ._worker import Worker
 
 FEW_TURNS: Final = 3
-"""Turns in which parked workers leave by themselves. One or two are enough, and cost less than an uninterruptible
-task."""
+"""How many turns of the loop parked workers get to leave, which takes one or two. If all workers leave in these turns,
+the run does not need a task for `_wind_up`."""
 
 
 class Ending:
-    """The end of one run."""
+    """The end of one run; `execute` takes its steps."""
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
-        # Jobs whose `co_shutdown` has not been called. If `_wind_up` is called again, it resumes with these.
+        # The jobs whose `co_shutdown` has not been called. A second call of `_wind_up` resumes with these.
         self._pending_shutdowns: Final = _jobs_with_shutdown(run.scheduler) if run.members.shutting_down else {}
 
     async def execute(self) -> None:
-        """Take the steps that are listed above, in order."""
+        """End the run, by the steps that the module's docstring lists."""
         run = self._run
         run.stop(COMPLETED)
         run.workers.dismiss_parked()
@@ -50,11 +50,11 @@ class Ending:
             if not run.workers.alive or any(worker.job is not None for worker in run.workers.alive):
                 break
             if not await run.group.host.yield_to_loop():
-                break  # the cancellation is raised when the run has ended
+                break  # the host raises this cancellation at the end of the run
         if run.workers.alive or self._pending_shutdowns or run.shared_resources is not None or CleanUp.is_needed(run):
             try:
                 await run.group.host.run_uninterrupted(self._wind_up)
-            except (KeyboardInterrupt, SystemExit) as interruption:  # raised in the task that waited
+            except (KeyboardInterrupt, SystemExit) as interruption:  # trio raises it in the task that awaits the run
                 run.interrupt(interruption)
             except BaseException as fault:
                 run.crash(fault)
@@ -74,21 +74,21 @@ class Ending:
             await run.shared_resources.close(run.scheduler.shutdown_timeout)
 
     async def _end_workers(self, workers: list[Worker], deadline: float = math.inf) -> None:
-        """Cancel shielded workers, and wait until they have left. Services that are ready then count as SUCCEEDED."""
+        """Cancel shielded workers, and wait until they have left. Services that are ready count as SUCCEEDED."""
         run, group, alive = self._run, self._run.group, self._run.workers.alive
         for worker in workers:
             worker.ended_by_run = worker.cancelled_alone = True
         if run.scheduler._cancels_once:
             run.cancel_once(workers)
         elif alive.keys() <= set(workers):
-            group.cancel_shielded()  # all together, at a fifth of the cost
+            group.cancel_shielded()  # one call for all of them costs a fifth
         else:
             for worker in workers:
                 group.cancel_one(worker)
         await self._wait_until_left(workers, deadline)
 
     async def _end_services(self) -> None:
-        """Cancel the live services, wave by wave: each service only after those that use it have ended."""
+        """Cancel the live services in waves: each service after all services that require it have ended."""
         alive = self._run.workers.alive
         seconds = self._run.scheduler.shutdown_timeout
         deadline = math.inf if seconds is None else self._run.clock() + seconds
@@ -98,12 +98,12 @@ class Ending:
         await self._end_workers([worker for wave in waves for worker in wave if worker in alive])
 
     def _waves(self, workers: list[Worker]) -> list[list[Worker]]:
-        """Sort the workers of services into waves: first those whose services no other live service requires."""
+        """Group the workers of services into waves: the first wave has the services that no live service requires."""
         if not workers:
             return []
         members = self._run.members
         by_service = {worker.job: worker for worker in workers}
-        levels: dict[AbstractJob[Any], int] = {}  # the most live services on one path of requirements to a job
+        levels: dict[AbstractJob[Any], int] = {}  # the longest path of requirements to a job, counted in live services
         for job in self._run.scheduler.topological_order():
             below = max((levels[requirement] for requirement in members.waits_for(job)), default=0)
             levels[job] = below + (job in by_service)
@@ -114,13 +114,13 @@ class Ending:
         return [waves[level] for level in sorted(waves, reverse=True)]
 
     async def _wait_until_left(self, workers: Iterable[Worker], deadline: float = math.inf) -> None:
-        """Wait until these workers have left, or until `deadline`; report those that take long."""
+        """Wait until these workers have left, or until `deadline`; report the jobs that take long."""
         run = self._run
         patience = run.clock() + PATIENCE
         alive = run.workers.alive
         left = deque(workers)
         while run.clock() < deadline:
-            while left and left[0] not in alive:  # only at the front: a scan of all at each exit would be quadratic
+            while left and left[0] not in alive:  # only the first ones: a scan of all would make this quadratic
                 left.popleft()
             if not left:
                 return
@@ -133,7 +133,7 @@ class Ending:
 
 
 async def shut_down_nested(run: Run, nested: BaseScheduler) -> None:
-    """Shut down the jobs of a nested scheduler that `run` did not start, within its own `shutdown_timeout`."""
+    """Shut down the jobs of a nested scheduler that has not run, within its own `shutdown_timeout`."""
     await _shut_down(run, _jobs_with_shutdown(nested), nested.shutdown_timeout)
 
 
@@ -145,35 +145,36 @@ def _runs_service(worker: Worker) -> bool:
     return worker.job is not None and worker.job._is_service
 
 
-async def _shut_down(run: Run, left: dict[AbstractJob[Any], None], seconds: float | None) -> None:
-    """Call `co_shutdown` of all jobs in `left` concurrently; report those that did not end.
+async def _shut_down(run: Run, pending: dict[AbstractJob[Any], None], seconds: float | None) -> None:
+    """Call `co_shutdown` of all jobs in `pending` concurrently; report those that did not end in time.
 
-    Each job is removed from `left` when its call begins.
+    Each job is removed from `pending` when its call begins.
     """
-    cut: dict[AbstractJob[Any], None] = {}
+    unfinished: dict[AbstractJob[Any], None] = {}
     deadline = math.inf if seconds is None else run.clock() + seconds
     try:
-        if left:
-            await run.backend.run_concurrently([partial(_shut_down_one, run, job, left, cut) for job in left], deadline)
+        if pending:
+            calls = [partial(_shut_down_one, run, job, pending, unfinished) for job in pending]
+            await run.backend.run_concurrently(calls, deadline)
     finally:
-        for job in cut:
+        for job in unfinished:
             why = f"did not end within shutdown_timeout={seconds} s" if run.clock() >= deadline else "was cancelled"
             run.report(job, f"co_shutdown of {job.label!r} {why}")
 
 
 async def _shut_down_one(
-    run: Run, job: AbstractJob[Any], left: dict[AbstractJob[Any], None], cut: dict[AbstractJob[Any], None]
+    run: Run, job: AbstractJob[Any], pending: dict[AbstractJob[Any], None], unfinished: dict[AbstractJob[Any], None]
 ) -> None:
-    del left[job]
-    cut[job] = None
+    del pending[job]
+    unfinished[job] = None
     try:
         await job.co_shutdown()
     except BaseException as error:
-        rest = run.backend.split(error)[1]
-        if rest is None:
+        failure = run.backend.split(error)[1]
+        if failure is None:
             raise
-        del cut[job]
-        run.report(job, f"co_shutdown of {job.label!r} raised {in_one_line(rest)}", rest)
-        run.interruption = run.interruption or interruption_in(rest)
+        del unfinished[job]
+        run.report(job, f"co_shutdown of {job.label!r} raised {in_one_line(failure)}", failure)
+        run.interruption = run.interruption or interruption_in(failure)
     else:
-        del cut[job]
+        del unfinished[job]

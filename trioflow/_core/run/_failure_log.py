@@ -1,8 +1,9 @@
-"""The log of failed jobs: one line for each text, and later a count of more failures with the same text.
+"""The log of failed jobs: one line for the first of many similar failures, and later the number of the others.
 
-Failures are alike if the jobs have the same function (or program, or class), the exceptions the same type and text, and
-both stop their run or neither does. The first is logged when it happens. Like ones are only counted for a minute,
-because a thousand equal lines would hide the others; their number is logged after a second, and at the end of the run.
+Two failures are similar if the jobs have the same function (or program, or class), the exceptions have the same type
+and text, and both stop their run or neither does. The first one is logged at once. For a minute, similar failures are
+only counted, because a thousand equal lines would hide the others. Their number is logged after a second, and again at
+the end of the run.
 """
 
 from __future__ import annotations
@@ -20,69 +21,68 @@ if TYPE_CHECKING:
     from ._run import Run
 
 COUNT_DELAY: Final = 1.0
-"""Seconds after which failures that were only counted are logged."""
+"""Seconds after which the number of counted failures is logged."""
 FORGET_AFTER: Final = 60.0
-"""Seconds after which a failure is logged with its text again."""
+"""Seconds after which a similar failure is logged in full again."""
 BLOCKED_SECONDS: Final = 1.0
-"""The limit for a job that blocks the event loop: after more seconds it is named in the log."""
-
-
+"""Seconds for which a job may block the event loop before the log names it."""
 MAX_NAMED: Final = 5
-"""The most jobs named in a line about several."""
+"""The most jobs that one line names."""
 FAILURE: Final = "failure"
+"""The `about` of these log records."""
 
 
 class LikeFailures:
-    """A failure that was logged: its job, its expiry, and the like ones that have only been counted since."""
+    """A failure that was logged, and the count of similar failures since then."""
 
-    __slots__ = ("expires_at", "first", "number", "path")
+    __slots__ = ("expires_at", "first_paths", "number", "path")
 
     def __init__(self, path: str, expires_at: float) -> None:
         self.path: Final = path
         self.expires_at: Final = expires_at
-        self.number = 0
-        self.first: Final[list[str]] = []
+        self.number = 0  # similar failures since the last report
+        self.first_paths: Final[list[str]] = []  # the jobs of the first few of these
 
     def count(self, path: str) -> None:
-        """Count a failure that is not logged."""
+        """Count a similar failure."""
         self.number += 1
-        if len(self.first) < MAX_NAMED:
-            self.first.append(path)
+        if len(self.first_paths) < MAX_NAMED:
+            self.first_paths.append(path)
 
     def report(self, error: type) -> str:
-        """Return the line about the counted failures, and restart the count."""
-        number, first = self.number, self.first.copy()
+        """Return the log line about the counted failures, and reset the count."""
+        number, paths = self.number, self.first_paths.copy()
         self.number = 0
-        self.first.clear()
-        if set(first) == {self.path}:  # attempts of a nested scheduler
+        self.first_paths.clear()
+        if set(paths) == {self.path}:  # attempts of a nested scheduler
             return (
                 f"'{self.path}' failed {'once more' if number == 1 else f'{number} more times'} with {error.__name__}"
             )
         jobs = "one more job" if number == 1 else f"{number} more jobs"
         more = f" and {number - MAX_NAMED} more" if number > MAX_NAMED else ""
-        names = ", ".join(f"'{path}'" for path in first) + more
+        names = ", ".join(f"'{path}'" for path in paths) + more
         return f"{jobs} failed with {error.__name__} like '{self.path}': {names}"
 
 
 class FailureLog:
-    """The failures in one outermost run, including those in nested runs."""
+    """Logs the failures in an outermost run and in all runs nested in it."""
 
     __slots__ = ("_blocked", "_cancel_timer", "_logged", "_run")
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run  # the outermost one
-        # By the key of like failures, the oldest first: job, type and text of the error, whether it stops its run.
+        # By kind of job, type and text of the error, and whether it stops its run; the oldest first.
         self._logged: Final[dict[tuple[object, type, str, bool], LikeFailures]] = {}
         self._cancel_timer: Callable[[], None] | None = None
-        self._blocked: Final[set[object]] = set()  # the kinds of jobs that have blocked the loop
+        self._blocked: Final[set[object]] = set()  # the kinds of jobs that were reported for blocking the loop
 
     def add(self, run: Run, job: AbstractJob[Any], error: BaseException, hint: str | None = None) -> None:
-        """Log or count the failure of a job of `run`, which may have stopped that run."""
+        """Log or count the failure of a job of `run`; `hint` is advice for the log line."""
         if not run.scheduler.logs_failures:
             return
         name = shortened(run.scheduler.label)
         stopped = run.culprit is job and run.reason is StopReason.CRITICAL
-        if is_scheduler(job) and job.stop_reason is StopReason.CRITICAL:  # its member's failure has been logged
+        if is_scheduler(job) and job.stop_reason is StopReason.CRITICAL:  # the failure of its member was logged
             if stopped:
                 _logger.warn(
                     f"'{_path(job)}' failed because of '{_culprit(job)}'; the run of {name!r} stops", about=FAILURE
@@ -103,7 +103,7 @@ class FailureLog:
         _logger.warn(f"'{path}' failed: {in_one_line(error)}{advice}; {consequence}", advice=hint, about=FAILURE)
 
     def report_block(self, run: Run, job: AbstractJob[Any] | None, now: float) -> None:
-        """Report a job of `run` that has just ended, if it blocked the event loop; once for each kind."""
+        """Report a job of `run` if it has just blocked the event loop; only the first one of each kind."""
         if job is None or job._started_at is None or now - job._started_at <= BLOCKED_SECONDS:
             return
         kind = job._failure_kind()
@@ -122,7 +122,7 @@ class FailureLog:
             self._log_counted()
 
     def _forget(self, now: float) -> None:
-        """Forget failures logged a minute ago: memory must stay bounded in a run of a year."""
+        """Drop expired failures, so that memory stays bounded even in a run of a year."""
         while self._logged:
             alike, oldest = next(iter(self._logged.items()))
             if oldest.expires_at > now or oldest.number:
@@ -137,7 +137,7 @@ class FailureLog:
 
 
 def _culprit(scheduler: AbstractJob[Any]) -> str:
-    """Return the path of the innermost job that stopped the run of `scheduler`."""
+    """Return the path of the innermost culprit of the stop of `scheduler`."""
     job = scheduler
     while is_scheduler(job) and job.culprit is not None:
         job = job.culprit

@@ -1,8 +1,8 @@
-"""A run as others see it: `RunHandle`, for kinds of jobs (users have it from `trioflow.abc`), and `RunView`, for views.
+"""The interfaces of a run: `RunHandle` for kinds of jobs (public, in `trioflow.abc`) and `RunView` for views.
 
 ```
-run_of(job) ──► RunHandle ──► clock, waiting, outlasting a cancellation, shared objects, the log
-                    └──► time_limit(job) ──► TimeLimit: deadline, signs of life, waits bounded by the deadline
+run_of(job) ──► RunHandle: clock, waits, waits despite a cancellation, shared objects, the log
+                    └──► time_limit(job) ──► TimeLimit: deadline, signs of life, waits up to the deadline
 ```
 """
 
@@ -34,10 +34,10 @@ R = TypeVar("R", bound=SharedResource)
 
 
 def run_of(job: AbstractJob[Any]) -> RunHandle:
-    """Return the handle of the run that has called `job`; call it in the job's `co_run`.
+    """Return the handle of the run that runs `job`; call this in the job's `co_run`.
 
     Raises:
-        RuntimeError: no run has called it.
+        RuntimeError: the job was not called by a run.
 
     """
     worker = current.get(None)
@@ -48,12 +48,12 @@ def run_of(job: AbstractJob[Any]) -> RunHandle:
 
 @final
 class RunHandle:
-    """A run, as its jobs may use it, alike on trio and on asyncio."""
+    """A handle by which a job uses its run; it is the same on trio and asyncio."""
 
     __slots__ = ("_backend", "_run", "clock")
 
     clock: Final[Callable[[], float]]
-    """Returns the time of the run in seconds: that of the event loop, which may be virtual."""
+    """Returns the time in seconds, on the clock of the event loop, which may be virtual."""
 
     def __init__(self, run: Any) -> None:  # a `Run`, which is not public
         self._run: Final[Run] = run
@@ -64,9 +64,10 @@ class RunHandle:
         """Return an object that all jobs of the run share, including jobs of nested schedulers.
 
         Args:
-            make: a class or a function. It is called once in a run, with a handle of the outermost one. Its object is
-                closed, by `await made.close()`, when all jobs have been shut down: the last one first, shielded, and
-                all of them within the `shutdown_timeout` of the outermost scheduler.
+            make: a class or a function that returns the object. The first call in an outermost run calls it, with a
+                handle of that run; later calls return the same object. When all jobs have been shut down, the run
+                awaits the `close()` of all shared objects, the last one first, within the `shutdown_timeout` of the
+                outermost scheduler.
 
         Raises:
             TypeError: the object has no `async def close(self)`.
@@ -77,14 +78,14 @@ class RunHandle:
     def time_limit(
         self, job: AbstractJob[Any], missing: str = PROGRESS, *, cancels: bool = False, counts: bool = True
     ) -> TimeLimit:
-        """Return the time limit of this call of a job, from now on; for kinds with `keeps_time=True`.
+        """Start and return the time limit for this call of a job; for kinds with `keeps_time=True`.
 
         Args:
             job: the job.
-            missing: the sign of life that is missing after the `idle_timeout`, for the error.
-            cancels: whether `with` cancels its block at the deadline, and then raises the `JobTimeout`. Otherwise the
-                job has to check the deadline, or to wait by the methods of the limit.
-            counts: whether its `idle_timeout` counts from now on; otherwise only in blocks of `counting()`.
+            missing: a noun for the signs of life of the job, which the error after an `idle_timeout` contains.
+            cancels: whether a `with` block of the limit is cancelled at the deadline, and raises `JobTimeout`.
+                Otherwise the job has to check the deadline itself, or to wait by the methods of the limit.
+            counts: whether the `idle_timeout` counts from now on, and not only in blocks of `counting()`.
 
         """
         worker = current.get(None)
@@ -100,20 +101,20 @@ class RunHandle:
         )
 
     def report(self, message: str, job: AbstractJob[Any] | None = None, exception: BaseException | None = None) -> None:
-        """Report a message that is not the outcome of a job: in the log, in `debrief()`, and to instruments."""
+        """Report an incident that is not the outcome of a job: to the log, to `debrief()` and to instruments."""
         self._run.report(job, message, exception)
 
     def note_hold(self, job: AbstractJob[Any], since: float, until: float | None = None) -> None:
-        """Record that a running job has waited since then for room on the machine, for traces."""
+        """Record, for traces, that a running job waited for room on its machine from `since` until `until` or now."""
         facts = job._extras()
         facts.held += ((since, self.clock() if until is None else until),)
 
     def note_room(self, job: AbstractJob[Any], place: str, calls: int) -> None:
-        """Record the place that makes the call of a job, and how many calls it makes at once, for what-if."""
+        """Record, for what-if simulations, where the job's call runs, and how many calls can run there at once."""
         job._extras().room = place, calls
 
     def stores(self, job: AbstractJob[Any]) -> bool:
-        """Return whether a journal is to store the result of `job`, so that its value has to be here."""
+        """Return whether a journal will store the result of `job`, so that this process needs its value."""
         return self._run.journal_writer is not None and job.save is not None
 
     # ---- waiting
@@ -121,7 +122,7 @@ class RunHandle:
     def wait_readable(self, descriptor: int, deadline: float = math.inf) -> Awaitable[bool]:
         """Wait until a descriptor is readable, or the clock shows `deadline`; return whether it is readable.
 
-        A deadline that has passed takes precedence. One task at a time may wait for a descriptor.
+        A deadline that has passed takes precedence. Only one task at a time may wait for a descriptor.
 
         Raises:
             PermissionError: the descriptor refers to a regular file (Linux); poll it after `sleep_until`.
@@ -136,11 +137,11 @@ class RunHandle:
     def outlast(self, wait: Callable[[], Awaitable[V]]) -> Awaitable[V]:
         """Await `wait()` to its end, even if the task is cancelled, and return its result.
 
-        This is for work that has to end cleanly. Raise the cancellation again afterwards.
+        Use this for work that has to end cleanly, and raise the cancellation again afterwards.
 
         Args:
-            wait: an async function. A native `asyncio.Task.cancel()` interrupts it; it is then called again, and has to
-                resume where it was.
+            wait: an async function. If a native `asyncio.Task.cancel()` interrupts it, it is called again, and has to
+                resume its work.
 
         """
         return self._backend.outlast(wait)
@@ -148,9 +149,9 @@ class RunHandle:
     # ---- slots to lend
 
     def spare_slots(self) -> SpareSlots | None:
-        """Return the slots that are lent to the current job; None if no enclosing scheduler has `jobserver`.
+        """Return the spare slots that the current job may borrow, or None if no enclosing scheduler has `jobserver`.
 
-        A forever job, such as a service, gets none.
+        Forever jobs, services included, cannot borrow slots: for these it is None, too.
         """
         worker = current.get(None)
         return None if worker is None or worker.shielded else spare_slots(self._run)
@@ -158,9 +159,9 @@ class RunHandle:
     # ---- threads
 
     def keep_current_job(self) -> Callable[[], object]:
-        """Return a function that fixes `current_job()` to the current job in the thread that calls it.
+        """Return a function for another thread, which sets `current_job()` there to the job that is current now.
 
-        Without it a thread that outlives its job may get the next one.
+        Otherwise `current_job()` may return the next job, in a thread that outlives its own.
         """
         worker = current.get()
         stand_in = Worker(self._run, has_slot=False)
@@ -168,14 +169,14 @@ class RunHandle:
         return partial(current.set, stand_in)
 
     def check_limiter(self, limiter: Any, job: AbstractJob[Any]) -> None:
-        """Reject a limiter that is not for the backend of the run.
+        """Reject a limiter that the backend of the run cannot use.
 
         Args:
-            limiter: the user's `CapacityLimiter` for the job.
-            job: the job.
+            limiter: the `CapacityLimiter` that the user has given `job`.
+            job: the job, for the error.
 
         Raises:
-            TypeError: `limiter` is not for this backend.
+            TypeError: `limiter` belongs to another backend, or is no limiter.
 
         """
         if self._backend.check_limiter(limiter) is not None:
@@ -186,7 +187,7 @@ class RunHandle:
 
 
 def _closable(made: R, make: Callable[..., R]) -> R:
-    """Return the object that `make` has made, if the run can close it at its end."""
+    """Return a shared object, or reject it if it has no async `close()`."""
     if is_async(getattr(made, "close", None)):
         return made
     raise TypeError(
@@ -197,7 +198,7 @@ def _closable(made: R, make: Callable[..., R]) -> R:
 
 @final
 class RunView:
-    """A read-only view of a run in progress; see `current_run`."""
+    """A read-only view of a run in progress, from `current_run`."""
 
     __slots__ = ("_run",)
 
@@ -206,42 +207,42 @@ class RunView:
 
     @property
     def clock(self) -> Callable[[], float]:
-        """The clock of `job.started_at`: returns the time now, in seconds."""
+        """The clock of `job.started_at`: a function that returns the time in seconds."""
         return self._run.clock
 
     @property
     def phase(self) -> RunPhase:
-        """Its phase: checking, preparing, running, draining or stopping."""
+        """The phase of the run."""
         return self._run.phase
 
     @property
     def reason(self) -> StopReason | None:
-        """The reason of its stop; None while that is open."""
+        """The reason why the run stops, or None if it is not stopping."""
         return self._run.reason
 
     @property
     def window(self) -> int | None:
-        """The most jobs that its window ever lets run; None for no limit. See also `scheduler.window_size`."""
+        """The largest size of the window, or None for no limit. See also `scheduler.window_size`."""
         return self._run.workers.slots
 
     @property
     def backend(self) -> str:
-        """The name of its backend: "trio" or "asyncio"."""
+        """The name of the backend."""
         return self._run.backend.name
 
     @property
     def tokens_taken(self) -> int | None:
-        """The number of taken tokens of its limiter, by any user; None if its window is not a limiter."""
+        """The number of taken tokens of the limiter, by all its users; None if the window is not a limiter."""
         limiter: Any = self._run.workers.limiter
         return None if limiter is None else limiter.borrowed_tokens
 
     @property
     def has_adaptive_window(self) -> bool:
-        """Whether the size of its window changes while it runs."""
+        """Whether the window is an `Adaptive` one, whose size changes during the run."""
         return self._run.workers.adapts
 
 
 def current_run(scheduler: BaseScheduler) -> RunView | None:
-    """Return a view of the run in progress of a scheduler; None if it is not running."""
+    """Return a view of the scheduler's run in progress, or None if it is not running."""
     run = scheduler._run
     return None if run is None else RunView(run)

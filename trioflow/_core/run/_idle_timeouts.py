@@ -1,17 +1,17 @@
-"""Progress, and jobs that show no sign of life for longer than their `idle_timeout`.
+"""The `idle_timeout` of jobs: the end of a call that shows no sign of life for too long.
 
-A sign of life is progress that a job reports, or output of its command; for a scheduler, any event of one of its jobs.
-Each puts off the end of the call, up to the end that a timeout sets:
+A sign of life is progress that a job reports, or output of its command; for a scheduler, it is any event of one of its
+jobs. Each sign of life postpones the deadline of the call:
 
 ```
-call begins ──► the end is due after idle_timeout, or timeout ──► it comes: as after any timeout, with the error below
-                   ▲ sign of life: due after idle_timeout again
+call begins ──► deadline: after idle_timeout, or at the end of the timeout ──► passed: the call ends, by a JobTimeout
+                   ▲ sign of life: the idle_timeout starts again
 ```
 
-While a job holds the loop, or the whole program stands still, signs of others are not received. So at the deadline,
-signs that came before it are looked for once more.
+While a job blocks the loop, or the program is suspended, signs of life of other jobs are not received. So a deadline
+counts only some turns of the loop after it has passed, in which earlier signs of life can still arrive.
 
-Jobs without an `idle_timeout` set no timer here.
+A job without an `idle_timeout` needs no timer.
 """
 
 from __future__ import annotations
@@ -37,18 +37,16 @@ PROGRESS: Final = "progress"
 OF_JOBS: Final = "progress of its jobs"
 
 GRACE_TURNS: Final = 4
-"""The turns of the loop after a deadline before it counts.
+"""How many turns of the loop a deadline has to be over before it counts.
 
-A report of a thread arrives in one turn, a message of a process in two; the output of a node passes one or two tasks
-more.
+A report from a thread arrives after one turn, and a message from a process after two. The output of a node passes
+through one or two more tasks.
 """
-
-
 TIMER_TOLERANCE: Final = 0.001
-"""Seconds by which the timer of an event loop may be early: asyncio's may be a tick of its clock early."""
+"""Seconds by which a timer may fire early: asyncio's may be early by a tick of its clock."""
 
 SELECTOR: Final[type[selectors.BaseSelector]] = getattr(selectors, "PollSelector", selectors.SelectSelector)
-"""poll() where there is one, because select() takes no descriptor above 1,023."""
+"""A selector on `poll()` where it exists, because `select()` rejects descriptors above 1,023."""
 
 
 def is_readable(descriptor: int) -> bool:
@@ -60,12 +58,12 @@ def is_readable(descriptor: int) -> bool:
 
 @final
 class ThreadEvent:
-    """A one-time event that any thread may set, and that tasks of the loop in which it was made can wait for."""
+    """A one-time event that any thread can set, and for which tasks of one event loop can wait."""
 
     __slots__ = ("_backend", "_call", "_event")
 
     def __init__(self) -> None:
-        """Make one in an async function."""
+        """Make an event for the running event loop."""
         self._backend: Final = current_backend()
         self._event: Final = self._backend.event()
         self._call: Final = self._backend.threadsafe_caller()
@@ -75,7 +73,7 @@ class ThreadEvent:
         self._call(self._event.set)
 
     async def wait(self, deadline: float = math.inf) -> bool:
-        """Wait until it is set, or the loop's clock shows `deadline`; return whether it is set."""
+        """Wait until the event is set, or the loop's clock shows `deadline`; return whether it is set."""
         if deadline == math.inf:
             await self._event.wait()
         else:
@@ -90,9 +88,9 @@ class ThreadEvent:
 
 @final
 class TimeLimit:
-    """The time that one call of a job has: its `timeout`, and its `idle_timeout`, which signs of life put off.
+    """The time limit of one call of a job: its `timeout`, and its `idle_timeout`, which signs of life restart.
 
-    It is a context manager: inside, it receives signs of life, including calls of `progress()`.
+    Use it as a context manager: inside the block, calls of the job's `progress()` count as signs of life.
     """
 
     __slots__ = (
@@ -101,7 +99,7 @@ class TimeLimit:
     )  # fmt: skip
 
     end: float
-    """The end of the job's `timeout`, despite signs of life; or infinity."""
+    """The time at which the job's `timeout` is over, or infinity; signs of life do not change it."""
 
     def __init__(
         self,
@@ -116,18 +114,18 @@ class TimeLimit:
         counts: bool = True,
         around: tuple[TimeLimit, ...] = (),
     ) -> None:
-        """Begin to count; `RunHandle.time_limit` makes one for a kind of job.
+        """Start the limit now. Kinds of jobs call `RunHandle.time_limit` instead.
 
         Args:
-            run: the run that the call is in.
+            run: the run that makes the call.
             job: the job.
-            missing: the missing sign of life, for the error.
-            timeout: seconds for the whole call, from now; None for no limit.
+            missing: a noun for the signs of life of the job, which the error contains.
+            timeout: seconds for the whole call; None for no limit.
             idle_timeout: seconds without a sign of life; None for no limit.
-            end_call: called once, when the call has to end for lack of a sign of life; the caller keeps the timeout.
-            cancels: whether the block is cancelled at the deadline.
-            counts: whether the `idle_timeout` counts from now on; otherwise only while it is `counting`.
-            around: the limits of enclosing schedulers and jobs, which receive the signs of life too.
+            end_call: called once, when the `idle_timeout` has passed. The caller has to enforce the `timeout` itself.
+            cancels: whether the `with` block is cancelled at the deadline, instead of a call of `end_call`.
+            counts: whether the `idle_timeout` counts from now on, and not only in blocks of `counting()`.
+            around: the limits of the enclosing schedulers and jobs, for which signs of life count too.
 
         """
         now = run.clock()
@@ -141,44 +139,46 @@ class TimeLimit:
         is_limited = timeout is not None or idle_timeout is not None
         self._scope: Final[Scope | None] = run.backend.scope(self.end) if cancels and is_limited else None
         self._end_call: Final = end_call if self._scope is None else self._scope.cancel
-        # Where `progress()` finds it, unless another job has called this one.
+        # Here `progress()` finds the limit; None if the run has not called this job itself.
         self._facts: Final = job._extras() if idle_timeout is not None and job._worker is not None else None
         self._around: Final = around
-        self._last = now if counts else math.inf  # the latest sign of life; infinity while it does not count
+        self._last = (
+            now if counts else math.inf
+        )  # the time of the latest sign of life; infinity while the idle_timeout does not count
         self._is_over = False
-        self._turns = 0
+        self._turns = 0  # turns of the loop since the deadline has passed
         self._stop_timer: Callable[[], None] | None = None
-        self._late = math.inf  # a deadline after which something was readable
+        self._late = math.inf  # the last deadline after which `wait_readable` still found data
 
     @property
     def deadline(self) -> float:
-        """The time at which the limit is over without a sign of life: on the run's clock, or infinity."""
+        """The time on the run's clock at which the call ends unless there is a sign of life, or infinity."""
         return min(self.end, self._last + self._seconds)
 
     @property
     def is_over(self) -> bool:
-        """Whether the deadline has come."""
+        """Whether the deadline has passed."""
         return self._clock() >= self.deadline - TIMER_TOLERANCE
 
     @property
     def needs_signs(self) -> bool:
-        """Whether the job, or an enclosing one, has an `idle_timeout`: otherwise signs of life are not needed."""
+        """Whether the job, or an enclosing scheduler, has an `idle_timeout`; otherwise `alive` has no effect."""
         return bool(self._around) or self._seconds < math.inf
 
     def alive(self) -> None:
-        """Give a sign of life: to this limit, and to the limits of the enclosing schedulers."""
+        """Give a sign of life, which counts for this limit and those of the enclosing schedulers."""
         self._renew()
         for limit in self._around:
             limit._renew()
 
     def _renew(self) -> None:
-        """Record a sign of life, for only this limit."""
+        """Record a sign of life for this limit only."""
         if self._last < math.inf:
             self._set(self._clock())
 
     @contextlib.contextmanager
     def counting(self) -> Generator[None]:
-        """Return a block in which the `idle_timeout` counts, if the limit was made with `counts=False`."""
+        """Return a context manager in whose block the `idle_timeout` counts, for a limit made with `counts=False`."""
         self._set(self._clock())
         try:
             yield
@@ -192,13 +192,13 @@ class TimeLimit:
             self._set_timer()
 
     def _set_timer(self) -> None:
-        """Schedule a call of `_check` at the deadline, or before, if needed: signs of life are frequent."""
+        """Schedule a call of `_check` at the deadline, unless an earlier one is due: signs of life are frequent."""
         due = self._last + self._seconds
         if self._end_call is not None and self._stop_timer is None and due < self.end:
             self._stop_timer = self._run.group.call_at(due, self._check)
 
     def _check(self) -> None:
-        """End the call if its deadline has passed, and the loop has turned since then."""
+        """End the call if its deadline has passed and the loop has turned `GRACE_TURNS` times since then."""
         self._stop_timer = None
         if self._last + self._seconds > self._clock():
             self._set_timer()
@@ -211,7 +211,7 @@ class TimeLimit:
             self._end_call()
 
     def error(self) -> _errors.JobTimeout:
-        """Return the exception to raise at the deadline, which names the timeout that is over.
+        """Return the `JobTimeout` to raise after the deadline, which names the timeout that is over.
 
         Raises:
             RuntimeError: the deadline has not passed.
@@ -219,32 +219,32 @@ class TimeLimit:
         """
         if self.is_over:
             return self._error_at_end()
-        left = self.deadline - self._clock()
-        found = (
-            f"{left:g} s left" if left < math.inf else "no deadline without timeout=, or an idle_timeout= that counts"
-        )
+        remaining = self.deadline - self._clock()
+        state = "no deadline without timeout=, or an idle_timeout= that counts"
+        if remaining < math.inf:
+            state = f"{remaining:g} s left"
         raise RuntimeError(
-            f"error() of the time limit of {self._job.label!r}, which has {found}: call it when `is_over`"
+            f"error() of the time limit of {self._job.label!r}, which has {state}: call it when `is_over`"
         )
 
     def _error_at_end(self, place: str | None = None) -> _errors.JobTimeout:
-        """Return the exception after the end: it names the timeout that is over, and the place of the job."""
+        """Return the exception for the timeout that is over; `place` is the line where the job was."""
         if not self._is_over and self.end <= self._last + self._seconds:
             assert self._timeout is not None
             return _errors.JobTimeout(self._job, self._timeout, place=place)
         return _errors.JobTimeout(self._job, self._seconds, self._missing, place)
 
     async def wait_readable(self, descriptor: int) -> bool:
-        """Wait until a descriptor is readable; return False if the deadline passes before."""
+        """Wait until a descriptor is readable; return False if the deadline passes first."""
         if await self._in_time(partial(self._run.backend.wait_readable, descriptor)):
             return True
         if self._late == self.deadline or self.deadline == self.end or not is_readable(descriptor):
             return False
-        self._late = self.deadline  # the data may be a sign of life that the loop could not wait for
+        self._late = self.deadline  # the data may be a sign of life that came while the loop was blocked
         return True
 
     async def wait(self, event: ThreadEvent) -> bool:
-        """Wait until an event is set; return False if the deadline passes before."""
+        """Wait until an event is set; return False if the deadline passes first."""
         return await self._in_time(event.wait)
 
     async def _in_time(self, wait: Callable[[float], Awaitable[bool]]) -> bool:
@@ -258,7 +258,7 @@ class TimeLimit:
                 return False
 
     def _stop(self) -> None:
-        """Stop receiving signs of life, and do not end the call any longer."""
+        """Stop the timer, and detach the limit from the job's `progress()`."""
         if self._stop_timer is not None:
             self._stop_timer()
             self._stop_timer = None
@@ -266,7 +266,7 @@ class TimeLimit:
             self._facts.watch = None
 
     def __enter__(self) -> Self:
-        """Start receiving signs of life."""
+        """Start the timer, and count calls of the job's `progress()` as signs of life."""
         if self._scope is not None:
             self._scope.__enter__()
         self._set_timer()
@@ -277,21 +277,21 @@ class TimeLimit:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Stop receiving signs of life; raise the `JobTimeout` if the block was cancelled by it."""
+        """Stop the limit; if it has cancelled the block, raise the `JobTimeout`."""
         self._stop()
         if self._scope is not None and self._scope.__exit__(kind, error, traceback) and error is not None:
             timeout = self._error_at_end()
             try:
                 raise timeout
             finally:
-                timeout.__context__ = None  # the cancellation, which must not be kept
+                timeout.__context__ = None  # the cancellation, which must not be stored
 
 
 class IdleInstrument(Instrument):
-    """The limit of a run whose scheduler has an `idle_timeout`: each event of its jobs, at any depth, renews it."""
+    """The `idle_timeout` of a scheduler: an instrument for which each event of its jobs is a sign of life."""
 
     def __init__(self, run: Run, seconds: float) -> None:
-        """Begin without a limit."""
+        """Prepare; `begin` starts the limit."""
         self._run, self._seconds = run, seconds
         self.limit: TimeLimit | None = None
 
@@ -310,36 +310,36 @@ class IdleInstrument(Instrument):
             self.limit = None
         del self._run
 
-    def _note(self, scheduler: Any, job: AbstractJob[Any]) -> None:
+    def _renew(self, scheduler: Any, job: AbstractJob[Any]) -> None:
         if self.limit is not None:
             self.limit._renew()
 
-    job_added = job_scheduled = job_attempt = job_ready = job_finished = _note
+    job_added = job_scheduled = job_attempt = job_ready = job_finished = _renew
 
 
 class ThreadReports:
-    """Progress that jobs have reported in other threads, until the thread of the run receives it.
+    """Progress that jobs have reported in other threads, and that the event loop has not received yet.
 
-    A run is woken once for many reports of a thread, and takes the latest value.
+    One wake-up of the loop delivers all pending reports, of which each job has only the latest.
     """
 
-    __slots__ = ("_call", "_is_due", "_waiting")
+    __slots__ = ("_call", "_is_due", "_pending")
 
     def __init__(self, backend: Backend) -> None:
         self._call: Final = backend.threadsafe_caller()
-        self._waiting: Final[dict[AbstractJob[Any], float | None]] = {}
+        self._pending: Final[dict[AbstractJob[Any], float | None]] = {}
         self._is_due = False
 
     def add(self, job: AbstractJob[Any], fraction: float | None) -> None:
-        """Keep a job's report; called in the job's thread."""
-        self._waiting[job] = self._waiting.get(job) if fraction is None else fraction
+        """Store the report of a job, and schedule its delivery. Call this in the job's thread."""
+        self._pending[job] = self._pending.get(job) if fraction is None else fraction
         if not self._is_due:
             self._is_due = True
             self._call(self._deliver)
 
     def _deliver(self) -> None:
-        self._is_due = False  # first: later reports are due again
-        while self._waiting:
-            job, fraction = self._waiting.popitem()
-            if job._worker is not None:  # it has not settled since
+        self._is_due = False  # before the loop, since reports that come later need another delivery
+        while self._pending:
+            job, fraction = self._pending.popitem()
+            if job._worker is not None:  # it has not settled meanwhile
                 job._worker.run.note_progress(job, fraction)

@@ -1,7 +1,7 @@
-"""The instrument interface, and the calls of instruments by a run.
+"""The interface of instruments, and the set of instruments that a run notifies.
 
-A run without instruments has no `InstrumentSet`, and so no cost. In a run with instruments, each hook has a list of the
-bound methods that override it, so a hook without overrides costs nothing either.
+Instruments cost nothing where they are not used: a run without instruments has no `InstrumentSet`, and a hook that no
+instrument overrides is not called.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 
 class Instrument:
-    """A watcher of runs: override the hooks that you need.
+    """A base class for instruments, which watch runs: override the hooks that you need.
 
-    Hooks are plain functions. The run calls them where the event happens, so they must be quick, and they must not
-    change the scenario. Events of nested schedulers also reach the instruments of the enclosing ones. An instrument
-    that raises is logged and removed from the run; the run goes on.
+    Hooks are synchronous methods. The run calls them at the event, so they must be quick, and they must not change the
+    scenario. Instruments of a scheduler are also notified of events in the schedulers nested in it. If a hook raises an
+    `Exception`, it is logged, the instrument is removed from the run, and the run goes on.
 
-    A context variable that `job_started` sets is seen in the body of the job, in threads that it calls, in tasks that
-    it starts and in its `job_finished`, and nowhere else: the task that has run this job runs no other.
+    If `job_started` sets a context variable, the variable is set in the body of the job, in the threads and tasks that
+    the job starts, and in its `job_finished`, but not in other jobs.
 
     Example:
         >>> class Starts(Instrument):
@@ -51,7 +51,7 @@ class Instrument:
         """Called when a run of `scheduler` begins, after all checks have passed."""
 
     def job_added(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-        """Called when `job` was added to the running `scheduler`."""
+        """Called when `job` has been added to the running `scheduler`."""
 
     def job_scheduled(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
         """Called when `job` is ready: all its requirements have settled, and it waits for a slot."""
@@ -66,12 +66,12 @@ class Instrument:
         """Called when the service `job` has reported that it is ready."""
 
     def job_finished(self, scheduler: Scheduler, job: AbstractJob[Any]) -> None:
-        """Called when `job` has settled, in whatever final state."""
+        """Called when `job` has settled, in any final state."""
 
     def incident(
         self, scheduler: Scheduler, job: AbstractJob[Any] | None, message: str, exception: BaseException | None
     ) -> None:
-        """Called for an event that is not the outcome of a job, such as a `co_shutdown` that raised."""
+        """Called for an incident that is not the outcome of a job, such as an exception in `co_shutdown`."""
 
     def after_run(self, scheduler: Scheduler) -> None:
         """Called when the run of `scheduler` has ended, and everything has been shut down."""
@@ -92,9 +92,9 @@ class InstrumentSet:
         outer: InstrumentSet | None,
         interrupt: Callable[[BaseException], None],
     ) -> None:
-        """Look up the overrides of each hook; instruments of the `outer` run come last.
+        """Look up the overrides of each hook; the instruments of the `outer` run come last.
 
-        `interrupt` ends the run because of a `KeyboardInterrupt` or the like from a hook.
+        The set calls `interrupt` with a `KeyboardInterrupt`, or another exception that is no `Exception`, of a hook.
         """
         self.interrupt = interrupt
         self._removed: Final[set[int]] = set() if outer is None else outer._removed  # ids of instruments
@@ -113,18 +113,18 @@ class InstrumentSet:
         }
 
     def detach(self) -> None:
-        """Release the run, which is over: from now on, interruptions from hooks are raised."""
+        """Release the run, which is over; from now on, `KeyboardInterrupt` and the like leave the hooks."""
         self.interrupt = _raise
 
     def notify(self, hook: str, *details: Any) -> None:
-        """Call `hook` of each instrument; one that raises is logged and not called again in this run."""
+        """Call `hook` of each instrument; remove an instrument that raises an `Exception`."""
         for method in self._hooks[hook]:
             self._call(method, hook, details)
 
     def fast_hook(self, *hooks: str) -> Hook | None:
-        """Return a function that calls these hooks in order; None if no instrument overrides one of them.
+        """Return a function that calls these hooks in order, or None if no instrument overrides any of them.
 
-        It is for the workers' hot path, where looking up a hook would double its cost.
+        Workers call it in their hot path, where the look-up of a hook would double its cost.
         """
         methods = [(method, hook) for hook in hooks for method in self._hooks[hook]]
         removed = self._removed
@@ -140,7 +140,7 @@ class InstrumentSet:
                     self._remove(method, hook, error)
                 except BaseException as interruption:
                     if hook in START_HOOKS:
-                        raise  # fails the job that is being started
+                        raise  # so that the job that is starting fails
                     self.interrupt(interruption)
 
         return notify if methods else None
@@ -150,9 +150,9 @@ class InstrumentSet:
             return
         try:
             method(*details)
-        except Exception as error:  # an error in an instrument must not become one of the run
+        except Exception as error:  # must not fail the run
             self._remove(method, hook, error)
-        except BaseException as interruption:  # must not cut off the engine's step
+        except BaseException as interruption:  # must not interrupt the engine in the middle of a step
             self.interrupt(interruption)
 
     def _remove(self, method: Callable[..., None], hook: str, error: Exception) -> None:
@@ -162,7 +162,7 @@ class InstrumentSet:
 
 
 def fast_hooks(instrument_set: InstrumentSet | None) -> tuple[Hook | None, Hook | None, Hook | None]:
-    """Return the hooks for a job's start, its end and its scheduling; None for a hook without instruments."""
+    """Return the functions to call when a job starts, ends and is scheduled; None for those without instruments."""
     if instrument_set is None:
         return None, None, None
     fast = instrument_set.fast_hook
@@ -178,23 +178,23 @@ def _instance_attributes(instrument: Instrument) -> dict[str, Any]:
 
 
 def checked(instruments: Any, name: str, who: Who) -> tuple[Instrument, ...]:
-    """Return the instruments as a tuple.
+    """Check the argument `name` of `who`, and return its instruments as a tuple.
 
     Raises:
-        TypeError: they are not a collection of instruments.
+        TypeError: `instruments` is not a collection of instruments.
 
     """
     if isinstance(instruments, Instrument):
         advice = f"give a list of instruments, such as [{shown(instruments)}]"
         raise _job_options.wrong(TypeError, instruments, name, who, advice)
     try:
-        given = iter(instruments)
+        iterator = iter(instruments)
     except TypeError:
         advice = "give a list of instruments, such as [Monitor()]"
         raise _job_options.wrong(TypeError, instruments, name, who, advice) from None
-    found = tuple(given)
-    for instrument in found:
+    checked_instruments = tuple(iterator)
+    for instrument in checked_instruments:
         if isinstance(instrument, type) or not isinstance(instrument, Instrument):
             what = f"{shown(instrument)} among the {name} of {_job_options.named(who)}"
             raise TypeError(f"{what}: give objects of trioflow.abc.Instrument")
-    return found
+    return checked_instruments

@@ -1,10 +1,11 @@
-"""A run's use of a journal: it restores stored results, and records new ones.
+"""The journal of a run: stored results are restored, and new results are recorded.
 
-A run with a journal looks each job up when it is ready to be scheduled. If its result is stored, the job is settled
-immediately, and the jobs that wait for it are next. That may be 100,000 jobs, so it is cut into turns of the event
-loop.
-All of it is in methods off the workers' hot path: in a run with a journal, each job that is scheduled has `RunExtras`,
-and jobs that have these are settled by `Run.settle`.
+A run with a journal looks up each job that is ready to be scheduled. If the journal has its result, the job settles at
+once, and the jobs that wait for it are looked up next. This may settle 100,000 jobs in succession, so the work is
+distributed over several turns of the event loop.
+
+None of this is on the workers' hot path: with a journal, each scheduled job has `RunExtras`, so that `Run.settle`
+settles it.
 """
 
 from __future__ import annotations
@@ -22,25 +23,31 @@ if TYPE_CHECKING:
     from ._run import Run
 
 BETWEEN_CLOCKS: Final = 8
-"""The number of jobs to look up between two readings of the clock."""
+"""How many jobs to look up between two readings of the clock, which cost a tenth of a look-up each."""
 NOT_IN_JOURNAL: Final = "the journal does not have it"
 NOT_SAVED: Final = "save=None: its result is not stored"
+"""Reasons why a job was not restored; see `NotStored`."""
 
 
 class JournalProtocol(Protocol):
-    """The type of `run(journal=...)`, such as a `Journal`."""
+    """The interface of the argument `journal` of `run`; `trioflow.Journal` implements it."""
 
     def open_for(self, scheduler: Any) -> RunJournal:
-        """Open it for a run of the outermost scheduler `scheduler`, or raise a `JournalError`: then nothing starts."""
+        """Open the journal for a run of the outermost scheduler `scheduler`, before anything starts.
+
+        Raises:
+            JournalError: the journal cannot be used; the run does not start.
+
+        """
         ...
 
 
 @final
 class NotStored:
-    """The answer of a journal that does not have a result.
+    """The answer of a journal that has no result for a job.
 
     Args:
-        why: the reason, in words, or None.
+        why: a text that explains the reason, or None.
 
     """
 
@@ -51,13 +58,13 @@ class NotStored:
 
 
 class RunJournal(Protocol):
-    """The view that a run has of a journal: its own jobs, each known by its path.
+    """The interface of a journal that is open for one run, which identifies each job by its path.
 
-    Its failures with the file are raised as a `JournalError`.
+    If the journal's file cannot be read or written, the methods raise a `JournalError`.
     """
 
     def nested(self, scheduler: AbstractJob[Any]) -> RunJournal:
-        """Return the same journal for the run of a nested scheduler, a job of this run."""
+        """Return this journal for the run of `scheduler`, a nested scheduler of this run."""
         ...
 
     def look_up(self, job: AbstractJob[Any]) -> Any:
@@ -65,54 +72,54 @@ class RunJournal(Protocol):
         ...
 
     def record(self, job: AbstractJob[Any], value: Any) -> None:
-        """Record the result of a job that has succeeded, for the next `commit`."""
+        """Record the result of a job that has succeeded; the next `commit` writes it."""
         ...
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Forget a job that has settled: its scheduler, which has `keep_jobs=False`, is about to drop it."""
+        """Release a settled job, which its scheduler is about to drop, because of `keep_jobs=False`."""
         ...
 
     def commit(self) -> None:
-        """Write all that was recorded, in one transaction."""
+        """Write all recorded results, in one transaction."""
         ...
 
     def close(self, outcome: str | None, report: Callable[[str], object]) -> None:
-        """Write the pending records, and close the file. Called once, for the outermost run, after its shutdown.
+        """Write the pending records and close the journal, at the end of the outermost run.
 
         Args:
-            outcome: the name of the reason why the run stopped; None if something could not be written.
-            report: called with the faults of this call.
+            outcome: the name of the run's `stop_reason`; None if the journal has failed before.
+            report: a function to call with a text about each fault of this call.
 
         """
         ...
 
     @property
     def commits_each(self) -> bool:
-        """Whether each job is committed before any job that waits for it may start."""
+        """Whether each result has to be committed before the jobs that wait for it may start."""
         ...
 
 
 class JournalWriter:
-    """The journal of one run: restores jobs, records results, and commits them."""
+    """Restores jobs of one run from its journal, and records and commits their results."""
 
-    __slots__ = ("_commit_is_due", "_journal", "_outermost", "_run", "_waits", "fault")
+    __slots__ = ("_commit_is_due", "_is_deferred", "_journal", "_outermost", "_run", "fault")
 
     def __init__(self, run: Run, journal: RunJournal, outer: JournalWriter | None = None) -> None:
         self._run: Final = run
         self._journal: Final = journal
         self._outermost: Final[JournalWriter] = self if outer is None else outer._outermost
-        self._commit_is_due = False  # in the outermost run: whether to commit within the next turn of the loop
-        self._waits = False  # jobs wait for the next turn of the loop to be looked up
-        self.fault: Exception | None = None  # in the outermost run: why the journal could not be written
+        self._commit_is_due = False  # set on the outermost run's writer: results are to be committed in the next turn
+        self._is_deferred = False  # whether jobs wait for the next turn of the loop to be looked up
+        self.fault: Exception | None = None  # set on the outermost run's writer: the first error of the journal
 
     def nested(self, run: Run) -> JournalWriter:
-        """Return the same for a run nested in this one."""
+        """Return the writer for `run`, which is nested in this writer's run."""
         return JournalWriter(run, self._journal.nested(run.scheduler), self)
 
     def restore(self, job: AbstractJob[Any]) -> None:
-        """Settle a ready job if the journal has its result; stop the run if the journal cannot be read."""
+        """Settle a ready job if the journal has its result; if the journal cannot be read, stop the run."""
         run = self._run
-        facts = job._extras()  # required for each scheduled job: see the top of the module
+        facts = job._extras()  # every scheduled job gets them: see the module's docstring
         try:
             value = self._journal.look_up(job)
         except JournalError as error:
@@ -125,9 +132,9 @@ class JournalWriter:
             run.settle(job, JobState.SUCCEEDED, value, run.clock())
 
     def record(self, job: AbstractJob[Any], value: Any) -> None:
-        """Record a result; the outermost run commits it within the next turn of the loop.
+        """Record a result, which is committed in the next turn of the loop, or at once if `commits_each`.
 
-        A job that has added others is not recorded: it has to run again, to add them again.
+        A job that has added other jobs is not recorded: it has to run again to add them again.
         """
         outermost = self._outermost
         if job._facts is not None and job._facts.adds_jobs:
@@ -144,17 +151,17 @@ class JournalWriter:
             outermost._run.wake()
 
     def note_added(self) -> None:
-        """Record that the current job has added others, which a restored job would not."""
+        """Note that the current job has added jobs: it must not be restored, which would not add them."""
         worker = current.get(None)
         if worker is not None and worker.job is not None:
             worker.job._extras().adds_jobs = True
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Make the journal forget a job that its scheduler is about to drop."""
+        """Make the journal release a job that its scheduler is about to drop."""
         self._journal.forget(job)
 
     def commit(self) -> None:
-        """Commit the journal's records."""
+        """Commit the recorded results."""
         if self._outermost.fault is not None:
             return
         self._outermost._commit_is_due = False
@@ -164,9 +171,9 @@ class JournalWriter:
             self._fail(error)
 
     def defer_if_late(self, number: int) -> bool:
-        """Return whether the turn is over, after this number of successors; then `turn` resumes with the others.
+        """Defer the remaining look-ups if this turn of the loop has no time left; return whether they are deferred.
 
-        Reading the clock costs a tenth of a look-up.
+        `number` is the number of look-ups in this call of `RequirementCounts.count_down_queued`.
         """
         if number % BETWEEN_CLOCKS or self._run.clock() <= self._run.time_slice.ends_at:
             return False
@@ -174,37 +181,37 @@ class JournalWriter:
         return True
 
     def defer(self) -> None:
-        """Postpone the rest of the successors to the next turn of the loop."""
-        self._waits = True
+        """Defer the remaining look-ups to the next turn of the loop."""
+        self._is_deferred = True
         self._run.wake()
 
     def has_work(self) -> bool:
-        """Return whether the run has to call `turn`."""
-        return self._commit_is_due or self._waits
+        """Return whether the run has to call `work_one_turn`."""
+        return self._commit_is_due or self._is_deferred
 
     async def work_one_turn(self) -> None:
-        """In the next turn of the loop, resume deferred work; then commit, at most once in a turn."""
+        """Wait for the next turn of the loop, resume the deferred look-ups, and commit the recorded results."""
         run = self._run
         number = run.time_slice.number
         if not await run.group.host.yield_to_loop():
             run.stop_cancelled()
         run.time_slice.begin(number, run.clock())
-        if self._waits:
-            self._waits = False
+        if self._is_deferred:
+            self._is_deferred = False
             run.requirement_counts.count_down_queued()
             run.workers.ensure_searcher()
         self.commit()
 
     def _fail(self, error: Exception) -> None:
-        """End the outermost run, because results cannot be recorded any longer."""
+        """Stop the outermost run, because the journal has failed."""
         outermost = self._outermost
         if outermost.fault is None:
             outermost.fault = error
             outermost._run.fail(error, None, str(error))
-        self._run.stop(StopReason.CANCELLED)  # immediately: its scope is cancelled only in the next turn of the loop
+        self._run.stop(StopReason.CANCELLED)  # at once: otherwise this nested run would be cancelled one turn later
 
     def end(self) -> None:
-        """Close the journal of the outermost run; a fault is only reported, since the run has ended."""
+        """Close the journal at the end of the outermost run. An error is reported, and fails a completed run."""
         run = self._run
         outcome = run.reason.name if run.reason is not None else "refused"
         try:

@@ -1,22 +1,22 @@
-"""The limiter of a run: the jobs that wait for one of its tokens, and the workers that have one.
+"""The tokens of a `CapacityLimiter`: the jobs of a run that wait for one, and the workers that have one.
 
-A limiter counts the jobs that work, at any depth: it applies to the run whose window it is, and to the runs nested
-there, down to those with a limiter of their own. A job takes its shares in this order:
+A limiter counts the jobs that work, at any depth: those of the run whose window it is, and those of nested runs, except
+where a nested run has a limiter of its own. A job acquires its resources in this order:
 
 ```
-ready ──► a slot of its run, if slots are counted, and its needs, together ──► a token ──► it runs
+ready ──► a slot of its run's integer window, if any, together with its needs ──► a token ──► it runs
 ```
 
-So a job with a token has all that it needs, and works; it returns the token when it has ended, or is throttled. A
-scheduler takes no token. A cycle of waits would need a job that waits with a token. Forever jobs and clean-up jobs
-take no slot, and no token; nor do the jobs nested in one, unless it has a limiter of its own.
+So a job with a token waits for nothing else, and there can be no deadlock over tokens. The job releases the token when
+it ends or is throttled. A nested scheduler takes no token. Forever jobs and clean-up jobs take neither a slot nor a
+token, and the same is true for the jobs nested in them, unless they have a limiter of their own.
 
-- Jobs with a slot and their needs wait in `Tokens`, in the order of the run. The schedulers among the ready jobs start
-  immediately.
-- A run requests one token at a time: one worker waits in the limiter's queue. When it has got the token, the next one
-  follows. So runs that share a limiter take turns.
-- A worker keeps its token from job to job, unless others wait for the limiter. Then it returns the token and requests
-  one again, at the end of the limiter's queue.
+- Jobs with a slot and their needs wait for tokens in the start order of their run. A nested scheduler that is ready
+  starts without waiting.
+- A run requests one token at a time: one of its workers waits in the limiter's queue. When that worker has the token,
+  another one follows. So runs that share a limiter alternate.
+- A worker keeps its token from job to job, unless other tasks wait for the limiter. In that case it releases the token
+  and requests another, at the end of the limiter's queue.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ if TYPE_CHECKING:
     from ._workers import Workers
 
 MAX_QUEUED_PER_TURN: Final = 200
-"""The most ready jobs that begin to wait for tokens in one turn of the loop, which takes half a ms."""
+"""The most ready jobs that begin to wait for tokens in one call of `collect`, which takes half a millisecond."""
 
 
 class Tokens:
-    """The limiter of one run, and the jobs of the run that wait only for a token.
+    """The limiter of one run, and the jobs of the run that have all they need but a token.
 
     Args:
         run: the run.
@@ -58,7 +58,7 @@ class Tokens:
         self.limiter: Final = limiter
         # The jobs that have a slot and their needs, and wait for a token.
         self.waiting: Final[dict[AbstractJob[Any], None]] = {}
-        self._heap: Final[list[HeapEntry]] = []  # the same in order, with obsolete entries
+        self._heap: Final[list[HeapEntry]] = []  # the same jobs in start order, among obsolete entries
         self._scope: Scope | None = None  # the scope of the one worker that waits in the limiter's queue
 
     def detach(self) -> None:
@@ -71,21 +71,21 @@ class Tokens:
         return self._scope is not None
 
     def first(self) -> AbstractJob[Any] | None:
-        """Return the job that gets the next token; None if no job waits."""
+        """Return the job that gets the next token, or None."""
         while self._heap and self._heap[0][2] not in self.waiting:
             heapq.heappop(self._heap)
         return self._heap[0][2] if self._heap else None
 
     def in_order(self) -> list[AbstractJob[Any]]:
-        """Return the jobs that wait, in the order in which they start."""
+        """Return the waiting jobs in start order."""
         return [entry[2] for entry in sorted(self._heap) if entry[2] in self.waiting]
 
     async def next_job(self, worker: Worker, used: bool) -> AbstractJob[Any] | None:
-        """Return the next job, when the worker has all that the job needs; None if the worker has to leave.
+        """Wait for a job that `worker` can run, with a token if the job takes one; None if the worker has to leave.
 
         Args:
             worker: a worker without a job.
-            used: whether it has run jobs before, so that it cannot run a job that needs a task of its own.
+            used: whether the worker has run jobs before: then it cannot run a job that needs its own task.
 
         """
         run, workers, queue = self._run, self._workers, self._run.queue
@@ -109,10 +109,10 @@ class Tokens:
         return None
 
     def collect(self, worker: Worker | None = None) -> AbstractJob[Any] | None:
-        """Queue ready jobs with slots for tokens; return the first job that `worker` can run now.
+        """Move ready jobs, with slots and needs, to the queue for tokens; return the first job that can run now.
 
-        Without a worker, a job that takes no token stays in its place. With one, such a job gives the worker's token
-        back; and a job that takes one need not queue while no other waits and there is a token for it.
+        Without a worker, this stops at the first job that takes no token. With a worker, this releases the worker's
+        token and returns that job; or it returns a job that takes a token, if no other job waits and a token is free.
         """
         workers, queue = self._workers, self._run.queue
         ready = queue.jobs
@@ -122,7 +122,7 @@ class Tokens:
             entry = ready.pop_entry()
             job = entry[2]
             if job._state is not SCHEDULED:
-                continue  # cancelled since, or a forever job that was taken from its other queue
+                continue  # it was cancelled, or it is a forever job that was taken from the forever queue
             takes_token = not (job._forever or is_scheduler(job) or job._own_limiter is not None)
             if takes_token and (worker is None or self.waiting or not self._has_token(worker)):
                 workers.free -= 1
@@ -149,10 +149,10 @@ class Tokens:
         return forever
 
     def _take(self, worker: Worker, first: AbstractJob[Any] | None) -> AbstractJob[Any] | None:
-        """Give the worker's token to the first job, and return it; None if no job may start after all.
+        """Return the first job, which runs with the worker's token; None if no job may start after all.
 
-        Meanwhile an earlier job may have become ready, which waits for this one's grant; or a rate may have been
-        throttled. Then the grants are decided anew.
+        While the worker waited for the token, a job that starts earlier may have become ready, or a rate may have been
+        throttled. Then the jobs' needs are granted anew.
         """
         ready = self._run.queue.jobs
         chosen: set[AbstractJob[Any]] = set()
@@ -173,7 +173,7 @@ class Tokens:
         return None
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Remove a cancelled job from the queue for tokens."""
+        """Remove a cancelled job from the queue for tokens, if it is there."""
         if job in self.waiting:
             del self.waiting[job]
             self._workers.free += 1
@@ -181,7 +181,7 @@ class Tokens:
             self.note_start()
 
     def drain(self) -> list[AbstractJob[Any]]:
-        """Empty the queue for tokens; return its jobs, in order."""
+        """Empty the queue for tokens, and return its jobs in order; they lose their slots and needs."""
         jobs = [entry[2] for entry in self._clear()]
         for job in jobs:
             self._run.queue.jobs.return_grant(job)
@@ -189,12 +189,12 @@ class Tokens:
         return jobs
 
     def requeue_waiting(self) -> None:
-        """Put the waiting jobs back among the ready ones, without slots and needs: the order is about to change."""
+        """Move the waiting jobs back to the ready queue, without slots and needs, before the start order changes."""
         for entry in reversed(self._clear()):
             self._run.queue.jobs.push_entry(entry)
 
     def _clear(self) -> list[HeapEntry]:
-        """Empty the queue for tokens; return its valid entries, in order."""
+        """Empty the queue for tokens; return its valid entries in order."""
         entries = [entry for entry in sorted(self._heap) if entry[2] in self.waiting]
         self._workers.free += len(entries)
         self.waiting.clear()
@@ -202,28 +202,28 @@ class Tokens:
         return entries
 
     def note_start(self) -> None:
-        """Have a worker request the next token, or withdraw the request if no job waits."""
+        """Make a worker request the next token, or cancel the request if no job waits."""
         if self.waiting:
             self._workers.ensure_searcher()
         elif self._scope is not None:
             self._scope.cancel()
 
     def _has_token(self, worker: Worker) -> bool:
-        """Return whether a worker has a token; it takes one that is free."""
+        """Take a token for a worker, if it has none and one is free; return whether it has one now."""
         if worker.token is None and self._run.backend.try_acquire(self.limiter, worker):
             worker.token = self.limiter
         return worker.token is not None
 
     def release(self, worker: Worker) -> None:
-        """Give back the token of a worker, if it has one."""
+        """Release the token of a worker, if it has one."""
         if worker.token is not None:
             worker.token = None
             self.limiter.release_on_behalf_of(worker)
 
     async def _wait(self, worker: Worker) -> bool:
-        """Wait in the limiter's queue for a token; return False if it is no longer needed, or on cancellation."""
+        """Wait in the limiter's queue for a token; return False if it is no longer needed, or after a cancellation."""
         run, workers = self._run, self._workers
-        workers.searchers -= 1  # while it waits here, another one has to look for jobs without a token
+        workers.searchers -= 1  # another worker has to look for jobs that take no token
         try:
             with run.backend.scope() as self._scope:
                 workers.ensure_searcher()
@@ -235,17 +235,17 @@ class Tokens:
         return worker.token is not None
 
     def _others_wait(self) -> bool:
-        """Return whether others than the worker of this run wait in the limiter's queue."""
-        if self.limiter.available_tokens > 0:  # then nothing waits, and the statistics take five times as long
+        """Return whether tasks other than this run's worker wait in the limiter's queue."""
+        if self.limiter.available_tokens > 0:  # then no task waits; reading the statistics takes five times as long
             return False
         waiting: int = self.limiter.statistics().tasks_waiting
         return waiting > (self._scope is not None)
 
 
 def enclosing_limiter(run: Run) -> Any:
-    """Return the limiter of the enclosing run, for a run whose own window is not one; None if there is none.
+    """Return the limiter that applies to a nested run without a limiter of its own, or None.
 
-    A worker without a slot runs a forever job or a clean-up job.
+    It is that of the enclosing run, unless the nested scheduler is a forever or clean-up job, whose worker has no slot.
     """
     worker = run.outer_worker
     tokens = worker.run.workers.tokens if worker is not None and worker.has_slot else None
@@ -253,7 +253,7 @@ def enclosing_limiter(run: Run) -> Any:
 
 
 def token_holder(limiter: Any) -> AbstractJob[Any] | None:
-    """Return the job that contains this call, at any depth of runs, and holds a token of the limiter."""
+    """Return the job that runs this code, at any depth of nested runs, and holds a token of `limiter`; or None."""
     for worker in enclosing_workers():
         if worker.job is not None and limiter in (worker.token, worker.job._own_limiter):
             return worker.job
