@@ -294,7 +294,7 @@ def test_the_picture(virtual: Virtual) -> None:
     slots = run(virtual, Scheduler(*(Job(nap, 2 + place % 3) for place in range(6))), jobs_window=2)
     cards = run(virtual, Scheduler(*needs, pool=Pool(**{"<b>&": 1})), jobs_window=9)
     for trace, marks in ((slots, 2), (cards, 2)):
-        page = _sections.what_if(trace._get_record())
+        page = _sections.what_if_section(trace._get_record())
         picture = Tree.fromstring(page[page.index("<svg") : page.index("</svg>") + 6])
         text = " ".join(element.text or "" for element in picture.iter("{http://www.w3.org/2000/svg}text"))
         assert "It assumes that each job takes as long as it did" in page
@@ -311,12 +311,14 @@ def test_a_report_asks_about_what_jobs_waited_for(virtual: Virtual, tmp_path: Pa
     jobs = [Job(nap, 2, needs={"gpu": 1}) for _ in range(4)]
 
     trace = run(virtual, Scheduler(*jobs, pool=Pool(gpu=1, ram=5)), jobs_window=9)
-    page = _sections.what_if(trace._get_record())
+    page = _sections.what_if_section(trace._get_record())
     assert page.count("<svg") == 1
     assert "This run: 1 gpu" in page
     trace.export_as_htmlfile(tmp_path / "r.html")
     assert page in (tmp_path / "r.html").read_text(encoding="utf-8")
     monkeypatch.setattr(_sections, "MAX_JOBS", 3)
-    assert "<code>trace.what_if()</code> does it when asked" in _sections.what_if(trace._get_record())
-    assert _sections.what_if(run(virtual, in_parts(jobs_window=2))._get_record()) == ""  # other windows were waited for
-    assert _sections.what_if(run(virtual, Scheduler(*(Job(nap) for _ in range(4))))._get_record()) == ""
+    assert "<code>trace.what_if()</code> does it when asked" in _sections.what_if_section(trace._get_record())
+    assert (
+        _sections.what_if_section(run(virtual, in_parts(jobs_window=2))._get_record()) == ""
+    )  # other windows were waited for
+    assert _sections.what_if_section(run(virtual, Scheduler(*(Job(nap) for _ in range(4))))._get_record()) == ""

@@ -144,12 +144,12 @@ def test_every_export_of_a_trace_shows_the_state(state: JobState, started: float
     run = _spans.RunSpan(scheduler, None, 1, "s", 0.0, 3.0, None, StopReason.COMPLETED, None, (0,))
     failures = {0: Failure(OSError("broken"))} if failed else {}
     record = TraceRecord((span,), (run,), now=3.0, failures=failures, kinds=("job",), jobs=(idle("job"),))
-    picture = _timeline.svg(record, 600)
+    picture = _timeline.timeline_svg(record, 600)
     assert state.value in picture
     assert state.value in _table.table_text(record)
     assert state.value in _table.csv_text(record)
     assert state.value in json_text(record) or started is None
-    assert state.value in _report.html(record, Path())
+    assert state.value in _report.report_html(record, Path())
 
 
 @pytest.mark.parametrize("state", sorted(SETTLED, key=str))

@@ -125,7 +125,7 @@ def test_a_report_shows_as_much_as_can_be_read(virtual: Virtual) -> None:
     few = ran(virtual, Scheduler([Job(nap, 1, label=f"j {n}") for n in range(30)], label="inner"))
     for scheduler, boxes in ((many, 21), (alike, 1), (few, 31)):
         assert _render.number_of_boxes(_render.readable(scheduler, {})[1]) == boxes
-    section = _sections.graph(many, {})
+    section = _sections.graph_section(many, {})
     assert "each group of them is one box" in section
     assert section.count('class="node"') == 21
 

@@ -229,7 +229,7 @@ class Trace(Recorder):
         """
         from .timeline import _timeline
 
-        _exports.write(path, _timeline.svg(self._get_record(), width))
+        _exports.write(path, _timeline.timeline_svg(self._get_record(), width))
 
     def export_as_htmlfile(self, path: str | PathLike[str]) -> None:
         """Write a report as one HTML file, which loads no other.
@@ -248,13 +248,16 @@ class Trace(Recorder):
         """
         from .report import _report
 
-        _exports.write(path, _report.html(self._get_record(), Path(file_path(path, "path", "a Trace")).parent))
+        _exports.write(path, _report.report_html(self._get_record(), Path(file_path(path, "path", "a Trace")).parent))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Return the timeline for a notebook."""
         from .timeline import _timeline
 
-        return {"text/plain": repr(self), **_exports.svg_bundle(_timeline.svg(self._get_record(), 1000), "a timeline")}
+        return {
+            "text/plain": repr(self),
+            **_exports.svg_bundle(_timeline.timeline_svg(self._get_record(), 1000), "a timeline"),
+        }
 
     def _get_record(self) -> TraceRecord:
         """Return the record of the log so far; that of a run that has ended is built once."""

@@ -25,7 +25,7 @@ from ...text import _debrief, _exception_text, _verdict
 from .._event_recorder import CommandEnd
 from .._span_builder import TraceRecord
 from .._spans import RunSpan, Span
-from ._names import lines_of, name_of, shown_name, text_of
+from ._names import display_name, escape, escape_lines, name_html
 
 MAX_FAILURES: Final = 200
 """Number of groups of equal failures."""
@@ -35,17 +35,17 @@ MAX_NAMES: Final = 100
 """Number of jobs of one group that are named."""
 MAX_BLOCKED: Final = 3
 """Number of jobs kept from running that are named."""
-LONGEST_NAME: Final = 48
+MAX_NAME_LENGTH: Final = 48
 """Number of characters of a name in a list: a longer one loses its middle."""
 MAX_INCIDENTS: Final = 5
-NOT_DONE: Final = JobState.IDLE, JobState.SCHEDULED, JobState.CANCELLED
-DRAINED: Final = ": no more jobs were to start, and those that ran went on to their end"
+UNFINISHED: Final = JobState.IDLE, JobState.SCHEDULED, JobState.CANCELLED
+DRAINED_REMARK: Final = ": no more jobs were to start, and those that ran went on to their end"
 
 
-def what_went_wrong(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str:
+def failures_section(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str:
     """Return the section."""
     spans = [record.spans[number] for number in record.failures]
-    blocked = kept_from_running(record)
+    blocked = stopped_by_failures(record)
     groups = _debrief.group_failures((span, span.critical, record.failures[span.number]) for span in spans)
     groups.sort(key=lambda group: (not group[0].critical, -sum(len(blocked.get(span.number, ())) for span in group)))
     shown = [_Group(record, group, blocked, commands).html() for group in groups[:MAX_FAILURES]]
@@ -58,19 +58,19 @@ def what_went_wrong(record: TraceRecord, commands: dict[int, dict[str, Any]]) ->
         shown[MAX_OPEN:] = [
             f'<details class="others"><summary>{number} other kinds of failures</summary>{more}</details>'
         ]
-    shown += filter(None, (_ending(record, run) for run in record.roots))
+    shown += filter(None, (_early_end(record, run) for run in record.roots))
     shown += _incidents(record)
     return "\n".join(shown) or '<p class="note">No job failed.</p>'
 
 
-def _ending(record: TraceRecord, run: RunSpan) -> str:
+def _early_end(record: TraceRecord, run: RunSpan) -> str:
     """Return the reason for a run's early end other than a critical failure, and the jobs that it cancelled."""
     if run.reason in (None, StopReason.COMPLETED, StopReason.CRITICAL):
         return ""
     jobs = [span for span in record.counted_spans if not span.forever]
-    cut = [name_of(span) for span in jobs if span.state is JobState.CANCELLED and span.started_at is not None]
-    never = sum(span.state in NOT_DONE and span.started_at is None for span in jobs)
-    said = [f"The run {HOW_RUNS_END[run.reason]}{DRAINED * (run.reason is StopReason.DRAINED)}."]
+    cut = [name_html(span) for span in jobs if span.state is JobState.CANCELLED and span.started_at is not None]
+    never = sum(span.state in UNFINISHED and span.started_at is None for span in jobs)
+    said = [f"The run {HOW_RUNS_END[run.reason]}{DRAINED_REMARK * (run.reason is StopReason.DRAINED)}."]
     said += [f"Running then: {_verdict.join_names(cut)}."] * bool(cut)
     said += [f"{never} job{'s' * (never != 1)} never started."] * bool(never)
     return f"<p>{' '.join(said)}</p>"
@@ -79,7 +79,7 @@ def _ending(record: TraceRecord, run: RunSpan) -> str:
 def _incidents(record: TraceRecord) -> Iterator[str]:
     if record.incidents:
         messages = "; ".join(mark.message.partition("\n")[0] for mark in record.incidents[:MAX_INCIDENTS])
-        yield f"<p>Incidents: {len(record.incidents)} (<bdi>{text_of(messages)}</bdi>)</p>"
+        yield f"<p>Incidents: {len(record.incidents)} (<bdi>{escape(messages)}</bdi>)</p>"
 
 
 class _Group:
@@ -107,19 +107,19 @@ class _Group:
         title = _job_link(first) if number == 1 else f"{number} jobs"
         critical = ' <span class="badge bad">critical</span>' * first.critical
         frame = _exception_text.innermost_user_frame(self._failure.exception, self._failure.traceback)
-        line = "" if frame is None or not frame.line else f'<pre class="line">{lines_of(frame.line)}</pre>'
-        trace = lines_of(_exception_text.format_traceback(self._failure.exception, self._failure.traceback))
+        line = "" if frame is None or not frame.line else f'<pre class="line">{escape_lines(frame.line)}</pre>'
+        trace = escape_lines(_exception_text.format_traceback(self._failure.exception, self._failure.traceback))
         whose = "traceback" if number == 1 else "traceback of the first"
         return (
-            f'<article class="failure"><p><b class="state-failed">{title}</b>{critical} {_exception(first)}</p>'
+            f'<article class="failure"><p><b class="state-failed">{title}</b>{critical} {_exception_html(first)}</p>'
             f'<p class="note">{" · ".join(self._facts(frame))}</p>{line}'
-            f"{self._names()}{_command(self._command)}"
+            f"{self._names()}{_command_html(self._command)}"
             f"<details><summary>{whose}</summary><pre>{trace}</pre></details></article>"
         )
 
     def _facts(self, frame: Any) -> Iterator[str]:
         if frame is not None:
-            yield f"{text_of(Path(frame.filename).name)}:{frame.lineno} in {text_of(frame.name)}"
+            yield f"{escape(Path(frame.filename).name)}:{frame.lineno} in {escape(frame.name)}"
         if len(self._spans) == 1 and self._first.elapsed is not None:
             yield f"after {duration_text(self._first.elapsed)}"
         for words, spans in (("kept {} from running", self._blocked), ("cancelled {} that ran", self._cut)):
@@ -135,42 +135,42 @@ class _Group:
     def _names(self) -> str:
         if len(self._spans) == 1:
             return ""
-        items = [f"<li>{_job_link(span)} {_exception(span)}</li>" for span in self._spans[:MAX_NAMES]]
+        items = [f"<li>{_job_link(span)} {_exception_html(span)}</li>" for span in self._spans[:MAX_NAMES]]
         if len(self._spans) > MAX_NAMES:
             items.append(f"<li>and {len(self._spans) - MAX_NAMES} more, which are in the table</li>")
-        names = _verdict.join_names([f"<bdi>{text_of(_short(span.label))}</bdi>" for span in self._spans], MAX_BLOCKED)
+        names = _verdict.join_names([f"<bdi>{escape(_shorten(span.label))}</bdi>" for span in self._spans], MAX_BLOCKED)
         return f"<details><summary>{names}</summary><ul>{''.join(items)}</ul></details>"
 
 
 def _job_link(span: Span) -> str:
-    return f'<a href="#detail" data-number="{span.number}">{name_of(span)}</a>'
+    return f'<a href="#detail" data-number="{span.number}">{name_html(span)}</a>'
 
 
 def _short_name(span: Span) -> str:
-    return f"<bdi>{text_of(_short(shown_name(span)))}</bdi>"
+    return f"<bdi>{escape(_shorten(display_name(span)))}</bdi>"
 
 
-def _short(name: str) -> str:
-    return without_middle(name, LONGEST_NAME)
+def _shorten(name: str) -> str:
+    return without_middle(name, MAX_NAME_LENGTH)
 
 
-def _exception(span: Span) -> str:
-    return f"<bdi>{text_of(span.exception_text)}</bdi>"
+def _exception_html(span: Span) -> str:
+    return f"<bdi>{escape(span.exception_text)}</bdi>"
 
 
-def _command(details: dict[str, Any] | None) -> str:
+def _command_html(details: dict[str, Any] | None) -> str:
     if details is None:
         return ""
     links = [
-        f'{stream}: <a href="{escapes.escape(address)}">{text_of(path)}</a>'
+        f'{stream}: <a href="{escapes.escape(address)}">{escape(path)}</a>'
         for stream, address, path in details["files"]
     ]
-    facts = " · ".join([text_of(details["facts"]), *links])
-    outputs = [f"<p>{text_of(title)}:</p><pre>{lines_of(text)}</pre>" for title, text in details["outputs"]]
-    return f'<p><code>{text_of(details["command"])}</code></p><p class="note">{facts}</p>{"".join(outputs)}'
+    facts = " · ".join([escape(details["facts"]), *links])
+    outputs = [f"<p>{escape(title)}:</p><pre>{escape_lines(text)}</pre>" for title, text in details["outputs"]]
+    return f'<p><code>{escape(details["command"])}</code></p><p class="note">{facts}</p>{"".join(outputs)}'
 
 
-def kept_from_running(record: TraceRecord) -> dict[int, list[Span]]:
+def stopped_by_failures(record: TraceRecord) -> dict[int, list[Span]]:
     """Return for the span of each failure the jobs that it kept from running, or from their end. O(V + E).
 
     A job in a nested scheduler that was BLOCKED counts, and of the failure that ended a run those that had not settled.
@@ -182,14 +182,14 @@ def kept_from_running(record: TraceRecord) -> dict[int, list[Span]]:
             inside.setdefault(outer.number, number)
     found: dict[int, list[Span]] = {}
     culprits = [record.culprit(run) for run in record.roots if run.culprit is not None]
-    ended_by = next((_root(record, span, numbers) for span in culprits if span is not None), None)
+    ended_by = next((_root_failure(record, span, numbers) for span in culprits if span is not None), None)
     for span in record.counted_spans:
         cause = None
         if not span.forever:
             around = [span, *record.enclosing_spans(span)]
             blocked = next((one for one in around if one.state is JobState.BLOCKED), None)
-            cause = None if blocked is None else _root(record, blocked, numbers)
-            if cause is None and span.state in NOT_DONE:
+            cause = None if blocked is None else _root_failure(record, blocked, numbers)
+            if cause is None and span.state in UNFINISHED:
                 cause = ended_by
         if cause is not None and cause not in record.failures:
             cause = inside.get(cause)
@@ -198,7 +198,7 @@ def kept_from_running(record: TraceRecord) -> dict[int, list[Span]]:
     return found
 
 
-def _root(record: TraceRecord, span: Span, numbers: dict[AnyJob, int]) -> int | None:
+def _root_failure(record: TraceRecord, span: Span, numbers: dict[AnyJob, int]) -> int | None:
     """Return the job whose failure blocked this one in the first place."""
     for _ in record.spans:
         if not isinstance(span.exception, RequirementFailed):
@@ -212,14 +212,14 @@ def _root(record: TraceRecord, span: Span, numbers: dict[AnyJob, int]) -> int | 
 
 # ---- commands: the line, how it ended, what it used, the end of what it wrote, and its files
 
-LONGEST_LINE: Final = 2000
+MAX_LINE_LENGTH: Final = 2000
 """Characters of a command line."""
 MAX_OUTPUT: Final = 1_000_000
 """Bytes of output in a whole report: failed commands come first, the others have what is left."""
-PATH: Final[Any] = (str, bytes, os.PathLike)
+PATH_TYPES: Final[Any] = (str, bytes, os.PathLike)
 
 
-def command_end(returncode: int) -> str:
+def exit_text(returncode: int) -> str:
     """Return an exit code, or the name of the signal."""
     if returncode >= 0:
         return str(returncode)
@@ -242,7 +242,7 @@ def command_details(record: TraceRecord, folder: Path) -> dict[int, dict[str, An
         size = sum(len(text) for _, text in outputs)
         left -= size
         found[number] = {
-            "command": _clipped(printable(command_line_of(job))),
+            "command": _clip(printable(command_line_of(job))),
             "facts": " · ".join(_command_facts(command)),
             "outputs": outputs if left >= 0 else [],
             "note": "The end of its output is left out here: the report would be too large." * (left < 0 < size),
@@ -251,12 +251,12 @@ def command_details(record: TraceRecord, folder: Path) -> dict[int, dict[str, An
     return found
 
 
-def _clipped(line: str) -> str:
-    return line if len(line) <= LONGEST_LINE else line[:LONGEST_LINE] + "…"
+def _clip(line: str) -> str:
+    return line if len(line) <= MAX_LINE_LENGTH else line[:MAX_LINE_LENGTH] + "…"
 
 
 def _command_facts(command: CommandEnd) -> Iterator[str]:
-    yield f"{'exit code' if command.returncode >= 0 else 'ended by'} {command_end(command.returncode)}"
+    yield f"{'exit code' if command.returncode >= 0 else 'ended by'} {exit_text(command.returncode)}"
     yield f"elapsed {duration_text(command.elapsed)}"
     yield f"user {duration_text(command.user_time)}"
     yield f"system {duration_text(command.system_time)}"
@@ -275,7 +275,7 @@ def _command_files(job: Any, folder: Path) -> Iterator[tuple[str, str, str]]:
     """Yield the stream, the URL and the path of each output file."""
     for stream in ("stdout", "stderr"):
         given: Any = getattr(getattr(job, "_options", None), stream, None)  # a user's kind may have none
-        if isinstance(given, PATH) and not job.redact:
+        if isinstance(given, PATH_TYPES) and not job.redact:
             path = Path(os.fsdecode(given)).absolute()
             yield stream, _address(path, folder.absolute()), printable(os.fsdecode(given))
 

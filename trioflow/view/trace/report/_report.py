@@ -35,9 +35,9 @@ from .._shares import PathPart, path_parts
 from .._span_builder import TraceRecord
 from .._spans import RunSpan, Span
 from ..timeline import _timeline
-from ..timeline._bars import waits_in_words
+from ..timeline._bars import wait_lines
 from . import _failures, _sections
-from ._names import name_of, shown_name, text_of
+from ._names import display_name, escape, name_html
 
 MAX_NAMES: Final = 100
 """Number of forever jobs that are named."""
@@ -46,34 +46,34 @@ LINK_TO_KINDS: Final = '<a href="#kinds">Kinds of jobs</a> '
 LINK_TO_WHAT_IF: Final = '<a href="#what-if">What if</a>'
 
 
-def html(record: TraceRecord, folder: Path) -> str:
+def report_html(record: TraceRecord, folder: Path) -> str:
     """Return the whole page, which will be in `folder`."""
     roots = record.roots
     name = ", ".join(dict.fromkeys(_title(record, run) for run in roots)) or "nothing has run"
     commands = _failures.command_details(record, folder)
-    kinds, what_if = _sections.kinds(record), _sections.what_if(record)
-    return string.Template(_part("report.html")).substitute(
-        title=text_of(shortened(name)),
-        style=_part("report.css"),
+    kinds, what_if = _sections.kinds_section(record), _sections.what_if_section(record)
+    return string.Template(_read_resource("report.html")).substitute(
+        title=escape(shortened(name)),
+        style=_read_resource("report.css"),
         style_of_the_graph=_render.rules(),
-        style_of_the_verdict=_verdict_in_words(record)[0],
+        style_of_the_verdict=_verdict_style_and_words(record)[0],
         head=_head(record, shortened(name)),
-        states=_states(record) if roots else "",
-        failures=_failures.what_went_wrong(record, commands),
-        path=_what_took_the_time(record),
-        slots=_sections.slots(record),
+        states=_state_counts(record) if roots else "",
+        failures=_failures.failures_section(record, commands),
+        path=_path_section(record),
+        slots=_sections.slots_sentence(record),
         graph="\n".join(
-            _sections.graph(one, record.critical_jobs) for one in dict.fromkeys(run.scheduler for run in roots)
+            _sections.graph_section(one, record.critical_jobs) for one in dict.fromkeys(run.scheduler for run in roots)
         ),
-        words=_sections.words(record, bool(what_if)),
-        about=_sections.about(roots),
-        timeline=_timeline.svg(record, TIMELINE_WIDTH, has_title=False),
+        words=_sections.glossary(record, bool(what_if)),
+        about=_sections.run_facts(roots),
+        timeline=_timeline.timeline_svg(record, TIMELINE_WIDTH, has_title=False),
         kinds=kinds,
         what_if=what_if,
         links=LINK_TO_KINDS * bool(kinds) + LINK_TO_WHAT_IF * bool(what_if),
         forever=_forever_jobs(record),
-        data=_data(record, commands),
-        script=_part("report.js"),
+        data=_table_data(record, commands),
+        script=_read_resource("report.js"),
     )
 
 
@@ -85,7 +85,7 @@ def _title(record: TraceRecord, run: RunSpan) -> str:
     return f"A run of {number} job{'s' * (number != 1)}"
 
 
-def _part(name: str) -> str:
+def _read_resource(name: str) -> str:
     return (resources.files("trioflow.view.trace.report") / name).read_text(encoding="utf-8")
 
 
@@ -94,7 +94,7 @@ def _forever_jobs(record: TraceRecord) -> str:
     spans = [span for span in record.leaves if _is_folded(span)]
     if not spans:
         return ""
-    items = [f"<li><b>{name_of(span)}</b> {text_of(_life(record, span))}</li>" for span in spans[:MAX_NAMES]]
+    items = [f"<li><b>{name_html(span)}</b> {escape(_lifetime(record, span))}</li>" for span in spans[:MAX_NAMES]]
     if len(spans) > MAX_NAMES:
         items.append(f"<li>and {len(spans) - MAX_NAMES} more</li>")
     title = f"{len(spans)} forever job{'s' * (len(spans) > 1)}"
@@ -105,7 +105,7 @@ def _forever_jobs(record: TraceRecord) -> str:
     )
 
 
-def _life(record: TraceRecord, span: Span) -> str:
+def _lifetime(record: TraceRecord, span: Span) -> str:
     if span.started_at is None:
         return f"{span.kind}, never started"
     began = f"{span.kind}, started at {duration_text(span.started_at - record.began)}"
@@ -117,14 +117,14 @@ def _life(record: TraceRecord, span: Span) -> str:
 
 MAX_PARTS: Final = 6
 """Number of parts of the critical path that have a line of their own."""
-LONGEST_NAME: Final = 32
+MAX_NAME_LENGTH: Final = 32
 """Characters above which a name loses its middle: similar names often differ at their ends."""
 MIN_SHARE: Final = 0.005
 """The least share of the time for which the rest has a line."""
 GOOD, BAD, OPEN = "good", "bad", "open"
 
 
-def _verdict_in_words(record: TraceRecord) -> tuple[str, str]:
+def _verdict_style_and_words(record: TraceRecord) -> tuple[str, str]:
     """Return the style of the verdict, and its words."""
     found = dict.fromkeys(_verdict_on(record, run) for run in record.roots)
     styles = {style for style, _ in found}
@@ -142,18 +142,18 @@ def _verdict_on(record: TraceRecord, run: RunSpan) -> tuple[str, str]:
 def _head(record: TraceRecord, name: str) -> str:
     """Return the symbol and name, the verdict, and the time and place of the run."""
     if not record.roots:
-        return f"<h1><bdi>{text_of(name)}</bdi></h1>"
-    style, words = _verdict_in_words(record)
+        return f"<h1><bdi>{escape(name)}</bdi></h1>"
+    style, words = _verdict_style_and_words(record)
     looks = {
         GOOD: STATE_STYLES[JobState.SUCCEEDED],
         BAD: STATE_STYLES[JobState.FAILED],
         OPEN: STATE_STYLES[JobState.RUNNING],
     }
     began = datetime.datetime.fromtimestamp(record.began + record.wall_offset).astimezone()
-    facts = [f"<bdi>{text_of(words)}</bdi>", began.isoformat(" ", "seconds")]
-    facts += [f"on {text_of(platform.node())}"] * bool(platform.node())
+    facts = [f"<bdi>{escape(words)}</bdi>", began.isoformat(" ", "seconds")]
+    facts += [f"on {escape(platform.node())}"] * bool(platform.node())
     return (
-        f'<h1 class="{style}"><span class="symbol">{looks[style].symbol}</span> <bdi>{text_of(name)}</bdi></h1>'
+        f'<h1 class="{style}"><span class="symbol">{looks[style].symbol}</span> <bdi>{escape(name)}</bdi></h1>'
         f'<p class="verdict">{" · ".join(facts)}</p>'
     )
 
@@ -163,15 +163,15 @@ def _is_folded(span: Span) -> bool:
     return span.forever and span.state not in _verdict.TROUBLE
 
 
-def _states(record: TraceRecord) -> str:
+def _state_counts(record: TraceRecord) -> str:
     """Return a bar with the share of each state, and the counts."""
     found = Counter(span.state for span in record.leaves if not _is_folded(span))
     order = [state for state in COUNTING_ORDER if found[state]]
     parts = "".join(f'<span class="part {state.value}" style="flex-grow:{found[state]}"></span>' for state in order)
-    return f'<div class="states" aria-hidden="true">{parts}</div><p class="note">{text_of(record.tally.in_words())}</p>'
+    return f'<div class="states" aria-hidden="true">{parts}</div><p class="note">{escape(record.tally.in_words())}</p>'
 
 
-def _what_took_the_time(record: TraceRecord) -> str:
+def _path_section(record: TraceRecord) -> str:
     """Return the parts of the critical path with their shares."""
     parts = path_parts(record)
     whole = record.now - record.began
@@ -183,7 +183,7 @@ def _what_took_the_time(record: TraceRecord) -> str:
     if len(jobs) == 1 and jobs[0].seconds >= MIN_SHARE * whole:  # it has as much room as "1 more"
         shown, rest = [*shown, *jobs], [part for part in rest if part.is_wait]
     longest = max(part.seconds for part in parts)
-    lines = [_line(record, part, longest, whole) for part in shown]
+    lines = [_path_line(record, part, longest, whole) for part in shown]
     seconds = sum(part.seconds for part in rest)
     if seconds >= MIN_SHARE * whole:
         number = sum(part.count for part in rest if not part.is_wait)
@@ -191,13 +191,13 @@ def _what_took_the_time(record: TraceRecord) -> str:
     return f'<ol class="path">{"".join(lines)}</ol>'
 
 
-def _line(record: TraceRecord, part: PathPart, longest: float, whole: float) -> str:
+def _path_line(record: TraceRecord, part: PathPart, longest: float, whole: float) -> str:
     number = f" × {part.count}" * (part.count > 1)
     if part.is_wait:
-        return _path_row(f"waited for {text_of(part.name)}{number}", "wait", part.seconds, longest, whole)
-    short = without_middle(part.name, LONGEST_NAME)
-    tip = f' title="{text_of(part.name)}"' * (short != part.name)
-    name = f"<bdi{tip}>{text_of(short)}</bdi>"
+        return _path_row(f"waited for {escape(part.name)}{number}", "wait", part.seconds, longest, whole)
+    short = without_middle(part.name, MAX_NAME_LENGTH)
+    tip = f' title="{escape(part.name)}"' * (short != part.name)
+    name = f"<bdi{tip}>{escape(short)}</bdi>"
     if part.count == 1:
         address = quote(printable(shortened(record.spans[part.span].path)), safe="")
         name = f'<a href="#job={address}">{name}</a>'
@@ -217,7 +217,7 @@ def _path_row(name: str, style: str, seconds: float, longest: float, whole: floa
 # ---- table
 
 
-def _data(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str:
+def _table_data(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str:
     """Return the data of the table for the script, as JSON that can stand in a page."""
     leaves = {span.number for span in record.leaves}
     places = [0 if span.number not in leaves else 2 if _is_folded(span) else 1 for span in record.spans]
@@ -228,17 +228,18 @@ def _data(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str:
     data: dict[str, Any] = {
         "units": units,
         "required": {span.number: span.required for span in record.spans if span.required},
-        "waits": {span.number: [*map(printable, waits_in_words(record, span))] for span in record.spans if span.waits},
+        "waits": {span.number: [*map(printable, wait_lines(record, span))] for span in record.spans if span.waits},
         "states": [[state.value, states[state]] for state in JobState if states[state]],
         "rows": [
-            _row(record, span, place, times) for span, place, *times in zip(record.spans, places, *texts, strict=True)
+            _table_row(record, span, place, times)
+            for span, place, *times in zip(record.spans, places, *texts, strict=True)
         ],
         "commands": commands,
     }
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _row(record: TraceRecord, span: Span, place: int, texts: list[str]) -> list[Any]:
+def _table_row(record: TraceRecord, span: Span, place: int, texts: list[str]) -> list[Any]:
     """Return the cells of a row, in the order of the script; times as number and text.
 
     The rank is 0 for a nested scheduler, which is not counted, 1 for a job, 2 for a forever job, which is folded.
@@ -246,7 +247,7 @@ def _row(record: TraceRecord, span: Span, place: int, texts: list[str]) -> list[
     start = None if span.started_at is None else span.started_at - record.began
     seconds = (start, span.waited, span.elapsed)
     times = [None if value is None else [round(value, 9), text] for value, text in zip(seconds, texts, strict=True)]
-    path, kind, exception = map(printable, (shown_name(span), span.kind, span.exception_text))
+    path, kind, exception = map(printable, (display_name(span), span.kind, span.exception_text))
     tags = {
         "critical path": span.number in record.on_path,
         "critical": span.critical,
@@ -256,12 +257,12 @@ def _row(record: TraceRecord, span: Span, place: int, texts: list[str]) -> list[
     }
     shown = [tag for tag, has in tags.items() if has]
     row = [path, kind, span.state.value, *times, len(span.attempts) or None, span.lane, exception, shown, place]
-    return row + list(_usage(span)) if record.commands else row
+    return row + list(_command_cells(span)) if record.commands else row
 
 
-def _usage(span: Span) -> Iterator[list[Any] | None]:
+def _command_cells(span: Span) -> Iterator[list[Any] | None]:
     code, memory = span.returncode, span.max_rss
-    yield None if code is None else [code, _failures.command_end(code)]
+    yield None if code is None else [code, _failures.exit_text(code)]
     cpu = None if span.user_time is None or span.system_time is None else span.user_time + span.system_time
     yield None if cpu is None else [round(cpu, 6), duration_text(cpu)]
     yield None if memory is None else [memory, size_text(memory)]

@@ -21,25 +21,25 @@ from .._spans import RunSpan
 from .._what_if import WhatIf
 from ..timeline import _what_if_chart
 from ..timeline._svg import add
-from ._names import text_of
+from ._names import escape
 
 # ---- kinds of jobs
 
 NUMBER: Final = ' class="number"'
-FURTHER: Final = ' class="number further"'
+WIDE_NUMBER: Final = ' class="number further"'
 """The class of columns for wider windows."""
-CLASSES: Final = {"count": NUMBER, "work": NUMBER, "waits": NUMBER, "p50": FURTHER, "p95": FURTHER}
+COLUMN_CLASSES: Final = {"count": NUMBER, "work": NUMBER, "waits": NUMBER, "p50": WIDE_NUMBER, "p95": WIDE_NUMBER}
 """The classes of the columns with numbers, as in `HEADINGS`."""
 
 
-def kinds(record: TraceRecord) -> str:
+def kinds_section(record: TraceRecord) -> str:
     """Return the section as HTML; "" if no kind has two jobs, because the table of jobs has the same then."""
     spent = _spent.time_spent(record)
     if all(kind.count == 1 for kind in spent.kinds):
         return ""
     titles, cells = _spent.format_columns(spent.kinds[: _spent.MAX_KINDS])
     heads = "".join(
-        f"<th{CLASSES.get(name, '')}>{title}</th>" for name, title in zip(_spent.HEADINGS, titles, strict=True)
+        f"<th{COLUMN_CLASSES.get(name, '')}>{title}</th>" for name, title in zip(_spent.HEADINGS, titles, strict=True)
     )
     rows = "".join(map(_row, spent.kinds, cells))
     more = len(spent.kinds) - _spent.MAX_KINDS
@@ -52,21 +52,23 @@ def kinds(record: TraceRecord) -> str:
     )
 
 
-def slots(record: TraceRecord) -> str:
+def slots_sentence(record: TraceRecord) -> str:
     """Return the sentence on the use of the slots."""
     told = str(_spent.time_spent(record))
-    return _text(told[:1].upper() + told[1:]).replace(" %", "\N{NO-BREAK SPACE}%")
+    return _clip_and_escape(told[:1].upper() + told[1:]).replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _row(one: _spent.KindTime, cells: tuple[list[str], list[tuple[str, str]]]) -> str:
     times, waits = cells
-    numbers = "".join(f"<td{css}>{cell}</td>" for css, cell in zip(CLASSES.values(), (one.count, *times), strict=True))
-    waited = ", ".join(f"{_text(what)}\N{NO-BREAK SPACE}{text}" for what, text in waits)
-    return f"<tr><td><bdi>{_text(one.kind) or '(no label)'}</bdi></td>{numbers}<td>{waited}</td></tr>"
+    numbers = "".join(
+        f"<td{css}>{cell}</td>" for css, cell in zip(COLUMN_CLASSES.values(), (one.count, *times), strict=True)
+    )
+    waited = ", ".join(f"{_clip_and_escape(what)}\N{NO-BREAK SPACE}{text}" for what, text in waits)
+    return f"<tr><td><bdi>{_clip_and_escape(one.kind) or '(no label)'}</bdi></td>{numbers}<td>{waited}</td></tr>"
 
 
-def _text(text: str) -> str:
-    return text_of(text[:200])
+def _clip_and_escape(text: str) -> str:
+    return escape(text[:200])
 
 
 # ---- the glossary, for readers who do not know trioflow
@@ -77,14 +79,14 @@ WHAT_IF: Final = (
 )
 
 
-def words(record: TraceRecord, has_what_if: bool = False) -> str:
+def glossary(record: TraceRecord, has_what_if: bool = False) -> str:
     """Return the glossary of the report, folded."""
-    found = [*_words(record), *([("what if", WHAT_IF)] if has_what_if else [])]
+    found = [*_glossary_terms(record), *([("what if", WHAT_IF)] if has_what_if else [])]
     meanings = "".join(f"<dt>{word}</dt><dd>{escapes.escape(meaning)}</dd>" for word, meaning in found)
     return f'<details id="words" class="card fold"><summary>What the words mean</summary><dl>{meanings}</dl></details>'
 
 
-def _words(record: TraceRecord) -> Iterator[tuple[str, str]]:
+def _glossary_terms(record: TraceRecord) -> Iterator[tuple[str, str]]:
     spans = record.spans
     states = {span.state for span in spans}
     yield from ((state.value, look.meaning) for state, look in STATE_STYLES.items() if state in states)
@@ -127,17 +129,19 @@ def _words(record: TraceRecord) -> Iterator[tuple[str, str]]:
 # ---- the facts of the run
 
 
-def about(roots: list[RunSpan]) -> str:
+def run_facts(roots: list[RunSpan]) -> str:
     """Return the facts, folded; "" if nothing has run."""
-    facts = [*_host(roots), *(fact for run in roots for fact in _options(run, len(roots) > 1))] if roots else []
-    told = "".join(f"<dt>{escapes.escape(name)}</dt><dd>{text_of(said)}</dd>" for name, said in facts)
+    facts = (
+        [*_host_facts(roots), *(fact for run in roots for fact in _option_facts(run, len(roots) > 1))] if roots else []
+    )
+    told = "".join(f"<dt>{escapes.escape(name)}</dt><dd>{escape(said)}</dd>" for name, said in facts)
     return (
         f'<details id="about" class="card fold"><summary>Where and how it ran</summary><dl>{told}</dl></details>'
         * bool(told)
     )
 
 
-def _host(roots: list[RunSpan]) -> Iterator[tuple[str, str]]:
+def _host_facts(roots: list[RunSpan]) -> Iterator[tuple[str, str]]:
     yield "system", platform.platform()
     packages = [f"Python {platform.python_version()}", *filter(None, map(_version, ("trioflow", "trio", "anyio")))]
     yield "versions", ", ".join(packages)
@@ -151,11 +155,11 @@ def _version(package: str) -> str:
         return ""
 
 
-def _options(run: RunSpan, is_named: bool) -> Iterator[tuple[str, str]]:
+def _option_facts(run: RunSpan, is_named: bool) -> Iterator[tuple[str, str]]:
     """Yield the options that differ from their defaults."""
     scheduler = run.scheduler
     found = {
-        "jobs_window": _window(run),
+        "jobs_window": _window_text(run),
         "timeout": None if scheduler.timeout is None else duration_text(scheduler.timeout),
         "policy": name_of_policy(scheduler.policy),
         "pool": None if scheduler.pool is None else repr(scheduler.pool),
@@ -165,7 +169,7 @@ def _options(run: RunSpan, is_named: bool) -> Iterator[tuple[str, str]]:
     yield from ((name + of, said) for name, said in found.items() if said is not None)
 
 
-def _window(run: RunSpan) -> str | None:
+def _window_text(run: RunSpan) -> str | None:
     """Return the size of the window; for an `Adaptive` one, the smallest, the largest and the last."""
     if run.window_sizes:
         sizes = [size for _, size in run.window_sizes]
@@ -177,7 +181,7 @@ def _window(run: RunSpan) -> str | None:
 
 MAX_JOBS: Final = 1000
 """Number of jobs above which the section is left out: its simulations would delay the end of each run."""
-SIMULATED: Final = 10_000
+MAX_SIMULATED_JOBS: Final = 10_000
 """Number of simulated jobs in all for one picture: a second of CPU time."""
 TOO_MANY: Final = (
     '<p class="note">To simulate so many jobs takes a while: <code>trace.what_if()</code> does it when asked.</p>'
@@ -187,24 +191,26 @@ MIN_WAIT: Final = 0.02
 WIDTH: Final = 900
 
 
-def what_if(record: TraceRecord) -> str:
+def what_if_section(record: TraceRecord) -> str:
     """Return the section as HTML; "" if the run did not go on to its end, or if no variant changes the time."""
     jobs = len(record.spans) - len(record.nested)
     if len(record.roots) != 1 or record.roots[0].reason is not StopReason.COMPLETED or jobs < 2:
         return ""
-    limits = _waited_limits(record)
+    limits = _limits_waited_for(record)
     if not limits:
         return ""
     from ....simulation import _sweep
 
     try:
-        shown = _with_chart(_sweep.of_trace(record, limits[0], most=SIMULATED)) if jobs <= MAX_JOBS else TOO_MANY
+        shown = (
+            _with_chart(_sweep.of_trace(record, limits[0], most=MAX_SIMULATED_JOBS)) if jobs <= MAX_JOBS else TOO_MANY
+        )
     except (ValueError, RuntimeError):  # the scenario has changed, or cannot be simulated: the report goes without
         return ""
     return f'<section id="what-if">\n<h2>What if</h2>\n{shown}</section>'
 
 
-def _waited_limits(record: TraceRecord) -> list[str | None]:
+def _limits_waited_for(record: TraceRecord) -> list[str | None]:
     """Return the limits that jobs waited for, slots (None) and resources, the longest first."""
     waited: dict[str | None, float] = {}
     work = 0.0
@@ -223,8 +229,8 @@ def _waited_limits(record: TraceRecord) -> list[str | None]:
 
 
 def _with_chart(found: WhatIf) -> str:
-    chart = f'<div class="card paper scroll" tabindex="0">{_what_if_chart.svg(found, WIDTH)}</div>'
-    return f'<p class="note">{text_of(str(found))}</p>{chart}\n'
+    chart = f'<div class="card paper scroll" tabindex="0">{_what_if_chart.chart_svg(found, WIDTH)}</div>'
+    return f'<p class="note">{escape(str(found))}</p>{chart}\n'
 
 
 # ---- the graph: the picture, and what its symbols mean
@@ -237,27 +243,27 @@ SAMPLE: Final = 26
 """Pixels."""
 
 
-def graph(scheduler: Any, path: CriticalPath) -> str:
+def graph_section(scheduler: Any, path: CriticalPath) -> str:
     """Return the graph of a scheduler with a legend, or the reason why it is missing, as HTML."""
     jobs = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())
     way, drawing = _render.readable(scheduler, path)
     if _render.number_of_boxes(drawing) > MAX_BOXES:
-        return note(
+        return note_html(
             f"{jobs} jobs are too many for a graph that can be read here: see scheduler.graph() for parts of it."
         )
     try:
         drawn = _link_boxes(_render.narrow(lambda to: _svg(scheduler.graph(**way, direction=to))), drawing)
     except RuntimeError as error:
-        return note(f"{error}.")
+        return note_html(f"{error}.")
     except OSError as error:
-        return note(f"{NO_GRAPH}: {error}.")
-    notes = [note(SHAPES)] * any(_graph_legend.kinds(drawing))
+        return note_html(f"{NO_GRAPH}: {error}.")
+    notes = [note_html(SHAPES)] * any(_graph_legend.kinds(drawing))
     if drawing.bundles:
-        notes.append(note(f"{jobs} jobs: those that are alike are one box."))
+        notes.append(note_html(f"{jobs} jobs: those that are alike are one box."))
     elif "collapse" in way and any(is_scheduler(job) for job in scheduler):
-        notes.append(note(f"{jobs} jobs: each group of them is one box."))
+        notes.append(note_html(f"{jobs} jobs: each group of them is one box."))
     picture = f'<div class="card paper scroll" tabindex="0">{drawn}</div>'
-    return f'{picture}<ul class="legend">{_meanings(drawing)}</ul>{"".join(notes)}'
+    return f'{picture}<ul class="legend">{_graph_legend_html(drawing)}</ul>{"".join(notes)}'
 
 
 def _svg(digraph: Any) -> str:
@@ -276,9 +282,9 @@ def _link_boxes(svg: str, drawing: Drawing) -> str:
     return re.sub(r'<title>(?:cluster )?(?P<number>\d+)</title>\n<g id="\w+"><a ', link, svg)
 
 
-def note(text: str) -> str:
+def note_html(text: str) -> str:
     """Return a remark on the picture, as HTML."""
-    return f'<p class="note">{text_of(text)}</p>'
+    return f'<p class="note">{escape(text)}</p>'
 
 
 MEANINGS: Final = {
@@ -296,13 +302,13 @@ MEANINGS: Final = {
 SHAPES: Final = "The shape of a box shows what kind of job it is: point at it to read more."
 
 
-def _meanings(drawing: Drawing) -> str:
-    boxes = [_sample(attributes) for attributes in (*_graph_legend.states(drawing), *_graph_legend.marks(drawing))]
-    arrows = [_sample(attributes, is_line=True) for attributes in _graph_legend.lines(drawing)]
+def _graph_legend_html(drawing: Drawing) -> str:
+    boxes = [_legend_item(attributes) for attributes in (*_graph_legend.states(drawing), *_graph_legend.marks(drawing))]
+    arrows = [_legend_item(attributes, is_line=True) for attributes in _graph_legend.lines(drawing)]
     return "".join(boxes + arrows)
 
 
-def _sample(attributes: _dot.Attributes, is_line: bool = False) -> str:
+def _legend_item(attributes: _dot.Attributes, is_line: bool = False) -> str:
     label = attributes["label"]
     item = Tree.Element("li")
     picture = add(item, "svg", width=SAMPLE, height=14, aria_hidden="true")

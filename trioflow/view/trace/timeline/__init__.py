@@ -1,1 +1,1 @@
-"""A trace as a timeline."""
+"""A trace as an SVG picture: the timeline of a run, and the chart of a `WhatIf`."""

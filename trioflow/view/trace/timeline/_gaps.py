@@ -1,4 +1,4 @@
-"""The hatching of empty slots and of waits: a pattern for each reason."""
+"""The hatching of waits and of empty slots, with a pattern for each reason."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import WaitCause, duration_text
 from .._slots import NOTHING_READY, Reason
-from ._geometry import PITCH, Geometry
-from ._svg import add, add_hatching, clipped, text_width
+from ._geometry import ROW_HEIGHT, Geometry
+from ._svg import add, add_hatching, clip, text_width
 
 RESOURCE_COLOURS: Final = 6
-MIN_WIDTH: Final = 3.0
-"""Pixels below which a gap is left blank."""
+MIN_GAP_WIDTH: Final = 3.0
+"""Pixels below which a wait is not hatched."""
 
 
-class Patterns:
-    """The patterns of one picture."""
+class HatchPatterns:
+    """The hatch patterns of one picture, by reason; iteration yields the reasons."""
 
     def __init__(self, definitions: Tree.Element, reasons: Iterable[Reason]) -> None:
         self._css: Final[dict[Reason, str]] = {}
@@ -37,36 +37,41 @@ class Patterns:
         return iter(self._css)
 
     def fill(self, reason: Reason) -> str:
-        """Return the fill for a reason."""
+        """Return the value of the SVG attribute `fill` for a reason."""
         return f"url(#trioflow-{self._css[reason]})"
 
 
-def draw_gaps(svg: Tree.Element, definitions: Tree.Element, places: Geometry) -> Patterns:
-    """Hatch the waits of jobs for anything but jobs, where their rows are free; return the patterns."""
-    spans = places.record.spans
+def draw_waits(svg: Tree.Element, definitions: Tree.Element, geometry: Geometry) -> HatchPatterns:
+    """Hatch the waits in front of bars, except those for jobs or for the machine; return the patterns.
+
+    A wait is drawn only where its row is not taken by the bar before.
+    """
+    spans = geometry.record.spans
     rows: dict[int, list[int]] = {}
-    for number, box in places.boxes.items():
+    for number, box in geometry.boxes.items():
         rows.setdefault(box.row, []).append(number)
     found: list[tuple[Reason, float, float, int, str]] = []
     for row, numbers in rows.items():
-        numbers.sort(key=lambda number: places.bounds(spans[number])[0])
-        frees = [places.x(places.began), *(places.bounds(spans[number])[1] for number in numbers)]
+        numbers.sort(key=lambda number: geometry.horizontal_bounds(spans[number])[0])
+        frees = [geometry.x(geometry.began), *(geometry.horizontal_bounds(spans[number])[1] for number in numbers)]
         for number, free in zip(numbers, frees, strict=False):
             for wait in spans[number].waits:
-                left, right = max(places.x(wait.since), free), places.x(wait.until)
-                if wait.cause not in (WaitCause.JOBS, WaitCause.MACHINE) and right - left >= MIN_WIDTH:
+                left, right = max(geometry.x(wait.since), free), geometry.x(wait.until)
+                if wait.cause not in (WaitCause.JOBS, WaitCause.MACHINE) and right - left >= MIN_GAP_WIDTH:
                     told = f"waited {duration_text(wait.seconds)} for {wait.words}"
                     found.append(((wait.cause, wait.name), left, right, row, told))
-    patterns = Patterns(definitions, dict.fromkeys(reason for reason, *_ in found))
+    patterns = HatchPatterns(definitions, dict.fromkeys(reason for reason, *_ in found))
     for reason, left, right, row, told in found:
-        y = places.top + row * PITCH + 4
-        gap = add(svg, "rect", css="why", x=left, y=y, width=right - left, height=PITCH - 8, fill=patterns.fill(reason))
+        y = geometry.top + row * ROW_HEIGHT + 4
+        gap = add(
+            svg, "rect", css="why", x=left, y=y, width=right - left, height=ROW_HEIGHT - 8, fill=patterns.fill(reason)
+        )
         add(gap, "title", told)
     return patterns
 
 
 def draw_word(svg: Tree.Element, text: str, left: float, y: float, room: float, height: float, font: float) -> None:
-    """Write a word on hatching, on a ground of its own, if it fits."""
-    if clipped(text, room - 12, font) == text:
+    """Write a word with a background on a hatched area, if it fits."""
+    if clip(text, room - 12, font) == text:
         add(svg, "rect", css="behind", x=left + 4, y=y + 1, width=text_width(text, font) + 4, height=height - 2)
         add(svg, "text", text, css="label", x=left + 6, y=y + height / 2 + font * 0.36, font_size=font)

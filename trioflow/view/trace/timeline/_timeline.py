@@ -1,4 +1,4 @@
-"""A trace as an SVG timeline: title, axis, a bar for each job, the critical path, the use of resources, a legend."""
+"""The timeline of a trace as an SVG picture: title, axis, bars, critical path, use of resources, and legend."""
 
 from __future__ import annotations
 
@@ -13,82 +13,82 @@ from .._slots import slot_use
 from .._span_builder import TraceRecord
 from .._spans import RunSpan
 from . import _slot_rows
-from ._bars import draw_bars, draw_borders, draw_chain, draw_incidents, draw_labels, draw_ready
-from ._gaps import draw_gaps
+from ._bars import draw_bars, draw_borders, draw_chain, draw_incidents, draw_labels, draw_ready_marks
+from ._gaps import draw_waits
 from ._geometry import LOAD_HEIGHT, MARGIN, Geometry
-from ._slot_rows import SlotPlaces
-from ._svg import add, add_hatching, clipped, finished, in_lines, text_width
-from ._timeline_legend import draw_notes, legend
+from ._slot_rows import SlotGeometry
+from ._svg import add, add_hatching, clip, text_width, to_text, wrap
+from ._timeline_legend import draw_legend, draw_notes
 
 MAX_BOXES: Final = 60
-"""Number of jobs above which there are no nested boxes: their labels would be unreadable."""
-NARROWEST: Final = 300
-WIDEST: Final = 1_000_000
+"""Number of jobs above which rows are slots instead of nested boxes, whose labels would be unreadable."""
+MIN_WIDTH: Final = 300
+MAX_WIDTH: Final = 1_000_000
 """The largest width in pixels that browsers show."""
 
 
-def svg(record: TraceRecord, width: int, has_title: bool = True) -> str:
-    """Return the whole picture: up to 60 jobs with the boxes of nested schedulers; with more jobs, a row for each slot.
+def timeline_svg(record: TraceRecord, width: int, has_title: bool = True) -> str:
+    """Draw the timeline of a record: with boxes for nested schedulers, or, above `MAX_BOXES` jobs, a row for each slot.
 
     Raises:
-        ValueError: `width` is too small.
+        ValueError: `width` is out of range.
 
     """
-    if not NARROWEST <= (whole(width, "width", "a timeline") or 0) <= WIDEST:
-        raise ValueError(f"width={shown(width)} of a timeline: give {NARROWEST} to {WIDEST} pixels")
-    picture = prepared("timeline")
+    if not MIN_WIDTH <= (whole(width, "width", "a timeline") or 0) <= MAX_WIDTH:
+        raise ValueError(f"width={shown(width)} of a timeline: give {MIN_WIDTH} to {MAX_WIDTH} pixels")
+    picture = new_picture("timeline")
     top = draw_title(picture, record, width) if has_title else 0.0
     if sum(span.started_at is not None for span in record.leaves) > MAX_BOXES:
         height = _draw_slots(picture, record, float(width), top)
     else:
         height = _draw_boxes(picture, Geometry(record, width, top))
-    return finished(picture, width, height)
+    return to_text(picture, width, height)
 
 
 def _draw_slots(picture: Tree.Element, record: TraceRecord, width: float, top: float) -> float:
-    """Draw a row for each slot; return the lower edge."""
-    places = SlotPlaces(record, width, top + 26)
+    """Draw a row for each slot, and the legend; return the lower edge."""
+    geometry = SlotGeometry(record, width, top + 26)
     lines = add(picture, "g")
-    bottom = _slot_rows.draw(picture, picture[0], places)
-    draw_axis(lines, picture, places, places.left, top + 20)
-    draw_incidents(picture, places, top + 20)
+    bottom = _slot_rows.draw_slots(picture, picture[0], geometry)
+    draw_axis(lines, picture, geometry, geometry.left, top + 20)
+    draw_incidents(picture, geometry, top + 20)
     return draw_notes(picture, record, bottom, width)
 
 
-def _draw_boxes(picture: Tree.Element, places: Geometry) -> float:
-    """Draw the boxes of nested schedulers, with their jobs inside; return the lower edge."""
-    record = places.record
-    draw_axis(picture, picture, places, MARGIN, places.head)
-    if places.boxes:
-        draw_load(picture, places, record.roots[-1])
-    draw_bars(picture, places, are_nests=True)
-    reasons = draw_gaps(picture, picture[0], places)
-    lines = draw_chain(picture, places)
-    draw_bars(picture, places, are_nests=False)
-    lines |= draw_borders(picture, places)
-    draw_ready(picture, places)
-    draw_incidents(picture, places, places.head)
-    draw_labels(picture, places)
-    bottom = _slot_rows.draw_strips(picture, record, places.x, MARGIN, places.width, places.bottom + 8)
-    return legend(picture, record, bottom + 16, places.width, lines, reasons)
+def _draw_boxes(picture: Tree.Element, geometry: Geometry) -> float:
+    """Draw a bar for each job, nested schedulers as boxes around their jobs, and the legend; return the lower edge."""
+    record = geometry.record
+    draw_axis(picture, picture, geometry, MARGIN, geometry.axis_y)
+    if geometry.boxes:
+        draw_load(picture, geometry, record.roots[-1])
+    draw_bars(picture, geometry, are_nested=True)
+    patterns = draw_waits(picture, picture[0], geometry)
+    reasons = draw_chain(picture, geometry)
+    draw_bars(picture, geometry, are_nested=False)
+    draw_borders(picture, geometry)
+    draw_ready_marks(picture, geometry)
+    draw_incidents(picture, geometry, geometry.axis_y)
+    draw_labels(picture, geometry)
+    bottom = _slot_rows.draw_resources(picture, record, geometry.x, MARGIN, geometry.width, geometry.bottom + 8)
+    return draw_legend(picture, record, bottom + 16, geometry.width, reasons, patterns)
 
 
-def style() -> str:
-    """Return the style sheet of a timeline."""
+def style_sheet() -> str:
+    """Return the style sheet of timelines."""
     return (resources.files("trioflow.view.trace.report") / "timeline.css").read_text(encoding="utf-8")
 
 
-def prepared(css: str, more: str = "") -> Tree.Element:
-    """Return a picture with style sheet, hatching and background, whose size is not set yet.
+def new_picture(css_class: str, more_rules: str = "") -> Tree.Element:
+    """Return a picture with style sheet, hatching and background; `to_text` sets its size later.
 
     Args:
-        css: the class of the picture.
-        more: additional rules of the style sheet.
+        css_class: the CSS class of the picture.
+        more_rules: rules to append to the style sheet.
 
     """
-    picture = Tree.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "class": css})
+    picture = Tree.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "class": css_class})
     definitions = add(picture, "defs")
-    add(definitions, "style").text = style() + more
+    add(definitions, "style").text = style_sheet() + more_rules
     add_hatching(definitions, "hatch", "hatched", "hatching", 1)
     add(picture, "rect", css="paper", width="100%", height="100%")
     return picture
@@ -103,66 +103,68 @@ STEPS: Final = (
     *(HOUR * number for number in (1, 2, 3, 6, 12)),
     *(DAY * number for number in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)),
 )
-"""Round distances between two ticks, in seconds."""
-TICK_PIXELS: Final = 110
-"""The least distance between two ticks."""
-FULL: Final = 0.86
-"""The share of the height for the highest load."""
+"""Round numbers of seconds between two ticks, in ascending order."""
+MIN_TICK_DISTANCE: Final = 110
+"""Pixels between two ticks, at least."""
+LOAD_SHARE: Final = 0.86
+"""The share of the available height that the highest load takes."""
 
 
 def draw_title(svg: Tree.Element, record: TraceRecord, width: float) -> float:
     """Write the label, the verdict, and the use of the slots; return the lower edge."""
-    inner = width - 2 * MARGIN
+    inner_width = width - 2 * MARGIN
     roots = record.roots
     name = ", ".join(dict.fromkeys(run.label for run in roots)) or "nothing has run"
-    add(svg, "text", clipped(name, inner, 15, bold=True), css="title", x=MARGIN, y=24.0)
+    add(svg, "text", clip(name, inner_width, 15, bold=True), css="title", x=MARGIN, y=24.0)
     if not roots:
         return 30.0
-    said = dict.fromkeys(record.verdict(run, run.reason).words for run in roots)
-    lines = [*in_lines("; ".join(said), inner, 11), *in_lines(str(slot_use(record)), inner, 11)]
-    for place, line in enumerate(lines):
-        add(svg, "text", line, css="subtitle", x=MARGIN, y=41.0 + 14 * place)
+    verdicts = dict.fromkeys(record.verdict(run, run.reason).words for run in roots)
+    lines = [*wrap("; ".join(verdicts), inner_width, 11), *wrap(str(slot_use(record)), inner_width, 11)]
+    for number, line in enumerate(lines):
+        add(svg, "text", line, css="subtitle", x=MARGIN, y=41.0 + 14 * number)
     return 41.0 + 14 * len(lines) - 10
 
 
-def draw_axis(lines: Tree.Element, svg: Tree.Element, places: Geometry | SlotPlaces, left: float, top: float) -> None:
-    """Draw the ticks, each with a line through all rows."""
-    for at, text in ticks(places.seconds, max(2, int((places.width - left) / TICK_PIXELS))):
-        x = places.x(places.began + at)
-        add(lines, "line", css="grid", x1=x, y1=top, x2=x, y2=places.bottom)
-        if x + text_width(text, 11) / 2 <= places.width:
+def draw_axis(
+    lines: Tree.Element, svg: Tree.Element, geometry: Geometry | SlotGeometry, left: float, top: float
+) -> None:
+    """Draw the axis of times, with a line through all rows at each tick."""
+    for at, text in ticks(geometry.seconds, max(2, int((geometry.width - left) / MIN_TICK_DISTANCE))):
+        x = geometry.x(geometry.began + at)
+        add(lines, "line", css="grid", x1=x, y1=top, x2=x, y2=geometry.bottom)
+        if x + text_width(text, 11) / 2 <= geometry.width:
             anchor = "start" if at == 0 else "middle"
             add(svg, "text", text, css="tick", x=x, y=top - 3, text_anchor=anchor)
-    _draw_across(lines, places.width, "frame", top, left)
+    _draw_horizontal(lines, geometry.width, "frame", top, left)
 
 
 def ticks(end: float, most: int) -> list[tuple[float, str]]:
-    """Return the ticks of an axis from 0 to `end` seconds, with their texts: the first, and at most `most` others."""
+    """Return the times and texts of the ticks on an axis from 0 to `end` seconds: 0, and at most `most` others."""
     if end <= 0:
         return [(0.0, "0 s")]
     step = next((step for step in STEPS if end / step <= most), STEPS[-1] * math.ceil(end / STEPS[-1] / most))
-    number = int(end / step * (1 + 1e-12))
-    return [(step * place, _tick_text(step * place, step, step * number)) for place in range(number + 1)]
+    last = int(end / step * (1 + 1e-12))
+    return [(step * number, _tick_text(step * number, step, step * last)) for number in range(last + 1)]
 
 
 def _tick_text(at: float, step: float, last: float) -> str:
-    """Return the text of a tick, as exact as the steps require; below a minute all ticks have the same unit."""
+    """Return the text of a tick, as precise as `step` requires; below a minute, all ticks have the unit of `last`."""
     if at == 0:
         return "0"
     if step >= DAY:
         return f"{round(at / DAY)} d"
     if at >= MINUTE:
-        return _clock(at, step)
+        return _clock_text(at, step)
     unit, name = next(((unit, name) for unit, name in UNITS if last >= unit * 0.9999999), UNITS[-1])
-    places = max(0, -math.floor(math.log10(step / unit) + 1e-9))
-    return f"{at / unit:.{places}f} {name}"
+    decimals = max(0, -math.floor(math.log10(step / unit) + 1e-9))
+    return f"{at / unit:.{decimals}f} {name}"
 
 
-def _clock(at: float, step: float) -> str:
-    """Return days, hours, minutes and the rest, down to the unit of the steps."""
-    days, rest = divmod(at + step * 1e-6, DAY)
-    hours, rest = divmod(rest, HOUR)
-    minutes, seconds = divmod(rest, MINUTE)
+def _clock_text(at: float, step: float) -> str:
+    """Return a time as days, hours, minutes and seconds, with the precision that `step` requires."""
+    days, remainder = divmod(at + step * 1e-6, DAY)
+    hours, remainder = divmod(remainder, HOUR)
+    minutes, seconds = divmod(remainder, MINUTE)
     parts = [(days, "d"), (hours, "h"), (minutes, "min")]
     shown = [f"{int(number)} {name}" for number, name in parts if number]
     if step < SECOND:
@@ -172,30 +174,32 @@ def _clock(at: float, step: float) -> str:
     return " ".join(shown)
 
 
-def draw_load(svg: Tree.Element, places: Geometry, run: RunSpan) -> None:
-    """Draw the number of running jobs over time, and the window of the run.
+def draw_load(svg: Tree.Element, geometry: Geometry, run: RunSpan) -> None:
+    """Draw the number of running jobs over time, with a line for the size of the window.
 
-    Jobs in nested schedulers are counted, not the schedulers themselves, which take the slots of the window; the number
-    may then exceed the window.
+    The jobs in nested schedulers count, instead of the schedulers, which take the slots of the window. Their number can
+    exceed the window, so there is no line then.
     """
-    record = places.record
+    record = geometry.record
     spans = (span for span in record.leaves if span.started_at is not None and not span.forever)
     times, numbers = count_overlaps(
         (span.started_at or 0.0, record.now if span.finished_at is None else span.finished_at) for span in spans
     )
     most = max(numbers, default=0)
     window = None if record.nested else run.window
-    has_line = window is not None and window <= 4 * most  # an outlier would flatten the rest
-    base = places.head + 4 + LOAD_HEIGHT
-    unit = LOAD_HEIGHT * FULL / max(most, (window or 0) if has_line else 0, 1)
-    path = "".join(f"H{places.x(at):.1f}V{base - number * unit:.1f}" for at, number in zip(times, numbers, strict=True))
+    has_line = window is not None and window <= 4 * most  # the line of a larger window would flatten the curve
+    base = geometry.axis_y + 4 + LOAD_HEIGHT
+    unit = LOAD_HEIGHT * LOAD_SHARE / max(most, (window or 0) if has_line else 0, 1)
+    path = "".join(
+        f"H{geometry.x(at):.1f}V{base - number * unit:.1f}" for at, number in zip(times, numbers, strict=True)
+    )
     add(svg, "path", css="load", d=f"M{MARGIN} {base:.1f}{path}V{base:.1f}Z")
-    _draw_across(svg, places.width, "frame", base)
+    _draw_horizontal(svg, geometry.width, "frame", base)
     if has_line:
-        _draw_across(svg, places.width, "window", base - (window or 0) * unit)
+        _draw_horizontal(svg, geometry.width, "window", base - (window or 0) * unit)
     text = f"running, at most {most}" + (f" of window {window}" if window is not None else "")
     add(svg, "text", text, css="note", x=MARGIN + 4, y=base - 5)
 
 
-def _draw_across(svg: Tree.Element, width: float, css: str, y: float, left: float = MARGIN) -> None:
+def _draw_horizontal(svg: Tree.Element, width: float, css: str, y: float, left: float = MARGIN) -> None:
     add(svg, "line", css=css, x1=left, y1=y, x2=width - MARGIN, y2=y)

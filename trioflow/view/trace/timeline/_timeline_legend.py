@@ -1,4 +1,4 @@
-"""The text below a timeline: the legend, and the jobs that never started."""
+"""The part below a timeline: the legend, and notes on jobs without bars."""
 
 from __future__ import annotations
 
@@ -11,47 +11,55 @@ from ..._state_styles import BARS, CAUSES, NEVER_STARTED
 from ...text import _verdict
 from .._span_builder import TraceRecord
 from .._spans import Span
-from ._bars import FAILED
-from ._gaps import Patterns
+from ._bars import FAILED_SYMBOL
+from ._gaps import HatchPatterns
 from ._geometry import MARGIN
-from ._svg import add, clipped, text_width
+from ._svg import add, clip, text_width
 
-LINE: Final = 18.0
-SAMPLE: Final = 22.0
+LINE_HEIGHT: Final = 18.0
+SAMPLE_WIDTH: Final = 22.0
 MAX_NAMES: Final = 30
 
 Draw = Callable[[Tree.Element, float, float], object]
+"""A function that draws a sample at the given coordinates of a picture."""
 
 
-def legend(
-    svg: Tree.Element, record: TraceRecord, top: float, width: float, lines: set[str], patterns: Patterns
+def draw_legend(
+    svg: Tree.Element, record: TraceRecord, top: float, width: float, reasons: set[WaitCause], patterns: HatchPatterns
 ) -> float:
-    """Draw the legend from `top` on, and return where the picture ends.
+    """Draw the legend and the notes below `top`; return the lower edge.
 
-    `lines` are the lines drawn by `draw_chain`.
+    Args:
+        svg: the picture.
+        record: the record that it shows.
+        top: the y coordinate of the first line.
+        width: the width of the picture.
+        reasons: the causes of waits for which `draw_chain` has drawn lines.
+        patterns: the hatch patterns in the picture.
+
     """
     x, y = MARGIN, top
-    for draw, text in (*_entries(record, lines), *_reasons(patterns)):
-        needed = SAMPLE + 5 + text_width(text, 11) + 14
+    for draw, text in (*_symbol_entries(record, reasons), *_wait_entries(patterns)):
+        needed = SAMPLE_WIDTH + 5 + text_width(text, 11) + 14
         if x + needed > width and x > MARGIN:
-            x, y = MARGIN, y + LINE
+            x, y = MARGIN, y + LINE_HEIGHT
         draw(svg, x, y)
-        add(svg, "text", text, css="legend", x=x + SAMPLE + 5, y=y + 4)
+        add(svg, "text", text, css="legend", x=x + SAMPLE_WIDTH + 5, y=y + 4)
         x += needed
     return draw_notes(svg, record, y, width)
 
 
 def draw_notes(svg: Tree.Element, record: TraceRecord, y: float, width: float) -> float:
-    """Write below `y` which jobs have no bar; return where the picture ends."""
+    """Write notes on the jobs without bars below `y`; return the lower edge."""
     for text, names in _notes(record):
-        y += LINE
-        note = add(svg, "text", clipped(text, width - 2 * MARGIN, 11), css="note", x=MARGIN, y=y + 4)
+        y += LINE_HEIGHT
+        note = add(svg, "text", clip(text, width - 2 * MARGIN, 11), css="note", x=MARGIN, y=y + 4)
         add(note, "title", names)
-    return y + LINE
+    return y + LINE_HEIGHT
 
 
 def _notes(record: TraceRecord) -> Iterator[tuple[str, str]]:
-    """Yield a line and a tooltip about the jobs that have no bar of their own."""
+    """Yield a line and its tooltip for each group of jobs without bars: restored ones, and those that never started."""
     leaves = list(record.leaves)
     restored = [span for span in leaves if span.restored]
     if restored:
@@ -66,77 +74,81 @@ def _notes(record: TraceRecord) -> Iterator[tuple[str, str]]:
             yield _note(f"never started, {state.value}", spans)
 
 
-def _note(what: str, spans: list[Span]) -> tuple[str, str]:
+def _note(words: str, spans: list[Span]) -> tuple[str, str]:
     shown = [shortened(span.path) for span in spans[:MAX_NAMES]]
     names = ", ".join(shown) + ", …" * (len(spans) > MAX_NAMES)
-    return f"{len(spans)} {what}: {names}", names
+    return f"{len(spans)} {words}: {names}", names
 
 
-def _entries(record: TraceRecord, lines: set[str]) -> Iterator[tuple[Draw, str]]:
-    """Yield a sample and a text for each thing that occurs in the picture."""
+def _symbol_entries(record: TraceRecord, reasons: set[WaitCause]) -> Iterator[tuple[Draw, str]]:
+    """Yield a sample and a text for each kind of bar, line and mark that occurs in the picture."""
     started = [span for span in record.spans if span.started_at is not None]
     states = {span.state for span in started if not span.forever}
     entries: tuple[tuple[bool, Draw, str], ...] = (
-        *((state in states, _bar(f"bar {state.value}"), _text(state)) for state in BARS),
-        (any(span.forever for span in started), _bar("bar forever"), "forever job"),
-        (any(span.ready_at is not None for span in started), _shape("ready", 7, -3, "h8l-4 6z"), "service ready"),
-        (any(len(span.attempts) > 1 for span in started), _attempts, "further attempt"),
-        ("path" in lines, _bar("bar succeeded", "on-path"), "critical path"),
-        (WaitCause.JOBS in lines, _line("chain"), "required by the next"),
-        (bool(lines - {"path", WaitCause.JOBS}), _line("chain slot"), _gave(lines)),
-        (bool(record.incidents), _shape("incident", 11, -5, "l4 5l-4 5l-4 -5z"), "incident"),
+        *((state in states, _bar_sample(f"bar {state.value}"), _state_text(state)) for state in BARS),
+        (any(span.forever for span in started), _bar_sample("bar forever"), "forever job"),
+        (
+            any(span.ready_at is not None for span in started),
+            _shape_sample("ready", 7, -3, "h8l-4 6z"),
+            "service ready",
+        ),
+        (any(len(span.attempts) > 1 for span in started), _draw_attempts_sample, "further attempt"),
+        (bool(record.chain), _bar_sample("bar succeeded", "on-path"), "critical path"),
+        (WaitCause.JOBS in reasons, _line_sample("chain"), "required by the next"),
+        (bool(reasons - {WaitCause.JOBS}), _line_sample("chain slot"), _dotted_line_text(reasons)),
+        (bool(record.incidents), _shape_sample("incident", 11, -5, "l4 5l-4 5l-4 -5z"), "incident"),
     )
     return ((draw, text) for needed, draw, text in entries if needed)
 
 
-def _reasons(patterns: Patterns) -> Iterator[tuple[Draw, str]]:
+def _wait_entries(patterns: HatchPatterns) -> Iterator[tuple[Draw, str]]:
     for reason in patterns:
         cause, name = reason
-        yield _hatching(patterns.fill(reason)), f"waited for {CAUSES[cause].awaited.format(printable(name))}"
+        yield _hatching_sample(patterns.fill(reason)), f"waited for {CAUSES[cause].awaited.format(printable(name))}"
 
 
-def _hatching(fill: str) -> Draw:
+def _hatching_sample(fill: str) -> Draw:
     def draw(svg: Tree.Element, x: float, y: float) -> None:
-        add(svg, "rect", css="why", x=x, y=y - 6, width=SAMPLE, height=12, fill=fill)
+        add(svg, "rect", css="why", x=x, y=y - 6, width=SAMPLE_WIDTH, height=12, fill=fill)
 
     return draw
 
 
-def _text(state: JobState) -> str:
-    return f"{FAILED} failed" if state is JobState.FAILED else state.value
+def _state_text(state: JobState) -> str:
+    return f"{FAILED_SYMBOL} failed" if state is JobState.FAILED else state.value
 
 
-def _gave(lines: set[str]) -> str:
-    """Return the meaning of a dotted line."""
-    if lines & {WaitCause.RATE, WaitCause.THROTTLED}:
+def _dotted_line_text(reasons: set[WaitCause]) -> str:
+    """Return the meaning of dotted lines that stand for these causes."""
+    if reasons & {WaitCause.RATE, WaitCause.THROTTLED}:
         return "held up the next: a slot, a resource or a rate"
-    return "gave its slot or a resource to the next" if WaitCause.RESOURCE in lines else "gave its slot to the next"
+    return "gave its slot or a resource to the next" if WaitCause.RESOURCE in reasons else "gave its slot to the next"
 
 
-def _shape(css: str, right: float, down: float, outline: str) -> Draw:
+def _shape_sample(css: str, right: float, down: float, outline: str) -> Draw:
     def draw(svg: Tree.Element, x: float, y: float) -> None:
         add(svg, "path", css=css, d=f"M{x + right:.1f} {y + down:.1f}{outline}")
 
     return draw
 
 
-def _bar(*styles: str) -> Draw:
+def _bar_sample(*styles: str) -> Draw:
     def draw(svg: Tree.Element, x: float, y: float) -> None:
         for css in styles:
-            add(svg, "rect", css=css, x=x, y=y - 6, width=SAMPLE, height=12, rx=2)
+            add(svg, "rect", css=css, x=x, y=y - 6, width=SAMPLE_WIDTH, height=12, rx=2)
 
     return draw
 
 
-def _attempts(svg: Tree.Element, x: float, y: float) -> None:
-    _bar("bar succeeded")(svg, x, y)
+def _draw_attempts_sample(svg: Tree.Element, x: float, y: float) -> None:
+    _bar_sample("bar succeeded")(svg, x, y)
     add(svg, "line", css="attempt", x1=x + 11, y1=y, x2=x + 11, y2=y + 6)
     add(svg, "line", css="attempt-edge", x1=x + 12, y1=y, x2=x + 12, y2=y + 6)
 
 
-def _line(css: str) -> Draw:
+def _line_sample(css: str) -> Draw:
     def draw(svg: Tree.Element, x: float, y: float) -> None:
-        add(svg, "path", css=css, d=f"M{x:.1f} {y:.1f}h{SAMPLE - 3:.1f}")
-        add(svg, "path", css="arrow", d=f"M{x + SAMPLE:.1f} {y:.1f}l-4 -3v6z")
+        add(svg, "path", css=css, d=f"M{x:.1f} {y:.1f}h{SAMPLE_WIDTH - 3:.1f}")
+        add(svg, "path", css="arrow", d=f"M{x + SAMPLE_WIDTH:.1f} {y:.1f}l-4 -3v6z")
 
     return draw
