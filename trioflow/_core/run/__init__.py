@@ -1,1 +1,1 @@
-"""One run of one scheduler."""
+"""The run of a scheduler: workers, starts and outcomes of jobs, and the end."""

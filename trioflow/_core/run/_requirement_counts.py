@@ -1,7 +1,8 @@
-"""The links between jobs: each job counts its open requirements, and knows its successors.
+"""Counts of open requirements: when a job settles, its successors are counted down.
 
-When a job settles, its successors are counted down. Their rules may settle some of them immediately, and so on: one
-failure may block a chain of a million jobs. So they are queued, and counted down one by one, without recursion.
+`job._pending` is the number of open requirements of a job, and `job._successors` has the jobs that wait for it. The
+rule of a successor may settle that job at once, and so on: one failure may block a chain of a million jobs. So
+successors are queued and counted down one by one, without recursion.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     Successors: TypeAlias = AbstractJob[Any] | tuple[AbstractJob[Any], ...] | list[AbstractJob[Any]] | None
 
 MAX_IN_TUPLE: Final = 4
-"""The most successors in a tuple, which takes half as much memory as a list."""
+"""The most successors stored in a tuple, which takes half the memory of a list."""
 
 
 def add_successor(requirement: AbstractJob[Any], job: AbstractJob[Any]) -> None:
@@ -37,7 +38,7 @@ def add_successor(requirement: AbstractJob[Any], job: AbstractJob[Any]) -> None:
 
 
 def link(job: AbstractJob[Any], requirements: Iterable[AbstractJob[Any]]) -> None:
-    """Make a job wait for the `requirements` that have not settled and are not ready services."""
+    """Make a job wait for those `requirements` that have not settled and are not ready services."""
     job._pending = max(job._pending, 0)
     for requirement in requirements:
         if not (requirement._state.is_settled or requirement._is_ready()):
@@ -46,7 +47,7 @@ def link(job: AbstractJob[Any], requirements: Iterable[AbstractJob[Any]]) -> Non
 
 
 def count_consumer(job: AbstractJob[Any]) -> None:
-    """Record a job as a consumer of the results of those inputs that do not keep them."""
+    """Count a job as a consumer of each of its inputs that has `keep_result=False`."""
     rule = job._rule
     assert rule is not None
     rule.drops_results = False
@@ -54,7 +55,7 @@ def count_consumer(job: AbstractJob[Any]) -> None:
         if requirement._rule is not None and not requirement._rule.keep_result:
             requirement._extras().consumers += 1
             rule.drops_results = True
-            job._limits = job._limits or NO_LIMITS  # results are dropped as soon as the call has them
+            job._limits = job._limits or NO_LIMITS  # so that its worker leaves the hot path, and drops the results
 
 
 def successors_of(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
@@ -66,32 +67,32 @@ def successors_of(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:
 
 
 def users_of(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-    """Return the jobs with the result of a running job as an argument, of those that wait for it in its scheduler."""
+    """Return the jobs that have the result of a running job as an argument, and wait for it in the same scheduler."""
     return [user for user in successors_of(job) if user._rule is not None and job in user._rule.inputs]
 
 
 class RequirementCounts:
-    """The links between the jobs of one run."""
+    """Links the jobs of one run, and counts them down."""
 
     __slots__ = ("_run", "counting_down", "queued")
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
-        # Successors of settled jobs, still to be counted down: one entry for each such requirement.
+        # Successors of settled jobs that are not counted down yet, once for each settled requirement.
         self.queued: Final[deque[AbstractJob[Any]]] = deque()
-        self.counting_down = False  # whether a call counts them down already, and will reach later entries
+        self.counting_down = False  # whether some caller is working on the queue, and will reach later entries
 
     def link(self, jobs: Collection[AbstractJob[Any]], undecided: list[AbstractJob[Any]]) -> None:
         """Count each job's requirements, add it to their successors, and schedule the entry jobs.
 
-        Entry jobs whose rule does not let them run go to `undecided` instead.
+        Entry jobs are appended to `undecided` instead if their rule, or a journal, may settle them.
         """
         run, members = self._run, self._run.members
         if run.closes_scheduler:
             for job in jobs:
                 job._extras().runs_once = True
-        plain = not members.implied and not members.has_outside_requirements  # each requirement is a member
-        is_kept = run.journal_writer is not None
+        requires_members_only = not members.implied and not members.has_outside_requirements
+        has_journal = run.journal_writer is not None
         successors: Any
         entries: list[AbstractJob[Any]] = []
         forever = 0
@@ -101,16 +102,16 @@ class RequirementCounts:
                 count_consumer(job)
             if job._forever:
                 forever += 1
-            required = job._required if plain else members.waits_for(job)
+            required = job._required if requires_members_only else members.waits_for(job)
             if not required:
                 job._pending = 0
-                if is_kept or (rule is not None and _trigger_rules.judge(job, rule)[0] is not SCHEDULED):
+                if has_journal or (rule is not None and _trigger_rules.judge(job, rule)[0] is not SCHEDULED):
                     undecided.append(job)
                 else:
                     entries.append(job)
                 continue
             job._pending = len(required)
-            for requirement in required:  # `add_successor`, inlined: a call costs a tenth of an empty job
+            for requirement in required:  # `add_successor` inlined: a call costs a tenth of an empty job
                 successors = requirement._successors
                 if successors is None:
                     requirement._successors = job
@@ -126,20 +127,20 @@ class RequirementCounts:
         run.schedule(entries)
 
     def release(self, successors: Iterable[AbstractJob[Any]] | AbstractJob[Any]) -> None:
-        """Count down the successors of a job."""
+        """Count down the successors of a settled job."""
         self.queued.extend((successors,) if isinstance(successors, AbstractJob) else successors)
         if not self.counting_down:
             self.count_down_queued()
 
     def queue_ready(self, jobs: Collection[AbstractJob[Any]]) -> None:
-        """Queue jobs without open requirements; the caller has to call `count_down_queued`."""
+        """Queue jobs that have no open requirements. The caller has to call `count_down_queued` afterwards."""
         for job in jobs:
             job._pending = 1
         self.queued.extend(jobs)
         self.counting_down = True
 
     def count_down_queued(self) -> None:
-        """Count down the successors in the queue, one after the other."""
+        """Count down the queued successors one by one; a journal may defer the rest to another turn of the loop."""
         run = self._run
         self.counting_down = True
         number = 0

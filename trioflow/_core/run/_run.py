@@ -1,12 +1,11 @@
-"""One execution of one scheduler: the starts and outcomes of its jobs, and the reason of its stop.
+"""`Run`: one execution of one scheduler, from the start of its jobs to the reason why it stops.
 
-`execute` opens the group of tasks, starts the entry jobs and then only waits. The workers (`_worker`) settle their
-jobs, count down the successors and take the next ready jobs by themselves. There is no central loop, and no job is
-visited twice. When all jobs have settled, or when `stop` was called, `_ending` ends the run.
+`execute` opens a group of tasks, makes the entry jobs ready, and then waits. The workers (see `_worker`) settle their
+jobs, count down the successors, and take the next ready jobs themselves. There is no central loop, and no job is
+visited twice. When all jobs have settled, or after a call of `stop`, `_ending` ends the run. `RunPhase` has the phases
+of a run.
 
-A run goes through the phases of `RunPhase`.
-
-The states of jobs are written here, in one method for each step: `schedule`, `begin` and `settle`. For the simplest
+Only methods of `Run` change the states of jobs: `schedule`, `begin`, `requeue_throttled` and `settle`. For the simplest
 jobs, `Worker.work` does the same in its own frame, because a call would cost a tenth of a job.
 """
 
@@ -65,10 +64,10 @@ if TYPE_CHECKING:
     from ._journaling import RunJournal
 
 FIRST_TURNS: Final = 2
-"""trio resumes tasks in any order: after two turns the first worker has begun."""
+"""How many turns of the loop pass until the first worker has certainly begun: trio resumes tasks in any order."""
 
 LAST_TURNS: Final = 16
-"""The turns of the loop that forever jobs get, after all other jobs, to process their pending input."""
+"""How many turns of the loop forever jobs get to process pending input after all other jobs have settled."""
 
 
 def _new_time_slice(backend: Backend) -> TimeSlice:
@@ -79,7 +78,7 @@ class Run:
     """One execution of one scheduler, from its first check to the end of its shutdown."""
 
     __slots__ = (
-        "__weakref__",  # the tests check that a run is freed
+        "__weakref__",  # for tests that check that a run is freed
         "_failure_log",
         "_pools",
         "_start_order",
@@ -134,7 +133,7 @@ class Run:
         window: Any,
         journal: RunJournal | None,
     ) -> None:
-        """Prepare a run; it is nested in another run if a worker runs `scheduler` as a job."""
+        """Prepare a run, which is nested in another run if a worker runs `scheduler` as a job."""
         self.scheduler: Final = scheduler
         self.members: Final = scheduler._members
         self.backend: Final = backend
@@ -142,16 +141,15 @@ class Run:
         self.context: Final = contextvars.copy_context()
         self.outer_worker: Final = scheduler._worker
         outer = self.outer_worker
-        # Whether each job has a task of its own, by an option of the scheduler or an enclosing one.
         limits = scheduler._limits
-        assert limits is not None  # as for all kinds that no worker calls in its own frame
+        assert limits is not None  # only a plain `Job` has none
+        # Whether each job needs its own task, by the option `own_task` of the scheduler or an enclosing one.
         self.own_tasks: Final[bool] = limits.own_task or (outer is not None and outer.run.own_tasks)
-        # Signs of life, if its scheduler has an `idle_timeout`; and whether the run was stopped for lack of them.
         self.idle_instrument: Final = None if limits.idle_timeout is None else IdleInstrument(self, limits.idle_timeout)
-        self.idle_timed_out = False
+        self.idle_timed_out = False  # whether the `idle_timeout` of the scheduler stopped the run
         if self.idle_instrument is not None:
             instruments = (*instruments, self.idle_instrument)
-        if isinstance(window, Adaptive):  # before the others, so that they see the new size
+        if isinstance(window, Adaptive):  # the first one, so that the others see the new size
             instruments = (AdaptiveWindow(self, window), *instruments)
         around = None if outer is None else outer.run.instrument_set
         is_watched = bool(instruments) or around is not None
@@ -160,8 +158,7 @@ class Run:
         self.fast_hooks: Final = fast_hooks(instrument_set)
         self.timeout: Final = timeout
         self.phase: RunPhase = CHECKING
-        # Whether it is draining or stopping: no more jobs start.
-        self.starts_no_more = False
+        self.starts_no_more = False  # whether the phase is DRAINING or STOPPING
         self.queue: Final[ReadyQueue] = ReadyQueue()
         self._start_order: StartOrder | None = None
         time_slice = backend.once_in_loop(partial(_new_time_slice, backend)) if outer is None else outer.run.time_slice
@@ -169,29 +166,28 @@ class Run:
         self.clock: Final[Callable[[], float]] = self.time_slice.clock
         style = scheduler._jobserver
         self.workers: Final = LendingWorkers(self, window, style) if style else Workers(self, window)
-        # The run in which its workers park: itself, or an enclosing one that shares its workers.
+        # The run whose parked workers this run uses: this one, or an enclosing one that shares its workers.
         self.home: Run = self
-        # Jobs that were cancelled before all jobs were linked; they settle when that is done.
+        # Jobs that were cancelled before all jobs were linked. They settle after that.
         self.cancelled_early: Final[dict[AbstractJob[Any], None]] = {}
         self.requirement_counts = RequirementCounts(self)
-        # The number of jobs that have not settled. Workers settle the simplest jobs themselves and subtract them from
-        # `unsettled` later, several at a time: see `count_settled`.
+        # How many ordinary jobs, and how many forever jobs, have not settled. Workers settle the simplest jobs
+        # themselves, and subtract several of them from `unsettled` together, by `count_settled`.
         self.unsettled = 0
         self.forever_unsettled = 0
-        self.had_ordinary_jobs = False
-        self.failures = 0  # nested ones included
+        self.had_ordinary_jobs = False  # whether the run has had jobs other than forever jobs
+        self.failures = 0  # how many jobs have failed, those of nested runs included
         self.shared_resources: SharedResources | None = None
-        # Its use of the journal, if it has one.
         self.journal_writer: JournalWriter | None = None if journal is None else JournalWriter(self, journal)
         if outer is not None and outer.run.journal_writer is not None:
             self.journal_writer = outer.run.journal_writer.nested(self)
         self._pools: RunPools | None = None
-        # Set while the body of an `async with` may add jobs; called once, when the run begins to accept them.
+        # Set while the body of an `async with` may add jobs; called when the run begins to accept jobs.
         self.on_open: Callable[[], None] | None = None
         self.closes_scheduler = False  # whether the scheduler is closed afterwards, so that its jobs never run again
-        self.admitted_count = 0  # the number of jobs added to the running scheduler
+        self.admitted_count = 0  # how many jobs were added to the running scheduler
         self._failure_log: FailureLog | None = None
-        # The fields that each worker reads first: one tuple is read in a quarter of the time.
+        # What each worker reads when it begins to search: reading one tuple takes a quarter of the time.
         self.worker_fields: Final = (
             self.workers,
             self.workers.gated,
@@ -203,34 +199,34 @@ class Run:
             self.fast_hooks,
         )
         # ---- the end
-        self.reason: StopReason | None = None
+        self.reason: StopReason | None = None  # why the run stopped or drained; the first reason
         self.culprit: AbstractJob[Any] | None = None
         self.cancel_reason: StopReason | None = (
-            None  # the reason for the cancellation of the remaining jobs; not a drain
+            None  # why it stopped, which may be another reason than that of an earlier drain
         )
-        self.interruption: BaseException | None = None  # `run()` raises it as it is, not in a group
+        self.interruption: BaseException | None = None  # a KeyboardInterrupt or the like, which `run()` raises
         self.fault: BaseException | None = None  # an error in the engine itself
-        self.changed: Event | None = None  # wakes `execute`, or the ending, to check again
+        self.changed: Event | None = None  # makes `execute`, or the ending, check its condition again
 
-    # ---- parts that few runs need, made on demand
+    # ---- attributes that few runs need, made on first use
 
     @property
     def failure_log(self) -> FailureLog:
-        """The log of failed jobs; an outermost run and all runs nested in it use the same object."""
+        """The log of failed jobs, which all runs nested in an outermost run share."""
         run = self.outermost()
         run._failure_log = run._failure_log or FailureLog(run)
         return run._failure_log
 
     @property
     def shared(self) -> SharedResources:
-        """The objects that jobs share until the outermost run ends; all runs nested in it use the same object."""
+        """The objects that jobs share, in all runs nested in an outermost run."""
         run = self.outermost()
         if run.shared_resources is None:
             run.shared_resources = SharedResources(run)
         return run.shared_resources
 
     def outermost(self) -> Run:
-        """Return the outermost enclosing run, or this one."""
+        """Return the outermost run that encloses this one; it may be this run itself."""
         run = self
         while run.outer_worker is not None:
             run = run.outer_worker.run
@@ -238,23 +234,23 @@ class Run:
 
     @property
     def pools(self) -> RunPools:
-        """The resources of its jobs."""
+        """The resources that the jobs of this run can take."""
         self._pools = self._pools or RunPools(self)
         return self._pools
 
     @property
     def start_order(self) -> StartOrder:
-        """The order in which its ready jobs start, if it differs from the order in which they became ready."""
+        """The start order of the ready jobs, for policies and priorities."""
         self._start_order = self._start_order or StartOrder(self)
         return self._start_order
 
     # ---- running
 
     async def execute(self) -> None:
-        """Run all jobs, end the run cleanly, and raise the interruption, if there was one.
+        """Run all jobs, end the run, and raise the interruption, if there was one.
 
         Raises:
-            BaseException: an interruption, as it is; a cancellation from outside; or an error of the engine itself.
+            BaseException: an interruption, not in a group; a cancellation from outside; or an error of the engine.
 
         """
         deadline = math.inf if self.timeout is None else self.clock() + self.timeout
@@ -284,7 +280,7 @@ class Run:
             raise self.interruption
 
     def _break_circles(self) -> None:
-        """Break the reference cycles of the run, so that all is freed now, without the garbage collector."""
+        """Break the reference cycles of the run, so that it is freed without the garbage collector."""
         self.workers.detach()
         if self._start_order is not None:
             self._start_order.detach()
@@ -307,7 +303,7 @@ class Run:
             if self.phase is not STOPPING:
                 self.phase = RunPhase.RUNNING
                 if self.outer_worker is not None and self.outer_worker.run.phase is DRAINING:
-                    self.drain()  # it is a further attempt of a nested scheduler
+                    self.drain()  # this run is another attempt of a nested scheduler
                 if self.idle_instrument is not None:
                     self.idle_instrument.begin()
                 if self.on_open is not None:
@@ -330,7 +326,7 @@ class Run:
 
     def _make_entries_ready(self) -> Iterator[None]:
         """Link all jobs, and make the entry jobs ready; yield where a pause is due. O(V + E)."""
-        undecided: list[AbstractJob[Any]] = []  # their rules may settle them: after all others are linked and queued
+        undecided: list[AbstractJob[Any]] = []  # entry jobs that may settle at once, after all jobs are linked
         if may_need_order(self):
             yield from self.start_order.prepare()
         for chunk, pause_is_due in _graph_algorithms.in_chunks(self.members.jobs):
@@ -341,7 +337,7 @@ class Run:
             self.phase = ENTERING
         for job in self.cancelled_early:
             self.cancel_unstarted(job)
-        if self.journal_writer is not None:  # looking all of them up in the journal may take long
+        if self.journal_writer is not None:  # their look-up may take several turns
             self.requirement_counts.queue_ready(undecided)
             self.journal_writer.defer()
             return
@@ -349,9 +345,9 @@ class Run:
             self.make_ready(job)
 
     async def _search_in_first_turns(self) -> None:
-        """Search during the first turns of the loop, so that the first worker needs no other while no job blocks.
+        """Count the run as a searcher in the first turns of the loop, so that the first worker spawns no other one.
 
-        A small run whose jobs never block is then over.
+        If no job is suspended, a small run is over after these turns, with one worker.
         """
         workers, ready = self.workers, self.queue.jobs
         first = ready.first() if ready else None
@@ -360,7 +356,7 @@ class Run:
         for _ in range(FIRST_TURNS):
             if not await self.group.host.yield_to_loop():
                 self.stop_cancelled()
-            if not self.unsettled or self.phase is STOPPING or workers.has_blocked():
+            if not self.unsettled or self.phase is STOPPING or workers.has_suspended_job():
                 break
         workers.searchers -= 1
         if first is not None:
@@ -386,22 +382,22 @@ class Run:
                 return
 
     async def _wait_until_drained(self) -> None:
-        """Wait until the running jobs have ended. No others start, so each is checked once."""
-        left = deque(worker for worker in self.workers.alive if worker.job is not None and not worker.shielded)
+        """Wait until the running jobs have ended. No others start, so each worker is checked once."""
+        busy = deque(worker for worker in self.workers.alive if worker.job is not None and not worker.shielded)
         while self.phase is not STOPPING:
             self.changed = changed = self.backend.event()
             if self.journal_writer is not None and self.journal_writer.has_work():
                 await self.journal_writer.work_one_turn()
                 continue
-            while left and (left[0].job is None or left[0] not in self.workers.alive):
-                left.popleft()
-            if not left:
+            while busy and (busy[0].job is None or busy[0] not in self.workers.alive):
+                busy.popleft()
+            if not busy:
                 return
             if not await self.group.host.wait(changed):
                 self.stop_cancelled()
 
     async def _grant_last_turns(self) -> bool:
-        """Let forever jobs process their pending input. Return False if they have added jobs that must settle."""
+        """Let forever jobs process their pending input; return False if they have added ordinary jobs."""
         admitted_count, turns = self.admitted_count, 0
         while turns < LAST_TURNS and self.phase is not STOPPING and not self.unsettled:
             if not await self.group.host.yield_to_loop():
@@ -412,18 +408,18 @@ class Run:
         return not self.unsettled
 
     def _has_to_wait(self) -> bool:
-        """Return whether the run goes on: for ordinary jobs, a block that may add some, or only forever jobs."""
+        """Return whether the run waits for jobs, or for the body of an `async with`, which may add some."""
         if self.unsettled or self.on_open is not None:
             return True
         return bool(self.forever_unsettled) and not self.had_ordinary_jobs
 
     def close_block(self) -> None:
-        """Record that the body of the `async with` adds no more jobs."""
+        """Note that the body of the `async with` has ended, and adds no more jobs."""
         self.on_open = None
         self.wake()
 
     def count(self, ordinary: int, forever: int) -> None:
-        """Add to the numbers of jobs that have to settle."""
+        """Add to the numbers of unsettled jobs."""
         self.unsettled += ordinary
         self.forever_unsettled += forever
         self.had_ordinary_jobs = self.had_ordinary_jobs or bool(ordinary)
@@ -431,7 +427,7 @@ class Run:
     # ---- the steps of a job
 
     def schedule(self, jobs: Iterable[AbstractJob[Any]], clean_up: bool = False) -> None:
-        """Put the jobs that are IDLE into the ready queue. When the run is stopping, only the clean-up may do so."""
+        """Put those jobs that are IDLE into the ready queue. While the run stops, only clean-up jobs get there."""
         _, _, notify_scheduled = self.fast_hooks
         scheduler, ready, forever = self.scheduler, self.queue.jobs, self.queue.forever
         for job in jobs:
@@ -444,13 +440,13 @@ class Run:
                     notify_scheduled(scheduler, job)
 
     def begin(self, worker: Worker, job: AbstractJob[Any]) -> None:
-        """Record that a clean-up job starts; `Worker.work` does this for all other jobs."""
+        """Record the start of a clean-up job; `Worker.work` does the same for all other jobs."""
         worker.job, job._worker = job, worker
         job._started_at = self.clock()
         job._state = JobState.RUNNING
 
     def requeue_throttled(self, job: AbstractJob[Any], keys: Iterable[str], now: float) -> None:
-        """Queue a throttled job again, ahead of all other ready jobs. Its attempt does not count."""
+        """Put a throttled job back at the front of the ready queue. Its attempt does not count."""
         assert job._started_at is not None
         facts = job._extras()
         closed = tuple((key, self.pools.find(key).gate.opens_at) for key in keys)
@@ -464,7 +460,7 @@ class Run:
         self.workers.ensure_searcher()
 
     def settle(self, job: AbstractJob[Any], state: JobState, outcome: Any, now: float) -> None:
-        """Give a job its final state and outcome, and make ready the jobs that waited only for it."""
+        """Give a job its final state and outcome, and make the jobs that waited only for it ready."""
         successors = job._successors
         job._successors = job._worker = None
         job._outcome = outcome
@@ -495,7 +491,7 @@ class Run:
             self.wake()
 
     def _release(self, job: AbstractJob[Any], facts: RunExtras) -> None:
-        """Release what only another run of a settled job would need; perhaps the job itself."""
+        """Release what a settled job would need in another run, and with `keep_jobs=False` the job itself."""
         job._forget_call()
         if facts.is_empty():
             job._facts = None
@@ -504,10 +500,10 @@ class Run:
                 self.journal_writer.forget(job)
             self.members.drop(job)
 
-    # ---- what leads to these steps
+    # ---- events that lead to these steps
 
     def make_ready(self, job: AbstractJob[Any]) -> None:
-        """Schedule an IDLE job whose requirements have all settled, or settle it if its rule says so."""
+        """Schedule an IDLE job whose requirements have all settled, or settle it by its rule or from the journal."""
         if job._state is not IDLE or self.starts_no_more:
             return
         if job._rule is not None:
@@ -521,10 +517,10 @@ class Run:
                 return
         if self.journal_writer is not None:
             self.journal_writer.restore(job)
-        self.schedule((job,))  # unless it was restored, and has settled
+        self.schedule((job,))  # this does nothing if the job was restored
 
     def begin_further_attempt(self, job: AbstractJob[Any]) -> None:
-        """Record that another attempt of a job begins."""
+        """Record the start of another attempt of a job."""
         facts = job._extras()
         facts.further_attempts += 1
         facts.fraction = None
@@ -532,18 +528,18 @@ class Run:
         self.notify("job_attempt", job)
 
     def note_progress(self, job: AbstractJob[Any], fraction: float | None) -> None:
-        """Record a sign of life of a running job, and the fraction of its work that is done, if known."""
+        """Record a sign of life of a running job, and the fraction of its work that is done, or None."""
         if threading.get_ident() != self.thread:
             self.time_slice.reports.add(job, fraction)
             return
         if fraction is not None:
             job._extras().fraction = fraction
         if job._worker is not None:
-            for watch in job._worker.time_limits():
-                watch._renew()
+            for limit in job._worker.time_limits():
+                limit._renew()
 
     def service_ready(self, job: AbstractJob[Any], value: Any) -> None:
-        """Record that a service is ready, and release the jobs that require it."""
+        """Record that a service is ready, and count down the jobs that require it."""
         facts = job._extras()
         facts.ready, facts.ready_at = True, self.clock()
         job._outcome = value
@@ -558,7 +554,7 @@ class Run:
         self.workers.ensure_searcher()
 
     def cancel_unstarted(self, job: AbstractJob[Any]) -> None:
-        """Settle a job that has not started as CANCELLED."""
+        """Settle a job that has not started, as CANCELLED."""
         if self.workers.tokens is not None:
             self.workers.tokens.forget(job)
         self.settle(job, CANCELLED, CancelledOutcome(), self.clock())
@@ -566,7 +562,7 @@ class Run:
     def settle_error(
         self, worker: Worker, job: AbstractJob[Any], error: BaseException, awaitable: Any, now: float
     ) -> None:
-        """Settle a job that raised `error`, which may be an error, a cancellation or both."""
+        """Settle a job that raised `error`: an exception, a cancellation, or a group of both."""
         cancelled, failure = self.backend.split(error)
         if cancelled and failure is None:
             if worker.ended_by_run and job._is_ready():
@@ -580,19 +576,21 @@ class Run:
             )
         assert failure is not None
         ends_with_the_run = self.starts_no_more and isinstance(failure, (_errors.JobCancelled, _errors.JobNotDone))
-        if ends_with_the_run or was_drained(job, failure):  # a job that it awaits has ended so, or it is a scheduler
+        if ends_with_the_run or was_drained(
+            job, failure
+        ):  # it awaited a job that ended with the run, or it is a drained scheduler
             self.settle(job, CANCELLED, CancelledOutcome(), now)
             return
         throttles = () if is_scheduler(job) else throttles_in(failure)
         if throttles:
-            refused = self.pools.throttle(worker, job, throttles, failure)
-            if refused is None:
+            fault = self.pools.throttle(worker, job, throttles, failure)
+            if fault is None:
                 if self.starts_no_more or self.backend.isolation.was_cancelled(worker):
                     self.settle(job, CANCELLED, CancelledOutcome(), now)
                 else:
                     self.requeue_throttled(job, [throttle.key for throttle in throttles], now)
                 return
-            failure = refused
+            failure = fault
         hint = explain(failure, job, awaitable, self.backend.hint(failure))
         self.failures += 1
         interruption = interruption_in(failure)
@@ -605,10 +603,11 @@ class Run:
         self.settle(job, JobState.FAILED, Failure(failure), now)
 
     def expects_ready_jobs(self) -> bool:
-        """Return whether a parked worker is likely to be woken, for this run, or an enclosing one with the same home.
+        """Return whether a parked worker is likely to be needed, by this run or an enclosing one with the same home.
 
-        More jobs are likely to become ready if the one that was added last waits, or if others may be added. Most users
-        write jobs after their requirements. Otherwise a worker may be spawned or parked in vain.
+        This is a guess. More jobs are likely to become ready if the job that was added last is IDLE, because most users
+        add jobs after their requirements; or if jobs may still be added. A wrong guess costs a worker spawned or parked
+        in vain.
         """
         run, expects = self, len(self.queue.jobs) > self.workers.searchers
         while True:
@@ -624,18 +623,18 @@ class Run:
             expects = expects or run.queue.jobs.any_waits()
 
     def count_settled(self, number: int) -> None:
-        """Subtract the ordinary jobs that a worker has settled in its own frame."""
+        """Subtract the ordinary jobs that a worker has settled in its own frame from `unsettled`."""
         self.unsettled -= number
         if not self.unsettled:
             self.wake()
 
     def worker_left(self) -> None:
-        """Wake `execute`, or the ending, if it may be waiting for the worker that has left."""
+        """Wake `execute`, or the ending, if it may be waiting for a worker to leave."""
         if not self.unsettled or self.starts_no_more:
             self.wake()
 
     def wake(self) -> None:
-        """Make `execute`, or the ending, check again whether it has to wait."""
+        """Wake `execute`, or the ending, to check again whether it has to wait."""
         if self.changed is not None:
             self.changed.set()
             self.changed = None
@@ -643,7 +642,7 @@ class Run:
     # ---- stopping
 
     def stop(self, reason: StopReason, culprit: AbstractJob[Any] | None = None) -> None:
-        """Start no more jobs, and cancel those that are running; the first reason wins."""
+        """Start no more jobs, and cancel the running ones. The first reason is kept."""
         before = self.phase
         if before is STOPPING:
             return
@@ -655,31 +654,31 @@ class Run:
         self.phase, self.starts_no_more = STOPPING, True
         self._cancel_scheduled()
         if before is not CHECKING and (reason is not COMPLETED or self.workers.gated):
-            self._cancel_workers()  # otherwise there is no job, and no wait at a gate, to cancel
+            self._cancel_workers()  # otherwise no worker has a job or waits for a token
         self.wake()
 
     def _cancel_workers(self) -> None:
-        """Cancel all workers but the shielded ones."""
+        """Cancel all workers except the shielded ones."""
         if self.scheduler._cancels_once:
             self.cancel_once([worker for worker in self.workers.alive if not worker.shielded])
         else:
             self.group.cancel()
 
     def cancel_once(self, workers: Iterable[Worker]) -> None:
-        """Cancel workers as asyncio programs expect, if their scheduler has this option."""
+        """Cancel each of these workers once, as programs for asyncio expect; see `cancels_once` of the scheduler."""
         seconds = self.scheduler._shutdown_timeout
         self.group.cancel_once(workers, math.inf if seconds is None else seconds)
 
     def stop_because_idle(self) -> None:
-        """Stop because no event of the jobs has come for the `idle_timeout` of their scheduler."""
+        """Stop because there was no event of the jobs for the `idle_timeout` of the scheduler."""
         self.idle_timed_out = self.reason is None
         self.stop(StopReason.TIMEOUT)
 
     def drain(self) -> None:
-        """Start no more jobs, here and in nested runs, and end when those that are running have ended.
+        """Start no more jobs, here and in nested runs, and end the run when the running jobs have ended.
 
-        Successors of a running job must never be released. So the job forgets them: that costs less than a check, for
-        each job of each run, whether the run is draining.
+        The successors of a running job must not be counted down any more. So its list of successors is dropped, which
+        costs less than a check for each job of every run.
         """
         todo: list[Run] = [self]
         while todo:
@@ -687,7 +686,7 @@ class Run:
             if run.starts_no_more:
                 continue
             if run.phase is not RunPhase.RUNNING:
-                run.stop(StopReason.DRAINED)  # nothing has started
+                run.stop(StopReason.DRAINED)  # no job has started
                 continue
             if run.group.is_cancelled():
                 run.stop_cancelled()
@@ -703,7 +702,7 @@ class Run:
             run.wake()
 
     def _cancel_scheduled(self) -> None:
-        """Settle the jobs that are ready, and have not started, as CANCELLED."""
+        """Settle the jobs that are ready but have not started, as CANCELLED."""
         tokens = self.workers.tokens
         jobs = [] if tokens is None else tokens.drain()
         if self.queue.is_used():
@@ -713,25 +712,25 @@ class Run:
             self.settle(job, CANCELLED, CancelledOutcome(), now)
 
     def interrupt(self, interruption: BaseException | None, culprit: AbstractJob[Any] | None = None) -> None:
-        """Stop because of a KeyboardInterrupt or the like, which the run will raise; or of a signal (None)."""
+        """Stop because of an exception such as KeyboardInterrupt, which the run raises, or of a signal (None)."""
         self.interruption = self.interruption or interruption
         self.stop(StopReason.INTERRUPTED, culprit)
 
     def notice_cancellation(self, worker: Worker) -> None:
-        """Stop the run if the task of `worker` was cancelled, but not because of its own job.
+        """Stop the run if the task of `worker` was cancelled together with the run.
 
-        Call it before the job is settled. trio cancels all tasks at once and resumes them in any order, so a worker may
-        be the first to notice.
+        Call this before the job is settled. trio cancels all tasks at once and resumes them in any order, so a worker
+        may be the first to notice.
         """
         if self.phase is not STOPPING and not worker.cancelled_alone and self.backend.isolation.was_cancelled(worker):
             self.stop_cancelled()
 
     def stop_cancelled(self) -> None:
-        """Stop because a scope around the run was cancelled; or as TIMEOUT, if the run's own deadline has passed."""
+        """Stop as CANCELLED, because a scope around the run was cancelled; or as TIMEOUT if the deadline has passed."""
         self.stop(StopReason.CANCELLED)
 
     def fail(self, error: Exception, job: AbstractJob[Any] | None, message: str) -> None:
-        """Stop because of an error outside of jobs: in the policy, or in the journal."""
+        """Stop because of an error that is not in a job: in the policy or the journal."""
         self.scheduler._fault = error
         self.report(job, message, error)
         self.stop(StopReason.CRITICAL)
@@ -742,7 +741,7 @@ class Run:
         self.stop(StopReason.INTERRUPTED)
 
     def abandon(self, worker: Worker, fault: BaseException) -> None:
-        """Stop because of an error of the engine itself, with which the job of `worker` fails."""
+        """Stop because of an error of the engine itself; the job of `worker` fails with it."""
         self.crash(fault)
         job = worker.job
         if job is not None and job._worker is worker:
@@ -750,7 +749,7 @@ class Run:
             self.settle(job, JobState.FAILED, Failure(fault), self.clock())
 
     def cancel_job(self, job: AbstractJob[Any]) -> None:
-        """End one job, or keep it from starting.
+        """Cancel one job, or keep it from starting.
 
         Raises:
             RuntimeError: the call comes from another thread.
@@ -768,10 +767,10 @@ class Run:
     # ---- growing
 
     def check_thread(self, what: str) -> None:
-        """Reject a call from another thread, or from a policy.
+        """Reject a call from another thread or from a policy; `what` is the call that the error names.
 
         Raises:
-            RuntimeError: the call comes from another thread, or from a policy, which is read-only.
+            RuntimeError: the call comes from another thread, or from a policy, which must not change the run.
 
         """
         refuse_in_policy(what)
@@ -782,7 +781,7 @@ class Run:
             )
 
     def check_growing(self, what: str) -> None:
-        """Reject a change from another thread, or one that comes too early or too late.
+        """Reject a change of the scenario from another thread, or before or after the phase RUNNING.
 
         Raises:
             RuntimeError: the call comes from another thread, or the run has not started yet, or it is stopping.
@@ -796,9 +795,9 @@ class Run:
             raise RuntimeError(f"{what}: {self.scheduler.label!r} {state}; add jobs before a run or while it runs")
 
     def admit(self, jobs: list[AbstractJob[Any]]) -> None:
-        """Link jobs that were just added, and make those without open requirements ready. They were checked before."""
+        """Link jobs that were just added and checked, and make those without open requirements ready."""
         self.admitted_count += len(jobs)
-        run_once = self.closes_scheduler or not self.scheduler.keep_jobs  # before the next run, added jobs are removed
+        run_once = self.closes_scheduler or not self.scheduler.keep_jobs  # no later run contains added jobs
         self.start_order.note_new(jobs)
         context = self._caller_context()
         for job in jobs:
@@ -806,7 +805,7 @@ class Run:
                 job._extras().runs_once = True
             if context is not None:
                 job._extras().context = context
-                job._limits = job._limits or NO_LIMITS  # so that its worker reads the facts
+                job._limits = job._limits or NO_LIMITS  # so that the worker looks for the context
             self.count(not job._forever, job._forever)
             link(job, self.members.waits_for(job))
             if job._rule is not None and job._rule.inputs:
@@ -820,7 +819,7 @@ class Run:
         self.workers.ensure_searcher()
 
     def _caller_context(self) -> contextvars.Context | None:
-        """Return the context of the code that adds jobs to an open scheduler; None if it equals the run's."""
+        """Return the context of the code that adds jobs to an open scheduler, or None if it equals the run's."""
         if not self.outermost().closes_scheduler:
             return None
         context, known = contextvars.copy_context(), self.group.variables
@@ -831,13 +830,13 @@ class Run:
     # ---- notifying
 
     def notify(self, hook: str, *details: Any) -> None:
-        """Call this hook of the observers, if there are any."""
+        """Call this hook of the instruments, if there are any."""
         if self.instrument_set is not None:
             self.instrument_set.notify(hook, self.scheduler, *details)
 
     def report(self, job: AbstractJob[Any] | None, message: str, exception: BaseException | None = None) -> None:
-        """Report an incident, which is not the outcome of a job: in the log, to instruments, in `debrief()`."""
-        is_of_journal = isinstance(exception, _errors.JournalError)  # its text is complete, and it ends the run
+        """Report an incident that is not the outcome of a job: to the log, to instruments and to `debrief()`."""
+        is_of_journal = isinstance(exception, _errors.JournalError)  # its text is complete, and it stops the run
         if not is_of_journal or self.scheduler.logs_failures:
             _logger.warn(message, None if is_of_journal else exception)
         self.scheduler._note_incident(job, message, exception)

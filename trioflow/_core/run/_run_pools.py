@@ -1,6 +1,6 @@
-"""The pools of one run: the look-up of names, corrections by jobs, and throttled keys.
+"""The resources that the jobs of one run can take: look-up by name, corrections of rates, and throttles.
 
-The package `limits` decides on the grants; this is the run's part.
+The package `admission` decides when a job gets its needs.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 
 class RunPools:
-    """The pools of the jobs of one run."""
+    """The resources that the jobs of one run can take."""
 
     __slots__ = ("_resources", "_run", "keeper")
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
-        # The share of its scheduler in pools of enclosing ones, and its own pool.
+        # By name: what the scheduler itself has taken as a job, and its own pool.
         self._resources: Final[dict[str, Resource]] = {}
-        # The innermost scheduler with needs that encloses its jobs.
+        # The innermost enclosing scheduler that has needs, which is the only pool of the members but for rates.
         self.keeper: AbstractJob[Any] | None = None
         scheduler = run.scheduler
         if run.outer_worker is not None:
@@ -46,42 +46,43 @@ class RunPools:
             self._resources.update(scheduler._pool._resources)
 
     def find(self, name: str) -> Resource:
-        """Return a resource, from the nearest pool that has it, of this run or an enclosing one."""
+        """Return the resource with this name from the innermost pool that has it."""
         run = self._run
         while name not in run.pools._resources:
             total = run.scheduler._run_resource_totals().get(name)
             if run.outer_worker is not None and total is None:
                 run = run.outer_worker.run
-            else:  # other names were checked before the run
+            else:  # it is one of `RUN_RESOURCES`: unknown names were rejected before the run
                 run.pools._resources[name] = CountedResource(name, RUN_RESOURCES[name]() if total is None else total)
         return run.pools._resources[name]
 
     def reacquire(self, job: AbstractJob[Any]) -> None:
-        """Take a job's needs of rates again, for a further call, without waiting."""
+        """Take the rates that a job needs again, without waiting, because the job is called again."""
         if (grant := job._grant()) is not None:
             grant.reacquire()
 
     def correct(self, job: AbstractJob[Any], amounts: Mapping[str, Any]) -> None:
-        """Account for a job's report of its use of rates.
+        """Correct the amounts of rates that a job has taken to those that it has used.
 
         Raises:
-            ValueError, TypeError: the job does not need a name, or an amount is wrong.
+            ValueError: the job does not need a resource of such a name, or it is not a rate, or an amount is wrong.
+            TypeError: an amount has the wrong type.
 
         """
         grant = job._grant()
         corrections: list[Callable[[], None]] = []
-        for name, given in amounts.items():
-            what = f"used({name}={shown(given)}) of {job.label!r}"
+        for name, amount in amounts.items():
+            what = f"used({name}={shown(amount)}) of {job.label!r}"
             taken = None if grant is None else grant.of(name)
             if taken is None:
                 raise ValueError(f"{what}: it needs nothing of that name; name it in needs= first")
-            resource, has = taken
+            resource, taken_amount = taken
             if not isinstance(resource, RateResource):
                 raise ValueError(
                     f"{what}: that is not a Rate; what is taken of it is given back when the job has settled"
                 )
-            used = resource.used(_amounts.amount_or_parts(given, what), what)
-            corrections.append(partial(self._correct, resource, has, used))
+            used = resource.used(_amounts.amount_or_parts(amount, what), what)
+            corrections.append(partial(self._correct, resource, taken_amount, used))
         in_thread = threading.get_ident() != self._run.thread
         for correct in corrections:
             if in_thread:
@@ -89,16 +90,18 @@ class RunPools:
             else:
                 correct()
 
-    def _correct(self, resource: RateResource, has: Any, used: Any) -> None:
-        resource.correct(has, used)
+    def _correct(self, resource: RateResource, taken_amount: Any, used: Any) -> None:
+        resource.correct(taken_amount, used)
         self._run.queue.jobs.sharing.note_change()
 
     def throttle(
         self, worker: Worker, job: AbstractJob[Any], throttles: Iterable[Throttled], failure: BaseException
     ) -> BaseException | None:
-        """Hold up all starts on the keys of these throttles; return the exception with which the job fails, or None.
+        """Delay all starts of jobs that need the keys of these throttles.
 
-        A job that can be called again does not fail.
+        Returns:
+            None if the job can be called again later; otherwise the exception with which it fails.
+
         """
         grant = job._grant()
         for throttle in throttles:

@@ -1,4 +1,4 @@
-"""Objects that jobs share during an outermost run: made on demand, and closed when all jobs have been shut down."""
+"""Objects that the jobs of an outermost run share: made on demand, and closed at the end of the run."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class SharedResource(Protocol):
-    """An object that a run holds for its jobs until it ends."""
+    """The interface of an object that the jobs of a run share."""
 
     async def close(self) -> None:
-        """Release it. The call is shielded, but cancelled after the outermost scheduler's `shutdown_timeout`."""
+        """Close the object, at the end of the run; cancelled after the outermost scheduler's `shutdown_timeout`."""
         ...
 
 
@@ -26,7 +26,7 @@ R = TypeVar("R", bound=SharedResource)
 
 
 class SharedResources:
-    """The shared objects of one outermost run, including those of nested runs."""
+    """The objects that the jobs of one outermost run share, those of nested runs included."""
 
     __slots__ = ("_resources", "_run")
 
@@ -35,20 +35,20 @@ class SharedResources:
         self._resources: Final[dict[Any, SharedResource]] = {}
 
     def get(self, key: object, make: Callable[[Run], R]) -> R:
-        """Return the object that `make(run)` made for the outermost run; it is called only once for a key."""
+        """Return the object for `key`; the first call makes it by `make(run)`, with the outermost run."""
         if key not in self._resources:
             self._resources[key] = make(self._run)
         return cast(R, self._resources[key])
 
     async def close(self, seconds: float | None) -> None:
-        """Close all objects within `seconds`, in the reverse order of their making; report all faults."""
+        """Close all objects within `seconds`, the last one first; report exceptions, and a timeout."""
         run = self._run
         deadline = math.inf if seconds is None else run.clock() + seconds
         if not await run.backend.run_concurrently([partial(self._close_all)], deadline):
             run.report(None, f"a shared object of the jobs was not closed within shutdown_timeout={seconds} s")
 
     async def _close_all(self) -> None:
-        async with contextlib.AsyncExitStack() as stack:  # calls each of them, even after the deadline
+        async with contextlib.AsyncExitStack() as stack:  # it calls every callback, even after the deadline
             for resource in self._resources.values():
                 stack.push_async_callback(self._close_one, resource)
             self._resources.clear()

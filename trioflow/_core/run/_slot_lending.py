@@ -1,13 +1,13 @@
-"""Loans of slots that no job needs now: to the compilers of a build, for example.
+"""Slots of a window that are lent while no job needs them: to the compilers that a build starts, for example.
 
-A lent slot counts as if a job had it: a window of 8 has 8 slots for jobs and loans together. Jobs take precedence:
+A lent slot counts as taken: a window of 8 has 8 slots for jobs and loans together. Jobs take precedence:
 
 ```
-a job is ready, and no slot is free ──► take_back: the unused ones ──► the job starts
-no job is ready, and a slot is free ──► offer: the borrower takes it
+a job is ready, but no slot is free ──► take_back: the borrower returns unused slots ──► the job starts
+a slot is free, but no job is ready ──► offer: the borrower takes the slot
 ```
 
-Slots in use stay lent until the borrower returns them.
+The borrower keeps the slots that it uses until it returns them itself.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ if TYPE_CHECKING:
 
 
 class Borrower(Protocol):
-    """A borrower of slots that no job needs now."""
+    """The interface of an object that borrows spare slots."""
 
     def offer(self) -> None:
-        """Take slots, by `SpareSlots.take`, if there is a use for them."""
+        """Take free slots by `SpareSlots.take`, as many as needed."""
         ...
 
     def take_back(self, number: int) -> None:
-        """Return up to `number` unused slots, by `SpareSlots.give_back`, because jobs wait for them."""
+        """Return up to `number` unused slots by `SpareSlots.give_back`, because jobs wait for them."""
         ...
 
     def unused(self) -> int:
-        """Return the number of its slots that could be taken back now."""
+        """Return the number of borrowed slots that `take_back` could return now."""
         ...
 
 
 class SpareSlots:
-    """The slots of one counted window, for a borrower. Only the event loop may use it."""
+    """The spare slots of one window, for a borrower. Use it in the event loop only."""
 
     __slots__ = ("_workers", "borrower", "lent", "style")
 
     borrower: Borrower | None
-    """The borrower of these slots."""
+    """The object that borrows these slots, or None."""
     lent: int
     """The number of lent slots."""
     style: Any
-    """The option of the scheduler by which slots are lent."""
+    """The `jobserver` option of the scheduler that lends the slots."""
 
     def __init__(self, workers: Any, style: Any) -> None:  # `LendingWorkers`, which is not public
         self._workers: Final[LendingWorkers] = workers
@@ -57,22 +57,22 @@ class SpareSlots:
 
     @property
     def total(self) -> int:
-        """The total number of slots, including those that jobs have."""
+        """The size of the window: all slots, including those of jobs."""
         return self._workers.slots or 1
 
     @property
     def is_shared(self) -> bool:
-        """Whether others besides the jobs of this run may wait for slots without notice."""
+        """Whether code outside of the run may wait for slots, of which the borrower is not notified."""
         return False
 
     def wanted(self) -> int:
-        """Return the number of slots that jobs wait for now."""
+        """Return the number of slots that ready jobs wait for."""
         workers, jobs = self._workers, self._workers._queue.jobs
-        # First whether there are any: with needs, the length holds only the result of the last round.
+        # `jobs` is tested before `len`: if jobs have needs, the test updates which of them can start.
         return len(jobs) if workers.free <= 0 and workers.may_start() and jobs else 0
 
     def take(self) -> bool:
-        """Take a slot that no job needs; return False if there is none."""
+        """Take a free slot that no job needs; return False if there is none."""
         workers = self._workers
         if workers.free <= 0 or (workers._queue.jobs and workers.may_start()):
             return False
@@ -81,12 +81,12 @@ class SpareSlots:
         return True
 
     def give_back(self, number: int) -> None:
-        """Return slots; `tell` then starts the jobs that wait."""
+        """Return slots. Call `tell` afterwards, so that waiting jobs start."""
         self._workers.free += number
         self.lent -= number
 
     def tell(self) -> None:
-        """Start ready jobs in the slots that were given back."""
+        """Start ready jobs in the returned slots."""
         if self._workers.may_start():
             self._workers.ensure_searcher()
 
@@ -96,7 +96,7 @@ class SpareSlots:
 
 
 class LimiterSlots(SpareSlots):
-    """The same for a window that is a limiter, which others use too."""
+    """The spare tokens of a window that is a `CapacityLimiter`, which other code may use too."""
 
     __slots__ = ("_backend", "_limiter", "_tokens")
 
@@ -108,11 +108,11 @@ class LimiterSlots(SpareSlots):
 
     @property
     def is_shared(self) -> bool:
-        """A limiter does not report that others begin to wait for it."""
+        """True: a limiter does not notify the borrower of tasks that begin to wait."""
         return True
 
     def wanted(self) -> int:
-        """Return the number of tasks that wait for a token."""
+        """Return the number of tasks that wait for a token of the limiter."""
         waiting: int = self._limiter.statistics().tasks_waiting
         return waiting
 
@@ -126,14 +126,14 @@ class LimiterSlots(SpareSlots):
         return True
 
     def give_back(self, number: int) -> None:
-        """Return tokens."""
+        """Return tokens to the limiter."""
         self.lent -= number
         for _ in range(number):
             self._limiter.release_on_behalf_of(self._tokens.pop())
 
 
 class LendingWorkers(Workers):
-    """The workers of a run whose scheduler lends slots; see the top of this file."""
+    """The workers of a run whose scheduler lends slots."""
 
     notes_each_start = True
 
@@ -152,7 +152,7 @@ class LendingWorkers(Workers):
         return not self._run.starts_no_more
 
     def ensure_searcher(self) -> None:
-        """Take slots back for ready jobs, ensure a searcher, and then offer free slots."""
+        """Take slots back for ready jobs, ensure that a worker searches, and then offer free slots."""
         borrower = self.spare.borrower
         if borrower is not None and not self.searchers and (number := self.spare.wanted()):
             borrower.take_back(number)
@@ -160,12 +160,12 @@ class LendingWorkers(Workers):
         self._offer()
 
     def note_start(self) -> None:
-        """Record the start, and then offer the slots kept for this job while it was ready."""
+        """Note that a job starts, and offer the slots that were kept for it."""
         super().note_start()
         self._offer()
 
     def count_startable(self) -> int:
-        """Return the number of ready jobs that get a slot; if none is free, one if lent slots are unused."""
+        """Return the number of ready jobs that can get a slot: the free ones, or else 1 if a lent slot is unused."""
         borrower = self.spare.borrower
         return super().count_startable() or int(borrower is not None and self.may_start() and borrower.unused() > 0)
 
@@ -175,7 +175,7 @@ class LendingWorkers(Workers):
 
 
 def spare_slots(run: Run | None) -> SpareSlots | None:
-    """Return the slots lent to jobs of a run: those of the nearest enclosing scheduler that lends any."""
+    """Return the spare slots of the innermost scheduler around `run`, itself included, that lends any; or None."""
     while run is not None:
         if isinstance(run.workers, LendingWorkers):
             return run.workers.spare

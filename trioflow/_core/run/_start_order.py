@@ -1,7 +1,7 @@
-"""The order in which the ready jobs of a run start: its choice, and the places of jobs that are added later.
+"""The order in which the ready jobs of a run start, by the policy of its scheduler.
 
-If jobs have needs, it also sets up their admission. An exception of a user's policy is kept here until the run may
-end: a job that is just becoming ready is in no queue yet, where the end of the run would find it.
+If jobs have needs, this also sets up their admission. An exception of a user's policy does not stop the run at once:
+the job whose key it computed is in no queue yet, where the end of the run would find that job.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 
 def may_need_order(run: Run) -> bool:
-    """Return whether the ready jobs of a run may need another order than that in which they became ready.
+    """Return whether the jobs of a run may have to start in another order than that in which they become ready.
 
-    Most small runs do not, and have no `StartOrder`.
+    For most small runs the answer is no; these have no `StartOrder`.
     """
     members, policy = run.members, run.scheduler._policy
     if members.with_demands or members.nested or not isinstance(policy, str) or run.scheduler._knows_durations():
@@ -39,7 +39,7 @@ def may_need_order(run: Run) -> bool:
 
 
 class StartOrder:
-    """The order in which the ready jobs of one run start, by its scheduler's policy."""
+    """The start order of one run, which it computes before the run and updates for jobs that are added later."""
 
     def __init__(self, run: Run) -> None:
         self._run: Final = run
@@ -47,23 +47,23 @@ class StartOrder:
         self._policy: Final = _policy_validation.for_run(run.scheduler._policy, self._note_fault)
         self._members: Final = run.members
         self._jobs: Final = run.queue.jobs
-        # The durations of nested schedulers that follow only from their own jobs.
+        # Estimated durations of nested schedulers that have no expected duration of their own.
         self._nested_durations: Final[dict[BaseScheduler, float]] = {}
         self._admission_queue: AdmissionQueue | None = None
-        # The first exception of a user's policy, with the job whose key it computed.
+        # The first exception of a user's policy, and the job whose key it computed.
         self._fault: tuple[AbstractJob[Any], BaseException] | None = None
 
     def prepare(self) -> Iterator[None]:
-        """Choose the order, before any job is ready; yield where a pause is due. O(V + E)."""
+        """Choose the order before any job is ready; yield where a pause is due. O(V + E)."""
         members, policy = self._members, self._policy
         if members.nested and policy.effective_policy(True).needs_durations:
             yield from self._estimate_nested()
-        plain = not members.implied and not members.has_outside_requirements  # each requirement is a member
-        requirements: Requirements = (lambda job: job._required) if plain else members.waits_for
+        requires_members_only = not members.implied and not members.has_outside_requirements
+        requirements: Requirements = (lambda job: job._required) if requires_members_only else members.waits_for
         yield from self._choose(requirements, members.is_ordered)
 
     def note_new(self, jobs: list[AbstractJob[Any]]) -> None:
-        """Put jobs that were added together to the running scheduler into the order."""
+        """Extend the order by jobs that were added together to the running scheduler."""
         ranked = self._jobs if isinstance(self._jobs, HeapQueue) else None
         if ranked is None and all(job._demand is None for job in jobs):
             return
@@ -84,13 +84,13 @@ class StartOrder:
             self._admission_queue.detach()
 
     def _note_fault(self, job: AbstractJob[Any], error: BaseException) -> None:
-        """End the run because of an exception from a user's policy, as soon as the job is in its queue."""
+        """Store an exception of a user's policy; schedule `check`, which stops the run once `job` is in a queue."""
         if self._fault is None:
             self._fault = job, error
             self._run.backend.threadsafe_caller()(self.check)
 
     def check(self) -> None:
-        """End the run if a user's policy has raised an exception."""
+        """Stop the run if a user's policy has raised an exception."""
         if self._fault is None or self._run.phase is STOPPING:
             return
         job, error = self._fault
@@ -106,7 +106,7 @@ class StartOrder:
         self._run.fail(failure, job, f"{policy} has no key for {job.label!r}, so the run ends")
 
     def _choose(self, requirements: Requirements, in_order: bool) -> Iterator[None]:
-        """Choose the order; with `in_order` each member comes after all that it waits for."""
+        """Choose the order; `in_order` means that each member comes after all its requirements."""
         scheduler, members = self._scheduler, self._members
         demands = [demand for job in members.with_demands if (demand := job._demand) is not None]
         known = self._known_durations(scheduler) if self._policy.effective_policy(True).needs_durations else {}
@@ -143,15 +143,15 @@ class StartOrder:
         return {**inside, **own}
 
     def _estimate_nested(self) -> Iterator[None]:
-        """Compute the unknown durations of nested schedulers: each takes the longest path through its jobs."""
-        learned = self._scheduler._knows_durations()
-        found: list[BaseScheduler] = list(self._members.nested)
-        for nested in found:  # each after its enclosing scheduler
-            found.extend(nested._members.nested)
-        for nested in reversed(found):
+        """Estimate the unknown durations of nested schedulers, as the longest path through their jobs."""
+        has_learned = self._scheduler._knows_durations()
+        all_nested: list[BaseScheduler] = list(self._members.nested)
+        for nested in all_nested:  # enclosing schedulers come first
+            all_nested.extend(nested._members.nested)
+        for nested in reversed(all_nested):
             members = nested._members
-            if not (learned or members.with_demands or members.nested):
-                continue  # the durations of all its jobs are unknown
+            if not (has_learned or members.with_demands or members.nested):
+                continue  # it knows no durations of jobs
             known = self._known_durations(nested)
             if known:
                 ranks = Ranks(known)

@@ -1,11 +1,11 @@
-"""A worker: a task that runs one ready job after another. The engine's hot path is here.
+"""A worker: a task that runs one ready job after another. This is the engine's hot path.
 
-Spawning a task costs ten times as much as a job. So a worker whose job has ended takes the next ready job itself, and
-another worker is needed only while a job waits. Still, each job must seem to have a task of its own:
+Spawning a task costs ten times as much as a job. So a worker whose job has ended takes the next ready job, and another
+worker is needed only while a job is suspended. Nevertheless, each job has to behave as if it had its own task:
 
-- If a job has changed the task (a context variable, a scope left open, a cancellation), the worker retires, and a new
-  one takes its place. A job that left something open has failed.
-- A worker whose own scope was cancelled because of one job retires too.
+- If a job has changed the task (a context variable, an open scope, a cancellation), the worker retires, and a new
+  one replaces it. A job that left a scope open has failed.
+- If the worker's own scope was cancelled because of one job, the worker retires too.
 - All workers share the time of each turn of the event loop: see `TimeSlice`.
 
 ```
@@ -19,24 +19,23 @@ Four terms, and their invariants:
 
 - A **worker** is in `Workers.alive` from before its task is spawned until it leaves or parks. `job` is the job that it
   runs, or None. `has_slot` is True while it has one of the window's slots; only `Workers` changes it.
-- A **searcher** is a worker that will look at the ready queue without being called. Either it was spawned or woken and
-  has taken no job yet; or it yields to the loop, or waits at a gate, before it looks again. `Workers.searchers` is
-  their number:
+- A **searcher** is a worker that will look at the ready queue by itself: it was spawned or woken and has taken no job
+  yet, or it waits for a turn of the loop or for a token before it looks again. `Workers.searchers` is their number:
   - The code that spawns or wakes a worker counts it. A worker counts itself before it waits in `work`. It subtracts
     itself when it takes a job, parks or leaves.
-  - A worker that waits in a limiter's queue is not counted (`Tokens`), because it cannot start a forever job, or a
-    scheduler, while it waits.
-  - If the number is 0, no worker will look for a job without being called. So it must not be 0 when control returns to
-    the loop while there is a ready job that could start. Outside `work`, `ensure_searcher` is therefore called after
-    every event that makes a job ready or frees a slot. In `work`, a worker that takes a job and leaves others in the
-    queue calls it, in case its own job blocks.
-- A **turn** is one iteration of the event loop. The workers share its time; `TimeSlice` decides which worker begins a
-  new one, and which have to queue until then.
-- A worker **parks** when it may be needed again, but has found no job, or the turn is used up and enough others search.
-  Its task then waits, without a slot and not as a searcher, until it is woken instead of a new one being spawned. A run
-  and those nested in it share their parked workers, if their context variables are the same: the first run that needs
-  a worker wakes it. Until then the worker belongs to the outermost of these runs, the `home` of the others, and is in
-  its `Workers.parked`.
+  - A worker that waits in a limiter's queue is not counted (see `Tokens`), because meanwhile it cannot start a forever
+    job or a nested scheduler.
+  - The number must not be 0 when control returns to the loop while a ready job could start, because no worker would
+    look for that job. Therefore, code outside of `work` calls `ensure_searcher` after every event that makes a job
+    ready or frees a slot. In `work`, a worker that takes a job and leaves others in the queue calls it, in case its own
+    job is suspended.
+- A **turn** is one iteration of the event loop. The workers share its time. `TimeSlice` decides which workers may
+  continue in a turn, and which have to queue for a later one.
+- A worker **parks** if it may be needed again, but finds no job, or if the turn is used up and enough workers search.
+  Then its task waits, without a slot and not as a searcher, until it is woken, which is cheaper than spawning another
+  worker. A run and those nested in it share their parked workers if their context variables are the same: the first
+  run that needs a worker wakes one. A parked worker belongs to the outermost of these runs, which is the `home` of the
+  others, and is in its `Workers.parked`.
 """
 
 from __future__ import annotations
@@ -65,51 +64,52 @@ if TYPE_CHECKING:
 
 
 def needs_own_task(job: AbstractJob[Any]) -> bool:
-    """Return whether a job needs a task to itself, because of its options or its context variables."""
+    """Return whether a job needs its own task, because of `own_task` or context variables of its own."""
     limits, facts = job._limits, job._facts
     return (limits is not None and limits.own_task) or (facts is not None and facts.context is not None)
 
 
 TURN_SECONDS: Final = 0.001
+"""Seconds of a turn of the event loop that all workers may use together."""
 TURN_JOBS: Final = 200
-"""After this many jobs a worker yields to the loop, even if the clock, which may be virtual, stands still."""
+"""The most jobs that a worker runs before it yields to the loop, even if a virtual clock stands still."""
 MIN_IN_TURN: Final = 2
 MAX_IN_TURN: Final = 24
-"""The bounds for the number of workers, of all runs, that wait for the same turn: the least after one job has used up a
-turn, the most after many workers have had time in it."""
+"""The least and most workers, of all runs, that wait for the same turn: the least after one job has used up a turn, the
+most after many workers have had time in one."""
 
 
 class TimeSlice:
-    """The time that all workers share in one turn of the event loop, whatever their run.
+    """The time that the workers of all runs in a loop share in one turn of the event loop.
 
-    A worker that finds this time used up waits for the next turn of the loop. Then it begins a new `TimeSlice`, unless
-    another worker that waited for the same turn of the loop has done so already. Otherwise each worker would take the
-    whole time.
+    A worker that finds this time used up waits for the next turn. The first worker that continues in the next turn
+    calls `begin`, which renews the time for all of them. Otherwise each worker would take the whole time for itself.
 
-    A worker need not wait if the loop has turned while the worker's own job was suspended, which its mark records.
+    A worker need not wait if the loop has turned while its own job was suspended, which its mark records.
 
-    Only `most` workers wait for the next turn of the loop, which wakes them all: twice as many as found time left in
-    the last turn. The others queue in `line`. Each worker that has waited admits the first ones of the line; so while
-    there is a line, a worker waits. If all waited for each turn, a thousand would wake, and one job would use it up.
+    At most `max_waiting` workers wait for the next turn of the loop, which wakes all of them: twice as many as found
+    time left in the last turn. The others wait in `queue`. Each worker that has waited admits the next ones from the
+    queue, so the queue is never without a waiting worker. If all workers waited for each turn, a thousand might wake
+    in a turn that the first job uses up.
     """
 
     __slots__ = ("clock", "ends_at", "had_time", "max_waiting", "number", "queue", "reports", "suspended", "waiting")
 
     def __init__(self, clock: Callable[[], float], reports: ThreadReports) -> None:
         self.clock: Final = clock  # the clock of the loop
-        self.number = 0
-        self.reports: Final = reports  # reports from other threads about jobs of all these runs
+        self.number = 0  # counts the turns in which workers have renewed the time
+        self.reports: Final = reports  # reports about jobs of all these runs, from other threads
         self.ends_at = clock() + TURN_SECONDS
-        self.waiting = 0  # the workers that wait for the next turn of the loop
+        self.waiting = 0  # how many workers wait for the next turn of the loop
         self.max_waiting = MAX_IN_TURN
-        self.had_time = 0  # the workers that found time left in this turn
+        self.had_time = 0  # how many workers have found time left in this turn
         self.queue: Final[dict[Worker, None]] = {}
-        # The code of functions that were suspended in the first turn of their last run, and so probably will be again:
-        # each of a few such ready jobs gets a worker immediately. A wrong guess costs a task for each.
+        # The code of functions whose job was suspended in the first turn of its run. Such jobs will probably be
+        # suspended again, so if a few are ready, each gets a worker at once. A wrong guess costs a task for each job.
         self.suspended: Final[weakref.WeakSet[CodeType]] = weakref.WeakSet()
 
     def begin(self, number: int, now: float) -> bool:
-        """Begin the turn after `number`, unless another worker has; return whether there is time left in it."""
+        """Renew the time after turn `number`, unless another worker has done so; return whether time is left."""
         if self.number == number:
             self.number += 1
             self.ends_at = now + TURN_SECONDS
@@ -121,7 +121,7 @@ class TimeSlice:
         return True
 
     async def wait(self, worker: Worker) -> int:
-        """Wait for a next turn of the loop, in the line if there is one; return the number of the turn before it."""
+        """Wait for the next turn of the loop, or in the queue for a later one; return the number to give to `begin`."""
         number = self.number
         if self.waiting < self.max_waiting and not self.queue:
             self.waiting += 1
@@ -138,7 +138,7 @@ class TimeSlice:
         return number
 
     def admit_next(self, worker: Worker) -> None:
-        """Admit a queued worker to the next turn."""
+        """Admit a queued worker to the next turn of the loop."""
         self._admit(worker)
         worker.run.backend.wake(worker)
 
@@ -171,21 +171,21 @@ class Worker(WorkerTask):
         self.has_slot = has_slot
         self.called_at, self.jobs_at_call, self.called_in_turn = now, jobs, run.time_slice.number
         self.job: AbstractJob[Any] | None = None
-        self.shielded = False  # it runs a forever job, which ends after all others
-        # By `cancel()` of its job, by the job's timeout, or because the forever jobs have to end.
+        self.shielded = False  # whether it runs a forever job, which ends after all other jobs
+        # Whether it was cancelled without its run: by `cancel()` or the timeout of its job, or as in `ended_by_run`.
         self.cancelled_alone = False
-        self.ended_by_run = False  # because the forever jobs have to end
-        self.token: Any = None  # the limiter whose token it has
+        self.ended_by_run = False  # whether it was cancelled because the run ends its forever jobs
+        self.token: Any = None  # the limiter of which it holds a token
 
     def note_call(self, now: float, jobs: int) -> None:
         """Record that the worker is spawned or woken now, in this turn.
 
-        The count `jobs` covers those that are ready, and those that other newcomers have taken first.
+        `jobs` is the number of ready jobs plus the number of workers that have begun to search; see `spawn_more`.
         """
         self.called_at, self.jobs_at_call, self.called_in_turn = now, jobs, self.run.time_slice.number
 
     def time_limits(self) -> Iterator[TimeLimit]:
-        """Yield the limits that a sign of life of its job renews: its own, and those of enclosing schedulers."""
+        """Yield the limits for which progress of its job counts: the job's own, and those of enclosing schedulers."""
         facts = None if self.job is None else self.job._facts
         if facts is not None and facts.watch is not None:
             yield facts.watch
@@ -197,7 +197,7 @@ class Worker(WorkerTask):
             worker = worker.run.outer_worker
 
     def leave_unstarted(self) -> None:
-        """Leave: the task was cancelled before its first step, so `work` will not run."""
+        """Leave, because the task was cancelled before its first step, so that `work` will not run."""
         workers = self.run.workers
         if self in workers.alive:
             self.run.notice_cancellation(self)
@@ -205,23 +205,23 @@ class Worker(WorkerTask):
             workers.leave(self)
 
     def cancel_alone(self) -> None:
-        """Cancel only the job that the worker runs."""
+        """Cancel this worker, with its job, but not its run."""
         self.cancelled_alone = True
         self.group.cancel_one(self)
 
     async def work(self) -> None:
         """Run ready jobs until there are none left, or until a job has changed the task.
 
-        This is the hot loop, and therefore one long function: each call costs up to a tenth of a job. So three parts
-        repeat for the plainest jobs what methods do for all others. Change both together:
+        This is the hot loop. It is one long function, because each call costs up to a tenth of a job. For the simplest
+        jobs, three parts of it do the same as methods that serve all other jobs. Change both together:
 
-        - (1), the start of a job, repeats `Run.begin`, which is for clean-up jobs.
-        - (2), the end of a job, repeats `Run.settle`, which is for jobs that have failed, have `RunExtras` (needs, a
-          journal, listeners, ...), are forever, or drop the results of their inputs.
-        - (3), in (2), repeats `RequirementCounts.release`, `Run.make_ready` and `Run.schedule`, which are for
-          successors with other rules, forever ones, and those that are not IDLE.
+        - (1), the start of a job, does the same as `Run.begin`, which is called for clean-up jobs.
+        - (2), the end of a job, does the same as `Run.settle`, which is called for jobs that have failed, have
+          `RunExtras` (needs, a journal, listeners, ...), are forever, or drop the results of their inputs.
+        - (3), inside (2), does the same as `RequirementCounts.count_down`, `Run.make_ready` and `Run.schedule`, which
+          are called for successors that have other rules, are forever, or are not IDLE.
 
-        `tests/laws/test_shortest_path.py` compares both ways on random scenarios.
+        `tests/laws/test_shortest_path.py` compares the two on random scenarios.
         """
         run: Run = self.run
         workers: Workers
@@ -231,10 +231,10 @@ class Worker(WorkerTask):
         awaitable: Any
         value: Any
         error: BaseException | None
-        mark: Any  # None if the task is cancelled before it has run a job
-        job: Any = None  # an AbstractJob; the hot path also uses fields of Job
-        gone: Any = None
-        settled = 0  # jobs settled here that `run.unsettled` still counts
+        mark: Any  # None if the task was cancelled before its first job
+        job: Any = None  # an AbstractJob; the hot path also reads fields of Job
+        gone: Any = None  # assigned to variables that must not keep their objects alive
+        settled = 0  # how many jobs were settled here that `run.unsettled` still includes
         jobs_left = TURN_JOBS
         searching, used, called = True, False, True
         current.set(self)
@@ -242,7 +242,7 @@ class Worker(WorkerTask):
             mark = backend.isolation.enter(self)
             tainted = not mark
             while called:
-                # ---- begin to search, for the run that has spawned or woken it
+                # ---- begin to search, for the run that has spawned or woken this worker
                 run = self.run
                 workers, gated, scheduler, own_tasks, ready, forever_ready, queued, hooks = run.worker_fields
                 notify_start, notify_end, notify_scheduled = hooks
@@ -257,10 +257,10 @@ class Worker(WorkerTask):
                         if used and now > time_slice.ends_at + BLOCKED_SECONDS and mark.stood_still():
                             run.failure_log.report_block(run, job, now)
                         if (used and mark.stood_still()) or not time_slice.begin(number, now):
-                            run.count_settled(settled)  # the worker may return here only much later
+                            run.count_settled(settled)  # before a wait that may be long
                             settled = 0
                             if not searching:
-                                if workers.searchers >= workers.enough_searchers:  # enough others look for jobs
+                                if workers.searchers >= workers.enough_searchers:  # enough other workers search
                                     called = workers.may_park()
                                     break
                                 workers.searchers += 1
@@ -294,7 +294,7 @@ class Worker(WorkerTask):
                     elif ready:
                         job = ready.popleft()
                         if job._state is not SCHEDULED:
-                            continue  # cancelled since, or a forever job that was taken from its other queue
+                            continue  # it was cancelled, or it is a forever job taken from the forever queue
                     else:
                         run.count_settled(settled)
                         settled = 0
@@ -328,7 +328,7 @@ class Worker(WorkerTask):
                     job._state = RUNNING  # (1) ends
                     if names_tasks:
                         backend.name_task(self.task, job.label)
-                    value = error = None  # only a job may keep its result alive
+                    value = error = None  # this frame must not keep a result alive
                     awaitable = UNCALLED
                     try:
                         if notify_start is not None:
@@ -336,7 +336,7 @@ class Worker(WorkerTask):
                         if limits is None:
                             awaitable = job._function(*job._args)
                         else:
-                            if settled and job._forever:  # it may outlast all others
+                            if settled and job._forever:  # before a wait that may last until the end
                                 run.count_settled(settled)
                                 settled = 0
                             is_plain = limits is NO_LIMITS and job._callbacks is None
@@ -399,19 +399,19 @@ class Worker(WorkerTask):
                                         or successor._state is not IDLE
                                     ):
                                         run.requirement_counts.counting_down = (
-                                            True  # jobs that its rule releases have to queue
+                                            True  # so that its own successors are queued
                                         )
                                         run.make_ready(successor)
                                         run.requirement_counts.counting_down = False
                                         if run.phase is STOPPING:
-                                            break  # it is critical, and BLOCKED
+                                            break  # the successor is critical and BLOCKED
                                     else:
                                         successor._state = SCHEDULED
                                         ready.append(successor)
                                         if notify_scheduled is not None:
                                             notify_scheduled(scheduler, successor)
                                             if run.starts_no_more:
-                                                break  # the instrument has drained or cancelled the run
+                                                break  # an instrument has drained or cancelled the run
                             if queued:
                                 run.requirement_counts.count_down_queued()  # (3) and (2) end
                 if used and now > time_slice.ends_at + BLOCKED_SECONDS and mark.stood_still():
@@ -421,7 +421,7 @@ class Worker(WorkerTask):
                     workers.searchers -= searching
                     searching = False
                     workers.park(self)
-                    # A parked worker must keep neither its last job nor the run.
+                    # A parked worker must not keep its last job or the run alive.
                     run = workers = scheduler = ready = forever_ready = queued = gone
                     hooks = notify_start = notify_end = notify_scheduled = gone
                     await backend.park(self)
@@ -429,7 +429,7 @@ class Worker(WorkerTask):
                     tainted = not mark.intact()
                 elif (tainted or gated) and run.phase is not STOPPING:
                     run.notice_cancellation(self)
-        except BaseException as fault:  # an error of the engine itself: errors of jobs are settled above
+        except BaseException as fault:  # an error of the engine itself: those of jobs are handled above
             self.run.abandon(self, fault)
         finally:
             workers = self.run.workers
@@ -438,25 +438,25 @@ class Worker(WorkerTask):
             if settled:
                 run.count_settled(settled)
             workers.leave(self)
-            # A reference to a job's exception may keep this frame alive: it must not keep the run.
+            # A job's exception may keep this frame alive, which must not keep the run alive.
             self = run = workers = scheduler = mark = job = successors = successor = gone
 
     async def reject_leftovers(self) -> None:
         """Raise an error if the job that has just returned left a scope or group open, or cancelled its own task."""
-        left, errors = await self.run.backend.isolation.close_leftovers(self)
-        if left is not None:
-            open_still = RuntimeError(
-                f"the job returned with a {left} still open: close it before the job returns, by a with statement"
+        kind, errors = await self.run.backend.isolation.close_leftovers(self)
+        if kind is not None:
+            leftover = RuntimeError(
+                f"the job returned with a {kind} still open: close it before the job returns, by a with statement"
             )
             if errors is None:
-                raise open_still
-            raise BaseExceptionGroup(f"errors from a {left} that a job left open", [open_still, errors])
+                raise leftover
+            raise BaseExceptionGroup(f"errors from a {kind} that a job left open", [leftover, errors])
         if self.run.backend.isolation.cancelled_natively(self):
             raise _errors.JobCancelled("the job cancelled its own task: to end a job, call its cancel()")
 
     async def with_leftover_errors(self, error: BaseException) -> BaseException:
-        """Return the exception of a job, together with the errors from what it left open."""
-        left, errors = await self.run.backend.isolation.close_leftovers(self)
+        """Close what a failed job left open; return its exception, in a group with the errors from there if any."""
+        kind, errors = await self.run.backend.isolation.close_leftovers(self)
         if errors is None:
             return error
-        return BaseExceptionGroup(f"errors from a job, and from a {left} that it left open", [error, errors])
+        return BaseExceptionGroup(f"errors from a job, and from a {kind} that it left open", [error, errors])

@@ -1,4 +1,4 @@
-"""The workers of one run: their number, their slots or tokens, and the search for the next job.
+"""The workers of one run: when they are spawned, woken and parked, and their slots.
 
 The terms worker, searcher, turn and park are defined in `_worker`, with their invariants.
 """
@@ -19,81 +19,84 @@ if TYPE_CHECKING:
     from ._run import Run
 
 UNLIMITED: Final = 1 << 60
+"""The number of free slots without a window."""
 MIN_SEARCHERS: Final = 8
 MAX_SEARCHERS: Final = 24
-"""The most workers that may begin to search in one turn of the loop: at first, and when many jobs have blocked. More
-would save turns. But all jobs that they start resume in the next turn, before any other task; and with 16 at first,
-nested schedulers whose jobs do nothing cost a tenth more."""
-FEW_BLOCKED: Final = 64
-BLOCKED_PER_SEARCHER: Final = 8
-"""Beyond FEW_BLOCKED, each group of this many blocked jobs allows one more searcher."""
-MANY_BACK: Final = 0.5
-"""If more than this fraction of the blocked workers have taken another job since a worker was spawned, the jobs do not
-block for long."""
+"""The most workers that may begin to search in one turn of the loop, at first and after many jobs were suspended.
+
+More searchers would save turns. But all jobs that they start resume in the next turn, before any other task. And with
+16 searchers at first, nested schedulers whose jobs do nothing cost a tenth more.
+"""
+FEW_SUSPENDED: Final = 64
+SUSPENDED_PER_SEARCHER: Final = 8
+"""Beyond FEW_SUSPENDED, this many suspended jobs allow one more searcher."""
+MAX_RETURNED: Final = 0.5
+"""If more than this fraction of the workers with a suspended job have taken another job since the last call, jobs are
+not suspended for long."""
 MAX_PARKED: Final = 128
+"""The most parked workers of a run."""
 
 
 class Workers:
-    """The workers of one run, under its window.
+    """The workers of one run.
 
     Args:
         run: the run.
-        window: the most jobs that may run at once: a number, an `Adaptive`, a limiter, or None for no limit.
+        window: the window of the run: a number, an `Adaptive`, a limiter, or None for no limit.
 
     """
 
     notes_each_start: ClassVar[bool] = False
-    """Whether `note_start` is called for each job, not only where it has an effect."""
+    """Whether `note_start` has to be called for each job that starts."""
 
     def __init__(self, run: Run, window: Any) -> None:
         self._run = run
         self._queue: Final = run.queue
-        self._given: Final = window
+        self._window: Final = window
         self._size = window.minimum if isinstance(window, Adaptive) else window if isinstance(window, int) else None
-        # The number of free slots, if counted here: below 0 when the window has shrunk below the number of running
-        # jobs.
+        # The number of free slots, if the window is counted here; negative if the window has shrunk below the number of
+        # running jobs.
         self.free: int = UNLIMITED if self._size is None else self._size
-        # The window, if it is a limiter.
         self.limiter: Final = window if window is not None and self._size is None else None
         limiter = enclosing_limiter(run) if self.limiter is None else self.limiter
         self.tokens: Final = None if limiter is None else Tokens(run, self, limiter)
         self.adapts: Final = isinstance(window, Adaptive)
+        # Whether workers have to call `take` or `next_job` for each job, instead of taking it from the ready queue.
         self.gated: Final = self.notes_each_start or self.adapts or self.tokens is not None
         self.searchers = 0
-        # The workers that have begun to search since they were spawned or woken.
-        self.begun = 0
-        # With this many, a worker leaves rather than wait for the next turn to search.
+        self.begun = 0  # how often a worker has begun to search after it was spawned or woken
+        # If there are this many searchers at the end of a turn, further workers park or leave.
         self.enough_searchers: Final = 1 if self.gated else MIN_SEARCHERS
-        # With no more than these, one that begins to search checks whether more are needed.
+        # If there are no more searchers than this, a worker that begins to search checks whether more are needed.
         self._few_searchers = MIN_SEARCHERS
         self.alive: Final[dict[Worker, None]] = {}
-        self.parked: Final[dict[Worker, None]] = {}  # here, not in an enclosing run; they are not alive
-        self.forever = 0
+        self.parked: Final[dict[Worker, None]] = {}  # the workers whose home is this run; they are not in `alive`
+        self.forever = 0  # how many workers run forever jobs
 
     @property
     def lent(self) -> int:
-        """The number of slots lent to the builds that jobs run."""
+        """The number of slots that are lent to builds which jobs run."""
         return 0
 
     @property
     def slots(self) -> int | None:
-        """The most jobs that the window lets run at once; None for no limit."""
-        return slots(self._given)
+        """The largest size of the window; None for no limit."""
+        return slots(self._window)
 
     @property
     def size(self) -> int | None:
-        """The current size of the window: the jobs that it lets run at once; None for no limit."""
-        return slots(self._given) if self._size is None else self._size
+        """The current size of the window; None for no limit."""
+        return slots(self._window) if self._size is None else self._size
 
     def resize(self, size: int) -> None:
-        """Change the size of the window. If more jobs are running, workers leave when their jobs have ended."""
+        """Change the size of the window. If more jobs are running, workers leave when their jobs end."""
         assert self._size is not None
-        more = size - self._size
-        self.free += more
+        added = size - self._size
+        self.free += added
         self._size = size
-        if more > 0:
+        if added > 0:
             self.ensure_searcher()
-        elif more < 0:
+        elif added < 0:
             self._queue.jobs.has_fewer_slots()
 
     def ensure_searcher(self) -> None:
@@ -103,50 +106,50 @@ class Workers:
         queue, tokens = self._queue, self.tokens
         ready = queue.jobs
         if tokens is not None and tokens.is_requesting and not isinstance(ready, SharedQueue):
-            tokens.collect()  # without a worker; only workers admit jobs with needs
+            tokens.collect()  # not if jobs have needs: only workers admit these
         if self.free > 0 and ready:
-            # Wake as many parked workers as there are jobs for, because that costs little.
+            # Wake a parked worker for each ready job, because that costs little.
             home, most = self._run.home, MAX_SEARCHERS
             if home is not self._run or (home.workers.parked and is_scheduler(ready.first())):
-                most = 1  # other runs need the parked workers too, and a nested scheduler the remaining ones
+                most = 1  # leave parked workers for other runs, and for the nested scheduler that is about to start
             number = max(1, min(len(ready), len(home.workers.parked), most))
             if number < len(ready) <= most and most > 1 and not self.gated and self._will_be_suspended(ready.first()):
                 number = len(ready)
             self._spawn_until(number)
-        elif queue.forever and queue.has_any() and queue.forever:  # `has_any` drops entries of cancelled jobs
+        elif queue.forever and queue.has_any() and queue.forever:  # `has_any` removes cancelled jobs
             self._spawn(False, self._run.clock(), len(queue.jobs) + self.begun)
         elif tokens is not None and tokens.waiting and not tokens.is_requesting:
             self._spawn(False, self._run.clock(), 0)
 
     def spawn_more(self, newcomer: Worker, now: float) -> None:
-        """Spawn or wake more workers when one begins to search while the jobs of earlier ones have blocked.
+        """Spawn or wake more workers when `newcomer` begins to search while the jobs of other workers are suspended.
 
-        Jobs that block for long need a task each, and each turn of the loop has its price. So the more jobs have
-        blocked, the more workers may begin to search in one turn; several are called together. Jobs that block only for
-        a turn or two need few tasks. So no worker is called if many jobs were taken since `newcomer` was called, or if
-        that was long ago: turns are long when many jobs resume in each.
+        Jobs that are suspended for long need a task each, and each turn of the loop costs time. So the more jobs are
+        suspended, the more workers may begin to search in one turn. Jobs that are suspended for only a turn or two need
+        few tasks. So no worker is called if many jobs were taken since `newcomer` was called, or if that was long ago,
+        because a turn in which many jobs resume is long.
         """
         searchers = self.searchers
         if searchers > self._few_searchers or self.gated or now > newcomer.called_at + TURN_SECONDS:
             return
-        blocked = len(self.alive) - searchers
-        if blocked <= 0:
+        suspended = len(self.alive) - searchers
+        if suspended <= 0:
             return
         ready = len(self._queue.jobs)
         taken = newcomer.jobs_at_call - (ready + self.begun - 1)
-        if ready > searchers and taken <= MANY_BACK * blocked:
-            more = max(0, blocked - FEW_BLOCKED) // BLOCKED_PER_SEARCHER
+        if ready > searchers and taken <= MAX_RETURNED * suspended:
+            more = max(0, suspended - FEW_SUSPENDED) // SUSPENDED_PER_SEARCHER
             most = min(MIN_SEARCHERS + more, MAX_SEARCHERS)
             self._few_searchers = most * 3 // 4
             if searchers <= self._few_searchers:
                 self._spawn_until(min(most, ready))
 
-    def has_blocked(self) -> bool:
-        """Return whether a worker has begun a job that has not ended: between turns, that job has blocked."""
+    def has_suspended_job(self) -> bool:
+        """Return whether a worker has a job. Call it between turns, when that job must be suspended."""
         return any(worker.job is not None for worker in self.alive)
 
     def note_suspension(self, job: AbstractJob[Any]) -> None:
-        """Record whether a job that began in this run's first turn is suspended now."""
+        """Record whether `job`, which has started in the first turn of this run, is suspended now."""
         code, suspended = _code_of(job), self._run.time_slice.suspended
         if code is not None and (job._worker is not None) is not (code in suspended):
             (suspended.discard if job._worker is None else suspended.add)(code)
@@ -155,13 +158,13 @@ class Workers:
         return _code_of(job) in self._run.time_slice.suspended
 
     def count_startable(self) -> int:
-        """Return the number of ready jobs that get a slot as soon as workers look for jobs."""
+        """Return the number of ready jobs that get a slot as soon as workers search."""
         if self._run.starts_no_more:
             return 0
         return max(0, self.free) + (self.searchers > 0 and self._searcher_has_slot())
 
     def _spawn_until(self, searchers: int) -> None:
-        """Spawn or wake workers until there are `searchers` of them, or no more slots; a job can probably start."""
+        """Spawn or wake workers until there are `searchers` of them, or no free slots."""
         now, jobs = self._run.clock(), len(self._queue.jobs) + self.begun
         for _ in range(min(searchers - self.searchers, self.free)):
             self.free -= 1
@@ -171,7 +174,7 @@ class Workers:
         run = self._run
         parked = run.home.workers.parked
         if parked and not self._next_needs_own_task():
-            worker, _ = parked.popitem()  # the last one: its memory may still be in the processor's cache
+            worker, _ = parked.popitem()  # the last one, whose memory may still be in the processor's cache
             worker.has_slot = has_slot
             worker.note_call(now, jobs)
             self._wake(worker)
@@ -196,14 +199,14 @@ class Workers:
         return self._run.own_tasks or (first is not None and needs_own_task(first))
 
     def may_park(self) -> bool:
-        """Return whether a worker may wait to be called for a job: waking it costs a fifth of spawning one."""
+        """Return whether a worker may park: waking it later costs a fifth of spawning another."""
         run = self._run
         if self.gated or run.own_tasks or len(run.home.workers.parked) >= MAX_PARKED:
             return False
         return run.expects_ready_jobs()
 
     def park(self, worker: Worker) -> None:
-        """Park a worker, in the home of the run."""
+        """Move a worker to the parked workers of the run's home."""
         run, home = self._run, self._run.home
         del self.alive[worker]
         if worker.has_slot:
@@ -215,7 +218,7 @@ class Workers:
         run.worker_left()
 
     def was_woken(self, worker: Worker) -> bool:
-        """Return whether a parked worker was woken to search; otherwise it was cancelled, and has to leave."""
+        """Return whether a parked worker was woken to search. Otherwise it was cancelled, and has to leave."""
         if worker not in self.parked:
             return True
         del self.parked[worker]
@@ -224,16 +227,16 @@ class Workers:
         return False
 
     def dismiss_parked(self) -> None:
-        """Wake all workers that are parked here, or queue for a turn, so that they leave: the run ends."""
-        run, line = self._run, self._run.time_slice.queue
+        """Wake all workers that are parked here or queue for a turn, so that they leave at the end of the run."""
+        run, queue = self._run, self._run.time_slice.queue
         while self.parked:
             self._wake(self.parked.popitem()[0])
-        for worker in self.alive if line else ():
-            if worker in line:
+        for worker in self.alive if queue else ():
+            if worker in queue:
                 run.time_slice.admit_next(worker)
 
     def detach(self) -> None:
-        """Release the run, which is over. Other threads, such as a monitor's, may still read the numbers here."""
+        """Release the run, which is over. Other threads, such as that of a monitor, may still read the counts."""
         if self.tokens is not None:
             self.tokens.detach()
         del self._run
@@ -248,17 +251,17 @@ class Workers:
             self.tokens.release(worker)
         self.forever -= worker.shielded
         self.ensure_searcher()
-        if self.adapts:  # the window may have shrunk before the worker took the job that others waited for
+        if self.adapts:  # the window may have shrunk while this worker had a slot
             self._queue.jobs.has_fewer_slots()
         self._run.worker_left()
 
     def give_back_slot(self, worker: Worker) -> None:
-        """Take back the slot of a worker."""
+        """Release the slot of a worker."""
         worker.has_slot = False
         self.free += 1
 
     def become_forever(self, worker: Worker) -> None:
-        """Prepare a worker to run a forever job: it needs no slot, and it outlives the workers of ordinary jobs."""
+        """Prepare a worker to run a forever job, without a slot and shielded until the end of the run."""
         self.forever += 1
         worker.shielded = True
         worker.group.shield(worker)
@@ -268,10 +271,10 @@ class Workers:
             self.ensure_searcher()
 
     def take(self, worker: Worker) -> AbstractJob[Any] | None:
-        """Take the next job that `worker` may run; None if the worker has to leave.
+        """Take the next job that `worker` may run from the ready queue; return None if the worker has to leave.
 
         A forever job must not start before an ordinary job that became ready earlier and could start now. So a worker
-        without a slot gets one if one is free, and leaves if a worker with a slot is about to look.
+        without a slot takes a free one, and leaves if a worker with a slot is about to take the ordinary job.
         """
         if worker.has_slot:
             if self.free < 0:
@@ -284,16 +287,16 @@ class Workers:
         return self._queue.take(worker.has_slot)
 
     def _searcher_has_slot(self) -> bool:
-        """Return whether a worker that has a slot, but no job, is about to look for one."""
+        """Return whether a worker that has a slot but no job is about to look for one."""
         return any(worker.has_slot and worker.job is None for worker in self.alive)
 
     def note_start(self) -> None:
-        """Record that a job of a gated run starts."""
+        """Note that a job of a gated run starts, so that the next token is requested."""
         if self.tokens is not None:
             self.tokens.note_start()
 
 
 def _code_of(job: AbstractJob[Any]) -> CodeType | None:
-    """Return the code of a job's function; None if that is not a Python function, or if the job is a scheduler."""
+    """Return the code of the function that a job calls, or None for a builtin or a nested scheduler."""
     called: Any = cast(Any, job)._function if job._called_in_frame else None if is_scheduler(job) else type(job).co_run
     return called.__code__ if type(called) is FunctionType else None
