@@ -1,1 +1,1 @@
-"""A trace as an HTML page."""
+"""A trace as an HTML report."""

@@ -1,4 +1,4 @@
-"""The failures in a report: equal ones are grouped, with the jobs that they kept from running; then the run's end."""
+"""The failures in a report, grouped by kind, with the jobs that they kept from running; and details of commands."""
 
 from __future__ import annotations
 
@@ -28,30 +28,36 @@ from .._spans import RunSpan, Span
 from ._names import display_name, escape, escape_lines, name_html
 
 MAX_FAILURES: Final = 200
-"""Number of groups of equal failures."""
+"""Number of groups of failures that are shown."""
 MAX_OPEN: Final = 3
 """Number of groups shown unfolded."""
 MAX_NAMES: Final = 100
-"""Number of jobs of one group that are named."""
+"""Number of failed jobs that are listed for each group."""
 MAX_BLOCKED: Final = 3
-"""Number of jobs kept from running that are named."""
+"""Number of names in the summary of a group: of its failed jobs, and of those that they kept from running."""
 MAX_NAME_LENGTH: Final = 48
-"""Number of characters of a name in a list: a longer one loses its middle."""
+"""Number of characters above which a name in a summary loses its middle."""
 MAX_INCIDENTS: Final = 5
 UNFINISHED: Final = JobState.IDLE, JobState.SCHEDULED, JobState.CANCELLED
 DRAINED_REMARK: Final = ": no more jobs were to start, and those that ran went on to their end"
 
 
 def failures_section(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str:
-    """Return the section."""
+    """Return the section on failures, early ends of runs, and incidents as HTML.
+
+    Args:
+        record: the record of the runs.
+        commands: the details of each command, as returned by `command_details`.
+
+    """
     spans = [record.spans[number] for number in record.failures]
     blocked = stopped_by_failures(record)
     groups = _debrief.group_failures((span, span.critical, record.failures[span.number]) for span in spans)
     groups.sort(key=lambda group: (not group[0].critical, -sum(len(blocked.get(span.number, ())) for span in group)))
     shown = [_Group(record, group, blocked, commands).html() for group in groups[:MAX_FAILURES]]
-    rest = len(spans) - sum(map(len, groups[:MAX_FAILURES]))
-    if rest:
-        shown.append(f'<p class="note">{rest} more are in the table.</p>')
+    others = len(spans) - sum(map(len, groups[:MAX_FAILURES]))
+    if others:
+        shown.append(f'<p class="note">{others} more are in the table.</p>')
     if len(shown) > MAX_OPEN + 1:
         more = "".join(shown[MAX_OPEN:])
         number = len(groups) - MAX_OPEN
@@ -64,16 +70,16 @@ def failures_section(record: TraceRecord, commands: dict[int, dict[str, Any]]) -
 
 
 def _early_end(record: TraceRecord, run: RunSpan) -> str:
-    """Return the reason for a run's early end other than a critical failure, and the jobs that it cancelled."""
+    """Return the reason why a run ended early, unless that was a critical failure, and the jobs that were cancelled."""
     if run.reason in (None, StopReason.COMPLETED, StopReason.CRITICAL):
         return ""
     jobs = [span for span in record.counted_spans if not span.forever]
-    cut = [name_html(span) for span in jobs if span.state is JobState.CANCELLED and span.started_at is not None]
-    never = sum(span.state in UNFINISHED and span.started_at is None for span in jobs)
-    said = [f"The run {HOW_RUNS_END[run.reason]}{DRAINED_REMARK * (run.reason is StopReason.DRAINED)}."]
-    said += [f"Running then: {_verdict.join_names(cut)}."] * bool(cut)
-    said += [f"{never} job{'s' * (never != 1)} never started."] * bool(never)
-    return f"<p>{' '.join(said)}</p>"
+    cancelled = [name_html(span) for span in jobs if span.state is JobState.CANCELLED and span.started_at is not None]
+    never_started = sum(span.state in UNFINISHED and span.started_at is None for span in jobs)
+    sentences = [f"The run {HOW_RUNS_END[run.reason]}{DRAINED_REMARK * (run.reason is StopReason.DRAINED)}."]
+    sentences += [f"Running then: {_verdict.join_names(cancelled)}."] * bool(cancelled)
+    sentences += [f"{never_started} job{'s' * (never_started != 1)} never started."] * bool(never_started)
+    return f"<p>{' '.join(sentences)}</p>"
 
 
 def _incidents(record: TraceRecord) -> Iterator[str]:
@@ -98,23 +104,23 @@ class _Group:
         self._failure: Final = record.failures[spans[0].number]
         stopped = [other for span in spans for other in blocked.get(span.number, ())]
         self._blocked: Final = [span for span in stopped if span.started_at is None]
-        self._cut: Final = [span for span in stopped if span.started_at is not None]
+        self._cancelled: Final = [span for span in stopped if span.started_at is not None]
         self._command: Final = commands.get(spans[0].number)
 
     def html(self) -> str:
-        """Return the group as HTML: failed jobs, place, jobs kept from running; the traceback is folded."""
+        """Return the group as HTML: its jobs, where it was raised, its consequences, and the folded traceback."""
         first, number = self._first, len(self._spans)
         title = _job_link(first) if number == 1 else f"{number} jobs"
         critical = ' <span class="badge bad">critical</span>' * first.critical
         frame = _exception_text.innermost_user_frame(self._failure.exception, self._failure.traceback)
         line = "" if frame is None or not frame.line else f'<pre class="line">{escape_lines(frame.line)}</pre>'
         trace = escape_lines(_exception_text.format_traceback(self._failure.exception, self._failure.traceback))
-        whose = "traceback" if number == 1 else "traceback of the first"
+        summary = "traceback" if number == 1 else "traceback of the first"
         return (
             f'<article class="failure"><p><b class="state-failed">{title}</b>{critical} {_exception_html(first)}</p>'
             f'<p class="note">{" · ".join(self._facts(frame))}</p>{line}'
             f"{self._names()}{_command_html(self._command)}"
-            f"<details><summary>{whose}</summary><pre>{trace}</pre></details></article>"
+            f"<details><summary>{summary}</summary><pre>{trace}</pre></details></article>"
         )
 
     def _facts(self, frame: Any) -> Iterator[str]:
@@ -122,12 +128,12 @@ class _Group:
             yield f"{escape(Path(frame.filename).name)}:{frame.lineno} in {escape(frame.name)}"
         if len(self._spans) == 1 and self._first.elapsed is not None:
             yield f"after {duration_text(self._first.elapsed)}"
-        for words, spans in (("kept {} from running", self._blocked), ("cancelled {} that ran", self._cut)):
+        for words, spans in (("kept {} from running", self._blocked), ("cancelled {} that ran", self._cancelled)):
             if number := len(spans):
                 names = _verdict.join_names([_short_name(span) for span in spans], MAX_BLOCKED)
                 count = f"{number} job{'s' * (number != 1)}"
                 yield f"<b>{words.format(count)}</b>: {names}"
-        if not self._blocked and not self._cut:
+        if not self._blocked and not self._cancelled:
             yield "kept no job from running"
         if self._record.on_path & {span.number for span in self._spans}:
             yield "on the critical path"
@@ -171,35 +177,39 @@ def _command_html(details: dict[str, Any] | None) -> str:
 
 
 def stopped_by_failures(record: TraceRecord) -> dict[int, list[Span]]:
-    """Return for the span of each failure the jobs that it kept from running, or from their end. O(V + E).
+    """Return for each failure, by span number, the jobs that it kept from running or cancelled. O(V + E).
 
-    A job in a nested scheduler that was BLOCKED counts, and of the failure that ended a run those that had not settled.
+    These are BLOCKED jobs, the jobs in nested schedulers that were BLOCKED, and, for the failure that stopped the run,
+    the jobs that had not settled then.
     """
     numbers = {job: span.number for span, job in zip(record.spans, record.jobs, strict=True)}
-    inside: dict[int, int] = {}  # the first failure in each nested scheduler
-    for number in sorted(record.failures, key=lambda one: (record.spans[one].finished_at or 0.0, one)):
-        for outer in record.enclosing_spans(record.spans[number]):
-            inside.setdefault(outer.number, number)
-    found: dict[int, list[Span]] = {}
+    first_failures: dict[int, int] = {}  # for each nested scheduler, the first failure in it
+    for number in sorted(record.failures, key=lambda number: (record.spans[number].finished_at or 0.0, number)):
+        for enclosing in record.enclosing_spans(record.spans[number]):
+            first_failures.setdefault(enclosing.number, number)
+    stopped: dict[int, list[Span]] = {}
     culprits = [record.culprit(run) for run in record.roots if run.culprit is not None]
-    ended_by = next((_root_failure(record, span, numbers) for span in culprits if span is not None), None)
+    culprit = next((_root_failure(record, span, numbers) for span in culprits if span is not None), None)
     for span in record.counted_spans:
-        cause = None
-        if not span.forever:
-            around = [span, *record.enclosing_spans(span)]
-            blocked = next((one for one in around if one.state is JobState.BLOCKED), None)
-            cause = None if blocked is None else _root_failure(record, blocked, numbers)
-            if cause is None and span.state in UNFINISHED:
-                cause = ended_by
+        if span.forever:
+            continue
+        levels = [span, *record.enclosing_spans(span)]
+        blocked = next((level for level in levels if level.state is JobState.BLOCKED), None)
+        cause = None if blocked is None else _root_failure(record, blocked, numbers)
+        if cause is None and span.state in UNFINISHED:
+            cause = culprit
         if cause is not None and cause not in record.failures:
-            cause = inside.get(cause)
+            cause = first_failures.get(cause)
         if cause is not None and cause != span.number:
-            found.setdefault(cause, []).append(span)
-    return found
+            stopped.setdefault(cause, []).append(span)
+    return stopped
 
 
 def _root_failure(record: TraceRecord, span: Span, numbers: dict[AnyJob, int]) -> int | None:
-    """Return the job whose failure blocked this one in the first place."""
+    """Return the number of the job whose failure, directly or through others, blocked a job; None if unknown.
+
+    For a job that is not BLOCKED, this is its own number.
+    """
     for _ in record.spans:
         if not isinstance(span.exception, RequirementFailed):
             break
@@ -210,17 +220,17 @@ def _root_failure(record: TraceRecord, span: Span, numbers: dict[AnyJob, int]) -
     return span.number
 
 
-# ---- commands: the line, how it ended, what it used, the end of what it wrote, and its files
+# ---- commands: command lines, exit codes, resource use, ends of outputs, and output files
 
 MAX_LINE_LENGTH: Final = 2000
-"""Characters of a command line."""
+"""Number of characters above which a command line is cut."""
 MAX_OUTPUT: Final = 1_000_000
-"""Bytes of output in a whole report: failed commands come first, the others have what is left."""
+"""Number of characters of command output in one report; those of failed commands have priority."""
 PATH_TYPES: Final[Any] = (str, bytes, os.PathLike)
 
 
 def exit_text(returncode: int) -> str:
-    """Return an exit code, or the name of the signal."""
+    """Return an exit code as text, or the name of the signal if it is negative."""
     if returncode >= 0:
         return str(returncode)
     try:
@@ -230,25 +240,29 @@ def exit_text(returncode: int) -> str:
 
 
 def command_details(record: TraceRecord, folder: Path) -> dict[int, dict[str, Any]]:
-    """Return the details of each command as unescaped text, by the number of its span.
+    """Return the details of each command by the number of its span, as text that is not escaped.
 
-    `folder` is where the report will be: links to files below it are relative, so that both can be moved together.
+    Args:
+        record: the record of the runs.
+        folder: the directory of the report. Links to files below it are relative, so that they survive a move of the
+            whole directory.
+
     """
-    left = MAX_OUTPUT
-    found: dict[int, dict[str, Any]] = {}
+    remaining = MAX_OUTPUT
+    details: dict[int, dict[str, Any]] = {}
     for number in sorted(record.commands, key=lambda number: number not in record.failures):
         job, command = record.commands[number]
         outputs = list(_command_outputs(command)) if not job.redact else []
         size = sum(len(text) for _, text in outputs)
-        left -= size
-        found[number] = {
+        remaining -= size
+        details[number] = {
             "command": _clip(printable(command_line_of(job))),
             "facts": " · ".join(_command_facts(command)),
-            "outputs": outputs if left >= 0 else [],
-            "note": "The end of its output is left out here: the report would be too large." * (left < 0 < size),
+            "outputs": outputs if remaining >= 0 else [],
+            "note": "The end of its output is left out here: the report would be too large." * (remaining < 0 < size),
             "files": list(_command_files(job, folder)),
         }
-    return found
+    return details
 
 
 def _clip(line: str) -> str:
@@ -272,15 +286,15 @@ def _command_outputs(command: CommandEnd) -> Iterator[tuple[str, str]]:
 
 
 def _command_files(job: Any, folder: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield the stream, the URL and the path of each output file."""
+    """Yield the name of the stream, the URL and the path of each output file."""
     for stream in ("stdout", "stderr"):
-        given: Any = getattr(getattr(job, "_options", None), stream, None)  # a user's kind may have none
-        if isinstance(given, PATH_TYPES) and not job.redact:
-            path = Path(os.fsdecode(given)).absolute()
-            yield stream, _address(path, folder.absolute()), printable(os.fsdecode(given))
+        file: Any = getattr(getattr(job, "_options", None), stream, None)  # a user's kind may lack the attribute
+        if isinstance(file, PATH_TYPES) and not job.redact:
+            path = Path(os.fsdecode(file)).absolute()
+            yield stream, _url(path, folder.absolute()), printable(os.fsdecode(file))
 
 
-def _address(path: Path, folder: Path) -> str:
+def _url(path: Path, folder: Path) -> str:
     if not path.is_relative_to(folder):
         return path.as_uri()
     uri, base = path.as_uri(), folder.as_uri().rstrip("/") + "/"

@@ -1,4 +1,4 @@
-"""Names and other texts of a scenario as HTML."""
+"""The names and other texts of a scenario, escaped for HTML."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from .._spans import Span
 
 
 def escape(text: str) -> str:
-    """Return a text as HTML."""
+    """Escape a text for HTML, and its control characters for display."""
     return escapes.escape(printable(text))
 
 
 def escape_lines(text: str) -> str:
-    """Return a text of several lines as HTML."""
+    """Escape each line of a text, keeping the newlines between them."""
     return escapes.escape("\n".join(printable(line.expandtabs()) for line in text.rstrip("\n").split("\n")))
 
 
 def name_html(span: Span) -> str:
-    """Return the name of a job as HTML, isolated from adjacent text in case it runs from right to left."""
+    """Return the name of a job as HTML, with its text direction isolated: a label may run from right to left."""
     return f"<bdi>{escape(display_name(span))}</bdi>"
 
 
 def display_name(span: Span) -> str:
-    """Return the path of a job, with the number of the run if there were several."""
+    """Return the path of a job, with the number of its scheduler's run from the second run on."""
     return (shortened(span.path) if span.path.strip() else "(empty label)") + f" (run {span.run})" * (span.run > 1)

@@ -1,8 +1,8 @@
-"""A trace as an HTML page that needs nothing else: graph, timeline, a table of all jobs, and the failures.
+"""The report of a trace as a self-contained HTML page: verdict, failures, graph, timeline, and a table of all jobs.
 
-The page, its style sheet and its script are files beside this one. Data of a scenario is only ever text: it
-is escaped in the page, and given as JSON to the script, which inserts it only by `textContent`. The page's own policy
-forbids it to load anything.
+The template of the page, its style sheet and its script are files in this directory. Texts of a scenario cannot inject
+code: they are escaped in the page, and passed to the script as JSON, which inserts them by `textContent` only. The
+content security policy of the page forbids it to load anything.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import platform
 import string
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -40,14 +41,14 @@ from . import _failures, _sections
 from ._names import display_name, escape, name_html
 
 MAX_NAMES: Final = 100
-"""Number of forever jobs that are named."""
+"""Number of forever jobs that are listed."""
 TIMELINE_WIDTH: Final = 1200
 LINK_TO_KINDS: Final = '<a href="#kinds">Kinds of jobs</a> '
 LINK_TO_WHAT_IF: Final = '<a href="#what-if">What if</a>'
 
 
 def report_html(record: TraceRecord, folder: Path) -> str:
-    """Return the whole page, which will be in `folder`."""
+    """Return the page for a report that will be written to `folder`."""
     roots = record.roots
     name = ", ".join(dict.fromkeys(_title(record, run) for run in roots)) or "nothing has run"
     commands = _failures.command_details(record, folder)
@@ -63,7 +64,8 @@ def report_html(record: TraceRecord, folder: Path) -> str:
         path=_path_section(record),
         slots=_sections.slots_sentence(record),
         graph="\n".join(
-            _sections.graph_section(one, record.critical_jobs) for one in dict.fromkeys(run.scheduler for run in roots)
+            _sections.graph_section(scheduler, record.critical_jobs)
+            for scheduler in dict.fromkeys(run.scheduler for run in roots)
         ),
         words=_sections.glossary(record, bool(what_if)),
         about=_sections.run_facts(roots),
@@ -78,7 +80,7 @@ def report_html(record: TraceRecord, folder: Path) -> str:
 
 
 def _title(record: TraceRecord, run: RunSpan) -> str:
-    """Return the label of a scheduler; without one, a title for readers who do not know schedulers."""
+    """Return the label of a run's scheduler, or a title if the user gave it none."""
     if given_label(run.scheduler) is not None:
         return run.label
     number = sum(1 for _ in record.leaves)
@@ -90,7 +92,7 @@ def _read_resource(name: str) -> str:
 
 
 def _forever_jobs(record: TraceRecord) -> str:
-    """Return the forever jobs, folded, because few readers look for them."""
+    """Return the list of forever jobs without trouble as HTML, folded because few readers need it."""
     spans = [span for span in record.leaves if _is_folded(span)]
     if not spans:
         return ""
@@ -113,34 +115,34 @@ def _lifetime(record: TraceRecord, span: Span) -> str:
     return began + ready + (", still runs" if span.elapsed is None else f", ran for {duration_text(span.elapsed)}")
 
 
-# ---- the head: the verdict, the counts by state, and what took the time
+# ---- the head: the verdict, the counts by state, and the critical path
 
 MAX_PARTS: Final = 6
 """Number of parts of the critical path that have a line of their own."""
 MAX_NAME_LENGTH: Final = 32
-"""Characters above which a name loses its middle: similar names often differ at their ends."""
+"""Number of characters above which a name loses its middle: similar names often differ at their ends."""
 MIN_SHARE: Final = 0.005
-"""The least share of the time for which the rest has a line."""
+"""The share of the time below which a part of the critical path has no line."""
 GOOD, BAD, OPEN = "good", "bad", "open"
 
 
 def _verdict_style_and_words(record: TraceRecord) -> tuple[str, str]:
-    """Return the style of the verdict, and its words."""
-    found = dict.fromkeys(_verdict_on(record, run) for run in record.roots)
-    styles = {style for style, _ in found}
+    """Return the CSS class and the words of the verdict on all outermost runs."""
+    verdicts = dict.fromkeys(_verdict_on(record, run) for run in record.roots)
+    styles = {style for style, _ in verdicts}
     style = next((style for style in (BAD, OPEN, GOOD) if style in styles), OPEN)
-    return style, "; ".join(words for _, words in found)
+    return style, "; ".join(words for _, words in verdicts)
 
 
 def _verdict_on(record: TraceRecord, run: RunSpan) -> tuple[str, str]:
     reason = None if run.finished_at is None else run.reason
-    said = record.verdict(run, reason)
-    style = GOOD if said.is_good else OPEN if reason is None and not record.tally.failed else BAD
-    return style, printable(said.words)
+    verdict = record.verdict(run, reason)
+    style = GOOD if verdict.is_good else OPEN if reason is None and not record.tally.failed else BAD
+    return style, printable(verdict.words)
 
 
 def _head(record: TraceRecord, name: str) -> str:
-    """Return the symbol and name, the verdict, and the time and place of the run."""
+    """Return the head of the page as HTML: the name of the run with a symbol, the verdict, the date and the host."""
     if not record.roots:
         return f"<h1><bdi>{escape(name)}</bdi></h1>"
     style, words = _verdict_style_and_words(record)
@@ -159,20 +161,20 @@ def _head(record: TraceRecord, name: str) -> str:
 
 
 def _is_folded(span: Span) -> bool:
-    """Return whether this is a forever job without trouble, which a report lists folded and its counts leave out."""
+    """Return whether this is a forever job without trouble: these are listed apart, and the counts exclude them."""
     return span.forever and span.state not in _verdict.TROUBLE
 
 
 def _state_counts(record: TraceRecord) -> str:
-    """Return a bar with the share of each state, and the counts."""
-    found = Counter(span.state for span in record.leaves if not _is_folded(span))
-    order = [state for state in COUNTING_ORDER if found[state]]
-    parts = "".join(f'<span class="part {state.value}" style="flex-grow:{found[state]}"></span>' for state in order)
+    """Return a bar with the share of each state, and the counts, as HTML."""
+    counts = Counter(span.state for span in record.leaves if not _is_folded(span))
+    order = [state for state in COUNTING_ORDER if counts[state]]
+    parts = "".join(f'<span class="part {state.value}" style="flex-grow:{counts[state]}"></span>' for state in order)
     return f'<div class="states" aria-hidden="true">{parts}</div><p class="note">{escape(record.tally.in_words())}</p>'
 
 
 def _path_section(record: TraceRecord) -> str:
-    """Return the parts of the critical path with their shares."""
+    """Return the parts of the critical path with their shares of the time, as HTML."""
     parts = path_parts(record)
     whole = record.now - record.began
     if not parts or not whole:
@@ -180,7 +182,7 @@ def _path_section(record: TraceRecord) -> str:
     shown = [part for part in parts[:MAX_PARTS] if part.seconds >= MIN_SHARE * whole]
     rest = parts[len(shown) :]
     jobs = [part for part in rest if not part.is_wait]
-    if len(jobs) == 1 and jobs[0].seconds >= MIN_SHARE * whole:  # it has as much room as "1 more"
+    if len(jobs) == 1 and jobs[0].seconds >= MIN_SHARE * whole:  # "1 more" would take as much room
         shown, rest = [*shown, *jobs], [part for part in rest if part.is_wait]
     longest = max(part.seconds for part in parts)
     lines = [_path_line(record, part, longest, whole) for part in shown]
@@ -218,10 +220,9 @@ def _path_row(name: str, style: str, seconds: float, longest: float, whole: floa
 
 
 def _table_data(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str:
-    """Return the data of the table for the script, as JSON that can stand in a page."""
-    leaves = {span.number for span in record.leaves}
-    places = [0 if span.number not in leaves else 2 if _is_folded(span) else 1 for span in record.spans]
-    states = Counter(span.state for span, place in zip(record.spans, places, strict=True) if place == 1)
+    """Return the data of the table as JSON that is safe inside an HTML page."""
+    ranks = [0 if span.number in record.nested else 2 if _is_folded(span) else 1 for span in record.spans]
+    states = Counter(span.state for span, rank in zip(record.spans, ranks, strict=True) if rank == 1)
     began = [None if span.started_at is None else span.started_at - record.began for span in record.spans]
     columns = began, [span.waited for span in record.spans], [span.elapsed for span in record.spans]
     units, texts = zip(*map(durations_in_column, columns), strict=True)
@@ -230,19 +231,22 @@ def _table_data(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str
         "required": {span.number: span.required for span in record.spans if span.required},
         "waits": {span.number: [*map(printable, wait_lines(record, span))] for span in record.spans if span.waits},
         "states": [[state.value, states[state]] for state in JobState if states[state]],
-        "rows": [
-            _table_row(record, span, place, times)
-            for span, place, *times in zip(record.spans, places, *texts, strict=True)
-        ],
+        "rows": list(map(partial(_table_row, record), record.spans, ranks, zip(*texts, strict=True))),
         "commands": commands,
     }
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _table_row(record: TraceRecord, span: Span, place: int, texts: list[str]) -> list[Any]:
-    """Return the cells of a row, in the order of the script; times as number and text.
+def _table_row(record: TraceRecord, span: Span, rank: int, texts: tuple[str, ...]) -> list[Any]:
+    """Return the cells of a row in the order that the script expects, numbers as pairs of value and text.
 
-    The rank is 0 for a nested scheduler, which is not counted, 1 for a job, 2 for a forever job, which is folded.
+    Args:
+        record: the record of the runs.
+        span: the span of the row.
+        rank: 0 for a nested scheduler, which is not counted; 2 for a forever job without trouble, which is listed
+            apart; 1 for any other job.
+        texts: the texts of the start, the wait and the duration.
+
     """
     start = None if span.started_at is None else span.started_at - record.began
     seconds = (start, span.waited, span.elapsed)
@@ -255,8 +259,8 @@ def _table_row(record: TraceRecord, span: Span, place: int, texts: list[str]) ->
         "timed out": span.timed_out,
         "restored": span.restored,
     }
-    shown = [tag for tag, has in tags.items() if has]
-    row = [path, kind, span.state.value, *times, len(span.attempts) or None, span.lane, exception, shown, place]
+    shown = [tag for tag, applies in tags.items() if applies]
+    row = [path, kind, span.state.value, *times, len(span.attempts) or None, span.lane, exception, shown, rank]
     return row + list(_command_cells(span)) if record.commands else row
 
 

@@ -1,4 +1,4 @@
-"""Independent sections of a report: the graph, what if, kinds of jobs, the glossary, and the facts of the run."""
+"""The sections of a report that do not depend on each other: graph, what-if, kinds, glossary, and facts of the run."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from ._names import escape
 
 NUMBER: Final = ' class="number"'
 WIDE_NUMBER: Final = ' class="number further"'
-"""The class of columns for wider windows."""
+"""The attribute of numbers in columns that are hidden in narrow windows."""
 COLUMN_CLASSES: Final = {"count": NUMBER, "work": NUMBER, "waits": NUMBER, "p50": WIDE_NUMBER, "p95": WIDE_NUMBER}
-"""The classes of the columns with numbers, as in `HEADINGS`."""
+"""The attributes of the columns with numbers, by their names in `HEADINGS`."""
 
 
 def kinds_section(record: TraceRecord) -> str:
-    """Return the section as HTML; "" if no kind has two jobs, because the table of jobs has the same then."""
+    """Return the section on kinds of jobs as HTML, or "" if no kind has two jobs: the table of jobs is enough then."""
     spent = _spent.time_spent(record)
     if all(kind.count == 1 for kind in spent.kinds):
         return ""
@@ -53,9 +53,9 @@ def kinds_section(record: TraceRecord) -> str:
 
 
 def slots_sentence(record: TraceRecord) -> str:
-    """Return the sentence on the use of the slots."""
-    told = str(_spent.time_spent(record))
-    return _clip_and_escape(told[:1].upper() + told[1:]).replace(" %", "\N{NO-BREAK SPACE}%")
+    """Return the sentence on the use of the slots as HTML."""
+    sentence = str(_spent.time_spent(record))
+    return _clip_and_escape(sentence[:1].upper() + sentence[1:]).replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _row(one: _spent.KindTime, cells: tuple[list[str], list[tuple[str, str]]]) -> str:
@@ -80,9 +80,9 @@ WHAT_IF: Final = (
 
 
 def glossary(record: TraceRecord, has_what_if: bool = False) -> str:
-    """Return the glossary of the report, folded."""
-    found = [*_glossary_terms(record), *([("what if", WHAT_IF)] if has_what_if else [])]
-    meanings = "".join(f"<dt>{word}</dt><dd>{escapes.escape(meaning)}</dd>" for word, meaning in found)
+    """Return the folded glossary of the report as HTML."""
+    terms = [*_glossary_terms(record), *([("what if", WHAT_IF)] if has_what_if else [])]
+    meanings = "".join(f"<dt>{term}</dt><dd>{escapes.escape(meaning)}</dd>" for term, meaning in terms)
     return f'<details id="words" class="card fold"><summary>What the words mean</summary><dl>{meanings}</dl></details>'
 
 
@@ -130,14 +130,14 @@ def _glossary_terms(record: TraceRecord) -> Iterator[tuple[str, str]]:
 
 
 def run_facts(roots: list[RunSpan]) -> str:
-    """Return the facts, folded; "" if nothing has run."""
+    """Return the folded facts about the host and the options of the runs as HTML, or "" if nothing has run."""
     facts = (
         [*_host_facts(roots), *(fact for run in roots for fact in _option_facts(run, len(roots) > 1))] if roots else []
     )
-    told = "".join(f"<dt>{escapes.escape(name)}</dt><dd>{escape(said)}</dd>" for name, said in facts)
+    items = "".join(f"<dt>{escapes.escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts)
     return (
-        f'<details id="about" class="card fold"><summary>Where and how it ran</summary><dl>{told}</dl></details>'
-        * bool(told)
+        f'<details id="about" class="card fold"><summary>Where and how it ran</summary><dl>{items}</dl></details>'
+        * bool(items)
     )
 
 
@@ -156,43 +156,43 @@ def _version(package: str) -> str:
 
 
 def _option_facts(run: RunSpan, is_named: bool) -> Iterator[tuple[str, str]]:
-    """Yield the options that differ from their defaults."""
+    """Yield the names and values of a scheduler's options that are set."""
     scheduler = run.scheduler
-    found = {
+    options = {
         "jobs_window": _window_text(run),
         "timeout": None if scheduler.timeout is None else duration_text(scheduler.timeout),
         "policy": name_of_policy(scheduler.policy),
         "pool": None if scheduler.pool is None else repr(scheduler.pool),
         "critical_jobs": None if scheduler.critical_jobs is None else str(scheduler.critical_jobs),
     }
-    of = f" of {run.label}" if is_named else ""
-    yield from ((name + of, said) for name, said in found.items() if said is not None)
+    suffix = f" of {run.label}" if is_named else ""
+    yield from ((name + suffix, value) for name, value in options.items() if value is not None)
 
 
 def _window_text(run: RunSpan) -> str | None:
-    """Return the size of the window; for an `Adaptive` one, the smallest, the largest and the last."""
+    """Return the size of the window; for an `Adaptive` window, its smallest, largest and last size."""
     if run.window_sizes:
         sizes = [size for _, size in run.window_sizes]
         return f"{min(sizes)} to {max(sizes)}, {sizes[-1]} in the end (adaptive)"
     return None if run.window is None else str(run.window)
 
 
-# ---- what if there were another number of slots, or amount of a resource, if jobs waited for it longest
+# ---- what-if: simulations with other amounts of that limit for which jobs waited longest
 
 MAX_JOBS: Final = 1000
 """Number of jobs above which the section is left out: its simulations would delay the end of each run."""
 MAX_SIMULATED_JOBS: Final = 10_000
-"""Number of simulated jobs in all for one picture: a second of CPU time."""
+"""Number of jobs in all simulations for one chart, which take about a second of CPU time."""
 TOO_MANY: Final = (
     '<p class="note">To simulate so many jobs takes a while: <code>trace.what_if()</code> does it when asked.</p>'
 )
 MIN_WAIT: Final = 0.02
-"""The ratio of waits to work from which more of a resource, or of slots, is simulated."""
+"""The ratio of waits for a limit to work above which the limit is simulated."""
 WIDTH: Final = 900
 
 
 def what_if_section(record: TraceRecord) -> str:
-    """Return the section as HTML; "" if the run did not go on to its end, or if no variant changes the time."""
+    """Return the what-if section as HTML, or "" if the run did not complete, or hardly waited for any limit."""
     jobs = len(record.spans) - len(record.nested)
     if len(record.roots) != 1 or record.roots[0].reason is not StopReason.COMPLETED or jobs < 2:
         return ""
@@ -205,13 +205,13 @@ def what_if_section(record: TraceRecord) -> str:
         shown = (
             _with_chart(_sweep.of_trace(record, limits[0], most=MAX_SIMULATED_JOBS)) if jobs <= MAX_JOBS else TOO_MANY
         )
-    except (ValueError, RuntimeError):  # the scenario has changed, or cannot be simulated: the report goes without
+    except (ValueError, RuntimeError):  # the scenario has changed since, or cannot be simulated
         return ""
     return f'<section id="what-if">\n<h2>What if</h2>\n{shown}</section>'
 
 
 def _limits_waited_for(record: TraceRecord) -> list[str | None]:
-    """Return the limits that jobs waited for, slots (None) and resources, the longest first."""
+    """Return the resources (None for the slots) for which jobs waited notably, the one with the longest waits first."""
     waited: dict[str | None, float] = {}
     work = 0.0
     members = {*record.roots[0].members}
@@ -222,10 +222,10 @@ def _limits_waited_for(record: TraceRecord) -> list[str | None]:
                 wait.cause is WaitCause.SLOT and span.number in members
             ):
                 waited[wait.name or None] = waited.get(wait.name or None, 0.0) + wait.seconds
-    own: set[str | None] = {resource.name for resource in record.resources if not resource.is_reservation}
-    own |= {None} if record.roots[0].window is not None else set()
-    found = [name for name in sorted(waited, key=waited.__getitem__, reverse=True) if waited[name] > MIN_WAIT * work]
-    return [name for name in found if name in own]
+    adjustable: set[str | None] = {resource.name for resource in record.resources if not resource.is_reservation}
+    adjustable |= {None} if record.roots[0].window is not None else set()
+    notable = [name for name in waited if waited[name] > MIN_WAIT * work and name in adjustable]
+    return sorted(notable, key=waited.__getitem__, reverse=True)
 
 
 def _with_chart(found: WhatIf) -> str:
@@ -233,18 +233,18 @@ def _with_chart(found: WhatIf) -> str:
     return f'<p class="note">{escape(str(found))}</p>{chart}\n'
 
 
-# ---- the graph: the picture, and what its symbols mean
+# ---- the graph with its legend
 
 MAX_BOXES: Final = 300
-"""Number of boxes above which the picture is left out: `dot` takes minutes for a thousand, and it is unreadable."""
+"""Number of boxes above which there is no picture: it would be unreadable, and `dot` takes minutes for a thousand."""
 NO_GRAPH: Final = "No graph"
-"""The beginning of an error that stands in place of the picture."""
-SAMPLE: Final = 26
-"""Pixels."""
+"""The beginning of the error that replaces the picture if it cannot be drawn."""
+SAMPLE_WIDTH: Final = 26
+"""The width of a sample in the legend, in pixels."""
 
 
 def graph_section(scheduler: Any, path: CriticalPath) -> str:
-    """Return the graph of a scheduler with a legend, or the reason why it is missing, as HTML."""
+    """Return the graph of a scheduler with a legend, or the reason why there is none, as HTML."""
     jobs = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())
     way, drawing = _render.readable(scheduler, path)
     if _render.number_of_boxes(drawing) > MAX_BOXES:
@@ -272,7 +272,7 @@ def _svg(digraph: Any) -> str:
 
 
 def _link_boxes(svg: str, drawing: Drawing) -> str:
-    """Make each box and frame a link to the details of its job; one for several jobs leads to the first."""
+    """Make each box and frame a link to the details of its job; a box for several jobs links to the first of them."""
     jobs = {number: job for job, number in drawing.numbers.items()}
 
     def link(found: re.Match[str]) -> str:
@@ -283,7 +283,7 @@ def _link_boxes(svg: str, drawing: Drawing) -> str:
 
 
 def note_html(text: str) -> str:
-    """Return a remark on the picture, as HTML."""
+    """Return a remark as HTML."""
     return f'<p class="note">{escape(text)}</p>'
 
 
@@ -298,7 +298,7 @@ MEANINGS: Final = {
     "critical path": "the critical path: the jobs with a double border decided when the run ended",
     "if that failed": "the second runs only if something failed",
 }
-"""The legend of `Scheduler.graph`, in words for readers who do not know trioflow."""
+"""The texts of the legend of `Scheduler.graph`, each with an explanation for readers who do not know trioflow."""
 SHAPES: Final = "The shape of a box shows what kind of job it is: point at it to read more."
 
 
@@ -311,17 +311,17 @@ def _graph_legend_html(drawing: Drawing) -> str:
 def _legend_item(attributes: _dot.Attributes, is_line: bool = False) -> str:
     label = attributes["label"]
     item = Tree.Element("li")
-    picture = add(item, "svg", width=SAMPLE, height=14, aria_hidden="true")
+    picture = add(item, "svg", width=SAMPLE_WIDTH, height=14, aria_hidden="true")
     dashes = "dashed" in attributes.get("style", "") or "dotted" in attributes.get("style", "")
     look = {"stroke": attributes.get("color", _dot.FAINT), "stroke_width": attributes.get("penwidth", "1")}
     look |= {"stroke_dasharray": "4 3"} if dashes else {}
     if is_line:
-        add(picture, "path", d=f"M1 7H{SAMPLE - 6}", fill="none", **look)
-        add(picture, "path", d=f"M{SAMPLE - 7} 3.5l6 3.5l-6 3.5z", fill=look["stroke"])
+        add(picture, "path", d=f"M1 7H{SAMPLE_WIDTH - 6}", fill="none", **look)
+        add(picture, "path", d=f"M{SAMPLE_WIDTH - 7} 3.5l6 3.5l-6 3.5z", fill=look["stroke"])
     else:
         if label == "several alike":
-            add(picture, "path", d=f"M4 3v-2h{SAMPLE - 5}v9h-2", fill="none", **look)
+            add(picture, "path", d=f"M4 3v-2h{SAMPLE_WIDTH - 5}v9h-2", fill="none", **look)
         fill = attributes.get("fillcolor", "none")
-        add(picture, "rect", x=1.5, y=2.5, width=SAMPLE - 5, height=10, fill=fill, **look)
+        add(picture, "rect", x=1.5, y=2.5, width=SAMPLE_WIDTH - 5, height=10, fill=fill, **look)
     picture.tail = MEANINGS.get(label, label)
     return Tree.tostring(item, encoding="unicode", method="html")

@@ -1,29 +1,29 @@
 "use strict";
-// The table of the report. Rows are made for what can be seen alone, so that ten thousand jobs cost little. Text from
-// the scenario gets into the page by textContent and setAttribute only.
+// The script of the report. The table has elements only for visible rows, so that ten thousand jobs cost little. Texts
+// of the scenario are inserted by textContent and setAttribute only.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
-  const [PATH, KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, EXCEPTION, TAGS, PLACE, EXIT, CPU, MEMORY] = Array(14).keys();
+  const [PATH, KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, EXCEPTION, TAGS, RANK, EXIT, CPU, MEMORY] = Array(14).keys();
   const NAMES = ["path", "kind", "state", "start", "wait", "time", "attempts", "lane", "exception", "", "", "exit", "CPU", "memory"];
-  const ON_PATH = "critical path", RESTORED = "restored"; // tags that have no label of their own beside the path
-  const [, JOB, FOREVER] = Array(3).keys(); // what stands in PLACE; 0 is a nested scheduler
+  const ON_PATH = "critical path", RESTORED = "restored"; // tags that are not shown as labels after the path
+  const [, JOB, FOREVER] = Array(3).keys(); // the values of RANK; 0 is a nested scheduler
   const hasCommands = Object.keys(data.commands).length > 0;
   const hasKinds = !hasCommands && new Set(data.rows.map((row) => row[KIND])).size > 1;
   const hasAttempts = data.rows.some((row) => row[ATTEMPTS] > 1);
   const hasExceptions = data.rows.some((row) => row[EXCEPTION]);
-  // Columns that would say the same in each row are left out; so are kinds where they would leave no room for paths, and
-  // lanes, which the timeline shows. The details of a job have all.
+  // Left out are columns with the same value in each row, kinds if there are commands, to leave room for paths, and lanes,
+  // which the timeline shows. The details of a job have all columns.
   const COLUMNS = [
     PATH, ...(hasKinds ? [KIND] : []), STATE, START, WAIT, TIME, ...(hasAttempts ? [ATTEMPTS] : []),
     ...(hasCommands ? [EXIT, CPU, MEMORY] : []), ...(hasExceptions ? [EXCEPTION] : []),
   ];
-  const TOLD = [KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, EXIT, CPU, MEMORY, EXCEPTION, TAGS];
+  const DETAILS = [KIND, STATE, START, WAIT, TIME, ATTEMPTS, LANE, EXIT, CPU, MEMORY, EXCEPTION, TAGS];
   const unitOf = (column) => data.units[{ [START]: 0, [WAIT]: 1, [TIME]: 2 }[column]] ?? "";
   const NUMBERS = new Set([START, WAIT, TIME, ATTEMPTS, LANE, EXIT, CPU, MEMORY]);
   const IN_NARROW_WINDOWS = new Set([PATH, STATE, TIME, EXCEPTION]);
   const WIDTHS = { [PATH]: "path", [EXCEPTION]: "exception", [KIND]: "kind", [STATE]: "state" };
   const ROW = 31; // pixels, as in the style sheet: 30 and a line
-  const BEYOND = 12; // rows above and below what can be seen
+  const OVERSCAN = 12; // extra rows above and below the visible ones
   const collator = new Intl.Collator(undefined, { numeric: true, sensitivity: "base" });
 
   const box = document.getElementById("table");
@@ -41,40 +41,40 @@
   let drawn = "";
 
   function element(tag, className, text) {
-    const made = document.createElement(tag);
-    if (className) made.className = className;
-    if (text !== undefined) made.textContent = text;
-    return made;
+    const node = document.createElement(tag);
+    if (className) node.className = className;
+    if (text !== undefined) node.textContent = text;
+    return node;
   }
 
-  // ---- which rows, in which order
+  // ---- filtering and sorting
 
-  function key(row, column) {
+  function sortKey(row, column) {
     const value = row[column];
     return Array.isArray(value) ? value[0] : value;
   }
 
-  function compare(one, other) {
+  function compare(first, second) {
     const { column, ascending } = sorting;
-    const a = key(data.rows[one], column), b = key(data.rows[other], column);
+    const a = sortKey(data.rows[first], column), b = sortKey(data.rows[second], column);
     const emptyA = a === null || a === "", emptyB = b === null || b === "";
-    if (emptyA || emptyB) return emptyA - emptyB || one - other; // what is empty comes last, both ways
+    if (emptyA || emptyB) return emptyA - emptyB || first - second; // empty cells come last in both directions
     const difference = NUMBERS.has(column) ? a - b : collator.compare(a, b);
-    return (ascending ? difference : -difference) || one - other;
+    return (ascending ? difference : -difference) || first - second;
   }
 
   function update() {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const fits = (number) =>
-      (words.length || data.rows[number][PLACE] !== FOREVER) && // those are folded, below the table
+    const matches = (number) =>
+      (words.length || data.rows[number][RANK] !== FOREVER) && // these are listed below the table
       words.every((word) => texts[number].includes(word)) &&
-      (!chosenStates.size || (data.rows[number][PLACE] === JOB && chosenStates.has(data.rows[number][STATE])));
-    order = data.rows.map((_, number) => number).filter(fits);
+      (!chosenStates.size || (data.rows[number][RANK] === JOB && chosenStates.has(data.rows[number][STATE])));
+    order = data.rows.map((_, number) => number).filter(matches);
     dim(words.length || chosenStates.size ? new Set(order) : null);
     if (sorting.column !== null) order.sort(compare);
-    const found = order.filter((number) => data.rows[number][PLACE]).length; // as everywhere, schedulers do not count
-    const all = data.rows.filter((row) => row[PLACE]).length;
-    const folded = data.rows.filter((row) => row[PLACE] === FOREVER).length;
+    const found = order.filter((number) => data.rows[number][RANK]).length; // schedulers do not count
+    const all = data.rows.filter((row) => row[RANK]).length;
+    const folded = data.rows.filter((row) => row[RANK] === FOREVER).length;
     const isWhole = !words.length && !chosenStates.size;
     const jobs = `${all} job${all === 1 ? "" : "s"}`;
     shown.textContent = isWhole ? jobs + (folded ? `, ${folded} of them forever jobs, below` : "") : `${found} of ${jobs}`;
@@ -120,7 +120,7 @@
       const isRestored = values[TAGS].includes(RESTORED);
       const text = column === STATE && isRestored ? RESTORED : shownValue(values[column]);
       const cell = element("td", NUMBERS.has(column) ? "number" : "");
-      // What may run from right to left is isolated, so that it does not turn around what stands beside it.
+      // Texts that may run from right to left are isolated, so that they do not reverse adjacent text.
       const isolated = column === PATH || column === EXCEPTION;
       cell.append(isolated ? element("bdi", "", text) : text);
       if (isolated) cell.setAttribute("title", text);
@@ -148,12 +148,12 @@
     return link;
   }
 
-  function tell(number) {
+  function showDetails(number) {
     chosen = number;
-    history.replaceState(null, "", addressOf(number)); // so that the address leads here again
+    history.replaceState(null, "", addressOf(number)); // so that the page's address links to this job
     const values = data.rows[number];
     const list = element("dl");
-    TOLD.forEach((column) => {
+    DETAILS.forEach((column) => {
       const text = column === TAGS ? values[TAGS].join(", ") : shownValue(values[column]);
       const unit = unitOf(column).includes(":") ? ` (${unitOf(column)})` : ` ${unitOf(column)}`;
       if (text) list.append(element("dt", "", NAMES[column] || "also"), element("dd", "", (text + unit).trim()));
@@ -161,7 +161,7 @@
     const required = data.required[number] ?? [];
     if (required.length) {
       const names = element("dd");
-      required.slice(0, MAX_LINKS).forEach((one, place) => names.append(place ? ", " : "", linkTo(one)));
+      required.slice(0, MAX_LINKS).forEach((job, index) => names.append(index ? ", " : "", linkTo(job)));
       if (required.length > MAX_LINKS) names.append(` and ${required.length - MAX_LINKS} more`);
       list.append(element("dt", "", "required"), names);
     }
@@ -193,37 +193,38 @@
   }
 
   function draw() {
-    const first = Math.max(0, Math.floor(box.scrollTop / ROW) - BEYOND);
-    const last = Math.min(order.length, Math.ceil((box.scrollTop + box.clientHeight) / ROW) + BEYOND);
+    const first = Math.max(0, Math.floor(box.scrollTop / ROW) - OVERSCAN);
+    const last = Math.min(order.length, Math.ceil((box.scrollTop + box.clientHeight) / ROW) + OVERSCAN);
     if (drawn === `${first}-${last}`) return;
     drawn = `${first}-${last}`;
     const rows = order.slice(first, last).map(makeRow);
     body.replaceChildren(space(first * ROW), ...rows, space((order.length - last) * ROW));
   }
 
-  // ---- the timeline and the table point to each other
+  // ---- links between the timeline and the table
 
-  const timeline = document.querySelector("svg.timeline"); // what if is the second one
-  const numbersOf = (bar) => (bar.dataset.numbers ?? bar.dataset.number).split(" ").map(Number); // of several in one bar
-  const bars = new Map([...timeline.querySelectorAll("g.job")].flatMap((bar) => numbersOf(bar).map((one) => [one, bar])));
+  const timeline = document.querySelector("svg.timeline"); // the first one; the chart of what-if has the class too
+  const numbersOf = (bar) => (bar.dataset.numbers ?? bar.dataset.number).split(" ").map(Number); // jobs may share a bar
+  const bars = new Map(
+    [...timeline.querySelectorAll("g.job")].flatMap((bar) => numbersOf(bar).map((number) => [number, bar])));
   let hot = null;
 
-  // What is searched for stands out in the timeline.
+  // Dim the jobs in the timeline that a search has not found; null means no search.
   function dim(found) {
-    document.querySelectorAll("svg.timeline [data-number]").forEach((one) => {
-      one.classList.toggle("dim", found !== null && !numbersOf(one).some((number) => found.has(number)));
+    document.querySelectorAll("svg.timeline [data-number]").forEach((bar) => {
+      bar.classList.toggle("dim", found !== null && !numbersOf(bar).some((number) => found.has(number)));
     });
   }
 
-  // ---- the timeline comes nearer: by its buttons, or by Ctrl and the wheel
+  // ---- zooming of the timeline, by its buttons, or by Ctrl and the wheel
 
-  const NEAREST = 32;
+  const MAX_ZOOM = 32;
   const home = timeline.closest(".scroll");
   let zoom = 1;
 
   function zoomTo(wanted, x = home.clientWidth / 2, y = home.clientHeight / 2) {
     const before = zoom;
-    zoom = Math.min(NEAREST, Math.max(1, wanted));
+    zoom = Math.min(MAX_ZOOM, Math.max(1, wanted));
     home.classList.toggle("near", zoom > 1);
     timeline.style.width = `${100 * zoom}%`;
     timeline.style.minWidth = `${1100 * zoom}px`;
@@ -255,7 +256,7 @@
   }
 
   function tipText(bar) {
-    const title = bar.querySelector("title"); // the browser's own tip would come on top of ours
+    const title = bar.querySelector("title"); // removed below, or the browser would show its own tooltip too
     if (title) {
       bar.setAttribute("aria-label", title.textContent);
       title.remove();
@@ -286,7 +287,7 @@
     const bar = event.target.closest("g.job");
     if (!bar) return;
     const number = Number(bar.dataset.number);
-    if (data.rows[number][PLACE] === FOREVER) {
+    if (data.rows[number][RANK] === FOREVER) {
       const folded = document.querySelector("details.forever");
       folded.open = true;
       folded.scrollIntoView();
@@ -304,17 +305,17 @@
       update();
     }
     box.scrollTop = order.indexOf(chosen) * ROW - box.clientHeight / 2;
-    tell(chosen);
+    showDetails(chosen);
     document.getElementById("jobs").scrollIntoView();
   }
   body.addEventListener("pointerover", (event) => highlight(bars.get(Number(event.target.closest("tr")?.dataset.number))));
   body.addEventListener("click", (event) => {
     const row = event.target.closest("tr[data-number]");
-    if (row) tell(Number(row.dataset.number));
+    if (row) showDetails(Number(row.dataset.number));
   });
   body.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || !event.target.dataset.number) return;
-    tell(Number(event.target.dataset.number));
+    showDetails(Number(event.target.dataset.number));
     body.querySelector("tr.chosen")?.focus();
   });
   body.addEventListener("pointerleave", () => highlight(null));
@@ -323,21 +324,21 @@
     const link = event.target.closest("a[data-number]");
     if (!link) return;
     event.preventDefault();
-    tell(Number(link.dataset.number));
+    showDetails(Number(link.dataset.number));
     detail.scrollIntoView();
   });
 
-  // Pictures that are wider than the window say so: on a phone, nothing else shows that there is more.
+  // Pictures wider than the window get a hint: phones show no scroll bar.
   document.querySelectorAll(".scroll:not(#table)").forEach((picture) => {
-    const what = picture.querySelector("table") ? "table" : "picture";
-    const hint = element("p", "note hint", `\u2194 The ${what} is wider than this window: move it sideways.`);
+    const noun = picture.querySelector("table") ? "table" : "picture";
+    const hint = element("p", "note hint", `\u2194 The ${noun} is wider than this window: move it sideways.`);
     picture.before(hint);
-    const look = () => (hint.hidden = picture.scrollWidth <= picture.clientWidth + 1);
-    look(); // at once, because a page that is loaded again measures how high its parts are
-    new ResizeObserver(look).observe(picture);
+    const updateHint = () => (hint.hidden = picture.scrollWidth <= picture.clientWidth + 1);
+    updateHint(); // at once, because the hint changes the height of the page
+    new ResizeObserver(updateHint).observe(picture);
   });
 
-  // A wide graph is made smaller to have room, but not so small that nobody can read it.
+  // A wide graph is scaled down to fit, but only as long as it can be read.
   document.querySelectorAll("#graph .paper svg").forEach((svg) => {
     svg.style.minWidth = `${0.6 * svg.width.baseVal.value}px`;
   });
@@ -345,7 +346,7 @@
   // ---- controls
 
   function meaning(word) {
-    const term = [...document.querySelectorAll("#words dt")].find((one) => one.textContent === word);
+    const term = [...document.querySelectorAll("#words dt")].find((dt) => dt.textContent === word);
     return term ? term.nextElementSibling.textContent : "";
   }
 
@@ -382,12 +383,11 @@
     update();
   });
   box.addEventListener("scroll", draw, { passive: true });
-  new ResizeObserver(draw).observe(box); // also when the first rows have given it its height
+  new ResizeObserver(draw).observe(box); // which fires also when the first rows have set the height
 
-  // ---- addresses
+  // ---- addresses: one that ends in #job=PATH shows the details of this job
 
-  // An address that ends in #job=PATH shows that job: it can be sent to somebody else.
-  function follow() {
+  function followAddress() {
     if (!location.hash.startsWith("#job=")) return;
     const path = decodeURIComponent(location.hash.slice(5));
     const number = data.rows.findIndex((row) => row[PATH] === path);
@@ -395,25 +395,25 @@
   }
 
   update();
-  follow();
-  window.addEventListener("hashchange", follow);
+  followAddress();
+  window.addEventListener("hashchange", followAddress);
   document.addEventListener("click", (event) => {
-    if (event.target.closest("a[href^='#job=']")?.getAttribute("href") === location.hash) follow();  // nothing changes
+    if (event.target.closest("a[href^='#job=']")?.getAttribute("href") === location.hash) followAddress(); // no hashchange event
   });
 
-  // ---- paper has no pointer: it gets all rows, as far as anybody would print them, and all that is folded
+  // ---- printing: paper gets up to MAX_ON_PAPER rows, and folded parts are opened
 
   const MAX_ON_PAPER = 2000;
   let beforePaper = null;
   window.addEventListener("beforeprint", () => {
     const folded = [...document.querySelectorAll("details:not([open])")];
     beforePaper = { folded, zoom };
-    folded.forEach((one) => (one.open = true));
+    folded.forEach((details) => (details.open = true));
     zoomTo(1);
     body.replaceChildren(...order.slice(0, MAX_ON_PAPER).map(makeRow));
   });
   window.addEventListener("afterprint", () => {
-    beforePaper.folded.forEach((one) => (one.open = false));
+    beforePaper.folded.forEach((details) => (details.open = false));
     zoomTo(beforePaper.zoom);
     drawn = "";
     draw();
