@@ -1,1 +1,1 @@
-"""The scheduler: a set of jobs that can be run."""
+"""The scheduler: its members, the checks before a run, and reports about them."""

@@ -1,4 +1,4 @@
-"""`as_settled()`: the jobs of a scheduler one by one, in the order in which they settle."""
+"""`SettledJobs`: the async iterator that `as_settled()` returns."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 @final
 class SettledJobs:
-    """An async iterator over jobs as they settle; see `BaseScheduler.as_settled`."""
+    """An async iterator over the jobs of a scheduler as they settle; see `BaseScheduler.as_settled`."""
 
     def __init__(self, scheduler: BaseScheduler) -> None:
-        """Record the jobs that have settled, and watch the others."""
+        """Collect the jobs that have settled, and listen to the others."""
         self._scheduler = scheduler
-        # The job that makes this call, and its enclosing schedulers, which cannot settle before it.
+        # The job that iterates and the schedulers around it: they cannot settle before the iteration ends.
         self._callers = {worker.job for worker in enclosing_workers()}
         self._listener = _weak_listener(self)
         self._unsettled: set[AbstractJob[Any]] = set()  # the jobs that the iteration waits for
         self._event: _backend.Event | None = None
-        self._is_finished = scheduler._will_not_reach()  # no further jobs will settle
+        self._run_ended = scheduler._will_not_reach()
         settled = [job for job in scheduler if job.is_settled()]
         self._settled = deque(sorted(settled, key=attrgetter("finished_at")))
         for job in scheduler:
@@ -39,8 +39,8 @@ class SettledJobs:
         scheduler._settled_iterators.add(self)
 
     def watch(self, job: AbstractJob[Any]) -> None:
-        """Listen to a job until it settles; the iteration waits for it, unless it is a forever job or a caller."""
-        if job.is_settled():  # its rule settled it when it was added
+        """Listen to a job until it settles. The iteration waits for it unless it is a forever job or a caller."""
+        if job.is_settled():  # a job that is added to a running scheduler may settle at once, by its rule
             self._on_settled(job)
             return
         if not job.forever and job not in self._callers:
@@ -48,8 +48,8 @@ class SettledJobs:
         job._extras().listen(self._listener)
 
     def end(self) -> None:
-        """Record that the run has ended. A later run does not belong to this iteration."""
-        self._is_finished = True
+        """End the iteration, because the run has ended: jobs that settle in a later run are not included."""
+        self._run_ended = True
         if self._event is not None:
             self._event.set()
 
@@ -67,28 +67,28 @@ class SettledJobs:
     async def __anext__(self) -> AbstractJob[Any]:
         """Return the next job that has settled. This is a checkpoint."""
         backend = _backend.current()
-        if self._settled or self._is_over():  # otherwise it waits anyway; this saves a turn of the loop
+        if self._settled or self._is_exhausted():  # otherwise it waits below, which is a checkpoint
             await backend.checkpoint()
         while not self._settled:
-            if self._is_over():
+            if self._is_exhausted():
                 raise StopAsyncIteration
             if self._event is None or self._event.is_set():
                 self._event = backend.event()
             await self._event.wait()
         return self._settled.popleft()
 
-    def _is_over(self) -> bool:
-        """Return whether the iteration waits for no further job."""
-        return self._is_finished or not self._unsettled or self._scheduler._will_not_reach()
+    def _is_exhausted(self) -> bool:
+        """Return whether no further jobs will come."""
+        return self._run_ended or not self._unsettled or self._scheduler._will_not_reach()
 
 
-def _weak_listener(stream: SettledJobs) -> Callable[[AbstractJob[Any]], None]:
-    """Return a listener for jobs, with a weak reference to the iterator."""
-    weak = weakref.ref(stream)
+def _weak_listener(iterator: SettledJobs) -> Callable[[AbstractJob[Any]], None]:
+    """Return a listener for jobs that does not keep the iterator alive."""
+    reference = weakref.ref(iterator)
 
-    def hear(job: AbstractJob[Any]) -> None:
-        alive = weak()
+    def listener(job: AbstractJob[Any]) -> None:
+        alive = reference()
         if alive is not None:
             alive._on_settled(job)
 
-    return hear
+    return listener

@@ -1,4 +1,4 @@
-"""`OpenBlock`: the body of an `async with` on a scheduler, and the run beside it."""
+"""`OpenBlock`: the body of `async with scheduler`, and the run of the scheduler."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class OpenBlock:
-    """The body of one `async with`. The run is in a task beside it, and cancels it if the run is cut off.
+    """The body of one `async with scheduler`, while the scheduler runs in another task.
 
-    A run that was drained has ended as its program asked: the body goes on, and leaving it raises nothing.
+    If the run stops early, the body is cancelled. After `drain()`, the body continues, and leaving it raises nothing.
     """
 
     def __init__(self, scheduler: BaseScheduler) -> None:
@@ -25,8 +25,8 @@ class OpenBlock:
         self._opening = _backend.current().task_group()
         self._begun = _backend.current().event()
         self._ended = False
-        self.run: Run | None = None  # set as soon as there is one
-        self._error: BaseException | None = None  # the error of the run, to be raised at the end of the block
+        self.run: Run | None = None  # set by `co_run`
+        self._error: BaseException | None = None  # the error of `co_run`, which is raised at the end of the block
 
     async def enter(self) -> None:
         """Start the run, and return when jobs can be added."""
@@ -43,7 +43,7 @@ class OpenBlock:
             self._raise_failure()
 
     def accept_jobs(self) -> None:
-        """Let the body begin: the run accepts jobs."""
+        """Let the body begin, because the run accepts jobs now."""
         self._begun.set()
 
     async def _run_scheduler(self) -> None:
@@ -56,18 +56,14 @@ class OpenBlock:
         finally:
             self._ended = True
             self._begun.set()
-            if self._cancel_reason() is not StopReason.COMPLETED:
+            if self.run is None or self.run.cancel_reason is not StopReason.COMPLETED:
                 self._tasks.cancel_scope.cancel()
 
-    def _cancel_reason(self) -> StopReason | None:
-        """Return the reason that has ended the run, which may have been draining before."""
-        return None if self.run is None else self.run.cancel_reason
-
     async def leave(self, error: BaseException | None) -> None:
-        """Wait for the run, or end it because of `error`, which leaves the block unless this raises.
+        """Wait for the run to end; if the body has raised `error`, cancel the run first.
 
         Raises:
-            BaseException: the failure of the run, if `error` is only the cancellation that followed from it.
+            BaseException: the failure of the run, unless the body failed for another reason.
 
         """
         run = self._scheduler._run
@@ -75,27 +71,27 @@ class OpenBlock:
             if error is not None:
                 run.stop(StopReason.CANCELLED)
             run.close_block()
-        cancelled = _is_cancellation(error)
-        sent, rest = (False, None) if error is None else _backend.current().split(error)
-        if sent and rest is not None and self._tasks.cancel_scope.cancel_called:
-            await self._exit(None)  # the body failed during the cancellation by the run's stop
-            raise rest
+        cancelled, failure = (False, None) if error is None else _backend.current().split(error)
+        if cancelled and failure is not None and self._tasks.cancel_scope.cancel_called:
+            await self._exit(None)  # the body failed while it was cancelled because of the run
+            raise failure
         try:
             await self._exit(error)
         except BaseException as late:
             if error is None or not _is_cancellation(late):
                 raise
-            return  # an outer scope was cancelled: it gets its cancellation, or the earlier exception of the block
-        if error is None or cancelled:
+            return  # a scope around the block was cancelled: `error` leaves the block
+        if failure is None:
             self._raise_failure()
 
     async def _exit(self, error: BaseException | None) -> None:
-        """Wait until the run's task has ended; a cancellation is passed to its task group, which may have sent it."""
-        shown = error if _is_cancellation(error) else None
+        """Wait for the task of the run. If `error` is a cancellation, the task group gets it, and may catch it."""
+        caught = error if _is_cancellation(error) else None
+        kind, traceback = (None, None) if caught is None else (type(caught), caught.__traceback__)
         try:
-            await self._opening.__aexit__(None if shown is None else type(shown), shown, shown and shown.__traceback__)
+            await self._opening.__aexit__(kind, caught, traceback)
         except BaseExceptionGroup as group:
-            interruption = interruption_in(group)  # trio raises Ctrl-C in the task that waits here, not in the run's
+            interruption = interruption_in(group)  # trio raises KeyboardInterrupt in this task, not in the run's
             if interruption is None:
                 raise
             raise interruption from None
@@ -108,5 +104,5 @@ class OpenBlock:
 
 
 def _is_cancellation(error: BaseException | None) -> bool:
-    """Return whether this is a cancellation and nothing else."""
+    """Return whether `error` consists of nothing but cancellations."""
     return error is not None and _backend.current().split(error) == (True, None)

@@ -1,7 +1,8 @@
-"""Waiting until a job has settled. The run records which job awaits which: views show it, and cycles are rejected.
+"""`await job`: wait until a job has settled.
 
-A job that awaits another keeps its slot, its token and its needs. So it may wait for something that only it could give
-back: that is not rejected, because the other may get it elsewhere, but the log names both.
+If one job awaits another, this is recorded, so that views can show it. A cycle of waits is rejected. The waiting job
+keeps its slot, its token and its needs, and the awaited job may lack just these. That is not rejected, because it may
+get them from other jobs, but after a while it is reported.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler
 
 FIRST_POLL: Final = 1.0
-"""Seconds after which a wait is examined first; later, after twice the time."""
+"""Seconds until a wait is first checked for a deadlock; the interval doubles after each check."""
 
 
 async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
     """Wait until a member has settled.
 
     Raises:
-        JobNotDone: no run is going to reach it.
-        RuntimeError: it would settle only after the waiting job; or it runs in another thread.
+        JobNotDone: no run will reach the job.
+        RuntimeError: the job would settle only after the waiting job, or it runs in another thread.
 
     """
     if scheduler._run is not None:
@@ -43,41 +44,41 @@ async def wait_settled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> None:
                 raise _errors.JobNotDone(f"{job.label!r} is {job._state.value}: no run is going to reach it")
             await _wait_for_change(waiter, job)
     if job._state is JobState.CANCELLED:
-        await _backend.current().checkpoint()  # the same cancellation may have reached the waiting job, too
+        await _backend.current().checkpoint()  # the waiting job may have been cancelled by the same scope
 
 
 @contextlib.contextmanager
 def _recorded_wait(waiter: AbstractJob[Any], job: AbstractJob[Any]) -> Generator[None]:
-    """Record that one job awaits another, unless that waits for it."""
+    """Record that `waiter` awaits `job` during the block, or reject a cycle of waits."""
     reject_wait_cycle(waiter, job)
     facts = waiter._extras()
     facts.awaits += (job,)
     try:
         yield
     finally:
-        left = list(facts.awaits)
-        left.remove(job)
-        facts.awaits = tuple(left)
+        remaining = list(facts.awaits)
+        remaining.remove(job)
+        facts.awaits = tuple(remaining)
 
 
 def waiting_job() -> AbstractJob[Any] | None:
-    """Return the job that makes this call, in its body or in a task of its own; None if there is none."""
+    """Return the job in whose body, or in a task of whose body, this code runs; or None."""
     worker = current.get(None)
     inside = worker is not None and worker.job is not None and worker.run.backend.isolation.is_inside(worker)
     return worker.job if worker is not None and inside else None
 
 
 async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any]) -> None:
-    """Wait until a job has settled, or never will; or an enclosing scheduler, before it has run."""
+    """Wait for the next event of a job, or of a scheduler around it that has not started."""
     backend = _backend.current()
     event = backend.event()
 
-    def hear(_: object) -> None:
+    def listener(_: object) -> None:
         event.set()
 
     watched = [job, *(around for around in outwards(job) if around._run is None)]
     for target in watched:
-        target._extras().listen(hear)
+        target._extras().listen(listener)
     try:
         if waiter is not None and waiter._worker is not None and job._state is not JobState.RUNNING:
             await _poll_for_deadlock(event, waiter, job)
@@ -85,12 +86,12 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
     finally:
         for target in watched:
             listeners = None if target._facts is None else target._facts.listeners
-            if listeners and hear in listeners:
-                listeners.remove(hear)
+            if listeners and listener in listeners:
+                listeners.remove(listener)
 
 
 async def _poll_for_deadlock(event: _backend.Event, waiter: AbstractJob[Any], job: AbstractJob[Any]) -> None:
-    """Wait until a job has started, or the waiting job is found to hold what it lacks, which is logged."""
+    """Wait until `job` has started. Report it if `job` waits for something that `waiter` holds."""
     run, seconds = waiter._worker.run, FIRST_POLL  # type: ignore[union-attr]
     while not (event.is_set() or job._state is JobState.RUNNING):
         with run.backend.scope(run.clock() + seconds):
@@ -103,7 +104,7 @@ async def _poll_for_deadlock(event: _backend.Event, waiter: AbstractJob[Any], jo
 
 
 def lacks_held_resource(job: AbstractJob[Any], waiter: AbstractJob[Any]) -> bool:
-    """Return whether a ready job waits for something held by the job that awaits it, or by a scheduler around it."""
+    """Return whether a ready job waits for something that `waiter`, or a scheduler around it, holds."""
     wait, scheduler = _explain.waiting(job), job._scheduler
     if wait is None or scheduler is None or scheduler._run is None or waiter._worker is None:
         return False
@@ -118,33 +119,33 @@ def lacks_held_resource(job: AbstractJob[Any], waiter: AbstractJob[Any]) -> bool
 # ---- cycles
 
 
-def reject_wait_cycle(waiter: AbstractJob[Any], job: AbstractJob[Any], how: str = "awaits") -> None:
-    """Reject a wait for a job that settles only after the waiting one. O(V + E) of the jobs that the job waits for.
+def reject_wait_cycle(waiter: AbstractJob[Any], job: AbstractJob[Any], verb: str = "awaits") -> None:
+    """Reject a wait for a job that settles only after the waiting job. O(V + E) of the jobs that `job` waits for.
 
     Args:
         waiter: the job that is about to wait.
         job: the job for which it would wait.
-        how: the verb between the two.
+        verb: what the error says between the two labels.
 
     Raises:
         RuntimeError: the wait would never end; the error shows the cycle.
 
     """
-    after = {waiter, *outwards(waiter)}  # these settle only after it
-    came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any], str]] = {job: (waiter, how)}
+    later = {waiter, *outwards(waiter)}  # these settle only after the wait
+    came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any], str]] = {job: (waiter, verb)}
     todo = [job]
     while todo:
         needed_by = todo.pop()
-        if needed_by in after:
+        if needed_by in later:
             raise RuntimeError(f"{waiter.label!r} waits for itself: {_cycle_text(waiter, needed_by, came_from)}")
-        for verb, needed in _settle_before(needed_by):
+        for connection, needed in _settle_before(needed_by):
             if needed not in came_from:
-                came_from[needed] = needed_by, verb
+                came_from[needed] = needed_by, connection
                 todo.append(needed)
 
 
 def _settle_before(job: AbstractJob[Any]) -> Iterator[tuple[str, AbstractJob[Any]]]:
-    """Yield the jobs that have to settle before a job does, each with the verb of the dependence."""
+    """Yield the jobs that must settle before `job`, each with a verb that explains why."""
     if job._state is JobState.RUNNING:
         for awaited in _awaited_by(job):
             yield "awaits", awaited
@@ -172,7 +173,7 @@ def _cycle_text(
     steps: list[str] = []
     step = last
     while step is not waiter or not steps:
-        before, how = came_from[step]
-        steps.append(f"{how} {step.label!r}")
+        before, verb = came_from[step]
+        steps.append(f"{verb} {step.label!r}")
         step = before
     return f"{waiter.label!r} {', which '.join(reversed(steps))}{end}"

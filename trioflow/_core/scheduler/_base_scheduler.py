@@ -1,4 +1,4 @@
-"""`BaseScheduler`: a set of jobs that can be run, and is itself a job; its views are in `trioflow.Scheduler`."""
+"""`BaseScheduler`: a set of jobs that can be run, and is itself a job. `trioflow.Scheduler` adds views to it."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ J = TypeVar("J", bound="AbstractJob[Any] | Sequence")
 Jobs = AbstractSet[AbstractJob[Any]]
 LabelOfMap = str | Callable[..., str] | None
 OWN: Final = ...
-"""The default of an argument: the scheduler's own setting."""
+"""The default of arguments for which the scheduler has a setting: use that setting."""
 
 
 class Incident(NamedTuple):
-    """An event of a run that is not the outcome of a job."""
+    """An event of a run that is not the outcome of a job, such as an exception in `co_shutdown`."""
 
     job: AbstractJob[Any] | None
     message: str
@@ -78,13 +78,13 @@ class Incident(NamedTuple):
 
 
 class MapOptions(UnnamedOptions, total=False):
-    """The keyword options of `map`."""
+    """The keyword arguments of `map`: its own, and the options of each job."""
 
     label: LabelOfMap
 
 
 class BaseSchedulerOptions(JobOptions, total=False):
-    """The keyword options of the engine's scheduler, with those of every job."""
+    """The keyword options of `BaseScheduler`, including the options of every job."""
 
     jobs_window: Window | None
     shutdown_timeout: float | None
@@ -101,7 +101,7 @@ class BaseSchedulerOptions(JobOptions, total=False):
 class BaseScheduler(
     AbstractJob[bool], box=BoxStyle("nested scheduler", "folder", ("[[", "]]"), place=7), keeps_time=True
 ):
-    """A set of jobs that can be run; `trioflow.Scheduler` adds its views."""
+    """A set of jobs that can be run; `trioflow.Scheduler` is the subclass for users, which adds views."""
 
     __slots__ = (
         "_backfill",
@@ -130,7 +130,7 @@ class BaseScheduler(
     _is_scheduler: ClassVar[bool] = True
     _cancels_once: ClassVar[bool] = False
     logs_failures: ClassVar[bool] = True
-    """False in a subclass that itself reports failed jobs and the ends of its runs: then the log is silent."""
+    """Whether failed jobs and the ends of runs are logged; False in a subclass that reports them itself."""
 
     # ---- independent of runs
     _members: Members
@@ -141,9 +141,9 @@ class BaseScheduler(
     # ---- from the last run
     _stop_reason: StopReason | None
     _culprit: AbstractJob[Any] | None
-    _fault: Exception | None  # an error in its policy or journal that ended it as CRITICAL
+    _fault: Exception | None  # an error in its policy or journal, which stopped it as CRITICAL
     _incidents: list[Incident]
-    # Whether one of the jobs was awaited, and the waiter must be woken if a run ends without reaching it.
+    # Whether some job was awaited, so that waiting jobs must be woken if a run ends without reaching it.
     _watched: bool
     _settled_iterators: weakref.WeakSet[SettledJobs] | None  # the iterators of `as_settled()`; few schedulers have any
 
@@ -158,7 +158,7 @@ class BaseScheduler(
     instruments: Option[tuple[Instrument, ...], Iterable[Instrument]] = Option((), _instruments.checked)
     keep_jobs: Option[bool] = Option(True, _job_options.flag)
     jobserver: Option[Jobserver] = Option(False, _window.jobserver)
-    # The settings that each nested run reads, for direct access: it takes a fifth of the time.
+    # Settings that each nested run reads. Direct access to these takes a fifth of the time of the descriptors above.
     _jobs_window: Window | None
     _shutdown_timeout: float | None
     _policy: PolicyName | Policy
@@ -168,11 +168,11 @@ class BaseScheduler(
     _jobserver: Jobserver
 
     def __init_subclass__(cls, *, cancels_once: bool | None = None, **kwargs: Any) -> None:
-        """Record the arguments of the class; the others are inherited.
+        """Record the class arguments of a subclass; those that are not given are inherited.
 
         Args:
-            cancels_once: whether a job of it is cancelled only once on asyncio, as programs for asyncio expect, and at
-                each of its awaits only if it is still there after `shutdown_timeout` seconds.
+            cancels_once: whether jobs are cancelled only once on asyncio, as programs for asyncio expect. A job that
+                is still running `shutdown_timeout` seconds later is then cancelled at each of its awaits.
             kwargs: arguments for other base classes.
 
         """
@@ -181,7 +181,7 @@ class BaseScheduler(
             cls._cancels_once = cancels_once
 
     def __init__(self, *jobs_or_sequences: Required, **options: Unpack[BaseSchedulerOptions]) -> None:
-        """Check the options, which `trioflow.Scheduler` describes, and add the jobs."""
+        """Check the options, which `trioflow.Scheduler` documents, and add the jobs."""
         self._members = Members(self)
         self._run = self._block = self._stop_reason = self._culprit = self._fault = None
         self._closed = self._watched = False
@@ -200,7 +200,7 @@ class BaseScheduler(
 
     @property
     def window_size(self) -> int | None:
-        """The number of its jobs that may run now; None for no limit. An `Adaptive` window changes it in a run."""
+        """The current size of the window, or None for no limit. During a run, an `Adaptive` window changes its size."""
         if self._run is not None:
             return self._run.workers.size
         window = self.jobs_window
@@ -211,13 +211,13 @@ class BaseScheduler(
     def add(self, job: J) -> J:
         """Add a job, or the jobs of a Sequence, and return the argument.
 
-        Adding a member again does nothing. The job's inputs that belong to no scheduler yet are added before it. An
-        input that a scheduler nested in this one has taken moves to this one, with its own inputs, unless a run is in
-        progress.
+        Adding a member again does nothing. Inputs of the job that belong to no scheduler are added before it. If an
+        input was added to a nested scheduler in this way, it moves to this scheduler, with its own inputs, unless a run
+        is in progress.
 
-        This also works while the scheduler runs, but only in the run's own thread. All requirements of the job must
-        then be members already, and the job starts as soon as all of them have settled. Before the next run, jobs that
-        were added during a run are removed.
+        You can add jobs to a running scheduler, but only in the thread of the run. The requirements of such a job must
+        be members already, and it starts as soon as all of them have settled. Jobs that were added during a run are
+        removed before the next run.
 
         Args:
             job: a job or a Sequence.
@@ -243,7 +243,7 @@ class BaseScheduler(
     def update(self, jobs: Iterable[Required]) -> Self:
         """Add several jobs together, as `add` does; if one is rejected, none is added.
 
-        While the scheduler runs, jobs that are added by the same call may require each other.
+        While the scheduler runs, jobs of the same call may require each other.
 
         Args:
             jobs: jobs, Sequences, None, or collections of these.
@@ -271,7 +271,7 @@ class BaseScheduler(
     def remove(self, job: AbstractJob[Any]) -> Self:
         """Remove a job.
 
-        Jobs that required it still do, and the next run rejects that. Call `sanitize()` to drop these requirements.
+        Other jobs may still require it, which the next run rejects. Call `sanitize()` to drop these requirements.
 
         Args:
             job: a member.
@@ -287,10 +287,10 @@ class BaseScheduler(
         return self
 
     def keep_only(self, jobs: Iterable[Required]) -> Self:
-        """Remove all members but these, and drop the requirements on the removed ones.
+        """Remove all other members, and drop the requirements on them.
 
         Args:
-            jobs: members, or Sequences of members.
+            jobs: the members to keep, or Sequences of members.
 
         Raises:
             TypeError: an argument is not a job.
@@ -307,9 +307,7 @@ class BaseScheduler(
         return self
 
     def sanitize(self) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
-        """Drop the requirements outside of the job's own scheduler, here and in nested schedulers.
-
-        Inputs are kept.
+        """Drop all requirements on jobs of other schedulers, in this scheduler and in nested ones. Inputs are kept.
 
         Returns:
             The dropped requirements, as pairs of a job and its former requirement.
@@ -328,9 +326,9 @@ class BaseScheduler(
         return [pair for level in levels(self) for pair in level._members.drop_strange_requirements()]
 
     def close(self) -> None:
-        """Close the scheduler and all its jobs permanently; results stay readable.
+        """Close the scheduler and all its jobs permanently; results can still be read.
 
-        It cannot run again, and no jobs can be added. The coroutine objects of jobs that never ran are closed too.
+        A closed scheduler cannot run, and accepts no jobs. The coroutine objects of jobs that never ran are closed.
 
         Raises:
             RuntimeError: the scheduler is running.
@@ -341,15 +339,15 @@ class BaseScheduler(
         for job in self._members.jobs:
             job.close()
 
-    # ---- questions
+    # ---- the graph
 
     def topological_order(self) -> list[AbstractJob[Any]]:
-        """Return the jobs so that each comes after all its requirements.
+        """Return the jobs in an order in which each job comes after all its requirements.
 
-        Ties are in the order in which the jobs were added. Kahn 1962, O(V + E).
+        Among possible orders, jobs that were added earlier come first. Kahn 1962, O(V + E).
 
         Raises:
-            CycleError: there is no such order.
+            CycleError: the requirements contain a cycle.
 
         """
         _checks.find_all_implied(self._members)
@@ -405,13 +403,13 @@ class BaseScheduler(
         """Iterate over the jobs in the order added.
 
         Args:
-            nested: whether each nested scheduler is followed by its own jobs.
+            nested: whether the jobs of a nested scheduler follow it, at any depth.
 
         """
         return self._members.iterate(_job_options.flag(nested, "nested", self._name_for_errors))
 
     def is_runnable(self) -> bool:
-        """Return whether a run could start: no cycle, no missing requirement, nothing else to reject. O(V + E)."""
+        """Return whether the scenario can run: whether the checks before a run succeed. O(V + E)."""
         try:
             _checks.check_may_run(self)
             _checks.check_scenario(self)
@@ -419,14 +417,14 @@ class BaseScheduler(
             return False
         return True
 
-    # ---- more ways to add jobs, and to follow a run
+    # ---- adding many jobs, and following a run
 
     @overload
     def map(
         self, function: JobFunction[..., T], /, *iterables: Iterable[Any], **options: Unpack[MapOptions]
     ) -> list[Job[T]]: ...
     @overload
-    def map(  # type: ignore[overload-overlap]  # what @job has made of a function is never async itself
+    def map(  # type: ignore[overload-overlap]  # a function decorated with @job is no async function
         self, function: KindFunction[T], /, *iterables: Iterable[Any], label: LabelOfMap = None, **options: Any
     ) -> list[FunctionJob[T]]: ...
     @overload
@@ -538,7 +536,7 @@ class BaseScheduler(
         label: LabelOfMap = None,
         **options: Any,
     ) -> list[Any]:
-        """Add a job for each set of arguments, which are taken from the iterables as by the built-in `map`.
+        """Add one job for each set of arguments from the iterables, as the built-in `map` calls a function.
 
         Args:
             function: an async callable, or a function decorated with `@job`; with `kind`, a function that `kind`
@@ -546,16 +544,16 @@ class BaseScheduler(
             iterables: the arguments; the shortest iterable decides how many jobs there are. Jobs among the arguments
                 become inputs.
             kind: the kind of the jobs, such as `ThreadJob` or `ProcessJob`, which take plain functions; see `job`.
-            label: a format string, such as "page {}", or a function; both get the job's arguments and give its label.
-                None shows the call.
+            label: a format string, such as "page {}", or a function that returns text. Each job's label is made from
+                its arguments by it. None means the text of the call.
             options: the options of each job; see `AbstractJob` and the kind.
 
         Returns:
             The jobs, in order. If one of them is rejected, none is added.
 
         Raises:
-            TypeError: the kind does not accept `function`, an argument is not iterable, or `label` gives no text.
-            ValueError: `label` cannot be filled in, or raises.
+            TypeError: `kind` does not accept `function`, an argument is not iterable, or `label` returns no text.
+            ValueError: `label` cannot be filled in, or raises an exception.
             RuntimeError: the scheduler is closed or stopping, or the call comes from another thread.
 
         Example:
@@ -585,9 +583,9 @@ class BaseScheduler(
         sets = list(zip(*iterables, strict=False))
         labels = [None if label is None else self._label_for(label, arguments) for arguments in sets]
         jobs = [make(*arguments) for arguments in sets]
-        for job, own in zip(jobs, labels, strict=True):
-            if own is not None:
-                job.label = own
+        for job, job_label in zip(jobs, labels, strict=True):
+            if job_label is not None:
+                job.label = job_label
         self.update(jobs)
         return jobs
 
@@ -600,20 +598,20 @@ class BaseScheduler(
             )
         call = _labels.of_call("label", arguments, {})
         try:
-            found: Any = label.format(*arguments) if isinstance(label, str) else label(*arguments)
+            text: Any = label.format(*arguments) if isinstance(label, str) else label(*arguments)
         except Exception as error:
             what = f"label={label!r} cannot be filled in" if isinstance(label, str) else "the function of label= raised"
             raise ValueError(f"map() of {self.label!r}: {what} for {call}: {type(error).__name__}: {error}") from error
-        if not isinstance(found, str):
-            raise TypeError(f"map() of {self.label!r}: {call} returned {type(found).__name__}; it must return text")
-        return found
+        if not isinstance(text, str):
+            raise TypeError(f"map() of {self.label!r}: {call} returned {type(text).__name__}; it must return text")
+        return text
 
     def as_settled(self) -> SettledJobs:
         """Iterate over the jobs as they settle, beginning with those that have settled already.
 
-        The iteration ends with the run, or earlier, when all jobs have settled but forever jobs and the job that
-        iterates. It includes jobs that are added during the iteration. If the scheduler has not run yet, this waits for
-        the first run. Do not iterate in two jobs of the same scheduler: they would wait for each other.
+        The iteration ends when all jobs have settled, apart from forever jobs and the job that iterates, or when the
+        run ends. It includes jobs that are added during the iteration. If the scheduler has not run yet, the iteration
+        waits for the first run. Do not iterate in two jobs of the same scheduler: each would wait for the other.
 
         Returns:
             An async iterator over jobs.
@@ -632,14 +630,14 @@ class BaseScheduler(
         return SettledJobs(self)
 
     def explain(self, job: AbstractJob[Any]) -> str:
-        """Explain in words why a job is in its state.
+        """Explain in one sentence why a job is in its state.
 
         Args:
             job: a member, or a job nested in one.
 
         Returns:
-            A text that names what the job waits for and how long that has been running, or the jobs that fill the
-            window, or the cause that blocked the job, or its exception.
+            A text which names, for example, the jobs for which it waits and how long they have been running, the jobs
+            that fill the window, or the exception with which the job failed.
 
         Raises:
             TypeError: `job` is not a job.
@@ -658,7 +656,7 @@ class BaseScheduler(
         return _explain.explain(self, job)
 
     def __contains__(self, job: object) -> bool:
-        """Return whether a job is a member; jobs of nested schedulers are not."""
+        """Return whether a job is a member; jobs of nested schedulers are no members."""
         return job in self._members.jobs
 
     def __len__(self) -> int:
@@ -666,7 +664,7 @@ class BaseScheduler(
         return len(self._members.jobs)
 
     def __bool__(self) -> bool:
-        """Return True, with or without members."""
+        """Return True, even if there are no members."""
         return True
 
     def __iter__(self) -> Iterator[AbstractJob[Any]]:
@@ -688,14 +686,14 @@ class BaseScheduler(
         journal: JournalProtocol | str | os.PathLike[str] | None = None,
         **unknown: Never,
     ) -> bool:
-        """Run the scenario in a new event loop, from code that is not async.
+        """Run the scenario in a new event loop, from synchronous code.
 
-        The result is True unless a critical job failed, or the run was cut off: by its timeout, `cancel()`, `drain()`
-        or a signal. So it is True even if every job failed, as long as none was critical; `failures()` returns the
+        The result is True unless a critical job failed, or the run was stopped by its timeout, `cancel()`, `drain()` or
+        a signal. So it is True even if all jobs failed, as long as none of them was critical. `failures()` returns the
         failures, the log counts them, and `check=True` raises them.
 
         Ctrl-C ends the run cleanly, and is raised as KeyboardInterrupt when everything has been shut down. If a script
-        does not catch it, Python prints one line, without a traceback, and ends by SIGINT. If a job blocks the event
+        does not catch it, Python prints one line instead of a traceback, and ends by SIGINT. If a job blocks the event
         loop for more than a quarter of a second, a second Ctrl-C is raised in that job.
 
         Args:
@@ -705,13 +703,13 @@ class BaseScheduler(
             jobs_window: the most jobs that may run at once; default: the scheduler's own.
             instruments: instruments that watch this run, besides the scheduler's own.
             check: whether to raise an exception instead of returning False, and for any failure, critical or not.
-            handle_signals: whether SIGTERM and SIGHUP end the run cleanly too, so that it returns False; only
-                in the main thread. A signal that is ignored, as SIGHUP is under nohup, stays ignored. Or a function,
-                which is called with the number of each signal, Ctrl-C included, immediately, at any point of the
-                program: so it must be short; it may end the process. If it returns None, the run ends cleanly. If it
-                returns a function, such as `scheduler.drain`, that is called in the event loop instead.
-            journal: a `Journal`, or the path of one. It records each job that succeeds; a job that an earlier run has
-                recorded does not run again: it is restored.
+            handle_signals: whether SIGTERM and SIGHUP end the run cleanly too, so that it returns False; only in the
+                main thread. A signal that is ignored, as SIGHUP is under nohup, stays ignored. Or a function that is
+                called with the number of each signal, Ctrl-C included. Python calls it at any point of the program, so
+                it must be short; it may end the process. If it returns None, the run ends cleanly. If it returns a
+                function, such as `scheduler.drain`, that function is called in the event loop instead.
+            journal: a `Journal`, or the path of one. It records each job that succeeds. A job that an earlier run has
+                recorded is restored instead of being run again.
             unknown: none: an unknown option raises TypeError.
 
         Returns:
@@ -767,9 +765,9 @@ class BaseScheduler(
         _block: Any = None,  # an `OpenBlock`, which is not public
         **unknown: Never,
     ) -> bool:
-        """Run the scenario in the event loop of the caller, trio's or asyncio's.
+        """Run the scenario in the running event loop of trio or asyncio.
 
-        A cancellation from outside ends the run cleanly, and is raised when everything has been shut down.
+        A cancellation of the caller ends the run cleanly, and is raised when everything has been shut down.
 
         Args:
             timeout: seconds for the whole run, more than 0; None for no limit; default: the scheduler's own.
@@ -840,8 +838,8 @@ class BaseScheduler(
         who = self._name_for_errors
         if self._worker is None and self._scheduler is not None and self._scheduler._run is not None:
             raise RuntimeError(f"{who()} is a job of {self._scheduler.label!r}, which is running, and will run it")
-        limits = self._limits  # a nested scheduler makes a run for each attempt: rare options are read without a call
-        assert limits is not None  # as for all kinds that no worker calls in its own frame
+        limits = self._limits  # read directly, for speed: each attempt of a nested scheduler makes a new run
+        assert limits is not None  # only a plain `Job` has none
         seconds = limits.timeout if timeout is OWN else _job_options.seconds(timeout, "timeout", who)
         window = self._jobs_window if jobs_window is OWN else _window.window(jobs_window, "jobs_window", who)
         if window is not None and not isinstance(window, (int, Adaptive)):
@@ -856,17 +854,17 @@ class BaseScheduler(
                     f"wait for that token forever; nest it: add {who()} to {around}, since a scheduler holds no token"
                 )
         self._check_lends(window)
-        watching = self._instruments
+        all_instruments = self._instruments
         if not (isinstance(instruments, tuple) and not instruments):
-            watching = (*watching, *_instruments.checked(instruments, "instruments", who))
-        return Run(self, backend, watching, seconds, window, None if journal is None else self._opened(journal))
+            all_instruments = (*all_instruments, *_instruments.checked(instruments, "instruments", who))
+        return Run(self, backend, all_instruments, seconds, window, None if journal is None else self._opened(journal))
 
     def _opened(self, journal: Any) -> RunJournal:
-        """Open the journal of a run; `trioflow.Scheduler` implements it."""
+        """Open a journal for a run; `trioflow.Scheduler` overrides this."""
         raise NotImplementedError(f"{type(self).__name__} has no journals")
 
     async def _prepare(self, run: Run) -> None:
-        """Check the scenario and reset its jobs, pausing now and then."""
+        """Check the scenario and reset its jobs, with checkpoints in between."""
         members = self._members
         if members.added_during_run or members.nested:
             self._drop_added()
@@ -881,7 +879,7 @@ class BaseScheduler(
             members.needs_reset = True
 
     def _reset_jobs(self) -> Iterator[None]:
-        """Forget the last run; yield where a pause is due."""
+        """Reset all jobs, at any depth, that the last run has changed; yield where a pause is due."""
         for scheduler in levels(self):
             members = scheduler._members
             scheduler._forget_end()
@@ -904,10 +902,9 @@ class BaseScheduler(
                 level._members.forget_added()
 
     def cancel(self) -> None:
-        """End the run cleanly: everything is cancelled, and `stop_reason` is CANCELLED.
+        """Cancel all jobs and end the run cleanly; its `stop_reason` is CANCELLED.
 
-        If it is a job of a running scheduler, it is ended, or kept from starting, like any other job. That does not
-        count as a critical failure.
+        A nested scheduler is cancelled, or kept from starting, like any other job, which is no critical failure.
 
         Raises:
             RuntimeError: neither it nor its scheduler is running; or the call comes from another thread.
@@ -920,7 +917,7 @@ class BaseScheduler(
             super().cancel()
 
     def progress(self, fraction: float | None = None) -> None:
-        """Reject the call: the progress of a scheduler is that of its jobs.
+        """Reject the call, because only the jobs of a scheduler report progress.
 
         Raises:
             TypeError: always.
@@ -929,15 +926,15 @@ class BaseScheduler(
         raise TypeError(f"progress() of {self.label!r}: it is a scheduler; call it on the job that does the work")
 
     def drain(self) -> None:
-        """End the run softly: no further jobs start, and those that are running end by themselves.
+        """Start no more jobs, and end the run when the running jobs have ended by themselves.
 
-        Then the run ends as always: forever jobs are cancelled, services are ended, and jobs are shut down. Its
-        `stop_reason` is DRAINED, and its result is False. Jobs that were SCHEDULED end CANCELLED; jobs that were never
-        reached stay IDLE. The same holds in nested schedulers that are running; they end CANCELLED as jobs. Jobs that
-        are running may still be restarted or retried. If something else ends the run in the meantime, such as its
-        timeout or a critical failure, the remaining jobs are cancelled, and the reason is still DRAINED.
+        Then the run ends as usual: forever jobs are cancelled, services are ended, and jobs are shut down. Its
+        `stop_reason` is DRAINED, and its result is False. SCHEDULED jobs end CANCELLED, and jobs that were not reached
+        stay IDLE. Nested schedulers that are running are drained too, and end CANCELLED as jobs. Running jobs may still
+        be restarted or retried. If the timeout, a critical failure or the like stops the run meanwhile, the remaining
+        jobs are cancelled, and `stop_reason` is still DRAINED.
 
-        A second call does nothing, and neither does a call on a run that is stopping.
+        A second call does nothing. Neither does a call on a run that is stopping.
 
         Raises:
             RuntimeError: it is not running, or the call comes from another thread.
@@ -959,7 +956,7 @@ class BaseScheduler(
         self._run.drain()
 
     async def __aenter__(self) -> Self:
-        """Start the run, and keep it open for jobs that are added in the block.
+        """Start the run, which accepts jobs until the end of the block.
 
         Raises:
             CycleError, MissingRequirement, ValueError: the scenario cannot run; nothing has started.
@@ -975,10 +972,10 @@ class BaseScheduler(
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for all jobs, and close the scheduler permanently; if the block raised an error, cancel the run instead.
+        """Wait for all jobs, or cancel the run if the block raised an exception; then close the scheduler.
 
-        After `drain()` the block is not cancelled, and leaving it raises nothing, unless something else cuts the run
-        off.
+        If the run stops early, the block is cancelled, and leaving it raises the failure of the run. After `drain()`,
+        the block continues, and leaving it raises nothing, unless something else stops the run.
 
         Raises:
             ExceptionGroup: the critical failures that stopped the run.
@@ -998,30 +995,30 @@ class BaseScheduler(
 
     @property
     def stop_reason(self) -> StopReason | None:
-        """The reason why the last run stopped; None before the first run has ended."""
+        """The reason why the last run stopped, or None before the end of the first run."""
         return self._stop_reason
 
     @property
     def culprit(self) -> AbstractJob[Any] | None:
-        """The member that stopped the last run, or None; for a scheduler, see also its own `culprit`."""
+        """The member that stopped the last run, or None. If it is a scheduler, that has a `culprit` of its own."""
         return self._culprit
 
     @property
     def timed_out(self) -> bool:
-        """Whether its timeout stopped the last run, or one of its attempts as a job."""
+        """Whether a timeout stopped the last run, or, for a nested scheduler, one of its attempts."""
         return self._stop_reason is StopReason.TIMEOUT or super().timed_out
 
     @property
     def incidents(self) -> tuple[Incident, ...]:
-        """The incidents of the last run, besides the outcomes of jobs, such as a `co_shutdown` that raised."""
+        """The incidents of the last run: events other than outcomes of jobs, such as an exception in `co_shutdown`."""
         return tuple(self._incidents)
 
     def results(self) -> dict[AbstractJob[Any], Any]:
         """Return the jobs that SUCCEEDED in the last run and their results, in the order in which they were added.
 
-        Jobs of nested schedulers are included, and the nested schedulers themselves are not. A result that was dropped
-        because of `keep_result=False` is left out; one that has stayed on a cluster is represented by its placeholder,
-        which `job.result()` resolves. Nothing is raised, whatever the outcome of the run.
+        The jobs of nested schedulers are included, but not the nested schedulers themselves. Results that were dropped
+        because of `keep_result=False` are left out. A result that has stayed on a cluster is represented by a
+        placeholder, which `job.result()` resolves. This raises nothing, whatever the outcome of the run.
 
         Example:
             >>> async def divide(a, b):
@@ -1040,18 +1037,18 @@ class BaseScheduler(
     def failures(self) -> dict[AbstractJob[Any], Exception]:
         """Return the jobs that FAILED in the last run with their exceptions, in the order in which they settled.
 
-        These are the jobs of `raise_for_failures`: those of nested schedulers are included, a nested scheduler that
-        failed because one of its own jobs did is not, and interruptions such as `KeyboardInterrupt` are left out. A
-        BLOCKED job did not fail itself: its `raised_exception()` names the job that blocked it.
+        These are the jobs that `raise_for_failures` reports. The jobs of nested schedulers are included, but not a
+        nested scheduler that failed because of its own jobs. Interruptions such as `KeyboardInterrupt` are left out.
+        BLOCKED jobs did not fail themselves; their `raised_exception()` names the job that blocked them.
         """
         return {job: cast("Exception", job.raised_exception()) for job in _failures.failed_jobs(self)}
 
     def raise_for_failures(self) -> None:
         """Raise an `ExceptionGroup` of the exceptions of the jobs that FAILED, in the order in which they settled.
 
-        Jobs of nested schedulers are included. Each exception has a note that names its job. A nested scheduler that
-        failed because one of its own jobs did is not listed again. Interruptions such as `KeyboardInterrupt` are left
-        out. If no job failed, nothing is raised.
+        Each exception has a note that names its job. The jobs of nested schedulers are included, but not a nested
+        scheduler that failed because of its own jobs. Interruptions such as `KeyboardInterrupt` are left out. If no job
+        failed, nothing is raised.
 
         Raises:
             ExceptionGroup: at least one job FAILED in the last run.
@@ -1062,17 +1059,17 @@ class BaseScheduler(
     # ---- for the rest of the package
 
     def _knows_durations(self) -> bool:
-        """Return whether durations may come from elsewhere than the members' own `expected_duration`."""
+        """Return whether there are durations besides the `expected_duration` of members; a subclass may learn some."""
         return False
 
     def _expected_durations(self, jobs: Iterable[AbstractJob[Any]] | None = None) -> dict[AbstractJob[Any], float]:
-        """Return the known expected durations of its members, in seconds: the only source for policies.
+        """Return the known expected durations of members, in seconds; policies use no others.
 
         Args:
-            jobs: the members in question; None for all of them.
+            jobs: the members in question, or None for all.
 
         """
-        # Only members with options about the order can have durations of their own.
+        # Other members have no `expected_duration`.
         return {
             job: seconds
             for job in (self._members.with_demands if jobs is None else jobs)
@@ -1080,7 +1077,7 @@ class BaseScheduler(
         }
 
     def _admit_requirements(self, job: AbstractJob[Any], new: list[AbstractJob[Any]]) -> None:
-        """Check new requirements of a member, and link them in a run; see `AbstractJob.requires`."""
+        """Check new requirements of a member; during a run, count them. `AbstractJob.requires` calls this."""
         self._members.unchecked = True
         if self._run is not None:
             self._run.check_growing(f"requires() of {job.label!r}")
@@ -1088,7 +1085,7 @@ class BaseScheduler(
             _requirement_counts.link(job, new)
 
     def _innermost_run(self) -> Run | None:
-        """Return the run in progress of this scheduler, or else of the nearest enclosing one."""
+        """Return the run in progress of this scheduler, or else that of the nearest enclosing one that has a run."""
         scheduler: BaseScheduler | None = self
         while scheduler is not None:  # not by `outwards`, which takes 1 µs more for each `add`
             if scheduler._run is not None:
@@ -1100,7 +1097,7 @@ class BaseScheduler(
         return _job_options.unknown_of_job(name, repr(self._label or type(self).__name__), type(self), "a scheduler")
 
     def _run_resource_totals(self) -> Mapping[str, int]:
-        """Return the totals of those `RUN_RESOURCES` that its members do not share with others."""
+        """Return the totals of those `RUN_RESOURCES` that belong to this scheduler alone."""
         return {}
 
     def _check_may_run(self) -> None:
@@ -1120,13 +1117,13 @@ class BaseScheduler(
         await _awaiting.wait_settled(self, job)
 
     def _reject_wait_cycle(self) -> None:
-        """Reject an await of the outermost scheduler in one of its jobs."""
+        """Raise an error if one of its own jobs awaits this outermost scheduler."""
         waiter = _awaiting.waiting_job()
         if waiter is not None:
             _awaiting.reject_wait_cycle(waiter, self)
 
     def _will_not_reach(self, job: AbstractJob[Any] | None = None) -> bool:
-        """Return whether a run has ended, or drains, so that an awaited job cannot be reached any longer."""
+        """Return whether the run has ended, or is draining, and so will not reach `job`; False before a run."""
         for scheduler in (self, *outwards(self)):
             scheduler._watched = True
             if scheduler._run is not None:
@@ -1136,7 +1133,7 @@ class BaseScheduler(
         return False
 
     def _notify_unreached(self) -> None:
-        """Wake all waiters of jobs that will not be reached."""
+        """Wake all jobs that await jobs which will not be reached."""
         if self._watched:
             for job in self.iterate_jobs():
                 if job._facts is not None and job._state is JobState.IDLE:
@@ -1146,23 +1143,23 @@ class BaseScheduler(
         self._incidents.append(Incident(job, message, exception))
 
     def _note_end(self, run: Run) -> None:
-        """Keep the facts of a run that has ended, and wake all waiters of jobs that were not reached."""
+        """Store the result of a run that has ended, and wake all jobs that await jobs which were not reached."""
         self._stop_reason, self._culprit = run.reason, run.culprit
         self._run = None
         self._notify_unreached()
         if self._settled_iterators is not None:
-            for stream in tuple(self._settled_iterators):
-                stream.end()
+            for iterator in tuple(self._settled_iterators):
+                iterator.end()
             self._settled_iterators = None
 
     def _extend_settled_iterators(self, jobs: list[AbstractJob[Any]]) -> None:
-        """Add new jobs to the iterations of `as_settled()`."""
-        for stream in tuple(self._settled_iterators or ()):
+        """Add new jobs to the iterators of `as_settled()`."""
+        for iterator in tuple(self._settled_iterators or ()):
             for job in jobs:
-                stream.watch(job)
+                iterator.watch(job)
 
     def _interrupt(self, interruption: BaseException | None) -> bool:
-        """End the run because of a signal. Return False if there is no run."""
+        """Stop the run because of a signal; return False if there is no run."""
         if self._run is None:
             return False
         self._run.interrupt(interruption)
@@ -1185,20 +1182,20 @@ class BaseScheduler(
         return False
 
     async def co_shutdown(self) -> None:
-        """Shut down its jobs, if it was never started: otherwise its own run has done that."""
+        """Shut down its jobs if it has not run; otherwise its own run has done so."""
         run = next((around._run for around in outwards(self) if around._run is not None), None)
         if self._stop_reason is None and run is not None:
             await _ending.shut_down_nested(run, self)
 
     def __repr__(self) -> str:
-        """Show label, state and counts."""
+        """Show the label, the state and the number of members."""
         running = "running" if self._run is not None else self._stop_reason.value if self._stop_reason else "idle"
         jobs = f"{len(self)} job{'s' * (len(self) != 1)}"
         return f"<{type(self).__name__} `{_labels.printable(self.label)}` {running}, {jobs}>"
 
 
 def interrupt(scheduler: BaseScheduler, interruption: BaseException) -> None:
-    """End the run of a scheduler as Ctrl-C does, with this exception. Without a run, do nothing."""
+    """Stop the run of a scheduler as Ctrl-C does, with this exception. Without a run, do nothing."""
     scheduler._interrupt(interruption)
 
 
@@ -1207,4 +1204,4 @@ SETTINGS: Final = tuple(
     for option in BaseScheduler._declared.values()
     if option.place in BaseScheduler.__slots__
 )
-"""The attributes of a scheduler's settings, each with its default."""
+"""The attributes that store a scheduler's settings, with their defaults."""

@@ -1,6 +1,6 @@
-"""The checks before a run starts, and before a running scheduler accepts more jobs. The checks consume nothing.
+"""The checks before a run, and before a running scheduler accepts new jobs or requirements.
 
-`check` is a generator that pauses now and then, so that other tasks can run during the check of a large scenario.
+`check` is a generator, so that its caller can let other tasks run during the check of a large scenario.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from ._members import Members
 
 visit_marks: Final = itertools.count(-2, -1)
+"""Values of `_pending` that mark visited jobs. They are negative, unlike any count of requirements."""
 
 
 def check(members: Members) -> Iterator[None]:
-    """Check the jobs of a scheduler and all that is nested in it, O(V + E); yield where a pause is due.
+    """Check the jobs of a scheduler, at any depth, in O(V + E); yield where a pause is due.
 
     Raises:
         CycleError: jobs require each other in a circle.
@@ -63,10 +64,10 @@ def check(members: Members) -> Iterator[None]:
 
 
 def _check_jobs(members: Members, repeated: bool) -> Iterator[None]:
-    """Check the jobs of one scheduler and their requirements.
+    """Check the jobs of one scheduler and their requirements; yield where a pause is due.
 
-    Usually each job was added after all its requirements. Then there can be no cycle. Only otherwise is the graph
-    searched for one. Jobs that have been passed are marked by a number in `_pending`.
+    Usually each job was added after all its requirements, so that there can be no cycle. This finds out whether it was,
+    by a mark in `_pending` of each visited job. If not, the caller has to search the graph for cycles.
     """
     mark, owner = next(visit_marks), members.owner
     outside = False
@@ -90,11 +91,11 @@ def _check_jobs(members: Members, repeated: bool) -> Iterator[None]:
 
 
 def check_may_run(scheduler: BaseScheduler) -> None:
-    """Reject a scheduler for its own state and options, apart from its jobs.
+    """Reject a scheduler that cannot run, whatever its jobs.
 
     Raises:
         RuntimeError: it is running or closed.
-        ValueError: it lends the slots of a window without a limit.
+        ValueError: it has `jobserver`, but no limited window.
 
     """
     scheduler._check_may_run()
@@ -107,10 +108,10 @@ def check_needs(level: BaseScheduler, jobs: Iterable[AbstractJob[Any]], outermos
     Args:
         level: the scheduler.
         jobs: the members to check.
-        outermost: the scheduler of the run.
+        outermost: the outermost scheduler of the run.
 
     Raises:
-        ValueError: a job needs a resource that it cannot find, or more of it than it can ever have.
+        ValueError: a job needs a resource that no pool has, or more than it can ever get.
 
     """
     if needy := [job for job in jobs if job._needs()]:
@@ -120,10 +121,10 @@ def check_needs(level: BaseScheduler, jobs: Iterable[AbstractJob[Any]], outermos
 
 
 class AvailableResources:
-    """The resources that the members of a scheduler find; `outermost` is the scheduler of the run.
+    """The resources that the members of a scheduler can take, in a run of the scheduler `outermost`.
 
-    A scheduler with needs is the pool of its members. Besides these, they find rates of enclosing schedulers, which are
-    not held, and pools inside. So no scheduler that is waited for inside waits for a resource that is held outside.
+    If an enclosing scheduler has needs, its members share what it has taken. Outside of it, they can take rates only,
+    which are not held. So nothing inside waits for a resource that is held outside, and there is no deadlock.
     """
 
     def __init__(self, level: BaseScheduler, outermost: BaseScheduler) -> None:
@@ -132,17 +133,16 @@ class AvailableResources:
         while (outer := levels[-1]._scheduler) is not None and (is_inside or outer._run is not None):
             levels.append(outer)
             is_inside = is_inside and outer is not outermost
-        self.there: dict[str, Resource] = {}
+        self.available: dict[str, Resource] = {}
         self.keeper: BaseScheduler | None = None  # the innermost enclosing scheduler with needs
-        self._services: dict[
-            str, list[AbstractJob[Any]]
-        ] = {}  # by name: the services that hold some of it until the end
-        self._further_out: set[str] = set()
+        # By name of a resource: the services that hold some of it until the run ends.
+        self._services: dict[str, list[AbstractJob[Any]]] = {}
+        self._outside_names: set[str] = set()  # resources outside of `keeper`
         for level in reversed(levels):
             if level is not levels[-1]:
                 self._enter(level)
             if level._pool is not None:
-                self.there.update(level._pool._resources)
+                self.available.update(level._pool._resources)
                 for name in level._pool._resources:
                     self._services.pop(name, None)
             for service in level._members.services:
@@ -150,72 +150,71 @@ class AvailableResources:
                     self._services.setdefault(name, []).append(service)
 
     def _enter(self, scheduler: BaseScheduler) -> None:
-        """Narrow the resources to the share of a nested scheduler, if it has needs."""
+        """Restrict the resources to what a nested scheduler with needs has taken, and rates."""
         kept: dict[str, Resource] = {}
-        for name, given in scheduler._needs().items():
-            whole = self.there.get(name)
-            if isinstance(whole, CountedResource) and not isinstance(
-                given, tuple
-            ):  # otherwise the scheduler itself is refused
-                kept[name] = whole.part(given)
+        for name, amount in scheduler._needs().items():
+            whole = self.available.get(name)
+            # Any other need of the scheduler is rejected when the scheduler itself is checked.
+            if isinstance(whole, CountedResource) and not isinstance(amount, tuple):
+                kept[name] = whole.part(amount)
         if kept:
             self.keeper = scheduler
-            self._further_out.update(self.there)
-            self.there = {name: rate for name, rate in self.there.items() if not rate.is_kept} | kept
+            self._outside_names.update(self.available)
+            self.available = {name: rate for name, rate in self.available.items() if not rate.is_kept} | kept
             self._services.clear()
 
     def reject_unfit(self, job: AbstractJob[Any]) -> None:
         """Reject a member whose needs can never be met.
 
         Raises:
-            ValueError: it needs a resource that it cannot find, or more of it than services leave.
+            ValueError: it needs a resource that no pool has, or more than services leave.
 
         """
-        for name, given in job._needs().items():
+        for name, amount in job._needs().items():
             if name in _job_options.RUN_RESOURCES:
                 continue
-            if name not in self.there:
+            if name not in self.available:
                 raise ValueError(
-                    f"{job.label!r} needs {name}={_amounts.shown_parts(given)}, {self._missing_text(name)}"
+                    f"{job.label!r} needs {name}={_amounts.shown_parts(amount)}, {self._missing_text(name)}"
                 )
-            resource = self.there[name]
-            need = resource.need(given, job)
+            resource = self.available[name]
+            need = resource.need(amount, job)
             services = [
                 service
                 for service in self._services.get(name, ())
                 if service is not job and _may_wait_beside(job, service)
             ]
             if isinstance(resource, CountedResource) and services:
-                gone = sum(resource.need(service._needs()[name], service) for service in services)
-                if need > resource.total - gone:
+                reserved = sum(resource.need(service._needs()[name], service) for service in services)
+                if need > resource.total - reserved:
                     names = ", ".join(repr(service.label) for service in services)
                     raise ValueError(
                         f"{job.label!r} needs {name}={resource.shown_as(need)}, and services keep "
-                        f"{resource.shown_as(gone)} of {resource.shown_as(resource.total)} until the run ends "
+                        f"{resource.shown_as(reserved)} of {resource.shown_as(resource.total)} until the run ends "
                         f"({names}): it could never start; give the pool more, or let the services need less"
                     )
 
     def _missing_text(self, name: str) -> str:
-        if self.keeper is not None and name in self._further_out:
+        if self.keeper is not None and name in self._outside_names:
             return (
                 f"which is in a pool outside of {self.keeper.label!r}: that scheduler has needs, and is the only pool "
                 f"of its members, but for rates; add {name}= to its needs"
             )
-        has = f"they have {', '.join(self.there)}" if self.there else "there is none"
+        has = f"they have {', '.join(self.available)}" if self.available else "there is none"
         how = f"give its scheduler pool=Pool({name}=...), or leave it out of needs="
         return f"which is in no pool around it ({has}): {how}"
 
 
 def _has_ended(job: AbstractJob[Any]) -> bool:
-    """Return whether a job has settled in the run in progress, not in an earlier one."""
+    """Return whether a job has settled in the run in progress."""
     run = job._scheduler._run if job._scheduler is not None else None
     return job._state.is_settled and run is not None and run.phase is not CHECKING
 
 
 def _may_wait_beside(job: AbstractJob[Any], service: AbstractJob[Any]) -> bool:
-    """Return whether a job may have to wait while a service holds a resource; not if the service waits for the job.
+    """Return whether a job may have to wait for a resource that a service holds.
 
-    A clean-up job does not wait.
+    It has not if the service starts after the job, or if it is a clean-up job, which never waits.
     """
     home = service._scheduler
     if home is None or (job._rule is not None and job._rule.run_if == "failed"):
@@ -225,10 +224,10 @@ def _may_wait_beside(job: AbstractJob[Any], service: AbstractJob[Any]) -> bool:
 
 
 def reject_shared_pools(levels: Iterable[BaseScheduler], outermost: BaseScheduler) -> None:
-    """Reject pools that serve schedulers inside and outside of one with needs.
+    """Reject a pool that belongs to schedulers both inside and outside of a scheduler with needs.
 
     Raises:
-        ValueError: there is one.
+        ValueError: there is such a pool.
 
     """
     users: dict[Pool, dict[AbstractJob[Any], AbstractJob[Any] | None]] = {}
@@ -242,11 +241,11 @@ def reject_shared_pools(levels: Iterable[BaseScheduler], outermost: BaseSchedule
 
 
 def check_requirement(job: AbstractJob[Any], requirement: AbstractJob[Any], scheduler: BaseScheduler) -> None:
-    """Reject a requirement that is in another scheduler and not an input, or a forever job and not a service.
+    """Reject a requirement outside of `scheduler` that is no input, and a forever job that is no service.
 
     Raises:
-        MissingRequirement: it is not in `scheduler`, and it is not an input from a related scheduler.
-        ValueError: it is a forever job and not a service.
+        MissingRequirement: it is not in `scheduler`, and not an input from a scheduler of the same tree.
+        ValueError: it is a forever job, but not a service.
 
     """
     if requirement._scheduler is not scheduler:
@@ -262,7 +261,7 @@ def check_requirement(job: AbstractJob[Any], requirement: AbstractJob[Any], sche
 
 
 def check_late_input(job: AbstractJob[Any], given: AbstractJob[Any], scheduler: BaseScheduler) -> None:
-    """Check an input from another scheduler, for a job of a running scheduler: it is too late to wait for it.
+    """Reject an unsettled input from outside of a running scheduler, which cannot wait for it any more.
 
     Raises:
         MissingRequirement, ValueError: as in `check_requirement`; or the input has not settled.
@@ -279,10 +278,10 @@ def check_late_input(job: AbstractJob[Any], given: AbstractJob[Any], scheduler: 
 def _imply_late(members: Members, job: AbstractJob[Any]) -> None:
     """Make a job that was added to a running scheduler wait for the members that contain its inputs.
 
-    Inputs of jobs nested in it count too.
+    This includes the inputs of jobs that are nested in it.
 
     Raises:
-        ValueError: an input is outside of the scheduler and has not settled: it is too late to wait for it.
+        ValueError: an input outside of the scheduler has not settled.
 
     """
     scheduler = members.owner
@@ -300,7 +299,7 @@ def _imply_late(members: Members, job: AbstractJob[Any]) -> None:
 
 
 def find_all_implied(members: Members) -> None:
-    """Find the requirements implied by inputs from other schedulers, here and in all nested ones; check nothing."""
+    """Find the requirements that inputs from other schedulers imply, at any depth, without any checks."""
     walked: dict[BaseScheduler, Members] = {}
     todo: list[Members] = [members]
     while todo:
@@ -321,19 +320,19 @@ def find_all_implied(members: Members) -> None:
 
 
 def find_implied(scheduler: BaseScheduler) -> None:
-    """Find the requirements of members that follow from inputs of jobs nested in them; check nothing. O(V + E).
+    """Find the requirements of members that the inputs of jobs nested in them imply, without any checks. O(V + E).
 
-    A run in progress has found them; then this does nothing, and any thread may call it.
+    During a run this does nothing, because the run has found them; so any thread may call it then.
     """
     if all(level._run is None for level in (scheduler, *outwards(scheduler))):
         find_all_implied(scheduler._members)
 
 
 def check_scenario(scheduler: BaseScheduler) -> None:
-    """Check a scheduler and all that is nested in it, as each run does. O(V + E).
+    """Check a scheduler and its jobs at any depth, as before a run. O(V + E).
 
     Raises:
-        CycleError, MissingRequirement, ValueError, RuntimeError: a run would be rejected.
+        CycleError, MissingRequirement, ValueError, RuntimeError: the scenario cannot run.
 
     """
     for _ in check(scheduler._members):
@@ -341,14 +340,14 @@ def check_scenario(scheduler: BaseScheduler) -> None:
 
 
 def _reject_unreachable_inputs(members: Members, walked: dict[BaseScheduler, Members]) -> None:
-    """Reject inputs from outside of the checked schedulers that have not settled: they cannot be waited for."""
+    """Reject unsettled inputs from outside of the checked schedulers, for which no run would wait."""
     for job in members.jobs:
         for given in job._rule.inputs if job._rule is not None else ():
             found = common(job, given)
             if found is None or found[0] in walked:
                 continue
             holder, waiting, _ = found
-            if holder._run is None or waiting._pending >= 0:  # else `waiting` is about to be added, and will wait
+            if holder._run is None or waiting._pending >= 0:  # otherwise `waiting` is just being added, and will wait
                 check_late_input(job, given, members.owner)
 
 
@@ -365,7 +364,7 @@ def reject_cycle(members: Members) -> None:
 
 
 def check_one_shot(job: AbstractJob[Any], repeated: bool) -> None:
-    """Reject a job that would run again and cannot, and one that fails its own check."""
+    """Reject a one-shot job that has run or would run again, and a job that fails its own check."""
     if job._checks_itself:
         job.check_before_run()
     if not job._is_one_shot():
@@ -386,7 +385,7 @@ def check_one_shot(job: AbstractJob[Any], repeated: bool) -> None:
 
 
 def check_new(members: Members, new: list[AbstractJob[Any]]) -> None:
-    """Check jobs that have just been added to a running scheduler; they may require each other.
+    """Check jobs that have just been added to a running scheduler, and may require each other.
 
     Raises:
         CycleError, MissingRequirement, ValueError, RuntimeError: as in `check`.
@@ -400,17 +399,17 @@ def check_new(members: Members, new: list[AbstractJob[Any]]) -> None:
             check_may_run(job)
             check_scenario(job)
         _imply_late(members, job)
-    # Mostly they have no open requirements. A search for cycles would cost a fifth of adding one job.
+    # Usually new jobs have no requirements. Without the test, the search would take a fifth of the time to add one job.
     cycle = _graph_algorithms.find_cycle(new, members.waits_for) if any(map(members.waits_for, new)) else None
     if cycle is not None:
         raise _errors.CycleError(cycle)
 
 
 def check_new_needs(scheduler: BaseScheduler, new: Iterable[AbstractJob[Any]], outermost: BaseScheduler) -> None:
-    """Check the needs of jobs just added to a scheduler, and of all jobs in them, while `outermost` runs.
+    """Check the needs of jobs just added to a scheduler, at any depth, in a run of the scheduler `outermost`.
 
     Raises:
-        ValueError: one of them can never be met; or a new service leaves too little for a waiting job.
+        ValueError: a need can never be met, or a new service leaves too little for a waiting job.
 
     """
     checked: list[AbstractJob[Any]] = []
@@ -427,8 +426,8 @@ def check_new_requirements(members: Members, job: AbstractJob[Any], new: list[Ab
     """Check the new requirements of a job of a running scheduler.
 
     Raises:
-        RuntimeError: the job is no longer IDLE, or a requirement awaits it.
-        CycleError: a requirement waits for the job already.
+        RuntimeError: the job is no longer IDLE, or a requirement awaits the job.
+        CycleError: a requirement waits for the job.
         MissingRequirement, ValueError: as in `check_requirement`.
 
     """

@@ -1,4 +1,4 @@
-"""Explanations of the states of jobs, in words."""
+"""Texts that explain why a job is in its state."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler
 
 MAX_NAMED = 5
-"""The most jobs that a list names; the others are counted."""
+"""The most jobs that a text names; the others are counted."""
 
 
 def explain(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    """Return one sentence; see `BaseScheduler.explain`."""
+    """Return a sentence that explains the state of a job; see `BaseScheduler.explain`."""
     why = job._facts.not_restored if job._facts is not None else None
     not_restored = "" if why is None else f"; it was not restored: {why}"
     return f"{job.label!r} {EXPLANATIONS[job._state](job._scheduler or scheduler, job)}{not_restored}"
@@ -38,7 +38,7 @@ def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
         return f"waits for the start of {scheduler.label!r}, which is being checked"
     if (
         run.phase is RunPhase.STOPPING or run.group.deadline_passed()
-    ):  # trio lets jobs unwind before the run notices the deadline
+    ):  # on trio, jobs may unwind before the run notices its deadline
         reason = run.reason or StopReason.TIMEOUT
         return f"will not be reached: {scheduler.label!r} is stopping ({reason.value})"
     if run.phase is RunPhase.DRAINING:
@@ -53,7 +53,7 @@ def _explain_idle(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 
 
 def still_waits_for(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-    """Return the members of its scheduler that a job still waits for: neither settled nor ready."""
+    """Return the members of its scheduler that a job still waits for: neither settled nor ready services."""
     scheduler = job._scheduler
     members = [] if scheduler is None else scheduler._members.waits_for(job)
     return [other for other in members if not (other._state.is_settled or other._is_ready())]
@@ -81,9 +81,9 @@ def _explain_scheduled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 
 
 def waiting(job: AbstractJob[Any]) -> Waiting | None:
-    """Return the wait of a SCHEDULED job, or the jobs that a RUNNING one awaits. Any thread may call it.
+    """Return why a SCHEDULED job waits, or which jobs a RUNNING job awaits; None for any other job.
 
-    It is None for a job that does not wait, or is not ready in a run.
+    Any thread may call this.
 
     Example:
         >>> import anyio
@@ -107,35 +107,35 @@ def waiting(job: AbstractJob[Any]) -> Waiting | None:
 
 
 def waiting_since(job: AbstractJob[Any]) -> float | None:
-    """Return when a SCHEDULED job began to wait for its turn: on the clock of `job.started_at`.
+    """Return the time when a SCHEDULED job began to wait, on the clock of `job.started_at`.
 
-    That is the time of its last throttle, or when the last of its requirements settled. None if the job is not
-    SCHEDULED, or if it waited for no job, or for a service: then the engine has no record.
+    This is the time of its last throttle, or else the time when the last of its requirements settled. It is unknown
+    (None) if the job requires nothing or a service, and None if the job is not SCHEDULED.
     """
     scheduler = job._scheduler
     if scheduler is None or job._state is not JobState.SCHEDULED:
         return None
     for _, ended in throttled(job)[-1:]:
         return ended
-    moments = [other._finished_at for other in scheduler._members.waits_for(job)]
-    return max((moment for moment in moments if moment is not None), default=None) if None not in moments else None
+    times = [other._finished_at for other in scheduler._members.waits_for(job)]
+    return None if None in times else max((time for time in times if time is not None), default=None)
 
 
 def status_of(job: AbstractJob[Any]) -> str:
-    """Return the activity of a RUNNING job, or the jobs that it awaits; nothing with `redact=True`."""
+    """Return the status text of a RUNNING job, or else the jobs that it awaits; "" if there is none."""
     if job._state is not JobState.RUNNING:
         return ""
     if not job._says_status or job.redact:
         wait = waiting(job)
         return "" if wait is None else wait.text
-    kind: Any = job  # only kinds with a status have this
+    kind: Any = job  # only kinds with a status define `status_text`
     try:
         return _labels.shortened(str(kind.status_text()))
     except Exception:
-        return ""  # the view of the run must go on
+        return ""  # an error in a user's method must not stop a view
 
 
-# ---- the causes of a SCHEDULED job's wait: each has a function that finds it, and one that explains it
+# ---- why a SCHEDULED job waits: for each cause, a function that detects it, and one that explains it
 
 
 def _token_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
@@ -146,9 +146,9 @@ def _token_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
 def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
     tokens = run.workers.tokens
     assert tokens is not None
-    whose = next(level for level in outwards(job) if level._run is not None and level._run.workers.limiter is not None)
+    owner = next(level for level in outwards(job) if level._run is not None and level._run.workers.limiter is not None)
     held = f"{_token_holders_text(run.scheduler, tokens.limiter)}{_earlier_jobs_text(run, job, tokens.in_order())}"
-    return f"waits for a token of the window of {whose.label!r}, a limiter that is used up: {held}"
+    return f"waits for a token of the window of {owner.label!r}, a limiter that is used up: {held}"
 
 
 def _slot_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
@@ -180,13 +180,13 @@ CAUSES: Final = (
     (_token_wait, _explain_token_wait),
     (_slot_wait, _explain_slot_wait),
     (_resource_wait, _explain_resource_wait),
-    (_loop_wait, _explain_resource_wait),  # there is enough, but jobs before it have a reservation
+    (_loop_wait, _explain_resource_wait),  # its needs are free, but reserved for jobs before it
 )
-"""The causes in order of precedence."""
+"""The functions for each cause, in order of precedence."""
 
 
 def _earlier_jobs_text(run: Run, job: AbstractJob[Any], in_order: list[AbstractJob[Any]]) -> str:
-    """Name the waiting jobs that start before `job`, and why; "" if none do, or if they only became ready earlier."""
+    """Return a text about the waiting jobs that start before `job` for another reason than their earlier readiness."""
     ready = run.queue.jobs
     if not isinstance(ready, HeapQueue):
         return ""
@@ -202,7 +202,7 @@ def _earlier_jobs_text(run: Run, job: AbstractJob[Any], in_order: list[AbstractJ
 
 
 def _token_holders_text(scheduler: BaseScheduler, limiter: Any) -> str:
-    """Name the holders of a limiter's tokens: jobs of this scenario, at any level, and the number of others."""
+    """Return a text about the holders of a limiter's tokens: jobs of the whole scenario, and the number of others."""
     root = outermost(scheduler)
     running: list[AbstractJob[Any]] = []
     for job in [root, *root.iterate_jobs()]:
@@ -234,7 +234,7 @@ def _explain_running(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 def _explain_succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     if job.restored:
         return "was restored: the journal has its result"
-    was_cut = job.timed_out and job.on_timeout == "move_on"  # else an earlier attempt was
+    was_cut = job.timed_out and job.on_timeout == "move_on"  # otherwise an earlier attempt timed out
     moved_on = ": its timeout cancelled it, which on_timeout='move_on' makes a success" if was_cut else ""
     return f"succeeded after {_units.duration_text(job.elapsed or 0.0)}{moved_on}"
 
@@ -242,7 +242,7 @@ def _explain_succeeded(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 def _explain_failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     error: Any = job.raised_exception()
     ended = ""
-    if scheduler._culprit is job:  # a KeyboardInterrupt, for example, ends the run even if the job is not critical
+    if scheduler._culprit is job:  # a KeyboardInterrupt stops the run even if the job is not critical
         ended = "; it was critical, and ended the run" if isinstance(error, Exception) else "; that ended the run"
     return f"failed after {_units.duration_text(job.elapsed or 0.0)}, with {in_one_line(error)}{ended}"
 

@@ -1,4 +1,4 @@
-"""The report and the exception of a run as a whole."""
+"""The log line and the exception at the end of a run, and the failures that they report."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LISTING: Final = "; debrief(listing=True) shows where each job was"
 
 
 def failed_jobs(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
-    """Return the jobs that FAILED with an `Exception` of their own, nested ones included, in the order of settling."""
+    """Return the jobs that FAILED with an `Exception` of their own, at any depth, in the order of settling."""
     jobs = [job for job in scheduler.iterate_jobs() if job._state is JobState.FAILED and not failed_through_member(job)]
     return sorted((job for job in jobs if isinstance(job.raised_exception(), Exception)), key=_settling_number)
 
@@ -29,9 +29,9 @@ def failed_jobs(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
 def critical_failures(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
     """Return the jobs whose failure was critical in `scheduler`, in the order in which they settled.
 
-    A nested scheduler that failed because of its own jobs is replaced by these.
+    If a nested scheduler failed because of its own jobs, they are returned instead.
     """
-    found: list[AbstractJob[Any]] = []
+    failures: list[AbstractJob[Any]] = []
     todo: list[BaseScheduler] = [scheduler]
     while todo:
         for job in todo.pop():
@@ -39,16 +39,16 @@ def critical_failures(scheduler: BaseScheduler) -> list[AbstractJob[Any]]:
                 if is_scheduler(job) and failed_through_member(job):
                     todo.append(job)
                 elif isinstance(job.raised_exception(), Exception):
-                    found.append(job)
-    return sorted(found, key=_settling_number)
+                    failures.append(job)
+    return sorted(failures, key=_settling_number)
 
 
 def log_end(run: Run) -> None:
-    """Log the number of jobs that failed in an outermost run, and its stop unless an exception reports that."""
+    """Log how many jobs failed in an outermost run, and why it stopped, unless an exception will say so."""
     scheduler = run.scheduler
     if not scheduler.logs_failures:
         return
-    # Without the attempts that later ones have replaced.
+    # `run.failures` also counts failures in attempts of nested schedulers that were repeated.
     number = scheduler._members.dropped_failures + len(failed_jobs(scheduler)) if run.failures else 0
     failures = f"{number} job{'s' * (number != 1)} of {shortened(scheduler.label)!r} failed" if number else ""
     if run.reason is StopReason.TIMEOUT:
@@ -59,7 +59,7 @@ def log_end(run: Run) -> None:
         how = "no more jobs were started" if run.reason is StopReason.DRAINED else "a signal ended it cleanly"
         end = f"the run of {shortened(scheduler.label)!r} {HOW_RUNS_END[run.reason]}: {how}"
         _logger.warn(f"{end}{failures and '; '}{failures}", advice=LISTING, about="end")
-    elif number > (run.reason is StopReason.CRITICAL):  # a single critical failure has its own line
+    elif number > (run.reason is StopReason.CRITICAL):  # a single critical failure has been logged
         hint = "; debrief() shows the tracebacks" if scheduler.keep_jobs else ""
         end = "the run stopped"
         if run.reason is StopReason.COMPLETED:
@@ -89,7 +89,7 @@ def raise_unless_completed(run: Run, reason: StopReason | None, *, any_failure: 
     Args:
         run: the run.
         reason: the reason of its stop.
-        any_failure: whether failures count although it completed.
+        any_failure: whether a completed run raises its failures too.
 
     Raises:
         ExceptionGroup: the critical failures that stopped the run; or all failures, if it completed.
@@ -110,12 +110,12 @@ def raise_unless_completed(run: Run, reason: StopReason | None, *, any_failure: 
         case StopReason.CANCELLED | StopReason.INTERRUPTED | StopReason.DRAINED:
             raise _errors.JobCancelled(f"the run of {scheduler.label!r} {HOW_RUNS_END[reason]}")
         case _:
-            if any_failure and run.failures:  # otherwise the jobs need not be searched
+            if any_failure and run.failures:  # saves a search of all jobs
                 raise_group(scheduler, failed_jobs(scheduler))
 
 
 def raise_or_true(run: Run) -> bool:
-    """Return True for a nested scheduler whose run completed; otherwise raise its failure as a job.
+    """Return True if the run of a nested scheduler completed; otherwise raise its failure as a job.
 
     Raises:
         BaseException: the exception of the critical job that stopped it, or an error in its policy.
@@ -133,7 +133,7 @@ def raise_or_true(run: Run) -> bool:
 
 
 def failed_through_member(job: AbstractJob[Any]) -> bool:
-    """Return whether a job that FAILED is a scheduler that failed because of one of its own jobs."""
+    """Return whether a FAILED job is a nested scheduler that failed because of one of its own jobs."""
     culprit = job.culprit if is_scheduler(job) else None
     return culprit is not None and culprit.raised_exception() is not None
 

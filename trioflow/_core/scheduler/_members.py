@@ -1,7 +1,7 @@
-"""`Members`: the jobs of one scheduler, in the order in which they were added, and the changes of this set.
+"""`Members`: the jobs of one scheduler, in the order in which they were added.
 
-Nothing runs here. A run reads facts about the set from the fields. The scheduler's public methods call the methods with
-the same names here.
+The scheduler's public methods add, remove and find jobs by these methods. A run reads the attributes. Nothing here
+starts a job.
 """
 
 from __future__ import annotations
@@ -26,67 +26,67 @@ if TYPE_CHECKING:
 
 
 class Members:
-    """The jobs of one scheduler."""
+    """The ordered set of the jobs of one scheduler, `owner`, with what runs need to know about them."""
 
     def __init__(self, owner: BaseScheduler) -> None:
         self.owner: Final = owner
         self.jobs: Final[dict[AbstractJob[Any], None]] = {}
-        # The jobs that are schedulers.
+        # The nested schedulers among the jobs.
         self.nested: Final[dict[BaseScheduler, None]] = {}
-        # The jobs whose class defines a `co_shutdown`.
+        # The jobs whose class defines `co_shutdown`.
         self.shutting_down: Final[dict[AbstractJob[Any], None]] = {}
-        # The jobs that are services.
+        # The services among the jobs.
         self.services: Final[dict[AbstractJob[Any], None]] = {}
-        # The jobs with options about the order of starts or pools.
+        # The jobs with options about the start order or needs.
         self.with_demands: Final[dict[AbstractJob[Any], None]] = {}
-        # The jobs that were added during a run, with the innermost such run. The next run removes them.
+        # The jobs that were added during a run, with the innermost run at that time. The next run removes them.
         self.added_during_run: Final[dict[AbstractJob[Any], Run]] = {}
         # Whether the set, or a requirement of a member, has changed since the last check.
         self.unchecked = True
-        # How many jobs that FAILED were dropped in the last run.
+        # How many FAILED jobs were dropped in the last run, because of `keep_jobs=False`.
         self.dropped_failures = 0
         # Whether a run has changed some of the jobs.
         self.needs_reset = False
-        # ---- found by the last check, or by `find_all_implied`
-        # Whether the result of a check may change although the set does not: a job may run only once, for example.
+        # ---- results of the last check, or of `find_all_implied`
+        # Whether a check may have another result although the set is the same: a job may run only once, for example.
         self.may_change_unseen = True
-        # Whether each job comes after all that it waits for.
+        # Whether each job was added after all its requirements.
         self.is_ordered = False
-        # Requirements of members that follow from the inputs of jobs nested in them.
+        # Requirements of members that the inputs of jobs nested in them imply.
         self.implied: dict[AbstractJob[Any], dict[AbstractJob[Any], None]] = {}
-        # Members whose results are used by jobs in other schedulers.
+        # Members whose results jobs in other schedulers use.
         self.used_outside: Final[set[AbstractJob[Any]]] = set()
         # Whether a member requires a job that is not a member.
         self.has_outside_requirements = False
 
-    # ---- questions
+    # ---- look-up
 
     def waits_for(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-        """Return the members that must settle before `job`: its requirements, and those implied by its inputs."""
+        """Return the members that must settle before `job`: its requirements, and those that nested inputs imply."""
         owner = self.owner
         members = [requirement for requirement in job._required if requirement._scheduler is owner]
         implied = self.implied.get(job)
         return members if implied is None else list(dict.fromkeys([*members, *implied]))
 
     def member_requirements(self, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
-        """Return the members that `job` requires."""
+        """Return the members that `job` requires itself."""
         return [requirement for requirement in job._required if requirement in self.jobs]
 
-    def flatten_members(self, given: Any, what: str) -> list[AbstractJob[Any]]:
-        """Return the jobs in an argument of the call `what`; all of them must be members.
+    def flatten_members(self, argument: Any, what: str) -> list[AbstractJob[Any]]:
+        """Return the jobs in `argument` as a list; all of them must be members. Errors name the call `what`.
 
         Raises:
             TypeError: an argument is not a job.
             KeyError: a job is not a member.
 
         """
-        found = list(flatten(given, what, "_all"))
-        for job in found:
+        jobs = list(flatten(argument, what, "_all"))
+        for job in jobs:
             self.check_is_member(job, what)
-        return found
+        return jobs
 
     def check_is_member(self, job: object, what: str) -> None:
-        """Reject a job that is not a member; `what` is the call that the error names.
+        """Reject a job that is not a member. The error names the call `what`.
 
         Raises:
             KeyError: it is not a member.
@@ -97,7 +97,7 @@ class Members:
             raise KeyError(f"{what}: {name} is not in {self.owner.label!r}")
 
     def iterate(self, nested: bool) -> Iterator[AbstractJob[Any]]:
-        """Yield the jobs; with `nested`, each nested scheduler is followed by its own jobs, to any depth."""
+        """Yield the jobs; with `nested`, the jobs of each nested scheduler follow it, at any depth."""
         stack = [iter(tuple(self.jobs))]
         while stack:
             for job in stack[-1]:
@@ -108,14 +108,14 @@ class Members:
             else:
                 stack.pop()
 
-    # ---- changing it
+    # ---- changes
 
     def needs_check(self) -> bool:
-        """Return whether an outermost run has to check the set, because it may have changed."""
+        """Return whether an outermost run has to check the jobs: something may have changed since the last check."""
         return self.unchecked or self.may_change_unseen or bool(self.with_demands) or self.owner._pool is not None
 
     def admit(self, jobs: tuple[AbstractJob[Any], ...], what: str) -> None:
-        """Add jobs, and their inputs that belong to no scheduler yet; if one is rejected, none is added."""
+        """Add jobs, and those of their inputs that belong to no scheduler; if one is rejected, none is added."""
         owner, members = self.owner, self.jobs
         if owner._closed:
             raise RuntimeError(f"{what}: {owner.label!r} is closed; make a new Scheduler")
@@ -163,7 +163,7 @@ class Members:
             owner._extend_settled_iterators(new)
 
     def insert(self, jobs: Iterable[AbstractJob[Any]]) -> None:
-        """Add jobs that are in no set to this one."""
+        """Add jobs that belong to no scheduler."""
         owner, members = self.owner, self.jobs
         for job in jobs:
             members[job] = None
@@ -180,25 +180,25 @@ class Members:
                 self.services[job] = None
 
     def note_demand(self, job: AbstractJob[Any]) -> None:
-        """Record whether a member has options about the order of starts or pools."""
+        """Record whether a member has options about the start order or needs."""
         if job._demand is not None:
             self.with_demands[job] = None
         else:
             self.with_demands.pop(job, None)
 
     def forget(self, job: AbstractJob[Any]) -> None:
-        """Remove a job, even if others require it."""
+        """Remove a job, which then belongs to no scheduler. Others may still require it."""
         self._discard(job)
         self.unchecked = True
         job._scheduler = None
 
     def may_drop(self, job: AbstractJob[Any]) -> bool:
-        """Return whether a settled job is no longer needed: its shutdown, or a critical failure, may be."""
+        """Return whether a settled job is no longer needed, for a `co_shutdown` or the report of a critical failure."""
         failed = job._state is JobState.FAILED or job._state is JobState.BLOCKED
         return not (failed and job.is_critical()) and not (job._shuts_down and job._has_shutdown())
 
     def drop(self, job: AbstractJob[Any]) -> None:
-        """Remove a job that has settled and never runs again, and its references; it keeps its scheduler."""
+        """Remove a settled job that never runs again, and its references to others; `job.scheduler` stays."""
         self.dropped_failures += job._state is JobState.FAILED
         self._discard(job)
         self.used_outside.discard(job)
@@ -211,15 +211,15 @@ class Members:
             known.pop(job, None)  # type: ignore[call-overload]
 
     def release_inputs(self, job: AbstractJob[Any]) -> None:
-        """Remove an input, and its own inputs that are members, which are about to move to an enclosing scheduler."""
+        """Remove an input, and those of its inputs that are members: they are about to move to another scheduler."""
         todo = [job]
-        for given in todo:
-            if given in self.jobs:
-                self.forget(given)
-                todo += inputs_of(given)
+        for moved in todo:
+            if moved in self.jobs:
+                self.forget(moved)
+                todo += inputs_of(moved)
 
     def _check_foreign(self, foreign: list[AbstractJob[Any]], around: set[AbstractJob[Any]]) -> None:
-        """Reject jobs of other schedulers, but for inputs there that one of `around` contains, or is about to."""
+        """Reject jobs of other schedulers, except inputs in schedulers that are, or will be, inside one of `around`."""
         users: dict[BaseScheduler, dict[AbstractJob[Any], AbstractJob[Any]]] = {}
         for job in foreign:
             home = job._scheduler
@@ -230,7 +230,7 @@ class Members:
                     )
                 continue
             if home not in users:
-                users[home] = {given: user for user in home for given in inputs_of(user)}
+                users[home] = {input_job: user for user in home for input_job in inputs_of(user)}
             user, remedy = users[home].get(job), "remove it there first"
             if user is not None:
                 levels = [home, *outwards(home)]
@@ -243,7 +243,7 @@ class Members:
             )
 
     def forget_added(self) -> None:
-        """Remove the jobs that were added during runs that have ended, and the requirements on them."""
+        """Remove the jobs that were added during runs that have ended, and drop the requirements on them."""
         dropped = {job: None for job, run in self.added_during_run.items() if run.scheduler._run is not run}
         for job in dropped:
             self.forget(job)
@@ -251,7 +251,7 @@ class Members:
             self._drop_requirements(dropped.__contains__)
 
     def drop_strange_requirements(self) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
-        """Drop the requirements that are neither members nor inputs; return the pairs."""
+        """Drop requirements that are neither members nor inputs; return pairs of a job and its former requirement."""
         return self._drop_requirements(lambda job: job._scheduler is not self.owner)
 
     def _drop_requirements(
@@ -267,74 +267,74 @@ class Members:
 
 
 def levels(scheduler: BaseScheduler) -> Iterator[BaseScheduler]:
-    """Yield a scheduler and all that are nested in it, each before those in it."""
-    found = [scheduler]
-    for level in found:
+    """Yield a scheduler and all schedulers nested in it, each one before those nested in it."""
+    todo = [scheduler]
+    for level in todo:
         yield level
-        found += level._members.nested
+        todo += level._members.nested
 
 
 def waits_for(scheduler: BaseScheduler, job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
     """Return the members of `scheduler` that must settle before `job` may start.
 
-    These are its requirements, and the members that contain an input of a job nested in it. Members that have settled
-    already are among them.
+    These are its requirements, and the members that contain an input of a job nested in it, whether they have settled
+    or not.
     """
     return scheduler._members.waits_for(job)
 
 
 def nested_schedulers(scheduler: BaseScheduler) -> list[BaseScheduler]:
-    """Return the members that are schedulers, in the order added, in time proportional to their number."""
+    """Return the nested schedulers among the members, in the order added."""
     return list(scheduler._members.nested)
 
 
 def is_droppable(scheduler: BaseScheduler, job: AbstractJob[Any]) -> bool:
-    """Return whether `keep_jobs=False` drops a settled job: its shutdown and its failure are not needed."""
+    """Return whether a scheduler with `keep_jobs=False` drops a settled job, which is not needed for its end."""
     return not scheduler.keep_jobs and scheduler._members.may_drop(job)
 
 
 def _with_inputs(jobs: Iterable[AbstractJob[Any]]) -> dict[AbstractJob[Any], None]:
-    """Return the jobs, each after those of its inputs that belong to no scheduler, and these after their own inputs."""
-    found: dict[AbstractJob[Any], None] = {}
+    """Return the jobs, each after those of its inputs that belong to no scheduler, at any depth."""
+    ordered: dict[AbstractJob[Any], None] = {}
     for job in jobs:
         rule = job._rule
         if rule is not None:
-            for given in rule.inputs:
-                if given._scheduler is None and given not in found:
-                    _put_inputs_first(job, found)
-        found[job] = None
-    return found
+            for input_job in rule.inputs:
+                if input_job._scheduler is None and input_job not in ordered:
+                    _append_inputs_first(job, ordered)
+        ordered[job] = None
+    return ordered
 
 
-def _put_inputs_first(job: AbstractJob[Any], found: dict[AbstractJob[Any], None]) -> None:
+def _append_inputs_first(job: AbstractJob[Any], ordered: dict[AbstractJob[Any], None]) -> None:
     entered: set[AbstractJob[Any]] = set()
     stack = [job]
     while stack:
         job = stack[-1]
-        if job in found or job in entered or job._rule is None:
-            found[stack.pop()] = None
+        if job in ordered or job in entered or job._rule is None:
+            ordered[stack.pop()] = None
             continue
         entered.add(job)
-        stack += [given for given in reversed(job._rule.inputs) if given._scheduler is None and given not in found]
+        stack += [other for other in reversed(job._rule.inputs) if other._scheduler is None and other not in ordered]
 
 
 def expected_durations(scheduler: BaseScheduler) -> dict[AnyJob, float]:
-    """Return the known expected durations of the members in the current run, in seconds.
+    """Return the known expected durations of the members, in seconds.
 
-    `durations` of the outermost scheduler takes precedence over the members' own `expected_duration`.
+    The `durations` of the outermost scheduler take precedence over a member's own `expected_duration`.
     """
     return scheduler._expected_durations()
 
 
 def learned_durations(scheduler: BaseScheduler) -> dict[AnyJob, float]:
-    """Return the same if the run has durations besides the members' own options; otherwise nothing."""
+    """Return `expected_durations`, or nothing if they are only the members' own `expected_duration`."""
     return scheduler._expected_durations() if scheduler._knows_durations() else {}
 
 
 def in_order(scheduler: BaseScheduler) -> list[AnyJob]:
-    """Return the members, each after those that it waits for; jobs in cycles are left out. O(V + E).
+    """Return the members, each after those for which it waits; jobs in cycles are left out. O(V + E).
 
-    Unlike `scheduler.topological_order()`, this finds no implied requirements: it uses those that the last run, or
+    Unlike `scheduler.topological_order()`, this does not find implied requirements. It uses those that the last run, or
     `find_implied`, has found.
     """
     return topological_order(list(scheduler), scheduler._members.waits_for)
@@ -343,7 +343,7 @@ def in_order(scheduler: BaseScheduler) -> list[AnyJob]:
 def ranks_of(scheduler: BaseScheduler) -> dict[AnyJob, float]:
     """Return the rank of each member: the seconds of the longest path from its start to an exit.
 
-    It is the order of the policy "critical-path"; see `Outlook.rank`. O(V + E).
+    The policy "critical-path" starts jobs in the order of their ranks; see `Outlook.rank`. O(V + E).
     """
     known = expected_durations(scheduler)
     return longest_paths(in_order(scheduler), scheduler._members.waits_for, known, usual(known.values()))

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 class Sequence:
     """A chain of jobs, in which each job requires the one before it.
 
-    When a sequence is added to a scheduler, its jobs are added; the sequence itself is not a member. As a requirement,
-    a sequence means its last job. The requirements of a sequence are those of its first job.
+    If you add a sequence to a scheduler, its jobs become members, but not the sequence itself. If a job requires a
+    sequence, it requires the last job of the sequence. The requirements of a sequence are those of its first job.
 
     Args:
         jobs_or_sequences: the jobs, in order; None is skipped.
         required: the requirements of the first job.
-        scheduler: a scheduler to add the jobs to, now and when more are appended.
+        scheduler: a scheduler to which the jobs are added, including jobs that are appended later.
         unknown: none: an unknown option raises TypeError.
 
     Raises:
@@ -59,7 +59,7 @@ class Sequence:
         self._append(jobs_or_sequences, "Sequence")
 
     def append(self, *jobs_or_sequences: Required) -> Self:
-        """Append jobs to the chain, and add them to the scheduler given at creation, if there was one.
+        """Append jobs to the chain, and add them to the `scheduler` of the sequence, if it has one.
 
         Args:
             jobs_or_sequences: the jobs, in order; None is skipped.
@@ -86,7 +86,7 @@ class Sequence:
             self._scheduler.update(new)
 
     def requires(self, *requirements: Required, remove: bool = False) -> Self:
-        """Make the first job require these jobs; if the sequence is empty, the job that will be its first.
+        """Make the first job require these jobs; in an empty sequence, the first job that is appended.
 
         Args:
             requirements: jobs, Sequences, None, or collections of these.
@@ -97,16 +97,16 @@ class Sequence:
 
         Raises:
             TypeError: an argument is not a job.
-            KeyError: with `remove`, the first job does not require an argument.
+            KeyError: with `remove`, the first job does not require one of these jobs.
 
         """
-        found = list(flatten(requirements, "requires() of a Sequence", "_last"))
+        required = list(flatten(requirements, "requires() of a Sequence", "_last"))
         if self.jobs:
-            self.jobs[0].requires(found, remove=remove)
+            self.jobs[0].requires(required, remove=remove)
         elif remove:
-            self._first_requires = [job for job in self._first_requires if job not in found]
+            self._first_requires = [job for job in self._first_requires if job not in required]
         else:
-            self._first_requires += found
+            self._first_requires += required
         return self
 
     def __len__(self) -> int:
@@ -114,7 +114,7 @@ class Sequence:
         return len(self.jobs)
 
     def __bool__(self) -> bool:
-        """Return True, with or without jobs."""
+        """Return True, even if there are no jobs."""
         return True
 
     def __repr__(self) -> str:

@@ -1,13 +1,13 @@
-"""`run()` called from synchronous code: Ctrl-C and other signals in a script, and the cells of a notebook.
+"""`run()` in synchronous code: Ctrl-C and other signals in a script, and cells of a notebook.
 
 While `run()` owns the event loop, the first signal ends the run cleanly, as INTERRUPTED. The signal is handled between
-two steps of the event loop, so it never interrupts a line of the engine. If a job blocks the loop, a second Ctrl-C is
-raised in that job: only when the loop has stood still for a while, only in the job's own code, which may raise
-anything, and never while the run is stopping.
+two steps of the event loop, so that it never interrupts the engine. If a job blocks the loop, a second Ctrl-C is raised
+in that job. This happens only if the loop has stood still for a while, only in the job's own code, and never while the
+run is stopping.
 
-The KeyboardInterrupt that `run()` raises for the first Ctrl-C has no meaningful origin, so it leaves `run()` without
-the frames of the engine and the loop. If it is not caught, Python prints one line instead of a traceback. Only the
-printing changes: Python still ends by SIGINT, as shells expect. A program with a `sys.excepthook` of its own keeps it.
+The KeyboardInterrupt that `run()` raises for the first Ctrl-C has no meaningful traceback, so it leaves `run()` without
+one. If it is not caught, Python prints one line instead of a traceback, and still ends by SIGINT, as shells expect. If
+the program has set `sys.excepthook`, that is kept.
 
 In a notebook cell an event loop is running already, so the run gets a thread of its own.
 """
@@ -40,27 +40,27 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Handler = Callable[[int, FrameType | None], Any] | int | None
 SignalCallback = Callable[[int], Callable[[], object] | None]
-"""A function as `handle_signals`."""
+"""The type of a function as `handle_signals`."""
 
 STALL_SECONDS: Final = 0.25
-"""Seconds without a turn of the loop after which a job blocks it. People press Ctrl-C twice within 0.1 to 0.2 s."""
+"""Seconds without a turn of the loop after which a second Ctrl-C is raised in a job. A double press takes 0.2 s."""
 UNINTERRUPTIBLE: Final = LOOP_PACKAGES | {__name__.partition(".")[0]}
-"""The packages whose functions may not be interrupted: the engine, the loops, and their dependencies."""
+"""The packages in whose functions KeyboardInterrupt must not be raised: the engine, the loops, their dependencies."""
 BODY_CALLERS: Final = frozenset(module.__name__ for module in (_worker, _attempts, _function, _service))
-"""The modules that call the bodies of jobs, where these may raise anything."""
+"""The modules that call the bodies of jobs, and handle any exception of these calls."""
 
 
 class SignalHandler:
-    """Ends a run on a signal, between `__enter__` and `__exit__`; in the main thread only.
+    """A context manager that ends a run on a signal; it works in the main thread only.
 
     Args:
         scheduler: the scheduler that runs.
-        handle: whether to handle SIGTERM and SIGHUP too, and not only Ctrl-C; or the user's function, which is called
-            at each signal.
+        handle: whether to handle SIGTERM and SIGHUP too, and not only Ctrl-C; or a function of the user that is called
+            with the number of each signal.
 
     Raises:
         TypeError: `handle` is neither a bool nor a function.
-        ValueError: `handle` in another thread than the main thread, the only one where Python handles signals.
+        ValueError: `handle` is given in a thread other than the main one, where Python handles no signals.
 
     """
 
@@ -77,11 +77,11 @@ class SignalHandler:
         self._call_in_loop: Callable[[Callable[[], None]], None] | None = None
         self._pending_since = (
             math.inf
-        )  # the time of a signal that the loop has not handled yet; infinity if there is none
-        self._ends = False  # whether such a signal ends the run
+        )  # the time of the first signal that the loop has not handled; infinity if there is none
+        self._ends_run = False  # whether such a signal is to end the run
         self._number = 0  # the number of that signal
         self._interruption: BaseException | None = None  # for the run to raise
-        self._calls: deque[Callable[[], object]] = deque()  # functions from the user's one, to be called in the loop
+        self._calls: deque[Callable[[], object]] = deque()  # the user's function has returned these
         main = threading.current_thread() is threading.main_thread()
         if handle and not main:
             raise ValueError(
@@ -98,13 +98,13 @@ class SignalHandler:
             self._signals += [number for number in both if signal.getsignal(number) is not signal.SIG_IGN]
 
     def loop_started(self, call_in_loop: Callable[[Callable[[], None]], None]) -> None:
-        """Record how to call in the event loop, and pass on a signal that came earlier."""
+        """Store a function that calls others in the event loop; handle a signal that came before."""
         self._call_in_loop = call_in_loop
         if self._pending_since < math.inf:
             call_in_loop(self._process_signals)
 
     def loop_ended(self) -> None:
-        """Record that the event loop has ended, so that nothing can be called in it."""
+        """Note that the event loop has ended, so that nothing can be called in it."""
         self._call_in_loop = None
 
     def __enter__(self) -> Self:
@@ -116,12 +116,12 @@ class SignalHandler:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Restore the old handlers, and pass them a signal that came too late for the run."""
+        """Restore the old handlers, and raise a signal again that came too late for the run."""
         self._restore()
         if error is not None and error is self._interruption:
             error.__traceback__ = None
             _mark_for_one_line(error, self._scheduler.label)
-        if not self._ends:
+        if not self._ends_run:
             return
         if self._interruption is None:
             signal.raise_signal(self._number)
@@ -135,7 +135,7 @@ class SignalHandler:
 
     def interrupt(self, interruption: BaseException | None) -> None:
         """End the run in the next step of the loop; it will raise this exception, or return False if it is None."""
-        self._ends = True
+        self._ends_run = True
         self._interruption = self._interruption or interruption
         self._reach_loop()
 
@@ -154,19 +154,19 @@ class SignalHandler:
                 _logger.warn(
                     f"{call!r}, which handle_signals= of {self._scheduler.label!r} has returned, raised", error
                 )
-        if self._ends:
-            self._ends = not self._scheduler._interrupt(self._interruption)
+        if self._ends_run:
+            self._ends_run = not self._scheduler._interrupt(self._interruption)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal: Python calls this between any two steps of the program."""
-        if os.getpid() != self._process:  # a job has forked this one
+        if os.getpid() != self._process:  # this process was forked by a job
             self._restore()
             signal.raise_signal(number)
             return
         if self._on_signal is not None:
             try:
                 instead = self._on_signal(number)
-            except BaseException as error:  # raised here, it would hit any line
+            except BaseException as error:  # raised here, it would interrupt the program anywhere
                 self.interrupt(error)
                 return
             if instead is not None:
@@ -179,16 +179,16 @@ class SignalHandler:
         self.interrupt(KeyboardInterrupt() if number == signal.SIGINT else None)
 
     def _may_raise(self, frame: FrameType | None) -> bool:
-        """Return whether to raise right here: a job blocks the loop, which so has not handled the first Ctrl-C."""
+        """Return whether to raise in `frame`: a job blocks the loop, which so could not handle the first Ctrl-C."""
         stands_still = time.monotonic() - self._pending_since >= STALL_SECONDS
         run = self._scheduler._run
-        return self._ends and stands_still and run is not None and run.phase is not STOPPING and _in_body(frame)
+        return self._ends_run and stands_still and run is not None and run.phase is not STOPPING and _in_body(frame)
 
 
 def _in_body(frame: FrameType | None) -> bool:
-    """Return whether the frame belongs to code that a job has called, in its worker's task; then the job can raise.
+    """Return whether `frame` is in a job's body or in a function that the body has called.
 
-    It does not if the job has called the engine or the loop, which an exception would interrupt.
+    If that function belongs to the engine or the loop, return False, because an exception would interrupt them.
     """
     inner = False
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] not in UNINTERRUPTIBLE:
@@ -197,7 +197,7 @@ def _in_body(frame: FrameType | None) -> bool:
 
 
 def _mark_for_one_line(interruption: BaseException, label: str) -> None:
-    """Make Python print this exception in one line, if not caught, unless the program has its own `sys.excepthook`."""
+    """Make Python print this exception, if it is not caught, in one line; a program's own `sys.excepthook` is kept."""
     if sys.excepthook is sys.__excepthook__:
         sys.excepthook = _excepthook
     interruption._trioflow_run = label  # type: ignore[attr-defined]
@@ -207,19 +207,19 @@ def _excepthook(kind: type[BaseException], error: BaseException, trace: Tracebac
     label = getattr(error, "_trioflow_run", None)
     if label is None or error.__cause__ is not None:
         sys.__excepthook__(kind, error, trace)
-    elif sys.stderr is not None:  # it is None in programs without a console
+    elif sys.stderr is not None:  # None in a program without a console
         print(f"{kind.__name__}: Ctrl-C ended the run of {label!r} cleanly", file=sys.stderr)
 
 
 def in_notebook_cell() -> bool:
-    """Return whether this is the code of a notebook cell."""
+    """Return whether this code runs in a notebook."""
     ipython: Any = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None else None
     return shell is not None and hasattr(shell, "kernel")
 
 
 def run_in_thread(function: Callable[[], T], interrupt: Callable[[BaseException], None]) -> T:
-    """Call `function()` in a new thread, and return its value. On Ctrl-C, call `interrupt` and keep waiting.
+    """Call `function()` in a new thread and return its value; pass a KeyboardInterrupt here to `interrupt`.
 
     Raises:
         BaseException: the exception of `function`.
@@ -244,7 +244,7 @@ def run_in_thread(function: Callable[[], T], interrupt: Callable[[BaseException]
     threading.Thread(target=target, name="trioflow run").start()
     while True:
         try:
-            end = outcome.get()  # not by join: an interrupted one reports that the thread has ended
+            end = outcome.get()  # `Thread.join` is no use: after an interruption it treats the thread as ended
         except KeyboardInterrupt as interruption:
             interrupt(interruption)
         else:
