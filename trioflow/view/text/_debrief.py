@@ -136,14 +136,14 @@ class Debrief:
     def not_restored(self) -> str:
         """Return a paragraph on the jobs that the journal did not restore and why, or an empty string."""
         reasons = [(job, not_restored(job)) for job in self._jobs]
-        told = [
+        lines = [
             f"  {self._name(job)}: {self._symbols.escape(why)}" for job, why in reasons if why not in OBVIOUS_REASONS
         ]
-        if not told:
+        if not lines:
             return ""
-        more = [f"  and {len(told) - MAX_NAMES} more"] if len(told) > MAX_NAMES else []
-        title = f"{len(told)} job{'s' * (len(told) != 1)} not restored from the journal:"
-        return "\n".join([title, *told[:MAX_NAMES], *more])
+        more = [f"  and {len(lines) - MAX_NAMES} more"] if len(lines) > MAX_NAMES else []
+        title = f"{len(lines)} job{'s' * (len(lines) != 1)} not restored from the journal:"
+        return "\n".join([title, *lines[:MAX_NAMES], *more])
 
 
 def _stop_reason_suffix(job: AnyJob) -> str:

@@ -183,18 +183,18 @@ def run_verdict(scheduler: BaseScheduler, reason: StopReason | None, seconds: fl
 
 def culprit_path(scheduler: BaseScheduler) -> str | None:
     """Return the path of the job that stopped a run, at any depth of nesting; None if no job did."""
-    found = culprits(scheduler)
-    return shortened(found[-1].path) if found else None
+    chain = culprits(scheduler)
+    return shortened(chain[-1].path) if chain else None
 
 
 def culprits(scheduler: BaseScheduler) -> list[AnyJob]:
     """Return the member that stopped a run, followed, if that is a scheduler, by the member that stopped it, etc."""
-    found: list[AnyJob] = []
+    chain: list[AnyJob] = []
     culprit = scheduler.culprit
     while culprit is not None:
-        found.append(culprit)
+        chain.append(culprit)
         culprit = culprit.culprit if is_scheduler(culprit) else None
-    return found
+    return chain
 
 
 def not_run_lines(jobs: Iterable[AnyJob], names: Mapping[AnyJob, str]) -> list[str]:

@@ -78,7 +78,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class SlotUse:
-    """The use of the slots of a run over time, and in sums."""
+    """The use of the slots of a run, over time and in total."""
 
     seconds: float
     """The duration of the run."""
@@ -120,7 +120,7 @@ def reason_words(reason: Reason) -> str:
 
 
 def slot_use(record: TraceRecord) -> SlotUse:
-    """Return how the slots of a run were used."""
+    """Compute the use of the slots of a run."""
     spans = spans_with_time(record)
     bars = sorted(_bars(record, spans), key=lambda bar: (bar.began, bar.span.number))
     rows: list[list[Bar]] = []
@@ -169,7 +169,7 @@ def _bars(record: TraceRecord, spans: Iterable[Span]) -> Iterator[Bar]:
 def _empty_steps(
     record: TraceRecord, bars: Iterable[Bar], waiting: Iterable[tuple[Reason, float, float]], number: int
 ) -> Iterator[tuple[float, tuple[tuple[Reason, int], ...]]]:
-    """Yield the values of `SlotUse.empty_steps`: no more slots for a reason than jobs that waited for it."""
+    """Yield `SlotUse.empty_steps`; at any time, no more slots have a reason than jobs waited for it."""
     # For each time, the changes of the number of waiting jobs by reason; with None, of the number of bars.
     changes: dict[float, Counter[Reason | None]] = {record.began: Counter()}
 
@@ -185,13 +185,13 @@ def _empty_steps(
     now: Counter[Reason | None] = Counter()
     for at in sorted(changes):
         now.update(changes[at])
-        free, found = number - now[None], list[tuple[Reason, int]]()
+        empty, by_reason = number - now[None], list[tuple[Reason, int]]()
         for reason in sorted((cause for cause, count in now.items() if cause is not None and count > 0), key=_sort_key):
-            taken = min(free, now[reason])
-            if taken > 0:
-                found.append((reason, taken))
-                free -= taken
-        yield at, tuple(found)
+            slots = min(empty, now[reason])
+            if slots > 0:
+                by_reason.append((reason, slots))
+                empty -= slots
+        yield at, tuple(by_reason)
 
 
 CAUSE_ORDER: Final = tuple(WaitCause)

@@ -37,6 +37,7 @@ from ._spans import IncidentMark, RunSpan, Span, or_infinity
 from ._waits import Waits
 
 DEFAULT_END: Final = JobEnd(None, timed_out=False, through_member=False)
+"""The `JobEnd` of a job whose event in the log has none, or that has not settled."""
 NEVER_STARTED: Final = RunStart(lambda: 0.0, 0.0, None)
 """The `RunStart` of a run that never began."""
 
@@ -98,7 +99,7 @@ class RunFacts:
     window_sizes: list[tuple[float, int]] = field(default_factory=list[tuple[float, int]])
 
     def facts_on(self, job: AnyJob) -> JobFacts:
-        """Return the facts on a job, which are empty at the first call."""
+        """Return the facts on a job, and create them at the first call."""
         facts = self.jobs.get(job)
         if facts is None:
             facts = self.jobs[job] = JobFacts(job, self)
@@ -369,7 +370,7 @@ class _RecordBuilder:
         return all_needs
 
     def _add_waits(self, spans: list[Span], runs: tuple[RunSpan, ...], now: float) -> tuple[Span, ...]:
-        """Return the spans with their waits added."""
+        """Return the spans with `waits` set."""
         lifetimes: list[tuple[float, float]] = []
         for facts in self._jobs:
             run = facts.run_facts

@@ -121,7 +121,7 @@ def _row(kind: KindTime, cells: tuple[list[str], list[tuple[str, str]]]) -> tupl
     name = printable(kind.kind) or "(no label)"
     name = name if len(name) <= MAX_KIND_WIDTH else name[: MAX_KIND_WIDTH - 1] + "…"
     times, waited = cells
-    return name, str(kind.count), *times, ", ".join(f"{what} {text}" for what, text in waited)
+    return name, str(kind.count), *times, ", ".join(f"{cause} {text}" for cause, text in waited)
 
 
 def time_spent(record: TraceRecord) -> TimeSpent:

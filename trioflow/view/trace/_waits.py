@@ -65,7 +65,7 @@ class Waits:
         self._lifetimes: Final = lifetimes
         self._needs: Final = needs
         self._machine_waits: Final = machine_waits
-        self._run_of: Final = {number: place for place, run in enumerate(runs) for number in run.members}
+        self._run_of: Final = {number: index for index, run in enumerate(runs) for number in run.members}
         self._slot_givers: Final = [SlotGivers(run, [spans[number] for number in run.members]) for run in runs]
         amounts: dict[ResourceUse, set[float]] = {}
         ran_in: list[list[tuple[float, float]]] = [[] for _ in runs]
@@ -124,8 +124,9 @@ class Waits:
         for began, ended, cause, resource in _fill_gaps(
             intervals, since, until, self._invisible_lack(span), self._fallback_lack(span)
         ):
-            has_no_end = span.started_at is None and ended == self._lifetimes[span.number][1]
-            by = None if has_no_end else self._released_by(span, cause, resource, began, ended)
+            # The last wait of a job that never started was ended by no other job.
+            is_last = span.started_at is None and ended == self._lifetimes[span.number][1]
+            by = None if is_last else self._released_by(span, cause, resource, began, ended)
             yield Wait(cause, "" if resource is None else resource.name, began, ended, by)
 
     def _released_by(
@@ -157,7 +158,12 @@ class Waits:
         return (WaitCause.SLOT if has_limiter and not span.forever else WaitCause.LOOP), None
 
     def _find_lacking(self, span: Span) -> tuple[list[LackInterval], list[LackInterval]]:
-        """Return the intervals in which a job with these needs lacked something: exact, and with short gaps closed."""
+        """Return the intervals in which jobs of the group of `span` lacked something.
+
+        Returns:
+            The exact intervals, and simplified ones without short gaps.
+
+        """
         key = run, _, needs = self._run_of[span.number], span.forever, self._needs.get(span.number, ())
         if key not in self._lacking_by_needs:
             layers = [] if span.forever else [self._full_windows[run]]

@@ -147,12 +147,12 @@ class WhatIf:
 
         """
         policies = self.policies()
-        found = {(point.size, point.policy): point.seconds for point in self.points}
+        seconds = {(point.size, point.policy): point.seconds for point in self.points}
         rows = [["slots" if self.resource is None else printable(self.resource), *policies, "bound", ""]]
         for size, bound in self.bounds:
             marks = ["this run"] * (self.this.size == size)
             marks += [f"best: {self.best.policy}"] * (self.best.size == size and self._is_better)
-            times = [duration_text(found[size, policy]) for policy in policies]
+            times = [duration_text(seconds[size, policy]) for policy in policies]
             rows.append(["none" if size is None else str(size), *times, duration_text(bound), ", ".join(marks)])
         return "\n".join(align_columns(rows, (len(rows[0]) - 1,)))
 

@@ -162,7 +162,7 @@ def _head(record: TraceRecord, name: str) -> str:
 
 def _is_folded(span: Span) -> bool:
     """Return whether this is a forever job without trouble: these are listed apart, and the counts exclude them."""
-    return span.forever and span.state not in _verdict.TROUBLE
+    return _verdict.counted_state(span.state, span.forever) == _verdict.FOREVER
 
 
 def _state_counts(record: TraceRecord) -> str:

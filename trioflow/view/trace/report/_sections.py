@@ -58,13 +58,13 @@ def slots_sentence(record: TraceRecord) -> str:
     return _clip_and_escape(sentence[:1].upper() + sentence[1:]).replace(" %", "\N{NO-BREAK SPACE}%")
 
 
-def _row(one: _spent.KindTime, cells: tuple[list[str], list[tuple[str, str]]]) -> str:
+def _row(kind: _spent.KindTime, cells: tuple[list[str], list[tuple[str, str]]]) -> str:
     times, waits = cells
     numbers = "".join(
-        f"<td{css}>{cell}</td>" for css, cell in zip(COLUMN_CLASSES.values(), (one.count, *times), strict=True)
+        f"<td{css}>{cell}</td>" for css, cell in zip(COLUMN_CLASSES.values(), (kind.count, *times), strict=True)
     )
-    waited = ", ".join(f"{_clip_and_escape(what)}\N{NO-BREAK SPACE}{text}" for what, text in waits)
-    return f"<tr><td><bdi>{_clip_and_escape(one.kind) or '(no label)'}</bdi></td>{numbers}<td>{waited}</td></tr>"
+    waited = ", ".join(f"{_clip_and_escape(cause)}\N{NO-BREAK SPACE}{text}" for cause, text in waits)
+    return f"<tr><td><bdi>{_clip_and_escape(kind.kind) or '(no label)'}</bdi></td>{numbers}<td>{waited}</td></tr>"
 
 
 def _clip_and_escape(text: str) -> str:
@@ -228,9 +228,9 @@ def _limits_waited_for(record: TraceRecord) -> list[str | None]:
     return sorted(notable, key=waited.__getitem__, reverse=True)
 
 
-def _with_chart(found: WhatIf) -> str:
-    chart = f'<div class="card paper scroll" tabindex="0">{_what_if_chart.chart_svg(found, WIDTH)}</div>'
-    return f'<p class="note">{escape(str(found))}</p>{chart}\n'
+def _with_chart(result: WhatIf) -> str:
+    chart = f'<div class="card paper scroll" tabindex="0">{_what_if_chart.chart_svg(result, WIDTH)}</div>'
+    return f'<p class="note">{escape(str(result))}</p>{chart}\n'
 
 
 # ---- the graph with its legend
@@ -275,9 +275,9 @@ def _link_boxes(svg: str, drawing: Drawing) -> str:
     """Make each box and frame a link to the details of its job; a box for several jobs links to the first of them."""
     jobs = {number: job for job, number in drawing.numbers.items()}
 
-    def link(found: re.Match[str]) -> str:
-        path = printable(shortened(drawing.paths[jobs[found["number"]]]))
-        return f'{found[0]}href="#job={quote(path, safe="")}" '
+    def link(match: re.Match[str]) -> str:
+        path = printable(shortened(drawing.paths[jobs[match["number"]]]))
+        return f'{match[0]}href="#job={quote(path, safe="")}" '
 
     return re.sub(r'<title>(?:cluster )?(?P<number>\d+)</title>\n<g id="\w+"><a ', link, svg)
 

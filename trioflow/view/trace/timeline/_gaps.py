@@ -8,6 +8,7 @@ from xml.etree import ElementTree as Tree
 
 from ...._core.api.views import WaitCause, duration_text
 from .._slots import NOTHING_READY, Reason
+from .._spans import Wait
 from ._geometry import ROW_HEIGHT, Geometry
 from ._svg import add, add_hatching, clip, text_width
 
@@ -50,23 +51,21 @@ def draw_waits(svg: Tree.Element, definitions: Tree.Element, geometry: Geometry)
     rows: dict[int, list[int]] = {}
     for number, box in geometry.boxes.items():
         rows.setdefault(box.row, []).append(number)
-    found: list[tuple[Reason, float, float, int, str]] = []
+    drawn: list[tuple[Wait, float, float, int]] = []  # waits with their left and right ends and rows
     for row, numbers in rows.items():
         numbers.sort(key=lambda number: geometry.horizontal_bounds(spans[number])[0])
-        frees = [geometry.x(geometry.began), *(geometry.horizontal_bounds(spans[number])[1] for number in numbers)]
-        for number, free in zip(numbers, frees, strict=False):
+        previous_ends = geometry.x(geometry.began), *(geometry.horizontal_bounds(spans[n])[1] for n in numbers)
+        for number, previous_end in zip(numbers, previous_ends, strict=False):
             for wait in spans[number].waits:
-                left, right = max(geometry.x(wait.since), free), geometry.x(wait.until)
+                left, right = max(geometry.x(wait.since), previous_end), geometry.x(wait.until)
                 if wait.cause not in (WaitCause.JOBS, WaitCause.MACHINE) and right - left >= MIN_GAP_WIDTH:
-                    told = f"waited {duration_text(wait.seconds)} for {wait.words}"
-                    found.append(((wait.cause, wait.name), left, right, row, told))
-    patterns = HatchPatterns(definitions, dict.fromkeys(reason for reason, *_ in found))
-    for reason, left, right, row, told in found:
+                    drawn.append((wait, left, right, row))
+    patterns = HatchPatterns(definitions, dict.fromkeys((wait.cause, wait.name) for wait, *_ in drawn))
+    for wait, left, right, row in drawn:
         y = geometry.top + row * ROW_HEIGHT + 4
-        gap = add(
-            svg, "rect", css="why", x=left, y=y, width=right - left, height=ROW_HEIGHT - 8, fill=patterns.fill(reason)
-        )
-        add(gap, "title", told)
+        fill = patterns.fill((wait.cause, wait.name))
+        gap = add(svg, "rect", css="why", x=left, y=y, width=right - left, height=ROW_HEIGHT - 8, fill=fill)
+        add(gap, "title", f"waited {duration_text(wait.seconds)} for {wait.words}")
     return patterns
 
 

@@ -24,7 +24,7 @@ from .._spans import Span
 from ._bars import FAILED_SYMBOL, tooltip_lines
 from ._gaps import HatchPatterns, draw_word
 from ._geometry import MARGIN, MIN_SECONDS
-from ._svg import add, clip, clip_middle, text_width
+from ._svg import add, clip, clip_middle, flow, text_width
 
 NAME_WIDTH: Final = 92.0
 """The width of the names in front of rows, in pixels."""
@@ -328,16 +328,13 @@ def _resource_uses(record: TraceRecord) -> Iterator[tuple[str, str, Steps, float
 
 
 def _draw_legend(svg: Tree.Element, geometry: SlotGeometry, patterns: HatchPatterns, top: float) -> float:
-    x, y = MARGIN, top
-    for css, fill, text in _legend_entries(geometry, patterns):
-        shown = clip(text, 300, 11)
-        needed = 17 + text_width(shown, 11) + 16
-        if x + needed > geometry.width and x > MARGIN:
-            x, y = MARGIN, y + LINE_HEIGHT
-        more = {} if fill is None else {"fill": fill}
-        add(svg, "rect", css=css, x=x, y=y - 9, width=12, height=12, **more)
-        add(svg, "text", shown, css="legend", x=x + 17, y=y + 1)
-        x += needed
+    entries = [(css, fill, clip(text, 300, 11)) for css, fill, text in _legend_entries(geometry, patterns)]
+    widths = [17 + text_width(text, 11) + 16 for *_, text in entries]
+    y = top
+    for (css, fill, text), (x, y) in zip(entries, flow(widths, MARGIN, geometry.width, top, LINE_HEIGHT), strict=True):
+        attributes = {} if fill is None else {"fill": fill}
+        add(svg, "rect", css=css, x=x, y=y - 9, width=12, height=12, **attributes)
+        add(svg, "text", text, css="legend", x=x + 17, y=y + 1)
     return y
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 from xml.etree import ElementTree as Tree
 
@@ -87,6 +87,18 @@ def clip_middle(text: str, pixels: float, size: float, bold: bool = False) -> st
     while longest >= MIN_CHARACTERS and text_width(without_middle(shown, longest), size, bold) > pixels:
         longest -= 1
     return without_middle(shown, longest) if longest >= MIN_CHARACTERS else ""
+
+
+def flow(
+    widths: Iterable[float], left: float, right: float, top: float, line_height: float
+) -> Iterator[tuple[float, float]]:
+    """Yield the coordinates of items with these widths, placed in lines from `left` to `right` like words."""
+    x, y = left, top
+    for width in widths:
+        if x + width > right and x > left:
+            x, y = left, y + line_height
+        yield x, y
+        x += width
 
 
 def wrap(text: str, pixels: float, size: float) -> Iterator[str]:

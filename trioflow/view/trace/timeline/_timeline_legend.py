@@ -14,7 +14,7 @@ from .._spans import Span
 from ._bars import FAILED_SYMBOL
 from ._gaps import HatchPatterns
 from ._geometry import MARGIN
-from ._svg import add, clip, text_width
+from ._svg import add, clip, flow, text_width
 
 LINE_HEIGHT: Final = 18.0
 SAMPLE_WIDTH: Final = 22.0
@@ -38,14 +38,12 @@ def draw_legend(
         patterns: the hatch patterns in the picture.
 
     """
-    x, y = MARGIN, top
-    for draw, text in (*_symbol_entries(record, reasons), *_wait_entries(patterns)):
-        needed = SAMPLE_WIDTH + 5 + text_width(text, 11) + 14
-        if x + needed > width and x > MARGIN:
-            x, y = MARGIN, y + LINE_HEIGHT
+    entries = [*_symbol_entries(record, reasons), *_wait_entries(patterns)]
+    widths = [SAMPLE_WIDTH + 5 + text_width(text, 11) + 14 for _, text in entries]
+    y = top
+    for (draw, text), (x, y) in zip(entries, flow(widths, MARGIN, width, top, LINE_HEIGHT), strict=True):
         draw(svg, x, y)
         add(svg, "text", text, css="legend", x=x + SAMPLE_WIDTH + 5, y=y + 4)
-        x += needed
     return draw_notes(svg, record, y, width)
 
 

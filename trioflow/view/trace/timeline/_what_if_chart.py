@@ -11,7 +11,7 @@ from xml.etree import ElementTree as Tree
 from ...._core.api.views import duration_text, printable
 from .._what_if import WhatIf, signed_percent
 from ._geometry import MARGIN, MIN_SECONDS
-from ._svg import add, clip, text_width, to_text
+from ._svg import add, clip, flow, text_width, to_text
 from ._timeline import DAY, HOUR, MINUTE, new_picture
 
 HEIGHT: Final = 240.0
@@ -76,18 +76,15 @@ def _path_data(curve: Iterable[tuple[int | None, float]], scale: Scale) -> str:
     return "M" + "L".join(f"{scale.x(size):.1f} {scale.y(seconds):.1f}" for size, seconds in curve)
 
 
-def _draw_legend(svg: Tree.Element, what_if: WhatIf, width: float, y: float) -> float:
-    """Draw the legend of the lines, from the y coordinate `y` on; return the lower edge."""
-    entries = [(f"line line{number % COLOURS}", name) for number, name in enumerate(what_if.policies())]
-    x = LEFT
-    for css, name in (*entries, ("bound", "no order can beat this")):
-        text = clip(name, 220, 11)
-        needed = 32 + text_width(text, 11) + 18
-        if x + needed > width and x > LEFT:
-            x, y = LEFT, y + 16
+def _draw_legend(svg: Tree.Element, what_if: WhatIf, width: float, top: float) -> float:
+    """Draw the legend of the lines from `top` on; return the lower edge."""
+    entries = [(f"line line{number % COLOURS}", clip(name, 220, 11)) for number, name in enumerate(what_if.policies())]
+    entries.append(("bound", "no order can beat this"))
+    widths = [32 + text_width(text, 11) + 18 for _, text in entries]
+    y = top
+    for (css, text), (x, y) in zip(entries, flow(widths, LEFT, width, top, 16), strict=True):
         add(svg, "path", css=css, d=f"M{x:.1f} {y - 4:.1f}h24")
         add(svg, "text", text, css="legend", x=x + 30, y=y)
-        x += needed
     return y
 
 
