@@ -20,7 +20,7 @@ from trioflow.abc import AbstractJob, Instrument
 from trioflow.testing import run_virtual
 from trioflow.view.monitor._live import LiveSource
 from trioflow.view.monitor._model import Model
-from trioflow.view.monitor._run_header import RunLines
+from trioflow.view.monitor._run_header import RunHeader
 from trioflow.view.text._symbols import Symbols
 
 from ..bodies import fail
@@ -192,7 +192,7 @@ def test_views_show_its_size(virtual: Virtual, tmp_path: Path) -> None:
         await anyio.sleep(0.5)
         while True:
             source = LiveSource(scheduler)
-            lines = RunLines(Model(source.root, source), Symbols()).lines(100, None)
+            lines = RunHeader(Model(source.root, source), Symbols()).lines(100, None)
             shown.extend(re.findall(r"of (\d) slots", "".join(text for line in lines for text, _ in line)))
             await anyio.sleep(1)
 

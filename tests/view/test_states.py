@@ -162,5 +162,5 @@ def test_a_monitor_counts_what_has_settled(state: JobState) -> None:
     model: Any = SimpleNamespace(
         tally=tally, failures=failures, failed=len(failures), beside={}, forever_jobs=0, ended=None, root=None, total=1
     )
-    assert re.fullmatch(r"1 \w+", _run_header.RunLines(model, _symbols.Symbols()).counts())
-    assert sum(_row_selection.JobChoice(model)._rest([]).values()) == 1
+    assert re.fullmatch(r"1 \w+", _run_header.RunHeader(model, _symbols.Symbols()).counts())
+    assert sum(_row_selection.RowSelector(model)._count_hidden([]).values()) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trioflow._core.api.views import amount_of, duration_text, durations_in_column, headline, shown, size_text
-from trioflow.view.monitor._run_header import estimate, so_far
+from trioflow.view.monitor._run_header import elapsed_text, estimate_text
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_the_longest_time_decides_the_unit_of_a_column(
 )
 def test_times_that_go_on(seconds: float, said: str) -> None:
     """Running times are whole seconds, rounded down, so that the figure changes once a second."""
-    assert so_far(seconds) == said
+    assert elapsed_text(seconds) == said
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_times_that_go_on(seconds: float, said: str) -> None:
 )
 def test_estimates_are_rough(seconds: float, said: str) -> None:
     """Estimates are rounded up to 5 seconds, then to 30, then to minutes."""
-    assert estimate(seconds) == said
+    assert estimate_text(seconds) == said
 
 
 @pytest.mark.parametrize(

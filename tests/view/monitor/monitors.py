@@ -75,7 +75,7 @@ def drawn(monitor: Monitor, columns: int = 80, height: int = 24) -> list[str]:
     run: Any = monitor._run
     display = run.display
     with display._lock:  # its thread draws too
-        display._draw.__self__._forecast._next = 0  # an estimate of now
+        display._draw.__self__._forecast._next_estimate = 0  # an estimate of now
         lines = display._draw(columns, height)
     return ["".join(text for text, _ in line).rstrip() for line in lines]
 

@@ -70,13 +70,13 @@ def test_building_does_not_put_off_the_next_one(virtual: Virtual, monkeypatch: p
         forecast = forecast_of(monitor)
         first = forecast.remaining()
         clock.now += 4
-        seen.extend([first, forecast.remaining(), forecast._next])
+        seen.extend([first, forecast.remaining(), forecast._next_estimate])
 
     scheduler, monitor = watched(*(Job(nap, 1) for _ in range(100)), jobs_window=1)
     scheduler.add(Job(look, forever=True))
     virtual(scheduler.co_run)
     assert seen[1] == seen[0] - 4, "it is counted down"
-    assert seen[2] == pytest.approx(0.02 * _eta.SHARE)
+    assert seen[2] == pytest.approx(0.02 * _eta.PAUSE_FACTOR)
 
 
 def test_a_known_duration_is_enough(virtual: Virtual) -> None:

@@ -87,7 +87,7 @@ def test_lines_do_not_flood(virtual: Virtual) -> None:
 
 def test_lines_break_a_long_silence(virtual: Virtual, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a long time without events, a line has the progress."""
-    monkeypatch.setattr("trioflow.view.monitor._log_display.PATIENCE", 0.2)
+    monkeypatch.setattr("trioflow.view.monitor._log_display.MAX_SILENCE", 0.2)
     log = io.StringIO()
 
     async def wait() -> None:

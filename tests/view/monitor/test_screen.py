@@ -9,13 +9,13 @@ import pyte
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow.view.monitor._screen import Screen, harmless
-from trioflow.view.monitor._styled_lines import _cropped
+from trioflow.view.monitor._screen import Screen, strip_controls
+from trioflow.view.monitor._styled_lines import _crop
 
 COLUMNS, HEIGHT = 12, 8
 
 PIECES = st.tuples(st.text("ab ━✓漢é", max_size=4), st.sampled_from(["", "red", "bold"]))
-LINES = st.lists(PIECES, max_size=3).map(lambda line: _cropped(line, COLUMNS))
+LINES = st.lists(PIECES, max_size=3).map(lambda line: _crop(line, COLUMNS))
 PICTURES = st.lists(LINES, max_size=HEIGHT - 1)
 ABOVE = st.lists(st.text("xyz", max_size=2 * COLUMNS), max_size=3)
 SEQUENCES = st.lists(st.tuples(PICTURES, ABOVE), max_size=8)
@@ -23,7 +23,7 @@ SEQUENCES = st.lists(st.tuples(PICTURES, ABOVE), max_size=8)
 CODES = {"": "", "red": "\x1b[31m", "bold": "\x1b[1m"}
 
 
-def painted(text: str, style: str) -> str:
+def render(text: str, style: str) -> str:
     return f"{CODES[style]}{text}\x1b[0m" if style else text
 
 
@@ -41,14 +41,14 @@ def shown(text: str) -> tuple[Any, ...]:
 def test_the_screen_is_as_if_only_the_last_picture_had_been_written(sequence: list[tuple[Any, list[str]]]) -> None:
     """The screen has all lines from above and then the last picture in its styles, regardless of earlier pictures."""
     file = io.StringIO()
-    screen = Screen(file, painted)
+    screen = Screen(file, render)
     everything: list[str] = []
     last: Any = []
     for last, above in sequence:
         screen.update(last, (COLUMNS, HEIGHT), above)
         everything += above
     plain = "".join(line + "\n" for line in everything)
-    plain += "".join("".join(painted(*piece) for piece in line) + "\n" for line in last)
+    plain += "".join("".join(render(*piece) for piece in line) + "\n" for line in last)
     looks, cursor, gone = shown(file.getvalue())
     expected, wanted, _ = shown(plain)
     if not gone:
@@ -61,7 +61,7 @@ def test_the_screen_is_as_if_only_the_last_picture_had_been_written(sequence: li
 def test_only_what_has_changed_is_written() -> None:
     """A changed figure costs a few bytes, not a whole line; an equal line costs none."""
     file = io.StringIO()
-    screen = Screen(file, painted)
+    screen = Screen(file, render)
     lines = [[("x" * 60, "red")], [(f"{number:>60}", "") for number in (7,)]]
     screen.update(lines, (80, 24))
     start = file.tell()
@@ -75,7 +75,7 @@ def test_only_what_has_changed_is_written() -> None:
 def test_an_echo_below_the_picture_moves_nothing() -> None:
     """Ctrl-C left `^C` on the terminal, and the next line above the picture began two columns too far right."""
     file = io.StringIO()
-    screen = Screen(file, painted)
+    screen = Screen(file, render)
     picture = [[("a run", "")], [("a job", "")]]
     screen.update(picture, (COLUMNS, HEIGHT))
     file.write("^C")
@@ -85,19 +85,19 @@ def test_an_echo_below_the_picture_moves_nothing() -> None:
 
 def test_what_may_be_written_above() -> None:
     """Colours and tabs stay, and end with the line; sequences that move the cursor are removed."""
-    assert harmless("plain é漢 text") == "plain é漢 text"
-    assert harmless("a\tb") == "a\tb"
-    assert harmless("\x1b[1;31mred") == "\x1b[1;31mred\x1b[0m"
-    assert harmless("\x1b[1;31mred\x1b[0m", colours=False) == "red"
-    assert harmless("\x1b[2Jclear\x1b[10;3Hed\x1b[?1049h") == "cleared"
-    assert harmless("\x1b]0;title\x07text \x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\") == "text link"
-    assert harmless("a\x07\x08\x0e\x0b\x7f\x9b2Jb\x1bc\x1b(0") == "a2Jb"
+    assert strip_controls("plain é漢 text") == "plain é漢 text"
+    assert strip_controls("a\tb") == "a\tb"
+    assert strip_controls("\x1b[1;31mred") == "\x1b[1;31mred\x1b[0m"
+    assert strip_controls("\x1b[1;31mred\x1b[0m", colours=False) == "red"
+    assert strip_controls("\x1b[2Jclear\x1b[10;3Hed\x1b[?1049h") == "cleared"
+    assert strip_controls("\x1b]0;title\x07text \x1b]8;;http://x\x1b\\link\x1b]8;;\x1b\\") == "text link"
+    assert strip_controls("a\x07\x08\x0e\x0b\x7f\x9b2Jb\x1bc\x1b(0") == "a2Jb"
 
 
 @given(st.binary(max_size=200))
 def test_no_binary_harms_the_terminal(data: bytes) -> None:
     """Of any bytes that a child writes, only colours, tabs and printable text are left."""
-    line = harmless(data.decode("utf-8", "replace").replace("\n", ""))
+    line = strip_controls(data.decode("utf-8", "replace").replace("\n", ""))
     rest = line.replace("\t", "")
     while "\x1b[" in rest:
         before, _, after = rest.partition("\x1b[")

@@ -116,9 +116,9 @@ def test_text_that_the_terminal_cannot_encode_fails_in_the_printing_job() -> Non
     escaping = BufferedStream(
         OutputBuffer(lambda: None, lambda: None), io.TextIOWrapper(io.BytesIO(), "latin-1", "backslashreplace")
     )
-    escaping._above._owner = os.getpid()
+    escaping._buffer._owner = os.getpid()
     escaping.write("漢é\n")
-    assert escaping._above.take() == ["\\u6f22é"]
+    assert escaping._buffer.take() == ["\\u6f22é"]
 
     async def say() -> None:
         print("漢")
@@ -134,8 +134,8 @@ def test_a_thread_that_prints_too_much_waits_for_the_terminal() -> None:
     told: list[str] = []
     above = OutputBuffer(lambda: told.append("wake"), lambda: told.append(f"write out {len(above.take())}"))
     for _ in range(3):
-        above.put(["x" * (MAX_CHARACTERS // 2)])
-        above.settle()
+        above.add(["x" * (MAX_CHARACTERS // 2)])
+        above.notify()
     assert told == ["wake", "write out 2", "wake"]
 
 
@@ -184,12 +184,12 @@ def test_nothing_is_written_when_nothing_has_changed(terminal: Terminal) -> None
     """An unchanged picture is not drawn; one that differs in a line is."""
     lines = [[("one", "")], [("two", "failed")]]
     screen = TerminalDisplay(terminal, lambda columns, height: list(lines), 0.1)
-    screen._tick()
+    screen._redraw()
     before = terminal.writes
-    screen._tick()
+    screen._redraw()
     assert terminal.writes == before
     lines[1] = [("three", "done")]
-    screen._tick()
+    screen._redraw()
     assert terminal.writes > before
 
 
@@ -268,7 +268,7 @@ def test_a_fault_in_drawing_is_logged_once(
     def broken(*_: object) -> None:
         raise LookupError("in the drawing")
 
-    monkeypatch.setattr("trioflow.view.monitor._run_header.RunLines.lines", broken)
+    monkeypatch.setattr("trioflow.view.monitor._run_header.RunHeader.lines", broken)
 
     async def say() -> None:
         print("said")
@@ -302,24 +302,24 @@ def test_what_is_printed_does_not_hold_up_the_picture(terminal: Terminal) -> Non
     """Lines go above an up-to-date picture: with the old one, jobs that print all the time would freeze it."""
     pictures = iter(["first", "second", "third"])
     screen = TerminalDisplay(terminal, lambda columns, height: [[(next(pictures), "")]], 0.1)
-    screen._tick()
-    screen._above._lines.append("said")
-    screen._tick()
+    screen._redraw()
+    screen._buffer._lines.append("said")
+    screen._redraw()
     assert terminal.shown() == ["said", "second"]
-    screen._tick()
+    screen._redraw()
     assert terminal.shown() == ["said", "third"]
-    screen._leave()
+    screen._close()
 
 
 def test_a_terminal_that_becomes_narrower(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     """The terminal breaks the lines that are now too long: all of them are erased before the next picture."""
     screen = TerminalDisplay(terminal, lambda columns, height: [[("x" * min(50, columns), "")]] * 2, 0.1)
-    screen._tick()
+    screen._redraw()
     terminal.screen.reset()
     terminal.screen.set_mode(pyte.modes.LNM)
     terminal.screen.resize(12, 30)
     terminal.write("above\n" + "".join(["x" * 30 + "\n" + "x" * 20 + "\n"] * 2))  # what a terminal makes of it
     monkeypatch.setattr(screen, "_size", lambda: (30, 12))
-    screen._tick()
+    screen._redraw()
     assert terminal.shown() == ["above", "x" * 30, "x" * 30]
-    screen._leave()
+    screen._close()

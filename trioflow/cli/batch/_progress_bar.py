@@ -12,7 +12,7 @@ from ... import JobState
 from ...batch._batch import Batch
 from ...view.monitor._display import Line
 from ...view.monitor._model import JobCounts
-from ...view.monitor._run_header import RunLines
+from ...view.monitor._run_header import RunHeader
 from ...view.monitor._terminal import TerminalDisplay
 from ...view.text._symbols import Symbols
 from ...view.text._verdict import Verdict
@@ -81,14 +81,14 @@ class Bar:
 
     def __init__(self) -> None:
         self._figures: BatchProgress | None = None
-        self._lines: RunLines | None = None  # while it is shown
+        self._lines: RunHeader | None = None  # while it is shown
         self._display: Final = TerminalDisplay(sys.stderr, self._draw, INTERVAL)
 
     @contextlib.contextmanager
     def shown(self, batch: Batch) -> Generator[None]:
         """Show the bar during a block."""
         self._figures = BatchProgress(batch)
-        self._lines = RunLines(self._figures, Symbols.for_stream(sys.stderr))
+        self._lines = RunHeader(self._figures, Symbols.for_stream(sys.stderr))
         self._display.start()
         try:
             yield
@@ -103,7 +103,7 @@ class Bar:
     @contextlib.contextmanager
     def aside(self) -> Generator[bool]:
         """Hide the bar during a block."""
-        with self._display.paused():
+        with self._display.pause():
             yield True
 
     def _draw(self, columns: int, height: int) -> list[Line]:

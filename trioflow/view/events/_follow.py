@@ -233,7 +233,7 @@ class Follower(Source):
 
     def job_attempt(self, event: f.JobAttempt) -> None:
         """Record the number of the attempt."""
-        self._current_model().try_again(self._job(event.path), event.attempt)
+        self._current_model().start_attempt(self._job(event.path), event.attempt)
 
     def job_progress(self, event: f.JobProgress) -> None:
         """Record the progress of a job, unless it has settled by now."""
@@ -243,7 +243,7 @@ class Follower(Source):
 
     def job_ready(self, event: f.JobReady) -> None:
         """Mark a service as ready."""
-        self._current_model().make_ready(self._job(event.path))
+        self._current_model().mark_ready(self._job(event.path))
 
     def job_finished(self, event: f.JobFinished) -> None:
         """Record the outcome of a job."""
@@ -264,7 +264,7 @@ class Follower(Source):
             self.ended = True
             self.missing_lines = max(0, (event.lines or 0) - self._lines)
             if self._model is not None and event.jobs is not None:
-                self._model.count_at_end(event.jobs, event.failures)
+                self._model.replace_counts(event.jobs, event.failures)
             self.close()
 
     def skip(self, event: f.Event) -> None:

@@ -13,20 +13,20 @@ Piece = tuple[str, str]
 """A text and the name of its style; "" for no style."""
 Line = list[Piece]
 Draw = Callable[[int, int], list[Line]]
-"""Makes a picture of at most this many columns and lines."""
+"""A function that returns a picture of at most the given numbers of columns and lines."""
 
-PATIENCE: Final = 1.0
-"""Seconds after which a picture is drawn even without an event, because times change."""
+IDLE_INTERVAL: Final = 1.0
+"""Seconds after which a picture is drawn even without an event, because it shows elapsed times."""
 
 
 class Display:
-    """The output of one run, called at its events in the run's thread. This base class shows nothing."""
+    """Base class of the outputs of a monitor; it shows nothing. The methods are called in the thread of the run."""
 
     def start(self) -> None:
         """Show that the run has begun."""
 
     def stop(self) -> None:
-        """Show how the run ended, and release the output."""
+        """Show the end of the run, and release the output."""
 
     def wake(self) -> None:
         """Schedule an update after an event."""
@@ -35,7 +35,7 @@ class Display:
         """Show that a job has started."""
         self.wake()
 
-    def job_again(self, job: JobRecord) -> None:
+    def job_retried(self, job: JobRecord) -> None:
         """Show that a further attempt of a job begins."""
         self.wake()
 
@@ -49,45 +49,47 @@ class Display:
 
 
 class Ticker:
-    """Calls a function in a thread of its own: soon after each wake-up, and otherwise at intervals.
+    """A thread that calls a function soon after each `wake`, and otherwise at intervals.
 
     Args:
-        function: what to call; it must not raise.
-        interval: the least number of seconds between two calls.
-        patience: seconds after which it is called even without a wake-up.
+        function: the function to call; it must not raise.
+        interval: the minimum number of seconds between two calls.
+        idle_interval: the number of seconds after which the function is called even without `wake`.
 
     """
 
-    def __init__(self, function: Callable[[], None], interval: float, patience: float) -> None:
+    def __init__(self, function: Callable[[], None], interval: float, idle_interval: float) -> None:
         self._function: Final = function
         self._interval: Final = interval
-        self._patience: Final = patience
-        self._happened: Final = threading.Event()
+        self._idle_interval: Final = idle_interval
+        self._woken: Final = threading.Event()
         self._ended: Final = threading.Event()
-        # In the context of the caller, by which a notebook finds the cell that the output belongs to.
-        work = contextvars.copy_context().run
-        self._thread: Final = threading.Thread(target=work, args=(self._work,), name="trioflow monitor", daemon=True)
+        # Notebooks find the cell that the output belongs to by a context variable of the caller.
+        run_in_context = contextvars.copy_context().run
+        self._thread: Final = threading.Thread(
+            target=run_in_context, args=(self._run_thread,), name="trioflow monitor", daemon=True
+        )
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Schedule a call of the function; cheap, and safe in any thread."""
-        if not self._happened.is_set():
-            self._happened.set()
+        """Schedule a call of the function; this is cheap, and safe in any thread."""
+        if not self._woken.is_set():
+            self._woken.set()
 
     def stop(self) -> None:
         """End the thread, and wait for a call in progress."""
         self._ended.set()
-        self._happened.set()
+        self._woken.set()
         if threading.current_thread() is not self._thread:
             self._thread.join()
 
-    def _work(self) -> None:
+    def _run_thread(self) -> None:
         while True:
-            self._happened.wait(self._patience)
-            self._happened.clear()
+            self._woken.wait(self._idle_interval)
+            self._woken.clear()
             if self._ended.is_set():
                 return
             self._function()

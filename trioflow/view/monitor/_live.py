@@ -1,4 +1,4 @@
-"""A live run as the source of a monitor: it makes the records of jobs, and is polled between events."""
+"""`LiveSource`: a run in this process as the source of a monitor."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ._records import JobRecord, SchedulerRecord, Source
 
 
 class LiveSource(Source):
-    """A run under way in this process.
+    """The source for a run in this process: it creates the records of the jobs, and is polled between events.
 
     Args:
-        root: its scheduler.
+        root: the outermost scheduler of the run.
 
     """
 
@@ -35,15 +35,15 @@ class LiveSource(Source):
         return cast(SchedulerRecord, self.records[scheduler])
 
     def is_filled(self, record: SchedulerRecord) -> bool:
-        """Return whether the record of a scheduler has the same members as the scheduler."""
-        return [*_live(record)] == [job.named for job in record.members]
+        """Return whether the record of a scheduler has the scheduler's current members."""
+        return [*_scheduler_of(record)] == [job.named for job in record.members]
 
     def fill(self, outermost: SchedulerRecord) -> None:
-        """Make new records for all jobs of a scheduler, at any depth, when its run begins."""
+        """Create the records of all jobs of a scheduler, at any depth, or reset them, when its run begins."""
         todo = [outermost]
         while todo:
             record = todo.pop()
-            scheduler, former = _live(record), record.members
+            scheduler, former = _scheduler_of(record), record.members
             record.keeps_jobs = scheduler.keep_jobs
             record.members, record.nested = {}, {}
             for job in scheduler:
@@ -53,14 +53,14 @@ class LiveSource(Source):
             todo += record.nested
 
     def add(self, scheduler: BaseScheduler, job: AnyJob) -> JobRecord:
-        """Make and return the record of an added job."""
+        """Create and return the record of an added job."""
         record = self._add(self.scheduler(scheduler), job)
         if isinstance(record, SchedulerRecord):
             self.fill(record)
         return record
 
     def settle(self, scheduler: BaseScheduler, job: AnyJob) -> tuple[JobRecord, JobState, float | None]:
-        """Complete the record of a settled job, and return it with the job's state and time."""
+        """Update the record of a settled job; return the record, the job's final state, and when it settled."""
         record = self.records[job]
         state, record.started_at, at, is_all = views.end_of(job)
         if not is_all:
@@ -74,27 +74,27 @@ class LiveSource(Source):
         return record, state, at
 
     def end(self, scheduler: BaseScheduler) -> SchedulerRecord:
-        """Return the record of a scheduler whose run has ended, with the reason."""
+        """Set the stop reason and the culprit of a scheduler whose run has ended, and return its record."""
         record = self.scheduler(scheduler)
         record.stop_reason = scheduler.stop_reason
         record.culprit = None if scheduler.culprit is None else self.records.get(scheduler.culprit)
         return record
 
     def _add(self, record: SchedulerRecord, job: AnyJob) -> JobRecord:
-        found = self.records.get(job)
-        if found is None:
+        member = self.records.get(job)
+        if member is None:
             kind = SchedulerRecord if views.is_scheduler(job) else JobRecord
-            found = self.records[job] = kind(job, record, job.forever)
+            member = self.records[job] = kind(job, record, job.forever)
         else:
-            found.forget_run()
-        record.add(found)
-        return found
+            member.forget_run()
+        record.add(member)
+        return member
 
     def _drop(self, record: JobRecord) -> None:
         for job in [record, *(record.iterate_jobs() if isinstance(record, SchedulerRecord) else ())]:
             self.records.pop(cast(AnyJob, job.named), None)
 
-    # ---- between two events
+    # ---- queries between two events
 
     @property
     def window(self) -> int | None:  # type: ignore[override]
@@ -103,46 +103,46 @@ class LiveSource(Source):
 
     @property
     def tokens_taken(self) -> int | None:  # type: ignore[override]
-        """The number of taken tokens of the limiter."""
+        """The number of tokens in use of the run's limiter; None if its window is not a limiter."""
         run = views.current_run(self._root)
         return None if run is None else run.tokens_taken
 
     @property
     def ending(self) -> str:  # type: ignore[override]
-        """A word for a run that is about to end."""
+        """The word "ending" or "draining" for a run that is about to end; otherwise ""."""
         run = views.current_run(self._root)
         if run is not None and run.phase is RunPhase.STOPPING and run.reason is not StopReason.COMPLETED:
             return "ending"
         return "draining" if run is not None and run.phase is RunPhase.DRAINING else ""
 
-    def look(self, job: JobRecord) -> None:
-        """Update the record of a job about to be shown with the facts that have no event."""
+    def update(self, job: JobRecord) -> None:
+        """Update the fields of a job's record that change without an event."""
         live = cast(AnyJob, job.named)
-        self.look_at_progress(job)
+        self.update_progress(job)
         job.critical, job.is_service = live.is_critical(), views.is_service(live)
         job.is_ready = views.is_ready(live)
         job.expected_duration, job.attempts = live.expected_duration, live.attempts
         job.retry = live.retry if isinstance(live.retry, int) else 0
         job.status, job.waiting = views.status_of(live), views.waiting(live)
 
-    def look_at_progress(self, job: JobRecord) -> None:
-        """Update the progress of a running job."""
+    def update_progress(self, job: JobRecord) -> None:
+        """Update the progress in the record of a running job."""
         live = cast(AnyJob, job.named)
         job.fraction_done, job.timed_out = live.fraction_done, live.timed_out
 
     def waiting(self, job: JobRecord) -> views.Waiting | None:
-        """Return what a job waits for."""
+        """Return what a job waits for; None if it does not wait."""
         return views.waiting(cast(AnyJob, job.named))
 
     def waits_for(self, job: JobRecord) -> list[JobRecord]:
-        """Return the members of its scheduler that must settle before a job may start."""
+        """Return the jobs of the same scheduler that must settle before a job may start."""
         assert job.outer is not None
-        required = views.waits_for(_live(job.outer), cast(AnyJob, job.named))
+        required = views.waits_for(_scheduler_of(job.outer), cast(AnyJob, job.named))
         return [record for job in required if (record := self.records.get(job)) is not None]
 
     def expected_durations(self, scheduler: SchedulerRecord) -> dict[JobRecord, float]:
-        """Return the known expected durations of the members, in seconds."""
-        known = views.expected_durations(_live(scheduler))
+        """Return the expected durations in seconds of those jobs of a scheduler that have one."""
+        known = views.expected_durations(_scheduler_of(scheduler))
         return {record: known[job] for job in known if (record := self.records.get(job)) is not None}
 
     def needs_of(self, job: JobRecord) -> Mapping[str, Any]:
@@ -150,22 +150,22 @@ class LiveSource(Source):
         return cast(AnyJob, job.named).needs or {}
 
     def resources_in(self, scheduler: SchedulerRecord) -> list[ResourceView]:
-        """Return the resources of the scheduler's own pool."""
-        pool = _live(scheduler).pool
+        """Return the resources of a scheduler's own pool."""
+        pool = _scheduler_of(scheduler).pool
         return [] if pool is None else views.resources_of(pool)
 
     def opens_in(self, resource: ResourceView, jobs: list[JobRecord]) -> float:
-        """Return the seconds until a resource has as much as these jobs need."""
+        """Return the seconds until a rate or a cooldown of a resource lets these jobs start."""
         return resource.opens_in(cast(AnyJob, job.named) for job in jobs)
 
     def slots_in(self, scheduler: SchedulerRecord) -> int | None:
-        """Return the number of slots for members of a scheduler."""
-        return views.slots_of(_live(scheduler).jobs_window)
+        """Return the number of slots of a scheduler; None for no limit."""
+        return views.slots_of(_scheduler_of(scheduler).jobs_window)
 
     def is_longest_first(self, scheduler: SchedulerRecord) -> bool:
-        """Return whether the members start in the order of their longest chains."""
-        return _live(scheduler).policy in ("auto", "critical-path")
+        """Return whether the jobs of a scheduler start in the order of their longest paths to an exit."""
+        return _scheduler_of(scheduler).policy in ("auto", "critical-path")
 
 
-def _live(record: SchedulerRecord) -> BaseScheduler:
+def _scheduler_of(record: SchedulerRecord) -> BaseScheduler:
     return cast(BaseScheduler, record.named)

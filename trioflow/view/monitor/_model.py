@@ -1,15 +1,15 @@
-"""The model of a monitor: the counts of a run, and its jobs of interest.
+"""`Model`: the state of a run that a monitor shows, with the number of jobs in each state.
 
-The hooks write it in the thread of the run. The drawing thread reads it without a lock, so drawing never makes the run
-wait. That is safe for three reasons:
+The hooks update the model in the thread of the run. The thread that draws reads it without a lock, so drawing never
+makes the run wait. This is safe for three reasons:
 
-- only integers and dicts are written, each by one bytecode; a reader copies a dict with `list(...)`, which no other
-  thread can interrupt, and iterates over the copy;
-- a reader between two steps of one event sees a count that is off by one until the next picture;
-- states and times of jobs are each read once, in the same way.
+- The hooks change only integers and dicts, each by one bytecode. A reader copies a dict with `list(...)`, which no
+  other thread can interrupt, and iterates over the copy.
+- A reader between two steps of one event sees a count that is off by one, until the next picture.
+- A reader reads each state and each time once.
 
-Each event costs O(depth of nesting), because the counts of a nested scheduler are included in the counts of its
-enclosing ones. Forever jobs, and everything nested in them, are counted apart.
+Each event costs O(depth of nesting), because the counts of a nested scheduler are included in the counts of the
+enclosing schedulers. Forever jobs, and all jobs nested in them, have separate counts.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from ._records import JobRecord, SchedulerRecord, Source
 
 
 class JobCounts:
-    """The counts of a scheduler's jobs by state, nested ones included.
+    """The number of a scheduler's jobs in each state, including the jobs of nested schedulers.
 
-    Neither forever jobs nor schedulers themselves are counted; the jobs of schedulers are.
+    Forever jobs and schedulers themselves are not counted.
     """
 
-    __slots__ = ("is_apart", "jobs", "outer", "restored", "rows", "running", "settled", "unreached")
+    __slots__ = ("is_separate", "jobs", "outer", "restored", "rows", "running", "settled", "unreached")
 
-    def __init__(self, outer: JobCounts | None, is_apart: bool = False) -> None:
-        """Start with no jobs, as a part of `outer`; or apart, if the scheduler is a forever job."""
-        self.outer: Final = None if is_apart else outer
-        self.is_apart: Final[bool] = is_apart or (outer is not None and outer.is_apart)
-        self.rows = 0  # members of the scheduler itself that are not forever jobs
+    def __init__(self, outer: JobCounts | None, is_separate: bool = False) -> None:
+        """Start with no jobs; `is_separate` keeps the counts of a forever job from being included in `outer`."""
+        self.outer: Final = None if is_separate else outer
+        self.is_separate: Final[bool] = is_separate or (outer is not None and outer.is_separate)
+        self.rows = 0  # direct members, including schedulers, that are not forever jobs
         self.jobs = 0
         self.running = 0
-        self.restored = 0  # from a journal; these are among the settled
+        self.restored = 0  # jobs restored from a journal; `settled` includes them
         self.settled = dict.fromkeys((state for state in JobState if state.is_settled), 0)
-        self.unreached = 0  # never reached: their scheduler ended first
+        self.unreached = 0  # jobs that never started because their scheduler ended
 
     @property
     def waiting(self) -> int:
@@ -53,39 +53,39 @@ class JobCounts:
         """Whether no job has started or settled yet."""
         return not (self.running or self.unreached or any(self.settled.values()))
 
-    def and_outer(self) -> Iterator[JobCounts]:
-        """Yield these counts and the counts of all enclosing schedulers."""
+    def with_enclosing(self) -> Iterator[JobCounts]:
+        """Yield these counts, then the counts that include them, of the enclosing schedulers."""
         tally: JobCounts | None = self
         while tally is not None:
             yield tally
             tally = tally.outer
 
     def count_running(self, number: int) -> None:
-        """Add to the number of running jobs."""
-        for tally in self.and_outer():
+        """Add a number, which may be negative, to the running jobs."""
+        for tally in self.with_enclosing():
             tally.running += number
 
     def settle(self, state: JobState, has_run: bool, is_restored: bool = False) -> None:
         """Count a job that has settled."""
-        for tally in self.and_outer():
+        for tally in self.with_enclosing():
             tally.restored += is_restored
             tally.running -= has_run
             tally.settled[state] += 1
 
     def grow(self, jobs: int) -> None:
-        """Count more jobs."""
-        for tally in self.and_outer():
+        """Add a number of jobs."""
+        for tally in self.with_enclosing():
             tally.jobs += jobs
 
-    def give_up(self) -> None:
-        """Count the waiting jobs as never reached."""
+    def count_unreached(self) -> None:
+        """Count the jobs that still wait as unreached."""
         waiting = self.waiting
-        for tally in self.and_outer():
+        for tally in self.with_enclosing():
             tally.unreached += waiting
 
     def forget(self) -> None:
         """Subtract these counts from the counts of the enclosing schedulers."""
-        for tally in self.and_outer():
+        for tally in self.with_enclosing():
             if tally is not self:
                 tally.jobs -= self.jobs
                 tally.running -= self.running
@@ -96,37 +96,37 @@ class JobCounts:
 
 
 class Model:
-    """One run of a scheduler, as a monitor sees it: the one writer of its records; its display shows it.
+    """The state of one run: it updates the job records at each event, and notifies the display.
 
     Args:
-        root: the scheduler, whose run begins, with all its jobs.
-        source: the run, to be polled between its events.
-        failures_are_told: whether failures are printed elsewhere, in a log or at the end.
+        root: the outermost scheduler, with the records of all its jobs.
+        source: answers queries about the run between its events.
+        failures_shown_elsewhere: whether failures are printed in the log or after the run, so the monitor omits them.
 
     """
 
-    def __init__(self, root: SchedulerRecord, source: Source, failures_are_told: bool = False) -> None:
+    def __init__(self, root: SchedulerRecord, source: Source, failures_shown_elsewhere: bool = False) -> None:
         self.root: Final = root
         self.source: Final = source
         self.clock: Final = source.clock
         self.began = self.clock()
         self.ended: float | None = None
-        self.failures_are_told: Final = failures_are_told
-        self.edition = 0  # the number of changes of the set of jobs
+        self.failures_shown_elsewhere: Final = failures_shown_elsewhere
+        self.revision = 0  # incremented when jobs are added or replaced
         self.tallies: Final[dict[SchedulerRecord, JobCounts]] = {}
-        # Ordered sets, in the order in which the jobs came in.
+        # Sets of jobs, ordered by insertion.
         self.running: Final[dict[JobRecord, None]] = {}
         self.failures: Final[dict[JobRecord, None]] = {}
-        self.beside: Final[dict[JobRecord, None]] = {}  # forever jobs
-        self.in_slots: Final[dict[JobRecord, None]] = {}  # members of the outermost scheduler that take a slot
-        # Jobs that are ready, together if they are members of one scheduler and need the same.
+        self.forever_records: Final[dict[JobRecord, None]] = {}  # forever jobs, but not those inside forever jobs
+        self.in_slots: Final[dict[JobRecord, None]] = {}  # running members of the outermost scheduler
+        # The jobs that are ready to start, grouped by scheduler and needs.
         self.ready: Final[dict[tuple[SchedulerRecord, str], dict[JobRecord, None]]] = {}
-        self._ready_as: Final[dict[JobRecord, tuple[SchedulerRecord, str]]] = {}  # the key of each of them
-        # Equal failures, by their text.
+        self._ready_as: Final[dict[JobRecord, tuple[SchedulerRecord, str]]] = {}  # the key of each job in `ready`
+        # The failures, grouped by the text of the exception.
         self.failure_kinds: Final[dict[str, dict[JobRecord, None]]] = {}
-        self._register(root, None, is_apart=False)
+        self._register(root, None, is_separate=False)
         self._final: _verdict.Tally | None = None
-        self.display = Display()  # where it is shown
+        self.display = Display()
 
     @property
     def label(self) -> str:
@@ -140,18 +140,18 @@ class Model:
 
     @property
     def slots_taken(self) -> int:
-        """The number of taken slots; for a limiter, including slots of other schedulers."""
+        """The number of slots in use; for a limiter, the tokens in use, including those of other schedulers."""
         tokens = self.source.tokens_taken
         return len(self.in_slots) if tokens is None else tokens
 
     @property
     def ending(self) -> str:
-        """A word for a run that is about to end."""
+        """A word for a run that is about to end; otherwise ""."""
         return self.source.ending
 
     @property
     def tally(self) -> JobCounts:
-        """The counts of all jobs."""
+        """The counts of the outermost scheduler."""
         return self.tallies[self.root]
 
     @property
@@ -161,15 +161,15 @@ class Model:
 
     @property
     def forever_jobs(self) -> int:
-        """The number of forever jobs, without failed and blocked ones, which count by their state."""
-        return sum(job.state not in _verdict.TROUBLE for job in list(self.beside))
+        """The number of forever jobs that have neither failed nor been blocked."""
+        return sum(job.state not in _verdict.TROUBLE for job in list(self.forever_records))
 
     def elapsed(self) -> float:
-        """Return the seconds since the run began, or its duration."""
+        """Return the seconds since the run began, or its duration if it has ended."""
         return (self.ended if self.ended is not None else self.clock()) - self.began
 
     def verdict(self) -> Verdict:
-        """Return the verdict on the run, in the words of all views."""
+        """Return the verdict on the run."""
         root = self.root
         if self._final is not None:
             counted = self._final
@@ -178,7 +178,7 @@ class Model:
             counted = _verdict.Tally(jobs, len(self.failures))
         else:
             counted = _verdict.Tally()
-            for state, number in self.tally.settled.items():  # includes jobs that are gone
+            for state, number in self.tally.settled.items():  # includes jobs that the scheduler has dropped
                 counted.add(state, number=number)
             counted.add(JobState.IDLE, number=self.tally.jobs - counted.jobs)
         culprit = root.culprit
@@ -190,12 +190,12 @@ class Model:
     # ---- events
 
     def begin_nested(self, scheduler: SchedulerRecord) -> None:
-        """Record that a nested scheduler begins again, or with other jobs than before."""
+        """Record that a nested scheduler begins another attempt, or begins with other jobs than before."""
         old = self.tallies[scheduler]
         old.forget()
         for key in [key for key in self.ready if key[0] is scheduler or key[0].is_inside(scheduler)]:
             del self.ready[key]
-        for jobs in (self.running, self.failures, self.beside, *self.failure_kinds.values()):
+        for jobs in (self.running, self.failures, self.forever_records, *self.failure_kinds.values()):
             for job in [job for job in jobs if job.is_inside(scheduler)]:
                 del jobs[job]
         self._register(scheduler, old.outer, scheduler.forever)
@@ -208,7 +208,7 @@ class Model:
         self._count(tally, job)
         if isinstance(job, SchedulerRecord):
             self._register(job, tally, job.forever)
-        self.edition += 1
+        self.revision += 1
         self.display.wake()
 
     def schedule(self, job: JobRecord, needs: str = "") -> None:
@@ -221,7 +221,7 @@ class Model:
             self.in_slots.pop(job, None)
             job.started_at = None
         job.state = JobState.SCHEDULED
-        if not (job.forever or job.is_scheduler or self.tallies[outer].is_apart):
+        if not (job.forever or job.is_scheduler or self.tallies[outer].is_separate):
             key = self._ready_as[job] = outer, needs
             self.ready.setdefault(key, {})[job] = None
         self.display.wake()
@@ -237,29 +237,29 @@ class Model:
         if not (job.forever or job.is_scheduler):
             tally = self.tallies[outer]
             tally.count_running(1)
-            if not tally.is_apart:
+            if not tally.is_separate:
                 self.running[job] = None
         self.display.job_started(job)
 
-    def try_again(self, job: JobRecord, attempt: int) -> None:
+    def start_attempt(self, job: JobRecord, attempt: int) -> None:
         """Record that a further attempt begins."""
         job.attempts = attempt
-        self.display.job_again(job)
+        self.display.job_retried(job)
 
-    def make_ready(self, job: JobRecord) -> None:
+    def mark_ready(self, job: JobRecord) -> None:
         """Record that a service is ready."""
         job.is_ready = True
         self.display.job_ready(job)
 
     def finish(self, job: JobRecord, state: JobState, at: float | None) -> None:
-        """Record that a job has settled; the other facts of its end are in its record."""
+        """Record that a job has settled; the source has already updated the other fields of its record."""
         job.finished_at, job.state = at, state
         job.is_ready, job.status, job.waiting = False, "", None
         self.running.pop(job, None)
         self.in_slots.pop(job, None)
         self._no_longer_ready(job)
         if isinstance(job, SchedulerRecord):
-            self.tallies[job].give_up()
+            self.tallies[job].count_unreached()
         elif not job.forever:
             assert job.outer is not None
             self.tallies[job.outer].settle(state, job.started_at is not None, job.restored)
@@ -276,11 +276,11 @@ class Model:
 
     @property
     def failed(self) -> int:
-        """The number of failures, of schedulers by themselves too."""
+        """The number of failures, including schedulers that failed for a reason of their own."""
         return len(self.failures) if self._final is None else self._final.failures
 
-    def count_at_end(self, counts: Mapping[str, int], failures: int) -> None:
-        """Replace the counts by those that the run wrote at its end: events may be missing."""
+    def replace_counts(self, counts: Mapping[str, int], failures: int) -> None:
+        """Replace the counts by the run's own final counts, because events may have been dropped."""
         self._final = _verdict.Tally.from_counts(counts, failures)
         tally = self.tally
         for state in tally.settled:
@@ -289,36 +289,36 @@ class Model:
         tally.running = tally.unreached = 0
 
     def end(self) -> None:
-        """Record that the run has ended, and release the output."""
+        """Record that the run has ended, and stop the display."""
         self.ended = self.clock()
-        self.tally.give_up()
+        self.tally.count_unreached()
         self.display.stop()
 
     # ---- jobs
 
-    def _register(self, scheduler: SchedulerRecord, outer: JobCounts | None, is_apart: bool) -> None:
-        todo = [(scheduler, outer, is_apart)]
+    def _register(self, scheduler: SchedulerRecord, outer: JobCounts | None, is_separate: bool) -> None:
+        todo = [(scheduler, outer, is_separate)]
         while todo:
-            parent, outer, is_apart = todo.pop()
-            tally = self.tallies[parent] = JobCounts(outer, is_apart)
+            parent, outer, is_separate = todo.pop()
+            tally = self.tallies[parent] = JobCounts(outer, is_separate)
             for job in parent.members:
                 self._count(tally, job)
             todo += [(job, tally, job.forever) for job in parent.nested]
-        self.edition += 1
+        self.revision += 1
 
     def _count(self, tally: JobCounts, job: JobRecord) -> None:
         if not job.forever:
             tally.rows += 1
             if not job.is_scheduler:
                 tally.grow(1)
-        elif not tally.is_apart:
-            self.beside[job] = None
+        elif not tally.is_separate:
+            self.forever_records[job] = None
 
 
 def in_listing_order(model: Model) -> Iterator[tuple[JobRecord, int]]:
     """Yield the jobs that are not forever jobs in the order of the listing, each with its depth.
 
-    Unlike the listing, this has no side effects: the run has found implied requirements before its first job.
+    Unlike the listing, this does not add implied requirements to the jobs; the run has added them before it began.
     """
     stack = [_members(model, model.root)]
     while stack:

@@ -1,4 +1,4 @@
-"""`Monitor`: an instrument that shows a run while it runs."""
+"""`Monitor`: an instrument that shows a run as it happens."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Hook = TypeVar("Hook", bound=Callable[..., None])
 
 
 def _releases_output(hook: Hook) -> Hook:
-    """Release the terminal if a hook raises: the run then drops the monitor, and never calls `after_run`."""
+    """Wrap a hook to release the terminal if it raises, because the run then removes the monitor at once."""
 
     @functools.wraps(hook)
     def guarded(self: Monitor, scheduler: BaseScheduler, job: AnyJob) -> None:
@@ -42,33 +42,35 @@ def _releases_output(hook: Hook) -> Hook:
 
 
 class Monitor(Instrument):
-    """Shows a run live: its progress, the running jobs, and the failures.
+    """An instrument that shows a run live: its progress, the running jobs, and the failures.
 
-    On a terminal this is a live picture at the bottom; what jobs print or log goes above it.
-    Two lines are about the whole run: a bar, the time since the start, an estimate of the time left, and how many jobs
-    are in which state. Below them each job has a line with its symbol in the listing and its time, in the order of the
-    listing, if all of them fit. Otherwise the running jobs have lines, then those that have failed, and the others are
-    counted. Services and other forever jobs come last. When the run has ended, the last picture remains.
+    On a terminal, the monitor draws a live picture at the bottom; lines that jobs print or log appear above it. The
+    first two lines of the picture show the whole run: a bar, the elapsed time, an estimate of the remaining time, and
+    the number of jobs in each state. Below them, each job has a line with its symbol and its time, in the order of the
+    listing. If there are too many jobs for the height of the terminal, only running and failed jobs have lines, and
+    the others are counted. Services and other forever jobs come last. At the end of the run, the last picture remains.
 
-    If the output is not a terminal, or is one that cannot move its cursor (`TERM=dumb`), the monitor writes lines with
-    the time of day: when a job starts and when it ends, or, with more than 200 jobs, at every 5 % of the way; and each
-    failure. In a notebook it is an output of the cell.
+    If the output is not a terminal, or is a terminal that cannot move its cursor (`TERM=dumb`), the monitor writes
+    lines with the time of day instead: for each failure, and when a job starts or ends. With more than 200 jobs, it
+    writes the progress of the run at every 5 % instead of each start and end. In a notebook, the picture is an output
+    of the cell.
 
-    The estimate is the larger of two: the longest chain of jobs that is left, and all the work that is left, divided
-    by the slots of the window. It is based on the attribute `expected_duration` of the jobs, corrected by how long
-    jobs have taken so far; if none has one, the estimate appears when three jobs have succeeded.
+    The estimate is at least the longest chain of remaining jobs, and at least the total remaining work divided by the
+    slots of the window. It uses the jobs' `expected_duration`, corrected by the measured durations of this run. If no
+    job has an expected duration, the estimate appears when three jobs have succeeded.
 
-    A monitor watches one run at a time; the next run starts from the beginning. It draws in a thread of its own: a
-    slow terminal does not delay the run, and a job that blocks the event loop does not stop the clock. An output that
-    breaks ends the monitor, not the run.
+    A monitor shows one run at a time, and can be used for any number of runs in sequence. It draws in its own thread:
+    a slow terminal does not delay the run, and the displayed times advance even if a job blocks the event loop. If the
+    output breaks, the monitor stops, and the run goes on.
 
     Args:
-        file: the text stream to show it on; None for the standard output as it is when the run begins.
+        file: the text stream to write to; None for the value of `sys.stdout` when the run begins.
         refresh_per_second: how often the picture may change, from 0.1 to 60.
-        tag: whether lines that a job prints begin with its label; so do those of its command, or of its process if it
-            is a `ProcessJob`.
-        child_output: whether descriptors 1 and 2 are pipes while there is a picture on the terminal, so that the
-            output of all child processes goes above it. They see no terminal then. `trioflow run` does so.
+        tag: whether to prefix each line that a job prints with its label, including the output of its command, or of
+            the process of a `ProcessJob`.
+        child_output: whether to replace descriptors 1 and 2 by pipes while there is a picture on the terminal, so that
+            the output of all child processes appears above it. The child processes then see no terminal. `trioflow
+            run` sets this.
 
     Raises:
         ModuleNotFoundError: rich is missing: `pip install 'trioflow[monitor]'`.
@@ -107,22 +109,22 @@ class Monitor(Instrument):
         self._interval: Final = 1 / rate
         self._tag: Final = flag(tag, "tag", "Monitor()")
         self._child_output: Final = flag(child_output, "child_output", "Monitor()")
-        self._failures_are_told = False
-        self._run: Model | None = None  # like the source, there while a run is watched
-        self._live: LiveSource | None = None
+        self._failures_shown_elsewhere = False
+        self._run: Model | None = None  # present while a run is shown
+        self._live: LiveSource | None = None  # present while a run in this process is shown
 
     def __repr__(self) -> str:
-        """Show the label of the run, if one is under way."""
+        """Show the label of the current run, if there is one."""
         return f"<Monitor of {self._run.label!r}>" if self._run is not None else "<Monitor>"
 
     # ---- hooks
 
     def before_run(self, scheduler: BaseScheduler) -> None:
-        """Start to show a run, or a nested one within it."""
+        """Start to show a run, or record that a nested one begins."""
         if self._live is not None and scheduler not in self._live.records:
             raise RuntimeError(
                 f"{self!r} watches one run at a time: give {scheduler.label!r} a Monitor() of its own"
-            )  # this run logs that and drops the monitor; the other run keeps it
+            )  # the engine logs this error and removes the monitor from this run; the other run keeps it
         try:
             if self._live is None:
                 self._live = LiveSource(scheduler)
@@ -166,14 +168,14 @@ class Monitor(Instrument):
     def _show_attempt(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         assert self._live is not None
         record = self._live.records[job]
-        self._live.look(record)
-        self._current().try_again(record, job.attempts)
+        self._live.update(record)
+        self._current().start_attempt(record, job.attempts)
 
     @_releases_output
     def job_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Show that a service is ready."""
         assert self._live is not None
-        self._current().make_ready(self._live.records[job])
+        self._current().mark_ready(self._live.records[job])
 
     @_releases_output
     def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
@@ -181,7 +183,7 @@ class Monitor(Instrument):
         self._run.finish(*self._live.settle(scheduler, job))  # type: ignore[union-attr]
 
     def after_run(self, scheduler: BaseScheduler) -> None:
-        """Show how the run has ended."""
+        """Show the end of the run."""
         assert self._live is not None
         if self._live.end(scheduler) is self._live.root:
             run = self._current()
@@ -192,7 +194,7 @@ class Monitor(Instrument):
 
     def _watch(self, root: SchedulerRecord, source: Source) -> Model:
         """Start to show a run."""
-        model = Model(root, source, self._failures_are_told)
+        model = Model(root, source, self._failures_shown_elsewhere)
         model.display = self._new_display(model)
         self._run = model
         model.display.start()
@@ -204,21 +206,21 @@ class Monitor(Instrument):
 
     def _new_display(self, model: Model) -> Display:
         """Return the display that suits the output."""
-        # Here, because they need rich.
+        # A local import, because rich takes long to import.
         from ._terminal import NotebookDisplay, TerminalDisplay
 
         stream = sys.stdout if self._file is None else self._file
         symbols = _symbols.Symbols.for_stream(stream)
         if self._file is None and in_notebook_cell():
             return NotebookDisplay(Pictures(model, _symbols.Symbols()).draw, self._interval)
-        tag = functools.partial(self._tag_of, symbols) if self._tag else None
+        tag = functools.partial(self._format_tag, symbols) if self._tag else None
         if can_draw(stream):
             draw = Pictures(model, symbols).draw
             return TerminalDisplay(stream, draw, self._interval, self._child_output, tag)
         return LogDisplay(stream, model, symbols, tag)
 
-    def _tag_of(self, symbols: _symbols.Symbols, job: AnyJob) -> str:
-        """Return the tag in front of each line of a job."""
+    def _format_tag(self, symbols: _symbols.Symbols, job: AnyJob) -> str:
+        """Return the prefix of each line that a job prints."""
         record = None if self._live is None else self._live.records.get(job)
         return f"{symbols.escape(job.label) if record is None else full_name(record, symbols)}: "
 
@@ -230,19 +232,19 @@ class Monitor(Instrument):
 
 
 def can_draw(stream: TextIO | None) -> bool:
-    """Return whether a stream can show a picture: it is a terminal that can move its cursor."""
+    """Return whether a stream is a terminal that can move its cursor, as a picture requires."""
     return is_terminal(stream) and os.environ.get("TERM", "").lower() not in MOTIONLESS
 
 
 def has_colours(stream: TextIO | None) -> bool:
-    """Return whether a stream shows colours, and the user wants them."""
+    """Return whether a stream shows colours, and the user has not disabled them by NO_COLOR."""
     return can_draw(stream) and not os.environ.get("NO_COLOR")
 
 
 def monitor_of_command(tag: bool) -> Monitor:
-    """Return the monitor for `trioflow run`, which prints the failures itself: in the log, or after the run."""
+    """Return a monitor for `trioflow run`, without failures, which the command itself prints."""
     monitor = Monitor(child_output=True, tag=tag)
-    monitor._failures_are_told = True
+    monitor._failures_shown_elsewhere = True
     return monitor
 
 

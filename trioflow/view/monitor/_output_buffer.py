@@ -1,11 +1,11 @@
-"""A buffer of printed lines while a monitor draws: they are written above the picture together with the next one.
+"""`OutputBuffer`: collects printed lines, and writes them above the picture of a monitor with its next update.
 
-A new picture for each printed line would cost more than the lines. The buffer is bounded: when `MAX_CHARACTERS`
-characters are waiting, the next print writes them all.
+To redraw the picture for each printed line would cost more than the line itself. The buffer is bounded: when it has
+`MAX_CHARACTERS` characters, the next print writes them all.
 
-A `BufferedStream` replaces standard output and error, and the same streams in `logging` handlers, which keep the stream
-that they were made with. Commands check `has_picture`, and pass it their lines together with the job. `_fd_capture` is
-for output that bypasses it, by a descriptor.
+A `BufferedStream` replaces `sys.stdout` and `sys.stderr`, and the same streams in `logging` handlers, which keep the
+stream that they were created with. Command jobs check `has_picture`, and then print the output of their processes line
+by line. `_fd_capture` captures output that bypasses the replaced streams because it is written to a descriptor.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from ..._core.api.views import AnyJob
 from ._stream_proxy import StreamProxy, is_terminal
 
 MAX_CHARACTERS: Final = 1 << 16
-LONGEST: Final = 1 << 16
-"""Characters after which an unfinished line is shown."""
+MAX_LINE: Final = 1 << 16
+"""Number of characters above which an unfinished line is shown."""
 
 
 class Output(Protocol):
-    """A descriptor for another process's output, whose lines go above the picture."""
+    """A pipe for the output of another process, whose lines appear above the picture."""
 
     descriptor: int
-    """The writing end. The caller closes it once the process has it."""
+    """The write end. The caller closes it once the process has inherited it."""
 
     def begin(self, job: AnyJob) -> None:
-        """Attribute the output from now on to this job."""
+        """Attribute all further output to this job."""
 
 
-class Outputs(Protocol):
+class OutputFactory(Protocol):
     """A factory of `Output`s."""
 
     def open(self) -> Output:
@@ -45,11 +45,11 @@ class Outputs(Protocol):
 
 
 class OutputBuffer:
-    """The lines that wait to be written above a picture.
+    """A buffer of the lines that will be written above a picture.
 
     Args:
-        wake: called when there are lines.
-        write_out: called when there are too many lines; it must take them all.
+        wake: called when lines have been added.
+        write_out: called when the buffer is full; it must write all lines.
         tag: returns the prefix for lines of a job; None for no prefix.
 
     """
@@ -60,89 +60,89 @@ class OutputBuffer:
         self._wake: Final = wake
         self._write_out: Final = write_out
         self._tag: Final = tag
-        # Reentrant, because a signal handler may print while its thread is here.
+        # Reentrant, because a signal handler may print while its thread holds the lock.
         self._lock: Final = threading.RLock()
         self._lines: list[str] = []
         self._size = 0
-        self._begun: Final[dict[tuple[AnyJob | None, int], str]] = {}  # unfinished lines, by job and thread
+        self._partial: Final[dict[tuple[AnyJob | None, int], str]] = {}  # unfinished lines, by job and thread
         self._replaced: list[tuple[str, TextIO, BufferedStream]] = []
-        self._handlers: list[tuple[logging.StreamHandler[Any], TextIO, BufferedStream]] = []
-        self._owner: int | None = None  # the process that draws; a fork of it has no thread to draw
-        self.outputs: Outputs | None = None
-        self.before_print: Callable[[], None] = _nothing
-        """Called before anything is added by `write`, to add what others have written earlier."""
+        self._stream_handlers: list[tuple[logging.StreamHandler[Any], TextIO, BufferedStream]] = []
+        self._owner: int | None = None  # the id of the process that draws; its forks have no thread to draw
+        self.output_factory: OutputFactory | None = None
+        self.before_print: Callable[[], None] = _do_nothing
+        """Called before `write` adds lines, to add earlier output of other processes first."""
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a picture for lines to go above."""
+        """Whether there is a picture above which lines are written."""
         return self._owner == os.getpid()
 
     # ---- lines
 
     def write(self, text: str) -> None:
-        """Add the lines that `text` completes, for the calling job."""
+        """Add the lines that `text` completes; they belong to the current job."""
         self.before_print()
-        job = _writer()
+        job = _calling_job()
         key = job, threading.get_ident()
         with self._lock:
-            lines, begun = split(self._begun.pop(key, "") + text)
-            if begun:
-                self._begun[key] = begun
-            self.put(lines, job)
+            lines, partial = split_lines(self._partial.pop(key, "") + text)
+            if partial:
+                self._partial[key] = partial
+            self.add(lines, job)
         if lines:
-            self.settle()
+            self.notify()
 
-    def put(self, lines: list[str], job: AnyJob | None = None) -> None:
-        """Add lines of a job, if it is known; the caller then calls `settle`."""
+    def add(self, lines: list[str], job: AnyJob | None = None) -> None:
+        """Add lines of a job; None if it is unknown. The caller then calls `notify`."""
         tag = "" if job is None or self._tag is None else self._tag(job)
-        shown = [tag + last_state(line) for line in lines]
+        shown = [tag + visible_text(line) for line in lines]
         with self._lock:
             self._lines += shown
             self._size += sum(map(len, shown)) + len(shown)
 
-    def settle(self) -> None:
-        """Schedule the display of added lines; if there are many, write them now."""
+    def notify(self) -> None:
+        """Schedule the display of added lines; if the buffer is full, write them now."""
         if self._size > MAX_CHARACTERS:
             self._write_out()
         else:
             self._wake()
 
     def finish(self, job: object = None) -> None:
-        """Add the unfinished lines of a job, or of all jobs, as they are."""
-        if not self._begun:
+        """Add the unfinished lines of a job, or of all jobs, as if they were complete."""
+        if not self._partial:
             return
         with self._lock:
-            for key in [key for key in self._begun if job is None or key[0] is job]:
-                self.put([self._begun.pop(key)], key[0])
+            for key in [key for key in self._partial if job is None or key[0] is job]:
+                self.add([self._partial.pop(key)], key[0])
 
     def take(self) -> list[str]:
-        """Return and drop the waiting lines."""
+        """Remove and return all lines."""
         with self._lock:
             lines, self._lines, self._size = self._lines, [], 0
         return lines
 
-    def take_begun(self) -> str:
-        """Return and drop the unfinished line of the caller, such as a prompt."""
+    def take_partial(self) -> str:
+        """Remove and return the unfinished line of the current job, which may be a prompt."""
         with self._lock:
-            return self._begun.pop((_writer(), threading.get_ident()), "")
+            return self._partial.pop((_calling_job(), threading.get_ident()), "")
 
     # ---- streams
 
-    def replace(self, outputs: Outputs | None = None) -> None:
-        """Replace the standard streams that are terminals.
+    def replace(self, output_factory: OutputFactory | None = None) -> None:
+        """Replace those of `sys.stdout` and `sys.stderr` that are terminals.
 
         Args:
-            outputs: makes descriptors for the output of other processes; None if the system has none.
+            output_factory: opens pipes for the output of other processes; None if the system does not support this.
 
         """
-        self.outputs = outputs
+        self.output_factory = output_factory
         self._owner = os.getpid()
         for name in ("stdout", "stderr"):
             if is_terminal(getattr(sys, name)):
-                self.replace_one(name)
+                self.replace_stream(name)
 
-    def replace_one(self, name: str) -> None:
-        """Replace a standard stream."""
+    def replace_stream(self, name: str) -> None:
+        """Replace `sys.stdout` or `sys.stderr`, by name, also in `logging` handlers."""
         self._owner = os.getpid()
         stream = getattr(sys, name)
         replacement = BufferedStream(self, stream)
@@ -151,88 +151,89 @@ class OutputBuffer:
         self._replace_in_handlers(stream, replacement)
 
     def _replace_in_handlers(self, stream: TextIO, replacement: BufferedStream) -> None:
-        for handler in _handlers():
+        for handler in _stream_handlers():
             if handler.stream is stream:
                 handler.setStream(replacement)
-                self._handlers.append((handler, stream, replacement))
+                self._stream_handlers.append((handler, stream, replacement))
 
     def restore(self) -> None:
-        """Restore the streams, unless they were replaced again since, and add their unfinished lines."""
-        for handler, stream, replacement in self._handlers:
+        """Restore the streams, except where other code has replaced them again, and add their unfinished lines."""
+        for handler, stream, replacement in self._stream_handlers:
             if handler.stream is replacement:
                 handler.setStream(stream)
         for name, stream, replacement in self._replaced:
             if getattr(sys, name) is replacement:
                 setattr(sys, name, stream)
-        self._replaced, self._handlers = [], []
-        self._owner = self.outputs = None
+        self._replaced, self._stream_handlers = [], []
+        self._owner = self.output_factory = None
         self.finish()
 
 
 class BufferedStream(StreamProxy):
-    """A stream that prints above the picture while there is one, and to the real stream afterwards."""
+    """A text stream that prints above the picture while there is one, and to the real stream afterwards."""
 
-    def __init__(self, above: OutputBuffer, real: TextIO) -> None:
-        """Replace `real`."""
+    def __init__(self, buffer: OutputBuffer, real: TextIO) -> None:
+        """Create a stream in place of `real`."""
         super().__init__(real)
-        self._above: Final = above
+        self._buffer: Final = buffer
 
     def write(self, text: str, /) -> int:
-        """Collect the lines that `text` completes; raise the errors of the real stream."""
-        if not self._above.is_open:
+        """Add the lines that `text` completes to the buffer; raise encoding errors as the real stream would."""
+        if not self._buffer.is_open:
             return self._real.write(text)
         if not text.isascii():
             text = text.encode(self.encoding, self.errors or "strict").decode(self.encoding, "replace")
-        self._above.write(text)
+        self._buffer.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Do nothing while there is a picture: lines appear with the next one."""
-        if not self._above.is_open:
+        """Flush the real stream, unless there is a picture: then lines appear with its next update."""
+        if not self._buffer.is_open:
             self._real.flush()
 
     @property
     def has_picture(self) -> bool:
-        """Whether there is a picture on the real stream; its descriptor must not be written to then."""
-        return self._above.is_open
+        """Whether there is a picture on the real stream; programs must not write to its descriptor then."""
+        return self._buffer.is_open
 
     def open_output(self) -> Output | None:
-        """Return a descriptor for another process's output; None if the system has none."""
-        return self._above.outputs.open() if self._above.is_open and self._above.outputs is not None else None
+        """Open a pipe for the output of another process; return None if there is no picture or no such pipe."""
+        factory = self._buffer.output_factory
+        return factory.open() if self._buffer.is_open and factory is not None else None
 
     def writable(self) -> bool:
-        """Return True: the stream takes text."""
+        """Return True: the stream is for output."""
         return True
 
 
-def split(text: str) -> tuple[list[str], str]:
-    """Split a text into whole lines and the unfinished rest; a line that is too long is broken."""
-    *lines, begun = text.split("\n")
-    if len(begun) > LONGEST:
-        if "\r" in begun[:-1]:  # overwritten text is never seen
-            begun = last_state(begun) + "\r" * begun.endswith("\r")
-        if len(begun) > LONGEST:
-            lines, begun = [*lines, begun], ""
-    return lines, begun
+def split_lines(text: str) -> tuple[list[str], str]:
+    """Split a text into whole lines and an unfinished one; break an unfinished line that is too long."""
+    *lines, partial = text.split("\n")
+    if len(partial) > MAX_LINE:
+        if "\r" in partial[:-1]:  # drop text that later text overwrites
+            partial = visible_text(partial) + "\r" * partial.endswith("\r")
+        if len(partial) > MAX_LINE:
+            lines, partial = [*lines, partial], ""
+    return lines, partial
 
 
-def last_state(line: str) -> str:
-    """Return what a terminal shows of a line with carriage returns, which overwrite it."""
+def visible_text(line: str) -> str:
+    """Return the text that a terminal shows for a line in which carriage returns overwrite earlier text."""
     return line.rstrip("\r").rpartition("\r")[2] if "\r" in line else line
 
 
-def _writer() -> AnyJob | None:
+def _calling_job() -> AnyJob | None:
     try:
         return current_job()
     except RuntimeError:
         return None
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass
 
 
-def _handlers() -> Iterator[logging.StreamHandler[Any]]:
+def _stream_handlers() -> Iterator[logging.StreamHandler[Any]]:
     loggers = [logging.root, *logging.root.manager.loggerDict.values()]
     for logger in loggers:
         for handler in logger.handlers if isinstance(logger, logging.Logger) else ():

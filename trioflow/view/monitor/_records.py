@@ -1,7 +1,7 @@
-"""The records of jobs in a monitor, and its `Source`: the same for a live run and for a file of its events.
+"""The records of jobs and schedulers that a monitor shows, and `Source`, which answers queries about the run.
 
-The feeder of a monitor makes the records and passes events to the `Model`: the hooks of `Monitor` for a live run,
-`events/_follow` for a file. Between two events, only the `Source` of a live run has news.
+They are the same for a run in this process and for a run that is read from a file of events. In the first case, the
+hooks of `Monitor` create the records and pass events to the `Model`; in the second case, `events/_follow` does.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, Protocol, cast
 from ..._core.api.views import AnyJob, JobState, ResourceView, StopReason, Waiting, topological_order
 
 
-class Named(Protocol):
-    """The name of a job; a live job is its own."""
+class Identity(Protocol):
+    """The label and the path of a job; jobs themselves satisfy this protocol."""
 
     @property
     def label(self) -> str: ...
@@ -23,49 +23,49 @@ class Named(Protocol):
 
 
 class JobRecord:
-    """One job: its identity, and its state in this run so far.
+    """One job: its identity, and its state in the current run.
 
     Args:
-        named: its name.
-        outer: its enclosing scheduler; None for the outermost scheduler.
+        named: the job itself, or its label and path if it runs in another process.
+        outer: the enclosing scheduler; None for the outermost scheduler.
         forever: whether it is a forever job.
 
     """
 
     is_scheduler = False
-    # ---- its identity
+    # ---- identity
     critical = is_service = False
     expected_duration: float | None = None
     retry = 0
-    # ---- its run
+    # ---- the current run
     state = JobState.IDLE
     started_at: float | None = None
     finished_at: float | None = None
     attempts = 0
     timed_out = restored = False
     through_member = False
-    """Whether it is a scheduler that failed because of one of its own jobs."""
+    """Whether the record is of a scheduler that failed because one of its jobs failed."""
     error: BaseException | None = None
     held: tuple[tuple[float, float], ...] = ()
-    """Intervals in which it ran, but waited for room on the machine."""
-    # ---- updated by the source
+    """Intervals during the run of the job in which it only waited for resources of the machine."""
+    # ---- the current run, updated by `Source.update`
     is_ready = False
     fraction_done: float | None = None
     status = ""
     waiting: Waiting | None = None
 
-    def __init__(self, named: Named | AnyJob, outer: SchedulerRecord | None, forever: bool = False) -> None:
+    def __init__(self, named: Identity | AnyJob, outer: SchedulerRecord | None, forever: bool = False) -> None:
         self.named: Any = named
         self.outer = outer
         self.forever = forever
 
     @property
     def label(self) -> str:
-        """Its label."""
+        """The label of the job."""
         return cast(str, self.named.label)
 
     def forget_run(self) -> None:
-        """Reset to the state before a run."""
+        """Reset the record to the state before a run."""
         for name in RUN_FIELDS & vars(self).keys():
             delattr(self, name)
 
@@ -77,7 +77,7 @@ class JobRecord:
             outer = outer.outer
 
     def is_inside(self, scheduler: SchedulerRecord) -> bool:
-        """Return whether a scheduler encloses it, at any depth."""
+        """Return whether a scheduler encloses the job, at any depth."""
         return any(outer is scheduler for outer in self.outwards())
 
 
@@ -92,13 +92,13 @@ class SchedulerRecord(JobRecord):
 
     is_scheduler = True
     keeps_jobs = True
-    """Whether it keeps jobs that have settled."""
+    """Whether the scheduler keeps jobs that have settled."""
     window: int | None = None
-    """The number of slots, if its run has reported it."""
+    """The number of slots; None for no limit, or if unknown."""
     stop_reason: StopReason | None = None
     culprit: JobRecord | None = None
 
-    def __init__(self, named: Named | AnyJob, outer: SchedulerRecord | None, forever: bool = False) -> None:
+    def __init__(self, named: Identity | AnyJob, outer: SchedulerRecord | None, forever: bool = False) -> None:
         super().__init__(named, outer, forever)
         self.members: dict[JobRecord, None] = {}  # an ordered set
         self.nested: dict[SchedulerRecord, None] = {}
@@ -116,7 +116,7 @@ class SchedulerRecord(JobRecord):
             del self.nested[job]
 
     def iterate_jobs(self) -> Iterator[JobRecord]:
-        """Yield the jobs, including jobs of nested schedulers."""
+        """Yield all jobs, including jobs of nested schedulers."""
         todo: list[SchedulerRecord] = [self]
         while todo:
             scheduler = todo.pop()
@@ -125,61 +125,61 @@ class SchedulerRecord(JobRecord):
 
 
 class Source:
-    """Queries of a run between its events. This base class knows only the events."""
+    """Base class of sources, which answer a monitor's queries about a run; it knows only the events of the run."""
 
     window: int | None = None
-    """The number of slots."""
+    """The number of slots; None for no limit."""
     tokens_taken: int | None = None
-    """The number of taken tokens of its limiter; None if its window is no limiter, or this is unknown."""
+    """The number of tokens in use of the run's limiter; None if its window is not a limiter, or if unknown."""
     ending = ""
-    """A word for a run that is about to end, or ""."""
+    """A word for a run that is about to end; otherwise ""."""
 
     def clock(self) -> float:
-        """Return the time, on the clock of the run."""
+        """Return the current time on the clock of the run."""
         raise NotImplementedError
 
     def time_of_day(self) -> float:
-        """Return the time of day of the shown events."""
+        """Return the time of day in seconds since 1970 that corresponds to `clock`."""
         return time.time()
 
-    def look(self, job: JobRecord) -> None:
-        """Update the record of a job about to be shown; here, its events have said all."""
+    def update(self, job: JobRecord) -> None:
+        """Update the fields of a job's record that change without an event."""
 
-    def look_at_progress(self, job: JobRecord) -> None:
-        """Update the progress of a running job."""
+    def update_progress(self, job: JobRecord) -> None:
+        """Update the progress in the record of a running job."""
 
     def waiting(self, job: JobRecord) -> Waiting | None:
-        """Return what a job waits for."""
+        """Return what a job waits for; None if it does not wait."""
         return job.waiting
 
     def waits_for(self, job: JobRecord) -> list[JobRecord]:
-        """Return the members of its scheduler that must settle before a job may start."""
+        """Return the jobs of the same scheduler that must settle before a job may start."""
         raise NotImplementedError
 
     def expected_durations(self, scheduler: SchedulerRecord) -> dict[JobRecord, float]:
-        """Return the known expected durations of the members, in seconds."""
+        """Return the expected durations in seconds of those jobs of a scheduler that have one."""
         return {job: job.expected_duration for job in list(scheduler.members) if job.expected_duration is not None}
 
     def needs_of(self, job: JobRecord) -> Mapping[str, Any]:
-        """Return the needs of a job by resource: a number, or for a rate perhaps a dict by key."""
+        """Return the needs of a job by resource: an amount, or for a rate possibly a dict of amounts by key."""
         return {}
 
     def resources_in(self, scheduler: SchedulerRecord) -> list[ResourceView]:
-        """Return the resources of the scheduler's own pool."""
+        """Return the resources of a scheduler's own pool."""
         return []
 
     def opens_in(self, resource: ResourceView, jobs: list[JobRecord]) -> float:
-        """Return the seconds until a resource has as much as these jobs need."""
+        """Return the seconds until a rate or a cooldown of a resource lets these jobs start."""
         return 0.0
 
     def slots_in(self, scheduler: SchedulerRecord) -> int | None:
-        """Return the number of slots for members of a scheduler; None for no limit."""
+        """Return the number of slots of a scheduler; None for no limit."""
         return scheduler.window
 
     def is_longest_first(self, scheduler: SchedulerRecord) -> bool:
-        """Return whether the members start in the order of their longest chains."""
+        """Return whether the jobs of a scheduler start in the order of their longest paths to an exit."""
         return False
 
     def in_order(self, scheduler: SchedulerRecord) -> list[JobRecord]:
-        """Return the members, each after those that it waits for; jobs in cycles are left out. O(V + E)."""
+        """Return the jobs of a scheduler in topological order, without jobs in cycles. O(V + E)."""
         return topological_order(list(scheduler.members), self.waits_for)

@@ -1,7 +1,7 @@
-"""A monitor's pictures, drawn in a thread of their own: on a terminal, or below a notebook's cell.
+"""The displays that draw pictures in their own thread: `TerminalDisplay`, and `NotebookDisplay` below a cell.
 
-In a notebook they are one output, replaced at each update. It uses IPython's own display handles, which need no
-widgets, and whose output stays in a saved notebook.
+A notebook has one output, which each update replaces. It uses IPython's display handles, which need no widgets, and
+whose output remains in a saved notebook.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from rich.style import Style
 from rich.text import Text
 
 from ..._core.api.views import AnyJob, warn
-from ._display import PATIENCE, Display, Draw, Line, Ticker
-from ._fd_capture import FdCapture, open_pipes
+from ._display import IDLE_INTERVAL, Display, Draw, Line, Ticker
+from ._fd_capture import FdCapture, open_capture
 from ._output_buffer import OutputBuffer
 from ._records import JobRecord
-from ._screen import Screen, harmless
-from ._stream_proxy import Input, replaced_input
+from ._screen import Screen, strip_controls
+from ._stream_proxy import InputProxy, replace_input
 
 STYLES: Final = {
     "": Style(),
@@ -41,25 +41,24 @@ STYLES: Final = {
     "trouble": Style(color="color(166)"),
     "forever": Style(color="color(32)"),
 }
-"""Words and numbers have the terminal's own colour. Only symbols and bars have others.
+"""The styles of symbols and bars; words and numbers have the terminal's default colour.
 
-No colour has a contrast of 4.5, which text needs, on both white and the dark grounds of terminals. Those of the cube
-of 256 colours are the same in all palettes, and these have at least 3.5 on each, more than the 3 that symbols need
-(WCAG 2.2, 1.4.3 and 1.4.11).
+Text needs a contrast of 4.5, which no colour has on both white and dark backgrounds. Symbols need only 3 (WCAG 2.2,
+1.4.3 and 1.4.11). These colours have at least 3.5 on both, and come from the 256-colour cube, which all palettes share.
 """
 
 PLAIN: Final = {name: style.without_color for name, style in STYLES.items()}
-"""The styles for NO_COLOR."""
+"""The styles to use if the environment variable NO_COLOR is set."""
 
 
 class TerminalDisplay(Display):
-    """A live picture on a terminal, drawn in a thread of its own.
+    """A live picture at the bottom of a terminal, drawn in its own thread.
 
     Args:
         stream: the terminal.
-        draw: makes a picture for a number of columns and lines.
-        interval: the least number of seconds between two pictures.
-        child_output: whether output at descriptors 1 and 2 goes above the picture too.
+        draw: returns a picture for a number of columns and lines.
+        interval: the minimum number of seconds between two pictures.
+        child_output: whether output to descriptors 1 and 2 appears above the picture, too.
         tag: returns the prefix for lines of a job; None for no prefix.
 
     """
@@ -73,30 +72,30 @@ class TerminalDisplay(Display):
         tag: Callable[[AnyJob], str] | None = None,
     ) -> None:
         self._draw: Final = draw
-        self._file: Final = _own_file(stream)
+        self._file: Final = _duplicate_file(stream)
         self._console: Final = Console(file=self._file, force_terminal=True, force_interactive=True)
-        self._screen: Final = Screen(self._file, self._with_style)
-        self._around: Final[dict[str, tuple[str, str]]] = {}  # the escape sequences around a text, by style
-        self._ticker: Final = Ticker(self._tick, interval, PATIENCE)
-        self._above: Final = OutputBuffer(self._ticker.wake, self._tick, tag)
+        self._screen: Final = Screen(self._file, self._apply_style)
+        self._sequences: Final[dict[str, tuple[str, str]]] = {}  # the escape sequences around a text, by style
+        self._ticker: Final = Ticker(self._redraw, interval, IDLE_INTERVAL)
+        self._buffer: Final = OutputBuffer(self._ticker.wake, self._redraw, tag)
         self._pipes: FdCapture | None = None
         self._takes_descriptors: Final = child_output
-        self._input: Input | None = None
+        self._input: InputProxy | None = None
         self._pauses = 0  # the number of readers of standard input
         self._lock: Final = threading.RLock()  # held by the thread that draws
         self._owner: Final = os.getpid()
-        self._is_lost = False  # the terminal is gone, or the picture could not be made
+        self._is_lost = False  # whether drawing has failed, or the terminal has been closed
 
     def start(self) -> None:
-        """Take over the terminal: hide its cursor, and redirect printed lines above the picture."""
-        atexit.register(self._leave)
-        self._guarded(self._screen.hide_cursor)
+        """Hide the cursor, redirect printed lines above the picture, and start to draw."""
+        atexit.register(self._close)
+        self._guard(self._screen.hide_cursor)
         if self._file.isatty() and self._descriptor is not None:
-            self._pipes = open_pipes(self._above, self._descriptor, self._file.encoding)
-        self._above.replace(self._pipes)
+            self._pipes = open_capture(self._buffer, self._descriptor, self._file.encoding)
+        self._buffer.replace(self._pipes)
         if self._pipes is not None and self._takes_descriptors:
             self._pipes.replace()
-            self._input = replaced_input(self.paused)
+            self._input = replace_input(self.pause)
         self._ticker.start()
 
     def wake(self) -> None:
@@ -104,66 +103,66 @@ class TerminalDisplay(Display):
         self._ticker.wake()
 
     def job_finished(self, job: JobRecord) -> None:
-        """Show that a job has settled, and its unfinished line."""
-        self._above.finish(job.named)
+        """Print the unfinished line of a settled job, and schedule an update."""
+        self._buffer.finish(job.named)
         self.wake()
 
     def stop(self) -> None:
-        """Release the terminal, with the last picture on it."""
+        """Draw the last picture, and release the terminal."""
         self._ticker.stop()
         self._release()
-        self._tick()
-        self._leave()
-        atexit.unregister(self._leave)
+        self._redraw()
+        self._close()
+        atexit.unregister(self._close)
 
     def _release(self) -> None:
         """Restore the standard streams and descriptors."""
         if self._input is not None:
             self._input.restore()
-        self._above.restore()
+        self._buffer.restore()
         pipes, self._pipes = self._pipes, None
         if pipes is not None:
             pipes.restore()
 
-    def _leave(self) -> None:
-        """Show the cursor again; called when the interpreter ends, if not before."""
+    def _close(self) -> None:
+        """Restore the streams and the cursor; `atexit` calls this if `stop` has not."""
         if self._owner != os.getpid():
             return  # a fork of the program does not own the terminal
         self._release()
         with self._lock:
             self._is_lost = False  # the cursor must be shown even after an error
-            self._guarded(self._screen.show_cursor)
-            self._guarded(self._write_rest)
+            self._guard(self._screen.show_cursor)
+            self._guard(self._write_rest)
 
     def _write_rest(self) -> None:
         """Write lines that were printed after the last picture."""
-        self._file.write("".join(line + "\n" for line in self._above.take()))
+        self._file.write("".join(line + "\n" for line in self._buffer.take()))
         self._file.flush()
 
     @contextlib.contextmanager
-    def paused(self) -> Generator[None]:
-        """Hide the picture during a prompt; printed lines are then shown at once."""
+    def pause(self) -> Generator[None]:
+        """Hide the picture, so that a prompt can be shown, and show it again afterwards."""
         with self._lock:
             self._pauses += 1
-            self._guarded(self._ask)
+            self._guard(self._show_prompt)
         try:
             yield
         finally:
             with self._lock:
                 self._pauses -= 1
-                self._guarded(self._screen.hide_cursor)
-                self._guarded(self._update)
+                self._guard(self._screen.hide_cursor)
+                self._guard(self._update)
 
-    def _ask(self) -> None:
-        self._screen.update([], self._size(), self._lines_above(), end=harmless(self._above.take_begun()))
+    def _show_prompt(self) -> None:
+        self._screen.update([], self._size(), self._lines_above(), end=strip_controls(self._buffer.take_partial()))
         self._screen.show_cursor()
 
-    def _tick(self) -> None:
+    def _redraw(self) -> None:
         with self._lock:
-            self._guarded(self._update)
+            self._guard(self._update)
 
-    def _guarded(self, action: Callable[[], None]) -> None:
-        """Guard an access to the terminal: after an error the display is off, and the run goes on."""
+    def _guard(self, action: Callable[[], None]) -> None:
+        """Call a function that writes to the terminal; after an error, the display stops, and the run goes on."""
         if self._is_lost:
             return
         try:
@@ -184,7 +183,7 @@ class TerminalDisplay(Display):
 
     def _lines_above(self) -> list[str]:
         has_colours = self._console.color_system is not None and not self._console.no_color
-        return [harmless(line, has_colours) for line in self._above.take()]
+        return [strip_controls(line, has_colours) for line in self._buffer.take()]
 
     @property
     def _descriptor(self) -> int | None:
@@ -193,25 +192,26 @@ class TerminalDisplay(Display):
         return None
 
     def _size(self) -> tuple[int, int]:
-        """Return the columns and lines of the terminal; the environment takes precedence."""
+        """Return the columns and lines of the terminal; the variables COLUMNS and LINES take precedence."""
         if self._descriptor is not None and not {"COLUMNS", "LINES"} <= os.environ.keys():
             with contextlib.suppress(OSError):
                 columns, lines = os.get_terminal_size(self._descriptor)
                 if columns and lines:
                     return columns, lines
-        return shutil.get_terminal_size()  # rich assumes 25 lines, but most terminals have 24
+        return shutil.get_terminal_size()  # its default of 24 lines is right more often than rich's 25
 
-    def _with_style(self, text: str, style: str) -> str:
-        """Return a text with its escape sequences."""
+    def _apply_style(self, text: str, style: str) -> str:
+        """Return a text with the escape sequences of a style."""
         if not text:
             return ""
-        found = self._around.get(style)
-        if found is None:
-            before, _, after = self._rendered(style).partition("\0")
-            found = self._around[style] = before, after
-        return found[0] + text + found[1]
+        sequences = self._sequences.get(style)
+        if sequences is None:
+            before, _, after = self._render_style(style).partition("\0")
+            sequences = self._sequences[style] = before, after
+        return sequences[0] + text + sequences[1]
 
-    def _rendered(self, style: str) -> str:
+    def _render_style(self, style: str) -> str:
+        """Return a null character with the escape sequences of a style around it."""
         if self._console.color_system is None:
             return "\0"
         styles = PLAIN if self._console.no_color else STYLES
@@ -219,8 +219,8 @@ class TerminalDisplay(Display):
         return styles[style].render("\0", color_system=ColorSystem.EIGHT_BIT if has_cube else ColorSystem.STANDARD)
 
 
-def _own_file(stream: TextIO) -> TextIO:
-    """Return a duplicate file for the terminal: a pipe may replace its descriptor."""
+def _duplicate_file(stream: TextIO) -> TextIO:
+    """Return a file with a duplicate of the terminal's descriptor, because a pipe may replace the original."""
     if type(stream) is not io.TextIOWrapper:
         return stream
     with contextlib.suppress(OSError, ValueError):
@@ -233,25 +233,25 @@ def _own_file(stream: TextIO) -> TextIO:
 COLUMNS: Final = 100
 HEIGHT: Final = 30
 INTERVAL: Final = 0.5
-"""Seconds between two pictures: each is sent to the browser as a whole."""
+"""Minimum number of seconds between two pictures, because each is sent to the browser as a whole."""
 
 FORMAT: Final = '<pre style="white-space:pre;line-height:normal;font-family:monospace">{code}</pre>'
 
 
 class NotebookDisplay(Display):
-    """The output of one cell."""
+    """A live picture as the output of a notebook cell."""
 
     def __init__(self, draw: Draw, interval: float) -> None:
         self._display: Final = display()
         self._draw: Final = draw
-        self._ticker: Final = Ticker(self._tick, max(interval, INTERVAL), PATIENCE)
+        self._ticker: Final = Ticker(self._redraw, max(interval, INTERVAL), IDLE_INTERVAL)
         self._lock: Final = threading.Lock()
         self._handle: Any = None
         self._shown: list[Line] = []
 
     def start(self) -> None:
         """Show the first picture."""
-        self._tick()
+        self._redraw()
         self._ticker.start()
 
     def wake(self) -> None:
@@ -261,9 +261,9 @@ class NotebookDisplay(Display):
     def stop(self) -> None:
         """Show the last picture."""
         self._ticker.stop()
-        self._tick()
+        self._redraw()
 
-    def _tick(self) -> None:
+    def _redraw(self) -> None:
         try:
             with self._lock:
                 self._update()
@@ -294,7 +294,7 @@ def _plain(lines: list[Line]) -> str:
 
 
 def display() -> Callable[..., Any]:
-    """Return the function that shows something below the calling cell."""
+    """Return IPython's `display` function."""
     from IPython.display import display as show  # type: ignore[import-not-found,unused-ignore]
 
     return show  # type: ignore[no-any-return,unused-ignore]
