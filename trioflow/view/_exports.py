@@ -1,4 +1,4 @@
-"""Where pictures and tables are written: files, which are replaced atomically, and notebook cells."""
+"""Output of pictures and tables: atomic replacement of files, and MIME bundles for notebook cells."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class StateStyle:
     meaning: str
     """The explanation in a report's glossary, for readers who are not programmers."""
     unfinished: str = ""
-    """The reason that reports for CI systems give why a job that ended in this state did not run to its end."""
+    """The explanation, in reports for CI systems, why a job in this final state did not run to its end."""
 
     @property
     def box_symbol(self) -> str:

@@ -48,7 +48,7 @@ def debrief(scheduler: BaseScheduler, symbols: Symbols, listing: bool = False) -
 
 
 def details(scheduler: BaseScheduler, symbols: Symbols, failures: bool = True) -> str:
-    """Return the debrief without the verdict and the counts, and without the failures if so asked."""
+    """Return the debrief without the verdict and the counts, and unless `failures` is true, without the failures."""
     return "\n\n".join(filter(None, Debrief(scheduler, symbols).details(failures)))
 
 

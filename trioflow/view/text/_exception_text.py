@@ -24,7 +24,7 @@ INTERMEDIATE_LIBRARIES: Final = (
 )
 """Libraries whose frames may lie between trioflow's and the user's."""
 MAX_LENGTH: Final = 100
-"""The default number of characters: with what stands before it, an exception fits a line of a wide terminal."""
+"""The default limit in characters: an exception and its prefix fit on one line of a wide terminal."""
 
 
 def one_line(error: BaseException, max_length: int = MAX_LENGTH) -> str:
@@ -88,9 +88,9 @@ def _library_directories() -> list[str]:
 
 
 def _user_frames(stack: traceback.StackSummary, libraries: tuple[str, ...]) -> list[traceback.FrameSummary]:
-    """Return the frames without each sequence of library frames that includes one of trioflow's.
+    """Leave out each sequence of frames in `libraries` that includes a frame of trioflow.
 
-    A sequence that does not was entered by the user's own call of the library, and so is kept.
+    Other sequences are kept, because they result from the user's own call of a library.
     """
     kept: list[traceback.FrameSummary] = []
     for is_library, group in itertools.groupby(stack, lambda frame: frame.filename.startswith(libraries)):

@@ -31,7 +31,7 @@ ASCII: Final = SymbolSet(CRITICAL.ascii, {state: look.ascii for state, look in S
 
 
 class Symbols:
-    r"""The symbols and escapes for a stream with a certain encoding; with encoding None, all of Unicode.
+    r"""The symbols for a stream with a certain encoding, and the escaping of text; None allows all of Unicode.
 
     The symbols are either all Unicode or all ASCII, so that no symbol has two meanings. Each character of a label that
     the encoding lacks is escaped: `\u6f22`.

@@ -188,7 +188,7 @@ def culprit_path(scheduler: BaseScheduler) -> str | None:
 
 
 def culprits(scheduler: BaseScheduler) -> list[AnyJob]:
-    """Return the member that stopped a run, followed, if that is a scheduler, by the member that stopped it, etc."""
+    """Return the member that stopped a run, then, if that is a scheduler, the culprit of its run, and so on."""
     chain: list[AnyJob] = []
     culprit = scheduler.culprit
     while culprit is not None:

@@ -27,7 +27,7 @@ class Link:
 
     number: int  # the number of the job's span
     after: int | None  # the number of its predecessor on the path; None for the first job of a run
-    reason: WaitCause | None  # why it waited for this, JOBS for a requirement; None for the first job of a run
+    reason: WaitCause | None  # why it waited for its predecessor, JOBS for a requirement; None for the first job
 
 
 def critical_chain(runs: Iterable[RunSpan], spans: tuple[Span, ...]) -> tuple[Link, ...]:

@@ -8,35 +8,31 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import Final
+from typing import Final, TypeVar
 
 from ..._core.api.views import AnyJob, BaseScheduler, Pool, resources_of, run_needs, run_resource
 
+N = TypeVar("N", int, float)
 Steps = tuple[list[float], list[float]]
-"""Times in ascending order, and the value from each of them on."""
+"""A step function of time: times in ascending order, and the value from each of them on."""
 
 
-def running_sums(changes: Iterable[tuple[float, float]]) -> Steps:
-    """Return the running sum of timed changes as a step function. O(n log n)."""
-    summed: dict[float, float] = {}
-    for at, change in changes:
-        summed[at] = summed.get(at, 0.0) + change
-    times = sorted(summed)
-    return times, list(accumulate(summed[at] for at in times))
+def sum_overlaps(intervals: Iterable[tuple[float, float, N]]) -> tuple[list[float], list[N]]:
+    """Sum the amounts of overlapping intervals (start, end, amount), as a step function of time. O(n log n)."""
+    changes: dict[float, N] = {}
+    for since, until, amount in intervals:
+        changes[since] = changes.get(since, 0) + amount
+        changes[until] = changes.get(until, 0) - amount
+    times = sorted(changes)
+    return times, list(accumulate(changes[at] for at in times))
 
 
 def count_overlaps(intervals: Iterable[tuple[float, float]]) -> tuple[list[float], list[int]]:
-    """Return the number of overlapping intervals as a step function: times, and the number from each time on."""
-    changes: Counter[float] = Counter()
-    for since, until in intervals:
-        changes[since] += 1
-        changes[until] -= 1
-    times = sorted(changes)
-    return times, list(accumulate(changes[at] for at in times))
+    """Count overlapping intervals (start, end), as a step function of time."""
+    return sum_overlaps((since, until, 1) for since, until in intervals)
 
 
 Cooldowns = list[tuple[float, float, int]]
@@ -59,8 +55,7 @@ class ResourceUse:
 
     def amount_over_time(self, now: float = math.inf) -> Steps:
         """Return the amount held over time until `now`; for a rate, the number of running jobs that took from it."""
-        changes = [(since, amount) for since, _, amount, _ in self.uses]
-        return running_sums(changes + [(min(until, now), -amount) for _, until, amount, _ in self.uses])
+        return sum_overlaps((since, min(until, now), amount) for since, until, amount, _ in self.uses)
 
     def released_by(self, since: float, until: float, number: int) -> int | None:
         """Return the number of the span that ended a wait: the last one that released some of the resource.

@@ -93,7 +93,7 @@ def _read_resource(name: str) -> str:
 
 def _forever_jobs(record: TraceRecord) -> str:
     """Return the list of forever jobs without trouble as HTML, folded because few readers need it."""
-    spans = [span for span in record.leaves if _is_folded(span)]
+    spans = [span for span in record.leaves if _is_listed_apart(span)]
     if not spans:
         return ""
     items = [f"<li><b>{name_html(span)}</b> {escape(_lifetime(record, span))}</li>" for span in spans[:MAX_NAMES]]
@@ -160,14 +160,14 @@ def _head(record: TraceRecord, name: str) -> str:
     )
 
 
-def _is_folded(span: Span) -> bool:
+def _is_listed_apart(span: Span) -> bool:
     """Return whether this is a forever job without trouble: these are listed apart, and the counts exclude them."""
     return _verdict.counted_state(span.state, span.forever) == _verdict.FOREVER
 
 
 def _state_counts(record: TraceRecord) -> str:
     """Return a bar with the share of each state, and the counts, as HTML."""
-    counts = Counter(span.state for span in record.leaves if not _is_folded(span))
+    counts = Counter(span.state for span in record.leaves if not _is_listed_apart(span))
     order = [state for state in COUNTING_ORDER if counts[state]]
     parts = "".join(f'<span class="part {state.value}" style="flex-grow:{counts[state]}"></span>' for state in order)
     return f'<div class="states" aria-hidden="true">{parts}</div><p class="note">{escape(record.tally.in_words())}</p>'
@@ -221,7 +221,7 @@ def _path_row(name: str, style: str, seconds: float, longest: float, whole: floa
 
 def _table_data(record: TraceRecord, commands: dict[int, dict[str, Any]]) -> str:
     """Return the data of the table as JSON that is safe inside an HTML page."""
-    ranks = [0 if span.number in record.nested else 2 if _is_folded(span) else 1 for span in record.spans]
+    ranks = [0 if span.number in record.nested else 2 if _is_listed_apart(span) else 1 for span in record.spans]
     states = Counter(span.state for span, rank in zip(record.spans, ranks, strict=True) if rank == 1)
     began = [None if span.started_at is None else span.started_at - record.began for span in record.spans]
     columns = began, [span.waited for span in record.spans], [span.elapsed for span in record.spans]

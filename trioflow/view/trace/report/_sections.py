@@ -192,7 +192,7 @@ WIDTH: Final = 900
 
 
 def what_if_section(record: TraceRecord) -> str:
-    """Return the what-if section as HTML, or "" if the run did not complete, or hardly waited for any limit."""
+    """Return the what-if section as HTML, or "" if the run did not complete, or its jobs hardly waited for limits."""
     jobs = len(record.spans) - len(record.nested)
     if len(record.roots) != 1 or record.roots[0].reason is not StopReason.COMPLETED or jobs < 2:
         return ""

@@ -26,7 +26,7 @@ FAILED_SYMBOL: Final = STATE_STYLES[JobState.FAILED].symbol
 
 
 def draw_bars(svg: Tree.Element, geometry: Geometry, *, are_nested: bool) -> None:
-    """Draw a bar for each job that started, or, if `are_nested`, a box for each nested scheduler with jobs that did."""
+    """Draw the bars of jobs that started, or, if `are_nested`, the boxes of nested schedulers around such jobs."""
     for number, box in geometry.boxes.items():
         if (box.height > 1) is are_nested:
             _draw_bar(svg, geometry, geometry.record.spans[number])

@@ -35,7 +35,7 @@ MIN_BAR_WIDTH: Final = 30.0
 COLUMN_WIDTH: Final = 2.0
 """The width in pixels of the columns into which time is divided, to find the reasons of empty slots."""
 PITCHES: Final = ((24, 20.0), (40, 14.0), (100, 6.0), (400, 3.0))
-"""Pairs of a number of rows, and the height in pixels of each row up to this number; with more rows, it is 1.5."""
+"""For up to so many rows, the height of a row in pixels; with more rows, it is 1.5."""
 MAX_NAMED_JOBS: Final = 20_000
 """Number of jobs above which shared bars do not list the numbers of their jobs."""
 STRIP_HEIGHT: Final = 34.0
@@ -159,7 +159,8 @@ def _draw_reasons(svg: Tree.Element, geometry: SlotGeometry, patterns: HatchPatt
             if current[row] == len(bars) or bars[current[row]].began > at:
                 cells.append((row, column, reasons.pop(0)))
     cells.sort(key=lambda cell: cell[:2])
-    named: dict[Reason, tuple[int, float]] = {}  # where each reason was last seen: of adjacent rows, the first names it
+    # The row and left edge of the last area for each reason: of adjacent areas, only the first is labelled.
+    last_areas: dict[Reason, tuple[int, float]] = {}
     for (row, reason, _), group in itertools.groupby(
         enumerate(cells), key=lambda item: (item[1][0], item[1][2], item[1][1] - item[0])
     ):
@@ -168,10 +169,10 @@ def _draw_reasons(svg: Tree.Element, geometry: SlotGeometry, patterns: HatchPatt
         y, height = geometry.row_bounds(row)
         fill = patterns.fill(reason)
         add(svg, "rect", css="why", x=left, y=y, width=right - left, height=height, fill=fill)
-        above = named.get(reason)
+        above = last_areas.get(reason)
         if geometry.has_words and (above is None or above[0] < row - 1 or abs(above[1] - left) > 60):
             draw_word(svg, printable(reason_words(reason)), left, y, right - left, height, geometry.font)
-        named[reason] = row, left
+        last_areas[reason] = row, left
 
 
 # ---- the jobs
