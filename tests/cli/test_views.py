@@ -121,7 +121,7 @@ def test_options_of_a_graph(tmp_path: Path) -> None:
 
 def test_a_graph_of_many_jobs_says_that_it_is_folded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hint has the option that draws each job."""
-    monkeypatch.setattr(_render, "FOLDED_FROM", 2)
+    monkeypatch.setattr(_render, "MIN_FOLDED_JOBS", 2)
     words = ["graph", written(tmp_path, CODE), "-o", tmp_path / "x.dot"]
     assert trioflow(*words).stderr == "2 jobs - those that are alike are one box; --no-bundle draws each job\n"
     assert trioflow(*words, "--no-bundle").stderr == ""

@@ -8,7 +8,7 @@ from typing import Any, Final, get_args
 import click
 
 from ..abc import paths_of
-from ..view.graph._render import folding
+from ..view.graph._render import folding_remark
 from ..view.graph._style import Direction
 from . import FINE, STOPPED
 from ._outputs import OutputFile, write_output
@@ -66,6 +66,6 @@ def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], **op
     }[suffix]
     if not write_output(lambda path: export(path, **given), output):
         return STOPPED
-    if folded := folding(scheduler, given):
+    if folded := folding_remark(scheduler, given):
         click.echo(f"{folded}; --no-bundle draws each job", err=True)
     return FINE

@@ -55,10 +55,10 @@ def _picture(scheduler: BaseScheduler, **options: Any) -> Bundle:
 
     def draw(direction: Any) -> str:
         digraph = _render.graph(scheduler, **({"direction": direction} | options))
-        return _render.rendered(digraph, "svg", "the picture of a scheduler").decode()
+        return _render.render(digraph, "svg", "the picture of a scheduler").decode()
 
     try:
-        drawn = _render.adapted(_render.narrow(draw))
+        drawn = _render.add_dark_scheme(_render.draw_narrow(draw))
     except RuntimeError:
         return {"text/vnd.mermaid": _render.mermaid(scheduler, **options)}
     return _exports.svg_bundle(drawn, "the graph of a scheduler")

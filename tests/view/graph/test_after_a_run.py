@@ -63,7 +63,11 @@ def test_the_critical_path_is_marked(virtual: Virtual) -> None:
     found = seen(scheduler.graph())
     double = {name(box) for box, how in found.boxes.items() if how.get("peripheries") == "2"}
     assert double == {"first", "m0", "m1", "sum", "last"}
-    dark = {(name(tail), name(head)) for (tail, head), how in found.lines.items() if how["color"] == _style.PATH}
+    dark = {
+        (name(tail), name(head))
+        for (tail, head), how in found.lines.items()
+        if how["color"] == _style.CRITICAL_PATH_COLOUR
+    }
     assert dark == {("first", "inner"), ("m1", "sum"), ("inner", "last")}
     assert "linkStyle" in scheduler.mermaid()
     assert "critical path" in scheduler.graph(legend=True).source
@@ -124,7 +128,7 @@ def test_a_report_shows_as_much_as_can_be_read(virtual: Virtual) -> None:
     alike = ran(virtual, [Job(nap, 1, label=f"j {n}") for n in range(300)])
     few = ran(virtual, Scheduler([Job(nap, 1, label=f"j {n}") for n in range(30)], label="inner"))
     for scheduler, boxes in ((many, 21), (alike, 1), (few, 31)):
-        assert _render.number_of_boxes(_render.readable(scheduler, {})[1]) == boxes
+        assert _render.number_of_boxes(_render.choose_readable(scheduler, {})[1]) == boxes
     section = _sections.graph_section(many, {})
     assert "each group of them is one box" in section
     assert section.count('class="node"') == 21

@@ -139,7 +139,7 @@ def test_bridges_preserve_reachability_between_drawn_jobs(data: st.DataObject) -
     assert len(drawing.lines) <= sum(map(len, whole.values()))
     direct = {(one, job) for job in kept for one in job.required if one in kept}
     assert {ends for ends, line in drawing.lines.items() if line is LineKind.ORDER} == direct
-    assert all(job in kept or drawing.part(job) is DrawnAs.JUNCTION for ends in drawing.lines for job in ends)
+    assert all(job in kept or drawing.role(job) is DrawnAs.JUNCTION for ends in drawing.lines for job in ends)
 
 
 def nearest(job: Any, required: dict[Any, list[Any]], kept: set[Any]) -> set[Any]:
@@ -189,7 +189,7 @@ def test_collapsed_and_chosen() -> None:
 
 def test_many_jobs_are_folded_unless_the_caller_says_what_to_draw(monkeypatch: pytest.MonkeyPatch) -> None:
     """A graph of thousands of boxes is unreadable, so it is folded, and says so; equal groups share one frame."""
-    monkeypatch.setattr(_render, "FOLDED_FROM", 6)
+    monkeypatch.setattr(_render, "MIN_FOLDED_JOBS", 6)
     scheduler = Scheduler(Scheduler(idle(f"host {n}") for n in range(3 * g, 3 * g + 3)) for g in range(2))
     whole = scheduler.graph(bundle=False)
     assert len(seen(whole).boxes) == 6
@@ -198,14 +198,14 @@ def test_many_jobs_are_folded_unless_the_caller_says_what_to_draw(monkeypatch: p
         assert "6 jobs - those that are alike are one box" in text
     assert set(seen(scheduler.graph()).boxes) == {"host *|× 6"}
     assert len(seen(scheduler.graph(only="*")).boxes) == 6
-    monkeypatch.setattr(_render, "FOLDED_FROM", 7)
+    monkeypatch.setattr(_render, "MIN_FOLDED_JOBS", 7)
     assert len(seen(scheduler.graph()).boxes) == 6
 
 
 def test_of_many_jobs_groups_are_boxes_if_that_makes_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs that are not alike are hidden in the boxes of their schedulers."""
-    monkeypatch.setattr(_render, "FOLDED_FROM", 6)
-    monkeypatch.setattr(_render, "MANY", 3)
+    monkeypatch.setattr(_render, "MIN_FOLDED_JOBS", 6)
+    monkeypatch.setattr(_render, "MAX_BOXES", 3)
     groups = [Scheduler(idle("x" * n + name) for n in range(3)) for name in "ab"]
     assert set(seen(Scheduler(groups).graph()).boxes) == {"Scheduler|3 jobs"}
 

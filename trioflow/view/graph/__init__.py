@@ -1,1 +1,1 @@
-"""A scheduler as a picture of its graph."""
+"""Pictures of a scheduler's graph, for Graphviz and Mermaid."""

@@ -1,8 +1,8 @@
-"""`digraph`: a drawing in the language of Graphviz, with the attributes of its boxes, frames and lines.
+"""`digraph`: writes a drawing in the language of Graphviz, with the attributes of its boxes, frames and lines.
 
-A line to a nested scheduler ends at the border of its frame. dot draws lines only between boxes, and can cut them off
-at a frame (`lhead`, `ltail`); `_frame_anchors` chooses the boxes. Invisible lines between all the other outermost boxes
-keep the jobs that require a nested scheduler below all of it.
+A line to a nested scheduler ends at the border of its frame. dot draws lines only between boxes, and can clip them at
+a frame (`lhead`, `ltail`); `_frame_anchors` chooses the boxes. Invisible lines between the other boxes at the borders
+keep the jobs that require a nested scheduler below all of its frame.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def digraph(drawing: Drawing, direction: _style.Direction) -> Digraph:
-    """Return the drawing as `graphviz.Digraph`. O(V + E)."""
+    """Return a drawing as a `graphviz.Digraph`. O(V + E)."""
     from graphviz import Digraph
 
     graph = Digraph(
@@ -36,21 +36,23 @@ def digraph(drawing: Drawing, direction: _style.Direction) -> Digraph:
 
 
 class DotWriter:
-    """Writes a drawing into a `Digraph`, statement by statement: its `subgraph` would copy each level once more."""
+    """A writer of a drawing into a `Digraph`.
+
+    It writes statement by statement, because `Digraph.subgraph` would copy the text of each level of nesting again.
+    """
 
     def __init__(self, drawing: Drawing, graph: Digraph, direction: _style.Direction) -> None:
-        """Name the jobs and choose the ends of the lines; the graph is still empty."""
+        """Name the jobs, and choose the ends of the lines; `graph` must be empty."""
         self._drawing: Final = drawing
         self._graph: Final = graph
-        self._order: Final = 1 if direction == "TB" else -1  # from left to right is upwards, for dot
-        self._names: Final = {**drawing.numbers, **{job: f"?{n}" for n, job in enumerate(drawing.outside(), 1)}}
+        self._order: Final = 1 if direction == "TB" else -1  # with "LR", dot orders a rank from bottom to top
+        self._names: Final = {**drawing.numbers, **{job: f"?{n}" for n, job in enumerate(drawing.outside_jobs(), 1)}}
         self._ends: Final = FrameEnds(drawing)
-        self._invisible_edges: Final[
-            list[tuple[Anchor, Anchor]]
-        ] = []  # written last, because a line places a box where it is written
+        # Written last, because dot puts a box into the frame in which a line first names it.
+        self._invisible_edges: Final[list[tuple[Anchor, Anchor]]] = []
 
     def write(self) -> None:
-        """Write boxes, frames and lines."""
+        """Write the boxes, the frames and the lines."""
         for item in self._drawing.items():
             if isinstance(item, End):
                 self._close(item.job)
@@ -58,8 +60,8 @@ class DotWriter:
                 self._open(item.job)
             else:
                 self._node(item.job)
-        for job in self._drawing.outside():
-            self._graph.node(self._names[job], **of_outside(job))
+        for job in self._drawing.outside_jobs():
+            self._graph.node(self._names[job], **outside_attributes(job))
         for (tail, head), line in self._drawing.lines.items():
             self._line(tail, head, line)
         for start, end in self._invisible_edges:
@@ -68,14 +70,14 @@ class DotWriter:
     def _open(self, scheduler: BaseScheduler) -> None:
         self._graph.body.append(f'\tsubgraph "{self._frame(scheduler)}" {{\n')
         jobs = self._drawing.jobs_drawn_as(scheduler)
-        self._graph.attr("graph", **of_frame(jobs, self._drawing.paths[scheduler]))
+        self._graph.attr("graph", **frame_attributes(jobs, self._drawing.paths[scheduler]))
         for point in self._ends.points(scheduler):
             attributes = EMPTY if point.place is PointPlace.MIDDLE else INVISIBLE
             self._graph.node(self._name(point), **attributes)
             self._invisible_edges.extend(self._ends.ties(point))
 
     def _close(self, scheduler: BaseScheduler) -> None:
-        """Close a frame, and fix the order of its first boxes, which dot would place from right to left."""
+        """Close a frame, and fix the order of the boxes in its first rank, which dot would reverse."""
         first = [self._names[job] for job in self._ends.first(scheduler)]
         if 1 < len(first) <= MAX_IN_ORDER:
             chain = " -> ".join(f'"{name}"' for name in first[:: self._order])
@@ -84,19 +86,19 @@ class DotWriter:
 
     def _node(self, job: AnyJob) -> None:
         jobs, path = self._drawing.jobs_drawn_as(job), self._drawing.paths[job]
-        if self._drawing.part(job) is DrawnAs.JUNCTION:
+        if self._drawing.role(job) is DrawnAs.JUNCTION:
             self._graph.node(self._names[job], **POINT, tooltip=tooltip(jobs, path))
         else:
-            marks = DOUBLE if job in self._drawing.critical else {}
-            self._graph.node(self._names[job], **of_jobs(jobs, path), **marks)
+            marks = CRITICAL_PATH_BOX if job in self._drawing.critical else {}
+            self._graph.node(self._names[job], **job_attributes(jobs, path), **marks)
 
     def _line(self, tail: AnyJob, head: AnyJob, line: LineKind) -> None:
         attributes = {**LINES[line], **(WHEN_FAILED if head.run_if == "failed" else {})}
         if (tail, head) in self._drawing.critical_lines:
-            attributes |= ON_PATH
-        if self._drawing.part(head) is DrawnAs.JUNCTION:
+            attributes |= CRITICAL_PATH_LINE
+        if self._drawing.role(head) is DrawnAs.JUNCTION:
             attributes["arrowhead"] = "none"
-        start, end = self._ends.of_line(tail, head)
+        start, end = self._ends.anchors_of_line(tail, head)
         if start is not tail:
             attributes["ltail"] = self._frame(tail)
         if end is not head:
@@ -119,7 +121,7 @@ FONT: Final = "Helvetica,Arial,sans-serif"
 FAINT: Final = "#7b8794"
 GRAPH: Final[Attributes] = {
     "compound": "true",
-    "newrank": "true",  # otherwise dot may put the head of a line between frames beside its tail
+    "newrank": "true",  # otherwise dot may give the two ends of a line between frames the same rank
     "fontname": FONT,
     "fontsize": "11",
     "nodesep": "0.25",
@@ -142,10 +144,10 @@ LINES: Final[Mapping[LineKind, Attributes]] = {
     LineKind.DATA: {"color": "#1d5fa6", "penwidth": "1.8", "dir": "both", "arrowtail": "dot"},
     LineKind.DETOUR: {"style": "dotted", "penwidth": "1.6"},
 }
-ON_PATH: Final[Attributes] = {"color": _style.PATH, "penwidth": "2.4"}
-DOUBLE: Final[Attributes] = {"peripheries": "2"}
+CRITICAL_PATH_LINE: Final[Attributes] = {"color": _style.CRITICAL_PATH_COLOUR, "penwidth": "2.4"}
+CRITICAL_PATH_BOX: Final[Attributes] = {"peripheries": "2"}
 MAX_IN_ORDER: Final = 40
-"""Number of boxes beside each other in a frame above which their order is left to dot."""
+"""Number of boxes in the first rank of a frame above which dot decides on their order."""
 WHEN_FAILED: Final[Attributes] = {"style": "dashed"}
 SQUARE: Final[Attributes] = {"style": "filled"}
 STACK: Final[Attributes] = {**SQUARE, "shape": "box3d", "margin": "0.16,0.1"}
@@ -162,106 +164,106 @@ EMPTY: Final[Attributes] = {
     "margin": "0.05,0",
 }
 
-COLUMNS: Final = 32
-"""Characters per line of a label; longer labels are wrapped."""
-LONGEST: Final = 4
-"""Lines of a label; the rest is shown only in the tooltip."""
+LABEL_COLUMNS: Final = 32
+"""Number of characters per line of a label; longer labels are wrapped."""
+MAX_LABEL_LINES: Final = 4
+"""Number of lines of a label; only the tooltip has the rest."""
 
-LONGEST_PATH: Final = 1000
-"""Characters kept of the end of a path; at a nesting of a thousand, paths would be most of the text."""
+MAX_PATH_LENGTH: Final = 1000
+"""Number of characters kept from the end of a path; with a thousand levels, paths would be most of the text."""
 
 
-def of_jobs(jobs: list[AnyJob], path: str) -> Attributes:
-    """Return the attributes of the box for a job, or for a bundle of jobs."""
+def job_attributes(jobs: list[AnyJob], path: str) -> Attributes:
+    """Return the attributes of the box for one job or a bundle of jobs."""
     label, remarks = _style.caption(jobs)
-    box = STACK if len(jobs) > 1 else shape(jobs[0])
+    box = STACK if len(jobs) > 1 else shape_attributes(jobs[0])
     return {
-        "label": _formatted(label, remarks) if remarks else text(label),
+        "label": _html_label(label, remarks) if remarks else plain_label(label),
         "tooltip": tooltip(jobs, path),
-        **colours(_style.colours(jobs)),
+        **colour_attributes(_style.box_colours(jobs)),
         **box,
-        **_marks(jobs[0], box),
+        **_mark_attributes(jobs[0], box),
     }
 
 
-def of_frame(schedulers: list[AnyJob], path: str) -> Attributes:
-    """Return the attributes of the frame of a nested scheduler, or of the first one of a bundle."""
+def frame_attributes(schedulers: list[AnyJob], path: str) -> Attributes:
+    """Return the attributes of the frame for one nested scheduler or a bundle of them."""
     label, remarks = _style.caption(schedulers, is_frame=True)
     return {
         **FRAME,
-        "label": _formatted(label, remarks, "b"),
+        "label": _html_label(label, remarks, "b"),
         "tooltip": tooltip(schedulers, path),
-        "fillcolor": STATE_STYLES[_style.state(schedulers)].light.frame,
-        "color": _style.colours(schedulers).line,
+        "fillcolor": STATE_STYLES[_style.shown_state(schedulers)].light.frame,
+        "color": _style.box_colours(schedulers).line,
         "penwidth": "1",  # otherwise it inherits the enclosing frame's
-        **_marks(schedulers[0], FRAME),
+        **_mark_attributes(schedulers[0], FRAME),
     }
 
 
 FRAME: Final[Attributes] = {"style": "rounded,filled", "labeljust": "l", "margin": "10"}
 
 
-def of_outside(job: AnyJob) -> Attributes:
-    """Return the attributes of the box for a requirement outside the drawing."""
-    return {**OUTSIDE, "label": text(printable(f"? {job.label}")), "tooltip": tooltip([job], job.path)}
+def outside_attributes(job: AnyJob) -> Attributes:
+    """Return the attributes of the box for a requirement outside the scheduler."""
+    return {**OUTSIDE, "label": plain_label(printable(f"? {job.label}")), "tooltip": tooltip([job], job.path)}
 
 
-def colours(chosen: Colours) -> Attributes:
-    """Return the colours of a box."""
-    fill, line, text, _ = chosen
+def colour_attributes(colours: Colours) -> Attributes:
+    """Return the attributes for the colours of a box."""
+    fill, line, text, _ = colours
     return {"fillcolor": fill, "color": line, "fontcolor": text}
 
 
-def shape(job: AnyJob) -> Attributes:
-    """Return the shape of a job's box, as its class defines it."""
+def shape_attributes(job: AnyJob) -> Attributes:
+    """Return the attributes for the shape of a job's box, which the class of the job defines, except defaults."""
     box = box_of(job)
-    found = {"shape": box.shape, "style": NODE["style"] if box.rounded else SQUARE["style"]}
-    return {name: value for name, value in found.items() if value != NODE[name]}
+    attributes = {"shape": box.shape, "style": NODE["style"] if box.rounded else SQUARE["style"]}
+    return {name: value for name, value in attributes.items() if value != NODE[name]}
 
 
-def _marks(job: AnyJob, shaped: Attributes) -> Attributes:
-    """Add the marks of critical and forever jobs."""
+def _mark_attributes(job: AnyJob, shape: Attributes) -> Attributes:
+    """Return the attributes that mark critical and forever jobs, given those of the shape."""
     marks: Attributes = {}
     if job.is_critical():
         marks["penwidth"] = "2.6"
     if job.forever:
-        marks["style"] = f"{shaped.get('style', NODE['style'])},dashed"
+        marks["style"] = f"{shape.get('style', NODE['style'])},dashed"
     return marks
 
 
 def tooltip(jobs: list[AnyJob], path: str) -> str:
-    """Return the tooltip: kind, path and state."""
-    where = path if len(path) <= LONGEST_PATH else f"…{path[-LONGEST_PATH:]}"
+    """Return the text of the tooltip: class, path and state, escaped for dot."""
+    where = path if len(path) <= MAX_PATH_LENGTH else f"…{path[-MAX_PATH_LENGTH:]}"
     and_more = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
-    shown = f"{type(jobs[0]).__name__}: {where}{and_more} ({_style.state(jobs).value})"
-    return escaped(shown).replace("\\", "\\\\")  # dot unescapes it twice
+    shown = f"{type(jobs[0]).__name__}: {where}{and_more} ({_style.shown_state(jobs).value})"
+    return escape(shown).replace("\\", "\\\\")  # dot unescapes tooltips twice
 
 
 # ---- text
 
 
-def text(label: str) -> str:
-    """Return a printable label as lines of plain text."""
-    return r"\n".join(map(escaped, _wrapped(label)))
+def plain_label(label: str) -> str:
+    """Return a printable label wrapped into lines, as a plain label of dot."""
+    return r"\n".join(map(escape, _wrap(label)))
 
 
-def _formatted(label: str, remarks: list[str], tag: str = "") -> str:
-    """Return a printable label, with remarks in small print below it, as dot's HTML."""
-    lines = [_marked_up(line, tag) for line in _wrapped(label)]
-    small = [f'<font point-size="9">{_marked_up(remark, "i")}</font>' for remark in remarks]
+def _html_label(label: str, remarks: list[str], tag: str = "") -> str:
+    """Return a printable label, with remarks in small print below it, as an HTML-like label of dot."""
+    lines = [_tag_line(line, tag) for line in _wrap(label)]
+    small = [f'<font point-size="9">{_tag_line(remark, "i")}</font>' for remark in remarks]
     return f"<{'<br/>'.join([*lines, *small])}>"
 
 
-def _marked_up(line: str, tag: str) -> str:
-    shown = escaped(line)
+def _tag_line(line: str, tag: str) -> str:
+    shown = escape(line)
     return f"<{tag}>{shown}</{tag}>" if tag and shown else shown  # dot rejects an empty element
 
 
-def _wrapped(label: str) -> list[str]:
-    return textwrap.wrap(label, COLUMNS, max_lines=LONGEST, placeholder=" …") or [""]
+def _wrap(label: str) -> list[str]:
+    return textwrap.wrap(label, LABEL_COLUMNS, max_lines=MAX_LABEL_LINES, placeholder=" …") or [""]
 
 
-def escaped(line: str) -> str:
-    """Escape a line for dot: entities, tags and backslashes."""
+def escape(line: str) -> str:
+    """Return a line with entities, tags and backslashes escaped for dot."""
     shown = printable(line).replace("&", "&amp;").replace("\\", "\\\\")
     return shown.replace("<", "&lt;").replace(">", "&gt;")

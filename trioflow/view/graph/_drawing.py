@@ -1,11 +1,11 @@
-"""`Drawing`: the boxes, frames and lines of a graph's picture, independent of the language that draws it.
+"""`Drawing`: the boxes, frames and lines in the picture of a graph, independent of the output language.
 
-Each job has a **stand-in**, the job that is drawn in its place: usually itself; or the folded scheduler that it is in;
-or the first of the jobs that it is bundled with. Lines join stand-ins:
+Each job has a **stand-in**, the job that is drawn in its place: usually itself, otherwise the folded scheduler that
+encloses it, or the first job of its bundle. Lines connect stand-ins:
 
     jobs ──► rows of the listing ──► stand-ins ──► lines between them ──► bridges over the jobs left out
 
-All of it is O(V + E) and without recursion, like the listing, whose order and numbers it shares.
+The order and the numbers of the jobs are those of the listing. All steps are O(V + E), without recursion.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ class DrawnAs(enum.Enum):
 
 
 class LineKind(enum.Enum):
-    """The reason for a line between two jobs; of several reasons, the first one."""
+    """The reason for a line between two jobs; if there are several reasons, the first of these counts."""
 
     DATA = "the result of one is an argument of the other"
     ORDER = "one requires the other"
-    DETOUR = "by way of jobs that are left out"
+    DETOUR = "one requires the other through jobs that are left out"
 
 
 Lines = dict[tuple[AnyJob, AnyJob], LineKind]
 
 
 CriticalPath = Mapping[AnyJob, AnyJob | None]
-"""The jobs on the critical path of the last run, each with the one before it."""
+"""The jobs on the critical path of the last run, each with its predecessor on that path, or None."""
 NO_PATH: Final[CriticalPath] = MappingProxyType({})
 
 
 class Drawing:
-    """The drawing of one scheduler: frames and jobs in the order of the listing, and the lines between them."""
+    """The drawing of one scheduler: its jobs and frames in the order of the listing, and the lines between them."""
 
     def __init__(
         self,
@@ -61,13 +61,15 @@ class Drawing:
         bundle: bool = False,
         critical_path: CriticalPath = NO_PATH,
     ) -> None:
-        """Select what is drawn; `Scheduler.graph` documents the options."""
+        """Select the jobs and lines to draw; `Scheduler.graph` documents the options."""
         self._rows: Final = [row for row in listing_rows(scheduler) if isinstance(row, (Plain, Begin, End))]
         self.numbers: Final = number_jobs(self._rows)
         self._scheduler: Final = scheduler
-        self._parts: Final[dict[AnyJob, DrawnAs]] = {}
+        self._roles: Final[dict[AnyJob, DrawnAs]] = {}
         self._stand_ins: Final[dict[AnyJob, AnyJob]] = {}
-        self._place_all(_chosen_jobs(scheduler, self.numbers, only), _folded(scheduler, self.numbers, collapse))
+        self._assign_roles(
+            _select_kept(scheduler, self.numbers, only), _select_folded(scheduler, self.numbers, collapse)
+        )
         self.bundles: Final = self._find_bundles() if flag(bundle, "bundle", "graph()") else {}
         self.critical: Final = {self._stand_ins[job] for job in critical_path if job in self._stand_ins}
         self.critical_lines: Final = {
@@ -77,24 +79,24 @@ class Drawing:
         self._bridge()
 
     def items(self) -> Iterator[Plain | Begin | End]:
-        """Yield the rows of the listing that are drawn: a frame begins and ends; a folded scheduler is plain."""
+        """Yield the rows of the listing to draw: `Begin` and `End` of each frame, and `Plain` for each box."""
         for row in self._rows:
-            part = self.part(row.job)
-            if self._stand_ins[row.job] is not row.job or part is DrawnAs.LEFT_OUT:
+            role = self.role(row.job)
+            if self._stand_ins[row.job] is not row.job or role is DrawnAs.LEFT_OUT:
                 continue
-            if part is DrawnAs.WHOLE:
+            if role is DrawnAs.WHOLE:
                 yield row
             elif not isinstance(row, End):
                 yield Plain(*row)
 
-    def part(self, job: AnyJob) -> DrawnAs:
-        """Return the role of a job."""
-        return self._parts.get(job, DrawnAs.OUTSIDE)
+    def role(self, job: AnyJob) -> DrawnAs:
+        """Return the role of a job in the drawing."""
+        return self._roles.get(job, DrawnAs.OUTSIDE)
 
-    def outside(self) -> list[AnyJob]:
-        """Return the ends of lines that are outside the scheduler."""
+    def outside_jobs(self) -> list[AnyJob]:
+        """Return the jobs outside the scheduler to which lines lead."""
         ends = dict.fromkeys(job for line in self.lines for job in line)
-        return [job for job in ends if self.part(job) is DrawnAs.OUTSIDE]
+        return [job for job in ends if self.role(job) is DrawnAs.OUTSIDE]
 
     def jobs_drawn_as(self, job: AnyJob) -> list[AnyJob]:
         """Return the jobs that a drawn job stands for, itself included."""
@@ -107,79 +109,82 @@ class Drawing:
 
     # ---- stand-ins
 
-    def _place_all(self, kept: set[AnyJob] | None, folded: set[AnyJob]) -> None:
-        around: AnyJob | None = None  # the folded scheduler that stands for its members
+    def _assign_roles(self, kept: set[AnyJob] | None, folded: set[AnyJob]) -> None:
+        """Set the role of each job, and its stand-in before bundling."""
+        stand_in: AnyJob | None = None  # the folded scheduler that stands for its members
         for row in self._rows:
             if isinstance(row, End):
-                around = None if row.job is around else around
+                stand_in = None if row.job is stand_in else stand_in
                 continue
             job = row.job
-            self._stand_ins[job] = around or job
-            if around is not None:
+            self._stand_ins[job] = stand_in or job
+            if stand_in is not None:
                 continue
-            self._parts[job] = _part_of(job, kept, folded)
-            if isinstance(row, Begin) and self._parts[job] is not DrawnAs.WHOLE:
-                around = job
+            self._roles[job] = _role_of(job, kept, folded)
+            if isinstance(row, Begin) and self._roles[job] is not DrawnAs.WHOLE:
+                stand_in = job
 
     def _find_bundles(self) -> dict[AnyJob, list[AnyJob]]:
-        drawn = [job for job, part in self._parts.items() if part in (DrawnAs.WHOLE, DrawnAs.FOLDED)]
-        folded = {job for job in drawn if self._parts[job] is DrawnAs.FOLDED}
-        found = _simplify.Bundler(self._stand_ins, folded).bundles(drawn)
+        drawn = [job for job, role in self._roles.items() if role in (DrawnAs.WHOLE, DrawnAs.FOLDED)]
+        folded = {job for job in drawn if self._roles[job] is DrawnAs.FOLDED}
+        bundles = _simplify.Bundler(self._stand_ins, folded).bundles(drawn)
         self._stand_ins.update((job, self._stand_ins[first]) for job, first in self._stand_ins.items())
-        return found
+        return bundles
 
     # ---- the lines
 
     def _find_lines(self) -> Lines:
-        found: Lines = {}
+        lines: Lines = {}
         for job in self.numbers:
             inputs = inputs_of(job)
             head = self._stand_ins[job]
             for requirement in job.required:
                 tail = self._stand_ins.get(requirement, requirement)
-                if tail is head or _is_around(tail, head) or _is_around(head, tail):
+                if tail is head or _encloses(tail, head) or _encloses(head, tail):
                     continue
                 if requirement in inputs:
-                    found[tail, head] = LineKind.DATA
+                    lines[tail, head] = LineKind.DATA
                 else:
-                    found.setdefault((tail, head), LineKind.ORDER)
-        return found
+                    lines.setdefault((tail, head), LineKind.ORDER)
+        return lines
 
     def _bridge(self) -> None:
-        left_out = [job for job, part in self._parts.items() if part is DrawnAs.LEFT_OUT]
+        left_out = [job for job, role in self._roles.items() if role is DrawnAs.LEFT_OUT]
         if left_out:
             for job in _simplify.bridge(self.lines, left_out, LineKind.DETOUR):
-                self._parts[job] = DrawnAs.JUNCTION
+                self._roles[job] = DrawnAs.JUNCTION
 
 
-def _part_of(job: AnyJob, kept: set[AnyJob] | None, folded: set[AnyJob]) -> DrawnAs:
+def _role_of(job: AnyJob, kept: set[AnyJob] | None, folded: set[AnyJob]) -> DrawnAs:
     if kept is not None and job not in kept:
         return DrawnAs.LEFT_OUT
     return DrawnAs.FOLDED if job in folded else DrawnAs.WHOLE
 
 
-def _is_around(scheduler: AnyJob, job: AnyJob) -> bool:
-    """Return whether a scheduler encloses a job; no line can be drawn between the two."""
+def _encloses(scheduler: AnyJob, job: AnyJob) -> bool:
+    """Return whether a job is a scheduler itself, or is inside it; no line can connect the two."""
     return is_scheduler(scheduler) and (job is scheduler or is_inside(job, scheduler))
 
 
-def _chosen_jobs(
+def _select_kept(
     scheduler: BaseScheduler, jobs: Iterable[AnyJob], only: _selection.JobSelection | None
 ) -> set[AnyJob] | None:
-    """Return the chosen jobs, their members, and their enclosing schedulers; None if all jobs are kept."""
+    """Return the selected jobs, the jobs nested in them, and their enclosing schedulers; None if all jobs are kept."""
     if only is None:
         return None
     kept = _selection.select_jobs(scheduler, only, "only")
-    around: set[AnyJob] = set()
+    enclosing: set[AnyJob] = set()
     for job in kept:
-        around.update(itertools.takewhile(lambda outer: outer not in around, outwards(job)))
-    for job in jobs:  # a scheduler comes before what is in it
+        enclosing.update(itertools.takewhile(lambda outer: outer not in enclosing, outwards(job)))
+    for job in jobs:  # a scheduler comes before its members
         if job.scheduler in kept:
             kept.add(job)
-    return kept | around
+    return kept | enclosing
 
 
-def _folded(scheduler: BaseScheduler, jobs: Iterable[AnyJob], collapse: _selection.JobSelection | bool) -> set[AnyJob]:
+def _select_folded(
+    scheduler: BaseScheduler, jobs: Iterable[AnyJob], collapse: _selection.JobSelection | bool
+) -> set[AnyJob]:
     if isinstance(collapse, bool):
         return {job for job in jobs if collapse and is_scheduler(job)}
     return {job for job in _selection.select_jobs(scheduler, collapse, "collapse") if is_scheduler(job)}

@@ -22,7 +22,7 @@ FRAME: Final[_dot.Attributes] = {
     "color": _dot.FAINT,
     "margin": "10",
 }
-PLAIN: Final = _dot.colours(STATE_STYLES[JobState.IDLE].light)
+PLAIN: Final = _dot.colour_attributes(STATE_STYLES[JobState.IDLE].light)
 WORDS: Final = {
     LineKind.ORDER: "requires",
     LineKind.DATA: "result is an argument",
@@ -31,7 +31,7 @@ WORDS: Final = {
 
 
 def add(drawing: Drawing, graph: Digraph) -> None:
-    """Add a frame with samples in three columns: states, kinds, and lines."""
+    """Add to a graph a frame with samples in three columns: states, kinds and marks, lines."""
     graph.body.append('\tsubgraph "cluster legend" {\n')
     graph.attr("graph", **FRAME)
     for column, samples in {"state": states(drawing), "kind": [*kinds(drawing), *marks(drawing)]}.items():
@@ -46,7 +46,7 @@ def _box(graph: Digraph, name: str, sample: _dot.Attributes) -> str:
 
 
 def _arrow(graph: Digraph, name: str, sample: _dot.Attributes) -> str:
-    """Add an arrow with its meaning beside it."""
+    """Add an arrow with its label to the right, and return the name of the label's node."""
     words = {"label": sample.pop("label"), "shape": "plaintext", "style": "", "margin": "0.14,0"}
     graph.body.append("\t{ rank=same\n")
     graph.node(f"{name} from", **_dot.INVISIBLE)
@@ -63,28 +63,28 @@ def _stack(graph: Digraph, names: list[str]) -> None:
 
 def _jobs(drawing: Drawing) -> list[AnyJob]:
     jobs = (item.job for item in drawing.items() if not isinstance(item, End))
-    return [job for job in jobs if drawing.part(job) is not DrawnAs.JUNCTION]
+    return [job for job in jobs if drawing.role(job) is not DrawnAs.JUNCTION]
 
 
 def states(drawing: Drawing) -> Iterator[_dot.Attributes]:
-    """Yield a box for each state that occurs, unless nothing has run."""
-    found = {_style.state(drawing.jobs_drawn_as(job)) for job in _jobs(drawing)}
+    """Yield the attributes of a sample box for each state in a drawing, unless no job has run."""
+    found = {_style.shown_state(drawing.jobs_drawn_as(job)) for job in _jobs(drawing)}
     for state in JobState:
         if state in found and found != {JobState.IDLE}:
             symbol = STATE_STYLES[state].box_symbol
-            yield {"label": f"{symbol} {state.value}".strip(), **_dot.colours(STATE_STYLES[state].light)}
+            yield {"label": f"{symbol} {state.value}".strip(), **_dot.colour_attributes(STATE_STYLES[state].light)}
 
 
 def kinds(drawing: Drawing) -> Iterator[_dot.Attributes]:
-    """Yield a box for each kind of job that occurs, unless there is only one."""
+    """Yield the attributes of a sample box for each kind of job in a drawing, unless there is only one kind."""
     jobs = _jobs(drawing)
-    found = {box_of(job): job for job in jobs if not is_scheduler(job) or drawing.part(job) is DrawnAs.FOLDED}
+    found = {box_of(job): job for job in jobs if not is_scheduler(job) or drawing.role(job) is DrawnAs.FOLDED}
     for look in sorted(found, key=lambda look: (look.place, look.name)) if len(found) > 1 else ():
-        yield {"label": look.name, **PLAIN, **_dot.shape(found[look])}
+        yield {"label": look.name, **PLAIN, **_dot.shape_attributes(found[look])}
 
 
 def marks(drawing: Drawing) -> Iterator[_dot.Attributes]:
-    """Yield a box for each mark that occurs and belongs to no state and to no kind."""
+    """Yield the attributes of a sample box for each other mark in a drawing, such as that of critical jobs."""
     jobs = _jobs(drawing)
     if any(job.is_critical() for job in jobs):
         yield {"label": "! critical", **PLAIN, "penwidth": "2.6"}
@@ -92,17 +92,17 @@ def marks(drawing: Drawing) -> Iterator[_dot.Attributes]:
         yield {"label": "forever", **PLAIN, "style": "rounded,filled,dashed"}
     if any(len(drawing.jobs_drawn_as(job)) > 1 for job in jobs):
         yield {"label": "several alike", **PLAIN, **_dot.STACK}
-    if drawing.outside():
+    if drawing.outside_jobs():
         yield {"label": "? elsewhere", **_dot.OUTSIDE}
 
 
 def lines(drawing: Drawing) -> Iterator[_dot.Attributes]:
-    """Yield a line of each sort that occurs."""
+    """Yield the attributes of a sample line for each kind of line in a drawing."""
     found = set(drawing.lines.values())
     for line, words in WORDS.items():
         if line in found:
             yield {"label": words, **_dot.LINES[line]}
     if drawing.critical_lines & {*drawing.lines}:
-        yield {"label": "critical path", **_dot.ON_PATH}
+        yield {"label": "critical path", **_dot.CRITICAL_PATH_LINE}
     if any(head.run_if == "failed" for _, head in drawing.lines):
         yield {"label": "if that failed", **_dot.WHEN_FAILED}

@@ -1,7 +1,7 @@
-"""`mermaid`: a drawing in the language of Mermaid, which README files on GitHub and GitLab may contain.
+"""`mermaid`: writes a drawing in the language of Mermaid, which README files on GitHub and GitLab may contain.
 
-Mermaid's lines can end at frames, so there are no anchors here. It has fewer shapes than dot: kinds of jobs that look
-different there may look the same here.
+Lines in Mermaid can end at frames, so no anchors are needed. Mermaid has fewer shapes than dot, so kinds of jobs that
+differ in dot's pictures may look the same.
 """
 
 from __future__ import annotations
@@ -20,39 +20,41 @@ ARROWS: Final[Mapping[LineKind, str]] = {LineKind.ORDER: "-->", LineKind.DATA: "
 TO_JUNCTION: Final[Mapping[LineKind, str]] = {LineKind.ORDER: "---", LineKind.DATA: "===", LineKind.DETOUR: "-.-"}
 SEVERAL: Final = "[[", "]]"
 UNSAFE: Final = re.compile(r"[!-'*+;-@\[-`{-~]|[-.)](?= )")
-"""Punctuation to escape, in the order of ASCII; and the start of a list in Markdown, which is an error in Mermaid."""
+"""Punctuation to escape, in ranges of ASCII; and the start of a Markdown list, which is an error in Mermaid."""
 INDENT: Final = "  "
 
 
 def mermaid(drawing: Drawing, direction: _style.Direction) -> str:
-    """Return the drawing as the text of a Mermaid flowchart. O(V + E)."""
+    """Return a drawing as the text of a Mermaid flowchart. O(V + E)."""
     return "\n".join([f"flowchart {direction}", *MermaidWriter(drawing, direction).lines()]) + "\n"
 
 
 class MermaidWriter:
-    """Writes a drawing, line by line."""
+    """A writer of a drawing as the lines of a flowchart."""
 
     def __init__(self, drawing: Drawing, direction: _style.Direction) -> None:
-        """Name the jobs."""
+        """Choose the names of the jobs."""
         self._drawing: Final = drawing
         self._direction: Final = direction
         names = {job: f"n{number}" for job, number in drawing.numbers.items()}
-        self._names: Final = {**names, **{job: f"outside{n}" for n, job in enumerate(drawing.outside(), 1)}}
-        self._framed: Final = {item.job.scheduler for item in drawing.items()}  # an empty one is drawn as a box
+        self._names: Final = {**names, **{job: f"outside{n}" for n, job in enumerate(drawing.outside_jobs(), 1)}}
+        self._framed: Final = {
+            item.job.scheduler for item in drawing.items()
+        }  # not empty ones, which are drawn as boxes
         self._styles: Final[list[str]] = []
 
     def lines(self) -> Iterator[str]:
-        """Yield the lines: classes, boxes and frames, the lines between them, and the styles of single ones."""
+        """Yield the lines of text: classes, boxes and frames, the lines between them, and individual styles."""
         yield from self._classes()
         yield from self._boxes()
-        for job in self._drawing.outside():
+        for job in self._drawing.outside_jobs():
             label = quoted(printable(f"? {job.label}"))
             yield f"{INDENT}{self._names[job]}({label})"
             self._style(job, "stroke-dasharray:2 3")
         for number, ((tail, head), line) in enumerate(self._drawing.lines.items()):
             yield f"{INDENT}{self._names[tail]} {self._arrow(head, line)} {self._names[head]}"
             if (tail, head) in self._drawing.critical_lines:
-                self._styles.append(f"{INDENT}linkStyle {number} stroke:{_style.PATH},stroke-width:4px")
+                self._styles.append(f"{INDENT}linkStyle {number} stroke:{_style.CRITICAL_PATH_COLOUR},stroke-width:4px")
         yield from self._styles
 
     def _classes(self) -> Iterator[str]:
@@ -85,29 +87,29 @@ class MermaidWriter:
         yield f"{indent}{INDENT}direction {self._direction}"
         self._mark(scheduler)
         self._styles.append(f"{INDENT}class {self._names[scheduler]} {self._state(scheduler).value}Frame")
-        if (line := _style.colours(jobs).line) != STATE_STYLES[self._state(scheduler)].light.line:
+        if (line := _style.box_colours(jobs).line) != STATE_STYLES[self._state(scheduler)].light.line:
             self._style(scheduler, f"stroke:{line}")
 
     def _box(self, job: AnyJob) -> str:
         name = self._names[job]
-        if self._drawing.part(job) is DrawnAs.JUNCTION:
+        if self._drawing.role(job) is DrawnAs.JUNCTION:
             return f'{name}((" "))'
         jobs = self._drawing.jobs_drawn_as(job)
         begin, end = SEVERAL if len(jobs) > 1 else box_of(job).brackets
         label, remarks = _style.caption(jobs)
         self._mark(job)
-        fill, line, text, _ = _style.colours(jobs)
-        if fill != STATE_STYLES[self._state(job)].light.fill:  # it hides a failure
+        fill, line, text, _ = _style.box_colours(jobs)
+        if fill != STATE_STYLES[self._state(job)].light.fill:  # a member has failed or is blocked
             self._style(job, f"fill:{fill},stroke:{line},color:{text}")
         return f"{name}{begin}{quoted(label, *remarks)}{end}:::{self._state(job).value}"
 
     def _arrow(self, head: AnyJob, line: LineKind) -> str:
-        if self._drawing.part(head) is DrawnAs.JUNCTION:
+        if self._drawing.role(head) is DrawnAs.JUNCTION:
             return TO_JUNCTION[line]
         return "-.->" if head.run_if == "failed" else ARROWS[line]
 
     def _mark(self, job: AnyJob) -> None:
-        """Add the marks of critical and forever jobs."""
+        """Add the styles that mark critical and forever jobs."""
         if job.is_critical():
             self._style(job, "stroke-width:3px")
         if job.forever:
@@ -117,10 +119,10 @@ class MermaidWriter:
         self._styles.append(f"{INDENT}style {self._names[job]} {style}")
 
     def _state(self, job: AnyJob) -> JobState:
-        return _style.state(self._drawing.jobs_drawn_as(job))
+        return _style.shown_state(self._drawing.jobs_drawn_as(job))
 
 
 def quoted(*lines: str) -> str:
-    """Escape lines for Mermaid: entities, HTML, Markdown and quotes."""
-    text = "<br/>".join(UNSAFE.sub(lambda found: f"#{ord(found[0])};", line) for line in lines)
+    """Return lines as one quoted text of Mermaid, with entities, HTML, Markdown and quotes escaped."""
+    text = "<br/>".join(UNSAFE.sub(lambda match: f"#{ord(match[0])};", line) for line in lines)
     return f'"{text or " "}"'

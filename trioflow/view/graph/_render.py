@@ -1,4 +1,4 @@
-"""The graph of a scheduler in the languages of Graphviz and Mermaid, and as a picture drawn by Graphviz's `dot`."""
+"""Functions that return the graph of a scheduler for Graphviz or Mermaid, or as a picture rendered by `dot`."""
 
 from __future__ import annotations
 
@@ -22,17 +22,15 @@ if TYPE_CHECKING:
 Format = Literal["svg", "png"]
 
 DOTS_PER_INCH: Final = "144"
-"""Dots per inch of a PNG: sharp on paper at the width of a column, unlike dot's default of 96."""
-
-
-MANY: Final = 40
-"""Number of boxes above which a picture goes from left to right by default: it would be too wide for a page."""
-WIDE: Final = 1600
-"""Width in points that a page of 1,280 pixels shows at somewhat more than half size."""
+"""The resolution of a PNG, which is sharp in a printed column, unlike dot's default of 96 dots per inch."""
+MAX_BOXES: Final = 40
+"""Number of boxes above which the default direction is left to right, because top to bottom is too wide for a page."""
+MAX_WIDTH: Final = 1600
+"""Maximum width of a picture in points: a page of 1,280 pixels shows it at somewhat more than half its size."""
 
 
 class Selection(TypedDict, total=False):
-    """The options that select what is drawn; `Scheduler.graph` documents each."""
+    """The options that select the jobs to draw; `Scheduler.graph` documents each."""
 
     only: JobSelection | None
     collapse: JobSelection | bool
@@ -40,13 +38,13 @@ class Selection(TypedDict, total=False):
 
 
 class DrawingOptions(Selection, total=False):
-    """The options that select what is drawn, and in which direction."""
+    """The options for a drawing: the selection of jobs, and the direction."""
 
     direction: Direction | None
 
 
 class GraphOptions(DrawingOptions, total=False):
-    """The options that select what is drawn, and whether a legend is added."""
+    """The options for a graph: those of a drawing, and whether to add a legend."""
 
     legend: bool
 
@@ -54,28 +52,28 @@ class GraphOptions(DrawingOptions, total=False):
 def graph(
     scheduler: BaseScheduler, *, legend: bool = False, path: CriticalPath = NO_PATH, **options: Unpack[DrawingOptions]
 ) -> Digraph:
-    """Return the `graphviz.Digraph` of `Scheduler.graph`; `path` is the critical path, as `Drawing` takes it."""
+    """Return the `graphviz.Digraph` for `Scheduler.graph`; `path` is the critical path of the last run."""
     with_legend = flag(legend, "legend", "graph()")
     drawing, direction = _drawing(scheduler, critical_path=path, **options)
     digraph = _dot.digraph(drawing, direction)
     if with_legend:
         _graph_legend.add(drawing, digraph)
-    if folded := folding(scheduler, options):
-        digraph.attr("graph", label=folded)  # last: clusters that follow would have it, too
+    if folded := folding_remark(scheduler, options):
+        digraph.attr("graph", label=folded)  # at the end, because later clusters would inherit it
     return digraph
 
 
 def mermaid(scheduler: BaseScheduler, *, path: CriticalPath = NO_PATH, **options: Unpack[DrawingOptions]) -> str:
-    """Return the text of `Scheduler.mermaid`."""
+    """Return the text for `Scheduler.mermaid`; `path` is the critical path of the last run."""
     text = _mermaid.mermaid(*_drawing(scheduler, critical_path=path, **options))
-    folded = folding(scheduler, options)
+    folded = folding_remark(scheduler, options)
     return f"---\ntitle: {folded}\n---\n{text}" if folded else text
 
 
 def readable_mermaid(scheduler: BaseScheduler, path: CriticalPath) -> str:
-    """Return a readable flowchart; "" if it would have too many boxes, or has none."""
-    _, drawing = readable(scheduler, path)
-    return _mermaid.mermaid(drawing, "LR") if 0 < number_of_boxes(drawing) <= MANY else ""
+    """Return a Mermaid flowchart with as much detail as is readable; "" if it has no boxes or too many."""
+    _, drawing = choose_readable(scheduler, path)
+    return _mermaid.mermaid(drawing, "LR") if 0 < number_of_boxes(drawing) <= MAX_BOXES else ""
 
 
 def _drawing(
@@ -83,68 +81,73 @@ def _drawing(
 ) -> tuple[Drawing, Direction]:
     if direction is not None and not is_among(direction, get_args(Direction)):
         raise ValueError(f"direction={shown(direction)} of graph(): choose one of {', '.join(get_args(Direction))}")
-    drawing = (_folded if folding(scheduler, options) else Drawing)(scheduler, **options)
-    return drawing, direction or ("LR" if number_of_boxes(drawing) > MANY else "TB")
+    drawing = (_folded if folding_remark(scheduler, options) else Drawing)(scheduler, **options)
+    return drawing, direction or ("LR" if number_of_boxes(drawing) > MAX_BOXES else "TB")
 
 
-FOLDED_FROM: Final = 2000
-"""Number of jobs from which a graph is folded unless its options select a part; `dot` would take minutes."""
-WAYS: Final[tuple[Selection, ...]] = ({}, {"bundle": True}, {"collapse": True}, {"collapse": True, "bundle": True})
-"""The options to try, from the most detailed to the least."""
+MIN_FOLDED_JOBS: Final = 2000
+"""Number of jobs from which a graph is folded, unless its options select jobs; `dot` would take minutes."""
+DETAIL_LEVELS: Final[tuple[Selection, ...]] = (
+    {},
+    {"bundle": True},
+    {"collapse": True},
+    {"collapse": True, "bundle": True},
+)
+"""The options to try, from the most to the least detailed."""
 
 
-def readable(scheduler: BaseScheduler, path: CriticalPath) -> tuple[Selection, Drawing]:
-    """Return the most detailed options whose picture is readable; if there are none, the least detailed ones.
+def choose_readable(scheduler: BaseScheduler, path: CriticalPath) -> tuple[Selection, Drawing]:
+    """Return the most detailed options with which a graph is readable, and the drawing; else the least detailed.
 
-    After a run, readers look for the group that went wrong: groups stay apart if they can be boxes.
+    Options that draw each nested scheduler separately are preferred, because readers look for the one that failed.
     """
-    found: list[tuple[int, Selection, Drawing]] = []
-    for way in WAYS:
-        drawing = Drawing(scheduler, **way, critical_path=path)
+    candidates: list[tuple[int, Selection, Drawing]] = []
+    for options in DETAIL_LEVELS:
+        drawing = Drawing(scheduler, **options, critical_path=path)
         boxes = number_of_boxes(drawing)
-        found.append((boxes, way, drawing))
-        if not way and boxes <= MANY:
+        candidates.append((boxes, options, drawing))
+        if not options and boxes <= MAX_BOXES:
             break
-    fitting = [drawing for drawing in found if drawing[0] <= MANY]
+    fitting = [candidate for candidate in candidates if candidate[0] <= MAX_BOXES]
     if not fitting:
-        return min(found, key=lambda drawing: drawing[0])[1:]
-    return max(fitting, key=lambda drawing: (not any(map(is_scheduler, drawing[2].bundles)), drawing[0]))[1:]
+        return min(candidates, key=lambda candidate: candidate[0])[1:]
+    return max(fitting, key=lambda candidate: (not any(map(is_scheduler, candidate[2].bundles)), candidate[0]))[1:]
 
 
-def folding(scheduler: BaseScheduler, options: Mapping[str, Any]) -> str:
-    """Return the remark on a graph that is folded because it would be unreadable; "" if it is not folded.
+def folding_remark(scheduler: BaseScheduler, options: Mapping[str, Any]) -> str:
+    """Return a remark that a graph is folded because it has too many jobs; "" if it is not folded.
 
     Args:
-        scheduler: what is drawn.
-        options: the explicit options of `Scheduler.graph`.
+        scheduler: the scheduler to draw.
+        options: the options that the caller of `Scheduler.graph` gave.
 
     """
     if any(name in options for name in ("only", "collapse", "bundle")):
         return ""
     jobs = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())
-    return "" if jobs < FOLDED_FROM else f"{jobs} jobs - those that are alike are one box"
+    return "" if jobs < MIN_FOLDED_JOBS else f"{jobs} jobs - those that are alike are one box"
 
 
 def _folded(scheduler: BaseScheduler, **options: Any) -> Drawing:
-    """Return a drawing of many jobs with few boxes: jobs alike are bundled, and groups folded if that helps."""
+    """Return a drawing with few boxes: bundle jobs alike, and fold nested schedulers if that gives fewer boxes."""
     drawing = Drawing(scheduler, bundle=True, **options)
-    if number_of_boxes(drawing) <= MANY or not any(map(is_scheduler, scheduler)):
+    if number_of_boxes(drawing) <= MAX_BOXES or not any(map(is_scheduler, scheduler)):
         return drawing
     return min(drawing, Drawing(scheduler, collapse=True, bundle=True, **options), key=number_of_boxes)
 
 
 def number_of_boxes(drawing: Drawing) -> int:
-    """Return the number of boxes and frames."""
+    """Return the number of boxes and frames in a drawing."""
     return sum(not isinstance(item, End) for item in drawing.items())
 
 
-def rendered(digraph: Digraph, image: Format, who: str) -> bytes:
-    """Render a graph with `dot`.
+def render(digraph: Digraph, image: Format, who: str) -> bytes:
+    """Return a graph as a picture rendered by `dot`.
 
     Args:
         digraph: the graph.
-        image: the format.
-        who: the caller's name, for an error.
+        image: the format of the picture.
+        who: the name of the calling function, for error messages.
 
     Raises:
         RuntimeError: `dot` is not installed, or has failed.
@@ -164,23 +167,23 @@ def rendered(digraph: Digraph, image: Format, who: str) -> bytes:
             f"or https://graphviz.org/download. Without it there are export_as_dotfile() and export_as_mermaid()"
         ) from None
     except CalledProcessError as error:
-        said = (error.stderr or b"").decode(errors="replace").strip()
-        raise RuntimeError(f"{who}: dot ended with {error.returncode}: {said[-500:]}") from None
+        message = (error.stderr or b"").decode(errors="replace").strip()
+        raise RuntimeError(f"{who}: dot ended with {error.returncode}: {message[-500:]}") from None
 
 
-def narrow(draw: Callable[[Direction | None], str]) -> str:
-    """Return an SVG for a page; draw a wide one from left to right if that makes it narrower.
+def draw_narrow(draw: Callable[[Direction | None], str]) -> str:
+    """Return an SVG; if it is too wide for a page, draw it from left to right, and return the narrower one.
 
     Args:
-        draw: returns the picture rendered by `dot`.
+        draw: returns the SVG that `dot` renders in a direction; None for the default one.
 
     """
     drawn = draw(None)
-    return min(drawn, draw("LR"), key=_width) if _width(drawn) > WIDE else drawn
+    return min(drawn, draw("LR"), key=_width) if _width(drawn) > MAX_WIDTH else drawn
 
 
 def _width(svg: str) -> float:
-    """Return the width in points; 0 if something other than `dot` has drawn the picture."""
+    """Return the width of an SVG in points; 0 if another program than `dot` has rendered it."""
     text = svg.partition('width="')[2].partition("pt")[0]
     return float(text) if text.replace(".", "", 1).isdecimal() else 0.0
 
@@ -192,7 +195,7 @@ def export(
     critical_path: CriticalPath,
     **options: Unpack[GraphOptions],
 ) -> None:
-    """Write the picture of a scheduler; nothing is written if it cannot be drawn.
+    """Write the picture of a scheduler to a file; write nothing if it cannot be drawn.
 
     Raises:
         RuntimeError: `dot` is not installed, or has failed.
@@ -201,51 +204,51 @@ def export(
     """
     file = Path(file_path(path, "path", f"export_as_{image}file()"))
     who = f"export_as_{image}file() of {scheduler.label!r}"
-    data = rendered(graph(scheduler, path=critical_path, **options), image, who)
-    file.write_bytes(adapted(data.decode()).encode() if image == "svg" else data)
+    data = render(graph(scheduler, path=critical_path, **options), image, who)
+    file.write_bytes(add_dark_scheme(data.decode()).encode() if image == "svg" else data)
 
 
-# ---- a dark scheme: `dot` can write only the colours for a light one
+# ---- the dark colour scheme, which `dot` cannot write
 
-PAPER: Final = "#1b1f26"
-LINES_IN_THE_DARK: Final = {LineKind.ORDER: "#9aa5b1", LineKind.DATA: "#7fb8e6"}
+DARK_PAPER: Final = "#1b1f26"
+DARK_LINES: Final = {LineKind.ORDER: "#9aa5b1", LineKind.DATA: "#7fb8e6"}
 CLASS: Final = "trioflow-graph"
 NO_TITLE: Final = "<title>%3</title>\n"
-"""The tooltip that `dot` puts everywhere in a graph without a name."""
+"""The tooltip that `dot` gives the whole picture of a graph without a name."""
 
 
-def rules() -> str:
-    """Return a style sheet that maps each colour of pictures with our class to its colour in the dark scheme."""
-    return "\n".join(["@media screen and (prefers-color-scheme: dark) {", *dict.fromkeys(_rules()), "}"])
+def dark_scheme_css() -> str:
+    """Return a style sheet that replaces each colour in pictures of the class `CLASS` for the dark colour scheme."""
+    return "\n".join(["@media screen and (prefers-color-scheme: dark) {", *dict.fromkeys(_css_rules()), "}"])
 
 
-def adapted(svg: str) -> str:
-    """Adapt an SVG of `dot` to follow the colour scheme of its page, or of the browser."""
+def add_dark_scheme(svg: str) -> str:
+    """Return an SVG of `dot` with a style sheet, so that it follows the colour scheme of the page or the browser."""
     svg = svg.replace(NO_TITLE, "", 1)
     start = svg.index("<svg ")
     end = svg.index(">", start) + 1
     tag = svg[start:end].replace("<svg ", f'<svg class="{CLASS}" ', 1)
-    return f"{svg[:start]}{tag}<style>{rules()}</style>{svg[end:]}"
+    return f"{svg[:start]}{tag}<style>{dark_scheme_css()}</style>{svg[end:]}"
 
 
-def _rules() -> Iterator[str]:
-    yield _rule('[fill="white"]', "fill", PAPER)
-    yield _rule("text:not([fill])", "fill", DARK_INK)
-    for look in STATE_STYLES.values():
-        (fill, line, text, frame), dark = look.light, look.dark
-        yield _rule(f':not(text)[fill="{fill}"]', "fill", dark.fill)
-        yield _rule(f':not(text)[fill="{frame}"]', "fill", dark.frame)
-        yield _rule(f'[stroke="{line}"]', "stroke", dark.line)
-        yield _rule(f'text[fill="{text}"]', "fill", dark.text)
-    failed = JobState.FAILED  # a frame with a failure inside has the colour of a failure as its border
-    yield _rule(f'[stroke="{STATE_STYLES[failed].light.fill}"]', "stroke", STATE_STYLES[failed].dark.fill)
+def _css_rules() -> Iterator[str]:
+    yield _css_rule('[fill="white"]', "fill", DARK_PAPER)
+    yield _css_rule("text:not([fill])", "fill", DARK_INK)
+    for style in STATE_STYLES.values():
+        (fill, line, text, frame), dark = style.light, style.dark
+        yield _css_rule(f':not(text)[fill="{fill}"]', "fill", dark.fill)
+        yield _css_rule(f':not(text)[fill="{frame}"]', "fill", dark.frame)
+        yield _css_rule(f'[stroke="{line}"]', "stroke", dark.line)
+        yield _css_rule(f'text[fill="{text}"]', "fill", dark.text)
+    failed = JobState.FAILED  # its fill colour is also the border colour of frames with a failure inside
+    yield _css_rule(f'[stroke="{STATE_STYLES[failed].light.fill}"]', "stroke", STATE_STYLES[failed].dark.fill)
     for attribute in ("stroke", "fill"):
-        yield _rule(f'[{attribute}="{_style.PATH}"]', attribute, "#ffffff")
-    for sort, colour in LINES_IN_THE_DARK.items():
-        light = _dot.LINES[sort].get("color", _dot.FAINT)
-        yield _rule(f'[stroke="{light}"]', "stroke", colour)
-        yield _rule(f'[fill="{light}"]', "fill", colour)
+        yield _css_rule(f'[{attribute}="{_style.CRITICAL_PATH_COLOUR}"]', attribute, "#ffffff")
+    for kind, colour in DARK_LINES.items():
+        light = _dot.LINES[kind].get("color", _dot.FAINT)
+        yield _css_rule(f'[stroke="{light}"]', "stroke", colour)
+        yield _css_rule(f'[fill="{light}"]', "fill", colour)
 
 
-def _rule(selector: str, attribute: str, colour: str) -> str:
+def _css_rule(selector: str, attribute: str, colour: str) -> str:
     return f".{CLASS} {selector} {{ {attribute}: {colour}; }}"

@@ -1,4 +1,4 @@
-"""A drawing made smaller: jobs that are alike become one box, and lines bridge jobs that are left out."""
+"""Two ways to simplify a drawing: `Bundler` draws jobs alike as one box, and `bridge` removes jobs from the lines."""
 
 from __future__ import annotations
 
@@ -10,23 +10,21 @@ from typing import Any, Final, TypeVar
 from ..._core.api.views import AnyJob, is_inside, is_scheduler
 
 DIGITS: Final = re.compile(r"(\d+)")
-
-
-CHAIN: Final = 3
-"""Number of jobs from which a chain is one box; with two, their order matters more than the space."""
+MIN_CHAIN: Final = 3
+"""Number of jobs from which a chain becomes one box; for two jobs, showing their order is worth the space."""
 
 
 class Bundler:
-    """Finds bundles in topological order: jobs alike, chains of jobs, and nested schedulers with equal members.
+    """A finder of bundles, which are drawn as one box: jobs alike, chains of jobs, and nested schedulers alike.
 
-    Two are alike if they are in the same scheduler, of the same class, have the same settings as far as a picture shows
-    them, labels that differ only in numbers, and require the same jobs or jobs that are alike; schedulers, if all that
-    is in them is alike, too. In a chain, each job requires only the one before, and no other job requires that one.
+    Two jobs are alike if they are in the same scheduler, look the same (class, visible settings, and label except for
+    numbers), and have the same requirements or requirements that are alike. Schedulers are alike if their members are
+    alike, too. In a chain, each job requires only the previous one, and is the only job that requires that one.
 
-    A scheduler that is drawn as a single box is like another one only inside of schedulers that are alike.
+    A scheduler that is drawn as a single box is bundled only as a part of enclosing schedulers that are alike.
 
     Args:
-        stand_ins: the stand-in of every job; changed in place.
+        stand_ins: the stand-in of each job; the bundler changes them.
         folded: the schedulers that are drawn as single boxes.
 
     """
@@ -35,56 +33,60 @@ class Bundler:
         self._stand_ins: Final = stand_ins
         self._folded: Final = folded
         self._alike: Final[dict[Any, AnyJob]] = {}
-        self._found: Final[dict[AnyJob, list[AnyJob]]] = {}
+        self._bundles: Final[dict[AnyJob, list[AnyJob]]] = {}
 
     def bundles(self, jobs: Sequence[AnyJob]) -> dict[AnyJob, list[AnyJob]]:
-        """Return the bundles of two or more, by their first job, which is the stand-in for all of them. O(V + E).
+        """Return the bundles of two or more jobs by their first job, and make it the stand-in of all. O(V + E).
 
         Args:
-            jobs: the jobs drawn as themselves, each after its requirements and its enclosing scheduler.
+            jobs: the jobs drawn as themselves, each after its requirements and its enclosing schedulers.
 
         """
-        inside = _inside(jobs, self._folded)
+        inside = _members_by_scheduler(jobs, self._folded)
         shapes = _shapes(inside)
         before = _chains(jobs)
         for job in jobs:
             if self._stand_ins[job] is not job:
-                continue  # its scheduler is in a bundle
+                continue  # its enclosing scheduler is in a bundle
             first = (
-                self._stand_ins[before[job]] if job in before else self._alike.setdefault(self._key(job, shapes), job)
+                self._stand_ins[before[job]]
+                if job in before
+                else self._alike.setdefault(self._group_key(job, shapes), job)
             )
             if job in before or first is job:
                 self._join(job, first)
                 continue
-            for member, like in zip(_whole(job, inside), _whole(first, inside), strict=True):
+            for member, like in zip(_with_nested(job, inside), _with_nested(first, inside), strict=True):
                 self._join(member, self._stand_ins[like])
-        return {first: bundle for first, bundle in self._found.items() if len(bundle) > 1}
+        return {first: bundle for first, bundle in self._bundles.items() if len(bundle) > 1}
 
-    def _key(self, job: AnyJob, shapes: dict[AnyJob, Shape]) -> Any:
+    def _group_key(self, job: AnyJob, shapes: dict[AnyJob, Shape]) -> Any:
+        """Return a key that is equal for jobs that are alike."""
         if job in self._folded:
             return job
         number, outside = shapes.get(job, (0, ()))
         stand_in = self._stand_ins.get
         return (
-            *(job.scheduler, _look(job), number),
+            *(job.scheduler, _appearance(job), number),
             *(frozenset(stand_in(end, end) for end in ends) for ends in (job.required, outside)),
         )
 
     def _join(self, job: AnyJob, first: AnyJob) -> None:
         self._stand_ins[job] = first
-        self._found.setdefault(first, []).append(job)
+        self._bundles.setdefault(first, []).append(job)
 
 
 Shape = tuple[int, frozenset[AnyJob]]
-"""A number shared by all schedulers with equal members, and their requirements from outside."""
+"""A number that schedulers with equal members share, and the requirements of the members outside the scheduler."""
 
 
-def _look(job: AnyJob) -> Any:
+def _appearance(job: AnyJob) -> Any:
+    """Return a key that is equal for jobs that look the same."""
     return type(job), DIGITS.sub("0", job.label), job.is_critical(), job.forever, job.run_if
 
 
-def _inside(jobs: Iterable[AnyJob], folded: Container[AnyJob]) -> dict[AnyJob, list[AnyJob]]:
-    """Return the schedulers among these jobs, enclosing ones first, each with its direct members."""
+def _members_by_scheduler(jobs: Iterable[AnyJob], folded: Container[AnyJob]) -> dict[AnyJob, list[AnyJob]]:
+    """Return the direct members of each scheduler among these jobs; enclosing schedulers come first."""
     inside: dict[AnyJob, list[AnyJob]] = {}
     for job in jobs:
         if job.scheduler in inside:
@@ -94,8 +96,8 @@ def _inside(jobs: Iterable[AnyJob], folded: Container[AnyJob]) -> dict[AnyJob, l
     return inside
 
 
-def _whole(job: AnyJob, inside: dict[AnyJob, list[AnyJob]]) -> Iterator[AnyJob]:
-    """Yield a job, and everything nested in it."""
+def _with_nested(job: AnyJob, inside: dict[AnyJob, list[AnyJob]]) -> Iterator[AnyJob]:
+    """Yield a job and all jobs nested in it."""
     todo = [job]
     while todo:
         member = todo.pop()
@@ -104,41 +106,46 @@ def _whole(job: AnyJob, inside: dict[AnyJob, list[AnyJob]]) -> Iterator[AnyJob]:
 
 
 def _shapes(inside: dict[AnyJob, list[AnyJob]]) -> dict[AnyJob, Shape]:
+    """Return the shape of each scheduler."""
     numbers: dict[Any, int] = {}
-    found: dict[AnyJob, Shape] = {}
+    shapes: dict[AnyJob, Shape] = {}
     for scheduler, members in reversed(inside.items()):
         places = {job: place for place, job in enumerate(members)}
         outside: set[AnyJob] = set()
         shape: list[Any] = []
         for job in members:
-            number, further = found.get(job, (0, frozenset()))
+            number, further = shapes.get(job, (0, frozenset()))
             outside |= {
                 requirement
                 for requirement in {*job.required, *further}
                 if requirement not in places and not is_inside(requirement, scheduler)
             }
             local = frozenset(places[requirement] for requirement in job.required if requirement in places)
-            shape.append((_look(job), local, number))
-        found[scheduler] = numbers.setdefault(tuple(shape), len(numbers) + 1), frozenset(outside)
-    return found
+            shape.append((_appearance(job), local, number))
+        shapes[scheduler] = numbers.setdefault(tuple(shape), len(numbers) + 1), frozenset(outside)
+    return shapes
 
 
 def _chains(jobs: Sequence[AnyJob]) -> dict[AnyJob, AnyJob]:
-    """Map each job that continues a chain to the job before it."""
+    """Return the previous job in the chain for each job that continues a chain."""
     successors = collections.Counter(requirement for job in jobs for requirement in job.required)
     before: dict[AnyJob, AnyJob] = {}
     for job in jobs:
         if len(job.required) == 1 and not is_scheduler(job):
             (previous,) = job.required
-            if previous.scheduler is job.scheduler and successors[previous] == 1 and _look(previous) == _look(job):
+            if (
+                previous.scheduler is job.scheduler
+                and successors[previous] == 1
+                and _appearance(previous) == _appearance(job)
+            ):
                 before[job] = previous
-    lengths: dict[AnyJob, int] = {}  # from a job to the end of its chain
+    lengths: dict[AnyJob, int] = {}  # the number of jobs from a job to the end of its chain
     for job in reversed(jobs):
         if job in before:
             lengths[before[job]] = lengths.get(job, 1) + 1
     long: set[AnyJob] = set()
     for job in jobs:
-        if job in before and (before[job] in long or lengths.get(before[job], 1) >= CHAIN):
+        if job in before and (before[job] in long or lengths.get(before[job], 1) >= MIN_CHAIN):
             long.add(job)
     return {job: before[job] for job in long}
 
@@ -147,15 +154,15 @@ Kind = TypeVar("Kind")
 
 
 def bridge(lines: dict[tuple[AnyJob, AnyJob], Kind], left_out: Sequence[AnyJob], detour: Kind) -> list[AnyJob]:
-    """Remove the jobs left out from `lines`, connect their neighbours, and return the jobs that stay as junctions.
+    """Remove jobs from `lines`, connect their neighbours, and return the jobs that remain as junctions.
 
-    A job is removed unless that would make more lines than it has: a barrier between a thousand jobs and a thousand
-    others becomes a point, not a million lines. As no step adds lines, all of it is O(V + E).
+    A job remains if to connect its neighbours would take more lines than the job has: a barrier between a thousand
+    jobs and a thousand others becomes a point, not a million lines. No step adds lines, so the cost is O(V + E).
 
     Args:
-        lines: all lines, from tail to head; changed in place.
+        lines: the kind of each line, from tail to head; changed in place.
         left_out: the jobs to remove, in topological order.
-        detour: the kind of the lines that replace others.
+        detour: the kind of the new lines.
 
     """
     before: dict[AnyJob, dict[AnyJob, None]] = {job: {} for job in left_out}
@@ -165,9 +172,9 @@ def bridge(lines: dict[tuple[AnyJob, AnyJob], Kind], left_out: Sequence[AnyJob],
         del lines[tail, head]
         before.setdefault(head, {})[tail] = None
         after.setdefault(tail, {})[head] = None
-    _drop(left_out, before, after)  # no drawn job leads here
-    _drop(reversed(left_out), after, before)  # no path leads from here to a drawn job either
-    junctions = [job for job in left_out if before[job] and not _removed(job, before, after)]
+    _drop_dead_ends(left_out, before, after)  # jobs to which no path leads from a drawn job
+    _drop_dead_ends(reversed(left_out), after, before)  # jobs from which no path leads to a drawn job
+    junctions = [job for job in left_out if before[job] and not _try_remove(job, before, after)]
     for head, tails in before.items():
         for tail in tails:
             lines.setdefault((tail, head), detour)
@@ -177,8 +184,8 @@ def bridge(lines: dict[tuple[AnyJob, AnyJob], Kind], left_out: Sequence[AnyJob],
 Neighbours = dict[AnyJob, dict[AnyJob, None]]
 
 
-def _drop(jobs: Iterable[AnyJob], here: Neighbours, there: Neighbours) -> None:
-    """Remove the jobs that have no neighbours `here`, repeatedly."""
+def _drop_dead_ends(jobs: Iterable[AnyJob], here: Neighbours, there: Neighbours) -> None:
+    """Disconnect the jobs without neighbours in `here` from their neighbours in `there`."""
     for job in jobs:
         if not here[job]:
             for neighbour in there[job]:
@@ -186,8 +193,8 @@ def _drop(jobs: Iterable[AnyJob], here: Neighbours, there: Neighbours) -> None:
             there[job].clear()
 
 
-def _removed(job: AnyJob, before: Neighbours, after: Neighbours) -> bool:
-    """Connect the predecessors of a job to its successors; return False if that needs more lines."""
+def _try_remove(job: AnyJob, before: Neighbours, after: Neighbours) -> bool:
+    """Connect the predecessors of a job to its successors instead; return False if that would take more lines."""
     tails, heads = before[job], after[job]
     if len(tails) * len(heads) > len(tails) + len(heads):
         return False

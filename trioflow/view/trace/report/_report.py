@@ -56,7 +56,7 @@ def report_html(record: TraceRecord, folder: Path) -> str:
     return string.Template(_read_resource("report.html")).substitute(
         title=escape(shortened(name)),
         style=_read_resource("report.css"),
-        style_of_the_graph=_render.rules(),
+        style_of_the_graph=_render.dark_scheme_css(),
         style_of_the_verdict=_verdict_style_and_words(record)[0],
         head=_head(record, shortened(name)),
         states=_state_counts(record) if roots else "",

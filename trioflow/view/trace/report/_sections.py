@@ -246,13 +246,13 @@ SAMPLE_WIDTH: Final = 26
 def graph_section(scheduler: Any, path: CriticalPath) -> str:
     """Return the graph of a scheduler with a legend, or the reason why there is none, as HTML."""
     jobs = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())
-    way, drawing = _render.readable(scheduler, path)
+    way, drawing = _render.choose_readable(scheduler, path)
     if _render.number_of_boxes(drawing) > MAX_BOXES:
         return note_html(
             f"{jobs} jobs are too many for a graph that can be read here: see scheduler.graph() for parts of it."
         )
     try:
-        drawn = _link_boxes(_render.narrow(lambda to: _svg(scheduler.graph(**way, direction=to))), drawing)
+        drawn = _link_boxes(_render.draw_narrow(lambda to: _svg(scheduler.graph(**way, direction=to))), drawing)
     except RuntimeError as error:
         return note_html(f"{error}.")
     except OSError as error:
@@ -267,7 +267,7 @@ def graph_section(scheduler: Any, path: CriticalPath) -> str:
 
 
 def _svg(digraph: Any) -> str:
-    text = _render.rendered(digraph, "svg", NO_GRAPH).decode("utf-8")
+    text = _render.render(digraph, "svg", NO_GRAPH).decode("utf-8")
     return text[text.index("<svg") :].replace(_render.NO_TITLE, "", 1)
 
 
