@@ -144,10 +144,10 @@ class Scheduler(BaseScheduler):
 
         return {_call_places.WORKERS: self._processes} if isinstance(self._processes, int) else {}
 
-    def _new_run(
+    def _make_run(
         self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument], journal: Any
     ) -> Run:
-        run = super()._new_run(backend, timeout, jobs_window, instruments, journal)
+        run = super()._make_run(backend, timeout, jobs_window, instruments, journal)
         if run.outer_worker is not None:  # the outermost scheduler records durations for nested ones
             around = run.outer_worker.run.scheduler
             self._learned = around._learned if isinstance(around, Scheduler) else NOTHING
@@ -155,8 +155,8 @@ class Scheduler(BaseScheduler):
             self._learned = NOTHING if self._durations is None else self._look_up_durations()
         return run
 
-    def _note_end(self, run: Run) -> None:
-        super()._note_end(run)
+    def _store_outcome(self, run: Run) -> None:
+        super()._store_outcome(run)
         self._learned = NOTHING
         if self._durations is not None and run.outer_worker is None:
             from .simulation import _durations
@@ -180,7 +180,7 @@ class Scheduler(BaseScheduler):
             found.update({job: learned[job] for job in (self if jobs is None else jobs) if job in learned})
         return found
 
-    def _opened(self, journal: Any) -> RunJournal:
+    def _open_journal(self, journal: Any) -> RunJournal:
         from .journal._journal import open_journal
 
         return open_journal(journal, self)

@@ -21,7 +21,7 @@ from ..conftest import Virtual
     ("owner", "method", "options", "reason", "end"),
     [
         (Run, "settle_error", {}, StopReason.INTERRUPTED, 1),  # before the job has settled
-        (RequirementCounts, "release", {}, StopReason.INTERRUPTED, 1),  # afterwards
+        (RequirementCounts, "count_down", {}, StopReason.INTERRUPTED, 1),  # afterwards
         # When the worker has no job any more.
         pytest.param(Workers, "may_park", {}, StopReason.INTERRUPTED, 2, marks=pytest.mark.fast_way),
         (Run, "_wait_until_drained", {}, StopReason.DRAINED, 0.5),  # in the task that waits for the run

@@ -36,7 +36,7 @@ class Borrowing(AbstractJob[None]):
             await anyio.sleep(0.5)
         slots.borrower = None
         slots.give_back(slots.lent)
-        slots.tell()
+        slots.start_waiting_jobs()
 
     def offer(self) -> None:
         while self.slots.take():
@@ -45,7 +45,7 @@ class Borrowing(AbstractJob[None]):
     def take_back(self, number: int) -> None:
         self.slots.give_back(min(number, self.slots.lent))
 
-    def unused(self) -> int:
+    def count_unused(self) -> int:
         return self.slots.lent
 
 

@@ -93,14 +93,14 @@ def ancestry(task_id: int | None, parents: Mapping[int, int | None]) -> Iterator
         task_id = parents.get(task_id)
 
 
-def is_inside(task: Any, calling: Any, ancestry: Callable[[Any], Iterator[object]]) -> bool:
+def is_inside(task: Any, calling_task: Any, ancestry: Callable[[Any], Iterator[object]]) -> bool:
     """Return whether the calling task is `task` or a descendant of it; True if that is unknown."""
-    if calling is task or calling is None:  # in a thread there is no calling task
+    if calling_task is task or calling_task is None:  # in a thread there is no calling task
         return True
-    own, *further = ancestry(task)
-    for ancestor in ancestry(calling):
-        if ancestor == own or ancestor in further:
-            return bool(ancestor == own)
+    own_id, *ancestor_ids = ancestry(task)
+    for ancestor in ancestry(calling_task):
+        if ancestor == own_id or ancestor in ancestor_ids:
+            return bool(ancestor == own_id)
     return True
 
 
@@ -139,10 +139,10 @@ class PrivateApiMismatch(Exception):
     """A private attribute of a library is missing, or does not behave as fast isolation expects."""
 
 
-def expect(behaves: bool, what: str) -> None:
+def expect(condition: bool, message: str) -> None:
     """Raise `PrivateApiMismatch` unless a check of private attributes succeeded."""
-    if not behaves:
-        raise PrivateApiMismatch(what)
+    if not condition:
+        raise PrivateApiMismatch(message)
 
 
 def expect_parts(owner: Any, *names: str) -> None:

@@ -84,14 +84,14 @@ class TaskStatus(Generic[T]):
                 another thread.
 
         """
-        if threading.get_ident() != self._run.thread:
+        if threading.get_ident() != self._run.thread_id:
             raise RuntimeError(f"task_status.started() of {self._job.label!r}: call it in the thread of the run")
         if self._over:
             raise RuntimeError(f"task_status.started() of {self._job.label!r}: that call of its function has ended")
         if self._job._is_ready():
             raise RuntimeError(f"{self._job.label!r} has called task_status.started() already: call it only once")
         self._job._release_inputs(last_call=True)
-        self._run.service_ready(self._job, value)
+        self._run.on_service_ready(self._job, value)
 
 
 class Service(FunctionJob[T], box=BoxStyle("service", "hexagon", ("{{", "}}"), place=1)):

@@ -122,13 +122,13 @@ class Attempts:
     job and its worker are dropped at the end.
     """
 
-    __slots__ = ("begun", "final", "job", "limits", "unwinding", "worker")
+    __slots__ = ("final", "has_begun", "job", "limits", "unwinding", "worker")
 
     def __init__(self, worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions) -> None:
         self.worker: Any = worker
         self.job: Any = job
         self.limits = limits
-        self.begun = False
+        self.has_begun = False
         self.final: Exception | None = None  # an error that ends the attempts, which the decorator cannot change
         self.unwinding: Exception | None = None  # an error of an attempt that was cancelled
 
@@ -137,7 +137,7 @@ class Attempts:
         worker, run = self.worker, self.worker.run
         if self.final is not None:
             raise RetryBypass(self.final)  # the decorator has caught the `RetryBypass` of an earlier attempt
-        if self.begun:
+        if self.has_begun:
             await run.backend.checkpoint()
             if run.backend.isolation.was_cancelled(worker):
                 await run.backend.checkpoint()  # asyncio may deliver a cancellation only one turn later
@@ -145,7 +145,7 @@ class Attempts:
                     self.final = self.unwinding
                     raise RetryBypass(self.final)
             run.begin_further_attempt(self.job)
-        self.begun = True
+        self.has_begun = True
         try:
             if self.limits.timeout is self.limits.idle_timeout is None:
                 return await self.job._call_once()

@@ -64,10 +64,10 @@ class CleanUp:
 
     async def execute(self) -> None:
         """Run the clean-up jobs, and return when they have settled."""
-        async with self.run.backend.task_group() as watchers:
-            watchers.start_soon(self._report_stuck_jobs)
+        async with self.run.backend.task_group() as tasks:
+            tasks.start_soon(self._report_stuck_jobs)
             await self.group.run(self._until_settled)
-            watchers.cancel_scope.cancel()
+            tasks.cancel_scope.cancel()
         for job in self.run.queue.drain():  # the deadline passed before these jobs started
             self.run.cancel_unstarted(job)
 
@@ -152,8 +152,8 @@ class CleanUpWorker(Worker):
             await self.reject_leftovers()
         except BaseException as error:
             try:
-                whole = await self.with_leftover_errors(error)
-                run.settle_error(self, job, whole, awaitable, run.clock())
+                full_error = await self.with_leftover_errors(error)
+                run.settle_error(self, job, full_error, awaitable, run.clock())
             except BaseException as fault:  # an error of the engine itself
                 run.abandon(self, fault)
         else:

@@ -58,7 +58,7 @@ class Ending:
                 run.interrupt(interruption)
             except BaseException as fault:
                 run.crash(fault)
-        run.scheduler._note_end(run)
+        run.scheduler._store_outcome(run)
         run.notify("after_run")
 
     async def _wind_up(self) -> None:
@@ -105,8 +105,8 @@ class Ending:
         by_service = {worker.job: worker for worker in workers}
         levels: dict[AbstractJob[Any], int] = {}  # the longest path of requirements to a job, counted in live services
         for job in self._run.scheduler.topological_order():
-            below = max((levels[requirement] for requirement in members.waits_for(job)), default=0)
-            levels[job] = below + (job in by_service)
+            depth = max((levels[requirement] for requirement in members.waits_for(job)), default=0)
+            levels[job] = depth + (job in by_service)
         waves: dict[int, list[Worker]] = {}
         for service, worker in by_service.items():
             assert service is not None

@@ -97,7 +97,7 @@ class RunHandle:
             idle_timeout=job.idle_timeout,
             cancels=cancels,
             counts=counts,
-            around=() if worker is None else tuple(worker.time_limits()),
+            enclosing=() if worker is None else tuple(worker.time_limits()),
         )
 
     def report(self, message: str, job: AbstractJob[Any] | None = None, exception: BaseException | None = None) -> None:

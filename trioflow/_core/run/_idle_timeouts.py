@@ -94,8 +94,22 @@ class TimeLimit:
     """
 
     __slots__ = (
-        "_around", "_clock", "_end_call", "_facts", "_is_over", "_job", "_last", "_late", "_missing", "_run", "_scope",
-        "_seconds", "_stop_timer", "_timeout", "_turns", "end",
+        "_clock",
+        "_enclosing",
+        "_end_call",
+        "_facts",
+        "_idle_timeout",
+        "_is_over",
+        "_job",
+        "_last_sign",
+        "_late_deadline",
+        "_missing",
+        "_run",
+        "_scope",
+        "_stop_timer",
+        "_timeout",
+        "_turns",
+        "end",
     )  # fmt: skip
 
     end: float
@@ -112,7 +126,7 @@ class TimeLimit:
         end_call: Callable[[], object] | None = None,
         cancels: bool = False,
         counts: bool = True,
-        around: tuple[TimeLimit, ...] = (),
+        enclosing: tuple[TimeLimit, ...] = (),
     ) -> None:
         """Start the limit now. Kinds of jobs call `RunHandle.time_limit` instead.
 
@@ -125,7 +139,7 @@ class TimeLimit:
             end_call: called once, when the `idle_timeout` has passed. The caller has to enforce the `timeout` itself.
             cancels: whether the `with` block is cancelled at the deadline, instead of a call of `end_call`.
             counts: whether the `idle_timeout` counts from now on, and not only in blocks of `counting()`.
-            around: the limits of the enclosing schedulers and jobs, for which signs of life count too.
+            enclosing: the limits of the enclosing schedulers and jobs, for which signs of life count too.
 
         """
         now = run.clock()
@@ -134,26 +148,26 @@ class TimeLimit:
         self._job: Final = job
         self._missing: Final = missing
         self._timeout: Final = timeout
-        self._seconds: Final = math.inf if idle_timeout is None else idle_timeout
+        self._idle_timeout: Final = math.inf if idle_timeout is None else idle_timeout
         self.end = math.inf if timeout is None else now + timeout
         is_limited = timeout is not None or idle_timeout is not None
         self._scope: Final[Scope | None] = run.backend.scope(self.end) if cancels and is_limited else None
         self._end_call: Final = end_call if self._scope is None else self._scope.cancel
         # Here `progress()` finds the limit; None if the run has not called this job itself.
         self._facts: Final = job._extras() if idle_timeout is not None and job._worker is not None else None
-        self._around: Final = around
-        self._last = (
+        self._enclosing: Final = enclosing
+        self._last_sign = (
             now if counts else math.inf
         )  # the time of the latest sign of life; infinity while the idle_timeout does not count
         self._is_over = False
         self._turns = 0  # turns of the loop since the deadline has passed
         self._stop_timer: Callable[[], None] | None = None
-        self._late = math.inf  # the last deadline after which `wait_readable` still found data
+        self._late_deadline = math.inf  # the last deadline after which `wait_readable` still found data
 
     @property
     def deadline(self) -> float:
         """The time on the run's clock at which the call ends unless there is a sign of life, or infinity."""
-        return min(self.end, self._last + self._seconds)
+        return min(self.end, self._last_sign + self._idle_timeout)
 
     @property
     def is_over(self) -> bool:
@@ -163,17 +177,17 @@ class TimeLimit:
     @property
     def needs_signs(self) -> bool:
         """Whether the job, or an enclosing scheduler, has an `idle_timeout`; otherwise `alive` has no effect."""
-        return bool(self._around) or self._seconds < math.inf
+        return bool(self._enclosing) or self._idle_timeout < math.inf
 
     def alive(self) -> None:
         """Give a sign of life, which counts for this limit and those of the enclosing schedulers."""
         self._renew()
-        for limit in self._around:
+        for limit in self._enclosing:
             limit._renew()
 
     def _renew(self) -> None:
         """Record a sign of life for this limit only."""
-        if self._last < math.inf:
+        if self._last_sign < math.inf:
             self._set(self._clock())
 
     @contextlib.contextmanager
@@ -188,19 +202,19 @@ class TimeLimit:
 
     def _set(self, last: float) -> None:
         if not self._is_over:
-            self._last, self._turns = last, 0
+            self._last_sign, self._turns = last, 0
             self._set_timer()
 
     def _set_timer(self) -> None:
         """Schedule a call of `_check` at the deadline, unless an earlier one is due: signs of life are frequent."""
-        due = self._last + self._seconds
+        due = self._last_sign + self._idle_timeout
         if self._end_call is not None and self._stop_timer is None and due < self.end:
             self._stop_timer = self._run.group.call_at(due, self._check)
 
     def _check(self) -> None:
         """End the call if its deadline has passed and the loop has turned `GRACE_TURNS` times since then."""
         self._stop_timer = None
-        if self._last + self._seconds > self._clock():
+        if self._last_sign + self._idle_timeout > self._clock():
             self._set_timer()
         elif self._turns < GRACE_TURNS:
             self._turns += 1
@@ -229,25 +243,25 @@ class TimeLimit:
 
     def _error_at_end(self, place: str | None = None) -> _errors.JobTimeout:
         """Return the exception for the timeout that is over; `place` is the line where the job was."""
-        if not self._is_over and self.end <= self._last + self._seconds:
+        if not self._is_over and self.end <= self._last_sign + self._idle_timeout:
             assert self._timeout is not None
             return _errors.JobTimeout(self._job, self._timeout, place=place)
-        return _errors.JobTimeout(self._job, self._seconds, self._missing, place)
+        return _errors.JobTimeout(self._job, self._idle_timeout, self._missing, place)
 
     async def wait_readable(self, descriptor: int) -> bool:
         """Wait until a descriptor is readable; return False if the deadline passes first."""
-        if await self._in_time(partial(self._run.backend.wait_readable, descriptor)):
+        if await self._wait_in_time(partial(self._run.backend.wait_readable, descriptor)):
             return True
-        if self._late == self.deadline or self.deadline == self.end or not is_readable(descriptor):
+        if self._late_deadline == self.deadline or self.deadline == self.end or not is_readable(descriptor):
             return False
-        self._late = self.deadline  # the data may be a sign of life that came while the loop was blocked
+        self._late_deadline = self.deadline  # the data may be a sign of life that came while the loop was blocked
         return True
 
     async def wait(self, event: ThreadEvent) -> bool:
         """Wait until an event is set; return False if the deadline passes first."""
-        return await self._in_time(event.wait)
+        return await self._wait_in_time(event.wait)
 
-    async def _in_time(self, wait: Callable[[float], Awaitable[bool]]) -> bool:
+    async def _wait_in_time(self, wait: Callable[[float], Awaitable[bool]]) -> bool:
         while True:
             until = self.deadline
             if await wait(until):
@@ -292,12 +306,12 @@ class IdleInstrument(Instrument):
 
     def __init__(self, run: Run, seconds: float) -> None:
         """Prepare; `begin` starts the limit."""
-        self._run, self._seconds = run, seconds
+        self._run, self._idle_timeout = run, seconds
         self.limit: TimeLimit | None = None
 
     def begin(self) -> None:
         """Start the limit."""
-        run, seconds = self._run, self._seconds
+        run, seconds = self._run, self._idle_timeout
         limit = TimeLimit(
             run, run.scheduler, OF_JOBS, timeout=None, idle_timeout=seconds, end_call=run.stop_because_idle
         )

@@ -98,9 +98,9 @@ class InstrumentSet:
         """
         self.interrupt = interrupt
         self._removed: Final[set[int]] = set() if outer is None else outer._removed  # ids of instruments
-        own = {id(instrument): instrument for instrument in (*instruments, *(outer.instruments if outer else ()))}
+        by_id = {id(instrument): instrument for instrument in (*instruments, *(outer.instruments if outer else ()))}
         self.instruments: Final[tuple[Instrument, ...]] = tuple(
-            instrument for number, instrument in own.items() if number not in self._removed
+            instrument for number, instrument in by_id.items() if number not in self._removed
         )
         self._hooks: Final = {
             hook: [

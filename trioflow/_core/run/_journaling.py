@@ -207,10 +207,10 @@ class JournalWriter:
         outermost = self._outermost
         if outermost.fault is None:
             outermost.fault = error
-            outermost._run.fail(error, None, str(error))
+            outermost._run.stop_with_error(error, None, str(error))
         self._run.stop(StopReason.CANCELLED)  # at once: otherwise this nested run would be cancelled one turn later
 
-    def end(self) -> None:
+    def close(self) -> None:
         """Close the journal at the end of the outermost run. An error is reported, and fails a completed run."""
         run = self._run
         outcome = run.reason.name if run.reason is not None else "refused"

@@ -80,12 +80,12 @@ class Tokens:
         """Return the waiting jobs in start order."""
         return [entry[2] for entry in sorted(self._heap) if entry[2] in self.waiting]
 
-    async def next_job(self, worker: Worker, used: bool) -> AbstractJob[Any] | None:
+    async def next_job(self, worker: Worker, has_run_jobs: bool) -> AbstractJob[Any] | None:
         """Wait for a job that `worker` can run, with a token if the job takes one; None if the worker has to leave.
 
         Args:
             worker: a worker without a job.
-            used: whether the worker has run jobs before: then it cannot run a job that needs its own task.
+            has_run_jobs: whether the worker has run jobs before: then it cannot run a job that needs its own task.
 
         """
         run, workers, queue = self._run, self._workers, self._run.queue
@@ -98,7 +98,7 @@ class Tokens:
             if job is not None:
                 return job
             first = self.first()
-            if first is None or (used and (run.own_tasks or needs_own_task(first))):
+            if first is None or (has_run_jobs and (run.own_tasks or needs_own_task(first))):
                 return None
             if self._has_token(worker):
                 job = self._take(worker, first)
@@ -155,16 +155,16 @@ class Tokens:
         throttled. Then the jobs' needs are granted anew.
         """
         ready = self._run.queue.jobs
-        chosen: set[AbstractJob[Any]] = set()
+        requeued: set[AbstractJob[Any]] = set()
         while first is not None:
-            if first in chosen or ready.may_begin(self._heap[0]):
+            if first in requeued or ready.may_begin(self._heap[0]):
                 if (grant := first._grant()) is not None:
                     grant.begin()
                     ready.sharing.note_change()
                 worker.has_slot = True
                 del self.waiting[first]
                 return heapq.heappop(self._heap)[2]
-            chosen.add(first)
+            requeued.add(first)
             self._workers.free += 1
             del self.waiting[first]
             ready.push_entry(heapq.heappop(self._heap))

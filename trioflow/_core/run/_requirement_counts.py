@@ -123,10 +123,10 @@ class RequirementCounts:
                     )
                 else:
                     requirement._successors = (successors, job)
-        run.count(len(jobs) - forever, forever)
+        run.add_unsettled(len(jobs) - forever, forever)
         run.schedule(entries)
 
-    def release(self, successors: Iterable[AbstractJob[Any]] | AbstractJob[Any]) -> None:
+    def count_down(self, successors: Iterable[AbstractJob[Any]] | AbstractJob[Any]) -> None:
         """Count down the successors of a settled job."""
         self.queued.extend((successors,) if isinstance(successors, AbstractJob) else successors)
         if not self.counting_down:

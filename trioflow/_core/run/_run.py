@@ -114,7 +114,7 @@ class Run:
         "scheduler",
         "shared_resources",
         "starts_no_more",
-        "thread",
+        "thread_id",
         "time_slice",
         "timeout",
         "unsettled",
@@ -137,7 +137,7 @@ class Run:
         self.scheduler: Final = scheduler
         self.members: Final = scheduler._members
         self.backend: Final = backend
-        self.thread: Final = threading.get_ident()
+        self.thread_id: Final = threading.get_ident()
         self.context: Final = contextvars.copy_context()
         self.outer_worker: Final = scheduler._worker
         outer = self.outer_worker
@@ -151,9 +151,9 @@ class Run:
             instruments = (*instruments, self.idle_instrument)
         if isinstance(window, Adaptive):  # the first one, so that the others see the new size
             instruments = (AdaptiveWindow(self, window), *instruments)
-        around = None if outer is None else outer.run.instrument_set
-        is_watched = bool(instruments) or around is not None
-        instrument_set = InstrumentSet(instruments, around, self.interrupt) if is_watched else None
+        outer_instruments = None if outer is None else outer.run.instrument_set
+        is_watched = bool(instruments) or outer_instruments is not None
+        instrument_set = InstrumentSet(instruments, outer_instruments, self.interrupt) if is_watched else None
         self.instrument_set: Final[InstrumentSet | None] = instrument_set
         self.fast_hooks: Final = fast_hooks(instrument_set)
         self.timeout: Final = timeout
@@ -164,8 +164,8 @@ class Run:
         time_slice = backend.once_in_loop(partial(_new_time_slice, backend)) if outer is None else outer.run.time_slice
         self.time_slice: Final[TimeSlice] = time_slice
         self.clock: Final[Callable[[], float]] = self.time_slice.clock
-        style = scheduler._jobserver
-        self.workers: Final = LendingWorkers(self, window, style) if style else Workers(self, window)
+        jobserver = scheduler._jobserver
+        self.workers: Final = LendingWorkers(self, window, jobserver) if jobserver else Workers(self, window)
         # The run whose parked workers this run uses: this one, or an enclosing one that shares its workers.
         self.home: Run = self
         # Jobs that were cancelled before all jobs were linked. They settle after that.
@@ -418,7 +418,7 @@ class Run:
         self.on_open = None
         self.wake()
 
-    def count(self, ordinary: int, forever: int) -> None:
+    def add_unsettled(self, ordinary: int, forever: int) -> None:
         """Add to the numbers of unsettled jobs."""
         self.unsettled += ordinary
         self.forever_unsettled += forever
@@ -484,7 +484,7 @@ class Run:
         if job._rule is not None and job._rule.drops_results:
             job._release_inputs(last_call=True)
         if successors is not None:
-            self.requirement_counts.release(successors)
+            self.requirement_counts.count_down(successors)
         if facts is not None and facts.runs_once:
             self._release(job, facts)
         if not self.unsettled:
@@ -529,7 +529,7 @@ class Run:
 
     def note_progress(self, job: AbstractJob[Any], fraction: float | None) -> None:
         """Record a sign of life of a running job, and the fraction of its work that is done, or None."""
-        if threading.get_ident() != self.thread:
+        if threading.get_ident() != self.thread_id:
             self.time_slice.reports.add(job, fraction)
             return
         if fraction is not None:
@@ -538,7 +538,7 @@ class Run:
             for limit in job._worker.time_limits():
                 limit._renew()
 
-    def service_ready(self, job: AbstractJob[Any], value: Any) -> None:
+    def on_service_ready(self, job: AbstractJob[Any], value: Any) -> None:
         """Record that a service is ready, and count down the jobs that require it."""
         facts = job._extras()
         facts.ready, facts.ready_at = True, self.clock()
@@ -550,7 +550,7 @@ class Run:
         successors, job._successors = job._successors, None
         self.notify("job_ready", job)
         if successors is not None:
-            self.requirement_counts.release(successors)
+            self.requirement_counts.count_down(successors)
         self.workers.ensure_searcher()
 
     def cancel_unstarted(self, job: AbstractJob[Any]) -> None:
@@ -609,18 +609,18 @@ class Run:
         add jobs after their requirements; or if jobs may still be added. A wrong guess costs a worker spawned or parked
         in vain.
         """
-        run, expects = self, len(self.queue.jobs) > self.workers.searchers
+        run, is_expected = self, len(self.queue.jobs) > self.workers.searchers
         while True:
             if run.starts_no_more:
                 return False
-            if not expects and run.unsettled:
+            if not is_expected and run.unsettled:
                 last = next(reversed(run.members.jobs), None)
-                expects = run.on_open is not None or (last is not None and last._state is IDLE)
+                is_expected = run.on_open is not None or (last is not None and last._state is IDLE)
             if run is self.home:
-                return expects
+                return is_expected
             assert run.outer_worker is not None
             run = run.outer_worker.run
-            expects = expects or run.queue.jobs.any_waits()
+            is_expected = is_expected or run.queue.jobs.any_waits()
 
     def count_settled(self, number: int) -> None:
         """Subtract the ordinary jobs that a worker has settled in its own frame from `unsettled`."""
@@ -628,7 +628,7 @@ class Run:
         if not self.unsettled:
             self.wake()
 
-    def worker_left(self) -> None:
+    def on_worker_left(self) -> None:
         """Wake `execute`, or the ending, if it may be waiting for a worker to leave."""
         if not self.unsettled or self.starts_no_more:
             self.wake()
@@ -729,7 +729,7 @@ class Run:
         """Stop as CANCELLED, because a scope around the run was cancelled; or as TIMEOUT if the deadline has passed."""
         self.stop(StopReason.CANCELLED)
 
-    def fail(self, error: Exception, job: AbstractJob[Any] | None, message: str) -> None:
+    def stop_with_error(self, error: Exception, job: AbstractJob[Any] | None, message: str) -> None:
         """Stop because of an error that is not in a job: in the policy or the journal."""
         self.scheduler._fault = error
         self.report(job, message, error)
@@ -774,7 +774,7 @@ class Run:
 
         """
         refuse_in_policy(what)
-        if threading.get_ident() != self.thread:
+        if threading.get_ident() != self.thread_id:
             raise RuntimeError(
                 f"{what}: {self.scheduler.label!r} runs in another thread; call it there, for instance through "
                 f"trio.from_thread.run_sync or loop.call_soon_threadsafe"
@@ -806,7 +806,7 @@ class Run:
             if context is not None:
                 job._extras().context = context
                 job._limits = job._limits or NO_LIMITS  # so that the worker looks for the context
-            self.count(not job._forever, job._forever)
+            self.add_unsettled(not job._forever, job._forever)
             link(job, self.members.waits_for(job))
             if job._rule is not None and job._rule.inputs:
                 count_consumer(job)

@@ -83,7 +83,7 @@ class RunPools:
                 )
             used = resource.used(_amounts.amount_or_parts(amount, what), what)
             corrections.append(partial(self._correct, resource, taken_amount, used))
-        in_thread = threading.get_ident() != self._run.thread
+        in_thread = threading.get_ident() != self._run.thread_id
         for correct in corrections:
             if in_thread:
                 self._run.queue.jobs.sharing.call_in_loop(correct)

@@ -32,7 +32,7 @@ class Borrower(Protocol):
         """Return up to `number` unused slots by `SpareSlots.give_back`, because jobs wait for them."""
         ...
 
-    def unused(self) -> int:
+    def count_unused(self) -> int:
         """Return the number of borrowed slots that `take_back` could return now."""
         ...
 
@@ -65,7 +65,7 @@ class SpareSlots:
         """Whether code outside of the run may wait for slots, of which the borrower is not notified."""
         return False
 
-    def wanted(self) -> int:
+    def count_wanted(self) -> int:
         """Return the number of slots that ready jobs wait for."""
         workers, jobs = self._workers, self._workers._queue.jobs
         # `jobs` is tested before `len`: if jobs have needs, the test updates which of them can start.
@@ -81,11 +81,11 @@ class SpareSlots:
         return True
 
     def give_back(self, number: int) -> None:
-        """Return slots. Call `tell` afterwards, so that waiting jobs start."""
+        """Return slots. Call `start_waiting_jobs` afterwards, so that waiting jobs start."""
         self._workers.free += number
         self.lent -= number
 
-    def tell(self) -> None:
+    def start_waiting_jobs(self) -> None:
         """Start ready jobs in the returned slots."""
         if self._workers.may_start():
             self._workers.ensure_searcher()
@@ -111,7 +111,7 @@ class LimiterSlots(SpareSlots):
         """True: a limiter does not notify the borrower of tasks that begin to wait."""
         return True
 
-    def wanted(self) -> int:
+    def count_wanted(self) -> int:
         """Return the number of tasks that wait for a token of the limiter."""
         waiting: int = self._limiter.statistics().tasks_waiting
         return waiting
@@ -119,7 +119,7 @@ class LimiterSlots(SpareSlots):
     def take(self) -> bool:
         """Take a token if no task waits for one; return False if there is none."""
         token = object()
-        if self.wanted() or not self._backend.try_acquire(self._limiter, token):
+        if self.count_wanted() or not self._backend.try_acquire(self._limiter, token):
             return False
         self._tokens.append(token)
         self.lent += 1
@@ -154,7 +154,7 @@ class LendingWorkers(Workers):
     def ensure_searcher(self) -> None:
         """Take slots back for ready jobs, ensure that a worker searches, and then offer free slots."""
         borrower = self.spare.borrower
-        if borrower is not None and not self.searchers and (number := self.spare.wanted()):
+        if borrower is not None and not self.searchers and (number := self.spare.count_wanted()):
             borrower.take_back(number)
         super().ensure_searcher()
         self._offer()
@@ -167,7 +167,9 @@ class LendingWorkers(Workers):
     def count_startable(self) -> int:
         """Return the number of ready jobs that can get a slot: the free ones, or else 1 if a lent slot is unused."""
         borrower = self.spare.borrower
-        return super().count_startable() or int(borrower is not None and self.may_start() and borrower.unused() > 0)
+        return super().count_startable() or int(
+            borrower is not None and self.may_start() and borrower.count_unused() > 0
+        )
 
     def _offer(self) -> None:
         if self.spare.borrower is not None and self.free > 0:

@@ -60,7 +60,7 @@ class StartOrder:
             yield from self._estimate_nested()
         requires_members_only = not members.implied and not members.has_outside_requirements
         requirements: Requirements = (lambda job: job._required) if requires_members_only else members.waits_for
-        yield from self._choose(requirements, members.is_ordered)
+        yield from self._choose_order(requirements, members.is_ordered)
 
     def note_new(self, jobs: list[AbstractJob[Any]]) -> None:
         """Extend the order by jobs that were added together to the running scheduler."""
@@ -69,11 +69,11 @@ class StartOrder:
             return
         known = self._scheduler._expected_durations(jobs)
         before = self._policy.effective_policy(False) if ranked is None else ranked.order.policy
-        changes = bool(known) and before is not self._policy.effective_policy(True)
+        policy_changes = bool(known) and before is not self._policy.effective_policy(True)
         begins_to_share = not isinstance(ranked, SharedQueue) and any(job._needs() for job in jobs)
-        compares = ranked is not None and ranked.order.priorities
-        if changes or begins_to_share or (not compares and any(job.priority for job in jobs)):
-            for _ in self._choose(self._members.waits_for, in_order=False):
+        has_priorities = ranked is not None and ranked.order.priorities
+        if policy_changes or begins_to_share or (not has_priorities and any(job.priority for job in jobs)):
+            for _ in self._choose_order(self._members.waits_for, in_order=False):
                 pass
         elif ranked is not None:
             ranked.order.note_new(jobs, known, self._members.waits_for)
@@ -103,16 +103,16 @@ class StartOrder:
         if not isinstance(failure, Exception):
             failure = _errors.JobCancelled(f"{policy} raised a cancellation that was not requested")
         add_note(failure, f"raised by {policy} in the key of {job.label!r}")
-        self._run.fail(failure, job, f"{policy} has no key for {job.label!r}, so the run ends")
+        self._run.stop_with_error(failure, job, f"{policy} has no key for {job.label!r}, so the run ends")
 
-    def _choose(self, requirements: Requirements, in_order: bool) -> Iterator[None]:
+    def _choose_order(self, requirements: Requirements, in_order: bool) -> Iterator[None]:
         """Choose the order; `in_order` means that each member comes after all its requirements."""
         scheduler, members = self._scheduler, self._members
         demands = [demand for job in members.with_demands if (demand := job._demand) is not None]
         known = self._known_durations(scheduler) if self._policy.effective_policy(True).needs_durations else {}
         policy = self._policy.effective_policy(bool(known))
-        shares = isinstance(self._jobs, SharedQueue) or any(demand.needs for demand in demands)
-        priorities = shares or any(demand.priority for demand in demands)
+        has_needs = isinstance(self._jobs, SharedQueue) or any(demand.needs for demand in demands)
+        priorities = has_needs or any(demand.priority for demand in demands)
         if not (priorities or policy.needs_heap) and type(self._jobs) is FifoQueue:
             return
         ranks = None
@@ -126,7 +126,7 @@ class StartOrder:
         tokens = self._run.workers.tokens
         if tokens is not None:
             tokens.requeue_waiting()
-        if shares and self._admission_queue is None:
+        if has_needs and self._admission_queue is None:
             self._admission_queue = AdmissionQueue(self._run)
         self._jobs.rank_by(order, self._admission_queue)
 

@@ -191,9 +191,9 @@ class Worker(WorkerTask):
             yield facts.watch
         worker: Worker | None = self
         while worker is not None:
-            of_jobs = worker.run.idle_instrument
-            if of_jobs is not None and of_jobs.limit is not None:
-                yield of_jobs.limit
+            idle_instrument = worker.run.idle_instrument
+            if idle_instrument is not None and idle_instrument.limit is not None:
+                yield idle_instrument.limit
             worker = worker.run.outer_worker
 
     def leave_unstarted(self) -> None:
@@ -233,35 +233,35 @@ class Worker(WorkerTask):
         error: BaseException | None
         mark: Any  # None if the task was cancelled before its first job
         job: Any = None  # an AbstractJob; the hot path also reads fields of Job
-        gone: Any = None  # assigned to variables that must not keep their objects alive
+        nothing: Any = None  # assigned to variables that must not keep their objects alive
         settled = 0  # how many jobs were settled here that `run.unsettled` still includes
         jobs_left = TURN_JOBS
-        searching, used, called = True, False, True
+        searching, has_run_jobs, may_continue = True, False, True
         current.set(self)
         try:
             mark = backend.isolation.enter(self)
             tainted = not mark
-            while called:
+            while may_continue:
                 # ---- begin to search, for the run that has spawned or woken this worker
                 run = self.run
                 workers, gated, scheduler, own_tasks, ready, forever_ready, queued, hooks = run.worker_fields
                 notify_start, notify_end, notify_scheduled = hooks
                 tainted = tainted or run.phase is STOPPING
-                called, number, now = False, self.called_in_turn, clock()
+                may_continue, number, now = False, self.called_in_turn, clock()
                 workers.begun += 1
                 if not tainted:
                     workers.spawn_more(self, now)
                 while not tainted:
                     # ---- yield to the loop, if the turn is used up
                     if now > time_slice.ends_at or not jobs_left:
-                        if used and now > time_slice.ends_at + BLOCKED_SECONDS and mark.stood_still():
+                        if has_run_jobs and now > time_slice.ends_at + BLOCKED_SECONDS and mark.stood_still():
                             run.failure_log.report_block(run, job, now)
-                        if (used and mark.stood_still()) or not time_slice.begin(number, now):
+                        if (has_run_jobs and mark.stood_still()) or not time_slice.begin(number, now):
                             run.count_settled(settled)  # before a wait that may be long
                             settled = 0
                             if not searching:
                                 if workers.searchers >= workers.enough_searchers:  # enough other workers search
-                                    called = workers.may_park()
+                                    may_continue = workers.may_park()
                                     break
                                 workers.searchers += 1
                                 searching = True
@@ -282,7 +282,7 @@ class Worker(WorkerTask):
                             workers.searchers += 1
                             searching = True
                         tokens = workers.tokens
-                        job = workers.take(self) if tokens is None else await tokens.next_job(self, used)
+                        job = workers.take(self) if tokens is None else await tokens.next_job(self, has_run_jobs)
                         if job is None:
                             break
                         now = clock()
@@ -298,11 +298,11 @@ class Worker(WorkerTask):
                     else:
                         run.count_settled(settled)
                         settled = 0
-                        called = workers.may_park()
+                        may_continue = workers.may_park()
                         break
                     limits = job._limits
                     if own_tasks or (limits is not None and (limits.own_task or job._facts is not None)):
-                        if used and (own_tasks or needs_own_task(job)):
+                        if has_run_jobs and (own_tasks or needs_own_task(job)):
                             run.queue.push_first(job)  # a new worker takes it
                             break
                         if job._facts is not None and job._facts.context is not None:
@@ -313,15 +313,15 @@ class Worker(WorkerTask):
                     if gated:
                         workers.note_start()
                     if limits is not None and job._forever:
-                        workers.become_forever(self)
+                        workers.prepare_for_forever_job(self)
                     elif ready and not workers.searchers:
                         workers.ensure_searcher()
                     # ---- run it
                     jobs_left -= 1
-                    if number != time_slice.number or not used:
+                    if number != time_slice.number or not has_run_jobs:
                         number = time_slice.number
                         mark.note_turn()
-                    used = True
+                    has_run_jobs = True
                     self.job = job  # (1) begins
                     job._worker = self
                     job._started_at = now
@@ -385,8 +385,8 @@ class Worker(WorkerTask):
                         successors = job._successors
                         if successors is not None:
                             job._successors = None
-                            kind_of_them = successors.__class__
-                            if kind_of_them is not tuple and kind_of_them is not list:
+                            successors_class = successors.__class__
+                            if successors_class is not tuple and successors_class is not list:
                                 successors = (successors,)
                             for successor in successors:  # (3) begins
                                 pending = successor._pending - 1
@@ -414,18 +414,18 @@ class Worker(WorkerTask):
                                                 break  # an instrument has drained or cancelled the run
                             if queued:
                                 run.requirement_counts.count_down_queued()  # (3) and (2) end
-                if used and now > time_slice.ends_at + BLOCKED_SECONDS and mark.stood_still():
+                if has_run_jobs and now > time_slice.ends_at + BLOCKED_SECONDS and mark.stood_still():
                     run.failure_log.report_block(run, job, now)
                 self.job = awaitable = value = error = job = successors = successor = None
-                if called:
+                if may_continue:
                     workers.searchers -= searching
                     searching = False
                     workers.park(self)
                     # A parked worker must not keep its last job or the run alive.
-                    run = workers = scheduler = ready = forever_ready = queued = gone
-                    hooks = notify_start = notify_end = notify_scheduled = gone
+                    run = workers = scheduler = ready = forever_ready = queued = nothing
+                    hooks = notify_start = notify_end = notify_scheduled = nothing
                     await backend.park(self)
-                    called = searching = self.run.workers.was_woken(self)
+                    may_continue = searching = self.run.workers.was_woken(self)
                     tainted = not mark.intact()
                 elif (tainted or gated) and run.phase is not STOPPING:
                     run.notice_cancellation(self)
@@ -439,7 +439,7 @@ class Worker(WorkerTask):
                 run.count_settled(settled)
             workers.leave(self)
             # A job's exception may keep this frame alive, which must not keep the run alive.
-            self = run = workers = scheduler = mark = job = successors = successor = gone
+            self = run = workers = scheduler = mark = job = successors = successor = nothing
 
     async def reject_leftovers(self) -> None:
         """Raise an error if the job that has just returned left a scope or group open, or cancelled its own task."""

@@ -215,7 +215,7 @@ class Workers:
         if run is not home:
             worker.run = home
             home.group.adopt(worker)
-        run.worker_left()
+        run.on_worker_left()
 
     def was_woken(self, worker: Worker) -> bool:
         """Return whether a parked worker was woken to search. Otherwise it was cancelled, and has to leave."""
@@ -253,14 +253,14 @@ class Workers:
         self.ensure_searcher()
         if self.adapts:  # the window may have shrunk while this worker had a slot
             self._queue.jobs.has_fewer_slots()
-        self._run.worker_left()
+        self._run.on_worker_left()
 
     def give_back_slot(self, worker: Worker) -> None:
         """Release the slot of a worker."""
         worker.has_slot = False
         self.free += 1
 
-    def become_forever(self, worker: Worker) -> None:
+    def prepare_for_forever_job(self, worker: Worker) -> None:
         """Prepare a worker to run a forever job, without a slot and shielded until the end of the run."""
         self.forever += 1
         worker.shielded = True

@@ -22,7 +22,7 @@ class OpenBlock:
 
     def __init__(self, scheduler: BaseScheduler) -> None:
         self._scheduler = scheduler
-        self._opening = _backend.current().task_group()
+        self._task_group = _backend.current().task_group()
         self._begun = _backend.current().event()
         self._ended = False
         self.run: Run | None = None  # set by `co_run`
@@ -30,7 +30,7 @@ class OpenBlock:
 
     async def enter(self) -> None:
         """Start the run, and return when jobs can be added."""
-        self._tasks = await self._opening.__aenter__()
+        self._tasks = await self._task_group.__aenter__()
         self._tasks.start_soon(self._run_scheduler)
         try:
             await self._begun.wait()
@@ -89,7 +89,7 @@ class OpenBlock:
         caught = error if _is_cancellation(error) else None
         kind, traceback = (None, None) if caught is None else (type(caught), caught.__traceback__)
         try:
-            await self._opening.__aexit__(kind, caught, traceback)
+            await self._task_group.__aexit__(kind, caught, traceback)
         except BaseExceptionGroup as group:
             interruption = interruption_in(group)  # trio raises KeyboardInterrupt in this task, not in the run's
             if interruption is None:

@@ -76,7 +76,7 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
     def listener(_: object) -> None:
         event.set()
 
-    watched = [job, *(around for around in outwards(job) if around._run is None)]
+    watched = [job, *(enclosing for enclosing in outwards(job) if enclosing._run is None)]
     for target in watched:
         target._extras().listen(listener)
     try:
@@ -155,11 +155,11 @@ def _settle_before(job: AbstractJob[Any]) -> Iterator[tuple[str, AbstractJob[Any
     elif not job._state.is_settled:
         for requirement in _explain.still_waits_for(job):
             yield "requires", requirement
-        for around in outwards(job):
-            if around._run is not None:
+        for enclosing in outwards(job):
+            if enclosing._run is not None:
                 break
-            for requirement in _explain.still_waits_for(around):
-                yield f"is in {around.label!r}, which requires", requirement
+            for requirement in _explain.still_waits_for(enclosing):
+                yield f"is in {enclosing.label!r}, which requires", requirement
 
 
 def _awaited_by(job: AbstractJob[Any]) -> Iterable[AbstractJob[Any]]:

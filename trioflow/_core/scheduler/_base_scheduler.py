@@ -367,9 +367,9 @@ class BaseScheduler(
             discard_forever: whether to leave out forever jobs.
 
         """
-        discards = _job_options.flag(discard_forever, "discard_forever", self._name_for_errors)
+        omits_forever = _job_options.flag(discard_forever, "discard_forever", self._name_for_errors)
         required = {requirement for job in self._members.jobs for requirement in job._required}
-        return [job for job in self._members.jobs if job not in required and not (discards and job._forever)]
+        return [job for job in self._members.jobs if job not in required and not (omits_forever and job._forever)]
 
     def predecessors(self, *jobs: Required) -> Jobs:
         """Return the members that these jobs require directly, as an ordered set.
@@ -580,9 +580,9 @@ class BaseScheduler(
             if kind is Job:
                 check_function(function, "Job", WANTED)
             make = functools.partial(kind, function, **options)
-        sets = list(zip(*iterables, strict=False))
-        labels = [None if label is None else self._label_for(label, arguments) for arguments in sets]
-        jobs = [make(*arguments) for arguments in sets]
+        argument_tuples = list(zip(*iterables, strict=False))
+        labels = [None if label is None else self._label_for(label, arguments) for arguments in argument_tuples]
+        jobs = [make(*arguments) for arguments in argument_tuples]
         for job, job_label in zip(jobs, labels, strict=True):
             if job_label is not None:
                 job.label = job_label
@@ -733,26 +733,26 @@ class BaseScheduler(
         """
         if unknown:
             raise _job_options.unknown(self.label, "run()", unknown, BaseScheduler.run)
-        chosen = _backend.by_name(backend)
+        backend_object = _backend.by_name(backend)
 
         async def main() -> bool:
-            watch.loop_started(chosen.threadsafe_caller())
+            signal_handler.loop_started(backend_object.threadsafe_caller())
             try:
                 return await self.co_run(
                     timeout=timeout, jobs_window=jobs_window, instruments=instruments, check=check, journal=journal
                 )
             finally:
-                watch.loop_ended()
+                signal_handler.loop_ended()
 
         given = _job_options.keywords(backend_options, "backend_options", self._name_for_errors)
         if _backend.loop_running() and not _sync_run.in_notebook_cell():
             raise RuntimeError(
                 f"{self.label!r}.run(): an event loop runs in this thread; write: await scheduler.co_run()"
             )
-        with _sync_run.SignalHandler(self, handle_signals) as watch:
+        with _sync_run.SignalHandler(self, handle_signals) as signal_handler:
             if _backend.loop_running():
-                return _sync_run.run_in_thread(lambda: chosen.run(main, given), watch.interrupt)
-            return chosen.run(main, given)
+                return _sync_run.run_in_thread(lambda: backend_object.run(main, given), signal_handler.interrupt)
+            return backend_object.run(main, given)
 
     async def co_run(
         self,
@@ -801,7 +801,7 @@ class BaseScheduler(
         if check is not False:
             _job_options.flag(check, "check", self._name_for_errors)
         backend = _backend.current() if self._worker is None else self._worker.run.backend
-        run = self._new_run(backend, timeout, jobs_window, instruments, journal)
+        run = self._make_run(backend, timeout, jobs_window, instruments, journal)
         outer = run.outer_worker
         if _block is not None:
             _block.run, run.on_open, run.closes_scheduler = run, _block.accept_jobs, True
@@ -823,7 +823,7 @@ class BaseScheduler(
             if outer is not None:
                 outer.run.failures += run.failures
             elif run.journal_writer is not None:
-                run.journal_writer.end()
+                run.journal_writer.close()
         if outer is not None:
             return _failures.raise_or_true(run)
         _failures.log_end(run)
@@ -831,7 +831,7 @@ class BaseScheduler(
             _failures.raise_unless_completed(run, run.reason, any_failure=True)
         return run.reason is StopReason.COMPLETED
 
-    def _new_run(
+    def _make_run(
         self, backend: Backend, timeout: Any, jobs_window: Any, instruments: Iterable[Instrument], journal: Any
     ) -> Run:
         self._check_may_run()
@@ -848,18 +848,21 @@ class BaseScheduler(
                 raise TypeError(f"jobs_window={shown(window)} of {who()}: {problem}")
             holder = token_holder(window)
             if holder is not None:
-                around = "its scheduler" if holder._scheduler is None else repr(holder._scheduler.label)
+                owner_text = "its scheduler" if holder._scheduler is None else repr(holder._scheduler.label)
                 raise RuntimeError(
                     f"{who()} is run by the body of {holder.label!r}, which holds a token of its limiter: its jobs may "
-                    f"wait for that token forever; nest it: add {who()} to {around}, since a scheduler holds no token"
+                    f"wait for that token forever; nest it: add {who()} to {owner_text}, since a scheduler "
+                    f"holds no token"
                 )
-        self._check_lends(window)
+        self._check_jobserver(window)
         all_instruments = self._instruments
         if not (isinstance(instruments, tuple) and not instruments):
             all_instruments = (*all_instruments, *_instruments.checked(instruments, "instruments", who))
-        return Run(self, backend, all_instruments, seconds, window, None if journal is None else self._opened(journal))
+        return Run(
+            self, backend, all_instruments, seconds, window, None if journal is None else self._open_journal(journal)
+        )
 
-    def _opened(self, journal: Any) -> RunJournal:
+    def _open_journal(self, journal: Any) -> RunJournal:
         """Open a journal for a run; `trioflow.Scheduler` overrides this."""
         raise NotImplementedError(f"{type(self).__name__} has no journals")
 
@@ -875,14 +878,14 @@ class BaseScheduler(
             for _ in self._reset_jobs():
                 await run.backend.checkpoint()
         else:
-            self._forget_end()
+            self._reset_outcome()
             members.needs_reset = True
 
     def _reset_jobs(self) -> Iterator[None]:
         """Reset all jobs, at any depth, that the last run has changed; yield where a pause is due."""
         for scheduler in levels(self):
             members = scheduler._members
-            scheduler._forget_end()
+            scheduler._reset_outcome()
             for chunk, pause_is_due in _graph_algorithms.in_chunks(members.jobs) if members.needs_reset else ():
                 for job in chunk:
                     job._reset()
@@ -890,7 +893,7 @@ class BaseScheduler(
                     yield
             members.needs_reset = scheduler is self
 
-    def _forget_end(self) -> None:
+    def _reset_outcome(self) -> None:
         self._stop_reason = self._culprit = self._fault = None
         self._incidents = []
         self._members.dropped_failures = 0
@@ -1106,7 +1109,7 @@ class BaseScheduler(
         if self._run is not None:
             raise RuntimeError(f"{self.label!r} is running already; wait for that run to end")
 
-    def _check_lends(self, window: Window | None) -> None:
+    def _check_jobserver(self, window: Window | None) -> None:
         if self._jobserver and _window.slots(window) is None:
             raise ValueError(
                 f"jobserver={self._jobserver!r} of {self._name_for_errors()}: its tokens are the slots of the window; "
@@ -1142,7 +1145,7 @@ class BaseScheduler(
     def _note_incident(self, job: AbstractJob[Any] | None, message: str, exception: BaseException | None) -> None:
         self._incidents.append(Incident(job, message, exception))
 
-    def _note_end(self, run: Run) -> None:
+    def _store_outcome(self, run: Run) -> None:
         """Store the result of a run that has ended, and wake all jobs that await jobs which were not reached."""
         self._stop_reason, self._culprit = run.reason, run.culprit
         self._run = None
@@ -1183,7 +1186,7 @@ class BaseScheduler(
 
     async def co_shutdown(self) -> None:
         """Shut down its jobs if it has not run; otherwise its own run has done so."""
-        run = next((around._run for around in outwards(self) if around._run is not None), None)
+        run = next((owner_text._run for owner_text in outwards(self) if owner_text._run is not None), None)
         if self._stop_reason is None and run is not None:
             await _ending.shut_down_nested(run, self)
 

@@ -40,22 +40,22 @@ def check(members: Members) -> Iterator[None]:
 
     """
     todo: list[tuple[Members, bool]] = [(members, False)]
-    walked: dict[BaseScheduler, Members] = {}
+    checked_members: dict[BaseScheduler, Members] = {}
     while todo:
         parent, repeated = todo.pop()
-        walked[parent.owner] = parent
+        checked_members[parent.owner] = parent
         parent.implied = {}
         yield from _check_jobs(parent, repeated)
         for nested in parent.nested:
             check_may_run(nested)
             todo.append((nested._members, repeated or nested._repeats()))
-    if any(parent.has_outside_requirements for parent in walked.values()):
+    if any(parent.has_outside_requirements for parent in checked_members.values()):
         find_all_implied(members)
-    reject_shared_pools(walked, members.owner)
-    for parent in walked.values():
+    reject_shared_pools(checked_members, members.owner)
+    for parent in checked_members.values():
         check_needs(parent.owner, parent.with_demands, members.owner)
         if parent.has_outside_requirements:
-            _reject_unreachable_inputs(parent, walked)
+            _reject_unreachable_inputs(parent, checked_members)
         parent.unchecked = False
         parent.is_ordered = parent.is_ordered and not parent.implied
         parent.may_change_unseen = parent.may_change_unseen or parent.has_outside_requirements
@@ -99,7 +99,7 @@ def check_may_run(scheduler: BaseScheduler) -> None:
 
     """
     scheduler._check_may_run()
-    scheduler._check_lends(scheduler._jobs_window)
+    scheduler._check_jobserver(scheduler._jobs_window)
 
 
 def check_needs(level: BaseScheduler, jobs: Iterable[AbstractJob[Any]], outermost: BaseScheduler) -> None:
@@ -114,10 +114,10 @@ def check_needs(level: BaseScheduler, jobs: Iterable[AbstractJob[Any]], outermos
         ValueError: a job needs a resource that no pool has, or more than it can ever get.
 
     """
-    if needy := [job for job in jobs if job._needs()]:
-        around = AvailableResources(level, outermost)
-        for job in needy:
-            around.reject_unfit(job)
+    if jobs_with_needs := [job for job in jobs if job._needs()]:
+        resources = AvailableResources(level, outermost)
+        for job in jobs_with_needs:
+            resources.reject_unfit(job)
 
 
 class AvailableResources:
@@ -140,7 +140,7 @@ class AvailableResources:
         self._outside_names: set[str] = set()  # resources outside of `keeper`
         for level in reversed(levels):
             if level is not levels[-1]:
-                self._enter(level)
+                self._enter_nested(level)
             if level._pool is not None:
                 self.available.update(level._pool._resources)
                 for name in level._pool._resources:
@@ -149,18 +149,18 @@ class AvailableResources:
                 for name in () if _has_ended(service) else service._needs():
                     self._services.setdefault(name, []).append(service)
 
-    def _enter(self, scheduler: BaseScheduler) -> None:
+    def _enter_nested(self, scheduler: BaseScheduler) -> None:
         """Restrict the resources to what a nested scheduler with needs has taken, and rates."""
-        kept: dict[str, Resource] = {}
+        share: dict[str, Resource] = {}
         for name, amount in scheduler._needs().items():
-            whole = self.available.get(name)
+            resource = self.available.get(name)
             # Any other need of the scheduler is rejected when the scheduler itself is checked.
-            if isinstance(whole, CountedResource) and not isinstance(amount, tuple):
-                kept[name] = whole.part(amount)
-        if kept:
+            if isinstance(resource, CountedResource) and not isinstance(amount, tuple):
+                share[name] = resource.part(amount)
+        if share:
             self.keeper = scheduler
             self._outside_names.update(self.available)
-            self.available = {name: rate for name, rate in self.available.items() if not rate.is_kept} | kept
+            self.available = {name: rate for name, rate in self.available.items() if not rate.is_kept} | share
             self._services.clear()
 
     def reject_unfit(self, job: AbstractJob[Any]) -> None:
@@ -200,9 +200,9 @@ class AvailableResources:
                 f"which is in a pool outside of {self.keeper.label!r}: that scheduler has needs, and is the only pool "
                 f"of its members, but for rates; add {name}= to its needs"
             )
-        has = f"they have {', '.join(self.available)}" if self.available else "there is none"
-        how = f"give its scheduler pool=Pool({name}=...), or leave it out of needs="
-        return f"which is in no pool around it ({has}): {how}"
+        available_text = f"they have {', '.join(self.available)}" if self.available else "there is none"
+        remedy = f"give its scheduler pool=Pool({name}=...), or leave it out of needs="
+        return f"which is in no pool around it ({available_text}): {remedy}"
 
 
 def _has_ended(job: AbstractJob[Any]) -> bool:
@@ -219,7 +219,7 @@ def _may_wait_beside(job: AbstractJob[Any], service: AbstractJob[Any]) -> bool:
     home = service._scheduler
     if home is None or (job._rule is not None and job._rule.run_if == "failed"):
         return False
-    member = next(member for around, member in ancestors_with_members(job) if around is home)
+    member = next(member for enclosing, member in ancestors_with_members(job) if enclosing is home)
     return member not in _graph_algorithms.reachable([service], home._members.waits_for)
 
 
@@ -260,17 +260,17 @@ def check_requirement(job: AbstractJob[Any], requirement: AbstractJob[Any], sche
         )
 
 
-def check_late_input(job: AbstractJob[Any], given: AbstractJob[Any], scheduler: BaseScheduler) -> None:
+def check_late_input(job: AbstractJob[Any], input_job: AbstractJob[Any], scheduler: BaseScheduler) -> None:
     """Reject an unsettled input from outside of a running scheduler, which cannot wait for it any more.
 
     Raises:
         MissingRequirement, ValueError: as in `check_requirement`; or the input has not settled.
 
     """
-    check_requirement(job, given, scheduler)
-    if not (given._state.is_settled or given._is_ready()):
+    check_requirement(job, input_job, scheduler)
+    if not (input_job._state.is_settled or input_job._is_ready()):
         raise ValueError(
-            f"{job.label!r} uses the result of {given.label!r}, which is in another scheduler and has not "
+            f"{job.label!r} uses the result of {input_job.label!r}, which is in another scheduler and has not "
             f"settled: {scheduler.label!r} is running already, and cannot wait for it"
         )
 
@@ -285,38 +285,40 @@ def _imply_late(members: Members, job: AbstractJob[Any]) -> None:
 
     """
     scheduler = members.owner
-    around = [scheduler, *outwards(scheduler)]
+    enclosing = [scheduler, *outwards(scheduler)]
     inside = job.iterate_jobs() if is_scheduler(job) else iter(())
     for user in itertools.chain([job], inside):
-        for given in user._rule.inputs if user._rule is not None else ():
-            found = common(user, given)
-            if found is None or found[0] not in around:
+        for input_job in user._rule.inputs if user._rule is not None else ():
+            nearest = common(user, input_job)
+            if nearest is None or nearest[0] not in enclosing:
                 continue  # both are inside the new job
-            if found[0] is not scheduler:
-                check_late_input(user, given, scheduler)
-            elif given._scheduler is not scheduler or user is not job:
-                members.implied.setdefault(job, {})[found[2]] = None
+            common_scheduler, _, provider = nearest
+            if common_scheduler is not scheduler:
+                check_late_input(user, input_job, scheduler)
+            elif input_job._scheduler is not scheduler or user is not job:
+                members.implied.setdefault(job, {})[provider] = None
 
 
 def find_all_implied(members: Members) -> None:
     """Find the requirements that inputs from other schedulers imply, at any depth, without any checks."""
-    walked: dict[BaseScheduler, Members] = {}
+    checked_members: dict[BaseScheduler, Members] = {}
     todo: list[Members] = [members]
     while todo:
         parent = todo.pop()
-        walked[parent.owner] = parent
+        checked_members[parent.owner] = parent
         parent.implied = {}
         todo += [nested._members for nested in parent.nested]
-    for parent in walked.values():
+    for parent in checked_members.values():
         for job in parent.jobs:
-            for given in job._rule.inputs if job._rule is not None else ():
-                home = given._scheduler
+            for input_job in job._rule.inputs if job._rule is not None else ():
+                home = input_job._scheduler
                 if home is None or home is parent.owner:
                     continue
-                found = common(job, given)
-                if found is not None and found[0] in walked:
-                    walked[found[0]].implied.setdefault(found[1], {})[found[2]] = None
-                    home._members.used_outside.add(given)
+                nearest = common(job, input_job)
+                if nearest is not None and nearest[0] in checked_members:
+                    common_scheduler, user, provider = nearest
+                    checked_members[common_scheduler].implied.setdefault(user, {})[provider] = None
+                    home._members.used_outside.add(input_job)
 
 
 def find_implied(scheduler: BaseScheduler) -> None:
@@ -339,16 +341,18 @@ def check_scenario(scheduler: BaseScheduler) -> None:
         pass
 
 
-def _reject_unreachable_inputs(members: Members, walked: dict[BaseScheduler, Members]) -> None:
+def _reject_unreachable_inputs(members: Members, checked_members: dict[BaseScheduler, Members]) -> None:
     """Reject unsettled inputs from outside of the checked schedulers, for which no run would wait."""
     for job in members.jobs:
-        for given in job._rule.inputs if job._rule is not None else ():
-            found = common(job, given)
-            if found is None or found[0] in walked:
+        for input_job in job._rule.inputs if job._rule is not None else ():
+            nearest = common(job, input_job)
+            if nearest is None or nearest[0] in checked_members:
                 continue
-            holder, waiting, _ = found
-            if holder._run is None or waiting._pending >= 0:  # otherwise `waiting` is just being added, and will wait
-                check_late_input(job, given, members.owner)
+            common_scheduler, waiting, _ = nearest
+            if (
+                common_scheduler._run is None or waiting._pending >= 0
+            ):  # otherwise `waiting` is just being added, and will wait
+                check_late_input(job, input_job, members.owner)
 
 
 def reject_cycle(members: Members) -> None:

@@ -61,15 +61,15 @@ def still_waits_for(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
 
 def _explain_without_run(scheduler: BaseScheduler) -> str:
     outer = scheduler._scheduler
-    for around in (scheduler, *outwards(scheduler)):
-        if around._run is not None and outer is not None:
+    for enclosing in (scheduler, *outwards(scheduler)):
+        if enclosing._run is not None and outer is not None:
             why = EXPLANATIONS[scheduler._state](outer, scheduler)
             return f"waits for its scheduler {scheduler.label!r}, which {why}"
-        if around._stop_reason is not None:
-            return f"was not reached: the run of {around.label!r} stopped before ({around._stop_reason.value})"
-        if around._scheduler is not None and around._state.is_settled:
-            why = EXPLANATIONS[around._state](around._scheduler, around)
-            return f"was not reached: its scheduler {around.label!r} {why}"
+        if enclosing._stop_reason is not None:
+            return f"was not reached: the run of {enclosing.label!r} stopped before ({enclosing._stop_reason.value})"
+        if enclosing._scheduler is not None and enclosing._state.is_settled:
+            why = EXPLANATIONS[enclosing._state](enclosing._scheduler, enclosing)
+            return f"was not reached: its scheduler {enclosing.label!r} {why}"
     return f"is idle: {scheduler.label!r} is not running"
 
 
@@ -147,8 +147,10 @@ def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
     tokens = run.workers.tokens
     assert tokens is not None
     owner = next(level for level in outwards(job) if level._run is not None and level._run.workers.limiter is not None)
-    held = f"{_token_holders_text(run.scheduler, tokens.limiter)}{_earlier_jobs_text(run, job, tokens.in_order())}"
-    return f"waits for a token of the window of {owner.label!r}, a limiter that is used up: {held}"
+    holders_text = (
+        f"{_token_holders_text(run.scheduler, tokens.limiter)}{_earlier_jobs_text(run, job, tokens.in_order())}"
+    )
+    return f"waits for a token of the window of {owner.label!r}, a limiter that is used up: {holders_text}"
 
 
 def _slot_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
@@ -248,16 +250,16 @@ def _explain_failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 
 
 def _explain_cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
-    began = "before it started" if job._started_at is None else f"after {_units.duration_text(job.elapsed or 0.0)}"
+    when = "before it started" if job._started_at is None else f"after {_units.duration_text(job.elapsed or 0.0)}"
     if is_scheduler(job) and job._stop_reason is StopReason.DRAINED:
-        return f"was drained {began}: it started no more jobs, and those that were running have ended"
+        return f"was drained {when}: it started no more jobs, and those that were running have ended"
     run = scheduler._run
     reason = run.reason if run is not None else scheduler._stop_reason
     if job.forever and reason is StopReason.COMPLETED and job._started_at is not None:
         return f"ran beside the others for {_units.duration_text(job.elapsed or 0.0)}, and was cancelled then"
     if reason in (None, StopReason.COMPLETED):
-        return f"was cancelled {began}, by its own cancel()"
-    return f"was cancelled {began}; the run stopped: {reason.value}"
+        return f"was cancelled {when}, by its own cancel()"
+    return f"was cancelled {when}; the run stopped: {reason.value}"
 
 
 def _explain_blocked(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:

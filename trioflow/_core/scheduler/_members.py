@@ -218,28 +218,29 @@ class Members:
                 self.forget(moved)
                 todo += inputs_of(moved)
 
-    def _check_foreign(self, foreign: list[AbstractJob[Any]], around: set[AbstractJob[Any]]) -> None:
-        """Reject jobs of other schedulers, except inputs in schedulers that are, or will be, inside one of `around`."""
+    def _check_foreign(self, foreign: list[AbstractJob[Any]], new_parents: set[AbstractJob[Any]]) -> None:
+        """Reject jobs of other schedulers, except inputs that are, or will be, in one nested in `new_parents`."""
         users: dict[BaseScheduler, dict[AbstractJob[Any], AbstractJob[Any]]] = {}
         for job in foreign:
-            home = job._scheduler
-            if home is None:
+            other_scheduler = job._scheduler
+            if other_scheduler is None:
                 if self.owner is job or is_inside(self.owner, job):
                     raise ValueError(
                         f"the scheduler {job.label!r} cannot be inside itself: {self.owner.label!r} is in it"
                     )
                 continue
-            if home not in users:
-                users[home] = {input_job: user for user in home for input_job in inputs_of(user)}
-            user, remedy = users[home].get(job), "remove it there first"
+            if other_scheduler not in users:
+                users[other_scheduler] = {input_job: user for user in other_scheduler for input_job in inputs_of(user)}
+            user, remedy = users[other_scheduler].get(job), "remove it there first"
             if user is not None:
-                levels = [home, *outwards(home)]
-                if home._innermost_run() is None and not around.isdisjoint(levels):
+                levels = [other_scheduler, *outwards(other_scheduler)]
+                if other_scheduler._innermost_run() is None and not new_parents.isdisjoint(levels):
                     continue
-                before = f", or add {levels[-1].label!r} before" if around else ""
+                before = f", or add {levels[-1].label!r} before" if new_parents else ""
                 remedy = f"it came there as an input of {user.label!r}; leave this add() of it out{before}"
             raise ValueError(
-                f"{job.label!r} is in the scheduler {home.label!r}; it cannot be in {self.owner.label!r} too: {remedy}"
+                f"{job.label!r} is in the scheduler {other_scheduler.label!r}; "
+                f"it cannot be in {self.owner.label!r} too: {remedy}"
             )
 
     def forget_added(self) -> None:
@@ -259,10 +260,10 @@ class Members:
     ) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
         dropped: list[tuple[AbstractJob[Any], AbstractJob[Any]]] = []
         for job in self.jobs:
-            strange = [other for other in job._required if is_dropped(other) and other not in inputs_of(job)]
-            if strange:
-                job._drop_requirements(strange)
-                dropped += [(job, other) for other in strange]
+            foreign = [other for other in job._required if is_dropped(other) and other not in inputs_of(job)]
+            if foreign:
+                job._drop_requirements(foreign)
+                dropped += [(job, other) for other in foreign]
         return dropped
 
 

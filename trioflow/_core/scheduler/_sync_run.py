@@ -91,11 +91,11 @@ class SignalHandler:
         if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             self._signals.append(signal.SIGINT)
         if handle:
-            both: list[int] = [signal.SIGTERM]
+            numbers: list[int] = [signal.SIGTERM]
             if sys.platform != "win32":
-                both.append(signal.SIGHUP)
+                numbers.append(signal.SIGHUP)
             # Ignored signals stay ignored: nohup and a shell's `&` rely on it.
-            self._signals += [number for number in both if signal.getsignal(number) is not signal.SIG_IGN]
+            self._signals += [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
     def loop_started(self, call_in_loop: Callable[[Callable[[], None]], None]) -> None:
         """Store a function that calls others in the event loop; handle a signal that came before."""
@@ -165,12 +165,12 @@ class SignalHandler:
             return
         if self._on_signal is not None:
             try:
-                instead = self._on_signal(number)
+                callback = self._on_signal(number)
             except BaseException as error:  # raised here, it would interrupt the program anywhere
                 self.interrupt(error)
                 return
-            if instead is not None:
-                self._calls.append(instead)
+            if callback is not None:
+                self._calls.append(callback)
                 self._reach_loop()
                 return
         if number == signal.SIGINT and self._may_raise(frame):
@@ -190,10 +190,10 @@ def _in_body(frame: FrameType | None) -> bool:
 
     If that function belongs to the engine or the loop, return False, because an exception would interrupt them.
     """
-    inner = False
+    in_called_function = False
     while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] not in UNINTERRUPTIBLE:
-        frame, inner = frame.f_back, True
-    return inner and frame is not None and frame.f_globals.get("__name__") in BODY_CALLERS
+        frame, in_called_function = frame.f_back, True
+    return in_called_function and frame is not None and frame.f_globals.get("__name__") in BODY_CALLERS
 
 
 def _mark_for_one_line(interruption: BaseException, label: str) -> None:
@@ -244,8 +244,8 @@ def run_in_thread(function: Callable[[], T], interrupt: Callable[[BaseException]
     threading.Thread(target=target, name="trioflow run").start()
     while True:
         try:
-            end = outcome.get()  # `Thread.join` is no use: after an interruption it treats the thread as ended
+            get_outcome = outcome.get()  # `Thread.join` is no use: after an interruption it treats the thread as ended
         except KeyboardInterrupt as interruption:
             interrupt(interruption)
         else:
-            return end()
+            return get_outcome()

@@ -102,7 +102,7 @@ class Jobserver:
             self._slots.borrower = None
             if self._cancel_poll is not None:
                 self._cancel_poll()
-        self._slots.tell()
+        self._slots.start_waiting_jobs()
         self.offer()
 
     # ---- called by the engine
@@ -119,7 +119,7 @@ class Jobserver:
             number -= self._taken_from(client, number)
         self._schedule_poll()
 
-    def unused(self) -> int:
+    def count_unused(self) -> int:
         """Return the number of tokens that no client has taken."""
         return sum(min(client.inside(), client.given) for client in self._clients)
 
@@ -146,7 +146,7 @@ class Jobserver:
             return bool(self._clients)
         if not self._slots.lent:
             return False
-        if self._slots.wanted():
+        if self._slots.count_wanted():
             return True
         inside = [client.inside() for client in self._clients]
         return any(inside) and not all(inside)
@@ -154,12 +154,12 @@ class Jobserver:
     def _poll(self) -> None:
         """Take back tokens that jobs wait for; otherwise move unused tokens to commands that may need them."""
         self._cancel_poll = None
-        in_use = self._slots.lent - self.unused()
+        in_use = self._slots.lent - self.count_unused()
         self._pause = FIRST_PAUSE if in_use != self._in_use else min(2 * self._pause, LONGEST_PAUSE)
         self._in_use = in_use
-        if wanted := self._slots.wanted():
+        if wanted := self._slots.count_wanted():
             self.take_back(wanted)
-            self._slots.tell()
+            self._slots.start_waiting_jobs()
         else:
             self._move()
         self.offer()

@@ -62,9 +62,9 @@ class FastAsyncioGroup(Group):
         self._host: AsyncioHost = AsyncioHost(task, task._must_cancel, context, deadline, on_deadline)
         self.host = self._host
         self.scope._host_task = task  # anyio takes the loop from this task when a job calls a thread
-        self._parent = id(task)
+        self._host_task_id = id(task)
         # So jobs see the deadline of the scope around the run, which itself delivers cancellations only to the host.
-        self.scope._parent_scope = self._scope_around()
+        self.scope._parent_scope = self._host_scope()
         self.cancelled_once = False  # whether `cancel_once` was called
         self._shielded: Any = None  # the scope of all shielded workers, if there are any
         self._unstarted: list[WorkerTask] = []  # the watched workers; see `watch_unstarted`
@@ -75,7 +75,7 @@ class FastAsyncioGroup(Group):
         try:
             await body()
         finally:
-            around = self._scope_around()
+            parent_scope = self._host_scope()
             task = self._host.leave()
             self.scope._host_task = None
             if self._shielded is not None:
@@ -84,10 +84,12 @@ class FastAsyncioGroup(Group):
         self._host.raise_cancellation()
         if task._must_cancel:  # a cancellation since the last await is still undelivered
             await asyncio.sleep(0)
-        if around is not None and around._effectively_cancelled:  # the host's shield blocked this cancellation
+        if (
+            parent_scope is not None and parent_scope._effectively_cancelled
+        ):  # the host's shield blocked this cancellation
             await anyio.lowlevel.checkpoint_if_cancelled()
 
-    def _scope_around(self) -> Any:
+    def _host_scope(self) -> Any:
         """Return the innermost scope of the task that awaits the run, or None."""
         state = STATES_BY_REF.get(weakref.ref(self._host.task))
         return state.innermost if isinstance(state, WorkerState) else None if state is None else state.cancel_scope
@@ -101,7 +103,9 @@ class FastAsyncioGroup(Group):
             task = UnstartedTask(self._work(worker), loop=self._loop, context=context)
             task.worker, task.explicit_name = worker, (NO_JOB, "")
         worker.task = task
-        worker.mark = WorkerState(self._parent, self.scope, worker, task, context, self.variables, self._iterations)
+        worker.mark = WorkerState(
+            self._host_task_id, self.scope, worker, task, context, self.variables, self._iterations
+        )
         STATES_BY_REF[weakref.ref(task)] = worker.mark
         self.scope._tasks.add(task)
         if self.names_tasks:
@@ -109,7 +113,7 @@ class FastAsyncioGroup(Group):
 
     def adopt(self, worker: WorkerTask) -> None:
         worker.group = self
-        worker.mark.parent_id = self._parent
+        worker.mark.parent_id = self._host_task_id
         if worker.timer is not None:  # the timer refers to the other group
             worker.timer.cancel()
             worker.timer, worker.fires_at = None, math.inf
@@ -166,7 +170,7 @@ class FastAsyncioGroup(Group):
 
     def shield(self, worker: WorkerTask) -> None:
         if self._shielded is None:
-            self._shielded = _entered_scope(self.scope, self._host.task)
+            self._shielded = _make_nested_scope(self.scope, self._host.task)
             self._shielded.shield = True
         self._move_to_scope(worker, self._shielded)
 
@@ -190,16 +194,16 @@ class FastAsyncioGroup(Group):
         scope: Any = worker.scope
         if scope is None or not scope.cancel_called or self._host.is_cancelled():
             return False
-        around = scope._parent_scope
-        return scope.shield or around is None or not around._effectively_cancelled
+        parent_scope = scope._parent_scope
+        return scope.shield or parent_scope is None or not parent_scope._effectively_cancelled
 
     def _set_timer(self, worker: WorkerTask, when: float) -> None:
         if worker.timer is not None:
             worker.timer.cancel()
         worker.fires_at = when
-        worker.timer = self._loop.call_at(when, self._fire, worker, context=self._context)
+        worker.timer = self._loop.call_at(when, self._on_timer, worker, context=self._context)
 
-    def _fire(self, worker: WorkerTask) -> None:
+    def _on_timer(self, worker: WorkerTask) -> None:
         """Cancel a worker whose deadline has passed; if its deadline has changed, set a new timer."""
         fired_at, worker.fires_at, worker.timer = worker.fires_at, math.inf, None
         if worker.deadline == fired_at:
@@ -226,31 +230,31 @@ class FastAsyncioGroup(Group):
 
     def insert_scope(self, worker: WorkerTask) -> Any:
         """Insert a new scope around the worker's task, inside the group's scope and outside all scopes of its job."""
-        around = worker.mark.scope
-        scope = _entered_scope(around, worker.task)
+        parent_scope = worker.mark.scope
+        scope = _make_nested_scope(parent_scope, worker.task)
         scope._deadline = worker.deadline
         worker.scope = worker.mark.scope = scope
         worker.mark.reference_count += 1  # the scope refers to the task, as its host
-        around._tasks.discard(worker.task)
+        parent_scope._tasks.discard(worker.task)
         state: WorkerState = worker.mark
         state.worker = None
         outermost = state.innermost
-        if outermost is around:
+        if outermost is parent_scope:
             state.innermost = scope
             scope._tasks.add(worker.task)
         else:
-            while outermost._parent_scope is not around:
+            while outermost._parent_scope is not parent_scope:
                 outermost = outermost._parent_scope
             outermost._reparent(scope)
         return scope
 
 
-def _entered_scope(around: Any, host: Any) -> Any:
-    """Return a new scope inside `around`, as if `host` had entered it: `__enter__` works for the calling task only."""
+def _make_nested_scope(parent_scope: Any, host: Any) -> Any:
+    """Return a new scope inside `parent_scope`, as if `host` had entered it; `__enter__` serves the caller only."""
     scope: Any = anyio_asyncio.CancelScope()
     scope._host_task = host
-    scope._parent_scope = around
-    around._child_scopes.add(scope)
+    scope._parent_scope = parent_scope
+    parent_scope._child_scopes.add(scope)
     return scope
 
 
@@ -307,10 +311,10 @@ class LoopIterations:
             return frame
         if self._current is None:
             self._current = object()
-            self._loop.call_soon(self._end, context=self._context)
+            self._loop.call_soon(self._on_next_iteration, context=self._context)
         return self._current
 
-    def _end(self) -> None:
+    def _on_next_iteration(self) -> None:
         self._current = None
 
 
@@ -428,17 +432,17 @@ class FastAsyncio(Isolation):
 
         The errors in a task group are lost, because its scope does not refer to them.
         """
-        left = None
+        kind = None
         state: WorkerState = worker.mark
         while (scope := state.innermost) is not worker.mark.scope:
-            left = left or "cancel scope"
+            kind = kind or "cancel scope"
             scope.cancel()
             while tasks := _tasks_in(scope) - {worker.task}:
-                left = "task group"
+                kind = "task group"
                 with anyio.CancelScope(shield=True), contextlib.suppress(asyncio.CancelledError):
                     await asyncio.wait(tasks)
             scope.__exit__(None, None, None)
-        return left, None
+        return kind, None
 
     def was_cancelled(self, worker: WorkerTask) -> bool:
         state: WorkerState = worker.mark
@@ -489,32 +493,32 @@ def _check_private_parts() -> None:
     if sys.implementation.name == "cpython":
         expect_parts(asyncio.Task, "_must_cancel")
     group = FastAsyncioGroup.__new__(FastAsyncioGroup)
-    around: Any = anyio_asyncio.CancelScope()
-    group.scope, group.names_tasks = around, False
+    parent_scope: Any = anyio_asyncio.CancelScope()
+    group.scope, group.names_tasks = parent_scope, False
     worker = WorkerTask()
     worker.group, worker.scope, worker.deadline, worker.mark, worker.timer = group, None, 5.0, None, None
     worker.task = task = _FakeTask()
-    state = WorkerState(None, around, worker, task, contextvars.Context(), (), cast(Any, None))
+    state = WorkerState(None, parent_scope, worker, task, contextvars.Context(), (), cast(Any, None))
     worker.mark = TASK_STATES[task] = state
     expect(TASK_STATES.get(task) is state and state.parent_id is None, "it does not record the scope of a task")
     expect(STATES_BY_REF.get(weakref.ref(task)) is state, "it records the scopes of tasks in another way")
-    around._tasks.add(task)
+    parent_scope._tasks.add(task)
     job_scope: Any = anyio_asyncio.CancelScope()
-    job_scope._parent_scope = state.innermost = around
-    around._child_scopes.add(job_scope)
+    job_scope._parent_scope = state.innermost = parent_scope
+    parent_scope._child_scopes.add(job_scope)
     state.innermost = job_scope
     scope = group.insert_scope(worker)
     expect(
-        job_scope._parent_scope is scope and job_scope in scope._child_scopes and scope._parent_scope is around,
+        job_scope._parent_scope is scope and job_scope in scope._child_scopes and scope._parent_scope is parent_scope,
         "a scope that is put between two others has no effect on them",
     )
     expect(
         scope.deadline == 5.0 and not job_scope._effectively_cancelled,
         "a new scope has another deadline, or is cancelled",
     )
-    around._cancel_called = True
+    parent_scope._cancel_called = True
     expect(
-        around.cancel_called and job_scope._effectively_cancelled,
+        parent_scope.cancel_called and job_scope._effectively_cancelled,
         "a scope does not see that one around it was cancelled",
     )
     scope.shield = True

@@ -28,8 +28,8 @@ CancelStatus: Final = TRIO_RUN.CancelStatus  # a node in trio's tree of cancel s
 
 
 @functools.cache
-def _protected(work: Work) -> Work:
-    """Return `work` with protection from Ctrl-C: see `TrioHost.in_nursery`."""
+def _protect_from_ctrl_c(work: Work) -> Work:
+    """Return `work` with protection from Ctrl-C: see `TrioHost.run_in_nursery`."""
     return trio.lowlevel.enable_ki_protection(work)
 
 
@@ -54,7 +54,7 @@ class FastTrioGroup(Group):
         self._host: TrioHost = TrioHost(context, None if outer is None else outer._host.nursery)
         self.host = self._host
         self._outer = outer
-        self._work = _protected(work)
+        self._work = _protect_from_ctrl_c(work)
         self._deadline = deadline
         self._scope: Any = None  # set in `run`
         self._status: Any = None  # the `CancelStatus` of the scope, set in `run`
@@ -64,10 +64,10 @@ class FastTrioGroup(Group):
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         if self._outer is None:
-            await self._host.in_nursery(functools.partial(self._run_outermost, body), self._deadline)
+            await self._host.run_in_nursery(functools.partial(self._run_outermost, body), self._deadline)
             return
         task: Any = trio.lowlevel.current_task()
-        self._scope = scope = _entered_scope(task._cancel_status)
+        self._scope = scope = _make_nested_scope(task._cancel_status)
         self._status = status = scope._cancel_status
         if self._deadline != math.inf:
             scope.deadline = self._deadline
@@ -123,7 +123,7 @@ class FastTrioGroup(Group):
 
     def shield(self, worker: WorkerTask) -> None:
         if self._shielded is None:
-            self._shielded = _entered_scope(self._status)
+            self._shielded = _make_nested_scope(self._status)
             self._shielded.shield = True
         self._move_to_scope(worker, self._shielded._cancel_status)
 
@@ -170,14 +170,14 @@ class FastTrioGroup(Group):
 
     def _insert_scope(self, worker: WorkerTask) -> Scope:
         """Insert a new scope around the worker's task, inside the group's scope and outside all scopes of its job."""
-        around = worker.mark.status
-        scope = _entered_scope(around)
+        parent_status = worker.mark.status
+        scope = _make_nested_scope(parent_status)
         worker.mark.status = status = scope._cancel_status
         outermost = worker.task._cancel_status
-        if outermost is around:
+        if outermost is parent_status:
             worker.task._activate_cancel_status(status)
         else:
-            while outermost.parent is not around:
+            while outermost.parent is not parent_status:
                 outermost = outermost.parent
             outermost.parent = status
         return cast("Scope", scope)
@@ -226,7 +226,7 @@ class NamedTask(_Inheritable, TASK):  # type: ignore[misc]  # final, so its type
     @property
     def name(self) -> str:
         """The name that the job gave its task, or else the label of the job."""
-        worker, named_by, name = self._naming()
+        worker, named_by, name = self._name_record()
         job = named_by if worker is None else worker.job
         if job is named_by:
             return name
@@ -234,10 +234,10 @@ class NamedTask(_Inheritable, TASK):  # type: ignore[misc]  # final, so its type
 
     @name.setter
     def name(self, name: str) -> None:
-        worker, _, _ = self._naming()
+        worker, _, _ = self._name_record()
         SET_NAME(self, name if worker is None else (worker, worker.job, name))
 
-    def _naming(self) -> tuple[WorkerTask | None, Any, str]:
+    def _name_record(self) -> tuple[WorkerTask | None, Any, str]:
         """Return the worker (None once it has left), the job that has named its task last, and that name."""
         stored: Any = GET_NAME(self)
         if isinstance(stored, WorkerTask):
@@ -245,14 +245,14 @@ class NamedTask(_Inheritable, TASK):  # type: ignore[misc]  # final, so its type
         return (None, NO_JOB, stored) if isinstance(stored, str) else stored
 
 
-def _entered_scope(around: Any) -> Any:
-    """Return a new scope inside the `CancelStatus` `around`, as if it had been entered.
+def _make_nested_scope(parent_status: Any) -> Any:
+    """Return a new scope inside the `CancelStatus` `parent_status`, as if it had been entered.
 
     `CancelScope.__enter__` works for the calling task only, and makes its scope the innermost one.
     """
     scope: Any = WorkerScope()
     scope._has_been_entered = True
-    scope._cancel_status = CancelStatus(scope=scope, parent=around)
+    scope._cancel_status = CancelStatus(scope=scope, parent=parent_status)
     return scope
 
 
@@ -347,27 +347,27 @@ class FastTrio(Isolation):
 
     async def close_leftovers(self, worker: WorkerTask) -> tuple[str | None, BaseException | None]:
         task: Any = worker.task
-        left = None
+        kind = None
         errors: list[BaseException] = []
         while task._cancel_status is not worker.mark.status:
             scope = task._cancel_status._scope
             nurseries = task._child_nurseries
             if nurseries and nurseries[-1].cancel_scope is scope:
-                left = "nursery"
+                kind = "nursery"
                 scope.cancel()
-                error = await _close(nurseries[-1])
+                error = await _close_nursery(nurseries[-1])
                 error = None if error is None else self._loop.split(error)[1]
                 errors += [] if error is None else [error]
             if task._cancel_status is scope._cancel_status:
-                left = left or "cancel scope"
+                kind = kind or "cancel scope"
                 scope.__exit__(None, None, None)
-        return left, BaseExceptionGroup("in nurseries that were left open", errors) if errors else None
+        return kind, BaseExceptionGroup("in nurseries that were left open", errors) if errors else None
 
     def was_cancelled(self, worker: WorkerTask) -> bool:
         return bool(worker.mark.status.effectively_cancelled)
 
 
-async def _close(nursery: Any) -> BaseException | None:
+async def _close_nursery(nursery: Any) -> BaseException | None:
     """Wait until the tasks of a nursery have ended, in the task that opened it; return the nursery's error.
 
     If an abandoned async generator opened the nursery, trio also closes the generator, in a system task. That task
@@ -422,8 +422,8 @@ def _check_private_parts() -> None:
     expect_parts(trio.lowlevel.Task, "name", "_activate_cancel_status", "_cancel_status", "_child_nurseries")
     expect_parts(trio.lowlevel.Task, "_schedule_points")
     expect_parts(nursery_class, "_nested_child_finished")
-    around, job_scope = _scope_without_clock(), _scope_without_clock()
-    outermost = CancelStatus(scope=around)
+    parent_status, job_scope = _scope_without_clock(), _scope_without_clock()
+    outermost = CancelStatus(scope=parent_status)
     task: Any = object.__new__(trio.lowlevel.Task)
     task.context, task._cancel_status, task._child_nurseries = contextvars.Context(), None, []
     task._schedule_points = 0
@@ -455,8 +455,8 @@ def _check_private_parts() -> None:
     task._activate_cancel_status(None)
     scope.cancel()
     expect(group.is_expired(worker) and job_status.effectively_cancelled, "a scope does not cancel what it contains")
-    around._cancel_status = outermost
-    around.cancel()
+    parent_status._cancel_status = outermost
+    parent_status.cancel()
     expect(not group.is_expired(worker), "a scope does not see that one around it was cancelled")
     scope.shield = True
     expect(group.is_expired(worker), "a shield has no effect")

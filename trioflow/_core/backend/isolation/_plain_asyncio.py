@@ -59,14 +59,14 @@ class PlainAsyncioGroup(PlainGroup):
 
     def spawn(self, worker: WorkerTask) -> None:
         self._spawning = worker
-        outside = self._outside(worker)
-        self._tasks.create_task(outside, context=self._context)
+        coroutine = self._run_in_scope(worker)
+        self._tasks.create_task(coroutine, context=self._context)
         self._spawning = None
         context = self._context.copy()  # two turns from now: the first step may be the last one of the next turn
         loop = self._host.loop
-        loop.call_soon(lambda: loop.call_soon(self._check_begun, worker, outside, context=context), context=context)
+        loop.call_soon(lambda: loop.call_soon(self._check_begun, worker, coroutine, context=context), context=context)
 
-    async def _outside(self, worker: WorkerTask) -> None:
+    async def _run_in_scope(self, worker: WorkerTask) -> None:
         """Open the worker's scope in this task, and run the worker in a task inside it.
 
         If a job leaves a scope open or cancels its own task natively, an anyio task fails at its end, and so does its
@@ -75,20 +75,20 @@ class PlainAsyncioGroup(PlainGroup):
         if self._spawning is worker:  # the loop has an eager task factory
             with contextlib.suppress(asyncio.CancelledError):  # the worker finds out from its scope
                 await asyncio.sleep(0)
-        inside = self._work(worker)
+        work = self._work(worker)
         self._workers[worker] = None
         with contextlib.suppress(BaseExceptionGroup, asyncio.CancelledError), self._loop.scope() as worker.scope:
             worker.scope.deadline = self._deadline
             async with anyio.create_task_group() as tasks:
-                tasks.create_task(inside)
-        inside.close()  # the task may have been cancelled before its first step
+                tasks.create_task(work)
+        work.close()  # the task may have been cancelled before its first step
         del self._workers[worker]
         worker.leave_unstarted()
 
-    def _check_begun(self, worker: WorkerTask, outside: Coroutine[Any, Any, None]) -> None:
+    def _check_begun(self, worker: WorkerTask, coroutine: Coroutine[Any, Any, None]) -> None:
         """Make a worker leave if its task was cancelled before its first step."""
         if worker.scope is None and self._spawning is not worker:
-            outside.close()
+            coroutine.close()
             worker.leave_unstarted()
 
     def is_cancelled(self) -> bool:

@@ -37,7 +37,7 @@ class PlainTrioGroup(PlainGroup):
         self.host = self._host
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        await self._host.in_nursery(body, self._deadline)
+        await self._host.run_in_nursery(body, self._deadline)
 
     def _is_stopped(self) -> bool:
         """Return whether the nursery's scope was cancelled, by its deadline or by `cancel`."""
@@ -55,10 +55,10 @@ class PlainTrioGroup(PlainGroup):
             self._host.nursery.cancel_scope.cancel()
 
     def spawn(self, worker: WorkerTask) -> None:
-        self._context.run(self._host.nursery.start_soon, self._outside, worker)
+        self._context.run(self._host.nursery.start_soon, self._run_in_scope, worker)
 
     @trio.lowlevel.enable_ki_protection
-    async def _outside(self, worker: WorkerTask) -> None:
+    async def _run_in_scope(self, worker: WorkerTask) -> None:
         """Open the worker's scope in this task, and run the worker in a task inside it.
 
         A task in which a job left a nursery open fails at its end. That failure is suppressed here.

@@ -164,13 +164,13 @@ class AsyncioLoop(Backend):
 
     async def end_tasks_in(self, worker: WorkerTask, scope: Scope) -> str:
         """Cancel the tasks in task groups that a job left open, and wait for them; see `Backend`."""
-        left = "cancel scope"
+        kind = "cancel scope"
         scope.cancel()
         while tasks := _tasks_inside(worker.task):
-            left = "task group"
+            kind = "task group"
             with anyio.CancelScope(shield=True), contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait(tasks)
-        return left
+        return kind
 
     def run(self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]) -> T:
         return anyio.run(main, backend="asyncio", backend_options=dict(options))
@@ -246,13 +246,13 @@ class AsyncioLoop(Backend):
         )
 
     def hint(self, exception: BaseException) -> str | None:
-        foreign = _shared.matches_any(
+        is_foreign = _shared.matches_any(
             exception,
             (RuntimeError, "must be called from async context"),
             (RuntimeError, "Task got bad yield"),
             (AttributeError, "'RunContext' object has no attribute 'runner'"),  # from open_nursery()
         )
-        return 'this job awaits something from trio: run it with backend="trio"' if foreign else None
+        return 'this job awaits something from trio: run it with backend="trio"' if is_foreign else None
 
     def threadsafe_caller(self) -> Callable[[Callable[[], None]], None]:
         loop = asyncio.get_running_loop()

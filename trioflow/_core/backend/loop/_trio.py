@@ -30,10 +30,10 @@ class TrioHost(HostTask):
 
     def __init__(self, context: contextvars.Context, nursery: trio.Nursery | None = None) -> None:
         self._context = context
-        self.nursery: Any = nursery  # None until `in_nursery` opens it
+        self.nursery: Any = nursery  # None until `run_in_nursery` opens it
 
     @trio.lowlevel.enable_ki_protection
-    async def in_nursery(self, body: Callable[[], Coroutine[Any, Any, None]], deadline: float) -> None:
+    async def run_in_nursery(self, body: Callable[[], Coroutine[Any, Any, None]], deadline: float) -> None:
         """Await `body` inside a nursery with this deadline; then raise a cancellation that has arrived meanwhile.
 
         Like the workers, this task is protected from Ctrl-C: trio raises KeyboardInterrupt in the main task at its next
@@ -116,15 +116,15 @@ class TrioLoop(Backend):
         nurseries: list[trio.Nursery] = worker.task.child_nurseries
         if not nurseries:
             return "cancel scope"
-        watch = _ExitWatcher()
-        trio.lowlevel.add_instrument(watch)
+        watcher = _ExitWatcher()
+        trio.lowlevel.add_instrument(watcher)
         try:
             with trio.CancelScope(shield=True):
                 while any(nursery.child_tasks for nursery in nurseries):
-                    watch.exited = trio.Event()
-                    await watch.exited.wait()
+                    watcher.exited = trio.Event()
+                    await watcher.exited.wait()
         finally:
-            trio.lowlevel.remove_instrument(watch)
+            trio.lowlevel.remove_instrument(watcher)
         return "nursery"
 
     def run(self, main: Callable[[], Coroutine[Any, Any, T]], options: Mapping[str, Any]) -> T:
@@ -188,16 +188,16 @@ class TrioLoop(Backend):
 
     def hint(self, exception: BaseException) -> str | None:
         # The same error from another thread, such as a ThreadJob's, is not about this loop.
-        here = threading.current_thread().name
-        foreign = _shared.matches_any(
+        thread_name = threading.current_thread().name
+        is_foreign = _shared.matches_any(
             exception,
             (RuntimeError, "no running event loop"),
-            (RuntimeError, f"no current event loop in thread {here!r}"),
+            (RuntimeError, f"no current event loop in thread {thread_name!r}"),
             (TypeError, "unrecognized yield message"),
             # Raised by asyncio's locks, events and queues.
             (AttributeError, "'NoneType' object has no attribute 'create_future'"),
         )
-        return 'this job awaits something from asyncio: run it with backend="asyncio"' if foreign else None
+        return 'this job awaits something from asyncio: run it with backend="asyncio"' if is_foreign else None
 
     def threadsafe_caller(self) -> Callable[[Callable[[], None]], None]:
         token = trio.lowlevel.current_trio_token()
