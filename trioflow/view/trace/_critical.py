@@ -98,25 +98,28 @@ def settled_at(span: Span) -> float:
     return or_infinity(span.finished_at if span.ready_at is None else span.ready_at)
 
 
+def _end(span: Span) -> float:
+    return or_infinity(span.finished_at)
+
+
 class SlotGivers:
     """The jobs of one run whose ends handed a slot to another job: those that ended while the window was full."""
 
     def __init__(self, run: RunSpan, members: list[Span]) -> None:
         """Find these jobs, and sort them by their ends."""
         takers = [span for span in members if span.started_at is not None and not span.forever]
+        takers.sort(key=lambda span: (_end(span), span.number))
         starts = sorted(or_infinity(span.started_at) for span in takers)
-        ends = sorted(or_infinity(span.finished_at) for span in takers)
+        ends = list(map(_end, takers))
 
         def was_full(span: Span) -> bool:
-            end = or_infinity(span.finished_at)
-            running = bisect.bisect_left(starts, end) - bisect.bisect_left(ends, end)
+            running = bisect.bisect_left(starts, _end(span)) - bisect.bisect_left(ends, _end(span))
             return run.window is not None and running >= run.window
 
-        self._givers = sorted(filter(was_full, takers), key=lambda span: (or_infinity(span.finished_at), span.number))
-        self._ends = [or_infinity(span.finished_at) for span in self._givers]
-        self._in_lane: dict[int | None, list[tuple[float, Span]]] = {}
-        for taker in sorted(takers, key=lambda span: (or_infinity(span.finished_at), span.number)):
-            self._in_lane.setdefault(taker.lane, []).append((or_infinity(taker.finished_at), taker))
+        self._givers = list(filter(was_full, takers))
+        self._in_lane: dict[int | None, list[Span]] = {}
+        for taker in takers:
+            self._in_lane.setdefault(taker.lane, []).append(taker)
 
     def giver(self, span: Span, until: float | None = None) -> Span | None:
         """Return the job from which `span` got its slot; None if `span` did not wait for one.
@@ -132,17 +135,17 @@ class SlotGivers:
         since, start = span.scheduled_at, span.started_at if until is None else until
         if span.forever or since is None or start is None or start <= since:
             return None
-        place = bisect.bisect_right(self._ends, start) - 1
-        while place >= 0 and self._ends[place] > since:
-            if self._givers[place].number < span.number:
-                return self._previous_in_lane(span, since, start) or self._givers[place]
-            place -= 1
+        index = bisect.bisect_right(self._givers, start, key=_end) - 1
+        while index >= 0 and _end(self._givers[index]) > since:
+            if self._givers[index].number < span.number:
+                return self._previous_in_lane(span, since, start) or self._givers[index]
+            index -= 1
         return None
 
     def _previous_in_lane(self, span: Span, since: float, start: float) -> Span | None:
         """Return the previous job in the lane of `span`, the most likely giver if several jobs ended at one time."""
         in_lane = self._in_lane[span.lane]
-        place = bisect.bisect_right(in_lane, start, key=lambda entry: entry[0]) - 1
-        if place >= 0 and in_lane[place][0] > since and in_lane[place][1].number < span.number:
-            return in_lane[place][1]
+        index = bisect.bisect_right(in_lane, start, key=_end) - 1
+        if index >= 0 and _end(in_lane[index]) > since and in_lane[index].number < span.number:
+            return in_lane[index]
         return None

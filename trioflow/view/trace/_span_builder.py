@@ -37,7 +37,7 @@ from ._spans import IncidentMark, RunSpan, Span, or_infinity
 from ._waits import Waits
 
 DEFAULT_END: Final = JobEnd(None, timed_out=False, through_member=False)
-"""The `JobEnd` of a job whose event in the log has none, or that has not settled."""
+"""The `JobEnd` of jobs without one: they succeeded at the first attempt, or have not settled."""
 NEVER_STARTED: Final = RunStart(lambda: 0.0, 0.0, None)
 """The `RunStart` of a run that never began."""
 
@@ -483,8 +483,10 @@ def kind_from_label(label: str, is_given: bool) -> str:
         is_given: whether the user chose the label.
 
     Example:
-        >>> kind_of("page 7 for x86", True), kind_of("python3.11 tests", True), kind_of("fetch('a')", False)
-        ('page * for x86', 'python3.11 tests', 'fetch')
+        >>> kind_from_label("page 7 for x86", True), kind_from_label("python3.11 tests", True)
+        ('page * for x86', 'python3.11 tests')
+        >>> kind_from_label("fetch('a')", False)
+        'fetch'
 
     """
     if not is_given:

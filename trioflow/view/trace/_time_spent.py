@@ -45,8 +45,8 @@ class KindTime:
 class TimeSpent:
     """The breakdown of a run's time, in seconds; it prints as a sentence and as a table.
 
-    At each moment from the time when it was added, or its run began, to its end, a job either works or waits. Forever
-    jobs do not count. Of a nested scheduler, only the waits count, besides the times of its jobs.
+    From the moment when it was added, or its run began, until its end, a job either works or waits. Forever jobs do not
+    count. A nested scheduler counts with its own waits, and with the times of its jobs.
     """
 
     seconds: float

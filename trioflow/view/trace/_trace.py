@@ -132,7 +132,7 @@ class Trace(Recorder):
         sizes: Sequence[int | None] | None = None,
         policies: Sequence[PolicyName] | None = None,
     ) -> WhatIf:
-        """Simulate how long the run would have taken with more or fewer slots, or of a resource, under other policies.
+        """Simulate how long the run would have taken with other numbers of slots, or of a resource, and other policies.
 
         The scenario runs on a virtual clock, and each job takes as long as it did in this run. That is realistic for
         jobs that wait; jobs that compute would slow each other down. Failures and throttles are not simulated. With
