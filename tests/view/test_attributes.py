@@ -39,7 +39,7 @@ def scheduler() -> Scheduler:
     return Scheduler(busy, Scheduler(Busy(label="inside", required=None), label="inner", required=busy), label="outer")
 
 
-def ran(virtual: Virtual, scheduler: Scheduler, *instruments: Any) -> Scheduler:
+def run_virtually(virtual: Virtual, scheduler: Scheduler, *instruments: Any) -> Scheduler:
     async def main() -> None:
         await scheduler.co_run(instruments=instruments)
 
@@ -49,7 +49,7 @@ def ran(virtual: Virtual, scheduler: Scheduler, *instruments: Any) -> Scheduler:
 
 def test_as_text(virtual: Virtual, scheduler: Scheduler) -> None:
     """The listing, debrief and `explain` show a job."""
-    ran(virtual, scheduler)
+    run_virtually(virtual, scheduler)
     assert "1    ✗    <Busy `busy`>" in scheduler.listing(details=True)
     told = io.StringIO()
     scheduler.debrief(told)
@@ -70,7 +70,7 @@ def test_as_a_graph(scheduler: Scheduler, options: Any) -> None:
 def test_in_a_monitor(virtual: Virtual, scheduler: Scheduler) -> None:
     """The monitor counts and names the job, and its failure is the job's own."""
     log = io.StringIO()
-    ran(virtual, scheduler, Monitor(file=log))
+    run_virtually(virtual, scheduler, Monitor(file=log))
     assert "outer: 2 jobs" in log.getvalue()
     assert log.getvalue().count("FAILED") == 2
     assert "2 of 2 jobs failed" in log.getvalue().splitlines()[-1]
@@ -79,7 +79,7 @@ def test_in_a_monitor(virtual: Virtual, scheduler: Scheduler) -> None:
 def test_in_a_trace(virtual: Virtual, scheduler: Scheduler, tmp_path: Path) -> None:
     """The job has one span, and its own failures in the report; every export is written."""
     trace = Trace()
-    ran(virtual, scheduler, trace)
+    run_virtually(virtual, scheduler, trace)
     assert [span.path for span in trace.spans] == ["busy", "inner", "inner/inside"]
     assert len(trace.table().splitlines()) == 4
     trace.export_as_csvfile(tmp_path / "t.csv")

@@ -30,7 +30,7 @@ class Connection(AbstractJob[None]):
         raise OSError("lost\x1b")
 
 
-def debriefed(scheduler: Scheduler) -> str:
+def debrief_text(scheduler: Scheduler) -> str:
     stream = io.StringIO()
     scheduler.debrief(stream)
     return stream.getvalue()
@@ -39,7 +39,7 @@ def debriefed(scheduler: Scheduler) -> str:
 def after_run(virtual: Virtual, scheduler: Scheduler, **options: Any) -> str:
     """Return the debrief of a scheduler after its run."""
     virtual(functools.partial(scheduler.co_run, **options))
-    return debriefed(scheduler)
+    return debrief_text(scheduler)
 
 
 def failures(text: str) -> list[str]:
@@ -133,12 +133,12 @@ def test_no_frames_of_the_engine(virtual: Virtual) -> None:
 
 def test_before_the_first_run() -> None:
     """All jobs are idle, and there is no verdict."""
-    assert debriefed(Scheduler(Job(nap, label="nap"))) == ("no run has ended\n1 job: 1 idle\n")
+    assert debrief_text(Scheduler(Job(nap, label="nap"))) == ("no run has ended\n1 job: 1 idle\n")
 
 
 def test_empty() -> None:
     """An empty scheduler has no counts."""
-    assert debriefed(Scheduler()) == "no run has ended\n0 jobs: nothing to do\n"
+    assert debrief_text(Scheduler()) == "no run has ended\n0 jobs: nothing to do\n"
 
 
 def test_while_it_runs(virtual: Virtual) -> None:
@@ -147,7 +147,7 @@ def test_while_it_runs(virtual: Virtual) -> None:
 
     async def look() -> None:
         await anyio.sleep(2)
-        seen.append(debriefed(scheduler))
+        seen.append(debrief_text(scheduler))
 
     scheduler = Scheduler(Job(fail, label="bad"), Job(look, label="look"))
     assert failures(after_run(virtual, scheduler)) == ["failure of bad:"]
@@ -215,7 +215,7 @@ def test_culprit_that_was_removed(virtual: Virtual) -> None:
     scheduler = Scheduler(bad)
     assert "\nculprit: bad\n" in after_run(virtual, scheduler)
     scheduler.remove(bad)
-    assert "\nculprit: bad\n" in debriefed(scheduler)
+    assert "\nculprit: bad\n" in debrief_text(scheduler)
 
 
 # --- failures
@@ -249,7 +249,7 @@ def test_interruption_once(virtual: Virtual) -> None:
     scheduler = Scheduler(Scheduler(Job(fail, 1, KeyboardInterrupt(), label="stop"), label="nested"))
     with pytest.raises(KeyboardInterrupt):
         after_run(virtual, scheduler)
-    text = debriefed(scheduler)
+    text = debrief_text(scheduler)
     assert "stop reason: INTERRUPTED\nculprit: nested (INTERRUPTED) -> nested/stop\n" in text
     assert failures(text) == ["failure of nested/stop:"]
 
@@ -258,7 +258,7 @@ def test_blocked_jobs_are_no_failures_of_their_own() -> None:
     """Jobs blocked by a failure are counted, without a traceback."""
     blocked = Job(nap)
     blocked._state, blocked._outcome = JobState.BLOCKED, Failure(ValueError())
-    text = debriefed(Scheduler(blocked))
+    text = debrief_text(Scheduler(blocked))
     assert "1 job: 1 blocked" in text
     assert failures(text) == []
 
@@ -271,7 +271,7 @@ def test_reading_the_result_again_does_not_extend_the_traceback(virtual: Virtual
     for _ in range(3):
         with pytest.raises(OSError, match="broken"):
             job.result()
-    assert debriefed(scheduler) == before
+    assert debrief_text(scheduler) == before
 
 
 def test_a_traceback_has_causes_groups_and_notes(virtual: Virtual) -> None:
@@ -334,7 +334,7 @@ def test_prints_on_the_standard_output_of_now(capsys: pytest.CaptureFixture[str]
     """Without a file, the debrief goes to the `sys.stdout` of the moment of the call."""
     scheduler = Scheduler()
     scheduler.debrief()
-    assert capsys.readouterr().out == debriefed(scheduler)
+    assert capsys.readouterr().out == debrief_text(scheduler)
 
 
 def test_no_stream() -> None:

@@ -28,21 +28,22 @@ class Browser:
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        still = {"name": "prefers-reduced-motion", "value": "reduce"}  # what scrolls slowly cannot be clicked at
+        # Animated scrolling would move elements before a click.
+        still = {"name": "prefers-reduced-motion", "value": "reduce"}
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme, still]})
-        self.driver.get("about:blank")  # the same page twice would be loaded again, as its reader left it
+        self.driver.get("about:blank")  # so that the same page is loaded anew, without its scroll position
         self.driver.get(path.as_uri())
-        self.next_frame()  # only when the page has a height does the table make its rows for good
+        self.next_frame()  # the table renders its rows again once the page has its height
 
     def all(self, css: str) -> list[WebElement]:
         """Return the elements that a selector finds."""
         return self.driver.find_elements(By.CSS_SELECTOR, css)
 
-    def one(self, css: str) -> WebElement:
+    def first(self, css: str) -> WebElement:
         """Return the first element that a selector finds."""
         return self.driver.find_element(By.CSS_SELECTOR, css)
 
-    def ask(self, script: str, *arguments: Any) -> Any:
+    def evaluate(self, script: str, *arguments: Any) -> Any:
         """Return the value of an expression in the page."""
         return self.driver.execute_script(f"return {script}", *arguments)
 
@@ -52,7 +53,7 @@ class Browser:
             "const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(() => done()))"
         )
 
-    def complaints(self) -> list[str]:
+    def console_messages(self) -> list[str]:
         """Return the messages of the console since the last call."""
         return [entry["message"] for entry in self.driver.get_log("browser")]  # type: ignore[no-untyped-call]
 

@@ -1,7 +1,7 @@
-"""A validator of the trace event format, as it is published, and of what Perfetto's importer asks for in addition.
+"""A validator of the published trace event format, and of the further requirements of Perfetto's importer.
 
-"Trace Event Format" (docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU): which phases there are,
-which fields each needs, of which types. Perfetto's importer (src/trace_processor/importers/json) sorts events by time,
+"Trace Event Format" (docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU) defines the phases, and
+the fields of each with their types. Perfetto's importer (src/trace_processor/importers/json) sorts events by time,
 keeping the order of those at the same time, and drops slices that overlap without nesting; it ties each end of an
 arrow to the slice that is open at that time on that thread.
 """
@@ -31,7 +31,7 @@ NANOSECOND = 0.001
 
 def events(text: str) -> list[Event]:
     """Return the events of a file, checked one by one and together."""
-    document = json.loads(text, parse_constant=_refuse)
+    document = json.loads(text, parse_constant=_reject_constant)
     assert set(document) <= {"traceEvents", "displayTimeUnit", "otherData"}
     assert document["displayTimeUnit"] in ("ms", "ns")
     found: list[Event] = document["traceEvents"]
@@ -44,7 +44,7 @@ def events(text: str) -> list[Event]:
     return found
 
 
-def _refuse(constant: str) -> None:
+def _reject_constant(constant: str) -> None:
     raise AssertionError(f"{constant} is not JSON")
 
 

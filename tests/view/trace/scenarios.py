@@ -1,4 +1,4 @@
-"""Scenarios that the tests of what a trace exports share."""
+"""Scenarios and helpers shared by the tests of a trace's exports."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NASTY = [
     "",
     "long " * 60,
 ]
-"""Labels that must come out as text."""
+"""Labels that pages and pictures must show as plain text."""
 
 
 class Closing(AbstractJob[None]):
@@ -88,8 +88,8 @@ def traced(virtual: Virtual, scheduler: Scheduler, **options: Any) -> Trace:
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def of(picture: Tree.Element, css: str) -> list[Tree.Element]:
-    """Return the elements with all these classes."""
+def find_by_class(picture: Tree.Element, css: str) -> list[Tree.Element]:
+    """Return the elements of a picture that have all these CSS classes, separated by blanks."""
     return [one for one in picture.iter() if set(css.split()) <= set(one.get("class", "").split())]
 
 

@@ -35,7 +35,7 @@ def export(virtual: Virtual, scheduler: Scheduler, path: Path, **options: Any) -
     return event_format.events(path.read_text(encoding="utf-8"))
 
 
-def of(events: list[event_format.Event], phase: str, name: str | None = None) -> list[event_format.Event]:
+def select_events(events: list[event_format.Event], phase: str, name: str | None = None) -> list[event_format.Event]:
     return [event for event in events if event["ph"] == phase and name in (None, event["name"])]
 
 
@@ -48,7 +48,7 @@ def test_a_slice_for_each_job_that_started(virtual: Virtual, tmp_path: Path) -> 
     """A slice has its times in microseconds since the beginning, and the job's details."""
     a = Job(nap, 2, label="a")
     events = export(virtual, Scheduler(a, Job(fail, 1, label="b", required=a), label="s"), tmp_path / "t.json")
-    one, other = of(events, "X")
+    one, other = select_events(events, "X")
     assert (one["name"], one["ts"], one["dur"]) == ("a", 0, 2e6)
     assert (other["name"], other["ts"], other["dur"]) == ("b", 2e6, 1e6)
     assert other["args"]["state"] == "failed"
@@ -60,18 +60,19 @@ def test_schedulers_are_processes(virtual: Virtual, tmp_path: Path) -> None:
     """Each process has the path of its scheduler, the outermost its label; all attempts of one share a process."""
     inner = Scheduler(Job(fail, label="x", critical=True), Job(nap, 5, label="y"), label="inner", retry=2)
     events = export(virtual, Scheduler(inner, label="outer"), tmp_path / "t.json")
-    names = {event["pid"]: event["args"]["name"] for event in of(events, "M", "process_name")}
+    names = {event["pid"]: event["args"]["name"] for event in select_events(events, "M", "process_name")}
     assert list(names.values()) == ["outer", "inner"]
-    assert [names[event["pid"]] for event in of(events, "X", "x")] == ["inner"] * 3
-    assert [event["ts"] for event in of(events, "X", "attempt 2") + of(events, "X", "attempt 3")] == [1e6, 2e6]
+    assert [names[event["pid"]] for event in select_events(events, "X", "x")] == ["inner"] * 3
+    further_attempts = select_events(events, "X", "attempt 2") + select_events(events, "X", "attempt 3")
+    assert [event["ts"] for event in further_attempts] == [1e6, 2e6]
 
 
 def test_arrows_lead_from_requirements(virtual: Virtual, tmp_path: Path) -> None:
     """An arrow starts at the end of the requirement and ends at the start of the successor."""
     a, b = Job(nap, 1, label="a"), Job(nap, 3, label="b")
     events = export(virtual, Scheduler(a, b, Job(nap, 1, label="c", required=[a, b])), tmp_path / "t.json")
-    assert [event["ts"] for event in of(events, "s")] == [1e6 - 0.001, 3e6 - 0.001]
-    assert [event["ts"] for event in of(events, "f")] == [3e6, 3e6]
+    assert [event["ts"] for event in select_events(events, "s")] == [1e6 - 0.001, 3e6 - 0.001]
+    assert [event["ts"] for event in select_events(events, "f")] == [3e6, 3e6]
 
 
 def test_an_arrow_leads_from_where_a_service_became_ready(virtual: Virtual, tmp_path: Path) -> None:
@@ -84,9 +85,9 @@ def test_an_arrow_leads_from_where_a_service_became_ready(virtual: Virtual, tmp_
 
     service = Service(serve, label="service")
     events = export(virtual, Scheduler(service, Job(nap, 3, label="c", required=service)), tmp_path / "t.json")
-    assert [event["ts"] for event in of(events, "s")] == [2e6 - 0.001]
-    assert [event["ts"] for event in of(events, "i", "ready")] == [2e6]
-    lanes = [event["args"]["name"] for event in of(events, "M", "thread_name")]
+    assert [event["ts"] for event in select_events(events, "s")] == [2e6 - 0.001]
+    assert [event["ts"] for event in select_events(events, "i", "ready")] == [2e6]
+    lanes = [event["args"]["name"] for event in select_events(events, "M", "thread_name")]
     assert lanes == ["lane 1", "forever 2"]
 
 
@@ -94,7 +95,7 @@ def test_a_counter_of_running_jobs(virtual: Virtual, tmp_path: Path) -> None:
     """The counter changes at each start and end."""
     jobs = [Job(nap, seconds, label=str(seconds)) for seconds in (1, 2, 3)]
     events = export(virtual, Scheduler(*jobs, jobs_window=2), tmp_path / "t.json")
-    assert [(event["ts"], event["args"]["jobs"]) for event in of(events, "C")] == [
+    assert [(event["ts"], event["args"]["jobs"]) for event in select_events(events, "C")] == [
         (0, 2),
         (1e6, 2),
         (2e6, 1),
@@ -105,7 +106,7 @@ def test_a_counter_of_running_jobs(virtual: Virtual, tmp_path: Path) -> None:
 def test_incidents_are_marks(virtual: Virtual, tmp_path: Path) -> None:
     """The mark has the message of the log."""
 
-    (mark,) = of(export(virtual, Scheduler(Closing(label="bad")), tmp_path / "t.json"), "i")
+    (mark,) = select_events(export(virtual, Scheduler(Closing(label="bad")), tmp_path / "t.json"), "i")
     assert mark["name"] == "co_shutdown of 'bad' raised OSError: no route"
 
 
@@ -119,7 +120,7 @@ def test_a_run_under_way_is_valid(virtual: Virtual, tmp_path: Path) -> None:
         seen.extend(event_format.events((tmp_path / "t.json").read_text(encoding="utf-8")))
 
     virtual(Scheduler(Job(look, label="look"), Job(nap, 9, label="long"), instruments=[trace]).co_run)
-    assert [(event["name"], event["dur"]) for event in of(seen, "X")] == [("look", 2e6), ("long", 2e6)]
+    assert [(event["name"], event["dur"]) for event in select_events(seen, "X")] == [("look", 2e6), ("long", 2e6)]
 
 
 def test_nothing_noted_is_valid(tmp_path: Path) -> None:
@@ -137,7 +138,7 @@ def test_real_time_is_valid(backend: str, tmp_path: Path) -> None:
     Scheduler(*jobs, instruments=[trace], jobs_window=3).run(backend=backend)
     trace.export_as_json(tmp_path / "t.json")
     events = event_format.events((tmp_path / "t.json").read_text(encoding="utf-8"))
-    assert len(of(events, "X")) == 400
+    assert len(select_events(events, "X")) == 400
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -145,4 +146,4 @@ def test_real_time_is_valid(backend: str, tmp_path: Path) -> None:
 def test_any_label_is_valid(tmp_path: Path, virtual: Virtual, labels: list[str]) -> None:
     """Quotes, control characters and lone surrogates leave the file valid."""
     events = export(virtual, Scheduler(*(Job(nap, label=label) for label in labels)), tmp_path / "t.json")
-    assert len(of(events, "X")) == len(labels)
+    assert len(select_events(events, "X")) == len(labels)

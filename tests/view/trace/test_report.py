@@ -52,7 +52,7 @@ class Page(html.parser.HTMLParser):
             self.texts.setdefault(tag, []).append(data)
 
 
-def written(trace: Trace, path: Path) -> str:
+def write_report(trace: Trace, path: Path) -> str:
     trace.export_as_htmlfile(path)
     return path.read_text(encoding="utf-8")
 
@@ -60,7 +60,7 @@ def written(trace: Trace, path: Path) -> str:
 def report(virtual: Virtual, scheduler: Any, path: Path, **options: Any) -> str:
     trace = Trace()
     virtual(functools.partial(scheduler.co_run, instruments=[trace], **options))
-    return written(trace, path)
+    return write_report(trace, path)
 
 
 def data(text: str) -> Any:
@@ -111,7 +111,7 @@ def test_the_report_has_the_verdict_once(virtual: Virtual, tmp_path: Path) -> No
     assert "1 failed" not in report(virtual, Scheduler(Job(nap)), tmp_path / "r.html")
 
 
-def wrong(text: str) -> str:
+def failures_text(text: str) -> str:
     """Return the page's text on failures."""
     return text.partition('<section id="failures">')[2].partition("</section>")[0]
 
@@ -125,10 +125,10 @@ def test_the_report_lists_the_jobs_that_a_failure_kept_from_running(virtual: Vir
         Job(nap, label="after", required=inner, run_if="succeeded"),
         Job(nap, label="anyway", required=bad),
     ]
-    section = wrong(report(virtual, Scheduler(bad, *jobs), tmp_path / "r.html"))
+    section = failures_text(report(virtual, Scheduler(bad, *jobs), tmp_path / "r.html"))
     assert "<b>kept 4 jobs from running</b>" in section
     assert "anyway" not in section
-    other = wrong(report(virtual, Scheduler(Job(fail, 1, label="bad")), tmp_path / "r.html"))
+    other = failures_text(report(virtual, Scheduler(Job(fail, 1, label="bad")), tmp_path / "r.html"))
     assert "kept no job from running" in other
 
 
@@ -146,7 +146,7 @@ def test_what_ran_no_more_is_put_down_to_the_first_cause(virtual: Virtual, tmp_p
     """If a blocked critical job stops the run, the report names the failure that blocked it."""
     bad, last = Job(fail, 1, label="bad"), Job(nap, 9, label="last")
     gate = Job(nap, 0, bad, label="gate", critical=True)
-    section = wrong(report(virtual, Scheduler(bad, gate, last), tmp_path / "r.html"))
+    section = failures_text(report(virtual, Scheduler(bad, gate, last), tmp_path / "r.html"))
     assert "<b>kept 1 job from running</b>: <bdi>gate</bdi>" in section
     assert "<b>cancelled 1 job that ran</b>: <bdi>last</bdi>" in section
 
@@ -155,7 +155,7 @@ def test_the_failure_that_blocked_most_comes_first(virtual: Virtual, tmp_path: P
     """Critical failures still come before it, whichever came first; long names in a list lose their middles."""
     early, late = Job(fail, 1, label="early"), Job(fail, 5, TypeError("bad"), label="late " + 99 * "x")
     after = Job(nap, 0, late, label="after " + 99 * "y")
-    section = wrong(report(virtual, Scheduler(early, late, after), tmp_path / "r.html"))
+    section = failures_text(report(virtual, Scheduler(early, late, after), tmp_path / "r.html"))
     assert section.index("late xxx") < section.index("early")
     assert 60 * "y" not in section
 
@@ -193,7 +193,7 @@ def test_failures_have_their_tracebacks(virtual: Virtual, tmp_path: Path) -> Non
     """Critical failures come first; a scheduler that failed through one of its jobs is not repeated."""
     bad = Job(fail, 2, label="bad", critical=True)
     scheduler = Scheduler(Job(fail, 1, label="first"), Scheduler(bad, label="inner"))
-    section = wrong(report(virtual, scheduler, tmp_path / "r.html"))
+    section = failures_text(report(virtual, scheduler, tmp_path / "r.html"))
     assert re.findall(r"<b [^>]*><a [^>]*><bdi>(.*?)</bdi></a></b>", section) == ["inner/bad", "first"]
     assert section.count("Traceback (most recent call last)") == 2
     assert section.count("raise error if error is not None") == 4, "and each has its line besides"
@@ -327,7 +327,7 @@ def test_many_failures_are_capped(virtual: Virtual, tmp_path: Path) -> None:
 def test_the_report_groups_equal_failures(virtual: Virtual, tmp_path: Path) -> None:
     """A group has its number, the messages with links to details, and one traceback; critical ones are apart."""
     jobs = [Job(fail, 1 + n, OSError(f"disk {n}"), label=f"job {n}", critical=n == 2) for n in range(3)]
-    section = wrong(report(virtual, Scheduler(*jobs), tmp_path / "r.html"))
+    section = failures_text(report(virtual, Scheduler(*jobs), tmp_path / "r.html"))
     titles = re.findall(r'<b class="state-failed">(.*?)</b>', section)
     assert [re.sub("<.*?>", "", title) for title in titles] == ["job 2", "2 jobs"]
     assert section.count("Traceback (most recent call last)") == 2
@@ -337,7 +337,7 @@ def test_the_report_groups_equal_failures(virtual: Virtual, tmp_path: Path) -> N
     ]
 
 
-def test_background_jobs_are_folded(virtual: Virtual, tmp_path: Path) -> None:
+def test_forever_jobs_are_folded(virtual: Virtual, tmp_path: Path) -> None:
     """Forever jobs are left out of the report, unless they failed; the counts agree with all views."""
     good, bad = Job(nap, 99, forever=True, label="good"), Job(fail, 1, forever=True, label="bad")
     text = report(virtual, Scheduler(good, bad, Scheduler(Job(nap, 5), label="inner")), tmp_path / "r.html")
@@ -362,7 +362,7 @@ def test_commands_have_their_figures_and_outputs(backend: str, tmp_path: Path) -
     ]
     trace = Trace()
     Scheduler(*jobs).run(instruments=[trace], backend=backend)
-    text = written(trace, tmp_path / "r.html")
+    text = write_report(trace, tmp_path / "r.html")
     found = data(text)
     told = {found["rows"][int(number)][0]: one for number, one in found["commands"].items()}
     assert set(told) == {"bad", "killed", "long", "file"}
@@ -384,7 +384,7 @@ def test_a_redacted_command_is_kept_secret(backend: str, tmp_path: Path) -> None
     job = CommandJob(["sh", "-c", "echo $0", "hunter2"], stdout=PIPE, stderr=tmp_path / "hunter2", redact=True)
     trace = Trace()
     Scheduler(job).run(instruments=[trace], backend=backend)
-    text = written(trace, tmp_path / "r.html")
+    text = write_report(trace, tmp_path / "r.html")
     assert "hunter2" not in text
     assert data(text)["commands"]["0"]["command"] == "command …"
 
@@ -395,7 +395,7 @@ def test_output_is_bounded(monkeypatch: pytest.MonkeyPatch, backend: str, tmp_pa
     jobs = [CommandJob(f"echo aaa; exit {n}", shell=True, stdout=PIPE) for n in (0, 1)]
     trace = Trace()
     Scheduler(*jobs).run(instruments=[trace], backend=backend)
-    found = data(written(trace, tmp_path / "r.html"))["commands"]
+    found = data(write_report(trace, tmp_path / "r.html"))["commands"]
     assert {number: (len(one["outputs"]), bool(one["note"])) for number, one in found.items()} == {
         str(trace.spans.index(span)): (1, False) if span.returncode else (0, True) for span in trace.spans
     }
@@ -427,16 +427,16 @@ def test_a_run_under_way_has_a_report(virtual: Virtual, tmp_path: Path) -> None:
     trace, seen = Trace(), list[str]()
 
     async def look() -> None:
-        seen.append(written(trace, tmp_path / "r.html"))
+        seen.append(write_report(trace, tmp_path / "r.html"))
 
     virtual(Scheduler(Job(look), instruments=[trace]).co_run)
     assert "has not ended" in seen[0]
-    assert ">1 job succeeded, " in written(trace, tmp_path / "r.html")
+    assert ">1 job succeeded, " in write_report(trace, tmp_path / "r.html")
 
 
 def test_nothing_has_a_report(tmp_path: Path) -> None:
     """The report of a trace without a run says so."""
-    assert "<title>nothing has run</title>" in written(Trace(), tmp_path / "r.html")
+    assert "<title>nothing has run</title>" in write_report(Trace(), tmp_path / "r.html")
 
 
 # ---- the graph in both schemes
@@ -543,7 +543,7 @@ def test_restored_jobs_are_told_apart(backend: str, tmp_path: Path) -> None:
         first = Job(nap, label="first")
         scheduler = Scheduler(first, Job(nap, 0, first, label="second"), Job(nap, label="third", save=None))
         scheduler.run(backend=backend, journal=tmp_path / "run.db", instruments=[trace])
-    text = written(trace, tmp_path / "r.html")
+    text = write_report(trace, tmp_path / "r.html")
     assert "3 jobs: 3 succeeded (2 restored)" in text
     assert {row[0]: row[9] for row in data(text)["rows"]} == {
         "first": ["restored"], "second": ["restored"], "third": ["critical path"]

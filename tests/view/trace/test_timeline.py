@@ -19,13 +19,13 @@ from trioflow.view.trace.timeline._svg import clip, text_width
 from trioflow.view.trace.timeline._timeline import style_sheet
 
 from ...bodies import fail, nap, nothing
-from .scenarios import NASTY, SVG, everything, of, texts, traced
+from .scenarios import NASTY, SVG, everything, find_by_class, texts, traced
 
 if TYPE_CHECKING:
     from ...conftest import Virtual
 
 
-def drawn(trace: Trace, path: Path, **options: Any) -> Tree.Element:
+def draw_timeline(trace: Trace, path: Path, **options: Any) -> Tree.Element:
     trace.export_as_svgfile(path, **options)
     return Tree.parse(path).getroot()
 
@@ -38,7 +38,7 @@ def bars(picture: Tree.Element) -> dict[int, dict[str, float]]:
             for name, value in group.find(f"{SVG}rect").attrib.items()
             if name != "class"  # type: ignore[union-attr]
         }
-        for group in of(picture, "job")
+        for group in find_by_class(picture, "job")
     }
 
 
@@ -46,7 +46,7 @@ def test_a_bar_for_each_job_that_started(virtual: Virtual, tmp_path: Path) -> No
     """A bar goes from its job's start to its end, all on one scale."""
     a, b = Job(nap, 1, label="a"), Job(nap, 4, label="b")
     trace = traced(virtual, Scheduler(a, b, Job(nap, 2, label="c", required=a), Job(nap, 1, a, run_if="failed")))
-    found = bars(drawn(trace, tmp_path / "t.svg", width=432))
+    found = bars(draw_timeline(trace, tmp_path / "t.svg", width=432))
     assert [(found[number]["x"], found[number]["width"]) for number in range(3)] == [(16, 100), (16, 400), (116, 200)]
     assert found[0]["y"] == found[2]["y"] != found[1]["y"]
 
@@ -54,19 +54,19 @@ def test_a_bar_for_each_job_that_started(virtual: Virtual, tmp_path: Path) -> No
 def test_bars_do_not_overlap(virtual: Virtual, tmp_path: Path) -> None:
     """Bars are apart, except for those inside the bar of their scheduler; all are within the picture."""
     trace = traced(virtual, everything())
-    picture = drawn(trace, tmp_path / "t.svg")
+    picture = draw_timeline(trace, tmp_path / "t.svg")
     found = bars(picture)
     assert set(found) == {span.number for span in trace.spans if span.started_at is not None}
     for number, box in found.items():
         parent = trace.spans[number].parent
-        outside = found[parent] if parent is not None else {"x": 0.0, "y": 0.0, **whole(picture)}
+        outside = found[parent] if parent is not None else {"x": 0.0, "y": 0.0, **full_bounds(picture)}
         assert contains(outside, box), trace.spans[number]
         for other, beside in found.items():
             if other != number and trace.spans[other].parent == parent:
                 assert apart(box, beside), (trace.spans[number], trace.spans[other])
 
 
-def whole(picture: Tree.Element) -> dict[str, float]:
+def full_bounds(picture: Tree.Element) -> dict[str, float]:
     return {name: float(picture.attrib[name]) for name in ("width", "height")}
 
 
@@ -89,30 +89,30 @@ def test_the_legend_explains_each_symbol_in_the_timeline(virtual: Virtual, tmp_p
     their places.
     """
     trace = traced(virtual, everything())
-    picture = drawn(trace, tmp_path / "t.svg")
+    picture = draw_timeline(trace, tmp_path / "t.svg")
     shown = texts(picture)
     legend = ["succeeded", "✗ failed", "forever job", "service ready", "further attempt", "critical path", "incident"]
     assert set(legend) <= set(shown)
     assert any(text.startswith("running, at most ") for text in shown)
     assert not any("of window" in text for text in shown)  # jobs in nested schedulers are not limited by it
-    assert not of(picture, "window")
-    assert len(of(picture, "on-path")) == len(trace.critical_path) + 1  # the legend's
+    assert not find_by_class(picture, "window")
+    assert len(find_by_class(picture, "on-path")) == len(trace.critical_path) + 1  # the legend's
     assert any(text.startswith("1 never started, blocked: uses 5") for text in shown)
     for css in ("nest", "chain requirement", "attempt", "ready", "incident", "bar failed"):
-        assert of(picture, css), css
+        assert find_by_class(picture, css), css
 
 
 def test_those_that_never_started_are_counted_as_everywhere(virtual: Virtual, tmp_path: Path) -> None:
     """As in all views, jobs count, and their nested schedulers do not."""
     inner = Scheduler(Job(nap, 1), Job(nap, 1), label="inner")
     never = Scheduler(Job(fail, 1, OSError(), label="x", critical=True), inner, jobs_window=1, label="all")
-    shown = texts(drawn(traced(virtual, never), tmp_path / "t.svg"))
+    shown = texts(draw_timeline(traced(virtual, never), tmp_path / "t.svg"))
     assert [text.partition(":")[0] for text in shown if "never" in text] == ["2 never started, idle"]
 
 
 def test_the_legend_has_nothing_else(virtual: Virtual, tmp_path: Path) -> None:
     """A plain run has a short legend."""
-    shown = texts(drawn(traced(virtual, Scheduler(Job(nap, label="a"), label="plain")), tmp_path / "t.svg"))
+    shown = texts(draw_timeline(traced(virtual, Scheduler(Job(nap, label="a"), label="plain")), tmp_path / "t.svg"))
     assert shown[:3] == ["plain", shown[1], "one job at a time for 1 s: 100 % working"]
     assert shown[1].startswith("1 job succeeded, 1")
     assert shown[-3:] == ["a", "succeeded", "critical path"]
@@ -121,8 +121,8 @@ def test_the_legend_has_nothing_else(virtual: Virtual, tmp_path: Path) -> None:
 def test_a_bar_has_its_details_in_a_tooltip(virtual: Virtual, tmp_path: Path) -> None:
     """The tooltip appears under the pointer."""
     jobs = [Job(nap, 2, label="a"), Job(fail, 1, label="b", retry=1)]
-    picture = drawn(traced(virtual, Scheduler(*jobs, jobs_window=1)), tmp_path / "t.svg")
-    titles = [group.findtext(f"{SVG}title") for group in of(picture, "job")]
+    picture = draw_timeline(traced(virtual, Scheduler(*jobs, jobs_window=1)), tmp_path / "t.svg")
+    titles = [group.findtext(f"{SVG}title") for group in find_by_class(picture, "job")]
     assert titles == [
         "a\nJob, succeeded\nstarted at 0 s, took 2 s",
         "b\nJob, failed\nstarted at 2 s, took 2 s\nwaited 2 s for a slot, until a\n2 attempts\nOSError: broken",
@@ -132,11 +132,11 @@ def test_a_bar_has_its_details_in_a_tooltip(virtual: Virtual, tmp_path: Path) ->
 def test_labels_are_text(virtual: Virtual, tmp_path: Path) -> None:
     """The picture is well-formed for any label; unprintable characters are escaped."""
     trace = traced(virtual, Scheduler(*(Job(nap, label=label) for label in NASTY), label=NASTY[0]))
-    picture = drawn(trace, tmp_path / "t.svg", width=2000)
-    assert len(of(picture, "job")) == len(NASTY)
+    picture = draw_timeline(trace, tmp_path / "t.svg", width=2000)
+    assert len(find_by_class(picture, "job")) == len(NASTY)
     assert NASTY[0] in texts(picture)
     assert not [one for one in picture.iter() if one.tag.endswith(("script", "img"))]
-    titles = [group.findtext(f"{SVG}title") or "" for group in of(picture, "job")]
+    titles = [group.findtext(f"{SVG}title") or "" for group in find_by_class(picture, "job")]
     assert r"control \x00 \x1b[31m \r\n \t characters" in titles[4]
 
 
@@ -145,7 +145,7 @@ def test_labels_are_clipped_to_their_room(virtual: Virtual, tmp_path: Path) -> N
     label = "a label that is much too long for its bar"
     jobs = [Job(nap, 10, label="fits"), Job(nap, 2, label=label), Job(nap, 0.1, label=label)]
     chain = [jobs[0], jobs[1].requires(jobs[0]), jobs[2].requires(jobs[1]), Job(nap, 9, label="x", required=jobs[2])]
-    shown = texts(drawn(traced(virtual, Scheduler(*chain)), tmp_path / "t.svg", width=600))
+    shown = texts(draw_timeline(traced(virtual, Scheduler(*chain)), tmp_path / "t.svg", width=600))
     assert "fits" in shown
     assert label not in shown
     ((begin, end),) = (text.split("…") for text in shown if "…" in text)
@@ -186,21 +186,21 @@ def test_a_run_under_way_is_drawn(virtual: Virtual, tmp_path: Path) -> None:
 
     async def look() -> None:
         await anyio.sleep(2)
-        seen.append(drawn(trace, tmp_path / "t.svg"))
+        seen.append(draw_timeline(trace, tmp_path / "t.svg"))
 
     virtual(Scheduler(Job(look, label="look"), Job(nap, 9, label="long"), instruments=[trace]).co_run)
-    assert len(of(seen[0], "bar running")) == 3  # and the legend's
+    assert len(find_by_class(seen[0], "bar running")) == 3  # and the legend's
     assert any("has not ended" in text for text in texts(seen[0])[:2])
 
 
 def test_nothing_is_drawn_too(tmp_path: Path) -> None:
     """A trace without a run is drawn as an empty picture that says so."""
-    assert "nothing has run" in texts(drawn(Trace(), tmp_path / "t.svg"))
+    assert "nothing has run" in texts(draw_timeline(Trace(), tmp_path / "t.svg"))
 
 
 def test_jobs_without_duration_are_drawn(virtual: Virtual, tmp_path: Path) -> None:
     """In a run that took no time, bars are a pixel wide."""
-    found = bars(drawn(traced(virtual, Scheduler(Job(nothing), Job(nothing))), tmp_path / "t.svg"))
+    found = bars(draw_timeline(traced(virtual, Scheduler(Job(nothing), Job(nothing))), tmp_path / "t.svg"))
     assert [bar["width"] for bar in found.values()] == [1, 1]
 
 
@@ -208,7 +208,7 @@ def test_ten_thousand_jobs_are_few_elements(tmp_path: Path) -> None:
     """Narrow neighbours of one kind become one bar, so that the picture can be displayed."""
     trace = Trace()
     Scheduler(*(Job(nothing) for _ in range(10_000)), instruments=[trace]).run()
-    picture = drawn(trace, tmp_path / "t.svg")
+    picture = draw_timeline(trace, tmp_path / "t.svg")
     assert len(list(picture.iter())) < 7000
     assert float(picture.attrib["height"]) < 2000
     assert texts(picture)[1].startswith("all 10000 jobs succeeded, ")
@@ -257,7 +257,7 @@ def test_no_line_crosses_out_a_label(virtual: Virtual, tmp_path: Path) -> None:
     short = Job(nap, 1, label="a short job with a long name")
     long = Job(nap, 30, label="long")
     scheduler = Scheduler(short, long, Job(nap, 1, label="last", required=[short, long]))
-    picture = drawn(traced(virtual, scheduler), tmp_path / "t.svg")
+    picture = draw_timeline(traced(virtual, scheduler), tmp_path / "t.svg")
     pieces = [(piece.tag.partition("}")[2], {*piece.get("class", "").split()}) for piece in picture]
     (ground,) = (place for place, (_, css) in enumerate(pieces) if "behind" in css)
     assert pieces[ground + 1] == ("text", {"label"})
@@ -271,9 +271,9 @@ def test_no_arrow_covers_a_label(virtual: Virtual, tmp_path: Path) -> None:
     """A label beside its bar ends before the arrow to the next bar, and keeps the number at its end."""
     jobs = [Job(nap, 1, label=f"fetch a page from the site of somebody else {n}", needs={"api": 1}) for n in range(5)]
     scheduler = Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=6, burst=1)))
-    picture = drawn(traced(virtual, scheduler), tmp_path / "t.svg", width=900)
-    *arrows, _ = (float(piece.get("d", "")[1:].split()[0]) for piece in of(picture, "arrow"))  # less the legend
-    labels = [piece for piece in of(picture, "label") if piece.text and "…" in piece.text]
+    picture = draw_timeline(traced(virtual, scheduler), tmp_path / "t.svg", width=900)
+    *arrows, _ = (float(arrow.get("d", "")[1:].split()[0]) for arrow in find_by_class(picture, "arrow"))  # _: legend
+    labels = [piece for piece in find_by_class(picture, "label") if piece.text and "…" in piece.text]
     assert [str(piece.text)[-1] for piece in labels] == ["0", "1", "2", "3", "4"]
     for piece, arrow in zip(labels[:-1], arrows, strict=True):
         assert float(piece.get("x", "")) + text_width(str(piece.text), 11) <= arrow - 4
@@ -282,7 +282,7 @@ def test_no_arrow_covers_a_label(virtual: Virtual, tmp_path: Path) -> None:
 def test_narrow_bars_with_equal_labels_show_the_ends_of_their_paths(virtual: Virtual, tmp_path: Path) -> None:
     """Without room for the path, its end is shown, which differs; the box around the bars shows the beginning."""
     inner = [Scheduler(*(Job(nap, 5, label="same") for _ in range(2)), label=f"group {'x' * 80}{n}") for n in range(2)]
-    shown = texts(drawn(traced(virtual, Scheduler(Sequence(inner), Job(nap, 50))), tmp_path / "t.svg"))
+    shown = texts(draw_timeline(traced(virtual, Scheduler(Sequence(inner), Job(nap, 50))), tmp_path / "t.svg"))
     assert shown.count("same") == shown.count("same#2") == 2
 
 
@@ -293,7 +293,7 @@ def slots(virtual: Virtual, path: Path, *jobs: Any, **options: Any) -> tuple[Any
     """Return the picture of these jobs and of sixty others, which begin after them."""
     more = [Job(nap, 0.5, label=f"more {n}", required=jobs) for n in range(61)]
     trace = traced(virtual, Scheduler(*jobs, *more, **options), jobs_window=4)
-    return drawn(trace, path), trace
+    return draw_timeline(trace, path), trace
 
 
 def test_a_row_is_a_slot(virtual: Virtual, tmp_path: Path) -> None:
@@ -303,7 +303,7 @@ def test_a_row_is_a_slot(virtual: Virtual, tmp_path: Path) -> None:
     assert [text for text in texts(picture) if text.startswith("slot ")] == ["slot 1", "slot 2", "slot 3", "slot 4"]
     numbers: list[int] = []
     rows: dict[str, list[tuple[float, float]]] = {}
-    for group in of(picture, "job"):
+    for group in find_by_class(picture, "job"):
         (box,) = group.findall(f"{SVG}rect")
         if "step" not in box.get("class", ""):
             numbers += map(int, group.get("data-numbers", group.get("data-number", "")).split())
@@ -319,9 +319,10 @@ def test_hatching_is_as_long_as_slots_were_empty(virtual: Virtual, tmp_path: Pat
     """For each reason except a lack of ready jobs, lengths agree to the width of a column in each row."""
     jobs = [Job(nap, 4, label=f"train {n}", needs={"gpu": 1}) for n in range(4)]
     picture, trace = slots(virtual, tmp_path / "t.svg", *jobs, pool=Pool(gpu=1))
-    *gaps, sample = of(picture, "why")
+    *gaps, sample = find_by_class(picture, "why")
     assert {gap.get("fill") for gap in (*gaps, sample)} == {"url(#trioflow-resource0)"}
-    (whole,) = {float(box.get("width", "")) for box in of(picture, "empty") if float(box.get("width", "")) > 100}
+    widths = {float(box.get("width", "")) for box in find_by_class(picture, "empty")}
+    (whole,) = {width for width in widths if width > 100}
     spent = trace.time_spent()
     hatched = sum(float(gap.get("width", "")) for gap in gaps) * spent.seconds / whole
     assert hatched == pytest.approx(spent.empty["gpu ran short"], rel=0.02)
@@ -345,11 +346,11 @@ def test_the_critical_path_is_a_row_of_words(virtual: Virtual, tmp_path: Path) -
 def test_a_gap_in_a_box_is_hatched_by_cause(virtual: Virtual, tmp_path: Path) -> None:
     """The wait is hatched where its row is free, exactly to the pixel."""
     jobs = [Job(nap, 1, label=f"ask {n}", needs={"api": 1}) for n in range(2)]
-    picture = drawn(
+    picture = draw_timeline(
         traced(virtual, Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=4, burst=1)))),
         tmp_path / "t.svg",
         width=532,
     )
-    gap, _ = of(picture, "why")
+    gap, _ = find_by_class(picture, "why")
     assert float(gap.get("width", "")) == pytest.approx(300)
     assert gap.findtext(f"{SVG}title") == "waited 4 s for rate of api"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ...conftest import Virtual
 
 
-def told(trace: Trace) -> dict[str, list[str]]:
+def waits_by_path(trace: Trace) -> dict[str, list[str]]:
     """Return the waits of each span, by path: how long, for what, and until which job."""
     spans, found = trace.spans, dict[str, list[str]]()
     for span in spans:
@@ -45,7 +45,7 @@ def test_five_trainings_on_two_cards(virtual: Virtual) -> None:
     report = Job(nap, 1, label="report", required=jobs)
     trace = traced(virtual, Scheduler(*jobs, report, pool=Pool(gpu=["0", "1"])))
     assert path(trace) == " [start] train 3 [resource] train 5 [resource] train 7 [jobs] report"
-    assert told(trace) == {
+    assert waits_by_path(trace) == {
         "train 5": ["3 s gpu until train 3"],
         "train 6": ["4 s gpu until train 4"],
         "train 7": ["8 s gpu until train 5"],
@@ -58,7 +58,7 @@ def test_a_slot_then_a_resource(virtual: Virtual) -> None:
     first, last = Job(nap, 5, label="first", needs={"disk": 1}), Job(nap, 1, label="last", needs={"disk": 1})
     jobs = [first, Job(nap, 2, label="short"), last]
     trace = traced(virtual, Scheduler(*jobs, jobs_window=2, pool=Pool(disk=1)))
-    assert told(trace)["last"] == ["2 s a slot until short", "3 s disk until first"]
+    assert waits_by_path(trace)["last"] == ["2 s a slot until short", "3 s disk until first"]
     assert path(trace) == " [start] first [resource] last"
 
 
@@ -66,7 +66,7 @@ def test_a_wait_for_a_rate_leads_to_the_last_job_that_took_from_it(virtual: Virt
     """A rate gets nothing back: the last requests of the others decide."""
     jobs = [Job(nap, 1, label=label, needs={"api": 1}) for label in "abcd"]
     trace = traced(virtual, Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=10, burst=2))))
-    assert told(trace) == {"c": ["10 s rate of api until b"], "d": ["20 s rate of api until c"]}
+    assert waits_by_path(trace) == {"c": ["10 s rate of api until b"], "d": ["20 s rate of api until c"]}
     assert path(trace) == " [start] b [rate] c [rate] d"
 
 
@@ -82,7 +82,7 @@ def test_throttled_then_a_rate(virtual: Virtual) -> None:
     refused: list[Any] = []
     jobs = [Job(ask, label=label, needs={"api": 1}) for label in "abc"]
     trace = traced(virtual, Scheduler(*jobs, pool=Pool(api=Rate(requests=1, per=8, burst=1))))
-    assert told(trace) == {
+    assert waits_by_path(trace) == {
         "a": ["5 s throttled by api until a", "2 s rate of api"],
         "b": ["1 s rate of api until a", "5 s throttled by api until a", "10 s rate of api until a"],
         "c": ["1 s rate of api until a", "5 s throttled by api until a", "18 s rate of api until b"],
@@ -95,7 +95,7 @@ def test_a_part_for_the_members_of_a_scheduler(virtual: Virtual) -> None:
     """A nested scheduler waits for its part like a job, and its members for the rest of that part."""
     inner = Scheduler(*trainings(2, 3, 4), label="inner", needs={"gpu": 2})
     late, more = Job(nap, 9, needs={"gpu": 1}, label="late"), Job(nap, 5, label="more", needs={"gpu": 2})
-    found = told(traced(virtual, Scheduler(*trainings(1), inner, late, more, pool=Pool(gpu=3))))
+    found = waits_by_path(traced(virtual, Scheduler(*trainings(1), inner, late, more, pool=Pool(gpu=3))))
     assert found["inner/train 4"] == ["2 s gpu until train 2"]
     assert (found["late"], found[more.label]) == (["1 s gpu until train 1"], ["6 s gpu until inner"])
 
@@ -112,7 +112,7 @@ def test_a_pool_that_others_use(virtual: Virtual) -> None:
             await mine.co_run()
 
     virtual(both)
-    assert told(trace) == {"mine": ["2 s disk"]}
+    assert waits_by_path(trace) == {"mine": ["2 s disk"]}
 
 
 def test_a_job_that_never_started_waited_until_it_settled(virtual: Virtual) -> None:
@@ -121,7 +121,7 @@ def test_a_job_that_never_started_waited_until_it_settled(virtual: Virtual) -> N
     blocked = Job(nap, label="blocked", required=bad, run_if="succeeded")
     jobs = [bad, *(Job(nap, 9, label=label) for label in ("first", "next", "last")), blocked]
     trace = traced(virtual, Scheduler(*jobs), jobs_window=2, timeout=5)
-    assert told(trace) == {"next": ["2 s a slot until bad"], "last": ["5 s a slot"], "blocked": ["2 s jobs"]}
+    assert waits_by_path(trace) == {"next": ["2 s a slot until bad"], "last": ["5 s a slot"], "blocked": ["2 s jobs"]}
 
 
 def test_a_service_is_waited_for_until_it_is_ready(virtual: Virtual) -> None:
@@ -135,7 +135,7 @@ def test_a_service_is_waited_for_until_it_is_ready(virtual: Virtual) -> None:
         Job(nap, 1, label="other", needs={"port": 1}),
     ]
     scheduler = Scheduler(*jobs, pool=Pool(port=1), timeout=9)
-    assert told(traced(virtual, scheduler)) == {"user": ["3 s jobs until db"], "other": ["9 s port"]}
+    assert waits_by_path(traced(virtual, scheduler)) == {"user": ["3 s jobs until db"], "other": ["9 s port"]}
 
 
 def test_while_it_runs_the_waits_last_until_now(virtual: Virtual) -> None:
@@ -144,7 +144,7 @@ def test_while_it_runs_the_waits_last_until_now(virtual: Virtual) -> None:
 
     async def look() -> dict[str, list[str]]:
         await anyio.sleep(2)
-        return told(trace)
+        return waits_by_path(trace)
 
     watcher = Job(look, label="watcher")
     jobs = [watcher, *trainings(5, 6), Job(nap, 1, label="then", required=watcher)]
