@@ -149,7 +149,7 @@ def loop_running() -> bool:
 
 def _asyncio_loop() -> Any:
     """Return the asyncio event loop that is running in this thread, or None."""
-    asyncio: Any = sys.modules.get("asyncio")  # an import takes 30 ms, and without one no loop can be running
+    asyncio: Any = sys.modules.get("asyncio")  # without an import, which takes 30 ms, no loop can be running
     running = getattr(asyncio, "_get_running_loop", None)
     return None if running is None else running()
 

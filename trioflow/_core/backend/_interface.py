@@ -67,7 +67,7 @@ class Event(Protocol):
     """A one-time event that tasks can wait for."""
 
     def set(self) -> None:
-        """Wake all tasks that wait."""
+        """Set the event, and wake all tasks that wait for it."""
         ...
 
     def is_set(self) -> bool:
@@ -192,7 +192,7 @@ class Group(Protocol):
         ...
 
     def deadline_passed(self) -> bool:
-        """Return whether the deadline has cancelled the group; False on asyncio, where it calls `on_deadline`."""
+        """Return whether the deadline has cancelled the group; False on asyncio, where `on_deadline` is called."""
         return False
 
     def cancel(self) -> None:
@@ -216,7 +216,7 @@ class Group(Protocol):
         ...
 
     def cancel_one(self, worker: WorkerTask) -> None:
-        """Cancel one worker, even a shielded one, that has begun. Before that it checks whether its run is stopping."""
+        """Cancel one worker, even a shielded one. One that has not begun may ignore this: it checks its run first."""
         ...
 
     def set_deadline(self, worker: WorkerTask, when: float) -> None:
@@ -310,7 +310,7 @@ class Backend(Protocol):
         ...
 
     def threadsafe_caller(self) -> Callable[[Callable[[], None]], None]:
-        """Return a function that runs its argument in this loop, from any thread; it does nothing if the loop ended."""
+        """Return a function that runs its argument in this loop, from any thread, while the loop runs."""
         ...
 
     # ---- waiting

@@ -78,7 +78,7 @@ def leaves_of(error: BaseException) -> list[BaseException]:
 
 
 def matches_any(exception: BaseException, *known: tuple[type[BaseException], str]) -> bool:
-    """Return whether an exception matches one of the pairs of a type and a text that its message contains.
+    """Return whether an exception has the type of one of these pairs, and a message that contains its text.
 
     The message is read from `args`, because `__str__` may be user code.
     """
@@ -130,7 +130,7 @@ def await_chain(coroutine: Any) -> Iterator[tuple[FrameType, int]]:
 
 
 def _step_target(step: Any) -> Any:
-    """Return the coroutine or generator that an awaitable of `STEP_TYPES` steps: no attribute refers to it."""
+    """Find the coroutine or generator of an awaitable of `STEP_TYPES`, which has no attribute for it."""
     known = ("coroutine", "generator", "async_generator", *STEP_TYPES)
     return next((value for value in gc.get_referents(step) if type(value).__name__ in known), None)
 

@@ -25,7 +25,7 @@ class AdaptiveWindow(Instrument):
         self.control = WindowController(settings)
 
     def job_scheduled(self, scheduler: Any, job: AbstractJob[Any]) -> None:
-        """Count a throttled job as trouble: it is scheduled again."""
+        """Count a throttle as trouble: the run has put the throttled job back into the ready queue."""
         if job._facts is None or not job._facts.throttled or job._forever or scheduler is not self._run.scheduler:
             return
         if issubclass(_errors.Throttled, self._settings.slower_on):

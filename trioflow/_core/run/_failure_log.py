@@ -32,7 +32,7 @@ FAILURE: Final = "failure"
 """The `about` of these log records."""
 
 
-class LikeFailures:
+class SimilarFailures:
     """A failure that was logged, and the count of similar failures since then."""
 
     __slots__ = ("expires_at", "first_paths", "number", "path")
@@ -72,7 +72,7 @@ class FailureLog:
     def __init__(self, run: Run) -> None:
         self._run: Final = run  # the outermost one
         # By kind of job, type and text of the error, and whether it stops its run; the oldest first.
-        self._logged: Final[dict[tuple[object, type, str, bool], LikeFailures]] = {}
+        self._logged: Final[dict[tuple[object, type, str, bool], SimilarFailures]] = {}
         self._cancel_timer: Callable[[], None] | None = None
         self._blocked: Final[set[object]] = set()  # the kinds of jobs that were reported for blocking the loop
 
@@ -96,7 +96,7 @@ class FailureLog:
             if self._cancel_timer is None:
                 self._cancel_timer = self._run.group.call_at(now + COUNT_DELAY, self._log_counted)
             return
-        self._logged[alike] = LikeFailures(path, now + FORGET_AFTER)
+        self._logged[alike] = SimilarFailures(path, now + FORGET_AFTER)
         consequence = f"it is critical, so the run of {name!r} stops" if stopped else "the run goes on"
         advice = "" if hint is None else f" ({hint})"
         hint = "; debrief() shows the traceback" if stopped or run.scheduler.keep_jobs else ""

@@ -206,7 +206,7 @@ class TimeLimit:
             self._set_timer()
 
     def _set_timer(self) -> None:
-        """Schedule a call of `_check` at the deadline, unless an earlier one is due: signs of life are frequent."""
+        """Set a timer for the deadline, but keep an earlier timer: signs of life are frequent, and timers cost time."""
         due = self._last_sign + self._idle_timeout
         if self._end_call is not None and self._stop_timer is None and due < self.end:
             self._stop_timer = self._run.group.call_at(due, self._check)

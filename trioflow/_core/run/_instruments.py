@@ -107,7 +107,7 @@ class InstrumentSet:
                 getattr(instrument, hook)
                 for instrument in self.instruments
                 if getattr(type(instrument), hook, None) is not getattr(Instrument, hook)
-                or hook in _instance_attributes(instrument)
+                or hook in getattr(instrument, "__dict__", {})
             ]
             for hook in HOOKS
         }
@@ -171,10 +171,6 @@ def fast_hooks(instrument_set: InstrumentSet | None) -> tuple[Hook | None, Hook 
 
 def _raise(interruption: BaseException) -> None:
     raise interruption
-
-
-def _instance_attributes(instrument: Instrument) -> dict[str, Any]:
-    return getattr(instrument, "__dict__", {})
 
 
 def checked(instruments: Any, name: str, who: Who) -> tuple[Instrument, ...]:

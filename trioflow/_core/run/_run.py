@@ -70,10 +70,6 @@ LAST_TURNS: Final = 16
 """How many turns of the loop forever jobs get to process pending input after all other jobs have settled."""
 
 
-def _new_time_slice(backend: Backend) -> TimeSlice:
-    return TimeSlice(backend.clock(), ThreadReports(backend))
-
-
 class Run:
     """One execution of one scheduler, from its first check to the end of its shutdown."""
 
@@ -161,8 +157,11 @@ class Run:
         self.starts_no_more = False  # whether the phase is DRAINING or STOPPING
         self.queue: Final[ReadyQueue] = ReadyQueue()
         self._start_order: StartOrder | None = None
-        time_slice = backend.once_in_loop(partial(_new_time_slice, backend)) if outer is None else outer.run.time_slice
-        self.time_slice: Final[TimeSlice] = time_slice
+        self.time_slice: Final[TimeSlice] = (
+            backend.once_in_loop(lambda: TimeSlice(backend.clock(), ThreadReports(backend)))
+            if outer is None
+            else outer.run.time_slice
+        )
         self.clock: Final[Callable[[], float]] = self.time_slice.clock
         jobserver = scheduler._jobserver
         self.workers: Final = LendingWorkers(self, window, jobserver) if jobserver else Workers(self, window)

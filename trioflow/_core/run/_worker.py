@@ -149,7 +149,7 @@ class TimeSlice:
 
 
 class Worker(WorkerTask):
-    """One task of a run, and the job that it is running."""
+    """A task that runs the jobs of a run one after another; `job` is the current one."""
 
     __slots__ = (
         "called_at",

@@ -113,8 +113,9 @@ class Workers:
             if home is not self._run or (home.workers.parked and is_scheduler(ready.first())):
                 most = 1  # leave parked workers for other runs, and for the nested scheduler that is about to start
             number = max(1, min(len(ready), len(home.workers.parked), most))
-            if number < len(ready) <= most and most > 1 and not self.gated and self._will_be_suspended(ready.first()):
-                number = len(ready)
+            are_few = number < len(ready) <= most and most > 1
+            if are_few and not self.gated and _code_of(ready.first()) in self._run.time_slice.suspended:
+                number = len(ready)  # they will probably be suspended, so that each needs a worker
             self._spawn_until(number)
         elif queue.forever and queue.has_any() and queue.forever:  # `has_any` removes cancelled jobs
             self._spawn(False, self._run.clock(), len(queue.jobs) + self.begun)
@@ -153,9 +154,6 @@ class Workers:
         code, suspended = _code_of(job), self._run.time_slice.suspended
         if code is not None and (job._worker is not None) is not (code in suspended):
             (suspended.discard if job._worker is None else suspended.add)(code)
-
-    def _will_be_suspended(self, job: AbstractJob[Any]) -> bool:
-        return _code_of(job) in self._run.time_slice.suspended
 
     def count_startable(self) -> int:
         """Return the number of ready jobs that get a slot as soon as workers search."""

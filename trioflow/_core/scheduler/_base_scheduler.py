@@ -303,7 +303,7 @@ class BaseScheduler(
         for job in self:
             if job not in kept:
                 self._members.forget(job)
-        self._members.drop_strange_requirements()
+        self._members.drop_foreign_requirements()
         return self
 
     def sanitize(self) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
@@ -323,7 +323,7 @@ class BaseScheduler(
 
         """
         self._refuse_during_run("sanitize()")
-        return [pair for level in levels(self) for pair in level._members.drop_strange_requirements()]
+        return [pair for level in levels(self) for pair in level._members.drop_foreign_requirements()]
 
     def close(self) -> None:
         """Close the scheduler and all its jobs permanently; results can still be read.

@@ -188,7 +188,7 @@ CAUSES: Final = (
 
 
 def _earlier_jobs_text(run: Run, job: AbstractJob[Any], in_order: list[AbstractJob[Any]]) -> str:
-    """Return a text about the waiting jobs that start before `job` for another reason than their earlier readiness."""
+    """Return a text about the waiting jobs that priorities or the policy put before `job`; "" if there are none."""
     ready = run.queue.jobs
     if not isinstance(ready, HeapQueue):
         return ""

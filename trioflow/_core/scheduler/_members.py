@@ -251,7 +251,7 @@ class Members:
         if dropped:
             self._drop_requirements(dropped.__contains__)
 
-    def drop_strange_requirements(self) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
+    def drop_foreign_requirements(self) -> list[tuple[AbstractJob[Any], AbstractJob[Any]]]:
         """Drop requirements that are neither members nor inputs; return pairs of a job and its former requirement."""
         return self._drop_requirements(lambda job: job._scheduler is not self.owner)
 

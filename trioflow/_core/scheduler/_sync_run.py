@@ -81,7 +81,7 @@ class SignalHandler:
         self._ends_run = False  # whether such a signal is to end the run
         self._number = 0  # the number of that signal
         self._interruption: BaseException | None = None  # for the run to raise
-        self._calls: deque[Callable[[], object]] = deque()  # the user's function has returned these
+        self._calls: deque[Callable[[], object]] = deque()  # returned by the user's function
         main = threading.current_thread() is threading.main_thread()
         if handle and not main:
             raise ValueError(
@@ -179,7 +179,7 @@ class SignalHandler:
         self.interrupt(KeyboardInterrupt() if number == signal.SIGINT else None)
 
     def _may_raise(self, frame: FrameType | None) -> bool:
-        """Return whether to raise in `frame`: a job blocks the loop, which so could not handle the first Ctrl-C."""
+        """Return whether to raise KeyboardInterrupt in `frame`: a job blocks the loop despite an earlier Ctrl-C."""
         stands_still = time.monotonic() - self._pending_since >= STALL_SECONDS
         run = self._scheduler._run
         return self._ends_run and stands_still and run is not None and run.phase is not STOPPING and _in_body(frame)

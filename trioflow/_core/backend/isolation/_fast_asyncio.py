@@ -63,12 +63,12 @@ class FastAsyncioGroup(Group):
         self.host = self._host
         self.scope._host_task = task  # anyio takes the loop from this task when a job calls a thread
         self._host_task_id = id(task)
-        # So jobs see the deadline of the scope around the run, which itself delivers cancellations only to the host.
+        # Shows jobs the deadline of the scope around the run. That scope delivers cancellations to the host only.
         self.scope._parent_scope = self._host_scope()
         self.cancelled_once = False  # whether `cancel_once` was called
         self._shielded: Any = None  # the scope of all shielded workers, if there are any
         self._unstarted: list[WorkerTask] = []  # the watched workers; see `watch_unstarted`
-        self._due_count = 0  # the first of them that the next check examines: they have had time to begin
+        self._due_count = 0  # how many of the first ones the next check examines: they have had time to begin
         self._iterations: LoopIterations = LoopIterations(self._loop, context) if outer is None else outer._iterations
 
     async def run(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -80,7 +80,7 @@ class FastAsyncioGroup(Group):
             self.scope._host_task = None
             if self._shielded is not None:
                 self._shielded._host_task = None
-                self.scope._child_scopes.discard(self._shielded)  # they refer to each other
+                self.scope._child_scopes.discard(self._shielded)  # break the reference cycle
         self._host.raise_cancellation()
         if task._must_cancel:  # a cancellation since the last await is still undelivered
             await asyncio.sleep(0)
@@ -143,7 +143,7 @@ class FastAsyncioGroup(Group):
         for worker in unstarted:
             if worker.task.done():
                 worker.leave_unstarted()
-        self._unstarted[: self._due_count] = [worker for worker in unstarted if worker.mark is not None]  # not left
+        self._unstarted[: self._due_count] = [worker for worker in unstarted if worker.mark is not None]
         self._due_count = len(self._unstarted)
         if self._due_count:
             self._loop.call_soon(self._check_unstarted, context=self._context)
