@@ -39,12 +39,8 @@ MAX_COMPARED_FRAMES: Final = 50
 def debrief(scheduler: BaseScheduler, symbols: Symbols, listing: bool = False) -> str:
     """Return the text that `Scheduler.debrief` prints. O(V + E), plus the length of the tracebacks."""
     parts = Debrief(scheduler, symbols)
-    sections = [
-        "\n".join(parts.verdict_lines()),
-        *parts.details(),
-        Listing(scheduler, symbols).text() if listing else "",
-    ]
-    return "\n\n".join(filter(None, sections))
+    last = Listing(scheduler, symbols).text() if listing else ""
+    return "\n\n".join(filter(None, ["\n".join(parts.verdict_lines()), *parts.details(), last]))
 
 
 def details(scheduler: BaseScheduler, symbols: Symbols, failures: bool = True) -> str:
@@ -63,6 +59,9 @@ class Debrief:
 
     def _name(self, job: AnyJob) -> str:
         return self._symbols.escape(shortened(self._paths.get(job, job.label)))
+
+    def _traceback(self, error: BaseException, traceback_: TracebackType | None = None) -> str:
+        return "\n" + self._symbols.escape_lines(_exception_text.format_traceback(error, traceback_))
 
     # ---- the verdict
 
@@ -94,8 +93,7 @@ class Debrief:
         failed = [job for job in self._jobs if job.state is JobState.FAILED and not failed_through_member(job)]
         for jobs in group_failures((job, job.is_critical(), _failure(job)) for job in failed):
             failure = _failure(jobs[0])
-            trace = _exception_text.format_traceback(failure.exception, failure.traceback)
-            yield f"{self._title(jobs)}\n{self._symbols.escape_lines(trace)}"
+            yield self._title(jobs) + self._traceback(failure.exception, failure.traceback)
 
     def _title(self, jobs: Sequence[AnyJob]) -> str:
         noun = "critical failure" if jobs[0].is_critical() else "failure"
@@ -126,19 +124,15 @@ class Debrief:
     def _incident(self, incident: Incident) -> str:
         job, message, exception = incident
         where = f"incident at {self._name(job)}:" if job is not None else "incident:"
-        trace = (
-            "" if exception is None else "\n" + self._symbols.escape_lines(_exception_text.format_traceback(exception))
-        )
-        return f"{where} {self._symbols.escape_lines(message)}{trace}"
+        frames = "" if exception is None else self._traceback(exception)
+        return f"{where} {self._symbols.escape_lines(message)}{frames}"
 
     # ---- the journal
 
     def not_restored(self) -> str:
         """Return a paragraph on the jobs that the journal did not restore and why, or an empty string."""
-        reasons = [(job, not_restored(job)) for job in self._jobs]
-        lines = [
-            f"  {self._name(job)}: {self._symbols.escape(why)}" for job, why in reasons if why not in OBVIOUS_REASONS
-        ]
+        reasons = [(self._name(job), not_restored(job)) for job in self._jobs]
+        lines = [f"  {name}: {self._symbols.escape(why)}" for name, why in reasons if why not in OBVIOUS_REASONS]
         if not lines:
             return ""
         more = [f"  and {len(lines) - MAX_NAMES} more"] if len(lines) > MAX_NAMES else []

@@ -15,13 +15,7 @@ from typing import Any, Final, cast
 
 from ..._core.api.views import LOOP_PACKAGES, OURS, beginning, headline
 
-INTERMEDIATE_LIBRARIES: Final = (
-    "click",
-    "concurrent.futures",
-    "dask",
-    "distributed",
-    *sorted(LOOP_PACKAGES - {"asyncio"}),
-)
+LIBRARIES_BETWEEN: Final = ("click", "concurrent.futures", "dask", "distributed", *sorted(LOOP_PACKAGES - {"asyncio"}))
 """Libraries whose frames may lie between trioflow's and the user's."""
 MAX_LENGTH: Final = 100
 """The default limit in characters: an exception and its prefix fit on one line of a wide terminal."""
@@ -83,7 +77,7 @@ def innermost_user_frame(
 
 
 def _library_directories() -> list[str]:
-    loaded = [sys.modules[name].__file__ for name in INTERMEDIATE_LIBRARIES if name in sys.modules]
+    loaded = [sys.modules[name].__file__ for name in LIBRARIES_BETWEEN if name in sys.modules]
     return [f"{os.path.dirname(file)}/" for file in loaded if file is not None]
 
 

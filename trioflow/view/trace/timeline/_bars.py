@@ -102,7 +102,7 @@ def _label_limits(geometry: Geometry) -> dict[int, float]:
         for row in range(box.row, box.row + box.height):
             rows.setdefault(row, []).append(number)
     for numbers in rows.values():
-        numbers.sort(key=lambda number: geometry.horizontal_bounds(spans[number])[0])
+        numbers.sort()  # spans are numbered in the order of their starts
         for number, following in pairwise(numbers):
             left = geometry.horizontal_bounds(spans[following])[0]
             if left >= geometry.horizontal_bounds(spans[number])[1] - 0.01:

@@ -53,7 +53,7 @@ def draw_waits(svg: Tree.Element, definitions: Tree.Element, geometry: Geometry)
         rows.setdefault(box.row, []).append(number)
     drawn: list[tuple[Wait, float, float, int]] = []  # waits with their left and right ends and rows
     for row, numbers in rows.items():
-        numbers.sort(key=lambda number: geometry.horizontal_bounds(spans[number])[0])
+        numbers.sort()  # spans are numbered in the order of their starts
         previous_ends = geometry.x(geometry.began), *(geometry.horizontal_bounds(spans[n])[1] for n in numbers)
         for number, previous_end in zip(numbers, previous_ends, strict=False):
             for wait in spans[number].waits:

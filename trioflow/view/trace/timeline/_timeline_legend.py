@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Final
 from xml.etree import ElementTree as Tree
 
@@ -82,34 +83,28 @@ def _symbol_entries(record: TraceRecord, reasons: set[WaitCause]) -> Iterator[tu
     """Yield a sample and a text for each kind of bar, line and mark that occurs in the picture."""
     started = [span for span in record.spans if span.started_at is not None]
     states = {span.state for span in started if not span.forever}
-    entries: tuple[tuple[bool, Draw, str], ...] = (
-        *((state in states, _bar_sample(f"bar {state.value}"), _state_text(state)) for state in BARS),
-        (any(span.forever for span in started), _bar_sample("bar forever"), "forever job"),
-        (
-            any(span.ready_at is not None for span in started),
-            _shape_sample("ready", 7, -3, "h8l-4 6z"),
-            "service ready",
-        ),
-        (any(len(span.attempts) > 1 for span in started), _draw_attempts_sample, "further attempt"),
-        (bool(record.chain), _bar_sample("bar succeeded", "on-path"), "critical path"),
-        (WaitCause.JOBS in reasons, _line_sample("chain"), "required by the next"),
-        (bool(reasons - {WaitCause.JOBS}), _line_sample("chain slot"), _dotted_line_text(reasons)),
-        (bool(record.incidents), _shape_sample("incident", 11, -5, "l4 5l-4 5l-4 -5z"), "incident"),
-    )
-    return ((draw, text) for needed, draw, text in entries if needed)
+    yield from ((partial(_draw_bar, f"bar {state.value}"), _state_text(state)) for state in BARS if state in states)
+    if any(span.forever for span in started):
+        yield partial(_draw_bar, "bar forever"), "forever job"
+    if any(span.ready_at is not None for span in started):
+        yield partial(_draw_shape, "ready", 7, -3, "h8l-4 6z"), "service ready"
+    if any(len(span.attempts) > 1 for span in started):
+        yield _draw_attempts, "further attempt"
+    if record.chain:
+        yield _draw_path_bar, "critical path"
+    if WaitCause.JOBS in reasons:
+        yield partial(_draw_line, "chain"), "required by the next"
+    if reasons - {WaitCause.JOBS}:
+        yield partial(_draw_line, "chain slot"), _dotted_line_text(reasons)
+    if record.incidents:
+        yield partial(_draw_shape, "incident", 11, -5, "l4 5l-4 5l-4 -5z"), "incident"
 
 
 def _wait_entries(patterns: HatchPatterns) -> Iterator[tuple[Draw, str]]:
     for reason in patterns:
         cause, name = reason
-        yield _hatching_sample(patterns.fill(reason)), f"waited for {CAUSES[cause].awaited.format(printable(name))}"
-
-
-def _hatching_sample(fill: str) -> Draw:
-    def draw(svg: Tree.Element, x: float, y: float) -> None:
-        add(svg, "rect", css="why", x=x, y=y - 6, width=SAMPLE_WIDTH, height=12, fill=fill)
-
-    return draw
+        words = f"waited for {CAUSES[cause].awaited.format(printable(name))}"
+        yield partial(_draw_hatching, patterns.fill(reason)), words
 
 
 def _state_text(state: JobState) -> str:
@@ -123,30 +118,32 @@ def _dotted_line_text(reasons: set[WaitCause]) -> str:
     return "gave its slot or a resource to the next" if WaitCause.RESOURCE in reasons else "gave its slot to the next"
 
 
-def _shape_sample(css: str, right: float, down: float, outline: str) -> Draw:
-    def draw(svg: Tree.Element, x: float, y: float) -> None:
-        add(svg, "path", css=css, d=f"M{x + right:.1f} {y + down:.1f}{outline}")
-
-    return draw
+# ---- samples
 
 
-def _bar_sample(*styles: str) -> Draw:
-    def draw(svg: Tree.Element, x: float, y: float) -> None:
-        for css in styles:
-            add(svg, "rect", css=css, x=x, y=y - 6, width=SAMPLE_WIDTH, height=12, rx=2)
-
-    return draw
+def _draw_hatching(fill: str, svg: Tree.Element, x: float, y: float) -> None:
+    add(svg, "rect", css="why", x=x, y=y - 6, width=SAMPLE_WIDTH, height=12, fill=fill)
 
 
-def _draw_attempts_sample(svg: Tree.Element, x: float, y: float) -> None:
-    _bar_sample("bar succeeded")(svg, x, y)
+def _draw_shape(css: str, right: float, down: float, outline: str, svg: Tree.Element, x: float, y: float) -> None:
+    add(svg, "path", css=css, d=f"M{x + right:.1f} {y + down:.1f}{outline}")
+
+
+def _draw_bar(css: str, svg: Tree.Element, x: float, y: float) -> None:
+    add(svg, "rect", css=css, x=x, y=y - 6, width=SAMPLE_WIDTH, height=12, rx=2)
+
+
+def _draw_path_bar(svg: Tree.Element, x: float, y: float) -> None:
+    _draw_bar("bar succeeded", svg, x, y)
+    _draw_bar("on-path", svg, x, y)
+
+
+def _draw_attempts(svg: Tree.Element, x: float, y: float) -> None:
+    _draw_bar("bar succeeded", svg, x, y)
     add(svg, "line", css="attempt", x1=x + 11, y1=y, x2=x + 11, y2=y + 6)
     add(svg, "line", css="attempt-edge", x1=x + 12, y1=y, x2=x + 12, y2=y + 6)
 
 
-def _line_sample(css: str) -> Draw:
-    def draw(svg: Tree.Element, x: float, y: float) -> None:
-        add(svg, "path", css=css, d=f"M{x:.1f} {y:.1f}h{SAMPLE_WIDTH - 3:.1f}")
-        add(svg, "path", css="arrow", d=f"M{x + SAMPLE_WIDTH:.1f} {y:.1f}l-4 -3v6z")
-
-    return draw
+def _draw_line(css: str, svg: Tree.Element, x: float, y: float) -> None:
+    add(svg, "path", css=css, d=f"M{x:.1f} {y:.1f}h{SAMPLE_WIDTH - 3:.1f}")
+    add(svg, "path", css="arrow", d=f"M{x + SAMPLE_WIDTH:.1f} {y:.1f}l-4 -3v6z")
