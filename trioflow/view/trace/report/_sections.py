@@ -18,7 +18,6 @@ from ...graph._drawing import CriticalPath, Drawing
 from .. import _time_spent as _spent
 from .._span_builder import TraceRecord
 from .._spans import RunSpan
-from .._what_if import WhatIf
 from ..timeline import _what_if_chart
 from ..timeline._svg import add
 from ._names import escape
@@ -131,14 +130,11 @@ def _glossary_terms(record: TraceRecord) -> Iterator[tuple[str, str]]:
 
 def run_facts(roots: list[RunSpan]) -> str:
     """Return the folded facts about the host and the options of the runs as HTML, or "" if nothing has run."""
-    facts = (
-        [*_host_facts(roots), *(fact for run in roots for fact in _option_facts(run, len(roots) > 1))] if roots else []
-    )
+    if not roots:
+        return ""
+    facts = [*_host_facts(roots), *(fact for run in roots for fact in _option_facts(run, len(roots) > 1))]
     items = "".join(f"<dt>{escapes.escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts)
-    return (
-        f'<details id="about" class="card fold"><summary>Where and how it ran</summary><dl>{items}</dl></details>'
-        * bool(items)
-    )
+    return f'<details id="about" class="card fold"><summary>Where and how it ran</summary><dl>{items}</dl></details>'
 
 
 def _host_facts(roots: list[RunSpan]) -> Iterator[tuple[str, str]]:
@@ -199,15 +195,11 @@ def what_if_section(record: TraceRecord) -> str:
     limits = _limits_waited_for(record)
     if not limits:
         return ""
-    from ....simulation import _sweep
-
     try:
-        shown = (
-            _with_chart(_sweep.of_trace(record, limits[0], most=MAX_SIMULATED_JOBS)) if jobs <= MAX_JOBS else TOO_MANY
-        )
+        content = _simulate(record, limits[0]) if jobs <= MAX_JOBS else TOO_MANY
     except (ValueError, RuntimeError):  # the scenario has changed since, or cannot be simulated
         return ""
-    return f'<section id="what-if">\n<h2>What if</h2>\n{shown}</section>'
+    return f'<section id="what-if">\n<h2>What if</h2>\n{content}</section>'
 
 
 def _limits_waited_for(record: TraceRecord) -> list[str | None]:
@@ -218,9 +210,8 @@ def _limits_waited_for(record: TraceRecord) -> list[str | None]:
     for span in record.spans:
         work += span.worked if span.number not in record.nested else 0.0
         for wait in span.waits:
-            if wait.cause in (WaitCause.RESOURCE, WaitCause.RATE) or (
-                wait.cause is WaitCause.SLOT and span.number in members
-            ):
+            is_slot = wait.cause is WaitCause.SLOT and span.number in members
+            if is_slot or wait.cause in (WaitCause.RESOURCE, WaitCause.RATE):
                 waited[wait.name or None] = waited.get(wait.name or None, 0.0) + wait.seconds
     adjustable: set[str | None] = {resource.name for resource in record.resources if not resource.is_reservation}
     adjustable |= {None} if record.roots[0].window is not None else set()
@@ -228,7 +219,11 @@ def _limits_waited_for(record: TraceRecord) -> list[str | None]:
     return sorted(notable, key=waited.__getitem__, reverse=True)
 
 
-def _with_chart(result: WhatIf) -> str:
+def _simulate(record: TraceRecord, resource: str | None) -> str:
+    """Return the result of simulations with other amounts of a resource, as a sentence and a chart."""
+    from ....simulation import _sweep
+
+    result = _sweep.of_trace(record, resource, most=MAX_SIMULATED_JOBS)
     chart = f'<div class="card paper scroll" tabindex="0">{_what_if_chart.chart_svg(result, WIDTH)}</div>'
     return f'<p class="note">{escape(str(result))}</p>{chart}\n'
 
@@ -246,13 +241,13 @@ SAMPLE_WIDTH: Final = 26
 def graph_section(scheduler: Any, path: CriticalPath) -> str:
     """Return the graph of a scheduler with a legend, or the reason why there is none, as HTML."""
     jobs = sum(not is_scheduler(job) for job in scheduler.iterate_jobs())
-    way, drawing = _render.choose_readable(scheduler, path)
+    options, drawing = _render.choose_readable(scheduler, path)
     if _render.number_of_boxes(drawing) > MAX_BOXES:
         return note_html(
             f"{jobs} jobs are too many for a graph that can be read here: see scheduler.graph() for parts of it."
         )
     try:
-        drawn = _link_boxes(_render.draw_narrow(lambda to: _svg(scheduler.graph(**way, direction=to))), drawing)
+        svg = _render.draw_narrow(lambda direction: _svg(scheduler.graph(**options, direction=direction)))
     except RuntimeError as error:
         return note_html(f"{error}.")
     except OSError as error:
@@ -260,9 +255,9 @@ def graph_section(scheduler: Any, path: CriticalPath) -> str:
     notes = [note_html(SHAPES)] * any(_graph_legend.kinds(drawing))
     if drawing.bundles:
         notes.append(note_html(f"{jobs} jobs: those that are alike are one box."))
-    elif "collapse" in way and any(is_scheduler(job) for job in scheduler):
+    elif "collapse" in options and any(is_scheduler(job) for job in scheduler):
         notes.append(note_html(f"{jobs} jobs: each group of them is one box."))
-    picture = f'<div class="card paper scroll" tabindex="0">{drawn}</div>'
+    picture = f'<div class="card paper scroll" tabindex="0">{_link_boxes(svg, drawing)}</div>'
     return f'{picture}<ul class="legend">{_graph_legend_html(drawing)}</ul>{"".join(notes)}'
 
 
