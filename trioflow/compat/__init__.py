@@ -1,1 +1,1 @@
-"""The names of older programs: scripts written for them run with another import."""
+"""The interfaces of older libraries, implemented on trioflow: scripts written for those run with another import."""

@@ -243,7 +243,7 @@ def test_nothing_is_left_when_a_program_ends(watched: Watched, tmp_path: Path, w
 FORKED = """
 from trioflow.compat.pyexpool import _batch
 
-_batch.PATIENCE = 1000
+_batch.END_TIMEOUT = 1000
 pool = ExecPool(1)
 pool.execute(Job("j", args=["sleep", "0.01"]))
 child = os.fork()

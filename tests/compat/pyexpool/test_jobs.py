@@ -446,16 +446,16 @@ def test_threads_may_share_a_pool() -> None:
 def test_what_is_executed_while_join_ends_goes_into_the_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     """A job added at the last moment is not lost."""
     threads: list[threading.Thread] = []
-    drained = Callbacks.drained
+    drain = Callbacks.drain
 
     async def slowly(callbacks: Callbacks) -> None:
         if not threads:
             threads.append(threading.Thread(target=pool.execute, args=(late,)))
             threads[0].start()
             await trio.sleep(0.05)
-        await drained(callbacks)
+        await drain(callbacks)
 
-    monkeypatch.setattr(Callbacks, "drained", slowly)
+    monkeypatch.setattr(Callbacks, "drain", slowly)
     pool, late = ExecPool(1), Job("late", args=["true"])
     pool.execute(Job("j", args=["true"]))
     assert pool.join() is True

@@ -1,17 +1,16 @@
-"""The names of asynciojobs 0.21 over trioflow: jobs, schedulers, sequences, watches.
+"""The interface of asynciojobs 0.21, implemented on trioflow: jobs, schedulers, sequences, watches.
 
-A scheduler here keeps the parts that its program may change at any time: sets of jobs and of requirements, criticality,
-labels. Each run builds a `trioflow.Scheduler` with one job for each of these, which does the work. Nested schedulers
-run as jobs in the same way. `docs/coming-from/asynciojobs.md` lists the differences, and shows the same program in
-trioflow's own words.
+A scheduler of this module holds what the program may change at any time: the sets of jobs and of requirements, and the
+settings of each job. Each run builds a `trioflow.Scheduler`, with one trioflow job for each job. Nested schedulers run
+as jobs in the same way. `docs/coming-from/asynciojobs.md` lists the differences, and shows the same program written for
+trioflow.
 
-On asyncio, a job is cancelled as asyncio programs expect: once, so that a `finally` that awaits comes to its end. A job
-that has not ended within `shutdown_timeout` is then cancelled at each await: `cancels_once=True` of the class of the
-`trioflow.Scheduler`.
+On asyncio, a job is cancelled once, as asyncio programs expect, so that a `finally` clause can await. A job that has
+not ended within `shutdown_timeout` is then cancelled again at each await (`cancels_once=True` of the scheduler class).
 
-The public API has no way to do the following, so this module does not do it:
+Two features are missing, because trioflow's public API does not support them:
 
-- A job that is added to a scheduler while that runs is not run; it waits for the next run.
+- A job that is added to a running scheduler does not run until the next run.
 - Instruments see a nested scheduler as one job.
 """
 
@@ -28,7 +27,7 @@ from .scheduler import Scheduler as Scheduler
 from .sequence import Sequence as Sequence
 from .watch import Watch as Watch
 
-_load_backend("asyncio")  # so that the first run is not slower by 40 ms
+_load_backend("asyncio")  # takes 40 ms, which the first run would otherwise take longer
 
 __all__ = [
     "AbstractJob",
@@ -44,16 +43,16 @@ __all__ = [
 ]
 
 __version__ = "0.21.3"
-"""The version of asynciojobs whose names and behaviour these are."""
+"""The version of asynciojobs that this module is compatible with."""
 
 
 def stand_in() -> None:
-    """Make `import asynciojobs` mean this module, everywhere in this process: for libraries such as apssh.
+    """Make `import asynciojobs` import this module, in the whole process, for libraries such as apssh.
 
-    Call it before the first import of asynciojobs.
+    Call it before anything imports asynciojobs.
 
     Raises:
-        RuntimeError: asynciojobs itself was imported already.
+        RuntimeError: asynciojobs has already been imported.
 
     """
     own = {name.replace(__name__, "asynciojobs", 1): sys.modules[name] for name in sys.modules if _is_here(name)}

@@ -1,4 +1,4 @@
-"""A scheduler as a graph in the language of Graphviz, drawn with the styles of its jobs."""
+"""The graph of a scheduler in the language of Graphviz, with the styles that its jobs define."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def style_of_job(job: AbstractJob) -> dict[str, str]:
-    """Return the attributes of a job's box, or of a scheduler's frame."""
+    """Return the default attributes of a job's box, or of a nested scheduler's frame."""
     label = job.graph_label()
     if label is None:
         shown = job.label if job.label is not None else job.text_label() or "NOLABEL"
@@ -25,18 +25,18 @@ def style_of_job(job: AbstractJob) -> dict[str, str]:
     return {"style": ",".join(style), "label": label, "shape": "box", **critical}
 
 
-def source(scheduler: PureScheduler) -> str:
-    """Return the graph's text; numbers all jobs first.
+def dot_source(scheduler: PureScheduler) -> str:
+    """Assign numbers to all jobs, and return the graph as the text of a dot file.
 
-    Exception: requirements form a cycle, or lead out of a scheduler.
+    Raises:
         Exception: requirements form a cycle, or lead out of a scheduler.
 
     """
-    _listing.number(scheduler)
-    return "\n".join(["digraph asynciojobs {", "compound=true;", *_body(scheduler), "}"]) + "\n"
+    _listing.assign_numbers(scheduler)
+    return "\n".join(["digraph asynciojobs {", "compound=true;", *_body_lines(scheduler), "}"]) + "\n"
 
 
-def _body(scheduler: PureScheduler) -> Iterator[str]:
+def _body_lines(scheduler: PureScheduler) -> Iterator[str]:
     edges: list[str] = []
     for job, _, is_end in _listing.walk(scheduler):
         nested: Any = job._trioflow_nested()
@@ -48,14 +48,14 @@ def _body(scheduler: PureScheduler) -> Iterator[str]:
         else:
             yield f"subgraph {nested.dot_cluster_name()} {{"
             yield f"graph [{_attributes(job)}];"
-            if not nested.jobs:  # a frame with nothing in it has no place, and no line could end there
+            if not nested.jobs:  # dot does not draw a frame without content, so lines could not end there
                 yield f'{job.repr_id()} [style=invis, label=""];'
-        edges += _edges(job)
+        edges += _edge_lines(job)
     yield from edges
 
 
-def _edges(job: AbstractJob) -> Iterator[str]:
-    """Yield the lines from a job's requirements; those of a scheduler end at its frame."""
+def _edge_lines(job: AbstractJob) -> Iterator[str]:
+    """Yield statements for the edges from a job's requirements; edges of a scheduler end at its frame."""
     head, at_head = _node(job, "lhead", first=True)
     for required in sorted(job.required, key=lambda requirement: requirement.repr_id()):
         tail, at_tail = _node(required, "ltail", first=False)
@@ -64,7 +64,7 @@ def _edges(job: AbstractJob) -> Iterator[str]:
 
 
 def _node(job: Any, frame: str, first: bool) -> tuple[str, str]:
-    """Return the box where a line begins or ends, and the frame that cuts it off."""
+    """Return the node where an edge begins or ends, and the attribute that clips it at a frame, or ""."""
     nested: Any = job._trioflow_nested()
     if nested is None:
         return job.repr_id(), ""
@@ -79,9 +79,9 @@ def _node(job: Any, frame: str, first: bool) -> tuple[str, str]:
 
 
 def _attributes(job: AbstractJob) -> str:
-    return ", ".join(f"{name}={_quoted(str(value))}" for name, value in job.dot_style().items())
+    return ", ".join(f"{name}={_quote(str(value))}" for name, value in job.dot_style().items())
 
 
-def _quoted(text: str) -> str:
-    text = re.sub(r"\\(?![nlr])", r"\\\\", text)  # but for \n, \l and \r, which are Graphviz's ends of lines
+def _quote(text: str) -> str:
+    text = re.sub(r"\\(?![nlr])", r"\\\\", text)  # keeps \n, \l and \r, the line breaks of Graphviz
     return '"' + text.replace('"', r"\"").replace("\n", r"\n") + '"'

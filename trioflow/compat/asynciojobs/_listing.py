@@ -1,4 +1,4 @@
-"""The look of jobs in listings: asynciojobs' own signs and lines."""
+"""Listings and debriefs in the format of asynciojobs, with its own signs for the states of jobs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ IDLE, SCHEDULED, RUNNING, DONE = "⚐⚑↺☓"
 PLAIN: Final = str.maketrans(
     {CRITICAL: "!", EXCEPTION: "*", STARTED: "o", FOREVER: "8", IDLE: "-", SCHEDULED: "w", RUNNING: ">", DONE: "x"}
 )
-"""Replacements for the signs where a stream cannot encode them."""
+"""ASCII replacements for the signs, for streams that cannot encode them."""
 
 
-def signs(job: AbstractJob) -> str:
-    """Return four signs, or spaces: critical, exception, state, forever.
+def format_signs(job: AbstractJob) -> str:
+    """Return the four signs of a job, or spaces: critical, exception, state, forever.
 
-    A cancelled job counts as ended, so that a cancelled forever job does not look like a running one.
+    A cancelled job has the sign for done, so that a cancelled forever job does not look like a running one.
     """
     exception = EXCEPTION if job.raised_exception() else STARTED if job.is_running() else " "
     if job.is_done() or job._trioflow_was_cancelled():
@@ -35,8 +35,8 @@ def signs(job: AbstractJob) -> str:
     return f"{CRITICAL if job.is_critical() else ' '} {exception} {state} {FOREVER if job.forever else ' '}"
 
 
-def result(job: AbstractJob) -> str:
-    """Return the result or the exception of a job, in words."""
+def format_result(job: AbstractJob) -> str:
+    """Return the result or the exception of a job as text."""
     exception = job.raised_exception()
     if exception:
         critical = "CRIT. EXC." if job.is_critical() else "exception"
@@ -46,14 +46,14 @@ def result(job: AbstractJob) -> str:
     return f"[[ -> {job.result()}]]" if job.is_done() else "[not done]"
 
 
-def numbers(jobs: Iterable[AbstractJob]) -> str:
-    """Return the numbers of jobs, in order, and the labels of those that have none yet."""
+def format_numbers(jobs: Iterable[AbstractJob]) -> str:
+    """Return the sorted numbers of jobs as text, with labels for jobs without a number."""
     shown = [(job._trioflow.number is None, job._trioflow.number or f"`{job._trioflow_name()}`") for job in jobs]
     return "{" + ", ".join(text for _, text in sorted(shown)) + "}"
 
 
-def listing(scheduler: PureScheduler, details: bool, silence_done_jobs: bool) -> Iterator[str]:
-    """Yield the lines of a listing; all jobs must have their numbers."""
+def listing_lines(scheduler: PureScheduler, details: bool, silence_done_jobs: bool) -> Iterator[str]:
+    """Yield the lines of a listing; all jobs must have numbers."""
     for job, depth, is_end in walk(scheduler):
         marks = "><"[is_end] * depth
         nested = job._trioflow_nested()
@@ -73,22 +73,22 @@ def listing(scheduler: PureScheduler, details: bool, silence_done_jobs: bool) ->
 def walk(
     scheduler: PureScheduler, jobs: Iterable[AbstractJob] | None = None
 ) -> Iterator[tuple[AbstractJob, int, bool]]:
-    """Yield each job with its depth, in topological order, and nested schedulers a second time at their end.
+    """Yield each job with its depth and False, in topological order; nested schedulers again at their end, with True.
 
     Args:
-        scheduler: whose jobs.
-        jobs: its own ones in order, where that is known.
+        scheduler: the scheduler.
+        jobs: its direct members in topological order, if the caller has computed that.
 
     """
     outermost = iter(scheduler.topological_order() if jobs is None else jobs)
     todo: list[tuple[Iterator[AbstractJob], AbstractJob | None]] = [(outermost, None)]
     while todo:
-        jobs, around = todo[-1]
+        jobs, outer = todo[-1]
         job = next(jobs, None)
         if job is None:
             todo.pop()
-            if around is not None:
-                yield around, len(todo), True
+            if outer is not None:
+                yield outer, len(todo), True
             continue
         nested = job._trioflow_nested()
         yield job, len(todo) - 1, False
@@ -96,38 +96,38 @@ def walk(
             todo.append((nested.topological_order(), job))
 
 
-def number(scheduler: PureScheduler, jobs: Iterable[AbstractJob] | None = None) -> None:
-    """Give all jobs their numbers, in topological order, nested ones behind their scheduler.
+def assign_numbers(scheduler: PureScheduler, jobs: Iterable[AbstractJob] | None = None) -> None:
+    """Number all jobs in topological order; the jobs of nested schedulers come directly after their scheduler.
 
     Args:
-        scheduler: whose jobs.
-        jobs: its own ones in order, where that is known.
+        scheduler: the scheduler.
+        jobs: its direct members in topological order, if the caller has computed that.
 
     Raises:
         Exception: requirements form a cycle, or lead out of a scheduler.
 
     """
-    found = [job for job, _, is_end in walk(scheduler, jobs) if not is_end]
-    width = len(str(len(found)))
-    for place, job in enumerate(found, 1):
+    all_jobs = [job for job, _, is_end in walk(scheduler, jobs) if not is_end]
+    width = len(str(len(all_jobs)))
+    for place, job in enumerate(all_jobs, 1):
         job._trioflow.number = f"{place:0{width}d}"
 
 
-def safe_listing(scheduler: PureScheduler, silence_done_jobs: bool, above: str = "") -> Iterator[str]:
-    """Yield the lines of a listing that needs no order: jobs have numbers of their scheduler's, as `3.1`."""
+def safe_listing_lines(scheduler: PureScheduler, silence_done_jobs: bool, prefix: str = "") -> Iterator[str]:
+    """Yield the lines of a listing in creation order; the numbers begin with those of the scheduler, as in `3.1`."""
     for place, job in enumerate(scheduler, 1):
-        job._trioflow.number = f"{above}.{place}"
+        job._trioflow.number = f"{prefix}.{place}"
     for job in scheduler:
         nested = job._trioflow_nested()
         if not silence_done_jobs or nested is not None or not job.is_done():
             yield f"{job.repr_short()} {job.repr_id()} {job.repr_main()} {job.repr_requires()}".rstrip()
         if nested is not None:
-            yield from safe_listing(nested, silence_done_jobs, job.repr_id().removeprefix("."))
+            yield from safe_listing_lines(nested, silence_done_jobs, job.repr_id().removeprefix("."))
             yield f"--end-- {job.repr_id()}"
 
 
-def debriefing(scheduler: PureScheduler) -> Iterator[str]:
-    """Yield the report on the exceptions, critical ones first and with their tracebacks."""
+def debrief_lines(scheduler: PureScheduler) -> Iterator[str]:
+    """Yield the lines of a report on all exceptions, critical ones first and with their tracebacks."""
     failed = [job for job in scheduler.iterate_jobs() if job.raised_exception()]
     critical = [job for job in failed if job.is_critical()]
     if not failed:
@@ -145,20 +145,18 @@ def debriefing(scheduler: PureScheduler) -> Iterator[str]:
 
 
 def _user_frames(exception: BaseException) -> Any:
-    """Return the traceback of an exception without the frames that stand between the run and the job."""
-    frames = exception.__traceback__
-    home = __file__.rpartition("/")[0]
-    last = None
-    one = frames
-    while one is not None:
-        if one.tb_frame.f_code.co_filename.startswith(home):
-            last = one
-        one = one.tb_next
-    return last.tb_next if last is not None and last.tb_next is not None else frames
+    """Return the traceback of an exception from the first frame of the job's own code."""
+    package = __file__.rpartition("/")[0]
+    start = frame = exception.__traceback__
+    while frame is not None:
+        if frame.tb_frame.f_code.co_filename.startswith(package):
+            start = frame.tb_next or exception.__traceback__
+        frame = frame.tb_next
+    return start
 
 
-def printed(lines: Iterable[str]) -> None:
-    """Print lines, with plain signs where the standard output cannot encode them."""
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines; replace signs that the standard output cannot encode."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     for line in lines:
         try:

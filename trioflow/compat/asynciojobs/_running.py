@@ -1,4 +1,4 @@
-"""The run of a scheduler's jobs: each as a `trioflow.AbstractJob`, which on asyncio is cancelled once."""
+"""The trioflow jobs and schedulers that run the jobs of one run."""
 
 from __future__ import annotations
 
@@ -15,26 +15,29 @@ if TYPE_CHECKING:
     from .job import AbstractJob
     from .purescheduler import PureScheduler
 
-TURNS: Final = 4
-"""A job that raises waits for this number of turns of the loop: by then, jobs that may start at the same time have done
-so. In asynciojobs all of these start before any of them can end the run."""
+CHECKPOINTS_BEFORE_FAILURE: Final = 4
+"""Number of turns of the event loop that a job waits before its exception can end the run.
+
+In asynciojobs, all jobs that may start at the same time start before any of them can end the run.
+"""
 
 
-class Mirror(trioflow.Scheduler, cancels_once=True):
-    """The trioflow scheduler of one run."""
+class RunScheduler(trioflow.Scheduler, cancels_once=True):
+    """The trioflow scheduler of one run; on asyncio it cancels jobs once."""
 
 
 class Host(trioflow.AbstractJob[Any]):
-    """The trioflow job that runs one job in one run."""
+    """The trioflow job that runs one job of asynciojobs in one run."""
 
     __slots__ = ("after", "job")
 
     job: AbstractJob
     after: Iterable[Host]
-    """Forever jobs that must end first: trioflow rejects them as requirements."""
+    """Required forever jobs, which this job awaits itself, because trioflow rejects them as requirements."""
 
     def __init__(self, job: AbstractJob, label: str, critical: bool, forever: bool) -> None:
-        if critical and not forever:  # usual, as its scheduler's default; checking the option would double the time
+        # The usual case, in which the defaults of the scheduler are right: checking options would double the time.
+        if critical and not forever:
             super().__init__(label=label)
         else:
             super().__init__(label=label, critical=critical, forever=forever)
@@ -49,26 +52,26 @@ class Host(trioflow.AbstractJob[Any]):
             return await self.job.co_run()
         except (Exception, KeyboardInterrupt, SystemExit):
             with anyio.CancelScope(shield=True):
-                for _ in range(TURNS):
+                for _ in range(CHECKPOINTS_BEFORE_FAILURE):
                     await anyio.lowlevel.checkpoint()
             raise
 
 
 class HostWithShutdown(Host):
-    """The trioflow job of a job with a shutdown."""
+    """The trioflow job that runs a job with a `co_shutdown`."""
 
     __slots__ = ()
 
     async def co_shutdown(self) -> None:
-        """Shut the job down."""
+        """Call the job's `co_shutdown`."""
         await self.job.co_shutdown()
 
 
-def run_in_a_loop(function: Callable[[], Awaitable[Any]], backend: BackendName, label: str) -> Any:
-    """Await `function()` in an event loop of its own, where Ctrl-C ends it cleanly, also in a notebook's cell.
+def run_in_event_loop(function: Callable[[], Awaitable[Any]], backend: BackendName, label: str) -> Any:
+    """Run `function()` in a new event loop, which Ctrl-C ends cleanly, and return its result; also in a notebook cell.
 
     Raises:
-        RuntimeError: an event loop runs in this thread.
+        RuntimeError: an event loop is running in this thread.
 
     """
     value: Any = None
@@ -78,7 +81,7 @@ def run_in_a_loop(function: Callable[[], Awaitable[Any]], backend: BackendName, 
         nonlocal value, error
         try:
             value = await function()
-        except Exception as raised:  # for the caller: no job's failure
+        except Exception as raised:  # for the caller; not the failure of a trioflow job
             error = raised
 
     trioflow.Scheduler(trioflow.Job(call, label=label), label=label, shutdown_timeout=None).run(backend=backend)
@@ -87,20 +90,20 @@ def run_in_a_loop(function: Callable[[], Awaitable[Any]], backend: BackendName, 
     return value
 
 
-class Chronicle(Instrument):
-    """Prints when a job starts and when it is done, for `verbose` schedulers."""
+class VerbosePrinter(Instrument):
+    """An instrument for `verbose` schedulers that prints when a job starts and when it is done."""
 
     def __init__(self, scheduler: PureScheduler) -> None:
-        self.of: PureScheduler = scheduler
+        self.scheduler: PureScheduler = scheduler
 
     def job_started(self, scheduler: Any, job: Any) -> None:
         """Print that a job starts."""
-        self._tell(job, "STARTING")
+        self._print(job, "STARTING")
 
     def job_finished(self, scheduler: Any, job: Any) -> None:
         """Print that a job is done."""
         if job.is_done():
-            self._tell(job, "DONE    ")
+            self._print(job, "DONE    ")
 
-    def _tell(self, host: Any, what: str) -> None:
-        self.of._trioflow_tell(f"{self.of.stats()} {what}: {host.job.repr_id()} {host.job!r}")
+    def _print(self, host: Any, event: str) -> None:
+        self.scheduler._trioflow_print(f"{self.scheduler.stats()} {event}: {host.job.repr_id()} {host.job!r}")

@@ -1,4 +1,4 @@
-"""Jobs: `AbstractJob`, of which programs derive their own, and `Job`, which awaits a coroutine object."""
+"""`AbstractJob`, the base class of jobs, and `Job`, which awaits a coroutine object."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ if TYPE_CHECKING:
 _serial_numbers: Final = itertools.count()
 
 
-class InTrioflow:
-    """The fields of a job, in one attribute, so that subclasses may use any other name."""
+class JobFields:
+    """The private fields of a job, in one attribute, so that subclasses may use all other names."""
 
     __slots__ = ("host", "number", "serial")
 
     def __init__(self) -> None:
-        self.serial: Final = next(_serial_numbers)  # jobs are taken in the order in which they were made
-        self.number: str | None = None  # in listings and graphs
-        self.host: _running.Host | None = None  # the trioflow job of its last run
+        self.serial: Final = next(_serial_numbers)  # defines the order of creation
+        self.number: str | None = None  # the number in listings and graphs
+        self.host: _running.Host | None = None  # the trioflow job of the last run
 
 
 class AbstractJob:
-    """A job whose `co_run` a subclass defines, and `co_shutdown` too where there is something to shut down.
+    """Base class of jobs: a subclass defines `co_run`, and `co_shutdown` if it has resources to release.
 
-    A subclass may use any attribute name but those of this class, and `_trioflow`.
+    A subclass may use any attribute name except those of this class and those that begin with `_trioflow`.
 
     Args:
-        forever: the run does not wait for it, and cancels it at its end.
-        critical: an exception of it ends the run at once.
-        label: its label in listings; None for its `text_label()`.
-        required: its requirements: jobs, Sequences (their last job), None, and collections of these.
-        scheduler: a scheduler to add it to.
+        forever: whether the run does not wait for the job, and cancels it at the end.
+        critical: whether an exception in the job ends the run at once.
+        label: the label in listings; None for the result of `text_label()`.
+        required: the requirements: jobs, Sequences (their last job), None, and collections of these.
+        scheduler: a scheduler to add the job to.
 
     Raises:
-        TypeError: another value among `required`.
+        TypeError: a value of another type among `required`.
 
     Example:
         >>> from trioflow.compat.asynciojobs import AbstractJob, Scheduler
@@ -63,7 +63,7 @@ class AbstractJob:
     critical: bool | None
     label: str | None
     required: set[AbstractJob]
-    """Its requirements; may be changed as any set."""
+    """The requirements, a set that programs may change."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class AbstractJob:
         required: Any = None,
         scheduler: PureScheduler | None = None,
     ) -> None:
-        self._trioflow = InTrioflow()
+        self._trioflow = JobFields()
         self.forever = forever
         self.critical = critical
         self.label = label
@@ -84,34 +84,34 @@ class AbstractJob:
         if scheduler is not None:
             scheduler.add(self)
 
-    # ---- its work
+    # ---- the work
 
     async def co_run(self) -> Any:
-        """Do the job's work and return its result; a subclass defines it."""
+        """Do the job's work, and return its result; a subclass defines this method."""
         raise NotImplementedError(f"{type(self).__name__} must define async def co_run(self)")
 
     async def co_shutdown(self) -> Any:
-        """Release the job's resources; called at the end of each run, even if the job was not started."""
+        """Release the job's resources; each run calls this at its end, even if the job has not started."""
 
     def standalone_run(self) -> Any:
         """Run the job alone, outside any scheduler, and return its result."""
-        return _running.run_in_a_loop(self.co_run, "asyncio", shown_label(self))
+        return _running.run_in_event_loop(self.co_run, "asyncio", label_text(self))
 
-    # ---- its requirements
+    # ---- requirements
 
     def requires(self, *requirements: Any, remove: bool = False) -> Self:
-        """Make the job wait until others are done, whatever their outcome.
+        """Add requirements: the job starts when they are done, even if they failed.
 
         Args:
-            requirements: jobs, Sequences (their last job), None, and collections of these; the job itself is left out.
-            remove: takes these requirements away instead.
+            requirements: jobs, Sequences (their last job), None, and collections of these. The job itself is ignored.
+            remove: whether to remove these requirements instead.
 
         Returns:
             The job itself.
 
         Raises:
-            TypeError: something else.
-            KeyError: with `remove`, something that it does not require.
+            TypeError: a value of another type.
+            KeyError: the job does not have a requirement that `remove` should remove.
 
         """
         for job in last_jobs(requirements, self):
@@ -124,115 +124,115 @@ class AbstractJob:
     def _trioflow_members(self) -> list[AbstractJob]:
         return [self]
 
-    def _trioflow_last(self) -> list[AbstractJob]:
+    def _trioflow_last_jobs(self) -> list[AbstractJob]:
         return [self]
 
     def _trioflow_nested(self) -> Scheduler | None:
         """Return the job itself if it is a scheduler."""
         return None
 
-    # ---- its state and outcome
+    # ---- state and outcome
 
     def is_idle(self) -> bool:
-        """Return whether it waits for its requirements, or no run has begun."""
+        """Return whether the job waits for requirements, or no run has begun."""
         host = self._trioflow.host
         return host is None or (host.started_at is None and not host.is_scheduled())
 
     def is_scheduled(self) -> bool:
-        """Return whether all its requirements were done: it waits for a slot, or has started."""
+        """Return whether all requirements are done, so that the job waits for a slot, or has started."""
         return not self.is_idle()
 
     def is_running(self) -> bool:
-        """Return whether it has started."""
+        """Return whether the job has started; this remains True after its end."""
         host = self._trioflow.host
         return host is not None and host.started_at is not None
 
     def is_done(self) -> bool:
-        """Return whether it has run to its end; not if it was cancelled."""
+        """Return whether the job has run to its end, which a cancelled job has not."""
         host = self._trioflow.host
         return host is not None and host.is_done()
 
     def _trioflow_name(self) -> str:
-        """Return its label, or the default one."""
-        return shown_label(self)
+        """Return the label, or the default one."""
+        return label_text(self)
 
     def _trioflow_was_cancelled(self) -> bool:
-        """Return whether it had started, and was ended before it was done."""
+        """Return whether the job was cancelled after it had started."""
         host = self._trioflow.host
         return host is not None and host.started_at is not None and host.is_settled() and not host.is_done()
 
     def is_critical(self) -> bool | None:
-        """Return whether an exception of it ends the run."""
+        """Return whether an exception in the job ends the run."""
         return self.critical
 
     def raised_exception(self) -> Any:
-        """Return the exception that it raised; False if it has not started, None if it raised none."""
+        """Return the exception that the job raised; None if it raised none, False if it is idle."""
         host = self._trioflow.host
         return False if host is None or self.is_idle() else host.raised_exception()
 
     def result(self) -> Any:
-        """Return its result; None if it raised an exception.
+        """Return the job's result; None if it raised an exception.
 
         Raises:
-            ValueError: it has not run to its end.
+            ValueError: the job has not run to its end.
 
         """
         host = self._trioflow.host
         if host is None or not host.is_done():
-            raise ValueError(f"{shown_label(self)!r} has no result: it has not run to its end")
+            raise ValueError(f"{label_text(self)!r} has no result: it has not run to its end")
         return host.result() if host.raised_exception() is None else None
 
-    # ---- its look
+    # ---- listings and graphs
 
     def text_label(self) -> str | None:
-        """Return the name of a job without a label in listings."""
+        """Return the default label, for listings."""
         return "NOLABEL"
 
     def graph_label(self) -> str | None:
-        """Return its text in graphs; None for number and label."""
+        """Return the text of the job in graphs; None for its number and label."""
         return None
 
     def dot_style(self) -> dict[str, str]:
-        """Return its attributes in the language of Graphviz; a subclass may change and return them."""
+        """Return the attributes of the job's node in Graphviz; a subclass may extend them."""
         return _drawing.style_of_job(self)
 
     def details(self) -> str | None:
-        """Return the text below its line in a listing with details; None for nothing."""
+        """Return the text below the job's line in a listing with details; None for no text."""
         return None
 
     def repr_id(self) -> str:
-        """Return its number in the last listing, graph or run; question marks if there was none."""
+        """Return the job's number in the last listing, graph or run; `??` if there was none."""
         return self._trioflow.number or "??"
 
     def repr_short(self) -> str:
-        """Return its four signs: critical, exception, state, forever."""
-        return _listing.signs(self)
+        """Return the job's four signs: critical, exception, state, forever."""
+        return _listing.format_signs(self)
 
     def repr_main(self) -> str:
-        """Return its kind and label."""
-        return f"<{type(self).__name__} `{shown_label(self)}`>"
+        """Return the job's class and label."""
+        return f"<{type(self).__name__} `{label_text(self)}`>"
 
     def repr_result(self) -> str:
-        """Return its result or its exception, in words."""
-        return _listing.result(self)
+        """Return the job's result or exception as text."""
+        return _listing.format_result(self)
 
     def repr_requires(self) -> str:
-        """Return the numbers of its requirements, or labels before there are numbers; nothing if there are none."""
-        return f"requires={_listing.numbers(self.required)}" if self.required else ""
+        """Return the numbers of the requirements as text, or labels of jobs without a number; "" if there are none."""
+        return f"requires={_listing.format_numbers(self.required)}" if self.required else ""
 
     def __repr__(self) -> str:
         return f"{self.repr_short()} {self.repr_main()} {self.repr_result()} {self.repr_requires()}".rstrip()
 
 
 class Job(AbstractJob):
-    """A coroutine object as a job: it is awaited once.
+    """A job that awaits a coroutine object, once.
 
-    One that is never awaited is closed with the job: no warning says that it was never awaited.
+    A coroutine object that is never awaited is closed with the job, without Python's "never awaited" warning.
 
     Args:
-        corun: the coroutine object, which is the job's work.
-        coshutdown: a coroutine object that is awaited when the job is shut down.
-        kwds: those of `AbstractJob`.
+        corun: the coroutine object that does the work.
+        coshutdown: a coroutine object to await when the job is shut down.
+        kwds: the arguments of `AbstractJob`.
 
     Raises:
         TypeError: `corun` or `coshutdown` is not a coroutine object.
@@ -253,73 +253,73 @@ class Job(AbstractJob):
     coshutdown: Any
 
     def __init__(self, corun: Any, *, coshutdown: Any = None, **kwds: Any) -> None:
-        for name, given in (("corun", corun), ("coshutdown", coshutdown)):
-            if not isinstance(given, Awaitable) and (given is not None or name == "corun"):
-                called = getattr(given, "__name__", "function")
+        for name, value in (("corun", corun), ("coshutdown", coshutdown)):
+            if not isinstance(value, Awaitable) and (value is not None or name == "corun"):
+                called = getattr(value, "__name__", "function")
                 raise TypeError(
-                    f"Job({name}={given!r}): give a coroutine object, the call of an async function: Job({called}(...))"
+                    f"Job({name}={value!r}): give a coroutine object, the call of an async function: Job({called}(...))"
                 )
         self.corun = corun
         self.coshutdown = coshutdown
         super().__init__(**kwds)
-        for given in (corun, coshutdown):
-            if inspect.iscoroutine(given):
-                # Not by __del__, which comes too late in a reference cycle: see the traps in docs/design.md.
-                weakref.finalize(self, _close, given)
+        for coroutine in (corun, coshutdown):
+            if inspect.iscoroutine(coroutine):
+                # Not __del__, which is called too late in a reference cycle: see the traps in docs/design.md.
+                weakref.finalize(self, _close_coroutine, coroutine)
 
     async def co_run(self) -> Any:
         """Await the coroutine object."""
         return await self.corun
 
     async def co_shutdown(self) -> Any:
-        """Await the coroutine object for the shutdown, if there is one that was not awaited yet."""
+        """Await the coroutine object for the shutdown, if there is one that has not been awaited."""
         coroutine, self.coshutdown = self.coshutdown, None
         if coroutine is not None:
             await coroutine
 
     def close(self) -> None:
-        """Close the coroutine objects that were not awaited."""
-        for given in (self.corun, self.coshutdown):
-            if inspect.iscoroutine(given) and inspect.getcoroutinestate(given) == inspect.CORO_CREATED:
-                given.close()
+        """Close the coroutine objects that have not been awaited."""
+        for coroutine in (self.corun, self.coshutdown):
+            if inspect.iscoroutine(coroutine) and inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED:
+                coroutine.close()
 
     def text_label(self) -> str:
-        """Return the name of the coroutine."""
+        """Return the default label, which has the name of the coroutine function."""
         name = getattr(self.corun, "__name__", None)
         return f"Job[{name} (...)]" if name else "Job instance"
 
 
-def _close(coroutine: Coroutine[Any, Any, Any]) -> None:
-    with contextlib.suppress(RuntimeError):  # it runs elsewhere
+def _close_coroutine(coroutine: Coroutine[Any, Any, Any]) -> None:
+    with contextlib.suppress(RuntimeError):  # the coroutine is running
         coroutine.close()
 
 
-def is_spent(job: AbstractJob) -> bool:
-    """Return whether the job has a coroutine object that was awaited already."""
+def was_awaited(job: AbstractJob) -> bool:
+    """Return whether a job has a coroutine object that has been awaited already."""
     if not isinstance(job, Job) or type(job).co_run is not Job.co_run or not inspect.iscoroutine(job.corun):
         return False
     return inspect.getcoroutinestate(job.corun) != inspect.CORO_CREATED
 
 
 def has_shutdown(job: AbstractJob) -> bool:
-    """Return whether the job's `co_shutdown` does anything; if not, a run need not call it."""
+    """Return whether a job's `co_shutdown` has an effect, so that a run must call it."""
     method = type(job).co_shutdown
     if method is Job.co_shutdown and isinstance(job, Job):
         return job.coshutdown is not None
     nested = job._trioflow_nested()
-    if nested is not None and method.__module__.startswith(f"{__package__}."):  # it only shuts its jobs down
+    if nested is not None and method.__module__.startswith(f"{__package__}."):  # only shuts down its jobs
         return any(has_shutdown(member) for member in nested.jobs)
     return method is not AbstractJob.co_shutdown
 
 
-def shown_label(job: AbstractJob) -> str:
+def label_text(job: AbstractJob) -> str:
     """Return the label of a job, or the default one."""
     label = job.label if job.label is not None else job.text_label()
     return "NOLABEL" if label is None else str(label)
 
 
-def by_age(jobs: Iterable[AbstractJob]) -> list[AbstractJob]:
-    """Return jobs in the order in which they were made."""
+def in_creation_order(jobs: Iterable[AbstractJob]) -> list[AbstractJob]:
+    """Return jobs in the order in which they were created."""
     return sorted(jobs, key=_serial)
 
 
@@ -328,10 +328,10 @@ def _serial(job: AbstractJob) -> int:
 
 
 def last_jobs(requirements: Any, who: object) -> Iterable[AbstractJob]:
-    """Yield the jobs of requirements: jobs, the last ones of Sequences, and the members of collections of these.
+    """Yield the jobs that requirements stand for: jobs, the last jobs of Sequences, and the items of collections.
 
     Raises:
-        TypeError: something else among them.
+        TypeError: a value of another type.
 
     """
     for item in requirements:
@@ -339,17 +339,17 @@ def last_jobs(requirements: Any, who: object) -> Iterable[AbstractJob]:
             yield from last_jobs(item, who)
         elif item is not None:
             try:
-                jobs = item._trioflow_last()
+                jobs = item._trioflow_last_jobs()
             except AttributeError:
                 raise TypeError(f"{item!r} as a requirement of {who!r}: give jobs or Sequences{_hint(item)}") from None
             yield from jobs
 
 
 def members(items: Any, who: object) -> Iterable[AbstractJob]:
-    """Yield the jobs of jobs, Sequences and None.
+    """Yield the jobs among items, and all jobs of the Sequences among them; skip None.
 
     Raises:
-        TypeError: something else among them.
+        TypeError: a value of another type.
 
     """
     for item in items:
@@ -361,7 +361,7 @@ def members(items: Any, who: object) -> Iterable[AbstractJob]:
             yield from jobs
 
 
-def _hint(given: object) -> str:
-    if isinstance(given, trioflow.AbstractJob):
+def _hint(value: object) -> str:
+    if isinstance(value, trioflow.AbstractJob):
         return "; this is a job of trioflow itself, and the two do not mix"
-    return f"; a coroutine becomes a job by Job({given.__name__}(...))" if inspect.iscoroutine(given) else ""
+    return f"; a coroutine becomes a job by Job({value.__name__}(...))" if inspect.iscoroutine(value) else ""

@@ -10,15 +10,15 @@ from .job import AbstractJob
 
 
 class PrintJob(AbstractJob):
-    """A job that prints its messages, and may then sleep.
+    """A job that prints its messages on one line, and may then sleep.
 
     Args:
-        messages: printed in one line.
-        sleep: seconds to sleep after that.
-        banner: printed before the messages.
-        scheduler: a scheduler to add it to.
-        label: its label in listings.
-        required: its requirements.
+        messages: the objects to print.
+        sleep: the number of seconds to sleep; None not to sleep.
+        banner: a text to print before the messages.
+        scheduler: a scheduler to add the job to.
+        label: the label in listings.
+        required: the requirements.
 
     Example:
         >>> from trioflow.compat.asynciojobs import PrintJob, PureScheduler
@@ -47,7 +47,7 @@ class PrintJob(AbstractJob):
         super().__init__(label=label, required=required, scheduler=scheduler)
 
     async def co_run(self) -> None:
-        """Print and sleep."""
+        """Print the messages, then sleep."""
         if self.banner:
             print(self.banner, end=" ")
         print(*self.messages)
@@ -56,7 +56,7 @@ class PrintJob(AbstractJob):
             await anyio.sleep(self.sleep)
 
     def details(self) -> str:
-        """Return the sleep and the beginning of the messages."""
+        """Return the time to sleep and the first message as text."""
         sleep = f"[+ sleep {self.sleep}s] " if self.sleep else ""
         more = "..." if len(self.messages) > 1 else ""
         return f"{sleep}msg= {self.messages[0] if self.messages else ''}{more}"

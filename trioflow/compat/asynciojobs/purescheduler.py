@@ -1,4 +1,4 @@
-"""`PureScheduler`: a set of jobs that can be run."""
+"""`PureScheduler`: a scheduler that is not a job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import trioflow
 from trioflow.abc import BackendName
 
 from . import _drawing, _listing, _running
-from .job import AbstractJob, Job, by_age, has_shutdown, is_spent, members, shown_label
+from .job import AbstractJob, Job, has_shutdown, in_creation_order, label_text, members, was_awaited
 from .watch import Watch, wall_clock
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ _debugging = False
 
 
 def set_debug(debug: bool) -> None:
-    """Make all schedulers verbose, or only those with the option.
+    """Make all schedulers verbose, whatever their option `verbose`.
 
     Args:
-        debug: True for all.
+        debug: True to make all schedulers verbose, False to use their options again.
 
     """
     global _debugging
@@ -34,19 +34,19 @@ def set_debug(debug: bool) -> None:
 
 
 class PureScheduler:
-    """A set of jobs that can be run, and is not a job itself.
+    """A set of jobs that can be run, but is not a job itself.
 
     Args:
         jobs_or_sequences: jobs, Sequences and None.
-        jobs_window: the most jobs that run at once; None or 0 for no limit.
-        timeout: seconds for a run; None for no limit.
-        shutdown_timeout: seconds that the `co_shutdown` of all jobs together may take at the end of a run, and that a
-            job that was cancelled has for its end; None for no limit.
-        watch: the prefix of `verbose` lines; None for the time of the day.
-        verbose: prints a line when a job starts and when it is done.
+        jobs_window: the maximum number of jobs that run at once; None or 0 for no limit.
+        timeout: the time limit for a run in seconds; None for no limit.
+        shutdown_timeout: the time limit in seconds for all `co_shutdown` calls together at the end of a run, and for a
+            cancelled job to end; None for no limit.
+        watch: a watch whose elapsed time begins each line of `verbose`; None for the time of day.
+        verbose: whether to print a line when a job starts and when it is done.
 
     Raises:
-        TypeError: something that is neither a job nor a Sequence.
+        TypeError: an item is neither a job nor a Sequence.
 
     Example:
         >>> from trioflow.compat.asynciojobs import PrintJob, PureScheduler
@@ -63,18 +63,18 @@ class PureScheduler:
     """
 
     jobs: set[AbstractJob]
-    """Its jobs; may be changed as any set while it does not run."""
+    """The jobs, a set that programs may change while the scheduler is not running."""
     jobs_window: int | None
     timeout: float | None
     shutdown_timeout: float | None
     watch: Watch | None
     verbose: bool
 
-    # The trioflow scheduler of the last run, or of the one that is under way.
+    # The trioflow scheduler of the current or the last run.
     _trioflow_run: trioflow.Scheduler | None = None
     _trioflow_time_limit: float | None = None
     _trioflow_is_shut_down = False
-    _trioflow_is_under_way = False
+    _trioflow_is_running = False
     _trioflow_instruments: Iterable[Any] = ()
 
     def __init__(
@@ -94,16 +94,16 @@ class PureScheduler:
         self.verbose = verbose
         self.update(jobs_or_sequences)
 
-    # ---- its jobs
+    # ---- the jobs
 
     def update(self, jobs: Iterable[Any]) -> Self:
-        """Add jobs, and those of Sequences; None is left out.
+        """Add jobs, and the jobs of Sequences; ignore None.
 
         Returns:
             The scheduler.
 
         Raises:
-            TypeError: something else among them.
+            TypeError: an item is neither a job nor a Sequence.
 
         """
         self.jobs.update(members(jobs, type(self).__name__))
@@ -113,23 +113,23 @@ class PureScheduler:
         """Add a job, or the jobs of a Sequence.
 
         Returns:
-            The argument.
+            The job or the Sequence.
 
         Raises:
-            TypeError: something else.
+            TypeError: `job` is neither a job nor a Sequence.
 
         """
         self.update([job])
         return job
 
     def remove(self, job: AbstractJob) -> Self:
-        """Remove a job; jobs that require it still do, see `sanitize` and `bypass_and_remove`.
+        """Remove a job, but not from the requirements of other jobs; see `sanitize` and `bypass_and_remove`.
 
         Returns:
             The scheduler.
 
         Raises:
-            KeyError: it is not there.
+            KeyError: the job is not in the scheduler.
 
         """
         self.jobs.remove(job)
@@ -139,18 +139,18 @@ class PureScheduler:
         return len(self.jobs)
 
     def __iter__(self) -> Iterator[AbstractJob]:
-        """Iterate over its jobs, in the order in which they were made."""
-        return iter(by_age(self.jobs))
+        """Iterate over the jobs in the order in which they were created."""
+        return iter(in_creation_order(self.jobs))
 
     def iterate_jobs(self, scan_schedulers: bool = False) -> Iterator[AbstractJob]:
-        """Yield all jobs, those of nested schedulers as well.
+        """Yield all jobs, including the jobs of nested schedulers.
 
         Args:
-            scan_schedulers: yields the schedulers too, this one first.
+            scan_schedulers: whether to yield the schedulers, too, this one first.
 
         """
         if scan_schedulers:
-            yield self  # type: ignore[misc]  # a PureScheduler is none, as in asynciojobs
+            yield self  # type: ignore[misc]  # a PureScheduler is not a job; asynciojobs yields it all the same
         for job in self:
             nested = job._trioflow_nested()
             if nested is None:
@@ -158,46 +158,46 @@ class PureScheduler:
             else:
                 yield from nested.iterate_jobs(scan_schedulers)
 
-    # ---- as a graph
+    # ---- the graph
 
     def check_cycles(self) -> bool:
         """Return whether the graph is valid: requirements lead to jobs of the same scheduler, without a cycle."""
         try:
-            _listing.number(self)
+            _listing.assign_numbers(self)
         except Exception:
             return False
         return True
 
     def topological_order(self) -> Iterator[AbstractJob]:
-        """Yield its jobs, each after its requirements, otherwise in the order in which they were made.
+        """Yield the jobs, each after its requirements, otherwise in the order in which they were created.
 
         Raises:
             Exception: requirements form a cycle, or lead out of the scheduler.
 
         """
         if any(job.required for job in self.jobs):
-            yield from self._trioflow_mirror()[1]
+            yield from self._trioflow_build_run()[1]
         else:
-            yield from by_age(self.jobs)
+            yield from in_creation_order(self.jobs)
 
     def sanitize(self, verbose: bool | None = None) -> bool:
-        """Drop requirements that are not in the scheduler; in nested ones too.
+        """Drop requirements that are not in the scheduler, also in nested schedulers.
 
         Args:
-            verbose: prints what is dropped; None for the scheduler's own.
+            verbose: whether to print the dropped requirements; None for the scheduler's own `verbose`.
 
         Returns:
-            False if anything was dropped.
+            False if a requirement was dropped.
 
         """
         fine = True
         for job in self:
-            strangers = job.required - self.jobs
-            if strangers:
-                job.required -= strangers
+            missing = job.required - self.jobs
+            if missing:
+                job.required -= missing
                 fine = False
                 if self.verbose if verbose is None else verbose:
-                    print(f"WARNING: {len(strangers)} requirement(s) of {job!r} are not in {self!r}: dropped")
+                    print(f"WARNING: {len(missing)} requirement(s) of {job!r} are not in {self!r}: dropped")
             nested = job._trioflow_nested()
             if nested is not None:
                 fine = nested.sanitize(verbose) and fine
@@ -208,10 +208,10 @@ class PureScheduler:
         return (job for job in self if not job.required)
 
     def exit_jobs(self, *, discard_forever: bool = True, compute_backlinks: bool = True) -> Iterator[AbstractJob]:
-        """Yield the jobs that no other requires.
+        """Yield the jobs that no other job requires.
 
         Args:
-            discard_forever: leaves out those that run forever.
+            discard_forever: whether to omit forever jobs.
             compute_backlinks: has no effect.
 
         """
@@ -219,11 +219,11 @@ class PureScheduler:
         return (job for job in self if job not in required and not (discard_forever and job.forever))
 
     def predecessors(self, *starts: AbstractJob) -> set[AbstractJob]:
-        """Return the requirements of any of these jobs."""
+        """Return the direct requirements of these jobs."""
         return {required for job in starts for required in job.required}
 
     def successors(self, *starts: AbstractJob, compute_backlinks: bool = True) -> Iterator[AbstractJob]:
-        """Yield the jobs that require any of these.
+        """Yield the jobs that directly require any of these jobs.
 
         Args:
             starts: the jobs.
@@ -234,16 +234,16 @@ class PureScheduler:
 
     def predecessors_upstream(self, *starts: AbstractJob) -> set[AbstractJob]:
         """Return the requirements of these jobs, direct and indirect."""
-        found: set[AbstractJob] = set()
+        upstream: set[AbstractJob] = set()
         todo = builtins.list(starts)
         while todo:
-            new = todo.pop().required - found
-            found |= new
+            new = todo.pop().required - upstream
+            upstream |= new
             todo += new
-        return found
+        return upstream
 
     def successors_downstream(self, *starts: AbstractJob, compute_backlinks: bool = True) -> set[AbstractJob]:
-        """Return the jobs that require these, directly or indirectly.
+        """Return the jobs that require any of these jobs, directly or indirectly.
 
         Args:
             starts: the jobs.
@@ -254,19 +254,19 @@ class PureScheduler:
         for job in self.jobs:
             for required in job.required:
                 backlinks.setdefault(required, []).append(job)
-        found: set[AbstractJob] = set()
+        downstream: set[AbstractJob] = set()
         todo = builtins.list(starts)
         while todo:
-            new = set(backlinks.get(todo.pop(), ())) - found
-            found |= new
+            new = set(backlinks.get(todo.pop(), ())) - downstream
+            downstream |= new
             todo += new
-        return found
+        return downstream
 
     def bypass_and_remove(self, job: AbstractJob) -> None:
-        """Remove a job, and make the jobs that require it require its requirements.
+        """Remove a job, and replace it by its requirements in the jobs that require it.
 
         Raises:
-            ValueError: it is not there.
+            ValueError: the job is not in the scheduler.
 
         """
         if job not in self.jobs:
@@ -277,7 +277,7 @@ class PureScheduler:
         self.jobs.remove(job)
 
     def keep_only(self, remains: Iterable[Any]) -> None:
-        """Remove all jobs but these and those of Sequences, and all requirements that lead to a removed one."""
+        """Remove all jobs except these and those of these Sequences, and requirements on removed jobs."""
         self.jobs &= set(members(remains, "keep_only()"))
         for job in self.jobs:
             job.required &= self.jobs
@@ -290,55 +290,55 @@ class PureScheduler:
         keep_starts: bool = True,
         keep_ends: bool = True,
     ) -> None:
-        """Remove all jobs but those that come after any of `starts` and before any of `ends`.
+        """Remove all jobs except those that come after any of `starts` and before any of `ends`.
 
         Args:
-            starts: jobs and Sequences; None for the beginning.
-            ends: jobs and Sequences; None for the end.
-            keep_starts: keeps `starts` themselves.
-            keep_ends: keeps `ends` themselves.
+            starts: jobs and Sequences; None for the beginning of the graph.
+            ends: jobs and Sequences; None for the end of the graph.
+            keep_starts: whether to keep `starts` themselves.
+            keep_ends: whether to keep `ends` themselves.
 
         """
         kept = set(self.jobs)
-        edges: set[AbstractJob] = set()
+        kept_ends: set[AbstractJob] = set()
         if starts is not None:
             first = set(members(starts, "keep_only_between()"))
             kept &= self.successors_downstream(*first)
-            edges |= first if keep_starts else set()
+            kept_ends |= first if keep_starts else set()
         if ends is not None:
             last = set(members(ends, "keep_only_between()"))
             kept &= self.predecessors_upstream(*last)
-            edges |= last if keep_ends else set()
-        self.keep_only(kept | edges)
+            kept_ends |= last if keep_ends else set()
+        self.keep_only(kept | kept_ends)
 
     # ---- running
 
     def run(self, *, backend: BackendName = "asyncio", instruments: Iterable[Any] = ()) -> bool:
-        """Run the jobs in an event loop of their own, and shut them all down.
+        """Run the jobs in a new event loop, and shut them all down.
 
         Args:
-            backend: "asyncio", or "trio" for jobs that are written for that.
-            instruments: instruments of the run, such as `trioflow.Monitor()`; nested schedulers are one job each.
+            backend: "asyncio", or "trio" for jobs that are written for trio.
+            instruments: instruments of the run, such as `trioflow.Monitor()`; they see a nested scheduler as one job.
 
         Returns:
             True, or False after a timeout or the exception of a critical job.
 
         Raises:
             Exception: requirements form a cycle, or lead out of the scheduler.
-            ValueError: a coroutine object of a job was awaited already.
-            RuntimeError: it is running; or an event loop runs in this thread, which is not a notebook's cell: write
-                `await scheduler.co_run()`.
+            ValueError: the coroutine object of a job has been awaited already.
+            RuntimeError: the scheduler is running; or an event loop is running in this thread, and this is not a
+                notebook cell: use `await scheduler.co_run()`.
 
         """
         self._trioflow_instruments = instruments
         try:
-            result: bool = _running.run_in_a_loop(self.co_run, backend, self._trioflow_label())
+            result: bool = _running.run_in_event_loop(self.co_run, backend, self._trioflow_label())
             return result
         finally:
             self._trioflow_instruments = ()
 
     def orchestrate(self, *args: Any, **kwds: Any) -> bool:
-        """Call `run`, under its older name."""
+        """Call `run`; this is its older name."""
         return self.run(*args, **kwds)
 
     async def co_run(self) -> bool:
@@ -349,71 +349,73 @@ class PureScheduler:
 
         Raises:
             Exception: requirements form a cycle, or lead out of the scheduler.
-            ValueError: a coroutine object of a job was awaited already.
-            RuntimeError: it is running.
-            BaseException: it is a `Scheduler` that is critical: the exception of a critical job, or TimeoutError.
+            ValueError: the coroutine object of a job has been awaited already.
+            RuntimeError: the scheduler is running.
+            BaseException: the exception of a critical job, or TimeoutError; only if this is a critical `Scheduler`.
 
         """
         return await self._trioflow_co_run(self.timeout, self.jobs_window)
 
     async def _trioflow_co_run(self, timeout: float | None, jobs_window: int | None) -> bool:
-        if self._trioflow_is_under_way:
+        if self._trioflow_is_running:
             raise RuntimeError(f"{self!r} is running: it cannot run twice at the same time")
-        run, jobs = self._trioflow_mirror()
+        run, jobs = self._trioflow_build_run()
         if not self._trioflow_is_job_of_a_run():
-            _listing.number(self, jobs)
-        spent = [shown_label(job) for job in jobs if job._trioflow.host is not None and is_spent(job)]
-        if spent:
+            _listing.assign_numbers(self, jobs)
+        awaited = [label_text(job) for job in jobs if job._trioflow.host is not None and was_awaited(job)]
+        if awaited:
             raise ValueError(
-                f"the coroutine objects of these jobs were awaited already: {', '.join(spent)}; "
+                f"the coroutine objects of these jobs were awaited already: {', '.join(awaited)}; "
                 f"to run them again, make them anew, or give them a new corun"
             )
-        self._trioflow_forget()
+        self._trioflow_reset()
         for host in run:
             assert isinstance(host, _running.Host)
             host.job._trioflow.host = host
         self._trioflow_run = run
         self._trioflow_time_limit = timeout
-        self._trioflow_is_shut_down = True  # by the run, at its end
-        watching = [*self._trioflow_instruments]
+        self._trioflow_is_shut_down = True  # the run shuts its jobs down at its end
+        instruments = [*self._trioflow_instruments]
         if self.verbose or _debugging:
-            self._trioflow_tell(f"SCHEDULER {self.stats()}: {len(self.jobs)} jobs to run")
-            watching.append(_running.Chronicle(self))
-        self._trioflow_is_under_way = True
+            self._trioflow_print(f"SCHEDULER {self.stats()}: {len(self.jobs)} jobs to run")
+            instruments.append(_running.VerbosePrinter(self))
+        self._trioflow_is_running = True
         try:
-            fine = await run.co_run(timeout=_seconds(timeout), jobs_window=jobs_window, instruments=watching)
+            fine = await run.co_run(timeout=_seconds(timeout), jobs_window=jobs_window, instruments=instruments)
         finally:
-            self._trioflow_is_under_way = False
+            self._trioflow_is_running = False
         if not fine:
-            self._trioflow_tell(f"SCHEDULER {self.stats()}: {self.why()}")
+            self._trioflow_print(f"SCHEDULER {self.stats()}: {self.why()}")
             self._trioflow_raise()
         return fine
 
     def _trioflow_raise(self) -> None:
         """Raise the exception that ended the run, if this scheduler does so."""
 
-    def _trioflow_mirror(self) -> tuple[trioflow.Scheduler, builtins.list[AbstractJob]]:
+    def _trioflow_build_run(self) -> tuple[trioflow.Scheduler, builtins.list[AbstractJob]]:
         """Return a trioflow scheduler with a `Host` for each job, and the jobs in topological order.
 
         Raises:
             Exception: requirements form a cycle, or lead out of the scheduler.
 
         """
-        jobs = by_age(self.jobs)
-        lasting = self._trioflow_lasting()
+        jobs = in_creation_order(self.jobs)
+        lasting = self._trioflow_forever_jobs()
         hosts: dict[AbstractJob, _running.Host] = {}
         later: builtins.list[AbstractJob] = []
         for job in jobs:
             kind = _running.HostWithShutdown if has_shutdown(job) else _running.Host
-            hosts[job] = kind(job, shown_label(job), self._trioflow_is_critical(job), job in lasting)
+            hosts[job] = kind(job, label_text(job), self._trioflow_is_critical(job), job in lasting)
             if job.required:
                 later.append(job)
         try:
             for job in later:
-                hosts[job].requires(*[hosts[earlier] for earlier in by_age(job.required) if earlier not in lasting])
+                hosts[job].requires(
+                    *[hosts[earlier] for earlier in in_creation_order(job.required) if earlier not in lasting]
+                )
                 if lasting:
                     hosts[job].after = tuple(hosts[earlier] for earlier in job.required if earlier in lasting)
-            run = _running.Mirror(
+            run = _running.RunScheduler(
                 *hosts.values(),
                 label=self._trioflow_label(),
                 shutdown_timeout=_seconds(self.shutdown_timeout),
@@ -422,14 +424,14 @@ class PureScheduler:
             if later:
                 jobs = [host.job for host in run.topological_order() if isinstance(host, _running.Host)]
         except KeyError as error:
-            stranger = shown_label(error.args[0])
+            stranger = label_text(error.args[0])
             raise Exception(f"{stranger!r} is required and is not in {self!r}: add it, or call sanitize()") from None
         except trioflow.CycleError as error:
             raise Exception(str(error)) from error
         return run, jobs
 
-    def _trioflow_lasting(self) -> set[AbstractJob]:
-        """Return the jobs that run forever, but for those that an ordinary job waits for, if only indirectly."""
+    def _trioflow_forever_jobs(self) -> set[AbstractJob]:
+        """Return the forever jobs, except those that an ordinary job requires, directly or indirectly."""
         lasting = {job for job in self.jobs if job.forever}
         if lasting and any(not job.required.isdisjoint(lasting) for job in self.jobs):
             lasting -= self.predecessors_upstream(*(self.jobs - lasting))
@@ -444,38 +446,38 @@ class PureScheduler:
     def _trioflow_label(self) -> str:
         return type(self).__name__
 
-    def _trioflow_forget(self) -> None:
-        """Forget the last run, nested ones included."""
+    def _trioflow_reset(self) -> None:
+        """Reset this scheduler, its jobs and nested schedulers to the state before a run."""
         self._trioflow_run = None
         self._trioflow_is_shut_down = False
         for job in self.jobs:
             job._trioflow.host = None
             nested = job._trioflow_nested()
             if nested is not None:
-                nested._trioflow_forget()
+                nested._trioflow_reset()
 
-    def _trioflow_tell(self, text: str) -> None:
-        _listing.printed([f"{f'{self.watch.elapsed()} ' if self.watch is not None else wall_clock()} {text}"])
+    def _trioflow_print(self, text: str) -> None:
+        _listing.print_lines([f"{f'{self.watch.elapsed()} ' if self.watch is not None else wall_clock()} {text}"])
 
     # ---- shutting down
 
     def shutdown(self) -> bool | None:
-        """Shut all jobs down, where no run has done so.
+        """Shut all jobs down, unless a run has done so.
 
         Returns:
             True if all ended in time; None if there was nothing to do.
 
         Raises:
-            RuntimeError: an event loop runs in this thread: `await scheduler.co_shutdown()`.
+            RuntimeError: an event loop is running in this thread: use `await scheduler.co_shutdown()`.
 
         """
         if self._trioflow_is_shut_down:
             return None
-        done: bool | None = _running.run_in_a_loop(self.co_shutdown, "asyncio", self._trioflow_label())
+        done: bool | None = _running.run_in_event_loop(self.co_shutdown, "asyncio", self._trioflow_label())
         return done
 
     async def co_shutdown(self) -> bool | None:
-        """Shut all jobs down, where no run has done so, within `shutdown_timeout`.
+        """Shut all jobs down within `shutdown_timeout`, unless a run has done so.
 
         Returns:
             True if all ended in time; None if there was nothing to do.
@@ -485,18 +487,18 @@ class PureScheduler:
             return None
         self._trioflow_is_shut_down = True
         shutdowns = [
-            trioflow.Job(job.co_shutdown, label=f"shutdown of {shown_label(job)}") for job in self if has_shutdown(job)
+            trioflow.Job(job.co_shutdown, label=f"shutdown of {label_text(job)}") for job in self if has_shutdown(job)
         ]
         return await trioflow.Scheduler(*shutdowns, timeout=_seconds(self.shutdown_timeout)).co_run()
 
     def close_idle_jobs(self) -> None:
-        """Close the coroutine objects of jobs that have not started, nested ones included."""
+        """Close the coroutine objects of jobs that have not started, also in nested schedulers."""
         for job in self.iterate_jobs():
             if isinstance(job, Job) and job.is_idle():
                 job.close()
 
     def close_all_jobs(self) -> None:
-        """Close the coroutine objects that were not awaited, of all jobs, nested ones included."""
+        """Close all coroutine objects that have not been awaited, also in nested schedulers."""
         for job in self.iterate_jobs():
             if isinstance(job, Job):
                 job.close()
@@ -504,7 +506,7 @@ class PureScheduler:
     # ---- the outcome of the last run
 
     def failed_time_out(self) -> float | bool:
-        """Return the timeout that ended the last run; False if none did."""
+        """Return the timeout that ended the last run; False if no timeout did."""
         run = self._trioflow_run
         ended = run is not None and run.stop_reason is trioflow.StopReason.TIMEOUT
         return self._trioflow_time_limit or 0.0 if ended else False
@@ -515,7 +517,7 @@ class PureScheduler:
         return run is not None and run.stop_reason is trioflow.StopReason.CRITICAL
 
     def why(self) -> str:
-        """Return in words why the last run ended: `FINE`, or the problem."""
+        """Return the reason why the last run ended as text: `FINE`, or the problem."""
         run = self._trioflow_run
         if run is None or run.stop_reason is None or run.stop_reason is trioflow.StopReason.COMPLETED:
             return "FINE"
@@ -527,11 +529,11 @@ class PureScheduler:
         return run.stop_reason.name
 
     def stats(self) -> str:
-        """Return the numbers of jobs that are done, running, idle and cancelled, as in `5D + 2R + 1I + 1C = 9`."""
+        """Return the number of jobs that are done, running, idle and cancelled as text: `5D + 2R + 1I + 1C = 9`."""
         return self._trioflow_counts("{}D", "{}R", "{}I", "{}C")
 
     def _trioflow_counts(self, *words: str) -> str:
-        """Return the numbers of jobs that are done, running, idle and, if there are any, cancelled, in these words."""
+        """Return the number of jobs in each state, in the given formats for done, running, idle and cancelled jobs."""
         done = sum(job.is_done() for job in self.jobs)
         started = sum(job.is_running() for job in self.jobs)
         cancelled = sum(job._trioflow_was_cancelled() for job in self.jobs)
@@ -544,70 +546,70 @@ class PureScheduler:
         return f"{type(self).__name__} with {counts} job(s)"
 
     def repr_entries(self) -> str:
-        """Return the numbers of the jobs without requirements."""
-        return f"entries={_listing.numbers(self.entry_jobs())}"
+        """Return the numbers of the entry jobs as text."""
+        return f"entries={_listing.format_numbers(self.entry_jobs())}"
 
     def repr_exits(self) -> str:
-        """Return the numbers of the jobs that no other requires."""
-        return f"exits={_listing.numbers(self.exit_jobs())}"
+        """Return the numbers of the exit jobs as text."""
+        return f"exits={_listing.format_numbers(self.exit_jobs())}"
 
     def list(self, details: bool = False, silence_done_jobs: bool = False) -> None:
-        """Print a line for each job, in topological order: number, signs, kind and label, result, requirements.
+        """Print a line for each job in topological order: number, signs, class and label, result, requirements.
 
-        The signs are `⚠` critical; `★` an exception, `☉` started and no exception; `⚐` idle, `⚑` waiting for a slot,
-        `↺` running, or cancelled, `☓` done; `∞` forever.
+        The signs are `⚠` for critical jobs; `★` for jobs with an exception, `☉` for other jobs that have started; `⚐`
+        for idle, `⚑` for waiting for a slot, `↺` for running, `☓` for done or cancelled; `∞` for forever jobs.
 
         Args:
-            details: prints `details()` of each job as well.
-            silence_done_jobs: leaves out what is done.
+            details: whether to print the `details()` of each job.
+            silence_done_jobs: whether to omit jobs that are done.
 
         Raises:
             Exception: requirements form a cycle, or lead out of the scheduler; see `list_safe`.
 
         """
-        _listing.number(self)
-        _listing.printed(_listing.listing(self, details, silence_done_jobs))
+        _listing.assign_numbers(self)
+        _listing.print_lines(_listing.listing_lines(self, details, silence_done_jobs))
 
     def list_safe(self, silence_done_jobs: bool = False) -> None:
-        """Print a line for each job, even if the requirements are invalid.
+        """Print a line for each job, even if requirements are invalid.
 
         Args:
-            silence_done_jobs: leaves out what is done.
+            silence_done_jobs: whether to omit jobs that are done.
 
         """
-        _listing.printed(_listing.safe_listing(self, silence_done_jobs))
+        _listing.print_lines(_listing.safe_listing_lines(self, silence_done_jobs))
 
     def debrief(self, details: bool = False, silence_done_jobs: bool = False) -> None:
-        """Print why the last run ended, the listing, and the exceptions, with tracebacks for those of critical jobs.
+        """Print why the last run ended, the listing, and all exceptions, with tracebacks for critical jobs.
 
         Args:
-            details: prints `details()` of each job as well.
-            silence_done_jobs: leaves out what is done.
+            details: whether to print the `details()` of each job.
+            silence_done_jobs: whether to omit jobs that are done.
 
         Raises:
             Exception: requirements form a cycle, or lead out of the scheduler.
 
         """
-        _listing.printed([f"----- {self.why()}"])
+        _listing.print_lines([f"----- {self.why()}"])
         self.list(details, silence_done_jobs)
-        _listing.printed(_listing.debriefing(self))
+        _listing.print_lines(_listing.debrief_lines(self))
 
-    # ---- as a picture
+    # ---- pictures
 
     def dot_format(self) -> str:
-        """Return the graph in the language of Graphviz.
+        """Return the graph as the text of a dot file, for Graphviz.
 
         Raises:
             Exception: requirements form a cycle, or lead out of the scheduler.
 
         """
-        return _drawing.source(self)
+        return _drawing.dot_source(self)
 
     def export_as_dotfile(self, filename: str | os.PathLike[str]) -> str:
-        """Write the graph into a file.
+        """Write the graph to a dot file.
 
         Args:
-            filename: with its suffix.
+            filename: the name of the file, with its suffix.
 
         Returns:
             A message with the name of the file.
@@ -632,14 +634,14 @@ class PureScheduler:
         return Source(self.dot_format())
 
     def export_as_graphic(self, filename: str | os.PathLike[str], suffix: str) -> str:
-        """Write the graph into `filename.dot`, and draw it by the program `dot` into `filename.suffix`.
+        """Write the graph to `filename.dot`, and let the program `dot` render it to `filename.suffix`.
 
         Args:
-            filename: without suffix.
-            suffix: a format of Graphviz: "svg", "png", "pdf".
+            filename: the name of the files, without a suffix.
+            suffix: a format of Graphviz, such as "svg", "png" or "pdf".
 
         Returns:
-            The name of the picture.
+            The name of the rendered file.
 
         Raises:
             Exception: requirements form a cycle, or lead out of the scheduler.
@@ -655,14 +657,14 @@ class PureScheduler:
         return picture
 
     def export_as_pngfile(self, filename: str | os.PathLike[str]) -> str:
-        """Do as `export_as_graphic`, with "png"."""
+        """Call `export_as_graphic` with "png"."""
         return self.export_as_graphic(filename, "png")
 
     def export_as_svgfile(self, filename: str | os.PathLike[str]) -> str:
-        """Do as `export_as_graphic`, with "svg"."""
+        """Call `export_as_graphic` with "svg"."""
         return self.export_as_graphic(filename, "svg")
 
 
 def _seconds(timeout: float | None) -> float | None:
-    """Return a timeout in trioflow's form: more than 0, or None."""
+    """Return a timeout that trioflow accepts: more than 0, or None."""
     return None if timeout is None else max(timeout, 1e-6)

@@ -1,31 +1,31 @@
-"""`Scheduler`: a scheduler that is a job too, so that it can be nested."""
+"""`Scheduler`: a scheduler that is also a job, so that it can be nested."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from .job import AbstractJob, shown_label
+from .job import AbstractJob, label_text
 from .purescheduler import PureScheduler
 from .watch import Watch
 
 
 class Scheduler(PureScheduler, AbstractJob):
-    """A set of jobs that can be run, and is itself a job that others may require.
+    """A scheduler that is also a job, which other jobs may require.
 
-    Where it is critical, as by default, an exception is raised in place of False: that of the critical job, or
-    `TimeoutError`.
+    If it is critical, which is the default, its run does not return False but raises: the exception of the critical
+    job that ended the run, or `TimeoutError`.
 
     Args:
-        jobs_or_sequences: as `PureScheduler`, and so are the next five.
-        jobs_window: see there.
-        timeout: see there.
-        shutdown_timeout: see there.
-        watch: see there.
-        verbose: see there.
-        kwds: those of `AbstractJob`.
+        jobs_or_sequences: see `PureScheduler`.
+        jobs_window: see `PureScheduler`.
+        timeout: see `PureScheduler`.
+        shutdown_timeout: see `PureScheduler`.
+        watch: see `PureScheduler`.
+        verbose: see `PureScheduler`.
+        kwds: the arguments of `AbstractJob`.
 
     Raises:
-        TypeError: something that is neither a job nor a Sequence.
+        TypeError: an item is neither a job nor a Sequence.
 
     Example:
         >>> from trioflow.compat.asynciojobs import PrintJob, Scheduler
@@ -72,7 +72,7 @@ class Scheduler(PureScheduler, AbstractJob):
             raise exception
 
     def dot_cluster_name(self) -> str:
-        """Return the name of its frame in graphs."""
+        """Return the name of the scheduler's frame in graphs."""
         return f"cluster_{self.repr_id()}"
 
     def _trioflow_nested(self) -> Scheduler:
@@ -83,4 +83,4 @@ class Scheduler(PureScheduler, AbstractJob):
         return host is not None and host.is_running()
 
     def _trioflow_label(self) -> str:
-        return shown_label(self) if self.label is not None else type(self).__name__
+        return label_text(self) if self.label is not None else type(self).__name__

@@ -1,4 +1,4 @@
-"""`Sequence`: jobs, each of which requires the one before it."""
+"""`Sequence`: a chain of jobs, each of which requires the previous one."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 
 
 class Sequence:
-    """A chain of jobs: each requires the one before it.
+    """A chain of jobs, each of which requires the previous one.
 
     Args:
-        sequences_or_jobs: jobs and Sequences, in this order; None is left out.
-        required: the requirements of the first one.
-        scheduler: a scheduler to add them to, and those that are appended later.
+        sequences_or_jobs: jobs and Sequences, in order; None is ignored.
+        required: the requirements of the first job.
+        scheduler: a scheduler to add the jobs to, including jobs that are appended later.
 
     Raises:
-        TypeError: something that is neither a job nor a Sequence.
+        TypeError: an item is neither a job nor a Sequence.
 
     Example:
         >>> from trioflow.compat.asynciojobs import PrintJob, PureScheduler, Sequence
@@ -40,10 +40,10 @@ class Sequence:
         self.requires(required)
 
     def append(self, *sequences_or_jobs: Any) -> None:
-        """Add jobs and Sequences behind the last one.
+        """Append jobs and Sequences to the chain.
 
         Raises:
-            TypeError: something else.
+            TypeError: an item is neither a job nor a Sequence.
 
         """
         for item in sequences_or_jobs:
@@ -56,10 +56,10 @@ class Sequence:
             self.scheduler.update(sequences_or_jobs)
 
     def requires(self, *requirements: Any) -> None:
-        """Make the first job wait for others; without a job, do nothing.
+        """Add requirements to the first job, if there is one.
 
         Raises:
-            TypeError: something that is neither a job nor a Sequence.
+            TypeError: a requirement is neither a job nor a Sequence.
 
         """
         if self.jobs:
@@ -74,5 +74,5 @@ class Sequence:
     def _trioflow_members(self) -> list[AbstractJob]:
         return self.jobs
 
-    def _trioflow_last(self) -> list[AbstractJob]:
+    def _trioflow_last_jobs(self) -> list[AbstractJob]:
         return self.jobs[-1:]

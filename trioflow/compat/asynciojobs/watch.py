@@ -1,4 +1,4 @@
-"""`Watch`: a stopwatch that prints."""
+"""`Watch`: a stopwatch that can print the time."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import datetime
 
 
 class Watch:
-    """A stopwatch that runs from its creation, or from the last `reset()`.
+    """A stopwatch that measures the time since its creation, or since the last `reset()`.
 
     Args:
-        message: printed at creation, after the time.
-        show_elapsed: prints the time since the start.
-        show_wall_clock: prints the time of the day.
+        message: a text to print now, after the time.
+        show_elapsed: whether to print the elapsed time now.
+        show_wall_clock: whether to print the time of day now.
 
     Example:
         >>> from trioflow.compat.asynciojobs import Watch
@@ -23,7 +23,7 @@ class Watch:
     """
 
     start: datetime.datetime
-    """The time of its start."""
+    """The time when the watch was started."""
 
     def __init__(self, message: str | None = None, *, show_elapsed: bool = True, show_wall_clock: bool = False) -> None:
         self.reset()
@@ -36,7 +36,7 @@ class Watch:
             print(text)
 
     def reset(self) -> None:
-        """Start again."""
+        """Restart the watch."""
         self.start = datetime.datetime.now()
 
     def seconds(self) -> float:
@@ -44,19 +44,19 @@ class Watch:
         return (datetime.datetime.now() - self.start).total_seconds()
 
     def elapsed(self) -> str:
-        """Return the seconds since the start with three decimals, zeros in front."""
+        """Return the seconds since the start as text with three decimals and leading zeros."""
         return f"{self.seconds():07.3f}"
 
     def print_elapsed(self, suffix: str = " ") -> None:
-        """Print the time since the start, a space and `suffix`, and no newline."""
+        """Print the time since the start, a space and `suffix`, without a newline."""
         print(self.elapsed(), suffix, end="")
 
     @staticmethod
     def print_wall_clock(suffix: str = " ") -> None:
-        """Print the time of the day and `suffix`, and no newline."""
+        """Print the time of day and `suffix`, without a newline."""
         print(wall_clock(), end=suffix)
 
 
 def wall_clock() -> str:
-    """Return the time of the day, to the millisecond."""
+    """Return the time of day as text with milliseconds."""
     return datetime.datetime.now().isoformat(timespec="milliseconds").partition("T")[2]

@@ -1,7 +1,7 @@
-"""The names of the early versions of asynciojobs, for old notebooks: `Engine`, `SchedulerJob`, `orchestrate`.
+"""The interface of early versions of asynciojobs, for old notebooks: `Engine`, `SchedulerJob`, `orchestrate`.
 
-Nothing is critical by default, a failure makes a run return False and never raises, and `run` and `orchestrate` take
-`timeout`, `jobs_window` and `loop`. The rest is that of `trioflow.compat.asynciojobs`.
+Jobs are not critical by default, a run returns False after a failure and never raises its exception, and `run` and
+`orchestrate` take `timeout`, `jobs_window` and `loop`. Otherwise this is the same as `trioflow.compat.asynciojobs`.
 """
 
 from ..asynciojobs import Watch as Watch

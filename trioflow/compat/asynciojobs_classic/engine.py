@@ -1,4 +1,4 @@
-"""Schedulers by their early names: `Engine`, `Scheduler`, and `SchedulerJob`, which can be nested; and their jobs."""
+"""The early schedulers `Engine` and `Scheduler`, and `SchedulerJob`, which can be nested; and their jobs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 class AbstractJob(asynciojobs.AbstractJob):
-    """A job whose `co_run` a subclass defines, and `co_shutdown` too where there is something to shut down.
+    """Base class of jobs: a subclass defines `co_run`, and `co_shutdown` if it has resources to release.
 
     Args:
-        forever: the run does not wait for it, and cancels it at its end.
-        label: its label in listings.
-        critical: an exception of it ends the run; one of its scheduler's counts as well.
-        required: its requirements.
-        scheduler: a scheduler to add it to.
-        requires: the same as `required`, by the name of the method.
+        forever: whether the run does not wait for the job, and cancels it at the end.
+        label: the label in listings.
+        critical: whether an exception in the job ends the run; also true if the scheduler is critical.
+        required: the requirements.
+        scheduler: a scheduler to add the job to.
+        requires: further requirements; another name of `required`.
 
     """
 
@@ -41,18 +41,18 @@ class AbstractJob(asynciojobs.AbstractJob):
         super().__init__(forever=forever, label=label, critical=critical, required=both, scheduler=scheduler)
 
     def is_critical(self) -> bool:
-        """Return whether an exception of it ends the run: by its own setting, or by its scheduler's in the last run."""
+        """Return whether an exception in the job ends the run: it is critical, or its scheduler in the last run was."""
         host = self._trioflow.host
         return bool(self.critical) or (host is not None and host.is_critical())
 
 
 class Job(asynciojobs.Job, AbstractJob):
-    """A coroutine object as a job: it is awaited once.
+    """A job that awaits a coroutine object, once.
 
     Args:
-        corun: the coroutine object, which is the job's work.
-        coshutdown: a coroutine object that is awaited when the job is shut down.
-        kwds: those of `AbstractJob`.
+        corun: the coroutine object that does the work.
+        coshutdown: a coroutine object to await when the job is shut down.
+        kwds: the arguments of `AbstractJob`.
 
     Raises:
         TypeError: `corun` or `coshutdown` is not a coroutine object.
@@ -64,12 +64,12 @@ class Job(asynciojobs.Job, AbstractJob):
 
 
 class PrintJob(asynciojobs.PrintJob, AbstractJob):
-    """A job that prints its messages, and may then sleep.
+    """A job that prints its messages on one line, and may then sleep.
 
     Args:
-        messages: printed in one line.
-        requires: the same as `required`.
-        kwds: those of `PrintJob` in `trioflow.compat.asynciojobs`.
+        messages: the objects to print.
+        requires: further requirements; another name of `required`.
+        kwds: the arguments of `PrintJob` in `trioflow.compat.asynciojobs`.
 
     """
 
@@ -78,15 +78,15 @@ class PrintJob(asynciojobs.PrintJob, AbstractJob):
 
 
 class Sequence(asynciojobs.Sequence):
-    """A chain of jobs: each requires the one before it.
+    """A chain of jobs, each of which requires the previous one.
 
     Args:
-        sequences_or_jobs: jobs and Sequences, in this order.
-        requires: the same as `required`.
-        kwds: those of `Sequence` in `trioflow.compat.asynciojobs`.
+        sequences_or_jobs: jobs and Sequences, in order.
+        requires: further requirements; another name of `required`.
+        kwds: the arguments of `Sequence` in `trioflow.compat.asynciojobs`.
 
     Raises:
-        TypeError: something that is neither a job nor a Sequence.
+        TypeError: an item is neither a job nor a Sequence.
 
     Example:
         >>> from trioflow.compat.asynciojobs_classic import PrintJob, Scheduler, Sequence
@@ -108,11 +108,11 @@ class Scheduler(asynciojobs.PureScheduler):
 
     Args:
         jobs_or_sequences: jobs, Sequences and None.
-        critical: makes all its jobs critical.
-        kwds: those of `PureScheduler` in `trioflow.compat.asynciojobs`.
+        critical: whether all jobs of the scheduler are critical.
+        kwds: the arguments of `PureScheduler` in `trioflow.compat.asynciojobs`.
 
     Raises:
-        TypeError: something that is neither a job nor a Sequence.
+        TypeError: an item is neither a job nor a Sequence.
 
     Example:
         >>> from trioflow.compat.asynciojobs_classic import PrintJob, Scheduler
@@ -140,11 +140,11 @@ class Scheduler(asynciojobs.PureScheduler):
         """Run the jobs, and shut them all down.
 
         Args:
-            timeout: seconds for the run; None for the scheduler's own.
-            jobs_window: the most jobs that run at once; None for the scheduler's own.
-            loop: the asyncio loop to run in; None for a new one. One that runs already, as in a notebook, is left
-                alone: the jobs get a new one then.
-            backend: "asyncio", or "trio" for jobs that are written for that.
+            timeout: the time limit for the run in seconds; None for the scheduler's own `timeout`.
+            jobs_window: the maximum number of jobs that run at once; None for the scheduler's own `jobs_window`.
+            loop: the asyncio event loop to run in; None for a new one. If it is already running, as in a notebook, a
+                new one is used.
+            backend: "asyncio", or "trio" for jobs that are written for trio.
             instruments: instruments of the run.
 
         Returns:
@@ -152,8 +152,9 @@ class Scheduler(asynciojobs.PureScheduler):
 
         Raises:
             Exception: requirements form a cycle, or lead out of the scheduler.
-            ValueError: a coroutine object of a job was awaited already.
-            RuntimeError: an event loop runs in this thread: `await scheduler.co_run()`; not in a notebook's cell.
+            ValueError: the coroutine object of a job has been awaited already.
+            RuntimeError: an event loop is running in this thread, and this is not a notebook cell: use `await
+                scheduler.co_run()`.
 
         """
         call = functools.partial(self.co_run, timeout, jobs_window)
@@ -161,7 +162,7 @@ class Scheduler(asynciojobs.PureScheduler):
         try:
             if loop is not None and not loop.is_running():
                 return bool(loop.run_until_complete(call()))
-            return bool(_running.run_in_a_loop(call, backend, self._trioflow_label()))
+            return bool(_running.run_in_event_loop(call, backend, self._trioflow_label()))
         finally:
             self._trioflow_instruments = ()
 
@@ -169,8 +170,8 @@ class Scheduler(asynciojobs.PureScheduler):
         """Run the jobs in the running event loop, and shut them all down.
 
         Args:
-            timeout: seconds for the run; None for the scheduler's own.
-            jobs_window: the most jobs that run at once; None for the scheduler's own.
+            timeout: the time limit for the run in seconds; None for the scheduler's own `timeout`.
+            jobs_window: the maximum number of jobs that run at once; None for the scheduler's own `jobs_window`.
             loop: has no effect.
 
         Returns:
@@ -178,7 +179,7 @@ class Scheduler(asynciojobs.PureScheduler):
 
         Raises:
             Exception: requirements form a cycle, or lead out of the scheduler.
-            ValueError: a coroutine object of a job was awaited already.
+            ValueError: the coroutine object of a job has been awaited already.
 
         """
         return await self._trioflow_co_run(
@@ -188,13 +189,13 @@ class Scheduler(asynciojobs.PureScheduler):
     def orchestrate(
         self, loop: Any = None, timeout: float | None = None, jobs_window: int | None = None, **kwds: Any
     ) -> bool:
-        """Call `run`, without the first argument, the loop."""
+        """Call `run`, which takes these arguments in another order."""
         return self.run(timeout, jobs_window, loop, **kwds)
 
     async def co_orchestrate(
         self, loop: Any = None, timeout: float | None = None, jobs_window: int | None = None
     ) -> bool:
-        """Call `co_run`, without the first argument, the loop."""
+        """Call `co_run`; `loop` has no effect."""
         return await self.co_run(timeout, jobs_window)
 
     def rain_check(self) -> bool:
@@ -210,7 +211,7 @@ class Scheduler(asynciojobs.PureScheduler):
 
 
 class Engine(Scheduler):
-    """The first name of `Scheduler`, for programs that `orchestrate` it.
+    """A `Scheduler`, under its first name.
 
     Example:
         >>> from trioflow.compat.asynciojobs_classic import Engine, PrintJob
@@ -223,15 +224,15 @@ class Engine(Scheduler):
 
 
 class SchedulerJob(Scheduler, asynciojobs.Scheduler, AbstractJob):
-    """A `Scheduler` that is also a job of another one.
+    """A `Scheduler` that is also a job, so that it can be nested.
 
     Args:
         jobs_or_sequences: jobs, Sequences and None.
-        critical: makes all its jobs critical, and itself as a job.
-        kwds: those of `Scheduler` in `trioflow.compat.asynciojobs`.
+        critical: whether all jobs of the scheduler are critical, and the scheduler itself as a job.
+        kwds: the arguments of `Scheduler` in `trioflow.compat.asynciojobs`.
 
     Raises:
-        TypeError: something that is neither a job nor a Sequence.
+        TypeError: an item is neither a job nor a Sequence.
 
     Example:
         >>> from trioflow.compat.asynciojobs_classic import PrintJob, Scheduler, SchedulerJob

@@ -1,7 +1,8 @@
-"""The names of PyExPool, version 1 and much of version 3, over trioflow: `Job`, `Task`, `ExecPool`.
+"""The interface of PyExPool 1, and much of version 3, implemented on trioflow: `Job`, `Task`, `ExecPool`.
 
-A pool is a `trioflow.Scheduler` that runs in a thread and takes jobs from other threads; a job is a `CommandJob` with
-callbacks before and after it. `docs/coming-from/pyexpool.md` lists the differences, and shows the same in trioflow.
+A pool is a `trioflow.Scheduler` that runs in a thread and accepts jobs from other threads. A job is a `CommandJob` with
+callbacks before and after it. `docs/coming-from/pyexpool.md` lists the differences, and shows programs written for
+trioflow.
 """
 
 from ._job import Job as Job

@@ -1,9 +1,10 @@
 """`Batch`: a scheduler that runs in its own thread, from the first `execute` to the end of `join`.
 
-It has no reference to the pool, only to the pool's `Ledger`. So a pool is deleted with the user's last reference, and
-then ends its batch.
+It has no reference to the pool, only to the pool's `Outcomes`, so a pool is deleted with the user's last reference to
+it. The deletion ends the batch.
 
-This code runs in the event loop's thread alone, unless a docstring says otherwise; other threads `post` calls to it.
+This code runs only in the thread of the event loop, unless a comment or docstring says otherwise; other threads `post`
+calls to that thread.
 """
 
 from __future__ import annotations
@@ -26,17 +27,20 @@ from ._callbacks import Callbacks, logger
 from ._job import JobInfo
 from ._latch import Latch
 from ._run import JobRun
-from ._task import Task, upwards
+from ._task import Task, with_outer_tasks
 
 Ts = TypeVarTuple("Ts")
 
-PATIENCE: Final = 8.0
-"""Seconds that the end of a pool or program waits for commands to end: their `terminate_grace`, and some more. The
-run's guard then kills the rest. A callback that blocks must not keep the program alive."""
+END_TIMEOUT: Final = 8.0
+"""Seconds for which the end of a pool or program waits for its commands to end; more than their `terminate_grace`.
+
+The guard of the run then kills the other processes. The limit keeps a callback that blocks from keeping the program
+alive.
+"""
 
 
 @dataclass
-class Ledger:
+class Outcomes:
     """The outcomes of a pool's jobs, over all its batches."""
 
     failures: list[JobInfo] = field(default_factory=list[JobInfo])
@@ -44,14 +48,14 @@ class Ledger:
     jobsdone: int = 0
 
 
-class Silent(Scheduler):
-    """A scheduler whose failures the batch reports, one by one, in a pool's words."""
+class UnloggedScheduler(Scheduler):
+    """A scheduler that does not log failures, because the batch logs them."""
 
     logs_failures = False
 
 
 class Batch(Instrument):
-    """A thread, the scheduler that runs in it, and the ways to reach them."""
+    """A thread with a scheduler, and the methods by which other threads use it."""
 
     callbacks: Callbacks
     gate: trio.Semaphore
@@ -59,38 +63,38 @@ class Batch(Instrument):
     _scheduler: Scheduler
     _closing: trio.Event
 
-    def __init__(self, workers: int, name: str, ledger: Ledger) -> None:
-        """Start the thread, and return when jobs can be submitted."""
+    def __init__(self, workers: int, name: str, outcomes: Outcomes) -> None:
+        """Start the thread, and wait until jobs can be submitted."""
         self.began: Final = time.monotonic()
         self.over: Final = Latch()
-        self.interruption: BaseException | None = None  # for `join` to raise
-        self.cancelled = False  # its jobs were terminated, rather than ending by themselves
-        self.next_start = 0.0  # when the next process may start
+        self.interruption: BaseException | None = None  # a SystemExit or the like of a callback, which `join` raises
+        self.cancelled = False  # whether jobs were terminated
+        self.next_start = 0.0  # the earliest time for the next start of a process
         self._workers: Final = workers
         self._name: Final = name
         self._process: Final = os.getpid()
-        self._ledger: Final = ledger
-        self._joined = False  # a thread waits for the end, so tasks can be over
-        self._runs: Final[dict[JobRun, None]] = {}  # those that have not settled, in the order added
-        self._concurrent = 0  # how many of them have a slot or wait for one
+        self._outcomes: Final = outcomes
+        self._is_joining = False  # whether a thread waits for the end; only then can tasks be over
+        self._runs: Final[dict[JobRun, None]] = {}  # an ordered set of the unsettled jobs
+        self._concurrent = 0  # the number of unsettled jobs that have a slot or wait for one
         self._timers: Final[dict[Task, TrioflowJob[None]]] = {}
-        self._tasks: Final[dict[Task, None]] = {}  # of its jobs
+        self._tasks: Final[dict[Task, None]] = {}  # an ordered set of the tasks of all jobs
         self._ready: Final = Latch()
         self._thread: Final = threading.Thread(target=self._run, name=f"pyexpool {name}", daemon=True)
-        self._is_unwanted = False
+        self._is_abandoned = False
         try:
             self._thread.start()
             self._ready.wait()
-        except BaseException:  # a signal handler has raised, so no caller gets this batch
-            self._is_unwanted = True
-            with contextlib.suppress(AttributeError):  # too early in the thread, which checks `_is_unwanted` later
+        except BaseException:  # a signal handler has raised, so the caller does not get this batch
+            self._is_abandoned = True
+            with contextlib.suppress(AttributeError):  # `_closing` is not set yet; the thread checks `_is_abandoned`
                 self.post(self._closing.set)
             raise
 
     # ---- from any thread
 
     def post(self, function: Callable[[*Ts], object], *args: *Ts) -> bool:
-        """Have a function called soon in the event loop; return False if the loop has ended."""
+        """Schedule a call of a function in the event loop; return False if the loop has ended."""
         try:
             self._token.run_sync_soon(function, *args)
         except trio.RunFinishedError:
@@ -98,7 +102,10 @@ class Batch(Instrument):
         return True
 
     def submit(self, run: JobRun) -> bool:
-        """Add a job, and return when it has started, is queued, or has ended; return False if the batch has ended."""
+        """Add a job, and wait until it is queued or has started, or until its end if it is not concurrent.
+
+        Return False if the batch has ended.
+        """
         if self.cancelled or not self.post(self._add, run):
             return False
         if run.concurrent and self.callbacks.is_here():
@@ -112,24 +119,24 @@ class Batch(Instrument):
         return not run.refused
 
     def is_here(self) -> bool:
-        """Return whether the caller is one of the batch's own threads, which must not wait for its end."""
+        """Return whether the calling thread belongs to the batch, and so must not wait for the end of the batch."""
         return threading.current_thread() is self._thread or self.callbacks.is_here()
 
     @property
-    def was_left(self) -> bool:
-        """Whether this process was forked from the one that has the thread, and so has only a copy of its memory."""
+    def is_forked_copy(self) -> bool:
+        """Whether this process is a fork of the one that started the thread, and so has no such thread."""
         return os.getpid() != self._process
 
     def end(self) -> None:
-        """Terminate all jobs, and wait for that, but no longer than `PATIENCE`."""
-        if self.was_left:
+        """Terminate all jobs, and wait for their end, at most `END_TIMEOUT`."""
+        if self.is_forked_copy:
             return
         self.post(self._cancel)
         if not self.is_here():
-            self.over.wait(PATIENCE)
+            self.over.wait(END_TIMEOUT)
 
     def wait_until_over(self, seconds: float | None) -> bool:
-        """Wait until all jobs have ended, terminate them after that many seconds, and return whether none was."""
+        """Wait until all jobs have ended; terminate them after a time limit in seconds; return whether none was."""
         self.post(self._join)
         if not self.over.wait(seconds):
             self.post(self._cancel)
@@ -147,7 +154,7 @@ class Batch(Instrument):
         finally:
             self._ready.open()
             self.over.open()
-            for run in self._runs:  # none, unless the thread has broken down
+            for run in self._runs:  # empty, unless the scheduler has crashed
                 run.begun.open()
                 run.over.open()
 
@@ -155,23 +162,23 @@ class Batch(Instrument):
         self._token = trio.lowlevel.current_trio_token()
         self._closing, self.gate = trio.Event(), trio.Semaphore(1)
         self.callbacks = Callbacks(self._interrupt)
-        self._scheduler = Silent(jobs_window=self._workers, label=self._name, instruments=[self])
+        self._scheduler = UnloggedScheduler(jobs_window=self._workers, label=self._name, instruments=[self])
         try:
             with contextlib.suppress(JobCancelled):
                 async with self._scheduler:
                     self._ready.open()
-                    if self._is_unwanted:
+                    if self._is_abandoned:
                         self._closing.set()
                     await self._closing.wait()
         finally:
             self._closing.set()
-            self._joined = True
+            self._is_joining = True
             self._close_tasks(self._tasks)
-            await self.callbacks.drained()
+            await self.callbacks.drain()
             self.callbacks.close()
 
     def _interrupt(self, error: BaseException) -> None:
-        """End all jobs because of an exception that left a callback; called in any thread."""
+        """Terminate all jobs because of an exception that left a callback; any thread may call this."""
         self.interruption = self.interruption or error
         self.post(self._cancel)
 
@@ -189,12 +196,12 @@ class Batch(Instrument):
         if run.concurrent:
             run.queued = self._concurrent >= self._workers
             self._concurrent += 1
-        tasks = tuple(upwards(run.job.task))
+        tasks = tuple(with_outer_tasks(run.job.task))
         self._tasks.update(dict.fromkeys(tasks))
-        self._ledger.tasks.update(tasks)
+        self._outcomes.tasks.update(tasks)
         self._scheduler.add(run)
         for task in tasks:
-            self._limit(task)
+            self._start_timer(task)
         if any(task._expired for task in tasks):
             run.cancel()
         if run.queued:
@@ -211,13 +218,13 @@ class Batch(Instrument):
             self._scheduler.cancel()
 
     def _join(self) -> None:
-        self._joined = True
+        self._is_joining = True
         self._close_tasks(self._tasks)
-        self._look_for_the_end()
+        self._close_if_idle()
 
-    def _look_for_the_end(self) -> None:
-        """When no job is left, wait for the callbacks of tasks, which may add more."""
-        if self._joined and not self._runs and not self._closing.is_set():
+    def _close_if_idle(self) -> None:
+        """Close the batch if there are no jobs, after the pending callbacks of tasks, which may add jobs."""
+        if self._is_joining and not self._runs and not self._closing.is_set():
             self.callbacks.post(lambda: self.post(self._close))
 
     def _close(self) -> None:
@@ -227,30 +234,30 @@ class Batch(Instrument):
     # ---- when a job has settled
 
     def job_finished(self, scheduler: AnyJob[Any], job: AnyJob[Any]) -> None:
-        """Record the outcome of a job; trioflow calls this."""
+        """Record the outcome of a job, and wake the threads that wait for it."""
         if isinstance(job, JobRun):
             try:
-                self._settled(job)
+                self._record_outcome(job)
             except Exception as error:  # trioflow would remove this instrument, and `join` would wait forever
                 self._interrupt(error)
             finally:
                 job.begun.open()
                 job.over.open()
                 self.callbacks.wake()
-            self._look_for_the_end()
+            self._close_if_idle()
 
-    def _settled(self, run: JobRun) -> None:
+    def _record_outcome(self, run: JobRun) -> None:
         del self._runs[run]
         self._concurrent -= run.concurrent
         succeeded = run.state is JobState.SUCCEEDED
         if succeeded:
-            self._ledger.jobsdone += 1
+            self._outcomes.jobsdone += 1
         else:
-            self._ledger.failures.append(JobInfo(run.job))
+            self._outcomes.failures.append(JobInfo(run.job))
             self._report(run)
         if run.job.task is not None:
             run.job.task.finished(run.job, succeeded)
-            self._close_tasks(upwards(run.job.task))
+            self._close_tasks(with_outer_tasks(run.job.task))
 
     def _report(self, run: JobRun) -> None:
         error = run.raised_exception()
@@ -262,16 +269,16 @@ class Batch(Instrument):
     # ---- tasks
 
     def _close_tasks(self, tasks: Any) -> None:
-        """Call back the tasks that are over, and the tasks around them; not before a thread waits for the end."""
-        for task in tuple(tasks) if self._joined else ():
-            for closed in upwards(task):
+        """Call the callbacks of tasks that are over, and of their outer tasks, if a thread waits for the end."""
+        for task in tuple(tasks) if self._is_joining else ():
+            for closed in with_outer_tasks(task):
                 if not closed._close():
                     break
-                self._call_back(closed)
+                self._call_callbacks(closed)
                 if closed.task is not None:
                     closed.task.finished(closed, closed._succeeded)
 
-    def _call_back(self, task: Task) -> None:
+    def _call_callbacks(self, task: Task) -> None:
         timer = self._timers.pop(task, None)
         if timer is not None and not self._closing.is_set() and not timer.is_settled():
             timer.cancel()
@@ -280,8 +287,8 @@ class Batch(Instrument):
         else:
             task._end()
 
-    def _limit(self, task: Task) -> None:
-        """Start the timer of a task, unless it is running already."""
+    def _start_timer(self, task: Task) -> None:
+        """Start the timer of a task with a timeout, unless it is running already."""
         if task.timeout and not task._expired and task not in self._timers:
             timer = TrioflowJob(self._expire, task, forever=True, label=f"timeout of {task.name}")
             self._timers[task] = timer

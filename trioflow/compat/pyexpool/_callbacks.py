@@ -1,4 +1,4 @@
-"""The thread that calls a pool's callbacks, one after the other, so that they do not block the event loop."""
+"""`Callbacks`: a thread that calls a pool's callbacks one after the other, so that they do not block the event loop."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ logger: Final = logging.getLogger("trioflow.compat.pyexpool")
 Call = Callable[[], object]
 
 
-def guarded(callback: Callable[[Any], object] | None, owner: Any, what: str) -> Exception | None:
-    """Call a callback with the job or task; log and return its exception, unless that ends the program."""
+def call_logged(callback: Callable[[Any], object] | None, owner: Any, what: str) -> Exception | None:
+    """Call a callback with its job or task; log and return an `Exception` that it raises."""
     if callback is None:
         return None
     try:
@@ -30,13 +30,13 @@ def guarded(callback: Callable[[Any], object] | None, owner: Any, what: str) -> 
 
 
 class Callbacks:
-    """Calls functions in a thread that starts with the first call.
+    """A thread that calls functions; it starts with the first call.
 
-    A callback may wait for something that needs further callbacks: while it waits, it calls them itself.
+    A callback may wait for jobs that need further callbacks: while it waits, it calls those itself.
     """
 
     def __init__(self, interrupt: Callable[[BaseException], None]) -> None:
-        """Take a function that is called, in any thread, with a SystemExit or the like that leaves a callback."""
+        """Take a function to call, in any thread, with a SystemExit or similar exception of a callback."""
         self._interrupt: Final = interrupt
         self._token: Final = trio.lowlevel.current_trio_token()
         self._calls: Final = queue.SimpleQueue[Call]()  # reentrant: a signal handler may interrupt a `put`
@@ -46,14 +46,14 @@ class Callbacks:
     # ---- from the event loop
 
     async def call(self, callback: Callable[[Any], object] | None, owner: Any, what: str) -> Exception | None:
-        """Call a callback, and wait for it despite any cancellation; return what it raised, which is already logged."""
+        """Call a callback, and wait for its end despite cancellation; log and return an `Exception` that it raises."""
         if callback is None:
             return None
         called, raised = trio.Event(), list[Exception | None]()
 
         def call() -> None:
             try:
-                raised.append(guarded(callback, owner, what))
+                raised.append(call_logged(callback, owner, what))
             except BaseException as error:
                 self._interrupt(error)
             finally:
@@ -64,25 +64,25 @@ class Callbacks:
             await called.wait()
         return raised[0] if raised else None
 
-    async def drained(self) -> None:
-        """Wait until all that was posted has been called."""
+    async def drain(self) -> None:
+        """Wait until all posted functions have been called."""
         if self._thread is not None:
             await self.call(lambda _: None, None, "")
 
     def post(self, call: Call) -> None:
-        """Have a function called in the thread."""
+        """Schedule a call of a function in the thread."""
         if self._thread is None:
-            thread = threading.Thread(target=self._serve_all, name="pyexpool callbacks", daemon=True)
+            thread = threading.Thread(target=self._run_thread, name="pyexpool callbacks", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # the program is ending, and no thread can be started any more
+            except RuntimeError:  # the interpreter is shutting down, and cannot start threads
                 call()
                 return
             self._thread = thread
         self._calls.put(call)
 
     def close(self) -> None:
-        """Let the thread end after the calls that it has."""
+        """End the thread after all scheduled calls."""
         if self._thread is not None:
             self.post(self._end)
 
@@ -93,25 +93,25 @@ class Callbacks:
         return threading.current_thread() is self._thread
 
     def wait(self, latch: Latch) -> None:
-        """Wait for a latch, after which `wake` must be called; a waiting callback calls the others meanwhile."""
+        """Wait for a latch; a waiting callback calls other callbacks meanwhile. Call `wake` after opening the latch."""
         if not self.is_here():
             latch.wait()
             return
         while not latch.is_open():
-            self._serve()
+            self._call_next()
 
     def wake(self) -> None:
-        """Let waiting callbacks look at their latches again."""
+        """Make waiting callbacks check their latches again."""
         if self._thread is not None:
-            self._calls.put(_nothing)
+            self._calls.put(_do_nothing)
 
     # ---- in its own thread
 
-    def _serve_all(self) -> None:
+    def _run_thread(self) -> None:
         while not self._closed:
-            self._serve()
+            self._call_next()
 
-    def _serve(self) -> None:
+    def _call_next(self) -> None:
         call = self._calls.get()
         try:
             call()
@@ -122,5 +122,5 @@ class Callbacks:
         self._closed = True
 
 
-def _nothing() -> None:
-    """Do nothing; this only ends a wait for the next call."""
+def _do_nothing() -> None:
+    """Do nothing: a call of this ends a wait for the next call."""

@@ -1,4 +1,4 @@
-"""Checks of the arguments of jobs, tasks and pools, made when these are created."""
+"""Checks of the arguments with which jobs, tasks and pools are created."""
 
 from __future__ import annotations
 
@@ -9,70 +9,73 @@ from types import EllipsisType
 from typing import IO, Any, Final
 
 Output = str | os.PathLike[str] | int | IO[Any] | None
-"""The target of output: a file's name, `PIPE`, `STDOUT`, `DEVNULL` or an open file; None for `print`'s."""
-OwnOutput = Output | EllipsisType
+"""The target of output: a file name, `PIPE`, `STDOUT`, `DEVNULL` or an open file; None for the target of `print`."""
+OutputOption = Output | EllipsisType
+"""The target of output as an option, which is `...` if it was not given."""
 
 
-def name(given: Any, kind: str) -> str:
-    """Check a name, and return it.
+def check_name(value: Any, kind: str) -> str:
+    """Check the name of a job, task or pool, and return it.
 
     Raises:
-        TypeError, ValueError: it is not a name.
+        TypeError: it is not a string.
+        ValueError: it is empty.
 
     """
-    if not isinstance(given, str):
-        raise TypeError(f"{kind}: the name must be a string, not {given!r}")
-    if not given:
+    if not isinstance(value, str):
+        raise TypeError(f"{kind}: the name must be a string, not {value!r}")
+    if not value:
         raise ValueError(f"{kind}: the name is empty: give one, which the log will use")
-    return given
+    return value
 
 
 _reported: Final = set[str]()
 
 
-def without_effect(given: Any, default: Any, what: str, who: str) -> None:
-    """Log, once for each argument, that it has no effect here."""
-    if given != default and what not in _reported:
-        _reported.add(what)
+def warn_without_effect(value: Any, default: Any, option: str, who: str) -> None:
+    """Log that an argument has no effect, unless it is the default; each argument is reported once."""
+    if value != default and option not in _reported:
+        _reported.add(option)
         logging.getLogger("trioflow.compat.pyexpool").warning(
             "%s=%r of %s has no effect here: jobs of one category are not ended together, and a job's size is not "
             "compared; give those that belong together a Task with a timeout (reported once)",
-            what, given, who,
+            option, value, who,
         )  # fmt: skip
 
 
-def seconds(given: Any, what: str, who: str) -> float:
+def check_seconds(value: Any, option: str, who: str) -> float:
     """Check a number of seconds, and return it.
 
     Raises:
-        TypeError, ValueError: it is not a number, or below 0.
+        TypeError: it is not a number.
+        ValueError: it is NaN or below 0.
 
     """
-    if isinstance(given, bool) or not isinstance(given, (int, float)):
-        raise TypeError(f"{what}={given!r} of {who}: give seconds, a number")
-    if given < 0 or math.isnan(given):
-        raise ValueError(f"{what}={given!r} of {who}: give seconds, 0 or more; 0 for no limit")
-    return given
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{option}={value!r} of {who}: give seconds, a number")
+    if value < 0 or math.isnan(value):
+        raise ValueError(f"{option}={value!r} of {who}: give seconds, 0 or more; 0 for no limit")
+    return value
 
 
-def callback(given: Any, what: str, who: str) -> Any:
-    """Check a callback, and return it, or None.
+def check_callback(value: Any, option: str, who: str) -> Any:
+    """Check a callback, which may be None, and return it.
 
     Raises:
-        TypeError: it cannot be called.
+        TypeError: it is not callable.
 
     """
-    if given is not None and not callable(given):
-        raise TypeError(f"{what}={given!r} of {who}: give a function of one argument, or None")
-    return given
+    if value is not None and not callable(value):
+        raise TypeError(f"{option}={value!r} of {who}: give a function of one argument, or None")
+    return value
 
 
-def unsupported(given: Any, default: Any, what: str, who: str, instead: str) -> None:
-    """Reject an option that is not supported, rather than ignore a limit.
+def reject_unsupported(value: Any, default: Any, option: str, who: str, instead: str) -> None:
+    """Reject an option that is not supported, because a limit must not be ignored silently.
 
     Raises:
-        ValueError: the option was given.
+        ValueError: the option does not have its default value.
 
     """
-    if given != default:
-        raise ValueError(f"{what}={given!r} of {who} is not supported: {instead}")
+    if value != default:
+        raise ValueError(f"{option}={value!r} of {who} is not supported: {instead}")

@@ -1,4 +1,4 @@
-"""`Job`: a program to run, and its outcome; `Process`, while it runs; `JobInfo`, what is kept of a failed job."""
+"""`Job`, a program to run; `Process`, the process of a job; and `JobInfo`, the outcome of a failed job."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal
 from ... import _posix as posix
 from . import _checks
 from ._latch import Latch
-from ._task import Task, own_output, owner
+from ._task import Task, check_task, choose_output
 
 if TYPE_CHECKING:
     from ... import CommandResult
@@ -20,42 +20,44 @@ Callback = Callable[["Job"], object]
 
 
 class Job:
-    r"""A program with its arguments, run once by an `ExecPool`.
+    r"""A program with its arguments, which an `ExecPool` runs once.
 
-    Callbacks are functions of one argument, the job. They are called in this program, in a thread of the pool, one
-    after the other, and `onstart` may change its job. If a callback raises, that is reported in the log.
+    Callbacks are functions of one argument, the job. A thread of the pool calls them one after the other. `onstart` may
+    change its job. If a callback raises, the exception is logged.
 
     Args:
-        name: its name.
-        workdir: the directory to run it in; None for this program's.
-        args: the program and its arguments. If it is None or empty, there is no process, and only the callbacks are
+        name: the name of the job.
+        workdir: the working directory of the process; None for that of this program.
+        args: the program and its arguments. If this is None or empty, there is no process, and only the callbacks are
             called.
-        timeout: seconds until it is terminated, 0 for no limit; they are counted from each start.
-        ontimeout: whether it is started again after its timeout, instead of failing.
-        task: the task that it belongs to.
-        startdelay: seconds to wait after its start, before `execute` returns and before the next job is started.
-        onstart: called before the process is started, at each start. If it raises, there is no process.
-        ondone: called after success, that is, exit code 0; it can read `proc.stdout`.
-        params: anything, for callbacks; by default its task's.
-        stdout: where its standard output goes: the name of a file, appended to, relative to this program's directory;
-            `subprocess.PIPE`, `DEVNULL`, or an open file; None for where `print` writes. By default its task's, or
-            `sys.stdout`.
-        stderr: the same for its standard error; `subprocess.STDOUT` for where its standard output goes.
+        timeout: the time limit in seconds, from each start, after which the process is terminated; 0 for no limit.
+        ontimeout: whether to start the job again after its timeout, instead of letting it fail.
+        task: the task that the job belongs to.
+        startdelay: the number of seconds to wait after the start of the job, before `execute` returns and before the
+            next job starts.
+        onstart: called before each start of the process. If it raises, the process is not started.
+        ondone: called if the exit code is 0; it can read `proc.stdout`.
+        params: any object, for callbacks; by default that of the task.
+        stdout: the target of the standard output: the name of a file to append to, relative to the working directory
+            of this program; `subprocess.PIPE`, `DEVNULL`, or an open file; None for the target of `print`. By default
+            that of the task, or `sys.stdout`.
+        stderr: the target of the standard error, in the same forms; `subprocess.STDOUT` for the same target as the
+            standard output.
         rsrtonto: the newer name of `ontimeout`.
-        onfinish: called after each start when the job has ended, in any way.
-        category: kept for callbacks and failures, as are the following four; it has no other effect, which is logged.
-        size: see `category`.
-        slowdown: see `category`.
-        omitafn: see `category`.
-        memkind: see `category`.
+        onfinish: called after each end of the job, whether it succeeded or not.
+        category: stored for callbacks and `JobInfo`, without any other effect; if it is given, this is logged.
+        size: stored for callbacks, without any other effect; if it is given, this is logged.
+        slowdown: stored for callbacks, without any other effect.
+        omitafn: stored for callbacks, without any other effect.
+        memkind: stored for callbacks, without any other effect.
         memlim: not supported; `trioflow.CommandJob` has `memory_limit`.
         poutlog: not supported; `onfinish` can write the piped output.
         perrlog: not supported; see `poutlog`.
 
     Attributes:
-        proc: its `Process` from its start on; None if it was not started.
-        tstart: when it was started, by `time.time`, before `onstart`; None before that.
-        tstop: when it had ended, after `ondone`; None before that.
+        proc: the `Process`, from its start on; None if it has not been started.
+        tstart: the time of the start, as returned by `time.time`, before `onstart`; None before the start.
+        tstop: the time of the end, after `ondone`; None before the end.
 
     Raises:
         TypeError, ValueError: an argument is invalid.
@@ -84,8 +86,8 @@ class Job:
         onstart: Callback | None = None,
         ondone: Callback | None = None,
         params: Any = None,
-        stdout: _checks.OwnOutput = ...,
-        stderr: _checks.OwnOutput = ...,
+        stdout: _checks.OutputOption = ...,
+        stderr: _checks.OutputOption = ...,
         *,
         rsrtonto: bool | None = None,
         onfinish: Callback | None = None,
@@ -98,30 +100,32 @@ class Job:
         poutlog: str | None = None,
         perrlog: str | None = None,
     ) -> None:
-        self.name: str = _checks.name(name, "Job")
+        self.name: str = _checks.check_name(name, "Job")
         who = f"job {name!r}"
         self.workdir: str | os.PathLike[str] | None = workdir
         self.args: Sequence[Any] | str | None = args
-        self.timeout: float = _checks.seconds(timeout, "timeout", who)
+        self.timeout: float = _checks.check_seconds(timeout, "timeout", who)
         self.rsrtonto: bool = bool(ontimeout if rsrtonto is None else rsrtonto)
-        self.startdelay: float = _checks.seconds(startdelay, "startdelay", who)
-        self.onstart: Callback | None = _checks.callback(onstart, "onstart", who)
-        self.ondone: Callback | None = _checks.callback(ondone, "ondone", who)
-        self.onfinish: Callback | None = _checks.callback(onfinish, "onfinish", who)
-        _checks.without_effect(category, None, "category", who)
-        _checks.without_effect(size, 0, "size", who)
+        self.startdelay: float = _checks.check_seconds(startdelay, "startdelay", who)
+        self.onstart: Callback | None = _checks.check_callback(onstart, "onstart", who)
+        self.ondone: Callback | None = _checks.check_callback(ondone, "ondone", who)
+        self.onfinish: Callback | None = _checks.check_callback(onfinish, "onfinish", who)
+        _checks.warn_without_effect(category, None, "category", who)
+        _checks.warn_without_effect(size, 0, "size", who)
         self.category: Any = category
         self.size: float = size
         self.slowdown: float = slowdown
         self.omitafn: bool = omitafn
         self.memkind: int = memkind
-        _checks.unsupported(memlim, 0, "memlim", who, "give memory_limit to a trioflow.CommandJob")
-        for what, given in (("poutlog", poutlog), ("perrlog", perrlog)):
-            _checks.unsupported(given, None, what, who, "write what was piped in onfinish, or give a file's name")
-        self.task: Task | None = owner(task, who)
+        _checks.reject_unsupported(memlim, 0, "memlim", who, "give memory_limit to a trioflow.CommandJob")
+        for option, value in (("poutlog", poutlog), ("perrlog", perrlog)):
+            _checks.reject_unsupported(
+                value, None, option, who, "write what was piped in onfinish, or give a file's name"
+            )
+        self.task: Task | None = check_task(task, who)
         self.params: Any = task.params if params is None and task is not None else params
-        self.stdout: _checks.Output = own_output(stdout, "stdout", task)
-        self.stderr: _checks.Output = own_output(stderr, "stderr", task)
+        self.stdout: _checks.Output = choose_output(stdout, "stdout", task)
+        self.stderr: _checks.Output = choose_output(stderr, "stderr", task)
         self.tstart: float | None = None
         self.tstop: float | None = None
         self.proc: Process | None = None
@@ -131,7 +135,7 @@ class Job:
 
     @property
     def ontimeout(self) -> bool:
-        """Whether the job is started again after its timeout."""
+        """Whether to start the job again after its timeout."""
         return self.rsrtonto
 
     @ontimeout.setter
@@ -140,12 +144,12 @@ class Job:
 
     @property
     def pipedout(self) -> str | None:
-        """The job's standard output, as text; None until it has ended, or if that was not a PIPE."""
+        """The standard output as text; None until the job has ended, or if the output is not a PIPE."""
         return self._piped("stdout")
 
     @property
     def pipederr(self) -> str | None:
-        """The same for its standard error."""
+        """The standard error as text; None until the job has ended, or if the output is not a PIPE."""
         return self._piped("stderr")
 
     def _piped(self, name: str) -> str | None:
@@ -154,7 +158,7 @@ class Job:
         return self.proc._text(name)
 
     def __repr__(self) -> str:
-        """Show how far the job is."""
+        """Show whether the job has started or ended, and the exit code."""
         if self.proc is not None:
             code = self.proc.returncode
             return f"<Job {self.name!r} {'runs' if code is None else f'has ended with {code}'}>"
@@ -162,15 +166,15 @@ class Job:
 
 
 class Process:
-    """The process of a job, with those names of `subprocess.Popen` that make sense for it.
+    """The process of a job, with a part of the interface of `subprocess.Popen`.
 
-    Its output to a `PIPE` is read while it runs, so it never waits for a reader; `stdout` and `stderr` have all of it
-    when the process has ended.
+    Output to a `PIPE` is read while the process runs, so the process never waits for a reader. When the process has
+    ended, `stdout` and `stderr` have the whole output.
 
     Attributes:
         args: the program and its arguments.
-        pid: its number; None if it ended before it could be looked at, because this program ignores SIGCHLD.
-        returncode: None while it runs; then the exit code, below 0 for a signal.
+        pid: the process id; None if it is unknown, because this program ignores SIGCHLD and the process ended at once.
+        returncode: None while the process runs; then the exit code, negative for a signal.
 
     """
 
@@ -184,7 +188,7 @@ class Process:
         self._result: CommandResult | None = None
 
     def _end(self, result: CommandResult | None, piped: Iterable[Literal["stdout", "stderr"]]) -> None:
-        """Record how the process ended; None means that this is unknown, and counts as 0, as in `subprocess`."""
+        """Record the result of the process; None if it is unknown, which counts as exit code 0, as in `subprocess`."""
         self._result = result
         if result is not None:
             self._files = {name: result.open(name) for name in piped}
@@ -192,7 +196,7 @@ class Process:
         self._ended.open()
 
     def _text(self, name: str) -> str | None:
-        """Return all that was captured of a stream, even if its file has been read."""
+        """Return the whole captured output of a stream as text, even if its file has been read."""
         if self._result is None or name not in self._files:
             return None
         return (getattr(self._result, name) or b"").decode(errors="replace")
@@ -201,28 +205,28 @@ class Process:
 
     @property
     def stdout(self) -> BinaryIO | None:
-        """The process's standard output, as a file, if that was a PIPE; waits until it has ended."""
+        """The standard output as a binary file, None if it is not a PIPE; waits until the process has ended."""
         self._ended.wait()
         return self._files.get("stdout")
 
     @property
     def stderr(self) -> BinaryIO | None:
-        """The same for its standard error."""
+        """The standard error as a binary file, None if it is not a PIPE; waits until the process has ended."""
         self._ended.wait()
         return self._files.get("stderr")
 
     def poll(self) -> int | None:
-        """Return the exit code; None while it runs."""
+        """Return the exit code; None while the process runs."""
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until the process has ended, and return the exit code.
 
         Args:
-            timeout: seconds; None for no limit.
+            timeout: the time limit in seconds; None for no limit.
 
         Raises:
-            subprocess.TimeoutExpired: it has not ended in time; it goes on running.
+            subprocess.TimeoutExpired: the process has not ended in time; it continues to run.
 
         """
         if not self._ended.wait(timeout):
@@ -232,20 +236,20 @@ class Process:
         return self.returncode
 
     def communicate(self) -> tuple[bytes | None, bytes | None]:
-        """Return the process's standard output and standard error; None for one that was not a PIPE."""
+        """Wait for the process, and return its standard output and standard error; None for one that is not a PIPE."""
         stdout, stderr = self.stdout, self.stderr
         return None if stdout is None else stdout.read(), None if stderr is None else stderr.read()
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the process while it runs, but not to its children.
+        """Send a signal to the process, but not to its children; do nothing if it has ended.
 
         Raises:
-            ValueError: there is no such signal.
+            ValueError: the number is not that of a signal.
 
         """
-        known = signal.Signals(number)
+        valid = signal.Signals(number)
         if self.returncode is None:
-            self._send(known)
+            self._send(valid)
 
     def terminate(self) -> None:
         """Send SIGTERM."""
@@ -261,21 +265,21 @@ class Process:
 
 
 class JobInfo:
-    """The outcome of a job that has failed, without the job.
+    """The outcome of a failed job, without a reference to the job.
 
     Attributes:
-        name: its name.
-        pid: the number of its process; None if there was none.
-        code: the exit code, below 0 for a signal; None if it was not started.
-        tstart: when it was started, by `time.time`; None if it was not.
-        tstop: when it had ended.
-        duration: the seconds in between, or None.
-        task: the name of its task, or None.
-        category: its category.
+        name: the name of the job.
+        pid: the process id; None if there was no process.
+        code: the exit code, negative for a signal; None if there was no process.
+        tstart: the time of the start, as returned by `time.time`; None if the job was not started.
+        tstop: the time of the end; None if it is unknown.
+        duration: the seconds from the start to the end; None if one of them is unknown.
+        task: the name of the task, or None.
+        category: the category of the job.
 
     Args:
         job: the job.
-        tstop: when it had ended; by default `job.tstop`.
+        tstop: the time of the end; by default `job.tstop`.
 
     Example:
         >>> from trioflow.compat.pyexpool import ExecPool, Job
@@ -304,5 +308,5 @@ class JobInfo:
         self.category: object = job.category
 
     def __repr__(self) -> str:
-        """Show name and code."""
+        """Show the name and the exit code."""
         return f"<JobInfo {self.name!r} code={self.code}>"

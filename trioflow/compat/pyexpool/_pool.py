@@ -1,4 +1,4 @@
-"""`ExecPool`: runs jobs, a limited number at once, and leaves no process behind."""
+"""`ExecPool`: a pool of workers that runs jobs in processes."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from . import _checks
-from ._batch import Batch, Ledger
+from ._batch import Batch, Outcomes
 from ._job import Job
 from ._run import JobRun
 from ._task import Task
 
-MEMORY: Final = (
+MEMORY_HINT: Final = (
     'let a trioflow.Scheduler share it out: pool=Pool(memory="8 GiB"), and needs={"memory": "2 GiB"} for each of its '
     "jobs; a single process is limited by the memory_limit of CommandJob"
 )
 
 
 class ExecPool:
-    """Runs jobs in processes, `workers` at once, each as soon as there is a free worker.
+    """A pool of workers that runs jobs in processes, at most `workers` at once.
 
-    All processes end with the pool, whatever ends it: `join` with a timeout, `clear`, the end of a `with` block, `del`
-    of the last reference (also in a signal handler), or the end of the program. They and their children get SIGTERM,
-    and SIGKILL five seconds later.
+    No process outlives the pool. If `join` times out, or at `clear`, at the end of a `with` block, at the deletion of
+    the last reference (also in a signal handler) or at the end of the program, all processes of the pool and their
+    children get SIGTERM, and SIGKILL five seconds later.
 
     Args:
-        workers: how many jobs run at once; by default as many as there are CPUs.
+        workers: the maximum number of jobs that run at once; by default the number of CPUs.
         afnmask: not supported; `trioflow.CommandJob` has `pin="slot"`.
         memlimit: not supported; `trioflow.Scheduler` has `pool=Pool(memory="8 GiB")`, which its jobs share by `needs`.
-        latency: has no effect, because nothing is polled.
-        name: its name, for the log.
+        latency: has no effect, because the pool does not poll.
+        name: the name of the pool, for the log.
         webuiapp: not supported; `trioflow.Monitor` shows a run.
         wksnum: the newer name of `workers`.
 
     Attributes:
-        alive: whether it takes jobs. It is False after `join` has terminated jobs, until it is set to True or `clear`
-            is called.
+        alive: whether the pool accepts jobs. It is False after `join` has terminated jobs, until it is set to True or
+            `clear` is called.
         failures: a `JobInfo` for each job that failed or was terminated.
-        tasks: the tasks of its jobs.
+        tasks: the tasks of all executed jobs.
 
     Raises:
         TypeError, ValueError: an argument is invalid, or is not supported.
@@ -69,17 +69,17 @@ class ExecPool:
         *,
         wksnum: int | None = None,
     ) -> None:
-        who = "ExecPool" if name is None else f"pool {_checks.name(name, 'ExecPool')!r}"
-        _checks.unsupported(afnmask, None, "afnmask", who, 'give pin="slot" to trioflow.CommandJob')
-        _checks.unsupported(memlimit, 0, "memlimit", who, MEMORY)
-        _checks.unsupported(webuiapp, None, "webuiapp", who, "look at the run with a trioflow.Monitor")
-        self._workers: Final = _number(wksnum if workers is None else workers, who)
+        who = "ExecPool" if name is None else f"pool {_checks.check_name(name, 'ExecPool')!r}"
+        _checks.reject_unsupported(afnmask, None, "afnmask", who, 'give pin="slot" to trioflow.CommandJob')
+        _checks.reject_unsupported(memlimit, 0, "memlimit", who, MEMORY_HINT)
+        _checks.reject_unsupported(webuiapp, None, "webuiapp", who, "look at the run with a trioflow.Monitor")
+        self._workers: Final = _check_workers(wksnum if workers is None else workers, who)
         self.name: Final = name
-        self.latency: float = _checks.seconds(latency, "latency", who)
+        self.latency: float = _checks.check_seconds(latency, "latency", who)
         self.alive: bool = True
-        self._ledger: Final = Ledger()
-        self.failures: Final = self._ledger.failures
-        self.tasks: Final[set[Task]] = self._ledger.tasks
+        self._outcomes: Final = Outcomes()
+        self.failures: Final = self._outcomes.failures
+        self.tasks: Final[set[Task]] = self._outcomes.tasks
         self._batch: Batch | None = None
         self._finalizer: weakref.finalize[..., ExecPool] | None = None
         self._lock: Final = threading.RLock()  # reentrant, because a signal handler may interrupt its holder
@@ -87,33 +87,35 @@ class ExecPool:
     @property
     def jobsdone(self) -> int:
         """The number of jobs that have succeeded."""
-        return self._ledger.jobsdone
+        return self._outcomes.jobsdone
 
     # ---- running
 
     def execute(self, job: Job, concur: bool = True, **older: bool) -> int:
-        """Start a job, or put it into the queue if there is no free worker.
+        """Start a job, or queue it if there is no free worker.
 
-        The call returns when the job is in the queue, or has started and its `startdelay` is over. In a callback it
-        does not wait for the start.
+        The method returns when the job is queued, or when it has started and its `startdelay` has passed. A call in a
+        callback does not wait for the start.
 
         Args:
-            job: a job that was not given to a pool before.
-            concur: False to wait until the job has ended; then it starts at once, without waiting for a worker.
-            older: `async`, the older name of `concur`, now a keyword of the language: `**{"async": False}`.
+            job: a job that has not been executed before.
+            concur: whether not to wait for the end of the job. A job with `concur=False` starts at once, without
+                waiting for a worker.
+            older: `async`, the older name of `concur`, now a keyword of Python: `**{"async": False}`.
 
         Returns:
-            0, or -1 if it could not be started; with `concur=False` its exit code, below 0 for a signal; `errno.EINTR`
-            if the pool is not `alive`.
+            0, or -1 if the job could not be started; with `concur=False` the exit code, negative for a signal;
+            `errno.EINTR` if the pool is not `alive`.
 
         Raises:
-            TypeError, ValueError: not a job, or one that was given to a pool before.
+            TypeError: `job` is not a `Job`.
+            ValueError: the job has been executed before.
 
         """
         concurrent = _is_concurrent(concur, older)
         if not self.alive:
             return errno.EINTR
-        run = JobRun(_claimed(job), concurrent)
+        run = JobRun(_claim(job), concurrent)
         batch = self._submit(run)
         if batch is None:
             return errno.EINTR
@@ -124,54 +126,54 @@ class ExecPool:
         return run.start_code if run.begun.is_open() else 0
 
     def _submit(self, run: JobRun) -> Batch | None:
-        """Return the batch that took the run; None for a callback while the pool is being terminated."""
+        """Return the batch that accepted the run; None if a callback calls this while the pool is being terminated."""
         while True:
             batch = self._open_batch()
             if batch.submit(run):
                 return batch
             if batch.is_here():
                 return None
-            batch.over.wait()  # it was ending
-            run.renew()
+            batch.over.wait()  # the batch was about to end
+            run.reset()
 
     def _open_batch(self) -> Batch:
         with self._lock:
             batch = self._current_batch()
             if batch is None or batch.over.is_open():
-                self._batch = batch = Batch(self._workers, self.name or "ExecPool", self._ledger)
+                self._batch = batch = Batch(self._workers, self.name or "ExecPool", self._outcomes)
                 self._finalizer = weakref.finalize(self, Batch.end, batch)  # also at the end of the program
             return batch
 
     def _current_batch(self) -> Batch | None:
         batch = self._batch
-        return None if batch is None or batch.was_left else batch
+        return None if batch is None or batch.is_forked_copy else batch
 
     def join(self, timeout: float = 0.0) -> bool:
-        """Wait until all jobs have ended, including those that callbacks add.
+        """Wait until all jobs have ended, including jobs that callbacks add.
 
         Args:
-            timeout: seconds from the first `execute`; after that, all jobs that have not ended are terminated. 0 for
-                no limit.
+            timeout: the time limit in seconds from the first `execute`, after which the other jobs are terminated; 0
+                for no limit.
 
         Returns:
-            True if all jobs ended by themselves, with success or not. False if jobs were terminated, or if nothing was
-            executed since the last call.
+            True if no job was terminated, whether the jobs succeeded or failed. False if jobs were terminated, or if no
+            job was executed since the last `join`.
 
         Raises:
             RuntimeError: the caller is a callback, which would wait for itself.
             ValueError: the timeout is below 0.
-            BaseException: a SystemExit, or the like, left a callback.
+            BaseException: a callback raised SystemExit or another exception that is not an `Exception`.
 
         """
-        seconds = _checks.seconds(timeout, "timeout", "join()")
+        seconds = _checks.check_seconds(timeout, "timeout", "join()")
         batch = self._current_batch()
         if batch is None:
             return False
         if batch.is_here():
             raise RuntimeError("join() in a callback would wait for itself: call it where execute() was called")
-        left = max(0.0, batch.began + seconds - time.monotonic()) if seconds else None
-        finished = batch.wait_until_over(left)
-        self._forget(batch)
+        remaining = max(0.0, batch.began + seconds - time.monotonic()) if seconds else None
+        finished = batch.wait_until_over(remaining)
+        self._detach(batch)
         self.alive = self.alive and finished
         if batch.interruption is not None:
             raise batch.interruption
@@ -180,20 +182,20 @@ class ExecPool:
     # ---- ending
 
     def clear(self) -> None:
-        """Terminate all jobs, and forget all outcomes: the pool is like a new one."""
+        """Terminate all jobs, and reset the pool to its initial state, without outcomes."""
         self._terminate()
         self.failures.clear()
         self.tasks.clear()
-        self._ledger.jobsdone = 0
+        self._outcomes.jobsdone = 0
         self.alive = True
 
     def _terminate(self) -> None:
         batch = self._current_batch()
         if batch is not None:
             batch.end()
-            self._forget(batch)
+            self._detach(batch)
 
-    def _forget(self, batch: Batch) -> None:
+    def _detach(self, batch: Batch) -> None:
         with self._lock:
             if self._batch is batch and self._finalizer is not None:
                 self._batch = None
@@ -206,7 +208,7 @@ class ExecPool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Terminate the jobs that still run or wait; call `join` before, to let them end by themselves."""
+        """Terminate all jobs that have not ended; call `join` at the end of the block to wait for them."""
         self.__finalize__()
 
     def __finalize__(self) -> None:
@@ -216,16 +218,16 @@ class ExecPool:
 
     def __del__(self) -> None:
         """Terminate all jobs."""
-        with contextlib.suppress(AttributeError):  # its arguments were refused
+        with contextlib.suppress(AttributeError):  # `__init__` has raised
             self.__finalize__()
 
     def __repr__(self) -> str:
-        """Show the counts of its jobs."""
+        """Show the number of workers, and of jobs that are done or failed."""
         shown = f"{self._workers} workers, {self.jobsdone} done, {len(self.failures)} failed"
         return f"<ExecPool {self.name or ''}{' ' if self.name else ''}{shown}>"
 
 
-def _number(workers: Any, who: str) -> int:
+def _check_workers(workers: Any, who: str) -> int:
     if workers is None:
         return os.cpu_count() or 1
     if isinstance(workers, bool) or not isinstance(workers, int):
@@ -236,13 +238,13 @@ def _number(workers: Any, who: str) -> int:
 
 
 def _is_concurrent(concur: bool, older: dict[str, bool]) -> bool:
-    given = older.pop("async", concur)
+    concurrent = older.pop("async", concur)
     if older:
         raise TypeError(f"execute() takes no {next(iter(older))!r}: give concur=, or as before **{{'async': ...}}")
-    return bool(given)
+    return bool(concurrent)
 
 
-def _claimed(job: Any) -> Job:
+def _claim(job: Any) -> Job:
     if not isinstance(job, Job):
         raise TypeError(f"execute({job!r}): give a Job")
     if job._executed:

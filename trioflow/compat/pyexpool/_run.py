@@ -1,7 +1,7 @@
-"""`JobRun`: a job of a pool as a job of trioflow: its callbacks, with a `CommandJob` between them.
+"""`JobRun`: the trioflow job that runs a pool's job: its callbacks, and a `CommandJob` between them.
 
 ```
-wait for the gate ──► onstart ──► process ──► let the next one through ──► it ends ──► ondone ──► onfinish
+acquire the gate ───► onstart ──► process ──► release the gate ──────────► it ends ──► ondone ──► onfinish
         ▲                                                                     │ after its timeout        │
         └─────────────────────────────────────────────────────────────────────┴──── if it is restarted ◄─┘
 ```
@@ -21,43 +21,43 @@ from ... import AbstractJob, CommandError, CommandJob, JobTimeout
 from ... import _posix as posix
 from ._job import Job, Process
 from ._latch import Latch
-from ._task import Task, upwards
+from ._task import Task, with_outer_tasks
 
 if TYPE_CHECKING:
     from ._batch import Batch
 
 
-class JobRun(AbstractJob[None], keeps_time=True):  # it may take long to end: its command has `terminate_grace`
-    """The run of one job, with all its starts.
+class JobRun(AbstractJob[None], keeps_time=True):  # its end may take long: its command has `terminate_grace`
+    """The run of one job, including all its restarts.
 
-    A job that `execute` waits for takes no slot and passes no gate: it starts at once, whatever the pool is doing. For
-    trioflow it is a forever job.
+    A job for whose end `execute` waits takes no slot and does not use the gate, so it starts at once. It is a forever
+    job for trioflow.
     """
 
-    batch: Batch  # the one that runs it, once it is added
+    batch: Batch  # set when the batch has accepted the job
 
     def __init__(self, job: Job, concurrent: bool) -> None:
         super().__init__(label=job.name, forever=not concurrent)
         self.job: Final = job
         self.concurrent: Final = concurrent
-        self.begun = Latch()  # it is in the queue, has started, or never will
-        self.over = Latch()
-        self.refused = False  # by a batch that had just ended
-        self.reported = False  # its failure is in the log already, as one of a callback
-        self.queued = False  # there was no free worker
-        self._at_gate = False
+        self.begun = Latch()  # open when the job is queued or has started, or never will start
+        self.over = Latch()  # open when the job has ended
+        self.refused = False  # whether the batch had ended when the job was added
+        self.reported = False  # whether the failure has been logged already, as that of a callback
+        self.queued = False  # whether the job was queued because there was no free worker
+        self._holds_gate = False
         self._started = False
 
     # ---- for the thread that called `execute`
 
-    def renew(self) -> None:
-        """Get ready for another batch, after one has refused it."""
+    def reset(self) -> None:
+        """Prepare for another batch, after a batch has refused the job."""
         self.refused = False
         self.begun, self.over = Latch(), Latch()
 
     @property
     def code(self) -> int:
-        """The value of `execute` after a wait for the end."""
+        """The return value of `execute` after it has waited for the end of the job."""
         process = self.job.proc
         if process is not None and process.returncode is not None:
             return process.returncode
@@ -65,24 +65,25 @@ class JobRun(AbstractJob[None], keeps_time=True):  # it may take long to end: it
 
     @property
     def start_code(self) -> int:
-        """The value of `execute` after a wait for the start."""
+        """The return value of `execute` after it has waited for the start of the job."""
         return 0 if self.queued or self._started else -1
 
     # ---- the run
 
     async def co_run(self) -> None:
-        """Run the job, and again after a timeout if it is to be restarted.
+        """Run the job; after a timeout, run it again if it has `rsrtonto`.
 
         Raises:
-            CommandError, JobTimeout: it failed.
-            Exception: the exception of `onstart`.
+            CommandError: the process failed.
+            JobTimeout: the process timed out, and the job is not restarted.
+            Exception: `onstart` raised it.
 
         """
         while not await self._attempt():
             pass
 
     async def _attempt(self) -> bool:
-        """Start the job once; return False if it is to be restarted."""
+        """Run the job once; return False if it must be restarted."""
         job, call = self.job, self.batch.callbacks.call
         job.tstart = job.tstop = job.proc = None
         try:
@@ -100,7 +101,7 @@ class JobRun(AbstractJob[None], keeps_time=True):  # it may take long to end: it
                     await call(job.onfinish, job, "onfinish")
 
     async def _execute(self) -> None:
-        """Call `onstart`, and run the process to its end."""
+        """Call `onstart`, and run the process until it ends."""
         job = self.job
         try:
             await self._pass_gate()
@@ -111,35 +112,35 @@ class JobRun(AbstractJob[None], keeps_time=True):  # it may take long to end: it
                 self.reported = True
                 raise error
             if job.args:
-                await self._command()
+                await self._run_command()
             else:
                 self._has_started()
         finally:
             self._leave_gate()
 
-    # ---- the gate: one start after the other, `startdelay` between them
+    # ---- the gate: one job starts at a time, and the next one after `startdelay`
 
     async def _pass_gate(self) -> None:
         if self.concurrent:
             await self.batch.gate.acquire()
-            self._at_gate = True
+            self._holds_gate = True
             await trio.sleep_until(self.batch.next_start)
 
     def _leave_gate(self) -> None:
-        if self._at_gate:
-            self._at_gate = False
+        if self._holds_gate:
+            self._holds_gate = False
             self.batch.gate.release()
         self.begun.open()
 
     def _has_started(self) -> None:
         self._started = True
-        if self._at_gate and self.job.startdelay:
+        if self._holds_gate and self.job.startdelay:
             self.batch.next_start = trio.current_time() + self.job.startdelay
         self._leave_gate()
 
     # ---- the process
 
-    async def _command(self) -> None:
+    async def _run_command(self) -> None:
         job = self.job
         args = [job.args] if isinstance(job.args, str) else list(job.args or ())
         command = CommandJob(
@@ -149,17 +150,17 @@ class JobRun(AbstractJob[None], keeps_time=True):  # it may take long to end: it
             stderr=job.stderr,
             timeout=job.timeout or None,
             label=job.name,
-            on_start=self._spawned,
+            on_start=self._record_start,
         )
-        piped = self._piped()
+        piped = self._piped_streams()
         deadline = trio.current_time() + (job.timeout or float("inf"))
         try:
             await command.co_run()
         except CommandError as error:
-            if not _is_unknown(error) or piped:
+            if not _is_end_unknown(error) or piped:
                 raise
-            if job.proc is None:  # it ended before it could be looked at
-                self._spawned(command)
+            if job.proc is None:  # the process ended before it could be recorded
+                self._record_start(command)
             await trio.lowlevel.checkpoint_if_cancelled()
             if trio.current_time() >= deadline:
                 raise JobTimeout(command, job.timeout) from error
@@ -167,34 +168,34 @@ class JobRun(AbstractJob[None], keeps_time=True):  # it may take long to end: it
             if job.proc is not None:
                 job.proc._end(command.last_result, piped)
 
-    def _spawned(self, command: CommandJob) -> None:
-        """Record the process that was started."""
+    def _record_start(self, command: CommandJob) -> None:
+        """Record the process that has been started."""
 
         def send(number: int) -> None:
-            self.batch.post(_send, command, number)
+            self.batch.post(_send_signal, command, number)
 
         self.job.proc = Process(command.command, command.pid, send)
         self._has_started()
 
-    def _piped(self) -> list[Literal["stdout", "stderr"]]:
+    def _piped_streams(self) -> list[Literal["stdout", "stderr"]]:
         names: tuple[Literal["stdout", "stderr"], ...] = ("stdout", "stderr")
         return [name for name in names if getattr(self.job, name) == subprocess.PIPE]
 
-    # ---- its task
+    # ---- the task
 
     def belongs_to(self, task: Task) -> bool:
-        """Return whether the job is part of a task, directly or not."""
-        return task in upwards(self.job.task)
+        """Return whether the job belongs to a task, directly or through its subtasks."""
+        return task in with_outer_tasks(self.job.task)
 
 
-def _send(command: CommandJob, number: int) -> None:
-    """Send a signal to a process if it still exists; called in the event loop, where it is reaped."""
+def _send_signal(command: CommandJob, number: int) -> None:
+    """Send a signal to a process if it still exists; call this in the event loop, which also reaps the process."""
     if command.pid is not None:
-        with contextlib.suppress(OSError):  # it has ended, or now belongs to another user
+        with contextlib.suppress(OSError):  # the process has ended, or runs as another user
             posix.has_exited(command.pid)
             os.kill(command.pid, number)
 
 
-def _is_unknown(error: CommandError) -> bool:
-    """Return whether the end of the process is unknown, because this program ignores SIGCHLD."""
+def _is_end_unknown(error: CommandError) -> bool:
+    """Return whether the exit code of the process is unknown because this program ignores SIGCHLD."""
     return isinstance(error.__cause__, (ChildProcessError, ProcessLookupError))

@@ -1,4 +1,4 @@
-"""`Task`: a group of jobs and of other tasks, with callbacks and a time limit of its own."""
+"""`Task`: a group of jobs and subtasks, with its own callbacks and time limit."""
 
 from __future__ import annotations
 
@@ -10,42 +10,46 @@ from types import EllipsisType
 from typing import TYPE_CHECKING, Any, Final
 
 from . import _checks
-from ._callbacks import guarded
+from ._callbacks import call_logged
 
 if TYPE_CHECKING:
     from ._job import Job
 
     Callback = Callable[["Task"], object]
 
-_counting: Final = threading.RLock()  # a callback may make further jobs
-"""Held while the counts of a task change, because jobs are made in one thread and end in another."""
+_counts_lock: Final = threading.RLock()
+"""Held while the counts of a task change, because jobs are created in one thread and end in another.
+
+It is reentrant, because a signal handler may interrupt its holder and create jobs.
+"""
 
 
 class Task:
-    """A group of jobs and subtasks. It fails if one of them fails.
+    """A group of jobs and subtasks, which fails if one of them fails.
 
-    A job or task that is made with `task=` belongs to it from then on; the first one starts it. It is over when all of
-    them are over, but not before `ExecPool.join` is called, because until then more may be added.
+    A job or task that is created with `task=` belongs to that task; the first one starts the task. The task is over
+    when all its jobs and subtasks are over, but not before `ExecPool.join` is called, because until then more may be
+    added.
 
     Args:
-        name: its name.
-        timeout: seconds for the whole task, from the first `execute` of one of its jobs; 0 for no limit. After that,
-            its jobs are terminated, and no more are started.
-        onstart: called with the task when the first job or subtask is added, in the thread that makes that.
-        ondone: called with the task when it is over, if all of it succeeded.
-        params: anything, for callbacks; the default of its jobs' `params`.
-        stdout: where the standard output of its jobs goes, unless they say so themselves; see `Job`.
-        stderr: the same for the standard error.
+        name: the name of the task.
+        timeout: the time limit in seconds for the whole task, from the first `execute` of one of its jobs; 0 for no
+            limit. After the timeout, its jobs are terminated, and no more are started.
+        onstart: called with the task when the first job or subtask is added, in the thread that creates this one.
+        ondone: called with the task when it is over, if all jobs and subtasks succeeded.
+        params: any object, for callbacks; the default for the `params` of its jobs.
+        stdout: the default target of the standard output of its jobs; see `Job`.
+        stderr: the default target of the standard error of its jobs; see `Job`.
         onfinish: called with the task when it is over, whether it succeeded or not.
-        task: the task that it belongs to.
-        latency: has no effect; it is accepted for older programs.
+        task: the outer task that the task belongs to.
+        latency: has no effect; it is accepted for compatibility.
 
     Attributes:
-        tstart: when it started, by `time.time`; None before that.
-        tstop: when it was over, after `ondone`; None before that.
-        numadded: how many jobs and subtasks were added to it directly.
-        numdone: how many of these have succeeded.
-        numterm: how many of these have failed or were terminated.
+        tstart: the time of the start, as returned by `time.time`; None before the start.
+        tstop: the time of the end, after `ondone`; None before the end.
+        numadded: the number of jobs and subtasks that were added directly.
+        numdone: the number of these that have succeeded.
+        numterm: the number of these that have failed or were terminated.
 
     Raises:
         TypeError, ValueError: an argument is invalid.
@@ -69,68 +73,68 @@ class Task:
         onstart: Callback | None = None,
         ondone: Callback | None = None,
         params: Any = None,
-        stdout: _checks.OwnOutput = ...,
-        stderr: _checks.OwnOutput = ...,
+        stdout: _checks.OutputOption = ...,
+        stderr: _checks.OutputOption = ...,
         *,
         onfinish: Callback | None = None,
         task: Task | None = None,
         latency: float | None = 1.5,
     ) -> None:
-        self.name: str = _checks.name(name, "Task")
+        self.name: str = _checks.check_name(name, "Task")
         who = f"task {name!r}"
-        self.timeout: float = _checks.seconds(timeout, "timeout", who)
-        self.onstart: Callback | None = _checks.callback(onstart, "onstart", who)
-        self.ondone: Callback | None = _checks.callback(ondone, "ondone", who)
-        self.onfinish: Callback | None = _checks.callback(onfinish, "onfinish", who)
+        self.timeout: float = _checks.check_seconds(timeout, "timeout", who)
+        self.onstart: Callback | None = _checks.check_callback(onstart, "onstart", who)
+        self.ondone: Callback | None = _checks.check_callback(ondone, "ondone", who)
+        self.onfinish: Callback | None = _checks.check_callback(onfinish, "onfinish", who)
         self.params: Any = params
-        self.task: Task | None = owner(task, who)
-        self.stdout: _checks.Output = own_output(stdout, "stdout", task)
-        self.stderr: _checks.Output = own_output(stderr, "stderr", task)
+        self.task: Task | None = check_task(task, who)
+        self.stdout: _checks.Output = choose_output(stdout, "stdout", task)
+        self.stderr: _checks.Output = choose_output(stderr, "stderr", task)
         self.latency: float | None = latency
         self.tstart: float | None = None
         self.tstop: float | None = None
         self.numadded: int = 0
         self.numdone: int = 0
         self.numterm: int = 0
-        self._deadline: float | None = None  # by time.monotonic; set when its first job is executed
-        self._expired = False  # its time was over
-        self._closed = False  # it is over, and its own task has counted it
+        self._deadline: float | None = None  # on time.monotonic; set when the first job is executed
+        self._expired = False  # whether the timeout has passed
+        self._closed = False  # whether the task is over, so that it counts in its outer task
         if task is not None:
             task.add(self)
 
     def add(self, subtask: Job | Task) -> None:
-        """Count one more job or subtask; those that are made with `task=` call this themselves.
+        """Count a new job or subtask; a job or task that is created with `task=` calls this itself.
 
         Args:
-            subtask: what was added.
+            subtask: the new job or subtask.
 
         """
-        with _counting:
+        with _counts_lock:
             first = self.tstart is None
             if first:
                 self.tstart = time.time()
             self.numadded += 1
             self._closed, self.tstop = False, None
         if first:
-            guarded(self.onstart, self, "onstart")
+            call_logged(self.onstart, self, "onstart")
 
     def finished(self, subtask: Job | Task, succeed: bool) -> None:
         """Count a job or subtask that is over; the pool calls this.
 
         Args:
-            subtask: which one.
+            subtask: the job or subtask.
             succeed: whether it succeeded.
 
         """
-        with _counting:
+        with _counts_lock:
             if succeed:
                 self.numdone += 1
             else:
                 self.numterm += 1
 
     def _close(self) -> bool:
-        """Record that the task is over if all of it is, and return whether this call has found it so."""
-        with _counting:
+        """Close the task if all its jobs and subtasks are over; return whether this call has closed it."""
+        with _counts_lock:
             is_over = not self._closed and self.numdone + self.numterm == self.numadded
             self._closed = self._closed or is_over
             return is_over
@@ -140,22 +144,22 @@ class Task:
         return not self.numterm and not self._expired
 
     def _end(self) -> None:
-        """Call the callbacks for the end."""
+        """Record the end of the task, and call its callbacks `ondone` and `onfinish`."""
         if self._succeeded:
-            guarded(self.ondone, self, "ondone")
+            call_logged(self.ondone, self, "ondone")
         self.tstop = time.time()
-        guarded(self.onfinish, self, "onfinish")
+        call_logged(self.onfinish, self, "onfinish")
 
     def __repr__(self) -> str:
-        """Show the counts."""
+        """Show the numbers of jobs and subtasks."""
         return f"<Task {self.name!r} {self.numdone} done, {self.numterm} terminated of {self.numadded}>"
 
 
-def owner(task: Any, who: str) -> Any:
-    """Check a `task=`, and return it, or None.
+def check_task(task: Any, who: str) -> Any:
+    """Check the argument `task`, which may be None, and return it.
 
     Raises:
-        TypeError: it is not a task.
+        TypeError: it is not a `Task`.
 
     """
     if task is not None and not isinstance(task, Task):
@@ -163,16 +167,16 @@ def owner(task: Any, who: str) -> Any:
     return task
 
 
-def own_output(given: _checks.OwnOutput, name: str, task: Task | None) -> _checks.Output:
-    """Return the target of output: the argument, else the task's, else that of `sys`."""
-    if not isinstance(given, EllipsisType):
-        return given
-    found: _checks.Output = getattr(sys if task is None else task, name)
-    return found
+def choose_output(option: _checks.OutputOption, name: str, task: Task | None) -> _checks.Output:
+    """Return the target of "stdout" or "stderr": the option, or if it was not given the task's, or that of `sys`."""
+    if not isinstance(option, EllipsisType):
+        return option
+    target: _checks.Output = getattr(sys if task is None else task, name)
+    return target
 
 
-def upwards(task: Task | None) -> Iterator[Task]:
-    """Yield a task and all tasks around it, the innermost first."""
+def with_outer_tasks(task: Task | None) -> Iterator[Task]:
+    """Yield a task and its outer tasks, the innermost first."""
     while task is not None:
         yield task
         task = task.task
