@@ -126,7 +126,7 @@ def test_workers_beyond_the_limit_queue_for_a_turn() -> None:
     waiting = [turn.wait(worker) for worker in workers]
     for one in waiting:
         one.send(None)
-    assert (turn.waiting, list(turn.queue)) == (turn.max_waiting, workers[-2:])
+    assert (turn.waiting_count, list(turn.queue)) == (turn.max_waiting, workers[-2:])
     for one in waiting:
         one.close()
 

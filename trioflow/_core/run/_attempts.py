@@ -49,14 +49,14 @@ async def _call_with_retries(worker: Worker, job: AbstractJob[Any], limits: _job
         attempt = with_retries(limits.retry, attempts.begin, job._name_for_errors, attempts_made)
         value = await (attempt() if job._callbacks is None else _call_back_after(worker, job, attempt))
     except BaseException as error:
-        if attempts.final is None:
-            if attempts.unwinding is None or worker.run.backend.split(error) != (True, None):
+        if attempts.final_error is None:
+            if attempts.cancelled_error is None or worker.run.backend.split(error) != (True, None):
                 raise
-            attempts.final = attempts.unwinding  # the decorator made another attempt, which was cancelled
+            attempts.final_error = attempts.cancelled_error  # the decorator made another attempt, which was cancelled
     finally:
         attempts.worker = attempts.job = None
-    if attempts.final is not None:
-        raise attempts.final
+    if attempts.final_error is not None:
+        raise attempts.final_error
     return value
 
 
@@ -122,28 +122,28 @@ class Attempts:
     job and its worker are dropped at the end.
     """
 
-    __slots__ = ("final", "has_begun", "job", "limits", "unwinding", "worker")
+    __slots__ = ("cancelled_error", "final_error", "has_begun", "job", "limits", "worker")
 
     def __init__(self, worker: Worker, job: AbstractJob[Any], limits: _job_options.SlowPathOptions) -> None:
         self.worker: Any = worker
         self.job: Any = job
         self.limits = limits
         self.has_begun = False
-        self.final: Exception | None = None  # an error that ends the attempts, which the decorator cannot change
-        self.unwinding: Exception | None = None  # an error of an attempt that was cancelled
+        self.final_error: Exception | None = None  # an error that ends the attempts, which the decorator cannot change
+        self.cancelled_error: Exception | None = None  # an error of an attempt that was cancelled
 
     async def begin(self) -> Any:
         """Make one attempt."""
         worker, run = self.worker, self.worker.run
-        if self.final is not None:
-            raise RetryBypass(self.final)  # the decorator has caught the `RetryBypass` of an earlier attempt
+        if self.final_error is not None:
+            raise RetryBypass(self.final_error)  # the decorator has caught the `RetryBypass` of an earlier attempt
         if self.has_begun:
             await run.backend.checkpoint()
             if run.backend.isolation.was_cancelled(worker):
                 await run.backend.checkpoint()  # asyncio may deliver a cancellation only one turn later
-                if self.unwinding is not None:  # the job left open a shield, which blocks the cancellation
-                    self.final = self.unwinding
-                    raise RetryBypass(self.final)
+                if self.cancelled_error is not None:  # the job left open a shield, which blocks the cancellation
+                    self.final_error = self.cancelled_error
+                    raise RetryBypass(self.final_error)
             run.begin_further_attempt(self.job)
         self.has_begun = True
         try:
@@ -152,10 +152,10 @@ class Attempts:
             return await _call_with_restarts(worker, self.job, self.limits)
         except Exception as error:
             if self.job._is_ready() or was_drained(self.job, error) or throttles_in(error):
-                self.final = error
+                self.final_error = error
                 raise RetryBypass(error) from None
             if run.backend.isolation.was_cancelled(worker):
-                self.unwinding = error
+                self.cancelled_error = error
             raise
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..job._job import AbstractJob
     from ._worker import Worker
 
-ELSEWHERE: Final = "trioflow: where a job is called elsewhere"
+REMOTE_JOB_MODULE: Final = "trioflow: where a job is called elsewhere"
 """The name of a module in the worker processes of jobs, whose attribute `current` substitutes for the current job."""
 
 current: Final[contextvars.ContextVar[Worker]] = contextvars.ContextVar("trioflow worker")
@@ -49,7 +49,7 @@ def current_job() -> AbstractJob[Any]:
     """
     worker = current.get(None)
     if worker is None or worker.job is None:
-        stand_in: Any = getattr(sys.modules.get(ELSEWHERE), "current", None)
+        stand_in: Any = getattr(sys.modules.get(REMOTE_JOB_MODULE), "current", None)
         if stand_in is not None:
             return cast("AbstractJob[Any]", stand_in)
         raise RuntimeError("current_job(): no job makes this call; call it in the body of a job")

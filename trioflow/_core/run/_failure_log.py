@@ -89,14 +89,14 @@ class FailureLog:
                 )
             return
         path, now = _path(job), self._run.clock()
-        alike = (job._failure_kind(), type(error), text_of(error).replace(repr(job.label), ""), stopped)
+        key = (job._failure_kind(), type(error), text_of(error).replace(repr(job.label), ""), stopped)
         self._forget(now)
-        if alike in self._logged:
-            self._logged[alike].count(path)
+        if key in self._logged:
+            self._logged[key].count(path)
             if self._cancel_timer is None:
                 self._cancel_timer = self._run.group.call_at(now + COUNT_DELAY, self._log_counted)
             return
-        self._logged[alike] = SimilarFailures(path, now + FORGET_AFTER)
+        self._logged[key] = SimilarFailures(path, now + FORGET_AFTER)
         consequence = f"it is critical, so the run of {name!r} stops" if stopped else "the run goes on"
         advice = "" if hint is None else f" ({hint})"
         hint = "; debrief() shows the traceback" if stopped or run.scheduler.keep_jobs else ""
@@ -124,16 +124,16 @@ class FailureLog:
     def _forget(self, now: float) -> None:
         """Drop expired failures, so that memory stays bounded even in a run of a year."""
         while self._logged:
-            alike, oldest = next(iter(self._logged.items()))
+            key, oldest = next(iter(self._logged.items()))
             if oldest.expires_at > now or oldest.number:
                 return
-            del self._logged[alike]
+            del self._logged[key]
 
     def _log_counted(self) -> None:
         self._cancel_timer = None
-        for (_, error, _, _), alike in self._logged.items():
-            if alike.number:
-                _logger.warn(alike.report(error), about=FAILURE)
+        for (_, error, _, _), similar in self._logged.items():
+            if similar.number:
+                _logger.warn(similar.report(error), about=FAILURE)
 
 
 def _culprit(scheduler: AbstractJob[Any]) -> str:

@@ -239,7 +239,7 @@ class RunView:
     @property
     def has_adaptive_window(self) -> bool:
         """Whether the window is an `Adaptive` one, whose size changes during the run."""
-        return self._run.workers.adapts
+        return self._run.workers.is_adaptive
 
 
 def current_run(scheduler: BaseScheduler) -> RunView | None:

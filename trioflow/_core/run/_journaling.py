@@ -150,7 +150,7 @@ class JournalWriter:
             outermost._commit_is_due = True
             outermost._run.wake()
 
-    def note_added(self) -> None:
+    def note_job_added(self) -> None:
         """Note that the current job has added jobs: it must not be restored, which would not add them."""
         worker = current.get(None)
         if worker is not None and worker.job is not None:

@@ -50,7 +50,7 @@ class Tokens:
 
     """
 
-    __slots__ = ("_heap", "_run", "_scope", "_workers", "limiter", "waiting")
+    __slots__ = ("_heap", "_request_scope", "_run", "_workers", "limiter", "waiting")
 
     def __init__(self, run: Run, workers: Workers, limiter: Any) -> None:
         self._run = run
@@ -59,7 +59,7 @@ class Tokens:
         # The jobs that have a slot and their needs, and wait for a token.
         self.waiting: Final[dict[AbstractJob[Any], None]] = {}
         self._heap: Final[list[HeapEntry]] = []  # the same jobs in start order, among obsolete entries
-        self._scope: Scope | None = None  # the scope of the one worker that waits in the limiter's queue
+        self._request_scope: Scope | None = None  # the scope of the one worker that waits in the limiter's queue
 
     def detach(self) -> None:
         """Release the run, which is over."""
@@ -68,7 +68,7 @@ class Tokens:
     @property
     def is_requesting(self) -> bool:
         """Whether a worker of this run waits in the limiter's queue."""
-        return self._scope is not None
+        return self._request_scope is not None
 
     def first(self) -> AbstractJob[Any] | None:
         """Return the job that gets the next token, or None."""
@@ -91,20 +91,20 @@ class Tokens:
         run, workers, queue = self._run, self._workers, self._run.queue
         if worker.has_slot:
             workers.give_back_slot(worker)
-        if worker.token is not None and self._others_wait():
+        if worker.token_limiter is not None and self._others_wait():
             self.release(worker)
         while run.phase is not STOPPING:
             job = self.collect(worker) if queue.forever or queue.jobs else None
             if job is not None:
                 return job
             first = self.first()
-            if first is None or (has_run_jobs and (run.own_tasks or needs_own_task(first))):
+            if first is None or (has_run_jobs and (run.needs_own_tasks or needs_own_task(first))):
                 return None
             if self._has_token(worker):
                 job = self._take(worker, first)
                 if job is not None:
                     return job
-            elif self._scope is not None or not await self._wait(worker):
+            elif self._request_scope is not None or not await self._wait(worker):
                 return None
         return None
 
@@ -205,19 +205,19 @@ class Tokens:
         """Make a worker request the next token, or cancel the request if no job waits."""
         if self.waiting:
             self._workers.ensure_searcher()
-        elif self._scope is not None:
-            self._scope.cancel()
+        elif self._request_scope is not None:
+            self._request_scope.cancel()
 
     def _has_token(self, worker: Worker) -> bool:
         """Take a token for a worker, if it has none and one is free; return whether it has one now."""
-        if worker.token is None and self._run.backend.try_acquire(self.limiter, worker):
-            worker.token = self.limiter
-        return worker.token is not None
+        if worker.token_limiter is None and self._run.backend.try_acquire(self.limiter, worker):
+            worker.token_limiter = self.limiter
+        return worker.token_limiter is not None
 
     def release(self, worker: Worker) -> None:
         """Release the token of a worker, if it has one."""
-        if worker.token is not None:
-            worker.token = None
+        if worker.token_limiter is not None:
+            worker.token_limiter = None
             self.limiter.release_on_behalf_of(worker)
 
     async def _wait(self, worker: Worker) -> bool:
@@ -225,21 +225,21 @@ class Tokens:
         run, workers = self._run, self._workers
         workers.searchers -= 1  # another worker has to look for jobs that take no token
         try:
-            with run.backend.scope() as self._scope:
+            with run.backend.scope() as self._request_scope:
                 workers.ensure_searcher()
                 if await run.backend.acquire(self.limiter, worker):
-                    worker.token = self.limiter
+                    worker.token_limiter = self.limiter
         finally:
-            self._scope = None
+            self._request_scope = None
             workers.searchers += 1
-        return worker.token is not None
+        return worker.token_limiter is not None
 
     def _others_wait(self) -> bool:
         """Return whether tasks other than this run's worker wait in the limiter's queue."""
         if self.limiter.available_tokens > 0:  # then no task waits; reading the statistics takes five times as long
             return False
         waiting: int = self.limiter.statistics().tasks_waiting
-        return waiting > (self._scope is not None)
+        return waiting > (self._request_scope is not None)
 
 
 def enclosing_limiter(run: Run) -> Any:
@@ -255,6 +255,6 @@ def enclosing_limiter(run: Run) -> Any:
 def token_holder(limiter: Any) -> AbstractJob[Any] | None:
     """Return the job that runs this code, at any depth of nested runs, and holds a token of `limiter`; or None."""
     for worker in enclosing_workers():
-        if worker.job is not None and limiter in (worker.token, worker.job._own_limiter):
+        if worker.job is not None and limiter in (worker.token_limiter, worker.job._own_limiter):
             return worker.job
     return None

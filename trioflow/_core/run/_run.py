@@ -87,7 +87,7 @@ class Run:
         "closes_scheduler",
         "context",
         "culprit",
-        "failures",
+        "failure_count",
         "fast_hooks",
         "fault",
         "forever_unsettled",
@@ -100,9 +100,9 @@ class Run:
         "interruption",
         "journal_writer",
         "members",
+        "needs_own_tasks",
         "on_open",
         "outer_worker",
-        "own_tasks",
         "phase",
         "queue",
         "reason",
@@ -140,7 +140,7 @@ class Run:
         limits = scheduler._limits
         assert limits is not None  # only a plain `Job` has none
         # Whether each job needs its own task, by the option `own_task` of the scheduler or an enclosing one.
-        self.own_tasks: Final[bool] = limits.own_task or (outer is not None and outer.run.own_tasks)
+        self.needs_own_tasks: Final[bool] = limits.own_task or (outer is not None and outer.run.needs_own_tasks)
         self.idle_instrument: Final = None if limits.idle_timeout is None else IdleInstrument(self, limits.idle_timeout)
         self.idle_timed_out = False  # whether the `idle_timeout` of the scheduler stopped the run
         if self.idle_instrument is not None:
@@ -175,7 +175,7 @@ class Run:
         self.unsettled = 0
         self.forever_unsettled = 0
         self.had_ordinary_jobs = False  # whether the run has had jobs other than forever jobs
-        self.failures = 0  # how many jobs have failed, those of nested runs included
+        self.failure_count = 0  # how many jobs have failed, those of nested runs included
         self.shared_resources: SharedResources | None = None
         self.journal_writer: JournalWriter | None = None if journal is None else JournalWriter(self, journal)
         if outer is not None and outer.run.journal_writer is not None:
@@ -191,7 +191,7 @@ class Run:
             self.workers,
             self.workers.gated,
             scheduler,
-            self.own_tasks,
+            self.needs_own_tasks,
             self.queue.jobs,
             self.queue.forever,
             self.requirement_counts.queued,
@@ -591,7 +591,7 @@ class Run:
                 return
             failure = fault
         hint = explain(failure, job, awaitable, self.backend.hint(failure))
-        self.failures += 1
+        self.failure_count += 1
         interruption = interruption_in(failure)
         if interruption is None and job.is_critical():
             self.stop(StopReason.CRITICAL, job)
@@ -797,7 +797,7 @@ class Run:
         """Link jobs that were just added and checked, and make those without open requirements ready."""
         self.admitted_count += len(jobs)
         run_once = self.closes_scheduler or not self.scheduler.keep_jobs  # no later run contains added jobs
-        self.start_order.note_new(jobs)
+        self.start_order.note_added_jobs(jobs)
         context = self._caller_context()
         for job in jobs:
             if run_once:
@@ -811,7 +811,7 @@ class Run:
                 count_consumer(job)
             self.notify("job_added", job)
         if self.journal_writer is not None:
-            self.journal_writer.note_added()
+            self.journal_writer.note_job_added()
         for job in jobs:
             if not job._pending:
                 self.make_ready(job)

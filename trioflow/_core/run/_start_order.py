@@ -62,7 +62,7 @@ class StartOrder:
         requirements: Requirements = (lambda job: job._required) if requires_members_only else members.waits_for
         yield from self._choose_order(requirements, members.is_ordered)
 
-    def note_new(self, jobs: list[AbstractJob[Any]]) -> None:
+    def note_added_jobs(self, jobs: list[AbstractJob[Any]]) -> None:
         """Extend the order by jobs that were added together to the running scheduler."""
         ranked = self._jobs if isinstance(self._jobs, HeapQueue) else None
         if ranked is None and all(job._demand is None for job in jobs):

@@ -93,38 +93,48 @@ class TimeSlice:
     in a turn that the first job uses up.
     """
 
-    __slots__ = ("clock", "ends_at", "had_time", "max_waiting", "number", "queue", "reports", "suspended", "waiting")
+    __slots__ = (
+        "clock",
+        "ends_at",
+        "found_time",
+        "max_waiting",
+        "number",
+        "queue",
+        "reports",
+        "suspended_code",
+        "waiting_count",
+    )
 
     def __init__(self, clock: Callable[[], float], reports: ThreadReports) -> None:
         self.clock: Final = clock  # the clock of the loop
         self.number = 0  # counts the turns in which workers have renewed the time
         self.reports: Final = reports  # reports about jobs of all these runs, from other threads
         self.ends_at = clock() + TURN_SECONDS
-        self.waiting = 0  # how many workers wait for the next turn of the loop
+        self.waiting_count = 0  # how many workers wait for the next turn of the loop
         self.max_waiting = MAX_IN_TURN
-        self.had_time = 0  # how many workers have found time left in this turn
+        self.found_time = 0  # how many workers have found time left in this turn
         self.queue: Final[dict[Worker, None]] = {}
         # The code of functions whose job was suspended in the first turn of its run. Such jobs will probably be
         # suspended again, so if a few are ready, each gets a worker at once. A wrong guess costs a task for each job.
-        self.suspended: Final[weakref.WeakSet[CodeType]] = weakref.WeakSet()
+        self.suspended_code: Final[weakref.WeakSet[CodeType]] = weakref.WeakSet()
 
     def begin(self, number: int, now: float) -> bool:
         """Renew the time after turn `number`, unless another worker has done so; return whether time is left."""
         if self.number == number:
             self.number += 1
             self.ends_at = now + TURN_SECONDS
-            self.max_waiting = min(max(MIN_IN_TURN, 2 * self.had_time), MAX_IN_TURN)
-            self.had_time = 0
+            self.max_waiting = min(max(MIN_IN_TURN, 2 * self.found_time), MAX_IN_TURN)
+            self.found_time = 0
         if now > self.ends_at:
             return False
-        self.had_time += 1
+        self.found_time += 1
         return True
 
     async def wait(self, worker: Worker) -> int:
         """Wait for the next turn of the loop, or in the queue for a later one; return the number to give to `begin`."""
         number = self.number
-        if self.waiting < self.max_waiting and not self.queue:
-            self.waiting += 1
+        if self.waiting_count < self.max_waiting and not self.queue:
+            self.waiting_count += 1
             await worker.run.backend.yield_to_loop()
         else:
             self.queue[worker] = None
@@ -132,8 +142,8 @@ class TimeSlice:
             number = worker.called_in_turn
             if worker in self.queue:  # its run was cancelled
                 self._admit(worker)
-        self.waiting -= 1
-        while self.queue and self.waiting < self.max_waiting:
+        self.waiting_count -= 1
+        while self.queue and self.waiting_count < self.max_waiting:
             self.admit_next(next(iter(self.queue)))
         return number
 
@@ -144,7 +154,7 @@ class TimeSlice:
 
     def _admit(self, worker: Worker) -> None:
         del self.queue[worker]
-        self.waiting += 1
+        self.waiting_count += 1
         worker.called_in_turn = self.number
 
 
@@ -160,7 +170,7 @@ class Worker(WorkerTask):
         "jobs_at_call",
         "run",
         "shielded",
-        "token",
+        "token_limiter",
     )
 
     def __init__(self, run: Run, has_slot: bool, now: float = -math.inf, jobs: int = 0) -> None:
@@ -175,7 +185,7 @@ class Worker(WorkerTask):
         # Whether it was cancelled without its run: by `cancel()` or the timeout of its job, or as in `ended_by_run`.
         self.cancelled_alone = False
         self.ended_by_run = False  # whether it was cancelled because the run ends its forever jobs
-        self.token: Any = None  # the limiter of which it holds a token
+        self.token_limiter: Any = None  # the limiter of which it holds a token
 
     def note_call(self, now: float, jobs: int) -> None:
         """Record that the worker is spawned or woken now, in this turn.
@@ -244,7 +254,7 @@ class Worker(WorkerTask):
             while may_continue:
                 # ---- begin to search, for the run that has spawned or woken this worker
                 run = self.run
-                workers, gated, scheduler, own_tasks, ready, forever_ready, queued, hooks = run.worker_fields
+                workers, gated, scheduler, needs_own_tasks, ready, forever_ready, queued, hooks = run.worker_fields
                 notify_start, notify_end, notify_scheduled = hooks
                 tainted = tainted or run.phase is STOPPING
                 may_continue, number, now = False, self.called_in_turn, clock()
@@ -301,8 +311,8 @@ class Worker(WorkerTask):
                         may_continue = workers.may_park()
                         break
                     limits = job._limits
-                    if own_tasks or (limits is not None and (limits.own_task or job._facts is not None)):
-                        if has_run_jobs and (own_tasks or needs_own_task(job)):
+                    if needs_own_tasks or (limits is not None and (limits.own_task or job._facts is not None)):
+                        if has_run_jobs and (needs_own_tasks or needs_own_task(job)):
                             run.queue.push_first(job)  # a new worker takes it
                             break
                         if job._facts is not None and job._facts.context is not None:

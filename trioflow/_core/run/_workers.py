@@ -30,7 +30,7 @@ More searchers would save turns. But all jobs that they start resume in the next
 FEW_SUSPENDED: Final = 64
 SUSPENDED_PER_SEARCHER: Final = 8
 """Beyond FEW_SUSPENDED, this many suspended jobs allow one more searcher."""
-MAX_RETURNED: Final = 0.5
+MAX_RETURNED_FRACTION: Final = 0.5
 """If more than this fraction of the workers with a suspended job have taken another job since the last call, jobs are
 not suspended for long."""
 MAX_PARKED: Final = 128
@@ -60,9 +60,9 @@ class Workers:
         self.limiter: Final = window if window is not None and self._size is None else None
         limiter = enclosing_limiter(run) if self.limiter is None else self.limiter
         self.tokens: Final = None if limiter is None else Tokens(run, self, limiter)
-        self.adapts: Final = isinstance(window, Adaptive)
+        self.is_adaptive: Final = isinstance(window, Adaptive)
         # Whether workers have to call `take` or `next_job` for each job, instead of taking it from the ready queue.
-        self.gated: Final = self.notes_each_start or self.adapts or self.tokens is not None
+        self.gated: Final = self.notes_each_start or self.is_adaptive or self.tokens is not None
         self.searchers = 0
         self.begun = 0  # how often a worker has begun to search after it was spawned or woken
         # If there are this many searchers at the end of a turn, further workers park or leave.
@@ -114,7 +114,7 @@ class Workers:
                 most = 1  # leave parked workers for other runs, and for the nested scheduler that is about to start
             number = max(1, min(len(ready), len(home.workers.parked), most))
             are_few = number < len(ready) <= most and most > 1
-            if are_few and not self.gated and _code_of(ready.first()) in self._run.time_slice.suspended:
+            if are_few and not self.gated and _code_of(ready.first()) in self._run.time_slice.suspended_code:
                 number = len(ready)  # they will probably be suspended, so that each needs a worker
             self._spawn_until(number)
         elif queue.forever and queue.has_any() and queue.forever:  # `has_any` removes cancelled jobs
@@ -138,7 +138,7 @@ class Workers:
             return
         ready = len(self._queue.jobs)
         taken = newcomer.jobs_at_call - (ready + self.begun - 1)
-        if ready > searchers and taken <= MAX_RETURNED * suspended:
+        if ready > searchers and taken <= MAX_RETURNED_FRACTION * suspended:
             more = max(0, suspended - FEW_SUSPENDED) // SUSPENDED_PER_SEARCHER
             most = min(MIN_SEARCHERS + more, MAX_SEARCHERS)
             self._few_searchers = most * 3 // 4
@@ -151,7 +151,7 @@ class Workers:
 
     def note_suspension(self, job: AbstractJob[Any]) -> None:
         """Record whether `job`, which has started in the first turn of this run, is suspended now."""
-        code, suspended = _code_of(job), self._run.time_slice.suspended
+        code, suspended = _code_of(job), self._run.time_slice.suspended_code
         if code is not None and (job._worker is not None) is not (code in suspended):
             (suspended.discard if job._worker is None else suspended.add)(code)
 
@@ -194,12 +194,12 @@ class Workers:
 
     def _next_needs_own_task(self) -> bool:
         first = self._queue.jobs.first() if self._queue.jobs else None if self.tokens is None else self.tokens.first()
-        return self._run.own_tasks or (first is not None and needs_own_task(first))
+        return self._run.needs_own_tasks or (first is not None and needs_own_task(first))
 
     def may_park(self) -> bool:
         """Return whether a worker may park: waking it later costs a fifth of spawning another."""
         run = self._run
-        if self.gated or run.own_tasks or len(run.home.workers.parked) >= MAX_PARKED:
+        if self.gated or run.needs_own_tasks or len(run.home.workers.parked) >= MAX_PARKED:
             return False
         return run.expects_ready_jobs()
 
@@ -249,7 +249,7 @@ class Workers:
             self.tokens.release(worker)
         self.forever -= worker.shielded
         self.ensure_searcher()
-        if self.adapts:  # the window may have shrunk while this worker had a slot
+        if self.is_adaptive:  # the window may have shrunk while this worker had a slot
             self._queue.jobs.has_fewer_slots()
         self._run.on_worker_left()
 

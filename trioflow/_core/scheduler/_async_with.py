@@ -48,7 +48,7 @@ class OpenBlock:
 
     async def _run_scheduler(self) -> None:
         try:
-            await self._scheduler.co_run(_block=self)
+            await self._scheduler.co_run(_open_block=self)
         except BaseException as error:
             if _is_cancellation(error):
                 raise

@@ -112,7 +112,10 @@ def lacks_held_resource(job: AbstractJob[Any], waiter: AbstractJob[Any]) -> bool
     if wait.cause is WaitCause.SLOT:
         return any(worker.has_slot and worker.job in holders for worker in workers.alive)
     if wait.cause is WaitCause.TOKEN:
-        return workers.tokens is not None and workers.tokens.limiter in (waiter._worker.token, waiter._own_limiter)
+        return workers.tokens is not None and workers.tokens.limiter in (
+            waiter._worker.token_limiter,
+            waiter._own_limiter,
+        )
     return any(wait.resource in holder.granted for holder in holders)
 
 

@@ -105,25 +105,25 @@ class BaseScheduler(
 
     __slots__ = (
         "_backfill",
-        "_block",
         "_cleanup_timeout",
         "_closed",
         "_critical_jobs",
         "_culprit",
         "_fault",
+        "_has_waiters",
         "_incidents",
         "_instruments",
         "_jobs_window",
         "_jobserver",
         "_keep_jobs",
         "_members",
+        "_open_block",
         "_policy",
         "_pool",
         "_run",
         "_settled_iterators",
         "_shutdown_timeout",
         "_stop_reason",
-        "_watched",
     )
 
     _is_passed_as_it_is: ClassVar[bool] = True
@@ -137,14 +137,14 @@ class BaseScheduler(
     _closed: bool
     # ---- for the run in progress
     _run: Run | None
-    _block: OpenBlock | None  # set inside `async with`
+    _open_block: OpenBlock | None  # set inside `async with`
     # ---- from the last run
     _stop_reason: StopReason | None
     _culprit: AbstractJob[Any] | None
     _fault: Exception | None  # an error in its policy or journal, which stopped it as CRITICAL
     _incidents: list[Incident]
     # Whether some job was awaited, so that waiting jobs must be woken if a run ends without reaching it.
-    _watched: bool
+    _has_waiters: bool
     _settled_iterators: weakref.WeakSet[SettledJobs] | None  # the iterators of `as_settled()`; few schedulers have any
 
     # ---- its settings
@@ -183,8 +183,8 @@ class BaseScheduler(
     def __init__(self, *jobs_or_sequences: Required, **options: Unpack[BaseSchedulerOptions]) -> None:
         """Check the options, which `trioflow.Scheduler` documents, and add the jobs."""
         self._members = Members(self)
-        self._run = self._block = self._stop_reason = self._culprit = self._fault = None
-        self._closed = self._watched = False
+        self._run = self._open_block = self._stop_reason = self._culprit = self._fault = None
+        self._closed = self._has_waiters = False
         self._incidents = []
         self._settled_iterators = None
         for place, default in SETTINGS:
@@ -762,7 +762,7 @@ class BaseScheduler(
         instruments: Iterable[Instrument] = (),
         check: bool = False,
         journal: JournalProtocol | str | os.PathLike[str] | None = None,
-        _block: Any = None,  # an `OpenBlock`, which is not public
+        _open_block: Any = None,  # an `OpenBlock`, which is not public
         **unknown: Never,
     ) -> bool:
         """Run the scenario in the running event loop of trio or asyncio.
@@ -803,8 +803,8 @@ class BaseScheduler(
         backend = _backend.current() if self._worker is None else self._worker.run.backend
         run = self._make_run(backend, timeout, jobs_window, instruments, journal)
         outer = run.outer_worker
-        if _block is not None:
-            _block.run, run.on_open, run.closes_scheduler = run, _block.accept_jobs, True
+        if _open_block is not None:
+            _open_block.run, run.on_open, run.closes_scheduler = run, _open_block.accept_jobs, True
         pool = self._pool
         if pool is not None:
             pool._enter(self, run.pools.keeper, run.time_slice, run.clock)
@@ -821,7 +821,7 @@ class BaseScheduler(
             if pool is not None:
                 pool._leave(self)
             if outer is not None:
-                outer.run.failures += run.failures
+                outer.run.failure_count += run.failure_count
             elif run.journal_writer is not None:
                 run.journal_writer.close()
         if outer is not None:
@@ -969,7 +969,7 @@ class BaseScheduler(
         self._check_may_run()
         block = OpenBlock(self)
         await block.enter()
-        self._block = block
+        self._open_block = block
         return self
 
     async def __aexit__(
@@ -987,7 +987,7 @@ class BaseScheduler(
             BaseException: the exception of the block, or the interruption of the run, not in a group.
 
         """
-        block, self._block = self._block, None
+        block, self._open_block = self._open_block, None
         assert block is not None
         try:
             await block.leave(error)
@@ -1128,7 +1128,7 @@ class BaseScheduler(
     def _will_not_reach(self, job: AbstractJob[Any] | None = None) -> bool:
         """Return whether the run has ended, or is draining, and so will not reach `job`; False before a run."""
         for scheduler in (self, *outwards(self)):
-            scheduler._watched = True
+            scheduler._has_waiters = True
             if scheduler._run is not None:
                 return job is not None and job._state is JobState.IDLE and scheduler._run.phase is RunPhase.DRAINING
             if scheduler._stop_reason is not None or scheduler._state.is_settled:
@@ -1137,7 +1137,7 @@ class BaseScheduler(
 
     def _notify_unreached(self) -> None:
         """Wake all jobs that await jobs which will not be reached."""
-        if self._watched:
+        if self._has_waiters:
             for job in self.iterate_jobs():
                 if job._facts is not None and job._state is JobState.IDLE:
                     job._facts.notify(job)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ._base_scheduler import BaseScheduler
     from ._members import Members
 
-visit_marks: Final = itertools.count(-2, -1)
+_visit_marks: Final = itertools.count(-2, -1)
 """Values of `_pending` that mark visited jobs. They are negative, unlike any count of requirements."""
 
 
@@ -69,7 +69,7 @@ def _check_jobs(members: Members, repeated: bool) -> Iterator[None]:
     Usually each job was added after all its requirements, so that there can be no cycle. This finds out whether it was,
     by a mark in `_pending` of each visited job. If not, the caller has to search the graph for cycles.
     """
-    mark, owner = next(visit_marks), members.owner
+    mark, owner = next(_visit_marks), members.owner
     outside = False
     members.may_change_unseen, members.is_ordered = bool(members.nested), True
     for chunk, pause_is_due in _graph_algorithms.in_chunks(members.jobs):
@@ -117,7 +117,7 @@ def check_needs(level: BaseScheduler, jobs: Iterable[AbstractJob[Any]], outermos
     if jobs_with_needs := [job for job in jobs if job._needs()]:
         resources = AvailableResources(level, outermost)
         for job in jobs_with_needs:
-            resources.reject_unfit(job)
+            resources.reject_unmeetable(job)
 
 
 class AvailableResources:
@@ -163,7 +163,7 @@ class AvailableResources:
             self.available = {name: rate for name, rate in self.available.items() if not rate.is_kept} | share
             self._services.clear()
 
-    def reject_unfit(self, job: AbstractJob[Any]) -> None:
+    def reject_unmeetable(self, job: AbstractJob[Any]) -> None:
         """Reject a member whose needs can never be met.
 
         Raises:
@@ -451,5 +451,5 @@ def check_new_requirements(members: Members, job: AbstractJob[Any], new: list[Ab
         edges[job] = [*members.waits_for(job), *new]
         cycle = _graph_algorithms.find_cycle(edges, lambda node: [other for other in edges[node] if other in edges])
         raise _errors.CycleError(cycle or [job])
-    for requirement in new if members.owner._watched else ():
+    for requirement in new if members.owner._has_waiters else ():
         _awaiting.reject_wait_cycle(job, requirement, "requires")

@@ -210,7 +210,7 @@ def _token_holders_text(scheduler: BaseScheduler, limiter: Any) -> str:
     for job in [root, *root.iterate_jobs()]:
         run = job._run if is_scheduler(job) else None
         workers = () if run is None else run.workers.alive
-        running += [worker.job for worker in workers if worker.job is not None and worker.token is limiter]
+        running += [worker.job for worker in workers if worker.job is not None and worker.token_limiter is limiter]
     others = limiter.borrowed_tokens - len(running)
     holders = ([_job_names(running)] if running else []) + ([f"{others} elsewhere"] if others else [])
     return "with " + ", and ".join(holders)

@@ -48,8 +48,8 @@ def log_end(run: Run) -> None:
     scheduler = run.scheduler
     if not scheduler.logs_failures:
         return
-    # `run.failures` also counts failures in attempts of nested schedulers that were repeated.
-    number = scheduler._members.dropped_failures + len(failed_jobs(scheduler)) if run.failures else 0
+    # `run.failure_count` also counts failures in attempts of nested schedulers that were repeated.
+    number = scheduler._members.dropped_failures + len(failed_jobs(scheduler)) if run.failure_count else 0
     failures = f"{number} job{'s' * (number != 1)} of {shortened(scheduler.label)!r} failed" if number else ""
     if run.reason is StopReason.TIMEOUT:
         idle = f"after {scheduler.idle_timeout:g} s without {OF_JOBS}" if run.idle_timed_out else ""
@@ -110,7 +110,7 @@ def raise_unless_completed(run: Run, reason: StopReason | None, *, any_failure: 
         case StopReason.CANCELLED | StopReason.INTERRUPTED | StopReason.DRAINED:
             raise _errors.JobCancelled(f"the run of {scheduler.label!r} {HOW_RUNS_END[reason]}")
         case _:
-            if any_failure and run.failures:  # saves a search of all jobs
+            if any_failure and run.failure_count:  # saves a search of all jobs
                 raise_group(scheduler, failed_jobs(scheduler))
 
 

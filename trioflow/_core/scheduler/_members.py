@@ -120,7 +120,7 @@ class Members:
         if owner._closed:
             raise RuntimeError(f"{what}: {owner.label!r} is closed; make a new Scheduler")
         run = owner._innermost_run()
-        if run is None and (owner if owner._scheduler is None else outermost(owner))._block is not None:
+        if run is None and (owner if owner._scheduler is None else outermost(owner))._open_block is not None:
             raise RuntimeError(f"{what}: {owner.label!r} is draining, and accepts no jobs")
         foreign = [job for job in jobs if (job._scheduler is not None or job._is_scheduler) and job not in members]
         if foreign:
