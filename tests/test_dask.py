@@ -36,9 +36,9 @@ from trioflow import (
     StopReason,
     Trace,
 )
-from trioflow.abc import AbstractJob, WaitCause, kept_of
+from trioflow.abc import AbstractJob, WaitCause, stored_result
 from trioflow.dask import Cluster
-from trioflow.dask._cluster_calls import imported
+from trioflow.dask._cluster_calls import import_dask
 from trioflow.otel import Tracing
 
 from . import dask_bodies as bodies
@@ -419,7 +419,7 @@ def test_a_dask_job_awaited_outside_a_run_is_refused() -> None:
 def test_dask_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error has the command that installs it."""
     with pytest.raises(ModuleNotFoundError, match=r'pip install "trioflow\[dask\]"'):
-        imported("no_such_module")
+        import_dask("no_such_module")
 
 
 # ---- a cluster as the place of ProcessJobs
@@ -458,11 +458,11 @@ def test_a_result_that_only_the_cluster_uses_stays_there(backend: str, client: C
     awaiting = Job(take, both, here)
     scheduler.update([of_both, of_dask_job, awaiting])
     assert scheduler.run(backend=backend)
-    assert [repr(kept_of(job)) for job in (first, there)] == [
+    assert [repr(stored_result(job)) for job in (first, there)] == [
         f"<{kind} on the Dask cluster at {client.scheduler.address}>" for kind in ("OnlyThere", "int")
     ]
-    assert [kept_of(job) for job in (both, here)] == [2, 3]
-    assert scheduler.results()[first] is kept_of(first)
+    assert [stored_result(job) for job in (both, here)] == [2, 3]
+    assert scheduler.results()[first] is stored_result(first)
     assert there.result() == there.result(default=0) == 1
     assert awaiting.result() == (2, 3)
     assert of_dask_job.result() == 3
@@ -481,7 +481,7 @@ def test_jobs_that_are_added_later_get_what_they_need(backend: str, client: Clie
             third = scheduler.add(ProcessJob(bodies.add, second, 100))
             late = scheduler.add(Job(take, first, [second]))
             assert (await late, await third) == ((1, [11]), 111)
-        assert "on the Dask cluster" in repr(kept_of(first))
+        assert "on the Dask cluster" in repr(stored_result(first))
 
     anyio.run(main, backend=backend)
 
@@ -601,7 +601,7 @@ def test_a_cluster_may_grow_and_shrink(backend: str) -> None:
         scaled = Job(scale, required=first)
         total = ProcessJob(sum, first, required=scaled)
         assert Scheduler(first, total, scaled, processes=Cluster(own)).run(backend=backend)
-        assert "on the Dask cluster" in repr(kept_of(first[0]))
+        assert "on the Dask cluster" in repr(stored_result(first[0]))
     assert total.result() == 15
 
 

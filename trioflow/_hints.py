@@ -16,7 +16,15 @@ NAMES: Final = {
 }
 """Names that `trioflow` does not have."""
 
-OF_ABC: Final = {"Hidden": "it is HashOnly", "Look": "it is BoxStyle"}
+OF_ABC: Final = {
+    "Hidden": "it is HashOnly",
+    "Look": "it is BoxStyle",
+    "kept_of": "it is stored_result",
+    "not_restored": "it is reason_not_restored",
+    "outwards": "it is enclosing_schedulers",
+    "shown": "it is short_repr",
+    "whole": "it is whole_number",
+}
 """Names that `trioflow.abc` does not have."""
 
 ATTRIBUTES: Final = {

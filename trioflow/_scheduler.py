@@ -41,7 +41,7 @@ def _check_processes(given: Any, name: str, who: str | Callable[[], str]) -> Any
         return None
     from .jobs.process import _call_places
 
-    return _call_places.checked(given, f"{name} of {who if isinstance(who, str) else who()}")
+    return _call_places.check_processes(given, f"{name} of {who if isinstance(who, str) else who()}")
 
 
 NOTHING: Final[dict[AnyJob, float]] = {}
@@ -137,7 +137,7 @@ class Scheduler(BaseScheduler):
     def _look_up_durations(self) -> dict[AnyJob, float]:
         from .simulation import _durations
 
-        return _durations.of_jobs(self.durations, self)
+        return _durations.durations_of_jobs(self.durations, self)
 
     def _run_resource_totals(self) -> Mapping[str, int]:
         from .jobs.process import _call_places

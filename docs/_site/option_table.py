@@ -4,7 +4,7 @@ import inspect
 from typing import Any
 
 import trioflow
-from trioflow._core.job._option_descriptors import Option, table
+from trioflow._core.job._option_descriptors import Option, options_of_kind
 
 KINDS = (
     trioflow.Job,
@@ -21,19 +21,19 @@ KINDS = (
 
 def declared() -> list[str]:
     """Return the lines of the table of all options that are declared: those of every job, and of schedulers."""
-    of_jobs = {row.name for row in table(trioflow.AbstractJob)}
+    of_jobs = {row.name for row in options_of_kind(trioflow.AbstractJob)}
 
     def line(row: Option[Any, Any]) -> str:
         kinds = "every job" if row.name in of_jobs else "`Scheduler`"
         return f"| `{row.name}` | {kinds} | `{row.default!r}` | {row.change} |"
 
     head = ["| option | of | default | may be set |", "| --- | --- | --- | --- |"]
-    return [*head, *map(line, table(trioflow.Scheduler))]
+    return [*head, *map(line, options_of_kind(trioflow.Scheduler))]
 
 
 def of_kinds() -> list[str]:
     """Return the lines of the table of the options that only some kinds have."""
-    known = {row.name for row in table(trioflow.Scheduler)}
+    known = {row.name for row in options_of_kind(trioflow.Scheduler)}
     found: dict[tuple[str, str], list[str]] = {}
     for kind in KINDS:
         for one in inspect.signature(kind).parameters.values():

@@ -55,7 +55,7 @@ def test_enough_memory_holds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_load_holds_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     """The load has to be below the number, as in GNU parallel; retries wait too."""
     loads = iter([2, 3, 1, 2, 0])
-    monkeypatch.setattr(_start_conditions, "load", lambda: next(loads))
+    monkeypatch.setattr(_start_conditions, "current_load", lambda: next(loads))
     done = batch("--load", "2", "--retries", "2", "echo {}; exit 1", ":::", "a")
     assert (done.stdout, done.exit_code) == ("a\n", 1)
     assert (
@@ -68,7 +68,7 @@ def test_a_load_holds_starts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_batch_that_stops_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """When `--halt` is met while the next start is held, the batch ends."""
     loads = itertools.chain([0], itertools.repeat(9))
-    monkeypatch.setattr(_start_conditions, "load", lambda: next(loads))
+    monkeypatch.setattr(_start_conditions, "current_load", lambda: next(loads))
     done = batch("-j2", "--load", "2", "--halt", "soon,fail=1", "exit", ":::", 1, 2, 3)
     assert done.exit_code == 1
 
@@ -80,17 +80,17 @@ def test_what_the_load_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     stat = tmp_path / "stat"
     stat.write_text("cpu  1 2 3\nprocs_running 4\nprocs_blocked 2\nsoftirq 1 2\n")
     monkeypatch.setattr(_start_conditions, "STAT", stat)
-    assert _start_conditions.load() == 5
+    assert _start_conditions.current_load() == 5
     stat.unlink()
     monkeypatch.setattr(os, "getloadavg", lambda: (0.25, 1.0, 2.0))
-    assert _start_conditions.load() == 0.25
+    assert _start_conditions.current_load() == 0.25
 
 
 def test_numbers_of_the_load() -> None:
     """The values are those of -j, but 0 means nearly no load, not no limit."""
-    assert _quantities.load("3").most == 3
-    assert _quantities.load("200%").most == 2 * _quantities.usable_cpus()
-    assert _quantities.load("0").most == 0.01
+    assert _quantities.parse_load("3").most == 3
+    assert _quantities.parse_load("200%").most == 2 * _quantities.usable_cpus()
+    assert _quantities.parse_load("0").most == 0.01
 
 
 def test_sizes_of_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -157,12 +157,12 @@ def test_logs_do_not_depend_on_what_was_granted() -> None:
 def test_what_the_machine_has(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processors, memory and cards are known without --pool."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert _batch_pool.of_machine("gpu") == ["3", "5"]
-    assert _batch_pool.of_machine("cpu") == _quantities.usable_cpus()
-    assert _batch_pool.of_machine("mem") == _start_conditions.memory_in_all()
+    assert _batch_pool.machine_amount("gpu") == ["3", "5"]
+    assert _batch_pool.machine_amount("cpu") == _quantities.usable_cpus()
+    assert _batch_pool.machine_amount("mem") == _start_conditions.memory_in_all()
     assert batch("--needs", "gpu=2", "echo {gpu}", ":::", "a").stdout == "3,5 a\n"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
-    assert _batch_pool.of_machine("gpu") == []
+    assert _batch_pool.machine_amount("gpu") == []
 
 
 @pytest.mark.parametrize(

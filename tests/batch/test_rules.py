@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from trioflow.batch import BatchError, _joblog, _quantities
 from trioflow.batch._halt import CommandTally, Halt
 from trioflow.batch._joblog import CommandOutcome
-from trioflow.batch._output import Backlog, tagged
+from trioflow.batch._output import Backlog, tag_lines
 
 CODES = st.lists(st.sampled_from([0, 0, 1, 7, 255]), min_size=1, max_size=30)
 LOGGED = st.builds(
@@ -30,14 +30,14 @@ LOGGED = st.builds(
 )
 def test_durations(text: str, seconds: float) -> None:
     """Seconds, minutes, hours and days may be combined as in GNU parallel."""
-    assert _quantities.seconds(text) == seconds
+    assert _quantities.parse_seconds(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "x", "-1", "1 m", "200%", "1e3", "inf", "nan", "."])
 def test_a_text_that_is_no_duration_is_rejected(text: str) -> None:
     """The error has an example of a duration."""
     with pytest.raises(ValueError, match="is not a duration: give seconds"):
-        _quantities.seconds(text)
+        _quantities.parse_seconds(text)
 
 
 @pytest.mark.parametrize(
@@ -45,21 +45,21 @@ def test_a_text_that_is_no_duration_is_rejected(text: str) -> None:
 )
 def test_slots(text: str, slots: int) -> None:
     """These are the values on a machine with four CPUs; there is at least one slot."""
-    assert _quantities.slots(text, cpus=4) == slots
+    assert _quantities.parse_slots(text, cpus=4) == slots
 
 
 def test_no_limit_is_what_descriptors_last_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """`-j 0` starts as many commands as this process may have files open for."""
     monkeypatch.setattr(resource, "getrlimit", lambda which: (340, 340) if which == 7 else (-1, -1))
     assert resource.RLIMIT_NOFILE == 7
-    assert _quantities.slots("0") == 50
+    assert _quantities.parse_slots("0") == 50
 
 
 @pytest.mark.parametrize("text", ["", "x", "1.5", "+5%", "4k", "²"])
 def test_a_text_that_is_no_number_of_slots_is_rejected(text: str) -> None:
     """The error lists the accepted forms."""
     with pytest.raises(ValueError, match="is not a number of jobs"):
-        _quantities.slots(text)
+        _quantities.parse_slots(text)
 
 
 @pytest.mark.parametrize(
@@ -168,4 +168,4 @@ def test_waiting_outputs_are_kept_in_any_order(outputs: list[bytes], in_memory: 
 def test_each_line_is_tagged_once(pieces: list[bytes]) -> None:
     """Output may be cut into any pieces; all else is unchanged."""
     lines = b"".join(pieces).splitlines(keepends=True)
-    assert b"".join(tagged(pieces, b"t\t")) == b"".join(b"t\t" + line for line in lines)
+    assert b"".join(tag_lines(pieces, b"t\t")) == b"".join(b"t\t" + line for line in lines)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trioflow.batch._quoting import Shell, quoted
+from trioflow.batch._quoting import Shell, quote
 from trioflow.batch._template import LineTemplate, base_name, directory_name, without_extension
 
 ARGUMENTS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
@@ -101,7 +101,7 @@ def test_only_the_last_part_loses_its_extension(path: str) -> None:
 @given(ARGUMENTS | BYTES | PATHS)
 def test_a_quoted_argument_is_one_word_for_a_shell(argument: str) -> None:
     """A shell reads back the same text, whatever its characters."""
-    assert shlex.split(f"x {quoted(argument)}") == ["x", argument]
+    assert shlex.split(f"x {quote(argument)}") == ["x", argument]
 
 
 @given(st.lists(ARGUMENTS | BYTES, min_size=1))
@@ -193,10 +193,10 @@ def test_which_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     """The order is PARALLEL_SHELL, the shell that started trioflow, SHELL, /bin/sh; only shells with the same quoting
     count.
     """
-    monkeypatch.setattr("trioflow.batch._quoting._parent", lambda: "/usr/bin/python3")
+    monkeypatch.setattr("trioflow.batch._quoting._parent_program", lambda: "/usr/bin/python3")
     assert Shell({"PARALLEL_SHELL": "/x/fish", "SHELL": "/bin/bash"}).path == "/x/fish"
     assert [Shell({"SHELL": path}).path for path in ("/bin/bash", "/bin/cat", "/no/bash")] == [
         "/bin/bash", "/bin/sh", "/bin/sh"
     ]  # fmt: skip
-    monkeypatch.setattr("trioflow.batch._quoting._parent", lambda: "/bin/sh")
+    monkeypatch.setattr("trioflow.batch._quoting._parent_program", lambda: "/bin/sh")
     assert Shell({"SHELL": "/bin/bash"}).path == "/bin/sh"

@@ -127,7 +127,7 @@ def test_paths_fit_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, opt
     """In a narrow terminal, each path is shortened to its line, in the slowest chain and at a timeout."""
     monkeypatch.setattr(_end_of_run, "SHORTEST_RUN", 0.0)
     monkeypatch.setattr(_end_of_run, "EACH_JOB", 0.0)
-    monkeypatch.setattr(_end_of_run, "columns", lambda: 60)
+    monkeypatch.setattr(_end_of_run, "line_width", lambda: 60)
     code = "long = 'region 1 / datacentre 2 / migrate host '\n"
     if options:
         code += "x = Scheduler(Job(anyio.sleep, 99, label=long + 'a'), Job(anyio.sleep, 99, label=long + 'b'))"

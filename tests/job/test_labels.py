@@ -91,12 +91,12 @@ def test_what_just_fits_is_shown_whole() -> None:
 def test_each_limit_of_a_label_is_where_it_is_said_to_be() -> None:
     """A text as long as its limit is shown whole; one character more is shortened."""
     too_long = ["x" * 18, "x" * 18, "x" * 15]  # with quotes and commas, 61 characters
-    assert _labels.of_call("f", [*too_long[:2], "x" * 14], {}) == f"f('{'x' * 18}', '{'x' * 18}', '{'x' * 14}')"
-    assert _labels.of_call("f", too_long, {}) == f"f('{'x' * 18}', '{'x' * 18}', …)"
-    assert _labels.of_call("f", ["x" * 24, "y" * 25], {}) == f"f('{'x' * 24}', '{'y' * 12}…{'y' * 11}')"
-    assert _labels.of_call("f", [10**18 - 1, 10**18], {}) == "f(999999999999999999, <int>)"
-    assert _labels.of_call("f", [[1, 2, 3], [1, 2, 3, 4]], {}) == "f([1, 2, 3], […])"
-    assert _labels.of_call("f", [1234567.1234, 123456.123456], {}) == "f(1234567.1234, 123456)"
+    assert _labels.call_label("f", [*too_long[:2], "x" * 14], {}) == f"f('{'x' * 18}', '{'x' * 18}', '{'x' * 14}')"
+    assert _labels.call_label("f", too_long, {}) == f"f('{'x' * 18}', '{'x' * 18}', …)"
+    assert _labels.call_label("f", ["x" * 24, "y" * 25], {}) == f"f('{'x' * 24}', '{'y' * 12}…{'y' * 11}')"
+    assert _labels.call_label("f", [10**18 - 1, 10**18], {}) == "f(999999999999999999, <int>)"
+    assert _labels.call_label("f", [[1, 2, 3], [1, 2, 3, 4]], {}) == "f([1, 2, 3], […])"
+    assert _labels.call_label("f", [1234567.1234, 123456.123456], {}) == "f(1234567.1234, 123456)"
 
 
 def test_equal_labels_have_paths_of_their_own() -> None:

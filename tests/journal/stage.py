@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trioflow import AbstractJob, JournalError, Scheduler
-from trioflow.journal._store import Record, reading
+from trioflow.journal._store import Record, read_with_retry
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -78,7 +78,7 @@ class Stage:
         if not self.journal.exists():
             return set()
         try:
-            return {one.path for one in reading(self.journal, lambda store: list(store.records()))}
+            return {one.path for one in read_with_retry(self.journal, lambda store: list(store.records()))}
         except JournalError as error:
             if "is empty" in str(error):  # killed before there was anything in it
                 return set()

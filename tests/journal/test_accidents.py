@@ -21,7 +21,7 @@ import anyio.lowlevel
 import pytest
 
 from trioflow import CommandJob, Job, Journal, JournalError, Scheduler, StopReason
-from trioflow.journal._store import Store, reading
+from trioflow.journal._store import Store, read_with_retry
 
 from ..pythons import Python, python
 from .stage import record
@@ -83,7 +83,7 @@ def place(tmp_path: Path) -> Path:
 
 
 def found(path: Path) -> set[str]:
-    return reading(path, lambda store: {one.path for one in store.records()})
+    return read_with_retry(path, lambda store: {one.path for one in store.records()})
 
 
 @pytest.mark.parametrize(
@@ -153,7 +153,7 @@ def test_a_link_leads_to_the_large_results_too(place: Path) -> None:
     store.close()
     link = place.parent.with_name("link.db")
     link.symlink_to(place)
-    assert reading(link, lambda store: store.result_of(large)) == b"large"
+    assert read_with_retry(link, lambda store: store.result_of(large)) == b"large"
 
 
 def test_what_a_killed_process_has_left_for_a_moment_is_waited_for(place: Path) -> None:

@@ -962,10 +962,10 @@ async def slow(number: int) -> int:
 
 def test_each_commits_before_any_dependent_starts(virtual: Virtual, file: Path) -> None:
     """A job that starts finds its requirements on disk."""
-    from trioflow.journal._store import reading
+    from trioflow.journal._store import read_with_retry
 
     async def look(_: object) -> list[str]:
-        return reading(file, lambda store: [one.path for one in store.records()])
+        return read_with_retry(file, lambda store: [one.path for one in store.records()])
 
     job = Job(look, Job(double, 1, label="a"), label="look")
     virtual(functools.partial(Scheduler(job).co_run, journal=Journal(file, durable="each")))

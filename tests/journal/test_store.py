@@ -22,7 +22,7 @@ import pytest
 
 from trioflow import JournalError
 from trioflow.journal import _lock, _store
-from trioflow.journal._store import LARGE, Store, reading
+from trioflow.journal._store import LARGE, Store, read_with_retry
 
 from ..pythons import Python, python
 from .stage import record
@@ -36,7 +36,7 @@ def made(path: Path, *jobs: str) -> None:
 
 
 def found(path: Path) -> list[str]:
-    return reading(path, lambda store: [one.path for one in store.records()])
+    return read_with_retry(path, lambda store: [one.path for one in store.records()])
 
 
 def still_open(file: Path) -> list[str]:
@@ -378,7 +378,7 @@ def test_an_error_says_what_to_do_about_it(
     error: Any = kind("words")
     if code is not None:
         error.sqlite_errorcode = code
-    assert re.search(f"cannot write into it: .*{advice}", str(store._explanation("write into it", error)))
+    assert re.search(f"cannot write into it: .*{advice}", str(store._make_error("write into it", error)))
     store.close()
 
 
@@ -466,7 +466,7 @@ def test_a_reader_opens_a_journal_again_whose_run_was_killed_meanwhile(
         check(store, db)
 
     monkeypatch.setattr(Store, "_check_kind", too_early)
-    assert [one.path for one in reading(file, lambda store: list(store.records()))] == ["a"]
+    assert [one.path for one in read_with_retry(file, lambda store: list(store.records()))] == ["a"]
     assert refused == times
 
 
@@ -478,11 +478,11 @@ def test_a_running_run_is_distinguished_from_a_killed_one(file: Path) -> None:
     with contextlib.closing(Store(file, writes=True)) as store:
         store.add_run("killed")
         store.add_run("now")
-        assert [one.is_running for one in reading(file, Store.runs)] == [False, True]
-    assert [one.is_running for one in reading(file, Store.runs)] == [False, False]
+        assert [one.is_running for one in read_with_retry(file, Store.runs)] == [False, True]
+    assert [one.is_running for one in read_with_retry(file, Store.runs)] == [False, False]
     with contextlib.closing(Store(file, writes=True)) as store:
         store.end_run(store.add_run("over"), "succeeded")
-        assert [one.is_running for one in reading(file, Store.runs)] == [False, False, False]
+        assert [one.is_running for one in read_with_retry(file, Store.runs)] == [False, False, False]
 
 
 def test_whether_the_holder_lives_is_known_of_processes_of_this_machine_alone() -> None:
@@ -490,10 +490,10 @@ def test_whether_the_holder_lives_is_known_of_processes_of_this_machine_alone() 
     with Python(["-c", "pass"]) as ended:
         ended.wait()
     here = _lock.this_process()
-    assert _lock._lives(here)
-    assert not _lock._lives(here.replace(f"process {os.getpid()} ", f"process {ended.pid} "))
-    assert _lock._lives(f"process {ended.pid} on a-machine-of-another-name, since then")
-    assert _lock._lives("")
+    assert _lock._is_alive(here)
+    assert not _lock._is_alive(here.replace(f"process {os.getpid()} ", f"process {ended.pid} "))
+    assert _lock._is_alive(f"process {ended.pid} on a-machine-of-another-name, since then")
+    assert _lock._is_alive("")
 
 
 def test_a_rejected_process_does_not_wait_and_leaves_no_files(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,7 +23,7 @@ import anyio
 import pytest
 
 from trioflow import Job, JournalError, Scheduler
-from trioflow.journal._store import Store, reading
+from trioflow.journal._store import Store, read_with_retry
 
 from .stage import Stage, adopt_orphans
 
@@ -86,11 +86,11 @@ def watch(stage: Stage) -> int:
 def look(stage: Stage, number: int) -> None:
     """Look at the journal once."""
     try:
-        reading(stage.journal, lambda store: (store.runs(), store.records()))
+        read_with_retry(stage.journal, lambda store: (store.runs(), store.records()))
         if number % 5 == 1:
             copy = stage.files / "copies" / f"backup {number}"
-            reading(stage.journal, lambda store: store.back_up(copy))
-            assert reading(copy, Store.damage) == []
+            read_with_retry(stage.journal, lambda store: store.back_up(copy))
+            assert read_with_retry(copy, Store.damage) == []
     except JournalError as error:
         if "is empty" not in str(error) and "no such file" not in str(error):
             raise

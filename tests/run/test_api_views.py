@@ -24,8 +24,8 @@ def test_the_way_outwards_leads_from_the_inside_to_the_outermost() -> None:
     inner = Scheduler(job)
     middle = Scheduler(inner)
     outer = Scheduler(middle)
-    assert list(views.outwards(job)) == [inner, middle, outer]
-    assert list(views.outwards(outer)) == []
+    assert list(views.enclosing_schedulers(job)) == [inner, middle, outer]
+    assert list(views.enclosing_schedulers(outer)) == []
     assert views.outermost(inner) is views.outermost(outer) is outer
     assert [views.is_inside(one, middle) for one in (job, inner, middle, outer)] == [True, True, False, False]
 
@@ -247,7 +247,7 @@ def test_a_dropped_result_differs_from_none(virtual: Virtual) -> None:
     dropped = Job(nap, 1, keep_result=False)
     user = Job(lambda _: nap(1), dropped)
     virtual(Scheduler(dropped, user).co_run)
-    assert [views.kept_of(job) is views.DROPPED for job in (dropped, user)] == [True, False]
+    assert [views.stored_result(job) is views.DROPPED for job in (dropped, user)] == [True, False]
     assert views.inputs_of(user) == (dropped,)
 
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from trioflow import Job, Scheduler, Sequence, current_job
 from trioflow._core.admission.policy._builtin_policies import NAMED
-from trioflow._core.admission.policy._upward_ranks import usual
-from trioflow._core.base._graph_algorithms import finding_longest_paths, in_chunks
+from trioflow._core.admission.policy._upward_ranks import median_duration
+from trioflow._core.base._graph_algorithms import find_longest_paths, in_chunks
 from trioflow.abc import AbstractJob, PolicyName
 
 from ..bodies import DepthFirst, take
@@ -274,7 +274,7 @@ def test_priorities_are_not_changed_during_a_run() -> None:
 @pytest.mark.parametrize(("known", "found"), [([], 1), ([3], 3), ([1, 4], 2.5), ([9, 2, 1], 2), ([9, 3, 2, 1], 2.5)])
 def test_a_job_of_unknown_duration_takes_the_median(known: list[float], found: float) -> None:
     """The median of the durations that are known, or a second."""
-    assert usual(known) == found
+    assert median_duration(known) == found
 
 
 def test_long_work_on_a_graph_pauses_after_as_many_nodes_as_fit(many_pauses: None) -> None:
@@ -282,6 +282,6 @@ def test_long_work_on_a_graph_pauses_after_as_many_nodes_as_fit(many_pauses: Non
     found = [[(len(chunk), pause) for chunk, pause in in_chunks(range(number))] for number in (9, 10, 25)]
     assert found == [[(9, False)], [(10, True)], [(10, True), (10, True), (5, False)]]
     paths: dict[int, float] = {}
-    pauses = list(finding_longest_paths([*range(25)], lambda node: [node - 1] if node else [], {}, 0.25, paths))
+    pauses = list(find_longest_paths([*range(25)], lambda node: [node - 1] if node else [], {}, 0.25, paths))
     assert len(pauses) == 2
     assert [paths[node] for node in (0, 23, 24)] == [6.25, 0.5, 0.25]

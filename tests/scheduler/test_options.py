@@ -15,7 +15,7 @@ from tests.bodies import BLOCKED, CANCELLED, FAILED, SUCCEEDED, DepthFirst, fail
 from tests.conftest import Virtual
 from trioflow import AbstractJob, CommandJob, Job, Pool, Scheduler, Sequence, Service, StopReason, current_job
 from trioflow._core.job._job_options import JobOptions
-from trioflow._core.job._option_descriptors import Option, ReadOnlyOption, table
+from trioflow._core.job._option_descriptors import Option, ReadOnlyOption, options_of_kind
 from trioflow._core.run._current import current
 from trioflow._scheduler import SchedulerOptions
 from trioflow.abc import Instrument, run_of
@@ -385,7 +385,7 @@ def test_the_signature_shows_each_option_with_its_default(kind: type[AbstractJob
     shown = {
         name: one.default for name, one in inspect.signature(kind).parameters.items() if one.kind is one.KEYWORD_ONLY
     }
-    assert shown == {row.name: row.default for row in table(kind)}
+    assert shown == {row.name: row.default for row in options_of_kind(kind)}
     assert not any(name.startswith("_") for name in inspect.signature(kind).parameters)
     job = kind()
     for name in shown.keys() - FIXED - {"label", "needs"}:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trioflow._core.api.views import amount_of, duration_text, durations_in_column, headline, shown, size_text
+from trioflow._core.api.views import amount_of, duration_text, durations_in_column, headline, short_repr, size_text
 from trioflow.view.monitor._run_header import elapsed_text, estimate_text
 
 
@@ -135,7 +135,7 @@ def test_a_column_is_in_hours_when_its_longest_time_would_have_sixty_minutes(
 )
 def test_huge_numbers_are_cut(value: object, text: str) -> None:
     """Converting a huge number takes long, and Python rejects more than some thousand digits."""
-    assert shown(value) == text
+    assert short_repr(value) == text
 
 
 @pytest.mark.parametrize(

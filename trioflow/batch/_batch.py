@@ -40,12 +40,12 @@ from .. import (
 from .. import _posix as posix
 from ..abc import AbstractJob, Work
 from ..jobs.command._resource_limits import Slots
-from ._batch_pool import pool_for
+from ._batch_pool import make_pool
 from ._halt import CommandTally
-from ._joblog import CommandOutcome, Joblog, outputs, shown
+from ._joblog import CommandOutcome, Joblog, outputs, shorten_line
 from ._options import Options
-from ._output import Aside, Printer, TaggedLines, results_directory, save, tagged
-from ._quantities import slots
+from ._output import Aside, Printer, TaggedLines, results_directory, save, tag_lines
+from ._quantities import parse_slots
 from ._quoting import Shell
 from ._sources import Arguments, Product
 from ._start_conditions import StartCondition
@@ -66,15 +66,15 @@ FAILURES: Final = (CommandError, SshError, JobTimeout, OSError, ValueError)
 """Errors that fail a command. OSError: the disk is full; ValueError: a NUL in an argument. All others end the batch."""
 
 
-def lines(template: LineTemplate, product: Product, tag: LineTemplate | None = None) -> Iterator[bytes]:
+def command_lines(template: LineTemplate, product: Product, tag: LineTemplate | None = None) -> Iterator[bytes]:
     """Yield the command lines that would run, with their tags; this blocks until the arguments are available."""
     every = (arguments for arguments in product.items(blocking=True) if arguments is not None)
     for sequence, arguments in enumerate(every, 1):
         data = os.fsencode(template.fill(arguments, sequence, 1))
-        yield data if tag is None else b"".join(tagged([data], tag_of(tag, arguments, sequence, 1)))
+        yield data if tag is None else b"".join(tag_lines([data], fill_tag(tag, arguments, sequence, 1)))
 
 
-def tag_of(tag: LineTemplate, arguments: Arguments, sequence: int, slot: int) -> bytes:
+def fill_tag(tag: LineTemplate, arguments: Arguments, sequence: int, slot: int) -> bytes:
     """Return the tag for each line that a command prints."""
     return os.fsencode(tag.fill(arguments, sequence, slot) + "\t")
 
@@ -125,7 +125,7 @@ class BatchItem(AbstractJob[CommandResult], keeps_time=True):  # the job of each
             try:
                 return await self._attempt.co_run()
             except Unreachable as error:
-                self.node = await self._batch.elsewhere(error)
+                self.node = await self._batch.another_node(error)
 
     def for_journal(self) -> Work:
         """Return the line and its files, without the environment, which differs each time."""
@@ -162,7 +162,7 @@ class BatchItem(AbstractJob[CommandResult], keeps_time=True):  # the job of each
     def tag(self) -> bytes | None:
         """The tag of its lines."""
         tag = self._batch.tag
-        return None if tag is None else tag_of(tag, self.arguments, self.sequence, self.slot)
+        return None if tag is None else fill_tag(tag, self.arguments, self.sequence, self.slot)
 
     @property
     def shown_line(self) -> bytes:
@@ -238,10 +238,10 @@ class Batch:
         self.failures: Final[list[tuple[str, str]]] = []  # the lines of the first failed commands, with reasons
         self._printer = Printer(in_order=options.keep_order, aside=aside)
         self._environment: Final = {**posix.environb, b"PARALLEL_PID": str(os.getpid()).encode()}
-        self.retry: Final = self._again if options.retries != 1 else None
+        self.retry: Final = self._with_retries if options.retries != 1 else None
         self._feeder: Final = Job(self._feed, label="feed", critical=True, save=None)
         reporter = Job(self._report_all, label="report", critical=True, save=None)  # first, to get every command
-        pool, parallel = pool_for(options.needs, options.pool)
+        pool, parallel = make_pool(options.needs, options.pool)
         self.scheduler: Final = BatchScheduler(reporter, self._feeder, label="batch", pool=pool, keep_jobs=False)
         self._unreported: Final[dict[BatchItem, None]] = {}
         self._conditions: Final = [condition for condition in (options.memfree, options.load) if condition is not None]
@@ -254,7 +254,7 @@ class Batch:
         if options.jobs is None and nodes:
             self.scheduler.update([Job(self._count_cpus, node, forever=True) for node in nodes])
         else:
-            most = slots("100%") if options.jobs is None else options.jobs
+            most = parse_slots("100%") if options.jobs is None else options.jobs
             self._free.extend(list(nodes or (None,)) * min(most, parallel or most))
         self._room: Final = anyio.Semaphore(len(self._free), fast_acquire=True)
 
@@ -307,12 +307,12 @@ class Batch:
             if arguments is None:
                 await anyio.wait_readable(self._product.descriptor)
                 continue
-            node = await self._where()  # after the arguments are there: commands of dead nodes also wait for room
+            node = await self._next_node()  # after the arguments are there: commands of dead nodes also wait for room
             if self.options.delay:
                 await anyio.sleep(max(0, next_start - time.monotonic()))
             await self._until_allowed()
             if self._stopped:
-                self._give_room(node)
+                self._free_slot(node)
                 return
             sequence, slot = sequence + 1, self._slots.take()
             line = self._template.fill(arguments, sequence, slot)
@@ -335,7 +335,7 @@ class Batch:
                     await self._printer.say(f"no command starts until {until}")
             await anyio.sleep(BETWEEN_LOOKS)
 
-    def _again(self, attempt: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
+    def _with_retries(self, attempt: Callable[[], Awaitable[Any]]) -> Callable[[], Awaitable[Any]]:
         """Wrap an attempt in the retries of --retries."""
 
         async def retried() -> Any:
@@ -364,7 +364,7 @@ class Batch:
                 env={"PARALLEL_SEQ": command.sequence, "PARALLEL_JOBSLOT": command.slot,
                      "PARALLEL_SSHHOST": node.hostname},
                 stdout=stdout, stderr=stderr, timeout=options.timeout,
-                idle_timeout=options.idle_timeout, label=shown(line),
+                idle_timeout=options.idle_timeout, label=shorten_line(line),
             )  # fmt: skip
         numbers = {b"PARALLEL_SEQ": b"%d" % command.sequence, b"PARALLEL_JOBSLOT": b"%d" % command.slot}
         if options.needs:
@@ -374,7 +374,7 @@ class Batch:
             self._shell.command(line), env={**self._environment, **numbers}, nice=options.nice,
             memory_limit=options.memory_limit, pin="slot" if options.pin else None,
             stdout=stdout, stderr=stderr, timeout=options.timeout,
-            idle_timeout=options.idle_timeout, label=shown(command.line),
+            idle_timeout=options.idle_timeout, label=shorten_line(command.line),
         )  # fmt: skip
 
     def _streams(self, command: BatchItem) -> tuple[Any, Any]:
@@ -391,11 +391,11 @@ class Batch:
 
     # ---- capacity for commands, on nodes
 
-    def _give_room(self, node: Node | None) -> None:
+    def _free_slot(self, node: Node | None) -> None:
         self._free.append(node)
         self._room.release()
 
-    async def _where(self) -> Node | None:
+    async def _next_node(self) -> Node | None:
         """Wait until there is room for another command, and return its node; None for this machine."""
         while True:
             await self._room.acquire()
@@ -410,9 +410,9 @@ class Batch:
         with contextlib.suppress(SshError, ValueError):
             cpus = max(1, int((await asking.co_run()).stdout))
         for _ in range(cpus):
-            self._give_room(node)
+            self._free_slot(node)
 
-    async def elsewhere(self, error: Unreachable) -> Node | None:
+    async def another_node(self, error: Unreachable) -> Node | None:
         """Return another node with room for a command whose node is unreachable; report that once per node.
 
         Raises:
@@ -424,7 +424,7 @@ class Batch:
             then = "" if self._alive else "; no node is left: the commands that have not run fail"
             await self._printer.say(f"{error}{then}")
         if self._alive and not self._stopped:
-            return await self._where()
+            return await self._next_node()
         raise error
 
     # ---- reporting outcomes
@@ -433,7 +433,7 @@ class Batch:
         async for job in self.scheduler.as_settled():
             if isinstance(job, BatchItem) and job.state is not JobState.CANCELLED:
                 await self._report(job)
-                self._give_room(job.node)
+                self._free_slot(job.node)
 
     async def _report(self, command: BatchItem) -> None:
         """Print or save the output of a command, log its outcome, and count it."""
@@ -475,7 +475,7 @@ class Batch:
         self._feeder.cancel()
         assert self.options.halt is not None
         what = "running commands are ended" if self.options.halt.immediately else "no further command is started"
-        await self._printer.say(f"--halt: {what}, after: {shown(command.line)}")
+        await self._printer.say(f"--halt: {what}, after: {shorten_line(command.line)}")
         if self.options.halt.immediately:
             self.scheduler.cancel()
         else:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 NAME: Final = re.compile(r"[^\W\d]\w*", re.ASCII)
 
 
-def needs(text: str) -> dict[str, Amount]:
+def parse_needs(text: str) -> dict[str, Amount]:
     """Parse the needs of each command.
 
     Args:
@@ -30,7 +30,7 @@ def needs(text: str) -> dict[str, Amount]:
         ValueError: the text has another form.
 
     Example:
-        >>> needs("gpu=1,mem=4G")
+        >>> parse_needs("gpu=1,mem=4G")
         {'gpu': 1, 'mem': 4294967296}
 
     """
@@ -45,7 +45,7 @@ def needs(text: str) -> dict[str, Amount]:
     return found
 
 
-def pool(text: str) -> dict[str, Any]:
+def parse_pool(text: str) -> dict[str, Any]:
     """Parse the resources in total, in the form that `Pool` takes.
 
     Args:
@@ -55,7 +55,7 @@ def pool(text: str) -> dict[str, Any]:
         ValueError: the text has another form.
 
     Example:
-        >>> pool("gpu=0,1,mem=24G,port=8080,")
+        >>> parse_pool("gpu=0,1,mem=24G,port=8080,")
         {'gpu': ['0', '1'], 'mem': '24G', 'port': ['8080']}
 
     """
@@ -77,7 +77,7 @@ def pool(text: str) -> dict[str, Any]:
     return there_is
 
 
-def of_machine(name: str) -> Any:
+def machine_amount(name: str) -> Any:
     """Return this machine's amount of a resource that the user has not set; None if unknown.
 
     For `gpu` it is the list in `CUDA_VISIBLE_DEVICES`, or the numbers of NVIDIA's devices.
@@ -102,7 +102,7 @@ def of_machine(name: str) -> Any:
             return None
 
 
-def pool_for(needs: Mapping[str, Amount], given: Mapping[str, Any]) -> tuple[Pool | None, int | None]:
+def make_pool(needs: Mapping[str, Amount], given: Mapping[str, Any]) -> tuple[Pool | None, int | None]:
     """Return a pool of all needed resources, and how many commands it serves at a time; None if they need nothing.
 
     Args:
@@ -118,7 +118,7 @@ def pool_for(needs: Mapping[str, Amount], given: Mapping[str, Any]) -> tuple[Poo
     found: dict[str, Any] = {}
     commands: list[int] = []
     for name, amount in needs.items():
-        there_is = given[name] if name in given else of_machine(name)
+        there_is = given[name] if name in given else machine_amount(name)
         shown = size_text if name == "mem" or is_size(there_is) else shown_amount
         option = f"--needs {name}={shown(amount)}"
         if there_is is None:

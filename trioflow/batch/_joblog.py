@@ -89,12 +89,12 @@ class CommandOutcome:
     def remark(self) -> str:
         """The message to print besides the command's own output; empty for an exit code or a signal."""
         if isinstance(self.error, JobTimeout):
-            return f"{self.reason}: {shown(self.command)}"
+            return f"{self.reason}: {shorten_line(self.command)}"
         if isinstance(self.error, Unreachable):
             return ""  # reported once for the node
         if self.error is None or (isinstance(self.error, CommandError) and self.result is not None):
             return ""
-        return f"{shown(self.command)}: {self.error}" if isinstance(self.error, OSError) else str(self.error)
+        return f"{shorten_line(self.command)}: {self.error}" if isinstance(self.error, OSError) else str(self.error)
 
     @property
     def reason(self) -> str:
@@ -118,7 +118,7 @@ def _captured(result: CommandResult | None, stream: Literal["stdout", "stderr"])
         return io.BytesIO()
 
 
-def shown(line: str) -> str:
+def shorten_line(line: str) -> str:
     """Return a command line as messages show it: at most a few lines of it."""
     return line if len(line) <= LONG else line[:LONG] + "..."
 
@@ -176,7 +176,7 @@ class Joblog(LogFile):
         """
         super().__init__(path, "the job log", append=append)
         try:
-            self.write(self._beginning().encode())
+            self.write(self._first_text().encode())
         except BaseException:
             self.close()
             raise
@@ -190,7 +190,7 @@ class Joblog(LogFile):
         """
         self.write(os.fsencode(outcome.line()))
 
-    def _beginning(self) -> str:
+    def _first_text(self) -> str:
         """Return the text to write first: the header, or the end of a line that a crash has cut off."""
         size = os.fstat(self.descriptor).st_size
         if size == 0:

@@ -66,16 +66,16 @@ def _descriptor(stream: Any) -> int | None:
     return None
 
 
-def pieces(file: BinaryIO) -> Iterator[bytes]:
+def read_pieces(file: BinaryIO) -> Iterator[bytes]:
     """Yield a file from its current position to its end, in pieces."""
     return iter(lambda: file.read(PIECE), b"")
 
 
-def tagged(pieces: Iterable[bytes], tag: bytes) -> Iterator[bytes]:
+def tag_lines(pieces: Iterable[bytes], tag: bytes) -> Iterator[bytes]:
     r"""Yield the pieces with a tag before each line.
 
     Example:
-        >>> b"".join(tagged([b"a\n\nb", b"c\n"], b"1\t"))
+        >>> b"".join(tag_lines([b"a\n\nb", b"c\n"], b"1\t"))
         b'1\ta\n1\t\n1\tbc\n'
 
     """
@@ -88,7 +88,7 @@ def tagged(pieces: Iterable[bytes], tag: bytes) -> Iterator[bytes]:
 Output = Iterator[tuple[StdStream, bytes]]
 
 
-def whole_lines(output: Output) -> Output:
+def complete_lines(output: Output) -> Output:
     """Yield the output, and complete an unfinished last line on a terminal."""
     unfinished: StdStream | None = None
     for outlet, piece in output:
@@ -211,7 +211,7 @@ class Printer:
         if self._in_order:  # waiting may take long, and would keep the files open
             kept: list[Iterator[bytes]] = [self._backlog.take(self._backlog.keep(output)) for output in outputs]
         else:
-            kept = [pieces(output) for output in outputs]
+            kept = [read_pieces(output) for output in outputs]
         if before:
             kept[0] = itertools.chain([before], kept[0])
         self._waiting[number] = itertools.chain(self._taken_early(number), self._cut(kept, tag))
@@ -268,7 +268,7 @@ class Printer:
 
     def _cut(self, outputs: Iterable[Iterable[bytes]], tag: bytes | None) -> Output:
         for outlet, output in zip(self._outlets, outputs, strict=True):
-            for piece in output if tag is None else tagged(output, tag):
+            for piece in output if tag is None else tag_lines(output, tag):
                 yield outlet, piece
 
     def _taken_early(self, number: int) -> Output:
@@ -277,12 +277,12 @@ class Printer:
 
     def _write_now(self, output: Output) -> None:
         with self._aside() as is_drawn_over:
-            for outlet, piece in whole_lines(output) if is_drawn_over else output:
+            for outlet, piece in complete_lines(output) if is_drawn_over else output:
                 outlet.write_now(piece)
 
     async def _write(self, output: Output) -> None:
         with self._aside() as is_drawn_over:
-            rest = whole_lines(output) if is_drawn_over else output
+            rest = complete_lines(output) if is_drawn_over else output
             for outlet, piece in rest:
                 for start in range(0, len(piece), PIPE_PIECE):
                     self._unwritten = itertools.chain([(outlet, piece[start:])], rest)
@@ -334,7 +334,7 @@ class TaggedLines(io.RawIOBase):
             self._pass_on(rest)
 
     def _pass_on(self, data: bytes) -> None:
-        self._take(data if self._tag is None else b"".join(tagged([data], self._tag)))
+        self._take(data if self._tag is None else b"".join(tag_lines([data], self._tag)))
 
 
 # ---- --results: saved in files, not printed
@@ -362,10 +362,10 @@ def _name(argument: str) -> str:
     if argument in ("", ".", ".."):
         return "\\." + argument
     name = os.fsencode(argument.replace("\\", "\\\\").replace("/", "\\_"))
-    return os.fsdecode(name if len(name) <= LONGEST else _shortened(name))
+    return os.fsdecode(name if len(name) <= LONGEST else _shorten(name))
 
 
-def _shortened(name: bytes) -> bytes:
+def _shorten(name: bytes) -> bytes:
     import hashlib  # imported late: few batches need it
 
     digest = b"~" + hashlib.sha256(name).hexdigest()[:16].encode()

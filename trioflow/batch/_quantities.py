@@ -17,14 +17,14 @@ DESCRIPTORS_OWN: Final = 40
 MAX_JOBS: Final = 4000
 
 
-def seconds(text: str) -> float:
+def parse_seconds(text: str) -> float:
     """Return a duration in seconds: a number, or several with units, as in 1h30m.
 
     Raises:
         ValueError: the text is not a duration.
 
     Example:
-        >>> seconds("1.5"), seconds("1m30s")
+        >>> parse_seconds("1.5"), parse_seconds("1m30s")
         (1.5, 90.0)
 
     """
@@ -34,17 +34,17 @@ def seconds(text: str) -> float:
     return sum(float(match[1]) * UNITS[match[2].lower()] for match in found)
 
 
-def time_limit(text: str) -> float | None:
-    """Return a duration in seconds, as `seconds`; None for 0, which means no limit.
+def parse_time_limit(text: str) -> float | None:
+    """Return a duration in seconds, as `parse_seconds`; None for 0, which means no limit.
 
     Raises:
         ValueError: the text is not a duration.
 
     """
-    return seconds(text) or None
+    return parse_seconds(text) or None
 
 
-def slots(text: str, cpus: int | None = None) -> int:
+def parse_slots(text: str, cpus: int | None = None) -> int:
     """Return the number of commands that may run at the same time.
 
     Args:
@@ -55,7 +55,7 @@ def slots(text: str, cpus: int | None = None) -> int:
         ValueError: the text is none of these.
 
     Example:
-        >>> slots("3"), slots("200%", cpus=4), slots("+2", cpus=4), slots("-9", cpus=4)
+        >>> parse_slots("3"), parse_slots("200%", cpus=4), parse_slots("+2", cpus=4), parse_slots("-9", cpus=4)
         (3, 8, 6, 1)
 
     """
@@ -69,17 +69,17 @@ def slots(text: str, cpus: int | None = None) -> int:
     return max(1, have * number // 100 if percent else have + int(sign + match[2]))
 
 
-def load(text: str) -> Load:
-    """Return the condition for `--load`: a number as for `slots`, but 0 means nearly none.
+def parse_load(text: str) -> Load:
+    """Return the condition for `--load`: a number as for `parse_slots`, but 0 means nearly none.
 
     Raises:
         ValueError: the text is not such a number.
 
     """
-    return Load(SMALLEST_LOAD if text == "0" else slots(text))
+    return Load(SMALLEST_LOAD if text == "0" else parse_slots(text))
 
 
-def nice(text: str) -> int:
+def parse_nice(text: str) -> int:
     """Parse the priority of `--nice`.
 
     Raises:

@@ -43,11 +43,11 @@ take 5 to 10 % less, because it runs them itself. (1,000 commands, two at a time
 """
 
 
-def quoted(argument: str) -> str:
+def quote(argument: str) -> str:
     """Return an argument as one word of a shell's line, quoted exactly as by GNU parallel.
 
     Example:
-        >>> quoted("a b"), quoted("a/b.c"), quoted("")
+        >>> quote("a b"), quote("a/b.c"), quote("")
         ("'a b'", 'a/b.c', "''")
 
     """
@@ -96,13 +96,13 @@ class Shell:
 
 
 def _usual_shell(environment: Mapping[str, str]) -> str:
-    for path in (_parent(), environment.get("SHELL", "")):
+    for path in (_parent_program(), environment.get("SHELL", "")):
         if os.path.basename(path) in SHELLS and os.access(path, os.X_OK):
             return path
     return "/bin/sh"
 
 
-def _parent() -> str:
+def _parent_program() -> str:
     """Return the program that started this one, according to /proc; empty without it."""
     try:
         return os.readlink(f"/proc/{os.getppid()}/exe")

@@ -50,7 +50,7 @@ class Load:
 
     def until(self) -> str | None:
         """Describe the required and the current load; None if that is low enough."""
-        now = load()
+        now = current_load()
         return None if now < self.most else f"the load is below {self.most:g} (--load); now it is {now:g}"
 
 
@@ -73,7 +73,7 @@ def size_in_bytes(text: str) -> int:
     return int(amount_of(written, repr(text)))
 
 
-def memory_limit(text: str) -> int:
+def parse_memory_limit(text: str) -> int:
     """Parse the bytes of `--memory-limit`, 1 or more.
 
     Raises:
@@ -109,13 +109,13 @@ def memory_in_all() -> int | None:
     return _meminfo("MemTotal")
 
 
-def load() -> float:
+def current_load() -> float:
     """Return the number of processes that run or wait for a disk, without this one; the load average on other systems.
 
     The load average covers the last minute, and so misses commands that have just started.
     """
     try:
-        found = dict(line.split(None, 1) for line in _text(STAT).splitlines() if line.startswith("procs_"))
+        found = dict(line.split(None, 1) for line in _read_text(STAT).splitlines() if line.startswith("procs_"))
         return max(0.0, int(found["procs_running"]) - 1) + int(found["procs_blocked"])
     except (OSError, KeyError, ValueError):
         return float(posix.getloadavg()[0])
@@ -124,12 +124,12 @@ def load() -> float:
 def _meminfo(name: str) -> int | None:
     """Return a number of bytes from /proc/meminfo; None without such a line."""
     try:
-        found = re.search(rf"^{name}: *(\d+) kB$", _text(MEMINFO), re.MULTILINE)
+        found = re.search(rf"^{name}: *(\d+) kB$", _read_text(MEMINFO), re.MULTILINE)
     except OSError:
         return None
     return None if found is None else 1024 * int(found[1])
 
 
-def _text(path: str) -> str:
+def _read_text(path: str) -> str:
     with open(path, encoding="ascii") as file:
         return file.read()

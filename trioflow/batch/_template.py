@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ._quoting import quoted
+from ._quoting import quote
 
 EXPLAINED: Final = """\
   {}    the argument                {.} without its extension
@@ -208,7 +208,7 @@ class LineTemplate:
             found = _with_arguments(found, apart=quotes_words)
         self._words: Final = found
         self._quote: Final[Callable[[str], str]] = (
-            str if quotes_words or not is_line or _is_in_first_word(found[0]) else quoted
+            str if quotes_words or not is_line or _is_in_first_word(found[0]) else quote
         )
         self._quotes_words: Final = quotes_words
 
@@ -235,14 +235,14 @@ class LineTemplate:
                     return piece.fill(arguments, sequence, slot, self._quote, between)
                 case Granted(name):
                     has = granted.get(name, f"{{{name}}}")
-                    return quoted(has) if name in granted and not self._quotes_words else has
+                    return quote(has) if name in granted and not self._quotes_words else has
                 case _:
                     return piece
 
         words = ["".join(map(filled, pieces)) for pieces in self._words]
         if not self._quotes_words:
             return words[0]
-        return " ".join(quoted(part) for word in words for part in word.split(BETWEEN_WORDS))
+        return " ".join(quote(part) for word in words for part in word.split(BETWEEN_WORDS))
 
 
 BETWEEN_WORDS: Final = "\0"

@@ -22,9 +22,9 @@ from .._core.api.views import (
     BaseScheduler,
     FunctionJob,
     call_with,
+    enclosing_schedulers,
     inputs_of,
     is_scheduler,
-    outwards,
     printable,
     reachable,
     topological_order,
@@ -38,10 +38,10 @@ def never_runs(jobs: Sequence[AnyJob]) -> Iterator[tuple[AnyJob, str]]:
     builds_on_alarm: set[AnyJob] = set()
     given = set(jobs)
     for job in topological_order(jobs, lambda job: job.required):
-        basis = [member for member in _basis(job) if member in given]
+        basis = [member for member in _required_successes(job) if member in given]
         if job.run_if == "failed" or any(member in builds_on_alarm for member in basis):
             builds_on_alarm.add(job)
-        why = _why(job, basis, stuck, may_fail, job in builds_on_alarm)
+        why = _why_never(job, basis, stuck, may_fail, job in builds_on_alarm)
         if why:
             stuck.add(job)
             yield job, why
@@ -49,14 +49,16 @@ def never_runs(jobs: Sequence[AnyJob]) -> Iterator[tuple[AnyJob, str]]:
             may_fail.add(job)
 
 
-def _basis(job: AnyJob) -> list[AnyJob]:
+def _required_successes(job: AnyJob) -> list[AnyJob]:
     """Return the jobs that must succeed for a job to run."""
     if job.run_if == "succeeded":
         return list(job.required)
     return list(inputs_of(job))
 
 
-def _why(job: AnyJob, basis: list[AnyJob], stuck: set[AnyJob], may_fail: set[AnyJob], builds_on_alarm: bool) -> str:
+def _why_never(
+    job: AnyJob, basis: list[AnyJob], stuck: set[AnyJob], may_fail: set[AnyJob], builds_on_alarm: bool
+) -> str:
     """Return the reason why a job never runs, and the remedy; an empty string if it can run."""
     if job.run_if == "failed" and not job.required:
         return "run_if='failed', but it requires nothing that could fail: let it require what it is to watch"
@@ -71,7 +73,7 @@ def _why(job: AnyJob, basis: list[AnyJob], stuck: set[AnyJob], may_fail: set[Any
 
 def _contradiction(job: AnyJob, stuck: set[AnyJob], may_fail: set[AnyJob]) -> str:
     """Return the reason why a job never runs: it needs an alarm, and nothing that the alarm watches can then fail."""
-    needed = reachable([job], _basis)
+    needed = reachable([job], _required_successes)
     for alarm in needed:
         watched = [member for member in alarm.required if member in may_fail]
         if alarm.run_if != "failed" or any(_fails_beside(member, needed, stuck) for member in watched):
@@ -94,7 +96,8 @@ def _fails_beside(job: AnyJob, needed: Container[AnyJob], stuck: set[AnyJob]) ->
     if job in needed:
         return False
     outside = reachable(
-        [job], lambda node: [other for other in _basis(node) if other not in needed] if node in stuck else []
+        [job],
+        lambda node: [other for other in _required_successes(node) if other not in needed] if node in stuck else [],
     )
     return any(node not in stuck for node in outside)
 
@@ -109,11 +112,11 @@ def _name(job: AnyJob) -> str:
 def suspicions(level: BaseScheduler) -> Iterator[tuple[AnyJob, str]]:
     """Yield the suspicious settings of a scheduler and its own members: the job, with the problem and the remedy."""
     limit = _time_limit(level)
-    yield from ((level, text) for text in _about_scheduler(level, limit is not None))
+    yield from ((level, text) for text in _check_scheduler(level, limit is not None))
     unfailing = {job for job in level if is_scheduler(job) and _never_fails(job)}
     for job in level:
-        yield from ((job, text) for text in _about_options(job))
-        yield from ((job, text) for text in _about_groups(job, unfailing))
+        yield from ((job, text) for text in _check_options(job))
+        yield from ((job, text) for text in _check_groups(job, unfailing))
         if job.run_if == "succeeded" and not job.required:
             yield job, "run_if='succeeded' without requirements changes nothing: let it require something, or leave it"
         if job.timeout is not None and limit is not None and job.timeout > limit[1]:
@@ -154,7 +157,7 @@ def _has_jobs(value: Any) -> bool:
     return isinstance(value, AbstractJob)
 
 
-def _about_scheduler(level: BaseScheduler, is_limited: bool) -> Iterator[str]:
+def _check_scheduler(level: BaseScheduler, is_limited: bool) -> Iterator[str]:
     jobs = tuple(level)
     if not jobs:
         yield "it has no jobs, and so does nothing: add some"
@@ -176,12 +179,12 @@ def _without_effect_outside(level: BaseScheduler) -> Iterator[tuple[str, bool]]:
     yield "own_task", level.own_task
 
 
-def _about_options(job: AnyJob) -> Iterator[str]:
+def _check_options(job: AnyJob) -> Iterator[str]:
     if job.idle_timeout is not None and job.timeout is not None and job.idle_timeout >= job.timeout:
         yield f"its idle_timeout of {job.idle_timeout:g} s never passes: its timeout comes first; leave one out"
 
 
-def _about_groups(job: AnyJob, unfailing: Container[AnyJob]) -> Iterator[str]:
+def _check_groups(job: AnyJob, unfailing: Container[AnyJob]) -> Iterator[str]:
     """Yield each condition on a nested scheduler whose outcome does not depend on its jobs."""
     for group in job.required:
         if job.run_if != "settled" and group in unfailing:
@@ -199,12 +202,14 @@ def _never_fails(group: BaseScheduler) -> bool:
 
 def _ends_with_others(level: BaseScheduler) -> bool:
     """Return whether a scheduler, or an enclosing one, is a forever job, which is cancelled when the others settle."""
-    return any(scheduler.forever and scheduler.scheduler is not None for scheduler in (level, *outwards(level)))
+    return any(
+        scheduler.forever and scheduler.scheduler is not None for scheduler in (level, *enclosing_schedulers(level))
+    )
 
 
 def _time_limit(level: BaseScheduler) -> tuple[BaseScheduler, float] | None:
     """Return the shortest timeout among a scheduler and the enclosing ones, with the scheduler that has it."""
-    levels = (level, *outwards(level))
+    levels = (level, *enclosing_schedulers(level))
     limits = [(scheduler, scheduler.timeout) for scheduler in levels if scheduler.timeout is not None]
     return min(limits, key=lambda limit: limit[1], default=None)
 

@@ -23,7 +23,7 @@ from .._core.api.views import (
     check_one_shot,
     check_requirement,
     check_scenario,
-    common,
+    find_common_scheduler,
     find_cycle,
     find_implied,
     is_scheduler,
@@ -134,6 +134,6 @@ def _cycles(level: BaseScheduler) -> list[list[AnyJob]]:
 
 def _reject_unreachable(job: AnyJob, one: AnyJob, level: BaseScheduler, walked: Container[BaseScheduler]) -> None:
     """Reject an input that has not settled and is outside of the run: it cannot be waited for."""
-    found = common(job, one)
+    found = find_common_scheduler(job, one)
     if found is not None and found[0] not in walked:
         check_late_input(job, one, level)

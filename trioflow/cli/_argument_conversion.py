@@ -40,11 +40,11 @@ def bind(function: Callable[..., Any], settings: Iterable[str]) -> inspect.Bound
 
     """
     signature = _signature(function)
-    given = _by_name(settings)
+    given = _group_by_name(settings)
     values: dict[str, Any] = {}
     for name, parameter in signature.parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
-            values[name] = {key: _single(key, texts) for key, texts in given.items()}
+            values[name] = {key: _single_text(key, texts) for key, texts in given.items()}
             given = {}
         elif name in given and parameter.kind is not parameter.VAR_POSITIONAL:
             values[name] = _convert(parameter, given.pop(name))
@@ -71,7 +71,7 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
         raise click.UsageError(f"the scenario's parameters cannot be read: {error}") from None
 
 
-def _by_name(settings: Iterable[str]) -> dict[str, list[str]]:
+def _group_by_name(settings: Iterable[str]) -> dict[str, list[str]]:
     given: dict[str, list[str]] = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
@@ -87,61 +87,61 @@ def _convert(parameter: inspect.Parameter, texts: list[str]) -> Any:
     if annotated is parameter.empty or isinstance(annotated, str):
         annotated = str if default in (parameter.empty, None) else cast(Any, type(default))
     try:
-        return _converted(annotated, parameter.name, texts)
+        return _convert_to(annotated, parameter.name, texts)
     except (ValueError, TypeError, ArithmeticError, click.BadParameter) as error:
         message = error.message if isinstance(error, click.BadParameter) else str(error)
         raise click.UsageError(f"--set {parameter.name}={printable(texts[-1])}: {message}") from None
 
 
-def _converted(kind: Any, name: str, texts: list[str]) -> Any:
+def _convert_to(kind: Any, name: str, texts: list[str]) -> Any:
     origin, inside = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Annotated:
-        return _converted(inside[0], name, texts)
+        return _convert_to(inside[0], name, texts)
     if origin in (typing.Union, types.UnionType):
-        return _first_that_fits(inside, name, texts)
+        return _convert_to_first(inside, name, texts)
     if origin in COLLECTIONS or kind in COLLECTIONS:
-        return COLLECTIONS[origin or kind](_items(origin, inside, texts))
-    return _one(kind, _single(name, texts))
+        return COLLECTIONS[origin or kind](_convert_items(origin, inside, texts))
+    return _convert_one(kind, _single_text(name, texts))
 
 
-def _items(origin: Any, inside: tuple[Any, ...], texts: list[str]) -> list[Any]:
+def _convert_items(origin: Any, inside: tuple[Any, ...], texts: list[str]) -> list[Any]:
     if origin is tuple and ... not in inside:
         if len(texts) != len(inside):
             raise ValueError(f"it takes {len(inside)} values, each with a --set of its own")
-        return [_one(kind, text) for kind, text in zip(inside, texts, strict=True)]
-    return [_one(inside[0] if inside else str, text) for text in texts]
+        return [_convert_one(kind, text) for kind, text in zip(inside, texts, strict=True)]
+    return [_convert_one(inside[0] if inside else str, text) for text in texts]
 
 
-def _first_that_fits(kinds: tuple[Any, ...], name: str, texts: list[str]) -> Any:
+def _convert_to_first(kinds: tuple[Any, ...], name: str, texts: list[str]) -> Any:
     """Convert to the first of several types that accepts the text; `none` means None, where that is allowed."""
     if types.NoneType in kinds and [text.lower() for text in texts] == ["none"]:
         return None
     candidates = sorted((kind for kind in kinds if kind is not types.NoneType), key=lambda kind: kind is str)
     for kind in candidates[:-1]:
         try:
-            return _converted(kind, name, texts)
+            return _convert_to(kind, name, texts)
         except (ValueError, TypeError, ArithmeticError, click.BadParameter):
             continue
-    return _converted(candidates[-1], name, texts)
+    return _convert_to(candidates[-1], name, texts)
 
 
-def _single(name: str, texts: list[str]) -> str:
+def _single_text(name: str, texts: list[str]) -> str:
     if len(texts) > 1:
         raise click.UsageError(f"--set {printable(name)}= is given {len(texts)} times, but takes one value")
     return texts[0]
 
 
-def _one(kind: Any, text: str) -> Any:
+def _convert_one(kind: Any, text: str) -> Any:
     if kind in CONVERTED_BY_CLICK:
         return CONVERTED_BY_CLICK[kind].convert(text, None, None)
     if typing.get_origin(kind) is typing.Literal:
-        return _choice({str(value): value for value in typing.get_args(kind)}, text)
+        return _convert_choice({str(value): value for value in typing.get_args(kind)}, text)
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return _choice(dict(kind.__members__), text)
+        return _convert_choice(dict(kind.__members__), text)
     return text if kind in (str, Any, object) or not callable(cast(Any, kind)) else kind(text)
 
 
-def _choice(choices: dict[str, Any], text: str) -> Any:
+def _convert_choice(choices: dict[str, Any], text: str) -> Any:
     if text not in choices:
         raise ValueError(f"choose one of {', '.join(choices)}")
     return choices[text]

@@ -34,7 +34,7 @@ NAMED: Final = 5
 """Number of jobs that are named in a line about more of them."""
 
 
-def grouped(found: Iterable[Finding]) -> list[list[Finding]]:
+def group_alike(found: Iterable[Finding]) -> list[list[Finding]]:
     """Group findings whose texts differ only in the labels of their jobs."""
     groups: dict[tuple[str, str], list[Finding]] = {}
     for finding in found:
@@ -56,7 +56,7 @@ def command(scheduler: Scheduler, journal: bool) -> int:
     symbols = _symbols.Symbols.for_stream(sys.stdout)
     found = findings(scheduler, journal=journal)
     paths = paths_of(scheduler)
-    for alike in grouped(found):
+    for alike in group_alike(found):
         first, *others = [paths.get(finding.job, finding.job.label) for finding in alike]
         click.echo(symbols.escape(f"{alike[0].kind.value:<11} {first}: {alike[0].text}"))
         if others:

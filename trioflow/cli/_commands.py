@@ -89,10 +89,10 @@ class CommandGroup(click.Group):
         """Run the command and exit; click itself would exit with 1 after Ctrl-C."""
         options["standalone_mode"] = False
         run = super().main
-        sys.exit(code_of(lambda: run(*args, **options)))
+        sys.exit(exit_code_of(lambda: run(*args, **options)))
 
 
-def code_of(call: Callable[[], int | None]) -> int:
+def exit_code_of(call: Callable[[], int | None]) -> int:
     """Return the exit code for a subcommand's result or exception, and report errors on the standard error."""
     try:
         code = call() or FINE

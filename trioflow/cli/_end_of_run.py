@@ -109,7 +109,7 @@ class EndOfRun:
                 name = self._name(part.text)
                 share = 100 * part.seconds / elapsed
                 shown.append(f"{name} {duration_text(part.seconds, in_column=True)} ({share:.0f} %)")
-        return fitting(shown, self._between, columns() - len("slowest chain") - 2)
+        return fit_pieces(shown, self._separator, line_width() - len("slowest chain") - 2)
 
     def running_at_timeout(self) -> str:
         """Return the jobs that the run's timeout cancelled, the longest first."""
@@ -123,14 +123,14 @@ class EndOfRun:
         ]
         found.sort(key=lambda one: -one[0])
         shown = [f"{self._name(job.path)} {duration_text(took, in_column=True)}" for took, job in found]
-        return fitting(shown, self._between, columns() - len("slowest chain") - 2)
+        return fit_pieces(shown, self._separator, line_width() - len("slowest chain") - 2)
 
     def _name(self, path: str) -> str:
         """Return a path that leaves room on the line for what stands beside it."""
-        return self._symbols.escape(without_middle(printable(path), min(LONGEST_NAME, columns() // 2 - 12)))
+        return self._symbols.escape(without_middle(printable(path), min(LONGEST_NAME, line_width() // 2 - 12)))
 
     @property
-    def _between(self) -> str:
+    def _separator(self) -> str:
         return " · " if self._symbols.set is _symbols.UNICODE else ", "
 
     # ---- how to run again
@@ -140,22 +140,22 @@ class EndOfRun:
         line = printable(shlex.join(["trioflow", *CommandLine.current().words]))
         if journal is None:
             return f"{line}  (--journal FILE keeps what succeeds)"
-        kept, jobs = kept_in(journal), _verdict.Tally.for_scheduler(self._scheduler).jobs
+        kept, jobs = number_kept(journal), _verdict.Tally.for_scheduler(self._scheduler).jobs
         of = f" of {jobs}" if kept <= jobs else ""  # a scheduler with keep_jobs=False has dropped some
         return f"{line}  ({kept}{of} job{'s' * (max(kept, jobs) != 1)} kept)"
 
 
-def kept_in(journal: Path) -> int:
+def number_kept(journal: Path) -> int:
     """Return how many jobs of the last run the next one can restore."""
-    from ..journal._store import reading
+    from ..journal._store import read_with_retry
 
     try:
-        return reading(journal, lambda store: store.kept())
+        return read_with_retry(journal, lambda store: store.kept())
     except JournalError:  # the run has logged it
         return 0
 
 
-def fitting(pieces: Sequence[str], between: str, columns: int) -> str:
+def fit_pieces(pieces: Sequence[str], between: str, columns: int) -> str:
     """Return the first pieces that fit, at least one, and the number of the others."""
     for number in range(min(MAX_JOBS, len(pieces)), 0, -1):
         more = [f"{len(pieces) - number} more"] if len(pieces) > number else []
@@ -165,7 +165,7 @@ def fitting(pieces: Sequence[str], between: str, columns: int) -> str:
     return ""
 
 
-def columns() -> int:
+def line_width() -> int:
     """Return the width of a line."""
     return shutil.get_terminal_size().columns if can_draw(sys.stdout) else IN_A_FILE
 

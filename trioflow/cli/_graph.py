@@ -13,7 +13,7 @@ from ..view.graph._style import Direction
 from . import FINE, STOPPED
 from ._outputs import OutputFile, write_output
 from ._scenario import takes_scenario
-from ._subgraph_options import matching
+from ._subgraph_options import match_jobs
 
 EXAMPLES: Final = """\b
 Examples:
@@ -54,7 +54,7 @@ def command(scheduler: Any, output: Path | None, collapse: tuple[str, ...], **op
     given = {name: value for name, value in options.items() if value not in (None, ())}
     if collapse:
         named = paths_of(scheduler)
-        given["collapse"] = [job for pattern in collapse for job in matching(named, pattern)]
+        given["collapse"] = [job for pattern in collapse for job in match_jobs(named, pattern)]
     suffix = output.suffix.lower()
     if suffix == ".mmd":
         given.pop("legend", None)

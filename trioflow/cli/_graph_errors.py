@@ -1,6 +1,6 @@
 """Errors in a graph in JSON: each problem with its job and its place, with JSON's names of types.
 
-`parsed` reads the text, and marks objects with duplicate keys. `wrong_value` and `unknown_field` find problems.
+`parse_json` reads the text, and marks objects with duplicate keys. `wrong_value` and `unknown_field` find problems.
 `format_problems` makes one text of all problems; a problem that several jobs share is printed once.
 """
 
@@ -87,7 +87,7 @@ class DuplicateKeys(dict[str, Any]):
     names: list[str]
 
 
-def parsed(data: bytes) -> tuple[Any, bool]:
+def parse_json(data: bytes) -> tuple[Any, bool]:
     """Parse a file's JSON, and return whether no object in it has duplicate keys.
 
     Raises:
@@ -137,15 +137,15 @@ def wrong_value(value: Any, kind: Any, place: str, job: str) -> Iterator[Problem
         where = place + inside.rstrip("`")
         (own,), parts = msgspec.json.schema_components([kind])
         if text.startswith("Invalid enum value "):
-            choices = [value for found in _all([own, parts], "enum") for value in found]
-            text = f"{text.removeprefix('Invalid enum value ')} is not one of {_quoted(choices)}"
+            choices = [value for found in _values_of_key([own, parts], "enum") for value in found]
+            text = f"{text.removeprefix('Invalid enum value ')} is not one of {_quote_choices(choices)}"
         elif text.startswith("Object contains unknown field "):
-            known = [value for found in _all([own, parts], "properties") for value in found]
-            text = f"there is no field {text.split('`')[1]!r}; there is {_quoted(known)}"
-        yield Problem(re.sub(r"`[^`]+`", _in_words, text), where, job)
-    for found in _inside(value):
+            known = [value for found in _values_of_key([own, parts], "properties") for value in found]
+            text = f"there is no field {text.split('`')[1]!r}; there is {_quote_choices(known)}"
+        yield Problem(re.sub(r"`[^`]+`", _replace_types, text), where, job)
+    for found in _nested_values(value):
         if isinstance(found, DuplicateKeys):
-            yield from twice(found, place, job)
+            yield from duplicate_keys(found, place, job)
 
 
 def unknown_field(name: str, known: Iterable[str], place: str, job: str) -> Problem:
@@ -159,23 +159,23 @@ def _nearest_field(name: str, known: tuple[str, ...]) -> str | None:
     return nearest(name, known)
 
 
-def twice(found: DuplicateKeys, place: str, job: str) -> Iterator[Problem]:
+def duplicate_keys(found: DuplicateKeys, place: str, job: str) -> Iterator[Problem]:
     """Yield a problem for each duplicate key."""
     for name in found.names:
         yield Problem(f"the field {name!r} is there twice: leave one out", place, job)
 
 
-def _in_words(found: re.Match[str]) -> str:
+def _replace_types(found: re.Match[str]) -> str:
     return re.sub(r"\w+", lambda word: WORDS.get(word[0], word[0]), found[0])
 
 
-def _quoted(choices: Iterable[Any]) -> str:
+def _quote_choices(choices: Iterable[Any]) -> str:
     return ", ".join(f'"{choice}"' for choice in choices)
 
 
-def _all(schema: Any, key: str) -> Iterator[Any]:
+def _values_of_key(schema: Any, key: str) -> Iterator[Any]:
     """Yield all values of a key, at any depth."""
-    for one in _inside(schema):
+    for one in _nested_values(schema):
         if is_object(one) and key in one:
             yield one[key]
 
@@ -190,7 +190,7 @@ def is_list(value: Any) -> TypeIs[list[Any]]:
     return isinstance(value, list)
 
 
-def _inside(value: Any) -> Iterator[Any]:
+def _nested_values(value: Any) -> Iterator[Any]:
     """Yield a value, and all values nested in it."""
     todo = [value]
     while todo:
@@ -205,7 +205,7 @@ def _inside(value: Any) -> Iterator[Any]:
 # ---- names
 
 
-def like(name: str, names: Iterable[str]) -> str:
+def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Return a suggestion for an unknown name."""
     names = list(names)
     near = nearest(name, names) if len(names) <= MANY else None

@@ -26,12 +26,12 @@ from ._graph_errors import (
     BadGraph,
     DuplicateKeys,
     Problem,
+    did_you_mean,
+    duplicate_keys,
     format_problems,
     is_list,
     is_object,
-    like,
-    parsed,
-    twice,
+    parse_json,
     unknown_field,
     wrong_value,
 )
@@ -183,8 +183,8 @@ def read(path: Path) -> Scheduler:
         graph = _graph(data, problems)
     except RecursionError:
         raise BadGraph("groups are nested too deep") from None
-    levels = list(_levels(graph))
-    orders = [_order(level, problems) for level in levels]
+    levels = list(_iterate_groups(graph))
+    orders = [_order_entries(level, problems) for level in levels]
     if not problems:
         label = path.stem if graph.label is UNSET else graph.label
         scheduler = Scheduler()
@@ -194,7 +194,7 @@ def read(path: Path) -> Scheduler:
             problems.append(Problem(str(error), "$"))
         groups: dict[str, Any] = {"$": scheduler}
         for level, order in zip(levels, orders, strict=True):
-            _fill(groups, level, order, problems)
+            _add_jobs(groups, level, order, problems)
         if not problems:
             return scheduler
     raise BadGraph(format_problems(problems))
@@ -202,7 +202,7 @@ def read(path: Path) -> Scheduler:
 
 def _graph(data: bytes, problems: list[Problem]) -> Graph:
     """Return the valid parts of a file, and record the problems."""
-    found, is_plain = parsed(data)
+    found, is_plain = parse_json(data)
     version: Any = found.get("trioflow", UNSET) if is_object(found) else VERSION
     if version is UNSET:
         raise BadGraph(f'the version of its form is missing: write "trioflow": {VERSION} - at `$.trioflow`')
@@ -216,7 +216,7 @@ def _graph(data: bytes, problems: list[Problem]) -> Graph:
     graph = Graph(trioflow=VERSION)
     todo: list[tuple[Any, Group, str, str]] = [(found, graph, "$", "")]
     for value, group, place, path in todo:  # it grows
-        _note(value, group, place, path, problems)
+        _set_fields(value, group, place, path, problems)
         inside: Any = value.get("jobs") if is_object(value) else None
         if is_list(inside):
             group.jobs = []
@@ -231,13 +231,13 @@ def _graph(data: bytes, problems: list[Problem]) -> Graph:
     return graph
 
 
-def _note(value: Any, group: Group, place: str, path: str, problems: list[Problem]) -> None:
+def _set_fields(value: Any, group: Group, place: str, path: str, problems: list[Problem]) -> None:
     """Set the valid fields of a group or an entry except its jobs, and record the problems."""
     if not is_object(value):
         problems += wrong_value(value, type(group), place, path)
         return
     if isinstance(value, DuplicateKeys):
-        problems += twice(value, place, path)
+        problems += duplicate_keys(value, place, path)
     known = FIELDS[type(group)]
     if "name" in known and "name" not in value:
         problems.append(Problem('it has no name: give "name"', place))
@@ -253,7 +253,7 @@ def _note(value: Any, group: Group, place: str, path: str, problems: list[Proble
             setattr(group, name, msgspec.convert(field, known[name]))
 
 
-def _levels(graph: Graph) -> Iterator[ParsedGroup]:
+def _iterate_groups(graph: Graph) -> Iterator[ParsedGroup]:
     """Yield the lists, enclosing ones first."""
     todo: list[tuple[Group, str, str]] = [(graph, "$", "")]
     for group, place, path in todo:  # it grows
@@ -265,7 +265,7 @@ def _levels(graph: Graph) -> Iterator[ParsedGroup]:
                     todo.append((entry, level.place_of(number), f"{path}{entry.name}/"))
 
 
-def _fill(groups: dict[str, Any], level: ParsedGroup, order: list[int], problems: list[Problem]) -> None:
+def _add_jobs(groups: dict[str, Any], level: ParsedGroup, order: list[int], problems: list[Problem]) -> None:
     """Make the jobs of a list, and add them to their scheduler in the order of the file."""
     made: dict[str, Any] = {}
     for number in order:
@@ -281,7 +281,7 @@ def _fill(groups: dict[str, Any], level: ParsedGroup, order: list[int], problems
         groups[level.place].update([made[entry.name] for entry in level.entries])
 
 
-def _order(level: ParsedGroup, problems: list[Problem]) -> list[int]:
+def _order_entries(level: ParsedGroup, problems: list[Problem]) -> list[int]:
     """Return the numbers of a list's entries in topological order; record wrong names."""
     numbers: dict[str, int] = {}
     before: dict[str, list[str]] = {}
@@ -290,20 +290,20 @@ def _order(level: ParsedGroup, problems: list[Problem]) -> list[int]:
             problems.append(level.problem(number, f"two jobs are called {entry.name!r}"))
         else:
             numbers[entry.name] = number
-            before[entry.name] = [*dict.fromkeys((*entry.requires, *_results(entry)))]
+            before[entry.name] = [*dict.fromkeys((*entry.requires, *_results_used(entry)))]
     for name, names in before.items():
         for other in names:
             if other not in numbers:
-                text = f"{name!r} requires {other!r}, which is not in its list{like(other, numbers)}"
+                text = f"{name!r} requires {other!r}, which is not in its list{did_you_mean(other, numbers)}"
                 problems.append(level.problem(numbers[name], text))
         before[name] = known = [other for other in names if other in numbers]
-        for other in _results(level.entries[numbers[name]]) if known else ():
+        for other in _results_used(level.entries[numbers[name]]) if known else ():
             if other not in numbers:
                 continue
             is_told = any(found.place.startswith(f"{level.place_of(numbers[other])}.stdout") for found in problems)
             if (why := _why_no_result(level.entries[numbers[other]])) and not is_told:
                 problems.append(level.problem(numbers[name], f"{name!r} has the result of {other!r}, {why}"))
-    return [numbers[name] for name in _in_order(before, level.place, problems)]
+    return [numbers[name] for name in _sort_names(before, level.place, problems)]
 
 
 def _why_no_result(entry: Entry) -> str:
@@ -315,13 +315,13 @@ def _why_no_result(entry: Entry) -> str:
     return 'which is not captured: give that job "stdout": {"to": "PIPE"}'
 
 
-def _results(entry: Entry) -> list[str]:
+def _results_used(entry: Entry) -> list[str]:
     """Return the names of the jobs whose results an entry uses."""
     arguments = entry.command if isinstance(entry.command, list) else ()
     return [argument.result for argument in (*arguments, entry.stdin) if isinstance(argument, Result)]
 
 
-def _in_order(before: dict[str, list[str]], place: str, problems: list[Problem]) -> list[str]:
+def _sort_names(before: dict[str, list[str]], place: str, problems: list[Problem]) -> list[str]:
     """Return the names in topological order; record a cycle."""
     try:
         return list(graphlib.TopologicalSorter(before).static_order())

@@ -17,7 +17,7 @@ from .. import JournalError, StopReason
 from ..abc import duration_text, printable
 from ..journal._run_summary import Failed
 from ..journal._run_summary import read as read_ending
-from ..journal._store import Record, RunRecord, Store, reading
+from ..journal._store import Record, RunRecord, Store, read_with_retry
 from ..view.text._selection import match_paths
 from ..view.text._symbols import Symbols, align_columns
 from ..view.text._verdict import Tally, verdict
@@ -75,7 +75,7 @@ def command(context: click.Context, path: Path) -> int:
     it stands for any text, `?` for any one character. Quote it.
     """
     context.obj = path
-    return listed(path) if context.invoked_subcommand is None else FINE
+    return list_jobs(path) if context.invoked_subcommand is None else FINE
 
 
 @command.command()
@@ -85,17 +85,19 @@ def why(path: Path) -> int:
 
     For a run that was killed, the journal has only the jobs that succeeded.
     """
-    runs, records = contents(path)
+    runs, records = runs_and_jobs(path)
     failures = failures_of(runs)
     states = [state_of(record, runs) for record in records if record.path not in failures]
     rows = [
-        (record.path, took(record.elapsed), record.why or NOT_IN_JOURNAL)
+        (record.path, duration_cell(record.elapsed), record.why or NOT_IN_JOURNAL)
         for record in records
         if record.path not in failures and state_of(record, runs) in ("ran", "unstored")
     ]
     for failure in failures.values():
         reason = NOT_IN_JOURNAL if failure.why is None else failure.why
-        rows.append((failure.path, took(failure.elapsed), f"{reason}; {failure.error}" if reason else failure.error))
+        rows.append(
+            (failure.path, duration_cell(failure.elapsed), f"{reason}; {failure.error}" if reason else failure.error)
+        )
     shown = [[printable(cell) for cell in row] for row in (("job", "took", "why it ran"), *rows)]
     for line in align_columns(shown, (0, 2)):
         click.echo(line.encode(errors="backslashreplace"))
@@ -109,8 +111,8 @@ def why(path: Path) -> int:
 @click.pass_obj
 def show(path: Path, pattern: str) -> int:
     """Print all that is known of the jobs that match PATTERN, with their results."""
-    runs, records = contents(path)
-    for record in chosen(records, pattern, path):
+    runs, records = runs_and_jobs(path)
+    for record in match_records(records, pattern, path):
         for name, value in details(record, runs).items():
             if value is not None:
                 click.echo(f"{name + ':':13}{printable(str(value))}")
@@ -123,8 +125,8 @@ def show(path: Path, pattern: str) -> int:
 @click.pass_obj
 def forget(path: Path, pattern: str) -> int:
     """Remove the jobs that match PATTERN, so that the next run runs them again."""
-    with changing(path) as store:
-        found = chosen(list(store.records()), pattern, path)
+    with open_for_changes(path) as store:
+        found = match_records(list(store.records()), pattern, path)
         store.forget(record.path for record in found)
     click.echo(f"forgotten: {len(found)} job{'s' * (len(found) != 1)}")
     return FINE
@@ -134,7 +136,7 @@ def forget(path: Path, pattern: str) -> int:
 @click.pass_obj
 def vacuum(path: Path) -> int:
     """Give unused space back, and remove large results that no job refers to any more."""
-    with changing(path) as store:
+    with open_for_changes(path) as store:
         before = path.stat().st_size
         store.vacuum()
         click.echo(f"{before} bytes before, {path.stat().st_size} bytes now")
@@ -148,7 +150,7 @@ def check(path: Path) -> int:
 
     A job whose result is damaged runs again. While a run uses the journal, it can be checked, too.
     """
-    damage, records = refused(lambda: reading(path, lambda store: (store.damage(), store.records())))
+    damage, records = translate_errors(lambda: read_with_retry(path, lambda store: (store.damage(), store.records())))
     for job, what in damage:
         click.echo(printable(what if job is None else f"{job}: {what}"))
     found = f"{len(damage)} damaged; these jobs run again" if damage else "no damage"
@@ -169,7 +171,7 @@ def backup(path: Path, target: Path) -> int:
         store.back_up(target)
         return store.records()
 
-    records = refused(lambda: reading(path, copy))
+    records = translate_errors(lambda: read_with_retry(path, copy))
     number = len(records)
     click.echo(f"{totals_text(records, ' and ')} {'are' if number != 1 else 'is'} in {printable(str(target))!r}")
     return FINE
@@ -184,28 +186,28 @@ def totals_text(records: list[Record], between: str) -> str:
 # ---- the file
 
 
-def contents(path: Path) -> tuple[list[RunRecord], list[Record]]:
+def runs_and_jobs(path: Path) -> tuple[list[RunRecord], list[Record]]:
     """Read the runs and the jobs of a journal.
 
     Raises:
         Refusal: it is not a journal.
 
     """
-    return refused(lambda: reading(path, lambda store: (store.runs(), list(store.records()))))
+    return translate_errors(lambda: read_with_retry(path, lambda store: (store.runs(), list(store.records()))))
 
 
 @contextlib.contextmanager
-def changing(path: Path) -> Generator[Store]:
+def open_for_changes(path: Path) -> Generator[Store]:
     """Open an existing journal for changes."""
-    contents(path)  # a file that is not a journal must not become one
-    store = refused(lambda: Store(path, writes=True))
+    runs_and_jobs(path)  # a file that is not a journal must not become one
+    store = translate_errors(lambda: Store(path, writes=True))
     try:
         yield store
     finally:
         store.close()
 
 
-def refused(call: Callable[[], T]) -> T:
+def translate_errors(call: Callable[[], T]) -> T:
     """Call `call`, and raise errors of the journal as errors of the command line."""
     try:
         return call()
@@ -213,7 +215,7 @@ def refused(call: Callable[[], T]) -> T:
         raise Refusal(printable(str(error))) from None
 
 
-def chosen(records: list[Record], pattern: str, path: Path) -> list[Record]:
+def match_records(records: list[Record], pattern: str, path: Path) -> list[Record]:
     """Return the jobs whose path matches.
 
     Raises:
@@ -229,9 +231,9 @@ def chosen(records: list[Record], pattern: str, path: Path) -> list[Record]:
 # ---- output
 
 
-def listed(path: Path) -> int:
+def list_jobs(path: Path) -> int:
     """Print the jobs, and the verdict on the last run."""
-    runs, records = contents(path)
+    runs, records = runs_and_jobs(path)
     failures = failures_of(runs)
     widest = min(60, max((len(printable(one)) for one in (*failures, *(record.path for record in records))), default=0))
     for record in records:
@@ -239,11 +241,11 @@ def listed(path: Path) -> int:
             continue
         state = state_of(record, runs)
         why = record.why if state == "ran" and record.why else ""
-        times = f"{moment(record.settled)}  {took(record.elapsed):>9}"
-        text = f"{state:9}{times}  {printable(record.path):{widest}}  {printable(why or short(record))}"
+        times = f"{date_text(record.settled)}  {duration_cell(record.elapsed):>9}"
+        text = f"{state:9}{times}  {printable(record.path):{widest}}  {printable(why or short_result(record))}"
         click.echo(text.rstrip().encode(errors="backslashreplace"))
     for failure in failures.values():
-        times = f"{'':19}  {took(failure.elapsed):>9}"
+        times = f"{'':19}  {duration_cell(failure.elapsed):>9}"
         text = f"{'failed':9}{times}  {printable(failure.path):{widest}}  {printable(failure.error)}"
         click.echo(text.encode(errors="backslashreplace"))
     click.echo(summary(runs, records))
@@ -256,10 +258,10 @@ def summary(runs: list[RunRecord], records: list[Record]) -> str:
     if not runs:
         return number
     last = runs[-1]
-    return f"{number}; the last of {printable(last.label)!r}, begun {moment(last.started)}: {how_it_ended(last)}"
+    return f"{number}; the last of {printable(last.label)!r}, begun {date_text(last.started)}: {run_verdict(last)}"
 
 
-def how_it_ended(run: RunRecord) -> str:
+def run_verdict(run: RunRecord) -> str:
     """Return the verdict on a run, in the words of all views."""
     reason, ending = StopReason.__members__.get(run.outcome or ""), read_ending(run.ending)
     if reason is None:
@@ -290,18 +292,18 @@ def state_of(record: Record, runs: list[RunRecord]) -> str:
     return "earlier"
 
 
-def short(record: Record) -> str:
+def short_result(record: Record) -> str:
     """Return a short form of a stored result; pickles are not loaded."""
     if record.file is not None:
         return f"a large result, in {record.file[:12]}..."
     if not isinstance(record.result, str):
         return f"pickled, {len(record.result or b'')} bytes"
     if record.result.startswith(COMMAND_RESULT):
-        return _of_a_command(record.result)
+        return _short_command_result(record.result)
     return record.result if len(record.result) <= SHOWN else record.result[: SHOWN - 3] + "..."
 
 
-def _of_a_command(text: str) -> str:
+def _short_command_result(text: str) -> str:
     """Return a short form of a command's result, or the stored text if it cannot be read."""
     try:
         returncode, elapsed, _, _, _, stdout, stderr = json.loads(text)["v"]
@@ -320,26 +322,26 @@ def details(record: Record, runs: list[RunRecord]) -> dict[str, Any]:
         "path": record.path,
         "state": state_of(record, runs),
         "run": record.run,
-        "settled": when(record.settled),
+        "settled": time_text(record.settled),
         "elapsed": None if record.elapsed is None else round(record.elapsed, 6),
         "why": record.why,
         "saved": record.saved,
-        "result": record.result if isinstance(record.result, str) else short(record) if record.saved else None,
+        "result": record.result if isinstance(record.result, str) else short_result(record) if record.saved else None,
         "fingerprint": record.fingerprint,
     }
 
 
-def took(seconds: float | None) -> str:
+def duration_cell(seconds: float | None) -> str:
     """Return the duration of a job for a column; "" if unknown."""
     return "" if seconds is None else duration_text(seconds, in_column=True)
 
 
-def moment(seconds: float) -> str:
+def date_text(seconds: float) -> str:
     """Return a date with the local time of day."""
-    return when(seconds)[:19]
+    return time_text(seconds)[:19]
 
 
-def when(seconds: float) -> str:
+def time_text(seconds: float) -> str:
     """Return a time as text."""
     try:
         return datetime.datetime.fromtimestamp(seconds).astimezone().isoformat(sep=" ", timespec="seconds")

@@ -21,7 +21,7 @@ from ..jobs.ssh._ssh_job import SshJob
 from ..jobs.ssh._steps import Pull, Push, Script, Step
 from . import FINE, INTERRUPTED
 from ._signals import SecondSignal
-from .batch._batch_run import output
+from .batch._batch_run import handle_broken_output
 
 MAX_EXIT_CODE: Final = 101
 """The largest exit code, for a hundred failed nodes or more."""
@@ -82,7 +82,7 @@ class NodeRun:
 
     def run(self, window: int | None) -> int:
         """Run the task on all nodes, print the outcomes, and return the exit code."""
-        with output():
+        with handle_broken_output():
             code = self._run(window)
             self._print_table()
             return code

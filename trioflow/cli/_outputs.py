@@ -63,12 +63,12 @@ def write_output(write: Callable[[str], Any], path: Path) -> bool:
     return True
 
 
-def said(text: str, **options: Any) -> bool:
+def echo(text: str, **options: Any) -> bool:
     """Print text by `click.echo`; return False on an error other than a closed pipe."""
     try:
         click.echo(text, **options)
     except BrokenPipeError:
-        silence()
+        discard_buffers()
     except OSError as error:
         output_failed(error)
         return False
@@ -80,11 +80,11 @@ def output_failed(error: OSError) -> int:
     if not isinstance(error, BrokenPipeError):
         with contextlib.suppress(OSError):
             click.echo(f"Error: cannot write the output: {error.strerror or error}", err=True)
-    silence()
+    discard_buffers()
     return STOPPED
 
 
-def silence() -> None:
+def discard_buffers() -> None:
     """Discard the buffers, so that Python prints no error about them at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in filter(None, (sys.stdout, sys.stderr)):  # None if the caller has closed it

@@ -21,9 +21,9 @@ from ..batch import _quantities
 from ..view.monitor._monitor import can_draw, monitor_of_command
 from . import EXIT_CODES, FAILED, FINE, INTERRUPTED, STOPPED, _outputs
 from ._end_of_run import EndOfRun
-from ._scenario import Refusal, loaded, refusing, takes_scenario, window_of_run
+from ._scenario import Refusal, loaded, takes_scenario, translate_errors, window_of_run
 from ._signals import SecondSignal
-from .batch._batch_command import parsed
+from .batch._batch_command import option_type
 
 
 def slots(text: str) -> int:
@@ -45,7 +45,7 @@ def positive_seconds(text: str) -> float:
         ValueError: the text is not such a duration.
 
     """
-    number = _quantities.seconds(text)
+    number = _quantities.parse_seconds(text)
     if not number > 0:
         raise ValueError(f"{text!r} is not a positive duration")
     return number
@@ -110,14 +110,14 @@ class RunCommand(click.Command):
     "-j",
     "--jobs",
     "jobs_window",
-    type=parsed(slots),
+    type=option_type(slots),
     metavar="N",
     help="How many jobs may run at once, those in nested schedulers included; 0 for no limit.  "
     "[default: the scheduler's own]",
 )
 @click.option(
     "--timeout",
-    type=parsed(positive_seconds),
+    type=option_type(positive_seconds),
     metavar="TIME",
     help="Cancel everything after this time: seconds, or 1m30s.  [default: the scheduler's own]",
 )
@@ -216,7 +216,7 @@ def command(
     is_picture = bool(shown) and can_draw(sys.stdout)
     with on_cluster(scheduler, dask), engine_log({"failure", "end"} if is_picture else {"end"}):
         try:
-            refusing(scheduler, lambda: scheduler.run(instruments=watching, handle_signals=on_signal, **given))
+            translate_errors(scheduler, lambda: scheduler.run(instruments=watching, handle_signals=on_signal, **given))
         except BaseException:
             if scheduler.stop_reason not in (StopReason.INTERRUPTED, StopReason.DRAINED):
                 raise  # Ctrl-C may have ended a run that was draining
@@ -224,8 +224,8 @@ def command(
     end = EndOfRun(scheduler, stopwatch.elapsed, code, traced)
     has_groups = bool(os.environ.get("GITHUB_ACTIONS")) and any(isinstance(view, Summary) for view in for_ci)
     details = end.details(failures=not has_groups)
-    is_shown = [_outputs.said("", nl=False)]  # flush output of jobs, so that it comes first
-    is_shown += [_outputs.said(f"\n{details}", err=True)] if details else []
+    is_shown = [_outputs.echo("", nl=False)]  # flush output of jobs, so that it comes first
+    is_shown += [_outputs.echo(f"\n{details}", err=True)] if details else []
     is_written = {
         **{option: _outputs.write_output(write, path) for option, write, path in exports(traced, trace, report)},
         **{type(view).__name__.lower(): view.is_written for view in for_ci},
@@ -234,7 +234,7 @@ def command(
     there = {option: path for option, path in files.items() if path is not None and is_written.get(option, True)}
     lines = [*(end.verdict() if not shown else end.reminder() if is_picture and details else ())]
     lines += end.lines(there, journal)
-    is_shown += map(_outputs.said, ["", *lines] if lines and (is_picture or details) else lines)
+    is_shown += map(_outputs.echo, ["", *lines] if lines and (is_picture or details) else lines)
     return code if all((*is_shown, *is_written.values())) or code == INTERRUPTED else STOPPED
 
 

@@ -103,14 +103,14 @@ def load(path: Path) -> ModuleType:
     sys.path.insert(0, str(path.resolve().parent))
     sys.modules[name] = module
     # Not by the loader: it would store the compiled file, and use it for another version written in the same second.
-    called(
+    call_user_function(
         lambda: exec(compile(source, str(path), "exec"), module.__dict__), f"{path} raised while it was being loaded"
     )
     loaded[:] = [module]
     return module
 
 
-def called(function: Callable[[], T], what: str) -> T:
+def call_user_function(function: Callable[[], T], what: str) -> T:
     """Call the user's function, and return its result.
 
     Raises:
@@ -123,14 +123,14 @@ def called(function: Callable[[], T], what: str) -> T:
         raise Refusal(printable(what), error) from None
 
 
-def find(module: ModuleType, path: Path, name: str | None) -> Any:
+def find_scheduler(module: ModuleType, path: Path, name: str | None) -> Any:
     """Return the scheduler or function of that name; without a name, the default one.
 
     Raises:
         UsageError: none or several match.
 
     """
-    names = _names(module)
+    names = _scheduler_names(module)
     if name is not None:
         return _find_by_name(module, path, name, names)
     outermost = {value: key for key, value in names.items() if value.scheduler is None}
@@ -149,7 +149,7 @@ def find(module: ModuleType, path: Path, name: str | None) -> Any:
     )
 
 
-def _names(module: ModuleType) -> dict[str, Scheduler]:
+def _scheduler_names(module: ModuleType) -> dict[str, Scheduler]:
     """Return the file's global schedulers by name, preferring the default one to the first."""
     found: dict[Scheduler, str] = {}
     for name, value in module.__dict__.items():
@@ -222,7 +222,7 @@ def takes_scenario(function: Callable[..., int | None]) -> Callable[..., int | N
         **options: Any,
     ) -> int | None:
         scheduler = build(*file, settings)
-        refusing(scheduler, lambda: _subgraph_options.keep(scheduler, only, starts, ends))
+        translate_errors(scheduler, lambda: _subgraph_options.keep_selected(scheduler, only, starts, ends))
         return function(scheduler, **options)
 
     for option in reversed(OPTIONS):
@@ -241,9 +241,9 @@ def build(path: Path, name: str | None, settings: tuple[str, ...] = ()) -> Sched
         if name is not None or settings:
             what = f":{name}" if name is not None else f"--set {printable(settings[0])}"
             raise click.UsageError(f"{what}: {printable(str(path))} is a graph in JSON, which has no functions")
-        return graph_in(path)
+        return read_graph(path)
     sys.argv = [str(path)]  # as a script would see it, without the options of the command
-    meant = find(load(path), path, name)
+    meant = find_scheduler(load(path), path, name)
     if isinstance(meant, Scheduler):
         if settings:
             raise click.UsageError(f"--set {printable(settings[0])}: {meant.label!r} is a Scheduler; only a function "
@@ -254,7 +254,7 @@ def build(path: Path, name: str | None, settings: tuple[str, ...] = ()) -> Sched
         return meant
     what = f"{getattr(meant, '__name__', name)}() of {path}"
     bound = _argument_conversion.bind(meant, settings)
-    made = called(lambda: meant(*bound.args, **bound.kwargs), f"{what} raised")
+    made = call_user_function(lambda: meant(*bound.args, **bound.kwargs), f"{what} raised")
     if inspect.iscoroutine(made):
         made.close()
         raise click.UsageError(printable(f"{what} is async: make it a plain function that returns a Scheduler"))
@@ -263,7 +263,7 @@ def build(path: Path, name: str | None, settings: tuple[str, ...] = ()) -> Sched
     return made
 
 
-def graph_in(path: Path) -> Scheduler:
+def read_graph(path: Path) -> Scheduler:
     """Read the graph in a JSON file.
 
     Raises:
@@ -292,7 +292,7 @@ def window_of_run(scheduler: Scheduler, slots: int | None) -> int | anyio.Capaci
     return anyio.CapacityLimiter(slots)
 
 
-def refusing(scheduler: Scheduler, call: Callable[[], Any]) -> Any:
+def translate_errors(scheduler: Scheduler, call: Callable[[], Any]) -> Any:
     """Call `call`, and raise errors about this scheduler as errors of the command line.
 
     Raises:

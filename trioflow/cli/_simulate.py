@@ -12,7 +12,7 @@ import click
 from .. import Scheduler, StopReason
 from ..abc import AbstractJob, PolicyName, duration_text, is_scheduler, name_of_policy
 from ..view.text._symbols import align_columns
-from ._scenario import Refusal, refusing, takes_scenario, window_of_run
+from ._scenario import Refusal, takes_scenario, translate_errors, window_of_run
 
 if TYPE_CHECKING:
     from ..simulation._simulate import Simulation
@@ -77,19 +77,19 @@ def command(scheduler: Scheduler, jobs_window: list[int | None], policy: list[st
     """
     from ..simulation._simulate import OWN, simulate
 
-    known = None if durations is None else read(durations)
+    known = None if durations is None else read_durations(durations)
     sizes: list[Any] = [*jobs_window] or [OWN]
     names: list[Any] = [*policy] or [None]
     found: Found = {}
     for name in names:
         for size in sizes:
             window = OWN if size is OWN else window_of_run(scheduler, size)
-            one = refusing(
+            one = translate_errors(
                 scheduler, functools.partial(simulate, scheduler, durations=known, jobs_window=window, policy=name)
             )
             found[scheduler.window_size if size is OWN else size, name or name_of_policy(scheduler.policy)] = one
     guessed = next(iter(found.values())).guessed
-    guesses = about_guesses(scheduler, guessed)
+    guesses = guesses_note(scheduler, guessed)
     if is_unknown := bool(guessed) and len(guessed) == number_of_jobs(scheduler):
         click.echo(f"{guesses}\n")
     for line in table(found):
@@ -98,7 +98,7 @@ def command(scheduler: Scheduler, jobs_window: list[int | None], policy: list[st
         click.echo(f"\n{sentence}")
 
 
-def read(durations: Path) -> dict[str, float]:
+def read_durations(durations: Path) -> dict[str, float]:
     """Read durations from a file.
 
     Raises:
@@ -147,10 +147,10 @@ def verdict(found: Found) -> str:
     under = sorted((size or NO_LIMIT, makespan) for (size, policy), makespan in seconds.items() if policy == best)
     if len(under) == 1:
         return f"{best} takes {100 * (1 - sums[best] / sums[worst]):.0f} % less time than {worst}" if differ else ""
-    return f"with {best}, {of_windows(under)}" if differ else of_windows(under)
+    return f"with {best}, {smallest_sufficient_window(under)}" if differ else smallest_sufficient_window(under)
 
 
-def of_windows(under: list[tuple[int, float]]) -> str:
+def smallest_sufficient_window(under: list[tuple[int, float]]) -> str:
     """Return which of several windows, each with its makespan, is enough."""
     last, fastest = under[-1]
     for size, seconds in under[:-1]:
@@ -168,7 +168,7 @@ def number_of_jobs(scheduler: Scheduler) -> int:
     return sum(not job.forever and not is_scheduler(job) for job in scheduler.iterate_jobs())
 
 
-def about_guesses(scheduler: Scheduler, guessed: Mapping[AbstractJob[Any], float]) -> str:
+def guesses_note(scheduler: Scheduler, guessed: Mapping[AbstractJob[Any], float]) -> str:
     """Return the number of unknown durations, and their substitute; "" if all are known."""
     if not guessed:
         return ""

@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from ..batch import _quantities
-from .batch._batch_command import BatchCommand, parsed
+from .batch._batch_command import BatchCommand, option_type
 
 NOTES: Final = """\b
 Examples:
@@ -61,9 +61,15 @@ PATHS: Final = functools.partial(click.option, type=click.Path(), multiple=True,
 @click.option("-J", "--gateway", metavar="NODE", help="Reach the nodes through this one.")
 @click.option("--accept-new", is_flag=True, help="Accept the keys of unknown hosts.")
 @click.option(
-    "--connect-timeout", type=parsed(_quantities.seconds), default="30", metavar="TIME", help="For each node."
+    "--connect-timeout",
+    type=option_type(_quantities.parse_seconds),
+    default="30",
+    metavar="TIME",
+    help="For each node.",
 )
-@click.option("--timeout", type=parsed(_quantities.time_limit), metavar="TIME", help="End a command that takes longer.")
+@click.option(
+    "--timeout", type=option_type(_quantities.parse_time_limit), metavar="TIME", help="End a command that takes longer."
+)
 @click.option("--tag", is_flag=True, help="Print each line at once, with the node's name in front.")
 @click.option("--tagstring", metavar="TEXT", help="As --tag, with this text in front: '{time} {node}: '.")
 def command(

@@ -19,9 +19,9 @@ from .. import Scheduler
 from ..abc import (
     AbstractJob,
     check_scenario,
+    enclosing_schedulers,
     inputs_of,
     is_service,
-    outwards,
     paths_of,
     printable,
     reachable,
@@ -32,7 +32,9 @@ from ..view.text import _selection
 Job = AbstractJob[Any]
 
 
-def keep(scheduler: Scheduler, only: Sequence[str] = (), starts: Sequence[str] = (), ends: Sequence[str] = ()) -> None:
+def keep_selected(
+    scheduler: Scheduler, only: Sequence[str] = (), starts: Sequence[str] = (), ends: Sequence[str] = ()
+) -> None:
     """Remove everything outside the selected part from the scheduler. O(V + E), plus the new requirements.
 
     Raises:
@@ -45,20 +47,20 @@ def keep(scheduler: Scheduler, only: Sequence[str] = (), starts: Sequence[str] =
     check_scenario(scheduler)
     named = paths_of(scheduler)
     chosen = [
-        found(scheduler, [job for pattern in patterns for job in matching(named, pattern)])
-        for found, patterns in ((_with_inside, only), (_from, starts), (_until, ends))
+        found(scheduler, [job for pattern in patterns for job in match_jobs(named, pattern)])
+        for found, patterns in ((_with_nested, only), (_with_successors, starts), (_with_predecessors, ends))
         if patterns
     ]
     kept = chosen[0].intersection(*chosen[1:])
     if not any(job for job in kept if not isinstance(job, Scheduler) or not len(job)):
         raise click.UsageError("no job of the scenario is left: --only, --from and --until must have one in common")
-    kept |= reachable(kept, _needs).keys()
-    kept |= {around for job in kept for around in _around(job, scheduler)}
+    kept |= reachable(kept, _predecessors).keys()
+    kept |= {around for job in kept for around in _enclosing(job, scheduler)}
     for level in [scheduler, *(job for job in kept if isinstance(job, Scheduler))]:
-        _reduce(level, kept)
+        _remove_others(level, kept)
 
 
-def matching(named: dict[Job, str], pattern: str) -> list[Job]:
+def match_jobs(named: dict[Job, str], pattern: str) -> list[Job]:
     """Return the jobs that match a pattern; `graph(only=)` takes the same patterns.
 
     Raises:
@@ -74,19 +76,19 @@ def matching(named: dict[Job, str], pattern: str) -> list[Job]:
     return found
 
 
-def _with_inside(scheduler: Scheduler, jobs: Iterable[Job]) -> set[Job]:
+def _with_nested(scheduler: Scheduler, jobs: Iterable[Job]) -> set[Job]:
     """Return the jobs, and all jobs nested in them."""
-    return {member for job in jobs for member in (job, *_inside(job))}
+    return {member for job in jobs for member in (job, *_nested_jobs(job))}
 
 
-def _from(scheduler: Scheduler, jobs: Collection[Job]) -> set[Job]:
+def _with_successors(scheduler: Scheduler, jobs: Collection[Job]) -> set[Job]:
     """Return the jobs, and all jobs that wait for them."""
-    return _reached(scheduler, jobs, _followers)
+    return _reachable(scheduler, jobs, _followers)
 
 
-def _until(scheduler: Scheduler, jobs: Collection[Job]) -> set[Job]:
+def _with_predecessors(scheduler: Scheduler, jobs: Collection[Job]) -> set[Job]:
     """Return the jobs, and all jobs that they wait for."""
-    return _reached(scheduler, jobs, lambda level: partial(waits_for, level))
+    return _reachable(scheduler, jobs, lambda level: partial(waits_for, level))
 
 
 def _followers(level: Scheduler) -> Callable[[Job], Iterable[Job]]:
@@ -98,14 +100,14 @@ def _followers(level: Scheduler) -> Callable[[Job], Iterable[Job]]:
     return found.__getitem__
 
 
-def _reached(
+def _reachable(
     scheduler: Scheduler,
     jobs: Collection[Job],
     neighbours_in: Callable[[Scheduler], Callable[[Job], Iterable[Job]]],
 ) -> set[Job]:
     """Return the jobs and those reachable from them, in their own scheduler and in each enclosing one."""
     marked = set(jobs)
-    holders = {around for job in jobs for around in _around(job, scheduler)}
+    holders = {around for job in jobs for around in _enclosing(job, scheduler)}
     found: set[Job] = set()
     todo = [scheduler]
     while todo:
@@ -114,26 +116,26 @@ def _reached(
         here = [job for job in level if job in marked or job in holders]
         whole = reachable((other for job in here for other in neighbours(job)), neighbours)
         whole.update((job, None) for job in here if job in marked)
-        found |= _with_inside(level, whole)
+        found |= _with_nested(level, whole)
         todo += [job for job in here if job not in whole and isinstance(job, Scheduler)]
     return found
 
 
-def _needs(job: Job) -> Iterator[Job]:
+def _predecessors(job: Job) -> Iterator[Job]:
     yield from inputs_of(job)
     yield from (requirement for requirement in job.required if is_service(requirement))
 
 
-def _inside(job: Job) -> Iterator[Job]:
+def _nested_jobs(job: Job) -> Iterator[Job]:
     return job.iterate_jobs() if isinstance(job, Scheduler) else iter(())
 
 
-def _around(job: Job, outermost: Scheduler) -> Iterator[Job]:
+def _enclosing(job: Job, outermost: Scheduler) -> Iterator[Job]:
     """Yield the schedulers that enclose a job, the innermost first, without `outermost`."""
-    yield from itertools.takewhile(lambda around: around is not outermost, outwards(job))
+    yield from itertools.takewhile(lambda around: around is not outermost, enclosing_schedulers(job))
 
 
-def _reduce(level: Scheduler, kept: Collection[Job]) -> None:
+def _remove_others(level: Scheduler, kept: Collection[Job]) -> None:
     """Remove the members that are not kept, and keep the order of those that are."""
     staying = [job for job in level if job in kept]
     if len(staying) == len(level):

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, TypeVarTuple, cast, final
 
 import anyio
 
-from .._core.api.kinds import shown
+from .._core.api.kinds import short_repr
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -47,7 +47,7 @@ def run_virtual(async_fn: Callable[[*Ts], Awaitable[T]], *args: *Ts, backend: st
     (True, False)
     """
     if not callable(async_fn):
-        raise TypeError(f"async_fn={shown(async_fn)}: give an async function")
+        raise TypeError(f"async_fn={short_repr(async_fn)}: give an async function")
     options = virtual_options(backend)
     if backend == "trio":
         import trio
@@ -79,14 +79,14 @@ def virtual_options(backend: str) -> dict[str, Any]:
     >>> anyio.run(anyio.sleep, 3600, backend="asyncio", backend_options=virtual_options("asyncio"))
     """
     if not isinstance(cast("object", backend), str):
-        raise TypeError(f"backend={shown(backend)}: choose 'trio' or 'asyncio'")
+        raise TypeError(f"backend={short_repr(backend)}: choose 'trio' or 'asyncio'")
     if backend == "trio":
         from ._trio import in_order  # imported here, so that users of asyncio need not pay for it
 
         return {"clock": in_order()}
     if backend == "asyncio":
         return {"loop_factory": VirtualTimeEventLoop}
-    raise ValueError(f"backend={shown(backend)}: there is no virtual time for it; choose 'trio' or 'asyncio'")
+    raise ValueError(f"backend={short_repr(backend)}: there is no virtual time for it; choose 'trio' or 'asyncio'")
 
 
 @final

@@ -16,17 +16,17 @@ from ..abc import (
     JobOptions,
     ThreadEvent,
     call_of,
+    enclosing_schedulers,
     flag,
     inputs_of,
-    kept_of,
-    outwards,
     run_of,
-    shown,
+    short_repr,
+    stored_result,
     users_of,
 )
-from ..jobs.process._call_places import CallPlace, RemoteValue, place_of
+from ..jobs.process._call_places import CallPlace, RemoteValue, call_place_of
 from ..jobs.process._process_job import ProcessJob
-from ._cluster_calls import PATIENCE, STAYED, address_of, call_there, imported
+from ._cluster_calls import PATIENCE, STAYED, address_of, call_on_cluster, import_dask
 
 if TYPE_CHECKING:
     from .._core.api.typed import (
@@ -76,7 +76,7 @@ class Cluster(CallPlace):
 
     def __init__(self, client: Any) -> None:
         if not hasattr(cast(Any, type(client)), "scheduler_info"):
-            raise TypeError(f"Cluster({shown(client)}): give a distributed.Client")
+            raise TypeError(f"Cluster({short_repr(client)}): give a distributed.Client")
         if client.asynchronous:
             raise TypeError("Cluster(client): the client has asynchronous=True, and works in one event loop alone; "
                             "make it without that")  # fmt: skip
@@ -92,9 +92,11 @@ class Cluster(CallPlace):
         run, client = run_of(job), self.client
         futures, uses = run.shared(Futures), run.shared(ResultConsumers)
         await run.shared(PythonVersionCheck).check(job, client)
-        call = call_of(job, partial(futures.given, client))
-        comes = run.stores(job) or not uses.stays(job, client)
-        future, value = await call_there(job, client, call, lambda: comes or not uses.stays(job, client))
+        call = call_of(job, partial(futures.value_or_future, client))
+        comes = run.stores(job) or not uses.stays_on_cluster(job, client)
+        future, value = await call_on_cluster(
+            job, client, call, lambda: comes or not uses.stays_on_cluster(job, client)
+        )
         if value is STAYED:
             return OnCluster(client, future, self._address)
         futures.keep(job, client, future)
@@ -108,11 +110,11 @@ class ResultConsumers:
         self._only: Final[dict[AnyJob, Any]] = {}  # the client whose jobs alone use a result; None if others do
         self._has_looked = False
 
-    def stays(self, job: AnyJob, client: Any) -> bool:
+    def stays_on_cluster(self, job: AnyJob, client: Any) -> bool:
         """Return whether the result of a running job is used on its cluster, and nowhere else."""
         if not self._has_looked:
             self._has_looked = True
-            around = [*outwards(job)]
+            around = [*enclosing_schedulers(job)]
             for user in around[-1].iterate_jobs() if around else ():
                 home = _client_of(user) if inputs_of(user) else None
                 for source in inputs_of(user):
@@ -130,9 +132,9 @@ def _client_of(job: AnyJob) -> Any:
     """Return the client of the cluster that makes the call of a job; None if it is made elsewhere."""
     if isinstance(job, DaskJob):
         with contextlib.suppress(ValueError):
-            return job._client_now()
+            return job._current_client()
         return None
-    place = place_of(job) if isinstance(job, ProcessJob) else None
+    place = call_place_of(job) if isinstance(job, ProcessJob) else None
     return place.client if isinstance(place, Cluster) else None
 
 
@@ -285,15 +287,17 @@ class DaskJob(
         **options: Unpack[JobOptions],
     ) -> None:
         if client is not None and not hasattr(client, "submit"):
-            raise TypeError(f"client={shown(client)} of DaskJob: give a distributed.Client, or None")
+            raise TypeError(f"client={short_repr(client)} of DaskJob: give a distributed.Client, or None")
         self._client: Final = client
         self._gather: Final = flag(gather, "gather", "DaskJob()")
         if resources is not None and not isinstance(resources, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"resources={shown(resources)} of DaskJob(): give a dict of names and amounts, or None")
+            raise TypeError(
+                f"resources={short_repr(resources)} of DaskJob(): give a dict of names and amounts, or None"
+            )
         self._resources: Final = None if resources is None else dict(resources)
         given: Any = workers
         if given is not None and (isinstance(given, bytes) or not isinstance(given, Iterable)):
-            raise TypeError(f"workers={shown(workers)} of DaskJob(): give the addresses of workers, or None")
+            raise TypeError(f"workers={short_repr(workers)} of DaskJob(): give the addresses of workers, or None")
         self._workers: Final = workers if workers is None or isinstance(workers, str) else list(workers)
         super().__init__(function, args, kwargs, options)
 
@@ -305,14 +309,14 @@ class DaskJob(
             RuntimeError: the cluster was lost, or no run has called this.
 
         """
-        run, client = run_of(self), self._client_now()
-        call = call_of(self, partial(run.shared(Futures).given, client))
+        run, client = run_of(self), self._current_client()
+        call = call_of(self, partial(run.shared(Futures).value_or_future, client))
         own = {"resources": self._resources, "workers": self._workers}
-        future, value = await call_there(self, client, call, lambda: self._gather, **own)
+        future, value = await call_on_cluster(self, client, call, lambda: self._gather, **own)
         return value if self._gather else future
 
-    def _client_now(self) -> Any:
-        return self._client if self._client is not None else imported("distributed").get_client()
+    def _current_client(self) -> Any:
+        return self._client if self._client is not None else import_dask("distributed").get_client()
 
 
 # ---- results: values kept on the cluster, and the futures of values that are also here
@@ -355,9 +359,9 @@ class Futures:
         if job.keep_result:
             self._of[job] = client, future
 
-    def given(self, client: Any, job: AnyJob) -> Any:
+    def value_or_future(self, client: Any, job: AnyJob) -> Any:
         """Return the result of `job` for the cluster of `client`: a future if it is there, else the value."""
-        kept = kept_of(job)
+        kept = stored_result(job)
         if isinstance(kept, OnCluster) and kept.client is client:
             return kept.future
         other, future = self._of.get(job, (None, None))

@@ -35,7 +35,7 @@ STAYED: Final = object()
 """A sentinel for a value that was not fetched."""
 
 
-async def call_there(
+async def call_on_cluster(
     job: FunctionJob[Any], client: Any, call: partial[Any], comes: Callable[[], bool], **own: Any
 ) -> tuple[Any, Any]:
     """Make the call of a job on a cluster; return Dask's future, and the value if `comes()` is true, else `STAYED`."""
@@ -43,7 +43,7 @@ async def call_there(
     address = address_of(client)
     starts, is_timed = run.shared(StartEvents), not job.timeout is job.idle_timeout is None
     if client.status != "running":
-        raise lost(job, client, address)
+        raise lost_cluster(job, client, address)
     number, since = starts.expect(client, job, started), run.clock()
     future = _submit(job, client, call, (starts.topic, number), {**own, "priority": run.shared(Priorities).of(job)})
 
@@ -55,7 +55,7 @@ async def call_there(
     future.add_done_callback(wake)
     try:
         if client.status != "running":  # the future may never settle
-            raise lost(job, client, address)
+            raise lost_cluster(job, client, address)
         if own.get("resources") or own.get("workers"):
             await starts.report_if_nowhere(job, client, own["resources"] or {}, own["workers"])
         elif starts.is_first(client) and not await started.wait(run.clock() + PATIENCE):
@@ -73,10 +73,10 @@ async def call_there(
             raise
         await starts.note_queue(job, client, number, since)
         if future.status == "error":
-            raise _explained(await anyio.to_thread.run_sync(future.exception), job, call)
+            raise _add_remedy(await anyio.to_thread.run_sync(future.exception), job, call)
         if future.status != "finished":
             if client.status != "running":
-                raise lost(job, client, address)
+                raise lost_cluster(job, client, address)
             raise RuntimeError(
                 f"{job.label!r}: its future is {future.status}: another client has cancelled it, or the Dask scheduler "
                 f"at {address} has been lost and is there again"
@@ -89,14 +89,16 @@ def _submit(job: FunctionJob[Any], client: Any, call: partial[Any], tells: tuple
     name = getattr(call.func, "__name__", "call")
     try:
         variables = carried()
-        function = imported("cloudpickle").dumps(with_variables(call.func, dict(variables)) if variables else call.func)
+        function = import_dask("cloudpickle").dumps(
+            with_variables(call.func, dict(variables)) if variables else call.func
+        )
         own |= {"key": f"{name}-{os.urandom(16).hex()}", "pure": False}
-        return client.submit(_there(), function, tells, call.keywords, *call.args, **own)
+        return client.submit(_worker_function(), function, tells, call.keywords, *call.args, **own)
     except Exception as error:
-        make_pickler = _pickling.by_cloudpickle()
+        make_pickler = _pickling.cloudpickle_pickler()
         if make_pickler is None or _pickling.can_be_sent(call, make_pickler):
             raise
-        what = _pickling.unpicklable(call, "a worker of the Dask cluster", make_pickler)
+        what = _pickling.describe_unpicklable(call, "a worker of the Dask cluster", make_pickler)
         raise TypeError(f"{job.label!r}: {what}: {error.__cause__ or error}") from error
 
 
@@ -115,7 +117,7 @@ def address_of(client: Any) -> str:
     return str(getattr(client.scheduler, "address", "an unknown address"))
 
 
-def lost(job: AnyJob, client: Any, address: str) -> RuntimeError:
+def lost_cluster(job: AnyJob, client: Any, address: str) -> RuntimeError:
     """Return the error for a cluster that cannot be reached."""
     if client.status in ("closed", "closing"):
         return RuntimeError(f"{job.label!r}: its Dask client is closed: close it after the run")
@@ -129,7 +131,7 @@ NOT_LOADED: Final = "Error during deserialization of the task graph"
 """The prefix of Dask's error if its scheduler cannot load a call because a module is missing."""
 
 
-def _explained(error: BaseException, job: FunctionJob[Any], call: partial[Any]) -> BaseException:
+def _add_remedy(error: BaseException, job: FunctionJob[Any], call: partial[Any]) -> BaseException:
     """Return the error of a call, with a note on the remedy if the cluster could not load the call."""
     if isinstance(error, ModuleNotFoundError) or str(error).startswith(NOT_LOADED):
         module = getattr(error, "name", None) or getattr(call.func, "__module__", None) or "its modules"
@@ -152,7 +154,7 @@ class PickledFunction:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function: Final = function
-        self._pickle: Final[bytes] = imported("cloudpickle").dumps(function)
+        self._pickle: Final[bytes] = import_dask("cloudpickle").dumps(function)
 
     def __reduce__(self) -> Any:
         """Unpickle as the function itself."""
@@ -164,7 +166,7 @@ class PickledFunction:
 
 
 @functools.cache
-def _there() -> PickledFunction:
+def _worker_function() -> PickledFunction:
     """Return the function for workers: it loads the function of a job, reports the start, and calls it."""
 
     def there(function: bytes, tells: tuple[str, int], kwargs: dict[str, Any], *args: Any) -> Any:
@@ -382,7 +384,7 @@ class Answer:
         return self._value
 
 
-def imported(name: str) -> ModuleType:
+def import_dask(name: str) -> ModuleType:
     """Import a module of Dask on demand; if it is missing, the ModuleNotFoundError has the remedy."""
     try:
         return importlib.import_module(name)

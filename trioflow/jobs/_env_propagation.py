@@ -9,7 +9,7 @@ from typing import Any
 from ..abc import carried
 
 
-def carried_beside(command_env: Callable[[str], str | None]) -> Mapping[str, str]:
+def propagated_variables(command_env: Callable[[str], str | None]) -> Mapping[str, str]:
     """Return the variables to add to a command's environment, except those that the user set with `env=`.
 
     Args:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Unpack, cast, overload
 
 import anyio.to_thread
 
-from ..abc import BoxStyle, FunctionJob, JobOptions, ThreadEvent, call_of, carried, run_of, shown
+from ..abc import BoxStyle, FunctionJob, JobOptions, ThreadEvent, call_of, carried, run_of, short_repr
 from . import T, _pickling
 from ._env_propagation import call_with_variables, with_variables
 
@@ -197,7 +197,7 @@ async def call_in(given: ExecutorOrMaker, job: FunctionJob[T]) -> T:
     try:
         future = _submit(run.shared(Executors), given, job, started)
     except BrokenExecutor as error:
-        raise _with_advice(error, job, given) from None
+        raise _add_advice(error, job, given) from None
 
     def wake(_: object) -> None:
         started.set()
@@ -220,7 +220,7 @@ async def call_in(given: ExecutorOrMaker, job: FunctionJob[T]) -> T:
             f"has it lost its workers?"
         ) from None
     except BrokenExecutor as error:
-        raise _with_advice(error, job, given) from None
+        raise _add_advice(error, job, given) from None
     finally:
         del future  # it has the exception, whose traceback has this frame
 
@@ -231,17 +231,17 @@ def _submit(executors: Executors, given: ExecutorOrMaker, job: FunctionJob[T], s
     if job.timeout is job.idle_timeout is None or not isinstance(executor, ThreadPoolExecutor):
         started.set()
     else:
-        call = functools.partial(_call_and_tell, started, call)
+        call = functools.partial(_call_and_report_start, started, call)
     make_pickler = _pickler_of(executor)
     if make_pickler is not None:
-        if not _is_by_value(executor):
-            call = functools.partial(_pickling.sendable(call.func), *call.args, **call.keywords)
-        _pickling.check(call, repr(job.label), f"a worker of {type(executor).__name__}", make_pickler)
-    call = _with_what_is_carried(call, executor)
+        if not _uses_cloudpickle(executor):
+            call = functools.partial(_pickling.make_sendable(call.func), *call.args, **call.keywords)
+        _pickling.check_picklable(call, repr(job.label), f"a worker of {type(executor).__name__}", make_pickler)
+    call = _with_propagated_context(call, executor)
     try:
         return executor.submit(call.func, *call.args, **call.keywords)
     except BrokenExecutor:
-        if not _can_be_made_again(given):
+        if not _is_replaceable(given):
             raise
     except RuntimeError as error:
         error.add_note(f"{job.label!r} could not be submitted: its executor must not be shut down before the run")
@@ -249,32 +249,32 @@ def _submit(executors: Executors, given: ExecutorOrMaker, job: FunctionJob[T], s
     return executors.replace(given).submit(call.func, *call.args, **call.keywords)
 
 
-def _can_be_made_again(given: ExecutorOrMaker) -> bool:
+def _is_replaceable(given: ExecutorOrMaker) -> bool:
     """Return whether a broken executor can be replaced by an equal one."""
     return not isinstance(given, concurrent.futures.Executor) or type(given) is concurrent.futures.ProcessPoolExecutor
 
 
-def _with_advice(error: BrokenExecutor, job: FunctionJob[Any], given: ExecutorOrMaker) -> BrokenExecutor:
+def _add_advice(error: BrokenExecutor, job: FunctionJob[Any], given: ExecutorOrMaker) -> BrokenExecutor:
     advice = "retry=1 runs the job in another one"
-    if not _can_be_made_again(given):
+    if not _is_replaceable(given):
         advice = "give a function that makes one, and another one is made"
     error.add_note(f"{job.label!r}: its executor has broken, and takes no more calls; {advice}")
     return error
 
 
-def _with_what_is_carried(call: functools.partial[T], executor: concurrent.futures.Executor) -> functools.partial[T]:
+def _with_propagated_context(call: functools.partial[T], executor: concurrent.futures.Executor) -> functools.partial[T]:
     """Wrap a call so that it runs in the job's context (threads) or with its variables set (processes)."""
     variables = dict(carried())
     if not variables:
         return call
     if isinstance(executor, ThreadPoolExecutor):
         return functools.partial(contextvars.copy_context().run, call)
-    if _is_by_value(executor):
+    if _uses_cloudpickle(executor):
         return functools.partial(with_variables(call.func, variables), *call.args, **call.keywords)
     return functools.partial(call_with_variables, variables, call.func, *call.args, **call.keywords)
 
 
-def _call_and_tell(started: ThreadEvent, call: functools.partial[T]) -> T:
+def _call_and_report_start(started: ThreadEvent, call: functools.partial[T]) -> T:
     """Make a call in a thread of an executor, and report its start."""
     started.set()
     return call()
@@ -294,7 +294,7 @@ class Executors:
         if found is None:
             if isinstance(given, concurrent.futures.Executor):
                 return given
-            found = self._made[given] = _made_by(given)
+            found = self._made[given] = _make_executor(given)
         return found
 
     def replace(self, given: ExecutorOrMaker) -> concurrent.futures.Executor:
@@ -303,7 +303,7 @@ class Executors:
         if broken is not None:
             self._broken.append(broken)
         maker: Any = given
-        new = _like(maker) if isinstance(given, concurrent.futures.Executor) else _made_by(given)
+        new = _copy_process_pool(maker) if isinstance(given, concurrent.futures.Executor) else _make_executor(given)
         self._made[given] = new
         return new
 
@@ -320,14 +320,14 @@ def _shut_down(executor: concurrent.futures.Executor) -> None:
         executor.shutdown(wait=True)
 
 
-def _made_by(maker: Any) -> concurrent.futures.Executor:
+def _make_executor(maker: Any) -> concurrent.futures.Executor:
     made = maker()
     if not isinstance(made, concurrent.futures.Executor):
-        raise TypeError(f"ExecutorJob: {shown(maker)} was to make an executor, and returned {shown(made)}")
+        raise TypeError(f"ExecutorJob: {short_repr(maker)} was to make an executor, and returned {short_repr(made)}")
     return made
 
 
-def _like(executor: Any) -> concurrent.futures.Executor:
+def _copy_process_pool(executor: Any) -> concurrent.futures.Executor:
     """Return a new pool of processes with the settings of another."""
     return concurrent.futures.ProcessPoolExecutor(
         executor._max_workers, executor._mp_context, executor._initializer, executor._initargs
@@ -340,10 +340,10 @@ def _check_executor(executor: Any) -> None:
     if hasattr(executor, "get_executor"):
         raise TypeError(f"ExecutorJob({type(executor).__name__}): give its get_executor(), or use DaskJob")
     if not callable(executor):
-        raise TypeError(f"ExecutorJob({shown(executor)}): give an executor, or a function that makes one")
+        raise TypeError(f"ExecutorJob({short_repr(executor)}): give an executor, or a function that makes one")
 
 
-def _is_by_value(executor: concurrent.futures.Executor) -> bool:
+def _uses_cloudpickle(executor: concurrent.futures.Executor) -> bool:
     """Return whether an executor sends functions by cloudpickle, which pickles functions without a name by value."""
     return type(executor).__module__.startswith(("distributed", "loky"))
 
@@ -356,6 +356,6 @@ def _pickler_of(executor: concurrent.futures.Executor) -> _pickling.MakePickler 
         return cast(_pickling.MakePickler, ForkingPickler)
     if type(executor).__name__ == "InterpreterPoolExecutor" or type(executor).__module__.startswith("mpi4py"):
         return pickle.Pickler
-    if _is_by_value(executor):
-        return _pickling.by_cloudpickle()
+    if _uses_cloudpickle(executor):
+        return _pickling.cloudpickle_pickler()
     return None

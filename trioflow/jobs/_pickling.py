@@ -39,35 +39,37 @@ class NullFile:
 NOWHERE: Final = NullFile()
 
 
-def check(call: functools.partial[Any], who: str, place: str, make_pickler: MakePickler = pickle.Pickler) -> None:
+def check_picklable(
+    call: functools.partial[Any], who: str, place: str, make_pickler: MakePickler = pickle.Pickler
+) -> None:
     """Reject a call that cannot be pickled. Large arrays cost nothing: their contents are skipped.
 
     Raises:
         TypeError: something cannot be pickled; the error names the job and the part.
 
     """
-    error = _error_of((call.func, call.args, call.keywords), make_pickler)
+    error = _pickling_error((call.func, call.args, call.keywords), make_pickler)
     if error is not None:
-        raise TypeError(f"{who}: {unpicklable(call, place, make_pickler)}: {error}") from error
+        raise TypeError(f"{who}: {describe_unpicklable(call, place, make_pickler)}: {error}") from error
 
 
-def unpicklable(call: functools.partial[Any], place: str, make_pickler: MakePickler = pickle.Pickler) -> str:
+def describe_unpicklable(call: functools.partial[Any], place: str, make_pickler: MakePickler = pickle.Pickler) -> str:
     """Name what cannot be pickled in a call."""
-    if _error_of(call.func, make_pickler) is not None:
+    if _pickling_error(call.func, make_pickler) is not None:
         name = name_of(call.func)
         if "<lambda>" in name or "<locals>" in name:
             return f"{name} cannot be sent to {place}, which could not find it: define it at the top level of a module"
         return f"its function {name} cannot be sent to {place}"
     for number, value in enumerate(call.args, 1):
-        if _error_of(value, make_pickler) is not None:
+        if _pickling_error(value, make_pickler) is not None:
             return f"argument {number}, a {type(value).__qualname__}, cannot be sent to {place}"
     for name, value in call.keywords.items():
-        if _error_of(value, make_pickler) is not None:
+        if _pickling_error(value, make_pickler) is not None:
             return f"argument {name!r}, a {type(value).__qualname__}, cannot be sent to {place}"
     return f"its arguments together cannot be sent to {place}"
 
 
-def sendable(function: Callable[..., Any]) -> Callable[..., Any]:
+def make_sendable(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return a picklable stand-in for a function whose name refers to what `@job` has made of it; else the function.
 
     Raises:
@@ -103,10 +105,10 @@ class Decorated:
 
 def can_be_sent(call: functools.partial[Any], make_pickler: MakePickler) -> bool:
     """Return whether a call can be pickled."""
-    return _error_of((call.func, call.args, call.keywords), make_pickler) is None
+    return _pickling_error((call.func, call.args, call.keywords), make_pickler) is None
 
 
-def by_cloudpickle() -> MakePickler | None:
+def cloudpickle_pickler() -> MakePickler | None:
     """Return cloudpickle's pickler, which sends functions by value; None if cloudpickle is not imported."""
     cloudpickle: Any = sys.modules.get("cloudpickle")
     return None if cloudpickle is None else functools.partial(_cloudpickler, cloudpickle)
@@ -116,13 +118,13 @@ def _cloudpickler(cloudpickle: Any, file: Any, protocol: int, _: bool, callback:
     return cloudpickle.Pickler(file, protocol, callback)
 
 
-def _error_of(value: Any, make_pickler: MakePickler) -> Exception | None:
+def _pickling_error(value: Any, make_pickler: MakePickler) -> Exception | None:
     try:
-        make_pickler(NOWHERE, pickle.HIGHEST_PROTOCOL, True, _drop).dump(value)
+        make_pickler(NOWHERE, pickle.HIGHEST_PROTOCOL, True, _skip_buffer).dump(value)
     except Exception as error:
         return error
     return None
 
 
-def _drop(_: object) -> None:
+def _skip_buffer(_: object) -> None:
     """Skip a large buffer."""

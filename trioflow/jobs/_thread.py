@@ -16,7 +16,7 @@ import anyio
 import anyio.lowlevel
 import anyio.to_thread
 
-from ..abc import BoxStyle, FunctionJob, JobOptions, ThreadEvent, call_of, flag, name_of, run_of, shown
+from ..abc import BoxStyle, FunctionJob, JobOptions, ThreadEvent, call_of, flag, name_of, run_of, short_repr
 from . import T
 
 if TYPE_CHECKING:
@@ -148,7 +148,9 @@ class ThreadJob(
     ) -> None:
         if limiter is not None and not hasattr(limiter, "acquire_on_behalf_of"):
             name = options.get("label") or name_of(function)
-            raise TypeError(f"limiter={shown(limiter)} of {name!r}: give a CapacityLimiter of trio or anyio, or None")
+            raise TypeError(
+                f"limiter={short_repr(limiter)} of {name!r}: give a CapacityLimiter of trio or anyio, or None"
+            )
         self._abandon_on_cancel = flag(abandon_on_cancel, "abandon_on_cancel", "ThreadJob()")
         self._own_limiter = limiter
         super().__init__(function, args, kwargs, options)

@@ -33,7 +33,7 @@ END: Final = 4096
 """Bytes hashed at the end of a file that is appended to."""
 
 
-def shown(path: Any) -> str:
+def path_text(path: Any) -> str:
     """Return a path as text that JSON can encode."""
     return os.fsdecode(path).encode(errors="backslashreplace").decode()
 
@@ -77,8 +77,8 @@ class Files:
         if not depfiles:
             return None
         began = time.time_ns() - int(seconds * 1e9)
-        with _explained("the file that says what it reads"):
-            names = [path for depfile in depfiles for path in _named_in(depfile)]
+        with _explain_errors("the file that says what it reads"):
+            names = [path for depfile in depfiles for path in _paths_in_depfile(depfile)]
         stamps = self._stamps(names, "a file that it reads")
         for path in stamps:
             with contextlib.suppress(OSError):
@@ -94,8 +94,8 @@ class Files:
 
         """
         found = self._stamps((*work.writes, *work.begins_anew), "a file that it writes")
-        with _explained("a file that it writes"):
-            found.update({shown(path): self._stamp_of_log(path) for path in work.appends})
+        with _explain_errors("a file that it writes"):
+            found.update({path_text(path): self._stamp_of_log(path) for path in work.appends})
         return found
 
     def change(self, work: Work, then: dict[str, str]) -> str | None:
@@ -104,11 +104,13 @@ class Files:
             now = self.output_stamps(work)
         except NotSerializable as error:
             return str(error)
-        logs = {shown(path): path for path in work.appends}
+        logs = {path_text(path): path for path in work.appends}
         for path in {**then, **now}:
             if then.get(path) != now.get(path) and not (path in logs and self._has_grown(logs[path], then.get(path))):
                 gone = now.get(path) == ABSENT
-                return f"its output {path!r} {'is not there' if gone else change(then.get(path), now.get(path))}"
+                return (
+                    f"its output {path!r} {'is not there' if gone else describe_change(then.get(path), now.get(path))}"
+                )
         return None
 
     def change_of_named(self, work: Work, then: dict[str, str] | None) -> str | None:
@@ -119,7 +121,8 @@ class Files:
             return "what its depfile names is not known"
         now = self._stamps(then, "a file that it reads")
         return next(
-            (f"file {path!r} {change(then[path], now[path])}" for path in then if then[path] != now[path]), None
+            (f"file {path!r} {describe_change(then[path], now[path])}" for path in then if then[path] != now[path]),
+            None,
         )
 
     def put_aside(self, work: Work, before: dict[str, str]) -> None:
@@ -132,7 +135,7 @@ class Files:
         """
         reads = {os.path.realpath(path) for path in work.reads if not isinstance(path, Depfile)}
         for path in work.writes:
-            then = before.get(shown(path))
+            then = before.get(path_text(path))
             with contextlib.suppress(OSError):  # the job itself reports this fault
                 may_move = then is not None and os.path.realpath(path) not in reads and os.path.lexists(path)
                 if may_move and self._stamp(path) != then:
@@ -155,8 +158,8 @@ class Files:
     # ---- stamps
 
     def _stamps(self, paths: Iterable[Any], what: str, may_be_patterns: bool = False) -> dict[str, str]:
-        with _explained(what):
-            return {shown(path): self._stamp(path, may_be_patterns) for path in paths}
+        with _explain_errors(what):
+            return {path_text(path): self._stamp(path, may_be_patterns) for path in paths}
 
     def _stamp(self, path: Any, may_be_pattern: bool = False) -> str:
         """Return the stamp of a file, of all files in a directory, or of all that match a pattern.
@@ -203,7 +206,7 @@ class Files:
         return False
 
 
-def change(old: str | None, new: str | None) -> str:
+def describe_change(old: str | None, new: str | None) -> str:
     """Describe the change between two stamps of a file."""
     if new in (ABSENT, None):
         return "is not there any more" if new else "does not count any more"
@@ -212,14 +215,14 @@ def change(old: str | None, new: str | None) -> str:
     return "has changed while the job ran" if old == MEANWHILE else "has changed"
 
 
-def _named_in(depfile: Depfile) -> list[str]:
+def _paths_in_depfile(depfile: Depfile) -> list[str]:
     """Return the paths that a depfile names, resolved against its `cwd`."""
     with open(depfile.path, encoding="utf-8", errors="surrogateescape") as file:
         text = file.read()
     try:
         found = names_in_rules(text)
     except NotSerializable as error:
-        raise NotSerializable(f"what it reads, by {shown(depfile.path)!r}, {error}") from None
+        raise NotSerializable(f"what it reads, by {path_text(depfile.path)!r}, {error}") from None
     return found if depfile.cwd is None else [os.path.join(os.fsdecode(depfile.cwd), name) for name in found]
 
 
@@ -228,7 +231,7 @@ def _digest(lines: Iterable[str]) -> str:
 
 
 @contextlib.contextmanager
-def _explained(what: str) -> Any:
+def _explain_errors(what: str) -> Any:
     try:
         yield
     except OSError as error:
@@ -285,7 +288,7 @@ def names_in_rules(text: str) -> list[str]:
         colon = _first_colon(rule)
         if colon is None:
             raise NotSerializable(f"which has no rule of make: {rule[:60]!r}")
-        found.update((_plain(word), None) for word in WORD.findall(rule, colon + 1))
+        found.update((_unescape(word), None) for word in WORD.findall(rule, colon + 1))
     if not rules:
         raise NotSerializable("which is empty")
     return list(found)
@@ -298,7 +301,7 @@ def _first_colon(rule: str) -> int | None:
     )
 
 
-def _plain(word: str) -> str:
+def _unescape(word: str) -> str:
     """Return a name without make's escapes."""
     return ESCAPED.sub(lambda match: _half(match[1]) + match[2] if match[1] else match[3] or match[4], word)
 

@@ -31,12 +31,12 @@ from .._core.api.journals import (
     SlowPathOptions,
     Work,
     call_with,
+    enclosing_schedulers,
     input_at,
     is_scheduler,
-    outwards,
     substitute_inputs,
 )
-from ._file_stamps import Files, change
+from ._file_stamps import Files, describe_change
 from ._msgspec import msgspec
 from ._serialization import BIG, PLAIN, NotSerializable, comparison_form, digest, dumps, type_name
 
@@ -125,7 +125,7 @@ class Fingerprints:
     # ---- the kinds of jobs
 
     def _add_call(self, job: FunctionJob[Any], parts: dict[str, Any]) -> None:
-        call = call_with(job, self._stand)
+        call = call_with(job, self._placeholder)
         if call is None:
             raise NotSerializable(
                 "its arguments, because it was made of a coroutine object: give Job the function, or key="
@@ -201,8 +201,8 @@ class Fingerprints:
     def _add_work(self, work: Work, parts: dict[str, Any]) -> None:
         """Add the description of a job that does not call a function."""
         parts["f"] = work.what
-        parts["a"] = self._positional(substitute_inputs(work.arguments, self._stand))
-        options = substitute_inputs(work.options, self._stand)
+        parts["a"] = self._positional(substitute_inputs(work.arguments, self._placeholder))
+        options = substitute_inputs(work.options, self._placeholder)
         if any(option is not None and option is not False for option in options):
             parts["o"] = self._form(options, "its options")
         reads = self._files.read(work)
@@ -229,7 +229,7 @@ class Fingerprints:
         except Exception as error:  # from an attribute of a user's own class
             raise NotSerializable(f"{what}, which raised {error!r}") from None
 
-    def _stand(self, job: AbstractJob[Any]) -> InputPlaceholder:
+    def _placeholder(self, job: AbstractJob[Any]) -> InputPlaceholder:
         return InputPlaceholder(self._form_of(job))
 
     def _extra(self, value: Any) -> Any:
@@ -240,19 +240,19 @@ class Fingerprints:
             return digest(dumps(value.value).encode())
         if isinstance(value, AbstractJob):  # passed as itself
             job: AbstractJob[Any] = value  # pyright: ignore[reportUnknownVariableType]
-            fate = {"r": self._fate(job)} if self._has_settled(job) else {}
+            fate = {"r": self._outcome(job)} if self._has_settled(job) else {}
             return {"$": "job", "v": job.path, **fate}
         raise NotSerializable(f"a value of type {type_name(kind)}")
 
     def _has_settled(self, job: AbstractJob[Any]) -> bool:
         """Return whether the current job waits for `job`: it, or an enclosing scheduler, is required."""
-        waiting = () if self._job is None else (self._job, *outwards(self._job))
-        return any(level in user.required for user in waiting for level in (job, *outwards(job)))
+        waiting = () if self._job is None else (self._job, *enclosing_schedulers(self._job))
+        return any(level in user.required for user in waiting for level in (job, *enclosing_schedulers(job)))
 
-    def _fate(self, job: AbstractJob[Any]) -> Any:
+    def _outcome(self, job: AbstractJob[Any]) -> Any:
         """Return the outcome of a settled job, all of which a job that gets it as an argument can read."""
         if is_scheduler(job):
-            return [job.state.value, *([member.label, self._fate(member)] for member in job)]
+            return [job.state.value, *([member.label, self._outcome(member)] for member in job)]
         if job.is_succeeded():
             return self._form_of(job)
         error = job.raised_exception()
@@ -267,7 +267,7 @@ def _is_storable(value: Any) -> bool:
     return True
 
 
-def difference(old: str, new: str, job: AbstractJob[Any]) -> str | None:
+def describe_difference(old: str, new: str, job: AbstractJob[Any]) -> str | None:
     """Describe the change between two fingerprints of a job; return None if only their order differs."""
     try:
         before, now = msgspec.json.decode(old), msgspec.json.decode(new)
@@ -297,7 +297,7 @@ def _difference(before: dict[str, Any], now: dict[str, Any], job: AbstractJob[An
         for key in {**old, **new}:
             if old.get(key) != new.get(key):
                 if part == "r":
-                    return f"{name} {key!r} {change(old.get(key), new.get(key))}"
+                    return f"{name} {key!r} {describe_change(old.get(key), new.get(key))}"
                 return f"{name} {key!r} has changed{_from_to(old.get(key), new.get(key))}"
     return "its fingerprint has changed"
 

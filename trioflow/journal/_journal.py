@@ -42,10 +42,10 @@ from .._core.api.journals import (
     warn,
 )
 from .._core.api.journals import (
-    shown as shown_value,
+    short_repr as shown_value,
 )
-from ._file_stamps import Files, shown
-from ._fingerprint import Fingerprints, difference
+from ._file_stamps import Files, path_text
+from ._fingerprint import Fingerprints, describe_difference
 from ._msgspec import check_installed, msgspec
 from ._run_summary import ALWAYS, JobTally
 from ._serialization import NotSerializable, comparison_form, dumps, loads
@@ -178,7 +178,7 @@ class Session:
             self.store.close()
             raise
         self._files: Final = Files(journal.hash, self.store.own_files)
-        self._fingerprints: Final = Fingerprints(self._form_of, self._files, journal.source)
+        self._fingerprints: Final = Fingerprints(self._result_form, self._files, journal.source)
         # The forms of results in the fingerprints of jobs that have them as inputs.
         self._forms: Final[dict[AbstractJob[Any], str]] = {}
         # The jobs that are ready or running and are to be kept.
@@ -264,13 +264,13 @@ class Session:
     ) -> str | None:
         """Return the reason that a record no longer holds; None if it does."""
         if record.fingerprint != fingerprint:
-            changed = difference(record.fingerprint, fingerprint, job)
+            changed = describe_difference(record.fingerprint, fingerprint, job)
             if changed is not None:
                 return changed
         if record.saved is None:
             return f"its result could not be stored: {record.why}"
-        if record.saved != _name(save):
-            return f"its result is stored by {record.saved}, and save= now says {_name(save)}"
+        if record.saved != _save_name(save):
+            return f"its result is stored by {record.saved}, and save= now says {_save_name(save)}"
         if work is None:
             return None
         files = self._files
@@ -286,8 +286,8 @@ class Session:
             before = {}
         self._files.put_aside(work, before)
         for file in work.appends:
-            then = before.get(shown(file))
-            if then is not None and not self.store.names_output(shown(file), path):
+            then = before.get(path_text(file))
+            if then is not None and not self.store.names_output(path_text(file), path):
                 self._files.cut_back(file, then)
         try:
             stamps = self._files.output_stamps(work)
@@ -348,7 +348,7 @@ class Session:
         if outputs is not None:
             self._done.append((path,))
 
-    def _form_of(self, job: AbstractJob[Any]) -> str:
+    def _result_form(self, job: AbstractJob[Any]) -> str:
         """Return the form of an input's result in a fingerprint."""
         found = self._forms.get(job)
         if found is None:
@@ -401,7 +401,7 @@ class Session:
         finally:
             self.store.close()
         if self._unstored:
-            labels = _names(list(self._unstored))
+            labels = _join_labels(list(self._unstored))
             _, why = next(iter(self._unstored.items()))
             report(
                 f"the journal cannot store {len(self._unstored)} job{'s' * (len(self._unstored) != 1)}, which will run "
@@ -412,7 +412,8 @@ class Session:
         if by_name_only and self._is_new:
             warn(
                 f"the journal knows the functions of these jobs by name only, because they are lambdas, closures or "
-                f"bound to objects: {_names(by_name_only)}; give them key= or version= if what they capture may change"
+                f"bound to objects: {_join_labels(by_name_only)}; "
+                f"give them key= or version= if what they capture may change"
             )
 
 
@@ -458,7 +459,7 @@ def _serialized(save: Save, value: Any) -> tuple[str, str | bytes]:
     except NotSerializable:
         raise
     except Exception as error:
-        raise NotSerializable(f"which {_name(save)} cannot store: {error!r}") from None
+        raise NotSerializable(f"which {_save_name(save)} cannot store: {error!r}") from None
 
 
 NAMED: Final = ""
@@ -486,10 +487,10 @@ def _files_in(stored: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
-def _name(save: Save) -> str:
+def _save_name(save: Save) -> str:
     return "own" if isinstance(save, tuple) else str(save)
 
 
-def _names(labels: list[str]) -> str:
+def _join_labels(labels: list[str]) -> str:
     more = f" and {len(labels) - FEW} more" if len(labels) > FEW else ""
     return ", ".join(map(repr, labels[:FEW])) + more

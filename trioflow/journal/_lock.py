@@ -104,9 +104,9 @@ class Lock:
                 f"{who}: another run of this process ({self._process}) uses it; wait for that one, or take another path"
             )
         try:
-            self._file: Final = self._acquired(who)
-            self._for_guards: Final = self._kept(os.open(self._path, os.O_RDWR))
-            self.database: Final = self._lone(path, who)
+            self._file: Final = self._acquire(who)
+            self._for_guards: Final = self._keep(os.open(self._path, os.O_RDWR))
+            self.database: Final = self._lock_database(path, who)
             """A descriptor of the database. It stays open until SQLite has closed its own."""
             found = os.fstat(self.database)
             self._identity = found.st_dev, found.st_ino
@@ -124,7 +124,7 @@ class Lock:
             os.lseek(self._file, 0, os.SEEK_SET)
             os.write(self._file, self.name.encode())
 
-    def _acquired(self, who: str) -> int:
+    def _acquire(self, who: str) -> int:
         """Open and lock the lock file; return its descriptor."""
         patience = None
         while True:
@@ -138,36 +138,36 @@ class Lock:
             try:
                 lock(file, FIRST, 1)
                 if _is_file(self._path, file):
-                    return self._kept(file)
+                    return self._keep(file)
                 os.close(file)  # the last holder has just removed it
             except OSError as error:
-                holder = _name_in(file)
+                holder = _holder_in(file)
                 os.close(file)
                 patience = patience or Patience(who, holder)
-                if _lives(holder) or not patience.wait():
-                    raise _refused(who, error, holder) from error
+                if _is_alive(holder) or not patience.wait():
+                    raise _lock_error(who, error, holder) from error
 
-    def _lone(self, path: Path, who: str) -> int:
+    def _lock_database(self, path: Path, who: str) -> int:
         """Return a descriptor of the database, locked against runs that use the file by another name."""
         try:
-            file = self._kept(os.open(path, os.O_RDWR | os.O_CREAT | posix.BINARY, 0o666))
+            file = self._keep(os.open(path, os.O_RDWR | os.O_CREAT | posix.BINARY, 0o666))
         except PermissionError:
             raise JournalError(f"{who}: the file is read-only; a run has to write into it") from None
         except OSError as error:
             raise JournalError(f"{who}: it cannot be opened: {error.strerror}") from error
         if SET is not None:
-            holder = _name_in(self._file)  # the last holder, if that was killed
+            holder = _holder_in(self._file)  # the last holder, if that was killed
             patience = Patience(who, holder)
             while True:
                 try:
                     lock(file, LONE, 1)
                     break
                 except OSError as error:
-                    if _lives(holder) or not patience.wait():
-                        raise _refused(who, error, "") from error
+                    if _is_alive(holder) or not patience.wait():
+                        raise _lock_error(who, error, "") from error
         return file
 
-    def _kept(self, descriptor: int) -> int:
+    def _keep(self, descriptor: int) -> int:
         self._descriptors.append(descriptor)
         return descriptor
 
@@ -215,7 +215,7 @@ class Lock:
     def shield(self, shared_memory: Path) -> None:
         """Lock for reading the bytes that SQLite has locked; see the top of this file."""
         if SET is not None:
-            memory = self._kept(os.open(shared_memory, os.O_RDWR))
+            memory = self._keep(os.open(shared_memory, os.O_RDWR))
             self._shielded.extend([(self.database, SHARED), (memory, ALIVE)])
             for file, place in self._shielded:
                 lock(file, *place, READ)
@@ -268,15 +268,15 @@ def _is_locked(file: int) -> bool:
     return False
 
 
-def start_of(file: int, size: int) -> bytes:
+def read_start(file: int, size: int) -> bytes:
     """Return the first bytes of a file."""
     os.lseek(file, 0, os.SEEK_SET)
     return os.read(file, size)
 
 
-def _name_in(file: int) -> str:
+def _holder_in(file: int) -> str:
     """Return the name of the holder in a lock file."""
-    return start_of(file, 1000).decode(errors="replace")
+    return read_start(file, 1000).decode(errors="replace")
 
 
 def is_own(path: Path) -> bool:
@@ -296,7 +296,7 @@ def holder(path: Path) -> str | None:
         return None
     try:
         try:
-            return _name_in(file) if _is_locked(file) else None
+            return _holder_in(file) if _is_locked(file) else None
         except OSError:
             return None
     finally:
@@ -309,7 +309,7 @@ def this_process() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}, since {now}"
 
 
-def _lives(holder: str) -> bool:
+def _is_alive(holder: str) -> bool:
     """Return whether the process named in a lock file is alive; True if that cannot be found out.
 
     After it was killed, a forked child that has not yet executed its program holds the locks a moment longer.
@@ -334,7 +334,7 @@ def _is_file(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _refused(who: str, error: OSError, holder: str) -> JournalError:
+def _lock_error(who: str, error: OSError, holder: str) -> JournalError:
     if error.errno in (errno.EACCES, errno.EAGAIN):
         name = holder or "it has left no name"
         return JournalError(f"{who}: another run uses it: {name}; wait for that one, or take another path")

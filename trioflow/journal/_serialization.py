@@ -185,17 +185,21 @@ class _Writer:
 
     def _of_a_class(self, value: Any, kind: type[Any]) -> Any:
         if isinstance(value, enum.Enum) and kind.__members__.get(value.name) is value:
-            return {TYPE: "enum", "t": _findable(kind), "v": value.name}
+            return {TYPE: "enum", "t": _importable_name(kind), "v": value.name}
         if dataclasses.is_dataclass(kind):
             names = _fields(kind)
             _refuse_more(value, kind, names)
-            return {TYPE: "dataclass", "t": _findable(kind), "v": {n: self.convert(getattr(value, n)) for n in names}}
+            return {
+                TYPE: "dataclass",
+                "t": _importable_name(kind),
+                "v": {n: self.convert(getattr(value, n)) for n in names},
+            }
         if isinstance(value, tuple) and hasattr(kind, "_fields"):
             _refuse_more(value, kind, ())
             items: list[Any] = list(value)  # pyright: ignore[reportUnknownArgumentType]
             return {
                 TYPE: "namedtuple",
-                "t": _findable(kind),
+                "t": _importable_name(kind),
                 "v": [self.convert(item) for item in items],
             }
         if self._extra is not None:
@@ -288,7 +292,7 @@ def _slots(kind: Any) -> tuple[str, ...]:
     return tuple(name for name in slots if name not in ("__dict__", "__weakref__"))
 
 
-def _findable(kind: type[Any]) -> str:
+def _importable_name(kind: type[Any]) -> str:
     """Return the name of a class; reject a class that this name does not lead back to."""
     name = type_name(kind)
     try:

@@ -34,7 +34,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 from .. import _posix as posix
 from .._core.api.journals import JournalError
 from ._file_watch import FileWatch
-from ._lock import Lock, holder, is_own, start_of
+from ._lock import Lock, holder, is_own, read_start
 from ._msgspec import msgspec
 
 T = TypeVar("T")
@@ -163,8 +163,8 @@ class Store:
             elif not path.exists():
                 raise JournalError(f"{self._who}: there is no such file")
             self._check_file()
-            with self._explained("open it"):
-                self._db = self._connected("rwc" if writes else self._mode_to_read())
+            with self._explain_errors("open it"):
+                self._db = self._connect("rwc" if writes else self._mode_to_read())
                 self._check_kind(self._db)
                 if self._lock is not None:
                     self._prepare(self._lock)
@@ -187,7 +187,7 @@ class Store:
         """The journal, for errors."""
         return f"journal {os.fspath(self.path)!r}"
 
-    def _connected(self, mode: str) -> sqlite3.Connection:
+    def _connect(self, mode: str) -> sqlite3.Connection:
         db = sqlite3.connect(
             f"{self._file.as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False, timeout=5.0
         )
@@ -228,7 +228,7 @@ class Store:
             )
         # Opening a database checkpoints its log. A journal has no log before its header has the application id.
         if start and self._log_exists() and start[68:72] != APPLICATION.to_bytes(4, "big"):
-            raise self._foreign()
+            raise self._foreign_file()
         if self._writes and not os.access(self._file, os.W_OK):
             raise JournalError(f"{self._who}: the file is read-only; a run has to write into it")
 
@@ -236,7 +236,7 @@ class Store:
         """Return the header; empty if this process writes the file, which must not be opened again."""
         try:
             if self._lock is not None:
-                return start_of(self._lock.database, HEADER)
+                return read_start(self._lock.database, HEADER)
             if is_own(self._file):
                 return b""
             with self._file.open("rb") as file:
@@ -255,7 +255,7 @@ class Store:
             raise JournalError(f"{self._who}: it is empty, no run has written into it")
         programs = one("SELECT count(*) FROM sqlite_master WHERE type IN ('trigger', 'view')")
         if programs or (application != APPLICATION and (application or version or tables)):
-            raise self._foreign()
+            raise self._foreign_file()
         if application and version != VERSION:
             raise JournalError(
                 f"{self._who}: it was written by another version of trioflow (format {version}, this one "
@@ -267,7 +267,7 @@ class Store:
                     raise sqlite3.DatabaseError(state)
         db.execute("COMMIT")
 
-    def _foreign(self) -> JournalError:
+    def _foreign_file(self) -> JournalError:
         return JournalError(
             f"{self._who}: this is an SQLite file of some other program, and is left as it "
             f"is; give the path of a journal, or of a new file"
@@ -318,7 +318,7 @@ class Store:
 
         """
         self._check_file()
-        with contextlib.closing(self._connected("ro")) as db:
+        with contextlib.closing(self._connect("ro")) as db:
             self._check_kind(db)
 
     # ---- reading
@@ -362,7 +362,7 @@ class Store:
     def names_output(self, file: str, path: str) -> bool:
         """Return whether a job other than that at `path` writes `file`: several may append to one log."""
         rows: list[tuple[Any, Any]] = []
-        with self._explained("read it"):
+        with self._explain_errors("read it"):
             for table in ("jobs", "begun"):
                 rows += self._database.execute(f"SELECT path, outputs FROM {table} WHERE outputs IS NOT NULL")
         mine, name = _escaped((path,))[0], msgspec.json.encode(file).decode()
@@ -370,9 +370,9 @@ class Store:
 
     def records(self) -> list[Record]:
         """Return all jobs, in the order in which they were first written."""
-        with self._explained("read it"):
+        with self._explain_errors("read it"):
             rows = self._database.execute(f"SELECT {COLUMNS} FROM jobs ORDER BY id").fetchall()
-        return [Record(*_of_right_types(Record._fields, row)) for row in rows]
+        return [Record(*_fix_types(Record._fields, row)) for row in rows]
 
     def kept(self) -> int:
         """Return the number of jobs with a result that the last run ran or restored."""
@@ -384,9 +384,9 @@ class Store:
 
     def runs(self) -> list[RunRecord]:
         """Return all runs, the oldest first."""
-        with self._explained("read it"):
+        with self._explain_errors("read it"):
             rows = self._database.execute(f"SELECT {', '.join(RUN_COLUMNS)} FROM runs ORDER BY id").fetchall()
-        found = [RunRecord(*_of_right_types(RUN_COLUMNS, row)) for row in rows]
+        found = [RunRecord(*_fix_types(RUN_COLUMNS, row)) for row in rows]
         if found and found[-1].outcome is None and holder(self._file) in (found[-1].process, ""):
             found[-1] = found[-1]._replace(is_running=True)
         return found
@@ -406,7 +406,7 @@ class Store:
         if not NAME.fullmatch(record.file):  # a path could leave the directory
             raise ValueError(f"{record.file!r} is not the name of one of its files")
         data = (self._results / record.file).read_bytes()
-        if _name_of(data) != record.file:
+        if _hash_name(data) != record.file:
             raise ValueError("its contents have changed")
         return data
 
@@ -460,9 +460,9 @@ class Store:
 
     def write_result(self, data: bytes) -> str:
         """Write a large result to a file of its own, and return the file's name."""
-        name = _name_of(data)
+        name = _hash_name(data)
         target = self._results / name
-        with self._explained("write a large result"):
+        with self._explain_errors("write a large result"):
             if not self._results.is_dir():
                 self._results.mkdir()
                 self._sync_directory(self._results.parent)
@@ -481,12 +481,12 @@ class Store:
 
     def damage(self) -> list[tuple[str | None, str]]:
         """Return the faults found, each with the path of its job, or None."""
-        with self._explained("read it"):
+        with self._explain_errors("read it"):
             states = [state for (state,) in self._database.execute("PRAGMA integrity_check")]
             rows = self._database.execute(f"SELECT {COLUMNS}, checksum FROM jobs ORDER BY id").fetchall()
         found: list[tuple[str | None, str]] = [(None, state) for state in states if state != "ok"]
         for *row, right in rows:
-            record = Record(*_of_right_types(Record._fields, row))
+            record = Record(*_fix_types(Record._fields, row))
             if checksum(tuple(row)) != right:
                 found.append((record.path, "its row is damaged"))
             elif record.saved is not None:
@@ -509,7 +509,7 @@ class Store:
                 raise JournalError(f"{self._who}: {os.fspath(path)!r} is there already; give the name of a new file")
         partial = target.with_name(f"{target.name}.partial")
         try:
-            with self._explained(f"copy it to {os.fspath(target)!r}"):
+            with self._explain_errors(f"copy it to {os.fspath(target)!r}"):
                 with contextlib.closing(sqlite3.connect(partial)) as copy:
                     self._database.backup(copy)
                     copy.execute("PRAGMA journal_mode = DELETE")  # so that it is one file, complete
@@ -534,7 +534,7 @@ class Store:
 
     def vacuum(self) -> None:
         """Release unused space, and remove large results that no job refers to."""
-        with self._explained("vacuum it"):
+        with self._explain_errors("vacuum it"):
             used = {row[0] for row in self._database.execute("SELECT file FROM jobs WHERE file IS NOT NULL")}
             self._database.execute("VACUUM")
             self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -562,7 +562,7 @@ class Store:
         raise JournalError(f"{self._who}: {fault}")
 
     def _end_transaction(self, statement: str) -> None:
-        with self._explained("write into it"):
+        with self._explain_errors("write into it"):
             self._database.execute(statement)
         self._in_transaction = False
 
@@ -587,13 +587,13 @@ class Store:
 
     def _begin(self) -> None:
         if not self._in_transaction:
-            with self._explained("write into it"):
+            with self._explain_errors("write into it"):
                 self._database.execute("BEGIN IMMEDIATE")
             self._in_transaction = True
 
     def _write(self, statement: str, rows: Iterable[tuple[Any, ...]] | None = None) -> None:
         self._begin()
-        with self._explained("write into it"):
+        with self._explain_errors("write into it"):
             if rows is None:
                 self._database.execute(statement)
                 return
@@ -618,7 +618,7 @@ class Store:
             raise self._failure("read it", error) from error
 
     @contextlib.contextmanager
-    def _explained(self, what: str) -> Generator[None]:
+    def _explain_errors(self, what: str) -> Generator[None]:
         """Turn errors of the database and of the system into a `JournalError` with a remedy.
 
         Raises:
@@ -636,9 +636,9 @@ class Store:
             self._in_transaction = False
             with contextlib.suppress(sqlite3.Error):
                 self._database.execute("ROLLBACK")
-        return self._explanation(what, error)
+        return self._make_error(what, error)
 
-    def _lack_of_room(self) -> str | None:
+    def _limit_reached(self) -> str | None:
         """Return the limit that stops writing, if any: SQLite reports some as I/O errors."""
         with contextlib.suppress(OSError):
             if shutil.disk_usage(self._file.parent).free < ROOM:
@@ -651,11 +651,11 @@ class Store:
                 return f"a file may have no more than {limit} bytes here (ulimit -f)"
         return None
 
-    def _explanation(self, what: str, error: Exception) -> JournalError:
+    def _make_error(self, what: str, error: Exception) -> JournalError:
         text = str(error)
         code = getattr(error, "sqlite_errorcode", None)
         advice = "see whether the disk and the directory are in order"
-        lack = self._lack_of_room() if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR else None
+        lack = self._limit_reached() if code is not None and code & 0xFF == sqlite3.SQLITE_IOERR else None
         if lack is not None or code == sqlite3.SQLITE_FULL or getattr(error, "errno", None) in FULL:
             text = lack or text
             advice = "make room on the disk, and start the run again: it goes on from what was committed"
@@ -670,7 +670,7 @@ class Store:
         return JournalError(f"{self._who}: cannot {what}: {text}; {advice}")
 
 
-def reading(path: Path, read: Callable[[Store], T]) -> T:
+def read_with_retry(path: Path, read: Callable[[Store], T]) -> T:
     """Return the result of `read` on a journal; a run may be using it, and be killed.
 
     A journal in use is opened read-only. If its run is killed then, the log needs recovery first, so the file is opened
@@ -678,16 +678,16 @@ def reading(path: Path, read: Callable[[Store], T]) -> T:
     """
     for seconds in READ_AGAIN:
         try:
-            return _reading_once(path, read)
+            return _read_once(path, read)
         except JournalError as error:
             code = getattr(error.__cause__, "sqlite_errorcode", None)
             if code is None or code & 0xFF != sqlite3.SQLITE_READONLY:
                 raise
             time.sleep(seconds)
-    return _reading_once(path, read)
+    return _read_once(path, read)
 
 
-def _reading_once(path: Path, read: Callable[[Store], T]) -> T:
+def _read_once(path: Path, read: Callable[[Store], T]) -> T:
     store = Store(path, writes=False)
     try:
         return read(store)
@@ -717,7 +717,7 @@ def _escaped(row: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(item.encode(errors="backslashreplace").decode() if isinstance(item, str) else item for item in row)
 
 
-def _of_right_types(names: tuple[str, ...], row: Iterable[Any]) -> Iterator[Any]:
+def _fix_types(names: tuple[str, ...], row: Iterable[Any]) -> Iterator[Any]:
     """Yield a row's values, replaced if of a wrong type: SQLite accepts any type in any column."""
     for name, value in zip(names, row, strict=True):
         if name in TEXTS and not isinstance(value, (str, type(None))):
@@ -730,5 +730,5 @@ def _of_right_types(names: tuple[str, ...], row: Iterable[Any]) -> Iterator[Any]
             yield value
 
 
-def _name_of(data: bytes) -> str:
+def _hash_name(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()

@@ -40,7 +40,7 @@ THREADS: Final = "threads of the cluster"
 declare_run_resource(THREADS, lambda: sys.maxsize)
 
 
-async def take(seconds: float, *_: object) -> None:
+async def sleep_for_duration(seconds: float, *_: object) -> None:
     """The work of a job's copy: sleep for the job's expected duration."""
     await anyio.sleep(seconds)
 
@@ -142,10 +142,10 @@ class ScenarioCopy:
         self._policy: Final = policy
         # The copy of each of the user's jobs; copies of schedulers are schedulers.
         self.copies: Final[dict[AnyJob, AnyJob]] = {}
-        self.scheduler: Final = self._of_scheduler(scheduler, window)
+        self.scheduler: Final = self._copy_scheduler(scheduler, window)
         inside = dict.fromkeys(scheduler.iterate_jobs())
         for job in topological_order(inside, lambda job: [required for required in job.required if required in inside]):
-            copy = self._of_scheduler(job, job.jobs_window) if is_scheduler(job) else self._of_job(job)
+            copy = self._copy_scheduler(job, job.jobs_window) if is_scheduler(job) else self._copy_job(job)
             for name in run_needs(job):
                 need_of_run(copy, name, 1)
             if rooms and job in rooms:
@@ -157,7 +157,7 @@ class ScenarioCopy:
             if is_scheduler(job) and is_scheduler(copy):
                 copy.update([self.copies[member] for member in job])
 
-    def _of_scheduler(self, own: BaseScheduler, window: Any) -> BaseScheduler:
+    def _copy_scheduler(self, own: BaseScheduler, window: Any) -> BaseScheduler:
         return SchedulerCopy(
             {**run_resource_totals(own), **({THREADS: self._threads} if own.scheduler is None else {})},
             jobs_window=self._window(window),
@@ -168,7 +168,7 @@ class ScenarioCopy:
             **self._options(own),
         )
 
-    def _of_job(self, job: AnyJob) -> AnyJob:
+    def _copy_job(self, job: AnyJob) -> AnyJob:
         """Return the copy of a job, whose arguments are the copies of the job's inputs."""
         options = self._options(job)
         inputs = [self.copies[source] for source in inputs_of(job) if source in self.copies]
@@ -176,7 +176,7 @@ class ScenarioCopy:
             return Service(serve, self._seconds[job], *inputs, **options)
         if job.forever:
             return Job(take_forever, *inputs, **options)
-        return Job(take, self._seconds[job], *inputs, **options)
+        return Job(sleep_for_duration, self._seconds[job], *inputs, **options)
 
     def _options(self, job: AnyJob) -> Any:
         retry = job.retry

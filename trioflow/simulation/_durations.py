@@ -22,9 +22,9 @@ from .._core.api.views import (
     WaitCause,
     duration,
     file_path,
-    held,
     paths_of,
-    shown,
+    short_repr,
+    waits_for_room,
     warn,
 )
 from ..view.trace._trace import Trace
@@ -44,7 +44,7 @@ def is_file(given: object) -> bool:
     return isinstance(given, (str, os.PathLike)) and Path(cast("str", given)).name != ".ninja_log"
 
 
-def of_jobs(given: Any, scheduler: BaseScheduler) -> dict[AnyJob, float]:
+def durations_of_jobs(given: Any, scheduler: BaseScheduler) -> dict[AnyJob, float]:
     """Return the known durations of the jobs of an outermost scheduler, at any depth. O(V).
 
     Paths take precedence over labels.
@@ -87,7 +87,7 @@ def seconds(given: Any, what: str) -> dict[str, float]:
             if span.state is JobState.SUCCEEDED and span.elapsed is not None and not span.forever
         }
     raise TypeError(
-        f"{what}: {shown(given)} is not a mapping of labels or paths to seconds, a Trace, or the path of a file"
+        f"{what}: {short_repr(given)} is not a mapping of labels or paths to seconds, a Trace, or the path of a file"
     )
 
 
@@ -95,15 +95,15 @@ def learn(file: Any, scheduler: BaseScheduler) -> None:
     """Write the durations of the SUCCEEDED jobs to a file; an error is logged."""
     path = Path(file)
     new = {
-        name: job.elapsed - sum(until - since for since, until in held(job))
+        name: job.elapsed - sum(until - since for since, until in waits_for_room(job))
         for job, name in paths_of(scheduler).items()
         if job.is_succeeded() and not job.forever and not job.restored and job.elapsed is not None
     }
     if not new:
         return
     try:
-        with _locked(path):
-            content = _content(path)
+        with _lock_file(path):
+            content = _read_durations(path)
             if content is None:
                 aside = path.with_name(path.name + ".torn")
                 os.replace(path, aside)
@@ -115,20 +115,20 @@ def learn(file: Any, scheduler: BaseScheduler) -> None:
 
 def _read_file(path: Path) -> dict[str, float]:
     """Return the durations in a file; none if it is missing or torn, which is reported."""
-    content = _content(path)
+    content = _read_durations(path)
     if content is None:
         warn(f"{path} is torn: no durations are known from it")
     return content or {}
 
 
-def _content(path: Path) -> dict[str, float] | None:
+def _read_durations(path: Path) -> dict[str, float] | None:
     """Return the durations in a file; none if it is missing, and None if it is torn."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return {}
     if text.startswith(NINJA):
-        return _of_ninja(path, text.splitlines())
+        return _read_ninja_log(path, text.splitlines())
     try:
         content: Any = json.loads(text)
     except ValueError:
@@ -151,7 +151,7 @@ def _content(path: Path) -> dict[str, float] | None:
     return {str(name): duration(number, f"{path}: {name!r}", "a job") for name, number in named.items()}
 
 
-def _of_ninja(path: Path, lines: list[str]) -> dict[str, float]:
+def _read_ninja_log(path: Path, lines: list[str]) -> dict[str, float]:
     version = lines[0].removeprefix(NINJA).strip()
     if not version.isdigit() or int(version) not in NINJA_VERSIONS:
         known = ", ".join(map(str, NINJA_VERSIONS))
@@ -165,7 +165,7 @@ def _of_ninja(path: Path, lines: list[str]) -> dict[str, float]:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Generator[None]:
+def _lock_file(path: Path) -> Generator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(path.name + ".lock"), "w") as lock:
         if posix.IS_THERE:  # on other systems, the last writer wins

@@ -24,15 +24,15 @@ from .._core.api.views import (
     checked_window,
     copy_of_pool,
     duration_text,
+    enclosing_schedulers,
     inputs_of,
     is_scheduler,
     is_service,
     longest_paths,
-    outwards,
     resources_of,
     run_needs,
     run_resource,
-    shown,
+    short_repr,
     usual_duration,
     waits_for,
 )
@@ -124,7 +124,7 @@ def simulate(
 
     """
     if not is_scheduler(scheduler):
-        raise TypeError(f"simulate({shown(scheduler)}): give a Scheduler")
+        raise TypeError(f"simulate({short_repr(scheduler)}): give a Scheduler")
     who = repr(scheduler.label)
     window = scheduler.jobs_window if jobs_window is OWN else checked_window(jobs_window, "jobs_window", who)
     if policy is not None:
@@ -133,7 +133,7 @@ def simulate(
     refuse_endless(scheduler)
     seconds, known = durations_with_guesses(scheduler, durations)
     copy, trace = ScenarioCopy(scheduler, seconds, known, window, policy), Trace()
-    with ThreadPoolExecutor(1, THREADS) as thread, unlogged():  # this thread may have an event loop
+    with ThreadPoolExecutor(1, THREADS) as thread, silence_log():  # this thread may have an event loop
         thread.submit(run, copy, OWN, trace).result()
     return _make_simulation(scheduler, copy, seconds, known, window, trace)
 
@@ -197,7 +197,7 @@ class EndOfTime(Instrument):
 
 
 @contextlib.contextmanager
-def unlogged() -> Generator[None]:
+def silence_log() -> Generator[None]:
     """Keep reports from threads of simulations out of the log: they are not about real runs."""
     logger = logging.getLogger("trioflow")
 
@@ -218,7 +218,7 @@ def durations_with_guesses(scheduler: BaseScheduler, durations: Any) -> tuple[di
     """
     given = getattr(scheduler, "durations", None) if durations is None else durations
     known = {job: number for job in scheduler.iterate_jobs() if (number := job.expected_duration) is not None}
-    known.update(_durations.of_jobs(given, scheduler))
+    known.update(_durations.durations_of_jobs(given, scheduler))
     return all_seconds(scheduler, known), known
 
 
@@ -244,7 +244,7 @@ def _make_simulation(
             ends[job] = double.finished_at
     makespan = max((end for job, end in ends.items() if not job.forever), default=0.0)
     size = slots(window)
-    used = sum(ends[job] - starts[job] for job in takers(scheduler, window) if job in ends)
+    used = sum(ends[job] - starts[job] for job in slot_users(scheduler, window) if job in ends)
     paths = _all_paths(scheduler, seconds, window)
     levels = list(reversed(paths))
     slack: dict[AnyJob, float] = {}
@@ -298,7 +298,7 @@ def lower_bounds(
     return [_all_paths(scheduler, seconds, window, change(size))[scheduler].bound for size in sizes]
 
 
-def takers(level: BaseScheduler, window: Any) -> list[AnyJob]:
+def slot_users(level: BaseScheduler, window: Any) -> list[AnyJob]:
     """Return the jobs that take slots of a window: the members; for a limiter, the working jobs at any depth."""
     if not is_limiter(window):
         return [job for job in level if not job.forever]
@@ -317,7 +317,7 @@ def takers(level: BaseScheduler, window: Any) -> list[AnyJob]:
 
 def _surely_runs(job: AnyJob) -> bool:
     """Return whether a job runs even if no other fails."""
-    return all(member.run_if != "failed" for member in (job, *outwards(job)))
+    return all(member.run_if != "failed" for member in (job, *enclosing_schedulers(job)))
 
 
 def users_of(level: BaseScheduler) -> Iterator[tuple[Pool, str, AnyJob]]:
@@ -331,7 +331,7 @@ def users_of(level: BaseScheduler) -> Iterator[tuple[Pool, str, AnyJob]]:
 
 def _pool_of(level: BaseScheduler, name: str) -> Pool | None:
     """Return the pool that provides a resource to the members of a scheduler; None if the scheduler reserves it."""
-    for around in (level, *outwards(level)):
+    for around in (level, *enclosing_schedulers(level)):
         if around.pool is not None and name in around.pool.total:
             return around.pool
         if name in (around.needs or {}):
@@ -372,7 +372,7 @@ class _ChainLengths:
         onwards = longest_paths(order, before, self._own, 0.0)  # from the start of each job to the end
         self.slack: Final = {job: length - (earliest[job] - self._own[job]) - onwards[job] for job in order}
         self._length: Final = length
-        working = filter(_surely_runs, takers(level, window))
+        working = filter(_surely_runs, slot_users(level, window))
         self._work: Final = sum(self._own[job] if job in self._own else seconds[job] for job in working)
         # The uses of each resource of a pool, at any depth: the job, the member that it is or is in, and its seconds.
         self._uses: Final[dict[tuple[Pool, str], list[_Use]]] = {}
@@ -391,7 +391,7 @@ class _ChainLengths:
         shares = [work / total for (_, total, _), work in self._run_work.items()]
         heads = {job: earliest[job] - self._own[job] for job in order}
         tails = {job: onwards[job] - self._own[job] for job in order}
-        served = (_served(views[key], uses, heads, tails) for key, uses in self._uses.items() if key in views)
+        served = (_earliest_end(views[key], uses, heads, tails) for key, uses in self._uses.items() if key in views)
         self._served: Final = max([*served, *shares], default=0.0)
         self.bound: Final = self.bound_with(slots(window))
 
@@ -430,7 +430,7 @@ class _Use(NamedTuple):
     seconds: float
 
 
-def _served(
+def _earliest_end(
     view: ResourceView, uses: list[_Use], heads: Mapping[AnyJob, float], tails: Mapping[AnyJob, float]
 ) -> float:
     """Return the earliest end of all work for a resource, in any order of its jobs.

@@ -27,7 +27,7 @@ from .._core.api.views import (
     run_needs,
     run_resource,
     settings_of,
-    shown,
+    short_repr,
 )
 from ..view.trace._span_builder import TraceRecord
 from ..view.trace._what_if import OWN_POLICIES, WhatIf, WhatIfPoint
@@ -45,7 +45,7 @@ FEWEST: Final = 3
 """The least number of sizes, for any number of jobs."""
 
 
-def of_trace(
+def simulate_trace(
     record: TraceRecord,
     resource: str | None = None,
     sizes: Sequence[int | None] | None = None,
@@ -123,7 +123,7 @@ class Scenario:
         given, known = (None, self.expected) if policy == self.policy else (policy, self.known)
         copy: ScenarioCopy | None = None
         change = _other_amount(self, resource)
-        with ThreadPoolExecutor(1, _simulate.THREADS) as thread, _simulate.unlogged():
+        with ThreadPoolExecutor(1, _simulate.THREADS) as thread, _simulate.silence_log():
             for size in sizes:
                 window = size if resource is None else self.window
                 if copy is None or resource is not None:
@@ -159,14 +159,16 @@ def what_if(
 
     """
     if not isinstance(cast("object", resource), str | None):
-        raise TypeError(f"resource={shown(resource)}: give the name of a resource, or None for the slots of the window")
+        raise TypeError(
+            f"resource={short_repr(resource)}: give the name of a resource, or None for the slots of the window"
+        )
     _check_list("sizes", sizes, "whole numbers")
     _check_list("policies", policies, "names")
     own = scenario.policy
     names: list[str] = list(policies or dict.fromkeys([own, "fifo", "critical-path"]))
     for name in policies or ():
         checked_policy(name, "policies", repr(scenario.scheduler.label))
-    now, least = _now(scenario, resource)
+    now, least = _current_size(scenario, resource)
     chosen = _check_sizes(sizes, resource, least) if sizes is not None else None
     simulated = next(scenario.simulations(own, resource, [now]))
     if chosen is None:
@@ -186,7 +188,7 @@ def what_if(
         tuple(zip(chosen, bounds, strict=True)),
         WhatIfPoint(now, own, took),
         simulated,
-        _rate_in_words(rate),
+        _rate_unit(rate),
         only_nested,
         _worker_processes(scenario.scheduler),
         scenario.threads,
@@ -201,7 +203,7 @@ def _worker_processes(scheduler: BaseScheduler) -> int | None:
 
 def _check_list(argument: str, given: object, what: str) -> None:
     if given is not None and (isinstance(given, str | bytes) or not isinstance(given, Iterable)):
-        raise TypeError(f"{argument}={shown(given)}: give a list of {what}")
+        raise TypeError(f"{argument}={short_repr(given)}: give a list of {what}")
 
 
 def _policy_of(scheduler: BaseScheduler, expected: Mapping[AnyJob, float]) -> str:
@@ -217,7 +219,7 @@ def _policy_of(scheduler: BaseScheduler, expected: Mapping[AnyJob, float]) -> st
     return names.pop() if len(names) == 1 else OWN_POLICIES
 
 
-def _now(scenario: Scenario, resource: str | None) -> tuple[int | None, int]:
+def _current_size(scenario: Scenario, resource: str | None) -> tuple[int | None, int]:
     """Return the size of the window, or the amount of the resource; and the least possible one.
 
     Raises:
@@ -246,7 +248,7 @@ def _rate_of(scenario: Scenario, resource: str | None) -> Rate | None:
     return next((rate for rate in given if isinstance(rate, Rate)), None)
 
 
-def _rate_in_words(rate: Rate | None) -> str | None:
+def _rate_unit(rate: Rate | None) -> str | None:
     """Return the unit of a rate's first key, such as "requests per second"; None without a rate."""
     if rate is None:
         return None
@@ -298,7 +300,7 @@ def _check_sizes(sizes: Sequence[int | None], resource: str | None, least: int) 
         if size is None:
             raise ValueError(f"sizes: there is always a limit to {resource!r}: give whole numbers")
         if type(size) is not int:  # a bool is not a number of slots
-            raise TypeError(f"sizes: {shown(size)} is not a whole number")
+            raise TypeError(f"sizes: {short_repr(size)} is not a whole number")
         if size < least:
             why = "" if resource is None or least == 1 else f": a job needs {least} of {resource!r}"
             raise ValueError(f"sizes: {size!r} is less than {least}{why}")

@@ -18,9 +18,9 @@ from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast, final, get_args
 
-from .._core.api.kinds import is_among, loop_running, shown
+from .._core.api.kinds import is_among, loop_running, short_repr
 from ..abc import BackendName
-from ._explored_run import MIN_ROUND, ROUND_OF_PLAIN, TIMES_OF_PLAIN, ExploredRun, Outcome, takes
+from ._explored_run import MIN_ROUND, ROUND_OF_PLAIN, TIMES_OF_PLAIN, ExploredRun, Outcome, count_arguments
 from ._fault_plans import KINDS, Plan, PlanGenerator, read_plan
 from ._shrink import Shrinking
 
@@ -138,12 +138,12 @@ def explore(
 
     """
     __tracebackhide__ = True
-    takes_world = takes(make_scheduler, "make_scheduler", 1) == 1
+    takes_world = count_arguments(make_scheduler, "make_scheduler", 1) == 1
     if check is not None:
-        takes(check, "check", 2)
-    runs = _whole(runs)
-    chosen = _chosen(faults, FAULTS, "faults", "all of them")
-    on = _chosen(backends, BACKENDS, "backends", "both")
+        count_arguments(check, "check", 2)
+    runs = _check_runs(runs)
+    chosen = _check_choice(faults, FAULTS, "faults", "all of them")
+    on = _check_choice(backends, BACKENDS, "backends", "both")
     if not chosen:
         raise ValueError("faults=(): choose at least one; for a plain run, give seed='trio' or seed='asyncio'")
     if not on:
@@ -155,11 +155,11 @@ def explore(
             )
         chosen = tuple(fault for fault in chosen if fault != "crash")
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, (int, str))):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"seed={shown(seed)}: give a whole number, or the text from the story of a broken run")
+        raise TypeError(f"seed={short_repr(seed)}: give a whole number, or the text from the story of a broken run")
     if loop_running():
         raise RuntimeError("explore(): an event loop runs in this thread, and it starts its own: call it in plain code")
     exploring = _Exploring(make_scheduler, check)
-    with _quiet():
+    with _silence_log():
         if isinstance(seed, str):
             plan = read_plan(seed)
             if not takes_world and any(change.kind == "crash" for change in plan.changes):
@@ -198,7 +198,7 @@ class _Exploring:
                 names = ", ".join(map(repr, outcome.steps)) or "none"
                 raise ValueError(f"seed={seed!r}: there is no job {change.name!r} in the scenario, but {names}")
         if outcome.broken is not None:
-            raise _broken(outcome, "This run breaks a law:")
+            raise _broken_run(outcome, "This run breaks a law:")
         for change in plan.changes:
             if change not in outcome.applied:
                 waits = f"{change.name!r} waited {outcome.steps[change.name]} times"
@@ -249,10 +249,10 @@ class _Exploring:
         __tracebackhide__ = True
         shrinking = Shrinking(outcome, every, self._run)
         smallest = shrinking.shrink()
-        raise _broken(smallest, f"Run {number + 1} of {runs} (seed={seed}) breaks a law. The shortest story of it:")
+        raise _broken_run(smallest, f"Run {number + 1} of {runs} (seed={seed}) breaks a law. The shortest story of it:")
 
 
-def _broken(outcome: Outcome, heading: str) -> BrokenRun:
+def _broken_run(outcome: Outcome, heading: str) -> BrokenRun:
     """Return the error with the story of a broken run."""
     plan = outcome.plan
     turns = outcome.turns
@@ -278,7 +278,7 @@ def _broken(outcome: Outcome, heading: str) -> BrokenRun:
 
 
 @contextlib.contextmanager
-def _quiet() -> Generator[None]:
+def _silence_log() -> Generator[None]:
     """Silence the log of failures, which are intended. Collect garbage rarely."""
     log = logging.getLogger("trioflow")
     disabled, collects = log.disabled, gc.isenabled()
@@ -292,20 +292,20 @@ def _quiet() -> Generator[None]:
             gc.enable()
 
 
-def _whole(runs: object) -> int:
+def _check_runs(runs: object) -> int:
     if isinstance(runs, bool) or not isinstance(runs, int):
-        raise TypeError(f"runs={shown(runs)}: give a whole number")
+        raise TypeError(f"runs={short_repr(runs)}: give a whole number")
     if runs < 1:
-        raise ValueError(f"runs={shown(runs)}: give a whole number of at least 1")
+        raise ValueError(f"runs={short_repr(runs)}: give a whole number of at least 1")
     return runs
 
 
-def _chosen(given: Any, known: tuple[str, ...], name: str, all_of_them: str) -> tuple[str, ...]:
+def _check_choice(given: Any, known: tuple[str, ...], name: str, all_of_them: str) -> tuple[str, ...]:
     """Return the chosen names, in the order of `known`."""
     is_collection: bool = isinstance(given, Collection) and not isinstance(given, str)
     if not is_collection:
-        raise TypeError(f"{name}={shown(given)}: give a tuple of names, or leave it out for {all_of_them}")
+        raise TypeError(f"{name}={short_repr(given)}: give a tuple of names, or leave it out for {all_of_them}")
     for entry in cast("Collection[object]", given):
         if not is_among(entry, known):
-            raise ValueError(f"{name}=...: there is no {shown(entry)}; choose of {', '.join(map(repr, known))}")
+            raise ValueError(f"{name}=...: there is no {short_repr(entry)}; choose of {', '.join(map(repr, known))}")
     return tuple(word for word in known if word in given)

@@ -42,14 +42,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 import anyio
 import anyio.to_thread
 
-from .._core.api.kinds import name_of, shown
+from .._core.api.kinds import name_of, short_repr
 from .._core.api.testing import (
-    ends_what_hangs,
+    has_hard_timeout,
     interrupt,
     line_at,
+    runs_outside_loop,
     scope_of_run,
     steer,
-    works_elsewhere,
 )
 from .._core.api.views import (
     AbstractJob,
@@ -58,10 +58,10 @@ from .._core.api.views import (
     JobState,
     RunPhase,
     current_run,
+    enclosing_schedulers,
     is_ready,
     is_scheduler,
     is_service,
-    outwards,
     paths_of,
 )
 from . import _coroutine_frames
@@ -228,9 +228,9 @@ class ExploredRun:
         out.steps.update(self._steps)
         for driven in self._driven.values():
             out.steps[driven.name] = self._steps[driven.name] + driven.steps
-            if any(ends_what_hangs(level) for level in (driven.job, *outwards(driven.job))):
+            if any(has_hard_timeout(level) for level in (driven.job, *enclosing_schedulers(driven.job))):
                 out.limited.add(driven.name)
-            if any(level.retry for level in (driven.job, *outwards(driven.job))):
+            if any(level.retry for level in (driven.job, *enclosing_schedulers(driven.job))):
                 out.retried.add(driven.name)
         out.waits = sum(out.steps.values())
 
@@ -308,7 +308,7 @@ class ExploredRun:
         """Begin to step the calls of a job of the scenario, or of one that was added to it."""
         if job in self._driven:
             return
-        if works_elsewhere(job):
+        if runs_outside_loop(job):
             raise TypeError(
                 f"{job.label!r} is a {type(job).__name__}, which works in real time, and explore runs on virtual time: "
                 f"let make_scheduler put a Job in its place that sleeps for as long, and returns or raises the same"
@@ -390,7 +390,7 @@ class ExploredRun:
     def _judge(self, scheduler: Scheduler, raised: BaseException | None, left: list[str]) -> None:
         """Check all laws after a run."""
         if raised is not None and raised is not self._allowed and not isinstance(raised, GaveUp):
-            if self.outcome.broken is None and not self._driven_at_all():
+            if self.outcome.broken is None and not self._was_driven():
                 raise raised  # the scenario cannot run at all
             self._break(f"the run raises {type(raised).__name__}", raised)
             self.add_line(f"the run raises {_in_words(raised)}")
@@ -415,7 +415,7 @@ class ExploredRun:
                 self._break(f"check raises {type(error).__name__}", error)
                 self.add_line(f"after the run, the check fails: {_in_words(error)}")
 
-    def _driven_at_all(self) -> bool:
+    def _was_driven(self) -> bool:
         return any(driven.calls for driven in self._driven.values())
 
     def _faults(self, scheduler: Scheduler, left: list[str]) -> Iterable[tuple[str, str]]:
@@ -426,7 +426,7 @@ class ExploredRun:
         for job, driven in self._driven.items():
             if driven.inside or job.state in (JobState.RUNNING, JobState.SCHEDULED):
                 yield "a job is left running", f"after the run, {driven.name!r} is {job.state.value}"
-            around = [level for level in outwards(job) if level is not scheduler]
+            around = [level for level in enclosing_schedulers(job) if level is not scheduler]
             if driven.shutdowns != 1 and _has_shutdown(job) and all(level in once for level in around):
                 yield (
                     "co_shutdown is not called once",
@@ -544,7 +544,7 @@ class ExploredRun:
         self._disturb(driven, here)
         for change in here:
             if change.kind == "late":
-                self._apply(change, f"{driven.name!r} begins {_late(change.value)}")
+                self._apply(change, f"{driven.name!r} begins {_describe_delay(change.value)}")
                 await anyio.sleep(change.value)
             elif change.kind == "hang":
                 self._apply(change, f"{driven.name!r} hangs at its beginning")
@@ -576,7 +576,7 @@ class ExploredRun:
             if change.kind == "cancel":
                 if is_ready(job) or (is_service(job) and not change.at):
                     continue
-                self._apply(change, f"{driven.name!r} is cancelled {place}{self._others(driven)}")
+                self._apply(change, f"{driven.name!r} is cancelled {place}{self._current_holders(driven)}")
                 with contextlib.suppress(RuntimeError):
                     job.cancel()
             elif change.kind == "stop":
@@ -596,7 +596,9 @@ class ExploredRun:
                 self._allowed = self._allowed or KeyboardInterrupt()
                 interrupt(self._scheduler, self._allowed)
             elif change.kind == "crash":
-                self._apply(change, f"the program is killed, while {driven.name!r} is {place}{self._others(driven)}")
+                self._apply(
+                    change, f"the program is killed, while {driven.name!r} is {place}{self._current_holders(driven)}"
+                )
                 self._crash()
 
     def _crash(self) -> None:
@@ -624,7 +626,10 @@ class ExploredRun:
         for change in here:
             if change.kind == "late":
                 place = self._place(driven, change)
-                self._apply(change, f"{driven.name!r} resumes {_late(change.value)} {place}{self._others(driven)}")
+                self._apply(
+                    change,
+                    f"{driven.name!r} resumes {_describe_delay(change.value)} {place}{self._current_holders(driven)}",
+                )
                 await self._pause(change.value)
 
     def _failure(self, driven: SteppedJob, here: list[Change], error: BaseException | None) -> BaseException | None:
@@ -639,7 +644,7 @@ class ExploredRun:
     def _injected(self, driven: SteppedJob, change: Change) -> Injected:
         """Return the exception of an injected failure, and schedule its repetitions at this place."""
         place = self._place(driven, change)
-        self._apply(change, f"{driven.name!r} fails {place}{self._others(driven)}")
+        self._apply(change, f"{driven.name!r} fails {place}{self._current_holders(driven)}")
         if change.value > 1:
             driven.again.append((place, replace(change, value=change.value - 1)))
         return Injected(f"explore lets {driven.name!r} fail {place}")
@@ -660,7 +665,7 @@ class ExploredRun:
             return "at its beginning"
         return "at its end" if change.at == END else f"at {_coroutine_frames.line_of(driven.waits)}"
 
-    def _others(self, driven: SteppedJob) -> str:
+    def _current_holders(self, driven: SteppedJob) -> str:
         """Return the holders of a pool's resources at this moment."""
         holds: list[str] = []
         for other in self._driven.values():
@@ -756,12 +761,12 @@ def _check_scheduler(scheduler: Any) -> Any:
         scheduler.close()
         raise TypeError("make_scheduler is async: make it a plain function that returns a Scheduler")
     if not is_scheduler(scheduler):
-        what = "nothing" if scheduler is None else shown(scheduler)
+        what = "nothing" if scheduler is None else short_repr(scheduler)
         raise TypeError(f"make_scheduler returned {what}: let it build and return a Scheduler")
     return scheduler
 
 
-def takes(function: Callable[..., object], name: str, most: int) -> int:
+def count_arguments(function: Callable[..., object], name: str, most: int) -> int:
     """Return the number of arguments that a user's function takes: 0 or 1 for `make_scheduler`, 1 or 2 for `check`.
 
     Raises:
@@ -770,7 +775,7 @@ def takes(function: Callable[..., object], name: str, most: int) -> int:
     """
     least = most - 1
     if not callable(function):
-        raise TypeError(f"{name}={shown(function)}: give a function")
+        raise TypeError(f"{name}={short_repr(function)}: give a function")
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -785,8 +790,8 @@ def takes(function: Callable[..., object], name: str, most: int) -> int:
 
 def _call_with(function: Callable[..., Any], name: str, scheduler: Any, world: dict[Any, Any]) -> Any:
     if scheduler is None:
-        return function(world) if takes(function, name, 1) else function()
-    return function(scheduler, world) if takes(function, name, 2) == 2 else function(scheduler)
+        return function(world) if count_arguments(function, name, 1) else function()
+    return function(scheduler, world) if count_arguments(function, name, 2) == 2 else function(scheduler)
 
 
 def _wrong_answer(answer: object) -> TypeError:
@@ -795,7 +800,7 @@ def _wrong_answer(answer: object) -> TypeError:
         if inspect.iscoroutine(answer):
             answer.close()
         return TypeError("check is async, and is called when the run is over: make it a plain function")
-    return TypeError(f"check returned {shown(answer)}: let it assert what must hold, and return nothing")
+    return TypeError(f"check returned {short_repr(answer)}: let it assert what must hold, and return nothing")
 
 
 def _may_time_out(scheduler: Any) -> bool:
@@ -876,5 +881,5 @@ def _in_words(error: BaseException) -> str:
     return f"{type(error).__name__}{f': {text}' if text else ''}{where}"
 
 
-def _late(seconds: float) -> str:
+def _describe_delay(seconds: float) -> str:
     return "after all others" if seconds == MOMENT else f"{seconds:g} s later"

@@ -59,7 +59,7 @@ class Turns:
         seed = self._every if self._every is not None else self._seeds.get(number)
         if seed is not None:
             before = list(tasks)
-            keys = {id(task): _mixed(seed, number, place) for place, task in enumerate(tasks)}
+            keys = {id(task): _mix_bits(seed, number, place) for place, task in enumerate(tasks)}
             tasks.sort(key=lambda task: keys[id(task)])
             if tasks != before:
                 self.chosen[number] = [names.get(id(task)) for task in tasks]
@@ -91,7 +91,7 @@ def _name_of(task: Any) -> str:
     return str(task.get_name() if isinstance(task, asyncio.Task) else task.name)
 
 
-def _mixed(seed: int, number: int, place: int) -> int:
+def _mix_bits(seed: int, number: int, place: int) -> int:
     """Return 64 bits that depend on all arguments: the finalizer of SplitMix64 (Steele, Lea and Flood 2014)."""
     bits = (seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03 + place * 0x8CB92BA72F3D8DD7) & 0xFFFFFFFFFFFFFFFF
     bits = (bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
@@ -118,7 +118,7 @@ def ordered(turns: Turns, backend: str) -> Generator[dict[str, Any]]:
         return
     import trio.testing
 
-    inside = _inside_of_trio()
+    inside = _trio_internals()
     before = inside._r, inside._ALLOW_DETERMINISTIC_SCHEDULING
     inside._r, inside._ALLOW_DETERMINISTIC_SCHEDULING = turns, True
     try:
@@ -127,7 +127,7 @@ def ordered(turns: Turns, backend: str) -> Generator[dict[str, Any]]:
         inside._r, inside._ALLOW_DETERMINISTIC_SCHEDULING = before
 
 
-def _inside_of_trio() -> Any:
+def _trio_internals() -> Any:
     import trio._core._run as inside
 
     if not (hasattr(inside, "_r") and hasattr(inside, "_ALLOW_DETERMINISTIC_SCHEDULING")):
@@ -141,7 +141,7 @@ def _inside_of_trio() -> Any:
 def due_before(limit: float, backend: str) -> frozenset[tuple[object, float]]:
     """Return the timers or scopes that an event loop waits for before the time `limit`, with their times."""
     if backend == "trio":
-        deadlines: Any = _inside_of_trio().GLOBAL_RUN_CONTEXT.runner.deadlines
+        deadlines: Any = _trio_internals().GLOBAL_RUN_CONTEXT.runner.deadlines
         deadlines._prune()  # drop the deadlines of closed scopes, as trio does occasionally
         return frozenset((scope, at) for at, _, scope in deadlines._heap if at < limit)
     loop: Any = asyncio.get_running_loop()

@@ -270,7 +270,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iter
 
     monkeypatch.setattr(os, "posix_spawnp", spy)
     if request.param == "Popen":
-        monkeypatch.setattr(_processes, "_inheritable", lambda: None)
+        monkeypatch.setattr(_processes, "_inheritable_descriptors", lambda: None)
     yield request.param
     assert bool(calls) == (request.param == "posix_spawn")
 

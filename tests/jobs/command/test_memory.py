@@ -69,7 +69,7 @@ def test_memory_is_read_once_for_all_groups_in_a_while(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(_process_groups, "LOOK_PAUSE", 1.0)
     monkeypatch.setattr(_process_groups, "LOOK_REST", 100)
-    monkeypatch.setattr(_process_groups, "_memory_of_all", look)
+    monkeypatch.setattr(_process_groups, "_memory_by_group", look)
     monkeypatch.setattr(_process_groups.time, "monotonic", lambda: now)
     took, memory = 0.001, GroupMemory()
     found: list[int | None] = []

@@ -340,7 +340,7 @@ def test_what_was_started_while_others_were_looked_at_is_found(
         return listed
 
     monkeypatch.setattr(_guard_script.os, "listdir", late)
-    assert _guard_script.marked(MARK.encode()) == [started[0].pid]
+    assert _guard_script.find_marked(MARK.encode()) == [started[0].pid]
     started[0].kill()
     started[0].wait()
 
@@ -438,7 +438,7 @@ def test_the_script_gives_up_on_what_cannot_be_killed(
 ) -> None:
     """A process that waits for a dead disk is an example."""
     monkeypatch.setattr(_guard_script, "PATIENCE", 0.02)
-    monkeypatch.setattr(_guard_script, "marked", lambda mark: [2**22 - 5])
+    monkeypatch.setattr(_guard_script, "find_marked", lambda mark: [2**22 - 5])
     _guard_script.main(table.descriptor, MARK.encode())
 
 
@@ -519,7 +519,7 @@ def test_the_guard_works_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     """The groups are then all that is known."""
     real: Any = os.path.isdir
     monkeypatch.setattr(os.path, "isdir", lambda path: path != "/proc/self" and real(path))
-    assert _guard_script.marked(b"") == []
+    assert _guard_script.find_marked(b"") == []
 
 
 def test_commands_run_where_files_must_be_small() -> None:

@@ -28,7 +28,7 @@ from ..posix.process_trees import Watched, until_there
 from ..posix.process_trees import watched as watched
 from . import process_bodies as bodies
 
-pytestmark = pytest.mark.skipif(not _fork_server.is_sound(), reason="worker processes are not forked on this system")
+pytestmark = pytest.mark.skipif(not _fork_server.can_fork(), reason="worker processes are not forked on this system")
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_without_a_server_each_worker_is_an_interpreter(
     backend: str, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where forking is unsafe, this program starts the workers, and they end with the run too."""
-    monkeypatch.setattr(_worker_pool, "is_sound", lambda: False)
+    monkeypatch.setattr(_worker_pool, "can_fork", lambda: False)
     job, dies, last = ProcessJob(bodies.whoami), ProcessJob(bodies.die, "exit"), ProcessJob(bodies.add, 1)
     run(backend, job, dies, last, jobs_window=1)
     assert job.result()[1] == os.getpid()
@@ -272,7 +272,7 @@ def test_a_program_that_ends_without_reading_answers_is_no_error(tmp_path: Path)
     (ended, _), (busy, _) = workers
     number = ended.recv(_worker_main.NUMBER.size)
     ended.close()
-    call = _worker_main.packed(pickle.dumps({})) + _worker_main.packed(pickle.dumps((abs, (-1,), {}, {})))
+    call = _worker_main.pack(pickle.dumps({})) + _worker_main.pack(pickle.dumps((abs, (-1,), {}, {})))
     busy.send(call)
     control.send(number)
     for there in (control, busy):  # both have something to read, which nobody reads

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from trioflow import CommandJob, Pull, Push, Scheduler, SshError, SshJob
-from trioflow.jobs.ssh._sftp_operations import explained_by_sftp
+from trioflow.jobs.ssh._sftp_operations import filter_errors
 
 from .servers import AS_USERS_ARE, SSH_ON_ASYNCIO, SSH_ON_TRIO, Place, Server, Site
 
@@ -329,6 +329,6 @@ def test_a_server_without_sftp_says_so(site: Any, tmp_path: Path) -> None:
 
 def test_a_disk_without_room_is_named_as_what_may_be_wrong() -> None:
     """sftp reports only that the write failed."""
-    assert explained_by_sftp(b'write remote "/full/copy": Failure\n').endswith(
+    assert filter_errors(b'write remote "/full/copy": Failure\n').endswith(
         b"disk of the node is full (df), or a quota used up"
     )

@@ -35,9 +35,9 @@ class Wrapped:
 
     def __init__(self, shell: str, words: list[str], **options: Any) -> None:
         variables = options.pop("variables", {})
-        sent = _wrapper.variables(variables, TOKEN) if variables else b""
+        sent = _wrapper.export_variables(variables, TOKEN) if variables else b""
         options = {"grace": 0.3, "size": len(sent), **options}
-        line = _wrapper.line(words, TOKEN, **options).replace("/bin/sh", shell, 1)
+        line = _wrapper.login_shell_line(words, TOKEN, **options).replace("/bin/sh", shell, 1)
         read_end, self.lifeline = os.pipe()
         self.process = subprocess.Popen(
             ["/bin/sh", "-c", line],
@@ -232,7 +232,7 @@ def test_the_wrapper_passes_through_login_shells(shell: str) -> None:
         "\r",
         "é~*",
     ]
-    line = _wrapper.line(["sh", "-c", "printf '%s|' \"$@\"; exit 3", "-", *words], TOKEN, grace=1)
+    line = _wrapper.login_shell_line(["sh", "-c", "printf '%s|' \"$@\"; exit 3", "-", *words], TOKEN, grace=1)
     read_end, lifeline = os.pipe()
     done = subprocess.run([shell, "-c", line], stdin=read_end, capture_output=True, timeout=30, check=False)
     for descriptor in (read_end, lifeline):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 
 from ..base import _amounts, _units
 from ..base._amounts import amount_of
-from ..base._reprs import shown
+from ..base._reprs import short_repr
 from ..job import _job_options
 from ..job._job import AbstractJob
 from ._rate import Rate, RateResource
@@ -120,7 +120,7 @@ class Pool:
     __slots__ = ("_clock", "_loop", "_resources", "_runs", "_users")
 
     def __init__(self, **resources: OneNeed | Rate | list[Any] | tuple[Any, ...]) -> None:
-        self._resources: Final = {name: _resource(name, given) for name, given in resources.items()}
+        self._resources: Final = {name: _make_resource(name, given) for name, given in resources.items()}
         # The schedulers that use it now, each with the innermost enclosing one that has needs.
         self._users: Final[dict[AbstractJob[Any], AbstractJob[Any] | None]] = {}
         # The identity of their event loop, or of the last one.
@@ -179,7 +179,7 @@ class Pool:
             resource.change_clock(clock, shift)
 
 
-def checked(pool: Any, name: str, who: Who) -> Pool | None:
+def check_pool(pool: Any, name: str, who: Who) -> Pool | None:
     """Check the pool of the scheduler called `who`, and return it.
 
     Raises:
@@ -188,7 +188,7 @@ def checked(pool: Any, name: str, who: Who) -> Pool | None:
     """
     if pool is not None and not isinstance(pool, Pool):
         advice = "give a Pool, such as Pool(cpu=8, gpu=['0', '1']), or None"
-        raise _job_options.wrong(TypeError, pool, name, who, advice)
+        raise _job_options.bad_value(TypeError, pool, name, who, advice)
     return pool
 
 
@@ -218,7 +218,7 @@ def note_user(
     users[user] = keeper
 
 
-def _resource(name: str, given: Any) -> Resource:
+def _make_resource(name: str, given: Any) -> Resource:
     if name in _job_options.RUN_RESOURCES:
         raise ValueError(f"Pool: the run itself has the resource {name!r}; give yours another name")
     if isinstance(given, Rate):
@@ -226,9 +226,11 @@ def _resource(name: str, given: Any) -> Resource:
     if isinstance(given, (list, tuple)):
         things: tuple[Any, ...] = tuple(given)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
         if any(thing in things[:place] for place, thing in enumerate(things)):
-            raise ValueError(f"Pool({name}={shown(given)}): a thing is listed twice; each can be given to one job only")
+            raise ValueError(
+                f"Pool({name}={short_repr(given)}): a thing is listed twice; each can be given to one job only"
+            )
         return CountedResource(name, len(things), things)
-    amount = _amounts.amount_of(given, f"Pool({name}={shown(given)})")
+    amount = _amounts.amount_of(given, f"Pool({name}={short_repr(given)})")
     return CountedResource(
         name, amount, shown_as=_units.size_text if _amounts.is_size(given) else _amounts.shown_amount
     )

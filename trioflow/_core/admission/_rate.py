@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, final
 
 from ..base import _amounts
-from ..base._reprs import shown
+from ..base._reprs import short_repr
 from ..base._units import duration_text
 from ..base._waits import WaitCause, Waiting
 from ..job._job import AbstractJob
@@ -63,20 +63,23 @@ class Rate:
 
     def __init__(self, *, per: float, burst: Need | None = None, **limits: OneNeed) -> None:
         if not limits:
-            raise TypeError(f"Rate(per={shown(per)}): give at least one key with its amount, such as requests=500")
-        self._limits: Final = {name: _positive(given, f"Rate({name}={shown(given)})") for name, given in limits.items()}
-        self._per: Final = float(_positive(per, f"Rate(per={shown(per)})"))
+            raise TypeError(f"Rate(per={short_repr(per)}): give at least one key with its amount, such as requests=500")
+        self._limits: Final = {
+            name: _positive(given, f"Rate({name}={short_repr(given)})") for name, given in limits.items()
+        }
+        self._per: Final = float(_positive(per, f"Rate(per={short_repr(per)})"))
         for name, amount in self._limits.items():
             if not 0 < self._per / float(amount) < math.inf:
                 raise ValueError(
-                    f"Rate({name}={shown(limits[name])}, per={shown(per)}): that is too fast, or too slow, to count"
+                    f"Rate({name}={short_repr(limits[name])}, per={short_repr(per)}): "
+                    f"that is too fast, or too slow, to count"
                 )
         first = next(iter(limits))
         if burst is not None and not isinstance(burst, Mapping) and len(limits) > 1:
             raise TypeError(
-                f"Rate(burst={shown(burst)}): there are several keys; give a dict such as {{{first!r}: 10}}"
+                f"Rate(burst={short_repr(burst)}): there are several keys; give a dict such as {{{first!r}: 10}}"
             )
-        what = f"Rate(burst={shown(burst)})"
+        what = f"Rate(burst={short_repr(burst)})"
         own = burst if isinstance(burst, Mapping) else {} if burst is None else {first: burst}
         for name in own:
             if name not in self._limits:
@@ -202,7 +205,7 @@ class RateResource(Resource):
 
                 close = difflib.get_close_matches(key, self.buckets, n=1)
                 hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(self.buckets)}"
-                raise ValueError(f"{what}, and this Rate has no key {shown(key)}: {hint}")
+                raise ValueError(f"{what}, and this Rate has no key {short_repr(key)}: {hint}")
         return dict(given)
 
     def used(self, given: Given, what: str) -> Needed:

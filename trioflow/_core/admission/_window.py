@@ -20,7 +20,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, final, get_args
 
 from ... import _posix as posix
-from ..base._reprs import is_among, shown
+from ..base._reprs import is_among, short_repr
 from ..job import _errors, _job_options
 
 if TYPE_CHECKING:
@@ -87,13 +87,16 @@ class Adaptive:
         self._maximum: Final = _job_options.number(maximum, "maximum", "Adaptive")
         if not 1 <= self._minimum <= self._maximum:
             raise ValueError(
-                f"Adaptive({shown(minimum)}, {shown(maximum)}): the minimum is 1 or more, the maximum at least as large"
+                f"Adaptive({short_repr(minimum)}, {short_repr(maximum)}): "
+                f"the minimum is 1 or more, the maximum at least as large"
             )
         given: Any = slower_on
         types: tuple[Any, ...] = tuple(given) if isinstance(given, Iterable) else (given,)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
         for kind in types:
             if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-                raise TypeError(f"Adaptive(slower_on={shown(slower_on)}): {shown(kind)} is not an exception type")
+                raise TypeError(
+                    f"Adaptive(slower_on={short_repr(slower_on)}): {short_repr(kind)} is not an exception type"
+                )
         self._slower_on: Final[tuple[type[BaseException], ...]] = types
 
     @property
@@ -176,11 +179,11 @@ def window(value: Any, name: str, who: Who) -> Window | None:
         return value or None
     if isinstance(value, int) and not isinstance(value, bool):
         advice = "give a positive whole number, or None or 0 for no limit"
-        raise _job_options.wrong(ValueError, value, name, who, advice)
+        raise _job_options.bad_value(ValueError, value, name, who, advice)
     if isinstance(value, Adaptive) or hasattr(value, "acquire_on_behalf_of"):
         return cast("Window", value)
     wanted = "a positive whole number, None, a CapacityLimiter or an Adaptive"
-    raise _job_options.wrong(TypeError, value, name, who, f"give {wanted}")
+    raise _job_options.bad_value(TypeError, value, name, who, f"give {wanted}")
 
 
 def jobserver(value: Any, name: str, who: Who) -> Jobserver:
@@ -188,10 +191,10 @@ def jobserver(value: Any, name: str, who: Who) -> Jobserver:
     styles = get_args(JobserverStyle)
     if is_among(value, (False, True, *styles)):
         if value:
-            posix.require(f"{name}= of {_job_options.named(who)}", "leave it out")
+            posix.require(f"{name}= of {_job_options.owner_name(who)}", "leave it out")
         return cast("Jobserver", value)
     choices = ", ".join(map(repr, (True, *styles)))
-    raise _job_options.wrong(ValueError, value, name, who, f"choose {choices} or False")
+    raise _job_options.bad_value(ValueError, value, name, who, f"choose {choices} or False")
 
 
 def slots(window: Window | None) -> int | None:

@@ -23,9 +23,9 @@ its work and its record:
 from typing import TYPE_CHECKING
 
 from ..base._logger import warn
-from ..base._reprs import beginning, headline, is_among, shown
+from ..base._reprs import beginning, headline, is_among, short_repr
 from ..base._states import JobState
-from ..job._ancestors import outwards
+from ..job._ancestors import enclosing_schedulers
 from ..job._arguments import substitute_inputs
 from ..job._errors import JournalError
 from ..job._facts import SERVICE, always_runs, settings_of, value_of

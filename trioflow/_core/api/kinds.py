@@ -2,10 +2,10 @@
 """The engine's interface for kinds of jobs; `trioflow.abc` re-exports it to users."""
 
 from ..backend import load_backend, loop_running
-from ..base._reprs import is_among, shown
+from ..base._reprs import is_among, short_repr
 from ..job._function import FunctionJob, call_of, name_of
 from ..job._job import BoxStyle
-from ..job._job_options import JobOptions, callback, declare_run_resource, duration, file_path, flag, whole
+from ..job._job_options import JobOptions, callback, declare_run_resource, duration, file_path, flag, whole_number
 from ..job._kind import JobKind, arguments_of, given_of
 from ..job._labels import label_inside, printable, without_middle
 from ..job._option_descriptors import need_of_run

@@ -2,6 +2,6 @@
 """The engine's interface for explorations, which intercept the calls of jobs and interrupt the run."""
 
 from ..base._user_code import OURS, line_at
-from ..job._facts import ends_what_hangs, scope_of_run, works_elsewhere
+from ..job._facts import has_hard_timeout, runs_outside_loop, scope_of_run
 from ..job._interception import steer
 from ..scheduler._base_scheduler import interrupt

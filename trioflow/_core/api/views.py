@@ -15,45 +15,45 @@ from ..admission._window import slots as slots_of
 from ..admission._window import window as checked_window
 from ..admission.policy._builtin_policies import PolicyName
 from ..admission.policy._policy import Outlook, Policy
-from ..admission.policy._policy_validation import checked as checked_policy
+from ..admission.policy._policy_validation import check_policy as checked_policy
 from ..admission.policy._policy_validation import name_of_policy
-from ..admission.policy._upward_ranks import usual as usual_duration
+from ..admission.policy._upward_ranks import median_duration as usual_duration
 from ..backend import LOOP_PACKAGES, BackendName
 from ..base._amounts import Amount, amount_of, is_size, shown_amount
 from ..base._graph_algorithms import backlinks, find_cycle, longest_paths, reachable, topological_order
 from ..base._logger import warn
-from ..base._reprs import beginning, headline, is_among, shown
+from ..base._reprs import beginning, headline, is_among, short_repr
 from ..base._states import HOW_RUNS_END, JobState, OnTimeout, RunIf, RunPhase, StopReason
 from ..base._units import duration_text, durations_in_column, size_text
 from ..base._user_code import OURS
 from ..base._waits import WaitCause, Waiting
-from ..job._ancestors import common, is_inside, outermost, outwards
+from ..job._ancestors import enclosing_schedulers, find_common_scheduler, is_inside, outermost
 from ..job._errors import CycleError
 from ..job._facts import (
     box_of,
+    call_place,
     command_line_of,
     end_of,
     failure_of,
     given_label,
-    held,
     inputs_of,
     is_ready,
     is_service,
-    kept_of,
     may_repeat,
-    not_restored,
     ready_at,
-    room,
+    reason_not_restored,
     run_needs,
     run_resource,
     run_resource_totals,
     runs_commands,
+    stored_result,
     throttled,
     throttlings,
+    waits_for_room,
 )
 from ..job._function import FunctionJob, Job, call_with
 from ..job._job import AbstractJob, AnyJob, is_scheduler
-from ..job._job_options import declare_run_resource, duration, file_path, flag, whole
+from ..job._job_options import declare_run_resource, duration, file_path, flag, whole_number
 from ..job._labels import paths_of, percent, printable, shortened, without_middle
 from ..job._option_descriptors import need_of_run
 from ..job._outcome import DROPPED, Failure, Throttling

@@ -25,7 +25,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _logger
-from ..base._reprs import is_among, shown
+from ..base._reprs import is_among, short_repr
 from ._interface import BACKEND_NAMES as BACKEND_NAMES
 from ._interface import BackendName as BackendName
 from ._interface import WorkerTask as WorkerTask
@@ -59,7 +59,7 @@ def by_name(name: str) -> Backend:
 
     """
     if not is_among(name, tuple(LIBRARIES)):
-        raise ValueError(f"backend={shown(name)}: choose one of {', '.join(LIBRARIES)}")
+        raise ValueError(f"backend={short_repr(name)}: choose one of {', '.join(LIBRARIES)}")
     return _loaded.get(name) or _load(name)
 
 

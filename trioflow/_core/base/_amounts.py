@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from ._reprs import shown
+from ._reprs import short_repr
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -51,7 +51,7 @@ def amount_of(value: Any, what: str) -> Amount:
         raise TypeError(f"{what}: give a number, 0 or more, or a size such as '24 GiB'")
     if not is_finite(value) or value < 0:
         raise ValueError(f"{what}: give a finite number, 0 or more, or a size such as '24 GiB'")
-    return _plain(_fraction(str(value)) if isinstance(value, float) else value)
+    return _int_if_whole(_fraction(str(value)) if isinstance(value, float) else value)
 
 
 def is_number(value: Any) -> bool:
@@ -89,7 +89,7 @@ def amount_or_parts(value: Any, what: str) -> Given:
         return amount_of(value, what)
     for key in parts:
         if not isinstance(key, str):
-            raise TypeError(f"{what}: {shown(key)} is not a key; keys are text")
+            raise TypeError(f"{what}: {short_repr(key)} is not a key; keys are text")
     return tuple((key, amount_of(parts[key], what)) for key in sorted(parts))
 
 
@@ -107,10 +107,10 @@ def shown_parts(given: Given) -> str:
     """Return an amount, or amounts by key, in decimals."""
     if not isinstance(given, tuple):
         return shown_amount(given)
-    return "{" + ", ".join(f"{shown(key)}: {shown_amount(number)}" for key, number in given) + "}"
+    return "{" + ", ".join(f"{short_repr(key)}: {shown_amount(number)}" for key, number in given) + "}"
 
 
-def as_user_gave(given: Given) -> Any:
+def as_given_by_user(given: Given) -> Any:
     """Return an amount as a number, and amounts by key as a dict of numbers."""
     return {key: as_number(number) for key, number in given} if isinstance(given, tuple) else as_number(given)
 
@@ -127,9 +127,9 @@ def _size(text: str, what: str) -> Amount:
     number = _fraction(match[1]) * UNITS[match[2]]
     if not is_finite(number):
         raise ValueError(f"{what}: that is more than can be counted; give a smaller size")
-    return _plain(number)
+    return _int_if_whole(number)
 
 
-def _plain(number: Amount) -> Amount:
+def _int_if_whole(number: Amount) -> Amount:
     """Return a whole number as `int`, which is faster."""
     return number.numerator if number.denominator == 1 else number

@@ -73,12 +73,12 @@ def longest_paths(
 
     """
     found: dict[Node, float] = {}
-    for _ in finding_longest_paths(order, requirements, lengths, usual, found):
+    for _ in find_longest_paths(order, requirements, lengths, usual, found):
         pass
     return found
 
 
-def finding_longest_paths(
+def find_longest_paths(
     order: list[Node],
     requirements: Callable[[Node], Iterable[Node]],
     lengths: Mapping[Node, float],
@@ -129,7 +129,7 @@ def reachable(starts: Iterable[Node], neighbours: Callable[[Node], Iterable[Node
     return found
 
 
-def meet(
+def is_reached_from_both(
     ends: Iterable[Node],
     forwards: Callable[[Node], Iterable[Node]],
     starts: Iterable[Node],

@@ -16,11 +16,11 @@ BIG: Final = 10**40
 """Writing out an integer with thousands of digits is slow, and Python rejects it."""
 
 
-def shown(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """Return the repr of `value`, shortened, even if it is huge, contains itself, or raises.
 
     Example:
-        >>> shown("a"), shown(10**400), len(shown("a" * 1000))
+        >>> short_repr("a"), short_repr(10**400), len(short_repr("a" * 1000))
         ("'a'", '<a whole number of some 401 digits>', 100)
 
     """

@@ -24,12 +24,12 @@ def duration_text(seconds: float, *, in_column: bool = False) -> str:
     if seconds < 0:
         return "-" + duration_text(-seconds, in_column=in_column)
     if seconds < 59.95:  # else rounding gives 60: a minute
-        return _below_a_minute(seconds, _even_figures if in_column else _figures)
+        return _below_a_minute(seconds, _one_decimal if in_column else _three_digits)
     if round(seconds) < HOUR:
-        return _pair(round(seconds), MINUTE, "min", 1.0, "s")
+        return _two_units(round(seconds), MINUTE, "min", 1.0, "s")
     if round(seconds / MINUTE) * MINUTE < DAY:
-        return _pair(round(seconds / MINUTE) * MINUTE, HOUR, "h", MINUTE, "min")
-    return _pair(round(seconds / HOUR) * HOUR, DAY, "d", HOUR, "h")
+        return _two_units(round(seconds / MINUTE) * MINUTE, HOUR, "h", MINUTE, "min")
+    return _two_units(round(seconds / HOUR) * HOUR, DAY, "d", HOUR, "h")
 
 
 def durations_in_column(seconds: Iterable[float | None]) -> tuple[str, list[str]]:
@@ -70,18 +70,18 @@ def _below_a_minute(seconds: float, figures: Callable[[float], str]) -> str:
     return "0 s" if seconds < 1e-9 else f"{figures(seconds * 1e9)} ns"
 
 
-def _even_figures(number: float) -> str:
+def _one_decimal(number: float) -> str:
     return f"{number:.1f}" if number < 99.95 else f"{number:.0f}"
 
 
-def _figures(number: float) -> str:
+def _three_digits(number: float) -> str:
     """Return a number from 1 to 1000 with three digits, without trailing zeros."""
     places = 2 if number < 9.995 else 1 if number < 99.95 else 0
     text = f"{number:.{places}f}"
     return text.rstrip("0").rstrip(".") if places else text
 
 
-def _pair(seconds: float, unit: float, name: str, below: float, name_below: str) -> str:
+def _two_units(seconds: float, unit: float, name: str, below: float, name_below: str) -> str:
     whole, rest = divmod(round(seconds), unit)
     first = f"{int(whole)} {name}"
     return f"{first} {int(rest // below):02d} {name_below}" if rest else first

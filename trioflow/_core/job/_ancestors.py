@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ._job import AbstractJob
 
 
-def outwards(job: AbstractJob[Any]) -> Iterator[BaseScheduler]:
+def enclosing_schedulers(job: AbstractJob[Any]) -> Iterator[BaseScheduler]:
     """Yield the enclosing schedulers of a job, the innermost first."""
     around = job._scheduler
     while around is not None:
@@ -20,12 +20,12 @@ def outwards(job: AbstractJob[Any]) -> Iterator[BaseScheduler]:
 
 def ancestors_with_members(job: AbstractJob[Any]) -> Iterator[tuple[BaseScheduler, AbstractJob[Any]]]:
     """Yield the enclosing schedulers, each with its member that is the job or contains it."""
-    for around in outwards(job):
+    for around in enclosing_schedulers(job):
         yield around, job
         job = around
 
 
-def common(
+def find_common_scheduler(
     job: AbstractJob[Any], other: AbstractJob[Any]
 ) -> tuple[BaseScheduler, AbstractJob[Any], AbstractJob[Any]] | None:
     """Return the innermost scheduler that contains both jobs, and its members that are or contain them, or None."""
@@ -37,11 +37,11 @@ def common(
 
 def outermost(scheduler: BaseScheduler) -> BaseScheduler:
     """Return the outermost scheduler around `scheduler`, or `scheduler` itself."""
-    for around in outwards(scheduler):
+    for around in enclosing_schedulers(scheduler):
         scheduler = around
     return scheduler
 
 
 def is_inside(job: AbstractJob[Any], scheduler: AbstractJob[Any]) -> bool:
     """Return whether `job` is in `scheduler`, at any depth; no scheduler is inside itself."""
-    return any(around is scheduler for around in outwards(job))
+    return any(around is scheduler for around in enclosing_schedulers(job))

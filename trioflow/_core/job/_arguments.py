@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, cast
 
-from ..base._reprs import shown
+from ..base._reprs import short_repr
 from ._job import AbstractJob
 from ._outcome import DROPPED
 
@@ -57,7 +57,7 @@ def ref(job: AbstractJob[Any]) -> Any:
 
     """
     if not isinstance(job, AbstractJob):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"ref({shown(job)}): give a job")
+        raise TypeError(f"ref({short_repr(job)}): give a job")
     return Ref(job)
 
 

@@ -7,7 +7,7 @@ import types
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeAlias, TypeVar, Unpack, cast, overload
 
-from ..base._reprs import shown
+from ..base._reprs import short_repr
 from ._argument_types import A, A_contra, B, B_contra, C, C_contra, GivenJob, JobsInside, T_co
 from ._function import FunctionJob, Job, check_kind
 from ._job_options import JobOptions
@@ -210,7 +210,7 @@ def job(function: Any = None, /, *, kind: Kind = Job, **options: Any) -> Any:
 
 def _decorate(function: Any, options: JobOptions, kind: Kind) -> JobFunction[Any, Any]:
     if isinstance(function, Coroutine):
-        raise TypeError(f"job({shown(function)}): a coroutine object; decorate the async function that makes them")
+        raise TypeError(f"job({short_repr(function)}): a coroutine object; decorate the async function that makes them")
     check_kind(kind, "job()")
     own: Any = {key: value for key, value in options.items() if key not in ("required", "scheduler")}
     made = kind(function, **own)  # checks the function and the options

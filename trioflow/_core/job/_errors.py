@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..base import _amounts
-from ..base._reprs import shown
+from ..base._reprs import short_repr
 from . import _labels
-from ._ancestors import common
+from ._ancestors import find_common_scheduler
 
 if TYPE_CHECKING:
     from ..scheduler._base_scheduler import BaseScheduler
@@ -29,7 +29,7 @@ class CycleError(TrioflowError, ValueError):
 
     def __init__(self, cycle: Sequence[AbstractJob[Any]]) -> None:
         self.cycle: tuple[AbstractJob[Any], ...] = tuple(cycle)
-        names = _labels.telling_apart(self.cycle)
+        names = _labels.distinguish(self.cycle)
         super().__init__(
             f"cycle: {' -> '.join([*names, names[0]])}: none of them could ever start; "
             f"remove one of these requirements, with requires(..., remove=True)"
@@ -51,8 +51,8 @@ class MissingRequirement(TrioflowError, ValueError):
         is_input = job._rule is not None and requirement in job._rule.inputs
         home = requirement.scheduler
         where = "in no scheduler" if home is None else f"in {home.label!r}"
-        who, what = map(repr, _labels.telling_apart([job, requirement]))
-        found = common(job, requirement)
+        who, what = map(repr, _labels.distinguish([job, requirement]))
+        found = find_common_scheduler(job, requirement)
         if found is not None:
             _, waits, waited_for = found
             name, of = (job.label if job.label.isidentifier() else "..." for job in (waits, waited_for))
@@ -157,14 +157,16 @@ class Throttled(TrioflowError):
     def __init__(self, key: str, after: float = 1.0) -> None:
         given: tuple[Any, Any] = key, after
         if not isinstance(given[0], str):
-            raise TypeError(f"Throttled({shown(key)}): give the name of a resource, such as 'api'")
+            raise TypeError(f"Throttled({short_repr(key)}): give the name of a resource, such as 'api'")
         if isinstance(given[1], bool) or not isinstance(given[1], (int, float)):
-            raise TypeError(f"Throttled({shown(key)}, after={shown(after)}): give a number of seconds")
+            raise TypeError(f"Throttled({short_repr(key)}, after={short_repr(after)}): give a number of seconds")
         if not (_amounts.is_finite(after) and after > 0):
-            raise ValueError(f"Throttled({shown(key)}, after={shown(after)}): give a number of seconds above 0")
+            raise ValueError(
+                f"Throttled({short_repr(key)}, after={short_repr(after)}): give a number of seconds above 0"
+            )
         self.key: str = key
         self.after: float = after
-        super().__init__(f"{shown(key)} is throttled for {after:g} s")
+        super().__init__(f"{short_repr(key)} is throttled for {after:g} s")
 
     def __reduce__(self) -> tuple[type[Throttled], tuple[str, float]]:
         """Pickle by arguments, for other processes."""

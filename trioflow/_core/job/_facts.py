@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base._states import SUCCEEDED
-from ._ancestors import outwards
+from ._ancestors import enclosing_schedulers
 from ._function import FunctionJob
 from ._job import is_scheduler
 from ._job_options import RUN_RESOURCES
@@ -92,7 +92,7 @@ def failure_of(job: AnyJob) -> Failure | None:
     return outcome if isinstance(outcome, Failure) else None
 
 
-def kept_of(job: AnyJob) -> Any:
+def stored_result(job: AnyJob) -> Any:
     """Return the stored result of a job that has succeeded; a remote value is represented by its placeholder.
 
     The `result()` of its kind may fetch that value, which may be slow.
@@ -122,24 +122,24 @@ def run_resource_totals(scheduler: BaseScheduler) -> Mapping[str, int]:
 
 def run_resource(scheduler: BaseScheduler, name: str) -> tuple[BaseScheduler, int]:
     """Return the scheduler whose members, at any depth, share a resource of the run itself, and its total."""
-    for around in (scheduler, *outwards(scheduler)):
+    for around in (scheduler, *enclosing_schedulers(scheduler)):
         scheduler = around
         if name in (totals := around._run_resource_totals()):
             return around, totals[name]
     return scheduler, RUN_RESOURCES[name]()
 
 
-def room(job: AnyJob) -> tuple[str, int] | None:
+def call_place(job: AnyJob) -> tuple[str, int] | None:
     """Return the place that made the call of a job in its last run, and how many calls that makes at once."""
     return None if job._facts is None else job._facts.room
 
 
-def held(job: AnyJob) -> tuple[tuple[float, float], ...]:
+def waits_for_room(job: AnyJob) -> tuple[tuple[float, float], ...]:
     """Return the times at which a job ran, but waited for room on the machine."""
     return () if job._facts is None else job._facts.held
 
 
-def not_restored(job: AnyJob) -> str | None:
+def reason_not_restored(job: AnyJob) -> str | None:
     """Return the reason why a journal did not restore a job; None if it did, or if there was no journal."""
     return None if job._facts is None else job._facts.not_restored
 
@@ -170,12 +170,12 @@ def settings_of(job: AbstractJob[Any]) -> SlowPathOptions | None:
     return job._limits
 
 
-def works_elsewhere(job: AbstractJob[Any]) -> bool:
+def runs_outside_loop(job: AbstractJob[Any]) -> bool:
     """Return whether a job works outside of the event loop, in a thread or a process: so in real time."""
     return job._runs_commands or (isinstance(job, FunctionJob) and job._calls_in is not None)
 
 
-def ends_what_hangs(job: AnyJob) -> bool:
+def has_hard_timeout(job: AnyJob) -> bool:
     """Return whether a job has a timeout that ends its body at any point, not only where its kind checks."""
     return (job.timeout is not None or job.idle_timeout is not None) and (is_scheduler(job) or not job._keeps_time)
 

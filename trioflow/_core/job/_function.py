@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from typing import Any, ClassVar, Final, Unpack, cast, overload
 
 from ..base import _signatures
-from ..base._reprs import shown
+from ..base._reprs import short_repr
 from . import _job_options, _labels
 from ._argument_types import (
     A,
@@ -127,7 +127,7 @@ class FunctionJob(AbstractJob[T]):
         if self.redact:
             return f"{name}(…)"
         keywords = function.as_given() if type(function) is Call else {}
-        return _labels.of_call(name, as_given(self._args), keywords, depth=depth)
+        return _labels.call_label(name, as_given(self._args), keywords, depth=depth)
 
     def _short_name(self) -> str:
         """Return the name of the function, or of the class of a callable object."""
@@ -215,12 +215,12 @@ def check_function(
     called, name = unwrapped(function), name_of(function)
     if isinstance(called, Coroutine):
         if place is not None:
-            raise TypeError(f"{kind}({shown(called)}): a coroutine object is not for {place}; use Job instead")
-        raise TypeError(f"{kind}({shown(called)}): this is a coroutine object, which runs once; give {wanted}")
+            raise TypeError(f"{kind}({short_repr(called)}): a coroutine object is not for {place}; use Job instead")
+        raise TypeError(f"{kind}({short_repr(called)}): this is a coroutine object, which runs once; give {wanted}")
     if hasattr(cast(Any, type(called)), "_builds_jobs"):
         raise TypeError(f"{kind}({name}): it is decorated with @job already: call it, {name}(...), to build the job")
     if not callable(called):
-        raise TypeError(f"{kind}({shown(called)}): give {wanted}")
+        raise TypeError(f"{kind}({short_repr(called)}): give {wanted}")
     for candidate in (called, cast(Any, type(called)).__call__):
         if _signatures.is_async_generator(candidate):
             instead = "an async function without yield" if place is None else wanted
@@ -240,7 +240,9 @@ def check_kind(kind: Any, who: str) -> None:
 
     """
     if not callable(kind) or (isinstance(kind, type) and not issubclass(kind, FunctionJob)):
-        raise TypeError(f"kind={shown(kind)} of {who}: give a kind of job that calls a function, such as ThreadJob")
+        raise TypeError(
+            f"kind={short_repr(kind)} of {who}: give a kind of job that calls a function, such as ThreadJob"
+        )
 
 
 def _refuse_plain(function: Any, kind: str, name: str) -> None:
@@ -387,7 +389,7 @@ class Job(FunctionJob[T]):
             if not isinstance(function, Coroutine):
                 check_function(function, "Job", WANTED)
             elif args or kwargs:
-                raise TypeError(f"Job({shown(function)}, ...): a coroutine object takes no further arguments")
+                raise TypeError(f"Job({short_repr(function)}, ...): a coroutine object takes no further arguments")
         self._function = function
         self._args = args
         if args or kwargs:

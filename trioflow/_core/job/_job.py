@@ -25,10 +25,10 @@ from typing import (
 
 from .. import backend as _backend
 from ..base import _amounts
-from ..base._reprs import shown
+from ..base._reprs import short_repr
 from ..base._states import IDLE, JobState, OnTimeout, RunIf
 from . import _errors, _job_options, _labels, _option_descriptors, _requirements
-from ._ancestors import outermost, outwards
+from ._ancestors import enclosing_schedulers, outermost
 from ._option_descriptors import Option, RareOption, ReadOnlyOption, SchedulingOption, SlowPathOption
 from ._outcome import DROPPED, Failure, RunExtras, no_result
 
@@ -76,7 +76,7 @@ class BoxStyle(NamedTuple):
 def _checked_box(box: BoxStyle, who: str) -> BoxStyle:
     is_tuple = isinstance(box.brackets, tuple)  # pyright: ignore[reportUnnecessaryIsInstance]
     if not is_tuple or [type(bracket) for bracket in box.brackets] != [str, str]:
-        raise TypeError(f"brackets={shown(box.brackets)} of {who}: give two texts, such as brackets=('[', ']')")
+        raise TypeError(f"brackets={short_repr(box.brackets)} of {who}: give two texts, such as brackets=('[', ']')")
     return BoxStyle(
         _job_options.text(box.name, "name", who),
         _job_options.text(box.shape, "shape", who),
@@ -131,7 +131,9 @@ def _shown_label(job: AbstractJob[Any]) -> str:
 def _shown_needs(job: AbstractJob[Any]) -> dict[str, Any]:
     needs = job._needs()
     return {
-        name: _amounts.as_user_gave(given) for name, given in needs.items() if name not in _job_options.RUN_RESOURCES
+        name: _amounts.as_given_by_user(given)
+        for name, given in needs.items()
+        if name not in _job_options.RUN_RESOURCES
     }
 
 
@@ -285,15 +287,15 @@ class AbstractJob(Generic[T]):
     timeout: Option[float | None] = SlowPathOption(None, _job_options.seconds)
     idle_timeout: Option[float | None] = SlowPathOption(None, _job_options.seconds)
     on_timeout: Option[OnTimeout] = SlowPathOption("fail", _job_options.one_of(get_args(OnTimeout)))
-    restarts: Option[int | None] = SlowPathOption(None, _job_options.whole)
+    restarts: Option[int | None] = SlowPathOption(None, _job_options.whole_number)
     own_task: Option[bool] = SlowPathOption(False, _job_options.flag)
     retry: Option[Retry] = SlowPathOption(None, _job_options.retry)
     run_if: Option[RunIf] = RareOption("settled", _job_options.one_of(get_args(RunIf)), "_rule")
     keep_result: Option[bool] = RareOption(True, _job_options.flag, "_rule")
     redact: Option[bool] = SlowPathOption(False, _job_options.flag)
     save: Option[JobSave] = SlowPathOption("default", _job_options.save)
-    key: Option[Any, object] = SlowPathOption(None, _job_options.anything)
-    version: Option[Any, object] = SlowPathOption(None, _job_options.anything)
+    key: Option[Any, object] = SlowPathOption(None, _job_options.accept)
+    version: Option[Any, object] = SlowPathOption(None, _job_options.accept)
     priority: Option[int] = SchedulingOption(0, _job_options.priority)
     expected_duration: Option[float | None] = SchedulingOption(None, _job_options.duration_or_none)
     needs: Option[dict[str, Any], Mapping[str, Need] | None] = SchedulingOption(
@@ -309,7 +311,7 @@ class AbstractJob(Generic[T]):
         self._limits = None if self._called_in_frame else NO_LIMITS
         if _inputs:
             self._rule = _job_options.TriggerRule("settled", True, _inputs)
-            self._required = _requirements.extended((), _inputs)
+            self._required = _requirements.extend_requirements((), _inputs)
         else:
             self._required = ()
         if options:
@@ -344,7 +346,7 @@ class AbstractJob(Generic[T]):
             if plain is None or self._required:
                 self.requires(required)
             else:  # no cycle is possible yet, and no scheduler needs to know
-                self._required = _requirements.extended((), plain)
+                self._required = _requirements.extend_requirements((), plain)
         if scheduler is not None:
             if not is_scheduler(scheduler):
                 raise not_a_scheduler(scheduler, self._name_for_errors())
@@ -379,7 +381,7 @@ class AbstractJob(Generic[T]):
         if box is not None:
             if not isinstance(box, BoxStyle):  # pyright: ignore[reportUnnecessaryIsInstance]
                 advice = f"give a trioflow.abc.BoxStyle, BoxStyle({cls.__name__.lower()!r}, 'box')"
-                raise TypeError(f"box={shown(box)} of class {cls.__name__}: {advice}")
+                raise TypeError(f"box={short_repr(box)} of class {cls.__name__}: {advice}")
             cls._box = _checked_box(box, f"the BoxStyle of class {cls.__name__}")
         if keeps_time is not None:
             cls._keeps_time = keeps_time
@@ -464,7 +466,7 @@ class AbstractJob(Generic[T]):
         """
         if self._critical is not None:
             return self._critical
-        for around in outwards(self):
+        for around in enclosing_schedulers(self):
             if around.critical_jobs is not None:
                 return around.critical_jobs
             if around._critical is not None:
@@ -524,7 +526,7 @@ class AbstractJob(Generic[T]):
         scheduler = self._scheduler
         if scheduler is not None:
             scheduler._admit_requirements(self, new)
-        self._required = _requirements.extended(required, new)
+        self._required = _requirements.extend_requirements(required, new)
         return self
 
     def _flatten(self, requirements: tuple[Any, ...]) -> Iterable[AbstractJob[Any]]:
@@ -545,7 +547,7 @@ class AbstractJob(Generic[T]):
                 )
         if self._scheduler is not None:
             self._scheduler._members.unchecked = True
-        self._required = _requirements.extended((), [job for job in self._required if job not in dropped])
+        self._required = _requirements.extend_requirements((), [job for job in self._required if job not in dropped])
 
     # ---- its state and outcome
 
@@ -733,7 +735,7 @@ class AbstractJob(Generic[T]):
         return self._settled_result().__await__()
 
     async def _settled_result(self) -> T:
-        if not self._state.is_settled and all(around._run is None for around in outwards(self)):
+        if not self._state.is_settled and all(around._run is None for around in enclosing_schedulers(self)):
             home = None if self._scheduler is None else outermost(self._scheduler)
             if home is None and is_scheduler(self):
                 self._reject_wait_cycle()
@@ -788,7 +790,7 @@ class AbstractJob(Generic[T]):
             )
         if limits.restarts is not None and limits.on_timeout != "restart":
             raise ValueError(
-                f"restarts={shown(limits.restarts)} of {self._name_for_errors()}: nothing is restarted; "
+                f"restarts={short_repr(limits.restarts)} of {self._name_for_errors()}: nothing is restarted; "
                 f"give on_timeout='restart' too"
             )
 
@@ -884,11 +886,11 @@ class AbstractJob(Generic[T]):
 
 AnyJob = AbstractJob[Any]
 
-NO_LIMITS: Final = _option_descriptors.usual(AbstractJob, "_limits", _job_options.SlowPathOptions)
+NO_LIMITS: Final = _option_descriptors.default_record(AbstractJob, "_limits", _job_options.SlowPathOptions)
 """For a job that is off the hot path for another reason; a job on it has None."""
-REDACTED: Final = _option_descriptors.changed(NO_LIMITS, "redact", True)
-_option_descriptors.usual(AbstractJob, "_demand", _job_options.SchedulingOptions)
-_option_descriptors.usual(AbstractJob, "_rule", _job_options.TriggerRule)
+REDACTED: Final = _option_descriptors.with_field(NO_LIMITS, "redact", True)
+_option_descriptors.default_record(AbstractJob, "_demand", _job_options.SchedulingOptions)
+_option_descriptors.default_record(AbstractJob, "_rule", _job_options.TriggerRule)
 _option_descriptors.describe(AbstractJob, AbstractJob.__init__)
 
 state_of: Final = AbstractJob.__dict__["_state"].__get__
@@ -905,4 +907,4 @@ def is_scheduler(job: object) -> TypeIs[BaseScheduler]:
 
 def not_a_scheduler(given: object, who: str) -> TypeError:
     """Return the error for a value of `scheduler=` that is not a scheduler."""
-    return TypeError(f"scheduler={shown(given)} of {who}: give a Scheduler")
+    return TypeError(f"scheduler={short_repr(given)} of {who}: give a Scheduler")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict, TypeVar, cast, get_args
 
 from ..base import _amounts, _signatures
-from ..base._reprs import is_among, shown
+from ..base._reprs import is_among, short_repr
 from ..base._states import OnTimeout, RunIf
 
 SaveName = Literal["json", "pickle"]
@@ -146,13 +146,13 @@ def one_of(choices: tuple[str, ...]) -> Callable[[Any, str, Who], Any]:
 
     def check(value: Any, name: str, who: Who) -> Any:
         if not is_among(value, choices):
-            raise wrong(ValueError, value, name, who, f"choose one of {', '.join(choices)}")
+            raise bad_value(ValueError, value, name, who, f"choose one of {', '.join(choices)}")
         return value
 
     return check
 
 
-def anything(value: Any, name: str, who: Who) -> Any:
+def accept(value: Any, name: str, who: Who) -> Any:
     """Accept any value."""
     return value
 
@@ -166,7 +166,7 @@ def retry(value: Any, name: str, who: Who) -> Retry:
     """Check a number of further attempts, or a decorator; 0 becomes None."""
     if callable(value):
         return cast("Retry", value)
-    return whole(value, name, who, "or a decorator of an async function, or None") or None
+    return whole_number(value, name, who, "or a decorator of an async function, or None") or None
 
 
 def save(value: Any, name: str, who: Who, names: tuple[str, ...] = ("default", *get_args(SaveName))) -> JobSave:
@@ -174,14 +174,14 @@ def save(value: Any, name: str, who: Who, names: tuple[str, ...] = ("default", *
     is_pair = isinstance(value, tuple) and len(value) == 2 and all(map(callable, value))  # pyright: ignore[reportUnknownArgumentType]
     if not is_pair and not is_among(value, (*names, None)):
         choices = ", ".join(map(repr, names))
-        raise wrong(ValueError, value, name, who, f"choose {choices}, a pair (dump, load) of functions, or None")
+        raise bad_value(ValueError, value, name, who, f"choose {choices}, a pair (dump, load) of functions, or None")
     return cast("JobSave", value)
 
 
 def priority(value: Any, name: str, who: Who) -> int:
     """Check a priority."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise wrong(TypeError, value, name, who, "give a whole number; the higher one starts first")
+        raise bad_value(TypeError, value, name, who, "give a whole number; the higher one starts first")
     return value
 
 
@@ -191,27 +191,29 @@ def amounts(value: Any, name: str, who: Who) -> dict[str, Given]:
     if value is None:
         return found
     if not isinstance(value, Mapping):
-        raise wrong(TypeError, value, name, who, "give a dict of names and amounts, such as {'cpu': 2}")
+        raise bad_value(TypeError, value, name, who, "give a dict of names and amounts, such as {'cpu': 2}")
     key: Any
     given: Any
     for key, given in value.items():  # pyright: ignore[reportUnknownVariableType]
         if not isinstance(key, str):
-            raise wrong(TypeError, value, name, who, f"{shown(key)} is not a name; names are text")
-        found[key] = _amounts.amount_or_parts(given, f"{name}={{{shown(key)}: {shown(given)}}} of {named(who)}")
+            raise bad_value(TypeError, value, name, who, f"{short_repr(key)} is not a name; names are text")
+        found[key] = _amounts.amount_or_parts(
+            given, f"{name}={{{short_repr(key)}: {short_repr(given)}}} of {owner_name(who)}"
+        )
     return {key: number for key, number in found.items() if number != 0}
 
 
 def flag(value: Any, name: str, who: Who) -> bool:
     """Check and return True or False; the text "no" would mean True."""
     if not is_among(value, (True, False)):
-        raise wrong(TypeError, value, name, who, "give True or False")
+        raise bad_value(TypeError, value, name, who, "give True or False")
     return bool(value)
 
 
 def text(value: Any, name: str, who: Who) -> str:
     """Check a text and return it as a plain `str`, also for a member of an enumeration."""
     if not isinstance(value, str):
-        raise wrong(TypeError, value, name, who, f"give text, such as {name}={shown(value)!r}")
+        raise bad_value(TypeError, value, name, who, f"give text, such as {name}={short_repr(value)!r}")
     return str(value)
 
 
@@ -219,9 +221,9 @@ def file_path(value: Any, name: str, who: Who) -> str:
     """Check and return a path as text; an empty one usually comes from an unset variable."""
     path = os.fspath(value) if isinstance(value, (str, os.PathLike)) else value  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
     if not isinstance(path, str):
-        raise wrong(TypeError, value, name, who, "give a path, as text or a pathlib.Path")
+        raise bad_value(TypeError, value, name, who, "give a path, as text or a pathlib.Path")
     if not path or "\0" in path:
-        raise wrong(ValueError, value, name, who, "a path has no NUL in it" if path else "give a path")
+        raise bad_value(ValueError, value, name, who, "a path has no NUL in it" if path else "give a path")
     return path
 
 
@@ -236,7 +238,7 @@ def seconds(value: float | None, name: str, who: Who) -> float | None:
         return None
     number = _number(value, name, who)
     if math.isnan(number) or number <= 0:
-        raise wrong(ValueError, value, name, who, "give a positive number of seconds, or None for no limit")
+        raise bad_value(ValueError, value, name, who, "give a positive number of seconds, or None for no limit")
     return None if number == math.inf else number
 
 
@@ -249,7 +251,7 @@ def duration(value: float, name: str, who: Who) -> float:
     """Check and return a finite number of seconds, 0 or more."""
     number = _number(value, name, who)
     if not (math.isfinite(number) and number >= 0):
-        raise wrong(ValueError, value, name, who, "give a finite number of seconds, 0 or more")
+        raise bad_value(ValueError, value, name, who, "give a finite number of seconds, 0 or more")
     return number
 
 
@@ -257,11 +259,11 @@ def fraction(value: float, name: str, who: Who) -> float:
     """Check and return a fraction, from 0 to 1."""
     number = _number(value, name, who, "a fraction from 0 to 1")
     if not 0 <= number <= 1:
-        raise wrong(ValueError, value, name, who, "give a fraction from 0 to 1, such as 0.4 for 40 %")
+        raise bad_value(ValueError, value, name, who, "give a fraction from 0 to 1, such as 0.4 for 40 %")
     return number
 
 
-def whole(value: Any, name: str, who: Who, otherwise: str = "or None for no limit") -> int | None:
+def whole_number(value: Any, name: str, who: Who, otherwise: str = "or None for no limit") -> int | None:
     """Check and return a whole number, 0 or more, or None."""
     return None if value is None else number(value, name, who, otherwise)
 
@@ -270,9 +272,9 @@ def number(value: Any, name: str, who: Who, otherwise: str = "") -> int:
     """Check and return a whole number, 0 or more."""
     wanted = f"give a whole number, 0 or more{otherwise and ', '}{otherwise}"
     if isinstance(value, bool) or not isinstance(value, int):
-        raise wrong(TypeError, value, name, who, wanted)
+        raise bad_value(TypeError, value, name, who, wanted)
     if value < 0:
-        raise wrong(ValueError, value, name, who, wanted)
+        raise bad_value(ValueError, value, name, who, wanted)
     return value
 
 
@@ -281,27 +283,27 @@ def keywords(value: Any, name: str, who: Who) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise wrong(TypeError, value, name, who, "give a dict of names and values, or None")
+        raise bad_value(TypeError, value, name, who, "give a dict of names and values, or None")
     for key in value:  # pyright: ignore[reportUnknownVariableType]
         if not isinstance(key, str):
-            raise wrong(TypeError, value, name, who, f"the name {shown(key)} is not a string")
+            raise bad_value(TypeError, value, name, who, f"the name {short_repr(key)} is not a string")
     return {**value}
 
 
 def callback(value: Any, name: str, who: Who) -> None:
     """Check a plain callback, or None."""
     if value is not None and not callable(value):
-        raise wrong(TypeError, value, name, who, "give a plain function, or None")
+        raise bad_value(TypeError, value, name, who, "give a plain function, or None")
     if _signatures.is_async(value):
-        raise wrong(TypeError, value, name, who, "this is async, and not awaited; give a plain function")
+        raise bad_value(TypeError, value, name, who, "this is async, and not awaited; give a plain function")
 
 
-def wrong(error: type[E], value: Any, name: str, who: Who, advice: str) -> E:
+def bad_value(error: type[E], value: Any, name: str, who: Who, advice: str) -> E:
     """Return the error about a user's value: the option, the value, the job, and what to give instead."""
-    return error(f"{name}={shown(value)} of {named(who)}: {advice}")
+    return error(f"{name}={short_repr(value)} of {owner_name(who)}: {advice}")
 
 
-def named(who: Who) -> str:
+def owner_name(who: Who) -> str:
     """Return the name of a job for an error; making one costs more than all checks, so most are never made."""
     return who if isinstance(who, str) else who()
 
@@ -314,7 +316,7 @@ def _number(value: float, name: str, who: Who, wanted: str = "a number of second
     except OverflowError:  # a whole number with hundreds of digits
         return math.inf if value > 0 else -math.inf
     except (TypeError, ValueError):
-        raise wrong(TypeError, value, name, who, f"give {wanted}") from None
+        raise bad_value(TypeError, value, name, who, f"give {wanted}") from None
 
 
 ALIASES: Final = {
@@ -338,7 +340,7 @@ ELSEWHERE: Final = {
 """Other homes of options that jobs do not have, or replacements."""
 
 
-def _close(name: str, known: Iterable[str]) -> str | None:
+def _similar_option(name: str, known: Iterable[str]) -> str | None:
     """Return the option that was probably meant, or None."""
     import difflib  # only for an error: programs start faster
 
@@ -363,7 +365,7 @@ def unknown_of_job(
     """
     own: Any = getattr(kind.__init__, "__kwdefaults__", None) or {}
     known = [option for option in (*own, *kind._declared) if option not in ("kwargs", "_inputs")]
-    close = _close(name, known)
+    close = _similar_option(name, known)
     hints = [f"did you mean {close}?"] if close else []
     if is_call:
         hints.append(f"{'If' if close else 'if'} the function is to get it, write kwargs={{{name!r}: ...}}")
@@ -384,6 +386,6 @@ def unknown(who: str, what: str, given: Mapping[str, Any], function: Callable[..
     name = next(iter(given))
     parameters = _signatures.signature_of(function).parameters.values()
     known = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and not p.name.startswith("_")]
-    close = _close(name, known)
+    close = _similar_option(name, known)
     hint = f"did you mean {close}?" if close else f"the options are {', '.join(known)}"
     return TypeError(f"{who!r}: {what} has no option {name!r}; {hint}")

@@ -41,7 +41,7 @@ MANY_SLASHES: Final = 50
 NAMED: Final = (types.FunctionType, types.BuiltinFunctionType, types.MethodType)
 
 
-def of_call(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth: int = DEPTH) -> str:
+def call_label(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth: int = DEPTH) -> str:
     """Return the default label of a job that calls a function: its name and its arguments, shortened.
 
     Jobs among the arguments are shown as calls too, `depth` calls deep; deeper ones are an ellipsis, because a long
@@ -49,12 +49,12 @@ def of_call(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth: in
     in its own arguments.
     """
     if depth == DEPTH:
-        shown = [_short(value, depth) for value in args]
+        shown = [_short_text(value, depth) for value in args]
     else:
         few = [*itertools.islice(args, FEW_ITEMS + 1)]
-        shown = [_short(value, depth) if number < FEW_ITEMS else "…" for number, value in enumerate(few)]
+        shown = [_short_text(value, depth) if number < FEW_ITEMS else "…" for number, value in enumerate(few)]
     if kwargs:
-        shown += [f"{key}={_short(value, depth)}" for key, value in kwargs.items()]
+        shown += [f"{key}={_short_text(value, depth)}" for key, value in kwargs.items()]
     text = ", ".join(shown)
     if len(text) > LONGEST_CALL and len(shown) > 1:
         room = LONGEST_CALL
@@ -66,7 +66,7 @@ def of_call(name: str, args: Iterable[Any], kwargs: dict[str, Any], *, depth: in
     return f"{name}({text})"
 
 
-def _short(value: Any, depth: int = DEPTH) -> str:
+def _short_text(value: Any, depth: int = DEPTH) -> str:
     """Return one argument as text, without running any of the user's code."""
     kind = cast(Any, type(value))
     if kind is int:
@@ -105,9 +105,11 @@ def _short_container(value: Any, brackets: str, depth: int) -> str:
     if len(value) > FEW_ITEMS or any(type(item) in BRACKETS for item in value):
         return f"{left}…{right}"
     if type(value) is not dict:
-        return f"{left}{', '.join(_short(item, depth) for item in value)}{right}"
+        return f"{left}{', '.join(_short_text(item, depth) for item in value)}{right}"
     pairs: list[tuple[Any, Any]] = list(value.items())  # pyright: ignore[reportUnknownArgumentType]
-    items = (f"{_short(key)}: {'…' if type(item) in BRACKETS else _short(item, depth)}" for key, item in pairs)
+    items = (
+        f"{_short_text(key)}: {'…' if type(item) in BRACKETS else _short_text(item, depth)}" for key, item in pairs
+    )
     return f"{left}{', '.join(items)}{right}"
 
 
@@ -143,11 +145,11 @@ def percent(fraction: float) -> str:
 
 def path(job: AbstractJob[Any]) -> str:
     """Return the labels from inside the outermost scheduler down to `job`; see `AbstractJob.path`."""
-    parts = [_among_siblings(around, member) for around, member in ancestors_with_members(job)]
+    parts = [_name_among_siblings(around, member) for around, member in ancestors_with_members(job)]
     return "/".join(reversed(parts)) if parts else job.label
 
 
-def telling_apart(jobs: Iterable[AbstractJob[Any]]) -> list[str]:
+def distinguish(jobs: Iterable[AbstractJob[Any]]) -> list[str]:
     """Return a printable name of each job: the labels, or if some of them are equal, the paths. O(V) in that case."""
     jobs = [*jobs]
     if len({job.label for job in jobs}) == len(set(jobs)):
@@ -182,7 +184,7 @@ def paths_of(scheduler: BaseScheduler, prefix: str | None = None) -> dict[Abstra
     return found
 
 
-def _among_siblings(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
+def _name_among_siblings(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     names = UniqueSiblingNames()
     for sibling in scheduler:
         name = names.unique(sibling.label, sibling._is_scheduler)

@@ -116,15 +116,15 @@ class RareOption(Option[Read, Given]):
         checked = self.check(given, self.name, job._name_for_errors)
         record, usual = getattr(job, self.place), self.usual[self.place]
         if record is not None or checked != getattr(usual, self.name):
-            setattr(job, self.place, changed(record or usual, self.name, checked))
+            setattr(job, self.place, with_field(record or usual, self.name, checked))
 
 
-def changed(record: R, name: str, value: Any) -> R:
+def with_field(record: R, name: str, value: Any) -> R:
     """Return a copy of a record with another value in this field."""
     return type(record)(*[value if field == name else getattr(record, field) for field in record._fields])
 
 
-def usual(kind: type[AbstractJob[Any]], place: str, record: type[R]) -> R:
+def default_record(kind: type[AbstractJob[Any]], place: str, record: type[R]) -> R:
     """Make the record of a job with the defaults of all options that are stored there."""
     options = [option for option in kind._declared.values() if option.place == place]
     made = record(**{option.name: option.check(option.default, option.name, "") for option in options})
@@ -144,7 +144,7 @@ class SlowPathOption(RareOption[Read, Given]):
     def take(self, job: AbstractJob[Any], given: Any) -> None:
         """Check and store a value."""
         record = job._limits or self.usual[self.place]
-        if type(given) in SIMPLE and self.check is not _job_options.anything:
+        if type(given) in SIMPLE and self.check is not _job_options.accept:
             try:
                 job._limits = _shared(record, self, given)
                 return
@@ -153,7 +153,7 @@ class SlowPathOption(RareOption[Read, Given]):
         job._limits = self._with(record, given, job._name_for_errors)
 
     def _with(self, record: _job_options.SlowPathOptions, given: Any, who: Who) -> _job_options.SlowPathOptions:
-        found = changed(record, self.name, self.check(given, self.name, who))
+        found = with_field(record, self.name, self.check(given, self.name, who))
         usual: _job_options.SlowPathOptions = self.usual[self.place]
         is_usual = all(getattr(found, field) is getattr(usual, field) for field in usual._fields)
         return usual if is_usual else found
@@ -181,7 +181,7 @@ class SchedulingOption(RareOption[Read, Given]):
     def take(self, job: AbstractJob[Any], given: Any) -> None:
         """Check and store a value."""
         checked = self.check(given, self.name, job._name_for_errors)
-        demand: _job_options.SchedulingOptions = changed(job._demand or self.usual[self.place], self.name, checked)
+        demand: _job_options.SchedulingOptions = with_field(job._demand or self.usual[self.place], self.name, checked)
         _keep_demand(job, demand)
 
 
@@ -212,7 +212,7 @@ class ReadOnlyOption(Option[Read, Given]):
     """An option that cannot be set later: `instead` is the call that changes it."""
 
     def __init__(self, default: Given, instead: str, shown: Shown | None = None) -> None:
-        super().__init__(default, _job_options.anything, shown=shown)
+        super().__init__(default, _job_options.accept, shown=shown)
         self.instead = instead
         self.change: str = f"only by {instead}"
 
@@ -222,7 +222,7 @@ class ReadOnlyOption(Option[Read, Given]):
         raise AttributeError(f"{self.name} of {who} cannot be set: call {self.instead}", name=self.name, obj=job)
 
 
-def table(kind: type[AbstractJob[Any]]) -> list[Option[Any, Any]]:
+def options_of_kind(kind: type[AbstractJob[Any]]) -> list[Option[Any, Any]]:
     """Return the options of a kind of job in the order of their declaration, the options of all kinds first."""
     return list(kind._declared.values())
 

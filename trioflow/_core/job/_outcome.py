@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, TypeGuard
 
 from ..backend import leaves_of
 from ..base import _signatures
-from ..base._reprs import shown
+from ..base._reprs import short_repr
 from ..base._states import JobState
 from . import _errors, _labels
 
@@ -60,14 +60,14 @@ def _without_engine(traceback: TracebackType | None) -> TracebackType | None:
                 last.tb_next = traceback
             last = traceback
         else:  # from CPython 3.12 on the user's frames refer to their callers: these must not keep the run either
-            _empty(traceback.tb_frame)
+            _clear_frame(traceback.tb_frame)
         traceback = traceback.tb_next
     if last is not None:
         last.tb_next = None
     return first
 
 
-def _empty(frame: FrameType) -> None:
+def _clear_frame(frame: FrameType) -> None:
     """Clear the variables of a frame that has ended.
 
     If jobs raise the same exception object, one after the other, its traceback has the frames of all of them. Some of
@@ -178,10 +178,10 @@ KIND_FOR: Final = "give Job an async function, and ThreadJob a plain one"
 
 def not_awaitable(label: str, value: object) -> str:
     """Return the message for a function that returned `value`, which cannot be awaited, with the remedy."""
-    return f"{label!r}: its function returned {shown(value)}, which is not awaitable; {KIND_FOR}"
+    return f"{label!r}: its function returned {short_repr(value)}, which is not awaitable; {KIND_FOR}"
 
 
-def not_awaited(label: str, coroutine: CoroutineType[Any, Any, Any]) -> TypeError:
+def unawaited_coroutine(label: str, coroutine: CoroutineType[Any, Any, Any]) -> TypeError:
     """Close a coroutine that a job's function has returned, and return the error with the remedy."""
     name = coroutine.__name__
     with contextlib.suppress(Exception):  # a coroutine that has begun may raise, or resist its end
@@ -219,7 +219,7 @@ def is_awaitable(value: object) -> TypeGuard[Awaitable[Any]]:
         return False
 
 
-def text_of(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """Return the text of an exception, even if its `__str__` raises."""
     try:
         return str(error)
@@ -227,9 +227,9 @@ def text_of(error: BaseException) -> str:
         return f"<its __str__ raised {type(fault).__name__}>"
 
 
-def in_one_line(error: BaseException) -> str:
+def one_line_error(error: BaseException) -> str:
     """Return the type and the text of an exception on one short line, even if its `__str__` raises."""
-    text = " ".join(text_of(error).split())
+    text = " ".join(error_text(error).split())
     if len(text) > LONGEST_TEXT:
         text = text[: LONGEST_TEXT - 1] + "…"
     return f"{type(error).__name__}: {_labels.printable(text)}" if text else type(error).__name__

@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from typing import TYPE_CHECKING, Any, Final
 
-from ..base._reprs import shown
+from ..base._reprs import short_repr
 
 if TYPE_CHECKING:
     from typing import TypeAlias
@@ -97,7 +97,7 @@ def flatten(things: Iterable[Any], purpose: str, method: str) -> Iterator[Abstra
                 stack.append(iter(thing))
                 break
             else:
-                raise TypeError(f"{purpose}: {shown(thing)} is not a job: {_advice(thing)}")
+                raise TypeError(f"{purpose}: {short_repr(thing)} is not a job: {_advice(thing)}")
         else:
             stack.pop()
 
@@ -122,7 +122,7 @@ def _is_collection(thing: object) -> bool:
     return isinstance(thing, Iterable) and not isinstance(thing, (str, bytes))
 
 
-def extended(
+def extend_requirements(
     required: tuple[AbstractJob[Any], ...] | dict[AbstractJob[Any], None], new: Sequence[AbstractJob[Any]]
 ) -> tuple[AbstractJob[Any], ...] | dict[AbstractJob[Any], None]:
     """Return `required` followed by `new`; a dict is extended in place."""

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ..backend import leaves_of
-from ..base._reprs import shown
+from ..base._reprs import short_repr
 from ..base._states import StopReason
 from ..base._user_code import innermost_line
 from ..job import _errors, _job_options
@@ -72,7 +72,7 @@ def with_retries(retry: _job_options.Retry, attempt: Attempt, who: _job_options.
     wrapped: Any = retry(attempt)
     if not callable(wrapped):
         raise TypeError(
-            f"retry={shown(retry)} of {_job_options.named(who)}: it returned {shown(wrapped)}; "
+            f"retry={short_repr(retry)} of {_job_options.owner_name(who)}: it returned {short_repr(wrapped)}; "
             f"give a decorator of an async function, or a number"
         )
     return wrapped  # type: ignore[no-any-return]

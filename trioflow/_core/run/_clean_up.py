@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..base._states import JobState, StopReason
 from ..job import _trigger_rules
 from ..job._job import AbstractJob
-from ..job._outcome import UNCALLED, not_awaited
+from ..job._outcome import UNCALLED, unawaited_coroutine
 from . import _attempts
 from ._current import apply_context, current
 from ._worker import Worker
@@ -148,7 +148,7 @@ class CleanUpWorker(Worker):
             awaitable = _attempts.call_job(self, job, job._limits)
             value = await awaitable
             if value.__class__ is CoroutineType:
-                raise not_awaited(job.label, value)
+                raise unawaited_coroutine(job.label, value)
             await self.reject_leftovers()
         except BaseException as error:
             try:

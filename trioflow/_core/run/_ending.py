@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..base._states import COMPLETED
 from ..job._job import AbstractJob
-from ..job._outcome import in_one_line, interruption_in
+from ..job._outcome import interruption_in, one_line_error
 from ._clean_up import PATIENCE, CleanUp, report_stuck
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ async def _shut_down_one(
         if failure is None:
             raise
         del unfinished[job]
-        run.report(job, f"co_shutdown of {job.label!r} raised {in_one_line(failure)}", failure)
+        run.report(job, f"co_shutdown of {job.label!r} raised {one_line_error(failure)}", failure)
         run.interruption = run.interruption or interruption_in(failure)
     else:
         del unfinished[job]

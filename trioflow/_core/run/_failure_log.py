@@ -15,7 +15,7 @@ from ..base import _logger
 from ..base._states import StopReason
 from ..job._job import AbstractJob, is_scheduler
 from ..job._labels import printable, shortened
-from ..job._outcome import in_one_line, text_of
+from ..job._outcome import error_text, one_line_error
 
 if TYPE_CHECKING:
     from ._run import Run
@@ -89,7 +89,7 @@ class FailureLog:
                 )
             return
         path, now = _path(job), self._run.clock()
-        key = (job._failure_kind(), type(error), text_of(error).replace(repr(job.label), ""), stopped)
+        key = (job._failure_kind(), type(error), error_text(error).replace(repr(job.label), ""), stopped)
         self._forget(now)
         if key in self._logged:
             self._logged[key].count(path)
@@ -100,7 +100,7 @@ class FailureLog:
         consequence = f"it is critical, so the run of {name!r} stops" if stopped else "the run goes on"
         advice = "" if hint is None else f" ({hint})"
         hint = "; debrief() shows the traceback" if stopped or run.scheduler.keep_jobs else ""
-        _logger.warn(f"'{path}' failed: {in_one_line(error)}{advice}; {consequence}", advice=hint, about=FAILURE)
+        _logger.warn(f"'{path}' failed: {one_line_error(error)}{advice}; {consequence}", advice=hint, about=FAILURE)
 
     def report_block(self, run: Run, job: AbstractJob[Any] | None, now: float) -> None:
         """Report a job of `run` if it has just blocked the event loop; only the first one of each kind."""

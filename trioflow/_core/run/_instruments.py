@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ..base import _logger
-from ..base._reprs import shown
+from ..base._reprs import short_repr
 from ..base._signatures import is_async
 from ..job import _job_options
 
@@ -157,7 +157,7 @@ class InstrumentSet:
 
     def _remove(self, method: Callable[..., None], hook: str, error: Exception) -> None:
         instrument = getattr(method, "__self__", method)
-        _logger.warn(f"instrument {shown(instrument)} raised in {hook} and is removed from this run", error)
+        _logger.warn(f"instrument {short_repr(instrument)} raised in {hook} and is removed from this run", error)
         self._removed.add(id(instrument))
 
 
@@ -181,16 +181,16 @@ def checked(instruments: Any, name: str, who: Who) -> tuple[Instrument, ...]:
 
     """
     if isinstance(instruments, Instrument):
-        advice = f"give a list of instruments, such as [{shown(instruments)}]"
-        raise _job_options.wrong(TypeError, instruments, name, who, advice)
+        advice = f"give a list of instruments, such as [{short_repr(instruments)}]"
+        raise _job_options.bad_value(TypeError, instruments, name, who, advice)
     try:
         iterator = iter(instruments)
     except TypeError:
         advice = "give a list of instruments, such as [Monitor()]"
-        raise _job_options.wrong(TypeError, instruments, name, who, advice) from None
+        raise _job_options.bad_value(TypeError, instruments, name, who, advice) from None
     checked_instruments = tuple(iterator)
     for instrument in checked_instruments:
         if isinstance(instrument, type) or not isinstance(instrument, Instrument):
-            what = f"{shown(instrument)} among the {name} of {_job_options.named(who)}"
+            what = f"{short_repr(instrument)} among the {name} of {_job_options.owner_name(who)}"
             raise TypeError(f"{what}: give objects of trioflow.abc.Instrument")
     return checked_instruments

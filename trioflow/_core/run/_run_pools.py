@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ..admission._rate import RateResource
 from ..admission._resource import CountedResource
 from ..base import _amounts
-from ..base._reprs import shown
+from ..base._reprs import short_repr
 from ..job._job_options import RUN_RESOURCES
 from ..job._outcome import add_note
 
@@ -72,7 +72,7 @@ class RunPools:
         grant = job._grant()
         corrections: list[Callable[[], None]] = []
         for name, amount in amounts.items():
-            what = f"used({name}={shown(amount)}) of {job.label!r}"
+            what = f"used({name}={short_repr(amount)}) of {job.label!r}"
             taken = None if grant is None else grant.of(name)
             if taken is None:
                 raise ValueError(f"{what}: it needs nothing of that name; name it in needs= first")

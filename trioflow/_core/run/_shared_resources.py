@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar, cast
 
-from ..job._outcome import in_one_line
+from ..job._outcome import one_line_error
 
 if TYPE_CHECKING:
     from ._run import Run
@@ -57,4 +57,4 @@ class SharedResources:
         try:
             await resource.close()
         except Exception as error:
-            self._run.report(None, f"closing a shared object of the jobs raised {in_one_line(error)}", error)
+            self._run.report(None, f"closing a shared object of the jobs raised {one_line_error(error)}", error)

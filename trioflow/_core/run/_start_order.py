@@ -44,7 +44,7 @@ class StartOrder:
     def __init__(self, run: Run) -> None:
         self._run: Final = run
         self._scheduler: Final = run.scheduler
-        self._policy: Final = _policy_validation.for_run(run.scheduler._policy, self._note_fault)
+        self._policy: Final = _policy_validation.make_run_policy(run.scheduler._policy, self._note_fault)
         self._members: Final = run.members
         self._jobs: Final = run.queue.jobs
         # Estimated durations of nested schedulers that have no expected duration of their own.

@@ -50,7 +50,7 @@ from ..backend import WorkerTask
 from ..base._states import IDLE, RUNNING, SCHEDULED, STOPPING, SUCCEEDED
 from ..job import _errors
 from ..job._job import NO_LIMITS
-from ..job._outcome import UNCALLED, not_awaited
+from ..job._outcome import UNCALLED, unawaited_coroutine
 from ..job._trigger_rules import holds
 from ._attempts import call_job
 from ._current import apply_context, current
@@ -353,7 +353,7 @@ class Worker(WorkerTask):
                             awaitable = job._call_once() if is_plain else call_job(self, job, limits)
                         value = await awaitable
                         if value is not None and value.__class__ is CoroutineType:
-                            raise not_awaited(job.label, value)
+                            raise unawaited_coroutine(job.label, value)
                         if not mark.intact():
                             tainted = True
                             await self.reject_leftovers()

@@ -15,7 +15,7 @@ from .. import backend as _backend
 from ..base._states import JobState
 from ..base._waits import WaitCause
 from ..job import _errors
-from ..job._ancestors import outwards
+from ..job._ancestors import enclosing_schedulers
 from ..job._job import AbstractJob, is_scheduler
 from ..run._current import current
 from . import _explain
@@ -76,7 +76,7 @@ async def _wait_for_change(waiter: AbstractJob[Any] | None, job: AbstractJob[Any
     def listener(_: object) -> None:
         event.set()
 
-    watched = [job, *(enclosing for enclosing in outwards(job) if enclosing._run is None)]
+    watched = [job, *(enclosing for enclosing in enclosing_schedulers(job) if enclosing._run is None)]
     for target in watched:
         target._extras().listen(listener)
     try:
@@ -108,7 +108,7 @@ def lacks_held_resource(job: AbstractJob[Any], waiter: AbstractJob[Any]) -> bool
     wait, scheduler = _explain.waiting(job), job._scheduler
     if wait is None or scheduler is None or scheduler._run is None or waiter._worker is None:
         return False
-    holders, workers = {waiter, *outwards(waiter)}, scheduler._run.workers
+    holders, workers = {waiter, *enclosing_schedulers(waiter)}, scheduler._run.workers
     if wait.cause is WaitCause.SLOT:
         return any(worker.has_slot and worker.job in holders for worker in workers.alive)
     if wait.cause is WaitCause.TOKEN:
@@ -134,7 +134,7 @@ def reject_wait_cycle(waiter: AbstractJob[Any], job: AbstractJob[Any], verb: str
         RuntimeError: the wait would never end; the error shows the cycle.
 
     """
-    later = {waiter, *outwards(waiter)}  # these settle only after the wait
+    later = {waiter, *enclosing_schedulers(waiter)}  # these settle only after the wait
     came_from: dict[AbstractJob[Any], tuple[AbstractJob[Any], str]] = {job: (waiter, verb)}
     todo = [job]
     while todo:
@@ -158,7 +158,7 @@ def _settle_before(job: AbstractJob[Any]) -> Iterator[tuple[str, AbstractJob[Any
     elif not job._state.is_settled:
         for requirement in _explain.still_waits_for(job):
             yield "requires", requirement
-        for enclosing in outwards(job):
+        for enclosing in enclosing_schedulers(job):
             if enclosing._run is not None:
                 break
             for requirement in _explain.still_waits_for(enclosing):

@@ -15,10 +15,10 @@ from ..admission._window import Adaptive
 from ..admission.policy import _policy_validation
 from ..backend import BackendName
 from ..base import _graph_algorithms
-from ..base._reprs import shown
+from ..base._reprs import short_repr
 from ..base._states import JobState, RunPhase, StopReason
 from ..job import _job_options, _labels
-from ..job._ancestors import is_inside, outwards
+from ..job._ancestors import enclosing_schedulers, is_inside
 from ..job._argument_types import (
     A,
     AsyncElseThreadJob1,
@@ -152,8 +152,8 @@ class BaseScheduler(
     shutdown_timeout: Option[float | None] = Option(1.0, _job_options.seconds)
     cleanup_timeout: Option[float | None] = Option(5.0, _job_options.seconds)
     critical_jobs: Option[bool | None] = Option(None, _job_options.flag_or_none)
-    policy: Option[PolicyName | Policy] = Option("auto", _policy_validation.checked)
-    pool: Option[Pool | None] = Option(None, _pool.checked)
+    policy: Option[PolicyName | Policy] = Option("auto", _policy_validation.check_policy)
+    pool: Option[Pool | None] = Option(None, _pool.check_pool)
     backfill: Option[int] = Option(64, _job_options.number)
     instruments: Option[tuple[Instrument, ...], Iterable[Instrument]] = Option((), _instruments.checked)
     keep_jobs: Option[bool] = Option(True, _job_options.flag)
@@ -571,7 +571,9 @@ class BaseScheduler(
             raise TypeError(f"map() of {self.label!r}: give at least one iterable of arguments after the function")
         for iterable in iterables:
             if not isinstance(iterable, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
-                raise TypeError(f"map() of {self.label!r}: {shown(iterable)} is not iterable; give lists of arguments")
+                raise TypeError(
+                    f"map() of {self.label!r}: {short_repr(iterable)} is not iterable; give lists of arguments"
+                )
         make: Callable[..., FunctionJob[Any]]
         if isinstance(function, JobFunction) and kind is Job:
             make = cast("JobFunction[..., Any]", function).options(**options)
@@ -593,10 +595,10 @@ class BaseScheduler(
         """Return the label for the job of `map` with these arguments."""
         if not isinstance(label, str) and not callable(label):
             raise TypeError(
-                f"map() of {self.label!r}: label={shown(label)} is neither text nor a function; "
+                f"map() of {self.label!r}: label={short_repr(label)} is neither text nor a function; "
                 f"write a format string, such as 'page {{}}', or a function of the item that returns text"
             )
-        call = _labels.of_call("label", arguments, {})
+        call = _labels.call_label("label", arguments, {})
         try:
             text: Any = label.format(*arguments) if isinstance(label, str) else label(*arguments)
         except Exception as error:
@@ -650,7 +652,7 @@ class BaseScheduler(
 
         """
         if not isinstance(job, AbstractJob):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"explain() of {self.label!r}: {shown(job)} is not a job: give one of its jobs")
+            raise TypeError(f"explain() of {self.label!r}: {short_repr(job)} is not a job: give one of its jobs")
         if not is_inside(job, self):
             raise KeyError(f"explain(): {job.label!r} is not in {self.label!r}, at any depth")
         return _explain.explain(self, job)
@@ -845,7 +847,7 @@ class BaseScheduler(
         if window is not None and not isinstance(window, (int, Adaptive)):
             problem = backend.check_limiter(window)
             if problem is not None:
-                raise TypeError(f"jobs_window={shown(window)} of {who()}: {problem}")
+                raise TypeError(f"jobs_window={short_repr(window)} of {who()}: {problem}")
             holder = token_holder(window)
             if holder is not None:
                 owner_text = "its scheduler" if holder._scheduler is None else repr(holder._scheduler.label)
@@ -1090,7 +1092,7 @@ class BaseScheduler(
     def _innermost_run(self) -> Run | None:
         """Return the run in progress of this scheduler, or else that of the nearest enclosing one that has a run."""
         scheduler: BaseScheduler | None = self
-        while scheduler is not None:  # not by `outwards`, which takes 1 µs more for each `add`
+        while scheduler is not None:  # not by `enclosing_schedulers`, which takes 1 µs more for each `add`
             if scheduler._run is not None:
                 return scheduler._run
             scheduler = scheduler._scheduler
@@ -1127,7 +1129,7 @@ class BaseScheduler(
 
     def _will_not_reach(self, job: AbstractJob[Any] | None = None) -> bool:
         """Return whether the run has ended, or is draining, and so will not reach `job`; False before a run."""
-        for scheduler in (self, *outwards(self)):
+        for scheduler in (self, *enclosing_schedulers(self)):
             scheduler._has_waiters = True
             if scheduler._run is not None:
                 return job is not None and job._state is JobState.IDLE and scheduler._run.phase is RunPhase.DRAINING
@@ -1186,7 +1188,7 @@ class BaseScheduler(
 
     async def co_shutdown(self) -> None:
         """Shut down its jobs if it has not run; otherwise its own run has done so."""
-        run = next((owner_text._run for owner_text in outwards(self) if owner_text._run is not None), None)
+        run = next((level._run for level in enclosing_schedulers(self) if level._run is not None), None)
         if self._stop_reason is None and run is not None:
             await _ending.shut_down_nested(run, self)
 

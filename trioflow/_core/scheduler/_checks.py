@@ -14,7 +14,7 @@ from ..admission._resource import CountedResource
 from ..base import _amounts, _graph_algorithms
 from ..base._states import CHECKING, JobState
 from ..job import _errors, _job_options, _labels
-from ..job._ancestors import ancestors_with_members, common, outwards
+from ..job._ancestors import ancestors_with_members, enclosing_schedulers, find_common_scheduler
 from ..job._job import AbstractJob, is_scheduler
 from ..run import _requirement_counts
 from . import _awaiting
@@ -250,10 +250,10 @@ def check_requirement(job: AbstractJob[Any], requirement: AbstractJob[Any], sche
     """
     if requirement._scheduler is not scheduler:
         is_input = job._rule is not None and requirement in job._rule.inputs
-        if not is_input or common(job, requirement) is None:
+        if not is_input or find_common_scheduler(job, requirement) is None:
             raise _errors.MissingRequirement(job, requirement, scheduler)
     if requirement._forever and not requirement._is_service:
-        who, what = map(repr, _labels.telling_apart([job, requirement]))
+        who, what = map(repr, _labels.distinguish([job, requirement]))
         raise ValueError(
             f"{who} requires {what}, which is a forever job, so it would wait until the end; "
             f"remove the requirement, or make {what} a Service, which reports when it is ready"
@@ -285,11 +285,11 @@ def _imply_late(members: Members, job: AbstractJob[Any]) -> None:
 
     """
     scheduler = members.owner
-    enclosing = [scheduler, *outwards(scheduler)]
+    enclosing = [scheduler, *enclosing_schedulers(scheduler)]
     inside = job.iterate_jobs() if is_scheduler(job) else iter(())
     for user in itertools.chain([job], inside):
         for input_job in user._rule.inputs if user._rule is not None else ():
-            nearest = common(user, input_job)
+            nearest = find_common_scheduler(user, input_job)
             if nearest is None or nearest[0] not in enclosing:
                 continue  # both are inside the new job
             common_scheduler, _, provider = nearest
@@ -314,7 +314,7 @@ def find_all_implied(members: Members) -> None:
                 home = input_job._scheduler
                 if home is None or home is parent.owner:
                     continue
-                nearest = common(job, input_job)
+                nearest = find_common_scheduler(job, input_job)
                 if nearest is not None and nearest[0] in checked_members:
                     common_scheduler, user, provider = nearest
                     checked_members[common_scheduler].implied.setdefault(user, {})[provider] = None
@@ -326,7 +326,7 @@ def find_implied(scheduler: BaseScheduler) -> None:
 
     During a run this does nothing, because the run has found them; so any thread may call it then.
     """
-    if all(level._run is None for level in (scheduler, *outwards(scheduler))):
+    if all(level._run is None for level in (scheduler, *enclosing_schedulers(scheduler))):
         find_all_implied(scheduler._members)
 
 
@@ -345,13 +345,11 @@ def _reject_unreachable_inputs(members: Members, checked_members: dict[BaseSched
     """Reject unsettled inputs from outside of the checked schedulers, for which no run would wait."""
     for job in members.jobs:
         for input_job in job._rule.inputs if job._rule is not None else ():
-            nearest = common(job, input_job)
+            nearest = find_common_scheduler(job, input_job)
             if nearest is None or nearest[0] in checked_members:
                 continue
             common_scheduler, waiting, _ = nearest
-            if (
-                common_scheduler._run is None or waiting._pending >= 0
-            ):  # otherwise `waiting` is just being added, and will wait
+            if common_scheduler._run is None or waiting._pending >= 0:  # else `waiting` is being added, and will wait
                 check_late_input(job, input_job, members.owner)
 
 
@@ -441,7 +439,7 @@ def check_new_requirements(members: Members, job: AbstractJob[Any], new: list[Ab
         )
     for requirement in new:
         check_requirement(job, requirement, members.owner)
-    if _graph_algorithms.meet(
+    if _graph_algorithms.is_reached_from_both(
         [job], _requirement_counts.successors_of, new, lambda other: () if other.is_done() else members.waits_for(other)
     ):
         waited_for = _graph_algorithms.reachable(

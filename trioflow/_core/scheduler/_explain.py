@@ -10,10 +10,10 @@ from ..base import _units
 from ..base._states import JobState, RunPhase, StopReason
 from ..base._waits import WaitCause, Waiting
 from ..job import _labels, _trigger_rules
-from ..job._ancestors import outermost, outwards
+from ..job._ancestors import enclosing_schedulers, outermost
 from ..job._facts import throttled
 from ..job._job import AbstractJob, is_scheduler
-from ..job._outcome import in_one_line
+from ..job._outcome import one_line_error
 
 if TYPE_CHECKING:
     from ..run._run import Run
@@ -61,7 +61,7 @@ def still_waits_for(job: AbstractJob[Any]) -> list[AbstractJob[Any]]:
 
 def _explain_without_run(scheduler: BaseScheduler) -> str:
     outer = scheduler._scheduler
-    for enclosing in (scheduler, *outwards(scheduler)):
+    for enclosing in (scheduler, *enclosing_schedulers(scheduler)):
         if enclosing._run is not None and outer is not None:
             why = EXPLANATIONS[scheduler._state](outer, scheduler)
             return f"waits for its scheduler {scheduler.label!r}, which {why}"
@@ -146,7 +146,11 @@ def _token_wait(run: Run, job: AbstractJob[Any]) -> Waiting | None:
 def _explain_token_wait(run: Run, job: AbstractJob[Any]) -> str:
     tokens = run.workers.tokens
     assert tokens is not None
-    owner = next(level for level in outwards(job) if level._run is not None and level._run.workers.limiter is not None)
+    owner = next(
+        level
+        for level in enclosing_schedulers(job)
+        if level._run is not None and level._run.workers.limiter is not None
+    )
     holders_text = (
         f"{_token_holders_text(run.scheduler, tokens.limiter)}{_earlier_jobs_text(run, job, tokens.in_order())}"
     )
@@ -246,7 +250,7 @@ def _explain_failed(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     ended = ""
     if scheduler._culprit is job:  # a KeyboardInterrupt stops the run even if the job is not critical
         ended = "; it was critical, and ended the run" if isinstance(error, Exception) else "; that ended the run"
-    return f"failed after {_units.duration_text(job.elapsed or 0.0)}, with {in_one_line(error)}{ended}"
+    return f"failed after {_units.duration_text(job.elapsed or 0.0)}, with {one_line_error(error)}{ended}"
 
 
 def _explain_cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
@@ -264,7 +268,7 @@ def _explain_cancelled(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
 
 def _explain_blocked(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
     error: Any = job.raised_exception()
-    return f"is blocked: {error.requirement.label!r} did not succeed; it began with {in_one_line(error.__cause__)}"
+    return f"is blocked: {error.requirement.label!r} did not succeed; it began with {one_line_error(error.__cause__)}"
 
 
 def _explain_skipped(scheduler: BaseScheduler, job: AbstractJob[Any]) -> str:
@@ -292,5 +296,5 @@ def _progress_text(job: AbstractJob[Any], now: float) -> str:
 
 
 def _job_names(jobs: list[AbstractJob[Any]]) -> str:
-    named = ", ".join(map(repr, _labels.telling_apart(jobs[:MAX_NAMED])))
+    named = ", ".join(map(repr, _labels.distinguish(jobs[:MAX_NAMED])))
     return named + (f" and {len(jobs) - MAX_NAMED} more" if len(jobs) > MAX_NAMED else "")

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from ..admission.policy._upward_ranks import usual
+from ..admission.policy._upward_ranks import median_duration
 from ..base._graph_algorithms import longest_paths, topological_order
-from ..base._reprs import shown
+from ..base._reprs import short_repr
 from ..base._states import JobState
-from ..job._ancestors import is_inside, outermost, outwards
+from ..job._ancestors import enclosing_schedulers, is_inside, outermost
 from ..job._facts import inputs_of
 from ..job._job import AbstractJob, is_scheduler
 from ..job._requirements import flatten
@@ -93,7 +93,7 @@ class Members:
 
         """
         if not isinstance(job, AbstractJob) or job not in self.jobs:
-            name = repr(job.label) if isinstance(job, AbstractJob) else shown(job)
+            name = repr(job.label) if isinstance(job, AbstractJob) else short_repr(job)
             raise KeyError(f"{what}: {name} is not in {self.owner.label!r}")
 
     def iterate(self, nested: bool) -> Iterator[AbstractJob[Any]]:
@@ -233,7 +233,7 @@ class Members:
                 users[other_scheduler] = {input_job: user for user in other_scheduler for input_job in inputs_of(user)}
             user, remedy = users[other_scheduler].get(job), "remove it there first"
             if user is not None:
-                levels = [other_scheduler, *outwards(other_scheduler)]
+                levels = [other_scheduler, *enclosing_schedulers(other_scheduler)]
                 if other_scheduler._innermost_run() is None and not new_parents.isdisjoint(levels):
                     continue
                 before = f", or add {levels[-1].label!r} before" if new_parents else ""
@@ -347,4 +347,4 @@ def ranks_of(scheduler: BaseScheduler) -> dict[AnyJob, float]:
     The policy "critical-path" starts jobs in the order of their ranks; see `Outlook.rank`. O(V + E).
     """
     known = expected_durations(scheduler)
-    return longest_paths(in_order(scheduler), scheduler._members.waits_for, known, usual(known.values()))
+    return longest_paths(in_order(scheduler), scheduler._members.waits_for, known, median_duration(known.values()))

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from ..backend import LOOP_PACKAGES
 from ..base import _logger
-from ..base._reprs import shown
+from ..base._reprs import short_repr
 from ..base._states import STOPPING
 from ..job import _function, _service
 from ..run import _attempts, _worker
@@ -67,7 +67,7 @@ class SignalHandler:
     def __init__(self, scheduler: BaseScheduler, handle: bool | SignalCallback) -> None:
         if not isinstance(handle, bool) and not callable(handle):
             raise TypeError(
-                f"handle_signals={shown(handle)} of {scheduler.label!r}: "
+                f"handle_signals={short_repr(handle)} of {scheduler.label!r}: "
                 f"give True, False, or a function of a signal's number"
             )
         self._scheduler = scheduler
@@ -85,7 +85,7 @@ class SignalHandler:
         main = threading.current_thread() is threading.main_thread()
         if handle and not main:
             raise ValueError(
-                f"handle_signals={shown(handle)}: Python handles signals in the main thread only; call run() there"
+                f"handle_signals={short_repr(handle)}: Python handles signals in the main thread only; call run() there"
             )
         self._signals: list[int] = []
         if main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:

@@ -40,7 +40,7 @@ OF_PARALLEL: Final = {
 T = TypeVar("T")
 
 
-def parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
+def option_type(parse: Callable[[str], T]) -> Callable[[str], T]:
     """Return the option type for a parsing function that raises ValueError."""
 
     def convert(value: str) -> T:
@@ -52,7 +52,7 @@ def parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
     return convert
 
 
-def merged(_: click.Context, option: click.Parameter, given: Sequence[dict[str, T]]) -> dict[str, T]:
+def merge_values(_: click.Context, option: click.Parameter, given: Sequence[dict[str, T]]) -> dict[str, T]:
     """Merge the values of a repeatable option by name."""
     found: dict[str, T] = {}
     for one in given:
@@ -80,17 +80,17 @@ class BatchCommand(click.Command):
 
     def make_context(self, *args: Any, **options: Any) -> click.Context:
         """Read the command line, with the exit code for its errors."""
-        with own_exit_code():
+        with set_exit_code():
             return super().make_context(*args, **options)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the batch, with the exit code for its errors."""
-        with own_exit_code():
+        with set_exit_code():
             return super().invoke(ctx)
 
 
 @contextlib.contextmanager
-def own_exit_code() -> Generator[None]:
+def set_exit_code() -> Generator[None]:
     """Set the exit code of errors that leave the block."""
     try:
         yield
@@ -114,7 +114,7 @@ def own_exit_code() -> Generator[None]:
     "-j",
     "-P",
     "--jobs",
-    type=parsed(_quantities.slots),
+    type=option_type(_quantities.parse_slots),
     metavar="N",
     help="How many commands at once: a number, 0 for no limit, or N%, +N, -N of the CPUs.  [default: 100%]",
 )
@@ -122,60 +122,64 @@ def own_exit_code() -> Generator[None]:
     "-S", "--sshlogin", "nodes", multiple=True, metavar="NODES", help="Run the commands on these, each -j at once."
 )
 @click.option("-F", "--ssh-config", type=click.Path(), metavar="FILE", help="Configuration of ssh, with -S.")
-@click.option("--timeout", type=parsed(_quantities.time_limit), metavar="TIME", help="End a command that takes longer.")
+@click.option(
+    "--timeout", type=option_type(_quantities.parse_time_limit), metavar="TIME", help="End a command that takes longer."
+)
 @click.option("--retries", type=click.IntRange(min=0), default=1, metavar="N", help="Run a command up to N times.")
 @click.option(
     "--delay",
-    type=parsed(_quantities.seconds),
+    type=option_type(_quantities.parse_seconds),
     default="0",
     metavar="TIME",
     help="Wait this long between two starts.",
 )
 @click.option(
     "--idle-timeout",
-    type=parsed(_quantities.time_limit),
+    type=option_type(_quantities.parse_time_limit),
     metavar="TIME",
     help="End a command that writes nothing for this time.",
 )
 @click.option(
     "--memfree",
-    type=parsed(_start_conditions.bytes_free),
+    type=option_type(_start_conditions.bytes_free),
     metavar="SIZE",
     help="Start no command while less memory is free.",
 )
 @click.option(
     "--load",
-    type=parsed(_quantities.load),
+    type=option_type(_quantities.parse_load),
     metavar="N",
     help="Start no command while N processes run; N as for -j.",
 )
-@click.option("--nice", type=parsed(_quantities.nice), metavar="N", help="Run the commands at a lower priority.")
+@click.option(
+    "--nice", type=option_type(_quantities.parse_nice), metavar="N", help="Run the commands at a lower priority."
+)
 @click.option(
     "--memory-limit",
-    type=parsed(_start_conditions.memory_limit),
+    type=option_type(_start_conditions.parse_memory_limit),
     metavar="SIZE",
     help="Limit the address space of each process of a command.",
 )
 @click.option("--pin", is_flag=True, help="Run the commands of each slot on a CPU of their own.")
 @click.option(
     "--needs",
-    type=parsed(_batch_pool.needs),
+    type=option_type(_batch_pool.parse_needs),
     multiple=True,
-    callback=merged,
+    callback=merge_values,
     metavar="NAME=AMOUNT,...",
     help="The needs of each command, as in gpu=1,mem=4G; it starts when these are free.",
 )
 @click.option(
     "--pool",
-    type=parsed(_batch_pool.pool),
+    type=option_type(_batch_pool.parse_pool),
     multiple=True,
-    callback=merged,
+    callback=merge_values,
     metavar="NAME=...,...",
     help="The resources for --needs, as in gpu=0,1,mem=24G.  [default: cpu, mem and gpu of this machine]",
 )
 @click.option(
     "--halt",
-    type=parsed(Halt.parse),
+    type=option_type(Halt.parse),
     metavar="RULE",
     help="When to stop: never, or WHEN,WHY=N or N%, with now or soon, and fail, success or done; as in now,fail=1.",
 )
@@ -207,9 +211,9 @@ def own_exit_code() -> Generator[None]:
     help="Read arguments from a file, - for stdin.",
 )
 @click.option("-0", "--null", is_flag=True, help="Lines of files and of stdin end in NUL.")
-@click.option("-d", "--delimiter", type=parsed(_sources.delimiter), metavar="C", help="Arguments end in this.")
+@click.option("-d", "--delimiter", type=option_type(_sources.delimiter), metavar="C", help="Arguments end in this.")
 @click.option(
-    "-C", "--colsep", type=parsed(_sources.column_separator), metavar="REGEXP", help="Cut lines into {1}, {2}, ..."
+    "-C", "--colsep", type=option_type(_sources.column_separator), metavar="REGEXP", help="Cut lines into {1}, {2}, ..."
 )
 @click.option("--header", type=click.Choice([":"]), metavar=":", help="The first line names the columns: {name}.")
 @click.option("-N", "items_per_command", type=click.IntRange(min=0), metavar="N", help="Give each command N arguments.")

@@ -38,17 +38,17 @@ BROKEN_PIPE: Final = 141
 
 def run(given: Options) -> int:
     """Run a batch, or print its command lines, and return the exit code."""
-    reading = how_to_read(given)
+    reading = reading_options(given)
     words, groups = _sources.parse(given.words, given.files, reading)
     with contextlib.closing(open_sources(groups, reading)) as product:
         strings = Strings(resources=given.needs, columns=product.names, argument=given.argument)
         tagstring = "{}" if given.tag else given.tagstring
-        with wrong_usage():
+        with translate_errors():
             template = LineTemplate(words, strings, quotes_words=given.quote)
             tag = None if tagstring is None else strings.name(tagstring)
         if given.dry_run:
-            with output():
-                for line in _batch.lines(template, product, tag):
+            with handle_broken_output():
+                for line in _batch.command_lines(template, product, tag):
                     click.echo(line)
             return FINE
         with contextlib.ExitStack() as files:
@@ -62,8 +62,8 @@ def run(given: Options) -> int:
 
                 recorded = Records(given.results)
                 files.callback(recorded.close)
-            shown = bar(given)
-            with wrong_usage():
+            shown = make_bar(given)
+            with translate_errors():
                 batch = _batch.Batch(
                     given,
                     template,
@@ -80,12 +80,12 @@ def run(given: Options) -> int:
             with shown.shown(batch):
                 code = exit_code(batch)
             if code != FINE:
-                say(closing(batch, given, time.monotonic() - began))
+                print_to_stderr(closing_lines(batch, given, time.monotonic() - began))
             return code
 
 
 @contextlib.contextmanager
-def wrong_usage() -> Generator[None]:
+def translate_errors() -> Generator[None]:
     """Raise the errors of a block as errors of the command line."""
     try:
         yield
@@ -99,11 +99,11 @@ def make_nodes(nodes: Sequence[str], **options: Any) -> list[SshNode | LocalNode
         return []
     from ... import SshNodes  # here, because most batches have no nodes
 
-    with wrong_usage():
+    with translate_errors():
         return list(dict.fromkeys(node for text in nodes for node in SshNodes(text, **options)))
 
 
-def how_to_read(given: Options) -> _sources.Reading:
+def reading_options(given: Options) -> _sources.Reading:
     """Return the options for reading arguments from their sources."""
     return _sources.Reading(
         end=given.delimiter or (b"\0" if given.null else b"\n"),
@@ -126,7 +126,7 @@ def open_sources(groups: Sequence[_sources.Group], reading: _sources.Reading) ->
 
 def exit_code(batch: _batch.Batch) -> int:
     """Run the batch and return its exit code."""
-    with output():
+    with handle_broken_output():
         try:
             code = batch.run(SecondSignal())
         except KeyboardInterrupt:
@@ -136,7 +136,7 @@ def exit_code(batch: _batch.Batch) -> int:
         return INTERRUPTED if batch.was_interrupted else code
 
 
-def closing(batch: _batch.Batch, given: Options, seconds: float) -> Iterator[str]:
+def closing_lines(batch: _batch.Batch, given: Options, seconds: float) -> Iterator[str]:
     """Yield the closing lines: the number of failures, the first of these, and how much a further batch can skip."""
     tally = batch.tally
     if not (tally.failed or batch.was_interrupted):
@@ -166,19 +166,19 @@ def closing(batch: _batch.Batch, given: Options, seconds: float) -> Iterator[str
         yield "  again  the same command  (--journal FILE keeps what succeeds)"
 
 
-def say(lines: Iterator[str]) -> None:
+def print_to_stderr(lines: Iterator[str]) -> None:
     """Print lines on the standard error, if there is one."""
     for line in lines if sys.stderr is not None else ():  # pyright: ignore[reportUnnecessaryComparison] - closed
-        _outputs.said(line, err=True)
+        _outputs.echo(line, err=True)
 
 
 @contextlib.contextmanager
-def output() -> Generator[None]:
+def handle_broken_output() -> Generator[None]:
     """End the program with the right exit code if our own output breaks in the block."""
     try:
         yield
     except BrokenPipeError:
-        _outputs.silence()
+        _outputs.discard_buffers()
         raise click.exceptions.Exit(BROKEN_PIPE) from None
     except OSError as error:
         _outputs.output_failed(error)
@@ -200,7 +200,7 @@ class NoBar:
         """Show nothing."""
 
 
-def bar(given: Options) -> Bar | NoBar:
+def make_bar(given: Options) -> Bar | NoBar:
     """Return the bar if it is wanted and the terminal can draw it."""
     if not given.bar:
         return NoBar()

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from ...abc import AbstractJob, flag, label_inside, without_middle
-from ...abc import shown as shown_value
+from ...abc import short_repr as shown_value
 from ._granted import granted
 from ._output_sinks import Spool
 from ._result import CommandResult
@@ -26,7 +26,7 @@ MANY: Final = 20
 """Arguments at each end of a command that its label is made from."""
 
 
-def check(command: Any, shell: bool, who: str) -> tuple[Any, ...]:
+def check_arguments(command: Any, shell: bool, who: str) -> tuple[Any, ...]:
     """Return the arguments of a user's command, including the jobs among them.
 
     Raises:
@@ -42,20 +42,20 @@ def check(command: Any, shell: bool, who: str) -> tuple[Any, ...]:
         command = SHELL, "-c", command
     elif isinstance(command, (str, bytes, PATH_LIKE, JOB)) or not hasattr(command, "__iter__"):
         is_one = isinstance(command, (str, bytes, PATH_LIKE, JOB))
-        such = f"CommandJob({shown(command).split()!r})" if is_one else f"not {shown_value(command)}"
+        such = f"CommandJob({display(command).split()!r})" if is_one else f"not {shown_value(command)}"
         raise TypeError(f"{who}: give a list, {such}, or a shell's line with shell=True")
     arguments: tuple[Any, ...] = tuple(command)
     if not arguments:
         raise ValueError(f"{who}: the command is empty: give a program and its arguments")
     for number, argument in enumerate(arguments):
         if not isinstance(argument, (JOB, granted)):
-            text(argument, number, who)
+            argument_text(argument, number, who)
     if arguments[0] in ("", b""):
         raise ValueError(f"{who}: argument 0 is empty: give the name of a program")
     return arguments
 
 
-def text(argument: Any, number: int | str, who: str) -> str | bytes:
+def argument_text(argument: Any, number: int | str, who: str) -> str | bytes:
     """Return one argument in the form that the system takes; a `CommandResult` means its output, as in `$(...)`."""
     given: Any = argument
     found: Any = argument
@@ -89,16 +89,16 @@ def nothing_captured(what: str) -> TypeError:
     )
 
 
-def filled(arguments: Iterable[Any], job: AbstractJob[Any]) -> list[str | bytes]:
+def fill_arguments(arguments: Iterable[Any], job: AbstractJob[Any]) -> list[str | bytes]:
     """Return the arguments in the form that the system takes."""
     arguments = [value.text(job) if isinstance(value, granted) else value for value in arguments]
     return [
-        argument if type(argument) is str and "\0" not in argument else text(argument, number, repr(job.label))
+        argument if type(argument) is str and "\0" not in argument else argument_text(argument, number, repr(job.label))
         for number, argument in enumerate(arguments)
     ]
 
 
-def checked_input(given: Any, job: AbstractJob[Any]) -> Any:
+def check_input(given: Any, job: AbstractJob[Any]) -> Any:
     """Return the standard input of a command; raise if the result of a job cannot be read."""
     if given is None or isinstance(given, (*IN_MEMORY, Spool, int, str, PATH_LIKE)):
         return given
@@ -106,11 +106,12 @@ def checked_input(given: Any, job: AbstractJob[Any]) -> Any:
         given.fileno()  # io.BytesIO has the method but no descriptor
         return given
     raise TypeError(
-        f"stdin of {job.label!r}: {shown(given)}, a {type(given).__name__}: give bytes, a path, an open file, or a job"
+        f"stdin of {job.label!r}: {display(given)}, a {type(given).__name__}: "
+        f"give bytes, a path, an open file, or a job"
     )
 
 
-def line(arguments: Iterable[str | bytes], shell: bool) -> str:
+def join_command(arguments: Iterable[str | bytes], shell: bool) -> str:
     """Return the command as a line for a shell."""
     words = [os.fsdecode(argument) for argument in arguments]
     return words[2] if shell else shlex.join(words)
@@ -118,30 +119,30 @@ def line(arguments: Iterable[str | bytes], shell: bool) -> str:
 
 def shell_line(command: Any, shell: bool) -> str:
     """Return a command as the user gave it, as a line for a shell; jobs are shown by their labels."""
-    return shown(command) if shell else " ".join(map(_quoted, command))
+    return display(command) if shell else " ".join(map(_quote, command))
 
 
-def label(command: Any, shell: bool, depth: int) -> str:
+def default_label(command: Any, shell: bool, depth: int) -> str:
     """Return the default label of a command: its command line without the middle; jobs in it are shown `depth` deep."""
     words = (command,) if shell else tuple(command)
     if len(words) > 2 * MANY:
         words = (*words[:MANY], "…", *words[-MANY:])
-    return shortened(" ".join(shown(word, depth) if shell else _quoted(word, depth) for word in words))
+    return shorten(" ".join(display(word, depth) if shell else _quote(word, depth) for word in words))
 
 
-def shortened(text: str) -> str:
+def shorten(text: str) -> str:
     """Shorten a command line to the default label's length: on one line, without the middle."""
     around = 2 * LABEL_LENGTH
     text = text if len(text) <= 2 * around else f"{text[:around]}…{text[-around:]}"
     return without_middle(" ".join(text.split()), LABEL_LENGTH)
 
 
-def _quoted(argument: Any, depth: int | None = None) -> str:
-    text = shown(argument, depth)
+def _quote(argument: Any, depth: int | None = None) -> str:
+    text = display(argument, depth)
     return text if isinstance(argument, (JOB, granted)) or text == "…" else shlex.quote(text)
 
 
-def shown(argument: Any, depth: int | None = None) -> str:
+def display(argument: Any, depth: int | None = None) -> str:
     """Return an argument as text; a job as its label or, given a depth, as nested default labels show it."""
     if isinstance(argument, JOB):
         return f"<{argument.label if depth is None else label_inside(argument, depth)}>"

@@ -11,10 +11,10 @@ from ..._core.api.journals import OptionalFile
 from ...abc import AbstractJob, BoxStyle, JobKind, JobOptions, given_of, run_of, size_text
 from ..posix._process_groups import memory
 from . import _argv, _granted
-from ._exit_codes import Check, allowed
+from ._exit_codes import Check, successful_codes
 from ._process_run import ProcessRun
 from ._result import CommandResult
-from ._spawn_options import CommandOptions, Leftovers, Path, Pin, environment, granted_in, paths
+from ._spawn_options import CommandOptions, Leftovers, Path, Pin, encode_environment, granted_variables, path_tuple
 
 if TYPE_CHECKING:
     from ..._core.api.journals import Depfile
@@ -142,19 +142,20 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
     ) -> None:
         who = repr(options.get("label") or "CommandJob")
         posix.require(f"CommandJob {who}")
-        arguments = _argv.check(command, shell, who)
+        arguments = _argv.check_arguments(command, shell, who)
         job, read = (stdin, None) if isinstance(stdin, AbstractJob) else (None, stdin)
         self._options: Final = CommandOptions(
-            shell, cwd, environment(env, who), read,
-            stdout, stderr, allowed(check, who), terminate_grace, on_start, on_line, tag,
-            nice, memory_limit, pin, leftovers, paths(reads, "reads", who), paths(writes, "writes", who), append,
+            shell, cwd, encode_environment(env, who), read,
+            stdout, stderr, successful_codes(check, who), terminate_grace, on_start, on_line, tag,
+            nice, memory_limit, pin, leftovers,
+            path_tuple(reads, "reads", who), path_tuple(writes, "writes", who), append,
         )  # fmt: skip
         self._options.validate(who)
         self._command: Final = arguments
         self._process = self._latest = None
         super().__init__(*arguments, job, on_done=on_done, on_settled=on_settled, **options)
-        self._granted_env: Final = granted_in(env)
-        _granted.check([*arguments, *self._granted_env.values()], self, who)
+        self._granted_env: Final = granted_variables(env)
+        _granted.check_placeholders([*arguments, *self._granted_env.values()], self, who)
 
     # ---- what it is
 
@@ -189,7 +190,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     def default_label(self, depth: int) -> str:
         """Return the command, shortened."""
-        return _argv.label(self._shown, self._options.shell, depth)
+        return _argv.default_label(self._shown, self._options.shell, depth)
 
     def command_line(self) -> str:
         """Return the whole command as one line of text."""
@@ -203,7 +204,7 @@ class CommandJob(JobKind[CommandResult], box=BoxStyle("command", "note", ("[/", 
 
     def failure_group(self) -> str:
         """Return the program."""
-        return _argv.shown(self._command[0])
+        return _argv.display(self._command[0])
 
     def for_journal(self) -> Work:
         """Return the command, its options, and its input and output files, including the files of its streams."""

@@ -129,7 +129,7 @@ class CommandService(Service[Any], keeps_time=True):
         self._tail: Final[collections.deque[str]] = collections.deque(maxlen=LINES)
         self._job: Final = CommandJob(
             command, shell=shell, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr,
-            terminate_grace=terminate_grace, on_start=self._has_started, on_line=self._take if all(seen) else None,
+            terminate_grace=terminate_grace, on_start=self._has_started, on_line=self._note_line if all(seen) else None,
             tag=tag, nice=nice, memory_limit=memory_limit, leftovers="end", append=append,
             label=options.get("label"), redact=options.get("redact", False),
         )  # fmt: skip
@@ -174,7 +174,7 @@ class CommandService(Service[Any], keeps_time=True):
         if self._on_start is not None:
             self._on_start(self)
 
-    def _take(self, job: CommandJob, line: str) -> None:
+    def _note_line(self, job: CommandJob, line: str) -> None:
         self._tail.append(line)
         self._readiness.line(line)
         if self._on_line is not None:
@@ -231,7 +231,7 @@ class CommandService(Service[Any], keeps_time=True):
         if isinstance(ended, Exception) and not isinstance(ended, CommandError):
             raise ended  # the error of a callback, for example
         assert ended is not None  # else a cancellation is being delivered
-        raise self._early(ended, bool(ready), self._end_of_output(sizes))
+        raise self._early_end(ended, bool(ready), self._end_of_output(sizes))
 
     async def _ready_in_time(self, run: RunHandle, sizes: Mapping[Any, int]) -> Any:
         """Wait until the service is ready, and return its result; raise `JobTimeout` after its timeout.
@@ -278,7 +278,7 @@ class CommandService(Service[Any], keeps_time=True):
 
         await poll_until(run, look)
 
-    def _early(self, ended: CommandError | CommandResult, was_ready: bool, output: str) -> CommandError:
+    def _early_end(self, ended: CommandError | CommandResult, was_ready: bool, output: str) -> CommandError:
         """Return the error for a service that ended by itself."""
         if isinstance(ended, CommandError) and ended.result is None:
             return ended  # the command was not started

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterable
 from typing import Any, Final
 
-from ...abc import shown
+from ...abc import short_repr
 from ..posix._processes import describe
 
 Check = bool | Iterable[int | str]
@@ -18,7 +18,7 @@ SHELLS_ADD: Final = 128
 """Added by a shell to the number of the signal that ended its command."""
 
 
-def allowed(check: Check, who: str) -> frozenset[int] | None:
+def successful_codes(check: Check, who: str) -> frozenset[int] | None:
     """Return the exit codes that are successes, signals as negative numbers; None for all.
 
     Raises:
@@ -29,7 +29,8 @@ def allowed(check: Check, who: str) -> frozenset[int] | None:
         return ZERO if check else None
     if isinstance(check, (str, bytes)) or not isinstance(check, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(
-            f"check={shown(check)} of {who}: give True, False, or a list of exit codes and signals, as [0, 4, 'TERM']"
+            f"check={short_repr(check)} of {who}: "
+            f"give True, False, or a list of exit codes and signals, as [0, 4, 'TERM']"
         )
     found = frozenset(_code(code, who) for code in check)
     if not found:
@@ -37,7 +38,7 @@ def allowed(check: Check, who: str) -> frozenset[int] | None:
     return found
 
 
-def failure(allowed: frozenset[int] | None, returncode: int) -> str | None:
+def describe_failure(allowed: frozenset[int] | None, returncode: int) -> str | None:
     """Describe how a command ended, unless that is a success.
 
     A signal and 128 plus its number, which shells report instead, are the same.
@@ -57,9 +58,11 @@ def _code(given: Any, who: str) -> int:
         try:
             return -signal.Signals[name if name.startswith("SIG") else f"SIG{name}"]
         except KeyError:
-            raise ValueError(f"check of {who}: there is no signal {shown(given)}; give a name, as 'TERM'") from None
+            raise ValueError(
+                f"check of {who}: there is no signal {short_repr(given)}; give a name, as 'TERM'"
+            ) from None
     if not isinstance(given, int) or isinstance(given, bool):
-        raise TypeError(f"check of {who}: found {shown(given)} in the list; give exit codes and names of signals")
+        raise TypeError(f"check of {who}: found {short_repr(given)} in the list; give exit codes and names of signals")
     if not -signal.NSIG < given <= MAX_CODE:
         raise ValueError(f"check of {who}: {given} is not an exit code: they go from 0 to {MAX_CODE}")
     return given

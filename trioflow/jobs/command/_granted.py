@@ -48,12 +48,14 @@ class granted:
         return f"{{{self.name}}}"
 
 
-def filled_in(env: Mapping[bytes, bytes], own: dict[bytes, granted], job: AbstractJob[Any]) -> dict[bytes, bytes]:
+def fill_environment(
+    env: Mapping[bytes, bytes], own: dict[bytes, granted], job: AbstractJob[Any]
+) -> dict[bytes, bytes]:
     """Return an environment in which the placeholders are filled in for `job`."""
     return {**env, **{name: os.fsencode(value.text(job)) for name, value in own.items()}}
 
 
-def check(values: Iterable[Any], job: AbstractJob[Any], who: str) -> None:
+def check_placeholders(values: Iterable[Any], job: AbstractJob[Any], who: str) -> None:
     """Reject placeholders for resources that the job does not need.
 
     Raises:

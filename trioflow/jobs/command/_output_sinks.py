@@ -183,7 +183,7 @@ class FileSink:
 
     def __init__(self, file: Any, *, at_once: bool = False) -> None:
         self._file: Final = file
-        self._flush: Final = getattr(file, "flush", None) or _nothing
+        self._flush: Final = getattr(file, "flush", None) or _no_flush
         self._at_once: Final = at_once
         binary = isinstance(file, (io.RawIOBase, io.BufferedIOBase)) or "b" in str(getattr(file, "mode", ""))
         self._decoder: Final = None if binary else codecs.getincrementaldecoder("utf-8")("backslashreplace")
@@ -201,7 +201,7 @@ class FileSink:
         self._flush()
 
 
-def _nothing() -> None:
+def _no_flush() -> None:
     """Do nothing: the file has no buffer."""
 
 
@@ -239,7 +239,7 @@ class SignOfLife:
         """Do nothing: no cleanup is needed."""
 
 
-def tags(given: bool | str, name: str, values: Mapping[str, str]) -> Callable[[], str] | None:
+def tag_maker(given: bool | str, name: str, values: Mapping[str, str]) -> Callable[[], str] | None:
     """Return a function that makes the tag for each line; None for no tags.
 
     Args:

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Final
 from ... import _posix as posix
 from ..._core.api import JobTimeout
 from ...abc import arguments_of
-from .._env_propagation import carried_beside
+from .._env_propagation import propagated_variables
 from ..posix._guard import Guard
 from ..posix._process_groups import KILL_PAUSE, end_group, until_empty
 from ..posix._processes import Process, renice, spawn
 from . import _argv, _resource_limits, _start_errors
-from ._granted import filled_in
+from ._granted import fill_environment
 from ._jobserver import Client, TokenPipes
 from ._result import CommandError, CommandResult
 from ._spawn_queue import SpawnQueue
@@ -90,7 +90,7 @@ class ProcessRun:
         failure = self._options.failure(result.returncode) or self._options.missing()
         if failure is not None:
             written = "output" if self._options.stderr == subprocess.STDOUT else "standard error"
-            raise CommandError(job, self._line, failure, result, self._tail(), written)
+            raise CommandError(job, self._command_line, failure, result, self._stderr_tail(), written)
         return result
 
     # ---- the start
@@ -98,8 +98,8 @@ class ProcessRun:
     def _prepare(self) -> None:
         job = self._job
         *arguments, stdin = arguments_of(job)
-        self._command = _argv.filled(arguments, job)
-        self._input = _argv.checked_input(job._input(stdin), job)
+        self._command = _argv.fill_arguments(arguments, job)
+        self._input = _argv.check_input(job._input(stdin), job)
 
     def _start(self, cpu: int | None) -> None:
         job = self._job
@@ -110,28 +110,28 @@ class ProcessRun:
                 self._client = self._run.shared(TokenPipes).join(slots)
             self._streams = Streams(job, self._input, limit.alive if limit.needs_signs else None)
         except OSError as error:
-            raise CommandError(job, self._line, _start_errors.of_streams(error)) from error
-        self._stderr_size = _start_errors.size_of_file(self._options)
+            raise CommandError(job, self._command_line, _start_errors.stream_error(error)) from error
+        self._stderr_size = _start_errors.stderr_size(self._options)
         try:
             self._process = job._process = self._spawn(cpu)
         except OSError as error:
             self._streams.close()
-            why = _start_errors.of_start(error, self._command, job._options, redact=job.redact)
+            why = _start_errors.start_error(error, self._command, job._options, redact=job.redact)
             # The cause has frames of subprocess only, and names the program.
-            raise CommandError(job, self._line, why) from None if job.redact else error.with_traceback(None)
+            raise CommandError(job, self._command_line, why) from None if job.redact else error.with_traceback(None)
         except BaseException:
             self._streams.close()
             raise
 
     def _spawn(self, cpu: int | None) -> Process:
         options, streams = self._options, self._streams
-        command = _resource_limits.wrapped(self._command, options)
+        command = _resource_limits.wrap_command(self._command, options)
         with _resource_limits.on_cpu(cpu):
             return spawn(
                 self._run.shared(Guard),
                 command,
                 environment=self._environment(),
-                added=carried_beside(self._given_variable),
+                added=propagated_variables(self._variable_of_env),
                 cwd=options.cwd,
                 stdin=streams.stdin,
                 stdout=streams.stdout,
@@ -139,13 +139,13 @@ class ProcessRun:
                 kept=() if self._client is None else self._client.descriptors,
             )
 
-    def _given_variable(self, name: str) -> str | None:
+    def _variable_of_env(self, name: str) -> str | None:
         given = (self._options.env or {}).get(os.fsencode(name))
         return None if given is None else os.fsdecode(given)
 
     def _environment(self) -> Mapping[bytes, bytes] | None:
         env, own = self._options.env, self._job._granted_env
-        found = env if env is None or not own else filled_in(env, own, self._job)
+        found = env if env is None or not own else fill_environment(env, own, self._job)
         return found if self._client is None else self._client.environment(found)
 
     def _begin(self) -> None:
@@ -156,13 +156,13 @@ class ProcessRun:
             try:
                 renice(self._process, options.nice)
             except PermissionError as error:
-                raise CommandError(self._job, self._line, f"nice={options.nice} is for root only") from error
+                raise CommandError(self._job, self._command_line, f"nice={options.nice} is for root only") from error
         if options.on_start is not None:
             options.on_start(self._job)
 
     @property
-    def _line(self) -> str:
-        return _argv.line(self._command, self._options.shell)
+    def _command_line(self) -> str:
+        return _argv.join_command(self._command, self._options.shell)
 
     # ---- the wait
 
@@ -176,7 +176,7 @@ class ProcessRun:
         finally:
             try:
                 if not is_over:
-                    await self._cut_off()
+                    await self._end_group()
             finally:
                 self._finish()
 
@@ -206,21 +206,21 @@ class ProcessRun:
 
     # ---- the end
 
-    async def _cut_off(self) -> None:
+    async def _end_group(self) -> None:
         """End the process and its group: SIGTERM, the grace, SIGKILL; a cancellation does not interrupt this."""
         process = self._process
         grace_ends = self._clock() + self._options.terminate_grace
         self._streams.pipes.ending = True
-        self._error = self._time_over()
+        self._error = self._timeout_error()
         self._job._terminate(process)
         process.signal(posix.SIGCONT)  # a stopped process would not handle SIGTERM
-        ended = process.returncode is not None or await self._outlive(grace_ends)
+        ended = process.returncode is not None or await self._kill_after_grace(grace_ends)
         if ended and process.returncode is None:
             self._reap()
         if not ended or not await end_group(self._run, process, grace_ends, self._pause):
-            self._run.report(f"{self._job.label!r}: {_start_errors.not_ours(process.pid)}", self._job)
+            self._run.report(f"{self._job.label!r}: {_start_errors.not_permitted(process.pid)}", self._job)
 
-    def _time_over(self) -> JobTimeout | None:
+    def _timeout_error(self) -> JobTimeout | None:
         """Return a JobTimeout if the command has run out of time; another error takes precedence."""
         job, limit = self._job, self._limit
         if not self._process.has_exited():
@@ -229,7 +229,7 @@ class ProcessRun:
             return None
         return JobTimeout(job, job.timeout)  # waiting for the rest of its group took too long
 
-    async def _outlive(self, grace_ends: float) -> bool:
+    async def _kill_after_grace(self, grace_ends: float) -> bool:
         """Wait until the process has exited; kill it after the grace; return False if that is not permitted."""
         until = grace_ends
         while not await self._run.outlast(lambda until=until: self._until_exited(until)):  # type: ignore[misc]
@@ -242,7 +242,7 @@ class ProcessRun:
         try:
             self._process.reap()
         except ChildProcessError as error:
-            raise CommandError(self._job, self._line, _start_errors.REAPED) from error
+            raise CommandError(self._job, self._command_line, _start_errors.REAPED) from error
 
     async def _pause(self, until: float) -> None:
         await self._streams.pipes.until(self._wait, until)
@@ -266,6 +266,6 @@ class ProcessRun:
         kept = streams.captured("stdout"), streams.captured("stderr")
         return CommandResult(process.returncode, elapsed, process.usage, *kept, process.own_peak, process.pid)
 
-    def _tail(self) -> bytes | None:
+    def _stderr_tail(self) -> bytes | None:
         """Return the end of its standard error, if that was captured or went to a file."""
-        return _start_errors.tail(self._result, self._options, self._stderr_size)
+        return _start_errors.stderr_tail(self._result, self._options, self._stderr_size)

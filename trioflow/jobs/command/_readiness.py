@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, final
 import anyio
 
 from ... import _posix as posix
-from ...abc import shown
+from ...abc import short_repr
 from ._command_job import CommandJob
 from ._result import CommandError
 
@@ -89,11 +89,11 @@ class PortOpen(Readiness):
     def __init__(self, number: int, host: str = "localhost") -> None:
         given: Any = number
         if isinstance(given, bool) or not isinstance(given, int):
-            raise TypeError(f"PortOpen({shown(number)}): give the number of a TCP port, such as 5432")
+            raise TypeError(f"PortOpen({short_repr(number)}): give the number of a TCP port, such as 5432")
         if not 1 <= number <= 65535:
-            raise ValueError(f"PortOpen({shown(number)}): a TCP port is a number from 1 to 65535")
+            raise ValueError(f"PortOpen({short_repr(number)}): a TCP port is a number from 1 to 65535")
         if not isinstance(host, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"PortOpen({number}, host={shown(host)}): give the name or the address of a host")
+            raise TypeError(f"PortOpen({number}, host={short_repr(host)}): give the name or the address of a host")
         self.number: Final = number
         self.host: Final = host
 
@@ -155,7 +155,7 @@ class OutputLine(Readiness):
         given: Any = text
         if not isinstance(given, (str, re.Pattern)) or not given:
             raise TypeError(
-                f"OutputLine({shown(text)}): give a part of the line, or a compiled regular expression of text"
+                f"OutputLine({short_repr(text)}): give a part of the line, or a compiled regular expression of text"
             )
         self.text: Final = text
         self._lines: list[str] = []
@@ -176,12 +176,12 @@ class OutputLine(Readiness):
 
     def line(self, text: str) -> None:
         """Record the first line that matches."""
-        if not self._lines and self._is_in(text):
+        if not self._lines and self._matches(text):
             self._lines.append(text)
             if self._came is not None:
                 self._came.set()
 
-    def _is_in(self, text: str) -> bool:
+    def _matches(self, text: str) -> bool:
         return self.text in text if isinstance(self.text, str) else self.text.search(text) is not None
 
     async def wait(self, run: RunHandle) -> str:
@@ -297,4 +297,4 @@ def readiness(given: Any, who: str) -> Readiness:
     if isinstance(given, Path):
         return Exists(given)
     advice = "give PortOpen(5432), OutputLine('ready to accept'), CommandSucceeds(['pg_isready']), or a pathlib.Path"
-    raise TypeError(f"ready={shown(given)} of {who}: {advice}")
+    raise TypeError(f"ready={short_repr(given)} of {who}: {advice}")

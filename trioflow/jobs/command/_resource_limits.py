@@ -56,7 +56,7 @@ class Windows:
 
 
 @contextlib.contextmanager
-def _pinned(run: RunHandle, job: AbstractJob[Any]) -> Generator[int]:
+def _pinned_slot(run: RunHandle, job: AbstractJob[Any]) -> Generator[int]:
     slots = run.shared(Windows).of(job)
     number = slots.take()
     try:
@@ -71,16 +71,16 @@ _NOWHERE: Final = contextlib.nullcontext()
 
 def slot(pin: str | None, run: RunHandle, job: AbstractJob[Any]) -> contextlib.AbstractContextManager[int | None]:
     """Hold a slot of the job's window while a command runs, and yield its CPU; None if the job is not pinned."""
-    return _NOWHERE if pin is None else _pinned(run, job)
+    return _NOWHERE if pin is None else _pinned_slot(run, job)
 
 
 def on_cpu(cpu: int | None) -> contextlib.AbstractContextManager[None]:
     """Pin processes started in the block to a CPU: a child inherits the affinity of the thread that spawns it."""
-    return _NOWHERE if cpu is None else _bound_to(cpu)
+    return _NOWHERE if cpu is None else _affinity(cpu)
 
 
 @contextlib.contextmanager
-def _bound_to(cpu: int) -> Generator[None]:
+def _affinity(cpu: int) -> Generator[None]:
     before = posix.sched_getaffinity(0)
     posix.sched_setaffinity(0, {cpu})
     try:
@@ -89,7 +89,7 @@ def _bound_to(cpu: int) -> Generator[None]:
         posix.sched_setaffinity(0, before)
 
 
-def wrapped(command: list[str | bytes], options: CommandOptions) -> Sequence[str | bytes]:
+def wrap_command(command: list[str | bytes], options: CommandOptions) -> Sequence[str | bytes]:
     """Return the command to spawn: for a memory limit, a shell that sets the limit and then execs the command.
 
     A limit set from this process would come too late for the first allocations of the program.

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, final
 
 from ..._core.api import TrioflowError
-from ...abc import duration, shown, whole
+from ...abc import duration, short_repr, whole_number
 from ..posix._processes import Rusage, as_signal
 from ._output_sinks import Spool
 
@@ -205,7 +205,7 @@ def exited_with(*codes: int) -> Callable[[BaseException], bool]:
     """
     for code in codes:
         if not isinstance(code, int):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"exited_with({shown(code)}): give exit codes, whole numbers")
+            raise TypeError(f"exited_with({short_repr(code)}): give exit codes, whole numbers")
     chosen = frozenset(codes)
 
     def has_exited_with(error: BaseException) -> bool:
@@ -236,7 +236,7 @@ def retry_on_exit(*codes: int, times: int = 1, delay: float = 0.0) -> Callable[[
 
     """
     is_meant = exited_with(*codes)
-    whole(times, "times", "retry_on_exit()", "")
+    whole_number(times, "times", "retry_on_exit()", "")
     duration(delay, "delay", "retry_on_exit()")
 
     def decorate(attempt: Attempt) -> Attempt:

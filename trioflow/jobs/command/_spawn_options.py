@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from ..._core.api.journals import Depfile, OptionalFile
-from ...abc import callback, duration, file_path, flag, is_among, shown
+from ...abc import callback, duration, file_path, flag, is_among, short_repr
 from ..posix._processes import check_limits
 from . import _exit_codes
 from ._argv import IN_MEMORY
@@ -54,7 +54,7 @@ class CommandOptions:
 
     def failure(self, returncode: int) -> str | None:
         """Describe how a command ended, unless that is a success."""
-        return _exit_codes.failure(self.allowed, returncode)
+        return _exit_codes.describe_failure(self.allowed, returncode)
 
     @property
     def goes_by_lines(self) -> bool:
@@ -72,15 +72,17 @@ class CommandOptions:
         for name in ("on_start", "on_line"):
             callback(getattr(self, name), name, who)
         if not is_among(self.pin, (None, *get_args(Pin))):
-            raise ValueError(f"pin={shown(self.pin)} of {who}: choose 'slot', or None")
+            raise ValueError(f"pin={short_repr(self.pin)} of {who}: choose 'slot', or None")
         if not is_among(self.leftovers, get_args(Leftovers)):
             choices = " or ".join(map(repr, get_args(Leftovers)))
-            raise ValueError(f"leftovers={shown(self.leftovers)} of {who}: choose {choices}")
+            raise ValueError(f"leftovers={short_repr(self.leftovers)} of {who}: choose {choices}")
         if self.pin is not None and not hasattr(os, "sched_setaffinity"):
-            raise ValueError(f"pin={shown(self.pin)} of {who}: this system cannot bind a process to a CPU")
+            raise ValueError(f"pin={short_repr(self.pin)} of {who}: this system cannot bind a process to a CPU")
         flag(self.append, "append", who)
         if not isinstance(self.tag, (bool, str)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"tag={shown(self.tag)} of {who}: give True, False, or a template such as '{{label}}: '")
+            raise TypeError(
+                f"tag={short_repr(self.tag)} of {who}: give True, False, or a template such as '{{label}}: '"
+            )
         check_limits(self.nice, self.memory_limit, who)
         if self.cwd is not None and not isinstance(self.cwd, bytes):
             file_path(self.cwd, "cwd", who)
@@ -88,13 +90,13 @@ class CommandOptions:
             self.stdin is None or type(self.stdin) is int or isinstance(self.stdin, IN_MEMORY) or is_path(self.stdin)
         )
         if not readable and not hasattr(self.stdin, "fileno"):
-            raise TypeError(f"stdin={shown(self.stdin)} of {who}: give bytes, a path, an open file, or a job")
+            raise TypeError(f"stdin={short_repr(self.stdin)} of {who}: give bytes, a path, an open file, or a job")
         if isinstance(self.stdin, int) and self.stdin in (subprocess.PIPE, subprocess.STDOUT):
             raise ValueError(f"stdin of {who}: give what it is to read: bytes, a path, an open file, or a job")
         for name, kind in (("reads", Depfile), ("writes", OptionalFile)):
             for entry in getattr(self, name):
                 if not is_path(entry.path if isinstance(entry, kind) else entry):
-                    raise TypeError(f"{name}={shown(entry)} of {who}: give a list of paths")
+                    raise TypeError(f"{name}={short_repr(entry)} of {who}: give a list of paths")
         self._check_output("stdout", self.stdout, who)
         self._check_output("stderr", self.stderr, who)
 
@@ -141,23 +143,23 @@ class CommandOptions:
             given is None or is_path(given) or isinstance(given, int) or hasattr(given, "write")
         ):
             raise TypeError(
-                f"{name}={shown(given)} of {who}: "
+                f"{name}={short_repr(given)} of {who}: "
                 "give a path, an open file, None, or subprocess.PIPE, DEVNULL or STDOUT"
             )
         if is_path(given):
             file_path(given, name, who)
         if isinstance(given, int) and not min(SPECIAL) <= given < LARGEST_DESCRIPTOR:
-            raise ValueError(f"{name}={shown(given)} of {who}: there is no such descriptor")
+            raise ValueError(f"{name}={short_repr(given)} of {who}: there is no such descriptor")
         if name == "stdout" and isinstance(given, int) and given == subprocess.STDOUT:
             raise ValueError(f"stdout=STDOUT of {who}: this is for stderr, which then goes where stdout goes")
         if self.goes_by_lines and not (given is None or given in SPECIAL):
             raise ValueError(
-                f"{name}={shown(given)} of {who}: with on_line or tag, output is handed over line by line; "
+                f"{name}={short_repr(given)} of {who}: with on_line or tag, output is handed over line by line; "
                 f"leave {name} out, or give PIPE to capture it as well"
             )
 
 
-def environment(env: Mapping[Any, Any] | None, who: str) -> dict[bytes, bytes] | None:
+def encode_environment(env: Mapping[Any, Any] | None, who: str) -> dict[bytes, bytes] | None:
     """Return an environment in the form that the system takes, with granted variables empty.
 
     Raises:
@@ -168,7 +170,7 @@ def environment(env: Mapping[Any, Any] | None, who: str) -> dict[bytes, bytes] |
         return None
     if not isinstance(env, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise TypeError(f"env of {who}: found {type(env).__name__}; give a dict of names and values, or None")
-    if _is_ready(env):
+    if _is_encoded(env):
         return dict(env)
     found: dict[bytes, bytes] = {}
     for name, value in env.items():
@@ -177,14 +179,16 @@ def environment(env: Mapping[Any, Any] | None, who: str) -> dict[bytes, bytes] |
         try:
             key, text = os.fsencode(name), os.fsencode(value)
         except TypeError:
-            raise TypeError(f"env of {who}: {name!r}: {shown(value)}; names and values must be strings") from None
+            raise TypeError(f"env of {who}: {name!r}: {short_repr(value)}; names and values must be strings") from None
         if b"=" in key or b"\0" in key + text or not key:
-            raise ValueError(f"env of {who}: {name!r}: {shown(value)}; no NUL can be in either, and no '=' in a name")
+            raise ValueError(
+                f"env of {who}: {name!r}: {short_repr(value)}; no NUL can be in either, and no '=' in a name"
+            )
         found[key] = text
     return found
 
 
-def _is_ready(env: Mapping[Any, Any]) -> bool:
+def _is_encoded(env: Mapping[Any, Any]) -> bool:
     """Return whether an environment consists of valid bytes only, so that it needs no conversion.
 
     A batch gives each command the same hundred variables. Checking them one by one took a fifth of its CPU time.
@@ -195,14 +199,14 @@ def _is_ready(env: Mapping[Any, Any]) -> bool:
     return b"=" not in names and b"\0" not in names and b"\0" not in values
 
 
-def granted_in(env: Mapping[Any, Any] | None) -> dict[bytes, granted]:
+def granted_variables(env: Mapping[Any, Any] | None) -> dict[bytes, granted]:
     """Return the variables of an environment that are filled in when the command starts."""
     if not env or granted not in map(type, env.values()):
         return {}
     return {os.fsencode(name): value for name, value in env.items() if isinstance(value, granted)}
 
 
-def paths(given: Any, name: str, who: str) -> tuple[Any, ...]:
+def path_tuple(given: Any, name: str, who: str) -> tuple[Any, ...]:
     """Return paths as a tuple; a single path becomes a tuple of one.
 
     Raises:
@@ -212,7 +216,7 @@ def paths(given: Any, name: str, who: str) -> tuple[Any, ...]:
     if is_path(given) or isinstance(given, (Depfile, OptionalFile)):
         return (given,)
     if isinstance(given, bytes) or not isinstance(given, Iterable):
-        raise TypeError(f"{name}={shown(given)} of {who}: give a list of paths")
+        raise TypeError(f"{name}={short_repr(given)} of {who}: give a list of paths")
     return tuple(given)  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
 
 

@@ -58,7 +58,7 @@ class SpawnQueue:
         if has_waited:
             await self._wait(at_end=True)
         try:
-            while (lack := self._lack(start)) is not None:
+            while (lack := self._try_start(start)) is not None:
                 has_waited = True
                 self._warn(lack)
                 await self._wait(at_end=False)
@@ -66,7 +66,7 @@ class SpawnQueue:
             self._call_next()  # there may be room for more than one
         return has_waited
 
-    def _lack(self, start: Callable[[], None]) -> str | None:
+    def _try_start(self, start: Callable[[], None]) -> str | None:
         """Call `start()`; return the reason if the system has no room and the command has to wait, else None."""
         if self._running and not has_room() and not _processes.raise_limit():
             return FULL[errno.EMFILE]
@@ -75,7 +75,7 @@ class SpawnQueue:
         except CommandError as error:
             number = getattr(error.__cause__, "errno", None)
             if number == errno.EMFILE and _processes.raise_limit():
-                return self._lack(start)
+                return self._try_start(start)
             if number not in FULL or not self._running:
                 raise
             return FULL[number]

@@ -31,7 +31,7 @@ FULL: Final = {
 """The resource that the system lacks, for each error number."""
 
 
-def not_ours(group: int) -> str:
+def not_permitted(group: int) -> str:
     """Return the report on a process group that cannot be ended."""
     return (
         f"the process group {group} cannot be ended, because it belongs to another user (sudo?), and runs on; "
@@ -39,7 +39,7 @@ def not_ours(group: int) -> str:
     )
 
 
-def of_streams(error: OSError) -> str:
+def stream_error(error: OSError) -> str:
     """Return the reason why a standard stream could not be opened."""
     if error.errno in FULL:
         return f"not started: {FULL[error.errno]}"
@@ -48,14 +48,14 @@ def of_streams(error: OSError) -> str:
     return f"not started: {error.filename!r} cannot be opened for it: {error.strerror}"
 
 
-def of_start(error: OSError, command: Sequence[str | bytes], options: CommandOptions, *, redact: bool) -> str:
+def start_error(error: OSError, command: Sequence[str | bytes], options: CommandOptions, *, redact: bool) -> str:
     """Return the reason why a program was not started or watched; with `redact`, without names of it or variables."""
     if isinstance(error, ChildProcessError):
         return REAPED
-    return "not started: " + (_of_start(error, command, options, redact) or f"{error.strerror}")
+    return "not started: " + (_start_reason(error, command, options, redact) or f"{error.strerror}")
 
 
-def _of_start(error: OSError, command: Sequence[str | bytes], options: CommandOptions, redact: bool) -> str | None:
+def _start_reason(error: OSError, command: Sequence[str | bytes], options: CommandOptions, redact: bool) -> str | None:
     program, cwd = os.fsdecode(command[0]), options.cwd
     shown, such = ("the program", "such program") if redact else (repr(program), f"program {program!r}")
     if not program:
@@ -91,7 +91,7 @@ def _too_long(command: Sequence[str | bytes], environment: Mapping[bytes, bytes]
     )
 
 
-def size_of_file(options: CommandOptions) -> int:
+def stderr_size(options: CommandOptions) -> int:
     """Return the size of the file for the standard error, before the command starts."""
     if options.allowed is not None and (path := _path_of_stderr(options)) is not None:
         with contextlib.suppress(OSError):
@@ -99,7 +99,7 @@ def size_of_file(options: CommandOptions) -> int:
     return 0
 
 
-def tail(result: CommandResult, options: CommandOptions, start: int) -> bytes | None:
+def stderr_tail(result: CommandResult, options: CommandOptions, start: int) -> bytes | None:
     """Return the end of the standard error if it was captured, or of a file's part after `start`."""
     merged = options.stderr == subprocess.STDOUT
     kept = result._stdout if merged else result._stderr

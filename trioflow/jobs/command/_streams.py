@@ -15,7 +15,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ._output_sinks import Capture, DescriptorSink, FileSink, Lines, SignOfLife, Sink, Spool, line_sinks, tags
+from ._output_sinks import Capture, DescriptorSink, FileSink, Lines, SignOfLife, Sink, Spool, line_sinks, tag_maker
 from ._pipes import OutputPipes
 from ._spawn_options import is_path
 
@@ -50,9 +50,9 @@ class Streams:
         if isinstance(given, int):
             return given
         if isinstance(given, Spool):
-            return self._keep(given.reopen() if os.path.isdir("/proc/self") else _filled_file(given.read()))
+            return self._keep(given.reopen() if os.path.isdir("/proc/self") else _nameless_file(given.read()))
         if isinstance(given, (bytes, bytearray, memoryview)):
-            return self._keep(_filled_file(given))
+            return self._keep(_nameless_file(given))
         if is_path(given):
             return self._keep(os.open(given, os.O_RDONLY))
         return int(given.fileno())
@@ -68,7 +68,7 @@ class Streams:
             self._captures[name] = Capture()
             sinks.append(self._captures[name])
         job, on_line = self._job, options.on_line
-        tag = tags(options.tag, job.label, {"label": str(job.label)})
+        tag = tag_maker(options.tag, job.label, {"label": str(job.label)})
         sinks += line_sinks(name, None if on_line is None else partial(on_line, job), tag)
         if sinks:
             return self._pipe(sinks)
@@ -156,7 +156,7 @@ def open_output(path: Any, *, anew: bool = False) -> int:
         return os.open(path, flags, 0o666)
 
 
-def _filled_file(data: Any) -> int:
+def _nameless_file(data: Any) -> int:
     """Return a descriptor of a nameless file with this content; unlike a pipe, it needs no writer."""
     with tempfile.TemporaryFile(buffering=0) as file:
         view = memoryview(data)

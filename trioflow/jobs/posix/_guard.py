@@ -167,7 +167,7 @@ class Guard:
         clock = self._run.clock
         number, until = signal.SIGTERM, clock() + GRACE
         mark, signalled = self.mark.encode(), set[int]()
-        while left := _guard_script.marked(mark):
+        while left := _guard_script.find_marked(mark):
             _guard_script.end(left if number == posix.SIGKILL else set(left) - signalled, number)
             signalled.update(left)
             await self._run.sleep_until(clock() + _guard_script.PAUSE)

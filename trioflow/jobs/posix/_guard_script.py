@@ -18,7 +18,7 @@ PAUSE = 0.005  # seconds between two scans of all processes
 ROUNDS = 50  # the most scans for new processes, on a machine that starts some all the time
 
 
-def marked(mark: bytes) -> list[int]:
+def find_marked(mark: bytes) -> list[int]:
     """Return the pids of the processes whose environment contains `mark`.
 
     A program that daemonizes itself forks and exits twice. It may exit before it is scanned, and its child may not have
@@ -74,11 +74,11 @@ def main(descriptor: int, mark: bytes) -> None:
         with contextlib.suppress(OSError):
             os.killpg(group, signal.SIGKILL)
     until = time.monotonic() + PATIENCE
-    left = marked(mark)
+    left = find_marked(mark)
     while left and time.monotonic() < until:
         end(left, signal.SIGKILL)
         time.sleep(PAUSE)
-        left = marked(mark)
+        left = find_marked(mark)
 
 
 if __name__ == "__main__":

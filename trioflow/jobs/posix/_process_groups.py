@@ -83,13 +83,13 @@ class LivenessScan:
             return False
         now = time.monotonic()
         if now >= self._next:
-            self._began, self._living = now, {group for group, _ in living()}
+            self._began, self._living = now, {group for group, _ in living_processes()}
             end = time.monotonic()
             self._next = end + SHARE * (end - now)
         return self._began >= since and group not in self._living
 
 
-def living() -> Iterator[tuple[int, list[bytes]]]:
+def living_processes() -> Iterator[tuple[int, list[bytes]]]:
     """Yield the group of each living process, and the fields of its `stat` from the third on; see proc(5)."""
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -133,15 +133,15 @@ class GroupMemory:
         now = time.monotonic()
         if now >= self._next:
             self._next = now + LOOK_PAUSE  # meanwhile other threads use the last scan
-            self._bytes = _memory_of_all()
+            self._bytes = _memory_by_group()
             end = time.monotonic()
             self._next = max(now + LOOK_PAUSE, end + LOOK_REST * (end - now))
         return self._bytes.get(group)
 
 
-def _memory_of_all() -> dict[int, int]:
+def _memory_by_group() -> dict[int, int]:
     page, found = posix.sysconf("SC_PAGE_SIZE"), dict[int, int]()
-    for group, fields in living():
+    for group, fields in living_processes():
         found[group] = found.get(group, 0) + int(fields[RSS]) * page
     return found
 

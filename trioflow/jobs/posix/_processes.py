@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, cast
 
 from ... import _posix as posix
-from ...abc import shown
+from ...abc import short_repr
 from ._guard import STDERR
 
 if TYPE_CHECKING:
@@ -247,7 +247,7 @@ def _spawn_plainly(
             if source <= STDERR:
                 return None  # an earlier action might overwrite it
             actions.append((posix.POSIX_SPAWN_DUP2, source, number))
-    if (inherited := _inheritable()) is None:
+    if (inherited := _inheritable_descriptors()) is None:
         return None
     closed = [(posix.POSIX_SPAWN_CLOSE, descriptor) for descriptor in inherited]
     group: Any = {"setsid": True} if guard.has_terminal else {"setpgroup": 0}
@@ -265,7 +265,7 @@ MANY: Final = 150
 HAS_LIST: Final = os.path.isdir("/proc/self/fd")
 
 
-def _inheritable() -> list[int] | None:
+def _inheritable_descriptors() -> list[int] | None:
     """Return the descriptors that a child would inherit besides the standard streams; None if unknown.
 
     Descriptors that this program inherited, or made inheritable at any time, are not for its commands. Python's own are
@@ -380,10 +380,10 @@ def check_limits(nice: Any, memory_limit: Any, who: str) -> None:
         ("memory_limit", memory_limit, "a whole number of bytes"),
     ):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise TypeError(f"{name}={shown(value)} of {who}: give {wanted}, or None")
+            raise TypeError(f"{name}={short_repr(value)} of {who}: give {wanted}, or None")
     if memory_limit is not None and not 0 < memory_limit < TOO_MUCH:
         wanted = "a positive number of bytes, below 2**63"
-        raise ValueError(f"memory_limit={shown(memory_limit)} of {who}: give {wanted}, or None")
+        raise ValueError(f"memory_limit={short_repr(memory_limit)} of {who}: give {wanted}, or None")
 
 
 def renice(process: Process, nice: int) -> None:

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from ... import _posix as posix
-from ...abc import declare_run_resource, outwards, shown
+from ...abc import declare_run_resource, enclosing_schedulers, short_repr
 
 if TYPE_CHECKING:
     from ...abc import AbstractJob, FunctionJob
@@ -47,7 +47,7 @@ class RemoteValue(abc.ABC):
         """Transfer the value for the job with this label, however long this takes."""
 
 
-def checked(given: Any, what: str) -> Processes:
+def check_processes(given: Any, what: str) -> Processes:
     """Check a value of `processes=`, and return it.
 
     Args:
@@ -66,16 +66,18 @@ def checked(given: Any, what: str) -> Processes:
             raise ValueError(f"{what} is {given}: give 1 or more worker processes, or leave it out for one a CPU")
         return given
     if hasattr(cast(Any, type(given)), "get_executor"):
-        raise TypeError(f"{what} is {shown(given)}: write trioflow.dask.Cluster(client), with a distributed.Client")
+        raise TypeError(
+            f"{what} is {short_repr(given)}: write trioflow.dask.Cluster(client), with a distributed.Client"
+        )
     raise TypeError(
-        f"{what} is {shown(given)}: give an executor (concurrent.futures.Executor), a trioflow.dask.Cluster, "
+        f"{what} is {short_repr(given)}: give an executor (concurrent.futures.Executor), a trioflow.dask.Cluster, "
         f"a number of worker processes, {LOCAL!r}, or None"
     )
 
 
-def place_of(job: AbstractJob[Any]) -> Executor | CallPlace | None:
+def call_place_of(job: AbstractJob[Any]) -> Executor | CallPlace | None:
     """Return the place for the call of a ProcessJob; None for the worker processes of this machine."""
-    for scheduler in outwards(job):
+    for scheduler in enclosing_schedulers(job):
         given: Any = getattr(scheduler, "processes", None)
         if given is not None:
             return None if given == LOCAL or isinstance(given, int) else given

@@ -43,7 +43,7 @@ PATIENCE: Final = 1.0
 """Seconds for the server to reap workers that were forked but never used, before it is killed."""
 
 
-def is_sound() -> bool:
+def can_fork() -> bool:
     """Return whether workers may be forked on this system.
 
     This needs `/proc`, to count the server's threads, and a pidfd, to watch a process that is not a child; only Linux
@@ -190,7 +190,7 @@ def own_output() -> Generator[tuple[Any, list[int]]]:
         os.close(output.descriptor)
 
 
-def modules_for(preparation: dict[str, Any]) -> list[str]:
+def modules_to_import(preparation: dict[str, Any]) -> list[str]:
     """Return the modules for a server to import: ours if the main module will, and those named by the program.
 
     Programs name them by `multiprocessing.set_forkserver_preload`.

@@ -12,10 +12,10 @@ from ... import _posix as posix
 from ...abc import BoxStyle, FunctionJob, JobOptions, call_of, carried, name_of, need_of_run, run_of
 from .. import T
 from .._executor import call_in
-from .._pickling import MainRejectingPickler, sendable, unpicklable
+from .._pickling import MainRejectingPickler, describe_unpicklable, make_sendable
 from ..posix._processes import check_limits
 from . import _worker_main
-from ._call_places import LOCAL, WORKERS, RemoteValue, place_of
+from ._call_places import LOCAL, WORKERS, RemoteValue, call_place_of
 from ._worker_pool import WorkerDied, WorkerPool, has_main_file
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class ProcessJob(
             NotImplementedError: this machine's worker processes need a POSIX system.
 
         """
-        place = place_of(self)
+        place = call_place_of(self)
         if place is None:
             posix.require(f"{self.label!r}, a ProcessJob without processes=,", posix.INSTEAD_OF_WORKERS)
         need_of_run(self, WORKERS, 0 if self.forever or place is not None else 1)
@@ -223,7 +223,7 @@ class ProcessJob(
                 BaseException there; or this was not called by a run.
 
         """
-        run, place = run_of(self), place_of(self)
+        run, place = run_of(self), call_place_of(self)
         if place is None:
             with run.time_limit(self, cancels=True):
                 return await self._call_here(run)
@@ -249,7 +249,7 @@ class ProcessJob(
         finally:
             self._process = None
         pool.give_back(process)
-        return self._unpacked(answer)
+        return self._unpack(answer)
 
     def _take_progress(self, report: bytes) -> None:
         """Record progress reported by the function, unless another job has called this one outside the run."""
@@ -261,18 +261,20 @@ class ProcessJob(
         call = call_of(self)
         make_pickler, buffer = pickle.Pickler if has_main_file() else MainRejectingPickler, io.BytesIO()
         try:
-            request = (sendable(call.func), call.args, call.keywords, dict(carried()))
+            request = (make_sendable(call.func), call.args, call.keywords, dict(carried()))
             make_pickler(buffer, pickle.HIGHEST_PROTOCOL).dump(request)
         except Exception as error:
-            raise TypeError(f"{self.label!r}: {unpicklable(call, 'a process', make_pickler)}: {error}") from error
+            raise TypeError(
+                f"{self.label!r}: {describe_unpicklable(call, 'a process', make_pickler)}: {error}"
+            ) from error
         return buffer.getvalue()
 
-    def _unpacked(self, answer: bytes) -> T:
+    def _unpack(self, answer: bytes) -> T:
         """Return the result of the function, or raise its exception."""
         try:
             has_returned, value, note = pickle.loads(answer)
             if not has_returned:
-                value = _worker_main.rebuilt(value)
+                value = _worker_main.rebuild(value)
         except Exception as error:
             raise TypeError(f"{self.label!r}: its result cannot be unpickled here: {error!r}") from error
         if has_returned:

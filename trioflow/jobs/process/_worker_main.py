@@ -118,7 +118,7 @@ def main() -> None:
     prepare(pickle.loads(preparation))
     while (request := receive(stream))[0]:
         current = WorkerCall(stream)
-        message = answer(*request)
+        message = call_and_pickle(*request)
         flush()  # buffers would be lost: this process is killed in the end
         try:
             current.end(message)
@@ -250,13 +250,13 @@ def is_clean() -> bool:
 
 def receive(stream: BinaryIO) -> tuple[bytes, int]:
     """Return the next message and the memory limit of its call; an empty message at the end."""
-    if not (header := exactly(stream, REQUEST.size)):
+    if not (header := read_exactly(stream, REQUEST.size)):
         return b"", 0
     length, memory = REQUEST.unpack(header)
-    return exactly(stream, length), memory
+    return read_exactly(stream, length), memory
 
 
-def exactly(stream: BinaryIO, size: int) -> bytes:
+def read_exactly(stream: BinaryIO, size: int) -> bytes:
     """Read exactly `size` bytes; return nothing at the end."""
     pieces: list[bytes] = []
     while size:
@@ -277,7 +277,7 @@ def send(stream: BinaryIO, is_answer: bool, message: bytes) -> None:
     stream.flush()
 
 
-def packed(message: bytes, memory: int = 0) -> bytes:
+def pack(message: bytes, memory: int = 0) -> bytes:
     """Return a message to a worker with its header."""
     return REQUEST.pack(len(message), memory) + message
 
@@ -327,7 +327,7 @@ class Variables:
                 os.environ[name] = value
 
 
-def answer(request: bytes, memory: int = 0) -> bytes:
+def call_and_pickle(request: bytes, memory: int = 0) -> bytes:
     """Make a call, and return a pickle of whether it returned, the value or exception, and a note.
 
     Args:
@@ -339,7 +339,7 @@ def answer(request: bytes, memory: int = 0) -> bytes:
         with Limited(memory):
             function, args, keywords, variables = pickle.loads(request)
     except BaseException as error:
-        return failure(
+        return pickle_error(
             error, f"in a worker process, which could not load the function or an argument: {safe_text(repr, error)}"
         )
     try:
@@ -348,11 +348,11 @@ def answer(request: bytes, memory: int = 0) -> bytes:
     except BaseException as error:
         frames = error.__traceback__ and error.__traceback__.tb_next  # leave out this frame
         trace = "".join(traceback.format_exception(type(error), error, frames)).rstrip()
-        return failure(error, f"in a worker process:\n{trace}")
-    return success(value, function)
+        return pickle_error(error, f"in a worker process:\n{trace}")
+    return pickle_value(value, function)
 
 
-def success(value: Any, function: Callable[..., Any]) -> bytes:
+def pickle_value(value: Any, function: Callable[..., Any]) -> bytes:
     """Return the answer with a value, or with an error if it cannot be pickled."""
     try:
         return pickle.dumps((True, value, ""), pickle.HIGHEST_PROTOCOL)
@@ -360,20 +360,20 @@ def success(value: Any, function: Callable[..., Any]) -> bytes:
         name = getattr(function, "__qualname__", repr(function))
         kind, why = type(value).__qualname__, safe_text(str, error)
         what = f"{name} returned a {kind}, which cannot be pickled to be sent back: {why}"
-        return failure(TypeError(what), "")
+        return pickle_error(TypeError(what), "")
 
 
-def failure(error: BaseException, note: str) -> bytes:
-    """Return the answer with an exception, in the form of `portable`."""
-    return pickle.dumps((False, portable(error), note), pickle.HIGHEST_PROTOCOL)
+def pickle_error(error: BaseException, note: str) -> bytes:
+    """Return the answer with an exception, in the form of `make_portable`."""
+    return pickle.dumps((False, make_portable(error), note), pickle.HIGHEST_PROTOCOL)
 
 
 # ---- exceptions. A pickle of one is a call of its type with its `args`, which is wrong for all that have an `__init__`
 # with other arguments: they cannot be loaded, or are changed.
 
 
-def portable(error: BaseException) -> bytes | tuple[Any, ...]:
-    """Return an exception in the form that `rebuilt` takes: it keeps its type, if that can be imported by name.
+def make_portable(error: BaseException) -> bytes | tuple[Any, ...]:
+    """Return an exception in the form that `rebuild` takes: it keeps its type, if that can be imported by name.
 
     An exception with its own pickling is pickled. Any other becomes its type, arguments, attributes, the members of a
     group, and the names of the parts that cannot be pickled.
@@ -382,8 +382,8 @@ def portable(error: BaseException) -> bytes | tuple[Any, ...]:
     is_group = isinstance(error, BaseExceptionGroup)
     try:
         if kind in copyreg.dispatch_table or not (is_builtin(kind.__reduce__) and is_builtin(kind.__reduce_ex__)):
-            return loadable(error)
-        loadable(kind)
+            return pickle_loadable(error)
+        pickle_loadable(kind)
         reduced: Any = error.__reduce__()
         members: Any = reduced[1][1] if is_group else None
         args: Any = reduced[1] if members is None else reduced[1][:1]  # a group has its message and its members
@@ -392,13 +392,13 @@ def portable(error: BaseException) -> bytes | tuple[Any, ...]:
             arg if is_sendable(arg, f"argument {number}", lost) else safe_text(repr, arg)
             for number, arg in enumerate(args, 1)
         )
-        state: dict[str, Any] = {**in_slots(error), **(reduced[2] if len(reduced) > 2 else {})}
+        state: dict[str, Any] = {**slot_attributes(error), **(reduced[2] if len(reduced) > 2 else {})}
         attributes = {name: value for name, value in state.items() if is_sendable(value, f"attribute {name!r}", lost)}
-        found: tuple[Any, ...] = kind, args, attributes, members and tuple(map(portable, members)), lost
-        if type(rebuilt(found)) is not kind:
+        found: tuple[Any, ...] = kind, args, attributes, members and tuple(map(make_portable, members)), lost
+        if type(rebuild(found)) is not kind:
             raise TypeError
     except Exception:
-        return loadable(RuntimeError(f"{kind.__qualname__}: {safe_text(str, error)}"))
+        return pickle_loadable(RuntimeError(f"{kind.__qualname__}: {safe_text(str, error)}"))
     return found
 
 
@@ -407,7 +407,7 @@ def is_builtin(method: Any) -> bool:
     return hasattr(method, "__objclass__")
 
 
-def in_slots(error: BaseException) -> dict[str, Any]:
+def slot_attributes(error: BaseException) -> dict[str, Any]:
     """Return the attributes of an exception that are in slots, which its own `__reduce__` leaves out."""
     slotted = (vars(base) for base in type(error).__mro__ if "__slots__" in vars(base))
     names = (name for own in slotted for name, what in own.items() if isinstance(what, types.MemberDescriptorType))
@@ -425,28 +425,28 @@ def safe_text(convert: Callable[[Any], str], value: Any) -> str:
 def is_sendable(value: Any, what: str, lost: list[str]) -> bool:
     """Return whether a value can be pickled; otherwise add `what` to the lost parts."""
     try:
-        loadable(value)
+        pickle_loadable(value)
     except Exception:
         lost.append(what)
         return False
     return True
 
 
-def loadable(value: Any) -> bytes:
+def pickle_loadable(value: Any) -> bytes:
     """Return a pickle that can be loaded: some values can be pickled but not unpickled."""
     found = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     pickle.loads(found)
     return found
 
 
-def rebuilt(found: bytes | tuple[Any, ...]) -> BaseException:
-    """Return the exception that `portable` has packed."""
+def rebuild(found: bytes | tuple[Any, ...]) -> BaseException:
+    """Return the exception that `make_portable` has packed."""
     if isinstance(found, bytes):
         loaded: BaseException = pickle.loads(found)
         return loaded
     kind, args, attributes, members, lost = found
     if members is not None:
-        args = *args, [rebuilt(member) for member in members]
+        args = *args, [rebuild(member) for member in members]
     builtin: Any = next(base for base in kind.__mro__ if base.__module__ == "builtins")
     error: BaseException = builtin.__new__(kind, *args)
     with contextlib.suppress(Exception):  # it takes other arguments, and its state is in its attributes

@@ -20,7 +20,7 @@ from ..posix._process_groups import end_group
 from ..posix._processes import Process, describe, renice, spawn
 from ..posix._sockets import send_all
 from . import _worker_main
-from ._fork_server import ForkServer, is_sound, modules_for, own_output
+from ._fork_server import ForkServer, can_fork, modules_to_import, own_output
 
 if TYPE_CHECKING:
     from ...abc import AbstractJob, RunHandle
@@ -69,7 +69,7 @@ class WorkerProcess:
         self._socket: Final = socket
         self._process: Final = process
         self._server: Final = server
-        self._unsent = _worker_main.packed(pickle.dumps(preparation))
+        self._unsent = _worker_main.pack(pickle.dumps(preparation))
 
     @property
     def pid(self) -> int:
@@ -108,7 +108,7 @@ class WorkerProcess:
 
         """
         try:
-            await send_all(self._socket, self._unsent + _worker_main.packed(request, memory))
+            await send_all(self._socket, self._unsent + _worker_main.pack(request, memory))
             self._unsent = b""
             while True:
                 is_answer, size = _worker_main.HEADER.unpack(await self._receive(_worker_main.HEADER.size))
@@ -168,7 +168,7 @@ class WorkerPool:
         run.shared(Guard)  # made before the pool, and so closed after it
         self._idle: Final[defaultdict[int, list[WorkerProcess]]] = defaultdict(list)  # the idle workers by `nice`
         self._server: ForkServer | None = None
-        self._forks = is_sound()
+        self._forks = can_fork()
 
     async def take(self, nice: int) -> WorkerProcess:
         """Return a parked process of this priority, or a new one.
@@ -184,8 +184,8 @@ class WorkerPool:
             if worker.is_alive():
                 return worker
             await worker.end()
-        preparation = _preparation()
-        worker = (await self._forked(preparation) if self._forks else None) or self._started(preparation)
+        preparation = _preparation_data()
+        worker = (await self._fork(preparation) if self._forks else None) or self._spawn(preparation)
         if nice:
             try:
                 worker.renice(nice)
@@ -208,11 +208,11 @@ class WorkerPool:
             if self._server is not None:
                 await self._server.close()
 
-    async def _forked(self, preparation: dict[str, Any]) -> WorkerProcess | None:
+    async def _fork(self, preparation: dict[str, Any]) -> WorkerProcess | None:
         """Return a process forked by the server, or None if the server cannot fork."""
         server = self._server
         if server is None:
-            server = self._server = ForkServer(self._run, preparation["sys_path"], modules_for(preparation))
+            server = self._server = ForkServer(self._run, preparation["sys_path"], modules_to_import(preparation))
         if (found := await server.fork()) is None:
             self._forks = False
             return None
@@ -222,7 +222,7 @@ class WorkerPool:
         socket, process, output = found
         return WorkerProcess(self._run, socket, process, preparation, server, output)
 
-    def _started(self, preparation: dict[str, Any]) -> WorkerProcess:
+    def _spawn(self, preparation: dict[str, Any]) -> WorkerProcess:
         """Start a process as a new interpreter."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
@@ -245,7 +245,7 @@ def has_main_file() -> bool:
     return getattr(main, "__spec__", None) is not None or os.path.exists(getattr(main, "__file__", None) or "")
 
 
-def _preparation() -> dict[str, Any]:
+def _preparation_data() -> dict[str, Any]:
     """Return the data with which a worker finds this program's functions, in the form of `multiprocessing`."""
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         raise SystemExit(IMPORTED)  # a failed job is not enough: the whole program would run again in each worker

@@ -36,7 +36,7 @@ from ._local_node import LocalConnection
 from ._mux import MuxUnavailable, ask_for_session
 from ._nodes import LocalNode
 from ._session_channels import SshProcess
-from ._sftp_operations import explained_by_sftp, listed_by_sftp
+from ._sftp_operations import filter_errors, parse_fetched
 from ._ssh_errors import SshError, Unreachable
 from ._transport import OPENSSH, READY, Diagnostics, Gateway
 
@@ -244,11 +244,11 @@ class Connection:
 
     def listed(self, output: bytes, operations: Sequence[Operation]) -> Sequence[str]:
         """Return the fetched files on the node, according to the output of a copier."""
-        return listed_by_sftp(output, operations)
+        return parse_fetched(output, operations)
 
     def explained(self, output: bytes) -> bytes:
         """Return the relevant part of a copier's messages."""
-        return explained_by_sftp(output)
+        return filter_errors(output)
 
     def never_started(self, text: str) -> bool:
         """Return whether a message of a command or copier means that nothing has started, for lack of a connection."""
@@ -282,13 +282,13 @@ class Connection:
                 if self.is_open():
                     return
                 if self._failure is not None and (self._failures != failures or not anew):
-                    raise _again(self._failure)
+                    raise _copy_of(self._failure)
                 try:
                     await self._open()
                 except SshError as failure:
                     self._failure = failure
                     self._failures += 1
-                    raise _again(failure) from None
+                    raise _copy_of(failure) from None
                 self._failure = None
 
     async def _open(self) -> None:
@@ -307,7 +307,7 @@ class Connection:
             tries += 1
             wait = pause * random.uniform(0.5, 1.5)
             if complaint.is_final:
-                raise SshError(self.node, await self._with_files(complaint))
+                raise SshError(self.node, await self._name_files(complaint))
             left -= taken + wait
             if left <= 0 or (tries >= TRIES and not complaint.is_crowded):
                 times = "once" if tries == 1 else f"{tries} times"
@@ -332,7 +332,7 @@ class Connection:
         node = self.node
         if node.gateway is not None:  # its connection is open already
             return node.gateway, node.hostname, node.port
-        found = await self._asked_settings()
+        found = await self._query_settings()
         for way in ("proxyjump", "proxycommand"):
             if found.get(way, "none") != "none":
                 return found[way]
@@ -402,7 +402,7 @@ class Connection:
                 return False
         return False
 
-    async def _with_files(self, complaint: Diagnostics) -> str:
+    async def _name_files(self, complaint: Diagnostics) -> str:
         """Return the message of the diagnostics, with the names of the files involved."""
         identity, known = self.node.identity, self.node.known_hosts
         if complaint.asks_for_login and identity is not None and not _exists(identity):
@@ -410,11 +410,11 @@ class Connection:
         if not complaint.asks_for_keys:
             return complaint.what
         found = (
-            [str(known)] if known is not None else (await self._asked_settings()).get("userknownhostsfile", "").split()
+            [str(known)] if known is not None else (await self._query_settings()).get("userknownhostsfile", "").split()
         )
         return complaint.what.replace("{keys}", " or ".join(found or ["the files of known hosts"]))
 
-    async def _asked_settings(self) -> dict[str, str]:
+    async def _query_settings(self) -> dict[str, str]:
         """Return ssh's settings for the node by name; empty if the query fails."""
         async with self._asking:
             if self._settings is None:
@@ -455,7 +455,7 @@ class Connection:
             self.process = None
 
 
-def _again(failure: SshError) -> SshError:
+def _copy_of(failure: SshError) -> SshError:
     """Return a copy of a failure for another job: a shared exception would collect the tracebacks of all."""
     copy: Any = type(failure).__new__(type(failure))
     copy.node, copy.started, copy.args = failure.node, failure.started, failure.args

@@ -47,7 +47,7 @@ def put(source: str, place: str) -> None:
 
 def get(pattern: str, directory: str) -> None:
     """Copy all matches of a pattern into a directory, and print a line for each."""
-    found = sorted(glob.glob(escaped(pattern)))
+    found = sorted(glob.glob(escape_for_glob(pattern)))
     if not found:
         raise OSError(f'File "{pattern}" not found')
     for path in found:
@@ -56,7 +56,7 @@ def get(pattern: str, directory: str) -> None:
         print(path)
 
 
-def escaped(pattern: str) -> str:
+def escape_for_glob(pattern: str) -> str:
     """Translate a pattern, in which a backslash escapes the next character, for `glob`."""
     return re.sub(r"\\(.)", lambda found: glob.escape(found[1]), pattern, flags=re.DOTALL)
 

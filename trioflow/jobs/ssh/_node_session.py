@@ -148,10 +148,10 @@ class NodeSession:
 
         If the connection is lost, they are removed when another job of the run has opened it again.
         """
-        if paths and not await self._removed(paths):
+        if paths and not await self._remove(paths):
             self._connection.litter += paths
 
-    async def _removed(self, paths: Sequence[str]) -> bool:
+    async def _remove(self, paths: Sequence[str]) -> bool:
         connection = self._connection
         if not connection.is_open():
             return False
@@ -185,7 +185,7 @@ class NodeSession:
     ) -> CommandResult:
         result = self.latest
         assert result is not None
-        failure = _exit_codes.failure(allowed, result.returncode)
+        failure = _exit_codes.describe_failure(allowed, result.returncode)
         if failure is not None:
             raise CommandError(self._job, f"{self.node.name}: {shown}", failure, result, stderr_tail, written)
         return result

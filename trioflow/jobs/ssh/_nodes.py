@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, final, get_args, overload
 
-from ...abc import duration, file_path, flag, is_among, shown, whole
+from ...abc import duration, file_path, flag, is_among, short_repr, whole_number
 
 OnUnreachable = Literal["fail", "skip"]
 Paths = str | os.PathLike[str]
@@ -67,19 +67,19 @@ class SshNode:
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        who = f"SshNode({shown(self.hostname)})"
+        who = f"SshNode({short_repr(self.hostname)})"
         _check_word(self.hostname, "hostname", who)
         if self.username is not None:
             _check_word(self.username, "username", who)
-        if self.port is not None and not 0 < (whole(self.port, "port", who) or 0) < 1 << 16:
-            raise ValueError(f"port={shown(self.port)} of {who}: give a number from 1 to 65535, or None")
+        if self.port is not None and not 0 < (whole_number(self.port, "port", who) or 0) < 1 << 16:
+            raise ValueError(f"port={short_repr(self.port)} of {who}: give a number from 1 to 65535, or None")
         for name in ("max_sessions", "max_handshakes"):
-            if not whole(getattr(self, name), name, who, "1 at least"):
-                raise ValueError(f"{name}={shown(getattr(self, name))} of {who}: give a whole number, 1 or more")
+            if not whole_number(getattr(self, name), name, who, "1 at least"):
+                raise ValueError(f"{name}={short_repr(getattr(self, name))} of {who}: give a whole number, 1 or more")
         if not duration(self.connect_timeout, "connect_timeout", who):
             raise ValueError(f"connect_timeout=0 of {who}: give a positive number of seconds")
         if not is_among(self.on_unreachable, get_args(OnUnreachable)):
-            raise ValueError(f"on_unreachable={shown(self.on_unreachable)} of {who}: choose 'fail' or 'skip'")
+            raise ValueError(f"on_unreachable={short_repr(self.on_unreachable)} of {who}: choose 'fail' or 'skip'")
         for name in ("identity", "config", "known_hosts"):
             given = getattr(self, name)
             if given is not None:
@@ -88,7 +88,7 @@ class SshNode:
         if isinstance(self.gateway, str):
             object.__setattr__(self, "gateway", SshNode(self.gateway, config=self.config))
         elif not (self.gateway is None or isinstance(self.gateway, SshNode)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise TypeError(f"gateway={shown(self.gateway)} of {who}: give an SshNode, its name, or None")
+            raise TypeError(f"gateway={short_repr(self.gateway)} of {who}: give an SshNode, its name, or None")
 
     @property
     def name(self) -> str:
@@ -130,7 +130,7 @@ class LocalNode:
 
     def __post_init__(self) -> None:
         """Check the fields."""
-        who = f"LocalNode({shown(self.hostname)})"
+        who = f"LocalNode({short_repr(self.hostname)})"
         _check_word(self.hostname, "hostname", who)
         if self.directory is not None:
             object.__setattr__(self, "directory", os.path.expanduser(file_path(self.directory, "directory", who)))
@@ -150,12 +150,12 @@ HERE: Final = ":"
 """The notation for this machine among the names of nodes, as in GNU parallel."""
 
 
-def node(given: Node | str) -> Node:
+def make_node(given: Node | str) -> Node:
     """Return a node, given the node or its name."""
     if isinstance(given, str):
         return LocalNode() if given == HERE else SshNode(given)
     if not isinstance(given, Node):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"node={shown(given)} of SshJob(): give an SshNode, a LocalNode, or the name of a node")
+        raise TypeError(f"node={short_repr(given)} of SshJob(): give an SshNode, a LocalNode, or the name of a node")
     return given
 
 
@@ -191,9 +191,9 @@ class SshNodes(Sequence[Node]):
             if isinstance(entry, Node):
                 found.append(entry)
             elif isinstance(entry, str):  # pyright: ignore[reportUnnecessaryIsInstance]
-                found += [_node(name, options) for name in _expanded(entry)]
+                found += [_parse_node(name, options) for name in _expand_range(entry)]
             else:
-                raise TypeError(f"SshNodes: {shown(entry)}: give names, ranges, or SshNodes")
+                raise TypeError(f"SshNodes: {short_repr(entry)}: give names, ranges, or SshNodes")
         self._nodes: Final = tuple(dict.fromkeys(found))
 
     @overload
@@ -227,9 +227,9 @@ _WRITTEN: Final = re.compile(r"(?:(?P<user>[^@]+)@)?(?P<host>\[[^\]]+\]|[^:]+|[^
 def _check_word(word: Any, name: str, who: str) -> None:
     """Reject a name that ssh, or a shell, would misread."""
     if not isinstance(word, str):
-        raise TypeError(f"{name}={shown(word)} of {who}: give a string")
+        raise TypeError(f"{name}={short_repr(word)} of {who}: give a string")
     if not _WORD.fullmatch(word) or word.startswith("-"):
-        raise ValueError(f"{name}={shown(word)} of {who}: give a name without spaces, quotes, and '-' in front")
+        raise ValueError(f"{name}={short_repr(word)} of {who}: give a name without spaces, quotes, and '-' in front")
 
 
 def _expand(nodes: Any) -> Iterator[Any]:
@@ -241,7 +241,7 @@ def _expand(nodes: Any) -> Iterator[Any]:
     elif isinstance(nodes, Iterable):
         yield from nodes
     else:
-        raise TypeError(f"SshNodes({shown(nodes)}): give a list, a path, or a range like 'node[01-37]'")
+        raise TypeError(f"SshNodes({short_repr(nodes)}): give a list, a path, or a range like 'node[01-37]'")
 
 
 def _split(text: str) -> list[str]:
@@ -249,21 +249,25 @@ def _split(text: str) -> list[str]:
     return [word for word in re.split(r"[\s,]+(?![^\[\]]*\])", text) if word]
 
 
-def _expanded(text: str) -> Iterator[str]:
+def _expand_range(text: str) -> Iterator[str]:
     """Yield the names of a range."""
     pieces = _BRACKETS.split(text)  # alternately text, and the text in brackets
     if "[" in "".join(pieces[::2]) or "]" in "".join(pieces[::2]):
-        raise ValueError(f"{shown(text)}: a '[' without its ']', or brackets in brackets; write like 'node[01-37,40]'")
-    choices = [[piece] if number % 2 == 0 else _choices(piece, text) for number, piece in enumerate(pieces)]
+        raise ValueError(
+            f"{short_repr(text)}: a '[' without its ']', or brackets in brackets; write like 'node[01-37,40]'"
+        )
+    choices = [[piece] if number % 2 == 0 else _alternatives(piece, text) for number, piece in enumerate(pieces)]
     size = 1
     for choice in choices:
         size *= len(choice)
     if size > LIMIT:
-        raise ValueError(f"{shown(text)} means {size} nodes; more than {LIMIT} are rejected as a mistake in the range")
+        raise ValueError(
+            f"{short_repr(text)} means {size} nodes; more than {LIMIT} are rejected as a mistake in the range"
+        )
     return map("".join, itertools.product(*choices))
 
 
-def _choices(inside: str, text: str) -> list[str]:
+def _alternatives(inside: str, text: str) -> list[str]:
     """Return the alternatives in one pair of brackets; "01-37" keeps its zeros."""
     found: list[str] = []
     for part in inside.split(","):
@@ -273,17 +277,17 @@ def _choices(inside: str, text: str) -> list[str]:
             continue
         if not (first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
             raise ValueError(
-                f"{shown(text)}: {part!r} is not a range of numbers, from the smaller to the larger, like 01-37"
+                f"{short_repr(text)}: {part!r} is not a range of numbers, from the smaller to the larger, like 01-37"
             )
         if int(last) - int(first) >= LIMIT:
-            raise ValueError(f"{shown(text)}: more than {LIMIT} nodes are rejected as a mistake in the range")
+            raise ValueError(f"{short_repr(text)}: more than {LIMIT} nodes are rejected as a mistake in the range")
         found += [str(number).zfill(len(first)) for number in range(int(first), int(last) + 1)]
     if "" in found:
-        raise ValueError(f"{shown(text)}: there is nothing between two commas or brackets")
+        raise ValueError(f"{short_repr(text)}: there is nothing between two commas or brackets")
     return found
 
 
-def _node(written: str, options: dict[str, Any]) -> Node:
+def _parse_node(written: str, options: dict[str, Any]) -> Node:
     """Make a node from "user@host:port", or from the notation for this machine."""
     if written == HERE:
         return LocalNode()

@@ -30,7 +30,7 @@ from ..posix._processes import Process, Usage
 from ._mux import LOST
 from ._session_channels import Channel
 from ._ssh_errors import SshError
-from ._wrapper import ReportFilter, WrapperReport, line, variables
+from ._wrapper import ReportFilter, WrapperReport, export_variables, login_shell_line
 
 if TYPE_CHECKING:
     from ...abc import TimeLimit
@@ -102,8 +102,10 @@ class RemoteCommand:
 
         """
         token, given = os.urandom(8).hex(), task.redirection
-        sent = variables(given.variables, token) if given.variables else b""
-        command = line(task.words, token, grace=task.grace, stdin=given.stdin, merged=given.is_merged, size=len(sent))
+        sent = export_variables(given.variables, token) if given.variables else b""
+        command = login_shell_line(
+            task.words, token, grace=task.grace, stdin=given.stdin, merged=given.is_merged, size=len(sent)
+        )
         task.check_size("its words and what trioflow adds to them are", len(os.fsencode(command)), MAX_WORD_BYTES)
         task.check_size("its variables (env=) are", len(sent), MAX_VARIABLE_BYTES)
         self._task: Final = task
@@ -170,7 +172,7 @@ class RemoteCommand:
         assert report.returncode is not None
         usage = Usage(report.user_time, report.system_time)
         return CommandResult(
-            _signed(report.returncode), self._elapsed, usage, self._stdout.captured(), self._stderr.captured()
+            _negative_signal(report.returncode), self._elapsed, usage, self._stdout.captured(), self._stderr.captured()
         )
 
 
@@ -216,7 +218,7 @@ class InSession(RemoteCommand):
                 await ends.start(self._connection.begin, self._command, self._sent)
             except OSError as error:
                 shown = f"{self._connection.node.name}: {task.shown}"
-                raise CommandError(task.job, shown, _start_errors.of_streams(error)) from error
+                raise CommandError(task.job, shown, _start_errors.stream_error(error)) from error
             await ends.pipes.until_ended(run.wait_readable, math.inf)
         finally:
             await ends.end(task.grace + MARGIN)
@@ -312,7 +314,7 @@ class _LocalOutput:
         if is_path(given):
             self.sinks.append(DescriptorSink(open_output(given, anew=redirection.anew)))
         elif not (lines or given in (subprocess.PIPE, subprocess.DEVNULL, subprocess.STDOUT)):
-            self.sinks += _onwards(getattr(sys, name) if given is None else given)
+            self.sinks += _sinks_for(getattr(sys, name) if given is None else given)
 
     def captured(self) -> bytes | Spool | None:
         """Return the captured output; None if it was not captured."""
@@ -396,7 +398,7 @@ class _Tail:
         """Do nothing: no cleanup is needed."""
 
 
-def _onwards(file: Any) -> list[Sink]:
+def _sinks_for(file: Any) -> list[Sink]:
     """Return the sinks for a file, which may be a stream above a monitor's picture."""
     if file is None:
         return []
@@ -407,7 +409,7 @@ def _onwards(file: Any) -> list[Sink]:
     return [FileSink(file, at_once=True)]
 
 
-def _signed(code: int) -> int:
+def _negative_signal(code: int) -> int:
     """Convert an exit code from a shell's form, 128 plus the signal, to the negative signal of `subprocess`."""
     with contextlib.suppress(ValueError):
         return -signal.Signals(code - 128)

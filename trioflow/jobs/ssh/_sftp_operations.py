@@ -15,7 +15,7 @@ class MakeDirectory:
 
     def for_sftp(self) -> str:
         """Return the sftp command."""
-        return f"-mkdir {quoted(self.path)}"
+        return f"-mkdir {quote(self.path)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Put:
 
     def for_sftp(self) -> str:
         """Return the sftp command."""
-        return f"put -pR {quoted(self.source)} {quoted(self.place)}"
+        return f"put -pR {quote(self.source)} {quote(self.place)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ class Get:
 
     def for_sftp(self) -> str:
         """Return the sftp command, after one that lists the matches of a pattern."""
-        quoted(self.pattern)
+        quote(self.pattern)
         pattern = "".join(f"\\{character}" if character in " \t\"'#" else character for character in self.pattern)
-        get = f"get -pR {pattern} {quoted(self.directory + '/')}"
+        get = f"get -pR {pattern} {quote(self.directory + '/')}"
         return f"{LISTING}{pattern}\n{get}" if self.is_for_several else get
 
     @property
@@ -59,7 +59,7 @@ class Rename:
 
     def for_sftp(self) -> str:
         """Return the sftp command."""
-        return f"rename {quoted(self.path)} {quoted(self.place)}"
+        return f"rename {quote(self.path)} {quote(self.place)}"
 
 
 Operation = MakeDirectory | Put | Get | Rename
@@ -69,7 +69,7 @@ LISTING: Final = "-ls -1 "
 """The sftp command that lists files; the "-" ignores its failure."""
 
 
-def listed_by_sftp(output: bytes, operations: Iterable[Operation]) -> list[str]:
+def parse_fetched(output: bytes, operations: Iterable[Operation]) -> list[str]:
     """Return the fetched files, according to the output of sftp: its commands, and each file on a line.
 
     If a pattern matches a single directory, sftp lists its contents instead: lines with one more "/".
@@ -85,7 +85,7 @@ def listed_by_sftp(output: bytes, operations: Iterable[Operation]) -> list[str]:
     return found
 
 
-def explained_by_sftp(output: bytes) -> bytes:
+def filter_errors(output: bytes) -> bytes:
     """Return sftp's errors, except for directories that exist already and patterns without matches."""
     lines = [line for line in output.splitlines() if not line.startswith((b"remote mkdir ", b"Can't ls: "))]
     if lines == [b"Connection closed"]:
@@ -101,7 +101,7 @@ IN_THE_WAY: Final = b"if a directory has that name, let to= end with a '/': then
 NO_ROOM: Final = b"look whether the disk of the node is full (df), or a quota used up"
 
 
-def quoted(path: str) -> str:
+def quote(path: str) -> str:
     """Return a path quoted for sftp.
 
     Raises:

@@ -89,7 +89,7 @@ async def pull(session: NodeSession, sources: Sequence[str], to: str, shown: str
 
 
 @contextlib.asynccontextmanager
-async def temporary(session: NodeSession, content: Any) -> AsyncGenerator[str]:
+async def temporary_file(session: NodeSession, content: Any) -> AsyncGenerator[str]:
     """Keep content in a file on the node that only the user may read, during a block; yield its path.
 
     Raises:
@@ -108,7 +108,7 @@ async def temporary(session: NodeSession, content: Any) -> AsyncGenerator[str]:
 
 
 @contextlib.asynccontextmanager
-async def beside(
+async def temporary_directory(
     session: NodeSession, script: bytes, name: str, others: Sequence[str], shown: str
 ) -> AsyncGenerator[str]:
     """Keep a script and other files in their own directory on the node, during a block; yield its path.

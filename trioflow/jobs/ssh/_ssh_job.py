@@ -11,21 +11,21 @@ from typing import IO, TYPE_CHECKING, Any, Final, Unpack
 
 from ... import _posix as posix
 from ...abc import AbstractJob, BoxStyle, HashOnly, JobKind, JobOptions, Work, arguments_of, given_of, run_of
-from .._env_propagation import carried_beside
+from .._env_propagation import propagated_variables
 from ..command import _argv, _granted
-from ..command._exit_codes import Check, allowed
+from ..command._exit_codes import Check, successful_codes
 from ..command._granted import granted
-from ..command._output_sinks import tags
+from ..command._output_sinks import tag_maker
 from ..command._result import CommandResult
 from ..command._spawn_options import CommandOptions, is_path
 from . import _sftp_transfers
 from ._connections import Connections
 from ._node_session import NodeSession
 from ._nodes import LocalNode, Node, SshNode
-from ._nodes import node as node_of
+from ._nodes import make_node as node_of
 from ._remote_commands import Stdio
 from ._ssh_errors import Unreachable
-from ._steps import Command, Program, Pull, Push, Script, Step, Values, interpreter, steps, word
+from ._steps import Command, Program, Pull, Push, Script, Step, Values, fill_word, interpreter, parse_steps
 
 if TYPE_CHECKING:
     from ...abc import RunHandle, TimeLimit
@@ -133,23 +133,23 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
         who = repr(options.get("label") or "SshJob")
         posix.require(f"SshJob {who}", 'use ThreadJob(subprocess.run, ["ssh", ...], check=True)')
         self._node: Final = node_of(node)
-        self._steps: Final = steps(command, who)
+        self._steps: Final = parse_steps(command, who)
         self._is_list: Final = isinstance(command, list)
         job, read = (stdin, None) if isinstance(stdin, AbstractJob) else (None, stdin)
         on_own_line: Any = on_line
         self._options: Final = CommandOptions(
-            cwd=cwd, stdin=read, stdout=stdout, stderr=stderr, allowed=allowed(check, who),
+            cwd=cwd, stdin=read, stdout=stdout, stderr=stderr, allowed=successful_codes(check, who),
             terminate_grace=terminate_grace, on_line=on_own_line, tag=tag, append=append,
         )  # fmt: skip
         self._options.validate(who)
-        self._values: Final = tuple(_checked_names(values or {}, who))
-        self._env: Final = _checked_variables(env or {}, who)
+        self._values: Final = tuple(_check_names(values or {}, who))
+        self._env: Final = _check_variables(env or {}, who)
         self._latest = self._unreachable = None
         super().__init__(
             [(values or {})[name] for name in self._values], [list(step.words) for step in self._steps], job, **options
         )
         words = [word for step in self._steps for word in step.words]
-        _granted.check([*words, *self._env.values(), *(values or {}).values()], self, who)
+        _granted.check_placeholders([*words, *self._env.values(), *(values or {}).values()], self, who)
 
     # ---- what it is
 
@@ -185,7 +185,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
 
     async def _run_steps(self, run: RunHandle, limit: TimeLimit) -> Any:
         values, parts, stdin = arguments_of(self)
-        filled = [word(value, repr(name), self) for name, value in zip(self._values, values, strict=True)]
+        filled = [fill_word(value, repr(name), self) for name, value in zip(self._values, values, strict=True)]
         texts = dict(zip(self._values, filled, strict=True), node=self._node.hostname)
         if stdin is None:
             stdin = self._options.stdin
@@ -196,7 +196,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
         task = _StepRunner(self, session, Values(texts), stdin)
         try:
             results = [
-                await task.run(step, [word(part, number, self) for number, part in enumerate(words)])
+                await task.run(step, [fill_word(part, number, self) for number, part in enumerate(words)])
                 for step, words in zip(self._steps, parts, strict=True)
             ]
         except Unreachable as failure:
@@ -214,7 +214,7 @@ class SshJob(JobKind[Any], box=BoxStyle("ssh", "cylinder", ("[(", ")]"), place=6
     def default_label(self, depth: int) -> str:
         """Return the node and the first step, shortened."""
         first, *others = self._steps
-        return f"{self._node.name}: {_argv.shortened(first.shown(depth))}{'; …' if others else ''}"
+        return f"{self._node.name}: {_argv.shorten(first.shown(depth))}{'; …' if others else ''}"
 
     def redacted_label(self) -> str:
         """Return the node."""
@@ -258,7 +258,7 @@ class _StepRunner:
         self._options: Final = job._options
         self._job: Final = job
         self._values: Final = values
-        self._stdin: Final = _argv.checked_input(stdin, job)
+        self._stdin: Final = _argv.check_input(stdin, job)
         self._session: Final = session
         self._anew = not job._options.append  # the next command empties its output files
 
@@ -272,12 +272,12 @@ class _StepRunner:
             case Push():
                 *sources, to = words
                 return await _sftp_transfers.push(
-                    self._session, sources, self._values.fill(to), self._shown(repr(step))
+                    self._session, sources, self._values.fill(to), self._redact(repr(step))
                 )
             case Pull():
                 *sources, to = words
                 return await _sftp_transfers.pull(
-                    self._session, sources, self._values.fill(to), self._shown(repr(step))
+                    self._session, sources, self._values.fill(to), self._redact(repr(step))
                 )
             case _:
                 raise NotImplementedError(type(step).__name__)
@@ -301,12 +301,14 @@ class _StepRunner:
         if len(script) <= LONGEST and b"\0" not in script and not others:
             inline = f'{INLINE}{called} "$s" "$@"'
             return await self._run(["/bin/sh", "-c", inline, "trioflow", os.fsdecode(script), *arguments], shown)
-        async with _sftp_transfers.beside(self._session, script, name, others, self._shown(shown)) as directory:
+        async with _sftp_transfers.temporary_directory(
+            self._session, script, name, others, self._redact(shown)
+        ) as directory:
             beside = f'{BESIDE}{called} "$d" "$@"'
             words = ["/bin/sh", "-c", beside, "trioflow", directory, name, self._directory() or "", *arguments]
             return await self._run(words, shown, goes_there=False)
 
-    def _shown(self, text: str) -> str:
+    def _redact(self, text: str) -> str:
         return _argv.REDACTED if self._job.redact else text
 
     def _directory(self) -> str | None:
@@ -316,38 +318,38 @@ class _StepRunner:
     async def _run(self, words: Sequence[str], shown: str, *, goes_there: bool = True) -> CommandResult:
         """Run a command, in the directory of the job unless it goes there by itself."""
         options, job = self._options, self._job
-        words, shown = list(words), self._shown(shown)
+        words, shown = list(words), self._redact(shown)
         directory = self._directory()
         if directory is not None and goes_there:
             words = ["/bin/sh", "-c", IN_DIRECTORY, "trioflow", directory, *words]
         on_line: Any = options.on_line
         redirection = Stdio(
-            stdout=self._place(options.stdout),
-            stderr=self._place(options.stderr),
+            stdout=self._fill_path(options.stdout),
+            stderr=self._fill_path(options.stderr),
             on_line=None if on_line is None else lambda line: on_line(job, line),
-            tag=tags(options.tag, job._node.name, {"label": str(job.label), **self._values.given}),
+            tag=tag_maker(options.tag, job._node.name, {"label": str(job.label), **self._values.given}),
             anew=self._anew,
             variables=self._variables(),
         )
         self._anew = False
         if self._stdin is None:
             return await self._session.run(words, redirection, shown, allowed=options.allowed)
-        async with _sftp_transfers.temporary(self._session, self._stdin) as path:
+        async with _sftp_transfers.temporary_file(self._session, self._stdin) as path:
             redirection = dataclasses.replace(redirection, stdin=path)
             return await self._session.run(words, redirection, shown, allowed=options.allowed)
 
     def _variables(self) -> dict[str, str]:
-        own = {name: self._variable(value) for name, value in self._job._env.items()}
-        return {**own, **carried_beside(own.get)}
+        own = {name: self._fill_variable(value) for name, value in self._job._env.items()}
+        return {**own, **propagated_variables(own.get)}
 
-    def _variable(self, given: str | granted) -> str:
+    def _fill_variable(self, given: str | granted) -> str:
         return given.text(self._job) if isinstance(given, granted) else self._values.fill(given)
 
-    def _place(self, given: Any) -> Any:
+    def _fill_path(self, given: Any) -> Any:
         return self._values.fill(os.fsdecode(given)) if is_path(given) else given
 
 
-def _checked_variables(env: Mapping[Any, Any], who: str) -> dict[str, str | granted]:
+def _check_variables(env: Mapping[Any, Any], who: str) -> dict[str, str | granted]:
     """Check the variables of a command on a node, and return them.
 
     Raises:
@@ -376,7 +378,7 @@ def _check_mapping(given: Any, name: str, who: str) -> None:
         raise TypeError(f"{name} of {who}: found {type(given).__name__}; give a dict of names and values, or None")
 
 
-def _checked_names(values: Mapping[Any, Any], who: str) -> Iterable[str]:
+def _check_names(values: Mapping[Any, Any], who: str) -> Iterable[str]:
     _check_mapping(values, "values", who)
     for name in values:
         if not (isinstance(name, str) and name.isidentifier() and name != "node"):

@@ -1,6 +1,6 @@
 """The steps of a job on a node: a command, a script, and file transfers in both directions.
 
-A step is what the user wrote, with jobs among its words. When the job starts, their results are filled in (`word`), and
+A step is what the user wrote, with jobs among its words. When the job starts, `fill_word` puts in their results, and
 the step is translated into commands and transfers.
 """
 
@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, final
 
-from ...abc import AbstractJob, is_among, shown
+from ...abc import AbstractJob, is_among, short_repr
 from ..command import _argv
 from ..command._granted import granted
 from ..command._spawn_options import is_path
@@ -30,7 +30,7 @@ class Step:
         self.words: Final = tuple(words)
         for number, word in enumerate(self.words):
             if not isinstance(word, (AbstractJob, granted)):
-                _argv.text(word, number, who or type(self).__name__)
+                _argv.argument_text(word, number, who or type(self).__name__)
 
     def __repr__(self) -> str:
         """Show it as the user wrote it."""
@@ -38,7 +38,7 @@ class Step:
 
     def shown(self, depth: int | None = None) -> str:
         """Return the step as the user wrote it; with a depth, as a default label with jobs that many calls deep."""
-        return f"{type(self).__name__}({', '.join(_argv.shown(word, depth) for word in self.words)})"
+        return f"{type(self).__name__}({', '.join(_argv.display(word, depth) for word in self.words)})"
 
     def files_read(self) -> Iterable[Any]:
         """Return the words that name local files to send to the node."""
@@ -69,7 +69,7 @@ class Command(Step):
 
     def shown(self, depth: int | None = None) -> str:
         """Return the command line of the step."""
-        return str(self.words[0]) if self.is_line else " ".join(_argv.shown(word, depth) for word in self.words)
+        return str(self.words[0]) if self.is_line else " ".join(_argv.display(word, depth) for word in self.words)
 
 
 class Program(Step):
@@ -90,13 +90,13 @@ class Program(Step):
 
     def shown(self, depth: int | None = None) -> str:
         """Return the step as the user wrote it."""
-        script, args, beside = self.parts([_argv.shown(word, depth) for word in self.words])
+        script, args, beside = self.parts([_argv.display(word, depth) for word in self.words])
         words = [script, *args, *([f"includes=[{', '.join(beside)}]"] if beside else [])]
         return f"{type(self).__name__}({', '.join(words)})"
 
     def files_read(self) -> Iterable[Any]:
         """Return the included files."""
-        return [_here(word) for word in self.parts(self.words)[2]]
+        return [_expand_home(word) for word in self.parts(self.words)[2]]
 
     def given(self, words: Sequence[Any]) -> list[Any]:
         """Return the identity of the step for comparison with another run."""
@@ -134,7 +134,7 @@ class Script(Program):
 
     def files_read(self) -> Iterable[Any]:
         """Return the script and the included files."""
-        return [_name_of_file(self.words[0]), *super().files_read()]
+        return [_decode_path(self.words[0]), *super().files_read()]
 
 
 @final
@@ -192,16 +192,16 @@ class Push(Step):
         if not sources:
             raise ValueError("Push(): give the files and directories to be copied, and to=")
         if is_among(to, ("", b"")):
-            raise ValueError(f"Push(): to={shown(to)} names nothing: give a path there, or '~'")
+            raise ValueError(f"Push(): to={short_repr(to)} names nothing: give a path there, or '~'")
         super().__init__((*sources, to))
 
     def files_read(self) -> Iterable[Any]:
         """Return the files to copy."""
-        return [_here(word) for word in self.words[:-1]]
+        return [_expand_home(word) for word in self.words[:-1]]
 
     def shown(self, depth: int | None = None) -> str:
         """Return the step as the user wrote it."""
-        return _copied(self, depth)
+        return _copy_line(self, depth)
 
 
 @final
@@ -236,10 +236,10 @@ class Pull(Step):
 
     def shown(self, depth: int | None = None) -> str:
         """Return the step as the user wrote it."""
-        return _copied(self, depth)
+        return _copy_line(self, depth)
 
 
-def steps(given: Any, who: str) -> tuple[Step, ...]:
+def parse_steps(given: Any, who: str) -> tuple[Step, ...]:
     """Return the steps of a job.
 
     Raises:
@@ -248,7 +248,7 @@ def steps(given: Any, who: str) -> tuple[Step, ...]:
 
     """
     if not isinstance(given, list):
-        return (_step(given, who),)
+        return (_parse_step(given, who),)
     found: list[Any] = given  # pyright: ignore[reportUnknownVariableType]
     if not found:
         raise ValueError(f"{who}: there is nothing to do: give a command, or several in a list")
@@ -258,10 +258,10 @@ def steps(given: Any, who: str) -> tuple[Step, ...]:
             f"{who}: a list is several commands, one after the other; for one command with arguments write a string, "
             f"{shlex.join(map(str, found))!r}, or a tuple: ({words})"
         )
-    return tuple(_step(step, who) for step in found)
+    return tuple(_parse_step(step, who) for step in found)
 
 
-def _step(given: Any, who: str) -> Step:
+def _parse_step(given: Any, who: str) -> Step:
     if isinstance(given, Step):
         return given
     if isinstance(given, (str, tuple)):
@@ -269,8 +269,8 @@ def _step(given: Any, who: str) -> Step:
             raise ValueError(f"{who}: the command is empty")
         return Command(given, who)  # pyright: ignore[reportUnknownArgumentType]
     raise TypeError(
-        f"{who}: {shown(given)} cannot be done on a node: give a command (a string, or a tuple of words), a Script, "
-        f"a ScriptText, a Push, a Pull, or several of these in a list"
+        f"{who}: {short_repr(given)} cannot be done on a node: give a command (a string, or a tuple of words), "
+        f"a Script, a ScriptText, a Push, a Pull, or several of these in a list"
     )
 
 
@@ -298,24 +298,26 @@ def _paths(given: Any, who: str) -> tuple[Any, ...]:
     if is_path(found) or isinstance(given, (bytes, AbstractJob)):
         return (found,)
     if not isinstance(given, Iterable):
-        raise TypeError(f"{who}(includes={shown(given)}): give a list of files and directories")
+        raise TypeError(f"{who}(includes={short_repr(given)}): give a list of files and directories")
     return tuple(found)
 
 
-def _here(word: Any) -> Any:
+def _expand_home(word: Any) -> Any:
     """Return a word with `~` expanded, if it is the name of a local file."""
-    word = _name_of_file(word)
+    word = _decode_path(word)
     return os.path.expanduser(word) if is_path(word) else word
 
 
-def _name_of_file(given: Any) -> Any:
+def _decode_path(given: Any) -> Any:
     """Decode the name of a file if it is bytes."""
     return os.fsdecode(given) if isinstance(given, bytes) else given
 
 
-def word(given: Any, place: int | str, job: AbstractJob[Any]) -> str:
+def fill_word(given: Any, place: int | str, job: AbstractJob[Any]) -> str:
     """Return one word, or the value of a placeholder, as text, with granted resources filled in."""
-    return os.fsdecode(_argv.text(given.text(job) if isinstance(given, granted) else given, place, repr(job.label)))
+    return os.fsdecode(
+        _argv.argument_text(given.text(job) if isinstance(given, granted) else given, place, repr(job.label))
+    )
 
 
 def interpreter(script: bytes) -> list[str]:
@@ -325,6 +327,6 @@ def interpreter(script: bytes) -> list[str]:
     return found or ["/bin/sh"]
 
 
-def _copied(step: Step, depth: int | None) -> str:
-    *sources, to = (_argv.shown(word, depth) for word in step.words)
+def _copy_line(step: Step, depth: int | None) -> str:
+    *sources, to = (_argv.display(word, depth) for word in step.words)
     return f"{type(step).__name__}({', '.join(sources)}, to={to})"

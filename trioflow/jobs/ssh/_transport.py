@@ -55,7 +55,7 @@ class OpenSsh:
     def connect(self, node: SshNode, socket: str, gateway: Gateway | None) -> Sequence[str]:
         """Return the command that holds a connection: it prints READY once it is open, and ends on SIGTERM."""
         options = [
-            *("-N", "-M", "-S", _escaped(socket)),
+            *("-N", "-M", "-S", _escape_percent(socket)),
             *_options(
                 ControlPersist="no",
                 BatchMode="yes",  # never prompt: there is no terminal
@@ -68,23 +68,23 @@ class OpenSsh:
         # a connection that hangs would block all its sessions
         options += _options(ServerAliveInterval="15", ServerAliveCountMax="3")
         if gateway is not None:
-            options += _options(ProxyCommand=_through(gateway))
-        return ["ssh", *options, *_of(node), "--", node.hostname]
+            options += _options(ProxyCommand=_proxy_command(gateway))
+        return ["ssh", *options, *_node_options(node), "--", node.hostname]
 
     def run(self, node: SshNode, socket: str, line: str) -> Sequence[str]:
         """Return the command that runs a line in the node's login shell; it fails without a master, and starts none."""
-        return ["ssh", "-T", *_shared(socket), *_of(node), "--", node.hostname, line]
+        return ["ssh", "-T", *_control_options(socket), *_node_options(node), "--", node.hostname, line]
 
     def transfer(self, node: SshNode, socket: str) -> Sequence[str]:
         """Return the command that executes sftp commands from its standard input until one fails."""
         port = () if node.port is None else _options(Port=str(node.port))
         user = () if node.username is None else _options(User=node.username)
         config = () if node.config is None else ("-F", str(node.config))
-        return ["sftp", "-b", "-", *config, *_shared(socket), *port, *user, "--", _bracketed(node.hostname)]
+        return ["sftp", "-b", "-", *config, *_control_options(socket), *port, *user, "--", _add_brackets(node.hostname)]
 
     def settings(self, node: SshNode) -> Sequence[str]:
         """Return the command that prints the settings for a node, a name and a value per line."""
-        return ["ssh", "-G", *_of(node), "--", node.hostname]
+        return ["ssh", "-G", *_node_options(node), "--", node.hostname]
 
     def complaint(self, text: str) -> Diagnostics:
         """Return the diagnostics for the standard error of `connect`."""
@@ -104,7 +104,7 @@ class OpenSsh:
                 is_final=True,
                 asks_for_keys=True,
             )
-        last = _last_words(text)
+        last = _last_line(text)
         if "Permission denied" in text or "Too many authentication failures" in text:
             return Diagnostics(
                 f"it does not let us in ({last}): ssh must be able to log in without being asked anything; "
@@ -146,8 +146,8 @@ def _options(**given: str) -> list[str]:
     return [word for name, value in given.items() for word in ("-o", f"{name}={value}")]
 
 
-def _shared(socket: str) -> list[str]:
-    path = _options(ControlPath=_quoted(_escaped(socket)))
+def _control_options(socket: str) -> list[str]:
+    path = _options(ControlPath=_quote(_escape_percent(socket)))
     settings = _options(
         ControlMaster="no",
         ProxyCommand=NOWHERE,
@@ -159,7 +159,7 @@ def _shared(socket: str) -> list[str]:
     return [*path, *settings]
 
 
-def _of(node: SshNode) -> list[str]:
+def _node_options(node: SshNode) -> list[str]:
     """Return the options for a node."""
     found: list[str] = []
     if node.config is not None:
@@ -169,43 +169,43 @@ def _of(node: SshNode) -> list[str]:
     if node.port is not None:
         found += ["-p", str(node.port)]
     if node.identity is not None:  # not -i, which checks the file before it expands %
-        found += _options(IdentityFile=_file(node.identity))
+        found += _options(IdentityFile=_file_setting(node.identity))
     if node.known_hosts is not None:
-        found += _options(UserKnownHostsFile=_file(node.known_hosts))
+        found += _options(UserKnownHostsFile=_file_setting(node.known_hosts))
     if node.accept_new:
         found += _options(StrictHostKeyChecking="accept-new")
     return found
 
 
-def _through(gateway: Gateway) -> str:
+def _proxy_command(gateway: Gateway) -> str:
     """Return a ProxyCommand through the connection of a gateway."""
-    words = ["ssh", *_shared(gateway.socket), *_of(gateway.node)]
-    return f"{_escaped(shlex.join(words))} -W '[%h]:%p' {shlex.quote(gateway.node.hostname)}"
+    words = ["ssh", *_control_options(gateway.socket), *_node_options(gateway.node)]
+    return f"{_escape_percent(shlex.join(words))} -W '[%h]:%p' {shlex.quote(gateway.node.hostname)}"
 
 
-def _file(path: Paths) -> str:
+def _file_setting(path: Paths) -> str:
     """Return the path of a file in the syntax of ssh's settings."""
-    return _quoted(_escaped(os.path.abspath(os.path.expanduser(os.fspath(path)))))
+    return _quote(_escape_percent(os.path.abspath(os.path.expanduser(os.fspath(path)))))
 
 
-def _escaped(path: str) -> str:
+def _escape_percent(path: str) -> str:
     """Return a path with % escaped."""
     return path.replace("%", "%%")
 
 
-def _quoted(path: str) -> str:
+def _quote(path: str) -> str:
     """Return a path quoted as one word of a configuration."""
     if not re.search(r"[\s\"'\\#]", path):
         return path
     return '"' + path.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _bracketed(hostname: str) -> str:
+def _add_brackets(hostname: str) -> str:
     """Return a hostname in brackets if sftp would split it at a colon."""
     return f"[{hostname}]" if ":" in hostname else hostname
 
 
-def _last_words(text: str) -> str:
+def _last_line(text: str) -> str:
     """Return the last line that is relevant."""
     lines = [line.strip() for line in text.splitlines()]
     noise = ("Warning: Permanently added", "Killed by signal")

@@ -31,11 +31,11 @@ from ..command._output_sinks import Sink
 
 # $t the token, $g the grace in tenths of a second, $i a file for the command's standard input, $m whether its standard
 # error goes where its standard output goes, $v the number of bytes of variables; then the command. File 3 is the input
-# from the controller, 4 the standard error, 5 the command's input. $e is the `export` of the variables (see
-# `variables`). It is read whole and left to the parser, whose time is linear: 100 kB take 0.03 s, 9,000 variables in
-# bash 0.25 s. (A loop over them, whose time is quadratic, took 24 s and 37 s.) dd reads byte by byte, as the rest is
-# for the subshell. The variables are exported all at once, after the last use of the script's own names, which they may
-# contain. If sleep takes only whole seconds, the tenths are counted by tens.
+# from the controller, 4 the standard error, 5 the command's input. $e is the `export` of the variables
+# (`export_variables`). It is read whole and left to the parser, whose time is linear: 100 kB take 0.03 s, and 9,000
+# variables in bash 0.25 s. (A loop over them, whose time is quadratic, took 24 s and 37 s.) dd reads byte by
+# byte, as the rest is for the subshell. The variables are exported all at once, after the last use of the script's own
+# names, which they may contain. If sleep takes only whole seconds, the tenths are counted by tens.
 _START: Final = 'start() { eval "$e"; exec "$@"; };'
 _NAP: Final = 'nap() { if sleep "$1"; then n=$((n+$2)); else sleep 1; n=$((n+10)); fi; };'
 _LEFT: Final = (
@@ -90,7 +90,7 @@ UNPACK: Final = (
 )
 
 
-def line(
+def login_shell_line(
     words: Sequence[str],
     token: str,
     *,
@@ -107,19 +107,19 @@ def line(
         grace: seconds between SIGTERM and SIGKILL.
         stdin: a file on the node for the command to read, removed once it is open.
         merged: whether the standard error goes where the standard output goes.
-        size: the number of bytes of the `variables` in its input.
+        size: the number of bytes of the `export_variables` in its input.
 
     """
     given = (token, str(round(grace * 10)), stdin, "1" if merged else "", str(size))
-    return f"exec /bin/sh -c '{UNPACK}' trioflow " + " ".join(map(_packed, (SCRIPT, *given, *words)))
+    return f"exec /bin/sh -c '{UNPACK}' trioflow " + " ".join(map(_encode_word, (SCRIPT, *given, *words)))
 
 
-def variables(given: Mapping[str, str], token: str) -> bytes:
+def export_variables(given: Mapping[str, str], token: str) -> bytes:
     """Return the bytes that set variables: a command that exports them, and a comment that marks their end.
 
     Args:
         given: the variables; their names are valid in a shell.
-        token: the token in the `line`.
+        token: the token in the `login_shell_line`.
 
     """
     words = (f"{name}={value}".replace("'", "'\\''") for name, value in given.items())
@@ -163,7 +163,7 @@ class ReportFilter:
         while data:
             before, found, rest = data.partition(self._mark)
             if not found:
-                kept = _overlap(data, self._mark)
+                kept = _partial_mark(data, self._mark)
                 self._held = data[len(data) - kept :]
                 self._hand_on(data[: len(data) - kept])
                 return
@@ -191,8 +191,8 @@ class ReportFilter:
                 self._started()
             return
         self.report.returncode = int(matched["code"])
-        self.report.user_time = _seconds(matched["user"])
-        self.report.system_time = _seconds(matched["system"])
+        self.report.user_time = _parse_seconds(matched["user"])
+        self.report.system_time = _parse_seconds(matched["system"])
 
     def _hand_on(self, data: bytes) -> None:
         if data:
@@ -200,7 +200,7 @@ class ReportFilter:
                 sink.write(data)
 
 
-def _packed(word: str) -> str:
+def _encode_word(word: str) -> str:
     """Return a word in quotes that all login shells read alike, after a 1 if it is encoded, else a 0."""
     encoded = _SPECIAL.sub(lambda found: f"\\0{ord(found[0]):03o}", word)
     return f"'{0 if encoded == word else 1}{encoded}'"
@@ -214,7 +214,7 @@ _REPORT: Final = re.compile(
 )
 
 
-def _overlap(data: bytes, mark: bytes) -> int:
+def _partial_mark(data: bytes, mark: bytes) -> int:
     """Return the number of final bytes that may begin a mark."""
     for size in range(min(len(data), len(mark) - 1), 0, -1):
         if data.endswith(mark[:size]):
@@ -222,6 +222,6 @@ def _overlap(data: bytes, mark: bytes) -> int:
     return 0
 
 
-def _seconds(text: bytes) -> float:
+def _parse_seconds(text: bytes) -> float:
     minutes, _, seconds = text.decode().rstrip("s").replace(",", ".").partition("m")
     return 60 * int(minutes) + float(seconds)

@@ -26,7 +26,7 @@ from ..._core.api.views import (
     is_service,
     nested_schedulers,
     runs_commands,
-    shown,
+    short_repr,
     status_of,
     throttled,
     waiting,
@@ -93,7 +93,7 @@ class Events(Instrument):
                 "Events() needs msgspec, which is not installed: pip install 'trioflow[events]'", name="msgspec"
             )
         if not isinstance(file, (str, os.PathLike)) and not callable(getattr(file, "write", None)):
-            raise TypeError(f"Events({shown(file)}): give a path, or a file that is open for writing")
+            raise TypeError(f"Events({short_repr(file)}): give a path, or a file that is open for writing")
         from . import _format
 
         self._format: Final = _format

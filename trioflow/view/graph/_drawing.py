@@ -17,7 +17,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Final
 
-from ..._core.api.views import AnyJob, BaseScheduler, flag, inputs_of, is_inside, is_scheduler, outwards, paths_of
+from ..._core.api.views import (
+    AnyJob,
+    BaseScheduler,
+    enclosing_schedulers,
+    flag,
+    inputs_of,
+    is_inside,
+    is_scheduler,
+    paths_of,
+)
 from ..text import _selection
 from ..text._listing import Begin, End, Plain, listing_rows, number_jobs
 from . import _simplify
@@ -175,7 +184,7 @@ def _select_kept(
     kept = _selection.select_jobs(scheduler, only, "only")
     enclosing: set[AnyJob] = set()
     for job in kept:
-        enclosing.update(itertools.takewhile(lambda outer: outer not in enclosing, outwards(job)))
+        enclosing.update(itertools.takewhile(lambda outer: outer not in enclosing, enclosing_schedulers(job)))
     for job in jobs:  # a scheduler comes before its members
         if job.scheduler in kept:
             kept.add(job)

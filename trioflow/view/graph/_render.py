@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, Unpack, get_args
 
-from ..._core.api.views import BaseScheduler, JobState, file_path, flag, is_among, is_scheduler, shown
+from ..._core.api.views import BaseScheduler, JobState, file_path, flag, is_among, is_scheduler, short_repr
 from .._state_styles import DARK_INK, STATE_STYLES
 from ..text._listing import End
 from ..text._selection import JobSelection
@@ -80,7 +80,9 @@ def _drawing(
     scheduler: BaseScheduler, *, direction: Direction | None = None, **options: Any
 ) -> tuple[Drawing, Direction]:
     if direction is not None and not is_among(direction, get_args(Direction)):
-        raise ValueError(f"direction={shown(direction)} of graph(): choose one of {', '.join(get_args(Direction))}")
+        raise ValueError(
+            f"direction={short_repr(direction)} of graph(): choose one of {', '.join(get_args(Direction))}"
+        )
     drawing = (_folded if folding_remark(scheduler, options) else Drawing)(scheduler, **options)
     return drawing, direction or ("LR" if number_of_boxes(drawing) > MAX_BOXES else "TB")
 

@@ -65,7 +65,7 @@ class LiveSource(Source):
         state, record.started_at, at, is_all = views.end_of(job)
         if not is_all:
             record.attempts, record.timed_out, record.restored = job.attempts, job.timed_out, job.restored
-            record.error, record.held = job.raised_exception(), views.held(job)
+            record.error, record.held = job.raised_exception(), views.waits_for_room(job)
             record.through_member = views.failed_through_member(job)
         outer = record.outer
         if outer is not None and not outer.keeps_jobs and views.is_droppable(scheduler, job):

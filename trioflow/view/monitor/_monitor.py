@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from typing import Final, TextIO, TypeVar, cast
 
-from ..._core.api.views import AnyJob, BaseScheduler, Instrument, duration, flag, in_notebook_cell, shown
+from ..._core.api.views import AnyJob, BaseScheduler, Instrument, duration, flag, in_notebook_cell, short_repr
 from ..text import _symbols
 from ._display import Display
 from ._live import LiveSource
@@ -103,7 +103,7 @@ class Monitor(Instrument):
         rate = duration(refresh_per_second, "refresh_per_second", "Monitor()")
         if not 0.1 <= rate <= 60:
             raise ValueError(
-                f"refresh_per_second={shown(refresh_per_second)} of Monitor(): give a number from 0.1 to 60"
+                f"refresh_per_second={short_repr(refresh_per_second)} of Monitor(): give a number from 0.1 to 60"
             )
         self._file: Final = file
         self._interval: Final = 1 / rate

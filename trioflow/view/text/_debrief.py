@@ -19,8 +19,8 @@ from ..._core.api.views import (
     failed_through_member,
     failure_of,
     is_scheduler,
-    not_restored,
     paths_of,
+    reason_not_restored,
     shortened,
 )
 from . import _exception_text, _verdict
@@ -31,7 +31,7 @@ from ._verdict import MAX_NAMES, Tally
 T = TypeVar("T")
 
 OBVIOUS_REASONS: Final = (None, NOT_IN_JOURNAL, NOT_SAVED)
-"""Values of `not_restored` that need no mention."""
+"""Values of `reason_not_restored` that need no mention."""
 MAX_COMPARED_FRAMES: Final = 50
 """Number of innermost frames compared to decide whether two failures are of one kind."""
 
@@ -131,7 +131,7 @@ class Debrief:
 
     def not_restored(self) -> str:
         """Return a paragraph on the jobs that the journal did not restore and why, or an empty string."""
-        reasons = [(self._name(job), not_restored(job)) for job in self._jobs]
+        reasons = [(self._name(job), reason_not_restored(job)) for job in self._jobs]
         lines = [f"  {name}: {self._symbols.escape(why)}" for name, why in reasons if why not in OBVIOUS_REASONS]
         if not lines:
             return ""

@@ -33,12 +33,12 @@ from ..._core.api.views import (
     in_order,
     inputs_of,
     is_scheduler,
-    kept_of,
-    not_restored,
     percent,
+    reason_not_restored,
+    short_repr,
     shortened,
-    shown,
     status_of,
+    stored_result,
     waiting,
     waits_for,
 )
@@ -159,9 +159,9 @@ class Listing:
         if error is not None:
             return f"!! {self._symbols.escape(_exception_text.one_line(error))}"
         if job.state is JobState.SUCCEEDED:
-            is_dropped = kept_of(job) is DROPPED
-            result = "(given up)" if is_dropped else self._symbols.escape(shown(kept_of(job)))
-            reason = not_restored(job)
+            is_dropped = stored_result(job) is DROPPED
+            result = "(given up)" if is_dropped else self._symbols.escape(short_repr(stored_result(job)))
+            reason = reason_not_restored(job)
             remark = f"not restored: {self._symbols.escape(reason)}" if reason else ""
             return "  ".join(filter(None, (f"-> {result}", _restored(job), remark)))
         if job.is_running():

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from ..._core.api.views import AbstractJob, AnyJob, BaseScheduler, paths_of, printable, shown
+from ..._core.api.views import AbstractJob, AnyJob, BaseScheduler, paths_of, printable, short_repr
 
 K = TypeVar("K")
 JobSelection = AnyJob | str | Iterable[AnyJob | str]
@@ -38,7 +38,7 @@ def select_jobs(scheduler: BaseScheduler, selection: JobSelection, option: str) 
                 raise ValueError(f"{option}: {item.label!r} is not in {scheduler.label!r}, nor nested there")
             selected.add(item)
         else:
-            raise TypeError(f"{option}={shown(item)}: give jobs, or strings that match their job.path")
+            raise TypeError(f"{option}={short_repr(item)}: give jobs, or strings that match their job.path")
     return selected
 
 
@@ -71,7 +71,7 @@ def _as_collection(selection: JobSelection, option: str) -> tuple[AnyJob | str, 
     try:
         return tuple(selection)
     except TypeError:
-        raise TypeError(f"{option}={shown(selection)}: give jobs, or strings that match their job.path") from None
+        raise TypeError(f"{option}={short_repr(selection)}: give jobs, or strings that match their job.path") from None
 
 
 def _jobs_matching(pattern: str, paths: Mapping[AnyJob, str], scheduler: BaseScheduler, option: str) -> list[AnyJob]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TextIO
 
-from ..._core.api.views import AnyJob, JobState, printable, shown
+from ..._core.api.views import AnyJob, JobState, printable, short_repr
 from .._state_styles import CRITICAL, FOREVER, STATE_STYLES, ended_normally
 
 
@@ -108,7 +108,9 @@ def output_stream(file: TextIO | None, caller: str) -> TextIO:
     if file is None:
         return sys.stdout
     if not hasattr(file, "write"):
-        raise TypeError(f"{caller}: file={shown(file)} is not a stream; options go by name, as in list(details=True)")
+        raise TypeError(
+            f"{caller}: file={short_repr(file)} is not a stream; options go by name, as in list(details=True)"
+        )
     return file
 
 

@@ -34,16 +34,16 @@ from ..._core.api.views import (
     Pool,
     StopReason,
     Throttling,
+    call_place,
     current_run,
     end_of,
     failed_through_member,
     failure_of,
-    held,
     learned_durations,
     ready_at,
-    room,
     runs_commands,
     throttlings,
+    waits_for_room,
 )
 
 ITEMS_PER_EVENT: Final = 6
@@ -205,9 +205,9 @@ class Recorder(Instrument):
                 ended,
                 job.restored,
                 throttlings(job),
-                held(job),
+                waits_for_room(job),
                 ready_at(job),
-                room(job),
+                call_place(job),
             )
         self._append((state, scheduler, job, started, finished, details))
         if scheduler in self._window_sizes:

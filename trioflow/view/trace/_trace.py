@@ -164,7 +164,7 @@ class Trace(Recorder):
         """
         from ...simulation import _sweep
 
-        return _sweep.of_trace(self._get_record(), resource, sizes, policies)
+        return _sweep.simulate_trace(self._get_record(), resource, sizes, policies)
 
     def export_as_csvfile(self, path: str | PathLike[str]) -> None:
         """Write the spans as CSV, in UTF-8: a line of headings, then one line for each run of each job.

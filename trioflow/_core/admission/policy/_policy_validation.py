@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from ...base._reprs import shown
+from ...base._reprs import short_repr
 from ...base._signatures import is_async, signature_of
 from ...job import _job_options
 from ._builtin_policies import NAMED, NAMES, RunPolicy
@@ -25,7 +25,7 @@ asking: Final[set[int]] = set()
 """The threads in which a user's policy is computing a key."""
 
 
-def checked(policy: Any, name: str, who: Who) -> PolicyName | Policy:
+def check_policy(policy: Any, name: str, who: Who) -> PolicyName | Policy:
     """Check the policy of the scheduler called `who`, and return it.
 
     Raises:
@@ -33,7 +33,7 @@ def checked(policy: Any, name: str, who: Who) -> PolicyName | Policy:
         TypeError: it is not an object with the members of a `Policy`.
 
     """
-    what, choices = f"{name}={shown(policy)} of {_job_options.named(who)}", ", ".join(NAMES)
+    what, choices = f"{name}={short_repr(policy)} of {_job_options.owner_name(who)}", ", ".join(NAMES)
     if isinstance(policy, str):
         if policy not in NAMES:
             raise ValueError(f"{what}: choose one of {choices}, or give an object of trioflow.abc.Policy")
@@ -47,7 +47,7 @@ def checked(policy: Any, name: str, who: Who) -> PolicyName | Policy:
             f"trioflow.abc.Policy"
         )
     if not isinstance(policy.needs_ranks, bool):
-        raise TypeError(f"{what}: its needs_ranks is {shown(policy.needs_ranks)}; set it to True or False")
+        raise TypeError(f"{what}: its needs_ranks is {short_repr(policy.needs_ranks)}; set it to True or False")
     for method in ("key", "reason"):
         _check_method(getattr(policy, method), f"{what}: its {method}")
     given: Policy = policy
@@ -56,7 +56,7 @@ def checked(policy: Any, name: str, who: Who) -> PolicyName | Policy:
 
 def _check_method(method: Any, what: str) -> None:
     if not callable(method):
-        raise TypeError(f"{what} is {shown(method)}: make it a method, called with a job and an outlook")
+        raise TypeError(f"{what} is {short_repr(method)}: make it a method, called with a job and an outlook")
     if is_async(method):
         raise TypeError(f"{what} is an async function: make it a plain one, which answers at once")
     try:
@@ -85,7 +85,7 @@ def name_of_policy(policy: PolicyName | Policy) -> str:
     return policy if isinstance(policy, str) else type(policy).__name__
 
 
-def for_run(policy: PolicyName | Policy, fail: Fail) -> RunPolicy:
+def make_run_policy(policy: PolicyName | Policy, fail: Fail) -> RunPolicy:
     """Return a policy for a run; `fail` is called with the exceptions of a user's policy, and ends the run."""
     return NAMED[policy] if isinstance(policy, str) else SafePolicy(policy, fail)
 
@@ -143,7 +143,7 @@ def _number(given: Any) -> float:
         from numbers import Real
 
         if not isinstance(given, Real):
-            raise TypeError(f"key() returned {shown(given)}: return a number, or a tuple of numbers")
+            raise TypeError(f"key() returned {short_repr(given)}: return a number, or a tuple of numbers")
         given = float(given)
     if given != given:
         raise ValueError("key() returned nan, which cannot be compared: return another number")

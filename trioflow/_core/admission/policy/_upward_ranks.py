@@ -22,7 +22,7 @@ USUAL_DURATION: Final = 1.0
 """The duration of a job, in seconds, if none is known."""
 
 
-def usual(known: Iterable[float]) -> float:
+def median_duration(known: Iterable[float]) -> float:
     """Return the duration for jobs with an unknown one: the median of the known ones, in seconds.
 
     The module `statistics` would import half of the standard library.
@@ -44,12 +44,12 @@ class Ranks:
 
     def __init__(self, known: dict[AbstractJob[Any], float]) -> None:
         self._known: Final = known
-        self._unknown: Final = usual(known.values())
+        self._unknown: Final = median_duration(known.values())
         self.of: Final[dict[AbstractJob[Any], float]] = {}
 
     def find(self, jobs: list[AbstractJob[Any]], requirements: Requirements) -> Iterator[None]:
         """Compute the ranks of all jobs, in topological order; yield where a pause is due. O(V + E)."""
-        return _graph_algorithms.finding_longest_paths(jobs, requirements, self._known, self._unknown, self.of)
+        return _graph_algorithms.find_longest_paths(jobs, requirements, self._known, self._unknown, self.of)
 
     def longest(self) -> float:
         """Return the length of the longest path in seconds."""

@@ -223,7 +223,7 @@ def _simulate(record: TraceRecord, resource: str | None) -> str:
     """Return the result of simulations with other amounts of a resource, as a sentence and a chart."""
     from ....simulation import _sweep
 
-    result = _sweep.of_trace(record, resource, most=MAX_SIMULATED_JOBS)
+    result = _sweep.simulate_trace(record, resource, most=MAX_SIMULATED_JOBS)
     chart = f'<div class="card paper scroll" tabindex="0">{_what_if_chart.chart_svg(result, WIDTH)}</div>'
     return f'<p class="note">{escape(str(result))}</p>{chart}\n'
 

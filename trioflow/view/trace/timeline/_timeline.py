@@ -7,7 +7,7 @@ from importlib import resources
 from typing import Final
 from xml.etree import ElementTree as Tree
 
-from ...._core.api.views import shown, whole
+from ...._core.api.views import short_repr, whole_number
 from .._resource_use import count_overlaps
 from .._slots import slot_use
 from .._span_builder import TraceRecord
@@ -34,8 +34,8 @@ def timeline_svg(record: TraceRecord, width: int, has_title: bool = True) -> str
         ValueError: `width` is out of range.
 
     """
-    if not MIN_WIDTH <= (whole(width, "width", "a timeline") or 0) <= MAX_WIDTH:
-        raise ValueError(f"width={shown(width)} of a timeline: give {MIN_WIDTH} to {MAX_WIDTH} pixels")
+    if not MIN_WIDTH <= (whole_number(width, "width", "a timeline") or 0) <= MAX_WIDTH:
+        raise ValueError(f"width={short_repr(width)} of a timeline: give {MIN_WIDTH} to {MAX_WIDTH} pixels")
     picture = new_picture("timeline")
     top = draw_title(picture, record, width) if has_title else 0.0
     if sum(span.started_at is not None for span in record.leaves) > MAX_BOXES:
