@@ -73,50 +73,15 @@ LAST_TURNS: Final = 16
 class Run:
     """One execution of one scheduler, from its first check to the end of its shutdown."""
 
+    # `__weakref__` is for tests that check that a run is freed.
     __slots__ = (
-        "__weakref__",  # for tests that check that a run is freed
-        "_failure_log",
-        "_pools",
-        "_start_order",
-        "admitted_count",
-        "backend",
-        "cancel_reason",
-        "cancelled_early",
-        "changed",
-        "clock",
-        "closes_scheduler",
-        "context",
-        "culprit",
-        "failure_count",
-        "fast_hooks",
-        "fault",
-        "forever_unsettled",
-        "group",
-        "had_ordinary_jobs",
-        "home",
-        "idle_instrument",
-        "idle_timed_out",
-        "instrument_set",
-        "interruption",
-        "journal_writer",
-        "members",
-        "needs_own_tasks",
-        "on_open",
-        "outer_worker",
-        "phase",
-        "queue",
-        "reason",
-        "requirement_counts",
-        "scheduler",
-        "shared_resources",
-        "starts_no_more",
-        "thread_id",
-        "time_slice",
-        "timeout",
-        "unsettled",
-        "worker_fields",
-        "workers",
-    )
+        "__weakref__", "_failure_log", "_pools", "_start_order", "admitted_count", "backend", "cancel_reason",
+        "cancelled_early", "changed", "clock", "closes_scheduler", "context", "culprit", "failure_count", "fast_hooks",
+        "fault", "forever_unsettled", "group", "had_ordinary_jobs", "home", "idle_instrument", "idle_timed_out",
+        "instrument_set", "interruption", "journal_writer", "members", "needs_own_tasks", "on_open", "outer_worker",
+        "phase", "queue", "reason", "requirement_counts", "scheduler", "shared_resources", "starts_no_more",
+        "thread_id", "time_slice", "timeout", "unsettled", "worker_fields", "workers",
+    )  # fmt: skip
 
     group: Group  # set before the phase LINKING begins
 

@@ -94,16 +94,9 @@ class TimeSlice:
     """
 
     __slots__ = (
-        "clock",
-        "ends_at",
-        "found_time",
-        "max_waiting",
-        "number",
-        "queue",
-        "reports",
-        "suspended_code",
+        "clock", "ends_at", "found_time", "max_waiting", "number", "queue", "reports", "suspended_code",
         "waiting_count",
-    )
+    )  # fmt: skip
 
     def __init__(self, clock: Callable[[], float], reports: ThreadReports) -> None:
         self.clock: Final = clock  # the clock of the loop

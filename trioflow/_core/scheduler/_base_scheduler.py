@@ -104,27 +104,10 @@ class BaseScheduler(
     """A set of jobs that can be run; `trioflow.Scheduler` is the subclass for users, which adds views."""
 
     __slots__ = (
-        "_backfill",
-        "_cleanup_timeout",
-        "_closed",
-        "_critical_jobs",
-        "_culprit",
-        "_fault",
-        "_has_waiters",
-        "_incidents",
-        "_instruments",
-        "_jobs_window",
-        "_jobserver",
-        "_keep_jobs",
-        "_members",
-        "_open_block",
-        "_policy",
-        "_pool",
-        "_run",
-        "_settled_iterators",
-        "_shutdown_timeout",
-        "_stop_reason",
-    )
+        "_backfill", "_cleanup_timeout", "_closed", "_critical_jobs", "_culprit", "_fault", "_has_waiters",
+        "_incidents", "_instruments", "_jobs_window", "_jobserver", "_keep_jobs", "_members", "_open_block", "_policy",
+        "_pool", "_run", "_settled_iterators", "_shutdown_timeout", "_stop_reason",
+    )  # fmt: skip
 
     _is_passed_as_it_is: ClassVar[bool] = True
     _is_scheduler: ClassVar[bool] = True

@@ -326,18 +326,9 @@ class WorkerState(anyio_asyncio.TaskState):
     """
 
     __slots__ = (
-        "_context",
-        "_iterations",
-        "_noted_iteration",
-        "_size",
-        "_task",
-        "_variables",
-        "innermost",
-        "reference_count",
-        "scope",
-        "stop_scope",
-        "worker",
-    )
+        "_context", "_iterations", "_noted_iteration", "_size", "_task", "_variables", "innermost", "reference_count",
+        "scope", "stop_scope", "worker",
+    )  # fmt: skip
 
     def __init__(
         self,
