@@ -156,8 +156,8 @@ def test_every_export_of_a_trace_shows_the_state(state: JobState, started: float
 def test_a_monitor_counts_what_has_settled(state: JobState) -> None:
     """Each final state is in the counts of the head, and in those of jobs without a line."""
     tally = _model.JobCounts(None)
-    tally.grow(1)
-    tally.settle(state, has_run=False)
+    tally.add_jobs(1)
+    tally.count_settled(state, has_run=False)
     failures = {object(): None} if state is JobState.FAILED else {}
     model: Any = SimpleNamespace(
         tally=tally, failures=failures, failed=len(failures), beside={}, forever_jobs=0, ended=None, root=None, total=1

@@ -37,6 +37,7 @@ def dot_source(scheduler: PureScheduler) -> str:
 
 
 def _body_lines(scheduler: PureScheduler) -> Iterator[str]:
+    """Yield the statements for nodes and frames, then those for edges."""
     edges: list[str] = []
     for job, _, is_end in _listing.walk(scheduler):
         nested: Any = job._trioflow_nested()

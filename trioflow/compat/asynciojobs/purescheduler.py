@@ -357,6 +357,7 @@ class PureScheduler:
         return await self._trioflow_co_run(self.timeout, self.jobs_window)
 
     async def _trioflow_co_run(self, timeout: float | None, jobs_window: int | None) -> bool:
+        """Run the jobs with a time limit and a window; `co_run` of each class calls this."""
         if self._trioflow_is_running:
             raise RuntimeError(f"{self!r} is running: it cannot run twice at the same time")
         run, jobs = self._trioflow_build_run()

@@ -80,7 +80,7 @@ class Batch(Instrument):
         self._timers: Final[dict[Task, TrioflowJob[None]]] = {}
         self._tasks: Final[dict[Task, None]] = {}  # an ordered set of the tasks of all jobs
         self._ready: Final = Latch()
-        self._thread: Final = threading.Thread(target=self._run, name=f"pyexpool {name}", daemon=True)
+        self._thread: Final = threading.Thread(target=self._run_thread, name=f"pyexpool {name}", daemon=True)
         self._is_abandoned = False
         try:
             self._thread.start()
@@ -106,7 +106,7 @@ class Batch(Instrument):
 
         Return False if the batch has ended.
         """
-        if self.cancelled or not self.post(self._add, run):
+        if self.cancelled or not self.post(self._add_run, run):
             return False
         if run.concurrent and self.callbacks.is_here():
             return True
@@ -137,7 +137,7 @@ class Batch(Instrument):
 
     def wait_until_over(self, seconds: float | None) -> bool:
         """Wait until all jobs have ended; terminate them after a time limit in seconds; return whether none was."""
-        self.post(self._join)
+        self.post(self._start_joining)
         if not self.over.wait(seconds):
             self.post(self._cancel)
             self.over.wait()
@@ -145,9 +145,9 @@ class Batch(Instrument):
 
     # ---- the thread
 
-    def _run(self) -> None:
+    def _run_thread(self) -> None:
         try:
-            trio.run(self._main)
+            trio.run(self._run_scheduler)
         except BaseException as error:
             logger.error("the pool %r has broken down: %r", self._name, error, exc_info=error)
             self.cancelled = True
@@ -158,7 +158,8 @@ class Batch(Instrument):
                 run.begun.open()
                 run.over.open()
 
-    async def _main(self) -> None:
+    async def _run_scheduler(self) -> None:
+        """Run the scheduler until the batch closes, then call the remaining callbacks."""
         self._token = trio.lowlevel.current_trio_token()
         self._closing, self.gate = trio.Event(), trio.Semaphore(1)
         self.callbacks = Callbacks(self._interrupt)
@@ -184,7 +185,8 @@ class Batch(Instrument):
 
     # ---- in the event loop
 
-    def _add(self, run: JobRun) -> None:
+    def _add_run(self, run: JobRun) -> None:
+        """Add a job to the scheduler, or refuse it if the batch is closing."""
         if self._closing.is_set():
             run.refused = True
             run.begun.open()
@@ -217,7 +219,7 @@ class Batch(Instrument):
             self._closing.set()
             self._scheduler.cancel()
 
-    def _join(self) -> None:
+    def _start_joining(self) -> None:
         self._is_joining = True
         self._close_tasks(self._tasks)
         self._close_if_idle()
@@ -247,6 +249,7 @@ class Batch(Instrument):
             self._close_if_idle()
 
     def _record_outcome(self, run: JobRun) -> None:
+        """Count a settled job in the outcomes of the pool and in its task."""
         del self._runs[run]
         self._concurrent -= run.concurrent
         succeeded = run.state is JobState.SUCCEEDED
@@ -254,12 +257,12 @@ class Batch(Instrument):
             self._outcomes.jobsdone += 1
         else:
             self._outcomes.failures.append(JobInfo(run.job))
-            self._report(run)
+            self._log_failure(run)
         if run.job.task is not None:
             run.job.task.finished(run.job, succeeded)
             self._close_tasks(with_outer_tasks(run.job.task))
 
-    def _report(self, run: JobRun) -> None:
+    def _log_failure(self, run: JobRun) -> None:
         error = run.raised_exception()
         if isinstance(error, JobTimeout):
             logger.warning("job %r did not end within its timeout of %g s", run.job.name, run.job.timeout)
@@ -279,6 +282,7 @@ class Batch(Instrument):
                     closed.task.finished(closed, closed._succeeded)
 
     def _call_callbacks(self, task: Task) -> None:
+        """Cancel the timer of a task that is over, and call its callbacks."""
         timer = self._timers.pop(task, None)
         if timer is not None and not self._closing.is_set() and not timer.is_settled():
             timer.cancel()
@@ -290,11 +294,12 @@ class Batch(Instrument):
     def _start_timer(self, task: Task) -> None:
         """Start the timer of a task with a timeout, unless it is running already."""
         if task.timeout and not task._expired and task not in self._timers:
-            timer = TrioflowJob(self._expire, task, forever=True, label=f"timeout of {task.name}")
+            timer = TrioflowJob(self._time_out, task, forever=True, label=f"timeout of {task.name}")
             self._timers[task] = timer
             self._scheduler.add(timer)
 
-    async def _expire(self, task: Task) -> None:
+    async def _time_out(self, task: Task) -> None:
+        """Wait for the deadline of a task, then terminate its jobs."""
         if task._deadline is None:
             task._deadline = time.monotonic() + task.timeout
         await trio.sleep(task._deadline - time.monotonic())

@@ -133,6 +133,7 @@ class JobRun(AbstractJob[None], keeps_time=True):  # its end may take long: its 
         self.begun.open()
 
     def _has_started(self) -> None:
+        """Record the start, and release the gate to the next job."""
         self._started = True
         if self._holds_gate and self.job.startdelay:
             self.batch.next_start = trio.current_time() + self.job.startdelay
@@ -141,6 +142,7 @@ class JobRun(AbstractJob[None], keeps_time=True):  # its end may take long: its 
     # ---- the process
 
     async def _run_command(self) -> None:
+        """Run the process as a `CommandJob`."""
         job = self.job
         args = [job.args] if isinstance(job.args, str) else list(job.args or ())
         command = CommandJob(

@@ -71,6 +71,7 @@ def xml_lines(run: CiRun) -> Iterator[str]:
 
 
 def _case_lines(run: CiRun, suite: str, span: Span) -> Iterator[str]:
+    """Yield the lines of one test case."""
     yield f"<testcase classname={_quote(suite)} name={_quote(span.label)} time={_format_time(span.elapsed or 0.0)}>"
     if span.state is JobState.FAILED:
         # Some readers show only the text of the failure.
@@ -85,6 +86,7 @@ def _case_lines(run: CiRun, suite: str, span: Span) -> Iterator[str]:
 
 
 def _format_counts(spans: list[Span]) -> str:
+    """Return the counts of test cases as XML attributes."""
     failed = sum(span.state is JobState.FAILED for span in spans)
     skipped = sum(bool(unfinished_reason(span)) for span in spans)
     return f'tests="{len(spans)}" failures="{failed}" errors="0" skipped="{skipped}"'
@@ -109,6 +111,7 @@ def _escape(text: str) -> str:
 
 
 def _quote(text: str) -> str:
+    """Return a text as an XML attribute value in quotes."""
     text = escapes.escape(escape_invalid_characters(text)).translate(
         {ord(blank): f"&#{ord(blank)};" for blank in "\t\n\r"}
     )

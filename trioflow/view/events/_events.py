@@ -149,6 +149,7 @@ class Events(Instrument):
             self._write_jobs(scheduler)
 
     def _begin(self, root: BaseScheduler) -> None:
+        """Reset the state, and open the file, for a new outermost run."""
         run = current_run(root)
         assert run is not None
         self._clock = run.clock

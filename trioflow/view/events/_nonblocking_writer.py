@@ -194,6 +194,7 @@ class NonBlockingWriter:
     # ---- the thread
 
     def _run_thread(self) -> None:
+        """Write the buffered lines, and poll the jobs, until the writer is closed."""
         tries, polled = 0, time.monotonic()
         while not self._ended.is_set() and not self.is_lost:
             if self._line_queued.wait(POLL_INTERVAL):
@@ -318,6 +319,7 @@ class _FileObject:
 
 
 def _open_target(target: Any, truncate: bool) -> _Descriptor | _FileObject:
+    """Return the target for a descriptor, a file object or a path."""
     if isinstance(target, int):
         return _Descriptor(target, None, is_own=False)
     if hasattr(target, "write"):

@@ -55,28 +55,28 @@ class DotWriter:
         """Write the boxes, the frames and the lines."""
         for item in self._drawing.items():
             if isinstance(item, End):
-                self._close(item.job)
+                self._close_frame(item.job)
             elif isinstance(item, Begin):
-                self._open(item.job)
+                self._open_frame(item.job)
             else:
-                self._node(item.job)
+                self._write_box(item.job)
         for job in self._drawing.outside_jobs():
             self._graph.node(self._names[job], **outside_attributes(job))
         for (tail, head), line in self._drawing.lines.items():
-            self._line(tail, head, line)
+            self._write_line(tail, head, line)
         for start, end in self._invisible_edges:
-            self._graph.edge(self._name(start), self._name(end), style="invis")
+            self._graph.edge(self._anchor_name(start), self._anchor_name(end), style="invis")
 
-    def _open(self, scheduler: BaseScheduler) -> None:
-        self._graph.body.append(f'\tsubgraph "{self._frame(scheduler)}" {{\n')
+    def _open_frame(self, scheduler: BaseScheduler) -> None:
+        self._graph.body.append(f'\tsubgraph "{self._frame_name(scheduler)}" {{\n')
         jobs = self._drawing.jobs_drawn_as(scheduler)
         self._graph.attr("graph", **frame_attributes(jobs, self._drawing.paths[scheduler]))
         for point in self._ends.points(scheduler):
             attributes = EMPTY if point.place is PointPlace.MIDDLE else INVISIBLE
-            self._graph.node(self._name(point), **attributes)
+            self._graph.node(self._anchor_name(point), **attributes)
             self._invisible_edges.extend(self._ends.ties(point))
 
-    def _close(self, scheduler: BaseScheduler) -> None:
+    def _close_frame(self, scheduler: BaseScheduler) -> None:
         """Close a frame, and fix the order of the boxes in its first rank, which dot would reverse."""
         first = [self._names[job] for job in self._ends.first(scheduler)]
         if 1 < len(first) <= MAX_IN_ORDER:
@@ -84,7 +84,7 @@ class DotWriter:
             self._graph.body.append(f"\t{{ rank=same {chain} [style=invis] }}\n")
         self._graph.body.append("\t}\n")
 
-    def _node(self, job: AnyJob) -> None:
+    def _write_box(self, job: AnyJob) -> None:
         jobs, path = self._drawing.jobs_drawn_as(job), self._drawing.paths[job]
         if self._drawing.role(job) is DrawnAs.JUNCTION:
             self._graph.node(self._names[job], **POINT, tooltip=tooltip(jobs, path))
@@ -92,7 +92,8 @@ class DotWriter:
             marks = CRITICAL_PATH_BOX if job in self._drawing.critical else {}
             self._graph.node(self._names[job], **job_attributes(jobs, path), **marks)
 
-    def _line(self, tail: AnyJob, head: AnyJob, line: LineKind) -> None:
+    def _write_line(self, tail: AnyJob, head: AnyJob, line: LineKind) -> None:
+        """Write the visible line, and note the invisible lines beside it."""
         attributes = {**LINES[line], **(WHEN_FAILED if head.run_if == "failed" else {})}
         if (tail, head) in self._drawing.critical_lines:
             attributes |= CRITICAL_PATH_LINE
@@ -100,16 +101,16 @@ class DotWriter:
             attributes["arrowhead"] = "none"
         start, end = self._ends.anchors_of_line(tail, head)
         if start is not tail:
-            attributes["ltail"] = self._frame(tail)
+            attributes["ltail"] = self._frame_name(tail)
         if end is not head:
-            attributes["lhead"] = self._frame(head)
-        self._graph.edge(self._name(start), self._name(end), **attributes)
+            attributes["lhead"] = self._frame_name(head)
+        self._graph.edge(self._anchor_name(start), self._anchor_name(end), **attributes)
         self._invisible_edges.extend(self._ends.invisible_edges(tail, head))
 
-    def _frame(self, scheduler: AnyJob) -> str:
+    def _frame_name(self, scheduler: AnyJob) -> str:
         return f"cluster {self._names[scheduler]}"
 
-    def _name(self, anchor: Anchor) -> str:
+    def _anchor_name(self, anchor: Anchor) -> str:
         if isinstance(anchor, Point):
             return f"{self._names[anchor.scheduler]} {anchor.place.value}"
         return self._names[anchor]

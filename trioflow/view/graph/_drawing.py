@@ -143,6 +143,7 @@ class Drawing:
     # ---- the lines
 
     def _find_lines(self) -> Lines:
+        """Return the lines between stand-ins; requirements inside one stand-in have no line."""
         lines: Lines = {}
         for job in self.numbers:
             inputs = inputs_of(job)

@@ -35,17 +35,17 @@ def add(drawing: Drawing, graph: Digraph) -> None:
     graph.body.append('\tsubgraph "cluster legend" {\n')
     graph.attr("graph", **FRAME)
     for column, samples in {"state": states(drawing), "kind": [*kinds(drawing), *marks(drawing)]}.items():
-        _stack(graph, [_box(graph, f"legend {column} {n}", sample) for n, sample in enumerate(samples)])
-    _stack(graph, [_arrow(graph, f"legend line {n}", sample) for n, sample in enumerate(lines(drawing))])
+        _add_stack(graph, [_add_box(graph, f"legend {column} {n}", sample) for n, sample in enumerate(samples)])
+    _add_stack(graph, [_add_arrow(graph, f"legend line {n}", sample) for n, sample in enumerate(lines(drawing))])
     graph.body.append("\t}\n")
 
 
-def _box(graph: Digraph, name: str, sample: _dot.Attributes) -> str:
+def _add_box(graph: Digraph, name: str, sample: _dot.Attributes) -> str:
     graph.node(name, **sample)
     return name
 
 
-def _arrow(graph: Digraph, name: str, sample: _dot.Attributes) -> str:
+def _add_arrow(graph: Digraph, name: str, sample: _dot.Attributes) -> str:
     """Add an arrow with its label to the right, and return the name of the label's node."""
     words = {"label": sample.pop("label"), "shape": "plaintext", "style": "", "margin": "0.14,0"}
     graph.body.append("\t{ rank=same\n")
@@ -56,36 +56,36 @@ def _arrow(graph: Digraph, name: str, sample: _dot.Attributes) -> str:
     return name
 
 
-def _stack(graph: Digraph, names: list[str]) -> None:
+def _add_stack(graph: Digraph, names: list[str]) -> None:
     for above, below in itertools.pairwise(names):
         graph.edge(above, below, style="invis")
 
 
-def _jobs(drawing: Drawing) -> list[AnyJob]:
+def _drawn_jobs(drawing: Drawing) -> list[AnyJob]:
     jobs = (item.job for item in drawing.items() if not isinstance(item, End))
     return [job for job in jobs if drawing.role(job) is not DrawnAs.JUNCTION]
 
 
 def states(drawing: Drawing) -> Iterator[_dot.Attributes]:
     """Yield the attributes of a sample box for each state in a drawing, unless no job has run."""
-    found = {_style.shown_state(drawing.jobs_drawn_as(job)) for job in _jobs(drawing)}
+    occurring = {_style.shown_state(drawing.jobs_drawn_as(job)) for job in _drawn_jobs(drawing)}
     for state in JobState:
-        if state in found and found != {JobState.IDLE}:
+        if state in occurring and occurring != {JobState.IDLE}:
             symbol = STATE_STYLES[state].box_symbol
             yield {"label": f"{symbol} {state.value}".strip(), **_dot.colour_attributes(STATE_STYLES[state].light)}
 
 
 def kinds(drawing: Drawing) -> Iterator[_dot.Attributes]:
     """Yield the attributes of a sample box for each kind of job in a drawing, unless there is only one kind."""
-    jobs = _jobs(drawing)
-    found = {box_of(job): job for job in jobs if not is_scheduler(job) or drawing.role(job) is DrawnAs.FOLDED}
-    for look in sorted(found, key=lambda look: (look.place, look.name)) if len(found) > 1 else ():
-        yield {"label": look.name, **PLAIN, **_dot.shape_attributes(found[look])}
+    jobs = _drawn_jobs(drawing)
+    examples = {box_of(job): job for job in jobs if not is_scheduler(job) or drawing.role(job) is DrawnAs.FOLDED}
+    for box in sorted(examples, key=lambda box: (box.place, box.name)) if len(examples) > 1 else ():
+        yield {"label": box.name, **PLAIN, **_dot.shape_attributes(examples[box])}
 
 
 def marks(drawing: Drawing) -> Iterator[_dot.Attributes]:
     """Yield the attributes of a sample box for each other mark in a drawing, such as that of critical jobs."""
-    jobs = _jobs(drawing)
+    jobs = _drawn_jobs(drawing)
     if any(job.is_critical() for job in jobs):
         yield {"label": "! critical", **PLAIN, "penwidth": "2.6"}
     if any(job.forever for job in jobs):
@@ -98,9 +98,9 @@ def marks(drawing: Drawing) -> Iterator[_dot.Attributes]:
 
 def lines(drawing: Drawing) -> Iterator[_dot.Attributes]:
     """Yield the attributes of a sample line for each kind of line in a drawing."""
-    found = set(drawing.lines.values())
+    occurring = set(drawing.lines.values())
     for line, words in WORDS.items():
-        if line in found:
+        if line in occurring:
             yield {"label": words, **_dot.LINES[line]}
     if drawing.critical_lines & {*drawing.lines}:
         yield {"label": "critical path", **_dot.CRITICAL_PATH_LINE}

@@ -45,19 +45,20 @@ class MermaidWriter:
 
     def lines(self) -> Iterator[str]:
         """Yield the lines of text: classes, boxes and frames, the lines between them, and individual styles."""
-        yield from self._classes()
-        yield from self._boxes()
+        yield from self._class_lines()
+        yield from self._box_lines()
         for job in self._drawing.outside_jobs():
             label = quoted(printable(f"? {job.label}"))
             yield f"{INDENT}{self._names[job]}({label})"
-            self._style(job, "stroke-dasharray:2 3")
+            self._add_style(job, "stroke-dasharray:2 3")
         for number, ((tail, head), line) in enumerate(self._drawing.lines.items()):
             yield f"{INDENT}{self._names[tail]} {self._arrow(head, line)} {self._names[head]}"
             if (tail, head) in self._drawing.critical_lines:
                 self._styles.append(f"{INDENT}linkStyle {number} stroke:{_style.CRITICAL_PATH_COLOUR},stroke-width:4px")
         yield from self._styles
 
-    def _classes(self) -> Iterator[str]:
+    def _class_lines(self) -> Iterator[str]:
+        """Yield the definitions of the classes, one for each state of a box or a frame."""
         boxes = {self._state(item.job) for item in self._drawing.items() if item.job not in self._framed}
         frames = {self._state(scheduler) for scheduler in self._framed if scheduler in self._names}
         for state in JobState:
@@ -67,40 +68,41 @@ class MermaidWriter:
             if state in frames:
                 yield f"{INDENT}classDef {state.value}Frame fill:{frame},stroke:{line},color:{INK}"
 
-    def _boxes(self) -> Iterator[str]:
+    def _box_lines(self) -> Iterator[str]:
+        """Yield the boxes, indented in their frames."""
         depth = 1
         for item in self._drawing.items():
             if isinstance(item, Plain) or item.job not in self._framed:
                 if not isinstance(item, End):
-                    yield f"{INDENT * depth}{self._box(item.job)}"
+                    yield f"{INDENT * depth}{self._box_line(item.job)}"
             elif isinstance(item, Begin):
-                yield from self._open(item.job, INDENT * depth)
+                yield from self._frame_lines(item.job, INDENT * depth)
                 depth += 1
             else:
                 depth -= 1
                 yield f"{INDENT * depth}end"
 
-    def _open(self, scheduler: BaseScheduler, indent: str) -> Iterator[str]:
+    def _frame_lines(self, scheduler: BaseScheduler, indent: str) -> Iterator[str]:
         jobs = self._drawing.jobs_drawn_as(scheduler)
         label, remarks = _style.caption(jobs, is_frame=True)
         yield f"{indent}subgraph {self._names[scheduler]}[{quoted(label, *remarks)}]"
         yield f"{indent}{INDENT}direction {self._direction}"
-        self._mark(scheduler)
+        self._add_marks(scheduler)
         self._styles.append(f"{INDENT}class {self._names[scheduler]} {self._state(scheduler).value}Frame")
         if (line := _style.box_colours(jobs).line) != STATE_STYLES[self._state(scheduler)].light.line:
-            self._style(scheduler, f"stroke:{line}")
+            self._add_style(scheduler, f"stroke:{line}")
 
-    def _box(self, job: AnyJob) -> str:
+    def _box_line(self, job: AnyJob) -> str:
         name = self._names[job]
         if self._drawing.role(job) is DrawnAs.JUNCTION:
             return f'{name}((" "))'
         jobs = self._drawing.jobs_drawn_as(job)
         begin, end = SEVERAL if len(jobs) > 1 else box_of(job).brackets
         label, remarks = _style.caption(jobs)
-        self._mark(job)
+        self._add_marks(job)
         fill, line, text, _ = _style.box_colours(jobs)
         if fill != STATE_STYLES[self._state(job)].light.fill:  # a member has failed or is blocked
-            self._style(job, f"fill:{fill},stroke:{line},color:{text}")
+            self._add_style(job, f"fill:{fill},stroke:{line},color:{text}")
         return f"{name}{begin}{quoted(label, *remarks)}{end}:::{self._state(job).value}"
 
     def _arrow(self, head: AnyJob, line: LineKind) -> str:
@@ -108,14 +110,14 @@ class MermaidWriter:
             return TO_JUNCTION[line]
         return "-.->" if head.run_if == "failed" else ARROWS[line]
 
-    def _mark(self, job: AnyJob) -> None:
+    def _add_marks(self, job: AnyJob) -> None:
         """Add the styles that mark critical and forever jobs."""
         if job.is_critical():
-            self._style(job, "stroke-width:3px")
+            self._add_style(job, "stroke-width:3px")
         if job.forever:
-            self._style(job, "stroke-dasharray:5 4")
+            self._add_style(job, "stroke-dasharray:5 4")
 
-    def _style(self, job: AnyJob, style: str) -> None:
+    def _add_style(self, job: AnyJob, style: str) -> None:
         self._styles.append(f"{INDENT}style {self._names[job]} {style}")
 
     def _state(self, job: AnyJob) -> JobState:

@@ -79,6 +79,7 @@ def readable_mermaid(scheduler: BaseScheduler, path: CriticalPath) -> str:
 def _drawing(
     scheduler: BaseScheduler, *, direction: Direction | None = None, **options: Any
 ) -> tuple[Drawing, Direction]:
+    """Return a drawing and its direction, which depends on the number of boxes by default."""
     if direction is not None and not is_among(direction, get_args(Direction)):
         raise ValueError(
             f"direction={short_repr(direction)} of graph(): choose one of {', '.join(get_args(Direction))}"
@@ -234,6 +235,7 @@ def add_dark_scheme(svg: str) -> str:
 
 
 def _css_rules() -> Iterator[str]:
+    """Yield the rules of the style sheet, which may repeat."""
     yield _css_rule('[fill="white"]', "fill", DARK_PAPER)
     yield _css_rule("text:not([fill])", "fill", DARK_INK)
     for style in STATE_STYLES.values():

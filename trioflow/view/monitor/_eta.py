@@ -138,9 +138,9 @@ class Estimator(Generic[Node]):
         factor = self._factor()
         if factor is None:
             reported = [
-                rest
+                seconds_left
                 for level, state in zip(self._levels, states, strict=True)
-                for job, _, rest in state
+                for job, _, seconds_left in state
                 if job not in level.nested
             ]
             if not reported or None in reported:
@@ -156,10 +156,10 @@ class Estimator(Generic[Node]):
         """Yield the unsettled jobs with their elapsed and remaining seconds; remove settled jobs from the level."""
         jobs, level.jobs = level.jobs, []
         for job in jobs:
-            state, seconds, rest = progress(job)
+            state, seconds, seconds_left = progress(job)
             if state is WAITING or state is RUNNING:
                 level.jobs.append(job)
-                yield job, seconds, rest
+                yield job, seconds, seconds_left
             elif state is SUCCEEDED and job not in level.nested:
                 self._succeeded += 1
                 self._measured += seconds
@@ -192,14 +192,17 @@ def _remaining_in_level(
     """
     path = 0.0
     own: list[Work] = []
-    for job, seconds, rest in state:
+    for job, seconds, seconds_left in state:
         if job in level.nested:
-            rest = nested[job]
-        elif rest is None:
-            rest = max(0.0, factor * level.expected[job] - seconds)
+            seconds_left = nested[job]
+        elif seconds_left is None:
+            seconds_left = max(0.0, factor * level.expected[job] - seconds)
         behind = factor * level.chain_after[job]
-        path = max(path, rest + behind)
-        works[job] = work = (-math.inf if seconds else -rest - behind if level.longest_first else 0.0), rest
+        path = max(path, seconds_left + behind)
+        works[job] = work = (
+            (-math.inf if seconds else -seconds_left - behind if level.longest_first else 0.0),
+            seconds_left,
+        )
         own.append(work)
     return max([path, _list_schedule(own, level.slots), *(_resource_time(limit, works) for limit in level.limits)])
 
@@ -211,10 +214,10 @@ Work = tuple[float, float]
 def _list_schedule(works: list[Work], slots: float) -> float:
     """Return the makespan of a list schedule of these jobs: each free slot takes the next job. O(n log n)."""
     if not works or slots >= len(works):
-        return max((rest for _, rest in works), default=0.0)
+        return max((seconds_left for _, seconds_left in works), default=0.0)
     ends = [0.0] * int(slots)
-    for _, rest in sorted(works, key=itemgetter(0)):
-        heapq.heapreplace(ends, ends[0] + rest)
+    for _, seconds_left in sorted(works, key=itemgetter(0)):
+        heapq.heapreplace(ends, ends[0] + seconds_left)
     return max(ends)
 
 
@@ -229,7 +232,7 @@ def _resource_time(limit: PoolBound[Node], works: dict[Node, Work]) -> float:
         return 0.0
     needed = [limit.needs(job) for job in limit.jobs]
     holders = [works[job] for job in limit.jobs]
-    volume = sum(amount * rest for amount, (_, rest) in zip(needed, holders, strict=True)) / limit.total
+    volume = sum(amount * seconds_left for amount, (_, seconds_left) in zip(needed, holders, strict=True)) / limit.total
     is_like_slots = limit.total < math.inf and min(needed) == max(needed)
     makespan = _list_schedule(holders, limit.total // needed[0]) if is_like_slots else 0.0
     waiting = [job for job in limit.jobs if works[job][0] > -math.inf]
@@ -299,6 +302,7 @@ class Forecast:
         return self._estimator
 
     def _progress(self, job: JobRecord) -> Progress:
+        """Return the progress of a job for the estimator."""
         started, finished = job.started_at, job.finished_at
         if finished is not None:
             if started is not None and job.state is JobState.SUCCEEDED:

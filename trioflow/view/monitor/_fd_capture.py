@@ -153,6 +153,7 @@ class FdCapture:
     # ---- the thread
 
     def _run_thread(self) -> None:
+        """Read the pipes until `restore` has been called and all pipes have ended."""
         is_last = False
         while self._pipes or not is_last:
             has_partial_line = any(pipe.has_partial_line for pipe in list(self._pipes.values()))
@@ -204,6 +205,7 @@ class FdCapture:
             self._copy_to_terminal(data)
 
     def _forward(self, pipe: Pipe, lines: list[str]) -> None:
+        """Add lines to the buffer, or write them to the terminal after the end of the picture."""
         if lines and self._is_buffering:
             self._buffer.add(lines, pipe.job)
         elif lines:

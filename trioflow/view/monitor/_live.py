@@ -81,6 +81,7 @@ class LiveSource(Source):
         return record
 
     def _add(self, record: SchedulerRecord, job: AnyJob) -> JobRecord:
+        """Create or reset the record of a job, add it to the record of its scheduler, and return it."""
         member = self.records.get(job)
         if member is None:
             kind = SchedulerRecord if views.is_scheduler(job) else JobRecord

@@ -65,14 +65,14 @@ class JobCounts:
         for tally in self.with_enclosing():
             tally.running += number
 
-    def settle(self, state: JobState, has_run: bool, is_restored: bool = False) -> None:
+    def count_settled(self, state: JobState, has_run: bool, is_restored: bool = False) -> None:
         """Count a job that has settled."""
         for tally in self.with_enclosing():
             tally.restored += is_restored
             tally.running -= has_run
             tally.settled[state] += 1
 
-    def grow(self, jobs: int) -> None:
+    def add_jobs(self, jobs: int) -> None:
         """Add a number of jobs."""
         for tally in self.with_enclosing():
             tally.jobs += jobs
@@ -83,7 +83,7 @@ class JobCounts:
         for tally in self.with_enclosing():
             tally.unreached += waiting
 
-    def forget(self) -> None:
+    def subtract_from_outer(self) -> None:
         """Subtract these counts from the counts of the enclosing schedulers."""
         for tally in self.with_enclosing():
             if tally is not self:
@@ -121,7 +121,7 @@ class Model:
         self.in_slots: Final[dict[JobRecord, None]] = {}  # running members of the outermost scheduler
         # The jobs that are ready to start, grouped by scheduler and needs.
         self.ready: Final[dict[tuple[SchedulerRecord, str], dict[JobRecord, None]]] = {}
-        self._ready_as: Final[dict[JobRecord, tuple[SchedulerRecord, str]]] = {}  # the key of each job in `ready`
+        self._ready_keys: Final[dict[JobRecord, tuple[SchedulerRecord, str]]] = {}  # the key of each job in `ready`
         # The failures, grouped by the text of the exception.
         self.failure_kinds: Final[dict[str, dict[JobRecord, None]]] = {}
         self._register(root, None, is_separate=False)
@@ -192,7 +192,7 @@ class Model:
     def begin_nested(self, scheduler: SchedulerRecord) -> None:
         """Record that a nested scheduler begins another attempt, or begins with other jobs than before."""
         old = self.tallies[scheduler]
-        old.forget()
+        old.subtract_from_outer()
         for key in [key for key in self.ready if key[0] is scheduler or key[0].is_inside(scheduler)]:
             del self.ready[key]
         for jobs in (self.running, self.failures, self.forever_records, *self.failure_kinds.values()):
@@ -205,7 +205,7 @@ class Model:
         """Record a new job."""
         assert job.outer is not None
         tally = self.tallies[job.outer]
-        self._count(tally, job)
+        self._count_job(tally, job)
         if isinstance(job, SchedulerRecord):
             self._register(job, tally, job.forever)
         self.revision += 1
@@ -222,14 +222,14 @@ class Model:
             job.started_at = None
         job.state = JobState.SCHEDULED
         if not (job.forever or job.is_scheduler or self.tallies[outer].is_separate):
-            key = self._ready_as[job] = outer, needs
+            key = self._ready_keys[job] = outer, needs
             self.ready.setdefault(key, {})[job] = None
         self.display.wake()
 
     def start(self, job: JobRecord, at: float | None) -> None:
         """Record that a job starts."""
         job.state, job.started_at, job.attempts, job.waiting = JobState.RUNNING, at, 1, None
-        self._no_longer_ready(job)
+        self._remove_ready(job)
         outer = job.outer
         assert outer is not None
         if not job.forever and outer is self.root:
@@ -257,20 +257,20 @@ class Model:
         job.is_ready, job.status, job.waiting = False, "", None
         self.running.pop(job, None)
         self.in_slots.pop(job, None)
-        self._no_longer_ready(job)
+        self._remove_ready(job)
         if isinstance(job, SchedulerRecord):
             self.tallies[job].count_unreached()
         elif not job.forever:
             assert job.outer is not None
-            self.tallies[job.outer].settle(state, job.started_at is not None, job.restored)
+            self.tallies[job.outer].count_settled(state, job.started_at is not None, job.restored)
         if state is JobState.FAILED and not job.through_member:
             self.failures[job] = None
             kind = "" if job.error is None else _exception_text.one_line(job.error)
             self.failure_kinds.setdefault(kind, {})[job] = None
         self.display.job_finished(job)
 
-    def _no_longer_ready(self, job: JobRecord) -> None:
-        key = self._ready_as.pop(job, None)
+    def _remove_ready(self, job: JobRecord) -> None:
+        key = self._ready_keys.pop(job, None)
         if key is not None and (jobs := self.ready.get(key)):
             jobs.pop(job, None)
 
@@ -297,20 +297,21 @@ class Model:
     # ---- jobs
 
     def _register(self, scheduler: SchedulerRecord, outer: JobCounts | None, is_separate: bool) -> None:
+        """Count the jobs of a scheduler and of those nested in it."""
         todo = [(scheduler, outer, is_separate)]
         while todo:
             parent, outer, is_separate = todo.pop()
             tally = self.tallies[parent] = JobCounts(outer, is_separate)
             for job in parent.members:
-                self._count(tally, job)
+                self._count_job(tally, job)
             todo += [(job, tally, job.forever) for job in parent.nested]
         self.revision += 1
 
-    def _count(self, tally: JobCounts, job: JobRecord) -> None:
+    def _count_job(self, tally: JobCounts, job: JobRecord) -> None:
         if not job.forever:
             tally.rows += 1
             if not job.is_scheduler:
-                tally.grow(1)
+                tally.add_jobs(1)
         elif not tally.is_separate:
             self.forever_records[job] = None
 

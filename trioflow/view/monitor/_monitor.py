@@ -35,7 +35,7 @@ def _releases_output(hook: Hook) -> Hook:
         try:
             hook(self, scheduler, job)
         except BaseException:
-            self._leave()
+            self._reset()
             raise
 
     return cast(Hook, guarded)
@@ -133,11 +133,11 @@ class Monitor(Instrument):
             else:
                 self._begin_nested(self._live, self._live.scheduler(scheduler))
         except BaseException:
-            self._leave()
+            self._reset()
             raise
 
     def _begin_nested(self, live: LiveSource, record: SchedulerRecord) -> None:
-        run = self._current()
+        run = self._current_model()
         if record is not live.root and not (run.tallies[record].is_fresh and live.is_filled(record)):
             live.fill(record)
             run.begin_nested(record)
@@ -146,7 +146,7 @@ class Monitor(Instrument):
     def job_added(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Count one more job."""
         assert self._live is not None
-        self._current().add(self._live.add(scheduler, job))
+        self._current_model().add(self._live.add(scheduler, job))
 
     @_releases_output
     def job_scheduled(self, scheduler: BaseScheduler, job: AnyJob) -> None:
@@ -169,13 +169,13 @@ class Monitor(Instrument):
         assert self._live is not None
         record = self._live.records[job]
         self._live.update(record)
-        self._current().start_attempt(record, job.attempts)
+        self._current_model().start_attempt(record, job.attempts)
 
     @_releases_output
     def job_ready(self, scheduler: BaseScheduler, job: AnyJob) -> None:
         """Show that a service is ready."""
         assert self._live is not None
-        self._current().mark_ready(self._live.records[job])
+        self._current_model().mark_ready(self._live.records[job])
 
     @_releases_output
     def job_finished(self, scheduler: BaseScheduler, job: AnyJob) -> None:
@@ -186,7 +186,7 @@ class Monitor(Instrument):
         """Show the end of the run."""
         assert self._live is not None
         if self._live.end(scheduler) is self._live.root:
-            run = self._current()
+            run = self._current_model()
             self._run = self._live = None
             run.end()
 
@@ -200,7 +200,7 @@ class Monitor(Instrument):
         model.display.start()
         return model
 
-    def _current(self) -> Model:
+    def _current_model(self) -> Model:
         assert self._run is not None
         return self._run
 
@@ -224,7 +224,7 @@ class Monitor(Instrument):
         record = None if self._live is None else self._live.records.get(job)
         return f"{symbols.escape(job.label) if record is None else full_name(record, symbols)}: "
 
-    def _leave(self) -> None:
+    def _reset(self) -> None:
         """Release the output, and reset for the next run."""
         run, self._run, self._live = self._run, None, None
         if run is not None:

@@ -68,7 +68,7 @@ class RowSelector:
         """Return the rows for a height in lines."""
         forever_jobs = list(self._model.forever_records)
         if self.fits(height):
-            return SelectedRows(self._listing(), forever_rows=[JobRow(job) for job in forever_jobs])
+            return SelectedRows(self._all_rows(), forever_rows=[JobRow(job) for job in forever_jobs])
         if self._model.ended is not None:
             return self._select_final()
         if any(not nested.forever for nested in list(self._model.root.nested)):
@@ -84,7 +84,8 @@ class RowSelector:
     def _row_count(self) -> int:
         return sum(tally.rows for tally in list(self._model.tallies.values()) if not tally.is_separate)
 
-    def _listing(self) -> list[JobRow]:
+    def _all_rows(self) -> list[JobRow]:
+        """Return the rows of all jobs except forever jobs, in the order of the listing."""
         revision, rows = self._listed
         if revision != self._model.revision:
             revision = self._model.revision
@@ -92,7 +93,7 @@ class RowSelector:
             self._listed = revision, rows
         return rows
 
-    def _place(self, job: JobRecord) -> tuple[int, ...]:
+    def _sort_key(self, job: JobRecord) -> tuple[int, ...]:
         """Return a sort key for the order of the listing: the positions of the enclosing schedulers and of the job."""
         positions: list[int] = []
         for outer in job.outwards():
@@ -111,16 +112,16 @@ class RowSelector:
         room = max(1, height - 1)  # one line counts the hidden jobs
         forever_jobs = forever_jobs[: max(1, room // FOREVER_SHARE)] if height >= 3 else []
         room -= len(forever_jobs)
-        shown: dict[JobRecord, JobRow] = {}
+        rows_by_job: dict[JobRecord, JobRow] = {}
 
         def show(row: JobRow) -> bool:
             """Add a row, and the rows of its enclosing schedulers, if all of them fit."""
-            new = [outer for outer in enclosing_schedulers(row.job) if outer not in shown]
-            if row.job in shown or len(shown) + len(new) + 1 > room:
+            new = [outer for outer in enclosing_schedulers(row.job) if outer not in rows_by_job]
+            if row.job in rows_by_job or len(rows_by_job) + len(new) + 1 > room:
                 return False
             for outer in new:
-                shown[outer] = JobRow(outer, len(enclosing_schedulers(outer)))
-            shown[row.job] = JobRow(row.job, len(enclosing_schedulers(row.job)), row.equal_failures)
+                rows_by_job[outer] = JobRow(outer, len(enclosing_schedulers(outer)))
+            rows_by_job[row.job] = JobRow(row.job, len(enclosing_schedulers(row.job)), row.equal_failures)
             return True
 
         members = [member for member in list(root.members) if not member.forever]
@@ -137,7 +138,7 @@ class RowSelector:
         )
         self._slots = []
         for job in candidates:
-            if len(shown) >= room:
+            if len(rows_by_job) >= room:
                 break
             if show(JobRow(job)):
                 self._slots.append(job)
@@ -146,23 +147,25 @@ class RowSelector:
                 show(JobRow(member))
         for member in members:
             show(JobRow(member))
-        rows = sorted(shown.values(), key=lambda row: self._place(row.job))
-        hidden = None if all(member in shown for member in members) else self._count_hidden_members(rows)
+        rows = sorted(rows_by_job.values(), key=lambda row: self._sort_key(row.job))
+        hidden = None if all(member in rows_by_job for member in members) else self._count_hidden_members(rows)
         return SelectedRows(rows, hidden, [JobRow(job) for job in forever_jobs])
 
     def _count_hidden_members(self, rows: Iterable[JobRow]) -> dict[str, int]:
         """Count by state the jobs in those members of the outermost scheduler that have no line."""
-        counts = self._counts(self._model.tally)
+        counts = self._counts_by_state(self._model.tally)
         for row in rows:
             if row.depth == 0:
                 tally = self._model.tallies.get(row.job) if isinstance(row.job, SchedulerRecord) else None
                 counts.subtract(
-                    collections.Counter({_counted_as(row.job.state): 1}) if tally is None else self._counts(tally)
+                    collections.Counter({_counted_as(row.job.state): 1})
+                    if tally is None
+                    else self._counts_by_state(tally)
                 )
         return {word: number for word, number in counts.items() if number > 0}
 
     @staticmethod
-    def _counts(tally: JobCounts) -> collections.Counter[str]:
+    def _counts_by_state(tally: JobCounts) -> collections.Counter[str]:
         failed = tally.settled[JobState.FAILED]
         settled = sum(tally.settled.values()) - failed
         waiting = tally.waiting + tally.unreached
@@ -209,15 +212,15 @@ class RowSelector:
         ended = [job for job in slots if job.state is not JobState.RUNNING]
         surplus = set(ended[: max(0, len(slots) - number)])
         slots = [job for job in slots if job not in surplus][:number]
-        shown = set(slots)
-        new = (job for job in list(self._model.running) if job not in shown)
+        rows_by_job = set(slots)
+        new = (job for job in list(self._model.running) if job not in rows_by_job)
         slots = [job if job.state is JobState.RUNNING else next(new, job) for job in slots]
         self._slots = slots + list(itertools.islice(new, number - len(slots)))
         return self._slots
 
     def _count_hidden(self, rows: Iterable[JobRow]) -> dict[str, int]:
         """Count the jobs that have no line by state."""
-        counts = self._counts(self._model.tally)
+        counts = self._counts_by_state(self._model.tally)
         for row in rows:
             counts[_counted_as(row.job.state)] -= row.equal_failures
         return {word: number for word, number in counts.items() if number > 0}
@@ -228,7 +231,7 @@ def _outer_of(job: JobRecord) -> JobRecord:
 
 
 def _counted_as(state: JobState) -> str:
-    """Return the key under which `_counts` has jobs in a state."""
+    """Return the key under which `_counts_by_state` has jobs in a state."""
     if state is JobState.RUNNING:
         return "running"
     if state is JobState.FAILED:

@@ -73,8 +73,8 @@ class RunHeader:
 
         """
         if self._model.ended is None:
-            return [self._progress(columns, remaining), self._counts(columns)]
-        return [self._outcome(columns), *[self._counts(columns)] * self.counts_add_to_verdict()]
+            return [self._progress_line(columns, remaining), self._counts_line(columns)]
+        return [self._outcome_line(columns), *[self._counts_line(columns)] * self.counts_add_to_verdict()]
 
     def counts(self) -> str:
         """Return the number of jobs in each state as text: `3 succeeded, 1 failed`."""
@@ -87,7 +87,7 @@ class RunHeader:
 
     # ---- the first line
 
-    def _progress(self, columns: int, remaining: float | None) -> Line:
+    def _progress_line(self, columns: int, remaining: float | None) -> Line:
         """Return label, bar and figures; omit the label, the counts and the estimate as a narrow terminal requires."""
         tally = self._model.tally
         settled = sum(tally.settled.values())
@@ -113,7 +113,7 @@ class RunHeader:
             start = f" {name}  " if name else " "
             bar = columns - width(start) - width(end)
             if bar >= min_bar:
-                return [(start, "title"), *self._bar(bar, tally), (end, "figures")]
+                return [(start, "title"), *self._bar_pieces(bar, tally), (end, "figures")]
         return [(f"{percent.strip()} {elapsed.strip()}"[:columns], "figures")]
 
     def _time_left(self, remaining: float | None) -> str:
@@ -128,8 +128,8 @@ class RunHeader:
         about = "≈" if self._is_unicode else "~"
         return "" if remaining is None else f"{about} {estimate_text(remaining)} left"
 
-    def _bar(self, columns: int, tally: JobCounts) -> Line:
-        done, active, rest = ("━", "╍", "─") if self._is_unicode else ("=", ">", "-")
+    def _bar_pieces(self, columns: int, tally: JobCounts) -> Line:
+        done, active, pending = ("━", "╍", "─") if self._is_unicode else ("=", ">", "-")
         bad = sum(
             number for state, number in tally.settled.items() if STATE_STYLES[state].style in {"failed", "trouble"}
         )
@@ -137,9 +137,9 @@ class RunHeader:
             [sum(tally.settled.values()) - bad, bad, tally.running], self._model.total or 0, columns
         )
         bar = [(done * parts[0], "done"), (done * parts[1], "failed"), (active * parts[2], "running")]
-        return [*bar, (rest * (columns - sum(parts)), "dim")]
+        return [*bar, (pending * (columns - sum(parts)), "dim")]
 
-    def _outcome(self, columns: int) -> Line:
+    def _outcome_line(self, columns: int) -> Line:
         verdict = self._model.verdict()
         style = "good" if verdict.is_good else "failed"
         words = f"{verdict.symbol(self._symbols)} {self._symbols.escape(verdict.words)}"
@@ -149,24 +149,25 @@ class RunHeader:
 
     # ---- the second line
 
-    def _counts(self, columns: int) -> Line:
+    def _counts_line(self, columns: int) -> Line:
+        """Return the second line, with as much of the words and the window as fits."""
         counted, digits = self._state_counts(), len(str(self._model.tally.jobs))
         pieces: Line = []
-        for places, shown in itertools.product((digits, 0), ([*counted, *self._window()], counted)):
+        for places, shown in itertools.product((digits, 0), ([*counted, *self._window_counts()], counted)):
             pieces = [(f"{symbol} {number:>{places}} {word}", style) for symbol, number, word, style in shown]
-            if _length(pieces, 3) <= columns:
+            if _total_width(pieces, 3) <= columns:
                 break
         else:
             pieces = [(f"{symbol} {number}", style) for symbol, number, _, style in counted]
-        while _length(pieces, 2) > columns:
+        while _total_width(pieces, 2) > columns:
             pieces.pop()
-        gap = "   " if _length(pieces, 3) <= columns else "  "
+        gap = "   " if _total_width(pieces, 3) <= columns else "  "
         line: Line = []
         for text, style in pieces:
             line += [(gap if line else " ", ""), (text[0], style), (text[1:], "figures")]
         return line
 
-    def _window(self) -> list[tuple[str, int, str, str]]:
+    def _window_counts(self) -> list[tuple[str, int, str, str]]:
         """Return the number of slots in use, in the form of `_state_counts`, if the window is limited."""
         size = self._model.slots
         if size is None or self._model.ended is not None:
@@ -213,7 +214,7 @@ def estimate_text(seconds: float) -> str:
     return duration_text(max(5, math.ceil(seconds / step) * step))
 
 
-def _length(pieces: list[Piece], gap: int) -> int:
+def _total_width(pieces: list[Piece], gap: int) -> int:
     return sum(width(text) for text, _ in pieces) + gap * (len(pieces) - 1) + 1
 
 

@@ -113,7 +113,7 @@ class Screen:
         columns, height = size
         if not self._lines:
             return ""
-        taken = sum(max(1, math.ceil(_width(line) / columns)) for line in self._lines)
+        taken = sum(max(1, math.ceil(_line_width(line) / columns)) for line in self._lines)
         up = min(taken, height - 1)
         return f"\r{_move_vertically(-up)}{ERASE_BELOW}"
 
@@ -134,6 +134,7 @@ class Screen:
         return "".join(sequences)
 
     def _line_change_sequence(self, old: Line, new: Line) -> str:
+        """Return the sequence that turns one line into another, for a cursor on that line."""
         before, after = _cells(old), _cells(new)
         if before is None or after is None:
             return "\r" + ERASE_LINE + self._render_line(new)
@@ -147,7 +148,7 @@ class Screen:
         return "".join(sequences)
 
 
-def _width(line: Line) -> int:
+def _line_width(line: Line) -> int:
     return sum(width(text) for text, _ in line)
 
 

@@ -79,14 +79,17 @@ class Pictures:
             return head
         is_over = self._model.ended is not None
         if self._selector.fits(lines_left):
-            return [*head, *(_crop(line, columns) for line in self._lines(self._selector.rows(lines_left), columns))]
+            return [
+                *head,
+                *(_crop(line, columns) for line in self._job_lines(self._selector.rows(lines_left), columns)),
+            ]
         if not is_over and lines_left >= MIN_LINES_FOR_CAUSES:
             causes = self._wait_causes(" · " if self._is_unicode else ", ")
             head.append([(f" {self._truncate(causes, columns - 1)}", "figures")])
             lines_left -= 1
         parts = 2 if columns >= WIDE else 1
         part_width = (columns - GAP * (parts - 1)) // parts
-        lines = self._lines(self._selector.rows(lines_left * parts), part_width)
+        lines = self._job_lines(self._selector.rows(lines_left * parts), part_width)
         if parts == 1:
             lines = lines if is_over else lines[:lines_left]
             return [*head, *(_crop(line, columns) for line in lines)]
@@ -94,12 +97,13 @@ class Pictures:
         lines_left = max(lines_left, math.ceil(len(lines) / 2)) if is_over else lines_left
         return [*head, *_join_halves(lines[:lines_left], lines[lines_left : 2 * lines_left], part_width + GAP)]
 
-    def _lines(self, shown: SelectedRows, columns: int) -> list[Line]:
-        rows = [*shown.rows, *shown.forever_rows]
+    def _job_lines(self, selected: SelectedRows, columns: int) -> list[Line]:
+        """Return the lines of the selected jobs, with aligned columns."""
+        rows = [*selected.rows, *selected.forever_rows]
         for row in rows:
             self._model.source.update(row.job)
-        labels = [self._label(row) for row in rows]
-        times = [self._time(row.job) for row in rows]
+        labels = [self._label_pieces(row) for row in rows]
+        times = [self._time_text(row.job) for row in rows]
         self._time_columns = max(self._time_columns, *map(len, times), 0)
         margin = self._time_columns + AROUND_TIME + (0 if columns < NARROW else 2)
         widest = max((sum(width(text) for text, _ in label) for label in labels), default=0)
@@ -108,8 +112,8 @@ class Pictures:
         lines = [
             self._job_line(row, time, label, columns) for row, time, label in zip(rows, times, labels, strict=True)
         ]
-        if shown.hidden is not None:
-            lines.insert(len(shown.rows), self._hidden_line(shown.hidden, margin, columns))
+        if selected.hidden is not None:
+            lines.insert(len(selected.rows), self._hidden_line(selected.hidden, margin, columns))
         return lines
 
     def _wait_causes(self, between: str) -> str:
@@ -131,6 +135,7 @@ class Pictures:
     # ---- the line of a job
 
     def _job_line(self, row: JobRow, time: str, label: Line, columns: int) -> Line:
+        """Return the line of one job."""
         job = row.job
         symbols, state = self._symbols.set, self._worst_state(job)
         style = STATE_STYLES[state].style
@@ -144,24 +149,24 @@ class Pictures:
         line += [(text, style or "label") for text, style in label]
         used = sum(width(text) for text, _ in line)
         if columns >= NARROW:
-            line += self._details(row, columns - used)
+            line += self._detail_pieces(row, columns - used)
         return line
 
-    def _details(self, row: JobRow, columns: int) -> Line:
+    def _detail_pieces(self, row: JobRow, columns: int) -> Line:
         """Return the text after the label, in this many columns: the progress of a running job, then its details."""
         job = row.job
         details: Line = []
         if job.fraction_done is not None and job.state is JobState.RUNNING:
-            details = self._bar(job.fraction_done, columns)
+            details = self._bar_pieces(job.fraction_done, columns)
             columns -= sum(width(text) for text, _ in details)
-        detail = self._detail(job)
+        detail = self._detail_text(job)
         if row.equal_failures > 1 and detail:
             detail = f"{row.equal_failures} {'×' if self._is_unicode else 'x'} {detail}"
         if columns > 2 and detail:
             details.append((self._truncate("  " + detail, columns), "label"))
         return details
 
-    def _bar(self, fraction: float, columns: int) -> Line:
+    def _bar_pieces(self, fraction: float, columns: int) -> Line:
         """Return a progress bar and a percentage; omit the bar if it does not fit."""
         figure = f"  {percent(fraction):>4}"
         if columns < len(figure):
@@ -173,7 +178,7 @@ class Pictures:
         full = int(size * fraction)
         return [("  " + done * full, "running"), (rest * (size - full), "dim"), (figure, "figures")]
 
-    def _label(self, row: JobRow) -> Line:
+    def _label_pieces(self, row: JobRow) -> Line:
         label: Line = [(self._symbols.escape(row.job.label), "")]
         if row.depth is not None:
             return [("  " * row.depth, ""), *label]
@@ -181,7 +186,7 @@ class Pictures:
             label.insert(0, (f"{self._symbols.escape(outer.label)}/", "label"))
         return label
 
-    def _time(self, job: JobRecord) -> str:
+    def _time_text(self, job: JobRecord) -> str:
         started, finished = job.started_at, job.finished_at
         if started is None:
             return ""
@@ -189,7 +194,8 @@ class Pictures:
             return elapsed_text(self._model.clock() - started)
         return duration_text(finished - started, in_column=True)
 
-    def _detail(self, job: JobRecord) -> str:
+    def _detail_text(self, job: JobRecord) -> str:
+        """Return the details of a job as text: the exception, or attempt, counts, expected duration and status."""
         if job.error is not None:
             if self._model.failures_shown_elsewhere and self._model.ended is not None:
                 return ""
@@ -248,14 +254,14 @@ class Pictures:
         """Return `text`, or as much of its beginning as fits, with an ellipsis."""
         if width(text) <= columns:
             return text
-        return _start(text, columns - len(self.ellipsis)) + self.ellipsis if columns >= len(self.ellipsis) else ""
+        return _beginning(text, columns - len(self.ellipsis)) + self.ellipsis if columns >= len(self.ellipsis) else ""
 
     def _truncate_middle(self, text: str, columns: int) -> str:
         """Return `text`, or its beginning and its end: labels often differ only in a number at the end."""
         if width(text) <= columns:
             return text
-        end = _start(text[::-1], columns // 3)[::-1]
-        return self._truncate(_start(text, columns) + text, columns - width(end)) + end
+        end = _beginning(text[::-1], columns // 3)[::-1]
+        return self._truncate(_beginning(text, columns) + text, columns - width(end)) + end
 
 
 def _join_halves(first: list[Line], second: list[Line], columns: int) -> Iterator[Line]:
@@ -270,12 +276,12 @@ def _crop(line: Line, columns: int) -> Line:
     """Crop a line to a number of columns."""
     cropped: Line = []
     for text, style in line:
-        cropped.append((_start(text, columns), style))
+        cropped.append((_beginning(text, columns), style))
         columns -= width(cropped[-1][0])
     return cropped
 
 
-def _start(text: str, columns: int) -> str:
+def _beginning(text: str, columns: int) -> str:
     """Return as much of the beginning of `text` as fits."""
     shown = text[: max(0, columns)]
     while shown and width(shown) > columns:
