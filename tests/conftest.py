@@ -170,11 +170,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark the slow tests, and skip those that cannot pass on the plain way, if that is taken."""
+    """Mark the slow tests, and skip those that cannot pass with plain isolation, if it is in use."""
     if is_slow(item.path):
         item.add_marker("slow")
     if os.environ.get("TRIOFLOW_PLAIN") and item.get_closest_marker("fast_way"):
-        item.add_marker(pytest.mark.skip(reason="about the fast way, or about what only private parts allow"))
+        item.add_marker(pytest.mark.skip(reason="needs fast isolation"))
 
 
 def import_from_own_place(config: pytest.Config) -> None:
