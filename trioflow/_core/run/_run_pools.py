@@ -78,9 +78,7 @@ class RunPools:
                 raise ValueError(f"{what}: it needs nothing of that name; name it in needs= first")
             resource, taken_amount = taken
             if not isinstance(resource, RateResource):
-                raise ValueError(
-                    f"{what}: that is not a Rate; what is taken of it is given back when the job has settled"
-                )
+                raise ValueError(f"{what}: that is not a Rate; the job returns its amount when it settles")
             used = resource.used(_amounts.amount_or_parts(amount, what), what)
             corrections.append(partial(self._correct, resource, taken_amount, used))
         in_thread = threading.get_ident() != self._run.thread_id
