@@ -18,7 +18,7 @@ import click
 from .. import Events, JobState, JUnit, Scheduler, StopReason, Summary, Trace
 from ..abc import AbstractJob, BackendName, Instrument, printable
 from ..batch import _quantities
-from ..view.monitor._monitor import can_draw, monitor_of_command
+from ..view.monitor._monitor import build_command_monitor, can_draw
 from . import EXIT_CODES, FAILED, FINE, INTERRUPTED, STOPPED, _outputs
 from ._end_of_run import EndOfRun
 from ._scenario import Refusal, loaded, takes_scenario, translate_errors, window_of_run
@@ -250,7 +250,7 @@ def reports(junit: Path | None, summary: Path | None) -> list[JUnit | Summary]:
 
 def monitors(scheduler: Scheduler, tag: bool) -> list[Any]:
     """Return a monitor, unless the scheduler has one of its own: two would draw over each other."""
-    monitor = instrument("Monitor", functools.partial(monitor_of_command, tag))
+    monitor = instrument("Monitor", functools.partial(build_command_monitor, tag))
     return [] if any(isinstance(instrument, type(monitor)) for instrument in scheduler.instruments) else [monitor]
 
 

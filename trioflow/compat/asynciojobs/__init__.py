@@ -27,7 +27,7 @@ from .scheduler import Scheduler as Scheduler
 from .sequence import Sequence as Sequence
 from .watch import Watch as Watch
 
-_load_backend("asyncio")  # takes 40 ms, which the first run would otherwise take longer
+_load_backend("asyncio")  # takes 40 ms, which the first run should not need
 
 __all__ = [
     "AbstractJob",

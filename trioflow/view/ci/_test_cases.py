@@ -134,7 +134,7 @@ def exception_headline(span: Span) -> str:
 
 
 def unfinished_reason(span: Span) -> str:
-    """Return the reason why a job did not run to its end; "" if it did, or was a forever job that ended as meant."""
+    """Return the reason why a job did not run to its end; "" if it did, or is a forever job that ended with the run."""
     if _verdict.counted_state(span.state, span.forever) == _verdict.FOREVER:
         return ""
     words, error = STATE_STYLES[span.state].unfinished, span.exception

@@ -126,7 +126,7 @@ class Follower(Source):
         return False
 
     def close(self) -> None:
-        """Draw the last frame, and release the terminal."""
+        """Draw the last picture, and release the terminal."""
         self._is_live = False
         if self._model is not None:
             self._model.end()

@@ -172,7 +172,7 @@ def _role_of(job: AnyJob, kept: set[AnyJob] | None, folded: set[AnyJob]) -> Draw
 
 
 def _encloses(scheduler: AnyJob, job: AnyJob) -> bool:
-    """Return whether a job is a scheduler itself, or is inside it; no line can connect the two."""
+    """Return whether `job` is `scheduler` or is inside it; no line can connect the two."""
     return is_scheduler(scheduler) and (job is scheduler or is_inside(job, scheduler))
 
 

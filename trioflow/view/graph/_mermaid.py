@@ -48,7 +48,7 @@ class MermaidWriter:
         yield from self._class_lines()
         yield from self._box_lines()
         for job in self._drawing.outside_jobs():
-            label = quoted(printable(f"? {job.label}"))
+            label = quote(printable(f"? {job.label}"))
             yield f"{INDENT}{self._names[job]}({label})"
             self._add_style(job, "stroke-dasharray:2 3")
         for number, ((tail, head), line) in enumerate(self._drawing.lines.items()):
@@ -85,7 +85,7 @@ class MermaidWriter:
     def _frame_lines(self, scheduler: BaseScheduler, indent: str) -> Iterator[str]:
         jobs = self._drawing.jobs_drawn_as(scheduler)
         label, remarks = _style.caption(jobs, is_frame=True)
-        yield f"{indent}subgraph {self._names[scheduler]}[{quoted(label, *remarks)}]"
+        yield f"{indent}subgraph {self._names[scheduler]}[{quote(label, *remarks)}]"
         yield f"{indent}{INDENT}direction {self._direction}"
         self._add_marks(scheduler)
         self._styles.append(f"{INDENT}class {self._names[scheduler]} {self._state(scheduler).value}Frame")
@@ -103,7 +103,7 @@ class MermaidWriter:
         fill, line, text, _ = _style.box_colours(jobs)
         if fill != STATE_STYLES[self._state(job)].light.fill:  # a member has failed or is blocked
             self._add_style(job, f"fill:{fill},stroke:{line},color:{text}")
-        return f"{name}{begin}{quoted(label, *remarks)}{end}:::{self._state(job).value}"
+        return f"{name}{begin}{quote(label, *remarks)}{end}:::{self._state(job).value}"
 
     def _arrow(self, head: AnyJob, line: LineKind) -> str:
         if self._drawing.role(head) is DrawnAs.JUNCTION:
@@ -124,7 +124,7 @@ class MermaidWriter:
         return _style.shown_state(self._drawing.jobs_drawn_as(job))
 
 
-def quoted(*lines: str) -> str:
+def quote(*lines: str) -> str:
     """Return lines as one quoted text of Mermaid, with entities, HTML, Markdown and quotes escaped."""
     text = "<br/>".join(UNSAFE.sub(lambda match: f"#{ord(match[0])};", line) for line in lines)
     return f'"{text or " "}"'

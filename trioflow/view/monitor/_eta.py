@@ -123,7 +123,7 @@ class Estimator(Generic[Node]):
         # Measured and expected seconds of the jobs that have succeeded, and the number of these jobs.
         self._measured = self._predicted = 0.0
         self._succeeded = 0
-        durations: dict[Node, float] = {}  # of whole schedulers
+        durations: dict[Node, float] = {}  # the expected durations of schedulers
         for level in reversed(self._levels):
             level.expected = {
                 job: durations[job] if job in level.nested else known.get(job, default) for job in level.jobs
@@ -285,7 +285,7 @@ class Forecast:
         ):
             return True
         if self._revision != model.revision:
-            self._revision, self._estimator = model.revision, None  # the first call
+            self._revision, self._estimator = model.revision, None  # the jobs have changed
             self._has_known = any(map(model.source.expected_durations, list(model.tallies)))
         return self._has_known or any(map(self._fraction, list(model.running)))
 

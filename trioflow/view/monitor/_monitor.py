@@ -241,7 +241,7 @@ def has_colours(stream: TextIO | None) -> bool:
     return can_draw(stream) and not os.environ.get("NO_COLOR")
 
 
-def monitor_of_command(tag: bool) -> Monitor:
+def build_command_monitor(tag: bool) -> Monitor:
     """Return a monitor for `trioflow run`, without failures, which the command itself prints."""
     monitor = Monitor(child_output=True, tag=tag)
     monitor._failures_shown_elsewhere = True

@@ -197,7 +197,7 @@ class BufferedStream(StreamProxy):
         return self._buffer.is_open
 
     def open_output(self) -> Output | None:
-        """Open a pipe for the output of another process; return None if there is no picture or no such pipe."""
+        """Open a pipe for the output of another process; return None without a picture, or support for pipes."""
         factory = self._buffer.output_factory
         return factory.open() if self._buffer.is_open and factory is not None else None
 

@@ -212,8 +212,8 @@ class RowSelector:
         ended = [job for job in slots if job.state is not JobState.RUNNING]
         surplus = set(ended[: max(0, len(slots) - number)])
         slots = [job for job in slots if job not in surplus][:number]
-        rows_by_job = set(slots)
-        new = (job for job in list(self._model.running) if job not in rows_by_job)
+        assigned = set(slots)
+        new = (job for job in list(self._model.running) if job not in assigned)
         slots = [job if job.state is JobState.RUNNING else next(new, job) for job in slots]
         self._slots = slots + list(itertools.islice(new, number - len(slots)))
         return self._slots
